@@ -1,0 +1,120 @@
+"""One error tree for the whole system. Every error says whether the operation certainly did not happen.
+
+    LabError
+    +- WrongInput            the caller's input is outside its bound          HTTP 400, exit 64
+    |  +- TooLarge           a body or page above its limit                   HTTP 413
+    +- Unauthorized          no token, or one that does not hold              HTTP 401
+    +- Forbidden             a good token that may not do this                HTTP 403
+    +- NotFound              no such thing (or none that the caller may see)  HTTP 404
+    +- Conflict              the same key with another body, a taken name     HTTP 409 / 422
+    +- Unavailable           a dependency or the service itself cannot answer HTTP 503
+    |  +- StoreUnavailable   a store did not answer, or refused
+    |  +- Overloaded         refused before any work was done
+    |  +- DeadlineExceeded   the time ran out                                 HTTP 504
+    +- CouldNotRun           the lab itself cannot start or go on             exit 3
+
+`definite` is True where the operation certainly did not happen. Where it is False the outcome is
+unknown: a history says `info`, and no checker counts the operation as lost or as done.
+"""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """Base of every error of ours. `str(error)` names the value, the bound and the mend."""
+
+    title = "Lab Error"
+    status = 500
+    exit_code = 1
+    definite = False
+
+    def __init__(self, detail: str, *, definite: bool | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+        if definite is not None:
+            self.definite = definite
+
+    def body(self) -> dict[str, object]:
+        """The error as Twitter's API v2 tells it."""
+        return {"title": self.title, "detail": self.detail, "type": "about:blank", "status": self.status}
+
+
+class WrongInput(LabError):
+    """The caller's input is outside its bound."""
+
+    title = "Invalid Request"
+    status = 400
+    exit_code = 64
+    definite = True
+
+
+class TooLarge(WrongInput):
+    """A body, a page or an upload above its limit."""
+
+    title = "Payload Too Large"
+    status = 413
+
+
+class Unauthorized(LabError):
+    """No token, or one that does not hold."""
+
+    title = "Unauthorized"
+    status = 401
+    definite = True
+
+
+class Forbidden(LabError):
+    """A good token that may not do this."""
+
+    title = "Forbidden"
+    status = 403
+    definite = True
+
+
+class NotFound(LabError):
+    """No such thing, or none that the caller may see."""
+
+    title = "Not Found Error"
+    status = 404
+    definite = True
+
+
+class Conflict(LabError):
+    """What stands there already contradicts the request: a taken name, the same key with another body."""
+
+    title = "Conflict"
+    status = 409
+    definite = True
+
+
+class Unavailable(LabError):
+    """A dependency, or the service itself, cannot answer now."""
+
+    title = "Service Unavailable"
+    status = 503
+
+
+class StoreUnavailable(Unavailable):
+    """A store did not answer (`definite=False`) or refused before doing anything (`definite=True`)."""
+
+
+class Overloaded(Unavailable):
+    """Refused before any work was done: too much is in flight."""
+
+    definite = True
+
+
+class DeadlineExceeded(Unavailable):
+    """The request's time ran out. What was sent to a store may still take effect."""
+
+    title = "Gateway Timeout"
+    status = 504
+
+
+class CouldNotRun(LabError):
+    """The lab itself cannot start or go on: a missing program, a port in use, a server that dies."""
+
+    title = "Could Not Run"
+    exit_code = 3
+    definite = True

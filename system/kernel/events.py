@@ -1,0 +1,96 @@
+"""Facts that travel through Kafka, in the past tense. Consumers may see each more than once.
+
+| topic | key | says |
+|---|---|---|
+| new_tweet | author id | a tweet is durable; carries the whole tweet |
+| tweet_deleted | author id | a tweet's `deleted` flag is durable |
+| new_follow | follower id | an edge changed; a hint to read the edge again |
+
+Each topic has a dead-letter topic `<topic>.dead`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from system.kernel.errors import WrongInput
+
+NEW_TWEET = "new_tweet"
+TWEET_DELETED = "tweet_deleted"
+NEW_FOLLOW = "new_follow"
+TOPICS = (NEW_TWEET, TWEET_DELETED, NEW_FOLLOW)
+DEAD = ".dead"
+
+
+@dataclass(frozen=True)
+class Tweet:
+    """A tweet as it is stored.
+
+    `created_ms`: wall time since 1970, the one its id carries. `conversation_id`: id of the first tweet
+    of the thread (its own where it replies to none). `media_keys`: ids of attached media.
+    `deleted`: monotone; once True it stays.
+    """
+
+    id: int
+    author_id: int
+    text: str
+    created_ms: int
+    conversation_id: int
+    in_reply_to: int | None = None
+    media_keys: tuple[str, ...] = ()
+    deleted: bool = False
+
+
+@dataclass(frozen=True)
+class Event:
+    """One fact on its way. `id`: the same for every copy. `payload`: plain JSON values. `trace`: of its request."""
+
+    topic: str
+    key: int
+    id: str
+    payload: dict[str, Any]
+    trace: str = ""
+
+    def encode(self) -> bytes:
+        """Return the event as it is written to Kafka (and to an outbox row)."""
+        return json.dumps({"id": self.id, "payload": self.payload, "trace": self.trace}, separators=(",", ":")).encode()
+
+
+def decode(topic: str, key: bytes | None, value: bytes) -> Event:
+    """Return the event in a record. Raises WrongInput where the bytes are not one (a poison message)."""
+    try:
+        raw = json.loads(value)
+        return Event(topic, int(key or b"0"), str(raw["id"]), dict(raw["payload"]), str(raw.get("trace", "")))
+    except (ValueError, KeyError, TypeError) as problem:
+        raise WrongInput(f"A record of topic {topic} is no event ({problem!r}): {value[:80]!r}.") from None
+
+
+def tweet_payload(tweet: Tweet) -> dict[str, Any]:
+    """Return `tweet` as plain JSON values; ids stay integers."""
+    return asdict(tweet) | {"media_keys": list(tweet.media_keys)}
+
+
+def tweet_of(payload: dict[str, Any]) -> Tweet:
+    """Return the tweet in a payload. Raises WrongInput where a field is missing."""
+    try:
+        return Tweet(**(payload | {"media_keys": tuple(payload.get("media_keys", ()))}))
+    except TypeError as problem:
+        raise WrongInput(f"A payload is no tweet: {problem}.") from None
+
+
+def new_tweet(tweet: Tweet, trace: str = "") -> Event:
+    """The tweet is durable."""
+    return Event(NEW_TWEET, tweet.author_id, str(tweet.id), tweet_payload(tweet), trace)
+
+
+def tweet_deleted(tweet_id: int, author_id: int, trace: str = "") -> Event:
+    """The tweet's `deleted` flag is durable."""
+    return Event(TWEET_DELETED, author_id, f"{tweet_id}-deleted", {"id": tweet_id, "author_id": author_id}, trace)
+
+
+def new_follow(follower_id: int, followee_id: int, following: bool, version: int, trace: str = "") -> Event:
+    """The edge changed; `following` is what it became at `version`, a hint only."""
+    payload = {"follower_id": follower_id, "followee_id": followee_id, "following": following, "version": version}
+    return Event(NEW_FOLLOW, follower_id, f"{follower_id}-{followee_id}-{version}", payload, trace)

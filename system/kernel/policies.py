@@ -1,0 +1,139 @@
+"""The knobs of the system, as one value: the `policies` block of a scenario.
+
+Services read it from their environment, the twin from the scenario: a change of a knob changes the
+system and its prediction together. Every field says its unit; every default says where it is from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from system.kernel.errors import WrongInput
+
+
+@dataclass(frozen=True)
+class FanoutKnobs:
+    """When fan-out pushes and when readers pull.
+
+    `push_limit`: followers; an author above it is pulled.
+    `hysteresis`: fraction; a pulled author is pushed again below `push_limit * hysteresis`.
+    `chunk`: followers handled by one Lua call (Twitter's own pipelines had 4,000 destinations).
+    """
+
+    push_limit: int = 10_000
+    hysteresis: float = 0.8
+    chunk: int = 4_000
+
+
+@dataclass(frozen=True)
+class TimelineKnobs:
+    """How timelines are cached and rebuilt.
+
+    `cap`: entries kept (Twitter and Mastodon: 800). `trim_slack`: entries above the cap before a trim.
+    `rebuild_concurrency`: rebuilds at once in a process; `rebuild_queue`: how many more may wait.
+    `building_ttl_s`: life of a building mark. `mode_ttl_s`: how old a reader's view of pulled authors may be.
+    """
+
+    cap: int = 800
+    trim_slack: int = 50
+    rebuild_concurrency: int = 16
+    rebuild_queue: int = 64
+    building_ttl_s: float = 5.0
+    mode_ttl_s: float = 2.0
+
+
+@dataclass(frozen=True)
+class CacheKnobs:
+    """`tweet_ttl_s`: life of a hot tweet in Redis; `profile_ttl_s`: of a profile. Seconds."""
+
+    tweet_ttl_s: int = 600
+    profile_ttl_s: int = 60
+
+
+@dataclass(frozen=True)
+class RetryKnobs:
+    """`attempts`: tries in all, 1 switches retries off. `budget`: retries allowed as a fraction of first tries.
+
+    `base_s`, `max_s`: first and longest pause; each pause is drawn evenly from 0 to its bound (full jitter).
+    """
+
+    attempts: int = 2
+    budget: float = 0.1
+    base_s: float = 0.05
+    max_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class DeadlineKnobs:
+    """`request_s`: time a request has in all. `store_s`: longest wait for one call of a store."""
+
+    request_s: float = 5.0
+    store_s: float = 2.0
+
+
+@dataclass(frozen=True)
+class BreakerKnobs:
+    """`failures`: failures in a row that open a breaker; 0 switches it off. `open_s`: time until a trial."""
+
+    failures: int = 20
+    open_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class ShedKnobs:
+    """`max_in_flight`: requests at once in one gateway; beyond it 503. 0 switches it off."""
+
+    max_in_flight: int = 512
+
+
+@dataclass(frozen=True)
+class Policies:
+    """All knobs. `Policies()` is the default of a scenario without a `policies` block."""
+
+    fanout: FanoutKnobs = field(default_factory=FanoutKnobs)
+    timeline: TimelineKnobs = field(default_factory=TimelineKnobs)
+    cache: CacheKnobs = field(default_factory=CacheKnobs)
+    retry: RetryKnobs = field(default_factory=RetryKnobs)
+    deadline: DeadlineKnobs = field(default_factory=DeadlineKnobs)
+    breaker: BreakerKnobs = field(default_factory=BreakerKnobs)
+    shed: ShedKnobs = field(default_factory=ShedKnobs)
+
+    def to_json(self) -> str:
+        """Return the knobs as one JSON object, as `TWEETLAB_POLICIES` carries them."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+def from_json(text: str) -> Policies:
+    """Return the knobs in `text`; what is not named keeps its default. Raises WrongInput on an unknown name."""
+    return from_dict(json.loads(text) if text.strip() else {})
+
+
+def from_dict(values: dict[str, Any]) -> Policies:
+    """Return the knobs in a nested dict of plain numbers (units as in the field names)."""
+    parts: dict[str, Any] = {}
+    kinds = typing.get_type_hints(Policies)
+    for group, knobs in values.items():
+        if group not in kinds:
+            raise WrongInput(f"`policies.{group}` is not known; it must be one of {', '.join(sorted(kinds))}.")
+        parts[group] = _knobs(group, kinds[group], knobs)
+    return Policies(**parts)
+
+
+def _knobs(group: str, kind: Any, values: Any) -> Any:
+    hints = typing.get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise WrongInput(f"`policies.{group}` is {values!r}; it must be a block with {', '.join(sorted(hints))}.")
+    for name, value in values.items():
+        if name not in hints:
+            raise WrongInput(f"`policies.{group}.{name}` is not known; it must be one of {', '.join(sorted(hints))}.")
+        allowed = (int, float) if hints[name] is float else hints[name]
+        if isinstance(value, bool) or not isinstance(value, allowed if not isinstance(allowed, types.UnionType) else (int, float)):
+            raise WrongInput(f"`policies.{group}.{name}` is {value!r}; it must be a {hints[name].__name__}.")
+        if value < 0:
+            raise WrongInput(f"`policies.{group}.{name}` is {value}; it must not be negative.")
+    return kind(**values)

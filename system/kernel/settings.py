@@ -1,0 +1,152 @@
+"""What a process of the lab reads from its environment. Nothing connects here.
+
+| variable | meaning | default |
+|---|---|---|
+| TWEETLAB_RANGE | second octet of region 1: 127.<range>.0.0/16 | 1 |
+| TWEETLAB_NAMESPACE | keyspace, database, bucket, and prefix of topics, index and Redis keys | tweetlab |
+| TWEETLAB_STORES | JSON, addresses of the stores | those of `small` in the range |
+| TWEETLAB_MESH | JSON, service -> base URL behind HAProxy | those of `small` in the range |
+| TWEETLAB_POLICIES | JSON, see `policies` | all defaults |
+| TWEETLAB_LISTEN | host:port this process listens on | 127.0.0.1:8000 |
+| TWEETLAB_INSTANCE | its name, for example timelines-1 | local-1 |
+| TWEETLAB_JWT_SECRET | key of the tokens, at least 32 bytes | none: a gateway refuses to start |
+| TWEETLAB_EFFECTS | directory for the effect logs of workers | none: no log |
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from system.kernel import policies
+from system.kernel.errors import WrongInput
+
+MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105}
+DEFAULT_NAMESPACE = "tweetlab"
+
+
+@dataclass(frozen=True)
+class Stores:
+    """Addresses of the stores. `host:port` without a scheme, except where a URL is named."""
+
+    cassandra: tuple[str, ...]
+    kafka: tuple[str, ...]
+    redis: str
+    postgres_url: str
+    minio: str
+    minio_access_key: str
+    minio_secret_key: str
+    elasticsearch_urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One process' settings; `from_env` fills it."""
+
+    range: int
+    namespace: str
+    stores: Stores
+    mesh: Mapping[str, str]
+    policies: policies.Policies
+    listen_host: str = "127.0.0.1"
+    listen_port: int = 8000
+    instance: str = "local-1"
+    jwt_secret: str = field(default="", repr=False)
+    effects: str = ""
+
+    @property
+    def key_prefix(self) -> str:
+        """Prefix of Redis keys, topics: empty in the default namespace."""
+        return "" if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}:"
+
+    def topic(self, name: str) -> str:
+        """Return the Kafka topic that carries `name` in this namespace."""
+        return name if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}.{name}"
+
+
+def default_stores(range_: int) -> dict[str, object]:
+    """Return the addresses of `small` as TWEETLAB_STORES carries them."""
+    net = f"127.{range_}"
+    return {
+        "cassandra": [f"{net}.10.1:9042"],
+        "kafka": [f"{net}.20.1:9092"],
+        "redis": f"{net}.30.1:6379",
+        "postgres": f"postgresql://tweetlab@{net}.40.1:5432",
+        "minio": {"endpoint": f"{net}.50.1:9000", "access_key": "tweetlab", "secret_key": "tweetlab-secret"},
+        "elasticsearch": [f"http://{net}.60.1:9200"],
+    }
+
+
+def default_mesh(range_: int) -> dict[str, str]:
+    """Return the base URL of each service behind the mesh of `small`."""
+    return {name: f"http://127.{range_}.9.1:{port}" for name, port in MESH_PORTS.items()}
+
+
+def from_env(env: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings in `env` (default: this process' environment). Raises WrongInput, naming the variable."""
+    env = os.environ if env is None else env
+    range_ = _range(env.get("TWEETLAB_RANGE", "1"))
+    host, port = _listen(env.get("TWEETLAB_LISTEN", "127.0.0.1:8000"))
+    return Settings(
+        range=range_,
+        namespace=env.get("TWEETLAB_NAMESPACE", DEFAULT_NAMESPACE),
+        stores=parse_stores(_json(env, "TWEETLAB_STORES") or default_stores(range_)),
+        mesh={str(k): str(v) for k, v in (_json(env, "TWEETLAB_MESH") or default_mesh(range_)).items()},
+        policies=policies.from_json(env.get("TWEETLAB_POLICIES", "")),
+        listen_host=host,
+        listen_port=port,
+        instance=env.get("TWEETLAB_INSTANCE", "local-1"),
+        jwt_secret=env.get("TWEETLAB_JWT_SECRET", ""),
+        effects=env.get("TWEETLAB_EFFECTS", ""),
+    )
+
+
+def parse_stores(raw: Mapping[str, object]) -> Stores:
+    """Return the addresses in a TWEETLAB_STORES object. `postgres` is a URL without a database name."""
+    try:
+        minio = raw["minio"]
+        assert isinstance(minio, Mapping)
+        return Stores(
+            cassandra=_strings(raw["cassandra"]),
+            kafka=_strings(raw["kafka"]),
+            redis=str(raw["redis"]),
+            postgres_url=str(raw["postgres"]),
+            minio=str(minio["endpoint"]),
+            minio_access_key=str(minio["access_key"]),
+            minio_secret_key=str(minio["secret_key"]),
+            elasticsearch_urls=_strings(raw["elasticsearch"]),
+        )
+    except (KeyError, AssertionError, TypeError) as problem:
+        raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab status --json` prints a good one.") from None
+
+
+def _strings(raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list | tuple) or not raw:
+        raise TypeError(f"{raw!r}, which must be a list of addresses")
+    return tuple(str(item) for item in raw)
+
+
+def _range(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 250:
+        raise WrongInput(f"TWEETLAB_RANGE is {text!r}; it must be a whole number from 1 to 250 (127.<range>.0.0/16).")
+    return int(text)
+
+
+def _listen(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
+        raise WrongInput(f"TWEETLAB_LISTEN is {text!r}; it must be host:port with a port from 1 to 65535.")
+    return host, int(port)
+
+
+def _json(env: Mapping[str, str], name: str) -> dict[str, object]:
+    text = env.get(name, "").strip()
+    try:
+        value = json.loads(text) if text else {}
+    except ValueError as problem:
+        raise WrongInput(f"{name} is not JSON ({problem}); unset it to use the addresses of the range.") from None
+    if not isinstance(value, dict):
+        raise WrongInput(f"{name} must be a JSON object; it is a {type(value).__name__}.")
+    return value

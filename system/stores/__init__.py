@@ -1,0 +1,1 @@
+"""The ports on real servers, one file each, and their equals in memory."""
