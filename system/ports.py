@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from system.kernel.events import Event, Tweet
 from system.kernel.ids import Lease
 
-
 # ---- TweetStore: Cassandra ---------------------------------------------------------------------------
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,7 +131,7 @@ def _knobs(group: str, kind: Any, values: Any) -> Any:
         if name not in hints:
             raise WrongInput(f"`policies.{group}.{name}` is not known; it must be one of {', '.join(sorted(hints))}.")
         allowed = (int, float) if hints[name] is float else hints[name]
-        if isinstance(value, bool) or not isinstance(value, allowed if not isinstance(allowed, types.UnionType) else (int, float)):
+        if isinstance(value, bool) or not isinstance(value, allowed):
             raise WrongInput(f"`policies.{group}.{name}` is {value!r}; it must be a {hints[name].__name__}.")
         if value < 0:
             raise WrongInput(f"`policies.{group}.{name}` is {value}; it must not be negative.")
