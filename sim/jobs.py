@@ -1,0 +1,150 @@
+"""What the engines of the twin have in common: jobs, the requests they work for, and what names are bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sim.stations import Node, Pool
+
+UNAVAILABLE = 503
+GATEWAY_TIMEOUT = 504
+
+Linked = list[tuple[Callable[..., bool], Any, Any, Any]]
+
+
+class Context:
+    """What one request (or one event) carries through its jobs.
+
+    `due`, `sent`, `done`: seconds of simulated time. `ended`: the client has its answer or has left; work that has
+    not begun is not begun any more. `status`: HTTP status, 0 while none. Other fields belong to the services' model.
+    """
+
+    __slots__ = (
+        "audience",
+        "author",
+        "done",
+        "due",
+        "ended",
+        "index",
+        "items",
+        "path",
+        "pulled",
+        "retries",
+        "route",
+        "sent",
+        "size",
+        "source",
+        "started",
+        "status",
+        "target",
+        "tweet",
+        "user",
+    )  # fmt: skip
+
+    def __init__(self, index: int, route: str, user: int, target: int, due: float) -> None:
+        self.index = index
+        self.route = route
+        self.user = user
+        self.target = target
+        self.due = due
+        self.sent = self.done = -1.0
+        self.status = 0
+        self.ended = False
+        self.source = ""
+        self.retries = 0
+        self.size = 0
+        self.audience = 0
+        self.author = 0
+        self.tweet = 0
+        self.pulled = False
+        self.path = ""
+        self.started = 0.0
+        self.items: Sequence[Any] = ()
+
+
+class Job:
+    """One thread of work: where it is in which code, whom it answers to, what it holds."""
+
+    __slots__ = ("code", "ctx", "frames", "gone", "held", "item", "join", "loops", "on_end", "pc")
+
+    def __init__(self, code: Linked, ctx: Context, join: Join | None, on_end: Callable[[Job, int], None] | None) -> None:
+        self.code = code
+        self.pc = 0
+        self.ctx = ctx
+        self.join = join
+        self.on_end = on_end
+        self.frames: list[Frame] | None = None
+        self.loops: list[Iterator[Any]] | None = None
+        self.held: list[Pool] | None = None
+        self.item: Any = None
+        self.gone = False
+
+
+class Join:
+    """Waits for `need` of `alive` children, then goes on with `parent`; fails it when that cannot happen any more."""
+
+    __slots__ = ("alive", "need", "on_done", "parent")
+
+    def __init__(self, parent: Job, need: int, alive: int, on_done: Callable[[int], None] | None = None) -> None:
+        self.parent = parent
+        self.need = need
+        self.alive = alive
+        self.on_done = on_done
+
+
+class Guard(Protocol):
+    """What stands before a dependency: its breaker and its retry schedule (the kernel's own)."""
+
+    def admit(self, now_s: float) -> bool:
+        """Whether a call may be made now."""
+        ...
+
+    def succeeded(self, now_s: float) -> None:
+        """The call was answered."""
+        ...
+
+    def failed(self, now_s: float, attempt: int, idempotent: bool) -> float | None:
+        """The call failed; return seconds until the next attempt, None for no more."""
+        ...
+
+
+@dataclass
+class Frame:
+    """A guarded call in progress: where to start it again, how many loops were open then, and which attempt it is."""
+
+    guard: Guard
+    start: int
+    idempotent: bool
+    loops: int
+    attempt: int = 1
+
+
+@dataclass
+class Unit:
+    """A unit of work at a node: CPU seconds `base_s + per_item_s * size`, times one draw of `noise` (mean 1)."""
+
+    name: str
+    base_s: float
+    per_item_s: float
+    noise: Iterator[float]
+    counts: list[float] | None = None
+    sizes: list[float] | None = None
+
+
+@dataclass
+class Bindings:
+    """What the names in programs mean: the services' model fills it, `Engine.link` reads it."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    units: dict[str, Unit] = field(default_factory=dict)
+    delays: dict[str, Iterator[float]] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    guards: dict[str, Guard] = field(default_factory=dict)
+    predicates: dict[str, Callable[[Job], bool]] = field(default_factory=dict)
+    effects: dict[str, Callable[[Job], None]] = field(default_factory=dict)
+    items: dict[str, Callable[[Job], Sequence[Any]]] = field(default_factory=dict)
+    sizes: dict[str, Callable[[Job], float]] = field(default_factory=dict)
+    keys: dict[str, Callable[[Job], Any]] = field(default_factory=dict)
+    events: dict[str, Callable[[Job], tuple[int, Context]]] = field(default_factory=dict)

@@ -1,0 +1,232 @@
+"""The language of the twin: a route is a small program of steps, and an engine walks it.
+
+A `Step` says what one request needs next (a slice of CPU at a node, a wait, a place in a pool, a decision, ...).
+`flatten` turns a nested tree of steps into one flat tuple of `Instruction`s with relative-free jump targets, so that a
+compiled engine can run the very same program from integer arrays. Names (nodes, units of work, predicates, effects)
+stay strings here; an engine binds them when it links the program and refuses a name it does not know.
+
+| step | meaning |
+|---|---|
+| `Cpu` | burn the demand of a unit of work at a node (FCFS there if the node is single-threaded, on the shared CPU) |
+| `Delay` | wait without CPU: network, disk, timers |
+| `Acquire`, `Release` | a place in a bounded pool; `Acquire` fails the request when the pool's queue is full |
+| `Branch` | a decision on the state of the model: hit or miss, push or pull |
+| `Each` | run a body once per item, all at the same time, go on when all (or the first k) are done: fan-out, k-of-n |
+| `Parallel` | different bodies at the same time, go on when `need` of them are done |
+| `Loop` | run a body once per item, one after the other (the chunks of a fan-out) |
+| `Once` | single-flight: the first runs the body, those who come meanwhile wait for it |
+| `Call` | a guarded call of a dependency: breaker before, retry schedule after a failure |
+| `Publish` | append to a topic; its consumer groups run their own program |
+| `Effect` | change the state of the model at this moment |
+| `Fail` | end the request with an error status |
+
+`consume` is not a step inside a route: a `Consumer` row names topic, group, poll size and the program run per event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from system.kernel.errors import CouldNotRun
+
+
+class UnknownStep(CouldNotRun):
+    """A program holds something that no engine can run: a bug of the program's author, never skipped in silence."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """Burn CPU of work `unit` at `node`; `size` names a measure of the job that scales the demand (a + b * size)."""
+
+    node: str
+    unit: str
+    size: str = ""
+
+
+@dataclass(frozen=True)
+class Delay:
+    """Wait for one draw of the named delay (seconds), without using CPU."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Acquire:
+    """Take a place in `pool`, waiting in its queue; a full queue fails the job with 503."""
+
+    pool: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """Give the place in `pool` back."""
+
+    pool: str
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Go on with `then` where predicate `when` holds for the job at this moment, else with `otherwise`."""
+
+    when: str
+    then: tuple[Step, ...]
+    otherwise: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Each:
+    """Run `body` once per item of list `items`, concurrently; go on when `need` are done (0: all of them).
+
+    Those still running afterwards keep burning what they burn: a late replica is not free.
+    """
+
+    items: str
+    body: tuple[Step, ...]
+    need: int = 0
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """Run the bodies concurrently; go on when `need` of them are done (0: all)."""
+
+    bodies: tuple[tuple[Step, ...], ...]
+    need: int = 0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Run `body` once per item of list `items`, one after the other."""
+
+    items: str
+    body: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Once:
+    """Single-flight by the key that function `key` gives: one runs `body`, the others wait until it is done."""
+
+    key: str
+    body: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """Call dependency `target`: refused while its breaker is open, retried by the retry schedule if `idempotent`."""
+
+    target: str
+    body: tuple[Step, ...]
+    idempotent: bool = True
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Append the job's event to `topic`; every consumer group of the topic gets it."""
+
+    topic: str
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Apply the named change to the state of the model."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Fail:
+    """End the job (or the guarded call around it) with HTTP `status`."""
+
+    status: int
+
+
+Step = (
+    Cpu | Delay | Acquire | Release | Branch | Each | Parallel | Loop | Once | Call | Publish | Effect | Fail
+)
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A consumer group: `workers` poll loops share the topic's partitions; `body` runs for each event in order."""
+
+    topic: str
+    group: str
+    body: tuple[Step, ...]
+    partitions: int
+    workers: int
+    poll_delay: str
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One flat operation: `op` names it, `args` are strings, numbers, jump targets or nested code (`Each`, ...)."""
+
+    op: str
+    args: tuple[Any, ...] = ()
+
+
+Code = tuple[Instruction, ...]
+
+
+def flatten(steps: tuple[Step, ...]) -> Code:
+    """Turn a tree of steps into flat code ending with `end`. Raises `UnknownStep` on anything else than a step."""
+    code: list[Instruction] = []
+    _emit(steps, code)
+    code.append(Instruction("end"))
+    return tuple(code)
+
+
+def _emit(steps: tuple[Step, ...], code: list[Instruction]) -> None:
+    for step in steps:
+        match step:
+            case Cpu(node, unit, size):
+                code.append(Instruction("cpu", (node, unit, size)))
+            case Delay(name):
+                code.append(Instruction("delay", (name,)))
+            case Acquire(pool):
+                code.append(Instruction("acquire", (pool,)))
+            case Release(pool):
+                code.append(Instruction("release", (pool,)))
+            case Publish(topic):
+                code.append(Instruction("publish", (topic,)))
+            case Effect(name):
+                code.append(Instruction("effect", (name,)))
+            case Fail(status):
+                code.append(Instruction("fail", (status,)))
+            case Each(items, body, need):
+                code.append(Instruction("each", (items, flatten(body), need)))
+            case Parallel(bodies, need):
+                code.append(Instruction("parallel", (tuple(flatten(body) for body in bodies), need)))
+            case Once(key, body):
+                code.append(Instruction("once", (key, flatten(body))))
+            case Branch() | Call() | Loop():
+                _emit_jump(step, code)
+            case _:
+                raise UnknownStep(
+                    f"{step!r} is not a step of the twin's language; known are "
+                    f"{', '.join(sorted(kind.__name__ for kind in Step.__args__))}"
+                )
+
+
+def _emit_jump(step: Branch | Call | Loop, code: list[Instruction]) -> None:
+    """Emit the steps that jump inside the same code, so that the common path makes no child job."""
+    start = len(code)
+    match step:
+        case Branch(when, then, otherwise):
+            code.append(Instruction("branch"))
+            _emit(then, code)
+            skip = len(code)
+            code.append(Instruction("jump"))
+            _emit(otherwise, code)
+            code[start] = Instruction("branch", (when, skip + 1))
+            code[skip] = Instruction("jump", (len(code),))
+        case Loop(items, body):
+            code.append(Instruction("loop", (items,)))
+            code.append(Instruction("next"))
+            _emit(body, code)
+            code.append(Instruction("jump", (start + 1,)))
+            code[start + 1] = Instruction("next", (len(code),))
+        case Call(target, body, idempotent):
+            code.append(Instruction("call", (target, idempotent)))
+            _emit(body, code)
+            code.append(Instruction("returned", (target,)))

@@ -1,0 +1,319 @@
+"""The stations: where requests of the twin spend their time.
+
+**The shared CPU.** Every service, every store and the load generator run on the same cores, so one `HostCpu` stands
+under all of them. It shares evenly (processor sharing): with n tasks on c cores each runs at rate min(1, c / n); one
+task never uses more than one core. Virtual time makes this O(log n) an event: v grows at that common rate, a task that
+needs d seconds of CPU and starts at v0 ends at v0 + d, and a heap keeps who is next. A change of n only changes the
+slope of v. Background CPU (compaction, garbage collection, the kernel) is a constant tenant: it takes its share away.
+
+**A node** is a process on that host. `width` tasks of it may hold the CPU at once: 1 for an event loop or for Redis'
+single thread (first come, first served before the shared CPU), none for a thread pool such as Cassandra's.
+
+**A pool** is a bounded number of places with a bounded queue before them. **A topic** is partitions, each in order,
+and consumer groups whose poll loops take one partition's events one after the other.
+
+Each station keeps what its laws need: arrivals, completions, the integral of the number inside, the sum of sojourns.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import simpy
+from simpy.events import Timeout
+
+INFINITE = 1 << 60
+
+Resume = Callable[[Any], None]
+
+
+def call_after(env: simpy.Environment, delay_s: float, function: Callable[[Any], None], value: object = None) -> None:
+    """Call `function(event)` after `delay_s` seconds of simulated time; `event.value` is `value`."""
+    callbacks = Timeout(env, delay_s, value).callbacks
+    assert callbacks is not None
+    callbacks.append(function)
+
+
+class Tally:
+    """What a station counts for its laws. `area`: integral of the number inside over time, in job-seconds."""
+
+    __slots__ = ("area", "arrivals", "completions", "inside", "lost", "since", "sojourn_s")
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.arrivals = self.completions = self.lost = self.inside = 0
+        self.area = self.sojourn_s = 0.0
+        self.since = now
+
+    def enter(self, now: float) -> None:
+        """Count one arrival."""
+        self.area += self.inside * (now - self.since)
+        self.since = now
+        self.inside += 1
+        self.arrivals += 1
+
+    def leave(self, now: float, arrived: float, *, lost: bool = False) -> None:
+        """Count one departure of a job that came at `arrived`."""
+        self.area += self.inside * (now - self.since)
+        self.since = now
+        self.inside -= 1
+        self.sojourn_s += now - arrived
+        if lost:
+            self.lost += 1
+        else:
+            self.completions += 1
+
+
+class Task:
+    """One job's stay at a node: its demand, when it came, and where it stands on the shared CPU."""
+
+    __slots__ = ("arrived", "demand_s", "job", "node")
+
+    def __init__(self, node: Node, job: Any, demand_s: float, arrived: float) -> None:
+        self.node: Node | None = node
+        self.job = job
+        self.demand_s = demand_s
+        self.arrived = arrived
+
+
+class HostCpu:
+    """The cores under everything, shared evenly. `cores`: what is left after the constant `background_cores`."""
+
+    def __init__(self, env: simpy.Environment, cores: float, background_cores: float = 0.0) -> None:
+        self.env = env
+        self.cores = max(cores - background_cores, 0.05 * cores)
+        self.running = 0
+        self.virtual = 0.0
+        self.since = 0.0
+        self.busy_core_s = 0.0
+        self.done_core_s = 0.0
+        self._heap: list[tuple[float, int, Task]] = []
+        self._order = 0
+        self._timer_at = float("inf")
+        self._fire = self._on_timer
+        self._inside_timer = False
+
+    def start(self, task: Task) -> None:
+        """Put `task` on the CPU now."""
+        now = self.env.now
+        self._advance(now)
+        self.running += 1
+        self._order += 1
+        heapq.heappush(self._heap, (self.virtual + task.demand_s, self._order, task))
+        if not self._inside_timer:
+            self._arm(now)
+
+    def drop(self, node: Node) -> list[Task]:
+        """Take all tasks of a dead process off the CPU and return them; what they burnt stays burnt."""
+        self._advance(self.env.now)
+        dropped = [task for _, _, task in self._heap if task.node is node]
+        for task in dropped:
+            task.node = None
+        self.running -= len(dropped)
+        return dropped
+
+    def _advance(self, now: float) -> None:
+        elapsed = now - self.since
+        if elapsed > 0.0:
+            n = self.running
+            if n:
+                cores = self.cores
+                if n <= cores:
+                    self.virtual += elapsed
+                    self.busy_core_s += elapsed * n
+                else:
+                    self.virtual += elapsed * cores / n
+                    self.busy_core_s += elapsed * cores
+            self.since = now
+
+    def _arm(self, now: float) -> None:
+        """Set the timer for the next completion; one that is already earlier looks again when it fires."""
+        heap = self._heap
+        while heap and heap[0][2].node is None:
+            heapq.heappop(heap)
+        if not heap:
+            return
+        wait = heap[0][0] - self.virtual
+        if wait < 0.0:
+            wait = 0.0
+        elif self.running > self.cores:
+            wait *= self.running / self.cores
+        due = now + wait
+        if due < self._timer_at:
+            self._timer_at = due
+            call_after(self.env, wait, self._fire, due)
+
+    def _on_timer(self, event: Any) -> None:
+        if event._value != self._timer_at:
+            return
+        self._timer_at = float("inf")
+        now = self.env.now
+        self._advance(now)
+        heap = self._heap
+        # 1 ns of slack: rounding of virtual time must not cost another timer.
+        limit = self.virtual + 1e-9
+        self._inside_timer = True
+        while heap and heap[0][0] <= limit:
+            task = heapq.heappop(heap)[2]
+            node = task.node
+            if node is not None:
+                self.running -= 1
+                self.done_core_s += task.demand_s
+                node.finished(task)
+        self._inside_timer = False
+        self._arm(now)
+
+
+class Node:
+    """One process on the shared CPU: FCFS for `width` places (0: any number at once), then the CPU itself.
+
+    `cpu_s[i]`: CPU seconds of tasks that ended in second i of the run. `down`: its process is dead.
+    """
+
+    __slots__ = (
+        "_width", "busy", "cpu_s", "demand_s", "down", "env", "host", "name", "queue", "resume", "tally", "width"
+    )  # fmt: skip
+
+    def __init__(self, env: simpy.Environment, host: HostCpu, name: str, width: int, resume: Resume) -> None:
+        self.env = env
+        self.host = host
+        self.name = name
+        self.width = width
+        self._width = width or INFINITE
+        self.resume = resume
+        self.queue: deque[Task] = deque()
+        self.busy = 0
+        self.down = False
+        self.tally = Tally()
+        self.demand_s = 0.0
+        self.cpu_s: list[float] = []
+
+    def submit(self, job: Any, demand_s: float) -> None:
+        """Queue `job` for `demand_s` seconds of CPU; `resume(job)` is called when it has had them."""
+        now = self.env.now
+        self.tally.enter(now)
+        task = Task(self, job, demand_s, now)
+        if self.busy < self._width:
+            self.busy += 1
+            self.host.start(task)
+        else:
+            self.queue.append(task)
+
+    def finished(self, task: Task) -> None:
+        """The shared CPU is done with `task`."""
+        now = self.env.now
+        self.tally.leave(now, task.arrived)
+        self.demand_s += task.demand_s
+        second = int(now)
+        try:
+            self.cpu_s[second] += task.demand_s
+        except IndexError:
+            self.cpu_s.extend([0.0] * (second + 60 - len(self.cpu_s)))
+            self.cpu_s[second] += task.demand_s
+        if self.queue:
+            following = self.queue.popleft()
+            self.host.start(following)
+        else:
+            self.busy -= 1
+        self.resume(task.job)
+
+    def crash(self) -> list[Any]:
+        """Kill the process: return the jobs that were inside; whoever comes until `restart` finds it down."""
+        self.down = True
+        now = self.env.now
+        lost = self.host.drop(self) + list(self.queue)
+        for task in lost:
+            self.tally.leave(now, task.arrived, lost=True)
+        self.queue.clear()
+        self.busy = 0
+        return [task.job for task in lost]
+
+    def restart(self) -> None:
+        """The process answers again."""
+        self.down = False
+
+
+class Pool:
+    """`places` in all, `queue_limit` jobs may wait for one (negative: any number)."""
+
+    def __init__(self, env: simpy.Environment, name: str, places: int, queue_limit: int, resume: Resume) -> None:
+        self.env = env
+        self.name = name
+        self.places = places
+        self.free = places
+        self.queue_limit = queue_limit
+        self.resume = resume
+        self.queue: deque[Any] = deque()
+        self.refused = 0
+
+    def acquire(self, job: Any) -> bool | None:
+        """True: taken now. False: waits, and is resumed with the place. None: the queue is full."""
+        if self.free > 0:
+            self.free -= 1
+            return True
+        if 0 <= self.queue_limit <= len(self.queue):
+            self.refused += 1
+            return None
+        self.queue.append(job)
+        return False
+
+    def release(self) -> None:
+        """Give a place back; the first in the queue gets it at once."""
+        while self.queue:
+            job = self.queue.popleft()
+            if not job.gone:
+                call_after(self.env, 0.0, lambda event: self.resume(event.value), job)
+                return
+        self.free += 1
+
+
+class Partition:
+    """One partition of a topic as one consumer group sees it: events in order, one at a time.
+
+    The poll loop waits `poll_s()` before it sees an event that came while the partition was idle (a long poll that
+    wakes); events that queue meanwhile follow without another wait, as a batch does.
+    """
+
+    def __init__(self, env: simpy.Environment, poll_s: Callable[[], float], handle: Callable[[Any], None]) -> None:
+        self.env = env
+        self.poll_s = poll_s
+        self.handle = handle
+        self.waiting: deque[Any] = deque()
+        self.busy = False
+        self.stopped = False
+
+    def append(self, event: Any) -> None:
+        """Add one event at the end of the partition."""
+        self.waiting.append(event)
+        self._wake()
+
+    def done(self) -> None:
+        """The event in hand is finished; take the next one without a new poll."""
+        self.busy = False
+        if self.waiting and not self.stopped:
+            self.busy = True
+            self.handle(self.waiting.popleft())
+
+    def stop(self) -> None:
+        """The consumer died; events stay in the partition."""
+        self.stopped = True
+
+    def resume(self) -> None:
+        """The consumer is back."""
+        self.stopped = False
+        self.busy = False
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.busy or self.stopped or not self.waiting:
+            return
+        self.busy = True
+        call_after(self.env, self.poll_s(), self._polled)
+
+    def _polled(self, _event: Any) -> None:
+        if self.stopped:
+            self.busy = False
+            return
+        self.done()

@@ -1,0 +1,158 @@
+"""The stations of the twin against closed forms: each within four standard errors of its own sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sim import theory
+from sim.program import Acquire, Cpu, Delay, Each, Parallel, Release
+from tests.twin import harness
+
+N = 40_000
+
+
+def test_an_event_loop_is_an_mm1_queue_in_mean_and_tail() -> None:
+    """One loop on a free host: mean 1/(mu - lambda), and p99 of an exponential with that mean."""
+    lab = harness.lab(seed=1, cores=4)
+    lab.engine.node("loop", 1)
+    lab.unit("loop", "work", 0.010)
+
+    responses, _ = lab.open((Cpu("loop", "work"),), 70.0, N)
+
+    assert harness.holds(responses, 0.010 / (1 - 0.7))
+    assert theory.mmc_response_s(70.0, 0.010) == pytest.approx(1 / 30)
+    assert np.quantile(responses, 0.99) == pytest.approx(theory.mm1_quantile_s(70.0, 0.010, 0.99), rel=0.12)
+
+
+def test_three_places_of_a_node_are_an_mmc_queue() -> None:
+    """Width 3 on a host of many cores waits as Erlang C says."""
+    lab = harness.lab(seed=2, cores=64)
+    lab.engine.node("threads", 3)
+    lab.unit("threads", "work", 0.030)
+
+    responses, _ = lab.open((Cpu("threads", "work"),), 80.0, N)
+
+    assert harness.holds(responses, theory.mmc_response_s(80.0, 0.030, 3))
+
+
+@pytest.mark.parametrize(("draw", "cv_squared"), [(harness.constant, 0.0), (harness.lognormal2, 4.0)])
+def test_a_single_thread_waits_as_pollaczek_and_khinchine_say(draw: harness.Draw, cv_squared: float) -> None:
+    """M/G/1: the wait grows with 1 + cv squared."""
+    lab = harness.lab(seed=3, cores=2)
+    lab.engine.node("redis", 1)
+    lab.unit("redis", "work", 0.001, draw)
+
+    responses, _ = lab.open((Cpu("redis", "work"),), 600.0, N)
+
+    assert harness.holds(responses, theory.mg1_response_s(600.0, 0.001, cv_squared))
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+@pytest.mark.parametrize("draw", [harness.exponential, harness.lognormal2], ids=["exp", "lognormal"])
+def test_the_shared_cpu_does_not_care_how_demands_vary(cores: int, draw: harness.Draw) -> None:
+    """M/G/c-PS is insensitive: exponential and lognormal demands give the mean of M/M/c."""
+    lab = harness.lab(seed=4, cores=cores)
+    lab.engine.node("jvm", 0)
+    lab.unit("jvm", "work", 0.010, draw)
+    rate_per_s = 75.0 * cores
+
+    responses, _ = lab.open((Cpu("jvm", "work"),), rate_per_s, N)
+
+    expected = theory.mmc_response_s(rate_per_s, 0.010, cores)
+    # Only for c = 1 is insensitivity exact; for c = 2 rate min(1, 2/n) is still a symmetric discipline, so it is too.
+    assert harness.holds(responses, expected)
+
+
+def test_two_services_on_one_core_share_it() -> None:
+    """Two nodes on one host wait for each other: the mean is that of one queue with the summed load."""
+    lab = harness.lab(seed=5, cores=1)
+    for name in ("a", "b"):
+        lab.engine.node(name, 0)
+        lab.unit(name, "work", 0.005)
+
+    responses, _ = lab.open((Cpu("a", "work"), Cpu("b", "work")), 70.0, N)
+
+    assert harness.holds(responses, 2 * 0.005 / (1 - 0.7))
+
+
+def test_a_pool_with_a_full_queue_refuses_as_mm1k_says() -> None:
+    """One place, room for four in all: the share refused and the response of the rest are those of M/M/1/4."""
+    lab = harness.lab(seed=6)
+    lab.engine.pool("places", 1, queue_limit=3)
+    lab.engine.bindings.delays["service"] = harness.stream(lab.rng, harness.exponential, 0.010)
+
+    responses, statuses = lab.open((Acquire("places"), Delay("service"), Release("places")), 90.0, N)
+
+    lost, response_s = theory.mm1k(90.0, 0.010, 4)
+    refused = (statuses == 503).astype(float)
+    assert harness.holds(refused, lost)
+    assert harness.holds(responses[statuses == 0], response_s)
+
+
+def test_users_who_think_are_the_machine_repair_model() -> None:
+    """20 users on 2 cores: throughput and response of the exact birth-death chain."""
+    lab = harness.lab(seed=7, cores=2)
+    lab.engine.node("jvm", 0)
+    lab.unit("jvm", "work", 0.050)
+
+    responses = lab.closed((Cpu("jvm", "work"),), users=20, think_s=0.5, n=N)
+
+    throughput, response_s = theory.machine_repair(20, 0.5, 0.050, 2)
+    assert harness.holds(responses, response_s)
+    assert N / lab.engine.env.now == pytest.approx(throughput, rel=0.03)
+
+
+def test_loops_in_a_row_are_a_jackson_network() -> None:
+    """Three loops on a free host: end to end is the sum of three M/M/1 queues."""
+    lab = harness.lab(seed=8, cores=8)
+    services_s = (0.010, 0.006, 0.008)
+    for name, service_s in zip("abc", services_s, strict=True):
+        lab.engine.node(name, 1)
+        lab.unit(name, "work", service_s)
+
+    responses, _ = lab.open(tuple(Cpu(name, "work") for name in "abc"), 60.0, N)
+
+    assert harness.holds(responses, theory.tandem_response_s(60.0, services_s))
+
+
+def test_a_fork_waits_for_the_slower_of_two_queues() -> None:
+    """Two loops, both needed: Flatto and Hahn's (12 - rho)/8 times the response of one."""
+    lab = harness.lab(seed=9, cores=8)
+    for name in "ab":
+        lab.engine.node(name, 1)
+        lab.unit(name, "work", 0.010)
+
+    responses, _ = lab.open((Parallel(((Cpu("a", "work"),), (Cpu("b", "work"),))),), 60.0, N)
+
+    assert harness.holds(responses, theory.fork_join2_response_s(60.0, 0.010))
+
+
+@pytest.mark.parametrize(("need", "expected_s"), [(1, 0.010 / 3), (2, 0.010 * 5 / 6), (3, 0.010 * 11 / 6)])
+def test_a_quorum_is_the_kth_of_n_answers(need: int, expected_s: float) -> None:
+    """Three replicas with exponential delays of 10 ms: the mean of the k-th order statistic."""
+    lab = harness.lab(seed=10)
+    lab.engine.bindings.delays["replica"] = harness.stream(lab.rng, harness.exponential, 0.010)
+    lab.engine.bindings.items["replicas"] = lambda job: (1, 2, 3)
+
+    responses, _ = lab.open((Each("replicas", (Delay("replica"),), need),), 100.0, 20_000)
+
+    assert theory.kth_of_n_exponential_s(0.010, need, 3) == pytest.approx(expected_s)
+    assert harness.holds(responses, expected_s)
+
+
+def test_the_laws_hold_on_every_station_of_a_run() -> None:
+    """Little, utilisation and flow balance come out of the tallies to within rounding."""
+    lab = harness.lab(seed=11, cores=2)
+    lab.engine.node("gateway", 1)
+    lab.engine.node("store", 0)
+    lab.unit("gateway", "work", 0.004)
+    lab.unit("store", "work", 0.006)
+
+    lab.open((Cpu("gateway", "work"), Cpu("store", "work")), 120.0, 20_000)
+
+    host = lab.engine.host
+    assert host.busy_core_s == pytest.approx(host.done_core_s, rel=1e-6)
+    for node in lab.engine.bindings.nodes.values():
+        assert node.tally.arrivals == node.tally.completions == 20_000
+        assert node.tally.area == pytest.approx(node.tally.sojourn_s, rel=1e-6)
