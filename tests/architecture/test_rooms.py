@@ -1,0 +1,52 @@
+"""The house stands as drawn: rooms inside the checkout, imports downwards, no room named like a standard library module."""
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("system", "scenarios", "reports", "sim", "chaos", "tweetlab")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_resolves_inside_the_checkout(room):
+    """`import reports` must never find somebody else's package."""
+    module = importlib.import_module(room)
+
+    assert Path(module.__file__ or "").resolve().is_relative_to(ROOT)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_room_carries_the_name_of_a_standard_library_module(room):
+    """A room called `platform` or `queue` would hide the real one."""
+    assert room not in sys.stdlib_module_names
+
+
+def test_imports_run_downwards_only():
+    """import-linter holds the floors."""
+    linter = Path(sys.executable).parent / "lint-imports"
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_simulation_needs_no_client_of_a_server():
+    """`run --on twin` works where only Python is: sim imports no driver of a store."""
+    code = (
+        "import sys, sim.twin, scenarios.loader, reports.record\n"
+        "bad = [m for m in ('cassandra', 'aiokafka', 'psycopg', 'redis', 'elasticsearch', 'minio', 'locust') if m in sys.modules]\n"
+        "print(bad)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", sorted(
+    p for room in ROOMS for p in (ROOT / room).rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_is_longer_than_350_lines(path):
+    """A file that does too much is hard to find one's way in."""
+    assert len(path.read_text().splitlines()) <= 350

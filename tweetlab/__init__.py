@@ -1,0 +1,1 @@
+"""The command, the runner and the load driver: the only room that starts anything."""

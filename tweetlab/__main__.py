@@ -1,0 +1,5 @@
+"""`python -m tweetlab` is the command."""
+
+from tweetlab.cli import main
+
+main()

@@ -1,0 +1,133 @@
+"""The rows of the bench: name, what it measures, its bar, and the function that measures it.
+
+A row is added here alone. Ratios are fractions. `ROW=name make bench` runs one row and merges it into
+`runs/bench/latest.json`. Rows that need a lab start one, use it and stop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Measure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`low`, `high`: the bar, both ends included; None where that side is open. `unit`: of the value."""
+
+    name: str
+    what: str
+    unit: str
+    low: float | None
+    high: float | None
+    measure: Measure
+
+    @property
+    def bar(self) -> str:
+        """The bar as a person writes it."""
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        return f">= {self.low:g}" if self.low is not None else f"<= {self.high:g}"
+
+    def holds(self, value: float) -> bool:
+        """Say whether `value` is inside the bar. NaN never is."""
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high) and value == value
+
+
+def _up_small() -> float:
+    from tweetlab.bench import platform_rows
+
+    return asyncio.run(platform_rows.up_small_s())
+
+
+def _rss_small() -> float:
+    from tweetlab.bench import platform_rows
+
+    return asyncio.run(platform_rows.rss_small_gib())
+
+
+def _home_ratio() -> float:
+    from tweetlab.bench import home_read
+
+    return asyncio.run(home_read.cpu_ratio())
+
+
+def _home_rps() -> float:
+    from tweetlab.bench import load_rows
+
+    return asyncio.run(load_rows.capacity("steady_home"))
+
+
+def _post_rps() -> float:
+    from tweetlab.bench import load_rows
+
+    return asyncio.run(load_rows.capacity("steady_posts"))
+
+
+def _deliveries() -> float:
+    from tweetlab.bench import fanout
+
+    return asyncio.run(fanout.measured()).deliveries_per_s
+
+
+def _zadd_ratio() -> float:
+    from tweetlab.bench import fanout
+
+    return asyncio.run(fanout.measured()).vs_zadd
+
+
+def _delivery_p99() -> float:
+    from tweetlab.bench import load_rows
+
+    return asyncio.run(load_rows.delivery_p99_s())
+
+
+def _freeze() -> float:
+    from tweetlab.load import selfcheck
+
+    return selfcheck.freeze_p95_ratio()
+
+
+def _start_lag() -> float:
+    from tweetlab.load import selfcheck
+
+    return selfcheck.start_lag_p99_ms()
+
+
+def _seed() -> float:
+    from tweetlab.bench import platform_rows
+
+    return asyncio.run(platform_rows.seed_100k_s())
+
+
+def _false_changes() -> float:
+    from reports import compare_selfcheck
+
+    return float(compare_selfcheck.compare_false_changes())
+
+
+def _found_changes() -> float:
+    from reports import compare_selfcheck
+
+    return float(compare_selfcheck.compare_found_changes())
+
+
+ROWS: tuple[Row, ...] = (
+    Row("up_small_s", "`up` of small, fresh data, all services healthy", "s", None, 30, _up_small),
+    Row("rss_small_gib", "all processes of small after the first run", "GiB", None, 3.5, _rss_small),
+    Row("home_read_cpu_ratio", "CPU of our Python and HAProxy for one home read ÷ that of a bare FastAPI app", "ratio",
+        None, 2.5, _home_ratio),
+    Row("home_read_rps_at_p99_100ms", "capacity for home reads, p99 <= 100 ms", "1/s", 700, None, _home_rps),
+    Row("post_rps_at_p99_100ms", "capacity for posts, p99 <= 100 ms", "1/s", 250, None, _post_rps),
+    Row("fanout_deliveries_per_s", "Kafka event to id in full timelines, 10,000 followers an author", "1/s", 150_000, None,
+        _deliveries),
+    Row("fanout_vs_zadd_ratio", "that ÷ redis-benchmark's pipelined ZADD in the same run", "ratio", 0.35, None, _zadd_ratio),
+    Row("delivery_p99_s", "acknowledged post to all followers' timelines, 50 posts/s", "s", None, 1, _delivery_p99),
+    Row("generator_freeze_p95_ratio", "reported ÷ true p95, server frozen for 2 s at 100/s", "ratio", 0.95, 1.05, _freeze),
+    Row("generator_start_lag_p99_ms", "start lag at 100/s", "ms", None, 3, _start_lag),
+    Row("seed_100k_s", "100,000 users, 4 million follows, 1 million tweets", "s", None, 300, _seed),
+    Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
+    Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
+)
