@@ -1,0 +1,92 @@
+"""The command `tweetlab`. `COMMANDS` is the table: name -> function; help and docs/reference/cli.md come from it.
+
+Exit codes: 0 pass, 1 fail, 2 unknown, 3 could not run or void, 64 wrong usage, 130 interrupted.
+An error is one message that names value, bound and mend; with `--json` it is one JSON object on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import click
+import typer
+
+from system.kernel.errors import LabError
+from tweetlab.commands import lab, reading, running
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "check": reading.check,
+    "compare": reading.compare,
+    "demo": running.demo,
+    "doctor": lab.doctor,
+    "down": lab.down,
+    "list": reading.list_,
+    "logs": lab.logs,
+    "publish": reading.publish,
+    "report": reading.report,
+    "run": running.run,
+    "seed": lab.seed,
+    "setup": lab.setup,
+    "status": lab.status,
+    "up": lab.up,
+}
+
+EXIT_USAGE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED = 64, 3, 130
+
+
+def application() -> typer.Typer:
+    """Return the command with every row of COMMANDS."""
+    app = typer.Typer(
+        name="tweetlab", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+        help="A Twitter that fits on a laptop, built to be measured, broken and predicted.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for name, function in sorted(COMMANDS.items()):
+        app.command(name)(function)
+    return app
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command and leave the process with its exit code."""
+    raise SystemExit(run(sys.argv[1:] if argv is None else argv))
+
+
+def run(argv: list[str]) -> int:
+    """Run the command; return its exit code. Never lets a traceback through for an error of ours."""
+    as_json = "--json" in argv
+    try:
+        result = application()(args=argv, prog_name="tweetlab", standalone_mode=False)
+        return int(result or 0)
+    except LabError as error:
+        return _refuse(error.title, error.detail, error.exit_code, as_json)
+    except click.exceptions.Exit as leave:
+        return int(leave.exit_code)
+    except click.ClickException as error:
+        return _refuse("Wrong Usage", error.format_message(), EXIT_USAGE, as_json)
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        return _refuse("Could Not Run", _told(error), EXIT_COULD_NOT_RUN, as_json)
+    except Exception:
+        if os.environ.get("TWEETLAB_DEBUG"):
+            traceback.print_exc()
+        return _refuse("Bug", f"{sys.exc_info()[1]!r}. This is a bug of ours; TWEETLAB_DEBUG=1 shows where.",
+                       EXIT_COULD_NOT_RUN, as_json)
+
+
+def _told(error: OSError) -> str:
+    mend = " Free some space, then run it again." if error.errno == 28 else ""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.{mend}"
+
+
+def _refuse(title: str, detail: str, code: int, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": {"title": title, "detail": detail, "exit_code": code}}))
+    print(f"tweetlab: {detail}", file=sys.stderr)
+    return code
