@@ -1,0 +1,136 @@
+"""One sample a second of what the machine and the lab did: CPU and memory per process, queue lag, cache hits.
+
+CPU of a lab's node comes from the platform (cgroup or process CPU clock: ns, exited threads included). CPU of the
+load generator and of the runner comes from their process CPU clocks. The sum must close to the host's busy time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from system.kernel.errors import LabError
+
+CPUCLOCK_SCHED = 2  # Linux: clock id of another process' CPU time is ~pid << 3 | 2 (clock_getcpuclockid(3))
+Numbers = Callable[[], Awaitable[dict[str, float]]]
+
+
+def process_cpu_ns(pid: int) -> int:
+    """Return the CPU time of all threads of `pid`, ended ones included, in ns; 0 where it is gone."""
+    try:
+        return time.clock_gettime_ns(~pid << 3 | CPUCLOCK_SCHED)
+    except OSError:
+        return 0
+
+
+@dataclass(frozen=True)
+class HostTimes:
+    """Core seconds since boot: `busy` (everything but idle and iowait), `steal` (taken by the hypervisor)."""
+
+    busy_s: float
+    steal_s: float
+
+
+def host_times(text: str | None = None) -> HostTimes:
+    """Return the host's times from /proc/stat (resolution 10 ms)."""
+    line = (text or Path("/proc/stat").read_text()).splitlines()[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(x) / 100 for x in line[:8])
+    return HostTimes(user + nice + system + irq + softirq, steal)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One number of one second. `t_s`: start of the second, from the start of load."""
+
+    t_s: float
+    name: str
+    route: str
+    node: str
+    value: float
+
+
+@dataclass
+class Sources:
+    """Where numbers come from. Counters are cumulative; gauges are as they stand.
+
+    `cpu_ns`, `rss_bytes`: by node. `lag`: records by consumer group. `counters`: further cumulative counts by name.
+    `pids`: further processes by node name.
+    """
+
+    cpu_ns: Numbers
+    rss_bytes: Numbers
+    lag: Numbers
+    counters: Numbers
+    pids: dict[str, int] = field(default_factory=dict)
+
+
+class Sampler:
+    """Samples until told to stop; `rows` grows as it goes and stays valid whenever it is read."""
+
+    def __init__(self, sources: Sources, start_ns: int, every_s: float = 1.0) -> None:
+        self.rows: list[Sample] = []
+        self.problems: list[str] = []
+        self.totals_s: dict[str, float] = {}
+        self.host: dict[str, float] = {"busy_s": 0.0, "steal_s": 0.0, "wall_s": 0.0}
+        self._sources, self._start_ns, self._every_s = sources, start_ns, every_s
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sample each second on a fixed grid until `stop` is set; the last second may be short."""
+        before = await self._read()
+        due_ns = time.monotonic_ns()
+        while not stop.is_set():
+            due_ns += int(self._every_s * 1e9)
+            try:
+                await asyncio.wait_for(stop.wait(), max(0.0, (due_ns - time.monotonic_ns()) / 1e9))
+            except TimeoutError:
+                pass
+            now = await self._read()
+            self._tell(before, now)
+            before = now
+            await self._gauges(now["at_ns"])
+
+    async def _read(self) -> dict[str, float]:
+        told = {f"cpu:{node}": ns for node, ns in (await self._asked("cpu", self._sources.cpu_ns)).items()}
+        told |= {f"cpu:{node}": float(process_cpu_ns(pid)) for node, pid in self._sources.pids.items()}
+        told |= {f"count:{k}": v for k, v in (await self._asked("counters", self._sources.counters)).items()}
+        host = host_times()
+        return told | {"host:busy": host.busy_s, "host:steal": host.steal_s, "at_ns": float(time.monotonic_ns())}
+
+    def _tell(self, before: dict[str, float], now: dict[str, float]) -> None:
+        took_s = (now["at_ns"] - before["at_ns"]) / 1e9
+        if took_s <= 0:
+            return
+        t_s = (before["at_ns"] - self._start_ns) / 1e9
+        for key in now.keys() & before.keys():
+            kind, _, name = key.partition(":")
+            grown = max(0.0, now[key] - before[key])
+            if kind == "cpu":
+                self.totals_s[name] = self.totals_s.get(name, 0.0) + grown / 1e9
+                self._add(t_s, "cpu_cores", name, grown / 1e9 / took_s)
+            elif kind == "count":
+                self._add(t_s, name, "", grown / took_s)
+            elif kind == "host":
+                self.host[f"{name}_s"] += grown
+                self._add(t_s, "host_busy_cores" if name == "busy" else "steal_cores", "", grown / took_s)
+        self.host["wall_s"] += took_s
+
+    async def _gauges(self, at_ns: float) -> None:
+        t_s = (at_ns - self._start_ns) / 1e9
+        for node, value in (await self._asked("memory", self._sources.rss_bytes)).items():
+            self._add(t_s, "rss_mib", node, value / 2**20)
+        for group, value in (await self._asked("lag", self._sources.lag)).items():
+            self._add(t_s, "lag", group, value)
+
+    def _add(self, t_s: float, name: str, node: str, value: float) -> None:
+        self.rows.append(Sample(round(t_s, 3), name, "", node, value))
+
+    async def _asked(self, what: str, source: Numbers) -> dict[str, float]:
+        # A source that fails (its server was just killed) leaves a gap in the series, never ends the run.
+        try:
+            return await asyncio.wait_for(source(), 2.0)
+        except (LabError, OSError, TimeoutError) as problem:
+            self.problems.append(f"{what}: {problem!r}")
+            return {}
