@@ -1,0 +1,1 @@
+"""The worker that carries tweets, deletes and follows into cached timelines."""

@@ -1,0 +1,1 @@
+"""The edge: tokens, deadlines, limits, and the way to the service behind the mesh."""

@@ -1,0 +1,69 @@
+"""What the edge lets through, where it goes and how long it may take. Decides; reads no clock, no socket.
+
+Order of the checks: room in the house (503), the token (401), the body's size (413), then the way. A
+request that is refused here was certainly not done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_BODY_BYTES = 64 * 1024   # a tweet is at most 280 characters; pictures go to a signed URL
+MAX_TOKEN_BYTES = 4 * 1024
+LEAST_DEADLINE_MS = 1
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way through the gateway. `name`: as in a scenario's mix where it stands there. `open`: needs no token."""
+
+    name: str
+    method: str
+    path: str
+    service: str
+    open: bool = False
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("delete", "DELETE", "/2/tweets/{id}", "tweets"),
+    Route("follow", "POST", "/2/users/{id}/following", "users"),
+    Route("followers", "GET", "/2/users/{id}/followers", "users"),
+    Route("following", "GET", "/2/users/{id}/following", "users"),
+    Route("home", "GET", "/2/users/{id}/timelines/reverse_chronological", "timelines"),
+    Route("me", "GET", "/2/users/me", "users"),
+    Route("media", "GET", "/2/media/{id}", "media"),
+    Route("media_finalize", "POST", "/2/media/upload/{id}/finalize", "media"),
+    Route("media_initialize", "POST", "/2/media/upload/initialize", "media"),
+    Route("post", "POST", "/2/tweets", "tweets"),
+    Route("profile", "GET", "/2/users/{id}", "users"),
+    Route("search", "GET", "/2/tweets/search/recent", "search"),
+    Route("sign_up", "POST", "/2/users", "users", open=True),
+    Route("token", "POST", "/2/oauth2/token", "users", open=True),
+    Route("tweet", "GET", "/2/tweets/{id}", "tweets"),
+    Route("tweets", "GET", "/2/tweets", "tweets"),
+    Route("unfollow", "DELETE", "/2/users/{id}/following/{target}", "users"),
+    Route("user_tweets", "GET", "/2/users/{id}/tweets", "tweets"),
+    Route("username", "GET", "/2/users/by/username/{name}", "users"),
+    Route("users", "GET", "/2/users", "users"),
+)
+
+
+def admits(in_flight: int, max_in_flight: int) -> bool:
+    """May one more request enter? `max_in_flight` 0 switches shedding off."""
+    return not max_in_flight or in_flight < max_in_flight
+
+
+def deadline_ms(asked: str | None, request_s: float) -> int:
+    """Return the milliseconds a request has: what the caller asked for, at most `request_s`. Nonsense is ignored."""
+    most = int(request_s * 1_000)
+    if asked is None or not (asked.isascii() and asked.isdigit() and len(asked) <= 9):
+        return most
+    return max(LEAST_DEADLINE_MS, min(int(asked), most))
+
+
+def may_retry(method: str, status: int | None, attempts: int, most: int, refused: bool) -> bool:
+    """May a request be sent again? Only a GET, only after a failed connection (`status` None) or a plain 503.
+
+    `attempts`: made so far. `refused`: the answer carried `retry-after`: the service asks to be left alone.
+    """
+    return method == "GET" and attempts < most and status in (None, 503) and not refused

@@ -1,0 +1,1 @@
+"""Media: signed upload and read URLs."""

@@ -1,0 +1,1 @@
+"""Search: an indexer that follows the truth, and words answered from it."""

@@ -1,0 +1,1 @@
+"""What several services do alike: JSON shapes, reading through caches, building cached lists, listening."""

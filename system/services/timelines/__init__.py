@@ -1,0 +1,1 @@
+"""Home timelines: read from Redis, rebuilt from Cassandra."""

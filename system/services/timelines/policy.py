@@ -1,0 +1,137 @@
+"""How a page of a home timeline is put together. Decides; reads no clock, no store.
+
+A page is a walk down the ids. Each source (the reader's list, his own tweets, pulled authors, the
+authors' rows in Cassandra) is *complete* from its newest id down to a low mark. A page may show what
+lies at or above the highest of these marks, and no more: below it some source has not been looked at.
+So the cursor is the last id that was looked at, not the last one shown, and pages are disjoint,
+ordered and without gaps.
+
+A cached list carries a *floor*: it is complete for ids at or above it. A page that reaches the floor
+goes on in Cassandra, unless the floor is 0: nothing older exists.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from system.kernel import ids
+from system.kernel.errors import WrongInput
+
+Entry = tuple[int, int]
+"""(tweet id, author id)"""
+
+DEFAULT_RESULTS = 100  # Twitter's API v2: max_results of the home timeline is 1 to 100, default 100
+MAX_RESULTS = 100
+MIN_PER_AUTHOR = 40    # ids; two pages of 20 of a reader's single followee need no tail
+SPREAD = 4             # a rebuild reads this many times the list's cap in all, so that one busy followee fits
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read of one source. `entries`: newest first. `low`: it is complete for ids >= `low`; 0 = wholly."""
+
+    entries: tuple[Entry, ...]
+    low: int
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Newest first, each id once. `low`: complete for ids >= `low`. `exhausted`: nothing below exists in any source."""
+
+    entries: tuple[Entry, ...]
+    low: int
+    exhausted: bool
+
+
+@dataclass(frozen=True)
+class RebuildPlan:
+    """How a home timeline is rebuilt. `per_author`: ids read per followee. `authors`: whom, the reader himself included."""
+
+    per_author: int
+    authors: tuple[int, ...]
+
+
+def merge(sources: Sequence[Source], limit: int) -> Merged:
+    """Merge sources into at most `limit` entries that leave no gap.
+
+    Entries below the highest low mark are left out; where the limit cuts, the low mark is the last entry's id.
+    """
+    low = max((source.low for source in sources), default=0)
+    kept: list[Entry] = []
+    last = -1
+    for entry in heapq.merge(*(source.entries for source in sources), reverse=True):
+        if entry[0] < low:
+            break
+        if entry[0] == last:
+            continue
+        if len(kept) == limit:
+            return Merged(tuple(kept), last, False)
+        kept.append(entry)
+        last = entry[0]
+    return Merged(tuple(kept), low, low == 0)
+
+
+def source_of(entries: Sequence[Entry], limit: int) -> Source:
+    """Return what a read of `limit` rows of one author tells: with fewer rows there is nothing older."""
+    return Source(tuple(entries), entries[-1][0] if len(entries) >= limit and entries else 0)
+
+
+def plan_rebuild(user_id: int, followings: Sequence[int], cap: int) -> RebuildPlan:
+    """Return whom to read and how much of each, for a list of `cap` entries. The reader's own tweets belong to it."""
+    authors = tuple(dict.fromkeys([*followings, user_id]))
+    return RebuildPlan(min(cap, max(MIN_PER_AUTHOR, SPREAD * cap // len(authors))), authors)
+
+
+def floor_of(merged: Merged) -> int:
+    """Return the floor of a list that was rebuilt as `merged`: 0 where nothing older exists."""
+    return 0 if merged.exhausted else merged.low
+
+
+def tail_before(before: int | None, floor: int) -> int:
+    """Return the exclusive upper bound from which Cassandra goes on after a cached list ended at `floor`."""
+    return floor if before is None else min(before, floor)
+
+
+def next_token(scanned: int, ended: bool, since_id: int | None) -> str | None:
+    """Return the cursor to the next page, or None where nothing older can follow.
+
+    `scanned`: lowest id looked at. `ended`: every source is exhausted. `since_id`: exclusive lower bound asked for.
+    """
+    if ended or scanned <= 0 or (since_id is not None and scanned <= since_id + 1):
+        return None
+    return str(scanned)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a caller asked of a page. `before`: exclusive upper bound of ids, None = newest. `since_id`: exclusive lower bound."""
+
+    limit: int
+    before: int | None
+    since_id: int | None
+
+
+def window(params: dict[str, str], default: int = DEFAULT_RESULTS, least: int = 1) -> Window:
+    """Return the page asked for by query parameters. Raises WrongInput naming parameter, value and bound."""
+    text = params.get("max_results", str(default))
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and least <= int(text) <= MAX_RESULTS):
+        raise WrongInput(f"`max_results` is {text[:40]!r}; it must be a whole number from {least} to {MAX_RESULTS}.")
+    bounds = [ids.parse(params[name], name) for name in ("pagination_token", "until_id") if name in params]
+    since = ids.parse(params["since_id"], "since_id") if "since_id" in params else None
+    return Window(int(text), min(bounds, default=None), since)
+
+
+def newest_first(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries newest first, each id once."""
+    return sorted(dict.fromkeys(entries), reverse=True)
+
+
+def admits(running: int, waiting: int, concurrency: int, queue: int) -> bool:
+    """May another rebuild start or wait? Beyond it the answer is 503 with `retry-after`."""
+    return running < concurrency or waiting < queue
+
+
+MAX_ATTEMPTS = 4
+"""Times a rebuild starts again after it lost its token, before the page is served from Cassandra directly."""

@@ -1,0 +1,1 @@
+"""Tweets: post, reply, delete, read by id and by author."""

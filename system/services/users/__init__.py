@@ -1,0 +1,1 @@
+"""Users: sign-up, tokens, profiles, who follows whom."""
