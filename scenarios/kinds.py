@@ -1,0 +1,209 @@
+"""Kinds of value a scenario key may hold: each reads a YAML value and tells its own JSON Schema.
+
+A kind refuses what does not fit with `Where.refuse`: the error names file, key, value, what is allowed
+and the nearest known word. Only `table` says which key holds which kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, Protocol
+
+from scenarios import units
+from system.kernel.errors import WrongInput
+
+REQUIRED = object()
+"""Default of a key that must be written."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """The place being read: which file, and the keys down to the value."""
+
+    file: str
+    path: str = ""
+
+    def key(self, name: str | int) -> Where:
+        """Return the place one key (or list index) deeper."""
+        return Where(self.file, f"{self.path}.{name}" if self.path else str(name))
+
+    def refuse(self, value: object, allowed: str, mend: str = "") -> NoReturn:
+        """Raise WrongInput for `value` at this place."""
+        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
+        raise WrongInput(f"{self.file}: `{self.path or 'the file'}` is {shown}; {allowed}{mend}")
+
+
+class Kind(Protocol):
+    """What stands behind a key."""
+
+    def read(self, value: Any, where: Where) -> Any:
+        """Return the value in SI units. Raises WrongInput."""
+        ...
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the value as it is written."""
+        ...
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a block: its name in the file, the kind of its value, one line of help, its default."""
+
+    name: str
+    kind: Kind
+    help: str
+    default: Any = REQUIRED
+
+
+@dataclass(frozen=True)
+class Text:
+    """A line of text, not empty."""
+
+    def read(self, value: Any, where: Where) -> str:
+        if not isinstance(value, str) or not value.strip():
+            where.refuse(value, "it must be text.")
+        return " ".join(value.split())
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
+
+@dataclass(frozen=True)
+class Word:
+    """One of a set of words; `refused` are known words with the reason why not now."""
+
+    allowed: Callable[[], Sequence[str]]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, value: Any, where: Where) -> str:
+        words = self.allowed()
+        if value in self.refused:
+            where.refuse(value, f"{self.refused[value]}.")
+        if not isinstance(value, str) or value not in words:
+            where.refuse(value, f"it must be one of {', '.join(words)}.", units.nearest(value, words))
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"enum": list(self.allowed())}
+
+
+@dataclass(frozen=True)
+class Number:
+    """A bare number from `low` to `high`; `whole` refuses fractions."""
+
+    low: float = 0
+    high: float | None = None
+    whole: bool = False
+
+    def read(self, value: Any, where: Where) -> Any:
+        noun = "whole number" if self.whole else "number"
+        bound = f"it must be a {noun} from {self.low}" + (f" to {self.high}." if self.high is not None else " up.")
+        fits = isinstance(value, int) or (isinstance(value, float) and not self.whole)
+        if not fits or isinstance(value, bool) or value < self.low or (self.high is not None and value > self.high):
+            where.refuse(value, bound)
+        return value if self.whole else float(value)
+
+    def schema(self) -> dict[str, Any]:
+        top = {} if self.high is None else {"maximum": self.high}
+        return {"type": "integer" if self.whole else "number", "minimum": self.low, **top}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A number with its unit, read by one of `units`; `positive` refuses zero."""
+
+    reader: Callable[[object], Any]
+    example: str
+    positive: bool = False
+    accepts_number: bool = False
+
+    def read(self, value: Any, where: Where) -> Any:
+        try:
+            amount = self.reader(value)
+        except units.UnitError as error:
+            where.refuse(value, error.allowed, error.hint)
+        if self.positive and not (max(amount) if isinstance(amount, tuple) else amount) > 0:
+            where.refuse(value, f"it must be above 0, such as `{self.example}`.")
+        return amount
+
+    def schema(self) -> dict[str, Any]:
+        text = {"type": "string", "pattern": r"\d", "examples": [self.example]}
+        return {"anyOf": [text, {"type": "integer", "minimum": 0}]} if self.accepts_number else text
+
+
+@dataclass(frozen=True)
+class Block:
+    """A mapping with known keys; `build` makes the value from what was read."""
+
+    keys: Callable[[], Sequence[Key]]
+    build: Callable[..., Any] = dict
+
+    def read(self, value: Any, where: Where) -> Any:
+        keys = {key.name: key for key in self.keys()}
+        if not isinstance(value, dict):
+            where.refuse(value, f"it must be a block with {', '.join(keys)}.")
+        for name in value:
+            if name not in keys:
+                where.key(name).refuse(value[name], f"no such key; allowed here: {', '.join(keys)}.",
+                                       units.nearest(name, keys))
+        read = {}
+        for name, key in keys.items():
+            if name in value:
+                read[name] = key.kind.read(value[name], where.key(name))
+            elif key.default is REQUIRED:
+                where.key(name).refuse(None, f"it must be written: {key.help}.")
+            else:
+                read[name] = key.default
+        return self.build(**{_python(name): item for name, item in read.items()})
+
+    def schema(self) -> dict[str, Any]:
+        keys = self.keys()
+        properties = {key.name: {**key.kind.schema(), "description": key.help} for key in keys}
+        required = [key.name for key in keys if key.default is REQUIRED]
+        return {"type": "object", "properties": properties, "additionalProperties": False,
+                **({"required": required} if required else {})}
+
+
+@dataclass(frozen=True)
+class ListOf:
+    """A list of one kind, as a tuple."""
+
+    item: Kind
+    least: int = 0
+
+    def read(self, value: Any, where: Where) -> tuple[Any, ...]:
+        if not isinstance(value, list) or len(value) < self.least:
+            where.refuse(value, "it must be a list" + (f" of at least {self.least}." if self.least else "."))
+        return tuple(self.item.read(item, where.key(index)) for index, item in enumerate(value))
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "array", "items": self.item.schema(), **({"minItems": self.least} if self.least else {})}
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Word -> weight, from 0 up; read as shares that sum to 1."""
+
+    words: Word
+
+    def read(self, value: Any, where: Where) -> dict[str, float]:
+        if not isinstance(value, dict) or not value:
+            where.refuse(value, f"it must map routes to weights, such as {{home: 60, post: 10}} "
+                                f"(routes: {', '.join(self.words.allowed())}).")
+        for word in value:
+            self.words.read(word, where.key(word))
+        weights = {word: Number().read(weight, where.key(word)) for word, weight in value.items()}
+        total = sum(weights.values())
+        if total <= 0:
+            where.refuse(value, "at least one weight must be above 0.")
+        return {word: weight / total for word, weight in weights.items() if weight > 0}
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "object", "minProperties": 1, "additionalProperties": False,
+                "properties": {word: {"type": "number", "minimum": 0} for word in self.words.allowed()}}
+
+
+def _python(name: str) -> str:
+    """Return a keyword argument for a key: `for` and `from` are words of Python."""
+    return name + "_" if name in ("for", "from") else name

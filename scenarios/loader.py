@@ -1,0 +1,172 @@
+"""From a YAML file to a `Scenario`. Every error names file, key, value, what is allowed and the nearest known word."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scenarios import spec, table, units, vocabulary
+from scenarios.kinds import Where
+from system.kernel.errors import WrongInput
+
+CATALOG = Path(__file__).parent / "catalog"
+
+
+def names() -> list[str]:
+    """Return the names of the catalog's scenarios, sorted."""
+    return sorted(path.stem for path in CATALOG.glob("*.yaml"))
+
+
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> spec.Scenario:
+    """Return the scenario of the catalog, or of a YAML file, with `key.path=value` overrides applied.
+
+    `overrides` are applied in order; a value is read as YAML: `workload.mix.home=70`, `faults=[]`,
+    `workload.stages.0.rate=300/s`. Raises WrongInput.
+    """
+    path = find(str(name_or_path))
+    text = path.read_text(encoding="utf-8")
+    raw = _parse(text, str(path))
+    for override in overrides:
+        _override(raw, override)
+    return _read(raw, str(path), text)
+
+
+def find(name_or_path: str) -> Path:
+    """Return the file behind a name of the catalog or a path. Raises WrongInput with the nearest name."""
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        if not path.is_file():
+            raise WrongInput(f"The scenario file {name_or_path} does not exist; "
+                             f"give a path, or a name of the catalog: {', '.join(names())}.")
+        return path
+    if name_or_path not in names():
+        raise WrongInput(f"The scenario {name_or_path!r} is unknown; known are {', '.join(names())}."
+                         f"{units.nearest(name_or_path, names())}")
+    return CATALOG / f"{name_or_path}.yaml"
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a scenario file, made from the same table as the loader."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tweetlab scenario", **table.ROOT.schema()}
+
+
+class _Strict(yaml.SafeLoader):
+    """YAML that refuses a key written twice; plain YAML would silently keep the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (list, dict)) or key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key}` stands twice or is no word; write it once",
+                                           problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    try:
+        raw = yaml.load(text, _Strict)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise WrongInput(f"{file}{line}: not readable as YAML: {error.problem}.") from None
+    except yaml.YAMLError as error:
+        raise WrongInput(f"{file}: not readable as YAML: {error}.") from None
+    if not isinstance(raw, dict):
+        raise WrongInput(f"{file}: holds {type(raw).__name__}; it must be a block of keys such as `name: evening_peak`.")
+    return raw
+
+
+def _override(raw: dict[str, Any], text: str) -> None:
+    """Set one value in the parsed file; blocks on the way are made where they are missing."""
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise WrongInput(f"--set {text!r}: it must read key.path=value, such as workload.mix.home=70.")
+    *parents, last = path.strip().split(".")
+    place: Any = raw
+    for step in parents:
+        place = _step(place, step, text)
+    value_read = _parse_value(value, text)
+    if isinstance(place, list):
+        place[_index(place, last, text)] = value_read
+    elif isinstance(place, dict):
+        place[last] = value_read
+    else:
+        raise WrongInput(f"--set {text!r}: `{'.'.join(parents)}` is {place!r}, not a block; nothing can be set inside it.")
+
+
+def _step(place: Any, step: str, text: str) -> Any:
+    if isinstance(place, list):
+        return place[_index(place, step, text)]
+    if isinstance(place, dict):
+        return place.setdefault(step, {})
+    raise WrongInput(f"--set {text!r}: there is no block to hold `{step}`.")
+
+
+def _index(place: list[Any], step: str, text: str) -> int:
+    if not step.isdigit() or int(step) >= len(place):
+        raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that list.")
+    return int(step)
+
+
+def _parse_value(value: str, text: str) -> Any:
+    try:
+        return yaml.load(value, _Strict)
+    except yaml.YAMLError:
+        raise WrongInput(f"--set {text!r}: the value {value!r} is not readable as YAML; quote it.") from None
+
+
+def _read(raw: dict[str, Any], file: str, text: str) -> spec.Scenario:
+    where = Where(file)
+    scenario: spec.Scenario = table.ROOT.read(raw, where)
+    _check_population(scenario, where)
+    _check_times(scenario, where)
+    for index, fault in enumerate(scenario.faults):
+        _check_fault(fault, scenario, where.key("faults").key(index))
+    for index, objective in enumerate(scenario.objectives):
+        if "fault" in objective.window and not scenario.faults:
+            where.key("objectives").key(index).refuse(
+                objective.text, "its window needs a fault, but `faults` is empty; add a fault or choose `steady` or `whole`.")
+    return dataclasses.replace(scenario, source=text)
+
+
+def _check_population(scenario: spec.Scenario, where: Where) -> None:
+    population, at = scenario.population, where.key("population").key("follows")
+    if population.graph is not None:
+        return
+    if population.follows.max > population.users - 1:
+        at.key("max").refuse(population.follows.max, f"it must be at most {population.users - 1}, one less than "
+                                                     f"`population.users` ({population.users}).")
+    if population.follows.mean > population.follows.max:
+        at.key("mean").refuse(population.follows.mean,
+                              f"it must be at most `population.follows.max` ({population.follows.max}).")
+
+
+def _check_times(scenario: spec.Scenario, where: Where) -> None:
+    load_s, warm_up_s = scenario.workload.load_s, scenario.measure.warm_up_s
+    if warm_up_s >= load_s:
+        where.key("measure").key("warm_up").refuse(
+            units.tell_duration(warm_up_s), f"it must be shorter than the load, which lasts {units.tell_duration(load_s)}.")
+
+
+def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> None:
+    kind, load_s = vocabulary.FAULT_KINDS[fault.kind], scenario.workload.load_s
+    if fault.at_s >= load_s:
+        where.key("at").refuse(units.tell_duration(fault.at_s),
+                               f"it must come before the load ends at {units.tell_duration(load_s)}.")
+    if fault.for_s is not None and not kind.held:
+        where.key("for").refuse(units.tell_duration(fault.for_s),
+                                f"`{fault.kind}` is instant: it is over when its recovery shows. Leave `for` out.")
+    if fault.for_s is None and kind.held:
+        where.key("for").refuse(None, f"`{fault.kind}` is held: write how long, such as `for: 10 s`.")
+    nodes = vocabulary.BLUEPRINTS[scenario.platform]
+    known = sorted(set(nodes) | {node.rsplit("-", 1)[0] for node in nodes})
+    if fault.target not in known:
+        where.key("target").refuse(fault.target, f"`{scenario.platform}` has {', '.join(known)}.",
+                                   units.nearest(fault.target, known))
+    if kind.targets and fault.target.rsplit("-", 1)[0] not in kind.targets and fault.target not in kind.targets:
+        where.key("target").refuse(fault.target, f"`{fault.kind}` strikes {', '.join(kind.targets)}.")

@@ -1,0 +1,108 @@
+"""What a run must keep: one line of text, read into a bound that the judge can hold against a record.
+
+    home p99 <= 250 ms steady                     a latency of one route
+    p99 <= 400 ms                                 of all routes together; `steady` where no window is named
+    errors < 0.5 % whole                          failed and unknown operations ÷ all that were sent
+    post goodput >= 99 % during fault             OK operations ÷ planned ones
+    delivery p99 <= 1 s whole                     acknowledged post -> in every follower's timeline
+    home p99 <= 250 ms after fault within 20 s    holds from 20 s after each fault on, until the load ends
+    errors < 50 % whole abort                     ends the run as soon as it is broken
+
+`steady` is the time after warm-up and outside fault and recovery.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from scenarios import units
+
+LATENCIES = ("p50", "p90", "p95", "p99", "p999", "p9999", "max", "mean")
+SHARES = ("errors", "goodput")
+OPERATORS = ("<=", "<", ">=", ">")
+WINDOWS = ("steady", "during fault", "after fault", "whole")
+DELIVERY = "delivery"
+ALL = "all"
+
+_SHAPE = re.compile(r"^(?P<left>[^<>=]+?)\s*(?P<op><=|>=|<|>)\s*(?P<number>[\d._]+)\s*(?P<unit>%|[a-zµ]+)(?P<rest>.*)$")
+_WITHIN = re.compile(r"^after fault within (?P<span>.+)$")
+ALLOWED = (f"it must read `[route] metric operator bound [window] [abort]`, such as `home p99 <= 250 ms steady` or "
+           f"`errors < 0.5 % whole` (metrics: {', '.join(LATENCIES + SHARES)}; "
+           f"windows: steady, during fault, after fault within N s, whole).")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A promise on one number of a run.
+
+    `route`: a route of the mix, `all`, or `delivery`. `metric`: one of LATENCIES or SHARES.
+    `bound`: seconds for a latency, a fraction for a share. `window`: one of WINDOWS.
+    `within_s`: seconds after a fault's start from which the promise holds again; None unless the window
+    is `after fault`. `abort`: whether breaking it ends the run.
+    """
+
+    route: str
+    metric: str
+    op: str
+    bound: float
+    window: str = "steady"
+    within_s: float | None = None
+    abort: bool = False
+    text: str = ""
+
+    def holds(self, value: float) -> bool:
+        """Return whether `value` (same unit as `bound`) keeps the promise. NaN keeps none."""
+        return {"<=": value <= self.bound, "<": value < self.bound,
+                ">=": value >= self.bound, ">": value > self.bound}[self.op]
+
+
+def parse(text: object, routes: Iterable[str]) -> Objective:
+    """Read one objective. Raises UnitError naming what is wrong with it and the nearest known word."""
+    match = _SHAPE.match(" ".join(text.split())) if isinstance(text, str) else None
+    if match is None:
+        raise units.UnitError(text, ALLOWED)
+    route, metric = _left(str(text), match["left"], (*routes, ALL, DELIVERY))
+    if route == DELIVERY and metric in SHARES:
+        raise units.UnitError(text, f"`{DELIVERY}` has latencies only: {', '.join(LATENCIES)}.")
+    reader = units.share if metric in SHARES else units.duration_s
+    try:
+        bound = reader(match["number"] + " " + match["unit"])
+    except units.UnitError as error:
+        raise units.UnitError(text, f"the bound of `{metric}` is {error}") from error
+    window, within_s, abort = _rest(str(text), match["rest"].strip())
+    return Objective(route, metric, match["op"], bound, window, within_s, abort, " ".join(str(text).split()))
+
+
+def _left(text: str, left: str, routes: tuple[str, ...]) -> tuple[str, str]:
+    """Return route and metric of the words before the operator."""
+    words = left.split()
+    if len(words) > 2:
+        raise units.UnitError(text, ALLOWED)
+    metric = words[-1].replace("p99.99", "p9999").replace("p99.9", "p999")
+    if metric not in LATENCIES + SHARES:
+        raise units.UnitError(text, f"the metric `{words[-1]}` is unknown; allowed: {', '.join(LATENCIES + SHARES)}.",
+                              units.nearest(metric, LATENCIES + SHARES))
+    route = words[0] if len(words) == 2 else ALL
+    if route not in routes:
+        raise units.UnitError(text, f"the route `{route}` is unknown; allowed: {', '.join(routes)}.",
+                              units.nearest(route, routes))
+    return route, metric
+
+
+def _rest(text: str, rest: str) -> tuple[str, float | None, bool]:
+    """Return window, seconds after the fault and whether a breach aborts, from the words after the bound."""
+    abort = rest.split()[-1:] == ["abort"]
+    window = rest.removesuffix("abort").strip() or "steady"
+    if window in ("steady", "during fault", "whole"):
+        return window, None, abort
+    within = _WITHIN.match(window)
+    if within is not None:
+        try:
+            return "after fault", units.duration_s(within["span"]), abort
+        except units.UnitError as error:
+            raise units.UnitError(text, f"the time after `within` is {error}") from error
+    mend = " Write `after fault within 20 s`." if window.startswith("after") else units.nearest(window, WINDOWS)
+    raise units.UnitError(text, f"the window `{window}` is unknown; allowed: steady, during fault, "
+                                "after fault within N s, whole.", mend)

@@ -1,0 +1,124 @@
+"""A scenario as values: what `loader.load` returns and everybody reads. Times in seconds, rates per second."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scenarios import objectives
+from system.kernel import policies
+
+Objective = objectives.Objective
+
+
+@dataclass(frozen=True)
+class Follows:
+    """The follower counts. `shape`: a word of vocabulary.GRAPH_SHAPES; `mean`: followers a user; `max`: of the most followed."""
+
+    shape: str = "pareto"
+    mean: float = 40.0
+    max: int = 600
+
+
+@dataclass(frozen=True)
+class Population:
+    """Who stands in the stores before the load starts.
+
+    `history_tweets`: tweets already posted, as a mean a user. `graph`: an edge list that replaces
+    `users` and `follows`; None draws the graph from the seed.
+    """
+
+    users: int = 2000
+    follows: Follows = field(default_factory=Follows)
+    history_tweets: int = 20
+    graph: Path | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`for_s` seconds in which the rate goes evenly from `rate_from` to `rate_to`. `mix` None: that of the workload."""
+
+    for_s: float
+    rate_from: float
+    rate_to: float
+    mix: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The load. `mix`: route -> share, sums to 1. `zipf`: exponent of popularity, 0 for everybody alike."""
+
+    arrivals: str
+    stages: tuple[Stage, ...]
+    mix: dict[str, float]
+    zipf: float = 0.8
+
+    @property
+    def load_s(self) -> float:
+        """Seconds of planned load."""
+        return sum(stage.for_s for stage in self.stages)
+
+    @property
+    def peak_per_s(self) -> float:
+        """The highest planned rate, operations a second."""
+        return max(max(stage.rate_from, stage.rate_to) for stage in self.stages)
+
+    @property
+    def planned(self) -> float:
+        """The expected number of operations."""
+        return sum(stage.for_s * (stage.rate_from + stage.rate_to) / 2 for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`at_s`: seconds from the start of load. `for_s`: how long it is held; None for an instant fault."""
+
+    at_s: float
+    kind: str
+    target: str
+    for_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`warm_up_s`: seconds at the start that no `steady` number counts. `repeats`: runs in all."""
+
+    warm_up_s: float = 10.0
+    repeats: int = 1
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One question with everything needed to ask it again. `source`: the YAML text as it was read."""
+
+    name: str
+    question: str
+    expect: str
+    seed: int
+    platform: str
+    population: Population
+    workload: Workload
+    policies: policies.Policies
+    faults: tuple[Fault, ...]
+    objectives: tuple[Objective, ...]
+    measure: Measure
+    source: str = ""
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every value that holds, defaults included, as plain JSON types."""
+        return {key: _plain(value) for key, value in dataclasses.asdict(self).items() if key != "source"}
+
+    def at_rate(self, rate_per_s: float, for_s: float) -> Scenario:
+        """Return the same question at one steady rate for `for_s` seconds, without faults; for finding capacity."""
+        stage = Stage(for_s=for_s, rate_from=rate_per_s, rate_to=rate_per_s)
+        return dataclasses.replace(self, workload=dataclasses.replace(self.workload, stages=(stage,)), faults=())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,162 @@
+"""The table of every key a scenario file may hold. Loader and published JSON Schema are both made from it.
+
+To add a key: add its `Key` here and its field in `spec`. The `policies` block needs no row: its keys are the
+fields of `system.kernel.policies`, with the unit moved from the field's name (`open_s`) to the value (`1 s`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import typing
+from pathlib import Path
+from typing import Any
+
+from scenarios import kinds, objectives, spec, units, vocabulary
+from scenarios.kinds import Block, Key, ListOf, Mix, Number, Quantity, Text, Where, Word
+from system.kernel import policies
+
+ROUTE = Word(lambda: list(vocabulary.ROUTES), vocabulary.NOT_SERVED)
+DURATION = Quantity(units.duration_s, "20 s")
+
+
+class ObjectiveKind:
+    """One line, as `objectives` describes."""
+
+    def read(self, value: Any, where: Where) -> spec.Objective:
+        try:
+            return objectives.parse(value, vocabulary.ROUTES)
+        except units.UnitError as error:
+            where.refuse(value, error.allowed, error.hint)
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "examples": ["home p99 <= 250 ms steady", "errors < 0.5 % whole",
+                                               "home p99 <= 250 ms after fault within 20 s"]}
+
+
+class ExistingFile:
+    """A path to a file that can be read now; relative to the working directory."""
+
+    def read(self, value: Any, where: Where) -> Path:
+        path = Path(value) if isinstance(value, str) and value else where.refuse(value, "it must be a path.")
+        if not path.is_file():
+            where.refuse(value, f"no such file ({path.resolve()}); give the path of an edge list, "
+                                "`follower followee` a line.")
+        return path
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": 1}
+
+
+class NameKind(Text):
+    """A name that is also a folder of `runs/`."""
+
+    def read(self, value: Any, where: Where) -> str:
+        if not isinstance(value, str) or not value.replace("_", "").isalnum() or not value.isascii() or value != value.lower():
+            where.refuse(value, "it must be lower-case letters, digits and underscores, such as `evening_peak`.")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "string", "pattern": "^[a-z0-9_]+$"}
+
+
+def _policy_keys(kind: Any) -> list[Key]:
+    """Return the keys of one group of knobs: `open_s: float = 1.0` becomes `open`, a duration."""
+    hints = typing.get_type_hints(kind)
+    found = []
+    for item in dataclasses.fields(kind):
+        value: kinds.Kind = Number(whole=hints[item.name] is int)
+        if item.name.endswith("_s"):
+            value = Quantity(_whole_seconds if hints[item.name] is int else units.duration_s, "2 s")
+        elif hints[item.name] is float:
+            value = Quantity(units.share, "10 %")
+        name = item.name.removesuffix("_s")
+        found.append(Key(name, value, f"{kind.__name__}.{item.name}, see system/kernel/policies.py", item.default))
+    return found
+
+
+def _whole_seconds(value: object) -> int:
+    return round(units.duration_s(value))
+
+
+def _policy_groups() -> list[Key]:
+    groups = typing.get_type_hints(policies.Policies)
+    return [Key(name, Block(functools.partial(_policy_keys, kind), _knobs_of(kind)), _first_line(kind), kind())
+            for name, kind in groups.items()]
+
+
+def _knobs_of(kind: Any) -> Any:
+    fields = {item.name.removesuffix("_s"): item.name for item in dataclasses.fields(kind)}
+    return lambda **read: kind(**{fields[name]: value for name, value in read.items()})
+
+
+def _first_line(kind: Any) -> str:
+    return str(kind.__doc__).split(". ")[0].split("\n")[0].replace("`", "")
+
+
+def _stage(for_: float, rate: tuple[float, float], mix: dict[str, float] | None) -> spec.Stage:
+    return spec.Stage(for_, rate[0], rate[1], mix)
+
+
+def _workload(arrivals: str, stages: Any, mix: Any, popularity: Any) -> spec.Workload:
+    return spec.Workload(arrivals, stages, mix, popularity["zipf"])
+
+
+def _population(users: int, follows: spec.Follows, history: int, graph: Path | None) -> spec.Population:
+    return spec.Population(users, follows, history, graph)
+
+
+def _fault(at: float, kind: str, target: str, for_: float | None) -> spec.Fault:
+    return spec.Fault(at, kind, target, for_)
+
+
+FOLLOWS = (
+    Key("shape", Word(lambda: list(vocabulary.GRAPH_SHAPES)), "how follower counts are spread", "pareto"),
+    Key("mean", Number(low=0), "mean followers of a user", 40.0),
+    Key("max", Number(low=1, whole=True), "followers of the most followed user", 600),
+)
+POPULATION = (
+    Key("users", Number(low=2, high=5_000_000, whole=True), "how many users", 2000),
+    Key("follows", Block(lambda: FOLLOWS, spec.Follows), "who follows whom", spec.Follows()),
+    Key("history", Quantity(units.counting("tweets"), "20 tweets", accepts_number=True),
+        "tweets already posted before the run, as a mean a user", 20),
+    Key("graph", ExistingFile(), "an edge list, `follower followee` a line; replaces users and follows", None),
+)
+STAGE = (
+    Key("for", Quantity(units.duration_s, "20 s", positive=True), "how long"),
+    Key("rate", Quantity(units.ramp_per_s, "100/s", positive=True), "operations a second, or a ramp `100/s..400/s`"),
+    Key("mix", Mix(ROUTE), "shares of the routes in this stage; that of the workload where left out", None),
+)
+WORKLOAD = (
+    Key("arrivals", Word(lambda: vocabulary.ARRIVALS), "poisson: users do not wait for each other; even: a metronome",
+        "poisson"),
+    Key("stages", ListOf(Block(lambda: STAGE, _stage), least=1), "the rate over time"),
+    Key("mix", Mix(ROUTE), "shares of the routes"),
+    Key("popularity", Block(lambda: (Key("zipf", Number(low=0, high=3), "exponent; 0 makes all users alike", 0.8),)),
+        "how unequal users are", {"zipf": 0.8}),
+)
+FAULT = (
+    Key("at", DURATION, "when, from the start of the load"),
+    Key("kind", Word(lambda: list(vocabulary.FAULT_KINDS)), "which fault"),
+    Key("target", Text(), "the node, such as `redis` or `timelines-1`"),
+    Key("for", Quantity(units.duration_s, "10 s", positive=True), "how long it is held; only for held faults", None),
+)
+MEASURE = (
+    Key("warm_up", DURATION, "time at the start that no steady number counts", 10.0),
+    Key("repeats", Number(low=1, high=100, whole=True), "runs in all; the report gives their median", 1),
+)
+SCENARIO = (
+    Key("name", NameKind(), "name of the scenario and of its folder in runs/"),
+    Key("question", Text(), "what the run is to answer"),
+    Key("expect", Text(), "what you think it will answer, written before", ""),
+    Key("seed", Number(low=0, high=2**32 - 1, whole=True), "draws population, tape and texts", 1),
+    Key("platform", Word(lambda: sorted(vocabulary.BLUEPRINTS)), "the blueprint it runs on", "small"),
+    Key("population", Block(lambda: POPULATION, _population), "who is there before the load", spec.Population()),
+    Key("workload", Block(lambda: WORKLOAD, _workload), "the load"),
+    Key("policies", Block(_policy_groups, policies.Policies), "knobs of the system", policies.Policies()),
+    Key("faults", ListOf(Block(lambda: FAULT, _fault)), "what breaks, and when", ()),
+    Key("objectives", ListOf(ObjectiveKind()), "what must hold", ()),
+    Key("measure", Block(lambda: MEASURE, lambda warm_up, repeats: spec.Measure(warm_up, repeats)), "how it is measured",
+        spec.Measure()),
+)
+ROOT = Block(lambda: SCENARIO, spec.Scenario)

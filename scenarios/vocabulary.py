@@ -1,0 +1,53 @@
+"""The words a scenario may use, and where each comes from. What can be added stands in these tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROUTES: dict[str, str] = {
+    "home": "read the home timeline; every fifth reader asks for a second page",
+    "user_tweets": "read the tweets of one user",
+    "tweet": "read one tweet by its id",
+    "post": "post a tweet",
+    "reply": "reply to a tweet",
+    "delete": "delete an own tweet that was posted in this run",
+    "follow": "follow a user not followed yet",
+    "unfollow": "end a follow that exists",
+    "search": "search recent tweets for a word",
+    "media": "upload a picture by a signed URL, finalize it and read it back",
+    "profile": "read the profile of one user",
+}
+"""Route of the mix -> what its user does. The order fixes the numbers of the tape."""
+
+WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media"})
+
+NOT_SERVED: dict[str, str] = {"like": "likes are not served by this version; give its share to another route"}
+"""Words the schema knows but refuses, and the mend."""
+
+ARRIVALS = ("poisson", "even")
+GRAPH_SHAPES: dict[str, str] = {
+    "pareto": "lognormal body with a Pareto tail, as real follower counts",
+    "lognormal": "lognormal body without the tail",
+    "even": "everybody has the same number of followers",
+}
+
+
+@dataclass(frozen=True)
+class FaultKind:
+    """`held`: has a duration and is undone at its end; otherwise instant. `targets`: kinds of node, empty for any."""
+
+    held: bool
+    targets: tuple[str, ...]
+    help: str
+
+
+FAULT_KINDS: dict[str, FaultKind] = {
+    "cache_loss": FaultKind(False, ("redis",), "every cached timeline, list and tweet is gone at once"),
+    "kill": FaultKind(False, (), "one process dies by SIGKILL and is restarted by auto-heal"),
+}
+
+BLUEPRINTS: dict[str, tuple[str, ...]] = {
+    "small": ("cassandra-1", "elasticsearch-1", "fanout-1", "gateway-1", "haproxy-1", "indexer-1", "kafka-1", "media-1",
+              "minio-1", "postgres-1", "redis-1", "relay-1", "search-1", "timelines-1", "tweets-1", "users-1"),
+}
+"""Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""

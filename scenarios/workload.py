@@ -1,0 +1,199 @@
+"""The tape: every operation of a run, drawn from the seed beforehand. The load driver and the twin play the same tape.
+
+Arrivals are an open process: nobody waits for anybody. `poisson` draws unit exponentials and maps them through the
+planned rate (a ramp is followed exactly); `even` is a metronome along the same rate. Readers are popular in a drawn
+order; whoever is followed most (user 1, 2, ...) is also written by, read and looked up most. Follows and unfollows name
+edges that can be made or ended, and no edge is touched twice, so that every final edge is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scenarios import history, population, spec, vocabulary
+
+Int64s = NDArray[np.int64]
+ROUTES = tuple(vocabulary.ROUTES)
+SECOND_PAGE_SHARE = 0.2  # of home reads that go on to the next page
+DELETE_AFTER_NS = 3_000_000_000  # a post is deleted at the earliest this long after it was due
+TRIES = 50  # draws by popularity before a target is drawn evenly
+
+
+@dataclass(frozen=True)
+class Tape:
+    """One row an operation, in order of `due_ns`.
+
+    `due_ns`: int64, shape (n,), intended start from the start of the load. `route`: int16, shape (n,), index into
+    `routes`. `user`: int64, shape (n,), who asks. `target`: int64, shape (n,): the user read or (un)followed; the seeded
+    tweet read or replied to (0: one that was posted in this run); for `delete` the row of the post; for `search` the
+    number of the word; else 0. `second_page`: bool, shape (n,), whether a home read goes on to its next page.
+    """
+
+    due_ns: Int64s
+    route: NDArray[np.int16]
+    routes: tuple[str, ...]
+    user: Int64s
+    target: Int64s
+    second_page: NDArray[np.bool_]
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.due_ns)
+
+    def planned(self) -> dict[str, int]:
+        """Return operations by route; routes that do not occur are left out."""
+        counts = np.bincount(self.route, minlength=len(self.routes))
+        return {name: int(count) for name, count in zip(self.routes, counts) if count}
+
+    def save(self, path: Path) -> None:
+        """Write the tape as one npz file."""
+        np.savez(path, due_ns=self.due_ns, route=self.route, routes=np.array(self.routes), user=self.user,
+                 target=self.target, second_page=self.second_page, seed=np.array(self.seed))
+
+
+def load(path: Path) -> Tape:
+    """Read a tape that `Tape.save` wrote."""
+    with np.load(path, allow_pickle=False) as file:
+        return Tape(file["due_ns"], file["route"], tuple(str(name) for name in file["routes"]), file["user"],
+                    file["target"], file["second_page"], int(file["seed"]))
+
+
+def draw(scenario: spec.Scenario, graph: population.Graph, past: history.History | None = None) -> Tape:
+    """Draw the tape of `scenario` over `graph`. `past`: the seeded tweets; None draws them as seeding does."""
+    work = scenario.workload
+    if past is None:
+        past = history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    random = np.random.default_rng([scenario.seed, 4])
+    due_ns, stage = _arrivals(work, random)
+    route = _routes(work, stage, random)
+    count = len(due_ns)
+    readers, writers = _zipf(graph.users, work.zipf, count, random), _zipf(graph.users, work.zipf, count, random)
+    order = np.random.default_rng([scenario.seed, 5]).permutation(graph.users) + 1
+    writes = np.isin(route, [ROUTES.index(name) for name in ("post", "reply", "delete", "media")])
+    user = np.where(writes, writers + 1, order[readers])
+    target = _targets(route, graph, past, work.zipf, random)
+    second_page = (route == ROUTES.index("home")) & (random.random(count) < SECOND_PAGE_SHARE)
+    _draw_deletes(due_ns, route, user, target, random)
+    _Edges(graph, work.zipf, random).draw(route, user, target)
+    return Tape(due_ns, route, ROUTES, user, target, second_page, scenario.seed)
+
+
+def _arrivals(work: spec.Workload, random: np.random.Generator) -> tuple[Int64s, Int64s]:
+    """Return the due times (ns) and the stage of each."""
+    lengths = np.array([stage.for_s for stage in work.stages])
+    rates = np.array([(stage.rate_from, stage.rate_to) for stage in work.stages])
+    expected = np.concatenate([[0.0], np.cumsum(lengths * rates.mean(axis=1))])
+    if work.arrivals == "even":
+        marks = np.arange(0.5, expected[-1])
+    else:
+        draws = int(expected[-1] + 10 * np.sqrt(expected[-1]) + 50)
+        marks = np.cumsum(random.exponential(1, draws))
+        marks = marks[marks < expected[-1]]
+    stage = np.searchsorted(expected, marks, side="right") - 1
+    begins = np.concatenate([[0.0], np.cumsum(lengths)])[stage]
+    into = _invert(marks - expected[stage], rates[stage, 0], rates[stage, 1], lengths[stage])
+    return ((begins + into) * 1e9).astype(np.int64), stage.astype(np.int64)
+
+
+def _invert(mark: NDArray[np.float64], first: NDArray[np.float64], last: NDArray[np.float64],
+            length: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the time into a stage at which `mark` operations are expected: a root of first*t + slope*t*t/2 = mark."""
+    slope = (last - first) / length
+    root = np.sqrt(np.maximum(first * first + 2 * slope * mark, 0.0))
+    return np.asarray(np.minimum(2 * mark / np.maximum(first + root, 1e-12), length))
+
+
+def _routes(work: spec.Workload, stage: Int64s, random: np.random.Generator) -> NDArray[np.int16]:
+    """Return the route of each operation, by the mix of its stage."""
+    shares = np.array([[(each.mix or work.mix).get(name, 0.0) for name in ROUTES] for each in work.stages])
+    bounds = np.cumsum(shares, axis=1)
+    drawn = random.random(len(stage)) * bounds[stage, -1]
+    return np.asarray((drawn[:, None] >= bounds[stage]).sum(axis=1), dtype=np.int16)
+
+
+def _zipf(count: int, exponent: float, size: int, random: np.random.Generator) -> Int64s:
+    """Return `size` ranks from 0 to count - 1; rank k is drawn in proportion to (k + 1) ** -exponent."""
+    bounds = np.cumsum(np.arange(1, count + 1) ** -exponent)
+    return np.asarray(np.searchsorted(bounds, random.random(size) * bounds[-1], side="right"), dtype=np.int64)
+
+
+def _targets(route: NDArray[np.int16], graph: population.Graph, past: history.History, zipf: float,
+             random: np.random.Generator) -> Int64s:
+    """Return the targets of all routes that need nothing but popularity."""
+    count = len(route)
+    target = np.zeros(count, np.int64)
+    is_user = np.isin(route, [ROUTES.index("user_tweets"), ROUTES.index("profile")])
+    target[is_user] = _zipf(graph.users, zipf, count, random)[is_user] + 1
+    if len(past):
+        recent = past.tweet_ids[len(past) - 1 - _zipf(len(past), zipf, count, random)]
+        is_tweet = route == ROUTES.index("tweet")
+        is_reply = (route == ROUTES.index("reply")) & (random.random(count) < 0.5)
+        target = np.where(is_tweet | is_reply, recent, target)
+    is_search = route == ROUTES.index("search")
+    words = random.choice(history.WORDS, count, p=history.word_shares())
+    return np.where(is_search, words, target)
+
+
+def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target: Int64s, random: np.random.Generator) -> None:
+    """Give each delete a post that is old enough, once; where there is none yet the delete becomes a post."""
+    post, delete = ROUTES.index("post"), ROUTES.index("delete")
+    posts: list[int] = []
+    young = 0
+    written = np.flatnonzero((route == post) | (route == delete))
+    for row in written:
+        if route[row] != delete:
+            continue
+        while young < len(written) and due_ns[written[young]] <= due_ns[row] - DELETE_AFTER_NS:
+            if route[written[young]] == post:
+                posts.append(int(written[young]))
+            young += 1
+        if not posts:
+            route[row] = post
+            continue
+        chosen = posts.pop(int(random.integers(len(posts))))
+        user[row], target[row] = user[chosen], chosen
+
+
+class _Edges:
+    """Finds follows that do not stand yet and unfollows that do; each edge is used once."""
+
+    def __init__(self, graph: population.Graph, zipf: float, random: np.random.Generator) -> None:
+        self._graph, self._zipf, self._random = graph, zipf, random
+        self._touched: set[tuple[int, int]] = set()
+
+    def draw(self, route: NDArray[np.int16], user: Int64s, target: Int64s) -> None:
+        """Fill the targets of follows and unfollows; a user who can do neither is replaced by another."""
+        for name, find in (("follow", self._follow), ("unfollow", self._unfollow)):
+            for row in np.flatnonzero(route == ROUTES.index(name)):
+                follower, followee = int(user[row]), find(int(user[row]))
+                for _ in range(TRIES):
+                    if followee:
+                        break
+                    follower = int(self._random.integers(1, self._graph.users + 1))
+                    followee = find(follower)
+                if not followee:  # the graph is spent: look a profile up instead
+                    route[row], target[row] = ROUTES.index("profile"), user[row]
+                    continue
+                self._touched.add((follower, followee))
+                user[row], target[row] = follower, followee
+
+    def _follow(self, follower: int) -> int:
+        """Return somebody not followed yet, or 0."""
+        for drawn in _zipf(self._graph.users, self._zipf, TRIES, self._random) + 1:
+            followee = int(drawn)
+            if followee != follower and not self._graph.follows(follower, followee) \
+                    and (follower, followee) not in self._touched:
+                return followee
+        return 0
+
+    def _unfollow(self, follower: int) -> int:
+        """Return somebody followed, or 0."""
+        followed = self._graph.following_of(follower)
+        for index in self._random.permutation(len(followed))[:TRIES]:
+            if (follower, int(followed[index])) not in self._touched:
+                return int(followed[index])
+        return 0

@@ -1,0 +1,126 @@
+"""A scenario file is read into SI values, or refused with file, key, value, bound and mend."""
+
+import jsonschema
+import pytest
+import yaml
+
+from scenarios import loader, vocabulary
+from system.kernel.errors import WrongInput
+from system.platform import blueprint
+
+
+def test_the_first_run_asks_for_sixty_seconds_with_a_cache_loss_in_the_middle():
+    """The demo's scenario: about 60 s, one cache_loss at 30 s, every route of the vocabulary."""
+    scenario = loader.load("first_run")
+
+    assert scenario.workload.load_s == 60
+    assert [(fault.at_s, fault.kind, fault.target) for fault in scenario.faults] == [(30, "cache_loss", "redis")]
+    assert set(scenario.workload.mix) == set(vocabulary.ROUTES)
+    assert sum(scenario.workload.mix.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", loader.names())
+def test_every_scenario_of_the_catalog_loads_and_fits_the_published_schema(name):
+    """Loader and JSON Schema come from one table and agree on the whole catalog."""
+    scenario = loader.load(name)
+
+    jsonschema.validate(yaml.safe_load(loader.find(name).read_text()), loader.schema())
+    assert scenario.name == name
+
+
+def test_an_override_reaches_into_blocks_lists_and_knobs():
+    """`--set key.path=value` is read as YAML and takes the same checks as the file."""
+    scenario = loader.load("first_run", ["workload.stages.0.rate=100/s..400/s", "policies.breaker.open=300 ms", "faults=[]",
+                                         "objectives=[errors < 1 % whole]", "policies.retry.budget=20 %"])
+
+    assert (scenario.workload.stages[0].rate_from, scenario.workload.stages[0].rate_to) == (100, 400)
+    assert scenario.policies.breaker.open_s == 0.3
+    assert scenario.policies.retry.budget == 0.2
+    assert scenario.faults == ()
+
+
+WRONG = {
+    "workload.mix.hom=1": ("`workload.mix.hom`", 'Did you mean "home"?'),
+    "workload.mix.like=8": ("`workload.mix.like`", "give its share to another route"),
+    "workload.stages.0.rate=300": ("`workload.stages.0.rate` is 300", "300 /s"),
+    "workload.stages=[{for: 3 sec, rate: 1/s}]": ("'3 sec'", "duration such as `20 s`"),
+    "workload.stages.7.rate=3/s": ("`7`", "index from 0 to 0"),
+    "policies.fanout.push_limt=3": ("push_limt", 'Did you mean "push_limit"?'),
+    "platform=smal": ("'smal'", 'Did you mean "small"?'),
+    "faults.0.kind=cash_loss": ("'cash_loss'", 'Did you mean "cache_loss"?'),
+    "faults.0.target=reddis": ("'reddis'", 'Did you mean "redis"?'),
+    "faults.0.target=kafka": ("'kafka'", "strikes redis"),
+    "faults.0.for=3 s": ("`faults.0.for`", "Leave `for` out"),
+    "faults.0.at=61 s": ("'61 s'", "before the load ends at 60 s"),
+    "objectives=[home p9 < 3 ms]": ("`p9`", 'Did you mean "p99"?'),
+    "objectives=[hom p99 < 3 ms]": ("`hom`", 'Did you mean "home"?'),
+    "objectives=[home p99 < 3 ms after fault]": ("after fault", "within 20 s"),
+    "objectives=[errors < 3 ms]": ("the bound of `errors`", "share such as `10 %`"),
+    "seed=seven": ("'seven'", "whole number from 0"),
+    "measure.warm_up=60 s": ("'60 s'", "shorter than the load"),
+    "population.graph=missing.edges": ("missing.edges", "no such file"),
+    "population.follows.max=2000": ("2000", "at most 1999"),
+    "population.history=20 likes": ("'20 likes'", "whole number of tweets"),
+    "speed=3": ("`speed`", "allowed here: name"),
+    "workload": ("'workload'", "key.path=value"),
+    "workload.mix=[": ("'['", "not readable as YAML"),
+}
+
+
+@pytest.mark.parametrize("override", WRONG)
+def test_what_does_not_fit_is_refused_with_the_key_the_value_and_a_mend(override):
+    """Every wrong input ends as WrongInput, exit 64, and tells what to write instead."""
+    named, mend = WRONG[override]
+
+    with pytest.raises(WrongInput) as caught:
+        loader.load("first_run", [override])
+
+    assert named in str(caught.value)
+    assert mend in str(caught.value)
+    assert caught.value.exit_code == 64
+
+
+def test_an_unknown_scenario_names_its_nearest_neighbour():
+    """A name that is no file and not in the catalog is refused."""
+    with pytest.raises(WrongInput, match='Did you mean "first_run"'):
+        loader.load("frist_run")
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ("name: a\nname: b\n", "line 2"),
+    ("name: [a\n", "not readable as YAML"),
+    ("- 1\n", "holds list"),
+    ("name: a\nquestion: b\n", "`workload` is None; it must be written"),
+])
+def test_a_broken_file_is_refused_with_its_line_or_its_missing_key(tmp_path, text, told):
+    """A key written twice is refused, since YAML itself would silently keep the last."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+
+    with pytest.raises(WrongInput) as caught:
+        loader.load(path)
+
+    assert told in str(caught.value)
+    assert "broken.yaml" in str(caught.value)
+
+
+def test_a_fault_window_without_a_fault_is_refused():
+    """An objective `after fault` would never be judged in a scenario that has no fault."""
+    with pytest.raises(WrongInput, match="its window needs a fault"):
+        loader.load("first_run", ["faults=[]"])
+
+
+def test_scenarios_know_the_same_blueprints_as_the_platform():
+    """The vocabulary stands one floor below the platform; both must tell the same nodes."""
+    built = {name: tuple(sorted(node.name for node in each.nodes)) for name, each in blueprint.BLUEPRINTS.items()}
+
+    assert built == vocabulary.BLUEPRINTS
+
+
+def test_the_resolved_scenario_is_plain_json_with_defaults_filled_in():
+    """The record keeps what really held, not only what was written."""
+    resolved = loader.load("steady_home").resolved()
+
+    assert resolved["policies"]["timeline"]["cap"] == 800
+    assert resolved["population"]["graph"] is None
+    assert "source" not in resolved
