@@ -1,0 +1,78 @@
+"""Delivery: from the acknowledgement of a tweet to its place in every follower's timeline.
+
+The worker's stamp (after its last chunk) minus the moment the client had the acknowledgement, matched by
+tweet id; only tweets that are pushed count, since a pulled tweet needs no delivery. Where the worker was
+faster than the acknowledgement the delay is 0.
+
+The probes check that stamp from outside: an API poll brackets the moment a follower could see the tweet
+within (seen - gap, seen]. A probe agrees when it saw the tweet no later than one gap after the stamp, or
+before the stamp; else the stamp claims a delivery that a reader did not find. Agreement is the verdict
+`pass`, no probe or no stamp `unknown`, and a contradiction also `unknown`: it discredits the measurement.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import columns, histogram, verdict
+from reports.operations import NS_PER_S
+
+WRITES = ("post", "reply")
+
+
+def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, start_ns: int) -> dict[str, Any]:
+    """The `delivery` block: n pushed tweets matched, their delays in s (p50_s .. p9999_s, max_s, mean_s), and
+    `without_stamp`, the acknowledged tweets that the fan-out never reported."""
+    delays = table(history, effects, start_ns)
+    acked = acknowledged(history)
+    stamps = first_stamps(effects)
+    told = histogram.describe(delays["delay_s"].to_numpy())
+    return {
+        "n": len(delays),
+        **{f"{name}_s": None if value is None else round(value, 6) for name, value in told.items()},
+        "acknowledged": len(acked),
+        "without_stamp": len(set(acked.index) - set(stamps["tweet_id"])),
+        "probes": judge_probes(probes, stamps),
+    }
+
+
+def table(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataFrame:
+    """One row a pushed and acknowledged tweet: tweet_id, acked_s (from the run's start), delay_s; by acked_s."""
+    acked = acknowledged(history)
+    stamps = first_stamps(effects)
+    pushed = stamps[(stamps["path"] == "push") & stamps["tweet_id"].isin(acked.index)]
+    acked_ns = acked.reindex(pushed["tweet_id"]).to_numpy()
+    behind_ns = np.maximum(pushed["at_ns"].to_numpy() - acked_ns, 0)
+    found = pd.DataFrame(
+        {
+            "tweet_id": pushed["tweet_id"].to_numpy(),
+            "acked_s": (acked_ns - start_ns) / NS_PER_S,
+            "delay_s": behind_ns / NS_PER_S,
+        }
+    )
+    return found.sort_values("acked_s", kind="stable", ignore_index=True)
+
+
+def acknowledged(history: pd.DataFrame) -> pd.Series[Any]:
+    """tweet id -> done_ns of its first acknowledgement."""
+    rows = history[history["route"].isin(WRITES) & (history["outcome"] == columns.OK) & (history["tweet_id"] > 0)]
+    return rows.groupby("tweet_id")["done_ns"].min()
+
+
+def first_stamps(effects: pd.DataFrame) -> pd.DataFrame:
+    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out applied it."""
+    rows = effects[(effects["event"] == "new_tweet") & effects["applied"] & (effects["path"] != "")]
+    ids = rows["key"].str.extract(r"(\d+)\s*$", expand=False).dropna().astype("int64")
+    named = rows.loc[ids.index].assign(tweet_id=ids)
+    return named.sort_values("at_ns", kind="stable").drop_duplicates("tweet_id")[["tweet_id", "path", "at_ns"]]
+
+
+def judge_probes(probes: pd.DataFrame, stamps: pd.DataFrame) -> dict[str, Any]:
+    """pairs: probed pairs whose tweet was pushed and stamped; agree: those the API confirms; see the module."""
+    pairs = probes.merge(stamps[stamps["path"] == "push"], on="tweet_id", how="inner")
+    agree = int(((pairs["seen_ns"] > 0) & (pairs["seen_ns"] <= pairs["at_ns"] + pairs["gap_ns"])).sum())
+    word = verdict.PASS if len(pairs) and agree == len(pairs) else verdict.UNKNOWN
+    return {"pairs": len(pairs), "agree": agree, "never_seen": int((pairs["seen_ns"] <= 0).sum()), "verdict": word}

@@ -1,0 +1,146 @@
+"""What the runner (or the twin) hands over when a run is over. Values only; nothing is judged here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pandas as pd
+
+
+class ObjectiveLike(Protocol):
+    """A promise of the scenario: `route metric op bound window`, for example home p99 <= 0.25 s steady.
+
+    `bound` is SI (s for latencies, a fraction for errors, 1/s for rates). `within_s` belongs to the window
+    'after fault': the promise holds again from `within_s` seconds after the fault on (after its end where it is
+    held, after its start where it is instant); None means 0 s.
+    """
+
+    @property
+    def route(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def op(self) -> str: ...
+    @property
+    def bound(self) -> float: ...
+    @property
+    def window(self) -> str: ...
+    @property
+    def within_s(self) -> float | None: ...
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A plain `ObjectiveLike`, for those who have no scenario file."""
+
+    route: str
+    metric: str
+    op: str
+    bound: float
+    window: str = "steady"
+    within_s: float | None = None
+
+
+@dataclass(frozen=True)
+class FaultWindow:
+    """When a fault stood, in seconds from the start of the run. None = not known to have happened.
+
+    `held`: it stands until it is undone (at `end_s`); an instant fault is over when it has `recovered_s`.
+    """
+
+    kind: str
+    target: str
+    start_s: float
+    end_s: float | None = None
+    recovered_s: float | None = None
+    held: bool = False
+
+
+def fault_windows(entries: Iterable[Mapping[str, Any]], start_ns: int) -> tuple[FaultWindow, ...]:
+    """The windows of the entries of faults.json (kind, target, start_ns, injected_ns, undone_ns, recovered_ns,
+    held, void); a fault that was never injected has none."""
+    return tuple(
+        FaultWindow(
+            kind=str(entry["kind"]),
+            target=str(entry["target"]),
+            start_s=(entry["injected_ns"] - start_ns) / 1e9,
+            end_s=_seconds(entry.get("undone_ns"), start_ns),
+            recovered_s=_seconds(entry.get("recovered_ns"), start_ns),
+            held=bool(entry.get("held", False)),
+        )
+        for entry in entries
+        if entry.get("injected_ns") is not None
+    )
+
+
+def _seconds(moment_ns: int | None, start_ns: int) -> float | None:
+    return None if moment_ns is None else (moment_ns - start_ns) / 1e9
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the workload, seconds from the start of the run, rates in 1/s."""
+
+    start_s: float
+    end_s: float
+    rate_from_per_s: float
+    rate_to_per_s: float
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The clock of a run: warm-up, end of load, faults and stages; seconds from `start_ns`."""
+
+    start_ns: int
+    warm_up_s: float
+    load_s: float
+    faults: tuple[FaultWindow, ...] = ()
+    stages: tuple[Stage, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generator:
+    """What the load generator says about itself. None = it did not measure it (the run is then VOID)."""
+
+    cpu_share: float | None = None  # of one core, over the whole load
+    lost: int | None = None  # planned operations without a row in the history
+    smoke_ok: bool | None = None  # sign-up, post, read and search worked before the load began
+    smoke_note: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything known about one run at its end.
+
+    `planned`: the tape, columns route (str) and due_ns (int64), one row a planned operation; None = the
+    history holds them all. `host['steal']` is a fraction of the machine's time. `invariants` are objects or
+    mappings with name, verdict, checked, violations, note. `group` names the set of repeats a run is one of.
+    """
+
+    kind: str  # 'system' or 'twin'
+    scenario: str
+    windows: Windows
+    history: pd.DataFrame
+    series: pd.DataFrame | None = None
+    effects: pd.DataFrame | None = None
+    probes: pd.DataFrame | None = None
+    planned: pd.DataFrame | None = None
+    objectives: Sequence[ObjectiveLike] = ()
+    invariants: Sequence[Any] = ()
+    generator: Generator = field(default_factory=Generator)
+    scenario_doc: Mapping[str, Any] = field(default_factory=dict)  # question, expect, source, resolved
+    seed: int = 0
+    commit: str = ""
+    command: str = ""
+    started_at: str = ""  # UTC, 2026-11-22T18:09:00Z; empty = now
+    host: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    platform: Mapping[str, Any] = field(default_factory=dict)
+    population: Mapping[str, Any] = field(default_factory=dict)
+    start_wall_ms: int = 0
+    faults: Sequence[Mapping[str, Any]] = ()  # faults.json: the undo log's entries, probes included
+    logs: Mapping[str, str] = field(default_factory=dict)  # name -> last lines
+    group: str = ""
+    interrupted: bool = False

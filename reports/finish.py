@@ -1,0 +1,147 @@
+"""From the facts of a finished run to its folder: summarise, judge, write, render. The runner's one call."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import columns, facts, histogram, judge, operations, prediction, record, schema, summary
+from reports import series as windows_of
+
+_PUNCTUATION = re.compile(r"[-:]|[.]\d+")
+INTERVALS = 24  # lines in each histogram log, at least 5 s each
+
+
+def finish(
+    runs: Path,
+    given: facts.Facts,
+    twin: facts.Facts | None = None,
+    label: str = "",
+    *,
+    in_sample: bool = False,
+    calibration: Mapping[str, Any] | None = None,
+) -> record.Run:
+    """Write the run into `runs`, the twin's beside it, and the report. Returns the run.
+
+    `label` says what the prediction rests on, for example 'quick calibration, 1 load'; `in_sample`: its service
+    times come from this very run, so it gets no error figure. Also writes interrupted and void runs.
+    """
+    run = record.write(runs, parts(given))
+    if twin is not None:
+        run = add_twin(run, twin, label, in_sample=in_sample, calibration=calibration)
+    pass
+    return run
+
+
+def add_twin(
+    run: record.Run,
+    twin: facts.Facts,
+    label: str,
+    *,
+    in_sample: bool = False,
+    calibration: Mapping[str, Any] | None = None,
+) -> record.Run:
+    """Write the model's run into <run>/twin and the comparison into the run's record. Renders nothing."""
+    predicted = record.attach_twin(run, parts(twin))
+    block = prediction.block(run.document, predicted.document, label, in_sample=in_sample, calibration=calibration)
+    return record.amend(run, prediction=block)
+
+
+def parts(given: facts.Facts) -> record.Parts:
+    """The files of one run, judged."""
+    history = columns.conform("history", given.history)
+    done = operations.operations(history, given.windows.start_ns)
+    numbers = summary.summarise(given)
+    told = columns.conform("series", given.series)
+    complete = windows_of.complete(told, done, summary.plan(given, done), given.windows)
+    judged = judge.judge(given, numbers)
+    return record.Parts(
+        document=finite(_document(given, numbers, judged)),
+        history=history,
+        series=complete,
+        effects=columns.conform("effects", given.effects),
+        probes=columns.conform("probes", given.probes),
+        faults=[finite(dict(entry)) for entry in given.faults],
+        invariants=[finite(judge.finding(one, shown=None)) for one in given.invariants],
+        histograms=_histograms(done, given),
+        logs=given.logs,
+    )
+
+
+def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: judge.Judgement) -> dict[str, Any]:
+    started_at = given.started_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "schema_version": schema.SCHEMA_VERSION,
+        "kind": given.kind,
+        "run_id": f"{given.scenario}/{_PUNCTUATION.sub('', started_at)}",
+        "scenario": {"name": given.scenario, **given.scenario_doc},
+        "seed": given.seed,
+        "commit": given.commit,
+        "started_at": started_at,
+        "command": given.command,
+        "group": given.group,
+        "host": dict(given.host),
+        "versions": dict(given.versions),
+        "platform": dict(given.platform),
+        "population": dict(given.population),
+        "clock": {
+            "start_monotonic_ns": given.windows.start_ns,
+            "start_wall_ms": given.start_wall_ms or int(time.time() * 1000),
+        },
+        "windows": {
+            "warm_up_s": given.windows.warm_up_s,
+            "load_s": given.windows.load_s,
+            "faults": [dataclasses.asdict(one) for one in given.windows.faults],
+            "stages": [dataclasses.asdict(one) for one in given.windows.stages],
+        },
+        "summary": dict(numbers),
+        "validity": judged.validity,
+        "objectives": judged.objectives,
+        "invariants": judged.invariants,
+        "verdict": judged.verdict,
+        "exit_code": judged.exit_code,
+        "decided_by": judged.decided_by,
+        "prediction": None,
+    }
+
+
+def _histograms(done: pd.DataFrame, given: facts.Facts) -> dict[str, str]:
+    length_s = max(5.0, math.ceil(given.windows.load_s / INTERVALS))
+    good = done[done["outcome"] == columns.OK]
+    found = {}
+    for route, rows in good.groupby("route"):
+        for kind in ("response", "service"):
+            intervals = _intervals(rows["due_s"].to_numpy(), rows[f"{kind}_ms"].to_numpy() * 1000, length_s)
+            found[f"{route}.{kind}"] = histogram.log_text(intervals, given.start_wall_ms, f"{route}.{kind}")
+    return found
+
+
+def _intervals(due_s: histogram.Floats, latencies_us: histogram.Floats, length_s: float) -> list[histogram.Interval]:
+    known = ~np.isnan(latencies_us)
+    due_s, latencies_us = due_s[known], latencies_us[known]
+    number = np.floor(due_s / length_s).astype(np.int64)
+    return [
+        histogram.Interval(float(k) * length_s, length_s, latencies_us[number == k]) for k in np.unique(number)
+    ]
+
+
+def finite(value: Any) -> Any:
+    """`value` as plain JSON: NaN and infinity become None, numpy scalars numbers, tuples lists, paths text."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [finite(each) for each in value]
+    if hasattr(value, "item") and not isinstance(value, str):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

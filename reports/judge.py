@@ -1,0 +1,101 @@
+"""The verdict of a run: first on itself, then on the system's promises and invariants.
+
+Invariants come from the checkers as they are, with one rule added: a pass that checked nothing is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from reports import facts, objectives, validity, verdict
+
+SHOWN_VIOLATIONS = 20  # per invariant; the checkers' full lists are in invariants.json
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """`verdict`: PASS, FAIL, UNKNOWN or VOID. `decided_by`: the sentence that explains it."""
+
+    validity: dict[str, Any]
+    objectives: list[dict[str, Any]]
+    invariants: list[dict[str, Any]]
+    verdict: str
+    exit_code: int
+    decided_by: str
+
+
+def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgement:
+    """Judge one run from its facts and its summary."""
+    self_check = validity.judge(given, summary)
+    promises = objectives.judge(given, summary)
+    findings = [finding(one) for one in given.invariants]
+    word = verdict.of_run(self_check["verdict"], [one["verdict"] for one in [*promises, *findings]])
+    reason = _reason(word, self_check, promises, findings)
+    return Judgement(self_check, promises, findings, word, verdict.exit_code(word), reason)
+
+
+def finding(one: Any, shown: int | None = SHOWN_VIOLATIONS) -> dict[str, Any]:
+    """An invariant's finding (dataclass or mapping) as the record keeps it; `shown` None keeps every violation."""
+    raw: dict[str, Any] = asdict(one) if is_dataclass(one) and not isinstance(one, type) else dict(one)
+    checked, note = int(raw.get("checked", 0)), str(raw.get("note", ""))
+    word = str(raw.get("verdict", verdict.UNKNOWN)).lower()
+    if word not in verdict.RANK:
+        word, note = verdict.UNKNOWN, f"{note} (the checker said {raw.get('verdict')!r})".strip()
+    if word == verdict.PASS and checked == 0:
+        word, note = verdict.UNKNOWN, note or "it saw no operation that it could check"
+    violations = [str(each) for each in raw.get("violations", ())]
+    return {
+        "name": str(raw["name"]),
+        "verdict": word,
+        "checked": checked,
+        "violations": violations[:shown],
+        "violations_n": len(violations),
+        "note": note,
+    }
+
+
+def _reason(
+    word: str, self_check: Mapping[str, Any], promises: list[dict[str, Any]], findings: list[dict[str, Any]]
+) -> str:
+    if word == verdict.VOID:
+        broken = [c for c in self_check["criteria"] if c["holds"] is False and c["kind"] == validity.VOIDS]
+        return f"{broken[0]['name']}: {_told(broken[0])} (bound {broken[0]['bound']}); {broken[0]['mend']}."
+    if word == "PASS":
+        return f"{_count(promises, 'objective')} and {_count(findings, 'invariant')} hold."
+    deciding = [one for one in [*findings, *promises] if one["verdict"].upper() == word]
+    if not deciding:
+        return "Nothing was promised: the scenario has no objectives and no invariant was checked."
+    names = [one.get("text") or one["name"] for one in deciding]
+    first = deciding[0]
+    why = first.get("note") or (first.get("violations") or [""])[0] or _measured(first)
+    others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+    said = "does not hold" if word == "FAIL" else "cannot be told"
+    return f"{names[0]} {said}{': ' + why if why else ''}{others}."
+
+
+def _count(parts: list[dict[str, Any]], noun: str) -> str:
+    return f"{len(parts)} {noun}{'' if len(parts) == 1 else 's'}"
+
+
+def _told(criterion: Mapping[str, Any]) -> str:
+    value = criterion["value"]
+    if value is None:
+        return "not recorded"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if criterion["unit"] == "share":
+        return f"{value:.1%}"
+    return f"{value:.4g} {criterion['unit']}".strip()
+
+
+def _measured(one: Mapping[str, Any]) -> str:
+    value = one.get("value")
+    if value is None:
+        return ""
+    if one.get("unit") == "share":
+        return f"measured {value:.2%}"
+    if one.get("unit") == "s":
+        return f"measured {value * 1000:.4g} ms"
+    return f"measured {value:.4g} {one.get('unit', '')}".strip()

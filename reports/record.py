@@ -1,0 +1,284 @@
+"""The folder of a run: written whole or not at all, and read back lazily.
+
+    runs/<scenario>/<UTC time>/     record.json history.parquet series.parquet effects.parquet probes.parquet
+                                    faults.json invariants.json histograms/ logs/ report.html twin/
+    runs/latest                     points to the newest run of the real system (or twin, where none ran beside)
+
+A run is built in a hidden folder next to its place, flushed to disk, and renamed: a crash leaves a hidden
+folder, never half a record. Later additions (the twin, the report) are renamed into place one file each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from reports import columns, schema
+from system.kernel import errors
+
+RECORD = "record.json"
+LATEST = "latest"
+TWIN = "twin"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The files of a run before they are files. `histograms`: file stem -> V2 log; `logs`: name -> text."""
+
+    document: Mapping[str, Any]
+    history: pd.DataFrame
+    series: pd.DataFrame
+    effects: pd.DataFrame
+    probes: pd.DataFrame
+    faults: list[Mapping[str, Any]]
+    invariants: list[Mapping[str, Any]]
+    histograms: Mapping[str, str]
+    logs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk. Its tables are read when first asked for, then kept."""
+
+    path: Path
+    document: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """'system' or 'twin'."""
+        return str(self.document["kind"])
+
+    @property
+    def scenario(self) -> str:
+        """The scenario's name."""
+        return str(self.document["scenario"]["name"])
+
+    @property
+    def run_id(self) -> str:
+        """scenario/time."""
+        return str(self.document["run_id"])
+
+    @property
+    def summary(self) -> Mapping[str, Any]:
+        """The summary block of the record."""
+        block: Mapping[str, Any] = self.document["summary"]
+        return block
+
+    @property
+    def start_ns(self) -> int:
+        """Monotonic time of the start of the load."""
+        return int(self.document["clock"]["start_monotonic_ns"])
+
+    @cached_property
+    def history(self) -> pd.DataFrame:
+        """One row an attempt; see columns.HISTORY."""
+        return self._table("history")
+
+    @cached_property
+    def series(self) -> pd.DataFrame:
+        """Long form, 1 s windows; see columns.SERIES."""
+        return self._table("series")
+
+    @cached_property
+    def effects(self) -> pd.DataFrame:
+        """What the workers did; see columns.EFFECTS."""
+        return self._table("effects")
+
+    @cached_property
+    def probes(self) -> pd.DataFrame:
+        """What the API probes saw; see columns.PROBES."""
+        return self._table("probes")
+
+    @cached_property
+    def twin(self) -> Run | None:
+        """The model's run of the same scenario, where one stands beside."""
+        return read(self.path / TWIN) if (self.path / TWIN / RECORD).exists() else None
+
+    def _table(self, name: str) -> pd.DataFrame:
+        path = self.path / f"{name}.parquet"
+        if not path.exists():
+            return columns.conform(name, None)
+        return columns.conform(name, pq.read_table(path).to_pandas())
+
+
+def write(runs: Path, parts: Parts, *, make_latest: bool = True) -> Run:
+    """Write a new run folder `runs`/<run_id> and point `runs`/latest to it. Raises WrongInput where the document
+    breaks the schema (nothing is left behind), CouldNotRun where the disk refuses."""
+    run_id = str(parts.document["run_id"])
+    target = _free(runs / run_id)
+    document = {**parts.document, "run_id": str(target.relative_to(runs))}
+    path = _write_folder(target, parts, document)
+    if make_latest:
+        _point(runs / LATEST, target)
+    return Run(path, document)
+
+
+def attach_twin(run: Run, parts: Parts) -> Run:
+    """Put the model's run into <run>/twin, replacing one that stands there. Returns the twin."""
+    target = run.path / TWIN
+    if target.exists():
+        shutil.rmtree(target)
+    path = _write_folder(target, parts, parts.document)
+    run.__dict__.pop("twin", None)
+    return Run(path, parts.document)
+
+
+def amend(run: Run, **changes: Any) -> Run:
+    """Replace whole blocks of record.json; the tables stay. Returns the run as it is now."""
+    document = {**run.document, **changes}
+    schema.check(document, str(run.path / RECORD))
+    write_text(run.path / RECORD, _json(document))
+    return Run(run.path, document)
+
+
+def read(path: Path) -> Run:
+    """The run in folder `path` (its record.json, or a link such as runs/latest, are also accepted).
+
+    Raises NotFound where no record stands there, WrongInput where it is of another schema version or broken.
+    """
+    folder = path.parent if path.name == RECORD else path
+    file = folder / RECORD
+    if not file.exists():
+        raise errors.NotFound(f"no {RECORD} in {folder}; `tweetlab list runs` names the runs there are.")
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise errors.WrongInput(f"{file} is not JSON ({error}); it was changed by hand: restore or remove it.") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != schema.SCHEMA_VERSION:
+        raise errors.WrongInput(
+            f"{file} has schema_version {version!r}; this Tweetlab reads {schema.SCHEMA_VERSION}: "
+            f"read it with the commit that wrote it."
+        )
+    schema.check(document, str(file))
+    return Run(folder.resolve(), document)
+
+
+def find(runs: Path, name: str = LATEST) -> Run:
+    """A run by 'latest', by scenario (its newest), by scenario/time, or by a path."""
+    for candidate in (runs / name, Path(name)):
+        if (candidate / RECORD).exists() or candidate.name == RECORD:
+            return read(candidate)
+    newest = [run for run in every(runs) if run.parent.name == name]
+    if newest:
+        return read(newest[-1])
+    raise errors.NotFound(f"no run named {name!r} in {runs}; `tweetlab list runs` names the runs there are.")
+
+
+def every(runs: Path) -> list[Path]:
+    """The folders of all finished runs, oldest first."""
+    found = [file.parent for file in runs.glob(f"*/*/{RECORD}") if not file.parent.name.startswith(".")]
+    return sorted((path for path in found if path.parent.name != LATEST), key=lambda path: (path.name, str(path)))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `path` by temp and rename, flushed to disk: readers see the old text or the new one, never a part."""
+    with _disk(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+
+
+class _disk:
+    """Turns an OSError into CouldNotRun that names the path and the mend."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            mend = "free some space or choose another folder for runs"
+            raise errors.CouldNotRun(f"cannot write {self.path}: {error.strerror or error}; {mend}.") from error
+
+
+def _write_folder(target: Path, parts: Parts, document: Mapping[str, Any]) -> Path:
+    schema.check(document, str(target / RECORD))
+    tables = {name: columns.to_arrow(name, getattr(parts, name)) for name in columns.TABLES}
+    with _disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        hidden = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        try:
+            _fill(hidden, parts, tables, document)
+            os.chmod(hidden, 0o755)
+            os.rename(hidden, target)
+            _sync(target.parent)
+        except BaseException:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+    return target
+
+
+def _fill(folder: Path, parts: Parts, tables: Mapping[str, pa.Table], document: Mapping[str, Any]) -> None:
+    texts = {
+        **{f"histograms/{stem}.hlog": text for stem, text in parts.histograms.items()},
+        **{f"logs/{Path(name).name}": text for name, text in parts.logs.items()},
+        "faults.json": _json(parts.faults),
+        "invariants.json": _json(parts.invariants),
+    }
+    for name, table in tables.items():
+        _flushed(folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd"))
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        _flushed(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    _flushed(folder / RECORD, lambda path: path.write_text(_json(document), encoding="utf-8"))
+
+
+def _flushed(path: Path, writer: Callable[[Path], Any]) -> None:
+    writer(path)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _free(path: Path) -> Path:
+    """`path`, or path-2, path-3 ... where a run of the same second stands already."""
+    found, n = path, 2
+    while found.exists():
+        found, n = path.with_name(f"{path.name}-{n}"), n + 1
+    return found
+
+
+def _point(link: Path, target: Path) -> None:
+    """Repoint a symlink in one step."""
+    with _disk(link):
+        hidden = link.with_name(f".{link.name}-{os.getpid()}")
+        hidden.unlink(missing_ok=True)
+        hidden.symlink_to(os.path.relpath(target, link.parent))
+        os.replace(hidden, link)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, default=_plain, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars, paths and tuples as JSON knows them."""
+    if hasattr(value, "item"):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} does not belong into a record: {value!r}")

@@ -1,0 +1,122 @@
+"""The published JSON Schema of record.json, version 1.
+
+The schema is strict where readers depend on a value and open where a run may tell more: an unknown extra
+key inside a block is allowed, a missing or mistyped one is an error at the time of writing. A change that an
+old reader could misread raises SCHEMA_VERSION; a new optional key does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jsonschema
+
+from reports import histogram, verdict
+from system.kernel import errors
+
+SCHEMA_VERSION = 1
+
+Json = dict[str, Any]
+
+_NUMBER: Json = {"type": "number"}
+_MAYBE: Json = {"type": ["number", "null"]}
+_COUNT: Json = {"type": "integer", "minimum": 0}
+_TEXT: Json = {"type": "string"}
+_ANY: Json = {"type": "object"}
+
+
+def _object(required: Mapping[str, Json], **optional: Json) -> Json:
+    return {"type": "object", "required": list(required), "properties": {**required, **optional}}
+
+
+def _list(items: Json) -> Json:
+    return {"type": "array", "items": items}
+
+
+def _map(values: Json) -> Json:
+    return {"type": "object", "additionalProperties": values}
+
+
+def record_schema() -> Json:
+    """The JSON Schema (draft 2020-12) of record.json, as a fresh value."""
+    root = _object(
+        {
+            "schema_version": {"const": SCHEMA_VERSION},
+            "kind": {"enum": ["system", "twin"]},
+            "run_id": _TEXT,
+            "scenario": _object({"name": _TEXT}),
+            "seed": {"type": "integer"},
+            "commit": _TEXT,
+            "started_at": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"},
+            "command": _TEXT,
+            "host": _ANY,
+            "versions": _map(_TEXT),
+            "platform": _ANY,
+            "population": _ANY,
+            "clock": _object({"start_monotonic_ns": {"type": "integer"}, "start_wall_ms": {"type": "integer"}}),
+            "windows": _windows(),
+            "summary": _summary(),
+            "validity": _validity(),
+            "objectives": _list(_object({"text": _TEXT, "verdict": _three(), "value": _MAYBE, "bound": _NUMBER,
+                                         "window": _TEXT, "n": _COUNT})),
+            "invariants": _list(_object({"name": _TEXT, "verdict": _three(), "checked": _COUNT,
+                                         "violations": _list(_TEXT), "note": _TEXT})),
+            "verdict": {"enum": list(verdict.EXIT_CODES)},
+            "exit_code": {"enum": sorted(verdict.EXIT_CODES.values())},
+            "decided_by": _TEXT,
+        },
+        group=_TEXT,
+        prediction={"type": ["object", "null"]},
+    )  # fmt: skip
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tweetlab run record", **root}
+
+
+def _three() -> Json:
+    return {"enum": list(verdict.RANK)}
+
+
+def _windows() -> Json:
+    fault = _object({"kind": _TEXT, "target": _TEXT, "start_s": _NUMBER, "end_s": _MAYBE, "recovered_s": _MAYBE})
+    return _object({"warm_up_s": _NUMBER, "load_s": _NUMBER, "faults": _list(fault)})
+
+
+def _latencies() -> Json:
+    return _object(dict.fromkeys(histogram.KEYS, _MAYBE))
+
+
+def _summary() -> Json:
+    counts = dict.fromkeys(("planned", "sent", "ok", "fail", "info", "retried"), _COUNT)
+    block = {**counts, "response_ms": _latencies(), "service_ms": _latencies()}
+    probes = _object({"pairs": _COUNT, "agree": _COUNT, "verdict": _three()})
+    delay = dict.fromkeys(("p50_s", "p95_s", "p99_s", "max_s"), _MAYBE)
+    paths = dict.fromkeys(("push", "pull", "rebuild", "tail", "retry", "hit", "direct"), _COUNT)
+    return _object(
+        {
+            "routes": _map(_object({**block, "steady": _object(block)})),
+            "totals": _object({**counts, "steady": _object(counts)}),
+            "delivery": _object({"n": _COUNT, **delay, "probes": probes}),
+            "paths": _object(paths),
+            "cpu": _map(_object({"core_s": _NUMBER, "share": _NUMBER})),
+            "rss_mib": _map(_NUMBER),
+            "generator": _object({"start_lag_ms_p99": _MAYBE, "cpu_share": _MAYBE, "lost": _MAYBE}),
+        }
+    )
+
+
+def _validity() -> Json:
+    criterion = _object(
+        {"name": _TEXT, "value": {}, "bound": _TEXT, "holds": {"type": ["boolean", "null"]}, "mend": _TEXT}
+    )
+    words = [verdict.VALID, verdict.OVERLOADED, verdict.VOID]
+    return _object({"verdict": {"enum": words}, "criteria": _list(criterion)})
+
+
+def check(document: Mapping[str, Any], where: str) -> None:
+    """Raise WrongInput naming the first place where `document` breaks the schema; `where` names its file."""
+    validator = jsonschema.Draft202012Validator(record_schema())
+    broken = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.absolute_path)))
+    if broken:
+        place = ".".join(map(str, broken[0].absolute_path)) or "the record"
+        message = broken[0].message[:200]
+        raise errors.WrongInput(f"{where}: {place}: {message}; see `reports.schema.record_schema()`.")

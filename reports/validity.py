@@ -1,0 +1,200 @@
+"""A run judges itself before it judges the system.
+
+VOID: the run cannot be trusted, whatever its numbers are (the generator was late, samples were lost, ...).
+OVERLOADED: the numbers are true, but the system was offered more than it carries. Notes inform and decide
+nothing. Every criterion tells value, bound and, when it does not hold, the mend.
+A fact that a real run did not record breaks its criterion: unknown is not good. A twin has no generator,
+no host and no steal time; those criteria are left out for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from reports import columns, facts, histogram, operations, verdict
+
+EMPTY_PAGES = 0.10  # share of home reads; users who follow nobody are rare in every shipped population
+GENERATOR_SHARE = 0.80  # of one core; a Python loop above it answers late in bursts
+STEAL_SHARE = 0.01  # of the machine's time
+LAG_FLOOR_MS = 3.0  # a Python generator at 100/s starts within 2-3 ms at p99 on two cores
+LAG_SHARE = 0.05  # of the p99 that is reported
+GOODPUT = 0.99  # share of what was offered
+CPU_CLOSES = 0.03  # of the host's busy time
+RISE_S = 0.1  # a queue that grew by less than this waiting time over a stage is no overload
+RISE_P = 0.01  # one-sided, for the slope of the number in flight
+BLOCKS = 12  # block means of the number in flight make its slope test honest under autocorrelation
+
+VOIDS, OVERLOADS, NOTES = "void", "overload", "note"
+
+Criterion = dict[str, Any]
+Rule = Callable[[facts.Facts, Mapping[str, Any], pd.DataFrame], Criterion]
+
+
+def _criterion(
+    name: str, kind: str, value: Any, bound: str, holds: bool | None, mend: str, unit: str = ""
+) -> Criterion:
+    return {
+        "name": name,
+        "kind": kind,
+        "value": value,
+        "unit": unit,
+        "bound": bound,
+        "holds": holds,
+        "mend": "" if holds else mend,
+    }
+
+
+def _finished(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    mend = "the run was interrupted; let it come to its end"
+    return _criterion("ran to its end", VOIDS, not given.interrupted, "yes", not given.interrupted, mend)
+
+
+def _operations(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    n = int(summary["totals"]["sent"])
+    mend = "nothing was sent: look at the generator's log in logs/"
+    return _criterion("operations sent", VOIDS, n, ">= 1", n >= 1, mend)
+
+
+def _smoke(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    value = given.generator.smoke_ok
+    why = given.generator.smoke_note or "no smoke journey was recorded"
+    mend = f"{why}; try `tweetlab status` and the failing call by hand"
+    return _criterion("smoke journey", VOIDS, value, "passes", value is True, mend)
+
+
+def _pages(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    read, empty = summary["pages"]["read"], summary["pages"]["empty"]
+    share = empty / read if read else None
+    mend = "the population was not seeded, or users follow nobody: run `tweetlab seed` and look at follows.mean"
+    holds = None if share is None else share <= EMPTY_PAGES
+    return _criterion("empty home pages", VOIDS, share, f"<= {EMPTY_PAGES:.0%}", holds, mend, "share")
+
+
+def _lost(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    lost = given.generator.lost
+    if lost is None and given.kind != "system":
+        lost = int(summary["totals"]["planned"]) - len(done)
+    mend = "planned operations have no row: lower workload.rate or give the generator a core of its own"
+    return _criterion("samples lost", VOIDS, lost, "0", lost == 0, mend)
+
+
+def _generator(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    share = given.generator.cpu_share
+    mend = "lower workload.rate, or run the generator on more cores"
+    holds = share is not None and share <= GENERATOR_SHARE
+    return _criterion("generator CPU", VOIDS, share, f"<= {GENERATOR_SHARE:.0%} of a core", holds, mend, "share")
+
+
+def _steal(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    share = given.host.get("steal")
+    mend = "other machines share these cores: run again at a calmer time or on a machine of your own"
+    holds = share is not None and share <= STEAL_SHARE
+    return _criterion("steal time", VOIDS, share, f"<= {STEAL_SHARE:.0%}", holds, mend, "share")
+
+
+def _lag(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    lag_ms = summary["generator"]["start_lag_ms_p99"]
+    calm = done[operations.inside(done["due_s"].to_numpy(), operations.steady(given.windows))]
+    good = calm[calm["outcome"] == columns.OK]["response_ms"].dropna().to_numpy()
+    p99_ms = histogram.percentile(good, 0.99) if len(good) else 0.0
+    bound_ms = max(LAG_FLOOR_MS, LAG_SHARE * p99_ms)
+    mend = "requests started late: lower workload.rate, stop other work on this machine, or run as root (SCHED_FIFO)"
+    holds = lag_ms is not None and lag_ms <= bound_ms
+    return _criterion("start lag p99", VOIDS, lag_ms, f"<= {bound_ms:.3g} ms", holds, mend, "ms")
+
+
+def _goodput(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    calm = summary["totals"]["steady"]
+    share = calm["ok"] / calm["planned"] if calm["planned"] else None
+    mend = "fewer were answered well than were offered: lower workload.rate, or add capacity where CPU is full"
+    holds = None if share is None else share >= GOODPUT
+    return _criterion("goodput (steady)", OVERLOADS, share, f">= {GOODPUT:.0%} of offered", holds, mend, "share")
+
+
+def _rising(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    rises = [rise for span in _level_spans(given.windows) if (rise := rise_s(done, span)) is not None]
+    worst = max(rises) if rises else None
+    mend = "the queue grew through a stage of constant rate: lower workload.rate, or add capacity"
+    holds = None if worst is None else worst <= RISE_S
+    name = "growth of the queue over a stage"
+    return _criterion(name, OVERLOADS, worst, f"<= {RISE_S:g} s of waiting", holds, mend, "s")
+
+
+def _cpu_closes(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    busy = summary["host_busy"]
+    host, ours = busy["host_core_s"], busy["processes_core_s"]
+    gap = None if not host else abs(host - ours) / host
+    mend = "CPU was used that no listed process owns (or counted twice): look at what else runs here"
+    holds = None if gap is None else gap <= CPU_CLOSES
+    return _criterion("CPU accounts close", NOTES, gap, f"within {CPU_CLOSES:.0%} of host busy", holds, mend, "share")
+
+
+def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    """A fault that did not bite proves nothing; with no fault planned there is nothing to judge."""
+    blunt = [entry for entry in given.faults if entry.get("void")]
+    holds = None if not given.faults else not blunt
+    mend = "; ".join(f"{entry['kind']} on {entry['target']}: {entry['void']}" for entry in blunt)
+    return _criterion("faults without effect", VOIDS, len(blunt), "0", holds, mend)
+
+
+SYSTEM_CRITERIA: tuple[Rule, ...] = (
+    _finished, _operations, _smoke, _pages, _lost, _faults, _generator, _steal, _lag, _goodput, _rising, _cpu_closes,
+)  # fmt: skip
+TWIN_CRITERIA: tuple[Rule, ...] = (_finished, _operations, _pages, _lost, _goodput, _rising)
+
+
+def judge(given: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """The `validity` block: verdict VALID, OVERLOADED or VOID, and every criterion."""
+    history = columns.conform("history", given.history)
+    done = operations.operations(history, given.windows.start_ns)
+    rules = SYSTEM_CRITERIA if given.kind == "system" else TWIN_CRITERIA
+    criteria = [rule(given, summary, done) for rule in rules]
+    broken = {criterion["kind"] for criterion in criteria if criterion["holds"] is False}
+    word = verdict.VOID if VOIDS in broken else verdict.OVERLOADED if OVERLOADS in broken else verdict.VALID
+    return {"verdict": word, "criteria": criteria}
+
+
+def _level_spans(windows: facts.Windows) -> list[operations.Span]:
+    """Steady spans at a constant rate; where no stages are told, the second half of the longest steady span."""
+    calm = operations.steady(windows)
+    level = [stage for stage in windows.stages if stage.rate_from_per_s == stage.rate_to_per_s]
+    if windows.stages:
+        cuts = [
+            operations.Span(max(span.start_s, one.start_s), min(span.end_s, one.end_s))
+            for one in level
+            for span in calm
+        ]
+        return [cut for cut in cuts if cut.length_s > 0]
+    if not calm:
+        return []
+    longest = max(calm, key=lambda span: span.length_s)
+    return [operations.Span((longest.start_s + longest.end_s) / 2, longest.end_s)]
+
+
+def in_flight(done: pd.DataFrame, at_s: np.ndarray) -> np.ndarray:
+    """Operations due and not yet ended at each moment of `at_s`, shape (n,); never-ended ones stay in flight."""
+    due = np.sort(done["due_s"].to_numpy())
+    ends = done["due_s"].to_numpy() + done["response_ms"].to_numpy() / 1000
+    ended = np.sort(ends[~np.isnan(ends)])
+    return np.searchsorted(due, at_s, "right") - np.searchsorted(ended, at_s, "right")
+
+
+def rise_s(done: pd.DataFrame, span: operations.Span) -> float | None:
+    """By how much waiting (s, by Little's law) the number in flight grew over `span`; 0 where its slope is not
+    surely positive, None where the span is shorter than 6 s or holds fewer than 60 operations."""
+    held = int(operations.inside(done["due_s"].to_numpy(), [span]).sum())
+    if span.length_s < 6 or held < 60:
+        return None
+    blocks = np.array_split(np.arange(span.start_s, span.end_s, 0.05), BLOCKS)
+    means = [float(in_flight(done, moments).mean()) for moments in blocks]
+    middles = [float(moments.mean()) for moments in blocks]
+    fit = stats.linregress(middles, means, alternative="greater")
+    if fit.pvalue > RISE_P or fit.slope <= 0:
+        return 0.0
+    rate_per_s = held / span.length_s
+    return float(fit.slope * span.length_s / rate_per_s)
