@@ -1,0 +1,62 @@
+"""A circuit breaker as a state machine without a clock. The services and the twin run the same one.
+
+    CLOSED --`failures` in a row--> OPEN --`open_s` later--> HALF_OPEN --success--> CLOSED
+                                      ^------------ failure ----------'
+
+Closed: everything passes. Open: nothing passes; the caller answers at once instead of waiting. Half-open:
+one trial passes; its outcome decides. Times are monotonic seconds given by the caller.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from system.kernel.policies import BreakerKnobs
+
+
+class State(enum.StrEnum):
+    """Where a breaker stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+class Breaker:
+    """One dependency's breaker. `opened`: how often it opened since the start."""
+
+    def __init__(self, knobs: BreakerKnobs) -> None:
+        self._knobs = knobs
+        self._failures = 0
+        self._until_s = 0.0
+        self.state = State.CLOSED
+        self.opened = 0
+
+    def allows(self, now_s: float) -> bool:
+        """May a call pass? Every allowed call must be followed by `succeeded` or `failed`."""
+        if self.state is State.CLOSED:
+            return True
+        if self.state is State.HALF_OPEN or now_s < self._until_s:
+            return False
+        self.state = State.HALF_OPEN
+        return True
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._failures = 0
+        self.state = State.CLOSED
+
+    def failed(self, now_s: float) -> None:
+        """A call was not answered. `failures` 0 in the knobs: the breaker never opens."""
+        self._failures += 1
+        if not self._knobs.failures:
+            return
+        if self.state is State.HALF_OPEN or self._failures >= self._knobs.failures:
+            if self.state is not State.OPEN:
+                self.opened += 1
+            self.state = State.OPEN
+            self._until_s = now_s + self._knobs.open_s
+
+    def retry_after_s(self, now_s: float) -> float:
+        """Return the seconds until a trial may pass."""
+        return max(0.0, self._until_s - now_s)

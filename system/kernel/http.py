@@ -1,0 +1,262 @@
+"""The smallest HTTP service that keeps our promises: raw ASGI, one table of routes, one error shape.
+
+A service behind the mesh gets its caller from the gateway: `x-user-id` (the token's user), `x-deadline-ms` (time left),
+`x-request-id`. It answers JSON; every error is `{title, detail, type, status}`; `server-timing` and
+`x-tweetlab-instance` say where the time went. A read is cancelled when its time is up. A write is never
+cancelled: the caller gets 504 (outcome unknown) and the write goes on to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import unquote_plus
+
+import orjson
+
+from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge, Unauthorized, WrongInput
+
+MAX_BODY_BYTES = 64 * 1024
+DEFAULT_DEADLINE_MS = 5_000
+
+_log = logging.getLogger("tweetlab")
+
+Headers = list[tuple[bytes, bytes]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+class Answer:
+    """What a handler returns. `headers`: lower-case names."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, body: Any = None, status: int = 200, headers: Headers | None = None) -> None:
+        self.body = body if isinstance(body, bytes) else orjson.dumps(body)
+        self.status = status
+        self.headers = headers if headers is not None else []
+
+
+class Spent:
+    """Time that went to each store within one request, in ns, for `server-timing`."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self) -> None:
+        self.parts: dict[str, int] = {}
+
+    def since(self, name: str, start_ns: int) -> None:
+        """Count the time from `start_ns` (perf_counter_ns) until now for `name`."""
+        self.parts[name] = self.parts.get(name, 0) + time.perf_counter_ns() - start_ns
+
+
+class Call:
+    """One request as a handler sees it. `params`: path parameters; `deadline_ns`: monotonic, when its time is up."""
+
+    __slots__ = ("_receive", "deadline_ns", "headers", "method", "params", "query_string", "spent")
+
+    def __init__(self, scope: Scope, receive: Receive, params: dict[str, str]) -> None:
+        self.method: str = scope["method"]
+        self.params = params
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.query_string: bytes = scope["query_string"]
+        self.deadline_ns = time.monotonic_ns() + self._left_ms() * 1_000_000
+        self.spent = Spent()
+        self._receive = receive
+
+    def _left_ms(self) -> int:
+        text = self.headers.get(b"x-deadline-ms", b"")
+        return int(text) if text.isdigit() and len(text) <= 9 else DEFAULT_DEADLINE_MS
+
+    @property
+    def user_id(self) -> int:
+        """The caller. Raises Unauthorized where the gateway named none: the mesh is not a way around it."""
+        text = self.headers.get(b"x-user-id", b"")
+        if not text.isdigit():
+            raise Unauthorized("The request names no user; send it through the gateway with a bearer token.")
+        return int(text)
+
+    @property
+    def request_id(self) -> str:
+        """The trace that the gateway gave to this request; empty where it gave none."""
+        return self.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
+
+    def header(self, name: str) -> str:
+        """Return a request header by its lower-case name, empty where it is absent."""
+        return self.headers.get(name.encode(), b"").decode("latin-1")
+
+    def query(self) -> dict[str, str]:
+        """Return the query parameters; of a repeated one the last."""
+        if not self.query_string:
+            return {}
+        pairs = (part.partition("=") for part in self.query_string.decode("latin-1").split("&") if part)
+        return {unquote_plus(name): unquote_plus(value) for name, _, value in pairs}
+
+    async def body(self) -> bytes:
+        """Return the whole body. Raises TooLarge above 64 KiB."""
+        return await read_body(self._receive, MAX_BODY_BYTES)
+
+    async def json(self) -> Any:
+        """Return the body as JSON. Raises WrongInput where it is none."""
+        data = await self.body()
+        try:
+            return orjson.loads(data)
+        except ValueError:
+            raise WrongInput(f"The body is not JSON: {data[:60]!r}. Send UTF-8 JSON.") from None
+
+
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """Return the body of a request. Raises TooLarge as soon as it passes `limit` bytes."""
+    message = await receive()
+    data: bytes = message.get("body", b"")
+    while message.get("more_body") and len(data) <= limit:
+        message = await receive()
+        data += message.get("body", b"")
+    if len(data) > limit:
+        raise TooLarge(f"The body is larger than {limit} bytes; send less, and pictures by a signed URL.")
+    return data
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+Row = tuple[str, str, Handler]
+"""(method, path with {names}, handler)"""
+
+
+class Router:
+    """Finds the handler of a path: literal segments win over names."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[str], Handler]]] = {}
+        for method, path, handler in rows:
+            parts = path.split("/")
+            literal = [None if part.startswith("{") else part for part in parts]
+            names = [part.strip("{}") for part in parts]
+            self._rows.setdefault((method, len(parts)), []).append((literal, names, handler))
+        for found in self._rows.values():
+            found.sort(key=lambda row: sum(part is None for part in row[0]))
+
+    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
+        """Return the handler and its path parameters. Raises NotFound."""
+        parts = path.split("/")
+        for literal, names, handler in self._rows.get((method, len(parts)), ()):
+            if all(want is None or want == part for want, part in zip(literal, parts)):
+                return handler, {name: part for want, name, part in zip(literal, names, parts) if want is None}
+        raise NotFound(f"No route {method} {path[:80]}; the API is described at /openapi.json of the gateway.")
+
+
+class App:
+    """A raw ASGI application. `open`/`close`: run before the first and after the last request. `ready`: for /health."""
+
+    def __init__(self, name: str, rows: Sequence[Row], instance: str,
+                 open_: Callable[[], Awaitable[None]] | None = None, close: Callable[[], Awaitable[None]] | None = None,
+                 ready: Callable[[], bool] = lambda: True) -> None:
+        self.name = name
+        self._router = Router(rows)
+        self._instance = instance.encode()
+        self._open, self._close, self._ready = open_, close, ready
+        self._writes: set[asyncio.Task[Answer]] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._serve(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        try:
+            if self._open:
+                await self._open()
+        except Exception as problem:
+            _log.exception("%s cannot start", self.name)
+            await send({"type": "lifespan.startup.failed", "message": str(problem)})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        if self._writes:
+            await asyncio.wait(self._writes, timeout=5.0)
+        if self._close:
+            await self._close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start_ns = time.perf_counter_ns()
+        spent: Spent | None = None
+        if scope["path"] == "/health":
+            answer = Answer({"status": "ok"}) if self._ready() else Answer({"status": "starting"}, 503)
+        else:
+            try:
+                handler, params = self._router.find(scope["method"], scope["path"])
+                call = Call(scope, receive, params)
+                spent = call.spent
+                answer = await self._run(handler, call)
+            except Exception as problem:
+                answer = error_answer(problem)
+        headers = answer.headers
+        headers.append((b"content-type", b"application/json"))
+        headers.append((b"content-length", b"%d" % len(answer.body)))
+        headers.append((b"x-tweetlab-instance", self._instance))
+        headers.append((b"server-timing", self._timing(start_ns, spent)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    def _timing(self, start_ns: int, spent: Spent | None) -> bytes:
+        parts = [f"{self.name};dur={(time.perf_counter_ns() - start_ns) / 1e6:.3f}"]
+        if spent is not None:
+            parts += [f"{name};dur={ns / 1e6:.3f}" for name, ns in spent.parts.items()]
+        return ", ".join(parts).encode()
+
+    async def _run(self, handler: Handler, call: Call) -> Answer:
+        left_s = (call.deadline_ns - time.monotonic_ns()) / 1e9
+        if left_s <= 0:
+            raise DeadlineExceeded("The request's time was up before it began.", definite=True)
+        if call.method == "GET":
+            try:
+                async with asyncio.timeout(left_s):
+                    return await handler(call)
+            except TimeoutError:
+                raise DeadlineExceeded(f"The read took longer than the {left_s:.3f} s it had.") from None
+        return await self._write(handler, call, left_s)
+
+    async def _write(self, handler: Handler, call: Call, left_s: float) -> Answer:
+        task = asyncio.ensure_future(handler(call))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        done, _ = await asyncio.wait({task}, timeout=left_s)
+        if not done:
+            task.add_done_callback(_seen)
+            raise DeadlineExceeded(f"The write took longer than the {left_s:.3f} s it had; it may still happen.")
+        return task.result()
+
+
+def _seen(task: asyncio.Task[Answer]) -> None:
+    """A write that outlived its caller ended; its error was not the caller's any more, but is told."""
+    if not task.cancelled() and task.exception() is not None:
+        _log.warning("a write that outlived its deadline failed: %s", task.exception())
+
+
+def error_answer(problem: BaseException) -> Answer:
+    """Return the answer for an error; anything but a LabError is a fault of ours: 500, told in the log, not to the caller."""
+    if not isinstance(problem, LabError):
+        _log.error("unexpected error", exc_info=problem)
+        problem = LabError("An unexpected error of the service; its log tells more.")
+    headers: Headers = []
+    if problem.retry_after_s is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(problem.retry_after_s))))
+    return Answer(problem.body(), problem.status, headers)
+
+
+def serve(app: Any, host: str, port: int) -> None:
+    """Serve `app` on `host:port` with uvicorn (uvloop, httptools) until SIGTERM. Logs warnings only, no access log."""
+    import uvicorn  # a server is loaded only by who serves
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    for noisy in ("uvicorn.error", "cassandra", "aiokafka", "elastic_transport"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    uvicorn.run(app, host=host, port=port, loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
+                log_config=None, server_header=False, date_header=False, timeout_keep_alive=75, backlog=2048,
+                timeout_graceful_shutdown=5)
