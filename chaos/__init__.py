@@ -1,0 +1,1 @@
+"""Breaks the real system on purpose and checks what its users were promised."""

@@ -1,0 +1,202 @@
+"""Everything an invariant may look at: client history, effect log, final reads, graph, faults.
+
+Seeded tweets and edges are input: an invariant never calls them phantoms. `chaos.collect` makes the final reads.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from chaos.history import NEVER_NS, Change, History, Read
+from chaos.records import FaultRecord
+from system.kernel import ids
+from system.ports import Kind
+
+Ids = npt.NDArray[np.int64]
+NO_IDS: Ids = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long "eventually" may take in this lab.
+
+    `delivery_s`: acknowledged tweet -> in every follower's home; starts again at the end of a fault it met.
+    `ghost_s`: acknowledged delete or unfollow -> shown by no later read. `id_skew_ms`: tolerated difference
+    between the time in an id and the time it was asked for (one machine, one clock: rounding and a slewed clock).
+    """
+
+    delivery_s: float = 10.0
+    ghost_s: float = 2.0
+    id_skew_ms: int = 1000
+
+
+@dataclass(frozen=True)
+class RunClock:
+    """One instant on both clocks of the run, as `record.json` keeps it."""
+
+    monotonic_ns: int
+    wall_ms: int
+
+    def wall_ms_at(self, monotonic_ns: int) -> int:
+        """Return the wall time of a monotonic time of this run."""
+        return self.wall_ms + (monotonic_ns - self.monotonic_ns) // 1_000_000
+
+
+class FollowGraph:
+    """The seeded edges, by author. `followers_of` returns ascending user ids."""
+
+    def __init__(self, followers: Iterable[int] | Ids, followees: Iterable[int] | Ids) -> None:
+        who = np.fromiter(followers, dtype=np.int64) if not isinstance(followers, np.ndarray) else followers
+        whom = np.fromiter(followees, dtype=np.int64) if not isinstance(followees, np.ndarray) else followees
+        order = np.lexsort((who, whom))
+        self._who, whom = who[order].astype(np.int64), whom[order]
+        self._authors, starts = np.unique(whom, return_index=True)
+        self._starts = np.append(starts, len(whom))
+
+    def followers_of(self, author: int) -> Ids:
+        """Return the seeded followers of `author`; empty where there are none."""
+        at = int(np.searchsorted(self._authors, author))
+        if at == len(self._authors) or self._authors[at] != author:
+            return NO_IDS
+        return self._who[self._starts[at]:self._starts[at + 1]]
+
+    def follows(self, follower: int, author: int) -> bool:
+        """Say whether the edge was seeded."""
+        who = self.followers_of(author)
+        at = int(np.searchsorted(who, follower))
+        return at < len(who) and bool(who[at] == follower)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tweet as Cassandra holds it."""
+
+    author: int
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CachedList:
+    """A *complete* list as Redis held it before any final API read.
+
+    `members`: (tweet id, author) for lists of tweets, (user, 0) for lists of users. `whole`: all of it was read.
+    """
+
+    kind: Kind
+    owner: int
+    floor: int
+    members: tuple[tuple[int, int], ...]
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Finals:
+    """What the stores and the API said after the load had ended and the queues were empty.
+
+    `quiesced`: the queues were empty before the first of these reads. `wall_ms`, `at_ns`: when they began.
+    `by_id`: tweets of the run by id (`asked`: the ids that were asked for). `by_author`: author -> tweet id -> deleted,
+    complete for ids >= `author_floors[author]`. `api_tweets`: id -> shown by GET; None where it gave no answer.
+    `pages`: final home and profile pages. `unread`: API reads without an answer. `followers`, `following`: edges in
+    PostgreSQL of the users that were looked at. `pulled`: authors that are or were pulled. `sample`: what was drawn.
+    """
+
+    quiesced: bool = True
+    wall_ms: int = 0
+    at_ns: int = 0
+    asked: frozenset[int] = frozenset()
+    by_id: Mapping[int, Stored] = field(default_factory=dict)
+    by_author: Mapping[int, Mapping[int, bool]] = field(default_factory=dict)
+    author_floors: Mapping[int, int] = field(default_factory=dict)
+    api_tweets: Mapping[int, bool | None] = field(default_factory=dict)
+    pages: tuple[Read, ...] = ()
+    unread: int = 0
+    followers: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    following: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    lists: tuple[CachedList, ...] = ()
+    pulled: frozenset[int] = frozenset()
+    sample: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a run. `finals`: None where no final reads were made. `seeded_ids`: int64, shape (n,), ascending."""
+
+    rows: pd.DataFrame
+    effects: pd.DataFrame
+    finals: Finals | None
+    graph: FollowGraph
+    clock: RunClock
+    seeded_ids: Ids = field(default_factory=lambda: NO_IDS)
+    faults: tuple[FaultRecord, ...] = ()
+    bounds: Bounds = Bounds()
+
+    @functools.cached_property
+    def history(self) -> History:
+        """The rows with their indices."""
+        return History(self.rows)
+
+    @functools.cached_property
+    def all_reads(self) -> list[Read]:
+        """The pages of the history and the final pages, in order of sending."""
+        return self.history.reads + list(self.finals.pages if self.finals else ())
+
+    @functools.cached_property
+    def run_floor_id(self) -> int:
+        """The smallest id that a tweet of this load can carry."""
+        return ids.floor_id(self.clock.wall_ms_at(self.history.start_ns) - self.bounds.id_skew_ms)
+
+    def is_seeded(self, tweet_id: int) -> bool:
+        """Say whether `tweet_id` was there before the run."""
+        at = int(np.searchsorted(self.seeded_ids, tweet_id))
+        return at < len(self.seeded_ids) and int(self.seeded_ids[at]) == tweet_id
+
+    @functools.cached_property
+    def _fault_spans(self) -> list[tuple[int, int]]:
+        return [(fault.injected_ns, fault.recovered_ns if fault.recovered_ns is not None else NEVER_NS)
+                for fault in self.faults if fault.injected_ns is not None]
+
+    def deliver_by(self, acked_ns: int) -> int:
+        """Return until when a tweet acknowledged at `acked_ns` must be in every home; NEVER_NS under a fault that did not end.
+
+        A fault that begins before that time and ends after the acknowledgement lets the bound start again at its end.
+        """
+        bound_ns = int(self.bounds.delivery_s * 1e9)
+        until = acked_ns + bound_ns
+        for begin, end in sorted(self._fault_spans):
+            if begin <= until and end >= acked_ns:
+                until = max(until, min(NEVER_NS, end + bound_ns))
+        return until
+
+    def edge_stands(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
+        """Say whether the edge surely stood before `from_ns` and surely was not taken away before `until_ns`."""
+        changes = self.history.edges.get((follower, author), ())
+        seeded = self.graph.follows(follower, author)
+        if not changes:
+            return seeded
+        made = [(c.sent_ns, c.done_ns) for c in changes if c.on and c.ok and c.done_ns < from_ns]
+        if seeded:
+            made.append((-1, -1))
+        cuts = [c for c in changes if not c.on and c.sent_ns < until_ns]
+        return any(all(cut.done_ns < sent for cut in cuts) for sent, _ in made)
+
+    def edge_gone(self, follower: int, author: int, sent_ns: int, done_ns: int) -> Change | None:
+        """Return the unfollow after which the edge surely did not stand while [sent_ns, done_ns] passed, or None."""
+        bound_ns = int(self.bounds.ghost_s * 1e9)
+        changes = self.history.edges.get((follower, author), ())
+        for cut in changes:
+            if cut.on or not cut.ok or cut.done_ns + bound_ns > sent_ns:
+                continue
+            if all(c.done_ns < cut.sent_ns or c.sent_ns >= done_ns for c in changes if c.on):
+                return cut
+        return None
+
+    def ever_followed(self, follower: int, author: int) -> bool:
+        """Say whether the edge was seeded or may have been made during the run."""
+        return (self.graph.follows(follower, author)
+                or any(change.on for change in self.history.edges.get((follower, author), ())))

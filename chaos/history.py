@@ -1,0 +1,228 @@
+"""The client history of a run, read once into what the invariants ask for.
+
+A history has one row an attempt. An attempt ended `ok` (2xx, fully read), `fail` (surely no effect) or `info`
+(it may have happened, now or at any later time). So an `ok` took effect somewhere in [sent, done], an `info`
+somewhere in [sent, for ever], a `fail` never. Times are CLOCK_MONOTONIC in ns and comparable within a run.
+
+A page covers an interval of ids: [low, high). Of what lies inside, it claims to show everything; of what lies
+outside, it says nothing. `low` is the lowest id the server scanned; `high` is the end of the page before it in
+the same walk, or infinity for a first page. Where the server did not say, the interval is cut to the ids shown.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+NEVER_NS = 1 << 62  # an `info` attempt may take effect as late as this
+TOP_ID = (1 << 63) - 1  # upper end of a first page
+HOME, PROFILE, TWEET = "home", "user_tweets", "tweet"
+POSTS = ("post", "reply")
+DEFAULTS: dict[str, Any] = {
+    "op": -1, "attempt": 0, "retry_of": -1, "route": "", "user": -1, "session": "", "due_ns": 0, "sent_ns": 0,
+    "done_ns": 0, "outcome": "info", "status": 0, "error": "", "key": "", "body_sha": "", "tweet_id": -1,
+    "target": -1, "page_ids": None, "page_authors": None, "cursor_in": "", "cursor_out": "", "scanned_low": -1,
+    "source": "", "instance": "", "trace": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A tweet that a client asked for. `tweet_ids`: every id it was answered with (one, if keys are honoured).
+
+    `sent_ns`: of the first attempt. `acked_ns`: when the first `ok` was read. `rows`: its attempts in the history.
+    `key`: idempotency key, empty where none was sent. `bodies`: distinct hashes of acknowledged bodies.
+    """
+
+    user: int
+    key: str
+    tweet_ids: tuple[int, ...]
+    sent_ns: int
+    acked_ns: int
+    maybe: bool
+    rows: tuple[int, ...]
+    bodies: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An attempt to delete a tweet, or to follow (`on`) or unfollow somebody, that may have happened.
+
+    `done_ns`: NEVER_NS for an `info`. `ok`: it surely happened within [sent_ns, done_ns].
+    """
+
+    on: bool
+    ok: bool
+    sent_ns: int
+    done_ns: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A page that was fully read, of the history (`row` >= 0) or of the final reads (`row` = -1).
+
+    `subject`: whose timeline: the reader himself for a home page, the author for a profile.
+    `continues`: the page before it in the same walk was found.
+    """
+
+    route: str
+    user: int
+    subject: int
+    session: str
+    sent_ns: int
+    done_ns: int
+    ids: list[int]
+    authors: list[int]
+    low: int
+    high: int
+    continues: bool
+    row: int
+
+
+def covered_low(scanned_low: int, cursor_out: str, ids: Sequence[int], high: int) -> int:
+    """Return the lowest id that a page covers (inclusive); `high` where it covers nothing."""
+    if scanned_low > 0:
+        return min(scanned_low, high)
+    if not cursor_out:
+        return 0
+    return min(ids) if ids else high
+
+
+def _numbers(values: Any) -> list[int]:
+    """Return a page column's cell (list, array or missing) as plain integers."""
+    if values is None or isinstance(values, float):
+        return []
+    return [int(v) for v in (values.tolist() if isinstance(values, np.ndarray) else values)]
+
+
+class History:
+    """The rows of a history and the indices over them; every index is made at first use.
+
+    Raises ValueError where the frame lacks the columns without which nothing can be judged.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        if missing := {"route", "user", "sent_ns", "done_ns", "outcome"} - set(frame.columns):
+            raise ValueError(f"The history lacks the columns {sorted(missing)}; see the record's table of columns.")
+        self.size = len(frame)
+        self._columns: dict[str, list[Any]] = {}
+        for name, default in DEFAULTS.items():
+            known = name in frame.columns
+            values = frame[name].tolist() if known else [default] * self.size
+            self._columns[name] = ["" if v is None or v != v else v for v in values] if default == "" else values
+        self.start_ns = min(self._columns["sent_ns"], default=0)
+
+    def column(self, name: str) -> list[Any]:
+        """Return one column as a list; its default where the history does not have it."""
+        return self._columns[name]
+
+    def rows_of(self, routes: Iterable[str]) -> list[int]:
+        """Return the indices of the rows of `routes`, in order of the history."""
+        wanted = frozenset(routes)
+        return [row for row, route in enumerate(self._columns["route"]) if route in wanted]
+
+    def tell(self, row: int) -> str:
+        """Return one row as the evidence of a violation: op, what, who, outcome, when (s from the first send)."""
+        c = self._columns
+        target = f" {c['target'][row]}" if c["target"][row] >= 0 else ""
+        tweet = f" -> {c['tweet_id'][row]}" if c["tweet_id"][row] >= 0 else ""
+        source = f" [{c['source'][row]}]" if c["source"][row] else ""
+        return (f"op {c['op'][row]} {c['route'][row]}{target} by {c['user'][row]}{tweet}: {c['outcome'][row]}{source} "
+                f"@{self.seconds(c['sent_ns'][row]):.3f}..{self.seconds(c['done_ns'][row]):.3f} s")
+
+    def seconds(self, at_ns: int) -> float:
+        """Return a monotonic time as seconds from the first send."""
+        return (at_ns - self.start_ns) / 1e9
+
+    @functools.cached_property
+    def posts(self) -> list[Post]:
+        """Every post or reply that was acknowledged or may have happened; attempts with one key are one post."""
+        c = self._columns
+        groups: dict[tuple[int, str], list[int]] = {}
+        for row in self.rows_of(POSTS):
+            key = c["key"][row]
+            groups.setdefault((c["user"][row], key or f"\0{row}"), []).append(row)
+        return [post for (user, key), rows in groups.items() if (post := self._post(user, key, rows))]
+
+    def _post(self, user: int, key: str, rows: list[int]) -> Post | None:
+        c = self._columns
+        ok = [row for row in rows if c["outcome"][row] == "ok"]
+        maybe = any(c["outcome"][row] == "info" for row in rows)
+        if not ok and not maybe:
+            return None
+        ids = tuple(dict.fromkeys(c["tweet_id"][row] for row in ok if c["tweet_id"][row] >= 0))
+        acked_ns = min((c["done_ns"][row] for row in ok), default=NEVER_NS)
+        bodies = frozenset(c["body_sha"][row] for row in ok if c["body_sha"][row])
+        name = "" if key.startswith("\0") else key
+        return Post(user, name, ids, min(c["sent_ns"][row] for row in rows), acked_ns, maybe, tuple(rows), bodies)
+
+    @functools.cached_property
+    def acked(self) -> dict[int, Post]:
+        """Tweet id -> the post that was answered with it. Of two posts with one id the first stands here."""
+        found: dict[int, Post] = {}
+        for post in self.posts:
+            for tweet_id in post.tweet_ids:
+                found.setdefault(tweet_id, post)
+        return found
+
+    def _changes(self, routes: dict[str, bool]) -> dict[tuple[int, int], list[Change]]:
+        c = self._columns
+        found: dict[tuple[int, int], list[Change]] = {}
+        for row in self.rows_of(routes):
+            outcome = c["outcome"][row]
+            if outcome not in ("ok", "info"):
+                continue
+            ok = outcome == "ok"
+            done_ns = c["done_ns"][row] if ok else NEVER_NS
+            change = Change(routes[c["route"][row]], ok, c["sent_ns"][row], done_ns, row)
+            found.setdefault((c["user"][row], c["target"][row]), []).append(change)
+        return found
+
+    @functools.cached_property
+    def edges(self) -> dict[tuple[int, int], list[Change]]:
+        """(follower, followee) -> the follows and unfollows that may have happened, in order of the history."""
+        return self._changes({"follow": True, "unfollow": False})
+
+    @functools.cached_property
+    def deletes(self) -> dict[int, list[Change]]:
+        """Tweet id -> the deletes that may have happened."""
+        found: dict[int, list[Change]] = {}
+        for (_, tweet_id), changes in self._changes({"delete": False}).items():
+            found.setdefault(tweet_id, []).extend(changes)
+        return found
+
+    def maybe_deleted(self, tweet_id: int, before_ns: int = NEVER_NS) -> bool:
+        """Say whether a delete of `tweet_id` was sent before `before_ns` and may have happened."""
+        return any(change.sent_ns < before_ns for change in self.deletes.get(tweet_id, ()))
+
+    @functools.cached_property
+    def reads(self) -> list[Read]:
+        """Every home and profile page that was fully read, in order of sending."""
+        c = self._columns
+        rows = [row for row in self.rows_of((HOME, PROFILE)) if c["outcome"][row] == "ok"]
+        rows.sort(key=lambda row: c["sent_ns"][row])
+        ends: dict[tuple[str, int, int, str], int] = {}
+        reads = []
+        for row in rows:
+            read = self._read(row, ends)
+            if c["cursor_out"][row]:
+                ends[read.route, read.user, read.subject, c["cursor_out"][row]] = read.low
+            reads.append(read)
+        return reads
+
+    def _read(self, row: int, ends: dict[tuple[str, int, int, str], int]) -> Read:
+        c = self._columns
+        route, user, cursor = c["route"][row], c["user"][row], c["cursor_in"][row]
+        subject = user if route == HOME else c["target"][row]
+        ids = _numbers(c["page_ids"][row])
+        before = ends.get((route, user, subject, cursor)) if cursor else None
+        high = TOP_ID if not cursor else before if before is not None else max(ids, default=0) + 1
+        low = covered_low(c["scanned_low"][row], c["cursor_out"][row], ids, high)
+        return Read(route, user, subject, c["session"][row], c["sent_ns"][row], c["done_ns"][row], ids,
+                    _numbers(c["page_authors"][row]), low, high, before is not None, row)

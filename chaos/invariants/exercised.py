@@ -1,0 +1,36 @@
+"""A fault proves something only where work met it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chaos.evidence import Evidence
+from chaos.history import NEVER_NS
+from chaos.invariants.finding import Finding, Tally
+
+NAME = "fault_windows_were_exercised"
+LEAST_OPERATIONS = 500  # a window below these is unknown (correctness.md, last section)
+LEAST_WRITES = 50
+WRITES = ("post", "reply", "delete", "follow", "unfollow", "media")
+
+
+def check(evidence: Evidence) -> Finding:
+    """Each fault bit, and at least 500 operations with 50 writes were sent while it or its aftermath lasted.
+
+    The window of a held fault ends with its undo; that of an instant one with the load. Never a fail: unknown.
+    """
+    tally = Tally(NAME)
+    sent = np.array(evidence.history.column("sent_ns"), dtype=np.int64)
+    writes = np.isin(np.array(evidence.history.column("route"), dtype=object).astype(str), WRITES)
+    for fault in evidence.faults:
+        if fault.injected_ns is None or fault.void:
+            tally.doubt(1, f"fault proves nothing: {fault.kind} of {fault.target}: {fault.void or 'never injected'}.")
+            continue
+        end = fault.undone_ns if fault.held and fault.undone_ns is not None else NEVER_NS
+        inside = (sent >= fault.injected_ns) & (sent < end)
+        operations, written = int(inside.sum()), int((inside & writes).sum())
+        tally.checked += 1
+        tally.remarks.append(f"{fault.kind} of {fault.target}: {operations} operations, {written} writes.")
+        if operations < LEAST_OPERATIONS or written < LEAST_WRITES:
+            tally.doubt(1, f"window is too thin: it needs {LEAST_OPERATIONS} operations and {LEAST_WRITES} writes.")
+    return tally.finding("no fault was injected")

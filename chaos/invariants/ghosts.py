@@ -1,0 +1,82 @@
+"""What was taken away stays away: no ghost after a delete or an unfollow."""
+
+from __future__ import annotations
+
+from chaos.evidence import Evidence
+from chaos.history import HOME, TWEET, Change, Read
+from chaos.invariants.finding import Finding, Tally
+from chaos.invariants.pages import told
+
+NAME = "no_ghost_after_delete_or_unfollow"
+
+
+def check(evidence: Evidence) -> Finding:
+    """No read sent later than an acknowledged delete or unfollow plus the bound shows what it took away.
+
+    Deletes are judged on home and profile pages, GET by id and Cassandra; unfollows on home pages and PostgreSQL. An
+    unfollow is judged only where no follow of the same pair can have come after it. Search converges on its own
+    clock and is not judged here.
+    """
+    tally = Tally(NAME)
+    history = evidence.history
+    gone = {tweet_id: min(done) for tweet_id, changes in history.deletes.items()
+            if (done := [(change.done_ns, change.row) for change in changes if change.ok])}
+    cuts = [(pair, change) for pair, changes in history.edges.items() for change in changes
+            if change.ok and not change.on]
+    tally.checked = len(gone) + len(cuts)
+    left: dict[int, set[int]] = {}
+    for (follower, author), _ in cuts:
+        left.setdefault(follower, set()).add(author)
+    for read in evidence.all_reads:
+        _page(evidence, read, gone, left, tally)
+    _lookups(evidence, gone, tally)
+    _stores(evidence, gone, cuts, tally)
+    return tally.finding("no delete and no unfollow was acknowledged")
+
+
+def _page(evidence: Evidence, read: Read, gone: dict[int, tuple[int, int]], left: dict[int, set[int]],
+          tally: Tally) -> None:
+    bound_ns = int(evidence.bounds.ghost_s * 1e9)
+    for tweet_id in read.ids:
+        if tweet_id in gone and gone[tweet_id][0] + bound_ns <= read.sent_ns:
+            tally.violated(f"deleted tweet {tweet_id} was shown; {evidence.history.tell(gone[tweet_id][1])}; "
+                           f"{told(evidence, read)}", 2, read.sent_ns)
+    if read.route != HOME or read.user not in left:
+        return
+    for author in left[read.user].intersection(read.authors):
+        if author != read.user and (cut := evidence.edge_gone(read.user, author, read.sent_ns, read.done_ns)):
+            tally.violated(f"a tweet of unfollowed author {author} was shown to {read.user}; "
+                           f"{evidence.history.tell(cut.row)}; {told(evidence, read)}", 2, read.sent_ns)
+
+
+def _lookups(evidence: Evidence, gone: dict[int, tuple[int, int]], tally: Tally) -> None:
+    history = evidence.history
+    bound_ns = int(evidence.bounds.ghost_s * 1e9)
+    outcome, target, sent = history.column("outcome"), history.column("target"), history.column("sent_ns")
+    for row in history.rows_of((TWEET,)):
+        at = gone.get(target[row])
+        if at and outcome[row] == "ok" and at[0] + bound_ns <= sent[row]:
+            tally.violated(f"deleted tweet {target[row]} was answered by id; {history.tell(at[1])}; {history.tell(row)}",
+                           2, sent[row])
+
+
+def _stores(evidence: Evidence, gone: dict[int, tuple[int, int]], cuts: list[tuple[tuple[int, int], Change]],
+            tally: Tally) -> None:
+    """Judge the final GETs, the flags in Cassandra and the edges in PostgreSQL."""
+    finals = evidence.finals
+    bound_ns = int(evidence.bounds.ghost_s * 1e9)
+    if finals is None:
+        tally.doubt(len(gone) + len(cuts), "deletes and unfollows have no final reads.")
+        return
+    for tweet_id, (done_ns, row) in gone.items():
+        if done_ns + bound_ns <= finals.at_ns and finals.api_tweets.get(tweet_id):
+            tally.violated(f"deleted tweet {tweet_id} was answered by the final GET; {evidence.history.tell(row)}", 2)
+        stored = finals.by_id.get(tweet_id)
+        if stored is not None and not stored.deleted:
+            tally.violated(f"deleted tweet {tweet_id} is not marked deleted in Cassandra; {evidence.history.tell(row)}")
+    for (follower, author), _ in cuts:
+        if author in finals.following.get(follower, ()):
+            cut = evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns)
+            if cut:
+                tally.violated(f"{follower} unfollowed {author} and the edge stands in PostgreSQL; "
+                               f"{evidence.history.tell(cut.row)}")

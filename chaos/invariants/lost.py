@@ -1,0 +1,87 @@
+"""Acknowledged means durable: what a client was told is posted can be read afterwards, everywhere."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from chaos.evidence import Evidence, Finals
+from chaos.history import PROFILE, Post
+from chaos.invariants.finding import Finding, Tally
+
+NAME = "no_acknowledged_tweet_lost"
+
+
+def check(evidence: Evidence) -> Finding:
+    """Every acknowledged tweet that nobody may have deleted is there at the end, and nothing is there that nobody posted.
+
+    Lost = acknowledged - perhaps deleted - final. Final is asked three times: Cassandra by id and by author, GET by id,
+    the author's page; all must agree. A post that ended `info` may be there (recovered) or not. A tweet of the run
+    that no acknowledged and no `info` post explains is a phantom; seeded tweets are input.
+    """
+    tally = Tally(NAME)
+    finals = evidence.finals
+    if finals is None:
+        return tally.finding("no final reads were made")
+    shown = _shown(finals)
+    unasked = unanswered = 0
+    for tweet_id, post in evidence.history.acked.items():
+        if evidence.history.maybe_deleted(tweet_id):
+            continue
+        tally.checked += 1
+        absent, asked = _absent(finals, shown, tweet_id, post)
+        unasked += not asked
+        unanswered += finals.api_tweets.get(tweet_id, True) is None
+        if absent:
+            proof = evidence.history.tell(post.rows[-1])
+            tally.violated(f"tweet {tweet_id} was acknowledged and is absent from {', '.join(absent)}; {proof}",
+                           len(post.rows), post.acked_ns)
+    tally.doubt(unasked, "acknowledged tweets were not read back from Cassandra.")
+    tally.doubt(unanswered, "final GETs had no answer.")
+    _phantoms(evidence, finals, tally)
+    if finals.sample:
+        tally.remarks.append(f"Sample: {finals.sample}.")
+    return tally.finding("no post was acknowledged")
+
+
+def _shown(finals: Finals) -> dict[int, list[tuple[int, int, frozenset[int]]]]:
+    """Return author -> the final profile pages as (low, high, ids)."""
+    found: dict[int, list[tuple[int, int, frozenset[int]]]] = {}
+    for page in finals.pages:
+        if page.route == PROFILE:
+            found.setdefault(page.subject, []).append((page.low, page.high, frozenset(page.ids)))
+    return found
+
+
+def _absent(finals: Finals, shown: dict[int, list[tuple[int, int, frozenset[int]]]], tweet_id: int,
+            post: Post) -> tuple[list[str], bool]:
+    """Return where the tweet should be and is not, and whether Cassandra was asked at all."""
+    absent = []
+    stored = finals.by_id.get(tweet_id)
+    if tweet_id in finals.asked and stored is None:
+        absent.append("Cassandra by id")
+    if stored is not None and stored.deleted:
+        absent.append("Cassandra by id (deleted by nobody)")
+    of_author = finals.by_author.get(post.user)
+    if of_author is not None and tweet_id >= finals.author_floors.get(post.user, 0) and of_author.get(tweet_id, True):
+        absent.append("Cassandra by author")
+    if finals.api_tweets.get(tweet_id) is False:
+        absent.append("GET by id")
+    if any(low <= tweet_id < high and tweet_id not in ids for low, high, ids in shown.get(post.user, ())):
+        absent.append("the author's page")
+    return absent, tweet_id in finals.asked or of_author is not None
+
+
+def _phantoms(evidence: Evidence, finals: Finals, tally: Tally) -> None:
+    acked = evidence.history.acked
+    open_posts = Counter(post.user for post in evidence.history.posts if not post.tweet_ids)
+    recovered = 0
+    for author, tweets in finals.by_author.items():
+        extra = [tweet_id for tweet_id in tweets
+                 if tweet_id >= evidence.run_floor_id and tweet_id not in acked and not evidence.is_seeded(tweet_id)]
+        recovered += min(len(extra), open_posts[author])
+        if len(extra) > open_posts[author]:
+            tally.violated(f"author {author} has {len(extra)} tweets of this run that no acknowledged post explains "
+                           f"({', '.join(map(str, sorted(extra)[:5]))}) and only {open_posts[author]} posts that may have "
+                           "happened: phantoms")
+    if open_posts:
+        tally.remarks.append(f"Of {open_posts.total()} posts that may have happened, {recovered} did.")

@@ -1,0 +1,42 @@
+"""Read-your-writes: an author sees what he was told is posted."""
+
+from __future__ import annotations
+
+import bisect
+
+from chaos.evidence import Evidence
+from chaos.history import Post, Read
+from chaos.invariants.finding import Finding, Tally
+from chaos.invariants.pages import told
+
+NAME = "read_your_writes"
+
+
+def check(evidence: Evidence) -> Finding:
+    """A read of his own home or profile that an author sends after the acknowledgement shows the tweet.
+
+    Judged on pages that cover the id, and not for tweets that may have been deleted before the read ended.
+    There is no bound: the promise holds at once, through every fault.
+    """
+    tally = Tally(NAME)
+    own: dict[int, list[tuple[int, Post]]] = {}
+    for tweet_id, post in evidence.history.acked.items():
+        own.setdefault(post.user, []).append((tweet_id, post))
+    for tweets in own.values():
+        tweets.sort(key=lambda item: item[0])
+    for read in evidence.all_reads:
+        if read.user == read.subject and read.user in own:
+            _judge(evidence, read, own[read.user], tally)
+    return tally.finding("no author read his home or profile after a post of his own was acknowledged")
+
+
+def _judge(evidence: Evidence, read: Read, tweets: list[tuple[int, Post]], tally: Tally) -> None:
+    first = bisect.bisect_left(tweets, read.low, key=lambda item: item[0])
+    last = bisect.bisect_left(tweets, read.high, key=lambda item: item[0])
+    for tweet_id, post in tweets[first:last]:
+        if post.acked_ns >= read.sent_ns or evidence.history.maybe_deleted(tweet_id, read.done_ns):
+            continue
+        tally.checked += 1
+        if tweet_id not in read.ids:
+            tally.violated(f"own tweet {tweet_id} is missing; {evidence.history.tell(post.rows[-1])}; "
+                           f"{told(evidence, read)}", 2, read.sent_ns)

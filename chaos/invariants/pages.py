@@ -1,0 +1,85 @@
+"""Pages are cursors by id: ordered, disjoint and gap-free."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+
+from chaos.evidence import Evidence
+from chaos.history import HOME, Read
+from chaos.invariants.finding import Finding, Tally
+
+NAME = "pages_have_no_duplicates_or_disorder"
+
+
+def check(evidence: Evidence) -> Finding:
+    """Within a page ids strictly descend; a walk's pages are disjoint; what one read saw, the next one still covers.
+
+    Gaps are judged only between reads of one session that do not overlap in time, on the ids that both cover,
+    without tweets that may have been deleted and authors that may have been unfollowed meanwhile.
+    """
+    tally = Tally(NAME)
+    sessions: dict[tuple[str, int, int, str], list[Read]] = {}
+    for read in evidence.all_reads:
+        tally.checked += bool(read.ids)
+        _order(evidence, read, tally)
+        sessions.setdefault((read.route, read.user, read.subject, read.session), []).append(read)
+    for reads in sessions.values():
+        _gaps(evidence, reads, tally)
+    return tally.finding("no page with tweets was read")
+
+
+def _order(evidence: Evidence, read: Read, tally: Tally) -> None:
+    for newer, older in zip(read.ids, read.ids[1:], strict=False):
+        if newer == older or (newer < older and older in read.ids[:read.ids.index(newer)]):
+            tally.violated(f"tweet {older} stands twice in one page; {told(evidence, read)}", 1, read.sent_ns)
+        elif newer < older:
+            tally.violated(f"tweet {older} stands below the older {newer}; {told(evidence, read)}", 1, read.sent_ns)
+    if read.continues:
+        for tweet_id in read.ids:
+            if tweet_id >= read.high:
+                tally.violated(f"tweet {tweet_id} lies in a page whose walk had already passed {read.high}; "
+                               f"{told(evidence, read)}", 2, read.sent_ns)
+
+
+def _gaps(evidence: Evidence, reads: Iterable[Read], tally: Tally) -> None:
+    """Compare each read with what the session's earlier, finished reads saw inside the interval it covers."""
+    known: list[int] = []
+    first: dict[int, tuple[Read, int]] = {}
+    waiting: list[Read] = []
+    for read in reads:
+        _learn([r for r in waiting if r.done_ns < read.sent_ns], known, first)
+        waiting = [r for r in waiting if r.done_ns >= read.sent_ns]
+        shown = frozenset(read.ids)
+        for tweet_id in known[bisect.bisect_left(known, read.low):bisect.bisect_left(known, read.high)]:
+            if tweet_id not in shown and not _explained(evidence, read, tweet_id, first[tweet_id][1]):
+                tally.violated(f"tweet {tweet_id} was seen and then missing from a page that covers it; "
+                               f"{told(evidence, first[tweet_id][0])}; {told(evidence, read)}", 2, read.sent_ns)
+        waiting.append(read)
+
+
+def _learn(reads: list[Read], known: list[int], first: dict[int, tuple[Read, int]]) -> None:
+    for read in reads:
+        for at, tweet_id in enumerate(read.ids):
+            if tweet_id not in first:
+                bisect.insort(known, tweet_id)
+                first[tweet_id] = (read, read.authors[at] if at < len(read.authors) else -1)
+
+
+def _explained(evidence: Evidence, read: Read, tweet_id: int, author: int) -> bool:
+    """Say whether a delete or an unfollow may have taken the tweet away before the read ended."""
+    if evidence.history.maybe_deleted(tweet_id, read.done_ns):
+        return True
+    if read.route != HOME:
+        return False
+    edges = evidence.history.edges
+    authors = [author] if author >= 0 else [followee for follower, followee in edges if follower == read.user]
+    return any(not change.on and change.sent_ns < read.done_ns
+               for followee in authors for change in edges.get((read.user, followee), ()))
+
+
+def told(evidence: Evidence, read: Read) -> str:
+    """Return a read as the evidence of a violation, final reads included."""
+    if read.row >= 0:
+        return evidence.history.tell(read.row)
+    return f"final {read.route} of {read.subject} @{evidence.history.seconds(read.sent_ns):.3f} s"

@@ -1,0 +1,85 @@
+"""Turns a played world into the evidence that a collector would have gathered from it."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pandas as pd
+
+from chaos.evidence import CachedList, Evidence, Finals, FollowGraph, RunClock, Stored
+from chaos.history import HOME, PROFILE, TOP_ID, Read
+from chaos.records import FaultRecord
+from chaos.trial.world import START_MS, START_NS, Size, World
+from system.ports import Kind
+
+
+def make(seed: int, size: Size | None = None) -> Evidence:
+    """Return the evidence of a perfect system's run: no invariant may find a violation in it."""
+    world = World(seed, size or Size())
+    end_ns = world.run()
+    rng = random.Random(seed + 1)
+    followers, followees = zip(*world.seeded_edges, strict=True)
+    frame = pd.DataFrame(world.rows).drop(columns=["made"], errors="ignore")
+    fault = FaultRecord("cache_loss", "redis", START_NS + 10**9, START_NS + 10**9, START_NS + 11 * 10**8,
+                        START_NS + 11 * 10**8, START_NS + 2 * 10**9)
+    return Evidence(frame, _effects(world), _finals(world, end_ns, rng), FollowGraph(followers, followees),
+                    RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,))
+
+
+def _effects(world: World) -> pd.DataFrame:
+    seeded = frozenset(world.seeded)
+    rows = []
+    for tweet in world.tweets.values():
+        if tweet.id not in seeded:
+            pulled = tweet.author in world.pulled
+            rows.append({"group": "fanout", "event": str(tweet.id), "key": tweet.author, "kind": "new_tweet", "applied": True,
+                         "path": "pull" if pulled else "push", "targets": 0, "at_ns": tweet.posted_ns + 2 * 10**9,
+                         "wall_ms": 0, "retries": 0})
+    columns = ["group", "event", "key", "kind", "applied", "path", "targets", "at_ns", "wall_ms", "retries"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _finals(world: World, end_ns: int, rng: random.Random) -> Finals:
+    run_ids = frozenset(world.tweets) - frozenset(world.seeded)
+    following = {user: frozenset(world.following[user]) for user in world.users}
+    followers = {user: frozenset(f for f in world.users if user in following[f]) for user in world.users}
+    return Finals(
+        quiesced=True, wall_ms=START_MS + (end_ns - START_NS) // 1_000_000, at_ns=end_ns, asked=run_ids,
+        by_id={t: Stored(world.tweets[t].author, world.tweets[t].deleted_ns is not None) for t in run_ids},
+        by_author={user: {t: world.tweets[t].deleted_ns is not None for t in world.by_author[user]} for user in world.users},
+        author_floors=dict.fromkeys(world.users, 0),
+        api_tweets={t: world.tweets[t].deleted_ns is None for t in run_ids},
+        pages=tuple(_pages(world, end_ns)), followers=followers, following=following,
+        lists=tuple(_lists(world, end_ns, followers, following, rng)), pulled=world.pulled)
+
+
+def _pages(world: World, end_ns: int) -> list[Read]:
+    pages = []
+    for route in (HOME, PROFILE):
+        for user in world.users:
+            high, last = TOP_ID, False
+            while not last:
+                shown, low, last = world.page(route, user, user, high, end_ns)
+                pages.append(Read(route, user, user, "final", end_ns, end_ns, shown,
+                                  [world.tweets[t].author for t in shown], low, high, high != TOP_ID, -1))
+                high = low
+    return pages
+
+
+def _lists(world: World, end_ns: int, followers: dict[int, frozenset[int]], following: dict[int, frozenset[int]],
+           rng: random.Random) -> list[CachedList]:
+    """Return the complete lists of a random half of the users, home lists with a random floor."""
+    lists = []
+    for user in world.users:
+        if rng.random() < 0.5:
+            continue
+        home = sorted(t for author in following[user] - world.pulled for t in world.by_author[author]
+                      if world.sees(user, t, end_ns))
+        floor = rng.choice([0, *home[:5]])
+        lists.append(CachedList(Kind.HOME, user, floor, tuple((t, world.tweets[t].author) for t in home if t >= floor)))
+        own = [t for t in world.by_author[user] if world.tweets[t].deleted_ns is None]
+        lists.append(CachedList(Kind.AUTHOR, user, 0, tuple((t, user) for t in own)))
+        lists.append(CachedList(Kind.FOLLOWERS, user, 0, tuple((u, 0) for u in sorted(followers[user]))))
+        lists.append(CachedList(Kind.FOLLOWING, user, 0, tuple((u, 0) for u in sorted(following[user]))))
+    return lists
