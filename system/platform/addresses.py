@@ -1,0 +1,65 @@
+"""Where each node listens: region r of a lab in range n is the network 127.<n+r-1>.0.0/16.
+
+The third octet is the kind, the fourth the instance, the port the server's standard one, so no two
+nodes share an address and no port arithmetic is needed. TWEETLAB_RANGE moves the whole plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from system.kernel.errors import WrongInput
+
+KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
+    "haproxy": (9, 8080),
+    "cassandra": (10, 9042),
+    "kafka": (20, 9092),
+    "redis": (30, 6379),
+    "postgres": (40, 5432),
+    "minio": (50, 9000),
+    "elasticsearch": (60, 9200),
+    "gateway": (100, 8000),
+    "users": (101, 8000),
+    "tweets": (102, 8000),
+    "timelines": (103, 8000),
+    "search": (104, 8000),
+    "media": (105, 8000),
+    "fanout": (110, 8000),
+    "indexer": (111, 8000),
+    "relay": (112, 8000),
+}
+
+FURTHER_PORTS: dict[str, tuple[int, ...]] = {
+    # What a kind binds besides its own port: peers, controllers, the mesh.
+    "cassandra": (7000,),
+    "kafka": (9093,),
+    "elasticsearch": (9300,),
+    "haproxy": (8101, 8102, 8103, 8104, 8105),
+}
+
+MAX_RANGE = 250  # 127.251 to 127.254 stay free for further regions of the last range
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The addresses of one lab. `range`: second octet of region 1, 1 to 250."""
+
+    range: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.range <= MAX_RANGE:
+            raise WrongInput(f"TWEETLAB_RANGE is {self.range}; it must be a whole number from 1 to {MAX_RANGE}.")
+
+    def host(self, kind: str, instance: int = 1, region: int = 1) -> str:
+        """Return the loopback address of a node. Raises WrongInput for an unknown kind."""
+        if kind not in KINDS:
+            raise WrongInput(f"The kind of node {kind!r} is unknown; known are {', '.join(sorted(KINDS))}.")
+        return f"127.{self.range + region - 1}.{KINDS[kind][0]}.{instance}"
+
+    def of(self, kind: str, instance: int = 1, region: int = 1) -> str:
+        """Return `host:port` of a node."""
+        return f"{self.host(kind, instance, region)}:{KINDS[kind][1]}"
+
+    def ports(self, kind: str) -> tuple[int, ...]:
+        """Return every port that a node of this kind binds, its own first."""
+        return (KINDS[kind][1], *FURTHER_PORTS.get(kind, ()))

@@ -1,0 +1,124 @@
+"""Blueprints: which nodes a lab has and how each process runs. A blueprint is data and starts nothing.
+
+`BLUEPRINTS` is the table: a further blueprint is one more row. How a process runs (nice, heap,
+collector, processors) is declared here because it changes what a run measures; the record keeps it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from system.kernel.errors import WrongInput
+
+Role = Literal["store", "mesh", "service"]
+STORE_KINDS = ("redis", "postgres", "minio", "cassandra", "kafka", "elasticsearch")
+SERVICE_MODULES = {  # kind -> the module that `python -m` runs
+    "gateway": "system.services.gateway.app",
+    "users": "system.services.users.app",
+    "tweets": "system.services.tweets.app",
+    "timelines": "system.services.timelines.app",
+    "search": "system.services.search.app",
+    "media": "system.services.media.app",
+    "fanout": "system.services.fanout.worker",
+    "indexer": "system.services.search.worker",
+    "relay": "system.services.relay.worker",
+}
+
+
+@dataclass(frozen=True)
+class Running:
+    """How one process runs.
+
+    `own_session`: a scheduler group of its own (autogroup). `nice`: -20 to 19, 0 is normal.
+    `heap_mib`, `gc`, `processors`: JVM heap, collector and ActiveProcessorCount; None or "" outside a JVM.
+    `cpu_quota_cores`: cores it may use at most; None is no limit.
+    """
+
+    own_session: bool = True
+    nice: int = 0
+    heap_mib: int | None = None
+    gc: str = ""
+    processors: int | None = None
+    cpu_quota_cores: float | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: `memory_mib` is what it is expected to hold resident; `module` is set for our services only."""
+
+    name: str
+    kind: str
+    role: Role
+    instance: int = 1
+    region: int = 1
+    memory_mib: int = 100
+    module: str = ""
+    running: Running = field(default_factory=Running)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """A named set of nodes. Names are unique."""
+
+    name: str
+    nodes: tuple[Node, ...]
+
+    def of_role(self, *roles: Role) -> tuple[Node, ...]:
+        """Return the nodes of these roles, in the order of the blueprint."""
+        return tuple(node for node in self.nodes if node.role in roles)
+
+    def of_kind(self, kind: str) -> tuple[Node, ...]:
+        """Return the nodes of one kind, by instance."""
+        return tuple(node for node in self.nodes if node.kind == kind)
+
+    def stores_only(self) -> Blueprint:
+        """Return this blueprint without mesh and services."""
+        return Blueprint(self.name, self.of_role("store"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the blueprint as plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+def from_json(raw: dict[str, Any]) -> Blueprint:
+    """Return the blueprint that `Blueprint.to_json` wrote."""
+    nodes = tuple(Node(**{**node, "running": Running(**node["running"])}) for node in raw["nodes"])
+    return Blueprint(str(raw["name"]), nodes)
+
+
+def _store(kind: str, memory_mib: int, running: Running | None = None) -> Node:
+    return Node(f"{kind}-1", kind, "store", memory_mib=memory_mib, running=running or Running())
+
+
+def _service(kind: str) -> Node:
+    return Node(f"{kind}-1", kind, "service", memory_mib=80, module=SERVICE_MODULES[kind])
+
+
+def _small() -> Blueprint:
+    # Heaps and resident sizes: measured on 2 cores, see each server's module.
+    jvm = Running(gc="Serial", processors=2)
+    stores = (
+        _store("redis", 60),
+        _store("postgres", 120),
+        _store("minio", 150),
+        _store("cassandra", 800, dataclasses.replace(jvm, heap_mib=384)),
+        _store("kafka", 360, dataclasses.replace(jvm, heap_mib=256)),
+        _store("elasticsearch", 700, dataclasses.replace(jvm, heap_mib=400)),
+    )
+    mesh = (Node("haproxy-1", "haproxy", "mesh", memory_mib=30),)
+    return Blueprint("small", stores + mesh + tuple(_service(kind) for kind in SERVICE_MODULES))
+
+
+BLUEPRINTS: dict[str, Blueprint] = {"small": _small()}
+
+
+def load(name: str) -> Blueprint:
+    """Return the blueprint called `name`. Raises WrongInput, with the nearest known name."""
+    if name in BLUEPRINTS:
+        return BLUEPRINTS[name]
+    near = difflib.get_close_matches(name, BLUEPRINTS, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise WrongInput(f"The blueprint {name!r} is unknown; known are {', '.join(sorted(BLUEPRINTS))}.{hint}")

@@ -1,0 +1,150 @@
+"""Is a node well? Each probe speaks a few bytes of the server's own protocol and needs no driver.
+
+A probe returns what a well node answered, or raises NotWell with the last answer: that text stands in
+the error when a start fails. Every probe ends within `PROBE_TIMEOUT_S`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+PROBE_TIMEOUT_S = 2.0
+MAX_ANSWER_BYTES = 65536
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class NotWell(Exception):
+    """The node is not well; the text is its last answer, or why there was none."""
+
+
+async def wait(
+    probe: Callable[[], Awaitable[str]], timeout_s: float, alive: Callable[[], bool], interval_s: float = 0.1
+) -> tuple[bool, str]:
+    """Probe until the node is well, its process is gone or the time is over; return (well, last answer)."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    answer = "it was not asked yet"
+    while loop.time() < deadline:
+        try:
+            return True, await probe()
+        except NotWell as problem:
+            answer = str(problem)
+        if not alive():
+            return False, answer
+        await asyncio.sleep(interval_s)
+    return False, answer
+
+
+async def redis(address: str) -> str:
+    """Return PONG."""
+    async with _talk(address) as (reader, writer):
+        writer.write(b"PING\r\n")
+        answer = await reader.readline()
+        if not answer.startswith(b"+PONG"):
+            raise NotWell(answer.decode(errors="replace").strip() or "it closed the connection")
+        return "PONG"
+
+
+async def http(address: str, path: str, expect: tuple[str, ...] = ()) -> str:
+    """Return the status line of a 2xx answer whose body holds one of `expect` (any body where empty)."""
+    async with _talk(address) as (reader, writer):
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        answer = (await reader.read(MAX_ANSWER_BYTES)).decode(errors="replace")
+        head, _, body = answer.partition("\r\n\r\n")
+        while expect and not body and (more := await reader.read(MAX_ANSWER_BYTES)):
+            body += more.decode(errors="replace")
+        status = head.split("\r\n")[0]
+        if len(status) < 12 or status[9] != "2":
+            raise NotWell(f"GET {path}: {status or 'it closed the connection'} {body[:200].strip()}".strip())
+        if expect and not any(word in body for word in expect):
+            raise NotWell(f"GET {path}: {status}, body without {' or '.join(expect)}: {body[:200]}")
+        return f"GET {path}: {status}"
+
+
+async def cassandra(address: str) -> str:
+    """Return SUPPORTED, the answer to OPTIONS of the native protocol v4."""
+    async with _talk(address) as (reader, writer):
+        writer.write(bytes([4, 0, 0, 0, 5]) + struct.pack(">i", 0))
+        header = await reader.readexactly(9)
+        if header[4] != 6:
+            raise NotWell(f"opcode {header[4]} instead of SUPPORTED")
+        return "SUPPORTED"
+
+
+async def kafka(address: str) -> str:
+    """Return the number of live brokers that the node names; at least one (itself) must be unfenced."""
+    async with _talk(address) as (reader, writer):
+        client = b"tweetlab"
+        body = struct.pack(">hhih", 3, 1, 1, len(client)) + client + struct.pack(">i", 0)  # Metadata v1, no topics
+        writer.write(struct.pack(">i", len(body)) + body)
+        size = struct.unpack(">i", await reader.readexactly(4))[0]
+        answer = await reader.readexactly(min(size, MAX_ANSWER_BYTES))
+        brokers = struct.unpack(">i", answer[4:8])[0]
+        if brokers < 1:
+            raise NotWell("no broker is registered yet")
+        return f"{brokers} brokers"
+
+
+async def postgres(address: str, role: str, database: str) -> str:
+    """Return ready, after a session was opened and the server said ReadyForQuery."""
+    async with _postgres_session(address, role, database):
+        return "ready"
+
+
+async def postgres_execute(address: str, role: str, database: str, statement: str) -> str:
+    """Run one statement and return its command tag. Raises NotWell with the server's message."""
+    async with _postgres_session(address, role, database) as (reader, writer):
+        text = statement.encode() + b"\0"
+        writer.write(b"Q" + struct.pack(">i", len(text) + 4) + text)
+        return await _postgres_until_ready(reader)
+
+
+@contextlib.asynccontextmanager
+async def _postgres_session(address: str, role: str, database: str) -> AsyncIterator[Streams]:
+    async with _talk(address, timeout_s=30.0) as (reader, writer):
+        text = f"user\0{role}\0database\0{database}\0\0".encode()
+        writer.write(struct.pack(">ii", len(text) + 8, 196608) + text)
+        await _postgres_until_ready(reader)
+        yield reader, writer
+        writer.write(b"X" + struct.pack(">i", 4))
+
+
+async def _postgres_until_ready(reader: asyncio.StreamReader) -> str:
+    tag, trouble = "", ""
+    while True:
+        kind, size = struct.unpack(">ci", await reader.readexactly(5))
+        payload = await reader.readexactly(size - 4)
+        if kind == b"E":
+            fields = [field.decode(errors="replace") for field in payload.split(b"\0") if field]
+            trouble = next((field[1:] for field in fields if field[0] == "M"), "error")
+            if any(field.startswith(("SFATAL", "VFATAL")) for field in fields):
+                raise NotWell(trouble)
+        elif kind == b"C":
+            tag = payload.rstrip(b"\0").decode()
+        elif kind == b"Z":
+            if trouble:
+                raise NotWell(trouble)
+            return tag
+
+
+@contextlib.asynccontextmanager
+async def _talk(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> AsyncIterator[Streams]:
+    host, port = address.rsplit(":", 1)
+    try:
+        async with asyncio.timeout(timeout_s):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                yield reader, writer
+            finally:
+                writer.close()
+    except TimeoutError:
+        raise NotWell(f"no answer on {address} within {timeout_s:g} s") from None
+    except asyncio.IncompleteReadError:
+        raise NotWell(f"{address} closed the connection") from None
+    except OSError as problem:
+        reason = "connection refused" if isinstance(problem, ConnectionRefusedError) else str(problem.strerror or problem)
+        raise NotWell(f"{reason} on {address}") from None

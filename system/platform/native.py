@@ -1,0 +1,244 @@
+"""The native lab: the door through which the house starts, asks and ends real servers on this machine.
+
+    lab = native.Lab(root, range)
+    await lab.up(blueprint.load("small"), {"TWEETLAB_JWT_SECRET": ...}, prepare=make_schema, progress=print)
+    await lab.status(); await lab.kill("redis-1"); await lab.down()
+
+Every call opens the supervisor's Unix socket, asks, and closes it: a Lab object holds nothing open and may be
+made anew at any time. Calls on a lab that is down raise CouldNotRun, except `status` ([]) and `down`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from system.kernel import errors
+from system.kernel.errors import CouldNotRun, LabError
+from system.platform import blueprint as blueprints
+from system.platform import cgroups, children, health, places, preflight, sweep
+from system.platform.addresses import Plan
+from system.platform.blueprint import Blueprint
+from system.platform.provider import Killed, NodeStatus, Prepare, Progress
+from system.platform.servers import SERVERS, postgres, services
+
+CALL_TIMEOUT_S = 20.0
+SUPERVISOR_TIMEOUT_S = 15.0
+DATABASE = "tweetlab"
+Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Lab:
+    """The lab of checkout `root` in address range `range`."""
+
+    def __init__(self, root: Path, range: int = 1) -> None:
+        self.plan = Plan(range)
+        self.places = places.Places(Path(root), range)
+
+    async def up(
+        self,
+        blueprint: Blueprint,
+        services_env: Mapping[str, str] | None = None,
+        *,
+        prepare: Prepare | None = None,
+        progress: Progress | None = None,
+        stores_only: bool = False,
+    ) -> None:
+        """Start what of `blueprint` does not run yet: stores and mesh at once, then `prepare`, then services.
+
+        `services_env` goes to every service. `prepare` gets `stores()` once all stores are well and the database
+        exists. All or nothing: on any error, Ctrl-C included, what this call started is stopped again.
+        Raises CouldNotRun with last answer and log end of the server that failed.
+        """
+        tell = progress or (lambda node, text: None)
+        preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
+        preflight.check_disk(self.places)
+        had_data = self.places.lair.exists()
+        try:
+            await self._spawn_supervisor(tell)
+            async with self._link() as link:
+                request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
+                await _ask(link, {**request, "roles": ["store"] if stores_only else ["store", "mesh"]}, tell)
+                await self._make_database(tell)
+                if prepare is not None:
+                    tell("stores", "making schema, topics, index and bucket")
+                    await prepare(self.stores())
+                if not stores_only:
+                    await _ask(link, {**request, "roles": ["service"]}, tell)
+                await _ask(link, {"op": "commit"}, tell)
+        except BaseException:
+            await asyncio.shield(self._after_failure(had_data))
+            raise
+
+    async def down(self, *, purge: bool = False) -> None:
+        """Stop everything, sweep what an earlier start left, and with `purge` remove data and logs. Safe to repeat."""
+        if await self.is_up():
+            with contextlib.suppress(CouldNotRun):
+                await self._call({"op": "down", "kill": purge}, timeout_s=60.0)
+            await self._until_gone()
+        await asyncio.to_thread(sweep.sweep, self.places, cgroups.open_groups(self.places.lab_id))
+        if purge:
+            self.places.remove()
+        for lair in places.abandoned():
+            shutil.rmtree(lair, ignore_errors=True)
+
+    async def is_up(self) -> bool:
+        """Return whether the lab's supervisor answers."""
+        try:
+            await self._call({"op": "ping"}, timeout_s=5.0)
+        except CouldNotRun:
+            return False
+        return True
+
+    async def blueprint(self) -> Blueprint:
+        """Return the blueprint that is up."""
+        return blueprints.from_json((await self._call({"op": "ping"}))["blueprint"])
+
+    async def status(self) -> list[NodeStatus]:
+        """Return every node, asked now; empty where the lab is down."""
+        if not await self.is_up():
+            return []
+        return [NodeStatus(**row) for row in await self._call({"op": "status"})]
+
+    def logs(self, node: str, lines: int = 40) -> str:
+        """Return the end of a node's log (or of `supervisor`'s). Raises WrongInput for a node without one."""
+        path = self.places.log(node)
+        if not path.exists():
+            known = ", ".join(sorted(each.stem for each in path.parent.glob("*.log"))) or "none"
+            raise errors.WrongInput(f"The node {node!r} has no log; nodes with one: {known}.")
+        return children.log_end(path, lines)
+
+    def log_path(self, node: str) -> Path:
+        """Return where a node's log lies."""
+        return self.places.log(node)
+
+    async def restart_services(self, env: Mapping[str, str], progress: Progress | None = None) -> None:
+        """Start our services anew with `env` merged into theirs; returns when all are well."""
+        await self._call({"op": "restart_services", "env": dict(env)}, progress, timeout_s=120.0)
+
+    async def kill(self, node: str) -> Killed:
+        """SIGKILL a node's processes and return which process it was."""
+        return Killed(**await self._call({"op": "kill", "node": node}))
+
+    async def stop_node(self, node: str) -> None:
+        """Stop one node by its own signal; it stays down until `start_node`."""
+        await self._call({"op": "stop_node", "node": node}, timeout_s=60.0)
+
+    async def start_node(self, node: str) -> None:
+        """Start one stopped node and wait until it is well."""
+        await self._call({"op": "start_node", "node": node}, timeout_s=120.0)
+
+    async def auto_heal(self, node: str, on: bool) -> None:
+        """Switch healing of a node; switching it on heals a dead node at once."""
+        await self._call({"op": "auto_heal", "node": node, "on": on})
+
+    async def set_quota(self, node: str, cores: float | None) -> None:
+        """Limit a node to `cores` of CPU; None lifts the limit. Without control groups nothing happens."""
+        await self._call({"op": "set_quota", "node": node, "cores": cores})
+
+    async def cpu_ns(self) -> dict[str, int]:
+        """Return the CPU time of each node since it came up, in ns, exited threads and children included."""
+        return dict(await self._call({"op": "cpu_ns"}))
+
+    async def rss_bytes(self) -> dict[str, int]:
+        """Return the resident memory of each node."""
+        return dict(await self._call({"op": "rss_bytes"}))
+
+    def stores(self, blueprint: Blueprint | None = None) -> dict[str, Any]:
+        """Return the addresses of the stores, as TWEETLAB_STORES carries them (default: those of `small`)."""
+        return services.stores(blueprint or blueprints.load("small"), self.plan)
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of every server, by kind; "" where it cannot be told."""
+        kinds = [kind for kind, server in SERVERS.items() if server.package is not None]
+        return {kind: SERVERS[kind].version() for kind in kinds}
+
+    def accounting(self) -> str:
+        """Return "v1", "v2" or "none": the control groups that this user can make here."""
+        return cgroups.open_groups(self.places.lab_id).kind
+
+    async def _make_database(self, tell: Progress) -> None:
+        statement = f"CREATE DATABASE {DATABASE}"
+        try:
+            await health.postgres_execute(self.plan.of("postgres"), postgres.ROLE, "postgres", statement)
+            tell("postgres-1", f"database {DATABASE} made")
+        except health.NotWell as problem:
+            if "already exists" not in str(problem):
+                raise CouldNotRun(f"PostgreSQL refused `{statement}`: {problem}") from None
+
+    async def _spawn_supervisor(self, tell: Progress) -> None:
+        if await self.is_up():
+            return
+        self.places.make()
+        log = self.places.log("supervisor")
+        env = {**os.environ, "PYTHONPATH": str(places.CODE)}
+        command = [sys.executable, "-m", "system.platform.supervisor", str(self.places.root), str(self.places.range)]
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command, cwd=places.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            )
+        tell("supervisor", f"started as process {process.pid}; control groups: {self.accounting()}")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SUPERVISOR_TIMEOUT_S
+        while not await self.is_up():
+            if process.poll() is not None or loop.time() > deadline:
+                raise CouldNotRun(f"The supervisor did not come up. End of {log}:\n{children.log_end(log)}")
+            await asyncio.sleep(0.02)
+
+    async def _after_failure(self, had_data: bool) -> None:
+        """Wait until the supervisor has taken back what it started; without other nodes take it down too."""
+        with contextlib.suppress(LabError):
+            if await self.is_up() and not await self._call({"op": "status"}):
+                await self.down()
+        if not had_data and not await self.is_up():
+            self.places.remove_data()
+
+    async def _until_gone(self) -> None:
+        deadline = asyncio.get_running_loop().time() + 30.0
+        while self.places.socket.exists() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.02)
+
+    @contextlib.asynccontextmanager
+    async def _link(self) -> AsyncIterator[Link]:
+        try:
+            link = await asyncio.open_unix_connection(self.places.socket, limit=4 * 2**20)
+        except OSError:
+            raise CouldNotRun(f"No lab is up in range {self.plan.range}; start it with `tweetlab up`.") from None
+        try:
+            yield link
+        finally:
+            link[1].close()
+
+    async def _call(self, request: dict[str, Any], progress: Progress | None = None, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s), self._link() as link:
+                return await _ask(link, request, progress or (lambda node, text: None))
+        except TimeoutError:
+            raise CouldNotRun(f"The supervisor did not answer {request['op']!r} within {timeout_s:.0f} s.") from None
+
+
+async def _ask(link: Link, request: dict[str, Any], tell: Progress) -> Any:
+    reader, writer = link
+    try:
+        writer.write(json.dumps(request).encode() + b"\n")
+        await writer.drain()
+        while line := await reader.readline():
+            answer = json.loads(line)
+            if "progress" in answer:
+                tell(*answer["progress"])
+            elif "error" in answer:
+                kind = getattr(errors, answer["error"]["class"], CouldNotRun)
+                raise kind(answer["error"]["detail"])
+            else:
+                return answer["result"]
+    except ConnectionError:
+        pass  # told below, the same as an end of the stream
+    raise CouldNotRun(f"The supervisor went away during {request['op']!r}; see its log with `tweetlab logs supervisor`.")

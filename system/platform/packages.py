@@ -1,0 +1,174 @@
+"""What the lab needs installed, as data, and where it lies once it is there. Nothing is fetched here.
+
+| class | from | lies in |
+|---|---|---|
+| Maven | a Maven repository: one artefact with its runtime dependencies, or one zip | the cache |
+| Go | the Go module proxy, compiled on this machine | the cache |
+| Debian | the distribution's packages | where the distribution puts it |
+
+The cache is `$XDG_CACHE_HOME/tweetlab` (default ~/.cache/tweetlab), shared by all checkouts of a user.
+A folder in it appears by one rename, with `SHA256SUMS` inside: it is complete or absent.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.kernel.errors import CouldNotRun
+
+SUMS = "SHA256SUMS"
+JAVA_MAJOR = 17  # Cassandra 5.0 runs on 11 and 17, Kafka 4.1 and Elasticsearch 8.19 on 17 and later
+MIN_POSTGRES_MAJOR = 14
+OUTSIDE_PATH = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/local/go/bin")
+
+
+@dataclass(frozen=True)
+class Maven:
+    """`coordinates`: group:artifact:version of the roots; `zip`: fetch one zip and unpack it, else gather jars."""
+
+    name: str
+    version: str
+    coordinates: tuple[str, ...]
+    zip: bool = False
+
+
+@dataclass(frozen=True)
+class Go:
+    """`module`@`pin` is compiled by `go install`; `version` is what the cache folder is called."""
+
+    name: str
+    version: str
+    module: str
+    pin: str
+
+
+@dataclass(frozen=True)
+class Debian:
+    """`binary` must be found; `package` holds it on Debian and Ubuntu."""
+
+    name: str
+    binary: str
+    package: str
+
+
+Package = Maven | Go | Debian
+
+CASSANDRA = Maven("cassandra", "5.0.5", ("org.apache.cassandra:cassandra-all:5.0.5",))
+# A broker without a log binding is silent: the binding has the version of log4j among its dependencies.
+KAFKA = Maven(
+    "kafka", "4.1.1", ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
+)
+ELASTICSEARCH = Maven(
+    "elasticsearch", "8.19.21", ("org.elasticsearch.distribution.integ-test-zip:elasticsearch:8.19.21",), zip=True
+)
+MINIO = Go("minio", "20260212", "github.com/minio/minio", "v0.0.0-20260212201848-7aac2a2c5b7c")
+REDIS = Debian("redis", "redis-server", "redis-server")
+SENTINEL = Debian("redis-sentinel", "redis-sentinel", "redis-sentinel")
+POSTGRES = Debian("postgres", "postgres", "postgresql")
+HAPROXY = Debian("haproxy", "haproxy", "haproxy")
+
+PACKAGES: tuple[Package, ...] = (REDIS, SENTINEL, POSTGRES, HAPROXY, CASSANDRA, KAFKA, ELASTICSEARCH, MINIO)
+
+
+def cache() -> Path:
+    """Return the cache folder of this user. It may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME", "").strip() or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "tweetlab"
+
+
+def home(package: Maven | Go) -> Path:
+    """Return the folder of a fetched package, complete or absent."""
+    return cache() / "servers" / f"{package.name}-{package.version}"
+
+
+def missing(package: Package) -> str:
+    """Return what is missing of `package` in one sentence with its mend; "" where nothing is."""
+    if isinstance(package, Debian):
+        if package.name == "postgres":
+            return _missing_postgres()
+        found = find(package.binary)
+        return "" if found else f"`{package.binary}` is not installed; install the package {package.package}."
+    if (home(package) / SUMS).is_file():
+        return ""
+    return f"{package.name} {package.version} is not in {cache()}; run `make servers`."
+
+
+def _missing_postgres() -> str:
+    if postgres_bin() is not None:
+        return ""
+    return f"PostgreSQL >= {MIN_POSTGRES_MAJOR} is not installed; install the package postgresql."
+
+
+def find(binary: str) -> str | None:
+    """Return the path of a program, looking into the administrator's folders too; None where it is absent."""
+    return shutil.which(binary, path=os.pathsep.join((os.environ.get("PATH", ""), *OUTSIDE_PATH)))
+
+
+def need(binary: str) -> str:
+    """Return the path of a program. Raises CouldNotRun with the mend where it is absent."""
+    found = find(binary)
+    if found is None:
+        raise CouldNotRun(f"The program `{binary}` was not found; `tweetlab doctor` names what installs it.")
+    return found
+
+
+def postgres_bin() -> Path | None:
+    """Return the folder of the newest PostgreSQL programs of at least the least major; None without one."""
+    folders = [(int(p.parent.name), p) for p in Path("/usr/lib/postgresql").glob("[0-9]*/bin") if p.parent.name.isdigit()]
+    for major, folder in sorted(folders, reverse=True):
+        if major >= MIN_POSTGRES_MAJOR and (folder / "postgres").exists() and (folder / "initdb").exists():
+            return folder
+    server = find("postgres")
+    if server and find("initdb"):
+        major = _first_number(version_line([server, "--version"]))
+        return Path(server).parent if major >= MIN_POSTGRES_MAJOR else None
+    return None
+
+
+@functools.cache
+def java() -> str | None:
+    """Return the path of a Java of the right major; None without one. TWEETLAB_JAVA_HOME is tried first."""
+    homes = [os.environ.get(name, "") for name in ("TWEETLAB_JAVA_HOME", "JAVA_HOME")]
+    homes += sorted(str(path) for path in Path("/usr/lib/jvm").glob(f"*{JAVA_MAJOR}*"))
+    tried = [os.path.join(home_, "bin", "java") for home_ in homes if home_]
+    for path in [*tried, find("java") or ""]:
+        if path and os.access(path, os.X_OK) and java_major(path) == JAVA_MAJOR:
+            return path
+    return None
+
+
+def need_java() -> str:
+    """Return the path of Java. Raises CouldNotRun with the mend where no Java of the right major stands."""
+    found = java()
+    if found is None:
+        seen = version_line([find("java") or "java", "-version"]) or "no java on the path"
+        raise CouldNotRun(
+            f"Java {JAVA_MAJOR} was not found ({seen}); install openjdk-{JAVA_MAJOR}-jre-headless or set TWEETLAB_JAVA_HOME."
+        )
+    return found
+
+
+def java_major(path: str) -> int:
+    """Return the major version of a java program; 0 where it does not answer."""
+    found = re.search(r'version "(\d+)', version_line([path, "-version"]))
+    return int(found.group(1)) if found else 0
+
+
+def version_line(command: list[str]) -> str:
+    """Return the first line that a program prints about itself; "" where it does not run."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return (done.stdout or done.stderr).strip().split("\n")[0]
+
+
+def _first_number(text: str) -> int:
+    found = re.search(r"(\d+)", text)
+    return int(found.group(1)) if found else 0

@@ -1,0 +1,122 @@
+"""Where a lab keeps its things. Two folders, one inside the checkout and one outside of it.
+
+| folder | holds | who enters |
+|---|---|---|
+| state: <checkout>/.tweetlab/<range> | list of children, logs, rendered configuration, effect logs | the user alone |
+| lair: /var/tmp/tweetlab-<hash of checkout and range> | data of the servers, sockets | also the user that servers drop to |
+
+The lair exists because a checkout may be 0700 and deep: an unprivileged server could not enter it, and
+the path of a Unix socket must stay below 108 bytes. `owner` in it names the checkout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pwd
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.kernel.errors import CouldNotRun
+
+LAIRS = Path("/var/tmp")
+PREFIX = "tweetlab-"
+CODE = Path(__file__).resolve().parents[2]  # the folder that holds the import roots
+UNPRIVILEGED_USERS = ("postgres", "nobody")  # Debian's PostgreSQL package makes the first
+
+
+@dataclass(frozen=True)
+class Places:
+    """The folders of the lab of checkout `root` in range `range`."""
+
+    root: Path
+    range: int
+
+    @property
+    def lab_id(self) -> str:
+        """Return a short name that no other lab on this machine has."""
+        text = f"{self.root.resolve()}|{self.range}|{os.geteuid()}"
+        return f"{self.range}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+    @property
+    def state(self) -> Path:
+        return self.root / ".tweetlab" / str(self.range)
+
+    @property
+    def lair(self) -> Path:
+        return LAIRS / f"{PREFIX}{self.lab_id}"
+
+    @property
+    def socket(self) -> Path:
+        return self.lair / "supervisor.sock"
+
+    @property
+    def children(self) -> Path:
+        return self.state / "children.json"
+
+    @property
+    def effects(self) -> Path:
+        return self.state / "effects"
+
+    def log(self, name: str) -> Path:
+        """Return the log file of a node, or of `supervisor`."""
+        return self.state / "logs" / f"{name}.log"
+
+    def config(self, node: str) -> Path:
+        """Return the folder of a node's rendered configuration, where its own user may read it."""
+        return self.lair / node / "config"
+
+    def data(self, node: str) -> Path:
+        return self.lair / node / "data"
+
+    def make(self) -> None:
+        """Create both folders. Raises CouldNotRun where the lair belongs to somebody else."""
+        for folder in (self.state / "logs", self.effects):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.lair.mkdir(mode=0o711, exist_ok=True)
+        if self.lair.is_symlink() or self.lair.stat().st_uid != os.geteuid():
+            raise CouldNotRun(f"{self.lair} belongs to another user; remove it, or set another TWEETLAB_RANGE.")
+        (self.lair / "owner").write_text(f"{self.root.resolve()}\n")
+
+    def remove_data(self) -> None:
+        """Remove the data of all servers; logs and effect logs stay."""
+        shutil.rmtree(self.lair, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove everything the lab keeps."""
+        self.remove_data()
+        shutil.rmtree(self.state, ignore_errors=True)
+
+
+def unprivileged() -> tuple[int, int] | None:
+    """Return uid and gid that servers drop to when this process is root; None when it is not.
+
+    Raises CouldNotRun where root finds none of the users.
+    """
+    if os.geteuid() != 0:
+        return None
+    for name in UNPRIVILEGED_USERS:
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return entry.pw_uid, entry.pw_gid
+    raise CouldNotRun(
+        f"PostgreSQL and Elasticsearch refuse to run as root, and none of the users {UNPRIVILEGED_USERS} exists; "
+        "install the package postgresql, which makes one."
+    )
+
+
+def abandoned() -> list[Path]:
+    """Return lairs of this user whose checkout is gone."""
+    found = []
+    for lair in LAIRS.glob(f"{PREFIX}*-*"):
+        owner = lair / "owner"
+        try:
+            gone = lair.stat().st_uid == os.geteuid() and not Path(owner.read_text().strip()).exists()
+        except OSError:
+            continue  # not a lair of ours, or just being removed
+        if gone:
+            found.append(lair)
+    return found

@@ -1,0 +1,97 @@
+"""What is checked before anything starts: programs, disk, ports. Each refusal names value, bound and mend."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from system.kernel.errors import CouldNotRun
+from system.platform import packages
+from system.platform.addresses import Plan
+from system.platform.blueprint import Blueprint, Node
+from system.platform.places import Places
+from system.platform.servers import SERVERS
+
+DEFAULT_MIN_FREE_MIB = 2048  # a fresh small lab writes about 300 MiB, a long run with 100,000 users about 1.5 GiB
+JAVA_KINDS = ("cassandra", "kafka", "elasticsearch")
+
+
+def check_programs(blueprint: Blueprint) -> None:
+    """Raise CouldNotRun that lists every program the blueprint needs and this machine lacks."""
+    wanted = {SERVERS[node.kind].package for node in blueprint.nodes} - {None}
+    lacking = [packages.missing(package) for package in wanted if package]
+    lines = sorted(text for text in lacking if text)
+    if any(node.kind in JAVA_KINDS for node in blueprint.nodes) and packages.java() is None:
+        lines.append(f"Java {packages.JAVA_MAJOR} was not found; install openjdk-{packages.JAVA_MAJOR}-jre-headless.")
+    if lines:
+        raise CouldNotRun("\n".join(("Programs are missing (`make servers` fetches what it can):", *lines)))
+
+
+def check_disk(places: Places) -> None:
+    """Raise CouldNotRun where the lair or the state folder has too little free. TWEETLAB_MIN_FREE_MIB moves the bound."""
+    need_mib = int(os.environ.get("TWEETLAB_MIN_FREE_MIB", "") or DEFAULT_MIN_FREE_MIB)
+    for folder in (places.lair.parent, places.root):
+        free_mib = shutil.disk_usage(folder).free // 2**20
+        if free_mib < need_mib:
+            raise CouldNotRun(
+                f"The disk of {folder} has {free_mib} MiB free; a lab needs {need_mib} MiB. "
+                "Free some space, or lower TWEETLAB_MIN_FREE_MIB."
+            )
+
+
+def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:
+    """Raise CouldNotRun that lists every address in use, with the process that holds it where it is visible."""
+    taken = []
+    for node in nodes:
+        host = plan.host(node.kind, node.instance, node.region)
+        for port in plan.ports(node.kind):
+            if not _is_free(host, port):
+                taken.append(f"{host}:{port} ({node.name}) is in use by {_holder(host, port)}")
+    if taken:
+        other = plan.range + 1 if plan.range < 250 else 1
+        mend = f"Stop it, or take other addresses: TWEETLAB_RANGE={other}."
+        raise CouldNotRun("\n".join((*taken, mend)))
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                return False
+            raise CouldNotRun(f"{host}:{port} cannot be used on this machine: {problem.strerror}.") from problem
+    return True
+
+
+def _holder(host: str, port: int) -> str:
+    inodes = _listeners(host, port)
+    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+        except OSError:
+            continue  # gone, or another user's
+        if any(link == f"socket:[{inode}]" for link in links for inode in inodes):
+            return f"process {pid} ({name})"
+    return "a process of another user"
+
+
+def _listeners(host: str, port: int) -> set[str]:
+    exact = "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in (row.split() for row in rows):
+            address, _, number = fields[1].rpartition(":")
+            ours = address in (exact, "0" * 8, "0" * 32) or address.endswith(exact)
+            if ours and int(number, 16) == port and fields[3] == "0A":
+                found.add(fields[9])
+    return found

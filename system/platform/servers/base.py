@@ -1,0 +1,127 @@
+"""What every server module answers: how to launch a node of its kind, and whether that node is well."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from system.platform import packages
+from system.platform.addresses import Plan
+from system.platform.blueprint import Blueprint, Node
+from system.platform.packages import Package
+from system.platform.places import Places
+
+
+@dataclass(frozen=True)
+class Context:
+    """All that a launch may depend on. `env`: what the caller hands to our services."""
+
+    node: Node
+    blueprint: Blueprint
+    plan: Plan
+    places: Places
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        return self.plan.host(self.node.kind, self.node.instance, self.node.region)
+
+    @property
+    def address(self) -> str:
+        return self.plan.of(self.node.kind, self.node.instance, self.node.region)
+
+    @property
+    def data(self) -> Path:
+        return self.places.data(self.node.name)
+
+    @property
+    def config(self) -> Path:
+        return self.places.config(self.node.name)
+
+    def addresses(self, kind: str) -> list[str]:
+        """Return `host:port` of every node of `kind` in the blueprint."""
+        return [self.plan.of(node.kind, node.instance, node.region) for node in self.blueprint.of_kind(kind)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command that runs to its end before the server starts, unless `unless` exists already.
+
+    It runs as the server's user, or with `as_lab_owner` as the user of the lab.
+    """
+
+    argv: tuple[str, ...]
+    unless: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    as_lab_owner: bool = False
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How one node starts.
+
+    `files`: rendered configuration, path to text. `folders`: created empty if absent.
+    `drops_root`: it runs as an unprivileged user when the lab is root's.
+    `stop_timeout_s`: how long after `stop_signal` it is killed.
+    """
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[Path, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
+    before: tuple[Step, ...] = ()
+    cwd: Path | None = None
+    drops_root: bool = False
+    stop_signal: int = signal.SIGTERM
+    stop_timeout_s: float = 10.0
+
+
+class Server(Protocol):
+    """One kind of server."""
+
+    package: Package | None
+    start_timeout_s: float  # how long a node of this kind may take until it is well
+
+    def launch(self, ctx: Context) -> Launch:
+        """Return how to start the node. Raises CouldNotRun where a program is missing."""
+
+    async def probe(self, ctx: Context) -> str:
+        """Return what a well node answered. Raises health.NotWell with its last answer otherwise."""
+
+    def version(self) -> str:
+        """Return the server's version; "" where it cannot be told."""
+
+
+def base_env(ctx: Context) -> dict[str, str]:
+    """Return the environment every child starts from; its lab's mark lets a sweep find it."""
+    path = os.pathsep.join((os.environ.get("PATH", "/usr/bin:/bin"), *packages.OUTSIDE_PATH))
+    return {
+        "PATH": path,
+        "LANG": "C.UTF-8",
+        "HOME": str(ctx.places.lair / ctx.node.name),
+        "MALLOC_ARENA_MAX": "2",  # glibc gives each thread an arena of 64 MiB of address space otherwise
+        "TWEETLAB_LAB": ctx.places.lab_id,
+        "TWEETLAB_NODE": ctx.node.name,
+    }
+
+
+def jvm_flags(node: Node) -> list[str]:
+    """Return the flags that the blueprint's row asks for: heap, collector, processors."""
+    running = node.running
+    flags = ["-Xshare:auto", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError"]
+    if running.heap_mib:
+        flags += [f"-Xms{running.heap_mib}m", f"-Xmx{running.heap_mib}m"]
+    if running.gc:
+        flags.append(f"-XX:+Use{running.gc}GC")
+    if running.processors:
+        flags.append(f"-XX:ActiveProcessorCount={running.processors}")
+    return flags
+
+
+def class_path(package: packages.Maven) -> str:
+    """Return the class path of a package of jars."""
+    return f"{packages.home(package)}/lib/*"

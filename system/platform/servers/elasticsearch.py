@@ -1,0 +1,97 @@
+"""Elasticsearch 8: recent search. The integ-test distribution is the real server with few modules.
+
+It has no `GET /`, no painless, no analysis-common: the index uses the core alone. It refuses root, and a
+cache below root's home cannot be entered by another user: then its programs are linked into the lair.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from system.platform import health, packages
+from system.platform.servers.base import Context, Launch, Step, base_env, jvm_flags
+
+LOG4J = """status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %p %c{1} %m%n
+rootLogger.level = info
+rootLogger.appenderRef.out.ref = out
+"""
+
+
+class Elasticsearch:
+    """Elasticsearch 8.19 from Maven."""
+
+    package = packages.ELASTICSEARCH
+    start_timeout_s = 90.0
+
+    def launch(self, ctx: Context) -> Launch:
+        home, before = self._home(ctx)
+        temporary = ctx.places.lair / ctx.node.name / "tmp"
+        java_home = Path(packages.need_java()).resolve().parent.parent
+        options = [*jvm_flags(ctx.node), "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}", "-Xss512k"]
+        env = {
+            **base_env(ctx),
+            "ES_JAVA_HOME": str(java_home),
+            "ES_PATH_CONF": str(ctx.config),
+            "ES_TMPDIR": str(temporary),
+            # The start script is a small JVM of its own that then watches over the server.
+            "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData -XX:ReservedCodeCacheSize=16m",
+        }
+        return Launch(
+            argv=(str(home / "bin" / "elasticsearch"),),
+            env=env,
+            files={
+                ctx.config / "elasticsearch.yml": render(ctx),
+                ctx.config / "jvm.options": "\n".join(options) + "\n",
+                ctx.config / "log4j2.properties": LOG4J,
+            },
+            folders=(ctx.data, temporary, ctx.config / "jvm.options.d"),
+            before=before,
+            drops_root=True,
+            stop_timeout_s=15.0,
+        )
+
+    @staticmethod
+    def _home(ctx: Context) -> tuple[Path, tuple[Step, ...]]:
+        home = packages.home(packages.ELASTICSEARCH)
+        if os.geteuid() != 0:
+            return home, ()
+        copy = ctx.places.lair / ctx.node.name / "home"
+        # Hard links where cache and lair share a file system, else a copy.
+        script = 'rm -rf "$2.part"; cp -rl "$1" "$2.part" 2>/dev/null || { rm -rf "$2.part"; cp -r "$1" "$2.part"; }; mv "$2.part" "$2"'
+        return copy, (Step(("/bin/sh", "-c", script, "sh", str(home), str(copy)), unless=copy, as_lab_owner=True),)
+
+    async def probe(self, ctx: Context) -> str:
+        return await health.http(ctx.address, "/_cluster/health", expect=('"status":"green"', '"status":"yellow"'))
+
+    def version(self) -> str:
+        return packages.ELASTICSEARCH.version
+
+
+def render(ctx: Context) -> str:
+    """Return the node's elasticsearch.yml."""
+    nodes = ctx.blueprint.of_kind("elasticsearch")
+    if len(nodes) == 1:
+        discovery = "discovery.type: single-node"
+    else:
+        hosts = ", ".join(f'"{ctx.plan.host(n.kind, n.instance, n.region)}:9300"' for n in nodes)
+        names = ", ".join(f'"{n.name}"' for n in nodes)
+        discovery = f"discovery.seed_hosts: [{hosts}]\ncluster.initial_master_nodes: [{names}]"
+    return f"""cluster.name: tweetlab-{ctx.places.lab_id}
+node.name: {ctx.node.name}
+path.data: {ctx.data}
+path.logs: {ctx.places.lair}/{ctx.node.name}/tmp
+network.host: {ctx.host}
+http.port: 9200
+transport.port: 9300
+{discovery}
+node.processors: {ctx.node.running.processors or 2}
+action.auto_create_index: false
+cluster.routing.allocation.disk.threshold_enabled: false
+xpack.security.enabled: false
+xpack.ml.enabled: false
+"""

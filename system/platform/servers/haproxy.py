@@ -1,0 +1,89 @@
+"""HAProxy: the public door and the mesh in front of each service.
+
+It answers `GET /null` by itself: its latency shows what the machine adds. Only GETs are retried, and only
+where no byte of an answer came; a POST or DELETE is never sent twice. Instances are taken in and out
+over its runtime socket.
+"""
+
+from __future__ import annotations
+
+from system.platform import health, packages
+from system.platform.servers.base import Context, Launch, base_env
+
+MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105}
+
+
+class HAProxy:
+    """HAProxy of the distribution."""
+
+    package = packages.HAPROXY
+    start_timeout_s = 15.0
+
+    def launch(self, ctx: Context) -> Launch:
+        conf = ctx.config / "haproxy.cfg"
+        return Launch(
+            argv=(packages.need("haproxy"), "-db", "-q", "-f", str(conf)),
+            env=base_env(ctx),
+            files={conf: render(ctx)},
+            stop_timeout_s=3.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        return await health.http(ctx.address, "/null")
+
+    def version(self) -> str:
+        line = packages.version_line([packages.find("haproxy") or "haproxy", "-v"])
+        words = line.split()
+        return words[words.index("version") + 1] if "version" in words else ""
+
+
+def runtime_socket(ctx: Context) -> str:
+    """Return the path of the runtime API's Unix socket."""
+    return str(ctx.places.lair / f"{ctx.node.name}.sock")
+
+
+def render(ctx: Context) -> str:
+    """Return the node's haproxy.cfg."""
+    parts = [_head(ctx), _front("gateway", ctx.address, null=True)]
+    parts += [_front(name, f"{ctx.host}:{port}") for name, port in MESH_PORTS.items()]
+    parts += [_back(ctx, name) for name in ("gateway", *MESH_PORTS)]
+    return "\n".join(parts)
+
+
+def _head(ctx: Context) -> str:
+    return f"""global
+    maxconn 4096
+    nbthread 1
+    hard-stop-after 2s
+    stats socket {runtime_socket(ctx)} mode 600 level admin
+
+defaults
+    mode http
+    timeout connect 1s
+    timeout client 65s
+    timeout server 35s
+    timeout queue 5s
+    timeout http-request 10s
+    timeout http-keep-alive 65s
+    option http-keep-alive
+    option redispatch
+    http-reuse safe
+    retries 2
+    retry-on conn-failure empty-response
+    default-server inter 1s fastinter 250ms downinter 250ms fall 2 rise 1 check
+"""
+
+
+def _front(name: str, address: str, null: bool = False) -> str:
+    own = "    http-request return status 200 content-type text/plain string ok if { path /null }\n" if null else ""
+    return f"frontend {name}\n    bind {address}\n{own}    default_backend {name}\n"
+
+
+def _back(ctx: Context, name: str) -> str:
+    rows = [f"    server {node.name} {ctx.plan.of(name, node.instance, node.region)}" for node in ctx.blueprint.of_kind(name)]
+    return f"""backend {name}
+    balance leastconn
+    option httpchk GET /health
+    http-request disable-l7-retry if !METH_GET
+{chr(10).join(rows)}
+"""

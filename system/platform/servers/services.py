@@ -1,0 +1,74 @@
+"""Our own services: one Python process a node, told everything by its environment.
+
+The platform knows only the module's name. It sets where a process listens and who its neighbours are;
+the caller adds policies, the secret of the tokens and what else it wants.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from typing import Any
+
+from system.platform import health, places
+from system.platform.addresses import Plan
+from system.platform.blueprint import Blueprint
+from system.platform.servers import minio
+from system.platform.servers.base import Context, Launch, base_env
+from system.platform.servers.haproxy import MESH_PORTS
+from system.platform.servers.postgres import ROLE
+
+
+class Service:
+    """A module of `system.services`, run with this Python."""
+
+    package = None
+    start_timeout_s = 45.0
+
+    def launch(self, ctx: Context) -> Launch:
+        env = {
+            **base_env(ctx),
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "",
+            "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan)),
+            "TWEETLAB_MESH": json.dumps(mesh(ctx.plan, ctx.node.region)),
+            "TWEETLAB_EFFECTS": str(ctx.places.effects),
+            **ctx.env,
+            "TWEETLAB_RANGE": str(ctx.plan.range),
+            "TWEETLAB_LISTEN": ctx.address,
+            "TWEETLAB_INSTANCE": ctx.node.name,
+        }
+        return Launch(
+            argv=(sys.executable, "-m", ctx.node.module),
+            env=env,
+            cwd=places.CODE,
+            stop_timeout_s=5.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        return await health.http(ctx.address, "/health")
+
+    def version(self) -> str:
+        return f"Python {platform.python_version()}"
+
+
+def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
+    """Return the addresses of the stores as TWEETLAB_STORES carries them (see kernel.settings)."""
+
+    def at(kind: str) -> list[str]:
+        return [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind(kind)]
+
+    return {
+        "cassandra": at("cassandra"),
+        "kafka": at("kafka"),
+        "redis": at("redis")[0],
+        "postgres": f"postgresql://{ROLE}@{at('postgres')[0]}",
+        "minio": {"endpoint": at("minio")[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY},
+        "elasticsearch": [f"http://{address}" for address in at("elasticsearch")],
+    }
+
+
+def mesh(plan: Plan, region: int = 1) -> dict[str, str]:
+    """Return the base URL of each service behind the mesh of a region."""
+    return {name: f"http://{plan.host('haproxy', 1, region)}:{port}" for name, port in MESH_PORTS.items()}

@@ -1,0 +1,327 @@
+"""The supervisor: one process a lab that owns all its children. `python -m system.platform.supervisor ROOT RANGE`.
+
+It listens on a Unix socket; a request is one line of JSON `{"op": ..., ...}`, answered by any number of
+lines `{"progress": [node, text]}` and one last line `{"result": ...}` or `{"error": {...}}`.
+
+Starting is a transaction: what `start` brought up on a connection stays only after `commit` on it. Where
+the connection ends without, all that it started is taken down again: a caller that dies half-way leaves
+nothing half-started. A supervisor without children ends itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from system.kernel.errors import CouldNotRun, LabError, WrongInput
+from system.platform import blueprint, cgroups, preflight, procs, sweep
+from system.platform.addresses import Plan
+from system.platform.blueprint import Blueprint, Node
+from system.platform.children import Child
+from system.platform.places import Places
+from system.platform.servers.base import Context
+
+IDLE_S = 20.0  # how long a supervisor without children and callers stays
+OPEN_FILES = 65536
+MAX_LINE_BYTES = 4 * 2**20
+
+Tell = Callable[[str, str], None]
+Request = dict[str, Any]
+
+
+class Supervisor:
+    """The children of one lab and the operations on them."""
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.plan = Plan(places.range)
+        self.groups = cgroups.open_groups(places.lab_id)
+        self.children: dict[str, Child] = {}
+        self.blueprint = Blueprint("", ())
+        self.env: dict[str, str] = {}
+        self.began_at = time.time()
+        self.stopping = asyncio.Event()
+        self._starting = asyncio.Lock()
+        self._callers = 0
+
+    async def serve(self) -> None:
+        """Answer callers until told to stop, or until there has been nothing to do for a while."""
+        self.places.socket.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._serve_caller, self.places.socket, limit=MAX_LINE_BYTES)
+        os.chmod(self.places.socket, 0o600)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopping.set)
+        async with server:
+            idle = asyncio.create_task(self._leave_when_idle())
+            await self.stopping.wait()
+            idle.cancel()
+        await self._stop(list(self.children.values()))
+        self.groups.remove()
+        for trace in (self.places.children, self.places.socket):
+            trace.unlink(missing_ok=True)
+
+    async def start(self, request: Request, tell: Tell, begun: list[Child]) -> dict[str, Any]:
+        """Start the nodes of these roles that do not run yet, all at once; the first failure ends the start."""
+        wanted = blueprint.from_json(request["blueprint"])
+        if self.children and wanted.name != self.blueprint.name:
+            raise CouldNotRun(
+                f"A lab of the blueprint {self.blueprint.name!r} is up in range {self.plan.range}; "
+                f"to start {wanted.name!r} run `tweetlab down` first."
+            )
+        self.blueprint = wanted
+        self.env.update(request.get("env") or {})
+        nodes = tuple(n for n in wanted.nodes if n.role in request["roles"] and n.name not in self.children)
+        preflight.check_ports(nodes, self.plan)
+        fresh = [self._adopt(node) for node in nodes]
+        begun.extend(fresh)
+        await _all_or_first_failure([self._start_one(child, tell) for child in fresh])
+        return {"started": [child.node.name for child in fresh], "accounting": self.groups.kind}
+
+    async def restart_services(self, request: Request, tell: Tell) -> dict[str, Any]:
+        """Start our services anew with the changed environment."""
+        self.env.update(request["env"])
+        services = [child for child in self.children.values() if child.node.role == "service"]
+        await self._stop(services)
+        for child in services:
+            child.ctx = self._context(child.node)
+        try:
+            await _all_or_first_failure([self._start_one(child, tell) for child in services])
+        except LabError:
+            await self._stop(services)  # dead services are told as such; half of them running would be a lie
+            raise
+        return {"restarted": [child.node.name for child in services]}
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Return a row for each node, asked now and all at once."""
+        children = list(self.children.values())
+        answers = await asyncio.gather(*(child.probe() for child in children))
+        return [self._row(child, answer) for child, answer in zip(children, answers, strict=True)]
+
+    def kill(self, name: str) -> dict[str, Any]:
+        """SIGKILL one node."""
+        child = self._child(name)
+        if not child.is_alive():
+            raise CouldNotRun(f"{name} has no process to kill; its state is {child.state!r}.")
+        killed = {"node": name, "pid": child.pid, "start_ticks": child.start_ticks}
+        child.kill()
+        return killed
+
+    def auto_heal(self, name: str, on: bool) -> None:
+        """Switch healing of one node."""
+        child = self._child(name)
+        child.auto_heal = on
+        if on and child.state == "dead":
+            child.heal()
+
+    def cpu_ns(self) -> dict[str, int]:
+        """Return the CPU time of each node and of the supervisor itself."""
+        return {**{name: child.cpu_ns() for name, child in self.children.items()}, "supervisor": time.process_time_ns()}
+
+    def rss_bytes(self) -> dict[str, int]:
+        """Return the resident memory of each node and of the supervisor itself."""
+        rows = {name: procs.rss_bytes(child.pids()) for name, child in self.children.items()}
+        return {**rows, "supervisor": procs.rss_bytes([os.getpid()])}
+
+    async def _answer(self, request: Request, tell: Tell, begun: list[Child]) -> Any:
+        operations: dict[str, Callable[[], Awaitable[Any]]] = {
+            "ping": _value({"pid": os.getpid(), "range": self.plan.range, "blueprint": self.blueprint.to_json()}),
+            "start": lambda: self._alone(self.start(request, tell, begun)),
+            "restart_services": lambda: self._alone(self.restart_services(request, tell)),
+            "status": self.status,
+            "cpu_ns": lambda: _later(self.cpu_ns),
+            "rss_bytes": lambda: asyncio.to_thread(self.rss_bytes),
+            "kill": lambda: _later(lambda: self.kill(str(request["node"]))),
+            "stop_node": lambda: self._child(str(request["node"])).stop(),
+            "start_node": lambda: self._child(str(request["node"])).start(),
+            "auto_heal": lambda: _later(lambda: self.auto_heal(str(request["node"]), bool(request["on"]))),
+            "set_quota": lambda: _later(lambda: self.groups.set_quota(self._child(request["node"]).node.name, request["cores"])),
+        }
+        name = str(request.get("op"))
+        if name == "commit":
+            begun.clear()
+            return {"nodes": len(self.children)}
+        if name == "down":
+            await self._stop(list(self.children.values()), kill=bool(request.get("kill")))
+            self.children.clear()
+            return {"stopped": True}
+        if name not in operations:
+            raise WrongInput(f"The operation {name!r} is unknown; known are {', '.join(sorted(operations))}, commit, down.")
+        return await operations[name]()
+
+    async def _serve_caller(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        begun: list[Child] = []
+        self._callers += 1
+
+        def say(message: dict[str, Any]) -> None:
+            if not writer.is_closing():
+                writer.write(json.dumps(message).encode() + b"\n")
+
+        def tell(node: str, text: str) -> None:
+            say({"progress": [node, text]})
+
+        try:
+            while (line := await reader.readline()) and not self.stopping.is_set():
+                request = json.loads(line)
+                if not await self._obey(request, say, tell, begun, reader):
+                    break
+                await writer.drain()
+                if request.get("op") == "down":
+                    self.stopping.set()
+        except (ConnectionError, ValueError) as problem:
+            print(f"a caller went away or spoke nonsense: {problem}", file=sys.stderr, flush=True)
+        finally:
+            self._callers -= 1
+            if begun:
+                await self._take_back(begun)
+            writer.close()
+
+    async def _obey(
+        self, request: Request, say: Callable[[dict[str, Any]], None], tell: Tell, begun: list[Child],
+        reader: asyncio.StreamReader,
+    ) -> bool:  # fmt: skip
+        """Carry out one request; False where the caller went away meanwhile."""
+        work = asyncio.ensure_future(self._answer(request, tell, begun))
+        gone = asyncio.ensure_future(_end_of(reader))
+        await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, LabError):
+                await work
+            return False
+        gone.cancel()
+        try:
+            say({"result": work.result()})
+        except LabError as problem:
+            if begun:
+                await self._take_back(begun)
+            say({"error": {"class": type(problem).__name__, "detail": problem.detail}})
+        return True
+
+    async def _alone(self, work: Awaitable[Any]) -> Any:
+        if self._starting.locked():
+            raise CouldNotRun(f"Another start of range {self.plan.range} is under way; wait for it or `tweetlab down`.")
+        async with self._starting:
+            return await work
+
+    async def _start_one(self, child: Child, tell: Tell) -> None:
+        began = time.monotonic()
+        await child.start()
+        tell(child.node.name, f"well after {time.monotonic() - began:.1f} s: {child.answer}")
+
+    def _adopt(self, node: Node) -> Child:
+        child = Child(self._context(node), self.groups, lambda _: self._record())
+        self.children[node.name] = child
+        return child
+
+    def _context(self, node: Node) -> Context:
+        return Context(node, self.blueprint, self.plan, self.places, dict(self.env))
+
+    def _child(self, name: str) -> Child:
+        if name not in self.children:
+            known = ", ".join(self.children) or "none"
+            raise WrongInput(f"The node {name!r} is unknown; known are {known}.")
+        return self.children[name]
+
+    def _record(self) -> None:
+        alive = [child for child in self.children.values() if child.is_alive()]
+        rows = {child.node.name: {"pid": child.pid, "start_ticks": child.start_ticks} for child in alive}
+        rows["supervisor"] = {"pid": os.getpid(), "start_ticks": procs.start_ticks(os.getpid())}
+        with contextlib.suppress(FileNotFoundError):  # the checkout was removed under a running lab
+            sweep.write_children(self.places, rows)
+
+    async def _stop(self, children: list[Child], *, kill: bool = False) -> None:
+        await asyncio.gather(*(child.stop(kill=kill) for child in children))
+
+    async def _take_back(self, begun: list[Child]) -> None:
+        await self._stop(begun, kill=True)
+        for child in begun:
+            self.children.pop(child.node.name, None)
+        begun.clear()
+        self._record()
+
+    async def _leave_when_idle(self) -> None:
+        idle_since = time.monotonic()
+        while time.monotonic() - idle_since < IDLE_S:
+            await asyncio.sleep(1.0)
+            if self.children or self._callers:
+                idle_since = time.monotonic()
+        self.stopping.set()
+
+    def _row(self, child: Child, answer: str) -> dict[str, Any]:
+        return {
+            "name": child.node.name,
+            "kind": child.node.kind,
+            "role": child.node.role,
+            "state": child.state,
+            "pid": child.pid if child.is_alive() else 0,
+            "start_ticks": child.start_ticks,
+            "address": child.ctx.address,
+            "started_at": child.started_at,
+            "restarts": child.restarts,
+            "rss_bytes": procs.rss_bytes(child.pids()),
+            "health": answer,
+            "auto_heal": child.auto_heal,
+        }
+
+
+async def _end_of(reader: asyncio.StreamReader) -> None:
+    """Return when the caller has closed its end; requests that wait in the buffer stay there."""
+    while not reader.at_eof():
+        await asyncio.sleep(0.1)
+
+
+async def _later(work: Callable[[], Any]) -> Any:
+    return work()
+
+
+def _value(value: Any) -> Callable[[], Awaitable[Any]]:
+    return lambda: _later(lambda: value)
+
+
+async def _all_or_first_failure(work: list[Awaitable[None]]) -> None:
+    tasks = [asyncio.ensure_future(each) for each in work]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def main(arguments: list[str]) -> int:
+    """Sweep, then serve. Exit code 3 where another supervisor owns the lab."""
+    places = Places(Path(arguments[0]), int(arguments[1]))
+    places.make()
+    with (places.lair / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another supervisor owns range {places.range} of {places.root}", file=sys.stderr)
+            return CouldNotRun.exit_code
+        supervisor_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        files = OPEN_FILES if supervisor_hard == resource.RLIM_INFINITY else min(OPEN_FILES, supervisor_hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, supervisor_hard))
+        swept = sweep.sweep(places, cgroups.open_groups(places.lab_id))
+        print(f"swept {swept} leftover processes", flush=True)
+        asyncio.run(_serve(places))
+    return 0
+
+
+async def _serve(places: Places) -> None:
+    await Supervisor(places).serve()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
