@@ -42,7 +42,8 @@ def main(names: list[str]) -> int:
     """Run the chosen tiers (all by default). Returns 0 where every test passed and at least one ran."""
     unknown = [n for n in names if n not in {t.name.split(",")[0].split()[0] for t in TIERS}]
     if unknown:
-        print(f"tier {unknown[0]!r} is unknown; known: {', '.join(t.name.split(',')[0].split()[0] for t in TIERS)}", file=sys.stderr)
+        known = ", ".join(t.name.split(",")[0].split()[0] for t in TIERS)
+        print(f"tier {unknown[0]!r} is unknown; known: {known}", file=sys.stderr)
         return 64
     chosen = [t for t in TIERS if not names or t.name.split(",")[0].split()[0] in names]
     env = os.environ | {"TWEETLAB_RANGE": os.environ.get("TWEETLAB_TEST_RANGE", "77"), "PYTHONUNBUFFERED": "1"}

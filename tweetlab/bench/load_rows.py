@@ -1,0 +1,36 @@
+"""Rows that need load on the whole system: capacities by the design's procedure, and delivery."""
+
+from __future__ import annotations
+
+from scenarios import loader
+from system.kernel.errors import CouldNotRun
+from tweetlab import capacity_run, runner, session
+from tweetlab.screen import Screen
+
+P99_MS = 100
+DELIVERY = ["workload.stages=[{for: 40 s, rate: 50/s}]", "workload.mix={post: 100}"]
+
+
+async def capacity(name: str) -> float:
+    """Return the capacity of scenario `name` in requests a second, with its p99 at or below 100 ms."""
+    scenario = loader.load(name)
+    screen = Screen()
+    async with session.opened(screen, scenario.platform, scenario.policies) as lab:
+        found = await capacity_run.find(lab, scenario)
+    screen.say(found.explain())
+    return found.rate_per_s
+
+
+async def delivery_p99_s() -> float:
+    """Return the p99 from an acknowledged post to all followers' timelines, in s, at 50 posts/s and 75 followers on average."""
+    scenario = loader.load("steady_posts", DELIVERY)
+    async with session.opened(Screen(), scenario.platform, scenario.policies) as lab:
+        told = await runner.run(lab, scenario, "bench delivery_p99_s", check=False)
+    from reports import finish
+    from tweetlab import home
+
+    run = finish.finish(home.RUNS, told)
+    delivery = run.summary["delivery"]
+    if not delivery.get("n"):
+        raise CouldNotRun(f"No delivery was seen; see {run.path}/report.html.")
+    return float(delivery["p99_s"])

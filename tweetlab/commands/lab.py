@@ -1,0 +1,148 @@
+"""Commands that keep a lab: set it up, bring it up and down, look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tweetlab import home
+from tweetlab.commands.reading import Json
+from tweetlab.screen import Screen
+
+if TYPE_CHECKING:
+    from system.platform.native import Lab
+    from system.platform.provider import NodeStatus
+
+
+def _lab() -> Lab:
+    from system.platform import native
+
+    return native.Lab(home.ROOT, home.lab_range())
+
+
+def setup(as_json: Json = False) -> int:
+    """Fetch the servers into the user's cache folder (once for all checkouts). `make setup` made the environment."""
+    from tweetlab import setup as fetching
+
+    screen = Screen(as_json)
+    asyncio.run(fetching.servers(screen.say))
+    screen.emit({"ok": True})
+    return 0
+
+
+def doctor(as_json: Json = False) -> int:
+    """List every requirement as a fact, and the command that mends what is missing."""
+    from tweetlab import doctor as checks
+
+    screen = Screen(as_json)
+    facts = checks.check()
+    for fact in facts:
+        screen.show(f"{'ok  ' if fact.ok else 'MISS'}  {fact.name:<22} {fact.fact}" + ("" if fact.ok else f"\n      mend: {fact.mend}"))
+    screen.emit([dataclasses.asdict(fact) for fact in facts])
+    return 0 if all(fact.ok for fact in facts) else 3
+
+
+def up(blueprint: Annotated[str, typer.Argument(help="Which servers: the name of a blueprint.")] = "small",
+       seed: Annotated[bool, typer.Option("--seed", help="Write the population of `first_run` and print a login.")] = False,
+       stores_only: Annotated[bool, typer.Option("--stores-only", help="Only the six stores, without services.")] = False,
+       as_json: Json = False) -> int:
+    """Start a lab: all servers at once, gated on health. Nothing half-started stays behind."""
+    screen = Screen(as_json)
+    began = time.monotonic()
+    asyncio.run(_up(screen, blueprint, seed, stores_only))
+    lab = _lab()
+    took = time.monotonic() - began
+    screen.show(f"up in {took:.1f} s: {', '.join(n.name for n in asyncio.run(lab.status()))}")
+    from tweetlab import session
+
+    screen.show(f"gateway: {session.public_url(lab)}" if not stores_only else f"stores: {lab.stores()}")
+    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores()})
+    return 0
+
+
+async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool) -> None:
+    from scenarios import loader
+    from system.kernel import policies
+    from tweetlab import seeding, session
+
+    scenario = loader.load("first_run")
+    wanted = scenario.policies if seed else policies.Policies()
+    await session.start(_lab(), blueprint, screen, wanted, stores_only)
+    if seed and not stores_only:
+        async with session.opened(screen, blueprint, wanted, keep=True) as lab:
+            await seeding.ensure(lab, scenario)
+            for line in seeding.demo_login(lab):
+                screen.show(line)
+
+
+def down(purge: Annotated[bool, typer.Option("--purge", help="Remove data and logs too.")] = False, as_json: Json = False) -> int:
+    """Stop the lab; sweep whatever an earlier start left behind."""
+    asyncio.run(_lab().down(purge=purge))
+    screen = Screen(as_json)
+    screen.show("down")
+    screen.emit({"down": True, "purged": purge})
+    return 0
+
+
+def status(as_json: Json = False) -> int:
+    """Show every node: state, process, memory, restarts, health. Exit 3 where the lab is down or a node is not well."""
+    screen = Screen(as_json)
+    nodes = asyncio.run(_lab().status())
+    screen.show(_table(nodes) if nodes else "no lab is up; `tweetlab up` starts one")
+    screen.emit([dataclasses.asdict(node) for node in nodes])
+    return 0 if nodes and all(node.health == "well" for node in nodes) else 3
+
+
+def _table(nodes: list[NodeStatus]) -> object:
+    from rich.table import Table
+
+    table = Table("node", "state", "health", "pid", "address", "MiB", "restarts")
+    for n in nodes:
+        table.add_row(n.name, n.state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
+    table.add_section()
+    table.add_row("total", "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
+    return table
+
+
+def logs(node: Annotated[str, typer.Argument(help="A node as `status` names it, or `supervisor`.")],
+         lines: Annotated[int, typer.Option(help="How many of the last lines.", min=1, max=100_000)] = 40,
+         follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as the log grows.")] = False,
+         as_json: Json = False) -> int:
+    """Show the end of a node's log."""
+    lab = _lab()
+    screen = Screen(as_json)
+    text = lab.logs(node, lines)
+    if not as_json:
+        print(text, end="" if text.endswith("\n") else "\n")
+    screen.emit({"node": node, "text": text})
+    if follow:
+        with lab.log_path(node).open("rb") as file:
+            file.seek(0, 2)
+            while True:
+                print(file.read().decode(errors="replace"), end="", flush=True)
+                time.sleep(0.5)
+    return 0
+
+
+def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scenario.")] = "first_run",
+         graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
+         as_json: Json = False) -> int:
+    """Write a population into the lab that is up: users, follows, history. Replaces what stands there."""
+    from scenarios import loader
+    from tweetlab import seeding, session
+
+    screen = Screen(as_json)
+    question = loader.load(scenario, [f"population.graph={graph}"] if graph else [])
+
+    async def go() -> dict[str, object]:
+        async with session.opened(screen, question.platform, question.policies, keep=True) as lab:
+            return await seeding.ensure(lab, question, force=True)
+
+    manifest = asyncio.run(go())
+    screen.show(f"seeded {manifest['users']:,} users, {manifest['follows']:,} follows, {manifest['tweets']:,} tweets")
+    screen.emit(manifest)
+    return 0

@@ -1,0 +1,132 @@
+"""The reference pages, made from the tables that the program itself uses. `make reference` writes them.
+
+`PAGES`: file below docs/reference/ -> function that returns its Markdown. A test fails where a page differs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+
+import click
+import typer
+
+from tweetlab import home
+
+FOLDER = home.ROOT / "docs" / "reference"
+
+
+def cli() -> str:
+    """Every command with its arguments and options."""
+    from tweetlab import cli as command
+
+    group = typer.main.get_command(command.application())
+    assert isinstance(group, click.Group)
+    parts = ["# The command\n", inspect.cleandoc(command.__doc__ or "").split("\n\n", 1)[1] + "\n"]
+    for name in sorted(command.COMMANDS):
+        sub = group.commands[name]
+        parts.append(f"## tweetlab {name}\n\n{inspect.cleandoc(sub.help or '')}\n")
+        rows = [(_usage(p), _one_line(getattr(p, "help", "") or ""), _default(p)) for p in sub.params if p.name != "help"]
+        if rows:
+            parts.append("| | meaning | default |\n|---|---|---|\n" + "\n".join(f"| `{u}` | {h} | {d} |" for u, h, d in rows) + "\n")
+    return "\n".join(parts)
+
+
+def _usage(param: click.Parameter) -> str:
+    if isinstance(param, click.Option):
+        return ", ".join(param.opts) + ("" if param.is_flag else f" {(param.metavar or param.type.name).upper()}")
+    return (param.name or "").upper()
+
+
+def _default(param: click.Parameter) -> str:
+    value = param.default() if callable(param.default) else param.default
+    return "" if value in (None, False, "", [], ()) or "UNSET" in str(value).upper() else f"`{value}`"
+
+
+def errors() -> str:
+    """The tree of errors with HTTP status, exit code and whether the operation certainly did not happen."""
+    from system.kernel import errors as tree
+
+    kinds = [c for _, c in inspect.getmembers(tree, inspect.isclass) if issubclass(c, tree.LabError)]
+    rows = [f"| `{c.__name__}` | {c.status} | {c.exit_code} | {'yes' if c.definite else 'not known'} | {_one_line(c.__doc__ or '')} |"
+            for c in sorted(kinds, key=lambda c: (c.status, c.__name__))]
+    head = "# Errors\n\nEvery error names the value, the bound and the mend. HTTP bodies are `{title, detail, type, status}`.\n\n"
+    table = "| error | HTTP | exit | certainly not done | means |\n|---|---|---|---|---|\n"
+    return head + table + "\n".join(rows) + "\n"
+
+
+def knobs() -> str:
+    """The `policies` block."""
+    import dataclasses
+
+    from system.kernel import policies
+
+    parts = ["# Policies\n\nThe `policies` block of a scenario; services and twin read the same value.\n"]
+    for group in dataclasses.fields(policies.Policies):
+        value = getattr(policies.Policies(), group.name)
+        parts.append(f"## {group.name}\n\n{inspect.cleandoc(type(value).__doc__ or '')}\n")
+        parts.append("| knob | default |\n|---|---|\n" + "\n".join(
+            f"| `{f.name}` | {getattr(value, f.name)} |" for f in dataclasses.fields(value)) + "\n")
+    return "\n".join(parts)
+
+
+def faults() -> str:
+    """The table of faults."""
+    from chaos.faults import FAULTS
+
+    return _table_page("Faults", "What a scenario's `faults` may name.", {n: _doc_of(f) for n, f in sorted(FAULTS.items())})
+
+
+def invariants() -> str:
+    """The table of invariants."""
+    from chaos.invariants import INVARIANTS
+
+    intro = "Checked after every run. *pass*, *unknown* (never pass) or *fail*, with the operations that prove it."
+    return _table_page("Invariants", intro, {n: _doc_of(i) for n, i in sorted(INVARIANTS.items())})
+
+
+def bench() -> str:
+    """The rows of `make bench`."""
+    from tweetlab.bench.rows import ROWS
+
+    rows = "\n".join(f"| `{r.name}` | {r.what} | {r.bar} {r.unit} |" for r in ROWS)
+    intro = "`make bench` measures these; `ROW=name make bench` one of them. Results: `runs/bench/latest.json`.\n\n"
+    return f"# The bench\n\n{intro}| row | what | bar |\n|---|---|---|\n{rows}\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "bench.md": bench,
+    "cli.md": cli,
+    "errors.md": errors,
+    "faults.md": faults,
+    "invariants.md": invariants,
+    "policies.md": knobs,
+}
+
+
+def _table_page(title: str, intro: str, rows: dict[str, str]) -> str:
+    return f"# {title}\n\n{intro}\n\n" + "\n".join(f"## {name}\n\n{text}\n" for name, text in rows.items())
+
+
+def _doc_of(thing: object) -> str:
+    for source in (getattr(thing, "what", ""), getattr(thing, "docs", ""), inspect.getdoc(thing if callable(thing) else type(thing))):
+        if isinstance(source, str) and source.strip():
+            return inspect.cleandoc(source)
+    return ""
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
+
+
+def main() -> None:
+    """Write every page."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, make in PAGES.items():
+        (FOLDER / name).write_text(make().rstrip() + "\n", encoding="utf-8")
+        print(f"docs/reference/{name}")
+
+
+if __name__ == "__main__":
+    main()

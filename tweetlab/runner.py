@@ -1,0 +1,222 @@
+"""One run on the real system: from a scenario to the facts that the report judges.
+
+    reset -> smoke journey -> load, faults and samples on one clock -> quiet -> final reads -> invariants -> facts
+
+Whatever happens after the load began (Ctrl-C, a dead server), what was seen until then becomes a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from chaos import collect, invariants, schedule
+from chaos.records import FaultRecord
+from reports import facts
+from scenarios import history as past_tweets
+from scenarios import population, spec, workload
+from system.kernel import events
+from system.kernel.errors import LabError
+from tweetlab import effects, home, host, sampler, seeding, smoke
+from tweetlab.load import driver
+from tweetlab.session import Session
+
+GROUPS = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
+QUIET_S = 30.0  # longest wait for queues to drain; drilled outages are over by then
+TAIL_S = 1.0    # Elasticsearch refreshes once a second: what was indexed last becomes visible
+
+
+@dataclass
+class World:
+    """What stands before the load: who follows whom, what was tweeted, and the arrivals."""
+
+    graph: population.Graph
+    past: past_tweets.History
+    tape: workload.Tape
+
+
+@dataclass
+class Seen:
+    """What a run has seen so far; grows while it goes."""
+
+    start_ns: int = 0
+    start_wall_ms: int = 0
+    load: driver.LoadResult | None = None
+    faults: list[FaultRecord] = field(default_factory=list)
+    sampler: sampler.Sampler | None = None
+    journey: list[smoke.Step] = field(default_factory=list)
+    findings: list[Any] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    steal: float = 0.0
+
+
+def world_of(scenario: spec.Scenario) -> World:
+    """Draw graph, history and arrivals of `scenario`; the same for system and twin."""
+    graph = population.graph_of(scenario.population, scenario.seed)
+    past = past_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    return World(graph, past, workload.draw(scenario, graph, past))
+
+
+async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: World | None = None, keep_data: bool = False,
+              check: bool = True, stop: asyncio.Event | None = None, group: str = "") -> facts.Facts:
+    """Run `scenario` once on the lab. `check`: make final reads and judge invariants. `stop`: set it to end the load early."""
+    world = world or world_of(scenario)
+    seen = Seen()
+    manifest: Mapping[str, Any] = {}
+    if not keep_data:
+        manifest = await seeding.ensure(lab, scenario, world.graph, world.past)
+    with lab.screen.step("smoke journey"):
+        seen.journey = await smoke.journey(lab.base_url)
+    stop = stop or asyncio.Event()
+    with tempfile.TemporaryDirectory(prefix="load-", dir=lab.lab.places.state) as folder:
+        if all(step.ok for step in seen.journey):
+            await _load(lab, scenario, world, seen, Path(folder), stop)
+        history, probes = _tables(seen)
+        table = effects.read(lab.effects_dir, from_ns=seen.start_ns or time.monotonic_ns())
+        if check and seen.load is not None:
+            await _judge(lab, scenario, world, seen, history, table)
+        return _facts(lab, scenario, world, seen, history, probes, table, manifest, command, group)
+
+
+async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, folder: Path, stop: asyncio.Event) -> None:
+    done = asyncio.Event()
+    redis = lab.redis()
+    load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, on_second=driver.teller(lab.screen.err))
+    try:
+        seen.start_ns, seen.start_wall_ms = await load.begin()
+        seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis), seen.start_ns)
+        watching = asyncio.create_task(seen.sampler.run(done))
+        drills = asyncio.create_task(schedule.run(scenario.faults, lab.lab, seen.start_ns, lab.lab.places.state, stop=stop))
+        seen.load = await load.finish(stop)
+        seen.interrupted = stop.is_set()
+        seen.faults = list(await drills)
+        with lab.screen.step("waiting for the queues to drain"):
+            await _quiet(lab, seen)
+        done.set()
+        await watching
+    finally:
+        done.set()
+        await load.close()
+        await redis.aclose()
+
+
+def _sources(lab: Session, generator_pid: int, redis: Any) -> sampler.Sources:
+    async def cpu() -> dict[str, float]:
+        return {node: float(ns) for node, ns in (await lab.lab.cpu_ns()).items()}
+
+    async def memory() -> dict[str, float]:
+        return {node: float(rss) for node, rss in (await lab.lab.rss_bytes()).items()}
+
+    async def lag() -> dict[str, float]:
+        return {group: float(sum((await lab.ports.log.lag(group, topics)).values())) for group, topics in GROUPS.items()}
+
+    async def counters() -> dict[str, float]:
+        info = await redis.info("stats")
+        return {"redis_hits": float(info["keyspace_hits"]), "redis_misses": float(info["keyspace_misses"])}
+
+    import os
+
+    return sampler.Sources(cpu, memory, lag, counters, {"load-generator": generator_pid, "runner": os.getpid()})
+
+
+async def _quiet(lab: Session, seen: Seen) -> None:
+    """Wait until no consumer lags, then let the index refresh. What still lags after QUIET_S is a problem of the run."""
+    ends = time.monotonic() + QUIET_S
+    while True:
+        try:
+            lags = {g: sum((await lab.ports.log.lag(g, topics)).values()) for g, topics in GROUPS.items()}
+        except LabError as problem:
+            lags = {str(problem): 1}
+        if not any(lags.values()):
+            break
+        if time.monotonic() > ends:
+            seen.problems.append(f"queues not empty after {QUIET_S:.0f} s: {lags}")
+            return
+        await asyncio.sleep(0.25)
+    await asyncio.sleep(TAIL_S)
+
+
+def _tables(seen: Seen) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if seen.load is None:
+        return pd.DataFrame(), pd.DataFrame()
+    return driver.history(seen.load), driver.probes(seen.load)
+
+
+async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, history: pd.DataFrame,
+                 table: pd.DataFrame) -> None:
+    with lab.screen.step("final reads and invariants"):
+        evidence = await collect.collect(
+            history, table, lab.ports, lab.base_url, lab.token, world.graph.pairs(), world.past.tweet_ids,
+            seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed)
+        seen.findings = list(invariants.judge(evidence))
+
+
+def _facts(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, history: pd.DataFrame, probes: pd.DataFrame,
+           table: pd.DataFrame, manifest: Mapping[str, Any], command: str, group: str) -> facts.Facts:
+    watch = seen.sampler
+    generator = seen.load.generator if seen.load else None
+    failed = next((step for step in seen.journey if not step.ok), None)
+    wall_s = watch.host["wall_s"] if watch else 0.0
+    steal = watch.host["steal_s"] / wall_s / (host.describe()["cores"] or 1) if watch and wall_s else 0.0
+    started = datetime.datetime.fromtimestamp((seen.start_wall_ms or time.time() * 1e3) / 1e3, datetime.UTC)
+    entries = [record.as_dict() for record in seen.faults]
+    return facts.Facts(
+        kind="system", scenario=scenario.name, windows=windows_of(scenario, seen.start_ns, entries), history=history,
+        series=pd.DataFrame([dataclasses.asdict(row) for row in watch.rows]) if watch else None,
+        effects=table, probes=probes, planned=planned_of(world.tape, seen.start_ns), objectives=scenario.objectives,
+        invariants=seen.findings,
+        generator=facts.Generator(
+            cpu_share=generator.cpu_share if generator else None, lost=generator.lost if generator else None,
+            smoke_ok=failed is None, smoke_note=f"{failed.name}: {failed.detail}" if failed else ""),
+        scenario_doc=scenario_doc(scenario), seed=scenario.seed, commit=home.commit(), command=command,
+        started_at=started.strftime("%Y-%m-%dT%H:%M:%SZ"), host=host.describe() | {"steal": steal},
+        versions=lab.lab.versions(), platform=_platform(lab, scenario, seen), population=dict(manifest),
+        start_wall_ms=seen.start_wall_ms, faults=entries, logs=_logs(lab, seen), group=group, interrupted=seen.interrupted)
+
+
+def windows_of(scenario: spec.Scenario, start_ns: int, entries: list[dict[str, Any]]) -> facts.Windows:
+    """The clock of a run of `scenario`; `entries` as in faults.json."""
+    stages, at_s = [], 0.0
+    for stage in scenario.workload.stages:
+        stages.append(facts.Stage(at_s, at_s + stage.for_s, stage.rate_from, stage.rate_to))
+        at_s += stage.for_s
+    return facts.Windows(start_ns, scenario.measure.warm_up_s, at_s, facts.fault_windows(entries, start_ns), tuple(stages))
+
+
+def planned_of(tape: workload.Tape, start_ns: int) -> pd.DataFrame:
+    """Every planned operation: its route and its intended start."""
+    return pd.DataFrame({"route": [tape.routes[r] for r in tape.route], "due_ns": tape.due_ns + start_ns})
+
+
+def scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:
+    """What the record keeps of the question."""
+    return {"question": scenario.question, "expect": scenario.expect, "source": scenario.source, "resolved": scenario.resolved()}
+
+
+def _platform(lab: Session, scenario: spec.Scenario, seen: Seen) -> dict[str, Any]:
+    from system.platform import blueprint
+
+    return {"blueprint": blueprint.load(scenario.platform).to_json(), "control_groups": lab.lab.accounting(),
+            "generator": dataclasses.asdict(seen.load.generator) if seen.load else {}}
+
+
+def _logs(lab: Session, seen: Seen) -> dict[str, str]:
+    from system.platform import blueprint
+
+    told = {"runner.log": "\n".join(seen.problems + (seen.sampler.problems if seen.sampler else []))}
+    for node in blueprint.load("small").nodes:
+        try:
+            told[f"{node.name}.log"] = lab.lab.logs(node.name, 60)
+        except LabError:
+            continue
+    return told

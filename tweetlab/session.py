@@ -1,0 +1,155 @@
+"""A lab in use: servers up, ports open, policies applied. What commands, runner and bench stand on.
+
+`opened` uses the lab that is up if its blueprint fits, else starts one and stops it afterwards (unless told to keep it).
+Nothing half-started stays behind: whatever fails on the way in is taken down again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from system import bootstrap, ports
+from system.kernel import policies, settings
+from system.kernel.errors import CouldNotRun
+from system.platform import blueprint as blueprints
+from system.platform import native
+from tweetlab import home
+from tweetlab.screen import Screen
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+SECRET_BYTES = 32  # HS256 wants a key of at least 256 bits (RFC 7518, 3.2)
+TOKEN_LIFE_S = 86_400
+
+
+@dataclass
+class Session:
+    """An open lab. `started_here`: this process brought it up."""
+
+    lab: native.Lab
+    settings: settings.Settings
+    ports: ports.Ports
+    screen: Screen
+    jwt_secret: str
+    started_here: bool
+
+    @property
+    def base_url(self) -> str:
+        """URL of the public API, at HAProxy."""
+        return public_url(self.lab)
+
+    @property
+    def effects_dir(self) -> Path:
+        """Folder of the workers' effect logs."""
+        return self.lab.places.effects
+
+    def token(self, user_id: int) -> str:
+        """Return a bearer token of `user_id`, as the token route would issue it."""
+        import jwt
+
+        now = int(time.time())
+        return jwt.encode({"sub": str(user_id), "iat": now, "exp": now + TOKEN_LIFE_S, "scope": "lab"}, self.jwt_secret, "HS256")
+
+    def redis(self) -> redis.asyncio.Redis:
+        """Return a plain client of the cache, for faults, counters and benches. The caller closes it."""
+        import redis.asyncio
+
+        host, _, port = self.settings.stores.redis.rpartition(":")
+        return redis.asyncio.Redis(host=host, port=int(port))
+
+    async def get_json(self, path: str, headers: dict[str, str]) -> dict[str, Any]:
+        """GET `path` of the public API; raises CouldNotRun unless it answers 200."""
+        import aiohttp
+
+        async with aiohttp.ClientSession() as web, web.get(self.base_url + path, headers=headers) as answer:
+            if answer.status != 200:
+                raise CouldNotRun(f"GET {path} answered {answer.status}: {(await answer.text())[:200]}")
+            return dict(await answer.json())
+
+    async def apply(self, wanted: policies.Policies) -> None:
+        """Let the services run with these policies; restarts them only where something differs."""
+        path = self.lab.places.state / "policies.json"
+        if path.exists() and path.read_text() == wanted.to_json():
+            return
+        with self.screen.step("applying the scenario's policies to the services"):
+            await self.lab.restart_services({"TWEETLAB_POLICIES": wanted.to_json()})
+        path.write_text(wanted.to_json())
+
+
+def public_url(lab: native.Lab) -> str:
+    """URL of the public API of `lab`."""
+    return f"http://{lab.plan.host('haproxy')}:8080"
+
+
+def secret_of(lab: native.Lab) -> str:
+    """Return the lab's token key; made at its first start, readable by its owner alone."""
+    path = lab.places.state / "jwt.secret"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(SECRET_BYTES))
+    return path.read_text()
+
+
+async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policies.Policies, stores_only: bool = False) -> None:
+    """Bring `blueprint` up with schema and services; tells each node's progress."""
+    env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_POLICIES": wanted.to_json()}
+
+    async def prepare(stores: dict[str, Any]) -> None:
+        await bootstrap.prepare(_settings(lab, stores, wanted))
+
+    try:
+        await lab.up(blueprints.load(blueprint), env, prepare=prepare, stores_only=stores_only,
+                     progress=lambda node, text: screen.say(f"{node:<16} {text}"))
+    except BaseException:
+        if not await lab.is_up():
+            (lab.places.state / "policies.json").unlink(missing_ok=True)
+        raise
+    if not stores_only:
+        (lab.places.state / "policies.json").write_text(wanted.to_json())
+
+
+def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies) -> settings.Settings:
+    env = {"TWEETLAB_RANGE": str(lab.plan.range), "TWEETLAB_STORES": json.dumps(stores), "TWEETLAB_POLICIES": wanted.to_json()}
+    return settings.from_env(env)
+
+
+@contextlib.asynccontextmanager
+async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | None = None,
+                 keep: bool = False) -> AsyncIterator[Session]:
+    """Open the lab of this checkout and range; start it where it is down, stop it at the end if so (not with `keep`)."""
+    wanted = wanted or policies.Policies()
+    lab = native.Lab(home.ROOT, home.lab_range())
+    was_up = await lab.is_up()
+    if was_up:
+        await _must_fit(lab, blueprint)
+    else:
+        with screen.step(f"starting the lab {blueprint!r}"):
+            await start(lab, blueprint, screen, wanted)
+    try:
+        told = _settings(lab, lab.stores(), wanted)
+        async with contextlib.AsyncExitStack() as stack:
+            opened_ports = await stack.enter_async_context(bootstrap.opened(told))
+            session = Session(lab, told, opened_ports, screen, secret_of(lab), not was_up)
+            await session.apply(wanted)
+            yield session
+    finally:
+        if not was_up and not keep:
+            with screen.step("stopping the lab"):
+                await lab.down()
+
+
+async def _must_fit(lab: native.Lab, wanted: str) -> None:
+    standing = await lab.blueprint()
+    if standing.name != wanted or not standing.of_role("service"):
+        what = standing.name if standing.of_role("service") else f"{standing.name}, stores only"
+        raise CouldNotRun(f"The lab that is up is {what!r}; this needs {wanted!r} with services. "
+                          "Take it down (`tweetlab down`), or set another TWEETLAB_RANGE.")
