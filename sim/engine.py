@@ -19,6 +19,9 @@ from sim.jobs import GATEWAY_TIMEOUT, UNAVAILABLE, Bindings, Context, Frame, Gua
 from sim.program import Code, Consumer, UnknownStep, flatten
 from sim.stations import HostCpu, Node, Partition, Pool, call_after
 
+CONSUMER_PAUSE_S = 0.5
+"""Seconds until a consumer takes a failed event again; offsets are committed only after the effect."""
+
 
 class Engine:
     """Runs linked programs on a SimPy environment. `cores`: of the shared CPU, less the constant background."""
@@ -46,9 +49,9 @@ class Engine:
         self.bindings.nodes[name] = Node(self.env, self.host, name, width, self.advance)
         return self.bindings.nodes[name]
 
-    def pool(self, name: str, places: int, queue_limit: int = -1) -> Pool:
-        """Add a pool of `places`; `queue_limit` jobs may wait, any number where it is negative."""
-        self.bindings.pools[name] = Pool(self.env, name, places, queue_limit, self.advance)
+    def pool(self, name: str, places: int, admits: Callable[[int, int], bool] | None = None) -> Pool:
+        """Add a pool of `places`; `admits(running, waiting)` says who may wait, everybody where it is None."""
+        self.bindings.pools[name] = Pool(self.env, name, places, admits, self.advance)
         return self.bindings.pools[name]
 
     def consume(self, consumer: Consumer, on_end: Callable[[Job, int], None]) -> list[Partition]:
@@ -60,7 +63,10 @@ class Engine:
         def handler(partition: Partition) -> Callable[[Context], None]:
             def ended(job: Job, status: int) -> None:
                 on_end(job, status)
-                partition.done()
+                if status:
+                    partition.again(job.ctx, CONSUMER_PAUSE_S)
+                else:
+                    partition.done()
 
             return lambda ctx: self.advance(Job(code, ctx, None, ended))
 
@@ -82,7 +88,7 @@ class Engine:
         table: dict[str, Callable[[], list[Any]]] = {
             "cpu": lambda: [
                 self._bound(b.nodes, args[0], "node"),
-                self._bound(b.units, f"{args[0]}.{args[1]}", "unit"),
+                self._bound(b.units, f"{args[0]}.{args[1]}", "unit").part(args[3]),
                 self._bound(b.sizes, args[2], "size") if args[2] else None,
             ],
             "delay": lambda: [self._bound(b.delays, args[0], "delay").__next__],
@@ -203,9 +209,9 @@ class Engine:
             items = size(job)
             demand_s = unit.base_s + unit.per_item_s * items
             if unit.sizes is not None:
-                unit.sizes[int(self.env.now)] += items
+                unit.sizes[int(self.env.now)] += items * unit.share
         if unit.counts is not None:
-            unit.counts[int(self.env.now)] += 1.0
+            unit.counts[int(self.env.now)] += unit.share
         if demand_s <= 0.0:
             return True
         node.submit(job, demand_s * next(unit.noise))
@@ -258,7 +264,7 @@ class Engine:
             frames = job.frames = []
         if not frames or frames[-1].start != job.pc - 1:
             frames.append(Frame(guard, job.pc - 1, idempotent, len(job.loops or ())))
-        if guard.admit(self.env.now):
+        if guard.admit(self.env.now, frames[-1].attempt):
             return True
         frames.pop()
         self.fail(job, UNAVAILABLE)

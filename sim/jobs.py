@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -18,29 +19,14 @@ class Context:
     """What one request (or one event) carries through its jobs.
 
     `due`, `sent`, `done`: seconds of simulated time. `ended`: the client has its answer or has left; work that has
-    not begun is not begun any more. `status`: HTTP status, 0 while none. Other fields belong to the services' model.
+    not begun is not begun any more. `status`: HTTP status, 0 while none. `gateway_s`, `service_s`, `store_s`: time
+    inside each, from its first instruction to its last. The other fields belong to the services' model.
     """
 
     __slots__ = (
-        "audience",
-        "author",
-        "done",
-        "due",
-        "ended",
-        "index",
-        "items",
-        "path",
-        "pulled",
-        "retries",
-        "route",
-        "sent",
-        "size",
-        "source",
-        "started",
-        "status",
-        "target",
-        "tweet",
-        "user",
+        "attempt", "audience", "author", "began", "chunks", "cold", "done", "due", "ended", "epoch", "gateway_s", "index",
+        "page", "pages", "path", "pulled", "retries", "route", "sent", "service_s", "source", "status", "store_s", "target",
+        "tweet", "user",
     )  # fmt: skip
 
     def __init__(self, index: int, route: str, user: int, target: int, due: float) -> None:
@@ -50,18 +36,16 @@ class Context:
         self.target = target
         self.due = due
         self.sent = self.done = -1.0
-        self.status = 0
+        self.status = self.retries = self.attempt = 0
+        self.pages = 1
         self.ended = False
-        self.source = ""
-        self.retries = 0
-        self.size = 0
-        self.audience = 0
-        self.author = 0
-        self.tweet = 0
-        self.pulled = False
-        self.path = ""
-        self.started = 0.0
-        self.items: Sequence[Any] = ()
+        self.source = self.path = ""
+        self.gateway_s = self.service_s = self.store_s = 0.0
+        self.audience = self.author = self.tweet = self.epoch = 0
+        self.page: Sequence[int] = ()
+        self.cold: Sequence[int] = ()
+        self.pulled: Sequence[int] = ()
+        self.chunks: Sequence[int] = ()
 
 
 class Job:
@@ -97,8 +81,8 @@ class Join:
 class Guard(Protocol):
     """What stands before a dependency: its breaker and its retry schedule (the kernel's own)."""
 
-    def admit(self, now_s: float) -> bool:
-        """Whether a call may be made now."""
+    def admit(self, now_s: float, attempt: int) -> bool:
+        """Whether a call may be made now; attempts count from 1."""
         ...
 
     def succeeded(self, now_s: float) -> None:
@@ -123,7 +107,10 @@ class Frame:
 
 @dataclass
 class Unit:
-    """A unit of work at a node: CPU seconds `base_s + per_item_s * size`, times one draw of `noise` (mean 1)."""
+    """A unit of work at a node: CPU seconds `base_s + per_item_s * size`, times one draw of `noise` (mean 1).
+
+    `counts`, `sizes`: work units and their summed sizes by second of the run, or None where nobody asked for them.
+    """
 
     name: str
     base_s: float
@@ -131,6 +118,12 @@ class Unit:
     noise: Iterator[float]
     counts: list[float] | None = None
     sizes: list[float] | None = None
+    share: float = 1.0
+
+    def part(self, share: float) -> Unit:
+        """Return the unit for a step that does `share` of it; both count into the same lists."""
+        base_s, per_item_s = self.base_s * share, self.per_item_s * share
+        return dataclasses.replace(self, base_s=base_s, per_item_s=per_item_s, share=share)
 
 
 @dataclass

@@ -37,11 +37,15 @@ class UnknownStep(CouldNotRun):
 
 @dataclass(frozen=True)
 class Cpu:
-    """Burn CPU of work `unit` at `node`; `size` names a measure of the job that scales the demand (a + b * size)."""
+    """Burn CPU of work `unit` at `node`; `size` names a measure of the job that scales the demand (a + b * size).
+
+    `share`: part of the unit done in this step, for work that lies before and after a call.
+    """
 
     node: str
     unit: str
     size: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,13 +151,16 @@ Step = (
 
 @dataclass(frozen=True)
 class Consumer:
-    """A consumer group: `workers` poll loops share the topic's partitions; `body` runs for each event in order."""
+    """A consumer group: its poll loop at process `node` runs `body` for each event, in order within a partition.
+
+    `poll_delay`: the wait until an idle poll loop sees a new event.
+    """
 
     topic: str
     group: str
+    node: str
     body: tuple[Step, ...]
     partitions: int
-    workers: int
     poll_delay: str
 
 
@@ -179,8 +186,8 @@ def flatten(steps: tuple[Step, ...]) -> Code:
 def _emit(steps: tuple[Step, ...], code: list[Instruction]) -> None:
     for step in steps:
         match step:
-            case Cpu(node, unit, size):
-                code.append(Instruction("cpu", (node, unit, size)))
+            case Cpu(node, unit, size, share):
+                code.append(Instruction("cpu", (node, unit, size, share)))
             case Delay(name):
                 code.append(Instruction("delay", (name,)))
             case Acquire(pool):

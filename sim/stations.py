@@ -236,24 +236,26 @@ class Node:
 
 
 class Pool:
-    """`places` in all, `queue_limit` jobs may wait for one (negative: any number)."""
+    """`places` in all. `admits(running, waiting)` decides who may wait when none is free; None: everybody."""
 
-    def __init__(self, env: simpy.Environment, name: str, places: int, queue_limit: int, resume: Resume) -> None:
+    def __init__(
+        self, env: simpy.Environment, name: str, places: int, admits: Callable[[int, int], bool] | None, resume: Resume
+    ) -> None:
         self.env = env
         self.name = name
         self.places = places
         self.free = places
-        self.queue_limit = queue_limit
+        self.admits = admits
         self.resume = resume
         self.queue: deque[Any] = deque()
         self.refused = 0
 
     def acquire(self, job: Any) -> bool | None:
-        """True: taken now. False: waits, and is resumed with the place. None: the queue is full."""
+        """True: taken now. False: waits, and is resumed with the place. None: refused."""
         if self.free > 0:
             self.free -= 1
             return True
-        if 0 <= self.queue_limit <= len(self.queue):
+        if self.admits is not None and not self.admits(self.places - self.free, len(self.queue)):
             self.refused += 1
             return None
         self.queue.append(job)
@@ -296,6 +298,12 @@ class Partition:
             self.busy = True
             self.handle(self.waiting.popleft())
 
+    def again(self, event: Any, pause_s: float) -> None:
+        """The event in hand failed: it is the next one again, after a pause (or when the consumer is back)."""
+        self.waiting.appendleft(event)
+        self.busy = True
+        call_after(self.env, pause_s, self._polled)
+
     def stop(self) -> None:
         """The consumer died; events stay in the partition."""
         self.stopped = True
@@ -303,7 +311,6 @@ class Partition:
     def resume(self) -> None:
         """The consumer is back."""
         self.stopped = False
-        self.busy = False
         self._wake()
 
     def _wake(self) -> None:

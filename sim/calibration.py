@@ -1,0 +1,105 @@
+"""What the model was told about the machine: CPU per unit of work, delays, background. One JSON file with its provenance.
+
+A file says for each number where it is from, within which bounds it is known, and whether the runs behind it could tell
+it at all (`identified`). `default()` is the file that ships with the lab, so that a twin runs with Python alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from system.kernel.errors import WrongInput
+
+SCHEMA_VERSION = 1
+DEFAULT = Path(__file__).with_name("default_calibration.json")
+
+
+@dataclass(frozen=True)
+class UnitCost:
+    """CPU of one unit of work: `base_us + per_item_us * size` microseconds.
+
+    `low_us`, `high_us`: 90 % bounds of the cost at the sizes that were seen (bootstrap over windows); equal to the value where
+    nothing was resampled. `identified`: False where the runs could not tell this unit from its neighbours, or it did
+    not occur, so that the value is the prior's. `source`: where it is from.
+    """
+
+    base_us: float
+    per_item_us: float = 0.0
+    low_us: float = 0.0
+    high_us: float = 0.0
+    identified: bool = False
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class DelayShape:
+    """A delay without CPU as quantiles at even steps from 0 to 1 (one value: a constant), milliseconds."""
+
+    quantiles_ms: tuple[float, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Everything a prediction rests on.
+
+    `cores`: of the machine. `background_cores`: CPU that is used whatever the load is, by node. `noise_cv`:
+    coefficient of variation of one unit's demand. `warm_cache`: whether timelines stand in the cache when the load
+    starts. `in_sample_of`: run id of the run it was made from. `diagnostics`: condition number and residuals by node.
+    """
+
+    label: str
+    cores: float
+    units: Mapping[str, UnitCost]
+    delays: Mapping[str, DelayShape]
+    background_cores: Mapping[str, float] = field(default_factory=dict)
+    noise_cv: float = 0.5
+    warm_cache: bool = False
+    in_sample_of: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    diagnostics: Mapping[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the file, sorted, so that two calibrations can be compared line by line."""
+        document = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    def brief(self) -> dict[str, Any]:
+        """What a record keeps of it: label, provenance, diagnostics, and which units were not identified."""
+        return {
+            "label": self.label,
+            "provenance": dict(self.provenance),
+            "diagnostics": dict(self.diagnostics),
+            "background_cores": dict(self.background_cores),
+            "unidentified": sorted(name for name, cost in self.units.items() if not cost.identified),
+        }
+
+
+def load(path: Path) -> Calibration:
+    """Read a calibration file. Raises WrongInput where it is none, or of another schema version."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as problem:
+        raise WrongInput(f"{path} is no calibration file ({problem}); make one with `tweetlab calibrate`.") from None
+    version = raw.pop("schema_version", None) if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise WrongInput(
+            f"{path} has schema_version {version!r}; it must be {SCHEMA_VERSION}. Make a new one with `tweetlab calibrate`."
+        )
+    try:
+        raw["units"] = {name: UnitCost(**cost) for name, cost in raw["units"].items()}
+        raw["delays"] = {
+            name: DelayShape(tuple(shape["quantiles_ms"]), shape.get("source", "")) for name, shape in raw["delays"].items()
+        }
+        return Calibration(**raw)
+    except (KeyError, TypeError, AttributeError) as problem:
+        raise WrongInput(f"{path} is no calibration file ({problem!r}); make one with `tweetlab calibrate`.") from None
+
+
+def default() -> Calibration:
+    """Return the calibration that ships with the lab."""
+    return load(DEFAULT)

@@ -1,0 +1,95 @@
+"""Faults in the twin, by the kinds of a scenario: what each does to stations and data.
+
+`kill` takes one process away: jobs inside it fail, new ones are refused, its consumers stop. Auto-heal brings it back after
+`RESTART_S`. A killed Redis is also a cache loss, since it keeps nothing on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from scenarios import spec
+from sim import stores
+from sim.engine import Engine
+from sim.jobs import UNAVAILABLE
+from sim.model import Model
+from sim.program import UnknownStep
+from sim.stations import Partition, call_after
+
+RESTART_S = {"cassandra": 20.0, "elasticsearch": 18.0, "kafka": 8.0, "postgres": 2.0, "redis": 0.7, "minio": 2.0, "haproxy": 0.5}
+"""Seconds from SIGKILL until a server answers again: start times on the 2-core development machine, supervisor's look included."""
+
+PYTHON_RESTART_S = 2.0
+"""Seconds until one of our own processes answers again: interpreter, imports, connections."""
+
+
+@dataclass(frozen=True)
+class Stricken:
+    """A fault of this run, in seconds from the start of load. `recovered_s` None: not over when the run ended."""
+
+    kind: str
+    target: str
+    start_s: float
+    end_s: float | None
+    recovered_s: float | None
+
+
+class Faults:
+    """Plans the faults of a scenario on `engine`. `consumers`: node -> partitions that its poll loop reads."""
+
+    def __init__(self, engine: Engine, model: Model, consumers: dict[str, list[Partition]]) -> None:
+        self.engine = engine
+        self.model = model
+        self.consumers = consumers
+        self.done: list[Stricken] = []
+
+    def plan(self, fault: spec.Fault) -> None:
+        """Let `fault` happen at its time. Raises UnknownStep for a kind or target that the model does not have."""
+        if fault.kind not in FAULTS:
+            raise UnknownStep(f"Fault `{fault.kind}` is not known to the twin; known are {', '.join(sorted(FAULTS))}.")
+        FAULTS[fault.kind](self, fault)
+
+    def cache_loss(self, fault: spec.Fault) -> None:
+        """FLUSHALL: every cached list and tweet is gone at once."""
+
+        def strike(_event: object) -> None:
+            self.model.world.lose_cache()
+            self.done.append(Stricken("cache_loss", fault.target, fault.at_s, fault.at_s, None))
+
+        call_after(self.engine.env, fault.at_s, strike)
+
+    def kill(self, fault: spec.Fault) -> None:
+        """SIGKILL of one process; auto-heal starts it again."""
+        name = self._node(fault.target)
+        node = self.engine.bindings.nodes[name]
+        down_s = RESTART_S.get(name.rsplit("-", 1)[0], PYTHON_RESTART_S)
+
+        def strike(_event: object) -> None:
+            lost = node.crash()
+            for partition in self.consumers.get(name, ()):
+                partition.stop()
+            if name == stores.REDIS:
+                self.model.world.lose_cache()
+            self.done.append(Stricken("kill", fault.target, fault.at_s, fault.at_s + down_s, fault.at_s + down_s))
+            for job in lost:
+                self.engine.fail(job, UNAVAILABLE)
+            call_after(self.engine.env, down_s, heal)
+
+        def heal(_event: object) -> None:
+            node.restart()
+            for partition in self.consumers.get(name, ()):
+                partition.resume()
+
+        call_after(self.engine.env, fault.at_s, strike)
+
+    def _node(self, target: str) -> str:
+        nodes = self.engine.bindings.nodes
+        for name in (target, f"{target}-1"):
+            if name in nodes:
+                return name
+        raise UnknownStep(f"The twin has no node `{target}`; it has {', '.join(sorted(nodes))}.")
+
+
+FAULTS: dict[str, Callable[[Faults, spec.Fault], None]] = {"cache_loss": Faults.cache_loss, "kill": Faults.kill}
+"""Kind of fault -> what happens in the model."""

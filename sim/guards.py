@@ -1,0 +1,41 @@
+"""What stands between the gateway and a service in the twin: the kernel's own breaker, schedule and budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from system.kernel import retry
+from system.kernel.breaker import Breaker
+from system.kernel.policies import Policies
+from system.services.gateway import policy as gateway_policy
+
+
+class ServiceGuard:
+    """The gateway's way to one service: one breaker and one retry budget, as in the gateway itself.
+
+    `draws`: even in [0, 1), for the jitter. Implements `sim.jobs.Guard`.
+    """
+
+    def __init__(self, policies: Policies, draws: Iterator[float]) -> None:
+        self.breaker = Breaker(policies.breaker)
+        self._retry = policies.retry
+        self._budget = retry.Budget(policies.retry)
+        self._draws = draws
+
+    def admit(self, now_s: float, attempt: int) -> bool:
+        """Whether the breaker lets this attempt pass; the first one pays into the budget of retries."""
+        if attempt == 1:
+            self._budget.first_try()
+        return self.breaker.allows(now_s)
+
+    def succeeded(self, _now_s: float) -> None:
+        """The service answered."""
+        self.breaker.succeeded()
+
+    def failed(self, now_s: float, attempt: int, idempotent: bool) -> float | None:
+        """The service did not answer; return the pause until the next attempt, None for no more."""
+        self.breaker.failed(now_s)
+        method = "GET" if idempotent else "POST"
+        if not gateway_policy.may_retry(method, None, attempt, self._retry.attempts, False) or not self._budget.take():
+            return None
+        return retry.pause_s(attempt, self._retry, next(self._draws))

@@ -1,0 +1,152 @@
+"""From a replication to the facts of a run, in the very shape that a real run hands to `reports`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reports import columns, facts
+from scenarios import spec, workload
+from sim.calibration import Calibration
+from sim.jobs import Context
+from sim.replication import Played
+
+START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would read as "did not happen"
+CREATED = {"post", "reply"}
+CERTAIN = {0, 408, 409, 429, 499}  # not among the 4xx that say "surely no effect" by themselves
+
+
+def _ns(seconds: float) -> int:
+    return START_NS + round(seconds * 1e9)
+
+
+def outcome_of(status: int) -> str:
+    """Return ok, fail (surely no effect) or info, by the rule of the real driver."""
+    if 200 <= status < 300:
+        return columns.OK
+    if status == 429 or (400 <= status < 500 and status not in CERTAIN):
+        return columns.FAIL
+    return columns.INFO
+
+
+def history(played: Played) -> pd.DataFrame:
+    """Return one row an operation (second pages are operations of their own), as the real driver writes them."""
+    return pd.DataFrame([_row(number, ctx) for number, ctx in enumerate(played.operations)])
+
+
+def _row(number: int, ctx: Context) -> dict[str, Any]:
+    outcome = outcome_of(ctx.status) if ctx.done >= 0.0 else columns.INFO
+    good = outcome == columns.OK
+    reads = good and ctx.route in ("home", "user_tweets")
+    hops = (1e6 * hop if good and hop > 0.0 else math.nan for hop in (ctx.gateway_s, ctx.service_s, ctx.store_s))
+    gateway_us, service_us, store_us = hops
+    return {
+        "op": number,
+        "route": ctx.route,
+        "user": ctx.user,
+        "due_ns": _ns(ctx.due),
+        "sent_ns": _ns(ctx.sent) if ctx.sent >= 0.0 else 0,
+        "done_ns": _ns(ctx.done) if ctx.done >= 0.0 else 0,
+        "outcome": outcome,
+        "status": 201 if good and ctx.route in CREATED else ctx.status,
+        "error": "" if good else f"HTTP {ctx.status}" if ctx.status else "no answer",
+        "tweet_id": ctx.tweet if ctx.route in CREATED and good else 0,
+        "target": ctx.target,
+        "page_ids": list(ctx.page) if reads else None,
+        "cursor_in": "" if ctx.pages else "next",
+        "source": ctx.source if good else "",
+        "gateway_us": gateway_us,
+        "service_us": service_us,
+        "store_us": store_us,
+    }
+
+
+def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd.DataFrame:
+    """Return CPU cores a second by node, background included, and their sum as the host's busy cores."""
+    seconds = np.arange(math.ceil(load_s), dtype=np.float64)
+    frames = []
+    total = np.zeros(len(seconds))
+    for name, node in sorted(played.nodes.items()):
+        used = np.zeros(len(seconds))
+        known = np.asarray(node.cpu_s[: len(seconds)])
+        used[: len(known)] = known
+        used += background.get(name, 0.0)
+        total += used
+        frames.append(_frame(seconds, "cpu_cores", name, used))
+    return pd.concat([*frames, _frame(seconds, "host_busy_cores", "", total)], ignore_index=True)
+
+
+def _frame(t_s: np.ndarray, name: str, node: str, values: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"t_s": t_s, "name": name, "route": "", "node": node, "value": values})
+
+
+def effects(played: Played, start_wall_ms: int) -> pd.DataFrame:
+    """Return the workers' effect log."""
+    return pd.DataFrame(
+        [
+            {
+                "group": row.group,
+                "event": row.event,
+                "key": row.key,
+                "kind": "created",
+                "applied": True,
+                "path": row.path,
+                "targets": row.targets,
+                "at_ns": _ns(row.at_s),
+                "wall_ms": start_wall_ms + round(row.at_s * 1000),
+            }
+            for row in played.effects
+        ],
+        columns=["group", "event", "key", "kind", "applied", "path", "targets", "at_ns", "wall_ms"],
+    )
+
+
+def facts_of(
+    played: Played, scenario: spec.Scenario, tape: workload.Tape, notes: Mapping[str, Any], calibration: Calibration
+) -> facts.Facts:
+    """Return what `reports` needs to write the twin's record."""
+    load_s = scenario.workload.load_s
+    planned = pd.DataFrame(
+        {"route": np.asarray(tape.routes)[tape.route], "due_ns": tape.due_ns + START_NS}, copy=False
+    )
+    start_wall_ms = played.model.world.start_ms
+    return facts.Facts(
+        kind="twin",
+        scenario=scenario.name,
+        windows=facts.Windows(START_NS, scenario.measure.warm_up_s, load_s, _fault_windows(played), _stages(scenario)),
+        history=history(played),
+        series=series(played, load_s, calibration.background_cores),
+        effects=effects(played, start_wall_ms),
+        planned=planned,
+        objectives=scenario.objectives,
+        generator=facts.Generator(lost=0, smoke_ok=None),
+        scenario_doc={
+            "question": scenario.question,
+            "expect": scenario.expect,
+            "source": scenario.source,
+            "resolved": scenario.resolved(),
+        },
+        seed=scenario.seed,
+        platform={"how": "simulated", "cores": calibration.cores, "twin": dict(notes)},
+        start_wall_ms=start_wall_ms,
+    )
+
+
+def _fault_windows(played: Played) -> tuple[facts.FaultWindow, ...]:
+    return tuple(
+        facts.FaultWindow(one.kind, one.target, one.start_s, one.end_s, one.recovered_s) for one in played.faults
+    )
+
+
+def _stages(scenario: spec.Scenario) -> tuple[facts.Stage, ...]:
+    found, start_s = [], 0.0
+    for stage in scenario.workload.stages:
+        found.append(facts.Stage(start_s, start_s + stage.for_s, stage.rate_from, stage.rate_to))
+        start_s += stage.for_s
+    return tuple(found)
+
+

@@ -1,0 +1,166 @@
+"""One replication: the tape played once through the model, with one seed.
+
+Random numbers come in streams, one per (seed, name), so that two scenarios that differ in one policy draw the same
+demands for everything else (common random numbers), and the tape itself is the very one that the real run plays.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scenarios import spec, vocabulary, workload
+from sim import services
+from sim.calibration import Calibration, DelayShape
+from sim.engine import Engine
+from sim.faults import Faults, Stricken
+from sim.guards import ServiceGuard
+from sim.jobs import GATEWAY_TIMEOUT, Context, Job, Unit
+from sim.model import EffectRow, Model
+from sim.program import flatten
+from sim.state import Seeded, World
+from sim.stations import Node, Partition, call_after
+
+BLOCK = 2048
+DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
+READS = frozenset(vocabulary.ROUTES) - vocabulary.WRITES - {"delete"}
+
+
+def stream(seed: int, name: str, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Iterator[float]:
+    """Endless draws of the stream `name`."""
+    random = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    while True:
+        yield from draw(random, BLOCK).tolist()
+
+
+def _noise(cv: float) -> Callable[[np.random.Generator, int], np.ndarray]:
+    """Lognormal with mean 1: demands are never negative and have a tail."""
+    variance = math.log(1.0 + cv * cv)
+    return lambda random, n: random.lognormal(-variance / 2.0, math.sqrt(variance), n)
+
+
+def _shape(shape: DelayShape) -> Callable[[np.random.Generator, int], np.ndarray]:
+    seconds = np.asarray(shape.quantiles_ms) / 1000.0
+    if len(seconds) == 1:
+        return lambda random, n: np.full(n, seconds[0])
+    steps = np.linspace(0.0, 1.0, len(seconds))
+    return lambda random, n: np.interp(random.random(n), steps, seconds)
+
+
+@dataclass
+class Played:
+    """What one replication left. `operations`: in order of due time, second pages last; `work`: unit -> (counts, sizes)
+    by second, empty unless asked for."""
+
+    operations: list[Context]
+    effects: list[EffectRow]
+    faults: list[Stricken]
+    nodes: dict[str, Node]
+    engine: Engine
+    model: Model
+    work: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
+
+
+class Replication:
+    """Builds engine and model for one seed and plays the tape. `count_work`: keep units of work by second."""
+
+    def __init__(
+        self, scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, seed: int, count_work: bool = False
+    ) -> None:
+        self.scenario = scenario
+        self.seed = seed
+        self.engine = Engine(calibration.cores, sum(calibration.background_cores.values()))
+        self.world = World(seeded, start_ms=1_790_000_000_000)
+        self.model = Model(self.engine, self.world, scenario)
+        self.seconds = int(scenario.workload.load_s + 2 * DRAIN_S) + 2
+        self.operations: list[Context] = []
+        self._count_work = count_work
+        self._build(calibration)
+        self.model.bind()
+        self.code = {route: self.engine.link(flatten(steps)) for route, steps in services.ROUTES.items()}
+        self.partitions = self._consume()
+        if calibration.warm_cache:
+            self.world.warm()
+
+    def _build(self, calibration: Calibration) -> None:
+        engine, bindings = self.engine, self.engine.bindings
+        for name, width in services.WIDTHS.items():
+            engine.node(name, width)
+        noise = _noise(calibration.noise_cv)
+        for name, cost in calibration.units.items():
+            draws = stream(self.seed, name, noise)
+            unit = Unit(name, cost.base_us * 1e-6, cost.per_item_us * 1e-6, draws)
+            if self._count_work:
+                unit.counts, unit.sizes = [0.0] * self.seconds, [0.0] * self.seconds
+            bindings.units[name] = unit
+        for name, shape in calibration.delays.items():
+            bindings.delays[name] = stream(self.seed, f"delay {name}", _shape(shape))
+        for service in (services.USERS, services.TWEETS, services.TIMELINES, services.SEARCH, services.MEDIA):
+            jitter = stream(self.seed, f"jitter {service}", lambda random, n: random.random(n))
+            bindings.guards[service] = ServiceGuard(self.scenario.policies, jitter)
+
+    def _consume(self) -> dict[str, list[Partition]]:
+        found: dict[str, list[Partition]] = {}
+        for consumer in services.consumers():
+            found.setdefault(consumer.node, []).extend(self.engine.consume(consumer, lambda job, status: None))
+        return found
+
+    def play(self, tape: workload.Tape) -> Played:
+        """Play the whole tape, let what is in flight end, and return what happened."""
+        faults = Faults(self.engine, self.model, self.partitions)
+        for fault in self.scenario.faults:
+            faults.plan(fault)
+        self._feed(tape)
+        self.engine.env.run(until=self.scenario.workload.load_s + DRAIN_S)
+        units = self.engine.bindings.units
+        work = {name: (unit.counts, unit.sizes) for name, unit in units.items() if unit.counts and unit.sizes}
+        return Played(
+            self.operations, self.model.effects, faults.done, self.engine.bindings.nodes, self.engine, self.model, work
+        )
+
+    def _feed(self, tape: workload.Tape) -> None:
+        """Start each operation at its due time; only the next one is ever in the event list."""
+        due_s = (tape.due_ns / 1e9).tolist()
+        routes, users, targets = tape.route.tolist(), tape.user.tolist(), tape.target.tolist()
+        names, env, count = tape.routes, self.engine.env, len(due_s)
+        second = tape.second_page.tolist()
+
+        def arrive(event: object) -> None:
+            index: int = event._value  # type: ignore[attr-defined]
+            if index + 1 < count:
+                call_after(env, due_s[index + 1] - env.now, arrive, index + 1)
+            ctx = Context(index, names[routes[index]], users[index], targets[index], due_s[index])
+            ctx.pages = 2 if second[index] else 1
+            self._begin(ctx)
+
+        if count:
+            call_after(env, due_s[0], arrive, 0)
+
+    def _begin(self, ctx: Context) -> None:
+        self.operations.append(ctx)
+        self.engine.expire_after(self.scenario.policies.deadline.request_s, ctx, self._deadline)
+        self.engine.start(self.code[ctx.route], ctx, self._ended)
+
+    def _ended(self, job: Job, status: int) -> None:
+        ctx = job.ctx
+        if ctx.done >= 0.0:
+            return
+        ctx.done = self.engine.env.now
+        ctx.ended = True
+        ctx.status = status or 200
+        if ctx.pages == 2 and status == 0:
+            following = Context(ctx.index, ctx.route, ctx.user, ctx.target, ctx.done)
+            following.pages = 0
+            self._begin(following)
+
+    def _deadline(self, ctx: Context) -> None:
+        """The client has its 504. A read is cancelled with it; a write goes on to its end, and nobody waits for it."""
+        if ctx.done >= 0.0:
+            return
+        ctx.done = self.engine.env.now
+        ctx.status = GATEWAY_TIMEOUT
+        ctx.ended = ctx.route in READS

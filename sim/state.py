@@ -1,0 +1,216 @@
+"""What the model knows of the data: who follows whom, who wrote what, and what the cache holds at this moment.
+
+The twin keeps ids, not texts. A viewer's first page is the newest 20 ids of those he follows; it exists in `live_home`
+only while his timeline stands in Redis, so that a cache loss empties it and the next read must rebuild it. Lists of
+authors, followers and followings are present or absent in the same way, hot tweets are a set of resident ids. That is
+all a prediction needs: which reads hit, how many author lists a rebuild finds, how many tweets a page must fetch.
+
+`Seeded` is what every replication starts from and is shared; `World` is one replication's own copy, changed by it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from scenarios import history as histories
+from scenarios import population, spec
+from system.kernel import ids
+
+PAGE = 20  # tweets of a page; the API's default
+
+
+@dataclass
+class Seeded:
+    """The population before the run. `recent`: author -> his newest ids, ascending, at most PAGE.
+
+    `pages`: viewer -> first page, newest first; filled as viewers appear, since most never do.
+    """
+
+    graph: population.Graph
+    recent: list[list[int]]
+    seed: int
+    pages: dict[int, list[int]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, scenario: spec.Scenario, graph: population.Graph) -> Seeded:
+        """Draw the same history that was seeded into the stores."""
+        drawn = histories.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+        recent: list[list[int]] = [[] for _ in range(graph.users + 1)]
+        order = np.argsort(drawn.authors, kind="stable")
+        bounds = np.searchsorted(drawn.authors[order], np.arange(graph.users + 2))
+        tweets = drawn.tweet_ids[order]
+        for author in range(1, graph.users + 1):
+            recent[author] = tweets[bounds[author] : bounds[author + 1]][-PAGE:].tolist()
+        return cls(graph, recent, scenario.seed)
+
+    def first_page(self, viewer: int) -> list[int]:
+        """Return the viewer's newest PAGE ids at the start of the run, newest first."""
+        page = self.pages.get(viewer)
+        if page is None:
+            authors = [*self.graph.following_of(viewer).tolist(), viewer]
+            page = heapq.nlargest(PAGE, (tweet for author in authors for tweet in self.recent[author]))
+            self.pages[viewer] = page
+        return page
+
+
+class World:
+    """The data of one replication. Every method is one atomic change or look, at the current simulated moment.
+
+    `live_home`: viewer -> page, only while the timeline is complete in the cache. `authors`, `followers`,
+    `followings`: users whose list of that kind is complete. `hot`: tweet ids resident in the cache.
+    """
+
+    def __init__(self, seeded: Seeded, start_ms: int) -> None:
+        self.seeded = seeded
+        self.graph = seeded.graph
+        self.start_ms = start_ms
+        self.live_home: dict[int, list[int]] = {}
+        self.authors: set[int] = set()
+        self.followers: set[int] = set()
+        self.followings: set[int] = set()
+        self.hot: set[int] = set()
+        self.profiles: dict[int, float] = {}
+        self.pulled: set[int] = set()
+        self.deleted: set[int] = set()
+        self.losses = 0
+        self._followers: dict[int, list[int]] = {}
+        self._followings: dict[int, set[int]] = {}
+        self._recent: dict[int, list[int]] = {}
+        self._posted: dict[int, list[int]] = {}
+        self._sequence = 0
+
+    # ---- the truth -----------------------------------------------------------------------------------
+
+    def audience(self, author: int) -> int:
+        """Followers of the author now."""
+        known = self._followers.get(author)
+        start = self.graph.follower_start
+        return len(known) if known is not None else int(start[author + 1] - start[author])
+
+    def followers_of(self, author: int) -> list[int]:
+        """Follower ids now; a list that the caller must not change."""
+        known = self._followers.get(author)
+        if known is None:
+            known = self._followers[author] = self.graph.followers_of(author).tolist()
+        return known
+
+    def followings_of(self, viewer: int) -> set[int]:
+        """Followed ids now."""
+        known = self._followings.get(viewer)
+        if known is None:
+            known = self._followings[viewer] = set(self.graph.following_of(viewer).tolist())
+        return known
+
+    def recent_of(self, author: int) -> list[int]:
+        """The author's newest ids, ascending, at most PAGE."""
+        return self._recent.get(author) or self.seeded.recent[author]
+
+    def new_id(self, now_s: float) -> int:
+        """Return an id as the system makes them: this moment, one worker, a running sequence."""
+        self._sequence = (self._sequence + 1) & ids.MAX_SEQUENCE
+        return ids.floor_id(self.start_ms + int(now_s * 1000)) + self._sequence
+
+    def write(self, author: int, tweet: int) -> None:
+        """A tweet became durable; its author's own lists have it where they stand."""
+        recent = self._recent.get(author)
+        if recent is None:
+            recent = self._recent[author] = list(self.seeded.recent[author])
+        recent.append(tweet)
+        del recent[:-PAGE]
+        self._posted.setdefault(author, []).append(tweet)
+        self.push(tweet, (author,))
+
+    def delete(self, author: int) -> int:
+        """Delete the author's last tweet of this run; return its id, 0 where he has none."""
+        own = self._posted.get(author)
+        if not own:
+            return 0
+        tweet = own.pop()
+        self.deleted.add(tweet)
+        recent = self._recent.get(author)
+        if recent and tweet in recent:
+            recent.remove(tweet)
+        self.hot.discard(tweet)
+        return tweet
+
+    def follow(self, viewer: int, author: int) -> None:
+        """The edge stands."""
+        if author not in self.followings_of(viewer):
+            self.followings_of(viewer).add(author)
+            self.followers_of(author).append(viewer)
+
+    def unfollow(self, viewer: int, author: int) -> None:
+        """The edge does not stand any more."""
+        if author in self.followings_of(viewer):
+            self.followings_of(viewer).discard(author)
+            self.followers_of(author).remove(viewer)
+
+    # ---- the cache -----------------------------------------------------------------------------------
+
+    def page_of(self, viewer: int) -> list[int]:
+        """The viewer's first page from the truth, newest first."""
+        if viewer not in self._followings and not self._recent:
+            return self.seeded.first_page(viewer)
+        followed = self.followings_of(viewer)
+        changed = [author for author in self._recent if author in followed or author == viewer]
+        if viewer not in self._followings or followed == set(self.graph.following_of(viewer).tolist()):
+            fresh = [tweet for author in changed for tweet in self._recent[author]]
+            base = [tweet for tweet in self.seeded.first_page(viewer) if tweet not in self.deleted]
+            return heapq.nlargest(PAGE, set(base).union(fresh))
+        return heapq.nlargest(PAGE, (tweet for author in (*followed, viewer) for tweet in self.recent_of(author)))
+
+    def absent_authors(self, viewer: int) -> list[int]:
+        """Whose author lists a rebuild of this viewer's timeline must read from Cassandra now."""
+        return [author for author in (*self.followings_of(viewer), viewer) if author not in self.authors]
+
+    def merged(self, page: Sequence[int], authors: Sequence[int]) -> list[int]:
+        """A page with the newest tweets of pulled `authors` merged in, newest first, each id once."""
+        found = set(page)
+        for author in authors:
+            found.update(self.recent_of(author))
+        return heapq.nlargest(PAGE, found)
+
+    def complete_home(self, viewer: int) -> None:
+        """A rebuild ended: the timeline stands."""
+        self.live_home[viewer] = list(self.page_of(viewer))
+
+    def push(self, tweet: int, viewers: Iterable[int]) -> int:
+        """Add a tweet to the live timelines of `viewers`; return how many there were."""
+        pushed = 0
+        live = self.live_home
+        for viewer in viewers:
+            page = live.get(viewer)
+            if page is not None:
+                pushed += 1
+                if tweet not in page:
+                    page.insert(0, tweet)
+                    del page[PAGE:]
+        return pushed
+
+    def cold(self, tweets: Iterable[int]) -> list[int]:
+        """Which of `tweets` are not resident in the cache."""
+        hot = self.hot
+        return [tweet for tweet in tweets if tweet not in hot]
+
+    def pulled_of(self, viewer: int) -> list[int]:
+        """Pulled authors that this viewer follows."""
+        return [author for author in self.pulled if author in self.followings_of(viewer)]
+
+    def warm(self) -> None:
+        """Let every list stand, as seeding leaves them where it fills the cache."""
+        everybody = range(1, self.graph.users + 1)
+        self.live_home = {viewer: list(self.seeded.first_page(viewer)) for viewer in everybody}
+        for one in (self.authors, self.followers, self.followings):
+            one.update(everybody)
+
+    def lose_cache(self) -> None:
+        """Redis is empty from now on."""
+        self.losses += 1
+        self.live_home.clear()
+        self.profiles.clear()
+        for one in (self.authors, self.followers, self.followings, self.hot):
+            one.clear()

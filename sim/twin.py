@@ -1,0 +1,164 @@
+"""The twin's one call: a scenario, a calibration, a tape and a graph in; the facts of a simulated run out.
+
+`run` plays the same tape as the real run a few times with other demands (replications) and hands over the one that lies
+nearest their medians as the run to be recorded; the spread of all of them becomes t-intervals. The laws of queueing
+(Little, utilisation, flow balance) are checked on every station of every replication and kept with the record.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reports import facts
+from scenarios import population, spec, workload
+from sim import outcome, theory
+from sim.calibration import Calibration
+from sim.replication import Played, Replication
+from sim.state import Seeded
+
+REPLICATIONS = 5
+LAW_TOLERANCE = 0.01
+
+Progress = Callable[[int, int], None]
+"""Called with (replications done, replications in all)."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the twin says. `facts`: of the recorded replication, for `reports`. `intervals`: route -> percentile ->
+    (mean, half width of the 95 % t-interval over replications), ms, steady part. `in_sample`: the calibration comes from the
+    very run that is predicted. `took_s`: wall time of all replications."""
+
+    facts: facts.Facts
+    label: str
+    in_sample: bool
+    calibration: Mapping[str, Any]
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+    laws: Mapping[str, Any]
+    took_s: float
+
+
+def run(
+    scenario: spec.Scenario,
+    calibration: Calibration,
+    tape: workload.Tape,
+    graph: population.Graph,
+    *,
+    replications: int = REPLICATIONS,
+    progress: Progress | None = None,
+    scored_run: str = "",
+) -> Prediction:
+    """Predict `scenario`. `scored_run`: id of the run that the prediction will be held against, if any.
+
+    Raises UnknownStep where the scenario needs something that the model or the calibration does not have.
+    """
+    began = time.perf_counter()
+    seeded = Seeded.of(scenario, graph)
+    played: list[Played] = []
+    for index in range(max(1, replications)):
+        played.append(Replication(scenario, calibration, seeded, scenario.seed + index).play(tape))
+        if progress is not None:
+            progress(index + 1, max(1, replications))
+    told = [percentiles(one, scenario) for one in played]
+    chosen = _nearest_median(told)
+    in_sample = bool(scored_run) and scored_run == calibration.in_sample_of
+    found_laws = merged_laws([laws(one) for one in played])
+    took_s = time.perf_counter() - began
+    intervals = _intervals(told)
+    notes = {
+        "how": "SimPy, processor sharing on one host",
+        "calibration": calibration.brief(),
+        "replications": {"n": len(played), "recorded": chosen, "intervals_ms": intervals},
+        "laws": found_laws,
+        "warm_up_mser5_s": _warm_up_s(played[chosen]),
+        "took_s": round(took_s, 3),
+    }
+    return Prediction(
+        facts=outcome.facts_of(played[chosen], scenario, tape, notes, calibration),
+        label=calibration.label,
+        in_sample=in_sample,
+        calibration=calibration.brief(),
+        intervals=intervals,
+        laws=found_laws,
+        took_s=took_s,
+    )
+
+
+# ---- replications ----------------------------------------------------------------------------------------
+
+def percentiles(played: Played, scenario: spec.Scenario) -> dict[str, dict[str, float]]:
+    """Return route -> mean, p50, p95, p99 of the response (ms) of OK operations due after the warm-up."""
+    warm_up_s = scenario.measure.warm_up_s
+    by_route: dict[str, list[float]] = {}
+    for ctx in played.operations:
+        if ctx.due >= warm_up_s and ctx.status == 200:
+            by_route.setdefault(ctx.route, []).append((ctx.done - ctx.due) * 1000.0)
+    found = {}
+    for route, values in by_route.items():
+        ordered = np.sort(values)
+        at = {name: ordered[min(len(ordered) - 1, math.ceil(q * len(ordered)) - 1)] for name, q in QUANTILES.items()}
+        found[route] = {"mean": float(ordered.mean()), **{name: float(value) for name, value in at.items()}}
+    return found
+
+
+QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+
+
+def _intervals(told: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, tuple[float, float]]]:
+    routes = sorted(set.intersection(*(set(one) for one in told))) if told else []
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for route in routes:
+        names = told[0][route]
+        pairs = {name: theory.t_interval([one[route][name] for one in told]) for name in names}
+        found[route] = {name: (round(mean, 4), round(half, 4)) for name, (mean, half) in pairs.items()}
+    return found
+
+
+def _nearest_median(told: list[dict[str, dict[str, float]]]) -> int:
+    """Return the replication whose log percentiles lie nearest the medians of all, over all routes they share."""
+    routes = sorted(set.intersection(*(set(one) for one in told)))
+    if not routes:
+        return 0
+    table = np.log([[max(one[route][name], 1e-6) for route in routes for name in QUANTILES] for one in told])
+    return int(np.argmin(np.abs(table - np.median(table, axis=0)).sum(axis=1)))
+
+
+def _warm_up_s(played: Played) -> float | None:
+    """Where MSER-5 would cut the home responses, in seconds from the start of load; None with too few of them."""
+    home = [ctx for ctx in played.operations if ctx.route == "home" and ctx.status == 200 and ctx.pages]
+    if len(home) < 50:
+        return None
+    cut = theory.mser5_cut(np.asarray([ctx.done - ctx.due for ctx in home]))
+    return round(home[cut].due, 3)
+
+
+# ---- laws ------------------------------------------------------------------------------------------------
+
+def laws(played: Played) -> dict[str, Any]:
+    """Hold every station against Little, flow balance and the utilisation law; tell the worst relative gap of each.
+
+    Jobs still inside at the end are allowed for in the flow, and their absence from the sojourns in the tolerance.
+    """
+    little = flow = 0.0
+    for node in played.nodes.values():
+        tally = node.tally
+        flow = max(flow, abs(tally.arrivals - tally.completions - tally.lost - tally.inside))
+        if tally.completions >= 100 and not tally.inside:
+            little = max(little, abs(tally.area - tally.sojourn_s) / tally.area)
+    host = played.engine.host
+    work = sum(node.demand_s for node in played.nodes.values())
+    utilisation = abs(host.busy_core_s - work) / work if work else 0.0
+    return {"little_gap": little, "flow_gap": flow, "utilisation_gap": utilisation}
+
+
+def merged_laws(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The worst of all replications, and whether every law holds within one per cent."""
+    worst = {name: max(one[name] for one in found) for name in found[0]}
+    holds = worst["little_gap"] <= LAW_TOLERANCE and worst["flow_gap"] == 0 and worst["utilisation_gap"] <= LAW_TOLERANCE
+    return {**{name: round(value, 6) for name, value in worst.items()}, "hold": holds}
