@@ -1,0 +1,135 @@
+"""Asking a question of the system, of its twin, or of both, and writing one record with one report.
+
+What `run` and `demo` share. A prediction rests on a calibration that was made before the scored run, never on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reports import finish, record
+from scenarios import loader, spec
+from sim import calibrate, calibration, twin
+from system.kernel.errors import CouldNotRun, WrongInput
+from tweetlab import home, runner
+from tweetlab.screen import Screen
+
+CALIBRATION_SCENARIO = "calibrate_quick"
+ON = ("system", "twin", "both")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What to ask. `on`: a word of ON. `calibration_file`: empty = the newest one made here, else the shipped one."""
+
+    scenario: spec.Scenario
+    on: str
+    command: str
+    keep: bool = False
+    keep_data: bool = False
+    repeats: int = 1
+    calibration_file: str = ""
+
+
+def check_on(word: str) -> str:
+    """Return `word` if it names whom to ask. Raises WrongInput."""
+    if word not in ON:
+        raise WrongInput(f"--on is {word!r}; it must be one of {', '.join(ON)}.")
+    return word
+
+
+def answer(ask: Ask, screen: Screen) -> list[record.Run]:
+    """Ask, write and render; return the runs (one a repeat). Ctrl-C ends the load early and still writes the report."""
+    if ask.on == "twin":
+        return [_twin_alone(ask, screen)]
+    return asyncio.run(_system(ask, screen))
+
+
+async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
+    from tweetlab import session
+
+    world = runner.world_of(ask.scenario)
+    runs: list[record.Run] = []
+    group = f"{ask.scenario.name}-x{ask.repeats}" if ask.repeats > 1 else ""
+    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep) as lab:
+        for n in range(ask.repeats):
+            if ask.repeats > 1:
+                screen.say(f"repeat {n + 1} of {ask.repeats}")
+            stop = asyncio.Event()
+            with interruptible(stop, screen):
+                told = await runner.run(lab, ask.scenario, ask.command, world=world, keep_data=ask.keep_data, stop=stop, group=group)
+            runs.append(finish.finish(home.RUNS, told))
+            if told.interrupted:
+                break
+    if ask.on == "both":
+        runs = [predict(run, ask.scenario, world, _calibration(ask.calibration_file), screen) for run in runs]
+    return runs
+
+
+def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_: calibration.Calibration, screen: Screen) -> record.Run:
+    """Let the twin answer the same question, and draw its answer over the run's."""
+    with screen.step(f"twin: {twin.REPLICATIONS} replications"):
+        told = twin.run(scenario, with_, world.tape, world.graph, scored_run=run.run_id,
+                        progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
+    run = finish.add_twin(run, told.facts, told.label, in_sample=told.in_sample, calibration=told.calibration)
+    from reports import page
+
+    page.write(run)
+    return run
+
+
+def _twin_alone(ask: Ask, screen: Screen) -> record.Run:
+    with screen.step("drawing population and arrivals"):
+        world = runner.world_of(ask.scenario)
+    used = _calibration(ask.calibration_file)
+    screen.say(f"calibration: {used.label}")
+    with screen.step(f"twin: {twin.REPLICATIONS} replications"):
+        told = twin.run(ask.scenario, used, world.tape, world.graph)
+    return finish.finish(home.RUNS, told.facts)
+
+
+def _calibration(file: str) -> calibration.Calibration:
+    if file:
+        return calibration.load(Path(file))
+    made_here = home.ROOT / ".tweetlab" / "calibration.json"
+    return calibration.load(made_here) if made_here.exists() else calibration.default()
+
+
+async def quick_calibration(lab: Any, screen: Screen, population: spec.Population, seed: int) -> calibration.Calibration:
+    """Run the 20 s low-load scenario on `population` and calibrate the twin from it; keep the file for later runs."""
+    import dataclasses
+
+    scenario = dataclasses.replace(loader.load(CALIBRATION_SCENARIO), population=population, seed=seed)
+    told = await runner.run(lab, scenario, f"tweetlab run {CALIBRATION_SCENARIO}", check=False)
+    run = finish.finish(home.RUNS, told)
+    if run.document["validity"]["verdict"] == "VOID":
+        raise CouldNotRun(f"The calibration run is void; its report says why: {run.path}/report.html")
+    made = calibrate.quick(run)
+    path = home.ROOT / ".tweetlab" / "calibration.json"
+    path.parent.mkdir(exist_ok=True)
+    made.save(path)
+    screen.say(f"calibrated: {made.label}")
+    return made
+
+
+@contextlib.contextmanager
+def interruptible(stop: asyncio.Event, screen: Screen) -> Iterator[None]:
+    """Let the first Ctrl-C end the load and write the report; a second one leaves at once."""
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        screen.warn("interrupted: ending the load; the report is still written (Ctrl-C again leaves at once)")
+        stop.set()
+        loop.remove_signal_handler(signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)

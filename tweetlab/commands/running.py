@@ -1,0 +1,87 @@
+"""Commands that ask: `run` a scenario on the system, on its twin, or on both; `demo` walks the whole path once."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tweetlab.commands.reading import Json
+from tweetlab.screen import Screen
+
+if TYPE_CHECKING:
+    from reports import record
+
+EXIT_INTERRUPTED = 130
+
+
+def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog, or a YAML file.")],
+        on: Annotated[str, typer.Option(help="system, twin or both.")] = "both",
+        set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value; repeat it.")] = None,
+        graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
+        repeat: Annotated[int, typer.Option(help="Runs of the same question (compare wants 5).", min=1, max=50)] = 1,
+        keep: Annotated[bool, typer.Option("--keep", help="Leave a lab up that this run started.")] = False,
+        keep_data: Annotated[bool, typer.Option("--keep-data", help="Do not reset the data to the seeded state.")] = False,
+        calibration: Annotated[str, typer.Option(help="A calibration file for the twin.")] = "",
+        find_capacity: Annotated[bool, typer.Option("--find-capacity", help="Search the highest rate that holds.")] = False,
+        as_json: Json = False) -> int:
+    """Ask a scenario's question and write the report. Exit: 0 pass, 1 fail, 2 unknown, 3 void, 130 interrupted."""
+    from scenarios import loader
+    from tweetlab import asking, capacity_run
+
+    overrides = [*(set_ or []), *([f"population.graph={graph}"] if graph else [])]
+    question = loader.load(scenario, overrides)
+    screen = Screen(as_json)
+    if find_capacity:
+        return capacity_run.command(question, screen)
+    ask = asking.Ask(question, asking.check_on(on), "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data, repeat, calibration)
+    return show(asking.answer(ask, screen), screen)
+
+
+def show(runs: list[record.Run], screen: Screen) -> int:
+    """Print what the last run says and return its exit code; the worst one of several."""
+    for told in runs:
+        screen.show(summary_lines(told))
+    screen.emit([{"run": str(r.path), "report": str(r.path / "report.html"), **r.document} for r in runs])
+    if any(r.document.get("interrupted") for r in runs):
+        return EXIT_INTERRUPTED
+    return max((int(r.document["exit_code"]) for r in runs), default=3)
+
+
+def summary_lines(run: record.Run) -> str:
+    """The verdict and what decided it, in a few lines."""
+    told = run.document
+    lines = [f"[bold]{told['verdict']}[/bold]  {run.run_id}  ({told['validity']['verdict']})"]
+    lines += [f"  decided by: {reason}" for reason in _list(told.get("decided_by"))]
+    for objective in told["objectives"]:
+        lines.append(f"  {objective['verdict']:<8} {objective['text']}")
+    for finding in told["invariants"]:
+        lines.append(f"  {finding['verdict']:<8} {finding['name']} ({finding['checked']:,} checked)")
+    return "\n".join([*lines, f"  report: {run.path / 'report.html'}"])
+
+
+def _list(value: object) -> list[str]:
+    if not value:
+        return []
+    return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
+
+
+def demo(as_json: Json = False) -> int:
+    """Start a lab, seed it, calibrate the twin, run `first_run` on both, write the report, stop everything."""
+    from tweetlab import demo as walk
+
+    screen = Screen(as_json)
+    return show_demo(asyncio.run(walk.walk(screen)), screen)
+
+
+def show_demo(told: record.Run, screen: Screen) -> int:
+    """Print verdict, path and the next three commands."""
+    code = show([told], screen)
+    screen.show("\nNext:\n  bin/tweetlab report latest --open          look at the report\n"
+                "  bin/tweetlab run first_run --set policies.fanout.push_limit=50\n"
+                "                                             pull more authors, and see what it changes\n"
+                "  bin/tweetlab up --seed                     a lab to play with: addresses, a login and a curl line")
+    return code

@@ -1,0 +1,30 @@
+"""`make demo` in one walk: lab up, population, 20 s of low load to calibrate, the scored run with its fault, the twin, the report.
+
+The calibration comes from a run of its own before the scored one, so the prediction owes nothing to what it predicts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from reports import finish, record
+from scenarios import loader
+from tweetlab import asking, home, runner, session
+from tweetlab.screen import Screen
+
+SCENARIO = "first_run"
+
+
+async def walk(screen: Screen) -> record.Run:
+    """Return the scored run, with the twin's answer beside it. Stops what it started, whatever happens."""
+    scenario = loader.load(SCENARIO)
+    world = runner.world_of(scenario)
+    stop = asyncio.Event()
+    async with session.opened(screen, scenario.platform, scenario.policies) as lab:
+        with screen.step("low-load run for the twin's calibration"):
+            calibration = await asking.quick_calibration(lab, screen, scenario.population, scenario.seed)
+        screen.say(f"scenario {scenario.name}: {scenario.question}")
+        with asking.interruptible(stop, screen):
+            told = await runner.run(lab, scenario, "make demo", world=world, stop=stop)
+        run = finish.finish(home.RUNS, told)
+    return asking.predict(run, scenario, world, calibration, screen)
