@@ -63,7 +63,8 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
                 screen.say(f"repeat {n + 1} of {ask.repeats}")
             stop = asyncio.Event()
             with interruptible(stop, screen):
-                told = await runner.run(lab, ask.scenario, ask.command, world=world, keep_data=ask.keep_data, stop=stop, group=group)
+                told = await runner.run(lab, ask.scenario, ask.command, world=world, keep_data=ask.keep_data, stop=stop,
+                                        group=group)
             runs.append(finish.finish(home.RUNS, told))
             if told.interrupted:
                 break
@@ -72,7 +73,8 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
     return runs
 
 
-def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_: calibration.Calibration, screen: Screen) -> record.Run:
+def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_: calibration.Calibration,
+            screen: Screen) -> record.Run:
     """Let the twin answer the same question, and draw its answer over the run's."""
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
         told = twin.run(scenario, with_, world.tape, world.graph, scored_run=run.run_id,

@@ -1,4 +1,4 @@
-"""`make demo` in one walk: lab up, population, 20 s of low load to calibrate, the scored run with its fault, the twin, the report.
+"""`make demo` in one walk: lab, population, 20 s of low load to calibrate, the scored run with its fault, twin, report.
 
 The calibration comes from a run of its own before the scored one, so the prediction owes nothing to what it predicts.
 """

@@ -29,7 +29,8 @@ def cli() -> str:
         parts.append(f"## tweetlab {name}\n\n{inspect.cleandoc(sub.help or '')}\n")
         rows = [(_usage(p), _one_line(getattr(p, "help", "") or ""), _default(p)) for p in sub.params if p.name != "help"]
         if rows:
-            parts.append("| | meaning | default |\n|---|---|---|\n" + "\n".join(f"| `{u}` | {h} | {d} |" for u, h, d in rows) + "\n")
+            table = "\n".join(f"| `{usage}` | {meaning} | {default} |" for usage, meaning, default in rows)
+            parts.append(f"| | meaning | default |\n|---|---|---|\n{table}\n")
     return "\n".join(parts)
 
 
@@ -49,8 +50,8 @@ def errors() -> str:
     from system.kernel import errors as tree
 
     kinds = [c for _, c in inspect.getmembers(tree, inspect.isclass) if issubclass(c, tree.LabError)]
-    rows = [f"| `{c.__name__}` | {c.status} | {c.exit_code} | {'yes' if c.definite else 'not known'} | {_one_line(c.__doc__ or '')} |"
-            for c in sorted(kinds, key=lambda c: (c.status, c.__name__))]
+    rows = [f"| `{c.__name__}` | {c.status} | {c.exit_code} | {'yes' if c.definite else 'not known'} "
+            f"| {_one_line(c.__doc__ or '')} |" for c in sorted(kinds, key=lambda c: (c.status, c.__name__))]
     head = "# Errors\n\nEvery error names the value, the bound and the mend. HTTP bodies are `{title, detail, type, status}`.\n\n"
     table = "| error | HTTP | exit | certainly not done | means |\n|---|---|---|---|---|\n"
     return head + table + "\n".join(rows) + "\n"
@@ -110,7 +111,8 @@ def _table_page(title: str, intro: str, rows: dict[str, str]) -> str:
 
 
 def _doc_of(thing: object) -> str:
-    for source in (getattr(thing, "what", ""), getattr(thing, "docs", ""), inspect.getdoc(thing if callable(thing) else type(thing))):
+    own = inspect.getdoc(thing if callable(thing) else type(thing))
+    for source in (getattr(thing, "what", ""), getattr(thing, "docs", ""), own):
         if isinstance(source, str) and source.strip():
             return inspect.cleandoc(source)
     return ""

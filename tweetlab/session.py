@@ -6,6 +6,7 @@ Nothing half-started stays behind: whatever fails on the way in is taken down ag
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -104,7 +105,7 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
     env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_POLICIES": wanted.to_json()}
 
     async def prepare(stores: dict[str, Any]) -> None:
-        await bootstrap.prepare(_settings(lab, stores, wanted))
+        await make_schema(_settings(lab, stores, wanted))
 
     try:
         await lab.up(blueprints.load(blueprint), env, prepare=prepare, stores_only=stores_only,
@@ -115,6 +116,15 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
         raise
     if not stores_only:
         (lab.places.state / "policies.json").write_text(wanted.to_json())
+
+
+async def make_schema(told: settings.Settings) -> None:
+    """Make keyspace, tables, topics, index and bucket of the namespace where they are absent. Safe to repeat."""
+    stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
+    try:
+        await asyncio.gather(*(adapter.prepare() for adapter in stores.adapters if hasattr(adapter, "prepare")))
+    finally:
+        await stores.close()
 
 
 def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies) -> settings.Settings:
@@ -137,8 +147,9 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
     try:
         told = _settings(lab, lab.stores(), wanted)
         async with contextlib.AsyncExitStack() as stack:
-            opened_ports = await stack.enter_async_context(bootstrap.opened(told))
-            session = Session(lab, told, opened_ports, screen, secret_of(lab), not was_up)
+            stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
+            stack.push_async_callback(stores.close)
+            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up)
             await session.apply(wanted)
             yield session
     finally:

@@ -22,20 +22,21 @@ from tweetlab.screen import Screen
 
 FOLLOWERS, AUTHORS, TWEETS_EACH, FULL = 10_000, 3, 40, 800
 SAMPLE = 300
-FILL = """
+FILL_TEMPLATE = """
 local first_ms, mark = tonumber(ARGV[1]), ARGV[2]
 for u = tonumber(ARGV[3]), tonumber(ARGV[4]) do
   local key, args = 'h:' .. u, {}
   redis.call('DEL', key)
-  for n = 0, %d do
-    args[#args + 1] = string.format('%%.0f', first_ms + n)
-    args[#args + 1] = string.format('%%019.0f:%%d', (first_ms + n - %d) * 4194304, 20000 + n %% 50)
+  for n = 0, FULL - 1 do
+    args[#args + 1] = string.format('%.0f', first_ms + n)
+    args[#args + 1] = string.format('%019.0f:%d', (first_ms + n - EPOCH_MS) * 4194304, 20000 + n % 50)
   end
   redis.call('ZADD', key, unpack(args))
   redis.call('ZADD', key, '+inf', mark)
 end
 return redis.call('DBSIZE')
-""" % (FULL - 1, ids.EPOCH_MS)
+"""
+FILL = FILL_TEMPLATE.replace("FULL", str(FULL)).replace("EPOCH_MS", str(ids.EPOCH_MS))
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ async def _stamps(directory: Path, wanted: set[str], within_s: float = 120.0) ->
             if set(rows["event"]) == wanted:
                 return {str(e): int(at) for e, at in zip(rows["event"], rows["at_ns"])}
         if time.monotonic() > ends:
-            raise CouldNotRun(f"Fan-out did not stamp all of {len(wanted)} events within {within_s:.0f} s; see `tweetlab logs fanout-1`.")
+            raise CouldNotRun(f"Fan-out did not stamp all of {len(wanted)} events within {within_s:.0f} s; "
+                              "see `tweetlab logs fanout-1`.")
         await asyncio.sleep(0.2)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -52,7 +51,7 @@ async def _warm(urls: list[str], headers: list[dict[str, str]]) -> None:
     """Read every timeline twice, so that lists and tweets are cached, and see that pages are full."""
     sent = await drive.get_at_rate(urls, headers, 100, 2 * len(urls) / 100 + 2, full=2_000, seed=2)
     if sent.ok < 0.9 * (sent.ok + sent.other):
-        raise CouldNotRun(f"{sent.other} of {sent.ok + sent.other} home reads were no full pages; the lab is not fit to be measured.")
+        raise CouldNotRun(f"{sent.other} of {sent.ok + sent.other} home reads were no full pages: the lab is not fit to measure.")
 
 
 async def _cost(cpu_s: Callable[[], Awaitable[float]], urls: list[str], headers: list[dict[str, str]]) -> float:
@@ -78,8 +77,9 @@ async def _bare(lab: session.Session, readers: list[int], tokens: list[dict[str,
             await client.set(f"bare:tweet:{row['id']}", orjson.dumps(row))
     await client.aclose()
     listen = f"127.{lab.settings.range}.120.1:8000"
-    env = os.environ | {"BARE_LISTEN": listen, "BARE_REDIS": f"redis://{lab.settings.stores.redis}", "BARE_SECRET": lab.jwt_secret}
-    app = subprocess.Popen([sys.executable, "-m", "tweetlab.bench.bare_app"], cwd=home.ROOT, env=env)
+    env = os.environ | {"BARE_LISTEN": listen, "BARE_REDIS": f"redis://{lab.settings.stores.redis}",
+                        "BARE_SECRET": lab.jwt_secret}
+    app = await asyncio.create_subprocess_exec(sys.executable, "-m", "tweetlab.bench.bare_app", cwd=home.ROOT, env=env)
     try:
         urls = [f"http://{listen}" + PATH.format(u) for u in readers]
         for _ in range(50):
@@ -94,4 +94,4 @@ async def _bare(lab: session.Session, readers: list[int], tokens: list[dict[str,
         return await _cost(app_cpu, urls, tokens)
     finally:
         app.terminate()
-        app.wait(10)
+        await asyncio.wait_for(app.wait(), 10)

@@ -41,7 +41,9 @@ def doctor(as_json: Json = False) -> int:
     screen = Screen(as_json)
     facts = checks.check()
     for fact in facts:
-        screen.show(f"{'ok  ' if fact.ok else 'MISS'}  {fact.name:<22} {fact.fact}" + ("" if fact.ok else f"\n      mend: {fact.mend}"))
+        screen.show(f"{'ok  ' if fact.ok else 'MISS'}  {fact.name:<22} {fact.fact}")
+        if not fact.ok:
+            screen.show(f"      mend: {fact.mend}")
     screen.emit([dataclasses.asdict(fact) for fact in facts])
     return 0 if all(fact.ok for fact in facts) else 3
 
