@@ -129,8 +129,12 @@ Row = tuple[str, str, Handler]
 class Router:
     """Finds the handler of a path: literal segments win over names."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row] = ()) -> None:
         self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[str], Handler]]] = {}
+        self.add(rows)
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Add routes to the table."""
         for method, path, handler in rows:
             parts = path.split("/")
             literal = [None if part.startswith("{") else part for part in parts]
@@ -159,6 +163,10 @@ class App:
         self._instance = instance.encode()
         self._open, self._close, self._ready = open_, close, ready
         self._writes: set[asyncio.Task[Answer]] = set()
+
+    def route(self, rows: Sequence[Row]) -> None:
+        """Add routes: for a service that is built only when its stores are open."""
+        self._router.add(rows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

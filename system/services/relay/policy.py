@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-BUCKET_MS = 10_000       # width of a partition
+SHARDS = 4               # outbox partitions per bucket, as the tweet store writes them (a test holds the two together)
+BUCKET_MS = 10_000       # width of a partition, likewise
 RESCAN_BUCKETS = 12      # two minutes: far above any write timeout here (2 s)
 HOT_BUCKETS = 2          # looked at each second: the running bucket and the one before
 FULL_EVERY_S = 10.0      # seconds between walks over the whole window

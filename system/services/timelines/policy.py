@@ -13,17 +13,13 @@ goes on in Cassandra, unless the floor is 0: nothing older exists.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-from system.kernel import ids
-from system.kernel.errors import WrongInput
 
 Entry = tuple[int, int]
 """(tweet id, author id)"""
 
-DEFAULT_RESULTS = 100  # Twitter's API v2: max_results of the home timeline is 1 to 100, default 100
-MAX_RESULTS = 100
+DEFAULT_RESULTS = 100  # tweets; Twitter's API v2 for the home timeline
 MIN_PER_AUTHOR = 40    # ids; two pages of 20 of a reader's single followee need no tail
 SPREAD = 4             # a rebuild reads this many times the list's cap in all, so that one busy followee fits
 
@@ -92,40 +88,6 @@ def floor_of(merged: Merged) -> int:
 def tail_before(before: int | None, floor: int) -> int:
     """Return the exclusive upper bound from which Cassandra goes on after a cached list ended at `floor`."""
     return floor if before is None else min(before, floor)
-
-
-def next_token(scanned: int, ended: bool, since_id: int | None) -> str | None:
-    """Return the cursor to the next page, or None where nothing older can follow.
-
-    `scanned`: lowest id looked at. `ended`: every source is exhausted. `since_id`: exclusive lower bound asked for.
-    """
-    if ended or scanned <= 0 or (since_id is not None and scanned <= since_id + 1):
-        return None
-    return str(scanned)
-
-
-@dataclass(frozen=True)
-class Window:
-    """What a caller asked of a page. `before`: exclusive upper bound of ids, None = newest. `since_id`: exclusive lower bound."""
-
-    limit: int
-    before: int | None
-    since_id: int | None
-
-
-def window(params: dict[str, str], default: int = DEFAULT_RESULTS, least: int = 1) -> Window:
-    """Return the page asked for by query parameters. Raises WrongInput naming parameter, value and bound."""
-    text = params.get("max_results", str(default))
-    if not (text.isascii() and text.isdigit() and len(text) <= 4 and least <= int(text) <= MAX_RESULTS):
-        raise WrongInput(f"`max_results` is {text[:40]!r}; it must be a whole number from {least} to {MAX_RESULTS}.")
-    bounds = [ids.parse(params[name], name) for name in ("pagination_token", "until_id") if name in params]
-    since = ids.parse(params["since_id"], "since_id") if "since_id" in params else None
-    return Window(int(text), min(bounds, default=None), since)
-
-
-def newest_first(entries: Iterable[Entry]) -> list[Entry]:
-    """Return entries newest first, each id once."""
-    return sorted(dict.fromkeys(entries), reverse=True)
 
 
 def admits(running: int, waiting: int, concurrency: int, queue: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from system.kernel.events import Tweet
 
 MAX_TEXT = 280           # code points; Twitter's limit, without its double weight for some scripts
 MAX_MEDIA = 4            # attachments; Twitter's limit
+MEDIA_ID = re.compile(r"[0-9]{1,19}_[0-9]{1,19}")
 MAX_IDS = 100            # ids in one look-up; Twitter's API v2
 MAX_KEY = 128            # characters of an Idempotency-Key
 DEFAULT_RESULTS = 10     # of a user's tweets page; Twitter's API v2
@@ -64,8 +66,8 @@ def _media(raw: Any) -> tuple[str, ...]:
     keys = raw.get("media_ids") if isinstance(raw, dict) else None
     if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_MEDIA or not all(isinstance(k, str) and k for k in keys):
         raise WrongInput(f"`media.media_ids` is {str(keys)[:80]!r}; it must be a list of 1 to {MAX_MEDIA} media ids.")
-    if any(len(key) > 64 for key in keys):
-        raise WrongInput("`media.media_ids` holds an id longer than 64 characters; use the ids that initialize returned.")
+    if not all(MEDIA_ID.fullmatch(key) for key in keys):
+        raise WrongInput(f"`media.media_ids` holds {str(keys)[:80]!r}; use the ids that initialize returned.")
     return tuple(keys)
 
 

@@ -1,0 +1,131 @@
+"""Settings -> ports: the only place where real things are chosen. A service gets what it names, the rest is absent.
+
+Adapters are imported only where they are opened, so a process carries no driver that it does not use. Tests
+build the same services on `Ports` of memory adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from system.kernel.errors import CouldNotRun, Unavailable
+from system.kernel.settings import Settings
+from system.ports import Ports
+
+OPEN_FOR_S = 60.0   # seconds for which a store may refuse while a lab starts
+PAUSE_S = 0.25      # seconds between two tries
+
+_log = logging.getLogger("tweetlab")
+
+
+class Absent:
+    """Stands for a port that a service did not ask for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        raise CouldNotRun(f"This service uses {self._name}.{attribute}, but does not name {self._name!r} in NEEDS; add it there.")
+
+
+async def _tweets(settings: Settings) -> Any:
+    from system.stores.cassandra_tweets import CassandraTweets
+
+    return await CassandraTweets.open(settings)
+
+
+async def _timelines(settings: Settings) -> Any:
+    from system.stores.redis_timeline import RedisTimelines
+
+    return await RedisTimelines.open(settings)
+
+
+async def _hot(settings: Settings) -> Any:
+    from system.stores.redis_tweets import RedisTweets
+
+    return await RedisTweets.open(settings)
+
+
+async def _users(settings: Settings) -> Any:
+    from system.stores.postgres_users import PostgresUsers
+
+    return await PostgresUsers.open(settings)
+
+
+async def _leases(settings: Settings) -> Any:
+    from system.stores.postgres_leases import PostgresLeases
+
+    return await PostgresLeases.open(settings)
+
+
+async def _log_(settings: Settings) -> Any:
+    from system.stores.kafka_log import KafkaLog
+
+    return await KafkaLog.open(settings)
+
+
+async def _index(settings: Settings) -> Any:
+    from system.stores.elastic_index import ElasticIndex
+
+    return await ElasticIndex.open(settings)
+
+
+async def _blobs(settings: Settings) -> Any:
+    from system.stores.minio_blobs import MinioBlobs
+
+    return await MinioBlobs.open(settings)
+
+
+ADAPTERS: dict[str, Callable[[Settings], Awaitable[Any]]] = {
+    "blobs": _blobs, "hot": _hot, "index": _index, "leases": _leases, "log": _log_, "timelines": _timelines,
+    "tweets": _tweets, "users": _users,
+}
+
+
+@dataclass
+class Opened:
+    """Open ports, and the way to close them."""
+
+    ports: Ports
+    adapters: list[Any]
+
+    async def close(self) -> None:
+        """Close all adapters, the last opened first. Safe to repeat."""
+        for adapter in reversed(self.adapters):
+            await adapter.close()
+        self.adapters.clear()
+
+
+async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float = OPEN_FOR_S) -> Opened:
+    """Open the ports named in `needs`, all at once, retrying a store that is not up yet for `patience_s` seconds.
+
+    Raises what the last try raised; what was opened before is closed.
+    """
+    done = await asyncio.gather(*(_patiently(name, settings, patience_s) for name in needs), return_exceptions=True)
+    adapters = [adapter for adapter in done if not isinstance(adapter, BaseException)]
+    problems = [problem for problem in done if isinstance(problem, BaseException)]
+    if problems:
+        await Opened(ports_of({}), adapters).close()
+        raise problems[0]
+    return Opened(ports_of(dict(zip(needs, adapters))), adapters)
+
+
+def ports_of(adapters: dict[str, Any]) -> Ports:
+    """Return `Ports` of the adapters named; the others raise CouldNotRun when they are used."""
+    return Ports(**{field.name: adapters.get(field.name, Absent(field.name)) for field in fields(Ports)})
+
+
+async def _patiently(name: str, settings: Settings, patience_s: float) -> Any:
+    deadline_s = asyncio.get_running_loop().time() + patience_s
+    while True:
+        try:
+            return await ADAPTERS[name](settings)
+        except Unavailable as problem:
+            if asyncio.get_running_loop().time() > deadline_s:
+                raise
+            _log.info("%s is not ready yet: %s", name, problem)
+        await asyncio.sleep(PAUSE_S)

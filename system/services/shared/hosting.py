@@ -1,0 +1,86 @@
+"""From settings to a listening process: opens ports, builds the service, serves it, closes everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from system import bootstrap
+from system.kernel import http, settings
+from system.kernel.http import App, Row
+from system.kernel.settings import Settings
+from system.ports import Ports
+
+_log = logging.getLogger("tweetlab")
+
+Step = Callable[[], Awaitable[None]]
+
+
+@dataclass
+class Service:
+    """A built service. `rows`: its routes. `start`, `stop`: run before the first and after the last request.
+
+    `loops`: tasks that must run as long as the process; where one ends, the process ends with an error.
+    """
+
+    rows: Sequence[Row] = ()
+    start: Step | None = None
+    stop: Step | None = None
+    loops: Sequence[Step] = field(default_factory=tuple)
+
+
+Build = Callable[[Ports, Settings], Service]
+
+
+class Host:
+    """One service in one process: its ports, routes and loops as an ASGI application (`app`)."""
+
+    def __init__(self, name: str, needs: Sequence[str], build: Build, config: Settings, ports: Ports | None = None) -> None:
+        self._needs, self._build, self._config, self._given = needs, build, config, ports
+        self._opened: bootstrap.Opened | None = None
+        self._service = Service()
+        self._tasks: list[asyncio.Future[None]] = []
+        self._stopping = False
+        self.app = App(name, (), config.instance, self.open, self.close, lambda: bool(self._opened or self._given))
+
+    async def open(self) -> None:
+        """Open the ports (or take those given), build the service, start its loops."""
+        ports = self._given
+        if ports is None:
+            self._opened = await bootstrap.open_ports(self._config, self._needs)
+            ports = self._opened.ports
+        self._service = self._build(ports, self._config)
+        self.app.route(self._service.rows)
+        if self._service.start:
+            await self._service.start()
+        for loop in self._service.loops:
+            task = asyncio.ensure_future(loop())
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Future[None]) -> None:
+        if not self._stopping and not task.cancelled():
+            _log.critical("a loop of %s ended; the process ends too", self.app.name, exc_info=task.exception())
+            os._exit(1)  # the supervisor starts a fresh one; a worker without its loop would only look alive
+
+    async def close(self) -> None:
+        """Stop loops and service, close the ports."""
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5.0)
+        if self._service.stop:
+            await self._service.stop()
+        if self._opened is not None:
+            await self._opened.close()
+
+
+def run(name: str, needs: Sequence[str], build: Build) -> None:
+    """Serve until SIGTERM, with the settings of this process' environment."""
+    config = settings.from_env()
+    host = Host(name, needs, build, config)
+    http.serve(host.app, config.listen_host, config.listen_port)

@@ -1,0 +1,66 @@
+"""Publishing in the background: an answer waits for the durable row only, the event follows at once.
+
+What a crash, or a full queue, leaves behind stands in the outbox; the relay publishes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from system.kernel.errors import Unavailable
+from system.kernel.events import Event
+from system.ports import EventLog
+
+MAX_WAITING = 10_000  # events; about 10 MB. Beyond it events are left to the relay
+BATCH = 500           # events handed to the log at once
+
+_log = logging.getLogger("tweetlab")
+
+
+class Publisher:
+    """Hands events to the log in order, many at a time while an acknowledgement is awaited."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._waiting: list[Event] = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.left_behind = 0
+
+    def put(self, event: Event) -> None:
+        """Publish `event` soon. Never waits, never fails: the outbox holds it too."""
+        if len(self._waiting) >= MAX_WAITING:
+            self.left_behind += 1
+            return
+        self._waiting.append(event)
+        self._wake.set()
+
+    def start(self) -> None:
+        """Begin to publish."""
+        self._task = asyncio.ensure_future(self._run())
+
+    async def stop(self) -> None:
+        """Publish what waits, for at most two seconds, and end."""
+        if self._task is None:
+            return
+        deadline = asyncio.get_running_loop().time() + 2.0
+        while self._waiting and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+        self._task.cancel()
+        await asyncio.wait({self._task})
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
+                try:
+                    await self._log.publish(batch)
+                except Unavailable as problem:
+                    self.left_behind += len(batch)
+                    _log.warning("%d events are left to the relay: %s", len(batch), problem)
+                except Exception:
+                    self.left_behind += len(batch)
+                    _log.exception("%d events are left to the relay", len(batch))

@@ -1,0 +1,100 @@
+"""JSON in the shapes of Twitter's API v2: tweets, users, the envelope. Ids are decimal strings.
+
+Without `tweet.fields` a tweet carries all fields that the lab knows; with it, `id`, `text` and those named.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from system.kernel.errors import WrongInput
+from system.kernel.events import Tweet
+from system.ports import User
+
+TWEET_FIELDS = ("attachments", "author_id", "conversation_id", "created_at", "edit_history_tweet_ids", "id",
+                "in_reply_to_user_id", "public_metrics", "referenced_tweets", "text")
+USER_FIELDS = ("created_at", "id", "name", "public_metrics", "username")
+
+Json = dict[str, Any]
+
+
+@lru_cache(maxsize=4096)
+def _second(wall_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall_s))
+
+
+def timestamp(wall_ms: int) -> str:
+    """Return a wall time (ms since 1970) as Twitter writes it: 2026-11-22T18:00:00.000Z."""
+    return f"{_second(wall_ms // 1000)}.{wall_ms % 1000:03d}Z"
+
+
+def tweet(value: Tweet, fields: frozenset[str] | None = None) -> Json:
+    """Return one tweet. `fields`: as `fields_of` returned them."""
+    text_id = str(value.id)
+    shape: Json = {
+        "id": text_id, "text": value.text, "author_id": str(value.author_id), "created_at": timestamp(value.created_ms),
+        "conversation_id": str(value.conversation_id), "edit_history_tweet_ids": [text_id],
+    }
+    if value.in_reply_to is not None:
+        shape["referenced_tweets"] = [{"type": "replied_to", "id": str(value.in_reply_to)}]
+    if value.media_keys:
+        shape["attachments"] = {"media_keys": list(value.media_keys)}
+    if fields is not None:
+        return {name: part for name, part in shape.items() if name in fields}
+    return shape
+
+
+def fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
+    """Return the fields that `tweet.fields` names, with those that are always there; None where it is absent.
+
+    Raises WrongInput on a field that a tweet cannot have; fields of Twitter's that the lab has no value for are left out.
+    """
+    text = query.get("tweet.fields")
+    if text is None:
+        return None
+    named = frozenset(part for part in text.split(",") if part)
+    unknown = sorted(named.difference(TWEET_FIELDS))
+    if unknown:
+        raise WrongInput(f"`tweet.fields` names {unknown[0][:40]!r}; it may name {', '.join(TWEET_FIELDS)}.")
+    return named | {"id", "text", "edit_history_tweet_ids"}
+
+
+def wants_authors(query: Mapping[str, str]) -> bool:
+    """Does the caller want the authors under `includes.users`? Raises WrongInput on an expansion that is not served."""
+    text = query.get("expansions")
+    if not text:
+        return False
+    unknown = [part for part in text.split(",") if part and part != "author_id"]
+    if unknown:
+        raise WrongInput(f"`expansions` names {unknown[0][:40]!r}; only author_id is served.")
+    return True
+
+
+def user(value: User) -> Json:
+    """Return one user."""
+    return {
+        "id": str(value.id), "username": value.username, "name": value.name, "created_at": timestamp(value.created_ms),
+        "public_metrics": {"followers_count": value.followers, "following_count": value.following},
+    }
+
+
+def page(data: Sequence[Json], next_token: str | None, users: Sequence[User] | None = None) -> Json:
+    """Return the envelope of a page of tweets, newest first. `users`: for `includes`, None where not asked for."""
+    meta: Json = {"result_count": len(data)}
+    if data:
+        meta["newest_id"], meta["oldest_id"] = data[0]["id"], data[-1]["id"]
+    if next_token is not None:
+        meta["next_token"] = next_token
+    envelope: Json = {"data": data, "meta": meta}
+    if users is not None:
+        envelope["includes"] = {"users": [user(each) for each in users]}
+    return envelope
+
+
+def missing(kind: str, value: str) -> Json:
+    """Return the `errors` entry for something that was asked for among others and does not exist."""
+    return {"title": "Not Found Error", "detail": f"Could not find {kind} with id: [{value}].", "type": "about:blank",
+            "status": 404, "resource_type": kind, "resource_id": value}

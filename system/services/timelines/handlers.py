@@ -1,0 +1,216 @@
+"""A page of a home timeline.
+
+    hit      one call: the reader's list, his own tweets and the pulled authors he follows, merged in Redis
+    rebuild  a list was absent: it was built from the truth first
+    direct   another process is building it, or Redis does not answer: this page is read from the truth
+    tail     the page passed the floor of the cached list and goes on in Cassandra
+
+A page fills until it is full or every source is exhausted; deleted tweets are dropped after the look-up, so the walk
+goes on where the page is short. The cursor is the last id that was looked at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from system.kernel import checkpoints
+from system.kernel.errors import Overloaded, StoreUnavailable
+from system.kernel.events import Tweet
+from system.kernel.http import Spent
+from system.kernel.policies import TimelineKnobs
+from system.ports import Entry, HomePage, Kind, TimelineCache
+from system.services.shared import paging
+from system.services.shared.lists import Lists
+from system.services.shared.reading import Tweets
+from system.services.timelines import policy
+from system.services.timelines.modes import Modes
+
+HIT, REBUILD, DIRECT, TAIL = "hit", "rebuild", "direct", "tail"
+
+
+@dataclass
+class Page:
+    """What a reader gets. `scanned`: lowest id looked at. `next_token`: None at the end. `source`: see the module."""
+
+    tweets: list[Tweet] = field(default_factory=list)
+    scanned: int = 0
+    next_token: str | None = None
+    source: str = HIT
+    pulled: bool = False
+
+    def label(self) -> str:
+        """The source as the response header tells it."""
+        return f"{self.source},pull" if self.pulled else self.source
+
+
+@dataclass(frozen=True)
+class Step:
+    """One part of the walk. `next_before`: where it goes on. `ended`: nothing older exists. `floor_reached`: go on below it."""
+
+    entries: Sequence[Entry]
+    next_before: int
+    ended: bool
+    floor_reached: bool = False
+
+
+class Gate:
+    """Lets `concurrency` rebuilds run and `queue` more wait; refuses what comes beyond."""
+
+    def __init__(self, concurrency: int, queue: int) -> None:
+        self._concurrency, self._queue = concurrency, queue
+        self._slots = asyncio.Semaphore(concurrency)
+        self._running = self._waiting = 0
+
+    @asynccontextmanager
+    async def enter(self) -> AsyncIterator[None]:
+        """Hold a slot. Raises Overloaded (definite, retry after 1 s) where the queue is full."""
+        if not policy.admits(self._running, self._waiting, self._concurrency, self._queue):
+            raise Overloaded(f"{self._running} timelines are being rebuilt and {self._waiting} wait; retry in a second.",
+                             retry_after_s=1.0)
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._slots.release()
+
+
+class Timelines:
+    """Home timelines over the ports."""
+
+    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: Lists, modes: Modes, knobs: TimelineKnobs) -> None:
+        self._cache, self._tweets, self._lists, self._modes, self._knobs = cache, tweets, lists, modes, knobs
+        self._gate = Gate(knobs.rebuild_concurrency, knobs.rebuild_queue)
+
+    async def home(self, user_id: int, window: paging.Window, spent: Spent) -> Page:
+        """Return one page. Raises Overloaded where too many rebuilds run, StoreUnavailable where the truth does not answer."""
+        page = Page()
+        before, low, ended = window.before, -1 if window.since_id is None else window.since_id, False
+        below_floor = False
+        while len(page.tweets) < window.limit and not ended:
+            want = window.limit - len(page.tweets)
+            if below_floor:
+                step = await self._truth(user_id, before, want, page, TAIL, spent)
+            else:
+                step = await self._cached(user_id, before, want, page, spent)
+            entries = [entry for entry in step.entries if entry.id > low]
+            await self._add(page, entries, spent)
+            page.scanned = max(step.next_before, low + 1)
+            before, below_floor = step.next_before, below_floor or step.floor_reached
+            ended = step.ended or step.next_before <= low + 1
+        page.next_token = paging.next_token(page.scanned, ended, window.since_id)
+        return page
+
+    async def _add(self, page: Page, entries: Sequence[Entry], spent: Spent) -> None:
+        live = await self._tweets.live([entry.id for entry in entries], spent)
+        page.tweets.extend(live[entry.id] for entry in entries if entry.id in live)
+
+    # ---- from the cache ------------------------------------------------------------------------------
+
+    async def _cached(self, user_id: int, before: int | None, want: int, page: Page, spent: Spent) -> Step:
+        try:
+            found = await self._complete_page(user_id, before, want, page, spent)
+        except StoreUnavailable as problem:
+            if problem.retry_after_s is not None:
+                raise
+            found = None
+        if found is None:
+            return await self._truth(user_id, before, want, page, DIRECT, spent)
+        page.pulled = page.pulled or found.pulled
+        if not found.exhausted:
+            return Step(found.entries, found.scanned, False)
+        if found.floor == 0:
+            return Step(found.entries, 0, True)
+        return Step(found.entries, policy.tail_before(before, found.floor), False, floor_reached=True)
+
+    async def _complete_page(self, user_id: int, before: int | None, want: int, page: Page, spent: Spent) -> HomePage | None:
+        """Return a page of complete lists, building what is missing; None where it must come from the truth."""
+        for _ in range(policy.MAX_ATTEMPTS):
+            pulled = await self._modes.pulled()
+            start = time.perf_counter_ns()
+            found = await self._cache.home(user_id, pulled, before, want)
+            spent.since("redis", start)
+            if not found.missing:
+                return found
+            if page.source == HIT:
+                page.source = REBUILD
+            if not await self._build(user_id, found.missing, spent):
+                return None
+        return None
+
+    async def _build(self, user_id: int, missing: Sequence[tuple[Kind, int]], spent: Spent) -> bool:
+        start = time.perf_counter_ns()
+        async with self._gate.enter():
+            built = await asyncio.gather(*(self._ensure(kind, owner) for kind, owner in missing))
+        spent.since("rebuild", start)
+        return all(built)
+
+    async def _ensure(self, kind: Kind, owner: int) -> bool:
+        if kind is Kind.HOME:
+            return await self._lists.single_flight(kind, owner, self._read_home)
+        return await self._lists.ensure(kind, owner)
+
+    async def _read_home(self, user_id: int) -> tuple[list[Entry], int]:
+        """Read what a home timeline is made of. Runs between begin and complete, so nothing can fall between."""
+        followings = await self._lists.followings(user_id)
+        await checkpoints.reached("build.home.after_followings", owner=user_id)
+        plan = policy.plan_rebuild(user_id, followings, self._knobs.cap)
+        merged = policy.merge(await self._sources(plan.authors, None, plan.per_author, build=True), self._knobs.cap)
+        return [Entry(*entry) for entry in merged.entries], policy.floor_of(merged)
+
+    # ---- from the truth ------------------------------------------------------------------------------
+
+    async def _truth(self, user_id: int, before: int | None, want: int, page: Page, source: str, spent: Spent) -> Step:
+        """Walk one step through the authors' own lists, and Cassandra where they do not reach."""
+        page.source = source
+        start = time.perf_counter_ns()
+        async with self._gate.enter():
+            try:
+                followings = await self._lists.followings(user_id)
+            except StoreUnavailable:
+                followings = await self._lists.all_following(user_id)
+            authors = policy.plan_rebuild(user_id, followings, self._knobs.cap).authors
+            merged = policy.merge(await self._sources(authors, before, want, build=False), want)
+        spent.since("truth", start)
+        return Step([Entry(*entry) for entry in merged.entries], merged.low, merged.exhausted)
+
+    async def _sources(self, authors: Sequence[int], before: int | None, limit: int, build: bool) -> list[policy.Source]:
+        """Read `limit` ids of each author below `before`: lists where they stand, else (`build`) built, else Cassandra."""
+        found = await self._listed(authors, before, limit)
+        absent = [author for author in authors if author not in found]
+        if absent and build:
+            await asyncio.gather(*(self._lists.ensure(Kind.AUTHOR, author) for author in absent))
+            found.update(await self._listed(absent, before, limit))
+            absent = [author for author in absent if author not in found]
+        rows = await asyncio.gather(*(self._lists.author_rows(author, before, limit) for author in absent))
+        for author, entries in zip(absent, rows):
+            found[author] = policy.source_of([(entry.id, author) for entry in entries], limit)
+        return list(found.values())
+
+    async def _listed(self, authors: Sequence[int], before: int | None, limit: int) -> dict[int, policy.Source]:
+        """Return what the authors' cached lists hold; authors are left out whose list is absent or ends above the limit."""
+        try:
+            pages = await self._cache.pages(Kind.AUTHOR, authors, before, limit)
+        except StoreUnavailable:
+            return {}
+        found: dict[int, policy.Source] = {}
+        for author, part in pages.items():
+            entries = tuple((entry.id, author) for entry in part.entries)
+            if part.exhausted and part.floor > 0 and len(entries) < limit:
+                if before is not None:
+                    continue  # a tail: below the floor only Cassandra knows
+                found[author] = policy.Source(entries, part.floor)
+            elif part.exhausted and part.floor == 0:
+                found[author] = policy.Source(entries, 0)
+            else:
+                found[author] = policy.Source(entries, part.scanned)
+        return found

@@ -1,0 +1,114 @@
+"""The tweets service: `python -m system.services.tweets.app`."""
+
+from __future__ import annotations
+
+from system.kernel import clock, http, ids
+from system.kernel.errors import NotFound
+from system.kernel.http import Answer, Call
+from system.kernel.settings import Settings
+from system.ports import Ports
+from system.services.shared import hosting, paging, shapes
+from system.services.shared.lists import Lists
+from system.services.shared.publisher import Publisher
+from system.services.shared.reading import Profiles, Tweets
+from system.services.tweets import policy
+from system.services.tweets.handlers import IdSource, TweetService
+from system.services.tweets.leasing import Leasing
+
+NAME = "tweets"
+NEEDS = ("tweets", "timelines", "hot", "users", "leases", "log")
+
+
+class Routes:
+    """HTTP in front of `TweetService`."""
+
+    def __init__(self, service: TweetService, profiles: Profiles) -> None:
+        self._service, self._profiles = service, profiles
+
+    def rows(self) -> list[http.Row]:
+        """Return the table of routes."""
+        return [
+            ("POST", "/2/tweets", self.post),
+            ("DELETE", "/2/tweets/{id}", self.delete),
+            ("GET", "/2/tweets/{id}", self.one),
+            ("GET", "/2/tweets", self.many),
+            ("GET", "/2/users/{id}/tweets", self.of_user),
+        ]
+
+    async def post(self, call: Call) -> Answer:
+        """`POST /2/tweets`"""
+        user_id = call.user_id
+        key = policy.check_key(call.header("idempotency-key"))
+        draft = policy.draft(await call.json())
+        tweet = await self._service.post(user_id, draft, key, call.request_id, call.deadline_ns)
+        return Answer({"data": shapes.tweet(tweet)}, 201)
+
+    async def delete(self, call: Call) -> Answer:
+        """`DELETE /2/tweets/{id}`"""
+        await self._service.delete(call.user_id, ids.parse(call.params["id"]), call.request_id)
+        return Answer({"data": {"deleted": True}})
+
+    async def one(self, call: Call) -> Answer:
+        """`GET /2/tweets/{id}`"""
+        query = call.query()
+        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
+        tweet_id = ids.parse(call.params["id"])
+        tweet = (await self._service.by_ids([tweet_id], call.spent)).get(tweet_id)
+        if tweet is None:
+            raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
+        body: shapes.Json = {"data": shapes.tweet(tweet, fields)}
+        if with_authors:
+            body["includes"] = {"users": [shapes.user(user) for user in await self._profiles.get([tweet.author_id])]}
+        return Answer(body)
+
+    async def many(self, call: Call) -> Answer:
+        """`GET /2/tweets?ids=`"""
+        query = call.query()
+        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
+        wanted = policy.id_list(query.get("ids", ""))
+        found = await self._service.by_ids(wanted, call.spent)
+        body: shapes.Json = {"data": [shapes.tweet(found[key], fields) for key in wanted if key in found]}
+        absent = [shapes.missing("tweet", str(key)) for key in wanted if key not in found]
+        if absent:
+            body["errors"] = absent
+        if with_authors:
+            users = await self._profiles.get(tweet.author_id for tweet in found.values())
+            body["includes"] = {"users": [shapes.user(user) for user in users]}
+        return Answer(body)
+
+    async def of_user(self, call: Call) -> Answer:
+        """`GET /2/users/{id}/tweets`"""
+        query = call.query()
+        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
+        window = paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
+        author_id = ids.parse(call.params["id"])
+        page = await self._service.of_user(author_id, window.before, window.since_id, window.limit, call.spent)
+        token = paging.next_token(page.scanned, page.ended, window.since_id)
+        users = await self._profiles.get([author_id]) if with_authors else None
+        body = shapes.page([shapes.tweet(tweet, fields) for tweet in page.tweets], token, users)
+        return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
+
+
+def build(ports: Ports, settings: Settings) -> hosting.Service:
+    """Put the service together on `ports`."""
+    knobs = settings.policies
+    source = IdSource()
+    publisher = Publisher(ports.log)
+    leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
+    lists = Lists(ports.timelines, ports.tweets, ports.users, knobs.timeline)
+    service = TweetService(ports, lists, Tweets(ports.hot, ports.tweets), publisher, source)
+    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s)
+
+    async def start() -> None:
+        await leasing.start()
+        publisher.start()
+
+    async def stop() -> None:
+        await publisher.stop()
+        await leasing.stop()
+
+    return hosting.Service(Routes(service, profiles).rows(), start, stop)
+
+
+if __name__ == "__main__":
+    hosting.run(NAME, NEEDS, build)

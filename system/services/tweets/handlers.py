@@ -1,0 +1,170 @@
+"""Post, reply, delete and read tweets.
+
+A post is acknowledged when three things hold: its id is bound to the idempotency key (where one was sent), tweet and
+outbox row are durable in one batch, and the author's own cached lists hold it. A repeat with the same key
+does all three again with the same id: each is a no-op where it was done, and it publishes before it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from system.kernel import checkpoints, events, ids
+from system.kernel.errors import Conflict, DeadlineExceeded, Forbidden, NotFound, Overloaded, StoreUnavailable, WrongInput
+from system.kernel.events import Tweet
+from system.kernel.http import Spent
+from system.ports import Entry, Kind, ListPage, Ports
+from system.services.shared.lists import Lists
+from system.services.shared.publisher import Publisher
+from system.services.shared.reading import Tweets
+from system.services.tweets import policy
+
+
+class IdSource:
+    """Where new ids come from: the generator of the worker number that is leased now."""
+
+    def __init__(self) -> None:
+        self.generator: ids.Generator | None = None
+
+    async def next(self, deadline_ns: int) -> int:
+        """Return a new id. Raises Overloaded (definite) where no number is leased or the clock must be waited for too long."""
+        if self.generator is None:
+            raise Overloaded("This process holds no worker number yet; retry in a second.", retry_after_s=1.0)
+        return await self.generator.next(deadline_ns)
+
+
+@dataclass(frozen=True)
+class UserPage:
+    """A page of one author's tweets. `scanned`: lowest id looked at. `ended`: nothing older exists."""
+
+    tweets: tuple[Tweet, ...]
+    scanned: int
+    ended: bool
+    source: str
+
+
+class TweetService:
+    """Tweets over the ports."""
+
+    def __init__(self, ports: Ports, lists: Lists, reader: Tweets, publisher: Publisher, source: IdSource) -> None:
+        self._store, self._cache, self._hot, self._log = ports.tweets, ports.timelines, ports.hot, ports.log
+        self._lists, self._reader, self._publisher, self._ids = lists, reader, publisher, source
+
+    # ---- write ---------------------------------------------------------------------------------------
+
+    async def post(self, user_id: int, draft: policy.Draft, key: str, trace: str, deadline_ns: int) -> Tweet:
+        """Post, once per key. Raises Conflict (422) where the key was used with another body; WrongInput on a bad reply."""
+        parent = await self._parent(draft)
+        tweet_id, standing, fresh = await self._ids.next(deadline_ns), None, True
+        if key:
+            tweet_id, fresh = await self._reserve(user_id, key, draft, tweet_id)
+            standing = None if fresh else await self._one(tweet_id)
+        if draft.in_reply_to is not None and not policy.may_reply(parent, standing is not None):
+            raise WrongInput(f"The tweet {draft.in_reply_to} that this one answers is deleted or does not exist; "
+                             "leave `reply` out or name a tweet that stands.")
+        tweet = policy.tweet(tweet_id, user_id, draft, parent)
+        await checkpoints.reached("post.before_append", tweet_id=tweet_id)
+        await self._store.append(tweet, trace)
+        await checkpoints.reached("post.after_append", tweet_id=tweet_id)
+        if standing is not None and standing.deleted:
+            return tweet  # posted, then deleted: the repeat is told what the first was told, and nothing shows
+        await self._add_own(Entry(tweet_id, user_id), deadline_ns)
+        if not fresh:
+            await self._log.publish([events.new_tweet(tweet, trace)])
+        else:
+            self._publisher.put(events.new_tweet(tweet, trace))
+        return tweet
+
+    async def _one(self, tweet_id: int) -> Tweet | None:
+        return (await self._store.get([tweet_id])).get(tweet_id)
+
+    async def _parent(self, draft: policy.Draft) -> Tweet | None:
+        if draft.in_reply_to is None:
+            return None
+        return await self._one(draft.in_reply_to)
+
+    async def _reserve(self, user_id: int, key: str, draft: policy.Draft, tweet_id: int) -> tuple[int, bool]:
+        """Return (the id that the key is bound to, whether this call bound it)."""
+        body_hash = policy.body_hash(draft)
+        standing = await self._store.reserve(user_id, key, tweet_id, body_hash)
+        await checkpoints.reached("post.after_reserve", tweet_id=standing.tweet_id, fresh=standing.fresh)
+        if standing.body_hash != body_hash:
+            problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used with another body; use a new key for a new tweet.")
+            problem.status = 422
+            raise problem
+        return standing.tweet_id, standing.fresh
+
+    async def _add_own(self, entry: Entry, deadline_ns: int) -> None:
+        """Put the tweet where its author reads. A failure is told as 503 (unknown): the tweet is durable, but not yet his."""
+        left_s = (deadline_ns - time.monotonic_ns()) / 1e9
+        try:
+            async with asyncio.timeout(max(left_s, 0.0)):
+                await self._cache.add_own(entry)
+        except TimeoutError:
+            raise DeadlineExceeded("The tweet is durable, but the author's timeline did not take it in time.",
+                                   definite=False) from None
+        except StoreUnavailable:
+            raise StoreUnavailable("The tweet is durable, but the author's timeline did not take it; it may show later.",
+                                   definite=False) from None
+
+    async def delete(self, user_id: int, tweet_id: int, trace: str) -> None:
+        """Delete an own tweet. Safe to repeat. Raises NotFound; Forbidden where it is another's."""
+        tweet = await self._one(tweet_id)
+        if tweet is None:
+            raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
+        if tweet.author_id != user_id:
+            raise Forbidden("Only its author may delete a tweet.")
+        await self._store.delete(tweet_id, user_id, trace)
+        await checkpoints.reached("delete.after_delete", tweet_id=tweet_id)
+        await self._hot.mark_deleted(tweet_id)
+        await self._cache.remove_tweet(Entry(tweet_id, user_id), [user_id])
+        self._publisher.put(events.tweet_deleted(tweet_id, user_id, trace))
+
+    # ---- read ----------------------------------------------------------------------------------------
+
+    async def by_ids(self, tweet_ids: list[int], spent: Spent) -> dict[int, Tweet]:
+        """Return the live ones."""
+        return await self._reader.live(tweet_ids, spent)
+
+    async def of_user(self, author_id: int, before: int | None, since_id: int | None, limit: int, spent: Spent) -> UserPage:
+        """Return a page of an author's tweets, newest first. Fills until full or nothing older exists."""
+        found: list[Tweet] = []
+        low = -1 if since_id is None else since_id
+        source = "hit"
+        while True:
+            want = limit - len(found)
+            entries, before, ended, part = await self._part(author_id, before, want, spent)
+            source = part if source == "hit" else source
+            entries = [entry for entry in entries if entry.id > low]
+            live = await self._reader.live([entry.id for entry in entries], spent)
+            found.extend(live[entry.id] for entry in entries if entry.id in live)
+            ended = ended or before <= low + 1
+            if ended or len(found) >= limit:
+                return UserPage(tuple(found), max(before, low + 1), ended, source)
+
+    async def _part(self, author_id: int, before: int | None, want: int, spent: Spent) -> tuple[list[Entry], int, bool, str]:
+        """Return (entries, where to go on, whether nothing older exists, source)."""
+        start = time.perf_counter_ns()
+        page, built = await self._page(author_id, before, want)
+        spent.since("redis", start)
+        if page is not None and not (page.exhausted and page.floor > 0 and (before is not None and before <= page.floor)):
+            if page.exhausted:
+                return list(page.entries), page.floor, page.floor == 0, "rebuild" if built else "hit"
+            return list(page.entries), page.scanned, False, "rebuild" if built else "hit"
+        start = time.perf_counter_ns()
+        rows = await self._lists.author_rows(author_id, before, want)
+        spent.since("cassandra", start)
+        ended = len(rows) < want
+        return rows, 0 if ended else rows[-1].id, ended, "tail" if page is not None else "direct"
+
+    async def _page(self, author_id: int, before: int | None, want: int) -> tuple[ListPage | None, bool]:
+        try:
+            page = await self._cache.page(Kind.AUTHOR, author_id, before, want)
+            if page is not None or not await self._lists.ensure(Kind.AUTHOR, author_id):
+                return page, False
+            return await self._cache.page(Kind.AUTHOR, author_id, before, want), True
+        except StoreUnavailable:
+            return None, False
+
