@@ -1,0 +1,76 @@
+"""From what the driver left to the tables of the record. Runs in the caller's process, never in Locust's.
+
+An invoke without a row is an operation whose end nobody saw: it becomes a row `info`, not silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet
+
+from reports import columns
+from scenarios import workload
+
+UNSEEN = "the load generator ended before the answer was read"
+
+
+def frame(folder: Path) -> pd.DataFrame:
+    """Return the history of a run, one row an attempt, with the columns of `reports.columns`, by (op, attempt)."""
+    rows = list(_lines(folder / "rows.jsonl"))
+    ended = {(row["op"], row["attempt"]) for row in rows}
+    rows += [_unseen(invoke) for invoke in _lines(folder / "invokes.jsonl") if (invoke["op"], invoke["attempt"]) not in ended]
+    rows.sort(key=lambda row: (row["op"], row["attempt"]))
+    found = pd.DataFrame(rows)
+    for name in ("page_ids", "page_authors"):
+        found[name] = pd.Series([row.get(name) for row in rows], dtype=object)  # None where the row is no page
+    return columns.conform("history", found)
+
+
+def _unseen(invoke: dict[str, Any]) -> dict[str, Any]:
+    row = {"due_ns": invoke["sent_ns"], **invoke, "outcome": columns.INFO, "error": UNSEEN,
+           "session": f"s{invoke.get('user', 0)}", "token_id": f"t{invoke.get('user', 0)}"}
+    if invoke["attempt"]:
+        row["retry_of"] = invoke["op"]
+    return row
+
+
+def to_parquet(folder: Path, path: Path) -> int:
+    """Write the history as Parquet; return its number of rows."""
+    rows = frame(folder)
+    pyarrow.parquet.write_table(columns.to_arrow("history", rows), path)
+    return len(rows)
+
+
+def probes(folder: Path) -> pd.DataFrame:
+    """Return the delivery probes of a run, with the columns of `reports.columns`."""
+    known = {column.name for column in columns.PROBES}
+    rows = [{name: value for name, value in row.items() if name in known} for row in _lines(folder / "probes.jsonl")]
+    return columns.conform("probes", pd.DataFrame(rows, columns=sorted(known)))
+
+
+def planned(tape: workload.Tape, start_ns: int, rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what was to be sent: route and due_ns (monotonic), one row an operation.
+
+    The tape, and the second pages that its readers asked for: they belong to the plan as soon as the first page is
+    there. A delete that found no tweet of this run left is planned like any other operation.
+    """
+    tape_rows = pd.DataFrame({"route": [tape.routes[index] for index in tape.route.tolist()], "due_ns": tape.due_ns + start_ns})
+    second = rows[(rows["op"] >= len(tape)) & (rows["attempt"] == 0) & (rows["route"] != columns.NULL_ROUTE)]
+    return pd.concat([tape_rows, second[["route", "due_ns"]]], ignore_index=True)
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSONL file; a last line that was cut by a kill is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue

@@ -1,0 +1,57 @@
+"""What the driver remembers of its own acknowledged tweets: whom to reply to, what to delete, which words to search.
+
+Runs in Locust's process.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+REMEMBERED = 200  # newest acknowledged tweets that replies and searches choose from
+SEARCHABLE_AFTER_NS = 3_000_000_000  # the index refreshes each second; Kafka and the indexer add less
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A tweet that this run posted. `row`: of the tape. `acked_ns`: when the 201 was read. `word`: found in no other tweet."""
+
+    tweet_id: int
+    author: int
+    row: int
+    acked_ns: int
+    word: str
+
+
+class Ledger:
+    """`doomed`: rows of posts that the tape will delete; replies and searches leave them alone."""
+
+    def __init__(self, doomed: Iterable[int]) -> None:
+        self._doomed = frozenset(doomed)
+        self._by_row: dict[int, Own] = {}
+        self._recent: deque[Own] = deque(maxlen=REMEMBERED)
+
+    def posted(self, own: Own) -> None:
+        """Remember an acknowledged tweet."""
+        self._by_row[own.row] = own
+        if own.row not in self._doomed:
+            self._recent.append(own)
+
+    def to_delete(self, row: int) -> Own | None:
+        """Return the tweet that the tape's post `row` made, once; another own one where it was never acknowledged."""
+        own = self._by_row.pop(row, None)
+        if own is None and self._recent:
+            own = self._recent.popleft()
+            self._by_row.pop(own.row, None)
+        return own
+
+    def to_answer(self, draw: random.Random) -> Own | None:
+        """Return a tweet to reply to, or None where none is acknowledged yet."""
+        return draw.choice(self._recent) if self._recent else None
+
+    def to_find(self, draw: random.Random, now_ns: int) -> Own | None:
+        """Return a tweet that search should know by now, or None."""
+        old = [own for own in self._recent if own.acked_ns + SEARCHABLE_AFTER_NS <= now_ns]
+        return draw.choice(old) if old else None

@@ -1,0 +1,37 @@
+"""Bearer tokens for many users, signed here with the lab's own secret: logging each in would cost more than the run.
+
+Runs in Locust's process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import jwt
+
+SCOPE = "tweet.read tweet.write users.read follows.read follows.write media.write offline.access"
+LIFE_S = 6 * 3600  # longer than any run
+
+
+class Tokens:
+    """HS256 tokens `{sub, iat, exp, scope, jti}`; each user has one for the whole run."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._headers: dict[int, str] = {}
+
+    def sign(self, users: Iterable[int]) -> None:
+        """Sign for all of `users` beforehand (about 20 µs each)."""
+        for user in users:
+            self.headers(user)
+
+    def headers(self, user: int) -> str:
+        """Return the header lines of a request by `user`."""
+        found = self._headers.get(user)
+        if found is None:
+            now = int(time.time())
+            claims = {"sub": str(user), "iat": now, "exp": now + LIFE_S, "scope": SCOPE, "jti": f"t{user}"}
+            token = jwt.encode(claims, self._secret, algorithm="HS256")
+            found = self._headers[user] = f"authorization: Bearer {token}\r\naccept: application/json\r\n"
+        return found

@@ -1,0 +1,110 @@
+"""One HTTP exchange, with the moments that count: when it was sent, when the answer was fully read.
+
+geventhttpclient (the client of Locust's FastHttpUser) repeats a request by itself when a kept-alive connection
+turns out dead. A history needs one row an attempt, so the exchange is written here over its pool and parser, and
+repeats nothing. Runs in Locust's process.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import gevent
+from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.connectionpool import ConnectionPool
+from geventhttpclient.response import HTTPSocketPoolResponse
+
+BLOCK_BYTES = 32_768  # a home page of 20 tweets is about 6 kB: one read
+OK, FAIL, INFO = "ok", "fail", "info"
+MAYBE_DONE = frozenset({408, 409, 499})  # 4xx that do not say that nothing happened
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back. `status` 0: no answer. `sent_ns` 0: nothing was sent. `outcome`: ok, fail or info."""
+
+    outcome: str
+    status: int
+    sent_ns: int
+    done_ns: int
+    body: bytes = b""
+    error: str = ""
+    headers: Any = field(default_factory=dict)
+
+
+def outcome_of(status: int) -> str:
+    """Return ok for 2xx, fail where surely nothing happened, info for all else."""
+    if 200 <= status < 300:
+        return OK
+    return FAIL if 400 <= status < 500 and status not in MAYBE_DONE else INFO
+
+
+class Pool(ConnectionPool):
+    """Connections to one address. Tells a dead idle connection by a peek: select() refuses descriptors above 1023."""
+
+    def _is_socket_alive(self, sock: Any) -> bool:
+        try:
+            return bool(sock._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) is None)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    def after_connect(self, sock: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class Wire:
+    """Sends requests to one `host:port`. `size`: connections at most; more requests wait, which shows as start lag."""
+
+    def __init__(self, address: str, size: int, timeout_s: float) -> None:
+        host, _, port = address.partition(":")
+        self.address = address
+        self._pool = Pool(host, int(port or 80), host, int(port or 80), size=size, connection_timeout=timeout_s,
+                          network_timeout=timeout_s)
+
+    def exchange(self, method: str, path: str, headers: str = "", body: bytes = b"",
+                 before_send: Callable[[int], None] | None = None) -> Answer:
+        """Send one request and read the whole answer. Never raises for what the network does.
+
+        `headers`: lines that end with CRLF. `before_send(now_ns)` is called when a connection stands and nothing has
+        been sent yet: what it records survives even if this process is killed while it waits.
+        """
+        length = f"content-length: {len(body)}\r\n" if body or method in ("POST", "PUT") else ""
+        data = f"{method} {path} HTTP/1.1\r\nhost: {self.address}\r\n{headers}{length}\r\n".encode("latin-1") + body
+        try:
+            sock = self._pool.get_socket()
+        except (OSError, gevent.Timeout) as problem:
+            return Answer(FAIL, 0, 0, time.monotonic_ns(), error=f"no connection: {_told(problem)}")
+        sent_ns = time.monotonic_ns()
+        if before_send is not None:
+            before_send(sent_ns)
+        try:
+            sock.sendall(data)
+        except (OSError, gevent.Timeout) as problem:
+            self._pool.release_socket(sock)
+            return Answer(INFO, 0, sent_ns, time.monotonic_ns(), error=f"while sending: {_told(problem)}")
+        try:
+            response = HTTPSocketPoolResponse(sock, self._pool, block_size=BLOCK_BYTES, method=method)
+            content = response.read()
+        except (OSError, gevent.Timeout, HTTPParseError) as problem:
+            return Answer(INFO, 0, sent_ns, time.monotonic_ns(), error=f"while reading: {_told(problem)}")
+        done_ns, status = time.monotonic_ns(), response.get_code()
+        return Answer(outcome_of(status), status, sent_ns, done_ns, content, headers=response.info())
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._pool.close()
+
+
+def _told(problem: BaseException) -> str:
+    """Return a short, stable name of a network error."""
+    if isinstance(problem, (socket.timeout, gevent.Timeout)):
+        return "timeout"
+    code = getattr(problem, "errno", None)
+    return errno.errorcode.get(code, str(problem)) if isinstance(code, int) else str(problem) or type(problem).__name__
