@@ -1,0 +1,101 @@
+"""The first run, as a newcomer asks it: real servers, a fault in the middle, invariants, the twin, one report."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import tweetlab
+
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]
+
+
+@pytest.fixture(scope="module")
+def run():
+    """One run of `first_run` on both, read as JSON."""
+    said = tweetlab("run", "first_run", "--on", "both", "--json", timeout_s=240)
+    assert said.out, said.err[-3000:]
+    told = said.json()[0]
+    told["code"], told["said"] = said.code, said.err
+    return told
+
+
+def test_the_run_is_valid(run):
+    """The run judges itself first; a VOID run proves nothing."""
+    broken = [c for c in run["validity"]["criteria"] if not c["holds"]]
+
+    assert run["validity"]["verdict"] == "VALID", broken
+
+
+def test_every_invariant_holds_through_the_cache_loss(run):
+    """What was acknowledged is there, in order, once, for every follower, though the cache was lost on the way."""
+    verdicts = {f["name"]: (f["verdict"], f["note"], f["violations"][:2]) for f in run["invariants"]}
+
+    assert {name: v for name, v in verdicts.items() if v[0] != "pass"} == {}
+    assert all(f["checked"] > 0 for f in run["invariants"])
+
+
+def test_the_objectives_hold_and_the_exit_code_says_so(run):
+    """PASS, and 0."""
+    assert [(o["text"], o["verdict"], o["value"]) for o in run["objectives"] if o["verdict"] != "pass"] == []
+    assert (run["verdict"], run["code"]) == ("PASS", 0)
+
+
+@pytest.mark.parametrize("path", ["push", "pull", "rebuild", "hit"])
+def test_every_path_was_taken(run, path):
+    """A run in which nobody was pulled or nothing was rebuilt says nothing about pulling or rebuilding."""
+    assert run["summary"]["paths"][path] > 0
+
+
+def test_at_least_five_authors_are_pulled(run):
+    """`first_run` sets push_limit so."""
+    assert run["summary"]["paths"]["pulled_authors"] >= 5
+
+
+def test_the_fault_bit_and_was_recovered_from(run):
+    """An effect probe proved it; the recovery probe held."""
+    faults = json.loads((Path(run["run"]) / "faults.json").read_text())
+
+    assert [(f["kind"], f["void"]) for f in faults] == [("cache_loss", "")]
+    assert faults[0]["effect_ns"] and faults[0]["recovered_ns"]
+
+
+def test_delivery_was_measured_by_the_worker_and_by_the_api(run):
+    """The worker's stamps and the API probes agree."""
+    delivery = run["summary"]["delivery"]
+
+    assert delivery["n"] > 50
+    assert delivery["probes"]["verdict"] == "pass", delivery["probes"]
+
+
+def test_cpu_of_every_process_stands_in_the_record(run):
+    """A figure without the CPU of each process beside it explains nothing."""
+    cpu = run["summary"]["cpu"]
+
+    assert {"redis-1", "cassandra-1", "postgres-1", "kafka-1", "elasticsearch-1", "minio-1", "haproxy-1", "gateway-1",
+            "timelines-1", "fanout-1", "load-generator"} <= set(cpu)
+    assert all(run["versions"][kind] for kind in ("redis", "cassandra", "postgres", "kafka", "elasticsearch", "minio", "haproxy"))
+
+
+def test_the_twin_answered_the_same_question(run):
+    """Its prediction stands beside the measurement, with its label and error."""
+    assert run["prediction"]["label"]
+    assert {"home", "post"} <= set(run["prediction"]["routes"])
+
+
+def test_the_report_is_one_file_that_needs_no_network(run):
+    """No script, no style, no picture from elsewhere."""
+    page = Path(run["report"]).read_text()
+
+    assert re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']*["']""", page) == []
+    assert "<svg" in page and "cache_loss" in page
+    assert len(page) < 3_000_000
+
+
+def test_the_run_can_be_exported(run):
+    """Markdown for people, JUnit for build servers, HdrHistogram logs for other tools."""
+    assert tweetlab("report", run["run"], "--md").out.startswith("#")
+    assert "<testsuite" in tweetlab("report", run["run"], "--junit").out
+    logs = list((Path(run["run"]) / "histograms").glob("home.*.hlog"))
+    assert {p.name for p in logs} == {"home.response.hlog", "home.service.hlog"}
