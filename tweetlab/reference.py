@@ -76,7 +76,7 @@ def faults() -> str:
     """The table of faults."""
     from chaos.faults import FAULTS
 
-    return _table_page("Faults", "What a scenario's `faults` may name.", {n: _doc_of(f) for n, f in sorted(FAULTS.items())})
+    return _table_page("Faults", "What a scenario's `faults` may name.", {n: doc_of(f) for n, f in sorted(FAULTS.items())})
 
 
 def invariants() -> str:
@@ -84,7 +84,7 @@ def invariants() -> str:
     from chaos.invariants import INVARIANTS
 
     intro = "Checked after every run. *pass*, *unknown* (never pass) or *fail*, with the operations that prove it."
-    return _table_page("Invariants", intro, {n: _doc_of(i) for n, i in sorted(INVARIANTS.items())})
+    return _table_page("Invariants", intro, {n: doc_of(i) for n, i in sorted(INVARIANTS.items())})
 
 
 def bench() -> str:
@@ -110,7 +110,8 @@ def _table_page(title: str, intro: str, rows: dict[str, str]) -> str:
     return f"# {title}\n\n{intro}\n\n" + "\n".join(f"## {name}\n\n{text}\n" for name, text in rows.items())
 
 
-def _doc_of(thing: object) -> str:
+def doc_of(thing: object) -> str:
+    """Return what a row of a table says of itself: its `what`, its `docs`, or its docstring."""
     own = inspect.getdoc(thing if callable(thing) else type(thing))
     for source in (getattr(thing, "what", ""), getattr(thing, "docs", ""), own):
         if isinstance(source, str) and source.strip():

@@ -1,0 +1,70 @@
+"""What there is: one function a word. `WORDS` is the table."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from system.kernel.errors import WrongInput
+from tweetlab import home
+
+Rows = list[dict[str, Any]]
+
+
+def scenarios() -> Rows:
+    """Every scenario of the catalog with its question."""
+    from scenarios import loader
+
+    found = [loader.load(name) for name in loader.names()]
+    return [{"name": s.name, "question": s.question} for s in found]
+
+
+def faults() -> Rows:
+    """Every fault that a scenario may name."""
+    from chaos.faults import FAULTS
+    from tweetlab.reference import doc_of
+
+    return [{"name": name, "what": doc_of(fault).split("\n")[0]} for name, fault in sorted(FAULTS.items())]
+
+
+def invariants() -> Rows:
+    """Every invariant that is checked after a run."""
+    from chaos.invariants import INVARIANTS
+    from tweetlab.reference import doc_of
+
+    return [{"name": name, "what": doc_of(one).split("\n")[0]} for name, one in INVARIANTS.items()]
+
+
+def routes() -> Rows:
+    """Every route that a mix may name."""
+    from scenarios import vocabulary
+
+    return [{"name": name, "what": str(what)} for name, what in vocabulary.ROUTES.items()]
+
+
+def runs() -> Rows:
+    """Every run, the newest first."""
+    from reports import record
+
+    found = []
+    for path in reversed(record.every(home.RUNS)):
+        document = json.loads((path / record.RECORD).read_text())
+        found.append({"run": document["run_id"], "verdict": document["verdict"], "kind": document["kind"],
+                      "question": document["scenario"].get("question", "")})
+    return found
+
+
+WORDS: dict[str, Callable[[], Rows]] = {
+    "faults": faults, "invariants": invariants, "routes": routes, "runs": runs, "scenarios": scenarios,
+}
+
+
+def rows(what: str) -> Rows:
+    """Return the rows of `what`. Raises WrongInput with the words there are."""
+    if what not in WORDS:
+        near = difflib.get_close_matches(what, WORDS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise WrongInput(f"There is no list of {what!r}; it must be one of {', '.join(WORDS)}.{hint}")
+    return WORDS[what]()
