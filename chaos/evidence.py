@@ -6,7 +6,7 @@ Seeded tweets and edges are input: an invariant never calls them phantoms. `chao
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ import pandas as pd
 
 from chaos.history import NEVER_NS, Change, History, Read
 from chaos.records import FaultRecord
+from scenarios import population
 from system.kernel import ids
 from system.ports import Kind
 
@@ -46,31 +47,6 @@ class RunClock:
     def wall_ms_at(self, monotonic_ns: int) -> int:
         """Return the wall time of a monotonic time of this run."""
         return self.wall_ms + (monotonic_ns - self.monotonic_ns) // 1_000_000
-
-
-class FollowGraph:
-    """The seeded edges, by author. `followers_of` returns ascending user ids."""
-
-    def __init__(self, followers: Iterable[int] | Ids, followees: Iterable[int] | Ids) -> None:
-        who = np.fromiter(followers, dtype=np.int64) if not isinstance(followers, np.ndarray) else followers
-        whom = np.fromiter(followees, dtype=np.int64) if not isinstance(followees, np.ndarray) else followees
-        order = np.lexsort((who, whom))
-        self._who, whom = who[order].astype(np.int64), whom[order]
-        self._authors, starts = np.unique(whom, return_index=True)
-        self._starts = np.append(starts, len(whom))
-
-    def followers_of(self, author: int) -> Ids:
-        """Return the seeded followers of `author`; empty where there are none."""
-        at = int(np.searchsorted(self._authors, author))
-        if at == len(self._authors) or self._authors[at] != author:
-            return NO_IDS
-        return self._who[self._starts[at]:self._starts[at + 1]]
-
-    def follows(self, follower: int, author: int) -> bool:
-        """Say whether the edge was seeded."""
-        who = self.followers_of(author)
-        at = int(np.searchsorted(who, follower))
-        return at < len(who) and bool(who[at] == follower)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +106,7 @@ class Evidence:
     rows: pd.DataFrame
     effects: pd.DataFrame
     finals: Finals | None
-    graph: FollowGraph
+    graph: population.Graph
     clock: RunClock
     seeded_ids: Ids = field(default_factory=lambda: NO_IDS)
     faults: tuple[FaultRecord, ...] = ()
@@ -150,6 +126,14 @@ class Evidence:
     def run_floor_id(self) -> int:
         """The smallest id that a tweet of this load can carry."""
         return ids.floor_id(self.clock.wall_ms_at(self.history.start_ns) - self.bounds.id_skew_ms)
+
+    def seeded_followers(self, author: int) -> Ids:
+        """Return who followed `author` before the run, ascending; nobody for one who signed up during it."""
+        return self.graph.followers_of(author) if 0 < author <= self.graph.users else NO_IDS
+
+    def seeded_edge(self, follower: int, author: int) -> bool:
+        """Say whether the edge stood before the run."""
+        return 0 < follower <= self.graph.users and self.graph.follows(follower, author)
 
     def is_seeded(self, tweet_id: int) -> bool:
         """Say whether `tweet_id` was there before the run."""
@@ -175,15 +159,25 @@ class Evidence:
 
     def edge_stands(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
         """Say whether the edge surely stood before `from_ns` and surely was not taken away before `until_ns`."""
-        changes = self.history.edges.get((follower, author), ())
-        seeded = self.graph.follows(follower, author)
-        if not changes:
-            return seeded
-        made = [(c.sent_ns, c.done_ns) for c in changes if c.on and c.ok and c.done_ns < from_ns]
-        if seeded:
-            made.append((-1, -1))
-        cuts = [c for c in changes if not c.on and c.sent_ns < until_ns]
-        return any(all(cut.done_ns < sent for cut in cuts) for sent, _ in made)
+        if (follower, author) not in self.history.edges:
+            return self.seeded_edge(follower, author)
+        return any(made_ns < from_ns and until_ns <= cut_ns for made_ns, cut_ns in self._spans(follower, author))
+
+    def _spans(self, follower: int, author: int) -> list[tuple[int, int]]:
+        """Return when a changed edge surely stood: (made at the latest, cut at the earliest), one for each making."""
+        spans = self._known_spans.get((follower, author))
+        if spans is None:
+            changes = self.history.edges[follower, author]
+            made = [(-1, -1)] if self.seeded_edge(follower, author) else []
+            made += [(c.sent_ns, c.done_ns) for c in changes if c.on and c.ok]
+            cuts = [(c.sent_ns, c.done_ns) for c in changes if not c.on]
+            spans = [(done, min((cut for cut, cut_done in cuts if cut_done >= sent), default=NEVER_NS)) for sent, done in made]
+            self._known_spans[follower, author] = spans
+        return spans
+
+    @functools.cached_property
+    def _known_spans(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
+        return {}
 
     def edge_gone(self, follower: int, author: int, sent_ns: int, done_ns: int) -> Change | None:
         """Return the unfollow after which the edge surely did not stand while [sent_ns, done_ns] passed, or None."""
@@ -198,5 +192,5 @@ class Evidence:
 
     def ever_followed(self, follower: int, author: int) -> bool:
         """Say whether the edge was seeded or may have been made during the run."""
-        return (self.graph.follows(follower, author)
+        return (self.seeded_edge(follower, author)
                 or any(change.on for change in self.history.edges.get((follower, author), ())))

@@ -2,7 +2,8 @@
 
 A history has one row an attempt. An attempt ended `ok` (2xx, fully read), `fail` (surely no effect) or `info`
 (it may have happened, now or at any later time). So an `ok` took effect somewhere in [sent, done], an `info`
-somewhere in [sent, for ever], a `fail` never. Times are CLOCK_MONOTONIC in ns and comparable within a run.
+somewhere in [sent, for ever], a `fail` never. Times are CLOCK_MONOTONIC in ns and comparable within a run; a row with
+`sent_ns` 0 was never sent and is left out. Ids of 0 are none.
 
 A page covers an interval of ids: [low, high). Of what lies inside, it claims to show everything; of what lies
 outside, it says nothing. `low` is the lowest id the server scanned; `high` is the end of the page before it in
@@ -25,8 +26,8 @@ HOME, PROFILE, TWEET = "home", "user_tweets", "tweet"
 POSTS = ("post", "reply")
 DEFAULTS: dict[str, Any] = {
     "op": -1, "attempt": 0, "retry_of": -1, "route": "", "user": -1, "session": "", "due_ns": 0, "sent_ns": 0,
-    "done_ns": 0, "outcome": "info", "status": 0, "error": "", "key": "", "body_sha": "", "tweet_id": -1,
-    "target": -1, "page_ids": None, "page_authors": None, "cursor_in": "", "cursor_out": "", "scanned_low": -1,
+    "done_ns": 0, "outcome": "info", "status": 0, "error": "", "key": "", "body_sha": "", "tweet_id": 0,
+    "target": 0, "page_ids": None, "page_authors": None, "cursor_in": "", "cursor_out": "", "scanned_low": 0,
     "source": "", "instance": "", "trace": "",
 }
 
@@ -116,22 +117,23 @@ class History:
             known = name in frame.columns
             values = frame[name].tolist() if known else [default] * self.size
             self._columns[name] = ["" if v is None or v != v else v for v in values] if default == "" else values
-        self.start_ns = min(self._columns["sent_ns"], default=0)
+        self.sent = [row for row, sent_ns in enumerate(self._columns["sent_ns"]) if sent_ns > 0]
+        self.start_ns = min((self._columns["sent_ns"][row] for row in self.sent), default=0)
 
     def column(self, name: str) -> list[Any]:
         """Return one column as a list; its default where the history does not have it."""
         return self._columns[name]
 
     def rows_of(self, routes: Iterable[str]) -> list[int]:
-        """Return the indices of the rows of `routes`, in order of the history."""
-        wanted = frozenset(routes)
-        return [row for row, route in enumerate(self._columns["route"]) if route in wanted]
+        """Return the indices of the rows of `routes` that were sent, in order of the history."""
+        wanted, route = frozenset(routes), self._columns["route"]
+        return [row for row in self.sent if route[row] in wanted]
 
     def tell(self, row: int) -> str:
         """Return one row as the evidence of a violation: op, what, who, outcome, when (s from the first send)."""
         c = self._columns
-        target = f" {c['target'][row]}" if c["target"][row] >= 0 else ""
-        tweet = f" -> {c['tweet_id'][row]}" if c["tweet_id"][row] >= 0 else ""
+        target = f" {c['target'][row]}" if c["target"][row] > 0 else ""
+        tweet = f" -> {c['tweet_id'][row]}" if c["tweet_id"][row] > 0 else ""
         source = f" [{c['source'][row]}]" if c["source"][row] else ""
         return (f"op {c['op'][row]} {c['route'][row]}{target} by {c['user'][row]}{tweet}: {c['outcome'][row]}{source} "
                 f"@{self.seconds(c['sent_ns'][row]):.3f}..{self.seconds(c['done_ns'][row]):.3f} s")
@@ -156,7 +158,7 @@ class History:
         maybe = any(c["outcome"][row] == "info" for row in rows)
         if not ok and not maybe:
             return None
-        ids = tuple(dict.fromkeys(c["tweet_id"][row] for row in ok if c["tweet_id"][row] >= 0))
+        ids = tuple(dict.fromkeys(c["tweet_id"][row] for row in ok if c["tweet_id"][row] > 0))
         acked_ns = min((c["done_ns"][row] for row in ok), default=NEVER_NS)
         bodies = frozenset(c["body_sha"][row] for row in ok if c["body_sha"][row])
         name = "" if key.startswith("\0") else key

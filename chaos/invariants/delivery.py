@@ -136,13 +136,13 @@ class _Due:
     def _joined(self) -> dict[int, list[int]]:
         found: dict[int, list[int]] = {}
         for (follower, author), changes in self._evidence.history.edges.items():
-            if any(c.on and c.ok for c in changes) and not self._evidence.graph.follows(follower, author):
+            if any(c.on and c.ok for c in changes) and not self._evidence.seeded_edge(follower, author):
                 found.setdefault(author, []).append(follower)
         return found
 
     @functools.cache  # noqa: B019 (lives as long as one check)
     def _followers(self, author: int) -> Ids:
-        seeded = self._evidence.graph.followers_of(author)
+        seeded = self._evidence.seeded_followers(author)
         joined = self._joined.get(author)
         return np.concatenate([seeded, np.array(joined, dtype=np.int64)]) if joined else seeded
 

@@ -7,11 +7,11 @@ import numpy as np
 from chaos.evidence import Evidence
 from chaos.history import NEVER_NS
 from chaos.invariants.finding import Finding, Tally
+from scenarios import vocabulary
 
 NAME = "fault_windows_were_exercised"
 LEAST_OPERATIONS = 500  # a window below these is unknown (correctness.md, last section)
 LEAST_WRITES = 50
-WRITES = ("post", "reply", "delete", "follow", "unfollow", "media")
 
 
 def check(evidence: Evidence) -> Finding:
@@ -20,8 +20,10 @@ def check(evidence: Evidence) -> Finding:
     The window of a held fault ends with its undo; that of an instant one with the load. Never a fail: unknown.
     """
     tally = Tally(NAME)
-    sent = np.array(evidence.history.column("sent_ns"), dtype=np.int64)
-    writes = np.isin(np.array(evidence.history.column("route"), dtype=object).astype(str), WRITES)
+    rows = evidence.history.rows_of(vocabulary.ROUTES)
+    sent_ns, route = evidence.history.column("sent_ns"), evidence.history.column("route")
+    sent = np.array([sent_ns[row] for row in rows], dtype=np.int64)
+    writes = np.array([route[row] in vocabulary.WRITES for row in rows], dtype=bool)
     for fault in evidence.faults:
         if fault.injected_ns is None or fault.void:
             tally.doubt(1, f"fault proves nothing: {fault.kind} of {fault.target}: {fault.void or 'never injected'}.")

@@ -22,7 +22,7 @@ def check(evidence: Evidence) -> Finding:
         if evidence.edge_stands(follower, author, finals.at_ns, finals.at_ns):
             _both_ends(evidence, follower, author, tally)
     for author, followers in finals.followers.items():
-        for follower in evidence.graph.followers_of(author).tolist():
+        for follower in evidence.seeded_followers(author).tolist():
             if (follower, author) in evidence.history.edges:
                 continue
             tally.checked += 1

@@ -130,7 +130,7 @@ def forget_what_was_seen(evidence: Evidence, rng: random.Random) -> Evidence | N
 def miss_a_follower(evidence: Evidence, rng: random.Random) -> Evidence | None:
     """One follower never sees a tweet: neither in his pages nor in his list."""
     for tweet_id, post in _live_posts(evidence, rng):
-        followers = [f for f in evidence.graph.followers_of(post.user).tolist() if (f, post.user) not in evidence.history.edges]
+        followers = [f for f in evidence.seeded_followers(post.user).tolist() if (f, post.user) not in evidence.history.edges]
         if not followers:
             continue
         reader = rng.choice(followers)

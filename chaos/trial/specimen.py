@@ -7,10 +7,11 @@ import random
 import numpy as np
 import pandas as pd
 
-from chaos.evidence import CachedList, Evidence, Finals, FollowGraph, RunClock, Stored
+from chaos.evidence import CachedList, Evidence, Finals, RunClock, Stored
 from chaos.history import HOME, PROFILE, TOP_ID, Read
 from chaos.records import FaultRecord
 from chaos.trial.world import START_MS, START_NS, Size, World
+from scenarios import population
 from system.ports import Kind
 
 
@@ -19,11 +20,12 @@ def make(seed: int, size: Size | None = None) -> Evidence:
     world = World(seed, size or Size())
     end_ns = world.run()
     rng = random.Random(seed + 1)
-    followers, followees = zip(*world.seeded_edges, strict=True)
+    edges = np.array(world.seeded_edges, dtype=np.int64)
+    graph = population.from_edges(edges[:, 0], edges[:, 1], users=world.size.users)
     frame = pd.DataFrame(world.rows).drop(columns=["made"], errors="ignore")
     fault = FaultRecord("cache_loss", "redis", START_NS + 10**9, START_NS + 10**9, START_NS + 11 * 10**8,
                         START_NS + 11 * 10**8, START_NS + 2 * 10**9)
-    return Evidence(frame, _effects(world), _finals(world, end_ns, rng), FollowGraph(followers, followees),
+    return Evidence(frame, _effects(world), _finals(world, end_ns, rng), graph,
                     RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,))
 
 

@@ -1,0 +1,182 @@
+"""The faults a drill can inject. To add one: a class with its recovery, one row in FAULTS, one row in scenarios.vocabulary.
+
+A fault aims (finds its target among what this lab owns), injects, proves by a probe that it bites, is undone, and
+proves by a second probe that it is gone. It strikes only a process that the lab's supervisor owns, known by
+pid and start time, or a server that answers at that process' address.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from redis import asyncio as redis
+from redis.exceptions import RedisError
+
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform import procs
+from system.platform.provider import Killed, NodeStatus
+
+CANARY_TTL_S = 600  # a canary outlives every probe and then removes itself
+REFILLED = 0.1  # of the keys before a loss: reads follow Zipf's law, so the popular tenth serves most of them
+PROBE_TIMEOUT_S = 2.0
+
+
+class Lab(Protocol):
+    """What a fault needs of a platform."""
+
+    async def status(self) -> list[NodeStatus]: ...
+    async def kill(self, node: str) -> Killed: ...
+    async def auto_heal(self, node: str, on: bool) -> None: ...
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A target, as it was when it was aimed at. `pid` and `start_ticks` name the very process; `facts`: plain JSON values."""
+
+    node: str
+    pid: int
+    start_ticks: int
+    address: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Fault(Protocol):
+    """One way to break the system. `held`: lasts until it is undone. `kinds`: kinds of node it strikes, empty for any.
+
+    `recovers_within_s`: how long its recovery probe is asked.
+    """
+
+    held: bool
+    kinds: tuple[str, ...]
+    recovers_within_s: float
+
+    async def aim(self, lab: Lab, target: str) -> Aim:
+        """Return the target; changes nothing. Raises WrongInput or CouldNotRun where the lab does not own such a one."""
+        ...
+
+    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+        """Break it; return what the record should keep."""
+        ...
+
+    async def bites(self, lab: Lab, aim: Aim) -> bool:
+        """Effect probe: say whether the fault is seen to work."""
+        ...
+
+    async def undo(self, lab: Lab, aim: Aim) -> None:
+        """Take the fault back. Safe to repeat, and safe where it was never injected."""
+        ...
+
+    async def gone(self, lab: Lab, aim: Aim) -> bool:
+        """Recovery probe: say whether the target is as good as before."""
+        ...
+
+
+async def owned(lab: Lab, target: str, kinds: tuple[str, ...]) -> NodeStatus:
+    """Return the node named `target`, or the first of that kind, if its process is alive and the lab's own."""
+    rows = await lab.status()
+    node = next((row for row in rows if row.name == target), None) or next((row for row in rows if row.kind == target), None)
+    if node is None:
+        names = ", ".join(sorted(row.name for row in rows)) or "none: it is down"
+        raise WrongInput(f"The fault's target is {target!r}; nodes of this lab: {names}.")
+    if kinds and node.kind not in kinds:
+        raise WrongInput(f"The fault's target {node.name} is of kind {node.kind}; this fault strikes {', '.join(kinds)}.")
+    if not procs.is_alive(node.pid, node.start_ticks):
+        raise CouldNotRun(f"{node.name} has no living process of this lab (state {node.state!r}); nothing to strike.")
+    return node
+
+
+class Kill:
+    """SIGKILL of one process of the lab; auto-heal starts it again. Instant.
+
+    The page cache of the machine survives, so this does not test fsync. Bites: the process that was aimed at is gone.
+    Undo: auto-heal of the node is switched on, which starts a dead node at once. Recovery: the node is well in
+    a new process.
+    """
+
+    held = False
+    kinds: tuple[str, ...] = ()
+    recovers_within_s = 90.0  # Cassandra takes about 20 s to come back on two shared cores; the rest is room
+
+    async def aim(self, lab: Lab, target: str) -> Aim:
+        node = await owned(lab, target, self.kinds)
+        return Aim(node.name, node.pid, node.start_ticks, node.address, {"restarts": node.restarts})
+
+    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+        killed = await lab.kill(aim.node)
+        return {"killed_pid": killed.pid, "aimed_pid": aim.pid}
+
+    async def bites(self, lab: Lab, aim: Aim) -> bool:
+        return not procs.is_alive(aim.pid, aim.start_ticks)
+
+    async def undo(self, lab: Lab, aim: Aim) -> None:
+        await lab.auto_heal(aim.node, True)
+
+    async def gone(self, lab: Lab, aim: Aim) -> bool:
+        node = next((row for row in await lab.status() if row.name == aim.node), None)
+        fresh = node is not None and (node.pid, node.start_ticks) != (aim.pid, aim.start_ticks)
+        return fresh and node is not None and node.state == "well" and node.health == "well"
+
+
+class CacheLoss:
+    """FLUSHALL on the cache Redis: every cached timeline, list and tweet is gone at once. Instant; nothing can undo it.
+
+    Bites: a canary key that was written just before is gone. Recovery: the server answers and holds a tenth of
+    the keys it had; the objectives `after fault` say when users are well.
+    """
+
+    held = False
+    kinds: tuple[str, ...] = ("redis",)
+    recovers_within_s = 60.0
+
+    async def aim(self, lab: Lab, target: str) -> Aim:
+        node = await owned(lab, target, self.kinds)
+        async with _client(node.address) as client:
+            server = await client.info("server")
+            pid = int(server["process_id"])
+            if pid not in (node.pid, *procs.descendants(node.pid)):
+                raise CouldNotRun(f"The Redis at {node.address} is process {pid}, not {node.name}'s {node.pid}; it is not "
+                                  "this lab's, so it is left alone.")
+            keys = await client.dbsize()
+        facts = {"keys_before": keys, "canary": f"chaos:canary:{uuid.uuid4().hex}"}
+        return Aim(node.name, node.pid, node.start_ticks, node.address, facts)
+
+    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+        async with _client(aim.address) as client:
+            await client.set(aim.facts["canary"], "1", ex=CANARY_TTL_S)
+            before = await client.dbsize()
+            await client.flushall()
+            return {"keys_before": before, "keys_after": await client.dbsize()}
+
+    async def bites(self, lab: Lab, aim: Aim) -> bool:
+        async with _client(aim.address) as client:
+            return not await client.exists(aim.facts["canary"])
+
+    async def undo(self, lab: Lab, aim: Aim) -> None:
+        """There is nothing to take back: the cache fills from the stores."""
+
+    async def gone(self, lab: Lab, aim: Aim) -> bool:
+        try:
+            async with _client(aim.address) as client:
+                return bool(await client.dbsize() >= aim.facts["keys_before"] * REFILLED)
+        except (RedisError, OSError):
+            return False
+
+
+@asynccontextmanager
+async def _client(address: str) -> AsyncIterator[redis.Redis]:
+    host, _, port = address.rpartition(":")
+    client = redis.Redis(host=host, port=int(port), socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S)
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+FAULTS: dict[str, Fault] = {
+    "cache_loss": CacheLoss(),
+    "kill": Kill(),
+}

@@ -1,0 +1,131 @@
+"""Runs a scenario's faults at their time on the run's clock, each with its probes and its entry in the undo log.
+
+    aim -> planned, fsynced -> inject -> effect probe -> (hold) -> undo -> recovery probe
+
+Whatever happens in between, Ctrl-C included, a fault that was planned is undone before this room is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from chaos import undo
+from chaos.faults import FAULTS, Aim, Fault, Lab
+from chaos.records import FaultRecord
+from scenarios import spec
+from system.kernel.errors import LabError
+
+EFFECT_WITHIN_S = 5.0
+PROBE_EVERY_S = 0.05  # resolution of effect and recovery times; a status call costs the supervisor about 1 ms
+NS = 1_000_000_000
+TROUBLE = (LabError, RedisError, OSError, TimeoutError)
+
+
+async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, log: undo.UndoLog,
+              table: Mapping[str, Fault] | None = None, records: list[FaultRecord] | None = None) -> list[FaultRecord]:
+    """Inject all `faults`, `at_s` after `start_monotonic_ns` each, and return their records by start.
+
+    Returns when the last one is over. A fault that cannot be injected or does not bite has a `void` record; the others
+    go on. `records`: filled as faults end, for a caller that cancels. On cancellation all are undone first.
+    """
+    done = records if records is not None else []
+    strikes = [Strike(fault, (FAULTS if table is None else table)[fault.kind], lab, start_monotonic_ns, log)
+               for fault in faults]
+    try:
+        async with asyncio.TaskGroup() as group:
+            for strike in strikes:
+                group.create_task(strike.run())
+    finally:
+        done.extend(sorted((strike.record() for strike in strikes), key=lambda record: record.start_ns))
+    return done
+
+
+@dataclass
+class Strike:
+    """One fault on its way through its steps."""
+
+    wanted: spec.Fault
+    fault: Fault
+    lab: Lab
+    begin_ns: int
+    log: undo.UndoLog
+    target: str = ""
+    void: str = ""
+    times_ns: dict[str, int] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def start_ns(self) -> int:
+        """When the scenario wants it, CLOCK_MONOTONIC."""
+        return self.begin_ns + int(self.wanted.at_s * NS)
+
+    async def run(self) -> None:
+        """Go through all steps; trouble makes the record void, never ends the run."""
+        await _until(self.start_ns)
+        try:
+            aim = await self.fault.aim(self.lab, self.wanted.target)
+        except TROUBLE as problem:
+            self.void = f"could not be aimed: {problem}"
+            return
+        self.target = aim.node
+        entry = self.log.plan(self.wanted.kind, aim)
+        try:
+            await self._strike(aim, entry)
+        except TROUBLE as problem:
+            self.void = f"could not be injected: {problem}"
+        finally:
+            await asyncio.shield(self._undo(aim, entry))
+        await self._recover(aim, entry)
+
+    async def _strike(self, aim: Aim, entry: str) -> None:
+        self.times_ns["injected"] = time.monotonic_ns()
+        self.facts.update(await self.fault.inject(self.lab, aim))
+        self.log.mark(entry, undo.INJECTED)
+        if not await self._probe("effect", self.fault.bites, aim, EFFECT_WITHIN_S):
+            self.void = f"did not bite within {EFFECT_WITHIN_S:g} s"
+        elif self.fault.held and self.wanted.for_s:
+            await _until(self.times_ns["injected"] + int(self.wanted.for_s * NS))
+
+    async def _undo(self, aim: Aim, entry: str) -> None:
+        try:
+            await self.fault.undo(self.lab, aim)
+        except TROUBLE as problem:
+            self.void = self.void or f"could not be undone: {problem}; the next start sweeps {self.log.path}"
+            return
+        self.times_ns["undone"] = time.monotonic_ns()
+        self.log.mark(entry, undo.UNDONE)
+
+    async def _recover(self, aim: Aim, entry: str) -> None:
+        if not self.void and await self._probe("recovered", self.fault.gone, aim, self.fault.recovers_within_s):
+            self.log.mark(entry, undo.GONE)
+
+    async def _probe(self, name: str, holds: Callable[[Lab, Aim], Awaitable[bool]], aim: Aim, within_s: float) -> bool:
+        """Ask a probe until it holds and note when; False where it does not within `within_s`."""
+        deadline_ns = time.monotonic_ns() + int(within_s * NS)
+        while time.monotonic_ns() < deadline_ns:
+            with contextlib.suppress(*TROUBLE):
+                if await holds(self.lab, aim):
+                    self.times_ns[name] = time.monotonic_ns()
+                    return True
+            await asyncio.sleep(PROBE_EVERY_S)
+        return False
+
+    def record(self) -> FaultRecord:
+        """Return what is known of the fault so far."""
+        void = self.void or ("" if "effect" in self.times_ns else "the run ended before it bit")
+        return FaultRecord(self.wanted.kind, self.target or self.wanted.target, self.start_ns, self.times_ns.get("injected"),
+                           self.times_ns.get("effect"), self.times_ns.get("undone"), self.times_ns.get("recovered"),
+                           self.fault.held, void, self.facts)
+
+
+async def _until(at_ns: int) -> None:
+    """Return at a monotonic time; at once where it has passed."""
+    while (left_ns := at_ns - time.monotonic_ns()) > 0:
+        await asyncio.sleep(left_ns / NS)
