@@ -22,22 +22,6 @@ from tweetlab.screen import Screen
 
 FOLLOWERS, AUTHORS, TWEETS_EACH, FULL = 10_000, 3, 40, 800
 SAMPLE = 300
-FILL_TEMPLATE = """
-local first_ms, mark = tonumber(ARGV[1]), ARGV[2]
-for u = tonumber(ARGV[3]), tonumber(ARGV[4]) do
-  local key, args = 'h:' .. u, {}
-  redis.call('DEL', key)
-  for n = 0, FULL - 1 do
-    args[#args + 1] = string.format('%.0f', first_ms + n)
-    args[#args + 1] = string.format('%019.0f:%d', (first_ms + n - EPOCH_MS) * 4194304, 20000 + n % 50)
-  end
-  redis.call('ZADD', key, unpack(args))
-  redis.call('ZADD', key, '+inf', mark)
-end
-return redis.call('DBSIZE')
-"""
-FILL = FILL_TEMPLATE.replace("FULL", str(FULL)).replace("EPOCH_MS", str(ids.EPOCH_MS))
-
 
 @dataclass(frozen=True)
 class Figures:
@@ -79,23 +63,27 @@ async def _measure() -> Figures:
 
 
 async def _population(lab: session.Session) -> None:
-    """Write authors 1..3, followers 11..10,010 with full timelines, and the authors' follower lists, straight into the stores."""
+    """Write authors 1..3, followers 11..10,010 with complete, full timelines, and the authors' follower lists."""
     import numpy as np
 
     followers = np.arange(11, 11 + FOLLOWERS, dtype=np.int64)
     await lab.seed_users(11 + FOLLOWERS, np.tile(followers, AUTHORS), np.repeat(np.arange(1, AUTHORS + 1), FOLLOWERS))
-    client = lab.redis()
-    epoch = await lab.ports.timelines.epoch()
-    mark = f"C|{epoch}|{0:019d}|bench"
-    first_ms = int(time.time() * 1e3) - 86_400_000
-    for start in range(11, 11 + FOLLOWERS, 500):
-        await client.execute_command("EVAL", FILL, 0, first_ms, mark, start, min(start + 499, 10 + FOLLOWERS))
-    await client.aclose()
+    yesterday_ms = int(time.time() * 1e3) - 86_400_000
+    full = [ports.Entry(ids.compose(yesterday_ms + n, 0, 0), 20_000 + n % 50) for n in range(FULL)]
+    floor = full[0].id
+    for start in range(0, FOLLOWERS, 100):
+        await asyncio.gather(*(_build(lab, ports.Kind.HOME, int(f), full, floor) for f in followers[start:start + 100]))
+    members = [ports.Entry(int(f), 0) for f in followers]
     for author in range(1, AUTHORS + 1):
-        token = await lab.ports.timelines.begin(ports.Kind.FOLLOWERS, author)
-        assert token is not None
-        members = (ports.Entry(int(f), 0) for f in followers)
-        assert await lab.ports.timelines.complete(ports.Kind.FOLLOWERS, author, token, members, 0)
+        await _build(lab, ports.Kind.FOLLOWERS, author, members, 0)
+
+
+async def _build(lab: session.Session, kind: ports.Kind, owner: int, entries: list[ports.Entry], floor: int) -> None:
+    """Make one list complete, as a rebuild would. Raises CouldNotRun where it does not stand afterwards."""
+    cache = lab.ports.timelines
+    token = await cache.begin(kind, owner)
+    if token is None or not await cache.complete(kind, owner, token, entries, floor):
+        raise CouldNotRun(f"The list {kind}:{owner} could not be made complete.")
 
 
 @dataclass(frozen=True)
