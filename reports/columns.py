@@ -125,7 +125,7 @@ def _values(frame: pd.DataFrame, column: Column) -> pd.Series[Any]:
         return pd.Series([column.empty] * len(frame), dtype=dtype, index=frame.index)
     values = frame[column.name]
     filled = values if values.notna().all() or isinstance(column.empty, float) else values.fillna(column.empty)
-    return filled.astype(dtype)
+    return filled.astype(dtype)  # type: ignore[arg-type]
 
 
 def _lists(frame: pd.DataFrame, column: Column) -> pd.Series[Any]:

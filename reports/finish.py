@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts, histogram, judge, operations, prediction, record, schema, summary
+from reports import columns, facts, histogram, judge, operations, page, prediction, record, schema, summary
 from reports import series as windows_of
 
 _PUNCTUATION = re.compile(r"[-:]|[.]\d+")
@@ -38,7 +38,7 @@ def finish(
     run = record.write(runs, parts(given))
     if twin is not None:
         run = add_twin(run, twin, label, in_sample=in_sample, calibration=calibration)
-    pass
+    page.write(run)
     return run
 
 

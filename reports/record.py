@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -234,16 +234,12 @@ def _fill(folder: Path, parts: Parts, tables: Mapping[str, pa.Table], document: 
         "invariants.json": _json(parts.invariants),
     }
     for name, table in tables.items():
-        _flushed(folder / f"{name}.parquet", lambda path, table=table: pq.write_table(table, path, compression="zstd"))
-    for name, text in texts.items():
+        pq.write_table(table, folder / f"{name}.parquet", compression="zstd")
+        _sync(folder / f"{name}.parquet")
+    for name, text in [*texts.items(), (RECORD, _json(document))]:
         (folder / name).parent.mkdir(exist_ok=True)
-        _flushed(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
-    _flushed(folder / RECORD, lambda path: path.write_text(_json(document), encoding="utf-8"))
-
-
-def _flushed(path: Path, writer: Callable[[Path], Any]) -> None:
-    writer(path)
-    _sync(path)
+        (folder / name).write_text(text, encoding="utf-8")
+        _sync(folder / name)
 
 
 def _sync(path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts, histogram, operations, validity
+from reports import columns, facts, histogram, validity
 
 WINDOW_S = 1.0
 PERCENTILES = ("p50", "p95", "p99", "p999")
@@ -48,9 +48,11 @@ def percentiles(done: pd.DataFrame) -> pd.DataFrame:
     """p50, p95, p99, p999 (ms, response) of each route in each second that holds an OK operation."""
     good = done[(done["outcome"] == columns.OK) & done["response_ms"].notna()]
     rows: Rows = []
-    for (route, second), values in good.groupby(["route", np.floor(good["due_s"])])["response_ms"]:
+    seconds = good.assign(second=np.floor(good["due_s"]))
+    for key, values in seconds.groupby(["route", "second"])["response_ms"]:
+        route, second = key if isinstance(key, tuple) else (key, 0.0)
         told = histogram.describe(values.to_numpy())
-        rows.extend((float(second), name, str(route), "", told[name] or 0.0) for name in PERCENTILES)
+        rows.extend((float(str(second)), name, str(route), "", told[name] or 0.0) for name in PERCENTILES)
     return pd.DataFrame(rows, columns=[column.name for column in columns.SERIES])
 
 

@@ -32,7 +32,7 @@ BLOCKS = 12  # block means of the number in flight make its slope test honest un
 VOIDS, OVERLOADS, NOTES = "void", "overload", "note"
 
 Criterion = dict[str, Any]
-Rule = Callable[[facts.Facts, Mapping[str, Any], pd.DataFrame], Criterion]
+Rule = Callable[[facts.Facts, Mapping[str, Any], pd.DataFrame], Criterion | None]
 
 
 def _criterion(
@@ -134,12 +134,13 @@ def _cpu_closes(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFra
     return _criterion("CPU accounts close", NOTES, gap, f"within {CPU_CLOSES:.0%} of host busy", holds, mend, "share")
 
 
-def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
     """A fault that did not bite proves nothing; with no fault planned there is nothing to judge."""
+    if not given.faults:
+        return None
     blunt = [entry for entry in given.faults if entry.get("void")]
-    holds = None if not given.faults else not blunt
     mend = "; ".join(f"{entry['kind']} on {entry['target']}: {entry['void']}" for entry in blunt)
-    return _criterion("faults without effect", VOIDS, len(blunt), "0", holds, mend)
+    return _criterion("faults without effect", VOIDS, len(blunt), "0", not blunt, mend)
 
 
 SYSTEM_CRITERIA: tuple[Rule, ...] = (
@@ -153,7 +154,7 @@ def judge(given: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
     history = columns.conform("history", given.history)
     done = operations.operations(history, given.windows.start_ns)
     rules = SYSTEM_CRITERIA if given.kind == "system" else TWIN_CRITERIA
-    criteria = [rule(given, summary, done) for rule in rules]
+    criteria = [found for rule in rules if (found := rule(given, summary, done)) is not None]
     broken = {criterion["kind"] for criterion in criteria if criterion["holds"] is False}
     word = verdict.VOID if VOIDS in broken else verdict.OVERLOADED if OVERLOADS in broken else verdict.VALID
     return {"verdict": word, "criteria": criteria}

@@ -149,6 +149,8 @@ def quiet(**changes: Any) -> facts.Facts:
         versions={"cassandra": "5.0.6", "kafka": "4.1.1", "redis": "7.0.15", "postgres": "15.14"},
         platform={"blueprint": "small", "range": 1, "cgroups": "v1"},
         population={"users": 2000, "follows": 80000, "tweets": 40000, "fingerprint": "cafe" * 16},
+        faults=[{"kind": "cache_loss", "target": "redis-1", "start_ns": START_NS + 30_000_000_000, "void": "",
+                 "injected_ns": START_NS + 30_000_000_000, "recovered_ns": START_NS + 35_200_000_000, "held": False}],
         start_wall_ms=1_795_370_940_000,
     )  # fmt: skip
     return dataclasses.replace(given, **changes)
@@ -158,7 +160,10 @@ def twin(**changes: Any) -> facts.Facts:
     """The model's run of the same scenario, a little faster than the truth."""
     rows = history(seed=11, slow=0.93)
     nodes = {name: share * 0.95 for name, share in NODES.items() if name not in ("load", "other")}
-    given = quiet(history=rows, kind="twin", generator=facts.Generator(), host={}, probes=None, invariants=(), series=series(nodes=nodes))
+    given = quiet(
+        history=rows, kind="twin", effects=effects(rows, delay_ms=31.0), generator=facts.Generator(), host={},
+        probes=None, invariants=(), series=series(nodes=nodes),
+    )  # fmt: skip
     return dataclasses.replace(given, **changes)
 
 

@@ -1,0 +1,241 @@
+"""The figures of the page: one function a figure, one table of all of them.
+
+Each takes a View and returns a Figure, or None where the run holds nothing for it. Add one: write the function,
+add a row to CHARTS. Figures over time share an axis in seconds from the start of the load, with warm-up and
+faults behind them; a dashed line is the model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports import charts_shape as shapes
+from reports.svg import LEFT, RIGHT, WIDTH, Canvas, Floats, Scale, millis, number
+from reports.view import View
+
+SHOWN_NODES = 7  # processes with a colour of their own; the rest are one band
+SHOWN_ROUTES = 5
+GAP_S = 2.5  # seconds without a value that break a line
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure: `caption` says in one sentence what is to be seen."""
+
+    key: str
+    title: str
+    caption: str
+    svg: str
+
+
+def latency(view: View) -> Figure | None:
+    """Median and p99 of the headline route, second by second, against its promise and the model."""
+    route = view.headline
+    t_s, p99 = view.series("p99", route)
+    if len(t_s) == 0:
+        return None
+    _, p50 = view.series("p50", route)
+    bounds = _bounds_ms(view, route)
+    twin_t, twin_p99 = view.twin.series("p99", route) if view.twin else (t_s[:0], p99[:0])
+    worst = int(np.argmax(p99))
+    caption = f"The worst second was {t_s[worst]:.0f} s, with p99 = {millis(float(p99[worst]))}."
+    canvas = Canvas(f"Latency of {route} over time", f"p50 and p99 response time each second. {caption}", "latency")
+    entries = [("line c1", "p50"), ("line c2", "p99")]
+    entries += [("line c2 model", "p99, model")] if len(twin_t) else []
+    entries += [("line bound", f"promise {millis(bounds[0])}")] if bounds else []
+    canvas.legend(entries)
+    x, y = time_axis(view, canvas), latency_axis(canvas, [p50, p99, twin_p99, np.array(bounds)])
+    backdrop(view, canvas, x)
+    canvas.axes(x, y, "seconds", "response", millis)
+    canvas.path(x(t_s + 0.5), y(p50), "line c1", _gap(x))
+    canvas.path(x(twin_t + 0.5), y(twin_p99), "line c2 model", _gap(x))
+    canvas.path(x(t_s + 0.5), y(p99), "line c2", _gap(x))
+    for bound in bounds[:1]:
+        canvas.line(LEFT, y.at(bound), WIDTH - RIGHT, y.at(bound), "line bound")
+    return Figure("latency", canvas.title, caption, canvas.svg())
+
+
+def routes(view: View) -> Figure | None:
+    """p99 of the busiest routes, second by second."""
+    shown = [name for name in view.routes[:SHOWN_ROUTES] if len(view.series("p99", name)[0])]
+    if len(shown) < 2:
+        return None
+    lines = [view.series("p99", name) for name in shown]
+    steady = view.document["summary"]["routes"]
+    slowest = max(shown, key=lambda name: steady[name]["steady"]["response_ms"]["p50"] or 0.0)
+    caption = f"In steady time {slowest} had the highest median of these {len(shown)} routes."
+    canvas = Canvas("p99 by route over time", f"p99 response time each second. {caption}", "routes")
+    canvas.legend([(f"line c{i + 1}", name) for i, name in enumerate(shown)])
+    x, y = time_axis(view, canvas), latency_axis(canvas, [values for _, values in lines])
+    backdrop(view, canvas, x)
+    canvas.axes(x, y, "seconds", "response p99", millis)
+    for i, (t_s, values) in enumerate(lines):
+        canvas.path(x(t_s + 0.5), y(values), f"line thin c{i + 1}", _gap(x))
+    return Figure("routes", canvas.title, caption, canvas.svg())
+
+
+def rates(view: View) -> Figure | None:
+    """Planned, sent and answered operations a second, and those that failed."""
+    t_s, planned = view.series("rate.planned")
+    if len(t_s) == 0:
+        return None
+    _, sent = view.series("rate.sent")
+    _, good = view.series("rate.ok")
+    bad = view.series("rate.fail")[1] + view.series("rate.info")[1]
+    caption = f"{int(planned.sum())} planned, {int(sent.sum())} sent, {int(good.sum())} ok, {int(bad.sum())} failed or unknown."
+    canvas = Canvas("Rate over time", caption, "rates")
+    canvas.legend([("line planned", "planned"), ("line c1", "sent"), ("line c3", "ok"), ("line bad", "failed or unknown")])
+    x, y = time_axis(view, canvas), _linear(canvas, [planned, sent])
+    backdrop(view, canvas, x)
+    canvas.axes(x, y, "seconds", "operations a second")
+    middle = x(t_s + 0.5)
+    canvas.path(middle, y(planned), "line planned")
+    canvas.path(middle, y(sent), "line thin c1")
+    canvas.path(middle, y(good), "line c3")
+    canvas.path(middle, y(bad), "line bad")
+    return Figure("rates", canvas.title, caption, canvas.svg())
+
+
+def cpu(view: View) -> Figure | None:
+    """Cores in use by process, stacked, under the cores that the machine has."""
+    wide = view.by_node("cpu_cores")
+    if wide.empty:
+        return None
+    names = [str(name) for name in wide.columns[:SHOWN_NODES]]
+    bands = [wide[name].to_numpy() for name in names]
+    if len(wide.columns) > SHOWN_NODES:
+        names.append(f"{len(wide.columns) - SHOWN_NODES} others")
+        bands.append(wide.iloc[:, SHOWN_NODES:].sum(axis=1).to_numpy())
+    tops = np.cumsum(bands, axis=0)
+    host_t, host = view.series("host_busy_cores")
+    cores = float(view.document["host"].get("cores") or 0)
+    caption = f"All processes together used {float(np.mean(tops[-1])):.2f} cores on average; {names[0]} used most."
+    canvas = Canvas("CPU by process", caption, "cpu")
+    entries = [(f"area c{i + 1}", name) for i, name in enumerate(names)]
+    canvas.legend([*entries, *([("line host", "host busy")] if len(host_t) else [])])
+    x = time_axis(view, canvas)
+    y = _linear(canvas, [tops[-1], host, np.array([cores])])
+    t_s = wide.index.to_numpy(dtype=np.float64)
+    canvas.axes(x, y, "seconds", "cores")
+    # Painted from the highest band down, each to the foot: one edge a band instead of two.
+    for i in reversed(range(len(names))):
+        canvas.area(x(t_s + 0.5), y(tops[i]), f"area c{i + 1}")
+    canvas.path(x(host_t + 0.5), y(host), "line host")
+    if cores:
+        canvas.line(LEFT, y.at(cores), WIDTH - RIGHT, y.at(cores), "line bound")
+    backdrop(view, canvas, x)
+    return Figure("cpu", canvas.title, caption, canvas.svg())
+
+
+def lag(view: View) -> Figure | None:
+    """Events that wait in each consumer group's queue."""
+    wide = view.by_node("lag")
+    if wide.empty:
+        return None
+    shown = wide.iloc[:, :SHOWN_ROUTES]
+    peak = shown.max()
+    caption = f"The longest queue was that of {peak.idxmax()}: {number(float(peak.max()))} events."
+    canvas = Canvas("Queue lag", caption, "lag")
+    canvas.legend([(f"line c{i + 1}", str(name)) for i, name in enumerate(shown.columns)])
+    x, y = time_axis(view, canvas), _linear(canvas, [shown.to_numpy().ravel()])
+    backdrop(view, canvas, x)
+    canvas.axes(x, y, "seconds", "events waiting")
+    t_s = shown.index.to_numpy(dtype=np.float64)
+    for i, name in enumerate(shown.columns):
+        canvas.path(x(t_s + 0.5), y(shown[name].to_numpy()), f"line c{i + 1}")
+    return Figure("lag", canvas.title, caption, canvas.svg())
+
+
+def flight(view: View) -> Figure | None:
+    """Operations that wait for their answer: a line that climbs through a level load is an overload."""
+    t_s, values = view.series("in_flight")
+    if len(t_s) == 0 or float(values.max()) <= 0:
+        return None
+    caption = f"At most {number(float(values.max()))} operations were in flight (mean over a second)."
+    canvas = Canvas("Operations in flight", caption, "flight")
+    twin_t, twin = view.twin.series("in_flight") if view.twin else (t_s[:0], values[:0])
+    canvas.legend([("line c1", "in flight"), *([("line c1 model", "model")] if len(twin_t) else [])])
+    x, y = time_axis(view, canvas), _linear(canvas, [values, twin])
+    backdrop(view, canvas, x)
+    canvas.axes(x, y, "seconds", "operations")
+    canvas.path(x(twin_t + 0.5), y(twin), "line c1 model")
+    canvas.path(x(t_s + 0.5), y(values), "line c1")
+    return Figure("flight", canvas.title, caption, canvas.svg())
+
+
+def _drawn(shape: Callable[[View], tuple[Canvas, str] | None]) -> Callable[[View], Figure | None]:
+    """A figure from a function of charts_shape."""
+
+    def figure(view: View) -> Figure | None:
+        made = shape(view)
+        return None if made is None else Figure(made[0].key, made[0].title, made[1], made[0].svg())
+
+    return figure
+
+
+CHARTS: dict[str, Callable[[View], Figure | None]] = {
+    "latency": latency,
+    "rates": rates,
+    "spectrum": _drawn(shapes.spectrum),
+    "heatmap": _drawn(shapes.heatmap),
+    "routes": routes,
+    "hops": _drawn(shapes.hops),
+    "cpu": cpu,
+    "flight": flight,
+    "delivery": _drawn(shapes.delivered),
+    "lag": lag,
+}
+
+
+def draw(view: View) -> list[Figure]:
+    """Every figure that the run has something for, in the order of the page."""
+    return [figure for chart in CHARTS.values() if (figure := chart(view)) is not None]
+
+
+def time_axis(view: View, canvas: Canvas) -> Scale:
+    """Seconds from the start of the load."""
+    return Scale(0.0, max(view.windows.load_s, 1.0), LEFT, WIDTH - RIGHT)
+
+
+def latency_axis(canvas: Canvas, values: list[Floats]) -> Scale:
+    """Milliseconds; logarithmic where the values span more than a factor of 20."""
+    joined = np.concatenate([part[(part > 0) & ~np.isnan(part)] for part in values])
+    low, high = (float(joined.min()), float(joined.max()) * 1.15) if len(joined) else (1.0, 10.0)
+    if high / low > 20:
+        return Scale(low * 0.8, high, canvas.plot_bottom, canvas.top, log=True)
+    return Scale(0.0, high, canvas.plot_bottom, canvas.top)
+
+
+def _linear(canvas: Canvas, values: list[Floats]) -> Scale:
+    high = max((float(part.max()) for part in values if len(part)), default=1.0)
+    return Scale(0.0, (high or 1.0) * 1.06, canvas.plot_bottom, canvas.top)
+
+
+def backdrop(view: View, canvas: Canvas, x: Scale) -> None:
+    """Warm-up and faults behind the lines, each with a tooltip; a fault's name stands at its head."""
+    height = canvas.plot_bottom - canvas.top
+    if view.windows.warm_up_s > 0:
+        box = (LEFT, canvas.top, x.at(view.windows.warm_up_s) - LEFT, height)
+        canvas.rect(box, "warm-up", f"warm-up, {view.windows.warm_up_s:g} s: not part of steady")
+    for one in view.windows.faults:
+        start = x.at(one.start_s)
+        end_s = max(each for each in (one.start_s, one.end_s, one.recovered_s) if each is not None)
+        width = max(2.0, x.at(end_s) - start)
+        title = f"{one.kind} on {one.target}, {one.start_s:.1f} s to {end_s:.1f} s"
+        canvas.rect((start, canvas.top, width, height), "fault", title)
+        canvas.line(start, canvas.top, start, canvas.plot_bottom, "fault-edge")
+        right = start > WIDTH * 0.7
+        canvas.text(start - 3 if right else start + 3, canvas.top + 10, one.kind, "fault-word", "end" if right else "start")
+
+
+def _gap(x: Scale) -> float:
+    return (x.at(GAP_S) - x.at(0.0)) if x.high > GAP_S else float("inf")
+
+
+def _bounds_ms(view: View, route: str) -> list[float]:
+    """The bounds (ms) promised for p99 of this route in steady time."""
+    wanted = [one for one in view.document["objectives"] if one.get("route") in (route, "all") and one.get("unit") == "s"]
+    return [float(one["bound"]) * 1000 for one in wanted if one.get("metric") == "p99" and one["bound"] > 0]

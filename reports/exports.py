@@ -1,0 +1,111 @@
+"""A run in other people's formats: Markdown for a pull request, JUnit for a build server, lines for a terminal.
+
+HdrHistogram V2 logs stand in the run's folder (histograms/). In a void run no export gives a headline number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from xml.etree import ElementTree
+
+from reports import page, record, verdict
+from reports.view import View
+
+MARKS = {verdict.PASS: "✓", verdict.UNKNOWN: "?", verdict.FAIL: "✗"}
+
+
+def markdown(run: record.Run) -> str:
+    """The verdict, promises, invariants, broken criteria and percentiles as Markdown tables."""
+    view, d = View(run), run.document
+    parts = [
+        f"# {d['scenario']['name']}: {d['verdict']}",
+        d["scenario"].get("question", ""),
+        f"**{d['decided_by']}** The run itself is {d['validity']['verdict']}.",
+        _table(("objective", "verdict", "measured", "n"), [_objective(one, view.is_void) for one in d["objectives"]]),
+        _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
+        _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
+        "" if view.is_void else _latencies(view),
+        f"Reproduce: `{d['command']}` (seed {d['seed']}, commit {d['commit'] or 'unknown'})" if d["command"] else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _latencies(view: View) -> str:
+    rows = []
+    for name in view.routes:
+        calm = view.document["summary"]["routes"][name]["steady"]
+        told = page.borne(calm, "response_ms")
+        rows.append((name, calm["planned"], calm["ok"], *(page.ms(told[key]) for key in ("p50", "p95", "p99", "p999", "max"))))
+    head = ("route, steady response in ms", "planned", "ok", "p50", "p95", "p99", "p99.9", "max")
+    return _table(head, rows)
+
+
+def _objective(one: Mapping[str, Any], void: bool) -> tuple[Any, ...]:
+    if void:
+        return one["text"], "void", "withheld", one["n"]
+    return one["text"], _word(one["verdict"]), page.objective(one), one["n"]
+
+
+def _invariant(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    note = one["note"] or "; ".join(one["violations"][:3])
+    return page.words(one["name"]), _word(one["verdict"]), one["checked"], note
+
+
+def _broken(d: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    bad = [one for one in d["validity"]["criteria"] if one["holds"] is False]
+    return [(one["name"], page.criterion(one), one["bound"], one["mend"]) for one in bad]
+
+
+def _word(word: str) -> str:
+    return f"{MARKS.get(word, '?')} {word}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in line) + " |" for line in lines)
+
+
+def junit(run: record.Run) -> str:
+    """One test case a validity criterion, objective and invariant. Fail = failure; unknown = error, since a build
+    server has no third colour and unknown must not be green; not judged = skipped."""
+    d = run.document
+    void = d["validity"]["verdict"] == verdict.VOID
+    suite = ElementTree.Element("testsuite", name=run.run_id, timestamp=d["started_at"].rstrip("Z"))
+    for one in d["validity"]["criteria"]:
+        word = {True: "pass", False: "fail", None: "skip"}[one["holds"]]
+        word = "pass" if one.get("kind") == "note" and word == "fail" else word
+        _case(suite, "validity", one["name"], word, f"{page.criterion(one)}, bound {one['bound']}. {one['mend']}")
+    for one in d["objectives"]:
+        word = "unknown" if void else one["verdict"]
+        told = "withheld: the run is void" if void else f"measured {page.objective(one)} of {one['n']}. {one.get('note', '')}"
+        _case(suite, "objectives", one["text"], word, told)
+    for one in d["invariants"]:
+        _case(suite, "invariants", one["name"], one["verdict"], one["note"] or "; ".join(one["violations"]))
+    counts = {tag: len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error", "skipped")}
+    suite.set("tests", str(len(suite)))
+    suite.set("failures", str(counts["failure"]))
+    suite.set("errors", str(counts["error"]))
+    suite.set("skipped", str(counts["skipped"]))
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: ElementTree.Element, group: str, name: str, word: str, message: str) -> None:
+    case = ElementTree.SubElement(suite, "testcase", classname=f"{suite.get('name')}.{group}", name=name)
+    tag = {"fail": "failure", "unknown": "error", "skip": "skipped"}.get(word)
+    if tag:
+        ElementTree.SubElement(case, tag, message=" ".join(message.split()))
+
+
+def brief(run: record.Run) -> list[str]:
+    """A few lines for a terminal: verdict, what decided it, the numbers on top (unless void)."""
+    view, d = View(run), run.document
+    lines = [f"{d['verdict']}  {d['decided_by']}"]
+    if d["validity"]["verdict"] == verdict.OVERLOADED:
+        lines.append("OVERLOADED  the system was offered more than it carries; its numbers are true")
+    if not view.is_void:
+        lines.extend(f"  {tile['value']:>10}  {tile['words']}" for tile in page.tiles(view))
+    return lines

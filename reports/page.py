@@ -1,0 +1,251 @@
+"""The report: one HTML file that opens without network and without JavaScript.
+
+`render` is a pure function of a run (and of the twin beside it); `write` puts it into the run's folder.
+The template holds the words and their order; this module only prepares rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from reports import charts, histogram, record, svg
+from reports.view import View
+
+TEMPLATES = Path(__file__).parent / "templates"
+REPORT = "report.html"
+
+PATH_WORDS = {
+    "push": "tweets pushed into followers' timelines",
+    "pull": "reads that merged authors who are not pushed",
+    "hit": "reads served from the cached timeline",
+    "rebuild": "reads that rebuilt a lost timeline",
+    "direct": "reads served from Cassandra while a rebuild stood",
+    "tail": "reads beyond the cached 800",
+    "retry": "attempts beyond the first, of clients and workers",
+}
+
+
+BROKEN = {  # kind of a criterion -> colour, what follows when it does not hold
+    "void": ("void", "the run is void"),
+    "overload": ("overloaded", "the system is overloaded"),
+    "note": ("unknown", "a note"),
+}
+
+
+def write(run: record.Run) -> Path:
+    """Render the run's report into its folder, in one step. Returns the file."""
+    path = run.path / REPORT
+    record.write_text(path, render(run))
+    return path
+
+
+def render(run: record.Run) -> str:
+    """The report of `run` as HTML."""
+    view = View(run)
+    document = run.document
+    return _environment().get_template("report.html.j2").render(
+        d=document,
+        css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
+        void=view.is_void,
+        twin=run.twin is not None,
+        tiles=tiles(view),
+        keys=histogram.KEYS,
+        counts=counts(document),
+        percentiles=percentiles(view),
+        figures=charts.draw(view),
+        errors=errors_of(document.get("prediction") or {}),
+        processes=processes(document["summary"]),
+        paths=paths(document["summary"]),
+        disclosure=disclosure(document),
+        overload="; ".join(_overloads(document)),
+        broken=BROKEN,
+    )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    loader = jinja2.FileSystemLoader(TEMPLATES)
+    made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made.filters.update(
+        ms=ms, millis=millis, share=share, seconds=seconds, words=words, pname=pname, objective=objective, criterion=criterion
+    )
+    return made
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds for a column: three significant digits, no unit."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value >= 100 else f"{value:.2f}"
+
+
+def millis(value: float | None) -> str:
+    """Milliseconds with a fitting unit."""
+    return "–" if value is None else svg.millis(value)
+
+
+def share(value: float | None) -> str:
+    """A fraction as percent, with as many digits as it needs near 0 and 1."""
+    if value is None:
+        return "–"
+    near = min(abs(value), abs(1 - value))
+    if near == 0:
+        return f"{value * 100:g} %"
+    return f"{value * 100:.{3 if 0 < near < 0.001 else 2 if 0 < near < 0.01 else 1}f} %"
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with a fitting unit."""
+    return "–" if value is None else svg.millis(value * 1000)
+
+
+def words(name: str) -> str:
+    """no_acknowledged_tweet_lost -> no acknowledged tweet lost."""
+    return name.replace("_", " ")
+
+
+def pname(key: str) -> str:
+    """p999 -> p99.9."""
+    return {"p999": "p99.9", "p9999": "p99.99"}.get(key, key)
+
+
+def objective(one: Mapping[str, Any]) -> str:
+    """An objective's measured value with its unit."""
+    value = one["value"]
+    return share(value) if one.get("unit") == "share" else seconds(value)
+
+
+def criterion(one: Mapping[str, Any]) -> str:
+    """A criterion's value with its unit."""
+    value, unit = one["value"], one.get("unit", "")
+    if value is None:
+        return "not recorded" if one["holds"] is False else "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if unit == "share":
+        return share(value)
+    return seconds(value) if unit == "s" else millis(value) if unit == "ms" else f"{value:g}"
+
+
+def tiles(view: View) -> list[dict[str, str]]:
+    """The five or six numbers on top."""
+    block, totals = view.document["summary"], view.document["summary"]["totals"]
+    found = [
+        {"value": f"{totals['offered_per_s']:.4g}/s", "words": f"offered, {totals['planned']} operations"},
+        {"value": share(totals["ok"] / totals["planned"]) if totals["planned"] else "–", "words": "answered well"},
+    ]
+    if view.headline:
+        calm = block["routes"][view.headline]["steady"]["response_ms"]
+        found += [
+            {"value": millis(calm["p50"]), "words": f"{view.headline} median, steady"},
+            {"value": millis(calm["p99"]), "words": f"{view.headline} p99, steady"},
+        ]
+    if block["delivery"]["n"]:
+        found.append({"value": seconds(block["delivery"]["p99_s"]), "words": "delivery p99: post to all timelines"})
+    core_s = sum(one["core_s"] for one in block["cpu"].values())
+    if core_s:
+        average = core_s / max(view.windows.load_s, 1e-9)
+        found.append({"value": f"{average:.2f}", "words": f"cores used of {view.document['host'].get('cores', '?')}"})
+    return found
+
+
+def counts(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Routes, busiest first, and all of them together."""
+    table = document["summary"]["routes"]
+    ordered = sorted(table.items(), key=lambda pair: -pair[1]["planned"])
+    return [*ordered, ("all", document["summary"]["totals"])]
+
+
+def percentiles(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Per route: response steady, service steady, response whole."""
+    table = view.document["summary"]["routes"]
+    found = []
+    for name in view.routes:
+        whole, calm = table[name], table[name]["steady"]
+        rows = [
+            {"words": "response, steady", "n": calm["ok"], **borne(calm, "response_ms")},
+            {"words": "service, steady", "n": calm["ok"], **borne(calm, "service_ms")},
+            {"words": "response, whole run", "n": whole["ok"], **borne(whole, "response_ms")},
+        ]
+        found.append((f"{name}: response, steady", rows))
+    return found
+
+
+def borne(block: Mapping[str, Any], kind: str) -> dict[str, float | None]:
+    """The percentiles that so many operations can bear; the others would only repeat the maximum."""
+    return {key: value if histogram.enough(block["ok"], key) else None for key, value in block[kind].items()}
+
+
+def errors_of(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of predicted against measured; `left` and `width` (percent) draw the signed error, clipped at 50 %."""
+    rows = []
+    for route, block in prediction.get("routes", {}).items():
+        for key in ("p50", "p99"):
+            rows.append(_error_row(f"{route} {key}", block["response_ms"][key], millis))
+    for key, pair in prediction.get("delivery", {}).items():
+        rows.append(_error_row(f"delivery {key.removesuffix('_s')}", pair, seconds))
+    for node, pair in prediction.get("cpu", {}).items():
+        rows.append(_error_row(f"CPU {node}", pair, lambda value: "–" if value is None else f"{value:.2f} core s"))
+    return [row for row in rows if row["measured"] != "–" or row["predicted"] != "–"]
+
+
+def _error_row(name: str, pair: Mapping[str, float | None], told: Any) -> dict[str, Any]:
+    error = pair["error"]
+    clipped = None if error is None else max(-0.5, min(0.5, error)) * 100
+    return {
+        "name": name,
+        "measured": told(pair["measured"]),
+        "predicted": told(pair["predicted"]),
+        "error": "–" if error is None else f"{error * 100:+.1f} %",
+        "left": None if clipped is None else 50 + min(0.0, clipped),
+        "width": None if clipped is None else abs(clipped),
+    }
+
+
+def processes(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """CPU and peak memory of each process, most CPU first."""
+    names = [*block["cpu"], *(name for name in block["rss_mib"] if name not in block["cpu"])]
+    rows = []
+    for name in names:
+        used = block["cpu"].get(name, {"core_s": 0.0, "share": 0.0})
+        rss = block["rss_mib"].get(name)
+        told = "–" if rss is None else f"{rss:,.0f}"
+        rows.append({"name": name, "core_s": f"{used['core_s']:.2f}", "share": used["share"], "rss": told})
+    return rows
+
+
+def paths(block: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How often each path was taken."""
+    return [{"name": name, "n": block["paths"].get(name, 0), "words": told} for name, told in PATH_WORDS.items()]
+
+
+def disclosure(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What another person needs to judge or repeat the run."""
+    clock = {"started": document["started_at"], "warm-up": f"{document['windows']['warm_up_s']:g} s",
+             "load": f"{document['windows']['load_s']:g} s"}  # fmt: skip
+    groups = {
+        "run": {"kind": document["kind"], "seed": document["seed"], "commit": document["commit"] or "unknown", **clock},
+        "host": document["host"],
+        "servers": document["versions"],
+        "platform": document["platform"],
+        "population": document["population"],
+    }
+    return [(name, _told(values)) for name, values in groups.items() if values]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " · ".join(f"{words(str(key))} {_told(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_told(each) for each in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _overloads(document: Mapping[str, Any]) -> list[str]:
+    broken = [one for one in document["validity"]["criteria"] if one["holds"] is False and one.get("kind") == "overload"]
+    return [f"{one['name']} {criterion(one)} (bound {one['bound']})" for one in broken]
