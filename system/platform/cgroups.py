@@ -95,7 +95,10 @@ class Groups:
 
 
 def open_groups(lab_id: str, mount: Path = MOUNT) -> Groups:
-    """Return the control groups that this user can make on this machine. Creates nothing."""
+    """Return the control groups that this user can make on this machine.
+
+    On v2 it finds out by trying: that leaves our empty top folder at most.
+    """
     if (mount / "cgroup.controllers").exists():
         bases: tuple[Path, ...] = (mount,) if os.access(mount, os.W_OK) and _enable_v2(mount) else ()
         return Groups(lab_id, "v2" if bases else "none", bases)

@@ -145,7 +145,7 @@ class Child:
                     await self._run_step(step, launch, joins, log.fileno())
             argv = _wrapped(launch.argv, self.node.running.nice, launch.drops_root, joins)
             cwd = launch.cwd or self.ctx.places.lair
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, 1 ms; asyncio's own waits in a thread each
                 argv, env=dict(launch.env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=self.node.running.own_session,
             )  # fmt: skip

@@ -73,8 +73,10 @@ async def _fetch_locked(package: Maven | Go, home: Path, progress: Progress) -> 
     work.mkdir()
     started = time.monotonic()
     try:
-        make = _maven if isinstance(package, Maven) else _go
-        await make(package, work, progress)  # type: ignore[operator]
+        if isinstance(package, Maven):
+            await _maven(package, work, progress)
+        else:
+            await _go(package, work, progress)
         content = work / "content"
         _write_sums(content)
         shutil.rmtree(home, ignore_errors=True)  # a folder without SHA256SUMS is not ours to trust

@@ -182,7 +182,7 @@ class Lab:
         env = {**os.environ, "PYTHONPATH": str(places.CODE)}
         command = [sys.executable, "-m", "system.platform.supervisor", str(self.places.root), str(self.places.range)]
         with log.open("wb") as out:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this event loop
                 command, cwd=places.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
         tell("supervisor", f"started as process {process.pid}; control groups: {self.accounting()}")

@@ -83,8 +83,13 @@ class Launch:
 class Server(Protocol):
     """One kind of server."""
 
-    package: Package | None
-    start_timeout_s: float  # how long a node of this kind may take until it is well
+    @property
+    def package(self) -> Package | None:
+        """What must be installed; None for our own services."""
+
+    @property
+    def start_timeout_s(self) -> float:
+        """How long a node of this kind may take until it is well."""
 
     def launch(self, ctx: Context) -> Launch:
         """Return how to start the node. Raises CouldNotRun where a program is missing."""

@@ -11,24 +11,19 @@ from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, base_env, class_path, jvm_flags
 
 # Java 17 closes these by default; the list is Cassandra's own.
-EXPORTS = (
-    "java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch "
-    "java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server "
-    "java.sql/java.sql jdk.unsupported/sun.misc"
-).split()
-OPENS = [
-    *(
-        f"java.base/{name}"
-        for name in (
-            "java.lang java.lang.module java.lang.reflect java.io java.net java.nio java.util java.util.concurrent "
-            "java.util.concurrent.atomic jdk.internal.loader jdk.internal.ref jdk.internal.reflect jdk.internal.math "
-            "jdk.internal.module jdk.internal.util.jar sun.nio.ch jdk.internal.misc"
-        ).split()
-    ),
-    "java.rmi/sun.rmi.transport.tcp",
-    "jdk.management/com.sun.management.internal",
-    "jdk.management.agent/jdk.internal.agent",
-]
+EXPORTS = """
+java.base/jdk.internal.misc java.base/jdk.internal.ref java.base/sun.nio.ch
+java.management.rmi/com.sun.jmx.remote.internal.rmi java.rmi/sun.rmi.registry java.rmi/sun.rmi.server
+java.sql/java.sql jdk.unsupported/sun.misc
+""".split()  # noqa: SIM905
+OPENS = """
+java.base/java.lang java.base/java.lang.module java.base/java.lang.reflect java.base/java.io java.base/java.net
+java.base/java.nio java.base/java.util java.base/java.util.concurrent java.base/java.util.concurrent.atomic
+java.base/jdk.internal.loader java.base/jdk.internal.ref java.base/jdk.internal.reflect java.base/jdk.internal.math
+java.base/jdk.internal.module java.base/jdk.internal.util.jar java.base/sun.nio.ch java.base/jdk.internal.misc
+java.rmi/sun.rmi.transport.tcp jdk.management/com.sun.management.internal jdk.management.agent/jdk.internal.agent
+""".split()  # noqa: SIM905
+MAIN = "org.apache.cassandra.service.CassandraDaemon"
 LOGBACK = """<configuration><appender name="OUT" class="ch.qos.logback.core.ConsoleAppender"><encoder>
 <pattern>%date{ISO8601} %-5level %logger{0} %msg%n</pattern></encoder></appender>
 <root level="INFO"><appender-ref ref="OUT"/></root>
@@ -61,10 +56,7 @@ class Cassandra:
             "-Dcassandra.superuser_setup_delay_ms=0",
         ]
         return Launch(
-            argv=(
-                packages.need_java(), *flags, "-cp", class_path(packages.CASSANDRA),
-                "org.apache.cassandra.service.CassandraDaemon",
-            ),  # fmt: skip
+            argv=(packages.need_java(), *flags, "-cp", class_path(packages.CASSANDRA), MAIN),
             env=base_env(ctx),
             files={conf: render(ctx), logback: LOGBACK},
             folders=(ctx.data,),

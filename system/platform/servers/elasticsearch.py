@@ -62,7 +62,10 @@ class Elasticsearch:
             return home, ()
         copy = ctx.places.lair / ctx.node.name / "home"
         # Hard links where cache and lair share a file system, else a copy.
-        script = 'rm -rf "$2.part"; cp -rl "$1" "$2.part" 2>/dev/null || { rm -rf "$2.part"; cp -r "$1" "$2.part"; }; mv "$2.part" "$2"'
+        script = (
+            'rm -rf "$2.part"; cp -rl "$1" "$2.part" 2>/dev/null || { rm -rf "$2.part"; cp -r "$1" "$2.part"; }; '
+            'mv "$2.part" "$2"'
+        )
         return copy, (Step(("/bin/sh", "-c", script, "sh", str(home), str(copy)), unless=copy, as_lab_owner=True),)
 
     async def probe(self, ctx: Context) -> str:

@@ -1,0 +1,80 @@
+# make demo | test | check | bench | setup | servers | reference | clean
+# Everything here may be repeated: what is done already is left alone.
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
+VENV := .venv
+PY := $(VENV)/bin/python
+RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
+MAKE_QUIET := $(MAKE) --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help setup servers demo test check bench reference clean
+
+help:
+	@echo "make demo       first a lab, then a question, then a report (set-up included)"
+	@echo "make test       every test, on real servers (set-up included)"
+	@echo "make check      lint, types, import floors"
+	@echo "make bench      measure every row of the table, or ROW=name alone"
+	@echo "make setup      the environment in .venv and bin/tweetlab"
+	@echo "make servers    the servers, into the user's cache folder"
+	@echo "make reference  write docs/reference from the program's own tables"
+	@echo "make clean      stop this checkout's labs; remove caches, data and logs (runs and .venv stay)"
+
+$(PY):
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Python 3.11 or later was not found (python3 is $$(python3 --version 2>&1))." \
+			"Install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 3; fi
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1); Python 3.11 or later is needed: make setup PYTHON=python3.11" >&2; exit 3; }
+	@echo "environment: making $(VENV) with $$("$(PYTHON)" --version)" >&2
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "The module venv of $(PYTHON) does not work; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
+
+# The stamp is written last: an installation that was cut off is done again.
+$(VENV)/installed: requirements.txt constraints.txt | $(PY)
+	@echo "environment: installing the pinned packages into $(VENV) (one to three minutes the first time)" >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	@touch $@
+	@echo "environment: ready" >&2
+
+bin/tweetlab: Makefile
+	@mkdir -p bin
+	@printf '%s\n' '#!/bin/sh' \
+		'# Made by `make setup`. Works from any folder and without activation; the folder of its caller stays.' \
+		'here=$$(dirname -- "$$(dirname -- "$$(readlink -f -- "$$0")")")' \
+		'[ -f "$$here/.venv/installed" ] || { echo "The environment is missing; run: make -C $$here setup" >&2; exit 3; }' \
+		'PYTHONPATH="$$here$${PYTHONPATH:+:$$PYTHONPATH}" exec "$$here/.venv/bin/python" -P -m tweetlab "$$@"' > $@.part
+	@chmod +x $@.part && mv $@.part $@
+
+setup: $(VENV)/installed bin/tweetlab
+
+# Needs the standard library alone, so it works beside the installation above.
+servers: | $(PY)
+	@$(RUN) -m tweetlab.setup
+
+demo:
+	@$(MAKE_QUIET) -j2 setup servers
+	@bin/tweetlab demo
+
+test:
+	@$(MAKE_QUIET) -j2 setup servers
+	@$(RUN) tests/tiers.py
+
+check: setup
+	@$(RUN) -m ruff check .
+	@$(RUN) -m mypy
+	@PYTHONPATH="$(CURDIR)" $(VENV)/bin/lint-imports
+
+bench:
+	@$(MAKE_QUIET) -j2 setup servers
+	@ROW="$(ROW)" $(RUN) -m tweetlab.bench
+
+reference: setup
+	@$(RUN) -m tweetlab.reference
+
+clean:
+	@for lab in .tweetlab/*/; do [ -d "$$lab" ] && [ -x $(PY) ] && \
+		TWEETLAB_RANGE=$$(basename "$$lab") $(RUN) -m tweetlab down --purge; done; true
+	@rm -rf .tweetlab .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

