@@ -1,6 +1,9 @@
 """The door to the load: starts Locust's process, passes its progress on, and returns what it left, whatever ends it.
 
-    result = await driver.run(scenario, tape, base_url, jwt_secret, out_dir, on_second, stop)
+    load = driver.Load(scenario, tape, base_url, jwt_secret, out_dir, on_second=driver.teller(console))
+    start_ns, start_wall_ms = await load.begin()
+    result = await load.finish(stop)
+    rows = driver.history(result)
 
 Ctrl-C belongs to the caller: it sets `stop`; the load then ends, what is in flight is waited for, and everything is
 written. A load process that is killed leaves every ended attempt of the last full second, and an unknown for each send.
@@ -21,30 +24,21 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+import pandas as pd
 
 from scenarios import population, spec, workload
 from system.kernel.errors import CouldNotRun
+from tweetlab.load import tables
+from tweetlab.load.live import Tick, teller
+
+__all__ = ["GeneratorHealth", "Load", "LoadResult", "Tick", "history", "planned", "probes", "run", "teller"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT_EXTRA_S = 2.0  # the client waits this much longer than the gateway's deadline: the 504 comes first
 AFTER_S = 30.0  # after the load and its drain, before a process that does not end is killed
+START_S, END_S = 60.0, 5.0  # Locust imports for a second or two; tokens of 100,000 users take a few more
 LINE_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Tick:
-    """One second of load. Latencies in ms of OK responses, from the intended start; `routes` has `all` besides."""
-
-    t_s: int
-    planned: int
-    sent: int
-    ok: int
-    fail: int
-    info: int
-    in_flight: int
-    start_lag_ms_p99: float
-    cpu_share: float
-    routes: dict[str, dict[str, float]]
+FILES = ("rows.jsonl", "invokes.jsonl", "probes.jsonl")
 
 
 @dataclass(frozen=True)
@@ -85,31 +79,96 @@ class LoadResult:
     died: str = ""
 
 
-async def run(scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path,
-              on_second: Callable[[Tick], None], stop: asyncio.Event, graph: population.Graph | None = None,
-              on_start: Callable[[int], None] | None = None, null_route: bool = True, region: str = "1") -> LoadResult:
-    """Play `tape` against `base_url`; return when the load and what it left in flight have ended.
+class Load:
+    """One load, in three steps, so that faults and samplers can stand on its clock.
 
-    `graph`: whose followers the delivery probes poll; None leaves the probes out. `on_start(start_ns)` is called about
-    0.7 s before the first operation can be due. Raises CouldNotRun where the process does not come up.
+    `on_second` hears each second; where it has a `close`, that is called at the end. `graph`: whose followers the delivery
+    probes poll; None draws it again from the scenario. `probes`, `null_route`: switch those off for a pure measurement.
     """
-    out_dir.mkdir(parents=True, exist_ok=True)
-    for name in ("rows.jsonl", "invokes.jsonl", "probes.jsonl"):
-        (out_dir / name).unlink(missing_ok=True)
-    tape.save(out_dir / "tape.npz")
-    if graph is not None:
-        _save_followers(out_dir / "followers.npz", graph, tape)
-    job = _job(scenario, base_url, jwt_secret, out_dir, probes=graph is not None, null_route=null_route, region=region)
-    with (out_dir / "generator.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tweetlab.load.child", stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT,
-            start_new_session=True, limit=LINE_BYTES)
-        conversation = _Conversation(process, on_second, on_start)
+
+    def __init__(self, scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path, *,
+                 on_second: Callable[[Tick], None] = lambda tick: None, graph: population.Graph | None = None,
+                 probes: bool = True, null_route: bool = True, region: str = "1") -> None:
+        self._scenario, self._tape, self._folder, self._on_second = scenario, tape, out_dir, on_second
+        self._graph, self._probes = graph, probes and "post" in tape.planned()
+        self._job = _job(scenario, base_url, jwt_secret, out_dir, probes=self._probes, null_route=null_route, region=region)
+        self._conversation: _Conversation | None = None
+
+    async def begin(self) -> tuple[int, int]:
+        """Start the process; return the start of the load (monotonic ns, wall ms), which lies about 0.7 s ahead.
+
+        Raises CouldNotRun, with the end of its log, where the process does not come up.
+        """
+        self._prepare()
+        with (self._folder / "generator.log").open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tweetlab.load.child", stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT,
+                start_new_session=True, limit=LINE_BYTES)
+        self._conversation = _Conversation(process, self._on_second)
+        if not await self._conversation.open(self._job):
+            await self.close()
+            tail = (self._folder / "generator.log").read_text(errors="replace").strip().splitlines()[-3:]
+            raise CouldNotRun(f"The load generator did not start; its last lines: {' | '.join(tail) or 'none'}; "
+                              f"log: {self._folder / 'generator.log'}.")
+        return self._conversation.started["start_ns"], self._conversation.started["wall_ms"]
+
+    def _prepare(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            (self._folder / name).unlink(missing_ok=True)
+        self._tape.save(self._folder / "tape.npz")
+        if self._probes:
+            graph = self._graph or population.graph_of(self._scenario.population, self._scenario.seed)
+            _save_followers(self._folder / "followers.npz", graph, self._tape)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the generator. Raises RuntimeError before `begin`."""
+        if self._conversation is None:
+            raise RuntimeError("The load was not begun; call `begin` first.")
+        return self._conversation.pid
+
+    async def finish(self, stop: asyncio.Event) -> LoadResult:
+        """Wait until the load and what it left in flight have ended, or `stop` was set; return what there is."""
+        if self._conversation is None:
+            raise RuntimeError("The load was not begun; call `begin` first.")
+        load_s = self._scenario.workload.load_s
         try:
-            await conversation.hold(job, stop, scenario.workload.load_s + job["timeout_s"] + AFTER_S)
+            await self._conversation.hold(stop, load_s + float(self._job["timeout_s"]) + AFTER_S)
         finally:
-            await _end(process)
-    return _result(conversation, tape, scenario.workload.load_s, out_dir)
+            await self.close()
+        return _result(self._conversation, self._tape, load_s, self._folder)
+
+    async def close(self) -> None:
+        """End the process, if it still runs. Safe to repeat."""
+        if self._conversation is not None:
+            await self._conversation.end()
+        close = getattr(self._on_second, "close", None)
+        if close is not None:
+            close()
+
+
+async def run(scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path,
+              on_second: Callable[[Tick], None], stop: asyncio.Event, **more: Any) -> LoadResult:
+    """Play `tape` against `base_url` from begin to end. `more` as in `Load`. Raises CouldNotRun."""
+    load = Load(scenario, tape, base_url, jwt_secret, out_dir, on_second=on_second, **more)
+    await load.begin()
+    return await load.finish(stop)
+
+
+def history(result: LoadResult) -> pd.DataFrame:
+    """Return the history of a load: one row an attempt, with the columns of `reports.columns`."""
+    return tables.history(result.folder)
+
+
+def probes(result: LoadResult) -> pd.DataFrame:
+    """Return the delivery probes of a load, with the columns of `reports.columns`."""
+    return tables.probes(result.folder)
+
+
+def planned(result: LoadResult) -> pd.DataFrame:
+    """Return what was to be sent, second pages included: route and due_ns (monotonic), one row an operation."""
+    return tables.planned(workload.load(result.folder / "tape.npz"), result.start_ns, history(result))
 
 
 def _job(scenario: spec.Scenario, base_url: str, jwt_secret: str, out_dir: Path, **more: Any) -> dict[str, Any]:
@@ -126,27 +185,33 @@ def _save_followers(path: Path, graph: population.Graph, tape: workload.Tape) ->
 
 
 class _Conversation:
-    """Speaks with the load process until it ends."""
+    """Speaks with the load process until it ends. Only ever ends this one process, by its own handle."""
 
-    def __init__(self, process: Process, on_second: Callable[[Tick], None], on_start: Callable[[int], None] | None) -> None:
-        self._process, self._on_second, self._on_start = process, on_second, on_start
+    def __init__(self, process: Process, on_second: Callable[[Tick], None]) -> None:
+        self._process, self._on_second = process, on_second
+        self.pid = process.pid
         self.started: dict[str, Any] = {}
         self.ended: dict[str, Any] = {}
         self.late = False
 
-    async def hold(self, job: dict[str, Any], stop: asyncio.Event, most_s: float) -> None:
-        """Send the job and pass on what comes back; return when the process has closed its output."""
-        stdin = self._process.stdin
-        assert stdin is not None
+    async def open(self, job: dict[str, Any]) -> bool:
+        """Send the job; return whether the process says that it has started."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(job).encode() + b"\n")
+            await self._process.stdin.drain()
+            self._heard(await asyncio.wait_for(self._process.stdout.readline(), START_S))
+        except (TimeoutError, BrokenPipeError, ConnectionResetError):
+            return False  # the caller tells the end of its log
+        return bool(self.started)
+
+    async def hold(self, stop: asyncio.Event, most_s: float) -> None:
+        """Pass on what comes back until the process has said its last word, is gone, or `most_s` have passed."""
         stopper = asyncio.create_task(self._tell_stop(stop))
         try:
-            stdin.write(json.dumps(job).encode() + b"\n")
-            await stdin.drain()
-            await asyncio.wait_for(self._listen(), most_s + 30)
+            await asyncio.wait_for(self._listen(), most_s)
         except TimeoutError:
             self.late = True
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it died before it read its job: `_result` tells
         finally:
             stopper.cancel()
 
@@ -158,40 +223,35 @@ class _Conversation:
     async def _listen(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self._heard(json.loads(line))
+            self._heard(line)
             if self.ended:
                 return
 
-    def _heard(self, message: dict[str, Any]) -> None:
+    def _heard(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except json.JSONDecodeError:
+            return  # nothing, or the line that a SIGKILL cut
         event = message.pop("event")
         if event == "started":
             self.started = message
-            if self._on_start is not None:
-                self._on_start(message["start_ns"])
         elif event == "second":
             self._on_second(Tick(**message))
         else:
             self.ended = message
 
-
-async def _end(process: Process) -> None:
-    """Let the process end; kill it where it does not. Only ever this one, by its own handle."""
-    try:
-        await asyncio.wait_for(process.wait(), 5)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-    except asyncio.CancelledError:
-        process.kill()
-        raise
+    async def end(self) -> None:
+        """Let the process end by itself for a moment if it said goodbye; otherwise kill it."""
+        try:
+            await asyncio.wait_for(self._process.wait(), END_S if self.ended else 0.1)
+        except (TimeoutError, asyncio.CancelledError):
+            if self._process.returncode is None:
+                self._process.kill()
+            await self._process.wait()
 
 
 def _result(conversation: _Conversation, tape: workload.Tape, load_s: float, folder: Path) -> LoadResult:
     started, ended = conversation.started, conversation.ended
-    if not started:
-        tail = (folder / "generator.log").read_text(errors="replace").strip().splitlines()[-3:]
-        raise CouldNotRun(f"The load generator did not start; its last lines: {' | '.join(tail) or 'none'}; "
-                          f"log: {folder / 'generator.log'}.")
     lags = ended.get("start_lag_ms", {})
     stopped, walked = bool(ended.get("stopped_early", False)), int(ended.get("walked", 0))
     health = GeneratorHealth(lags.get("p50"), lags.get("p99"), lags.get("max"), ended.get("cpu_share"),

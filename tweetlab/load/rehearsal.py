@@ -24,12 +24,13 @@ Reply = tuple[int, Any]
 
 
 class Stage:
-    """The stand-in's state. `frozen_ns`: when the freeze began and ended (monotonic), zeros before."""
+    """The stand-in's state. `answered_ns`: operation -> when its answer was handed to the kernel (monotonic)."""
 
     def __init__(self, knobs: dict[str, float]) -> None:
         self.knobs = knobs
         self.began_ns = 0
-        self.frozen_ns = (0, 0)
+        self.frozen = False
+        self.answered_ns: dict[int, int] = {}
         self.tweets: list[tuple[int, int]] = []
         self.deleted: set[int] = set()
         self.keys: dict[str, int] = {}
@@ -42,17 +43,17 @@ class Stage:
         now_ns = time.monotonic_ns()
         self.began_ns = self.began_ns or now_ns
         due_ns = self.began_ns + self.knobs.get("freeze_at_s", 1e9) * 1e9
-        if not self.frozen_ns[1] and now_ns >= due_ns:
+        if not self.frozen and now_ns >= due_ns:
+            self.frozen = True
             time.sleep(self.knobs["freeze_s"])  # blocks the event loop on purpose: that is the freeze
-            self.frozen_ns = (now_ns, time.monotonic_ns())
 
     def answer(self, method: str, path: str, query: str, headers: dict[bytes, bytes], body: bytes, host: str) -> Reply:
         """Return status and JSON (or bytes) for one request."""
         parts = path.strip("/").split("/")
         if path == "/null":
             return 200, b""
-        if path == "/frozen":
-            return 200, {"began_ns": self.frozen_ns[0], "ended_ns": self.frozen_ns[1]}
+        if path == "/answered":
+            return 200, list(self.answered_ns.items())
         if parts[0] == "blob":
             return self._blob(method, parts[1], body)
         if not headers.get(b"authorization", b"").startswith(b"Bearer "):
@@ -126,6 +127,8 @@ def application(stage: Stage) -> Any:
                   (b"server-timing", b"gateway;dur=1.5, timelines;dur=0.8, redis;dur=0.3")]
         await send({"type": "http.response.start", "status": status, "headers": fields})
         await send({"type": "http.response.body", "body": content})
+        if b"x-request-id" in headers:
+            stage.answered_ns.setdefault(int(headers[b"x-request-id"].split(b"-")[1]), time.monotonic_ns())
 
     return app
 

@@ -1,7 +1,7 @@
 """Does the generator tell the truth? Two numbers of `make bench`, measured against a stand-in with a known answer.
 
-The stand-in answers at once and freezes once. The truth does not come from the generator: the stand-in says when it was
-frozen, and every planned request that was due meanwhile had to wait until the end of the freeze.
+The stand-in answers at once and freezes once. The truth does not come from the generator: the stand-in notes when it
+answered each operation, and the plan says when its user wanted it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scenarios import population, spec, workload
 from system.kernel import policies
 from system.kernel.errors import CouldNotRun
-from tweetlab.load import driver, history
+from tweetlab.load import driver
 
 SECRET = "a secret of the rehearsal, thirty-two bytes long"
 RATE_PER_S = 100.0
@@ -48,20 +48,18 @@ def start_lag_p99_ms(for_s: float = 30.0) -> float:
 async def _freeze_p95_ratio(for_s: float) -> float:
     with stand_in(freeze_at_s=FREEZE_AT_S, freeze_s=FREEZE_S) as base_url, tempfile.TemporaryDirectory() as folder:
         tape, result = await play(base_url, Path(folder), "even", for_s)
-        rows = history.frame(Path(folder))
-        frozen = await asyncio.to_thread(_frozen, base_url)
+        rows = driver.history(result)
+        answered_ns = await asyncio.to_thread(_answered, base_url)
     home = rows[(rows["route"] == "home") & (rows["outcome"] == "ok") & (rows["op"] < len(tape))]
-    if len(home) != len(tape):
+    if len(home) != len(tape) or not set(range(len(tape))) <= set(answered_ns):
         raise CouldNotRun(f"{len(tape) - len(home)} of {len(tape)} requests were not answered by the stand-in.")
-    due_ns = tape.due_ns + result.start_ns
-    service_ns = float(np.median((home["done_ns"] - home["sent_ns"]).to_numpy()))
-    waits_ns = np.where((due_ns >= frozen["began_ns"]) & (due_ns < frozen["ended_ns"]), frozen["ended_ns"] - due_ns, 0)
-    return percentile((home["done_ns"] - home["due_ns"]).to_numpy(), 0.95) / percentile(waits_ns + service_ns, 0.95)
+    truth_ns = np.array([answered_ns[op] for op in range(len(tape))]) - (tape.due_ns + result.start_ns)
+    return percentile((home["done_ns"] - home["due_ns"]).to_numpy(), 0.95) / percentile(truth_ns, 0.95)
 
 
-def _frozen(base_url: str) -> dict[str, int]:
-    """Ask the stand-in when it was frozen (monotonic ns)."""
-    with urllib.request.urlopen(f"{base_url}/frozen", timeout=5) as answer:
+def _answered(base_url: str) -> dict[int, int]:
+    """Ask the stand-in when it answered each operation (monotonic ns)."""
+    with urllib.request.urlopen(f"{base_url}/answered", timeout=5) as answer:
         return dict(json.loads(answer.read()))
 
 

@@ -19,7 +19,7 @@ from scenarios import workload
 UNSEEN = "the load generator ended before the answer was read"
 
 
-def frame(folder: Path) -> pd.DataFrame:
+def history(folder: Path) -> pd.DataFrame:
     """Return the history of a run, one row an attempt, with the columns of `reports.columns`, by (op, attempt)."""
     rows = list(_lines(folder / "rows.jsonl"))
     ended = {(row["op"], row["attempt"]) for row in rows}
@@ -41,7 +41,7 @@ def _unseen(invoke: dict[str, Any]) -> dict[str, Any]:
 
 def to_parquet(folder: Path, path: Path) -> int:
     """Write the history as Parquet; return its number of rows."""
-    rows = frame(folder)
+    rows = history(folder)
     pyarrow.parquet.write_table(columns.to_arrow("history", rows), path)
     return len(rows)
 
