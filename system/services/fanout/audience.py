@@ -1,0 +1,55 @@
+"""What the fan-out knows of authors without asking each time: modes for a second, audiences from the last push.
+
+Neither can break a promise when it is old: an author who is wrongly pushed is pushed in vain, and one who is no longer
+pushed was pulled before, so readers still merge him. Only the moment of a crossing moves.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from system.ports import UserDirectory
+from system.services.fanout import policy
+
+MODES_TTL_S = 0.5     # seconds; a query each half second at most, whatever the load
+MAX_AUTHORS = 100_000
+
+
+class Audience:
+    """Modes and sizes of audiences, as young as needed."""
+
+    def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic) -> None:
+        self._users = users
+        self._now = now
+        self._standing: dict[int, policy.Standing] = {}
+        self._modes_s = float("-inf")
+        self._sizes: dict[int, tuple[float, int]] = {}
+
+    async def standing(self, author_id: int) -> policy.Standing | None:
+        """Return the author's durable mode, None where he never was anything but pushed."""
+        if self._now() - self._modes_s > MODES_TTL_S:
+            began_s = self._now()
+            modes = await self._users.modes()
+            self._standing = {mode.author_id: policy.Standing(mode.mode, mode.changed_ms) for mode in modes}
+            self._modes_s = began_s
+        return self._standing.get(author_id)
+
+    def forget_modes(self) -> None:
+        """Read the modes again next time: one was changed."""
+        self._modes_s = float("-inf")
+
+    async def size(self, author_id: int) -> int:
+        """Return the number of followers: as the last push counted them, else the maintained counter."""
+        known = self._sizes.get(author_id)
+        if known is not None and self._now() - known[0] < policy.AUDIENCE_TTL_S:
+            return known[1]
+        size = await self._users.audience(author_id)
+        self.learned(author_id, size)
+        return size
+
+    def learned(self, author_id: int, size: int) -> None:
+        """A push has just counted the followers."""
+        if len(self._sizes) >= MAX_AUTHORS:
+            self._sizes.clear()
+        self._sizes[author_id] = (self._now(), size)

@@ -1,0 +1,176 @@
+"""What each event does to the cached lists.
+
+Events are hints: the handler looks at the tweet or the edge as it is now and makes the lists match. Every effect may
+be repeated, and no order between topics is needed:
+
+| event | effect |
+|---|---|
+| new_tweet | author's own lists, then (pushed authors) every live home timeline of a follower |
+| tweet_deleted | marker on the hot tweet, then out of all these lists |
+| new_follow, edge stands | followee into g:, follower into f:, *then* the followee's tweets into h: |
+| new_follow, edge does not stand | h:, g: of the follower and f: of the followee are deleted |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from system.kernel import checkpoints, clock
+from system.kernel.events import Event, Tweet, tweet_of
+from system.kernel.policies import Policies
+from system.ports import Chunk, Edge, Entry, Kind, Mode, Ports
+from system.services.fanout import policy
+from system.services.fanout.audience import Audience
+from system.services.shared.lists import Lists
+
+
+@dataclass(frozen=True)
+class Done:
+    """What an event did. `path`: see the effect log. `targets`: live lists changed. `retries`: fresh starts it took."""
+
+    applied: bool
+    path: str
+    targets: int = 0
+    retries: int = 0
+
+
+class Fanout:
+    """Effects over the ports."""
+
+    def __init__(self, ports: Ports, lists: Lists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
+        self._cache, self._hot, self._store, self._users = ports.timelines, ports.hot, ports.tweets, ports.users
+        self._lists, self._audience, self._policies, self._clock = lists, audience, policies, time_
+
+    # ---- new_tweet -----------------------------------------------------------------------------------
+
+    async def new_tweet(self, event: Event) -> Done:
+        """Carry a tweet to its readers. A tweet that was deleted meanwhile is not carried."""
+        tweet = tweet_of(event.payload)
+        if not await self._is_live(tweet):
+            return Done(False, "skip")
+        entry = Entry(tweet.id, tweet.author_id)
+        # Before the followers are read: who starts to follow from now on finds the tweet in this list.
+        await self._cache.add_own(entry)
+        await checkpoints.reached("fanout.after_own", tweet_id=tweet.id)
+        if await self._path(tweet) == policy.PULL:
+            return await self._unless_deleted(entry, Done(True, policy.PULL))
+        return await self._unless_deleted(entry, await self._push(entry))
+
+    async def _is_live(self, tweet: Tweet) -> bool:
+        known = await self._hot.get([tweet.id])
+        if tweet.id in known:
+            return known[tweet.id] is not None
+        read = await self._store.get([tweet.id])
+        if tweet.id in read:
+            await self._hot.fill([read[tweet.id]])
+        return tweet.id in read and not read[tweet.id].deleted
+
+    async def _unless_deleted(self, entry: Entry, done: Done) -> Done:
+        """Take the tweet out again where its delete was handled while it was being carried."""
+        if (await self._hot.get([entry.id])).get(entry.id, entry) is None:
+            await self._remove(entry)
+            return Done(False, "skip", retries=done.retries)
+        return done
+
+    async def _path(self, tweet: Tweet) -> str:
+        """Decide push or pull, and make a change of mode durable first."""
+        knobs = self._policies.fanout
+        standing = await self._audience.standing(tweet.author_id)
+        audience = await self._audience.size(tweet.author_id)
+        choice = policy.choose(audience, standing, knobs, self._policies.timeline.mode_ttl_s, self._clock.wall_ms())
+        if choice.change_to is not None:
+            await self._users.set_mode(tweet.author_id, Mode(choice.change_to), tweet.id)
+            self._audience.forget_modes()
+        await checkpoints.reached("fanout.after_mode", author_id=tweet.author_id, path=choice.path)
+        return choice.path
+
+    async def _push(self, entry: Entry) -> Done:
+        after, token, pushed, handled, retries = 0, None, 0, 0, 0
+        while True:
+            chunk = await self._cache.push_chunk(entry.author_id, entry, after, token)
+            if chunk.status in ("absent", "changed"):
+                retries += 1
+                if retries > policy.MAX_RESTARTS or not await self._list_stands(entry.author_id, chunk):
+                    return await self._push_from_truth(entry, retries)
+                after, token, pushed, handled = 0, None, 0, 0
+                continue
+            after, token = chunk.last, chunk.token
+            pushed, handled = pushed + chunk.pushed, handled + chunk.pushed + chunk.skipped
+            if chunk.status == "done":
+                self._audience.learned(entry.author_id, handled)
+                return Done(True, policy.PUSH, pushed, retries)
+            await checkpoints.reached("fanout.between_chunks", author_id=entry.author_id, after=after)
+
+    async def _list_stands(self, author_id: int, chunk: Chunk) -> bool:
+        return chunk.status == "changed" or await self._lists.ensure(Kind.FOLLOWERS, author_id)
+
+    async def _push_from_truth(self, entry: Entry, retries: int) -> Done:
+        """Push to the followers as PostgreSQL names them: while another builds the list, or it changes too often."""
+        followers = await self._lists.all_followers(entry.author_id)
+        size, pushed = self._policies.fanout.chunk, 0
+        for start in range(0, len(followers), size):
+            pushed += (await self._cache.push(entry, followers[start : start + size]))[0]
+        self._audience.learned(entry.author_id, len(followers))
+        return Done(True, policy.PUSH, pushed, retries)
+
+    # ---- tweet_deleted -------------------------------------------------------------------------------
+
+    async def tweet_deleted(self, event: Event) -> Done:
+        """Hide the tweet, then take its id out of every list. Its id can never return, so single members may go."""
+        entry = Entry(int(event.payload["id"]), int(event.payload["author_id"]))
+        await self._hot.mark_deleted(entry.id)
+        await checkpoints.reached("fanout.after_marker", tweet_id=entry.id)
+        return Done(True, "remove", await self._remove(entry))
+
+    async def _remove(self, entry: Entry) -> int:
+        await self._cache.remove_tweet(entry, [entry.author_id])
+        after, handled = 0, 0
+        for _ in range(policy.MAX_RESTARTS):
+            chunk = await self._cache.remove_tweet_chunk(entry.author_id, entry, after)
+            while chunk.status == "more":
+                after, handled = chunk.last, handled + chunk.pushed
+                chunk = await self._cache.remove_tweet_chunk(entry.author_id, entry, after)
+            if chunk.status == "done":
+                return handled + chunk.pushed
+            if not await self._list_stands(entry.author_id, chunk):
+                break
+        followers = await self._lists.all_followers(entry.author_id)
+        size = self._policies.fanout.chunk
+        for start in range(0, len(followers), size):
+            await self._cache.remove_tweet(entry, followers[start : start + size])
+        return len(followers)
+
+    # ---- new_follow ----------------------------------------------------------------------------------
+
+    async def new_follow(self, event: Event) -> Done:
+        """Make the lists match the edge as it stands now, and look again: it may have changed meanwhile."""
+        follower, followee = int(event.payload["follower_id"]), int(event.payload["followee_id"])
+        edge = await self._users.edge(follower, followee)
+        for again in range(policy.MAX_RESTARTS):
+            await checkpoints.reached("follow.after_edge", following=edge.following, version=edge.version)
+            done = await (self._followed(edge) if edge.following else self._unfollowed(edge))
+            standing = await self._users.edge(follower, followee)
+            if standing.version == edge.version:
+                return Done(done.applied, done.path, done.targets, again)
+            edge = standing
+        # It changes faster than we look. Absent lists are always right.
+        done = await self._unfollowed(edge)
+        return Done(done.applied, done.path, done.targets, policy.MAX_RESTARTS)
+
+    async def _followed(self, edge: Edge) -> Done:
+        # Both lists before Cassandra is read: a tweet posted from now on is pushed to this follower, an older one is read.
+        await self._cache.add_member(Kind.FOLLOWERS, edge.followee_id, edge.follower_id)
+        await self._cache.add_member(Kind.FOLLOWING, edge.follower_id, edge.followee_id)
+        await checkpoints.reached("follow.before_read", follower=edge.follower_id, followee=edge.followee_id)
+        knobs = self._policies.timeline
+        rows = await self._store.by_author(edge.followee_id, None, policy.back_fill_limit(knobs.cap, knobs.trim_slack))
+        await checkpoints.reached("follow.after_read", follower=edge.follower_id, followee=edge.followee_id)
+        entries = [Entry(row.id, row.author_id) for row in rows if not row.deleted]
+        filled = await self._cache.back_fill(edge.follower_id, entries)
+        return Done(filled, "back_fill", int(filled))
+
+    async def _unfollowed(self, edge: Edge) -> Done:
+        await self._cache.drop([
+            (Kind.HOME, edge.follower_id), (Kind.FOLLOWING, edge.follower_id), (Kind.FOLLOWERS, edge.followee_id),
+        ])
+        return Done(True, "purge", 1)

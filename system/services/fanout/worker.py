@@ -1,0 +1,96 @@
+"""The fan-out worker: `python -m system.services.fanout.worker`.
+
+Events of one poll run at the same time where their keys differ, in their order within a key. The position moves
+on only after all of them are done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from system.kernel import clock, effects, events
+from system.kernel.errors import Unavailable
+from system.kernel.events import Event
+from system.kernel.settings import Settings
+from system.ports import Ports, Record
+from system.services.fanout.audience import Audience
+from system.services.fanout.handlers import Done, Fanout
+from system.services.shared import consuming, hosting
+from system.services.shared.lists import Lists
+
+NAME = "fanout"
+NEEDS = ("timelines", "hot", "tweets", "users", "log")
+GROUP = "fanout"
+LANES = 16  # keys handled at once; Redis does one thing at a time, so more only wait there
+
+
+class Lanes:
+    """Handles the records of a poll."""
+
+    def __init__(self, fanout: Fanout, effect_log: effects.EffectLog, time_: clock.Clock) -> None:
+        self._effects, self._clock = effect_log, time_
+        self._slots = asyncio.Semaphore(LANES)
+        self.bury: Callable[[Record, str], Awaitable[None]] = _nowhere
+        self._handlers: dict[str, Callable[[Event], Awaitable[Done]]] = {
+            events.NEW_TWEET: fanout.new_tweet, events.TWEET_DELETED: fanout.tweet_deleted, events.NEW_FOLLOW: fanout.new_follow,
+        }
+
+    async def handle(self, records: list[Record]) -> None:
+        """Do all effects of `records`; return when the last is done or buried."""
+        lanes: dict[tuple[bool, int], list[Record]] = {}
+        for record in records:
+            assert record.event is not None
+            lanes.setdefault((record.event.topic == events.NEW_FOLLOW, record.event.key), []).append(record)
+        await asyncio.gather(*(self._lane(lane) for lane in lanes.values()))
+
+    async def _lane(self, records: list[Record]) -> None:
+        async with self._slots:
+            for record in records:
+                await self._one(record)
+
+    async def _one(self, record: Record) -> None:
+        """Try until it is done: as long as a store is away, else a few times, then bury it."""
+        event, tries, attempt = record.event, 0, 0
+        assert event is not None
+        while True:
+            try:
+                self._write(event, await self._handlers[event.topic](event), attempt)
+                return
+            except Unavailable:
+                attempt += 1
+            except Exception as problem:
+                tries, attempt = tries + 1, attempt + 1
+                if tries >= consuming.TRIES:
+                    await self.bury(record, repr(problem))
+                    return
+            await consuming.pause(attempt)
+
+    def _write(self, event: Event, done: Done, attempts: int) -> None:
+        self._effects.write(effects.Effect(
+            GROUP, event.id, event.key, event.topic, done.applied, done.path, done.targets,
+            self._clock.monotonic_ns(), self._clock.wall_ms(), done.retries + attempts))
+
+
+async def _nowhere(record: Record, reason: str) -> None:
+    raise RuntimeError(f"no dead-letter topic is set for {record.topic}: {reason}")
+
+
+def build(ports: Ports, settings: Settings) -> hosting.Service:
+    """Put the worker together on `ports`."""
+    time_ = clock.SystemClock()
+    lists = Lists(ports.timelines, ports.tweets, ports.users, settings.policies.timeline)
+    fanout = Fanout(ports, lists, Audience(ports.users), settings.policies, time_)
+    effect_log = effects.EffectLog(settings.effects, settings.instance)
+    lanes = Lanes(fanout, effect_log, time_)
+    loop = consuming.Loop(ports.log, GROUP, events.TOPICS, lanes.handle, effect_log.flush)
+    lanes.bury = loop.bury
+
+    async def stop() -> None:
+        effect_log.close()
+
+    return hosting.Service(loops=(loop.run,), stop=stop)
+
+
+if __name__ == "__main__":
+    hosting.run(NAME, NEEDS, build)

@@ -1,0 +1,102 @@
+"""The gateway: `python -m system.services.gateway.app`. Its API is described at /openapi.json.
+
+FastAPI holds the table of routes and describes them; each route's own application is `handlers.Forward`, raw ASGI, because
+the gateway must not cost more than what it guards (measured by the bench row `home_read_cpu_ratio`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Path, Request, Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from system.kernel import http, settings
+from system.kernel.errors import LabError, NotFound
+from system.kernel.settings import Settings
+from system.services.gateway import policy
+from system.services.gateway.handlers import Edge, Forward
+from system.services.gateway.tokens import Tokens
+from system.services.gateway.upstream import Upstream
+
+ERROR = {"type": "object", "required": ["title", "detail", "type", "status"], "properties": {
+    "title": {"type": "string"}, "detail": {"type": "string"}, "type": {"type": "string"}, "status": {"type": "integer"}}}
+
+
+class _Method(LabError):
+    """The path is known, the method is not."""
+
+    title = "Method Not Allowed"
+    status = 405
+    definite = True
+
+
+def build(config: Settings) -> FastAPI:
+    """Return the gateway's application. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
+    upstreams = {name: Upstream(url, config.policies) for name, url in config.mesh.items()}
+    edge = Edge(Tokens(config.jwt_secret), upstreams, config.policies)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await edge.open()
+        yield
+        await edge.close()
+
+    app = FastAPI(title="Tweetlab", version="2", docs_url=None, redoc_url=None, lifespan=lifespan)
+    for route in sorted(policy.ROUTES, key=lambda route: (route.name != "home", "{" in route.path)):
+        _add(app, edge, route)
+    app.add_api_route("/health", _healthy, methods=["GET"], include_in_schema=False)
+    app.add_exception_handler(HTTPException, _unknown)
+    return app
+
+
+def _add(app: FastAPI, edge: Edge, route: policy.Route) -> None:
+    app.add_api_route(
+        route.path, _endpoint(route), methods=[route.method], name=route.name, summary=route.name.replace("_", " "),
+        operation_id=route.name, response_class=Response,
+        responses={"4XX": {"description": "refused", "content": {"application/json": {"schema": ERROR}}},
+                   "5XX": {"description": "not answered", "content": {"application/json": {"schema": ERROR}}}},
+        openapi_extra=None if route.open else {"security": [{"bearer": []}]})
+    added = app.router.routes[-1]
+    assert isinstance(added, APIRoute)
+    added.app = Forward(edge, route)
+
+
+def _endpoint(route: policy.Route) -> Callable[..., Any]:
+    """Return a function with the path's parameters: only described, never called."""
+    names = [part.strip("{}") for part in route.path.split("/") if part.startswith("{")]
+
+    def described(**_: str) -> None:
+        raise AssertionError("a route's application is Forward")
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=str, default=Path()) for name in names]
+    described.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    described.__doc__ = f"{route.method} {route.path}, served by the {route.service} service."
+    return described
+
+
+async def _healthy() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+async def _unknown(request: Request, problem: Exception) -> Response:
+    status = problem.status_code if isinstance(problem, HTTPException) else 500
+    error: LabError = NotFound(f"No route {request.method} {request.url.path[:80]}; the API is described at /openapi.json.")
+    if status == 405:
+        error = _Method(f"{request.method} is not known for {request.url.path[:80]}; the API is described at /openapi.json.")
+    answer = http.error_answer(error)
+    return Response(answer.body, answer.status, media_type="application/json")
+
+
+def main() -> None:
+    """Serve until SIGTERM, with the settings of this process' environment."""
+    config = settings.from_env()
+    http.serve(build(config), config.listen_host, config.listen_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The way from the gateway to a service behind the mesh: one client session, one retry for reads, one breaker a service."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+from yarl import URL
+
+from system.kernel import retry
+from system.kernel.breaker import Breaker
+from system.kernel.errors import DeadlineExceeded, Unavailable
+from system.kernel.policies import Policies
+from system.services.gateway import policy
+
+CONNECTIONS = 256   # to each service at once; a pool of its own, so that a slow service cannot take another's
+KEEP_ALIVE_S = 60.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a service answered. `retries`: how often the request was sent again."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    retries: int
+
+
+class Upstream:
+    """One service. Open and close it in the loop that uses it."""
+
+    def __init__(self, base_url: str, policies: Policies) -> None:
+        self._base = base_url
+        self._knobs = policies.retry
+        self._budget = retry.Budget(policies.retry)
+        self._breaker = Breaker(policies.breaker)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Make the session. Connects at first use."""
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, use_dns_cache=True,
+                                         enable_cleanup_closed=False, force_close=False)
+        self._session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, raise_for_status=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            timeout=aiohttp.ClientTimeout(total=None))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, method: str, path: str, headers: dict[str, str], body: bytes | None, deadline_s: float) -> Reply:
+        """Send one request; a read once more where nothing answered. `deadline_s`: monotonic.
+
+        Raises Unavailable (definite where nothing was sent), DeadlineExceeded.
+        """
+        self._budget.first_try()
+        attempts = 0
+        while True:
+            now_s = time.monotonic()
+            if not self._breaker.allows(now_s):
+                raise Unavailable("The service is away; the gateway waits before it asks again.", definite=attempts == 0,
+                                  retry_after_s=self._breaker.retry_after_s(now_s))
+            attempts += 1
+            headers["x-deadline-ms"] = str(max(policy.LEAST_DEADLINE_MS, int((deadline_s - now_s) * 1e3)))
+            reply, problem = await self._try(method, path, headers, body, deadline_s, attempts - 1)
+            refused = reply is not None and "retry-after" in reply.headers
+            again = policy.may_retry(method, reply.status if reply else None, attempts, self._knobs.attempts, refused)
+            if again and not isinstance(problem, DeadlineExceeded) and self._budget.take():
+                await asyncio.sleep(retry.pause_s(attempts, self._knobs, random.random()))
+                continue
+            if reply is not None:
+                return reply
+            assert problem is not None
+            raise problem
+
+    async def _try(self, method: str, path: str, headers: dict[str, str], body: bytes | None, deadline_s: float,
+                   retries: int) -> tuple[Reply | None, Unavailable | None]:
+        assert self._session is not None
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
+                response = await self._session.request(method, URL(self._base + path, encoded=True), headers=headers,
+                                                       data=body, allow_redirects=False)
+                data = await response.read()
+        except aiohttp.ClientConnectorError:
+            self._breaker.failed(time.monotonic())
+            return None, Unavailable("The service could not be reached.", definite=True)
+        except TimeoutError:
+            self._breaker.failed(time.monotonic())
+            return None, DeadlineExceeded("The service did not answer in time; a write may still happen.", definite=False)
+        except (aiohttp.ClientError, OSError):
+            self._breaker.failed(time.monotonic())
+            return None, Unavailable("The connection to the service broke; a write may have happened.", definite=False)
+        except BaseException:
+            self._breaker.succeeded()  # we were cancelled: that says nothing about the service
+            raise
+        self._breaker.succeeded()
+        return Reply(response.status, response.headers, data, retries), None

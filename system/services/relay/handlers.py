@@ -1,0 +1,108 @@
+"""Publishes what stands in the outboxes: PostgreSQL's is drained, Cassandra's is walked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from system.kernel import checkpoints, clock
+from system.kernel.events import Event
+from system.ports import EventLog, OutboxRow, TweetStore, UserDirectory
+from system.services.relay import policy
+
+DRAIN = 500          # rows of one transaction
+READS_AT_ONCE = 8    # partitions read at once during a first walk
+
+
+class Announced:
+    """Events that were seen on the topics, for as long as a row of theirs may be looked at."""
+
+    def __init__(self, time_: clock.Clock) -> None:
+        self._clock = time_
+        self._seen: dict[str, int] = {}
+
+    def add(self, event_ids: Iterable[str]) -> None:
+        """Remember these."""
+        now_ms = self._clock.wall_ms()
+        for event_id in event_ids:
+            self._seen.pop(event_id, None)  # the newest last, so that the oldest stand first
+            self._seen[event_id] = now_ms
+        while self._seen:
+            oldest = next(iter(self._seen))
+            if now_ms - self._seen[oldest] <= policy.REMEMBER_MS:
+                break
+            del self._seen[oldest]
+
+    def __contains__(self, event_id: str) -> bool:
+        return event_id in self._seen
+
+
+class EdgeRelay:
+    """PostgreSQL's outbox: rows leave it in the transaction in which they were acknowledged by the log."""
+
+    def __init__(self, users: UserDirectory, log: EventLog) -> None:
+        self._users, self._log = users, log
+
+    async def drain(self) -> int:
+        """Publish everything that stands. Return how many."""
+        total = 0
+        while True:
+            count = await self._users.drain_outbox(DRAIN, self._publish)
+            total += count
+            if count < DRAIN:
+                return total
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        await self._log.publish(events)
+        await checkpoints.reached("relay.after_publish", count=len(events))
+
+
+class TweetRelay:
+    """Cassandra's outbox: partitions are looked at again and again, nothing is deleted."""
+
+    def __init__(self, store: TweetStore, log: EventLog, announced: Announced, time_: clock.Clock) -> None:
+        self._store, self._log, self._announced, self._clock = store, log, announced, time_
+        self._last_ms: int | None = None
+        self._marks: dict[int, int] = {}
+
+    async def walk(self) -> int:
+        """Look at the buckets that are due, publish what is overdue, raise the marks. Return how many were published.
+
+        Raises StoreUnavailable; the next walk then starts where the last successful one did.
+        """
+        began_ms = self._clock.wall_ms()
+        published = 0
+        for shard in range(policy.SHARDS):
+            published += await self._walk_shard(shard, began_ms)
+        self._last_ms = began_ms
+        return published
+
+    async def _walk_shard(self, shard: int, now_ms: int) -> int:
+        if self._last_ms is None:
+            self._marks[shard] = await self._store.outbox_mark(shard)
+            buckets: Sequence[int] = policy.first_walk(self._marks[shard], now_ms)
+        else:
+            buckets = policy.next_walk(self._last_ms, now_ms)
+        overdue: list[Event] = []
+        waiting: list[int] = []
+        for start in range(0, len(buckets), READS_AT_ONCE):
+            part = buckets[start : start + READS_AT_ONCE]
+            for rows in await asyncio.gather(*(self._store.outbox(shard, bucket) for bucket in part)):
+                for row in rows:
+                    self._sort(row, now_ms, overdue, waiting)
+        if overdue:
+            await self._log.publish(overdue)
+            self._announced.add(event.id for event in overdue)
+        mark = policy.mark_after(now_ms, waiting)
+        await checkpoints.reached("relay.before_mark", shard=shard, mark=mark)
+        if mark > self._marks[shard]:
+            await self._store.set_outbox_mark(shard, mark)
+            self._marks[shard] = mark
+        return len(overdue)
+
+    def _sort(self, row: OutboxRow, now_ms: int, overdue: list[Event], waiting: list[int]) -> None:
+        announced = row.event.id in self._announced
+        if policy.overdue(row.written_ms, now_ms, announced):
+            overdue.append(row.event)
+        elif not announced:
+            waiting.append(row.bucket)

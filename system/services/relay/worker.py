@@ -1,0 +1,62 @@
+"""The relay: `python -m system.services.relay.worker`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from system.kernel import clock, events
+from system.kernel.errors import Unavailable
+from system.kernel.settings import Settings
+from system.ports import Ports, Record
+from system.services.relay import policy
+from system.services.relay.handlers import Announced, EdgeRelay, TweetRelay
+from system.services.shared import consuming, hosting
+
+NAME = "relay"
+NEEDS = ("users", "tweets", "log")
+CATCH_UP_S = 15.0  # seconds the first walk waits for the topics, so that it need not publish what was published
+
+_log = logging.getLogger("tweetlab")
+
+
+def build(ports: Ports, settings: Settings) -> hosting.Service:
+    """Put the worker together on `ports`."""
+    announced = Announced(clock.SystemClock())
+    edges = EdgeRelay(ports.users, ports.log)
+    tweets = TweetRelay(ports.tweets, ports.log, announced, clock.SystemClock())
+
+    async def remember(records: list[Record]) -> None:
+        announced.add(record.event.id for record in records if record.event is not None)
+
+    # A group of its own for each instance: every relay must hear everything.
+    listener = consuming.Loop(ports.log, f"relay-{settings.instance}", (events.NEW_TWEET, events.TWEET_DELETED), remember)
+
+    async def edges_loop() -> None:
+        while True:
+            try:
+                async for _ in ports.users.outbox_wakeups():
+                    await edges.drain()
+            except Unavailable as problem:
+                _log.warning("the outbox of PostgreSQL waits: %s", problem)
+            await consuming.pause(3)
+
+    async def tweets_loop() -> None:
+        try:
+            await asyncio.wait_for(listener.caught_up.wait(), CATCH_UP_S)
+        except TimeoutError:
+            _log.warning("the topics were not read to their end within %s s; some events are published twice", CATCH_UP_S)
+        while True:
+            try:
+                count = await tweets.walk()
+                if count:
+                    _log.info("published %d events that their writer left behind", count)
+            except Unavailable as problem:
+                _log.warning("the outbox of Cassandra waits: %s", problem)
+            await asyncio.sleep(policy.TICK_S)
+
+    return hosting.Service(loops=(listener.run, edges_loop, tweets_loop))
+
+
+if __name__ == "__main__":
+    hosting.run(NAME, NEEDS, build)

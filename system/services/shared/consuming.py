@@ -1,0 +1,97 @@
+"""A consumer's loop: poll, do, log the effects, commit. Nothing is committed before it is done.
+
+What is no event, or cannot be handled however often it is tried, goes to the dead-letter topic, and only its
+acknowledgement lets the position move on. While a store or Kafka does not answer, the same records are tried again with growing
+pauses; the position is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from system.kernel import checkpoints, retry
+from system.kernel.errors import LabError, Unavailable
+from system.kernel.policies import RetryKnobs
+from system.ports import Consumer, EventLog, Record
+
+PAUSES = RetryKnobs(attempts=0, budget=0.0, base_s=0.05, max_s=1.0)
+TRIES = 3            # of a record that fails without a store being away
+POLL_S = 1.0
+MAX_RECORDS = 500
+
+_log = logging.getLogger("tweetlab")
+
+
+async def pause(attempt: int) -> None:
+    """Wait before try number `attempt` + 1."""
+    await asyncio.sleep(max(0.01, retry.pause_s(attempt, PAUSES, random.random())))
+
+
+async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int:
+    """Do `work` until no store is away. Return the number of retries. Raises what is no Unavailable."""
+    attempt = 0
+    while True:
+        try:
+            await work()
+            return attempt
+        except Unavailable as problem:
+            attempt += 1
+            if attempt in (1, 10) or attempt % 100 == 0:
+                _log.warning("%s: try %d failed: %s", what, attempt, problem)
+            await pause(attempt)
+
+
+class Loop:
+    """One member of a consumer group. `handle` gets the records of a poll that are events; `done` runs before each commit."""
+
+    def __init__(self, log: EventLog, group: str, topics: Sequence[str], handle: Callable[[list[Record]], Awaitable[None]],
+                 done: Callable[[], None] = lambda: None) -> None:
+        self._log, self._group, self._topics, self._handle, self._done = log, group, topics, handle, done
+        self.caught_up = asyncio.Event()
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        attempt = 0
+        while True:
+            consumer: Consumer | None = None
+            try:
+                consumer = await self._log.consumer(self._group, self._topics)
+                while True:
+                    await self._once(consumer)
+                    attempt = 0
+            except Unavailable as problem:
+                attempt += 1
+                _log.warning("group %s lost Kafka (%s); joins again", self._group, problem)
+                await pause(attempt)
+            finally:
+                if consumer is not None:
+                    await self._leave(consumer)
+
+    async def _leave(self, consumer: Consumer) -> None:
+        try:
+            await consumer.close()
+        except LabError as problem:
+            _log.warning("group %s could not leave: %s", self._group, problem)
+
+    async def _once(self, consumer: Consumer) -> None:
+        records = await consumer.poll(MAX_RECORDS, POLL_S)
+        if not records:
+            self.caught_up.set()
+            return
+        good = [record for record in records if record.event is not None]
+        for record in records:
+            if record.event is None:
+                await self.bury(record, record.problem)
+        if good:
+            await self._handle(good)
+        self._done()
+        await checkpoints.reached("consumer.before_commit", group=self._group, count=len(records))
+        await consumer.commit()
+
+    async def bury(self, record: Record, reason: str) -> None:
+        """Write a record to the dead-letter topic, however long it takes."""
+        _log.error("%s %d:%d goes to the dead letters: %s", record.topic, record.partition, record.offset, reason)
+        await until_available(lambda: self._log.bury(record, reason, self._group), "dead letter")

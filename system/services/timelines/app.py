@@ -1,0 +1,55 @@
+"""The timelines service: `python -m system.services.timelines.app`."""
+
+from __future__ import annotations
+
+from system.kernel import http, ids
+from system.kernel.errors import Forbidden
+from system.kernel.http import Answer, Call
+from system.kernel.settings import Settings
+from system.ports import Ports
+from system.services.shared import hosting, paging, shapes
+from system.services.shared.lists import Lists
+from system.services.shared.reading import Profiles, Tweets
+from system.services.timelines import policy
+from system.services.timelines.handlers import Timelines
+from system.services.timelines.modes import Modes
+
+NAME = "timelines"
+NEEDS = ("timelines", "hot", "tweets", "users")
+
+
+class Routes:
+    """HTTP in front of `Timelines`."""
+
+    def __init__(self, timelines: Timelines, profiles: Profiles) -> None:
+        self._timelines, self._profiles = timelines, profiles
+
+    def rows(self) -> list[http.Row]:
+        """Return the table of routes."""
+        return [("GET", "/2/users/{id}/timelines/reverse_chronological", self.home)]
+
+    async def home(self, call: Call) -> Answer:
+        """`GET /2/users/{id}/timelines/reverse_chronological`: only the user himself reads his home timeline."""
+        user_id = ids.parse(call.params["id"])
+        if user_id != call.user_id:
+            raise Forbidden(f"The token is of user {call.user_id}; only user {user_id} may read this home timeline.")
+        query = call.query()
+        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
+        page = await self._timelines.home(user_id, paging.window(query, policy.DEFAULT_RESULTS), call.spent)
+        users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
+        body = shapes.page([shapes.tweet(tweet, fields) for tweet in page.tweets], page.next_token, users)
+        headers = [(b"x-tweetlab-source", page.label().encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)]
+        return Answer(body, headers=headers)
+
+
+def build(ports: Ports, settings: Settings) -> hosting.Service:
+    """Put the service together on `ports`."""
+    knobs = settings.policies
+    lists = Lists(ports.timelines, ports.tweets, ports.users, knobs.timeline)
+    modes = Modes(ports.users, knobs.timeline.mode_ttl_s)
+    timelines = Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), lists, modes, knobs.timeline)
+    return hosting.Service(Routes(timelines, Profiles(ports.users, knobs.cache.profile_ttl_s)).rows())
+
+
+if __name__ == "__main__":
+    hosting.run(NAME, NEEDS, build)

@@ -1,0 +1,129 @@
+"""Sign-up, tokens, edges and profiles over the user directory."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import argon2
+import jwt
+
+from system.kernel.errors import CouldNotRun, Forbidden, NotFound, Overloaded, Unauthorized, WrongInput
+from system.ports import Edge, User, UserDirectory
+from system.services.users import policy
+
+# A light profile for the lab: about 10 ms and 8 MiB a hash. argon2's own default takes 0.2 s of CPU: five logins a second
+# would eat a core of the machine that is measured.
+HASHER = argon2.PasswordHasher(time_cost=1, memory_cost=8 * 1024, parallelism=1)
+Result = TypeVar("Result")
+
+MAX_HASHES = 16  # hashes that run or wait; beyond it 503: passwords are the dearest thing an outsider can ask for
+
+
+class Passwords:
+    """Hashes and checks passwords in threads, a few at a time."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._one = asyncio.Semaphore(2)
+        self._nobody = HASHER.hash("a password that nobody has")
+
+    async def hash(self, password: str) -> str:
+        """Return the argon2 hash. Raises Overloaded (definite) where too many wait."""
+        return await self._run(lambda: HASHER.hash(password))
+
+    async def holds(self, password: str, hashed: str) -> bool:
+        """Does the password belong to the hash? An empty hash takes as long as a wrong password, so names cannot be probed."""
+        return await self._run(lambda: _verify(hashed or self._nobody, password) and bool(hashed))
+
+    async def _run(self, work: Callable[[], Result]) -> Result:
+        if self._waiting >= MAX_HASHES:
+            raise Overloaded(f"{self._waiting} passwords are being checked; retry in a second.", retry_after_s=1.0)
+        self._waiting += 1
+        try:
+            async with self._one:
+                return await asyncio.to_thread(work)
+        finally:
+            self._waiting -= 1
+
+
+def _verify(hashed: str, password: str) -> bool:
+    try:
+        return HASHER.verify(hashed, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
+
+
+class UserService:
+    """Users over the port."""
+
+    def __init__(self, users: UserDirectory, secret: str) -> None:
+        if len(secret) < 32:
+            raise CouldNotRun(f"TWEETLAB_JWT_SECRET has {len(secret)} characters; tokens are signed with 32 or more. Set it.")
+        self._users = users
+        self._secret = secret
+        self._passwords = Passwords()
+
+    async def sign_up(self, wish: policy.SignUp, key: str) -> User:
+        """Create a user, once per key. Raises Conflict on a taken name, or the key with another name."""
+        return await self._users.create(wish.username, wish.name, await self._passwords.hash(wish.password), key)
+
+    async def token(self, username: str, password: str) -> tuple[str, int]:
+        """Return (access token, seconds it lives). Raises Unauthorized where name and password do not belong together."""
+        user = await self._users.by_name(username) if policy.USERNAME.fullmatch(username) else None
+        hashed = user.password_hash if user else ""
+        if not await self._passwords.holds(password[: policy.MAX_PASSWORD + 1], hashed) or user is None:
+            raise Unauthorized("Name and password do not belong together.")
+        token = jwt.encode(policy.claims(user.id, int(time.time())), self._secret, algorithm="HS256")
+        return token, policy.TOKEN_LIFE_S
+
+    async def follow(self, caller: int, follower_id: int, followee_id: int, trace: str) -> Edge:
+        """Follow. Safe to repeat. Raises Forbidden for another's edge, NotFound where the followee is unknown."""
+        _own(caller, follower_id)
+        if follower_id == followee_id:
+            raise WrongInput(f"`target_user_id` is {followee_id}, the caller; nobody follows himself.")
+        return await self._users.follow(follower_id, followee_id, trace)
+
+    async def unfollow(self, caller: int, follower_id: int, followee_id: int, trace: str) -> Edge:
+        """Unfollow. Safe to repeat. Errors as `follow`."""
+        _own(caller, follower_id)
+        if follower_id == followee_id:
+            raise WrongInput(f"The path names {followee_id}, the caller; nobody unfollows himself.")
+        return await self._users.unfollow(follower_id, followee_id, trace)
+
+    async def by_id(self, user_id: int) -> User:
+        """Return a profile. Raises NotFound."""
+        found = (await self._users.by_id([user_id])).get(user_id)
+        if found is None:
+            raise NotFound(f"Could not find user with id: [{user_id}].")
+        return found
+
+    async def by_ids(self, user_ids: list[int]) -> dict[int, User]:
+        """Return the profiles that exist."""
+        return await self._users.by_id(user_ids)
+
+    async def by_name(self, username: str) -> User:
+        """Return a profile. Raises WrongInput on an impossible name, NotFound."""
+        found = await self._users.by_name(policy.check_username(username))
+        if found is None:
+            raise NotFound(f"Could not find user with username: [{username}].")
+        return found
+
+    async def followers(self, user_id: int, after: int, limit: int) -> list[User]:
+        """Return followers with ids above `after`, ascending."""
+        return await self._profiles(await self._users.followers(user_id, after, limit))
+
+    async def following(self, user_id: int, after: int, limit: int) -> list[User]:
+        """Return followed users with ids above `after`, ascending."""
+        return await self._profiles(await self._users.following(user_id, after, limit))
+
+    async def _profiles(self, user_ids: list[int]) -> list[User]:
+        found = await self._users.by_id(user_ids) if user_ids else {}
+        return [found[user_id] for user_id in user_ids if user_id in found]
+
+
+def _own(caller: int, user_id: int) -> None:
+    if caller != user_id:
+        raise Forbidden(f"The token is of user {caller}; only user {user_id} may change whom he follows.")
