@@ -1,0 +1,15 @@
+-- Mark a list *building* unless a live one stands. Returns 1 where this token now owns it.
+-- ARGV: prefix epoch key is_users('1'|'0') token ttl_ms
+local key, users = PREFIX .. ARGV[3], ARGV[4] == '1'
+local mark = BUILDING .. rep('0', 19) .. '|' .. ARGV[5]
+if is_live(users and mark_of_users(key) or mark_of_tweets(key)) then
+  return 0
+end
+call('UNLINK', key)
+if users then
+  call('ZADD', key, '+inf', mark)
+  call('PEXPIRE', key, ARGV[6])
+else
+  call('SET', key, mark, 'PX', ARGV[6])
+end
+return 1
