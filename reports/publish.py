@@ -68,7 +68,9 @@ def publish(run: record.Run, name: str, gallery: Path = GALLERY, whose: Whose | 
     refuse_finds(files, owner)
     size = sum(len(text.encode()) for text in files.values())
     if size > LIMIT_BYTES:
-        raise errors.WrongInput(f"{run.run_id} would take {size:,} bytes; the gallery takes {LIMIT_BYTES:,}: publish a shorter run.")
+        raise errors.WrongInput(
+            f"{run.run_id} would take {size:,} bytes; the gallery takes {LIMIT_BYTES:,}: publish a shorter run."
+        )
     return _replace(gallery / name, files)
 
 

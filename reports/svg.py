@@ -56,7 +56,7 @@ def _linear_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     power = 10 ** math.floor(math.log10(raw))
     step = next(power * each for each in (1, 2, 5, 10) if power * each >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [k * step for k in range(first, int(math.floor(high / step + 1e-9)) + 1)]
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -139,8 +139,8 @@ class Canvas:
             at = y.at(value)
             self.line(LEFT, at, WIDTH - RIGHT, at, "grid")
             self.text(LEFT - 5, at + 4, told(value), "tick", "end")
-        for value in x.ticks() if x else []:
-            self.text(x.at(value), self.plot_bottom + 15, number(value), "tick", "middle")
+        for value, at in [(value, x.at(value)) for value in x.ticks()] if x else []:
+            self.text(at, self.plot_bottom + 15, number(value), "tick", "middle")
         self.line(LEFT, self.plot_bottom, WIDTH - RIGHT, self.plot_bottom, "axis")
         self.axis_words(x_word, y_word)
 
