@@ -1,0 +1,267 @@
+"""The tweet store on Cassandra: tweets by id and by author, idempotency keys, the outbox.
+
+How a post can be repeated and a delete can never be undone:
+
+| write | timestamp | columns |
+|---|---|---|
+| append, upsert | the id's own millisecond, so every replay writes the same cells | all but `deleted` |
+| delete | the coordinator's clock | `deleted` (and the author, should the row be new) |
+
+The two never write the same cell with different values, so it does not matter whose clock is ahead. Schema:
+`schema/cassandra.cql`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+from system.kernel import events, ids
+from system.kernel.events import Tweet
+from system.kernel.settings import Settings
+from system.ports import OutboxRow, Reservation
+from system.stores import cassandra_bridge as bridges
+from system.stores.cassandra_bridge import Bridge, Row
+
+SHARDS = 4  # outbox partitions per bucket; one post in a shard at 2,000/s leaves 5,000 rows in a partition
+BUCKET_MS = 10_000
+IN_GROUP = 25  # ids of one IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms
+SCHEMA = Path(__file__).with_name("schema") / "cassandra.cql"
+
+_COLUMNS = "id, author_id, text, conversation_id, in_reply_to, media_keys"
+
+
+def shard_of(tweet_id: int) -> int:
+    """Return the outbox shard that events of `tweet_id` are written to: 0 to SHARDS - 1."""
+    return tweet_id % SHARDS
+
+
+def bucket_of(wall_ms: int) -> int:
+    """Return the 10 s outbox bucket of a wall time in milliseconds since 1970."""
+    return wall_ms // BUCKET_MS
+
+
+def timestamp_of(tweet_id: int) -> int:
+    """Return the write timestamp, in microseconds since 1970, of every copy of the tweet's cells."""
+    return ids.ms_of(tweet_id) * 1000
+
+
+class CassandraTweets:
+    """`TweetStore` on one keyspace. All reads and writes at `consistency` (QUORUM unless told otherwise)."""
+
+    def __init__(self, bridge: Bridge, keyspace: str, replication: int) -> None:
+        self._bridge = bridge
+        self._keyspace = keyspace
+        self._replication = replication
+        self._cql = _statements(f'"{keyspace}"')
+
+    @classmethod
+    async def open(cls, settings: Settings, consistency: str = "QUORUM") -> Self:
+        """Connect. Raises StoreUnavailable (definite) where no node answers. Tables need `prepare` once."""
+        addresses = settings.stores.cassandra
+        deadline_s = settings.policies.deadline.store_s
+        bridge = await Bridge.open(addresses, consistency=consistency, deadline_s=deadline_s)
+        return cls(bridge, settings.namespace, min(3, len(addresses)))
+
+    async def close(self) -> None:
+        """Close all connections. Safe to repeat."""
+        await self._bridge.close()
+
+    async def ready(self) -> None:
+        """Return where a quorum answers and the tables stand; raises StoreUnavailable otherwise."""
+        await self._run("mark", (0,), "answer")
+
+    async def prepare(self) -> None:
+        """Create keyspace and tables where they are missing. Safe to repeat; run it from one process at a time."""
+        await bridges.in_thread("create tables", self._create)
+
+    async def clear(self) -> None:
+        """Empty all tables of this keyspace."""
+        await bridges.in_thread("truncate", self._truncate)
+
+    async def drop(self) -> None:
+        """Remove the keyspace with all it holds."""
+        self._bridge.forget_prepared()
+        statement = f'DROP KEYSPACE IF EXISTS "{self._keyspace}"'
+        await bridges.in_thread("drop the keyspace", lambda: self._bridge.session.execute(statement, timeout=60))
+
+    # ---- keys ----------------------------------------------------------------------------------------
+
+    async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
+        values = (user_id, key, tweet_id, body_hash)
+        (row,) = await self._run("reserve", values, "reserve the key")
+        if row[0]:
+            return Reservation(tweet_id, body_hash, fresh=True)
+        return Reservation(row[1], row[2], fresh=False)
+
+    # ---- tweets --------------------------------------------------------------------------------------
+
+    async def append(self, tweet: Tweet, trace: str = "") -> None:
+        written_ms = ids.ms_of(tweet.id)
+        event = events.new_tweet(tweet, trace)
+        cells = _cells(tweet)
+        row = (shard_of(tweet.id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())
+        await self._run("append", (timestamp_of(tweet.id), *cells, *cells, *row), "append the tweet")
+
+    async def upsert(self, tweets: Sequence[Tweet]) -> None:
+        if tweets:
+            await asyncio.gather(*(self._upsert(tweet) for tweet in tweets))
+
+    async def _upsert(self, tweet: Tweet) -> None:
+        cells = _cells(tweet)
+        await self._run("upsert", (timestamp_of(tweet.id), *cells, *cells), "write the tweet")
+        if tweet.deleted:
+            values = (tweet.author_id, tweet.id, tweet.author_id, tweet.id)
+            await self._run("mark_deleted", values, "mark the tweet deleted")
+
+    async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
+        written_ms = time.time_ns() // 1_000_000
+        event = events.tweet_deleted(tweet_id, author_id, trace)
+        row = (shard_of(tweet_id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())
+        await self._run("delete", (author_id, tweet_id, author_id, tweet_id, *row), "delete the tweet")
+
+    async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
+        wanted = list(dict.fromkeys(tweet_ids))
+        if len(wanted) == 1:
+            rows = await self._run("one", (wanted[0],), "read the tweet")
+            return {row[0]: _tweet(row) for row in rows}
+        groups = [wanted[start : start + IN_GROUP] for start in range(0, len(wanted), IN_GROUP)]
+        answers = await asyncio.gather(*(self._run("some", (group,), "read tweets") for group in groups))
+        return {row[0]: _tweet(row) for rows in answers for row in rows}
+
+    async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
+        values = (author_id, ids.MAX_ID if before is None else min(before, ids.MAX_ID), limit)
+        return [_tweet(row) for row in await self._run("by_author", values, "read the author's tweets")]
+
+    # ---- outbox --------------------------------------------------------------------------------------
+
+    async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
+        rows = await self._run("outbox", (shard, bucket), "read the outbox")
+        return [
+            OutboxRow(shard, bucket, events.decode(topic, str(key).encode(), body), written_ms)
+            for written_ms, topic, key, body in rows
+        ]
+
+    async def outbox_mark(self, shard: int) -> int:
+        rows = await self._run("mark", (shard,), "read the outbox mark")
+        return int(rows[0][0]) if rows else 0
+
+    async def set_outbox_mark(self, shard: int, bucket: int) -> None:
+        # The bucket is the timestamp too, so a late, lower mark never overwrites a higher one.
+        await self._run("set_mark", (bucket, bucket, shard), "raise the outbox mark")
+
+    # ---- in bulk: seeding and final reads ------------------------------------------------------------
+
+    async def bulk_load(self, tweets: Iterable[Tweet]) -> int:
+        """Write seeded tweets, without outbox rows, from a thread. Return how many. Safe to repeat; raises StoreUnavailable.
+
+        1 million took 110 s on two busy cores, beside all other servers.
+        """
+        from system.stores import cassandra_bulk
+
+        session = self._bridge.session
+        return await bridges.in_thread("load tweets", lambda: cassandra_bulk.write(session, self._keyspace, tweets))
+
+    async def all_ids(self) -> list[tuple[int, int, bool]]:
+        """Return (id, author_id, deleted) of every tweet, in no order. A full scan: for checkers after a run."""
+        cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_id'
+        rows = await self._scan(cql)
+        return [(row[0], row[1] or 0, bool(row[2])) for row in rows]
+
+    async def all_author_ids(self) -> list[tuple[int, int, bool]]:
+        """Return the same from the table by author, so that a checker can hold one against the other."""
+        cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_author'
+        return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
+
+    async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
+        """Yield the newest `limit` tweets of each author, in the order of `author_ids`, 64 reads at a time."""
+        wanted = list(author_ids)
+        for start in range(0, len(wanted), 64):
+            reads = (self.by_author(author, None, limit) for author in wanted[start : start + 64])
+            for tweets in await asyncio.gather(*reads):
+                yield tweets
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    async def _run(self, name: str, values: Sequence[object], doing: str) -> list[Row]:
+        return await self._bridge.run(self._cql[name], values, doing)
+
+    async def _scan(self, cql: str) -> list[Row]:
+        def work() -> list[Row]:
+            return list(self._bridge.session.execute(bridges.paged(cql, rows=5000), timeout=60))
+
+        return await bridges.in_thread("scan a table", work)
+
+    def _create(self) -> None:
+        session = self._bridge.session
+        session.execute(
+            f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '
+            f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replication}}}",
+            timeout=60,
+        )
+        asked = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s"
+        standing = {row[0] for row in session.execute(asked, (self._keyspace,), timeout=60)}
+        for name, statement in tables():
+            if name not in standing:
+                head = "CREATE TABLE IF NOT EXISTS "
+                session.execute(statement.replace(head, f'{head}"{self._keyspace}".'), timeout=60)
+
+    def _truncate(self) -> None:
+        for name, _ in tables():
+            self._bridge.session.execute(f'TRUNCATE "{self._keyspace}".{name}', timeout=60)
+
+
+def tables() -> list[tuple[str, str]]:
+    """Return (name, CREATE statement) of every table in `schema/cassandra.cql`, comments taken out."""
+    lines = [line.partition("--")[0].rstrip() for line in SCHEMA.read_text(encoding="utf-8").splitlines()]
+    statements = [part.strip() for part in "\n".join(lines).split(";") if part.strip()]
+    return [(part.removeprefix("CREATE TABLE IF NOT EXISTS ").split()[0], part) for part in statements]
+
+
+def _statements(keyspace: str) -> dict[str, str]:
+    by_id, by_author = f"{keyspace}.tweets_by_id", f"{keyspace}.tweets_by_author"
+    insert = f"({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+    tweet = f"INSERT INTO {by_id} {insert}; INSERT INTO {by_author} {insert};"
+    event = f"INSERT INTO {keyspace}.outbox (shard, bucket, written_ms, event_id, topic, key, body) VALUES (?, ?, ?, ?, ?, ?, ?);"
+    deleted = (
+        f"UPDATE {by_id} SET deleted = true, author_id = ? WHERE id = ?; "
+        f"UPDATE {by_author} SET deleted = true WHERE author_id = ? AND id = ?;"
+    )
+    read = f"SELECT {_COLUMNS}, deleted FROM"
+    return {
+        "append": f"BEGIN BATCH USING TIMESTAMP ? {tweet} {event} APPLY BATCH",
+        "upsert": f"BEGIN BATCH USING TIMESTAMP ? {tweet} APPLY BATCH",
+        "delete": f"BEGIN BATCH {deleted} {event} APPLY BATCH",
+        "mark_deleted": f"BEGIN BATCH {deleted} APPLY BATCH",
+        "one": f"{read} {by_id} WHERE id = ?",
+        "some": f"{read} {by_id} WHERE id IN ?",
+        "by_author": f"{read} {by_author} WHERE author_id = ? AND id < ? LIMIT ?",
+        "reserve": f"INSERT INTO {keyspace}.idempotency (user_id, key, tweet_id, body_hash) VALUES (?, ?, ?, ?) IF NOT EXISTS",
+        "outbox": f"SELECT written_ms, topic, key, body FROM {keyspace}.outbox WHERE shard = ? AND bucket = ?",
+        "mark": f"SELECT bucket FROM {keyspace}.outbox_marks WHERE shard = ?",
+        "set_mark": f"UPDATE {keyspace}.outbox_marks USING TIMESTAMP ? SET bucket = ? WHERE shard = ?",
+    }
+
+
+def _cells(tweet: Tweet) -> tuple[object, ...]:
+    # Unset, not null: a null would leave a tombstone in every row.
+    media = " ".join(tweet.media_keys) or bridges.UNSET
+    reply = bridges.UNSET if tweet.in_reply_to is None else tweet.in_reply_to
+    return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, reply, media)
+
+
+def _tweet(row: Row) -> Tweet:
+    tweet_id, author_id, text, conversation_id, in_reply_to, media, deleted = row
+    return Tweet(
+        id=tweet_id,
+        author_id=author_id or 0,
+        text=text or "",
+        created_ms=ids.ms_of(tweet_id),
+        conversation_id=conversation_id or tweet_id,
+        in_reply_to=in_reply_to,
+        media_keys=tuple(media.split()) if media else (),
+        deleted=bool(deleted),
+    )

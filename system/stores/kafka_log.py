@@ -1,0 +1,352 @@
+"""The event log on Kafka: an idempotent producer, groups that commit by hand. Topics: `schema/topics.md`.
+
+What the client would do by default and must not: commit by itself (a crash would skip records), start a new group at the
+newest record (it would miss what was published before), keep a dead member for 10 s. A position is committed only for a
+partition that this member still has: what was polled before a rebalance comes again, to whoever has it now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, Self, TypeVar
+
+import aiokafka
+from aiokafka import TopicPartition, admin
+from aiokafka import errors as kafka
+
+from system.kernel import events
+from system.kernel.errors import LabError, StoreUnavailable, WrongInput
+from system.kernel.events import Event
+from system.kernel.settings import Settings
+from system.ports import Consumer, Record
+
+T = TypeVar("T")
+
+PARTITIONS = 4  # of a topic; a group can use as many workers
+LINGER_MS = 1  # events of one moment share a request
+SESSION_MS = 3000  # the broker must allow it: group.min.session.timeout.ms=2000
+HEARTBEAT_MS = 500
+BATCH_BYTES = 256 * 1024  # of one partition; a full batch makes `publish` wait
+JOIN_S = 20.0  # longest wait for a group's assignment: a dead member's session, and a rebalance
+
+# Whether the operation certainly did not happen. The nearest base of an error's class holds.
+DEFINITE: dict[type[BaseException], bool] = {
+    kafka.KafkaError: False,
+    kafka.ConsumerStoppedError: True,
+    kafka.IllegalOperation: True,
+    # refused by the client or the broker as it is
+    kafka.IllegalStateError: True,
+    kafka.IllegalArgumentError: True,
+    kafka.RecordTooLargeError: True,
+    kafka.MessageSizeTooLargeError: True,
+    kafka.RecordListTooLargeError: True,
+    kafka.InvalidTopicError: True,
+    kafka.UnsupportedVersionError: True,
+    kafka.UnsupportedCodecError: True,
+    kafka.TopicAuthorizationFailedError: True,
+    kafka.GroupAuthorizationFailedError: True,
+    kafka.ClusterAuthorizationFailedError: True,
+    kafka.AuthenticationFailedError: True,
+    kafka.AuthenticationMethodNotSupported: True,
+    kafka.PolicyViolationError: True,
+    kafka.ProducerClosed: True,
+    kafka.NotEnoughReplicasError: True,
+    # another generation of the group stands: nothing was committed
+    kafka.CommitFailedError: True,
+    kafka.IllegalGenerationError: True,
+    kafka.UnknownMemberIdError: True,
+    kafka.RebalanceInProgressError: True,
+}
+
+_LOST_PRODUCER = (
+    kafka.ProducerClosed,
+    kafka.ProducerFenced,
+    kafka.OutOfOrderSequenceNumber,
+    kafka.InvalidProducerEpoch,
+    kafka.InvalidProducerIdMapping,
+    kafka.UnknownProducerId,
+)
+
+
+def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
+    """Return `error` as ours. `definite` overrides what the error itself says (nothing was sent yet)."""
+    if isinstance(error, LabError):
+        return error
+    sure = definite
+    if sure is None:
+        sure = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
+    happened = "nothing was done" if sure else "it may have been done"
+    text = " ".join(str(error).split())[:300]
+    return StoreUnavailable(f"Kafka did not {doing} ({type(error).__name__}: {text}); {happened}.", definite=sure)
+
+
+async def _asked(work: Awaitable[T], doing: str, timeout_s: float, definite: bool | None = None) -> T:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await work
+    except TimeoutError as error:
+        raise mapped(error, f"{doing} within {timeout_s} s", definite) from error
+    except (kafka.KafkaError, kafka.ConsumerStoppedError, kafka.IllegalOperation, OSError) as error:
+        raise mapped(error, doing, definite) from error
+
+
+class KafkaLog:
+    """`EventLog` on the topics and groups of one namespace."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._brokers = list(settings.stores.kafka)
+        self._deadline_s = settings.policies.deadline.store_s
+        self._producer: aiokafka.AIOKafkaProducer | None = None
+        self._admin: admin.AIOKafkaAdminClient | None = None
+        self._looker: aiokafka.AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Connect a producer. Raises StoreUnavailable (definite) where no broker answers. Topics need `prepare` once."""
+        log = cls(settings)
+        await log._sender()
+        return log
+
+    async def close(self) -> None:
+        """Send what is pending (for at most 2 s) and close. Consumers are closed by who opened them. Safe to repeat."""
+        parts, self._producer, self._admin, self._looker = (self._producer, self._looker, self._admin), None, None, None
+        for part in parts:
+            if part is not None:
+                with contextlib.suppress(TimeoutError, kafka.KafkaError):
+                    stop = part.close() if isinstance(part, admin.AIOKafkaAdminClient) else part.stop()
+                    await asyncio.wait_for(stop, 2.0)
+
+    async def ready(self) -> None:
+        """Return where the brokers answer and all topics stand; raises StoreUnavailable otherwise."""
+        control = await self._control()
+        standing = set(await _asked(control.list_topics(), "answer", self._deadline_s))
+        missing = sorted({self._settings.topic(name) for name, _ in topics()} - standing)
+        if missing:
+            raise StoreUnavailable(f"Kafka lacks the topics {', '.join(missing)}; prepare the log first.", definite=True)
+
+    async def prepare(self) -> None:
+        """Create topics and dead-letter topics where they are missing; return when all have leaders. Safe to repeat."""
+        control = await self._control()
+        copies = min(3, len(self._brokers))
+        settings = {"min.insync.replicas": "2"} if copies == 3 else {}
+        wanted = [admin.NewTopic(self._settings.topic(name), count, copies, topic_configs=settings) for name, count in topics()]
+        answer = await _asked(control.create_topics(wanted, timeout_ms=20_000), "create topics", 30.0)
+        for name, code, *_ in answer.topic_errors:
+            if code not in (0, kafka.TopicAlreadyExistsError.errno):
+                raise mapped(kafka.for_code(code)(name), f"create the topic {name}")
+        await self._await_leaders([topic.name for topic in wanted])
+
+    async def clear(self) -> None:
+        """Delete all records of this namespace's topics. Offsets go on; groups see nothing of what was."""
+        ends = await self._ends([name for name, _ in topics()])
+        control = await self._control()
+        gone = {place: admin.RecordsToDelete(before_offset=end) for place, (_, end) in ends.items() if end > 0}
+        if gone:
+            await _asked(control.delete_records(gone), "delete records", 30.0)
+
+    async def drop(self) -> None:
+        """Remove this namespace's topics."""
+        control = await self._control()
+        await _asked(control.delete_topics([self._settings.topic(name) for name, _ in topics()]), "delete topics", 30.0)
+
+    # ---- writing -------------------------------------------------------------------------------------
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await self._send([(event.topic, str(event.key).encode(), event.encode(), []) for event in events], "publish")
+
+    async def bury(self, record: Record, reason: str, group: str) -> None:
+        origin = f"{record.topic}/{record.partition}/{record.offset}"
+        headers = [("reason", reason.encode()), ("group", group.encode()), ("origin", origin.encode())]
+        key = str(record.event.key).encode() if record.event else None
+        raw = record.raw or (record.event.encode() if record.event else b"")
+        await self._send([(record.topic + events.DEAD, key, raw, headers)], "bury the record")
+
+    async def _send(self, items: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]], doing: str) -> None:
+        producer = await self._sender()
+        waiting: list[asyncio.Future[Any]] = []
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                for topic, key, value, headers in items:
+                    sent = await producer.send(self._settings.topic(topic), value=value, key=key, headers=headers)
+                    waiting.append(sent)
+                # `wait` and not `gather`: at the deadline the records stay on their way.
+                await asyncio.wait(waiting)
+            for sent in waiting:
+                sent.result()
+        except TimeoutError as error:
+            raise mapped(error, f"{doing} within {self._deadline_s} s", definite=not waiting) from error
+        except kafka.KafkaError as error:
+            if isinstance(error, _LOST_PRODUCER) or not error.retriable:
+                await self._forget(producer)
+            raise mapped(error, doing, definite=True if not waiting else None) from error
+
+    async def _sender(self) -> aiokafka.AIOKafkaProducer:
+        if self._producer is not None:
+            return self._producer
+        async with self._starting:
+            if self._producer is None:
+                producer = aiokafka.AIOKafkaProducer(
+                    bootstrap_servers=self._brokers,
+                    client_id=self._settings.instance,
+                    acks="all",
+                    enable_idempotence=True,
+                    linger_ms=LINGER_MS,
+                    max_batch_size=BATCH_BYTES,
+                    request_timeout_ms=int(self._deadline_s * 1000),
+                    metadata_max_age_ms=30_000,
+                )
+                await _started(producer, "connect")
+                self._producer = producer
+            return self._producer
+
+    async def _forget(self, producer: aiokafka.AIOKafkaProducer) -> None:
+        # Its sequence is broken for good; the next publish starts a new one.
+        if self._producer is producer:
+            self._producer = None
+        with contextlib.suppress(TimeoutError, kafka.KafkaError):
+            await asyncio.wait_for(producer.stop(), 1.0)
+
+    # ---- reading -------------------------------------------------------------------------------------
+
+    async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
+        member = KafkaConsumer(self._settings, group, topics)
+        await member.start()
+        return member
+
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
+        ends = await self._ends(topics)
+        control = await self._control()
+        asked = control.list_consumer_group_offsets(self._settings.topic(group), partitions=list(ends))
+        committed = await _asked(asked, "read a group's offsets", self._deadline_s)
+        left = dict.fromkeys(topics, 0)
+        for place, (begin, end) in ends.items():
+            offset = committed[place].offset if place in committed else -1
+            left[_logical(self._settings, place.topic)] += end - max(offset, begin)
+        return left
+
+    async def _ends(self, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
+        looker, control = await self._look(), await self._control()
+        asked = control.describe_topics([self._settings.topic(name) for name in topics])
+        described = await _asked(asked, "describe topics", self._deadline_s)
+        places = [TopicPartition(each["topic"], part["partition"]) for each in described for part in each["partitions"]]
+        begins = await _asked(looker.beginning_offsets(places), "read offsets", self._deadline_s)
+        ends = await _asked(looker.end_offsets(places), "read offsets", self._deadline_s)
+        return {place: (begins[place], ends[place]) for place in places}
+
+    async def _look(self) -> aiokafka.AIOKafkaConsumer:
+        async with self._starting:
+            if self._looker is None:
+                looker = aiokafka.AIOKafkaConsumer(bootstrap_servers=self._brokers, metadata_max_age_ms=30_000)
+                await _started(looker, "connect")
+                self._looker = looker
+            return self._looker
+
+    async def _control(self) -> admin.AIOKafkaAdminClient:
+        async with self._starting:
+            if self._admin is None:
+                control = admin.AIOKafkaAdminClient(bootstrap_servers=self._brokers, request_timeout_ms=30_000)
+                await _started(control, "connect")
+                self._admin = control
+            return self._admin
+
+    async def _await_leaders(self, names: Sequence[str]) -> None:
+        control = await self._control()
+        until = time.monotonic() + 20.0
+        while True:
+            described = await _asked(control.describe_topics(list(names)), "describe topics", 10.0)
+            leaders = [part["leader"] for topic in described for part in topic["partitions"]]
+            if leaders and min(leaders) >= 0 and all(topic["error_code"] == 0 for topic in described):
+                return
+            if time.monotonic() > until:
+                raise StoreUnavailable("Kafka gave new topics no leaders within 20 s; look at the broker's log.", definite=False)
+            await asyncio.sleep(0.05)
+
+
+class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
+    """`Consumer`: one member of a group. Positions of partitions that were taken away are forgotten."""
+
+    def __init__(self, settings: Settings, group: str, topics: Sequence[str]) -> None:
+        self._settings = settings
+        self._polled: dict[TopicPartition, int] = {}
+        self._topics = [settings.topic(name) for name in topics]
+        self._client = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=list(settings.stores.kafka),
+            client_id=settings.instance,
+            group_id=settings.topic(group),
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=60_000,
+            metadata_max_age_ms=30_000,
+        )
+
+    async def start(self) -> None:
+        """Join the group and wait for an assignment. Raises StoreUnavailable (definite)."""
+        self._client.subscribe(self._topics, listener=self)
+        await _started(self._client, "join the group")
+
+    async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
+        wait_ms = max(1, int(timeout_s * 1000))
+        got = await _asked(self._client.getmany(timeout_ms=wait_ms, max_records=max_records), "poll", timeout_s + JOIN_S)
+        records: list[Record] = []
+        for place, batch in got.items():
+            self._polled[place] = batch[-1].offset + 1
+            topic = _logical(self._settings, place.topic)
+            records.extend(read(topic, raw.partition, raw.offset, raw.key, raw.value or b"") for raw in batch)
+        return records
+
+    async def commit(self) -> None:
+        mine = self._client.assignment()
+        offsets = {place: offset for place, offset in self._polled.items() if place in mine}
+        if not offsets:
+            return
+        await _asked(self._client.commit(offsets), "commit", SESSION_MS / 1000)
+        for place, offset in offsets.items():
+            if self._polled.get(place) == offset:
+                del self._polled[place]
+
+    async def close(self) -> None:
+        """Leave the group without committing. Safe to repeat."""
+        with contextlib.suppress(TimeoutError, kafka.KafkaError):
+            await asyncio.wait_for(self._client.stop(), 5.0)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        for place in revoked:
+            self._polled.pop(place, None)
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        for place in assigned:
+            self._polled.pop(place, None)
+
+
+def topics() -> list[tuple[str, int]]:
+    """Return (topic, partitions) of all topics, dead-letter topics included."""
+    return [(name, PARTITIONS) for name in events.TOPICS] + [(name + events.DEAD, 1) for name in events.TOPICS]
+
+
+def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes) -> Record:
+    """Return one record as consumers see it; `event` is None where the bytes are none."""
+    try:
+        return Record(topic, partition, offset, events.decode(topic, key, value), raw=value)
+    except WrongInput as problem:
+        return Record(topic, partition, offset, None, problem=str(problem), raw=value)
+
+
+def _logical(settings: Settings, name: str) -> str:
+    return name.removeprefix(settings.topic(""))
+
+
+async def _started(client: Any, doing: str) -> None:
+    try:
+        await _asked(client.start(), doing, JOIN_S, definite=True)
+    except BaseException:
+        with contextlib.suppress(TimeoutError, kafka.KafkaError):
+            stop = client.close() if isinstance(client, admin.AIOKafkaAdminClient) else client.stop()
+            await asyncio.wait_for(stop, 2.0)
+        raise

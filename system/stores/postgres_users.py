@@ -1,0 +1,265 @@
+"""The user directory on PostgreSQL: users, edges, modes and their outbox. Schema and functions: `schema/postgres.sql`.
+
+Each change is one statement, so one transaction and one round trip. Events of edges reach the relay by `NOTIFY`, sent after
+the commit by a statement of its own: inside the transaction it would make all commits of the database wait for each other.
+A lost wake-up costs a second, the relay's own pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString, Self
+
+import psycopg
+
+from system.kernel.errors import Conflict, NotFound, StoreUnavailable, WrongInput
+from system.kernel.events import Event
+from system.kernel.settings import Settings
+from system.ports import AuthorMode, Edge, Mode, Publish, User
+from system.stores import postgres_pool as pools
+from system.stores.postgres_pool import Connection, Pool
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCHEMA = Path(__file__).with_name("schema") / "postgres.sql"
+POOL_SIZE = 8  # connections of one process; ten processes stay below PostgreSQL's default of 100
+CHANNEL = "tweetlab_outbox"
+NOTIFY_AFTER_S = 0.005  # changes within this time share one wake-up
+WAKE_EVERY_S = 1.0
+DRAIN_S = 15.0  # longest time a drain may hold its rows, publishing included
+
+_USER: LiteralString = "u.id, u.username, u.name, u.created_ms, c.followers, c.following"
+_MODE: LiteralString = "author_id, mode, since_id, changed_ms, pulled_once"
+_DRAIN: LiteralString = """DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)
+            RETURNING seq, topic, key, event_id, payload, trace"""
+
+
+class PostgresUsers:
+    """`UserDirectory` in one database. Every error of a change says whether it certainly did not happen."""
+
+    def __init__(self, url: str, database: str, deadline_s: float) -> None:
+        self._server_url = url
+        self._database = database
+        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, deadline_s=deadline_s)
+        self._notify_due = False
+        self._notifying: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Return a directory on the database of the namespace. Connects at first use; tables need `prepare` once."""
+        return cls(settings.stores.postgres_url, settings.namespace, settings.policies.deadline.store_s)
+
+    async def close(self) -> None:
+        """Wait for changes under way and close all connections. Safe to repeat."""
+        for task in list(self._notifying):
+            task.cancel()
+        await self._pool.close()
+
+    async def ready(self) -> None:
+        """Return where the database answers with its tables; raises StoreUnavailable otherwise."""
+        await self._rows("SELECT 1 FROM outbox LIMIT 1", (), "answer")
+
+    async def prepare(self) -> None:
+        """Create database and tables where they are missing. Safe to repeat, and from several processes at once."""
+        await pools.create_database(self._server_url, self._database, SCHEMA.read_text(encoding="utf-8"))
+
+    async def clear(self) -> None:
+        """Empty all tables but the leases (running services hold those)."""
+        statement = "TRUNCATE users, counters, follows, author_modes, outbox RESTART IDENTITY"
+        await self._pool.run(lambda connection: connection.execute(statement), "truncate", deadline_s=60)
+
+    async def drop(self) -> None:
+        """Remove the database with all it holds."""
+        await self.close()
+        await pools.drop_database(self._server_url, self._database)
+
+    # ---- users ---------------------------------------------------------------------------------------
+
+    async def create(self, username: str, name: str, password_hash: str, key: str = "") -> User:
+        values = (username, name, password_hash, key)
+        statement: LiteralString = "SELECT * FROM create_user(%s, %s, %s, %s)"
+        try:
+            (row,) = await self._rows(statement, values, "create the user")
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                raise
+            (row,) = await self._again(statement, values)
+        if row[1].lower() != username.lower():
+            raise Conflict(f"The idempotency key {key!r} already made the user {row[1]!r}; use another key for {username!r}.")
+        return User(row[0], row[1], row[2], row[3])
+
+    async def _again(self, statement: LiteralString, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        # Two sign-ups with one key at once: the loser may meet the name before the key. The second look meets the key.
+        username, key = values[0], values[3]
+        try:
+            if key:
+                return await self._rows(statement, values, "create the user")
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                raise
+        raise Conflict(f"The name {username!r} is taken; choose another one.")
+
+    async def by_id(self, user_ids: Sequence[int]) -> dict[int, User]:
+        statement: LiteralString = f"SELECT {_USER} FROM users u JOIN counters c ON c.user_id = u.id WHERE u.id = ANY(%s)"
+        rows = await self._rows(statement, (list(user_ids),), "read users")
+        return {row[0]: User(*row) for row in rows}
+
+    async def by_name(self, username: str) -> User | None:
+        statement: LiteralString = (
+            f"SELECT {_USER}, u.password_hash FROM users u JOIN counters c ON c.user_id = u.id "
+            "WHERE lower(u.username) = lower(%s)"
+        )
+        rows = await self._rows(statement, (username,), "read the user")
+        return User(*rows[0]) if rows else None
+
+    # ---- edges ---------------------------------------------------------------------------------------
+
+    async def follow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        return await self._set_edge(follower_id, followee_id, True, trace)
+
+    async def unfollow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        return await self._set_edge(follower_id, followee_id, False, trace)
+
+    async def _set_edge(self, follower_id: int, followee_id: int, following: bool, trace: str) -> Edge:
+        if follower_id == followee_id:
+            raise WrongInput(f"User {follower_id} cannot follow himself; name another user.")
+        statement: LiteralString = "SELECT * FROM set_edge(%s::bigint, %s::bigint, %s, %s)"
+        ((found, version),) = await self._rows(statement, (follower_id, followee_id, following, trace), "change the edge")
+        if not found:
+            raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
+        self._wake()
+        return Edge(follower_id, followee_id, following, version)
+
+    async def edge(self, follower_id: int, followee_id: int) -> Edge:
+        statement: LiteralString = "SELECT following, version FROM follows WHERE follower_id = %s AND followee_id = %s"
+        rows = await self._rows(statement, (follower_id, followee_id), "read the edge")
+        following, version = rows[0] if rows else (False, 0)
+        return Edge(follower_id, followee_id, following, version)
+
+    async def followers(self, user_id: int, after: int, limit: int) -> list[int]:
+        statement: LiteralString = (
+            "SELECT follower_id FROM follows WHERE following AND followee_id = %s AND follower_id > %s "
+            "ORDER BY follower_id LIMIT %s"
+        )
+        return [row[0] for row in await self._rows(statement, (user_id, after, limit), "read followers")]
+
+    async def following(self, user_id: int, after: int, limit: int) -> list[int]:
+        statement: LiteralString = (
+            "SELECT followee_id FROM follows WHERE following AND follower_id = %s AND followee_id > %s "
+            "ORDER BY followee_id LIMIT %s"
+        )
+        return [row[0] for row in await self._rows(statement, (user_id, after, limit), "read followings")]
+
+    async def audience(self, user_id: int) -> int:
+        rows = await self._rows("SELECT followers FROM counters WHERE user_id = %s", (user_id,), "read the audience")
+        return int(rows[0][0]) if rows else 0
+
+    # ---- modes ---------------------------------------------------------------------------------------
+
+    async def modes(self) -> list[AuthorMode]:
+        statement: LiteralString = f"SELECT {_MODE} FROM author_modes WHERE pulled_once ORDER BY author_id"
+        return [_mode(row) for row in await self._rows(statement, (), "read modes")]
+
+    async def mode(self, author_id: int) -> AuthorMode | None:
+        statement: LiteralString = f"SELECT {_MODE} FROM author_modes WHERE pulled_once AND author_id = %s"
+        rows = await self._rows(statement, (author_id,), "read the mode")
+        return _mode(rows[0]) if rows else None
+
+    async def set_mode(self, author_id: int, mode: Mode, since_id: int) -> AuthorMode:
+        statement: LiteralString = f"SELECT {_MODE} FROM set_mode(%s, %s, %s)"
+        (row,) = await self._rows(statement, (author_id, mode.value, since_id), "change the mode")
+        return _mode(row)
+
+    # ---- outbox --------------------------------------------------------------------------------------
+
+    async def drain_outbox(self, limit: int, publish: Publish) -> int:
+        async def work(connection: Connection) -> int:
+            async with connection.transaction():
+                rows = await (await connection.execute(_DRAIN, (limit,))).fetchall()
+                if rows:
+                    rows.sort()
+                    await publish([Event(*row[1:]) for row in rows])
+                return len(rows)
+
+        return await self._pool.run(work, "drain the outbox", deadline_s=DRAIN_S)
+
+    async def outbox_wakeups(self) -> AsyncIterator[None]:
+        while True:
+            try:
+                connection = await pools.connect(self._pool.url, self._pool.deadline_s)
+            except (psycopg.Error, OSError, TimeoutError):
+                await asyncio.sleep(WAKE_EVERY_S)
+                yield None
+                continue
+            async with contextlib.aclosing(_listen(connection)) as wakeups:
+                async for _ in wakeups:
+                    yield None
+
+    def _wake(self) -> None:
+        if self._notify_due:
+            return
+        self._notify_due = True
+        task = asyncio.get_running_loop().create_task(self._notify())
+        self._notifying.add(task)
+        task.add_done_callback(self._notifying.discard)
+
+    async def _notify(self) -> None:
+        await asyncio.sleep(NOTIFY_AFTER_S)
+        self._notify_due = False
+        # NOTIFY writes a commit record; nobody needs it on disk.
+        statement = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT"
+        with contextlib.suppress(StoreUnavailable):  # the relay looks each second anyway
+            await self._pool.run(lambda connection: connection.execute(statement.encode()), "wake the relay")
+
+    # ---- in bulk -------------------------------------------------------------------------------------
+
+    async def bulk_load(
+        self, users: Iterable[User], follower_ids: NDArray[np.int64], followee_ids: NDArray[np.int64]
+    ) -> None:
+        """Write seeded users (with their ids) and edges (parallel arrays, each edge once) into empty tables, with counters.
+
+        No outbox rows. Raises StoreUnavailable; in an error's case nothing is left behind.
+        """
+        from system.stores import postgres_bulk
+
+        def work(connection: Connection) -> Awaitable[None]:
+            return postgres_bulk.load(connection, list(users), follower_ids, followee_ids)
+
+        await self._pool.run(work, "load users and edges", deadline_s=600)
+
+    async def all_edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (follower ids, followee ids) of all standing edges, ordered by both. For checkers."""
+        from system.stores import postgres_bulk
+
+        return await self._pool.run(postgres_bulk.edges, "read all edges", deadline_s=120)
+
+    async def _rows(self, statement: LiteralString, values: tuple[Any, ...], doing: str) -> list[tuple[Any, ...]]:
+        async def work(connection: Connection) -> list[tuple[Any, ...]]:
+            return await (await connection.execute(statement, values)).fetchall()
+
+        return await self._pool.run(work, doing)
+
+
+async def _listen(connection: Connection) -> AsyncGenerator[None]:
+    # Ends when the connection does.
+    try:
+        await connection.execute(f"LISTEN {CHANNEL}".encode())
+        yield None
+        while True:
+            async for _ in connection.notifies(timeout=WAKE_EVERY_S, stop_after=1):
+                pass
+            yield None
+    except psycopg.Error:
+        return
+    finally:
+        await connection.close()
+
+
+def _mode(row: tuple[Any, ...]) -> AuthorMode:
+    author_id, mode, since_id, changed_ms, pulled_once = row
+    return AuthorMode(author_id, Mode(mode), since_id, changed_ms, pulled_once)
