@@ -26,7 +26,10 @@ ON = ("system", "twin", "both")
 
 @dataclass(frozen=True)
 class Ask:
-    """What to ask. `on`: a word of ON. `calibration_file`: empty = the newest one made here, else the shipped one."""
+    """What to ask. `on`: a word of ON. `calibration_file`: empty = the newest one made here, else the shipped one.
+
+    `versus`: a second question that is asked in turn with the first, repeat by repeat, so that drift of the machine hits both.
+    """
 
     scenario: spec.Scenario
     on: str
@@ -35,6 +38,7 @@ class Ask:
     keep_data: bool = False
     repeats: int = 1
     calibration_file: str = ""
+    versus: spec.Scenario | None = None
 
 
 def check_on(word: str) -> str:
@@ -54,22 +58,25 @@ def answer(ask: Ask, screen: Screen) -> list[record.Run]:
 async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
     from tweetlab import session
 
-    world = runner.world_of(ask.scenario)
+    turns = [(q, runner.world_of(q)) for q in (ask.scenario, ask.versus) if q is not None]
     runs: list[record.Run] = []
-    group = f"{ask.scenario.name}-x{ask.repeats}" if ask.repeats > 1 else ""
     async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep) as lab:
-        for n in range(ask.repeats):
+        for n in range(ask.repeats * len(turns)):
+            side = n % len(turns)
+            question, world = turns[side]
             if ask.repeats > 1:
-                screen.say(f"repeat {n + 1} of {ask.repeats}")
+                screen.say(f"repeat {n // len(turns) + 1} of {ask.repeats}{', side ' + 'AB'[side] if len(turns) > 1 else ''}")
+            await lab.apply(question.policies)
             stop = asyncio.Event()
             with interruptible(stop, screen):
-                told = await runner.run(lab, ask.scenario, ask.command, world=world, keep_data=ask.keep_data, stop=stop,
-                                        group=group)
+                told = await runner.run(lab, question, ask.command, world=world, keep_data=ask.keep_data, stop=stop,
+                                        group="AB"[side] if len(turns) > 1 else "")
             runs.append(finish.finish(home.RUNS, told))
             if told.interrupted:
                 break
     if ask.on == "both":
-        runs = [predict(run, ask.scenario, world, _calibration(ask.calibration_file), screen) for run in runs]
+        used = _calibration(ask.calibration_file)
+        runs = [predict(run, *turns[n % len(turns)], used, screen) for n, run in enumerate(runs)]
     return runs
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from chaos import collect, invariants, schedule
 from chaos.records import FaultRecord
-from reports import facts
+from reports import columns, facts
 from scenarios import history as past_tweets
 from scenarios import population, spec, workload
 from system.kernel import events
@@ -57,7 +57,16 @@ class Seen:
     findings: list[Any] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     interrupted: bool = False
-    steal: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What a load left behind, as tables."""
+
+    history: pd.DataFrame
+    probes: pd.DataFrame
+    planned: pd.DataFrame
+    effects: pd.DataFrame
 
 
 def world_of(scenario: spec.Scenario) -> World:
@@ -81,17 +90,18 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: Wor
     with tempfile.TemporaryDirectory(prefix="load-", dir=lab.lab.places.state) as folder:
         if all(step.ok for step in seen.journey):
             await _load(lab, scenario, world, seen, Path(folder), stop)
-        history, probes = _tables(seen)
+        history, probes, planned = _tables(seen, world)
         table = effects.read(lab.effects_dir, from_ns=seen.start_ns or time.monotonic_ns())
         if check and seen.load is not None:
             await _judge(lab, scenario, world, seen, history, table)
-        return _facts(lab, scenario, world, seen, history, probes, table, manifest, command, group)
+        return _facts(lab, scenario, seen, Tables(history, probes, planned, table), manifest, command, group)
 
 
 async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, folder: Path, stop: asyncio.Event) -> None:
     done = asyncio.Event()
     redis = lab.redis()
-    load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, on_second=driver.teller(lab.screen.err))
+    load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph,
+                       on_second=driver.teller(lab.screen.err))
     try:
         seen.start_ns, seen.start_wall_ms = await load.begin()
         seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis), seen.start_ns)
@@ -146,10 +156,11 @@ async def _quiet(lab: Session, seen: Seen) -> None:
     await asyncio.sleep(TAIL_S)
 
 
-def _tables(seen: Seen) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(seen: Seen, world: World) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """History, probes and plan; where the load never began, nothing was seen of what was planned."""
     if seen.load is None:
-        return pd.DataFrame(), pd.DataFrame()
-    return driver.history(seen.load), driver.probes(seen.load)
+        return columns.conform("history", None), columns.conform("probes", None), planned_of(world.tape, seen.start_ns)
+    return driver.history(seen.load), driver.probes(seen.load), driver.planned(seen.load)
 
 
 async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, history: pd.DataFrame,
@@ -161,8 +172,8 @@ async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen
         seen.findings = list(invariants.judge(evidence))
 
 
-def _facts(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, history: pd.DataFrame, probes: pd.DataFrame,
-           table: pd.DataFrame, manifest: Mapping[str, Any], command: str, group: str) -> facts.Facts:
+def _facts(lab: Session, scenario: spec.Scenario, seen: Seen, tables: Tables, manifest: Mapping[str, Any], command: str,
+           group: str) -> facts.Facts:
     watch = seen.sampler
     generator = seen.load.generator if seen.load else None
     failed = next((step for step in seen.journey if not step.ok), None)
@@ -171,9 +182,9 @@ def _facts(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, hist
     started = datetime.datetime.fromtimestamp((seen.start_wall_ms or time.time() * 1e3) / 1e3, datetime.UTC)
     entries = [record.as_dict() for record in seen.faults]
     return facts.Facts(
-        kind="system", scenario=scenario.name, windows=windows_of(scenario, seen.start_ns, entries), history=history,
+        kind="system", scenario=scenario.name, windows=windows_of(scenario, seen.start_ns, entries), history=tables.history,
         series=pd.DataFrame([dataclasses.asdict(row) for row in watch.rows]) if watch else None,
-        effects=table, probes=probes, planned=planned_of(world.tape, seen.start_ns), objectives=scenario.objectives,
+        effects=tables.effects, probes=tables.probes, planned=tables.planned, objectives=scenario.objectives,
         invariants=seen.findings,
         generator=facts.Generator(
             cpu_share=generator.cpu_share if generator else None, lost=generator.lost if generator else None,

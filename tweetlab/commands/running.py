@@ -23,6 +23,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value; repeat it.")] = None,
         graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
         repeat: Annotated[int, typer.Option(help="Runs of the same question (compare wants 5).", min=1, max=50)] = 1,
+        versus: Annotated[list[str] | None, typer.Option("--versus", help="KEY=VALUE: ask this too, in turn, and compare.")] = None,
         keep: Annotated[bool, typer.Option("--keep", help="Leave a lab up that this run started.")] = False,
         keep_data: Annotated[bool, typer.Option("--keep-data", help="Do not reset the data to the seeded state.")] = False,
         calibration: Annotated[str, typer.Option(help="A calibration file for the twin.")] = "",
@@ -37,14 +38,20 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
     screen = Screen(as_json)
     if find_capacity:
         return capacity_run.command(question, screen)
-    ask = asking.Ask(question, asking.check_on(on), "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data, repeat, calibration)
-    return show(asking.answer(ask, screen), screen)
+    other = loader.load(scenario, [*overrides, *versus]) if versus else None
+    ask = asking.Ask(question, asking.check_on(on), "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data, repeat,
+                     calibration, other)
+    return show(asking.answer(ask, screen), screen, compared=bool(other))
 
 
-def show(runs: list[record.Run], screen: Screen) -> int:
-    """Print what the last run says and return its exit code; the worst one of several."""
+def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
+    """Print what the runs say and return the worst exit code. `compared`: they are sides A and B in turn; compare them too."""
+    from tweetlab import reporting
+
     for told in runs:
         screen.show(summary_lines(told))
+    if compared:
+        screen.show(reporting.compare([r.path for r in runs[::2]], [r.path for r in runs[1::2]])["text"])
     screen.emit([{"run": str(r.path), "report": str(r.path / "report.html"), **r.document} for r in runs])
     if any(r.document.get("interrupted") for r in runs):
         return EXIT_INTERRUPTED

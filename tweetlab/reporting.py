@@ -1,0 +1,42 @@
+"""What the reading commands need of the reports: one function each, from a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reports import compare as comparing
+from reports import exports, page, record
+from reports import publish as publishing
+
+EXIT_OF = {"changed": 1, "not changed": 0, "cannot tell": 2}
+
+
+def write(directory: Path) -> Path:
+    """Render the report again. Returns the file."""
+    return page.write(record.read(directory))
+
+
+def markdown(directory: Path) -> str:
+    """Return the run as Markdown."""
+    return exports.markdown(record.read(directory))
+
+
+def junit(directory: Path) -> str:
+    """Return the run as JUnit XML."""
+    return exports.junit(record.read(directory))
+
+
+def compare(a: Sequence[Path], b: Sequence[Path]) -> dict[str, Any]:
+    """Return the comparison as plain values, with its `text` and `exit_code` (0 not changed, 1 changed, 2 cannot tell)."""
+    found = comparing.compare([record.read(p) for p in a], [record.read(p) for p in b])
+    told = comparing.document(found)
+    text = comparing.text(found)
+    return told | {"text": text, "markdown": text, "exit_code": EXIT_OF.get(str(told.get("answer")), 2)}
+
+
+def publish(directory: Path, name: str) -> Path:
+    """Copy a run into the gallery. Returns the folder."""
+    run = record.read(directory)
+    return publishing.publish(run, name or run.scenario)
