@@ -23,7 +23,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value; repeat it.")] = None,
         graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
         repeat: Annotated[int, typer.Option(help="Runs of the same question (compare wants 5).", min=1, max=50)] = 1,
-        versus: Annotated[list[str] | None, typer.Option("--versus", help="KEY=VALUE: ask this too, in turn, and compare.")] = None,
+        versus: Annotated[list[str] | None, typer.Option("--versus", help="KEY=VALUE: ask that too, in turn; compare.")] = None,
         keep: Annotated[bool, typer.Option("--keep", help="Leave a lab up that this run started.")] = False,
         keep_data: Annotated[bool, typer.Option("--keep-data", help="Do not reset the data to the seeded state.")] = False,
         calibration: Annotated[str, typer.Option(help="A calibration file for the twin.")] = "",
@@ -53,7 +53,7 @@ def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
     if compared:
         screen.show(reporting.compare([r.path for r in runs[::2]], [r.path for r in runs[1::2]])["text"])
     screen.emit([{"run": str(r.path), "report": str(r.path / "report.html"), **r.document} for r in runs])
-    if any(r.document.get("interrupted") for r in runs):
+    if any(c["name"] == "ran to its end" and not c["holds"] for r in runs for c in r.document["validity"]["criteria"]):
         return EXIT_INTERRUPTED
     return max((int(r.document["exit_code"]) for r in runs), default=3)
 
