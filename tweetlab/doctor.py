@@ -90,13 +90,13 @@ def _tools() -> list[Fact]:
 
 def _machine() -> list[Fact]:
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    free_mib = shutil.disk_usage(places.LAIRS).free // 2**20
+    free_mib = shutil.disk_usage(places.lairs()).free // 2**20
     enough, room = memory_mib >= MIN_MEMORY_MIB, free_mib >= preflight.DEFAULT_MIN_FREE_MIB
     return [
         Fact("cores", True, f"{os.cpu_count()}"),
         Fact("memory", enough, f"{memory_mib} MiB", "" if enough else f"The small lab needs {MIN_MEMORY_MIB} MiB."),
         Fact(
-            "disk", room, f"{free_mib} MiB free in {places.LAIRS}",
+            "disk", room, f"{free_mib} MiB free in {places.lairs()}",
             "" if room else f"Free space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
         ),
     ]  # fmt: skip

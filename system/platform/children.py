@@ -1,11 +1,11 @@
 """One child of the supervisor: started in its own session and control group, watched, healed, stopped.
 
-    stopped -> starting -> well <-> healing -> stopped
+    stopped -> starting -> well -> dead -> starting -> ...
                   |
                   +-> failed (died, or not well in time, before it was ever well)
 
-A child that dies after it was well is healed: started again after a pause that doubles with each death in
-a row. `auto_heal` off leaves it dead until told otherwise.
+A child that dies after it was well is dead, and healed: started again after a pause that doubles with each
+death in a row. `auto_heal` off leaves it dead until told otherwise.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ class Child:
             if process.returncode is None:
                 process.kill()
         if code != 0:
-            raise CouldNotRun(f"{self.node.name} could not be prepared ({' '.join(step.argv)[:120]}).\n{self._log_end()}")
+            end = self._log_end()
+            what = f"{self.node.name} could not be prepared (exit code {code}). {self._mend(end)}"
+            raise CouldNotRun(f"{what}\nEnd of {self.log}:\n{end}")
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         loop = asyncio.get_running_loop()
@@ -188,7 +190,7 @@ class Child:
 
     def _on_exit(self) -> None:
         self._changed(self)
-        if self.state not in ("well", "healing") or not self._wanted:
+        if self.state != "well" or not self._wanted:
             return
         for pid in self.pids():  # what the dead process left: a server under a start script
             with contextlib.suppress(ProcessLookupError):
@@ -229,8 +231,11 @@ class Child:
         what = f"was not well after {waited_s:.0f} s (its bound is {self.server.start_timeout_s:.0f} s)"
         if not self.is_alive() and self._process:
             what = f"died while starting, after {waited_s:.1f} s, with exit code {self._process.returncode}"
-        mend = f"The disk is full: free some space at {self.ctx.places.lair} and start again." if NO_SPACE in end else ""
-        return f"{self.node.name} {what}; last answer: {self.answer}. {mend}\nEnd of {self.log}:\n{end}"
+        return f"{self.node.name} {what}; last answer: {self.answer}. {self._mend(end)}\nEnd of {self.log}:\n{end}"
+
+    def _mend(self, log: str) -> str:
+        full = f"The disk of {self.ctx.places.lair} is full: free some space and start again."
+        return full if NO_SPACE in log else "Its log tells why:"
 
     def _os_trouble(self, problem: OSError) -> str:
         if problem.errno == errno.ENOSPC:
@@ -245,6 +250,8 @@ def prepare(ctx: Context, launch: Launch) -> None:
     made = [own, *launch.folders, *(path.parent for path in launch.files)]
     for folder in made:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in launch.stale:
+        path.unlink(missing_ok=True)
     for path, text in launch.files.items():
         path.write_text(text)
     if owner:

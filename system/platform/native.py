@@ -67,10 +67,11 @@ class Lab:
             async with self._link() as link:
                 request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
                 await _ask(link, {**request, "roles": ["store"] if stores_only else ["store", "mesh"]}, tell)
-                await self._make_database(tell)
+                if blueprint.of_kind("postgres"):
+                    await self._make_database(tell)
                 if prepare is not None:
                     tell("stores", "making schema, topics, index and bucket")
-                    await prepare(self.stores())
+                    await prepare(self.stores(blueprint))
                 if not stores_only:
                     await _ask(link, {**request, "roles": ["service"]}, tell)
                 await _ask(link, {"op": "commit"}, tell)

@@ -3,10 +3,11 @@
 | folder | holds | who enters |
 |---|---|---|
 | state: <checkout>/.tweetlab/<range> | list of children, logs, rendered configuration, effect logs | the user alone |
-| lair: /var/tmp/tweetlab-<hash of checkout and range> | data of the servers, sockets | also the user that servers drop to |
+| lair: /var/tmp/tweetlab-<range>-<hash of checkout> | data of the servers, sockets | also the user that servers drop to |
 
 The lair exists because a checkout may be 0700 and deep: an unprivileged server could not enter it, and
-the path of a Unix socket must stay below 108 bytes. `owner` in it names the checkout.
+the path of a Unix socket must stay below 108 bytes. `owner` in it names the checkout. TWEETLAB_DATA moves
+lairs to another folder, as to another disk.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
 
-LAIRS = Path("/var/tmp")
 PREFIX = "tweetlab-"
 CODE = Path(__file__).resolve().parents[2]  # the folder that holds the import roots
 UNPRIVILEGED_USERS = ("postgres", "nobody")  # Debian's PostgreSQL package makes the first
+
+
+def lairs() -> Path:
+    """Return the folder that holds the lairs of all labs: TWEETLAB_DATA, by default /var/tmp."""
+    return Path(os.environ.get("TWEETLAB_DATA", "").strip() or "/var/tmp")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Places:
 
     @property
     def lair(self) -> Path:
-        return LAIRS / f"{PREFIX}{self.lab_id}"
+        return lairs() / f"{PREFIX}{self.lab_id}"
 
     @property
     def socket(self) -> Path:
@@ -111,7 +116,7 @@ def unprivileged() -> tuple[int, int] | None:
 def abandoned() -> list[Path]:
     """Return lairs of this user whose checkout is gone."""
     found = []
-    for lair in LAIRS.glob(f"{PREFIX}*-*"):
+    for lair in lairs().glob(f"{PREFIX}*-*"):
         owner = lair / "owner"
         try:
             gone = lair.stat().st_uid == os.geteuid() and not Path(owner.read_text().strip()).exists()

@@ -65,6 +65,7 @@ class Launch:
     """How one node starts.
 
     `files`: rendered configuration, path to text. `folders`: created empty if absent.
+    `stale`: what a killed predecessor leaves and a start would stumble over; removed, since nothing of it lives.
     `drops_root`: it runs as an unprivileged user when the lab is root's.
     `stop_timeout_s`: how long after `stop_signal` it is killed.
     """
@@ -73,6 +74,7 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[Path, str] = field(default_factory=dict)
     folders: tuple[Path, ...] = ()
+    stale: tuple[Path, ...] = ()
     before: tuple[Step, ...] = ()
     cwd: Path | None = None
     drops_root: bool = False

@@ -30,6 +30,8 @@ class Postgres:
             env=base_env(ctx),
             files={conf: render(ctx, str(hba)), hba: "host all all 127.0.0.0/8 trust\nhost replication all 127.0.0.0/8 trust\n"},
             before=(self._make_cluster(ctx, str(programs / "initdb")),),
+            # It takes any process of the pid in there for a living server, a zombie or a stranger too.
+            stale=(ctx.data / "postmaster.pid",),
             drops_root=True,
             stop_signal=signal.SIGINT,  # "fast": ends sessions and writes a checkpoint
         )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from system.platform import health, places
 from system.platform.addresses import Plan
-from system.platform.blueprint import Blueprint
+from system.platform.blueprint import STORE_KINDS, Blueprint
 from system.platform.servers import minio
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.haproxy import MESH_PORTS
@@ -54,19 +55,23 @@ class Service:
 
 
 def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
-    """Return the addresses of the stores as TWEETLAB_STORES carries them (see kernel.settings)."""
-
-    def at(kind: str) -> list[str]:
-        return [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind(kind)]
-
-    return {
-        "cassandra": at("cassandra"),
-        "kafka": at("kafka"),
-        "redis": at("redis")[0],
-        "postgres": f"postgresql://{ROLE}@{at('postgres')[0]}",
-        "minio": {"endpoint": at("minio")[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY},
-        "elasticsearch": [f"http://{address}" for address in at("elasticsearch")],
+    """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out."""
+    at = {
+        kind: [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind(kind)]
+        for kind in STORE_KINDS
+        if blueprint.of_kind(kind)
     }
+    shapes: dict[str, Callable[[list[str]], Any]] = {
+        "cassandra": list,
+        "kafka": list,
+        "redis": lambda addresses: addresses[0],
+        "postgres": lambda addresses: f"postgresql://{ROLE}@{addresses[0]}",
+        "minio": lambda addresses: {
+            "endpoint": addresses[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY,
+        },
+        "elasticsearch": lambda addresses: [f"http://{address}" for address in addresses],
+    }
+    return {kind: shapes[kind](addresses) for kind, addresses in at.items()}
 
 
 def mesh(plan: Plan, region: int = 1) -> dict[str, str]:

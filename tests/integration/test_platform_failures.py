@@ -1,0 +1,215 @@
+"""Bad input and bad luck: each is one clear error, and nothing half-started is left behind."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform import blueprint, cgroups, native, packages, places, procs, sweep
+from system.platform.blueprint import Blueprint, Node
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(packages.find("redis-server") is None or packages.postgres_bin() is None, reason="servers are missing"),
+]
+RANGE = 213
+SMALL = blueprint.load("small")
+REDIS = SMALL.of_kind("redis")
+POSTGRES = SMALL.of_kind("postgres")
+ECHO = Node("users-1", "users", "service", module="tests.platform_echo")
+
+
+@pytest.fixture
+async def lab(tmp_path):
+    made = native.Lab(tmp_path, RANGE)
+    yield made
+    await made.down(purge=True)
+
+
+def left_behind(lab):
+    """Return what a failed start must not leave: processes, control groups, the folder of data."""
+    groups = cgroups.open_groups(lab.places.lab_id)
+    lair = [str(lab.places.lair)] if lab.places.lair.exists() else []
+    return sweep.leftovers(lab.places, groups) + groups.nodes() + lair
+
+
+async def test_a_port_in_use_names_the_address_and_who_holds_it(lab):
+    """The holder is this very test: its pid stands in the message, and so does the way out."""
+    with socket.create_server(("127.213.30.1", 6379)):
+        with pytest.raises(CouldNotRun) as refused:
+            await lab.up(Blueprint("quick", REDIS))
+
+    assert f"127.213.30.1:6379 (redis-1) is in use by process {os.getpid()}" in refused.value.detail
+    assert "TWEETLAB_RANGE=214" in refused.value.detail
+    assert left_behind(lab) == []
+
+
+async def test_a_service_that_dies_while_starting_takes_the_whole_start_down(lab):
+    """The error holds exit code, last answer and the end of that node's log; the stores are stopped again."""
+    with pytest.raises(CouldNotRun) as refused:
+        await lab.up(Blueprint("quick", (*REDIS, ECHO)), {"TWEETLAB_ECHO_FAILS": "1"})
+
+    told = refused.value.detail
+    assert "users-1 died while starting" in told
+    assert "exit code 1" in told
+    assert "the echo service was told to fail: lorem ipsum" in told
+    assert left_behind(lab) == []
+
+
+async def test_a_configuration_that_cannot_be_written_is_an_error_of_that_node(lab):
+    """A folder stands where PostgreSQL's configuration belongs: no traceback, and nothing runs."""
+    (lab.places.config("postgres-1") / "postgresql.conf").mkdir(parents=True)
+
+    with pytest.raises(CouldNotRun, match=r"postgres-1 could not be started: .*Is a directory"):
+        await lab.up(Blueprint("quick", POSTGRES))
+
+    assert sweep.leftovers(lab.places, cgroups.open_groups(lab.places.lab_id)) == []
+
+
+async def test_a_missing_program_is_named_before_anything_starts(lab, monkeypatch):
+    """Nothing is started to find out that Redis is not installed."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(packages, "OUTSIDE_PATH", ())
+
+    with pytest.raises(CouldNotRun) as refused:
+        await lab.up(Blueprint("quick", REDIS))
+
+    assert "`redis-server` is not installed; install the package redis-server." in refused.value.detail
+    assert left_behind(lab) == []
+
+
+async def test_too_little_free_disk_is_refused_with_both_numbers(lab, monkeypatch):
+    """The bound is checked before the start: a lab that fills the disk half-way helps nobody."""
+    monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", "999999999")
+
+    with pytest.raises(CouldNotRun, match=r"has \d+ MiB free; a lab needs 999999999 MiB"):
+        await lab.up(Blueprint("quick", REDIS))
+
+    assert left_behind(lab) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, tmp_path, monkeypatch):
+    """A PostgreSQL cluster takes 40 MB; on a disk of 16 MiB the start fails, and the message says why."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", str(disk)], check=True)
+    monkeypatch.setenv("TWEETLAB_DATA", str(disk))
+    monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", "1")
+    tmp_path.chmod(0o755)
+    for parent in list(tmp_path.parents)[:2]:
+        parent.chmod(0o755)
+    try:
+        with pytest.raises(CouldNotRun, match="is full"):
+            await lab.up(Blueprint("quick", POSTGRES))
+        left = left_behind(lab)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+    assert left == []
+
+
+async def test_an_unknown_blueprint_node_or_range_names_what_is_known(lab):
+    """Value, bound and mend, exit code 64."""
+    with pytest.raises(WrongInput, match=r"'smal' is unknown; known are small. Did you mean 'small'\?"):
+        blueprint.load("smal")
+    with pytest.raises(WrongInput, match="TWEETLAB_RANGE is 251; it must be a whole number from 1 to 250"):
+        native.Lab(Path("/var/tmp"), 251)
+    await lab.up(Blueprint("quick", REDIS))
+    with pytest.raises(WrongInput, match="The node 'reddis-1' is unknown; known are redis-1"):
+        await lab.kill("reddis-1")
+
+
+async def test_after_kill_9_of_the_supervisor_the_next_start_leaves_no_orphan(lab):
+    """The children outlive it; the next start ends them by pid + start time and control group, then starts anew."""
+    await lab.up(Blueprint("quick", (*REDIS, *POSTGRES, ECHO)))
+    old = {row.name: (row.pid, row.start_ticks) for row in await lab.status()}
+    supervisor = sweep.read_children(lab.places)["supervisor"]
+
+    os.kill(supervisor["pid"], signal.SIGKILL)
+    while procs.is_alive(supervisor["pid"], supervisor["start_ticks"]):
+        await asyncio.sleep(0.01)
+    orphans = [procs.is_alive(*each) for each in old.values()]
+    down = await lab.status()
+    await lab.up(Blueprint("quick", (*REDIS, *POSTGRES, ECHO)))
+    new = {row.name: row.pid for row in await lab.status()}
+
+    assert orphans == [True, True, True]
+    assert down == []
+    assert [procs.is_alive(*each) for each in old.values()] == [False, False, False]
+    assert set(new) == set(old)
+    assert all(new[name] != old[name][0] for name in old)
+
+
+async def test_down_alone_sweeps_the_orphans_too(lab):
+    """A user who never starts again is not left with processes either."""
+    await lab.up(Blueprint("quick", REDIS))
+    redis = (await lab.status())[0]
+    os.kill(sweep.read_children(lab.places)["supervisor"]["pid"], signal.SIGKILL)
+
+    await lab.down(purge=True)
+
+    assert not procs.is_alive(redis.pid, redis.start_ticks)
+    assert left_behind(lab) == []
+
+
+async def test_a_caller_that_is_killed_half_way_leaves_nothing(lab, tmp_path):
+    """Starting is a transaction: without its commit the supervisor takes back what it started, and ends."""
+    script = textwrap.dedent(f"""
+        import asyncio, pathlib
+        from system.platform import blueprint, native
+        async def hang(stores):
+            print("preparing", flush=True)
+            await asyncio.sleep(60)
+        lab = native.Lab(pathlib.Path({str(tmp_path)!r}), {RANGE})
+        redis = blueprint.Blueprint("quick", blueprint.load("small").of_kind("redis"))
+        asyncio.run(lab.up(redis, prepare=hang))
+    """)
+    env = {**os.environ, "PYTHONPATH": str(places.CODE)}
+    caller = subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, text=True)
+    assert caller.stdout.readline() == "preparing\n"
+    redis = (await lab.status())[0]
+
+    caller.kill()
+    caller.wait()
+    deadline = time.monotonic() + 10
+    while procs.is_alive(redis.pid, redis.start_ticks) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+
+    assert not procs.is_alive(redis.pid, redis.start_ticks)
+    assert await lab.status() == []
+
+
+async def test_an_interrupted_start_leaves_nothing(lab):
+    """Ctrl-C while stores are being prepared stops them again before the command returns."""
+    started = asyncio.Event()
+
+    async def hang(stores):
+        started.set()
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(lab.up(Blueprint("quick", REDIS), prepare=hang))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert left_behind(lab) == []
+
+
+async def test_another_blueprint_is_refused_while_one_is_up(lab):
+    """One lab a range: the message names both blueprints and the way out."""
+    await lab.up(Blueprint("quick", REDIS))
+
+    with pytest.raises(CouldNotRun, match="blueprint 'quick' is up in range 213; to start 'other' run `tweetlab down`"):
+        await lab.up(Blueprint("other", REDIS))
+
+    assert [row.health for row in await lab.status()] == ["well"]
