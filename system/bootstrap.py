@@ -93,6 +93,11 @@ class Opened:
     ports: Ports
     adapters: list[Any]
 
+    async def ready(self, patience_s: float = OPEN_FOR_S) -> None:
+        """Return when every store answers with its tables, topics, index or bucket in place. Raises what the last try raised."""
+        checks = [adapter.ready for adapter in self.adapters if hasattr(adapter, "ready")]
+        await asyncio.gather(*(_retried(check, type(check.__self__).__name__, patience_s) for check in checks))
+
     async def close(self) -> None:
         """Close all adapters, the last opened first. Safe to repeat."""
         for adapter in reversed(self.adapters):
@@ -120,10 +125,14 @@ def ports_of(adapters: dict[str, Any]) -> Ports:
 
 
 async def _patiently(name: str, settings: Settings, patience_s: float) -> Any:
+    return await _retried(lambda: ADAPTERS[name](settings), name, patience_s)
+
+
+async def _retried(work: Callable[[], Awaitable[Any]], name: str, patience_s: float) -> Any:
     deadline_s = asyncio.get_running_loop().time() + patience_s
     while True:
         try:
-            return await ADAPTERS[name](settings)
+            return await work()
         except Unavailable as problem:
             if asyncio.get_running_loop().time() > deadline_s:
                 raise

@@ -107,6 +107,7 @@ class Fanout:
     async def _push_from_truth(self, entry: Entry, retries: int) -> Done:
         """Push to the followers as PostgreSQL names them: while another builds the list, or it changes too often."""
         followers = await self._lists.all_followers(entry.author_id)
+        await checkpoints.reached("fanout.truth.after_read", author_id=entry.author_id)
         size, pushed = self._policies.fanout.chunk, 0
         for start in range(0, len(followers), size):
             pushed += (await self._cache.push(entry, followers[start : start + size]))[0]

@@ -51,6 +51,7 @@ class Host:
         ports = self._given
         if ports is None:
             self._opened = await bootstrap.open_ports(self._config, self._needs)
+            await self._opened.ready()
             ports = self._opened.ports
         self._service = self._build(ports, self._config)
         self.app.route(self._service.rows)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from system.kernel.errors import Unavailable
-from system.kernel.events import Event
-from system.ports import EventLog
+from system.kernel.errors import StoreUnavailable, Unavailable
+from system.kernel.events import Event, Tweet
+from system.ports import EventLog, TweetCache
 
 MAX_WAITING = 10_000  # events; about 10 MB. Beyond it events are left to the relay
 BATCH = 500           # events handed to the log at once
@@ -19,21 +19,24 @@ _log = logging.getLogger("tweetlab")
 
 
 class Publisher:
-    """Hands events to the log in order, many at a time while an acknowledgement is awaited."""
+    """Hands events to the log in order, many at a time while an acknowledgement is awaited.
 
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-        self._waiting: list[Event] = []
+    New tweets are put into the hot cache on the way, so that who handles the event need not read them from Cassandra.
+    """
+
+    def __init__(self, log: EventLog, hot: TweetCache) -> None:
+        self._log, self._hot = log, hot
+        self._waiting: list[tuple[Event, Tweet | None]] = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.left_behind = 0
 
-    def put(self, event: Event) -> None:
-        """Publish `event` soon. Never waits, never fails: the outbox holds it too."""
+    def put(self, event: Event, tweet: Tweet | None = None) -> None:
+        """Publish `event` soon; cache `tweet`. Never waits, never fails: the outbox holds it too."""
         if len(self._waiting) >= MAX_WAITING:
             self.left_behind += 1
             return
-        self._waiting.append(event)
+        self._waiting.append((event, tweet))
         self._wake.set()
 
     def start(self) -> None:
@@ -57,10 +60,18 @@ class Publisher:
             while self._waiting:
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 try:
-                    await self._log.publish(batch)
+                    await self._fill([tweet for _, tweet in batch if tweet is not None])
+                    await self._log.publish([event for event, _ in batch])
                 except Unavailable as problem:
                     self.left_behind += len(batch)
                     _log.warning("%d events are left to the relay: %s", len(batch), problem)
                 except Exception:
                     self.left_behind += len(batch)
                     _log.exception("%d events are left to the relay", len(batch))
+
+    async def _fill(self, tweets: list[Tweet]) -> None:
+        if tweets:
+            try:
+                await self._hot.fill(tweets)
+            except StoreUnavailable:
+                pass  # readers fill it from Cassandra

@@ -93,7 +93,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
     knobs = settings.policies
     source = IdSource()
-    publisher = Publisher(ports.log)
+    publisher = Publisher(ports.log, ports.hot)
     leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
     lists = Lists(ports.timelines, ports.tweets, ports.users, knobs.timeline)
     service = TweetService(ports, lists, Tweets(ports.hot, ports.tweets), publisher, source)

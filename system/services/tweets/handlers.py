@@ -74,7 +74,7 @@ class TweetService:
         if not fresh:
             await self._log.publish([events.new_tweet(tweet, trace)])
         else:
-            self._publisher.put(events.new_tweet(tweet, trace))
+            self._publisher.put(events.new_tweet(tweet, trace), tweet)
         return tweet
 
     async def _one(self, tweet_id: int) -> Tweet | None:
