@@ -17,7 +17,8 @@ import simpy
 
 from sim.jobs import GATEWAY_TIMEOUT, UNAVAILABLE, Bindings, Context, Frame, Guard, Job, Join, Linked, Unit
 from sim.program import Code, Consumer, UnknownStep, flatten
-from sim.stations import HostCpu, Node, Partition, Pool, call_after
+from sim.queues import PollLoop, Pool
+from sim.stations import HostCpu, Node, call_after
 
 CONSUMER_PAUSE_S = 0.5
 """Seconds until a consumer takes a failed event again; offsets are committed only after the effect."""
@@ -30,7 +31,7 @@ class Engine:
         self.env = simpy.Environment()
         self.host = HostCpu(self.env, cores, background_cores)
         self.bindings = Bindings()
-        self.groups: dict[str, list[list[Partition]]] = {}
+        self.groups: dict[str, list[PollLoop]] = {}
         self.flights: dict[Any, list[Job]] = {}
         self._deadlines: deque[tuple[float, Context]] = deque()
         self._on_deadline: Callable[[Context], None] | None = None
@@ -54,28 +55,21 @@ class Engine:
         self.bindings.pools[name] = Pool(self.env, name, places, admits, self.advance)
         return self.bindings.pools[name]
 
-    def consume(self, consumer: Consumer, on_end: Callable[[Job, int], None]) -> list[Partition]:
-        """Add a consumer group; `on_end(job, status)` is called after each event. Returns its partitions."""
-        code = self.link(flatten(consumer.body))
+    def consume(self, consumer: Consumer) -> PollLoop:
+        """Add a consumer group and return its poll loop. An event that fails is tried again until it is done."""
+        codes = {topic: self.link(flatten(body)) for topic, body in consumer.bodies}
         draw = self._bound(self.bindings.delays, consumer.poll_delay, "delay").__next__
-        partitions: list[Partition] = []
 
-        def handler(partition: Partition) -> Callable[[Context], None]:
-            def ended(job: Job, status: int) -> None:
-                on_end(job, status)
-                if status:
-                    partition.again(job.ctx, CONSUMER_PAUSE_S)
-                else:
-                    partition.done()
+        def ended(job: Job, status: int) -> None:
+            if status:
+                loop.again(job.ctx, CONSUMER_PAUSE_S)
+            else:
+                loop.done(job.ctx)
 
-            return lambda ctx: self.advance(Job(code, ctx, None, ended))
-
-        for _ in range(consumer.partitions):
-            partition = Partition(self.env, draw, lambda ctx: None)
-            partition.handle = handler(partition)
-            partitions.append(partition)
-        self.groups.setdefault(consumer.topic, []).append(partitions)
-        return partitions
+        loop = PollLoop(self.env, draw, lambda ctx: self.advance(Job(codes[ctx.topic], ctx, None, ended)), consumer.lanes)
+        for topic in codes:
+            self.groups.setdefault(topic, []).append(loop)
+        return loop
 
     def link(self, code: Code) -> Linked:
         """Bind every name in `code`. Raises UnknownStep on an operation or a name that is not known."""
@@ -331,7 +325,8 @@ class Engine:
                 self.advance(waiter)
 
     def _publish(self, job: Job, topic: str, event: Callable[[Job], tuple[int, Context]], _c: Any) -> bool:
-        for partitions in self.groups.get(topic, ()):
+        for loop in self.groups.get(topic, ()):
             key, ctx = event(job)
-            partitions[key % len(partitions)].append(ctx)
+            ctx.topic = topic
+            loop.append(key, ctx)
         return True

@@ -15,10 +15,13 @@ from sim.engine import Engine
 from sim.jobs import UNAVAILABLE
 from sim.model import Model
 from sim.program import UnknownStep
-from sim.stations import Partition, call_after
+from sim.queues import PollLoop
+from sim.stations import call_after
 
-RESTART_S = {"cassandra": 20.0, "elasticsearch": 18.0, "kafka": 8.0, "postgres": 2.0, "redis": 0.7, "minio": 2.0, "haproxy": 0.5}
-"""Seconds from SIGKILL until a server answers again: start times on the 2-core development machine, supervisor's look included."""
+RESTART_S = {
+    "cassandra": 20.0, "elasticsearch": 18.0, "haproxy": 0.5, "kafka": 8.0, "minio": 2.0, "postgres": 2.0, "redis": 0.7,
+}  # fmt: skip
+"""Seconds from SIGKILL until a server answers again: starts on the 2-core development machine, supervisor's look included."""
 
 PYTHON_RESTART_S = 2.0
 """Seconds until one of our own processes answers again: interpreter, imports, connections."""
@@ -36,9 +39,9 @@ class Stricken:
 
 
 class Faults:
-    """Plans the faults of a scenario on `engine`. `consumers`: node -> partitions that its poll loop reads."""
+    """Plans the faults of a scenario on `engine`. `consumers`: node -> its poll loops."""
 
-    def __init__(self, engine: Engine, model: Model, consumers: dict[str, list[Partition]]) -> None:
+    def __init__(self, engine: Engine, model: Model, consumers: dict[str, list[PollLoop]]) -> None:
         self.engine = engine
         self.model = model
         self.consumers = consumers
@@ -67,8 +70,8 @@ class Faults:
 
         def strike(_event: object) -> None:
             lost = node.crash()
-            for partition in self.consumers.get(name, ()):
-                partition.stop()
+            for loop in self.consumers.get(name, ()):
+                loop.stop()
             if name == stores.REDIS:
                 self.model.world.lose_cache()
             self.done.append(Stricken("kill", fault.target, fault.at_s, fault.at_s + down_s, fault.at_s + down_s))
@@ -78,8 +81,8 @@ class Faults:
 
         def heal(_event: object) -> None:
             node.restart()
-            for partition in self.consumers.get(name, ()):
-                partition.resume()
+            for loop in self.consumers.get(name, ()):
+                loop.resume()
 
         call_after(self.engine.env, fault.at_s, strike)
 

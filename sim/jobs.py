@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sim.stations import Node, Pool
+from sim.queues import Pool
+from sim.stations import Node
 
 UNAVAILABLE = 503
 GATEWAY_TIMEOUT = 504
@@ -24,9 +25,9 @@ class Context:
     """
 
     __slots__ = (
-        "attempt", "audience", "author", "began", "chunks", "cold", "done", "due", "ended", "epoch", "gateway_s", "index",
-        "page", "pages", "path", "pulled", "retries", "route", "sent", "service_s", "source", "status", "store_s", "target",
-        "tweet", "user",
+        "absent", "attempt", "audience", "changed", "chunks", "cold", "done", "due", "ended", "epoch", "gateway_s",
+        "index", "missing", "page", "pages", "path", "pulled", "retries", "route", "sent", "service_s", "source", "status",
+        "store_s", "target", "topic", "tweet", "user",
     )  # fmt: skip
 
     def __init__(self, index: int, route: str, user: int, target: int, due: float) -> None:
@@ -36,16 +37,17 @@ class Context:
         self.target = target
         self.due = due
         self.sent = self.done = -1.0
-        self.status = self.retries = self.attempt = 0
+        self.status = self.retries = self.attempt = self.audience = self.tweet = self.epoch = 0
         self.pages = 1
-        self.ended = False
-        self.source = self.path = ""
+        self.ended = self.changed = False
+        self.source = self.path = self.topic = ""
         self.gateway_s = self.service_s = self.store_s = 0.0
-        self.audience = self.author = self.tweet = self.epoch = 0
         self.page: Sequence[int] = ()
         self.cold: Sequence[int] = ()
+        self.absent: Sequence[int] = ()
         self.pulled: Sequence[int] = ()
         self.chunks: Sequence[int] = ()
+        self.missing: Sequence[tuple[str, int]] = ()
 
 
 class Job:

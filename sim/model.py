@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from scenarios import spec
+from sim import services
 from sim.engine import Engine
 from sim.jobs import Context, Job
-from sim.state import World
+from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
 from system.kernel import events
 from system.kernel.policies import Policies
 from system.services.fanout import policy as fanout_policy
 from system.services.gateway import policy as gateway_policy
 from system.services.timelines import policy as timelines_policy
+
+AUTHOR_READS = 32
+"""Author partitions that a process reads at once, as in system/services/shared/lists.py, which the twin may not import."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,18 @@ class Model:
         bindings.effects |= self._hop_effects() | self._read_effects() | self._write_effects()
         bindings.sizes |= self._sizes()
         bindings.items |= self._items()
-        bindings.keys |= {"timeline": self._timeline_key, "author_list": self._author_key}
+        bindings.keys |= {"list": self._list_key}
         bindings.events |= {
             events.NEW_TWEET: self._event,
             events.TWEET_DELETED: self._event,
             events.NEW_FOLLOW: self._event,
             "outbox": self._event,
+            "publisher": self._event,
         }
         knobs = self.policies
         self.engine.pool("rebuilds", knobs.timeline.rebuild_concurrency, self._admits_rebuild)
+        for service in (services.TIMELINES, services.TWEETS):
+            self.engine.pool(f"{service}.author_reads", AUTHOR_READS)
         places = knobs.shed.max_in_flight or 1 << 40
         self.engine.pool("gateway.in_flight", places, self._admits_request)
 
@@ -75,37 +82,33 @@ class Model:
         return gateway_policy.admits(running, self.policies.shed.max_in_flight)
 
     def _predicates(self) -> dict[str, Callable[[Job], bool]]:
-        world = self.world
         return {
-            "timeline_absent": self._timeline_absent,
-            "follows_pulled": self._follows_pulled,
+            "lists_missing": self._lists_missing,
+            "authors_absent": lambda job: bool(job.ctx.absent),
+            "author_absent": self._author_absent,
+            "item_is_home": lambda job: job.item[0] == HOME,
+            "item_is_following": lambda job: job.item[0] == FOLLOWING,
             "page_is_cold": lambda job: bool(job.ctx.cold),
-            "followings_absent": lambda job: job.ctx.user not in world.followings,
-            "followers_absent": lambda job: job.ctx.user not in world.followers,
-            "profile_absent": self._profile_absent,
             "is_pushed": lambda job: job.ctx.path == fanout_policy.PUSH,
             "is_follow": lambda job: job.ctx.route == "follow",
+            "is_delete": lambda job: job.ctx.route == "delete",
             "had_tweet": lambda job: job.ctx.tweet != 0,
+            "changes_mode": lambda job: job.ctx.changed,
         }
 
-    def _timeline_absent(self, job: Job) -> bool:
-        ctx = job.ctx
-        absent = ctx.user not in self.world.live_home
-        ctx.source = "rebuild" if absent else "hit"
+    def _lists_missing(self, job: Job) -> bool:
+        """Ask for the lists of a home read, as one Lua call does: the reader's own and those of pulled authors he follows."""
+        ctx, world = job.ctx, self.world
+        ctx.pulled = world.pulled_of(ctx.user) if world.pulled else ()
+        wanted = [(HOME, ctx.user), (FOLLOWING, ctx.user), (AUTHOR, ctx.user), *((AUTHOR, one) for one in ctx.pulled)]
+        ctx.missing = [one for one in wanted if not world.stands(*one)]
+        ctx.source = ("rebuild" if ctx.missing else "hit") + (",pull" if ctx.pulled else "")
+        return bool(ctx.missing)
+
+    def _author_absent(self, job: Job) -> bool:
+        absent = not self.world.stands(AUTHOR, job.ctx.target)
+        job.ctx.source = "rebuild" if absent else "hit"
         return absent
-
-    def _follows_pulled(self, job: Job) -> bool:
-        if not self.world.pulled:
-            return False
-        ctx = job.ctx
-        ctx.pulled = self.world.pulled_of(ctx.user)
-        if ctx.pulled:
-            ctx.source += ",pull"
-        return bool(ctx.pulled)
-
-    def _profile_absent(self, job: Job) -> bool:
-        since = self.world.profiles.get(job.ctx.target)
-        return since is None or self.engine.env.now - since > self.policies.cache.profile_ttl_s
 
     # ---- sizes and lists -----------------------------------------------------------------------------
 
@@ -115,9 +118,10 @@ class Model:
             "one": lambda job: 1.0,
             "page": lambda job: len(job.ctx.page),
             "cold": lambda job: len(job.ctx.cold),
-            "pulled": lambda job: len(job.ctx.pulled),
+            "merged_lists": lambda job: len(job.ctx.pulled),
+            "absent": lambda job: len(job.ctx.absent),
             "lists": lambda job: len(world.followings_of(job.ctx.user)) + 1,
-            "followings": lambda job: len(world.followings_of(job.ctx.user)),
+            "followings": lambda job: len(world.followings_of(job.item[1])),
             "timeline_entries": lambda job: min(
                 cap, (len(world.followings_of(job.ctx.user)) + 1) * self.history_tweets
             ),
@@ -127,24 +131,26 @@ class Model:
         }
 
     def _items(self) -> dict[str, Callable[[Job], Sequence[Any]]]:
+        world = self.world
         return {
-            "absent_authors": lambda job: self.world.absent_authors(job.ctx.user),
-            "absent_pulled": lambda job: [one for one in job.ctx.pulled if one not in self.world.authors],
+            "missing_lists": lambda job: job.ctx.missing,
+            "absent_authors": lambda job: [(AUTHOR, one) for one in job.ctx.absent],
+            "absent_followings": lambda job: _absent(world, FOLLOWING, job.ctx.user),
+            "absent_followers": lambda job: _absent(world, FOLLOWERS, job.ctx.user),
+            "the_author": lambda job: ((AUTHOR, job.ctx.target),),
             "chunks": lambda job: job.ctx.chunks,
         }
 
-    def _timeline_key(self, job: Job) -> tuple[str, int] | None:
-        return None if job.ctx.user in self.world.live_home else ("home", job.ctx.user)
-
-    def _author_key(self, job: Job) -> tuple[str, int] | None:
-        author = job.item or job.ctx.author
-        return None if author in self.world.authors else ("author", author)
+    def _list_key(self, job: Job) -> tuple[str, int] | None:
+        """The list to build, None where it stands by now."""
+        key: tuple[str, int] = job.item
+        return None if self.world.stands(*key) else key
 
     def _event(self, job: Job) -> tuple[int, Context]:
         """The event that a request publishes: its own context, so that the request's end does not end it."""
         ctx, now = job.ctx, self.engine.env.now
         event = Context(ctx.index, ctx.route, ctx.user, ctx.target, now)
-        event.tweet, event.author = ctx.tweet, ctx.author
+        event.tweet = ctx.tweet
         return ctx.user, event
 
     # ---- effects -------------------------------------------------------------------------------------
@@ -179,48 +185,47 @@ class Model:
     def _read_effects(self) -> dict[str, Callable[[Job], None]]:
         world = self.world
 
+        def look_up(ctx: Context, page: Sequence[int]) -> None:
+            ctx.page = tuple(page)
+            ctx.cold = world.cold(ctx.page)
+
         def home_page(job: Job) -> None:
             ctx = job.ctx
             page = world.live_home.get(ctx.user)
-            ctx.page = tuple(world.page_of(ctx.user) if page is None else page)
-            if ctx.pulled:
-                ctx.page = world.merged(ctx.page, ctx.pulled)
-            ctx.cold = world.cold(ctx.page)
+            found = world.page_of(ctx.user) if page is None else page
+            look_up(ctx, world.merged(found, ctx.pulled) if ctx.pulled else found)
 
         def author_page(job: Job) -> None:
-            ctx = job.ctx
-            ctx.author = ctx.target
-            ctx.source = "hit" if ctx.author in world.authors else "rebuild"
-            ctx.page = tuple(world.recent_of(ctx.author))
-            ctx.cold = world.cold(ctx.page)
+            look_up(job.ctx, world.recent_of(job.ctx.target))
 
         def one_tweet(job: Job) -> None:
-            ctx = job.ctx
-            ctx.page = (ctx.target or self.last_posted,)
-            ctx.cold = world.cold(ctx.page)
-            ctx.source = "direct" if ctx.cold else "hit"
+            look_up(job.ctx, (job.ctx.target or self.last_posted,))
+            job.ctx.source = "direct" if job.ctx.cold else "hit"
+
+        def event_page(job: Job) -> None:
+            look_up(job.ctx, (job.ctx.tweet,))
+
+        def found_page(job: Job) -> None:
+            look_up(job.ctx, world.matches(job.ctx.target))
 
         def page_is_hot(job: Job) -> None:
             world.hot.update(job.ctx.cold)
 
-        def rebuild_begins(job: Job) -> None:
+        def list_begins(job: Job) -> None:
             job.ctx.epoch = world.losses
 
-        def timeline_stands(job: Job) -> None:
-            # A rebuild that began before the cache was lost has lost its token: its list is not kept.
+        def sources_known(job: Job) -> None:
+            job.ctx.absent = world.absent_authors(job.ctx.user)
+
+        def list_stands(job: Job) -> None:
+            # A build that began before the cache was lost has lost its token: its list is not kept.
             if job.ctx.epoch == world.losses:
-                world.complete_home(job.ctx.user)
+                world.complete(*job.item)
 
-        def profile_listed(job: Job) -> None:
-            world.profiles[job.ctx.target] = self.engine.env.now
-
-        listed = {
-            "followings_listed": lambda job: world.followings.add(job.ctx.user),
-            "followers_listed": lambda job: world.followers.add(job.ctx.user),
-            "author_listed": lambda job: world.authors.add(job.item or job.ctx.author),
-        }
-        reads = (home_page, author_page, one_tweet, page_is_hot, rebuild_begins, timeline_stands, profile_listed)
-        return {read.__name__: read for read in reads} | listed
+        reads = (
+            home_page, author_page, one_tweet, event_page, found_page, page_is_hot, list_begins, sources_known, list_stands
+        )  # fmt: skip
+        return {read.__name__: read for read in reads}
 
     def _write_effects(self) -> dict[str, Callable[[Job], None]]:
         world, env = self.world, self.engine.env
@@ -238,23 +243,18 @@ class Model:
 
         def unfollow(job: Job) -> None:
             world.unfollow(job.ctx.user, job.ctx.target)
-            timeline_dropped(job)
 
         def back_filled(job: Job) -> None:
-            if job.ctx.user in world.live_home:
-                world.complete_home(job.ctx.user)
+            if world.stands(HOME, job.ctx.user):
+                world.complete(HOME, job.ctx.user)
 
-        def timeline_dropped(job: Job) -> None:
-            world.live_home.pop(job.ctx.user, None)
-            world.followings.discard(job.ctx.user)
-            world.followers.discard(job.ctx.target)
+        def lists_dropped(job: Job) -> None:
+            world.drop((HOME, job.ctx.user), (FOLLOWING, job.ctx.user), (FOLLOWERS, job.ctx.target))
 
-        def chunk_pushed(job: Job) -> None:
-            # Who of the chunk has a live timeline is looked up once, with the last chunk of the event.
-            if job.item is job.ctx.chunks[-1]:
-                world.push(job.ctx.tweet, world.followers_of(job.ctx.user))
+        def pushed(job: Job) -> None:
+            world.push(job.ctx.tweet, world.followers_of(job.ctx.user))
 
-        writes = (tweet_durable, tweet_deleted, follow, unfollow, back_filled, timeline_dropped, chunk_pushed)
+        writes = (tweet_durable, tweet_deleted, follow, unfollow, back_filled, lists_dropped, pushed)
         named: dict[str, Callable[[Job], None]] = {write.__name__: write for write in writes}
         return named | {"fan_out_decided": self._fan_out_decided, "delivered": self._delivered}
 
@@ -264,6 +264,7 @@ class Model:
         now_ms = self.world.start_ms + int(self.engine.env.now * 1000)
         standing = self.modes.get(ctx.user)
         decision = fanout_policy.choose(ctx.audience, standing, knobs, self.policies.timeline.mode_ttl_s, now_ms)
+        ctx.changed = decision.change_to is not None
         if decision.change_to is not None:
             self.modes[ctx.user] = fanout_policy.Standing(decision.change_to, now_ms)
             self.world.pulled.add(ctx.user)
@@ -275,3 +276,6 @@ class Model:
         row = EffectRow("fanout", events.NEW_TWEET, str(ctx.tweet), ctx.path, ctx.audience, self.engine.env.now)
         self.effects.append(row)
 
+
+def _absent(world: World, kind: str, owner: int) -> Sequence[tuple[str, int]]:
+    return () if world.stands(kind, owner) else ((kind, owner),)

@@ -9,43 +9,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts
+from reports import facts
 from scenarios import spec, workload
+from sim import outcomes
 from sim.calibration import Calibration
 from sim.jobs import Context
 from sim.replication import Played
 
 START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would read as "did not happen"
 CREATED = {"post", "reply"}
-CERTAIN = {0, 408, 409, 429, 499}  # not among the 4xx that say "surely no effect" by themselves
 
 
 def _ns(seconds: float) -> int:
     return START_NS + round(seconds * 1e9)
 
 
-def outcome_of(status: int) -> str:
-    """Return ok, fail (surely no effect) or info, by the rule of the real driver."""
-    if 200 <= status < 300:
-        return columns.OK
-    if status == 429 or (400 <= status < 500 and status not in CERTAIN):
-        return columns.FAIL
-    return columns.INFO
-
-
 def history(played: Played) -> pd.DataFrame:
-    """Return one row an operation (second pages are operations of their own), as the real driver writes them."""
-    return pd.DataFrame([_row(number, ctx) for number, ctx in enumerate(played.operations)])
+    """Return one row an attempt (second pages are operations of their own), as the real driver writes them."""
+    return pd.DataFrame([_row(ctx) for ctx in played.operations])
 
 
-def _row(number: int, ctx: Context) -> dict[str, Any]:
-    outcome = outcome_of(ctx.status) if ctx.done >= 0.0 else columns.INFO
-    good = outcome == columns.OK
+def _row(ctx: Context) -> dict[str, Any]:
+    outcome = outcomes.of_status(ctx.status) if ctx.done >= 0.0 else outcomes.INFO
+    good = outcome == outcomes.OK
     reads = good and ctx.route in ("home", "user_tweets")
     hops = (1e6 * hop if good and hop > 0.0 else math.nan for hop in (ctx.gateway_s, ctx.service_s, ctx.store_s))
     gateway_us, service_us, store_us = hops
     return {
-        "op": number,
+        "op": ctx.index,
+        "attempt": ctx.attempt,
+        "retry_of": ctx.index if ctx.attempt else -1,
         "route": ctx.route,
         "user": ctx.user,
         "due_ns": _ns(ctx.due),
@@ -110,9 +103,7 @@ def facts_of(
 ) -> facts.Facts:
     """Return what `reports` needs to write the twin's record."""
     load_s = scenario.workload.load_s
-    planned = pd.DataFrame(
-        {"route": np.asarray(tape.routes)[tape.route], "due_ns": tape.due_ns + START_NS}, copy=False
-    )
+    planned = _planned(played, tape)
     start_wall_ms = played.model.world.start_ms
     return facts.Facts(
         kind="twin",
@@ -134,6 +125,13 @@ def facts_of(
         platform={"how": "simulated", "cores": calibration.cores, "twin": dict(notes)},
         start_wall_ms=start_wall_ms,
     )
+
+
+def _planned(played: Played, tape: workload.Tape) -> pd.DataFrame:
+    """The tape, and the second pages that its readers asked for, as the real driver counts them."""
+    second = [ctx for ctx in played.operations if ctx.pages == 0 and ctx.attempt == 0]
+    routes = [*np.asarray(tape.routes)[tape.route].tolist(), *(ctx.route for ctx in second)]
+    return pd.DataFrame({"route": routes, "due_ns": [*(tape.due_ns + START_NS).tolist(), *(_ns(ctx.due) for ctx in second)]})
 
 
 def _fault_windows(played: Played) -> tuple[facts.FaultWindow, ...]:

@@ -20,7 +20,7 @@ stay strings here; an engine binds them when it links the program and refuses a 
 | `Effect` | change the state of the model at this moment |
 | `Fail` | end the request with an error status |
 
-`consume` is not a step inside a route: a `Consumer` row names topic, group, poll size and the program run per event.
+To consume is not a step inside a route: a `Consumer` row names group, process, topics and the program run per event.
 """
 
 from __future__ import annotations
@@ -151,16 +151,15 @@ Step = (
 
 @dataclass(frozen=True)
 class Consumer:
-    """A consumer group: its poll loop at process `node` runs `body` for each event, in order within a partition.
+    """A consumer group: its poll loop at process `node` runs the body of each event's topic, `lanes` keys at once.
 
-    `poll_delay`: the wait until an idle poll loop sees a new event.
+    `bodies`: (topic, steps). `poll_delay`: names the wait until an idle poll loop sees a new event.
     """
 
-    topic: str
     group: str
     node: str
-    body: tuple[Step, ...]
-    partitions: int
+    bodies: tuple[tuple[str, tuple[Step, ...]], ...]
+    lanes: int
     poll_delay: str
 
 

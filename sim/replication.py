@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scenarios import spec, vocabulary, workload
-from sim import services
+from sim import outcomes, services
 from sim.calibration import Calibration, DelayShape
 from sim.engine import Engine
 from sim.faults import Faults, Stricken
@@ -22,8 +22,10 @@ from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, Context, Job, Unit
 from sim.model import EffectRow, Model
 from sim.program import flatten
+from sim.queues import PollLoop
 from sim.state import Seeded, World
-from sim.stations import Node, Partition, call_after
+from sim.stations import Node, call_after
+from system.kernel import retry
 
 BLOCK = 2048
 DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
@@ -53,8 +55,8 @@ def _shape(shape: DelayShape) -> Callable[[np.random.Generator, int], np.ndarray
 
 @dataclass
 class Played:
-    """What one replication left. `operations`: in order of due time, second pages last; `work`: unit -> (counts, sizes)
-    by second, empty unless asked for."""
+    """What one replication left. `operations`: one an attempt, in order of their begin; second pages have numbers from
+    `planned` up. `work`: unit -> (counts, sizes) by second, empty unless asked for. `lags`: group -> events left at the end."""
 
     operations: list[Context]
     effects: list[EffectRow]
@@ -78,11 +80,14 @@ class Replication:
         self.model = Model(self.engine, self.world, scenario)
         self.seconds = int(scenario.workload.load_s + 2 * DRAIN_S) + 2
         self.operations: list[Context] = []
+        self.planned = 0
+        self.budget = retry.Budget(scenario.policies.retry)
+        self.jitter = stream(seed, "client jitter", lambda random, n: random.random(n))
         self._count_work = count_work
         self._build(calibration)
         self.model.bind()
         self.code = {route: self.engine.link(flatten(steps)) for route, steps in services.ROUTES.items()}
-        self.partitions = self._consume()
+        self.loops = self._consume()
         if calibration.warm_cache:
             self.world.warm()
 
@@ -103,15 +108,15 @@ class Replication:
             jitter = stream(self.seed, f"jitter {service}", lambda random, n: random.random(n))
             bindings.guards[service] = ServiceGuard(self.scenario.policies, jitter)
 
-    def _consume(self) -> dict[str, list[Partition]]:
-        found: dict[str, list[Partition]] = {}
-        for consumer in services.consumers():
-            found.setdefault(consumer.node, []).extend(self.engine.consume(consumer, lambda job, status: None))
+    def _consume(self) -> dict[str, list[PollLoop]]:
+        found: dict[str, list[PollLoop]] = {}
+        for consumer in services.CONSUMERS:
+            found.setdefault(consumer.node, []).append(self.engine.consume(consumer))
         return found
 
     def play(self, tape: workload.Tape) -> Played:
         """Play the whole tape, let what is in flight end, and return what happened."""
-        faults = Faults(self.engine, self.model, self.partitions)
+        faults = Faults(self.engine, self.model, self.loops)
         for fault in self.scenario.faults:
             faults.plan(fault)
         self._feed(tape)
@@ -128,6 +133,7 @@ class Replication:
         routes, users, targets = tape.route.tolist(), tape.user.tolist(), tape.target.tolist()
         names, env, count = tape.routes, self.engine.env, len(due_s)
         second = tape.second_page.tolist()
+        self.planned = count
 
         def arrive(event: object) -> None:
             index: int = event._value  # type: ignore[attr-defined]
@@ -135,7 +141,7 @@ class Replication:
                 call_after(env, due_s[index + 1] - env.now, arrive, index + 1)
             ctx = Context(index, names[routes[index]], users[index], targets[index], due_s[index])
             ctx.pages = 2 if second[index] else 1
-            self._begin(ctx)
+            self._first(ctx)
 
         if count:
             call_after(env, due_s[0], arrive, 0)
@@ -152,10 +158,12 @@ class Replication:
         ctx.done = self.engine.env.now
         ctx.ended = True
         ctx.status = status or 200
-        if ctx.pages == 2 and status == 0:
-            following = Context(ctx.index, ctx.route, ctx.user, ctx.target, ctx.done)
+        if status:
+            self._again(ctx)
+        elif ctx.pages == 2:
+            following = Context(self.planned + ctx.index, ctx.route, ctx.user, ctx.target, ctx.done)
             following.pages = 0
-            self._begin(following)
+            self._first(following)
 
     def _deadline(self, ctx: Context) -> None:
         """The client has its 504. A read is cancelled with it; a write goes on to its end, and nobody waits for it."""
@@ -164,3 +172,20 @@ class Replication:
         ctx.done = self.engine.env.now
         ctx.status = GATEWAY_TIMEOUT
         ctx.ended = ctx.route in READS
+        self._again(ctx)
+
+    def _first(self, ctx: Context) -> None:
+        """The first attempt of an operation pays into the client's budget of retries."""
+        self.budget.first_try()
+        self._begin(ctx)
+
+    def _again(self, ctx: Context) -> None:
+        """The client tries once more where the outcome is not certain, by its policy, as the load driver does."""
+        knobs = self.scenario.policies.retry
+        uncertain = outcomes.of_status(ctx.status) == outcomes.INFO
+        if not uncertain or ctx.attempt + 1 >= knobs.attempts or not self.budget.take():
+            return
+        following = Context(ctx.index, ctx.route, ctx.user, ctx.target, ctx.due)
+        following.attempt, following.pages = ctx.attempt + 1, ctx.pages
+        pause_s = retry.pause_s(following.attempt, knobs, next(self.jitter))
+        call_after(self.engine.env, pause_s, lambda _event: self._begin(following))

@@ -8,10 +8,10 @@ here and taken in `sim.model`, which asks the services' own policies.
 from __future__ import annotations
 
 from sim import stores
-from sim.program import Acquire, Branch, Call, Consumer, Cpu, Delay, Each, Effect, Fail, Loop, Once, Publish, Release, Step
+from sim.program import Acquire, Branch, Call, Consumer, Cpu, Delay, Each, Effect, Fail, Loop, Publish, Release, Step
 from system.kernel import events
 
-GENERATOR, HAPROXY, GATEWAY = "generator", "haproxy-1", "gateway-1"
+GENERATOR, HAPROXY, GATEWAY = "load-generator", "haproxy-1", "gateway-1"
 USERS, TWEETS, TIMELINES = "users-1", "tweets-1", "timelines-1"
 SEARCH, MEDIA, FANOUT, INDEXER, RELAY = "search-1", "media-1", "fanout-1", "indexer-1", "relay-1"
 
@@ -58,25 +58,16 @@ def request(route: str, service: str, inner: Steps, *, idempotent: bool = True) 
 
 
 def _home() -> Steps:
-    bounded = (Acquire("rebuilds"), *stores.rebuild(TIMELINES), Release("rebuilds"))
-    pull = (Each("absent_pulled", stores.author_list(TIMELINES)), *stores.redis("lists_read", "pulled"))
-    inner = (
-        *stores.redis("home_read"),
-        Branch("timeline_absent", (Once("timeline", bounded),)),
-        Branch("follows_pulled", pull),
-        Effect("home_page"),
-        *stores.hydrate(TIMELINES),
-    )
+    read = stores.redis("home_read", "merged_lists")
+    missing = (Acquire("rebuilds"), Each("missing_lists", stores.missing_list(TIMELINES)), Release("rebuilds"), *read)
+    inner = (*read, Branch("lists_missing", missing), Effect("home_page"), *stores.hydrate(TIMELINES))
     return request("home", TIMELINES, inner)
 
 
 def _user_tweets() -> Steps:
-    inner = (
-        Effect("author_page"),
-        *stores.redis("home_read"),
-        *stores.author_list(TWEETS),
-        *stores.hydrate(TWEETS),
-    )
+    read = stores.redis("lists_read", "one")
+    absent = (Each("the_author", stores.author_list(TWEETS)), *read)
+    inner = (*read, Branch("author_absent", absent), Effect("author_page"), *stores.hydrate(TWEETS))
     return request("user_tweets", TWEETS, inner)
 
 
@@ -92,19 +83,13 @@ def _write(route: str) -> Steps:
         *stores.cassandra("append"),
         Effect("tweet_durable"),
         *stores.redis("own"),
-        *stores.publish(),
-        Publish(events.NEW_TWEET),
+        Publish("publisher"),
     )
     return request(route, TWEETS, inner, idempotent=False)
 
 
 def _delete() -> Steps:
-    marked = (
-        *stores.cassandra("append"),
-        *stores.redis("own"),
-        *stores.publish(),
-        Publish(events.TWEET_DELETED),
-    )
+    marked = (*stores.cassandra("delete"), *stores.redis("own"), *stores.redis("own"), Publish("publisher"))
     inner = (*stores.cassandra("get", "one"), Effect("tweet_deleted"), Branch("had_tweet", marked, (Fail(404),)))
     return request("delete", TWEETS, inner, idempotent=False)
 
@@ -114,12 +99,11 @@ def _edge(route: str) -> Steps:
 
 
 def _profile() -> Steps:
-    absent = (*stores.postgres("user"), *stores.redis("fill", "one"), Effect("profile_listed"))
-    return request("profile", USERS, (*stores.redis("hot_read", "one"), Branch("profile_absent", absent)))
+    return request("profile", USERS, stores.postgres("user"))
 
 
 def _search() -> Steps:
-    return request("search", SEARCH, stores.elastic("search"))
+    return request("search", SEARCH, (*stores.elastic("search"), Effect("found_page"), *stores.hydrate(SEARCH)))
 
 
 def _media() -> Steps:
@@ -143,28 +127,54 @@ ROUTES: dict[str, Steps] = {
 """Route of the mix -> its program."""
 
 
+def _published() -> Steps:
+    """The tweets service hands an event to Kafka in the background, after the answer may have gone."""
+    topic = Branch("is_delete", (Publish(events.TWEET_DELETED),), (Publish(events.NEW_TWEET),))
+    return (Cpu(TWEETS, "publish"), *stores.publish(), topic)
+
+
 def _fan_out() -> Steps:
-    followers = (*stores.postgres("followers", "audience"), *stores.fill_list("audience", "followers_listed"))
-    chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"), Effect("chunk_pushed"))
+    chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
+    pushed = (Each("absent_followers", stores.follower_list()), Loop("chunks", chunk), Effect("pushed"))
     return (
         Cpu(FANOUT, "event"),
+        Effect("event_page"),
+        *stores.hydrate(FANOUT),
+        *stores.redis("own"),
         Effect("fan_out_decided"),
-        Branch("is_pushed", (Branch("followers_absent", followers), Loop("chunks", chunk))),
+        Branch("changes_mode", stores.postgres("edge")),
+        Branch("is_pushed", pushed),
+        *stores.redis("hot_read", "one"),
         Effect("delivered"),
     )
 
 
 def _fan_out_deleted() -> Steps:
     chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
-    return (Cpu(FANOUT, "event"), Effect("fan_out_decided"), Branch("is_pushed", (Loop("chunks", chunk),)))
+    return (
+        Cpu(FANOUT, "event"),
+        *stores.redis("own"),
+        *stores.redis("own"),
+        Effect("fan_out_decided"),
+        Each("absent_followers", stores.follower_list()),
+        Loop("chunks", chunk),
+    )
 
 
 def _edge_changed() -> Steps:
-    back_fill = (*stores.author_list(FANOUT), *stores.redis("lists_read", "one"), *stores.redis("own"), Effect("back_filled"))
+    followed = (
+        *stores.redis("own"),
+        *stores.redis("own"),
+        *stores.cassandra("author_read"),
+        *stores.redis("complete", "author_entries"),
+        Effect("back_filled"),
+    )
+    unfollowed = (*stores.redis("own"), Effect("lists_dropped"))
     return (
         Cpu(FANOUT, "event"),
         *stores.postgres("user"),
-        Branch("is_follow", back_fill, (*stores.redis("own"), Effect("timeline_dropped"))),
+        Branch("is_follow", followed, unfollowed),
+        *stores.postgres("user"),
     )
 
 
@@ -176,22 +186,42 @@ def _relayed() -> Steps:
     return (Cpu(RELAY, "row"), *stores.postgres("drain"), *stores.publish(), Publish(events.NEW_FOLLOW))
 
 
-PARTITIONS = 4
-"""Partitions of each topic, as system/stores creates them."""
+def _announced() -> Steps:
+    """The relay listens to the topics, so that it knows which outbox rows were published."""
+    return (Cpu(stores.KAFKA, "fetch"), Cpu(RELAY, "announced"))
 
 
-def consumers() -> tuple[Consumer, ...]:
-    """Every consumer group with its program. `outbox` is PostgreSQL's: the relay drains it in order."""
-    fanout, indexer = ("fanout", FANOUT), ("indexer", INDEXER)
-    rows: tuple[tuple[str, tuple[str, str], Steps, int], ...] = (
-        (events.NEW_TWEET, fanout, _fan_out(), PARTITIONS),
-        (events.TWEET_DELETED, fanout, _fan_out_deleted(), PARTITIONS),
-        (events.NEW_FOLLOW, fanout, _edge_changed(), PARTITIONS),
-        (events.NEW_TWEET, indexer, _index(), PARTITIONS),
-        (events.TWEET_DELETED, indexer, _index(), PARTITIONS),
-        ("outbox", ("relay", RELAY), _relayed(), 1),
-    )
-    return tuple(
-        Consumer(topic, group, node, (Cpu(stores.KAFKA, "fetch"), *body), partitions, f"{group}.poll")
-        for topic, (group, node), body, partitions in rows
-    )
+def _fetched(steps: Steps) -> Steps:
+    return (Cpu(stores.KAFKA, "fetch"), *steps)
+
+
+CONSUMERS: tuple[Consumer, ...] = (
+    Consumer(
+        "fanout",
+        FANOUT,
+        (
+            (events.NEW_TWEET, _fetched(_fan_out())),
+            (events.TWEET_DELETED, _fetched(_fan_out_deleted())),
+            (events.NEW_FOLLOW, _fetched(_edge_changed())),
+        ),
+        lanes=16,
+        poll_delay="fanout.poll",
+    ),
+    Consumer(
+        "indexer",
+        INDEXER,
+        ((events.NEW_TWEET, _fetched(_index())), (events.TWEET_DELETED, _fetched(_index()))),
+        lanes=16,
+        poll_delay="indexer.poll",
+    ),
+    Consumer("outbox", RELAY, (("outbox", _relayed()),), lanes=500, poll_delay="relay.poll"),
+    Consumer("publisher", TWEETS, (("publisher", _published()),), lanes=500, poll_delay="publisher.poll"),
+    Consumer(
+        "relay",
+        RELAY,
+        ((events.NEW_TWEET, _announced()), (events.TWEET_DELETED, _announced())),
+        lanes=500,
+        poll_delay="relay.poll",
+    ),
+)
+"""Every consumer group. `publisher` is the queue inside the tweets service, `outbox` is PostgreSQL's, drained by the relay."""

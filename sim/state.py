@@ -20,7 +20,9 @@ from scenarios import history as histories
 from scenarios import population, spec
 from system.kernel import ids
 
-PAGE = 20  # tweets of a page; the API's default
+PAGE = 20  # tweets of a page, as the load driver asks for
+HOME, AUTHOR, FOLLOWERS, FOLLOWING = "home", "author", "followers", "following"
+"""The kinds of cached list."""
 
 
 @dataclass
@@ -60,8 +62,8 @@ class Seeded:
 class World:
     """The data of one replication. Every method is one atomic change or look, at the current simulated moment.
 
-    `live_home`: viewer -> page, only while the timeline is complete in the cache. `authors`, `followers`,
-    `followings`: users whose list of that kind is complete. `hot`: tweet ids resident in the cache.
+    `live_home`: viewer -> page, only while the timeline is complete in the cache. `lists`: kind -> users whose list of that
+    kind is complete (timelines are in `live_home`). `hot`: tweet ids resident in the cache.
     """
 
     def __init__(self, seeded: Seeded, start_ms: int) -> None:
@@ -69,11 +71,8 @@ class World:
         self.graph = seeded.graph
         self.start_ms = start_ms
         self.live_home: dict[int, list[int]] = {}
-        self.authors: set[int] = set()
-        self.followers: set[int] = set()
-        self.followings: set[int] = set()
+        self.lists: dict[str, set[int]] = {AUTHOR: set(), FOLLOWERS: set(), FOLLOWING: set()}
         self.hot: set[int] = set()
-        self.profiles: dict[int, float] = {}
         self.pulled: set[int] = set()
         self.deleted: set[int] = set()
         self.losses = 0
@@ -163,9 +162,33 @@ class World:
             return heapq.nlargest(PAGE, set(base).union(fresh))
         return heapq.nlargest(PAGE, (tweet for author in (*followed, viewer) for tweet in self.recent_of(author)))
 
+    def stands(self, kind: str, owner: int) -> bool:
+        """Whether the list is complete in the cache."""
+        return owner in (self.live_home if kind == HOME else self.lists[kind])
+
+    def complete(self, kind: str, owner: int) -> None:
+        """A build ended: the list stands."""
+        if kind == HOME:
+            self.live_home[owner] = list(self.page_of(owner))
+        else:
+            self.lists[kind].add(owner)
+
+    def drop(self, *lists: tuple[str, int]) -> None:
+        """Delete lists; absent is always right."""
+        for kind, owner in lists:
+            if kind == HOME:
+                self.live_home.pop(owner, None)
+            else:
+                self.lists[kind].discard(owner)
+
     def absent_authors(self, viewer: int) -> list[int]:
         """Whose author lists a rebuild of this viewer's timeline must read from Cassandra now."""
-        return [author for author in (*self.followings_of(viewer), viewer) if author not in self.authors]
+        known = self.lists[AUTHOR]
+        return [author for author in (*self.followings_of(viewer), viewer) if author not in known]
+
+    def matches(self, word: int) -> list[int]:
+        """A page of tweets that a search for word number `word` finds: the newest of one author, as good as any other."""
+        return self.recent_of(word % self.graph.users + 1)[-10:]
 
     def merged(self, page: Sequence[int], authors: Sequence[int]) -> list[int]:
         """A page with the newest tweets of pulled `authors` merged in, newest first, each id once."""
@@ -173,10 +196,6 @@ class World:
         for author in authors:
             found.update(self.recent_of(author))
         return heapq.nlargest(PAGE, found)
-
-    def complete_home(self, viewer: int) -> None:
-        """A rebuild ended: the timeline stands."""
-        self.live_home[viewer] = list(self.page_of(viewer))
 
     def push(self, tweet: int, viewers: Iterable[int]) -> int:
         """Add a tweet to the live timelines of `viewers`; return how many there were."""
@@ -204,13 +223,13 @@ class World:
         """Let every list stand, as seeding leaves them where it fills the cache."""
         everybody = range(1, self.graph.users + 1)
         self.live_home = {viewer: list(self.seeded.first_page(viewer)) for viewer in everybody}
-        for one in (self.authors, self.followers, self.followings):
-            one.update(everybody)
+        for members in self.lists.values():
+            members.update(everybody)
 
     def lose_cache(self) -> None:
         """Redis is empty from now on."""
         self.losses += 1
         self.live_home.clear()
-        self.profiles.clear()
-        for one in (self.authors, self.followers, self.followings, self.hot):
-            one.clear()
+        self.hot.clear()
+        for members in self.lists.values():
+            members.clear()

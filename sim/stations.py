@@ -9,9 +9,6 @@ slope of v. Background CPU (compaction, garbage collection, the kernel) is a con
 **A node** is a process on that host. `width` tasks of it may hold the CPU at once: 1 for an event loop or for Redis'
 single thread (first come, first served before the shared CPU), none for a thread pool such as Cassandra's.
 
-**A pool** is a bounded number of places with a bounded queue before them. **A topic** is partitions, each in order,
-and consumer groups whose poll loops take one partition's events one after the other.
-
 Each station keeps what its laws need: arrivals, completions, the integral of the number inside, the sum of sojourns.
 """
 
@@ -233,94 +230,3 @@ class Node:
     def restart(self) -> None:
         """The process answers again."""
         self.down = False
-
-
-class Pool:
-    """`places` in all. `admits(running, waiting)` decides who may wait when none is free; None: everybody."""
-
-    def __init__(
-        self, env: simpy.Environment, name: str, places: int, admits: Callable[[int, int], bool] | None, resume: Resume
-    ) -> None:
-        self.env = env
-        self.name = name
-        self.places = places
-        self.free = places
-        self.admits = admits
-        self.resume = resume
-        self.queue: deque[Any] = deque()
-        self.refused = 0
-
-    def acquire(self, job: Any) -> bool | None:
-        """True: taken now. False: waits, and is resumed with the place. None: refused."""
-        if self.free > 0:
-            self.free -= 1
-            return True
-        if self.admits is not None and not self.admits(self.places - self.free, len(self.queue)):
-            self.refused += 1
-            return None
-        self.queue.append(job)
-        return False
-
-    def release(self) -> None:
-        """Give a place back; the first in the queue gets it at once."""
-        while self.queue:
-            job = self.queue.popleft()
-            if not job.gone:
-                call_after(self.env, 0.0, lambda event: self.resume(event.value), job)
-                return
-        self.free += 1
-
-
-class Partition:
-    """One partition of a topic as one consumer group sees it: events in order, one at a time.
-
-    The poll loop waits `poll_s()` before it sees an event that came while the partition was idle (a long poll that
-    wakes); events that queue meanwhile follow without another wait, as a batch does.
-    """
-
-    def __init__(self, env: simpy.Environment, poll_s: Callable[[], float], handle: Callable[[Any], None]) -> None:
-        self.env = env
-        self.poll_s = poll_s
-        self.handle = handle
-        self.waiting: deque[Any] = deque()
-        self.busy = False
-        self.stopped = False
-
-    def append(self, event: Any) -> None:
-        """Add one event at the end of the partition."""
-        self.waiting.append(event)
-        self._wake()
-
-    def done(self) -> None:
-        """The event in hand is finished; take the next one without a new poll."""
-        self.busy = False
-        if self.waiting and not self.stopped:
-            self.busy = True
-            self.handle(self.waiting.popleft())
-
-    def again(self, event: Any, pause_s: float) -> None:
-        """The event in hand failed: it is the next one again, after a pause (or when the consumer is back)."""
-        self.waiting.appendleft(event)
-        self.busy = True
-        call_after(self.env, pause_s, self._polled)
-
-    def stop(self) -> None:
-        """The consumer died; events stay in the partition."""
-        self.stopped = True
-
-    def resume(self) -> None:
-        """The consumer is back."""
-        self.stopped = False
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.busy or self.stopped or not self.waiting:
-            return
-        self.busy = True
-        call_after(self.env, self.poll_s(), self._polled)
-
-    def _polled(self, _event: Any) -> None:
-        if self.stopped:
-            self.busy = False
-            return
-        self.done()

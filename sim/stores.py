@@ -6,7 +6,7 @@ the socket). The units and delays are named here once; their values come from a 
 
 from __future__ import annotations
 
-from sim.program import Branch, Cpu, Delay, Each, Effect, Once, Step
+from sim.program import Acquire, Branch, Cpu, Delay, Each, Effect, Once, Release, Step
 
 REDIS, CASSANDRA, POSTGRES = "redis-1", "cassandra-1", "postgres-1"
 KAFKA, ELASTIC, MINIO = "kafka-1", "elasticsearch-1", "minio-1"
@@ -44,32 +44,51 @@ def minio(unit: str) -> Steps:
     return (Cpu(MINIO, unit), Delay("minio"))
 
 
-def fill_list(size: str, effect: str) -> Steps:
-    """Write a list that was read from the truth into Redis and mark it complete."""
-    return (*redis("complete", size), Effect(effect))
+# ---- lists: complete, or absent and then built from the truth, once at a time ----------------------------
+
+def build(read: Steps, size: str) -> Steps:
+    """Build the list that the job's item names: begin, read the truth, complete. Callers of one list share one build."""
+    steps = (*redis("begin"), Effect("list_begins"), *read, *redis("complete", size), Effect("list_stands"))
+    return (Once("list", steps),)
 
 
 def author_list(service: str) -> Steps:
-    """Make the author list of the job's item stand: single-flight, one Cassandra read per absent author."""
-    read = (*cassandra("author_read"), Cpu(service, "author_list"), *fill_list("author_entries", "author_listed"))
-    return (Once("author_list", read),)
+    """An author's tweets: one Cassandra read, a bounded number of them at once in a process."""
+    read = (Acquire(f"{service}.author_reads"), *cassandra("author_read"), Release(f"{service}.author_reads"))
+    return build((*read, Cpu(service, "author_list")), "author_entries")
+
+
+def following_list() -> Steps:
+    """Whom a reader follows: one read of PostgreSQL."""
+    return build(postgres("following", "followings"), "followings")
+
+
+def follower_list() -> Steps:
+    """Who follows an author: one read of PostgreSQL."""
+    return build(postgres("followers", "audience"), "audience")
+
+
+def home_list(service: str) -> Steps:
+    """A reader's timeline: his followings, then their lists (absent ones are built), then the merge."""
+    absent = (Each("absent_authors", author_list(service)), *redis("lists_read", "absent"))
+    read = (
+        *redis("lists_read", "one"),
+        Each("absent_followings", following_list()),
+        Effect("sources_known"),
+        *redis("lists_read", "lists"),
+        Branch("authors_absent", absent),
+        Cpu(service, "rebuild", "lists"),
+    )
+    return build(read, "timeline_entries")
+
+
+def missing_list(service: str) -> Steps:
+    """Whichever list of a home read the job's item names."""
+    others = (Branch("item_is_following", following_list(), author_list(service)),)
+    return (Branch("item_is_home", home_list(service), others),)
 
 
 def hydrate(service: str) -> Steps:
     """Turn the ids of a page into tweets: hot ones from Redis, the others from Cassandra, kept hot afterwards."""
-    cold = (*cassandra("get", "cold"), *redis("fill", "cold"), Cpu(service, "cold_tweets", "cold"), Effect("page_is_hot"))
+    cold = (*cassandra("get", "cold"), Cpu(service, "cold_tweets", "cold"), *redis("fill", "cold"), Effect("page_is_hot"))
     return (*redis("hot_read", "page"), Branch("page_is_cold", cold))
-
-
-def rebuild(service: str) -> Steps:
-    """Rebuild the viewer's home timeline: single-flight a viewer, bounded a process, author lists by single-flight."""
-    followings = (*postgres("following", "followings"), *fill_list("followings", "followings_listed"))
-    return (
-        *redis("begin"),
-        Effect("rebuild_begins"),
-        Branch("followings_absent", followings),
-        *redis("lists_read", "lists"),
-        Each("absent_authors", author_list(service)),
-        Cpu(service, "rebuild", "lists"),
-        *fill_list("timeline_entries", "timeline_stands"),
-    )

@@ -1,0 +1,17 @@
+"""Whether an operation happened, told from its HTTP status, by the rule of the real load driver."""
+
+from __future__ import annotations
+
+from reports import columns
+
+OK, FAIL, INFO = columns.OK, columns.FAIL, columns.INFO
+UNCERTAIN = frozenset({408, 409, 499})  # 4xx that do not say "surely no effect"
+
+
+def of_status(status: int) -> str:
+    """Return ok (2xx), fail (surely no effect: other 4xx, 429 included) or info (everything else, no answer included)."""
+    if 200 <= status < 300:
+        return OK
+    if 400 <= status < 500 and status not in UNCERTAIN:
+        return FAIL
+    return INFO
