@@ -168,14 +168,15 @@ class _Edges:
     def draw(self, route: NDArray[np.int16], user: Int64s, target: Int64s) -> None:
         """Fill the targets of follows and unfollows; a user who can do neither is replaced by another."""
         for name, find in (("follow", self._follow), ("unfollow", self._unfollow)):
+            spent = False
             for row in np.flatnonzero(route == ROUTES.index(name)):
-                follower, followee = int(user[row]), find(int(user[row]))
-                for _ in range(TRIES):
+                follower, followee = int(user[row]), 0 if spent else find(int(user[row]))
+                for other in () if spent else self._random.integers(1, self._graph.users + 1, TRIES).tolist():
                     if followee:
                         break
-                    follower = int(self._random.integers(1, self._graph.users + 1))
-                    followee = find(follower)
-                if not followee:  # the graph is spent: look a profile up instead
+                    follower, followee = other, find(other)
+                spent = not followee
+                if spent:  # hardly an edge is left to make or end: look a profile up instead
                     route[row], target[row] = ROUTES.index("profile"), user[row]
                     continue
                 self._touched.add((follower, followee))

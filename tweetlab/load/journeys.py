@@ -136,7 +136,7 @@ def read(route: str, answer: Answer) -> Row:
         return row
     try:
         row.update(_body(route, orjson.loads(answer.body)))
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as problem:
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as problem:
         row.update(outcome="info", error=f"unreadable answer: {type(problem).__name__} {problem}"[:120])
     return row
 

@@ -3,7 +3,7 @@
 It keeps the API's shapes and its own tweets in memory, nothing more; what a run against it shows is the generator, not
 a system. `python -m tweetlab.load.rehearsal HOST PORT` with REHEARSAL set to JSON: {"freeze_at_s", "freeze_s"} (from the
 first request on), {"refuse_every": n} (each n-th write is refused with 503), {"drop_every": n} (each n-th write is done
-and its connection closed without an answer).
+and its connection closed in the middle of the answer).
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def application(stage: Stage) -> Any:
                                       headers[b"host"].decode())
         if stage.dropping:
             stage.dropping = False
-            raise ConnectionResetError("told to drop: the connection is closed without an answer")
+            await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"99")]})
+            raise ConnectionResetError("told to drop: the connection is closed before the answer's end")
         content = answer if isinstance(answer, bytes) else orjson.dumps(answer)
         fields = [(b"content-length", str(len(content)).encode()), (b"x-tweetlab-source", b"hit"),
                   (b"x-tweetlab-scanned", b"7"), (b"x-tweetlab-instance", b"rehearsal-1"),

@@ -6,7 +6,7 @@ An invoke without a row is an operation whose end nobody saw: it becomes a row `
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,19 @@ def history(folder: Path) -> pd.DataFrame:
     ended = {(row["op"], row["attempt"]) for row in rows}
     rows += [_unseen(invoke) for invoke in _lines(folder / "invokes.jsonl") if (invoke["op"], invoke["attempt"]) not in ended]
     rows.sort(key=lambda row: (row["op"], row["attempt"]))
-    found = pd.DataFrame(rows)
-    for name in ("page_ids", "page_authors"):
-        found[name] = pd.Series([row.get(name) for row in rows], dtype=object)  # None where the row is no page
-    return columns.conform("history", found)
+    return columns.conform("history", _table(columns.HISTORY, rows))
+
+
+def _table(wanted: Sequence[columns.Column], rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return `rows` as a table; missing cells are neutral. Column by column: an id must never pass through a float."""
+    return pd.DataFrame({column.name: pd.Series([row.get(column.name, column.empty) for row in rows], dtype=_dtype(column))
+                         for column in wanted})
+
+
+def _dtype(column: columns.Column) -> Any:
+    if isinstance(column.empty, str):
+        return "str"
+    return object if column.empty is None else column.type.to_pandas_dtype()
 
 
 def _unseen(invoke: dict[str, Any]) -> dict[str, Any]:
@@ -48,9 +57,7 @@ def to_parquet(folder: Path, path: Path) -> int:
 
 def probes(folder: Path) -> pd.DataFrame:
     """Return the delivery probes of a run, with the columns of `reports.columns`."""
-    known = {column.name for column in columns.PROBES}
-    rows = [{name: value for name, value in row.items() if name in known} for row in _lines(folder / "probes.jsonl")]
-    return columns.conform("probes", pd.DataFrame(rows, columns=sorted(known)))
+    return columns.conform("probes", _table(columns.PROBES, list(_lines(folder / "probes.jsonl"))))
 
 
 def planned(tape: workload.Tape, start_ns: int, rows: pd.DataFrame) -> pd.DataFrame:

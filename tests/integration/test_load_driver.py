@@ -1,0 +1,184 @@
+"""The driver against a real HTTP server of its own: it starts on time, loses nothing, and tells the truth."""
+
+import asyncio
+import collections
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from rich.console import Console
+
+from scenarios import vocabulary
+from system.kernel.errors import CouldNotRun
+from tweetlab.load import driver, live, selfcheck
+
+MIX = {route: 1 / len(vocabulary.ROUTES) for route in vocabulary.ROUTES}
+
+
+def play(base_url, folder, for_s=3.0, mix=MIX, rate=60.0, **how):
+    async def go():
+        return await selfcheck.play(base_url, folder, "poisson", for_s, mix=mix, rate_per_s=rate, **how)
+
+    return asyncio.run(go())
+
+
+def test_every_planned_operation_of_every_route_has_a_row(tmp_path):
+    """Nothing is lost; every route of the mix works against the API's shapes, the picture's bytes come back."""
+    with selfcheck.stand_in() as base_url:
+        seconds = []
+        tape, result = play(base_url, tmp_path, for_s=8.0, on_second=seconds.append)
+    rows = driver.history(result)
+    asked = rows[rows["op"] < len(tape)]
+    second_pages = rows[(rows["op"] >= len(tape)) & (rows["route"] == "home")]
+
+    assert asked["route"].value_counts().to_dict() == tape.planned()
+    assert set(asked["outcome"]) == {"ok"}
+    assert (result.generator.lost, result.died, result.stopped_early) == (0, "", False)
+    assert (rows["due_ns"] <= rows["sent_ns"]).all()
+    assert sum(second.sent for second in seconds) == len(tape)
+    assert (second_pages["cursor_in"] != "").all()
+    assert len(driver.planned(result)) == len(tape) + len(second_pages)
+
+
+def test_the_null_route_and_the_delivery_probes_run_beside_the_load(tmp_path):
+    """10 null requests a second; at least 5 (tweet, follower) pairs a second, where there are posts enough."""
+    with selfcheck.stand_in() as base_url:
+        _, result = play(base_url, tmp_path, for_s=4.0, mix={"post": 1.0}, rate=20)
+    rows, probes = driver.history(result), driver.probes(result)
+
+    assert len(rows[rows["route"] == "null"]) == 40
+    assert len(probes) >= 20
+    assert (probes["seen_ns"] > 0).all()
+    assert (probes["gap_ns"] > 0).all()
+
+
+def test_a_refused_write_is_tried_again_with_the_same_key_as_a_row_of_its_own(tmp_path):
+    """503 is info, not fail: each attempt is a row, the key stays, the tweet is one."""
+    with selfcheck.stand_in(refuse_every=5) as base_url:
+        _, result = play(base_url, tmp_path, mix={"post": 1.0}, rate=30)
+    rows = driver.history(result)
+    again = rows[rows["retry_of"] >= 0]
+
+    assert len(again) >= 5
+    assert set(rows[rows["status"] == 503]["outcome"]) == {"info"}
+    for retry in again.itertuples():
+        first = rows[(rows["op"] == retry.retry_of) & (rows["attempt"] == 0)].iloc[0]
+        assert (first["key"], first["due_ns"]) == (retry.key, retry.due_ns)
+        assert retry.sent_ns > first["done_ns"]
+
+
+def test_a_connection_that_dies_in_the_middle_is_unknown_and_the_repeat_finds_the_first_tweet(tmp_path):
+    """The tweet was made; the retry's key finds it, so no id appears twice."""
+    with selfcheck.stand_in(drop_every=4) as base_url:
+        _, result = play(base_url, tmp_path, mix={"post": 1.0}, rate=30)
+    rows = driver.history(result)
+    dropped = rows[(rows["status"] == 0) & (rows["route"] == "post")]
+    made = rows[rows["tweet_id"] > 0]
+
+    assert len(dropped) >= 5
+    assert set(dropped["outcome"]) == {"info"}
+    assert made.groupby("tweet_id")["key"].nunique().max() == 1
+    assert made.groupby("key")["tweet_id"].nunique().max() == 1
+
+
+def test_where_nobody_listens_every_operation_surely_failed(tmp_path):
+    """A refused connection means that nothing was sent."""
+    tape, result = play("http://127.0.0.1:9", tmp_path, for_s=2.0, mix={"home": 1.0})
+    rows = driver.history(result)
+    home = rows[rows["route"] == "home"]
+
+    assert len(home) == len(tape)
+    assert set(home["outcome"]) == {"fail"}
+    assert set(home["sent_ns"]) == {0}
+    assert home["error"].str.contains("ECONNREFUSED").all()
+
+
+def test_stop_ends_the_load_early_and_everything_is_written(tmp_path):
+    """Ctrl-C sets `stop`: what was started is there, what was not is not lost."""
+    async def go(base_url):
+        stop = asyncio.Event()
+
+        def on_second(tick):
+            if tick.t_s == 1:
+                stop.set()
+
+        began = time.monotonic()
+        played = await selfcheck.play(base_url, tmp_path, "even", 30.0, mix={"home": 1.0}, on_second=on_second, stop=stop)
+        return (*played, time.monotonic() - began)
+
+    with selfcheck.stand_in() as base_url:
+        tape, result, took_s = asyncio.run(go(base_url))
+    home = driver.history(result).query("route == 'home' and attempt == 0")
+
+    assert took_s < 15
+    assert result.stopped_early
+    assert result.generator.lost == 0
+    assert 150 <= len(home[home["op"] < len(tape)]) <= 400
+
+
+def test_a_killed_generator_leaves_its_rows_and_unknowns(tmp_path):
+    """SIGKILL: rows are flushed each second, the sends of the last one are unknown, and the result says that it died."""
+    async def go(base_url):
+        def on_second(tick):
+            if tick.t_s == 2:
+                child = next(p for p in psutil.Process(os.getpid()).children() if "tweetlab.load.child" in p.cmdline())
+                time.sleep(0.3)
+                child.send_signal(signal.SIGKILL)
+
+        return await selfcheck.play(base_url, tmp_path, "even", 20.0, mix={"post": 1.0}, on_second=on_second)
+
+    with selfcheck.stand_in() as base_url:
+        _, result = asyncio.run(go(base_url))
+    outcomes = collections.Counter(driver.history(result)["outcome"])
+
+    assert result.died == "its process died"
+    assert result.generator.start_lag_ms_p99 is None
+    assert outcomes["ok"] >= 290
+    assert outcomes["info"] >= 5
+    assert result.generator.lost > 0
+
+
+def test_a_generator_that_cannot_come_up_says_why(tmp_path, monkeypatch):
+    """The error shows the end of its log."""
+    monkeypatch.setattr(driver.sys, "executable", "/bin/false")
+
+    with pytest.raises(CouldNotRun, match=r"did not start.*generator\.log"):
+        play("http://127.0.0.1:9", tmp_path)
+
+
+def test_the_reported_p95_through_a_freeze_is_the_true_one(tmp_path):
+    """A server that freezes 2 s at 100/s: from intended starts p95 is about 1.6 s; Locust by itself says 18 ms."""
+    assert selfcheck.freeze_p95_ratio(for_s=8.0) == pytest.approx(1, abs=0.05)
+
+
+def test_requests_start_on_time():
+    """The bar of 3 ms belongs to the bench; tests may share their cores."""
+    assert selfcheck.start_lag_p99_ms(for_s=6.0) < 50
+
+
+def test_the_load_process_imports_nothing_that_gevent_would_break():
+    """No pandas, no Arrow, no driver of a store: HTTP alone."""
+    code = ("import sys, tweetlab.load.child; "
+            "print(sorted({'pandas', 'pyarrow', 'aiokafka', 'cassandra', 'psycopg', 'aiohttp', 'redis'} & set(sys.modules)))")
+    told = subprocess.run([sys.executable, "-c", code], cwd=driver.ROOT, capture_output=True, text=True, check=True, timeout=60)
+
+    assert told.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_each_second_is_shown_as_a_table_on_a_terminal_and_as_a_line_elsewhere(terminal):
+    """The listener shows rates, outcomes and latency from the intended start."""
+    console = Console(force_terminal=terminal, record=True, width=160, file=io.StringIO())
+    show = live.teller(console)
+
+    show(live.Tick(4, 100, 99, 97, 1, 1, 3, 1.25, 0.1, {"all": {"p50": 2.0, "p99": 31.5}, "home": {"p50": 2.0, "p99": 31.5}}))
+    show.close()
+
+    told = console.export_text()
+    assert "31.5" in told
+    assert ("planned 100, sent 99" in told) is not terminal

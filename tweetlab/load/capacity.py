@@ -1,0 +1,152 @@
+"""How much does it carry? Bisection to 3 % over trials, each a warm run at one steady rate.
+
+A rate is *carried* when its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the queue, and
+holds every objective. The answer is the highest rate carried in all of its repeats. A run that judged itself void says
+nothing about the rate: it is tried again, and the search ends in an error where it stays void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from system.kernel.errors import CouldNotRun
+
+PRECISION = 0.03  # the bracket is closed when its ends are this close, as a fraction of the lower one
+REPEATS = 3
+GOODPUT, ERRORS = 0.99, 0.005
+VOID_TRIES = 3  # tries of one trial before a void generator ends the search
+LEAST_PER_S = 1.0
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """What one run at `rate_per_s` showed. `goodput`, `errors`: fractions of what was offered, steady part.
+
+    `grows`: the number in flight rose for good. `holds`: every objective. `void`: the run cannot be trusted, and why.
+    """
+
+    rate_per_s: float
+    goodput: float
+    errors: float
+    grows: bool
+    holds: bool
+    void: str = ""
+
+    @property
+    def carried(self) -> bool:
+        """Whether the system carries this rate."""
+        return not self.void and self.goodput >= GOODPUT and self.errors < ERRORS and not self.grows and self.holds
+
+    @property
+    def broken(self) -> str:
+        """Return what was not held, in words; empty where the rate is carried."""
+        found = [("void: " + self.void, bool(self.void)), (f"goodput {self.goodput:.1%}", self.goodput < GOODPUT),
+                 (f"errors {self.errors:.2%}", self.errors >= ERRORS), ("the queue grew", self.grows),
+                 ("an objective was missed", not self.holds)]
+        return ", ".join(text for text, broken in found if broken)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """`rate_per_s`: the highest rate carried in all repeats; 0 where not even the lowest one was. `refused_per_s`: the
+    lowest rate that was not carried; None where the search met its upper end."""
+
+    rate_per_s: float
+    refused_per_s: float | None
+    trials: tuple[TrialResult, ...]
+
+    def explain(self) -> str:
+        """Return the answer in one line."""
+        limit = next((trial.broken for trial in reversed(self.trials) if trial.rate_per_s == self.refused_per_s), "")
+        above = f"; at {self.refused_per_s:.0f}/s: {limit}" if self.refused_per_s is not None else "; no rate was refused"
+        return f"capacity {self.rate_per_s:.0f}/s ({len(self.trials)} runs{above})"
+
+
+Trial = Callable[[float], Awaitable[TrialResult]]
+
+
+async def find(trial: Trial, start_per_s: float, *, most_per_s: float = 100_000.0, repeats: int = REPEATS,
+               precision: float = PRECISION, told: Callable[[TrialResult], None] = lambda result: None) -> Capacity:
+    """Search from `start_per_s` up or down; return the capacity. Raises CouldNotRun where runs stay void."""
+    return await _Search(trial, repeats, precision, told).run(start_per_s, most_per_s)
+
+
+class _Search:
+    """`carried`: rate -> how often in a row; a rate that was refused once is refused."""
+
+    def __init__(self, trial: Trial, repeats: int, precision: float, told: Callable[[TrialResult], None]) -> None:
+        self._trial, self._repeats, self._precision, self._told = trial, repeats, precision, told
+        self._trials: list[TrialResult] = []
+        self._carried: dict[float, int] = {}
+
+    async def run(self, start_per_s: float, most_per_s: float) -> Capacity:
+        low, high = await self._bracket(start_per_s, most_per_s)
+        while low:
+            low, high = await self._bisect(low, high)
+            if await self._confirm(low):
+                break
+            high, low = low, await self._below(low)
+        return Capacity(low, high, tuple(self._trials))
+
+    async def _try(self, rate: float) -> bool:
+        for _ in range(VOID_TRIES):
+            result = await self._trial(rate)
+            self._trials.append(result)
+            self._told(result)
+            if not result.void:
+                self._carried[rate] = self._carried.get(rate, 0) + 1 if result.carried else 0
+                return result.carried
+        raise CouldNotRun(f"{VOID_TRIES} runs at {rate:.0f}/s were void ({self._trials[-1].void}); "
+                          "mend that, or measure on a calmer machine.")
+
+    async def _bracket(self, start: float, most: float) -> tuple[float, float | None]:
+        """Double or halve until one end is carried and the other is not."""
+        rate = min(start, most)
+        if not await self._try(rate):
+            return await self._below(rate), rate
+        while rate < most:
+            following = min(2 * rate, most)
+            if not await self._try(following):
+                return rate, following
+            rate = following
+        return rate, None
+
+    async def _below(self, refused: float) -> float:
+        """Return a carried rate below `refused`: the best one known, else halve on; 0 where none is carried."""
+        known = [rate for rate, times in self._carried.items() if times and rate < refused]
+        if known:
+            return max(known)
+        rate = refused / 2
+        while rate >= LEAST_PER_S:
+            if await self._try(rate):
+                return rate
+            rate /= 2
+        return 0.0
+
+    async def _bisect(self, low: float, high: float | None) -> tuple[float, float | None]:
+        while high is not None and high > low * (1 + self._precision):
+            middle = (low * high) ** 0.5  # the precision is a ratio, so the middle is the geometric one
+            if await self._try(middle):
+                low = middle
+            else:
+                high = middle
+        return low, high
+
+    async def _confirm(self, rate: float) -> bool:
+        while self._carried[rate] < self._repeats:
+            if not await self._try(rate):
+                return False
+        return True
+
+
+def trial_of(record: Mapping[str, Any], rate_per_s: float) -> TrialResult:
+    """Read a trial out of the record of a run at `rate_per_s` (record.json)."""
+    calm = record["summary"]["totals"]["steady"]
+    planned = max(1, int(calm["planned"]))
+    broken = [row for row in record["validity"]["criteria"] if row["holds"] is False]
+    grows = any(row["kind"] == "overload" and "growth" in row["name"] for row in broken)
+    void = "; ".join(f"{row['name']} {row['value']}, bound {row['bound']}" for row in broken if row["kind"] == "void")
+    return TrialResult(rate_per_s, calm["ok"] / planned, (calm["fail"] + calm["info"]) / planned, grows,
+                       all(row["verdict"].upper() == "PASS" for row in record["objectives"]), void)
