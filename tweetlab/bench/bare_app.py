@@ -38,7 +38,7 @@ def application(redis_url: str, prefix: str) -> FastAPI:
             jwt.decode(authorization.removeprefix("Bearer "), SECRET, algorithms=["HS256"])
         except jwt.PyJWTError:
             raise HTTPException(401) from None
-        ids: list[bytes] = await client.zrevrange(f"{prefix}home:{user_id}", 0, 19)
+        ids: list[Any] = list(await client.zrevrange(f"{prefix}home:{user_id}", 0, 19))
         rows: list[Any] = await client.mget([f"{prefix}tweet:{i.decode()}" for i in ids])
         data = [orjson.loads(row) for row in rows if row]
         return Response(orjson.dumps({"data": data, "meta": {"result_count": len(data)}}), media_type="application/json")

@@ -17,7 +17,7 @@ from pathlib import Path
 from system import ports
 from system.kernel import events, ids
 from system.kernel.errors import CouldNotRun
-from tweetlab import effects, session
+from tweetlab import effects, seeding, session
 from tweetlab.screen import Screen
 
 FOLLOWERS, AUTHORS, TWEETS_EACH, FULL = 10_000, 3, 40, 800
@@ -50,7 +50,7 @@ async def measured() -> Figures:
 async def _measure() -> Figures:
     screen = Screen()
     async with session.opened(screen, "small") as lab:
-        await lab.reset()
+        await seeding.empty(lab)
         await _population(lab)
         zadd = _redis_benchmark(lab.settings.stores.redis)
         screen.say(f"redis-benchmark ZADD: {zadd:,.0f}/s")
@@ -67,7 +67,8 @@ async def _population(lab: session.Session) -> None:
     import numpy as np
 
     followers = np.arange(11, 11 + FOLLOWERS, dtype=np.int64)
-    await lab.seed_users(11 + FOLLOWERS, np.tile(followers, AUTHORS), np.repeat(np.arange(1, AUTHORS + 1), FOLLOWERS))
+    authors = np.repeat(np.arange(1, AUTHORS + 1), FOLLOWERS)
+    await seeding.write_users(lab, 11 + FOLLOWERS, np.tile(followers, AUTHORS), authors)
     yesterday_ms = int(time.time() * 1e3) - 86_400_000
     full = [ports.Entry(ids.compose(yesterday_ms + n, 0, 0), 20_000 + n % 50) for n in range(FULL)]
     floor = full[0].id

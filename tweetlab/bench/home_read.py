@@ -16,7 +16,7 @@ import orjson
 
 from scenarios import loader
 from system.kernel.errors import CouldNotRun
-from tweetlab import home, sampler, session
+from tweetlab import home, sampler, seeding, session
 from tweetlab.bench import drive
 from tweetlab.screen import Screen
 
@@ -30,15 +30,15 @@ async def cpu_ratio() -> float:
     screen = Screen()
     scenario = loader.load("steady_home")
     async with session.opened(screen, "small", scenario.policies) as lab:
-        await lab.seed(scenario)
+        await seeding.ensure(lab, scenario)
         readers = list(range(1, READERS + 1))
         tokens = [{"authorization": f"Bearer {lab.token(u)}"} for u in readers]
         ours = [lab.base_url + PATH.format(u) for u in readers]
         await _warm(ours, tokens)
 
         async def lab_cpu() -> float:
-            told = await lab.cpu_ns()
-            return sum(ns for node, ns in told.items() if node.rpartition("-")[0] in OURS) / 1e9
+            told = await lab.lab.cpu_ns()
+            return float(sum(ns for node, ns in told.items() if node.rpartition("-")[0] in OURS)) / 1e9
 
         full_s = await _cost(lab_cpu, ours, tokens)
         screen.say(f"full path: {full_s * 1e6:,.0f} µs of CPU a home read")

@@ -1,0 +1,126 @@
+"""The seeded state of a lab: users, follows and history in the stores, and nothing else.
+
+`ensure` brings it back before a run: it empties the stores and writes the population in bulk (COPY, batched CQL, bulk
+index), unless it stands there untouched. What is written is a function of the scenario; its fingerprint goes into the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from scenarios import history, population, spec
+from system.kernel import ids
+from system.kernel.errors import CouldNotRun
+from system.kernel.events import Tweet
+from system.ports import Document, User
+from tweetlab.session import Session
+
+PASSWORD = "lab-password"  # of every seeded user; the lab listens on loopback only
+PROFILE_MS = history.END_MS - history.DAYS * 86_400_000  # every user signed up before the first seeded tweet
+INDEX_AT_ONCE = 2_000
+
+
+def username(user_id: int) -> str:
+    """Return the seeded name of a user."""
+    return f"user{user_id}"
+
+
+async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph | None = None,
+                 past: history.History | None = None, *, force: bool = False) -> dict[str, Any]:
+    """Make the stores hold exactly the scenario's population; return its manifest.
+
+    Marks the state as used: the next call writes it anew. `force`: write it even where it stands untouched.
+    """
+    graph = graph or population.graph_of(scenario.population, scenario.seed)
+    past = past or history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    manifest = manifest_of(graph, past)
+    mark = lab.lab.places.state / "seeded.json"
+    standing = json.loads(mark.read_text()) if mark.exists() else {}
+    if force or standing != {"sha256": manifest["sha256"], "used": False}:
+        mark.unlink(missing_ok=True)
+        with lab.screen.step(f"seeding {graph.users:,} users, {graph.edges:,} follows, {len(past):,} tweets"):
+            await _write(lab, graph, past)
+    mark.write_text(json.dumps({"sha256": manifest["sha256"], "used": not force}))
+    return manifest
+
+
+def manifest_of(graph: population.Graph, past: history.History) -> dict[str, Any]:
+    """Return users, follows, tweets and the fingerprint of all of them."""
+    parts = {"graph": graph.sha256(), "history": past.sha256()}
+    whole = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return {"users": graph.users, "follows": graph.edges, "tweets": len(past), "sha256": whole, "fingerprint": whole, **parts}
+
+
+def demo_login(lab: Session) -> list[str]:
+    """Return lines that let a person in: addresses, a login, a curl line that works."""
+    token = lab.token(1)
+    return [
+        f"login:   {username(1)} / {PASSWORD}",
+        f"token:   curl -s {lab.base_url}/2/oauth2/token -d grant_type=password -d username={username(1)} -d password={PASSWORD}",
+        f"read:    curl -s '{lab.base_url}/2/users/1/timelines/reverse_chronological?max_results=5' "
+        f"-H 'authorization: Bearer {token}'",
+    ]
+
+
+async def _write(lab: Session, graph: population.Graph, past: history.History) -> None:
+    await empty(lab)
+    followers, followees = graph.pairs()
+    began = time.monotonic()
+    await write_users(lab, graph.users, followers, followees)
+    lab.screen.say(f"PostgreSQL: users and follows in {time.monotonic() - began:.1f} s")
+    await asyncio.gather(_tweets(lab, past), _index(lab, past))
+
+
+async def empty(lab: Session) -> None:
+    """Empty every store of the lab's namespace. Workers have nothing under way: they wait for events."""
+    adapters = (lab.ports.users, lab.ports.tweets, lab.ports.index, lab.ports.log)
+    await asyncio.gather(*(adapter.clear() for adapter in adapters if hasattr(adapter, "clear")))
+    client = lab.redis()
+    try:
+        await client.flushall()
+    finally:
+        await client.aclose()
+
+
+async def write_users(lab: Session, count: int, followers: Any, followees: Any) -> None:
+    """Write users 1..`count` and edges (parallel int64 arrays) by COPY into empty tables. One lab password for all."""
+    from system.services.users import handlers
+
+    hashed = await asyncio.to_thread(handlers.HASHER.hash, PASSWORD)
+    users = [User(n, username(n), f"User {n}", PROFILE_MS, password_hash=hashed) for n in range(1, count + 1)]
+    load = getattr(lab.ports.users, "bulk_load", None)
+    if load is None:
+        raise CouldNotRun("The user directory has no bulk_load; seeding needs one.")
+    await load(users, followers, followees)
+
+
+def tweets_of(past: history.History) -> Iterator[Tweet]:
+    """Yield the seeded tweets, oldest first."""
+    texts = past.texts(0, len(past))
+    for tweet_id, author, text in zip(past.tweet_ids.tolist(), past.authors.tolist(), texts):
+        yield Tweet(tweet_id, author, text, ids.ms_of(tweet_id), tweet_id)
+
+
+async def _tweets(lab: Session, past: history.History) -> None:
+    began = time.monotonic()
+    await lab.ports.tweets.bulk_load(tweets_of(past))  # type: ignore[attr-defined]
+    lab.screen.say(f"Cassandra: {len(past):,} tweets in {time.monotonic() - began:.1f} s")
+
+
+async def _index(lab: Session, past: history.History) -> None:
+    began, version = time.monotonic(), 1
+    load = getattr(lab.ports.index, "bulk_load", lab.ports.index.index)
+    batch: list[Document] = []
+    for tweet in tweets_of(past):
+        batch.append(Document(tweet, version))
+        if len(batch) == INDEX_AT_ONCE:
+            await load(batch)
+            batch = []
+    await load(batch)
+    await lab.ports.index.refresh()
+    lab.screen.say(f"Elasticsearch: {len(past):,} documents in {time.monotonic() - began:.1f} s")
