@@ -40,8 +40,10 @@ class Traffic(FastHttpUser):
     @task
     def play(self) -> None:
         """Play the whole tape, then end Locust."""
-        self.session.run()
-        self.environment.runner.quit()
+        try:
+            self.session.run()
+        finally:
+            self.environment.runner.quit()
 
 
 class Session:
