@@ -101,7 +101,10 @@ class Finals:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of a run. `finals`: None where no final reads were made. `seeded_ids`: int64, shape (n,), ascending."""
+    """All that is known of a run.
+
+    `finals`: None where no final reads were made; `trouble` says why. `seeded_ids`: int64, shape (n,), ascending.
+    """
 
     rows: pd.DataFrame
     effects: pd.DataFrame
@@ -111,6 +114,12 @@ class Evidence:
     seeded_ids: Ids = field(default_factory=lambda: NO_IDS)
     faults: tuple[FaultRecord, ...] = ()
     bounds: Bounds = Bounds()
+    trouble: str = ""
+
+    @property
+    def no_finals(self) -> str:
+        """What a check says that stands on final reads, where there are none."""
+        return f"no final reads were made{f' ({self.trouble})' if self.trouble else ''}"
 
     @functools.cached_property
     def history(self) -> History:

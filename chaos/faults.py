@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform import procs
+from system.platform.places import Places
 from system.platform.provider import Killed, NodeStatus
 
 CANARY_TTL_S = 600  # a canary outlives every probe and then removes itself
@@ -27,6 +28,8 @@ PROBE_TIMEOUT_S = 2.0
 
 class Lab(Protocol):
     """What a fault needs of a platform."""
+
+    places: Places
 
     async def status(self) -> list[NodeStatus]: ...
     async def kill(self, node: str) -> Killed: ...

@@ -12,11 +12,12 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from chaos import undo
+from chaos import undo, watchdog
 from chaos.faults import FAULTS, Aim, Fault, Lab
 from chaos.records import FaultRecord
 from scenarios import spec
@@ -28,23 +29,27 @@ NS = 1_000_000_000
 TROUBLE = (LabError, RedisError, OSError, TimeoutError)
 
 
-async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, log: undo.UndoLog,
-              table: Mapping[str, Fault] | None = None, records: list[FaultRecord] | None = None) -> list[FaultRecord]:
+async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, state: Path, *,
+              stop: asyncio.Event | None = None, table: Mapping[str, Fault] | None = None) -> list[FaultRecord]:
     """Inject all `faults`, `at_s` after `start_monotonic_ns` each, and return their records by start.
 
-    Returns when the last one is over. A fault that cannot be injected or does not bite has a `void` record; the others
-    go on. `records`: filled as faults end, for a caller that cancels. On cancellation all are undone first.
+    `state`: the lab's own folder, where the undo log lies. Sweeps first what a dead runner left there; a watchdog lives
+    as long as this call. Returns when the last fault is over, or soon after `stop` is set: what stands is undone then, what
+    has not begun is not injected. A fault that cannot be injected or does not bite has a `void` record; the others
+    go on. A cancellation undoes too.
     """
-    done = records if records is not None else []
-    strikes = [Strike(fault, (FAULTS if table is None else table)[fault.kind], lab, start_monotonic_ns, log)
-               for fault in faults]
-    try:
+    log = undo.UndoLog(undo.path_of(state))
+    known = FAULTS if table is None else table
+    await undo.sweep(lab, log, known)
+    if not faults:
+        return []
+    stopped = stop or asyncio.Event()
+    strikes = [Strike(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped) for fault in faults]
+    with watchdog.guard(log, lab):
         async with asyncio.TaskGroup() as group:
             for strike in strikes:
                 group.create_task(strike.run())
-    finally:
-        done.extend(sorted((strike.record() for strike in strikes), key=lambda record: record.start_ns))
-    return done
+    return sorted((strike.record() for strike in strikes), key=lambda record: record.start_ns)
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Strike:
     lab: Lab
     begin_ns: int
     log: undo.UndoLog
+    stopped: asyncio.Event
     target: str = ""
     void: str = ""
     times_ns: dict[str, int] = field(default_factory=dict)
@@ -68,7 +74,10 @@ class Strike:
 
     async def run(self) -> None:
         """Go through all steps; trouble makes the record void, never ends the run."""
-        await _until(self.start_ns)
+        await self._until(self.start_ns)
+        if self.stopped.is_set():
+            self.void = "the run was stopped before it began"
+            return
         try:
             aim = await self.fault.aim(self.lab, self.wanted.target)
         except TROUBLE as problem:
@@ -91,7 +100,7 @@ class Strike:
         if not await self._probe("effect", self.fault.bites, aim, EFFECT_WITHIN_S):
             self.void = f"did not bite within {EFFECT_WITHIN_S:g} s"
         elif self.fault.held and self.wanted.for_s:
-            await _until(self.times_ns["injected"] + int(self.wanted.for_s * NS))
+            await self._until(self.times_ns["injected"] + int(self.wanted.for_s * NS))
 
     async def _undo(self, aim: Aim, entry: str) -> None:
         try:
@@ -109,7 +118,7 @@ class Strike:
     async def _probe(self, name: str, holds: Callable[[Lab, Aim], Awaitable[bool]], aim: Aim, within_s: float) -> bool:
         """Ask a probe until it holds and note when; False where it does not within `within_s`."""
         deadline_ns = time.monotonic_ns() + int(within_s * NS)
-        while time.monotonic_ns() < deadline_ns:
+        while time.monotonic_ns() < deadline_ns and not (name == "recovered" and self.stopped.is_set()):
             with contextlib.suppress(*TROUBLE):
                 if await holds(self.lab, aim):
                     self.times_ns[name] = time.monotonic_ns()
@@ -124,8 +133,8 @@ class Strike:
                            self.times_ns.get("effect"), self.times_ns.get("undone"), self.times_ns.get("recovered"),
                            self.fault.held, void, self.facts)
 
-
-async def _until(at_ns: int) -> None:
-    """Return at a monotonic time; at once where it has passed."""
-    while (left_ns := at_ns - time.monotonic_ns()) > 0:
-        await asyncio.sleep(left_ns / NS)
+    async def _until(self, at_ns: int) -> None:
+        """Return at a monotonic time, at once where it has passed, or when the run is stopped."""
+        while (left_ns := at_ns - time.monotonic_ns()) > 0 and not self.stopped.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopped.wait(), left_ns / NS)

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from chaos.faults import FAULTS, Aim, Fault, Lab
 from system.kernel.errors import CouldNotRun
@@ -61,12 +61,19 @@ class UndoLog:
         new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         stamped = {**line, "at_ns": time.monotonic_ns(), "wall_ms": time.time_ns() // 1_000_000}
-        with self.path.open("ab") as file:
+        with self.path.open("ab+") as file:
+            if file.tell() and not self._ends_a_line(file):
+                file.write(b"\n")  # a crash cut the last line off; without this it would swallow the new one
             file.write(json.dumps(stamped, separators=(",", ":")).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
         if new:
             _sync_folder(self.path.parent)
+
+    @staticmethod
+    def _ends_a_line(file: BinaryIO) -> bool:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
     def lines(self) -> list[dict[str, Any]]:
         """Return all lines; one that was cut off by a crash is left out."""

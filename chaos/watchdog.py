@@ -1,8 +1,8 @@
-"""Undoes a run's faults when its runner dies. `python -m chaos.watchdog LOG PID TICKS ROOT RANGE [LAB]`
+"""Undoes a run's faults when its runner dies. `python -m chaos.watchdog LOG PID TICKS ROOT RANGE LAB`
 
 The runner starts it before the first fault (`guard`) and ends it after the last. It lives in its own session, so
 that neither Ctrl-C nor the death of the runner's terminal reaches it; it watches the runner by pid and start time.
-LAB: `module:class` of the platform, made as LAB(ROOT, RANGE); default the native lab.
+LAB: `module:class` of the platform, made as LAB(ROOT, RANGE).
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from chaos.faults import Lab
 from system.kernel.errors import LabError
 from system.platform import procs
 
-NATIVE = "system.platform.native:Lab"
 WATCH_EVERY_S = 0.1
 TRY_FOR_S = 30.0  # a supervisor that is busy healing may refuse for a while
 
 
 @contextlib.contextmanager
-def guard(log: undo.UndoLog, root: Path, range_: int, lab: str = NATIVE) -> Iterator[int]:
-    """Watch over the calling process while the block runs; yield the watchdog's pid."""
-    code = Path(__file__).resolve().parents[1]
-    command = [sys.executable, "-m", "chaos.watchdog", str(log.path), str(os.getpid()),
-               str(procs.start_ticks(os.getpid())), str(root), str(range_), lab]
-    path = os.pathsep.join([str(code), *filter(None, [os.environ.get("PYTHONPATH")])])
+def guard(log: undo.UndoLog, lab: Lab) -> Iterator[int]:
+    """Watch over the calling process while the block runs; yield the watchdog's pid.
+
+    A lab is made anew in the watchdog from its class, its checkout and its range.
+    """
+    code, kind = Path(__file__).resolve().parents[1], type(lab)
+    command = [sys.executable, "-m", "chaos.watchdog", str(log.path), str(os.getpid()), str(procs.start_ticks(os.getpid())),
+               str(lab.places.root), str(lab.places.range), f"{kind.__module__}:{kind.__qualname__}"]
+    path = os.pathsep.join([str(code), *filter(None, sys.path)])
     process = subprocess.Popen(command, cwd=code, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -63,12 +65,12 @@ async def watch(log: undo.UndoLog, pid: int, ticks: int, lab: Lab) -> list[undo.
 
 def main(arguments: list[str]) -> int:
     """Run the watchdog; 64 where the arguments are wrong."""
-    if len(arguments) not in (5, 6):
+    if len(arguments) != 6:
         print(__doc__, file=sys.stderr)
         return 64
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    path, pid, ticks, root, range_, *rest = arguments
-    module, _, name = (rest[0] if rest else NATIVE).partition(":")
+    path, pid, ticks, root, range_, kind = arguments
+    module, _, name = kind.partition(":")
     lab: Lab = getattr(importlib.import_module(module), name)(Path(root), int(range_))
     asyncio.run(watch(undo.UndoLog(Path(path)), int(pid), int(ticks), lab))
     return 0

@@ -37,7 +37,7 @@ def check(evidence: Evidence) -> Finding:
     tally = Tally(NAME)
     finals = evidence.finals
     if finals is None:
-        return tally.finding("no final reads were made")
+        return tally.finding(evidence.no_finals)
     busy_ms = 0 if finals.quiesced else int(evidence.bounds.delivery_s * 1e3)
     newest = ids.floor_id(finals.wall_ms - busy_ms + (evidence.bounds.id_skew_ms if finals.quiesced else 0))
     pulled = frozenset(t for t, how in fanout_of(evidence).path.items() if how == "pull")

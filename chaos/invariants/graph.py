@@ -17,7 +17,7 @@ def check(evidence: Evidence) -> Finding:
     tally = Tally(NAME)
     finals = evidence.finals
     if finals is None:
-        return tally.finding("no final reads were made")
+        return tally.finding(evidence.no_finals)
     for follower, author in evidence.history.edges:
         if evidence.edge_stands(follower, author, finals.at_ns, finals.at_ns):
             _both_ends(evidence, follower, author, tally)

@@ -21,7 +21,7 @@ def check(evidence: Evidence) -> Finding:
     tally = Tally(NAME)
     finals = evidence.finals
     if finals is None:
-        return tally.finding("no final reads were made")
+        return tally.finding(evidence.no_finals)
     shown = _shown(finals)
     unasked = unanswered = 0
     for tweet_id, post in evidence.history.acked.items():
@@ -37,6 +37,7 @@ def check(evidence: Evidence) -> Finding:
                            len(post.rows), post.acked_ns)
     tally.doubt(unasked, "acknowledged tweets were not read back from Cassandra.")
     tally.doubt(unanswered, "final GETs had no answer.")
+    tally.doubt(finals.unread, "final pages had no answer.")
     _phantoms(evidence, finals, tally)
     if finals.sample:
         tally.remarks.append(f"Sample: {finals.sample}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,11 +14,16 @@ from chaos.invariants.finding import FAIL, PASS, UNKNOWN, Finding
 
 @dataclass(frozen=True)
 class Invariant:
-    """One promise. `check`'s docstring is its page in the docs. `needs_faults`: left out of runs without faults."""
+    """One promise. `needs_faults`: left out of runs without faults."""
 
     name: str
     check: Callable[[Evidence], Finding]
     needs_faults: bool = False
+
+    @property
+    def docs(self) -> str:
+        """The promise in words, for the reference: the docstring of its check."""
+        return inspect.getdoc(self.check) or ""
 
 
 INVARIANTS: dict[str, Invariant] = {row.name: row for row in (

@@ -1,0 +1,166 @@
+"""Makes the final reads of a run: stores first, API last, because API reads repair the cache.
+
+What is large is drawn from a seed, and the sample is told in the evidence. A store that does not answer ends the
+collection: the evidence then has no finals, and what stands on them is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+import numpy as np
+import pandas as pd
+
+from chaos.api_reads import Api
+from chaos.evidence import Bounds, CachedList, Evidence, Finals, Ids, RunClock, Stored
+from chaos.history import History
+from chaos.records import FaultRecord
+from scenarios import population
+from system.kernel.errors import LabError
+from system.ports import Kind, Ports
+
+READERS = 200     # users whose home list and home page are read
+AUTHORS = 3000    # author partitions read from Cassandra: under a second at 4,000/s
+EDGE_USERS = 1000 # users whose follows in PostgreSQL are read, beyond the readers
+AUDIENCES = 300   # authors whose followers in PostgreSQL are read
+PAGES = 100       # users whose final home or profile pages are walked through the API
+LOOKUPS = 500     # tweets asked for by GET
+LIST_LIMIT = 2000 # entries of a cached list: above the cap of 800 and its trim slack
+ROWS_LIMIT = 2000 # newest rows of an author's partition
+AT_ONCE = 32
+USERS_PAGE = 10_000
+
+T = TypeVar("T")
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Whom to look at: drawn once, from the seed."""
+
+    readers: list[int]
+    posters: list[int]
+    edge_users: list[int]
+    audiences: list[int]
+    lookups: list[int]
+
+
+async def collect(history: pd.DataFrame, effects: pd.DataFrame, ports: Ports, base_url: str, token: Callable[[int], str],
+                  edges: tuple[Ids, Ids], seeded_ids: Ids, faults: Sequence[FaultRecord], start_ns: int,
+                  start_wall_ms: int, *, quiesced: bool, seed: int, bounds: Bounds | None = None) -> Evidence:
+    """Return the evidence of a run that has ended.
+
+    `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`: a bearer token
+    of that user. `quiesced`: the queues are known to be empty.
+    """
+    graph = population.from_edges(edges[0], edges[1], users=int(max((int(side.max()) for side in edges if len(side)), default=0)))
+    evidence = Evidence(history, effects, None, graph, RunClock(start_ns, start_wall_ms), np.sort(seeded_ids), tuple(faults),
+                        bounds or Bounds())
+    try:
+        finals = await _finals(evidence, ports, base_url, token, quiesced, random.Random(seed))
+    except (LabError, aiohttp.ClientError, OSError, TimeoutError) as problem:
+        return _with(evidence, None, f"{type(problem).__name__}: {problem}")
+    return _with(evidence, finals, "")
+
+
+def _with(evidence: Evidence, finals: Finals | None, trouble: str) -> Evidence:
+    return Evidence(evidence.rows, evidence.effects, finals, evidence.graph, evidence.clock, evidence.seeded_ids, evidence.faults,
+                    evidence.bounds, trouble)
+
+
+async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callable[[int], str], quiesced: bool,
+                  rng: random.Random) -> Finals:
+    plan = _plan(evidence.history, evidence.graph.users, rng)
+    wall_ms, at_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
+    following = await _each([*plan.readers, *plan.edge_users], lambda user: _users(ports.users.following, user))
+    followers = await _each(plan.audiences, lambda user: _users(ports.users.followers, user))
+    followed = {author for reader in plan.readers for author in following[reader]}
+    authors = list(dict.fromkeys([*plan.posters, *plan.readers, *sorted(followed)]))[:AUTHORS]
+    lists = [*await _tweet_lists(ports, Kind.HOME, plan.readers), *await _tweet_lists(ports, Kind.AUTHOR, authors),
+             *await _user_lists(ports, Kind.FOLLOWING, following), *await _user_lists(ports, Kind.FOLLOWERS, followers)]
+    rows = await _each(authors, lambda author: ports.tweets.by_author(author, None, ROWS_LIMIT))
+    asked = sorted(set(evidence.history.acked) | set(evidence.history.deletes))
+    stored = await _stored(ports, asked)
+    pulled = frozenset(mode.author_id for mode in await ports.users.modes())
+    async with Api.opened(base_url, token) as api:
+        shown = await api.lookups(plan.lookups)
+        down_to = evidence.run_floor_id
+        pages = [*await api.homes(plan.readers[:PAGES], down_to), *await api.profiles(plan.posters[:PAGES], down_to)]
+    return Finals(
+        quiesced=quiesced, wall_ms=wall_ms, at_ns=at_ns, asked=frozenset(asked), by_id=stored,
+        by_author={author: {row.id: row.deleted for row in found} for author, found in rows.items()},
+        author_floors={author: found[-1].id if len(found) >= ROWS_LIMIT else 0 for author, found in rows.items()},
+        api_tweets=shown, pages=tuple(pages), unread=api.unread, followers=followers, following=following,
+        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors))
+
+
+def _plan(history: History, users: int, rng: random.Random) -> _Plan:
+    posters = _shuffled({post.user for post in history.posts}, rng)
+    changed = _shuffled({follower for follower, _ in history.edges}, rng)
+    targets = _shuffled({author for _, author in history.edges}, rng)
+    everybody = _shuffled(range(1, users + 1), rng)
+    deleted = _shuffled(history.deletes, rng)[:LOOKUPS // 4]
+    lookups = [*deleted, *_shuffled(set(history.acked) - set(deleted), rng)]
+    return _Plan(everybody[:READERS], posters[:AUTHORS], changed[:EDGE_USERS],
+                 list(dict.fromkeys([*targets[:AUDIENCES // 2], *everybody]))[:AUDIENCES], lookups[:LOOKUPS])
+
+
+def _shuffled(values: Iterable[int], rng: random.Random) -> list[int]:
+    ordered = sorted(values)
+    rng.shuffle(ordered)
+    return ordered
+
+
+def _told(plan: _Plan, evidence: Evidence, authors: list[int]) -> str:
+    history = evidence.history
+    return (f"{len(plan.readers)} of {evidence.graph.users} readers, {len(authors)} author partitions, "
+            f"{len(plan.lookups)} of {len(set(history.acked) | set(history.deletes))} tweets by GET, "
+            f"{min(len(plan.posters), PAGES)} of {len(plan.posters)} authors' pages, {len(plan.audiences)} audiences")
+
+
+async def _each(keys: Iterable[K], read: Callable[[K], Awaitable[T]]) -> dict[K, T]:
+    """Read for every key once, AT_ONCE at a time."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(key: K) -> T:
+        async with gate:
+            return await read(key)
+
+    wanted = list(dict.fromkeys(keys))
+    return dict(zip(wanted, await asyncio.gather(*(one(key) for key in wanted)), strict=True))
+
+
+async def _users(read: Callable[[int, int, int], Awaitable[list[int]]], user: int) -> frozenset[int]:
+    """Return one whole side of a user's edges."""
+    found: list[int] = []
+    while True:
+        part = await read(user, found[-1] if found else 0, USERS_PAGE)
+        found.extend(part)
+        if len(part) < USERS_PAGE:
+            return frozenset(found)
+
+
+async def _tweet_lists(ports: Ports, kind: Kind, owners: Sequence[int]) -> list[CachedList]:
+    """Return the complete lists among `owners`; one that is longer than was read counts down to where it was read."""
+    pages = await _each(owners, lambda owner: ports.timelines.page(kind, owner, None, LIST_LIMIT))
+    return [CachedList(kind, owner, page.floor if page.exhausted else page.scanned,
+                       tuple((entry.id, entry.author_id) for entry in page.entries))
+            for owner, page in pages.items() if page is not None]
+
+
+async def _user_lists(ports: Ports, kind: Kind, owners: Iterable[int]) -> list[CachedList]:
+    lists = await _each(owners, lambda owner: ports.timelines.members(kind, owner))
+    return [CachedList(kind, owner, 0, tuple((user, 0) for user in members)) for owner, members in lists.items()
+            if members is not None]
+
+
+async def _stored(ports: Ports, tweet_ids: Sequence[int]) -> dict[int, Stored]:
+    parts = [tuple(tweet_ids[at:at + 100]) for at in range(0, len(tweet_ids), 100)]
+    found = await _each(parts, ports.tweets.get)
+    return {tweet.id: Stored(tweet.author_id, tweet.deleted) for part in found.values() for tweet in part.values()}

@@ -1,0 +1,117 @@
+"""The invariants never accuse a perfect system, and always find a broken promise."""
+
+import random
+import time
+
+import pytest
+
+from chaos import invariants
+from chaos.invariants import exercised, table
+from chaos.trial import mutations, specimen, world
+
+SMALL = world.Size(users=15, operations=400, follows=4)
+SEEDS = range(100)
+
+
+def reds(evidence):
+    return {finding.name for finding in invariants.judge(evidence) if finding.verdict == invariants.FAIL}
+
+
+@pytest.mark.parametrize("decade", range(10))
+def test_a_perfect_system_is_never_red(decade):
+    """A hundred clean histories, with late pushes, lost answers, retries and walks, have no violation."""
+    accused = {seed: found for seed in SEEDS if seed % 10 == decade and (found := reds(specimen.make(seed, SMALL)))}
+
+    assert accused == {}
+
+
+def test_a_perfect_run_with_enough_work_passes_everything():
+    """Where every kind of operation happened and all finals were read, no invariant is unknown."""
+    findings = invariants.judge(specimen.make(7))
+
+    assert {f.name: f.verdict for f in findings} == dict.fromkeys(invariants.INVARIANTS, invariants.PASS)
+    assert all(finding.checked > 0 for finding in findings)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", sorted(mutations.MUTATIONS))
+def test_a_broken_promise_turns_its_invariant_red(name, seed):
+    """Each mutation is found by the invariant it breaks, and by others only where they may explain themselves by it."""
+    mutation = mutations.MUTATIONS[name]
+    broken = mutation.mutate(specimen.make(seed), random.Random(seed))
+    if broken is None:
+        pytest.skip(f"history {seed} holds nothing that {name} could break")
+
+    red = reds(broken)
+
+    assert mutation.reds in red
+    assert red - {mutation.reds} <= mutation.may
+
+
+@pytest.mark.parametrize("name", sorted(mutations.MUTATIONS))
+def test_every_mutation_finds_something_to_break(name):
+    """No mutation test passes by skipping all of its histories."""
+    made = [mutations.MUTATIONS[name].mutate(specimen.make(seed), random.Random(seed)) is not None for seed in range(5)]
+
+    assert sum(made) >= 3
+
+
+def test_every_invariant_has_a_mutation_that_turns_it_red():
+    """A checker that was never seen to be red proves nothing. (The thin fault window is never red, only unknown.)"""
+    proven = {mutation.reds for mutation in mutations.MUTATIONS.values()}
+
+    assert proven == set(invariants.INVARIANTS) - {exercised.NAME}
+
+
+def test_an_invariant_that_saw_nothing_is_unknown():
+    """An empty history proves nothing, and every finding says what it missed."""
+    evidence = specimen.make(1, world.Size(users=3, operations=1, follows=1, history=0, pulled=0))
+    empty = type(evidence)(evidence.rows.iloc[:0], evidence.effects.iloc[:0], None, evidence.graph, evidence.clock)
+
+    findings = invariants.judge(empty)
+
+    assert {finding.verdict for finding in findings} == {invariants.UNKNOWN}
+    assert all("Saw no relevant operation" in finding.note for finding in findings)
+
+
+def test_a_checker_that_crashes_is_unknown_and_the_others_still_run():
+    """A crash is never a pass; its traceback is in the note."""
+    def broken(evidence):
+        raise ZeroDivisionError("by a bug of ours")
+
+    rows = {"broken": table.Invariant("broken", broken), **invariants.INVARIANTS}
+    first, *others = invariants.judge(specimen.make(3), rows)
+
+    assert (first.name, first.verdict) == ("broken", invariants.UNKNOWN)
+    assert "ZeroDivisionError: by a bug of ours" in first.note
+    assert invariants.verdict(others) == invariants.PASS
+    assert invariants.verdict([first, *others]) == invariants.UNKNOWN
+
+
+def test_at_most_twenty_violations_are_listed_and_the_rest_counted():
+    """The smallest witnesses come first."""
+    tally = invariants.finding.Tally("some_promise")
+    for number in range(30):
+        tally.violated(f"witness of {30 - number} operations", 30 - number)
+    found = tally.finding("nothing")
+
+    assert (found.verdict, found.found, len(found.violations)) == (invariants.FAIL, 30, 20)
+    assert found.violations[0] == "witness of 1 operations"
+    assert "10 more violations are not listed" in found.note
+
+
+def test_every_invariant_tells_its_promise():
+    """The reference page is made from the checks' own words."""
+    assert all(len(row.docs) > 80 and row.name == name for name, row in invariants.INVARIANTS.items())
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_operations_are_judged_in_ten_seconds_of_cpu():
+    """Judging must not be what a run waits for. Counted in CPU time, since the machine is shared."""
+    evidence = specimen.make(1, world.Size(users=1000, operations=100_000, rate_per_s=1500, follows=40, history=10, page=20))
+    before_s = time.process_time()
+    findings = invariants.judge(evidence)
+    took_s = time.process_time() - before_s
+
+    assert invariants.verdict(findings) == invariants.PASS
+    assert took_s < 10
