@@ -3,8 +3,8 @@
 The stores' own delays get one common factor; what is still missing in a route's quantiles goes into the route's own delay.
 Each round plays the run's operations through the model and adds the gap between measured and simulated quantiles to
 the delay's quantiles (never below zero, in rising order). At low load the two are nearly additive, so three rounds suffice.
-A route that is sometimes served from the cache and sometimes rebuilt has two humps; its own delay is fitted on the hits where there
-are enough of them, and what a rebuild takes longer is left to the stores' delays and to CPU.
+A route that is sometimes served from the cache and sometimes rebuilt has two humps: its own delay is fitted on the hits
+where there are enough of them, and what a rebuild takes longer is left to the stores' delays and to CPU.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from typing import Any
 
 import simpy
 
-from sim.jobs import GATEWAY_TIMEOUT, UNAVAILABLE, Bindings, Context, Frame, Guard, Job, Join, Linked, Unit
+from sim.jobs import GATEWAY_TIMEOUT, REFUSED, Bindings, Context, Frame, Guard, Job, Join, Linked, Unit
 from sim.program import Code, Consumer, UnknownStep, flatten
 from sim.queues import PollLoop, Pool
 from sim.stations import HostCpu, Node, call_after
@@ -145,7 +145,7 @@ class Engine:
         now = self.env.now
         while job.frames:
             frame = job.frames[-1]
-            pause_s = frame.guard.failed(now, frame.attempt, frame.idempotent)
+            pause_s = frame.guard.failed(now, frame.attempt, frame.idempotent, status)
             if job.loops:
                 del job.loops[frame.loops :]
             if pause_s is None or job.ctx.ended:
@@ -195,7 +195,7 @@ class Engine:
             self._finish(job, GATEWAY_TIMEOUT)
             return False
         if node.down:
-            self.fail(job, UNAVAILABLE)
+            self.fail(job, node.down_status)
             return False
         if size is None:
             demand_s = unit.base_s
@@ -221,7 +221,7 @@ class Engine:
     def _acquire(self, job: Job, pool: Pool, _b: Any, _c: Any) -> bool:
         taken = pool.acquire(job)
         if taken is None:
-            self.fail(job, UNAVAILABLE)
+            self.fail(job, REFUSED)
             return False
         if job.held is None:
             job.held = []
@@ -261,7 +261,7 @@ class Engine:
         if guard.admit(self.env.now, frames[-1].attempt):
             return True
         frames.pop()
-        self.fail(job, UNAVAILABLE)
+        self.fail(job, REFUSED)
         return False
 
     def _returned(self, job: Job, guard: Guard, _b: Any, _c: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sim.jobs import GATEWAY_TIMEOUT, REFUSED, UNAVAILABLE
 from system.kernel import retry
 from system.kernel.breaker import Breaker
 from system.kernel.policies import Policies
@@ -32,10 +33,19 @@ class ServiceGuard:
         """The service answered."""
         self.breaker.succeeded()
 
-    def failed(self, now_s: float, attempt: int, idempotent: bool) -> float | None:
-        """The service did not answer; return the pause until the next attempt, None for no more."""
-        self.breaker.failed(now_s)
+    def failed(self, now_s: float, attempt: int, idempotent: bool, status: int) -> float | None:
+        """The call came back with an error; return the pause until the next attempt, None for no more.
+
+        An answer, a 503 of the mesh included, is an answer: the breaker counts only calls to which nobody answered.
+        """
+        answered = status in (UNAVAILABLE, REFUSED) or status < UNAVAILABLE
+        if answered:
+            self.breaker.succeeded()
+        else:
+            self.breaker.failed(now_s)
         method = "GET" if idempotent else "POST"
-        if not gateway_policy.may_retry(method, None, attempt, self._retry.attempts, False) or not self._budget.take():
+        told = UNAVAILABLE if status == REFUSED else status if answered else None
+        again = gateway_policy.may_retry(method, told, attempt, self._retry.attempts, status == REFUSED)
+        if not again or status == GATEWAY_TIMEOUT or not self._budget.take():
             return None
         return retry.pause_s(attempt, self._retry, next(self._draws))

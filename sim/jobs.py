@@ -12,6 +12,8 @@ from sim.stations import Node
 
 UNAVAILABLE = 503
 GATEWAY_TIMEOUT = 504
+REFUSED = 1503  # a 503 that carries `retry-after`: the service asks to be left alone
+NOT_CONNECTED = 1000  # nobody listens: nothing was sent
 
 Linked = list[tuple[Callable[..., bool], Any, Any, Any]]
 
@@ -91,8 +93,8 @@ class Guard(Protocol):
         """The call was answered."""
         ...
 
-    def failed(self, now_s: float, attempt: int, idempotent: bool) -> float | None:
-        """The call failed; return seconds until the next attempt, None for no more."""
+    def failed(self, now_s: float, attempt: int, idempotent: bool, status: int) -> float | None:
+        """The call failed with `status`; return seconds until the next attempt, None for no more."""
         ...
 
 

@@ -19,7 +19,7 @@ from sim.calibration import Calibration, DelayShape
 from sim.engine import Engine
 from sim.faults import Faults, Stricken
 from sim.guards import ServiceGuard
-from sim.jobs import GATEWAY_TIMEOUT, Context, Job, Unit
+from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
 from sim.model import EffectRow, Model
 from sim.program import flatten
 from sim.queues import PollLoop
@@ -95,6 +95,7 @@ class Replication:
         engine, bindings = self.engine, self.engine.bindings
         for name, width in services.WIDTHS.items():
             engine.node(name, width)
+        bindings.nodes[services.HAPROXY].down_status = NOT_CONNECTED
         noise = _noise(calibration.noise_cv)
         for name, cost in calibration.units.items():
             draws = stream(self.seed, name, noise)

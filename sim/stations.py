@@ -166,11 +166,12 @@ class HostCpu:
 class Node:
     """One process on the shared CPU: FCFS for `width` places (0: any number at once), then the CPU itself.
 
-    `cpu_s[i]`: CPU seconds of tasks that ended in second i of the run. `down`: its process is dead.
+    `cpu_s[i]`: CPU seconds of tasks that ended in second i of the run. `down`: its process is dead;
+    `down_status`: what its callers then get.
     """
 
     __slots__ = (
-        "_width", "busy", "cpu_s", "demand_s", "down", "env", "host", "name", "queue", "resume", "tally", "width"
+        "_width", "busy", "cpu_s", "demand_s", "down", "down_status", "env", "host", "name", "queue", "resume", "tally", "width"
     )  # fmt: skip
 
     def __init__(self, env: simpy.Environment, host: HostCpu, name: str, width: int, resume: Resume) -> None:
@@ -183,6 +184,7 @@ class Node:
         self.queue: deque[Task] = deque()
         self.busy = 0
         self.down = False
+        self.down_status = 503
         self.tally = Tally()
         self.demand_s = 0.0
         self.cpu_s: list[float] = []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sim import theory
+from sim.jobs import REFUSED
 from sim.program import Acquire, Cpu, Delay, Each, Parallel, Release
 from tests.twin import harness
 
@@ -79,13 +80,13 @@ def test_two_services_on_one_core_share_it() -> None:
 def test_a_pool_with_a_full_queue_refuses_as_mm1k_says() -> None:
     """One place, room for four in all: the share refused and the response of the rest are those of M/M/1/4."""
     lab = harness.lab(seed=6)
-    lab.engine.pool("places", 1, queue_limit=3)
+    lab.engine.pool("places", 1, admits=lambda running, waiting: waiting < 3)
     lab.engine.bindings.delays["service"] = harness.stream(lab.rng, harness.exponential, 0.010)
 
     responses, statuses = lab.open((Acquire("places"), Delay("service"), Release("places")), 90.0, N)
 
     lost, response_s = theory.mm1k(90.0, 0.010, 4)
-    refused = (statuses == 503).astype(float)
+    refused = (statuses == REFUSED).astype(float)
     assert harness.holds(refused, lost)
     assert harness.holds(responses[statuses == 0], response_s)
 

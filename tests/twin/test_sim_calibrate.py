@@ -1,0 +1,113 @@
+"""Calibration end to end: a machine with known costs is measured, and another load of it is predicted.
+
+The machine is the model itself with other demands and delays than the prior has, so the truth is known exactly; what is
+tested is the path from a record to a prediction, not the model's likeness to real servers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from reports import facts, finish, prediction, record
+from scenarios import loader, population, spec, workload
+from sim import calibrate, calibration, outcome, twin
+from sim.calibration import Calibration, DelayShape
+from sim.replication import Replication
+from sim.state import Seeded
+from system.kernel.errors import WrongInput
+
+SCALES = {"gateway-1": 1.8, "timelines-1": 1.5, "cassandra-1": 0.6, "redis-1": 1.3, "load-generator": 1.2, "kafka-1": 2.0}
+
+
+def machine() -> Calibration:
+    """Other costs than the prior's, delays in the reads and the posts, and more background."""
+    prior = calibration.default()
+    units = {}
+    for name, cost in prior.units.items():
+        scale = SCALES.get(name.partition(".")[0], 1.0)
+        units[name] = dataclasses.replace(cost, base_us=cost.base_us * scale, per_item_us=cost.per_item_us * scale)
+    slow = {f"{route}.store": DelayShape((0.5, 0.8, 1.0, 1.5, 4.0), "test") for route in ("home", "post", "search")}
+    background = {**prior.background_cores, "cassandra-1": 0.08}
+    return dataclasses.replace(prior, units=units, delays={**prior.delays, **slow}, background_cores=background)
+
+
+def measured(scenario: spec.Scenario, seed: int) -> tuple[facts.Facts, workload.Tape, population.Graph]:
+    """What a run of `scenario` on that machine would hand over."""
+    graph = population.graph_of(scenario.population, scenario.seed)
+    tape = workload.draw(scenario, graph)
+    played = Replication(scenario, machine(), Seeded.of(scenario, graph), seed).play(tape)
+    told = outcome.facts_of(played, scenario, tape, {}, machine())
+    as_real = dataclasses.replace(told, kind="system", generator=facts.Generator(0.1, 0, True), host={"steal": 0.0})
+    return as_real, tape, graph
+
+
+@pytest.fixture(scope="module")
+def low_load(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
+    """The record of the quick calibration's 20 s."""
+    told, _, _ = measured(loader.load("calibrate_quick"), seed=99)
+    return finish.finish(tmp_path_factory.mktemp("runs"), told)
+
+
+@pytest.fixture(scope="module")
+def made(low_load: record.Run) -> Calibration:
+    """The calibration that is made from it."""
+    return calibrate.quick(low_load)
+
+
+def test_the_file_says_where_it_is_from(made: Calibration, low_load: record.Run, tmp_path: Path) -> None:
+    """Label, run, operations; it survives the way to disk."""
+    assert made.label == "quick calibration, 1 load"
+    assert made.provenance["runs"] == [low_load.run_id]
+    assert made.in_sample_of == low_load.run_id
+    assert made.diagnostics["cpu"]["gateway-1"]["condition"] > 1.0
+    made.save(tmp_path / "c.json")
+    assert calibration.load(tmp_path / "c.json") == made
+
+
+def test_dominant_costs_come_back_and_are_marked_as_identified(made: Calibration) -> None:
+    """The gateway's home read costs 450 us here, an author's list 210 us of Cassandra: found within a fifth."""
+    home, author = made.units["gateway-1.home"], made.units["cassandra-1.author_read"]
+
+    assert home.identified
+    assert home.base_us == pytest.approx(450.0, rel=0.2)
+    assert author.base_us == pytest.approx(210.0, rel=0.2)
+    assert made.background_cores["cassandra-1"] == pytest.approx(0.08, abs=0.02)
+
+
+def test_what_the_run_did_not_do_is_marked_as_not_identified(made: Calibration) -> None:
+    """A search service that built no author lists tells nothing about their cost."""
+    assert not made.units["fanout-1.author_list"].identified
+    assert "fanout-1.author_list" in made.brief()["unidentified"]
+
+
+def test_another_load_and_mix_is_predicted(made: Calibration) -> None:
+    """A held-out run at three times the rate: mean within 15 % and p95 within 20 % where samples are many; CPU within 12 %."""
+    scenario = loader.load("first_run", ("workload.stages.0.for=30 s", "workload.stages.0.rate=80/s", "faults=[]",
+                                         "objectives=[home p99 <= 250 ms steady]"))  # fmt: skip
+    truth, tape, graph = measured(scenario, seed=77)
+
+    told = twin.run(scenario, made, tape, graph, replications=1)
+
+    block = prediction.block(finish.parts(truth).document, finish.parts(told.facts).document, told.label)
+    for route in ("home", "post"):
+        errors = {name: pair["error"] for name, pair in block["routes"][route]["response_ms"].items()}
+        assert abs(errors["mean"]) < 0.15, errors
+        assert abs(errors["p95"]) < 0.20, errors
+    for node in ("cassandra-1", "redis-1", "gateway-1", "kafka-1"):
+        assert abs(block["cpu"][node]["error"]) < 0.12, node
+
+
+def test_a_record_without_cpu_or_operations_is_refused(low_load: record.Run) -> None:
+    """The error says what is missing and how to get it."""
+    class Bare(record.Run):
+        @property
+        def history(self):  # type: ignore[no-untyped-def, override]
+            return low_load.history.head(10)
+
+    with pytest.raises(WrongInput, match="at least 50"):
+        calibrate.quick(Bare(low_load.path, low_load.document))
+    with pytest.raises(WrongInput, match="cpu_cores"):
+        calibrate.demands(low_load.series.head(0), {}, calibration.default())

@@ -1,0 +1,109 @@
+"""Calibration files, and the regression behind them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sim import calibration, demand
+from system.kernel.errors import WrongInput
+
+
+def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Nothing is lost on the way to disk and back."""
+    shipped = calibration.default()
+
+    shipped.save(tmp_path / "mine.json")
+
+    assert calibration.load(tmp_path / "mine.json") == shipped
+
+
+def test_every_shipped_number_names_its_source() -> None:
+    """A number without a source cannot be trusted or replaced."""
+    shipped = calibration.default()
+
+    assert shipped.provenance["kind"] in ("literature", "measured")
+    assert all(cost.source for cost in shipped.units.values())
+    assert all(shape.source for shape in shipped.delays.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{", "no calibration file"), ("[]", "schema_version None"), ('{"schema_version": 99}', "schema_version 99"),
+     ('{"schema_version": 1}', "no calibration file")],
+)  # fmt: skip
+def test_what_is_no_calibration_is_refused_with_a_mend(tmp_path: Path, text: str, told: str) -> None:
+    """The error names the file, what is wrong and the command that makes a good one."""
+    path = tmp_path / "broken.json"
+    path.write_text(text)
+
+    with pytest.raises(WrongInput, match="tweetlab calibrate") as caught:
+        calibration.load(path)
+
+    assert told in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    """No file, no traceback."""
+    with pytest.raises(WrongInput, match="no calibration file"):
+        calibration.load(tmp_path / "nowhere.json")
+
+
+def test_the_shipped_file_is_sorted_json() -> None:
+    """Two calibrations can be compared line by line."""
+    text = calibration.DEFAULT.read_text(encoding="utf-8")
+
+    assert text == json.dumps(json.loads(text), indent=1, sort_keys=True) + "\n"
+
+
+def _windows(costs_cores: list[float], noise: float, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Cores that the prior expects in n windows whose mix varies, and measured ones with the true factors."""
+    random = np.random.default_rng(5)
+    design = random.uniform(0.0, 0.05, (n, len(costs_cores)))
+    measured = design @ np.asarray(costs_cores) + 0.02 + random.normal(0.0, noise, n)
+    return design, measured
+
+
+def test_costs_that_vary_apart_are_found_and_marked_as_found() -> None:
+    """Three units of work in changing shares: the factors come back within a few per cent, and so does the background."""
+    design, measured = _windows([2.0, 0.5, 1.0], noise=0.0005)
+
+    fitted = demand.fit(design, measured, background_cores=0.01)
+
+    assert fitted.factors == pytest.approx([2.0, 0.5, 1.0], abs=0.06)
+    assert fitted.background_cores == pytest.approx(0.02, abs=0.003)
+    assert fitted.identified.tolist() == [True, True, True]
+    assert fitted.condition < 10
+
+
+def test_two_units_that_always_come_together_are_told_as_not_identified() -> None:
+    """Their sum is known, their split is not: both are marked, and the condition number says why."""
+    design, _ = _windows([1.5, 1.0], noise=0.0005)
+    twins = np.column_stack([design[:, 0], design[:, 0]])
+
+    fitted = demand.fit(twins, twins @ np.array([1.2, 0.8]) + 0.02, background_cores=0.02)
+
+    assert fitted.factors.sum() == pytest.approx(2.0, abs=0.05)
+    assert not fitted.identified.any()
+    assert fitted.condition > 1e6
+
+
+def test_a_unit_that_never_came_keeps_the_common_factor() -> None:
+    """Work that the run did not do is scaled like the rest of its process and is not marked as measured."""
+    design, measured = _windows([2.0, 2.0], noise=0.0005)
+    design = np.column_stack([design, np.zeros(len(design))])
+
+    fitted = demand.fit(design, measured, background_cores=0.02)
+
+    assert fitted.factors[2] == pytest.approx(2.0, rel=0.1)
+    assert not fitted.identified[2]
+
+
+def test_work_is_spread_over_the_windows_it_fell_into() -> None:
+    """A window of half a second in a second with ten units holds five, at ten a second."""
+    work = demand.work_in([(0.5, 1.0), (1.0, 2.0), (0.0, 2.0)], [10.0, 4.0])
+
+    assert work.tolist() == [10.0, 4.0, 7.0]

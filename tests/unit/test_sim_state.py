@@ -1,0 +1,117 @@
+"""The twin's data: pages, cached lists, what a cache loss takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scenarios import population, spec
+from sim.state import AUTHOR, FOLLOWING, HOME, PAGE, Seeded, World
+
+ANN, BOB, CYD = 1, 2, 3
+
+
+@pytest.fixture
+def world() -> World:
+    """Bob and Cyd follow Ann; Cyd follows Bob; ten tweets each on average."""
+    graph = population.from_edges(np.array([BOB, CYD, CYD]), np.array([ANN, ANN, BOB]), users=3)
+    seeded = Seeded(graph, [[], [10, 40], [20, 30], []], seed=1)
+    return World(seeded, start_ms=1_790_000_000_000)
+
+
+def test_a_page_holds_the_newest_tweets_of_those_one_follows(world: World) -> None:
+    """Newest first, the reader's own included."""
+    assert world.page_of(CYD) == [40, 30, 20, 10]
+    assert world.page_of(ANN) == [40, 10]
+
+
+def test_a_push_reaches_live_timelines_only(world: World) -> None:
+    """An absent timeline is not created by a push; the rebuild finds the tweet in the truth."""
+    world.complete(HOME, BOB)
+
+    world.write(ANN, 50)
+    reached = world.push(50, world.followers_of(ANN))
+
+    assert reached == 1
+    assert world.live_home[BOB][0] == 50
+    assert not world.stands(HOME, CYD)
+    world.complete(HOME, CYD)
+    assert world.live_home[CYD][0] == 50
+
+
+def test_a_push_twice_is_one_tweet(world: World) -> None:
+    """Events come at least once."""
+    world.complete(HOME, BOB)
+
+    world.push(50, [BOB])
+    world.push(50, [BOB])
+
+    assert world.live_home[BOB].count(50) == 1
+
+
+def test_a_page_never_grows_beyond_its_size(world: World) -> None:
+    """The model keeps what a first page shows."""
+    world.complete(HOME, BOB)
+
+    for tweet in range(100, 160):
+        world.push(tweet, [BOB])
+
+    assert len(world.live_home[BOB]) == PAGE
+    assert world.live_home[BOB][0] == 159
+
+
+def test_a_cache_loss_takes_every_list_and_tweet(world: World) -> None:
+    """After it a rebuild must read one author list per followee from Cassandra."""
+    world.warm()
+    world.hot.add(40)
+    assert world.absent_authors(CYD) == []
+
+    world.lose_cache()
+
+    assert not world.stands(HOME, CYD)
+    assert not world.stands(FOLLOWING, CYD)
+    assert sorted(world.absent_authors(CYD)) == [ANN, BOB, CYD]
+    assert world.cold([40]) == [40]
+
+
+def test_an_unfollow_takes_the_author_out_of_the_page(world: World) -> None:
+    """The page after a rebuild shows no tweet of somebody who is no longer followed."""
+    world.unfollow(CYD, ANN)
+    world.drop((HOME, CYD), (FOLLOWING, CYD))
+
+    assert world.page_of(CYD) == [30, 20]
+    assert world.audience(ANN) == 1
+
+
+def test_a_deleted_tweet_does_not_come_back(world: World) -> None:
+    """Not even through the seeded page."""
+    world.write(ANN, 50)
+
+    assert world.delete(ANN) == 50
+    assert world.delete(ANN) == 0
+    assert 50 not in world.page_of(BOB)
+
+
+def test_a_list_that_stands_is_found_and_dropped(world: World) -> None:
+    """Complete or absent, nothing between."""
+    world.complete(AUTHOR, ANN)
+    assert world.stands(AUTHOR, ANN)
+
+    world.drop((AUTHOR, ANN))
+
+    assert not world.stands(AUTHOR, ANN)
+
+
+def test_the_seeded_history_is_the_one_that_stands_in_the_stores() -> None:
+    """Ids of the model are the ids of the population, so both can be held against each other."""
+    from scenarios import history
+
+    people = spec.Population(users=50, follows=spec.Follows("even", 5.0, 5), history_tweets=3)
+    scenario = spec.Scenario("s", "q", "e", 7, "small", people, spec.Workload("even", (), {}), None, (), (), spec.Measure())  # type: ignore[arg-type]
+    graph = population.graph_of(people, 7)
+
+    seeded = Seeded.of(scenario, graph)
+
+    drawn = history.generate(50, 3, 7)
+    mine = drawn.tweet_ids[drawn.authors == 1]
+    assert seeded.recent[1] == mine[-PAGE:].tolist()
