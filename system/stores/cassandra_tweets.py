@@ -95,7 +95,8 @@ class CassandraTweets:
         (row,) = await self._run("reserve", values, "reserve the key")
         if row[0]:
             return Reservation(tweet_id, body_hash, fresh=True)
-        return Reservation(row[1], row[2], fresh=False)
+        _, _, _, first_hash, first_id = row  # applied, the key's two columns, then the others by name
+        return Reservation(first_id, first_hash, fresh=False)
 
     # ---- tweets --------------------------------------------------------------------------------------
 

@@ -10,88 +10,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import aiokafka
 from aiokafka import TopicPartition, admin
 from aiokafka import errors as kafka
 
 from system.kernel import events
-from system.kernel.errors import LabError, StoreUnavailable, WrongInput
+from system.kernel.errors import StoreUnavailable, WrongInput
 from system.kernel.events import Event
 from system.kernel.settings import Settings
 from system.ports import Consumer, Record
-
-T = TypeVar("T")
+from system.stores import kafka_link as link
 
 PARTITIONS = 4  # of a topic; a group can use as many workers
 LINGER_MS = 1  # events of one moment share a request
 SESSION_MS = 3000  # the broker must allow it: group.min.session.timeout.ms=2000
 HEARTBEAT_MS = 500
 BATCH_BYTES = 256 * 1024  # of one partition; a full batch makes `publish` wait
-JOIN_S = 20.0  # longest wait for a group's assignment: a dead member's session, and a rebalance
-
-# Whether the operation certainly did not happen. The nearest base of an error's class holds.
-DEFINITE: dict[type[BaseException], bool] = {
-    kafka.KafkaError: False,
-    kafka.ConsumerStoppedError: True,
-    kafka.IllegalOperation: True,
-    # refused by the client or the broker as it is
-    kafka.IllegalStateError: True,
-    kafka.IllegalArgumentError: True,
-    kafka.RecordTooLargeError: True,
-    kafka.MessageSizeTooLargeError: True,
-    kafka.RecordListTooLargeError: True,
-    kafka.InvalidTopicError: True,
-    kafka.UnsupportedVersionError: True,
-    kafka.UnsupportedCodecError: True,
-    kafka.TopicAuthorizationFailedError: True,
-    kafka.GroupAuthorizationFailedError: True,
-    kafka.ClusterAuthorizationFailedError: True,
-    kafka.AuthenticationFailedError: True,
-    kafka.AuthenticationMethodNotSupported: True,
-    kafka.PolicyViolationError: True,
-    kafka.ProducerClosed: True,
-    kafka.NotEnoughReplicasError: True,
-    # another generation of the group stands: nothing was committed
-    kafka.CommitFailedError: True,
-    kafka.IllegalGenerationError: True,
-    kafka.UnknownMemberIdError: True,
-    kafka.RebalanceInProgressError: True,
-}
-
-_LOST_PRODUCER = (
-    kafka.ProducerClosed,
-    kafka.ProducerFenced,
-    kafka.OutOfOrderSequenceNumber,
-    kafka.InvalidProducerEpoch,
-    kafka.InvalidProducerIdMapping,
-    kafka.UnknownProducerId,
-)
-
-
-def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
-    """Return `error` as ours. `definite` overrides what the error itself says (nothing was sent yet)."""
-    if isinstance(error, LabError):
-        return error
-    sure = definite
-    if sure is None:
-        sure = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
-    happened = "nothing was done" if sure else "it may have been done"
-    text = " ".join(str(error).split())[:300]
-    return StoreUnavailable(f"Kafka did not {doing} ({type(error).__name__}: {text}); {happened}.", definite=sure)
-
-
-async def _asked(work: Awaitable[T], doing: str, timeout_s: float, definite: bool | None = None) -> T:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await work
-    except TimeoutError as error:
-        raise mapped(error, f"{doing} within {timeout_s} s", definite) from error
-    except (kafka.KafkaError, kafka.ConsumerStoppedError, kafka.IllegalOperation, OSError) as error:
-        raise mapped(error, doing, definite) from error
-
 
 class KafkaLog:
     """`EventLog` on the topics and groups of one namespace."""
@@ -124,7 +61,7 @@ class KafkaLog:
     async def ready(self) -> None:
         """Return where the brokers answer and all topics stand; raises StoreUnavailable otherwise."""
         control = await self._control()
-        standing = set(await _asked(control.list_topics(), "answer", self._deadline_s))
+        standing = set(await link.asked(control.list_topics(), "answer", self._deadline_s))
         missing = sorted({self._settings.topic(name) for name, _ in topics()} - standing)
         if missing:
             raise StoreUnavailable(f"Kafka lacks the topics {', '.join(missing)}; prepare the log first.", definite=True)
@@ -135,10 +72,10 @@ class KafkaLog:
         copies = min(3, len(self._brokers))
         settings = {"min.insync.replicas": "2"} if copies == 3 else {}
         wanted = [admin.NewTopic(self._settings.topic(name), count, copies, topic_configs=settings) for name, count in topics()]
-        answer = await _asked(control.create_topics(wanted, timeout_ms=20_000), "create topics", 30.0)
+        answer = await link.asked(control.create_topics(wanted, timeout_ms=20_000), "create topics", 30.0)
         for name, code, *_ in answer.topic_errors:
             if code not in (0, kafka.TopicAlreadyExistsError.errno):
-                raise mapped(kafka.for_code(code)(name), f"create the topic {name}")
+                raise link.mapped(kafka.for_code(code)(name), f"create the topic {name}")
         await self._await_leaders([topic.name for topic in wanted])
 
     async def clear(self) -> None:
@@ -147,12 +84,12 @@ class KafkaLog:
         control = await self._control()
         gone = {place: admin.RecordsToDelete(before_offset=end) for place, (_, end) in ends.items() if end > 0}
         if gone:
-            await _asked(control.delete_records(gone), "delete records", 30.0)
+            await link.asked(control.delete_records(gone), "delete records", 30.0)
 
     async def drop(self) -> None:
         """Remove this namespace's topics."""
         control = await self._control()
-        await _asked(control.delete_topics([self._settings.topic(name) for name, _ in topics()]), "delete topics", 30.0)
+        await link.asked(control.delete_topics([self._settings.topic(name) for name, _ in topics()]), "delete topics", 30.0)
 
     # ---- writing -------------------------------------------------------------------------------------
 
@@ -179,11 +116,11 @@ class KafkaLog:
             for sent in waiting:
                 sent.result()
         except TimeoutError as error:
-            raise mapped(error, f"{doing} within {self._deadline_s} s", definite=not waiting) from error
+            raise link.mapped(error, f"{doing} within {self._deadline_s} s", definite=not waiting) from error
         except kafka.KafkaError as error:
-            if isinstance(error, _LOST_PRODUCER) or not error.retriable:
+            if isinstance(error, link.LOST_PRODUCER) or not error.retriable:
                 await self._forget(producer)
-            raise mapped(error, doing, definite=True if not waiting else None) from error
+            raise link.mapped(error, doing, definite=True if not waiting else None) from error
 
     async def _sender(self) -> aiokafka.AIOKafkaProducer:
         if self._producer is not None:
@@ -200,7 +137,7 @@ class KafkaLog:
                     request_timeout_ms=int(self._deadline_s * 1000),
                     metadata_max_age_ms=30_000,
                 )
-                await _started(producer, "connect")
+                await link.started(producer, "connect")
                 self._producer = producer
             return self._producer
 
@@ -221,8 +158,8 @@ class KafkaLog:
     async def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
         ends = await self._ends(topics)
         control = await self._control()
-        asked = control.list_consumer_group_offsets(self._settings.topic(group), partitions=list(ends))
-        committed = await _asked(asked, "read a group's offsets", self._deadline_s)
+        question = control.list_consumer_group_offsets(self._settings.topic(group), partitions=list(ends))
+        committed = await link.asked(question, "read a group's offsets", self._deadline_s)
         left = dict.fromkeys(topics, 0)
         for place, (begin, end) in ends.items():
             offset = committed[place].offset if place in committed else -1
@@ -231,18 +168,18 @@ class KafkaLog:
 
     async def _ends(self, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
         looker, control = await self._look(), await self._control()
-        asked = control.describe_topics([self._settings.topic(name) for name in topics])
-        described = await _asked(asked, "describe topics", self._deadline_s)
+        question = control.describe_topics([self._settings.topic(name) for name in topics])
+        described = await link.asked(question, "describe topics", self._deadline_s)
         places = [TopicPartition(each["topic"], part["partition"]) for each in described for part in each["partitions"]]
-        begins = await _asked(looker.beginning_offsets(places), "read offsets", self._deadline_s)
-        ends = await _asked(looker.end_offsets(places), "read offsets", self._deadline_s)
+        begins = await link.asked(looker.beginning_offsets(places), "read offsets", self._deadline_s)
+        ends = await link.asked(looker.end_offsets(places), "read offsets", self._deadline_s)
         return {place: (begins[place], ends[place]) for place in places}
 
     async def _look(self) -> aiokafka.AIOKafkaConsumer:
         async with self._starting:
             if self._looker is None:
                 looker = aiokafka.AIOKafkaConsumer(bootstrap_servers=self._brokers, metadata_max_age_ms=30_000)
-                await _started(looker, "connect")
+                await link.started(looker, "connect")
                 self._looker = looker
             return self._looker
 
@@ -250,7 +187,7 @@ class KafkaLog:
         async with self._starting:
             if self._admin is None:
                 control = admin.AIOKafkaAdminClient(bootstrap_servers=self._brokers, request_timeout_ms=30_000)
-                await _started(control, "connect")
+                await link.started(control, "connect")
                 self._admin = control
             return self._admin
 
@@ -258,7 +195,7 @@ class KafkaLog:
         control = await self._control()
         until = time.monotonic() + 20.0
         while True:
-            described = await _asked(control.describe_topics(list(names)), "describe topics", 10.0)
+            described = await link.asked(control.describe_topics(list(names)), "describe topics", 10.0)
             leaders = [part["leader"] for topic in described for part in topic["partitions"]]
             if leaders and min(leaders) >= 0 and all(topic["error_code"] == 0 for topic in described):
                 return
@@ -289,11 +226,11 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     async def start(self) -> None:
         """Join the group and wait for an assignment. Raises StoreUnavailable (definite)."""
         self._client.subscribe(self._topics, listener=self)
-        await _started(self._client, "join the group")
+        await link.started(self._client, "join the group")
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         wait_ms = max(1, int(timeout_s * 1000))
-        got = await _asked(self._client.getmany(timeout_ms=wait_ms, max_records=max_records), "poll", timeout_s + JOIN_S)
+        got = await link.asked(self._client.getmany(timeout_ms=wait_ms, max_records=max_records), "poll", timeout_s + link.JOIN_S)
         records: list[Record] = []
         for place, batch in got.items():
             self._polled[place] = batch[-1].offset + 1
@@ -306,7 +243,7 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         offsets = {place: offset for place, offset in self._polled.items() if place in mine}
         if not offsets:
             return
-        await _asked(self._client.commit(offsets), "commit", SESSION_MS / 1000)
+        await link.asked(self._client.commit(offsets), "commit", SESSION_MS / 1000)
         for place, offset in offsets.items():
             if self._polled.get(place) == offset:
                 del self._polled[place]
@@ -340,13 +277,3 @@ def read(topic: str, partition: int, offset: int, key: bytes | None, value: byte
 
 def _logical(settings: Settings, name: str) -> str:
     return name.removeprefix(settings.topic(""))
-
-
-async def _started(client: Any, doing: str) -> None:
-    try:
-        await _asked(client.start(), doing, JOIN_S, definite=True)
-    except BaseException:
-        with contextlib.suppress(TimeoutError, kafka.KafkaError):
-            stop = client.close() if isinstance(client, admin.AIOKafkaAdminClient) else client.stop()
-            await asyncio.wait_for(stop, 2.0)
-        raise

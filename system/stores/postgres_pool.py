@@ -31,7 +31,7 @@ Connection = AsyncConnection[tuple[Any, ...]]
 # error of a statement before it commits, so most are definite; where the session itself ends, the commit may stand.
 STATES: dict[str, bool] = {
     "00": False, "01": False, "02": True, "03": True, "08": False, "09": True, "0A": True, "0B": True, "0F": True,
-    "0L": True, "0P": True, "0Z": True, "20": True, "21": True, "22": True, "23": True, "24": True, "25": True,
+    "0L": True, "0P": True, "0Z": True, "10": True, "20": True, "21": True, "22": True, "23": True, "24": True, "25": True,
     "26": True, "27": True, "28": True, "2B": True, "2D": True, "2F": True, "34": True, "38": True, "39": True,
     "3B": True, "3D": True, "3F": True, "40": True, "42": True, "44": True, "53": True, "54": True, "55": True,
     "57": False, "58": False, "72": True, "F0": True, "HV": True, "P0": True, "XX": False,
@@ -55,6 +55,7 @@ KINDS: dict[type[BaseException], bool] = {
     pg.ConnectionTimeout: True,
     pg.CancellationTimeout: False,
     pg.PipelineAborted: True,
+    psycopg.Rollback: True,
 }
 
 

@@ -1,0 +1,163 @@
+"""What only the real Kafka can show: a member that is killed, poison bytes, refusals, and no driver error left unmapped."""
+
+# ruff: noqa: F401, F811 (fixtures come in by their names)
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from aiokafka import errors as kafka
+
+from system.kernel import settings
+from system.kernel.errors import StoreUnavailable
+from system.kernel.events import Event
+from system.stores import kafka_link, kafka_log
+from tests.contract.fixtures_durable import durable_settings, group, real_log
+
+ROOT = Path(__file__).resolve().parents[2]
+# Joins the group, polls until it has seen something, says so, and waits to be killed.
+MEMBER = """
+import asyncio, sys
+from system.kernel import settings
+from system.stores.kafka_log import KafkaLog
+async def main():
+    log = await KafkaLog.open(settings.from_env())
+    consumer = await log.consumer(sys.argv[1], ["new_tweet"])
+    while not await consumer.poll(100, 0.2):
+        pass
+    print("polled", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+def test_every_error_of_the_driver_says_whether_it_happened():
+    """An error class without an entry among its bases would be guessed at; there is none."""
+    kinds = {kind for _, kind in inspect.getmembers(kafka, inspect.isclass)
+             if issubclass(kind, Exception) and kind.__module__.startswith("aiokafka")}
+    left = [kind.__name__ for kind in kinds if not any(base in kafka_link.DEFINITE for base in kind.__mro__)]
+
+    assert len(kinds) > 80
+    assert left == []
+
+
+@pytest.mark.parametrize(("error", "definite"), [
+    (kafka.MessageSizeTooLargeError(), True),
+    (kafka.CommitFailedError(), True),
+    (kafka.ProducerClosed(), True),
+    (kafka.RequestTimedOutError(), False),
+    (kafka.NotEnoughReplicasAfterAppendError(), False),
+    (kafka.KafkaConnectionError(), False),
+    (kafka.OutOfOrderSequenceNumber(), False),
+    (TimeoutError(), False),
+], ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value))
+def test_only_what_was_surely_refused_is_definite(error, definite):
+    """A record that was on its way may be in the log."""
+    ours = kafka_link.mapped(error, "publish")
+
+    assert isinstance(ours, StoreUnavailable)
+    assert ours.definite is definite
+
+
+async def test_nobody_listening_is_a_definite_refusal():
+    """A log that never connected published nothing."""
+    at = settings.from_env({})
+    stores = dataclasses.replace(at.stores, kafka=("127.60.20.99:9092",))
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await kafka_log.KafkaLog.open(dataclasses.replace(at, stores=stores))
+
+    assert caught.value.definite is True
+
+
+@pytest.mark.real
+async def test_bytes_that_are_no_event_are_shown_with_their_problem(real_log, group):
+    """A poison message stops nobody: it can be buried, and the next record is read."""
+    producer = await real_log._sender()
+    topic = real_log._settings.topic("new_tweet")
+    await producer.send_and_wait(topic, value=b"\xff not json", key=b"1")
+    await producer.send_and_wait(topic, value=b'{"id": "x"}', key=b"not a number")
+    await real_log.publish([Event("new_tweet", 1, "good", {})])
+
+    consumer = await real_log.consumer(group, ["new_tweet"])
+    records = []
+    while len(records) < 3:
+        records += await consumer.poll(10, 1.0)
+    bad = [record for record in records if record.event is None]
+    await real_log.bury(bad[0], bad[0].problem, group)
+    await consumer.close()
+
+    assert sorted(record.raw for record in bad) == [b'{"id": "x"}', b"\xff not json"]
+    assert all("no event" in record.problem for record in bad)
+    assert [record.event.id for record in records if record.event] == ["good"]
+
+
+@pytest.mark.real
+async def test_a_killed_members_records_come_again_within_seconds(real_log, durable_settings, group):
+    """Point 14: session 3 s, and what it had polled but not committed is redelivered."""
+    await real_log.publish([Event("new_tweet", n, f"e{n}", {}) for n in range(12)])
+    env = os.environ | {"TWEETLAB_NAMESPACE": durable_settings.namespace, "PYTHONPATH": str(ROOT)}
+    member = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MEMBER, group, env=env, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL)
+    assert member.stdout is not None
+    assert await asyncio.wait_for(member.stdout.readline(), 30) == b"polled\n"
+    member.kill()
+    await member.wait()
+
+    killed = time.monotonic()
+    heir = await real_log.consumer(group, ["new_tweet"])
+    names: set[str] = set()
+    while len(names) < 12 and time.monotonic() - killed < 20:
+        names |= {record.event.id for record in await heir.poll(100, 0.5)}
+    took_s = time.monotonic() - killed
+    await heir.close()
+
+    assert names == {f"e{n}" for n in range(12)}
+    assert took_s < 12
+
+
+@pytest.mark.real
+async def test_an_event_that_is_too_large_is_refused_for_certain(real_log):
+    """The client refuses it before it is sent."""
+    with pytest.raises(StoreUnavailable) as caught:
+        await real_log.publish([Event("new_tweet", 1, "big", {"text": "x" * 2_000_000})])
+
+    assert caught.value.definite is True
+
+
+@pytest.mark.real
+async def test_a_publish_past_its_deadline_is_unknown_and_still_arrives(real_log, group):
+    """The record stays on its way: at least once, never lost in silence."""
+    await real_log.publish([Event("new_tweet", 1, "first", {})])
+    real_log._deadline_s = 0.0005
+
+    with pytest.raises(StoreUnavailable) as caught:
+        for n in range(50):
+            await real_log.publish([Event("new_tweet", 1, f"late-{n}", {})])
+    real_log._deadline_s = 5.0
+    await real_log.publish([Event("new_tweet", 1, "last", {})])
+
+    consumer = await real_log.consumer(group, ["new_tweet"])
+    names: list[str] = []
+    while "last" not in names:
+        names += [record.event.id for record in await consumer.poll(100, 1.0)]
+    await consumer.close()
+    assert caught.value.definite is False
+    assert names[:2] == ["first", "late-0"]
+
+
+@pytest.mark.real
+async def test_preparing_twice_changes_nothing(real_log):
+    """All topics stand, dead-letter topics included; `ready` says so."""
+    await real_log.prepare()
+    await real_log.ready()
+
+    assert sorted(name for name, _ in kafka_log.topics()) == [
+        "new_follow", "new_follow.dead", "new_tweet", "new_tweet.dead", "tweet_deleted", "tweet_deleted.dead"]

@@ -1,0 +1,183 @@
+"""What every event log promises: order within a key, nothing skipped, nothing committed by itself."""
+
+# ruff: noqa: F401, F811 (fixtures come in by their names)
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from system.kernel import events
+from system.kernel.events import Event
+from tests.contract.fixtures_durable import durable_settings, group, log, real_log
+
+
+def _event(number: int, key: int = 1, topic: str = "new_tweet") -> Event:
+    return Event(topic, key, f"e{number}", {"n": number}, "trace")
+
+
+async def _poll(consumer, count: int, timeout_s: float = 8.0):
+    """Poll until `count` records came or the time is over."""
+    records, end = [], time.monotonic() + timeout_s
+    while len(records) < count and time.monotonic() < end:
+        records += await consumer.poll(100, 0.2)
+    return records
+
+
+def _names(records) -> list[str]:
+    return [record.event.id for record in records]
+
+
+async def test_a_new_group_starts_at_the_earliest_record_in_order(log, group):
+    """Point 14: what was published before the group existed is not missed; order holds within a key."""
+    await log.publish([_event(n, key=7) for n in range(50)])
+
+    consumer = await log.consumer(group, ["new_tweet"])
+    records = await _poll(consumer, 50)
+    await consumer.close()
+
+    assert _names(records) == [f"e{n}" for n in range(50)]
+    assert len({record.partition for record in records}) == 1
+    assert records[3].event == _event(3, key=7)
+
+
+async def test_nothing_is_committed_by_itself(log, group):
+    """Point 14: a worker that dies before its commit sees the same records again."""
+    await log.publish([_event(n) for n in range(5)])
+    first = await log.consumer(group, ["new_tweet"])
+    assert len(await _poll(first, 5)) == 5
+    await first.close()
+
+    second = await log.consumer(group, ["new_tweet"])
+    again = await _poll(second, 5)
+    await second.close()
+
+    assert _names(again) == ["e0", "e1", "e2", "e3", "e4"]
+
+
+async def test_a_commit_covers_what_was_polled_and_no_more(log, group):
+    """The next member goes on with the first record that was not polled."""
+    await log.publish([_event(n) for n in range(5)])
+    first = await log.consumer(group, ["new_tweet"])
+    polled = []
+    while len(polled) < 2:
+        polled += await first.poll(2 - len(polled), 1.0)
+    await first.commit()
+    await first.commit()
+    await first.close()
+
+    second = await log.consumer(group, ["new_tweet"])
+    rest = await _poll(second, 3)
+    await second.close()
+
+    assert _names(polled) == ["e0", "e1"]
+    assert _names(rest) == ["e2", "e3", "e4"]
+
+
+async def test_groups_are_independent(log, group):
+    """Each group sees every event."""
+    await log.publish([_event(1)])
+    fanout, indexer = await log.consumer(group, ["new_tweet"]), await log.consumer(group + "-other", ["new_tweet"])
+
+    seen = [_names(await _poll(consumer, 1)) for consumer in (fanout, indexer)]
+    await fanout.close()
+    await indexer.close()
+
+    assert seen == [["e1"], ["e1"]]
+
+
+async def test_one_consumer_reads_several_topics(log, group):
+    """Records say which topic they are of, without the namespace."""
+    await log.publish([_event(1), _event(2, topic="new_follow"), _event(3, topic="tweet_deleted")])
+
+    consumer = await log.consumer(group, ["new_tweet", "new_follow"])
+    records = await _poll(consumer, 2)
+    await consumer.close()
+
+    assert {(record.topic, record.event.id) for record in records} == {("new_tweet", "e1"), ("new_follow", "e2")}
+
+
+async def test_members_share_the_partitions_and_inherit_them(log, group):
+    """A member that leaves without a commit leaves its records to the others; nobody commits what is no longer his."""
+    await log.publish([_event(n, key=n) for n in range(40)])
+    first = await log.consumer(group, ["new_tweet"])
+    before = await _poll(first, 40)
+    second = await log.consumer(group, ["new_tweet"])
+    shared = await _poll(second, 1) if second else []
+    await asyncio.sleep(0.1)
+    await first.commit()
+    await second.close()
+    rest = await _poll(first, 40 - 20, timeout_s=3.0)
+    await first.commit()
+    lag = await log.lag(group, ["new_tweet"])
+    while sum(lag.values()):
+        rest += await _poll(first, 1)
+        await first.commit()
+        lag = await log.lag(group, ["new_tweet"])
+    await first.close()
+
+    assert len(set(_names(before))) == 40
+    assert shared
+    assert lag == {"new_tweet": 0}
+    assert {f"e{n}" for n in range(40)} >= set(_names(rest)) >= set(_names(shared))
+
+
+async def test_an_empty_poll_returns_after_its_time(log, group):
+    """Nothing new is no error."""
+    consumer = await log.consumer(group, ["tweet_deleted"])
+    started = time.monotonic()
+
+    records = await consumer.poll(10, 0.3)
+    waited_s = time.monotonic() - started
+    await consumer.commit()
+    await consumer.close()
+
+    assert records == []
+    assert 0.2 < waited_s < 2.0
+
+
+async def test_a_waiting_poll_returns_as_soon_as_something_comes(log, group):
+    """A push is not delayed by the poll's time-out."""
+    consumer = await log.consumer(group, ["new_tweet"])
+    waiting = asyncio.create_task(consumer.poll(10, 5.0))
+    await asyncio.sleep(0.2)
+    started = time.monotonic()
+
+    await log.publish([_event(1)])
+    records = await waiting
+    waited_s = time.monotonic() - started
+    await consumer.close()
+
+    assert _names(records) == ["e1"]
+    assert waited_s < 2.0
+
+
+async def test_a_record_that_cannot_be_handled_is_buried_whole(log, group):
+    """The dead-letter topic has the same bytes; the event can be read from them and published again."""
+    await log.publish([_event(1, key=9)])
+    consumer = await log.consumer(group, ["new_tweet"])
+    (record,) = await _poll(consumer, 1)
+
+    await log.bury(record, "the handler gave up", group)
+    await consumer.commit()
+    await consumer.close()
+    mourner = await log.consumer(group + "-dead", ["new_tweet.dead"])
+    (dead,) = await _poll(mourner, 1)
+    await mourner.close()
+
+    assert (dead.topic, dead.raw) == ("new_tweet.dead", record.raw)
+    assert events.decode("new_tweet", b"9", dead.raw) == _event(1, key=9)
+
+
+async def test_lag_counts_what_a_group_has_not_committed(log, group):
+    """Also for a group that never came."""
+    await log.publish([_event(n, key=n) for n in range(10)])
+
+    assert await log.lag(group, ["new_tweet", "new_follow"]) == {"new_tweet": 10, "new_follow": 0}
+    consumer = await log.consumer(group, ["new_tweet"])
+    await _poll(consumer, 10)
+    assert await log.lag(group, ["new_tweet"]) == {"new_tweet": 10}
+    await consumer.commit()
+    await log.publish([_event(11)])
+    assert await log.lag(group, ["new_tweet"]) == {"new_tweet": 1}
+    await consumer.close()

@@ -1,0 +1,132 @@
+"""What only the real Cassandra can show: clocks, deadlines, refusals, and that no driver error is left unmapped."""
+
+# ruff: noqa: F401, F811 (fixtures come in by their names)
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+
+import cassandra
+import pytest
+from cassandra import cluster, connection, metadata, pool, protocol, query, segment
+
+from system.kernel import settings
+from system.kernel.errors import StoreUnavailable
+from system.stores import cassandra_bridge, cassandra_tweets
+from tests.contract.fixtures_durable import a_tweet, durable_settings, fresh_author, real_tweets
+
+MODULES = (cassandra, cluster, connection, metadata, pool, protocol, query, segment)
+
+
+def _driver_errors() -> list[type[BaseException]]:
+    found = {thing for module in MODULES for _, thing in inspect.getmembers(module, inspect.isclass)
+             if issubclass(thing, Exception) and thing.__module__.startswith("cassandra")}
+    return sorted(found, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
+
+
+def test_every_error_of_the_driver_says_whether_it_happened():
+    """An error class without an entry among its bases would be guessed at; there is none."""
+    kinds = _driver_errors()
+    left = [kind for kind in kinds if not any(base in cassandra_bridge.DEFINITE for base in kind.__mro__)]
+
+    assert len(kinds) > 40
+    assert left == []
+
+
+@pytest.mark.parametrize(("error", "definite"), [
+    (cassandra.Unavailable("x", required_replicas=2, alive_replicas=1), True),
+    (cassandra.InvalidRequest("x"), True),
+    (cluster.NoHostAvailable("x", {}), True),
+    (protocol.IsBootstrappingErrorMessage(0, "x", None), True),
+    (cassandra.WriteTimeout("x", write_type=cassandra.WriteType.BATCH_LOG), False),
+    (cassandra.WriteTimeout("x", write_type=cassandra.WriteType.CAS), False),
+    (cassandra.WriteFailure("x"), False),
+    (cassandra.ReadTimeout("x"), False),
+    (cassandra.OperationTimedOut(), False),
+    (connection.ConnectionShutdown("x"), False),
+    (protocol.OverloadedErrorMessage(0, "x", None), False),
+    (protocol.ServerError(0, "x", None), False),
+    (KeyError("unheard of"), False),
+], ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value))
+def test_only_what_was_surely_refused_is_definite(error, definite):
+    """A time-out after sending is never a "no"; neither is an error nobody has heard of."""
+    ours = cassandra_bridge.mapped(error, "append")
+
+    assert isinstance(ours, StoreUnavailable)
+    assert ours.definite is definite
+
+
+async def test_nobody_listening_is_a_definite_refusal():
+    """A refused connection certainly wrote nothing."""
+    at = settings.from_env({})
+    nobody = dataclasses.replace(at, stores=dataclasses.replace(at.stores, cassandra=("127.60.10.99:9042",)))
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await cassandra_tweets.CassandraTweets.open(nobody)
+
+    assert caught.value.definite is True
+
+
+@pytest.mark.real
+async def test_an_append_past_its_deadline_may_have_happened(real_tweets):
+    """The driver gives up; the server may not: the outcome is unknown, and a replay settles it."""
+    tweet = a_tweet()
+    await real_tweets.append(a_tweet())
+    real_tweets._bridge._deadline_s = 0.0001
+
+    with pytest.raises(StoreUnavailable) as caught:
+        for _ in range(20):
+            await real_tweets.append(tweet)
+    real_tweets._bridge._deadline_s = 5.0
+    await real_tweets.append(tweet)
+
+    assert caught.value.definite is False
+    assert await real_tweets.by_author(tweet.author_id, None, 10) == [tweet]
+
+
+@pytest.mark.real
+async def test_a_caller_that_leaves_does_not_disturb_the_others(real_tweets):
+    """Cancelled reads leave their slot; the answers of the rest arrive."""
+    author = fresh_author()
+    await asyncio.gather(*(real_tweets.append(a_tweet(author_id=author)) for _ in range(20)))
+    reads = [asyncio.create_task(real_tweets.by_author(author, None, 20)) for _ in range(100)]
+    await asyncio.sleep(0)
+
+    for read in reads[::2]:
+        read.cancel()
+    answers = await asyncio.gather(*reads, return_exceptions=True)
+
+    assert all(isinstance(answer, asyncio.CancelledError) for answer in answers[::2])
+    assert [len(answer) for answer in answers[1::2]] == [20] * 50
+
+
+@pytest.mark.real
+async def test_two_instances_racing_for_one_key_agree(real_tweets, durable_settings):
+    """Point 9: the reservation is linearisable between processes' sessions, not only within one."""
+    other = await cassandra_tweets.CassandraTweets.open(durable_settings)
+    ada = fresh_author()
+
+    answers = await asyncio.gather(*(
+        store.reserve(ada, f"key-{n % 5}", 1000 + 2 * n + side, "h") for n in range(40)
+        for side, store in enumerate((real_tweets, other))
+    ))
+    await other.close()
+
+    by_key = {n: {a.tweet_id for i, a in enumerate(answers) if i // 2 % 5 == n} for n in range(5)}
+    assert [len(chosen) for chosen in by_key.values()] == [1] * 5
+    assert sum(answer.fresh for answer in answers) == 5
+
+
+@pytest.mark.real
+async def test_preparing_twice_changes_nothing(real_tweets):
+    """Every instance may prepare at its start."""
+    tweet = a_tweet()
+    await real_tweets.append(tweet)
+
+    await real_tweets.prepare()
+    await real_tweets.ready()
+
+    assert await real_tweets.get([tweet.id]) == {tweet.id: tweet}
+    assert len(cassandra_tweets.tables()) == 5

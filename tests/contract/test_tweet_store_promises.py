@@ -1,0 +1,239 @@
+"""What every tweet store promises: kept once, deleted for good, told to the outbox."""
+
+# ruff: noqa: F401, F811 (fixtures come in by their names)
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from system.kernel import ids
+from system.kernel.events import Tweet
+from system.stores.cassandra_tweets import bucket_of, shard_of
+from tests.contract.fixtures_durable import (
+    a_tweet,
+    durable_settings,
+    fresh_author,
+    fresh_id,
+    real_tweets,
+    tweets,
+)
+
+
+async def _rows(store, tweet_id: int, wall_ms: int | None = None):
+    """Outbox rows about one tweet, in the bucket of `wall_ms` (default: the id's own time) and the next one."""
+    bucket = bucket_of(wall_ms or ids.ms_of(tweet_id))
+    found = await store.outbox(shard_of(tweet_id), bucket) + await store.outbox(shard_of(tweet_id), bucket + 1)
+    return [row for row in found if row.event.payload["id"] == tweet_id]
+
+
+async def test_a_tweet_is_read_back_whole_by_id_and_by_author(tweets):
+    """Every field survives, empty ones too."""
+    parent = fresh_id()
+    reply = a_tweet("Größe 10 €, naïve 🙂", in_reply_to=parent, conversation_id=parent, media_keys=("m1", "m2"))
+    plain = a_tweet("", author_id=reply.author_id)
+
+    await tweets.append(reply)
+    await tweets.append(plain)
+
+    assert await tweets.get([reply.id, plain.id]) == {reply.id: reply, plain.id: plain}
+    assert await tweets.by_author(reply.author_id, None, 10) == [plain, reply]
+
+
+async def test_unknown_ids_are_left_out(tweets):
+    """`get` returns what exists, also for an empty question and for repeated ids."""
+    known = a_tweet()
+    await tweets.append(known)
+
+    assert await tweets.get([]) == {}
+    assert await tweets.get([fresh_id()]) == {}
+    assert set(await tweets.get([known.id, fresh_id(), known.id])) == {known.id}
+
+
+async def test_more_ids_than_one_read_holds_are_all_found(tweets):
+    """60 ids take three reads behind the port; the caller sees one answer."""
+    many = [a_tweet(f"tweet {n}") for n in range(60)]
+    await asyncio.gather(*(tweets.append(tweet) for tweet in many))
+
+    assert await tweets.get([tweet.id for tweet in many]) == {tweet.id: tweet for tweet in many}
+
+
+async def test_an_authors_page_is_newest_first_and_strictly_below_before(tweets):
+    """Pages by id are disjoint and gap-free."""
+    author = fresh_author()
+    one, two, three = [a_tweet(str(n), author_id=author) for n in range(3)]
+    for tweet in (two, one, three):
+        await tweets.append(tweet)
+
+    assert [t.id for t in await tweets.by_author(author, None, 2)] == [three.id, two.id]
+    assert [t.id for t in await tweets.by_author(author, two.id, 2)] == [one.id]
+    assert await tweets.by_author(author, one.id, 2) == []
+
+
+async def test_a_key_binds_once_and_a_repeat_gets_the_first_reservation(tweets):
+    """A repeat with another body is seen by its hash; another user's same key is another key."""
+    ada, bob = fresh_author(), fresh_author()
+
+    first = await tweets.reserve(ada, "key-1", 101, "hash-a")
+    again = await tweets.reserve(ada, "key-1", 102, "hash-b")
+    other = await tweets.reserve(bob, "key-1", 103, "hash-c")
+
+    assert (first.tweet_id, first.body_hash, first.fresh) == (101, "hash-a", True)
+    assert (again.tweet_id, again.body_hash, again.fresh) == (101, "hash-a", False)
+    assert (other.tweet_id, other.fresh) == (103, True)
+
+
+async def test_racing_reservations_of_one_key_agree_on_one_tweet(tweets):
+    """Point 9: of many tasks that reserve one key at once, one makes the reservation and all get its id."""
+    ada = fresh_author()
+
+    answers = await asyncio.gather(*(tweets.reserve(ada, "racing", 1000 + n, f"hash-{n}") for n in range(24)))
+
+    assert len({answer.tweet_id for answer in answers}) == 1
+    assert sum(answer.fresh for answer in answers) == 1
+
+
+async def test_a_repeated_append_is_one_tweet_and_one_outbox_row(tweets):
+    """A replay writes the same cells with the same timestamp."""
+    tweet = a_tweet()
+
+    for _ in range(3):
+        await tweets.append(tweet)
+
+    assert await tweets.by_author(tweet.author_id, None, 10) == [tweet]
+    assert [row.event.id for row in await _rows(tweets, tweet.id)] == [str(tweet.id)]
+
+
+async def test_the_outbox_row_carries_the_whole_tweet(tweets):
+    """The relay can publish from the row alone."""
+    tweet = a_tweet("carried", media_keys=("m1",))
+
+    await tweets.append(tweet, trace="trace-1")
+
+    (row,) = await _rows(tweets, tweet.id)
+    assert (row.event.topic, row.event.key, row.event.trace) == ("new_tweet", tweet.author_id, "trace-1")
+    assert row.event.payload["text"] == "carried"
+    assert row.event.payload["media_keys"] == ["m1"]
+    assert row.written_ms == ids.ms_of(tweet.id)
+
+
+async def test_a_delete_marks_both_tables_and_tells_the_outbox(tweets):
+    """Deleted tweets stay, marked; a repeat changes nothing."""
+    import time
+
+    tweet = a_tweet()
+    await tweets.append(tweet)
+    before_ms = time.time_ns() // 1_000_000
+
+    await tweets.delete(tweet.id, tweet.author_id, trace="t")
+    await tweets.delete(tweet.id, tweet.author_id)
+
+    assert (await tweets.get([tweet.id]))[tweet.id].deleted is True
+    assert [t.deleted for t in await tweets.by_author(tweet.author_id, None, 10)] == [True]
+    told = [row.event for row in await _rows(tweets, tweet.id, before_ms) if row.event.topic == "tweet_deleted"]
+    assert {event.id for event in told} == {f"{tweet.id}-deleted"}
+    assert told[0].payload == {"id": tweet.id, "author_id": tweet.author_id}
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 5_000], ids=["same clock", "5 s ahead"])
+async def test_a_late_replay_of_a_post_stays_deleted(tweets, ahead_ms):
+    """Point 12: no clock revives a tweet, not even one that was 5 s ahead when the tweet was written."""
+    import time
+
+    tweet = a_tweet(wall_ms=time.time_ns() // 1_000_000 + ahead_ms)
+    await tweets.append(tweet)
+    await tweets.delete(tweet.id, tweet.author_id)
+
+    await tweets.append(tweet)
+    await tweets.upsert([tweet])
+
+    assert (await tweets.get([tweet.id]))[tweet.id].deleted is True
+    assert [t.deleted for t in await tweets.by_author(tweet.author_id, None, 10)] == [True]
+
+
+async def test_a_delete_that_overtakes_its_post_wins(tweets):
+    """The mark may come first, across regions or after a slow write; the text then joins it."""
+    tweet = a_tweet("late")
+
+    await tweets.delete(tweet.id, tweet.author_id)
+    bare = (await tweets.get([tweet.id]))[tweet.id]
+    await tweets.append(tweet)
+    whole = (await tweets.get([tweet.id]))[tweet.id]
+
+    assert (bare.text, bare.author_id, bare.deleted) == ("", tweet.author_id, True)
+    assert (whole.text, whole.deleted) == ("late", True)
+
+
+async def test_an_upsert_writes_the_tweet_without_telling_anybody(tweets):
+    """What an event carried is made durable, and not announced again."""
+    live, gone = a_tweet("live"), a_tweet("gone", deleted=True)
+
+    await tweets.upsert([live, gone])
+    await tweets.upsert([])
+
+    found = await tweets.get([live.id, gone.id])
+    assert found[live.id] == live
+    assert found[gone.id].deleted is True
+    assert await _rows(tweets, live.id) == []
+
+
+async def test_outbox_rows_lie_in_their_shard_and_bucket_oldest_first(tweets):
+    """Point 11: (id mod 4, ten seconds), so that a scan is short and meets no tombstone."""
+    start_ms = 1_800_000_000_000 + fresh_author() * 10_000
+    early = ids.compose(start_ms + 9_998, 0, 3)
+    late = ids.compose(start_ms + 9_999, 0, 3)
+    next_bucket = ids.compose(start_ms + 10_000, 0, 3)
+    other_shard = ids.compose(start_ms + 9_999, 0, 2)
+    for tweet_id in (late, early, next_bucket, other_shard):
+        await tweets.append(Tweet(tweet_id, 1, "x", ids.ms_of(tweet_id), tweet_id))
+
+    rows = await tweets.outbox(3, start_ms // 10_000)
+
+    assert [int(row.event.id) for row in rows] == [early, late]
+    assert [int(row.event.id) for row in await tweets.outbox(3, start_ms // 10_000 + 1)] == [next_bucket]
+    assert [int(row.event.id) for row in await tweets.outbox(2, start_ms // 10_000)] == [other_shard]
+
+
+async def test_a_late_replay_lands_in_the_bucket_of_its_id(tweets):
+    """Point 11: so a re-scan of the last two minutes finds what a slow write left behind a mark."""
+    import time
+
+    minute_ago_ms = time.time_ns() // 1_000_000 - 60_000
+    tweet = a_tweet(wall_ms=minute_ago_ms)
+    await tweets.set_outbox_mark(shard_of(tweet.id), bucket_of(minute_ago_ms) + 3)
+
+    await tweets.append(tweet)
+
+    found = await tweets.outbox(shard_of(tweet.id), bucket_of(minute_ago_ms))
+    assert str(tweet.id) in [row.event.id for row in found]
+
+
+async def test_an_outbox_mark_only_rises(tweets):
+    """Two relays may raise it in any order. Shard 900 is nobody's."""
+    assert await tweets.outbox_mark(900) == 0
+
+    await tweets.set_outbox_mark(900, 50)
+    await tweets.set_outbox_mark(900, 40)
+    assert await tweets.outbox_mark(900) == 50
+
+    await tweets.set_outbox_mark(900, 51)
+    assert await tweets.outbox_mark(900) == 51
+
+
+async def test_seeded_tweets_are_ordinary_tweets(tweets):
+    """Seeding in bulk, twice, gives each tweet once; texts of every size fit."""
+    author = fresh_author()
+    texts = ["", "short", "é" * 280, "🙂" * 280] * 300
+    seeded = [a_tweet(text, author_id=author + n % 7) for n, text in enumerate(texts)]
+
+    assert await tweets.bulk_load(seeded) == 1200
+    await tweets.bulk_load(seeded)
+    await tweets.delete(seeded[0].id, seeded[0].author_id)
+
+    expected = {(t.id, t.author_id, t is seeded[0]) for t in seeded}
+    assert expected <= set(await tweets.all_ids())
+    assert expected <= set(await tweets.all_author_ids())
+    runs = [run async for run in tweets.scan_run(range(author, author + 7))]
+    assert sorted(t.id for run in runs for t in run) == sorted(t.id for t in seeded)
+    assert (await tweets.get([seeded[3].id]))[seeded[3].id] == seeded[3]

@@ -1,0 +1,263 @@
+"""What only the real PostgreSQL can show: commits that are never cancelled, and outcomes that are honestly unknown."""
+
+# ruff: noqa: F401, F811 (fixtures come in by their names)
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import inspect
+import time
+
+import psycopg
+import pytest
+from psycopg import errors as pg
+
+from system.kernel import settings
+from system.kernel.errors import StoreUnavailable
+from system.stores import postgres_pool, postgres_users
+from tests.contract.fixtures_durable import durable_settings, real_users
+
+
+@pytest.fixture
+async def beside(real_users):
+    """A connection of our own to the same database, outside the adapter."""
+    async with await psycopg.AsyncConnection.connect(real_users._pool.url, autocommit=True) as connection:
+        yield connection
+
+
+async def _pair(users):
+    return (await users.create("ada", "Ada", "h")).id, (await users.create("bob", "Bob", "h")).id
+
+
+async def _until(condition, timeout_s: float = 5.0) -> bool:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if await condition():
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def _one(connection, statement: str):
+    return (await (await connection.execute(statement.encode())).fetchone())[0]
+
+
+def test_every_error_of_the_driver_says_whether_it_happened():
+    """Each class has a SQLSTATE whose class stands in the table, or an entry among its bases."""
+    kinds = {kind for module in (psycopg, pg) for _, kind in inspect.getmembers(module, inspect.isclass)
+             if issubclass(kind, Exception) and kind.__module__.startswith("psycopg")}
+    left = [kind.__name__ for kind in kinds
+            if not ((state := getattr(kind, "sqlstate", None)) and state[:2] in postgres_pool.STATES)
+            and not any(base in postgres_pool.KINDS for base in kind.__mro__)]
+    unknown_states = {kind.sqlstate for kind in kinds if getattr(kind, "sqlstate", None)
+                      and kind.sqlstate[:2] not in postgres_pool.STATES}
+
+    assert len(kinds) > 200
+    assert left == []
+    assert unknown_states == set()
+
+
+@pytest.mark.parametrize(("error", "definite"), [
+    (pg.UniqueViolation("x"), True),
+    (pg.SerializationFailure("x"), True),
+    (pg.ReadOnlySqlTransaction("x"), True),
+    (pg.CannotConnectNow("x"), True),
+    (pg.TooManyConnections("x"), True),
+    (psycopg.OperationalError("server closed the connection unexpectedly"), False),
+    (pg.AdminShutdown("x"), False),
+    (pg.CrashShutdown("x"), False),
+    (pg.QueryCanceled("x"), False),
+    (pg.StatementCompletionUnknown("x"), False),
+    (pg.ConnectionFailure("x"), False),
+    (KeyError("unheard of"), False),
+], ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value))
+def test_only_what_the_server_refused_is_definite(error, definite):
+    """A session that ends may have committed."""
+    ours = postgres_pool.mapped(error, "follow")
+
+    assert isinstance(ours, StoreUnavailable)
+    assert ours.definite is definite
+
+
+async def test_nobody_listening_is_a_definite_refusal():
+    """A refused connection certainly changed nothing."""
+    at = settings.from_env({})
+    stores = dataclasses.replace(at.stores, postgres_url="postgresql://tweetlab@127.60.40.99:5432")
+    users = await postgres_users.PostgresUsers.open(dataclasses.replace(at, stores=stores))
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await users.follow(1, 2)
+
+    assert caught.value.definite is True
+
+
+@pytest.mark.real
+async def test_a_repeated_follow_writes_wal(real_users, beside):
+    """Point 10: a repeat that wrote nothing would be acknowledged without having waited for the standby."""
+    ada, bob = await _pair(real_users)
+    await real_users.follow(ada, bob)
+    before = await _one(beside, "SELECT pg_current_wal_insert_lsn()")
+    rows_before = await _one(beside, "SELECT count(*) FROM outbox")
+
+    await real_users.follow(ada, bob)
+
+    grown = await _one(beside, f"SELECT pg_current_wal_flush_lsn() - '{before}'::pg_lsn")
+    assert grown > 0
+    assert await _one(beside, "SELECT count(*) FROM outbox") == rows_before + 1
+
+
+@pytest.mark.real
+async def test_a_repeated_sign_up_writes_wal(real_users, beside):
+    """Point 10 for sign-ups."""
+    await real_users.create("ada", "Ada", "h", key="k")
+    before = await _one(beside, "SELECT pg_current_wal_insert_lsn()")
+
+    await real_users.create("ada", "Ada", "h", key="k")
+
+    assert await _one(beside, f"SELECT pg_current_wal_flush_lsn() - '{before}'::pg_lsn") > 0
+
+
+@pytest.mark.real
+async def test_a_deadline_closes_the_connection_and_never_cancels(real_users, beside):
+    """Point 10: the caller hears "unknown", and the transaction goes on to its end by itself."""
+    ada, bob = await _pair(real_users)
+    real_users._pool.deadline_s = 0.3
+    async with beside.transaction():
+        await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable) as caught:
+            await real_users.follow(ada, bob)
+        waited_s = time.monotonic() - started
+        await asyncio.sleep(0.3)
+        waiting = await _one(beside, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%set_edge%' "
+                                     "AND wait_event_type = 'Lock' AND datname = current_database()")
+    assert caught.value.definite is False
+    assert 0.25 < waited_s < 1.0
+    assert waiting == 1
+
+    async def stands() -> bool:
+        return (await real_users.edge(ada, bob)).following
+
+    assert await _until(stands)
+    assert await real_users.audience(bob) == 1
+
+
+@pytest.mark.real
+async def test_a_caller_that_leaves_does_not_stop_the_commit(real_users, beside):
+    """Point 10: an asyncio cancel never becomes a cancel at the server."""
+    ada, bob = await _pair(real_users)
+    async with beside.transaction():
+        await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        follow = asyncio.create_task(real_users.follow(ada, bob))
+        await asyncio.sleep(0.2)
+        follow.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await follow
+        await asyncio.sleep(0.1)
+
+    async def stands() -> bool:
+        return (await real_users.edge(ada, bob)).following
+
+    assert await _until(stands)
+
+
+@pytest.mark.real
+async def test_a_commit_that_was_not_replicated_is_unknown(real_users):
+    """Point 10: warning 01000 comes with a commit that only the primary has."""
+    statement = b"DO $$ BEGIN RAISE WARNING 'might not have been replicated to the standby.'; END $$"
+
+    with pytest.raises(StoreUnavailable) as caught:
+        await real_users._pool.run(lambda connection: connection.execute(statement), "follow")
+
+    assert caught.value.definite is False
+    assert "might not have been replicated" in caught.value.detail
+
+
+@pytest.mark.real
+async def test_a_late_commit_is_not_skipped_by_the_drain(real_users, beside):
+    """Point 11: a row with a lower number may become visible later than its successor; it is drained then."""
+    ada, bob = await _pair(real_users)
+    cyd, dan = (await real_users.create("cyd", "Cyd", "h")).id, (await real_users.create("dan", "Dan", "h")).id
+    seen: list[str] = []
+
+    async def publish(events):
+        seen.extend(event.id for event in events)
+
+    async with beside.transaction():
+        await beside.execute("SELECT * FROM set_edge(%s::bigint, %s::bigint, true, '')", (ada, bob))
+        await real_users.follow(cyd, dan)
+        assert await real_users.drain_outbox(10, publish) == 1
+        assert seen == [f"{cyd}-{dan}-1"]
+
+    assert await real_users.drain_outbox(10, publish) == 1
+    assert seen == [f"{cyd}-{dan}-1", f"{ada}-{bob}-1"]
+
+
+@pytest.mark.real
+async def test_two_drains_at_once_share_the_rows(real_users):
+    """SKIP LOCKED: no row is published by both, none is left."""
+    ada, bob = await _pair(real_users)
+    for _ in range(20):
+        await real_users.follow(ada, bob)
+    busy, seen = asyncio.Event(), []
+
+    async def slow(events):
+        seen.extend(events)
+        busy.set()
+        await asyncio.sleep(0.3)
+
+    async def quick(events):
+        seen.extend(events)
+
+    first = asyncio.create_task(real_users.drain_outbox(5, slow))
+    await busy.wait()
+    second = await real_users.drain_outbox(100, quick)
+
+    assert (await first, second) == (5, 15)
+    assert len(seen) == 20
+
+
+@pytest.mark.real
+async def test_a_connection_that_died_while_idle_is_not_used(real_users, beside):
+    """After a failover the next statement goes into a new connection and is not lost in an old one."""
+    ada, bob = await _pair(real_users)
+    await beside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                         "WHERE datname = current_database() AND pid <> pg_backend_pid()")
+    await asyncio.sleep(0.1)
+
+    assert (await real_users.follow(ada, bob)).following is True
+
+
+@pytest.mark.real
+async def test_a_session_that_is_ended_under_a_follow_is_unknown(real_users, beside):
+    """The server says 57P01; whether the commit stands, it does not say."""
+    ada, bob = await _pair(real_users)
+    async with beside.transaction():
+        await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        follow = asyncio.create_task(real_users.follow(ada, bob))
+        await asyncio.sleep(0.2)
+        await beside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%set_edge%' "
+                             "AND datname = current_database() AND pid <> pg_backend_pid()")
+        with pytest.raises(StoreUnavailable) as caught:
+            await follow
+
+    assert caught.value.definite is False
+
+
+@pytest.mark.real
+async def test_when_all_connections_are_busy_nothing_was_asked(real_users, beside):
+    """Waiting in our own queue past the deadline is a definite no."""
+    ada, bob = await _pair(real_users)
+    real_users._pool.deadline_s = 0.4
+    async with beside.transaction():
+        await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
+        holders = [asyncio.create_task(real_users._pool.run(
+            lambda connection: connection.execute("SELECT pg_sleep(1.5)"), "wait", deadline_s=3.0))
+            for _ in range(postgres_users.POOL_SIZE)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(StoreUnavailable) as caught:
+            await real_users.follow(ada, bob)
+    await asyncio.gather(*holders)
+
+    assert caught.value.definite is True
