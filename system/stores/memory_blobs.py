@@ -1,0 +1,105 @@
+"""BlobStore in memory: the equal of the S3 adapter, held to the same contract tests.
+
+Its signed URLs work while it is entered as a context (a small HTTP server on a free port of 127.0.0.1); without that they
+are well-formed, and nobody answers them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+import time
+import urllib.parse
+from typing import Self
+
+from aiohttp import web
+
+from system.kernel.errors import NotFound
+from system.ports import Blob
+
+
+class MemoryBlobs:
+    """Objects in this process."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, tuple[Blob, bytes]] = {}
+        self._secret = secrets.token_bytes(16)
+        self._base = "http://127.0.0.1:9"  # the discard port
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_route("*", "/{key:.+}", self._serve)
+        self._runner = web.AppRunner(app)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = self._runner.addresses[0][:2]
+        self._base = f"http://{host}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop serving URLs; the objects stay. Safe to repeat."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def ready(self) -> None:
+        """Return: memory always answers."""
+
+    async def prepare(self) -> None:
+        """Do nothing: there is no bucket."""
+
+    async def clear(self) -> None:
+        """Remove all objects."""
+        self._objects.clear()
+
+    def signed_put(self, key: str, content_type: str, expires_s: int) -> str:
+        """Return a URL for PUT. The client sends `content_type` as its header; the URL cannot enforce it."""
+        return self._signed("PUT", key, expires_s)
+
+    def signed_get(self, key: str, expires_s: int) -> str:
+        return self._signed("GET", key, expires_s)
+
+    async def head(self, key: str) -> Blob | None:
+        return self._objects[key][0] if key in self._objects else None
+
+    async def put(self, key: str, data: bytes, content_type: str) -> None:
+        self._store(key, data, content_type, hashlib.sha256(data).hexdigest())
+
+    async def get(self, key: str) -> bytes:
+        if key not in self._objects:
+            raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
+        return self._objects[key][1]
+
+    def _store(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
+        self._objects[key] = (Blob(key, len(data), content_type, sha256), data)
+
+    def _signed(self, method: str, key: str, expires_s: int) -> str:
+        ends_s = int(time.time()) + expires_s
+        query = urllib.parse.urlencode({"ends": ends_s, "signature": self._signature(method, key, ends_s)})
+        return f"{self._base}/{urllib.parse.quote(key)}?{query}"
+
+    def _signature(self, method: str, key: str, ends_s: int) -> str:
+        return hmac.new(self._secret, f"{method}\n{key}\n{ends_s}".encode(), hashlib.sha256).hexdigest()
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        key, ends_s = request.match_info["key"], int(request.query.get("ends", "0"))
+        good = hmac.compare_digest(request.query.get("signature", ""), self._signature(request.method, key, ends_s))
+        if not good or time.time() >= ends_s:
+            return web.Response(status=403)
+        if request.method == "PUT":
+            data, declared = await request.read(), base64.b64decode(request.headers.get("x-amz-checksum-sha256", "")).hex()
+            if declared not in ("", hashlib.sha256(data).hexdigest()):
+                return web.Response(status=400)
+            self._store(key, data, request.headers.get("Content-Type", ""), declared)
+            return web.Response()
+        if key not in self._objects:
+            return web.Response(status=404)
+        blob, data = self._objects[key]
+        return web.Response(body=data, headers={"Content-Type": blob.content_type})

@@ -1,0 +1,112 @@
+"""BlobStore: signed URLs for clients, and the same objects from inside."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import inspect
+
+import aiohttp
+import minio.error
+import pytest
+import urllib3
+import yarl
+
+from system.kernel.errors import LabError, NotFound, StoreUnavailable
+
+PICTURE = bytes(range(256)) * 40
+
+
+async def put_by_url(url: str, data: bytes, **headers: str) -> int:
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with aiohttp.ClientSession() as client, client.put(yarl.URL(url, encoded=True), data=data, headers=names) as reply:
+        return reply.status
+
+
+async def get_by_url(url: str) -> tuple[int, bytes]:
+    async with aiohttp.ClientSession() as client, client.get(yarl.URL(url, encoded=True)) as reply:
+        return reply.status, await reply.read()
+
+
+async def test_a_client_uploads_and_reads_by_signed_urls(blobs) -> None:
+    """One PUT, one GET; `head` tells size, type and the declared digest."""
+    digest = hashlib.sha256(PICTURE)
+    declared = base64.b64encode(digest.digest()).decode()
+    url = blobs.signed_put("7/cat é&1.png", "image/png", 60)
+    assert await put_by_url(url, PICTURE, Content_Type="image/png", x_amz_checksum_sha256=declared) == 200
+    assert await get_by_url(blobs.signed_get("7/cat é&1.png", 60)) == (200, PICTURE)
+    blob = await blobs.head("7/cat é&1.png")
+    assert (blob.key, blob.size, blob.content_type, blob.sha256) == ("7/cat é&1.png", 10_240, "image/png", digest.hexdigest())
+
+
+async def test_an_upload_that_differs_from_its_declared_digest_is_refused(blobs) -> None:
+    """The store itself compares; nothing is kept."""
+    declared = base64.b64encode(hashlib.sha256(PICTURE).digest()).decode()
+    assert await put_by_url(blobs.signed_put("torn", "image/png", 60), PICTURE[:-1], x_amz_checksum_sha256=declared) == 400
+    assert await blobs.head("torn") is None
+
+
+async def test_what_was_put_is_read_back(blobs) -> None:
+    """Read-after-write; a repeat replaces; the digest is of the bytes."""
+    await blobs.put("a/b", b"first", "text/plain")
+    await blobs.put("a/b", b"second", "text/html")
+    blob = await blobs.head("a/b")
+    assert await blobs.get("a/b") == b"second"
+    assert (blob.size, blob.content_type, blob.sha256) == (6, "text/html", hashlib.sha256(b"second").hexdigest())
+
+
+async def test_an_upload_without_a_digest_has_none(blobs) -> None:
+    """The digest is empty where nobody declared it."""
+    assert await put_by_url(blobs.signed_put("x", "text/plain", 60), b"12345", Content_Type="text/plain") == 200
+    blob = await blobs.head("x")
+    assert (blob.size, blob.sha256) == (5, "")
+
+
+async def test_an_object_that_nobody_put_is_absent(blobs) -> None:
+    """`head` answers None, `get` raises NotFound, the URL answers 404."""
+    assert await blobs.head("nothing") is None
+    with pytest.raises(NotFound, match="nothing"):
+        await blobs.get("nothing")
+    assert (await get_by_url(blobs.signed_get("nothing", 60)))[0] == 404
+
+
+async def test_a_url_is_good_for_its_method_and_key_alone(blobs) -> None:
+    """A URL for GET does not write, and one for a key opens no other."""
+    await blobs.put("mine", b"secret", "text/plain")
+    url = blobs.signed_get("mine", 60)
+    assert await put_by_url(url, b"changed") == 403
+    assert (await get_by_url(url.replace("/mine?", "/other?")))[0] == 403
+    assert await blobs.get("mine") == b"secret"
+
+
+@pytest.mark.real
+async def test_an_s3_that_is_down_certainly_did_nothing(real_settings) -> None:
+    """A refused connection is a definite failure with the address in it."""
+    from system.stores.minio_blobs import MinioBlobs
+
+    stores = dataclasses.replace(real_settings.stores, minio="127.51.50.1:9")
+    blobs = await MinioBlobs.open(dataclasses.replace(real_settings, stores=stores))
+    with pytest.raises(StoreUnavailable, match=r"127\.51\.50\.1:9") as refused:
+        await blobs.put("x", b"", "text/plain")
+    assert refused.value.definite
+    with pytest.raises(StoreUnavailable):
+        await blobs.prepare()
+    await blobs.close()
+
+
+def test_every_error_of_the_clients_is_mapped() -> None:
+    """What aiohttp, urllib3 and minio-py can raise is caught by the bases the adapter catches."""
+    from system.stores import minio_blobs
+
+    for module, bases in ((minio.error, minio.error.MinioException), (urllib3.exceptions, urllib3.exceptions.HTTPError)):
+        for name, kind in inspect.getmembers(module, inspect.isclass):
+            if "Admin" in name or "Proxy" in name:  # neither the admin client nor a proxy is used
+                continue
+            if issubclass(kind, Exception) and not issubclass(kind, Warning) and kind.__module__ == module.__name__:
+                assert issubclass(kind, bases), name
+    theirs = [kind for _, kind in inspect.getmembers(aiohttp, inspect.isclass)
+              if issubclass(kind, aiohttp.ClientError | TimeoutError)]
+    assert len(theirs) > 10
+    assert isinstance(minio_blobs.mapped(aiohttp.ServerDisconnectedError(), "s3"), LabError)
+    assert not minio_blobs.mapped(aiohttp.ServerDisconnectedError(), "s3").definite
