@@ -80,7 +80,7 @@ def refuse_strangers(runs: Sequence[record.Run]) -> None:
         if len(told) > 1:
             (first, one), (second, other) = list(told.items())[:2]
             raise errors.WrongInput(
-                f"the runs differ in their {name}: {one} has {first}, {other} has {second}; "
+                f"the runs differ in their {name}: {one} has {first}, {other} has {second}: "
                 f"compare only runs of one {name}: repeat one of the sides."
             )
 

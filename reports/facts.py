@@ -89,6 +89,15 @@ class Stage:
     rate_to_per_s: float
 
 
+def stages(planned: Iterable[Any]) -> tuple[Stage, ...]:
+    """The stages of a scenario's workload (for_s, rate_from, rate_to), laid end to end from 0 s."""
+    found: list[Stage] = []
+    for one in planned:
+        start_s = found[-1].end_s if found else 0.0
+        found.append(Stage(start_s, start_s + one.for_s, one.rate_from, one.rate_to))
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class Windows:
     """The clock of a run: warm-up, end of load, faults and stages; seconds from `start_ns`."""

@@ -67,7 +67,7 @@ def _reason(
     deciding = [one for one in [*findings, *promises] if one["verdict"].upper() == word]
     if not deciding:
         return "Nothing was promised: the scenario has no objectives and no invariant was checked."
-    names = [one.get("text") or one["name"] for one in deciding]
+    names = [one.get("text") or one["name"].replace("_", " ") for one in deciding]
     first = deciding[0]
     why = first.get("note") or (first.get("violations") or [""])[0] or _measured(first)
     others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""

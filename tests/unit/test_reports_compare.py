@@ -1,0 +1,158 @@
+"""Changed, not changed, cannot tell; and who may not be compared at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports import compare, compare_selfcheck, effects, facts, finish, record
+from system.kernel import errors
+from tests import report_runs
+
+
+def repeats(folder: Path, n: int, side: int, slow: float = 1.0, rate: float = 60.0, **changes: object) -> list[record.Run]:
+    """`n` runs of one side, one each two minutes, so that two sides interleave."""
+    found = []
+    for k in range(n):
+        rows = report_runs.history(60.0, rate, seed=100 * side + k, slow=slow, dip_s=1000.0)
+        calm = facts.Windows(report_runs.START_NS, 10.0, 60.0)
+        given = report_runs.quiet(history=rows, windows=calm, started_at=f"2026-11-22T18:{2 * k + side:02d}:00Z", faults=())
+        found.append(record.write(folder, finish.parts(dataclasses.replace(given, **changes))))
+    return found
+
+
+@pytest.fixture(scope="module")
+def polly(tmp_path_factory: pytest.TempPathFactory) -> list[record.Run]:
+    return repeats(tmp_path_factory.mktemp("polly"), 5, 0)
+
+
+@pytest.fixture(scope="module")
+def slower(tmp_path_factory: pytest.TempPathFactory) -> list[record.Run]:
+    return repeats(tmp_path_factory.mktemp("slower"), 5, 1, slow=1.2)
+
+
+def test_a_side_that_is_a_fifth_slower_has_changed(polly: list[record.Run], slower: list[record.Run]) -> None:
+    """Median of home 20 % up: changed, and the interval holds the truth."""
+    found = compare.compare(polly, slower)
+    assert found.answer == "changed"
+    row = next(row for row in found.rows if (row.route, row.measure) == ("home", "median"))
+    assert row.differs is True
+    assert row.effect.low < 0.19 < row.effect.high
+
+
+def test_two_sides_of_one_truth_have_not_changed(tmp_path: Path) -> None:
+    """Every interval lies within ±5 % of the median and ±15 % of the spread."""
+    found = compare.compare(repeats(tmp_path, 6, 0, rate=200.0), repeats(tmp_path, 6, 1, rate=200.0))
+    assert found.answer == "not changed"
+    assert {row.differs for row in found.rows if row.measure in ("median", "spread")} == {False}
+
+
+def test_fewer_than_five_runs_cannot_tell(polly: list[record.Run], tmp_path: Path) -> None:
+    """Even a factor of three is no verdict from four runs."""
+    found = compare.compare(polly, repeats(tmp_path, 4, 1, slow=3.0))
+    assert found.answer == "cannot tell"
+    assert found.reason == "5 and 4 valid runs; 5 interleaved repeats a side are needed: add --repeat 5."
+
+
+def test_repeats_that_are_not_interleaved_cannot_tell(polly: list[record.Run], tmp_path: Path) -> None:
+    """All of A in the evening, all of B at night: drift and change look alike."""
+    found = compare.compare(polly, repeats(tmp_path, 5, 30))
+    assert found.answer == "cannot tell"
+    assert "not interleaved" in found.reason
+
+
+@pytest.mark.parametrize(("order", "expected"), [("ABABABABAB", True), ("ABBAABBAAB", True), ("AAABBBABAB", False)])
+def test_interleaved_means_never_more_than_two_ahead(order: str, expected: bool) -> None:
+    """A side may lead by two runs at most."""
+    at = {side: [f"{i:02d}" for i, word in enumerate(order) if word == side] for side in "AB"}
+    assert compare.interleaved(at["A"], at["B"]) is expected
+
+
+def test_runs_of_two_machines_are_refused(polly: list[record.Run], tmp_path: Path) -> None:
+    """The error names both machines and the mend."""
+    other = repeats(tmp_path, 5, 1, host={"cpu_model": "Budgie 1", "cores": 4, "mem_mib": 8000, "steal": 0.0})
+    words = r"differ in their machine: .* has Parrot 3000, 2, 24064, .* has Budgie 1, 4, 8000"
+    with pytest.raises(errors.WrongInput, match=words):
+        compare.compare(polly, other)
+
+
+def test_runs_of_two_populations_are_refused(polly: list[record.Run], tmp_path: Path) -> None:
+    """Other data, other answers."""
+    other = repeats(tmp_path, 5, 1, population={"fingerprint": "beef"})
+    with pytest.raises(errors.WrongInput, match="differ in their data"):
+        compare.compare(polly, other)
+
+
+def test_a_run_on_both_sides_is_refused(polly: list[record.Run]) -> None:
+    """Comparing a run with itself proves nothing."""
+    with pytest.raises(errors.WrongInput, match="stands on both sides"):
+        compare.compare(polly, polly)
+
+
+def test_void_runs_are_left_out_and_told(polly: list[record.Run], tmp_path: Path) -> None:
+    """Five repeats, one of them void: four remain, which cannot tell."""
+    good = repeats(tmp_path / "good", 4, 1)
+    void = repeats(tmp_path / "void", 1, 9, generator=facts.Generator(0.93, 0, smoke_ok=True))
+    found = compare.compare(polly, [*good, *void])
+    assert found.answer == "cannot tell"
+    assert found.notes == ("1 void runs were left out",)
+
+
+def test_a_spread_that_grows_under_a_still_median_has_changed() -> None:
+    """One operation in seventy turns ten times slower: the median stands, the spread moves."""
+    dice = np.random.default_rng(8)
+
+    def run(share_slow: float) -> compare.Sample:
+        values = dice.lognormal(2.0, 0.3, 3000) * np.where(dice.random(3000) < share_slow, 10.0, 1.0)
+        return {"home": compare.latencies(values, np.linspace(0, 50, 3000))}
+
+    found = compare.decide([run(0.0) for _ in range(5)], [run(0.015) for _ in range(5)])
+    told = {row.measure: row.differs for row in found.rows}
+    assert (found.answer, told["spread"], told["median"]) == ("changed", True, False)
+
+
+def test_the_effect_is_a_ratio_with_its_interval() -> None:
+    """Sides at 10 and 12 ms with 1 % between runs: +20 %, interval of a few percent."""
+    def side(middle: float) -> list[effects.Measured]:
+        return [effects.Measured(math.log(middle * k), 0.001) for k in (0.99, 1.0, 1.0, 1.0, 1.01)]
+
+    found = effects.effect(side(10.0), side(12.0))
+    assert found.change == pytest.approx(0.2, abs=1e-9)
+    assert (found.low, found.high) == (pytest.approx(0.1874, abs=5e-4), pytest.approx(0.2128, abs=5e-4))
+
+
+def test_runs_that_agree_by_luck_are_no_surer_than_each_of_them() -> None:
+    """No spread between runs, 10 % error within each: the interval keeps the within-run error."""
+    same = [effects.Measured(1.0, 0.10)] * 5
+    found = effects.effect(same, same)
+    assert found.high > 0.10
+
+
+def test_holm_guards_all_tests_together() -> None:
+    """Of p = 0.03, 0.01 and 0.20 only 0.01 is below 0.05 / 3."""
+    assert effects.holm([0.03, 0.01, 0.20]) == [False, True, False]
+
+
+def test_a_simulated_counter_keeps_the_law_of_two_servers() -> None:
+    """M/M/2 at utilisation 0.8 and 10 ms of demand: mean response 10 / (1 - 0.64) = 27.8 ms."""
+    means = [float(compare_selfcheck.simulate([1, k])[1].mean()) for k in range(60)]
+    assert np.mean(means) == pytest.approx(27.8, rel=0.05)
+
+
+def test_some_pairs_of_the_self_check_end_as_they_should() -> None:
+    """Of ten A/A pairs at most one is called changed; of ten pairs 10 % apart at least nine are."""
+    assert compare_selfcheck.pairs(1.0, 10).changed <= 1
+    assert compare_selfcheck.pairs(1.1, 10).changed >= 9
+
+
+def test_a_comparison_is_told_as_markdown(polly: list[record.Run], slower: list[record.Run]) -> None:
+    """Answer first, then one row a measure."""
+    found = compare.compare(polly, slower)
+    text = compare.text(found)
+    assert text.startswith("**changed**: ")
+    assert "| home | median |" in text
+    assert compare.document(found)["runs"] == [5, 5]

@@ -1,0 +1,198 @@
+"""The report: one file, no network, no script, and every number where the design wants it."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reports import charts, exports, facts, finish, page, record, svg
+from reports.view import View
+from tests import report_runs
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
+    folder = tmp_path_factory.mktemp("runs")
+    return finish.finish(folder, report_runs.quiet(), report_runs.twin(), "quick calibration, 1 load")
+
+
+def report(tmp_path: Path, given: facts.Facts) -> str:
+    return (finish.finish(tmp_path, given).path / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_report_is_one_file_without_script_or_network(run: record.Run) -> None:
+    """No script, no link to anything outside, no import."""
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script|https?://|@import|url\(|<img|<iframe", html)
+    assert html.lstrip().startswith("<!doctype html>")
+
+
+def test_the_markup_is_closed(run: record.Run) -> None:
+    """Every element that is opened is closed, in order."""
+    seen: list[str] = []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in ("meta", "link"):
+                seen.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            return None
+
+        def handle_endtag(self, tag: str) -> None:
+            assert seen.pop() == tag
+
+    Reader().feed((run.path / "report.html").read_text(encoding="utf-8"))
+    assert seen == []
+
+
+def test_the_verdict_stands_before_everything_else(run: record.Run) -> None:
+    """Verdict, then promises, invariants, validity, counts, percentiles, figures, prediction, disclosure."""
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    words = ["PASS", "Did it keep its promises?", "Were its users told the truth?", "Can this run be trusted?", "What was sent",
+             "How long users waited", "The run in pictures", "What the model predicted", "Who used the machine",
+             "How to see it again", "Disclosure"]  # fmt: skip
+    places = [html.index(f">{word}") for word in words]
+    assert places == sorted(places)
+
+
+def test_every_figure_can_be_heard(run: record.Run) -> None:
+    """Each SVG is well-formed, and has the role of an image, a title and a description."""
+    figures = charts.draw(View(run))
+    assert [figure.key for figure in figures] == [
+        "latency", "rates", "spectrum", "heatmap", "routes", "hops", "cpu", "flight", "delivery", "lag"
+    ]  # fmt: skip
+    for figure in figures:
+        root = ET.fromstring(figure.svg)
+        assert root.get("role") == "img"
+        assert [child.tag for child in root][:2] == ["title", "desc"]
+        assert all(child.text for child in list(root)[:2])
+
+
+def test_fault_and_warm_up_stand_behind_the_lines(run: record.Run) -> None:
+    """The band of the cache loss tells when it began and when it was over."""
+    latency = charts.latency(View(run))
+    assert latency is not None
+    assert "<title>cache_loss on redis-1, 30.0 s to 35.2 s</title>" in latency.svg
+    assert "<title>warm-up, 10 s: not part of steady</title>" in latency.svg
+
+
+def test_the_model_is_drawn_dashed_over_the_measurement(run: record.Run) -> None:
+    """Latency, percentiles, number in flight and delivery carry a line of the model."""
+    drawn = {figure.key for figure in charts.draw(View(run)) if "model" in figure.svg}
+    assert drawn == {"latency", "spectrum", "flight", "delivery"}
+
+
+def test_the_prediction_has_its_label_and_signed_errors(run: record.Run) -> None:
+    """'quick calibration, 1 load' and an error with its sign."""
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "Label: <b>quick calibration, 1 load</b>" in html
+    row = next(row for row in page.errors_of(run.document["prediction"]) if row["name"] == "home p50")
+    assert row["error"] == "-10.3 %"
+
+
+def test_a_void_run_withholds_its_headline_numbers(tmp_path: Path) -> None:
+    """No tiles and no measured objective; the broken criterion and its mend instead."""
+    html = report(tmp_path, report_runs.void())
+    assert 'class="tiles"' not in html
+    assert "Headline numbers are withheld" in html
+    assert html.count("withheld</td>") == 4
+    assert "lower workload.rate, or run the generator on more cores" in html
+
+
+def test_an_overloaded_run_says_so_beside_its_verdict(tmp_path: Path) -> None:
+    """OVERLOADED is told, with the criterion, and numbers stay."""
+    html = report(tmp_path, report_runs.overloaded())
+    assert "it was offered more than it carries: growth of the queue over a stage 7.31 s" in html
+    assert 'class="tiles"' in html
+
+
+def test_words_of_a_scenario_cannot_become_markup(tmp_path: Path) -> None:
+    """A question with a script in it is shown, not run."""
+    doc = {"question": "<script>alert('polly')</script>", "source": "a: <b>"}
+    html = report(tmp_path, report_runs.quiet(scenario_doc=doc))
+    assert "<script" not in html
+    assert "&lt;script&gt;alert" in html
+
+
+def test_thirty_minutes_of_twenty_processes_stay_below_one_megabyte(tmp_path: Path) -> None:
+    """1 s resolution, 1,800 s, 20 processes, with the model beside."""
+    windows = facts.Windows(report_runs.START_NS, 10.0, 1800.0, (facts.FaultWindow("kill", "redis-1", 900.0, None, 930.0),))
+    rows = report_runs.history(1800.0, 20.0)
+    series = report_runs.series(1800, {f"parrot-{i}": 0.05 for i in range(20)})
+    given = report_runs.quiet(history=rows, series=series, windows=windows)
+    run = finish.finish(tmp_path, given, report_runs.twin(history=rows, series=series, windows=windows), "same")
+    assert 200_000 < (run.path / "report.html").stat().st_size < 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.0, "100 %"), (0.0, "0 %"), (0.5, "50.0 %"), (0.9951, "99.51 %"), (0.0004, "0.040 %"), (None, "–")]
+)
+def test_shares_have_the_digits_that_matter(value: float | None, text: str) -> None:
+    """99.51 % is not 99.5 %, and nothing is rounded to 100 %."""
+    assert page.share(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.25, "250 µs"), (12.345, "12.3 ms"), (1500.0, "1.5 s"), (0.0, "0 ms"), (None, "–")]
+)
+def test_times_have_a_fitting_unit(value: float | None, text: str) -> None:
+    """µs below 1 ms, s from 1,000 ms."""
+    assert page.millis(value) == text
+
+
+def test_a_logarithmic_axis_has_round_ticks() -> None:
+    """1-2-5 in a short span, decades in a long one."""
+    assert svg.Scale(8.0, 120.0, 0, 100, log=True).ticks() == [10.0, 20.0, 50.0, 100.0]
+    assert svg.Scale(0.5, 2000.0, 0, 100, log=True).ticks() == [1.0, 10.0, 100.0, 1000.0]
+
+
+def test_a_linear_axis_has_round_ticks() -> None:
+    """Steps of 1, 2 or 5."""
+    assert svg.Scale(0.0, 60.0, 0, 100).ticks() == [0.0, 20.0, 40.0, 60.0]
+
+
+def test_a_line_breaks_where_nothing_was_measured() -> None:
+    """NaN and a gap start a new stroke; a lonely point is a dot."""
+    canvas = svg.Canvas("t", "d", "k")
+    canvas.path(np.array([0.0, 1.0, 2.0, 9.0]), np.array([5.0, 5.5, np.nan, 7.0]), "line", gap=3.0)
+    assert canvas.parts == ['<path d="M0 50l10 5M90 70h1" class="line" transform="scale(.1)"/>']
+
+
+def test_markdown_tells_verdict_promises_and_percentiles(run: record.Run) -> None:
+    """For a pull request."""
+    text = exports.markdown(run)
+    assert text.startswith("# first_run: PASS\n")
+    assert "| home p99 <= 250 ms steady | ✓ pass | 27.1 ms | 1606 |" in text
+    assert "| home | 1606 | 1606 | 9.84 | 20.29 | 27.13 | 46.79 | 52.27 |" in text
+    assert text.endswith("Reproduce: `tweetlab run first_run --on both` (seed 7, commit 0123abc)\n")
+
+
+def test_markdown_of_a_void_run_gives_no_number(tmp_path: Path) -> None:
+    """Broken criterion and mend; no percentile, no measured objective."""
+    text = exports.markdown(finish.finish(tmp_path, report_runs.void()))
+    assert "| generator CPU | 93.0 % | <= 80% of a core |" in text
+    assert "steady response in ms" not in text
+    assert "✓ pass | 27.1 ms" not in text
+
+
+def test_junit_has_a_case_for_each_promise_and_unknown_is_no_success(tmp_path: Path) -> None:
+    """fail -> failure, unknown -> error, else passed."""
+    failing = ET.fromstring(exports.junit(finish.finish(tmp_path, report_runs.failing())))
+    assert (failing.get("failures"), failing.get("errors")) == ("1", "0")
+    unknown = ET.fromstring(exports.junit(finish.finish(tmp_path, report_runs.unknown())))
+    assert (unknown.get("failures"), unknown.get("errors")) == ("0", "1")
+    broken = [case.get("name") for case in unknown if case.find("error") is not None]
+    assert broken == ["no_ghost_after_delete_or_unfollow"]
+
+
+def test_a_terminal_gets_the_verdict_and_the_numbers_on_top(run: record.Run) -> None:
+    """First line decides; void runs would show no numbers."""
+    lines = exports.brief(run)
+    assert lines[0] == "PASS  4 objectives and 6 invariants hold."
+    assert [line.split("  ")[-1] for line in lines[1:3]] == ["offered, 3600 operations", "answered well"]

@@ -1,0 +1,94 @@
+"""What is published tells nothing of whose machine it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from reports import finish, publish, record
+from system.kernel import errors
+from tests import report_runs
+
+WHOSE = publish.Whose(("pollys-laptop", "polly77"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
+    host = {"cpu_model": "Parrot 3000", "cores": 2, "mem_mib": 24064, "steal": 0.001, "hostname": "pollys-laptop"}
+    given = report_runs.quiet(
+        host=host,
+        command="/home/polly77/tweetlab/bin/tweetlab run first_run --graph /home/polly77/birds.edges",
+        platform={"cache": "/home/polly77/.cache/tweetlab", "gateway": "127.1.9.1:8080", "proxy": "10.1.2.3"},
+    )
+    return finish.finish(tmp_path_factory.mktemp("runs"), given, report_runs.twin(), "quick calibration, 1 load")
+
+
+def test_a_published_run_is_report_and_record(run: record.Run, tmp_path: Path) -> None:
+    """Two files, at most 1 MB together."""
+    folder = publish.publish(run, "first_run", tmp_path, WHOSE)
+    assert sorted(path.name for path in folder.iterdir()) == ["record.json", "report.html"]
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 1_000_000
+
+
+def test_host_user_paths_and_addresses_are_washed_out(run: record.Run, tmp_path: Path) -> None:
+    """The command keeps the names of files; loopback addresses stay, since everybody has them."""
+    folder = publish.publish(run, "first_run", tmp_path, WHOSE)
+    document = json.loads((folder / "record.json").read_text())
+    assert document["command"] == "<path>/tweetlab run first_run --graph <path>/birds.edges"
+    assert document["platform"] == {"cache": "<path>/tweetlab", "gateway": "127.1.9.1:8080", "proxy": "<address>"}
+    assert "hostname" not in document["host"]
+    for path in folder.iterdir():
+        text = path.read_text()
+        assert "polly77" not in text
+        assert "pollys-laptop" not in text
+        assert "/home/" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("log in /home/polly77/x.log", ["/home/polly77/x.log", "polly77"]),
+        ("asked 192.168.7.9 and 127.1.20.1", ["192.168.7.9"]),
+        ("on pollys-laptop", ["pollys-laptop"]),
+        ("fe80:0:0:0:1:2:3:4", ["fe80:0:0:0:1:2:3:4"]),
+        ("served /2/tweets/7 at 12:30:01 by redis 7.0.15", []),
+        ('<path d="M0 50l10-5" transform="scale(.1)"/>', []),
+    ],
+)
+def test_the_scan_finds_what_tells(text: str, found: list[str]) -> None:
+    """Paths, addresses beyond loopback, names; routes, versions and drawings are no finds."""
+    assert publish.finds(text, WHOSE) == found
+
+
+def test_a_find_refuses_the_whole_publication(run: record.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the washing missed is told, and nothing is written."""
+    monkeypatch.setattr(publish, "wash", lambda value, owner: value)
+    with pytest.raises(errors.WrongInput, match="still tells '/home/polly77/"):
+        publish.publish(run, "first_run", tmp_path / "gallery", WHOSE)
+    assert not (tmp_path / "gallery").exists()
+
+
+def test_a_run_too_large_for_the_gallery_is_refused(run: record.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value, bound and mend."""
+    monkeypatch.setattr(publish, "LIMIT_BYTES", 1000)
+    with pytest.raises(errors.WrongInput, match=r"bytes; the gallery takes 1,000: publish a shorter run"):
+        publish.publish(run, "first_run", tmp_path, WHOSE)
+
+
+@pytest.mark.parametrize("name", ["../etc", "First Run", "", "a/b"])
+def test_a_name_that_leaves_the_gallery_is_refused(run: record.Run, tmp_path: Path, name: str) -> None:
+    """a-z, 0-9, _ and - only."""
+    with pytest.raises(errors.WrongInput, match="is no name for the gallery"):
+        publish.publish(run, name, tmp_path, WHOSE)
+
+
+def test_publishing_again_replaces_the_old_files(run: record.Run, tmp_path: Path) -> None:
+    """The folder holds the newer run, whole."""
+    publish.publish(run, "first_run", tmp_path, WHOSE)
+    newer = dataclasses.replace(run, document={**run.document, "commit": "7777777"})
+    folder = publish.publish(newer, "first_run", tmp_path, WHOSE)
+    assert json.loads((folder / "record.json").read_text())["commit"] == "7777777"
+    assert [path.name for path in tmp_path.iterdir()] == ["first_run"]

@@ -1,0 +1,163 @@
+"""The folder of a run: whole or not there, readable by those who know its version."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from reports import columns, finish, histogram, record, schema
+from system.kernel import errors
+from tests import report_runs
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    finish.finish(folder, report_runs.quiet(), report_runs.twin(), "quick calibration, 1 load")
+    return folder
+
+
+def test_a_run_leaves_these_files(runs: Path) -> None:
+    """Every file that docs/results.md explains, and nothing hidden or half-written."""
+    run = record.find(runs)
+    names = sorted(str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file() and "twin" not in path.parts)
+    assert names == [
+        "effects.parquet", "faults.json",
+        "histograms/home.response.hlog", "histograms/home.service.hlog",
+        "histograms/post.response.hlog", "histograms/post.service.hlog",
+        "histograms/search.response.hlog", "histograms/search.service.hlog",
+        "histograms/user_tweets.response.hlog", "histograms/user_tweets.service.hlog",
+        "history.parquet", "invariants.json", "probes.parquet", "record.json", "report.html", "series.parquet",
+    ]  # fmt: skip
+
+
+def test_latest_points_to_the_newest_run(runs: Path) -> None:
+    """runs/latest is a relative link to the folder."""
+    assert os.readlink(runs / "latest") == "first_run/20261122T180900Z"
+    assert record.find(runs).run_id == "first_run/20261122T180900Z"
+    assert record.find(runs, "first_run").path == record.find(runs).path
+
+
+def test_a_run_is_read_back_as_it_was(runs: Path) -> None:
+    """Tables keep rows, types and lists; the record keeps its verdict."""
+    run = record.find(runs)
+    assert run.document["verdict"] == "PASS"
+    assert len(run.history) == 3600
+    assert str(run.history["due_ns"].dtype) == "int64"
+    assert list(run.history[run.history["route"] == "home"]["page_ids"].iloc[0]) == [3, 2, 1]
+    assert run.history.columns.tolist() == [column.name for column in columns.HISTORY]
+
+
+def test_the_twin_stands_beside_in_the_same_shape(runs: Path) -> None:
+    """<run>/twin is a run of kind twin, and the record holds its signed errors and its label."""
+    run = record.find(runs)
+    assert run.twin is not None
+    assert run.twin.kind == "twin"
+    assert run.twin.history.columns.tolist() == run.history.columns.tolist()
+    told = run.document["prediction"]
+    assert told["label"] == "quick calibration, 1 load"
+    pair = told["routes"]["home"]["response_ms"]["p50"]
+    assert pair["error"] == pytest.approx(pair["predicted"] / pair["measured"] - 1, abs=1e-4)
+
+
+def test_every_series_that_follows_from_the_history_is_there(runs: Path) -> None:
+    """Rates, percentiles and the number in flight each second, beside what the runner brought."""
+    names = set(record.find(runs).series["name"])
+    assert names >= {"rate.planned", "rate.sent", "rate.ok", "rate.fail", "rate.info", "p50", "p99", "p999", "in_flight"}
+    assert names >= {"cpu_cores", "rss_mib", "lag", "host_busy_cores", "steal"}
+
+
+def test_the_histogram_log_holds_every_ok_operation(runs: Path) -> None:
+    """Its count is that of the record."""
+    run = record.find(runs)
+    total = histogram.read_log(run.path / "histograms" / "post.response.hlog").get_total_count()
+    assert total == run.summary["routes"]["post"]["ok"] == 537
+
+
+def test_a_record_fits_the_published_schema(runs: Path) -> None:
+    """record_schema() is valid JSON Schema, and both records satisfy it."""
+    jsonschema.Draft202012Validator.check_schema(schema.record_schema())
+    for path in (runs / "latest" / "record.json", runs / "latest" / "twin" / "record.json"):
+        jsonschema.validate(json.loads(path.read_text()), schema.record_schema())
+
+
+def test_an_unknown_schema_version_is_refused_with_a_mend(runs: Path, tmp_path: Path) -> None:
+    """A record of another time is not guessed at."""
+    document = json.loads((runs / "latest" / "record.json").read_text())
+    (tmp_path / "record.json").write_text(json.dumps({**document, "schema_version": 7}))
+    with pytest.raises(errors.WrongInput, match="schema_version 7; this Tweetlab reads 1: read it with the commit"):
+        record.read(tmp_path)
+
+
+def test_a_record_that_lost_a_block_is_refused_by_its_name(runs: Path, tmp_path: Path) -> None:
+    """The error names the place."""
+    document = json.loads((runs / "latest" / "record.json").read_text())
+    del document["summary"]["paths"]["push"]
+    (tmp_path / "record.json").write_text(json.dumps(document))
+    with pytest.raises(errors.WrongInput, match=r"summary\.paths: 'push' is a required property"):
+        record.read(tmp_path)
+
+
+def test_half_a_record_is_refused(tmp_path: Path) -> None:
+    """Text that is no JSON is told as such."""
+    (tmp_path / "record.json").write_text('{"schema_version": 1, ')
+    with pytest.raises(errors.WrongInput, match="is not JSON"):
+        record.read(tmp_path)
+
+
+def test_a_run_that_is_not_there_is_not_found(tmp_path: Path) -> None:
+    """The error names folder and command."""
+    with pytest.raises(errors.NotFound, match="no run named 'parrot'"):
+        record.find(tmp_path, "parrot")
+
+
+def test_a_crash_while_writing_leaves_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk fills up at the last file: CouldNotRun, no folder, no link, nothing hidden."""
+    real = Path.write_text
+
+    def full(self: Path, *args: object, **kwargs: object) -> int:
+        if self.name == "record.json":
+            raise OSError(28, "No space left on device")
+        return real(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    parts = finish.parts(report_runs.quiet())
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(errors.CouldNotRun, match=r"No space left on device; free some space"):
+        record.write(tmp_path, parts)
+    assert [path.name for path in tmp_path.rglob("*")] == ["first_run"]
+
+
+def test_two_runs_of_one_second_stand_side_by_side(tmp_path: Path) -> None:
+    """The second gets -2, and neither is lost."""
+    parts = finish.parts(report_runs.quiet())
+    first, second = record.write(tmp_path, parts), record.write(tmp_path, parts)
+    assert (first.run_id, second.run_id) == ("first_run/20261122T180900Z", "first_run/20261122T180900Z-2")
+    assert [path.name for path in record.every(tmp_path)] == ["20261122T180900Z", "20261122T180900Z-2"]
+
+
+def test_an_amended_record_is_checked_before_it_replaces_the_old_one(tmp_path: Path) -> None:
+    """A block that breaks the schema leaves the old record in place."""
+    run = record.write(tmp_path, finish.parts(report_runs.quiet()))
+    with pytest.raises(errors.WrongInput, match="verdict"):
+        record.amend(run, verdict="MAYBE")
+    assert record.read(run.path).document["verdict"] == "PASS"
+
+
+def test_an_interrupted_run_with_no_operation_is_still_recorded(tmp_path: Path) -> None:
+    """Ctrl-C before the first request: a void record and a report, not a traceback."""
+    empty = report_runs.quiet(history=report_runs.history().iloc[:0], interrupted=True)
+    run = finish.finish(tmp_path, empty)
+    assert run.document["verdict"] == "VOID"
+    assert (run.path / "report.html").exists()
+
+
+def test_in_sample_predictions_get_no_error_figure(tmp_path: Path) -> None:
+    """Service times taken from the scored run itself prove nothing."""
+    run = finish.finish(tmp_path, report_runs.quiet(), report_runs.twin(), "this run", in_sample=True)
+    told = run.document["prediction"]
+    assert told["label"] == "IN-SAMPLE, this run"
+    assert {pair["error"] for pair in told["routes"]["home"]["response_ms"].values()} == {None}
