@@ -61,7 +61,7 @@ def _import_roots() -> list[Fact]:
 def _java() -> list[Fact]:
     found = packages.java()
     if found:
-        return [Fact("java", True, packages.version_line([found, "-version"]))]
+        return [Fact("java", True, packages.java_version())]
     seen = packages.version_line([packages.find("java") or "java", "-version"]) or "none"
     package = f"openjdk-{packages.JAVA_MAJOR}-jre-headless"
     return [Fact("java", False, seen, f"apt-get install {package}, or set TWEETLAB_JAVA_HOME to a Java {packages.JAVA_MAJOR}.")]

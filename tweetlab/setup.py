@@ -49,6 +49,7 @@ async def servers(say: Say) -> None:
         system, *(_after_its_tools(package, system, progress) for package in fetched), return_exceptions=True
     )
     packages.java.cache_clear()
+    packages.java_version.cache_clear()
     failures = list(dict.fromkeys(str(problem) for problem in gone if isinstance(problem, LabError)))
     unexpected = [problem for problem in gone if isinstance(problem, BaseException) and not isinstance(problem, LabError)]
     if unexpected:
@@ -117,7 +118,8 @@ def disable(services: list[str], progress: fetch.Progress) -> None:
     for service in services:
         command = [systemctl, "disable", service] if systemctl else ["update-rc.d", service, "disable"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        told = "is not started with the machine" if done.returncode == 0 else f"could not be disabled: {done.stderr.strip()[-200:]}"
+        trouble = done.stderr.strip()[-200:]
+        told = "is not started with the machine" if done.returncode == 0 else f"could not be disabled: {trouble}"
         progress("packages", f"service {service} {told}")
 
 

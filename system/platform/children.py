@@ -102,6 +102,9 @@ class Child:
                 await asyncio.wait_for(self._exited.wait(), self._launch.stop_timeout_s)
         self.kill()
         await self._exited.wait()
+        for made, kept in self._launch.harvest if self._launch else ():
+            with contextlib.suppress(FileNotFoundError):  # killed, or another lab was quicker
+                made.replace(kept)
         self._set("stopped")
 
     def kill(self) -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from system.kernel import errors
-from system.kernel.errors import CouldNotRun, LabError
+from system.kernel.errors import CouldNotRun
 from system.platform import blueprint as blueprints
 from system.platform import cgroups, children, health, places, preflight, sweep
 from system.platform.addresses import Plan
@@ -195,9 +195,14 @@ class Lab:
             await asyncio.sleep(0.02)
 
     async def _after_failure(self, had_data: bool) -> None:
-        """Wait until the supervisor has taken back what it started; without other nodes take it down too."""
-        with contextlib.suppress(LabError):
-            if await self.is_up() and not await self._call({"op": "status"}):
+        """Wait until the supervisor has taken back what was not committed; without other nodes end it too."""
+        deadline = asyncio.get_running_loop().time() + SUPERVISOR_TIMEOUT_S
+        with contextlib.suppress(CouldNotRun):  # it is gone already
+            while (left := await self._call({"op": "settled"}))["pending"]:
+                if asyncio.get_running_loop().time() > deadline:
+                    break
+                await asyncio.sleep(0.05)
+            if left["nodes"] == 0:
                 await self.down()
         if not had_data and not await self.is_up():
             self.places.remove_data()

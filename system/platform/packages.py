@@ -143,6 +143,13 @@ def java() -> str | None:
     return None
 
 
+@functools.cache
+def java_version() -> str:
+    """Return what the Java of `java` says about itself; "" without one."""
+    found = java()
+    return version_line([found, "-version"]) if found else ""
+
+
 def need_java() -> str:
     """Return the path of Java. Raises CouldNotRun with the mend where no Java of the right major stands."""
     found = java()

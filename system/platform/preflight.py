@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -71,14 +72,21 @@ def _is_free(host: str, port: int) -> bool:
 def _holder(host: str, port: int) -> str:
     inodes = _listeners(host, port)
     for pid in (name for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-        except OSError:
-            continue  # gone, or another user's
-        if any(link == f"socket:[{inode}]" for link in links for inode in inodes):
-            return f"process {pid} ({name})"
+        with contextlib.suppress(OSError):  # gone, or another user's
+            if inodes & _sockets(pid):
+                return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
     return "a process of another user"
+
+
+def _sockets(pid: str) -> set[str]:
+    """Return the inodes of the sockets that a process holds open."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):  # closed since it was listed
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if link.startswith("socket:["):
+                found.add(link[8:-1])
+    return found
 
 
 def _listeners(host: str, port: int) -> set[str]:

@@ -53,6 +53,7 @@ class Supervisor:
         self.stopping = asyncio.Event()
         self._starting = asyncio.Lock()
         self._callers = 0
+        self._open: list[list[Child]] = []  # what each caller has started and not committed
 
     async def serve(self) -> None:
         """Answer callers until told to stop, or until there has been nothing to do for a while."""
@@ -137,6 +138,7 @@ class Supervisor:
         operations: dict[str, Callable[[], Awaitable[Any]]] = {
             "ping": _value({"pid": os.getpid(), "range": self.plan.range, "blueprint": self.blueprint.to_json()}),
             "start": lambda: self._alone(self.start(request, tell, begun)),
+            "settled": lambda: _later(lambda: {"pending": sum(map(len, self._open)), "nodes": len(self.children)}),
             "restart_services": lambda: self._alone(self.restart_services(request, tell)),
             "status": self.status,
             "cpu_ns": lambda: _later(self.cpu_ns),
@@ -161,6 +163,7 @@ class Supervisor:
 
     async def _serve_caller(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         begun: list[Child] = []
+        self._open.append(begun)
         self._callers += 1
 
         def say(message: dict[str, Any]) -> None:
@@ -184,6 +187,7 @@ class Supervisor:
             self._callers -= 1
             if begun:
                 await self._take_back(begun)
+            self._open = [each for each in self._open if each is not begun]
             writer.close()
 
     async def _obey(

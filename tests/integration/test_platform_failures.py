@@ -41,6 +41,10 @@ def left_behind(lab):
     return sweep.leftovers(lab.places, groups) + groups.nodes() + lair
 
 
+def call(*command):
+    subprocess.run(command, check=True)
+
+
 async def test_a_port_in_use_names_the_address_and_who_holds_it(lab):
     """The holder is this very test: its pid stands in the message, and so does the way out."""
     with socket.create_server(("127.213.30.1", 6379)):
@@ -101,7 +105,7 @@ async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, tmp_
     """A PostgreSQL cluster takes 40 MB; on a disk of 16 MiB the start fails, and the message says why."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", str(disk)], check=True)
+    await asyncio.to_thread(call, "mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", str(disk))
     monkeypatch.setenv("TWEETLAB_DATA", str(disk))
     monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", "1")
     tmp_path.chmod(0o755)
@@ -112,7 +116,7 @@ async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, tmp_
             await lab.up(Blueprint("quick", POSTGRES))
         left = left_behind(lab)
     finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+        await asyncio.to_thread(call, "umount", "-l", str(disk))
 
     assert left == []
 
@@ -174,7 +178,8 @@ async def test_a_caller_that_is_killed_half_way_leaves_nothing(lab, tmp_path):
         asyncio.run(lab.up(redis, prepare=hang))
     """)
     env = {**os.environ, "PYTHONPATH": str(places.CODE)}
-    caller = subprocess.Popen([sys.executable, "-c", script], env=env, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", script]
+    caller = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
     assert caller.stdout.readline() == "preparing\n"
     redis = (await lab.status())[0]
 
@@ -213,3 +218,16 @@ async def test_another_blueprint_is_refused_while_one_is_up(lab):
         await lab.up(Blueprint("other", REDIS))
 
     assert [row.health for row in await lab.status()] == ["well"]
+
+
+async def test_an_error_of_the_caller_while_preparing_leaves_nothing(lab):
+    """Whatever `prepare` raises comes through unchanged, after everything was stopped again."""
+
+    async def stumble(stores):
+        raise ZeroDivisionError("lorem ipsum")
+
+    with pytest.raises(ZeroDivisionError, match="lorem ipsum"):
+        await lab.up(Blueprint("quick", REDIS + POSTGRES), prepare=stumble)
+
+    assert left_behind(lab) == []
+    assert not await lab.is_up()

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from system.platform import health, packages
-from system.platform.servers.base import Context, Launch, Step, base_env, jvm_flags
+from system.platform.servers.base import UNVERIFIED, Context, Launch, Step, base_env, jvm_flags
 
 LOG4J = """status = error
 appender.out.type = Console
@@ -32,7 +32,9 @@ class Elasticsearch:
         home, before = self._home(ctx)
         temporary = ctx.places.lair / ctx.node.name / "tmp"
         java_home = Path(packages.need_java()).resolve().parent.parent
-        options = [*jvm_flags(ctx.node), "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}", "-Xss512k"]
+        # Its own default touches the whole heap at once; here memory is taken as it is used.
+        tuning = ["-XX:-AlwaysPreTouch", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}", "-Xss512k"]
+        options = [*jvm_flags(ctx.node), *UNVERIFIED, *tuning]
         env = {
             **base_env(ctx),
             "ES_JAVA_HOME": str(java_home),

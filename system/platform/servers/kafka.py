@@ -10,7 +10,7 @@ import base64
 import hashlib
 
 from system.platform import health, packages
-from system.platform.servers.base import Context, Launch, Step, base_env, class_path, jvm_flags
+from system.platform.servers.base import UNVERIFIED, Context, Launch, Step, base_env, class_archive, class_path, jvm_flags
 
 CONTROLLER_PORT = 9093
 
@@ -32,10 +32,12 @@ class Kafka:
         conf, log4j = ctx.config / "server.properties", ctx.config / "log4j2.xml"
         common = ["-cp", class_path(packages.KAFKA), f"-Dlog4j2.configurationFile={log4j}"]
         java = packages.need_java()
+        archive, harvest = class_archive(ctx, packages.KAFKA)
         # C1 alone: half the CPU of a start, and one broker moves far more than the lab asks (servers' table).
-        flags = [*jvm_flags(ctx.node), "-XX:TieredStopAtLevel=1", "-XX:MaxDirectMemorySize=64m", "-Xss512k"]
+        tuning = ["-XX:TieredStopAtLevel=1", "-XX:MaxDirectMemorySize=64m", "-Xss512k"]
+        flags = [*jvm_flags(ctx.node), *archive, *UNVERIFIED, *tuning]
         script = 'rm -rf "$LOGS" && "$@" && touch "$LOGS/formatted"'
-        form = (java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m", *common, "kafka.tools.StorageTool")
+        form = (java, *UNVERIFIED, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx128m", *common, "kafka.tools.StorageTool")
         form += ("format", "--ignore-formatted", "-t", cluster_id(ctx), "-c", str(conf))
         env = base_env(ctx)
         return Launch(
@@ -43,7 +45,8 @@ class Kafka:
             env=env,
             files={conf: render(ctx), log4j: LOG4J},
             before=(Step(("/bin/sh", "-c", script, "sh", *form), ctx.data / "formatted", {**env, "LOGS": str(ctx.data)}),),
-            stop_timeout_s=15.0,
+            harvest=harvest,
+            stop_timeout_s=20.0,
         )
 
     async def probe(self, ctx: Context) -> str:

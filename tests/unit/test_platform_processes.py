@@ -1,0 +1,226 @@
+"""Identity, CPU and memory of processes; control groups on either kind of machine; probes and their last words."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from system.kernel.errors import CouldNotRun
+from system.platform import cgroups, children, health, preflight, procs
+from system.platform.addresses import Plan
+from system.platform.blueprint import Node
+
+SPIN = "import time\nend = time.process_time() + {s}\nwhile time.process_time() < end: pass\n{then}"
+
+
+def burn(seconds):
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_cpu_of_a_thread_that_exited_is_counted():
+    """The process clock knows threads that are gone; a sum over living threads would not."""
+    before = procs.cpu_ns(os.getpid())
+    thread = threading.Thread(target=burn, args=(0.2,))
+    thread.start()
+    thread.join()
+
+    assert 0.2e9 <= procs.cpu_ns(os.getpid()) - before < 0.6e9
+
+
+def test_cpu_of_a_child_that_exited_is_counted_to_the_tick():
+    """Without control groups the kernel's sum of reaped children is what there is."""
+    script = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', sys.argv[1]])\nprint(1, flush=True)\ninput()"
+    spin = SPIN.format(s=0.3, then="")
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, spin], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    parent.stdout.readline()
+    total_s = procs.tree_cpu_ns(parent.pid) / 1e9
+    parent.communicate("\n")
+
+    assert 0.29 <= total_s < 1.0
+
+
+def test_a_pid_is_an_identity_only_with_its_start_time():
+    """Another process may get the pid: with a wrong start time it is not ours."""
+    pid = os.getpid()
+
+    assert procs.is_alive(pid, procs.start_ticks(pid))
+    assert not procs.is_alive(pid, procs.start_ticks(pid) + 1)
+    assert procs.start_ticks(2**22 + 1) == 0
+
+
+def test_killing_spares_a_stranger_with_the_same_pid():
+    """A recorded pid whose start time differs belongs to somebody else."""
+    stranger = subprocess.Popen(["sleep", "30"])
+    try:
+        procs.kill_all([(stranger.pid, procs.start_ticks(stranger.pid) - 5)])
+        spared = stranger.poll() is None
+        procs.kill_all([(stranger.pid, procs.start_ticks(stranger.pid))])
+        ended = stranger.wait(timeout=5)
+    finally:
+        stranger.kill()
+
+    assert spared
+    assert ended == -9
+
+
+def test_shared_pages_count_once():
+    """Two names of one process hold its memory once for files and shared memory, twice for what is private."""
+    one, both = procs.rss_bytes([os.getpid()]), procs.rss_bytes([os.getpid(), os.getpid()])
+
+    assert one < both < 2 * one
+
+
+def fake_v1(mount):
+    for name in ("cpu", "cpuacct", "freezer", "memory", "unified"):
+        (mount / name).mkdir(parents=True)
+        (mount / name / "cgroup.procs").touch()
+
+
+def test_with_version_1_a_node_gets_a_place_in_every_tree(tmp_path):
+    """Accounting first, then the other controllers, then the tree that iptables reads."""
+    fake_v1(tmp_path)
+    groups = cgroups.open_groups("lab", tmp_path)
+
+    joins = groups.make("redis-1")
+
+    assert groups.kind == "v1"
+    assert [str(path.relative_to(tmp_path)) for path in joins] == [
+        f"{name}/tweetlab/lab/redis-1/cgroup.procs" for name in ("cpuacct", "cpu", "freezer", "memory", "unified")
+    ]
+
+
+def test_a_quota_is_written_in_cores(tmp_path):
+    """0.2 core is 20 ms in every 100 ms; None lifts it."""
+    fake_v1(tmp_path)
+    groups = cgroups.open_groups("lab", tmp_path)
+    groups.make("redis-1")
+    cpu = tmp_path / "cpu/tweetlab/lab/redis-1"
+    (cpu / "cpu.cfs_quota_us").touch()
+
+    groups.set_quota("redis-1", 0.2)
+    limited = (cpu / "cpu.cfs_quota_us").read_text(), (cpu / "cpu.cfs_period_us").read_text()
+    groups.set_quota("redis-1", None)
+
+    assert limited == ("20000", "100000")
+    assert (cpu / "cpu.cfs_quota_us").read_text() == "-1"
+
+
+def test_with_version_2_there_is_one_tree(tmp_path):
+    """CPU comes from cpu.stat, in microseconds there, in ns here."""
+    (tmp_path / "cgroup.controllers").write_text("cpu memory")
+    groups = cgroups.open_groups("lab", tmp_path)
+    joins = groups.make("redis-1", quota_cores=1.5)
+    node = tmp_path / "tweetlab/lab/redis-1"
+    (node / "cpu.stat").write_text("usage_usec 1234\nuser_usec 1000\n")
+
+    assert groups.kind == "v2"
+    assert joins == [node / "cgroup.procs"]
+    assert groups.cpu_ns("redis-1") == 1_234_000
+
+
+def test_without_control_groups_the_lab_says_so(tmp_path):
+    """No accounting is no error: CPU comes from process clocks then."""
+    groups = cgroups.open_groups("lab", tmp_path)
+
+    assert (groups.kind, groups.make("redis-1"), groups.cpu_ns("redis-1")) == ("none", [], None)
+
+
+def test_a_port_in_use_is_told_with_address_node_and_holder():
+    """The holder is this test; a free port is no complaint."""
+    node = Node("redis-1", "redis", "store")
+    preflight.check_ports((node,), Plan(219))
+    with socket.create_server(("127.219.30.1", 6379)):
+        with pytest.raises(CouldNotRun) as refused:
+            preflight.check_ports((node,), Plan(219))
+
+    assert f"127.219.30.1:6379 (redis-1) is in use by process {os.getpid()} (" in refused.value.detail
+
+
+def test_the_end_of_a_log_comes_with_the_line_that_names_the_reason(tmp_path):
+    """A stack trace would hide it: the first line with an error stands before the last lines."""
+    log = tmp_path / "parrot.log"
+    log.write_text("starting\nERROR: no perch\n" + "\n".join(f"  at feather {i}" for i in range(40)) + "\n")
+
+    told = children.log_end_with_reason(log).splitlines()
+
+    assert told[0] == "ERROR: no perch"
+    assert told[-1] == "  at feather 39"
+    assert len(told) == 17
+
+
+async def serve(answer):
+    """Answer every connection with these bytes after its first line or packet."""
+
+    async def talk(reader, writer):
+        await reader.read(1024)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(talk, "127.0.0.1", 0)
+    return server, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("probe", "answer", "said"),
+    [
+        (health.redis, b"-LOADING Redis is loading\r\n", "-LOADING Redis is loading"),
+        (lambda at: health.http(at, "/health"), b"HTTP/1.1 503 Busy\r\n\r\nno store", "GET /health: HTTP/1.1 503 Busy no store"),
+        (lambda at: health.http(at, "/health"), b"", "GET /health: it closed the connection"),
+        (health.cassandra, bytes([0x84, 0, 0, 0, 0, 0, 0, 0, 0]), "opcode 0 instead of SUPPORTED"),
+        (health.kafka, (12).to_bytes(4, "big") + bytes(12), "no broker is registered yet"),
+        (
+            lambda at: health.postgres(at, "polly", "parrots"),
+            b"E" + (4 + 36).to_bytes(4, "big") + b"SFATAL\0C57P03\0Mit is starting up\0\0".ljust(36, b"\0"),
+            "it is starting up",
+        ),
+    ],
+)
+async def test_a_server_that_is_not_well_is_quoted(probe, answer, said):
+    """The last answer stands in the error when a start fails: it must be the server's own."""
+    server, address = await serve(answer)
+    async with server:
+        with pytest.raises(health.NotWell) as told:
+            await probe(address)
+
+    assert str(told.value) == said
+
+
+async def test_nobody_there_is_told_with_the_address():
+    """Connection refused, where."""
+    with pytest.raises(health.NotWell, match=r"connection refused on 127.0.0.1:1"):
+        await health.redis("127.0.0.1:1")
+
+
+async def test_waiting_ends_as_soon_as_the_process_is_gone():
+    """A dead server is not asked for the rest of the deadline."""
+
+    async def refuse():
+        raise health.NotWell("still no perch")
+
+    began = time.monotonic()
+    well, answer = await health.wait(refuse, timeout_s=30, alive=lambda: False)
+
+    assert (well, answer) == (False, "still no perch")
+    assert time.monotonic() - began < 1
+
+
+def test_the_launcher_joins_before_it_becomes_the_server(tmp_path):
+    """The same pid stands in the group's file and answers as the server: no socket was open before."""
+    procs_file = tmp_path / "cgroup.procs"
+    argv = children._wrapped(("/bin/sh", "-c", "echo $$"), 0, False, [procs_file])
+
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == procs_file.read_text().strip()
+    assert Path("/proc").exists()
