@@ -84,11 +84,11 @@ def load(path: Path) -> Calibration:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
-        raise WrongInput(f"{path} is no calibration file ({problem}); make one with `tweetlab calibrate`.") from None
+        raise WrongInput(f"{path} is no calibration file ({problem}); `make demo` makes one.") from None
     version = raw.pop("schema_version", None) if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise WrongInput(
-            f"{path} has schema_version {version!r}; it must be {SCHEMA_VERSION}. Make a new one with `tweetlab calibrate`."
+            f"{path} has schema_version {version!r}; it must be {SCHEMA_VERSION}. `make demo` makes a new one."
         )
     try:
         raw["units"] = {name: UnitCost(**cost) for name, cost in raw["units"].items()}
@@ -97,7 +97,7 @@ def load(path: Path) -> Calibration:
         }
         return Calibration(**raw)
     except (KeyError, TypeError, AttributeError) as problem:
-        raise WrongInput(f"{path} is no calibration file ({problem!r}); make one with `tweetlab calibrate`.") from None
+        raise WrongInput(f"{path} is no calibration file ({problem!r}); `make demo` makes one.") from None
 
 
 def default() -> Calibration:

@@ -40,7 +40,7 @@ def test_what_is_no_calibration_is_refused_with_a_mend(tmp_path: Path, text: str
     path = tmp_path / "broken.json"
     path.write_text(text)
 
-    with pytest.raises(WrongInput, match="tweetlab calibrate") as caught:
+    with pytest.raises(WrongInput, match="make demo") as caught:
         calibration.load(path)
 
     assert told in str(caught.value)
