@@ -28,17 +28,22 @@ class Fanout:
 
 
 def fanout_of(evidence: Evidence) -> Fanout:
-    """Return the first effect of each new tweet; rows of other events and groups are left out."""
+    """Return the first effect of each new tweet; rows of other events and groups are left out.
+
+    A row names the topic as its kind and the tweet as its event (as workers write), or the topic as its event and the
+    tweet as its key (as the columns of a record tell it).
+    """
     frame = evidence.effects
     done: dict[int, int] = {}
     path: dict[int, str] = {}
     if not len(frame):
         return Fanout(done, path)
-    rows = zip(frame["group"], frame["kind"], frame["event"], frame["at_ns"], frame["path"], strict=True)
-    for group, kind, event, at_ns, how in rows:
-        if kind != events.NEW_TWEET or not str(group).startswith("fanout") or not str(event).isdigit():
+    rows = zip(frame["group"], frame["kind"], frame["event"], frame["key"], frame["at_ns"], frame["path"], strict=True)
+    for group, kind, event, key, at_ns, how in rows:
+        name = str(event) if kind == events.NEW_TWEET else str(key) if event == events.NEW_TWEET else ""
+        if not str(group).startswith("fanout") or not name.isdigit():
             continue
-        tweet_id = int(event)
+        tweet_id = int(name)
         done[tweet_id] = min(done.get(tweet_id, NEVER_NS), int(at_ns))
         if path.get(tweet_id) != "pull":
             path[tweet_id] = str(how)
@@ -48,7 +53,8 @@ def fanout_of(evidence: Evidence) -> Fanout:
 def check(evidence: Evidence) -> Finding:
     """An acknowledged tweet is in the home of everybody who surely followed its author before it was posted.
 
-    Due: the delivery bound after the acknowledgement, starting again at the end of a fault it met. Judged on the fan-out's
+    Due: the delivery bound after the acknowledgement, starting again at the end of a fault it met; at once for final
+    reads after the queues were empty. Judged on the fan-out's
     effect log, on every later home page that covers the id, on final pages, and for pushed tweets on the complete home
     lists in Redis. Follows in flight or unfollows that may have happened make a pair optional, as does a delete.
     """
@@ -116,6 +122,8 @@ class _Due:
     def __init__(self, evidence: Evidence, posts: dict[int, Post], readers: set[int]) -> None:
         self._evidence, self._posts = evidence, posts
         self._deadline = {tweet_id: evidence.deliver_by(post.acked_ns) for tweet_id, post in posts.items()}
+        self._acked = {tweet_id: post.acked_ns for tweet_id, post in posts.items()}
+        self._quiesced = evidence.finals is not None and evidence.finals.quiesced
         self._author = {tweet_id: post.user for tweet_id, post in posts.items()}
         self._changed: dict[int, set[int]] = {}
         for follower, author in evidence.history.edges:
@@ -152,7 +160,7 @@ class _Due:
         if not mine:
             return []
         inside = mine[bisect.bisect_left(mine, read.low):bisect.bisect_left(mine, read.high)]
-        deadline, sent_ns = self._deadline, read.sent_ns
+        deadline, sent_ns = self._acked if read.row < 0 and self._quiesced else self._deadline, read.sent_ns
         due = [tweet_id for tweet_id in inside if deadline[tweet_id] < sent_ns]
         changed, author = self._changed.get(read.user), self._author
         if not changed:

@@ -1,0 +1,124 @@
+"""The faults on real servers: they bite, they are proven, and a killed runner leaves nothing behind."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from redis import asyncio as redis
+
+from chaos import faults, schedule, undo
+from scenarios import spec
+from system.kernel.errors import CouldNotRun
+from system.platform import blueprint, native, packages, places, procs
+from system.platform.blueprint import Blueprint
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(packages.find("redis-server") is None or packages.postgres_bin() is None, reason="servers are missing"),
+]
+RANGE = 213
+SMALL = blueprint.load("small")
+QUICK = Blueprint("quick", (*SMALL.of_kind("redis"), *SMALL.of_kind("postgres")))
+
+
+@pytest.fixture
+async def lab(tmp_path):
+    made = native.Lab(tmp_path, RANGE)
+    await made.up(QUICK, stores_only=True)
+    yield made
+    await made.down(purge=True)
+
+
+async def node(lab, name):
+    return next(row for row in await lab.status() if row.name == name)
+
+
+async def test_a_killed_redis_is_dead_and_then_well_in_a_new_process(lab):
+    """The record holds injection, effect and recovery, in this order; the undo log is closed."""
+    before = await node(lab, "redis-1")
+    [record] = await schedule.run([spec.Fault(0.2, "kill", "redis-1")], lab, time.monotonic_ns(), lab.places.state)
+    after = await node(lab, "redis-1")
+
+    assert (record.void, record.target) == ("", "redis-1")
+    assert record.start_ns <= record.injected_ns <= record.effect_ns <= record.recovered_ns
+    assert not procs.is_alive(before.pid, before.start_ticks)
+    assert (after.health, after.restarts) == ("well", before.restarts + 1)
+    assert undo.UndoLog(undo.path_of(lab.places.state)).standing() == []
+
+
+async def test_a_cache_loss_drops_every_key_and_recovers_when_keys_come_back(lab):
+    """The canary is gone; recovery shows when a tenth of the keys is there again."""
+    host, _, port = (await node(lab, "redis-1")).address.rpartition(":")
+    async with redis.Redis(host=host, port=int(port)) as client:
+        await client.mset({f"h:{n}": "x" for n in range(100)})
+        begun_ns = time.monotonic_ns()
+        struck = asyncio.create_task(
+            schedule.run([spec.Fault(0.0, "cache_loss", "redis")], lab, begun_ns, lab.places.state))
+        while await client.dbsize() > 50:
+            await asyncio.sleep(0.02)
+        left = await client.keys("h:*")
+        await asyncio.sleep(0.5)
+        refilled_ns = time.monotonic_ns()
+        await client.mset({f"h:{n}": "x" for n in range(10)})
+        [record] = await struck
+
+    assert left == []
+    assert (record.void, record.facts["keys_before"], record.facts["keys_after"]) == ("", 101, 0)
+    assert record.effect_ns < refilled_ns < record.recovered_ns
+
+
+async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
+    """The server must be the very process that the supervisor owns."""
+    status = await node(lab, "redis-1")
+
+    class Liar:
+        places = lab.places
+
+        async def status(self):
+            other = await node(lab, "postgres-1")
+            return [type(status)(**{**vars(status), "pid": other.pid, "start_ticks": other.start_ticks})]
+
+    with pytest.raises(CouldNotRun, match="is not this lab's"):
+        await faults.FAULTS["cache_loss"].aim(Liar(), "redis-1")
+
+
+RUNNER = """
+import asyncio, sys, time
+from pathlib import Path
+from chaos import undo, watchdog
+from chaos.faults import FAULTS
+from system.platform import native
+
+async def main():
+    lab = native.Lab(Path(sys.argv[1]), int(sys.argv[2]))
+    log = undo.UndoLog(undo.path_of(lab.places.state))
+    aim = await FAULTS["kill"].aim(lab, "redis-1")
+    with watchdog.guard(log, lab):
+        await lab.auto_heal("redis-1", False)
+        log.plan("kill", aim)
+        await FAULTS["kill"].inject(lab, aim)
+        print("struck", flush=True)
+        time.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_runner_killed_in_the_middle_of_a_fault_leaves_a_well_lab(lab):
+    """With auto-heal off the dead node would stay dead; the watchdog undoes the fault, which heals it."""
+    runner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", RUNNER, str(lab.places.root), str(RANGE), stdout=subprocess.PIPE, cwd=places.CODE,
+        env={**os.environ, "PYTHONPATH": str(places.CODE)})
+    assert await runner.stdout.readline() == b"struck\n"
+    dead = await node(lab, "redis-1")
+    runner.kill()
+    await runner.wait()
+    deadline_s = time.monotonic() + 20
+    while (await node(lab, "redis-1")).health != "well" and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.1)
+
+    assert dead.health != "well"
+    assert (await node(lab, "redis-1")).health == "well"
