@@ -89,8 +89,8 @@ around.groupby("second").agg(reads=("ms", "size"), rebuilt=("from", lambda s: f"
 
 # %% [markdown]
 # The cache does not come back at once: each viewer pays once, at his own next visit. The frequent ones come soon, the rare ones
-# late: that is why the share of rebuilds falls fast at first and then slowly. Author lists are shared, so the second viewer who follows
-# the same author finds his list already there; the first seconds after the loss read most of Cassandra's share.
+# late: that is why the share of rebuilds falls fast at first and then slowly. Author lists are shared, so the second viewer who
+# follows the same author finds his list already there: the first seconds after the loss are the dearest for Cassandra.
 
 # %%
 cpu = answer.facts.series[answer.facts.series["name"] == "cpu_cores"].copy()

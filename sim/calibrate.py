@@ -20,7 +20,7 @@ import pandas as pd
 
 from reports import record
 from scenarios import population, spec, vocabulary, workload
-from sim import delays, demand, recorded, services
+from sim import delays, demand, outcome, recorded, services
 from sim.calibration import Calibration, UnitCost, default
 from sim.replication import Replication
 from sim.state import Seeded
@@ -125,7 +125,7 @@ def demands(
             "residual_cores": round(fitted.residual_cores, 5),
             "mean_cores": round(float(measured.mean()), 5),
         }
-    background["host"] = _unexplained(series, cpu)
+    background[outcome.HOST] = _unexplained(series, cpu)
     return units, background, diagnostics
 
 

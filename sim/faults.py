@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ RESTART_S = {
 
 PYTHON_RESTART_S = 2.0
 """Seconds until one of our own processes answers again: interpreter, imports, connections."""
+
+
+REFILLED = 0.1  # of the keys before a cache loss: the real drill's own recovery probe
+LOOK_EVERY_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,20 @@ class Faults:
         FAULTS[fault.kind](self, fault)
 
     def cache_loss(self, fault: spec.Fault) -> None:
-        """FLUSHALL: every cached list and tweet is gone at once."""
+        """FLUSHALL: every cached list and tweet is gone at once. Recovered, as in a real drill, with a tenth of the keys."""
+        name, world = self._node(fault.target), self.model.world
 
         def strike(_event: object) -> None:
-            self.model.world.lose_cache()
-            self.done.append(Stricken("cache_loss", fault.target, fault.at_s, fault.at_s, None))
+            before = world.keys()
+            world.lose_cache()
+            self.done.append(Stricken("cache_loss", name, fault.at_s, fault.at_s, None))
+            look(len(self.done) - 1, before)
+
+        def look(place: int, before: int) -> None:
+            if world.keys() >= REFILLED * before:
+                self.done[place] = dataclasses.replace(self.done[place], recovered_s=self.engine.env.now)
+            else:
+                call_after(self.engine.env, LOOK_EVERY_S, lambda _: look(place, before))
 
         call_after(self.engine.env, fault.at_s, strike)
 
@@ -74,7 +88,7 @@ class Faults:
                 loop.stop()
             if name == stores.REDIS:
                 self.model.world.lose_cache()
-            self.done.append(Stricken("kill", fault.target, fault.at_s, fault.at_s + down_s, fault.at_s + down_s))
+            self.done.append(Stricken("kill", name, fault.at_s, fault.at_s + down_s, fault.at_s + down_s))
             for job in lost:
                 self.engine.fail(job, UNAVAILABLE)
             call_after(self.engine.env, down_s, heal)

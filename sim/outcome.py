@@ -18,6 +18,7 @@ from sim.replication import Played
 
 START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would read as "did not happen"
 CREATED = {"post", "reply"}
+HOST = "host"  # background of no listed process: the kernel's own work
 
 
 def _ns(seconds: float) -> int:
@@ -70,6 +71,11 @@ def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd
         used += background.get(name, 0.0)
         total += used
         frames.append(_frame(seconds, "cpu_cores", name, used))
+    for name in sorted(set(background) - set(played.nodes)):
+        used = np.full(len(seconds), background[name])
+        total += used
+        if name != HOST:
+            frames.append(_frame(seconds, "cpu_cores", name, used))
     return pd.concat([*frames, _frame(seconds, "host_busy_cores", "", total)], ignore_index=True)
 
 

@@ -226,6 +226,10 @@ class World:
         for members in self.lists.values():
             members.update(everybody)
 
+    def keys(self) -> int:
+        """How many keys the cache holds."""
+        return len(self.live_home) + len(self.hot) + sum(len(members) for members in self.lists.values())
+
     def lose_cache(self) -> None:
         """Redis is empty from now on."""
         self.losses += 1

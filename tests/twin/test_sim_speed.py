@@ -12,14 +12,21 @@ from tests.twin import harness
 BAR_PER_S = 25_000
 SLOWER = 0.4  # a test must pass on a busy or older machine too; the bar itself is for an idle core
 N = 15_000
+NODES = (
+    ("haproxy", 0, "pass", 30e-6),
+    ("gateway", 1, "read", 200e-6),
+    ("service", 1, "read", 300e-6),
+    ("redis", 1, "read", 50e-6),
+    ("cassandra", 0, "read", 500e-6),
+)
+"""Name, tasks at once (0: any number), unit of work, mean CPU in seconds."""
 
 
 def requests_per_cpu_s() -> float:
     """Play N requests of seven CPU slices over five nodes on two shared cores; return requests per second of our CPU."""
     lab = harness.lab(seed=1, cores=2.0)
     engine = lab.engine
-    for node, width, unit, mean_s in (("haproxy", 0, "pass", 30e-6), ("gateway", 1, "read", 200e-6), ("service", 1, "read", 300e-6),
-                                      ("redis", 1, "read", 50e-6), ("cassandra", 0, "read", 500e-6)):  # fmt: skip
+    for node, width, unit, mean_s in NODES:
         engine.node(node, width)
         lab.unit(node, unit, mean_s)
     engine.bindings.delays["net"] = harness.stream(lab.rng, harness.exponential, 1e-3)
