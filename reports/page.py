@@ -238,12 +238,19 @@ def disclosure(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, _told(values)) for name, values in groups.items() if values]
 
 
+LONGEST = 260  # letters of one nested value in the disclosure; the whole of it stands in record.json
+
+
 def _told(value: Any) -> str:
     if isinstance(value, Mapping):
-        return " · ".join(f"{words(str(key))} {_told(each)}" for key, each in value.items())
+        return " · ".join(f"{words(str(key))} {_short(_told(each))}" for key, each in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_told(each) for each in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} … (whole in record.json)"
 
 
 def _overloads(document: Mapping[str, Any]) -> list[str]:

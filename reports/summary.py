@@ -21,9 +21,13 @@ ALL = "all"  # name of the row that pools the routes, for counts only
 
 
 def summarise(given: facts.Facts) -> dict[str, Any]:
-    """The summary block. Latencies ms, CPU core seconds, memory MiB, delivery s; None where nothing is known."""
+    """The summary block. Latencies ms, CPU core seconds, memory MiB, delivery s; None where nothing is known.
+
+    CPU, memory and lag are those of the load; what the series hold of the time after it is left out.
+    """
     history = columns.conform("history", given.history)
-    series = columns.conform("series", given.series)
+    told = columns.conform("series", given.series)
+    series = told[(told["t_s"] >= 0) & (told["t_s"] < given.windows.load_s)]
     effects = columns.conform("effects", given.effects)
     probes = columns.conform("probes", given.probes)
     done = operations.operations(history, given.windows.start_ns)

@@ -146,7 +146,7 @@ def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) 
 SYSTEM_CRITERIA: tuple[Rule, ...] = (
     _finished, _operations, _smoke, _pages, _lost, _faults, _generator, _steal, _lag, _goodput, _rising, _cpu_closes,
 )  # fmt: skip
-TWIN_CRITERIA: tuple[Rule, ...] = (_finished, _operations, _pages, _lost, _goodput, _rising)
+TWIN_CRITERIA: tuple[Rule, ...] = (_finished, _operations, _lost, _goodput, _rising)
 
 
 def judge(given: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -74,14 +74,19 @@ class View:
 
     def series(self, name: str, route: str = "", node: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Times (s) and values of one series, in order of time."""
-        rows = self.run.series
-        rows = rows[(rows["name"] == name) & (rows["route"] == route)]
+        rows = self._during_load(name)
+        rows = rows[rows["route"] == route]
         rows = rows if node is None else rows[rows["node"] == node]
         ordered = rows.sort_values("t_s", kind="stable")
         return ordered["t_s"].to_numpy(), ordered["value"].to_numpy()
 
+    def _during_load(self, name: str) -> pd.DataFrame:
+        """Rows of one series from the start to the end of the load; what was sampled afterwards is not drawn."""
+        rows = self.run.series
+        return rows[(rows["name"] == name) & (rows["t_s"] >= 0) & (rows["t_s"] < max(self.windows.load_s, 1.0))]
+
     def by_node(self, name: str) -> pd.DataFrame:
         """One series of every node: index t_s, a column a node, largest sum first."""
-        rows = self.run.series[self.run.series["name"] == name]
+        rows = self._during_load(name)
         wide = rows.pivot_table(index="t_s", columns="node", values="value", aggfunc="sum").fillna(0.0)
         return wide[wide.sum().sort_values(ascending=False).index]

@@ -44,23 +44,43 @@ def test_a_side_that_is_a_fifth_slower_has_changed(polly: list[record.Run], slow
     assert row.effect.low < 0.19 < row.effect.high
 
 
-def test_two_sides_of_one_truth_have_not_changed(tmp_path: Path) -> None:
+def with_document(runs: list[record.Run], **blocks: object) -> list[record.Run]:
+    """The same runs with whole blocks of their records replaced."""
+    return [dataclasses.replace(run, document={**run.document, **blocks}) for run in runs]
+
+
+def lognormal(seed: int, n: int = 9000, share_slow: float = 0.0) -> compare.Sample:
+    """One run of one route: median e^2 ms; a share of its operations ten times slower."""
+    dice = np.random.default_rng(seed)
+    values = dice.lognormal(2.0, 0.3, n) * np.where(dice.random(n) < share_slow, 10.0, 1.0)
+    return {"home": compare.latencies(values, np.linspace(0, 50, n))}
+
+
+def test_two_sides_of_one_truth_have_not_changed() -> None:
     """Every interval lies within ±5 % of the median and ±15 % of the spread."""
-    found = compare.compare(repeats(tmp_path, 6, 0, rate=200.0), repeats(tmp_path, 6, 1, rate=200.0))
+    found = compare.decide([lognormal(k) for k in range(5)], [lognormal(k) for k in range(5, 10)])
     assert found.answer == "not changed"
-    assert {row.differs for row in found.rows if row.measure in ("median", "spread")} == {False}
+    assert {row.measure: row.differs for row in found.rows} == {"median": False, "spread": False, "p95": None, "p99": None}
 
 
-def test_fewer_than_five_runs_cannot_tell(polly: list[record.Run], tmp_path: Path) -> None:
-    """Even a factor of three is no verdict from four runs."""
-    found = compare.compare(polly, repeats(tmp_path, 4, 1, slow=3.0))
+def test_a_spread_that_grows_under_a_still_median_has_changed() -> None:
+    """One operation in seventy turns ten times slower: the median stands, the spread moves."""
+    slow = [lognormal(k, share_slow=0.015) for k in range(5, 10)]
+    found = compare.decide([lognormal(k) for k in range(5)], slow)
+    told = {row.measure: row.differs for row in found.rows}
+    assert (found.answer, told["spread"], told["median"]) == ("changed", True, False)
+
+
+def test_fewer_than_five_runs_cannot_tell(polly: list[record.Run], slower: list[record.Run]) -> None:
+    """Even a clear difference is no verdict from four runs."""
+    found = compare.compare(polly, slower[:4])
     assert found.answer == "cannot tell"
     assert found.reason == "5 and 4 valid runs; 5 interleaved repeats a side are needed: add --repeat 5."
 
 
-def test_repeats_that_are_not_interleaved_cannot_tell(polly: list[record.Run], tmp_path: Path) -> None:
+def test_repeats_that_are_not_interleaved_cannot_tell(polly: list[record.Run], slower: list[record.Run]) -> None:
     """All of A in the evening, all of B at night: drift and change look alike."""
-    found = compare.compare(polly, repeats(tmp_path, 5, 30))
+    found = compare.compare(polly, with_document(slower, started_at="2026-11-22T23:00:00Z"))
     assert found.answer == "cannot tell"
     assert "not interleaved" in found.reason
 
@@ -72,19 +92,18 @@ def test_interleaved_means_never_more_than_two_ahead(order: str, expected: bool)
     assert compare.interleaved(at["A"], at["B"]) is expected
 
 
-def test_runs_of_two_machines_are_refused(polly: list[record.Run], tmp_path: Path) -> None:
+def test_runs_of_two_machines_are_refused(polly: list[record.Run], slower: list[record.Run]) -> None:
     """The error names both machines and the mend."""
-    other = repeats(tmp_path, 5, 1, host={"cpu_model": "Budgie 1", "cores": 4, "mem_mib": 8000, "steal": 0.0})
+    other = with_document(slower, host={"cpu_model": "Budgie 1", "cores": 4, "mem_mib": 8000})
     words = r"differ in their machine: .* has Parrot 3000, 2, 24064, .* has Budgie 1, 4, 8000"
     with pytest.raises(errors.WrongInput, match=words):
         compare.compare(polly, other)
 
 
-def test_runs_of_two_populations_are_refused(polly: list[record.Run], tmp_path: Path) -> None:
+def test_runs_of_two_populations_are_refused(polly: list[record.Run], slower: list[record.Run]) -> None:
     """Other data, other answers."""
-    other = repeats(tmp_path, 5, 1, population={"fingerprint": "beef"})
     with pytest.raises(errors.WrongInput, match="differ in their data"):
-        compare.compare(polly, other)
+        compare.compare(polly, with_document(slower, population={"fingerprint": "beef"}))
 
 
 def test_a_run_on_both_sides_is_refused(polly: list[record.Run]) -> None:
@@ -93,26 +112,12 @@ def test_a_run_on_both_sides_is_refused(polly: list[record.Run]) -> None:
         compare.compare(polly, polly)
 
 
-def test_void_runs_are_left_out_and_told(polly: list[record.Run], tmp_path: Path) -> None:
+def test_void_runs_are_left_out_and_told(polly: list[record.Run], slower: list[record.Run]) -> None:
     """Five repeats, one of them void: four remain, which cannot tell."""
-    good = repeats(tmp_path / "good", 4, 1)
-    void = repeats(tmp_path / "void", 1, 9, generator=facts.Generator(0.93, 0, smoke_ok=True))
-    found = compare.compare(polly, [*good, *void])
+    void = with_document(slower[:1], validity={"verdict": "VOID", "criteria": []})
+    found = compare.compare(polly, [*void, *slower[1:]])
     assert found.answer == "cannot tell"
-    assert found.notes == ("1 void runs were left out",)
-
-
-def test_a_spread_that_grows_under_a_still_median_has_changed() -> None:
-    """One operation in seventy turns ten times slower: the median stands, the spread moves."""
-    dice = np.random.default_rng(8)
-
-    def run(share_slow: float) -> compare.Sample:
-        values = dice.lognormal(2.0, 0.3, 3000) * np.where(dice.random(3000) < share_slow, 10.0, 1.0)
-        return {"home": compare.latencies(values, np.linspace(0, 50, 3000))}
-
-    found = compare.decide([run(0.0) for _ in range(5)], [run(0.015) for _ in range(5)])
-    told = {row.measure: row.differs for row in found.rows}
-    assert (found.answer, told["spread"], told["median"]) == ("changed", True, False)
+    assert found.notes[0] == "1 void runs were left out"
 
 
 def test_the_effect_is_a_ratio_with_its_interval() -> None:
