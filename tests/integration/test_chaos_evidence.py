@@ -1,0 +1,163 @@
+"""The invariants on a real system: collected from real stores and the real API, right when it is whole and when it is broken."""
+
+import asyncio
+import random
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from chaos import collect, history, invariants
+from system.kernel import events, policies
+from system.ports import Kind
+from tests.integration import services_rig
+from tweetlab import effects
+
+pytestmark = pytest.mark.real
+KNOBS = policies.Policies(fanout=policies.FanoutKnobs(push_limit=4), timeline=policies.TimelineKnobs(mode_ttl_s=0.2))
+GROUPS = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
+NAMES = ("zarquon", "hotblack", "lallafa", "deep_thot", "slarti", "gargravarr", "eddie", "marvin")
+
+
+class Client:
+    """Plays requests against a rig and keeps a row of each, as the load driver does."""
+
+    def __init__(self, rig):
+        self.rig, self.rows = rig, []
+
+    async def play(self, route, user, target=0, cursor=""):
+        row = history.DEFAULTS | {"op": len(self.rows), "route": route, "user": user, "target": target, "cursor_in": cursor,
+                                  "session": f"s{user}", "sent_ns": time.monotonic_ns(), "outcome": "ok"}
+        more = {"headers": {"idempotency-key": f"k{row['op']}"}} if route in ("post", "follow") else {}
+        method, path, body = {
+            "post": ("POST", "/2/tweets", {"text": f"share and enjoy {row['op']}"}),
+            "delete": ("DELETE", f"/2/tweets/{target}", None),
+            "follow": ("POST", f"/2/users/{user}/following", {"target_user_id": str(target)}),
+            "unfollow": ("DELETE", f"/2/users/{user}/following/{target}", None),
+            "home": ("GET", f"/2/users/{user}/timelines/reverse_chronological?max_results=5", None),
+            "user_tweets": ("GET", f"/2/users/{target}/tweets?max_results=5", None),
+        }[route]
+        path += f"&pagination_token={cursor}" if cursor else ""
+        status, answer, headers = await self.rig.ask(method, path, user, **({"json": body} if body else {}), **more)
+        row |= {"done_ns": time.monotonic_ns(), "status": status, "key": f"k{row['op']}" if route == "post" else ""}
+        assert status < 300, (route, answer)
+        if route == "post":
+            row["tweet_id"] = int(answer["data"]["id"])
+        if route in ("home", "user_tweets"):
+            row |= {"page_ids": [int(tweet["id"]) for tweet in answer["data"]],
+                    "page_authors": [int(tweet["author_id"]) for tweet in answer["data"]],
+                    "cursor_out": answer["meta"].get("next_token", ""), "scanned_low": int(headers["x-tweetlab-scanned"])}
+        self.rows.append(row)
+        return row
+
+    def frame(self):
+        return pd.DataFrame(self.rows)
+
+
+async def quiet(rig):
+    async def empty():
+        lags = [await rig.ports.log.lag(group, topics) for group, topics in GROUPS.items()]
+        return not any(sum(lag.values()) for lag in lags)
+
+    await asyncio.sleep(0.5)
+    await services_rig.until(empty, 30)
+
+
+@pytest.fixture(scope="module")
+async def played(tmp_path_factory):
+    """A rig after 300 requests of eight users with a loss of the cache in the middle, and the client that sent them."""
+    folder = tmp_path_factory.mktemp("effects")
+    config = replace(services_rig.fresh_settings(KNOBS), effects=str(folder))
+    async with services_rig.stores(config) as ports, services_rig.running(config, ports) as rig:
+        people, draw = await rig.people(*NAMES), random.Random(42)
+        edges = {(a, b) for a in people for b in people if a != b and (b == people[0] or draw.random() < 0.4)}
+        for follower, followee in sorted(edges):
+            await ports.users.follow(follower, followee)
+        seeded = [await rig.post(draw.choice(people), f"before {n}") for n in range(12)]
+        await quiet(rig)
+        client, start_ns, wall_ms = Client(rig), time.monotonic_ns(), time.time_ns() // 1_000_000
+        for number in range(300):
+            if number == 150:
+                await ports.timelines.clear()
+            await step(client, people, draw, edges)
+        await quiet(rig)
+        yield rig, client, np.array(sorted(edges)).T, np.array(sorted(seeded)), start_ns, wall_ms, folder
+
+
+async def step(client, people, draw, edges):
+    """One request that a user might send."""
+    route = draw.choices(["home", "user_tweets", "post", "delete", "follow", "unfollow"], [8, 3, 5, 1, 1, 1])[0]
+    user, other = draw.sample(people, 2)
+    if route == "delete":
+        own = [row for row in client.rows if row["route"] == "post"]
+        if own:
+            tweet = draw.choice(own)
+            await client.play("delete", tweet["user"], tweet["tweet_id"])
+    elif route in ("follow", "unfollow", "user_tweets"):
+        await client.play(route, user, other)
+    else:
+        row = await client.play(route, user)
+        if row["cursor_out"] and draw.random() < 0.5:
+            await client.play(route, user, 0, row["cursor_out"])
+
+
+async def judged(played, **changed):
+    rig, client, edges, seeded, start_ns, wall_ms, folder = played
+    table = effects.read(folder, from_ns=start_ns)
+    evidence = await collect.collect(client.frame(), table, rig.ports, changed.get("url", rig.url), rig.token,
+                                     (edges[0], edges[1]), seeded, (), start_ns, wall_ms, quiesced=True, seed=1)
+    return evidence, {finding.name: finding for finding in invariants.judge(evidence)}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_whole_system_passes_every_invariant_through_a_cache_loss(played):
+    """Nothing is red, nothing is unknown; pushed and pulled authors were both judged."""
+    evidence, findings = await judged(played)
+
+    told = {name: (f.verdict, f.violations, f.note if f.verdict == "unknown" else "") for name, f in findings.items()}
+    assert told == dict.fromkeys(set(invariants.INVARIANTS) - {"fault_windows_were_exercised"}, ("pass", (), ""))
+    assert evidence.finals.pulled
+    assert {cached.kind for cached in evidence.finals.lists} == set(Kind)
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_an_unreachable_api_makes_finals_doubtful_and_never_red(played):
+    """What could not be read is unknown, and says so."""
+    _, findings = await judged(played, url="http://127.0.0.1:9")
+
+    assert findings["no_acknowledged_tweet_lost"].verdict == "unknown"
+    assert "final GETs had no answer" in findings["no_acknowledged_tweet_lost"].note
+    assert "fail" not in {finding.verdict for finding in findings.values()}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_follower_list_that_lies_about_being_complete_is_found(played):
+    """A complete list of one, as a cache loss leaves it in systems that trust any list, against PostgreSQL's many."""
+    rig, _, edges, *_ = played
+    star = int(edges[1][0])
+    await rig.ports.timelines.drop([(Kind.FOLLOWERS, star)])
+    token = await rig.ports.timelines.begin(Kind.FOLLOWERS, star)
+    assert await rig.ports.timelines.complete(Kind.FOLLOWERS, star, token, [], 0)
+    _, findings = await judged(played)
+    await rig.ports.timelines.drop([(Kind.FOLLOWERS, star)])
+
+    assert findings["cached_lists_match_the_oracle"].verdict == "fail"
+    assert f"list f:{star} lacks" in findings["cached_lists_match_the_oracle"].violations[0]
+
+
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_tweet_deleted_behind_the_clients_back_is_lost(played):
+    """The client was told it stands; the stores say it is deleted."""
+    rig, client, *_ = played
+    deleted = {row["target"] for row in client.rows if row["route"] == "delete"}
+    tweet = next(row for row in client.rows if row["route"] == "post" and row["tweet_id"] not in deleted)
+    await rig.ports.tweets.delete(tweet["tweet_id"], tweet["user"])
+    await rig.ports.hot.mark_deleted(tweet["tweet_id"])
+    _, findings = await judged(played)
+
+    finding = findings["no_acknowledged_tweet_lost"]
+    assert finding.verdict == "fail"
+    assert f"tweet {tweet['tweet_id']} was acknowledged and is absent from" in finding.violations[0]
+    assert "GET by id" in finding.violations[0]
