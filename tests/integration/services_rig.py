@@ -49,7 +49,7 @@ def fresh_settings(knobs: policies.Policies | None = None) -> settings.Settings:
 async def stores(config: settings.Settings, names: tuple[str, ...] = tuple(bootstrap.ADAPTERS)) -> AsyncIterator[Ports]:
     """Open the ports `names` in the namespace of `config`, made before and removed after."""
     opened = await bootstrap.open_ports(config, names, patience_s=10)
-    adapters = [adapter for adapter in opened.adapters]
+    adapters = list(opened.adapters)
     await asyncio.gather(*(adapter.prepare() for adapter in adapters if hasattr(adapter, "prepare")))
     try:
         await opened.ready()

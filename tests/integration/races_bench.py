@@ -1,0 +1,193 @@
+"""What the race tests stand on: real stores in a namespace of their own, handlers by hand, and a hold on named points."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from system.kernel import checkpoints, clock, events, ids, policies
+from system.kernel.http import Spent
+from system.kernel.settings import Settings
+from system.ports import Edge, Kind, Ports
+from system.services.fanout.audience import Audience
+from system.services.fanout.handlers import Done, Fanout
+from system.services.shared.lists import Lists
+from system.services.shared.paging import Window
+from system.services.shared.publisher import Publisher
+from system.services.shared.reading import Tweets
+from system.services.timelines.handlers import Page, Timelines
+from system.services.timelines.modes import Modes
+from system.services.tweets.handlers import IdSource, TweetService
+from tests.integration import services_rig
+
+CORE = ("tweets", "timelines", "hot", "users", "leases", "log")
+
+
+class Held:
+    """A point at which the first task that comes by with the given facts is held until `release`."""
+
+    def __init__(self, wanted: dict[str, object]) -> None:
+        self._wanted = wanted
+        self._reached, self._free = asyncio.Event(), asyncio.Event()
+
+    async def hook(self, **facts: object) -> None:
+        """Hold one; let all others pass."""
+        if self._reached.is_set() or any(facts.get(name) != value for name, value in self._wanted.items()):
+            return
+        self._reached.set()
+        await self._free.wait()
+
+    async def reached(self) -> None:
+        """Return when somebody is held here."""
+        await asyncio.wait_for(self._reached.wait(), 10)
+
+    def release(self) -> None:
+        """Let him go on."""
+        self._free.set()
+
+
+@contextlib.contextmanager
+def held(name: str, **facts: object) -> Iterator[Held]:
+    """Hold the first task that reaches the point `name` with `facts`."""
+    point = Held(facts)
+    with checkpoints.at(name, point.hook):
+        try:
+            yield point
+        finally:
+            point.release()
+
+
+class Swapped:
+    """A port with some methods replaced: for a store that fails, or one that counts."""
+
+    def __init__(self, port: Any, **methods: Any) -> None:
+        self._port = port
+        self.__dict__.update(methods)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._port, name)
+
+
+@dataclass
+class Bench:
+    """Handlers of one imagined process each time one is asked for: their only common ground is the stores."""
+
+    settings: Settings
+    ports: Ports
+
+    @property
+    def knobs(self) -> policies.Policies:
+        """The policies all handlers run with."""
+        return self.settings.policies
+
+    def lists(self) -> Lists:
+        """Return cached lists as one process holds them."""
+        return Lists(self.ports.timelines, self.ports.tweets, self.ports.users, self.knobs.timeline)
+
+    def timelines(self) -> Timelines:
+        """Return the home timelines of one process."""
+        ports = self.ports
+        modes = Modes(ports.users, self.knobs.timeline.mode_ttl_s)
+        return Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), self.lists(), modes, self.knobs.timeline)
+
+    def fanout(self) -> Fanout:
+        """Return the fan-out of one worker."""
+        return Fanout(self.ports, self.lists(), Audience(self.ports.users), self.knobs, clock.SystemClock())
+
+    def tweets(self, worker: int = 1) -> TweetService:
+        """Return the tweets service of one process. It publishes nothing by itself: the relay's case."""
+        ports, source = self.ports, IdSource()
+        source.generator = ids.Generator(ids.Lease(worker, 0, 2**62, 2**62), clock.SystemClock())
+        publisher = Publisher(ports.log, ports.hot)
+        return TweetService(ports, self.lists(), Tweets(ports.hot, ports.tweets), publisher, source)
+
+    # ---- what users do -------------------------------------------------------------------------------
+
+    async def people(self, count: int) -> list[int]:
+        """Sign up `count` new users."""
+        mark = secrets.token_hex(4)
+        made = [await self.ports.users.create(f"u{mark}{number}", "somebody", "") for number in range(count)]
+        return [user.id for user in made]
+
+    async def follow(self, follower: int, followee: int) -> Edge:
+        """Follow; the event is handled."""
+        edge = await self.ports.users.follow(follower, followee)
+        await self.handle_edge(edge)
+        return edge
+
+    async def unfollow(self, follower: int, followee: int) -> Edge:
+        """Unfollow; the event is handled."""
+        edge = await self.ports.users.unfollow(follower, followee)
+        await self.handle_edge(edge)
+        return edge
+
+    async def handle_edge(self, edge: Edge) -> Done:
+        """Handle the event of an edge in a worker of its own."""
+        return await self.fanout().new_follow(edge_event(edge))
+
+    async def post(self, author: int, count: int = 1) -> list[int]:
+        """Post; the events are handled. Returns ids, oldest first."""
+        posted, fanout = [], self.fanout()
+        for _ in range(count):
+            tweet = await services_rig.stored(self.ports, author)
+            await fanout.new_tweet(events.new_tweet(tweet))
+            posted.append(tweet.id)
+        return posted
+
+    async def home(self, user: int, limit: int = 100, before: int | None = None) -> list[int]:
+        """Return one page of a home timeline, read in a process of its own."""
+        return [tweet.id for tweet in (await self.home_page(user, limit, before)).tweets]
+
+    async def home_page(self, user: int, limit: int = 100, before: int | None = None) -> Page:
+        """Return the same with its cursor and source."""
+        return await self.timelines().home(user, Window(limit, before, None), Spent())
+
+    async def walk(self, user: int, limit: int) -> list[int]:
+        """Page through a home timeline to its end."""
+        seen: list[int] = []
+        before = None
+        for _ in range(1_000):
+            page = await self.home_page(user, limit, before)
+            seen += [tweet.id for tweet in page.tweets]
+            if page.next_token is None:
+                return seen
+            before = int(page.next_token)
+        raise AssertionError("the walk does not end")
+
+    async def listed(self, user: int) -> list[int] | None:
+        """Return what the cached home list itself holds, None where it is not complete."""
+        page = await self.ports.timelines.page(Kind.HOME, user, None, 10_000)
+        return None if page is None else [entry.id for entry in page.entries]
+
+    async def warm(self, *users: int) -> None:
+        """Make the home lists of these users live."""
+        for user in users:
+            await self.home(user)
+            assert await self.listed(user) is not None
+
+
+def newest(limit: int) -> Window:
+    """Return the window of a first page."""
+    return Window(limit, None, None)
+
+
+def edge_event(edge: Edge) -> events.Event:
+    """Return the event that a change of `edge` puts into the outbox."""
+    return events.new_follow(edge.follower_id, edge.followee_id, edge.following, edge.version)
+
+
+@contextlib.asynccontextmanager
+async def bench(knobs: policies.Policies | None = None, names: Sequence[str] = CORE) -> AsyncIterator[Bench]:
+    """Open a bench with these policies."""
+    settings = services_rig.fresh_settings(knobs)
+    async with services_rig.stores(settings, tuple(names)) as ports:
+        yield Bench(settings, ports)
+
+
+def with_knobs(given: Bench, knobs: policies.Policies) -> Bench:
+    """Return a bench on the same stores whose handlers run with other policies (the adapters keep theirs)."""
+    return Bench(replace(given.settings, policies=knobs), given.ports)

@@ -1,0 +1,479 @@
+"""Races around keys, outboxes, deletes, consumers and worker numbers (points 9, 11, 12, 14, 15), on the real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+
+import pytest
+
+from system.kernel import checkpoints, clock, events, ids
+from system.kernel.errors import Conflict, Overloaded, StoreUnavailable
+from system.kernel.events import Tweet
+from system.kernel.http import Spent
+from system.ports import Kind
+from system.services.fanout import worker as fanout_worker
+from system.services.relay import policy as relay_policy
+from system.services.relay.handlers import Announced, EdgeRelay, TweetRelay
+from system.services.shared.consuming import Loop
+from system.services.shared.reading import Tweets
+from system.services.tweets.handlers import IdSource
+from system.services.tweets.leasing import Leasing
+from system.services.tweets.policy import Draft
+from system.stores import cassandra_tweets
+from tests.integration.races_bench import Bench, Swapped, edge_event, held
+from tests.integration.services_rig import stored, until
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+
+
+def soon() -> int:
+    """A deadline ten seconds ahead, monotonic ns."""
+    return time.monotonic_ns() + 10 * 10**9
+
+
+async def rows(bench: Bench, author: int) -> list[Tweet]:
+    return await bench.ports.tweets.by_author(author, None, 100)
+
+
+class Gathering:
+    """An event log that keeps what is published, or refuses it."""
+
+    def __init__(self) -> None:
+        self.published: list[events.Event] = []
+        self.refuses = False
+
+    async def publish(self, given):
+        if self.refuses:
+            raise StoreUnavailable("the log is away")
+        self.published += given
+
+    def ids(self) -> list[str]:
+        return [event.id for event in self.published]
+
+
+# ---- 9: idempotency keys ---------------------------------------------------------------------------------
+
+
+async def test_one_key_sent_through_many_processes_at_once_makes_one_tweet(bench):
+    """Point 9. 24 posts with one key through 4 processes: the key is reserved before anything is written, so all write the
+    same row; looking for the key first and writing it after lets several through."""
+    (author,) = await bench.people(1)
+    processes = [bench.tweets(worker) for worker in range(4)]
+
+    made = await asyncio.gather(*(processes[n % 4].post(author, Draft("once"), "key-1", "", soon()) for n in range(24)))
+
+    assert len({tweet.id for tweet in made}) == 1
+    assert [row.id for row in await rows(bench, author)] == [made[0].id]
+
+
+async def test_a_post_held_after_its_reservation_and_its_repeat_are_one_tweet(bench):
+    """Point 9. The first holds the key and has written nothing; the repeat writes with the id of the first."""
+    (author,) = await bench.people(1)
+
+    with held("post.after_reserve", fresh=True) as first:
+        slow = asyncio.create_task(bench.tweets(1).post(author, Draft("once"), "key-2", "", soon()))
+        await first.reached()
+        repeat = await bench.tweets(2).post(author, Draft("once"), "key-2", "", soon())
+        first.release()
+        assert (await slow).id == repeat.id
+
+    assert [row.id for row in await rows(bench, author)] == [repeat.id]
+
+
+async def test_a_key_with_another_body_is_refused(bench):
+    """Point 9. The reservation holds the body's hash."""
+    (author,) = await bench.people(1)
+    await bench.tweets().post(author, Draft("once"), "key-3", "", soon())
+
+    with pytest.raises(Conflict) as refusal:
+        await bench.tweets().post(author, Draft("twice"), "key-3", "", soon())
+
+    assert refusal.value.status == 422
+    assert [row.text for row in await rows(bench, author)] == ["once"]
+
+
+async def test_a_batch_that_timed_out_and_came_through_is_published_by_its_repeat(bench):
+    """Point 9. The write is carried out but its answer is lost, so nothing was published; the repeat writes the same cells
+    and publishes before it answers."""
+    (author,) = await bench.people(1)
+    log = Gathering()
+
+    async def lost(tweet, trace=""):
+        await bench.ports.tweets.append(tweet, trace)
+        raise StoreUnavailable("no answer", definite=False)
+
+    losing = Bench(bench.settings, replace(bench.ports, log=log, tweets=Swapped(bench.ports.tweets, append=lost)))
+    with pytest.raises(StoreUnavailable):
+        await losing.tweets().post(author, Draft("once"), "key-4", "", soon())
+    assert log.published == []
+
+    tweet = await Bench(bench.settings, replace(bench.ports, log=log)).tweets().post(author, Draft("once"), "key-4", "", soon())
+
+    assert log.ids() == [str(tweet.id)]
+    assert [row.id for row in await rows(bench, author)] == [tweet.id]
+
+
+async def test_a_repeat_after_the_delete_does_not_bring_the_tweet_back(bench):
+    """Point 9 and 12. The replayed batch carries the timestamp of the id and never writes `deleted`."""
+    (author,) = await bench.people(1)
+    service = bench.tweets()
+    tweet = await service.post(author, Draft("gone"), "key-5", "", soon())
+    await service.delete(author, tweet.id, "")
+
+    repeat = await service.post(author, Draft("gone"), "key-5", "", soon())
+
+    assert repeat.id == tweet.id
+    assert [row.deleted for row in await rows(bench, author)] == [True]
+    assert await bench.home(author) == []
+
+
+async def test_a_post_whose_own_lists_cannot_be_reached_is_not_acknowledged(bench):
+    """Point 8. The tweet is durable, its author would not see it: 503, outcome unknown; the relay still delivers it."""
+    (author,) = await bench.people(1)
+
+    async def away(entry):
+        raise StoreUnavailable("Redis is away", definite=True)
+
+    losing = Bench(bench.settings, replace(bench.ports, timelines=Swapped(bench.ports.timelines, add_own=away)))
+    with pytest.raises(StoreUnavailable) as problem:
+        await losing.tweets().post(author, Draft("unsure"), "", "", soon())
+
+    assert not problem.value.definite
+    assert len(await rows(bench, author)) == 1
+
+
+# ---- 11: outboxes ----------------------------------------------------------------------------------------
+
+
+def own_marks(bench: Bench):
+    """Return the tweet store with marks of its own: the tests move time, and marks only ever rise."""
+    marks: dict[int, int] = {}
+
+    async def mark(shard):
+        return marks.get(shard, 0)
+
+    async def set_mark(shard, bucket):
+        marks[shard] = max(bucket, marks.get(shard, 0))
+
+    return Swapped(bench.ports.tweets, outbox_mark=mark, set_outbox_mark=set_mark)
+
+
+class Shifted(clock.SystemClock):
+    """The machine's clock, some seconds ahead."""
+
+    ahead_s = 0.0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + int(self.ahead_s * 1_000)
+
+
+async def test_the_relay_publishes_what_a_crash_left_behind_and_only_that(bench):
+    """Point 11. Two tweets are durable; one was announced on the topic, the writer of the other died before it published."""
+    (author,) = await bench.people(1)
+    log, time_ = Gathering(), Shifted()
+    announced = Announced(time_)
+    told, left = await stored(bench.ports, author), await stored(bench.ports, author)
+    announced.add([str(told.id)])
+    relay = TweetRelay(own_marks(bench), log, announced, time_)
+
+    await relay.walk()
+    early = [event for event in log.ids() if int(event.split("-")[0]) in (told.id, left.id)]
+    time_.ahead_s = 4.0
+    await relay.walk()
+    await relay.walk()
+
+    assert early == []
+    assert [event for event in log.ids() if event in (str(told.id), str(left.id))] == [str(left.id)]
+
+
+async def test_a_row_that_lands_behind_the_mark_is_still_published(bench):
+    """Point 11. A batch of 25 s ago is carried out after the relay's mark passed its bucket. Each bucket is looked at again
+    after 30 s and after 2 min; a relay that never looks below its mark loses the row."""
+    (author,) = await bench.people(1)
+    log, time_ = Gathering(), Shifted()
+    store = own_marks(bench)
+    relay = TweetRelay(store, log, Announced(time_), time_)
+    await relay.walk()
+    wall_ms = time_.wall_ms() - 25_000
+    late = Tweet(ids.compose(wall_ms, 999, author % 4096), author, "late", wall_ms, 0)
+    await bench.ports.tweets.append(late)
+    mark = await store.outbox_mark(cassandra_tweets.shard_of(late.id))
+    assert mark > relay_policy.bucket_of(wall_ms)
+
+    for _ in range(26):  # two minutes of ticks
+        time_.ahead_s += relay_policy.TICK_S
+        await relay.walk()
+
+    assert log.ids().count(str(late.id)) >= 1
+
+
+async def test_after_an_outage_the_relay_walks_from_its_mark(bench):
+    """Point 11. A relay that starts after ten minutes of absence publishes what was left behind in between."""
+    (author,) = await bench.people(1)
+    log, time_ = Gathering(), Shifted()
+    store = own_marks(bench)
+    await TweetRelay(store, log, Announced(time_), time_).walk()
+    left = await stored(bench.ports, author)
+
+    time_.ahead_s = 600.0
+    await TweetRelay(store, log, Announced(time_), time_).walk()
+
+    assert str(left.id) in log.ids()
+
+
+async def test_edge_events_stay_until_the_log_acknowledged_them(bench):
+    """Point 11. The log refuses; the rows stand. Several relays drain at once; each row leaves once it was acknowledged."""
+    follower, *followees = await bench.people(9)
+    edges = [await bench.ports.users.follow(follower, followee) for followee in followees]
+    wanted = {edge_event(edge).id for edge in edges}
+    log = Gathering()
+    log.refuses = True
+    with pytest.raises(StoreUnavailable):
+        await EdgeRelay(bench.ports.users, log).drain()
+
+    log.refuses = False
+    await asyncio.gather(*(EdgeRelay(bench.ports.users, log).drain() for _ in range(4)))
+
+    assert wanted <= set(log.ids())
+    assert len(log.ids()) == len(set(log.ids()))
+
+
+# ---- 12: deletes -----------------------------------------------------------------------------------------
+
+
+async def test_a_cache_fill_that_was_read_before_the_delete_does_not_revive_the_tweet(bench):
+    """Point 12. Read alive, deleted, then filled. The fill finds the delete's marker and leaves it."""
+    (author,) = await bench.people(1)
+    tweet = await stored(bench.ports, author)
+    reader = Tweets(bench.ports.hot, bench.ports.tweets)
+
+    with held("tweets.before_fill") as filling:
+        reading = asyncio.create_task(reader.live([tweet.id], Spent()))
+        await filling.reached()
+        await bench.tweets().delete(author, tweet.id, "")
+        filling.release()
+        await reading
+
+    assert await bench.ports.hot.get([tweet.id]) == {tweet.id: None}
+    assert await reader.live([tweet.id], Spent()) == {}
+
+
+async def test_a_delete_handled_before_its_tweet_leaves_no_ghost(bench):
+    """Points 12 and 14. The topics have no common order: the delete is handled first, then the tweet's event comes."""
+    reader, author = await bench.people(2)
+    await bench.follow(reader, author)
+    await bench.warm(reader, author)
+    tweet = await stored(bench.ports, author)
+    await bench.ports.tweets.delete(tweet.id, author)
+    await bench.fanout().tweet_deleted(events.tweet_deleted(tweet.id, author))
+
+    done = await bench.fanout().new_tweet(events.new_tweet(tweet))
+
+    assert done.path == "skip"
+    assert await bench.listed(reader) == []
+
+
+async def test_a_delete_handled_while_its_tweet_is_pushed_leaves_no_ghost(bench):
+    """Point 12. The push has begun; the delete is handled in between; the push lands. It looks at the marker afterwards."""
+    reader, author = await bench.people(2)
+    await bench.follow(reader, author)
+    await bench.warm(reader, author)
+    tweet = await stored(bench.ports, author)
+
+    with held("fanout.after_own", tweet_id=tweet.id) as pushing:
+        first = asyncio.create_task(bench.fanout().new_tweet(events.new_tweet(tweet)))
+        await pushing.reached()
+        await bench.ports.tweets.delete(tweet.id, author)
+        await bench.fanout().tweet_deleted(events.tweet_deleted(tweet.id, author))
+        pushing.release()
+        await first
+
+    assert await bench.listed(reader) == []
+    assert await bench.home(reader) == []
+
+
+async def test_a_tweet_from_an_instance_that_is_ahead_can_be_deleted(bench):
+    """Point 12. The id is 5 s ahead of the deleter's clock, and the batch is replayed after the delete."""
+    (author,) = await bench.people(1)
+    ahead_ms = clock.SystemClock().wall_ms() + 5_000
+    tweet = Tweet(ids.compose(ahead_ms, 998, author % 4096), author, "from the future", ahead_ms, 0)
+    await bench.ports.tweets.append(tweet)
+
+    await bench.tweets().delete(author, tweet.id, "")
+    await bench.ports.tweets.append(tweet)
+
+    assert (await bench.ports.tweets.get([tweet.id]))[tweet.id].deleted
+    assert await bench.home(author) == []
+
+
+# ---- 14: consumers ---------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_dies_between_effect_and_commit_is_followed_by_one_that_does_it_again(bench):
+    """Point 14. Offsets are committed by hand after the effect; with automatic commits the record could be lost instead."""
+    (author,) = await bench.people(1)
+    seen: list[str] = []
+    tweet = await stored(bench.ports, author)
+
+    async def handle(records):
+        seen.extend(record.event.id for record in records)
+
+    async def die(**_):
+        raise asyncio.CancelledError
+
+    await bench.ports.log.publish([events.new_tweet(tweet)])
+    group = f"dies-{tweet.id}"
+    with checkpoints.at("consumer.before_commit", die), contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait_for(Loop(bench.ports.log, group, (events.NEW_TWEET,), handle).run(), 20)
+    assert str(tweet.id) in seen
+    seen.clear()
+
+    async with _running(Loop(bench.ports.log, group, (events.NEW_TWEET,), handle)):
+        await until(lambda: _true(str(tweet.id) in seen))
+
+
+async def test_a_new_group_starts_at_the_beginning(bench):
+    """Point 14. What was published before the first member joined is handled; the default `latest` would skip it."""
+    (author,) = await bench.people(1)
+    tweet = await stored(bench.ports, author)
+    await bench.ports.log.publish([events.new_tweet(tweet)])
+    seen: list[str] = []
+
+    async def handle(records):
+        seen.extend(record.event.id for record in records)
+
+    async with _running(Loop(bench.ports.log, f"new-{tweet.id}", (events.NEW_TWEET,), handle)):
+        await until(lambda: _true(str(tweet.id) in seen))
+
+
+async def test_a_poison_record_goes_to_the_dead_letters_and_the_next_is_handled(bench):
+    """Point 14. An event that cannot be handled is buried after three tries; its position is passed only then."""
+    (author,) = await bench.people(1)
+    good = await stored(bench.ports, author)
+    poison = events.Event(events.NEW_TWEET, author, f"poison-{good.id}", {"id": "no tweet at all"})
+    buried: list[str] = []
+
+    async def bury(record, reason, group):
+        buried.append(record.event.id)
+
+    log = Swapped(bench.ports.log, bury=bury)
+    lanes = fanout_worker.Lanes(bench.fanout(), _Effects(), clock.SystemClock())
+    loop = Loop(log, f"poison-{good.id}", (events.NEW_TWEET,), lanes.handle)
+    lanes.bury = loop.bury
+    await bench.ports.log.publish([poison, events.new_tweet(good)])
+
+    async with _running(loop):
+        await until(lambda: _true(str(good.id) in lanes._effects.done))
+
+    assert poison.id in buried and str(good.id) not in buried
+
+
+async def test_events_that_come_again_and_out_of_order_end_where_the_truth_is(bench):
+    """Point 14. Events are hints: follow, unfollow, follow, delivered backwards and twice, leave the edge as it stands."""
+    reader, author = await bench.people(2)
+    posted = await bench.post(author, 2)
+    users = bench.ports.users
+    edges = [await users.follow(reader, author), await users.unfollow(reader, author), await users.follow(reader, author)]
+    await bench.warm(reader)
+
+    for edge in [*edges[::-1], *edges]:
+        await bench.handle_edge(edge)
+        await bench.warm(reader)
+    assert await bench.home(reader) == posted[::-1]
+    last = await users.unfollow(reader, author)
+    for edge in [last, *edges]:
+        await bench.handle_edge(edge)
+
+    assert await bench.home(reader) == []
+    assert await bench.ports.timelines.members(Kind.FOLLOWERS, author) in (None, [])
+
+
+# ---- 15: worker numbers ----------------------------------------------------------------------------------
+
+
+async def test_a_process_that_slept_past_its_lease_issues_no_id(bench):
+    """Point 15. Stopped past its lease, its number may be another's: less than a second of lease left means no id."""
+
+    class Stopped(clock.SystemClock):
+        ahead_ns = 0
+
+        def monotonic_ns(self) -> int:
+            return super().monotonic_ns() + self.ahead_ns
+
+    source, time_ = IdSource(), Stopped()
+    leasing = Leasing(bench.ports.leases, source, "sleeper", time_)
+    await leasing.start()
+    try:
+        await source.next(soon())
+        time_.ahead_ns = 9_100_000_000  # of a lease of 10 s
+        with pytest.raises(Overloaded):
+            await source.next(soon() + time_.ahead_ns)
+        time_.ahead_ns = 0
+        await leasing.renew()
+        await source.next(soon())
+    finally:
+        await leasing.stop()
+
+
+async def test_many_processes_issue_different_ids(bench):
+    """Point 15. Eight processes lease numbers and issue 500 ids each at once: no two are the same."""
+    sources = [IdSource() for _ in range(8)]
+    leasings = [Leasing(bench.ports.leases, source, f"p{n}", clock.SystemClock()) for n, source in enumerate(sources)]
+    for leasing in leasings:
+        await leasing.start()
+    try:
+        async def issue(source: IdSource) -> list[int]:
+            return [await source.next(soon()) for _ in range(500)]
+
+        issued = await asyncio.gather(*map(issue, sources))
+    finally:
+        for leasing in leasings:
+            await leasing.stop()
+
+    assert len({each for part in issued for each in part}) == 8 * 500
+
+
+async def test_a_number_that_was_given_away_is_not_used_again(bench):
+    """Point 15. The lease ended and another holds the number: a renewal is refused, and a new number is taken."""
+    source = IdSource()
+    leasing = Leasing(bench.ports.leases, source, "late", clock.SystemClock())
+    await leasing.start()
+    before = source.generator.lease
+
+    async def given_away(holder, lease, ttl_s):
+        raise Conflict(f"Worker number {lease.worker} was given to another holder.")
+
+    leasing._leases = Swapped(bench.ports.leases, renew=given_away)
+    await leasing.renew()
+
+    assert source.generator.lease.worker != before.worker
+    assert ids.worker_of(await source.next(soon())) == source.generator.lease.worker
+    leasing._leases = bench.ports.leases
+    await leasing.stop()
+
+
+class _Effects:
+    """Keeps the ids of effects."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def write(self, effect) -> None:
+        self.done.append(effect.event)
+
+
+@contextlib.asynccontextmanager
+async def _running(loop: Loop):
+    task = asyncio.create_task(loop.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _true(value: bool) -> bool:
+    return value
