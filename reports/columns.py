@@ -77,9 +77,9 @@ SERIES = (
 
 EFFECTS = (
     Column("group", _TEXT, "", "consumer group"),
-    Column("event", _TEXT, "", "event consumed: new_tweet, new_follow, ..."),
-    Column("key", _TEXT, "", "id of the thing the event is about"),
-    Column("kind", _TEXT, "", "kind inside the event: created, deleted, ..."),
+    Column("event", _TEXT, "", "id of the event; of a new_tweet the id of the tweet"),
+    Column("key", _TEXT, "", "key of the record: author, or follower"),
+    Column("kind", _TEXT, "", "topic: new_tweet, tweet_deleted, new_follow"),
     Column("applied", pa.bool_(), True, "False = seen before, no effect"),
     Column("path", _TEXT, "", "push, pull or skip"),
     Column("targets", _I64, 0, "timelines addressed"),

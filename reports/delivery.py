@@ -64,9 +64,9 @@ def acknowledged(history: pd.DataFrame) -> pd.Series[Any]:
 
 def first_stamps(effects: pd.DataFrame) -> pd.DataFrame:
     """One row a tweet: tweet_id, path, at_ns of the first time the fan-out applied it."""
-    rows = effects[(effects["event"] == "new_tweet") & effects["applied"] & (effects["path"] != "")]
-    ids = rows["key"].str.extract(r"(\d+)\s*$", expand=False).dropna().astype("int64")
-    named = rows.loc[ids.index].assign(tweet_id=ids)
+    carried = (effects["kind"] == "new_tweet") & effects["path"].isin(("push", "pull")) & effects["applied"]
+    rows = effects[carried & effects["event"].str.isdecimal()]
+    named = rows.assign(tweet_id=rows["event"].astype("int64"))
     return named.sort_values("at_ns", kind="stable").drop_duplicates("tweet_id")[["tweet_id", "path", "at_ns"]]
 
 

@@ -84,7 +84,7 @@ def effects(rows: pd.DataFrame, delay_ms: float = 40.0) -> pd.DataFrame:
     dice = np.random.default_rng(3)
     delays = (delay_ms * 1e6 * dice.lognormal(0, 0.5, len(posts))).astype(np.int64)
     return pd.DataFrame(
-        {"group": "fanout", "event": "new_tweet", "key": posts["tweet_id"].astype(str), "kind": "created",
+        {"group": "fanout", "event": posts["tweet_id"].astype(str), "key": posts["user"].astype(str), "kind": "new_tweet",
          "applied": True, "path": "push", "targets": 40, "at_ns": posts["done_ns"] + delays}
     )  # fmt: skip
 
@@ -93,7 +93,7 @@ def probes(stamped: pd.DataFrame, late_ms: float = 0.0) -> pd.DataFrame:
     """Every third tweet probed with a gap of 50 ms; each seen 10 ms + `late_ms` after its stamp."""
     some = stamped.iloc[::3]
     seen = some["at_ns"] + int((10 + late_ms) * 1e6)
-    return pd.DataFrame({"tweet_id": some["key"].astype("int64"), "follower": 9, "seen_ns": seen, "gap_ns": 50_000_000})
+    return pd.DataFrame({"tweet_id": some["event"].astype("int64"), "follower": 9, "seen_ns": seen, "gap_ns": 50_000_000})
 
 
 def series(seconds: int = 60, nodes: dict[str, float] | None = None, seed: int = 5) -> pd.DataFrame:

@@ -137,11 +137,11 @@ class _Journey:
     async def picture(self) -> None:
         author = self.apis["author"]
         body = {"media_type": "image/png", "total_bytes": len(PICTURE)}
-        made = (await author.call("POST", "/2/media/initialize", json=body))["data"]
+        made = (await author.call("POST", "/2/media/upload/initialize", json=body))["data"]
         headers = {"content-type": "image/png"}
         async with self.session.put(made["upload_url"], data=PICTURE, headers=headers) as answer:
             assert answer.status == 200, f"the signed PUT answered {answer.status}: {(await answer.text())[:200]}"
-        await author.call("POST", "/2/media/finalize", json={"id": made["id"]})
+        await author.call("POST", f"/2/media/upload/{made['id']}/finalize")
         url = (await author.call("GET", f"/2/media/{made['id']}"))["data"]["url"]
         async with self.session.get(url) as answer:
             got = hashlib.sha256(await answer.read()).hexdigest()

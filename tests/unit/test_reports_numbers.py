@@ -173,7 +173,7 @@ def test_delivery_is_the_workers_stamp_minus_the_acknowledgement() -> None:
         {"route": "post", "due": 0, "sent": 0, "done": 90, "tweet_id": 1900000000000000002},
     )
     stamps = columns.conform("effects", pd.DataFrame({
-        "event": "new_tweet", "key": ["1900000000000000001", "tweet:1900000000000000002"], "path": "push",
+        "kind": "new_tweet", "event": ["1900000000000000001", "1900000000000000002"], "path": "push",
         "at_ns": [START + 60 * MS, START + 70 * MS]}))  # fmt: skip
     table = delivery.table(history, stamps, START)
     assert table["delay_s"].tolist() == [0.05, 0.0]
@@ -184,7 +184,7 @@ def test_only_the_first_applied_stamp_of_a_pushed_tweet_counts() -> None:
     """A redelivered event (applied = False) and a pulled tweet tell nothing about delivery."""
     history = attempts(*({"route": "post", "due": 0, "sent": 0, "done": 10, "tweet_id": tweet} for tweet in (7, 8)))
     stamps = columns.conform("effects", pd.DataFrame({
-        "event": "new_tweet", "key": ["7", "7", "8"], "path": ["push", "push", "pull"], "applied": [True, False, True],
+        "kind": "new_tweet", "event": ["7", "7", "8"], "path": ["push", "push", "pull"], "applied": [True, False, True],
         "at_ns": [START + 30 * MS, START + 900 * MS, START + 20 * MS]}))  # fmt: skip
     assert delivery.table(history, stamps, START)["delay_s"].tolist() == [0.02]
 
@@ -215,7 +215,7 @@ def test_paths_are_counted_from_source_headers_effects_and_attempts() -> None:
         {"due": 0, "sent": 0, "done": 1, "source": "tail"},
         {"due": 0, "sent": 0, "done": 1, "retry_of": 3, "attempt": 1, "source": "tail"},
     )
-    effects = columns.conform("effects", pd.DataFrame({"event": ["new_tweet"], "path": ["push"], "key": ["5"], "retries": [2]}))
+    effects = columns.conform("effects", pd.DataFrame({"kind": ["new_tweet"], "path": ["push"], "event": ["5"], "retries": [2]}))
     told = summary.paths(operations.operations(history, START), effects)
     assert told == {"push": 1, "pull": 2, "hit": 2, "rebuild": 1, "direct": 0, "tail": 1, "retry": 3}
 
