@@ -50,8 +50,12 @@ class ElasticIndex:
         await self._client.close()
 
     async def ready(self) -> None:
-        """Return if the cluster answers. Raises StoreUnavailable."""
-        await self._asked(self._client.cluster.health(timeout="1s"))
+        """Return if the index stands and can be searched. Raises StoreUnavailable."""
+        client = self._client.options(ignore_status=408)  # 408: the index is not there, or not yet open
+        health = await self._asked(client.cluster.health(index=self._index, wait_for_status="yellow", timeout="1s"))
+        if health["timed_out"]:
+            raise StoreUnavailable(f"Elasticsearch at {self._urls} has no open index {self._index}; seeding makes it.",
+                                   definite=True)
 
     async def prepare(self) -> None:
         """Create the index where it does not stand. Safe to repeat, and by several processes at once."""
@@ -63,10 +67,12 @@ class ElasticIndex:
             raise StoreUnavailable(f"Elasticsearch at {self._urls} did not create {self._index}: {kind}.", definite=True)
 
     async def index(self, documents: Sequence[Document]) -> None:
-        if not documents:
-            return
+        if documents:
+            await self._write(self._client, documents)
+
+    async def _write(self, client: elasticsearch.AsyncElasticsearch, documents: Sequence[Document]) -> None:
         lines: list[Any] = [line for document in documents for line in self._lines(document)]
-        reply = await self._asked(self._client.bulk(operations=lines))
+        reply = await self._asked(client.bulk(operations=lines))
         problems = [item["index"] for item in reply["items"] if item["index"]["status"] not in (200, 201, OLDER)]
         if problems:
             _raise_item(problems[0], len(problems), len(documents))
@@ -85,15 +91,15 @@ class ElasticIndex:
 
     async def bulk_load(self, documents: Iterable[Document]) -> int:
         """Index many documents for seeding, without refreshes meanwhile; visible on return. Return how many. Safe to repeat."""
-        count, source = 0, iter(documents)
-        await self._refresh_interval("-1")
+        count, source, patient = 0, iter(documents), self._client.options(request_timeout=60)
+        await self._refresh_interval(patient, "-1")
         try:
             while batch := list(islice(source, BULK)):
-                await self.index(batch)
+                await self._write(patient, batch)
                 count += len(batch)
         finally:
-            await self._refresh_interval("1s")
-        await self.refresh()
+            await self._refresh_interval(patient, "1s")
+        await self._asked(patient.indices.refresh(index=self._index))
         return count
 
     async def clear(self) -> None:
@@ -106,8 +112,8 @@ class ElasticIndex:
         client = self._client.options(ignore_status=404, request_timeout=30)
         await self._asked(client.indices.delete(index=self._index))
 
-    async def _refresh_interval(self, value: str) -> None:
-        await self._asked(self._client.indices.put_settings(index=self._index, settings={"index": {"refresh_interval": value}}))
+    async def _refresh_interval(self, client: elasticsearch.AsyncElasticsearch, value: str) -> None:
+        await self._asked(client.indices.put_settings(index=self._index, settings={"index": {"refresh_interval": value}}))
 
     def _lines(self, document: Document) -> tuple[bytes, bytes]:
         tweet = document.tweet

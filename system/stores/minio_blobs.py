@@ -54,9 +54,11 @@ class MinioBlobs:
         await self._session.close()
 
     async def ready(self) -> None:
-        """Return if the server answers. Raises StoreUnavailable."""
-        # The answer to an unsigned request is 403: enough to know that an S3 server listens, whichever it is.
-        await self._exchange("GET", f"http://{self._endpoint}/")
+        """Return if the bucket stands. Raises StoreUnavailable."""
+        status, _, body = await self._exchange("GET", self._signed("GET", "no-such-object", OWN_EXPIRY_S))
+        if status != 200 and b"NoSuchKey" not in body:
+            raise StoreUnavailable(f"S3 at {self._endpoint} has no bucket {self._bucket} ({status}); seeding makes it.",
+                                   definite=True)
 
     async def prepare(self) -> None:
         """Create the bucket where it does not stand. Safe to repeat."""

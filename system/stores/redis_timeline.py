@@ -176,8 +176,9 @@ class RedisTimelines:
 
 def packed(entries: Iterable[Entry]) -> bytes:
     """Return entries as a packed list: ascending, each id once."""
-    pairs = sorted({entry.id: entry.author_id for entry in entries}.items())
-    return b"".join([RECORD.pack(*pair) for pair in pairs])
+    authors = {entry.id: entry.author_id for entry in entries}
+    flat = [half for tweet_id in sorted(authors) for half in (tweet_id, authors[tweet_id])]
+    return struct.pack(f">{len(flat)}Q", *flat)
 
 
 async def clear(link: Link, pattern: str) -> None:

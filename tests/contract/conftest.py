@@ -38,9 +38,9 @@ async def opened(adapter: Any, at: settings.Settings) -> Any:
     """Open a real adapter in a clean namespace, or skip where its server does not answer."""
     try:
         store = await adapter.open(at)
-        await store.ready()
         if hasattr(store, "prepare"):
             await store.prepare()
+        await store.ready()
     except StoreUnavailable as problem:
         pytest.skip(f"no lab answers: {problem}; start one with `tweetlab up`")
     await store.clear()

@@ -14,6 +14,7 @@ import urllib3
 import yarl
 
 from system.kernel.errors import LabError, NotFound, StoreUnavailable
+from tests.contract.conftest import opened
 
 PICTURE = bytes(range(256)) * 40
 
@@ -78,6 +79,20 @@ async def test_a_url_is_good_for_its_method_and_key_alone(blobs) -> None:
     assert await put_by_url(url, b"changed") == 403
     assert (await get_by_url(url.replace("/mine?", "/other?")))[0] == 403
     assert await blobs.get("mine") == b"secret"
+
+
+@pytest.mark.real
+async def test_a_store_without_its_bucket_is_not_ready(real_settings) -> None:
+    """`ready` tells that uploads would be refused, and names the bucket."""
+    from system.stores.minio_blobs import MinioBlobs
+
+    stands = await opened(MinioBlobs, real_settings)  # or skips, where no lab answers
+    await stands.remove()
+    await stands.close()
+    blobs = await MinioBlobs.open(dataclasses.replace(real_settings, namespace="nobody"))
+    with pytest.raises(StoreUnavailable, match="nobody-media"):
+        await blobs.ready()
+    await blobs.close()
 
 
 @pytest.mark.real

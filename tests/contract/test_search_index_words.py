@@ -12,6 +12,7 @@ import pytest
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.events import Tweet
 from system.ports import Document
+from tests.contract.conftest import opened
 
 FIRST = 2_100_000_000_000_000_001  # far above 2^53: an id that a double does not hold
 
@@ -68,6 +69,20 @@ async def test_many_documents_are_loaded_and_visible(index) -> None:
     assert count == 4_500
     assert len(await index.search("seed 3", None, 5_000)) == 643
     await index.index([])
+
+
+@pytest.mark.real
+async def test_a_cluster_without_its_index_is_not_ready(real_settings) -> None:
+    """`ready` tells that writes would be refused, and names the index."""
+    from system.stores.elastic_index import ElasticIndex
+
+    stands = await opened(ElasticIndex, real_settings)  # or skips, where no lab answers
+    await stands.remove()
+    await stands.close()
+    index = await ElasticIndex.open(dataclasses.replace(real_settings, namespace="nobody"))
+    with pytest.raises(StoreUnavailable, match="nobody-tweets"):
+        await index.ready()
+    await index.close()
 
 
 @pytest.mark.real
