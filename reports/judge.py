@@ -63,6 +63,8 @@ def _reason(
         broken = [c for c in self_check["criteria"] if c["holds"] is False and c["kind"] == validity.VOIDS]
         return f"{broken[0]['name']}: {_told(broken[0])} (bound {broken[0]['bound']}); {broken[0]['mend']}."
     if word == "PASS":
+        if not findings:
+            return f"{_count(promises, 'objective')} {'holds' if len(promises) == 1 else 'hold'}; no invariant was checked."
         return f"{_count(promises, 'objective')} and {_count(findings, 'invariant')} hold."
     deciding = [one for one in [*findings, *promises] if one["verdict"].upper() == word]
     if not deciding:

@@ -57,6 +57,7 @@ def render(run: record.Run) -> str:
         keys=histogram.KEYS,
         counts=counts(document),
         percentiles=percentiles(view),
+        headline=view.headline,
         figures=charts.draw(view),
         errors=errors_of(document.get("prediction") or {}),
         processes=processes(document["summary"]),
@@ -150,7 +151,8 @@ def tiles(view: View) -> list[dict[str, str]]:
     core_s = sum(one["core_s"] for one in block["cpu"].values())
     if core_s:
         average = core_s / max(view.windows.load_s, 1e-9)
-        found.append({"value": f"{average:.2f}", "words": f"cores used of {view.document['host'].get('cores', '?')}"})
+        cores = view.document["host"].get("cores") or view.document["platform"].get("cores")
+        found.append({"value": f"{average:.2f}", "words": f"cores used of {cores}" if cores else "cores used"})
     return found
 
 
@@ -172,7 +174,7 @@ def percentiles(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
             {"words": "service, steady", "n": calm["ok"], **borne(calm, "service_ms")},
             {"words": "response, whole run", "n": whole["ok"], **borne(whole, "response_ms")},
         ]
-        found.append((f"{name}: response, steady", rows))
+        found.append((name, rows))
     return found
 
 
