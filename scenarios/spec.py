@@ -27,13 +27,14 @@ class Population:
     """Who stands in the stores before the load starts.
 
     `history_tweets`: tweets already posted, as a mean a user. `graph`: an edge list that replaces
-    `users` and `follows`; None draws the graph from the seed.
+    `users` and `follows`; None draws the graph from the seed. `cache`: a word of vocabulary.CACHE_STATES.
     """
 
     users: int = 2000
     follows: Follows = field(default_factory=Follows)
     history_tweets: int = 20
     graph: Path | None = None
+    cache: str = "warm"
 
 
 @dataclass(frozen=True)

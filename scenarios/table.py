@@ -102,8 +102,8 @@ def _workload(arrivals: str, stages: Any, mix: Any, popularity: Any) -> spec.Wor
     return spec.Workload(arrivals, stages, mix, popularity["zipf"])
 
 
-def _population(users: int, follows: spec.Follows, history: int, graph: Path | None) -> spec.Population:
-    return spec.Population(users, follows, history, graph)
+def _population(users: int, follows: spec.Follows, history: int, graph: Path | None, cache: str) -> spec.Population:
+    return spec.Population(users, follows, history, graph, cache)
 
 
 def _fault(at: float, kind: str, target: str, for_: float | None) -> spec.Fault:
@@ -121,6 +121,7 @@ POPULATION = (
     Key("history", Quantity(units.counting("tweets"), "20 tweets", accepts_number=True),
         "tweets already posted before the run, as a mean a user", 20),
     Key("graph", ExistingFile(), "an edge list, `follower followee` a line; replaces users and follows", None),
+    Key("cache", Word(lambda: list(vocabulary.CACHE_STATES)), "what the cache holds when the load starts", "warm"),
 )
 STAGE = (
     Key("for", Quantity(units.duration_s, "20 s", positive=True), "how long"),

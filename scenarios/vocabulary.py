@@ -31,6 +31,11 @@ GRAPH_SHAPES: dict[str, str] = {
     "even": "everybody has the same number of followers",
 }
 
+CACHE_STATES: dict[str, str] = {
+    "warm": "every cached list stands, as after a day of use",
+    "cold": "nothing is cached; each list is built at its first read",
+}
+
 
 @dataclass(frozen=True)
 class FaultKind:

@@ -18,6 +18,7 @@ from system.kernel import ids
 from system.kernel.errors import CouldNotRun
 from system.kernel.events import Tweet
 from system.ports import Document, User
+from tweetlab import warming
 from tweetlab.session import Session
 
 PASSWORD = "lab-password"  # of every seeded user; the lab listens on loopback only
@@ -45,8 +46,14 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
         mark.unlink(missing_ok=True)
         with lab.screen.step(f"seeding {graph.users:,} users, {graph.edges:,} follows, {len(past):,} tweets"):
             await _write(lab, graph, past)
+    else:
+        await forget_cache(lab)
     mark.write_text(json.dumps({"sha256": manifest["sha256"], "used": not force}))
-    return manifest
+    if scenario.population.cache == "warm" and not force:
+        with lab.screen.step("warming the cache"):
+            made = await warming.warm(lab.ports.timelines, graph, past, scenario.policies.timeline)
+        lab.screen.say(f"{made:,} cached lists")
+    return manifest | {"cache": scenario.population.cache}
 
 
 def manifest_of(graph: population.Graph, past: history.History) -> dict[str, Any]:
@@ -76,15 +83,20 @@ async def _write(lab: Session, graph: population.Graph, past: history.History) -
     await asyncio.gather(_tweets(lab, past), _index(lab, past))
 
 
-async def empty(lab: Session) -> None:
-    """Empty every store of the lab's namespace. Workers have nothing under way: they wait for events."""
-    adapters = (lab.ports.users, lab.ports.tweets, lab.ports.index, lab.ports.log)
-    await asyncio.gather(*(adapter.clear() for adapter in adapters if hasattr(adapter, "clear")))
+async def forget_cache(lab: Session) -> None:
+    """Empty the cache."""
     client = lab.redis()
     try:
         await client.flushall()
     finally:
         await client.aclose()
+
+
+async def empty(lab: Session) -> None:
+    """Empty every store of the lab's namespace. Workers have nothing under way: they wait for events."""
+    adapters = (lab.ports.users, lab.ports.tweets, lab.ports.index, lab.ports.log)
+    await asyncio.gather(*(adapter.clear() for adapter in adapters if hasattr(adapter, "clear")))
+    await forget_cache(lab)
 
 
 async def write_users(lab: Session, count: int, followers: Any, followees: Any) -> None:
