@@ -19,13 +19,13 @@ import pandas as pd
 
 from chaos.api_reads import Api
 from chaos.evidence import Bounds, CachedList, Evidence, Finals, Ids, RunClock, Stored
-from chaos.history import History
+from chaos.history import HOME, History
 from chaos.records import FaultRecord
 from scenarios import population
 from system.kernel.errors import LabError
 from system.ports import Kind, Ports
 
-READERS = 200     # users whose home list and home page are read
+READERS = 200     # users whose home list and home page are read; three in four read their home during the run
 AUTHORS = 3000    # author partitions read from Cassandra: under a second at 4,000/s
 EDGE_USERS = 1000 # users whose follows in PostgreSQL are read, beyond the readers
 AUDIENCES = 300   # authors whose followers in PostgreSQL are read
@@ -105,9 +105,11 @@ def _plan(history: History, users: int, rng: random.Random) -> _Plan:
     changed = _shuffled({follower for follower, _ in history.edges}, rng)
     targets = _shuffled({author for _, author in history.edges}, rng)
     everybody = _shuffled(range(1, users + 1), rng)
+    active = _shuffled({read.user for read in history.reads if read.route == HOME and read.user <= users}, rng)
+    readers = list(dict.fromkeys([*active[:READERS * 3 // 4], *everybody]))[:READERS]
     deleted = _shuffled(history.deletes, rng)[:LOOKUPS // 4]
     lookups = [*deleted, *_shuffled(set(history.acked) - set(deleted), rng)]
-    return _Plan(everybody[:READERS], posters[:AUTHORS], changed[:EDGE_USERS],
+    return _Plan(readers, posters[:AUTHORS], changed[:EDGE_USERS],
                  list(dict.fromkeys([*targets[:AUDIENCES // 2], *everybody]))[:AUDIENCES], lookups[:LOOKUPS])
 
 

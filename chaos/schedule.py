@@ -25,6 +25,8 @@ from system.kernel.errors import LabError
 
 EFFECT_WITHIN_S = 5.0
 PROBE_EVERY_S = 0.05  # resolution of effect and recovery times; a status call costs the supervisor about 1 ms
+AIM_BEFORE_S = 1.5  # aiming asks every node and syncs a file: a second on a machine under full load
+STOPPED = "the run was stopped before it began"
 NS = 1_000_000_000
 TROUBLE = (LabError, RedisError, OSError, TimeoutError)
 
@@ -74,9 +76,9 @@ class Strike:
 
     async def run(self) -> None:
         """Go through all steps; trouble makes the record void, never ends the run."""
-        await self._until(self.start_ns)
+        await self._until(self.start_ns - int(AIM_BEFORE_S * NS))
         if self.stopped.is_set():
-            self.void = "the run was stopped before it began"
+            self.void = STOPPED
             return
         try:
             aim = await self.fault.aim(self.lab, self.wanted.target)
@@ -86,6 +88,7 @@ class Strike:
         self.target = aim.node
         entry = self.log.plan(self.wanted.kind, aim)
         try:
+            await self._until(self.start_ns)
             await self._strike(aim, entry)
         except TROUBLE as problem:
             self.void = f"could not be injected: {problem}"
@@ -94,6 +97,9 @@ class Strike:
         await self._recover(aim, entry)
 
     async def _strike(self, aim: Aim, entry: str) -> None:
+        if self.stopped.is_set():
+            self.void = STOPPED
+            return
         self.times_ns["injected"] = time.monotonic_ns()
         self.facts.update(await self.fault.inject(self.lab, aim))
         self.log.mark(entry, undo.INJECTED)

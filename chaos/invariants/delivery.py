@@ -53,10 +53,10 @@ def fanout_of(evidence: Evidence) -> Fanout:
 def check(evidence: Evidence) -> Finding:
     """An acknowledged tweet is in the home of everybody who surely followed its author before it was posted.
 
-    Due: the delivery bound after the acknowledgement, starting again at the end of a fault it met; at once for final
-    reads after the queues were empty. Judged on the fan-out's
-    effect log, on every later home page that covers the id, on final pages, and for pushed tweets on the complete home
-    lists in Redis. Follows in flight or unfollows that may have happened make a pair optional, as does a delete.
+    Due: the delivery bound after the acknowledgement, starting again at the end of a fault it met; at once for final reads
+    after the queues were empty. Judged on the fan-out's effect log, on every later home page that covers the id, on final
+    pages, and for pushed tweets on the complete home lists in Redis. Follows in flight, unfollows and deletes that may have
+    happened make a pair optional.
     """
     tally = Tally(NAME)
     posts = {tweet_id: post for tweet_id, post in evidence.history.acked.items()

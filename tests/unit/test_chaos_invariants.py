@@ -1,5 +1,6 @@
 """The invariants never accuse a perfect system, and always find a broken promise."""
 
+import functools
 import random
 import time
 
@@ -11,6 +12,12 @@ from chaos.trial import mutations, specimen, world
 
 SMALL = world.Size(users=15, operations=400, follows=4)
 SEEDS = range(100)
+
+
+@functools.cache
+def specimen_of(seed):
+    """Evidence is never changed in place, so all tests of a seed share it."""
+    return specimen.make(seed)
 
 
 def reds(evidence):
@@ -27,7 +34,7 @@ def test_a_perfect_system_is_never_red(decade):
 
 def test_a_perfect_run_with_enough_work_passes_everything():
     """Where every kind of operation happened and all finals were read, no invariant is unknown."""
-    findings = invariants.judge(specimen.make(7))
+    findings = invariants.judge(specimen_of(7))
 
     assert {f.name: f.verdict for f in findings} == dict.fromkeys(invariants.INVARIANTS, invariants.PASS)
     assert all(finding.checked > 0 for finding in findings)
@@ -38,7 +45,7 @@ def test_a_perfect_run_with_enough_work_passes_everything():
 def test_a_broken_promise_turns_its_invariant_red(name, seed):
     """Each mutation is found by the invariant it breaks, and by others only where they may explain themselves by it."""
     mutation = mutations.MUTATIONS[name]
-    broken = mutation.mutate(specimen.make(seed), random.Random(seed))
+    broken = mutation.mutate(specimen_of(seed), random.Random(seed))
     if broken is None:
         pytest.skip(f"history {seed} holds nothing that {name} could break")
 
@@ -51,7 +58,7 @@ def test_a_broken_promise_turns_its_invariant_red(name, seed):
 @pytest.mark.parametrize("name", sorted(mutations.MUTATIONS))
 def test_every_mutation_finds_something_to_break(name):
     """No mutation test passes by skipping all of its histories."""
-    made = [mutations.MUTATIONS[name].mutate(specimen.make(seed), random.Random(seed)) is not None for seed in range(5)]
+    made = [mutations.MUTATIONS[name].mutate(specimen_of(seed), random.Random(seed)) is not None for seed in range(5)]
 
     assert sum(made) >= 3
 
@@ -80,7 +87,7 @@ def test_a_checker_that_crashes_is_unknown_and_the_others_still_run():
         raise ZeroDivisionError("by a bug of ours")
 
     rows = {"broken": table.Invariant("broken", broken), **invariants.INVARIANTS}
-    first, *others = invariants.judge(specimen.make(3), rows)
+    first, *others = invariants.judge(specimen_of(3), rows)
 
     assert (first.name, first.verdict) == ("broken", invariants.UNKNOWN)
     assert "ZeroDivisionError: by a bug of ours" in first.note
@@ -105,13 +112,12 @@ def test_every_invariant_tells_its_promise():
     assert all(len(row.docs) > 80 and row.name == name for name, row in invariants.INVARIANTS.items())
 
 
-@pytest.mark.slow
-def test_a_hundred_thousand_operations_are_judged_in_ten_seconds_of_cpu():
+def test_a_quarter_of_a_hundred_thousand_operations_is_judged_in_a_quarter_of_ten_seconds():
     """Judging must not be what a run waits for. Counted in CPU time, since the machine is shared."""
-    evidence = specimen.make(1, world.Size(users=1000, operations=100_000, rate_per_s=1500, follows=40, history=10, page=20))
+    evidence = specimen.make(1, world.Size(users=500, operations=25_000, rate_per_s=1500, follows=10, history=5, page=10))
     before_s = time.process_time()
     findings = invariants.judge(evidence)
     took_s = time.process_time() - before_s
 
     assert invariants.verdict(findings) == invariants.PASS
-    assert took_s < 10
+    assert took_s < 2.5
