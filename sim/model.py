@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from scenarios import spec
-from sim import services
+from sim import services, stores
 from sim.engine import Engine
 from sim.jobs import Context, Job
 from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
@@ -82,6 +82,7 @@ class Model:
         return gateway_policy.admits(running, self.policies.shed.max_in_flight)
 
     def _predicates(self) -> dict[str, Callable[[Job], bool]]:
+        redis = self.engine.bindings.nodes[stores.REDIS]
         return {
             "lists_missing": self._lists_missing,
             "authors_absent": lambda job: bool(job.ctx.absent),
@@ -92,6 +93,7 @@ class Model:
             "is_pushed": lambda job: job.ctx.path == fanout_policy.PUSH,
             "is_follow": lambda job: job.ctx.route == "follow",
             "is_delete": lambda job: job.ctx.route == "delete",
+            "cache_away": lambda job: redis.down,
             "had_tweet": lambda job: job.ctx.tweet != 0,
             "changes_mode": lambda job: job.ctx.changed,
         }
@@ -137,6 +139,7 @@ class Model:
             "absent_authors": lambda job: [(AUTHOR, one) for one in job.ctx.absent],
             "absent_followings": lambda job: _absent(world, FOLLOWING, job.ctx.user),
             "absent_followers": lambda job: _absent(world, FOLLOWERS, job.ctx.user),
+            "all_authors": lambda job: [(AUTHOR, one) for one in (*world.followings_of(job.ctx.user), job.ctx.user)],
             "the_author": lambda job: ((AUTHOR, job.ctx.target),),
             "chunks": lambda job: job.ctx.chunks,
         }
@@ -208,6 +211,9 @@ class Model:
         def found_page(job: Job) -> None:
             look_up(job.ctx, world.matches(job.ctx.target))
 
+        def read_directly(job: Job) -> None:
+            job.ctx.source = "direct"
+
         def page_is_hot(job: Job) -> None:
             world.hot.update(job.ctx.cold)
 
@@ -223,7 +229,8 @@ class Model:
                 world.complete(*job.item)
 
         reads = (
-            home_page, author_page, one_tweet, event_page, found_page, page_is_hot, list_begins, sources_known, list_stands
+            home_page, author_page, one_tweet, event_page, found_page, read_directly, page_is_hot, list_begins,
+            sources_known, list_stands,
         )  # fmt: skip
         return {read.__name__: read for read in reads}
 

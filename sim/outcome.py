@@ -14,10 +14,9 @@ from scenarios import spec, workload
 from sim import outcomes
 from sim.calibration import Calibration
 from sim.jobs import Context
-from sim.replication import Played
+from sim.replication import CREATES, Played
 
 START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would read as "did not happen"
-CREATED = {"post", "reply"}
 HOST = "host"  # background of no listed process: the kernel's own work
 
 
@@ -27,7 +26,9 @@ def _ns(seconds: float) -> int:
 
 def history(played: Played) -> pd.DataFrame:
     """Return one row an attempt (second pages are operations of their own), as the real driver writes them."""
-    return pd.DataFrame([_row(ctx) for ctx in played.operations])
+    count = len(played.operations)
+    nulls = [{**_row(ctx), "op": 2 * count + ctx.index, "page_ids": None} for ctx in played.nulls]
+    return pd.DataFrame([*(_row(ctx) for ctx in played.operations), *nulls])
 
 
 def _row(ctx: Context) -> dict[str, Any]:
@@ -46,9 +47,9 @@ def _row(ctx: Context) -> dict[str, Any]:
         "sent_ns": _ns(ctx.sent) if ctx.sent >= 0.0 else 0,
         "done_ns": _ns(ctx.done) if ctx.done >= 0.0 else 0,
         "outcome": outcome,
-        "status": 201 if good and ctx.route in CREATED else outcomes.as_seen(ctx.status),
+        "status": 201 if good and ctx.route in CREATES else outcomes.as_seen(ctx.status),
         "error": "" if good else f"HTTP {outcomes.as_seen(ctx.status)}",
-        "tweet_id": ctx.tweet if ctx.route in CREATED and good else 0,
+        "tweet_id": ctx.tweet if ctx.route in CREATES and good else 0,
         "target": ctx.target,
         "page_ids": list(ctx.page) if reads else None,
         "cursor_in": "" if ctx.pages else "next",
@@ -89,9 +90,9 @@ def effects(played: Played, start_wall_ms: int) -> pd.DataFrame:
         [
             {
                 "group": row.group,
-                "event": row.event,
-                "key": row.key,
-                "kind": "created",
+                "event": row.key,
+                "key": "0",
+                "kind": row.event,
                 "applied": True,
                 "path": row.path,
                 "targets": row.targets,
@@ -102,6 +103,20 @@ def effects(played: Played, start_wall_ms: int) -> pd.DataFrame:
         ],
         columns=["group", "event", "key", "kind", "applied", "path", "targets", "at_ns", "wall_ms"],
     )
+
+
+def probed(played: Played) -> pd.DataFrame:
+    """Return what the delivery probes saw."""
+    rows = [
+        {
+            "tweet_id": row.tweet,
+            "follower": row.follower,
+            "seen_ns": _ns(row.seen_s) if row.seen_s >= 0.0 else 0,
+            "gap_ns": round(row.gap_s * 1e9),
+        }
+        for row in played.probes
+    ]
+    return pd.DataFrame(rows, columns=["tweet_id", "follower", "seen_ns", "gap_ns"])
 
 
 def facts_of(
@@ -118,6 +133,7 @@ def facts_of(
         history=history(played),
         series=series(played, load_s, calibration.background_cores),
         effects=effects(played, start_wall_ms),
+        probes=probed(played),
         planned=planned,
         objectives=scenario.objectives,
         generator=facts.Generator(lost=0, smoke_ok=None),

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scenarios import spec, vocabulary, workload
-from sim import outcomes, services
+from sim import outcomes, probes, services
 from sim.calibration import Calibration, DelayShape
 from sim.engine import Engine
 from sim.faults import Faults, Stricken
@@ -29,6 +29,7 @@ from system.kernel import retry
 
 BLOCK = 2048
 DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
+CREATES = frozenset({"post", "reply"})
 READS = frozenset(vocabulary.ROUTES) - vocabulary.WRITES - {"delete"}
 
 
@@ -56,7 +57,8 @@ def _shape(shape: DelayShape) -> Callable[[np.random.Generator, int], np.ndarray
 @dataclass
 class Played:
     """What one replication left. `operations`: one an attempt, in order of their begin; second pages have numbers from
-    `planned` up. `work`: unit -> (counts, sizes) by second, empty unless asked for. `lags`: group -> events left at the end."""
+    `planned` up. `work`: unit -> (counts, sizes) by second, empty unless asked for. `probes`, `nulls`: what ran beside the load.
+    """
 
     operations: list[Context]
     effects: list[EffectRow]
@@ -64,6 +66,8 @@ class Played:
     nodes: dict[str, Node]
     engine: Engine
     model: Model
+    probes: list[probes.ProbeRow]
+    nulls: list[Context]
     work: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
 
 
@@ -88,6 +92,8 @@ class Replication:
         self.model.bind()
         self.code = {route: self.engine.link(flatten(steps)) for route, steps in services.ROUTES.items()}
         self.loops = self._consume()
+        self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
+        self.nulls: list[Context] = []
         if calibration.warm_cache:
             self.world.warm()
 
@@ -121,11 +127,14 @@ class Replication:
         for fault in self.scenario.faults:
             faults.plan(fault)
         self._feed(tape)
+        null = self.engine.link(flatten(services.NULL))
+        probes.ask_null(self.engine, null, self.scenario.workload.load_s, self.nulls.append)
         self.engine.env.run(until=self.scenario.workload.load_s + DRAIN_S)
         units = self.engine.bindings.units
         work = {name: (unit.counts, unit.sizes) for name, unit in units.items() if unit.counts and unit.sizes}
+        nodes = self.engine.bindings.nodes
         return Played(
-            self.operations, self.model.effects, faults.done, self.engine.bindings.nodes, self.engine, self.model, work
+            self.operations, self.model.effects, faults.done, nodes, self.engine, self.model, self.delivery.rows, self.nulls, work
         )
 
     def _feed(self, tape: workload.Tape) -> None:
@@ -161,6 +170,8 @@ class Replication:
         ctx.status = status or 200
         if status:
             self._again(ctx)
+        elif ctx.route in CREATES:
+            self.delivery.acknowledged(ctx)
         elif ctx.pages == 2:
             following = Context(self.planned + ctx.index, ctx.route, ctx.user, ctx.target, ctx.done)
             following.pages = 0

@@ -60,14 +60,22 @@ def request(route: str, service: str, inner: Steps, *, idempotent: bool = True) 
 def _home() -> Steps:
     read = stores.redis("home_read", "merged_lists")
     missing = (Acquire("rebuilds"), Each("missing_lists", stores.missing_list(TIMELINES)), Release("rebuilds"), *read)
-    inner = (*read, Branch("lists_missing", missing), Effect("home_page"), *stores.hydrate(TIMELINES))
+    truth = (
+        Acquire("rebuilds"),
+        *stores.postgres("following", "lists"),
+        *stores.from_truth(TIMELINES, "all_authors"),
+        Release("rebuilds"),
+    )
+    page = Branch("cache_away", truth, (*read, Branch("lists_missing", missing)))
+    inner = (page, Effect("home_page"), *stores.hydrate(TIMELINES))
     return request("home", TIMELINES, inner)
 
 
 def _user_tweets() -> Steps:
     read = stores.redis("lists_read", "one")
     absent = (Each("the_author", stores.author_list(TWEETS)), *read)
-    inner = (*read, Branch("author_absent", absent), Effect("author_page"), *stores.hydrate(TWEETS))
+    page = Branch("cache_away", stores.from_truth(TWEETS, "the_author"), (*read, Branch("author_absent", absent)))
+    inner = (page, Effect("author_page"), *stores.hydrate(TWEETS))
     return request("user_tweets", TWEETS, inner)
 
 
@@ -125,6 +133,15 @@ ROUTES: dict[str, Steps] = {
     "user_tweets": _user_tweets(),
 }
 """Route of the mix -> its program."""
+
+NULL: Steps = (
+    Cpu(GENERATOR, "null", share=0.5),
+    Effect("sent"),
+    Cpu(HAPROXY, "null"),
+    Delay("null.net"),
+    Cpu(GENERATOR, "null", share=0.5),
+)
+"""The null route: HAProxy answers by itself, so its latency is what the machine adds."""
 
 
 def _published() -> Steps:

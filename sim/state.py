@@ -10,7 +10,6 @@ all a prediction needs: which reads hit, how many author lists a rebuild finds, 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -54,7 +53,7 @@ class Seeded:
         page = self.pages.get(viewer)
         if page is None:
             authors = [*self.graph.following_of(viewer).tolist(), viewer]
-            page = heapq.nlargest(PAGE, (tweet for author in authors for tweet in self.recent[author]))
+            page = _newest(tweet for author in authors for tweet in self.recent[author])
             self.pages[viewer] = page
         return page
 
@@ -159,8 +158,8 @@ class World:
         if viewer not in self._followings or followed == set(self.graph.following_of(viewer).tolist()):
             fresh = [tweet for author in changed for tweet in self._recent[author]]
             base = [tweet for tweet in self.seeded.first_page(viewer) if tweet not in self.deleted]
-            return heapq.nlargest(PAGE, set(base).union(fresh))
-        return heapq.nlargest(PAGE, (tweet for author in (*followed, viewer) for tweet in self.recent_of(author)))
+            return _newest(set(base).union(fresh))
+        return _newest(tweet for author in (*followed, viewer) for tweet in self.recent_of(author))
 
     def stands(self, kind: str, owner: int) -> bool:
         """Whether the list is complete in the cache."""
@@ -195,7 +194,7 @@ class World:
         found = set(page)
         for author in authors:
             found.update(self.recent_of(author))
-        return heapq.nlargest(PAGE, found)
+        return _newest(found)
 
     def push(self, tweet: int, viewers: Iterable[int]) -> int:
         """Add a tweet to the live timelines of `viewers`; return how many there were."""
@@ -237,3 +236,8 @@ class World:
         self.hot.clear()
         for members in self.lists.values():
             members.clear()
+
+
+def _newest(tweets: Iterable[int]) -> list[int]:
+    """The PAGE highest ids, newest first. A sort beats a heap for the hundreds of ids that a page is chosen from."""
+    return sorted(tweets, reverse=True)[:PAGE]

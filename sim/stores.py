@@ -89,6 +89,17 @@ def missing_list(service: str) -> Steps:
 
 
 def hydrate(service: str) -> Steps:
-    """Turn the ids of a page into tweets: hot ones from Redis, the others from Cassandra, kept hot afterwards."""
+    """Turn the ids of a page into tweets: hot ones from Redis, the others from Cassandra, kept hot afterwards.
+
+    While Redis is away all of them come from Cassandra and none is kept.
+    """
     cold = (*cassandra("get", "cold"), Cpu(service, "cold_tweets", "cold"), *redis("fill", "cold"), Effect("page_is_hot"))
-    return (*redis("hot_read", "page"), Branch("page_is_cold", cold))
+    cached = (*redis("hot_read", "page"), Branch("page_is_cold", cold))
+    return (Branch("cache_away", (*cassandra("get", "page"), Cpu(service, "cold_tweets", "page")), cached),)
+
+
+def from_truth(service: str, authors: str) -> Steps:
+    """A page read from Cassandra, an author's rows at a time, while Redis is away. `authors`: a list of items."""
+    pool = f"{service}.author_reads"
+    rows = (Acquire(pool), *cassandra("author_read"), Release(pool), Cpu(service, "author_list"))
+    return (Each(authors, rows), Effect("read_directly"))

@@ -49,6 +49,7 @@ def loss() -> twin.Prediction:
 def test_every_planned_operation_is_answered_at_low_load(calm: twin.Prediction) -> None:
     """One row an operation; nothing is lost between tape and history."""
     history, planned = calm.facts.history, calm.facts.planned
+    history = history[history["route"] != "null"]
 
     assert planned is not None
     assert len(history) == len(planned)
@@ -66,6 +67,16 @@ def test_the_record_of_the_twin_is_judged_like_a_real_one(calm: twin.Prediction)
     assert document["summary"]["routes"]["home"]["steady"]["ok"] > 50
     assert document["summary"]["delivery"]["without_stamp"] == 0
     assert document["summary"]["cpu"]["cassandra-1"]["core_s"] > 0.1
+
+
+def test_the_probes_beside_the_load_run_in_the_model_too(calm: twin.Prediction) -> None:
+    """Followers are polled until they see a fresh tweet, which the worker's stamp never contradicts; the null route is asked."""
+    document = finish.parts(calm.facts).document
+    probes = document["summary"]["delivery"]["probes"]
+
+    assert probes["pairs"] > 20
+    assert probes["verdict"] == "pass"
+    assert document["summary"]["null_route"]["n"] == 140
 
 
 def test_the_laws_hold_on_every_run(calm: twin.Prediction, loss: twin.Prediction) -> None:
