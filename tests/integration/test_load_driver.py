@@ -15,7 +15,7 @@ from rich.console import Console
 
 from scenarios import vocabulary
 from system.kernel.errors import CouldNotRun
-from tweetlab.load import driver, live, selfcheck
+from tweetlab.load import driver, live, selfcheck, warm
 
 MIX = {route: 1 / len(vocabulary.ROUTES) for route in vocabulary.ROUTES}
 
@@ -182,3 +182,14 @@ def test_each_second_is_shown_as_a_table_on_a_terminal_and_as_a_line_elsewhere(t
     told = console.export_text()
     assert "31.5" in told
     assert ("planned 100, sent 99" in told) is not terminal
+
+
+def test_warming_reads_every_readers_home_once_the_keenest_first(tmp_path):
+    """Caches are filled through the public API before a run that asks about their steady state."""
+    with selfcheck.stand_in() as base_url:
+        tape, _ = play(base_url, tmp_path, for_s=1.5, mix={"home": 1.0})
+        keen = warm.readers(tape)
+        told = asyncio.run(warm.warm(base_url, selfcheck.SECRET, keen))
+
+    assert told == warm.Warmed(len(set(tape.user.tolist())), 0)
+    assert (tape.user == keen[0]).sum() >= (tape.user == keen[-1]).sum()

@@ -83,12 +83,12 @@ class Player:
 
     def _operate(self, op: Op, second_page: bool) -> None:
         if op.route == "media":
-            self._record(op, 0, self.media.journey(op, self._sent(op, 0, {})), {"user": op.user}, planned=True)
+            self._record(op, 0, self.media.journey(op, self._sent(op, 0, {}, planned=True)), {"user": op.user})
             return
         request = journeys.REQUESTS[op.route](op, self.ledger)
         if request is None:
             nothing: Row = {"user": op.user, "error": "no acknowledged tweet of this run is left to delete"}
-            self._record(op, 0, wire.Answer(wire.FAIL, 0, 0, time.monotonic_ns()), nothing, planned=False)
+            self._record(op, 0, wire.Answer(wire.FAIL, 0, 0, time.monotonic_ns()), nothing)
             return
         row = self._attempts(op, request, planned=True)
         if second_page and row.get("cursor_out") and not self.stopped.is_set():
@@ -109,10 +109,10 @@ class Player:
                 f"content-type: application/json\r\nidempotency-key: {key}\r\n" if key else "")
             try:
                 answer = self.over.exchange(request.method, request.path, headers, request.body,
-                                            self._sent(op, attempt, known))
+                                            self._sent(op, attempt, known, planned and attempt == 0))
             except CutOff:
                 answer = self._cut(op, attempt)
-            row = self._record(op, attempt, answer, {**known, "trace": trace}, planned and attempt == 0)
+            row = self._record(op, attempt, answer, {**known, "trace": trace})
             if row["outcome"] == wire.OK:
                 self._remember(op, request, row, user)
             again = row["outcome"] == wire.INFO and answer.error != CUT
@@ -121,15 +121,15 @@ class Player:
             attempt += 1
             gevent.sleep(retry.pause_s(attempt, self.knobs, self.jitter.random()))
 
-    def _sent(self, op: Op, attempt: int, known: Row) -> _BeforeSend:
-        return _BeforeSend(self.recorder, op, attempt, known)
+    def _sent(self, op: Op, attempt: int, known: Row, planned: bool) -> _BeforeSend:
+        return _BeforeSend(self.recorder, op, attempt, known, planned)
 
     def _cut(self, op: Op, attempt: int) -> wire.Answer:
         """Return the answer of an attempt that was cut off at the end of the run."""
         sent_ns = self.recorder.sent_ns(op.number, attempt)
         return wire.Answer(wire.INFO if sent_ns else wire.FAIL, 0, sent_ns, time.monotonic_ns(), error=CUT)
 
-    def _record(self, op: Op, attempt: int, answer: wire.Answer, known: Row, planned: bool) -> Row:
+    def _record(self, op: Op, attempt: int, answer: wire.Answer, known: Row) -> Row:
         row: Row = {"op": op.number, "attempt": attempt, "route": op.route, "due_ns": op.due_ns, "sent_ns": answer.sent_ns,
                     "done_ns": answer.done_ns, "outcome": answer.outcome, "status": answer.status,
                     "bytes": len(answer.body), "address": self.over.address, "region": self.region, **known,
@@ -140,8 +140,6 @@ class Player:
             row["retry_of"] = op.number
         if row["outcome"] != wire.OK and "error" not in row:
             row["error"] = f"HTTP {answer.status}: {answer.body[:160].decode('utf-8', 'replace')}"
-        if planned and answer.sent_ns:
-            self.recorder.began(op.due_ns, answer.sent_ns)
         self.recorder.ended(row)
         return row
 
@@ -163,13 +161,15 @@ CUT = "cut off at the end of the run"
 class _BeforeSend:
     """Called when a connection stands: writes the invoke, so that a killed driver leaves an unknown."""
 
-    __slots__ = ("_attempt", "_known", "_op", "_recorder")
+    __slots__ = ("_attempt", "_known", "_op", "_planned", "_recorder")
 
-    def __init__(self, recorder: Recorder, op: Op, attempt: int, known: Row) -> None:
-        self._recorder, self._op, self._attempt, self._known = recorder, op, attempt, known
+    def __init__(self, recorder: Recorder, op: Op, attempt: int, known: Row, planned: bool) -> None:
+        self._recorder, self._op, self._attempt, self._known, self._planned = recorder, op, attempt, known, planned
 
     def __call__(self, now_ns: int) -> None:
         op = self._op
+        if self._planned:
+            self._recorder.began(op.due_ns, now_ns)
         self._recorder.invoke(op.number, self._attempt, now_ns, {"route": op.route, "due_ns": op.due_ns, "user": op.user,
                                                                  **self._known})
 

@@ -26,12 +26,15 @@ class Tokens:
         for user in users:
             self.headers(user)
 
+    def token(self, user: int) -> str:
+        """Return a new token of `user`."""
+        now = int(time.time())
+        claims = {"sub": str(user), "iat": now, "exp": now + LIFE_S, "scope": SCOPE, "jti": f"t{user}"}
+        return jwt.encode(claims, self._secret, algorithm="HS256")
+
     def headers(self, user: int) -> str:
-        """Return the header lines of a request by `user`."""
+        """Return the header lines of a request by `user`; signed at the first call."""
         found = self._headers.get(user)
         if found is None:
-            now = int(time.time())
-            claims = {"sub": str(user), "iat": now, "exp": now + LIFE_S, "scope": SCOPE, "jti": f"t{user}"}
-            token = jwt.encode(claims, self._secret, algorithm="HS256")
-            found = self._headers[user] = f"authorization: Bearer {token}\r\naccept: application/json\r\n"
+            found = self._headers[user] = f"authorization: Bearer {self.token(user)}\r\naccept: application/json\r\n"
         return found
