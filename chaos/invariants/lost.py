@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from chaos.evidence import Evidence, Finals
-from chaos.history import PROFILE, Post
+from chaos.history import NEVER_NS, PROFILE, Post
 from chaos.invariants.finding import Finding, Tally
 
 NAME = "no_acknowledged_tweet_lost"
@@ -35,6 +35,8 @@ def check(evidence: Evidence) -> Finding:
             proof = evidence.history.tell(post.rows[-1])
             tally.violated(f"tweet {tweet_id} was acknowledged and is absent from {', '.join(absent)}; {proof}",
                            len(post.rows), post.acked_ns)
+    nameless = sum(post.acked_ns < NEVER_NS and not post.tweet_ids for post in evidence.history.posts)
+    tally.doubt(nameless, "posts were acknowledged without a tweet id.")
     tally.doubt(unasked, "acknowledged tweets were not read back from Cassandra.")
     tally.doubt(unanswered, "final GETs had no answer.")
     tally.doubt(finals.unread, "final pages had no answer.")
