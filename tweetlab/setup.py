@@ -44,7 +44,7 @@ async def servers(say: Say) -> None:
         say(f"{name:<14} {text}")
 
     fetched = [package for package in packages.PACKAGES if isinstance(package, Maven | Go)]
-    system = asyncio.ensure_future(install(missing_system_packages(), progress))
+    system = asyncio.ensure_future(_install_telling(missing_system_packages(), progress))
     gone = await asyncio.gather(
         system, *(_after_its_tools(package, system, progress) for package in fetched), return_exceptions=True
     )
@@ -92,6 +92,15 @@ async def install(names: list[str], progress: fetch.Progress) -> None:
             cwd=here, env=env,
         )  # fmt: skip
         disable([service for name in names for service in SERVICES.get(name, ())], progress)
+
+
+async def _install_telling(names: list[str], progress: fetch.Progress) -> None:
+    """Install, and tell a failure at once: the rest is fetched meanwhile, and that may take minutes."""
+    try:
+        await install(names, progress)
+    except CouldNotRun as problem:
+        progress("packages", problem.detail)
+        raise
 
 
 @contextlib.contextmanager

