@@ -1,0 +1,143 @@
+"""What the edge lets through, and what the relay looks at."""
+
+from __future__ import annotations
+
+import time
+
+import jwt
+import pytest
+
+from system.kernel.errors import CouldNotRun, Unauthorized
+from system.services.gateway import policy
+from system.services.gateway.tokens import Tokens
+from system.services.relay import policy as relay
+from system.stores import cassandra_tweets
+
+SECRET = "s" * 32
+
+
+def header(claims: dict, secret: str = SECRET, algorithm: str = "HS256") -> bytes:
+    return b"Bearer " + jwt.encode(claims, secret, algorithm=algorithm).encode()
+
+
+def test_a_good_token_names_its_user_twice_as_well_as_once():
+    """The second time it comes from the cache."""
+    tokens, good = Tokens(SECRET), header({"sub": "42", "exp": time.time() + 60})
+
+    assert tokens.user_of(good) == b"42"
+    assert tokens.user_of(good) == b"42"
+
+
+@pytest.mark.parametrize("authorization", [
+    None, b"", b"Bearer", b"Bearer ", b"Basic abc", b"Bearer abc", b"Bearer a.b.c", b"Bearer " + b"x" * 5_000,
+    header({"sub": "42", "exp": time.time() - 1}), header({"sub": "42"}), header({"exp": time.time() + 60}),
+    header({"sub": "ann", "exp": time.time() + 60}), header({"sub": "42", "exp": time.time() + 60}, "t" * 32),
+    header({"sub": "42", "exp": time.time() + 60}, "s" * 64, "HS512"),
+    b"Bearer eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiI0MiIsImV4cCI6NDA3MDkwODgwMH0.",
+], ids=["none", "empty", "no token", "blank", "basic", "noise", "three noises", "long", "expired", "no expiry", "no user",
+        "no number", "other secret", "other algorithm", "algorithm none"])
+def test_a_token_that_does_not_hold_is_refused(authorization):
+    """401 for each, never a user."""
+    with pytest.raises(Unauthorized):
+        Tokens(SECRET).user_of(authorization)
+
+
+def test_a_cached_token_expires_when_it_says():
+    """The cache is no way around `exp`."""
+    now = [time.time()]
+    tokens, good = Tokens(SECRET, lambda: now[0]), header({"sub": "42", "exp": int(now[0]) + 1})
+    assert tokens.user_of(good) == b"42"
+
+    now[0] += 2
+    time.sleep(1.2)
+
+    with pytest.raises(Unauthorized):
+        tokens.user_of(good)
+
+
+def test_a_gateway_without_a_good_secret_does_not_start():
+    """Fail closed."""
+    with pytest.raises(CouldNotRun):
+        Tokens("short")
+
+
+@pytest.mark.parametrize(("asked", "allowed"), [
+    (None, 5_000), ("", 5_000), ("100", 100), ("0", 1), ("99999", 5_000), ("-5", 5_000), ("x", 5_000),
+])
+def test_a_deadline_is_what_was_asked_for_within_the_houses_own(asked, allowed):
+    """Nonsense counts as not asked."""
+    assert policy.deadline_ms(asked, 5.0) == allowed
+
+
+@pytest.mark.parametrize(("method", "status", "attempts", "refused", "again"), [
+    ("GET", None, 1, False, True), ("GET", 503, 1, False, True), ("GET", 503, 1, True, False), ("GET", 503, 2, False, False),
+    ("GET", 500, 1, False, False), ("GET", 200, 1, False, False), ("POST", None, 1, False, False),
+    ("DELETE", 503, 1, False, False),
+])
+def test_only_a_read_that_nobody_answered_is_sent_again(method, status, attempts, refused, again):
+    """A write never: it may have happened."""
+    assert policy.may_retry(method, status, attempts, 2, refused) is again
+
+
+@pytest.mark.parametrize(("in_flight", "most", "enters"), [(0, 1, True), (1, 1, False), (10_000, 0, True)])
+def test_what_is_too_much_is_refused_at_the_door(in_flight, most, enters):
+    """0 switches shedding off."""
+    assert policy.admits(in_flight, most) is enters
+
+
+def test_every_route_has_a_name_and_a_way_of_its_own():
+    """Names and (method, path) are unique; the services are those of the mesh."""
+    assert len({route.name for route in policy.ROUTES}) == len({(r.method, r.path) for r in policy.ROUTES}) == len(policy.ROUTES)
+    assert {route.service for route in policy.ROUTES} == {"users", "tweets", "timelines", "search", "media"}
+    assert [route.name for route in policy.ROUTES if route.open] == ["sign_up", "token"]
+
+
+# ---- the relay -------------------------------------------------------------------------------------------
+
+NOW_MS = 1_800_000_005_000
+NOW = 180_000_000
+
+
+def test_the_relay_and_the_store_mean_the_same_partitions():
+    """Shards and bucket width stand in both; the relay reads what the store writes."""
+    assert (relay.SHARDS, relay.BUCKET_MS) == (cassandra_tweets.SHARDS, cassandra_tweets.BUCKET_MS)
+
+
+def test_a_walk_looks_at_the_hot_end_and_again_30_s_and_2_min_later():
+    """Each old bucket is visited once: when the running bucket moves on."""
+    assert relay.next_walk(NOW_MS - 5_000, NOW_MS) == [NOW - 1, NOW]
+    assert relay.next_walk(NOW_MS - 5_001, NOW_MS) == [NOW - 12, NOW - 3, NOW - 2, NOW - 1, NOW]
+
+
+def test_every_bucket_is_visited_at_each_age_however_irregular_the_walks_are():
+    """Walks 1 to 40 s apart: no bucket is left out at 30 s or 2 min."""
+    now_ms, visits = NOW_MS, {}
+    for step in [1, 5, 5, 12, 40, 7, 3, 25, 5, 5] * 6:
+        found = relay.next_walk(now_ms, now_ms + step * 1_000)
+        now_ms += step * 1_000
+        for bucket in found:
+            visits.setdefault(bucket, []).append(relay.bucket_of(now_ms) - bucket)
+
+    settled = [bucket for bucket in visits if NOW + 1 <= bucket < relay.bucket_of(now_ms) - 16]
+    assert settled and all(any(age >= 12 for age in visits[bucket]) and any(3 <= age <= 7 for age in visits[bucket])
+                           for bucket in settled)
+
+
+@pytest.mark.parametrize(("mark", "first"), [(0, NOW - 360), (NOW - 60, NOW - 63), (NOW, NOW - 3), (NOW - 99_999, NOW - 8_640)])
+def test_the_first_walk_begins_below_the_mark(mark, first):
+    """30 s below it; an hour back where there is none; never beyond the life of the rows."""
+    walk = relay.first_walk(mark, NOW_MS)
+
+    assert (walk[0], walk[-1]) == (first, NOW)
+
+
+@pytest.mark.parametrize(("age_ms", "announced", "due"), [(2_999, False, False), (3_000, False, True), (60_000, True, False)])
+def test_a_row_is_published_when_nobody_announced_it_for_three_seconds(age_ms, announced, due):
+    """Its writer had the time."""
+    assert relay.overdue(NOW_MS - age_ms, NOW_MS, announced) is due
+
+
+@pytest.mark.parametrize(("waiting", "mark"), [([], NOW), ([NOW - 2, NOW], NOW - 2)])
+def test_the_mark_stays_below_what_still_waits(waiting, mark):
+    """Below it every row is known to be published."""
+    assert relay.mark_after(NOW_MS, waiting) == mark

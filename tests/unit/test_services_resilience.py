@@ -1,0 +1,94 @@
+"""Breaker, retry schedule and budget: pure, shared with the twin."""
+
+from __future__ import annotations
+
+import pytest
+
+from system.kernel import retry
+from system.kernel.breaker import Breaker, State
+from system.kernel.policies import BreakerKnobs, RetryKnobs
+
+KNOBS = BreakerKnobs(failures=3, open_s=1.0)
+
+
+def broken(at_s: float = 0.0) -> Breaker:
+    breaker = Breaker(KNOBS)
+    for _ in range(3):
+        assert breaker.allows(at_s)
+        breaker.failed(at_s)
+    return breaker
+
+
+def test_three_failures_in_a_row_open_the_breaker():
+    """Then nothing passes for a second."""
+    breaker = broken()
+
+    assert breaker.state is State.OPEN
+    assert not breaker.allows(0.99)
+    assert breaker.retry_after_s(0.25) == 0.75
+
+
+def test_a_success_in_between_starts_the_count_again():
+    """Only failures in a row count."""
+    breaker = Breaker(KNOBS)
+    for outcome in (False, False, True, False, False):
+        assert breaker.allows(0.0)
+        breaker.succeeded() if outcome else breaker.failed(0.0)
+
+    assert breaker.state is State.CLOSED
+
+
+def test_after_its_time_one_trial_passes_and_decides():
+    """Half-open lets one through; the others wait for its outcome."""
+    breaker = broken()
+
+    assert breaker.allows(1.0)
+    assert breaker.state is State.HALF_OPEN and not breaker.allows(1.0)
+    breaker.succeeded()
+    assert breaker.state is State.CLOSED and breaker.allows(1.0)
+
+
+def test_a_failed_trial_opens_it_for_another_second():
+    """Counted as another opening."""
+    breaker = broken()
+    assert breaker.allows(1.0)
+
+    breaker.failed(1.0)
+
+    assert breaker.state is State.OPEN and breaker.opened == 2
+    assert not breaker.allows(1.9) and breaker.allows(2.0)
+
+
+def test_a_breaker_without_a_bound_never_opens():
+    """`failures` 0 switches it off."""
+    breaker = Breaker(BreakerKnobs(failures=0))
+    for _ in range(100):
+        breaker.failed(0.0)
+
+    assert breaker.allows(0.0)
+
+
+@pytest.mark.parametrize(("attempt", "bound_s"), [(1, 0.05), (2, 0.1), (3, 0.2), (6, 1.0), (60, 1.0)])
+def test_the_bound_of_a_pause_doubles_up_to_its_limit(attempt, bound_s):
+    """50 ms, doubled, at most a second."""
+    knobs = RetryKnobs(base_s=0.05, max_s=1.0)
+
+    assert retry.bound_s(attempt, knobs) == bound_s
+    assert retry.pause_s(attempt, knobs, 0.5) == bound_s / 2
+
+
+def test_retries_stay_within_their_share_of_first_tries():
+    """A tenth: after the reserve of ten, 100 first tries pay for ten retries."""
+    budget = retry.Budget(RetryKnobs(budget=0.125))
+    assert sum(budget.take() for _ in range(50)) == 10
+
+    for _ in range(80):
+        budget.first_try()
+
+    assert sum(budget.take() for _ in range(50)) == 10
+    assert budget.refused == 80
+
+
+def test_a_budget_of_nothing_pays_for_nothing():
+    """0 switches retries off."""
+    assert not retry.Budget(RetryKnobs(budget=0.0)).take()

@@ -1,0 +1,136 @@
+"""What may be posted, signed up, searched and uploaded."""
+
+from __future__ import annotations
+
+import pytest
+
+from system.kernel import ids
+from system.kernel.errors import NotFound, TooLarge, WrongInput
+from system.kernel.events import Tweet
+from system.services.media import policy as media
+from system.services.search import policy as search
+from system.services.tweets import policy
+from system.services.tweets.policy import Draft
+from system.services.users import policy as users
+
+
+@pytest.mark.parametrize("text", ["a", "x" * 280, "日" * 280, "line\nline", "👩‍👩‍👧‍👦"])
+def test_a_text_of_1_to_280_code_points_is_a_tweet(text):
+    """Each code point counts one."""
+    assert policy.draft({"text": text}) == Draft(text)
+
+
+@pytest.mark.parametrize("body", [
+    {}, {"text": ""}, {"text": "  \n"}, {"text": "x" * 281}, {"text": 7}, {"text": None}, [], "text", None, {"text": "a\x00b"},
+    {"text": "half \ud800"}, {"text": "a", "reply": 7}, {"text": "a", "reply": {"in_reply_to_tweet_id": 7}},
+    {"text": "a", "reply": {"in_reply_to_tweet_id": "seven"}}, {"text": "a", "media": {}},
+    {"text": "a", "media": {"media_ids": []}},
+    {"text": "a", "media": {"media_ids": ["1_1"] * 5}}, {"text": "a", "media": {"media_ids": ["../x"]}},
+])
+def test_anything_else_is_refused(body):
+    """400 with the field, its value and its bound."""
+    with pytest.raises(WrongInput):
+        policy.draft(body)
+
+
+def test_a_picture_needs_no_text():
+    """As on Twitter."""
+    assert policy.draft({"media": {"media_ids": ["7_8"]}}) == Draft("", None, ("7_8",))
+
+
+def test_the_same_body_has_the_same_hash_and_another_has_another():
+    """The hash is of the meaning, not of the bytes."""
+    first = policy.body_hash(policy.draft({"text": "a", "reply": {"in_reply_to_tweet_id": "7"}}))
+
+    assert first == policy.body_hash(policy.draft({"reply": {"in_reply_to_tweet_id": "7"}, "text": "a"}))
+    others = [Draft("a"), Draft("b", 7), Draft("a", 7, ("1_1",))]
+    assert len({first, *map(policy.body_hash, others)}) == 4
+
+
+def test_a_reply_belongs_to_the_conversation_of_its_parent():
+    """The first tweet of a thread names the conversation."""
+    root = policy.tweet(100 << 22, 1, Draft("root"), None)
+    reply = policy.tweet(200 << 22, 2, Draft("reply", root.id), root)
+    again = policy.tweet(300 << 22, 1, Draft("again", reply.id), reply)
+
+    assert (root.conversation_id, reply.conversation_id, again.conversation_id) == (root.id, root.id, root.id)
+    assert reply.created_ms == ids.EPOCH_MS + 200
+
+
+@pytest.mark.parametrize(("parent", "replay", "allowed"), [
+    (None, False, False), (None, True, True),
+    (Tweet(1, 1, "x", 0, 1), False, True), (Tweet(1, 1, "x", 0, 1, deleted=True), False, False),
+    (Tweet(1, 1, "x", 0, 1, deleted=True), True, True),
+])
+def test_only_a_standing_tweet_can_be_answered_unless_the_answer_stands_already(parent, replay, allowed):
+    """A replay of an accepted reply is told what the first was told."""
+    assert policy.may_reply(parent, replay) is allowed
+
+
+@pytest.mark.parametrize("text", ["", ",", ",".join("7" * 1 for _ in range(101)), "7,x"])
+def test_a_list_of_ids_holds_1_to_100_whole_numbers(text):
+    """Anything else is 400."""
+    with pytest.raises(WrongInput):
+        policy.id_list(text)
+
+
+def test_an_id_that_is_named_twice_is_looked_up_once():
+    """In the order given."""
+    assert policy.id_list("9,7,9") == [9, 7]
+
+
+@pytest.mark.parametrize(("value", "good"), [("Ann_1", True), ("a" * 15, True), ("a" * 16, False), ("", False), ("ann!", False),
+                                             ("änn", False), (7, False), (None, False), ("ann\n", False)])
+def test_a_user_name_has_1_to_15_letters_digits_or_underscores(value, good):
+    """Twitter's own rule; nothing at the ends slips through."""
+    if good:
+        assert users.check_username(value) == value
+        return
+    with pytest.raises(WrongInput):
+        users.check_username(value)
+
+
+def test_a_short_password_is_refused_without_being_told():
+    """The message names the length, never the password."""
+    with pytest.raises(WrongInput) as refusal:
+        users.check_password("hunter2")
+
+    assert "7 characters" in str(refusal.value) and "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(("query", "words"), [
+    ("Cats", "cats"), ("cats -dogs (from:ann)", "cats dogs from ann"), ("#tag  x", "#tag x"),
+])
+def test_a_query_is_its_words(query, words):
+    """Operators are not known: their signs are blanks."""
+    assert search.words(query) == words
+
+
+@pytest.mark.parametrize("query", [None, "", "   ", "()", "x" * 513, " ".join("abcdefghijklmnopq")])
+def test_a_query_without_words_or_with_too_many_is_refused(query):
+    """1 to 512 characters, 1 to 16 words."""
+    with pytest.raises(WrongInput):
+        search.words(query)
+
+
+def test_a_read_that_saw_a_tweet_alive_never_wins_over_one_that_saw_it_deleted():
+    """The live read began before the deleted read had ended, however their middles lay."""
+    assert search.version(False, 100, 500) < search.version(True, 50, 101)
+
+
+@pytest.mark.parametrize(("body", "problem"), [
+    ({"media_type": "image/png", "total_bytes": 5 * 1024 * 1024 + 1}, TooLarge),
+    ({"media_type": "image/bmp", "total_bytes": 1}, WrongInput),
+    ({"media_type": "image/png", "total_bytes": 0}, WrongInput), ({"media_type": "image/png"}, WrongInput), ([], WrongInput),
+])
+def test_a_picture_is_png_jpeg_gif_or_webp_of_at_most_5_mib(body, problem):
+    """Asked before the upload, and checked after it."""
+    with pytest.raises(problem):
+        media.wanted(body)
+
+
+@pytest.mark.parametrize("text", ["", "7", "7_", "_7", "a_b", "1_2_3", "../1_2"])
+def test_a_media_id_that_nobody_was_given_is_not_found(text):
+    """404, and never a key outside the media folder."""
+    with pytest.raises(NotFound):
+        media.split(text)
