@@ -77,12 +77,12 @@ SERIES = (
 
 EFFECTS = (
     Column("group", _TEXT, "", "consumer group"),
-    Column("event", _TEXT, "", "id of the event; of a new_tweet the id of the tweet"),
+    Column("event", _TEXT, "", "id of the event: the tweet's id for new_tweet (a twin may write the topic here, the id as key)"),
     Column("key", _TEXT, "", "key of the record: author, or follower"),
     Column("kind", _TEXT, "", "topic: new_tweet, tweet_deleted, new_follow"),
-    Column("applied", pa.bool_(), True, "False = seen before, no effect"),
-    Column("path", _TEXT, "", "push, pull or skip"),
-    Column("targets", _I64, 0, "timelines addressed"),
+    Column("applied", pa.bool_(), True, "True where something was to be done and was done"),
+    Column("path", _TEXT, "", "push, pull, skip, back_fill, purge, remove or index"),
+    Column("targets", _I64, 0, "timelines or documents changed"),
     Column("at_ns", _I64, 0, "after the last chunk"),
     Column("wall_ms", _I64, 0, "the same moment, wall clock"),
     Column("retries", _I32, 0, "attempts beyond the first"),

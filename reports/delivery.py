@@ -21,6 +21,8 @@ from reports import columns, histogram, verdict
 from reports.operations import NS_PER_S
 
 WRITES = ("post", "reply")
+TOPIC = "new_tweet"
+FAN_OUT_PATHS = ("push", "pull", "skip")
 
 
 def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, start_ns: int) -> dict[str, Any]:
@@ -62,12 +64,23 @@ def acknowledged(history: pd.DataFrame) -> pd.Series[Any]:
     return rows.groupby("tweet_id")["done_ns"].min()
 
 
+def handled(effects: pd.DataFrame) -> pd.DataFrame:
+    """The effects of fan-outs on new tweets, with `tweet_id`; a row a time that one was done.
+
+    Workers name the topic as kind and the tweet as event; a twin names the topic as event and the tweet as key.
+    Other consumers of the same topic (the indexer) are told apart by their path.
+    """
+    by_worker = effects["kind"] == TOPIC
+    rows = effects[(by_worker | (effects["event"] == TOPIC)) & effects["path"].isin(FAN_OUT_PATHS)]
+    named = rows["event"].where(rows["kind"] == TOPIC, rows["key"])
+    ids = named.str.extract(r"(\d+)\s*$", expand=False).dropna().astype("int64")
+    return rows.loc[ids.index].assign(tweet_id=ids)
+
+
 def first_stamps(effects: pd.DataFrame) -> pd.DataFrame:
-    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out applied it."""
-    carried = (effects["kind"] == "new_tweet") & effects["path"].isin(("push", "pull")) & effects["applied"]
-    rows = effects[carried & effects["event"].str.isdecimal()]
-    named = rows.assign(tweet_id=rows["event"].astype("int64"))
-    return named.sort_values("at_ns", kind="stable").drop_duplicates("tweet_id")[["tweet_id", "path", "at_ns"]]
+    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out was done with it."""
+    done = handled(effects).sort_values("at_ns", kind="stable")
+    return done.drop_duplicates("tweet_id")[["tweet_id", "path", "at_ns"]]
 
 
 def judge_probes(probes: pd.DataFrame, stamps: pd.DataFrame) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def paths(done: pd.DataFrame, effects: pd.DataFrame) -> dict[str, int]:
     """How often each path was taken. push: tweets pushed; pull: reads that merged pulled authors; retry: both
     the client's repeats and the workers'. The others count reads by their source header."""
     parts = done["source"].str.split(",", n=1).str[0].value_counts()
-    tweets = effects[(effects["kind"] == "new_tweet") & effects["applied"]]
+    tweets = delivery.first_stamps(effects)
     retries = int((done["attempts"] - 1).sum()) + int(effects["retries"].sum())
     return {
         "push": int((tweets["path"] == "push").sum()),

@@ -79,19 +79,20 @@ def history(seconds: float = 60.0, rate: float = 60.0, seed: int = 7, slow: floa
 
 
 def effects(rows: pd.DataFrame, delay_ms: float = 40.0) -> pd.DataFrame:
-    """One pushed fan-out an acknowledged post, `delay_ms` ± a third after the acknowledgement."""
+    """One pushed fan-out an acknowledged post, about `delay_ms` after the acknowledgement; the indexer is 20 ms earlier."""
     posts = rows[rows["route"] == "post"]
     dice = np.random.default_rng(3)
     delays = (delay_ms * 1e6 * dice.lognormal(0, 0.5, len(posts))).astype(np.int64)
-    return pd.DataFrame(
-        {"group": "fanout", "event": posts["tweet_id"].astype(str), "key": posts["user"].astype(str), "kind": "new_tweet",
-         "applied": True, "path": "push", "targets": 40, "at_ns": posts["done_ns"] + delays}
-    )  # fmt: skip
+    told = {"event": posts["tweet_id"].astype(str), "key": posts["user"].astype(str), "kind": "new_tweet", "applied": True}
+    stamp_ns = posts["done_ns"] + delays
+    pushed = pd.DataFrame({**told, "group": "fanout", "path": "push", "targets": 40, "at_ns": stamp_ns})
+    indexed = pd.DataFrame({**told, "group": "indexer", "path": "index", "targets": 1, "at_ns": stamp_ns - 20_000_000})
+    return pd.concat([pushed, indexed], ignore_index=True)
 
 
 def probes(stamped: pd.DataFrame, late_ms: float = 0.0) -> pd.DataFrame:
     """Every third tweet probed with a gap of 50 ms; each seen 10 ms + `late_ms` after its stamp."""
-    some = stamped.iloc[::3]
+    some = stamped[stamped["group"] == "fanout"].iloc[::3]
     seen = some["at_ns"] + int((10 + late_ms) * 1e6)
     return pd.DataFrame({"tweet_id": some["event"].astype("int64"), "follower": 9, "seen_ns": seen, "gap_ns": 50_000_000})
 

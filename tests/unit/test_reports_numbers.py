@@ -180,12 +180,19 @@ def test_delivery_is_the_workers_stamp_minus_the_acknowledgement() -> None:
     assert delivery.measure(history, stamps, columns.conform("probes", None), START)["without_stamp"] == 0
 
 
-def test_only_the_first_applied_stamp_of_a_pushed_tweet_counts() -> None:
-    """A redelivered event (applied = False) and a pulled tweet tell nothing about delivery."""
+def test_a_twin_may_name_the_topic_as_event_and_the_tweet_as_key() -> None:
+    """Both shapes tell the same delivery."""
+    history = attempts({"route": "post", "due": 0, "sent": 0, "done": 10, "tweet_id": 7})
+    told = {"event": ["new_tweet"], "key": ["7"], "kind": "created", "path": "push", "at_ns": START + 30 * MS}
+    assert delivery.table(history, columns.conform("effects", pd.DataFrame(told)), START)["delay_s"].tolist() == [0.02]
+
+
+def test_only_the_first_stamp_of_a_pushed_tweet_counts() -> None:
+    """The index, a redelivered event and a pulled tweet tell nothing about delivery."""
     history = attempts(*({"route": "post", "due": 0, "sent": 0, "done": 10, "tweet_id": tweet} for tweet in (7, 8)))
     stamps = columns.conform("effects", pd.DataFrame({
-        "kind": "new_tweet", "event": ["7", "7", "8"], "path": ["push", "push", "pull"], "applied": [True, False, True],
-        "at_ns": [START + 30 * MS, START + 900 * MS, START + 20 * MS]}))  # fmt: skip
+        "kind": "new_tweet", "event": ["7", "7", "7", "8"], "path": ["index", "push", "push", "pull"],
+        "at_ns": [START + 20 * MS, START + 30 * MS, START + 900 * MS, START + 20 * MS]}))  # fmt: skip
     assert delivery.table(history, stamps, START)["delay_s"].tolist() == [0.02]
 
 
