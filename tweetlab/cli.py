@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import click
 import typer
+from typer import exceptions
 
 from system.kernel.errors import LabError
 from tweetlab.commands import lab, reading, running
@@ -64,11 +64,12 @@ def run(argv: list[str]) -> int:
         return int(result or 0)
     except LabError as error:
         return _refuse(error.title, error.detail, error.exit_code, as_json)
-    except click.exceptions.Exit as leave:
+    except exceptions.Exit as leave:
         return int(leave.exit_code)
-    except click.ClickException as error:
-        return _refuse("Wrong Usage", error.format_message(), EXIT_USAGE, as_json)
-    except (KeyboardInterrupt, click.Abort):
+    except exceptions.TyperException as error:
+        detail = f"{error.format_message()} `tweetlab --help` lists what there is."
+        return _refuse("Wrong Usage", detail, EXIT_USAGE, as_json)
+    except (KeyboardInterrupt, exceptions.Abort):
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
+from typing import Any
 
-import click
 import typer
 
 from tweetlab import home
@@ -21,8 +21,7 @@ def cli() -> str:
     """Every command with its arguments and options."""
     from tweetlab import cli as command
 
-    group = typer.main.get_command(command.application())
-    assert isinstance(group, click.Group)
+    group: Any = typer.main.get_command(command.application())
     parts = ["# The command\n", inspect.cleandoc(command.__doc__ or "").split("\n\n", 1)[1] + "\n"]
     for name in sorted(command.COMMANDS):
         sub = group.commands[name]
@@ -34,13 +33,13 @@ def cli() -> str:
     return "\n".join(parts)
 
 
-def _usage(param: click.Parameter) -> str:
-    if isinstance(param, click.Option):
-        return ", ".join(param.opts) + ("" if param.is_flag else f" {(param.metavar or param.type.name).upper()}")
-    return (param.name or "").upper()
+def _usage(param: Any) -> str:
+    if getattr(param, "is_flag", None) is not None:
+        return ", ".join(param.opts) + ("" if param.is_flag else f" {(param.metavar or 'value').upper()}")
+    return str(param.name or "").upper()
 
 
-def _default(param: click.Parameter) -> str:
+def _default(param: Any) -> str:
     value = param.default() if callable(param.default) else param.default
     return "" if value in (None, False, "", [], ()) or "UNSET" in str(value).upper() else f"`{value}`"
 
@@ -96,6 +95,35 @@ def bench() -> str:
     return f"# The bench\n\n{intro}| row | what | bar |\n|---|---|---|\n{rows}\n"
 
 
+def scenarios() -> str:
+    """Every key of a scenario file."""
+    from scenarios import table, vocabulary
+    from scenarios.kinds import Key
+
+    blocks: dict[str, tuple[Key, ...]] = {
+        "the file": table.SCENARIO, "population": table.POPULATION, "population.follows": table.FOLLOWS,
+        "workload": table.WORKLOAD, "workload.stages": table.STAGE, "faults": table.FAULT, "measure": table.MEASURE,
+    }
+    parts = ["# Scenarios\n", "A scenario is one YAML file; `bin/tweetlab check FILE` says whether it is a good one. The keys are\n"
+             "published as a JSON Schema in [scenario.schema.json](scenario.schema.json); `policies` has\n"
+             "[its own page](policies.md).\n"]
+    for title, keys in blocks.items():
+        rows = "\n".join(f"| `{key.name}` | {_one_line(key.help)} |" for key in keys)
+        parts.append(f"## {title}\n\n| key | meaning |\n|---|---|\n{rows}\n")
+    rows = "\n".join(f"| `{name}` | {_one_line(what)} |" for name, what in vocabulary.ROUTES.items())
+    parts.append(f"## Routes of the mix\n\n| route | its user |\n|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def schema() -> str:
+    """The JSON Schema of scenario files."""
+    import json
+
+    from scenarios import loader
+
+    return json.dumps(loader.schema(), indent=1, sort_keys=True)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "bench.md": bench,
     "cli.md": cli,
@@ -103,6 +131,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "faults.md": faults,
     "invariants.md": invariants,
     "policies.md": knobs,
+    "scenario.schema.json": schema,
+    "scenarios.md": scenarios,
 }
 
 

@@ -1,0 +1,74 @@
+"""Tweets, idempotency keys and the outbox: Cassandra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from system.kernel.events import Event, Tweet
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What stands under an idempotency key: the id that the first request reserved, and its body's hash.
+
+    `fresh`: this call made the reservation.
+    """
+
+    tweet_id: int
+    body_hash: str
+    fresh: bool
+
+
+@dataclass(frozen=True)
+class OutboxRow:
+    """An event that was made durable with its cause. `written_ms`: wall time of the id or change it belongs to."""
+
+    shard: int
+    bucket: int
+    event: Event
+    written_ms: int
+
+
+class TweetStore(Protocol):
+    """Tweets by id and by author, idempotency keys and the outbox. QUORUM reads and writes."""
+
+    async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
+        """Bind `key` of `user_id` to `tweet_id`, once. Linearisable; a repeat returns the first reservation."""
+        ...
+
+    async def append(self, tweet: Tweet, trace: str = "") -> None:
+        """Make `tweet` and its outbox row durable in one logged batch.
+
+        Safe to repeat: the write timestamp derives from the id, so a replay is a no-op and never newer than a delete.
+        """
+        ...
+
+    async def upsert(self, tweets: Sequence[Tweet]) -> None:
+        """Write tweets that an event carried, with their original timestamps, without outbox rows. Safe to repeat."""
+        ...
+
+    async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
+        """Set `deleted` on the tweet, in both tables, with an outbox row. Monotone; safe to repeat."""
+        ...
+
+    async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
+        """Return the tweets that exist, deleted ones included with `deleted=True`."""
+        ...
+
+    async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
+        """Return the author's newest `limit` tweets below `before`, deleted ones included with `deleted=True`."""
+        ...
+
+    async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
+        """Return the rows of one (shard, 10 s) partition, oldest first."""
+        ...
+
+    async def outbox_mark(self, shard: int) -> int:
+        """Return the bucket below which every row of `shard` is known to be published; 0 where none is."""
+        ...
+
+    async def set_outbox_mark(self, shard: int, bucket: int) -> None:
+        """Raise the mark of `shard`."""
+        ...
