@@ -104,7 +104,7 @@ def scenarios() -> str:
         "the file": table.SCENARIO, "population": table.POPULATION, "population.follows": table.FOLLOWS,
         "workload": table.WORKLOAD, "workload.stages": table.STAGE, "faults": table.FAULT, "measure": table.MEASURE,
     }
-    parts = ["# Scenarios\n", "A scenario is one YAML file; `bin/tweetlab check FILE` says whether it is a good one. The keys are\n"
+    parts = ["# Scenarios\n", "A scenario is one YAML file; `bin/tweetlab check FILE` says if it is a good one. The keys are\n"
              "published as a JSON Schema in [scenario.schema.json](scenario.schema.json); `policies` has\n"
              "[its own page](policies.md).\n"]
     for title, keys in blocks.items():
