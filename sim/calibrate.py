@@ -148,7 +148,9 @@ def _fit_node(
             if price_us > 0.0:
                 columns.append(demand.work_in(windows, by_second) * price_us * 1e-6)
                 names.append((unit, part))
-    return demand.fit(np.column_stack(columns), measured, background_cores), names
+    sleeps = services.WIDTHS[mine[0].partition(".")[0]] == 1
+    spread = demand.LOOP_SPREAD if sleeps else demand.BACKGROUND_SPREAD
+    return demand.fit(np.column_stack(columns), measured, background_cores, spread), names
 
 
 def _costs(

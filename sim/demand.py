@@ -20,7 +20,8 @@ Floats = NDArray[np.float64]
 
 PRIOR_SPREAD = 0.7  # of a factor, relative: single figures from other machines and versions were off by up to this much
 IDENTIFIED = 0.5  # a unit counts as identified when the data cut the spread of its factor at least by half
-BACKGROUND_SPREAD = 0.05  # cores
+BACKGROUND_SPREAD = 0.2  # of a process' mean CPU: what it may burn without load beyond what the prior says; a JVM does
+LOOP_SPREAD = 0.05  # the same for an event loop or Redis, which sleep when nobody asks
 COLLINEAR = 1e12  # condition numbers are told up to here; beyond it two units always came together
 RESAMPLES = 100
 BLOCK_WINDOWS = 2  # windows drawn together: garbage collection and compaction last about this long
@@ -44,24 +45,30 @@ class Fitted:
     windows: int
 
 
-def fit(design: Floats, measured: Floats, background_cores: float, seed: int = 0) -> Fitted:
-    """Fit one process. `design`: cores that the prior expects, shape (windows, units); `measured`: cores, shape (windows,)."""
+def fit(
+    design: Floats, measured: Floats, background_cores: float, spread: float = BACKGROUND_SPREAD, seed: int = 0
+) -> Fitted:
+    """Fit one process. `design`: cores that the prior expects, shape (windows, units); `measured`: cores, shape (windows,).
+
+    `background_cores`, `spread`: what the prior says of its background, and how far that may be off, as part of its mean CPU.
+    """
     windows, units = design.shape
-    common = _common_factor(design, measured, background_cores)
+    idle_spread = max(spread * float(measured.mean()), 5e-4)
+    common = _common_factor(design, measured, background_cores, idle_spread)
     sigma = max(float(np.std(measured - common * design.sum(axis=1))), 1e-4)
     solution = np.zeros(units + 1)
     for _ in range(3):
-        solution = _solve(design, measured, common, background_cores, sigma)
+        solution = _solve(design, measured, common, (background_cores, idle_spread), sigma)
         left = measured - design @ solution[:-1] - solution[-1]
-        free = max(windows - _freedom(design, common, sigma), 2.0)
+        free = max(windows - _freedom(design, common, idle_spread, sigma), 2.0)
         sigma = max(float(np.sqrt(np.sum(left**2) / free)), 1e-4)
-    low, high = _bounds(design, measured, common, background_cores, sigma, seed)
+    low, high = _bounds(design, measured, common, (background_cores, idle_spread), sigma, seed)
     steady = (high - low) / 2.0 < IDENTIFIED * np.maximum(solution[:-1], 1e-9)
     return Fitted(
         factors=solution[:-1],
         low=low,
         high=high,
-        identified=_identified(design, common, sigma) & steady,
+        identified=_identified(design, common, idle_spread, sigma) & steady,
         background_cores=float(solution[-1]),
         condition=_condition(design),
         residual_cores=sigma,
@@ -69,56 +76,52 @@ def fit(design: Floats, measured: Floats, background_cores: float, seed: int = 0
     )
 
 
-def _common_factor(design: Floats, measured: Floats, background_cores: float) -> float:
+def _common_factor(design: Floats, measured: Floats, background_cores: float, idle_spread: float) -> float:
     """The one factor on all units that fits best; 1 where no work was seen."""
     expected = design.sum(axis=1)
     if float(expected.sum()) <= 0.0:
         return 1.0
-    columns = np.column_stack([expected, np.ones(len(expected))])
-    target = measured
-    pull = np.array([[0.0, _pull(measured) / BACKGROUND_SPREAD]])
-    rows = np.vstack([columns, pull])
-    found, _ = optimize.nnls(rows, np.append(target, pull[0, 1] * background_cores))
-    return float(found[0]) if found[0] > 1e-3 else float(max(measured.mean() / expected.mean(), 1e-3))
+    mean = float(measured.mean())
+    found = np.array([max(mean - background_cores, 0.1 * mean) / float(expected.mean()), background_cores])
+    for _ in range(3):
+        sigma = max(float(np.std(measured - found[0] * expected - found[1])), 1e-4)
+        rows = np.vstack([np.column_stack([expected, np.ones(len(expected))]) / sigma, [[0.0, 1.0 / idle_spread]]])
+        found, _ = optimize.nnls(rows, np.append(measured / sigma, background_cores / idle_spread))
+    return max(float(found[0]), 1e-3)
 
 
-def _pull(measured: Floats) -> float:
-    """The scale of the windows' noise before anything is fitted: a tenth of their mean."""
-    return max(0.1 * float(measured.mean()), 1e-4)
-
-
-def _solve(design: Floats, measured: Floats, common: float, background_cores: float, sigma: float) -> Floats:
-    """Non-negative least squares with the pulls as further rows; the last entry is the background."""
+def _solve(design: Floats, measured: Floats, common: float, idle: tuple[float, float], sigma: float) -> Floats:
+    """Non-negative least squares with the pulls as further rows; the last entry is the background (`idle`: centre, spread)."""
     units = design.shape[1]
     rows = np.column_stack([design, np.ones(len(design))]) / sigma
-    spreads = np.append(np.full(units, PRIOR_SPREAD * common), BACKGROUND_SPREAD)
-    centre = np.append(np.full(units, common), background_cores)
+    spreads = np.append(np.full(units, PRIOR_SPREAD * common), idle[1])
+    centre = np.append(np.full(units, common), idle[0])
     found, _ = optimize.nnls(np.vstack([rows, np.diag(1.0 / spreads)]), np.append(measured / sigma, centre / spreads))
     return np.asarray(found, dtype=np.float64)
 
 
-def _covariance(design: Floats, common: float, sigma: float) -> tuple[Floats, Floats]:
+def _covariance(design: Floats, common: float, idle_spread: float, sigma: float) -> tuple[Floats, Floats]:
     """Return (information of the data, covariance with the pulls), both shape (units + 1, units + 1)."""
     units = design.shape[1]
     rows = np.column_stack([design, np.ones(len(design))]) / sigma
-    prior = np.append(np.full(units, (PRIOR_SPREAD * common) ** -2.0), BACKGROUND_SPREAD**-2.0)
+    prior = np.append(np.full(units, (PRIOR_SPREAD * common) ** -2.0), idle_spread**-2.0)
     information = rows.T @ rows
     return information, np.asarray(np.linalg.inv(information + np.diag(prior)), dtype=np.float64)
 
 
-def _freedom(design: Floats, common: float, sigma: float) -> float:
+def _freedom(design: Floats, common: float, idle_spread: float, sigma: float) -> float:
     """How many parameters the data really choose: between 0 and units + 1."""
-    information, covariance = _covariance(design, common, sigma)
+    information, covariance = _covariance(design, common, idle_spread, sigma)
     return float(np.trace(information @ covariance))
 
 
-def _identified(design: Floats, common: float, sigma: float) -> NDArray[np.bool_]:
-    _, covariance = _covariance(design, common, sigma)
+def _identified(design: Floats, common: float, idle_spread: float, sigma: float) -> NDArray[np.bool_]:
+    _, covariance = _covariance(design, common, idle_spread, sigma)
     return np.asarray(np.sqrt(np.diag(covariance))[:-1] < IDENTIFIED * PRIOR_SPREAD * common)
 
 
 def _bounds(
-    design: Floats, measured: Floats, common: float, background_cores: float, sigma: float, seed: int
+    design: Floats, measured: Floats, common: float, idle: tuple[float, float], sigma: float, seed: int
 ) -> tuple[Floats, Floats]:
     random = np.random.default_rng([seed, 11])
     windows = len(measured)
@@ -127,7 +130,7 @@ def _bounds(
     for _ in range(RESAMPLES):
         starts = random.integers(0, max(1, windows - BLOCK_WINDOWS + 1), blocks)
         rows = (starts[:, None] + np.arange(min(BLOCK_WINDOWS, windows))[None, :]).ravel()
-        found.append(_solve(design[rows], measured[rows], common, background_cores, sigma)[:-1])
+        found.append(_solve(design[rows], measured[rows], common, idle, sigma)[:-1])
     table = np.asarray(found)
     return np.percentile(table, 5, axis=0), np.percentile(table, 95, axis=0)
 

@@ -28,6 +28,7 @@ from sim.stations import Node, call_after
 from system.kernel import retry
 
 BLOCK = 2048
+WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/warming.py, a floor above
 DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
 CREATES = frozenset({"post", "reply"})
 READS = frozenset(vocabulary.ROUTES) - vocabulary.WRITES - {"delete"}
@@ -94,7 +95,7 @@ class Replication:
         self.loops = self._consume()
         self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
         self.nulls: list[Context] = []
-        if calibration.warm_cache:
+        if calibration.warm_cache and seeded.graph.users <= WARMED_USERS:
             self.world.warm()
 
     def _build(self, calibration: Calibration) -> None:
