@@ -81,12 +81,13 @@ class Rig:
         return jwt.encode({"sub": str(user_id), "iat": now_s, "exp": now_s + 600, **changed}, SECRET, algorithm="HS256")
 
     async def ask(self, method: str, path: str, user_id: int | None = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
-        """Send a request as `user_id`; return (status, JSON, headers)."""
+        """Send a request as `user_id`; return (status, JSON, headers by lower-case name)."""
         headers = dict(more.pop("headers", {}))
         if user_id is not None:
             headers["authorization"] = f"Bearer {self.token(user_id)}"
         async with self.session.request(method, self.url + path, headers=headers, **more) as response:
-            return response.status, await response.json(content_type=None), dict(response.headers)
+            told = {name.lower(): value for name, value in response.headers.items()}
+            return response.status, await response.json(content_type=None), told
 
     async def people(self, *names: str) -> list[int]:
         """Sign users up directly; return their ids."""
