@@ -110,6 +110,19 @@ class Number:
 
 
 @dataclass(frozen=True)
+class Flag:
+    """Yes or no."""
+
+    def read(self, value: Any, where: Where) -> bool:
+        if not isinstance(value, bool):
+            where.refuse(value, "it must be `true` or `false`.")
+        return value
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True)
 class Quantity:
     """A number with its unit, read by one of `units`; `positive` refuses zero."""
 

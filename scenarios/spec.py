@@ -84,10 +84,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Measure:
-    """`warm_up_s`: seconds at the start that no `steady` number counts. `repeats`: runs in all."""
+    """`warm_up_s`: seconds at the start that no `steady` number counts. `repeats`: runs in all.
+
+    `warm_caches`: whether every reader's home page is read once before the load begins; False asks about the cold start.
+    """
 
     warm_up_s: float = 10.0
     repeats: int = 1
+    warm_caches: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import kinds, objectives, spec, units, vocabulary
-from scenarios.kinds import Block, Key, ListOf, Mix, Number, Quantity, Text, Where, Word
+from scenarios.kinds import Block, Flag, Key, ListOf, Mix, Number, Quantity, Text, Where, Word
 from system.kernel import policies
 
 ROUTE = Word(lambda: list(vocabulary.ROUTES), vocabulary.NOT_SERVED)
@@ -110,6 +110,10 @@ def _fault(at: float, kind: str, target: str, for_: float | None) -> spec.Fault:
     return spec.Fault(at, kind, target, for_)
 
 
+def _measure(warm_up: float, repeats: int, warm_caches: bool) -> spec.Measure:
+    return spec.Measure(warm_up, repeats, warm_caches)
+
+
 FOLLOWS = (
     Key("shape", Word(lambda: list(vocabulary.GRAPH_SHAPES)), "how follower counts are spread", "pareto"),
     Key("mean", Number(low=0), "mean followers of a user", 40.0),
@@ -145,6 +149,7 @@ FAULT = (
 MEASURE = (
     Key("warm_up", DURATION, "time at the start that no steady number counts", 10.0),
     Key("repeats", Number(low=1, high=100, whole=True), "runs in all; the report gives their median", 1),
+    Key("warm_caches", Flag(), "read every reader's home once before the load; false asks about the cold start", True),
 )
 SCENARIO = (
     Key("name", NameKind(), "name of the scenario and of its folder in runs/"),
@@ -157,7 +162,7 @@ SCENARIO = (
     Key("policies", Block(_policy_groups, policies.Policies), "knobs of the system", policies.Policies()),
     Key("faults", ListOf(Block(lambda: FAULT, _fault)), "what breaks, and when", ()),
     Key("objectives", ListOf(ObjectiveKind()), "what must hold", ()),
-    Key("measure", Block(lambda: MEASURE, lambda warm_up, repeats: spec.Measure(warm_up, repeats)), "how it is measured",
+    Key("measure", Block(lambda: MEASURE, _measure), "how it is measured",
         spec.Measure()),
 )
 ROOT = Block(lambda: SCENARIO, spec.Scenario)

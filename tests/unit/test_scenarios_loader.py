@@ -61,6 +61,7 @@ WRONG = {
     "population.graph=missing.edges": ("missing.edges", "no such file"),
     "population.follows.max=2000": ("2000", "at most 1999"),
     "population.history=20 likes": ("'20 likes'", "whole number of tweets"),
+    "measure.warm_caches=perhaps": ("'perhaps'", "`true` or `false`"),
     "speed=3": ("`speed`", "allowed here: name"),
     "workload": ("'workload'", "key.path=value"),
     "workload.mix=[": ("'['", "not readable as YAML"),

@@ -28,7 +28,7 @@ import pandas as pd
 
 from scenarios import population, spec, workload
 from system.kernel.errors import CouldNotRun
-from tweetlab.load import tables
+from tweetlab.load import tables, warm
 from tweetlab.load.live import Tick, teller
 
 __all__ = ["GeneratorHealth", "Load", "LoadResult", "Tick", "history", "planned", "probes", "run", "teller"]
@@ -46,7 +46,7 @@ class GeneratorHealth:
     """What the generator says about itself. None: not known, because its process died.
 
     `start_lag_ms_*`: actual minus intended start. `cpu_share`: of one core. `lost`: planned operations, due before the
-    load ended, that have no row. `sched`: the scheduling it was granted.
+    load ended, that have no row. `sched`: the scheduling it was granted. `warmed`: readers whose caches were filled before.
     """
 
     start_lag_ms_p50: float | None
@@ -60,6 +60,7 @@ class GeneratorHealth:
     retries_refused: int
     probe_pairs: int
     max_rss_mib: float | None
+    warmed: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Load:
                  on_second: Callable[[Tick], None] = lambda tick: None, graph: population.Graph | None = None,
                  probes: bool = True, null_route: bool = True, region: str = "1") -> None:
         self._scenario, self._tape, self._folder, self._on_second = scenario, tape, out_dir, on_second
+        self._base_url, self.warmed = base_url, warm.Warmed(0, 0)
         self._graph, self._probes = graph, probes and "post" in tape.planned()
         self._job = _job(scenario, base_url, jwt_secret, out_dir, probes=self._probes, null_route=null_route, region=region)
         self._conversation: _Conversation | None = None
@@ -97,9 +99,12 @@ class Load:
     async def begin(self) -> tuple[int, int]:
         """Start the process; return the start of the load (monotonic ns, wall ms), which lies about 0.7 s ahead.
 
+        Before that the caches are warmed, unless the scenario asks about the cold start.
         Raises CouldNotRun, with the end of its log, where the process does not come up.
         """
         self._prepare()
+        if self._scenario.measure.warm_caches:
+            self.warmed = await warm.warm(self._base_url, self._job["jwt_secret"], warm.readers(self._tape))
         with (self._folder / "generator.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tweetlab.load.child", stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT,
@@ -137,7 +142,8 @@ class Load:
             await self._conversation.hold(stop, load_s + float(self._job["timeout_s"]) + AFTER_S)
         finally:
             await self.close()
-        return _result(self._conversation, self._tape, load_s, self._folder)
+        result = _result(self._conversation, self._tape, load_s, self._folder)
+        return dataclasses.replace(result, generator=dataclasses.replace(result.generator, warmed=self.warmed.read))
 
     async def close(self) -> None:
         """End the process, if it still runs. Safe to repeat."""

@@ -78,7 +78,7 @@ async def play(base_url: str, folder: Path, arrivals: str, for_s: float, mix: di
     people = spec.Population(users=200, follows=spec.Follows("pareto", 10, 100), history_tweets=5)
     load = spec.Workload(arrivals, (spec.Stage(for_s, rate_per_s, rate_per_s),), mix or {"home": 1.0})
     scenario = spec.Scenario("rehearsal", "Does the generator tell the truth?", "", 5, "small", people, load,
-                             policies.Policies(), (), (), spec.Measure(0.0))
+                             policies.Policies(), (), (), spec.Measure(0.0, warm_caches=False))
     tape = workload.draw(scenario, population.generate(people, scenario.seed))
     how.setdefault("stop", asyncio.Event())
     how.setdefault("on_second", lambda tick: None)
