@@ -189,7 +189,7 @@ class MemoryTimelines:
         found = self._complete(Kind.FOLLOWERS, author_id)
         if found is None:
             return Chunk("absent", after, 0, 0, "")
-        users, more = found.users_above(after, self._knobs.fanout.chunk)
+        users, more = found.users_above(after, max(1, self._knobs.fanout.chunk // 8))
         removed = sum(self._remove(Kind.HOME, user, entry.id) for user in users)
         return Chunk("more" if more else "done", users[-1] if users else after, removed, len(users) - removed, found.token)
 

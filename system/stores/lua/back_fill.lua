@@ -14,5 +14,5 @@ if is_complete(mark) and #body > (cap + tonumber(ARGV[5])) * RECORD then
   body, floor_text = capped(body, cap)
   mark = COMPLETE .. floor_text .. sub(mark, 63)
 end
-call('SET', key, mark .. body, 'KEEPTTL')
+write(key, mark, body)
 return 1

@@ -8,5 +8,6 @@ local body = above(merged(ARGV[7], call('GETRANGE', key, '79', '-1')), bytes_of(
 if #body > cap * RECORD then
   body, floor_text = capped(body, cap)
 end
-call('SET', key, COMPLETE .. floor_text .. '|' .. token .. body)
+call('PERSIST', key)
+write(key, COMPLETE .. floor_text .. '|' .. token, body)
 return 1

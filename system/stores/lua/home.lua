@@ -16,9 +16,9 @@ local function open(name, slice)
   if floor_of(mark) > highest then
     highest = floor_of(mark)
   end
-  local left = (call('STRLEN', key) - MARK) / RECORD
+  local left = records_of(key)
   if before ~= '' then
-    left = count_below(call('GETRANGE', key, '79', '-1'), unpack_be('>I4I4', before))
+    left = place(key, left, unpack_be('>I4I4', before))
   end
   -- left: records not yet read; at: offset in `slab` of the next one, below 1 where the slab is spent
   sources[#sources + 1] = {key = key, left = left, slab = '', at = -RECORD, slice = slice}

@@ -1,15 +1,19 @@
 -- Remove one id from lists of tweets, wherever it stands.
 -- Either from the keys given, or (after ~= '-') from the home lists of the next followers of an author.
 -- ARGV: prefix epoch id(8 bytes) author after('-' | '' | 19 digits) chunk key key ...
-local id, HI, LO = ARGV[3], unpack_be('>I4I4', ARGV[3])
+local HI, LO = unpack_be('>I4I4', ARGV[3])
 local function remove(key)
-  local body = call('GETRANGE', key, '79', '-1')
-  local at = count_below(body, HI, LO)
-  if not stands_at(body, at, id) then
+  local count = records_of(key)
+  if count < 1 then
     return 0
   end
-  local rest = sub(body, 1, at * RECORD) .. sub(body, (at + 1) * RECORD + 1)
-  call('SET', key, mark_of_tweets(key) .. rest, 'KEEPTTL')
+  local at, stands = place(key, count, HI, LO)
+  if not stands then
+    return 0
+  end
+  local offset = MARK + at * RECORD
+  local below = at > 0 and call('GETRANGE', key, '79', offset - 1) or ''
+  write(key, mark_of_tweets(key), below, call('GETRANGE', key, offset + RECORD, '-1'))
   return 1
 end
 for i = 7, #ARGV do
