@@ -57,6 +57,7 @@ class Seen:
     findings: list[Any] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     interrupted: bool = False
+    edges: tuple[Any, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: Wor
     world = world or world_of(scenario)
     seen = Seen()
     manifest: Mapping[str, Any] = {}
-    if not keep_data:
+    if keep_data:
+        seen.edges = await lab.ports.users.all_edges()  # type: ignore[attr-defined]
+    else:
         manifest = await seeding.ensure(lab, scenario, world.graph, world.past)
     with lab.screen.step("smoke journey"):
         seen.journey = await smoke.journey(lab.base_url)
@@ -167,7 +170,7 @@ async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen
                  table: pd.DataFrame) -> None:
     with lab.screen.step("final reads and invariants"):
         evidence = await collect.collect(
-            history, table, lab.ports, lab.base_url, lab.token, world.graph.pairs(), world.past.tweet_ids,
+            history, table, lab.ports, lab.base_url, lab.token, seen.edges or world.graph.pairs(), world.past.tweet_ids,
             seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed)
         seen.findings = list(invariants.judge(evidence))
 

@@ -35,20 +35,21 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
                  past: history.History | None = None, *, force: bool = False) -> dict[str, Any]:
     """Make the stores hold exactly the scenario's population; return its manifest.
 
-    Marks the state as used: the next call writes it anew. `force`: write it even where it stands untouched.
+    Where it was written before, only what runs added is taken away. `force`: write all of it anew.
     """
     graph = graph or population.graph_of(scenario.population, scenario.seed)
     past = past or history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
     manifest = manifest_of(graph, past)
     mark = lab.lab.places.state / "seeded.json"
     standing = json.loads(mark.read_text()) if mark.exists() else {}
-    if force or standing != {"sha256": manifest["sha256"], "used": False}:
-        mark.unlink(missing_ok=True)
+    mark.unlink(missing_ok=True)
+    if force or standing.get("sha256") != manifest["sha256"]:
         with lab.screen.step(f"seeding {graph.users:,} users, {graph.edges:,} follows, {len(past):,} tweets"):
             await _write(lab, graph, past)
     else:
-        await forget_cache(lab)
-    mark.write_text(json.dumps({"sha256": manifest["sha256"], "used": not force}))
+        with lab.screen.step("resetting to the seeded state"):
+            await _reset(lab, graph)
+    mark.write_text(json.dumps({"sha256": manifest["sha256"]}))
     if scenario.population.cache == "warm" and not force:
         with lab.screen.step("warming the cache"):
             made = await warming.warm(lab.ports.timelines, graph, past, scenario.policies.timeline)
@@ -72,6 +73,14 @@ def demo_login(lab: Session) -> list[str]:
         f"read:    curl -s '{lab.base_url}/2/users/1/timelines/reverse_chronological?max_results=5' "
         f"-H 'authorization: Bearer {token}'",
     ]
+
+
+async def _reset(lab: Session, graph: population.Graph) -> None:
+    """Take away what runs added: every seeded tweet is older than `history.END_MS`, every other one newer."""
+    added = await lab.ports.tweets.forget_above(ids.floor_id(history.END_MS + 1))  # type: ignore[attr-defined]
+    clears = (adapter.clear() for adapter in (lab.ports.users, lab.ports.log))  # type: ignore[attr-defined]
+    await asyncio.gather(lab.ports.index.forget(added), forget_cache(lab), *clears)  # type: ignore[attr-defined]
+    await write_users(lab, graph.users, *graph.pairs())
 
 
 async def _write(lab: Session, graph: population.Graph, past: history.History) -> None:

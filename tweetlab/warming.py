@@ -54,7 +54,8 @@ async def warm(cache: TimelineCache, graph: population.Graph, past: history.Hist
         nonlocal made
         try:
             token = await cache.begin(kind, owner)
-            made += token is not None and await cache.complete(kind, owner, token, entries, floor)
+            stands = token is not None and await cache.complete(kind, owner, token, entries, floor)
+            made += stands
         finally:
             slots.release()
 

@@ -82,6 +82,16 @@ class CassandraTweets:
         """Empty all tables of this keyspace."""
         await bridges.in_thread("truncate", self._truncate)
 
+    async def forget_above(self, floor_id: int) -> list[int]:
+        """Remove every tweet with an id above `floor_id` for good, and all keys and outbox rows; return those ids.
+
+        For bringing a lab back to its seeded state, where no event is under way: the system itself never removes a row.
+        """
+        later = [(tweet_id, author) for tweet_id, author, _ in await self.all_ids() if tweet_id > floor_id]
+        await asyncio.gather(*(self._run("forget", (i, a, i), "forget the tweet") for i, a in later))
+        await bridges.in_thread("truncate", lambda: self._truncate("idempotency", "outbox", "outbox_marks"))
+        return [tweet_id for tweet_id, _ in later]
+
     async def drop(self) -> None:
         """Remove the keyspace with all it holds."""
         self._bridge.forget_prepared()
@@ -210,8 +220,8 @@ class CassandraTweets:
                 head = "CREATE TABLE IF NOT EXISTS "
                 session.execute(statement.replace(head, f'{head}"{self._keyspace}".'), timeout=60)
 
-    def _truncate(self) -> None:
-        for name, _ in tables():
+    def _truncate(self, *chosen: str) -> None:
+        for name in chosen or [name for name, _ in tables()]:
             self._bridge.session.execute(f'TRUNCATE "{self._keyspace}".{name}', timeout=60)
 
 
@@ -237,6 +247,8 @@ def _statements(keyspace: str) -> dict[str, str]:
         "upsert": f"BEGIN BATCH USING TIMESTAMP ? {tweet} APPLY BATCH",
         "delete": f"BEGIN BATCH {deleted} {event} APPLY BATCH",
         "mark_deleted": f"BEGIN BATCH {deleted} APPLY BATCH",
+        "forget": f"BEGIN UNLOGGED BATCH DELETE FROM {by_id} WHERE id = ?; "
+                  f"DELETE FROM {by_author} WHERE author_id = ? AND id = ? APPLY BATCH",
         "one": f"{read} {by_id} WHERE id = ?",
         "some": f"{read} {by_id} WHERE id IN ?",
         "by_author": f"{read} {by_author} WHERE author_id = ? AND id < ? LIMIT ?",

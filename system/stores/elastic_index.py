@@ -107,6 +107,12 @@ class ElasticIndex:
         await self.remove()
         await self.prepare()
 
+    async def forget(self, tweet_ids: Sequence[int]) -> None:
+        """Remove these documents for good. For bringing a lab back to its seeded state; safe to repeat."""
+        for start in range(0, len(tweet_ids), BULK):
+            lines = [orjson.dumps({"delete": {"_index": self._index, "_id": str(i)}}) for i in tweet_ids[start:start + BULK]]
+            await self._asked(self._client.options(request_timeout=60).bulk(operations=lines))
+
     async def remove(self) -> None:
         """Remove the index of this namespace. Safe to repeat."""
         client = self._client.options(ignore_status=404, request_timeout=30)
