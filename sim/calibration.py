@@ -48,8 +48,8 @@ class Calibration:
     """Everything a prediction rests on.
 
     `cores`: of the machine. `background_cores`: CPU that is used whatever the load is, by node. `noise_cv`:
-    coefficient of variation of one unit's demand. `warm_cache`: whether timelines stand in the cache when the load
-    starts. `in_sample_of`: run id of the run it was made from. `diagnostics`: condition number and residuals by node.
+    coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from. `diagnostics`: condition
+    number and residuals by node, what the delays' fit left.
     """
 
     label: str
@@ -58,7 +58,6 @@ class Calibration:
     delays: Mapping[str, DelayShape]
     background_cores: Mapping[str, float] = field(default_factory=dict)
     noise_cv: float = 0.5
-    warm_cache: bool = False
     in_sample_of: str = ""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     diagnostics: Mapping[str, Any] = field(default_factory=dict)

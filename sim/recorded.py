@@ -35,6 +35,7 @@ def _scenario(values: Mapping[str, Any]) -> spec.Scenario:
             spec.Follows(**people["follows"]),
             int(people["history_tweets"]),
             Path(graph) if graph else None,
+            str(people["cache"]),
         ),
         workload=spec.Workload(
             load["arrivals"], tuple(spec.Stage(**stage) for stage in load["stages"]), dict(load["mix"]), float(load["zipf"])

@@ -95,7 +95,7 @@ class Replication:
         self.loops = self._consume()
         self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
         self.nulls: list[Context] = []
-        if calibration.warm_cache and seeded.graph.users <= WARMED_USERS:
+        if scenario.population.cache == "warm" and seeded.graph.users <= WARMED_USERS:
             self.world.warm()
 
     def _build(self, calibration: Calibration) -> None:
@@ -124,6 +124,9 @@ class Replication:
 
     def play(self, tape: workload.Tape) -> Played:
         """Play the whole tape, let what is in flight end, and return what happened."""
+        if self.scenario.measure.warm_caches:
+            home = tape.routes.index("home")
+            self.world.read_once(np.unique(tape.user[tape.route == home]).tolist())
         faults = Faults(self.engine, self.model, self.loops)
         for fault in self.scenario.faults:
             faults.plan(fault)

@@ -225,6 +225,14 @@ class World:
         for members in self.lists.values():
             members.update(everybody)
 
+    def read_once(self, viewers: Iterable[int]) -> None:
+        """Let every viewer have read his home page once before the load: his lists stand and his page is hot."""
+        for viewer in viewers:
+            self.lists[FOLLOWING].add(viewer)
+            self.lists[AUTHOR].update(self.absent_authors(viewer))
+            self.complete(HOME, viewer)
+            self.hot.update(self.live_home[viewer])
+
     def keys(self) -> int:
         """How many keys the cache holds."""
         return len(self.live_home) + len(self.hot) + sum(len(members) for members in self.lists.values())
