@@ -84,7 +84,8 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: Wor
     seen = Seen()
     manifest: Mapping[str, Any] = {}
     if keep_data:
-        seen.edges = await lab.ports.users.all_edges()  # type: ignore[attr-defined]
+        real: Any = lab.ports
+        seen.edges = await real.users.all_edges()
     else:
         manifest = await seeding.ensure(lab, scenario, world.graph, world.past)
     with lab.screen.step("smoke journey"):
