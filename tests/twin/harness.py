@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from sim.engine import Engine
 from sim.jobs import Context, Job, Unit
 from sim.program import Step, flatten
 from sim.stations import call_after
+
+LITERATURE = Path(__file__).with_name("literature_calibration.json")
+"""A calibration that stays as it is, whatever file ships with the lab: single figures measured one by one, and assumptions."""
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 

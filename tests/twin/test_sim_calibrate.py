@@ -18,13 +18,14 @@ from sim.calibration import Calibration, DelayShape
 from sim.replication import Replication
 from sim.state import Seeded
 from system.kernel.errors import WrongInput
+from tests.twin import harness
 
 SCALES = {"gateway-1": 1.8, "timelines-1": 1.5, "cassandra-1": 0.6, "redis-1": 1.3, "load-generator": 1.2, "kafka-1": 2.0}
 
 
 def machine() -> Calibration:
     """Other costs than the prior's, delays in the reads and the posts, and more background."""
-    prior = calibration.default()
+    prior = calibration.load(harness.LITERATURE)
     units = {}
     for name, cost in prior.units.items():
         scale = SCALES.get(name.partition(".")[0], 1.0)
@@ -54,7 +55,7 @@ def low_load(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
 @pytest.fixture(scope="module")
 def made(low_load: record.Run) -> Calibration:
     """The calibration that is made from it."""
-    return calibrate.quick(low_load)
+    return calibrate.quick(low_load, calibration.load(harness.LITERATURE))
 
 
 def test_the_file_says_where_it_is_from(made: Calibration, low_load: record.Run, tmp_path: Path) -> None:
@@ -113,4 +114,4 @@ def test_a_record_without_cpu_or_operations_is_refused(low_load: record.Run) -> 
     with pytest.raises(WrongInput, match="at least 50"):
         calibrate.quick(Bare(low_load.path, low_load.document))
     with pytest.raises(WrongInput, match="cpu_cores"):
-        calibrate.demands(low_load.series.head(0), {}, calibration.default())
+        calibrate.demands(low_load.series.head(0), {}, calibration.load(harness.LITERATURE))

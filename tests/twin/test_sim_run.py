@@ -12,6 +12,7 @@ from reports import finish
 from scenarios import loader, population, spec, workload
 from sim import calibration, twin
 from sim.program import UnknownStep
+from tests.twin import harness
 
 SHORT = ("workload.stages.0.for=14 s", "workload.stages.0.rate=40/s", "measure.warm_up=4 s", "population.users=400",
          "population.follows={shape: pareto, mean: 20, max: 200}", "policies.fanout.push_limit=100",
@@ -24,10 +25,10 @@ def asked(*overrides: str) -> spec.Scenario:
 
 
 def predict(scenario: spec.Scenario, with_: calibration.Calibration | None = None, **more: Any) -> twin.Prediction:
-    """The twin's answer, from the shipped calibration where none is given."""
+    """The twin's answer, from the literature's calibration where none is given."""
     graph = population.graph_of(scenario.population, scenario.seed)
     tape = workload.draw(scenario, graph)
-    return twin.run(scenario, with_ or calibration.default(), tape, graph, **{"replications": 1, **more})
+    return twin.run(scenario, with_ or calibration.load(harness.LITERATURE), tape, graph, **{"replications": 1, **more})
 
 
 CALM = "faults=[]"
@@ -178,7 +179,7 @@ def test_overload_is_seen_as_overload() -> None:
 
 def test_a_prediction_of_its_own_calibration_run_is_in_sample() -> None:
     """Service times taken from the scored run itself prove nothing, and the prediction says so."""
-    mine = dataclasses.replace(calibration.default(), in_sample_of="first_run/20260101T000000Z")
+    mine = dataclasses.replace(calibration.load(harness.LITERATURE), in_sample_of="first_run/20260101T000000Z")
 
     assert predict(asked(CALM), mine, scored_run="first_run/20260101T000000Z").in_sample is True
     assert predict(asked(CALM), mine, scored_run="first_run/20260101T000100Z").in_sample is False
@@ -203,3 +204,11 @@ def test_progress_is_told_after_each_replication() -> None:
     predict(asked(CALM), replications=2, progress=lambda done, of: told.append((done, of)))
 
     assert told == [(1, 2), (2, 2)]
+
+
+def test_the_shipped_calibration_answers_the_shipped_question() -> None:
+    """`run first_run --on twin` works from a fresh clone: every unit and delay that the routes name is in the file."""
+    told = predict(asked(LOSS), calibration.default())
+
+    assert (told.facts.history["outcome"] == "ok").mean() > 0.9
+    assert told.laws["hold"] is True
