@@ -110,7 +110,8 @@ class ElasticIndex:
     async def forget(self, tweet_ids: Sequence[int]) -> None:
         """Remove these documents for good. For bringing a lab back to its seeded state; safe to repeat."""
         for start in range(0, len(tweet_ids), BULK):
-            lines: list[Any] = [orjson.dumps({"delete": {"_index": self._index, "_id": str(i)}}) for i in tweet_ids[start:start + BULK]]
+            batch = tweet_ids[start : start + BULK]
+            lines: list[Any] = [orjson.dumps({"delete": {"_index": self._index, "_id": str(i)}}) for i in batch]
             await self._asked(self._client.options(request_timeout=60).bulk(operations=lines))
 
     async def remove(self) -> None:
