@@ -99,7 +99,7 @@ class Load:
     async def begin(self) -> tuple[int, int]:
         """Start the process; return the start of the load (monotonic ns, wall ms), which lies about 0.7 s ahead.
 
-        Before that the caches are warmed, unless the scenario asks about the cold start.
+        Before that every reader's home page is read once, where the scenario asks for it.
         Raises CouldNotRun, with the end of its log, where the process does not come up.
         """
         self._prepare()

@@ -16,13 +16,17 @@ SEARCHABLE_AFTER_NS = 3_000_000_000  # the index refreshes each second; Kafka an
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A tweet that this run posted. `row`: of the tape. `acked_ns`: when the 201 was read. `word`: found in no other tweet."""
+    """A tweet that this run posted. `row`: of the tape. `sent_ns`: when the post was sent, `acked_ns`: when its 201 was read.
+
+    `word`: found in no other tweet.
+    """
 
     tweet_id: int
     author: int
     row: int
     acked_ns: int
     word: str
+    sent_ns: int = 0
 
 
 class Ledger:

@@ -145,7 +145,7 @@ class Player:
 
     def _remember(self, op: Op, request: Request, row: Row, user: int) -> None:
         if op.route in ("post", "reply") and "tweet_id" in row:
-            own = Own(row["tweet_id"], user, op.number, row["done_ns"], request.word)
+            own = Own(row["tweet_id"], user, op.number, row["done_ns"], request.word, row["sent_ns"])
             self.ledger.posted(own)
             for listener in self.on_acked:
                 listener(own)

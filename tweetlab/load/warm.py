@@ -1,7 +1,7 @@
-"""Fills the caches before a run that asks about their steady state: every reader of the tape reads his home page once.
+"""Fills the caches before a load through the public API: every reader of the tape reads his home page once.
 
-Through the public API, with few requests at once: the rebuilds of a cold start are work that the run would otherwise
-measure in its first half minute. A scenario that asks about the cold start leaves this out.
+For populations beyond what seeding warms by itself (`measure: {warm_caches: true}`). With few requests at once: the
+rebuilds of a cold start are work that the run would otherwise measure in its first half minute.
 """
 
 from __future__ import annotations
