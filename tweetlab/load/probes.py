@@ -68,7 +68,8 @@ class Delivery:
             self.pool.spawn(self._poll, own, follower)
 
     def _poll(self, own: Own, follower: int) -> None:
-        request, before_ns, pause_s = journeys.home_page(follower, ""), own.sent_ns, FIRST_PAUSE_S  # not visible before it was sent
+        request, pause_s = journeys.home_page(follower, ""), FIRST_PAUSE_S
+        before_ns = own.sent_ns  # it cannot have been visible before it was sent
         wanted = str(own.tweet_id)
         row = {"tweet_id": own.tweet_id, "follower": follower, "acked_ns": own.acked_ns, "seen_ns": 0, "gap_ns": 0}
         while time.monotonic_ns() - own.acked_ns < GIVE_UP_S * 1e9:
