@@ -11,7 +11,7 @@ from system.platform import native
 from tweetlab import home, runner, seeding, session
 from tweetlab.screen import Screen
 
-BIG = ["population.users=100000", "population.follows.mean=40", "population.follows.max=10000", "population.history_tweets=10"]
+BIG = ["population.users=100000", "population.follows.mean=40", "population.follows.max=10000", "population.history=10"]
 
 
 async def _fresh() -> native.Lab:
