@@ -86,7 +86,7 @@ class Bench:
 
     def lists(self) -> Lists:
         """Return cached lists as one process holds them."""
-        return Lists(self.ports.timelines, self.ports.tweets, self.ports.users, self.knobs.timeline)
+        return Lists(self.ports.timelines, self.ports.hot, self.ports.tweets, self.ports.users, self.knobs.timeline)
 
     def timelines(self) -> Timelines:
         """Return the home timelines of one process."""

@@ -79,7 +79,7 @@ async def _nowhere(record: Record, reason: str) -> None:
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the worker together on `ports`."""
     time_ = clock.SystemClock()
-    lists = Lists(ports.timelines, ports.tweets, ports.users, settings.policies.timeline)
+    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, settings.policies.timeline)
     fanout = Fanout(ports, lists, Audience(ports.users), settings.policies, time_)
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     lanes = Lanes(fanout, effect_log, time_)

@@ -45,7 +45,7 @@ class Routes:
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
     knobs = settings.policies
-    lists = Lists(ports.timelines, ports.tweets, ports.users, knobs.timeline)
+    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline)
     modes = Modes(ports.users, knobs.timeline.mode_ttl_s)
     timelines = Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), lists, modes, knobs.timeline)
     return hosting.Service(Routes(timelines, Profiles(ports.users, knobs.cache.profile_ttl_s)).rows())

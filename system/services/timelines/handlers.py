@@ -165,7 +165,7 @@ class Timelines:
         await checkpoints.reached("build.home.after_followings", owner=user_id)
         plan = policy.plan_rebuild(user_id, followings, self._knobs.cap)
         merged = policy.merge(await self._sources(plan.authors, None, plan.per_author, build=True), self._knobs.cap)
-        return [Entry(*entry) for entry in merged.entries], policy.floor_of(merged)
+        return list(merged.entries), policy.floor_of(merged)
 
     # ---- from the truth ------------------------------------------------------------------------------
 
@@ -181,9 +181,9 @@ class Timelines:
             authors = policy.plan_rebuild(user_id, followings, self._knobs.cap).authors
             merged = policy.merge(await self._sources(authors, before, want, build=False), want)
         spent.since("truth", start)
-        return Step([Entry(*entry) for entry in merged.entries], merged.low, merged.exhausted)
+        return Step(merged.entries, merged.low, merged.exhausted)
 
-    async def _sources(self, authors: Sequence[int], before: int | None, limit: int, build: bool) -> list[policy.Source]:
+    async def _sources(self, authors: Sequence[int], before: int | None, limit: int, build: bool) -> list[policy.Source[Entry]]:
         """Read `limit` ids of each author below `before`: lists where they stand, else (`build`) built, else Cassandra."""
         found = await self._listed(authors, before, limit)
         absent = [author for author in authors if author not in found]
@@ -193,18 +193,18 @@ class Timelines:
             absent = [author for author in absent if author not in found]
         rows = await asyncio.gather(*(self._lists.author_rows(author, before, limit) for author in absent))
         for author, entries in zip(absent, rows):
-            found[author] = policy.source_of([(entry.id, author) for entry in entries], limit)
+            found[author] = policy.source_of(entries, limit)
         return list(found.values())
 
-    async def _listed(self, authors: Sequence[int], before: int | None, limit: int) -> dict[int, policy.Source]:
+    async def _listed(self, authors: Sequence[int], before: int | None, limit: int) -> dict[int, policy.Source[Entry]]:
         """Return what the authors' cached lists hold; authors are left out whose list is absent or ends above the limit."""
         try:
             pages = await self._cache.pages(Kind.AUTHOR, authors, before, limit)
         except StoreUnavailable:
             return {}
-        found: dict[int, policy.Source] = {}
+        found: dict[int, policy.Source[Entry]] = {}
         for author, part in pages.items():
-            entries = tuple((entry.id, author) for entry in part.entries)
+            entries = part.entries
             if part.exhausted and part.floor > 0 and len(entries) < limit:
                 if before is not None:
                     continue  # a tail: below the floor only Cassandra knows

@@ -95,7 +95,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     source = IdSource()
     publisher = Publisher(ports.log, ports.hot)
     leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
-    lists = Lists(ports.timelines, ports.tweets, ports.users, knobs.timeline)
+    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline)
     service = TweetService(ports, lists, Tweets(ports.hot, ports.tweets), publisher, source)
     profiles = Profiles(ports.users, knobs.cache.profile_ttl_s)
 
