@@ -48,6 +48,8 @@ class FaultWindow:
     """When a fault stood, in seconds from the start of the run. None = not known to have happened.
 
     `held`: it stands until it is undone (at `end_s`); an instant fault is over when it has `recovered_s`.
+    `granted_s`: recovery time that the scenario itself grants (`after fault within N s`), from the same moment as
+    that objective counts; no steady number counts it.
     """
 
     kind: str
@@ -56,13 +58,23 @@ class FaultWindow:
     end_s: float | None = None
     recovered_s: float | None = None
     held: bool = False
+    granted_s: float = 0.0
 
 
-def fault_windows(entries: Iterable[Mapping[str, Any]], start_ns: int) -> tuple[FaultWindow, ...]:
+def granted_s(objectives: Iterable[ObjectiveLike]) -> float:
+    """The longest recovery that an `after fault within N s` grants, in s; 0 where none does."""
+    return max((one.within_s or 0.0 for one in objectives if one.window == "after fault"), default=0.0)
+
+
+def fault_windows(
+    entries: Iterable[Mapping[str, Any]], start_ns: int, objectives: Iterable[ObjectiveLike] = ()
+) -> tuple[FaultWindow, ...]:
     """The windows of the entries of faults.json (kind, target, start_ns, injected_ns, undone_ns, recovered_ns,
     held, void); a fault that was never injected has none."""
+    granted = granted_s(objectives)
     return tuple(
         FaultWindow(
+            granted_s=granted,
             kind=str(entry["kind"]),
             target=str(entry["target"]),
             start_s=(entry["injected_ns"] - start_ns) / 1e9,

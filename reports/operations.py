@@ -79,7 +79,10 @@ def whole(windows: facts.Windows) -> list[Span]:
 
 
 def disturbed(windows: facts.Windows) -> list[Span]:
-    """Each fault with its recovery; without a known recovery, `SETTLE_S` after it count as one."""
+    """Each fault with its recovery: the known one, or the one that the scenario grants where that is longer.
+
+    Without a known recovery, `SETTLE_S` after it count as one.
+    """
     return [Span(one.start_s, _recovered_s(one, windows)) for one in windows.faults]
 
 
@@ -114,10 +117,9 @@ def _end_s(one: facts.FaultWindow, windows: facts.Windows) -> float:
 
 
 def _recovered_s(one: facts.FaultWindow, windows: facts.Windows) -> float:
-    if one.recovered_s is not None:
-        return min(windows.load_s, max(one.recovered_s, _end_s(one, windows)))
     end_s = _end_s(one, windows) if one.held else one.start_s
-    return min(windows.load_s, end_s + SETTLE_S)
+    known_s = max(one.recovered_s, _end_s(one, windows)) if one.recovered_s is not None else end_s + SETTLE_S
+    return min(windows.load_s, max(known_s, end_s + one.granted_s))
 
 
 def _without(span: Span, hole: Span) -> list[Span]:

@@ -129,7 +129,7 @@ def facts_of(
     return facts.Facts(
         kind="twin",
         scenario=scenario.name,
-        windows=facts.Windows(START_NS, scenario.measure.warm_up_s, load_s, _fault_windows(played), _stages(scenario)),
+        windows=facts.Windows(START_NS, scenario.measure.warm_up_s, load_s, _fault_windows(played, scenario), _stages(scenario)),
         history=history(played),
         series=series(played, load_s, calibration.background_cores),
         effects=effects(played, start_wall_ms),
@@ -156,9 +156,11 @@ def _planned(played: Played, tape: workload.Tape) -> pd.DataFrame:
     return pd.DataFrame({"route": routes, "due_ns": [*(tape.due_ns + START_NS).tolist(), *(_ns(ctx.due) for ctx in second)]})
 
 
-def _fault_windows(played: Played) -> tuple[facts.FaultWindow, ...]:
+def _fault_windows(played: Played, scenario: spec.Scenario) -> tuple[facts.FaultWindow, ...]:
+    granted = facts.granted_s(scenario.objectives)
     return tuple(
-        facts.FaultWindow(one.kind, one.target, one.start_s, one.end_s, one.recovered_s) for one in played.faults
+        facts.FaultWindow(one.kind, one.target, one.start_s, one.end_s, one.recovered_s, granted_s=granted)
+        for one in played.faults
     )
 
 

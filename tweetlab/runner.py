@@ -205,7 +205,8 @@ def windows_of(scenario: spec.Scenario, start_ns: int, entries: list[dict[str, A
     for stage in scenario.workload.stages:
         stages.append(facts.Stage(at_s, at_s + stage.for_s, stage.rate_from, stage.rate_to))
         at_s += stage.for_s
-    return facts.Windows(start_ns, scenario.measure.warm_up_s, at_s, facts.fault_windows(entries, start_ns), tuple(stages))
+    return facts.Windows(start_ns, scenario.measure.warm_up_s, at_s, facts.fault_windows(entries, start_ns, scenario.objectives),
+                         tuple(stages))
 
 
 def planned_of(tape: workload.Tape, start_ns: int) -> pd.DataFrame:

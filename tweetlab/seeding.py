@@ -51,7 +51,8 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     if scenario.population.cache == "warm" and not force:
         with lab.screen.step("warming the cache"):
             made = await warming.warm(lab.ports.timelines, graph, past, scenario.policies.timeline)
-        lab.screen.say(f"{made:,} cached lists")
+            hot = await warming.warm_tweets(lab.ports.hot, tweets_of(past)) if made else 0
+        lab.screen.say(f"{made:,} cached lists, {hot:,} hot tweets")
     return manifest | {"cache": scenario.population.cache}
 
 

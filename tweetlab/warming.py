@@ -7,17 +7,20 @@ find: the newest tweets of a user and of those he follows, the followers and the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scenarios import history, population
+from system.kernel.events import Tweet
 from system.kernel.policies import TimelineKnobs
-from system.ports import Entry, Kind, TimelineCache
+from system.ports import Entry, Kind, TimelineCache, TweetCache
 
 MOST_USERS = 10_000  # beyond it warming would take minutes; the load warms what it touches
 AT_ONCE = 64
+BATCH = 1_000  # tweets a round trip
 
 Int64s = NDArray[np.int64]
 
@@ -42,6 +45,15 @@ def _tweets(authors: list[int], ids: list[Int64s], cap: int) -> tuple[list[Entry
     newest = np.argsort(every, kind="stable")[-cap:]
     entries = [Entry(i, a) for i, a in zip(every[newest].tolist(), by[newest].tolist())]
     return entries, entries[0].id if len(every) > cap else 0
+
+
+async def warm_tweets(hot: TweetCache, tweets: Iterable[Tweet]) -> int:
+    """Cache every tweet as a hot one; return how many."""
+    count, source = 0, iter(tweets)
+    while batch := list(islice(source, BATCH)):
+        await hot.fill(batch)
+        count += len(batch)
+    return count
 
 
 async def warm(cache: TimelineCache, graph: population.Graph, past: history.History, knobs: TimelineKnobs) -> int:
