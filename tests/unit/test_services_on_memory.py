@@ -1,0 +1,209 @@
+"""All services on memory adapters: the same builds as in production, without a server. Also the small HTTP kit itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import Any
+
+import pytest
+
+from system import bootstrap
+from system.kernel import http, settings
+from system.kernel.errors import CouldNotRun, StoreUnavailable
+from system.services.fanout import worker as fanout
+from system.services.media import app as media
+from system.services.relay import worker as relay
+from system.services.search import app as search
+from system.services.search import worker as indexer
+from system.services.shared import hosting
+from system.services.timelines import app as timelines
+from system.services.tweets import app as tweets
+from system.services.users import app as users
+from system.stores.memory_blobs import MemoryBlobs
+from system.stores.memory_log import MemoryLog
+from system.stores.memory_search import MemorySearch
+from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
+from system.stores.memory_tweets import MemoryTweets
+from system.stores.memory_users import MemoryLeases, MemoryUsers
+
+APPS = (users, tweets, timelines, search, media)
+WORKERS = (fanout, indexer, relay)
+
+
+async def call(app: http.App, method: str, path: str, user: int | None = None, body: Any = None,
+               **headers: str) -> tuple[int, Any]:
+    """Send one request to an application as the gateway would; return (status, JSON)."""
+    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    if user is not None:
+        given.append((b"x-user-id", str(user).encode()))
+    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+    path, _, query = path.partition("?")
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": given}
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": data}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+class House:
+    """Services by name, and what stands under them."""
+
+    def __init__(self) -> None:
+        self.config = settings.from_env({"TWEETLAB_JWT_SECRET": "x" * 32})
+        self.ports = bootstrap.ports_of({
+            "tweets": MemoryTweets(), "timelines": MemoryTimelines(), "hot": MemoryHotTweets(), "users": MemoryUsers(),
+            "leases": MemoryLeases(), "log": MemoryLog(), "index": MemorySearch(), "blobs": MemoryBlobs(),
+        })
+        self.apps: dict[str, http.App] = {}
+
+    async def ask(self, service: str, *request: Any, **more: Any) -> tuple[int, Any]:
+        return await call(self.apps[service], *request, **more)
+
+    async def home(self, user: int) -> list[str]:
+        status, body = await self.ask("timelines", "GET", f"/2/users/{user}/timelines/reverse_chronological", user)
+        assert status == 200, body
+        return [tweet["id"] for tweet in body["data"]]
+
+
+@contextlib.asynccontextmanager
+async def house():
+    """Run everything."""
+    found = House()
+    async with contextlib.AsyncExitStack() as stack:
+        for module in (*APPS, *WORKERS):
+            host = hosting.Host(module.NAME, module.NEEDS, module.build, found.config, found.ports)
+            await host.open()
+            stack.push_async_callback(host.close)
+            found.apps[module.NAME] = host.app
+        yield found
+
+
+async def until(check, within_s: float = 5.0) -> None:
+    deadline_s = time.monotonic() + within_s
+    while not await check():
+        assert time.monotonic() < deadline_s
+        await asyncio.sleep(0.01)
+
+
+async def test_a_tweet_travels_through_all_services():
+    """Sign-up, follow, post, fan-out, home, search, delete."""
+    async with house() as lab:
+        wish = {"username": "ann", "password": "correct horse"}
+        _, ann = await lab.ask("users", "POST", "/2/users", None, wish)
+        _, bob = await lab.ask("users", "POST", "/2/users", None, {**wish, "username": "bob"})
+        ann_id, bob_id = int(ann["data"]["id"]), int(bob["data"]["id"])
+        await lab.home(bob_id)
+        target = {"target_user_id": str(ann_id)}
+        assert (await lab.ask("users", "POST", f"/2/users/{bob_id}/following", bob_id, target))[0] == 200
+
+        status, posted = await lab.ask("tweets", "POST", "/2/tweets", ann_id, {"text": "a walrus"})
+        tweet = posted["data"]["id"]
+
+        async def arrived() -> bool:
+            _, hits = await lab.ask("search", "GET", "/2/tweets/search/recent?query=walrus", bob_id)
+            return await lab.home(bob_id) == [tweet] and [hit["id"] for hit in hits["data"]] == [tweet]
+
+        assert status == 201
+        assert await lab.home(ann_id) == [tweet]
+        await until(arrived)
+        assert (await lab.ask("tweets", "DELETE", f"/2/tweets/{tweet}", ann_id))[0] == 200
+        assert await lab.home(bob_id) == []
+
+
+async def test_a_service_on_the_mesh_asks_for_a_user():
+    """The mesh is no way around the gateway: without x-user-id there is no caller."""
+    async with house() as lab:
+        assert (await lab.ask("tweets", "POST", "/2/tweets", None, {"text": "x"}))[0] == 401
+        assert (await lab.ask("timelines", "GET", "/2/users/1/timelines/reverse_chronological"))[0] == 401
+
+
+async def test_a_port_that_was_not_named_is_told_by_its_name():
+    """The error says where to add it."""
+    ports = bootstrap.ports_of({})
+
+    with pytest.raises(CouldNotRun, match=r"blobs\.head.*NEEDS"):
+        await ports.blobs.head("key")
+
+
+# ---- the HTTP kit ----------------------------------------------------------------------------------------
+
+
+def app(*rows: http.Row) -> http.App:
+    return http.App("x", rows, "x-1")
+
+
+async def test_literal_segments_win_over_names():
+    """`/2/users/me` is not a user called me."""
+    async def named(asked: http.Call) -> http.Answer:
+        return http.Answer(asked.params)
+
+    async def literal(asked: http.Call) -> http.Answer:
+        return http.Answer({"literal": True})
+
+    routes = app(("GET", "/u/{id}", named), ("GET", "/u/me", literal))
+
+    assert await call(routes, "GET", "/u/me") == (200, {"literal": True})
+    assert await call(routes, "GET", "/u/7") == (200, {"id": "7"})
+    assert (await call(routes, "GET", "/u/7/x"))[0] == 404
+    assert (await call(routes, "POST", "/u/7"))[0] == 404
+
+
+async def test_an_unexpected_error_is_told_in_the_log_not_to_the_caller():
+    """500 without a traceback, in the API's shape."""
+    async def fails(_: http.Call) -> http.Answer:
+        raise RuntimeError("secret detail")
+
+    status, body = await call(app(("GET", "/x", fails)), "GET", "/x")
+
+    assert status == 500 and set(body) == {"title", "detail", "type", "status"}
+    assert "secret" not in body["detail"]
+
+
+async def test_a_slow_read_is_cancelled_and_a_slow_write_is_not():
+    """Both callers hear 504; the write goes on to its end."""
+    ended: list[str] = []
+
+    async def slow(asked: http.Call) -> http.Answer:
+        await asyncio.sleep(0.1)
+        ended.append(asked.method)
+        return http.Answer({})
+
+    routes = app(("GET", "/x", slow), ("POST", "/x", slow))
+    read, write = await call(routes, "GET", "/x", x_deadline_ms="20"), await call(routes, "POST", "/x", x_deadline_ms="20")
+    await asyncio.sleep(0.2)
+
+    assert (read[0], write[0]) == (504, 504)
+    assert ended == ["POST"]
+
+
+async def test_a_store_that_is_away_is_503_with_what_to_do():
+    """`retry-after` travels as a header; the body says what happened."""
+    async def away(_: http.Call) -> http.Answer:
+        raise StoreUnavailable("Redis is away", definite=True, retry_after_s=0.2)
+
+    assert (await call(app(("GET", "/x", away)), "GET", "/x"))[0] == 503
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"\xff", 400), (b"[" * 70_000, 413)])
+async def test_a_body_that_is_no_json_or_too_large_is_refused(body, status):
+    """4xx, before any work."""
+    async def takes(asked: http.Call) -> http.Answer:
+        return http.Answer(await asked.json())
+
+    assert (await call(app(("POST", "/x", takes)), "POST", "/x", None, body))[0] == status
+
+
+def test_query_parameters_are_decoded():
+    """Plus and percent; of a repeated name the last."""
+    scope = {"method": "GET", "headers": [], "query_string": b"q=a+b%20c&q=d%26e&empty=&flag"}
+
+    assert http.Call(scope, None, {}).query() == {"q": "d&e", "empty": "", "flag": ""}
