@@ -114,7 +114,8 @@ async def quick_calibration(lab: Any, screen: Screen, population: spec.Populatio
     """Run the 20 s low-load scenario on `population` and calibrate the twin from it; keep the file for later runs."""
     import dataclasses
 
-    scenario = dataclasses.replace(loader.load(CALIBRATION_SCENARIO), population=population, seed=seed)
+    cold = dataclasses.replace(population, cache="cold")  # hits and rebuilds both have to occur to be told apart
+    scenario = dataclasses.replace(loader.load(CALIBRATION_SCENARIO), population=cold, seed=seed)
     told = await runner.run(lab, scenario, f"tweetlab run {CALIBRATION_SCENARIO}", check=False)
     run = finish.finish(home.RUNS, told)
     if run.document["validity"]["verdict"] == "VOID":
