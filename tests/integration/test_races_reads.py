@@ -1,0 +1,221 @@
+"""Races around reading: modes, rebuilds, own tweets (correctness points 4, 5, 7, 8); on the real servers, each held at its place."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from system.kernel import events
+from system.kernel.errors import Overloaded
+from system.kernel.http import Spent
+from system.ports import Kind, Mode
+from system.services.tweets.policy import Draft
+from tests.integration.races_bench import Swapped, held, newest, with_knobs
+from tests.integration.services_rig import stored, until
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+
+
+# ---- 4: unfollow against fan-out in flight ---------------------------------------------------------------
+
+
+async def test_a_push_that_lands_after_an_unfollow_is_not_shown(bench):
+    """Point 4. Fan-out has read the followers; one unfollows and his list is rebuilt; the push lands in it. A home read drops
+    authors whom the reader does not follow now."""
+    reader, author, other = await bench.people(3)
+    await bench.follow(reader, author)
+    await bench.follow(reader, other)
+    (good,) = await bench.post(other)
+    await bench.ports.timelines.drop([(Kind.FOLLOWERS, author)])
+    assert await bench.ports.timelines.begin(Kind.FOLLOWERS, author)  # another process builds it: followers come from the truth
+    tweet = await stored(bench.ports, author)
+
+    with held("fanout.truth.after_read", author_id=author) as reading:
+        pushing = asyncio.create_task(bench.fanout().new_tweet(events.new_tweet(tweet)))
+        await reading.reached()
+        await bench.unfollow(reader, author)
+        await bench.warm(reader)
+        reading.release()
+        await pushing
+
+    assert tweet.id in await bench.listed(reader)
+    assert await bench.home(reader) == [good]
+
+
+# ---- 5: crossing the push limit --------------------------------------------------------------------------
+
+
+async def test_no_tweet_is_missed_while_an_author_crosses_the_push_limit(bench):
+    """Point 5, up. Readers' views of the modes are up to 0.5 s old. Every tweet is in every reader's next page, the whole
+    way from push to pull; stopping to push with the flag would hide tweets from readers with an older view."""
+    small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
+    *readers, author = await small.people(6)
+    for reader in readers:
+        await small.follow(reader, author)
+    processes, fanout, paths = [small.timelines() for _ in readers], small.fanout(), set()
+    await asyncio.gather(*(process.home(reader, newest(5), Spent()) for process, reader in zip(processes, readers)))
+    deadline_s = time.monotonic() + 4.0
+
+    while time.monotonic() < deadline_s and "pull" not in paths:
+        tweet = await stored(small.ports, author)
+        paths.add((await fanout.new_tweet(events.new_tweet(tweet))).path)
+        for process, reader in zip(processes, readers):
+            page = await process.home(reader, newest(5), Spent())
+            assert page.tweets[0].id == tweet.id
+        await asyncio.sleep(0.005)
+
+    assert paths == {"push", "pull"}
+
+
+async def test_tweets_of_an_authors_pulled_days_stay_when_he_is_pushed_again(bench):
+    """Point 5, down. Once pulled, an author stays on the merge list: his pull-era tweets were never pushed."""
+    small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
+    *readers, author = await small.people(6)
+    for reader in readers:
+        await small.follow(reader, author)
+    await small.ports.users.set_mode(author, Mode.PULL, 0)
+    await small.warm(*readers)
+    await asyncio.sleep(1.6)
+    (pulled,) = await small.post(author)
+    assert pulled not in await small.listed(readers[0])
+    for reader in readers[2:]:
+        await small.unfollow(reader, author)
+
+    (pushed,) = await with_knobs(small, small.knobs).post(author)
+
+    mode = await small.ports.users.mode(author)
+    assert mode.mode is Mode.PUSH and mode.pulled_once
+    assert pushed in await small.listed(readers[0])
+    assert await small.home(readers[0]) == [pushed, pulled]
+
+
+# ---- 7: the cost of rebuilds -----------------------------------------------------------------------------
+
+
+async def test_a_full_loss_costs_one_cassandra_read_per_author(bench):
+    """Point 7. 12 readers follow the same 8 authors; all lists are lost; all read at once. Through the author lists,
+    single-flight per author, Cassandra is read once per author, not once per edge (12 x 8)."""
+    readers, authors = await bench.people(12), await bench.people(8)
+    for reader in readers:
+        for author in authors:
+            await bench.ports.users.follow(reader, author)
+    for author in authors:
+        await bench.post(author, 2)
+    await bench.ports.timelines.clear()
+    reads: list[int] = []
+
+    async def counted(author_id, before, limit):
+        reads.append(author_id)
+        return await bench.ports.tweets.by_author(author_id, before, limit)
+
+    counting = type(bench)(bench.settings, replace(bench.ports, tweets=Swapped(bench.ports.tweets, by_author=counted)))
+    process = counting.timelines()
+    pages = await asyncio.gather(*(process.home(reader, newest(100), Spent()) for reader in readers))
+
+    assert [len(page.tweets) for page in pages] == [16] * 12
+    assert sorted(reads) == sorted([*authors, *readers])  # each reader is an author too: his own tweets
+
+
+async def test_rebuilds_beyond_the_bound_are_refused(bench):
+    """Point 7. One rebuild at a time, one may wait: the third is told to come again, before any work was done."""
+    narrow = with_knobs(bench, replace(
+        bench.knobs, timeline=replace(bench.knobs.timeline, rebuild_concurrency=1, rebuild_queue=1)))
+    first, second, third = await narrow.people(3)
+    process = narrow.timelines()
+
+    with held("build.home.after_begin", owner=first) as rebuild:
+        running = asyncio.create_task(process.home(first, newest(5), Spent()))
+        await rebuild.reached()
+        waiting = asyncio.create_task(process.home(second, newest(5), Spent()))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Overloaded) as refusal:
+            await process.home(third, newest(5), Spent())
+        rebuild.release()
+        await asyncio.gather(running, waiting)
+
+    assert refusal.value.retry_after_s == 1.0 and refusal.value.definite
+
+
+async def test_readers_are_served_from_the_truth_while_another_process_rebuilds(bench):
+    """Point 7. While a building mark of another process stands, a page comes from Cassandra directly, and is whole."""
+    reader, author = await bench.people(2)
+    await bench.ports.users.follow(reader, author)
+    posted = await bench.post(author, 3)
+
+    with held("build.home.after_begin", owner=reader) as rebuild:
+        other = asyncio.create_task(bench.home(reader))
+        await rebuild.reached()
+        page = await bench.home_page(reader)
+        rebuild.release()
+        assert await other == posted[::-1]
+
+    assert page.source == "direct"
+    assert [tweet.id for tweet in page.tweets] == posted[::-1]
+
+
+async def test_a_tweet_fanned_out_during_a_rebuild_is_in_the_rebuilt_list(bench):
+    """The rule under points 1 to 3: a push goes into the building key, and the merge keeps it."""
+    reader, author = await bench.people(2)
+    await bench.follow(reader, author)
+
+    with held("build.home.after_read", owner=reader) as rebuild:
+        reading = asyncio.create_task(bench.home(reader))
+        await rebuild.reached()
+        (tweet,) = await bench.post(author)
+        rebuild.release()
+
+        assert await reading == [tweet]
+    assert await bench.listed(reader) == [tweet]
+
+
+async def test_a_build_that_began_earlier_is_not_taken_for_a_later_one(bench):
+    """Single-flight trap: an author build has read Cassandra; the tweet is posted and fanned out while the reader has no
+    list; the reader's rebuild begins and joins that build. It reads the list, which the fan-out filled, not what was read."""
+    reader, author = await bench.people(2)
+    await bench.ports.users.follow(reader, author)
+    process = bench.timelines()
+
+    with held("build.author.after_read", owner=author) as build:
+        first = asyncio.create_task(process._lists.ensure(Kind.AUTHOR, author))
+        await build.reached()
+        (tweet,) = await bench.post(author)
+        reading = asyncio.create_task(process.home(reader, newest(5), Spent()))
+        await until(lambda: _is_building(bench, reader))
+        build.release()
+        page = await reading
+        await first
+
+    assert [each.id for each in page.tweets] == [tweet]
+
+
+async def _is_building(bench, reader: int) -> bool:
+    return await bench.ports.timelines.begin(Kind.HOME, reader) is None
+
+
+# ---- 8: read your writes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["warm", "absent", "rebuilding"])
+async def test_an_author_reads_his_tweet_as_soon_as_it_is_acknowledged(bench, state):
+    """Point 8. No worker runs. Before the answer the id goes into the author's own lists where they are live; where they
+    are absent, Cassandra has it; where one is being rebuilt from an earlier read, the building key takes it."""
+    (author,) = await bench.people(1)
+    service = bench.tweets()
+    if state == "warm":
+        await bench.warm(author)
+        await bench.lists().ensure(Kind.AUTHOR, author)
+
+    with held("build.home.after_read", owner=author) as rebuild:
+        reading = asyncio.create_task(bench.home(author)) if state == "rebuilding" else None
+        if reading is not None:
+            await rebuild.reached()
+        tweet = await service.post(author, Draft("mine"), "", "", time.monotonic_ns() + 10**10)
+        rebuild.release()
+        if reading is not None:
+            await reading
+
+    assert await bench.home(author) == [tweet.id]
+    assert [each.id for each in (await service.of_user(author, None, None, 10, Spent())).tweets] == [tweet.id]

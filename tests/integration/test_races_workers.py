@@ -1,0 +1,196 @@
+"""Races around consumers and worker numbers (correctness points 14, 15), on the real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+import pytest
+
+from system.kernel import checkpoints, clock, events, ids
+from system.kernel.errors import Conflict, Overloaded
+from system.ports import Kind
+from system.services.fanout import worker as fanout_worker
+from system.services.shared.consuming import Loop
+from system.services.tweets.handlers import IdSource
+from system.services.tweets.leasing import Leasing
+from tests.integration.races_bench import Swapped
+from tests.integration.services_rig import stored, until
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+
+
+def soon() -> int:
+    """A deadline ten seconds ahead, monotonic ns."""
+    return time.monotonic_ns() + 10 * 10**9
+
+
+# ---- 14: consumers ---------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_dies_between_effect_and_commit_is_followed_by_one_that_does_it_again(bench):
+    """Point 14. Offsets are committed by hand after the effect; with automatic commits the record could be lost instead."""
+    (author,) = await bench.people(1)
+    seen: list[str] = []
+    tweet = await stored(bench.ports, author)
+
+    async def handle(records):
+        seen.extend(record.event.id for record in records)
+
+    async def die(**_):
+        raise asyncio.CancelledError
+
+    await bench.ports.log.publish([events.new_tweet(tweet)])
+    group = f"dies-{tweet.id}"
+    with checkpoints.at("consumer.before_commit", die), contextlib.suppress(asyncio.CancelledError):
+        await asyncio.wait_for(Loop(bench.ports.log, group, (events.NEW_TWEET,), handle).run(), 20)
+    assert str(tweet.id) in seen
+    seen.clear()
+
+    async with _running(Loop(bench.ports.log, group, (events.NEW_TWEET,), handle)):
+        await until(lambda: _true(str(tweet.id) in seen))
+
+
+async def test_a_new_group_starts_at_the_beginning(bench):
+    """Point 14. What was published before the first member joined is handled; the default `latest` would skip it."""
+    (author,) = await bench.people(1)
+    tweet = await stored(bench.ports, author)
+    await bench.ports.log.publish([events.new_tweet(tweet)])
+    seen: list[str] = []
+
+    async def handle(records):
+        seen.extend(record.event.id for record in records)
+
+    async with _running(Loop(bench.ports.log, f"new-{tweet.id}", (events.NEW_TWEET,), handle)):
+        await until(lambda: _true(str(tweet.id) in seen))
+
+
+async def test_a_poison_record_goes_to_the_dead_letters_and_the_next_is_handled(bench):
+    """Point 14. An event that cannot be handled is buried after three tries; its position is passed only then."""
+    (author,) = await bench.people(1)
+    good = await stored(bench.ports, author)
+    poison = events.Event(events.NEW_TWEET, author, f"poison-{good.id}", {"id": "no tweet at all"})
+    buried: list[str] = []
+
+    async def bury(record, reason, group):
+        buried.append(record.event.id)
+
+    log = Swapped(bench.ports.log, bury=bury)
+    lanes = fanout_worker.Lanes(bench.fanout(), _Effects(), clock.SystemClock())
+    loop = Loop(log, f"poison-{good.id}", (events.NEW_TWEET,), lanes.handle)
+    lanes.bury = loop.bury
+    await bench.ports.log.publish([poison, events.new_tweet(good)])
+
+    async with _running(loop):
+        await until(lambda: _true(str(good.id) in lanes._effects.done))
+
+    assert poison.id in buried and str(good.id) not in buried
+
+
+async def test_events_that_come_again_and_out_of_order_end_where_the_truth_is(bench):
+    """Point 14. Events are hints: follow, unfollow, follow, delivered backwards and twice, leave the edge as it stands."""
+    reader, author = await bench.people(2)
+    posted = await bench.post(author, 2)
+    users = bench.ports.users
+    edges = [await users.follow(reader, author), await users.unfollow(reader, author), await users.follow(reader, author)]
+    await bench.warm(reader)
+
+    for edge in [*edges[::-1], *edges]:
+        await bench.handle_edge(edge)
+        await bench.warm(reader)
+    assert await bench.home(reader) == posted[::-1]
+    last = await users.unfollow(reader, author)
+    for edge in [last, *edges]:
+        await bench.handle_edge(edge)
+
+    assert await bench.home(reader) == []
+    assert await bench.ports.timelines.members(Kind.FOLLOWERS, author) in (None, [])
+
+
+# ---- 15: worker numbers ----------------------------------------------------------------------------------
+
+
+async def test_a_process_that_slept_past_its_lease_issues_no_id(bench):
+    """Point 15. Stopped past its lease, its number may be another's: less than a second of lease left means no id."""
+
+    class Stopped(clock.SystemClock):
+        ahead_ns = 0
+
+        def monotonic_ns(self) -> int:
+            return super().monotonic_ns() + self.ahead_ns
+
+    source, time_ = IdSource(), Stopped()
+    leasing = Leasing(bench.ports.leases, source, "sleeper", time_)
+    await leasing.start()
+    try:
+        await source.next(soon())
+        time_.ahead_ns = 9_100_000_000  # of a lease of 10 s
+        with pytest.raises(Overloaded):
+            await source.next(soon() + time_.ahead_ns)
+        time_.ahead_ns = 0
+        await leasing.renew()
+        await source.next(soon())
+    finally:
+        await leasing.stop()
+
+
+async def test_many_processes_issue_different_ids(bench):
+    """Point 15. Eight processes lease numbers and issue 500 ids each at once: no two are the same."""
+    sources = [IdSource() for _ in range(8)]
+    leasings = [Leasing(bench.ports.leases, source, f"p{n}", clock.SystemClock()) for n, source in enumerate(sources)]
+    for leasing in leasings:
+        await leasing.start()
+    try:
+        async def issue(source: IdSource) -> list[int]:
+            return [await source.next(soon()) for _ in range(500)]
+
+        issued = await asyncio.gather(*map(issue, sources))
+    finally:
+        for leasing in leasings:
+            await leasing.stop()
+
+    assert len({each for part in issued for each in part}) == 8 * 500
+
+
+async def test_a_number_that_was_given_away_is_not_used_again(bench):
+    """Point 15. The lease ended and another holds the number: a renewal is refused, and a new number is taken."""
+    source = IdSource()
+    leasing = Leasing(bench.ports.leases, source, "late", clock.SystemClock())
+    await leasing.start()
+    before = source.generator.lease
+
+    async def given_away(holder, lease, ttl_s):
+        raise Conflict(f"Worker number {lease.worker} was given to another holder.")
+
+    leasing._leases = Swapped(bench.ports.leases, renew=given_away)
+    await leasing.renew()
+
+    assert source.generator.lease.worker != before.worker
+    assert ids.worker_of(await source.next(soon())) == source.generator.lease.worker
+    leasing._leases = bench.ports.leases
+    await leasing.stop()
+
+
+class _Effects:
+    """Keeps the ids of effects."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def write(self, effect) -> None:
+        self.done.append(effect.event)
+
+
+@contextlib.asynccontextmanager
+async def _running(loop: Loop):
+    task = asyncio.create_task(loop.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def _true(value: bool) -> bool:
+    return value
