@@ -1,4 +1,4 @@
-"""Races around reading: modes, rebuilds, own tweets (correctness points 4, 5, 7, 8); on the real servers, each held at its place."""
+"""Races around reading: modes, rebuilds, own tweets (points 4, 5, 7, 8), on the real servers, held at their places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Races around cached lists: removals, floors, follows (correctness points 1 to 3); on the real servers, each held at its place."""
+"""Races around lists: removals, floors, follows (correctness points 1 to 3), on the real servers, held at their places."""
 
 from __future__ import annotations
 
