@@ -43,7 +43,7 @@ class TimelineKnobs:
     rebuild_concurrency: int = 16
     rebuild_queue: int = 64
     building_ttl_s: float = 5.0
-    mode_ttl_s: float = 2.0
+    mode_ttl_s: float = 5.0
 
 
 @dataclass(frozen=True)
