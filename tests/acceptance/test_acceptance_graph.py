@@ -1,0 +1,65 @@
+"""A real edge list instead of a drawn graph: the users who are there are those of the file."""
+
+import json
+import os
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import ROOT, tweetlab
+
+REED98 = ROOT.parent / "shared" / "data" / "socfb-Reed98.edges"
+
+
+def small_list(folder: Path) -> Path:
+    """Forty users in a ring, each also following user 7."""
+    path = folder / "ring.edges"
+    path.write_text("# a ring\n" + "".join(f"{n} {n % 40 + 1}\n" for n in range(1, 41))
+                    + "".join(f"{n} 7\n" for n in range(1, 41) if n not in (6, 7)))
+    return path
+
+
+@pytest.mark.parametrize("source", ["ring", "reed98"])
+def test_the_twin_answers_for_an_edge_list(source, tmp_path):
+    """Python alone; 962 users and 18,812 edges where the file is at hand."""
+    if source == "reed98" and not REED98.exists():
+        pytest.skip(f"{REED98.name} is not beside this checkout; the small list is tried")
+    path = REED98 if source == "reed98" else small_list(tmp_path)
+
+    said = tweetlab("run", "first_run", "--on", "twin", "--graph", str(path), "--json", "--set", "workload.stages.0.for=15 s",
+                    "--set", "faults=[]", "--set", "objectives=[errors < 0.5 % whole]", "--set", "measure.warm_up=1 s")
+
+    assert said.out, said.err
+    assert said.json()[0]["summary"]["routes"]["home"]["ok"] > 50
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.usefixtures("lab")
+def test_an_edge_list_is_seeded_into_the_stores(tmp_path):
+    """User 7 of the ring has 39 followers by the API, and a reader's page is full of his friends."""
+    path = small_list(tmp_path)
+
+    seeded = tweetlab("seed", "first_run", "--graph", str(path), "--json").json()
+
+    assert (seeded["users"], seeded["follows"]) == (40, 78)
+    counts = sorted(_profile(n)["public_metrics"]["followers_count"] for n in range(1, 41))
+    assert (counts[-1], counts[0]) == (39, 1)
+
+
+def _profile(user: int) -> dict:
+    from system.platform import native
+    from tweetlab import session
+
+    lab = native.Lab(ROOT, int(os.environ["TWEETLAB_RANGE"]))
+    import time
+
+    import jwt
+
+    claims = {"sub": "1", "iat": int(time.time()), "exp": int(time.time()) + 60, "scope": "lab"}
+    token = jwt.encode(claims, session.secret_of(lab), "HS256")
+    url = f"{session.public_url(lab)}/2/users/{user}?user.fields=public_metrics"
+    request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read())["data"]
