@@ -148,7 +148,7 @@ FAULT = (
 )
 MEASURE = (
     Key("warm_up", DURATION, "time at the start that no steady number counts", 10.0),
-    Key("repeats", Number(low=1, high=100, whole=True), "runs in all; the report gives their median", 1),
+    Key("repeats", Number(low=1, high=100, whole=True), "runs in all; the command tells the median of their percentiles", 1),
     Key("warm_caches", Flag(), "read every reader's home once through the API before the load", False),
 )
 SCENARIO = (

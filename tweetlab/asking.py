@@ -48,6 +48,15 @@ def check_on(word: str) -> str:
     return word
 
 
+def check_wishes(on: str, find_capacity: bool, versus: bool, repeats: int) -> None:
+    """Refuse what the twin alone cannot answer, before anything starts. Raises WrongInput."""
+    wishes = {"--find-capacity": find_capacity, "--versus": versus, "--repeat": repeats > 1}
+    asked = [wish for wish, wanted in wishes.items() if wanted]
+    if check_on(on) == "twin" and asked:
+        raise WrongInput(f"{asked[0]} asks the real system, but --on is 'twin', which plays {twin.REPLICATIONS} replications of "
+                         "one question. Leave one of the two out.")
+
+
 def answer(ask: Ask, screen: Screen) -> list[record.Run]:
     """Ask, write and render; return the runs (one a repeat). Ctrl-C ends the load early and still writes the report."""
     if ask.on == "twin":
@@ -58,6 +67,7 @@ def answer(ask: Ask, screen: Screen) -> list[record.Run]:
 async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
     from tweetlab import session
 
+    used = _calibration(ask.calibration_file) if ask.on == "both" else None  # a bad file is told before anything starts
     turns = [(q, runner.world_of(q)) for q in (ask.scenario, ask.versus) if q is not None]
     runs: list[record.Run] = []
     async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep) as lab:
@@ -74,8 +84,7 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
             runs.append(finish.finish(home.RUNS, told))
             if told.interrupted:
                 break
-    if ask.on == "both":
-        used = _calibration(ask.calibration_file)
+    if used is not None:
         runs = [predict(run, *turns[n % len(turns)], used, screen) for n, run in enumerate(runs)]
     return runs
 

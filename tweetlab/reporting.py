@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reports import compare as comparing
-from reports import exports, page, record
+from reports import exports, histogram, page, record, verdict
 from reports import publish as publishing
 
 EXIT_OF = {"changed": 1, "not changed": 0, "cannot tell": 2}
@@ -34,6 +34,16 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> dict[str, Any]:
     told = comparing.document(found)
     text = comparing.text(found)
     return told | {"text": text, "markdown": text, "exit_code": EXIT_OF.get(str(told.get("answer")), 2)}
+
+
+def medians(runs: Sequence[record.Run], side: str = "") -> str:
+    """Return the median of each route's steady percentiles over `runs`, busiest route first; void runs are left out."""
+    told = [run.document["summary"]["routes"] for run in runs if run.document["validity"]["verdict"] != verdict.VOID]
+    lines = [f"median of {len(told)} runs{f' of side {side}' if side else ''}, steady response:"]
+    for route in sorted(told[0], key=lambda name: -told[0][name]["planned"]) if told else ():
+        found = histogram.of_repeats([page.borne(one[route]["steady"], "response_ms") for one in told if route in one])
+        lines.append(f"  {route:<12} " + "  ".join(f"{key} {page.millis(found.get(key))}" for key in ("p50", "p95", "p99")))
+    return "\n".join(lines)
 
 
 def publish(directory: Path, name: str) -> Path:

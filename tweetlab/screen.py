@@ -1,6 +1,7 @@
 """What a person sees: progress on stderr, results on stdout, plain lines where no terminal is.
 
-With `--json` stdout holds one JSON value and nothing else.
+With `--json` stdout holds one JSON value and nothing else. Texts are shown as they are: what a log or a path holds in
+brackets is no markup.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 Say = Callable[[str], None]
 
@@ -27,16 +29,16 @@ class Screen:
 
     def say(self, text: str) -> None:
         """One line of progress, with the seconds since the command began."""
-        self.err.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {text}")
+        self.err.print(Text.assemble((f"{time.monotonic() - self._began:6.1f} s", "dim"), f"  {text}"))
 
     def warn(self, text: str) -> None:
         """One line that the user should act on."""
-        self.err.print(f"[yellow]{text}[/yellow]")
+        self.err.print(Text(text, "yellow"))
 
     def show(self, text: Any) -> None:
         """One result (text or a rich renderable); nothing with `--json`."""
         if not self.json_only:
-            self.out.print(text)
+            self.out.print(text, markup=False)
 
     def emit(self, value: Any) -> None:
         """The result as JSON, only with `--json`."""

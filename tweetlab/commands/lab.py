@@ -133,7 +133,7 @@ def logs(node: Annotated[str, typer.Argument(help="A node as `status` names it, 
 def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scenario.")] = "first_run",
          graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
          as_json: Json = False) -> int:
-    """Write a population into the lab that is up: users, follows, history. Replaces what stands there."""
+    """Write a population into the lab (started and kept where none is up): users, follows, history. Replaces what stands."""
     from scenarios import loader
     from tweetlab import seeding, session
 

@@ -64,7 +64,10 @@ def report(run: RunDir = "latest",
     directory = find_run(run)
     screen = Screen(as_json)
     if md or junit:
-        print(reporting.markdown(directory) if md else reporting.junit(directory))
+        text = reporting.markdown(directory) if md else reporting.junit(directory)
+        if not as_json:
+            print(text)
+        screen.emit({"markdown" if md else "junit": text})
         return 0
     page = reporting.write(directory)
     screen.show(str(page))

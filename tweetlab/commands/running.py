@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from tweetlab.commands.reading import Json
 from tweetlab.screen import Screen
@@ -22,7 +23,8 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         on: Annotated[str, typer.Option(help="system, twin or both.")] = "both",
         set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value; repeat it.")] = None,
         graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
-        repeat: Annotated[int, typer.Option(help="Runs of the same question (compare wants 5).", min=1, max=50)] = 1,
+        repeat: Annotated[int | None, typer.Option(help="Runs of the same question, instead of the scenario's "
+                                                        "`measure.repeats` (compare wants 5).", min=1, max=100)] = None,
         versus: Annotated[list[str] | None, typer.Option("--versus", help="KEY=VALUE: ask that too, in turn; compare.")] = None,
         keep: Annotated[bool, typer.Option("--keep", help="Leave a lab up that this run started.")] = False,
         keep_data: Annotated[bool, typer.Option("--keep-data", help="Do not reset the data to the seeded state.")] = False,
@@ -33,14 +35,15 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
     from scenarios import loader
     from tweetlab import asking, capacity_run
 
+    asking.check_wishes(on, find_capacity, bool(versus), repeat or 1)
     overrides = [*(set_ or []), *([f"population.graph={graph}"] if graph else [])]
     question = loader.load(scenario, overrides)
     screen = Screen(as_json)
     if find_capacity:
         return capacity_run.command(question, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None
-    ask = asking.Ask(question, asking.check_on(on), "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data, repeat,
-                     calibration, other)
+    ask = asking.Ask(question, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
+                     repeat or question.measure.repeats, calibration, other)
     return show(asking.answer(ask, screen), screen, compared=bool(other))
 
 
@@ -50,6 +53,9 @@ def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
 
     for told in runs:
         screen.show(summary_lines(told))
+    for name, side in (("A", runs[::2]), ("B", runs[1::2])) if compared else (("", runs),):
+        if len(side) > 1:
+            screen.show(reporting.medians(side, name))
     if compared:
         screen.show(reporting.compare([r.path for r in runs[::2]], [r.path for r in runs[1::2]])["text"])
     screen.emit([{"run": str(r.path), "report": str(r.path / "report.html"), **r.document} for r in runs])
@@ -58,16 +64,16 @@ def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
     return max((int(r.document["exit_code"]) for r in runs), default=3)
 
 
-def summary_lines(run: record.Run) -> str:
+def summary_lines(run: record.Run) -> Text:
     """The verdict and what decided it, in a few lines."""
     told = run.document
-    lines = [f"[bold]{told['verdict']}[/bold]  {run.run_id}  ({told['validity']['verdict']})"]
+    lines = [f"  {run.run_id}  ({told['validity']['verdict']})"]
     lines += [f"  decided by: {reason}" for reason in _list(told.get("decided_by"))]
     for objective in told["objectives"]:
         lines.append(f"  {objective['verdict']:<8} {objective['text']}")
     for finding in told["invariants"]:
         lines.append(f"  {finding['verdict']:<8} {finding['name']} ({finding['checked']:,} checked)")
-    return "\n".join([*lines, f"  report: {run.path / 'report.html'}"])
+    return Text.assemble((told["verdict"], "bold"), "\n".join([*lines, f"  report: {run.path / 'report.html'}"]))
 
 
 def _list(value: object) -> list[str]:
