@@ -119,7 +119,7 @@ def parse_stores(raw: Mapping[str, object]) -> Stores:
             elasticsearch_urls=_strings(raw["elasticsearch"]),
         )
     except (KeyError, AssertionError, TypeError) as problem:
-        raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab status --json` prints a good one.") from None
+        raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab up --json` prints a good one.") from None
 
 
 def _strings(raw: object) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ def _strings(raw: object) -> tuple[str, ...]:
 
 
 def _range(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 250:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 250:
         raise WrongInput(f"TWEETLAB_RANGE is {text!r}; it must be a whole number from 1 to 250 (127.<range>.0.0/16).")
     return int(text)
 

@@ -9,7 +9,7 @@ import shutil
 import socket
 from pathlib import Path
 
-from system.kernel.errors import CouldNotRun
+from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform import packages
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
@@ -33,7 +33,7 @@ def check_programs(blueprint: Blueprint) -> None:
 
 def check_disk(places: Places) -> None:
     """Raise CouldNotRun where the lair or the state folder has too little free. TWEETLAB_MIN_FREE_MIB moves the bound."""
-    need_mib = int(os.environ.get("TWEETLAB_MIN_FREE_MIB", "") or DEFAULT_MIN_FREE_MIB)
+    need_mib = _min_free_mib(os.environ.get("TWEETLAB_MIN_FREE_MIB", ""))
     for folder in (places.lair.parent, places.root):
         free_mib = shutil.disk_usage(folder).free // 2**20
         if free_mib < need_mib:
@@ -41,6 +41,14 @@ def check_disk(places: Places) -> None:
                 f"The disk of {folder} has {free_mib} MiB free; a lab needs {need_mib} MiB. "
                 "Free some space, or lower TWEETLAB_MIN_FREE_MIB."
             )
+
+
+def _min_free_mib(text: str) -> int:
+    if not text:
+        return DEFAULT_MIN_FREE_MIB
+    if not (text.isascii() and text.isdigit()):
+        raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text!r}; it must be a whole number of MiB, such as {DEFAULT_MIN_FREE_MIB}.")
+    return int(text)
 
 
 def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:

@@ -23,8 +23,9 @@ def test_a_namespace_keeps_tests_apart_from_a_running_lab():
 
 
 @pytest.mark.parametrize(("name", "value"), [
-    ("TWEETLAB_RANGE", "0"), ("TWEETLAB_RANGE", "251"), ("TWEETLAB_RANGE", "x"), ("TWEETLAB_LISTEN", "localhost"),
-    ("TWEETLAB_LISTEN", "h:70000"), ("TWEETLAB_STORES", "{"), ("TWEETLAB_STORES", '{"redis": "x"}'), ("TWEETLAB_MESH", "[]"),
+    ("TWEETLAB_RANGE", "0"), ("TWEETLAB_RANGE", "251"), ("TWEETLAB_RANGE", "x"), ("TWEETLAB_RANGE", "²"),
+    ("TWEETLAB_LISTEN", "localhost"), ("TWEETLAB_LISTEN", "h:70000"),
+    ("TWEETLAB_STORES", "{"), ("TWEETLAB_STORES", '{"redis": "x"}'), ("TWEETLAB_MESH", "[]"),
 ])
 def test_a_wrong_variable_is_named(name, value):
     """The message begins with the variable and holds what it must be."""

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from system.kernel.errors import CouldNotRun
-from system.platform import cgroups, children, health, preflight, procs
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform import cgroups, children, health, places, preflight, procs
 from system.platform.addresses import Plan
 from system.platform.blueprint import Node
 
@@ -224,3 +224,12 @@ def test_the_launcher_joins_before_it_becomes_the_server(tmp_path):
 
     assert done.stdout.strip() == procs_file.read_text().strip()
     assert Path("/proc").exists()
+
+
+@pytest.mark.parametrize("value", ["much", "-1", "1.5", "²"])
+def test_a_bound_on_free_disk_that_is_no_number_is_named(value, monkeypatch, tmp_path):
+    """The variable, its value, and what it must be."""
+    monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", value)
+
+    with pytest.raises(WrongInput, match=f"TWEETLAB_MIN_FREE_MIB is '{value}'.*whole number of MiB"):
+        preflight.check_disk(places.Places(tmp_path, 199))
