@@ -65,6 +65,8 @@ async def test_a_new_group_starts_at_the_beginning(bench):
     async with _running(Loop(bench.ports.log, f"new-{tweet.id}", (events.NEW_TWEET,), handle)):
         await until(lambda: _true(str(tweet.id) in seen))
 
+    assert str(tweet.id) in seen
+
 
 async def test_a_poison_record_goes_to_the_dead_letters_and_the_next_is_handled(bench):
     """Point 14. An event that cannot be handled is buried after three tries; its position is passed only then."""
