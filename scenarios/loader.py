@@ -28,7 +28,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> spec.Scenar
     `workload.stages.0.rate=300/s`. Raises WrongInput.
     """
     path = find(str(name_or_path))
-    text = path.read_text(encoding="utf-8")
+    text = _text(path)
     raw = _parse(text, str(path))
     for override in overrides:
         _override(raw, override)
@@ -66,6 +66,13 @@ class _Strict(yaml.SafeLoader):
                                            problem_mark=key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise WrongInput(f"{path}: byte {error.start} is not UTF-8 ({error.reason}); save the file as UTF-8.") from None
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:

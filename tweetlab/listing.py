@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -50,7 +49,11 @@ def runs() -> Rows:
 
     found = []
     for path in reversed(record.every(home.RUNS)):
-        document = json.loads((path / record.RECORD).read_text())
+        try:
+            document = record.read(path).document
+        except WrongInput as problem:  # one broken record must not hide the others
+            found.append({"run": str(path.relative_to(home.RUNS)), "verdict": "-", "kind": "-", "question": problem.detail})
+            continue
         found.append({"run": document["run_id"], "verdict": document["verdict"], "kind": document["kind"],
                       "question": document["scenario"].get("question", "")})
     return found

@@ -105,6 +105,15 @@ def test_a_broken_file_is_refused_with_its_line_or_its_missing_key(tmp_path, tex
     assert "broken.yaml" in str(caught.value)
 
 
+def test_a_file_that_is_no_text_is_refused_with_the_byte(tmp_path):
+    """A picture given by mistake, or a file saved in another encoding."""
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("question: Wie spät?\n".encode("latin-1"))
+
+    with pytest.raises(WrongInput, match="byte 16 is not UTF-8"):
+        loader.load(path)
+
+
 def test_a_fault_window_without_a_fault_is_refused():
     """An objective `after fault` would never be judged in a scenario that has no fault."""
     with pytest.raises(WrongInput, match="its window needs a fault"):
