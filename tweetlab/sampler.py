@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from system.kernel.errors import LabError
-
 CPUCLOCK_SCHED = 2  # Linux: clock id of another process' CPU time is ~pid << 3 | 2 (clock_getcpuclockid(3))
 Numbers = Callable[[], Awaitable[dict[str, float]]]
 
@@ -76,10 +74,11 @@ class Sampler:
         self.totals_s: dict[str, float] = {}
         self.host: dict[str, float] = {"busy_s": 0.0, "steal_s": 0.0, "wall_s": 0.0}
         self._sources, self._start_ns, self._every_s = sources, start_ns, every_s
+        self._last: dict[str, tuple[float, float]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sample each second on a fixed grid until `stop` is set; the last second may be short."""
-        before = await self._read()
+        self._tell(await self._read())
         due_ns = time.monotonic_ns()
         while not stop.is_set():
             due_ns += int(self._every_s * 1e9)
@@ -88,8 +87,7 @@ class Sampler:
             except TimeoutError:
                 pass
             now = await self._read()
-            self._tell(before, now)
-            before = now
+            self._tell(now)
             await self._gauges(now["at_ns"])
 
     async def _read(self) -> dict[str, float]:
@@ -99,23 +97,29 @@ class Sampler:
         host = host_times()
         return told | {"host:busy": host.busy_s, "host:steal": host.steal_s, "at_ns": float(time.monotonic_ns())}
 
-    def _tell(self, before: dict[str, float], now: dict[str, float]) -> None:
-        took_s = (now["at_ns"] - before["at_ns"]) / 1e9
-        if took_s <= 0:
-            return
-        t_s = (before["at_ns"] - self._start_ns) / 1e9
-        for key in now.keys() & before.keys():
-            kind, _, name = key.partition(":")
-            grown = max(0.0, now[key] - before[key])
-            if kind == "cpu":
-                self.totals_s[name] = self.totals_s.get(name, 0.0) + grown / 1e9
-                self._add(t_s, "cpu_cores", name, grown / 1e9 / took_s)
-            elif kind == "count":
-                self._add(t_s, name, "", grown / took_s)
-            elif kind == "host":
-                self.host[f"{name}_s"] += grown
-                self._add(t_s, "host_busy_cores" if name == "busy" else "steal_cores", "", grown / took_s)
-        self.host["wall_s"] += took_s
+    def _tell(self, now: dict[str, float]) -> None:
+        at_ns = now["at_ns"]
+        for key, value in now.items():
+            # Since this source last answered: a gap costs resolution, not the work that was done in it.
+            since_ns, before = self._last.get(key, (at_ns, value))
+            self._last[key] = (at_ns, value)
+            if at_ns > since_ns:
+                # A counter that fell was started again with its process.
+                self._grew(key, value - before if value >= before else value, since_ns, at_ns)
+
+    def _grew(self, key: str, grown: float, since_ns: float, at_ns: float) -> None:
+        kind, _, name = key.partition(":")
+        t_s, took_s = (since_ns - self._start_ns) / 1e9, (at_ns - since_ns) / 1e9
+        if kind == "cpu":
+            self.totals_s[name] = self.totals_s.get(name, 0.0) + grown / 1e9
+            self._add(t_s, "cpu_cores", name, grown / 1e9 / took_s)
+        elif kind == "count":
+            self._add(t_s, name, "", grown / took_s)
+        elif kind == "host":
+            self.host[f"{name}_s"] += grown
+            self._add(t_s, "host_busy_cores" if name == "busy" else "steal_cores", "", grown / took_s)
+            if name == "busy":
+                self.host["wall_s"] += took_s
 
     async def _gauges(self, at_ns: float) -> None:
         t_s = (at_ns - self._start_ns) / 1e9
@@ -131,6 +135,6 @@ class Sampler:
         # A source that fails (its server was just killed) leaves a gap in the series, never ends the run.
         try:
             return await asyncio.wait_for(source(), 2.0)
-        except (LabError, OSError, TimeoutError) as problem:
+        except Exception as problem:  # a client's own errors too: redis-py's are neither OSError nor ours
             self.problems.append(f"{what}: {problem!r}")
             return {}

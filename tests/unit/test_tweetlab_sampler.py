@@ -4,6 +4,9 @@ import asyncio
 import os
 import time
 
+import pytest
+import redis.exceptions
+
 from system.kernel.errors import StoreUnavailable
 from tweetlab import sampler
 
@@ -35,8 +38,11 @@ def test_a_source_that_fails_leaves_a_gap_and_never_ends_the_run():
     async def broken():
         raise StoreUnavailable("down")
 
+    async def lost():
+        raise redis.exceptions.ConnectionError("the server was just killed")  # no OSError
+
     async def go():
-        watch = sampler.Sampler(sampler.Sources(cpu, broken, broken, broken), time.monotonic_ns(), every_s=0.05)
+        watch = sampler.Sampler(sampler.Sources(cpu, broken, broken, lost), time.monotonic_ns(), every_s=0.05)
         stop = asyncio.Event()
         asyncio.get_running_loop().call_later(0.12, stop.set)
         await watch.run(stop)
@@ -47,3 +53,26 @@ def test_a_source_that_fails_leaves_a_gap_and_never_ends_the_run():
     assert watch.totals_s["redis-1"] >= 0.4
     assert any("lag" in problem for problem in watch.problems)
     assert {row.name for row in watch.rows} == {"cpu_cores", "host_busy_cores", "steal_cores"}
+
+
+def test_work_done_in_a_gap_is_counted_and_a_counter_that_fell_was_started_again():
+    """CPU of a node must close to the host's busy time, whatever was not answered meanwhile."""
+    answers = iter([{"a": 0.0}, {}, {"a": 3e8}, {"a": 1e8}, {"a": 2e8}])
+
+    async def cpu():
+        return next(answers, {})
+
+    async def nothing():
+        return {}
+
+    async def go():
+        watch = sampler.Sampler(sampler.Sources(cpu, nothing, nothing, nothing), time.monotonic_ns(), every_s=0.01)
+        stop = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, stop.set)
+        await watch.run(stop)
+        return watch
+
+    watch = asyncio.run(go())
+
+    assert watch.totals_s["a"] == pytest.approx(0.5)  # 0.3 over the gap, 0.1 of the new process, 0.1 more
+    assert all(row.value < 1e9 for row in watch.rows)

@@ -1,0 +1,29 @@
+"""The smoke journey: whatever goes wrong in a step is that step's failure, never a traceback."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from system.kernel.errors import CouldNotRun
+from tweetlab import smoke
+
+
+@pytest.mark.parametrize("problem", [
+    TimeoutError(), ValueError("no JSON"), TypeError("a list"), KeyError("data"), ConnectionResetError(), CouldNotRun("500"),
+])
+def test_a_step_that_fails_ends_the_journey_and_is_told(monkeypatch, problem):
+    """A signed PUT that times out raises no ClientError; an answer that is no object raises TypeError."""
+    async def fine():
+        return None
+
+    async def fails():
+        raise problem
+
+    monkeypatch.setattr(smoke._Journey, "steps", lambda _: [("first", fine), ("second", fails), ("third", fine)])
+
+    steps = asyncio.run(smoke.journey("http://127.0.0.1:9"))
+
+    assert [(step.name, step.ok) for step in steps] == [("first", True), ("second", False)]
+    assert steps[-1].detail
