@@ -31,11 +31,23 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
             except (KeyError, TypeError, ValueError) as problem:
                 await loop.bury(record, f"no tweet id: {problem!r}")
 
-        async def bring_up_to_date() -> None:
-            await indexer.bring_up_to_date(list(wanted))
+        async def index(tweet_ids: list[int]) -> None:
+            await indexer.bring_up_to_date(tweet_ids)
 
-        retries = await consuming.until_available(bring_up_to_date, "index")
-        for record in wanted.values():
+        async def alone(tweet_id: int, record: Record) -> bool:
+            try:
+                await consuming.until_available(lambda: index([tweet_id]), "index")
+                return True
+            except Exception as problem:
+                await loop.bury(record, repr(problem))
+                return False
+
+        retries, done = 0, list(wanted.values())
+        try:
+            retries = await consuming.until_available(lambda: index(list(wanted)), "index")
+        except Exception:  # one of them is refused for what it is: the others must not wait behind it for ever
+            done = [record for tweet_id, record in wanted.items() if await alone(tweet_id, record)]
+        for record in done:
             assert record.event is not None
             effect_log.write(effects.Effect(GROUP, record.event.id, record.event.key, record.event.topic, True, "index", 1,
                                             time_.monotonic_ns(), time_.wall_ms(), retries))

@@ -1,0 +1,98 @@
+"""Workers on memory adapters: what a crash, or a record that nobody can handle, must not cost the others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from system import bootstrap
+from system.kernel import clock, events, ids, settings
+from system.kernel.errors import WrongInput
+from system.kernel.events import Tweet
+from system.services.relay.handlers import Announced, TweetRelay
+from system.services.search import worker as indexer
+from system.stores.memory_log import MemoryLog
+from system.stores.memory_search import MemorySearch
+from system.stores.memory_tweets import MemoryTweets
+
+NOW_MS = 1_800_000_000_000
+
+
+def tweet(sequence: int, text: str = "once") -> Tweet:
+    tweet_id = ids.compose(NOW_MS, 1, sequence)
+    return Tweet(tweet_id, 7, text, NOW_MS, tweet_id)
+
+
+class Torn(MemoryTweets):
+    """A store whose coordinator died inside a logged batch: the outbox row stands, the tweet is not there yet."""
+
+    def _write(self, written: Tweet) -> None:
+        if self.whole:
+            super()._write(written)
+
+    whole = True
+
+
+async def test_the_relay_writes_the_tweet_before_it_tells_of_it():
+    """Consumers look at the tweet as it is: an event that beats its row would be skipped, and never come again."""
+    time_ = clock.FakeClock(NOW_MS)
+    store, log = Torn(time_), MemoryLog()
+    store.whole = False
+    await store.append(tweet(1))
+    store.whole = True
+    seen: list[bool] = []
+
+    class Watching(MemoryLog):
+        async def publish(self, told):
+            seen.extend([int(event.id) in await store.get([int(event.id)]) for event in told])
+            await log.publish(told)
+
+    time_.advance(5.0)
+    assert await TweetRelay(store, Watching(), Announced(time_), time_).walk() == 1
+
+    assert seen == [True]
+
+
+async def test_the_relay_publishes_a_long_outage_a_part_at_a_time():
+    """One publish has two seconds: 1,200 events at once may never get through."""
+    time_ = clock.FakeClock(NOW_MS)
+    store, sizes = MemoryTweets(time_), []
+    for sequence in range(1_200):
+        await store.append(tweet(4 * sequence % 4096 + sequence // 1024))
+
+    class Watching(MemoryLog):
+        async def publish(self, told):
+            sizes.append(len(told))
+
+    time_.advance(5.0)
+    published = await TweetRelay(store, Watching(), Announced(time_), time_).walk()
+
+    assert published == sum(sizes) == 1_200 and max(sizes) <= 500
+
+
+async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_indexed():
+    """Without this the indexer would end, start again, and meet the same record for ever."""
+    class Picky(MemorySearch):
+        async def index(self, documents):
+            if any(document.tweet.text == "poison" for document in documents):
+                raise WrongInput("refused")
+            await super().index(documents)
+
+    store, log, index = MemoryTweets(), MemoryLog(), Picky()
+    for each in (tweet(1, "walrus one"), tweet(2, "poison"), tweet(3, "walrus two")):
+        await store.append(each)
+        await log.publish([events.new_tweet(each)])
+    ports = bootstrap.ports_of({"tweets": store, "log": log, "index": index})
+    (loop,) = indexer.build(ports, settings.from_env({})).loops
+    task = asyncio.ensure_future(loop())
+    for _ in range(100):
+        await asyncio.sleep(0.01)
+        if not sum((await log.lag(indexer.GROUP, [events.NEW_TWEET])).values()):
+            break
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+    assert sorted(await index.search("walrus", None, 10)) == [tweet(1).id, tweet(3).id]
+    assert len(log.records[events.NEW_TWEET + events.DEAD, 0]) == 1
+    assert sum((await log.lag(indexer.GROUP, [events.NEW_TWEET])).values()) == 0
