@@ -102,10 +102,12 @@ class Sampler:
         for key, value in now.items():
             # Since this source last answered: a gap costs resolution, not the work that was done in it.
             since_ns, before = self._last.get(key, (at_ns, value))
+            restarted = value < before and key.startswith("count:")  # a server's own counters begin again with its process
+            if not restarted:
+                value = max(value, before)  # CPU of a node goes on over restarts; it may dip while a child is reaped
             self._last[key] = (at_ns, value)
             if at_ns > since_ns:
-                # A counter that fell was started again with its process.
-                self._grew(key, value - before if value >= before else value, since_ns, at_ns)
+                self._grew(key, value if restarted else value - before, since_ns, at_ns)
 
     def _grew(self, key: str, grown: float, since_ns: float, at_ns: float) -> None:
         kind, _, name = key.partition(":")

@@ -55,24 +55,30 @@ def test_a_source_that_fails_leaves_a_gap_and_never_ends_the_run():
     assert {row.name for row in watch.rows} == {"cpu_cores", "host_busy_cores", "steal_cores"}
 
 
-def test_work_done_in_a_gap_is_counted_and_a_counter_that_fell_was_started_again():
-    """CPU of a node must close to the host's busy time, whatever was not answered meanwhile."""
-    answers = iter([{"a": 0.0}, {}, {"a": 3e8}, {"a": 1e8}, {"a": 2e8}])
+def test_work_done_in_a_gap_is_counted_and_no_dip_counts_twice():
+    """CPU of a node must close to the host's busy time, whatever was not answered meanwhile; a server's own counters restart."""
+    nodes = iter([{"a": 0.0}, {}, {"a": 3e8}, {"a": 1e8}, {"a": 4e8}])
+    counts = iter([{"hits": 10.0}, {"hits": 30.0}, {}, {"hits": 5.0}])
 
     async def cpu():
-        return next(answers, {})
+        return next(nodes, {})
+
+    async def counters():
+        return next(counts, {})
 
     async def nothing():
         return {}
 
     async def go():
-        watch = sampler.Sampler(sampler.Sources(cpu, nothing, nothing, nothing), time.monotonic_ns(), every_s=0.01)
-        stop = asyncio.Event()
-        asyncio.get_running_loop().call_later(0.1, stop.set)
-        await watch.run(stop)
+        watch = sampler.Sampler(sampler.Sources(cpu, nothing, nothing, counters), 0)
+        for second in range(1, 6):
+            watch._tell(await watch._read() | {"at_ns": second * 1e9})
         return watch
 
     watch = asyncio.run(go())
 
-    assert watch.totals_s["a"] == pytest.approx(0.5)  # 0.3 over the gap, 0.1 of the new process, 0.1 more
-    assert all(row.value < 1e9 for row in watch.rows)
+    assert watch.totals_s["a"] == pytest.approx(0.4)
+    told = {name: [(row.t_s, row.value) for row in watch.rows if row.name == name] for name in ("cpu_cores", "hits")}
+    assert [at for at, _ in told["cpu_cores"]] == [1.0, 3.0, 4.0]
+    assert [value for _, value in told["cpu_cores"]] == pytest.approx([0.15, 0.0, 0.1])
+    assert told["hits"] == [(1.0, 20.0), (2.0, 2.5)]
