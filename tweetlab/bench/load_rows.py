@@ -7,13 +7,18 @@ from system.kernel.errors import CouldNotRun
 from tweetlab import capacity_run, runner, session
 from tweetlab.screen import Screen
 
-P99_MS = 100
+CAPACITY = {  # row's route -> the scenario, and what makes it a question about that route alone
+    "home": ("steady_home", ["workload.mix={home: 100}", "workload.stages.0.rate=500/s",
+                             "objectives=[home p99 <= 100 ms steady, errors < 0.5 % whole]"]),
+    "post": ("steady_posts", ["workload.mix={post: 100}", "workload.stages.0.rate=150/s",
+                              "objectives=[post p99 <= 100 ms steady, errors < 0.5 % whole]"]),
+}
 DELIVERY = ["workload.stages=[{for: 40 s, rate: 50/s}]", "workload.mix={post: 100}"]
 
 
-async def capacity(name: str) -> float:
-    """Return the capacity of scenario `name` in requests a second, with its p99 at or below 100 ms."""
-    scenario = loader.load(name)
+async def capacity(route: str) -> float:
+    """Return the capacity for `route` (home or post) in requests a second, with its p99 at or below 100 ms."""
+    scenario = loader.load(*CAPACITY[route])
     screen = Screen()
     async with session.opened(screen, scenario.platform, scenario.policies) as lab:
         found = await capacity_run.find(lab, scenario)

@@ -57,13 +57,13 @@ def _home_ratio() -> float:
 def _home_rps() -> float:
     from tweetlab.bench import load_rows
 
-    return asyncio.run(load_rows.capacity("steady_home"))
+    return asyncio.run(load_rows.capacity("home"))
 
 
 def _post_rps() -> float:
     from tweetlab.bench import load_rows
 
-    return asyncio.run(load_rows.capacity("steady_posts"))
+    return asyncio.run(load_rows.capacity("post"))
 
 
 def _deliveries() -> float:
