@@ -14,9 +14,12 @@ from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
 from system.ports import User
 
-TWEET_FIELDS = ("attachments", "author_id", "conversation_id", "created_at", "edit_history_tweet_ids", "id",
-                "in_reply_to_user_id", "public_metrics", "referenced_tweets", "text")
-USER_FIELDS = ("created_at", "id", "name", "public_metrics", "username")
+TWEET_FIELDS = (  # those of Twitter's API v2, so that a client may ask for what it always asks for
+    "attachments", "author_id", "context_annotations", "conversation_id", "created_at", "edit_controls",
+    "edit_history_tweet_ids", "entities", "geo", "id", "in_reply_to_user_id", "lang", "non_public_metrics", "organic_metrics",
+    "possibly_sensitive", "promoted_metrics", "public_metrics", "referenced_tweets", "reply_settings", "source", "text",
+    "withheld",
+)
 
 Json = dict[str, Any]
 
