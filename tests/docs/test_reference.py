@@ -38,6 +38,27 @@ def test_every_make_target_and_command_that_is_named_exists(page):
     assert [c for c in commands if c not in COMMANDS] == []
 
 
+def test_the_page_of_races_names_every_race_test_and_no_other():
+    """A race without a row is hidden; a row without its test is a promise broken."""
+    text = (ROOT / "docs" / "correctness.md").read_text()
+    code = [path.read_text() for path in (ROOT / "tests").rglob("test_*.py")]
+    races = [path.read_text() for path in (ROOT / "tests" / "integration").glob("test_races_*.py")]
+    named = set(re.findall(r"`(test_\w+)`", text))
+
+    assert sorted(named - set(re.findall(r"def (test_\w+)\(", "\n".join(code)))) == []
+    assert sorted(set(re.findall(r"def (test_\w+)\(", "\n".join(races))) - named) == []
+
+
+def test_every_named_place_of_the_code_stands_on_the_page_of_races():
+    """A place at which a test can hold a task is of use only to those who know of it."""
+    text = (ROOT / "docs" / "correctness.md").read_text()
+    code = "\n".join(path.read_text() for path in (ROOT / "system").rglob("*.py"))
+    places = set(re.findall(r'checkpoints\.reached\("([a-z_.]+)"', code))
+
+    assert len(places) > 10
+    assert sorted(place for place in places if f"`{place}`" not in text) == []
+
+
 def test_the_readme_names_what_is_downloaded_and_its_licence():
     """MinIO (AGPL) and Elasticsearch are separate programs."""
     text = (ROOT / "README.md").read_text()
