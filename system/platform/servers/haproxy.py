@@ -7,10 +7,9 @@ over its runtime socket.
 
 from __future__ import annotations
 
+from system.kernel.settings import MESH_PORTS
 from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, base_env
-
-MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105}
 
 
 class HAProxy:

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from system.kernel.settings import MESH_PORTS
 from system.platform import health, places
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
 from system.platform.servers import minio
 from system.platform.servers.base import Context, Launch, base_env
-from system.platform.servers.haproxy import MESH_PORTS
 from system.platform.servers.postgres import ROLE
 
 
