@@ -33,7 +33,7 @@ class Breaker:
         self.opened = 0
 
     def allows(self, now_s: float) -> bool:
-        """May a call pass? Every allowed call must be followed by `succeeded` or `failed`."""
+        """May a call pass? Every allowed call must be followed by `succeeded`, `failed` or `abandoned`."""
         if self.state is State.CLOSED:
             return True
         if self.state is State.HALF_OPEN or now_s < self._until_s:
@@ -56,6 +56,11 @@ class Breaker:
                 self.opened += 1
             self.state = State.OPEN
             self._until_s = now_s + self._knobs.open_s
+
+    def abandoned(self) -> None:
+        """The caller left before the call could tell anything. A trial is made again by the next call."""
+        if self.state is State.HALF_OPEN:
+            self.state = State.OPEN
 
     def retry_after_s(self, now_s: float) -> float:
         """Return the seconds until a trial may pass."""

@@ -110,12 +110,14 @@ class Call:
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Return the body of a request. Raises TooLarge as soon as it passes `limit` bytes."""
+    """Return the body of a request. Raises TooLarge as soon as it passes `limit` bytes, WrongInput where its sender leaves."""
     message = await receive()
     data: bytes = message.get("body", b"")
     while message.get("more_body") and len(data) <= limit:
         message = await receive()
         data += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise WrongInput(f"The connection ended after {len(data)} bytes of the body; send the whole body.")
     if len(data) > limit:
         raise TooLarge(f"The body is larger than {limit} bytes; send less, and pictures by a signed URL.")
     return data

@@ -79,6 +79,13 @@ def test_only_a_read_that_nobody_answered_is_sent_again(method, status, attempts
     assert policy.may_retry(method, status, attempts, 2, refused) is again
 
 
+@pytest.mark.parametrize(("waited_s", "request_s", "blamed"), [(0.001, 5.0, False), (0.9, 5.0, False), (1.0, 5.0, True),
+                                                               (0.2, 0.4, True), (0.1, 0.4, False)])
+def test_an_impatient_caller_opens_no_breaker(waited_s, request_s, blamed):
+    """Twenty requests with `x-deadline-ms: 1` would close a service for everybody."""
+    assert policy.blames(waited_s, request_s) is blamed
+
+
 @pytest.mark.parametrize(("in_flight", "most", "enters"), [(0, 1, True), (1, 1, False), (10_000, 0, True)])
 def test_what_is_too_much_is_refused_at_the_door(in_flight, most, enters):
     """0 switches shedding off."""

@@ -12,7 +12,7 @@ import pytest
 
 from system import bootstrap
 from system.kernel import http, settings
-from system.kernel.errors import CouldNotRun, StoreUnavailable
+from system.kernel.errors import CouldNotRun, StoreUnavailable, WrongInput
 from system.services.fanout import worker as fanout
 from system.services.media import app as media
 from system.services.relay import worker as relay
@@ -200,6 +200,17 @@ async def test_a_body_that_is_no_json_or_too_large_is_refused(body, status):
         return http.Answer(await asked.json())
 
     assert (await call(app(("POST", "/x", takes)), "POST", "/x", None, body))[0] == status
+
+
+async def test_a_body_whose_sender_left_midway_is_no_body():
+    """Half of it must not pass for the whole."""
+    parts = iter([{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive():
+        return next(parts)
+
+    with pytest.raises(WrongInput, match="2 bytes"):
+        await http.read_body(receive, 100)
 
 
 def test_query_parameters_are_decoded():

@@ -68,6 +68,28 @@ def test_a_breaker_without_a_bound_never_opens():
     assert breaker.allows(0.0)
 
 
+def test_a_trial_that_was_abandoned_is_made_again():
+    """Its caller left: nothing is known, and the next call asks."""
+    breaker = broken()
+    assert breaker.allows(1.0)
+
+    breaker.abandoned()
+
+    assert breaker.opened == 1 and breaker.allows(1.0) and breaker.state is State.HALF_OPEN
+
+
+def test_an_abandoned_call_counts_neither_way():
+    """Neither one failure more, nor an end of a row of failures."""
+    breaker = Breaker(KNOBS)
+    for _ in range(2):
+        breaker.failed(0.0)
+    breaker.abandoned()
+    assert breaker.state is State.CLOSED
+
+    breaker.failed(0.0)
+    assert breaker.state is State.OPEN
+
+
 @pytest.mark.parametrize(("attempt", "bound_s"), [(1, 0.05), (2, 0.1), (3, 0.2), (6, 1.0), (60, 1.0)])
 def test_the_bound_of_a_pause_doubles_up_to_its_limit(attempt, bound_s):
     """50 ms, doubled, at most a second."""

@@ -61,6 +61,12 @@ def deadline_ms(asked: str | None, request_s: float) -> int:
     return max(LEAST_DEADLINE_MS, min(int(asked), most))
 
 
+def blames(waited_s: float, request_s: float) -> bool:
+    """Does a silence of `waited_s` speak against the service? Not where its caller had no patience: his `x-deadline-ms: 1`
+    must not open the breaker for everybody. `request_s`: time a request has in the house."""
+    return waited_s >= min(1.0, request_s / 2)
+
+
 def may_retry(method: str, status: int | None, attempts: int, most: int, refused: bool) -> bool:
     """May a request be sent again? Only a GET, only after a failed connection (`status` None) or a plain 503.
 

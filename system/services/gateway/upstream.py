@@ -36,7 +36,7 @@ class Upstream:
 
     def __init__(self, base_url: str, policies: Policies) -> None:
         self._base = base_url
-        self._knobs = policies.retry
+        self._knobs, self._request_s = policies.retry, policies.deadline.request_s
         self._budget = retry.Budget(policies.retry)
         self._breaker = Breaker(policies.breaker)
         self._session: aiohttp.ClientSession | None = None
@@ -64,6 +64,8 @@ class Upstream:
         attempts = 0
         while True:
             now_s = time.monotonic()
+            if now_s >= deadline_s:
+                raise DeadlineExceeded("The request's time was up before it was passed on.", definite=attempts == 0)
             if not self._breaker.allows(now_s):
                 raise Unavailable("The service is away; the gateway waits before it asks again.", definite=attempts == 0,
                                   retry_after_s=self._breaker.retry_after_s(now_s))
@@ -83,8 +85,9 @@ class Upstream:
     async def _try(self, method: str, path: str, headers: dict[str, str], body: bytes | None, deadline_s: float,
                    retries: int) -> tuple[Reply | None, Unavailable | None]:
         assert self._session is not None
+        began_s = time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, deadline_s - time.monotonic())):
+            async with asyncio.timeout(max(0.0, deadline_s - began_s)):
                 response = await self._session.request(method, URL(self._base + path, encoded=True), headers=headers,
                                                        data=body, allow_redirects=False)
                 data = await response.read()
@@ -92,13 +95,17 @@ class Upstream:
             self._breaker.failed(time.monotonic())
             return None, Unavailable("The service could not be reached.", definite=True)
         except TimeoutError:
-            self._breaker.failed(time.monotonic())
+            now_s = time.monotonic()
+            if policy.blames(now_s - began_s, self._request_s):
+                self._breaker.failed(now_s)
+            else:
+                self._breaker.abandoned()
             return None, DeadlineExceeded("The service did not answer in time; a write may still happen.", definite=False)
         except (aiohttp.ClientError, OSError):
             self._breaker.failed(time.monotonic())
             return None, Unavailable("The connection to the service broke; a write may have happened.", definite=False)
         except BaseException:
-            self._breaker.succeeded()  # we were cancelled: that says nothing about the service
+            self._breaker.abandoned()  # we were cancelled: that says nothing about the service
             raise
         self._breaker.succeeded()
         return Reply(response.status, response.headers, data, retries), None
