@@ -113,3 +113,23 @@ def test_a_window_out_of_bounds_is_refused_naming_parameter_and_value(params):
 def test_rebuilds_are_bounded(running, waiting, admitted):
     """16 run, 64 wait, the next is refused."""
     assert policy.admits(running, waiting, 16, 64) is admitted
+
+
+@pytest.mark.parametrize(("running", "waiting", "took_s", "wait_s"), [(15, 9, 1.0, 0.0), (16, 0, 1.6, 0.1), (16, 63, 1.0, 4.0)])
+def test_who_waits_waits_for_those_before_him(running, waiting, took_s, wait_s):
+    """16 places: the queue moves 16 / took_s times a second."""
+    assert policy.expected_wait_s(running, waiting, 16, took_s) == pytest.approx(wait_s)
+
+
+@pytest.mark.parametrize(("wait_s", "took_s", "left_s", "served"), [
+    (4.0, 0.5, 5.0, True), (4.0, 1.5, 5.0, False), (0.0, 60.0, 0.1, True), (0.1, 60.0, float("inf"), True),
+])
+def test_nobody_waits_for_a_page_that_would_come_too_late(wait_s, took_s, left_s, served):
+    """But a free place is always used: else a slow hour would keep every list from being built."""
+    assert policy.in_time(wait_s, took_s, left_s) is served
+
+
+def test_how_long_a_rebuild_takes_is_learned_and_forgotten():
+    """The first one counts wholly, then a fifth each."""
+    assert policy.mean_s(0.0, 2.0) == 2.0
+    assert policy.mean_s(2.0, 1.0) == pytest.approx(1.8)

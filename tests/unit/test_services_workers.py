@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 
 from system import bootstrap
-from system.kernel import clock, events, ids, settings
+from system.kernel import clock, events, ids, policies, settings
 from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
+from system.ports import Kind
 from system.services.relay.handlers import Announced, TweetRelay
 from system.services.search import worker as indexer
+from system.services.shared.lists import Lists
 from system.stores.memory_log import MemoryLog
 from system.stores.memory_search import MemorySearch
+from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
 from system.stores.memory_tweets import MemoryTweets
+from system.stores.memory_users import MemoryUsers
 
 NOW_MS = 1_800_000_000_000
 
@@ -96,3 +100,18 @@ async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_other
     assert sorted(await index.search("walrus", None, 10)) == [tweet(1).id, tweet(3).id]
     assert len(log.records[events.NEW_TWEET + events.DEAD, 0]) == 1
     assert sum((await log.lag(indexer.GROUP, [events.NEW_TWEET])).values()) == 0
+
+
+async def test_a_build_that_outlives_its_own_mark_is_not_tried_again():
+    """Under overload four builds would be made in the place of one, and none of them kept."""
+    knobs = policies.Policies(timeline=policies.TimelineKnobs(building_ttl_s=0.01))
+    lists = Lists(MemoryTimelines(knobs), MemoryHotTweets(), MemoryTweets(), MemoryUsers(), knobs.timeline)
+    reads: list[int] = []
+
+    async def slow(owner: int):
+        reads.append(owner)
+        await asyncio.sleep(0.02)
+        return [], 0
+
+    assert await lists.single_flight(Kind.HOME, 7, slow) is False
+    assert reads == [7]

@@ -13,6 +13,7 @@ share what the build read: it may have read before their own begin.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from system.kernel import checkpoints
@@ -69,6 +70,7 @@ class Lists:
             task.exception()  # told to whoever waits; nobody may be waiting any more
 
     async def _build(self, kind: Kind, owner: int, read: Callable[[int], Awaitable[Content]]) -> bool:
+        ends_s = time.monotonic() + self._knobs.building_ttl_s
         for _ in range(MAX_ATTEMPTS):
             token = await self.cache.begin(kind, owner)
             if token is None:
@@ -79,6 +81,8 @@ class Lists:
                 await checkpoints.reached(f"build.{kind.name.lower()}.after_read", owner=owner)
                 if await self.cache.complete(kind, owner, token, entries, floor):
                     return True
+                if time.monotonic() > ends_s:
+                    return False  # so slow that the mark expired: another try would only add to what makes it slow
             except BaseException:
                 await self._abandon(kind, owner)
                 raise

@@ -35,7 +35,8 @@ class Routes:
             raise Forbidden(f"The token is of user {call.user_id}; only user {user_id} may read this home timeline.")
         query = call.query()
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        page = await self._timelines.home(user_id, paging.window(query, policy.DEFAULT_RESULTS), call.spent)
+        window = paging.window(query, policy.DEFAULT_RESULTS)
+        page = await self._timelines.home(user_id, window, call.spent, call.deadline_ns)
         users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
         body = shapes.page([shapes.tweet(tweet, fields) for tweet in page.tweets], page.next_token, users)
         headers = [(b"x-tweetlab-source", page.label().encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)]

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from system.kernel import checkpoints
-from system.kernel.errors import Overloaded, StoreUnavailable
+from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.http import Spent
 from system.kernel.policies import TimelineKnobs
@@ -27,6 +26,7 @@ from system.services.shared import paging
 from system.services.shared.lists import Lists
 from system.services.shared.reading import Tweets
 from system.services.timelines import policy
+from system.services.timelines.gate import Gate
 from system.services.timelines.modes import Modes
 
 HIT, REBUILD, DIRECT, TAIL = "hit", "rebuild", "direct", "tail"
@@ -34,13 +34,21 @@ HIT, REBUILD, DIRECT, TAIL = "hit", "rebuild", "direct", "tail"
 
 @dataclass
 class Page:
-    """What a reader gets. `scanned`: lowest id looked at. `next_token`: None at the end. `source`: see the module."""
+    """What a reader gets. `scanned`: lowest id looked at. `next_token`: None at the end. `source`: see the module.
+
+    `deadline_ns`: monotonic, when the reader is gone; 0 where he waits for ever.
+    """
 
     tweets: list[Tweet] = field(default_factory=list)
     scanned: int = 0
     next_token: str | None = None
     source: str = HIT
     pulled: bool = False
+    deadline_ns: int = 0
+
+    def left_s(self) -> float:
+        """Return the seconds until the reader is gone."""
+        return (self.deadline_ns - time.monotonic_ns()) / 1e9 if self.deadline_ns else float("inf")
 
     def label(self) -> str:
         """The source as the response header tells it."""
@@ -57,33 +65,6 @@ class Step:
     floor_reached: bool = False
 
 
-class Gate:
-    """Lets `concurrency` rebuilds run and `queue` more wait; refuses what comes beyond."""
-
-    def __init__(self, concurrency: int, queue: int) -> None:
-        self._concurrency, self._queue = concurrency, queue
-        self._slots = asyncio.Semaphore(concurrency)
-        self._running = self._waiting = 0
-
-    @asynccontextmanager
-    async def enter(self) -> AsyncIterator[None]:
-        """Hold a slot. Raises Overloaded (definite, retry after 1 s) where the queue is full."""
-        if not policy.admits(self._running, self._waiting, self._concurrency, self._queue):
-            raise Overloaded(f"{self._running} timelines are being rebuilt and {self._waiting} wait; retry in a second.",
-                             retry_after_s=1.0)
-        self._waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._slots.release()
-
-
 class Timelines:
     """Home timelines over the ports."""
 
@@ -91,9 +72,9 @@ class Timelines:
         self._cache, self._tweets, self._lists, self._modes, self._knobs = cache, tweets, lists, modes, knobs
         self._gate = Gate(knobs.rebuild_concurrency, knobs.rebuild_queue)
 
-    async def home(self, user_id: int, window: paging.Window, spent: Spent) -> Page:
+    async def home(self, user_id: int, window: paging.Window, spent: Spent, deadline_ns: int = 0) -> Page:
         """Return one page. Raises Overloaded where too many rebuilds run, StoreUnavailable where the truth does not answer."""
-        page = Page()
+        page = Page(deadline_ns=deadline_ns)
         before, low, ended = window.before, -1 if window.since_id is None else window.since_id, False
         below_floor = False
         while len(page.tweets) < window.limit and not ended:
@@ -143,14 +124,16 @@ class Timelines:
                 return found
             if page.source == HIT:
                 page.source = REBUILD
-            if not await self._build(user_id, found.missing, spent):
+            if not await self._build(found.missing, page, spent):
                 return None
         return None
 
-    async def _build(self, user_id: int, missing: Sequence[tuple[Kind, int]], spent: Spent) -> bool:
+    async def _build(self, missing: Sequence[tuple[Kind, int]], page: Page, spent: Spent) -> bool:
+        async def build() -> list[bool]:
+            return await asyncio.gather(*(self._ensure(kind, owner) for kind, owner in missing))
+
         start = time.perf_counter_ns()
-        async with self._gate.enter():
-            built = await asyncio.gather(*(self._ensure(kind, owner) for kind, owner in missing))
+        built = await self._gate.run(build, page.left_s())
         spent.since("rebuild", start)
         return all(built)
 
@@ -173,7 +156,7 @@ class Timelines:
         """Walk one step through the authors' own lists, and Cassandra where they do not reach."""
         page.source = source
         start = time.perf_counter_ns()
-        async with self._gate.enter():
+        async with self._gate.enter(page.left_s()):
             try:
                 followings = await self._lists.followings(user_id)
             except StoreUnavailable:

@@ -97,5 +97,23 @@ def admits(running: int, waiting: int, concurrency: int, queue: int) -> bool:
     return running < concurrency or waiting < queue
 
 
+def expected_wait_s(running: int, waiting: int, concurrency: int, took_s: float) -> float:
+    """Return the seconds until one more rebuild would get a place, when each lately held its place for `took_s`."""
+    return 0.0 if running < concurrency else (waiting + 1) * took_s / concurrency
+
+
+def in_time(wait_s: float, took_s: float, left_s: float) -> bool:
+    """Would a rebuild that waits first be done before its reader is gone in `left_s`?
+
+    A free place is always used, however slow rebuilds are: what it builds serves the next read, and tells the next `took_s`.
+    """
+    return wait_s <= 0.0 or wait_s + took_s <= left_s
+
+
+def mean_s(before_s: float, took_s: float) -> float:
+    """Return the running mean of how long a place was held: the last ten count most. `before_s` 0: none was measured yet."""
+    return took_s if before_s <= 0.0 else before_s + (took_s - before_s) / 5
+
+
 MAX_ATTEMPTS = 4
 """Times a rebuild starts again after it lost its token, before the page is served from Cassandra directly."""
