@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ROUTES: dict[str, str] = {
-    "home": "read the home timeline; every fifth reader asks for a second page",
+    "home": "read the home timeline; every fifth reader asks for a second page, some of them far down",
     "user_tweets": "read the tweets of one user",
     "tweet": "read one tweet by its id",
     "post": "post a tweet",

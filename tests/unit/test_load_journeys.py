@@ -45,6 +45,21 @@ def test_a_route_asks_in_the_shapes_of_the_public_api(route, target, method, pat
         assert orjson.loads(request.body) == {"target_user_id": "9"}
 
 
+def test_a_tenth_of_second_pages_lie_far_down_where_the_cache_ends():
+    """So that every run walks the tail beyond the cached 800 too. The same operation always makes the same choice."""
+    newest = str(1 << 62)
+    cursors = [journeys.second_cursor(op("home", number), newest) for number in range(1000)]
+
+    assert set(cursors) == {newest, str(journeys.PAST_ID)}
+    assert 70 <= cursors.count(str(journeys.PAST_ID)) <= 130
+    assert cursors == [journeys.second_cursor(op("home", number), newest) for number in range(1000)]
+
+
+def test_a_walk_never_goes_up_again():
+    """A reader who is below that place already reads on."""
+    assert {journeys.second_cursor(op("home", number), "20") for number in range(100)} == {"20"}
+
+
 def test_every_post_has_a_word_of_its_own():
     """A search for that word knows what it must find; the text is a function of the seed."""
     texts = [journeys.post_text(op("post", number)) for number in range(300)]

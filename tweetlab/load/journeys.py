@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from scenarios import history
+from system.kernel import ids
 from tweetlab.load.ledger import Ledger, Own
 from tweetlab.load.wire import Answer
 
@@ -22,6 +23,8 @@ PAGE = 20  # tweets asked for by a reader; the shape that the bench measures
 FIELDS = "tweet.fields=author_id"
 SERVICES = frozenset({"users", "tweets", "timelines", "search", "media"})
 FOUND_SHARE = 0.5  # of searches that look for a word of this run instead of a seeded one
+PAST_SHARE = 0.1  # of second pages that are far back instead of next: readers who return to where they stopped long ago
+PAST_ID = ids.floor_id(history.END_MS - round(0.8 * history.DAYS * 86_400_000))  # most cached lists of 800 end above it
 Row = dict[str, Any]
 
 
@@ -62,6 +65,12 @@ def home_page(user: int, cursor: str) -> Request:
     token = f"&pagination_token={cursor}" if cursor else ""
     return Request("GET", f"/2/users/{user}/timelines/reverse_chronological?max_results={PAGE}&{FIELDS}{token}",
                    known={"cursor_in": cursor} if cursor else {})
+
+
+def second_cursor(op: Op, cursor: str) -> str:
+    """Return where the second page of a home read begins: where the first one ended, for PAST_SHARE of them far below."""
+    far = op.draw().random() < PAST_SHARE and cursor.isdecimal() and int(cursor) > PAST_ID
+    return str(PAST_ID) if far else cursor
 
 
 def _user_tweets(op: Op, ledger: Ledger) -> Request:

@@ -92,7 +92,7 @@ class Player:
             return
         row = self._attempts(op, request, planned=True)
         if second_page and row.get("cursor_out") and not self.stopped.is_set():
-            page = journeys.home_page(op.user, row["cursor_out"])
+            page = journeys.home_page(op.user, journeys.second_cursor(op, row["cursor_out"]))
             follow = Op(len(self.tape) + op.number, op.route, op.user, 0, row["done_ns"], op.seed)
             self._attempts(follow, page, planned=False)
 
