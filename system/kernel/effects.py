@@ -16,7 +16,7 @@ One file a process, one JSON object a line, appended: `<directory>/<instance>-<p
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -51,7 +51,7 @@ class EffectLog:
     def write(self, effect: Effect) -> None:
         """Add one line. It reaches the file at the next `flush` at the latest."""
         if self._file is not None:
-            self._file.write(orjson.dumps(asdict(effect)) + b"\n")
+            self._file.write(orjson.dumps(effect) + b"\n")  # a dataclass as it is; `asdict` took 23 µs an event
 
     def flush(self) -> None:
         """Hand the lines to the operating system."""

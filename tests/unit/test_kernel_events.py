@@ -1,6 +1,7 @@
 """Events: what is written is what is read, and what is no event is told as such."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -17,6 +18,14 @@ def test_a_tweet_survives_its_journey_through_the_log():
 
     assert back == event
     assert events.tweet_of(back.payload) == TWEET
+
+
+def test_any_text_survives_and_older_records_are_still_read():
+    """Records that were written with escapes stand in topics and outboxes."""
+    event = events.new_tweet(dataclasses.replace(TWEET, text='\u00e9 \U0001f600 "\\ \u2028\n'))
+    escaped = json.dumps({"id": event.id, "payload": event.payload, "trace": ""}).encode()
+
+    assert events.decode(event.topic, b"3", event.encode()) == events.decode(event.topic, b"3", escaped) == event
 
 
 def test_the_payload_names_every_field_of_a_tweet():
