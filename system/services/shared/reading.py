@@ -65,10 +65,11 @@ class Profiles:
         """Return the users that exist, in the order of `user_ids`, each once."""
         wanted = list(dict.fromkeys(user_ids))
         now_s = time.monotonic()
-        absent = [key for key in wanted if key not in self._kept or self._kept[key][0] < now_s]
-        if absent:
-            read = await self._users.by_id(absent)
+        found = {key: self._kept[key][1] for key in wanted if key in self._kept and self._kept[key][0] >= now_s}
+        if len(found) < len(wanted):
+            read = await self._users.by_id([key for key in wanted if key not in found])
+            found.update(read)
             if len(self._kept) + len(read) > MAX_PROFILES:
                 self._kept.clear()
             self._kept.update((key, (now_s + self._ttl_s, user)) for key, user in read.items())
-        return [self._kept[key][1] for key in wanted if key in self._kept]
+        return [found[key] for key in wanted if key in found]

@@ -118,9 +118,10 @@ class TweetService:
             raise Forbidden("Only its author may delete a tweet.")
         await self._store.delete(tweet_id, user_id, trace)
         await checkpoints.reached("delete.after_delete", tweet_id=tweet_id)
+        # First the event: where Redis does not answer now, the fan-out worker hides the tweet as soon as it does.
+        self._publisher.put(events.tweet_deleted(tweet_id, user_id, trace))
         await self._hot.mark_deleted(tweet_id)
         await self._cache.remove_tweet(Entry(tweet_id, user_id), [user_id])
-        self._publisher.put(events.tweet_deleted(tweet_id, user_id, trace))
 
     # ---- read ----------------------------------------------------------------------------------------
 
