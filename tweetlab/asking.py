@@ -81,7 +81,7 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
             with interruptible(stop, screen):
                 told = await runner.run(lab, question, ask.command, world=world, keep_data=ask.keep_data, stop=stop,
                                         group="AB"[side] if len(turns) > 1 else "")
-            runs.append(finish.finish(home.RUNS, told))
+            runs.append(runner.finished(told, lab.lab))
             if told.interrupted:
                 break
     if used is not None:
@@ -126,7 +126,7 @@ async def quick_calibration(lab: Any, screen: Screen, population: spec.Populatio
     cold = dataclasses.replace(population, cache="cold")  # hits and rebuilds both have to occur to be told apart
     scenario = dataclasses.replace(loader.load(CALIBRATION_SCENARIO), population=cold, seed=seed)
     told = await runner.run(lab, scenario, f"tweetlab run {CALIBRATION_SCENARIO}", check=False)
-    run = finish.finish(home.RUNS, told)
+    run = runner.finished(told, lab.lab)
     if run.document["validity"]["verdict"] == "VOID":
         raise CouldNotRun(f"The calibration run is void; its report says why: {run.path}/report.html")
     made = calibrate.quick(run)

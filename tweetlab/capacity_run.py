@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from reports import finish
 from scenarios import spec
 from tweetlab import home, runner
 from tweetlab.load import capacity
@@ -24,7 +23,7 @@ async def find(lab: Session, scenario: spec.Scenario) -> capacity.Capacity:
     async def trial(rate_per_s: float) -> capacity.TrialResult:
         at = scenario.at_rate(rate_per_s, TRIAL_S + scenario.measure.warm_up_s)
         told = await runner.run(lab, at, f"trial at {rate_per_s:.1f}/s", check=False)
-        run = finish.finish(home.RUNS / "capacity", told)
+        run = runner.finished(told, lab.lab, home.RUNS / "capacity")
         return capacity.trial_of(run.document, rate_per_s)
 
     def heard(result: capacity.TrialResult) -> None:

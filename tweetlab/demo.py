@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 
-from reports import finish, record
+from reports import record
 from scenarios import loader
-from tweetlab import asking, home, runner, session
+from tweetlab import asking, runner, session
 from tweetlab.screen import Screen
 
 SCENARIO = "first_run"
@@ -26,5 +26,5 @@ async def walk(screen: Screen) -> record.Run:
         screen.say(f"scenario {scenario.name}: {scenario.question}")
         with asking.interruptible(stop, screen):
             told = await runner.run(lab, scenario, "make demo", world=world, stop=stop)
-        run = finish.finish(home.RUNS, told)
+        run = runner.finished(told, lab.lab)
     return asking.predict(run, scenario, world, calibration, screen)

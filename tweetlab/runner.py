@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import tempfile
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +21,12 @@ import pandas as pd
 
 from chaos import collect, invariants, schedule
 from chaos.records import FaultRecord
-from reports import columns, facts
+from reports import columns, facts, finish, record
 from scenarios import history as past_tweets
 from scenarios import population, spec, workload
 from system.kernel import events
-from system.kernel.errors import LabError
+from system.kernel.errors import CouldNotRun, LabError
+from system.platform import native
 from tweetlab import effects, home, host, sampler, seeding, smoke
 from tweetlab.load import driver
 from tweetlab.session import Session
@@ -91,14 +92,29 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: Wor
     with lab.screen.step("smoke journey"):
         seen.journey = await smoke.journey(lab.base_url)
     stop = stop or asyncio.Event()
-    with tempfile.TemporaryDirectory(prefix="load-", dir=lab.lab.places.state) as folder:
-        if all(step.ok for step in seen.journey):
-            await _load(lab, scenario, world, seen, Path(folder), stop)
-        history, probes, planned = _tables(seen, world)
-        table = effects.read(lab.effects_dir, from_ns=seen.start_ns or time.monotonic_ns())
-        if check and seen.load is not None:
-            await _judge(lab, scenario, world, seen, history, table)
-        return _facts(lab, scenario, seen, Tables(history, probes, planned, table), manifest, command, group)
+    # Stays until the next run begins: where the record cannot be written (a full disk), nothing that was seen is lost.
+    folder = raw_folder(lab.lab)
+    shutil.rmtree(folder, ignore_errors=True)
+    if all(step.ok for step in seen.journey):
+        await _load(lab, scenario, world, seen, folder, stop)
+    history, probes, planned = _tables(seen, world)
+    table = effects.read(lab.effects_dir, from_ns=seen.start_ns or time.monotonic_ns())
+    if check and seen.load is not None:
+        await _judge(lab, scenario, world, seen, history, table)
+    return _facts(lab, scenario, seen, Tables(history, probes, planned, table), manifest, command, group)
+
+
+def raw_folder(lab: native.Lab) -> Path:
+    """Return where the rows of the last load lie, as the generator wrote them."""
+    return lab.places.state / "last-load"
+
+
+def finished(told: facts.Facts, lab: native.Lab, runs: Path = home.RUNS) -> record.Run:
+    """Write a run's record and report. Raises CouldNotRun, naming where the raw rows are kept, if the disk refuses."""
+    try:
+        return finish.finish(runs, told)
+    except (CouldNotRun, OSError) as problem:
+        raise CouldNotRun(f"{problem} The rows of the load are kept in {raw_folder(lab)} until the next run.") from problem
 
 
 async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, folder: Path, stop: asyncio.Event) -> None:

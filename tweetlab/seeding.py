@@ -38,7 +38,7 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     graph = graph or population.graph_of(scenario.population, scenario.seed)
     past = past or history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
     manifest = manifest_of(graph, past)
-    mark = lab.lab.places.state / "seeded.json"
+    mark = lab.lab.places.lair / "seeded.json"  # beside the data that it speaks of
     standing = json.loads(mark.read_text()) if mark.exists() else {}
     mark.unlink(missing_ok=True)
     if force or standing.get("sha256") != manifest["sha256"]:

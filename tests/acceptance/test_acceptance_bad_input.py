@@ -1,6 +1,7 @@
 """Bad input to the command: one message that names value, bound and mend, the right exit code, never a traceback."""
 
 import json
+import socket
 
 import pytest
 
@@ -50,3 +51,26 @@ def test_a_malformed_edge_list_is_told_with_its_line(tmp_path):
 
     assert said.code == 64
     assert "line 3" in said.err and "four" in said.err
+
+
+ELSEWHERE = "231"  # a range of its own: nothing of the lab under test is touched
+
+
+def test_a_full_disk_is_told_before_anything_starts():
+    """Exit 3; the bound that is missed and what moves it."""
+    said = tweetlab("up", TWEETLAB_RANGE=ELSEWHERE, TWEETLAB_MIN_FREE_MIB="999999999", timeout_s=60)
+
+    assert said.code == 3
+    assert "TWEETLAB_MIN_FREE_MIB" in said.err and "Traceback" not in said.err
+    assert tweetlab("status", "--json", TWEETLAB_RANGE=ELSEWHERE).json() == []
+
+
+def test_a_port_in_use_is_told_with_its_address_and_nothing_stays_up():
+    """Exit 3; the address that is taken."""
+    address = (f"127.{ELSEWHERE}.30.1", 6379)
+    with socket.create_server(address):
+        said = tweetlab("up", TWEETLAB_RANGE=ELSEWHERE, timeout_s=90)
+
+    assert said.code == 3
+    assert f"{address[0]}:{address[1]}" in said.err and "Traceback" not in said.err
+    assert tweetlab("status", "--json", TWEETLAB_RANGE=ELSEWHERE).json() == []

@@ -56,7 +56,7 @@ def test_the_objectives_hold_and_the_exit_code_says_so(run):
     assert (run["verdict"], run["code"]) == ("PASS", 0)
 
 
-@pytest.mark.parametrize("path", ["push", "pull", "rebuild", "hit"])
+@pytest.mark.parametrize("path", ["push", "pull", "rebuild", "hit", "tail", "retry"])
 def test_every_path_was_taken(run, path):
     """A run in which nobody was pulled or nothing was rebuilt says nothing about pulling or rebuilding."""
     assert run["summary"]["paths"][path] > 0
