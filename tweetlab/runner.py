@@ -8,11 +8,13 @@ Whatever happens after the load began (Ctrl-C, a dead server), what was seen unt
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from tweetlab.session import Session
 
 GROUPS = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
 QUIET_S = 30.0  # longest wait for queues to drain; drilled outages are over by then
+RELAY_S = 9.0   # the relay gives a publisher 3 s and walks every 5 s (system/services/relay/policy.py)
 TAIL_S = 1.0    # Elasticsearch refreshes once a second: what was indexed last becomes visible
 
 
@@ -81,7 +84,24 @@ def world_of(scenario: spec.Scenario) -> World:
 async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: World | None = None, keep_data: bool = False,
               check: bool = True, stop: asyncio.Event | None = None, group: str = "") -> facts.Facts:
     """Run `scenario` once on the lab. `check`: make final reads and judge invariants. `stop`: set it to end the load early."""
-    world = world or world_of(scenario)
+    with alone(lab.lab):
+        return await _run(lab, scenario, command, world or world_of(scenario), keep_data, check, stop or asyncio.Event(), group)
+
+
+@contextlib.contextmanager
+def alone(lab: native.Lab) -> Iterator[None]:
+    """Hold the lab for one run. Raises CouldNotRun where another run holds it: two would measure each other."""
+    with (lab.places.state / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CouldNotRun(f"Another run uses the lab of range {lab.plan.range}; wait for its end, or start a lab of your "
+                              "own with another TWEETLAB_RANGE.") from None
+        yield
+
+
+async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World, keep_data: bool, check: bool,
+               stop: asyncio.Event, group: str) -> facts.Facts:
     seen = Seen()
     manifest: Mapping[str, Any] = {}
     if keep_data:
@@ -91,7 +111,6 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: Wor
         manifest = await seeding.ensure(lab, scenario, world.graph, world.past)
     with lab.screen.step("smoke journey"):
         seen.journey = await smoke.journey(lab.base_url)
-    stop = stop or asyncio.Event()
     # Stays until the next run begins: where the record cannot be written (a full disk), nothing that was seen is lost.
     folder = raw_folder(lab.lab)
     shutil.rmtree(folder, ignore_errors=True)
@@ -127,15 +146,19 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
         seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis), seen.start_ns)
         watching = asyncio.create_task(seen.sampler.run(done))
         drills = asyncio.create_task(schedule.run(scenario.faults, lab.lab, seen.start_ns, lab.lab.places.state, stop=stop))
-        seen.load = await load.finish(stop)
-        seen.interrupted = stop.is_set()
-        seen.faults = list(await drills)
-        with lab.screen.step("waiting for the queues to drain"):
-            await _quiet(lab, seen)
-        done.set()
-        await watching
+        try:
+            seen.load = await load.finish(stop)
+            seen.interrupted = stop.is_set()
+            seen.faults = list(await drills)
+            with lab.screen.step("waiting for the queues to drain"):
+                await _quiet(lab, seen, any(fault.kind != "cache_loss" for fault in scenario.faults))
+        finally:
+            # Whatever went wrong: a fault that stands is undone, and the samples so far are kept.
+            stop.set()
+            done.set()
+            told = await asyncio.gather(drills, watching, return_exceptions=True)
+            seen.problems += [repr(problem) for problem in told if isinstance(problem, BaseException)]
     finally:
-        done.set()
         await load.close()
         await redis.aclose()
 
@@ -159,8 +182,13 @@ def _sources(lab: Session, generator_pid: int, redis: Any) -> sampler.Sources:
     return sampler.Sources(cpu, memory, lag, counters, {"load-generator": generator_pid, "runner": os.getpid()})
 
 
-async def _quiet(lab: Session, seen: Seen) -> None:
-    """Wait until no consumer lags, then let the index refresh. What still lags after QUIET_S is a problem of the run."""
+async def _quiet(lab: Session, seen: Seen, relayed: bool) -> None:
+    """Wait until no consumer lags, then let the index refresh. What still lags after QUIET_S is a problem of the run.
+
+    `relayed`: a process died, so events may be left that only the relay will publish; they are not in any lag yet.
+    """
+    if relayed:
+        await asyncio.sleep(RELAY_S)
     ends = time.monotonic() + QUIET_S
     while True:
         try:
@@ -197,8 +225,7 @@ def _facts(lab: Session, scenario: spec.Scenario, seen: Seen, tables: Tables, ma
     watch = seen.sampler
     generator = seen.load.generator if seen.load else None
     failed = next((step for step in seen.journey if not step.ok), None)
-    wall_s = watch.host["wall_s"] if watch else 0.0
-    steal = watch.host["steal_s"] / wall_s / (host.describe()["cores"] or 1) if watch and wall_s else 0.0
+    steal = _steal(watch, scenario.workload.load_s)
     started = datetime.datetime.fromtimestamp((seen.start_wall_ms or time.time() * 1e3) / 1e3, datetime.UTC)
     entries = [record.as_dict() for record in seen.faults]
     return facts.Facts(
@@ -213,6 +240,12 @@ def _facts(lab: Session, scenario: spec.Scenario, seen: Seen, tables: Tables, ma
         started_at=started.strftime("%Y-%m-%dT%H:%M:%SZ"), host=host.describe() | {"steal": steal},
         versions=lab.lab.versions(), platform=_platform(lab, scenario, seen), population=dict(manifest),
         start_wall_ms=seen.start_wall_ms, faults=entries, logs=_logs(lab, seen), group=group, interrupted=seen.interrupted)
+
+
+def _steal(watch: sampler.Sampler | None, load_s: float) -> float:
+    """Return the share of the machine's time that was stolen while the load ran; the calm after it does not dilute it."""
+    told = [row.value for row in watch.rows if row.name == "steal_cores" and 0 <= row.t_s < load_s] if watch else []
+    return sum(told) / len(told) / int(host.describe()["cores"]) if told else 0.0
 
 
 def windows_of(scenario: spec.Scenario, start_ns: int, entries: list[dict[str, Any]]) -> facts.Windows:

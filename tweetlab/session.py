@@ -80,6 +80,7 @@ class Session:
         path = self.lab.places.state / "policies.json"
         if path.exists() and path.read_text() == wanted.to_json():
             return
+        path.unlink(missing_ok=True)  # a restart that fails half-way leaves nothing that looks applied
         with self.screen.step("applying the scenario's policies to the services"):
             await self.lab.restart_services({"TWEETLAB_POLICIES": wanted.to_json()})
         path.write_text(wanted.to_json())
@@ -95,8 +96,10 @@ def secret_of(lab: native.Lab) -> str:
     path = lab.places.state / "jwt.secret"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        path.write_text(secrets.token_hex(SECRET_BYTES))
+        scratch = path.with_suffix(".part")
+        scratch.touch(mode=0o600)
+        scratch.write_text(secrets.token_hex(SECRET_BYTES))
+        scratch.replace(path)
     return path.read_text()
 
 

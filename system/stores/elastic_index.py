@@ -112,7 +112,10 @@ class ElasticIndex:
         for start in range(0, len(tweet_ids), BULK):
             batch = tweet_ids[start : start + BULK]
             lines: list[Any] = [orjson.dumps({"delete": {"_index": self._index, "_id": str(i)}}) for i in batch]
-            await self._asked(self._client.options(request_timeout=60).bulk(operations=lines))
+            reply = await self._asked(self._client.options(request_timeout=60).bulk(operations=lines))
+            problems = [item["delete"] for item in reply["items"] if item["delete"]["status"] not in (200, 404)]
+            if problems:
+                _raise_item(problems[0], len(problems), len(batch))
 
     async def remove(self) -> None:
         """Remove the index of this namespace. Safe to repeat."""
