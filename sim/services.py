@@ -87,7 +87,7 @@ def _write(route: str) -> Steps:
     parent = stores.cassandra("get", "one") if route == "reply" else ()
     inner = (
         *parent,
-        *stores.cassandra("reserve"),
+        *stores.postgres("reserve"),
         *stores.cassandra("append"),
         Effect("tweet_durable"),
         *stores.redis("own"),

@@ -62,6 +62,12 @@ async def _leases(settings: Settings) -> Any:
     return await PostgresLeases.open(settings)
 
 
+async def _keys(settings: Settings) -> Any:
+    from system.stores.postgres_keys import PostgresKeys
+
+    return await PostgresKeys.open(settings)
+
+
 async def _log_(settings: Settings) -> Any:
     from system.stores.kafka_log import KafkaLog
 
@@ -81,7 +87,7 @@ async def _blobs(settings: Settings) -> Any:
 
 
 ADAPTERS: dict[str, Callable[[Settings], Awaitable[Any]]] = {
-    "blobs": _blobs, "hot": _hot, "index": _index, "leases": _leases, "log": _log_, "timelines": _timelines,
+    "blobs": _blobs, "hot": _hot, "index": _index, "keys": _keys, "leases": _leases, "log": _log_, "timelines": _timelines,
     "tweets": _tweets, "users": _users,
 }
 

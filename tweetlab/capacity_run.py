@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+
+import numpy as np
 
 from scenarios import spec
 from tweetlab import home, runner
@@ -22,7 +25,7 @@ async def find(lab: Session, scenario: spec.Scenario) -> capacity.Capacity:
 
     async def trial(rate_per_s: float) -> capacity.TrialResult:
         at = scenario.at_rate(rate_per_s, TRIAL_S + scenario.measure.warm_up_s)
-        told = await runner.run(lab, at, f"trial at {rate_per_s:.1f}/s", check=False)
+        told = await runner.run(lab, at, f"trial at {rate_per_s:.1f}/s", world=_one_page_each(at), check=False)
         run = runner.finished(told, lab.lab, home.RUNS / "capacity")
         return capacity.trial_of(run.document, rate_per_s)
 
@@ -32,6 +35,13 @@ async def find(lab: Session, scenario: spec.Scenario) -> capacity.Capacity:
     with lab.screen.step("a first run that counts for nothing: it warms the JVMs"):
         await trial(scenario.workload.peak_per_s)
     return await capacity.find(trial, scenario.workload.peak_per_s, told=heard)
+
+
+def _one_page_each(scenario: spec.Scenario) -> runner.World:
+    """Nobody asks for a second page, so the planned rate is the rate of requests."""
+    world = runner.world_of(scenario)
+    tape = dataclasses.replace(world.tape, second_page=np.zeros(len(world.tape), bool))
+    return dataclasses.replace(world, tape=tape)
 
 
 def command(scenario: spec.Scenario, screen: Screen) -> int:

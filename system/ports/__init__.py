@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from system.ports.blobs import Blob, BlobStore
 from system.ports.index import Document, SearchIndex
+from system.ports.keys import KeyStore, Reservation
 from system.ports.log import Consumer, EventLog, Record
 from system.ports.timelines import Chunk, Entry, HomePage, Kind, ListPage, TimelineCache, TweetCache
-from system.ports.tweets import OutboxRow, Reservation, TweetStore
+from system.ports.tweets import OutboxRow, TweetStore
 from system.ports.users import AuthorMode, Edge, LeaseStore, Mode, Publish, User, UserDirectory
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Entry",
     "EventLog",
     "HomePage",
+    "KeyStore",
     "Kind",
     "LeaseStore",
     "ListPage",
@@ -54,6 +56,7 @@ class Ports:
     hot: TweetCache
     users: UserDirectory
     leases: LeaseStore
+    keys: KeyStore
     log: EventLog
     index: SearchIndex
     blobs: BlobStore

@@ -1,4 +1,4 @@
-"""Tweets, idempotency keys and the outbox: Cassandra."""
+"""Tweets and the outbox: Cassandra."""
 
 from __future__ import annotations
 
@@ -7,18 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from system.kernel.events import Event, Tweet
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """What stands under an idempotency key: the id that the first request reserved, and its body's hash.
-
-    `fresh`: this call made the reservation.
-    """
-
-    tweet_id: int
-    body_hash: str
-    fresh: bool
 
 
 @dataclass(frozen=True)
@@ -32,11 +20,7 @@ class OutboxRow:
 
 
 class TweetStore(Protocol):
-    """Tweets by id and by author, idempotency keys and the outbox. QUORUM reads and writes."""
-
-    async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
-        """Bind `key` of `user_id` to `tweet_id`, once. Linearisable; a repeat returns the first reservation."""
-        ...
+    """Tweets by id and by author, and the outbox. QUORUM reads and writes."""
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         """Make `tweet` and its outbox row durable in one logged batch.

@@ -1,4 +1,4 @@
-"""The tweet store on Cassandra: tweets by id and by author, idempotency keys, the outbox.
+"""The tweet store on Cassandra: tweets by id and by author, the outbox.
 
 How a post can be repeated and a delete can never be undone:
 
@@ -22,7 +22,7 @@ from typing import Self
 from system.kernel import events, ids
 from system.kernel.events import Tweet
 from system.kernel.settings import Settings
-from system.ports import OutboxRow, Reservation
+from system.ports import OutboxRow
 from system.stores import cassandra_bridge as bridges
 from system.stores.cassandra_bridge import Bridge, Row
 
@@ -83,13 +83,13 @@ class CassandraTweets:
         await bridges.in_thread("truncate", self._truncate)
 
     async def forget_above(self, floor_id: int) -> list[int]:
-        """Remove every tweet with an id above `floor_id` for good, and all keys and outbox rows; return those ids.
+        """Remove every tweet with an id above `floor_id` for good, and all outbox rows; return those ids.
 
         For bringing a lab back to its seeded state, where no event is under way: the system itself never removes a row.
         """
         later = [(tweet_id, author) for tweet_id, author, _ in await self.all_ids() if tweet_id > floor_id]
         await asyncio.gather(*(self._run("forget", (i, a, i), "forget the tweet") for i, a in later))
-        await bridges.in_thread("truncate", lambda: self._truncate("idempotency", "outbox", "outbox_marks"))
+        await bridges.in_thread("truncate", lambda: self._truncate("outbox", "outbox_marks"))
         return [tweet_id for tweet_id, _ in later]
 
     async def drop(self) -> None:
@@ -97,16 +97,6 @@ class CassandraTweets:
         self._bridge.forget_prepared()
         statement = f'DROP KEYSPACE IF EXISTS "{self._keyspace}"'
         await bridges.in_thread("drop the keyspace", lambda: self._bridge.session.execute(statement, timeout=60))
-
-    # ---- keys ----------------------------------------------------------------------------------------
-
-    async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
-        values = (user_id, key, tweet_id, body_hash)
-        (row,) = await self._run("reserve", values, "reserve the key")
-        if row[0]:
-            return Reservation(tweet_id, body_hash, fresh=True)
-        _, _, _, first_hash, first_id = row  # applied, the key's two columns, then the others by name
-        return Reservation(first_id, first_hash, fresh=False)
 
     # ---- tweets --------------------------------------------------------------------------------------
 
@@ -252,7 +242,6 @@ def _statements(keyspace: str) -> dict[str, str]:
         "one": f"{read} {by_id} WHERE id = ?",
         "some": f"{read} {by_id} WHERE id IN ?",
         "by_author": f"{read} {by_author} WHERE author_id = ? AND id < ? LIMIT ?",
-        "reserve": f"INSERT INTO {keyspace}.idempotency (user_id, key, tweet_id, body_hash) VALUES (?, ?, ?, ?) IF NOT EXISTS",
         "outbox": f"SELECT written_ms, topic, key, body FROM {keyspace}.outbox WHERE shard = ? AND bucket = ?",
         "mark": f"SELECT bucket FROM {keyspace}.outbox_marks WHERE shard = ?",
         "set_mark": f"UPDATE {keyspace}.outbox_marks USING TIMESTAMP ? SET bucket = ? WHERE shard = ?",

@@ -11,7 +11,7 @@ from system.kernel import clock as clocks
 from system.kernel import events, ids
 from system.kernel.events import Event, Tweet
 from system.kernel.settings import Settings
-from system.ports import OutboxRow, Reservation
+from system.ports import OutboxRow
 
 SHARDS = 4
 BUCKET_MS = 10_000
@@ -43,17 +43,11 @@ class MemoryTweets:
         self._forget()
 
     def _forget(self) -> None:
-        self._keys: dict[tuple[int, str], tuple[int, str]] = {}
         self._tweets: dict[int, Tweet] = {}
         self._deleted: dict[int, int] = {}
         self._by_author: dict[int, list[int]] = {}  # ids, ascending
         self._outbox: dict[tuple[int, int], dict[tuple[int, str], Event]] = {}
         self._marks: dict[int, int] = {}
-
-    async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
-        fresh = (user_id, key) not in self._keys
-        first = self._keys.setdefault((user_id, key), (tweet_id, body_hash))
-        return Reservation(*first, fresh=fresh)
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         self._write(tweet)

@@ -142,3 +142,19 @@ def log(request: pytest.FixtureRequest) -> Any:
 def group() -> str:
     """A consumer group nobody else uses."""
     return f"fanout-{next(_sequence)}"
+
+
+@pytest.fixture
+async def real_keys(durable_settings: settings.Settings) -> AsyncIterator[Any]:
+    from system.stores.postgres_keys import PostgresKeys
+
+    store = await opened(PostgresKeys, durable_settings)
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=BOTH)
+def keys(request: pytest.FixtureRequest) -> Any:
+    from system.stores.memory_keys import MemoryKeys
+
+    return MemoryKeys() if request.param == "memory" else request.getfixturevalue("real_keys")

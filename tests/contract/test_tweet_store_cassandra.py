@@ -103,23 +103,6 @@ async def test_a_caller_that_leaves_does_not_disturb_the_others(real_tweets):
 
 
 @pytest.mark.real
-async def test_two_instances_racing_for_one_key_agree(real_tweets, durable_settings):
-    """Point 9: the reservation is linearisable between processes' sessions, not only within one."""
-    other = await cassandra_tweets.CassandraTweets.open(durable_settings)
-    ada = fresh_author()
-
-    answers = await asyncio.gather(*(
-        store.reserve(ada, f"key-{n % 5}", 1000 + 2 * n + side, "h") for n in range(40)
-        for side, store in enumerate((real_tweets, other))
-    ))
-    await other.close()
-
-    by_key = {n: {a.tweet_id for i, a in enumerate(answers) if i // 2 % 5 == n} for n in range(5)}
-    assert [len(chosen) for chosen in by_key.values()] == [1] * 5
-    assert sum(answer.fresh for answer in answers) == 5
-
-
-@pytest.mark.real
 async def test_preparing_twice_changes_nothing(real_tweets):
     """Every instance may prepare at its start."""
     tweet = a_tweet()

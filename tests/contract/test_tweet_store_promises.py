@@ -71,29 +71,6 @@ async def test_an_authors_page_is_newest_first_and_strictly_below_before(tweets)
     assert await tweets.by_author(author, one.id, 2) == []
 
 
-async def test_a_key_binds_once_and_a_repeat_gets_the_first_reservation(tweets):
-    """A repeat with another body is seen by its hash; another user's same key is another key."""
-    ada, bob = fresh_author(), fresh_author()
-
-    first = await tweets.reserve(ada, "key-1", 101, "hash-a")
-    again = await tweets.reserve(ada, "key-1", 102, "hash-b")
-    other = await tweets.reserve(bob, "key-1", 103, "hash-c")
-
-    assert (first.tweet_id, first.body_hash, first.fresh) == (101, "hash-a", True)
-    assert (again.tweet_id, again.body_hash, again.fresh) == (101, "hash-a", False)
-    assert (other.tweet_id, other.fresh) == (103, True)
-
-
-async def test_racing_reservations_of_one_key_agree_on_one_tweet(tweets):
-    """Point 9: of many tasks that reserve one key at once, one makes the reservation and all get its id."""
-    ada = fresh_author()
-
-    answers = await asyncio.gather(*(tweets.reserve(ada, "racing", 1000 + n, f"hash-{n}") for n in range(24)))
-
-    assert len({answer.tweet_id for answer in answers}) == 1
-    assert sum(answer.fresh for answer in answers) == 1
-
-
 async def test_a_repeated_append_is_one_tweet_and_one_outbox_row(tweets):
     """A replay writes the same cells with the same timestamp."""
     tweet = a_tweet()

@@ -24,7 +24,7 @@ from system.services.timelines.modes import Modes
 from system.services.tweets.handlers import IdSource, TweetService
 from tests.integration import services_rig
 
-CORE = ("tweets", "timelines", "hot", "users", "leases", "log")
+CORE = ("tweets", "timelines", "hot", "users", "leases", "keys", "log")
 
 
 class Held:

@@ -23,6 +23,7 @@ from system.services.timelines import app as timelines
 from system.services.tweets import app as tweets
 from system.services.users import app as users
 from system.stores.memory_blobs import MemoryBlobs
+from system.stores.memory_keys import MemoryKeys
 from system.stores.memory_log import MemoryLog
 from system.stores.memory_search import MemorySearch
 from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
@@ -61,7 +62,7 @@ class House:
         self.config = settings.from_env({"TWEETLAB_JWT_SECRET": "x" * 32})
         self.ports = bootstrap.ports_of({
             "tweets": MemoryTweets(), "timelines": MemoryTimelines(), "hot": MemoryHotTweets(), "users": MemoryUsers(),
-            "leases": MemoryLeases(), "log": MemoryLog(), "index": MemorySearch(), "blobs": MemoryBlobs(),
+            "leases": MemoryLeases(), "keys": MemoryKeys(), "log": MemoryLog(), "index": MemorySearch(), "blobs": MemoryBlobs(),
         })
         self.apps: dict[str, http.App] = {}
 

@@ -50,6 +50,7 @@ class TweetService:
 
     def __init__(self, ports: Ports, lists: Lists, reader: Tweets, publisher: Publisher, source: IdSource) -> None:
         self._store, self._cache, self._hot, self._log = ports.tweets, ports.timelines, ports.hot, ports.log
+        self._keys = ports.keys
         self._lists, self._reader, self._publisher, self._ids = lists, reader, publisher, source
 
     # ---- write ---------------------------------------------------------------------------------------
@@ -88,7 +89,7 @@ class TweetService:
     async def _reserve(self, user_id: int, key: str, draft: policy.Draft, tweet_id: int) -> tuple[int, bool]:
         """Return (the id that the key is bound to, whether this call bound it)."""
         body_hash = policy.body_hash(draft)
-        standing = await self._store.reserve(user_id, key, tweet_id, body_hash)
+        standing = await self._keys.reserve(user_id, key, tweet_id, body_hash)
         await checkpoints.reached("post.after_reserve", tweet_id=standing.tweet_id, fresh=standing.fresh)
         if standing.body_hash != body_hash:
             problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used with another body; use a new key for a new tweet.")

@@ -46,6 +46,17 @@ CREATE TABLE IF NOT EXISTS outbox (
     trace text NOT NULL
 );
 
+CREATE TABLE IF NOT EXISTS request_keys (
+    user_id bigint NOT NULL,
+    key text NOT NULL,
+    tweet_id bigint NOT NULL,             -- the id that the first request with this key reserved
+    body_hash text NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT now(),
+    used int NOT NULL DEFAULT 0,          -- repeats: each is a write, so its commit waits as the first one's did
+    PRIMARY KEY (user_id, key)
+) WITH (fillfactor = 90);
+CREATE INDEX IF NOT EXISTS request_keys_by_age ON request_keys USING brin (made_at);
+
 CREATE TABLE IF NOT EXISTS worker_leases (
     worker int PRIMARY KEY CHECK (worker BETWEEN 0 AND 1023),
     holder text NOT NULL DEFAULT '',
