@@ -83,7 +83,10 @@ def world_of(scenario: spec.Scenario) -> World:
 
 async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: World | None = None, keep_data: bool = False,
               check: bool = True, stop: asyncio.Event | None = None, group: str = "") -> facts.Facts:
-    """Run `scenario` once on the lab. `check`: make final reads and judge invariants. `stop`: set it to end the load early."""
+    """Run `scenario` once on the lab.
+
+    `check`: poll delivery by the API, make final reads and judge invariants. `stop`: set it to end the load early.
+    """
     with alone(lab.lab):
         return await _run(lab, scenario, command, world or world_of(scenario), keep_data, check, stop or asyncio.Event(), group)
 
@@ -115,7 +118,7 @@ async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World
     folder = raw_folder(lab.lab)
     shutil.rmtree(folder, ignore_errors=True)
     if all(step.ok for step in seen.journey):
-        await _load(lab, scenario, world, seen, folder, stop)
+        await _load(lab, scenario, world, seen, folder, stop, check)
     history, probes, planned = _tables(seen, world)
     table = effects.read(lab.effects_dir, from_ns=seen.start_ns or time.monotonic_ns())
     if check and seen.load is not None:
@@ -136,10 +139,11 @@ def finished(told: facts.Facts, lab: native.Lab, runs: Path = home.RUNS) -> reco
         raise CouldNotRun(f"{problem} The rows of the load are kept in {raw_folder(lab)} until the next run.") from problem
 
 
-async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, folder: Path, stop: asyncio.Event) -> None:
+async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, folder: Path, stop: asyncio.Event,
+                probes: bool) -> None:
     done = asyncio.Event()
     redis = lab.redis()
-    load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph,
+    load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph, probes=probes,
                        on_second=driver.teller(lab.screen.err))
     try:
         seen.start_ns, seen.start_wall_ms = await load.begin()

@@ -28,6 +28,7 @@ from system.stores.cassandra_bridge import Bridge, Row
 
 SHARDS = 4  # outbox partitions per bucket; one post in a shard at 2,000/s leaves 5,000 rows in a partition
 BUCKET_MS = 10_000
+FORGET_AT_ONCE = 128  # removals under way when a lab is reset; far below what makes one wait for its deadline
 IN_GROUP = 25  # ids of one IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms
 SCHEMA = Path(__file__).with_name("schema") / "cassandra.cql"
 
@@ -88,7 +89,9 @@ class CassandraTweets:
         For bringing a lab back to its seeded state, where no event is under way: the system itself never removes a row.
         """
         later = [(tweet_id, author) for tweet_id, author, _ in await self.all_ids() if tweet_id > floor_id]
-        await asyncio.gather(*(self._run("forget", (i, a, i), "forget the tweet") for i, a in later))
+        for start in range(0, len(later), FORGET_AT_ONCE):
+            part = later[start : start + FORGET_AT_ONCE]
+            await asyncio.gather(*(self._run("forget", (i, a, i), "forget the tweet") for i, a in part))
         await bridges.in_thread("truncate", lambda: self._truncate("outbox", "outbox_marks"))
         return [tweet_id for tweet_id, _ in later]
 

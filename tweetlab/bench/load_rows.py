@@ -10,7 +10,7 @@ from tweetlab.screen import Screen
 CAPACITY = {  # row's route -> the scenario, and what makes it a question about that route alone
     "home": ("steady_home", ["workload.mix={home: 100}", "workload.stages.0.rate=700/s",
                              "objectives=[home p99 <= 100 ms steady, errors < 0.5 % whole]"]),
-    "post": ("steady_posts", ["workload.mix={post: 100}", "workload.stages.0.rate=250/s",
+    "post": ("steady_posts", ["workload.mix={post: 100}", "workload.stages.0.rate=140/s",
                               "objectives=[post p99 <= 100 ms steady, errors < 0.5 % whole]"]),
 }
 DELIVERY = ["workload.stages=[{for: 40 s, rate: 50/s}]", "workload.mix={post: 100}"]
