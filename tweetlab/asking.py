@@ -115,8 +115,12 @@ def _twin_alone(ask: Ask, screen: Screen) -> record.Run:
 def _calibration(file: str) -> calibration.Calibration:
     if file:
         return calibration.load(Path(file))
-    made_here = home.ROOT / ".tweetlab" / "calibration.json"
-    return calibration.load(made_here) if made_here.exists() else calibration.default()
+    made_here, shipped = home.ROOT / ".tweetlab" / "calibration.json", calibration.default()
+    if not made_here.exists():
+        return shipped
+    made = calibration.load(made_here)
+    # One that was made before the model learned a new unit of work cannot answer for it any more.
+    return made if made.units.keys() >= shipped.units.keys() else shipped
 
 
 async def quick_calibration(lab: Any, screen: Screen, population: spec.Population, seed: int) -> calibration.Calibration:
