@@ -30,7 +30,7 @@ from system.kernel import events
 from system.kernel.errors import CouldNotRun, LabError
 from system.platform import native
 from tweetlab import effects, home, host, sampler, seeding, smoke
-from tweetlab.load import driver
+from tweetlab.load import driver, tables
 from tweetlab.session import Session
 
 GROUPS = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
@@ -211,7 +211,8 @@ async def _quiet(lab: Session, seen: Seen, relayed: bool) -> None:
 def _tables(seen: Seen, world: World) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """History, probes and plan; where the load never began, nothing was seen of what was planned."""
     if seen.load is None:
-        return columns.conform("history", None), columns.conform("probes", None), planned_of(world.tape, seen.start_ns)
+        nothing = columns.conform("history", None)
+        return nothing, columns.conform("probes", None), tables.planned(world.tape, seen.start_ns, nothing)
     return driver.history(seen.load), driver.probes(seen.load), driver.planned(seen.load)
 
 
@@ -260,11 +261,6 @@ def windows_of(scenario: spec.Scenario, start_ns: int, entries: list[dict[str, A
         at_s += stage.for_s
     return facts.Windows(start_ns, scenario.measure.warm_up_s, at_s, facts.fault_windows(entries, start_ns, scenario.objectives),
                          tuple(stages))
-
-
-def planned_of(tape: workload.Tape, start_ns: int) -> pd.DataFrame:
-    """Every planned operation: its route and its intended start."""
-    return pd.DataFrame({"route": [tape.routes[r] for r in tape.route], "due_ns": tape.due_ns + start_ns})
 
 
 def scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:
