@@ -21,6 +21,11 @@ class State(enum.StrEnum):
     OPEN = "open"
     HALF_OPEN = "half-open"
 
+    @property
+    def number(self) -> int:
+        """The state as metrics tell it: 0 closed, 1 half-open, 2 open."""
+        return {"closed": 0, "half-open": 1, "open": 2}[self.value]
+
 
 class Breaker:
     """One dependency's breaker. `opened`: how often it opened since the start."""

@@ -17,10 +17,12 @@ from urllib.parse import unquote_plus
 
 import orjson
 
+from system.kernel import telemetry
 from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge, Unauthorized, WrongInput
 
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_DEADLINE_MS = 5_000
+NO_ROUTE = "none"  # the label of requests that match no row
 
 _log = logging.getLogger("tweetlab")
 
@@ -132,7 +134,7 @@ class Router:
     """Finds the handler of a path: literal segments win over names."""
 
     def __init__(self, rows: Sequence[Row] = ()) -> None:
-        self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[str], Handler]]] = {}
+        self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[str], Handler, str]]] = {}
         self.add(rows)
 
     def add(self, rows: Sequence[Row]) -> None:
@@ -141,17 +143,25 @@ class Router:
             parts = path.split("/")
             literal = [None if part.startswith("{") else part for part in parts]
             names = [part.strip("{}") for part in parts]
-            self._rows.setdefault((method, len(parts)), []).append((literal, names, handler))
+            self._rows.setdefault((method, len(parts)), []).append((literal, names, handler, f"{method} {path}"))
         for found in self._rows.values():
             found.sort(key=lambda row: sum(part is None for part in row[0]))
 
-    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str]]:
-        """Return the handler and its path parameters. Raises NotFound."""
+    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str], str]:
+        """Return the handler, its path parameters and the route as its row names it. Raises NotFound."""
         parts = path.split("/")
-        for literal, names, handler in self._rows.get((method, len(parts)), ()):
+        for literal, names, handler, route in self._rows.get((method, len(parts)), ()):
             if all(want is None or want == part for want, part in zip(literal, parts)):
-                return handler, {name: part for want, name, part in zip(literal, names, parts) if want is None}
+                return handler, {name: part for want, name, part in zip(literal, names, parts) if want is None}, route
         raise NotFound(f"No route {method} {path[:80]}; the API is described at /openapi.json of the gateway.")
+
+
+async def send_metrics(send: Send) -> None:
+    """Answer GET /metrics."""
+    body = telemetry.text()
+    headers = [(b"content-type", telemetry.CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 class App:
@@ -165,6 +175,7 @@ class App:
         self._instance = instance.encode()
         self._open, self._close, self._ready = open_, close, ready
         self._writes: set[asyncio.Task[Answer]] = set()
+        self._requests = telemetry.Requests()
 
     def route(self, rows: Sequence[Row]) -> None:
         """Add routes: for a service that is built only when its stores are open."""
@@ -178,6 +189,7 @@ class App:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
+        watch = asyncio.ensure_future(telemetry.watch_loop())
         try:
             if self._open:
                 await self._open()
@@ -191,6 +203,7 @@ class App:
             await asyncio.wait(self._writes, timeout=5.0)
         if self._close:
             await self._close()
+        watch.cancel()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -198,14 +211,22 @@ class App:
         spent: Spent | None = None
         if scope["path"] == "/health":
             answer = Answer({"status": "ok"}) if self._ready() else Answer({"status": "starting"}, 503)
+        elif scope["path"] == "/metrics":
+            await send_metrics(send)
+            return
         else:
+            route = NO_ROUTE
+            self._requests.inside += 1
             try:
-                handler, params = self._router.find(scope["method"], scope["path"])
+                handler, params, route = self._router.find(scope["method"], scope["path"])
                 call = Call(scope, receive, params)
                 spent = call.spent
                 answer = await self._run(handler, call)
             except Exception as problem:
                 answer = error_answer(problem)
+            finally:
+                self._requests.inside -= 1
+            self._requests.done(route, answer.status, start_ns)
         headers = answer.headers
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", b"%d" % len(answer.body)))

@@ -6,6 +6,7 @@ the gateway must not cost more than what it guards (measured by the bench row `h
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from fastapi import FastAPI, Path, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from system.kernel import http, settings
+from system.kernel import http, settings, telemetry
 from system.kernel.errors import LabError, NotFound
 from system.kernel.settings import Settings
 from system.services.gateway import policy
@@ -37,19 +38,22 @@ class _Method(LabError):
 
 def build(config: Settings) -> FastAPI:
     """Return the gateway's application. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
-    upstreams = {name: Upstream(url, config.policies) for name, url in config.mesh.items()}
+    upstreams = {name: Upstream(url, config.policies, name) for name, url in config.mesh.items()}
     edge = Edge(Tokens(config.jwt_secret), upstreams, config.policies)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watch = asyncio.ensure_future(telemetry.watch_loop())
         await edge.open()
         yield
         await edge.close()
+        watch.cancel()
 
     app = FastAPI(title="Tweetlab", version="2", docs_url=None, redoc_url=None, lifespan=lifespan)
     for route in sorted(policy.ROUTES, key=lambda route: (route.name != "home", "{" in route.path)):
         _add(app, edge, route)
     app.add_api_route("/health", _healthy, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.add_exception_handler(HTTPException, _unknown)
     return app
 
@@ -81,6 +85,10 @@ def _endpoint(route: policy.Route) -> Callable[..., Any]:
 
 async def _healthy() -> dict[str, str]:
     return {"status": "ok"}
+
+
+async def _metrics() -> Response:
+    return Response(telemetry.text(), headers={"content-type": telemetry.CONTENT_TYPE})
 
 
 async def _unknown(request: Request, problem: Exception) -> Response:

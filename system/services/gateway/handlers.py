@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from system.kernel import http
+from system.kernel import http, telemetry
 from system.kernel.errors import DeadlineExceeded, LabError, Overloaded, TooLarge
 from system.kernel.http import Headers, Receive, Scope, Send
 from system.kernel.policies import Policies
@@ -25,7 +25,7 @@ class Edge:
 
     def __init__(self, tokens: Tokens, upstreams: Mapping[str, Upstream], policies: Policies) -> None:
         self.tokens, self.upstreams, self.policies = tokens, upstreams, policies
-        self.in_flight = 0
+        self.requests = telemetry.Requests()
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
@@ -56,18 +56,22 @@ class Forward:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start_ns = time.perf_counter_ns()
         edge = self._edge
-        if not policy.admits(edge.in_flight, edge.policies.shed.max_in_flight):
-            refusal = Overloaded(f"{edge.in_flight} requests are inside; retry in a second.", retry_after_s=1.0)
-            await send_error(send, refusal, start_ns)
+        if not policy.admits(edge.requests.inside, edge.policies.shed.max_in_flight):
+            refusal = Overloaded(f"{edge.requests.inside} requests are inside; retry in a second.", retry_after_s=1.0)
+            telemetry.count("tweetlab_shed_total", route=self._route.name)
+            edge.requests.done(self._route.name, await send_error(send, refusal, start_ns), start_ns)
             return
-        edge.in_flight += 1
+        edge.requests.inside += 1
+        status = 500
         try:
             reply, request_id = await self._forward(scope, receive)
+            status = reply.status
             await _send_reply(send, reply, request_id, start_ns)
         except Exception as problem:
-            await send_error(send, problem, start_ns)
+            status = await send_error(send, problem, start_ns)
         finally:
-            edge.in_flight -= 1
+            edge.requests.inside -= 1
+            edge.requests.done(self._route.name, status, start_ns)
 
     async def _forward(self, scope: Scope, receive: Receive) -> tuple[Reply, str]:
         """Check the caller and pass the request on. Raises Unauthorized, TooLarge, Unavailable."""
@@ -130,8 +134,8 @@ def _timing(start_ns: int, inner: str) -> str:
     return f"{own}, {inner}" if inner else own
 
 
-async def send_error(send: Send, problem: Exception, start_ns: int) -> None:
-    """Answer with an error in the API's shape."""
+async def send_error(send: Send, problem: Exception, start_ns: int) -> int:
+    """Answer with an error in the API's shape; return its status."""
     answer = http.error_answer(problem)
     headers: Headers = [
         *answer.headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)),
@@ -141,3 +145,4 @@ async def send_error(send: Send, problem: Exception, start_ns: int) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})
+    return answer.status

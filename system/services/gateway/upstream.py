@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from system.kernel import retry
+from system.kernel import retry, telemetry
 from system.kernel.breaker import Breaker
 from system.kernel.errors import DeadlineExceeded, Unavailable
 from system.kernel.policies import Policies
@@ -34,12 +34,16 @@ class Reply:
 class Upstream:
     """One service. Open and close it in the loop that uses it."""
 
-    def __init__(self, base_url: str, policies: Policies) -> None:
+    def __init__(self, base_url: str, policies: Policies, name: str = "service") -> None:
         self._base = base_url
         self._knobs, self._request_s = policies.retry, policies.deadline.request_s
         self._budget = retry.Budget(policies.retry)
         self._breaker = Breaker(policies.breaker)
         self._session: aiohttp.ClientSession | None = None
+        self._answered = telemetry.observer("tweetlab_dependency_seconds", dependency=name, result="ok")
+        self._unanswered = telemetry.observer("tweetlab_dependency_seconds", dependency=name, result="error")
+        self._again = telemetry.counter("tweetlab_retries_total", dependency=name)
+        telemetry.read("tweetlab_breaker_state", lambda: self._breaker.state.number, dependency=name)
 
     async def open(self) -> None:
         """Make the session. Connects at first use."""
@@ -72,9 +76,11 @@ class Upstream:
             attempts += 1
             headers["x-deadline-ms"] = str(max(policy.LEAST_DEADLINE_MS, int((deadline_s - now_s) * 1e3)))
             reply, problem = await self._try(method, path, headers, body, deadline_s, attempts - 1)
+            (self._answered if reply is not None and reply.status < 500 else self._unanswered)(time.monotonic() - now_s)
             refused = reply is not None and "retry-after" in reply.headers
             again = policy.may_retry(method, reply.status if reply else None, attempts, self._knobs.attempts, refused)
             if again and not isinstance(problem, DeadlineExceeded) and self._budget.take():
+                self._again(1)
                 await asyncio.sleep(retry.pause_s(attempts, self._knobs, random.random()))
                 continue
             if reply is not None:
