@@ -13,6 +13,8 @@ from pathlib import Path
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
+Family = dict[int, list[int]]  # pid -> pids of its living children
+
 
 @dataclass(frozen=True)
 class Stat:
@@ -54,19 +56,37 @@ def all_pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the living children of a process, and theirs, without itself."""
-    children: dict[int, list[int]] = {}
+def family() -> Family:
+    """Return the living children of every process that has some: one look at the whole of /proc."""
+    children: Family = {}
     for other in all_pids():
         found = stat(other)
         if found and found.state not in "ZX":
             children.setdefault(found.parent, []).append(other)
+    return children
+
+
+def descendants(pid: int, known: Family | None = None) -> list[int]:
+    """Return the living children of a process, and theirs, without itself. `known`: a `family` read just now; None reads it."""
+    children = family() if known is None else known
     result, todo = [], [pid]
     while todo:
         for child in children.get(todo.pop(), []):
             result.append(child)
             todo.append(child)
     return result
+
+
+def yield_to_others(pid: int, nice: int) -> bool:
+    """Give the scheduler group (autogroup) of a process less weight: `nice` 1 to 19, for which no privilege is needed.
+
+    Returns False where the kernel has no such groups or wants this asked less often than now.
+    """
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text(f"{nice}\n")
+        return True
+    except OSError:
+        return False
 
 
 def environment(pid: int) -> dict[str, str]:
@@ -86,10 +106,10 @@ def cpu_ns(pid: int) -> int:
     return 0
 
 
-def tree_cpu_ns(pid: int) -> int:
-    """Return the CPU time of a process and its children; of exited children to the clock tick."""
+def tree_cpu_ns(pid: int, known: Family | None = None) -> int:
+    """Return the CPU time of a process and its children (`known`: as for `descendants`); of exited children to the tick."""
     total = 0
-    for each in (pid, *descendants(pid)):
+    for each in (pid, *descendants(pid, known)):
         found = stat(each)
         total += cpu_ns(each) + (found.reaped_cpu_ns if found else 0)
     return total
