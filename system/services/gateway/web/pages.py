@@ -1,0 +1,78 @@
+"""Serves the page's files: read once, told apart by ETag, under a strict Content-Security-Policy.
+
+The page may talk to its own origin and to the two that hand out media (signed uploads, signed reads), and to nobody else.
+Scripts come from files alone; `require-trusted-types-for` makes the browser refuse text that is turned into HTML.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from system.kernel.settings import Settings
+
+HERE = Path(__file__).parent
+TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+         ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True)
+class File:
+    """One file as it is sent. `etag`: of its bytes, quoted."""
+
+    body: bytes
+    media_type: str
+    etag: str
+
+
+def files() -> dict[str, File]:
+    """Return path -> file: `index.html` at /, the rest below /web/."""
+    found = {}
+    for path in sorted(HERE.iterdir()):
+        if path.suffix in TYPES:
+            body = path.read_bytes()
+            etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+            found["/" if path.name == "index.html" else f"/web/{path.name}"] = File(body, TYPES[path.suffix], etag)
+    return found
+
+
+def media_origins(config: Settings) -> list[str]:
+    """Return the origins that signed URLs lead to: storage for uploads, and the edge for reads where one is set."""
+    return [f"http://{config.stores.minio}", *([config.cdn] if getattr(config, "cdn", "") else [])]
+
+
+def policy(media_origins: Iterable[str]) -> str:
+    """Return the Content-Security-Policy. `media_origins`: `scheme://host:port` of the uploads and of the reads."""
+    media = " ".join(sorted(set(media_origins)))
+    return "; ".join((
+        "default-src 'none'", "script-src 'self'", "style-src 'self'", f"img-src 'self' blob: {media}".rstrip(),
+        f"connect-src 'self' {media}".rstrip(), "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    ))
+
+
+def routes(media_origins: Iterable[str]) -> list[Route]:
+    """Return a GET route for each file; HEAD comes with it. None of them needs a token or reaches a service."""
+    headers = {
+        "content-security-policy": policy(media_origins), "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin", "cache-control": "no-cache",
+    }
+    return [Route(path, _endpoint(file, headers), methods=["GET"], include_in_schema=False) for path, file in files().items()]
+
+
+def _endpoint(file: File, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:
+    told = {**headers, "etag": file.etag}
+
+    async def send(request: Request) -> Response:
+        asked = request.headers.get("if-none-match", "")
+        if file.etag in (tag.strip().removeprefix("W/") for tag in asked.split(",")):
+            return Response(status_code=304, headers=told)
+        return Response(file.body, media_type=file.media_type, headers=told)
+
+    return send

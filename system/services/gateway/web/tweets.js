@@ -1,0 +1,201 @@
+// A tweet on the page, lists of them, and the box to write one.
+
+import * as api from "./api.js";
+import { avatar, busy, count, el, icon, linked, tell, when } from "./dom.js";
+
+const MAX_TEXT = 280;
+const MAX_PICTURE_BYTES = 5 * 1024 * 1024;
+const PICTURES = "image/png,image/jpeg,image/webp,image/gif";
+const KEPT_URLS_MS = 120_000; // signed addresses hold for some minutes; asked for again before that
+
+const urls = new Map();
+
+async function pictureUrl(key) {
+  const known = urls.get(key);
+  if (known && Date.now() - known.at < KEPT_URLS_MS) return known.url;
+  const url = await api.mediaUrl(key);
+  urls.set(key, { url, at: Date.now() });
+  return url;
+}
+
+function pictures(tweet, author) {
+  const keys = tweet.attachments?.media_keys ?? [];
+  if (!keys.length) return null;
+  const box = el("div", { class: `pictures n${Math.min(keys.length, 4)}` });
+  for (const key of keys) {
+    const image = el("img", { alt: `Picture posted by ${author.name}`, loading: "lazy", decoding: "async" });
+    image.addEventListener("error", () => image.replaceWith(el("p", { class: "note small" }, "The picture cannot be shown.")));
+    box.append(image);
+    pictureUrl(key).then((url) => { image.src = url; }, () => image.dispatchEvent(new Event("error")));
+  }
+  return box;
+}
+
+function likeButton(tweet) {
+  let liked = false;
+  let likes = tweet.public_metrics?.like_count ?? 0;
+  const number = el("span", { class: "number" });
+  const button = el("button", { class: "act like", type: "button" }, icon("heart"), number);
+  const show = () => {
+    button.setAttribute("aria-pressed", String(liked));
+    button.setAttribute("aria-label", `Like; ${likes} ${likes === 1 ? "like" : "likes"}`);
+    number.textContent = likes ? count(likes) : "";
+  };
+  button.addEventListener("click", () => busy(button, async () => {
+    await (liked ? api.unlike(tweet.id) : api.like(tweet.id));
+    likes = Math.max(0, likes + (liked ? -1 : 1));
+    liked = !liked;
+    show();
+  }));
+  show();
+  if (likes) api.likes(tweet.id).then((found) => { liked = found; show(); }, () => {});
+  return button;
+}
+
+function removeButton(tweet, article) {
+  const button = el("button", { class: "act", type: "button", "aria-label": "Delete this tweet" }, icon("trash"));
+  button.addEventListener("click", () => {
+    if (!button.classList.contains("sure")) {
+      button.classList.add("sure");
+      button.append(el("span", {}, "Delete?"));
+      setTimeout(() => { button.classList.remove("sure"); button.querySelector("span")?.remove(); }, 4000);
+      return;
+    }
+    busy(button, async () => {
+      await api.remove(tweet.id);
+      article.remove();
+      tell("The tweet is deleted.");
+    });
+  });
+  return button;
+}
+
+/** Return one tweet as an <article>. `author` may be unknown: then only the id of the author is. */
+export function tweetCard(tweet, author = { id: tweet.author_id, name: "Somebody", username: "" }) {
+  const parent = tweet.referenced_tweets?.find((each) => each.type === "replied_to");
+  const profile = author.username ? `#/u/${author.username}` : null;
+  const article = el("article", { class: "tweet", "data-id": tweet.id, "aria-label": `Tweet by ${author.name}` });
+  const head = el("header", {},
+    el("a", { class: "who", href: profile }, el("b", {}, author.name), author.protected ? icon("lock") : null,
+      el("span", { class: "soft" }, author.username ? ` @${author.username}` : "")),
+    el("a", { class: "soft when", href: `#/t/${tweet.id}`, "aria-label": "Open this tweet" }, when(tweet.created_at)));
+  const own = tweet.author_id === api.me()?.id;
+  const acts = el("footer", {},
+    el("a", { class: "act", href: `#/t/${tweet.id}`, "aria-label": "Reply" }, icon("reply")),
+    likeButton(tweet), own ? removeButton(tweet, article) : null);
+  article.append(
+    el("a", { class: "face", href: profile, tabindex: "-1", "aria-hidden": "true" }, avatar(author)),
+    el("div", { class: "body" }, head,
+      parent ? el("p", { class: "soft small" }, "In reply to ", el("a", { href: `#/t/${parent.id}` }, "this tweet")) : null,
+      tweet.text ? el("p", { class: "text", dir: "auto" }, linked(tweet.text)) : null,
+      pictures(tweet, author), acts));
+  return article;
+}
+
+/** Return a list that fills itself page by page. `read(cursor)` gives { tweets, users, next }; `empty`: said where nothing is. */
+export function tweetList(read, empty) {
+  const seen = new Set();
+  const items = el("div", { class: "list", role: "feed", "aria-busy": "true" });
+  const more = el("button", { class: "more", type: "button", hidden: true }, "Show older tweets");
+  const note = el("p", { class: "note" }, "Loading …");
+  const root = el("section", { class: "feed", "aria-label": "Tweets" }, items, note, more);
+  let next;
+  const add = (page, first = false) => {
+    const fresh = page.tweets.filter((tweet) => !seen.has(tweet.id));
+    const cards = fresh.map((tweet) => tweetCard(tweet, page.users.get(tweet.author_id)));
+    fresh.forEach((tweet) => seen.add(tweet.id));
+    if (first) items.prepend(...cards);
+    else items.append(...cards);
+    note.hidden = items.childElementCount > 0;
+    return cards;
+  };
+  const load = async () => {
+    try {
+      const page = await read(next);
+      const cards = add(page);
+      if (next !== undefined) cards[0]?.querySelector("a.who")?.focus();
+      next = page.next;
+      note.textContent = empty;
+    } catch (problem) {
+      note.hidden = false;
+      note.textContent = problem.message;
+      if (next === undefined) throw problem;
+    } finally {
+      items.setAttribute("aria-busy", "false");
+      more.hidden = !next;
+    }
+  };
+  more.addEventListener("click", () => busy(more, load));
+  const ready = load().catch(() => {});
+  const newest = () => items.querySelector("article")?.dataset.id;
+  return { root, add, ready, newest };
+}
+
+function pictureField(form) {
+  const input = el("input", { type: "file", accept: PICTURES, class: "hidden", "aria-label": "Picture" });
+  const view = el("div", { class: "preview", hidden: true });
+  const button = el("button", { type: "button", class: "act", "aria-label": "Add a picture" }, icon("picture"));
+  let url = null;
+  const clear = () => {
+    input.value = "";
+    if (url) URL.revokeObjectURL(url);
+    url = null;
+    view.replaceChildren();
+    view.hidden = true;
+    form.dispatchEvent(new Event("input"));
+  };
+  button.addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    const file = input.files[0];
+    if (!file) return;
+    if (file.size > MAX_PICTURE_BYTES || !PICTURES.split(",").includes(file.type)) {
+      clear();
+      tell("Pictures are PNG, JPEG, WebP or GIF of at most 5 MB.", true);
+      return;
+    }
+    url = URL.createObjectURL(file);
+    view.replaceChildren(el("img", { src: url, alt: `Chosen picture: ${file.name}` }),
+      el("button", { type: "button", class: "round", "aria-label": "Remove the picture", onclick: clear }, icon("close")));
+    view.hidden = false;
+    form.dispatchEvent(new Event("input"));
+  });
+  return { input, view, button, clear, file: () => input.files[0] ?? null };
+}
+
+/** Return the form to write a tweet. `posted(tweet)` is called with what was posted; `replyTo`: the id it answers. */
+export function composer(posted, replyTo = null) {
+  const label = replyTo ? "Your reply" : "What is happening?";
+  const text = el("textarea", { rows: 2, placeholder: label, "aria-label": label, dir: "auto" });
+  const left = el("span", { class: "soft small left", "aria-live": "off" });
+  const send = el("button", { class: "primary", type: "submit", disabled: true }, replyTo ? "Reply" : "Post");
+  const form = el("form", { class: "composer", "aria-label": replyTo ? "Reply" : "New tweet" });
+  const picture = pictureField(form);
+  let wish = null; // the same draft sent again after a lost answer keeps its key, and stays one tweet
+  const check = () => {
+    wish = null;
+    const size = [...text.value].length;
+    left.textContent = size > MAX_TEXT - 60 ? String(MAX_TEXT - size) : "";
+    left.classList.toggle("bad", size > MAX_TEXT);
+    send.disabled = size > MAX_TEXT || !(text.value.trim() || picture.file());
+    text.style.height = "auto";
+    text.style.height = `${text.scrollHeight}px`;
+  };
+  form.addEventListener("input", check);
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (send.disabled) return;
+    busy(send, async () => {
+      wish ??= { key: crypto.randomUUID(), mediaIds: picture.file() ? [await api.upload(picture.file())] : [] };
+      const tweet = await api.post(text.value, { replyTo, ...wish });
+      text.value = "";
+      picture.clear();
+      posted(tweet);
+    });
+  });
+  form.append(avatar(api.me()), el("div", { class: "body" }, text, picture.view,
+    el("div", { class: "row" }, picture.button, picture.input, el("span", { class: "grow" }), left, send)));
+  return form;
+}
