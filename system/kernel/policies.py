@@ -48,10 +48,15 @@ class TimelineKnobs:
 
 @dataclass(frozen=True)
 class CacheKnobs:
-    """`tweet_ttl_s`: life of a hot tweet in Redis; `profile_ttl_s`: of a profile. Seconds."""
+    """`tweet_ttl_s`: life of a hot tweet in Redis; `profile_ttl_s`: of a profile. Seconds.
+
+    `privacy_ttl_s`: how old a process' view of who is protected may be. A switch to protected is acknowledged when every
+    older view has expired, so it takes that long; without PostgreSQL reads go on that long and then fail closed.
+    """
 
     tweet_ttl_s: int = 600
     profile_ttl_s: int = 60
+    privacy_ttl_s: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,39 @@ class ShedKnobs:
 
 
 @dataclass(frozen=True)
+class AutoscaleKnobs:
+    """How many instances of each service stand, between `min` and `max`; `max` 0 leaves their number alone.
+
+    Targets, of which the worst decides; 0 leaves one out. `cpu`: share of an instance's CPU quota (of one core without a
+    quota). `in_flight`: requests inside an instance. `queue_s`: wait in the mesh for a place in an instance.
+    `hysteresis`: fraction around a target in which nothing changes. `cool_down_s`: time after a change until more are added.
+    `calm_s`: time for which fewer must have been enough before one is taken away.
+    """
+
+    min: int = 1
+    max: int = 0
+    cpu: float = 0.6
+    in_flight: int = 0
+    queue_s: float = 0.0
+    hysteresis: float = 0.1
+    cool_down_s: float = 3.0
+    calm_s: float = 15.0
+
+
+@dataclass(frozen=True)
+class MeshKnobs:
+    """What the mesh does with an instance that answers badly. A service's only instance is never ejected.
+
+    `eject_errors`: errors of one instance in a second, while its siblings do better, that eject it; 0 switches it off.
+    `eject_s`: for how long. `heal_s`: an instance that has not answered its checks for so long is replaced; 0 never.
+    """
+
+    eject_errors: int = 5
+    eject_s: float = 5.0
+    heal_s: float = 5.0
+
+
+@dataclass(frozen=True)
 class Policies:
     """All knobs. `Policies()` is the default of a scenario without a `policies` block."""
 
@@ -101,6 +139,8 @@ class Policies:
     deadline: DeadlineKnobs = field(default_factory=DeadlineKnobs)
     breaker: BreakerKnobs = field(default_factory=BreakerKnobs)
     shed: ShedKnobs = field(default_factory=ShedKnobs)
+    autoscale: AutoscaleKnobs = field(default_factory=AutoscaleKnobs)
+    mesh: MeshKnobs = field(default_factory=MeshKnobs)
 
     def to_json(self) -> str:
         """Return the knobs as one JSON object, as `TWEETLAB_POLICIES` carries them."""
