@@ -7,25 +7,21 @@ the gateway must not cost more than what it guards (measured by the bench row `h
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import FastAPI, Path, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
-from system.kernel import http, settings, telemetry
+from system.kernel import http, settings, telemetry, tracing
 from system.kernel.errors import LabError, NotFound
 from system.kernel.settings import Settings
-from system.services.gateway import policy
+from system.services.gateway import describe, policy
 from system.services.gateway.handlers import Edge, Forward
 from system.services.gateway.tokens import Tokens
 from system.services.gateway.upstream import Upstream
-
-ERROR = {"type": "object", "required": ["title", "detail", "type", "status"], "properties": {
-    "title": {"type": "string"}, "detail": {"type": "string"}, "type": {"type": "string"}, "status": {"type": "integer"}}}
+from system.services.gateway.web import pages
 
 
 class _Method(LabError):
@@ -47,40 +43,30 @@ def build(config: Settings) -> FastAPI:
         await edge.open()
         yield
         await edge.close()
+        await asyncio.to_thread(tracing.stop)
         watch.cancel()
 
-    app = FastAPI(title="Tweetlab", version="2", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(docs_url=None, redoc_url=None, lifespan=lifespan)
+    described = describe.document(policy.ROUTES)
+    app.openapi = lambda: described  # type: ignore[method-assign]
     for route in sorted(policy.ROUTES, key=lambda route: (route.name != "home", "{" in route.path)):
         _add(app, edge, route)
     app.add_api_route("/health", _healthy, methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
+    app.router.routes.extend(pages.routes(pages.media_origins(config)))
     app.add_exception_handler(HTTPException, _unknown)
     return app
 
 
 def _add(app: FastAPI, edge: Edge, route: policy.Route) -> None:
-    app.add_api_route(
-        route.path, _endpoint(route), methods=[route.method], name=route.name, summary=route.name.replace("_", " "),
-        operation_id=route.name, response_class=Response,
-        responses={"4XX": {"description": "refused", "content": {"application/json": {"schema": ERROR}}},
-                   "5XX": {"description": "not answered", "content": {"application/json": {"schema": ERROR}}}},
-        openapi_extra=None if route.open else {"security": [{"bearer": []}]})
+    app.add_api_route(route.path, _placeholder, methods=[route.method], name=route.name, include_in_schema=False)
     added = app.router.routes[-1]
     assert isinstance(added, APIRoute)
     added.app = Forward(edge, route)
 
 
-def _endpoint(route: policy.Route) -> Callable[..., Any]:
-    """Return a function with the path's parameters: only described, never called."""
-    names = [part.strip("{}") for part in route.path.split("/") if part.startswith("{")]
-
-    def described(**_: str) -> None:
-        raise AssertionError("a route's application is Forward")
-
-    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=str, default=Path()) for name in names]
-    described.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    described.__doc__ = f"{route.method} {route.path}, served by the {route.service} service."
-    return described
+async def _placeholder() -> None:
+    raise AssertionError("a route's application is Forward")
 
 
 async def _healthy() -> dict[str, str]:
@@ -103,6 +89,7 @@ async def _unknown(request: Request, problem: Exception) -> Response:
 def main() -> None:
     """Serve until SIGTERM, with the settings of this process' environment."""
     config = settings.from_env()
+    tracing.start(config.otlp, config.trace_ratio, config.instance)
     http.serve(build(config), config.listen_host, config.listen_port)
 
 

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from system.kernel import http, telemetry
+from system.kernel import http, telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, LabError, Overloaded, TooLarge
 from system.kernel.http import Headers, Receive, Scope, Send
 from system.kernel.policies import Policies
@@ -52,6 +52,7 @@ class Forward:
     def __init__(self, edge: Edge, route: policy.Route) -> None:
         self._edge, self._route = edge, route
         self._upstream = edge.upstreams[route.service]
+        self._label = f"{route.method} {route.path}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start_ns = time.perf_counter_ns()
@@ -62,22 +63,26 @@ class Forward:
             edge.requests.done(self._route.name, await send_error(send, refusal, start_ns), start_ns)
             return
         edge.requests.inside += 1
-        status = 500
+        status, trouble = 500, None
         try:
             reply, request_id = await self._forward(scope, receive)
             status = reply.status
             await _send_reply(send, reply, request_id, start_ns)
         except Exception as problem:
-            status = await send_error(send, problem, start_ns)
+            status, trouble = await send_error(send, problem, start_ns), problem
         finally:
             edge.requests.inside -= 1
             edge.requests.done(self._route.name, status, start_ns)
+            span = tracing.current()
+            if span is not None:
+                span.answer(status, trouble)
 
     async def _forward(self, scope: Scope, receive: Receive) -> tuple[Reply, str]:
         """Check the caller and pass the request on. Raises Unauthorized, TooLarge, Unavailable."""
         edge, given = self._edge, dict(scope["headers"])
         request_id = edge.request_id(given.get(b"x-request-id"))
         headers = {"x-request-id": request_id}
+        tracing.at_edge(self._label, request_id, given)
         if not self._route.open:
             headers["x-user-id"] = edge.tokens.user_of(given.get(b"authorization")).decode()
         allowed_ms = policy.deadline_ms(given.get(b"x-deadline-ms", b"").decode("latin-1"), edge.policies.deadline.request_s)
@@ -112,7 +117,9 @@ async def _send_reply(send: Send, reply: Reply, request_id: str, start_ns: int) 
         (b"x-tweetlab-retries", b"%d" % reply.retries),
         (b"server-timing", _timing(start_ns, given.get("server-timing", "")).encode("latin-1")),
     ]
-    body = reply.body
+    body, span = reply.body, tracing.current()
+    if span is not None and span.sampled:
+        headers.append((b"x-tweetlab-trace", span.trace_id.encode()))
     for name in PASSED_ON:
         if name in given:
             headers.append((name.encode(), given[name].encode("latin-1")))

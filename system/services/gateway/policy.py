@@ -15,36 +15,45 @@ LEAST_DEADLINE_MS = 1
 
 @dataclass(frozen=True)
 class Route:
-    """One way through the gateway. `name`: as in a scenario's mix where it stands there. `open`: needs no token."""
+    """One way through the gateway.
+
+    `name`: as in a scenario's mix where it stands there. `scope`: what a token must be good for (`kernel/scopes.py`);
+    "" needs no token. What a route takes and gives is told in `describe_*.py`.
+    """
 
     name: str
     method: str
     path: str
     service: str
-    open: bool = False
+    scope: str
+
+    @property
+    def open(self) -> bool:
+        """Does the route need no token?"""
+        return not self.scope
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("delete", "DELETE", "/2/tweets/{id}", "tweets"),
-    Route("follow", "POST", "/2/users/{id}/following", "users"),
-    Route("followers", "GET", "/2/users/{id}/followers", "users"),
-    Route("following", "GET", "/2/users/{id}/following", "users"),
-    Route("home", "GET", "/2/users/{id}/timelines/reverse_chronological", "timelines"),
-    Route("me", "GET", "/2/users/me", "users"),
-    Route("media", "GET", "/2/media/{id}", "media"),
-    Route("media_finalize", "POST", "/2/media/upload/{id}/finalize", "media"),
-    Route("media_initialize", "POST", "/2/media/upload/initialize", "media"),
-    Route("post", "POST", "/2/tweets", "tweets"),
-    Route("profile", "GET", "/2/users/{id}", "users"),
-    Route("search", "GET", "/2/tweets/search/recent", "search"),
-    Route("sign_up", "POST", "/2/users", "users", open=True),
-    Route("token", "POST", "/2/oauth2/token", "users", open=True),
-    Route("tweet", "GET", "/2/tweets/{id}", "tweets"),
-    Route("tweets", "GET", "/2/tweets", "tweets"),
-    Route("unfollow", "DELETE", "/2/users/{id}/following/{target}", "users"),
-    Route("user_tweets", "GET", "/2/users/{id}/tweets", "tweets"),
-    Route("username", "GET", "/2/users/by/username/{name}", "users"),
-    Route("users", "GET", "/2/users", "users"),
+    Route("delete", "DELETE", "/2/tweets/{id}", "tweets", "tweet.write"),
+    Route("follow", "POST", "/2/users/{id}/following", "users", "follows.write"),
+    Route("followers", "GET", "/2/users/{id}/followers", "users", "follows.read"),
+    Route("following", "GET", "/2/users/{id}/following", "users", "follows.read"),
+    Route("home", "GET", "/2/users/{id}/timelines/reverse_chronological", "timelines", "tweet.read"),
+    Route("me", "GET", "/2/users/me", "users", "users.read"),
+    Route("media", "GET", "/2/media/{id}", "media", "tweet.read"),
+    Route("media_finalize", "POST", "/2/media/upload/{id}/finalize", "media", "media.write"),
+    Route("media_initialize", "POST", "/2/media/upload/initialize", "media", "media.write"),
+    Route("post", "POST", "/2/tweets", "tweets", "tweet.write"),
+    Route("profile", "GET", "/2/users/{id}", "users", "users.read"),
+    Route("search", "GET", "/2/tweets/search/recent", "search", "tweet.read"),
+    Route("sign_up", "POST", "/2/users", "users", ""),
+    Route("token", "POST", "/2/oauth2/token", "users", ""),
+    Route("tweet", "GET", "/2/tweets/{id}", "tweets", "tweet.read"),
+    Route("tweets", "GET", "/2/tweets", "tweets", "tweet.read"),
+    Route("unfollow", "DELETE", "/2/users/{id}/following/{target}", "users", "follows.write"),
+    Route("user_tweets", "GET", "/2/users/{id}/tweets", "tweets", "tweet.read"),
+    Route("username", "GET", "/2/users/by/username/{name}", "users", "users.read"),
+    Route("users", "GET", "/2/users", "users", "users.read"),
 )
 
 

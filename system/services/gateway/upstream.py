@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from system.kernel import retry, telemetry
+from system.kernel import retry, telemetry, tracing
 from system.kernel.breaker import Breaker
 from system.kernel.errors import DeadlineExceeded, Unavailable
 from system.kernel.policies import Policies
@@ -35,7 +35,7 @@ class Upstream:
     """One service. Open and close it in the loop that uses it."""
 
     def __init__(self, base_url: str, policies: Policies, name: str = "service") -> None:
-        self._base = base_url
+        self._base, self._name = base_url, name
         self._knobs, self._request_s = policies.retry, policies.deadline.request_s
         self._budget = retry.Budget(policies.retry)
         self._breaker = Breaker(policies.breaker)
@@ -75,7 +75,12 @@ class Upstream:
                                   retry_after_s=self._breaker.retry_after_s(now_s))
             attempts += 1
             headers["x-deadline-ms"] = str(max(policy.LEAST_DEADLINE_MS, int((deadline_s - now_s) * 1e3)))
-            reply, problem = await self._try(method, path, headers, body, deadline_s, attempts - 1)
+            with tracing.step(f"call {self._name}", attributes={"http.request.method": method, "http.resend_count": attempts - 1}
+                              ) as span:
+                tracing.inject(headers)
+                reply, problem = await self._try(method, path, headers, body, deadline_s, attempts - 1)
+                if span is not None and problem is not None:
+                    span.fail(problem)
             (self._answered if reply is not None and reply.status < 500 else self._unanswered)(time.monotonic() - now_s)
             refused = reply is not None and "retry-after" in reply.headers
             again = policy.may_retry(method, reply.status if reply else None, attempts, self._knobs.attempts, refused)

@@ -1,0 +1,134 @@
+"""Pieces that descriptions of routes are made of: JSON Schemas of what the API takes and gives. Data; decides nothing.
+
+Objects are closed (`additionalProperties: false`): a field that a service adds without telling here is a violation that the
+tests of the API find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from system.kernel.ids import MAX_ID
+
+Schema = Mapping[str, Any]
+
+TWEET_FIELDS = (  # those of Twitter's API v2; the lab leaves out what it has no value for
+    "attachments", "author_id", "context_annotations", "conversation_id", "created_at", "edit_controls",
+    "edit_history_tweet_ids", "entities", "geo", "id", "in_reply_to_user_id", "lang", "non_public_metrics", "organic_metrics",
+    "possibly_sensitive", "promoted_metrics", "public_metrics", "referenced_tweets", "reply_settings", "source", "text",
+    "withheld",
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter. `place`: query, path or header. A list is sent as one value, separated by commas."""
+
+    name: str
+    schema: Schema
+    about: str
+    required: bool = False
+    place: str = "query"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What one route takes and gives.
+
+    `answers`: status of success -> schema of its JSON body. `body`: schema of the request's body, None where there is none;
+    `form`: it is sent form-encoded instead of as JSON.
+    """
+
+    summary: str
+    answers: Mapping[int, Schema]
+    parameters: tuple[Parameter, ...] = ()
+    body: Schema | None = None
+    form: bool = False
+    path: Mapping[str, Schema] = field(default_factory=dict)
+    """Schemas of path parameters that are no ids."""
+
+
+def record(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, closed: bool = True) -> Schema:
+    """Return the schema of an object with these fields and, where `closed`, no other."""
+    shape: dict[str, Any] = {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
+    if closed:
+        shape["additionalProperties"] = False
+    return shape
+
+
+def listed(items: Schema, most: int | None = None) -> Schema:
+    """Return the schema of a list."""
+    return {"type": "array", "items": items} | ({"maxItems": most} if most is not None else {})
+
+
+def data(schema: Schema) -> Schema:
+    """Return the envelope of one thing."""
+    return record({"data": schema})
+
+
+def whole(low: int, high: int, default: int | None = None) -> Schema:
+    """Return the schema of a whole number."""
+    return {"type": "integer", "minimum": low, "maximum": high} | ({"default": default} if default is not None else {})
+
+
+def text(low: int, high: int, pattern: str | None = None) -> Schema:
+    """Return the schema of a string; lengths in code points."""
+    return {"type": "string", "minLength": low, "maxLength": high} | ({"pattern": pattern} if pattern else {})
+
+
+def named(name: str) -> Schema:
+    """Return a reference to a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+TRUTH: Schema = {"type": "boolean"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+ID: Schema = text(1, 19, "^[0-9]{1,19}$") | {"description": f"a whole number from 0 to {MAX_ID}, as decimal digits"}
+# A pattern cannot say "at most 2^63 - 1" shortly: what a caller may send has one digit less than the longest id.
+ASKED_ID: Schema = text(1, 18, "^[0-9]{1,18}$")
+TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
+NAME: Schema = text(1, 15, "^[A-Za-z0-9_]{1,15}$")
+
+ERROR = record({"title": {"type": "string"}, "detail": {"type": "string"}, "type": {"type": "string"},
+                "status": {"type": "integer"}}, closed=False)
+MISSING = record({"title": {"type": "string"}, "detail": {"type": "string"}, "type": {"type": "string"},
+                  "status": {"type": "integer"}, "resource_type": {"type": "string"}, "resource_id": {"type": "string"}})
+USER = record(
+    {"id": ID, "username": NAME, "name": text(1, 50), "created_at": TIME,
+     "public_metrics": record({"followers_count": COUNT, "following_count": COUNT})})
+TWEET = record(
+    {"id": ID, "text": text(0, 280), "edit_history_tweet_ids": listed(ID)},
+    {"author_id": ID, "created_at": TIME, "conversation_id": ID,
+     "referenced_tweets": listed(record({"type": {"const": "replied_to"}, "id": ID})),
+     "attachments": record({"media_keys": listed({"type": "string"})})})
+TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, "next_token": {"type": "string"}})
+USERS_META = record({"result_count": COUNT}, {"next_token": {"type": "string"}})
+
+COMPONENTS: dict[str, Schema] = {"Error": ERROR, "Missing": MISSING, "Tweet": TWEET, "User": USER}
+"""Schemas that others refer to by `named`."""
+
+INCLUDES: Mapping[str, Schema] = {"includes": record({"users": listed(named("User"))})}
+ERRORS: Mapping[str, Schema] = {"errors": listed(named("Missing"))}
+ONE_TWEET = record({"data": named("Tweet")}, INCLUDES)
+ONE_USER = data(named("User"))
+TWEET_PAGE = record({"data": listed(named("Tweet")), "meta": TWEETS_META}, {**INCLUDES, **ERRORS})
+USER_PAGE = record({"data": listed(named("User")), "meta": USERS_META}, ERRORS)
+
+IDS = Parameter("ids", text(1, 1999, "^[0-9]{1,18}(,[0-9]{1,18}){0,99}$"), "1 to 100 ids, separated by commas", required=True)
+_ANY_FIELD = f"({'|'.join(TWEET_FIELDS)})"
+FIELDS = Parameter("tweet.fields", {"type": "string", "pattern": f"^{_ANY_FIELD}(,{_ANY_FIELD}){{0,21}}$"},
+                   "fields of a tweet, separated by commas; all that the lab knows where it is absent")
+EXPANSIONS = Parameter("expansions", {"type": "string", "enum": ["author_id"]}, "author_id puts the authors under includes.users")
+KEY = Parameter("idempotency-key", text(1, 128, "^[!-~]{1,128}$"), "a repeat with the same key is done once", place="header")
+
+
+def page_of(most: int, default: int, least: int = 1) -> tuple[Parameter, ...]:
+    """Return the parameters of a page that is walked by cursor."""
+    return (Parameter("max_results", whole(least, most, default), "entries in one page"),
+            Parameter("pagination_token", ASKED_ID, "`next_token` of the page before"))
+
+
+TWEET_WINDOW = (*page_of(100, 10), Parameter("since_id", ASKED_ID, "only tweets newer than this one"),
+                Parameter("until_id", ASKED_ID, "only tweets older than this one"), FIELDS, EXPANSIONS)

@@ -1,0 +1,50 @@
+"""What the routes of users, edges and tokens take and give."""
+
+from __future__ import annotations
+
+from system.kernel.scopes import SCOPES
+from system.services.gateway.describe_parts import (
+    ASKED_ID,
+    COUNT,
+    ERRORS,
+    IDS,
+    KEY,
+    NAME,
+    ONE_USER,
+    TRUTH,
+    USER_PAGE,
+    Operation,
+    data,
+    listed,
+    named,
+    page_of,
+    record,
+    text,
+)
+
+PASSWORD = text(8, 128)
+NAMES = text(1, 50, r"^[ -~\u00a1-\u00ac\u00ae-\u0377]{1,50}$")  # printable; the service takes further scripts too
+SCOPE = {"type": "string", "description": f"scopes, separated by blanks: {', '.join(SCOPES)}"}
+TOKENS = record(
+    {"token_type": {"const": "bearer"}, "access_token": {"type": "string"}, "expires_in": COUNT, "scope": {"type": "string"}},
+    {"refresh_token": {"type": "string"}})
+GRANT = record(
+    {"grant_type": {"type": "string", "enum": ["password", "refresh_token"]}},
+    {"username": NAME, "password": PASSWORD, "refresh_token": text(1, 256), "scope": SCOPE}, closed=False)
+
+OPERATIONS: dict[str, Operation] = {
+    "follow": Operation(
+        "Follow a user", {200: data(record({"following": TRUTH, "pending_follow": TRUTH}))}, (KEY,),
+        record({"target_user_id": ASKED_ID}, closed=False)),
+    "followers": Operation("Who follows a user, by id", {200: USER_PAGE}, page_of(1000, 100)),
+    "following": Operation("Whom a user follows, by id", {200: USER_PAGE}, page_of(1000, 100)),
+    "me": Operation("The token's own user", {200: ONE_USER}),
+    "profile": Operation("One user", {200: ONE_USER}),
+    "sign_up": Operation(
+        "Sign a user up (the lab's own)", {201: ONE_USER}, (KEY,),
+        record({"username": NAME, "password": PASSWORD}, {"name": NAMES}, closed=False)),
+    "token": Operation("OAuth 2 tokens: password and refresh_token grants", {200: TOKENS}, (), GRANT, form=True),
+    "unfollow": Operation("Unfollow a user", {200: data(record({"following": TRUTH}))}),
+    "username": Operation("One user by name", {200: ONE_USER}, path={"name": NAME}),
+    "users": Operation("Users by id", {200: record({"data": listed(named("User"))}, ERRORS)}, (IDS,)),
+}
