@@ -129,6 +129,24 @@ class MeshKnobs:
 
 
 @dataclass(frozen=True)
+class SearchKnobs:
+    """How search ranks, and how the indexer works.
+
+    `half_life_s`: age at which the decaying part of a tweet's rank is a half; `floor`: fraction that an old tweet keeps.
+    `band`: newest matches that are ranked together, older ones come after them (Elasticsearch's own bound of a result window).
+    `view_s`: how long the view of a paged search is kept after its last use. `gather_s`: pause between two bulks under load.
+    `keep_deleted_s`: how long a deleted tweet stays as a document, so that no late write revives it.
+    """
+
+    half_life_s: float = 86_400.0
+    floor: float = 0.1
+    band: int = 10_000
+    view_s: float = 120.0
+    gather_s: float = 0.15
+    keep_deleted_s: float = 86_400.0
+
+
+@dataclass(frozen=True)
 class Policies:
     """All knobs. `Policies()` is the default of a scenario without a `policies` block."""
 
@@ -141,6 +159,7 @@ class Policies:
     shed: ShedKnobs = field(default_factory=ShedKnobs)
     autoscale: AutoscaleKnobs = field(default_factory=AutoscaleKnobs)
     mesh: MeshKnobs = field(default_factory=MeshKnobs)
+    search: SearchKnobs = field(default_factory=SearchKnobs)
 
     def to_json(self) -> str:
         """Return the knobs as one JSON object, as `TWEETLAB_POLICIES` carries them."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from system.ports.blobs import Blob, BlobStore
-from system.ports.index import Document, SearchIndex
+from system.ports.index import Ask, Document, Found, Hit, Indexed, SearchIndex
 from system.ports.keys import KeyStore, Reservation
+from system.ports.limits import LimitStore, Quota, Standing
 from system.ports.log import Consumer, EventLog, Record
 from system.ports.timelines import Chunk, Entry, HomePage, Kind, ListPage, TimelineCache, TweetCache
+from system.ports.tokens import Grant, TokenStore
 from system.ports.tweets import OutboxRow, TweetStore
-from system.ports.users import AuthorMode, Edge, LeaseStore, Mode, Publish, User, UserDirectory
+from system.ports.users import AuthorMode, Edge, LeaseStore, Mode, ProtectedUsers, Publish, User, UserDirectory
 
 __all__ = [
+    "Ask",
     "AuthorMode",
     "Blob",
     "BlobStore",
@@ -27,19 +30,28 @@ __all__ = [
     "Edge",
     "Entry",
     "EventLog",
+    "Grant",
+    "Found",
+    "Hit",
     "HomePage",
+    "Indexed",
     "KeyStore",
     "Kind",
     "LeaseStore",
+    "LimitStore",
     "ListPage",
     "Mode",
     "OutboxRow",
     "Ports",
+    "ProtectedUsers",
     "Publish",
+    "Quota",
     "Record",
     "Reservation",
     "SearchIndex",
+    "Standing",
     "TimelineCache",
+    "TokenStore",
     "TweetCache",
     "TweetStore",
     "User",
@@ -60,3 +72,5 @@ class Ports:
     log: EventLog
     index: SearchIndex
     blobs: BlobStore
+    limits: LimitStore
+    tokens: TokenStore

@@ -13,7 +13,10 @@ from system.kernel.ids import Lease
 
 @dataclass(frozen=True)
 class User:
-    """A user. `password_hash`: argon2, empty where none was read. `created_ms`: wall time since 1970."""
+    """A user. `password_hash`: argon2, empty where none was read. `created_ms`: wall time since 1970.
+
+    `protected`: only approved followers read what he posts and likes.
+    """
 
     id: int
     username: str
@@ -22,6 +25,15 @@ class User:
     followers: int = 0
     following: int = 0
     password_hash: str = ""
+    protected: bool = False
+
+
+@dataclass(frozen=True)
+class ProtectedUsers:
+    """Who is protected, all of them. `version`: grows with every change."""
+
+    version: int
+    ids: frozenset[int]
 
 
 class Mode(enum.StrEnum):
@@ -47,12 +59,16 @@ class AuthorMode:
 
 @dataclass(frozen=True)
 class Edge:
-    """`follower_id` follows `followee_id`, or not, as of `version` (grows with every change of the edge)."""
+    """`follower_id` follows `followee_id`, or not, as of `version` (grows with every change of the edge).
+
+    `pending`: asked for and not yet answered; then `following` is False.
+    """
 
     follower_id: int
     followee_id: int
     following: bool
     version: int
+    pending: bool = False
 
 
 class UserDirectory(Protocol):
@@ -73,12 +89,37 @@ class UserDirectory(Protocol):
     async def follow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
         """Make the edge stand, with an outbox row, in one transaction. Safe to repeat: a repeat writes its outbox row too.
 
-        Raises NotFound where one of the users is unknown.
+        Where the followee is protected and the edge does not stand yet, it is asked for instead (`pending`), without an
+        outbox row. Raises NotFound where one of the users is unknown.
         """
         ...
 
     async def unfollow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        """Make the edge not stand, likewise."""
+        """Make the edge not stand, likewise; a request is taken back."""
+        ...
+
+    async def approve(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        """Make a requested edge stand. Safe to repeat. Where nothing was asked for, nothing changes."""
+        ...
+
+    async def refuse(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        """End a request. Safe to repeat; an edge that stands is left alone."""
+        ...
+
+    async def requests(self, user_id: int, after: int, limit: int) -> list[int]:
+        """Return up to `limit` ids above `after` of users who asked to follow, ascending."""
+        ...
+
+    async def follows(self, follower_id: int, followee_ids: Sequence[int]) -> set[int]:
+        """Return whom of `followee_ids` the user follows, from the primary: a removal that was acknowledged is seen."""
+        ...
+
+    async def set_profile(self, user_id: int, name: str | None = None, protected: bool | None = None) -> User:
+        """Change name or protection; None keeps it. Safe to repeat. Edges and requests stay. Raises NotFound."""
+        ...
+
+    async def protected_users(self, known: int = -1) -> ProtectedUsers | None:
+        """Return who is protected, as of now; None where nothing changed since version `known`."""
         ...
 
     async def edge(self, follower_id: int, followee_id: int) -> Edge:

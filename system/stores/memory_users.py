@@ -15,7 +15,7 @@ from system.kernel.errors import Conflict, NotFound, Overloaded, WrongInput
 from system.kernel.events import Event
 from system.kernel.ids import Lease
 from system.kernel.settings import Settings
-from system.ports import AuthorMode, Edge, Mode, Publish, User
+from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +32,7 @@ class MemoryUsers:
         self._clock = clock or clocks.SystemClock()
         self._woken = asyncio.Event()
         self._draining = asyncio.Lock()
+        self._privacy = 0
         self._forget()
 
     @classmethod
@@ -61,6 +62,7 @@ class MemoryUsers:
         self._out: defaultdict[int, set[int]] = defaultdict(set)
         self._modes: dict[int, AuthorMode] = {}
         self._outbox: list[Event] = []
+        self._privacy += 1
 
     # ---- users ---------------------------------------------------------------------------------------
 
@@ -92,26 +94,53 @@ class MemoryUsers:
     def _now(self, user_id: int) -> User:
         return replace(self._users[user_id], followers=len(self._in[user_id]), following=len(self._out[user_id]))
 
+    async def set_profile(self, user_id: int, name: str | None = None, protected: bool | None = None) -> User:
+        was = self._users.get(user_id)
+        if was is None:
+            raise NotFound(f"Could not find user with id: [{user_id}].")
+        user = replace(was, name=was.name if name is None else name, protected=was.protected if protected is None else protected)
+        self._users[user_id] = user
+        self._privacy += user.protected != was.protected
+        return replace(self._now(user_id), password_hash="")
+
+    async def protected_users(self, known: int = -1) -> ProtectedUsers | None:
+        if known == self._privacy:
+            return None
+        return ProtectedUsers(self._privacy, frozenset(user.id for user in self._users.values() if user.protected))
+
     # ---- edges ---------------------------------------------------------------------------------------
 
     async def follow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return self._set_edge(follower_id, followee_id, True, trace)
+        return self._change_edge(follower_id, followee_id, "follow", trace)
 
     async def unfollow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return self._set_edge(follower_id, followee_id, False, trace)
+        return self._change_edge(follower_id, followee_id, "unfollow", trace)
 
-    def _set_edge(self, follower_id: int, followee_id: int, following: bool, trace: str) -> Edge:
+    async def approve(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        return self._change_edge(follower_id, followee_id, "approve", trace)
+
+    async def refuse(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        return self._change_edge(follower_id, followee_id, "refuse", trace)
+
+    def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str) -> Edge:
         if follower_id == followee_id:
             raise WrongInput(f"User {follower_id} cannot follow himself; name another user.")
         if follower_id not in self._users or followee_id not in self._users:
             raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
-        edge = self._edges.get((follower_id, followee_id), Edge(follower_id, followee_id, False, 0))
-        if edge.following != following:
-            edge = replace(edge, following=following, version=edge.version + 1)
+        was = self._edges.get((follower_id, followee_id), Edge(follower_id, followee_id, False, 0))
+        following = {
+            "follow": was.following or not self._users[followee_id].protected, "approve": was.following or was.pending,
+            "refuse": was.following, "unfollow": False,
+        }[change]
+        edge = replace(was, following=following, pending=change == "follow" and not following)
+        if edge != was:
+            edge = replace(edge, version=edge.version + 1)
             self._edges[follower_id, followee_id] = edge
             self._place(edge)
-        self._outbox.append(events.new_follow(follower_id, followee_id, following, edge.version, trace))
-        self._woken.set()
+        asked = was.pending or edge.pending or change in ("approve", "refuse")
+        if was.following or following or not asked:  # no list changes with a request, so nobody is told
+            self._outbox.append(events.new_follow(follower_id, followee_id, following, edge.version, trace))
+            self._woken.set()
         return edge
 
     def _place(self, edge: Edge) -> None:
@@ -124,6 +153,13 @@ class MemoryUsers:
 
     async def edge(self, follower_id: int, followee_id: int) -> Edge:
         return self._edges.get((follower_id, followee_id), Edge(follower_id, followee_id, False, 0))
+
+    async def requests(self, user_id: int, after: int, limit: int) -> list[int]:
+        asked = sorted(edge.follower_id for edge in self._edges.values() if edge.pending and edge.followee_id == user_id)
+        return [each for each in asked if each > after][:limit]
+
+    async def follows(self, follower_id: int, followee_ids: Sequence[int]) -> set[int]:
+        return self._out[follower_id].intersection(followee_ids)
 
     async def followers(self, user_id: int, after: int, limit: int) -> list[int]:
         return sorted(each for each in self._in[user_id] if each > after)[:limit]
@@ -174,6 +210,7 @@ class MemoryUsers:
         self, users: Iterable[User], follower_ids: NDArray[np.int64], followee_ids: NDArray[np.int64]
     ) -> None:
         """Write seeded users and edges, with counters and without outbox rows."""
+        self._privacy += 1
         for user in users:
             self._add(user)
         for follower, followee in zip(follower_ids.tolist(), followee_ids.tolist(), strict=True):

@@ -38,6 +38,7 @@ async def load(
         await _copy(connection, "COPY follows (follower_id, followee_id, following, version)", _edges(follower_ids, followee_ids))
         await connection.execute("ALTER TABLE follows ADD CONSTRAINT follows_pkey PRIMARY KEY (follower_id, followee_id)")
         await connection.execute("CREATE INDEX follows_by_followee ON follows (followee_id, follower_id) WHERE following")
+        await connection.execute("UPDATE privacy SET version = version + 1")
         await connection.execute(
             "SELECT setval(pg_get_serial_sequence('users', 'id'), greatest((SELECT max(id) FROM users), 1))"
         )
@@ -58,14 +59,14 @@ async def edges(connection: Connection) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 async def _copy_users(connection: Connection, users: Sequence[User]) -> None:
-    statement = "COPY users (id, username, name, password_hash, created_ms) FROM STDIN"
+    statement = "COPY users (id, username, name, password_hash, created_ms, protected) FROM STDIN"
     async with connection.cursor().copy(statement) as copy:
         for start in range(0, len(users), 10_000):
             await copy.write("".join(_user_line(user) for user in users[start : start + 10_000]))
 
 
 def _user_line(user: User) -> str:
-    words = (str(user.id), user.username, user.name, user.password_hash, str(user.created_ms))
+    words = (str(user.id), user.username, user.name, user.password_hash, str(user.created_ms), "t" if user.protected else "f")
     return "\t".join(_escaped(word) for word in words) + "\n"
 
 

@@ -18,7 +18,7 @@ import psycopg
 from system.kernel.errors import Conflict, NotFound, StoreUnavailable, WrongInput
 from system.kernel.events import Event
 from system.kernel.settings import Settings
-from system.ports import AuthorMode, Edge, Mode, Publish, User
+from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
 from system.stores import postgres_pool as pools
 from system.stores.postgres_pool import Connection, Pool
 
@@ -33,7 +33,7 @@ NOTIFY_AFTER_S = 0.005  # changes within this time share one wake-up
 WAKE_EVERY_S = 1.0
 DRAIN_S = 15.0  # longest time a drain may hold its rows, publishing included
 
-_USER: LiteralString = "u.id, u.username, u.name, u.created_ms, c.followers, c.following"
+_USER: LiteralString = "u.id, u.username, u.name, u.created_ms, u.protected, c.followers, c.following"
 _MODE: LiteralString = "author_id, mode, since_id, changed_ms, pulled_once"
 _DRAIN: LiteralString = """DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)
             RETURNING seq, topic, key, event_id, payload, trace"""
@@ -70,7 +70,8 @@ class PostgresUsers:
 
     async def clear(self) -> None:
         """Empty all tables but the leases (running services hold those)."""
-        statement = "TRUNCATE users, counters, follows, author_modes, outbox RESTART IDENTITY"
+        statement = "TRUNCATE users, counters, follows, author_modes, outbox RESTART IDENTITY; " \
+                    "UPDATE privacy SET version = version + 1"
         await self._pool.run(lambda connection: connection.execute(statement), "truncate", deadline_s=60)
 
     async def drop(self) -> None:
@@ -107,7 +108,7 @@ class PostgresUsers:
     async def by_id(self, user_ids: Sequence[int]) -> dict[int, User]:
         statement: LiteralString = f"SELECT {_USER} FROM users u JOIN counters c ON c.user_id = u.id WHERE u.id = ANY(%s)"
         rows = await self._rows(statement, (list(user_ids),), "read users")
-        return {row[0]: User(*row) for row in rows}
+        return {row[0]: _user(row) for row in rows}
 
     async def by_name(self, username: str) -> User | None:
         statement: LiteralString = (
@@ -115,31 +116,67 @@ class PostgresUsers:
             "WHERE lower(u.username) = lower(%s)"
         )
         rows = await self._rows(statement, (username,), "read the user")
-        return User(*rows[0]) if rows else None
+        return _user(rows[0]) if rows else None
+
+    async def set_profile(self, user_id: int, name: str | None = None, protected: bool | None = None) -> User:
+        statement: LiteralString = "SELECT set_profile(%s, %s, %s)"
+        ((found,),) = await self._rows(statement, (user_id, name, protected), "change the profile")
+        if not found:
+            raise NotFound(f"Could not find user with id: [{user_id}].")
+        return (await self.by_id([user_id]))[user_id]
+
+    async def protected_users(self, known: int = -1) -> ProtectedUsers | None:
+        # One statement, one snapshot: version and users belong together.
+        statement: LiteralString = (
+            "SELECT version, ARRAY(SELECT id FROM users WHERE protected) FROM privacy WHERE version <> %s"
+        )
+        rows = await self._rows(statement, (known,), "read who is protected")
+        return ProtectedUsers(rows[0][0], frozenset(rows[0][1])) if rows else None
 
     # ---- edges ---------------------------------------------------------------------------------------
 
     async def follow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return await self._set_edge(follower_id, followee_id, True, trace)
+        return await self._change_edge(follower_id, followee_id, "follow", trace)
 
     async def unfollow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return await self._set_edge(follower_id, followee_id, False, trace)
+        return await self._change_edge(follower_id, followee_id, "unfollow", trace)
 
-    async def _set_edge(self, follower_id: int, followee_id: int, following: bool, trace: str) -> Edge:
+    async def approve(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        return await self._change_edge(follower_id, followee_id, "approve", trace)
+
+    async def refuse(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+        return await self._change_edge(follower_id, followee_id, "refuse", trace)
+
+    async def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str) -> Edge:
         if follower_id == followee_id:
             raise WrongInput(f"User {follower_id} cannot follow himself; name another user.")
-        statement: LiteralString = "SELECT * FROM set_edge(%s::bigint, %s::bigint, %s, %s)"
-        ((found, version),) = await self._rows(statement, (follower_id, followee_id, following, trace), "change the edge")
+        statement: LiteralString = "SELECT * FROM change_edge(%s::bigint, %s::bigint, %s, %s)"
+        ((found, following, pending, version),) = await self._rows(
+            statement, (follower_id, followee_id, change, trace), "change the edge")
         if not found:
             raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
         self._wake()
-        return Edge(follower_id, followee_id, following, version)
+        return Edge(follower_id, followee_id, following, version, pending)
 
     async def edge(self, follower_id: int, followee_id: int) -> Edge:
-        statement: LiteralString = "SELECT following, version FROM follows WHERE follower_id = %s AND followee_id = %s"
+        statement: LiteralString = (
+            "SELECT following, version, pending FROM follows WHERE follower_id = %s AND followee_id = %s"
+        )
         rows = await self._rows(statement, (follower_id, followee_id), "read the edge")
-        following, version = rows[0] if rows else (False, 0)
-        return Edge(follower_id, followee_id, following, version)
+        return Edge(follower_id, followee_id, *rows[0]) if rows else Edge(follower_id, followee_id, False, 0)
+
+    async def requests(self, user_id: int, after: int, limit: int) -> list[int]:
+        statement: LiteralString = (
+            "SELECT follower_id FROM follows WHERE pending AND followee_id = %s AND follower_id > %s "
+            "ORDER BY follower_id LIMIT %s"
+        )
+        return [row[0] for row in await self._rows(statement, (user_id, after, limit), "read the requests")]
+
+    async def follows(self, follower_id: int, followee_ids: Sequence[int]) -> set[int]:
+        statement: LiteralString = (
+            "SELECT followee_id FROM follows WHERE following AND follower_id = %s AND followee_id = ANY(%s)"
+        )
+        return {row[0] for row in await self._rows(statement, (follower_id, list(followee_ids)), "read followings")}
 
     async def followers(self, user_id: int, after: int, limit: int) -> list[int]:
         statement: LiteralString = (
@@ -258,6 +295,11 @@ async def _listen(connection: Connection) -> AsyncGenerator[None]:
         return
     finally:
         await connection.close()
+
+
+def _user(row: tuple[Any, ...]) -> User:
+    user_id, username, name, created_ms, protected, followers, following, *rest = row
+    return User(user_id, username, name, created_ms, followers, following, *rest, protected=protected)
 
 
 def _mode(row: tuple[Any, ...]) -> AuthorMode:
