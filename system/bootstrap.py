@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
+from system.kernel import tracing
 from system.kernel.errors import CouldNotRun, Unavailable
 from system.kernel.settings import Settings
 from system.ports import Ports
@@ -86,9 +87,21 @@ async def _blobs(settings: Settings) -> Any:
     return await MinioBlobs.open(settings)
 
 
+async def _limits(settings: Settings) -> Any:
+    from system.stores.redis_limits import RedisLimits
+
+    return await RedisLimits.open(settings)
+
+
+async def _tokens(settings: Settings) -> Any:
+    from system.stores.postgres_tokens import PostgresTokens
+
+    return await PostgresTokens.open(settings)
+
+
 ADAPTERS: dict[str, Callable[[Settings], Awaitable[Any]]] = {
-    "blobs": _blobs, "hot": _hot, "index": _index, "keys": _keys, "leases": _leases, "log": _log_, "timelines": _timelines,
-    "tweets": _tweets, "users": _users,
+    "blobs": _blobs, "hot": _hot, "index": _index, "keys": _keys, "leases": _leases, "limits": _limits, "log": _log_,
+    "timelines": _timelines, "tokens": _tokens, "tweets": _tweets, "users": _users,
 }
 
 
@@ -122,7 +135,14 @@ async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float
     if problems:
         await Opened(ports_of({}), adapters).close()
         raise problems[0]
-    return Opened(ports_of(dict(zip(needs, adapters))), adapters)
+    return Opened(ports_of({name: tracing.watched(adapter, dependency_of(adapter)) for name, adapter in zip(needs, adapters)}),
+                  adapters)
+
+
+def dependency_of(adapter: Any) -> str:
+    """Return the server behind an adapter, as spans name it: the first word of its module, as in `redis_timeline`."""
+    word = type(adapter).__module__.rpartition(".")[2].partition("_")[0]
+    return {"elastic": "elasticsearch"}.get(word, word)
 
 
 def ports_of(adapters: dict[str, Any]) -> Ports:

@@ -46,7 +46,10 @@ class Tweet:
 
 @dataclass(frozen=True)
 class Event:
-    """One fact on its way. `id`: the same for every copy. `payload`: plain JSON values. `trace`: of its request."""
+    """One fact on its way. `id`: the same for every copy. `payload`: plain JSON values.
+
+    `trace`: the id of its request and, where that is sampled, a space and its W3C traceparent (`kernel/tracing.py`).
+    """
 
     topic: str
     key: int

@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from system.kernel import telemetry
+from system.kernel import telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge, Unauthorized, WrongInput
 
 MAX_BODY_BYTES = 64 * 1024
@@ -86,6 +86,11 @@ class Call:
     def request_id(self) -> str:
         """The trace that the gateway gave to this request; empty where it gave none."""
         return self.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
+
+    @property
+    def trace(self) -> str:
+        """What an event of this request takes along: its id and, where it is sampled, its trace (`Event.trace`)."""
+        return tracing.carried(self.request_id)
 
     def header(self, name: str) -> str:
         """Return a request header by its lower-case name, empty where it is absent."""
@@ -215,18 +220,21 @@ class App:
             await send_metrics(send)
             return
         else:
-            route = NO_ROUTE
+            route, span, trouble = NO_ROUTE, None, None
             self._requests.inside += 1
             try:
                 handler, params, route = self._router.find(scope["method"], scope["path"])
                 call = Call(scope, receive, params)
                 spent = call.spent
+                span = tracing.behind_mesh(route, call.request_id, call.header("traceparent"), self.name)
                 answer = await self._run(handler, call)
             except Exception as problem:
-                answer = error_answer(problem)
+                answer, trouble = error_answer(problem), problem
             finally:
                 self._requests.inside -= 1
             self._requests.done(route, answer.status, start_ns)
+            if span is not None:
+                span.answer(answer.status, trouble)
         headers = answer.headers
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", b"%d" % len(answer.body)))

@@ -10,7 +10,10 @@
 | TWEETLAB_LISTEN | host:port this process listens on | 127.0.0.1:8000 |
 | TWEETLAB_INSTANCE | its name, for example timelines-1 | local-1 |
 | TWEETLAB_JWT_SECRET | key of the tokens, at least 32 bytes | none: a gateway refuses to start |
+| TWEETLAB_JWT_SECRET_PREVIOUS | an older key whose tokens still hold | none |
 | TWEETLAB_EFFECTS | directory for the effect logs of workers | none: no log |
+| TWEETLAB_OTLP | base URL of an OTLP/HTTP collector that gets the traces | none: nothing is traced |
+| TWEETLAB_TRACE_RATIO | share of the requests that the gateway traces, 0 to 1 | 0.01 |
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from system.kernel.errors import WrongInput
 
 MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105}
 DEFAULT_NAMESPACE = "tweetlab"
+TRACE_RATIO = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Stores:
     cassandra: tuple[str, ...]
     kafka: tuple[str, ...]
     redis: str
+    limits: str
     postgres_url: str
     minio: str
     minio_access_key: str
@@ -54,7 +59,10 @@ class Settings:
     listen_port: int = 8000
     instance: str = "local-1"
     jwt_secret: str = field(default="", repr=False)
+    jwt_secret_previous: str = field(default="", repr=False)
     effects: str = ""
+    otlp: str = ""
+    trace_ratio: float = TRACE_RATIO
 
     @property
     def key_prefix(self) -> str:
@@ -73,6 +81,7 @@ def default_stores(range_: int) -> dict[str, object]:
         "cassandra": [f"{net}.10.1:9042"],
         "kafka": [f"{net}.20.1:9092"],
         "redis": f"{net}.30.1:6379",
+        "limits": f"{net}.31.1:6379",
         "postgres": f"postgresql://tweetlab@{net}.40.1:5432",
         "minio": {"endpoint": f"{net}.50.1:9000", "access_key": "tweetlab", "secret_key": "tweetlab-secret"},
         "elasticsearch": [f"http://{net}.60.1:9200"],
@@ -99,7 +108,10 @@ def from_env(env: Mapping[str, str] | None = None) -> Settings:
         listen_port=port,
         instance=env.get("TWEETLAB_INSTANCE", "local-1"),
         jwt_secret=env.get("TWEETLAB_JWT_SECRET", ""),
+        jwt_secret_previous=env.get("TWEETLAB_JWT_SECRET_PREVIOUS", ""),
         effects=env.get("TWEETLAB_EFFECTS", ""),
+        otlp=env.get("TWEETLAB_OTLP", "").strip(),
+        trace_ratio=_share(env, "TWEETLAB_TRACE_RATIO", TRACE_RATIO),
     )
 
 
@@ -112,6 +124,7 @@ def parse_stores(raw: Mapping[str, object]) -> Stores:
             cassandra=_strings(raw["cassandra"]),
             kafka=_strings(raw["kafka"]),
             redis=str(raw["redis"]),
+            limits=str(raw["limits"]),
             postgres_url=str(raw["postgres"]),
             minio=str(minio["endpoint"]),
             minio_access_key=str(minio["access_key"]),
@@ -126,6 +139,17 @@ def _strings(raw: object) -> tuple[str, ...]:
     if not isinstance(raw, list | tuple) or not raw:
         raise TypeError(f"{raw!r}, which must be a list of addresses")
     return tuple(str(item) for item in raw)
+
+
+def _share(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(name, "").strip()
+    try:
+        share = float(text) if text else default
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise WrongInput(f"{name} is {text!r}; it must be a number from 0 (none) to 1 (all).")
+    return share
 
 
 def _range(text: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -17,8 +18,8 @@ import aiokafka
 from aiokafka import TopicPartition, admin
 from aiokafka import errors as kafka
 
-from system.kernel import events
-from system.kernel.errors import StoreUnavailable, WrongInput
+from system.kernel import events, tracing
+from system.kernel.errors import LabError, StoreUnavailable, WrongInput
 from system.kernel.events import Event
 from system.kernel.settings import Settings
 from system.ports import Consumer, Record
@@ -29,6 +30,8 @@ LINGER_MS = 1  # events of one moment share a request
 SESSION_MS = 3000  # the broker must allow it: group.min.session.timeout.ms=2000
 HEARTBEAT_MS = 500
 BATCH_BYTES = 256 * 1024  # of one partition; a full batch makes `publish` wait
+TRACEPARENT = "traceparent"  # header of a record whose request is sampled
+
 
 class KafkaLog:
     """`EventLog` on the topics and groups of one namespace."""
@@ -94,7 +97,17 @@ class KafkaLog:
     # ---- writing -------------------------------------------------------------------------------------
 
     async def publish(self, events: Sequence[Event]) -> None:
-        await self._send([(event.topic, str(event.key).encode(), event.encode(), []) for event in events], "publish")
+        spans = [tracing.produced(event.trace, event.topic) for event in events]
+        try:
+            await self._send([(event.topic, str(event.key).encode(), event.encode(), _headers(span))
+                              for event, span in zip(events, spans, strict=True)], "publish")
+        except LabError as problem:
+            for span in filter(None, spans):
+                span.fail(type(problem).__name__, problem.detail[:300])
+            raise
+        finally:
+            for span in filter(None, spans):
+                span.end()
 
     async def bury(self, record: Record, reason: str, group: str) -> None:
         origin = f"{record.topic}/{record.partition}/{record.offset}"
@@ -235,7 +248,7 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         for place, batch in got.items():
             self._polled[place] = batch[-1].offset + 1
             topic = _logical(self._settings, place.topic)
-            records.extend(read(topic, raw.partition, raw.offset, raw.key, raw.value or b"") for raw in batch)
+            records.extend(read(topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers) for raw in batch)
         return records
 
     async def commit(self) -> None:
@@ -267,12 +280,21 @@ def topics() -> list[tuple[str, int]]:
     return [(name, PARTITIONS) for name in events.TOPICS] + [(name + events.DEAD, 1) for name in events.TOPICS]
 
 
-def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes) -> Record:
-    """Return one record as consumers see it; `event` is None where the bytes are none."""
+def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes,
+         headers: Sequence[tuple[str, bytes]] = ()) -> Record:
+    """Return one record as consumers see it; `event` is None where the bytes are none. Its trace goes on from the publish."""
     try:
-        return Record(topic, partition, offset, events.decode(topic, key, value), raw=value)
+        event = events.decode(topic, key, value)
+        for name, parent in headers:
+            if name == TRACEPARENT:
+                event = dataclasses.replace(event, trace=f"{event.trace.partition(' ')[0]} {parent.decode('latin-1')}")
+        return Record(topic, partition, offset, event, raw=value)
     except WrongInput as problem:
         return Record(topic, partition, offset, None, problem=str(problem), raw=value)
+
+
+def _headers(span: tracing.Recorded | None) -> list[tuple[str, bytes]]:
+    return [(TRACEPARENT, span.traceparent.encode())] if span is not None else []
 
 
 def _logical(settings: Settings, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from system.kernel import clock, effects, events
+from system.kernel import clock, effects, events, tracing
 from system.kernel.errors import Unavailable
 from system.kernel.events import Event
 from system.kernel.settings import Settings
@@ -47,21 +47,26 @@ class Lanes:
     async def _lane(self, records: list[Record]) -> None:
         async with self._slots:
             for record in records:
-                await self._one(record)
+                assert record.event is not None
+                with tracing.consumed(record.event.trace, record.event.topic) as span:
+                    await self._one(record, record.event, span)
 
-    async def _one(self, record: Record) -> None:
+    async def _one(self, record: Record, event: Event, span: tracing.Span) -> None:
         """Try until it is done: as long as a store is away, else a few times, then bury it."""
-        event, tries, attempt = record.event, 0, 0
-        assert event is not None
+        tries, attempt = 0, 0
         while True:
             try:
-                self._write(event, await self._handlers[event.topic](event), attempt)
+                done = await self._handlers[event.topic](event)
+                self._write(event, done, attempt)
+                span.tell("tweetlab.path", done.path)
+                span.tell("tweetlab.targets", done.targets)
                 return
             except Unavailable:
                 attempt += 1
             except Exception as problem:
                 tries, attempt = tries + 1, attempt + 1
                 if tries >= consuming.TRIES:
+                    span.fail(problem)
                     await self.bury(record, repr(problem))
                     return
             await consuming.pause(attempt)

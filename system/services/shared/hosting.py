@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from system import bootstrap
-from system.kernel import http, settings
+from system.kernel import http, settings, tracing
 from system.kernel.http import App, Row
 from system.kernel.settings import Settings
 from system.ports import Ports
@@ -48,6 +48,7 @@ class Host:
 
     async def open(self) -> None:
         """Open the ports (or take those given), build the service, start its loops."""
+        tracing.serve_as(self.app.name)
         ports = self._given
         if ports is None:
             self._opened = await bootstrap.open_ports(self._config, self._needs)
@@ -78,10 +79,12 @@ class Host:
             await self._service.stop()
         if self._opened is not None:
             await self._opened.close()
+        await asyncio.to_thread(tracing.stop)
 
 
 def run(name: str, needs: Sequence[str], build: Build) -> None:
     """Serve until SIGTERM, with the settings of this process' environment."""
     config = settings.from_env()
+    tracing.start(config.otlp, config.trace_ratio, config.instance)
     host = Host(name, needs, build, config)
     http.serve(host.app, config.listen_host, config.listen_port)

@@ -40,12 +40,12 @@ class Routes:
         user_id = call.user_id
         key = policy.check_key(call.header("idempotency-key"))
         draft = policy.draft(await call.json())
-        tweet = await self._service.post(user_id, draft, key, call.request_id, call.deadline_ns)
+        tweet = await self._service.post(user_id, draft, key, call.trace, call.deadline_ns)
         return Answer({"data": shapes.tweet(tweet)}, 201)
 
     async def delete(self, call: Call) -> Answer:
         """`DELETE /2/tweets/{id}`"""
-        await self._service.delete(call.user_id, ids.parse(call.params["id"]), call.request_id)
+        await self._service.delete(call.user_id, ids.parse(call.params["id"]), call.trace)
         return Answer({"data": {"deleted": True}})
 
     async def one(self, call: Call) -> Answer:

@@ -96,13 +96,13 @@ class Routes:
         if not isinstance(target, str):
             raise WrongInput(f"`target_user_id` is {str(target)[:40]!r}; it must be a decimal string.")
         follower_id, followee_id = ids.parse(call.params["id"]), ids.parse(target, "target_user_id")
-        edge = await self._service.follow(call.user_id, follower_id, followee_id, call.request_id)
+        edge = await self._service.follow(call.user_id, follower_id, followee_id, call.trace)
         return Answer({"data": {"following": edge.following, "pending_follow": False}})
 
     async def unfollow(self, call: Call) -> Answer:
         """`DELETE /2/users/{id}/following/{target}`"""
         follower_id, followee_id = ids.parse(call.params["id"]), ids.parse(call.params["target"], "target_user_id")
-        edge = await self._service.unfollow(call.user_id, follower_id, followee_id, call.request_id)
+        edge = await self._service.unfollow(call.user_id, follower_id, followee_id, call.trace)
         return Answer({"data": {"following": edge.following}})
 
     async def followers(self, call: Call) -> Answer:
