@@ -15,6 +15,7 @@ KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
     "cassandra": (10, 9042),
     "kafka": (20, 9092),
     "redis": (30, 6379),
+    "limits": (31, 6379),
     "postgres": (40, 5432),
     "minio": (50, 9000),
     "elasticsearch": (60, 9200),

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from system.kernel.errors import WrongInput
 
-Role = Literal["store", "mesh", "service"]
-STORE_KINDS = ("redis", "postgres", "minio", "cassandra", "kafka", "elasticsearch")
+Role = Literal["store", "mesh", "service", "observer"]
+STORE_KINDS = ("redis", "limits", "postgres", "minio", "cassandra", "kafka", "elasticsearch")
 SERVICE_MODULES = {  # kind -> the module that `python -m` runs
     "gateway": "system.services.gateway.app",
     "users": "system.services.users.app",
@@ -107,6 +107,7 @@ def _small() -> Blueprint:
         _store("cassandra", 800, dataclasses.replace(jvm, heap_mib=384)),
         _store("kafka", 360, dataclasses.replace(jvm, heap_mib=256)),
         _store("elasticsearch", 700, dataclasses.replace(jvm, heap_mib=400)),
+        _store("limits", 15),
     )
     mesh = (Node("haproxy-1", "haproxy", "mesh", memory_mib=30),)
     return Blueprint("small", stores + mesh + tuple(_service(kind) for kind in SERVICE_MODULES))

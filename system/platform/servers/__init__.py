@@ -19,3 +19,4 @@ SERVERS: dict[str, Server] = {
     "redis": redis.Redis(),
     **{kind: services.Service() for kind in SERVICE_MODULES},
 }
+    "limits": redis.Limits(),

@@ -1,4 +1,4 @@
-"""Redis: cached timelines, follower lists, profiles. It keeps nothing over a restart, on purpose.
+"""Redis, twice: the cache (timelines, follower lists, profiles), and the counters of rate limits. Both forget at a restart.
 
 No RDB and no AOF: a restart is a cache loss, and an honest one. `noeviction`, because an evicted piece
 of a timeline would look complete.
@@ -41,6 +41,15 @@ def render(ctx: Context) -> str:
     return f"""bind {host}
 port {port}
 protected-mode no
+class Limits(Redis):
+    """The same server for the counters of rate limits."""
+
+    def launch(self, ctx: Context) -> Launch:
+        launch = super().launch(ctx)
+        files = {path: f"{text}maxmemory {LIMITS_MIB}mb\n" for path, text in launch.files.items()}
+        return dataclasses.replace(launch, files=files)
+
+
 daemonize no
 dir {ctx.data}
 save ""

@@ -66,6 +66,7 @@ def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
         "kafka": list,
         "redis": lambda addresses: addresses[0],
         "postgres": lambda addresses: f"postgresql://{ROLE}@{addresses[0]}",
+        "limits": lambda addresses: addresses[0],
         "minio": lambda addresses: {
             "endpoint": addresses[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY,
         },

@@ -1,0 +1,72 @@
+-- Refresh tokens and revocations, in the database of the namespace. Safe to run again.
+--
+-- A grant is one sign-in; its refresh tokens follow one another. Everything that changes a grant first takes the advisory
+-- lock of that grant, so that a revocation cannot miss a successor that is being written.
+
+CREATE TABLE IF NOT EXISTS refresh_tokens (
+    hash text PRIMARY KEY,                -- SHA-256 of the token, hex; the token itself stands nowhere
+    grant_id text NOT NULL,
+    user_id bigint NOT NULL,
+    scope text NOT NULL,
+    expires_at timestamptz NOT NULL,
+    used boolean NOT NULL DEFAULT false   -- exchanged for its successor
+);
+CREATE INDEX IF NOT EXISTS refresh_tokens_by_grant ON refresh_tokens (grant_id);
+CREATE INDEX IF NOT EXISTS refresh_tokens_by_age ON refresh_tokens (expires_at);
+
+CREATE TABLE IF NOT EXISTS revocations (
+    name text PRIMARY KEY,                -- of an access token (its jti) or of a grant
+    until timestamptz NOT NULL            -- from then on the tokens with this name are expired anyway
+);
+
+CREATE OR REPLACE FUNCTION revoke_name(name_ text, life_s double precision) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO revocations AS r VALUES (name_, clock_timestamp() + make_interval(secs => life_s))
+        ON CONFLICT (name) DO UPDATE SET until = greatest(r.until, excluded.until)
+$$;
+
+CREATE OR REPLACE FUNCTION lock_grant(hash_ text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    found text;
+BEGIN
+    SELECT grant_id INTO found FROM refresh_tokens WHERE hash = hash_;
+    IF found IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(7411, hashtext(found));
+    END IF;
+    RETURN found;
+END $$;
+
+CREATE OR REPLACE FUNCTION rotate_refresh(hash_ text, next_ text, life_s double precision, access_s double precision)
+    RETURNS SETOF refresh_tokens LANGUAGE plpgsql AS $$
+DECLARE
+    row_ refresh_tokens%ROWTYPE;
+BEGIN
+    PERFORM lock_grant(hash_);
+    SELECT * INTO row_ FROM refresh_tokens WHERE hash = hash_ AND expires_at > clock_timestamp();
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF row_.used THEN
+        DELETE FROM refresh_tokens WHERE grant_id = row_.grant_id;
+        PERFORM revoke_name(row_.grant_id, access_s);
+    ELSE
+        UPDATE refresh_tokens SET used = true WHERE hash = hash_;
+        INSERT INTO refresh_tokens VALUES (
+            next_, row_.grant_id, row_.user_id, row_.scope, clock_timestamp() + make_interval(secs => life_s));
+    END IF;
+    RETURN NEXT row_;
+END $$;
+
+CREATE OR REPLACE FUNCTION end_grant(hash_ text, access_s double precision)
+    RETURNS SETOF refresh_tokens LANGUAGE plpgsql AS $$
+DECLARE
+    row_ refresh_tokens%ROWTYPE;
+BEGIN
+    PERFORM lock_grant(hash_);
+    SELECT * INTO row_ FROM refresh_tokens WHERE hash = hash_;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    DELETE FROM refresh_tokens WHERE grant_id = row_.grant_id;
+    PERFORM revoke_name(row_.grant_id, access_s);
+    RETURN NEXT row_;
+END $$;
