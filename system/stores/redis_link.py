@@ -112,16 +112,24 @@ class _Wire(asyncio.Protocol):
 
 
 class Link:
-    """Redis as the adapters use it: `call`, `calls` and `script`. Connects at first use and again after a loss."""
+    """Redis as the adapters use it: `call`, `calls` and `script`. Connects at first use and again after a loss.
 
-    def __init__(self, settings: Settings) -> None:
+    `address`: of another server than the cache; `timeout_s`: longest silence, None = that of all stores; `scripts`: a folder
+    of scripts that stand alone, None = those of the lists.
+    """
+
+    def __init__(self, settings: Settings, address: str | None = None, timeout_s: float | None = None,
+                 scripts: Path | None = None) -> None:
         self.prefix = settings.key_prefix
-        self._address = settings.stores.redis
-        self._timeout_s = settings.policies.deadline.store_s
+        self._address = address or settings.stores.redis
+        self._timeout_s = settings.policies.deadline.store_s if timeout_s is None else timeout_s
         self._wire: _Wire | None = None
         self._connecting = asyncio.Lock()
-        library = (LUA / "lists.lua").read_text()
-        self._sources = {path.stem: library + path.read_text() for path in LUA.glob("*.lua") if path.stem != "lists"}
+        if scripts is None:
+            library = (LUA / "lists.lua").read_text()
+            self._sources = {path.stem: library + path.read_text() for path in LUA.glob("*.lua") if path.stem != "lists"}
+        else:
+            self._sources = {path.stem: path.read_text() for path in scripts.glob("*.lua")}
         self._shas = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._sources.items()}
 
     @classmethod

@@ -1,13 +1,19 @@
 """Redis, twice: the cache (timelines, follower lists, profiles), and the counters of rate limits. Both forget at a restart.
 
 No RDB and no AOF: a restart is a cache loss, and an honest one. `noeviction`, because an evicted piece
-of a timeline would look complete.
+of a timeline would look complete, and an evicted counter would let its caller in again. The counters have a server of
+their own, so that a cache that is full, busy or lost takes no limit with it, and the other way round.
 """
 
 from __future__ import annotations
 
+import dataclasses
+
 from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, base_env
+
+
+LIMITS_MIB = 64  # a counter takes about 250 bytes: 250,000 of them; a full server refuses, and gateways admit their local share
 
 
 class Redis:
@@ -35,12 +41,6 @@ class Redis:
         return found[0] if found else ""
 
 
-def render(ctx: Context) -> str:
-    """Return the node's redis.conf."""
-    host, port = ctx.address.split(":")
-    return f"""bind {host}
-port {port}
-protected-mode no
 class Limits(Redis):
     """The same server for the counters of rate limits."""
 
@@ -50,6 +50,12 @@ class Limits(Redis):
         return dataclasses.replace(launch, files=files)
 
 
+def render(ctx: Context) -> str:
+    """Return the node's redis.conf."""
+    host, port = ctx.address.split(":")
+    return f"""bind {host}
+port {port}
+protected-mode no
 daemonize no
 dir {ctx.data}
 save ""
