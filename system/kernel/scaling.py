@@ -48,7 +48,8 @@ class Wish:
 
 def ratio(look: Look, knobs: AutoscaleKnobs) -> tuple[float, str]:
     """Return the worst of used / aimed at, and which it is. No target at all: 1, as good as wanted."""
-    pairs = [(look.cpu, knobs.cpu, "cpu"), (look.in_flight, float(knobs.in_flight), "in flight"), (look.queue_s, knobs.queue_s, "queue")]
+    pairs = [(look.cpu, knobs.cpu, "cpu"), (look.in_flight, float(knobs.in_flight), "in flight"),
+             (look.queue_s, knobs.queue_s, "queue")]
     told = [(used / target, f"{what} at {used:.2f} of {target:.2f}") for used, target, what in pairs if target > 0]
     return max(told, default=(1.0, ""))
 
@@ -112,17 +113,14 @@ def ejected(seen: Sequence[Seen], knobs: MeshKnobs) -> set[str]:
     if not knobs.eject_errors:
         return set()
     silent = [each.name for each in seen if not each.checked]
-    ill = sorted((each for each in seen if each.checked and _ill(each, knobs) and _share(_others(each, seen)) <= SPARE * _share([each])),
-                 key=lambda each: -each.errors)
+    ill = sorted((each for each in seen if each.checked and _ill(each, seen, knobs)), key=lambda each: -each.errors)
     return set([*silent, *(each.name for each in ill)][: len(seen) // 2])
 
 
-def _ill(each: Seen, knobs: MeshKnobs) -> bool:
-    return each.errors >= knobs.eject_errors and _share([each]) >= BAD_SHARE
-
-
-def _others(one: Seen, seen: Sequence[Seen]) -> list[Seen]:
-    return [each for each in seen if each.name != one.name]
+def _ill(one: Seen, seen: Sequence[Seen], knobs: MeshKnobs) -> bool:
+    others = [each for each in seen if each.name != one.name]
+    bad = one.errors >= knobs.eject_errors and _share([one]) >= BAD_SHARE
+    return bad and _share(others) <= SPARE * _share([one])
 
 
 def _share(seen: Sequence[Seen]) -> float:

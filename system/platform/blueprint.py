@@ -74,6 +74,11 @@ class Blueprint:
         """Return the nodes of one kind, by instance."""
         return tuple(node for node in self.nodes if node.kind == kind)
 
+    def with_nodes_of(self, other: Blueprint) -> Blueprint:
+        """Return this blueprint with the nodes of `other` that it lacks."""
+        have = {node.name for node in self.nodes}
+        return Blueprint(self.name, self.nodes + tuple(node for node in other.nodes if node.name not in have))
+
     def stores_only(self) -> Blueprint:
         """Return this blueprint without mesh and services."""
         return Blueprint(self.name, self.of_role("store"))
@@ -102,18 +107,32 @@ def _small() -> Blueprint:
     jvm = Running(gc="Serial", processors=2)
     stores = (
         _store("redis", 60),
+        _store("limits", 15),
         _store("postgres", 120),
         _store("minio", 150),
         _store("cassandra", 800, dataclasses.replace(jvm, heap_mib=384)),
         _store("kafka", 360, dataclasses.replace(jvm, heap_mib=256)),
         _store("elasticsearch", 700, dataclasses.replace(jvm, heap_mib=400)),
-        _store("limits", 15),
     )
     mesh = (Node("haproxy-1", "haproxy", "mesh", memory_mib=30),)
     return Blueprint("small", stores + mesh + tuple(_service(kind) for kind in SERVICE_MODULES))
 
 
 BLUEPRINTS: dict[str, Blueprint] = {"small": _small()}
+
+OBSERVERS: tuple[Node, ...] = (
+    # What looks on, with --observe; without it none of these is fetched or started.
+    Node("prometheus-1", "prometheus", "observer", memory_mib=120),
+    Node("alertmanager-1", "alertmanager", "observer", memory_mib=40),
+    Node("receiver-1", "receiver", "observer", memory_mib=45, module="system.observe.receiver"),
+    Node("exporter-1", "exporter", "observer", memory_mib=80, module="system.observe.exporter"),
+)
+
+
+def observed(blueprint: Blueprint) -> Blueprint:
+    """Return `blueprint` with the nodes that look on. It keeps its name: they add nothing that serves."""
+    have = {node.name for node in blueprint.nodes}
+    return Blueprint(blueprint.name, blueprint.nodes + tuple(node for node in OBSERVERS if node.name not in have))
 
 
 def load(name: str) -> Blueprint:

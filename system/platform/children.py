@@ -49,6 +49,7 @@ class Child:
         self.groups = groups
         self.state = "stopped"
         self.auto_heal = True
+        self.quota_cores = ctx.node.running.cpu_quota_cores
         self.restarts = 0
         self.pid = 0
         self.start_ticks = 0
@@ -91,6 +92,13 @@ class Child:
             self._set("failed")
             raise CouldNotRun(self._trouble(time.monotonic() - began))
         self._set("well")
+        self.limit(self.quota_cores)
+
+    def limit(self, cores: float | None) -> None:
+        """Let it use at most `cores` of CPU from the moment it is well, None: all it gets. A start is never throttled."""
+        self.quota_cores = cores
+        if self.state == "well":
+            self.groups.set_quota(self.node.name, cores)
 
     async def _yield(self) -> None:
         # An unprivileged load generator cannot be real-time, and would start requests late behind the servers it measures.
@@ -152,7 +160,8 @@ class Child:
     async def _prepare_and_spawn(self) -> None:
         launch = self._launch = self.server.launch(self.ctx)
         await asyncio.to_thread(prepare, self.ctx, launch)
-        joins = self.groups.make(self.node.name, self.node.running.cpu_quota_cores)
+        joins = self.groups.make(self.node.name)
+        self.groups.set_quota(self.node.name, None)
         with self.log.open("ab") as log:
             for step in launch.before:
                 if not step.unless.exists():

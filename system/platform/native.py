@@ -23,6 +23,7 @@ from typing import Any
 
 from system.kernel import errors
 from system.kernel.errors import CouldNotRun
+from system.kernel.policies import Policies
 from system.platform import blueprint as blueprints
 from system.platform import cgroups, children, health, places, preflight, sweep
 from system.platform.addresses import Plan
@@ -52,7 +53,7 @@ class Lab:
         progress: Progress | None = None,
         stores_only: bool = False,
     ) -> None:
-        """Start what of `blueprint` does not run yet: stores and mesh at once, then `prepare`, then services.
+        """Start what of `blueprint` does not run yet: stores and mesh at once, then `prepare`, then services and observers.
 
         `services_env` goes to every service. `prepare` gets `stores()` once all stores are well and the database
         exists. All or nothing: on any error, Ctrl-C included, what this call started is stopped again.
@@ -73,7 +74,7 @@ class Lab:
                     tell("stores", "making schema, topics, index and bucket")
                     await prepare(self.stores(blueprint))
                 if not stores_only:
-                    await _ask(link, {**request, "roles": ["service"]}, tell)
+                    await _ask(link, {**request, "roles": ["service", "observer"]}, tell)
                 await _ask(link, {"op": "commit"}, tell)
         except BaseException:
             await asyncio.shield(self._after_failure(had_data))
@@ -144,6 +145,24 @@ class Lab:
     async def set_quota(self, node: str, cores: float | None) -> None:
         """Limit a node to `cores` of CPU; None lifts the limit. Without control groups nothing happens."""
         await self._call({"op": "set_quota", "node": node, "cores": cores})
+
+    async def scale(self, service: str, instances: int) -> dict[str, Any]:
+        """Bring a service to so many instances; returns when those added are in use and those removed are gone.
+
+        Raises WrongInput for a service that cannot be scaled and outside its bounds.
+        """
+        return dict(await self._call({"op": "scale", "service": service, "instances": instances}, timeout_s=180.0))
+
+    async def set_scaling(self, wanted: Policies, quota_cores: float | None = None) -> None:
+        """Let the keeper use these knobs, and limit each service instance to `quota_cores`; None lifts the limit.
+
+        Where scaling goes on or off, every service goes to its least number of instances first.
+        """
+        await self._call({"op": "set_scaling", "policies": wanted.to_json(), "quota": quota_cores}, timeout_s=300.0)
+
+    async def scaling(self) -> dict[str, Any]:
+        """Return {"instances": service -> number that are well, "on", "quota", "decisions": those made so far}."""
+        return dict(await self._call({"op": "scaling"}))
 
     async def cpu_ns(self) -> dict[str, int]:
         """Return the CPU time of each node since it came up, in ns, exited threads and children included."""

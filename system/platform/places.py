@@ -61,6 +61,11 @@ class Places:
         return self.state / "children.json"
 
     @property
+    def targets(self) -> Path:
+        """Where our processes answer /metrics, as Prometheus' file discovery reads it."""
+        return self.lair / "targets.json"
+
+    @property
     def effects(self) -> Path:
         return self.state / "effects"
 

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
-from system.platform import blueprint, cgroups, preflight, procs, sweep
+from system.platform import blueprint, cgroups, operations, preflight, procs, sweep, targets
 from system.platform.addresses import Plan
+from system.platform.autoscale import Keeper
 from system.platform.blueprint import Blueprint, Node
 from system.platform.children import Child
 from system.platform.places import Places
@@ -51,6 +52,7 @@ class Supervisor:
         self.env: dict[str, str] = {}
         self.began_at = time.time()
         self.stopping = asyncio.Event()
+        self.keeper = Keeper(self, lambda: self._starting.locked())
         self._starting = asyncio.Lock()
         self._callers = 0
         self._open: list[list[Child]] = []  # what each caller has started and not committed
@@ -64,9 +66,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         async with server:
-            idle = asyncio.create_task(self._leave_when_idle())
+            tasks = [asyncio.create_task(self._leave_when_idle()), asyncio.create_task(self.keeper.run())]
             await self.stopping.wait()
-            idle.cancel()
+            for task in tasks:
+                task.cancel()
         await self._stop(list(self.children.values()))
         self.groups.remove()
         for trace in (self.places.children, self.places.socket):
@@ -80,11 +83,12 @@ class Supervisor:
                 f"A lab of the blueprint {self.blueprint.name!r} is up in range {self.plan.range}; "
                 f"to start {wanted.name!r} run `tweetlab down` first."
             )
-        self.blueprint = wanted
+        # What stands already stays: a lab that is observed, or was scaled out, is not made smaller by a plain `up`.
+        self.blueprint = wanted.with_nodes_of(self.blueprint) if self.children else wanted
         self.env.update(request.get("env") or {})
         nodes = tuple(n for n in wanted.nodes if n.role in request["roles"] and n.name not in self.children)
         preflight.check_ports(nodes, self.plan)
-        fresh = [self._adopt(node) for node in nodes]
+        fresh = [self.adopt(node) for node in nodes]
         begun.extend(fresh)
         await _all_or_first_failure([self._start_one(child, tell) for child in fresh])
         return {"started": [child.node.name for child in fresh], "accounting": self.groups.kind}
@@ -107,11 +111,11 @@ class Supervisor:
         """Return a row for each node, asked now and all at once."""
         children = list(self.children.values())
         answers = await asyncio.gather(*(child.probe() for child in children))
-        return [self._row(child, answer) for child, answer in zip(children, answers, strict=True)]
+        return [operations.row(child, answer) for child, answer in zip(children, answers, strict=True)]
 
     def kill(self, name: str) -> dict[str, Any]:
         """SIGKILL one node."""
-        child = self._child(name)
+        child = self.child(name)
         if not child.is_alive():
             raise CouldNotRun(f"{name} has no process to kill; its state is {child.state!r}.")
         killed = {"node": name, "pid": child.pid, "start_ticks": child.start_ticks}
@@ -120,7 +124,7 @@ class Supervisor:
 
     def auto_heal(self, name: str, on: bool) -> None:
         """Switch healing of one node."""
-        child = self._child(name)
+        child = self.child(name)
         child.auto_heal = on
         if on and child.state == "dead":
             child.heal()
@@ -141,20 +145,6 @@ class Supervisor:
         return procs.family() if self.groups.kind == "none" else None
 
     async def _answer(self, request: Request, tell: Tell, begun: list[Child]) -> Any:
-        operations: dict[str, Callable[[], Awaitable[Any]]] = {
-            "ping": _value({"pid": os.getpid(), "range": self.plan.range, "blueprint": self.blueprint.to_json()}),
-            "start": lambda: self._alone(self.start(request, tell, begun)),
-            "settled": lambda: _later(lambda: {"pending": sum(map(len, self._open)), "nodes": len(self.children)}),
-            "restart_services": lambda: self._alone(self.restart_services(request, tell)),
-            "status": self.status,
-            "cpu_ns": lambda: _later(self.cpu_ns),
-            "rss_bytes": lambda: asyncio.to_thread(self.rss_bytes),
-            "kill": lambda: _later(lambda: self.kill(str(request["node"]))),
-            "stop_node": lambda: self._child(str(request["node"])).stop(),
-            "start_node": lambda: self._child(str(request["node"])).start(),
-            "auto_heal": lambda: _later(lambda: self.auto_heal(str(request["node"]), bool(request["on"]))),
-            "set_quota": lambda: _later(lambda: self.groups.set_quota(self._child(request["node"]).node.name, request["cores"])),
-        }
         name = str(request.get("op"))
         if name == "commit":
             begun.clear()
@@ -163,9 +153,10 @@ class Supervisor:
             await self._stop(list(self.children.values()), kill=bool(request.get("kill")))
             self.children.clear()
             return {"stopped": True}
-        if name not in operations:
-            raise WrongInput(f"The operation {name!r} is unknown; known are {', '.join(sorted(operations))}, commit, down.")
-        return await operations[name]()
+        table = operations.table(self, request, tell, begun)
+        if name not in table:
+            raise WrongInput(f"The operation {name!r} is unknown; known are {', '.join(sorted(table))}, commit, down.")
+        return await table[name]()
 
     async def _serve_caller(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         begun: list[Child] = []
@@ -218,7 +209,12 @@ class Supervisor:
             say({"error": {"class": type(problem).__name__, "detail": problem.detail}})
         return True
 
-    async def _alone(self, work: Awaitable[Any]) -> Any:
+    def settled(self) -> dict[str, int]:
+        """Return how many children await their commit, and how many there are."""
+        return {"pending": sum(map(len, self._open)), "nodes": len(self.children)}
+
+    async def alone(self, work: Awaitable[Any]) -> Any:
+        """Do `work` unless another start is under way. Raises CouldNotRun."""
         if self._starting.locked():
             raise CouldNotRun(f"Another start of range {self.plan.range} is under way; wait for it or `tweetlab down`.")
         async with self._starting:
@@ -229,15 +225,22 @@ class Supervisor:
         await child.start()
         tell(child.node.name, f"well after {time.monotonic() - began:.1f} s: {child.answer}")
 
-    def _adopt(self, node: Node) -> Child:
+    def adopt(self, node: Node) -> Child:
+        """Return the child of a further node, not started."""
         child = Child(self._context(node), self.groups, lambda _: self._record())
         self.children[node.name] = child
         return child
 
+    def release(self, name: str) -> None:
+        """Forget a stopped child."""
+        self.children.pop(name, None)
+        self._record()
+
     def _context(self, node: Node) -> Context:
         return Context(node, self.blueprint, self.plan, self.places, dict(self.env))
 
-    def _child(self, name: str) -> Child:
+    def child(self, name: str) -> Child:
+        """Return a node's child. Raises WrongInput for an unknown name."""
         if name not in self.children:
             known = ", ".join(self.children) or "none"
             raise WrongInput(f"The node {name!r} is unknown; known are {known}.")
@@ -249,6 +252,7 @@ class Supervisor:
         rows["supervisor"] = {"pid": os.getpid(), "start_ticks": procs.start_ticks(os.getpid())}
         with contextlib.suppress(FileNotFoundError):  # the checkout was removed under a running lab
             sweep.write_children(self.places, rows)
+            targets.write(self.places, list(self.children.values()))
 
     async def _stop(self, children: list[Child], *, kill: bool = False) -> None:
         await asyncio.gather(*(child.stop(kill=kill) for child in children))
@@ -268,35 +272,11 @@ class Supervisor:
                 idle_since = time.monotonic()
         self.stopping.set()
 
-    def _row(self, child: Child, answer: str) -> dict[str, Any]:
-        return {
-            "name": child.node.name,
-            "kind": child.node.kind,
-            "role": child.node.role,
-            "state": child.state,
-            "pid": child.pid if child.is_alive() else 0,
-            "start_ticks": child.start_ticks,
-            "address": child.ctx.address,
-            "started_at": child.started_at,
-            "restarts": child.restarts,
-            "rss_bytes": procs.rss_bytes(child.pids()),
-            "health": answer,
-            "auto_heal": child.auto_heal,
-        }
-
 
 async def _end_of(reader: asyncio.StreamReader) -> None:
     """Return when the caller has closed its end; requests that wait in the buffer stay there."""
     while not reader.at_eof():
         await asyncio.sleep(0.1)
-
-
-async def _later(work: Callable[[], Any]) -> Any:
-    return work()
-
-
-def _value(value: Any) -> Callable[[], Awaitable[Any]]:
-    return lambda: _later(lambda: value)
 
 
 async def _all_or_first_failure(work: list[Awaitable[None]]) -> None:

@@ -100,7 +100,7 @@ def test_with_version_1_a_node_gets_a_place_in_every_tree(tmp_path):
 
 
 def test_a_quota_is_written_in_cores(tmp_path):
-    """0.2 core is 20 ms in every 100 ms; None lifts it."""
+    """0.2 core is 4 ms in every 20 ms; None lifts it."""
     fake_v1(tmp_path)
     groups = cgroups.open_groups("lab", tmp_path)
     groups.make("redis-1")
@@ -111,7 +111,7 @@ def test_a_quota_is_written_in_cores(tmp_path):
     limited = (cpu / "cpu.cfs_quota_us").read_text(), (cpu / "cpu.cfs_period_us").read_text()
     groups.set_quota("redis-1", None)
 
-    assert limited == ("20000", "100000")
+    assert limited == ("4000", "20000")
     assert (cpu / "cpu.cfs_quota_us").read_text() == "-1"
 
 

@@ -11,6 +11,18 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, base_env
 
+# A server that is busy is not dead: three checks of 3 s have to fail, or its port refuse. Beyond 256 requests inside a
+# server the rest waits here, where waiting costs nothing: 800 reads/s once had the only gateway ejected again and again.
+CHECKS = "check inter 1s fastinter 250ms downinter 250ms fall 3 rise 1 maxconn 256"
+SERVER = f"{CHECKS} pool-purge-delay 5s"  # of a server added at run time: it inherits nothing
+LAST_RESORT = "last-resort"
+
+METRICS_PORT = 8404
+# What the gateway tells its scraper is not for the public.
+NO_SUCH_PAGE = '{"title":"Not Found Error","detail":"No route GET /metrics.","type":"about:blank","status":404}'
+HIDDEN = (f"    http-request return status 404 content-type application/json string '{NO_SUCH_PAGE}' "
+          "if { path,url_dec -m str /metrics }\n")
+
 
 class HAProxy:
     """HAProxy of the distribution."""
@@ -43,15 +55,13 @@ def runtime_socket(ctx: Context) -> str:
 
 def render(ctx: Context) -> str:
     """Return the node's haproxy.cfg."""
-    parts = [_head(ctx), _front("gateway", ctx.address, null=True)]
+    parts = [_head(ctx), _metrics(ctx), _front("gateway", ctx.address, null=True)]
     parts += [_front(name, f"{ctx.host}:{port}") for name, port in MESH_PORTS.items()]
     parts += [_back(ctx, name) for name in ("gateway", *MESH_PORTS)]
     return "\n".join(parts)
 
 
 def _head(ctx: Context) -> str:
-    # A server that is busy is not dead: three checks of 3 s have to fail, or its port refuse. Beyond 256 requests inside a
-    # server the rest waits here, where waiting costs nothing: 800 reads/s once had the only gateway ejected again and again.
     return f"""global
     maxconn 4096
     nbthread 1
@@ -72,20 +82,30 @@ defaults
     http-reuse safe
     retries 2
     retry-on conn-failure empty-response
-    default-server inter 1s fastinter 250ms downinter 250ms fall 3 rise 1 check maxconn 256
+    default-server {CHECKS}
 """
 
 
+def _metrics(ctx: Context) -> str:
+    service = "http-request use-service prometheus-exporter if { path /metrics }"
+    return f"frontend metrics\n    bind {ctx.host}:{METRICS_PORT}\n    {service}\n    no log\n"
+
+
 def _front(name: str, address: str, null: bool = False) -> str:
-    own = "    http-request return status 200 content-type text/plain string ok if { path /null }\n" if null else ""
+    own = "    http-request return status 200 content-type text/plain string ok if { path /null }\n" + HIDDEN if null else ""
     return f"frontend {name}\n    bind {address}\n{own}    default_backend {name}\n"
 
 
 def _back(ctx: Context, name: str) -> str:
-    rows = [f"    server {node.name} {ctx.plan.of(name, node.instance, node.region)}" for node in ctx.blueprint.of_kind(name)]
+    # A service's only instance is never ejected: while none passes its checks, requests go where the blueprint's instances
+    # should be. A refused connection is tried again for up to 2 s, about as long as auto-heal takes.
+    nodes = [(node.name, ctx.plan.of(name, node.instance, node.region)) for node in ctx.blueprint.of_kind(name)]
+    rows = [f"    server {node} {address}" for node, address in nodes]
+    rows += [f"    server {LAST_RESORT}-{n} {address} backup no-check" for n, (_, address) in enumerate(nodes, 1)]
     return f"""backend {name}
     balance leastconn
     option httpchk GET /health
+    option allbackups
     http-request disable-l7-retry if !METH_GET
 {chr(10).join(rows)}
 """

@@ -1,0 +1,242 @@
+"""The keeper: a loop inside the supervisor that adds, removes, ejects and replaces service instances.
+
+    once a second:  what HAProxy says + CPU of each instance -> kernel.scaling decides -> instances come and go
+
+In: start the process, wait until it is well, then let HAProxy send it requests. Out: no new requests, wait until none is
+inside, stop the process, forget it. So no request fails for the change itself. A start is not throttled: the
+quota of an instance holds from the moment it is well, because the start of an interpreter is not what is measured.
+Instances of the blueprint stay; those that were added last go first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from system.kernel import policies
+from system.kernel.errors import LabError, WrongInput
+from system.kernel.policies import AutoscaleKnobs, MeshKnobs
+from system.kernel.scaling import Look, Scaler
+from system.kernel.settings import MESH_PORTS
+from system.platform import healing
+from system.platform.blueprint import Blueprint, Node
+from system.platform.children import Child
+from system.platform.mesh import Backend
+
+EVERY_S = 1.0
+WORKERS = {"fanout": 4, "indexer": 4}  # scaled by CPU; as many as their topics have partitions
+MOST = 16        # instances of one service by hand; 80 MiB each
+KEPT = 500       # decisions remembered
+
+
+class House(Protocol):
+    """What the keeper needs of the supervisor."""
+
+    children: dict[str, Child]
+    blueprint: Blueprint
+
+    def adopt(self, node: Node) -> Child:
+        """Return the child of a further node, not started."""
+
+    def release(self, name: str) -> None:
+        """Forget a stopped child."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One change that was made. `at_ms`: wall time. `what`, `why`: for people."""
+
+    at_ms: int
+    service: str
+    what: str
+    why: str
+
+
+@dataclass
+class _Service:
+    """The state of one scaled service. `cpu`: node -> (when, CPU time) at the last look."""
+
+    scaler: Scaler
+    cpu: dict[str, tuple[int, int]] = field(default_factory=dict)
+    change: asyncio.Task[None] | None = None
+    answers: int = 0
+    seen_ns: int = 0
+
+
+class Keeper:
+    """The instances of one lab. All methods belong to the supervisor's event loop."""
+
+    def __init__(self, house: House, busy: Callable[[], bool] = lambda: False) -> None:
+        self._house, self._busy = house, busy
+        self.knobs = AutoscaleKnobs()
+        self.quota: float | None = None
+        self.decisions: deque[Decision] = deque(maxlen=KEPT)
+        self._services: dict[str, _Service] = {}
+        self._leaving: set[str] = set()
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._healer = healing.Healer(self._tell)
+
+    async def run(self) -> None:
+        """Look once a second, until cancelled. Whatever goes wrong in one look is told in the supervisor's log."""
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self._look()
+            except LabError as problem:
+                print(f"keeper: {problem}", file=sys.stderr, flush=True)
+
+    async def _look(self) -> None:
+        if self._busy() or not any(child.node.role == "service" for child in self._house.children.values()):
+            return
+        mesh = healing.mesh_of(self._house.children)
+        backends = await healing.backends_of(mesh)
+        if mesh and backends:
+            await self._healer.reconcile(mesh, backends, self._house.children, self._leaving)
+            await self._healer.eject(mesh, backends)
+        self._healer.replace(backends, self._house.children)
+        for kind in self.kinds() if self.knobs.max else ():
+            self._scale_one(kind, backends.get(kind, Backend({})))
+
+    def _scale_one(self, kind: str, backend: Backend) -> None:
+        service = self._services.setdefault(kind, _Service(Scaler(self._limits(kind))))
+        look = self._measure(kind, service, backend)
+        if service.change is not None and not service.change.done():
+            return
+        wish = service.scaler.look(look, time.monotonic())
+        if wish.wanted != look.ready:
+            service.change = asyncio.ensure_future(self._change(kind, wish.wanted, wish.why))
+
+    def _measure(self, kind: str, service: _Service, backend: Backend) -> Look:
+        """Return what the instances of `kind` did since the last look."""
+        now_ns, shares = time.monotonic_ns(), []
+        ready = [child for child in self.instances(kind) if child.state == "well" and child.node.name not in self._leaving]
+        for child in ready:
+            used_ns = child.cpu_ns()
+            since_ns, before_ns = service.cpu.get(child.node.name, (now_ns, used_ns))
+            service.cpu[child.node.name] = (now_ns, used_ns)
+            if now_ns > since_ns:
+                shares.append((used_ns - before_ns) / (now_ns - since_ns) / (self.quota or 1.0))
+        answers = sum(server.answers for server in backend.servers.values())
+        rate_per_s = max(0, answers - service.answers) / max(1e-9, (now_ns - service.seen_ns) / 1e9)
+        service.answers, service.seen_ns = answers, now_ns
+        waiting = backend.waiting + sum(server.waiting for server in backend.servers.values())
+        inside = sum(server.inside for server in backend.servers.values())
+        many = max(1, len(ready))
+        return Look(len(ready), sum(shares) / max(1, len(shares)), inside / many, waiting / max(1.0, rate_per_s))
+
+    async def _change(self, kind: str, wanted: int, why: str) -> None:
+        try:
+            await self.scale(kind, wanted, why)
+        except LabError as problem:
+            self._tell(kind, f"not scaled to {wanted}", problem.detail.splitlines()[0])
+        finally:
+            self._services[kind].scaler.changed(time.monotonic())
+
+    def instances(self, kind: str) -> list[Child]:
+        """Return the instances of a service, by number."""
+        found = [child for child in self._house.children.values() if child.node.kind == kind and child.node.role == "service"]
+        return sorted(found, key=lambda child: child.node.instance)
+
+    def kinds(self) -> list[str]:
+        """Return the services that can be scaled."""
+        known = {"gateway", *MESH_PORTS, *WORKERS}
+        return [kind for kind in dict.fromkeys(node.kind for node in self._house.blueprint.of_role("service")) if kind in known]
+
+    def _limits(self, kind: str) -> AutoscaleKnobs:
+        least = max(self.knobs.min, len(self._house.blueprint.of_kind(kind)))
+        most = max(least, min(self.knobs.max, WORKERS.get(kind, MOST)))
+        return dataclasses.replace(self.knobs, min=least, max=most)
+
+    async def scale(self, kind: str, wanted: int, why: str = "by hand") -> dict[str, Any]:
+        """Bring a service to `wanted` instances. Raises WrongInput outside its bounds, CouldNotRun where one does not start."""
+        self._check(kind, wanted)
+        async with self._locks.setdefault(kind, asyncio.Lock()):
+            before, began_s = len(self.instances(kind)), time.monotonic()
+            if wanted > before:
+                await asyncio.gather(*(self._add(kind, number) for number in self._free(kind, wanted - before)))
+            for child in reversed(self.instances(kind)[wanted:]):
+                await self._remove(child)
+            if wanted != before:
+                self._tell(kind, f"{before} -> {wanted} in {time.monotonic() - began_s:.1f} s", why)
+        return {"service": kind, "before": before, "instances": wanted}
+
+    def _check(self, kind: str, wanted: int) -> None:
+        if kind not in self.kinds():
+            raise WrongInput(f"The service {kind!r} cannot be scaled; {', '.join(self.kinds()) or 'none'} can.")
+        least, most = len(self._house.blueprint.of_kind(kind)), WORKERS.get(kind, MOST)
+        if not least <= wanted <= most:
+            raise WrongInput(f"{kind} was to have {wanted} instances; it may have {least} (its blueprint's) to {most}.")
+
+    def _free(self, kind: str, many: int) -> list[int]:
+        taken = {child.node.instance for child in self.instances(kind)}
+        return [number for number in range(1, MOST + len(taken) + 1) if number not in taken][:many]
+
+    async def _add(self, kind: str, number: int) -> None:
+        first = self._house.blueprint.of_kind(kind)[0]
+        node = dataclasses.replace(first, name=f"{kind}-{number}", instance=number)
+        child = self._house.adopt(node)
+        child.quota_cores = self.quota
+        try:
+            await child.start()
+            mesh = healing.mesh_of(self._house.children)
+            if mesh and kind in await healing.backends_of(mesh):
+                await mesh.add(kind, node.name, child.ctx.address)
+        except BaseException:
+            await child.stop(kill=True)
+            self._house.release(node.name)
+            raise
+
+    async def _remove(self, child: Child) -> None:
+        kind, name = child.node.kind, child.node.name
+        self._leaving.add(name)
+        try:
+            mesh = healing.mesh_of(self._house.children)
+            known = mesh is not None and name in (await healing.backends_of(mesh)).get(kind, Backend({})).servers
+            if mesh and known:
+                if not await mesh.drain(kind, name):
+                    self._tell(kind, f"{name} ends with requests inside", "they did not end in time")
+                await mesh.close(kind, name)
+            await child.stop()
+            self._house.release(name)
+            if mesh and known:
+                await mesh.forget(kind, name)
+        finally:
+            self._leaving.discard(name)
+
+    async def configure(self, scale: AutoscaleKnobs, mesh: MeshKnobs, quota: float | None) -> None:
+        """Take new knobs. Every service begins at its least number of instances where scaling goes on or off."""
+        was_on = bool(self.knobs.max)
+        self.knobs, self._healer.knobs, self.quota = dataclasses.replace(scale, max=0), mesh, quota
+        pending = [service.change for service in self._services.values() if service.change is not None]
+        await asyncio.gather(*pending, return_exceptions=True)
+        self._services.clear()
+        for child in self._house.children.values():
+            if child.node.role == "service":
+                child.limit(quota if quota is not None else child.node.running.cpu_quota_cores)
+        if was_on or scale.max:
+            least = scale.min if scale.max else 1
+            for kind in self.kinds():
+                await self.scale(kind, max(least, len(self._house.blueprint.of_kind(kind))), "begin" if scale.max else "end")
+        self.knobs = scale
+
+    def told(self) -> dict[str, Any]:
+        """Return the instances of each service, the knobs in force and the last decisions."""
+        counts = {kind: sum(child.state == "well" for child in self.instances(kind)) for kind in self.kinds()}
+        return {"instances": counts, "quota": self.quota, "on": bool(self.knobs.max),
+                "decisions": [dataclasses.asdict(decision) for decision in self.decisions]}
+
+    def _tell(self, service: str, what: str, why: str) -> None:
+        self.decisions.append(Decision(int(time.time() * 1e3), service, what, why))
+        print(f"keeper: {service} {what}: {why}", flush=True)
+
+
+def knobs_of(text: str) -> tuple[AutoscaleKnobs, MeshKnobs]:
+    """Return the keeper's knobs in a TWEETLAB_POLICIES text."""
+    told = policies.from_json(text)
+    return told.autoscale, told.mesh

@@ -1,0 +1,136 @@
+"""Keeps the mesh true and the services answering: applies again what HAProxy forgot, ejects, and replaces what hangs.
+
+Called once a second by the keeper (`autoscale`) with what HAProxy says. A process that dies is started again by its
+`Child`; here is what a death does not show: an instance that is stopped, or stuck, or answers errors alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from system.kernel import scaling
+from system.kernel.errors import CouldNotRun
+from system.kernel.policies import MeshKnobs
+from system.platform.children import Child
+from system.platform.mesh import Backend, Mesh
+
+PROBE_EVERY_S = 2.0  # of what no load balancer checks: the workers
+
+Tell = Callable[[str, str, str], None]
+"""(service, what was done, why)"""
+
+
+@dataclass
+class _Silence:
+    """Since when an instance has not answered, and the CPU time it had used by then."""
+
+    pid: int
+    since_s: float
+    cpu_ns: int
+
+
+class Healer:
+    """What is wrong with the instances of one lab, second by second."""
+
+    def __init__(self, tell: Tell) -> None:
+        self.knobs = MeshKnobs()
+        self._tell = tell
+        self._counts: dict[str, tuple[int, int]] = {}
+        self._ejected: dict[str, float] = {}
+        self._silent: dict[str, _Silence] = {}
+        self._probes: dict[str, asyncio.Task[str]] = {}
+        self._answers: dict[str, str] = {}
+        self._probed_s = float("-inf")
+
+    async def reconcile(self, mesh: Mesh, backends: dict[str, Backend], children: dict[str, Child], leaving: set[str]) -> None:
+        """Add instances that are well and unknown to HAProxy; take out those that nobody owns. `leaving`: are being removed."""
+        for child in children.values():
+            backend = backends.get(child.node.kind)
+            if backend is None or child.node.role != "service" or child.state != "well" or child.node.name in leaving:
+                continue
+            if child.node.name not in backend.servers:
+                await mesh.add(child.node.kind, child.node.name, child.ctx.address)
+        for kind, backend in backends.items():
+            for name in backend.servers:
+                if name not in children and name not in leaving:
+                    await mesh.close(kind, name)
+                    await mesh.forget(kind, name)
+
+    async def eject(self, mesh: Mesh, backends: dict[str, Backend]) -> None:
+        """Take out instances that do clearly worse than their siblings; take them in again when their time is over."""
+        now_s = time.monotonic()
+        for kind, backend in backends.items():
+            standing = [server for server in backend.servers.values() if server.checks.startswith(("UP", "no check"))]
+            seen = [self._seen(server.name, server.answers, server.errors, server.passed) for server in standing]
+            for name in scaling.ejected(seen, self.knobs):
+                await mesh.eject(kind, name)
+                self._ejected[name] = now_s + self.knobs.eject_s
+                self._tell(kind, f"{name} ejected for {self.knobs.eject_s:g} s", "it did worse than its siblings")
+            for name in [name for name, until_s in self._ejected.items() if name in backend.servers and until_s <= now_s]:
+                del self._ejected[name]
+                if backend.servers[name].checks.startswith("DRAIN"):
+                    await mesh.readmit(kind, name)
+
+    def _seen(self, name: str, answers: int, errors: int, passed: bool) -> scaling.Seen:
+        before = self._counts.get(name, (answers, errors))
+        self._counts[name] = (answers, errors)
+        return scaling.Seen(name, max(0, answers - before[0]), max(0, errors - before[1]), passed)
+
+    def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
+        """Kill instances that hang; auto-heal starts them anew. One whose healing is switched off is left alone."""
+        silent = {name for backend in backends.values() for name, server in backend.servers.items() if not server.passed}
+        checked = {name for backend in backends.values() for name in backend.servers}
+        watched = [child for child in children.values() if child.node.role == "service" and child.state == "well"]
+        silent |= self._unanswered(child for child in watched if child.node.name not in checked)
+        now_s = time.monotonic()
+        for child in watched:
+            name = child.node.name
+            if name not in silent or not child.is_alive() or not child.auto_heal:
+                self._silent.pop(name, None)
+                continue
+            known = self._silent.get(name)
+            if known is None or known.pid != child.pid:
+                self._silent[name] = _Silence(child.pid, now_s, child.cpu_ns())
+                continue
+            silent_s = now_s - known.since_s
+            cores = (child.cpu_ns() - known.cpu_ns) / 1e9 / silent_s
+            if scaling.is_hung(silent_s, cores, self.knobs):
+                self._tell(child.node.kind, f"{name} replaced", f"no answer for {silent_s:.0f} s, {cores:.2f} cores used")
+                self._silent.pop(name)
+                child.kill()
+
+    def _unanswered(self, children: Iterable[Child]) -> set[str]:
+        """Return those that did not answer our own last probe; a probe runs beside the loop, it may take seconds."""
+        now_s, silent = time.monotonic(), set()
+        again = now_s - self._probed_s >= PROBE_EVERY_S
+        for child in children:
+            name = child.node.name
+            probe = self._probes.get(name)
+            if probe is not None and probe.done() and not probe.cancelled() and probe.exception() is None:
+                self._answers[name] = probe.result()
+            if again and (probe is None or probe.done()):
+                self._probes[name] = asyncio.ensure_future(child.probe())
+            if self._answers.get(name, "well") != "well":
+                silent.add(name)
+        if again:
+            self._probed_s = now_s
+        return silent
+
+
+def mesh_of(children: dict[str, Child]) -> Mesh | None:
+    """Return the way to the lab's HAProxy; None where none is up."""
+    from system.platform.servers import haproxy
+
+    child = next((child for child in children.values() if child.node.kind == "haproxy" and child.state == "well"), None)
+    return Mesh(haproxy.runtime_socket(child.ctx)) if child else None
+
+
+async def backends_of(mesh: Mesh | None) -> dict[str, Backend]:
+    """Return what HAProxy says of its backends; nothing where it does not answer."""
+    try:
+        return await mesh.backends() if mesh else {}
+    except CouldNotRun:
+        return {}
