@@ -99,9 +99,21 @@ async def _tokens(settings: Settings) -> Any:
     return await PostgresTokens.open(settings)
 
 
+async def _media(settings: Settings) -> Any:
+    from system.stores.postgres_media import PostgresMedia
+
+    return await PostgresMedia.open(settings)
+
+
+async def _edge(settings: Settings) -> Any:
+    from system.stores.nginx_edge import NginxEdge
+
+    return await NginxEdge.open(settings)
+
+
 ADAPTERS: dict[str, Callable[[Settings], Awaitable[Any]]] = {
-    "blobs": _blobs, "hot": _hot, "index": _index, "keys": _keys, "leases": _leases, "limits": _limits, "log": _log_,
-    "timelines": _timelines, "tokens": _tokens, "tweets": _tweets, "users": _users,
+    "blobs": _blobs, "edge": _edge, "hot": _hot, "index": _index, "keys": _keys, "leases": _leases, "limits": _limits,
+    "log": _log_, "media": _media, "timelines": _timelines, "tokens": _tokens, "tweets": _tweets, "users": _users,
 }
 
 

@@ -11,6 +11,8 @@
 | TWEETLAB_INSTANCE | its name, for example timelines-1 | local-1 |
 | TWEETLAB_JWT_SECRET | key of the tokens, at least 32 bytes | none: a gateway refuses to start |
 | TWEETLAB_JWT_SECRET_PREVIOUS | an older key whose tokens still hold | none |
+| TWEETLAB_CDN | base URL of the CDN edge | that of `small` in the range |
+| TWEETLAB_EDGE_SECRET | what the keys of the edge derive from | none: no link that the edge takes |
 | TWEETLAB_EFFECTS | directory for the effect logs of workers | none: no log |
 | TWEETLAB_OTLP | base URL of an OTLP/HTTP collector that gets the traces | none: nothing is traced |
 | TWEETLAB_TRACE_RATIO | share of the requests that the gateway traces, 0 to 1 | 0.01 |
@@ -61,6 +63,8 @@ class Settings:
     jwt_secret: str = field(default="", repr=False)
     jwt_secret_previous: str = field(default="", repr=False)
     effects: str = ""
+    cdn: str = ""
+    edge_secret: str = field(default="", repr=False)
     otlp: str = ""
     trace_ratio: float = TRACE_RATIO
 
@@ -110,6 +114,8 @@ def from_env(env: Mapping[str, str] | None = None) -> Settings:
         jwt_secret=env.get("TWEETLAB_JWT_SECRET", ""),
         jwt_secret_previous=env.get("TWEETLAB_JWT_SECRET_PREVIOUS", ""),
         effects=env.get("TWEETLAB_EFFECTS", ""),
+        cdn=env.get("TWEETLAB_CDN", "").strip() or f"http://127.{range_}.8.1:8080",
+        edge_secret=env.get("TWEETLAB_EDGE_SECRET", ""),
         otlp=env.get("TWEETLAB_OTLP", "").strip(),
         trace_ratio=_share(env, "TWEETLAB_TRACE_RATIO", TRACE_RATIO),
     )

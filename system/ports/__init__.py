@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from system.ports.blobs import Blob, BlobStore
+from system.ports.blobs import Blob, BlobStore, SignedPut
 from system.ports.index import Ask, Document, Found, Hit, Indexed, SearchIndex
 from system.ports.keys import KeyStore, Reservation
 from system.ports.limits import LimitStore, Quota, Standing
 from system.ports.log import Consumer, EventLog, Record
+from system.ports.media import MediaEdge, MediaState, MediaStore, Medium
 from system.ports.timelines import Chunk, Entry, HomePage, Kind, ListPage, TimelineCache, TweetCache
 from system.ports.tokens import Grant, TokenStore
 from system.ports.tweets import OutboxRow, TweetStore
@@ -40,6 +41,10 @@ __all__ = [
     "LeaseStore",
     "LimitStore",
     "ListPage",
+    "MediaEdge",
+    "MediaState",
+    "MediaStore",
+    "Medium",
     "Mode",
     "OutboxRow",
     "Ports",
@@ -49,6 +54,7 @@ __all__ = [
     "Record",
     "Reservation",
     "SearchIndex",
+    "SignedPut",
     "Standing",
     "TimelineCache",
     "TokenStore",
@@ -72,5 +78,7 @@ class Ports:
     log: EventLog
     index: SearchIndex
     blobs: BlobStore
+    media: MediaStore
+    edge: MediaEdge
     limits: LimitStore
     tokens: TokenStore

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,11 +17,23 @@ class Blob:
     sha256: str
 
 
+@dataclass(frozen=True)
+class SignedPut:
+    """Where and how a client puts an object: `url`, with exactly these `headers` (lower-case names)."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
 class BlobStore(Protocol):
     """Objects and signed URLs. Read-after-write."""
 
-    def signed_put(self, key: str, content_type: str, expires_s: int) -> str:
-        """Return a URL to which the client PUTs the bytes. No I/O."""
+    def signed_put(self, key: str, content_type: str, size: int, sha256: str, expires_s: int) -> SignedPut:
+        """Return how a client PUTs the object. No I/O.
+
+        The signature covers type, size in bytes, digest (hex; "" where the uploader does not know it) and that nothing
+        stands under `key`: the store takes these bytes, once. It refuses everything else, also while the URL still holds.
+        """
         ...
 
     def signed_get(self, key: str, expires_s: int) -> str:
@@ -37,4 +50,12 @@ class BlobStore(Protocol):
 
     async def get(self, key: str) -> bytes:
         """Return the bytes. Raises NotFound."""
+        ...
+
+    async def start(self, key: str, count: int) -> bytes:
+        """Return the first `count` bytes, or all where there are fewer. Raises NotFound."""
+        ...
+
+    async def remove(self, key: str) -> None:
+        """Remove an object. Safe to repeat, and where there is none."""
         ...

@@ -17,7 +17,9 @@ from typing import Self
 from aiohttp import web
 
 from system.kernel.errors import NotFound
-from system.ports import Blob
+from system.ports import Blob, SignedPut
+
+CHECKSUM = "x-amz-checksum-sha256"
 
 
 class MemoryBlobs:
@@ -59,12 +61,14 @@ class MemoryBlobs:
         """Remove all objects."""
         self._objects.clear()
 
-    def signed_put(self, key: str, content_type: str, expires_s: int) -> str:
-        """Return a URL for PUT. The client sends `content_type` as its header; the URL cannot enforce it."""
-        return self._signed("PUT", key, expires_s)
+    def signed_put(self, key: str, content_type: str, size: int, sha256: str, expires_s: int) -> SignedPut:
+        headers = {"content-type": content_type, "if-none-match": "*"}
+        if sha256:
+            headers[CHECKSUM] = base64.b64encode(bytes.fromhex(sha256)).decode()
+        return SignedPut(self._signed("PUT", key, expires_s, f"{size} {headers}"), headers)
 
     def signed_get(self, key: str, expires_s: int) -> str:
-        return self._signed("GET", key, expires_s)
+        return self._signed("GET", key, expires_s, "")
 
     async def head(self, key: str) -> Blob | None:
         return self._objects[key][0] if key in self._objects else None
@@ -77,29 +81,45 @@ class MemoryBlobs:
             raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
         return self._objects[key][1]
 
+    async def start(self, key: str, count: int) -> bytes:
+        return (await self.get(key))[:count]
+
+    async def remove(self, key: str) -> None:
+        self._objects.pop(key, None)
+
     def _store(self, key: str, data: bytes, content_type: str, sha256: str) -> None:
         self._objects[key] = (Blob(key, len(data), content_type, sha256), data)
 
-    def _signed(self, method: str, key: str, expires_s: int) -> str:
+    def _signed(self, method: str, key: str, expires_s: int, more: str) -> str:
         ends_s = int(time.time()) + expires_s
-        query = urllib.parse.urlencode({"ends": ends_s, "signature": self._signature(method, key, ends_s)})
+        query = urllib.parse.urlencode({"ends": ends_s, "signature": self._signature(method, key, ends_s, more)})
         return f"{self._base}/{urllib.parse.quote(key)}?{query}"
 
-    def _signature(self, method: str, key: str, ends_s: int) -> str:
-        return hmac.new(self._secret, f"{method}\n{key}\n{ends_s}".encode(), hashlib.sha256).hexdigest()
+    def _signature(self, method: str, key: str, ends_s: int, more: str) -> str:
+        return hmac.new(self._secret, f"{method}\n{key}\n{ends_s}\n{more}".encode(), hashlib.sha256).hexdigest()
 
     async def _serve(self, request: web.Request) -> web.Response:
         key, ends_s = request.match_info["key"], int(request.query.get("ends", "0"))
-        good = hmac.compare_digest(request.query.get("signature", ""), self._signature(request.method, key, ends_s))
+        if request.method == "PUT":
+            return await self._take(request, key, ends_s)
+        good = hmac.compare_digest(request.query.get("signature", ""), self._signature(request.method, key, ends_s, ""))
         if not good or time.time() >= ends_s:
             return web.Response(status=403)
-        if request.method == "PUT":
-            data, declared = await request.read(), base64.b64decode(request.headers.get("x-amz-checksum-sha256", "")).hex()
-            if declared not in ("", hashlib.sha256(data).hexdigest()):
-                return web.Response(status=400)
-            self._store(key, data, request.headers.get("Content-Type", ""), declared)
-            return web.Response()
         if key not in self._objects:
             return web.Response(status=404)
         blob, data = self._objects[key]
         return web.Response(body=data, headers={"Content-Type": blob.content_type})
+
+    async def _take(self, request: web.Request, key: str, ends_s: int) -> web.Response:
+        given = {name: request.headers[name] for name in ("content-type", "if-none-match", CHECKSUM) if name in request.headers}
+        data = await request.read()
+        signature = self._signature("PUT", key, ends_s, f"{len(data)} {given}")
+        if not hmac.compare_digest(request.query.get("signature", ""), signature) or time.time() >= ends_s:
+            return web.Response(status=403)
+        if key in self._objects:
+            return web.Response(status=412)
+        declared = base64.b64decode(given.get(CHECKSUM, "")).hex()
+        if declared not in ("", hashlib.sha256(data).hexdigest()):
+            return web.Response(status=400)
+        self._store(key, data, given.get("content-type", ""), declared)
+        return web.Response()

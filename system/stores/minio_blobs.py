@@ -1,9 +1,9 @@
 """BlobStore on plain S3 (here MinIO): objects by presigned URLs, for clients and for ourselves alike.
 
-minio-py makes the signatures (no I/O: the region is given), aiohttp carries the bytes. A URL signs method, key and expiry.
-S3 does not let a presigned PUT bind the content type without signed headers, so who finalizes an upload compares what
-`head` says with what was declared. An uploader declares the SHA-256 of an object in the header `x-amz-checksum-sha256`
-(base64); the server verifies it and keeps it. (Other `x-amz-*` headers are refused unless they are signed.)
+Presigned by `s3_signing` (no I/O), carried by aiohttp; minio-py makes and empties buckets. A URL for an upload signs not only
+method, key and expiry, but every header that decides what is stored: content-type, content-length, `if-none-match: *` (S3's
+conditional write: the first PUT wins, each later one is refused with 412) and, where the uploader declared the digest,
+`x-amz-checksum-sha256`, which the server verifies while it stores. Another `x-amz-*` header is refused, as it is not signed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -21,13 +21,18 @@ import yarl
 from minio import deleteobjects
 from minio import error as minio_error
 
+from system.kernel import edge
 from system.kernel.errors import LabError, NotFound, StoreUnavailable
 from system.kernel.settings import Settings
-from system.ports import Blob
+from system.ports import Blob, SignedPut
+from system.stores import s3_signing
 
 REGION = "us-east-1"  # MinIO's default; given, so that signing needs no look-up
 OWN_EXPIRY_S = 60  # life of the URLs that we use ourselves, at once
 CHECKSUM = "x-amz-checksum-sha256"
+READ_MEDIA = {"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::*-media/media/*"]}]}
+"""All that the edge's user may do: read objects that are media, list nothing."""
 
 
 class MinioBlobs:
@@ -35,8 +40,11 @@ class MinioBlobs:
 
     def __init__(self, client: minio.Minio, session: aiohttp.ClientSession, settings: Settings) -> None:
         self._client, self._session = client, session
-        self._bucket = f"{settings.namespace.lower()}-media"
+        self._bucket = edge.bucket(settings.namespace)
         self._endpoint = settings.stores.minio
+        self._settings = settings
+        self._signer = s3_signing.Signer(settings.stores.minio, settings.stores.minio_access_key,
+                                         settings.stores.minio_secret_key, REGION)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -61,7 +69,7 @@ class MinioBlobs:
                                    definite=True)
 
     async def prepare(self) -> None:
-        """Create the bucket where it does not stand. Safe to repeat."""
+        """Create the bucket where it does not stand, and the user that the edge reads with. Safe to repeat."""
         def create() -> None:
             try:
                 self._client.make_bucket(self._bucket, location=REGION)
@@ -69,10 +77,25 @@ class MinioBlobs:
                 if problem.code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
                     raise
         await self._in_thread(create)
+        if self._settings.edge_secret:
+            await self._in_thread(self._make_reader)
 
-    def signed_put(self, key: str, content_type: str, expires_s: int) -> str:
-        """Return a URL for PUT. The client sends `content_type` as its header; the URL cannot enforce it."""
-        return self._signed("PUT", key, expires_s)
+    def _make_reader(self) -> None:
+        from minio import credentials, minioadmin  # needed once in the life of a lab
+
+        stores = self._settings.stores
+        keys = credentials.StaticProvider(stores.minio_access_key, stores.minio_secret_key)
+        admin = minioadmin.MinioAdmin(endpoint=stores.minio, credentials=keys, secure=False, region=REGION)
+        admin.user_add(edge.STORAGE_USER, edge.storage_password(self._settings.edge_secret))
+        admin.policy_add(edge.STORAGE_USER, policy=READ_MEDIA)
+        admin.policy_set(edge.STORAGE_USER, user=edge.STORAGE_USER)
+
+    def signed_put(self, key: str, content_type: str, size: int, sha256: str, expires_s: int) -> SignedPut:
+        headers = {"content-type": content_type, "if-none-match": "*"}
+        if sha256:
+            headers[CHECKSUM] = base64.b64encode(bytes.fromhex(sha256)).decode()
+        url = self._signed("PUT", key, expires_s, {**headers, "content-length": str(size)})
+        return SignedPut(url, headers)  # content-length is set by every HTTP client from the body
 
     def signed_get(self, key: str, expires_s: int) -> str:
         return self._signed("GET", key, expires_s)
@@ -98,6 +121,20 @@ class MinioBlobs:
         self._expect(status, 200, f"GET of {key}", body)
         return body
 
+    async def start(self, key: str, count: int) -> bytes:
+        url = self._signed("GET", key, OWN_EXPIRY_S)
+        status, _, body = await self._exchange("GET", url, headers={"range": f"bytes=0-{count - 1}"})
+        if status == 404:
+            raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
+        if status == 416:  # an empty object has no first byte
+            return b""
+        self._expect(status, 206, f"GET of the start of {key}", body)
+        return body
+
+    async def remove(self, key: str) -> None:
+        status, _, body = await self._exchange("DELETE", self._signed("DELETE", key, OWN_EXPIRY_S))
+        self._expect(status, 204, f"DELETE of {key}", body)
+
     async def clear(self) -> None:
         """Remove all objects of this namespace's bucket. Safe to repeat."""
         def empty() -> None:
@@ -109,7 +146,7 @@ class MinioBlobs:
                 raise StoreUnavailable(f"S3 at {self._endpoint} did not remove {problem.name}: {problem.message}.")
         await self._in_thread(empty)
 
-    async def remove(self) -> None:
+    async def drop(self) -> None:
         """Remove the bucket with all its objects. Safe to repeat."""
         await self.clear()
 
@@ -118,8 +155,8 @@ class MinioBlobs:
                 self._client.remove_bucket(self._bucket)
         await self._in_thread(remove)
 
-    def _signed(self, method: str, key: str, expires_s: int) -> str:
-        return self._client.get_presigned_url(method, self._bucket, key, expires=timedelta(seconds=expires_s))
+    def _signed(self, method: str, key: str, expires_s: int, headers: Mapping[str, str] | None = None) -> str:
+        return s3_signing.presigned(self._signer, method, f"/{self._bucket}/{key}", expires_s, headers or {})
 
     async def _exchange(self, method: str, url: str, **options: Any) -> tuple[int, Any, bytes]:
         try:

@@ -104,7 +104,7 @@ async def blobs(request: pytest.FixtureRequest, real_settings: settings.Settings
 
     store = await opened(MinioBlobs, real_settings)
     yield store
-    await store.remove()
+    await store.drop()
     await store.close()
 
 

@@ -1,0 +1,28 @@
+-- Media, and who collects their orphans, in the database of the namespace. Safe to run again.
+--
+-- A row is written before the first URL is given and goes last, after the bytes: whatever dies in between, nothing lies in
+-- storage that no row speaks of. `state` only moves forward (see system/ports/media.py). Ages are by this server's clock.
+
+CREATE TABLE IF NOT EXISTS media (
+    id text PRIMARY KEY,                  -- <owner>_<number>
+    owner_id bigint NOT NULL,
+    content_type text NOT NULL,
+    size bigint NOT NULL,                 -- bytes, as declared; the signed URL takes no other number
+    sha256 text NOT NULL,                 -- hex; empty until the bytes were checked, where it was not declared
+    state text NOT NULL CHECK (state IN ('initialised', 'finalised', 'attached', 'condemned')),
+    tweet_id bigint,                      -- of an attached one
+    changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    confirmed boolean NOT NULL DEFAULT false,  -- its tweet was seen to exist
+    sweeps int NOT NULL DEFAULT 0,        -- how often the bytes of a condemned one were removed
+    due_at timestamptz                    -- when the bytes of a condemned one are removed (again)
+) WITH (fillfactor = 80);
+CREATE INDEX IF NOT EXISTS media_by_tweet ON media (tweet_id) WHERE tweet_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS media_waiting ON media (changed_at) WHERE state <> 'condemned' AND NOT confirmed;
+CREATE INDEX IF NOT EXISTS media_due ON media (due_at) WHERE state = 'condemned';
+
+CREATE TABLE IF NOT EXISTS media_collector (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    holder text NOT NULL DEFAULT '',
+    expires_at timestamptz NOT NULL DEFAULT '-infinity'
+);
+INSERT INTO media_collector DEFAULT VALUES ON CONFLICT DO NOTHING;
