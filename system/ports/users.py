@@ -86,11 +86,12 @@ class UserDirectory(Protocol):
         """Return the user with this name (case does not matter), with the password hash, or None."""
         ...
 
-    async def follow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
+    async def follow(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
         """Make the edge stand, with an outbox row, in one transaction. Safe to repeat: a repeat writes its outbox row too.
 
         Where the followee is protected and the edge does not stand yet, it is asked for instead (`pending`), without an
-        outbox row. Raises NotFound where one of the users is unknown.
+        outbox row. An idempotency `key` is the follower's: a repeat with it changes nothing and tells the edge as it is.
+        Raises NotFound where one of the users is unknown, Conflict (422) where the key was used for something else.
         """
         ...
 
@@ -98,8 +99,8 @@ class UserDirectory(Protocol):
         """Make the edge not stand, likewise; a request is taken back."""
         ...
 
-    async def approve(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        """Make a requested edge stand. Safe to repeat. Where nothing was asked for, nothing changes."""
+    async def approve(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
+        """Make a requested edge stand. Safe to repeat. Where nothing was asked for, nothing changes. `key`: the followee's."""
         ...
 
     async def refuse(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:

@@ -25,6 +25,23 @@ WAKE_EVERY_S = 1.0
 CEILING_ALLOWANCE_MS = 10_000
 
 
+class Claims:
+    """Idempotency keys of changes that are done in the same step."""
+
+    def __init__(self) -> None:
+        self._bound: dict[tuple[int, str], str] = {}
+
+    def claim(self, user_id: int, key: str, meaning: str) -> bool:
+        """Bind the key; False where it stands. Raises Conflict (422) where it stands for something else."""
+        if key and self._bound.get((user_id, key), meaning) != meaning:
+            problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for another request; use a new key.")
+            problem.status = 422
+            raise problem
+        fresh = not key or (user_id, key) not in self._bound
+        self._bound.setdefault((user_id, key), meaning)
+        return fresh
+
+
 class MemoryUsers:
     """`UserDirectory` in dictionaries. `clock` is the database's."""
 
@@ -62,6 +79,7 @@ class MemoryUsers:
         self._out: defaultdict[int, set[int]] = defaultdict(set)
         self._modes: dict[int, AuthorMode] = {}
         self._outbox: list[Event] = []
+        self._claims = Claims()
         self._privacy += 1
 
     # ---- users ---------------------------------------------------------------------------------------
@@ -110,29 +128,32 @@ class MemoryUsers:
 
     # ---- edges ---------------------------------------------------------------------------------------
 
-    async def follow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return self._change_edge(follower_id, followee_id, "follow", trace)
+    async def follow(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
+        return self._change_edge(follower_id, followee_id, "follow", trace, follower_id, key)
 
     async def unfollow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
         return self._change_edge(follower_id, followee_id, "unfollow", trace)
 
-    async def approve(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return self._change_edge(follower_id, followee_id, "approve", trace)
+    async def approve(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
+        return self._change_edge(follower_id, followee_id, "approve", trace, followee_id, key)
 
     async def refuse(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
         return self._change_edge(follower_id, followee_id, "refuse", trace)
 
-    def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str) -> Edge:
+    def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str, caller: int = 0, key: str = "") -> Edge:
         if follower_id == followee_id:
             raise WrongInput(f"User {follower_id} cannot follow himself; name another user.")
         if follower_id not in self._users or followee_id not in self._users:
             raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
         was = self._edges.get((follower_id, followee_id), Edge(follower_id, followee_id, False, 0))
-        following = {
-            "follow": was.following or not self._users[followee_id].protected, "approve": was.following or was.pending,
-            "refuse": was.following, "unfollow": False,
-        }[change]
-        edge = replace(was, following=following, pending=change == "follow" and not following)
+        if self._claims.claim(caller, key, f"{change}-{follower_id}-{followee_id}"):
+            following = {
+                "follow": was.following or not self._users[followee_id].protected, "approve": was.following or was.pending,
+                "refuse": was.following, "unfollow": False,
+            }[change]
+            edge = replace(was, following=following, pending=change == "follow" and not following)
+        else:
+            edge, following = was, was.following
         if edge != was:
             edge = replace(edge, version=edge.version + 1)
             self._edges[follower_id, followee_id] = edge

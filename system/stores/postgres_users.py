@@ -135,26 +135,29 @@ class PostgresUsers:
 
     # ---- edges ---------------------------------------------------------------------------------------
 
-    async def follow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return await self._change_edge(follower_id, followee_id, "follow", trace)
+    async def follow(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
+        return await self._change_edge(follower_id, followee_id, "follow", trace, follower_id, key)
 
     async def unfollow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
         return await self._change_edge(follower_id, followee_id, "unfollow", trace)
 
-    async def approve(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        return await self._change_edge(follower_id, followee_id, "approve", trace)
+    async def approve(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
+        return await self._change_edge(follower_id, followee_id, "approve", trace, followee_id, key)
 
     async def refuse(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
         return await self._change_edge(follower_id, followee_id, "refuse", trace)
 
-    async def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str) -> Edge:
+    async def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str, caller: int = 0,
+                           key: str = "") -> Edge:
         if follower_id == followee_id:
             raise WrongInput(f"User {follower_id} cannot follow himself; name another user.")
-        statement: LiteralString = "SELECT * FROM change_edge(%s::bigint, %s::bigint, %s, %s)"
-        ((found, following, pending, version),) = await self._rows(
-            statement, (follower_id, followee_id, change, trace), "change the edge")
-        if not found:
+        statement: LiteralString = "SELECT * FROM change_edge(%s::bigint, %s::bigint, %s, %s, %s::bigint, %s)"
+        ((outcome, following, pending, version),) = await self._rows(
+            statement, (follower_id, followee_id, change, trace, caller, key), "change the edge")
+        if outcome == "unknown":
             raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
+        if outcome == "other":
+            raise used_key(key)
         self._wake()
         return Edge(follower_id, followee_id, following, version, pending)
 
@@ -295,6 +298,13 @@ async def _listen(connection: Connection) -> AsyncGenerator[None]:
         return
     finally:
         await connection.close()
+
+
+def used_key(key: str) -> Conflict:
+    """Return the error for an idempotency key that was used for another request."""
+    problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for another request; use a new key.")
+    problem.status = 422
+    return problem
 
 
 def _user(row: tuple[Any, ...]) -> User:

@@ -21,6 +21,13 @@ TWEET_FIELDS = (  # those of Twitter's API v2; the lab leaves out what it has no
     "withheld",
 )
 
+USER_FIELD_NAMES = (  # likewise
+    "affiliation", "connection_status", "created_at", "description", "entities", "id", "is_identity_verified", "location",
+    "most_recent_tweet_id", "name", "parody", "pinned_tweet_id", "profile_banner_url", "profile_image_url", "protected",
+    "public_metrics", "receives_your_dm", "subscription_type", "url", "username", "verified", "verified_followers_count",
+    "verified_type", "withheld",
+)
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -96,8 +103,8 @@ ERROR = record({"title": {"type": "string"}, "detail": {"type": "string"}, "type
 MISSING = record({"title": {"type": "string"}, "detail": {"type": "string"}, "type": {"type": "string"},
                   "status": {"type": "integer"}, "resource_type": {"type": "string"}, "resource_id": {"type": "string"}})
 USER = record(
-    {"id": ID, "username": NAME, "name": text(1, 50), "created_at": TIME,
-     "public_metrics": record({"followers_count": COUNT, "following_count": COUNT})})
+    {"id": ID, "username": NAME, "name": text(1, 50)},
+    {"created_at": TIME, "protected": TRUTH, "public_metrics": record({"followers_count": COUNT, "following_count": COUNT})})
 TWEET = record(
     {"id": ID, "text": text(0, 280), "edit_history_tweet_ids": listed(ID)},
     {"author_id": ID, "created_at": TIME, "conversation_id": ID,
@@ -120,6 +127,9 @@ IDS = Parameter("ids", text(1, 1999, "^[0-9]{1,18}(,[0-9]{1,18}){0,99}$"), "1 to
 _ANY_FIELD = f"({'|'.join(TWEET_FIELDS)})"
 FIELDS = Parameter("tweet.fields", {"type": "string", "pattern": f"^{_ANY_FIELD}(,{_ANY_FIELD}){{0,21}}$"},
                    "fields of a tweet, separated by commas; all that the lab knows where it is absent")
+_ANY_OF_USER = f"({'|'.join(USER_FIELD_NAMES)})"
+USER_FIELDS = Parameter("user.fields", {"type": "string", "pattern": f"^{_ANY_OF_USER}(,{_ANY_OF_USER}){{0,23}}$"},
+                        "fields of a user, separated by commas; all that the lab knows where it is absent")
 EXPANSIONS = Parameter("expansions", {"type": "string", "enum": ["author_id"]}, "author_id puts the authors under includes.users")
 KEY = Parameter("idempotency-key", text(1, 128, "^[!-~]{1,128}$"), "a repeat with the same key is done once", place="header")
 

@@ -12,6 +12,7 @@ from system.services.gateway.describe_parts import (
     NAME,
     ONE_USER,
     TRUTH,
+    USER_FIELDS,
     USER_PAGE,
     Operation,
     data,
@@ -31,20 +32,28 @@ TOKENS = record(
 GRANT = record(
     {"grant_type": {"type": "string", "enum": ["password", "refresh_token"]}},
     {"username": NAME, "password": PASSWORD, "refresh_token": text(1, 256), "scope": SCOPE}, closed=False)
+EDGE = data(record({"following": TRUTH, "pending_follow": TRUTH}))
 
 OPERATIONS: dict[str, Operation] = {
     "follow": Operation(
-        "Follow a user", {200: data(record({"following": TRUTH, "pending_follow": TRUTH}))}, (KEY,),
+        "Follow a user, or ask to where he is protected", {200: EDGE}, (KEY,),
         record({"target_user_id": ASKED_ID}, closed=False)),
-    "followers": Operation("Who follows a user, by id", {200: USER_PAGE}, page_of(1000, 100)),
-    "following": Operation("Whom a user follows, by id", {200: USER_PAGE}, page_of(1000, 100)),
-    "me": Operation("The token's own user", {200: ONE_USER}),
-    "profile": Operation("One user", {200: ONE_USER}),
+    "follow_approve": Operation("Let a user follow who asked to", {200: EDGE}, (KEY,)),
+    "follow_refuse": Operation("Refuse a user who asked to follow", {200: EDGE}),
+    "follow_requests": Operation("Who asked to follow oneself, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "follower_remove": Operation("Take a follower of one's own away", {200: EDGE}),
+    "followers": Operation("Who follows a user, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "following": Operation("Whom a user follows, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "me": Operation("The token's own user", {200: ONE_USER}, (USER_FIELDS,)),
+    "me_change": Operation(
+        "Change one's name, or whether one is protected", {200: ONE_USER}, (),
+        record({}, {"name": NAMES, "protected": TRUTH}) | {"minProperties": 1}),
+    "profile": Operation("One user", {200: ONE_USER}, (USER_FIELDS,)),
     "sign_up": Operation(
         "Sign a user up (the lab's own)", {201: ONE_USER}, (KEY,),
         record({"username": NAME, "password": PASSWORD}, {"name": NAMES}, closed=False)),
     "token": Operation("OAuth 2 tokens: password and refresh_token grants", {200: TOKENS}, (), GRANT, form=True),
     "unfollow": Operation("Unfollow a user", {200: data(record({"following": TRUTH}))}),
-    "username": Operation("One user by name", {200: ONE_USER}, path={"name": NAME}),
-    "users": Operation("Users by id", {200: record({"data": listed(named("User"))}, ERRORS)}, (IDS,)),
+    "username": Operation("One user by name", {200: ONE_USER}, (USER_FIELDS,), path={"name": NAME}),
+    "users": Operation("Users by id", {200: record({"data": listed(named("User"))}, ERRORS)}, (IDS, USER_FIELDS)),
 }

@@ -1,6 +1,7 @@
 """JSON in the shapes of Twitter's API v2: tweets, users, the envelope. Ids are decimal strings.
 
-Without `tweet.fields` a tweet carries all fields that the lab knows; with it, `id`, `text` and those named.
+Without `tweet.fields` a tweet carries all fields that cost nothing to know; with it, `id`, `text` and those named.
+`public_metrics` of a tweet are counted, so they come only where they are named.
 """
 
 from __future__ import annotations
@@ -21,6 +22,14 @@ TWEET_FIELDS = (  # those of Twitter's API v2, so that a client may ask for what
     "withheld",
 )
 
+USER_FIELDS = (
+    "affiliation", "connection_status", "created_at", "description", "entities", "id", "is_identity_verified", "location",
+    "most_recent_tweet_id", "name", "parody", "pinned_tweet_id", "profile_banner_url", "profile_image_url", "protected",
+    "public_metrics", "receives_your_dm", "subscription_type", "url", "username", "verified", "verified_followers_count",
+    "verified_type", "withheld",
+)
+METRICS = "public_metrics"
+
 Json = dict[str, Any]
 
 
@@ -34,8 +43,8 @@ def timestamp(wall_ms: int) -> str:
     return f"{_second(wall_ms // 1000)}.{wall_ms % 1000:03d}Z"
 
 
-def tweet(value: Tweet, fields: frozenset[str] | None = None) -> Json:
-    """Return one tweet. `fields`: as `fields_of` returned them."""
+def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[int, Json] | None = None) -> Json:
+    """Return one tweet. `fields`: as `fields_of` returned them. `metrics`: of tweets by id, where they were asked for."""
     text_id = str(value.id)
     shape: Json = {
         "id": text_id, "text": value.text, "author_id": str(value.author_id), "created_at": timestamp(value.created_ms),
@@ -45,6 +54,8 @@ def tweet(value: Tweet, fields: frozenset[str] | None = None) -> Json:
         shape["referenced_tweets"] = [{"type": "replied_to", "id": str(value.in_reply_to)}]
     if value.media_keys:
         shape["attachments"] = {"media_keys": list(value.media_keys)}
+    if metrics is not None and value.id in metrics:
+        shape[METRICS] = metrics[value.id]
     if fields is not None:
         return {name: part for name, part in shape.items() if name in fields}
     return shape
@@ -76,12 +87,39 @@ def wants_authors(query: Mapping[str, str]) -> bool:
     return True
 
 
-def user(value: User) -> Json:
-    """Return one user."""
-    return {
+def user(value: User, fields: frozenset[str] | None = None) -> Json:
+    """Return one user. `fields`: as `user_fields_of` returned them."""
+    shape: Json = {
         "id": str(value.id), "username": value.username, "name": value.name, "created_at": timestamp(value.created_ms),
+        "protected": value.protected,
         "public_metrics": {"followers_count": value.followers, "following_count": value.following},
     }
+    if fields is not None:
+        return {name: part for name, part in shape.items() if name in fields}
+    return shape
+
+
+def user_fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
+    """Return the fields that `user.fields` names, with those that are always there; None (all) where it is absent.
+
+    Raises WrongInput on a field that a user cannot have; fields of Twitter's that the lab has no value for are left out.
+    """
+    text = query.get("user.fields")
+    if text is None:
+        return None
+    named = frozenset(part for part in text.split(",") if part)
+    unknown = sorted(named.difference(USER_FIELDS))
+    if unknown:
+        raise WrongInput(f"`user.fields` names {unknown[0][:40]!r}; it may name {', '.join(USER_FIELDS)}.")
+    return named | {"id", "name", "username"}
+
+
+def user_page(users: Sequence[User], next_token: str | None, fields: frozenset[str] | None = None) -> Json:
+    """Return the envelope of a page of users."""
+    meta: Json = {"result_count": len(users)}
+    if next_token is not None:
+        meta["next_token"] = next_token
+    return {"data": [user(each, fields) for each in users], "meta": meta}
 
 
 def page(data: Sequence[Json], next_token: str | None, users: Sequence[User] | None = None) -> Json:

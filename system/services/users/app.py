@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qs
 
 from system.kernel import http, ids
@@ -11,15 +10,15 @@ from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports, User
 from system.services.shared import hosting, shapes
+from system.services.shared.visibility import Visibility
 from system.services.users import policy
+from system.services.users.edge_routes import EdgeRoutes
+from system.services.users.edges import Edges
 from system.services.users.handlers import UserService
 
 NAME = "users"
 NEEDS = ("users",)
 MAX_IDS = 100  # ids in one look-up; Twitter's API v2
-MAX_KEY = 128
-
-Lister = Callable[[int, int, int], Awaitable[list[User]]]
 
 
 class Routes:
@@ -37,17 +36,11 @@ class Routes:
             ("GET", "/2/users/{id}", self.profile),
             ("GET", "/2/users", self.many),
             ("GET", "/2/users/by/username/{name}", self.by_name),
-            ("POST", "/2/users/{id}/following", self.follow),
-            ("DELETE", "/2/users/{id}/following/{target}", self.unfollow),
-            ("GET", "/2/users/{id}/followers", self.followers),
-            ("GET", "/2/users/{id}/following", self.following),
         ]
 
     async def sign_up(self, call: Call) -> Answer:
         """`POST /2/users`"""
-        key = call.header("idempotency-key")
-        if len(key) > MAX_KEY:
-            raise WrongInput(f"`Idempotency-Key` has {len(key)} characters; it must be at most {MAX_KEY}.")
+        key = policy.check_key(call.header("idempotency-key"))
         user = await self._service.sign_up(policy.sign_up(await call.json()), key)
         return Answer({"data": shapes.user(user)}, 201)
 
@@ -66,15 +59,15 @@ class Routes:
 
     async def me(self, call: Call) -> Answer:
         """`GET /2/users/me`"""
-        return Answer({"data": shapes.user(await self._service.by_id(call.user_id))})
+        return _one(call, await self._service.by_id(call.user_id))
 
     async def profile(self, call: Call) -> Answer:
         """`GET /2/users/{id}`"""
-        return Answer({"data": shapes.user(await self._service.by_id(ids.parse(call.params["id"])))})
+        return _one(call, await self._service.by_id(ids.parse(call.params["id"])))
 
     async def by_name(self, call: Call) -> Answer:
         """`GET /2/users/by/username/{name}`"""
-        return Answer({"data": shapes.user(await self._service.by_name(call.params["name"]))})
+        return _one(call, await self._service.by_name(call.params["name"]))
 
     async def many(self, call: Call) -> Answer:
         """`GET /2/users?ids=`"""
@@ -83,50 +76,23 @@ class Routes:
             raise WrongInput(f"`ids` holds {len(parts)} ids; it must hold 1 to {MAX_IDS}, separated by commas.")
         wanted = list(dict.fromkeys(ids.parse(part, "ids") for part in parts))
         found = await self._service.by_ids(wanted)
-        body: shapes.Json = {"data": [shapes.user(found[key]) for key in wanted if key in found]}
+        fields = shapes.user_fields_of(call.query())
+        body: shapes.Json = {"data": [shapes.user(found[key], fields) for key in wanted if key in found]}
         absent = [shapes.missing("user", str(key)) for key in wanted if key not in found]
         if absent:
             body["errors"] = absent
         return Answer(body)
 
-    async def follow(self, call: Call) -> Answer:
-        """`POST /2/users/{id}/following`"""
-        body = await call.json()
-        target = body.get("target_user_id") if isinstance(body, dict) else None
-        if not isinstance(target, str):
-            raise WrongInput(f"`target_user_id` is {str(target)[:40]!r}; it must be a decimal string.")
-        follower_id, followee_id = ids.parse(call.params["id"]), ids.parse(target, "target_user_id")
-        edge = await self._service.follow(call.user_id, follower_id, followee_id, call.trace)
-        return Answer({"data": {"following": edge.following, "pending_follow": False}})
 
-    async def unfollow(self, call: Call) -> Answer:
-        """`DELETE /2/users/{id}/following/{target}`"""
-        follower_id, followee_id = ids.parse(call.params["id"]), ids.parse(call.params["target"], "target_user_id")
-        edge = await self._service.unfollow(call.user_id, follower_id, followee_id, call.trace)
-        return Answer({"data": {"following": edge.following}})
-
-    async def followers(self, call: Call) -> Answer:
-        """`GET /2/users/{id}/followers`"""
-        return await self._page(call, self._service.followers)
-
-    async def following(self, call: Call) -> Answer:
-        """`GET /2/users/{id}/following`"""
-        return await self._page(call, self._service.following)
-
-    async def _page(self, call: Call, read: Lister) -> Answer:
-        query = call.query()
-        limit = policy.page_limit(query.get("max_results"))
-        after = ids.parse(query["pagination_token"], "pagination_token") if "pagination_token" in query else -1
-        users = await read(ids.parse(call.params["id"]), after, limit)
-        meta: shapes.Json = {"result_count": len(users)}
-        if len(users) == limit:
-            meta["next_token"] = str(users[-1].id)
-        return Answer({"data": [shapes.user(user) for user in users], "meta": meta})
+def _one(call: Call, user: User) -> Answer:
+    return Answer({"data": shapes.user(user, shapes.user_fields_of(call.query()))})
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
-    return hosting.Service(Routes(UserService(ports.users, settings.jwt_secret)).rows())
+    ttl_s = settings.policies.cache.privacy_ttl_s
+    edges = Edges(ports.users, Visibility(ports.users, ttl_s), ttl_s)
+    return hosting.Service([*Routes(UserService(ports.users, settings.jwt_secret)).rows(), *EdgeRoutes(edges).rows()])
 
 
 if __name__ == "__main__":

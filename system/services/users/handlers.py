@@ -1,4 +1,4 @@
-"""Sign-up, tokens, edges and profiles over the user directory."""
+"""Sign-up, tokens and profiles over the user directory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TypeVar
 import argon2
 import jwt
 
-from system.kernel.errors import CouldNotRun, Forbidden, NotFound, Overloaded, Unauthorized, WrongInput
-from system.ports import Edge, User, UserDirectory
+from system.kernel.errors import CouldNotRun, NotFound, Overloaded, Unauthorized
+from system.ports import User, UserDirectory
 from system.services.users import policy
 
 # A light profile for the lab: about 10 ms and 8 MiB a hash. argon2's own default takes 0.2 s of CPU: five logins a second
@@ -79,20 +79,6 @@ class UserService:
         token = jwt.encode(policy.claims(user.id, int(time.time())), self._secret, algorithm="HS256")
         return token, policy.TOKEN_LIFE_S
 
-    async def follow(self, caller: int, follower_id: int, followee_id: int, trace: str) -> Edge:
-        """Follow. Safe to repeat. Raises Forbidden for another's edge, NotFound where the followee is unknown."""
-        _own(caller, follower_id)
-        if follower_id == followee_id:
-            raise WrongInput(f"`target_user_id` is {followee_id}, the caller; nobody follows himself.")
-        return await self._users.follow(follower_id, followee_id, trace)
-
-    async def unfollow(self, caller: int, follower_id: int, followee_id: int, trace: str) -> Edge:
-        """Unfollow. Safe to repeat. Errors as `follow`."""
-        _own(caller, follower_id)
-        if follower_id == followee_id:
-            raise WrongInput(f"The path names {followee_id}, the caller; nobody unfollows himself.")
-        return await self._users.unfollow(follower_id, followee_id, trace)
-
     async def by_id(self, user_id: int) -> User:
         """Return a profile. Raises NotFound."""
         found = (await self._users.by_id([user_id])).get(user_id)
@@ -110,20 +96,3 @@ class UserService:
         if found is None:
             raise NotFound(f"Could not find user with username: [{username}].")
         return found
-
-    async def followers(self, user_id: int, after: int, limit: int) -> list[User]:
-        """Return followers with ids above `after`, ascending."""
-        return await self._profiles(await self._users.followers(user_id, after, limit))
-
-    async def following(self, user_id: int, after: int, limit: int) -> list[User]:
-        """Return followed users with ids above `after`, ascending."""
-        return await self._profiles(await self._users.following(user_id, after, limit))
-
-    async def _profiles(self, user_ids: list[int]) -> list[User]:
-        found = await self._users.by_id(user_ids) if user_ids else {}
-        return [found[user_id] for user_id in user_ids if user_id in found]
-
-
-def _own(caller: int, user_id: int) -> None:
-    if caller != user_id:
-        raise Forbidden(f"The token is of user {caller}; only user {user_id} may change whom he follows.")

@@ -11,6 +11,7 @@ from system.kernel.errors import WrongInput
 USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")  # Twitter's own rule
 MIN_PASSWORD = 8     # characters; NIST SP 800-63B asks for at least 8
 MAX_PASSWORD = 128   # characters; bounds the work of one hash
+MAX_KEY = 128        # characters of an Idempotency-Key
 MAX_NAME = 50        # characters of a display name; Twitter's limit
 DEFAULT_RESULTS = 100
 MAX_RESULTS = 1_000  # users in one page of followers; Twitter's API v2
@@ -27,15 +28,45 @@ class SignUp:
     password: str
 
 
+@dataclass(frozen=True)
+class Profile:
+    """A valid wish to change one's profile; None keeps what stands."""
+
+    name: str | None
+    protected: bool | None
+
+
 def sign_up(body: Any) -> SignUp:
     """Return the sign-up in a JSON body. Raises WrongInput naming field, value and bound."""
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `username` and `password`.")
     username = check_username(body.get("username"))
-    name = body.get("name", username)
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise WrongInput(f"`name` is {str(name)[:60]!r}; it must be 1 to {MAX_NAME} printable characters.")
-    return SignUp(username, name, check_password(body.get("password")))
+    return SignUp(username, check_name(body.get("name", username)), check_password(body.get("password")))
+
+
+def profile(body: Any) -> Profile:
+    """Return the change in a JSON body of `PUT /2/users/me`. Raises WrongInput; nothing but these two fields is taken."""
+    if not isinstance(body, dict) or not body or not set(body) <= {"name", "protected"}:
+        found = ", ".join(sorted(map(str, body)))[:80] if isinstance(body, dict) else type(body).__name__
+        raise WrongInput(f"The body holds {found or 'nothing'}; it must be a JSON object with `name`, `protected` or both.")
+    protected = body.get("protected")
+    if "protected" in body and not isinstance(protected, bool):
+        raise WrongInput(f"`protected` is {str(protected)[:40]!r}; it must be true or false.")
+    return Profile(check_name(body["name"]) if "name" in body else None, protected)
+
+
+def check_name(value: Any) -> str:
+    """Return a display name that may be used. Raises WrongInput."""
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME or not value.isprintable():
+        raise WrongInput(f"`name` is {str(value)[:60]!r}; it must be 1 to {MAX_NAME} printable characters.")
+    return value
+
+
+def check_key(key: str) -> str:
+    """Return an Idempotency-Key that may be used. Raises WrongInput."""
+    if len(key) > MAX_KEY or not key.isprintable():
+        raise WrongInput(f"`Idempotency-Key` has {len(key)} characters; it must be at most {MAX_KEY} printable ones.")
+    return key
 
 
 def check_username(value: Any) -> str:

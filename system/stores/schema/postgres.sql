@@ -78,11 +78,28 @@ INSERT INTO worker_leases (worker) SELECT n FROM generate_series(0, 1023) AS n O
 CREATE OR REPLACE FUNCTION now_ms() RETURNS bigint LANGUAGE sql VOLATILE
     AS $$ SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint $$;
 
+-- Binds an idempotency key within the transaction of what it guards: 'fresh', 'repeat', or 'other' for another body.
+CREATE OR REPLACE FUNCTION claim_key(user_ bigint, key_ text, subject bigint, hash_ text)
+    RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    first_hash text;
+    times int;
+BEGIN
+    IF key_ = '' THEN
+        RETURN 'fresh';
+    END IF;
+    INSERT INTO request_keys AS k (user_id, key, tweet_id, body_hash) VALUES (user_, key_, subject, hash_)
+        ON CONFLICT (user_id, key) DO UPDATE SET used = k.used + 1 RETURNING body_hash, used INTO first_hash, times;
+    RETURN CASE WHEN first_hash <> hash_ THEN 'other' WHEN times > 0 THEN 'repeat' ELSE 'fresh' END;
+END $$;
+
 DROP FUNCTION IF EXISTS set_edge(bigint, bigint, boolean, text);
-CREATE OR REPLACE FUNCTION change_edge(a bigint, b bigint, change text, trace_ text)
-    RETURNS TABLE (found boolean, following_ boolean, pending_ boolean, version_ bigint) LANGUAGE plpgsql AS $$
+DROP FUNCTION IF EXISTS change_edge(bigint, bigint, text, text);
+CREATE OR REPLACE FUNCTION change_edge(a bigint, b bigint, change text, trace_ text, caller bigint, key_ text)
+    RETURNS TABLE (outcome text, following_ boolean, pending_ boolean, version_ bigint) LANGUAGE plpgsql AS $$
 DECLARE
     locked int;
+    claimed text;
     was follows%ROWTYPE;
     follows_now boolean;
     asks_now boolean;
@@ -90,19 +107,25 @@ BEGIN
     PERFORM 1 FROM counters WHERE user_id IN (a, b) ORDER BY user_id FOR NO KEY UPDATE;
     GET DIAGNOSTICS locked = ROW_COUNT;
     IF locked < 2 THEN
-        RETURN QUERY SELECT false, false, false, 0::bigint;
+        RETURN QUERY SELECT 'unknown', false, false, 0::bigint;
+        RETURN;
+    END IF;
+    claimed := claim_key(caller, key_, b, format('%s-%s-%s', change, a, b));
+    IF claimed = 'other' THEN
+        RETURN QUERY SELECT claimed, false, false, 0::bigint;
         RETURN;
     END IF;
     SELECT * INTO was FROM follows WHERE follower_id = a AND followee_id = b;
     was.following := coalesce(was.following, false);
     was.pending := coalesce(was.pending, false);
     was.version := coalesce(was.version, 0);
-    follows_now := CASE change
-        WHEN 'follow' THEN was.following OR NOT (SELECT protected FROM users WHERE id = b)
-        WHEN 'approve' THEN was.following OR was.pending
-        WHEN 'refuse' THEN was.following
+    follows_now := CASE
+        WHEN claimed = 'repeat' THEN was.following
+        WHEN change = 'follow' THEN was.following OR NOT (SELECT protected FROM users WHERE id = b)
+        WHEN change = 'approve' THEN was.following OR was.pending
+        WHEN change = 'refuse' THEN was.following
         ELSE false END;  -- unfollow: by either side; it takes a request back too
-    asks_now := change = 'follow' AND NOT follows_now;
+    asks_now := CASE WHEN claimed = 'repeat' THEN was.pending ELSE change = 'follow' AND NOT follows_now END;
     IF follows_now <> was.following OR asks_now <> was.pending THEN
         was.version := was.version + 1;
         INSERT INTO follows AS f (follower_id, followee_id, following, pending, version)
@@ -122,7 +145,46 @@ BEGIN
             'new_follow', a, format('%s-%s-%s', a, b, was.version),
             json_build_object('follower_id', a, 'followee_id', b, 'following', follows_now, 'version', was.version), trace_);
     END IF;
-    RETURN QUERY SELECT true, follows_now, asks_now, was.version;
+    RETURN QUERY SELECT claimed, follows_now, asks_now, was.version;
+END $$;
+
+-- One row a tweet and user; its count is recomputed, never incremented. `version` grows with every change of the row, so the
+-- sum over a tweet's rows grows with every change of its likes: the stamp that orders recomputed counts.
+CREATE TABLE IF NOT EXISTS likes (
+    tweet_id bigint NOT NULL,
+    user_id bigint NOT NULL,
+    liked boolean NOT NULL,
+    version bigint NOT NULL,
+    CONSTRAINT likes_pkey PRIMARY KEY (tweet_id, user_id)
+) WITH (fillfactor = 90);
+CREATE INDEX IF NOT EXISTS likes_by_user ON likes (user_id, tweet_id) WHERE liked;
+
+CREATE OR REPLACE FUNCTION set_like(user_ bigint, tweet_ bigint, wanted boolean, trace_ text, key_ text)
+    RETURNS TABLE (outcome text, liked_ boolean, version_ bigint) LANGUAGE plpgsql AS $$
+DECLARE
+    claimed text := claim_key(user_, key_, tweet_, format('like-%s-%s', wanted, tweet_));
+    stands boolean;
+    v bigint;
+BEGIN
+    IF claimed = 'other' THEN
+        RETURN QUERY SELECT claimed, false, 0::bigint;
+        RETURN;
+    END IF;
+    IF claimed = 'repeat' THEN
+        SELECT liked, version INTO stands, v FROM likes WHERE tweet_id = tweet_ AND user_id = user_;
+    ELSIF wanted THEN
+        INSERT INTO likes AS l VALUES (tweet_, user_, true, 1) ON CONFLICT (tweet_id, user_id) DO UPDATE SET
+            liked = true, version = l.version + (NOT l.liked)::int RETURNING liked, version INTO stands, v;
+    ELSE
+        UPDATE likes SET liked = false, version = version + liked::int WHERE tweet_id = tweet_ AND user_id = user_
+            RETURNING liked, version INTO stands, v;
+    END IF;
+    stands := coalesce(stands, false);
+    v := coalesce(v, 0);
+    INSERT INTO outbox (topic, key, event_id, payload, trace) VALUES (
+        'new_like', tweet_, format('%s-%s-%s', tweet_, user_, v),
+        json_build_object('tweet_id', tweet_, 'user_id', user_, 'liked', stands, 'version', v), trace_);
+    RETURN QUERY SELECT claimed, stands, v;
 END $$;
 
 -- A NULL keeps what stands. The row is written in any case, so that a repeat's commit writes WAL.
