@@ -43,10 +43,17 @@ METRICS: dict[str, Metric] = {
     "tweetlab_breaker_state": Metric("gauge", "0 closed, 1 half-open, 2 open.", ("dependency",), "state"),
     "tweetlab_breaker_opened_total": Metric("counter", "How often a breaker opened.", ("dependency",), "openings"),
     "tweetlab_retries_total": Metric("counter", "Calls that were sent again.", ("dependency",), "calls"),
-    "tweetlab_shed_total": Metric("counter", "Requests refused because too many were inside.", ("route",), "requests"),
+    "tweetlab_shed_total": Metric(
+        "counter", "Requests refused because too many were inside, or had waited too long.", ("route",), "requests"),
     "tweetlab_limit_decisions_total": Metric(
         "counter", "Decisions of the rate limits; result is admitted, refused or local (without the store).",
         ("route", "result"), "requests"),
+    "tweetlab_limits_local": Metric("gauge", "1 while this gateway counts limits by itself: their store is away.", (), ""),
+    "tweetlab_queue_wait_seconds": Metric("histogram", "From arrival at the public door to the gateway.", (), "s"),
+    "tweetlab_revocations_age_seconds": Metric("gauge", "Age of what this gateway knows of revoked tokens.", (), "s"),
+    "tweetlab_token_requests_total": Metric(
+        "counter", "Answers to token requests; result is granted, refreshed, refused, reused or revoked.", ("result",),
+        "requests"),
     "tweetlab_cache_requests_total": Metric(
         "counter", "Look-ups in a cache; result is hit, miss or stale.", ("cache", "result"), "look-ups"),
     # -- workers
@@ -61,10 +68,81 @@ METRICS: dict[str, Metric] = {
         ("group", "path"), "events", board="workers"),
     "tweetlab_effect_targets_total": Metric(
         "counter", "Timelines or documents that events changed.", ("group", "path"), "targets", board="workers"),
+    "tweetlab_delivery_seconds": Metric(
+        "histogram", "From the moment a tweet's id was taken until all its followers' cached timelines have it.", ("path",), "s",
+        LONG_SECONDS, board="workers"),
+    # -- search
+    "tweetlab_searches_total": Metric(
+        "counter", "Searches by order (relevancy, recency) and page (first, next).", ("order", "page"), "searches"),
+    "tweetlab_search_hidden_total": Metric(
+        "counter", "Found tweets that were not shown: deleted by the truth, or protected from this reader.", ("why",), "tweets"),
+    "tweetlab_search_views_total": Metric(
+        "counter", "Views of the index for paged searches; result is opened, shared or gone (a page came too late).",
+        ("result",), "views", board="stores"),
+    "tweetlab_index_documents_total": Metric(
+        "counter", "Documents sent to the index; result is written, older, busy, refused or swept.", ("result",), "documents",
+        board="workers"),
+    "tweetlab_index_bulk_documents": Metric(
+        "histogram", "Documents of one bulk.", (), "documents", (1, 2, 5, 10, 20, 50, 100, 200, 500), board="workers"),
+    "tweetlab_index_age_seconds": Metric(
+        "histogram", "Age of a new tweet when its document was written; it is visible up to a second later.", (), "s",
+        LONG_SECONDS, board="workers"),
+    # -- media
+    "tweetlab_media_uploads_total": Metric(
+        "counter", "Uploads by step: initialised, finalised, refused (the bytes were not what was declared).", ("step",), "uploads"),
+    "tweetlab_media_collected_total": Metric(
+        "counter", "Media that were condemned: with their tweet, or as orphans.", ("why",), "media", board="workers"),
     # -- processes
     "tweetlab_loop_lag_seconds": Metric(
         "histogram", "How much later than asked the event loop ran a timer.", (), "s", board="processes"),
     "tweetlab_process_cpu_seconds_total": Metric("counter", "CPU time of the process.", (), "s", board="processes"),
     "tweetlab_process_resident_bytes": Metric("gauge", "Resident memory of the process.", (), "bytes", board="processes"),
     "tweetlab_process_started_seconds": Metric("gauge", "Wall time when the process began.", (), "s", board="processes"),
+    # -- stores, as the exporter finds them
+    "tweetlab_store_up": Metric("gauge", "1 where the store answered the exporter.", ("store", "node"), "bool", board="stores"),
+    "tweetlab_store_asked_seconds": Metric("gauge", "Time the exporter's questions took.", ("store", "node"), "s",
+                                           board="stores"),
+    "tweetlab_redis_memory_bytes": Metric("gauge", "Memory that Redis uses for data.", ("node",), "bytes", board="stores"),
+    "tweetlab_redis_keys": Metric("gauge", "Keys.", ("node",), "keys", board="stores"),
+    "tweetlab_redis_clients": Metric("gauge", "Connected clients.", ("node",), "clients", board="stores"),
+    "tweetlab_redis_commands_total": Metric("counter", "Commands; a Lua call is one.", ("node",), "commands", board="stores"),
+    "tweetlab_redis_lookups_total": Metric("counter", "Keys read; hit or miss.", ("node", "result"), "keys", board="stores"),
+    "tweetlab_redis_evicted_total": Metric("counter", "Keys evicted for want of memory.", ("node",), "keys", board="stores"),
+    "tweetlab_redis_cpu_seconds_total": Metric("counter", "CPU time of the server.", ("node",), "s", board="stores"),
+    "tweetlab_postgres_connections": Metric("gauge", "Sessions by state.", ("node", "state"), "sessions", board="stores"),
+    "tweetlab_postgres_transactions_total": Metric(
+        "counter", "Transactions; commit or rollback.", ("node", "result"), "transactions", board="stores"),
+    "tweetlab_postgres_blocks_total": Metric(
+        "counter", "Blocks read, from cache or disk.", ("node", "source"), "blocks", board="stores"),
+    "tweetlab_postgres_deadlocks_total": Metric("counter", "Deadlocks.", ("node",), "deadlocks", board="stores"),
+    "tweetlab_postgres_size_bytes": Metric("gauge", "Size of the database.", ("node",), "bytes", board="stores"),
+    "tweetlab_postgres_longest_transaction_seconds": Metric(
+        "gauge", "Age of the oldest open transaction.", ("node",), "s", board="stores"),
+    "tweetlab_cassandra_tasks": Metric(
+        "gauge", "Tasks of a thread pool: active, pending, blocked.", ("node", "pool", "state"), "tasks", board="stores"),
+    "tweetlab_cassandra_operations_total": Metric(
+        "counter", "Coordinated operations of a table: read, write, scan.", ("node", "table", "operation"), "operations",
+        board="stores"),
+    "tweetlab_cassandra_p99_seconds": Metric(
+        "gauge", "99th percentile that Cassandra itself tells.", ("node", "table", "operation"), "s", board="stores"),
+    "tweetlab_cassandra_disk_bytes": Metric("gauge", "Size of a table on disk.", ("node", "table"), "bytes", board="stores"),
+    "tweetlab_cassandra_clients": Metric("gauge", "Connected clients.", ("node",), "clients", board="stores"),
+    "tweetlab_kafka_records_total": Metric("counter", "Records ever appended to a topic.", ("topic",), "records", board="stores"),
+    "tweetlab_group_lag_records": Metric(
+        "gauge", "Records that a consumer group has not committed yet.", ("group", "topic"), "records", board="workers"),
+    "tweetlab_elasticsearch_heap_bytes": Metric("gauge", "Heap in use.", ("node",), "bytes", board="stores"),
+    "tweetlab_elasticsearch_documents": Metric("gauge", "Documents, without deleted ones.", ("node",), "documents",
+                                               board="stores"),
+    "tweetlab_elasticsearch_operations_total": Metric(
+        "counter", "Operations: index, delete, query, fetch, refresh, merge.", ("node", "operation"), "operations",
+        board="stores"),
+    "tweetlab_elasticsearch_seconds_total": Metric(
+        "counter", "Time spent in operations, summed over threads.", ("node", "operation"), "s", board="stores"),
+    "tweetlab_elasticsearch_gc_seconds_total": Metric("counter", "Time in garbage collection.", ("node",), "s", board="stores"),
+    "tweetlab_elasticsearch_rejected_total": Metric(
+        "counter", "Tasks refused by a full thread pool.", ("node", "pool"), "tasks", board="stores"),
+    "tweetlab_nginx_requests_total": Metric("counter", "Requests at the CDN edge.", ("node",), "requests", board="stores"),
+    "tweetlab_nginx_connections": Metric(
+        "gauge", "Connections of the CDN edge: active, reading, writing, waiting.", ("node", "state"), "connections",
+        board="stores"),
 }

@@ -90,9 +90,38 @@ class BreakerKnobs:
 
 @dataclass(frozen=True)
 class ShedKnobs:
-    """`max_in_flight`: requests at once in one gateway; beyond it 503. 0 switches it off."""
+    """What a gateway refuses with 503 before any work.
+
+    `max_in_flight`: requests at once in one gateway; 0 switches it off.
+    `queue_target_s`, `queue_interval_s`: where every request of the last `queue_interval_s` had waited longer than
+    `queue_target_s` since it arrived at the public door, those that did are refused (CoDel's rule: a queue that never
+    empties is no buffer). A target of 0 switches it off. Half a second is far above any wait of a run that holds its objectives.
+    """
 
     max_in_flight: int = 512
+    queue_target_s: float = 0.5
+    queue_interval_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class LimitKnobs:
+    """Requests that one caller may send within any `window_s`; a class at 0 is not limited, a window of 0 limits nothing.
+
+    `read`, `search`, `write`: of one user to one route of that class. `user`: of one user to all routes together.
+    `sign_up`, `token`: of one client address to those routes. `login`: token requests for one user name.
+    `max_gateways`: gateways at most; while the counters are away each of them admits limit / `max_gateways`.
+    Generous, so that no shipped scenario meets them: the busiest of 2,000 Zipf readers sends 43 of 800 reads/s.
+    """
+
+    window_s: float = 60.0
+    read: int = 12_000
+    search: int = 3_000
+    write: int = 3_000
+    user: int = 20_000
+    sign_up: int = 600
+    token: int = 600
+    login: int = 60
+    max_gateways: int = 4
 
 
 @dataclass(frozen=True)
@@ -147,6 +176,22 @@ class SearchKnobs:
 
 
 @dataclass(frozen=True)
+class MediaKnobs:
+    """How long links to media hold, and when orphans are collected. Seconds.
+
+    `link_s`: life of a link to read; who has one reads for so long, whatever happens to his right meanwhile.
+    `unfinished_s`: age at which an upload that was never finalised is removed (its URL holds for 900), and at which the tweet of
+    an attached picture is looked for. `unattached_s`: age at which a finalised picture without a tweet is removed.
+    `sweep_s`: pause between two collections.
+    """
+
+    link_s: int = 120
+    unfinished_s: float = 3_600.0
+    unattached_s: float = 86_400.0
+    sweep_s: float = 30.0
+
+
+@dataclass(frozen=True)
 class Policies:
     """All knobs. `Policies()` is the default of a scenario without a `policies` block."""
 
@@ -157,9 +202,11 @@ class Policies:
     deadline: DeadlineKnobs = field(default_factory=DeadlineKnobs)
     breaker: BreakerKnobs = field(default_factory=BreakerKnobs)
     shed: ShedKnobs = field(default_factory=ShedKnobs)
+    limits: LimitKnobs = field(default_factory=LimitKnobs)
     autoscale: AutoscaleKnobs = field(default_factory=AutoscaleKnobs)
     mesh: MeshKnobs = field(default_factory=MeshKnobs)
     search: SearchKnobs = field(default_factory=SearchKnobs)
+    media: MediaKnobs = field(default_factory=MediaKnobs)
 
     def to_json(self) -> str:
         """Return the knobs as one JSON object, as `TWEETLAB_POLICIES` carries them."""

@@ -1,4 +1,4 @@
-"""SearchIndex: words, order, versions and deleted tweets."""
+"""SearchIndex: words, order, versions, deleted tweets, and what happens to a bulk."""
 
 from __future__ import annotations
 
@@ -10,65 +10,167 @@ import elasticsearch
 import pytest
 
 from system.kernel.errors import LabError, StoreUnavailable
-from system.kernel.events import Tweet
-from system.ports import Document
+from system.kernel.searching import Author, Phrase, Query, Tag, Word
+from system.ports import Ask
 from tests.contract.conftest import opened
-
-FIRST = 2_100_000_000_000_000_001  # far above 2^53: an id that a double does not hold
-
-
-def document(number: int, text: str, version: int = 1, deleted: bool = False) -> Document:
-    tweet = Tweet(FIRST + number, 42, text, 1_800_000_000_000, FIRST + number, deleted=deleted)
-    return Document(tweet, version)
-
-
-async def found(index, query: str, before: int | None = None, limit: int = 10) -> list[int]:
-    await index.refresh()
-    return [tweet_id - FIRST for tweet_id in await index.search(query, before, limit)]
+from tests.contract.search_specimens import FIRST, document, found, words
 
 
 async def test_all_words_must_stand_in_a_tweet(index) -> None:
-    """Words are AND-ed, whatever their case and order; hashtags are found by their word."""
+    """Words are AND-ed, whatever their case and order; hashtags are found by their word too."""
     await index.index([document(0, "Hello brave world"), document(1, "hello #World!"), document(2, "hello")])
-    assert await found(index, "WORLD hello") == [1, 0]
-    assert await found(index, "#world") == [1, 0]
-    assert await found(index, "hello") == [2, 1, 0]
-    assert await found(index, "hello moon") == []
-    assert await found(index, "!?") == []
+    assert await found(index, words("WORLD hello")) == [1, 0]
+    assert await found(index, words("hello")) == [2, 1, 0]
+    assert await found(index, words("hello moon")) == []
+    assert await found(index, words("!?")) == []
+
+
+@pytest.mark.parametrize(("query", "numbers"), [
+    (Query((Word("sea"), Word("lion"))), [3, 1, 0]),
+    (Query((Phrase("sea lion"),)), [3, 0]),
+    (Query((Phrase("LION sea"),)), [1]),
+    (Query((Tag("zoo"),)), [3, 2]),
+    (Query((Tag("zoo"), Word("lion"))), [3]),
+    (Query((Author(43),)), [4, 2]),
+    (Query((Author(43), Tag("zoo"))), [2]),
+    (Query((Word("sea"),), (Word("otter"),)), [3, 1, 0]),
+    (Query((Word("sea"),), (Phrase("sea lion"), Author(43))), [1]),
+    (Query((Author(42),), (Tag("zoo"),)), [1, 0]),
+    (Query((Word("zoo"),), (Tag("zoo"),)), [4]),
+    (Query((Word("🦭"),)), [4]),
+    (Query((Tag("zo"),)), []),
+    (Query((Author(4),)), []),
+])
+async def test_each_kind_of_term_is_wanted_or_unwanted(index, query: Query, numbers: list[int]) -> None:
+    """Phrases hold their order; hashtags and authors are exact; a word stands anywhere."""
+    await index.index([
+        document(0, "A sea lion."), document(1, "lion, sea and sun"), document(2, "look #Zoo", 43, hashtags=("zoo",)),
+        document(3, "Sea lion at the #zoo", hashtags=("zoo",)), document(4, "sea otter 🦭 zoo", 43)])
+    assert await found(index, query) == numbers
 
 
 async def test_pages_go_from_the_newest_to_older_without_overlap(index) -> None:
     """Neighbouring 64-bit ids are told apart by the cursor."""
     await index.index([document(number, "same words") for number in range(5)])
-    assert await found(index, "words", None, 2) == [4, 3]
-    assert await found(index, "words", FIRST + 3, 2) == [2, 1]
-    assert await found(index, "words", FIRST + 1, 2) == [0]
-    assert await found(index, "words", FIRST, 2) == []
+    asked = words("words")
+    assert await found(index, asked, limit=2) == [4, 3]
+    assert await found(index, asked, before=FIRST + 3, limit=2) == [2, 1]
+    assert await found(index, asked, before=FIRST + 1, limit=2) == [0]
+    assert await found(index, asked, before=FIRST, limit=2) == []
+    assert await found(index, asked, since=FIRST + 2) == [4, 3]
+    assert await found(index, asked, before=FIRST + 4, since=FIRST + 1) == [3, 2]
+
+
+async def test_the_nth_newest_match_is_named(index) -> None:
+    """Where there are fewer matches than asked for there is none."""
+    await index.index([document(number, f"odd {number % 2}") for number in range(7)])
+    asked = words("odd 1")
+    assert await index.refresh() is None
+    assert [await index.nth_newest(Ask(asked, 0), n) for n in (1, 3, 4)] == [FIRST + 5, FIRST + 1, None]
+    assert await index.nth_newest(Ask(asked, 0, before=FIRST + 5), 1) == FIRST + 3
 
 
 async def test_an_older_version_never_overwrites_a_newer_one(index) -> None:
     """The newest reading of the truth wins, in whatever order they come; equal versions may repeat."""
-    await index.index([document(0, "second", version=2)])
-    await index.index([document(0, "first", version=1), document(1, "first", version=1)])
-    await index.index([document(0, "second", version=2)])
-    assert await found(index, "first") == [1]
-    assert await found(index, "second") == [0]
+    told = [await index.index([document(0, "second", version=2)]),
+            await index.index([document(0, "first", version=1), document(1, "first", version=1)]),
+            await index.index([document(0, "second", version=2)])]
+    assert [(dict(each.refused), each.busy) for each in told] == [({}, ())] * 3
+    assert await found(index, words("first")) == [1]
+    assert await found(index, words("second")) == [0]
 
 
 async def test_a_late_write_does_not_revive_a_deleted_tweet(index) -> None:
     """Correctness point 12: a deleted tweet stays as a document, so its version is not forgotten."""
-    await index.index([document(0, "oops", version=1)])
-    await index.index([document(0, "oops", version=3, deleted=True)])
-    await index.index([document(0, "oops", version=2)])
-    assert await found(index, "oops") == []
+    await index.index([document(0, "oops #oops", version=1, hashtags=("oops",))])
+    await index.index([document(0, "oops #oops", version=3, deleted=True)])
+    await index.index([document(0, "oops #oops", version=2, hashtags=("oops",))])
+    for query in (words("oops"), Query((Tag("oops"),)), Query((Author(42),))):
+        assert await found(index, query) == []
+    assert await index.found([FIRST, FIRST + 1]) == set()
+
+
+async def test_what_a_search_can_find_is_told_by_id(index) -> None:
+    """Neither what was never indexed nor what is deleted."""
+    await index.index([document(0, "here"), document(1, "gone", deleted=True), document(2, "")])
+    await index.refresh()
+    assert await index.found([FIRST + 9, FIRST + 2, FIRST + 1, FIRST]) == {FIRST, FIRST + 2}
+    assert await index.found([]) == set()
+
+
+async def test_documents_of_long_deleted_tweets_are_swept_in_bounded_parts(index) -> None:
+    """By the time they were found deleted, which is their version; live ones stay however old they are."""
+    day_ns = 86_400 * 1_000_000_000
+    await index.index([document(number, "x", version=day_ns + number, deleted=True) for number in range(5)])
+    await index.index([document(7, "x", version=day_ns), document(8, "x", version=3 * day_ns, deleted=True)])
+    swept = []
+    for _ in range(4):
+        await index.refresh()
+        swept.append(await index.sweep(2 * day_ns // 1_000_000, 2))
+    assert swept == [2, 2, 1, 0]
+    assert await index.found([FIRST + 7, FIRST + 8]) == {FIRST + 7}
 
 
 async def test_many_documents_are_loaded_and_visible(index) -> None:
     """`bulk_load` is for seeding: more than one request's worth, visible on return."""
     count = await index.bulk_load(document(number, f"seed {number % 7}") for number in range(4_500))
     assert count == 4_500
-    assert len(await index.search("seed 3", None, 5_000)) == 643
-    await index.index([])
+    assert len((await index.search(Ask(words("seed 3"), 5_000))).hits) == 643
+    told = await index.index([])
+    assert not told.refused and not told.busy
+
+
+@pytest.mark.real
+async def test_a_document_that_is_refused_costs_the_others_nothing(real_settings) -> None:
+    """Each item of a bulk has its own answer: 400 is told with its reason, the rest is indexed."""
+    from system.stores.elastic_index import ElasticIndex
+
+    index = await opened(ElasticIndex, real_settings)
+    immense = document(1, "immense", hashtags=("x" * 40_000,))
+    told = await index.index([document(0, "small"), immense, document(2, "small")])
+    assert list(told.refused) == [FIRST + 1] and "hashtags" in told.refused[FIRST + 1]
+    assert told.busy == ()
+    assert await found(index, words("small")) == [2, 0]
+    await index.remove()
+    await index.close()
+
+
+@pytest.mark.parametrize(("statuses", "refused", "busy"), [
+    ([200, 201, 409], [], []), ([429, 201, 503], [], [0, 2]), ([400, 429, 413], [0, 2], [1]), ([500, 404, 200], [1], [0]),
+])
+async def test_each_item_of_a_bulk_is_done_refused_or_to_be_sent_again(statuses, refused, busy, real_settings,
+                                                                       monkeypatch) -> None:
+    """429, 503 and other trouble of the server: again after a pause. What the document itself is to blame for: refused."""
+    from system.stores.elastic_index import ElasticIndex
+
+    index = await ElasticIndex.open(real_settings)
+
+    async def answered(request):
+        request.close()
+        return {"items": [{"index": {"status": status, "error": {"type": "some", "reason": "why"}}} for status in statuses]}
+
+    monkeypatch.setattr(index, "_asked", answered)
+    told = await index.index([document(number, "x") for number in range(3)])
+    assert sorted(told.refused) == [FIRST + number for number in refused]
+    assert list(told.busy) == [FIRST + number for number in busy]
+    await index.close()
+
+
+@pytest.mark.real
+async def test_an_index_of_an_older_schema_is_made_anew(real_settings) -> None:
+    """It holds nothing that the truth does not have; a field that it does not know would send every new tweet to the dead."""
+    from system.stores.elastic_index import ElasticIndex
+
+    index = await opened(ElasticIndex, real_settings)
+    await index.remove()
+    mappings = {"dynamic": "strict", "properties": {"id": {"type": "long"}}}
+    await index._client.indices.create(index=index._index, mappings=mappings)
+    await index.prepare()
+    await index.prepare()
+    await index.index([document(0, "new")])
+    assert await found(index, words("new")) == [0]
+    await index.remove()
+    await index.close()
 
 
 @pytest.mark.real
@@ -93,7 +195,7 @@ async def test_an_elasticsearch_that_is_down_certainly_did_nothing(real_settings
     stores = dataclasses.replace(real_settings.stores, elasticsearch_urls=("http://127.51.60.1:9",))
     index = await ElasticIndex.open(dataclasses.replace(real_settings, stores=stores))
     with pytest.raises(StoreUnavailable, match=r"127\.51\.60\.1:9") as refused:
-        await index.search("anything", None, 1)
+        await index.search(Ask(words("anything"), 1))
     assert refused.value.definite
     await index.close()
 

@@ -12,7 +12,8 @@ import pytest_asyncio
 
 from system.kernel import http
 from system.kernel.errors import StoreUnavailable
-from system.ports import Kind
+from system.kernel.searching import Query, Word
+from system.ports import Ask, Kind
 from system.services.relay.handlers import EdgeRelay
 from system.services.search.handlers import Indexer
 from system.stores.redis_timeline import RedisTimelines
@@ -195,4 +196,5 @@ async def test_a_late_index_of_a_live_read_does_not_revive_a_deleted_document(ri
         await first
     await rig.ports.index.refresh()
 
-    assert await rig.ports.index.search(word, None, 10) == []
+    assert await rig.ports.index.found([tweet.id]) == set()
+    assert (await rig.ports.index.search(Ask(Query((Word(word),)), 10))).hits == []

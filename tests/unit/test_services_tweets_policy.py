@@ -1,4 +1,4 @@
-"""What may be posted, signed up, searched and uploaded."""
+"""What may be posted, signed up and uploaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from system.kernel import ids
 from system.kernel.errors import NotFound, TooLarge, WrongInput
 from system.kernel.events import Tweet
 from system.services.media import policy as media
-from system.services.search import policy as search
 from system.services.tweets import policy
 from system.services.tweets.policy import Draft
 from system.services.users import policy as users
@@ -96,26 +95,6 @@ def test_a_short_password_is_refused_without_being_told():
         users.check_password("hunter2")
 
     assert "7 characters" in str(refusal.value) and "hunter2" not in str(refusal.value)
-
-
-@pytest.mark.parametrize(("query", "words"), [
-    ("Cats", "cats"), ("cats -dogs (from:ann)", "cats dogs from ann"), ("#tag  x", "#tag x"),
-])
-def test_a_query_is_its_words(query, words):
-    """Operators are not known: their signs are blanks."""
-    assert search.words(query) == words
-
-
-@pytest.mark.parametrize("query", [None, "", "   ", "()", "x" * 513, " ".join("abcdefghijklmnopq")])
-def test_a_query_without_words_or_with_too_many_is_refused(query):
-    """1 to 512 characters, 1 to 16 words."""
-    with pytest.raises(WrongInput):
-        search.words(query)
-
-
-def test_a_read_that_saw_a_tweet_alive_never_wins_over_one_that_saw_it_deleted():
-    """The live read began before the deleted read had ended, however their middles lay."""
-    assert search.version(False, 100, 500) < search.version(True, 50, 101)
 
 
 @pytest.mark.parametrize(("body", "problem"), [

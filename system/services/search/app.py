@@ -2,48 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from system.kernel import http
+from system.kernel.errors import WrongInput
 from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.search import policy
-from system.services.search.handlers import Search
+from system.services.search.cursors import Seal
+from system.services.search.handlers import Names, Search, Wanted
 from system.services.shared import hosting, paging, shapes
 from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.visibility import Visibility
 
 NAME = "search"
 NEEDS = ("index", "hot", "tweets", "users")
+ABOUT = ("query", "sort_order", "since_id", "until_id", "start_time", "end_time")  # what a cursor is bound to
+TOKENS = ("next_token", "pagination_token")  # Twitter's search takes the cursor under either name
 
 
 class Routes:
     """HTTP in front of `Search`."""
 
-    def __init__(self, search: Search, profiles: Profiles) -> None:
-        self._search, self._profiles = search, profiles
+    def __init__(self, search: Search, profiles: Profiles, seal: Seal) -> None:
+        self._search, self._profiles, self._seal = search, profiles, seal
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
         return [("GET", "/2/tweets/search/recent", self.recent)]
 
     async def recent(self, call: Call) -> Answer:
-        """`GET /2/tweets/search/recent?query=`: newest tweets that hold all words."""
-        _ = call.user_id  # only who came through the gateway may search
-        query = call.query()
+        """`GET /2/tweets/search/recent?query=`: tweets that match, best first or newest first (`sort_order`)."""
+        viewer_id, query = call.user_id, call.query()
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        if "next_token" in query:  # Twitter's search takes the cursor under either name
-            query.setdefault("pagination_token", query["next_token"])
-        window = paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
-        words = policy.words(query.get("query"))
-        found, scanned, ended = await self._search.recent(words, window.before, window.since_id, window.limit, call.spent)
+        about = "\n".join(query.get(name, "") for name in ABOUT)
+        found, cursor = await self._search.recent(viewer_id, self._wanted(query, about), call.spent)
         users = await self._profiles.get(tweet.author_id for tweet in found) if with_authors else None
-        token = paging.next_token(scanned, ended, window.since_id)
-        return Answer(shapes.page([shapes.tweet(tweet, fields) for tweet in found], token, users))
+        token = None if cursor is None else self._seal.close(cursor, about)
+        return Answer(_page([shapes.tweet(tweet, fields) for tweet in found], token, users))
+
+    def _wanted(self, query: dict[str, str], about: str) -> Wanted:
+        tokens = {query[name] for name in TOKENS if name in query}
+        if len(tokens) > 1:
+            raise WrongInput("`next_token` and `pagination_token` differ; send one of them.")
+        before, since = policy.bounds(query)
+        limit = paging.window({name: query[name] for name in ("max_results",) if name in query}, policy.DEFAULT_RESULTS,
+                              policy.MIN_RESULTS).limit
+        return Wanted(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
+                      self._seal.open(tokens.pop(), about) if tokens else None)
+
+
+def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json:
+    """Return the envelope; a page that is not in order of age names its newest and oldest tweet all the same."""
+    envelope = shapes.page(data, token, users)
+    if data:
+        by_age = sorted((shape["id"] for shape in data), key=int)
+        envelope["meta"].update(newest_id=by_age[-1], oldest_id=by_age[0])
+    return envelope
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
-    search = Search(ports.index, Tweets(ports.hot, ports.tweets))
-    return hosting.Service(Routes(search, Profiles(ports.users, settings.policies.cache.profile_ttl_s)).rows())
+    knobs = settings.policies
+    search = Search(ports.index, Tweets(ports.hot, ports.tweets), Names(ports.users),
+                    Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.search)
+    return hosting.Service(Routes(search, Profiles(ports.users, knobs.cache.profile_ttl_s), Seal(settings.jwt_secret)).rows())
 
 
 if __name__ == "__main__":

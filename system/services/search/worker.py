@@ -1,8 +1,8 @@
 """The indexer: `python -m system.services.search.worker`.
 
 An event is a hint that a tweet, or the set of who likes it, changed; the document is made from both as they are now. Under load
-events are gathered for `policies.search.gather_s`: one bulk costs nearly the same for one document as for ten. A second loop removes
-documents of tweets that were deleted long ago.
+events are gathered for `policies.search.gather_s`: one bulk costs nearly the same for one document as for ten. A second loop
+removes documents of tweets that were deleted long ago.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class Worker:
 
     async def _index(self, tweet_ids: set[int]) -> tuple[dict[int, str], int]:
         """Index these until each is done or refused; return (refused: id -> reason, retries)."""
-        left, refused = set(tweet_ids), {}
+        left: set[int] = set(tweet_ids)
+        refused: dict[int, str] = {}
         try:
             return refused, await consuming.until_available(lambda: index_all(self.indexer, left, refused), "index")
         except Exception as problem:  # one of them breaks what makes documents: the others must not wait behind it for ever
@@ -73,7 +74,8 @@ class Worker:
         assert record.event is not None
         now_ms = self._time.wall_ms()
         if record.topic == events.NEW_TWEET:
-            telemetry.observe("tweetlab_index_age_seconds", max(0, now_ms - int(record.event.payload.get("created_ms", now_ms))) / 1e3)
+            age_ms = now_ms - int(record.event.payload.get("created_ms", now_ms))
+            telemetry.observe("tweetlab_index_age_seconds", max(0, age_ms) / 1e3)
         self._effects.write(effects.Effect(GROUP, record.event.id, record.event.key, record.topic, True, "index", 1,
                                            self._time.monotonic_ns(), now_ms, retries))
 

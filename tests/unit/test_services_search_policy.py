@@ -1,0 +1,148 @@
+"""What a search may ask for, and what it means."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from system.kernel import ids
+from system.kernel.errors import WrongInput
+from system.kernel.searching import From, Phrase, Query, Tag, Word
+from system.services.search import policy
+
+
+@pytest.mark.parametrize(("text", "wanted", "unwanted"), [
+    ("walrus", [Word("walrus")], []),
+    ("  Big   walrus ", [Word("Big"), Word("walrus")], []),
+    ("walrus walrus", [Word("walrus")], []),
+    ("#Zoo", [Tag("zoo")], []),
+    ("＃ＺＯＯ", [Tag("zoo")], []),
+    ("#Straße #STRASSE", [Tag("strasse")], []),
+    ("from:Ann", [From("ann")], []),
+    ("FROM:@ann_b", [From("ann_b")], []),
+    ('"sea lion"', [Phrase("sea lion")], []),
+    ('a "b  c" d', [Word("a"), Phrase("b  c"), Word("d")], []),
+    ("cat -dog", [Word("cat")], [Word("dog")]),
+    ('cat -"hot dog" -#pets -from:bob', [Word("cat")], [Phrase("hot dog"), Tag("pets"), From("bob")]),
+    ('-dog cat', [Word("cat")], [Word("dog")]),
+    ("well-known don't 12:30", [Word("well-known"), Word("don't"), Word("12:30")], []),
+    ("http://example.org/x", [Word("http://example.org/x")], []),
+    ("who? or and", [Word("who?"), Word("or"), Word("and")], []),
+    ("日本語 🦭", [Word("日本語"), Word("🦭")], []),
+    ("#हिन्दी", [Tag("हिन्दी")], []),
+    ("weather:", [Word("weather:")], []),
+])
+def test_a_query_becomes_the_tree_of_its_terms(text, wanted, unwanted):
+    """Terms are separated by blanks, each stands once; tags and names are folded, words are left to the index."""
+    assert policy.parse(text) == Query(tuple(wanted), tuple(unwanted))
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    (None, "is empty"), ("", "is empty"), (" \t ", "is empty"),
+    ("x" * 513, "513 characters"),
+    (" ".join("abcdefghijklmnopq"), "17 terms"),
+    ('cat "sea lion', "character 5"), ('cat "sea lion', "never closes"),
+    ('"sea"lion', "put a blank"), ('cat"s', "quotation mark inside"), ('""', "no letter"), ('"?!"', "no letter"),
+    ("cat -", "character 5"), ("- cat", "excludes nothing"), ("--cat", "excludes nothing"),
+    ("-cat", "what must not"), ('-"sea lion" -from:ann', "what must not"),
+    ("#", "no hashtag"), ("#7", "no hashtag"), ("#a-b", "no hashtag"), ("cat ##b", "character 5"),
+    ("from:", "names no user"), ("from:ann-b", "names no user"), ("from:" + "x" * 16, "names no user"),
+    ("cat lang:en", "not served"), ("-is:retweet cat", "character 2"), ("cat OR dog", "character 5"), ("(cat dog)", "group"),
+    ("!?", "no letter"),
+])
+def test_what_is_no_query_is_refused_with_its_place_and_the_mend(text, told):
+    """400; an operator that is not served is no word: an answer to another question is worse than none."""
+    with pytest.raises(WrongInput, match=told):
+        policy.parse(text)
+
+
+@given(st.text(max_size=80))
+@example('"' * 3)
+@example("-")
+def test_whatever_is_typed_is_a_query_or_refused(text):
+    """No text makes the parser stumble; a query always wants something."""
+    try:
+        found = policy.parse(text)
+    except WrongInput as refused:
+        assert str(refused).startswith("`query`")
+    else:
+        assert found.wanted and len(found.wanted) + len(found.unwanted) <= policy.MAX_TERMS
+
+
+WORDS = st.text(string.ascii_letters, min_size=1, max_size=8).filter(lambda word: word not in ("OR", "AND"))
+TERMS = st.one_of(
+    WORDS.map(lambda word: (word, Word(word))),
+    WORDS.map(lambda word: (f"#{word}", Tag(word.lower()))),
+    WORDS.map(lambda word: (f"from:{word}", From(word.lower()))),
+    st.lists(WORDS, min_size=1, max_size=3).map(lambda words: (f'"{" ".join(words)}"', Phrase(" ".join(words)))),
+)
+
+
+@given(st.lists(TERMS, min_size=1, max_size=5), st.lists(TERMS, max_size=5), st.randoms(use_true_random=False))
+def test_the_order_of_terms_says_nothing(wanted, unwanted, dice):
+    """Written in any order, the same terms are wanted and unwanted."""
+    written = [text for text, _ in wanted] + [f"-{text}" for text, _ in unwanted]
+    dice.shuffle(written)
+    found = policy.parse("  ".join(written))
+
+    assert set(found.wanted) == {term for _, term in wanted}
+    assert set(found.unwanted) == {term for _, term in unwanted}
+
+
+@pytest.mark.parametrize(("text", "tags"), [
+    ("no tag at all", ()), ("#one and #Two", ("one", "two")), ("#one#two", ("one",)), ("#One #ONE", ("one",)),
+    ("(#zoo), #sea-lion!", ("zoo", "sea")), ("a#b &#39; x/#top", ()), ("#2026 #2026a", ("2026a",)),
+    ("＃日本 #naïve_bird", ("日本", "naïve_bird")),
+    ("#", ()), ("##x", ("x",)), ("#ﬁsh", ("fish",)), ("#😀", ()), ("#مرحبا#", ("مرحبا",)),
+])
+def test_hashtags_are_found_in_every_script(text, tags):
+    """At the start of a word, letters, marks, digits and underscores, not digits alone; folded; each once."""
+    assert policy.hashtags(text) == tags
+
+
+@given(st.text(max_size=60))
+@example("#ǰ #İx #ﬀ")
+def test_a_hashtag_of_a_text_is_found_by_asking_for_it(text):
+    """What the indexer takes from `#Name` is what the parser makes of `#Name`."""
+    for part in text.split():
+        if part[0] in policy.SIGNS and policy.tag_of(part[1:]) is not None:
+            assert policy.parse(part).wanted == (Tag(policy.hashtags(part)[0]),)
+
+
+@pytest.mark.parametrize(("params", "before", "since"), [
+    ({}, None, None),
+    ({"until_id": "900", "since_id": "100"}, 900, 100),
+    ({"start_time": "2026-11-22T18:00:00Z"}, None, ids.floor_id(1_795_370_400_000) - 1),
+    ({"end_time": "2026-11-22T18:00:00.500Z"}, ids.floor_id(1_795_370_400_500), None),
+    ({"end_time": "2026-11-22T18:00:00Z", "until_id": "7"}, 7, None),
+    ({"start_time": "1999-01-01T00:00:00Z"}, None, 0),
+])
+def test_the_tightest_bound_of_each_side_holds(params, before, since):
+    """Ids and times bound ids; both bounds are exclusive, `start_time` itself is inside."""
+    assert policy.bounds(params) == (before, since)
+
+
+@pytest.mark.parametrize("params", [
+    {"since_id": "x"}, {"until_id": "-1"}, {"start_time": "yesterday"}, {"start_time": "2026-11-22T18:00:00"},
+    {"end_time": "2026-13-01T00:00:00Z"},
+    {"since_id": "9", "until_id": "9"}, {"start_time": "2026-11-22T18:00:00Z", "end_time": "2026-11-22T17:00:00Z"},
+])
+def test_bounds_that_are_none_or_leave_no_room_are_refused(params):
+    """400, naming the parameter."""
+    with pytest.raises(WrongInput, match=r"since_id|until_id|start_time|end_time"):
+        policy.bounds(params)
+
+
+def test_results_are_ranked_unless_newest_first_is_asked_for():
+    """`sort_order`, as Twitter names it."""
+    assert (policy.order_of(None), policy.order_of("recency")) == (policy.RELEVANCY, policy.RECENCY)
+    with pytest.raises(WrongInput, match="sort_order"):
+        policy.order_of("random")
+
+
+def test_a_read_that_saw_a_tweet_alive_never_wins_over_one_that_saw_it_deleted():
+    """The live read began before the deleted read had ended, however their middles lay."""
+    assert policy.version(False, 100, 500) < policy.version(True, 50, 101)
