@@ -20,7 +20,7 @@ from system import bootstrap, ports
 from system.kernel import policies, settings
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint as blueprints
-from system.platform import native
+from system.platform import native, packages
 from tweetlab import home
 from tweetlab.screen import Screen
 
@@ -93,7 +93,16 @@ def public_url(lab: native.Lab) -> str:
 
 def secret_of(lab: native.Lab) -> str:
     """Return the lab's token key; made at its first start, readable by its owner alone."""
-    path = lab.places.state / "jwt.secret"
+    return _secret(lab, "jwt.secret")
+
+
+def edge_secret_of(lab: native.Lab) -> str:
+    """Return what the keys of the lab's CDN edge derive from; made and kept the same way."""
+    return _secret(lab, "edge.secret")
+
+
+def _secret(lab: native.Lab, name: str) -> str:
+    path = lab.places.state / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part")
@@ -103,22 +112,42 @@ def secret_of(lab: native.Lab) -> str:
     return path.read_text()
 
 
-async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policies.Policies, stores_only: bool = False) -> None:
-    """Bring `blueprint` up with schema and services; tells each node's progress."""
-    env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_POLICIES": wanted.to_json()}
+async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policies.Policies, stores_only: bool = False,
+                observe: bool = False) -> None:
+    """Bring `blueprint` up with schema and services, with `observe` also what looks on; tells each node's progress."""
+    fresh = "service" not in await _roles(lab)
+    # Services that run already go on with their policies; `Session.apply` would change them.
+    env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_EDGE_SECRET": edge_secret_of(lab),
+           "TWEETLAB_POLICIES": wanted.to_json()} if fresh else {}
 
     async def prepare(stores: dict[str, Any]) -> None:
         await make_schema(_settings(lab, stores, wanted))
 
+    nodes = blueprints.load(blueprint)
+    if observe:
+        nodes = blueprints.observed(nodes)
+        await fetch_observers(screen)
     try:
-        await lab.up(blueprints.load(blueprint), env, prepare=prepare, stores_only=stores_only,
+        await lab.up(nodes, env, prepare=prepare, stores_only=stores_only,
                      progress=lambda node, text: screen.say(f"{node:<16} {text}"))
     except BaseException:
         if not await lab.is_up():
             (lab.places.state / "policies.json").unlink(missing_ok=True)
         raise
-    if not stores_only:
+    if not stores_only and fresh:
         (lab.places.state / "policies.json").write_text(wanted.to_json())
+
+
+async def _roles(lab: native.Lab) -> set[str]:
+    return {node.role for node in await lab.status()}
+
+
+async def fetch_observers(screen: Screen) -> None:
+    """Fetch what --observe needs and this machine lacks. Raises CouldNotRun, with the mend."""
+    from tweetlab import setup
+
+    if any(packages.missing(package) for package in packages.OBSERVING):
+        await setup.servers(screen.say, observe=True)
 
 
 async def make_schema(told: settings.Settings) -> None:
@@ -131,22 +160,26 @@ async def make_schema(told: settings.Settings) -> None:
 
 
 def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies) -> settings.Settings:
-    env = {"TWEETLAB_RANGE": str(lab.plan.range), "TWEETLAB_STORES": json.dumps(stores), "TWEETLAB_POLICIES": wanted.to_json()}
+    env = {"TWEETLAB_RANGE": str(lab.plan.range), "TWEETLAB_STORES": json.dumps(stores), "TWEETLAB_POLICIES": wanted.to_json(),
+           "TWEETLAB_EDGE_SECRET": edge_secret_of(lab)}
     return settings.from_env(env)
 
 
 @contextlib.asynccontextmanager
 async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | None = None,
-                 keep: bool = False) -> AsyncIterator[Session]:
-    """Open the lab of this checkout and range; start it where it is down, stop it at the end if so (not with `keep`)."""
+                 keep: bool = False, observe: bool = False) -> AsyncIterator[Session]:
+    """Open the lab of this checkout and range; start it where it is down, stop it at the end if so (not with `keep`).
+
+    `observe`: with Prometheus and the others that look on; a lab that is up gets them, and keeps them.
+    """
     wanted = wanted or policies.Policies()
     lab = native.Lab(home.ROOT, home.lab_range())
     was_up = await lab.is_up()
     if was_up:
         await _must_fit(lab, blueprint)
-    else:
-        with screen.step(f"starting the lab {blueprint!r}"):
-            await start(lab, blueprint, screen, wanted)
+    if not was_up or (observe and "observer" not in await _roles(lab)):
+        with screen.step(f"starting the lab {blueprint!r}{', observed' if observe else ''}"):
+            await start(lab, blueprint, screen, wanted, observe=observe)
     try:
         told = _settings(lab, lab.stores(), wanted)
         async with contextlib.AsyncExitStack() as stack:

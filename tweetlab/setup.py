@@ -32,19 +32,26 @@ SERVICES = {  # package -> the services it brings
     "redis-sentinel": ("redis-sentinel",),
     "postgresql": ("postgresql",),
     "haproxy": ("haproxy",),
+    "nginx-light": ("nginx",),
+    "prometheus": ("prometheus",),
+    "prometheus-alertmanager": ("prometheus-alertmanager",),
 }
 BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while something is to be fetched
 
 
-async def servers(say: Say) -> None:
-    """Install and fetch all that is missing. Raises CouldNotRun that lists every failure with its mend."""
+async def servers(say: Say, observe: bool = False) -> None:
+    """Install and fetch all that is missing; with `observe` what --observe needs too.
+
+    Raises CouldNotRun that lists every failure with its mend.
+    """
     began = time.monotonic()
 
     def progress(name: str, text: str) -> None:
         say(f"{name:<14} {text}")
 
-    fetched = [package for package in packages.PACKAGES if isinstance(package, Maven | Go)]
-    system = asyncio.ensure_future(_install_telling(missing_system_packages(), progress))
+    wanted = packages.PACKAGES + (packages.OBSERVING if observe else ())
+    fetched = [package for package in wanted if isinstance(package, Maven | Go)]
+    system = asyncio.ensure_future(_install_telling(missing_system_packages(wanted), progress))
     gone = await asyncio.gather(
         system, *(_after_its_tools(package, system, progress) for package in fetched), return_exceptions=True
     )
@@ -59,10 +66,10 @@ async def servers(say: Say) -> None:
     progress("servers", f"all are there after {time.monotonic() - began:.0f} s")
 
 
-def missing_system_packages() -> list[str]:
+def missing_system_packages(of: tuple[packages.Package, ...] = packages.PACKAGES) -> list[str]:
     """Return the names of the distribution's packages that are missing here, in order."""
-    wanted = [each.package for each in packages.PACKAGES if isinstance(each, Debian) and packages.missing(each)]
-    to_resolve = any(isinstance(each, Maven) and packages.missing(each) for each in packages.PACKAGES)
+    wanted = [each.package for each in of if isinstance(each, Debian) and packages.missing(each)]
+    to_resolve = any(isinstance(each, Maven) and packages.missing(each) for each in of)
     if packages.java() is None:
         wanted.append(f"openjdk-{packages.JAVA_MAJOR}-jre-headless")
     if to_resolve:
@@ -147,14 +154,14 @@ async def _after_its_tools(package: Maven | Go, system: asyncio.Future[None], pr
 
 
 def main() -> int:
-    """Fetch everything, telling each step on standard error."""
+    """Fetch everything (with `--observe` what observes, too), telling each step on standard error."""
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     try:
-        asyncio.run(servers(say))
+        asyncio.run(servers(say, "--observe" in sys.argv[1:]))
     except LabError as problem:
         print(problem.detail, file=sys.stderr)
         return problem.exit_code

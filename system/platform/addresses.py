@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from system.kernel.errors import WrongInput
 
 KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
+    "nginx": (8, 8080),
     "haproxy": (9, 8080),
     "cassandra": (10, 9042),
     "kafka": (20, 9092),
@@ -19,6 +20,10 @@ KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
     "postgres": (40, 5432),
     "minio": (50, 9000),
     "elasticsearch": (60, 9200),
+    "prometheus": (70, 9090),
+    "alertmanager": (71, 9093),
+    "receiver": (74, 8000),
+    "exporter": (75, 8000),
     "gateway": (100, 8000),
     "users": (101, 8000),
     "tweets": (102, 8000),
@@ -35,7 +40,7 @@ FURTHER_PORTS: dict[str, tuple[int, ...]] = {
     "cassandra": (7000,),
     "kafka": (9093,),
     "elasticsearch": (9300,),
-    "haproxy": (8101, 8102, 8103, 8104, 8105),
+    "haproxy": (8101, 8102, 8103, 8104, 8105, 8404),
 }
 
 MAX_RANGE = 250  # 127.251 to 127.254 stay free for further regions of the last range

@@ -13,6 +13,7 @@ A folder in it appears by one rename, with `SHA256SUMS` inside: it is complete o
 from __future__ import annotations
 
 import functools
+import glob
 import os
 import re
 import shutil
@@ -40,17 +41,21 @@ class Maven:
 
 @dataclass(frozen=True)
 class Go:
-    """`module`@`pin` is compiled by `go install`; `version` is what the cache folder is called."""
+    """`module`@`pin` is compiled by `go install`; `version` is what the cache folder is called.
+
+    `tool`: its go.mod replaces modules, which `go install` refuses: it is built as a tool of a module of ours.
+    """
 
     name: str
     version: str
     module: str
     pin: str
+    tool: bool = False
 
 
 @dataclass(frozen=True)
 class Debian:
-    """`binary` must be found; `package` holds it on Debian and Ubuntu."""
+    """`binary`, a program or a pattern of the path of a file, must be found; `package` holds it on Debian and Ubuntu."""
 
     name: str
     binary: str
@@ -72,8 +77,21 @@ REDIS = Debian("redis", "redis-server", "redis-server")
 SENTINEL = Debian("redis-sentinel", "redis-sentinel", "redis-sentinel")
 POSTGRES = Debian("postgres", "postgres", "postgresql")
 HAPROXY = Debian("haproxy", "haproxy", "haproxy")
+NGINX = Debian("nginx", "nginx", "nginx-light")
+NGINX_PURGE = Debian("nginx-purge", "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so", "libnginx-mod-http-cache-purge")
+NGINX_JS = Debian("nginx-js", "/usr/lib/nginx/modules/ngx_http_js_module.so", "libnginx-mod-http-js")
 
-PACKAGES: tuple[Package, ...] = (REDIS, SENTINEL, POSTGRES, HAPROXY, CASSANDRA, KAFKA, ELASTICSEARCH, MINIO)
+PROMETHEUS = Debian("prometheus", "prometheus", "prometheus")
+ALERTMANAGER = Debian("alertmanager", "prometheus-alertmanager", "prometheus-alertmanager")
+JAEGER = Go("jaeger", "1.65.0", "github.com/jaegertracing/jaeger/cmd/all-in-one", "v1.65.0", tool=True)
+RSYSLOG = Debian("rsyslog", "rsyslogd", "rsyslog")
+RSYSLOG_ELASTICSEARCH = Debian("rsyslog-elasticsearch", "/usr/lib/*/rsyslog/omelasticsearch.so", "rsyslog-elasticsearch")
+
+PACKAGES: tuple[Package, ...] = (
+    REDIS, SENTINEL, POSTGRES, HAPROXY, NGINX, NGINX_PURGE, NGINX_JS, CASSANDRA, KAFKA, ELASTICSEARCH, MINIO,
+)  # fmt: skip
+OBSERVING: tuple[Package, ...] = (PROMETHEUS, ALERTMANAGER, RSYSLOG, RSYSLOG_ELASTICSEARCH, JAEGER)
+"""What only a lab with --observe needs; fetched at its first use."""
 
 
 def cache() -> Path:
@@ -92,7 +110,7 @@ def missing(package: Package) -> str:
     if isinstance(package, Debian):
         if package.name == "postgres":
             return _missing_postgres()
-        found = find(package.binary)
+        found = glob.glob(package.binary) if package.binary.startswith("/") else find(package.binary)
         return "" if found else f"`{package.binary}` is not installed; install the package {package.package}."
     if (home(package) / SUMS).is_file():
         return ""

@@ -6,17 +6,34 @@
 from __future__ import annotations
 
 from system.platform.blueprint import SERVICE_MODULES
-from system.platform.servers import cassandra, elasticsearch, haproxy, kafka, minio, postgres, redis, services
+from system.platform.servers import (
+    alertmanager,
+    cassandra,
+    elasticsearch,
+    haproxy,
+    kafka,
+    minio,
+    nginx,
+    postgres,
+    prometheus,
+    redis,
+    services,
+)
 from system.platform.servers.base import Server
 
 SERVERS: dict[str, Server] = {
+    "alertmanager": alertmanager.Alertmanager(),
     "cassandra": cassandra.Cassandra(),
     "elasticsearch": elasticsearch.Elasticsearch(),
     "haproxy": haproxy.HAProxy(),
     "kafka": kafka.Kafka(),
+    "limits": redis.Limits(),
     "minio": minio.MinIO(),
+    "exporter": services.Service(),
+    "nginx": nginx.Nginx(),
     "postgres": postgres.Postgres(),
+    "prometheus": prometheus.Prometheus(),
+    "receiver": services.Service(),
     "redis": redis.Redis(),
     **{kind: services.Service() for kind in SERVICE_MODULES},
 }
-    "limits": redis.Limits(),

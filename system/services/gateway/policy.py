@@ -63,6 +63,7 @@ ROUTES: tuple[Route, ...] = (
     Route("me", "GET", "/2/users/me", "users", "users.read"),
     Route("me_change", "PUT", "/2/users/me", "users", "follows.write"),
     Route("media", "GET", "/2/media/{id}", "media", "tweet.read"),
+    Route("media_delete", "DELETE", "/2/media/{id}", "media", "media.write"),
     Route("media_finalize", "POST", "/2/media/upload/{id}/finalize", "media", "media.write"),
     Route("media_initialize", "POST", "/2/media/upload/initialize", "media", "media.write"),
     Route("post", "POST", "/2/tweets", "tweets", "tweet.write"),

@@ -1,1 +1,1 @@
-"""Media: signed upload and read URLs."""
+"""Media: signed uploads to storage, signed reads through the edge, and the collection of what nobody wants."""

@@ -1,17 +1,20 @@
-"""The media service: `python -m system.services.media.app`."""
+"""The media service: `python -m system.services.media.app`. It also collects orphans, and counts what the edge looked up."""
 
 from __future__ import annotations
 
-from system.kernel import http
+from system.kernel import events, http
 from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
-from system.ports import Ports
+from system.ports import Medium, Ports
 from system.services.media import policy
+from system.services.media.collecting import Collector, count_edge
 from system.services.media.handlers import Media
-from system.services.shared import hosting
+from system.services.shared import consuming, hosting
+from system.services.shared.visibility import Visibility
 
 NAME = "media"
-NEEDS = ("blobs",)
+NEEDS = ("blobs", "media", "edge", "users", "tweets", "log")
+GROUP = "media"
 
 
 class Routes:
@@ -26,37 +29,49 @@ class Routes:
             ("POST", "/2/media/upload/initialize", self.initialize),
             ("POST", "/2/media/upload/{id}/finalize", self.finalize),
             ("GET", "/2/media/{id}", self.get),
+            ("DELETE", "/2/media/{id}", self.delete),
         ]
 
     async def initialize(self, call: Call) -> Answer:
         """`POST /2/media/upload/initialize`"""
-        user_id = call.user_id
-        content_type, _ = policy.wanted(await call.json())
-        upload = self._media.initialize(user_id, content_type)
+        user_id, key = call.user_id, policy.check_key(call.header("idempotency-key"))
+        upload = await self._media.initialize(user_id, policy.wanted(await call.json()), key)
         body = {"id": upload.media_id, "media_key": upload.media_id, "expires_after_secs": upload.expires_s,
-                "upload_url": upload.url, "upload_method": "PUT", "upload_headers": {"content-type": content_type}}
+                "upload_url": upload.put.url, "upload_method": "PUT", "upload_headers": dict(upload.put.headers)}
         return Answer({"data": body}, 201)
 
     async def finalize(self, call: Call) -> Answer:
         """`POST /2/media/upload/{id}/finalize`"""
-        blob = await self._media.finalize(call.user_id, call.params["id"])
-        return Answer({"data": _shape(call.params["id"], blob.size, blob.content_type)})
+        return Answer({"data": _shape(await self._media.finalize(call.user_id, call.params["id"]))})
 
     async def get(self, call: Call) -> Answer:
         """`GET /2/media/{id}`"""
-        _ = call.user_id
-        url, blob = await self._media.url(call.params["id"])
-        shape = _shape(call.params["id"], blob.size, blob.content_type)
-        return Answer({"data": {**shape, "url": url, "expires_after_secs": policy.GET_LIFE_S}})
+        medium, url = await self._media.show(call.user_id, call.params["id"])
+        return Answer({"data": {**_shape(medium), "url": url, "expires_after_secs": self._media.link_s}})
+
+    async def delete(self, call: Call) -> Answer:
+        """`DELETE /2/media/{id}`"""
+        await self._media.delete(call.user_id, call.params["id"])
+        return Answer({"data": {"deleted": True}})
 
 
-def _shape(media_id: str, size: int, content_type: str) -> dict[str, object]:
-    return {"id": media_id, "media_key": media_id, "size": size, "media_type": content_type}
+def _shape(medium: Medium) -> dict[str, object]:
+    return {"id": medium.id, "media_key": medium.id, "type": "photo", "size": medium.size, "media_type": medium.content_type,
+            "sha256": medium.sha256}
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
-    return hosting.Service(Routes(Media(ports.blobs)).rows())
+    knobs = settings.policies
+    media = Media(ports, Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.media.link_s)
+    collector = Collector(ports, media, knobs.media, settings.instance)
+    deletes = consuming.Loop(ports.log, GROUP, (events.TWEET_DELETED,), collector.deleted)
+
+    async def counting() -> None:
+        await count_edge(settings.listen_host, settings.listen_port)
+
+    loops = (deletes.run, collector.run, *((counting,) if settings.edge_secret else ()))
+    return hosting.Service(Routes(media).rows(), loops=loops)
 
 
 if __name__ == "__main__":

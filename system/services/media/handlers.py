@@ -1,56 +1,144 @@
-"""Uploads: a signed URL to put to, a check of what was put, a signed URL to get from."""
+"""Uploads: a place to put to, a check of what was put, a link to read by.
+
+The service never carries the bytes. What may be put is bound by the signature of the upload URL (see `BlobStore.signed_put`):
+these bytes, once. So finalize needs no copy: what it checked is what stays, however long the URL still holds.
+"""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import hashlib
+import logging
 import secrets
 from dataclasses import dataclass
 
-from system.kernel.errors import Forbidden, NotFound
-from system.ports import Blob, BlobStore
+from system.kernel import checkpoints, edge, telemetry
+from system.kernel.errors import Conflict, Forbidden, LabError, NotFound, WrongInput
+from system.ports import Blob, BlobStore, MediaEdge, MediaState, MediaStore, Medium, Ports, SignedPut
 from system.services.media import policy
+from system.services.shared.visibility import Visibility
+
+_log = logging.getLogger("tweetlab")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A place to put bytes. `url`: signed, for one PUT with this content type, for `expires_s` seconds."""
+    """A place to put bytes: `put` holds for `expires_s` seconds."""
 
     media_id: str
-    url: str
+    put: SignedPut
     expires_s: int
 
 
 class Media:
-    """Media over the blob store. The service never sees the bytes."""
+    """Media over the ports. `link_s`: seconds for which a link to read holds."""
 
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
+    def __init__(self, ports: Ports, visibility: Visibility, link_s: int) -> None:
+        self._media: MediaStore = ports.media
+        self._blobs: BlobStore = ports.blobs
+        self._edge: MediaEdge = ports.edge
+        self._visibility = visibility
+        self.link_s = link_s
 
-    def initialize(self, owner_id: int, content_type: str) -> Upload:
-        """Return a place for a picture of this type. No I/O; a repeat gives another place."""
-        number = secrets.randbits(62)
-        url = self._blobs.signed_put(policy.key(owner_id, number), content_type, policy.PUT_LIFE_S)
-        return Upload(policy.media_id(owner_id, number), url, policy.PUT_LIFE_S)
+    async def initialize(self, owner_id: int, wanted: policy.Wanted, key: str) -> Upload:
+        """Return a place for a picture. With a `key` a repeat gets the same; Conflict (422) where it asks for another picture."""
+        number = policy.number_of(owner_id, key) if key else secrets.randbits(62)
+        asked = Medium(policy.media_id(owner_id, number), owner_id, wanted.content_type, wanted.size, wanted.sha256)
+        stands = await self._media.initialise(asked)
+        if _wanted(stands) != wanted:
+            problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for another picture; use a new key for a new one.")
+            problem.status = 422
+            raise problem
+        put = self._blobs.signed_put(edge.object_key(asked.id), wanted.content_type, wanted.size, wanted.sha256,
+                                     policy.PUT_LIFE_S)
+        _counted("initialised")
+        return Upload(asked.id, put, policy.PUT_LIFE_S)
 
-    async def finalize(self, caller: int, media_id: str) -> Blob:
-        """Check what was put and let it be read. Safe to repeat. Raises Forbidden, NotFound, WrongInput, TooLarge."""
-        owner_id, number = policy.split(media_id)
-        if owner_id != caller:
+    async def finalize(self, caller: int, media_id: str) -> Medium:
+        """Check what was put and let its owner use it. Safe to repeat. Raises Forbidden, NotFound, WrongInput."""
+        if policy.owner_of(media_id) != caller:
             raise Forbidden(f"Media {media_id} belongs to another user.")
-        blob = await self._blobs.head(policy.key(owner_id, number))
+        medium = (await self._media.get([media_id])).get(media_id)
+        if medium is None or medium.state is MediaState.CONDEMNED:
+            raise policy.unknown(media_id)
+        if medium.state is not MediaState.INITIALISED:
+            return await self._finalised(medium, medium.sha256)
+        blob, start = await asyncio.gather(self._blobs.head(_key(medium)), self._start(medium))
         if blob is None:
             raise NotFound(f"Nothing was put under media {media_id}; PUT the bytes to the URL of initialize first.")
-        policy.check(blob.content_type, blob.size)
-        note = json.dumps({"size": blob.size, "type": blob.content_type}).encode()
-        await self._blobs.put(policy.seal(owner_id, number), note, "application/json")
-        return blob
+        sha256 = await self._digest(medium, blob)
+        stored = policy.Wanted(blob.content_type, blob.size, sha256)
+        if wrong := policy.mismatch(_wanted(medium), stored, start):
+            await self._media.condemn([media_id])  # these bytes stay what they are: there is nothing to mend
+            _counted("refused")
+            raise WrongInput(f"{wrong} The upload was dropped; initialize another one.")
+        await checkpoints.reached("media.before_finalise", media_id=media_id)
+        return await self._finalised(medium, sha256)
 
-    async def url(self, media_id: str) -> tuple[str, Blob]:
-        """Return (a signed URL to read, what lies there). Raises NotFound where it was not finalised."""
-        owner_id, number = policy.split(media_id)
-        if await self._blobs.head(policy.seal(owner_id, number)) is None:
-            raise NotFound(f"No media with id {media_id[:60]!r}, or its upload was not finalised.")
-        blob = await self._blobs.head(policy.key(owner_id, number))
-        if blob is None:
-            raise NotFound(f"No media with id {media_id[:60]!r}.")
-        return self._blobs.signed_get(policy.key(owner_id, number), policy.GET_LIFE_S), blob
+    async def _finalised(self, medium: Medium, sha256: str) -> Medium:
+        done = await self._media.finalise(medium.id, sha256)
+        if done is None:
+            raise policy.unknown(medium.id)  # collected meanwhile
+        if medium.state is MediaState.INITIALISED:
+            _counted("finalised")
+        return done
+
+    async def _start(self, medium: Medium) -> bytes:
+        try:
+            return await self._blobs.start(_key(medium), policy.START_BYTES)
+        except NotFound:
+            return b""
+
+    async def _digest(self, medium: Medium, blob: Blob) -> str:
+        """Return the SHA-256 of the stored bytes: what storage verified while it took them, else read back here."""
+        if blob.sha256 or blob.size != medium.size:
+            return blob.sha256
+        data = await self._blobs.get(_key(medium))
+        return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+
+    async def show(self, viewer_id: int, media_id: str) -> tuple[Medium, str]:
+        """Return a medium and a link to read it. Raises NotFound where the viewer may not."""
+        policy.owner_of(media_id)
+        medium = (await self._media.get([media_id])).get(media_id)
+        if medium is None or not policy.is_shown(medium.state, medium.owner_id == viewer_id):
+            raise policy.unknown(media_id)
+        # After the row was read: a switch to protected that was acknowledged before is seen.
+        if medium.owner_id not in await self._visibility.visible(viewer_id, [medium.owner_id]):
+            raise policy.unknown(media_id)
+        return medium, self._edge.link(_key(medium), self.link_s)
+
+    async def delete(self, caller: int, media_id: str) -> None:
+        """Remove an own medium. Safe to repeat while its row stands. Raises Forbidden, NotFound."""
+        if policy.owner_of(media_id) != caller:
+            raise Forbidden(f"Media {media_id} belongs to another user.")
+        medium = (await self._media.get([media_id])).get(media_id)
+        if medium is None:
+            raise policy.unknown(media_id)
+        await self._media.condemn([media_id])
+        await checkpoints.reached("media.after_condemn", media_id=media_id)
+        await self.clean(medium)
+
+    async def clean(self, medium: Medium) -> bool:
+        """Remove the bytes of a condemned medium and make the edge forget them; return whether both are done.
+
+        First the bytes, then the cache: a miss that comes between fetches nothing. What fails is done by the collector.
+        """
+        try:
+            await self._blobs.remove(_key(medium))
+            await self._edge.purge(_key(medium))
+        except LabError as problem:
+            _log.warning("media %s is not removed yet: %s", medium.id, problem)
+            return False
+        return True
+
+
+def _key(medium: Medium) -> str:
+    return edge.object_key(medium.id)
+
+
+def _wanted(medium: Medium) -> policy.Wanted:
+    return policy.Wanted(medium.content_type, medium.size, medium.sha256)
+
+
+def _counted(step: str) -> None:
+    telemetry.count("tweetlab_media_uploads_total", step=step)

@@ -1,0 +1,196 @@
+"""nginx as the CDN edge: it checks the lab's own signature, then looks into its cache, then asks storage.
+
+The order is the point. Keyed with the signature, a cache would never hit; keyed without it and unchecked, whoever has a path
+would get a private picture. So `secure_link` refuses in the rewrite phase, before the cache is looked at, and the cache is
+keyed on the path alone.
+
+There is no anonymous bucket: nginx reads from storage as a user of its own, which may read finished media and nothing else. S3
+wants every request signed, with a new signature each second; nginx alone cannot make one, its njs module can (a function of
+25 lines, below). The other ways were a shared secret in the Referer, which is an anonymous bucket with a password, and the
+media service as a signing origin, which would put a Python process into every miss.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from system.kernel import edge
+from system.platform import health, packages
+from system.platform.servers.base import Context, Launch, base_env
+
+MODULES = Path("/usr/lib/nginx/modules")
+REGION = "us-east-1"
+CACHE_MIB, ZONE_KIB = 256, 1024  # pictures are at most 5 MiB; a zone of 1 MiB knows about 8,000 of them
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One edge. `listen`, `storage`, `counter`: host:port; `counter` gets a datagram a look-up, "" for none.
+
+    `secret`: of the lab's edges. `cache_bytes`: on disk; the cache manager holds it, at intervals of up to 10 s.
+    `zone_kib`: of the index; beyond about 8 objects a KiB the oldest is evicted at once, by whoever brings a new one.
+    """
+
+    listen: str
+    storage: str
+    folder: Path
+    secret: str = field(repr=False)
+    counter: str = ""
+    cache_bytes: int = CACHE_MIB * 2**20
+    zone_kib: int = ZONE_KIB
+
+    @property
+    def files(self) -> dict[Path, str]:
+        """The configuration: path -> text."""
+        return {self.folder / "nginx.conf": conf(self), self.folder / "sign.js": script(self)}
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The command that runs it in the foreground."""
+        return (packages.need("nginx"), "-e", "stderr", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"))
+
+
+class Nginx:
+    """nginx-light of the distribution with its modules for purging and for njs."""
+
+    package = packages.NGINX
+    modules = (packages.NGINX_PURGE, packages.NGINX_JS)
+    start_timeout_s = 15.0
+
+    def launch(self, ctx: Context) -> Launch:
+        # Without a secret of the caller's nobody, the caller included, gets through: better than a key that can be guessed.
+        secret = ctx.env.get("TWEETLAB_EDGE_SECRET") or secrets.token_hex(32)
+        counters = ctx.addresses("media")
+        one = Edge(ctx.address, ctx.addresses("minio")[0], ctx.data, secret, counters[0] if counters else "")
+        return Launch(argv=one.argv, env=base_env(ctx), files=one.files, folders=(ctx.data, *folders(one)), drops_root=True,
+                      stop_timeout_s=3.0)
+
+    async def probe(self, ctx: Context) -> str:
+        return await health.http(ctx.address, "/health")
+
+    def version(self) -> str:
+        line = packages.version_line([packages.find("nginx") or "nginx", "-v"])
+        return line.rpartition("/")[2].split()[0] if "/" in line else ""
+
+
+def folders(one: Edge) -> tuple[Path, ...]:
+    """Return the folders that nginx writes to."""
+    return (one.folder / "cache", one.folder / "temp")
+
+
+def conf(one: Edge) -> str:
+    """Return nginx.conf."""
+    return f"""daemon off;
+worker_processes 1;
+pid {one.folder}/nginx.pid;
+error_log stderr warn;
+load_module {MODULES}/ngx_http_js_module.so;
+load_module {MODULES}/ngx_http_cache_purge_module.so;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+    server_tokens off;
+    sendfile on;
+    keepalive_timeout 65s;
+    client_header_timeout 5s;
+    client_max_body_size 1k;
+    large_client_header_buffers 4 4k;
+    send_timeout 10s;
+{_temporary(one)}
+    js_path {one.folder};
+    js_import sign from sign.js;
+    js_set $storage_query sign.query;
+    log_format looked '$upstream_cache_status';
+    proxy_cache_path {one.folder}/cache levels=1:2 keys_zone=media:{one.zone_kib}k max_size={one.cache_bytes}
+        min_free=256m inactive=7d use_temp_path=off manager_files=1000 manager_sleep=50ms manager_threshold=200ms;
+    upstream storage {{ server {one.storage} max_fails=0; keepalive 16; }}
+    server {{
+        listen {one.listen} backlog=1024;
+        location = /health {{ return 200 ok; }}
+        location = /nginx_status {{ allow 127.0.0.0/8; deny all; stub_status; }}
+{_purge(one)}
+{_media(one)}
+        location / {{ return 404; }}
+    }}
+}}
+"""
+
+
+def _temporary(one: Edge) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "\n".join(f"    {kind}_temp_path {one.folder}/temp/{kind};" for kind in kinds)
+
+
+def _purge(one: Edge) -> str:
+    header = edge.PURGE_HEADER.replace("-", "_")
+    return f"""        location ~ "^{edge.PURGE_PREFIX}(?<object>/{edge.OBJECTS})$" {{
+            if ($request_method != PURGE) {{ return 405; }}
+            if ($http_{header} != "{edge.purge_key(one.secret)}") {{ return 403; }}
+            allow 127.0.0.0/8;
+            deny all;
+            proxy_cache_purge media $object;
+        }}"""
+
+
+def _media(one: Edge) -> str:
+    # Vary and the headers of S3 are ignored: they would split the entry of a path, or forbid to keep it.
+    hidden = ("Vary", "Strict-Transport-Security", "X-XSS-Protection", "X-Content-Type-Options", "X-RateLimit-Limit",
+              "X-RateLimit-Remaining", "X-Amz-Id-2", "X-Amz-Request-Id", "x-amz-checksum-sha256", "x-amz-checksum-type")
+    told = f"access_log syslog:server={one.counter},nohostname,tag=cdn looked if=$upstream_cache_status;" if one.counter else ""
+    return f"""        location ~ "^/{edge.OBJECTS}$" {{
+            secure_link $arg_s,$arg_e;
+            secure_link_md5 "$secure_link_expires$uri {edge.link_key(one.secret)}";
+            if ($secure_link != "1") {{ return 403; }}
+            limit_except GET {{ deny all; }}
+            {told}
+            proxy_cache media;
+            proxy_cache_key $uri;
+            proxy_cache_valid 200 7d;
+            proxy_cache_lock on;
+            proxy_cache_use_stale error timeout updating;
+            proxy_force_ranges on;
+            proxy_ignore_headers Vary Set-Cookie Cache-Control Expires X-Accel-Expires;
+            {" ".join(f"proxy_hide_header {name};" for name in hidden)}
+            add_header X-Cache $upstream_cache_status always;
+            add_header Cache-Control "private, max-age=60" always;
+            add_header X-Content-Type-Options nosniff always;
+            add_header Content-Security-Policy "default-src 'none'; sandbox" always;
+            proxy_http_version 1.1;
+            proxy_pass_request_headers off;
+            proxy_pass_request_body off;
+            proxy_set_header Host {one.storage};
+            proxy_set_header Connection "";
+            proxy_connect_timeout 1s;
+            proxy_read_timeout 5s;
+            proxy_pass http://storage$uri?$storage_query;
+        }}"""
+
+
+def script(one: Edge) -> str:
+    """Return the njs module that signs a read from storage (AWS Signature Version 4, in the query)."""
+    names = {"host": one.storage, "user": edge.STORAGE_USER, "password": edge.storage_password(one.secret), "region": REGION}
+    return f"const storage = {json.dumps(names)};\n" + """
+import crypto from 'crypto';
+
+function hmac(key, text) {
+    return crypto.createHmac('sha256', key).update(text);
+}
+
+function query(r) {
+    const at = new Date().toISOString().replace(/[:-]/g, '').replace(/[.].*/, 'Z');
+    const day = at.slice(0, 8);
+    const scope = [day, storage.region, 's3', 'aws4_request'].join('/');
+    const asked = 'X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=' + encodeURIComponent(storage.user + '/' + scope)
+        + '&X-Amz-Date=' + at + '&X-Amz-Expires=60&X-Amz-SignedHeaders=host';
+    const request = ['GET', r.uri, asked, 'host:' + storage.host, '', 'host', 'UNSIGNED-PAYLOAD'].join('\\n');
+    const digest = crypto.createHash('sha256').update(request).digest('hex');
+    const parts = [day, storage.region, 's3', 'aws4_request'];
+    const key = parts.reduce((key, part) => hmac(key, part).digest(), 'AWS4' + storage.password);
+    return asked + '&X-Amz-Signature=' + hmac(key, ['AWS4-HMAC-SHA256', at, scope, digest].join('\\n')).digest('hex');
+}
+
+export default {query};
+"""

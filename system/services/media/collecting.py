@@ -1,0 +1,109 @@
+"""What removes media that nobody wants any more: orphans by their age, attached ones with their tweet.
+
+One instance collects at a time, by a lease in PostgreSQL. Were there two, nothing would break: rows are claimed by the statement
+that condemns them, and removing bytes may be repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from system.kernel import telemetry
+from system.kernel.errors import Unavailable
+from system.kernel.policies import MediaKnobs
+from system.ports import MediaStore, Medium, Ports, Record, TweetStore
+from system.services.media import policy
+from system.services.media.handlers import Media
+from system.services.shared import consuming
+
+AT_ONCE = 200        # media handled in one statement
+LEASE_SWEEPS = 3.0   # sweeps that a lease outlives: a collector that died is replaced after so many
+
+_log = logging.getLogger("tweetlab")
+
+
+class Collector:
+    """Collects for one process, named `holder`."""
+
+    def __init__(self, ports: Ports, media: Media, knobs: MediaKnobs, holder: str) -> None:
+        self._store: MediaStore = ports.media
+        self._tweets: TweetStore = ports.tweets
+        self._media, self._knobs, self._holder = media, knobs, holder
+
+    async def run(self) -> None:
+        """Sweep every `sweep_s` seconds, until cancelled."""
+        while True:
+            await asyncio.sleep(self._knobs.sweep_s)
+            try:
+                if await self._store.lead(self._holder, max(LEASE_SWEEPS * self._knobs.sweep_s, 5.0)):
+                    await self.sweep()
+            except Unavailable as problem:
+                _log.warning("media are collected later: %s", problem)
+
+    async def sweep(self) -> int:
+        """Condemn what nobody wants and remove what is due; return how many were removed. Safe to repeat."""
+        knobs = self._knobs
+        _collected("orphan", await self._store.condemn_orphans(knobs.unfinished_s, knobs.unattached_s, AT_ONCE))
+        await self._confirm(knobs.unfinished_s)
+        due = await self._store.due(AT_ONCE)
+        for medium in due:
+            if await self._media.clean(medium):
+                await self._store.swept(medium.id, policy.again_s(knobs.link_s))
+        return len(due)
+
+    async def _confirm(self, older_s: float) -> None:
+        """Look once whether the tweets of attached media exist: a post that died half-way left none."""
+        attached = await self._store.unconfirmed(older_s, AT_ONCE)
+        if not attached:
+            return
+        tweets = await self._tweets.get([medium.tweet_id for medium in attached])
+        live = {tweet_id for tweet_id, tweet in tweets.items() if not tweet.deleted}
+        await self._store.confirm([medium.id for medium in attached if medium.tweet_id in live])
+        _collected("orphan", await self._store.condemn([each.id for each in attached if each.tweet_id not in live]))
+
+    async def deleted(self, records: list[Record]) -> None:
+        """Remove the media of tweets that were deleted: the events say which to look at, the tweet says whether."""
+        payloads = [record.event.payload for record in records if record.event is not None]
+        ids = [payload["id"] for payload in payloads if isinstance(payload.get("id"), int)]
+        await consuming.until_available(lambda: self._of_deleted(ids), "media of deleted tweets")
+
+    async def _of_deleted(self, tweet_ids: list[int]) -> None:
+        attached = await self._store.of_tweets(tweet_ids)
+        if not attached:
+            return
+        tweets = await self._tweets.get([medium.tweet_id for medium in attached])
+        gone = [medium for medium in attached if medium.tweet_id in tweets and tweets[medium.tweet_id].deleted]
+        await self._store.condemn([medium.id for medium in gone])
+        _collected("tweet", gone)
+        for medium in gone:
+            await self._media.clean(medium)
+
+
+def _collected(why: str, media: list[Medium]) -> None:
+    if media:
+        telemetry.count("tweetlab_media_collected_total", len(media), why=why)
+
+
+class EdgeCounter(asyncio.DatagramProtocol):
+    """Counts the look-ups that the edge tells of, a datagram each (syslog): the last word is nginx' cache status."""
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        """Count one look-up. What was lost on the way is not counted: it is a rate, not an account."""
+        word = data.rsplit(b" ", 1)[-1].decode("latin-1").strip()
+        telemetry.count("tweetlab_cache_requests_total", cache="edge", result=policy.looked(word))
+
+
+async def count_edge(host: str, port: int) -> None:
+    """Count the edge's look-ups that come to `host:port`, until cancelled. Where the port is taken they are not counted."""
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.create_datagram_endpoint(EdgeCounter, local_addr=(host, port))
+    except OSError as problem:
+        _log.warning("the edge's look-ups are not counted here: %s", problem)
+        await asyncio.Event().wait()
+        return
+    try:
+        await asyncio.Event().wait()
+    finally:
+        transport.close()
