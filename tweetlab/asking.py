@@ -29,6 +29,7 @@ class Ask:
     """What to ask. `on`: a word of ON. `calibration_file`: empty = the newest one made here, else the shipped one.
 
     `versus`: a second question that is asked in turn with the first, repeat by repeat, so that drift of the machine hits both.
+    `observe`: on a lab with Prometheus and the others that look on.
     """
 
     scenario: spec.Scenario
@@ -39,6 +40,7 @@ class Ask:
     repeats: int = 1
     calibration_file: str = ""
     versus: spec.Scenario | None = None
+    observe: bool = False
 
 
 def check_on(word: str) -> str:
@@ -70,7 +72,7 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
     used = _calibration(ask.calibration_file) if ask.on == "both" else None  # a bad file is told before anything starts
     turns = [(q, runner.world_of(q)) for q in (ask.scenario, ask.versus) if q is not None]
     runs: list[record.Run] = []
-    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep) as lab:
+    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep, observe=ask.observe) as lab:
         for n in range(ask.repeats * len(turns)):
             side = n % len(turns)
             question, world = turns[side]

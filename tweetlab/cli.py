@@ -17,9 +17,10 @@ import typer
 from typer import exceptions
 
 from system.kernel.errors import LabError
-from tweetlab.commands import lab, reading, running
+from tweetlab.commands import alerting, lab, reading, running
 
 COMMANDS: dict[str, Callable[..., Any]] = {
+    "alerts": alerting.alerts,
     "check": reading.check,
     "compare": reading.compare,
     "demo": running.demo,

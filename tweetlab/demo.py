@@ -15,12 +15,12 @@ from tweetlab.screen import Screen
 SCENARIO = "first_run"
 
 
-async def walk(screen: Screen) -> record.Run:
+async def walk(screen: Screen, observe: bool = False) -> record.Run:
     """Return the scored run, with the twin's answer beside it. Stops what it started, whatever happens."""
     scenario = loader.load(SCENARIO)
     world = runner.world_of(scenario)
     stop = asyncio.Event()
-    async with session.opened(screen, scenario.platform, scenario.policies) as lab:
+    async with session.opened(screen, scenario.platform, scenario.policies, observe=observe) as lab:
         with screen.step("low-load run for the twin's calibration"):
             calibration = await asking.quick_calibration(lab, screen, scenario.population, scenario.seed)
         screen.say(f"scenario {scenario.name}: {scenario.question}")

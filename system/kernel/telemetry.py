@@ -14,12 +14,14 @@ TWEETLAB_METRICS=off counts nothing (the bench compares both). Counts are of the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import prometheus_client as prometheus
+from prometheus_client import metrics_core as core
 
 from system.kernel.errors import WrongInput
 from system.kernel.metrics import METRICS, Metric
@@ -37,6 +39,8 @@ prometheus.disable_created_metrics()  # a series for each child that no rule rea
 REGISTRY = prometheus.CollectorRegistry()
 _made: dict[str, Any] = {}
 _bound: dict[tuple[str, ...], Any] = {}
+_told: dict[str, dict[tuple[str, ...], Callable[[], float]]] = {}
+_NONE = Metric("gauge", "")
 
 
 def count(name: str, amount: float = 1.0, **labels: str) -> None:
@@ -66,9 +70,21 @@ def observer(name: str, **labels: str) -> Amount:
 
 
 def read(name: str, value: Callable[[], float], **labels: str) -> None:
-    """Read a gauge by `value()` at each scrape; a later reader of the same gauge takes its place."""
+    """Read a gauge or a counter by `value()` at each scrape; a later reader of the same series takes its place."""
     if ON:
-        _child("gauge", name, labels).set_function(value)
+        row = _row(name, METRICS.get(name, _NONE).kind, labels)
+        _told.setdefault(name, {})[tuple(labels[label] for label in row.labels)] = value
+
+
+def tell(name: str, value: float, **labels: str) -> None:
+    """Tell a gauge, or a counter that another program keeps, as it stands."""
+    read(name, lambda: value, **labels)
+
+
+def forget(name: str, **labels: str) -> None:
+    """Tell this series no more: what `read` or `tell` said of it is not known any longer."""
+    if name in _told:
+        _told[name].pop(tuple(labels[label] for label in METRICS[name].labels), None)
 
 
 def text() -> bytes:
@@ -88,13 +104,18 @@ def _child(kind: str, name: str, labels: dict[str, str]) -> Any:
     return child
 
 
-def _make(kind: str, name: str, labels: dict[str, str]) -> Any:
+def _row(name: str, kind: str, labels: dict[str, str]) -> Metric:
     row = METRICS.get(name)
     if row is None:
         raise WrongInput(f"The metric {name!r} is unknown; add its row to METRICS in system/kernel/metrics.py.")
     if row.kind != kind or set(row.labels) != set(labels):
         raise WrongInput(f"{name} is a {row.kind} with the labels {', '.join(row.labels) or 'none'}; "
                          f"it was used as a {kind} with {', '.join(labels) or 'none'}.")
+    return row
+
+
+def _make(kind: str, name: str, labels: dict[str, str]) -> Any:
+    row = _row(name, kind, labels)
     parent = _made.get(name)
     if parent is None:
         parent = _made[name] = _declare(name, row)
@@ -127,21 +148,19 @@ class Requests:
         seen((time.perf_counter_ns() - start_ns) / 1e9)
 
 
-class _Process:
-    """CPU and memory of this process, read at each scrape."""
+class _Told:
+    """What `read` and `tell` said, as the registry asks for it at each scrape."""
 
-    def __init__(self) -> None:
-        self._began_s = time.time()
-
-    def collect(self) -> list[Any]:
-        """Return the samples of now."""
-        cpu = prometheus.metrics_core.CounterMetricFamily(
-            "tweetlab_process_cpu_seconds", METRICS["tweetlab_process_cpu_seconds_total"].help, time.process_time())
-        rss = prometheus.metrics_core.GaugeMetricFamily(
-            "tweetlab_process_resident_bytes", METRICS["tweetlab_process_resident_bytes"].help, _resident_bytes())
-        began = prometheus.metrics_core.GaugeMetricFamily(
-            "tweetlab_process_started_seconds", METRICS["tweetlab_process_started_seconds"].help, self._began_s)
-        return [cpu, rss, began]
+    def collect(self) -> Iterator[Any]:
+        """Return the samples of now. A reader that fails leaves its series out of this scrape."""
+        for name, series in list(_told.items()):
+            row = METRICS[name]
+            make = core.CounterMetricFamily if row.kind == "counter" else core.GaugeMetricFamily
+            family = make(name.removesuffix("_total"), row.help, labels=row.labels)
+            for values, value in list(series.items()):
+                with contextlib.suppress(Exception):
+                    family.add_metric(values, value())
+            yield family
 
 
 def _resident_bytes() -> int:
@@ -159,4 +178,8 @@ async def watch_loop() -> None:
 
 
 if ON:
-    REGISTRY.register(_Process())
+    _BEGAN_S = time.time()
+    REGISTRY.register(_Told())
+    read("tweetlab_process_cpu_seconds_total", time.process_time)
+    read("tweetlab_process_resident_bytes", _resident_bytes)
+    read("tweetlab_process_started_seconds", lambda: _BEGAN_S)

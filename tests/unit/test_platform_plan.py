@@ -28,7 +28,7 @@ def rows(text, separator="="):
 
 def test_small_has_one_node_of_every_kind():
     """`small`: one of each, six stores, a mesh, nine processes of ours."""
-    assert sorted(node.kind for node in SMALL.nodes) == sorted(KINDS)
+    assert sorted(node.kind for node in blueprint.observed(SMALL).nodes) == sorted(KINDS)
     assert len(SMALL.of_role("store")) == 6
     assert len(SMALL.of_role("service")) == 9
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tweetlab import home
-from tweetlab.commands.reading import Json
+from tweetlab.commands.reading import Json, Observe
 from tweetlab.screen import Screen
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ def _lab() -> Lab:
     return native.Lab(home.ROOT, home.lab_range())
 
 
-def setup(as_json: Json = False) -> int:
+def setup(observe: Observe = False, as_json: Json = False) -> int:
     """Fetch the servers into the user's cache folder (once for all checkouts). `make setup` made the environment."""
     from tweetlab import setup as fetching
 
     screen = Screen(as_json)
-    asyncio.run(fetching.servers(screen.say))
+    asyncio.run(fetching.servers(screen.say, observe))
     screen.emit({"ok": True})
     return 0
 
@@ -51,29 +51,32 @@ def doctor(as_json: Json = False) -> int:
 def up(blueprint: Annotated[str, typer.Argument(help="Which servers: the name of a blueprint.")] = "small",
        seed: Annotated[bool, typer.Option("--seed", help="Write the population of `first_run` and print a login.")] = False,
        stores_only: Annotated[bool, typer.Option("--stores-only", help="Only the six stores, without services.")] = False,
-       as_json: Json = False) -> int:
+       observe: Observe = False, as_json: Json = False) -> int:
     """Start a lab: all servers at once, gated on health. Nothing half-started stays behind."""
     screen = Screen(as_json)
     began = time.monotonic()
-    asyncio.run(_up(screen, blueprint, seed, stores_only))
+    asyncio.run(_up(screen, blueprint, seed, stores_only, observe))
     lab = _lab()
     took = time.monotonic() - began
     screen.show(f"up in {took:.1f} s: {', '.join(n.name for n in asyncio.run(lab.status()))}")
-    from tweetlab import session
+    from tweetlab import session, watching
 
     screen.show(f"gateway: {session.public_url(lab)}" if not stores_only else f"stores: {lab.stores()}")
-    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores()})
+    for line in watching.lines(lab) if observe else ():
+        screen.show(line)
+    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores(),
+                 **({"observers": watching.urls(lab)} if observe else {})})
     return 0
 
 
-async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool) -> None:
+async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, observe: bool) -> None:
     from scenarios import loader
     from system.kernel import policies
     from tweetlab import seeding, session
 
     scenario = loader.load("first_run")
     wanted = scenario.policies if seed else policies.Policies()
-    await session.start(_lab(), blueprint, screen, wanted, stores_only)
+    await session.start(_lab(), blueprint, screen, wanted, stores_only, observe)
     if seed and not stores_only:
         async with session.opened(screen, blueprint, wanted, keep=True) as lab:
             await seeding.ensure(lab, scenario)
@@ -95,6 +98,11 @@ def status(as_json: Json = False) -> int:
     screen = Screen(as_json)
     nodes = asyncio.run(_lab().status())
     screen.show(_table(nodes) if nodes else "no lab is up; `tweetlab up` starts one")
+    if any(node.role == "observer" for node in nodes):
+        from tweetlab import watching
+
+        for line in watching.lines(_lab()):
+            screen.show(line)
     screen.emit([dataclasses.asdict(node) for node in nodes])
     return 0 if nodes and all(node.health == "well" for node in nodes) else 3
 

@@ -14,6 +14,7 @@ from tweetlab import home
 from tweetlab.screen import Screen
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")]
+Observe = Annotated[bool, typer.Option("--observe", help="With Prometheus, Alertmanager and the others that look on.")]
 RunDir = Annotated[str, typer.Argument(help="A run: its directory, `latest`, or SCENARIO/UTC below runs/.")]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from tweetlab.commands.reading import Json
+from tweetlab.commands.reading import Json, Observe
 from tweetlab.screen import Screen
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         keep: Annotated[bool, typer.Option("--keep", help="Leave a lab up that this run started.")] = False,
         keep_data: Annotated[bool, typer.Option("--keep-data", help="Do not reset the data to the seeded state.")] = False,
         calibration: Annotated[str, typer.Option(help="A calibration file for the twin.")] = "",
+        observe: Observe = False,
         find_capacity: Annotated[bool, typer.Option("--find-capacity", help="Search the highest rate that holds.")] = False,
         as_json: Json = False) -> int:
     """Ask a scenario's question and write the report. Exit: 0 pass, 1 fail, 2 unknown, 3 void, 130 interrupted."""
@@ -43,7 +44,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         return capacity_run.command(question, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None
     ask = asking.Ask(question, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
-                     repeat or question.measure.repeats, calibration, other)
+                     repeat or question.measure.repeats, calibration, other, observe)
     return show(asking.answer(ask, screen), screen, compared=bool(other))
 
 
@@ -82,12 +83,12 @@ def _list(value: object) -> list[str]:
     return [str(v) for v in value] if isinstance(value, list | tuple) else [str(value)]
 
 
-def demo(as_json: Json = False) -> int:
+def demo(observe: Observe = False, as_json: Json = False) -> int:
     """Start a lab, seed it, calibrate the twin, run `first_run` on both, write the report, stop everything."""
     from tweetlab import demo as walk
 
     screen = Screen(as_json)
-    return show_demo(asyncio.run(walk.walk(screen)), screen)
+    return show_demo(asyncio.run(walk.walk(screen, observe)), screen)
 
 
 def show_demo(told: record.Run, screen: Screen) -> int:

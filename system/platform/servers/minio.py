@@ -23,6 +23,7 @@ class MinIO:
             "MINIO_ROOT_PASSWORD": SECRET_KEY,
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
+            "MINIO_PROMETHEUS_AUTH_TYPE": "public",  # its own counts, to whoever reaches the loopback address
             "MINIO_SCANNER_SPEED": "slowest",  # its background scan would burn CPU in measured runs
             "GOMAXPROCS": str(ctx.node.running.processors or 2),
         }

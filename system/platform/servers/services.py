@@ -39,6 +39,7 @@ class Service:
             "TWEETLAB_RANGE": str(ctx.plan.range),
             "TWEETLAB_LISTEN": ctx.address,
             "TWEETLAB_INSTANCE": ctx.node.name,
+            "TWEETLAB_DATA": str(ctx.data),
         }
         return Launch(
             argv=(sys.executable, "-m", ctx.node.module),
@@ -65,8 +66,8 @@ def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
         "cassandra": list,
         "kafka": list,
         "redis": lambda addresses: addresses[0],
-        "postgres": lambda addresses: f"postgresql://{ROLE}@{addresses[0]}",
         "limits": lambda addresses: addresses[0],
+        "postgres": lambda addresses: f"postgresql://{ROLE}@{addresses[0]}",
         "minio": lambda addresses: {
             "endpoint": addresses[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY,
         },

@@ -1,0 +1,96 @@
+"""Tells Prometheus what the stores know of themselves: `python -m system.observe.exporter`. MinIO and HAProxy tell it natively.
+
+Each store is asked every `EVERY_S` seconds whether or not somebody scrapes; a store that does not answer in time is told as
+`tweetlab_store_up` 0, and its other series vanish instead of standing still.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+
+from system.kernel import http, settings, telemetry
+from system.kernel.http import App
+from system.kernel.settings import Settings
+from system.observe import stores
+from system.observe.stores import Reader, Sample
+
+NAME = "exporter"
+EVERY_S = 5.0
+
+_log = logging.getLogger("tweetlab")
+
+
+class Exporter:
+    """Asks the stores of `config` until stopped."""
+
+    def __init__(self, config: Settings, asked: list[tuple[str, str, str]] | None = None) -> None:
+        self._config = config
+        self._asked = list(stores.addresses(config)) if asked is None else asked
+        self._told: dict[str, list[Sample]] = {}
+        self._readers: dict[str, Reader] = {}
+        self._away: set[str] = set()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Start asking."""
+        self._tasks = [asyncio.create_task(self._ask_on(*row)) for row in self._asked]
+
+    async def close(self) -> None:
+        """Stop asking."""
+        for task in self._tasks:
+            task.cancel()
+        for node in list(self._readers):
+            await self._drop(node)
+
+    async def ask(self, store: str, address: str, node: str) -> None:
+        """Ask one store once and tell what it said."""
+        began_s = time.monotonic()
+        try:
+            reader = self._readers.setdefault(node, stores.READERS[store]())
+            async with asyncio.timeout(stores.ANSWER_S):
+                samples = await reader(self._config, address, node)
+            up = 1.0
+        except Exception as problem:  # whatever its driver raises: a store that cannot be read is away
+            if node not in self._away:
+                _log.warning("%s does not tell its counts: %s: %s", node, type(problem).__name__, str(problem)[:300])
+            samples, up = [], 0.0
+            await self._drop(node)
+        (self._away.discard if up else self._away.add)(node)
+        telemetry.tell("tweetlab_store_up", up, store=store, node=node)
+        telemetry.tell("tweetlab_store_asked_seconds", time.monotonic() - began_s, store=store, node=node)
+        self._replace(node, samples)
+
+    async def _drop(self, node: str) -> None:
+        """Close a reader that failed; the next question makes a new one."""
+        reader = self._readers.pop(node, None)
+        if isinstance(reader, stores.Cassandra | stores.Kafka):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(reader.close(), 1.0)
+
+    def _replace(self, node: str, samples: list[Sample]) -> None:
+        now = {(sample.name, *sample.labels.values()) for sample in samples}
+        for old in self._told.get(node, ()):
+            if (old.name, *old.labels.values()) not in now:
+                telemetry.forget(old.name, **old.labels)
+        for sample in samples:
+            telemetry.tell(sample.name, sample.value, **sample.labels)
+        self._told[node] = samples
+
+    async def _ask_on(self, store: str, address: str, node: str) -> None:
+        while True:
+            await self.ask(store, address, node)
+            await asyncio.sleep(EVERY_S)
+
+
+def main() -> None:
+    """Serve until SIGTERM, with the settings of this process' environment."""
+    config = settings.from_env()
+    exporter = Exporter(config)
+    http.serve(App(NAME, (), config.instance, exporter.open, exporter.close), config.listen_host, config.listen_port)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""One question a store: what it tells of itself, as samples. `READERS` is the table: a further store is a function and a row.
+
+A reader raises whatever its driver raises; then the exporter tells that the store did not answer, and makes a new reader. The
+readers of Cassandra and Kafka keep their clients: to make one costs more than a hundred questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from system.kernel.settings import Settings
+
+if TYPE_CHECKING:
+    from system.stores.cassandra_bridge import Bridge
+
+ANSWER_S = 4.0      # longest wait for one store
+ES_PARTS = "jvm,indices,thread_pool"
+ES_FIELDS = ",".join(f"nodes.*.{path}" for path in (
+    "jvm.mem.heap_used_in_bytes", "jvm.gc.collectors.*.collection_time_in_millis", "thread_pool.*.rejected", "indices.docs.count",
+    "indices.*.total", "indices.*.*_total", "indices.*.*time_in_millis"))
+ES_OPERATIONS = {  # operation -> (block, its count, its milliseconds)
+    "index": ("indexing", "index_total", "index_time_in_millis"),
+    "delete": ("indexing", "delete_total", "delete_time_in_millis"),
+    "query": ("search", "query_total", "query_time_in_millis"),
+    "fetch": ("search", "fetch_total", "fetch_time_in_millis"),
+    "refresh": ("refresh", "total", "total_time_in_millis"),
+    "merge": ("merges", "total", "total_time_in_millis"),
+}
+ES_POOLS = ("write", "search", "get", "refresh")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of one series of METRICS."""
+
+    name: str
+    value: float
+    labels: dict[str, str]
+
+
+Reader = Callable[[Settings, str, str], Awaitable[list[Sample]]]  # (settings, address, node) -> samples
+
+
+async def redis(settings: Settings, address: str, node: str) -> list[Sample]:
+    """INFO, read without a driver."""
+    async with _talk(address) as (reader, writer):
+        writer.write(b"*1\r\n$4\r\nINFO\r\n")
+        head = await reader.readline()
+        text = (await reader.readexactly(int(head[1:]))).decode()
+    told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    keys = sum(int(value.split(",")[0].removeprefix("keys=")) for name, value in told.items() if name.startswith("db"))
+    at = {"node": node}
+    return [
+        Sample("tweetlab_redis_memory_bytes", float(told["used_memory"]), at),
+        Sample("tweetlab_redis_keys", keys, at),
+        Sample("tweetlab_redis_clients", float(told["connected_clients"]), at),
+        Sample("tweetlab_redis_commands_total", float(told["total_commands_processed"]), at),
+        Sample("tweetlab_redis_lookups_total", float(told["keyspace_hits"]), {**at, "result": "hit"}),
+        Sample("tweetlab_redis_lookups_total", float(told["keyspace_misses"]), {**at, "result": "miss"}),
+        Sample("tweetlab_redis_evicted_total", float(told["evicted_keys"]), at),
+        Sample("tweetlab_redis_cpu_seconds_total", float(told["used_cpu_user"]) + float(told["used_cpu_sys"]), at),
+    ]
+
+
+async def postgres(settings: Settings, address: str, node: str) -> list[Sample]:
+    """pg_stat_database and pg_stat_activity."""
+    from system.stores import postgres_pool as pool
+
+    connection = await pool.connect(pool.database_url(settings.stores.postgres_url, settings.namespace), ANSWER_S)
+    try:
+        answer = await connection.execute(
+            "SELECT xact_commit, xact_rollback, blks_hit, blks_read, deadlocks, pg_database_size(datname) "
+            "FROM pg_stat_database WHERE datname = current_database()")
+        row = await answer.fetchone()
+        assert row is not None
+        states = await connection.execute(
+            "SELECT coalesce(state, 'none'), count(*), coalesce(max(extract(epoch FROM now() - xact_start)), 0)::float "
+            "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1")
+        sessions = await states.fetchall()
+    finally:
+        await connection.close()
+    at = {"node": node}
+    return [
+        Sample("tweetlab_postgres_transactions_total", row[0], {**at, "result": "commit"}),
+        Sample("tweetlab_postgres_transactions_total", row[1], {**at, "result": "rollback"}),
+        Sample("tweetlab_postgres_blocks_total", row[2], {**at, "source": "cache"}),
+        Sample("tweetlab_postgres_blocks_total", row[3], {**at, "source": "disk"}),
+        Sample("tweetlab_postgres_deadlocks_total", row[4], at),
+        Sample("tweetlab_postgres_size_bytes", row[5], at),
+        Sample("tweetlab_postgres_longest_transaction_seconds", max((age for _, _, age in sessions), default=0.0), at),
+        *(Sample("tweetlab_postgres_connections", count, {**at, "state": state}) for state, count, _ in sessions),
+    ]
+
+
+class Cassandra:
+    """The virtual tables of system_views, over one session."""
+
+    def __init__(self) -> None:
+        self._bridge: Bridge | None = None
+
+    async def __call__(self, settings: Settings, address: str, node: str) -> list[Sample]:
+        from system.stores.cassandra_bridge import Bridge
+
+        if self._bridge is None:
+            self._bridge = await Bridge.open([address], consistency="ONE", deadline_s=ANSWER_S)
+        at, ours = {"node": node}, settings.namespace
+        told = [Sample("tweetlab_cassandra_clients", len(await self._rows("address", "clients")), at)]
+        for name, *counts in await self._rows("name, active_tasks, pending_tasks, blocked_tasks", "thread_pools"):
+            told += [Sample("tweetlab_cassandra_tasks", float(n), {**at, "pool": name, "state": state})
+                     for state, n in zip(("active", "pending", "blocked"), counts)]
+        told += [Sample("tweetlab_cassandra_disk_bytes", float(mebibytes) * 2**20, {**at, "table": table})
+                 for keyspace, table, mebibytes in await self._rows("keyspace_name, table_name, mebibytes", "disk_usage")
+                 if keyspace == ours]
+        for kind in ("read", "write", "scan"):
+            found = await self._rows("keyspace_name, table_name, count, p99th_ms", f"coordinator_{kind}_latency")
+            for keyspace, table, count, p99_ms in found:
+                if keyspace == ours:
+                    labels = {**at, "table": table, "operation": kind}
+                    told.append(Sample("tweetlab_cassandra_operations_total", float(count or 0), labels))
+                    told.append(Sample("tweetlab_cassandra_p99_seconds", float(p99_ms or 0) / 1e3, labels))
+        return told
+
+    async def close(self) -> None:
+        """Close the session."""
+        if self._bridge is not None:
+            await self._bridge.close()
+
+    async def _rows(self, columns: str, table: str) -> list[tuple[Any, ...]]:
+        assert self._bridge is not None
+        return await self._bridge.run(f"SELECT {columns} FROM system_views.{table}", (), "tell its own counts")
+
+
+async def elasticsearch(settings: Settings, address: str, node: str) -> list[Sample]:
+    """_nodes/_local/stats."""
+    import aiohttp
+
+    url = f"http://{address}/_nodes/_local/stats/{ES_PARTS}?filter_path={ES_FIELDS}"
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as web, web.get(url) as answer:
+        answer.raise_for_status()
+        (told,) = (await answer.json())["nodes"].values()
+    indices, at = told["indices"], {"node": node}
+    gc_ms = sum(each["collection_time_in_millis"] for each in told["jvm"]["gc"]["collectors"].values())
+    samples = [
+        Sample("tweetlab_elasticsearch_heap_bytes", told["jvm"]["mem"]["heap_used_in_bytes"], at),
+        Sample("tweetlab_elasticsearch_documents", indices["docs"]["count"], at),
+        Sample("tweetlab_elasticsearch_gc_seconds_total", gc_ms / 1e3, at),
+    ]
+    for operation, (block, count, millis) in ES_OPERATIONS.items():
+        labels = {**at, "operation": operation}
+        samples.append(Sample("tweetlab_elasticsearch_operations_total", indices[block][count], labels))
+        samples.append(Sample("tweetlab_elasticsearch_seconds_total", indices[block][millis] / 1e3, labels))
+    pools = told["thread_pool"]
+    return samples + [Sample("tweetlab_elasticsearch_rejected_total", pools[pool]["rejected"], {**at, "pool": pool})
+                      for pool in ES_POOLS if pool in pools]
+
+
+async def nginx(settings: Settings, address: str, node: str) -> list[Sample]:
+    """The page of stub_status."""
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=ANSWER_S)
+    async with aiohttp.ClientSession(timeout=timeout) as web, web.get(f"http://{address}/stub_status") as answer:
+        answer.raise_for_status()
+        words = (await answer.text()).split()
+    at = {"node": node}
+    states = {name: float(words[words.index(word) + 1]) for name, word in (
+        ("active", "connections:"), ("reading", "Reading:"), ("writing", "Writing:"), ("waiting", "Waiting:"))}
+    return [Sample("tweetlab_nginx_requests_total", float(words[words.index("requests") + 3]), at),
+            *(Sample("tweetlab_nginx_connections", value, {**at, "state": name}) for name, value in states.items())]
+
+
+class Kafka:
+    """End offsets of every topic, and how far each group is behind."""
+
+    def __init__(self) -> None:
+        self._control: Any = None
+        self._looker: Any = None
+
+    async def __call__(self, settings: Settings, address: str, node: str) -> list[Sample]:
+        from aiokafka import TopicPartition
+
+        if self._looker is None:
+            await self._open(address)
+        names = [name for name in await self._control.list_topics() if not name.startswith("__")]
+        places = [TopicPartition(each["topic"], part["partition"])
+                  for each in await self._control.describe_topics(names) for part in each["partitions"]]
+        begins, ends = await self._looker.beginning_offsets(places), await self._looker.end_offsets(places)
+        records: dict[str, int] = {}
+        for place, end in ends.items():
+            records[place.topic] = records.get(place.topic, 0) + end
+        told = [Sample("tweetlab_kafka_records_total", end, {"topic": topic}) for topic, end in records.items()]
+        for group, *_ in await self._control.list_consumer_groups():
+            lags: dict[str, int] = {}
+            for place, at in (await self._control.list_consumer_group_offsets(group)).items():
+                if place in ends and at.offset >= 0:
+                    lags[place.topic] = lags.get(place.topic, 0) + max(0, ends[place] - max(at.offset, begins[place]))
+            told += [Sample("tweetlab_group_lag_records", lag, {"group": group, "topic": topic}) for topic, lag in lags.items()]
+        return told
+
+    async def close(self) -> None:
+        """Close both clients."""
+        if self._looker is not None:
+            await asyncio.gather(self._looker.stop(), self._control.close())
+
+    async def _open(self, address: str) -> None:
+        from aiokafka import AIOKafkaConsumer, admin
+
+        from system.stores import kafka_link as link
+
+        control = admin.AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=int(ANSWER_S * 1e3))
+        await link.started(control, "connect")
+        self._control, looker = control, AIOKafkaConsumer(bootstrap_servers=address)
+        await link.started(looker, "connect")
+        self._looker = looker
+
+
+READERS: dict[str, Callable[[], Reader]] = {  # store -> makes its reader
+    "cassandra": Cassandra,
+    "elasticsearch": lambda: elasticsearch,
+    "kafka": Kafka,
+    "limits": lambda: redis,
+    "nginx": lambda: nginx,
+    "postgres": lambda: postgres,
+    "redis": lambda: redis,
+}
+
+
+@asynccontextmanager
+async def _talk(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+def addresses(settings: Settings) -> Sequence[tuple[str, str, str]]:
+    """Return (store, address, node) of every store that the settings name. Nodes are numbered as blueprints do."""
+    stores = settings.stores
+    rows: list[tuple[str, str, str]] = []
+    for store, found in (("cassandra", stores.cassandra), ("kafka", stores.kafka[:1]), ("redis", (stores.redis,)),
+                         ("limits", (stores.limits,)),
+                         ("postgres", (stores.postgres_url.rpartition("@")[2].partition("/")[0],)),
+                         ("elasticsearch", tuple(url.removeprefix("http://") for url in stores.elasticsearch_urls))):
+        rows += [(store, address, f"{store}-{n}") for n, address in enumerate(found, 1)]
+    return rows

@@ -1,0 +1,174 @@
+"""Objectives, recording rules and alerts, as data: `SLOS` and `ALERTS` are the tables, `rules_text` is Prometheus' file.
+
+Burn rates follow the SRE workbook (chapter 5): an alert needs a long window, so that it means something, and a short one, so that
+it ends when the trouble ends. An error budget that burns at rate 1 is used up exactly at the end of its period (30 days).
+
+    14.4 over 1 h and 5 min    2 % of the budget in an hour            page
+     6   over 6 h and 30 min   5 % of the budget in six hours          page
+     1   over 3 d and 6 h      10 % of the budget in three days        ticket
+
+The same alerts stand twice: with these windows, and with all of them divided by `COMPRESSION`, so that a lab of a few minutes can
+see one fire and resolve. The label `set` says which; `factor` says by how much it is compressed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+COMPRESSION = 60
+LEAST_REQUESTS = 10  # in the short window; of fewer, one error is not yet a rate
+PERIOD_DAYS = 30
+LONG_S = 300  # longer windows are computed every 30 s
+
+
+@dataclass(frozen=True)
+class Slo:
+    """An objective. `objective`: fraction that must be good. `bad`, `total`: counts by PromQL, `$w` stands for the window."""
+
+    name: str
+    what: str
+    objective: float
+    bad: str
+    total: str
+
+    @property
+    def budget(self) -> float:
+        """Return the fraction that may be bad."""
+        return round(1 - self.objective, 6)
+
+
+@dataclass(frozen=True)
+class Window:
+    """One pair of windows, in seconds. `burn`: how many times faster than allowed."""
+
+    long_s: int
+    short_s: int
+    burn: float
+    severity: str
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One alert that is no burn rate. `for_s`: seconds it must hold; its labels stand in `expr`."""
+
+    name: str
+    expr: str
+    severity: str
+    summary: str
+    for_s: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+def _slow(route: str, le: str) -> str:
+    seen = f'tweetlab_request_seconds_%s{{job="gateway",route="{route}",status="2xx"'
+    return f'(sum(increase({seen % "count"}}}[$w])) - sum(increase({seen % "bucket"},le="{le}"}}[$w])))'
+
+
+def _answered(route: str) -> str:
+    return f'sum(increase(tweetlab_request_seconds_count{{job="gateway",route="{route}",status="2xx"}}[$w]))'
+
+
+SLOS: tuple[Slo, ...] = (
+    Slo("availability", "requests at the public door that are answered without a 5xx", 0.999,
+        'sum(increase(haproxy_frontend_http_responses_total{proxy="gateway",code="5xx"}[$w]))',
+        'sum(increase(haproxy_frontend_http_responses_total{proxy="gateway"}[$w]))'),
+    Slo("home_latency", "home timelines that are answered within 250 ms", 0.99, _slow("home", "0.25"), _answered("home")),
+    Slo("post_latency", "posts that are acknowledged within 500 ms", 0.99, _slow("post", "0.5"), _answered("post")),
+    Slo("delivery", "tweets that are in all their followers' timelines within 5 s", 0.99,
+        'sum(increase(tweetlab_delivery_seconds_count[$w])) - sum(increase(tweetlab_delivery_seconds_bucket{le="5.0"}[$w]))',
+        "sum(increase(tweetlab_delivery_seconds_count[$w]))"),
+)
+
+WINDOWS: tuple[Window, ...] = (
+    Window(3_600, 300, 14.4, "page"),
+    Window(6 * 3_600, 1_800, 6, "page"),
+    Window(3 * 86_400, 6 * 3_600, 1, "ticket"),
+)
+
+ALERTS: tuple[Alert, ...] = (
+    Alert("InstanceDown", "up == 0", "page", "{{ $labels.node }} does not answer", 4),
+    Alert("InstanceRestarted", "changes(tweetlab_process_started_seconds[1m]) > 0", "ticket",
+          "{{ $labels.node }} was started anew"),
+    Alert("StoreDown", "tweetlab_store_up == 0", "page", "{{ $labels.store }} does not answer the exporter", 4),
+    Alert("ConsumerLag", "sum by (group, topic) (tweetlab_group_lag_records) > 1000", "ticket",
+          "group {{ $labels.group }} is {{ $value }} records behind on {{ $labels.topic }}", 10),
+    Alert("BreakerOpen", "increase(tweetlab_breaker_opened_total[30s]) > 0 or tweetlab_breaker_state == 2", "page",
+          "{{ $labels.node }} keeps away from {{ $labels.dependency }}"),
+    Alert("DeadLetters", 'sum by (group, topic) (increase(tweetlab_consumed_total{result="dead"}[5m])) > 0', "ticket",
+          "group {{ $labels.group }} buried records of {{ $labels.topic }}"),
+    Alert("Shedding", "sum by (node) (rate(tweetlab_shed_total[30s])) > 1", "ticket", "{{ $labels.node }} refuses requests", 5),
+    Alert("LoopBlocked", "histogram_quantile(0.99, sum by (le, node) (rate(tweetlab_loop_lag_seconds_bucket[30s]))) > 0.25",
+          "ticket", "the event loop of {{ $labels.node }} is blocked for a quarter of a second", 10),
+)
+
+
+def window_text(seconds: float) -> str:
+    """Return a window as Prometheus writes it: `5m`, `72m`, `5s`."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{max(1, round(seconds))}s"
+
+
+def compressed() -> tuple[Window, ...]:
+    """Return the windows divided by COMPRESSION."""
+    return tuple(Window(w.long_s // COMPRESSION, w.short_s // COMPRESSION, w.burn, w.severity) for w in WINDOWS)
+
+
+def ratio_name(slo: Slo, seconds: int) -> str:
+    """Return the name of the recorded error ratio of an objective over a window."""
+    return f"slo:{slo.name}_errors:ratio_rate{window_text(seconds)}"
+
+
+def rules() -> dict[str, Any]:
+    """Return Prometheus' rule file as plain values."""
+    lengths = sorted({seconds for w in (*WINDOWS, *compressed()) for seconds in (w.long_s, w.short_s)})
+    short, long = [s for s in lengths if s <= LONG_S], [s for s in lengths if s > LONG_S]
+    return {"groups": [
+        {"name": "slo-ratios", "rules": [rule for slo in SLOS for rule in _recorded(slo, short)]},
+        # An hour's rate does not change within seconds, and three days of samples are many to read.
+        {"name": "slo-ratios-long", "interval": "30s", "rules": [rule for slo in SLOS for rule in _recorded(slo, long)]},
+        {"name": "slo-burn", "rules": [
+            _burn(slo, window, label, factor)
+            for label, factor, windows in (("real", 1, WINDOWS), ("compressed", COMPRESSION, compressed()))
+            for slo in SLOS for window in windows]},
+        {"name": "causes", "rules": [_plain(alert) for alert in ALERTS]},
+    ]}
+
+
+def rules_text() -> str:
+    """Return Prometheus' rule file."""
+    return yaml.safe_dump(rules(), sort_keys=False, width=140)
+
+
+def _recorded(slo: Slo, lengths: list[int]) -> list[dict[str, str]]:
+    told = []
+    for seconds in lengths:
+        w = window_text(seconds)
+        told.append({"record": ratio_name(slo, seconds),
+                     "expr": f"({slo.bad.replace('$w', w)}) / ({slo.total.replace('$w', w)} > 0)"})
+        told.append({"record": f"slo:{slo.name}_requests:increase{w}", "expr": slo.total.replace("$w", w)})
+    return told
+
+
+def _burn(slo: Slo, window: Window, label: str, factor: int) -> dict[str, Any]:
+    bound = f"{window.burn:g} * {slo.budget:g}"
+    enough = f"slo:{slo.name}_requests:increase{window_text(window.short_s)} >= {LEAST_REQUESTS}"
+    pair = f"{window_text(window.long_s)}/{window_text(window.short_s)}"
+    return {
+        "alert": "BudgetBurn",
+        "expr": f"{ratio_name(slo, window.long_s)} > {bound} and {ratio_name(slo, window.short_s)} > {bound} and {enough}",
+        "labels": {"severity": window.severity, "slo": slo.name, "set": label, "factor": str(factor), "windows": pair},
+        "annotations": {"summary": f"{slo.name}: budget burns more than {window.burn:g} times too fast over {pair}"
+                                   + (f" (real windows divided by {factor})" if factor > 1 else "")},
+    }
+
+
+def _plain(alert: Alert) -> dict[str, Any]:
+    rule: dict[str, Any] = {"alert": alert.name, "expr": alert.expr}
+    if alert.for_s:
+        rule["for"] = f"{alert.for_s}s"
+    return {**rule, "labels": {"severity": alert.severity, **alert.labels}, "annotations": {"summary": alert.summary}}

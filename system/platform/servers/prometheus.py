@@ -1,0 +1,80 @@
+"""Prometheus: scrapes every process of the lab, keeps four days, holds the rules of `alerting` against what it sees.
+
+Our processes are found through `targets.json`, which the supervisor keeps: no restart when an instance comes or goes.
+HAProxy, MinIO and Alertmanager tell their own metrics; the other stores are asked by our exporter.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from system.platform import alerting, health, packages
+from system.platform.servers.base import Context, Launch, base_env
+
+OURS_EVERY_S = 2    # the compressed burn windows begin at 5 s
+STORES_EVERY_S = 5
+KEPT = "4d"         # the longest window of an alert is three days
+KEPT_SIZE = "512MB"
+
+
+class Prometheus:
+    """Prometheus of the distribution."""
+
+    package = packages.PROMETHEUS
+    start_timeout_s = 30.0
+
+    def launch(self, ctx: Context) -> Launch:
+        config, rules = ctx.config / "prometheus.yml", ctx.config / "rules.yml"
+        return Launch(
+            argv=(packages.need("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={ctx.data}",
+                  f"--storage.tsdb.retention.time={KEPT}", f"--storage.tsdb.retention.size={KEPT_SIZE}",
+                  f"--web.listen-address={ctx.address}", "--log.level=warn"),
+            env={**base_env(ctx), "GOGC": "40", "GOMAXPROCS": "1"},  # memory counts here, speed does not
+            files={config: render(ctx), rules: alerting.rules_text()},
+            folders=(ctx.data,),
+            stop_timeout_s=5.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        return await health.http(ctx.address, "/-/ready")
+
+    def version(self) -> str:
+        line = packages.version_line([packages.find("prometheus") or "prometheus", "--version"])
+        words = line.split()
+        return words[words.index("version") + 1] if "version" in words else ""
+
+
+def render(ctx: Context) -> str:
+    """Return the node's prometheus.yml."""
+    jobs: list[dict[str, Any]] = [
+        {"job_name": "tweetlab", "scrape_interval": f"{OURS_EVERY_S}s", "scrape_timeout": f"{OURS_EVERY_S}s",
+         "file_sd_configs": [{"files": [str(ctx.places.targets)]}]},
+        # Counted at the door: a request that no gateway answers is an error too.
+        _job(ctx, "haproxy", f"{OURS_EVERY_S}s", port=8404, params={"scope": ["frontend", "backend", "server"]}),
+        _job(ctx, "minio", f"{STORES_EVERY_S}s", path="/minio/v2/metrics/cluster"),
+        _job(ctx, "alertmanager", f"{STORES_EVERY_S}s"),
+        _job(ctx, "prometheus", f"{STORES_EVERY_S}s"),
+        _job(ctx, "jaeger", f"{STORES_EVERY_S}s", port=14269),
+    ]
+    config = {
+        "global": {"scrape_interval": f"{STORES_EVERY_S}s", "evaluation_interval": f"{OURS_EVERY_S}s",
+                   "external_labels": {"lab": f"range-{ctx.plan.range}"}},
+        "rule_files": [str(ctx.config / "rules.yml")],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": ctx.addresses("alertmanager")}]}]},
+        "scrape_configs": [job for job in jobs if "file_sd_configs" in job or job["static_configs"]],
+    }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _job(ctx: Context, kind: str, every: str, path: str = "/metrics", port: int | None = None,
+         params: dict[str, list[str]] | None = None) -> dict[str, Any]:
+    """Return the job of one kind of node; without targets where the blueprint has none."""
+    rows = []
+    for node in ctx.blueprint.of_kind(kind):
+        host, own = ctx.plan.of(node.kind, node.instance, node.region).split(":")
+        rows.append({"targets": [f"{host}:{port or own}"], "labels": {"node": node.name}})
+    job: dict[str, Any] = {"job_name": kind, "scrape_interval": every, "scrape_timeout": every, "metrics_path": path,
+                           "static_configs": rows}
+    return {**job, "params": params} if params else job

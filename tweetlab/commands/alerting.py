@@ -1,0 +1,36 @@
+"""The command that tells what fires in a lab with --observe."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+
+from system.kernel.errors import LabError
+from tweetlab.commands.lab import _lab
+from tweetlab.commands.reading import Json
+from tweetlab.screen import Screen
+
+
+def alerts(as_json: Json = False) -> int:
+    """List the alerts that fire and what the pagers got. Exit: 0 nothing fires, 1 something does, 3 no lab is observed."""
+    from tweetlab import watching
+
+    screen = Screen(as_json)
+    told = asyncio.run(watching.alerts(_lab()))
+    firing = [row for row in told["prometheus"] if row["state"] == "firing"]
+    for row in told["prometheus"]:
+        labels = row["labels"]
+        windows = f" [{labels['set']} {labels['windows']}]" if "windows" in labels else ""
+        screen.show(f"{row['state']:<8} {labels.get('severity', ''):<7} {labels['alertname']}{windows}: {row['summary']}")
+    if not told["prometheus"]:
+        screen.show("no alert fires")
+    for row in told["incidents"]:
+        ended = f"resolved {_clock(row['resolved_ms'])}" if row["resolved_ms"] else "open"
+        again = f", sent {row['duplicates'] + 1} times" if row["duplicates"] else ""
+        screen.show(f"{row['pager']:<10} {_clock(row['opened_ms'])}  {row['summary']}: {ended}{again}")
+    screen.emit(told)
+    return LabError.exit_code if firing else 0
+
+
+def _clock(ms: int) -> str:
+    return datetime.datetime.fromtimestamp(ms / 1e3, datetime.UTC).strftime("%H:%M:%S")

@@ -1,0 +1,72 @@
+"""What looks on in a lab with --observe: where it is, which alerts fire, and what the pagers got."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from system.kernel.errors import CouldNotRun
+from system.platform import alerting
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from system.platform.native import Lab
+
+PAGES = {  # kind of node -> (what its page shows, path)
+    "prometheus": ("metrics and rules", "/alerts"),
+    "alertmanager": ("alerts and silences", "/"),
+    "receiver": ("what PagerDuty and OpsGenie got", "/incidents"),
+    "jaeger": ("traces", "/"),
+}
+PATIENCE_S = 5.0
+
+
+def urls(lab: Lab) -> dict[str, str]:
+    """Return the URL of each page."""
+    from system.platform.addresses import KINDS
+
+    return {kind: f"http://{lab.plan.of(kind)}{path}" for kind, (_, path) in PAGES.items() if kind in KINDS}
+
+
+def lines(lab: Lab) -> list[str]:
+    """Return the pages as lines for a person, and by how much the fast set of alerts is compressed."""
+    rows = [f"{kind}: {url}  {PAGES[kind][0]}" for kind, url in urls(lab).items()]
+    pairs = ", ".join(f"{alerting.window_text(w.long_s)}/{alerting.window_text(w.short_s)}" for w in alerting.compressed())
+    return [*rows, f"burn-rate alerts: the real windows, and the same divided by {alerting.COMPRESSION} ({pairs})"]
+
+
+async def alerts(lab: Lab) -> dict[str, Any]:
+    """Return what fires: `prometheus` (pending ones too), `alertmanager` (what it passes on), `incidents` (what pagers got).
+
+    Raises CouldNotRun where the lab is not observed.
+    """
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
+    try:
+        async with aiohttp.ClientSession(timeout=timeout) as web:
+            rules, passed, pagers = await asyncio.gather(
+                _json(web, f"http://{lab.plan.of('prometheus')}/api/v1/alerts"),
+                _json(web, f"http://{lab.plan.of('alertmanager')}/api/v2/alerts"),
+                _json(web, f"http://{lab.plan.of('receiver')}/incidents"))
+    except (aiohttp.ClientError, TimeoutError) as problem:
+        raise CouldNotRun(f"Nothing looks on in this range ({problem}); `tweetlab up --observe` starts it.") from None
+    return {"factor": alerting.COMPRESSION, "prometheus": [_rule(row) for row in rules["data"]["alerts"]],
+            "alertmanager": [_passed(row) for row in passed], "incidents": pagers["incidents"]}
+
+
+async def _json(web: aiohttp.ClientSession, url: str) -> Any:
+    async with web.get(url) as answer:
+        answer.raise_for_status()
+        return await answer.json()
+
+
+def _rule(row: dict[str, Any]) -> dict[str, Any]:
+    return {"state": row["state"], "since": row["activeAt"], "value": row["value"], "labels": row["labels"],
+            "summary": row["annotations"].get("summary", "")}
+
+
+def _passed(row: dict[str, Any]) -> dict[str, Any]:
+    return {"state": row["status"]["state"], "since": row["startsAt"], "labels": row["labels"],
+            "receivers": [each["name"] for each in row["receivers"]]}
