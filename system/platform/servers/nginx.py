@@ -82,11 +82,11 @@ def folders(one: Edge) -> tuple[Path, ...]:
 
 
 def conf(one: Edge) -> str:
-    """Return nginx.conf."""
+    """Return nginx.conf. Errors of single requests are not logged: each line would hold a signed URL, and whoever asked knows."""
     return f"""daemon off;
 worker_processes 1;
 pid {one.folder}/nginx.pid;
-error_log stderr warn;
+error_log stderr crit;
 load_module {MODULES}/ngx_http_js_module.so;
 load_module {MODULES}/ngx_http_cache_purge_module.so;
 events {{ worker_connections 1024; }}

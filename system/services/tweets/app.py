@@ -16,7 +16,7 @@ from system.services.tweets.handlers import IdSource, TweetService
 from system.services.tweets.leasing import Leasing
 
 NAME = "tweets"
-NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log")
+NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "media")
 
 
 class Routes:

@@ -50,7 +50,7 @@ class TweetService:
 
     def __init__(self, ports: Ports, lists: Lists, reader: Tweets, publisher: Publisher, source: IdSource) -> None:
         self._store, self._cache, self._hot, self._log = ports.tweets, ports.timelines, ports.hot, ports.log
-        self._keys = ports.keys
+        self._keys, self._media = ports.keys, ports.media
         self._lists, self._reader, self._publisher, self._ids = lists, reader, publisher, source
 
     # ---- write ---------------------------------------------------------------------------------------
@@ -66,8 +66,10 @@ class TweetService:
             raise WrongInput(f"The tweet {draft.in_reply_to} that this one answers is deleted or does not exist; "
                              "leave `reply` out or name a tweet that stands.")
         tweet = policy.tweet(tweet_id, user_id, draft, parent)
+        if tweet.media_keys and standing is None:
+            await self._attach(tweet)
         await checkpoints.reached("post.before_append", tweet_id=tweet_id)
-        await self._store.append(tweet, trace)
+        await self._append(tweet, trace)
         await checkpoints.reached("post.after_append", tweet_id=tweet_id)
         if standing is not None and standing.deleted:
             return tweet  # posted, then deleted: the repeat is told what the first was told, and nothing shows
@@ -97,6 +99,22 @@ class TweetService:
             raise problem
         return standing.tweet_id, standing.fresh
 
+    async def _attach(self, tweet: Tweet) -> None:
+        """Give the media to the tweet before it is durable: of two posts that race for one picture, one is refused."""
+        bad = await self._media.attach(tweet.author_id, tweet.media_keys, tweet.id)
+        if bad:
+            raise WrongInput(f"`media.media_ids` names {bad[0]}, which is not yours, not finalised, or belongs to another tweet; "
+                             "name what finalize answered to.")
+        await checkpoints.reached("post.after_attach", tweet_id=tweet.id)
+
+    async def _append(self, tweet: Tweet, trace: str) -> None:
+        try:
+            await self._store.append(tweet, trace)
+        except StoreUnavailable as problem:
+            if problem.definite and tweet.media_keys:  # otherwise the tweet may stand, and the collector looks
+                await self._media.detach(tweet.media_keys, tweet.id)
+            raise
+
     async def _add_own(self, entry: Entry, deadline_ns: int) -> None:
         """Put the tweet where its author reads. A failure is told as 503 (unknown): the tweet is durable, but not yet his."""
         left_s = (deadline_ns - time.monotonic_ns()) / 1e9
@@ -121,6 +139,8 @@ class TweetService:
         await checkpoints.reached("delete.after_delete", tweet_id=tweet_id)
         # First the event: where Redis does not answer now, the fan-out worker hides the tweet as soon as it does.
         self._publisher.put(events.tweet_deleted(tweet_id, user_id, trace))
+        if tweet.media_keys:  # no new link from here on; the media service removes the bytes when it hears of the event
+            await self._media.condemn(tweet.media_keys)
         await self._hot.mark_deleted(tweet_id)
         await self._cache.remove_tweet(Entry(tweet_id, user_id), [user_id])
 
