@@ -23,6 +23,7 @@ from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
 from system.platform import health, places, procs
+from system.platform.blueprint import Running
 from system.platform.cgroups import Groups
 from system.platform.servers import SERVERS
 from system.platform.servers.base import Context, Launch, Step
@@ -35,8 +36,12 @@ YIELD_NICE = 10  # of an unprivileged lab's nodes: a tenth of the weight of the 
 YIELD_TRIES = 50
 NO_SPACE = "No space left on device"
 
-# Joins the control groups, then becomes the server: same pid, and no socket was open before.
-JOIN = 'n=$1; shift; while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
+# Sets the timer slack (ns; 0 leaves the kernel's 50,000), joins the control groups, then becomes the server: same pid, and no
+# socket was open before.
+JOIN = (
+    'echo "$1" > /proc/$$/timerslack_ns; n=$2; shift 2; '
+    'while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
+)
 
 
 class Child:
@@ -166,7 +171,7 @@ class Child:
             for step in launch.before:
                 if not step.unless.exists():
                     await self._run_step(step, launch, joins, log.fileno())
-            argv = _wrapped(launch.argv, self.node.running.nice, launch.drops_root, joins)
+            argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins)
             cwd = launch.cwd or self.ctx.places.lair
             self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, 1 ms; asyncio's own waits in a thread each
                 argv, env=dict(launch.env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -180,7 +185,7 @@ class Child:
         self._changed(self)
 
     async def _run_step(self, step: Step, launch: Launch, joins: list[Path], log: int) -> None:
-        argv = _wrapped(step.argv, 0, launch.drops_root and not step.as_lab_owner, joins)
+        argv = _wrapped(step.argv, Running(), launch.drops_root and not step.as_lab_owner, joins)
         env = dict(step.env or launch.env)
         process = await asyncio.create_subprocess_exec(
             *argv, env=env, cwd=self.ctx.places.lair, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -307,11 +312,12 @@ def _tail(path: Path) -> list[str]:
         return []
 
 
-def _wrapped(argv: tuple[str, ...], nice: int, drops_root: bool, joins: list[Path]) -> list[str]:
+def _wrapped(argv: tuple[str, ...], running: Running, drops_root: bool, joins: list[Path]) -> list[str]:
     command: list[str] = []
-    if nice:
-        command += ["nice", "-n", str(nice)]
+    if running.nice:
+        command += ["nice", "-n", str(running.nice)]
     user = places.unprivileged() if drops_root else None
     if user:
         command += ["setpriv", f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups", "--"]
-    return ["/bin/sh", "-c", JOIN, "sh", str(len(joins)), *map(str, joins), *command, *argv]
+    slack_ns = str(running.timer_slack_us * 1_000)
+    return ["/bin/sh", "-c", JOIN, "sh", slack_ns, str(len(joins)), *map(str, joins), *command, *argv]

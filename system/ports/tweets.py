@@ -23,7 +23,9 @@ class TweetStore(Protocol):
     """Tweets by id and by author, and the outbox. QUORUM reads and writes."""
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
-        """Make `tweet` and its outbox row durable in one logged batch.
+        """Make `tweet` durable: first its outbox row, which carries it whole, then the rows that are read.
+
+        A failure between the two is never `definite`: what finds the outbox row (the relay) writes the rest.
 
         Safe to repeat: the write timestamp derives from the id, so a replay is a no-op and never newer than a delete.
         """

@@ -7,6 +7,9 @@ How a post can be repeated and a delete can never be undone:
 | append, upsert | the id's own millisecond, so every replay writes the same cells | all but `deleted` |
 | delete | the coordinator's clock | `deleted` (and the author, should the row be new) |
 
+An append writes the outbox row first, then the tweet's two rows: an outbox row carries the whole tweet, so whoever finds it alone
+can write the rest (the relay does). That is what a logged batch would do with a log of its own, at twice the writes.
+
 The two never write the same cell with different values, so it does not matter whose clock is ahead. Schema:
 `schema/cassandra.cql`.
 """
@@ -19,7 +22,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
-from system.kernel import events, ids
+from system.kernel import checkpoints, events, ids
+from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.settings import Settings
 from system.ports import OutboxRow
@@ -108,7 +112,15 @@ class CassandraTweets:
         event = events.new_tweet(tweet, trace)
         cells = _cells(tweet)
         row = (shard_of(tweet.id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())
-        await self._run("append", (timestamp_of(tweet.id), *cells, *cells, *row), "append the tweet")
+        stamp = timestamp_of(tweet.id)
+        await self._run("note", (*row, stamp), "append the tweet")
+        await checkpoints.reached("append.after_note", tweet_id=tweet.id)
+        try:
+            await self._run("rows", (stamp, *cells, *cells), "append the tweet")
+        except StoreUnavailable as problem:
+            if problem.definite:  # the event stands: the relay writes the rows from it
+                raise StoreUnavailable(f"{problem} Its event is durable, so the tweet may appear.", definite=False) from problem
+            raise
 
     async def upsert(self, tweets: Sequence[Tweet]) -> None:
         if tweets:
@@ -236,7 +248,8 @@ def _statements(keyspace: str) -> dict[str, str]:
     )
     read = f"SELECT {_COLUMNS}, deleted FROM"
     return {
-        "append": f"BEGIN BATCH USING TIMESTAMP ? {tweet} {event} APPLY BATCH",
+        "note": f"{event.rstrip(';')} USING TIMESTAMP ?",
+        "rows": f"BEGIN UNLOGGED BATCH USING TIMESTAMP ? {tweet} APPLY BATCH",
         "upsert": f"BEGIN BATCH USING TIMESTAMP ? {tweet} APPLY BATCH",
         "delete": f"BEGIN BATCH {deleted} {event} APPLY BATCH",
         "mark_deleted": f"BEGIN BATCH {deleted} APPLY BATCH",

@@ -183,6 +183,28 @@ async def test_the_relay_publishes_what_a_crash_left_behind_and_only_that(bench)
     assert [event for event in log.ids() if event in (str(told.id), str(left.id))] == [str(left.id)]
 
 
+async def test_a_post_that_died_between_its_event_and_its_rows_is_finished_by_the_relay(bench):
+    """Point 11. The outbox row is durable, the process is gone before the tweet's own rows are: the relay writes them from the
+    event, then publishes, so nobody is told of a tweet that cannot be read."""
+    (author,) = await bench.people(1)
+    log, time_ = Gathering(), Shifted()
+
+    with held("append.after_note") as cut:
+        dying = asyncio.create_task(stored(bench.ports, author))
+        await cut.reached()
+        dying.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dying
+    before = await rows(bench, author)
+    time_.ahead_s = 4.0
+    await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
+
+    (written,) = await rows(bench, author)
+    assert before == []
+    assert str(written.id) in log.ids()
+    assert (await bench.ports.tweets.get([written.id]))[written.id] == written
+
+
 async def test_a_row_that_lands_behind_the_mark_is_still_published(bench):
     """Point 11. A batch of 25 s ago is carried out after the relay's mark passed its bucket. Each bucket is looked at again
     after 30 s and after 2 min; a relay that never looks below its mark loses the row."""

@@ -28,7 +28,7 @@ def tweet(sequence: int, text: str = "once") -> Tweet:
 
 
 class Torn(MemoryTweets):
-    """A store whose coordinator died inside a logged batch: the outbox row stands, the tweet is not there yet."""
+    """A store whose writer died inside an append: the outbox row stands, the tweet is not there yet."""
 
     def _write(self, written: Tweet) -> None:
         if self.whole:
