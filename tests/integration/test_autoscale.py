@@ -1,0 +1,247 @@
+"""Instances that come and go, fail and hang, on the real HAProxy, while requests run.
+
+A quick lab: HAProxy and one service of ours with keep-alive (`tests.platform_busy`), as the supervisor runs them.
+"""
+
+import asyncio
+import collections
+import contextlib
+import os
+import signal
+import time
+
+import aiohttp
+import pytest
+
+from system.kernel import policies
+from system.kernel.errors import WrongInput
+from system.platform import blueprint, mesh, native, packages, procs
+from system.platform.blueprint import Blueprint, Node
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(packages.find("haproxy") is None, reason="HAProxy is missing"),
+]
+RANGE = 213
+BUSY = Node("users-1", "users", "service", module="tests.platform_busy")
+WORKER = Node("fanout-1", "fanout", "service", module="tests.platform_busy")
+QUICK = Blueprint("quick", (blueprint.load("small").of_kind("haproxy")[0], BUSY, WORKER))
+QUOTA = 0.1
+
+
+@pytest.fixture
+async def lab(tmp_path):
+    """A quick lab that is up; nothing of it stays."""
+    made = native.Lab(tmp_path, RANGE)
+    await made.up(QUICK)
+    yield made
+    await made.down(purge=True)
+
+
+class Crowd:
+    """Clients with keep-alive connections that ask until told to stop. `bad`: what was not 200."""
+
+    def __init__(self):
+        self.by_instance = collections.Counter()
+        self.bad = []
+        self.took_s = []
+
+    async def ask(self, session, url):
+        began = time.monotonic()
+        try:
+            async with session.get(url) as answer:
+                body = await answer.json(content_type=None)
+                if answer.status == 200:
+                    self.by_instance[body["instance"]] += 1
+                else:
+                    self.bad.append((answer.status, body))
+        except (aiohttp.ClientError, TimeoutError) as problem:
+            self.bad.append(repr(problem))
+        self.took_s.append(time.monotonic() - began)
+
+
+@contextlib.asynccontextmanager
+async def crowd(lab, path, clients=6, pause_s=0.005):
+    """Let `clients` ask for `path` one request after the other."""
+    told, url, stop = Crowd(), f"http://{lab.plan.host('haproxy')}:8101{path}", asyncio.Event()
+
+    async def one(session):
+        while not stop.is_set():
+            await told.ask(session, url)
+            await asyncio.sleep(pause_s)
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
+        tasks = [asyncio.create_task(one(session)) for _ in range(clients)]
+        try:
+            yield told
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+
+
+async def until(condition, what, timeout_s=15.0):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if await condition():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail(f"{what} did not happen within {timeout_s} s")
+
+
+async def node(lab, name):
+    return next((row for row in await lab.status() if row.name == name), None)
+
+
+def decided(told, word):
+    return [row for row in told["decisions"] if word in row["what"]]
+
+
+async def test_instances_come_and_go_under_load_without_a_failed_request(lab):
+    """1 -> 3 -> 1 while six clients ask: all three serve, nobody notices, nothing of the two stays."""
+    async with crowd(lab, "/work?ms=2") as told:
+        await lab.scale("users", 3)
+        told.by_instance.clear()
+        await asyncio.sleep(1.0)
+        spread = dict(told.by_instance)
+        await lab.scale("users", 1)
+        told.by_instance.clear()
+        await asyncio.sleep(0.5)
+
+    assert told.bad == [] and len(told.took_s) > 200
+    assert set(spread) == {"users-1", "users-2", "users-3"}
+    assert set(told.by_instance) == {"users-1"}
+    assert {row.name for row in await lab.status()} == {"haproxy-1", "users-1", "fanout-1"}
+
+
+async def test_a_removed_instance_ends_the_requests_inside_it_first(lab):
+    """Drain: requests of 1.5 s that began before the removal are answered by the instance that leaves."""
+    await lab.scale("users", 2)
+    async with crowd(lab, "/wait?ms=1500", clients=8, pause_s=0.0) as told:
+        await asyncio.sleep(0.3)
+        began = time.monotonic()
+        await lab.scale("users", 1)
+        took_s = time.monotonic() - began
+
+    assert told.bad == [] and told.by_instance["users-2"] >= 1
+    assert took_s > 0.5
+
+
+async def test_a_load_scales_out_and_its_end_scales_in(lab):
+    """The keeper by itself: CPU of a quota of 0.1 core; no request fails either way, every change says why."""
+    if lab.accounting() == "none":
+        pytest.skip("this user can make no control groups here")
+    knobs = policies.AutoscaleKnobs(max=3, cool_down_s=1.0, calm_s=1.0)
+    await lab.set_scaling(policies.Policies(autoscale=knobs), QUOTA)
+
+    async def has(count):
+        return (await lab.scaling())["instances"]["users"] == count
+
+    async with crowd(lab, "/work?ms=4", clients=3, pause_s=0.02) as told:
+        await until(lambda: has(3), "the third instance")
+    async with crowd(lab, "/wait?ms=1", clients=1, pause_s=0.1) as quiet:
+        await until(lambda: has(1), "the way back to one instance")
+    said = [row for row in (await lab.scaling())["decisions"] if "->" in row["what"]]
+
+    assert told.bad == [] and quiet.bad == []
+    assert any("cpu at" in row["why"] for row in said) and any("were enough for" in row["why"] for row in said)
+
+
+async def test_a_haproxy_that_starts_anew_gets_its_added_servers_again(lab):
+    """They vanish with its process; the keeper applies them again within a few seconds."""
+    await lab.scale("users", 2)
+    door = mesh.Mesh(str(lab.places.lair / "haproxy-1.sock"))
+
+    killed = await lab.kill("haproxy-1")
+
+    async def back():
+        row = await node(lab, "haproxy-1")
+        return row.pid not in (0, killed.pid) and row.state == "well" and "users-2" in (await door.backends())["users"].servers
+
+    await until(back, "the second server's return")
+    async with crowd(lab, "/work?ms=1") as told:
+        await asyncio.sleep(0.5)
+    assert told.bad == [] and told.by_instance["users-2"] > 0
+
+
+async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
+    """SIGSTOP: it gets no more requests, its process is killed and a fresh one serves."""
+    await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=2.0)))
+    await lab.scale("users", 2)
+    door = mesh.Mesh(str(lab.places.lair / "haproxy-1.sock"))
+    hung = await node(lab, "users-2")
+    os.kill(hung.pid, signal.SIGSTOP)
+
+    async def out():
+        return not (await door.backends())["users"].servers["users-2"].checks.startswith("UP")
+
+    await until(out, "the ejection")
+    stood_when_ejected = procs.is_alive(hung.pid, hung.start_ticks)
+
+    async def replaced():
+        row = await node(lab, "users-2")
+        return row.pid not in (0, hung.pid) and row.state == "well"
+
+    await until(replaced, "the replacement", 20.0)
+
+    assert stood_when_ejected and decided(await lab.scaling(), "users-2 replaced")
+    assert (await node(lab, "users-1")).restarts == 0
+
+
+async def test_a_hung_worker_is_replaced_unless_a_drill_holds_it(lab):
+    """No load balancer checks a worker: the supervisor does. With healing off it is left as it is."""
+    await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=1.0)))
+    stopped = await node(lab, "fanout-1")
+    await lab.auto_heal("fanout-1", False)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    await asyncio.sleep(4.5)
+    held = await node(lab, "fanout-1")
+
+    await lab.auto_heal("fanout-1", True)
+
+    async def replaced():
+        row = await node(lab, "fanout-1")
+        return row.pid not in (0, stopped.pid) and row.state == "well"
+
+    await until(replaced, "the replacement")
+    assert held.pid == stopped.pid
+
+
+async def test_an_instance_that_answers_errors_alone_is_ejected_for_a_while(tmp_path):
+    """users-2 answers 500: it gets no more requests, and is taken in again later. An only instance stays in."""
+    lab = native.Lab(tmp_path, RANGE)
+    try:
+        await lab.up(QUICK, {"TWEETLAB_BUSY_FAILS": "users-2"})
+        await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(eject_s=2.0)))
+        await lab.scale("users", 2)
+
+        async with crowd(lab, "/fail") as told:
+            await until(lambda: asyncio.sleep(0, bool(told.bad)), "the first error")
+            await asyncio.sleep(1.6)
+            before = len(told.bad)
+            await asyncio.sleep(0.5)
+            while_out = len(told.bad) - before
+            await until(lambda: asyncio.sleep(0, len(told.bad) > before + while_out + 5), "its return")
+
+        assert while_out == 0
+        assert decided(await lab.scaling(), "users-2 ejected") and not decided(await lab.scaling(), "users-1 ejected")
+    finally:
+        await lab.down(purge=True)
+
+
+async def test_a_killed_only_instance_costs_waiting_and_no_refusal(lab):
+    """While none passes its checks, a read is tried again where the instance should be, for about as long as healing takes."""
+    async with crowd(lab, "/work?ms=1", clients=2, pause_s=0.05) as told:
+        await asyncio.sleep(0.3)
+        await lab.kill("users-1")
+        await until(lambda: asyncio.sleep(0, told.by_instance["users-1"] > 50), "a normal service")
+
+    assert told.bad == []
+
+
+@pytest.mark.parametrize(("service", "count", "says"), [
+    ("users", 0, "may have 1"), ("users", 99, "to 16"), ("fanout", 5, "to 4"), ("redis", 2, "cannot be scaled"),
+])
+async def test_a_scale_outside_its_bounds_is_refused(lab, service, count, says):
+    """The message names the value and the bound."""
+    with pytest.raises(WrongInput, match=says):
+        await lab.scale(service, count)

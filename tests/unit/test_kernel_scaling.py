@@ -1,0 +1,132 @@
+"""How many instances, which to eject, which to replace: pure decisions, as tables and as stories of seconds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from system.kernel.policies import AutoscaleKnobs, MeshKnobs
+from system.kernel.scaling import Look, Scaler, Seen, ejected, is_hung, ratio
+
+KNOBS = AutoscaleKnobs(min=1, max=4, cpu=0.6, cool_down_s=3.0, calm_s=15.0, hysteresis=0.1)
+MESH = MeshKnobs(eject_errors=5, eject_s=5.0, heal_s=5.0)
+
+
+def story(demand, seconds, knobs=KNOBS, ready=1, noise=0.0):
+    """Let a scaler look once a second at `demand(t)` (in instances' worth of CPU); return the number at each second."""
+    scaler, draw, told = Scaler(knobs), random.Random(1), []
+    for t in range(seconds):
+        share = min(1.0, demand(t) / ready) * (1 + draw.uniform(-noise, noise))
+        wish = scaler.look(Look(ready, cpu=share), float(t))
+        if wish.wanted != ready:
+            ready = wish.wanted
+            scaler.changed(float(t))
+        told.append(ready)
+    return told
+
+
+def changes(told):
+    return sum(a != b for a, b in zip(told, told[1:]))
+
+
+def test_a_doubled_load_doubles_the_instances_within_seconds():
+    """0.5 of one quota, then 1.0: two stand three looks after the load has doubled."""
+    told = story(lambda t: 0.5 if t < 10 else 1.0, 20)
+
+    assert told[9] == 1
+    assert told[13] == 2 and told[-1] == 2
+
+
+def test_a_full_cpu_is_followed_step_by_step():
+    """A demand of 2.2 quotas shows as 100 %: 1, 2, 4; never more than doubled at once."""
+    told = story(lambda t: 2.2, 30)
+
+    assert sorted(set(told)) == [1, 2, 4]
+
+
+def test_instances_go_one_by_one_after_a_calm():
+    """The load falls at second 20: the first goes 15 s later, the next after 15 s more."""
+    told = story(lambda t: 2.0 if t < 20 else 0.2, 120)
+
+    assert told[19] == 4
+    drops = [t for t, (a, b) in enumerate(zip(told, told[1:]), 1) if b < a]
+    assert [told[t] for t in drops] == [3, 2, 1]
+    assert drops[0] >= 35 and all(b - a >= 15 for a, b in zip(drops, drops[1:]))
+
+
+def test_a_short_dip_takes_nothing_away():
+    """Ten seconds of nothing are shorter than the calm of 15."""
+    told = story(lambda t: 0.1 if 30 <= t < 40 else 1.1, 80)
+
+    assert set(told[25:]) == {2}
+
+
+@pytest.mark.parametrize("demand", [0.3, 0.55, 0.6, 0.9, 1.1, 1.2, 1.7, 2.3])
+def test_noise_around_any_load_makes_no_swing(demand):
+    """Ten minutes with 15 % of noise: the number may find its place upwards, and never comes back."""
+    told = story(lambda t: demand, 600, noise=0.15)
+
+    assert changes(told[60:]) <= 1 and told == sorted(told)
+
+
+def test_the_number_stays_between_its_bounds():
+    """`max` 4 whatever the load; `min` 2 without any."""
+    assert max(story(lambda t: 50.0, 60)) == 4
+    assert min(story(lambda t: 0.0, 60, AutoscaleKnobs(min=2, max=4), ready=2)) == 2
+    assert story(lambda t: 0.0, 3, AutoscaleKnobs(min=2, max=4))[0] == 2
+
+
+def test_after_a_change_it_cools_down():
+    """Nothing is added for 10 s after a change, however high the load."""
+    told = story(lambda t: 9.0, 40, AutoscaleKnobs(max=4, cool_down_s=10.0))
+    ups = [t for t, (a, b) in enumerate(zip(told, told[1:]), 1) if b > a]
+
+    assert len(ups) == 2 and ups[1] - ups[0] >= 10
+
+
+@pytest.mark.parametrize(("look", "knobs", "worst"), [
+    (Look(1, cpu=0.3), AutoscaleKnobs(), (0.5, "cpu")),
+    (Look(1, cpu=0.3, in_flight=64), AutoscaleKnobs(in_flight=32), (2.0, "in flight")),
+    (Look(1, cpu=0.9, queue_s=0.01), AutoscaleKnobs(queue_s=0.1), (1.5, "cpu")),
+    (Look(1, cpu=0.3, queue_s=0.2), AutoscaleKnobs(cpu=0.0, queue_s=0.1), (2.0, "queue")),
+    (Look(1, cpu=5.0), AutoscaleKnobs(cpu=0.0), (1.0, "")),
+])
+def test_the_worst_target_decides(look, knobs, worst):
+    """CPU, in-flight and queue are each used / aimed at; a target of 0 is not looked at."""
+    used, why = ratio(look, knobs)
+
+    assert used == pytest.approx(worst[0]) and why.startswith(worst[1])
+
+
+@pytest.mark.parametrize(("seen", "out"), [
+    ([Seen("a", 100, 90)], set()),
+    ([Seen("a", 100, 90), Seen("b", 100, 0)], {"a"}),
+    ([Seen("a", 100, 90), Seen("b", 100, 85)], set()),
+    ([Seen("a", 6, 4), Seen("b", 100, 0)], set()),
+    ([Seen("a", 100, 20), Seen("b", 100, 0)], set()),
+    ([Seen("a", 0, 0, checked=False), Seen("b", 100, 0)], {"a"}),
+    ([Seen("a", 0, 0, checked=False)], set()),
+    ([Seen("a", 0, 0, checked=False), Seen("b", 0, 0, checked=False), Seen("c", 9, 0)], {"a"}),
+    ([Seen("a", 50, 40), Seen("b", 50, 50), Seen("c", 99, 0), Seen("d", 99, 0)], {"a", "b"}),
+], ids=["only", "one of two", "both alike", "too few", "a fifth", "silent", "only and silent", "half at most", "two of four"])
+def test_an_outlier_is_ejected_but_never_more_than_half(seen, out):
+    """Five errors in a second, half of its answers, and siblings that do twice as well; an only instance stays."""
+    assert ejected(seen, MESH) == out
+
+
+def test_ejection_can_be_switched_off():
+    """`eject_errors` 0."""
+    assert ejected([Seen("a", 100, 90), Seen("b", 100, 0)], MeshKnobs(eject_errors=0)) == set()
+
+
+@pytest.mark.parametrize(("silent_s", "cores", "knobs", "hung"), [
+    (4.9, 0.0, MESH, False),
+    (5.0, 0.0, MESH, True),
+    (29.0, 0.2, MESH, False),
+    (30.0, 0.2, MESH, True),
+    (600.0, 0.0, MeshKnobs(heal_s=0.0), False),
+])
+def test_a_stopped_instance_is_replaced_soon_and_a_busy_one_late(silent_s, cores, knobs, hung):
+    """One that burns CPU is overloaded: it has six times the patience. 0 switches it off."""
+    assert is_hung(silent_s, cores, knobs) is hung
