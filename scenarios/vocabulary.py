@@ -52,7 +52,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
 }
 
 BLUEPRINTS: dict[str, tuple[str, ...]] = {
-    "small": ("cassandra-1", "elasticsearch-1", "fanout-1", "gateway-1", "haproxy-1", "indexer-1", "kafka-1", "media-1",
-              "minio-1", "postgres-1", "redis-1", "relay-1", "search-1", "timelines-1", "tweets-1", "users-1"),
+    "small": ("cassandra-1", "cdn-1", "elasticsearch-1", "fanout-1", "gateway-1", "haproxy-1", "indexer-1", "kafka-1",
+              "media-1", "minio-1", "postgres-1", "redis-1", "relay-1", "search-1", "timelines-1", "tweets-1", "users-1"),
 }
 """Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""

@@ -71,7 +71,8 @@ def demo_login(lab: Session) -> list[str]:
     """Return lines that let a person in: addresses, a login, a curl line that works."""
     token = lab.token(1)
     return [
-        f"login:   {username(1)} / {PASSWORD}",
+        f"web:     {lab.base_url}/  (sign in as {username(1)} / {PASSWORD})",
+        "console: bin/tweetlab console --open",
         f"token:   curl -s {lab.base_url}/2/oauth2/token -d grant_type=password -d username={username(1)} -d password={PASSWORD}",
         f"read:    curl -s '{lab.base_url}/2/users/1/timelines/reverse_chronological?max_results=5' "
         f"-H 'authorization: Bearer {token}'",
@@ -82,7 +83,8 @@ async def _reset(lab: Session, graph: population.Graph) -> None:
     """Take away what runs added: every seeded tweet is older than `history.END_MS`, every other one newer."""
     real: Any = lab.ports  # bulk work is no promise to services, so the ports do not name it
     added = await real.tweets.forget_above(ids.floor_id(history.END_MS + 1))
-    await asyncio.gather(real.index.forget(added), forget_cache(lab), real.users.clear(), real.keys.clear(), real.log.clear())
+    await asyncio.gather(real.index.forget(added), forget_cache(lab), real.users.clear(), real.keys.clear(), real.log.clear(),
+                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear())
     await write_users(lab, graph.users, *graph.pairs())
 
 
@@ -112,7 +114,8 @@ async def forget_cache(lab: Session) -> None:
 async def empty(lab: Session) -> None:
     """Empty every store of the lab's namespace. Workers have nothing under way: they wait for events."""
     real: Any = lab.ports
-    await asyncio.gather(real.users.clear(), real.keys.clear(), real.tweets.clear(), real.index.clear(), real.log.clear())
+    await asyncio.gather(real.users.clear(), real.keys.clear(), real.tweets.clear(), real.index.clear(), real.log.clear(),
+                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear())
     await forget_cache(lab)
 
 

@@ -136,17 +136,19 @@ class _Journey:
         assert (self.tweet in page) is there, f"{what} {'lacks' if there else 'still shows'} {self.tweet} after {VISIBLE_S} s"
 
     async def picture(self) -> None:
-        author = self.apis["author"]
-        body = {"media_type": "image/png", "total_bytes": len(PICTURE)}
+        author, digest = self.apis["author"], hashlib.sha256(PICTURE).hexdigest()
+        body = {"media_type": "image/png", "total_bytes": len(PICTURE), "sha256": digest}
         made = (await author.call("POST", "/2/media/upload/initialize", json=body))["data"]
-        headers = {"content-type": "image/png"}
-        async with self.session.put(made["upload_url"], data=PICTURE, headers=headers) as answer:
+        async with self.session.put(made["upload_url"], data=PICTURE, headers=made["upload_headers"]) as answer:
             assert answer.status == 200, f"the signed PUT answered {answer.status}: {(await answer.text())[:200]}"
         await author.call("POST", f"/2/media/upload/{made['id']}/finalize")
         url = (await author.call("GET", f"/2/media/{made['id']}"))["data"]["url"]
-        async with self.session.get(url) as answer:
-            got = hashlib.sha256(await answer.read()).hexdigest()
-        assert got == hashlib.sha256(PICTURE).hexdigest(), "the picture came back with other bytes"
+        for wanted in ("MISS", "HIT"):
+            async with self.session.get(url) as answer:
+                got, cache = await answer.read(), answer.headers.get("x-cache")
+            assert got == PICTURE, f"the edge answered {answer.status} with other bytes: {got[:80]!r}"
+            assert cache == wanted, f"the edge's cache says {cache}, and should {wanted}"
+        await author.call("DELETE", f"/2/media/{made['id']}")
 
     async def delete(self) -> None:
         await self.apis["author"].call("DELETE", f"/2/tweets/{self.tweet}")

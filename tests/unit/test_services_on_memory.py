@@ -24,9 +24,12 @@ from system.services.tweets import app as tweets
 from system.services.users import app as users
 from system.stores.memory_blobs import MemoryBlobs
 from system.stores.memory_keys import MemoryKeys
+from system.stores.memory_limits import MemoryLimits
 from system.stores.memory_log import MemoryLog
+from system.stores.memory_media import MemoryEdge, MemoryMedia
 from system.stores.memory_search import MemorySearch
 from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
+from system.stores.memory_tokens import MemoryTokens
 from system.stores.memory_tweets import MemoryTweets
 from system.stores.memory_users import MemoryLeases, MemoryUsers
 
@@ -63,6 +66,8 @@ class House:
         self.ports = bootstrap.ports_of({
             "tweets": MemoryTweets(), "timelines": MemoryTimelines(), "hot": MemoryHotTweets(), "users": MemoryUsers(),
             "leases": MemoryLeases(), "keys": MemoryKeys(), "log": MemoryLog(), "index": MemorySearch(), "blobs": MemoryBlobs(),
+            "media": MemoryMedia(), "edge": MemoryEdge(),
+            "tokens": MemoryTokens(), "limits": MemoryLimits(),
         })
         self.apps: dict[str, http.App] = {}
 

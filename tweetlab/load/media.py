@@ -1,4 +1,6 @@
-"""The journey of a picture: ask for an upload, PUT by the signed URL, finalize, ask where it is, GET it, compare the bytes.
+"""The journey of a picture: ask for an upload, PUT by the signed URL, finalize, ask where it is, GET it from the edge twice.
+
+The first GET brings it into the edge's cache, the second is served from there; the bytes of both are compared.
 
 One operation of the mix is one row: due, first send, end of the last step. Its outcome is that of the first step that
 was not ok; a picture that comes back with other bytes is `info` and told as such. Runs in Locust's process.
@@ -40,15 +42,17 @@ class Uploads:
         """Walk all steps; return one answer for the whole, with the send time of the first step."""
         picture = picture_of(op)
         walk = _Walk(self, op.user, before_send)
-        asked = walk.api("initialize", "POST", INITIALIZE, {"media_type": TYPE, "total_bytes": len(picture)})
+        wish = {"media_type": TYPE, "total_bytes": len(picture), "sha256": hashlib.sha256(picture).hexdigest()}
+        asked = walk.api("initialize", "POST", INITIALIZE, wish)
         if asked is not None:
-            walk.signed("put", "PUT", str(asked.get("upload_url", "")), picture)
+            walk.signed("put", "PUT", str(asked.get("upload_url", "")), picture, asked.get("upload_headers"))
             name = str(asked.get("id", ""))
             walk.api("finalize", "POST", FINALIZE.format(id=name), None)
             shown = walk.api("show", "GET", SHOW.format(id=name), None) or {}
-            got = walk.signed("get", "GET", str(shown.get("url", "")), b"")
-            if got is not None and hashlib.sha256(got).digest() != hashlib.sha256(picture).digest():
-                walk.spoil("get: the picture came back with other bytes")
+            for step in ("get", "get again"):
+                got = walk.signed(step, "GET", str(shown.get("url", "")), b"")
+                if got is not None and got != picture:
+                    walk.spoil(f"{step}: the picture came back with other bytes")
         return walk.whole()
 
     def wire_to(self, address: str) -> wire.Wire:
@@ -91,8 +95,8 @@ class _Walk:
             self.spoil(f"{step}: unreadable answer")
             return None
 
-    def signed(self, step: str, method: str, url: str, body: bytes) -> bytes | None:
-        """PUT or GET by a signed URL; return the body of the answer, None where the journey has ended."""
+    def signed(self, step: str, method: str, url: str, body: bytes, given: object = None) -> bytes | None:
+        """PUT or GET by a signed URL, with the headers `given` to it; return the answer's body, None where the journey has ended."""
         if self._ended():
             return None
         split = urlsplit(url)
@@ -100,7 +104,7 @@ class _Walk:
             self.spoil(f"{step}: no signed URL in the answer before")
             return None
         path = split.path + (f"?{split.query}" if split.query else "")
-        headers = f"content-type: {TYPE}\r\n" if body else ""
+        headers = "".join(f"{name}: {value}\r\n" for name, value in given.items()) if isinstance(given, dict) else ""
         answer = self._step(step, self._uploads.wire_to(split.netloc), method, path, headers, body)
         return answer.body if answer is not None else None
 
