@@ -12,7 +12,7 @@ from typing import Any
 
 from system.kernel.ids import MAX_ID
 
-Schema = Mapping[str, Any]
+Schema = dict[str, Any]
 
 TWEET_FIELDS = (  # those of Twitter's API v2; the lab leaves out what it has no value for
     "attachments", "author_id", "context_annotations", "conversation_id", "created_at", "edit_controls",
@@ -96,6 +96,7 @@ ID: Schema = text(1, 19, "^[0-9]{1,19}$") | {"description": f"a whole number fro
 # A pattern cannot say "at most 2^63 - 1" shortly: what a caller may send has one digit less than the longest id.
 ASKED_ID: Schema = text(1, 18, "^[0-9]{1,18}$")
 TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
+ASKED_TIME: Schema = text(20, 20, "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$")
 NAME: Schema = text(1, 15, "^[A-Za-z0-9_]{1,15}$")
 
 ERROR = record({"title": {"type": "string"}, "detail": {"type": "string"}, "type": {"type": "string"},

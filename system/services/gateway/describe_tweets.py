@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from system.services.gateway.describe_parts import (
     ASKED_ID,
+    ASKED_TIME,
     ERRORS,
     EXPANSIONS,
     FIELDS,
@@ -24,7 +25,19 @@ from system.services.gateway.describe_parts import (
 )
 
 MEDIA_ID = text(3, 39, "^[0-9]{1,19}_[0-9]{1,19}$")
-WORDS = text(1, 512, "^[A-Za-z0-9]{1,15}( [A-Za-z0-9]{1,15}){0,15}$")
+_WORD = "[a-z0-9]{1,15}"
+_TERM = f'({_WORD}|#[a-z][a-z0-9_]{{0,14}}|from:[A-Za-z0-9_]{{1,15}}|"{_WORD}( {_WORD}){{0,3}}")'
+# A part of what is understood: words of every script are, and a term may be excluded at any place but needs a wanted one.
+QUERY = text(1, 512, f"^{_TERM}( -?{_TERM}){{0,5}}$")
+SEARCH_WINDOW = (
+    Parameter("query", QUERY, 'words, #tag, from:username, "phrase", and - before any of them; all must hold', required=True),
+    Parameter("sort_order", {"type": "string", "enum": ["relevancy", "recency"]},
+              "best first (the default: words, age and likes), or newest first"),
+    Parameter("start_time", ASKED_TIME, "only tweets of this moment and later"),
+    Parameter("end_time", ASKED_TIME, "only tweets before this moment"),
+    Parameter("next_token", text(1, 4096, "^[A-Za-z0-9_-]+$"), "`next_token` of the page before, of the very same search"),
+    Parameter("pagination_token", text(1, 4096, "^[A-Za-z0-9_-]+$"), "the same under another name"),
+    *(each for each in TWEET_WINDOW if each.name != "pagination_token"))
 POST = record(
     {"text": text(1, 280, r"^[^\x00]*[!-~][^\x00]*$")},
     {"reply": record({"in_reply_to_tweet_id": ASKED_ID}, closed=False),
@@ -35,8 +48,7 @@ OPERATIONS: dict[str, Operation] = {
     "home": Operation("One's home timeline, newest first", {200: TWEET_PAGE}, TWEET_WINDOW),
     "post": Operation("Post a tweet", {201: data(named("Tweet"))}, (KEY,), POST),
     "search": Operation(
-        "Recent tweets that hold all words", {200: TWEET_PAGE},
-        (Parameter("query", WORDS, "words, separated by blanks", required=True), *TWEET_WINDOW)),
+        "Tweets that match, a page at a time", {200: TWEET_PAGE}, SEARCH_WINDOW),
     "tweet": Operation("One tweet", {200: ONE_TWEET}, (FIELDS, EXPANSIONS)),
     "tweets": Operation(
         "Tweets by id", {200: record({"data": listed(named("Tweet"))}, {**INCLUDES, **ERRORS})}, (IDS, FIELDS, EXPANSIONS)),

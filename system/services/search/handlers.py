@@ -19,7 +19,7 @@ from system.services.shared.reading import Tweets
 from system.services.shared.visibility import Visibility
 
 ROUNDS = 8               # asks of the index for one page, where much of what it finds is not shown
-AT_ONCE = 100            # hits of one ask
+AT_ONCE = 101            # hits of one ask: the largest page, and one to see whether more follows
 BREADTH_TTL_S = 30.0     # how old the knowledge may be where the newest `band` matches of a query end
 MAX_KEPT = 2_000         # queries, and names, that a process remembers
 SWEEP_AT_ONCE = 500      # documents; one bulk
@@ -124,12 +124,13 @@ class Search:
     async def recent(self, viewer_id: int, wanted: Wanted, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         """Return (tweets, where the page ended; None where nothing follows). Neither deleted nor unreadable ones are shown.
 
-        A page may be short, even empty, and have a next one: when ROUNDS asks found little that may be shown.
+        A page has a next one only where that will show something: what is hidden must not show by its cursor. After ROUNDS
+        asks that found little to show it ends all the same, short or empty, with a next one.
         Raises WrongInput where the view of the cursor is no longer kept.
         """
         telemetry.count("tweetlab_searches_total", order=wanted.order, page="first" if wanted.cursor is None else "next")
         query = await self._names.resolved(wanted.query)
-        if query is None:
+        if query is None or (wanted.before is not None and wanted.since is not None and wanted.since + 1 >= wanted.before):
             return [], None
         authors = {term.user_id for term in query.wanted if isinstance(term, Author)}
         if authors and authors != await self._visibility.visible(viewer_id, authors):
@@ -137,25 +138,25 @@ class Search:
         return await self._page(viewer_id, replace(wanted, query=query), spent)
 
     async def _page(self, viewer_id: int, wanted: Wanted, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
-        cursor = wanted.cursor or await self._first(wanted, spent)
+        cursor = place = wanted.cursor or await self._first(wanted, spent)
         found: list[Tweet] = []
         for number in range(ROUNDS):
-            size = min(AT_ONCE, (wanted.limit - len(found)) * min(2, number + 1))
-            hits, view = await self._ask(wanted, cursor, size + 1, spent)
-            cursor = replace(cursor, view=view)
-            shown = await self._readable(viewer_id, [hit.id for hit in hits[:size]], spent)
-            for at, hit in enumerate(hits[:size]):
-                cursor = replace(cursor, last_id=hit.id, score=hit.score)
+            size = min(AT_ONCE, (wanted.limit + 1 - len(found)) * min(2, number + 1))
+            hits, view = await self._ask(wanted, cursor, size, spent)
+            shown = await self._readable(viewer_id, [hit.id for hit in hits], spent)
+            for hit in hits:
+                cursor = replace(cursor, last_id=hit.id, score=hit.score, view=view)
                 if hit.id in shown:
+                    if len(found) == wanted.limit:
+                        return found, place
                     found.append(shown[hit.id])
-                if len(found) == wanted.limit and at + 1 < len(hits):
-                    return found, cursor
-            if len(hits) <= size:
+                    place = cursor
+            if len(hits) < size:
                 following = await self._next_band(wanted, cursor, spent)
-                if following is None or len(found) == wanted.limit:
-                    return found, following
+                if following is None:
+                    return found, None
                 cursor = following
-        return found, cursor
+        return found, place if len(found) == wanted.limit else cursor
 
     async def _first(self, wanted: Wanted, spent: Spent) -> Cursor:
         if wanted.order == policy.RECENCY:

@@ -170,17 +170,14 @@ def moment_ms(text: str, name: str) -> int:
 
 def bounds(params: Mapping[str, str]) -> tuple[int | None, int | None]:
     """Return (before, since), exclusive bounds of ids: the tightest of `until_id`, `end_time` (exclusive), `since_id` and
-    `start_time` (inclusive). Raises WrongInput on what is no id or time, or where the bounds leave no room."""
+    `start_time` (inclusive). They may leave no room. Raises WrongInput on what is no id or time."""
     uppers = [ids.parse(params["until_id"], "until_id")] if "until_id" in params else []
     lowers = [ids.parse(params["since_id"], "since_id")] if "since_id" in params else []
     if "end_time" in params:
         uppers.append(max(0, ids.floor_id(moment_ms(params["end_time"], "end_time"))))
     if "start_time" in params:
         lowers.append(max(0, ids.floor_id(moment_ms(params["start_time"], "start_time")) - 1))
-    before, since = min((*uppers, ids.MAX_ID)) if uppers else None, min(max(lowers), ids.MAX_ID) if lowers else None
-    if before is not None and since is not None and since >= before:
-        raise WrongInput("`since_id` or `start_time` is not before `until_id` or `end_time`; between them must be room.")
-    return before, since
+    return min((*uppers, ids.MAX_ID)) if uppers else None, min(max(lowers), ids.MAX_ID) if lowers else None
 
 
 def version(deleted: bool, read_began_ns: int, read_ended_ns: int) -> int:

@@ -1,0 +1,234 @@
+"""Search on memory adapters: pages, what is hidden, cursors, and who may look where."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import re
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from system import bootstrap
+from system.kernel import ids, policies, settings
+from system.kernel.events import Tweet
+from system.services.search import app, handlers
+from system.services.shared import hosting
+from system.stores.memory_search import MemorySearch
+from system.stores.memory_timelines import MemoryHotTweets
+from system.stores.memory_tweets import MemoryTweets
+from system.stores.memory_users import MemoryUsers
+from tests.unit.test_services_on_memory import call
+
+NOW_MS = 1_800_000_000_000
+
+
+class Library:
+    """The search service over memory, and the way to fill it."""
+
+    def __init__(self, knobs: policies.SearchKnobs | None = None) -> None:
+        config = settings.from_env({"TWEETLAB_JWT_SECRET": "y" * 32})
+        cache = dataclasses.replace(config.policies.cache, privacy_ttl_s=0.05)
+        self.config = dataclasses.replace(config, policies=dataclasses.replace(
+            config.policies, cache=cache, search=knobs or policies.SearchKnobs()))
+        self.tweets, self.users, self.index = MemoryTweets(), MemoryUsers(), MemorySearch()
+        self.ports = bootstrap.ports_of({"tweets": self.tweets, "hot": MemoryHotTweets(), "users": self.users,
+                                         "index": self.index})
+        self.host = hosting.Host("search", app.NEEDS, app.build, self.config, self.ports)
+        self.count = 0
+
+    async def post(self, author_id: int, text: str, likes: int = 0) -> int:
+        self.count += 1
+        tweet_id = ids.compose(NOW_MS + self.count, 1, 0)
+        tweet = Tweet(tweet_id, author_id, text, NOW_MS + self.count, tweet_id)
+        await self.tweets.append(tweet)
+        await self.index.index([handlers.document_of(tweet, self.count, likes)])
+        return tweet_id
+
+    async def people(self, *names: str) -> list[int]:
+        return [(await self.users.create(name, name, "")).id for name in names]
+
+    async def ask(self, viewer: int, query: str) -> tuple[int, Any]:
+        return await call(self.host.app, "GET", f"/2/tweets/search/recent?{query}", viewer)
+
+    async def ids(self, viewer: int, query: str) -> list[int]:
+        status, body = await self.ask(viewer, query)
+        assert status == 200, body
+        return [int(tweet["id"]) for tweet in body["data"]]
+
+    async def walk(self, viewer: int, query: str) -> list[list[int]]:
+        """Return all pages."""
+        pages, token = [], ""
+        while True:
+            status, body = await self.ask(viewer, f"{query}{token}")
+            assert status == 200, body
+            pages.append([int(tweet["id"]) for tweet in body["data"]])
+            if "next_token" not in body["meta"]:
+                return pages
+            token = f"&next_token={body['meta']['next_token']}"
+
+
+@pytest.fixture
+async def library():
+    found = Library()
+    await found.host.open()
+    yield found
+    await found.host.close()
+
+
+async def test_tweets_of_a_user_are_found_by_name(library) -> None:
+    """Case does not matter; a name that nobody has finds nothing, and excludes nothing."""
+    ann, bob = await library.people("Ann", "bob")
+    first, second = await library.post(ann, "walrus"), await library.post(bob, "walrus")
+    assert await library.ids(bob, "query=from:ann") == [first]
+    assert await library.ids(bob, "query=walrus+-from:ANN") == [second]
+    assert await library.ids(bob, "query=from:nobody") == []
+    assert len(await library.ids(bob, "query=walrus+-from:nobody")) == 2
+
+
+@pytest.mark.parametrize("order", ["relevancy", "recency"])
+async def test_pages_are_disjoint_and_complete_while_others_post(library, order: str) -> None:
+    """What was there when the search began is shown once; what comes meanwhile disturbs no page."""
+    (ann,) = await library.people("ann")
+    there = [await library.post(ann, f"walrus {'fish ' * (n % 3)}", n % 4) for n in range(11)]
+    pages, token = [], ""
+    while True:
+        _, body = await library.ask(ann, f"query=walrus&max_results=3&sort_order={order}{token}")
+        pages.append([int(tweet["id"]) for tweet in body["data"]])
+        await library.post(ann, "walrus walrus", 9)
+        if "next_token" not in body["meta"]:
+            break
+        token = f"&next_token={body['meta']['next_token']}"
+    assert [len(page) for page in pages] == [3, 3, 3, 2]
+    assert sorted(chain(*pages)) == there
+    if order == "recency":
+        assert [*chain(*pages)] == there[::-1]
+
+
+async def test_a_page_names_its_newest_and_oldest_tweet_whatever_its_order(library) -> None:
+    """`meta.newest_id` and `oldest_id` are by age, as clients use them for polling."""
+    (ann,) = await library.people("ann")
+    liked, plain = await library.post(ann, "walrus", 50), await library.post(ann, "walrus")
+    _, body = await library.ask(ann, "query=walrus")
+    assert [tweet["id"] for tweet in body["data"]] == [str(liked), str(plain)]
+    assert body["meta"] == {"result_count": 2, "newest_id": str(plain), "oldest_id": str(liked)}
+
+
+async def test_the_newest_band_is_ranked_before_older_matches(library) -> None:
+    """However broad a word is, only so many matches are ranked together; all are reached."""
+    broad = Library(policies.SearchKnobs(band=4))
+    await broad.host.open()
+    (ann,) = await broad.people("ann")
+    posted = [await broad.post(ann, "walrus", likes) for likes in (90, 80, 0, 1, 2, 3, 4, 5, 6, 70)]
+    pages = await broad.walk(ann, "query=walrus&max_results=3")
+    by_band = [posted[at] for at in (9, 8, 7, 6, 5, 4, 3, 2, 0, 1)]
+    assert [*chain(*pages)] == by_band
+    assert [len(page) for page in pages] == [3, 3, 3, 1]
+    await broad.host.close()
+
+
+async def test_a_tweet_that_the_truth_calls_deleted_is_not_shown_and_the_page_is_full(library) -> None:
+    """The index may be a second behind; the page goes on to the next ones."""
+    (ann,) = await library.people("ann")
+    posted = [await library.post(ann, "walrus") for _ in range(9)]
+    for gone in posted[3:7]:
+        await library.tweets.delete(gone, ann)
+    pages = await library.walk(ann, "query=walrus&max_results=4&sort_order=recency")
+    assert pages == [[posted[at] for at in (8, 7, 2, 1)], [posted[0]]]
+
+
+async def test_tweets_of_protected_authors_are_found_by_approved_followers_only(library) -> None:
+    """Rule 10: neither in results, nor by what a cursor or its absence tells."""
+    ann, bob, eve = await library.people("ann", "bob", "eve")
+    await library.users.follow(bob, ann)
+    secret = [await library.post(ann, "walrus #canary") for _ in range(5)]
+    public = await library.post(eve, "walrus")
+    await library.users.set_profile(ann, protected=True)
+    await asyncio.sleep(0.1)
+    for query in ("query=walrus", "query=walrus&sort_order=recency", "query=walrus&max_results=1"):
+        assert await library.walk(eve, query) == [[public]]
+    for query in ("query=from:ann", "query=from:ann+walrus&max_results=1", "query=%23canary"):
+        status, body = await library.ask(eve, query)
+        assert (status, body["data"], body["meta"]) == (200, [], {"result_count": 0})
+    assert sorted(await library.ids(bob, "query=walrus")) == [*secret, public]
+    assert sorted(await library.ids(ann, "query=from:ann")) == secret
+
+
+async def test_a_page_gives_up_after_some_rounds_and_goes_on_from_there(library) -> None:
+    """Where nearly all that matches is hidden the page is short, bounded in work, and has a next one."""
+    (ann,) = await library.people("ann")
+    last = await library.post(ann, "walrus")
+    for _ in range(50):
+        await library.tweets.delete(await library.post(ann, "walrus"), ann)
+    pages = await library.walk(ann, "query=walrus&max_results=2&sort_order=recency")
+    assert pages[0] == [] and pages[-1] == [last] and len(pages) > 1
+
+
+async def test_a_cursor_holds_for_its_own_search_only(library) -> None:
+    """Another query, order or bound, a forged or a cut one: 400, never a wrong page."""
+    (ann,) = await library.people("ann")
+    for _ in range(5):
+        await library.post(ann, "walrus fish")
+    _, body = await library.ask(ann, "query=walrus&max_results=2")
+    token = body["meta"]["next_token"]
+    assert re.fullmatch("[A-Za-z0-9_-]+", token)
+    assert (await library.ask(ann, f"query=walrus&max_results=1&pagination_token={token}"))[0] == 200
+    changed = token[:40] + ("A" if token[40] != "A" else "B") + token[41:]
+    for query in (f"query=fish&next_token={token}", f"query=walrus&sort_order=recency&next_token={token}",
+                  f"query=walrus&since_id=7&next_token={token}", f"query=walrus&next_token={changed}",
+                  f"query=walrus&next_token={token[:-4]}", "query=walrus&next_token=7", "query=walrus&next_token=",
+                  f"query=walrus&next_token={token}&pagination_token={changed}"):
+        status, told = await library.ask(ann, query)
+        assert status == 400 and "next_token" in told["detail"], query
+
+
+async def test_a_cursor_can_be_opened_by_another_instance(library) -> None:
+    """Instances share the lab's key and the index's views."""
+    (ann,) = await library.people("ann")
+    posted = [await library.post(ann, "walrus") for _ in range(4)]
+    _, body = await library.ask(ann, "query=walrus&max_results=2")
+    other = hosting.Host("search", app.NEEDS, app.build, library.config, library.ports)
+    await other.open()
+    path = f"/2/tweets/search/recent?query=walrus&max_results=2&next_token={body['meta']['next_token']}"
+    status, second = await call(other.app, "GET", path, ann)
+    assert status == 200
+    assert [int(tweet["id"]) for tweet in body["data"] + second["data"]] == posted[::-1]
+    await other.close()
+
+
+async def test_a_page_that_comes_too_late_is_told(library) -> None:
+    """The view of a ranked search is kept for a while; afterwards one searches anew."""
+    (ann,) = await library.people("ann")
+    for _ in range(3):
+        await library.post(ann, "walrus")
+    _, body = await library.ask(ann, "query=walrus&max_results=2")
+    for _ in range(40):
+        await library.index.view()
+    status, told = await library.ask(ann, f"query=walrus&max_results=2&next_token={body['meta']['next_token']}")
+    assert status == 400 and "too late" in told["detail"]
+
+
+@pytest.mark.parametrize(("query", "told"), [
+    ("", "`query` is empty"), ("query=", "`query` is empty"), ("query=%22sea+lion", "never closes"),
+    ("query=lang:en", "not served"), ("query=a&sort_order=best", "sort_order"), ("query=a&max_results=101", "max_results"),
+    ("query=a&max_results=0", "max_results"),
+    ("query=a&start_time=now", "start_time"), ("query=a&since_id=x", "since_id"), ("query=a&tweet.fields=x", "tweet.fields"),
+    ("query=a&expansions=x", "expansions"),
+])
+async def test_what_cannot_be_answered_is_refused(library, query: str, told: str) -> None:
+    """400 with the parameter in it."""
+    status, body = await library.ask(1, query)
+    assert status == 400 and told in body["detail"]
+
+
+async def test_bounds_by_id_and_time_hold(library) -> None:
+    """`since_id` and `until_id` are exclusive; a start is inside, an end is not; no room between them is an empty page."""
+    (ann,) = await library.people("ann")
+    posted = [await library.post(ann, "walrus") for _ in range(4)]
+    assert await library.ids(ann, f"query=walrus&since_id={posted[0]}&until_id={posted[3]}&sort_order=recency") == posted[2:0:-1]
+    assert await library.ids(ann, f"query=walrus&since_id={posted[2]}") == [posted[3]]
+    assert await library.ids(ann, f"query=walrus&since_id={posted[2]}&until_id={posted[2]}") == []
+    start = "2027-01-15T08:00:00.003Z"
+    assert sorted(await library.ids(ann, f"query=walrus&start_time={start}")) == posted[2:]
+    assert sorted(await library.ids(ann, f"query=walrus&end_time={start}")) == posted[:2]
