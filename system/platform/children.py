@@ -283,7 +283,7 @@ def prepare(ctx: Context, launch: Launch) -> None:
     for path, text in launch.files.items():
         path.write_text(text)
     if owner:
-        for path in [own, *own.glob("*"), *launch.folders, *launch.files, ctx.config]:
+        for path in [own, *own.glob("*"), *launch.folders, *launch.files]:
             os.chown(path, *owner)
 
 
