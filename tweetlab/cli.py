@@ -17,12 +17,13 @@ import typer
 from typer import exceptions
 
 from system.kernel.errors import LabError
-from tweetlab.commands import alerting, lab, reading, running
+from tweetlab.commands import alerting, console, lab, reading, running
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alerts": alerting.alerts,
     "check": reading.check,
     "compare": reading.compare,
+    "console": console.console,
     "demo": running.demo,
     "doctor": lab.doctor,
     "down": lab.down,
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "publish": reading.publish,
     "report": reading.report,
     "run": running.run,
+    "scale": lab.scale,
     "seed": lab.seed,
     "setup": lab.setup,
     "status": lab.status,

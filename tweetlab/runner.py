@@ -28,12 +28,13 @@ from scenarios import history as past_tweets
 from scenarios import population, spec, workload
 from system.kernel import events
 from system.kernel.errors import CouldNotRun, LabError
+from system.kernel.policies import AutoscaleKnobs
 from system.platform import native
 from tweetlab import effects, home, host, sampler, seeding, smoke
-from tweetlab.load import driver, tables
+from tweetlab.load import driver, journal, tables
 from tweetlab.session import Session
 
-GROUPS = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
+GROUPS = events.GROUPS
 QUIET_S = 30.0  # longest wait for queues to drain; drilled outages are over by then
 RELAY_S = 9.0   # the relay gives a publisher 3 s and walks every 5 s (system/services/relay/policy.py)
 TAIL_S = 1.0    # Elasticsearch refreshes once a second: what was indexed last becomes visible
@@ -62,6 +63,7 @@ class Seen:
     problems: list[str] = field(default_factory=list)
     interrupted: bool = False
     edges: tuple[Any, Any] | None = None
+    scaling: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,14 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
                 probes: bool) -> None:
     done = asyncio.Event()
     redis = lab.redis()
+    diary = journal.Journal(journal.path_of(lab.lab.places.state), scenario, driver.teller(lab.screen.err))
     load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph, probes=probes,
-                       on_second=driver.teller(lab.screen.err))
+                       on_second=diary)
     try:
+        await lab.lab.set_scaling(scenario.policies, scenario.cpu_quota)
         seen.start_ns, seen.start_wall_ms = await load.begin()
-        seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis), seen.start_ns)
+        diary.started(seen.start_wall_ms)
+        seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max)), seen.start_ns)
         watching = asyncio.create_task(seen.sampler.run(done))
         drills = asyncio.create_task(schedule.run(scenario.faults, lab.lab, seen.start_ns, lab.lab.places.state, stop=stop))
         try:
@@ -162,12 +167,13 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
             done.set()
             told = await asyncio.gather(drills, watching, return_exceptions=True)
             seen.problems += [repr(problem) for problem in told if isinstance(problem, BaseException)]
+            seen.scaling = await _unscaled(lab, scenario)
     finally:
         await load.close()
         await redis.aclose()
 
 
-def _sources(lab: Session, generator_pid: int, redis: Any) -> sampler.Sources:
+def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool) -> sampler.Sources:
     async def cpu() -> dict[str, float]:
         return {node: float(ns) for node, ns in (await lab.lab.cpu_ns()).items()}
 
@@ -183,7 +189,21 @@ def _sources(lab: Session, generator_pid: int, redis: Any) -> sampler.Sources:
 
     import os
 
-    return sampler.Sources(cpu, memory, lag, counters, {"load-generator": generator_pid, "runner": os.getpid()})
+    async def instances() -> dict[str, float]:
+        return {service: float(count) for service, count in (await lab.lab.scaling())["instances"].items()}
+
+    pids = {"load-generator": generator_pid, "runner": os.getpid()}
+    return sampler.Sources(cpu, memory, lag, counters, pids, instances if scaled else None)
+
+
+async def _unscaled(lab: Session, scenario: spec.Scenario) -> list[str]:
+    """Lift quotas and scaling, and return what the keeper did in this run, a line each."""
+    if not scenario.policies.autoscale.max and scenario.cpu_quota is None:
+        return []
+    with lab.screen.step("taking the added instances down"):
+        told = (await lab.lab.scaling())["decisions"]
+        await lab.lab.set_scaling(dataclasses.replace(scenario.policies, autoscale=AutoscaleKnobs()), None)
+    return [f"{row['at_ms']} {row['service']}: {row['what']}: {row['why']}" for row in told]
 
 
 async def _quiet(lab: Session, seen: Seen, relayed: bool) -> None:
@@ -278,7 +298,8 @@ def _platform(lab: Session, scenario: spec.Scenario, seen: Seen) -> dict[str, An
 def _logs(lab: Session, seen: Seen) -> dict[str, str]:
     from system.platform import blueprint
 
-    told = {"runner.log": "\n".join(seen.problems + (seen.sampler.problems if seen.sampler else []))}
+    told = {"scaling.log": "\n".join(seen.scaling)} if seen.scaling else {}
+    told |= {"runner.log": "\n".join(seen.problems + (seen.sampler.problems if seen.sampler else []))}
     for node in blueprint.load("small").nodes:
         try:
             told[f"{node.name}.log"] = lab.lab.logs(node.name, 60)

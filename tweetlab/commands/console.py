@@ -1,0 +1,32 @@
+"""Commands that look on while a lab works: `console`."""
+
+from __future__ import annotations
+
+import contextlib
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from tweetlab import home
+from tweetlab.commands.reading import Json
+from tweetlab.screen import Screen
+
+
+def console(port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8799,
+            open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+            as_json: Json = False) -> int:
+    """Serve a page that shows the lab at work: health, rates and queues, latency, load, faults, alerts, runs. Ctrl-C ends it."""
+    from tweetlab.console import app
+    from tweetlab.console.collector import Collector
+
+    listener = app.bind(port)
+    url = f"http://{app.HOST}:{listener.getsockname()[1]}/"
+    screen = Screen(as_json)
+    screen.show(f"console: {url}  (range {home.lab_range()}; Ctrl-C ends it)")
+    screen.emit({"console": url})
+    if open_:
+        webbrowser.open(url)
+    with contextlib.suppress(KeyboardInterrupt):
+        app.serve(app.Console(Collector(home.ROOT, home.lab_range(), home.RUNS), home.RUNS), listener)
+    return 0

@@ -1,0 +1,85 @@
+"""Reads the text format of /metrics, and turns two readings into rates and percentiles."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+Labels = tuple[tuple[str, str], ...]
+Key = tuple[str, Labels]
+
+WANTED = ("tweetlab_request_seconds_", "tweetlab_dependency_seconds_", "tweetlab_consumed_total", "tweetlab_breaker_state",
+          "tweetlab_cache_requests_total", "tweetlab_limit_decisions_total", "tweetlab_shed_total", "tweetlab_requests_in_flight",
+          "tweetlab_nginx_requests_total")
+PAIR = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All wanted values of one process. `at_s`: monotonic."""
+
+    at_s: float
+    values: Mapping[str, float]
+
+
+@dataclass
+class Growth:
+    """What grew between two readings, by series. `took_s`: seconds between them."""
+
+    took_s: float
+    by: dict[Key, float] = field(default_factory=dict)
+
+    def of(self, name: str) -> Iterable[tuple[dict[str, str], float]]:
+        """Return (labels, growth) of every series called `name`."""
+        return ((dict(labels), value) for (found, labels), value in self.by.items() if found == name)
+
+
+def read(text: str, at_s: float) -> Reading:
+    """Return the wanted values of an answer of /metrics."""
+    values = {}
+    for line in text.splitlines():
+        if line.startswith(WANTED):
+            series, _, value = line.rpartition(" ")
+            values[series] = float(value)
+    return Reading(at_s, values)
+
+
+def growth(before: Reading | None, after: Reading) -> Growth:
+    """Return what grew since `before`; a counter that fell began again with its process, so all of it is new."""
+    if before is None:
+        return Growth(0.0)
+    grown = {}
+    for series, value in after.values.items():
+        was = before.values.get(series, 0.0)
+        if value != was:
+            grown[split(series)] = value - was if value > was else value
+    return Growth(after.at_s - before.at_s, grown)
+
+
+@functools.lru_cache(maxsize=20_000)
+def split(series: str) -> Key:
+    """Return (name, labels) of a series as it is written."""
+    name, _, rest = series.partition("{")
+    return name, tuple(PAIR.findall(rest))
+
+
+def percentile(buckets: Mapping[float, float], share: float) -> float | None:
+    """Return the percentile of a histogram, in the unit of its bounds, straight lines within a bucket; None where it is empty.
+
+    `buckets`: upper bound -> how many at most as large, `inf` among them. Above the last bound: that bound.
+    """
+    bounds = sorted(buckets)
+    total = buckets[bounds[-1]] if bounds else 0.0
+    if total <= 0:
+        return None
+    wanted, low, below = share * total, 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= wanted:
+            if bound == float("inf"):
+                return low
+            inside = buckets[bound] - below
+            return low + (bound - low) * ((wanted - below) / inside if inside else 1.0)
+        low, below = bound, buckets[bound]
+    return low

@@ -1,0 +1,182 @@
+"""The boxes of the data flow and the hops between them. `BOXES` is the table; a kind without a row still shows, at the end.
+
+A hop's figures come from who makes it: HAProxy counts what passes its doors, a process tells its calls by dependency, a worker
+what it took from Kafka.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from system.kernel import events
+from tweetlab.console.mesh import Row
+from tweetlab.console.scrape import Growth, percentile
+
+
+@dataclass(frozen=True)
+class Box:
+    """One box of the data flow. `lane`: edge, services, stores, workers or watch. `what`: in a few words."""
+
+    title: str
+    lane: str
+    what: str
+
+
+BOXES: dict[str, Box] = {
+    "nginx": Box("nginx", "edge", "CDN edge for pictures"),
+    "haproxy": Box("HAProxy", "edge", "load balancer and mesh"),
+    "gateway": Box("Gateway", "edge", "tokens, limits, deadlines"),
+    "limits": Box("Redis limits", "edge", "rate limits"),
+    "timelines": Box("Timelines", "services", "home timelines"),
+    "tweets": Box("Tweets", "services", "post, read, delete"),
+    "users": Box("Users", "services", "profiles, follows"),
+    "likes": Box("Likes", "services", "likes and their counts"),
+    "search": Box("Search", "services", "full text, hashtags"),
+    "media": Box("Media", "services", "signed uploads, reads"),
+    "redis": Box("Redis", "stores", "timelines, hot tweets"),
+    "cassandra": Box("Cassandra", "stores", "tweets"),
+    "kafka": Box("Kafka", "stores", "events"),
+    "postgres": Box("PostgreSQL", "stores", "users, follows, keys"),
+    "elasticsearch": Box("Elasticsearch", "stores", "search index"),
+    "minio": Box("MinIO", "stores", "pictures"),
+    "fanout": Box("Fan-out", "workers", "pushes to timelines"),
+    "relay": Box("Relay", "workers", "what a crash left"),
+    "liker": Box("Liker", "workers", "recounts likes"),
+    "indexer": Box("Indexer", "workers", "writes the index"),
+    "prometheus": Box("Prometheus", "watch", "metrics, rules"),
+    "alertmanager": Box("Alertmanager", "watch", "alerts"),
+    "jaeger": Box("Jaeger", "watch", "traces"),
+    "rsyslog": Box("rsyslog", "watch", "logs to the index"),
+    "exporter": Box("Exporter", "watch", "figures of the stores"),
+    "receiver": Box("Receiver", "watch", "pages that were sent"),
+}
+GROUPS: dict[str, tuple[str, ...]] = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
+"""Consumer groups whose lag is asked before they have told what they take. A group is called as its worker."""
+
+
+@dataclass
+class Hop:
+    """Calls from one kind to another: `rate` and `errors` a second; `p50_ms`, `p99_ms` where they are known."""
+
+    source: str
+    target: str
+    rate: float = 0.0
+    errors: float = 0.0
+    p50_ms: float | None = None
+    p99_ms: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, rounded as they are shown."""
+        return {"source": self.source, "target": self.target, "rate": round(self.rate, 1), "errors": round(self.errors, 1),
+                "p50_ms": self.p50_ms and round(self.p50_ms, 2), "p99_ms": self.p99_ms and round(self.p99_ms, 2)}
+
+
+def box_of(kind: str) -> Box:
+    """Return the box of a kind of node."""
+    return BOXES.get(kind) or Box(kind, "watch", "")
+
+
+def doors(before: Iterable[Row], after: Iterable[Row], took_s: float) -> list[Hop]:
+    """Return the hops through HAProxy: clients to it, it to the gateways, the gateways through it to each service."""
+    was = {(row.proxy, row.place): row for row in before}
+    hops = []
+    for row in after:
+        old = was.get((row.proxy, row.place))
+        if old is None or took_s <= 0:
+            continue
+        grew = row.requests - old.requests if row.requests >= old.requests else row.requests
+        failed = row.errors - old.errors if row.errors >= old.errors else row.errors
+        ends = _ends(row)
+        if ends:
+            hops.append(Hop(*ends, grew / took_s, failed / took_s))
+    return hops
+
+
+def _ends(row: Row) -> tuple[str, str] | None:
+    if row.proxy == "gateway":
+        return {"FRONTEND": ("clients", "haproxy"), "BACKEND": ("haproxy", "gateway")}.get(row.place)
+    return ("gateway", row.proxy) if row.place == "BACKEND" and row.proxy in BOXES else None
+
+
+@dataclass
+class Flow:
+    """Sums of the calls between two kinds, before they become a hop."""
+
+    calls: float = 0.0
+    errors: float = 0.0
+    buckets: dict[float, float] = field(default_factory=dict)
+
+    def hop(self, source: str, target: str) -> Hop:
+        """Return the hop: rates a second, percentiles in ms."""
+        p50, p99 = percentile(self.buckets, 0.5), percentile(self.buckets, 0.99)
+        return Hop(source, target, self.calls, self.errors, p50 and p50 * 1e3, p99 and p99 * 1e3)
+
+
+def calls(grown: Mapping[str, list[Growth]]) -> list[Hop]:
+    """Return the hops that processes tell. `grown`: kind -> what grew in each of its processes."""
+    flows: dict[tuple[str, str], Flow] = {}
+    for kind, parts in grown.items():
+        for part in parts:
+            if part.took_s > 0:
+                _dependencies(kind, part, flows)
+                for _, value in part.of("tweetlab_consumed_total"):
+                    flows.setdefault(("kafka", kind), Flow()).calls += value / part.took_s
+                for _, value in part.of("tweetlab_nginx_requests_total"):
+                    flows.setdefault(("clients", "nginx"), Flow()).calls += value / part.took_s
+    return [flow.hop(*ends) for ends, flow in flows.items()]
+
+
+def _dependencies(kind: str, part: Growth, flows: dict[tuple[str, str], Flow]) -> None:
+    for labels, value in part.of("tweetlab_dependency_seconds_count"):
+        flow = flows.setdefault((kind, labels["dependency"]), Flow())
+        flow.calls += value / part.took_s
+        flow.errors += value / part.took_s if labels["result"] != "ok" else 0.0
+    for labels, value in part.of("tweetlab_dependency_seconds_bucket"):
+        buckets = flows.setdefault((kind, labels["dependency"]), Flow()).buckets
+        bound = float(labels["le"])
+        buckets[bound] = buckets.get(bound, 0.0) + value
+
+
+def joined(*sources: Iterable[Hop]) -> list[Hop]:
+    """Return one hop for each pair of kinds: rates of the first source that has it, percentiles of whoever knows them."""
+    found: dict[tuple[str, str], Hop] = {}
+    for hops in sources:
+        for hop in hops:
+            known = found.setdefault((hop.source, hop.target), hop)
+            known.p50_ms, known.p99_ms = known.p50_ms or hop.p50_ms, known.p99_ms or hop.p99_ms
+    return list(found.values())
+
+
+def groups(grown: Mapping[str, list[Growth]], kinds: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return group -> topics of the workers that are there: what they have told, and what is known beforehand."""
+    present = set(kinds)
+    found = {name: set(topics) for name, topics in GROUPS.items() if name in present}
+    for parts in grown.values():
+        for part in parts:
+            for labels, _ in part.of("tweetlab_consumed_total"):
+                found.setdefault(labels["group"], set()).add(labels["topic"])
+    return {name: tuple(sorted(topics)) for name, topics in found.items()}
+
+
+def routes(parts: Iterable[Growth]) -> tuple[dict[str, dict[str, float | None]], dict[float, float]]:
+    """Return (route -> rate, errors, p50_ms, p99_ms at the gateways; the buckets of all routes together)."""
+    flows: dict[str, Flow] = {}
+    whole: dict[float, float] = {}
+    for part in parts:
+        if part.took_s <= 0:
+            continue
+        for labels, value in part.of("tweetlab_request_seconds_count"):
+            flow = flows.setdefault(labels["route"], Flow())
+            flow.calls += value / part.took_s
+            flow.errors += value / part.took_s if labels["status"].startswith("5") else 0.0
+        for labels, value in part.of("tweetlab_request_seconds_bucket"):
+            bound, buckets = float(labels["le"]), flows.setdefault(labels["route"], Flow()).buckets
+            buckets[bound] = buckets.get(bound, 0.0) + value
+            whole[bound] = whole.get(bound, 0.0) + value
+    told: dict[str, dict[str, float | None]] = {}
+    for name, flow in flows.items():
+        hop = flow.hop("", name)
+        told[name] = {"rate": round(hop.rate, 1), "errors": round(hop.errors, 1), "p50_ms": hop.p50_ms, "p99_ms": hop.p99_ms}
+    return told, whole
