@@ -22,6 +22,8 @@ from typing import BinaryIO
 
 import orjson
 
+from system.kernel import telemetry
+
 
 @dataclass(frozen=True)
 class Effect:
@@ -40,16 +42,26 @@ class Effect:
 
 
 class EffectLog:
-    """Where effects go. An empty directory name: nowhere. `flush` after each poll; a SIGKILL loses at most one poll's lines."""
+    """Where effects go, and metrics count them. An empty directory name: no file. `flush` after each poll; a SIGKILL loses at
+    most one poll's lines.
+    """
 
     def __init__(self, directory: str, instance: str) -> None:
         self._file: BinaryIO | None = None
+        self._counted: dict[tuple[str, str], tuple[telemetry.Amount, telemetry.Amount]] = {}
         if directory:
             Path(directory).mkdir(parents=True, exist_ok=True)
             self._file = (Path(directory) / f"{instance}-{os.getpid()}.jsonl").open("ab")
 
     def write(self, effect: Effect) -> None:
         """Add one line. It reaches the file at the next `flush` at the latest."""
+        counted = self._counted.get((effect.group, effect.path))
+        if counted is None:
+            counted = (telemetry.counter("tweetlab_effects_total", group=effect.group, path=effect.path),
+                       telemetry.counter("tweetlab_effect_targets_total", group=effect.group, path=effect.path))
+            self._counted[effect.group, effect.path] = counted
+        counted[0](1)
+        counted[1](effect.targets)
         if self._file is not None:
             self._file.write(orjson.dumps(effect) + b"\n")  # a dataclass as it is; `asdict` took 23 µs an event
 

@@ -39,7 +39,7 @@ METRICS: dict[str, Metric] = {
         "histogram", "Time of a call to a store or to a service behind the mesh; result is ok or error.",
         ("dependency", "result"), "s"),
     "tweetlab_pool_wait_seconds": Metric(
-        "histogram", "Wait for a free connection or slot, before a call could be sent.", ("dependency",), "s"),
+        "histogram", "Wait of the calls that found no free connection or slot.", ("dependency",), "s"),
     "tweetlab_breaker_state": Metric("gauge", "0 closed, 1 half-open, 2 open.", ("dependency",), "state"),
     "tweetlab_breaker_opened_total": Metric("counter", "How often a breaker opened.", ("dependency",), "openings"),
     "tweetlab_retries_total": Metric("counter", "Calls that were sent again.", ("dependency",), "calls"),
@@ -48,7 +48,7 @@ METRICS: dict[str, Metric] = {
     "tweetlab_limit_decisions_total": Metric(
         "counter", "Decisions of the rate limits; result is admitted, refused or local (without the store).",
         ("route", "result"), "requests"),
-    "tweetlab_limits_local": Metric("gauge", "1 while this gateway counts limits by itself: their store is away.", (), ""),
+    "tweetlab_limits_local": Metric("gauge", "1 while this gateway counts limits by itself: their store is away.", (), "bool"),
     "tweetlab_queue_wait_seconds": Metric("histogram", "From arrival at the public door to the gateway.", (), "s"),
     "tweetlab_revocations_age_seconds": Metric("gauge", "Age of what this gateway knows of revoked tokens.", (), "s"),
     "tweetlab_token_requests_total": Metric(
@@ -60,6 +60,9 @@ METRICS: dict[str, Metric] = {
     "tweetlab_consumed_total": Metric(
         "counter", "Records taken from Kafka; result is done or dead (went to the dead letters).",
         ("group", "topic", "result"), "records", board="workers"),
+    "tweetlab_consumer_lag_records": Metric(
+        "gauge", "Records that wait behind the last poll, as this member of the group knows them.", ("group", "topic"), "records",
+        board="workers"),
     "tweetlab_batch_seconds": Metric(
         "histogram", "Time for the records of one poll, from the poll's answer to the commit.", ("group",), "s", LONG_SECONDS,
         board="workers"),
@@ -89,7 +92,8 @@ METRICS: dict[str, Metric] = {
         LONG_SECONDS, board="workers"),
     # -- media
     "tweetlab_media_uploads_total": Metric(
-        "counter", "Uploads by step: initialised, finalised, refused (the bytes were not what was declared).", ("step",), "uploads"),
+        "counter", "Uploads by step: initialised, finalised, refused (the bytes were not what was declared).", ("step",),
+        "uploads"),
     "tweetlab_media_collected_total": Metric(
         "counter", "Media that were condemned: with their tweet, or as orphans.", ("why",), "media", board="workers"),
     # -- processes

@@ -17,13 +17,13 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 
 import prometheus_client as prometheus
 from prometheus_client import metrics_core as core
 
-from system.kernel.errors import WrongInput
+from system.kernel.errors import LabError, Unavailable, WrongInput
 from system.kernel.metrics import METRICS, Metric
 
 __all__ = ["METRICS", "Metric"]
@@ -32,6 +32,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 LAG_EVERY_S = 0.5
 
 Amount = Callable[[float], None]
+T = TypeVar("T")
 
 ON = os.environ.get("TWEETLAB_METRICS", "").lower() not in ("off", "0", "no")
 
@@ -146,6 +147,31 @@ class Requests:
             seen = observer("tweetlab_request_seconds", route=route, status=f"{status // 100}xx")
             self._seen[route, status // 100] = seen
         seen((time.perf_counter_ns() - start_ns) / 1e9)
+
+
+class Dependency:
+    """Times and errors of the calls to one store, and waits for a free place before they could be sent."""
+
+    __slots__ = ("error", "ok", "waited")
+
+    def __init__(self, name: str) -> None:
+        self.ok = observer("tweetlab_dependency_seconds", dependency=name, result="ok")
+        self.error = observer("tweetlab_dependency_seconds", dependency=name, result="error")
+        self.waited = observer("tweetlab_pool_wait_seconds", dependency=name)
+
+    async def timed(self, work: Awaitable[T]) -> T:
+        """Return what `work` returns, and count it. A refusal of the input is an answer; who leaves is not counted."""
+        start_ns = time.perf_counter_ns()
+        try:
+            result = await work
+        except Unavailable:
+            self.error((time.perf_counter_ns() - start_ns) / 1e9)
+            raise
+        except LabError:
+            self.ok((time.perf_counter_ns() - start_ns) / 1e9)
+            raise
+        self.ok((time.perf_counter_ns() - start_ns) / 1e9)
+        return result
 
 
 class _Told:

@@ -30,6 +30,7 @@ from cassandra.policies import (
 )
 from cassandra.segment import CrcException
 
+from system.kernel import telemetry
 from system.kernel.errors import LabError, StoreUnavailable
 
 Row = tuple[Any, ...]
@@ -94,6 +95,7 @@ class Bridge:
         self._woken = False
         self._prepared: dict[str, query.PreparedStatement] = {}
         self._preparing = asyncio.Lock()
+        self._seen = telemetry.Dependency("cassandra")
 
     @classmethod
     async def open(
@@ -126,7 +128,9 @@ class Bridge:
 
         Raises StoreUnavailable: definite where the request was not sent or was refused, else the outcome is unknown.
         """
-        limit_s = self._deadline_s if deadline_s is None else deadline_s
+        return await self._seen.timed(self._run(cql, values, doing, self._deadline_s if deadline_s is None else deadline_s))
+
+    async def _run(self, cql: str, values: Sequence[object], doing: str, limit_s: float) -> list[Row]:
         started = time.monotonic()
         statement = self._prepared.get(cql) or await self.prepare(cql)
         await self._admit(limit_s, doing)
@@ -144,8 +148,10 @@ class Bridge:
         if not self._gate.locked():
             await self._gate.acquire()
             return
+        began_s = time.monotonic()
         try:
             await asyncio.wait_for(self._gate.acquire(), limit_s)
+            self._seen.waited(time.monotonic() - began_s)
         except TimeoutError:
             raise StoreUnavailable(
                 f"Cassandra was not asked to {doing}: no free slot within {limit_s} s; retry.", definite=True

@@ -54,6 +54,7 @@ class ElasticIndex:
         self._view_s = max(1, int(settings.policies.search.view_s))
         self._view, self._view_until_s = "", 0.0
         self._opening = asyncio.Lock()
+        self._seen = telemetry.Dependency("elasticsearch")
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -239,6 +240,9 @@ class ElasticIndex:
         await self._asked(client.indices.put_settings(index=self._index, settings=settings))
 
     async def _asked(self, request: Any) -> Any:
+        return await self._seen.timed(self._answered(request))
+
+    async def _answered(self, request: Any) -> Any:
         try:
             return (await request).body
         except (elasticsearch.ApiError, elastic_transport.TransportError) as problem:
@@ -246,6 +250,9 @@ class ElasticIndex:
 
     async def _told(self, request: Any) -> Any:
         """As `_asked`, but what is not there is the caller's matter."""
+        return await self._seen.timed(self._answered_if_there(request))
+
+    async def _answered_if_there(self, request: Any) -> Any:
         try:
             return (await request).body
         except elasticsearch.NotFoundError:

@@ -18,7 +18,7 @@ import aiokafka
 from aiokafka import TopicPartition, admin
 from aiokafka import errors as kafka
 
-from system.kernel import events, tracing
+from system.kernel import events, telemetry, tracing
 from system.kernel.errors import LabError, StoreUnavailable, WrongInput
 from system.kernel.events import Event
 from system.kernel.settings import Settings
@@ -44,6 +44,7 @@ class KafkaLog:
         self._admin: admin.AIOKafkaAdminClient | None = None
         self._looker: aiokafka.AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
+        self._seen = telemetry.Dependency("kafka")
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -117,6 +118,9 @@ class KafkaLog:
         await self._send([(record.topic + events.DEAD, key, raw, headers)], "bury the record")
 
     async def _send(self, items: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]], doing: str) -> None:
+        await self._seen.timed(self._append(items, doing))
+
+    async def _append(self, items: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]], doing: str) -> None:
         producer = await self._sender()
         waiting: list[asyncio.Future[Any]] = []
         try:
@@ -223,6 +227,7 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, settings: Settings, group: str, topics: Sequence[str]) -> None:
         self._settings = settings
         self._polled: dict[TopicPartition, int] = {}
+        self._next: dict[TopicPartition, int] = {}
         self._topics = [settings.topic(name) for name in topics]
         self._client = aiokafka.AIOKafkaConsumer(
             bootstrap_servers=list(settings.stores.kafka),
@@ -246,7 +251,7 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         got = await link.asked(self._client.getmany(timeout_ms=wait_ms, max_records=max_records), "poll", timeout_s + link.JOIN_S)
         records: list[Record] = []
         for place, batch in got.items():
-            self._polled[place] = batch[-1].offset + 1
+            self._polled[place] = self._next[place] = batch[-1].offset + 1
             topic = _logical(self._settings, place.topic)
             records.extend(read(topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers) for raw in batch)
         return records
@@ -261,6 +266,12 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
             if self._polled.get(place) == offset:
                 del self._polled[place]
 
+    def behind(self) -> dict[str, int]:
+        left = {_logical(self._settings, name): 0 for name in self._topics}
+        for place, offset in self._next.items():
+            left[_logical(self._settings, place.topic)] += max(0, (self._client.highwater(place) or offset) - offset)
+        return left
+
     async def close(self) -> None:
         """Leave the group without committing. Safe to repeat."""
         with contextlib.suppress(TimeoutError, kafka.KafkaError):
@@ -269,6 +280,7 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         for place in revoked:
             self._polled.pop(place, None)
+            self._next.pop(place, None)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         for place in assigned:

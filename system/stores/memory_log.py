@@ -127,6 +127,12 @@ class MemoryConsumer:
     async def commit(self) -> None:
         self._group.committed.update(self.positions)
 
+    def behind(self) -> dict[str, int]:
+        left = dict.fromkeys(self.topics, 0)
+        for place, position in self.positions.items():
+            left[place[0]] += len(self._log.records.get(place, [])) - position
+        return left
+
     async def close(self) -> None:
         """Leave the group without committing. Safe to repeat."""
         if self in self._group.members:

@@ -21,7 +21,7 @@ import yarl
 from minio import deleteobjects
 from minio import error as minio_error
 
-from system.kernel import edge
+from system.kernel import edge, telemetry
 from system.kernel.errors import LabError, NotFound, StoreUnavailable
 from system.kernel.settings import Settings
 from system.ports import Blob, SignedPut
@@ -43,6 +43,7 @@ class MinioBlobs:
         self._bucket = edge.bucket(settings.namespace)
         self._endpoint = settings.stores.minio
         self._settings = settings
+        self._seen = telemetry.Dependency("minio")
         self._signer = s3_signing.Signer(settings.stores.minio, settings.stores.minio_access_key,
                                          settings.stores.minio_secret_key, REGION)
 
@@ -159,6 +160,9 @@ class MinioBlobs:
         return s3_signing.presigned(self._signer, method, f"/{self._bucket}/{key}", expires_s, headers or {})
 
     async def _exchange(self, method: str, url: str, **options: Any) -> tuple[int, Any, bytes]:
+        return await self._seen.timed(self._send(method, url, **options))
+
+    async def _send(self, method: str, url: str, **options: Any) -> tuple[int, Any, bytes]:
         try:
             # The URL is signed as it stands: yarl must not encode it again.
             async with self._session.request(method, yarl.URL(url, encoded=True), **options) as reply:

@@ -22,6 +22,7 @@ import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg import errors as pg
 
+from system.kernel import telemetry
 from system.kernel.errors import LabError, StoreUnavailable
 
 T = TypeVar("T")
@@ -115,6 +116,7 @@ class Pool:
         self._idle: list[Seat] = []
         self._gate = asyncio.Semaphore(size)
         self._running: set[asyncio.Task[Any]] = set()
+        self._seen = telemetry.Dependency("postgres")
 
     async def close(self) -> None:
         """Wait for what runs (each within its deadline), then close all connections. Safe to repeat."""
@@ -133,7 +135,7 @@ class Pool:
         task = asyncio.get_running_loop().create_task(self._run(work, doing, limit_s))
         self._running.add(task)
         task.add_done_callback(self._finished)
-        return await asyncio.shield(task)
+        return await self._seen.timed(asyncio.shield(task))
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -156,8 +158,10 @@ class Pool:
         if not self._gate.locked():
             await self._gate.acquire()
             return
+        began_s = time.monotonic()
         try:
             await asyncio.wait_for(self._gate.acquire(), limit_s)
+            self._seen.waited(time.monotonic() - began_s)
         except TimeoutError:
             raise StoreUnavailable(
                 f"PostgreSQL was not asked to {doing}: no free connection within {limit_s} s; retry.", definite=True

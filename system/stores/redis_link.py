@@ -20,6 +20,7 @@ from typing import Any, Self, cast
 
 import hiredis
 
+from system.kernel import telemetry
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.settings import Settings
 
@@ -125,6 +126,7 @@ class Link:
         self._timeout_s = settings.policies.deadline.store_s if timeout_s is None else timeout_s
         self._wire: _Wire | None = None
         self._connecting = asyncio.Lock()
+        self._seen = telemetry.Dependency("redis" if scripts is None else scripts.name)
         if scripts is None:
             library = (LUA / "lists.lua").read_text()
             self._sources = {path.stem: library + path.read_text() for path in LUA.glob("*.lua") if path.stem != "lists"}
@@ -152,12 +154,16 @@ class Link:
 
     async def call(self, *args: Arg) -> Any:
         """Send one command and return its reply: bytes, int, list or None."""
+        return await self._seen.timed(self._call(*args))
+
+    async def _call(self, *args: Arg) -> Any:
         return self._checked(await (await self._connected()).send(_packed(args), 1)[0])
 
     async def calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
         """Send commands in one write and return their replies. Raises at the first error reply; the others were sent too."""
-        if not commands:
-            return []
+        return await self._seen.timed(self._calls(commands)) if commands else []
+
+    async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
         wire = await self._connected()
         futures = wire.send(b"".join(map(_packed, commands)), len(commands))
         replies = await asyncio.gather(*futures, return_exceptions=True)
@@ -168,12 +174,15 @@ class Link:
 
     async def script(self, name: str, *args: Arg) -> Any:
         """Run `lua/<name>.lua` with the key prefix and the connection's epoch before `args`."""
+        return await self._seen.timed(self._script(name, *args))
+
+    async def _script(self, name: str, *args: Arg) -> Any:
         wire = await self._connected()
         command = ("EVALSHA", self._shas[name], 0, self.prefix, wire.epoch, *args)
         reply = await wire.send(_packed(command), 1)[0]
         if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):  # SCRIPT FLUSH: nothing was run
-            await self.call("SCRIPT", "LOAD", self._sources[name])
-            return await self.call(*command)
+            await self._call("SCRIPT", "LOAD", self._sources[name])
+            return await self._call(*command)
         return self._checked(reply)
 
     def _checked(self, reply: Any) -> Any:

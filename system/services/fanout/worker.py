@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from system.kernel import clock, effects, events, tracing
+from system.kernel import clock, effects, events, telemetry, tracing
 from system.kernel.errors import Unavailable
 from system.kernel.events import Event
 from system.kernel.settings import Settings
@@ -75,6 +75,9 @@ class Lanes:
         self._effects.write(effects.Effect(
             GROUP, event.id, event.key, event.topic, done.applied, done.path, done.targets,
             self._clock.monotonic_ns(), self._clock.wall_ms(), done.retries + attempts))
+        if event.topic == events.NEW_TWEET and done.applied:
+            late_s = (self._clock.wall_ms() - int(event.payload["created_ms"])) / 1e3
+            telemetry.observe("tweetlab_delivery_seconds", max(0.0, late_s), path=done.path)
 
 
 async def _nowhere(record: Record, reason: str) -> None:
@@ -88,7 +91,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     fanout = Fanout(ports, lists, Audience(ports.users), settings.policies, time_)
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     lanes = Lanes(fanout, effect_log, time_)
-    loop = consuming.Loop(ports.log, GROUP, events.TOPICS, lanes.handle, effect_log.flush)
+    loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush)
     lanes.bury = loop.bury
 
     async def stop() -> None:

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from system.kernel import checkpoints, retry
+from system.kernel import checkpoints, retry, telemetry
 from system.kernel.errors import LabError, Unavailable
 from system.kernel.policies import RetryKnobs
 from system.ports import Consumer, EventLog, Record
@@ -57,6 +57,10 @@ class Loop:
         self._log, self._group, self._topics, self._handle, self._done = log, group, topics, handle, done
         self._gather_s, self._answered_s = gather_s, float("-inf")
         self.caught_up = asyncio.Event()
+        self._buried: set[int] = set()  # of the records in hand
+        self._took = telemetry.observer("tweetlab_batch_seconds", group=group)
+        self._consumed = {(topic, result): telemetry.counter("tweetlab_consumed_total", group=group, topic=topic, result=result)
+                          for topic in topics for result in ("done", "dead")}
 
     async def run(self) -> None:
         """Consume until cancelled."""
@@ -84,10 +88,12 @@ class Loop:
 
     async def _once(self, consumer: Consumer) -> None:
         records = await consumer.poll(MAX_RECORDS, POLL_S)
+        self._tell_lag(consumer)
         if not records:
             self.caught_up.set()
             return
         records += await self._more(consumer, MAX_RECORDS - len(records))
+        began_s = time.monotonic()
         good = [record for record in records if record.event is not None]
         for record in records:
             if record.event is None:
@@ -97,6 +103,15 @@ class Loop:
         self._done()
         await checkpoints.reached("consumer.before_commit", group=self._group, count=len(records))
         await consumer.commit()
+        self._took(time.monotonic() - began_s)
+        for record in good:
+            if id(record) not in self._buried:
+                self._consumed[record.topic, "done"](1)
+        self._buried.clear()
+
+    def _tell_lag(self, consumer: Consumer) -> None:
+        for topic, count in consumer.behind().items():
+            telemetry.gauge("tweetlab_consumer_lag_records", count, group=self._group, topic=topic)
 
     async def _more(self, consumer: Consumer, most: int) -> list[Record]:
         wait_s = self._answered_s + self._gather_s - time.monotonic()
@@ -111,3 +126,5 @@ class Loop:
         """Write a record to the dead-letter topic, however long it takes."""
         _log.error("%s %d:%d goes to the dead letters: %s", record.topic, record.partition, record.offset, reason)
         await until_available(lambda: self._log.bury(record, reason, self._group), "dead letter")
+        self._consumed[record.topic, "dead"](1)
+        self._buried.add(id(record))
