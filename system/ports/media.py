@@ -50,7 +50,7 @@ class MediaStore(Protocol):
         ...
 
     async def of_tweets(self, tweet_ids: Sequence[int]) -> list[Medium]:
-        """Return what is attached to these tweets and not condemned."""
+        """Return what was attached to these tweets and may still have bytes: condemned ones too, until they were swept once."""
         ...
 
     async def finalise(self, media_id: str, sha256: str) -> Medium | None:

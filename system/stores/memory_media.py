@@ -54,7 +54,7 @@ class MemoryMedia:
 
     async def of_tweets(self, tweet_ids: Sequence[int]) -> list[Medium]:
         found = [row.medium for row in self._rows.values() if row.medium.tweet_id in tweet_ids]
-        return sorted((each for each in found if each.state is MediaState.ATTACHED), key=lambda each: each.id)
+        return sorted((each for each in found if not each.sweeps), key=lambda each: each.id)
 
     async def finalise(self, media_id: str, sha256: str) -> Medium | None:
         row = self._rows.get(media_id)

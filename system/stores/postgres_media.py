@@ -97,7 +97,7 @@ class PostgresMedia:
         return {row[0]: _medium(row) for row in rows}
 
     async def of_tweets(self, tweet_ids: Sequence[int]) -> list[Medium]:
-        statement: LiteralString = f"SELECT {_ALL} FROM media WHERE tweet_id = ANY(%s) AND state = 'attached' ORDER BY id"
+        statement: LiteralString = f"SELECT {_ALL} FROM media WHERE tweet_id = ANY(%s) AND sweeps = 0 ORDER BY id"
         return [_medium(row) for row in await self._rows(statement, (list(tweet_ids),), "read media of tweets")]
 
     async def finalise(self, media_id: str, sha256: str) -> Medium | None:

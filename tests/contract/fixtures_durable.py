@@ -158,3 +158,20 @@ def keys(request: pytest.FixtureRequest) -> Any:
     from system.stores.memory_keys import MemoryKeys
 
     return MemoryKeys() if request.param == "memory" else request.getfixturevalue("real_keys")
+
+
+@pytest.fixture
+async def real_media(durable_settings: settings.Settings) -> AsyncIterator[Any]:
+    from system.stores.postgres_media import PostgresMedia
+
+    store = await opened(PostgresMedia, durable_settings)
+    await store.clear()
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=BOTH)
+def media(request: pytest.FixtureRequest) -> Any:
+    from system.stores.memory_media import MemoryMedia
+
+    return MemoryMedia() if request.param == "memory" else request.getfixturevalue("real_media")

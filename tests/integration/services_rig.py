@@ -20,8 +20,9 @@ import jwt
 import uvicorn
 
 from system import bootstrap
-from system.kernel import clock, ids, policies, settings
+from system.kernel import clock, ids, policies, scopes, settings
 from system.kernel.events import Tweet
+from system.platform import native
 from system.ports import Ports
 from system.services.fanout import worker as fanout
 from system.services.gateway import app as gateway
@@ -33,6 +34,8 @@ from system.services.shared import hosting
 from system.services.timelines import app as timelines
 from system.services.tweets import app as tweets
 from system.services.users import app as users
+from tweetlab import home
+from tweetlab.session import edge_secret_of
 
 SECRET = "a secret of thirty-two characters!"
 APPS = (users, tweets, timelines, search, media)
@@ -42,7 +45,9 @@ WORKERS = (fanout, indexer, relay)
 def fresh_settings(knobs: policies.Policies | None = None) -> settings.Settings:
     """Return settings of the lab in this range with a namespace that nobody has."""
     found = settings.from_env()
-    return replace(found, namespace=f"t{secrets.token_hex(4)}", jwt_secret=SECRET, policies=knobs or found.policies)
+    edge_secret = edge_secret_of(native.Lab(home.ROOT, found.range))  # the lab's own edge serves every namespace
+    return replace(found, namespace=f"t{secrets.token_hex(4)}", jwt_secret=SECRET, edge_secret=edge_secret,
+                   policies=knobs or found.policies)
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +83,8 @@ class Rig:
     def token(self, user_id: int, **changed: Any) -> str:
         """Return a token of a user; `changed`: other claims."""
         now_s = int(time.time())
-        return jwt.encode({"sub": str(user_id), "iat": now_s, "exp": now_s + 600, **changed}, SECRET, algorithm="HS256")
+        claims = {"sub": str(user_id), "iat": now_s, "exp": now_s + 600, "scope": scopes.ALL, **changed}
+        return jwt.encode(claims, SECRET, algorithm="HS256")
 
     async def ask(self, method: str, path: str, user_id: int | None = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
         """Send a request as `user_id`; return (status, JSON, headers by lower-case name)."""
@@ -94,9 +100,10 @@ class Rig:
         mark = secrets.token_hex(3)
         return [(await self.ports.users.create(f"{name}_{mark}"[:15], name, "")).id for name in names]
 
-    async def post(self, user_id: int, text: str, **more: Any) -> int:
-        """Post by the API; return the id."""
-        status, body, _ = await self.ask("POST", "/2/tweets", user_id, json={"text": text}, **more)
+    async def post(self, user_id: int, text: str, media: list[str] | None = None, **more: Any) -> int:
+        """Post by the API, with `media` attached; return the id."""
+        wish = {"text": text, **({"media": {"media_ids": media}} if media else {})}
+        status, body, _ = await self.ask("POST", "/2/tweets", user_id, json=wish, **more)
         assert status == 201, body
         return int(body["data"]["id"])
 

@@ -47,8 +47,8 @@ async def test_who_signs_up_gets_a_token_that_is_his(rig):
     status, me, _ = await rig.ask("GET", "/2/users/me", headers=bearer)
 
     assert (status, me["data"]["id"], me["data"]["username"]) == (200, str(user), name)
-    assert (await rig.ask("POST", "/2/oauth2/token", data={**form, "password": "wrong horse"}))[0] == 401
-    assert (await rig.ask("POST", "/2/oauth2/token", data={**form, "username": "nobody"}))[0] == 401
+    assert (await rig.ask("POST", "/2/oauth2/token", data={**form, "password": "wrong horse"}))[0] == 400
+    assert (await rig.ask("POST", "/2/oauth2/token", data={**form, "username": "nobody"}))[0] == 400
     assert (await rig.ask("POST", "/2/users", json={"username": name, "password": "correct horse"}))[0] == 409
 
 
@@ -177,7 +177,7 @@ async def test_followers_and_followings_are_paged(rig):
 
 
 async def test_a_picture_goes_up_and_comes_down_by_signed_urls(rig):
-    """Initialize, PUT, finalize, GET; before finalize nobody reads it, and only its owner finalizes it."""
+    """Initialize, PUT, finalize, GET; before finalize nobody reads it, before it is in a tweet its owner alone."""
     ann, bob = await rig.people("ann", "bob")
     wish = {"media_type": "image/png", "total_bytes": 8}
     status, body, _ = await rig.ask("POST", "/2/media/upload/initialize", ann, json=wish)
@@ -187,9 +187,11 @@ async def test_a_picture_goes_up_and_comes_down_by_signed_urls(rig):
     async with rig.session.put(place["upload_url"], data=b"\x89PNG\r\n\x1a\n", headers=place["upload_headers"]) as answer:
         assert answer.status == 200
 
-    assert (await rig.ask("GET", f"/2/media/{media}", bob))[0] == 404
+    assert (await rig.ask("GET", f"/2/media/{media}", ann))[0] == 404
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", bob))[0] == 403
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[1]["data"]["size"] == 8
+    assert (await rig.ask("GET", f"/2/media/{media}", bob))[0] == 404
+    await rig.post(ann, "look", media=[media])
     _, found, _ = await rig.ask("GET", f"/2/media/{media}", bob)
     async with rig.session.get(found["data"]["url"]) as answer:
         assert (answer.status, await answer.read()) == (200, b"\x89PNG\r\n\x1a\n")

@@ -96,7 +96,7 @@ class _Walk:
             return None
 
     def signed(self, step: str, method: str, url: str, body: bytes, given: object = None) -> bytes | None:
-        """PUT or GET by a signed URL, with the headers `given` to it; return the answer's body, None where the journey has ended."""
+        """PUT or GET by a signed URL with the headers `given` to it; return the body of the answer, None where the journey ended."""
         if self._ended():
             return None
         split = urlsplit(url)

@@ -42,14 +42,13 @@ class Collector:
                 _log.warning("media are collected later: %s", problem)
 
     async def sweep(self) -> int:
-        """Condemn what nobody wants and remove what is due; return how many were removed. Safe to repeat."""
+        """Condemn what nobody wants and remove what is due; return how many were due. Safe to repeat."""
         knobs = self._knobs
         _collected("orphan", await self._store.condemn_orphans(knobs.unfinished_s, knobs.unattached_s, AT_ONCE))
         await self._confirm(knobs.unfinished_s)
         due = await self._store.due(AT_ONCE)
         for medium in due:
-            if await self._media.clean(medium):
-                await self._store.swept(medium.id, policy.again_s(knobs.link_s))
+            await self._media.remove(medium)
         return len(due)
 
     async def _confirm(self, older_s: float) -> None:
@@ -69,15 +68,15 @@ class Collector:
         await consuming.until_available(lambda: self._of_deleted(ids), "media of deleted tweets")
 
     async def _of_deleted(self, tweet_ids: list[int]) -> None:
-        attached = await self._store.of_tweets(tweet_ids)
-        if not attached:
+        theirs = await self._store.of_tweets(tweet_ids)
+        if not theirs:
             return
-        tweets = await self._tweets.get([medium.tweet_id for medium in attached])
-        gone = [medium for medium in attached if medium.tweet_id in tweets and tweets[medium.tweet_id].deleted]
+        tweets = await self._tweets.get([medium.tweet_id for medium in theirs])
+        gone = [medium for medium in theirs if medium.tweet_id in tweets and tweets[medium.tweet_id].deleted]
         await self._store.condemn([medium.id for medium in gone])
         _collected("tweet", gone)
         for medium in gone:
-            await self._media.clean(medium)
+            await self._media.remove(medium)
 
 
 def _collected(why: str, media: list[Medium]) -> None:

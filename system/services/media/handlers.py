@@ -116,20 +116,19 @@ class Media:
             raise policy.unknown(media_id)
         await self._media.condemn([media_id])
         await checkpoints.reached("media.after_condemn", media_id=media_id)
-        await self.clean(medium)
+        await self.remove(medium)
 
-    async def clean(self, medium: Medium) -> bool:
-        """Remove the bytes of a condemned medium and make the edge forget them; return whether both are done.
+    async def remove(self, medium: Medium) -> None:
+        """Remove the bytes of a condemned medium and make the edge forget them. What fails is done by the collector later.
 
-        First the bytes, then the cache: a miss that comes between fetches nothing. What fails is done by the collector.
+        First the bytes, then the cache: a miss that comes between fetches nothing.
         """
         try:
             await self._blobs.remove(_key(medium))
             await self._edge.purge(_key(medium))
+            await self._media.swept(medium.id, policy.again_s(self.link_s))
         except LabError as problem:
             _log.warning("media %s is not removed yet: %s", medium.id, problem)
-            return False
-        return True
 
 
 def _key(medium: Medium) -> str:

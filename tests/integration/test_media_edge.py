@@ -1,0 +1,317 @@
+"""Media on the real MinIO, PostgreSQL, Kafka and nginx: uploads that cannot be replaced, links checked before the cache."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import secrets
+import time
+from dataclasses import replace
+
+import aiohttp
+import minio
+import pytest
+import yarl
+
+from system.kernel import edge
+from system.kernel.policies import MediaKnobs, Policies
+from system.ports import MediaState
+from system.services.media import app as media
+from system.services.media.collecting import Collector
+from system.services.media.handlers import Media
+from system.services.shared.visibility import Visibility
+from tests.integration import services_rig
+from tests.integration.services_rig import until
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def picture(size: int = 3_000) -> bytes:
+    return PNG + secrets.token_bytes(size - len(PNG))
+
+
+async def put(rig, place: dict, data: bytes) -> int:
+    async with rig.session.put(yarl.URL(place["upload_url"], encoded=True), data=data, headers=place["upload_headers"]) as answer:
+        return answer.status
+
+
+async def place_for(rig, owner: int, data: bytes, **more: object) -> dict:
+    wish = {"media_type": "image/png", "total_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **more}
+    status, body, _ = await rig.ask("POST", "/2/media/upload/initialize", owner, json=wish)
+    assert status == 201, body
+    return body["data"]
+
+
+async def uploaded(rig, owner: int, data: bytes) -> str:
+    place = await place_for(rig, owner, data)
+    assert await put(rig, place, data) == 200
+    status, body, _ = await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", owner)
+    assert (status, body["data"]["sha256"]) == (200, hashlib.sha256(data).hexdigest())
+    return place["id"]
+
+
+async def link(rig, viewer: int, media_id: str) -> str:
+    status, body, _ = await rig.ask("GET", f"/2/media/{media_id}", viewer)
+    assert status == 200, body
+    return body["data"]["url"]
+
+
+async def read(rig, url: str, method: str = "GET", **headers: str) -> tuple[int, str | None, bytes]:
+    """Return (status, what the cache did, bytes); the path goes out as it stands in `url`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with rig.session.request(method, yarl.URL(url, encoded=True), headers=named) as answer:
+        return answer.status, answer.headers.get("X-Cache"), await answer.read()
+
+
+async def test_the_cache_is_keyed_on_the_path_and_serves_what_was_put(rig):
+    """A miss, then hits under other signatures, by other viewers, in part and by HEAD."""
+    ann, bob = await rig.people("ann", "bob")
+    data = picture()
+    media_id = await uploaded(rig, ann, data)
+    await rig.post(ann, "look", media=[media_id])
+    first = await link(rig, ann, media_id)
+    await asyncio.sleep(1.0)  # so that the other link ends at another second
+    other = await link(rig, bob, media_id)
+
+    assert first != other and first.partition("?")[0] == other.partition("?")[0]
+    assert await read(rig, first) == (200, "MISS", data)
+    assert await read(rig, other) == (200, "HIT", data)
+    assert await read(rig, other, range="bytes=3-9") == (206, "HIT", data[3:10])
+    assert await read(rig, other, "HEAD") == (200, "HIT", b"")
+
+
+async def test_no_signature_no_picture_however_warm_the_cache_is(rig):
+    """Without one, with a forged one, with another picture's, another end, or after its end: 403, and nothing of the cache."""
+    (ann,) = await rig.people("ann")
+    media_id, second = await uploaded(rig, ann, picture()), await uploaded(rig, ann, picture())
+    good = await link(rig, ann, media_id)
+    assert [(await read(rig, good))[1] for _ in range(2)] == ["MISS", "HIT"]
+    path, _, query = good.partition("?")
+    ends, signature = (part.partition("=")[2] for part in query.split("&"))
+    expired = rig.ports.edge.link(edge.object_key(media_id), -1)
+    short = rig.ports.edge.link(edge.object_key(media_id), 1)
+    assert (await read(rig, short))[0] == 200
+
+    for bad in (path, f"{path}?e={ends}&s={signature[::-1]}", f"{path}?e={int(ends) + 1}&s={signature}", f"{path}?s={signature}",
+                f"{path}?e=&s={signature}", good.replace(media_id.split("_")[1], second.split("_")[1]), expired):
+        status, cache, body = await read(rig, bad)
+        assert (status, cache) == (403, None) and PNG not in body, bad
+    await asyncio.sleep(2.1)
+    assert (await read(rig, short))[:2] == (403, None)
+
+
+@pytest.mark.parametrize("path", [
+    "/", "/nginx.conf", "/{bucket}", "/{bucket}/", "/{bucket}/media/", "/{bucket}/media/7/", "/{bucket}/media/../media",
+    "/{bucket}/media/7/8/../../../nginx.conf", "/{bucket}/media/7/%2e%2e/%2e%2e/etc/passwd", "/{bucket}/media/7/8%00",
+    "/../../etc/passwd", "/.minio.sys/config/config.json", "/{bucket}/media/7/8/", "//minio/admin/v3/info",
+    "/purge/{bucket}/media/7/8",
+])
+async def test_the_edge_serves_media_and_nothing_else(rig, path):
+    """No listing, no file, no way out of the bucket: 4xx, signed or not."""
+    bucket = edge.bucket(rig.config.namespace)
+    path = path.format(bucket=bucket)
+    for url in (rig.config.cdn + path, edge.link(rig.config.cdn, path, edge.link_key(rig.config.edge_secret), 2**31)):
+        status, cache, body = await read(rig, url)
+        assert status in (400, 403, 404, 405) and cache is None and b"root:" not in body
+
+
+async def test_a_path_that_folds_to_a_signed_one_is_that_one(rig):
+    """nginx folds `..` before it checks: the signature is of the folded path, and so is the key of the cache."""
+    (ann,) = await rig.people("ann")
+    data = picture()
+    good = await link(rig, ann, await uploaded(rig, ann, data))
+    owner = good.split("/media/")[1].split("/")[0]
+
+    assert await read(rig, good.replace(f"/media/{owner}/", f"/media/9/../{owner}/")) == (200, "MISS", data)
+    assert await read(rig, good) == (200, "HIT", data)
+
+
+async def test_a_protected_authors_picture_stays_his_followers_on_a_warm_cache(rig):
+    """Point 17: the link is given to whoever may read the author; the path alone, in the cache, is worth nothing."""
+    ann, bob, eve = await rig.people("ann", "bob", "eve")
+    status, _, _ = await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
+    assert status == 200
+    assert (await rig.ask("POST", f"/2/users/{bob}/following", bob, json={"target_user_id": str(ann)}))[0] == 200
+    data = picture()
+    media_id = await uploaded(rig, ann, data)
+    await rig.post(ann, "for friends", media=[media_id])
+    assert (await rig.ask("GET", f"/2/media/{media_id}", bob))[0] == 404  # he asked, and waits
+    assert (await rig.ask("POST", f"/2/users/{ann}/follow_requests/{bob}", ann))[0] == 200
+    url = await link(rig, bob, media_id)
+    assert [(await read(rig, url))[1] for _ in range(2)] == ["MISS", "HIT"]
+
+    status, body, _ = await rig.ask("GET", f"/2/media/{media_id}", eve)
+    assert status == 404 and "url" not in str(body)
+    assert (await read(rig, url.partition("?")[0]))[:2] == (403, None)
+    assert (await rig.ask("DELETE", f"/2/users/{ann}/followers/{bob}", ann))[0] == 200
+    assert (await rig.ask("GET", f"/2/media/{media_id}", bob))[0] == 404
+
+
+async def test_a_delete_of_the_tweet_takes_its_picture_from_storage_and_cache(rig):
+    """No new link from the acknowledgement on; soon after, a link that still holds finds nothing."""
+    ann, bob = await rig.people("ann", "bob")
+    media_id = await uploaded(rig, ann, picture())
+    tweet = await rig.post(ann, "look", media=[media_id])
+    url = await link(rig, bob, media_id)
+    assert [(await read(rig, url))[1] for _ in range(2)] == ["MISS", "HIT"]
+
+    assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", ann))[0] == 200
+    assert (await rig.ask("GET", f"/2/media/{media_id}", bob))[0] == 404
+
+    async def gone() -> bool:
+        return (await read(rig, url))[:2] == (404, "MISS")
+
+    await until(gone)
+    assert await rig.ports.blobs.head(edge.object_key(media_id)) is None
+
+
+async def test_a_delete_of_the_medium_purges_at_once_and_only_with_the_labs_key(rig):
+    """Its owner's right alone; a stranger's PURGE is refused and the picture stays."""
+    ann, bob = await rig.people("ann", "bob")
+    media_id = await uploaded(rig, ann, picture())
+    url = await link(rig, ann, media_id)
+    await read(rig, url)
+    purge = url.partition("?")[0].replace(rig.config.cdn, rig.config.cdn + edge.PURGE_PREFIX)
+
+    assert (await read(rig, purge, "PURGE"))[0] == 403
+    assert (await read(rig, purge, "PURGE", x_edge_key="0" * 40))[0] == 403
+    assert (await read(rig, url, "PURGE"))[0] in (403, 405)
+    assert (await read(rig, url))[:2] == (200, "HIT")
+    assert (await rig.ask("DELETE", f"/2/media/{media_id}", bob))[0] == 403
+    assert (await rig.ask("DELETE", f"/2/media/{media_id}", ann))[:2] == (200, {"data": {"deleted": True}})
+    assert (await read(rig, url))[:2] == (404, "MISS")
+
+
+async def test_a_finalised_picture_cannot_be_replaced_through_its_upload_url(rig):
+    """The URL still holds, and puts nothing: neither other bytes nor, a second time, the same."""
+    (ann,) = await rig.people("ann")
+    data, evil = picture(), picture()
+    place = await place_for(rig, ann, data)
+    assert await put(rig, place, evil) == 400
+    assert await put(rig, place, data) == 200
+    assert (await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann))[0] == 200
+    bare = {"content-type": "image/png"}
+
+    assert await put(rig, place, data) == 412
+    assert await put(rig, place, evil) in (400, 412)
+    assert await put(rig, {**place, "upload_headers": bare}, evil) in (400, 403)
+    assert (await read(rig, await link(rig, ann, place["id"])))[2] == data
+
+
+@pytest.mark.parametrize(("data", "more", "says"), [
+    (b"<html><script>alert(1)</script></html>", {}, "3c 68 74 6d"),
+    (b"\xff\xd8\xff\xe0 a jpeg", {}, "no image/png"),
+    (b"GIF89a", {"sha256": ""}, "no image/png"),
+])
+async def test_what_is_no_picture_of_its_type_is_refused_by_finalize(rig, data, more, says):
+    """By its first bytes, whether the digest was declared or not; it is dropped, since it cannot be mended."""
+    (ann,) = await rig.people("ann")
+    place = await place_for(rig, ann, data, **more)
+    assert await put(rig, place, data) == 200
+
+    status, body, _ = await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann)
+    assert status == 400 and says in body["detail"]
+    assert (await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann))[0] == 404
+
+
+async def test_a_tweet_takes_only_own_finalised_media_that_no_other_tweet_has(rig):
+    """Unknown, another's, unchecked, taken: 400, and the tweet is not made."""
+    ann, bob = await rig.people("ann", "bob")
+    mine, his = await uploaded(rig, ann, picture()), await uploaded(rig, bob, picture())
+    unchecked = (await place_for(rig, ann, picture()))["id"]
+    taken = await uploaded(rig, ann, picture())
+    tweet = await rig.post(ann, "first", media=[taken])
+
+    for bad in (f"{ann}_1", his, unchecked, taken):
+        status, body, _ = await rig.ask("POST", "/2/tweets", ann, json={"text": "x", "media": {"media_ids": [mine, bad]}})
+        assert status == 400 and bad in body["detail"]
+    key = {"idempotency-key": secrets.token_hex(8)}
+    first, again = [await rig.post(ann, "second", media=[mine], headers=key) for _ in range(2)]
+    assert first == again != tweet
+    _, body, _ = await rig.ask("GET", f"/2/tweets/{first}", ann)
+    assert body["data"]["attachments"] == {"media_keys": [mine]}
+
+
+async def test_of_two_posts_that_race_for_one_picture_one_is_made(rig):
+    """The row decides."""
+    (ann,) = await rig.people("ann")
+    media_id = await uploaded(rig, ann, picture())
+    wish = {"text": "mine", "media": {"media_ids": [media_id]}}
+
+    answers = await asyncio.gather(*(rig.ask("POST", "/2/tweets", ann, json=wish) for _ in range(6)))
+
+    assert sorted(status for status, _, _ in answers) == [201, 400, 400, 400, 400, 400]
+
+
+async def test_the_edges_user_reads_media_and_nothing_else(rig):
+    """No anonymous bucket: who has no credentials reads nothing; the edge's own may neither list nor write nor read around."""
+    config = rig.config
+    (ann,) = await rig.people("ann")
+    key, bucket = edge.object_key(await uploaded(rig, ann, picture())), edge.bucket(config.namespace)
+    await rig.ports.blobs.put("other/1", b"secret", "text/plain")
+    password = edge.storage_password(config.edge_secret)
+    reader = minio.Minio(config.stores.minio, edge.STORAGE_USER, password, secure=False, region="us-east-1")
+
+    def refused(work) -> str:
+        with pytest.raises(minio.error.S3Error) as problem:
+            work()
+        return problem.value.code
+
+    async with aiohttp.ClientSession() as web, web.get(f"http://{config.stores.minio}/{bucket}/{key}") as answer:
+        assert answer.status == 403
+    assert reader.get_object(bucket, key).status == 200
+    assert {refused(lambda: list(reader.list_objects(bucket))), refused(lambda: reader.get_object(bucket, "other/1")),
+            refused(lambda: reader.put_object(bucket, key, io.BytesIO(b"x"), 1)),
+            refused(lambda: reader.remove_object(bucket, key))} == {"AccessDenied"}
+
+
+async def test_orphans_are_collected_by_one_of_two_instances(rig):
+    """Never finalised, finalised and never attached: gone after their ages; a picture in a tweet stays. One instance sweeps."""
+    (ann,) = await rig.people("ann")
+    data = picture()
+    begun = await place_for(rig, ann, data)
+    assert await put(rig, begun, data) == 200
+    loose, kept = await uploaded(rig, ann, picture()), await uploaded(rig, ann, picture())
+    await rig.post(ann, "keep", media=[kept])
+    knobs = MediaKnobs(unfinished_s=0.5, unattached_s=1.0, sweep_s=0.1)
+    service = Media(rig.ports, Visibility(rig.ports.users, 2.0), 120)
+    swept: list[str] = []
+
+    class Watched(Collector):
+        async def sweep(self) -> int:
+            swept.append(self._holder)
+            return await super().sweep()
+
+    tasks = [asyncio.create_task(Watched(rig.ports, service, knobs, name).run()) for name in ("media-a", "media-b")]
+    try:
+        async def gone() -> bool:
+            return [await rig.ports.blobs.head(edge.object_key(each)) for each in (begun["id"], loose)] == [None, None]
+
+        await until(gone)
+    finally:
+        for task in tasks:
+            task.cancel()
+    found = await rig.ports.media.get([begun["id"], loose, kept])
+
+    assert [found[each].state for each in (begun["id"], loose, kept)] == [
+        MediaState.CONDEMNED, MediaState.CONDEMNED, MediaState.ATTACHED]
+    assert len(set(swept)) == 1 and len(swept) > 3
+    assert (await rig.ask("POST", f"/2/media/upload/{begun['id']}/finalize", ann))[0] == 404
+
+
+async def test_a_link_holds_as_long_as_the_knob_says(rig):
+    """`policies.media.link_s`: the answer tells it, and the edge keeps to it."""
+    (ann,) = await rig.people("ann")
+    media_id = await uploaded(rig, ann, picture())
+    config = replace(rig.config, policies=Policies(media=MediaKnobs(link_s=1)))
+    async with services_rig.running(config, rig.ports, (media,), ()) as short:
+        status, body, _ = await short.ask("GET", f"/2/media/{media_id}", ann)
+        assert (status, body["data"]["expires_after_secs"]) == (200, 1)
+        began = time.monotonic()
+        while (await read(rig, body["data"]["url"]))[0] == 200:
+            await asyncio.sleep(0.1)
+
+    assert time.monotonic() - began < 2.2

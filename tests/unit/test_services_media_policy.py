@@ -1,0 +1,110 @@
+"""What may be uploaded, who may read it, what is collected: the decisions alone."""
+
+import pytest
+
+from system.kernel.errors import NotFound, TooLarge, WrongInput
+from system.services.media import policy
+from system.services.media.policy import Wanted
+
+PNG = b"\x89PNG\r\n\x1a\n"
+SHA = "ab" * 32
+
+
+@pytest.mark.parametrize(("body", "expected"), [
+    ({"media_type": "image/png", "total_bytes": 8}, Wanted("image/png", 8)),
+    ({"media_type": "image/gif", "total_bytes": "5242880"}, Wanted("image/gif", 5_242_880)),
+    ({"media_type": "image/webp", "total_bytes": 9, "sha256": SHA, "media_category": "x"}, Wanted("image/webp", 9, SHA)),
+])
+def test_a_wish_names_type_and_size_and_may_name_the_digest(body, expected):
+    """Numbers may come as digits; what Twitter's clients send beside them is left alone."""
+    assert policy.wanted(body) == expected
+
+
+@pytest.mark.parametrize(("body", "kind", "names"), [
+    ([], WrongInput, "list"),
+    ({"media_type": "image/png"}, WrongInput, "total_bytes"),
+    ({"media_type": "image/png", "total_bytes": True}, WrongInput, "total_bytes"),
+    ({"media_type": "image/png", "total_bytes": 0}, WrongInput, "total_bytes"),
+    ({"media_type": "image/png", "total_bytes": 5_242_881}, TooLarge, "5242881"),
+    ({"media_type": "text/html", "total_bytes": 5}, WrongInput, "text/html"),
+    ({"media_type": "image/svg+xml", "total_bytes": 5}, WrongInput, "svg"),
+    ({"media_type": "image/png", "total_bytes": 5, "sha256": "xyz"}, WrongInput, "sha256"),
+    ({"media_type": "image/png", "total_bytes": 5, "sha256": SHA.upper()}, WrongInput, "sha256"),
+    ({"media_type": "image/png", "total_bytes": 5, "sha256": 7}, WrongInput, "sha256"),
+])
+def test_a_wish_that_cannot_be_is_told_by_field_and_value(body, kind, names):
+    """400 or 413, before anything is signed."""
+    with pytest.raises(kind, match=names.replace("+", r"\+")):
+        policy.wanted(body)
+
+
+@pytest.mark.parametrize(("content_type", "start", "fits"), [
+    ("image/png", PNG + b"rest", True),
+    ("image/png", b"\xff\xd8\xff\xe0", False),
+    ("image/jpeg", b"\xff\xd8\xff\xdb", True),
+    ("image/jpeg", b"<html><script>", False),
+    ("image/gif", b"GIF89a....", True),
+    ("image/gif", b"GIF87a", True),
+    ("image/gif", b"GIF88a", False),
+    ("image/webp", b"RIFF\n\x00\x00\x00WEBPVP8 ", True),
+    ("image/webp", b"RIFF\x00\x00\x00\x00WAVEfmt ", False),
+    ("image/png", b"", False),
+])
+def test_the_first_bytes_must_fit_the_type(content_type, start, fits):
+    """A page that calls itself a picture is no picture."""
+    assert policy.looks_like(content_type, start) is fits
+
+
+@pytest.mark.parametrize(("stored", "start", "says"), [
+    (Wanted("image/png", 8, SHA), PNG, ""),
+    (Wanted("image/png", 9, SHA), PNG, "9 bytes were put and 8 declared"),
+    (Wanted("text/html", 8, SHA), PNG, "text/html"),
+    (Wanted("image/png", 8, "cd" * 32), PNG, "SHA-256"),
+    (Wanted("image/png", 8, SHA), b"MZ\x90", "4d 5a 90"),
+])
+def test_finalize_says_what_is_wrong_with_the_bytes(stored, start, says):
+    """Size, type, digest, first bytes: one sentence with both values; nothing where all hold."""
+    told = policy.mismatch(Wanted("image/png", 8, SHA), stored, start)
+
+    assert says in told and bool(told) is bool(says)
+
+
+def test_a_digest_that_nobody_declared_is_not_held_against_the_bytes():
+    """The client may leave it to the service to read the bytes back."""
+    assert policy.mismatch(Wanted("image/png", 8), Wanted("image/png", 8, SHA), PNG) == ""
+
+
+@pytest.mark.parametrize(("state", "owner", "other"), [
+    ("initialised", False, False), ("finalised", True, False), ("attached", True, True), ("condemned", False, False),
+])
+def test_a_picture_is_shown_by_its_state(state, owner, other):
+    """Unchecked bytes to nobody, checked ones to their owner, attached ones to whoever may read the author."""
+    assert (policy.is_shown(state, True), policy.is_shown(state, False)) == (owner, other)
+
+
+@pytest.mark.parametrize("text", ["", "7", "7_", "_7", "7_8_9", "7_x", "../7_8", "7_" + "9" * 20, "٧_٨"])
+def test_an_id_that_none_has_is_not_found(text):
+    """It never becomes a key of storage."""
+    with pytest.raises(NotFound):
+        policy.owner_of(text)
+
+
+def test_one_key_asks_for_one_medium_of_one_owner():
+    """A repeat finds the first; another's same key does not."""
+    assert policy.number_of(7, "k") == policy.number_of(7, "k") < 2**62
+    assert len({policy.number_of(7, "k"), policy.number_of(8, "k"), policy.number_of(7, "l")}) == 3
+
+
+def test_a_condemned_picture_is_removed_again_when_no_url_of_it_holds_any_more():
+    """Its upload URL could bring the bytes back until then."""
+    assert policy.again_s(120.0) == policy.PUT_LIFE_S + policy.LATE_S
+    assert policy.again_s(5_000.0) == 5_000.0
+
+
+@pytest.mark.parametrize(("word", "result"), [
+    ("HIT", "hit"), ("MISS", "miss"), ("EXPIRED", "miss"), ("STALE", "stale"), ("UPDATING", "stale"), ("REVALIDATED", "hit"),
+    ("-", "miss"),
+])
+def test_nginx_words_become_results_of_the_cache_metric(word, result):
+    """Only what came out of the cache is a hit."""
+    assert policy.looked(word) == result
