@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import bootstrap, ports
-from system.kernel import policies, settings
+from system.kernel import policies, scopes, settings
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint as blueprints
 from system.platform import native, packages
@@ -54,10 +54,11 @@ class Session:
 
     def token(self, user_id: int) -> str:
         """Return a bearer token of `user_id`, as the token route would issue it."""
-        import jwt
+        from system.services.shared import signing
 
         now = int(time.time())
-        return jwt.encode({"sub": str(user_id), "iat": now, "exp": now + TOKEN_LIFE_S, "scope": "lab"}, self.jwt_secret, "HS256")
+        claims = {"sub": str(user_id), "iat": now, "exp": now + TOKEN_LIFE_S, "scope": scopes.ALL, "jti": f"lab{user_id}"}
+        return signing.sign(claims, self.jwt_secret)
 
     def redis(self) -> redis.asyncio.Redis:
         """Return a plain client of the cache, for faults, counters and benches. The caller closes it."""

@@ -80,6 +80,14 @@ class NotFound(LabError):
     definite = True
 
 
+class TooManyRequests(LabError):
+    """A caller is above his rate limit; `x-rate-limit-reset` says when there is room again."""
+
+    title = "Too Many Requests"
+    status = 429
+    definite = True
+
+
 class Conflict(LabError):
     """What stands there already contradicts the request: a taken name, the same key with another body."""
 

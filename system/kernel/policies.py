@@ -52,11 +52,15 @@ class CacheKnobs:
 
     `privacy_ttl_s`: how old a process' view of who is protected may be. A switch to protected is acknowledged when every
     older view has expired, so it takes that long; without PostgreSQL reads go on that long and then fail closed.
+    `like_ttl_s`: life of a cached count of likes. `like_gather_s`: how long changes of likes are gathered under load before the
+    tweets they name are counted again.
     """
 
     tweet_ttl_s: int = 600
     profile_ttl_s: int = 60
     privacy_ttl_s: float = 2.0
+    like_ttl_s: int = 600
+    like_gather_s: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def _profile(user: int) -> dict:
 
     import jwt
 
-    claims = {"sub": "1", "iat": int(time.time()), "exp": int(time.time()) + 60, "scope": "lab"}
+    claims = {"sub": "1", "iat": int(time.time()), "exp": int(time.time()) + 60, "scope": "users.read"}
     token = jwt.encode(claims, session.secret_of(lab), "HS256")
     url = f"{session.public_url(lab)}/2/users/{user}?user.fields=public_metrics"
     request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})

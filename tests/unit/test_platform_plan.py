@@ -27,9 +27,9 @@ def rows(text, separator="="):
 
 
 def test_small_has_one_node_of_every_kind():
-    """`small`: one of each, six stores, a mesh, nine processes of ours."""
+    """`small`: one of each, seven stores (two of them Redis), a mesh, nine processes of ours."""
     assert sorted(node.kind for node in blueprint.observed(SMALL).nodes) == sorted(KINDS)
-    assert len(SMALL.of_role("store")) == 6
+    assert len(SMALL.of_role("store")) == 7
     assert len(SMALL.of_role("service")) == 9
 
 

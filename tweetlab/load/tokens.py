@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-import jwt
+from system.kernel import scopes
+from system.services.shared import signing
 
-SCOPE = "tweet.read tweet.write users.read follows.read follows.write media.write offline.access"
 LIFE_S = 6 * 3600  # longer than any run
 
 
@@ -29,8 +29,8 @@ class Tokens:
     def token(self, user: int) -> str:
         """Return a new token of `user`."""
         now = int(time.time())
-        claims = {"sub": str(user), "iat": now, "exp": now + LIFE_S, "scope": SCOPE, "jti": f"t{user}"}
-        return jwt.encode(claims, self._secret, algorithm="HS256")
+        claims = {"sub": str(user), "iat": now, "exp": now + LIFE_S, "scope": scopes.ALL, "jti": f"t{user}"}
+        return signing.sign(claims, self._secret)
 
     def headers(self, user: int) -> str:
         """Return the header lines of a request by `user`; signed at the first call."""

@@ -7,21 +7,27 @@ the gateway must not cost more than what it guards (measured by the bench row `h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from system import bootstrap
 from system.kernel import http, settings, telemetry, tracing
 from system.kernel.errors import LabError, NotFound
 from system.kernel.settings import Settings
+from system.ports import Ports
 from system.services.gateway import describe, policy
+from system.services.gateway.access import AccessLog
 from system.services.gateway.handlers import Edge, Forward
 from system.services.gateway.tokens import Tokens
 from system.services.gateway.upstream import Upstream
 from system.services.gateway.web import pages
+from system.services.shared import signing
+
+NEEDS = ("limits", "tokens")
 
 
 class _Method(LabError):
@@ -32,17 +38,24 @@ class _Method(LabError):
     definite = True
 
 
-def build(config: Settings) -> FastAPI:
-    """Return the gateway's application. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
+def build(config: Settings, ports: Ports | None = None) -> FastAPI:
+    """Return the gateway's application. `ports`: None opens those of `config` (limits and revoked tokens).
+
+    Raises CouldNotRun without a good TWEETLAB_JWT_SECRET.
+    """
     upstreams = {name: Upstream(url, config.policies, name) for name, url in config.mesh.items()}
-    edge = Edge(Tokens(config.jwt_secret), upstreams, config.policies)
+    keys = signing.Keys(config.jwt_secret, config.jwt_secret_previous)
+    edge = Edge(Tokens(keys), upstreams, config.policies, AccessLog(config.instance, config.trace_ratio))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.ensure_future(telemetry.watch_loop())
-        await edge.open()
+        opened = None if ports is not None else await bootstrap.open_ports(config, NEEDS)  # both connect at first use
+        await edge.open(ports if ports is not None else opened.ports)  # type: ignore[union-attr]
         yield
         await edge.close()
+        if opened is not None:
+            await opened.close()
         await asyncio.to_thread(tracing.stop)
         watch.cancel()
 
@@ -51,7 +64,7 @@ def build(config: Settings) -> FastAPI:
     app.openapi = lambda: described  # type: ignore[method-assign]
     for route in sorted(policy.ROUTES, key=lambda route: (route.name != "home", "{" in route.path)):
         _add(app, edge, route)
-    app.add_api_route("/health", _healthy, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/health", _health(edge), methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.router.routes.extend(pages.routes(pages.media_origins(config)))
     app.add_exception_handler(HTTPException, _unknown)
@@ -69,8 +82,13 @@ async def _placeholder() -> None:
     raise AssertionError("a route's application is Forward")
 
 
-async def _healthy() -> dict[str, str]:
-    return {"status": "ok"}
+def _health(edge: Edge) -> Callable[[], Awaitable[Response]]:
+    async def health() -> Response:
+        if edge.ready:
+            return Response(b'{"status":"ok"}', media_type="application/json")
+        return Response(b'{"status":"starting"}', 503, media_type="application/json")
+
+    return health
 
 
 async def _metrics() -> Response:
@@ -83,7 +101,8 @@ async def _unknown(request: Request, problem: Exception) -> Response:
     if status == 405:
         error = _Method(f"{request.method} is not known for {request.url.path[:80]}; the API is described at /openapi.json.")
     answer = http.error_answer(error)
-    return Response(answer.body, answer.status, media_type="application/json")
+    allowed = getattr(problem, "headers", None) or {}
+    return Response(answer.body, answer.status, headers=dict(allowed), media_type="application/json")
 
 
 def main() -> None:

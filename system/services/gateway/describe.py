@@ -10,18 +10,25 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from system.services.gateway import describe_media, describe_tweets, describe_users
+from system.services.gateway import describe_media, describe_tokens, describe_tweets, describe_users
 from system.services.gateway.describe_parts import ASKED_ID, COMPONENTS, Operation, Parameter, named
 from system.services.gateway.policy import Route
 
 OPERATIONS: dict[str, Operation] = {
     **describe_media.OPERATIONS,
+    **describe_tokens.OPERATIONS,
     **describe_tweets.OPERATIONS,
     **describe_users.OPERATIONS,
 }
 
 _REFUSED = {"description": "refused; certainly not done", "content": {"application/json": {"schema": named("Error")}}}
 _NOT_ANSWERED = {"description": "not answered", "content": {"application/json": {"schema": named("Error")}}}
+
+_LIMITS = {
+    "x-rate-limit-limit": {"description": "requests in one window", "schema": {"type": "integer", "minimum": 0}},
+    "x-rate-limit-remaining": {"description": "of them still free", "schema": {"type": "integer", "minimum": 0}},
+    "x-rate-limit-reset": {"description": "when there is more room, in seconds since 1970", "schema": {"type": "integer"}},
+}
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -65,4 +72,4 @@ def _parameter(told: Parameter) -> dict[str, Any]:
 
 
 def _answer(schema: Any) -> dict[str, Any]:
-    return {"description": "done", "content": {"application/json": {"schema": schema}}}
+    return {"description": "done", "content": {"application/json": {"schema": schema}}, "headers": _LIMITS}

@@ -1,11 +1,9 @@
-"""What the routes of users, edges and tokens take and give."""
+"""What the routes of users and edges take and give."""
 
 from __future__ import annotations
 
-from system.kernel.scopes import SCOPES
 from system.services.gateway.describe_parts import (
     ASKED_ID,
-    COUNT,
     ERRORS,
     IDS,
     KEY,
@@ -25,13 +23,6 @@ from system.services.gateway.describe_parts import (
 
 PASSWORD = text(8, 128)
 NAMES = text(1, 50, r"^[ -~\u00a1-\u00ac\u00ae-\u0377]{1,50}$")  # printable; the service takes further scripts too
-SCOPE = {"type": "string", "description": f"scopes, separated by blanks: {', '.join(SCOPES)}"}
-TOKENS = record(
-    {"token_type": {"const": "bearer"}, "access_token": {"type": "string"}, "expires_in": COUNT, "scope": {"type": "string"}},
-    {"refresh_token": {"type": "string"}})
-GRANT = record(
-    {"grant_type": {"type": "string", "enum": ["password", "refresh_token"]}},
-    {"username": NAME, "password": PASSWORD, "refresh_token": text(1, 256), "scope": SCOPE}, closed=False)
 EDGE = data(record({"following": TRUTH, "pending_follow": TRUTH}))
 
 OPERATIONS: dict[str, Operation] = {
@@ -52,7 +43,6 @@ OPERATIONS: dict[str, Operation] = {
     "sign_up": Operation(
         "Sign a user up (the lab's own)", {201: ONE_USER}, (KEY,),
         record({"username": NAME, "password": PASSWORD}, {"name": NAMES}, closed=False)),
-    "token": Operation("OAuth 2 tokens: password and refresh_token grants", {200: TOKENS}, (), GRANT, form=True),
     "unfollow": Operation("Unfollow a user", {200: data(record({"following": TRUTH}))}),
     "username": Operation("One user by name", {200: ONE_USER}, (USER_FIELDS,), path={"name": NAME}),
     "users": Operation("Users by id", {200: record({"data": listed(named("User"))}, ERRORS)}, (IDS, USER_FIELDS)),

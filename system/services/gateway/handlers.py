@@ -4,46 +4,104 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import secrets
 import time
 from collections.abc import Mapping
 
 from system.kernel import http, telemetry, tracing
-from system.kernel.errors import DeadlineExceeded, LabError, Overloaded, TooLarge
+from system.kernel.errors import DeadlineExceeded, Overloaded, TooLarge, TooManyRequests
 from system.kernel.http import Headers, Receive, Scope, Send
 from system.kernel.policies import Policies
-from system.services.gateway import policy
+from system.kernel.windows import Quota
+from system.ports import Ports
+from system.services.gateway import answers, policy
+from system.services.gateway.access import AccessLog
+from system.services.gateway.limiter import Limiter
+from system.services.gateway.revocations import Revocations
 from system.services.gateway.tokens import Tokens
 from system.services.gateway.upstream import Reply, Upstream
 
-PASSED_ON = ("x-tweetlab-source", "x-tweetlab-scanned", "x-tweetlab-instance", "retry-after", "cache-control")
-"""Response headers of a service that reach the client."""
-
 
 class Edge:
-    """What all routes share: who calls, how many are inside, the ways out."""
+    """What all routes share: who calls, how many are inside, how often they may, the ways out."""
 
-    def __init__(self, tokens: Tokens, upstreams: Mapping[str, Upstream], policies: Policies) -> None:
-        self.tokens, self.upstreams, self.policies = tokens, upstreams, policies
+    limiter: Limiter
+    revocations: Revocations
+
+    def __init__(self, tokens: Tokens, upstreams: Mapping[str, Upstream], policies: Policies, log: AccessLog) -> None:
+        self.tokens, self.upstreams, self.policies, self.log = tokens, upstreams, policies, log
         self.requests = telemetry.Requests()
+        self.queue = policy.Queue(policies.shed)
+        self._polling: asyncio.Task[None] | None = None
         self._prefix = secrets.token_hex(4)
         self._numbers = itertools.count(1)
 
-    async def open(self) -> None:
-        """Open the ways to the services."""
+    @property
+    def ready(self) -> bool:
+        """Does it know who may enter?"""
+        return self._polling is not None and self.revocations.known
+
+    async def open(self, ports: Ports) -> None:
+        """Open the ways to the services, and read who may not enter."""
+        self.limiter = Limiter(ports.limits, self.policies.limits)
+        self.revocations = Revocations(ports.tokens)
         for upstream in self.upstreams.values():
             await upstream.open()
+        await self.revocations.poll()
+        self._polling = asyncio.ensure_future(self.revocations.run())
 
     async def close(self) -> None:
         """Close them."""
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.wait({self._polling})
+        await self.limiter.close()
         for upstream in self.upstreams.values():
             await upstream.close()
+        self.log.flush()
 
     def request_id(self, asked: bytes | None) -> str:
         """Return the id of a request: the caller's own where it is short and plain, else a new one."""
         if asked and len(asked) <= 64 and asked.isascii() and asked.isalnum():
             return asked.decode()
         return f"{self._prefix}{next(self._numbers):x}"
+
+    def admit(self, route: str, waited_s: float) -> None:
+        """Return where there is room for this request, which is counted already. Raises Overloaded."""
+        inside, shed = self.requests.inside - 1, self.policies.shed
+        if not policy.admits(inside, shed.max_in_flight):
+            refusal = Overloaded(f"{inside} requests are inside; retry in a second.", retry_after_s=1.0)
+        elif self.queue.sheds(waited_s, time.monotonic()):
+            refusal = Overloaded(f"The request waited {waited_s:.1f} s in a queue that does not empty; retry in a second.",
+                                 retry_after_s=1.0)
+        else:
+            return
+        telemetry.count("tweetlab_shed_total", route=route)
+        raise refusal
+
+
+class Passing:
+    """One request on its way. `limits`: headers that tell how its caller stands; `user`: "" where he is not known."""
+
+    __slots__ = ("given", "id", "limits", "receive", "scope", "user", "waited_s")
+
+    def __init__(self, scope: Scope, receive: Receive, edge: Edge) -> None:
+        self.scope, self.receive = scope, receive
+        self.given: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = edge.request_id(self.given.get(b"x-request-id"))
+        self.waited_s = policy.waited_s(self.given.get(b"x-request-start"), time.time())
+        self.user = ""
+        self.limits: Headers = []
+
+    @property
+    def address(self) -> str:
+        """Where the client is, as the public door says: it overwrites what a client claims."""
+        told = self.given.get(b"x-forwarded-for")
+        if told:
+            return told.rpartition(b",")[2].strip().decode("latin-1")[:64]
+        client = self.scope.get("client")
+        return str(client[0]) if client else "unknown"
 
 
 class Forward:
@@ -53,103 +111,91 @@ class Forward:
         self._edge, self._route = edge, route
         self._upstream = edge.upstreams[route.service]
         self._label = f"{route.method} {route.path}"
+        self._waited = telemetry.observer("tweetlab_queue_wait_seconds")
+        self._decided = {result: telemetry.counter("tweetlab_limit_decisions_total", route=route.name, result=result)
+                         for result in ("admitted", "refused", "local")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start_ns = time.perf_counter_ns()
-        edge = self._edge
-        if not policy.admits(edge.requests.inside, edge.policies.shed.max_in_flight):
-            refusal = Overloaded(f"{edge.requests.inside} requests are inside; retry in a second.", retry_after_s=1.0)
-            telemetry.count("tweetlab_shed_total", route=self._route.name)
-            edge.requests.done(self._route.name, await send_error(send, refusal, start_ns), start_ns)
-            return
+        edge, passing = self._edge, Passing(scope, receive, self._edge)
         edge.requests.inside += 1
         status, trouble = 500, None
         try:
-            reply, request_id = await self._forward(scope, receive)
+            reply = await self._forward(passing)
             status = reply.status
-            await _send_reply(send, reply, request_id, start_ns)
+            await answers.send_reply(send, reply, passing.id, passing.limits, start_ns)
         except Exception as problem:
-            status, trouble = await send_error(send, problem, start_ns), problem
+            status, trouble = await answers.send_error(send, problem, passing.id, passing.limits, start_ns), problem
         finally:
             edge.requests.inside -= 1
             edge.requests.done(self._route.name, status, start_ns)
             span = tracing.current()
             if span is not None:
                 span.answer(status, trouble)
+            if edge.log.wants(status):
+                self._log(passing, status, trouble, start_ns)
 
-    async def _forward(self, scope: Scope, receive: Receive) -> tuple[Reply, str]:
-        """Check the caller and pass the request on. Raises Unauthorized, TooLarge, Unavailable."""
-        edge, given = self._edge, dict(scope["headers"])
-        request_id = edge.request_id(given.get(b"x-request-id"))
-        headers = {"x-request-id": request_id}
-        tracing.at_edge(self._label, request_id, given)
-        if not self._route.open:
-            headers["x-user-id"] = edge.tokens.user_of(given.get(b"authorization")).decode()
+    def _log(self, passing: Passing, status: int, trouble: Exception | None, start_ns: int) -> None:
+        self._edge.log.tell(
+            status, request_id=passing.id, method=self._route.method, route=self._route.name,
+            path=passing.scope["path"][:200], ms=round((time.perf_counter_ns() - start_ns) / 1e6, 3),
+            waited_ms=round(passing.waited_s * 1e3, 3) or None, user=passing.user or None,
+            error=getattr(trouble, "title", None))
+
+    async def _forward(self, passing: Passing) -> Reply:
+        """Check the caller and pass the request on. Raises what `policy` lists, in its order."""
+        edge, route, given = self._edge, self._route, passing.given
+        tracing.at_edge(self._label, passing.id, given)
+        if passing.waited_s:
+            self._waited(passing.waited_s)
+        edge.admit(route.name, passing.waited_s)
         allowed_ms = policy.deadline_ms(given.get(b"x-deadline-ms", b"").decode("latin-1"), edge.policies.deadline.request_s)
-        deadline_s = time.monotonic() + allowed_ms / 1e3
+        deadline_s = time.monotonic() + allowed_ms / 1e3 - passing.waited_s
+        headers = {"x-request-id": passing.id}
+        if route.open:
+            await self._limit(passing, policy.quotas(route, passing.address, edge.policies.limits))
+        else:
+            headers["x-user-id"] = passing.user = self._caller(given.get(b"authorization"))
+            await self._limit(passing, policy.quotas(route, passing.user, edge.policies.limits))
         body = None
-        if scope["method"] != "GET":
-            body = await self._body(given, receive)
+        if route.method != "GET":
+            body = await self._body(passing)
             for name in (b"content-type", b"idempotency-key"):
                 if name in given:
                     headers[name.decode()] = given[name].decode("latin-1")
-        query = scope["query_string"]
-        path = scope["raw_path"].decode("latin-1") + ("?" + query.decode("latin-1") if query else "")
-        return await self._upstream.send(scope["method"], path, headers, body, deadline_s), request_id
+            if route.name == "token":
+                await self._limit(passing, policy.login_quotas(policy.username_in(body), edge.policies.limits))
+        query = passing.scope["query_string"]
+        path = passing.scope["raw_path"].decode("latin-1") + ("?" + query.decode("latin-1") if query else "")
+        return await self._upstream.send(route.method, path, headers, body, deadline_s)
 
-    async def _body(self, given: dict[bytes, bytes], receive: Receive) -> bytes:
-        declared = given.get(b"content-length", b"0")
+    def _caller(self, authorization: bytes | None) -> str:
+        """Return the user of a token that holds, is not revoked and is good for this route. Raises Unauthorized, Forbidden."""
+        caller = self._edge.tokens.caller_of(authorization)
+        self._edge.revocations.check(caller)
+        if self._route.scope not in caller.scopes:
+            raise answers.InsufficientScope(self._route.scope, caller.scopes)
+        return caller.user.decode()
+
+    async def _limit(self, passing: Passing, quotas: list[Quota]) -> None:
+        """Count the request. Raises TooManyRequests where it is one too many."""
+        if not quotas:
+            return
+        limiter = self._edge.limiter
+        standing = await limiter.take(quotas)
+        passing.limits = answers.limit_headers(standing)
+        self._decided["refused" if not standing.admitted else "local" if limiter.local else "admitted"](1)
+        if not standing.admitted:
+            window_s = self._edge.policies.limits.window_s
+            raise TooManyRequests(f"{standing.limit} requests are allowed in {window_s:g} s; there is room again in "
+                                  f"{math.ceil(standing.wait_s)} s.", retry_after_s=math.ceil(standing.wait_s))
+
+    async def _body(self, passing: Passing) -> bytes:
+        declared = passing.given.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > policy.MAX_BODY_BYTES:
             raise TooLarge(f"The body has {int(declared)} bytes; the limit is {policy.MAX_BODY_BYTES}.")
         try:
             async with asyncio.timeout(self._edge.policies.deadline.request_s):
-                return await http.read_body(receive, policy.MAX_BODY_BYTES)
+                return await http.read_body(passing.receive, policy.MAX_BODY_BYTES)
         except TimeoutError:
             raise DeadlineExceeded("The body did not arrive in time; nothing was done.", definite=True) from None
-
-
-async def _send_reply(send: Send, reply: Reply, request_id: str, start_ns: int) -> None:
-    given = reply.headers
-    headers: Headers = [
-        (b"content-type", given.get("content-type", "application/json").encode("latin-1")),
-        (b"content-length", b"%d" % len(reply.body)),
-        (b"x-request-id", request_id.encode()),
-        (b"x-tweetlab-retries", b"%d" % reply.retries),
-        (b"server-timing", _timing(start_ns, given.get("server-timing", "")).encode("latin-1")),
-    ]
-    body, span = reply.body, tracing.current()
-    if span is not None and span.sampled:
-        headers.append((b"x-tweetlab-trace", span.trace_id.encode()))
-    for name in PASSED_ON:
-        if name in given:
-            headers.append((name.encode(), given[name].encode("latin-1")))
-    if reply.status >= 400 and not given.get("content-type", "").startswith("application/json"):
-        body = _shaped(reply.status)  # HAProxy's own page: no server of the service is up
-        headers[0], headers[1] = (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-def _shaped(status: int) -> bytes:
-    problem = LabError("The mesh has no healthy instance of the service; retry soon.")
-    problem.status, problem.title = status, "Service Unavailable" if status == 503 else "Bad Gateway"
-    return http.error_answer(problem).body
-
-
-def _timing(start_ns: int, inner: str) -> str:
-    own = f"gateway;dur={(time.perf_counter_ns() - start_ns) / 1e6:.3f}"
-    return f"{own}, {inner}" if inner else own
-
-
-async def send_error(send: Send, problem: Exception, start_ns: int) -> int:
-    """Answer with an error in the API's shape; return its status."""
-    answer = http.error_answer(problem)
-    headers: Headers = [
-        *answer.headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)),
-        (b"server-timing", _timing(start_ns, "").encode()),
-    ]
-    if answer.status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-    return answer.status

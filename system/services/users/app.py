@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
-
 from system.kernel import http, ids
-from system.kernel.errors import Unauthorized, WrongInput
+from system.kernel.errors import WrongInput
 from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports, User
-from system.services.shared import hosting, shapes
+from system.services.shared import hosting, shapes, signing
 from system.services.shared.visibility import Visibility
 from system.services.users import policy
 from system.services.users.edge_routes import EdgeRoutes
 from system.services.users.edges import Edges
-from system.services.users.handlers import UserService
+from system.services.users.handlers import Passwords, UserService
+from system.services.users.tokens import TokenRoutes, TokenService
 
 NAME = "users"
-NEEDS = ("users",)
+NEEDS = ("users", "tokens")
 MAX_IDS = 100  # ids in one look-up; Twitter's API v2
 
 
@@ -31,7 +30,6 @@ class Routes:
         """Return the table of routes."""
         return [
             ("POST", "/2/users", self.sign_up),
-            ("POST", "/2/oauth2/token", self.token),
             ("GET", "/2/users/me", self.me),
             ("GET", "/2/users/{id}", self.profile),
             ("GET", "/2/users", self.many),
@@ -43,19 +41,6 @@ class Routes:
         key = policy.check_key(call.header("idempotency-key"))
         user = await self._service.sign_up(policy.sign_up(await call.json()), key)
         return Answer({"data": shapes.user(user)}, 201)
-
-    async def token(self, call: Call) -> Answer:
-        """`POST /2/oauth2/token`: the password grant of OAuth 2 (RFC 6749, 4.3), form-encoded."""
-        form = {name: values[-1] for name, values in parse_qs((await call.body()).decode("latin-1"), encoding="utf-8").items()}
-        if form.get("grant_type") != "password":
-            wrong = form.get("grant_type", "")[:40]
-            raise WrongInput(f"`grant_type` is {wrong!r}; only password is served. Send it form-encoded.")
-        try:
-            token, life_s = await self._service.token(form.get("username", ""), form.get("password", ""))
-        except Unauthorized as problem:
-            return Answer({"error": "invalid_grant", "error_description": problem.detail, **problem.body()}, problem.status)
-        body = {"token_type": "bearer", "access_token": token, "expires_in": life_s, "scope": policy.SCOPE}
-        return Answer(body, headers=[(b"cache-control", b"no-store")])
 
     async def me(self, call: Call) -> Answer:
         """`GET /2/users/me`"""
@@ -92,7 +77,11 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
     ttl_s = settings.policies.cache.privacy_ttl_s
     edges = Edges(ports.users, Visibility(ports.users, ttl_s), ttl_s)
-    return hosting.Service([*Routes(UserService(ports.users, settings.jwt_secret)).rows(), *EdgeRoutes(edges).rows()])
+    passwords, keys = Passwords(), signing.Keys(settings.jwt_secret, settings.jwt_secret_previous)
+    tokens = TokenService(ports.users, ports.tokens, passwords, keys)
+    return hosting.Service([
+        *Routes(UserService(ports.users, passwords)).rows(), *EdgeRoutes(edges).rows(), *TokenRoutes(tokens).rows()])
+
 
 
 if __name__ == "__main__":

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 import argon2
-import jwt
 
-from system.kernel.errors import CouldNotRun, NotFound, Overloaded, Unauthorized
+from system.kernel.errors import NotFound, Overloaded
 from system.ports import User, UserDirectory
 from system.services.users import policy
 
@@ -59,25 +57,12 @@ def _verify(hashed: str, password: str) -> bool:
 class UserService:
     """Users over the port."""
 
-    def __init__(self, users: UserDirectory, secret: str) -> None:
-        if len(secret) < 32:
-            raise CouldNotRun(f"TWEETLAB_JWT_SECRET has {len(secret)} characters; tokens are signed with 32 or more. Set it.")
-        self._users = users
-        self._secret = secret
-        self._passwords = Passwords()
+    def __init__(self, users: UserDirectory, passwords: Passwords) -> None:
+        self._users, self._passwords = users, passwords
 
     async def sign_up(self, wish: policy.SignUp, key: str) -> User:
         """Create a user, once per key. Raises Conflict on a taken name, or the key with another name."""
         return await self._users.create(wish.username, wish.name, await self._passwords.hash(wish.password), key)
-
-    async def token(self, username: str, password: str) -> tuple[str, int]:
-        """Return (access token, seconds it lives). Raises Unauthorized where name and password do not belong together."""
-        user = await self._users.by_name(username) if policy.USERNAME.fullmatch(username) else None
-        hashed = user.password_hash if user else ""
-        if not await self._passwords.holds(password[: policy.MAX_PASSWORD + 1], hashed) or user is None:
-            raise Unauthorized("Name and password do not belong together.")
-        token = jwt.encode(policy.claims(user.id, int(time.time())), self._secret, algorithm="HS256")
-        return token, policy.TOKEN_LIFE_S
 
     async def by_id(self, user_id: int) -> User:
         """Return a profile. Raises NotFound."""

@@ -15,8 +15,6 @@ MAX_KEY = 128        # characters of an Idempotency-Key
 MAX_NAME = 50        # characters of a display name; Twitter's limit
 DEFAULT_RESULTS = 100
 MAX_RESULTS = 1_000  # users in one page of followers; Twitter's API v2
-TOKEN_LIFE_S = 7_200  # seconds; Twitter's OAuth 2 access tokens live two hours
-SCOPE = "tweet.read tweet.write users.read follows.read follows.write media.write offline.access"
 
 
 @dataclass(frozen=True)
@@ -91,8 +89,3 @@ def page_limit(text: str | None) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_RESULTS):
         raise WrongInput(f"`max_results` is {text[:40]!r}; it must be a whole number from 1 to {MAX_RESULTS}.")
     return int(text)
-
-
-def claims(user_id: int, now_s: int) -> dict[str, object]:
-    """Return what an access token says. `now_s`: wall time, seconds since 1970."""
-    return {"sub": str(user_id), "iat": now_s, "exp": now_s + TOKEN_LIFE_S, "scope": SCOPE}

@@ -1,0 +1,73 @@
+"""Access tokens: JSON Web Tokens signed with HS256 by one of at most two keys.
+
+The newest key signs; the one before it still verifies, so keys change without signing anybody out: first every gateway gets
+both, then the users service signs with the new one, and when the old tokens are expired the old key goes. A token's header
+names its key (`kid`, a fingerprint that does not give the key away). One without it is tried with both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import jwt
+
+from system.kernel.errors import CouldNotRun
+
+ALGORITHM = "HS256"
+LEAST_CHARACTERS = 32  # RFC 7518, 3.2: a key of at least 256 bits
+
+
+def kid_of(secret: str) -> str:
+    """Return the name of a key: 12 hex digits."""
+    return hashlib.sha256(b"tweetlab kid " + secret.encode()).hexdigest()[:12]
+
+
+def sign(claims: Mapping[str, Any], secret: str) -> str:
+    """Return a token with these claims."""
+    return jwt.encode(dict(claims), secret, algorithm=ALGORITHM, headers={"kid": kid_of(secret)})
+
+
+class Keys:
+    """The keys whose tokens hold. `previous`: the key before `newest`, "" where there is none. Raises CouldNotRun."""
+
+    def __init__(self, newest: str, previous: str = "") -> None:
+        _long_enough("TWEETLAB_JWT_SECRET", newest)
+        if previous:
+            _long_enough("TWEETLAB_JWT_SECRET_PREVIOUS", previous)
+        self.newest = newest
+        self._by_kid = {kid_of(secret): secret for secret in (newest, previous) if secret}
+
+    def claims_of(self, token: str | bytes) -> dict[str, Any]:
+        """Return the claims of a token that holds: signed by HS256 with one of the keys, not expired, with `exp` and `sub`.
+
+        Raises jwt.ExpiredSignatureError, jwt.InvalidTokenError.
+        """
+        kid = jwt.get_unverified_header(token).get("kid")
+        keys = list(self._by_kid.values()) if kid is None else [self._by_kid[kid]] if kid in self._by_kid else []
+        problem = jwt.InvalidTokenError("no key of this name")
+        for secret in keys:
+            try:
+                return dict(jwt.decode(token, secret, algorithms=[ALGORITHM], options={"require": ["exp", "sub"]}))
+            except jwt.InvalidSignatureError as wrong:
+                problem = wrong
+        raise problem
+
+
+def _long_enough(name: str, secret: str) -> None:
+    if len(secret) < LEAST_CHARACTERS:
+        raise CouldNotRun(f"{name} has {len(secret)} characters; tokens are signed with {LEAST_CHARACTERS} or more. Set it.")
+
+
+def name_of(token: str | bytes, claims: Mapping[str, Any]) -> str:
+    """Return the name under which a token is revoked: its `jti`, else a fingerprint."""
+    name = claims.get("jti")
+    if isinstance(name, str) and 0 < len(name) <= 64:
+        return name
+    return hashlib.sha256(token if isinstance(token, bytes) else token.encode()).hexdigest()[:32]
+
+
+def grant_of(name: str) -> str:
+    """Return the grant of a token by its name `<grant>.<number>`; revoking the grant revokes all its tokens."""
+    return name.partition(".")[0]
