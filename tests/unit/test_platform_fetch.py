@@ -216,4 +216,6 @@ def test_packages_of_the_distribution_are_listed_once_each(monkeypatch):
     monkeypatch.setattr(packages, "missing", lambda each: "gone" if isinstance(each, Debian) else "")
     monkeypatch.setattr(packages, "java", lambda: "/java")
 
-    assert setup.missing_system_packages() == ["redis-server", "redis-sentinel", "postgresql", "haproxy"]
+    assert setup.missing_system_packages() == [
+        "redis-server", "redis-sentinel", "postgresql", "haproxy", "nginx-light", "libnginx-mod-http-cache-purge",
+        "libnginx-mod-http-js"]

@@ -102,6 +102,18 @@ def _seed() -> float:
     return asyncio.run(platform_rows.seed_100k_s())
 
 
+def _media_put() -> float:
+    from tweetlab.bench import media_rows
+
+    return asyncio.run(media_rows.put_ratio())
+
+
+def _cdn_hit() -> float:
+    from tweetlab.bench import media_rows
+
+    return asyncio.run(media_rows.hit_vs_lru())
+
+
 def _false_changes() -> float:
     from reports import compare_selfcheck
 
@@ -112,6 +124,18 @@ def _found_changes() -> float:
     from reports import compare_selfcheck
 
     return float(compare_selfcheck.compare_found_changes())
+
+
+def _search_p95() -> float:
+    from tweetlab.bench import search
+
+    return asyncio.run(search.p95_ms())
+
+
+def _index_visible() -> float:
+    from tweetlab.bench import search
+
+    return asyncio.run(search.visible_p99_s())
 
 
 ROWS: tuple[Row, ...] = (
@@ -128,6 +152,12 @@ ROWS: tuple[Row, ...] = (
     Row("generator_freeze_p95_ratio", "reported ÷ true p95, server frozen for 2 s at 100/s", "ratio", 0.95, 1.05, _freeze),
     Row("generator_start_lag_p99_ms", "start lag at 100/s", "ms", None, 3, _start_lag),
     Row("seed_100k_s", "100,000 users, 4 million follows, 1 million tweets", "s", None, 300, _seed),
+    Row("search_p95_ms", "20 searches/s of all kinds through the API, 1 million tweets indexed", "ms", None, 100, _search_p95),
+    Row("index_visible_p99_s", "acknowledged post to found by search, 20 posts/s", "s", None, 3, _index_visible),
+    Row("media_put_ratio", "whole signed uploads of 1 MiB (initialize, PUT, finalize) ÷ plain S3 puts, same run", "ratio",
+        0.9, None, _media_put),
+    Row("cdn_hit_vs_lru", "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's for LRU", "ratio",
+        0.9, 1.1, _cdn_hit),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
 )

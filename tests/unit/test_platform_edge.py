@@ -1,0 +1,138 @@
+"""The edge's configuration and the links it takes: data in, text out."""
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from system.kernel import edge
+from system.platform import blueprint
+from system.platform.addresses import Plan
+from system.platform.places import Places
+from system.platform.servers import SERVERS, nginx
+from system.platform.servers.base import Context
+from system.stores import s3_signing
+from tweetlab.bench import media_rows
+
+SECRET = "a secret of the parrots"
+ONE = nginx.Edge("127.21.8.1:8080", "127.21.50.1:9000", Path("/parrots"), SECRET, "127.21.105.1:8000", 4096, 40)
+TEXT = nginx.conf(ONE)
+
+
+def media_block() -> str:
+    return TEXT[TEXT.index('location ~ "^/['):]
+
+
+def test_the_signature_is_checked_before_the_cache_is_named():
+    """`if` with `return` works in the rewrite phase, the cache in the content phase; the key is the path alone."""
+    block = media_block()
+
+    assert block.index("return 403") < block.index("proxy_cache media")
+    assert "proxy_cache_key $uri;" in block
+    assert re.search(r"secure_link \$arg_s,\$arg_e;", block)
+
+
+def test_a_link_is_what_nginx_computes():
+    """MD5 over expiry, path, a blank and the key, in URL-safe base64 without padding."""
+    url = edge.link("http://e", "/b-media/media/7/8", "k", 1_800_000_000)
+    digest = hashlib.md5(b"1800000000/b-media/media/7/8 k").digest()
+
+    assert url == f"http://e/b-media/media/7/8?e=1800000000&s={base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+    assert f'secure_link_md5 "$secure_link_expires$uri {edge.link_key(SECRET)}";' in TEXT
+
+
+def test_the_keys_of_the_edge_differ_and_none_is_the_secret():
+    """Who sees a purge learns nothing about links, nor about storage."""
+    keys = {edge.link_key(SECRET), edge.purge_key(SECRET), edge.storage_password(SECRET), SECRET}
+
+    assert len(keys) == 4
+    assert SECRET not in TEXT + nginx.script(ONE)
+
+
+def test_nothing_of_the_clients_request_reaches_storage_and_nothing_of_storage_the_client():
+    """No header, no body, no query but the edge's own; S3's headers and Vary are taken off."""
+    block = media_block()
+
+    assert "proxy_pass_request_headers off;" in block and "proxy_pass_request_body off;" in block
+    assert "proxy_pass http://storage$uri?$storage_query;" in block
+    assert "proxy_hide_header X-Amz-Request-Id;" in block
+    assert "proxy_ignore_headers Vary" in block
+
+
+def test_a_purge_wants_the_method_and_the_labs_key():
+    """From loopback alone."""
+    block = TEXT[TEXT.index("^/purge"):TEXT.index('location ~ "^/[')]
+
+    assert "!= PURGE) { return 405; }" in block
+    assert f'$http_x_edge_key != "{edge.purge_key(SECRET)}") {{ return 403; }}' in block
+    assert block.index("allow 127.0.0.0/8;") < block.index("deny all;") < block.index("proxy_cache_purge media $object;")
+
+
+@pytest.mark.parametrize(("path", "served"), [
+    ("/tweetlab-media/media/7/8", True), ("/t1a2b-media/media/1/2", True), ("/tweetlab-media/sealed/7/8", False),
+    ("/tweetlab-media/media/7/8/", False), ("/tweetlab-media/media/7/x", False), ("/media/7/8", False),
+    ("/.minio.sys/media/7/8", False), ("/other/media/7/8", False), ("/Tweetlab-media/media/7/8", False),
+])
+def test_only_paths_of_media_are_served(path, served):
+    """A bucket of media, an owner, a number: digits alone, so nothing needs quoting in a signature."""
+    assert bool(re.fullmatch(f"/{edge.OBJECTS}", path)) is served
+
+
+def test_a_medium_lies_where_its_link_leads():
+    """Key and bucket are told in one place."""
+    assert edge.object_key("7_42") == "media/7/42"
+    assert edge.bucket("T1") == "t1-media"
+
+
+def context(env):
+    small = blueprint.load("small")
+    node = next(node for node in small.nodes if node.kind == "nginx")
+    return Context(node, small, Plan(21), Places(Path("/parrots"), 21), env)
+
+
+def test_the_edge_stands_in_every_lab_and_drops_root():
+    """`cdn-1` on octet 8, told where storage is and who counts."""
+    ctx = context({"TWEETLAB_EDGE_SECRET": SECRET})
+    launch = SERVERS["nginx"].launch(ctx)
+    text = next(text for path, text in launch.files.items() if path.name == "nginx.conf")
+
+    assert (ctx.node.name, ctx.address, launch.drops_root) == ("cdn-1", "127.21.8.1:8080", True)
+    assert "server 127.21.50.1:9000 " in text and "syslog:server=127.21.105.1:8000" in text
+    assert edge.link_key(SECRET) in text
+
+
+def test_an_edge_without_a_secret_lets_nobody_through():
+    """Not a key that can be guessed: another one at each start."""
+    texts = {"".join(SERVERS["nginx"].launch(context({})).files.values()) for _ in range(2)}
+
+    assert len(texts) == 2
+    assert not any(edge.link_key("") in text for text in texts)
+
+
+def test_an_upload_url_names_every_header_that_it_binds():
+    """AWS' query signature: sorted, quoted, the secret nowhere; a header more is another signature."""
+    signer = s3_signing.Signer("127.0.0.1:9000", "who", "what", "us-east-1")
+    bound = s3_signing.presigned(signer, "PUT", "/b/k é", 60, {"content-type": "image/png", "content-length": "8"})
+    loose = s3_signing.presigned(signer, "PUT", "/b/k é", 60, {})
+
+    assert "X-Amz-SignedHeaders=content-length%3Bcontent-type%3Bhost&" in bound and "X-Amz-SignedHeaders=host&" in loose
+    assert bound.startswith("http://127.0.0.1:9000/b/k%20%C3%A9?") and "what" not in bound
+    assert bound.rpartition("=")[2] != loose.rpartition("=")[2]
+
+
+def test_ches_approximation_meets_a_simulated_lru():
+    """Zipf 0.8, 1,000 objects, room for 100: 40,000 look-ups of an exact LRU lie within 2 % of it."""
+    shares = media_rows.zipf(1_000, 0.8)
+    cache, hits = {}, 0
+    drawn = np.random.default_rng(3).choice(1_000, 45_000, p=shares).tolist()
+    for at, number in enumerate(drawn):
+        hits += at >= 5_000 and number in cache
+        cache.pop(number, None)
+        cache[number] = True
+        if len(cache) > 100:
+            del cache[next(iter(cache))]
+
+    assert hits / 40_000 == pytest.approx(media_rows.che(shares, 100), rel=0.02)
