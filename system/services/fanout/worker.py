@@ -42,7 +42,9 @@ class Lanes:
         for record in records:
             assert record.event is not None
             lanes.setdefault((record.event.topic == events.NEW_FOLLOW, record.event.key), []).append(record)
-        await asyncio.gather(*(self._lane(lane) for lane in lanes.values()))
+        # Oldest first, whatever the partition: an entry goes to the end of a list cheaply, into its middle not.
+        oldest_first = sorted(lanes.values(), key=_age)
+        await asyncio.gather(*(self._lane(lane) for lane in oldest_first))
 
     async def _lane(self, records: list[Record]) -> None:
         async with self._slots:
@@ -78,6 +80,13 @@ class Lanes:
         if event.topic == events.NEW_TWEET and done.applied:
             late_s = (self._clock.wall_ms() - int(event.payload["created_ms"])) / 1e3
             telemetry.observe("tweetlab_delivery_seconds", max(0.0, late_s), path=done.path)
+
+
+def _age(records: list[Record]) -> int:
+    """Return the id of a lane's first tweet, which grows with time; 0 where it is about none (follows come first)."""
+    event = records[0].event
+    tweet_id = event.payload.get("id") if event is not None else None
+    return tweet_id if isinstance(tweet_id, int) else 0
 
 
 async def _nowhere(record: Record, reason: str) -> None:

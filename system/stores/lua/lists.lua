@@ -5,6 +5,7 @@
 local call, sub, find, rep, format, floor = redis.call, string.sub, string.find, string.rep, string.format, math.floor
 local unpack_be, PREFIX = struct.unpack, ARGV[1]
 local COMPLETE, BUILDING = 'C|' .. ARGV[2] .. '|', 'B|' .. ARGV[2] .. '|'
+local NEAR = 32 -- records: tweets of one moment arrive in another order than their ids
 local MARK, RECORD = 79, 16 -- bytes: 'C|' + 40 + '|' + floor 19 + '|' + token 16; 8 id + 8 author, big-endian
 
 local function mark_of_tweets(key) -- '' where there is no list
@@ -69,6 +70,20 @@ local function place(key, count, hi, lo)
     end
   end
   return low, false
+end
+
+-- The same where the place is among the newest NEAR records: one read instead of ten. nil where it lies deeper.
+local function place_near(key, count, hi, lo)
+  local near = count < NEAR and count or NEAR
+  local body = near > 0 and call('GETRANGE', key, -near * RECORD, '-1') or ''
+  local at = count_below(body, hi, lo)
+  if at == 0 and near < count then
+    return nil, false
+  elseif at == near then
+    return count, false
+  end
+  local h, l = unpack_be('>I4I4', body, at * RECORD + 1)
+  return count - near + at, h == hi and l == lo
 end
 
 local function records_of(key)
@@ -141,7 +156,10 @@ local function deliverer(record, cap, slack)
 
   local function insert(key)
     local mark, count = mark_of_tweets(key), records_of(key)
-    local at, stands = place(key, count, HI, LO)
+    local at, stands = place_near(key, count, HI, LO)
+    if not at then
+      at, stands = place(key, count, HI, LO)
+    end
     if stands or (is_complete(mark) and digits(HI, LO) < floor_of(mark)) then
       return
     end
