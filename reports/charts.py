@@ -166,6 +166,31 @@ def flight(view: View) -> Figure | None:
     return Figure("flight", canvas.title, caption, canvas.svg())
 
 
+def instances(view: View) -> Figure | None:
+    """How many instances of each scaled service stood, over the load: both from zero, the load's peak at the top."""
+    wide = view.by_node("instances")
+    wide = wide[[name for name in wide.columns if wide[name].max() > wide[name].min()]] if len(wide) else wide
+    load_t, load = view.series("rate.sent")
+    if wide.empty or len(load_t) == 0 or float(load.max()) <= 0:
+        return None
+    shown = wide.iloc[:, :SHOWN_ROUTES]
+    most, peak = float(shown.to_numpy().max()), float(load.max())
+    widest = shown.max().idxmax()
+    caption = f"{widest} went from {shown[widest].iloc[0]:.0f} to {most:.0f} instances while the load reached {number(peak)}/s."
+    canvas = Canvas("Instances over load", caption, "instances")
+    canvas.legend([("area c8", f"load, peak {number(peak)}/s"),
+                   *[(f"line c{i + 1}", str(name)) for i, name in enumerate(shown.columns)]])
+    x, y = time_axis(view, canvas), _linear(canvas, [np.array([most])])
+    canvas.area(x(load_t + 0.5), y(load / peak * most), "area c8")
+    backdrop(view, canvas, x)
+    canvas.axes(x, y, "seconds", "instances")
+    t_s = shown.index.to_numpy(dtype=np.float64)
+    for i, name in enumerate(shown.columns):
+        values = shown[name].to_numpy(dtype=np.float64)
+        canvas.path(x(np.repeat(t_s, 2)[1:]), y(np.repeat(values, 2)[:-1]), f"line c{i + 1}")
+    return Figure("instances", canvas.title, caption, canvas.svg())
+
+
 def _drawn(shape: Callable[[View], tuple[Canvas, str] | None]) -> Callable[[View], Figure | None]:
     """A figure from a function of charts_shape."""
 
@@ -183,6 +208,7 @@ CHARTS: dict[str, Callable[[View], Figure | None]] = {
     "heatmap": _drawn(shapes.heatmap),
     "routes": routes,
     "hops": _drawn(shapes.hops),
+    "instances": instances,
     "cpu": cpu,
     "flight": flight,
     "delivery": _drawn(shapes.delivered),

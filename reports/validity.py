@@ -143,8 +143,18 @@ def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) 
     return _criterion("faults without effect", VOIDS, len(blunt), "0", not blunt, mend)
 
 
+def _quota(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
+    """Without its quota an instance is no unit of capacity: two on shared cores carry no more than one."""
+    asked = dict(given.scenario_doc.get("resolved", {})).get("cpu_quota")
+    if asked is None:
+        return None
+    holds = given.platform.get("control_groups") in ("v1", "v2")
+    mend = f"this user cannot make control groups, so no instance had its {asked:g} core; run as root for a scaling verdict"
+    return _criterion("CPU quota in force", VOIDS, holds, "yes", holds, mend)
+
+
 SYSTEM_CRITERIA: tuple[Rule, ...] = (
-    _finished, _operations, _smoke, _pages, _lost, _faults, _generator, _steal, _lag, _goodput, _rising, _cpu_closes,
+    _finished, _operations, _smoke, _pages, _lost, _faults, _quota, _generator, _steal, _lag, _goodput, _rising, _cpu_closes,
 )  # fmt: skip
 TWIN_CRITERIA: tuple[Rule, ...] = (_finished, _operations, _lost, _goodput, _rising)
 

@@ -97,7 +97,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One question with everything needed to ask it again. `source`: the YAML text as it was read."""
+    """One question with everything needed to ask it again. `source`: the YAML text as it was read.
+
+    `cpu_quota`: cores that each service instance may use at most while the load runs; None is no limit.
+    """
 
     name: str
     question: str
@@ -110,6 +113,7 @@ class Scenario:
     faults: tuple[Fault, ...]
     objectives: tuple[Objective, ...]
     measure: Measure
+    cpu_quota: float | None = None
     source: str = ""
 
     def resolved(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@
     rate       100/s, 30/min                        -> operations a second
     ramp       100/s..400/s (or one rate)           -> (from, to), operations a second
     share      10 %                                 -> fraction, 0.10
+    cores      0.2 core                             -> CPU cores
     memory     512 MiB, 2 GiB                       -> MiB
     count      20 tweets (the noun is fixed by the key) -> whole number
 
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable
 DURATIONS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 RATES = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
 SHARES = {"%": 0.01}
+CORES = {"core": 1.0, "cores": 1.0}
 MEMORIES = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
 
 _NUMBER = r"(\d+(?:[_ ]\d{3})*(?:\.\d+)?|\d*\.\d+|\d+)"
@@ -82,6 +84,11 @@ def share(value: object) -> float:
     if fraction > 1:
         raise UnitError(value, "it must be a share from `0 %` to `100 %`.")
     return fraction
+
+
+def cores(value: object) -> float:
+    """Return CPU cores. Raises UnitError."""
+    return quantity(value, CORES, "share of CPU", "0.2 core")
 
 
 def memory_mib(value: object) -> float:

@@ -55,7 +55,7 @@ class Sources:
     """Where numbers come from. Counters are cumulative; gauges are as they stand.
 
     `cpu_ns`, `rss_bytes`: by node. `lag`: records by consumer group. `counters`: further cumulative counts by name.
-    `pids`: further processes by node name.
+    `pids`: further processes by node name. `instances`: by service; None where their number is fixed.
     """
 
     cpu_ns: Numbers
@@ -63,6 +63,7 @@ class Sources:
     lag: Numbers
     counters: Numbers
     pids: dict[str, int] = field(default_factory=dict)
+    instances: Numbers | None = None
 
 
 class Sampler:
@@ -129,6 +130,9 @@ class Sampler:
             self._add(t_s, "rss_mib", node, value / 2**20)
         for group, value in (await self._asked("lag", self._sources.lag)).items():
             self._add(t_s, "lag", group, value)
+        if self._sources.instances is not None:
+            for service, value in (await self._asked("instances", self._sources.instances)).items():
+                self._add(t_s, "instances", service, value)
 
     def _add(self, t_s: float, name: str, node: str, value: float) -> None:
         self.rows.append(Sample(round(t_s, 3), name, "", node, value))

@@ -107,6 +107,18 @@ def status(as_json: Json = False) -> int:
     return 0 if nodes and all(node.health == "well" for node in nodes) else 3
 
 
+def scale(service: Annotated[str, typer.Argument(help="A service, such as `timelines`.")],
+          instances: Annotated[int, typer.Argument(help="How many there shall be.")],
+          as_json: Json = False) -> int:
+    """Add or remove instances of a service, without a failed request. The blueprint's own stay."""
+    screen = Screen(as_json)
+    began = time.monotonic()
+    told = asyncio.run(_lab().scale(service, instances))
+    screen.show(f"{service}: {told['before']} -> {told['instances']} instances in {time.monotonic() - began:.1f} s")
+    screen.emit(told)
+    return 0
+
+
 def _table(nodes: list[NodeStatus]) -> object:
     from rich.table import Table
 
