@@ -1,0 +1,115 @@
+"""Races around media (correctness point 17, and the orphans of uploads), on the real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+
+import aiohttp
+import pytest
+
+from system.kernel import edge, ids
+from system.kernel.errors import NotFound
+from system.kernel.policies import MediaKnobs
+from system.ports import MediaState
+from system.services.media.collecting import Collector
+from system.services.media.handlers import Media
+from system.services.media.policy import Wanted
+from system.services.shared.visibility import Visibility
+from system.services.tweets.policy import Draft
+from tests.integration.races_bench import Bench, held
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+
+NOW = MediaKnobs(unfinished_s=0.0, unattached_s=0.0)
+
+
+def service(rig) -> Media:
+    return Media(rig.ports, Visibility(rig.ports.users, 2.0), 120)
+
+
+def collector(rig) -> Collector:
+    return Collector(rig.ports, service(rig), NOW, "media-1")
+
+
+async def put(media: Media, owner: int) -> str:
+    data = b"\x89PNG\r\n\x1a\n" + secrets.token_bytes(20)
+    upload = await media.initialize(owner, Wanted("image/png", len(data), hashlib.sha256(data).hexdigest()), "")
+    async with aiohttp.ClientSession() as web, web.put(upload.put.url, data=data, headers=dict(upload.put.headers)) as answer:
+        assert answer.status == 200
+    return upload.media_id
+
+
+async def state(rig, media_id: str) -> MediaState:
+    return (await rig.ports.media.get([media_id]))[media_id].state
+
+
+async def test_a_finalize_that_the_collector_overtook_tells_its_owner(rig):
+    """The bytes were checked, then condemned: the row decides, and nobody is told that a removed picture is his."""
+    (ann,) = await rig.people("ann")
+    media = service(rig)
+    media_id = await put(media, ann)
+
+    with held("media.before_finalise", media_id=media_id) as point:
+        task = asyncio.create_task(media.finalize(ann, media_id))
+        await point.reached()
+        await collector(rig).sweep()
+        point.release()
+        with pytest.raises(NotFound):
+            await task
+
+    assert await state(rig, media_id) is MediaState.CONDEMNED
+
+
+async def test_a_post_that_died_after_it_took_its_picture_leaves_none_behind(rig):
+    """Attached to a tweet that was never made: the collector looks for the tweet, and removes the picture."""
+    (ann,) = await rig.people("ann")
+    media = service(rig)
+    media_id = (await media.finalize(ann, await put(media, ann))).id
+    tweets = Bench(rig.config, rig.ports).tweets(7)
+
+    with held("post.after_attach") as point:
+        task = asyncio.create_task(tweets.post(ann, Draft("dies", None, (media_id,)), "", "", time.monotonic_ns() + 10**10))
+        await point.reached()
+        task.cancel()
+        await asyncio.wait({task})
+    assert await state(rig, media_id) is MediaState.ATTACHED
+    await collector(rig).sweep()
+
+    assert await state(rig, media_id) is MediaState.CONDEMNED
+    assert await rig.ports.blobs.head(edge.object_key(media_id)) is None
+
+
+async def test_no_link_is_given_between_a_delete_and_the_removal_of_the_bytes(rig):
+    """The row is condemned first: whoever asks while bytes and cache still stand gets nothing."""
+    (ann,) = await rig.people("ann")
+    media = service(rig)
+    media_id = (await media.finalize(ann, await put(media, ann))).id
+
+    with held("media.after_condemn", media_id=media_id) as point:
+        task = asyncio.create_task(media.delete(ann, media_id))
+        await point.reached()
+        assert await rig.ports.blobs.head(edge.object_key(media_id)) is not None
+        with pytest.raises(NotFound):
+            await media.show(ann, media_id)
+        point.release()
+        await task
+
+    assert await rig.ports.blobs.head(edge.object_key(media_id)) is None
+
+
+async def test_a_picture_of_a_standing_tweet_is_confirmed_once_and_kept(rig):
+    """The collector's ages never touch what a tweet holds."""
+    (ann,) = await rig.people("ann")
+    media = service(rig)
+    media_id = (await media.finalize(ann, await put(media, ann))).id
+    tweet = await rig.post(ann, "stays", media=[media_id])
+
+    for _ in range(2):
+        await collector(rig).sweep()
+
+    assert await state(rig, media_id) is MediaState.ATTACHED
+    assert media_id not in [medium.id for medium in await rig.ports.media.unconfirmed(0.0, 100)]
+    assert tweet > ids.floor_id(0)
