@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from system.kernel import telemetry, tracing
+from system.kernel import logs, telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge, Unauthorized, WrongInput
 
 MAX_BODY_BYTES = 64 * 1024
@@ -194,7 +194,6 @@ class App:
 
     async def _live(self, receive: Receive, send: Send) -> None:
         await receive()
-        watch = asyncio.ensure_future(telemetry.watch_loop())
         try:
             if self._open:
                 await self._open()
@@ -202,6 +201,7 @@ class App:
             _log.exception("%s cannot start", self.name)
             await send({"type": "lifespan.startup.failed", "message": str(problem)})
             return
+        watch = asyncio.ensure_future(telemetry.watch_loop())
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if self._writes:
@@ -290,12 +290,10 @@ def error_answer(problem: BaseException) -> Answer:
 
 
 def serve(app: Any, host: str, port: int) -> None:
-    """Serve `app` on `host:port` with uvicorn (uvloop, httptools) until SIGTERM. Logs warnings only, no access log."""
+    """Serve `app` on `host:port` with uvicorn (uvloop, httptools) until SIGTERM. Logs as `kernel/logs.py` says, no access log."""
     import uvicorn  # a server is loaded only by who serves
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    for noisy in ("uvicorn.error", "cassandra", "aiokafka", "elastic_transport"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    logs.setup()
     uvicorn.run(app, host=host, port=port, loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
                 log_config=None, server_header=False, date_header=False, timeout_keep_alive=75, backlog=2048,
                 timeout_graceful_shutdown=5)

@@ -14,8 +14,8 @@ from opentelemetry import trace as otel
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider, sampling
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider, sampling
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from system.kernel.tracing import Attributes, Kind
 
@@ -23,6 +23,7 @@ EVERY_MS = 1_000      # spans are sent that often
 SEND_S = 2.0          # and given up after that long
 KINDS = {"server": otel.SpanKind.SERVER, "client": otel.SpanKind.CLIENT, "producer": otel.SpanKind.PRODUCER,
          "consumer": otel.SpanKind.CONSUMER}
+_log = logging.getLogger("tweetlab")
 SAMPLED = otel.TraceFlags(otel.TraceFlags.SAMPLED)
 
 
@@ -30,12 +31,12 @@ class OpenTelemetry:
     """`tracing.Exporter` on the SDK. `instance`: name of this process, an attribute of every span."""
 
     def __init__(self, endpoint: str, instance: str, exporter: SpanExporter | None = None) -> None:
-        logging.getLogger("opentelemetry").setLevel(logging.ERROR)
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it would tell each failure; `_Telling` tells the first
         session = requests.Session()
         session.trust_env = False  # a proxy of the user is no way to the loopback
         url = f"{endpoint.rstrip('/')}/v1/traces"
-        self._exporter = exporter or OTLPSpanExporter(endpoint=url, timeout=SEND_S, session=session)
-        self._processor = BatchSpanProcessor(self._exporter, schedule_delay_millis=EVERY_MS)
+        exporter = exporter or OTLPSpanExporter(endpoint=url, timeout=SEND_S, session=session)
+        self._processor = BatchSpanProcessor(_Telling(exporter, url), schedule_delay_millis=EVERY_MS)
         self._instance = instance
         self._tracers: dict[str, otel.Tracer] = {}
 
@@ -58,6 +59,24 @@ class OpenTelemetry:
             provider.add_span_processor(self._processor)
             tracer = self._tracers[service] = provider.get_tracer("tweetlab")
         return tracer
+
+
+class _Telling(SpanExporter):
+    """Says once when spans are not taken, and once when they are again."""
+
+    def __init__(self, exporter: SpanExporter, url: str) -> None:
+        self._exporter, self._url, self._taken = exporter, url, True
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        result = self._exporter.export(spans)
+        taken = result is SpanExportResult.SUCCESS
+        if taken != self._taken:
+            self._taken = taken
+            _log.log(logging.INFO if taken else logging.WARNING, "%s %s spans", self._url, "takes" if taken else "does not take")
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
 
 
 class RecordedSpan:

@@ -137,8 +137,16 @@ async def _go(package: Go, work: Path, progress: Progress) -> None:
         "GOTOOLCHAIN": "local",
         "CGO_ENABLED": "0",
     }
-    command = ["nice", "-n", "5", go, "install", "-trimpath", "-ldflags", "-s -w", f"{package.module}@{package.pin}"]
-    await run(package.name, "compiling with Go (about 3 min on 2 cores, once)", command, progress, cwd=work, env=env)
+    flags, said = ("-trimpath", "-ldflags", "-s -w"), "compiling with Go (about 3 min on 2 cores, once)"
+    if not package.tool:
+        command = ["nice", "-n", "5", go, "install", *flags, f"{package.module}@{package.pin}"]
+        await run(package.name, said, command, progress, cwd=work, env=env)
+        return
+    (work / "go.mod").write_text(f"module tweetlab.invalid/{package.name}\n\ngo {MIN_GO[0]}.{MIN_GO[1]}\n")
+    command = [go, "get", "-tool", f"{package.module}@{package.pin}"]
+    await run(package.name, "resolving with Go", command, progress, cwd=work, env=env)
+    command = ["nice", "-n", "5", go, "build", *flags, "-o", str(target / package.name), package.module]
+    await run(package.name, said, command, progress, cwd=work, env=env)
 
 
 async def _go_program(name: str, work: Path, progress: Progress) -> tuple[str, dict[str, str]]:

@@ -11,12 +11,14 @@ from system.platform.servers import (
     cassandra,
     elasticsearch,
     haproxy,
+    jaeger,
     kafka,
     minio,
     nginx,
     postgres,
     prometheus,
     redis,
+    rsyslog,
     services,
 )
 from system.platform.servers.base import Server
@@ -26,6 +28,7 @@ SERVERS: dict[str, Server] = {
     "cassandra": cassandra.Cassandra(),
     "elasticsearch": elasticsearch.Elasticsearch(),
     "haproxy": haproxy.HAProxy(),
+    "jaeger": jaeger.Jaeger(),
     "kafka": kafka.Kafka(),
     "limits": redis.Limits(),
     "minio": minio.MinIO(),
@@ -35,5 +38,6 @@ SERVERS: dict[str, Server] = {
     "prometheus": prometheus.Prometheus(),
     "receiver": services.Service(),
     "redis": redis.Redis(),
+    "rsyslog": rsyslog.Rsyslog(),
     **{kind: services.Service() for kind in SERVICE_MODULES},
 }

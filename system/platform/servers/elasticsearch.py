@@ -95,7 +95,7 @@ http.port: 9200
 transport.port: 9300
 {discovery}
 node.processors: {ctx.node.running.processors or 2}
-action.auto_create_index: false
+action.auto_create_index: "+*-logs-2*,-*"
 cluster.routing.allocation.disk.threshold_enabled: false
 xpack.security.enabled: false
 xpack.ml.enabled: false

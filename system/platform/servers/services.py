@@ -16,7 +16,7 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import health, places
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
-from system.platform.servers import minio
+from system.platform.servers import jaeger, minio
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.postgres import ROLE
 
@@ -40,6 +40,7 @@ class Service:
             "TWEETLAB_LISTEN": ctx.address,
             "TWEETLAB_INSTANCE": ctx.node.name,
             "TWEETLAB_DATA": str(ctx.data),
+            "TWEETLAB_OTLP": f"http://{ctx.plan.host('jaeger')}:{jaeger.OTLP_PORT}" if ctx.blueprint.of_kind("jaeger") else "",
         }
         return Launch(
             argv=(sys.executable, "-m", ctx.node.module),

@@ -1,0 +1,124 @@
+"""rsyslog: ships the log lines of our processes to Elasticsearch, in bulk, each once.
+
+A process of the lab's own with its own configuration and working folder; the machine's rsyslog is never touched. Lines are
+read from the nodes' files (`imfile`), so a process never waits for the shipper, and what was not shipped stands there. While
+Elasticsearch does not answer, lines wait in memory, then on disk (at most `QUEUE_MIB`), then in the files themselves.
+
+A line goes into the index of its own hour, under its own `id`, with the operation *create*: shipped twice it is one
+document. A line without an id gets file and offset for one. A line that is no JSON, as a crash writes, goes as level `raw`.
+Indices and their size: `system/observe/log_index.py`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from system.platform import health, packages
+from system.platform.blueprint import SERVICE_MODULES
+from system.platform.servers.base import Context, Launch, base_env
+
+QUEUE_MIB = 64
+NAMESPACE = "tweetlab"
+RETRY_S = 2
+
+
+class Rsyslog:
+    """rsyslogd of the distribution with its module omelasticsearch."""
+
+    package = packages.RSYSLOG
+    start_timeout_s = 10.0
+
+    def launch(self, ctx: Context) -> Launch:
+        conf = ctx.config / "rsyslog.conf"
+        return Launch(
+            argv=(packages.need("rsyslogd"), "-n", "-f", str(conf), "-i", str(_pid_file(ctx))),
+            env=base_env(ctx),
+            files={conf: render(ctx)},
+            folders=(ctx.data,),
+            stale=(_pid_file(ctx),),
+            stop_timeout_s=5.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        """rsyslogd writes its pid when its configuration was read and its inputs stand."""
+        if not _pid_file(ctx).exists():
+            raise health.NotWell("it has not read its configuration yet")
+        return f"reads {ctx.places.log('*')}"
+
+    def version(self) -> str:
+        words = packages.version_line([packages.find("rsyslogd") or "rsyslogd", "-v"]).split()
+        return words[1] if len(words) > 1 else ""
+
+
+def _pid_file(ctx: Context) -> Path:
+    return ctx.data / "rsyslogd.pid"
+
+
+def render(ctx: Context) -> str:
+    """Return the node's rsyslog.conf."""
+    files = [ctx.places.log(f"{kind}-*") for kind in (*SERVICE_MODULES, "exporter", "receiver")]
+    host, port = ctx.addresses("elasticsearch")[0].split(":")
+    head = _HEAD.format(work=ctx.data, index=ctx.env.get("TWEETLAB_NAMESPACE", NAMESPACE).lower(), host=host, port=port,
+                        mib=QUEUE_MIB, retry_s=RETRY_S)
+    return head + "".join(_INPUT.format(file=file) for file in files)
+
+
+_HEAD = """global(workDirectory="{work}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")
+module(load="imfile")
+module(load="mmjsonparse")
+module(load="omelasticsearch")
+
+template(name="index" type="list") {{
+  constant(value="{index}-logs-")
+  property(name="$!time" position.from="1" position.to="10")
+  constant(value="-")
+  property(name="$!time" position.from="12" position.to="13")
+}}
+template(name="id" type="list") {{ property(name="$.id") }}
+template(name="document" type="subtree" subtree="$!")
+template(name="now" type="string" string="%timegenerated:::date-rfc3339,date-utc%")
+template(name="refused" type="string" string="refused by Elasticsearch: %$.omes%\n")
+
+ruleset(name="bulk") {{
+  if strlen($.omes!status) > 0 then {{
+    # An answer of Elasticsearch about one line of a bulk. 409: it stands there already.
+    if $.omes!status == 200 or $.omes!status == 201 or $.omes!status == 409 then stop
+    if $.omes!status >= 400 and $.omes!status < 500 and $.omes!status != 429 then {{
+      action(type="omfile" file="/dev/stdout" template="refused")
+      stop
+    }}
+    set $.id = $.omes!_id;
+  }}
+  action(type="omelasticsearch" server="{host}" serverport="{port}" template="document" searchType=""
+         searchIndex="index" dynSearchIndex="on" bulkId="id" dynBulkId="on" writeOperation="create" bulkMode="on" maxBytes="2m"
+         retryFailures="on" retryRuleset="bulk" healthCheckTimeout="2000" indexTimeout="10000"
+         action.resumeRetryCount="-1" action.resumeInterval="{retry_s}" action.resumeIntervalMax="{retry_s}"
+         queue.type="LinkedList" queue.fileName="waiting" queue.maxDiskSpace="{mib}m" queue.size="20000"
+         queue.dequeueBatchSize="500" queue.saveOnShutdown="on" queue.timeoutEnqueue="86400000")
+}}
+
+ruleset(name="ship") {{
+  if $msg == "" then stop
+  set $.file = $!metadata!filename;
+  set $.id = $.file & ":" & $!metadata!fileoffset;
+  unset $!metadata;
+  action(type="mmjsonparse" cookie="")
+  if $parsesuccess != "OK" or re_match($!time, '^2[0-9]{{3}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:') == 0 then {{
+    unset $!msg;
+    set $!time = exec_template("now");
+    set $!level = "raw";
+    set $!message = $msg;
+  }}
+  if $!instance == "" then set $!instance = re_extract($.file, '([^/]+)[.]log$', 0, 1, "");
+  if $!service == "" then set $!service = re_extract($!instance, '^(.+)-[0-9]+$', 0, 1, "");
+  if $!id != "" then set $.id = $!id;
+  call bulk
+}}
+
+# What rsyslog says about itself goes to this node's own log.
+if $syslogfacility-text == "syslog" then action(type="omfile" file="/dev/stdout")
+
+"""
+_INPUT = """input(type="imfile" file="{file}" tag="lab" ruleset="ship" addMetadata="on" freshStartTail="off"
+      persistStateInterval="100" reopenOnTruncate="on")
+"""
