@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Self
-
-import aiohttp
-import yarl
+from typing import TYPE_CHECKING, Self
 
 from system.kernel import edge
 from system.kernel.errors import StoreUnavailable
 from system.kernel.settings import Settings
+
+if TYPE_CHECKING:
+    import aiohttp
 
 NOT_CACHED = (404, 412)  # of the purge module: there was nothing to forget
 
@@ -18,20 +18,21 @@ NOT_CACHED = (404, 412)  # of the purge module: there was nothing to forget
 class NginxEdge:
     """`MediaEdge` for the bucket of the namespace. Shared by all tasks of one event loop."""
 
-    def __init__(self, session: aiohttp.ClientSession, settings: Settings) -> None:
-        self._session, self._base = session, settings.cdn
+    def __init__(self, settings: Settings) -> None:
+        self._session: aiohttp.ClientSession | None = None
+        self._base, self._timeout_s = settings.cdn, settings.policies.deadline.store_s
         self._bucket = edge.bucket(settings.namespace)
         self._link_key, self._purge_key = edge.link_key(settings.edge_secret), edge.purge_key(settings.edge_secret)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Return the edge; the first purge connects."""
-        timeout_s = settings.policies.deadline.store_s
-        return cls(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout_s)), settings)
+        """Return the edge; the first purge loads the HTTP client and connects."""
+        return cls(settings)
 
     async def close(self) -> None:
         """Close the connections. Safe to repeat."""
-        await self._session.close()
+        if self._session is not None:
+            await self._session.close()
 
     async def ready(self) -> None:
         """Return: a service may serve while the edge is away; only its purges wait."""
@@ -40,7 +41,11 @@ class NginxEdge:
         return edge.link(self._base, self._path(key), self._link_key, int(time.time()) + expires_s)
 
     async def purge(self, key: str) -> None:
-        url = yarl.URL(f"{self._base}{edge.PURGE_PREFIX}{self._path(key)}", encoded=True)
+        import aiohttp  # most services only make links
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
+        url = f"{self._base}{edge.PURGE_PREFIX}{self._path(key)}"
         try:
             async with self._session.request("PURGE", url, headers={edge.PURGE_HEADER: self._purge_key}) as reply:
                 await reply.read()

@@ -17,6 +17,7 @@ from system.ports import MediaState, Record
 from system.services.media.collecting import Collector, EdgeCounter
 from system.services.media.handlers import Media
 from system.services.media.policy import Wanted
+from system.services.shared.pictures import Pictures
 from system.services.shared.visibility import Visibility
 from system.stores.memory_blobs import MemoryBlobs
 from system.stores.memory_media import MemoryEdge, MemoryMedia
@@ -243,3 +244,20 @@ def test_a_datagram_of_the_edge_counts_one_look_up(monkeypatch):
         EdgeCounter().datagram_received(line, None)
 
     assert told == [("tweetlab_cache_requests_total", result) for result in ("hit", "miss", "miss")]
+
+
+async def test_pictures_of_readable_tweets_are_included_where_they_are_asked_for():
+    """`expansions=attachments.media_keys`: one entry a picture with a link; deleted ones and other expansions add nothing."""
+    async with rig() as lab:
+        kept, gone = await lab.finished(), await lab.finished()
+        tweets = [await lab.tweet(kept), await lab.tweet(gone)]
+        await lab.store.condemn([gone])
+        pictures = Pictures(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
+        body, other = {"data": []}, {"data": []}
+
+        await pictures.include(body, {"expansions": "author_id,attachments.media_keys"}, tweets)
+        await pictures.include(other, {"expansions": "author_id"}, tweets)
+
+        (shown,) = body["includes"]["media"]
+        assert (shown["media_key"], shown["type"]) == (kept, "photo") and edge.object_key(kept) in shown["url"]
+        assert other == {"data": []}

@@ -110,14 +110,16 @@ TWEET = record(
     {"id": ID, "text": text(0, 280), "edit_history_tweet_ids": listed(ID)},
     {"author_id": ID, "created_at": TIME, "conversation_id": ID,
      "referenced_tweets": listed(record({"type": {"const": "replied_to"}, "id": ID})),
-     "attachments": record({"media_keys": listed({"type": "string"})})})
+     "attachments": record({"media_keys": listed({"type": "string"})}),
+     "public_metrics": record({"like_count": COUNT, "quote_count": COUNT, "retweet_count": COUNT})})
 TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, "next_token": {"type": "string"}})
 USERS_META = record({"result_count": COUNT}, {"next_token": {"type": "string"}})
 
 COMPONENTS: dict[str, Schema] = {"Error": ERROR, "Missing": MISSING, "Tweet": TWEET, "User": USER}
 """Schemas that others refer to by `named`."""
 
-INCLUDES: Mapping[str, Schema] = {"includes": record({"users": listed(named("User"))})}
+MEDIA_SHOWN = record({"media_key": {"type": "string"}, "type": {"const": "photo"}, "url": {"type": "string"}})
+INCLUDES: Mapping[str, Schema] = {"includes": record({}, {"users": listed(named("User")), "media": listed(MEDIA_SHOWN)})}
 ERRORS: Mapping[str, Schema] = {"errors": listed(named("Missing"))}
 ONE_TWEET = record({"data": named("Tweet")}, INCLUDES)
 ONE_USER = data(named("User"))
@@ -131,7 +133,9 @@ FIELDS = Parameter("tweet.fields", {"type": "string", "pattern": f"^{_ANY_FIELD}
 _ANY_OF_USER = f"({'|'.join(USER_FIELD_NAMES)})"
 USER_FIELDS = Parameter("user.fields", {"type": "string", "pattern": f"^{_ANY_OF_USER}(,{_ANY_OF_USER}){{0,23}}$"},
                         "fields of a user, separated by commas; all that the lab knows where it is absent")
-EXPANSIONS = Parameter("expansions", {"type": "string", "enum": ["author_id"]}, "author_id puts the authors under includes.users")
+_EXPANSION = r"(author_id|attachments\.media_keys)"
+EXPANSIONS = Parameter("expansions", {"type": "string", "pattern": f"^{_EXPANSION}(,{_EXPANSION}){{0,1}}$"},
+                       "author_id: the authors under includes.users; attachments.media_keys: pictures under includes.media")
 KEY = Parameter("idempotency-key", text(1, 128, "^[!-~]{1,128}$"), "a repeat with the same key is done once", place="header")
 
 

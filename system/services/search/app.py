@@ -13,11 +13,12 @@ from system.services.search import policy
 from system.services.search.cursors import Seal
 from system.services.search.handlers import Names, Search, Wanted
 from system.services.shared import hosting, paging, shapes
+from system.services.shared.pictures import Pictures
 from system.services.shared.reading import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 
 NAME = "search"
-NEEDS = ("index", "hot", "tweets", "users")
+NEEDS = ("index", "hot", "tweets", "users", "media", "edge")
 ABOUT = ("query", "sort_order", "since_id", "until_id", "start_time", "end_time")  # what a cursor is bound to
 TOKENS = ("next_token", "pagination_token")  # Twitter's search takes the cursor under either name
 
@@ -25,8 +26,8 @@ TOKENS = ("next_token", "pagination_token")  # Twitter's search takes the cursor
 class Routes:
     """HTTP in front of `Search`."""
 
-    def __init__(self, search: Search, profiles: Profiles, seal: Seal) -> None:
-        self._search, self._profiles, self._seal = search, profiles, seal
+    def __init__(self, search: Search, profiles: Profiles, seal: Seal, pictures: Pictures) -> None:
+        self._search, self._profiles, self._seal, self._pictures = search, profiles, seal, pictures
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -40,7 +41,9 @@ class Routes:
         found, cursor = await self._search.recent(viewer_id, self._wanted(query, about), call.spent)
         users = await self._profiles.get(tweet.author_id for tweet in found) if with_authors else None
         token = None if cursor is None else self._seal.close(cursor, about)
-        return Answer(_page([shapes.tweet(tweet, fields) for tweet in found], token, users))
+        body = _page([shapes.tweet(tweet, fields) for tweet in found], token, users)
+        await self._pictures.include(body, query, found)
+        return Answer(body)
 
     def _wanted(self, query: dict[str, str], about: str) -> Wanted:
         tokens = {query[name] for name in TOKENS if name in query}
@@ -67,7 +70,8 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     knobs = settings.policies
     search = Search(ports.index, Tweets(ports.hot, ports.tweets), Names(ports.users),
                     Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.search)
-    return hosting.Service(Routes(search, Profiles(ports.users, knobs.cache.profile_ttl_s), Seal(settings.jwt_secret)).rows())
+    profiles, pictures = Profiles(ports.users, knobs.cache.profile_ttl_s), Pictures(ports, knobs.media.link_s)
+    return hosting.Service(Routes(search, profiles, Seal(settings.jwt_secret), pictures).rows())
 
 
 if __name__ == "__main__":

@@ -30,6 +30,9 @@ USER_FIELDS = (
 )
 METRICS = "public_metrics"
 
+MEDIA_EXPANSION = "attachments.media_keys"
+EXPANSIONS = ("author_id", MEDIA_EXPANSION)
+
 Json = dict[str, Any]
 
 
@@ -61,6 +64,11 @@ def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[i
     return shape
 
 
+def tweet_metrics(likes: int) -> Json:
+    """Return a tweet's `public_metrics`: what the lab counts. What it does not know (replies, views) is left out."""
+    return {"like_count": likes, "quote_count": 0, "retweet_count": 0}
+
+
 def fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
     """Return the fields that `tweet.fields` names, with those that are always there; None where it is absent.
 
@@ -81,10 +89,11 @@ def wants_authors(query: Mapping[str, str]) -> bool:
     text = query.get("expansions")
     if not text:
         return False
-    unknown = [part for part in text.split(",") if part and part != "author_id"]
+    named = [part for part in text.split(",") if part]
+    unknown = [part for part in named if part not in EXPANSIONS]
     if unknown:
-        raise WrongInput(f"`expansions` names {unknown[0][:40]!r}; only author_id is served.")
-    return True
+        raise WrongInput(f"`expansions` names {unknown[0][:40]!r}; served are {', '.join(EXPANSIONS)}.")
+    return EXPANSIONS[0] in named
 
 
 def user(value: User, fields: frozenset[str] | None = None) -> Json:

@@ -9,20 +9,21 @@ from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
 from system.services.shared.lists import Lists
+from system.services.shared.pictures import Pictures
 from system.services.shared.reading import Profiles, Tweets
 from system.services.timelines import policy
 from system.services.timelines.handlers import Timelines
 from system.services.timelines.modes import Modes
 
 NAME = "timelines"
-NEEDS = ("timelines", "hot", "tweets", "users")
+NEEDS = ("timelines", "hot", "tweets", "users", "media", "edge")
 
 
 class Routes:
     """HTTP in front of `Timelines`."""
 
-    def __init__(self, timelines: Timelines, profiles: Profiles) -> None:
-        self._timelines, self._profiles = timelines, profiles
+    def __init__(self, timelines: Timelines, profiles: Profiles, pictures: Pictures) -> None:
+        self._timelines, self._profiles, self._pictures = timelines, profiles, pictures
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -39,6 +40,7 @@ class Routes:
         page = await self._timelines.home(user_id, window, call.spent, call.deadline_ns)
         users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
         body = shapes.page([shapes.tweet(tweet, fields) for tweet in page.tweets], page.next_token, users)
+        await self._pictures.include(body, query, page.tweets)
         headers = [(b"x-tweetlab-source", page.label().encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)]
         return Answer(body, headers=headers)
 
@@ -49,7 +51,8 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline)
     modes = Modes(ports.users, knobs.timeline.mode_ttl_s)
     timelines = Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), lists, modes, knobs.timeline)
-    return hosting.Service(Routes(timelines, Profiles(ports.users, knobs.cache.profile_ttl_s)).rows())
+    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s)
+    return hosting.Service(Routes(timelines, profiles, Pictures(ports, knobs.media.link_s)).rows())
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
 from system.services.shared.lists import Lists
+from system.services.shared.pictures import Pictures
 from system.services.shared.publisher import Publisher
 from system.services.shared.reading import Profiles, Tweets
 from system.services.tweets import policy
@@ -16,14 +17,14 @@ from system.services.tweets.handlers import IdSource, TweetService
 from system.services.tweets.leasing import Leasing
 
 NAME = "tweets"
-NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "media")
+NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "media", "edge")
 
 
 class Routes:
     """HTTP in front of `TweetService`."""
 
-    def __init__(self, service: TweetService, profiles: Profiles) -> None:
-        self._service, self._profiles = service, profiles
+    def __init__(self, service: TweetService, profiles: Profiles, pictures: Pictures) -> None:
+        self._service, self._profiles, self._pictures = service, profiles, pictures
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -59,6 +60,7 @@ class Routes:
         body: shapes.Json = {"data": shapes.tweet(tweet, fields)}
         if with_authors:
             body["includes"] = {"users": [shapes.user(user) for user in await self._profiles.get([tweet.author_id])]}
+        await self._pictures.include(body, query, [tweet])
         return Answer(body)
 
     async def many(self, call: Call) -> Answer:
@@ -74,6 +76,7 @@ class Routes:
         if with_authors:
             users = await self._profiles.get(tweet.author_id for tweet in found.values())
             body["includes"] = {"users": [shapes.user(user) for user in users]}
+        await self._pictures.include(body, query, found.values())
         return Answer(body)
 
     async def of_user(self, call: Call) -> Answer:
@@ -86,6 +89,7 @@ class Routes:
         token = paging.next_token(page.scanned, page.ended, window.since_id)
         users = await self._profiles.get([author_id]) if with_authors else None
         body = shapes.page([shapes.tweet(tweet, fields) for tweet in page.tweets], token, users)
+        await self._pictures.include(body, query, page.tweets)
         return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
 
 
@@ -107,7 +111,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
         await publisher.stop()
         await leasing.stop()
 
-    return hosting.Service(Routes(service, profiles).rows(), start, stop)
+    return hosting.Service(Routes(service, profiles, Pictures(ports, knobs.media.link_s)).rows(), start, stop)
 
 
 if __name__ == "__main__":
