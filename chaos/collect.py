@@ -87,6 +87,8 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
     rows = await _each(authors, lambda author: ports.tweets.by_author(author, None, ROWS_LIMIT))
     asked = sorted(set(evidence.history.acked) | set(evidence.history.deletes))
     stored = await _stored(ports, asked)
+    await ports.index.refresh()
+    searchable = frozenset(await ports.index.found(asked))
     pulled = frozenset(mode.author_id for mode in await ports.users.modes())
     async with Api.opened(base_url, token) as api:
         shown = await api.lookups(plan.lookups)
@@ -97,7 +99,7 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
         by_author={author: {row.id: row.deleted for row in found} for author, found in rows.items()},
         author_floors={author: found[-1].id if len(found) >= ROWS_LIMIT else 0 for author, found in rows.items()},
         api_tweets=shown, pages=tuple(pages), unread=api.unread, followers=followers, following=following,
-        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors))
+        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable)
 
 
 def _plan(history: History, users: int, rng: random.Random) -> _Plan:

@@ -80,6 +80,7 @@ class Finals:
     complete for ids >= `author_floors[author]`. `api_tweets`: id -> shown by GET; None where it gave no answer.
     `pages`: final home and profile pages. `unread`: API reads without an answer. `followers`, `following`: edges in
     PostgreSQL of the users that were looked at. `pulled`: authors that are or were pulled. `sample`: what was drawn.
+    `searchable`: those of `asked` that the index finds; None where it was not asked.
     """
 
     quiesced: bool = True
@@ -97,6 +98,7 @@ class Finals:
     lists: tuple[CachedList, ...] = ()
     pulled: frozenset[int] = frozenset()
     sample: str = ""
+    searchable: frozenset[int] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chaos.evidence import Evidence
-from chaos.invariants import cached, delivery, exercised, ghosts, graph, identity, lost, own_writes, pages
+from chaos.invariants import cached, delivery, exercised, ghosts, graph, identity, lost, own_writes, pages, searching
 from chaos.invariants.finding import FAIL, PASS, UNKNOWN, Finding
 
 
@@ -36,6 +36,7 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
     Invariant(ghosts.NAME, ghosts.check),
     Invariant(pages.NAME, pages.check),
     Invariant(own_writes.NAME, own_writes.check),
+    Invariant(searching.NAME, searching.check),
     Invariant(identity.UNIQUE, identity.check_unique),
 )}
 

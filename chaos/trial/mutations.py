@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from chaos.evidence import Evidence
 from chaos.history import HOME, PROFILE, Change, Post, Read
-from chaos.invariants import cached, delivery, ghosts, graph, identity, lost, own_writes, pages
+from chaos.invariants import cached, delivery, ghosts, graph, identity, lost, own_writes, pages, searching
 from chaos.trial import edits
 from system.kernel import ids
 from system.ports import Kind
@@ -266,11 +266,26 @@ def lose_a_follow(evidence: Evidence, rng: random.Random) -> Evidence | None:
     return None
 
 
+def lose_from_the_index(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """A tweet never reached the index."""
+    tweet_id, _ = next(_live_posts(evidence, rng), (0, None))
+    found = edits.finals_of(evidence).searchable or frozenset()
+    return edits.with_finals(evidence, searchable=found - {tweet_id}) if tweet_id else None
+
+
+def find_a_deleted(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """A late write revived a document."""
+    gone = [t for t, changes in evidence.history.deletes.items() if any(c.ok for c in changes)]
+    found = edits.finals_of(evidence).searchable or frozenset()
+    return edits.with_finals(evidence, searchable=found | {rng.choice(gone)}) if gone else None
+
+
 MUTATIONS: dict[str, Mutation] = {
     "break_a_key": Mutation(break_a_key, identity.KEYS, frozenset({lost.NAME, delivery.NAME, identity.UNIQUE, own_writes.NAME})),
     "delay_the_fanout": Mutation(delay_the_fanout, delivery.NAME),
     "drop_from_an_author_list": Mutation(drop_from_a_list(Kind.AUTHOR), cached.NAME),
     "drop_from_a_home_list": Mutation(drop_from_a_list(Kind.HOME), cached.NAME, frozenset({delivery.NAME})),
+    "find_a_deleted": Mutation(find_a_deleted, searching.NAME),
     "forget_what_was_seen": Mutation(forget_what_was_seen, pages.NAME, frozenset({own_writes.NAME})),
     "give_an_id_twice": Mutation(give_an_id_twice, identity.UNIQUE,
                                  frozenset({lost.NAME, delivery.NAME, own_writes.NAME})),
@@ -282,6 +297,7 @@ MUTATIONS: dict[str, Mutation] = {
     "lose_from_author": Mutation(lose_from_author, lost.NAME, frozenset({cached.NAME})),
     "lose_from_cassandra": Mutation(lose_from_cassandra, lost.NAME),
     "lose_from_profile": Mutation(lose_from_profile, lost.NAME, frozenset({own_writes.NAME, pages.NAME})),
+    "lose_from_the_index": Mutation(lose_from_the_index, searching.NAME),
     "miss_a_follower": Mutation(miss_a_follower, delivery.NAME, frozenset({cached.NAME})),
     "overlap_in_walk": Mutation(overlap_in_walk, pages.NAME),
     "repeat_in_page": Mutation(repeat_in_page, pages.NAME),

@@ -53,7 +53,8 @@ def _finals(world: World, end_ns: int, rng: random.Random) -> Finals:
         author_floors=dict.fromkeys(world.users, 0),
         api_tweets={t: world.tweets[t].deleted_ns is None for t in run_ids},
         pages=tuple(_pages(world, end_ns)), followers=followers, following=following,
-        lists=tuple(_lists(world, end_ns, followers, following, rng)), pulled=world.pulled)
+        lists=tuple(_lists(world, end_ns, followers, following, rng)), pulled=world.pulled,
+        searchable=frozenset(t for t in run_ids if world.tweets[t].deleted_ns is None))
 
 
 def _pages(world: World, end_ns: int) -> list[Read]:

@@ -1,0 +1,217 @@
+"""Search on the real servers: dead letters, versions, pages while others write, what must not be seen."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from system.kernel import events
+from system.kernel.events import Event, Tweet
+from system.kernel.searching import Query, Word
+from system.ports import Ask, Indexed
+from system.services.search import worker as indexer_worker
+from system.services.search.handlers import Indexer, document_of
+from tests.integration.services_rig import Rig, stored, until
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+PATH = "/2/tweets/search/recent?query="
+
+
+def fresh_word() -> str:
+    """Return a word that no other tweet holds."""
+    return f"w{secrets.token_hex(6)}"
+
+
+async def page(rig: Rig, viewer: int, query: str) -> tuple[list[int], dict[str, Any]]:
+    status, body, _ = await rig.ask("GET", PATH + query, viewer)
+    assert status == 200, body
+    return [int(tweet["id"]) for tweet in body["data"]], body["meta"]
+
+
+async def finds(rig: Rig, viewer: int, query: str, wanted: set[int]) -> None:
+    """Return when a search shows exactly these tweets."""
+    async def shown() -> bool:
+        return set((await page(rig, viewer, query))[0]) == wanted
+
+    await until(shown)
+
+
+async def dead_letters(rig: Rig, topic: str, reason: str) -> list[Any]:
+    """Return the records in the dead letters of `topic`, once one is there whose bytes hold `reason`."""
+    consumer = await rig.ports.log.consumer(f"reader-{fresh_word()}", [topic + events.DEAD])
+    found: list[Any] = []
+    try:
+        async def there() -> bool:
+            found.extend(await consumer.poll(500, 0.5))
+            return any(reason.encode() in record.raw for record in found)
+
+        await until(there)
+    finally:
+        await consumer.close()
+    return found
+
+
+async def test_a_tweet_is_found_by_every_kind_of_term_and_leaves_with_its_delete(rig):
+    """From the acknowledged post to the index and out of it, through Kafka, by the truth."""
+    (ann,) = await rig.people("ann")
+    word = fresh_word()
+    tweet = await rig.post(ann, f"The {word} sings, loudly. #Opera{word}")
+    await finds(rig, ann, word, {tweet})
+    user = (await rig.ports.users.by_id([ann]))[ann]
+    for query in (f"%23opera{word}", f"%22{word}+SINGS%22", f"{word}+from:{user.username}", f"{word}+-quiet"):
+        assert (await page(rig, ann, query))[0] == [tweet], query
+    for query in (f"%22sings+{word}%22", f"{word}+-loudly", f"{word}+-from:{user.username}", f"{word}+-%23opera{word}"):
+        assert (await page(rig, ann, query))[0] == [], query
+    status, body, _ = await rig.ask("GET", PATH + f"{word}&expansions=author_id&tweet.fields=created_at", ann)
+    assert status == 200 and set(body["data"][0]) == {"id", "text", "created_at", "edit_history_tweet_ids"}
+    assert body["includes"]["users"][0]["username"] == user.username
+
+    assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", ann))[0] == 200
+    assert (await page(rig, ann, word))[0] == []  # by the truth, before the index knows
+
+    async def gone() -> bool:
+        return not await rig.ports.index.found([tweet])
+
+    await until(gone)
+
+
+async def test_poison_goes_to_the_dead_letters_and_the_others_are_indexed(rig):
+    """An event without a tweet, and a document that Elasticsearch will never take: both are kept, neither stops the partition."""
+    (ann,) = await rig.people("ann")
+    word = fresh_word()
+    immense = await stored(rig.ports, ann, f"{word} #{'x' * 40_000}")
+    good = [await stored(rig.ports, ann, f"{word} {number}") for number in range(3)]
+    nameless = Event(events.NEW_TWEET, ann, f"poison-{word}", {"text": word})
+    await rig.ports.log.publish([nameless, events.new_tweet(immense), *map(events.new_tweet, good)])
+
+    await finds(rig, ann, word, {tweet.id for tweet in good})
+    letters = await dead_letters(rig, events.NEW_TWEET, f"poison-{word}")
+    await dead_letters(rig, events.NEW_TWEET, "x" * 1_000)
+    assert nameless.id in [record.event.id for record in letters if record.event]
+
+    async def caught_up() -> bool:
+        return sum((await rig.ports.log.lag("indexer", (events.NEW_TWEET,))).values()) == 0
+
+    await until(caught_up)
+
+
+async def test_what_the_index_was_too_busy_for_is_read_and_sent_again(rig):
+    """A 429 of one item costs the others nothing, and the item is not lost. It is made from the truth of the second try."""
+    (ann,) = await rig.people("ann")
+    word = fresh_word()
+    first, second = await stored(rig.ports, ann, f"{word} a"), await stored(rig.ports, ann, f"{word} b")
+    real, sent = rig.ports.index, []
+
+    class Busy:
+        async def index(self, documents):
+            sent.append([document.tweet.id for document in documents])
+            if len(sent) == 1:
+                await real.index([document for document in documents if document.tweet.id == first.id])
+                await rig.ports.tweets.delete(second.id, ann)
+                return Indexed(busy=(second.id,))
+            return await real.index(documents)
+
+    class Swapped:
+        tweets, likes, index = rig.ports.tweets, getattr(rig.ports, "likes", None), Busy()
+
+    worker = indexer_worker.Worker.__new__(indexer_worker.Worker)
+    worker.indexer = Indexer(Swapped())
+    assert await worker._index({first.id, second.id}) == ({}, 1)
+    await real.refresh()
+    assert sent == [[first.id, second.id], [second.id]]
+    assert await real.found([first.id, second.id]) == {first.id}
+
+
+async def test_events_in_any_order_leave_the_newest_reading(rig):
+    """Delete before post, post twice, delete twice, from two indexers at once: the index ends where the truth is."""
+    (ann,) = await rig.people("ann")
+    word = fresh_word()
+    tweets = [await stored(rig.ports, ann, f"{word} {number}") for number in range(6)]
+    crowd = [Indexer(rig.ports) for _ in range(2)]
+    everything = [tweet.id for tweet in tweets]
+    for gone in tweets[:3]:
+        readings = [one.bring_up_to_date(everything) for one in crowd]
+        await asyncio.gather(*readings, rig.ports.tweets.delete(gone.id, ann))
+        await asyncio.gather(*(one.bring_up_to_date([gone.id]) for one in crowd))
+    await rig.ports.index.refresh()
+
+    assert await rig.ports.index.found(everything) == {tweet.id for tweet in tweets[3:]}
+    assert len((await rig.ports.index.search(Ask(Query((Word(word),)), 10))).hits) == 3
+
+
+@pytest.mark.parametrize("order", ["relevancy", "recency"])
+async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, order):
+    """Scores move with every document, and refreshes come between the pages: what was there at the begin is shown once."""
+    (ann,) = await rig.people("ann")
+    word = fresh_word()
+    there = [await stored(rig.ports, ann, f"{word} {'fish ' * (number % 5)}") for number in range(40)]
+    await rig.ports.index.index([document_of(tweet, 1, likes=tweet.id % 7) for tweet in there])
+    await rig.ports.index.refresh()
+    await asyncio.sleep(0.3)  # the service may still share a view of a moment ago
+    late: list[Tweet] = []
+
+    async def disturb() -> None:
+        fresh = [await stored(rig.ports, ann, f"{word} fish") for _ in range(5)]
+        late.extend(fresh)
+        changed = [document_of(tweet, 2, likes=1_000) for tweet in there[::5]]
+        await rig.ports.index.index([document_of(tweet, 1) for tweet in fresh] + changed)
+        await rig.ports.index.refresh()
+
+    pages, token = [], ""
+    while True:
+        ids, meta = await page(rig, ann, f"{word}&max_results=9&sort_order={order}{token}")
+        pages.append(ids)
+        await disturb()
+        if "next_token" not in meta:
+            break
+        token = f"&next_token={meta['next_token']}"
+    shown = list(chain(*pages))
+    assert len(shown) == len(set(shown))
+    assert set(shown) == {tweet.id for tweet in there}
+    assert len(late) >= 25
+
+
+async def test_a_tweet_that_was_deleted_after_it_was_found_is_not_shown(rig):
+    """The index says yes, the truth says no, and the truth holds; the page is filled from what follows."""
+    (ann,) = await rig.people("ann")
+    word = fresh_word()
+    tweets = [await stored(rig.ports, ann, f"{word} {number}") for number in range(5)]
+    await rig.ports.index.index([document_of(tweet, 1) for tweet in tweets])
+    await rig.ports.index.refresh()
+    await rig.ports.tweets.delete(tweets[4].id, ann)
+    ids, meta = await page(rig, ann, f"{word}&max_results=3&sort_order=recency")
+    assert ids == [tweets[at].id for at in (3, 2, 1)]
+    assert (await page(rig, ann, f"{word}&max_results=3&sort_order=recency&next_token={meta['next_token']}"))[0] == [tweets[0].id]
+
+
+async def test_tweets_of_a_protected_author_are_found_by_who_may_read_them_alone(rig):
+    """Rule 10: from the acknowledgement of the switch on, in results, counts and cursors."""
+    ann, bob, eve = await rig.people("ann", "bob", "eve")
+    word = fresh_word()
+    await rig.ports.users.follow(bob, ann)
+    secret = [await rig.post(ann, f"{word} secret #s{word}") for _ in range(3)]
+    public = await rig.post(eve, f"{word} public")
+    await finds(rig, eve, word, {*secret, public})
+    status, body, _ = await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
+    assert status == 200, body
+    name = (await rig.ports.users.by_id([ann]))[ann].username
+    for query in (word, f"{word}&sort_order=recency", f"{word}&max_results=1"):
+        ids, meta = await page(rig, eve, query)
+        assert ids == [public] and "next_token" not in meta, query
+    for query in (f"from:{name}", f"%23s{word}", f"{word}+secret", f"{word}+from:{name}&max_results=1"):
+        assert await page(rig, eve, query) == ([], {"result_count": 0}), query
+    assert set((await page(rig, bob, word))[0]) == {*secret, public}
+    assert set((await page(rig, ann, f"from:{name}+{word}"))[0]) == set(secret)
+
+
+async def test_a_wrong_query_is_told_by_place_and_mend(rig):
+    """400 through the gateway, as Twitter's API tells errors."""
+    (ann,) = await rig.people("ann")
+    status, body, _ = await rig.ask("GET", PATH + "walrus+%22sea+lion", ann)
+    assert (status, body["title"]) == (400, "Invalid Request")
+    assert "character 8" in body["detail"] and "never closes" in body["detail"]
+    assert (await rig.ask("GET", PATH + "walrus&next_token=abc", ann))[0] == 400
