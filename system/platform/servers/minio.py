@@ -24,6 +24,8 @@ class MinIO:
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
             "MINIO_PROMETHEUS_AUTH_TYPE": "public",  # its own counts, to whoever reaches the loopback address
+            # The web client puts pictures straight to storage: its page's origin may, no other page of a browser.
+            "MINIO_API_CORS_ALLOW_ORIGIN": ",".join(f"http://{door}" for door in ctx.addresses("haproxy")) or "null",
             "MINIO_SCANNER_SPEED": "slowest",  # its background scan would burn CPU in measured runs
             "GOMAXPROCS": str(ctx.node.running.processors or 2),
         }

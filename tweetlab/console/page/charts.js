@@ -8,7 +8,7 @@ const LEFT = 52;
 const RIGHT = 12;
 const TOP = 8;
 const BOTTOM = 24;
-const SPAN_MS = 300_000;
+const SPANS_S = [60, 120, 300]; // the shortest that holds what was seen
 const GAP_MS = 4_000;
 
 function niceTop(value) {
@@ -54,7 +54,7 @@ export class Chart {
   }
 
   x(t) {
-    return LEFT + (1 - (this.now - t) / SPAN_MS) * (WIDTH - LEFT - RIGHT);
+    return LEFT + (1 - (this.now - t) / this.span) * (WIDTH - LEFT - RIGHT);
   }
 
   y(scale, value) {
@@ -64,7 +64,9 @@ export class Chart {
   /** Draw `points` (oldest first); `faults`: [{ kind, began_ms, ended_ms, state }]; `bound`: { value, text } or null. */
   draw(points, now, faults = [], bound = null) {
     this.now = now;
-    this.points = points.filter((point) => point.t > now - SPAN_MS);
+    const seen_s = (now - (points[0]?.t ?? now)) / 1000;
+    this.span = 1000 * (SPANS_S.find((span) => span >= seen_s) ?? SPANS_S.at(-1));
+    this.points = points.filter((point) => point.t > now - this.span);
     const shown = this.series.filter((one) => this.points.some((point) => Number.isFinite(one.of(point))));
     const rows = this.points.map((point) => this.values(point, shown));
     const all = rows.flatMap((row) => row.tops).filter(Number.isFinite);
@@ -106,20 +108,22 @@ export class Chart {
       group.append(svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y, y2: y }),
         svg("text", { x: LEFT - 7, y: y + 4, "text-anchor": "end" }, this.axis(tick)));
     }
-    for (const minutes of [5, 4, 3, 2, 1, 0]) {
-      const x = this.x(this.now - minutes * 60_000);
-      group.append(svg("text", { x, y: HEIGHT - 6, "text-anchor": minutes === 0 ? "end" : minutes === 5 ? "start" : "middle" },
-        minutes ? `−${minutes} min` : "now"));
+    const step = this.span <= 60_000 ? 15 : this.span <= 120_000 ? 30 : 60;
+    for (let ago = this.span / 1000; ago >= 0; ago -= step) {
+      const anchor = ago === 0 ? "end" : ago * 1000 === this.span ? "start" : "middle";
+      const words = ago === 0 ? "now" : step < 60 ? `−${ago} s` : `−${ago / 60} min`;
+      group.append(svg("text", { x: this.x(this.now - ago * 1000), y: HEIGHT - 6, "text-anchor": anchor }, words));
     }
     return group;
   }
 
   marks(faults) {
-    return faults.filter((fault) => fault.began_ms > this.now - SPAN_MS).flatMap((fault) => {
+    return faults.filter((fault) => fault.began_ms > this.now - this.span).flatMap((fault) => {
       const from = this.x(fault.began_ms);
       const to = this.x(fault.state === "standing" ? this.now : Math.min(fault.ended_ms, this.now));
       return [svg("rect", { class: "fault", x: from, y: TOP, width: Math.max(1.5, to - from), height: HEIGHT - TOP - BOTTOM }),
-        svg("text", { class: "fault-word", x: from + 4, y: TOP + 11 }, fault.kind)];
+        from > WIDTH * 0.8 ? svg("text", { class: "fault-word", x: from - 4, y: TOP + 11, "text-anchor": "end" }, fault.kind)
+          : svg("text", { class: "fault-word", x: from + 4, y: TOP + 11 }, fault.kind)];
     });
   }
 
@@ -148,7 +152,7 @@ export class Chart {
   /** Tell the values under the pointer, or the newest ones to who cannot see the lines. */
   read() {
     if (!this.points?.length) return;
-    const wanted = this.chosen === null ? this.now : this.now - (1 - (this.chosen - LEFT) / (WIDTH - LEFT - RIGHT)) * SPAN_MS;
+    const wanted = this.chosen === null ? this.now : this.now - (1 - (this.chosen - LEFT) / (WIDTH - LEFT - RIGHT)) * this.span;
     const near = this.points.reduce((best, point) => (Math.abs(point.t - wanted) < Math.abs(best.t - wanted) ? point : best));
     const told = this.shown.map((one) => [one.name, one.of(near)]).filter(([, value]) => Number.isFinite(value))
       .map(([name, value]) => `${name} ${this.write(value)}`).join(" · ");

@@ -121,10 +121,11 @@ export function alerts(list) {
 }
 
 export function runs(list) {
-  put(byId("runs"), JSON.stringify(list), () => (list.length ? el("ul", {}, ...list.map((run) => el("li", {},
+  put(byId("runs"), JSON.stringify(list), () => (list.length ? el("ul", {}, ...list.map((run, index) => el("li", {},
     el("span", { class: `chip ${run.verdict.toLowerCase()}` }, run.verdict),
     el("span", { class: "grow" }, run.report ? el("a", { href: `/runs/${run.run}/report.html`, target: "_blank", rel: "noopener" }, run.scenario) : el("b", {}, run.scenario),
-      el("span", { class: "soft small" }, ` ${run.kind}`), el("br"), el("span", { class: "soft small" }, run.question)),
+      el("span", { class: "soft small" }, run.kind === "twin" ? " on the twin" : " on the system"),
+      list.findIndex((one) => one.scenario === run.scenario) === index ? el("span", { class: "soft small below" }, run.question) : null),
     el("span", { class: "soft small when" }, run.started_at.replace("T", " ").replace("Z", ""))))) : el("p", { class: "soft" }, "No runs yet; ",
     el("code", {}, "tweetlab run first_run"), " makes one.")));
 }

@@ -166,7 +166,8 @@ export async function upload(file) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   const sha256 = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const { data } = await call("POST", "/2/media/upload/initialize", { body: { media_type: file.type, total_bytes: file.size, sha256 } });
-  const headers = { "content-type": file.type, "x-amz-checksum-sha256": btoa(String.fromCharCode(...digest)), ...data.upload_headers };
+  const headers = new Headers({ "content-type": file.type, "x-amz-checksum-sha256": btoa(String.fromCharCode(...digest)) });
+  for (const [name, value] of Object.entries(data.upload_headers ?? {})) headers.set(name, value);
   const put = await fetch(data.upload_url, { method: data.upload_method ?? "PUT", body: bytes, headers, credentials: "omit" })
     .catch(() => null);
   if (!put?.ok) throw new Refused(put?.status ?? 0, `The picture was not taken (${put ? put.status : "no answer"}).`);

@@ -43,8 +43,8 @@ def files() -> dict[str, File]:
 
 
 def media_origins(config: Settings) -> list[str]:
-    """Return the origins that signed URLs lead to: storage for uploads, and the edge for reads where one is set."""
-    return [f"http://{config.stores.minio}", *([config.cdn] if getattr(config, "cdn", "") else [])]
+    """Return the origins that signed URLs lead to: storage for uploads, the edge for reads."""
+    return [f"http://{config.stores.minio}", *([config.cdn] if config.cdn else [])]
 
 
 def policy(media_origins: Iterable[str]) -> str:
