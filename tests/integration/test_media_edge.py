@@ -314,4 +314,4 @@ async def test_a_link_holds_as_long_as_the_knob_says(rig):
         while (await read(rig, body["data"]["url"]))[0] == 200:
             await asyncio.sleep(0.1)
 
-    assert time.monotonic() - began < 2.2
+    assert time.monotonic() - began < 4.0

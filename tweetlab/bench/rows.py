@@ -154,7 +154,7 @@ ROWS: tuple[Row, ...] = (
     Row("seed_100k_s", "100,000 users, 4 million follows, 1 million tweets", "s", None, 300, _seed),
     Row("search_p95_ms", "20 searches/s of all kinds through the API, 1 million tweets indexed", "ms", None, 100, _search_p95),
     Row("index_visible_p99_s", "acknowledged post to found by search, 20 posts/s", "s", None, 3, _index_visible),
-    Row("media_put_ratio", "whole signed uploads of 1 MiB (initialize, PUT, finalize) ÷ plain S3 puts, same run", "ratio",
+    Row("media_put_ratio", "PUTs of 1 MiB by the URLs of uploads that finalize afterwards ÷ plain S3 PUTs, same run", "ratio",
         0.9, None, _media_put),
     Row("cdn_hit_vs_lru", "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's for LRU", "ratio",
         0.9, 1.1, _cdn_hit),

@@ -1,6 +1,6 @@
 """Pictures of tweets under `includes.media`, each with a link to read it: for `expansions=attachments.media_keys`.
 
-Whoever may read a tweet may see its pictures, so this is asked with tweets that were found readable. What was deleted is left out.
+Whoever may read a tweet may see its pictures, so this is asked with tweets that were found readable. Deleted ones are left out.
 """
 
 from __future__ import annotations
