@@ -22,6 +22,9 @@ METRICS_PORT = 8404
 NO_SUCH_PAGE = '{"title":"Not Found Error","detail":"No route GET /metrics.","type":"about:blank","status":404}'
 HIDDEN = (f"    http-request return status 404 content-type application/json string '{NO_SUCH_PAGE}' "
           "if { path,url_dec -m str /metrics }\n")
+# What only the public door knows, whatever a client claims: who is asking (limits), and since when he waits (shedding).
+STAMPS = ("    http-request set-header x-forwarded-for %[src]\n"
+          "    http-request set-header x-request-start %[date(0,us)]\n")
 
 
 class HAProxy:
@@ -92,7 +95,8 @@ def _metrics(ctx: Context) -> str:
 
 
 def _front(name: str, address: str, null: bool = False) -> str:
-    own = "    http-request return status 200 content-type text/plain string ok if { path /null }\n" + HIDDEN if null else ""
+    null_page = "    http-request return status 200 content-type text/plain string ok if { path /null }\n"
+    own = null_page + HIDDEN + STAMPS if null else ""
     return f"frontend {name}\n    bind {address}\n{own}    default_backend {name}\n"
 
 

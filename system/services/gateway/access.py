@@ -1,30 +1,33 @@
-"""The access log: one JSON object a line, on standard output, which the platform keeps as the node's log.
+"""The access log: one JSON object a line, on standard error, which the platform keeps as the node's log.
 
 Requests that went well are sampled like traces (TWEETLAB_TRACE_RATIO; those that are traced are all here); every request
 that was refused or failed is told, up to ERRORS_PER_S a second: an attack must not fill the disk. What was left out is told
 in the next line's `left_out`. Lines are written in bundles, at most FLUSH_S late.
 
-| field | meaning |
+The keys are those of every log line (`kernel/logs.py`); `fields` holds:
+
+| field | is |
 |---|---|
-| time, level, logger, instance | when (UTC), info or warning (from 500 on error), `access`, the gateway |
-| request_id, trace_id | as everywhere; trace_id is absent where nothing is traced |
-| method, route, path | the route's name; path without its query, which may hold what somebody searches for |
+| route, method, path | the route's name; the path without its query, which may hold what somebody searches for |
 | status, ms, waited_ms | answer, time inside the gateway, time in queues before it |
 | user | id of the caller, absent without a token; never the token |
 | error | title of a refusal |
+| left_out | rows that were not told since the last one |
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import random
+import secrets
 import time
 from collections.abc import Callable
 
 import orjson
 
-from system.kernel import tracing
+from system.kernel import logs, tracing
 
 ERRORS_PER_S = 200
 BUNDLE = 64      # lines written at once
@@ -33,15 +36,16 @@ FLUSH_S = 0.5
 Write = Callable[[bytes], object]
 
 
-def _to_stdout(lines: bytes) -> object:
-    return os.write(1, lines)
+def _to_stderr(lines: bytes) -> object:
+    return os.write(2, lines)
 
 
 class AccessLog:
     """Rows of one gateway. `ratio`: share of the good requests that is told, 0 to 1."""
 
-    def __init__(self, instance: str, ratio: float, write: Write = _to_stdout) -> None:
+    def __init__(self, instance: str, ratio: float, write: Write = _to_stderr) -> None:
         self._instance, self._ratio, self._write = instance, ratio, write
+        self._prefix, self._numbers = f"{instance}-a{secrets.token_hex(4)}", itertools.count(1)
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second, self._told, self._left_out = 0, 0, 0
@@ -60,19 +64,20 @@ class AccessLog:
         self._left_out += self._told > ERRORS_PER_S
         return self._told <= ERRORS_PER_S
 
-    def tell(self, status: int, **fields: object) -> None:
+    def tell(self, status: int, request_id: str, **fields: object) -> None:
         """Add a row. Fields that are None are left out."""
-        level = "info" if status < 400 else "warning" if status < 500 else "error"
-        now_s = time.time()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s * 1e3) % 1000:03d}Z"
-        row: dict[str, object] = {"time": stamp, "level": level, "logger": "access", "instance": self._instance}
+        told = {name: value for name, value in fields.items() if value is not None} | {"status": status}
+        if self._left_out:
+            told["left_out"], self._left_out = self._left_out, 0
+        row: dict[str, object] = {
+            "id": f"{self._prefix}-{next(self._numbers):x}", "time": logs.stamp(time.time()),
+            "level": "info" if status < 400 else "warning" if status < 500 else "error", "service": "gateway",
+            "instance": self._instance, "message": f"{told.get('method')} {told.get('route')} {status}", "request_id": request_id,
+        }
         span = tracing.current()
         if span is not None and span.traceparent:
             row["trace_id"] = span.trace_id
-        if self._left_out:
-            row["left_out"], self._left_out = self._left_out, 0
-        row |= {"status": status, **{name: value for name, value in fields.items() if value is not None}}
-        self._lines.append(orjson.dumps(row) + b"\n")
+        self._lines.append(orjson.dumps(row | {"fields": told}) + b"\n")
         if len(self._lines) >= BUNDLE:
             self.flush()
         elif self._timer is None:
