@@ -9,7 +9,7 @@ RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
 MAKE_QUIET := $(MAKE) --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test check bench reference clean
+.PHONY: help setup servers browser demo test check bench reference clean
 
 help:
 	@echo "make demo       first a lab, then a question, then a report (set-up included)"
@@ -17,6 +17,7 @@ help:
 	@echo "make check      lint, types, import floors"
 	@echo "make bench      measure every row of the table, or ROW=name alone"
 	@echo "make setup      the environment in .venv and bin/tweetlab"
+	@echo "make browser    Chromium, for the tests of the web client and the console"
 	@echo "make servers    the servers, into the user's cache folder"
 	@echo "make reference  write docs/reference from the program's own tables"
 	@echo "make clean      stop this checkout's labs; remove caches, data and logs (runs and .venv stay)"
@@ -57,8 +58,13 @@ demo:
 	@$(MAKE_QUIET) -j2 setup servers
 	@bin/tweetlab demo
 
+# Chromium, for the tests of our pages. Where it cannot be installed they are skipped, and say why.
+browser: | $(PY)
+	@$(RUN) -m tweetlab.setup --browser || true
+
 test:
 	@$(MAKE_QUIET) -j2 setup servers
+	@$(MAKE_QUIET) browser
 	@$(RUN) tests/tiers.py
 
 check: setup

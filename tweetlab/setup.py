@@ -66,6 +66,12 @@ async def servers(say: Say, observe: bool = False) -> None:
     progress("servers", f"all are there after {time.monotonic() - began:.0f} s")
 
 
+async def browser(say: Say) -> None:
+    """Install Chromium where no browser is found. Raises CouldNotRun with the mend; tests of our pages are skipped then."""
+    lacking = [] if packages.browser() else [packages.CHROMIUM.package]
+    await install(lacking, lambda name, text: say(f"{name:<14} {text}"))
+
+
 def missing_system_packages(of: tuple[packages.Package, ...] = packages.PACKAGES) -> list[str]:
     """Return the names of the distribution's packages that are missing here, in order."""
     wanted = [each.package for each in of if isinstance(each, Debian) and packages.missing(each)]
@@ -154,14 +160,14 @@ async def _after_its_tools(package: Maven | Go, system: asyncio.Future[None], pr
 
 
 def main() -> int:
-    """Fetch everything (with `--observe` what observes, too), telling each step on standard error."""
+    """Fetch everything (with `--observe` what observes, too; with `--browser` Chromium alone), telling each step on stderr."""
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
     try:
-        asyncio.run(servers(say, "--observe" in sys.argv[1:]))
+        asyncio.run(browser(say) if "--browser" in sys.argv[1:] else servers(say, "--observe" in sys.argv[1:]))
     except LabError as problem:
         print(problem.detail, file=sys.stderr)
         return problem.exit_code

@@ -93,6 +93,10 @@ PACKAGES: tuple[Package, ...] = (
 OBSERVING: tuple[Package, ...] = (PROMETHEUS, ALERTMANAGER, RSYSLOG, RSYSLOG_ELASTICSEARCH, JAEGER)
 """What only a lab with --observe needs; fetched at its first use."""
 
+CHROMIUM = Debian("chromium", "chromium", "chromium")
+"""What only the tests of our pages need (`make test`)."""
+BROWSERS = (CHROMIUM.binary, "chromium-browser", "google-chrome")  # any of them will do
+
 
 def cache() -> Path:
     """Return the cache folder of this user. It may not exist yet."""
@@ -126,6 +130,11 @@ def _missing_postgres() -> str:
 def find(binary: str) -> str | None:
     """Return the path of a program, looking into the administrator's folders too; None where it is absent."""
     return shutil.which(binary, path=os.pathsep.join((os.environ.get("PATH", ""), *OUTSIDE_PATH)))
+
+
+def browser() -> str | None:
+    """Return the path of a Chromium: TWEETLAB_CHROMIUM, else the first of BROWSERS; None where there is none."""
+    return os.environ.get("TWEETLAB_CHROMIUM") or next(filter(None, map(find, BROWSERS)), None)
 
 
 def need(binary: str) -> str:

@@ -18,7 +18,7 @@ export function home() {
   const news = el("button", { class: "news", type: "button", hidden: true });
   let waiting = null;
   const look = async () => {
-    if (document.hidden || !feed.newest()) return;
+    if (document.hidden) return;
     try {
       const page = await api.home({ since_id: feed.newest(), max_results: 100 });
       if (!page.tweets.length) return;

@@ -1,0 +1,138 @@
+"""Chromium on the lab that the test run brought up. Where no browser or no lab is found, these tests are skipped and say why."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from system.platform import packages
+from system.platform.addresses import Plan
+
+ROOT = Path(__file__).resolve().parents[2]
+PHONE = {"width": 390, "height": 844}
+DESK = {"width": 1280, "height": 900}
+PATIENCE_MS = 15_000  # two cores carry the lab, the browser and these tests
+
+expect.set_options(timeout=PATIENCE_MS)
+
+
+def lab_range() -> int:
+    return int(os.environ.get("TWEETLAB_RANGE", "1"))
+
+
+@pytest.fixture(scope="session")
+def web_url() -> str:
+    """The public door of the lab; the tests are skipped where no lab with services is up."""
+    done = subprocess.run([sys.executable, "-m", "tweetlab", "status", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if "gateway-1" not in {node["name"] for node in json.loads(done.stdout or "[]")}:
+        pytest.skip(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
+    return f"http://{Plan(lab_range()).of('haproxy')}"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium of the distribution."""
+    path = packages.browser()
+    if path is None:
+        pytest.skip("no Chromium was found; as root `make browser` installs Debian's, or name one in TWEETLAB_CHROMIUM")
+    flags = ["--disable-dev-shm-usage", "--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=path, args=flags)
+        yield found
+        found.close()
+
+
+class Windows:
+    """Opens windows that share nothing, and keeps what their consoles complained of."""
+
+    def __init__(self, browser: Browser) -> None:
+        self._browser = browser
+        self._open: list[BrowserContext] = []
+        self.complaints: list[str] = []
+
+    def open(self, url: str, size: dict[str, int] = DESK, scheme: str = "light") -> Page:
+        context = self._browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+        context.set_default_timeout(PATIENCE_MS)
+        self._open.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda problem: self.complaints.append(str(problem)))
+        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.goto(url)
+        return page
+
+    def close(self) -> None:
+        for context in self._open:
+            context.close()
+
+
+@pytest.fixture
+def windows(browser: Browser) -> Iterator[Windows]:
+    """Windows that are closed after the test."""
+    found = Windows(browser)
+    yield found
+    found.close()
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody at a window."""
+
+    page: Page
+    username: str
+    name: str
+
+    def write(self, text: str, picture: bytes | None = None) -> None:
+        """Post from the home timeline, and wait until it stands there."""
+        page = self.page
+        form = page.get_by_role("form", name="New tweet")
+        form.get_by_role("textbox").fill(text)
+        if picture is not None:
+            form.locator("input[type=file]").set_input_files({"name": "dot.png", "mimeType": "image/png", "buffer": picture})
+            expect(form.get_by_role("img", name="Chosen picture: dot.png")).to_be_visible()
+        form.get_by_role("button", name="Post", exact=True).click()
+        expect(page.locator("article").filter(has_text=text).first).to_be_visible()
+
+    def go(self, place: str) -> None:
+        """Go to a place of the client, as `u/ada`."""
+        self.page.evaluate("place => { location.hash = '#/' + place; }", place)
+
+    def tweet(self, text: str):
+        return self.page.locator("article").filter(has_text=text).first
+
+
+def sign_up(page: Page, name: str) -> Person:
+    """Make an account by the form and wait for the home timeline."""
+    username = f"{name.lower()[:6]}_{secrets.token_hex(3)}"
+    page.get_by_role("button", name="New here? Sign up").click()
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("User name").fill(username)
+    page.get_by_label("Password").fill("a-long-password")
+    page.get_by_label("Password").press("Enter")
+    expect(page.get_by_role("heading", name="Home")).to_be_visible()
+    return Person(page, username, name)
+
+
+def png(side: int = 12, colour: tuple[int, int, int] = (47, 111, 208)) -> bytes:
+    """Return a small picture of one colour."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = b"".join(b"\0" + bytes(colour) * side for _ in range(side))
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def is_wider_than_its_window(page: Page) -> bool:
+    """Would a reader have to scroll sideways?"""
+    return bool(page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))

@@ -1,0 +1,215 @@
+"""The web client as people use it: in Chromium, on the real lab."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window, png, sign_up
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+ATTACK = "<img src=x onerror=\"window.owned=1\"><script>window.owned=1</script>"
+
+
+def test_a_picture_travels_from_its_author_to_a_follower_who_likes_it(windows, web_url):
+    """Sign up, follow, post with a picture, see it arrive, like it, see the count: through every box of the data flow."""
+    ada, grace = sign_up(windows.open(web_url), "Ada"), sign_up(windows.open(web_url), "Grace")
+    grace.go(f"u/{ada.username}")
+    grace.page.get_by_role("button", name="Follow", exact=True).click()
+    expect(grace.page.get_by_role("button", name="Following", exact=True)).to_be_visible()
+    grace.go("")
+    expect(grace.page.get_by_role("heading", name="Home")).to_be_visible()
+
+    ada.write("The engine weaves algebraic patterns", png())
+    ada.write("and a second note, without a picture")
+
+    grace.page.wait_for_timeout(1000)  # fan-out takes some 10 ms, on a busy machine some 100
+    grace.page.reload()
+    seen = grace.tweet("weaves algebraic")
+    expect(seen).to_contain_text(f"Ada @{ada.username}")
+    picture = seen.get_by_role("img", name="Picture posted by Ada")
+    expect(picture).to_be_visible()
+    grace.page.wait_for_function("image => image.complete && image.naturalWidth === 12", arg=picture.element_handle())
+    seen.get_by_role("button", name="Like; 0 likes").click()
+    expect(seen.get_by_role("button", name="Like; 1 like")).to_have_attribute("aria-pressed", "true")
+    ada.go(f"u/{ada.username}")
+    expect(ada.tweet("weaves algebraic").get_by_role("button", name="Like; 1 like")).to_have_attribute("aria-pressed", "false")
+    grace.page.reload()
+    expect(grace.tweet("weaves algebraic").get_by_role("button", name="Like; 1 like")).to_have_attribute("aria-pressed", "true")
+    assert windows.complaints == []
+
+
+def test_new_tweets_are_announced_and_shown_when_asked_for(windows, web_url):
+    """A timeline that moves under its reader's eyes is none."""
+    ada, grace = sign_up(windows.open(web_url), "Ada"), sign_up(windows.open(web_url), "Grace")
+    grace.write("the first of my own")
+    grace.go(f"u/{ada.username}")
+    grace.page.get_by_role("button", name="Follow", exact=True).click()
+    expect(grace.page.get_by_role("button", name="Following", exact=True)).to_be_visible()
+    grace.go("")
+    expect(grace.tweet("the first of my own")).to_be_visible()
+
+    ada.write("news for those who wait")
+
+    news = grace.page.get_by_role("button", name="Show 1 new tweet")
+    expect(news).to_be_visible()
+    assert grace.tweet("news for those who wait").count() == 0
+    news.click()
+    expect(grace.page.locator("article").first).to_contain_text("news for those who wait")
+
+
+def test_what_users_write_is_shown_as_text_and_never_runs(windows, web_url):
+    """A name, a tweet and a search that look like HTML are words; the page's policy would stop them too."""
+    page = windows.open(web_url)
+    mallory = sign_up(page, "<b>Mallory</b>")
+
+    mallory.write(f"look {ATTACK} javascript:alert(1)")
+    mallory.go("search/%3Cimg%20src%3Dx%20onerror%3Dwindow.owned%3D1%3E")
+    expect(page.get_by_role("heading", name="Search")).to_be_visible()
+    mallory.go(f"u/{mallory.username}")
+
+    expect(mallory.tweet("look")).to_contain_text(ATTACK)
+    expect(page.get_by_role("heading", name="<b>Mallory</b>")).to_be_visible()
+    assert page.evaluate("window.owned") is None
+    assert page.locator("article img, article script, h1 b").count() == 0
+    assert page.evaluate("try { document.body.innerHTML = '<p>x</p>'; 'let through' } catch { 'refused' }") == "refused"
+
+
+def test_a_search_finds_what_was_just_posted(windows, web_url):
+    """Posted, indexed, found, within seconds."""
+    ada = sign_up(windows.open(web_url), "Ada")
+    ada.write(f"A rare #word{ada.username} about looms")
+
+    ada.page.wait_for_timeout(1500)
+    for _ in range(10):
+        ada.go("")
+        ada.go(f"search/%23word{ada.username}")
+        expect(ada.page.get_by_role("heading", name="Search")).to_be_visible()
+        ada.page.wait_for_timeout(800)
+        if ada.tweet("A rare").count():
+            break
+
+    expect(ada.tweet("A rare")).to_contain_text("about looms")
+    ada.tweet("A rare").get_by_role("link", name=f"#word{ada.username}").click()
+    expect(ada.page.get_by_role("searchbox", name="Search tweets")).to_have_value(f"#word{ada.username}")
+
+
+def test_a_reply_names_what_it_answers_and_a_deleted_tweet_is_gone(windows, web_url):
+    """Reply from the tweet's own page; delete asks once more, then it is gone for good."""
+    ada = sign_up(windows.open(web_url), "Ada")
+    ada.write("a question")
+    ada.tweet("a question").get_by_role("link", name="Reply").click()
+    expect(ada.page.get_by_role("heading", name="Tweet", exact=True)).to_be_visible()
+    ada.page.get_by_role("textbox", name="Your reply").fill("an answer")
+    ada.page.get_by_role("textbox", name="Your reply").press("Control+Enter")
+    expect(ada.tweet("an answer")).to_contain_text("In reply to")
+
+    ada.go("")
+    doomed = ada.tweet("a question")
+    doomed.get_by_role("button", name="Delete this tweet").click()
+    expect(doomed).to_be_visible()
+    doomed.get_by_role("button", name="Delete this tweet").click()
+
+    expect(ada.page.locator("article", has_text="a question")).to_have_count(0)
+    ada.page.reload()
+    expect(ada.tweet("an answer")).to_be_visible()
+    expect(ada.page.locator("article", has_text="a question")).to_have_count(0)
+
+
+def test_older_tweets_come_page_by_page_without_repeats(windows, web_url):
+    """The cursor of the API, behind a button."""
+    ada = sign_up(windows.open(web_url), "Ada")
+    ada.page.evaluate("""async () => {
+        const { token } = JSON.parse(sessionStorage.getItem("tweetlab.session"));
+        for (let n = 0; n < 23; n++) {
+            await fetch("/2/tweets", { method: "POST", body: JSON.stringify({ text: `note ${n} of many` }),
+                headers: { authorization: `Bearer ${token}`, "content-type": "application/json" } });
+        }
+    }""")
+    ada.go(f"u/{ada.username}")
+    expect(ada.page.locator("article")).to_have_count(20)
+
+    ada.page.get_by_role("button", name="Show older tweets").click()
+
+    expect(ada.page.locator("article")).to_have_count(23)
+    ids = ada.page.locator("article").evaluate_all("all => all.map(one => one.dataset.id)")
+    assert len(set(ids)) == 23
+    expect(ada.page.get_by_role("button", name="Show older tweets")).to_be_hidden()
+
+
+def test_a_protected_user_approves_who_reads(windows, web_url):
+    """Protect, be asked, approve: only then are the tweets there."""
+    ada, grace = sign_up(windows.open(web_url), "Ada"), sign_up(windows.open(web_url), "Grace")
+    ada.write("for my friends alone")
+    ada.go(f"u/{ada.username}")
+    ada.page.get_by_role("button", name="Protect my tweets").click()
+    expect(ada.page.get_by_role("button", name="Tweets are protected")).to_be_visible()
+
+    grace.go(f"u/{ada.username}")
+    grace.page.get_by_role("button", name="Follow", exact=True).click()
+    expect(grace.page.get_by_role("button", name="Requested")).to_be_visible()
+    assert grace.tweet("for my friends alone").count() == 0
+    ada.go("requests")
+    ada.page.get_by_role("button", name=f"Approve @{grace.username}").click()
+    expect(ada.page.get_by_text(f"@{grace.username} follows you now.")).to_be_visible()
+
+    grace.page.reload()
+    expect(grace.page.get_by_role("button", name="Following", exact=True)).to_be_visible()
+    expect(grace.tweet("for my friends alone")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_place_needs_sideways_scrolling_on_a_phone(windows, web_url, scheme):
+    """390 px wide, long words included, in both colour schemes."""
+    page = windows.open(web_url, PHONE, scheme)
+    assert not is_wider_than_its_window(page)
+    ada = sign_up(page, "Ada Augusta King, Countess of Lovelace, née Byron")
+    ada.write("W" * 200, png(40))
+
+    for place, title in (("", "Home"), ("search/WWW", "Search"), (f"u/{ada.username}", "Ada Augusta"), ("requests", "Follow requests")):
+        ada.go(place)
+        expect(page.locator("h1", has_text=title)).to_be_visible()
+        assert not is_wider_than_its_window(page), place
+    assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--paper')").strip() == (
+        "#fbfaf7" if scheme == "light" else "#12151b")
+
+
+def test_the_client_is_usable_by_keyboard_alone(windows, web_url):
+    """The first Tab reaches the skip link; the places follow in order; every control says its name."""
+    ada = sign_up(windows.open(web_url, DESK), "Ada")
+    page = ada.page
+    ada.write("something to stand on")
+    page.reload()
+    expect(ada.tweet("something to stand on")).to_be_visible()
+
+    names = []
+    for _ in range(7):
+        page.keyboard.press("Tab")
+        names.append(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent.trim()"))
+
+    assert names[:6] == ["Skip to the content", "Tweetlab", "Home", "Search", "Profile", "Sign out"]
+    nameless = page.evaluate("""[...document.querySelectorAll("button, a, input, textarea")].filter((one) => !one.hidden
+        && one.tabIndex >= 0 && !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length)).map((one) => one.outerHTML)""")
+    assert nameless == []
+
+
+def test_signing_out_forgets_the_tokens(windows, web_url):
+    """Nothing of the session stays in the tab, and the door is back."""
+    ada = sign_up(windows.open(web_url), "Ada")
+
+    ada.page.get_by_role("button", name="Sign out").click()
+
+    expect(ada.page.get_by_role("heading", name="Sign in")).to_be_visible()
+    assert ada.page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [0, 0, ""]
+
+
+def test_a_wrong_password_is_told_and_nothing_else_happens(windows, web_url):
+    """The refusal stands beside the form, in the API's own words."""
+    page = windows.open(web_url)
+    page.get_by_label("User name").fill("nobody_at_all")
+    page.get_by_label("Password").fill("not-the-password")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+
+    expect(page.get_by_role("alert")).not_to_be_empty()
+    expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
