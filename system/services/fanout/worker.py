@@ -22,6 +22,7 @@ from system.services.shared.lists import Lists
 NAME = "fanout"
 NEEDS = ("timelines", "hot", "tweets", "users", "log")
 GROUP = "fanout"
+GATHER_S = 0.02  # of a busy topic: a poll and a commit cost Kafka as much for one record as for ten
 LANES = 16  # keys handled at once; Redis does one thing at a time, so more only wait there
 
 
@@ -100,7 +101,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     fanout = Fanout(ports, lists, Audience(ports.users), settings.policies, time_)
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     lanes = Lanes(fanout, effect_log, time_)
-    loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush)
+    loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S)
     lanes.bury = loop.bury
 
     async def stop() -> None:

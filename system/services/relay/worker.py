@@ -15,6 +15,7 @@ from system.services.shared import consuming, hosting
 
 NAME = "relay"
 NEEDS = ("users", "tweets", "log")
+LISTEN_S = 0.5     # seconds between two looks at a busy topic: nothing is overdue before policy.GRACE_MS
 CATCH_UP_S = 15.0  # seconds the first walk waits for the topics, so that it need not publish what was published
 
 _log = logging.getLogger("tweetlab")
@@ -30,7 +31,8 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
         announced.add(record.event.id for record in records if record.event is not None)
 
     # A group of its own for each instance: every relay must hear everything.
-    listener = consuming.Loop(ports.log, f"relay-{settings.instance}", (events.NEW_TWEET, events.TWEET_DELETED), remember)
+    listener = consuming.Loop(ports.log, f"relay-{settings.instance}", (events.NEW_TWEET, events.TWEET_DELETED), remember,
+                             gather_s=LISTEN_S)
 
     async def edges_loop() -> None:
         while True:

@@ -14,6 +14,7 @@ from system.ports import EventLog, TweetCache
 
 MAX_WAITING = 10_000  # events; about 10 MB. Beyond it events are left to the relay
 BATCH = 500           # events handed to the log at once
+GATHER_S = 0.01       # seconds between two publishes of a busy service; the first after a calm goes at once
 
 _log = logging.getLogger("tweetlab")
 
@@ -30,6 +31,7 @@ class Publisher:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.left_behind = 0
+        self._sent_s = float("-inf")
 
     def put(self, event: Event, tweet: Tweet | None = None) -> None:
         """Publish `event` soon; cache `tweet`. Never waits, never fails: the outbox holds it too."""
@@ -54,10 +56,13 @@ class Publisher:
         await asyncio.wait({self._task})
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                await asyncio.sleep(max(0.0, self._sent_s + GATHER_S - loop.time()))
+                self._sent_s = loop.time()
                 batch, self._waiting = self._waiting[:BATCH], self._waiting[BATCH:]
                 try:
                     await self._fill([tweet for _, tweet in batch if tweet is not None])
