@@ -234,7 +234,7 @@ def disclosure(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         "run": {"kind": document["kind"], "seed": document["seed"], "commit": document["commit"] or "unknown", **clock},
         "host": document["host"],
         "servers": document["versions"],
-        "platform": document["platform"],
+        "platform": {key: value for key, value in document["platform"].items() if key != "traces"},
         "population": document["population"],
     }
     return [(name, _told(values)) for name, values in groups.items() if values]

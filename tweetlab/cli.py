@@ -17,7 +17,7 @@ import typer
 from typer import exceptions
 
 from system.kernel.errors import LabError
-from tweetlab.commands import alerting, console, lab, reading, running
+from tweetlab.commands import alerting, console, lab, looking, reading, running
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alerts": alerting.alerts,
@@ -28,7 +28,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": lab.doctor,
     "down": lab.down,
     "list": reading.list_,
-    "logs": lab.logs,
+    "logs": looking.logs,
     "publish": reading.publish,
     "report": reading.report,
     "run": running.run,
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "seed": lab.seed,
     "setup": lab.setup,
     "status": lab.status,
+    "traces": looking.traces,
     "up": lab.up,
 }
 

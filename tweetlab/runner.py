@@ -30,7 +30,7 @@ from system.kernel import events
 from system.kernel.errors import CouldNotRun, LabError
 from system.kernel.policies import AutoscaleKnobs
 from system.platform import native
-from tweetlab import effects, home, host, sampler, seeding, smoke
+from tweetlab import effects, home, host, sampler, seeding, smoke, traces
 from tweetlab.load import driver, journal, tables
 from tweetlab.session import Session
 
@@ -64,6 +64,8 @@ class Seen:
     interrupted: bool = False
     edges: tuple[Any, Any] | None = None
     scaling: list[str] = field(default_factory=list)
+    traces: dict[str, Any] = field(default_factory=dict)
+    trace_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World
         seen.edges = await real.users.all_edges()
     else:
         manifest = await seeding.ensure(lab, scenario, world.graph, world.past)
+    await lab.sample_sparsely()
     with lab.screen.step("smoke journey"):
         seen.journey = await smoke.journey(lab.base_url)
     # Stays until the next run begins: where the record cannot be written (a full disk), nothing that was seen is lost.
@@ -121,6 +124,7 @@ async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World
     shutil.rmtree(folder, ignore_errors=True)
     if all(step.ok for step in seen.journey):
         await _load(lab, scenario, world, seen, folder, stop, check)
+        await _trace(lab, scenario, seen)
     history, probes, planned = _tables(seen, world)
     table = effects.read(lab.effects_dir, from_ns=seen.start_ns or time.monotonic_ns())
     if check and seen.load is not None:
@@ -228,6 +232,17 @@ async def _quiet(lab: Session, seen: Seen, relayed: bool) -> None:
     await asyncio.sleep(TAIL_S)
 
 
+async def _trace(lab: Session, scenario: spec.Scenario, seen: Seen) -> None:
+    """Keep the slowest traced requests of the load, where the lab is observed."""
+    if not (await lab.lab.blueprint()).of_kind("jaeger"):
+        return
+    ends_ms = seen.start_wall_ms + scenario.workload.load_s * 1000
+    try:
+        seen.traces, seen.trace_file = await traces.of_run(f"http://{lab.lab.plan.of('jaeger')}", (seen.start_wall_ms, ends_ms))
+    except LabError as problem:
+        seen.problems.append(f"no traces: {problem.detail}")
+
+
 def _tables(seen: Seen, world: World) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """History, probes and plan; where the load never began, nothing was seen of what was planned."""
     if seen.load is None:
@@ -292,13 +307,15 @@ def _platform(lab: Session, scenario: spec.Scenario, seen: Seen) -> dict[str, An
     from system.platform import blueprint
 
     return {"blueprint": blueprint.load(scenario.platform).to_json(), "control_groups": lab.lab.accounting(),
-            "generator": dataclasses.asdict(seen.load.generator) if seen.load else {}}
+            "generator": dataclasses.asdict(seen.load.generator) if seen.load else {},
+            **({"traces": seen.traces} if seen.traces else {})}
 
 
 def _logs(lab: Session, seen: Seen) -> dict[str, str]:
     from system.platform import blueprint
 
     told = {"scaling.log": "\n".join(seen.scaling)} if seen.scaling else {}
+    told |= {"traces.json": seen.trace_file} if seen.trace_file else {}
     told |= {"runner.log": "\n".join(seen.problems + (seen.sampler.problems if seen.sampler else []))}
     for node in blueprint.load("small").nodes:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from system import bootstrap, ports
 from system.kernel import policies, scopes, settings
 from system.kernel.errors import CouldNotRun
+from system.observe import log_index
 from system.platform import blueprint as blueprints
 from system.platform import native, packages
 from tweetlab import home
@@ -87,6 +89,15 @@ class Session:
         path.write_text(wanted.to_json())
 
 
+    async def sample_sparsely(self) -> None:
+        """Let no more requests be traced than a measured run allows (1 %); restarts the services only where they trace more."""
+        path = self.lab.places.state / "trace_ratio"
+        if path.exists() and float(path.read_text()) > settings.TRACE_RATIO:
+            with self.screen.step(f"tracing {settings.TRACE_RATIO:.0%} of the requests, as a measured run may at most"):
+                await self.lab.restart_services({"TWEETLAB_TRACE_RATIO": str(settings.TRACE_RATIO)})
+            path.write_text(str(settings.TRACE_RATIO))
+
+
 def public_url(lab: native.Lab) -> str:
     """URL of the public API of `lab`."""
     return f"http://{lab.plan.host('haproxy')}:8080"
@@ -119,10 +130,14 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
     fresh = "service" not in await _roles(lab)
     # Services that run already go on with their policies; `Session.apply` would change them.
     env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_EDGE_SECRET": edge_secret_of(lab),
-           "TWEETLAB_POLICIES": wanted.to_json()} if fresh else {}
+           "TWEETLAB_POLICIES": wanted.to_json(), **_switches()} if fresh else {}
+    traced = "jaeger" in {node.kind for node in await lab.status()}
 
     async def prepare(stores: dict[str, Any]) -> None:
-        await make_schema(_settings(lab, stores, wanted))
+        told = _settings(lab, stores, wanted)
+        await make_schema(told)
+        if observe:
+            await log_index.LogIndex(told.stores.elasticsearch_urls[0], told.namespace).prepare()
 
     nodes = blueprints.load(blueprint)
     if observe:
@@ -137,6 +152,14 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
         raise
     if not stores_only and fresh:
         (lab.places.state / "policies.json").write_text(wanted.to_json())
+        (lab.places.state / "trace_ratio").write_text(str(settings.from_env(env).trace_ratio))
+    if observe and not fresh and not traced:  # services that ran before Jaeger did know nothing of it
+        await lab.restart_services({})
+
+
+def _switches() -> dict[str, str]:
+    """Return what the user's own environment says about metrics and traces of the services."""
+    return {name: os.environ[name] for name in ("TWEETLAB_METRICS", "TWEETLAB_TRACE_RATIO") if name in os.environ}
 
 
 async def _roles(lab: native.Lab) -> set[str]:

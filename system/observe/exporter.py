@@ -12,13 +12,16 @@ import logging
 import time
 
 from system.kernel import http, settings, telemetry
+from system.kernel.errors import StoreUnavailable
 from system.kernel.http import App
 from system.kernel.settings import Settings
 from system.observe import stores
+from system.observe.log_index import LogIndex
 from system.observe.stores import Reader, Sample
 
 NAME = "exporter"
 EVERY_S = 5.0
+PRUNE_EVERY_S = 60.0
 
 _log = logging.getLogger("tweetlab")
 
@@ -37,6 +40,9 @@ class Exporter:
     async def open(self) -> None:
         """Start asking."""
         self._tasks = [asyncio.create_task(self._ask_on(*row)) for row in self._asked]
+        if self._config.stores.elasticsearch_urls:
+            index = LogIndex(self._config.stores.elasticsearch_urls[0], self._config.namespace)
+            self._tasks.append(asyncio.create_task(prune_on(index)))
 
     async def close(self) -> None:
         """Stop asking."""
@@ -83,6 +89,18 @@ class Exporter:
         while True:
             await self.ask(store, address, node)
             await asyncio.sleep(EVERY_S)
+
+
+async def prune_on(index: LogIndex) -> None:
+    """Keep the shipped log lines within their bounds, until cancelled."""
+    while True:
+        try:
+            gone = await index.prune()
+            if gone:
+                _log.info("deleted the oldest log lines: %s", ", ".join(gone))
+        except StoreUnavailable as problem:
+            _log.warning("old log lines stay for now: %s", problem)
+        await asyncio.sleep(PRUNE_EVERY_S)
 
 
 def main() -> None:

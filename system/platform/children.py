@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from system.kernel import logs
 from system.kernel.errors import CouldNotRun
 from system.platform import health, places, procs
 from system.platform.blueprint import Running
@@ -307,7 +308,8 @@ def _tail(path: Path) -> list[str]:
     try:
         with path.open("rb") as handle:
             handle.seek(max(0, path.stat().st_size - 65536))
-            return handle.read().decode(errors="replace").rstrip().splitlines()
+            lines = handle.read().decode(errors="replace").rstrip().splitlines()
+            return [part for line in lines for part in logs.readable(line).splitlines()]
     except OSError:
         return []
 

@@ -130,26 +130,6 @@ def _table(nodes: list[NodeStatus]) -> object:
     return table
 
 
-def logs(node: Annotated[str, typer.Argument(help="A node as `status` names it, or `supervisor`.")],
-         lines: Annotated[int, typer.Option(help="How many of the last lines.", min=1, max=100_000)] = 40,
-         follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as the log grows.")] = False,
-         as_json: Json = False) -> int:
-    """Show the end of a node's log."""
-    lab = _lab()
-    screen = Screen(as_json)
-    text = lab.logs(node, lines)
-    if not as_json:
-        print(text, end="" if text.endswith("\n") else "\n")
-    screen.emit({"node": node, "text": text})
-    if follow:
-        with lab.log_path(node).open("rb") as file:
-            file.seek(0, 2)
-            while True:
-                print(file.read().decode(errors="replace"), end="", flush=True)
-                time.sleep(0.5)
-    return 0
-
-
 def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scenario.")] = "first_run",
          graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
          as_json: Json = False) -> int:

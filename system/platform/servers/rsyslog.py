@@ -5,7 +5,8 @@ read from the nodes' files (`imfile`), so a process never waits for the shipper,
 Elasticsearch does not answer, lines wait in memory, then on disk (at most `QUEUE_MIB`), then in the files themselves.
 
 A line goes into the index of its own hour, under its own `id`, with the operation *create*: shipped twice it is one
-document. A line without an id gets file and offset for one. A line that is no JSON, as a crash writes, goes as level `raw`.
+document. So how far a file was read is kept at a gentle end only: after a kill all of it is read and offered again, and
+what was in memory is not lost. A line that is no JSON, as a crash writes, goes as level `raw`; file and offset are its id.
 Indices and their size: `system/observe/log_index.py`.
 """
 
@@ -120,5 +121,5 @@ if $syslogfacility-text == "syslog" then action(type="omfile" file="/dev/stdout"
 
 """
 _INPUT = """input(type="imfile" file="{file}" tag="lab" ruleset="ship" addMetadata="on" freshStartTail="off"
-      persistStateInterval="100" reopenOnTruncate="on")
+      persistStateInterval="0" reopenOnTruncate="on")
 """
