@@ -1,0 +1,114 @@
+"""LimitStore: one promise, in memory and on a Redis of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+import signal
+import time
+
+import pytest
+
+from system.kernel.errors import StoreUnavailable
+from system.kernel.windows import Quota
+from tests.contract.conftest import BOTH
+
+
+@pytest.fixture
+async def real_limits(real_settings, own_redis):
+    from system.stores.redis_limits import RedisLimits
+
+    stores = dataclasses.replace(real_settings.stores, limits=own_redis.address)
+    store = await RedisLimits.open(dataclasses.replace(real_settings, stores=stores))
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=BOTH)
+def limits(request):
+    """A store without counters."""
+    from system.stores.memory_limits import MemoryLimits
+
+    return MemoryLimits() if request.param == "memory" else request.getfixturevalue("real_limits")
+
+
+async def test_a_caller_gets_his_limit_in_a_window_and_then_again(limits):
+    """Three of three, then none, then all three again when the window has passed."""
+    told = [await limits.take([Quota("ann", 3)], 0.6) for _ in range(4)]
+    await asyncio.sleep(told[3].wait_s + 0.01)
+    later = [await limits.take([Quota("ann", 3)], 0.6) for _ in range(4)]
+
+    assert [each.admitted for each in told] == [each.admitted for each in later] == [True, True, True, False]
+    assert [each.remaining for each in told] == [2, 1, 0, 0]
+    assert 0.5 < told[3].wait_s <= 0.66
+
+
+async def test_the_reset_is_a_wall_time_ahead(limits):
+    """`x-rate-limit-reset` is made of it."""
+    told = await limits.take([Quota("ann", 3)], 60.0)
+
+    assert 54.0 < told.reset_s - time.time() <= 65.1
+    assert told.limit == 3
+
+
+async def test_one_full_quota_counts_in_none(limits):
+    """All or nothing, in one step; the tightest quota is the one that is told."""
+    await limits.take([Quota("all", 1)], 60.0)
+    refused = await limits.take([Quota("home", 10), Quota("all", 1)], 60.0)
+    alone = await limits.take([Quota("home", 10)], 60.0)
+
+    assert (refused.admitted, refused.limit, alone.remaining) == (False, 1, 9)
+
+
+async def test_many_at_once_are_admitted_up_to_the_limit_exactly(limits):
+    """No interleaving of two gateways lets one more in."""
+    told = await asyncio.gather(*(limits.take([Quota("ann", 20), Quota("all", 100)], 60.0) for _ in range(60)))
+
+    assert sum(each.admitted for each in told) == 20
+
+
+async def test_callers_do_not_pay_for_each_other(limits):
+    """A counter for each key."""
+    await limits.take([Quota("ann", 1)], 60.0)
+
+    assert (await limits.take([Quota("bob", 1)], 60.0)).admitted
+
+
+async def test_what_was_admitted_elsewhere_counts_whatever_the_limit(limits):
+    """A gateway tells what it let in while the store was away."""
+    await limits.add({f"user {n}": 5 for n in range(1200)}, 60.0)
+
+    assert not (await limits.take([Quota("user 0", 5)], 60.0)).admitted
+    assert not (await limits.take([Quota("user 1199", 5)], 60.0)).admitted
+    assert (await limits.take([Quota("user 7", 6)], 60.0)).remaining == 0
+
+
+@pytest.mark.real
+async def test_counters_expire_and_old_slots_are_removed(real_limits):
+    """Redis holds at most a window and a slot of each caller, however long he calls."""
+    for _ in range(40):
+        await real_limits.take([Quota("ann", 1_000)], 0.3)
+        await asyncio.sleep(0.02)
+    link = real_limits.link
+    key = f"{link.prefix}r:ann"
+
+    assert int(await link.call("HLEN", key)) <= 26
+    assert 0 < int(await link.call("PTTL", key)) <= 326
+    await asyncio.sleep(0.35)
+    assert int(await link.call("EXISTS", key)) == 0
+
+
+@pytest.mark.real
+async def test_a_store_that_is_away_says_so_soon(real_limits, own_redis):
+    """A stopped server is noticed within a quarter of a second: a request waits for it."""
+    await real_limits.take([Quota("ann", 3)], 60.0)
+    os.kill(own_redis.pid, signal.SIGSTOP)
+    began_s = time.monotonic()
+    try:
+        with pytest.raises(StoreUnavailable):
+            await real_limits.take([Quota("ann", 3)], 60.0)
+    finally:
+        os.kill(own_redis.pid, signal.SIGCONT)
+
+    assert time.monotonic() - began_s < 1.0
