@@ -30,6 +30,8 @@ ES_OPERATIONS = {  # operation -> (block, its count, its milliseconds)
     "refresh": ("refresh", "total", "total_time_in_millis"),
     "merge": ("merges", "total", "total_time_in_millis"),
 }
+CASSANDRA_POOLS = ("CompactionExecutor", "MemtableFlushWriter", "MutationStage", "Native-Transport-Requests", "ReadStage")
+NODES = {"nginx": "cdn"}  # store -> name of its nodes, where that is another
 ES_POOLS = ("write", "search", "get", "refresh")
 
 
@@ -111,7 +113,7 @@ class Cassandra:
         told = [Sample("tweetlab_cassandra_clients", len(await self._rows("address", "clients")), at)]
         for name, *counts in await self._rows("name, active_tasks, pending_tasks, blocked_tasks", "thread_pools"):
             told += [Sample("tweetlab_cassandra_tasks", float(n), {**at, "pool": name, "state": state})
-                     for state, n in zip(("active", "pending", "blocked"), counts)]
+                     for state, n in zip(("active", "pending", "blocked"), counts) if name in CASSANDRA_POOLS]
         told += [Sample("tweetlab_cassandra_disk_bytes", float(mebibytes) * 2**20, {**at, "table": table})
                  for keyspace, table, mebibytes in await self._rows("keyspace_name, table_name, mebibytes", "disk_usage")
                  if keyspace == ours]
@@ -159,11 +161,11 @@ async def elasticsearch(settings: Settings, address: str, node: str) -> list[Sam
 
 
 async def nginx(settings: Settings, address: str, node: str) -> list[Sample]:
-    """The page of stub_status."""
+    """The edge's page of counts."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=ANSWER_S)
-    async with aiohttp.ClientSession(timeout=timeout) as web, web.get(f"http://{address}/stub_status") as answer:
+    async with aiohttp.ClientSession(timeout=timeout) as web, web.get(f"http://{address}/nginx_status") as answer:
         answer.raise_for_status()
         words = (await answer.text()).split()
     at = {"node": node}
@@ -246,6 +248,7 @@ def addresses(settings: Settings) -> Sequence[tuple[str, str, str]]:
     for store, found in (("cassandra", stores.cassandra), ("kafka", stores.kafka[:1]), ("redis", (stores.redis,)),
                          ("limits", (stores.limits,)),
                          ("postgres", (stores.postgres_url.rpartition("@")[2].partition("/")[0],)),
+                         ("nginx", (settings.cdn.rpartition("/")[2],)),
                          ("elasticsearch", tuple(url.removeprefix("http://") for url in stores.elasticsearch_urls))):
-        rows += [(store, address, f"{store}-{n}") for n, address in enumerate(found, 1)]
+        rows += [(store, address, f"{NODES.get(store, store)}-{n}") for n, address in enumerate(found, 1)]
     return rows

@@ -100,7 +100,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert("DeadLetters", 'sum by (group, topic) (increase(tweetlab_consumed_total{result="dead"}[5m])) > 0', "ticket",
           "group {{ $labels.group }} buried records of {{ $labels.topic }}"),
     Alert("Shedding", "sum by (node) (rate(tweetlab_shed_total[30s])) > 1", "ticket", "{{ $labels.node }} refuses requests", 5),
-    Alert("LoopBlocked", "histogram_quantile(0.99, sum by (le, node) (rate(tweetlab_loop_lag_seconds_bucket[30s]))) > 0.25",
+    Alert("LoopBlocked", "histogram_quantile(0.9, sum by (le, node) (rate(tweetlab_loop_lag_seconds_bucket[30s]))) > 0.25",
           "ticket", "the event loop of {{ $labels.node }} is blocked for a quarter of a second", 10),
 )
 

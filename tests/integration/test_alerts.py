@@ -1,0 +1,153 @@
+"""Prometheus and Alertmanager as they run in a lab with --observe: what fires, what the pagers get, and when it ends."""
+
+import asyncio
+import subprocess
+import time
+
+import aiohttp
+import pytest
+import yaml
+
+from system.platform import alerting, blueprint, native, packages
+from system.platform.blueprint import Blueprint, Node
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(any(packages.missing(each) for each in (packages.PROMETHEUS, packages.ALERTMANAGER)),
+                       reason="Prometheus or Alertmanager is missing; `tweetlab setup --observe` installs them"),
+]
+RANGE = 217
+WATCHED = Node("gateway-1", "gateway", "service", module="tests.watched_service")
+LOOKING_ON = tuple(node for node in blueprint.OBSERVERS if node.kind in ("prometheus", "alertmanager", "receiver"))
+DOOR = blueprint.load("small").of_kind("haproxy")
+RATE_PER_S = 20
+
+
+async def until(look, what, within_s=25.0):
+    """Return what `look` returns as soon as it is true."""
+    deadline_s = time.monotonic() + within_s
+    while not (found := await look()):
+        assert time.monotonic() < deadline_s, f"{what} did not happen within {within_s} s"
+        await asyncio.sleep(0.2)
+    return found
+
+
+class Watched:
+    """A lab of a door, one service behind it and what looks on; under a steady load."""
+
+    def __init__(self, lab, web):
+        self.lab, self.web = lab, web
+
+    async def json(self, kind, path):
+        async with self.web.get(f"http://{self.lab.plan.of(kind)}{path}") as answer:
+            return await answer.json()
+
+    async def incident(self, pager, words):
+        """Return the newest incident of a pager whose summary has these words, else None."""
+        rows = (await self.json("receiver", "/incidents"))["incidents"]
+        return next((row for row in reversed(rows) if row["pager"] == pager and words in row["summary"]), None)
+
+    async def value(self, query):
+        """Return what Prometheus answers to a query: a number, or None."""
+        found = (await self.json("prometheus", f"/api/v1/query?query={query}"))["data"]["result"]
+        return float(found[0]["value"][1]) if found else None
+
+    async def load(self):
+        """Ask at an even rate, whatever the answers do."""
+        async def ask():
+            try:
+                async with self.web.get(f"http://{self.lab.plan.of('haproxy')}/parrot"):
+                    pass
+            except aiohttp.ClientError:
+                pass
+
+        asked = set()
+        while True:
+            asked.add(task := asyncio.create_task(ask()))
+            task.add_done_callback(asked.discard)
+            await asyncio.sleep(1 / RATE_PER_S)
+
+
+@pytest.fixture
+async def watched(tmp_path):
+    """The lab, up and asked; nothing of it stays."""
+    lab = native.Lab(tmp_path, RANGE)
+    await lab.up(Blueprint("watched", (*DOOR, WATCHED, *LOOKING_ON)))
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as web:
+            made = Watched(lab, web)
+            load = asyncio.create_task(made.load())
+            yield made
+            load.cancel()
+    finally:
+        await lab.down(purge=True)
+
+
+async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(watched):
+    """Kill the only gateway: InstanceDown and the compressed burn rate fire; a refused page is sent again under the same key."""
+    await until(lambda: watched.value('up{job="gateway"}'), "the first scrape")
+    async with watched.web.post(f"http://{watched.lab.plan.of('receiver')}/fail", json={"next": 1, "status": 500}) as answer:
+        assert answer.status == 200
+    await watched.lab.auto_heal("gateway-1", False)
+    killed_ms = time.time() * 1e3
+    await watched.lab.kill("gateway-1")
+
+    down = await until(lambda: watched.incident("pagerduty", "gateway-1 does not answer"), "a page")
+    burn = await until(lambda: watched.incident("pagerduty", "availability: budget burns"), "a page of the burn rate")
+    also = await until(lambda: watched.incident("opsgenie", "gateway-1 does not answer"), "an alert at OpsGenie")
+    assert "real windows divided by 60" in burn["summary"]
+    assert killed_ms < down["opened_ms"] < killed_ms + 20_000
+
+    await watched.lab.auto_heal("gateway-1", True)
+
+    async def resolved():
+        found = [await watched.incident(pager, "gateway-1 does not answer") for pager in ("pagerduty", "opsgenie")]
+        return all(row["resolved_ms"] for row in found)
+
+    await until(resolved, "the resolve")
+    events = (await watched.json("receiver", "/events"))["events"]
+    of_down = [row for row in events if row["key"] == down["key"] and row["pager"] == "pagerduty"]
+    assert [row["did"] for row in of_down if row["status"] == 202] == ["opened", "resolved"]
+    assert also["opened_ms"] > killed_ms
+
+    failed = [row for row in events if row["status"] == 500]
+    same = [(row["key"], row["pager"]) for row in failed]
+    again = [row for row in events if row["status"] == 202 and (row["key"], row["pager"]) in same]
+    assert len(failed) == 1
+    assert again[0]["at_ns"] > failed[0]["at_ns"]
+
+
+def fires(severity, windows, set_, factor, burn):
+    """Return one firing burn-rate alert of availability, as promtool wants it."""
+    told = f"availability: budget burns more than {burn} times too fast over {windows}"
+    told += f" (real windows divided by {factor})" if factor > 1 else ""
+    labels = {"severity": severity, "slo": "availability", "set": set_, "factor": str(factor), "windows": windows}
+    return {"exp_labels": labels, "exp_annotations": {"summary": told}}
+
+
+def test_a_tenth_of_errors_pages_within_ten_minutes_and_the_page_ends_with_the_errors(tmp_path):
+    """Six good hours, 20 min with 10 % of errors: the hour's window pages once 1.44 % of it is bad, and ends 5 min after the last
+    error; the ticket of three days stays. The slow page (0.6 % of six hours) is never reached."""
+    series = {"2xx": "0+100x360 36000+90x20 37800+100x60", "5xx": "0+0x360 0+10x20 200+0x60"}
+    door = [{"series": f'haproxy_frontend_http_responses_total{{proxy="gateway",code="{code}"}}', "values": values}
+            for code, values in series.items()]
+    ticket, page = fires("ticket", "3d/6h", "real", 1, 1), fires("page", "1h/5m", "real", 1, 14.4)
+    fast_ticket = fires("ticket", "72m/6m", "compressed", alerting.COMPRESSION, 1)
+    asked = [{"eval_time": at, "alertname": "BudgetBurn", "exp_alerts": expected}
+             for at, expected in (("6h", []), ("372m", [page, ticket, fast_ticket]), ("400m", [ticket]))]
+    (tmp_path / "rules.yml").write_text(alerting.rules_text())
+    file = tmp_path / "tests.yml"
+    file.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [
+        {"interval": "1m", "input_series": door, "alert_rule_test": asked}]}))
+
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_rules_are_what_prometheus_accepts(tmp_path):
+    """`promtool check rules`: every expression parses."""
+    (tmp_path / "rules.yml").write_text(alerting.rules_text())
+    done = subprocess.run(["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "SUCCESS" in done.stdout
