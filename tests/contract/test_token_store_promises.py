@@ -1,0 +1,124 @@
+"""TokenStore: one promise, in memory and on PostgreSQL. Rotation and revocation as a race is on the real server."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+
+import pytest
+
+from system.ports import Grant
+from tests.contract.fixtures_durable import BOTH, opened
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+async def real_tokens(durable_settings):
+    from system.stores.postgres_tokens import PostgresTokens
+
+    store = await opened(PostgresTokens, durable_settings)
+    await store.clear()
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=BOTH)
+def tokens(request):
+    """A store without grants."""
+    from system.stores.memory_tokens import MemoryTokens
+
+    return MemoryTokens() if request.param == "memory" else request.getfixturevalue("real_tokens")
+
+
+def a_grant(scope: str = "tweet.read offline.access") -> Grant:
+    return Grant(f"grant{next(_numbers)}", 42, scope)
+
+
+async def begun(tokens, life_s: float = 60.0) -> tuple[Grant, str]:
+    """Begin a sign-in; return its grant and the hash of its refresh token."""
+    grant, first = a_grant(), secrets.token_hex(8)
+    await tokens.begin(grant, first, life_s)
+    return grant, first
+
+
+async def test_a_grant_is_found_by_its_refresh_token_until_it_expires(tokens):
+    """And by nothing else."""
+    grant, first = await begun(tokens)
+    _, short = await begun(tokens, 0.05)
+    await asyncio.sleep(0.1)
+
+    assert await tokens.find(first) == grant
+    assert await tokens.find(short) is None
+    assert await tokens.find("never") is None
+    assert await tokens.rotate(short, "next", 60, 60) is None
+
+
+async def test_a_rotated_token_is_used_and_its_successor_stands_for_the_same_grant(tokens):
+    """Same user, same scope."""
+    grant, first = await begun(tokens)
+
+    assert await tokens.rotate(first, first + "b", 60, 60) == grant
+    assert await tokens.find(first + "b") == grant
+    assert (await tokens.find(first)).used
+
+
+async def test_a_used_token_ends_its_grant_and_no_other(tokens):
+    """What is returned says so; access tokens are revoked for as long as asked."""
+    grant, first = await begun(tokens)
+    _, other = await begun(tokens)
+    await tokens.rotate(first, first + "b", 60, 60)
+
+    again = await tokens.rotate(first, first + "c", 60, 0.2)
+
+    assert again.used and again.id == grant.id
+    assert [await tokens.find(first + end) for end in ("", "b", "c")] == [None, None, None]
+    assert await tokens.find(other) is not None
+    assert grant.id in await tokens.revoked()
+    await asyncio.sleep(0.25)
+    assert grant.id not in await tokens.revoked()
+
+
+async def test_ending_a_grant_ends_all_its_tokens(tokens):
+    """By any of them, the used ones too; unknown ones are nobody's."""
+    grant, first = await begun(tokens)
+    await tokens.rotate(first, first + "b", 60, 60)
+
+    assert (await tokens.end(first, 60)).id == grant.id
+    assert await tokens.find(first + "b") is None
+    assert grant.id in await tokens.revoked()
+    assert await tokens.end("never", 60) is None
+
+
+async def test_a_name_is_revoked_for_the_longest_time_asked(tokens):
+    """Safe to repeat; a shorter repeat takes nothing back."""
+    await tokens.revoke("a1.7", 60)
+    await tokens.revoke("a1.7", 0.01)
+    await tokens.revoke("a1.8", 0.01)
+    await asyncio.sleep(0.05)
+
+    assert {"a1.7", "a1.8"} & await tokens.revoked() == {"a1.7"}
+
+
+async def test_of_many_rotations_at_once_one_wins_and_the_sign_in_ends(tokens):
+    """Linearisable: the second use is a reuse, however close."""
+    grant, first = await begun(tokens)
+
+    told = await asyncio.gather(*(tokens.rotate(first, f"{first}{n}", 60, 60) for n in range(6)))
+
+    won = [each for each in told if each is not None and not each.used]
+    assert len(won) == 1
+    assert [await tokens.find(f"{first}{n}") for n in range(6)] == [None] * 6
+    assert grant.id in await tokens.revoked()
+
+
+async def test_no_successor_survives_a_revocation_that_came_at_the_same_time(tokens):
+    """A rotation under way waits for the revocation or is found by it: forty races, no token left."""
+    for _ in range(40):
+        _, first = await begun(tokens)
+        second = first + "b"
+        await tokens.rotate(first, second, 60, 60)
+        await asyncio.gather(tokens.rotate(second, second + "c", 60, 60), tokens.end(first, 60))
+
+        assert await tokens.find(second + "c") is None
