@@ -82,10 +82,11 @@ class MinioBlobs:
             await self._in_thread(self._make_reader)
 
     def _make_reader(self) -> None:
-        from minio import credentials, minioadmin  # needed once in the life of a lab
+        from minio import minioadmin  # needed once in the life of a lab
+        from minio.credentials import providers
 
         stores = self._settings.stores
-        keys = credentials.StaticProvider(stores.minio_access_key, stores.minio_secret_key)
+        keys = providers.StaticProvider(stores.minio_access_key, stores.minio_secret_key)
         admin = minioadmin.MinioAdmin(endpoint=stores.minio, credentials=keys, secure=False, region=REGION)
         admin.user_add(edge.STORAGE_USER, edge.storage_password(self._settings.edge_secret))
         admin.policy_add(edge.STORAGE_USER, policy=READ_MEDIA)

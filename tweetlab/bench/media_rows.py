@@ -53,7 +53,8 @@ async def put_ratio() -> float:
             async with _client() as web:
                 shop = _Uploads(lab, web)
                 await shop.warm()
-                plain, signed = [], []
+                plain: list[float] = []
+                signed: list[float] = []
                 for turn in range(ROUNDS):
                     for kind in ("plain", "signed") if turn % 2 else ("signed", "plain"):
                         (plain if kind == "plain" else signed).append(await getattr(shop, kind)())
