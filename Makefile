@@ -9,7 +9,7 @@ RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
 MAKE_QUIET := $(MAKE) --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers browser demo test check bench reference clean
+.PHONY: help setup servers observers browser demo test check bench reference clean
 
 help:
 	@echo "make demo       first a lab, then a question, then a report (set-up included)"
@@ -19,6 +19,7 @@ help:
 	@echo "make setup      the environment in .venv and bin/tweetlab"
 	@echo "make browser    Chromium, for the tests of the web client and the console"
 	@echo "make servers    the servers, into the user's cache folder"
+	@echo "make observers  what only --observe needs: Prometheus, Alertmanager and the like"
 	@echo "make reference  write docs/reference from the program's own tables"
 	@echo "make clean      stop this checkout's labs; remove caches, data and logs (runs and .venv stay)"
 
@@ -54,6 +55,10 @@ setup: $(VENV)/installed bin/tweetlab
 servers: | $(PY)
 	@$(RUN) -m tweetlab.setup
 
+# What only --observe needs; the tests do.
+observers: | $(PY)
+	@$(RUN) -m tweetlab.setup --observe
+
 demo:
 	@$(MAKE_QUIET) -j2 setup servers
 	@bin/tweetlab demo
@@ -64,7 +69,7 @@ browser: | $(PY)
 
 test:
 	@$(MAKE_QUIET) -j2 setup servers
-	@$(MAKE_QUIET) browser
+	@$(MAKE_QUIET) observers browser
 	@$(RUN) tests/tiers.py
 
 check: setup

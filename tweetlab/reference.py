@@ -124,6 +124,44 @@ def schema() -> str:
     return json.dumps(loader.schema(), indent=1, sort_keys=True)
 
 
+def telemetry() -> str:
+    """Every metric, objective and alert."""
+    from system.kernel.metrics import METRICS
+    from system.observe.dashboards import BOARDS
+    from system.platform import alerting
+
+    parts = ["# Telemetry\n", "Every process of the lab answers `GET /metrics` on its own address; with `--observe` Prometheus\n"
+             "asks ([how to observe a lab](../how-to/observe.md)). Dashboards for Grafana: "
+             + ", ".join(f"[{name}](dashboards/{name}.json)" for name in BOARDS) + ".\n"]
+    for board in dict.fromkeys(row.board for row in METRICS.values()):
+        rows = "\n".join(f"| `{name}` | {row.kind} | {', '.join(row.labels)} | {row.unit} | {_one_line(row.help)} |"
+                         for name, row in METRICS.items() if row.board == board)
+        parts.append(f"## {board}\n\n| metric | kind | labels | unit | means |\n|---|---|---|---|---|\n{rows}\n")
+    rows = "\n".join(f"| {slo.name} | {slo.objective:.1%} of {slo.what} |" for slo in alerting.SLOS)
+    parts.append(f"## Objectives\n\n| name | objective |\n|---|---|\n{rows}\n")
+    rows = "\n".join(
+        f"| {alerting.window_text(real.long_s)} and {alerting.window_text(real.short_s)} "
+        f"| {alerting.window_text(fast.long_s)} and {alerting.window_text(fast.short_s)} | {real.burn:g} | {real.severity} |"
+        for real, fast in zip(alerting.WINDOWS, alerting.compressed()))
+    parts.append(f"## Burn-rate alerts (`BudgetBurn`)\n\n| windows | divided by {alerting.COMPRESSION} | burn rate | severity |\n"
+                 f"|---|---|---|---|\n{rows}\n")
+    rows = "\n".join(f"| {each.name} | {each.severity} | {each.for_s} s | `{each.expr.replace('|', chr(92) + '|')}` |"
+                     for each in alerting.ALERTS)
+    parts.append(f"## Other alerts\n\n| alert | severity | after | expression |\n|---|---|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def _dashboard(name: str) -> Callable[[], str]:
+    def make() -> str:
+        from system.observe import dashboards
+
+        return dashboards.text(name)
+
+    return make
+
+
+DASHBOARDS = ("objectives", "door", "requests", "workers", "stores", "processes")
+
 PAGES: dict[str, Callable[[], str]] = {
     "bench.md": bench,
     "cli.md": cli,
@@ -133,6 +171,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "policies.md": knobs,
     "scenario.schema.json": schema,
     "scenarios.md": scenarios,
+    "telemetry.md": telemetry,
+    **{f"dashboards/{name}.json": _dashboard(name) for name in DASHBOARDS},
 }
 
 
@@ -155,7 +195,7 @@ def _one_line(text: str) -> str:
 
 def main() -> None:
     """Write every page."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    (FOLDER / "dashboards").mkdir(parents=True, exist_ok=True)
     for name, make in PAGES.items():
         (FOLDER / name).write_text(make().rstrip() + "\n", encoding="utf-8")
         print(f"docs/reference/{name}")

@@ -17,7 +17,6 @@ from system.kernel.errors import DeadlineExceeded, Unavailable
 from system.kernel.policies import Policies
 from system.services.gateway import policy
 
-CONNECTIONS = 256   # to each service at once; a pool of its own, so that a slow service cannot take another's
 KEEP_ALIVE_S = 60.0
 
 
@@ -37,6 +36,7 @@ class Upstream:
     def __init__(self, base_url: str, policies: Policies, name: str = "service") -> None:
         self._base, self._name = base_url, name
         self._knobs, self._request_s = policies.retry, policies.deadline.request_s
+        self._places = policies.bulkhead.service
         self._budget = retry.Budget(policies.retry)
         self._breaker = Breaker(policies.breaker)
         self._session: aiohttp.ClientSession | None = None
@@ -44,10 +44,12 @@ class Upstream:
         self._unanswered = telemetry.observer("tweetlab_dependency_seconds", dependency=name, result="error")
         self._again = telemetry.counter("tweetlab_retries_total", dependency=name)
         telemetry.read("tweetlab_breaker_state", lambda: self._breaker.state.number, dependency=name)
+        telemetry.read("tweetlab_breaker_opened_total", lambda: self._breaker.opened, dependency=name)
 
     async def open(self) -> None:
         """Make the session. Connects at first use."""
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=KEEP_ALIVE_S, use_dns_cache=True,
+        # A pool of its own, so that a slow service cannot take another's: the bulkhead.
+        connector = aiohttp.TCPConnector(limit=self._places, keepalive_timeout=KEEP_ALIVE_S, use_dns_cache=True,
                                          enable_cleanup_closed=False, force_close=False)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, raise_for_status=False,

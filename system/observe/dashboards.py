@@ -1,0 +1,127 @@
+"""Grafana dashboards, made from METRICS and from the objectives: a metric that is declared is drawn.
+
+`BOARDS` is the table: file name -> title and panels. `make reference` writes them to docs/reference/dashboards; Grafana imports
+the files as they are and asks for its Prometheus once (the variable `datasource`). Grafana itself is not part of the lab.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from system.kernel.metrics import METRICS, Metric
+from system.platform import alerting
+
+OVER = "1m"       # window of every rate; scrapes come each 2 or 5 s
+WIDTH, HEIGHT, COLUMNS = 8, 8, 24  # of a panel, in Grafana's grid
+UNITS = {"s": "s", "bytes": "bytes", "1": "short", "bool": "bool"}
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """One line, or one family of lines, of a panel."""
+
+    expr: str
+    legend: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """`unit`: as Grafana names it."""
+
+    title: str
+    unit: str
+    queries: tuple[Query, ...]
+    help: str = ""
+
+
+def panels_of(name: str, row: Metric) -> list[Panel]:
+    """Return the panels of one metric: a rate, a value, or a rate beside quantiles."""
+    title = name.removeprefix("tweetlab_").replace("_", " ")
+    by = ", ".join(("job", *row.labels))
+    legend = " ".join(f"{{{{{label}}}}}" for label in ("job", *row.labels))
+    unit = UNITS.get(row.unit, "short")
+    if row.kind == "counter":
+        per_s = "percentunit" if row.unit == "s" else "short"  # seconds a second are a share
+        return [Panel(f"{title.removesuffix(' total')} per second", per_s,
+                      (Query(f"sum by ({by}) (rate({name}[{OVER}]))", legend),), row.help)]
+    if row.kind == "gauge":
+        return [Panel(title, unit, (Query(f"max by ({by}) ({name})", legend),), row.help)]
+    buckets = f"sum by (le, {by}) (rate({name}_bucket[{OVER}]))"
+    quantiles = tuple(Query(f"histogram_quantile({q}, {buckets})", f"p{100 * q:.0f} {legend}") for q in (0.5, 0.99))
+    counts = (Query(f"sum by ({by}) (rate({name}_count[{OVER}]))", legend),)
+    return [Panel(f"{title}, p50 and p99", unit, quantiles, row.help),
+            Panel(f"{title}, count per second", "short", counts, row.help)]
+
+
+def _of_board(board: str) -> list[Panel]:
+    return [panel for name, row in METRICS.items() if row.board == board for panel in panels_of(name, row)]
+
+
+def _objectives() -> list[Panel]:
+    found = [Panel("Alerts that fire", "short",
+                   (Query('sum by (alertname, slo, set, severity) (ALERTS{alertstate="firing"})',
+                          "{{severity}} {{alertname}} {{slo}} {{set}}"),))]
+    for slo in alerting.SLOS:
+        windows = [(w.short_s, w.burn) for w in (*alerting.compressed()[:2], *alerting.WINDOWS[:2])]
+        burns = tuple(Query(f"{alerting.ratio_name(slo, seconds)} / {slo.budget:g}", alerting.window_text(seconds))
+                      for seconds, _ in windows)
+        told = f"{slo.objective:.1%} of {slo.what}. 1 uses the budget up in {alerting.PERIOD_DAYS} days; 14.4 pages."
+        found.append(Panel(f"{slo.name}: how many times too fast its budget burns", "short", burns, told))
+    return found
+
+
+def _door() -> list[Panel]:
+    def per_s(name: str, by: str) -> tuple[Query, ...]:
+        return (Query(f"sum by ({by}) (rate({name}[{OVER}]))", " ".join(f"{{{{{label}}}}}" for label in by.split(", "))),)
+
+    return [
+        Panel("answers at each door per second", "short", per_s("haproxy_frontend_http_responses_total", "proxy, code")),
+        Panel("answers of each service per second", "short", per_s("haproxy_backend_http_responses_total", "proxy, code")),
+        Panel("answers of each instance per second", "short", per_s("haproxy_server_http_responses_total", "proxy, server")),
+        Panel("waiting in HAProxy", "short", (Query("max by (proxy) (haproxy_backend_current_queue)", "{{proxy}}"),)),
+        Panel("instances by state", "short", (Query("sum by (proxy, state) (haproxy_server_status)", "{{proxy}} {{state}}"),)),
+        Panel("bytes to clients per second", "Bps", per_s("haproxy_frontend_bytes_out_total", "proxy")),
+    ]
+
+
+BOARDS: dict[str, tuple[str, Callable[[], list[Panel]]]] = {
+    "objectives": ("Objectives and alerts", _objectives),
+    "door": ("Public door and mesh (HAProxy)", _door),
+    "requests": ("Requests: rate, errors, duration", lambda: _of_board("requests")),
+    "workers": ("Workers: lag, batches, effects", lambda: _of_board("workers")),
+    "stores": ("Stores", lambda: _of_board("stores")),
+    "processes": ("Processes", lambda: _of_board("processes")),
+}
+
+
+def dashboard(name: str) -> dict[str, Any]:
+    """Return one dashboard as Grafana imports it."""
+    title, panels = BOARDS[name]
+    return {
+        "uid": f"tweetlab-{name}", "title": f"Tweetlab: {title}", "tags": ["tweetlab"], "schemaVersion": 39, "version": 1,
+        "editable": True, "refresh": "5s", "time": {"from": "now-15m", "to": "now"}, "timezone": "utc",
+        "templating": {"list": [{"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"}]},
+        "panels": [_drawn(n, panel) for n, panel in enumerate(panels())],
+    }
+
+
+def text(name: str) -> str:
+    """Return one dashboard as its file."""
+    return json.dumps(dashboard(name), indent=1)
+
+
+def _drawn(n: int, panel: Panel) -> dict[str, Any]:
+    across = COLUMNS // WIDTH
+    targets = [{"refId": chr(ord("A") + k), "expr": query.expr, "legendFormat": query.legend, "datasource": DATASOURCE}
+               for k, query in enumerate(panel.queries)]
+    return {
+        "id": n + 1, "type": "timeseries", "title": panel.title, "description": panel.help, "datasource": DATASOURCE,
+        "gridPos": {"x": n % across * WIDTH, "y": n // across * HEIGHT, "w": WIDTH, "h": HEIGHT},
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0, "custom": {"showPoints": "never"}}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}},
+        "targets": targets,
+    }

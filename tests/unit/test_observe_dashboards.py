@@ -1,0 +1,67 @@
+"""Dashboards and alerts stand on metrics that exist and that the code moves."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from system.kernel.metrics import METRICS
+from system.observe import dashboards
+from system.platform import alerting
+from tweetlab import reference
+
+SYSTEM = Path(__file__).resolve().parents[2] / "system"
+SUFFIXES = re.compile(r"_(bucket|count|sum)$")
+
+
+def named(expression):
+    """Return the metrics of ours that an expression reads."""
+    return {name if name in METRICS else SUFFIXES.sub("", name) for name in re.findall(r"\btweetlab_\w+", expression)}
+
+
+@pytest.mark.parametrize("board", sorted(dashboards.BOARDS))
+def test_a_dashboard_reads_only_metrics_that_exist(board):
+    """Every expression names rows of METRICS, recorded ratios of an objective, or HAProxy's own."""
+    recorded = {rule["record"] for group in alerting.rules()["groups"] for rule in group["rules"] if "record" in rule}
+    for panel in dashboards.dashboard(board)["panels"]:
+        for target in panel["targets"]:
+            assert named(target["expr"]) <= set(METRICS), target["expr"]
+            assert set(re.findall(r"slo:[\w:]+", target["expr"])) <= recorded, target["expr"]
+
+
+def test_every_metric_is_drawn_once_declared():
+    """A row of METRICS without a panel would be a number that nobody sees."""
+    drawn = {name for board in dashboards.BOARDS for panel in dashboards.dashboard(board)["panels"]
+             for target in panel["targets"] for name in named(target["expr"])}
+    assert drawn == set(METRICS)
+
+
+def test_rules_read_only_metrics_that_exist():
+    """An alert on a misspelt name would never fire."""
+    for group in alerting.rules()["groups"]:
+        for rule in group["rules"]:
+            assert named(rule["expr"]) <= set(METRICS), rule["expr"]
+
+
+def test_every_metric_is_moved_by_the_code():
+    """A declared metric that no module names stays empty for ever."""
+    code = "\n".join(path.read_text() for path in SYSTEM.rglob("*.py") if path.name != "metrics.py")
+    assert [name for name in METRICS if f'"{name}"' not in code] == []
+
+
+def test_the_reference_lists_every_dashboard():
+    """`make reference` writes a file for each row of BOARDS."""
+    assert set(reference.DASHBOARDS) == set(dashboards.BOARDS)
+
+
+def test_burn_windows_are_those_of_the_sre_workbook_and_their_compressed_copies():
+    """1 h and 5 min at 14.4, 6 h and 30 min at 6, three days and 6 h at 1; the fast set is all of them divided by 60."""
+    assert [(w.long_s, w.short_s, w.burn) for w in alerting.WINDOWS] == [(3600, 300, 14.4), (21600, 1800, 6), (259200, 21600, 1)]
+    assert [(w.long_s, w.short_s) for w in alerting.compressed()] == [(60, 5), (360, 30), (4320, 360)]
+    assert alerting.COMPRESSION == 60
+
+
+def test_an_expression_with_a_pipe_does_not_break_its_table():
+    """A page of Markdown shows each alert in one row."""
+    rows = [line for line in reference.telemetry().splitlines() if line.startswith("| DeadLetters")]
+    assert len(rows) == 1
