@@ -34,7 +34,8 @@ def lab_range() -> int:
 @pytest.fixture(scope="session")
 def web_url() -> str:
     """The public door of the lab; the tests are skipped where no lab with services is up."""
-    done = subprocess.run([sys.executable, "-m", "tweetlab", "status", "--json"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "tweetlab", "status", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     if "gateway-1" not in {node["name"] for node in json.loads(done.stdout or "[]")}:
         pytest.skip(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
     return f"http://{Plan(lab_range()).of('haproxy')}"

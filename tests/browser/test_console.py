@@ -40,7 +40,8 @@ measure: {warm_up: 2 s}
 def console(port: int = 0, **env: str) -> Iterator[str]:
     """Run `tweetlab console`; give its address."""
     command = [sys.executable, "-m", "tweetlab", "console", "--port", str(port), "--json"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"} | env)
+    env = os.environ | {"PYTHONUNBUFFERED": "1"} | env
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())["console"]

@@ -167,7 +167,8 @@ def test_no_place_needs_sideways_scrolling_on_a_phone(windows, web_url, scheme):
     ada = sign_up(page, "Ada Augusta King, Countess of Lovelace, née Byron")
     ada.write("W" * 200, png(40))
 
-    for place, title in (("", "Home"), ("search/WWW", "Search"), (f"u/{ada.username}", "Ada Augusta"), ("requests", "Follow requests")):
+    places = {"": "Home", "search/WWW": "Search", f"u/{ada.username}": "Ada Augusta", "requests": "Follow requests"}
+    for place, title in places.items():
         ada.go(place)
         expect(page.locator("h1", has_text=title)).to_be_visible()
         assert not is_wider_than_its_window(page), place
@@ -186,11 +187,15 @@ def test_the_client_is_usable_by_keyboard_alone(windows, web_url):
     names = []
     for _ in range(7):
         page.keyboard.press("Tab")
-        names.append(page.evaluate("document.activeElement.getAttribute('aria-label') || document.activeElement.textContent.trim()"))
+        names.append(page.evaluate("""(() => {
+            const at = document.activeElement;
+            return at.getAttribute("aria-label") || at.textContent.trim();
+        })()"""))
 
     assert names[:6] == ["Skip to the content", "Tweetlab", "Home", "Search", "Profile", "Sign out"]
     nameless = page.evaluate("""[...document.querySelectorAll("button, a, input, textarea")].filter((one) => !one.hidden
-        && one.tabIndex >= 0 && !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length)).map((one) => one.outerHTML)""")
+        && one.tabIndex >= 0 && !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length))
+        .map((one) => one.outerHTML)""")
     assert nameless == []
 
 

@@ -139,8 +139,10 @@ class Console:
     async def log(self, request: Request) -> Response:
         """`GET /logs/{node}`: the end of a node's log, as plain text."""
         node = request.path_params["node"]
+        if not NAME.fullmatch(node):
+            return PlainTextResponse("There is no such node.\n", 404, HEADERS)
         try:
-            text = await asyncio.to_thread(self._collector.lab.logs, node, LOG_LINES) if NAME.fullmatch(node) else ""
+            text = await asyncio.to_thread(self._collector.lab.logs, node, LOG_LINES)
         except LabError as problem:
             return PlainTextResponse(f"{problem.detail}\n", 404, HEADERS)
         return PlainTextResponse(text or "The log is empty.\n", headers=HEADERS)

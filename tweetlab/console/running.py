@@ -12,6 +12,7 @@ from system.platform import procs
 from tweetlab.load import journal
 
 NEWEST = 12   # runs in the list
+HEAD_BYTES = 80  # time and process of a load stand in them: another load, another file (inodes are used again)
 RECENT_S = 90.0  # how long a fault that is over is still told
 
 Json = dict[str, Any]
@@ -23,8 +24,7 @@ class Running:
     def __init__(self, state: Path) -> None:
         self._path = journal.path_of(state)
         self._undo = undo.UndoLog(undo.path_of(state))
-        self._read: tuple[int, int] = (0, 0)  # inode, bytes read
-        self._rest = b""
+        self._begin, self._at, self._rest = b"", 0, b""  # how the file begins, bytes read of it, of them an unfinished line
         self.head: Json = {}
         self.ticks: list[Json] = []
         self._started_ms = 0
@@ -50,12 +50,12 @@ class Running:
     def _follow(self) -> None:
         try:
             with self._path.open("rb") as file:
-                inode = self._path.stat().st_ino
-                if inode != self._read[0]:
-                    self._forget(inode)
-                file.seek(self._read[1])
+                begin = file.readline(HEAD_BYTES)
+                if not begin.startswith(self._begin) or not self._begin:
+                    self._forget(begin)
+                file.seek(self._at)
                 data = self._rest + file.read()
-                self._read = (inode, file.tell())
+                self._at = file.tell()
         except OSError:
             return
         lines = data.split(b"\n")
@@ -63,8 +63,8 @@ class Running:
         for line in lines:
             self._heard(json.loads(line))
 
-    def _forget(self, inode: int) -> None:
-        self._read, self._rest, self.head, self.ticks = (inode, 0), b"", {}, []
+    def _forget(self, begin: bytes) -> None:
+        self._begin, self._at, self._rest, self.head, self.ticks = begin, 0, b"", {}, []
         self._started_ms, self._ended = 0, False
 
     def _heard(self, line: Json) -> None:

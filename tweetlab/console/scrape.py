@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-Labels = tuple[tuple[str, str], ...]
-Key = tuple[str, Labels]
+Labels = Mapping[str, str]
 
 WANTED = ("tweetlab_request_seconds_", "tweetlab_dependency_seconds_", "tweetlab_consumed_total", "tweetlab_breaker_state",
           "tweetlab_cache_requests_total", "tweetlab_limit_decisions_total", "tweetlab_shed_total", "tweetlab_requests_in_flight",
@@ -26,14 +25,14 @@ class Reading:
 
 @dataclass
 class Growth:
-    """What grew between two readings, by series. `took_s`: seconds between them."""
+    """What grew between two readings, by name. `took_s`: seconds between them."""
 
     took_s: float
-    by: dict[Key, float] = field(default_factory=dict)
+    by: dict[str, list[tuple[Labels, float]]] = field(default_factory=dict)
 
-    def of(self, name: str) -> Iterable[tuple[dict[str, str], float]]:
-        """Return (labels, growth) of every series called `name`."""
-        return ((dict(labels), value) for (found, labels), value in self.by.items() if found == name)
+    def of(self, name: str) -> Iterable[tuple[Labels, float]]:
+        """Return (labels, growth) of every series called `name` that grew, and of every bucket."""
+        return self.by.get(name, ())
 
 
 def read(text: str, at_s: float) -> Reading:
@@ -50,19 +49,20 @@ def growth(before: Reading | None, after: Reading) -> Growth:
     """Return what grew since `before`; a counter that fell began again with its process, so all of it is new."""
     if before is None:
         return Growth(0.0)
-    grown = {}
+    grown: dict[str, list[tuple[Labels, float]]] = {}
     for series, value in after.values.items():
         was = before.values.get(series, 0.0)
-        if value != was:
-            grown[split(series)] = value - was if value > was else value
+        if value != was or "_bucket{" in series:  # an empty bucket bounds the next one from below
+            name, labels = split(series)
+            grown.setdefault(name, []).append((labels, value - was if value >= was else value))
     return Growth(after.at_s - before.at_s, grown)
 
 
 @functools.lru_cache(maxsize=20_000)
-def split(series: str) -> Key:
+def split(series: str) -> tuple[str, Labels]:
     """Return (name, labels) of a series as it is written."""
     name, _, rest = series.partition("{")
-    return name, tuple(PAIR.findall(rest))
+    return name, dict(PAIR.findall(rest))
 
 
 def percentile(buckets: Mapping[float, float], share: float) -> float | None:

@@ -177,6 +177,8 @@ def routes(parts: Iterable[Growth]) -> tuple[dict[str, dict[str, float | None]],
             whole[bound] = whole.get(bound, 0.0) + value
     told: dict[str, dict[str, float | None]] = {}
     for name, flow in flows.items():
+        if not flow.calls:
+            continue
         hop = flow.hop("", name)
         told[name] = {"rate": round(hop.rate, 1), "errors": round(hop.errors, 1), "p50_ms": hop.p50_ms, "p99_ms": hop.p99_ms}
     return told, whole

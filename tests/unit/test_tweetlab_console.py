@@ -1,0 +1,259 @@
+"""What the console makes of counters, journals and requests, without a lab."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from scenarios import loader
+from system.kernel.errors import CouldNotRun
+from system.platform import procs
+from system.platform.provider import NodeStatus
+from tweetlab.console import app, collector, mesh, running, scrape, topology
+from tweetlab.load import journal
+from tweetlab.load.live import Tick
+
+STAT = """# pxname,svname,qcur,scur,stot,req_tot,hrsp_5xx,econ,ttime,status
+gateway,FRONTEND,,3,50,{requests},{failed},,,OPEN
+gateway,BACKEND,1,2,{requests},,0,0,7,UP
+tweets,BACKEND,0,0,{tweets},,0,1,5,UP
+tweets,tweets-1,0,0,{tweets},,0,1,5,UP
+"""
+
+
+def rows(requests: int, failed: int = 0, tweets: int = 0):
+    return mesh.parse(STAT.format(requests=requests, failed=failed, tweets=tweets))
+
+
+def test_haproxys_counters_become_a_rate_for_each_door():
+    """Clients to HAProxy, HAProxy to the gateways, the gateways to each service; single servers are no hop."""
+    hops = topology.doors(rows(100, 1, 40), rows(160, 4, 50), took_s=2.0)
+
+    assert [(h.source, h.target, h.rate, h.errors) for h in hops] == [
+        ("clients", "haproxy", 30.0, 1.5), ("haproxy", "gateway", 30.0, 0.0), ("gateway", "tweets", 5.0, 0.0)]
+
+
+def test_a_counter_that_fell_began_again_with_its_process():
+    """After a restart all of the new count is new; a rate never goes below nothing."""
+    hops = topology.doors(rows(1000), rows(20), took_s=1.0)
+
+    assert hops[0].rate == 20.0
+
+
+def test_two_scrapes_become_rates_and_percentiles_of_a_dependency():
+    """Ten calls of 1 to 2.5 ms in two seconds, one of them failed."""
+    series = 'tweetlab_dependency_seconds_{what}{{dependency="redis",result="{result}"{le}}} {value}'
+
+    def text(ok, failed):
+        lines = [series.format(what="count", result=result, le="", value=n) for result, n in (("ok", ok), ("error", failed))]
+        for bound, share in (("0.001", 0), ("0.0025", 1), ("+Inf", 1)):
+            lines.append(series.format(what="bucket", result="ok", le=f',le="{bound}"', value=ok * share))
+        return "\n".join(["# HELP x", "tweetlab_process_resident_bytes 1", *lines])
+
+    grown = scrape.growth(scrape.read(text(5, 0), 10.0), scrape.read(text(15, 1), 12.0))
+    [hop] = topology.calls({"timelines": [grown]})
+
+    assert (hop.source, hop.target, hop.rate, hop.errors) == ("timelines", "redis", 5.5, 0.5)
+    assert hop.p50_ms == pytest.approx(1.75)
+    assert hop.p99_ms == pytest.approx(2.485)
+
+
+def test_a_first_scrape_tells_no_rate():
+    """There is nothing to count from."""
+    first = scrape.growth(None, scrape.read('tweetlab_consumed_total{group="g",topic="t"} 9', 1.0))
+
+    assert topology.calls({"timelines": [first]}) == []
+
+
+@pytest.mark.parametrize("buckets, share, expected", [
+    ({}, 0.5, None),
+    ({0.1: 0.0, float("inf"): 0.0}, 0.5, None),
+    ({0.1: 10.0, 0.2: 10.0, float("inf"): 10.0}, 0.5, 0.05),
+    ({0.1: 0.0, 0.2: 0.0, float("inf"): 4.0}, 0.99, 0.2),
+], ids=["no bucket", "nothing counted", "inside a bucket", "above the last bound"])
+def test_a_percentile_is_read_from_buckets(buckets, share, expected):
+    """Straight lines within a bucket; above the last bound it is that bound, never a guess."""
+    assert scrape.percentile(buckets, share) == expected
+
+
+def test_labels_with_odd_characters_are_split_right():
+    """A comma or a quote in a value is no separator."""
+    assert scrape.split(r'name{a="x,y",b="\"q\""}') == ("name", {"a": "x,y", "b": r'\"q\"'})
+
+
+def test_every_worker_has_a_group_before_it_told_anything():
+    """Lag is asked for from the first look on."""
+    assert topology.groups({}, ["fanout", "indexer", "redis"]).keys() == {"fanout", "indexer"}
+
+
+TICK = Tick(0, 30, 29, 28, 1, 0, 2, 1.5, 0.1, {"all": {"p50": 4.0, "p99": 20.0}})
+
+
+def test_a_journal_tells_a_load_from_its_begin_to_its_end(tmp_path):
+    """Warming, loading with its seconds, checking; the inner listener hears each second too."""
+    heard = []
+    scenario = loader.load("first_run")
+    diary = journal.Journal(journal.path_of(tmp_path), scenario, heard.append)
+    look = running.Running(tmp_path)
+
+    assert look.look()["phase"] == "warming"
+    diary.started(1_000)
+    diary(TICK)
+    told = look.look()
+    assert (told["phase"], told["scenario"], told["tick"]["sent"]) == ("loading", "first_run", 29)
+    assert told["faults"][0]["kind"] == "cache_loss"
+    diary.close()
+    diary.close()
+    assert look.look()["phase"] == "checking"
+    assert heard == [TICK]
+
+
+def test_a_load_whose_process_is_gone_is_broken_off(tmp_path):
+    """A journal without an end, and nobody who writes it."""
+    path = journal.path_of(tmp_path)
+    journal.Journal(path, loader.load("first_run"), lambda tick: None)
+    head = json.loads(path.read_text())
+    path.write_text(json.dumps(head | {"start_ticks": procs.start_ticks(os.getpid()) + 1}) + "\n")
+
+    assert running.Running(tmp_path).look()["phase"] == "broken"
+
+
+def test_a_second_load_takes_the_place_of_the_first(tmp_path):
+    """The reader notices a new file, and forgets the old seconds."""
+    scenario = loader.load("first_run")
+    first = journal.Journal(journal.path_of(tmp_path), scenario, lambda tick: None)
+    first.started(1)
+    first(TICK)
+    look = running.Running(tmp_path)
+    look.look()
+
+    journal.Journal(journal.path_of(tmp_path), dataclasses.replace(scenario, name="another"), lambda tick: None)
+
+    assert look.look()["scenario"] == "another"
+    assert look.ticks == []
+
+
+def test_a_fault_stands_until_it_is_undone(tmp_path):
+    """From the undo log alone: planned is not yet injected, undone is over."""
+    steps = [{"id": "a", "step": "planned", "fault": "kill", "aim": {"node": "redis-1"}, "wall_ms": 1},
+             {"id": "b", "step": "planned", "fault": "kill", "aim": {"node": "users-1"}, "wall_ms": 1},
+             {"id": "a", "step": "injected", "wall_ms": 2}]
+    (tmp_path / "undo.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+
+    assert [(f["target"], f["state"]) for f in running.Running(tmp_path).faults()] == [("redis-1", "standing")]
+
+
+def test_runs_are_listed_newest_first_and_a_broken_record_hides_none(tmp_path):
+    """One folder a run; what cannot be read is left out."""
+    for name, text in (("20260101T000000Z", "{"), ("20260102T000000Z", json.dumps(
+            {"verdict": "PASS", "kind": "system", "scenario": {"question": "why?"}})), ("20260103T000000Z", json.dumps(
+            {"verdict": "FAIL", "kind": "twin", "scenario": {}}))):
+        folder = tmp_path / "first_run" / name
+        folder.mkdir(parents=True)
+        (folder / "record.json").write_text(text)
+
+    assert [(run["verdict"], run["run"]) for run in running.Runs(tmp_path).newest()] == [
+        ("FAIL", "first_run/20260103T000000Z"), ("PASS", "first_run/20260102T000000Z")]
+
+
+class FakeLab:
+    """A lab whose nodes are set by hand."""
+
+    def __init__(self, folder):
+        self.nodes: list[NodeStatus] = []
+        self.plan = SimpleNamespace(range=9)
+        self.places = SimpleNamespace(state=folder, lair=folder)
+
+    async def status(self):
+        return self.nodes
+
+    async def cpu_ns(self):
+        return {node.name: 5 for node in self.nodes}
+
+
+def node(name: str, state: str = "well") -> NodeStatus:
+    return NodeStatus(name, name.rpartition("-")[0], "store", state, 7, 1, "127.9.9.9:1", 0.0, 0, 2**20, state, True)
+
+
+async def test_a_lab_that_goes_and_comes_back_is_told_frame_by_frame(tmp_path):
+    """Down, well, impaired, down: each a frame like any other, and no error in between."""
+    watch = collector.Collector(tmp_path, 9, tmp_path)
+    watch.lab = lab = FakeLab(tmp_path)
+    states = []
+    for nodes in ([], [node("redis-1")], [node("redis-1", "dead")], []):
+        lab.nodes = nodes
+        states.append((await watch.frame())["state"])
+    await watch.close()
+
+    assert states == ["down", "well", "impaired", "down"]
+
+
+async def ask(application, method: str, path: str, host: str, **more: str):
+    """Send one request; return (status, headers, body)."""
+    sent: list[dict] = []
+
+    async def receive():
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message):
+        sent.append(message)
+
+    headers = [(b"host", host.encode()), *((name.encode(), value.encode()) for name, value in more.items())]
+    await application({"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
+                       "headers": headers, "scheme": "http", "root_path": "", "http_version": "1.1"}, receive, send)
+    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], told, b"".join(message.get("body", b"") for message in sent[1:])
+
+
+@pytest.fixture
+def page(tmp_path):
+    """The console's application on port 8799, with one run that has a report."""
+    run = tmp_path / "first_run" / "20260101T000000Z"
+    run.mkdir(parents=True)
+    (run / "report.html").write_text("<p>report</p>")
+    (tmp_path / "secret.html").write_text("secret")
+    found = app.Console(collector.Collector(tmp_path, 9, tmp_path), tmp_path)
+    found.port = 8799
+    return found.app
+
+
+@pytest.mark.parametrize("method, host, expected", [
+    ("GET", "127.0.0.1:8799", 200), ("GET", "localhost:8799", 200), ("GET", "LOCALHOST:8799", 200),
+    ("GET", "evil.example:8799", 421), ("GET", "127.0.0.1:80", 421), ("GET", "127.0.0.1.evil.example:8799", 421),
+    ("GET", "", 421),
+    ("POST", "127.0.0.1:8799", 405), ("DELETE", "127.0.0.1:8799", 405),
+])
+async def test_only_reads_addressed_to_loopback_are_answered(page, method, host, expected):
+    """A name that was made to point here (DNS rebinding) gets nothing, and nothing can be changed."""
+    status, headers, _ = await ask(page, method, "/", host)
+
+    assert status == expected
+    assert "default-src 'none'" in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path, expected", [
+    ("/runs/first_run/20260101T000000Z/report.html", 200), ("/runs/first_run/..%2f../report.html", 404),
+    ("/runs/../secret.html", 404), ("/runs/first_run/absent/report.html", 404), ("/logs/no-such-node", 404), ("/logs/..", 404),
+])
+async def test_reports_and_logs_stay_inside_their_folders(page, path, expected):
+    """A name is a name, never a way out."""
+    status, headers, _ = await ask(page, "GET", path, "127.0.0.1:8799")
+
+    assert status == expected
+    assert status != 200 or "sandbox" in headers["content-security-policy"]
+
+
+def test_a_taken_port_is_told_with_another():
+    """The message names the address and the mend."""
+    first = app.bind(0)
+    port = first.getsockname()[1]
+
+    with pytest.raises(CouldNotRun, match=rf"127\.0\.0\.1:{port} .*--port"):
+        app.bind(port)
+    first.close()
