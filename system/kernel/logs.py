@@ -5,7 +5,7 @@
 | id | unique to the line: whoever ships it twice writes the same document |
 | time | wall time, UTC, to the millisecond |
 | level | debug, info, warning, error or critical |
-| service, instance | who says it |
+| service, instance, logger | who says it |
 | message | what |
 | request_id, trace_id, span_id | for whom; only inside a request or an event |
 | error | the traceback, where there is one |
@@ -45,7 +45,8 @@ class Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         told: dict[str, Any] = {
             "id": f"{self._prefix}-{next(self._numbers):x}", "time": stamp(record.created), "level": record.levelname.lower(),
-            "service": self._service, "instance": self._instance, "message": record.getMessage()[:MAX_MESSAGE],
+            "service": self._service, "instance": self._instance, "logger": record.name,
+            "message": record.getMessage()[:MAX_MESSAGE],
         }
         span = tracing.current()
         if span is not None:
@@ -91,7 +92,16 @@ def parsed(line: str) -> dict[str, Any] | None:
         told = orjson.loads(line)
     except ValueError:
         return None
-    return told if isinstance(told, dict) and "message" in told and "time" in told else None
+    if not isinstance(told, dict) or "time" not in told:
+        return None
+    return told if "message" in completed(told) else None
+
+
+def completed(told: dict[str, Any]) -> dict[str, Any]:
+    """Give a line of the gateway's access log, which is all fields, a message; return `told`."""
+    if "message" not in told and told.get("logger") == "access":
+        told["message"] = f"{told.get('method', '')} {told.get('path', '')} {told.get('status', '')} {told.get('ms', '')} ms"
+    return told
 
 
 def readable(line: str) -> str:

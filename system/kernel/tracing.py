@@ -143,9 +143,10 @@ def start(endpoint: str, ratio: float, instance: str) -> None:
 
 
 def use(exporter: Exporter | None, ratio: float = 1.0) -> None:
-    """Export spans by `exporter` from now on; None exports nothing."""
+    """Export spans by `exporter` from now on; None exports nothing. Whatever this task was doing, it is no more."""
     global _exporter, _ratio
     _exporter, _ratio = exporter, ratio
+    _current.set(None)
 
 
 def stop() -> None:

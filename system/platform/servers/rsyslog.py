@@ -12,6 +12,7 @@ Indices and their size: `system/observe/log_index.py`.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from system.platform import health, packages
@@ -58,10 +59,16 @@ def _pid_file(ctx: Context) -> Path:
 def render(ctx: Context) -> str:
     """Return the node's rsyslog.conf."""
     files = [ctx.places.log(f"{kind}-*") for kind in (*SERVICE_MODULES, "exporter", "receiver")]
-    host, port = ctx.addresses("elasticsearch")[0].split(":")
+    host, port = _elasticsearch(ctx).split(":")
     head = _HEAD.format(work=ctx.data, index=ctx.env.get("TWEETLAB_NAMESPACE", NAMESPACE).lower(), host=host, port=port,
                         mib=QUEUE_MIB, retry_s=RETRY_S)
     return head + "".join(_INPUT.format(file=file) for file in files)
+
+
+def _elasticsearch(ctx: Context) -> str:
+    """Return host:port: as the caller's TWEETLAB_STORES says, like for our services, else the blueprint's first."""
+    told = json.loads(ctx.env.get("TWEETLAB_STORES", "{}")).get("elasticsearch")
+    return str(told[0]).removeprefix("http://") if told else ctx.addresses("elasticsearch")[0]
 
 
 _HEAD = """global(workDirectory="{work}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")
