@@ -28,11 +28,11 @@ class State(enum.StrEnum):
 
 
 class Breaker:
-    """One dependency's breaker. `opened`: how often it opened since the start."""
+    """One dependency's breaker. `opened`: how often it opened since the start. `failures`: in a row until now."""
 
     def __init__(self, knobs: BreakerKnobs) -> None:
         self._knobs = knobs
-        self._failures = 0
+        self.failures = 0
         self._until_s = 0.0
         self.state = State.CLOSED
         self.opened = 0
@@ -48,15 +48,15 @@ class Breaker:
 
     def succeeded(self) -> None:
         """A call was answered."""
-        self._failures = 0
+        self.failures = 0
         self.state = State.CLOSED
 
     def failed(self, now_s: float) -> None:
         """A call was not answered. `failures` 0 in the knobs: the breaker never opens."""
-        self._failures += 1
+        self.failures += 1
         if not self._knobs.failures:
             return
-        if self.state is State.HALF_OPEN or self._failures >= self._knobs.failures:
+        if self.state is State.HALF_OPEN or self.failures >= self._knobs.failures:
             if self.state is not State.OPEN:
                 self.opened += 1
             self.state = State.OPEN

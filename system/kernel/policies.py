@@ -129,6 +129,42 @@ class LimitKnobs:
 
 
 @dataclass(frozen=True)
+class BulkheadKnobs:
+    """Calls at once from one process to each dependency; more wait for a place, at most for their time limit. 0: no bound.
+
+    `postgres`: connections of each pool of a process, 0 for the size that its users chose. `service`: requests of a gateway
+    inside one service.
+    """
+
+    redis: int = 1_024
+    cassandra: int = 1_024
+    postgres: int = 0
+    kafka: int = 1_024
+    elasticsearch: int = 64
+    minio: int = 64
+    service: int = 256
+
+
+@dataclass(frozen=True)
+class TimeoutKnobs:
+    """Longest wait for one call of a dependency; 0 s: as `deadline.store`."""
+
+    redis_s: float = 0.0
+    cassandra_s: float = 0.0
+    postgres_s: float = 0.0
+    kafka_s: float = 0.0
+    elasticsearch_s: float = 0.0
+    minio_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class CoalesceKnobs:
+    """`misses`: 1, callers that miss the same cache entry wait for one read of the truth; 0, each reads for itself."""
+
+    misses: int = 1
+
+
+@dataclass(frozen=True)
 class AutoscaleKnobs:
     """How many instances of each service stand, between `min` and `max`; `max` 0 leaves their number alone.
 
@@ -207,10 +243,18 @@ class Policies:
     breaker: BreakerKnobs = field(default_factory=BreakerKnobs)
     shed: ShedKnobs = field(default_factory=ShedKnobs)
     limits: LimitKnobs = field(default_factory=LimitKnobs)
+    bulkhead: BulkheadKnobs = field(default_factory=BulkheadKnobs)
+    timeout: TimeoutKnobs = field(default_factory=TimeoutKnobs)
+    coalesce: CoalesceKnobs = field(default_factory=CoalesceKnobs)
     autoscale: AutoscaleKnobs = field(default_factory=AutoscaleKnobs)
     mesh: MeshKnobs = field(default_factory=MeshKnobs)
     search: SearchKnobs = field(default_factory=SearchKnobs)
     media: MediaKnobs = field(default_factory=MediaKnobs)
+
+    def timeout_s(self, dependency: str) -> float:
+        """Return the longest wait for one call of `dependency`, in seconds."""
+        own: float = getattr(self.timeout, f"{dependency}_s", 0.0)
+        return own or self.deadline.store_s
 
     def to_json(self) -> str:
         """Return the knobs as one JSON object, as `TWEETLAB_POLICIES` carries them."""

@@ -20,6 +20,7 @@ from system.kernel.policies import AutoscaleKnobs, MeshKnobs
 LOOKS = 3        # looks that an addition averages over: a second alone is noise, three are a load
 MOST_GROWTH = 2  # times as many instances at most in one change: a full CPU shows as 100 %, whatever waits behind it
 BAD_SHARE = 0.5  # of the answers of one second; an instance below that is ill at most now and then
+ILL_LOOKS = 3    # in a row before one that answers is ejected: a moment of shedding is no illness
 SPARE = 0.5      # siblings must do at least twice as well, else the fault is not the instance's
 IDLE_SHARE = 0.01  # of a core; a stopped process uses none, one that is only slow uses all it gets
 BUSY_PATIENCE = 6  # times `heal_s` before an instance that works but does not answer is replaced

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from system.kernel import scaling
@@ -40,6 +40,7 @@ class Healer:
         self._tell = tell
         self._counts: dict[str, tuple[int, int]] = {}
         self._ejected: dict[str, float] = {}
+        self._ill: dict[str, int] = {}
         self._silent: dict[str, _Silence] = {}
         self._probes: dict[str, asyncio.Task[str]] = {}
         self._answers: dict[str, str] = {}
@@ -65,7 +66,7 @@ class Healer:
         for kind, backend in backends.items():
             standing = [server for server in backend.servers.values() if server.checks.startswith(("UP", "no check"))]
             seen = [self._seen(server.name, server.answers, server.errors, server.passed) for server in standing]
-            for name in scaling.ejected(seen, self.knobs):
+            for name in self._lasting(seen, scaling.ejected(seen, self.knobs)):
                 await mesh.eject(kind, name)
                 self._ejected[name] = now_s + self.knobs.eject_s
                 self._tell(kind, f"{name} ejected for {self.knobs.eject_s:g} s", "it did worse than its siblings")
@@ -73,6 +74,13 @@ class Healer:
                 del self._ejected[name]
                 if backend.servers[name].checks.startswith("DRAIN"):
                     await mesh.readmit(kind, name)
+
+    def _lasting(self, seen: Sequence[scaling.Seen], worse: set[str]) -> list[str]:
+        """Return those to eject now: the silent at once, the ill after a few looks in a row."""
+        for each in seen:
+            self._ill[each.name] = self._ill.get(each.name, 0) + 1 if each.name in worse else 0
+        bad = [each for each in seen if each.name in worse]
+        return [each.name for each in bad if not each.checked or self._ill[each.name] >= scaling.ILL_LOOKS]
 
     def _seen(self, name: str, answers: int, errors: int, passed: bool) -> scaling.Seen:
         before = self._counts.get(name, (answers, errors))

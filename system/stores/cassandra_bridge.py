@@ -2,8 +2,8 @@
 
 The driver resolves its futures in its own thread. A loop is woken once for all results that came in since the last
 wake-up, not once for each: under load most results ride along for free. Statements are prepared once, in a thread
-(`prepare` blocks). At most `max_in_flight` requests are under way, so the driver never blocks the loop for want of a
-stream. The driver retries nothing by itself: a caller must know what happened.
+(`prepare` blocks). Its bulkhead (`kernel.guard`) keeps requests below the driver's streams, so it never blocks the loop
+for want of one. The driver retries nothing by itself: a caller must know what happened.
 
 Protocol 4, because the driver computes the checksums of protocol 5 bit by bit in Python.
 """
@@ -30,8 +30,9 @@ from cassandra.policies import (
 )
 from cassandra.segment import CrcException
 
-from system.kernel import telemetry
 from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.guard import Guard
+from system.kernel.policies import Policies
 
 Row = tuple[Any, ...]
 T = TypeVar("T")
@@ -86,24 +87,23 @@ def mapped(error: BaseException, doing: str) -> LabError:
 class Bridge:
     """One session, shared by a process' tasks. Made by `open`; bound to the loop that opened it."""
 
-    def __init__(self, session: driver.Session, max_in_flight: int, deadline_s: float) -> None:
+    def __init__(self, session: driver.Session, knobs: Policies, deadline_s: float) -> None:
         self.session = session
         self._deadline_s = deadline_s
-        self._gate = asyncio.Semaphore(max_in_flight)
+        self._guard = Guard("cassandra", knobs)
         self._loop = asyncio.get_running_loop()
         self._done: deque[tuple[asyncio.Future[list[Row]], list[Row] | None, BaseException | None]] = deque()
         self._woken = False
         self._prepared: dict[str, query.PreparedStatement] = {}
         self._preparing = asyncio.Lock()
-        self._seen = telemetry.Dependency("cassandra")
 
     @classmethod
     async def open(
-        cls, addresses: Sequence[str], *, consistency: str, deadline_s: float, max_in_flight: int = 1024
+        cls, addresses: Sequence[str], *, consistency: str, deadline_s: float, knobs: Policies | None = None
     ) -> Bridge:
         """Connect to the first of `addresses` (host:port) that answers. Raises StoreUnavailable (definite)."""
         session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s))
-        return cls(session, max_in_flight, deadline_s)
+        return cls(session, knobs or Policies(), deadline_s)
 
     async def close(self) -> None:
         """Close all connections. Safe to repeat."""
@@ -128,34 +128,18 @@ class Bridge:
 
         Raises StoreUnavailable: definite where the request was not sent or was refused, else the outcome is unknown.
         """
-        return await self._seen.timed(self._run(cql, values, doing, self._deadline_s if deadline_s is None else deadline_s))
+        limit_s = self._deadline_s if deadline_s is None else deadline_s
+        ends_s = time.monotonic() + limit_s
+        return await self._guard.run(lambda: self._run(cql, values, doing, ends_s), limit_s)
 
-    async def _run(self, cql: str, values: Sequence[object], doing: str, limit_s: float) -> list[Row]:
-        started = time.monotonic()
-        statement = self._prepared.get(cql) or await self.prepare(cql)
-        await self._admit(limit_s, doing)
+    async def _run(self, cql: str, values: Sequence[object], doing: str, ends_s: float) -> list[Row]:
         try:
-            left_s = limit_s - (time.monotonic() - started)
-            return await self._send(statement, values, max(left_s, 0.001))
+            statement = self._prepared.get(cql) or await self.prepare(cql)
+            return await self._send(statement, values, max(ends_s - time.monotonic(), 0.001))
         except asyncio.CancelledError:
             raise
         except Exception as error:
             raise mapped(error, doing) from error
-        finally:
-            self._gate.release()
-
-    async def _admit(self, limit_s: float, doing: str) -> None:
-        if not self._gate.locked():
-            await self._gate.acquire()
-            return
-        began_s = time.monotonic()
-        try:
-            await asyncio.wait_for(self._gate.acquire(), limit_s)
-            self._seen.waited(time.monotonic() - began_s)
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"Cassandra was not asked to {doing}: no free slot within {limit_s} s; retry.", definite=True
-            ) from None
 
     def _send(self, statement: query.PreparedStatement, values: Sequence[object], timeout_s: float) -> asyncio.Future[list[Row]]:
         answer: asyncio.Future[list[Row]] = self._loop.create_future()

@@ -67,8 +67,8 @@ class CassandraTweets:
     async def open(cls, settings: Settings, consistency: str = "QUORUM") -> Self:
         """Connect. Raises StoreUnavailable (definite) where no node answers. Tables need `prepare` once."""
         addresses = settings.stores.cassandra
-        deadline_s = settings.policies.deadline.store_s
-        bridge = await Bridge.open(addresses, consistency=consistency, deadline_s=deadline_s)
+        deadline_s = settings.policies.timeout_s("cassandra")
+        bridge = await Bridge.open(addresses, consistency=consistency, deadline_s=deadline_s, knobs=settings.policies)
         return cls(bridge, settings.namespace, min(3, len(addresses)))
 
     async def close(self) -> None:

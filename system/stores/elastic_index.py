@@ -18,7 +18,7 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +30,7 @@ import orjson
 
 from system.kernel import telemetry
 from system.kernel.errors import LabError, StoreUnavailable, WrongInput
+from system.kernel.guard import Guard
 from system.kernel.settings import Settings
 from system.ports import Ask, Document, Found, Hit, Indexed
 from system.stores import elastic_index_query as render
@@ -54,13 +55,13 @@ class ElasticIndex:
         self._view_s = max(1, int(settings.policies.search.view_s))
         self._view, self._view_until_s = "", 0.0
         self._opening = asyncio.Lock()
-        self._seen = telemetry.Dependency("elasticsearch")
+        self._guard = Guard("elasticsearch", settings.policies)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Make the client; the first call connects. It retries nothing by itself."""
         client = elasticsearch.AsyncElasticsearch(
-            list(settings.stores.elasticsearch_urls), request_timeout=settings.policies.deadline.store_s, max_retries=0,
+            list(settings.stores.elasticsearch_urls), request_timeout=settings.policies.timeout_s("elasticsearch"), max_retries=0,
             retry_on_timeout=False, retry_on_status=())
         return cls(client, settings)
 
@@ -239,8 +240,14 @@ class ElasticIndex:
         settings = {"index": {"refresh_interval": refresh, "translog.durability": durability}}
         await self._asked(client.indices.put_settings(index=self._index, settings=settings))
 
+    async def _guarded(self, request: Any, answered: Callable[[Any], Awaitable[Any]]) -> Any:
+        try:
+            return await self._guard.run(lambda: answered(request))
+        finally:
+            request.close()  # one that was refused is never awaited
+
     async def _asked(self, request: Any) -> Any:
-        return await self._seen.timed(self._answered(request))
+        return await self._guarded(request, self._answered)
 
     async def _answered(self, request: Any) -> Any:
         try:
@@ -250,7 +257,7 @@ class ElasticIndex:
 
     async def _told(self, request: Any) -> Any:
         """As `_asked`, but what is not there is the caller's matter."""
-        return await self._seen.timed(self._answered_if_there(request))
+        return await self._guarded(request, self._answered_if_there)
 
     async def _answered_if_there(self, request: Any) -> Any:
         try:

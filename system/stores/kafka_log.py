@@ -18,9 +18,10 @@ import aiokafka
 from aiokafka import TopicPartition, admin
 from aiokafka import errors as kafka
 
-from system.kernel import events, telemetry, tracing
+from system.kernel import events, tracing
 from system.kernel.errors import LabError, StoreUnavailable, WrongInput
 from system.kernel.events import Event
+from system.kernel.guard import Guard
 from system.kernel.settings import Settings
 from system.ports import Consumer, Record
 from system.stores import kafka_link as link
@@ -39,12 +40,12 @@ class KafkaLog:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._brokers = list(settings.stores.kafka)
-        self._deadline_s = settings.policies.deadline.store_s
+        self._deadline_s = settings.policies.timeout_s("kafka")
         self._producer: aiokafka.AIOKafkaProducer | None = None
         self._admin: admin.AIOKafkaAdminClient | None = None
         self._looker: aiokafka.AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
-        self._seen = telemetry.Dependency("kafka")
+        self._guard = Guard("kafka", settings.policies)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -118,7 +119,7 @@ class KafkaLog:
         await self._send([(record.topic + events.DEAD, key, raw, headers)], "bury the record")
 
     async def _send(self, items: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]], doing: str) -> None:
-        await self._seen.timed(self._append(items, doing))
+        await self._guard.run(lambda: self._append(items, doing))
 
     async def _append(self, items: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]], doing: str) -> None:
         producer = await self._sender()

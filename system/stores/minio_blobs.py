@@ -21,8 +21,9 @@ import yarl
 from minio import deleteobjects
 from minio import error as minio_error
 
-from system.kernel import edge, telemetry
+from system.kernel import edge
 from system.kernel.errors import LabError, NotFound, StoreUnavailable
+from system.kernel.guard import Guard
 from system.kernel.settings import Settings
 from system.ports import Blob, SignedPut
 from system.stores import s3_signing
@@ -43,14 +44,14 @@ class MinioBlobs:
         self._bucket = edge.bucket(settings.namespace)
         self._endpoint = settings.stores.minio
         self._settings = settings
-        self._seen = telemetry.Dependency("minio")
+        self._guard = Guard("minio", settings.policies)
         self._signer = s3_signing.Signer(settings.stores.minio, settings.stores.minio_access_key,
                                          settings.stores.minio_secret_key, REGION)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Make the clients; the first call connects. They retry nothing by themselves."""
-        timeout_s = settings.policies.deadline.store_s
+        timeout_s = settings.policies.timeout_s("minio")
         http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=timeout_s, read=30.0), retries=False)
         stores = settings.stores
         client = minio.Minio(stores.minio, stores.minio_access_key, stores.minio_secret_key, secure=False, region=REGION,
@@ -161,7 +162,7 @@ class MinioBlobs:
         return s3_signing.presigned(self._signer, method, f"/{self._bucket}/{key}", expires_s, headers or {})
 
     async def _exchange(self, method: str, url: str, **options: Any) -> tuple[int, Any, bytes]:
-        return await self._seen.timed(self._send(method, url, **options))
+        return await self._guard.run(lambda: self._send(method, url, **options))
 
     async def _send(self, method: str, url: str, **options: Any) -> tuple[int, Any, bytes]:
         try:

@@ -12,6 +12,7 @@ from typing import Any, LiteralString, Self
 
 from system.kernel.errors import Conflict, Overloaded
 from system.kernel.ids import MAX_WORKER, Lease
+from system.kernel.policies import Policies
 from system.kernel.settings import Settings
 from system.stores import postgres_pool as pools
 from system.stores.postgres_pool import Connection, Pool
@@ -23,15 +24,15 @@ _LEASE: LiteralString = "worker, floor_ms, ceiling_ms"
 class PostgresLeases:
     """`LeaseStore` in the database of the namespace."""
 
-    def __init__(self, url: str, database: str, deadline_s: float) -> None:
+    def __init__(self, url: str, database: str, knobs: Policies) -> None:
         self._server_url = url
         self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=2, deadline_s=deadline_s)
+        self._pool = Pool(pools.database_url(url, database), size=2, knobs=knobs)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Return a lease store. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies.deadline.store_s)
+        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
 
     async def close(self) -> None:
         """Close all connections. Safe to repeat; leases stay as they are."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, LiteralString, Self
 
+from system.kernel.policies import Policies
 from system.kernel.settings import Settings
 from system.ports import MediaState, Medium
 from system.stores import postgres_pool as pools
@@ -55,15 +56,15 @@ Rows = list[tuple[Any, ...]]
 class PostgresMedia:
     """`MediaStore` in the database of the namespace."""
 
-    def __init__(self, url: str, database: str, deadline_s: float) -> None:
+    def __init__(self, url: str, database: str, knobs: Policies) -> None:
         self._server_url = url
         self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, deadline_s=deadline_s)
+        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, knobs=knobs)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Return a media store. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies.deadline.store_s)
+        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
 
     async def close(self) -> None:
         """Close all connections. Safe to repeat."""

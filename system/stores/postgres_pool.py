@@ -22,8 +22,9 @@ import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg import errors as pg
 
-from system.kernel import telemetry
 from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.guard import Guard
+from system.kernel.policies import Policies
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -110,13 +111,12 @@ class Seat:
 class Pool:
     """Up to `size` connections to one database. Nothing connects before the first use."""
 
-    def __init__(self, url: str, *, size: int, deadline_s: float) -> None:
+    def __init__(self, url: str, *, size: int, knobs: Policies) -> None:
         self.url = url
-        self.deadline_s = deadline_s
+        self._guard = Guard("postgres", knobs, size)
+        self.deadline_s = self._guard.limit_s
         self._idle: list[Seat] = []
-        self._gate = asyncio.Semaphore(size)
         self._running: set[asyncio.Task[Any]] = set()
-        self._seen = telemetry.Dependency("postgres")
 
     async def close(self) -> None:
         """Wait for what runs (each within its deadline), then close all connections. Safe to repeat."""
@@ -135,7 +135,7 @@ class Pool:
         task = asyncio.get_running_loop().create_task(self._run(work, doing, limit_s))
         self._running.add(task)
         task.add_done_callback(self._finished)
-        return await self._seen.timed(asyncio.shield(task))
+        return await asyncio.shield(task)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -144,28 +144,15 @@ class Pool:
 
     async def _run(self, work: Callable[[Connection], Awaitable[T]], doing: str, limit_s: float) -> T:
         end = time.monotonic() + limit_s
-        await self._admit(doing, limit_s)
-        try:
+
+        async def seated() -> T:
             seat = await self._seat(doing, end)
             try:
                 return await self._work(seat, work, doing, end, limit_s)
             finally:
                 await self._back(seat)
-        finally:
-            self._gate.release()
 
-    async def _admit(self, doing: str, limit_s: float) -> None:
-        if not self._gate.locked():
-            await self._gate.acquire()
-            return
-        began_s = time.monotonic()
-        try:
-            await asyncio.wait_for(self._gate.acquire(), limit_s)
-            self._seen.waited(time.monotonic() - began_s)
-        except TimeoutError:
-            raise StoreUnavailable(
-                f"PostgreSQL was not asked to {doing}: no free connection within {limit_s} s; retry.", definite=True
-            ) from None
+        return await self._guard.run(seated, limit_s)
 
     async def _work(
         self, seat: Seat, work: Callable[[Connection], Awaitable[T]], doing: str, end: float, limit_s: float

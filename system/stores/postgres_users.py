@@ -1,8 +1,6 @@
 """The user directory on PostgreSQL: users, edges, modes and their outbox. Schema and functions: `schema/postgres.sql`.
 
-Each change is one statement, so one transaction and one round trip. Events of edges reach the relay by `NOTIFY`, sent after
-the commit by a statement of its own: inside the transaction it would make all commits of the database wait for each other.
-A lost wake-up costs a second, the relay's own pace.
+Each change is one statement, so one transaction and one round trip. Events of edges reach the relay by `NOTIFY`.
 """
 
 from __future__ import annotations
@@ -17,10 +15,12 @@ import psycopg
 
 from system.kernel.errors import Conflict, NotFound, StoreUnavailable, WrongInput
 from system.kernel.events import Event
+from system.kernel.policies import Policies
 from system.kernel.settings import Settings
 from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
 from system.stores import postgres_pool as pools
 from system.stores.postgres_pool import Connection, Pool
+from system.stores.postgres_waker import CHANNEL, Waker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 SCHEMA = Path(__file__).with_name("schema") / "postgres.sql"
 POOL_SIZE = 8  # connections of one process; ten processes stay below PostgreSQL's default of 100
-CHANNEL = "tweetlab_outbox"
-NOTIFY_AFTER_S = 0.005  # changes within this time share one wake-up
 WAKE_EVERY_S = 1.0
 DRAIN_S = 15.0  # longest time a drain may hold its rows, publishing included
 
@@ -42,22 +40,20 @@ _DRAIN: LiteralString = """DELETE FROM outbox WHERE seq IN (SELECT seq FROM outb
 class PostgresUsers:
     """`UserDirectory` in one database. Every error of a change says whether it certainly did not happen."""
 
-    def __init__(self, url: str, database: str, deadline_s: float) -> None:
+    def __init__(self, url: str, database: str, knobs: Policies) -> None:
         self._server_url = url
         self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, deadline_s=deadline_s)
-        self._notify_due = False
-        self._notifying: set[asyncio.Task[None]] = set()
+        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, knobs=knobs)
+        self._waker = Waker(self._pool)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Return a directory on the database of the namespace. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies.deadline.store_s)
+        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
 
     async def close(self) -> None:
         """Wait for changes under way and close all connections. Safe to repeat."""
-        for task in list(self._notifying):
-            task.cancel()
+        self._waker.close()
         await self._pool.close()
 
     async def ready(self) -> None:
@@ -158,7 +154,7 @@ class PostgresUsers:
             raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
         if outcome == "other":
             raise used_key(key)
-        self._wake()
+        self._waker.wake()
         return Edge(follower_id, followee_id, following, version, pending)
 
     async def edge(self, follower_id: int, followee_id: int) -> Edge:
@@ -239,22 +235,6 @@ class PostgresUsers:
             async with contextlib.aclosing(_listen(connection)) as wakeups:
                 async for _ in wakeups:
                     yield None
-
-    def _wake(self) -> None:
-        if self._notify_due:
-            return
-        self._notify_due = True
-        task = asyncio.get_running_loop().create_task(self._notify())
-        self._notifying.add(task)
-        task.add_done_callback(self._notifying.discard)
-
-    async def _notify(self) -> None:
-        await asyncio.sleep(NOTIFY_AFTER_S)
-        self._notify_due = False
-        # NOTIFY writes a commit record; nobody needs it on disk.
-        statement = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT"
-        with contextlib.suppress(StoreUnavailable):  # the relay looks each second anyway
-            await self._pool.run(lambda connection: connection.execute(statement.encode()), "wake the relay")
 
     # ---- in bulk -------------------------------------------------------------------------------------
 

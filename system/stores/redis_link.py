@@ -20,8 +20,8 @@ from typing import Any, Self, cast
 
 import hiredis
 
-from system.kernel import telemetry
 from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.guard import Guard
 from system.kernel.settings import Settings
 
 Arg = bytes | str | int
@@ -123,10 +123,10 @@ class Link:
                  scripts: Path | None = None) -> None:
         self.prefix = settings.key_prefix
         self._address = address or settings.stores.redis
-        self._timeout_s = settings.policies.deadline.store_s if timeout_s is None else timeout_s
+        self._timeout_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
         self._wire: _Wire | None = None
         self._connecting = asyncio.Lock()
-        self._seen = telemetry.Dependency("redis" if scripts is None else scripts.name)
+        self._guard = Guard("redis" if scripts is None else scripts.name, settings.policies)
         if scripts is None:
             library = (LUA / "lists.lua").read_text()
             self._sources = {path.stem: library + path.read_text() for path in LUA.glob("*.lua") if path.stem != "lists"}
@@ -154,14 +154,14 @@ class Link:
 
     async def call(self, *args: Arg) -> Any:
         """Send one command and return its reply: bytes, int, list or None."""
-        return await self._seen.timed(self._call(*args))
+        return await self._guard.run(lambda: self._call(*args))
 
     async def _call(self, *args: Arg) -> Any:
         return self._checked(await (await self._connected()).send(_packed(args), 1)[0])
 
     async def calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
         """Send commands in one write and return their replies. Raises at the first error reply; the others were sent too."""
-        return await self._seen.timed(self._calls(commands)) if commands else []
+        return await self._guard.run(lambda: self._calls(commands)) if commands else []
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
         wire = await self._connected()
@@ -174,7 +174,7 @@ class Link:
 
     async def script(self, name: str, *args: Arg) -> Any:
         """Run `lua/<name>.lua` with the key prefix and the connection's epoch before `args`."""
-        return await self._seen.timed(self._script(name, *args))
+        return await self._guard.run(lambda: self._script(name, *args))
 
     async def _script(self, name: str, *args: Arg) -> Any:
         wire = await self._connected()

@@ -211,12 +211,12 @@ async def test_an_instance_that_answers_errors_alone_is_ejected_for_a_while(tmp_
     lab = native.Lab(tmp_path, RANGE)
     try:
         await lab.up(QUICK, {"TWEETLAB_BUSY_FAILS": "users-2"})
-        await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(eject_s=2.0)))
+        await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(eject_s=3.0)))
         await lab.scale("users", 2)
 
         async with crowd(lab, "/fail") as told:
             await until(lambda: asyncio.sleep(0, bool(told.bad)), "the first error")
-            await asyncio.sleep(1.6)
+            await asyncio.sleep(4.0)
             before = len(told.bad)
             await asyncio.sleep(0.5)
             while_out = len(told.bad) - before
