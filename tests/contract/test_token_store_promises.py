@@ -1,5 +1,7 @@
 """TokenStore: one promise, in memory and on PostgreSQL. Rotation and revocation as a race is on the real server."""
 
+# ruff: noqa: F401, F811 (fixtures come in by their names)
+
 from __future__ import annotations
 
 import asyncio
@@ -9,7 +11,7 @@ import secrets
 import pytest
 
 from system.ports import Grant
-from tests.contract.fixtures_durable import BOTH, opened
+from tests.contract.fixtures_durable import BOTH, durable_settings, opened
 
 _numbers = itertools.count(1)
 
