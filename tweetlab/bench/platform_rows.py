@@ -14,7 +14,8 @@ from tweetlab.screen import Screen
 BIG = ["population.users=100000", "population.follows.mean=40", "population.follows.max=10000", "population.history=10"]
 
 
-async def _fresh() -> native.Lab:
+async def fresh() -> native.Lab:
+    """Return the lab of this range, down and without data. Raises CouldNotRun where one is up."""
     lab = native.Lab(home.ROOT, home.lab_range())
     if await lab.is_up():
         raise CouldNotRun("A lab is up; this row starts its own from fresh data. Take it down: `tweetlab down`.")
@@ -24,7 +25,7 @@ async def _fresh() -> native.Lab:
 
 async def up_small_s() -> float:
     """Return the seconds of `up small` on fresh data, until all services are healthy."""
-    lab = await _fresh()
+    lab = await fresh()
     began = time.monotonic()
     try:
         await session.start(lab, "small", Screen(), policies.Policies())
@@ -35,7 +36,7 @@ async def up_small_s() -> float:
 
 async def rss_small_gib() -> float:
     """Return the resident memory of all processes of small right after a run of `first_run`, in GiB."""
-    await _fresh()
+    await fresh()
     scenario = loader.load("first_run")
     async with session.opened(Screen(), "small", scenario.policies) as lab:
         await runner.run(lab, scenario, "bench rss_small_gib", check=False)
@@ -44,7 +45,7 @@ async def rss_small_gib() -> float:
 
 async def seed_100k_s() -> float:
     """Return the seconds to write 100,000 users, 4 million follows and 1 million tweets into the stores."""
-    await _fresh()
+    await fresh()
     scenario = loader.load("first_run", BIG)
     world = runner.world_of(scenario)
     async with session.opened(Screen(), "small", scenario.policies) as lab:

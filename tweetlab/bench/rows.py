@@ -114,6 +114,18 @@ def _cdn_hit() -> float:
     return asyncio.run(media_rows.hit_vs_lru())
 
 
+def _telemetry() -> float:
+    from tweetlab.bench import telemetry
+
+    return asyncio.run(telemetry.overhead())
+
+
+def _rss_observed() -> float:
+    from tweetlab.bench import telemetry
+
+    return asyncio.run(telemetry.rss_observed_gib())
+
+
 def _false_changes() -> float:
     from reports import compare_selfcheck
 
@@ -158,6 +170,10 @@ ROWS: tuple[Row, ...] = (
         0.9, None, _media_put),
     Row("cdn_hit_vs_lru", "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's for LRU", "ratio",
         0.9, 1.1, _cdn_hit),
+    Row("telemetry_overhead", "CPU of a home read in gateway and timelines with metrics and 1 % traces ÷ without", "ratio",
+        None, 1.10, _telemetry),
+    Row("rss_small_observed_gib", "that of rss_small_gib with Prometheus, Alertmanager, Jaeger, nginx and the console", "GiB",
+        None, 4, _rss_observed),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
 )
