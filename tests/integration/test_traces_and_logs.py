@@ -1,0 +1,196 @@
+"""Jaeger and rsyslog as they run in a lab with --observe: one post is one trace, and every log line arrives once."""
+
+import asyncio
+import json
+import logging
+import time
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from system.kernel import logs, tracing
+from system.observe import log_index
+from system.observe.log_index import LogIndex
+from system.platform import blueprint, native, packages
+from system.platform.blueprint import Blueprint
+from tests.integration import services_rig
+from tweetlab import home, lines, traces
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(any(map(packages.missing, (packages.JAEGER, packages.RSYSLOG, packages.RSYSLOG_ELASTICSEARCH))),
+                       reason="Jaeger or rsyslog is missing; `tweetlab setup --observe` gets them"),
+]
+LOOKING_ON = tuple(node for node in blueprint.OBSERVERS if node.kind in ("jaeger", "rsyslog"))
+
+
+TRACE = "ab" * 16
+
+
+class Silent:
+    """An exporter for requests of which none is sampled."""
+
+
+class Door:
+    """A way to Elasticsearch that can be shut: then it answers nobody, and who is inside is thrown out."""
+
+    def __init__(self, to):
+        self.to, self.port, self._server, self._inside = to, 0, None, set()
+
+    async def open(self):
+        """Let through, at the same address as before."""
+        self._server = await asyncio.start_server(self._pass, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self):
+        """Refuse from now on."""
+        self._server.close()
+        for writer in list(self._inside):
+            writer.close()
+        await asyncio.sleep(0)
+
+    async def _pass(self, reader, writer):
+        there = await asyncio.open_connection(*self.to.split(":"))
+        self._inside |= {writer, there[1]}
+        await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+        self._inside -= {writer, there[1]}
+
+
+async def _pump(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    writer.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def looking(tmp_path_factory):
+    """Jaeger and rsyslog in a lab of their own, beside the stores of the tests' lab; (lab, door, index, configuration)."""
+    config = services_rig.fresh_settings()
+    address = config.stores.elasticsearch_urls[0].removeprefix("http://")
+    lab, door = native.Lab(tmp_path_factory.mktemp("looking"), home.lab_range()), Door(address)
+    index = LogIndex(f"http://{address}", config.namespace)
+    await door.open()
+    await index.prepare()
+    stores = json.dumps({"elasticsearch": [f"http://127.0.0.1:{door.port}"]})
+    try:
+        await lab.up(Blueprint("looking", LOOKING_ON), {"TWEETLAB_NAMESPACE": config.namespace, "TWEETLAB_STORES": stores})
+        yield lab, door, index, config
+    finally:
+        await lab.down(purge=True)
+        await index.remove()
+        await door.shut()
+
+
+async def until(look, what, within_s=15.0):
+    """Return what `look` returns as soon as it is true."""
+    deadline_s = time.monotonic() + within_s
+    while not (found := await look()):
+        assert time.monotonic() < deadline_s, f"{what} did not happen within {within_s} s"
+        await asyncio.sleep(0.2)
+    return found
+
+
+async def test_a_post_and_all_that_follows_from_it_is_one_trace(looking):
+    """Gateway, service, stores, Kafka, fan-out, indexer: each below the one before. A follow likewise, by the relay."""
+    lab, _, _, config = looking
+    tracing.start(f"http://{lab.plan.host('jaeger')}:4318", 1.0, "test-1")
+    url = f"http://{lab.plan.of('jaeger')}"
+    try:
+        async with services_rig.stores(config) as ports, services_rig.running(config, ports) as rig:
+            ada, bob = await rig.people("ada", "bob")
+            path = f"/2/users/{bob}/following"
+            _, _, followed = await rig.ask("POST", path, bob, json={"target_user_id": str(ada)})
+            await rig.home(bob)
+            _, _, posted = await rig.ask("POST", "/2/tweets", ada, json={"text": "one walrus, one trace"})
+
+            async def whole(trace_id, services):
+                tracing.stop()
+                found = await traces.one(url, trace_id)
+                return found if found is not None and services <= set(found.services) else None
+
+            ids = posted["x-tweetlab-trace"], followed["x-tweetlab-trace"]
+            post = await until(lambda: whole(ids[0], {"gateway", "tweets", "fanout", "indexer"}), "the trace of the post")
+            follow = await until(lambda: whole(ids[1], {"gateway", "users", "relay", "fanout"}), "the trace of the follow")
+            slow, _ = await traces.slowest(url, route="POST /2/tweets")
+    finally:
+        tracing.use(None)
+
+    names = [step.name for step in post.steps]
+    assert post.steps[0].name == "POST /2/tweets" and "call tweets" in names
+    assert {"cassandra append", "new_tweet publish", "new_tweet process", "elasticsearch index"} <= set(names)
+    assert any(step.service == "fanout" and step.name.startswith("redis ") for step in post.steps)
+    assert [step.depth for step in post.steps].count(0) == 1  # nothing hangs loose
+    assert {"postgres follow", "new_follow publish", "new_follow process"} <= {step.name for step in follow.steps}
+    assert post.id in [each.id for each in slow]
+
+
+async def test_every_log_line_is_found_once_though_elasticsearch_and_the_shipper_fail(looking):
+    """What cannot be shipped waits; what is shipped twice is one document. A line that is no JSON is shipped as `raw`."""
+    lab, door, index, _ = looking
+    file = lab.log_path("tweets-1")
+    write = logs.Json("tweets", "tweets-1").format
+    made = []
+
+    def say(count, what):
+        told = [write(logging.LogRecord("tweetlab", logging.INFO, "x.py", 1, f"{what} {n}", (), None)) for n in range(count)]
+        made.extend(told)
+        with file.open("a") as out:
+            out.write("\n".join(told) + "\n")
+
+    async def count(what):
+        await index.refresh()
+        return len(await index.find(log_index.query(what), 1_000))
+
+    async def arrived(what, wanted):
+        return await count(what) == wanted
+
+    say(300, "parrot")
+    await until(lambda: arrived("parrot", 300), "shipping")
+    await door.shut()
+    say(300, "walrus")
+    await asyncio.sleep(2.0)
+    await lab.kill("rsyslog-1")
+    say(100, "puffin")
+    with file.open("a") as out:
+        out.write("Traceback of an auk\n")
+    await asyncio.sleep(1.0)
+    await door.open()
+    await until(lambda: arrived("walrus", 300), "catching up")
+    await until(lambda: arrived("auk", 1), "shipping what is no JSON")
+
+    assert (await count("parrot"), await count("walrus"), await count("puffin")) == (300, 300, 100)
+    (auk,) = await index.find(log_index.query("auk", level="raw", service="tweets"), 10)
+    assert auk["instance"] == "tweets-1"
+
+
+async def test_lines_are_searched_by_trace_in_the_index_and_in_the_files_alike(looking):
+    """`tweetlab logs --trace ID` answers the same with and without Elasticsearch."""
+    lab, _, index, _ = looking
+    tracing.use(Silent())
+    tracing.behind_mesh("GET /2/tweets", "r99", f"00-{TRACE}-{'cd' * 8}-00", "users")
+    text = logs.Json("users", "users-1").format(logging.LogRecord("tweetlab", logging.ERROR, "x.py", 1, "no nest", (), None))
+    tracing.use(None)
+    lab.log_path("users-1").write_text(text + "\n")
+    ask = lines.Ask(trace=TRACE, level="error", since_s=300)
+
+    async def shipped():
+        await index.refresh()
+        return await index.find(log_index.query(trace=ask.trace, level=ask.level, since_s=ask.since_s), 10)
+
+    (there,) = await until(shipped, "shipping")
+    ((here,), _) = lines.in_files(lab.log_path("x").parent, ask, 10)
+
+    assert there == here and there["message"] == "no nest"
+
+
+async def test_jaeger_serves_a_page_that_draws_a_trace(looking):
+    """A Go module carries no page of Jaeger's own."""
+    lab = looking[0]
+    async with aiohttp.ClientSession() as web, web.get(f"http://{lab.plan.of('jaeger')}/trace/abc") as answer:
+        assert answer.status == 200 and "Traces of the lab" in await answer.text()
