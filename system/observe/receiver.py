@@ -104,8 +104,10 @@ class Receiver:
     def _kept(self) -> list[dict[str, Any]]:
         if not self._file.exists():
             return []
-        lines = self._file.read_bytes().split(b"\n")
-        return [orjson.loads(line) for line in lines[:-1]]  # after the last line feed: nothing, or what a crash cut off
+        whole, feed, cut_off = self._file.read_bytes().rpartition(b"\n")
+        if cut_off:  # by a crash, in the middle of a line that nobody was answered for
+            os.truncate(self._file, len(whole) + len(feed))
+        return [orjson.loads(line) for line in whole.splitlines()]
 
 
 def _processed() -> dict[str, Any]:

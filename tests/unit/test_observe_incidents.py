@@ -1,10 +1,13 @@
 """What the local PagerDuty and OpsGenie make of events: one incident a key, closed by its resolve; nonsense is refused."""
 
+import orjson
 import pytest
 
 from system.kernel.errors import WrongInput
+from system.kernel.http import App
 from system.observe import incidents
 from system.observe.incidents import Book
+from system.observe.receiver import Receiver
 
 KEY = "0" * 32
 TRIGGER = {"routing_key": KEY, "event_action": "trigger", "dedup_key": "the parrot",
@@ -58,3 +61,54 @@ def test_opsgenie_wants_its_key_and_an_alias_by_name():
         incidents.opsgenie({"message": "m", "alias": "a"}, "")
     with pytest.raises(WrongInput, match="identifierType"):
         incidents.opsgenie_close("a", "id")
+
+
+async def ask(app, method, path, body=None, headers=()):
+    """Return (status, JSON) of one request to an ASGI application."""
+    sent = []
+
+    async def receive():
+        return {"type": "http.request", "body": orjson.dumps(body)}
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": path, "headers": list(headers), "query_string": b"identifierType=alias"}
+    await app(scope, receive, send)
+    return sent[0]["status"], orjson.loads(sent[1]["body"])
+
+
+async def test_the_receiver_refuses_what_it_was_told_to_and_takes_the_retry(tmp_path):
+    """POST /fail lets the next event fail; the same event sent again opens its incident, once."""
+    app = App("receiver", Receiver(tmp_path / "received.jsonl").rows(), "receiver-1")
+    assert (await ask(app, "POST", "/fail", {"next": 1, "status": 503}))[0] == 200
+
+    statuses = [(await ask(app, "POST", "/v2/enqueue", TRIGGER))[0] for _ in range(3)]
+
+    assert statuses == [503, 202, 202]
+    (incident,) = (await ask(app, "GET", "/incidents"))[1]["incidents"]
+    assert (incident["open"], incident["duplicates"]) == (True, 1)
+    events = (await ask(app, "GET", "/events"))[1]["events"]
+    assert [row["did"] for row in events] == ["failed on purpose", "opened", "duplicate"]
+
+
+async def test_a_receiver_that_was_killed_remembers_its_incidents(tmp_path):
+    """Each event is in the file before it is answered; a line that the crash cut off is left out."""
+    file = tmp_path / "received.jsonl"
+    genie = [(b"authorization", b"GenieKey x")]
+    first = App("receiver", Receiver(file).rows(), "receiver-1")
+    await ask(first, "POST", "/opsgenie/v2/alerts", {"message": "it rests", "alias": "a parrot"}, genie)
+    file.write_bytes(file.read_bytes() + b'{"cut of')
+
+    again = App("receiver", Receiver(file).rows(), "receiver-1")
+    assert (await ask(again, "POST", "/opsgenie/v2/alerts/a parrot/close", {}, genie))[0] == 202
+    (incident,) = (await ask(again, "GET", "/incidents"))[1]["incidents"]
+    assert (incident["summary"], incident["open"]) == ("it rests", False)
+    assert len(Receiver(file).book.rows()) == 1
+
+
+async def test_nonsense_is_answered_with_400(tmp_path):
+    """A body that is no event is no incident."""
+    app = App("receiver", Receiver(tmp_path / "received.jsonl").rows(), "receiver-1")
+    assert (await ask(app, "POST", "/v2/enqueue", {}))[0] == 400
+    assert (await ask(app, "GET", "/incidents"))[1] == {"incidents": []}
