@@ -222,7 +222,7 @@ class MediaKnobs:
     `link_s`: life of a link to read; who has one reads for so long, whatever happens to his right meanwhile.
     `unfinished_s`: age at which an upload that was never finalised is removed (its URL holds for 900), and at which the tweet of
     an attached picture is looked for. `unattached_s`: age at which a finalised picture without a tweet is removed.
-    `sweep_s`: pause between two collections.
+    `sweep_s`: pause between two collections; 0 collects nothing.
     """
 
     link_s: int = 120

@@ -32,7 +32,9 @@ class Collector:
         self._media, self._knobs, self._holder = media, knobs, holder
 
     async def run(self) -> None:
-        """Sweep every `sweep_s` seconds, until cancelled."""
+        """Sweep every `sweep_s` seconds, until cancelled; never where it is 0."""
+        if not self._knobs.sweep_s:
+            await asyncio.Event().wait()
         while True:
             await asyncio.sleep(self._knobs.sweep_s)
             try:
