@@ -65,7 +65,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     knobs = settings.policies
     media = Media(ports, Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.media.link_s)
     collector = Collector(ports, media, knobs.media, settings.instance)
-    deletes = consuming.Loop(ports.log, GROUP, (events.TWEET_DELETED,), collector.deleted)
+    deletes = consuming.Loop(ports.log, GROUP, (events.TWEET_DELETED,), consuming.traced(collector.deleted))
 
     async def counting() -> None:
         await count_edge(settings.listen_host, settings.listen_port)

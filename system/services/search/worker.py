@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 
-from system.kernel import clock, effects, events, telemetry, tracing
+from system.kernel import clock, effects, events, telemetry
 from system.kernel.errors import Unavailable
 from system.kernel.settings import Settings
 from system.ports import Ports, Record
@@ -34,14 +34,10 @@ class Worker:
     def __init__(self, ports: Ports, effect_log: effects.EffectLog, gather_s: float) -> None:
         self.indexer = Indexer(ports)
         self._effects, self._time = effect_log, clock.SystemClock()
-        self.loop = consuming.Loop(ports.log, GROUP, TOPICS, self.handle, effect_log.flush, gather_s)
+        self.loop = consuming.Loop(ports.log, GROUP, TOPICS, consuming.traced(self.handle), effect_log.flush, gather_s)
 
     async def handle(self, records: list[Record]) -> None:
         """Index what the records are about; return when each of them is done or in the dead letters."""
-        with tracing.consumed_together([(r.event.trace, r.event.topic) for r in records if r.event is not None]):
-            await self._bring_up_to_date(records)
-
-    async def _bring_up_to_date(self, records: list[Record]) -> None:
         wanted: dict[int, list[Record]] = {}
         for record in records:
             assert record.event is not None

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from system.kernel import checkpoints, retry, telemetry
+from system.kernel import checkpoints, retry, telemetry, tracing
 from system.kernel.errors import LabError, Unavailable
 from system.kernel.policies import RetryKnobs
 from system.ports import Consumer, EventLog, Record
@@ -24,6 +24,8 @@ POLL_S = 1.0
 MAX_RECORDS = 500
 
 _log = logging.getLogger("tweetlab")
+
+Handle = Callable[[list[Record]], Awaitable[None]]
 
 
 async def pause(attempt: int) -> None:
@@ -45,6 +47,15 @@ async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int
             await pause(attempt)
 
 
+def traced(handle: Handle) -> Handle:
+    """Return `handle` with a span for each sampled event of a poll: for who does all events of a poll in one go."""
+    async def handle_traced(records: list[Record]) -> None:
+        with tracing.consumed_together([(record.event.trace, record.topic) for record in records if record.event is not None]):
+            await handle(records)
+
+    return handle_traced
+
+
 class Loop:
     """One member of a consumer group. `handle` gets the records of a poll that are events; `done` runs before each commit.
 
@@ -52,7 +63,7 @@ class Loop:
     handled in few large parts. What comes after a calm is handled at once.
     """
 
-    def __init__(self, log: EventLog, group: str, topics: Sequence[str], handle: Callable[[list[Record]], Awaitable[None]],
+    def __init__(self, log: EventLog, group: str, topics: Sequence[str], handle: Handle,
                  done: Callable[[], None] = lambda: None, gather_s: float = 0.0) -> None:
         self._log, self._group, self._topics, self._handle, self._done = log, group, topics, handle, done
         self._gather_s, self._answered_s = gather_s, float("-inf")
