@@ -21,6 +21,7 @@ from system.observe.stores import Reader, Sample
 
 NAME = "exporter"
 EVERY_S = 5.0
+GRACE_S = 20.0  # a store that never answered counts as away only then: on a busy machine the first connection takes a while
 PRUNE_EVERY_S = 60.0
 
 _log = logging.getLogger("tweetlab")
@@ -35,6 +36,8 @@ class Exporter:
         self._told: dict[str, list[Sample]] = {}
         self._readers: dict[str, Reader] = {}
         self._away: set[str] = set()
+        self._answered: set[str] = set()
+        self._began_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
@@ -65,7 +68,10 @@ class Exporter:
             samples, up = [], 0.0
             await self._drop(node)
         (self._away.discard if up else self._away.add)(node)
-        telemetry.tell("tweetlab_store_up", up, store=store, node=node)
+        if up:
+            self._answered.add(node)
+        if node in self._answered or time.monotonic() > self._began_s + GRACE_S:
+            telemetry.tell("tweetlab_store_up", up, store=store, node=node)
         telemetry.tell("tweetlab_store_asked_seconds", time.monotonic() - began_s, store=store, node=node)
         self._replace(node, samples)
 

@@ -89,7 +89,9 @@ WINDOWS: tuple[Window, ...] = (
 )
 
 ALERTS: tuple[Alert, ...] = (
-    Alert("InstanceDown", "up == 0", "page", "{{ $labels.node }} does not answer", 4),
+    Alert("InstanceDown", 'up{job!~"exporter|receiver"} == 0', "page", "{{ $labels.node }} does not answer", 4),
+    # These start together with Prometheus, and nobody but us misses them.
+    Alert("ObserverDown", 'up{job=~"exporter|receiver"} == 0', "ticket", "{{ $labels.node }} does not answer", 20),
     Alert("InstanceRestarted", "changes(tweetlab_process_started_seconds[1m]) > 0", "ticket",
           "{{ $labels.node }} was started anew"),
     Alert("StoreDown", "tweetlab_store_up == 0", "page", "{{ $labels.store }} does not answer the exporter", 4),

@@ -74,7 +74,8 @@ class Lab:
                     tell("stores", "making schema, topics, index and bucket")
                     await prepare(self.stores(blueprint))
                 if not stores_only:
-                    await _ask(link, {**request, "roles": ["service", "observer"]}, tell)
+                    await _ask(link, {**request, "roles": ["service"]}, tell)
+                    await _ask(link, {**request, "roles": ["observer"]}, tell)  # after all, so that a start pages nobody
                 await _ask(link, {"op": "commit"}, tell)
         except BaseException:
             await asyncio.shield(self._after_failure(had_data))

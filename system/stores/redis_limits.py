@@ -21,14 +21,15 @@ SLICE = 500       # counters written by one call
 class RedisLimits:
     """Counters in Redis. Shared by all tasks of one event loop."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, settings: Settings) -> None:
         self.link = link
+        self._settings = settings
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
         """Return the counters. Connects at first use."""
         silence_s = min(SILENCE_S, settings.policies.deadline.store_s)
-        return cls(Link(settings, settings.stores.limits, silence_s, LUA / "limits"))
+        return cls(Link(settings, settings.stores.limits, silence_s, LUA / "limits"), settings)
 
     async def close(self) -> None:
         """Close the connection. Safe to repeat."""
@@ -51,5 +52,9 @@ class RedisLimits:
             await self.link.script("add", round(window_s * 1e3), SLOTS, *told)
 
     async def clear(self) -> None:
-        """Forget all counters of this namespace, and nothing else."""
-        await clear(self.link, "r:*")
+        """Forget all counters of this namespace, and nothing else. Has the patience of other stores: nobody waits at a door."""
+        patient = Link(self._settings, self._settings.stores.limits, None, LUA / "limits")
+        try:
+            await clear(patient, "r:*")
+        finally:
+            await patient.close()
