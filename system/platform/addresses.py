@@ -22,6 +22,8 @@ KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
     "elasticsearch": (60, 9200),
     "prometheus": (70, 9090),
     "alertmanager": (71, 9093),
+    "jaeger": (72, 16686),
+    "rsyslog": (73, 10514),  # reads files, listens nowhere
     "receiver": (74, 8000),
     "exporter": (75, 8000),
     "gateway": (100, 8000),
@@ -40,6 +42,7 @@ FURTHER_PORTS: dict[str, tuple[int, ...]] = {
     "cassandra": (7000,),
     "kafka": (9093,),
     "elasticsearch": (9300,),
+    "jaeger": (4317, 4318, 14250, 14268, 14269, 16685),
     "haproxy": (8101, 8102, 8103, 8104, 8105, 8404),
 }
 

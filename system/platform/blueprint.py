@@ -130,6 +130,8 @@ OBSERVERS: tuple[Node, ...] = (
     # What looks on, with --observe; without it none of these is fetched or started.
     Node("prometheus-1", "prometheus", "observer", memory_mib=120),
     Node("alertmanager-1", "alertmanager", "observer", memory_mib=40),
+    Node("jaeger-1", "jaeger", "observer", memory_mib=120),
+    Node("rsyslog-1", "rsyslog", "observer", memory_mib=25),
     Node("receiver-1", "receiver", "observer", memory_mib=45, module="system.observe.receiver"),
     Node("exporter-1", "exporter", "observer", memory_mib=80, module="system.observe.exporter"),
 )
