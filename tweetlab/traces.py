@@ -132,10 +132,11 @@ def lines(trace: Trace, width: int = 40) -> list[str]:
 
 
 def summary(trace: Trace, url: str) -> dict[str, Any]:
-    """Return what a run's record keeps of a trace: `parts` are the milliseconds of each called service and store."""
+    """Return what a run's record keeps of a trace: `parts`: milliseconds of the calls before the answer."""
     parts: dict[str, float] = {}
     for step in trace.steps[1:]:
-        if step.depth <= 1 or "db.system.name" in step.told:
+        waited_for = step.at_ms < trace.ms  # what begins after the answer is nobody's waiting
+        if waited_for and (step.name.startswith("call ") or "db.system.name" in step.told):
             parts[step.name] = round(parts.get(step.name, 0.0) + step.ms, 2)
     return {"id": trace.id, "route": trace.route, "began_ms": trace.began_ms, "ms": round(trace.ms, 2), "failed": trace.failed,
             "spans": len(trace.steps), "parts": parts, "url": f"{url}/trace/{trace.id}"}
