@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 import yaml
 
+from system.observe import dashboards
 from system.platform import alerting, blueprint, native, packages
 from system.platform.blueprint import Blueprint, Node
 
@@ -151,3 +152,17 @@ def test_the_rules_are_what_prometheus_accepts(tmp_path):
     done = subprocess.run(["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "SUCCESS" in done.stdout
+
+
+def test_every_expression_of_the_dashboards_is_one_that_prometheus_parses(tmp_path):
+    """`promtool check rules` over all of them, each as a rule of its own."""
+    expressions = [target["expr"] for board in dashboards.BOARDS for panel in dashboards.dashboard(board)["panels"]
+                   for target in panel["targets"]]
+    rules = [{"record": f"dashboards:expression:{n}", "expr": expression} for n, expression in enumerate(expressions)]
+    file = tmp_path / "expressions.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
+
+    done = subprocess.run(["promtool", "check", "rules", str(file)], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert f"SUCCESS: {len(rules)} rules found" in done.stdout
