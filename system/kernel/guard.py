@@ -63,6 +63,7 @@ class Guard:
         self._seen = telemetry.Dependency(name)
         _known.setdefault(name, weakref.WeakSet()).add(self)
         telemetry.read("tweetlab_breaker_state", lambda: _worst(name), dependency=name)
+        telemetry.read("tweetlab_breaker_opened_total", lambda: _opened(name), dependency=name)
 
     async def run(self, work: Callable[[], Awaitable[T]], limit_s: float | None = None) -> T:
         """Return what `work()` returns. `limit_s`: longest wait for a place, None for the dependency's time limit.
@@ -98,6 +99,10 @@ class Guard:
 
 
 _known: dict[str, weakref.WeakSet[Guard]] = {}
+
+
+def _opened(name: str) -> float:
+    return sum(guard.breaker.opened for guard in _known.get(name, ()))
 
 
 def _worst(name: str) -> float:
