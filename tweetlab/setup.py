@@ -35,6 +35,7 @@ SERVICES = {  # package -> the services it brings
     "nginx-light": ("nginx",),
     "prometheus": ("prometheus",),
     "prometheus-alertmanager": ("prometheus-alertmanager",),
+    "rsyslog": ("rsyslog",),
 }
 BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while something is to be fetched
 
