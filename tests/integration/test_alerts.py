@@ -10,7 +10,11 @@ import yaml
 
 from system.observe import dashboards
 from system.platform import alerting, blueprint, native, packages
+from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
+from system.platform.places import Places
+from system.platform.servers import SERVERS
+from system.platform.servers.base import Context
 
 pytestmark = [
     pytest.mark.real,
@@ -166,3 +170,22 @@ def test_every_expression_of_the_dashboards_is_one_that_prometheus_parses(tmp_pa
 
     assert done.returncode == 0, done.stderr
     assert f"SUCCESS: {len(rules)} rules found" in done.stdout
+
+
+@pytest.mark.parametrize(("kind", "command"), [
+    ("prometheus", ["promtool", "check", "config", "--syntax-only"]),
+    ("alertmanager", ["amtool", "check-config"]),
+])
+def test_the_configuration_of_an_observed_lab_is_what_its_program_accepts(tmp_path, kind, command):
+    """Rendered for `small` with everything that looks on: every scrape job, route, receiver and inhibition."""
+    lab = blueprint.observed(blueprint.load("small"))
+    (node,) = lab.of_kind(kind)
+    launch = SERVERS[kind].launch(Context(node, lab, Plan(RANGE), Places(tmp_path, RANGE)))
+    text = next(text for path, text in launch.files.items() if path.name == f"{kind}.yml")
+    file = tmp_path / f"{kind}.yml"
+    file.write_text(text)
+
+    done = subprocess.run([*command, str(file)], capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "SUCCESS" in done.stdout
