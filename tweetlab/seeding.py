@@ -51,6 +51,7 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     else:
         with lab.screen.step("resetting to the seeded state"):
             await _reset(lab, graph)
+    await lab.ports.hot.announce([])  # what processes keep of users is of another population
     mark.write_text(json.dumps(wanted))
     if scenario.population.cache == "warm" and not force:
         with lab.screen.step("warming the cache"):

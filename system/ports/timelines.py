@@ -157,3 +157,14 @@ class TweetCache(Protocol):
     async def mark_deleted(self, tweet_id: int) -> None:
         """Set the *deleted* marker, whatever stands there."""
         ...
+
+    async def announce(self, user_ids: Sequence[int]) -> None:
+        """Tell all processes that these users changed; none: that anything may have. Safe to repeat."""
+        ...
+
+    async def changes(self, since: int) -> tuple[int, frozenset[int] | None]:
+        """Return (mark, users announced after the mark `since`); None in place of the users: anything may have changed.
+
+        -1 asks for the mark alone. Announcements that were lost with the cache, or are too many, are told as None.
+        """
+        ...

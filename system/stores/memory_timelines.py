@@ -235,6 +235,7 @@ class MemoryHotTweets:
 
     def __init__(self) -> None:
         self._tweets: dict[int, Tweet | None] = {}
+        self._news: list[frozenset[int] | None] = []
 
     async def close(self) -> None:
         """Do nothing. Safe to repeat."""
@@ -258,6 +259,15 @@ class MemoryHotTweets:
 
     async def mark_deleted(self, tweet_id: int) -> None:
         self._tweets[tweet_id] = None
+
+    async def announce(self, user_ids: Sequence[int]) -> None:
+        self._news.append(frozenset(user_ids) or None)
+
+    async def changes(self, since: int) -> tuple[int, frozenset[int] | None]:
+        told = self._news[since:] if since >= 0 else []
+        if None in told:
+            return len(self._news), None
+        return len(self._news), frozenset().union(*(users for users in told if users))
 
 
 def _page(entries: Sequence[Entry], floor: int, before: int | None, limit: int) -> ListPage:

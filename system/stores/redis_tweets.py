@@ -16,6 +16,9 @@ DELETED = b"D"
 # A fill that read the truth before a delete may come late, but not later than its request's deadline (5 s by default):
 # the marker stays far longer than that, and longer than any tweet that was filled before it.
 MARKER_TTL_S = 3600
+NEWS = 10_000     # announcements kept; each process asks once a second
+MOST_NEWS = 1_000  # taken in one answer; beyond it a process forgets all it keeps
+EVERYTHING = b"*"
 
 
 class RedisTweets:
@@ -57,9 +60,25 @@ class RedisTweets:
     async def mark_deleted(self, tweet_id: int) -> None:
         await self.link.call("SET", f"{self.link.prefix}t:{tweet_id}", DELETED, "EX", self._marker_ttl_s)
 
+    async def announce(self, user_ids: Sequence[int]) -> None:
+        await self.link.script("announce", NEWS, *(user_ids or (EVERYTHING.decode(),)))
+
+    async def changes(self, since: int) -> tuple[int, frozenset[int] | None]:
+        news = f"{self.link.prefix}x"
+        number, told = await self.link.calls([
+            ("GET", f"{news}:n"), ("ZRANGE", news, f"({max(since, 0)}", "+inf", "BYSCORE", "LIMIT", 0, MOST_NEWS + 1),
+        ])
+        mark = int(number or 0)
+        if since < 0:
+            return mark, frozenset()
+        if mark < since or mark - since > NEWS or len(told) > MOST_NEWS or EVERYTHING in told:
+            return mark, None
+        return mark, frozenset(map(int, told))
+
     async def clear(self) -> None:
-        """Delete all hot tweets of this namespace, and nothing else."""
+        """Delete all hot tweets and news of this namespace, and nothing else."""
         await clear(self.link, "t:*")
+        await self.link.call("DEL", f"{self.link.prefix}x", f"{self.link.prefix}x:n")
 
 
 def _encoded(tweet: Tweet) -> bytes:

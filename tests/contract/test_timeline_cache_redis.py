@@ -199,3 +199,14 @@ def test_the_link_works_on_uvloop(own_settings) -> None:
         return numbers(page.entries)
 
     assert uvloop.run(journey()) == [1]
+
+
+async def test_an_empty_list_of_tweets_does_not_stay_for_ever(cache) -> None:
+    """Anybody may ask for the tweets of any id: what holds nothing expires, what holds something stays."""
+    await build(cache, Kind.AUTHOR, ADA, [])
+    await build(cache, Kind.AUTHOR, BOB, [tweet(1)])
+    lives_ms = await cache.link.call("PTTL", f"{cache.link.prefix}a:{ADA}")
+
+    assert 0 < lives_ms <= 600_000
+    assert await cache.link.call("PTTL", f"{cache.link.prefix}a:{BOB}") == -1
+    assert (await cache.page(Kind.AUTHOR, ADA, None, 10)).exhausted

@@ -27,10 +27,10 @@ def rows(text, separator="="):
 
 
 def test_small_has_one_node_of_every_kind():
-    """`small`: one of each, seven stores (two of them Redis), a mesh, nine processes of ours."""
+    """`small`: one of each, seven stores (two of them Redis), a mesh, eleven processes of ours."""
     assert sorted(node.kind for node in blueprint.observed(SMALL).nodes) == sorted(KINDS)
     assert len(SMALL.of_role("store")) == 7
-    assert len(SMALL.of_role("service")) == 9
+    assert len(SMALL.of_role("service")) == 11
 
 
 def test_small_is_meant_to_fit_into_three_and_a_half_gib():
@@ -85,8 +85,16 @@ def test_haproxy_retries_reads_alone():
     """A POST or DELETE is never sent twice: retries are off for every method but GET, in every backend."""
     text = haproxy.render(context("haproxy"))
 
-    assert text.count("http-request disable-l7-retry if !METH_GET") == 6
-    assert text.count("option httpchk GET /health") == 6
+    assert text.count("http-request disable-l7-retry if !METH_GET") == 7
+    assert text.count("option httpchk GET /health") == 7
+
+
+def test_a_services_only_instance_is_never_out_of_reach():
+    """While none passes its checks, requests go where the blueprint's instance should be: a server without checks."""
+    text = haproxy.render(context("haproxy"))
+
+    assert text.count(" backup no-check") == 7
+    assert "server last-resort-1 127.21.103.1:8000 backup no-check" in text
 
 
 def test_haproxy_answers_the_null_route_by_itself_at_the_public_door_only():

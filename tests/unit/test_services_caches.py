@@ -7,14 +7,16 @@ import asyncio
 import pytest
 
 from system import bootstrap
-from system.kernel import clock, events, ids
+from system.kernel import clock, events, ids, telemetry
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
+from system.kernel.http import Spent
 from system.kernel.policies import Policies
-from system.services.shared import reading
+from system.services.shared import news, reading
 from system.services.shared.lists import Lists
 from system.services.shared.publisher import Publisher
 from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.visibility import Visibility
 from system.services.tweets.handlers import IdSource, TweetService
 from system.stores.memory_log import MemoryLog
 from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
@@ -43,7 +45,7 @@ async def test_a_delete_is_announced_though_redis_does_not_answer():
     ports = bootstrap.ports_of({"tweets": store, "log": log, "hot": hot, "timelines": cache, "users": users})
     publisher = Publisher(log, hot)
     lists = Lists(cache, hot, store, users, Policies().timeline)
-    service = TweetService(ports, lists, Tweets(hot, store), publisher, IdSource())
+    service = TweetService(ports, lists, Tweets(hot, store), publisher, IdSource(), Visibility(users, 2.0))
     now_ms = clock.SystemClock().wall_ms()
     tweet_id = ids.compose(now_ms, 1, 1)
     await store.append(Tweet(tweet_id, 7, "once", now_ms, tweet_id))
@@ -55,3 +57,119 @@ async def test_a_delete_is_announced_though_redis_does_not_answer():
     await publisher.stop()
 
     assert [place[0] for place in log.records] == [events.TWEET_DELETED]
+
+
+class Slow(MemoryTweets):
+    """Counts its reads and lets the others come meanwhile."""
+
+    reads = 0
+
+    async def get(self, tweet_ids):
+        self.reads += 1
+        found = await super().get(tweet_ids)
+        await asyncio.sleep(0.02)
+        return found
+
+
+async def posted(store: MemoryTweets) -> int:
+    now_ms = clock.SystemClock().wall_ms()
+    tweet_id = ids.compose(now_ms, 1, 1)
+    await store.append(Tweet(tweet_id, 7, "once", now_ms, tweet_id))
+    return tweet_id
+
+
+@pytest.mark.parametrize(("coalesce", "reads"), [(True, 1), (False, 20)])
+async def test_callers_that_miss_the_same_tweet_share_one_read(coalesce, reads):
+    """Twenty at once: one read of Cassandra with `coalesce.misses` 1, twenty without."""
+    store = Slow()
+    tweet_id = await posted(store)
+    reader = Tweets(MemoryHotTweets(), store, coalesce)
+
+    told = await asyncio.gather(*(reader.live([tweet_id], Spent()) for _ in range(20)))
+
+    assert all(tweet_id in found for found in told)
+    assert store.reads == reads
+
+
+async def test_who_waits_for_anothers_read_sees_a_delete_that_came_in_between():
+    """He looks into the cache afterwards: the read that he waited for is older than his own question."""
+    store, hot = Slow(), MemoryHotTweets()
+    tweet_id = await posted(store)
+    reader = Tweets(hot, store)
+    first = asyncio.ensure_future(reader.live([tweet_id], Spent()))
+    await asyncio.sleep(0.005)
+    await store.delete(tweet_id, 7, "")
+    await hot.mark_deleted(tweet_id)
+    late = asyncio.ensure_future(reader._missed([tweet_id]))
+
+    await first
+    assert await late == {}
+
+
+async def test_a_read_that_fails_fails_its_caller_alone():
+    """Who waited reads for himself."""
+    class Once(Slow):
+        async def get(self, tweet_ids):
+            found = await super().get(tweet_ids)
+            if self.reads == 1:
+                raise StoreUnavailable("Cassandra hiccups")
+            return found
+
+    store = Once()
+    tweet_id = await posted(store)
+    reader = Tweets(MemoryHotTweets(), store)
+
+    told = await asyncio.gather(*(reader.live([tweet_id], Spent()) for _ in range(3)), return_exceptions=True)
+
+    assert [isinstance(one, StoreUnavailable) for one in told] == [True, False, False]
+
+
+async def test_a_changed_profile_is_read_again_within_a_second_of_the_news(monkeypatch):
+    """Its 60 s are not waited for: the users service announces whom it changed; a reset announces everybody."""
+    monkeypatch.setattr(news, "EVERY_S", 0.0)
+    users, hot = MemoryUsers(), MemoryHotTweets()
+    ann = (await users.create("ann", "Ann", "")).id
+    profiles = Profiles(users, 60.0, hot)
+    await profiles.get([ann])
+    await users.set_profile(ann, "Anna", None)
+
+    unheard = (await profiles.get([ann]))[0].name
+    await hot.announce([ann])
+    heard = (await profiles.get([ann]))[0].name
+    await users.set_profile(ann, "Annabel", None)
+    await hot.announce([])
+
+    assert (unheard, heard, (await profiles.get([ann]))[0].name) == ("Ann", "Anna", "Annabel")
+
+
+async def test_without_news_a_profile_lives_its_own_time():
+    """Where Redis does not answer, `cache.profile_ttl` bounds how old a profile can be."""
+    class Away(MemoryHotTweets):
+        async def changes(self, since):
+            raise StoreUnavailable("Redis is away")
+
+    users = MemoryUsers()
+    ann = (await users.create("ann", "Ann", "")).id
+    profiles = Profiles(users, 0.05, Away())
+    await profiles.get([ann])
+    await users.set_profile(ann, "Anna", None)
+
+    at_once = (await profiles.get([ann]))[0].name
+    await asyncio.sleep(0.06)
+
+    assert (at_once, (await profiles.get([ann]))[0].name) == ("Ann", "Anna")
+
+
+async def test_every_cache_counts_its_hits_and_misses():
+    """tweetlab_cache_requests_total moves for tweets and profiles."""
+    store, hot, users = MemoryTweets(), MemoryHotTweets(), MemoryUsers()
+    tweet_id, ann = await posted(store), (await users.create("ann", "Ann", "")).id
+    reader, profiles = Tweets(hot, store), Profiles(users, 60.0)
+    for _ in range(3):
+        await reader.live([tweet_id], Spent())
+        await profiles.get([ann])
+    told = telemetry.text().decode()
+
+    for cache in ("tweets", "profiles"):
+        hits = [float(line.split()[-1]) for line in told.splitlines() if f'cache="{cache}",result="hit"' in line]
+        assert hits and hits[0] >= 2

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from system.ports import UserDirectory
+from system.ports import TweetCache, UserDirectory
 from system.services.fanout import policy
+from system.services.shared.news import News
 
 MODES_TTL_S = 0.5     # seconds; a query each half second at most, whatever the load
 MAX_AUTHORS = 100_000
@@ -19,12 +20,13 @@ MAX_AUTHORS = 100_000
 class Audience:
     """Modes and sizes of audiences, as young as needed."""
 
-    def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic, hot: TweetCache | None = None) -> None:
         self._users = users
         self._now = now
         self._standing: dict[int, policy.Standing] = {}
         self._modes_s = float("-inf")
         self._sizes: dict[int, tuple[float, int]] = {}
+        self._news = News(hot, self._forget) if hot is not None else None
 
     async def standing(self, author_id: int) -> policy.Standing | None:
         """Return the author's durable mode, None where he never was anything but pushed."""
@@ -41,12 +43,21 @@ class Audience:
 
     async def size(self, author_id: int) -> int:
         """Return the number of followers: as the last push counted them, else the maintained counter."""
+        if self._news is not None:
+            await self._news.heard()
         known = self._sizes.get(author_id)
         if known is not None and self._now() - known[0] < policy.AUDIENCE_TTL_S:
             return known[1]
         size = await self._users.audience(author_id)
         self.learned(author_id, size)
         return size
+
+    def _forget(self, changed: frozenset[int] | None) -> None:
+        if changed is None:
+            self._sizes.clear()
+            self.forget_modes()
+        for author_id in changed or ():
+            self._sizes.pop(author_id, None)
 
     def learned(self, author_id: int, size: int) -> None:
         """A push has just counted the followers."""

@@ -88,6 +88,8 @@ class Fanout:
         after, token, pushed, handled, retries = 0, None, 0, 0, 0
         while True:
             chunk = await self._cache.push_chunk(entry.author_id, entry, after, token)
+            if not after:
+                self._lists.seen(Kind.FOLLOWERS, int(chunk.status != "absent"), int(chunk.status == "absent"))
             if chunk.status in ("absent", "changed"):
                 retries += 1
                 if retries > policy.MAX_RESTARTS or not await self._list_stands(entry.author_id, chunk):

@@ -97,8 +97,9 @@ async def _nowhere(record: Record, reason: str) -> None:
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the worker together on `ports`."""
     time_ = clock.SystemClock()
-    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, settings.policies.timeline)
-    fanout = Fanout(ports, lists, Audience(ports.users), settings.policies, time_)
+    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, settings.policies.timeline,
+                  bool(settings.policies.coalesce.misses))
+    fanout = Fanout(ports, lists, Audience(ports.users, hot=ports.hot), settings.policies, time_)
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     lanes = Lanes(fanout, effect_log, time_)
     loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S)

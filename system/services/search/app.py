@@ -68,9 +68,10 @@ def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
     knobs = settings.policies
-    search = Search(ports.index, Tweets(ports.hot, ports.tweets), Names(ports.users),
+    search = Search(ports.index, Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses)), Names(ports.users),
                     Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.search)
-    profiles, pictures = Profiles(ports.users, knobs.cache.profile_ttl_s), Pictures(ports, knobs.media.link_s)
+    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
+    pictures = Pictures(ports, knobs.media.link_s)
     return hosting.Service(Routes(search, profiles, Seal(settings.jwt_secret), pictures).rows())
 
 

@@ -21,11 +21,14 @@ from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, Kind, TimelineCache, TweetCache, TweetStore, UserDirectory
+from system.services.shared.reading import Looks
 
 MAX_ATTEMPTS = 4      # builds in a row that may lose their token before the caller reads the truth itself
 AUTHOR_READS = 32     # author partitions read at once in a process; 2 cores do about 4,000/s, so 8 ms of work
 KEPT = 20             # newest tweets of an author that go into the hot cache when his rows are read: one page of him alone
 USERS_PAGE = 10_000   # edges read from PostgreSQL at once
+
+NAMES = {Kind.HOME: "timelines", Kind.AUTHOR: "author_timelines", Kind.FOLLOWERS: "followers", Kind.FOLLOWING: "following"}
 
 Content = tuple[list[Entry], int]
 """(entries, floor)"""
@@ -35,7 +38,7 @@ class Lists:
     """Cached lists of one process: authors' tweets, followers, followings."""
 
     def __init__(self, cache: TimelineCache, hot: TweetCache, tweets: TweetStore, users: UserDirectory,
-                 knobs: TimelineKnobs) -> None:
+                 knobs: TimelineKnobs, coalesce: bool = True) -> None:
         self.cache = cache
         self._hot = hot
         self._tweets = tweets
@@ -43,6 +46,8 @@ class Lists:
         self._knobs = knobs
         self._building: dict[tuple[Kind, int], asyncio.Task[bool]] = {}
         self._author_reads = asyncio.Semaphore(AUTHOR_READS)
+        self._coalesce = coalesce
+        self._looks = {kind: Looks(name) for kind, name in NAMES.items()}
 
     async def ensure(self, kind: Kind, owner: int) -> bool:
         """Build an absent list. False where another process is building it, or its token was lost too often.
@@ -54,8 +59,14 @@ class Lists:
         }
         return await self.single_flight(kind, owner, reads[kind])
 
+    def seen(self, kind: Kind, hits: int, misses: int) -> None:
+        """Count look-ups: so many lists stood complete, so many did not."""
+        self._looks[kind].seen(hits, misses)
+
     async def single_flight(self, kind: Kind, owner: int, read: Callable[[int], Awaitable[Content]]) -> bool:
-        """Build the list with what `read(owner)` returns; callers of the same list share one build."""
+        """Build the list with what `read(owner)` returns; callers of the same list share one build (with coalescing on)."""
+        if not self._coalesce:
+            return await self._build(kind, owner, read)
         key = (kind, owner)
         task = self._building.get(key)
         if task is None:
@@ -123,6 +134,7 @@ class Lists:
         """Return all followed users: from the cached list, which is built where absent, else from the primary."""
         for _ in range(2):
             members = await self.cache.members(Kind.FOLLOWING, owner)
+            self.seen(Kind.FOLLOWING, int(members is not None), int(members is None))
             if members is not None:
                 return members
             if not await self.ensure(Kind.FOLLOWING, owner):

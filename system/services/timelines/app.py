@@ -8,22 +8,24 @@ from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
+from system.services.shared.counting import Metrics
 from system.services.shared.lists import Lists
 from system.services.shared.pictures import Pictures
 from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
 from system.services.timelines.handlers import Timelines
 from system.services.timelines.modes import Modes
 
 NAME = "timelines"
-NEEDS = ("timelines", "hot", "tweets", "users", "media", "edge")
+NEEDS = ("timelines", "hot", "tweets", "users", "media", "edge", "likes", "like_counts")
 
 
 class Routes:
     """HTTP in front of `Timelines`."""
 
-    def __init__(self, timelines: Timelines, profiles: Profiles, pictures: Pictures) -> None:
-        self._timelines, self._profiles, self._pictures = timelines, profiles, pictures
+    def __init__(self, timelines: Timelines, profiles: Profiles, pictures: Pictures, metrics: Metrics) -> None:
+        self._timelines, self._profiles, self._pictures, self._metrics = timelines, profiles, pictures, metrics
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -39,7 +41,8 @@ class Routes:
         window = paging.window(query, policy.DEFAULT_RESULTS)
         page = await self._timelines.home(user_id, window, call.spent, call.deadline_ns)
         users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
-        body = shapes.page([shapes.tweet(tweet, fields) for tweet in page.tweets], page.next_token, users)
+        metrics = await self._metrics.of(page.tweets, fields)
+        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], page.next_token, users)
         await self._pictures.include(body, query, page.tweets)
         headers = [(b"x-tweetlab-source", page.label().encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)]
         return Answer(body, headers=headers)
@@ -48,11 +51,15 @@ class Routes:
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
     knobs = settings.policies
-    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline)
+    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline,
+                  bool(knobs.coalesce.misses))
     modes = Modes(ports.users, knobs.timeline.mode_ttl_s)
-    timelines = Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), lists, modes, knobs.timeline)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s)
-    return hosting.Service(Routes(timelines, profiles, Pictures(ports, knobs.media.link_s)).rows())
+    visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
+    tweets = Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses))
+    timelines = Timelines(ports.timelines, tweets, lists, modes, visibility, knobs.timeline)
+    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
+    metrics = Metrics(ports.likes, ports.like_counts)
+    return hosting.Service(Routes(timelines, profiles, Pictures(ports, knobs.media.link_s), metrics).rows())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from system.ports import Entry, HomePage, Kind, TimelineCache
 from system.services.shared import paging
 from system.services.shared.lists import Lists
 from system.services.shared.reading import Tweets
+from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
 from system.services.timelines.gate import Gate
 from system.services.timelines.modes import Modes
@@ -68,7 +69,9 @@ class Step:
 class Timelines:
     """Home timelines over the ports."""
 
-    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: Lists, modes: Modes, knobs: TimelineKnobs) -> None:
+    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: Lists, modes: Modes, visibility: Visibility,
+                 knobs: TimelineKnobs) -> None:
+        self._visibility = visibility
         self._cache, self._tweets, self._lists, self._modes, self._knobs = cache, tweets, lists, modes, knobs
         self._gate = Gate(knobs.rebuild_concurrency, knobs.rebuild_queue)
 
@@ -84,16 +87,19 @@ class Timelines:
             else:
                 step = await self._cached(user_id, before, want, page, spent)
             entries = [entry for entry in step.entries if entry.id > low]
-            await self._add(page, entries, spent)
+            await self._add(user_id, page, entries, spent)
             page.scanned = max(step.next_before, low + 1)
             before, below_floor = step.next_before, below_floor or step.floor_reached
             ended = step.ended or step.next_before <= low + 1
         page.next_token = paging.next_token(page.scanned, ended, window.since_id)
         return page
 
-    async def _add(self, page: Page, entries: Sequence[Entry], spent: Spent) -> None:
+    async def _add(self, user_id: int, page: Page, entries: Sequence[Entry], spent: Spent) -> None:
+        # Cached lists follow a change of edges with a delay, so they do not decide what of a protected author may be seen.
         live = await self._tweets.live([entry.id for entry in entries], spent)
-        page.tweets.extend(live[entry.id] for entry in entries if entry.id in live)
+        await checkpoints.reached("home.before_look", user_id=user_id)
+        seen = await self._visibility.readable(user_id, live)
+        page.tweets.extend(seen[entry.id] for entry in entries if entry.id in seen)
 
     # ---- from the cache ------------------------------------------------------------------------------
 
@@ -120,6 +126,7 @@ class Timelines:
             start = time.perf_counter_ns()
             found = await self._cache.home(user_id, pulled, before, want)
             spent.since("redis", start)
+            self._lists.seen(Kind.HOME, int(not found.missing), int(bool(found.missing)))
             if not found.missing:
                 return found
             if page.source == HIT:
@@ -185,6 +192,7 @@ class Timelines:
             pages = await self._cache.pages(Kind.AUTHOR, authors, before, limit)
         except StoreUnavailable:
             return {}
+        self._lists.seen(Kind.AUTHOR, len(pages), len(authors) - len(pages))
         found: dict[int, policy.Source[Entry]] = {}
         for author, part in pages.items():
             entries = part.entries

@@ -8,23 +8,25 @@ from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
+from system.services.shared.counting import Metrics
 from system.services.shared.lists import Lists
 from system.services.shared.pictures import Pictures
 from system.services.shared.publisher import Publisher
 from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.visibility import Visibility
 from system.services.tweets import policy
 from system.services.tweets.handlers import IdSource, TweetService
 from system.services.tweets.leasing import Leasing
 
 NAME = "tweets"
-NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "media", "edge")
+NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "media", "edge", "likes", "like_counts")
 
 
 class Routes:
     """HTTP in front of `TweetService`."""
 
-    def __init__(self, service: TweetService, profiles: Profiles, pictures: Pictures) -> None:
-        self._service, self._profiles, self._pictures = service, profiles, pictures
+    def __init__(self, service: TweetService, profiles: Profiles, pictures: Pictures, metrics: Metrics) -> None:
+        self._service, self._profiles, self._pictures, self._metrics = service, profiles, pictures, metrics
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -54,10 +56,10 @@ class Routes:
         query = call.query()
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         tweet_id = ids.parse(call.params["id"])
-        tweet = (await self._service.by_ids([tweet_id], call.spent)).get(tweet_id)
+        tweet = (await self._service.by_ids(call.user_id, [tweet_id], call.spent)).get(tweet_id)
         if tweet is None:
             raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
-        body: shapes.Json = {"data": shapes.tweet(tweet, fields)}
+        body: shapes.Json = {"data": shapes.tweet(tweet, fields, await self._metrics.of([tweet], fields))}
         if with_authors:
             body["includes"] = {"users": [shapes.user(user) for user in await self._profiles.get([tweet.author_id])]}
         await self._pictures.include(body, query, [tweet])
@@ -68,8 +70,9 @@ class Routes:
         query = call.query()
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         wanted = policy.id_list(query.get("ids", ""))
-        found = await self._service.by_ids(wanted, call.spent)
-        body: shapes.Json = {"data": [shapes.tweet(found[key], fields) for key in wanted if key in found]}
+        found = await self._service.by_ids(call.user_id, wanted, call.spent)
+        metrics = await self._metrics.of(found.values(), fields)
+        body: shapes.Json = {"data": [shapes.tweet(found[key], fields, metrics) for key in wanted if key in found]}
         absent = [shapes.missing("tweet", str(key)) for key in wanted if key not in found]
         if absent:
             body["errors"] = absent
@@ -85,10 +88,11 @@ class Routes:
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         window = paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
         author_id = ids.parse(call.params["id"])
-        page = await self._service.of_user(author_id, window.before, window.since_id, window.limit, call.spent)
+        page = await self._service.of_user(call.user_id, author_id, window, call.spent)
         token = paging.next_token(page.scanned, page.ended, window.since_id)
         users = await self._profiles.get([author_id]) if with_authors else None
-        body = shapes.page([shapes.tweet(tweet, fields) for tweet in page.tweets], token, users)
+        metrics = await self._metrics.of(page.tweets, fields)
+        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users)
         await self._pictures.include(body, query, page.tweets)
         return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
 
@@ -99,9 +103,12 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     source = IdSource()
     publisher = Publisher(ports.log, ports.hot)
     leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
-    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline)
-    service = TweetService(ports, lists, Tweets(ports.hot, ports.tweets), publisher, source)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s)
+    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline,
+                  bool(knobs.coalesce.misses))
+    visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
+    reader = Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses))
+    service = TweetService(ports, lists, reader, publisher, source, visibility)
+    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
 
     async def start() -> None:
         await leasing.start()
@@ -111,7 +118,8 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
         await publisher.stop()
         await leasing.stop()
 
-    return hosting.Service(Routes(service, profiles, Pictures(ports, knobs.media.link_s)).rows(), start, stop)
+    routes = Routes(service, profiles, Pictures(ports, knobs.media.link_s), Metrics(ports.likes, ports.like_counts))
+    return hosting.Service(routes.rows(), start, stop)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ from system.kernel.events import Tweet
 from system.kernel.http import Spent
 from system.ports import Entry, Kind, ListPage, Ports
 from system.services.shared.lists import Lists
+from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
 from system.services.shared.reading import Tweets
+from system.services.shared.visibility import Visibility
 from system.services.tweets import policy
 
 
@@ -48,10 +50,12 @@ class UserPage:
 class TweetService:
     """Tweets over the ports."""
 
-    def __init__(self, ports: Ports, lists: Lists, reader: Tweets, publisher: Publisher, source: IdSource) -> None:
+    def __init__(self, ports: Ports, lists: Lists, reader: Tweets, publisher: Publisher, source: IdSource,
+                 visibility: Visibility) -> None:
         self._store, self._cache, self._hot, self._log = ports.tweets, ports.timelines, ports.hot, ports.log
         self._keys, self._media = ports.keys, ports.media
         self._lists, self._reader, self._publisher, self._ids = lists, reader, publisher, source
+        self._visibility = visibility
 
     # ---- write ---------------------------------------------------------------------------------------
 
@@ -62,7 +66,8 @@ class TweetService:
         if key:
             tweet_id, fresh = await self._reserve(user_id, key, draft, tweet_id)
             standing = None if fresh else await self._one(tweet_id)
-        if draft.in_reply_to is not None and not policy.may_reply(parent, standing is not None):
+        seen = parent if parent is None or await self._sees(user_id, parent) else None
+        if draft.in_reply_to is not None and not policy.may_reply(seen, standing is not None):
             raise WrongInput(f"The tweet {draft.in_reply_to} that this one answers is deleted or does not exist; "
                              "leave `reply` out or name a tweet that stands.")
         tweet = policy.tweet(tweet_id, user_id, draft, parent)
@@ -131,7 +136,7 @@ class TweetService:
     async def delete(self, user_id: int, tweet_id: int, trace: str) -> None:
         """Delete an own tweet. Safe to repeat. Raises NotFound; Forbidden where it is another's."""
         tweet = await self._one(tweet_id)
-        if tweet is None:
+        if tweet is None or not await self._sees(user_id, tweet):
             raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
         if tweet.author_id != user_id:
             raise Forbidden("Only its author may delete a tweet.")
@@ -146,12 +151,24 @@ class TweetService:
 
     # ---- read ----------------------------------------------------------------------------------------
 
-    async def by_ids(self, tweet_ids: list[int], spent: Spent) -> dict[int, Tweet]:
-        """Return the live ones."""
-        return await self._reader.live(tweet_ids, spent)
+    async def _sees(self, viewer_id: int, tweet: Tweet) -> bool:
+        return bool(await self._visibility.visible(viewer_id, [tweet.author_id]))
 
-    async def of_user(self, author_id: int, before: int | None, since_id: int | None, limit: int, spent: Spent) -> UserPage:
-        """Return a page of an author's tweets, newest first. Fills until full or nothing older exists."""
+    async def by_ids(self, viewer_id: int, tweet_ids: list[int], spent: Spent) -> dict[int, Tweet]:
+        """Return the live ones that the viewer may read: what he may not read does not exist to him."""
+        live = await self._reader.live(tweet_ids, spent)
+        await checkpoints.reached("tweets.before_look", viewer=viewer_id)
+        return await self._visibility.readable(viewer_id, live)
+
+    async def of_user(self, viewer_id: int, author_id: int, window: Window, spent: Spent) -> UserPage:
+        """Return a page of an author's tweets, newest first. Raises Forbidden where the viewer may not read them."""
+        page = await self._of_user(author_id, window.before, window.since_id, window.limit, spent)
+        await checkpoints.reached("user_tweets.before_look", viewer=viewer_id)
+        await self._visibility.require(viewer_id, author_id)
+        return page
+
+    async def _of_user(self, author_id: int, before: int | None, since_id: int | None, limit: int, spent: Spent) -> UserPage:
+        """Fills until full or nothing older exists."""
         found: list[Tweet] = []
         low = -1 if since_id is None else since_id
         source = "hit"
@@ -184,6 +201,7 @@ class TweetService:
     async def _page(self, author_id: int, before: int | None, want: int) -> tuple[ListPage | None, bool]:
         try:
             page = await self._cache.page(Kind.AUTHOR, author_id, before, want)
+            self._lists.seen(Kind.AUTHOR, int(page is not None), int(page is None))
             if page is not None or not await self._lists.ensure(Kind.AUTHOR, author_id):
                 return page, False
             return await self._cache.page(Kind.AUTHOR, author_id, before, want), True

@@ -16,7 +16,7 @@ from system.services.users.handlers import Passwords, UserService
 from system.services.users.tokens import TokenRoutes, TokenService
 
 NAME = "users"
-NEEDS = ("users", "tokens")
+NEEDS = ("users", "tokens", "hot")
 MAX_IDS = 100  # ids in one look-up; Twitter's API v2
 
 
@@ -76,7 +76,7 @@ def _one(call: Call, user: User) -> Answer:
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
     ttl_s = settings.policies.cache.privacy_ttl_s
-    edges = Edges(ports.users, Visibility(ports.users, ttl_s), ttl_s)
+    edges = Edges(ports.users, Visibility(ports.users, ttl_s), ttl_s, hot=ports.hot)
     passwords, keys = Passwords(), signing.Keys(settings.jwt_secret, settings.jwt_secret_previous)
     tokens = TokenService(ports.users, ports.tokens, passwords, keys)
     return hosting.Service([

@@ -8,11 +8,12 @@ same user stands at once.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 from system.kernel import checkpoints
-from system.kernel.errors import Forbidden, NotFound, WrongInput
-from system.ports import Edge, User, UserDirectory
+from system.kernel.errors import Forbidden, NotFound, StoreUnavailable, WrongInput
+from system.ports import Edge, TweetCache, User, UserDirectory
 from system.services.shared.visibility import Visibility
 from system.services.users import policy
 
@@ -23,7 +24,8 @@ class Edges:
     """Edges, requests and protection over the port. `settle_s`: how old a view of who is protected may be anywhere."""
 
     def __init__(self, users: UserDirectory, visibility: Visibility, settle_s: float,
-                 sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+                 sleep: Callable[[float], Awaitable[None]] = asyncio.sleep, hot: TweetCache | None = None) -> None:
+        self._hot = hot
         self._users, self._visibility, self._settle_s, self._sleep = users, visibility, settle_s, sleep
 
     async def follow(self, caller: int, follower_id: int, followee_id: int, trace: str, key: str = "") -> Edge:
@@ -65,6 +67,9 @@ class Edges:
         """
         user = await self._users.set_profile(caller, change.name, change.protected)
         await checkpoints.reached("profile.after_commit", user=caller)
+        if self._hot is not None:
+            with contextlib.suppress(StoreUnavailable):  # kept profiles then live until their time is over
+                await self._hot.announce([caller])
         if change.protected:
             await self._sleep(self._settle_s)
         return user

@@ -8,6 +8,10 @@ local body = above(merged(ARGV[7], call('GETRANGE', key, '79', '-1')), bytes_of(
 if #body > cap * RECORD then
   body, floor_text = capped(body, cap)
 end
-call('PERSIST', key)
 write(key, COMPLETE .. floor_text .. '|' .. token, body)
+if body == '' then
+  call('PEXPIRE', key, '600000') -- an author who never tweeted, or does not exist at all: anybody may ask for any id
+else
+  call('PERSIST', key)
+end
 return 1
