@@ -57,6 +57,18 @@ async def _users(settings: Settings) -> Any:
     return await PostgresUsers.open(settings)
 
 
+async def _likes(settings: Settings) -> Any:
+    from system.stores.postgres_likes import PostgresLikes
+
+    return await PostgresLikes.open(settings)
+
+
+async def _like_counts(settings: Settings) -> Any:
+    from system.stores.redis_likes import RedisLikes
+
+    return await RedisLikes.open(settings)
+
+
 async def _leases(settings: Settings) -> Any:
     from system.stores.postgres_leases import PostgresLeases
 
@@ -112,8 +124,9 @@ async def _edge(settings: Settings) -> Any:
 
 
 ADAPTERS: dict[str, Callable[[Settings], Awaitable[Any]]] = {
-    "blobs": _blobs, "edge": _edge, "hot": _hot, "index": _index, "keys": _keys, "leases": _leases, "limits": _limits,
-    "log": _log_, "media": _media, "timelines": _timelines, "tokens": _tokens, "tweets": _tweets, "users": _users,
+    "blobs": _blobs, "edge": _edge, "hot": _hot, "index": _index, "keys": _keys, "leases": _leases, "like_counts": _like_counts,
+    "likes": _likes, "limits": _limits, "log": _log_, "media": _media, "timelines": _timelines, "tokens": _tokens,
+    "tweets": _tweets, "users": _users,
 }
 
 

@@ -5,6 +5,7 @@
 | new_tweet | author id | a tweet is durable; carries the whole tweet |
 | tweet_deleted | author id | a tweet's `deleted` flag is durable |
 | new_follow | follower id | an edge changed; a hint to read the edge again |
+| new_like | tweet id | a like changed; a hint to count the tweet's likes again |
 
 Each topic has a dead-letter topic `<topic>.dead`.
 """
@@ -21,7 +22,14 @@ from system.kernel.errors import WrongInput
 NEW_TWEET = "new_tweet"
 TWEET_DELETED = "tweet_deleted"
 NEW_FOLLOW = "new_follow"
-TOPICS = (NEW_TWEET, TWEET_DELETED, NEW_FOLLOW)
+NEW_LIKE = "new_like"
+TOPICS = (NEW_TWEET, TWEET_DELETED, NEW_FOLLOW, NEW_LIKE)
+GROUPS: dict[str, tuple[str, ...]] = {
+    "fanout": (NEW_TWEET, TWEET_DELETED, NEW_FOLLOW),
+    "indexer": (NEW_TWEET, TWEET_DELETED),
+    "liker": (NEW_LIKE,),
+}
+"""Consumer group -> the topics that it reads. The relays' own groups are not here."""
 DEAD = ".dead"
 
 
@@ -102,3 +110,9 @@ def new_follow(follower_id: int, followee_id: int, following: bool, version: int
     """The edge changed; `following` is what it became at `version`, a hint only."""
     payload = {"follower_id": follower_id, "followee_id": followee_id, "following": following, "version": version}
     return Event(NEW_FOLLOW, follower_id, f"{follower_id}-{followee_id}-{version}", payload, trace)
+
+
+def new_like(user_id: int, tweet_id: int, liked: bool, version: int, trace: str = "") -> Event:
+    """The like changed; `liked` is what it became at `version`, a hint only."""
+    payload = {"tweet_id": tweet_id, "user_id": user_id, "liked": liked, "version": version}
+    return Event(NEW_LIKE, tweet_id, f"{tweet_id}-{user_id}-{version}", payload, trace)

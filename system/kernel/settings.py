@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from system.kernel import policies
 from system.kernel.errors import WrongInput
 
-MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105}
+MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105, "likes": 8106}
 DEFAULT_NAMESPACE = "tweetlab"
 TRACE_RATIO = 0.01
 

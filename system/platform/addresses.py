@@ -32,9 +32,11 @@ KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
     "timelines": (103, 8000),
     "search": (104, 8000),
     "media": (105, 8000),
+    "likes": (106, 8000),
     "fanout": (110, 8000),
     "indexer": (111, 8000),
     "relay": (112, 8000),
+    "liker": (113, 8000),
 }
 
 FURTHER_PORTS: dict[str, tuple[int, ...]] = {
@@ -43,7 +45,7 @@ FURTHER_PORTS: dict[str, tuple[int, ...]] = {
     "kafka": (9093,),
     "elasticsearch": (9300,),
     "jaeger": (4317, 4318, 14250, 14268, 14269, 16685),
-    "haproxy": (8101, 8102, 8103, 8104, 8105, 8404),
+    "haproxy": (8101, 8102, 8103, 8104, 8105, 8106, 8404),
 }
 
 MAX_RANGE = 250  # 127.251 to 127.254 stay free for further regions of the last range

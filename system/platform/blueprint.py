@@ -26,8 +26,10 @@ SERVICE_MODULES = {  # kind -> the module that `python -m` runs
     "timelines": "system.services.timelines.app",
     "search": "system.services.search.app",
     "media": "system.services.media.app",
+    "likes": "system.services.likes.app",
     "fanout": "system.services.fanout.worker",
     "indexer": "system.services.search.worker",
+    "liker": "system.services.likes.worker",
     "relay": "system.services.relay.worker",
 }
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from system.ports.blobs import Blob, BlobStore, SignedPut
 from system.ports.index import Ask, Document, Found, Hit, Indexed, SearchIndex
 from system.ports.keys import KeyStore, Reservation
+from system.ports.likes import Like, LikeCount, LikeCounts, LikeStore
 from system.ports.limits import LimitStore, Quota, Standing
 from system.ports.log import Consumer, EventLog, Record
 from system.ports.media import MediaEdge, MediaState, MediaStore, Medium
@@ -39,6 +40,10 @@ __all__ = [
     "KeyStore",
     "Kind",
     "LeaseStore",
+    "Like",
+    "LikeCount",
+    "LikeCounts",
+    "LikeStore",
     "LimitStore",
     "ListPage",
     "MediaEdge",
@@ -75,6 +80,8 @@ class Ports:
     users: UserDirectory
     leases: LeaseStore
     keys: KeyStore
+    likes: LikeStore
+    like_counts: LikeCounts
     log: EventLog
     index: SearchIndex
     blobs: BlobStore

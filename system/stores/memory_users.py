@@ -160,8 +160,7 @@ class MemoryUsers:
             self._place(edge)
         asked = was.pending or edge.pending or change in ("approve", "refuse")
         if was.following or following or not asked:  # no list changes with a request, so nobody is told
-            self._outbox.append(events.new_follow(follower_id, followee_id, following, edge.version, trace))
-            self._woken.set()
+            self.tell(events.new_follow(follower_id, followee_id, following, edge.version, trace))
         return edge
 
     def _place(self, edge: Edge) -> None:
@@ -209,6 +208,11 @@ class MemoryUsers:
         return now
 
     # ---- outbox --------------------------------------------------------------------------------------
+
+    def tell(self, event: Event) -> None:
+        """Put an event into the outbox."""
+        self._outbox.append(event)
+        self._woken.set()
 
     async def drain_outbox(self, limit: int, publish: Publish) -> int:
         async with self._draining:

@@ -19,6 +19,7 @@ from system.services.shared.lists import Lists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
 from system.services.shared.reading import Tweets
+from system.services.shared.visibility import Visibility
 from system.services.timelines.handlers import Page, Timelines
 from system.services.timelines.modes import Modes
 from system.services.tweets.handlers import IdSource, TweetService
@@ -92,7 +93,12 @@ class Bench:
         """Return the home timelines of one process."""
         ports = self.ports
         modes = Modes(ports.users, self.knobs.timeline.mode_ttl_s)
-        return Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), self.lists(), modes, self.knobs.timeline)
+        return Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), self.lists(), modes, self.visibility(),
+                         self.knobs.timeline)
+
+    def visibility(self) -> Visibility:
+        """Return the rule of who may see, as one process holds it."""
+        return Visibility(self.ports.users, self.knobs.cache.privacy_ttl_s)
 
     def fanout(self) -> Fanout:
         """Return the fan-out of one worker."""
@@ -103,7 +109,7 @@ class Bench:
         ports, source = self.ports, IdSource()
         source.generator = ids.Generator(ids.Lease(worker, 0, 2**62, 2**62), clock.SystemClock())
         publisher = Publisher(ports.log, ports.hot)
-        return TweetService(ports, self.lists(), Tweets(ports.hot, ports.tweets), publisher, source)
+        return TweetService(ports, self.lists(), Tweets(ports.hot, ports.tweets), publisher, source, self.visibility())
 
     # ---- what users do -------------------------------------------------------------------------------
 

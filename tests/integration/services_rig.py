@@ -26,6 +26,8 @@ from system.platform import native
 from system.ports import Ports
 from system.services.fanout import worker as fanout
 from system.services.gateway import app as gateway
+from system.services.likes import app as likes
+from system.services.likes import worker as liker
 from system.services.media import app as media
 from system.services.relay import worker as relay
 from system.services.search import app as search
@@ -38,8 +40,8 @@ from tweetlab import home
 from tweetlab.session import edge_secret_of
 
 SECRET = "a secret of thirty-two characters!"
-APPS = (users, tweets, timelines, search, media)
-WORKERS = (fanout, indexer, relay)
+APPS = (users, tweets, timelines, search, media, likes)
+WORKERS = (fanout, indexer, relay, liker)
 
 
 def fresh_settings(knobs: policies.Policies | None = None) -> settings.Settings:

@@ -17,7 +17,7 @@ from tweetlab import effects
 
 pytestmark = pytest.mark.real
 KNOBS = policies.Policies(fanout=policies.FanoutKnobs(push_limit=4), timeline=policies.TimelineKnobs(mode_ttl_s=0.2))
-GROUPS = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
+GROUPS = events.GROUPS
 NAMES = ("zarquon", "hotblack", "lallafa", "deep_thot", "slarti", "gargravarr", "eddie", "marvin")
 
 

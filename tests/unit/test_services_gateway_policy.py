@@ -96,7 +96,7 @@ def test_what_is_too_much_is_refused_at_the_door(in_flight, most, enters):
 def test_every_route_has_a_name_and_a_way_of_its_own():
     """Names and (method, path) are unique; the services are those of the mesh."""
     assert len({route.name for route in policy.ROUTES}) == len({(r.method, r.path) for r in policy.ROUTES}) == len(policy.ROUTES)
-    assert {route.service for route in policy.ROUTES} == {"users", "tweets", "timelines", "search", "media"}
+    assert {route.service for route in policy.ROUTES} == {"users", "tweets", "timelines", "search", "media", "likes"}
     assert [route.name for route in policy.ROUTES if route.open] == ["revoke", "sign_up", "token"]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from system import bootstrap
 from system.kernel import http, settings
 from system.kernel.errors import CouldNotRun, StoreUnavailable, WrongInput
 from system.services.fanout import worker as fanout
+from system.services.likes import app as likes
+from system.services.likes import worker as liker
 from system.services.media import app as media
 from system.services.relay import worker as relay
 from system.services.search import app as search
@@ -24,6 +27,7 @@ from system.services.tweets import app as tweets
 from system.services.users import app as users
 from system.stores.memory_blobs import MemoryBlobs
 from system.stores.memory_keys import MemoryKeys
+from system.stores.memory_likes import MemoryLikeCounts, MemoryLikes
 from system.stores.memory_limits import MemoryLimits
 from system.stores.memory_log import MemoryLog
 from system.stores.memory_media import MemoryEdge, MemoryMedia
@@ -33,8 +37,8 @@ from system.stores.memory_tokens import MemoryTokens
 from system.stores.memory_tweets import MemoryTweets
 from system.stores.memory_users import MemoryLeases, MemoryUsers
 
-APPS = (users, tweets, timelines, search, media)
-WORKERS = (fanout, indexer, relay)
+APPS = (users, tweets, timelines, search, media, likes)
+WORKERS = (fanout, indexer, relay, liker)
 
 
 async def call(app: http.App, method: str, path: str, user: int | None = None, body: Any = None,
@@ -67,8 +71,9 @@ class House:
             "tweets": MemoryTweets(), "timelines": MemoryTimelines(), "hot": MemoryHotTweets(), "users": MemoryUsers(),
             "leases": MemoryLeases(), "keys": MemoryKeys(), "log": MemoryLog(), "index": MemorySearch(), "blobs": MemoryBlobs(),
             "media": MemoryMedia(), "edge": MemoryEdge(),
-            "tokens": MemoryTokens(), "limits": MemoryLimits(),
+            "tokens": MemoryTokens(), "limits": MemoryLimits(), "like_counts": MemoryLikeCounts(),
         })
+        self.ports = replace(self.ports, likes=MemoryLikes(self.ports.users))
         self.apps: dict[str, http.App] = {}
 
     async def ask(self, service: str, *request: Any, **more: Any) -> tuple[int, Any]:

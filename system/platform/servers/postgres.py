@@ -64,7 +64,7 @@ def render(ctx: Context, hba: str) -> str:
 port = {port}
 hba_file = '{hba}'
 unix_socket_directories = ''
-max_connections = 100
+max_connections = 250
 shared_buffers = 64MB
 dynamic_shared_memory_type = posix
 huge_pages = off

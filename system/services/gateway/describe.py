@@ -10,11 +10,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from system.services.gateway import describe_media, describe_tokens, describe_tweets, describe_users
+from system.services.gateway import describe_likes, describe_media, describe_tokens, describe_tweets, describe_users
 from system.services.gateway.describe_parts import ASKED_ID, COMPONENTS, Operation, Parameter, named
 from system.services.gateway.policy import Route
 
 OPERATIONS: dict[str, Operation] = {
+    **describe_likes.OPERATIONS,
     **describe_media.OPERATIONS,
     **describe_tokens.OPERATIONS,
     **describe_tweets.OPERATIONS,

@@ -1,0 +1,1 @@
+"""Likes: who likes what, and exact counts of it."""

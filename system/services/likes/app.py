@@ -1,0 +1,76 @@
+"""The likes service: `python -m system.services.likes.app`."""
+
+from __future__ import annotations
+
+from system.kernel import http, ids
+from system.kernel.http import Answer, Call
+from system.kernel.settings import Settings
+from system.ports import Ports
+from system.services.likes import policy
+from system.services.likes.handlers import LikeService
+from system.services.shared import hosting, shapes
+from system.services.shared.counting import Metrics
+from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.visibility import Visibility
+
+NAME = "likes"
+NEEDS = ("likes", "like_counts", "users", "hot", "tweets")
+
+
+class Routes:
+    """HTTP in front of `LikeService`."""
+
+    def __init__(self, service: LikeService, metrics: Metrics, profiles: Profiles) -> None:
+        self._service, self._metrics, self._profiles = service, metrics, profiles
+
+    def rows(self) -> list[http.Row]:
+        """Return the table of routes."""
+        return [
+            ("POST", "/2/users/{id}/likes", self.like),
+            ("DELETE", "/2/users/{id}/likes/{tweet_id}", self.unlike),
+            ("GET", "/2/tweets/{id}/liking_users", self.liking_users),
+            ("GET", "/2/users/{id}/liked_tweets", self.liked_tweets),
+        ]
+
+    async def like(self, call: Call) -> Answer:
+        """`POST /2/users/{id}/likes`"""
+        key = policy.check_key(call.header("idempotency-key"))
+        user_id, tweet_id = ids.parse(call.params["id"]), policy.tweet_of(await call.json())
+        like = await self._service.like(call.user_id, user_id, tweet_id, call.trace, key, call.spent)
+        return Answer({"data": {"liked": like.liked}})
+
+    async def unlike(self, call: Call) -> Answer:
+        """`DELETE /2/users/{id}/likes/{tweet_id}`"""
+        user_id, tweet_id = ids.parse(call.params["id"]), ids.parse(call.params["tweet_id"], "tweet_id")
+        like = await self._service.unlike(call.user_id, user_id, tweet_id, call.trace)
+        return Answer({"data": {"liked": like.liked}})
+
+    async def liking_users(self, call: Call) -> Answer:
+        """`GET /2/tweets/{id}/liking_users`"""
+        query = call.query()
+        asked, fields = policy.page(query), shapes.user_fields_of(query)
+        page = await self._service.liking_users(call.user_id, ids.parse(call.params["id"]), asked, call.spent)
+        return Answer(shapes.user_page(page.users, None if page.next_after is None else str(page.next_after), fields))
+
+    async def liked_tweets(self, call: Call) -> Answer:
+        """`GET /2/users/{id}/liked_tweets`"""
+        query = call.query()
+        asked, fields, with_authors = policy.page(query), shapes.fields_of(query), shapes.wants_authors(query)
+        page = await self._service.liked_tweets(call.user_id, ids.parse(call.params["id"]), asked, call.spent)
+        metrics = await self._metrics.of(page.tweets, fields)
+        users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
+        token = None if page.next_before is None else str(page.next_before)
+        return Answer(shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users))
+
+
+def build(ports: Ports, settings: Settings) -> hosting.Service:
+    """Put the service together on `ports`."""
+    knobs = settings.policies.cache
+    visibility = Visibility(ports.users, knobs.privacy_ttl_s)
+    service = LikeService(ports.likes, ports.users, Tweets(ports.hot, ports.tweets), visibility)
+    routes = Routes(service, Metrics(ports.likes, ports.like_counts), Profiles(ports.users, knobs.profile_ttl_s, ports.hot))
+    return hosting.Service(routes.rows())
+
+
+if __name__ == "__main__":
+    hosting.run(NAME, NEEDS, build)

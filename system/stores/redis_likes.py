@@ -1,0 +1,51 @@
+"""Cached counts of likes on Redis: `LikeCounts`. A count is set, never incremented, and only over an older one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from system.kernel.settings import Settings
+from system.ports import LikeCount
+from system.stores.redis_link import Arg, Link
+from system.stores.redis_timeline import clear
+
+
+class RedisLikes:
+    """Counts in Redis. Shared by all tasks of one event loop."""
+
+    def __init__(self, link: Link, settings: Settings) -> None:
+        self.link = link
+        self._ttl_s = max(1, settings.policies.cache.like_ttl_s)
+
+    @classmethod
+    async def open(cls, settings: Settings, link: Link | None = None) -> Self:
+        """Connect, or go over the connection of another adapter. Raises StoreUnavailable (definite) where nothing answers."""
+        return cls(link or await Link.open(settings), settings)
+
+    async def close(self) -> None:
+        """Close the connection. Safe to repeat."""
+        await self.link.close()
+
+    async def ready(self) -> None:
+        """Return if Redis answers. Raises StoreUnavailable."""
+        await self.link.call("PING")
+
+    async def get(self, tweet_ids: Sequence[int]) -> dict[int, int]:
+        if not tweet_ids:
+            return {}
+        prefix = f"{self.link.prefix}l:"
+        values = await self.link.call("MGET", *[f"{prefix}{tweet_id}" for tweet_id in tweet_ids])
+        return {key: int(value.split()[0]) for key, value in zip(tweet_ids, values, strict=True) if value is not None}
+
+    async def put(self, counts: Mapping[int, LikeCount]) -> int:
+        if not counts:
+            return 0
+        flat: list[Arg] = []
+        for tweet_id, found in counts.items():
+            flat += (tweet_id, found.count, found.stamp)
+        return int(await self.link.script("put_counts", self._ttl_s, *flat))
+
+    async def clear(self) -> None:
+        """Delete all counts of this namespace, and nothing else."""
+        await clear(self.link, "l:*")

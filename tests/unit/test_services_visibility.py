@@ -1,0 +1,160 @@
+"""Who may see whom: the rule, how old its view may be, and that it fails closed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from system.kernel.errors import Forbidden, NotFound, StoreUnavailable, WrongInput
+from system.kernel.events import Tweet
+from system.services.shared.visibility import Visibility
+from system.services.users import policy
+from system.services.users.edges import Edges
+from system.stores.memory_users import MemoryUsers
+
+
+class Clock:
+    """Seconds that pass only when told to."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def _people(users, *names):
+    return [(await users.create(name, name, "")).id for name in names]
+
+
+async def _town():
+    """Ann is protected and approved bob; cyd and everybody else is public."""
+    users, clock = MemoryUsers(), Clock()
+    ann, bob, cyd = await _people(users, "ann", "bob", "cyd")
+    await users.follow(bob, ann)
+    await users.set_profile(ann, protected=True)
+    return users, clock, Visibility(users, 2.0, clock), ann, bob, cyd
+
+
+async def test_a_protected_author_is_seen_by_himself_and_whom_he_approved():
+    """Everybody else sees the public ones only; a request does not open anything."""
+    users, _, rule, ann, bob, cyd = await _town()
+
+    assert await rule.visible(ann, [ann, cyd]) == {ann, cyd}
+    assert await rule.visible(bob, [ann, cyd]) == {ann, cyd}
+    assert await rule.visible(cyd, [ann, bob]) == {bob}
+    await users.follow(cyd, ann)
+    assert await rule.visible(cyd, [ann]) == set()
+    await users.approve(cyd, ann)
+    assert await rule.visible(cyd, [ann]) == {ann}
+
+
+async def test_a_removed_follower_loses_access_at_once():
+    """The edge is read anew for each page: no time passes here."""
+    users, _, rule, ann, bob, _ = await _town()
+    assert await rule.visible(bob, [ann]) == {ann}
+
+    await users.unfollow(bob, ann)
+
+    assert await rule.visible(bob, [ann]) == set()
+    with pytest.raises(Forbidden):
+        await rule.require(bob, ann)
+
+
+async def test_a_switch_to_protected_is_seen_when_the_view_expired():
+    """The view is at most 2 s old; the switch is acknowledged after that time."""
+    users, clock, rule, _, bob, cyd = await _town()
+    assert await rule.visible(bob, [cyd]) == {cyd}
+    await users.set_profile(cyd, protected=True)
+
+    clock.now_s += 2.0
+
+    assert await rule.visible(bob, [cyd]) == set()
+
+
+async def test_a_view_is_refreshed_before_it_expires():
+    """After a quarter of its time the next reader starts a look, and does not wait for it."""
+    users, clock, rule, _, bob, cyd = await _town()
+    await rule.visible(bob, [cyd])
+    await users.set_profile(cyd, protected=True)
+    clock.now_s += 0.6
+
+    await rule.visible(bob, [cyd])
+    await asyncio.sleep(0)
+
+    assert await rule.visible(bob, [cyd]) == set()
+
+
+async def test_without_the_store_reads_go_on_for_the_ttl_and_then_fail_closed():
+    """503, never a guess."""
+    users, clock, rule, _, bob, cyd = await _town()
+    await rule.visible(bob, [cyd])
+
+    async def away(known=-1):
+        raise StoreUnavailable("PostgreSQL is away", definite=True)
+
+    users.protected_users = away
+    clock.now_s += 1.9
+    assert await rule.visible(bob, [cyd]) == {cyd}
+    clock.now_s += 0.1
+    with pytest.raises(StoreUnavailable) as caught:
+        await rule.visible(bob, [cyd])
+    assert caught.value.definite is True
+
+
+async def test_tweets_that_may_not_be_read_are_left_out_in_order():
+    """A page keeps its order."""
+    _, _, rule, ann, _, cyd = await _town()
+    tweets = {9: Tweet(9, cyd, "c", 0, 9), 8: Tweet(8, ann, "secret", 0, 8), 7: Tweet(7, cyd, "d", 0, 7)}
+
+    assert list(await rule.readable(cyd, tweets)) == [9, 7]
+    assert await rule.readable(cyd, {}) == {}
+
+
+async def test_protection_is_acknowledged_only_after_every_older_view_expired():
+    """The answer waits for the TTL; going public, or a new name, need not."""
+    users = MemoryUsers()
+    (ann,) = await _people(users, "ann")
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+
+    edges = Edges(users, Visibility(users, 2.0), 2.0, sleep)
+
+    assert (await edges.change_profile(ann, policy.Profile(None, True))).protected is True
+    assert (await edges.change_profile(ann, policy.Profile("Ann", None))).name == "Ann"
+    assert (await edges.change_profile(ann, policy.Profile(None, False))).protected is False
+    assert slept == [2.0]
+
+
+async def test_only_the_user_himself_answers_requests_and_removes_followers():
+    """Everybody else is refused, and nobody names himself."""
+    users = MemoryUsers()
+    ann, bob = await _people(users, "ann", "bob")
+    edges = Edges(users, Visibility(users, 2.0), 2.0)
+
+    for answer in (edges.approve, edges.refuse, edges.remove):
+        with pytest.raises(Forbidden):
+            await answer(bob, ann, bob, "")
+        with pytest.raises(WrongInput):
+            await answer(ann, ann, ann, "")
+    with pytest.raises(Forbidden):
+        await edges.requests(bob, ann, -1, 10)
+    with pytest.raises(NotFound):
+        await edges.approve(ann, ann, bob, "")
+
+
+@pytest.mark.parametrize("body", [None, {}, {"protected": "yes"}, {"protected": 1}, {"protected": None}, {"followers": 9},
+                                  {"name": ""}, {"name": "x" * 51}, {"protected": True, "id": "7"}])
+def test_a_profile_takes_name_and_protection_and_nothing_else(body):
+    """No other field can be assigned."""
+    with pytest.raises(WrongInput):
+        policy.profile(body)
+
+
+def test_a_profile_may_change_one_field_or_both():
+    """None keeps what stands."""
+    assert policy.profile({"protected": True}) == policy.Profile(None, True)
+    assert policy.profile({"name": "Ann", "protected": False}) == policy.Profile("Ann", False)
