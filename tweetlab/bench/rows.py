@@ -150,6 +150,18 @@ def _index_visible() -> float:
     return asyncio.run(search.visible_p99_s())
 
 
+def _scale_out() -> float:
+    from tweetlab.bench import scale_rows
+
+    return asyncio.run(scale_rows.doubled())[0]
+
+
+def _scale_failed() -> float:
+    from tweetlab.bench import scale_rows
+
+    return asyncio.run(scale_rows.doubled())[1]
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small, fresh data, all services healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "all processes of small after the first run", "GiB", None, 3.5, _rss_small),
@@ -174,6 +186,9 @@ ROWS: tuple[Row, ...] = (
         None, 1.10, _telemetry),
     Row("rss_small_observed_gib", "that of rss_small_gib with Prometheus, Alertmanager, Jaeger, nginx and the console", "GiB",
         None, 4, _rss_observed),
+    Row("scale_out_s", "home reads double at once, instances of 0.2 core: until p99 is under 250 ms again", "s", None, 20,
+        _scale_out),
+    Row("scale_out_failed", "operations that failed in that run", "operations", None, 0, _scale_failed),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
 )

@@ -1,0 +1,58 @@
+"""Rows about scaling: one run in which the load doubles at once, each instance in a CPU quota of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from reports import columns
+from scenarios import loader
+from system.kernel.errors import CouldNotRun
+from tweetlab import runner, session
+from tweetlab.screen import Screen
+
+STEP_S, AFTER_S = 30.0, 60.0
+BOUND_MS = 250.0  # p99 of home reads, the objective of `first_run`
+WINDOW_S = 3.0    # of one p99: about 400 reads
+CALM_S = 10.0     # for so long it must hold to count as back
+DOUBLING = [
+    "workload.stages=[{for: 30 s, rate: 70/s}, {for: 60 s, rate: 140/s}]", "workload.mix={home: 100}",
+    "policies.autoscale={max: 4, cpu: 60 %, in_flight: 12, cool_down: 3 s}", "objectives=[home p99 <= 250 ms steady]",
+]
+
+_told: tuple[float, float] | None = None
+
+
+async def doubled() -> tuple[float, float]:
+    """Return (seconds until p99 is back under its objective, operations that failed); measured once a process."""
+    global _told
+    if _told is None:
+        scenario = loader.load("evening_spike", DOUBLING)
+        async with session.opened(Screen(), scenario.platform, scenario.policies) as lab:
+            if lab.lab.accounting() == "none":
+                raise CouldNotRun("This user cannot make control groups, so an instance is no unit of capacity; run as root.")
+            told = await runner.run(lab, scenario, "bench scale_out_s", check=False)
+        history = told.history
+        due_s = (history["due_ns"].to_numpy(dtype=np.float64) - told.windows.start_ns) / 1e9
+        took_ms = (history["done_ns"].to_numpy(dtype=np.float64) - history["due_ns"].to_numpy(dtype=np.float64)) / 1e6
+        good = (history["outcome"] == columns.OK).to_numpy()
+        _told = recovered_s(due_s[good], took_ms[good], STEP_S), float((~good).sum())
+    return _told
+
+
+def recovered_s(due_s: npt.NDArray[np.float64], took_ms: npt.NDArray[np.float64], step_s: float) -> float:
+    """Return the seconds from `step_s` until the p99 of every window in the next `CALM_S` is within `BOUND_MS`; NaN: never.
+
+    `due_s`, `took_ms`: shape (n,), intended start and response time of each good operation.
+    """
+    starts = np.arange(0.0, AFTER_S - WINDOW_S + 0.5, 0.5)
+    holds = [_holds(took_ms[(due_s >= step_s + at) & (due_s < step_s + at + WINDOW_S)]) for at in starts]
+    run = int(CALM_S / 0.5)
+    for index in range(len(holds) - run + 1):
+        if all(holds[index:index + run]):
+            return float(starts[index])
+    return float("nan")
+
+
+def _holds(took_ms: npt.NDArray[np.float64]) -> bool:
+    return len(took_ms) > 0 and float(np.percentile(took_ms, 99, method="inverted_cdf")) <= BOUND_MS
