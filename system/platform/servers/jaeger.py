@@ -31,7 +31,9 @@ class Jaeger:
             argv=(str(program), "--log-level=warn", f"--memory.max-traces={MAX_TRACES}", f"--query.static-files={page.parent}",
                   *(f"--{name}.host-port={ctx.host}:{port}" for name, port in ports.items())),
             env={**base_env(ctx), "SPAN_STORAGE_TYPE": "memory", "GOMAXPROCS": str(ctx.node.running.processors or 2),
-                 "GOMEMLIMIT": f"{ctx.node.memory_mib}MiB"},
+                 "GOMEMLIMIT": f"{ctx.node.memory_mib}MiB",
+                 # It would trace itself, to whatever listens on 127.0.0.1:4317.
+                 "OTEL_TRACES_SAMPLER": "always_off", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{ctx.host}:4317"},
             files={page: PAGE.read_text()},
             stop_timeout_s=3.0,
         )
