@@ -12,11 +12,11 @@ SHA = "ab" * 32
 
 @pytest.mark.parametrize(("body", "expected"), [
     ({"media_type": "image/png", "total_bytes": 8}, Wanted("image/png", 8)),
-    ({"media_type": "image/gif", "total_bytes": "5242880"}, Wanted("image/gif", 5_242_880)),
+    ({"media_type": "image/gif", "total_bytes": 5242880.0}, Wanted("image/gif", 5_242_880)),
     ({"media_type": "image/webp", "total_bytes": 9, "sha256": SHA, "media_category": "x"}, Wanted("image/webp", 9, SHA)),
 ])
 def test_a_wish_names_type_and_size_and_may_name_the_digest(body, expected):
-    """Numbers may come as digits; what Twitter's clients send beside them is left alone."""
+    """JSON's 8.0 is 8; what Twitter's clients send beside them is left alone."""
     assert policy.wanted(body) == expected
 
 
@@ -25,6 +25,10 @@ def test_a_wish_names_type_and_size_and_may_name_the_digest(body, expected):
     ({"media_type": "image/png"}, WrongInput, "total_bytes"),
     ({"media_type": "image/png", "total_bytes": True}, WrongInput, "total_bytes"),
     ({"media_type": "image/png", "total_bytes": 0}, WrongInput, "total_bytes"),
+    ({"media_type": "image/png", "total_bytes": "8"}, WrongInput, "total_bytes"),
+    ({"media_type": "image/png", "total_bytes": 8.5}, WrongInput, "total_bytes"),
+    ({"media_type": "image/png", "total_bytes": 5, "sha256": ""}, WrongInput, "sha256"),
+    ({"media_type": "image/png", "total_bytes": 5, "sha256": None}, WrongInput, "sha256"),
     ({"media_type": "image/png", "total_bytes": 5_242_881}, TooLarge, "5242881"),
     ({"media_type": "text/html", "total_bytes": 5}, WrongInput, "text/html"),
     ({"media_type": "image/svg+xml", "total_bytes": 5}, WrongInput, "svg"),

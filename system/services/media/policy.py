@@ -51,12 +51,12 @@ def wanted(body: Any) -> Wanted:
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `media_type` and `total_bytes`.")
     size = body.get("total_bytes")
-    if isinstance(size, str) and size.isascii() and size.isdigit() and len(size) < 20:
+    if isinstance(size, float) and size.is_integer():  # JSON has one kind of number: 8.0 is 8
         size = int(size)
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise WrongInput(f"`total_bytes` is {str(size)[:40]!r}; it must be a whole number from 1 to {MAX_BYTES}.")
     sha256 = body.get("sha256", "")
-    if not isinstance(sha256, str) or not re.fullmatch(r"([0-9a-f]{64})?", sha256):
+    if "sha256" in body and not (isinstance(sha256, str) and re.fullmatch(r"[0-9a-f]{64}", sha256)):
         raise WrongInput(f"`sha256` is {str(sha256)[:80]!r}; it must be the 64 lower-case hex digits of the picture's SHA-256, "
                          "or left out.")
     return Wanted(check(str(body.get("media_type", "")), size), size, sha256)
