@@ -115,7 +115,7 @@ def _search() -> Steps:
 
 
 def _media() -> Steps:
-    """Initialize, put, finalize and read back: three requests to the gateway, a PUT to MinIO, two GETs of the edge, told as one."""
+    """Initialize, put, finalize and read back: three requests to the gateway, one to MinIO, two to the edge, told as one."""
     return request("media", MEDIA, (*stores.minio("put"), *stores.minio("get")), idempotent=False)
 
 
