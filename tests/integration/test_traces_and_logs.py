@@ -194,3 +194,21 @@ async def test_jaeger_serves_a_page_that_draws_a_trace(looking):
     lab = looking[0]
     async with aiohttp.ClientSession() as web, web.get(f"http://{lab.plan.of('jaeger')}/trace/abc") as answer:
         assert answer.status == 200 and "Traces of the lab" in await answer.text()
+
+
+async def test_the_lines_of_old_hours_are_deleted(looking):
+    """The exporter asks for it every minute; the running hour stays."""
+    lab, _, index, config = looking
+    old = '{"id":"dodo-1","time":"2026-01-02T03:04:05.000Z","level":"info","instance":"users-1","message":"dodo"}\n'
+    with lab.log_path("users-1").open("a") as out:
+        out.write(old + old)
+
+    async def there():
+        await index.refresh()
+        return await index.find(log_index.query("dodo"), 10)
+
+    found = await until(there, "shipping")
+    gone = await index.prune()
+
+    assert [told["id"] for told in found] == ["dodo-1"]
+    assert gone == [f"{config.namespace}-logs-2026-01-02-03"] and await there() == []
