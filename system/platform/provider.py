@@ -1,15 +1,13 @@
-"""What every provider of a platform promises, and what it answers with.
+"""What a platform answers with.
 
 One line of JSON asks, one or more lines answer; these are the shapes of both ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from system.platform.blueprint import Blueprint
+from typing import Any
 
 Progress = Callable[[str, str], None]  # (node, what happened)
 Prepare = Callable[[dict[str, Any]], Awaitable[None]]  # makes schema, topics, index, bucket in these stores
@@ -44,38 +42,3 @@ class Killed:
     node: str
     pid: int
     start_ticks: int
-
-
-class Provider(Protocol):
-    """A platform that can be brought up, asked and taken down."""
-
-    async def up(
-        self,
-        blueprint: Blueprint,
-        services_env: Mapping[str, str] | None = None,
-        *,
-        prepare: Prepare | None = None,
-        progress: Progress | None = None,
-    ) -> None:
-        """Start all stores at once, then `prepare` them, then the services; all or nothing."""
-
-    async def down(self, *, purge: bool = False) -> None:
-        """Stop everything; `purge` removes the data too. Safe to repeat."""
-
-    async def status(self) -> list[NodeStatus]:
-        """Return every node, in the order of the blueprint; empty where the lab is down."""
-
-    async def restart_services(self, env: Mapping[str, str]) -> None:
-        """Start our services anew with `env` merged into theirs; the stores stay."""
-
-    async def kill(self, node: str) -> Killed:
-        """SIGKILL a node. Auto-heal brings it back unless it is off for this node."""
-
-    async def auto_heal(self, node: str, on: bool) -> None:
-        """Switch healing of a node. Switching it on heals a dead node at once."""
-
-    async def cpu_ns(self) -> dict[str, int]:
-        """Return the CPU time of each node since it came up, in ns, exited threads and children included."""
-
-    async def rss_bytes(self) -> dict[str, int]:
-        """Return the resident memory of each node."""

@@ -15,9 +15,11 @@ import uvloop
 
 from system.kernel import policies
 from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.events import Tweet
 from system.ports import Entry, Kind
 from system.stores import redis_link
 from system.stores.redis_timeline import RedisTimelines
+from system.stores.redis_tweets import RedisTweets
 from tests.contract.test_timeline_cache_lists import ADA, BOB, build, numbers, tweet
 
 pytestmark = pytest.mark.real
@@ -210,3 +212,13 @@ async def test_an_empty_list_of_tweets_does_not_stay_for_ever(cache) -> None:
     assert 0 < lives_ms <= 600_000
     assert await cache.link.call("PTTL", f"{cache.link.prefix}a:{BOB}") == -1
     assert (await cache.page(Kind.AUTHOR, ADA, None, 10)).exhausted
+
+
+async def test_a_hot_tweet_and_a_deleted_marker_expire(own_settings, cache) -> None:
+    """10 min (`cache.tweet_ttl`) and an hour: the marker outlives every tweet that was filled before it."""
+    hot = RedisTweets(cache.link, own_settings)
+    await hot.fill([Tweet(BOB, ADA, "once", 1, BOB)])
+    await hot.mark_deleted(ADA)
+    lives_ms = [await cache.link.call("PTTL", f"{cache.link.prefix}t:{key}") for key in (BOB, ADA)]
+
+    assert 0 < lives_ms[0] <= 600_000 < lives_ms[1] <= 3_600_000

@@ -12,6 +12,7 @@ from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.http import Spent
 from system.kernel.policies import Policies
+from system.services.fanout.audience import Audience
 from system.services.shared import news, reading
 from system.services.shared.lists import Lists
 from system.services.shared.publisher import Publisher
@@ -173,3 +174,18 @@ async def test_every_cache_counts_its_hits_and_misses():
     for cache in ("tweets", "profiles"):
         hits = [float(line.split()[-1]) for line in told.splitlines() if f'cache="{cache}",result="hit"' in line]
         assert hits and hits[0] >= 2
+
+
+async def test_an_audience_does_not_survive_a_reset(monkeypatch):
+    """The fan-out keeps sizes for 30 s; after a reset, which announces everything, it asks again."""
+    monkeypatch.setattr(news, "EVERY_S", 0.0)
+    users, hot = MemoryUsers(), MemoryHotTweets()
+    ann = (await users.create("ann", "Ann", "")).id
+    audience = Audience(users, hot=hot)
+    audience.learned(ann, 5_000)
+    await audience.size(ann)
+
+    kept = await audience.size(ann)
+    await hot.announce([])
+
+    assert (kept, await audience.size(ann)) == (5_000, 0)
