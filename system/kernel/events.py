@@ -26,7 +26,7 @@ NEW_LIKE = "new_like"
 TOPICS = (NEW_TWEET, TWEET_DELETED, NEW_FOLLOW, NEW_LIKE)
 GROUPS: dict[str, tuple[str, ...]] = {
     "fanout": (NEW_TWEET, TWEET_DELETED, NEW_FOLLOW),
-    "indexer": (NEW_TWEET, TWEET_DELETED),
+    "indexer": (NEW_TWEET, TWEET_DELETED, NEW_LIKE),
     "liker": (NEW_LIKE,),
 }
 """Consumer group -> the topics that it reads. The relays' own groups are not here."""

@@ -15,6 +15,7 @@ from system.kernel.searching import Query, Word
 from system.ports import Ask, Indexed
 from system.services.search import worker as indexer_worker
 from system.services.search.handlers import Indexer, document_of
+from tests.integration.races_bench import held
 from tests.integration.services_rig import Rig, stored, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -116,7 +117,7 @@ async def test_what_the_index_was_too_busy_for_is_read_and_sent_again(rig):
             return await real.index(documents)
 
     class Swapped:
-        tweets, likes, index = rig.ports.tweets, getattr(rig.ports, "likes", None), Busy()
+        tweets, likes, index = rig.ports.tweets, rig.ports.likes, Busy()
 
     worker = indexer_worker.Worker.__new__(indexer_worker.Worker)
     worker.indexer = Indexer(Swapped())
@@ -124,6 +125,46 @@ async def test_what_the_index_was_too_busy_for_is_read_and_sent_again(rig):
     await real.refresh()
     assert sent == [[first.id, second.id], [second.id]]
     assert await real.found([first.id, second.id]) == {first.id}
+
+
+async def test_a_like_reaches_the_index_and_lifts_its_tweet(rig):
+    """Through PostgreSQL's outbox, Kafka and a fresh count; taken back, it sinks again."""
+    ann, bob = await rig.people("ann", "bob")
+    word = fresh_word()
+    older, newer = await rig.post(ann, f"{word} one"), await rig.post(ann, f"{word} two")
+    await finds(rig, ann, word, {older, newer})
+
+    async def best(wanted: int) -> None:
+        async def first() -> bool:
+            return (await page(rig, ann, word))[0][0] == wanted
+
+        await until(first)
+
+    await best(newer)
+    status, body, _ = await rig.ask("POST", f"/2/users/{bob}/likes", bob, json={"tweet_id": str(older)})
+    assert status == 200, body
+    await best(older)
+    assert (await rig.ask("DELETE", f"/2/users/{bob}/likes/{older}", bob))[0] == 200
+    await best(newer)
+
+
+async def test_counts_that_are_read_late_do_not_overwrite_newer_ones(rig):
+    """Point 13. An indexer read no like and pauses; a like stands and another indexes it; the first goes on with an older
+    version."""
+    ann, bob = await rig.people("ann", "bob")
+    word = fresh_word()
+    liked, plain = await stored(rig.ports, ann, f"{word} one"), await stored(rig.ports, ann, f"{word} two")
+    with held("index.after_read", ids=(liked.id,)) as late:
+        first = asyncio.create_task(Indexer(rig.ports).bring_up_to_date([liked.id]))
+        await late.reached()
+        await rig.ports.likes.like(bob, liked.id)
+        await Indexer(rig.ports).bring_up_to_date([plain.id, liked.id])
+        late.release()
+        await first
+    await rig.ports.index.refresh()
+    await asyncio.sleep(0.3)
+
+    assert (await page(rig, ann, word))[0] == [liked.id, plain.id]
 
 
 async def test_events_in_any_order_leave_the_newest_reading(rig):

@@ -15,6 +15,8 @@ from system.kernel import ids, policies, settings
 from system.kernel.events import Tweet
 from system.services.search import app, handlers
 from system.services.shared import hosting
+from system.stores.memory_likes import MemoryLikeCounts, MemoryLikes
+from system.stores.memory_media import MemoryEdge, MemoryMedia
 from system.stores.memory_search import MemorySearch
 from system.stores.memory_timelines import MemoryHotTweets
 from system.stores.memory_tweets import MemoryTweets
@@ -33,8 +35,10 @@ class Library:
         self.config = dataclasses.replace(config, policies=dataclasses.replace(
             config.policies, cache=cache, search=knobs or policies.SearchKnobs()))
         self.tweets, self.users, self.index = MemoryTweets(), MemoryUsers(), MemorySearch()
-        self.ports = bootstrap.ports_of({"tweets": self.tweets, "hot": MemoryHotTweets(), "users": self.users,
-                                         "index": self.index})
+        self.likes = MemoryLikes(self.users)
+        self.ports = bootstrap.ports_of({
+            "tweets": self.tweets, "hot": MemoryHotTweets(), "users": self.users, "index": self.index, "likes": self.likes,
+            "like_counts": MemoryLikeCounts(), "media": MemoryMedia(), "edge": MemoryEdge()})
         self.host = hosting.Host("search", app.NEEDS, app.build, self.config, self.ports)
         self.count = 0
 
@@ -85,6 +89,19 @@ async def test_tweets_of_a_user_are_found_by_name(library) -> None:
     assert await library.ids(bob, "query=walrus+-from:ANN") == [second]
     assert await library.ids(bob, "query=from:nobody") == []
     assert len(await library.ids(bob, "query=walrus+-from:nobody")) == 2
+
+
+async def test_a_like_lifts_a_tweet_and_is_counted_where_it_is_asked_for(library) -> None:
+    """The indexer counts the rows again; `public_metrics` come where `tweet.fields` names them."""
+    ann, bob = await library.people("ann", "bob")
+    first, second = await library.post(ann, "walrus"), await library.post(ann, "walrus")
+    assert await library.ids(ann, "query=walrus") == [second, first]
+    await library.likes.like(bob, first)
+    await handlers.Indexer(library.ports).bring_up_to_date([first, second])
+    _, body = await library.ask(ann, "query=walrus&tweet.fields=public_metrics")
+    assert [tweet["public_metrics"]["like_count"] for tweet in body["data"]] == [1, 0]
+    assert [int(tweet["id"]) for tweet in body["data"]] == [first, second]
+    assert "public_metrics" not in (await library.ask(ann, "query=walrus"))[1]["data"][0]
 
 
 @pytest.mark.parametrize("order", ["relevancy", "recency"])

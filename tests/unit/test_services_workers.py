@@ -13,6 +13,7 @@ from system.ports import Kind
 from system.services.relay.handlers import Announced, TweetRelay
 from system.services.search import worker as indexer
 from system.services.shared.lists import Lists
+from system.stores.memory_likes import MemoryLikes
 from system.stores.memory_log import MemoryLog
 from system.stores.memory_search import MemorySearch
 from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
@@ -86,7 +87,7 @@ async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_other
     for each in (tweet(1, "walrus one"), tweet(2, "poison"), tweet(3, "walrus two")):
         await store.append(each)
         await log.publish([events.new_tweet(each)])
-    ports = bootstrap.ports_of({"tweets": store, "log": log, "index": index})
+    ports = bootstrap.ports_of({"tweets": store, "log": log, "index": index, "likes": MemoryLikes(MemoryUsers())})
     loop, _ = indexer.build(ports, settings.from_env({})).loops
     task = asyncio.ensure_future(loop())
     for _ in range(100):

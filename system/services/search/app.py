@@ -13,12 +13,13 @@ from system.services.search import policy
 from system.services.search.cursors import Seal
 from system.services.search.handlers import Names, Search, Wanted
 from system.services.shared import hosting, paging, shapes
+from system.services.shared.counting import Metrics
 from system.services.shared.pictures import Pictures
 from system.services.shared.reading import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 
 NAME = "search"
-NEEDS = ("index", "hot", "tweets", "users", "media", "edge")
+NEEDS = ("index", "hot", "tweets", "users", "media", "edge", "likes", "like_counts")
 ABOUT = ("query", "sort_order", "since_id", "until_id", "start_time", "end_time")  # what a cursor is bound to
 TOKENS = ("next_token", "pagination_token")  # Twitter's search takes the cursor under either name
 
@@ -26,8 +27,9 @@ TOKENS = ("next_token", "pagination_token")  # Twitter's search takes the cursor
 class Routes:
     """HTTP in front of `Search`."""
 
-    def __init__(self, search: Search, profiles: Profiles, seal: Seal, pictures: Pictures) -> None:
-        self._search, self._profiles, self._seal, self._pictures = search, profiles, seal, pictures
+    def __init__(self, search: Search, profiles: Profiles, seal: Seal, pictures: Pictures, metrics: Metrics) -> None:
+        self._search, self._profiles, self._seal = search, profiles, seal
+        self._pictures, self._metrics = pictures, metrics
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -41,7 +43,8 @@ class Routes:
         found, cursor = await self._search.recent(viewer_id, self._wanted(query, about), call.spent)
         users = await self._profiles.get(tweet.author_id for tweet in found) if with_authors else None
         token = None if cursor is None else self._seal.close(cursor, about)
-        body = _page([shapes.tweet(tweet, fields) for tweet in found], token, users)
+        metrics = await self._metrics.of(found, fields)
+        body = _page([shapes.tweet(tweet, fields, metrics) for tweet in found], token, users)
         await self._pictures.include(body, query, found)
         return Answer(body)
 
@@ -68,11 +71,12 @@ def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
     knobs = settings.policies
-    search = Search(ports.index, Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses)), Names(ports.users),
+    search = Search(ports.index, Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses)), Names(ports.users, ports.hot),
                     Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.search)
     profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
     pictures = Pictures(ports, knobs.media.link_s)
-    return hosting.Service(Routes(search, profiles, Seal(settings.jwt_secret), pictures).rows())
+    metrics = Metrics(ports.likes, ports.like_counts)
+    return hosting.Service(Routes(search, profiles, Seal(settings.jwt_secret), pictures, metrics).rows())
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from system.kernel import checkpoints, telemetry
@@ -12,9 +12,10 @@ from system.kernel.events import Event, Tweet
 from system.kernel.http import Spent
 from system.kernel.policies import SearchKnobs
 from system.kernel.searching import Author, From, Query, Rank, Term
-from system.ports import Ask, Document, Hit, Indexed, Ports, SearchIndex, UserDirectory
+from system.ports import Ask, Document, Hit, Indexed, Ports, SearchIndex, TweetCache, UserDirectory
 from system.services.search import policy
 from system.services.search.cursors import Cursor
+from system.services.shared.news import News
 from system.services.shared.reading import Tweets
 from system.services.shared.visibility import Visibility
 
@@ -48,14 +49,14 @@ class Indexer:
         """Read these tweets at QUORUM with their likes and index what was read. Raises StoreUnavailable."""
         began_ns = self._wall_ns()
         found = await self._ports.tweets.get(tweet_ids)
-        likes: Mapping[int, int] = {}
+        likes = await self._ports.likes.counts(list(found)) if found else {}
         ended_ns = self._wall_ns()
         await checkpoints.reached("index.after_read", ids=tuple(found))
         if not found:
             return Indexed()
         versions = {deleted: policy.version(deleted, began_ns, ended_ns) for deleted in (False, True)}
         return await self._ports.index.index(
-            [document_of(tweet, versions[tweet.deleted], likes.get(tweet.id, 0)) for tweet in found.values()])
+            [document_of(tweet, versions[tweet.deleted], likes[tweet.id].count) for tweet in found.values()])
 
     async def sweep(self, keep_s: float) -> int:
         """Remove one bulk of documents whose tweets were deleted more than `keep_s` seconds ago. Return how many."""
@@ -75,11 +76,19 @@ class Wanted:
 
 
 class Names:
-    """Names -> user ids. A name stays its user's for good, so what was found is kept; what was not is asked again."""
+    """Names -> user ids. A name stays its user's for good, so what was found is kept; what was not is asked again.
 
-    def __init__(self, users: UserDirectory) -> None:
+    Only a lab that is brought back to its seeded state gives names away again: the news tell it.
+    """
+
+    def __init__(self, users: UserDirectory, hot: TweetCache) -> None:
         self._users = users
         self._kept: dict[str, int] = {}
+        self._news = News(hot, self._heard)
+
+    def _heard(self, changed: frozenset[int] | None) -> None:
+        if changed is None:
+            self._kept.clear()
 
     async def id_of(self, username: str) -> int | None:
         """Return the id of the user with this name, None where there is none. Raises StoreUnavailable."""
@@ -94,6 +103,8 @@ class Names:
 
     async def resolved(self, query: Query) -> Query | None:
         """Return the query with ids in place of names; None where it wants tweets of nobody."""
+        if any(isinstance(term, From) for term in query.wanted + query.unwanted):
+            await self._news.heard()
         wanted = [await self._term(term) for term in query.wanted]
         unwanted = [await self._term(term) for term in query.unwanted]
         if None in wanted:

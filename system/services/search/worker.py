@@ -19,9 +19,8 @@ from system.services.search.handlers import SWEEP_AT_ONCE, Indexer, index_all, t
 from system.services.shared import consuming, hosting
 
 NAME = "indexer"
-NEEDS = ("index", "tweets", "log")
+NEEDS = ("index", "tweets", "likes", "log")
 GROUP = "indexer"
-TOPICS = (events.NEW_TWEET, events.TWEET_DELETED)
 SWEEP_EVERY_S = 600.0
 SWEEP_PAUSE_S = 1.0  # between two bulks of one sweep: at most 500 documents a second, whatever piled up
 
@@ -34,7 +33,8 @@ class Worker:
     def __init__(self, ports: Ports, effect_log: effects.EffectLog, gather_s: float) -> None:
         self.indexer = Indexer(ports)
         self._effects, self._time = effect_log, clock.SystemClock()
-        self.loop = consuming.Loop(ports.log, GROUP, TOPICS, consuming.traced(self.handle), effect_log.flush, gather_s)
+        self.loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], consuming.traced(self.handle), effect_log.flush,
+                                   gather_s)
 
     async def handle(self, records: list[Record]) -> None:
         """Index what the records are about; return when each of them is done or in the dead letters."""
