@@ -7,6 +7,7 @@ collection: the evidence then has no finals, and what stands on them is unknown.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -22,8 +23,9 @@ from chaos.evidence import Bounds, CachedList, Evidence, Finals, Ids, RunClock, 
 from chaos.history import HOME, History
 from chaos.records import FaultRecord
 from scenarios import population
-from system.kernel.errors import LabError
-from system.ports import Kind, Ports
+from system.kernel import edge
+from system.kernel.errors import LabError, NotFound
+from system.ports import Kind, MediaState, Ports
 
 READERS = 200     # users whose home list and home page are read; three in four read their home during the run
 AUTHORS = 3000    # author partitions read from Cassandra: under a second at 4,000/s
@@ -35,9 +37,11 @@ LIST_LIMIT = 2000 # entries of a cached list: above the cap of 800 and its trim 
 ROWS_LIMIT = 2000 # newest rows of an author's partition
 AT_ONCE = 32
 USERS_PAGE = 10_000
+PICTURES = 200    # acknowledged uploads whose bytes are read from storage: up to 40 kB each
 
 T = TypeVar("T")
 K = TypeVar("K")
+Drawn = TypeVar("Drawn", int, tuple[int, int])
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
     stored = await _stored(ports, asked)
     await ports.index.refresh()
     searchable = frozenset(await ports.index.found(asked))
+    pictures = await _pictures(ports, _shuffled(evidence.history.pictures, rng)[:PICTURES])
     pulled = frozenset(mode.author_id for mode in await ports.users.modes())
     async with Api.opened(base_url, token) as api:
         shown = await api.lookups(plan.lookups)
@@ -99,7 +104,7 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
         by_author={author: {row.id: row.deleted for row in found} for author, found in rows.items()},
         author_floors={author: found[-1].id if len(found) >= ROWS_LIMIT else 0 for author, found in rows.items()},
         api_tweets=shown, pages=tuple(pages), unread=api.unread, followers=followers, following=following,
-        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable)
+        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable, pictures=pictures)
 
 
 def _plan(history: History, users: int, rng: random.Random) -> _Plan:
@@ -115,7 +120,7 @@ def _plan(history: History, users: int, rng: random.Random) -> _Plan:
                  list(dict.fromkeys([*targets[:AUDIENCES // 2], *everybody]))[:AUDIENCES], lookups[:LOOKUPS])
 
 
-def _shuffled(values: Iterable[int], rng: random.Random) -> list[int]:
+def _shuffled(values: Iterable[Drawn], rng: random.Random) -> list[Drawn]:
     ordered = sorted(values)
     rng.shuffle(ordered)
     return ordered
@@ -126,6 +131,24 @@ def _told(plan: _Plan, evidence: Evidence, authors: list[int]) -> str:
     return (f"{len(plan.readers)} of {evidence.graph.users} readers, {len(authors)} author partitions, "
             f"{len(plan.lookups)} of {len(set(history.acked) | set(history.deletes))} tweets by GET, "
             f"{min(len(plan.posters), PAGES)} of {len(plan.posters)} authors' pages, {len(plan.audiences)} audiences")
+
+
+async def _pictures(ports: Ports, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
+    """Return the digest of the bytes of each finalised picture, as the history tells it; "" where there are none."""
+    if not keys:
+        return {}
+    rows = await ports.media.get([f"{owner}_{number}" for owner, number in keys])
+
+    async def digest(key: tuple[int, int]) -> str:
+        medium = rows.get(f"{key[0]}_{key[1]}")
+        if medium is None or medium.state not in (MediaState.FINALISED, MediaState.ATTACHED):
+            return ""
+        try:
+            return hashlib.sha256(await ports.blobs.get(edge.object_key(medium.id))).hexdigest()[:16]
+        except NotFound:
+            return ""
+
+    return await _each(keys, digest)
 
 
 async def _each(keys: Iterable[K], read: Callable[[K], Awaitable[T]]) -> dict[K, T]:

@@ -17,6 +17,7 @@ from chaos.history import NEVER_NS, Change, History, Read
 from chaos.records import FaultRecord
 from scenarios import population
 from system.kernel import ids
+from system.kernel.policies import LimitKnobs
 from system.ports import Kind
 
 Ids = npt.NDArray[np.int64]
@@ -30,11 +31,13 @@ class Bounds:
     `delivery_s`: acknowledged tweet -> in every follower's home; starts again at the end of a fault it met.
     `ghost_s`: acknowledged delete or unfollow -> shown by no later read. `id_skew_ms`: tolerated difference
     between the time in an id and the time it was asked for (one machine, one clock: rounding and a slewed clock).
+    `limits`: rate limits of the run.
     """
 
     delivery_s: float = 10.0
     ghost_s: float = 2.0
     id_skew_ms: int = 1000
+    limits: LimitKnobs = field(default_factory=LimitKnobs)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,7 @@ class Finals:
     `pages`: final home and profile pages. `unread`: API reads without an answer. `followers`, `following`: edges in
     PostgreSQL of the users that were looked at. `pulled`: authors that are or were pulled. `sample`: what was drawn.
     `searchable`: those of `asked` that the index finds; None where it was not asked.
+    `pictures`: (owner, number) -> SHA-256 of what storage holds, as `History.pictures` tells it; "" where that is nothing.
     """
 
     quiesced: bool = True
@@ -99,6 +103,7 @@ class Finals:
     pulled: frozenset[int] = frozenset()
     sample: str = ""
     searchable: frozenset[int] | None = None
+    pictures: Mapping[tuple[int, int], str] | None = None
 
 
 @dataclass(frozen=True)

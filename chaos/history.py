@@ -24,6 +24,7 @@ NEVER_NS = 1 << 62  # an `info` attempt may take effect as late as this
 TOP_ID = (1 << 63) - 1  # upper end of a first page
 HOME, PROFILE, TWEET = "home", "user_tweets", "tweet"
 POSTS = ("post", "reply")
+MEDIA = "media"
 DEFAULTS: dict[str, Any] = {
     "op": -1, "attempt": 0, "retry_of": -1, "route": "", "user": -1, "session": "", "due_ns": 0, "sent_ns": 0,
     "done_ns": 0, "outcome": "info", "status": 0, "error": "", "key": "", "body_sha": "", "tweet_id": 0,
@@ -141,6 +142,13 @@ class History:
     def seconds(self, at_ns: int) -> float:
         """Return a monotonic time as seconds from the first send."""
         return (at_ns - self.start_ns) / 1e9
+
+    @functools.cached_property
+    def pictures(self) -> dict[tuple[int, int], tuple[int, str]]:
+        """Acknowledged uploads: (owner, number) -> (row, first 16 hex digits of the picture's SHA-256)."""
+        c = self._columns
+        rows = [row for row in self.rows_of((MEDIA,)) if c["outcome"][row] == "ok" and c["target"][row] > 0]
+        return {(int(c["user"][row]), int(c["target"][row])): (row, c["body_sha"][row]) for row in rows}
 
     @functools.cached_property
     def posts(self) -> list[Post]:

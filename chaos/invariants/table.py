@@ -8,17 +8,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chaos.evidence import Evidence
-from chaos.invariants import cached, delivery, exercised, ghosts, graph, identity, lost, own_writes, pages, searching
+from chaos.history import MEDIA
+from chaos.invariants import (
+    cached,
+    delivery,
+    exercised,
+    ghosts,
+    graph,
+    identity,
+    intact,
+    limits,
+    lost,
+    own_writes,
+    pages,
+    searching,
+)
 from chaos.invariants.finding import FAIL, PASS, UNKNOWN, Finding
 
 
 @dataclass(frozen=True)
 class Invariant:
-    """One promise. `needs_faults`: left out of runs without faults."""
+    """One promise. `needs_faults`: left out of runs without faults. `route`: left out of runs that sent nothing to it."""
 
     name: str
     check: Callable[[Evidence], Finding]
     needs_faults: bool = False
+    route: str = ""
 
     @property
     def docs(self) -> str:
@@ -32,9 +47,11 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
     Invariant(delivery.NAME, delivery.check),
     Invariant(exercised.NAME, exercised.check, needs_faults=True),
     Invariant(identity.KEYS, identity.check_keys),
+    Invariant(limits.NAME, limits.check),
     Invariant(lost.NAME, lost.check),
     Invariant(ghosts.NAME, ghosts.check),
     Invariant(pages.NAME, pages.check),
+    Invariant(intact.NAME, intact.check, route=MEDIA),
     Invariant(own_writes.NAME, own_writes.check),
     Invariant(searching.NAME, searching.check),
     Invariant(identity.UNIQUE, identity.check_unique),
@@ -47,7 +64,13 @@ def judge(evidence: Evidence, invariants: dict[str, Invariant] | None = None) ->
     A check that crashes is unknown and carries its traceback; the others still run.
     """
     rows = INVARIANTS if invariants is None else invariants
-    return [_run(row, evidence) for row in rows.values() if evidence.faults or not row.needs_faults]
+    return [_run(row, evidence) for row in rows.values() if _applies(row, evidence)]
+
+
+def _applies(row: Invariant, evidence: Evidence) -> bool:
+    if row.needs_faults and not evidence.faults:
+        return False
+    return not row.route or "route" not in evidence.rows or bool((evidence.rows["route"] == row.route).any())
 
 
 def _run(row: Invariant, evidence: Evidence) -> Finding:

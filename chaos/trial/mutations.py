@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 from chaos.evidence import Evidence
 from chaos.history import HOME, PROFILE, Change, Post, Read
-from chaos.invariants import cached, delivery, ghosts, graph, identity, lost, own_writes, pages, searching
+from chaos.invariants import cached, delivery, ghosts, graph, identity, intact, limits, lost, own_writes, pages, searching
 from chaos.trial import edits
 from system.kernel import ids
+from system.kernel.policies import LimitKnobs
 from system.ports import Kind
 
 Mutate = Callable[[Evidence, random.Random], Evidence | None]
@@ -280,6 +281,22 @@ def find_a_deleted(evidence: Evidence, rng: random.Random) -> Evidence | None:
     return edits.with_finals(evidence, searchable=found | {rng.choice(gone)}) if gone else None
 
 
+def serve_beyond_the_limit(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """A limit below what somebody was served within a second of his first read."""
+    knobs = LimitKnobs(window_s=10_000.0, read=1, write=0, search=0, user=0)
+    return replace(evidence, bounds=replace(evidence.bounds, limits=knobs))
+
+
+def tear_a_picture(stored: str) -> Mutate:
+    """Return the mutation: storage holds `stored` (a digest, "" for nothing) in place of an acknowledged picture."""
+    def mutate(evidence: Evidence, rng: random.Random) -> Evidence | None:
+        pictures = dict(edits.finals_of(evidence).pictures or {})
+        if not pictures:
+            return None
+        return edits.with_finals(evidence, pictures={**pictures, rng.choice(sorted(pictures)): stored})
+    return mutate
+
+
 MUTATIONS: dict[str, Mutation] = {
     "break_a_key": Mutation(break_a_key, identity.KEYS, frozenset({lost.NAME, delivery.NAME, identity.UNIQUE, own_writes.NAME})),
     "delay_the_fanout": Mutation(delay_the_fanout, delivery.NAME),
@@ -292,6 +309,8 @@ MUTATIONS: dict[str, Mutation] = {
     "hide_an_own_tweet": Mutation(hide_an_own_tweet, own_writes.NAME, frozenset({pages.NAME})),
     "invent_a_tweet": Mutation(invent_a_tweet, lost.NAME, frozenset({cached.NAME})),
     "keep_a_cut_edge": Mutation(keep_a_cut_edge, ghosts.NAME, frozenset({cached.NAME})),
+    "lose_a_picture": Mutation(tear_a_picture(""), intact.NAME),
+    "replace_a_picture": Mutation(tear_a_picture("0" * 16), intact.NAME),
     "lose_a_follow": Mutation(lose_a_follow, graph.NAME, frozenset({cached.NAME})),
     "lose_from_api": Mutation(lose_from_api, lost.NAME),
     "lose_from_author": Mutation(lose_from_author, lost.NAME, frozenset({cached.NAME})),
@@ -304,6 +323,7 @@ MUTATIONS: dict[str, Mutation] = {
     "revive_a_deleted": Mutation(revive_a_deleted, ghosts.NAME),
     "show_a_deleted": Mutation(show_a_deleted, ghosts.NAME, frozenset({pages.NAME})),
     "show_an_unfollowed": Mutation(show_an_unfollowed, ghosts.NAME, frozenset({pages.NAME})),
+    "serve_beyond_the_limit": Mutation(serve_beyond_the_limit, limits.NAME),
     "shrink_a_follower_list": Mutation(shrink_a_follower_list, cached.NAME),
     "skip_the_fanout": Mutation(skip_the_fanout, delivery.NAME),
     "step_an_id_back": Mutation(step_an_id_back, identity.UNIQUE,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from chaos.evidence import CachedList, Evidence, Finals, RunClock, Stored
-from chaos.history import HOME, PROFILE, TOP_ID, Read
+from chaos.history import DEFAULTS, HOME, MEDIA, PROFILE, TOP_ID, Read
 from chaos.records import FaultRecord
 from chaos.trial.world import START_MS, START_NS, Size, World
 from scenarios import population
@@ -22,10 +23,11 @@ def make(seed: int, size: Size | None = None) -> Evidence:
     rng = random.Random(seed + 1)
     edges = np.array(world.seeded_edges, dtype=np.int64)
     graph = population.from_edges(edges[:, 0], edges[:, 1], users=world.size.users)
-    frame = pd.DataFrame(world.rows).drop(columns=["made"], errors="ignore")
+    uploads = _uploads(random.Random(seed + 2), world)
+    frame = pd.DataFrame([*world.rows, *uploads]).drop(columns=["made"], errors="ignore")
     fault = FaultRecord("cache_loss", "redis", START_NS + 10**9, START_NS + 10**9, START_NS + 11 * 10**8,
                         START_NS + 11 * 10**8, START_NS + 2 * 10**9)
-    return Evidence(frame, _effects(world), _finals(world, end_ns, rng), graph,
+    return Evidence(frame, _effects(world), _finals(world, end_ns, rng, uploads), graph,
                     RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,))
 
 
@@ -42,7 +44,19 @@ def _effects(world: World) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _finals(world: World, end_ns: int, rng: random.Random) -> Finals:
+def _uploads(rng: random.Random, world: World) -> list[dict[str, Any]]:
+    """Journeys of pictures: nothing else of the world knows of them, so they are drawn from a source of their own."""
+    rows = []
+    for op in range(world.size.operations, world.size.operations + 20):
+        sent_ns = START_NS + rng.randrange(10**10)
+        rows.append(DEFAULTS | {
+            "op": op, "route": MEDIA, "user": rng.choice(world.users), "target": rng.getrandbits(62), "sent_ns": sent_ns,
+            "due_ns": sent_ns, "done_ns": sent_ns + 5 * 10**7, "outcome": rng.choice(("ok", "ok", "ok", "info")),
+            "body_sha": f"{rng.getrandbits(64):016x}", "session": "uploads"})
+    return rows
+
+
+def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[str, Any]]) -> Finals:
     run_ids = frozenset(world.tweets) - frozenset(world.seeded)
     following = {user: frozenset(world.following[user]) for user in world.users}
     followers = {user: frozenset(f for f in world.users if user in following[f]) for user in world.users}
@@ -54,7 +68,8 @@ def _finals(world: World, end_ns: int, rng: random.Random) -> Finals:
         api_tweets={t: world.tweets[t].deleted_ns is None for t in run_ids},
         pages=tuple(_pages(world, end_ns)), followers=followers, following=following,
         lists=tuple(_lists(world, end_ns, followers, following, rng)), pulled=world.pulled,
-        searchable=frozenset(t for t in run_ids if world.tweets[t].deleted_ns is None))
+        searchable=frozenset(t for t in run_ids if world.tweets[t].deleted_ns is None),
+        pictures={(row["user"], row["target"]): row["body_sha"] for row in uploads if row["outcome"] == "ok"})
 
 
 def _pages(world: World, end_ns: int) -> list[Read]:

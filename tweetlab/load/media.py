@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from tweetlab.load import wire
-from tweetlab.load.journeys import Op
+from tweetlab.load.journeys import Op, Row, sha
 from tweetlab.load.tokens import Tokens
 
 INITIALIZE = "/2/media/upload/initialize"
@@ -38,8 +38,11 @@ class Uploads:
         self._api, self._tokens = api, tokens
         self._others: dict[str, wire.Wire] = {}
 
-    def journey(self, op: Op, before_send: Callable[[int], None]) -> wire.Answer:
-        """Walk all steps; return one answer for the whole, with the send time of the first step."""
+    def journey(self, op: Op, before_send: Callable[[int], None]) -> tuple[wire.Answer, Row]:
+        """Walk all steps; return one answer for the whole, with the send time of the first step, and columns of its row.
+
+        `target`: number of the picture, `body_sha`: of its bytes; a check reads them back from storage after the run.
+        """
         picture = picture_of(op)
         walk = _Walk(self, op.user, before_send)
         wish = {"media_type": TYPE, "total_bytes": len(picture), "sha256": hashlib.sha256(picture).hexdigest()}
@@ -53,7 +56,9 @@ class Uploads:
                 got = walk.signed(step, "GET", str(shown.get("url", "")), b"")
                 if got is not None and got != picture:
                     walk.spoil(f"{step}: the picture came back with other bytes")
-        return walk.whole()
+        _, _, number = str((asked or {}).get("id", "")).partition("_")
+        known = {"target": int(number), "body_sha": sha(picture)} if number.isdecimal() else {}
+        return walk.whole(), known
 
     def wire_to(self, address: str) -> wire.Wire:
         """Return the connections to the address of a signed URL."""
@@ -96,7 +101,7 @@ class _Walk:
             return None
 
     def signed(self, step: str, method: str, url: str, body: bytes, given: object = None) -> bytes | None:
-        """PUT or GET by a signed URL with the headers `given` to it; return the body of the answer, None where the journey ended."""
+        """PUT or GET by a signed URL with the headers `given` to it; return the answer's body, None where the journey ended."""
         if self._ended():
             return None
         split = urlsplit(url)

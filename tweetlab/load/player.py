@@ -83,7 +83,8 @@ class Player:
 
     def _operate(self, op: Op, second_page: bool) -> None:
         if op.route == "media":
-            self._record(op, 0, self.media.journey(op, self._sent(op, 0, {}, planned=True)), {"user": op.user})
+            answer, known = self.media.journey(op, self._sent(op, 0, {}, planned=True))
+            self._record(op, 0, answer, {"user": op.user, **known})
             return
         request = journeys.REQUESTS[op.route](op, self.ledger)
         if request is None:

@@ -1,0 +1,61 @@
+"""Rate limits hold: no user is served more often than his limit allows, whatever happens to the server that counts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from chaos.evidence import Evidence
+from chaos.history import NEVER_NS
+from chaos.invariants.finding import Finding, Tally
+
+NAME = "limits_hold"
+CLASSES = {  # route of the mix -> route at the gateway, class of its limit; media makes several requests
+    "delete": ("delete", "write"), "follow": ("follow", "write"), "home": ("home", "read"), "post": ("post", "write"),
+    "profile": ("profile", "read"), "reply": ("post", "write"), "search": ("search", "search"), "tweet": ("tweet", "read"),
+    "unfollow": ("unfollow", "write"), "user_tweets": ("user_tweets", "read"),
+}
+COUNTERS = "limits"  # kind of the node that counts
+
+
+def check(evidence: Evidence) -> Finding:
+    """In any window of `limits.window_s`, a user's served requests to one route are at most the limit of its class.
+
+    Where the server of the counters was away at most twice the limit (once what it had counted, once the gateways' shares).
+    Judged on what was surely served inside one window: from the first send to the last answer.
+    """
+    tally, knobs = Tally(NAME), evidence.bounds.limits
+    history = evidence.history
+    sent_ns, done_ns = history.column("sent_ns"), history.column("done_ns")
+    outcome, user, route = history.column("outcome"), history.column("user"), history.column("route")
+    served: dict[tuple[int, str, int], list[int]] = defaultdict(list)
+    for row in history.rows_of(CLASSES):
+        if outcome[row] == "ok":
+            name, kind = CLASSES[route[row]]
+            served[user[row], name, getattr(knobs, kind)].append(row)
+    window_ns = int(knobs.window_s * 1e9)
+    away = _outages(evidence, window_ns)
+    for (who, name, limit), rows in served.items():
+        tally.checked += len(rows)
+        if not (limit and window_ns) or len(rows) <= limit:
+            continue
+        rows.sort(key=lambda row: int(sent_ns[row]))
+        _judge(tally, f"user {who} was served {name}", rows, sent_ns, done_ns, limit, window_ns, away)
+    return tally.finding("no request of a limited route was served")
+
+
+def _judge(tally: Tally, what: str, rows: list[int], sent_ns: list[int], done_ns: list[int], limit: int, window_ns: int,
+           away: list[tuple[int, int]]) -> None:
+    for first in range(len(rows) - limit):
+        begin = int(sent_ns[rows[first]])
+        allowed = 2 * limit if any(start < begin + window_ns and begin < end for start, end in away) else limit
+        inside = rows[first:first + allowed + 1]
+        if len(inside) > allowed and max(int(done_ns[row]) for row in inside) - begin < window_ns:
+            found = f"{what} {len(inside)} times within {window_ns / 1e9:g} s; the limit is {allowed}."
+            tally.violated(found, len(inside), begin)
+            return
+
+
+def _outages(evidence: Evidence, window_ns: int) -> list[tuple[int, int]]:
+    """Return when more than the limit may show: from a fault of the counters until a window after its end."""
+    return [(fault.injected_ns, (fault.recovered_ns if fault.recovered_ns is not None else NEVER_NS) + window_ns)
+            for fault in evidence.faults if fault.injected_ns is not None and fault.target.startswith(COUNTERS)]
