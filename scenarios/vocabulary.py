@@ -16,12 +16,13 @@ ROUTES: dict[str, str] = {
     "search": "search recent tweets for a word",
     "media": "upload a picture by a signed URL, finalize it and read it back",
     "profile": "read the profile of one user",
+    "like": "like a tweet not liked yet",
 }
 """Route of the mix -> what its user does. The order fixes the numbers of the tape."""
 
-WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media"})
+WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media", "like"})
 
-NOT_SERVED: dict[str, str] = {"like": "likes are not served by this version; give its share to another route"}
+NOT_SERVED: dict[str, str] = {"retweet": "the system has no retweets; give its share to another route"}
 """Words the schema knows but refuses, and the mend."""
 
 ARRIVALS = ("poisson", "even")
@@ -53,6 +54,7 @@ FAULT_KINDS: dict[str, FaultKind] = {
 
 BLUEPRINTS: dict[str, tuple[str, ...]] = {
     "small": ("cassandra-1", "cdn-1", "elasticsearch-1", "fanout-1", "gateway-1", "haproxy-1", "indexer-1", "kafka-1",
-              "media-1", "minio-1", "postgres-1", "redis-1", "relay-1", "search-1", "timelines-1", "tweets-1", "users-1"),
+              "liker-1", "likes-1", "limits-1", "media-1", "minio-1", "postgres-1", "redis-1", "relay-1", "search-1",
+              "timelines-1", "tweets-1", "users-1"),
 }
 """Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""

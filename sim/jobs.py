@@ -12,6 +12,7 @@ from sim.stations import Node
 
 UNAVAILABLE = 503
 GATEWAY_TIMEOUT = 504
+TOO_MANY = 429
 REFUSED = 1503  # a 503 that carries `retry-after`: the service asks to be left alone
 NOT_CONNECTED = 1000  # nobody listens: nothing was sent
 

@@ -17,11 +17,15 @@ from sim.engine import Engine
 from sim.jobs import Context, Job
 from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
 from system.kernel import events
-from system.kernel.policies import Policies
+from system.kernel.policies import LimitKnobs, Policies
+from system.kernel.windows import Windows
 from system.services.fanout import policy as fanout_policy
 from system.services.gateway import policy as gateway_policy
 from system.services.timelines import policy as timelines_policy
 
+_BY_NAME = {route.name: route for route in gateway_policy.ROUTES}
+LIMITED = {**_BY_NAME, "reply": _BY_NAME["post"], "media": _BY_NAME["media_initialize"]}
+"""Route of the mix -> the route at the gateway whose limit its requests meet."""
 AUTHOR_READS = 32
 """Author partitions that a process reads at once, as in system/services/shared/lists.py, which the twin may not import."""
 
@@ -49,6 +53,9 @@ class Model:
         self.modes: dict[int, fanout_policy.Standing] = {}
         self.effects: list[EffectRow] = []
         self.last_posted = 0
+        self.queue = gateway_policy.Queue(self.policies.shed)
+        self.windows = Windows(self.policies.limits.window_s or 1.0)
+        self.limited = self.policies.limits != LimitKnobs()  # the defaults limit nobody, and asking costs a tenth of a read
 
     def bind(self) -> None:
         """Give every name in `sim.services` its meaning."""
@@ -62,6 +69,7 @@ class Model:
             events.NEW_TWEET: self._event,
             events.TWEET_DELETED: self._event,
             events.NEW_FOLLOW: self._event,
+            events.NEW_LIKE: self._event,
             "outbox": self._event,
             "publisher": self._event,
         }
@@ -81,9 +89,22 @@ class Model:
     def _admits_request(self, running: int, _waiting: int) -> bool:
         return gateway_policy.admits(running, self.policies.shed.max_in_flight)
 
+    def _queue_stands(self, job: Job) -> bool:
+        now_s = self.engine.env.now
+        return self.queue.sheds(now_s - job.ctx.sent, now_s)
+
+    def _over_limit(self, job: Job) -> bool:
+        route = LIMITED.get(job.ctx.route) if self.limited else None
+        if route is None:
+            return False
+        quotas = gateway_policy.quotas(route, str(job.ctx.user), self.policies.limits)
+        return bool(quotas) and not self.windows.take(quotas, self.engine.env.now).admitted
+
     def _predicates(self) -> dict[str, Callable[[Job], bool]]:
         redis = self.engine.bindings.nodes[stores.REDIS]
         return {
+            "queue_stands": self._queue_stands,
+            "over_limit": self._over_limit,
             "lists_missing": self._lists_missing,
             "authors_absent": lambda job: bool(job.ctx.absent),
             "author_absent": self._author_absent,
@@ -92,6 +113,7 @@ class Model:
             "page_is_cold": lambda job: bool(job.ctx.cold),
             "is_pushed": lambda job: job.ctx.path == fanout_policy.PUSH,
             "is_follow": lambda job: job.ctx.route == "follow",
+            "is_like": lambda job: job.ctx.route == "like",
             "is_delete": lambda job: job.ctx.route == "delete",
             "cache_away": lambda job: redis.down,
             "had_tweet": lambda job: job.ctx.tweet != 0,

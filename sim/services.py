@@ -8,22 +8,25 @@ here and taken in `sim.model`, which asks the services' own policies.
 from __future__ import annotations
 
 from sim import stores
+from sim.jobs import TOO_MANY, UNAVAILABLE
 from sim.program import Acquire, Branch, Call, Consumer, Cpu, Delay, Each, Effect, Fail, Loop, Publish, Release, Step
 from system.kernel import events
 
 GENERATOR, HAPROXY, GATEWAY = "load-generator", "haproxy-1", "gateway-1"
 USERS, TWEETS, TIMELINES = "users-1", "tweets-1", "timelines-1"
 SEARCH, MEDIA, FANOUT, INDEXER, RELAY = "search-1", "media-1", "fanout-1", "indexer-1", "relay-1"
+LIKES, LIKER = "likes-1", "liker-1"
 
 Steps = tuple[Step, ...]
 
-EVENT_LOOPS = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, FANOUT, INDEXER, RELAY, GENERATOR)
+EVENT_LOOPS = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, LIKES, FANOUT, INDEXER, LIKER, RELAY, GENERATOR)
 """One Python process each: one task at a time, first come first served."""
 
+LIMITS = "limits-1"  # counts for the gateway; what that costs is in the gateway's own work, so it only can be killed
 WIDTHS = {
     **dict.fromkeys(EVENT_LOOPS, 1),
     HAPROXY: 0, stores.REDIS: 1, stores.CASSANDRA: 0, stores.POSTGRES: 0, stores.KAFKA: 0, stores.ELASTIC: 0,
-    stores.MINIO: 0,
+    stores.MINIO: 0, LIMITS: 1,
 }  # fmt: skip
 """Node -> tasks that may use the CPU at once; 0 is any number."""
 
@@ -49,6 +52,8 @@ def request(route: str, service: str, inner: Steps, *, idempotent: bool = True) 
         Acquire("gateway.in_flight"),
         Effect("enters_gateway"),
         Cpu(GATEWAY, route, share=0.5),
+        Branch("queue_stands", (Effect("leaves_gateway"), Fail(UNAVAILABLE))),
+        Branch("over_limit", (Effect("leaves_gateway"), Fail(TOO_MANY))),
         Call(service, behind, idempotent),
         Cpu(GATEWAY, route, share=0.5),
         Effect("leaves_gateway"),
@@ -106,6 +111,12 @@ def _edge(route: str) -> Steps:
     return request(route, USERS, (*stores.postgres("edge"), Effect(route), Publish("outbox")), idempotent=False)
 
 
+def _like() -> Steps:
+    """The tweet is looked up (who may not see it may not like it), then row and outbox row are one transaction."""
+    row = (*stores.postgres("like"), Publish("outbox"))
+    return request("like", LIKES, (Effect("one_tweet"), *stores.hydrate(LIKES), *row), idempotent=False)
+
+
 def _profile() -> Steps:
     return request("profile", USERS, stores.postgres("user"))
 
@@ -123,6 +134,7 @@ ROUTES: dict[str, Steps] = {
     "delete": _delete(),
     "follow": _edge("follow"),
     "home": _home(),
+    "like": _like(),
     "media": _media(),
     "post": _write("post"),
     "profile": _profile(),
@@ -196,11 +208,17 @@ def _edge_changed() -> Steps:
 
 
 def _index() -> Steps:
-    return (Cpu(INDEXER, "event"), *stores.cassandra("get", "one"), *stores.elastic("index"))
+    likes = stores.postgres("count_likes")
+    return (Cpu(INDEXER, "event"), *stores.cassandra("get", "one"), *likes, *stores.elastic("index"))
+
+
+def _recount() -> Steps:
+    return (Cpu(LIKER, "event"), *stores.postgres("count_likes"), *stores.redis("put_counts"))
 
 
 def _relayed() -> Steps:
-    return (Cpu(RELAY, "row"), *stores.postgres("drain"), *stores.publish(), Publish(events.NEW_FOLLOW))
+    topic = Branch("is_like", (Publish(events.NEW_LIKE),), (Publish(events.NEW_FOLLOW),))
+    return (Cpu(RELAY, "row"), *stores.postgres("drain"), *stores.publish(), topic)
 
 
 def _announced() -> Steps:
@@ -227,10 +245,11 @@ CONSUMERS: tuple[Consumer, ...] = (
     Consumer(
         "indexer",
         INDEXER,
-        ((events.NEW_TWEET, _fetched(_index())), (events.TWEET_DELETED, _fetched(_index()))),
+        tuple((topic, _fetched(_index())) for topic in events.GROUPS["indexer"]),
         lanes=16,
         poll_delay="indexer.poll",
     ),
+    Consumer("liker", LIKER, ((events.NEW_LIKE, _fetched(_recount())),), lanes=1, poll_delay="liker.poll"),
     Consumer("outbox", RELAY, (("outbox", _relayed()),), lanes=500, poll_delay="relay.poll"),
     Consumer("publisher", TWEETS, (("publisher", _published()),), lanes=500, poll_delay="publisher.poll"),
     Consumer(

@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from chaos import collect, invariants, schedule
+from chaos.evidence import Bounds
 from chaos.records import FaultRecord
 from reports import columns, facts, finish, record
 from scenarios import history as past_tweets
@@ -256,7 +257,8 @@ async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen
     with lab.screen.step("final reads and invariants"):
         evidence = await collect.collect(
             history, table, lab.ports, lab.base_url, lab.token, seen.edges or world.graph.pairs(), world.past.tweet_ids,
-            seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed)
+            seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed,
+            bounds=Bounds(limits=scenario.policies.limits))
         seen.findings = list(invariants.judge(evidence))
 
 

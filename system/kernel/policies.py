@@ -99,12 +99,12 @@ class ShedKnobs:
     `max_in_flight`: requests at once in one gateway; 0 switches it off.
     `queue_target_s`, `queue_interval_s`: where every request of the last `queue_interval_s` had waited longer than
     `queue_target_s` since it arrived at the public door, those that did are refused (CoDel's rule: a queue that never
-    empties is no buffer). A target of 0 switches it off. Half a second is far above any wait of a run that holds its objectives.
+    empties is no buffer). A target of 0 switches it off. The defaults wait for what a started or added instance would mend.
     """
 
     max_in_flight: int = 512
-    queue_target_s: float = 0.5
-    queue_interval_s: float = 1.0
+    queue_target_s: float = 1.0
+    queue_interval_s: float = 2.0
 
 
 @dataclass(frozen=True)
