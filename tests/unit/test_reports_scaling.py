@@ -1,0 +1,82 @@
+"""A run with a CPU quota: what it says without control groups, and the figure of its instances."""
+
+from __future__ import annotations
+
+import dataclasses
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from reports import charts, facts, finish, judge, summary
+from reports.view import View
+from scenarios import loader
+from system.kernel.errors import WrongInput
+from tests import report_runs
+
+
+def with_quota(groups: str) -> facts.Facts:
+    given = report_runs.quiet()
+    document = {**given.scenario_doc, "resolved": {"cpu_quota": 0.2}}
+    return dataclasses.replace(given, scenario_doc=document, platform={**given.platform, "control_groups": groups})
+
+
+@pytest.mark.parametrize(("groups", "word"), [("v1", "VALID"), ("v2", "VALID"), ("none", "VOID")])
+def test_without_control_groups_there_is_no_scaling_verdict(groups: str, word: str) -> None:
+    """An instance without its quota is no unit of capacity: the run is VOID, and says which criterion broke."""
+    given = with_quota(groups)
+    told = judge.judge(given, summary.summarise(given))
+
+    assert told.validity["verdict"] == word
+    broken = [one for one in told.validity["criteria"] if one["holds"] is False]
+    assert [one["name"] for one in broken] == (["CPU quota in force"] if groups == "none" else [])
+    assert groups != "none" or "run as root" in broken[0]["mend"]
+
+
+def test_a_run_without_a_quota_is_not_asked_for_one() -> None:
+    """The criterion is left out."""
+    given = report_runs.quiet()
+    told = judge.judge(given, summary.summarise(given))
+
+    assert "CPU quota in force" not in [one["name"] for one in told.validity["criteria"]]
+
+
+def instances(counts: dict[str, list[int]]) -> pd.DataFrame:
+    rows = [(float(t), "instances", node, float(value)) for node, values in counts.items() for t, value in enumerate(values)]
+    return pd.concat([report_runs.series(), pd.DataFrame(rows, columns=["t_s", "name", "node", "value"])], ignore_index=True)
+
+
+def test_instances_are_drawn_over_the_load(tmp_path: Path) -> None:
+    """One line a service whose number changed, the load behind them; the caption tells the largest change."""
+    told = instances({"timelines": [1] * 20 + [3] * 25 + [1] * 15, "users": [1] * 60})
+    run = finish.finish(tmp_path, report_runs.quiet(series=told))
+
+    figure = charts.instances(View(run))
+
+    assert figure is not None and ET.fromstring(figure.svg) is not None
+    assert "timelines went from 1 to 3 instances" in figure.caption
+    assert ">timelines<" in figure.svg and ">users<" not in figure.svg
+
+
+def test_a_run_that_did_not_scale_has_no_such_figure(tmp_path: Path) -> None:
+    """A flat line tells nothing."""
+    run = finish.finish(tmp_path, report_runs.quiet(series=instances({"users": [1] * 60})))
+
+    assert charts.instances(View(run)) is None
+
+
+def test_a_scenario_declares_its_quota_with_a_unit() -> None:
+    """`0.2 core`; a bare number is refused."""
+    assert loader.load("first_run", ["cpu_quota=0.2 core"]).cpu_quota == 0.2
+    assert loader.load("first_run").cpu_quota is None
+    with pytest.raises(WrongInput, match="core"):
+        loader.load("first_run", ["cpu_quota=0.2"])
+
+
+def test_the_evening_spike_asks_for_scaling() -> None:
+    """Quota and autoscale block of the shipped scenario."""
+    scenario = loader.load("evening_spike")
+
+    assert scenario.cpu_quota == 0.2 and scenario.policies.autoscale.max == 4
+    assert scenario.workload.peak_per_s >= 3 * scenario.workload.stages[0].rate_from
