@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from system import bootstrap
 from system.kernel import http, settings
 from system.kernel.errors import CouldNotRun, StoreUnavailable, WrongInput
 from system.services.fanout import worker as fanout
+from system.services.gateway import policy as edge
 from system.services.likes import app as likes
 from system.services.likes import worker as liker
 from system.services.media import app as media
@@ -60,6 +62,12 @@ async def call(app: http.App, method: str, path: str, user: int | None = None, b
 
     await app(scope, receive, send)
     return sent[0]["status"], json.loads(sent[1]["body"])
+
+
+ROUTES_OF = {
+    module.NAME: [(route.method, re.sub(r"{\w+}", "1", route.path)) for route in edge.ROUTES if route.service == module.NAME]
+    for module in APPS
+}
 
 
 class House:
@@ -135,6 +143,16 @@ async def test_a_service_on_the_mesh_asks_for_a_user():
     async with house() as lab:
         assert (await lab.ask("tweets", "POST", "/2/tweets", None, {"text": "x"}))[0] == 401
         assert (await lab.ask("timelines", "GET", "/2/users/1/timelines/reverse_chronological"))[0] == 401
+
+
+async def test_every_service_refuses_work_whose_time_is_up():
+    """The deadline travels with the request: nobody works for a caller who has left, and says that nothing was done."""
+    async with house() as lab:
+        told = {module.NAME: [await lab.ask(module.NAME, method, path, 1, {}, x_deadline_ms="0")
+                              for method, path in ROUTES_OF[module.NAME]] for module in APPS}
+
+    assert {status for answers in told.values() for status, _ in answers} == {504}
+    assert all("before it began" in body["detail"] for answers in told.values() for _, body in answers)
 
 
 async def test_a_port_that_was_not_named_is_told_by_its_name():
