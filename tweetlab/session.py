@@ -108,6 +108,12 @@ def secret_of(lab: native.Lab) -> str:
     return _secret(lab, "jwt.secret")
 
 
+def previous_secret_of(lab: native.Lab) -> str:
+    """Return the token key before that one, whose tokens still hold; "" where keys were not changed."""
+    path = lab.places.state / "jwt.secret.previous"
+    return path.read_text() if path.exists() else ""
+
+
 def edge_secret_of(lab: native.Lab) -> str:
     """Return what the keys of the lab's CDN edge derive from; made and kept the same way."""
     return _secret(lab, "edge.secret")
@@ -129,8 +135,8 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
     """Bring `blueprint` up with schema and services, with `observe` also what looks on; tells each node's progress."""
     fresh = "service" not in await _roles(lab)
     # Services that run already go on with their policies; `Session.apply` would change them.
-    env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_EDGE_SECRET": edge_secret_of(lab),
-           "TWEETLAB_POLICIES": wanted.to_json(), **_switches()} if fresh else {}
+    env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_JWT_SECRET_PREVIOUS": previous_secret_of(lab),
+           "TWEETLAB_EDGE_SECRET": edge_secret_of(lab), "TWEETLAB_POLICIES": wanted.to_json(), **_switches()} if fresh else {}
     traced = "jaeger" in {node.kind for node in await lab.status()}
 
     async def prepare(stores: dict[str, Any]) -> None:
