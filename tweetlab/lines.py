@@ -13,6 +13,7 @@ from system.kernel import logs
 from system.kernel.errors import LabError, WrongInput
 from system.observe import log_index
 from system.observe.log_index import LEVELS, LogIndex
+from system.platform.servers import rsyslog
 
 if TYPE_CHECKING:
     from system.platform.native import Lab
@@ -60,7 +61,7 @@ async def shipped_lines(lab: Lab, ask: Ask, limit: int) -> list[dict[str, Any]]:
 
 def in_files(folder: Path, ask: Ask, limit: int) -> tuple[list[dict[str, Any]], int]:
     """Return (the newest lines that match in the files of `folder`, the number of files). Lines that are no JSON are `raw`."""
-    files = sorted(folder.glob("*-*.log"))
+    files = sorted(path for name in rsyslog.OURS for path in folder.glob(f"{name}.log"))
     found = [told for path in files for told in _lines(path) if matches(told, ask)]
     found.sort(key=lambda told: str(told["time"]))
     return found[-limit:], len(files)

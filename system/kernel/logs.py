@@ -62,9 +62,9 @@ class Json(logging.Formatter):
         return orjson.dumps(told, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-def setup() -> None:
-    """Write this process' log as JSON from now on; libraries are heard from warnings on."""
-    instance = os.environ.get("TWEETLAB_INSTANCE", "local-1")
+def setup(instance: str = "") -> None:
+    """Write this process' log as JSON from now on; libraries are heard from warnings on. `instance`: default TWEETLAB_INSTANCE."""
+    instance = instance or os.environ.get("TWEETLAB_INSTANCE", "local-1")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json(instance.rpartition("-")[0] or instance, instance))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

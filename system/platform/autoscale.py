@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import sys
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +28,8 @@ from system.platform import healing
 from system.platform.blueprint import Blueprint, Node
 from system.platform.children import Child
 from system.platform.mesh import Backend
+
+_log = logging.getLogger("tweetlab")
 
 EVERY_S = 1.0
 WORKERS = {"fanout": 4, "indexer": 4}  # scaled by CPU; as many as their topics have partitions
@@ -89,7 +91,7 @@ class Keeper:
             try:
                 await self._look()
             except LabError as problem:
-                print(f"keeper: {problem}", file=sys.stderr, flush=True)
+                _log.warning("keeper: %s", problem)
 
     async def _look(self) -> None:
         if self._busy() or not any(child.node.role == "service" for child in self._house.children.values()):
@@ -233,7 +235,7 @@ class Keeper:
 
     def _tell(self, service: str, what: str, why: str) -> None:
         self.decisions.append(Decision(int(time.time() * 1e3), service, what, why))
-        print(f"keeper: {service} {what}: {why}", flush=True)
+        _log.info("keeper: %s %s: %s", service, what, why)
 
 
 def knobs_of(text: str) -> tuple[AutoscaleKnobs, MeshKnobs]:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import resource
 import signal
@@ -23,6 +24,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from system.kernel import logs
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.platform import blueprint, cgroups, operations, preflight, procs, sweep, targets
 from system.platform.addresses import Plan
@@ -35,6 +37,8 @@ from system.platform.servers.base import Context
 IDLE_S = 20.0  # how long a supervisor without children and callers stays
 OPEN_FILES = 65536
 MAX_LINE_BYTES = 4 * 2**20
+
+_log = logging.getLogger("tweetlab")
 
 Tell = Callable[[str, str], None]
 Request = dict[str, Any]
@@ -179,7 +183,7 @@ class Supervisor:
                 if request.get("op") == "down":
                     self.stopping.set()
         except (ConnectionError, ValueError) as problem:
-            print(f"a caller went away or spoke nonsense: {problem}", file=sys.stderr, flush=True)
+            _log.warning("a caller went away or spoke nonsense: %s", problem)
         finally:
             self._callers -= 1
             if begun:
@@ -292,19 +296,20 @@ async def _all_or_first_failure(work: list[Awaitable[None]]) -> None:
 
 def main(arguments: list[str]) -> int:
     """Sweep, then serve. Exit code 3 where another supervisor owns the lab."""
+    logs.setup("supervisor")
     places = Places(Path(arguments[0]), int(arguments[1]))
     places.make()
     with (places.lair / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another supervisor owns range {places.range} of {places.root}", file=sys.stderr)
+            _log.error("another supervisor owns range %d of %s", places.range, places.root)
             return CouldNotRun.exit_code
         supervisor_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         files = OPEN_FILES if supervisor_hard == resource.RLIM_INFINITY else min(OPEN_FILES, supervisor_hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, supervisor_hard))
         swept = sweep.sweep(places, cgroups.open_groups(places.lab_id))
-        print(f"swept {swept} leftover processes", flush=True)
+        _log.info("swept %d leftover processes", swept)
         asyncio.run(_serve(places))
     return 0
 

@@ -22,6 +22,8 @@ from system.platform.servers.base import Context, Launch, base_env
 QUEUE_MIB = 64
 NAMESPACE = "tweetlab"
 RETRY_S = 2
+OURS = (*(f"{kind}-*" for kind in (*SERVICE_MODULES, "exporter", "receiver")), "supervisor")
+"""Names of the log files that our own processes write; what stores say stays in their files."""
 
 
 class Rsyslog:
@@ -58,7 +60,7 @@ def _pid_file(ctx: Context) -> Path:
 
 def render(ctx: Context) -> str:
     """Return the node's rsyslog.conf."""
-    files = [ctx.places.log(f"{kind}-*") for kind in (*SERVICE_MODULES, "exporter", "receiver")]
+    files = [ctx.places.log(name) for name in OURS]
     host, port = _elasticsearch(ctx).split(":")
     head = _HEAD.format(work=ctx.data, index=ctx.env.get("TWEETLAB_NAMESPACE", NAMESPACE).lower(), host=host, port=port,
                         mib=QUEUE_MIB, retry_s=RETRY_S)
