@@ -15,6 +15,7 @@ from system.platform.blueprint import Blueprint, Node
 from system.platform.places import Places
 from system.platform.servers import SERVERS
 from system.platform.servers.base import Context
+from tweetlab import watching
 
 pytestmark = [
     pytest.mark.real,
@@ -102,6 +103,10 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
     also = await until(lambda: watched.incident("opsgenie", "gateway-1 does not answer"), "an alert at OpsGenie")
     assert "real windows divided by 60" in burn["summary"]
     assert killed_ms < down["opened_ms"] < killed_ms + 20_000
+    told = await watching.alerts(watched.lab)  # what `tweetlab alerts` shows
+    firing = {row["labels"]["alertname"] for row in told["prometheus"] if row["state"] == "firing"}
+    assert firing >= {"InstanceDown", "BudgetBurn"}
+    assert down["key"] in {row["key"] for row in told["incidents"] if row["open"]}
 
     await watched.lab.auto_heal("gateway-1", True)
 
