@@ -88,12 +88,22 @@ def _door() -> list[Panel]:
     ]
 
 
+def _stores() -> list[Panel]:
+    minio = [
+        Panel("MinIO: requests per second", "short",
+              (Query(f"sum by (api) (rate(minio_s3_requests_total[{OVER}]))", "{{api}}"),)),
+        Panel("MinIO: bytes per second", "Bps", (Query(f"sum (rate(minio_s3_traffic_received_bytes[{OVER}]))", "in"),
+                                                 Query(f"sum (rate(minio_s3_traffic_sent_bytes[{OVER}]))", "out"))),
+    ]
+    return [*_of_board("stores"), *minio]
+
+
 BOARDS: dict[str, tuple[str, Callable[[], list[Panel]]]] = {
     "objectives": ("Objectives and alerts", _objectives),
     "door": ("Public door and mesh (HAProxy)", _door),
     "requests": ("Requests: rate, errors, duration", lambda: _of_board("requests")),
     "workers": ("Workers: lag, batches, effects", lambda: _of_board("workers")),
-    "stores": ("Stores", lambda: _of_board("stores")),
+    "stores": ("Stores", _stores),
     "processes": ("Processes", lambda: _of_board("processes")),
 }
 
