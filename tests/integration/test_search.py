@@ -249,6 +249,20 @@ async def test_tweets_of_a_protected_author_are_found_by_who_may_read_them_alone
     assert set((await page(rig, ann, f"from:{name}+{word}"))[0]) == set(secret)
 
 
+async def test_a_tweet_that_becomes_protected_while_a_search_holds_it_is_not_shown(rig):
+    """Who may see is looked at last: looked at before, what was switched in between would slip through."""
+    ann, eve = await rig.people("ann", "eve")
+    word = fresh_word()
+    tweet = await rig.post(ann, word)
+    await finds(rig, eve, word, {tweet})
+    with held("search.after_live", ids=(tweet,)) as slow:
+        asked = asyncio.create_task(page(rig, eve, word))
+        await slow.reached()
+        assert (await rig.ask("PUT", "/2/users/me", ann, json={"protected": True}))[0] == 200
+        slow.release()
+    assert await asked == ([], {"result_count": 0})
+
+
 async def test_a_wrong_query_is_told_by_place_and_mend(rig):
     """400 through the gateway, as Twitter's API tells errors."""
     (ann,) = await rig.people("ann")
