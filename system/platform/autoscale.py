@@ -100,7 +100,7 @@ class Keeper:
         backends = await healing.backends_of(mesh)
         if mesh and backends:
             await self._healer.reconcile(mesh, backends, self._house.children, self._leaving)
-            await self._healer.eject(mesh, backends)
+            await self._healer.eject(mesh, backends, self._leaving)
         self._healer.replace(backends, self._house.children)
         for kind in self.kinds() if self.knobs.max else ():
             self._scale_one(kind, backends.get(kind, Backend({})))

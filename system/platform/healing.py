@@ -60,20 +60,24 @@ class Healer:
                     await mesh.close(kind, name)
                     await mesh.forget(kind, name)
 
-    async def eject(self, mesh: Mesh, backends: dict[str, Backend]) -> None:
-        """Take out instances that do clearly worse than their siblings; take them in again when their time is over."""
+    async def eject(self, mesh: Mesh, backends: dict[str, Backend], leaving: set[str]) -> None:
+        """Take out instances that do clearly worse than their siblings; take them in again when their time is over.
+
+        `leaving`: are being removed, and stay out.
+        """
         now_s = time.monotonic()
         for kind, backend in backends.items():
-            standing = [server for server in backend.servers.values() if server.checks.startswith(("UP", "no check"))]
+            here = [server for name, server in backend.servers.items() if name not in leaving]
+            standing = [server for server in here if server.checks.startswith("UP")]
             seen = [self._seen(server.name, server.answers, server.errors, server.passed) for server in standing]
             for name in self._lasting(seen, scaling.ejected(seen, self.knobs)):
                 await mesh.eject(kind, name)
                 self._ejected[name] = now_s + self.knobs.eject_s
                 self._tell(kind, f"{name} ejected for {self.knobs.eject_s:g} s", "it did worse than its siblings")
-            for name in [name for name, until_s in self._ejected.items() if name in backend.servers and until_s <= now_s]:
-                del self._ejected[name]
-                if backend.servers[name].checks.startswith("DRAIN"):
-                    await mesh.readmit(kind, name)
+            for server in here:
+                if self._ejected.get(server.name, now_s + 1) <= now_s:
+                    del self._ejected[server.name]
+                    await mesh.readmit(kind, server.name)
 
     def _lasting(self, seen: Sequence[scaling.Seen], worse: set[str]) -> list[str]:
         """Return those to eject now: the silent at once, the ill after a few looks in a row."""
