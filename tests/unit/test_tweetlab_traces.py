@@ -1,0 +1,59 @@
+"""Traces as Jaeger tells them, read, drawn as text and summed up for a run's record."""
+
+from tweetlab import traces
+
+
+def span(number, name, start_us, us, process="p1", above=None, **tags):
+    """Return one span in Jaeger's JSON."""
+    told = [{"key": key, "value": value} for key, value in tags.items()]
+    refs = [{"refType": "CHILD_OF", "spanID": f"s{above}"}] if above else []
+    return {"spanID": f"s{number}", "operationName": name, "startTime": start_us, "duration": us, "processID": process,
+            "references": refs, "tags": told}
+
+
+FAILED = {"otel.status_code": "ERROR", "error.type": "Unavailable"}
+RAW = {
+    "traceID": "ab" * 16,
+    "processes": {"p1": {"serviceName": "gateway", "tags": []}, "p2": {"serviceName": "fanout", "tags": []}},
+    "spans": [
+        span(4, "new_tweet process", 1_030_000, 10_000, "p2", above=3, **FAILED),
+        span(1, "POST /2/tweets", 1_000_000, 20_000),
+        span(3, "redis add_own", 1_012_000, 4_000, above=2, **{"db.system.name": "redis"}),
+        span(2, "call tweets", 1_002_000, 16_000, above=1),
+        span(5, "redis push_chunk", 1_032_000, 5_000, "p2", above=4, **{"db.system.name": "redis"}),
+    ],
+}
+
+
+def test_parents_stand_before_their_children_whatever_order_they_came_in():
+    """Jaeger returns spans in no order."""
+    told = traces.read(RAW)
+
+    assert [(step.depth, step.service, step.name) for step in told.steps] == [
+        (0, "gateway", "POST /2/tweets"), (1, "gateway", "call tweets"), (2, "gateway", "redis add_own"),
+        (3, "fanout", "new_tweet process"), (4, "fanout", "redis push_chunk")]
+    assert (told.ms, told.all_ms, told.failed) == (20.0, 40.0, False)
+
+
+def test_a_span_whose_parent_was_lost_stands_at_the_top():
+    """A parent that was not sent must not hide what is below it."""
+    told = traces.read({**RAW, "spans": [each for each in RAW["spans"] if each["spanID"] != "s3"]})
+
+    assert [step.depth for step in told.steps] == [0, 1, 0, 1]
+
+
+def test_a_trace_is_drawn_with_a_bar_where_it_was_and_a_mark_where_it_failed():
+    """The waterfall of `tweetlab traces ID`."""
+    lines = traces.lines(traces.read(RAW), width=20)
+
+    assert lines[0] == f"trace {'ab' * 16}: POST /2/tweets, 20.0 ms; with all that followed 40.0 ms"
+    assert lines[1].endswith("20.00 ms |==========          |")
+    assert lines[4].endswith("10.00 ms |               =====|  ! Unavailable")
+
+
+def test_a_record_counts_only_what_the_caller_waited_for():
+    """Fan-out begins after the answer: it is in the trace, and no part of the request's time."""
+    told = traces.summary(traces.read(RAW), "http://127.1.72.1:16686")
+
+    assert told["parts"] == {"call tweets": 16.0, "redis add_own": 4.0}
+    assert told["url"] == f"http://127.1.72.1:16686/trace/{'ab' * 16}"
