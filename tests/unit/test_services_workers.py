@@ -12,6 +12,7 @@ from system.kernel.events import Tweet
 from system.ports import Kind
 from system.services.relay.handlers import Announced, TweetRelay
 from system.services.search import worker as indexer
+from system.services.shared.consuming import Loop
 from system.services.shared.lists import Lists
 from system.stores.memory_likes import MemoryLikes
 from system.stores.memory_log import MemoryLog
@@ -101,6 +102,31 @@ async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_other
     assert await index.found([tweet(n).id for n in (1, 2, 3)]) == {tweet(1).id, tweet(3).id}
     assert len(log.records[events.NEW_TWEET + events.DEAD, 0]) == 1
     assert sum((await log.lag(indexer.GROUP, [events.NEW_TWEET])).values()) == 0
+
+
+async def test_a_lone_event_is_handled_at_once_and_a_stream_of_them_in_few_parts():
+    """Gathering costs a calm topic nothing: the pause counts from the last answer of the log."""
+    log, parts = MemoryLog(), []
+
+    async def handle(records):
+        parts.append(len(records))
+
+    loop = Loop(log, "gatherers", (events.NEW_TWEET,), handle, gather_s=0.2)
+    task = asyncio.ensure_future(loop.run())
+    await log.publish([events.new_tweet(tweet(0))])
+    await asyncio.sleep(0.05)
+    alone = list(parts)
+    for sequence in range(1, 31):
+        await log.publish([events.new_tweet(tweet(sequence))])
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+    assert alone == [1]
+    assert sum(parts) == 31 and len(parts) <= 5
+    assert sum((await log.lag("gatherers", [events.NEW_TWEET])).values()) == 0
 
 
 async def test_a_build_that_outlives_its_own_mark_is_not_tried_again():
