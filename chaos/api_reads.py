@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic_ns
@@ -19,6 +20,7 @@ PAUSE_S = 0.5
 TIMEOUT_S = 10.0
 PAGE = 100         # tweets a page, the API's most
 MOST_PAGES = 30    # of one walk: more than the 800 of a cached list and a tail
+READERS = 64       # who take turns to look tweets up: one alone would meet his rate limit
 SESSION = "final"
 
 
@@ -30,6 +32,7 @@ class Api:
     base_url: str
     token: Callable[[int], str]
     unread: int = 0
+    _turns: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(1, READERS + 1)))
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     @classmethod
@@ -64,7 +67,7 @@ class Api:
         return list(await asyncio.gather(*(one(key) for key in keys)))
 
     async def _lookup(self, tweet_id: int) -> bool | None:
-        status, _, _ = await self._get(f"/2/tweets/{tweet_id}", {}, user=1)
+        status, _, _ = await self._get(f"/2/tweets/{tweet_id}", {}, next(self._turns))
         return True if status == 200 else False if status == 404 else None
 
     async def _walk(self, route: str, user: int, down_to: int) -> list[Read]:
@@ -72,6 +75,11 @@ class Api:
         pages: list[Read] = []
         params = {"max_results": str(PAGE)}
         high = TOP_ID
+    async def _like_count(self, tweet_id: int) -> tuple[bool, int | None]:
+        status, body, _ = await self._get(f"/2/tweets/{tweet_id}", {"tweet.fields": "public_metrics"}, next(self._turns))
+        count = body["data"]["public_metrics"]["like_count"] if status == 200 else None
+        return status != 404, count
+
         for _ in range(MOST_PAGES):
             sent_ns = monotonic_ns()
             status, body, scanned = await self._get(path, params, user)
