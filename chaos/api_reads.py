@@ -49,6 +49,11 @@ class Api:
         found = await self._all(tweet_ids, self._lookup)
         return dict(zip(tweet_ids, found, strict=True))
 
+    async def like_counts(self, tweet_ids: Sequence[int]) -> dict[int, int | None]:
+        """Ask for the tweets' counts of likes: None where there was no answer; tweets that are gone are left out."""
+        found = await self._all(tweet_ids, self._like_count)
+        return {tweet_id: count for tweet_id, (shown, count) in zip(tweet_ids, found, strict=True) if shown}
+
     async def homes(self, users: Sequence[int], down_to: int) -> list[Read]:
         """Walk the users' home timelines down to the id `down_to`."""
         walks = await self._all(users, lambda user: self._walk(HOME, user, down_to))
@@ -70,16 +75,16 @@ class Api:
         status, _, _ = await self._get(f"/2/tweets/{tweet_id}", {}, next(self._turns))
         return True if status == 200 else False if status == 404 else None
 
-    async def _walk(self, route: str, user: int, down_to: int) -> list[Read]:
-        path = f"/2/users/{user}/timelines/reverse_chronological" if route == HOME else f"/2/users/{user}/tweets"
-        pages: list[Read] = []
-        params = {"max_results": str(PAGE)}
-        high = TOP_ID
     async def _like_count(self, tweet_id: int) -> tuple[bool, int | None]:
         status, body, _ = await self._get(f"/2/tweets/{tweet_id}", {"tweet.fields": "public_metrics"}, next(self._turns))
         count = body["data"]["public_metrics"]["like_count"] if status == 200 else None
         return status != 404, count
 
+    async def _walk(self, route: str, user: int, down_to: int) -> list[Read]:
+        path = f"/2/users/{user}/timelines/reverse_chronological" if route == HOME else f"/2/users/{user}/tweets"
+        pages: list[Read] = []
+        params = {"max_results": str(PAGE)}
+        high = TOP_ID
         for _ in range(MOST_PAGES):
             sent_ns = monotonic_ns()
             status, body, scanned = await self._get(path, params, user)
