@@ -22,14 +22,15 @@ OPERATIONS: dict[str, Operation] = {
     **describe_users.OPERATIONS,
 }
 
-_REFUSED = {"description": "refused; certainly not done", "content": {"application/json": {"schema": named("Error")}}}
-_NOT_ANSWERED = {"description": "not answered", "content": {"application/json": {"schema": named("Error")}}}
-
 _LIMITS = {
     "x-rate-limit-limit": {"description": "requests in one window", "schema": {"type": "integer", "minimum": 0}},
     "x-rate-limit-remaining": {"description": "of them still free", "schema": {"type": "integer", "minimum": 0}},
     "x-rate-limit-reset": {"description": "when there is more room, in seconds since 1970", "schema": {"type": "integer"}},
 }
+_LATER = {"retry-after": {"description": "seconds after which to ask again", "schema": {"type": "integer", "minimum": 1}}}
+_ERROR = {"application/json": {"schema": named("Error")}}
+_REFUSED = {"description": "refused; certainly not done", "content": _ERROR, "headers": {**_LIMITS, **_LATER}}
+_NOT_ANSWERED = {"description": "not answered; `detail` says whether it may have been done", "content": _ERROR, "headers": _LATER}
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _operation(route: Route, told: Operation) -> dict[str, Any]:
         "tags": [route.service],
         "parameters": [_parameter(each) for each in (*in_path, *told.parameters)],
         "responses": {
-            **{str(status): _answer(schema) for status, schema in told.answers.items()}, "4XX": _REFUSED, "5XX": _NOT_ANSWERED},
+            **{str(status): _answer(status, schema) for status, schema in told.answers.items()}, "4XX": _REFUSED, "5XX": _NOT_ANSWERED},
     }
     if not route.open:
         found["security"] = [{"bearer": [route.scope]}]
@@ -72,5 +73,5 @@ def _parameter(told: Parameter) -> dict[str, Any]:
     return found | ({"description": told.about} if told.about else {})
 
 
-def _answer(schema: Any) -> dict[str, Any]:
-    return {"description": "done", "content": {"application/json": {"schema": schema}}, "headers": _LIMITS}
+def _answer(status: int, schema: Any) -> dict[str, Any]:
+    return {"description": "done" if status < 400 else "refused; certainly not done", "content": {"application/json": {"schema": schema}}, "headers": _LIMITS}
