@@ -58,7 +58,8 @@ def _operation(route: Route, told: Operation) -> dict[str, Any]:
         "tags": [route.service],
         "parameters": [_parameter(each) for each in (*in_path, *told.parameters)],
         "responses": {
-            **{str(status): _answer(status, schema) for status, schema in told.answers.items()}, "4XX": _REFUSED, "5XX": _NOT_ANSWERED},
+            **{str(status): _answer(status, schema) for status, schema in told.answers.items()}, "4XX": _REFUSED,
+            "5XX": _NOT_ANSWERED},
     }
     if not route.open:
         found["security"] = [{"bearer": [route.scope]}]
@@ -74,4 +75,5 @@ def _parameter(told: Parameter) -> dict[str, Any]:
 
 
 def _answer(status: int, schema: Any) -> dict[str, Any]:
-    return {"description": "done" if status < 400 else "refused; certainly not done", "content": {"application/json": {"schema": schema}}, "headers": _LIMITS}
+    what = "done" if status < 400 else "refused; certainly not done"
+    return {"description": what, "content": {"application/json": {"schema": schema}}, "headers": _LIMITS}
