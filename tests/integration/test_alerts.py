@@ -89,6 +89,18 @@ async def watched(tmp_path):
         await lab.down(purge=True)
 
 
+async def both_of_a_group_are_told(watched):
+    """Two alerts of one group whose texts differ have no common text; the pagers refuse an empty one."""
+    labels = {"alertname": "BudgetBurn", "severity": "page", "slo": "parrots", "set": "real"}
+    alerts = [{"labels": {**labels, "windows": windows}, "annotations": {"summary": f"parrots burn over {windows}"}}
+              for windows in ("1h/5m", "6h/30m")]
+    async with watched.web.post(f"http://{watched.lab.plan.of('alertmanager')}/api/v2/alerts", json=alerts) as answer:
+        assert answer.status == 200
+    for pager in ("pagerduty", "opsgenie"):
+        told = await until(lambda pager=pager: watched.incident(pager, "parrots burn over"), f"an event at {pager}")
+        assert told["summary"].endswith("(2 alerts)")
+
+
 async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(watched):
     """Kill the only gateway: InstanceDown and the compressed burn rate fire; a refused page is sent again under the same key."""
     await until(lambda: watched.value('up{job="gateway"}'), "the first scrape")
@@ -108,6 +120,7 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
     assert firing >= {"InstanceDown", "BudgetBurn"}
     assert down["key"] in {row["key"] for row in told["incidents"] if row["open"]}
 
+    await both_of_a_group_are_told(watched)
     await watched.lab.auto_heal("gateway-1", True)
 
     async def resolved():

@@ -14,7 +14,9 @@ from system.platform.servers.base import Context, Launch, base_env
 
 PROGRAM = "prometheus-alertmanager"  # Debian's name; upstream calls it alertmanager
 KEY = "0123456789abcdef0123456789abcdef"  # PagerDuty's keys have 32 characters; the receiver takes any
-GROUP_BY = ["alertname", "slo", "set", "node", "store", "dependency", "group", "topic"]
+# Of several alerts in one group the first speaks; what they have in common may be nothing, and an empty text is refused.
+SUMMARY = "{{ (index .Alerts 0).Annotations.summary }}{{ if gt (len .Alerts) 1 }} ({{ len .Alerts }} alerts){{ end }}"
+GROUP_BY = ["alertname", "severity", "slo", "set", "node", "store", "dependency", "group", "topic"]
 
 
 class Alertmanager:
@@ -59,12 +61,12 @@ def render(ctx: Context) -> str:
             {"name": "pagerduty", "pagerduty_configs": [{
                 "routing_key": KEY, "url": f"http://{receiver}/v2/enqueue", "send_resolved": True,
                 "severity": '{{ if eq .CommonLabels.severity "page" }}critical{{ else }}warning{{ end }}',
-                "description": "{{ .CommonAnnotations.summary }}", "client": "tweetlab",
+                "description": SUMMARY, "client": "tweetlab",
                 "component": "{{ .CommonLabels.node }}", "class": "{{ .CommonLabels.alertname }}",
             }]},
             {"name": "opsgenie", "opsgenie_configs": [{
                 "api_key": KEY, "api_url": f"http://{receiver}/opsgenie/", "send_resolved": True,
-                "message": "{{ .CommonAnnotations.summary }}", "source": "tweetlab",
+                "message": SUMMARY, "source": "tweetlab",
                 "priority": '{{ if eq .CommonLabels.severity "page" }}P1{{ else }}P3{{ end }}',
                 "tags": "{{ .CommonLabels.alertname }},{{ .CommonLabels.set }}",
             }]},
