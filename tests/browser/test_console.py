@@ -28,7 +28,7 @@ platform: small
 population: {users: 60, follows: {shape: pareto, mean: 5, max: 20}, history: 2 tweets}
 workload:
   arrivals: poisson
-  stages: [{for: 12 s, rate: 30/s}]
+  stages: [{for: 18 s, rate: 30/s}]
   mix: {home: 70, post: 20, search: 10}
 faults: [{at: 5 s, kind: cache_loss, target: redis}]
 objectives: [home p99 <= 2 s steady]
@@ -44,7 +44,7 @@ def console(port: int = 0, **env: str) -> Iterator[str]:
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env)
     try:
         assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["console"]
+        yield json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")["console"]
     finally:
         process.terminate()
         process.wait(10)
@@ -114,7 +114,7 @@ def test_a_running_load_shows_its_rates_its_fault_and_then_its_report(windows, u
     run = subprocess.Popen([sys.executable, "-m", "tweetlab", "run", str(scenario), "--on", "system"], cwd=ROOT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        expect(page.get_by_text("Does the console see a load?").first).to_be_visible(timeout=60_000)
+        expect(page.get_by_text("Does the console see a load?").first).to_be_visible(timeout=90_000)
         expect(page.locator("#load .chip")).to_have_text("under load")
         expect(page.locator("#faults")).to_contain_text("cache_loss", timeout=30_000)
         for box in ("haproxy", "gateway", "timelines", "redis", "kafka", "fanout"):

@@ -63,6 +63,23 @@ def test_two_scrapes_become_rates_and_percentiles_of_a_dependency():
     assert hop.p99_ms == pytest.approx(2.485)
 
 
+def test_a_hit_rate_is_counted_over_what_was_looked_up():
+    """Three hits, one miss and nothing stale in two seconds."""
+    text = 'tweetlab_cache_requests_total{{cache="hot",result="{}"}} {}'
+    before = scrape.read("\n".join((text.format("hit", 10), text.format("miss", 10))), 1.0)
+    after = scrape.read("\n".join((text.format("hit", 13), text.format("miss", 11))), 3.0)
+
+    assert topology.caches({"timelines": [scrape.growth(before, after)]}) == {"hot": {"rate": 2.0, "hits": 0.75}}
+
+
+def test_only_breakers_that_are_not_closed_are_told():
+    """0 is closed: nobody has to read of it."""
+    series = 'tweetlab_breaker_state{{dependency="{}"}}'
+    values = {"gateway-1": {series.format("users"): 0.0, series.format("search"): 2.0, series.format("media"): 1.0}}
+
+    assert [(b["dependency"], b["state"]) for b in topology.breakers(values)] == [("search", "open"), ("media", "half-open")]
+
+
 def test_a_first_scrape_tells_no_rate():
     """There is nothing to count from."""
     first = scrape.growth(None, scrape.read('tweetlab_consumed_total{group="g",topic="t"} 9', 1.0))

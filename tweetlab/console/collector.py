@@ -171,7 +171,10 @@ class Collector:
             "host": {"cores": os.cpu_count(), "busy": point["host"]},
             "nodes": [_node(node, cores.get(node.name)) for node in nodes], "hops": [hop.as_dict() for hop in hops],
             "traffic": traffic | {"routes": routes}, "lags": self._last.lags, "load": load, "faults": self._running.faults(),
-            "alerts": self._last.alerts, "links": watchers.links(nodes), "runs": self._last.runs, "point": point,
+            "alerts": self._last.alerts, "caches": topology.caches(self._last.grown),
+            "breakers": topology.breakers({node.name: self._last.readings[node.name].values for node in nodes
+                                           if node.pid and node.name in self._last.readings}),
+            "links": watchers.links(nodes), "runs": self._last.runs, "point": point,
         }
 
     def load_so_far(self) -> Json:

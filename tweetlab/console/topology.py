@@ -12,7 +12,7 @@ from typing import Any
 
 from system.kernel import events
 from tweetlab.console.mesh import Row
-from tweetlab.console.scrape import Growth, percentile
+from tweetlab.console.scrape import Growth, percentile, split
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ BOXES: dict[str, Box] = {
     "exporter": Box("Exporter", "watch", "figures of the stores"),
     "receiver": Box("Receiver", "watch", "pages that were sent"),
 }
-GROUPS: dict[str, tuple[str, ...]] = {"fanout": events.TOPICS, "indexer": (events.NEW_TWEET, events.TWEET_DELETED)}
+GROUPS = events.GROUPS
 """Consumer groups whose lag is asked before they have told what they take. A group is called as its worker."""
 
 
@@ -123,8 +123,9 @@ def calls(grown: Mapping[str, list[Growth]]) -> list[Hop]:
                 _dependencies(kind, part, flows)
                 for _, value in part.of("tweetlab_consumed_total"):
                     flows.setdefault(("kafka", kind), Flow()).calls += value / part.took_s
-                for _, value in part.of("tweetlab_nginx_requests_total"):
-                    flows.setdefault(("clients", "nginx"), Flow()).calls += value / part.took_s
+                for labels, value in part.of("tweetlab_cache_requests_total"):
+                    if labels["cache"] == "edge":  # the media service counts for the CDN edge
+                        flows.setdefault(("clients", "nginx"), Flow()).calls += value / part.took_s
     return [flow.hop(*ends) for ends, flow in flows.items()]
 
 
@@ -147,6 +148,25 @@ def joined(*sources: Iterable[Hop]) -> list[Hop]:
             known = found.setdefault((hop.source, hop.target), hop)
             known.p50_ms, known.p99_ms = known.p50_ms or hop.p50_ms, known.p99_ms or hop.p99_ms
     return list(found.values())
+
+
+def caches(grown: Mapping[str, list[Growth]]) -> dict[str, dict[str, float]]:
+    """Return cache -> look-ups a second and the share of hits, 0 to 1, of those that were asked."""
+    sums: dict[str, list[float]] = {}
+    for part in (part for parts in grown.values() for part in parts if part.took_s > 0):
+        for labels, value in part.of("tweetlab_cache_requests_total"):
+            both = sums.setdefault(labels["cache"], [0.0, 0.0])
+            both[0] += value / part.took_s
+            both[1] += value / part.took_s if labels["result"] == "hit" else 0.0
+    return {name: {"rate": round(rate, 1), "hits": round(hits / rate, 4)} for name, (rate, hits) in sums.items() if rate}
+
+
+def breakers(values: Mapping[str, Mapping[str, float]]) -> list[dict[str, str]]:
+    """Return the breakers that are not closed. `values`: node -> series -> value of now."""
+    words = {1.0: "half-open", 2.0: "open"}
+    return [{"node": node, "dependency": split(series)[1]["dependency"], "state": words[value]}
+            for node, told in values.items() for series, value in told.items()
+            if series.startswith("tweetlab_breaker_state{") and value in words]
 
 
 def groups(grown: Mapping[str, list[Growth]], kinds: Iterable[str]) -> dict[str, tuple[str, ...]]:

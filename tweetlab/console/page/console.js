@@ -87,6 +87,8 @@ function show() {
   panels.nodes(frame.nodes, open);
   panels.hops(frame.hops, new Map(frame.nodes.map((node) => [node.kind, node.title])));
   panels.routes(frame.traffic.routes);
+  panels.caches(frame.caches);
+  panels.breakers(frame.breakers);
   panels.faults(frame.faults, frame.t);
   panels.alerts(frame.alerts);
   panels.runs(frame.runs);

@@ -75,7 +75,8 @@ export class Flow {
       text(box.more, load?.phase === "loading" ? `load of ${load.scenario}` : "");
       return;
     }
-    const lag = lags[kind];
+    const queues = Object.entries(lags).filter(([group]) => group === kind || group.startsWith(`${kind}-`)).map(([, value]) => value);
+    const lag = queues.length ? queues.reduce((total, value) => total + value, 0) : undefined;
     text(box.main, sick.length === members.length ? members[0].state : into.length ? `${rate(sum)}/s` : "");
     text(box.more, [errors > 0 ? `${rate(errors)} errors/s` : "", p99 >= 0 && sum > 0 ? `p99 ${ms(p99)} ms` : "", lag === undefined ? "" : `lag ${rate(lag)}`,
       `${Math.round(100 * members.reduce((total, node) => total + (node.cores ?? 0), 0))} % CPU`].filter(Boolean).join(" · "));

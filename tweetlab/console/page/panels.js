@@ -97,11 +97,33 @@ export function hops(list, titles) {
 
 export function routes(told) {
   const names = Object.keys(told).sort();
+  if (!names.length) {
+    put(byId("routes"), "none", () => el("tr", {}, el("td", { colspan: 5, class: "soft" }, "No requests in the last seconds.")));
+    return;
+  }
   rows(byId("routes"), names, (name) => el("tr", {}, el("td", { class: "name" }, name), cell("", "n"), cell("", "n"), cell("", "n"), cell("", "n")), (row, name) => {
     const route = told[name];
     [rate(route.rate), rate(route.errors), ms(route.p50_ms), ms(route.p99_ms)].forEach((words, index) => text(row.children[index + 1], words));
   });
-  if (!names.length) put(byId("routes"), "none", () => el("tr", {}, el("td", { colspan: 5, class: "soft" }, "No requests in the last seconds.")));
+}
+
+export function caches(told) {
+  const names = Object.keys(told).sort();
+  if (!names.length) {
+    put(byId("caches"), "none", () => el("tr", {}, el("td", { colspan: 3, class: "soft" }, "No look-ups in the last seconds.")));
+    return;
+  }
+  rows(byId("caches"), names, (name) => el("tr", {}, el("td", { class: "name" }, name), cell("", "n"), cell("", "n")), (row, name) => {
+    [rate(told[name].rate), `${(100 * told[name].hits).toFixed(1)} %`].forEach((words, index) => text(row.children[index + 1], words));
+  });
+}
+
+/** Breakers that are not closed; they stand with the faults. */
+export function breakers(list) {
+  const node = byId("breakers");
+  node.hidden = !list.length;
+  put(node, JSON.stringify(list), () => el("ul", {}, ...list.map((one) => el("li", {}, el("span", { class: `chip ${one.state === "open" ? "sick" : "waits"}` }, one.state),
+    el("span", {}, "breaker of ", el("b", {}, one.node), ` to ${one.dependency}`)))));
 }
 
 export function faults(list, now) {
