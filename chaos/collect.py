@@ -18,8 +18,9 @@ import aiohttp
 import numpy as np
 import pandas as pd
 
+from chaos import canaries
 from chaos.api_reads import Api
-from chaos.evidence import Bounds, CachedList, Evidence, Finals, Ids, RunClock, Stored
+from chaos.evidence import Bounds, CachedList, Canary, Evidence, Finals, Ids, RunClock, Stored
 from chaos.history import HOME, History
 from chaos.records import FaultRecord
 from scenarios import population
@@ -37,6 +38,7 @@ LIST_LIMIT = 2000 # entries of a cached list: above the cap of 800 and its trim 
 ROWS_LIMIT = 2000 # newest rows of an author's partition
 AT_ONCE = 32
 USERS_PAGE = 10_000
+LIKED = 500       # tweets that were liked, whose likes are read from PostgreSQL and counted by the API
 PICTURES = 200    # acknowledged uploads whose bytes are read from storage: up to 40 kB each
 
 T = TypeVar("T")
@@ -93,10 +95,13 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
     stored = await _stored(ports, asked)
     await ports.index.refresh()
     searchable = frozenset(await ports.index.found(asked))
+    liked = _shuffled({tweet for _, tweet in evidence.history.likes}, rng)[:LIKED]
+    likers = await _each(liked, lambda tweet: _users(ports.likes.liking_users, tweet))
     pictures = await _pictures(ports, _shuffled(evidence.history.pictures, rng)[:PICTURES])
     pulled = frozenset(mode.author_id for mode in await ports.users.modes())
     async with Api.opened(base_url, token) as api:
         shown = await api.lookups(plan.lookups)
+        like_counts = await api.like_counts(liked)
         down_to = evidence.run_floor_id
         pages = [*await api.homes(plan.readers[:PAGES], down_to), *await api.profiles(plan.posters[:PAGES], down_to)]
     return Finals(
@@ -104,7 +109,8 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
         by_author={author: {row.id: row.deleted for row in found} for author, found in rows.items()},
         author_floors={author: found[-1].id if len(found) >= ROWS_LIMIT else 0 for author, found in rows.items()},
         api_tweets=shown, pages=tuple(pages), unread=api.unread, followers=followers, following=following,
-        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable, pictures=pictures)
+        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable, pictures=pictures,
+        likers=likers, like_counts=like_counts, canary=await _canary(base_url, token))
 
 
 def _plan(history: History, users: int, rng: random.Random) -> _Plan:
@@ -131,6 +137,14 @@ def _told(plan: _Plan, evidence: Evidence, authors: list[int]) -> str:
     return (f"{len(plan.readers)} of {evidence.graph.users} readers, {len(authors)} author partitions, "
             f"{len(plan.lookups)} of {len(set(history.acked) | set(history.deletes))} tweets by GET, "
             f"{min(len(plan.posters), PAGES)} of {len(plan.posters)} authors' pages, {len(plan.audiences)} audiences")
+
+
+async def _canary(base_url: str, token: Callable[[int], str]) -> Canary | None:
+    """Plant and watch a canary; None where the API did not let it be planted."""
+    try:
+        return await canaries.watch(base_url, token)
+    except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
+        return None
 
 
 async def _pictures(ports: Ports, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:

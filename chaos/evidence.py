@@ -74,6 +74,18 @@ class CachedList:
     whole: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What became of a canary. `scanned`: answers to a stranger; `leaks`: paths of those that held it.
+
+    `seen_by_follower`: an approved follower saw it, so it was there to be seen.
+    """
+
+    scanned: int
+    leaks: tuple[str, ...]
+    seen_by_follower: bool
+
+
 @dataclass(frozen=True)
 class Finals:
     """What the stores and the API said after the load had ended and the queues were empty.
@@ -104,6 +116,12 @@ class Finals:
     sample: str = ""
     searchable: frozenset[int] | None = None
     pictures: Mapping[tuple[int, int], str] | None = None
+    likers: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """Tweet -> who likes it in PostgreSQL, of tweets that the run liked."""
+    like_counts: Mapping[int, int | None] = field(default_factory=dict)
+    """Tweet -> `like_count` of the API; None where it gave no answer."""
+    canary: Canary | None = None
+    """None where none could be planted."""
 
 
 @dataclass(frozen=True)

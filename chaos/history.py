@@ -200,6 +200,11 @@ class History:
         return self._changes({"follow": True, "unfollow": False})
 
     @functools.cached_property
+    def likes(self) -> dict[tuple[int, int], list[Change]]:
+        """(user, tweet) -> the likes and unlikes that may have happened, in order of the history."""
+        return self._changes({"like": True, "unlike": False})
+
+    @functools.cached_property
     def deletes(self) -> dict[int, list[Change]]:
         """Tweet id -> the deletes that may have happened."""
         found: dict[int, list[Change]] = {}

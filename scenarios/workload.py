@@ -20,6 +20,7 @@ Int64s = NDArray[np.int64]
 ROUTES = tuple(vocabulary.ROUTES)
 SECOND_PAGE_SHARE = 0.2  # of home reads that go on to the next page
 DELETE_AFTER_NS = 3_000_000_000  # a post is deleted at the earliest this long after it was due
+LIKE_TRIES = 8  # tweets drawn for one like
 TRIES = 50  # draws by popularity before a target is drawn evenly
 
 
@@ -29,7 +30,7 @@ class Tape:
 
     `due_ns`: int64, shape (n,), intended start from the start of the load. `route`: int16, shape (n,), index into
     `routes`. `user`: int64, shape (n,), who asks. `target`: int64, shape (n,): the user read or (un)followed; the seeded
-    tweet read or replied to (0: one that was posted in this run); for `delete` the row of the post; for `search` the
+    tweet read, liked or replied to (0: one that was posted in this run); for `delete` the row of the post; for `search` the
     number of the word; else 0. `second_page`: bool, shape (n,), whether a home read goes on to its next page.
     """
 
@@ -79,6 +80,7 @@ def draw(scenario: spec.Scenario, graph: population.Graph, past: history.History
     second_page = (route == ROUTES.index("home")) & (random.random(count) < SECOND_PAGE_SHARE)
     _draw_deletes(due_ns, route, user, target, random)
     _Edges(graph, work.zipf, random).draw(route, user, target)
+    _draw_likes(route, user, target, past, work.zipf, np.random.default_rng([scenario.seed, 6]))
     return Tape(due_ns, route, ROUTES, user, target, second_page, scenario.seed)
 
 
@@ -156,6 +158,20 @@ def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target
             continue
         chosen = posts.pop(int(random.integers(len(posts))))
         user[row], target[row] = user[chosen], chosen
+
+
+def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: history.History, zipf: float,
+                random: np.random.Generator) -> None:
+    """Give each like a seeded tweet, the newest most often, that its user does not like yet: every final like is known."""
+    liked: set[tuple[int, int]] = set()
+    rows = np.flatnonzero(route == ROUTES.index("like"))
+    drawn = _zipf(max(1, len(past)), zipf, len(rows) * LIKE_TRIES, random).reshape(len(rows), LIKE_TRIES)
+    for row, ranks in zip(rows, drawn.tolist()):
+        free = (int(past.tweet_ids[len(past) - 1 - rank]) for rank in ranks) if len(past) else iter(())
+        target[row] = next((tweet for tweet in free if (int(user[row]), tweet) not in liked), 0)
+        liked.add((int(user[row]), int(target[row])))
+        if not target[row]:  # nothing is left to like: look a profile up instead
+            route[row], target[row] = ROUTES.index("profile"), user[row]
 
 
 class _Edges:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from system.kernel.errors import WrongInput
 
 SCHEMA_VERSION = 1
+STAND_INS: dict[str, str] = {
+    "gateway-1.like": "gateway-1.follow", "liker-1.event": "indexer-1.event", "likes-1.cold_tweets": "tweets-1.cold_tweets",
+    "likes-1.like": "users-1.follow", "load-generator.like": "load-generator.follow", "postgres-1.count_likes": "postgres-1.user",
+    "postgres-1.like": "postgres-1.edge", "redis-1.put_counts": "redis-1.own",
+    "like.net": "follow.net", "like.store": "follow.store", "liker.poll": "indexer.poll",
+}
+"""Unit or delay -> the one of the same shape that stands in for it in a file made before it was known. Marked unidentified."""
+
 DEFAULT = Path(__file__).with_name("default_calibration.json")
 
 
@@ -94,9 +102,20 @@ def load(path: Path) -> Calibration:
         raw["delays"] = {
             name: DelayShape(tuple(shape["quantiles_ms"]), shape.get("source", "")) for name, shape in raw["delays"].items()
         }
-        return Calibration(**raw)
+        return _completed(Calibration(**raw))
     except (KeyError, TypeError, AttributeError) as problem:
         raise WrongInput(f"{path} is no calibration file ({problem!r}); `make demo` makes one.") from None
+
+
+def _completed(found: Calibration) -> Calibration:
+    units, delays = dict(found.units), dict(found.delays)
+    for name, other in STAND_INS.items():
+        told = f"not measured; as {other}"
+        if name not in units and other in units:
+            units[name] = replace(units[other], identified=False, source=told)
+        elif name not in delays and other in delays:
+            delays[name] = replace(delays[other], source=told)
+    return replace(found, units=units, delays=delays)
 
 
 def default() -> Calibration:

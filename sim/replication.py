@@ -112,7 +112,7 @@ class Replication:
             bindings.units[name] = unit
         for name, shape in calibration.delays.items():
             bindings.delays[name] = stream(self.seed, f"delay {name}", _shape(shape))
-        for service in (services.USERS, services.TWEETS, services.TIMELINES, services.SEARCH, services.MEDIA):
+        for service in (services.USERS, services.TWEETS, services.TIMELINES, services.SEARCH, services.MEDIA, services.LIKES):
             jitter = stream(self.seed, f"jitter {service}", lambda random, n: random.random(n))
             bindings.guards[service] = ServiceGuard(self.scenario.policies, jitter)
 

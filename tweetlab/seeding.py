@@ -85,7 +85,7 @@ async def _reset(lab: Session, graph: population.Graph) -> None:
     real: Any = lab.ports  # bulk work is no promise to services, so the ports do not name it
     added = await real.tweets.forget_above(ids.floor_id(history.END_MS + 1))
     await asyncio.gather(real.index.forget(added), forget_cache(lab), real.users.clear(), real.keys.clear(), real.log.clear(),
-                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear())
+                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())
     await write_users(lab, graph.users, *graph.pairs())
 
 
@@ -116,7 +116,7 @@ async def empty(lab: Session) -> None:
     """Empty every store of the lab's namespace. Workers have nothing under way: they wait for events."""
     real: Any = lab.ports
     await asyncio.gather(real.users.clear(), real.keys.clear(), real.tweets.clear(), real.index.clear(), real.log.clear(),
-                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear())
+                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())
     await forget_cache(lab)
 
 

@@ -12,8 +12,23 @@ from dataclasses import dataclass, replace
 
 from chaos.evidence import Evidence
 from chaos.history import HOME, PROFILE, Change, Post, Read
-from chaos.invariants import cached, delivery, ghosts, graph, identity, intact, limits, lost, own_writes, pages, searching
+from chaos.invariants import (
+    cached,
+    delivery,
+    ghosts,
+    graph,
+    identity,
+    intact,
+    liking,
+    limits,
+    lost,
+    own_writes,
+    pages,
+    privacy,
+    searching,
+)
 from chaos.trial import edits
+from chaos.trial.objects import drift_a_count, leak_the_canary, lose_a_like, tear_a_picture
 from system.kernel import ids
 from system.kernel.policies import LimitKnobs
 from system.ports import Kind
@@ -287,16 +302,6 @@ def serve_beyond_the_limit(evidence: Evidence, rng: random.Random) -> Evidence |
     return replace(evidence, bounds=replace(evidence.bounds, limits=knobs))
 
 
-def tear_a_picture(stored: str) -> Mutate:
-    """Return the mutation: storage holds `stored` (a digest, "" for nothing) in place of an acknowledged picture."""
-    def mutate(evidence: Evidence, rng: random.Random) -> Evidence | None:
-        pictures = dict(edits.finals_of(evidence).pictures or {})
-        if not pictures:
-            return None
-        return edits.with_finals(evidence, pictures={**pictures, rng.choice(sorted(pictures)): stored})
-    return mutate
-
-
 MUTATIONS: dict[str, Mutation] = {
     "break_a_key": Mutation(break_a_key, identity.KEYS, frozenset({lost.NAME, delivery.NAME, identity.UNIQUE, own_writes.NAME})),
     "delay_the_fanout": Mutation(delay_the_fanout, delivery.NAME),
@@ -309,6 +314,9 @@ MUTATIONS: dict[str, Mutation] = {
     "hide_an_own_tweet": Mutation(hide_an_own_tweet, own_writes.NAME, frozenset({pages.NAME})),
     "invent_a_tweet": Mutation(invent_a_tweet, lost.NAME, frozenset({cached.NAME})),
     "keep_a_cut_edge": Mutation(keep_a_cut_edge, ghosts.NAME, frozenset({cached.NAME})),
+    "drift_a_count": Mutation(drift_a_count, liking.NAME),
+    "leak_the_canary": Mutation(leak_the_canary, privacy.NAME),
+    "lose_a_like": Mutation(lose_a_like, liking.NAME),
     "lose_a_picture": Mutation(tear_a_picture(""), intact.NAME),
     "replace_a_picture": Mutation(tear_a_picture("0" * 16), intact.NAME),
     "lose_a_follow": Mutation(lose_a_follow, graph.NAME, frozenset({cached.NAME})),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from chaos.evidence import CachedList, Evidence, Finals, RunClock, Stored
+from chaos.evidence import CachedList, Canary, Evidence, Finals, RunClock, Stored
 from chaos.history import DEFAULTS, HOME, MEDIA, PROFILE, TOP_ID, Read
 from chaos.records import FaultRecord
 from chaos.trial.world import START_MS, START_NS, Size, World
@@ -24,10 +24,11 @@ def make(seed: int, size: Size | None = None) -> Evidence:
     edges = np.array(world.seeded_edges, dtype=np.int64)
     graph = population.from_edges(edges[:, 0], edges[:, 1], users=world.size.users)
     uploads = _uploads(random.Random(seed + 2), world)
-    frame = pd.DataFrame([*world.rows, *uploads]).drop(columns=["made"], errors="ignore")
+    likes = _likes(random.Random(seed + 3), world)
+    frame = pd.DataFrame([*world.rows, *uploads, *likes]).drop(columns=["made"], errors="ignore")
     fault = FaultRecord("cache_loss", "redis", START_NS + 10**9, START_NS + 10**9, START_NS + 11 * 10**8,
                         START_NS + 11 * 10**8, START_NS + 2 * 10**9)
-    return Evidence(frame, _effects(world), _finals(world, end_ns, rng, uploads), graph,
+    return Evidence(frame, _effects(world), _finals(world, end_ns, rng, uploads, likes), graph,
                     RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,))
 
 
@@ -56,8 +57,32 @@ def _uploads(rng: random.Random, world: World) -> list[dict[str, Any]]:
     return rows
 
 
-def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[str, Any]]) -> Finals:
+def _likes(rng: random.Random, world: World) -> list[dict[str, Any]]:
+    """Likes of seeded tweets, each user and tweet once; some were never answered."""
+    every = [(user, tweet) for user in world.users for tweet in list(world.seeded)[:10]]
+    pairs = rng.sample(every, min(40, len(every)))
+    rows = []
+    for op, (user, tweet) in enumerate(pairs, world.size.operations + 20):
+        sent_ns = START_NS + rng.randrange(10**10)
+        rows.append(DEFAULTS | {
+            "op": op, "route": "like", "user": user, "target": tweet, "sent_ns": sent_ns, "due_ns": sent_ns,
+            "done_ns": sent_ns + 5 * 10**6, "outcome": rng.choice(("ok", "ok", "ok", "info")), "session": "likes"})
+    return rows
+
+
+def _likers(likes: list[dict[str, Any]], rng: random.Random) -> dict[int, frozenset[int]]:
+    """What PostgreSQL holds: every acknowledged like, and some of those without an answer."""
+    found: dict[int, set[int]] = {row["target"]: set() for row in likes}
+    for row in likes:
+        if row["outcome"] == "ok" or rng.random() < 0.5:
+            found[row["target"]].add(row["user"])
+    return {tweet: frozenset(users) for tweet, users in found.items()}
+
+
+def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[str, Any]],
+            likes: list[dict[str, Any]]) -> Finals:
     run_ids = frozenset(world.tweets) - frozenset(world.seeded)
+    likers = _likers(likes, rng)
     following = {user: frozenset(world.following[user]) for user in world.users}
     followers = {user: frozenset(f for f in world.users if user in following[f]) for user in world.users}
     return Finals(
@@ -69,7 +94,8 @@ def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[st
         pages=tuple(_pages(world, end_ns)), followers=followers, following=following,
         lists=tuple(_lists(world, end_ns, followers, following, rng)), pulled=world.pulled,
         searchable=frozenset(t for t in run_ids if world.tweets[t].deleted_ns is None),
-        pictures={(row["user"], row["target"]): row["body_sha"] for row in uploads if row["outcome"] == "ok"})
+        pictures={(row["user"], row["target"]): row["body_sha"] for row in uploads if row["outcome"] == "ok"},
+        likers=likers, like_counts={tweet: len(users) for tweet, users in likers.items()}, canary=Canary(8, (), True))
 
 
 def _pages(world: World, end_ns: int) -> list[Read]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from system.kernel.policies import Policies
 from system.kernel import settings
 from system.kernel.errors import Conflict
+from system.kernel.policies import Policies
 from system.ports import Like, LikeCount
 from tests.contract.conftest import SMALL
 from tests.contract.fixtures_durable import BOTH, durable_settings, fresh_author, fresh_id, opened

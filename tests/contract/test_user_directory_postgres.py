@@ -130,7 +130,7 @@ async def test_a_deadline_closes_the_connection_and_never_cancels(real_users, be
             await real_users.follow(ada, bob)
         waited_s = time.monotonic() - started
         await asyncio.sleep(0.3)
-        waiting = await _one(beside, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%set_edge%' "
+        waiting = await _one(beside, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%change_edge%' "
                                      "AND wait_event_type = 'Lock' AND datname = current_database()")
     assert caught.value.definite is False
     assert 0.25 < waited_s < 1.0
@@ -185,7 +185,7 @@ async def test_a_late_commit_is_not_skipped_by_the_drain(real_users, beside):
         seen.extend(event.id for event in events)
 
     async with beside.transaction():
-        await beside.execute("SELECT * FROM set_edge(%s::bigint, %s::bigint, true, '')", (ada, bob))
+        await beside.execute("SELECT * FROM change_edge(%s::bigint, %s::bigint, 'follow', '', 0, '')", (ada, bob))
         await real_users.follow(cyd, dan)
         assert await real_users.drain_outbox(10, publish) == 1
         assert seen == [f"{cyd}-{dan}-1"]
@@ -237,7 +237,7 @@ async def test_a_session_that_is_ended_under_a_follow_is_unknown(real_users, bes
         await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
         follow = asyncio.create_task(real_users.follow(ada, bob))
         await asyncio.sleep(0.2)
-        await beside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%set_edge%' "
+        await beside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%change_edge%' "
                              "AND datname = current_database() AND pid <> pg_backend_pid()")
         with pytest.raises(StoreUnavailable) as caught:
             await follow

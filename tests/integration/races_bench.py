@@ -25,7 +25,7 @@ from system.services.timelines.modes import Modes
 from system.services.tweets.handlers import IdSource, TweetService
 from tests.integration import services_rig
 
-CORE = ("tweets", "timelines", "hot", "users", "leases", "keys", "log")
+CORE = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "likes", "like_counts")
 
 
 class Held:

@@ -41,7 +41,7 @@ def test_an_override_reaches_into_blocks_lists_and_knobs():
 
 WRONG = {
     "workload.mix.hom=1": ("`workload.mix.hom`", 'Did you mean "home"?'),
-    "workload.mix.like=8": ("`workload.mix.like`", "give its share to another route"),
+    "workload.mix.retweet=8": ("`workload.mix.retweet`", "give its share to another route"),
     "workload.stages.0.rate=300": ("`workload.stages.0.rate` is 300", "300 /s"),
     "workload.stages=[{for: 3 sec, rate: 1/s}]": ("'3 sec'", "duration such as `20 s`"),
     "workload.stages.7.rate=3/s": ("`7`", "index from 0 to 0"),

@@ -21,7 +21,7 @@ from tweetlab.load.wire import Answer
 
 PAGE = 20  # tweets asked for by a reader; the shape that the bench measures
 FIELDS = "tweet.fields=author_id"
-SERVICES = frozenset({"users", "tweets", "timelines", "search", "media"})
+SERVICES = frozenset({"users", "tweets", "timelines", "search", "media", "likes"})
 FOUND_SHARE = 0.5  # of searches that look for a word of this run instead of a seeded one
 PAST_SHARE = 0.1  # of second pages that are far back instead of next: readers who return to where they stopped long ago
 PAST_ID = ids.floor_id(history.END_MS - round(0.8 * history.DAYS * 86_400_000))  # most cached lists of 800 end above it
@@ -90,6 +90,11 @@ def _follow(op: Op, ledger: Ledger) -> Request:
     return Request("POST", f"/2/users/{op.user}/following", body, known={"target": op.target})
 
 
+def _like(op: Op, ledger: Ledger) -> Request:
+    body = orjson.dumps({"tweet_id": str(op.target)})
+    return Request("POST", f"/2/users/{op.user}/likes", body, known={"target": op.target})
+
+
 def _unfollow(op: Op, ledger: Ledger) -> Request:
     return Request("DELETE", f"/2/users/{op.user}/following/{op.target}", known={"target": op.target})
 
@@ -132,7 +137,7 @@ def _search(op: Op, ledger: Ledger) -> Request:
 
 
 REQUESTS: dict[str, Callable[[Op, Ledger], Request | None]] = {
-    "delete": _delete, "follow": _follow, "home": _home, "post": _post, "profile": _profile, "reply": _reply,
+    "delete": _delete, "follow": _follow, "home": _home, "like": _like, "post": _post, "profile": _profile, "reply": _reply,
     "search": _search, "tweet": _tweet, "unfollow": _unfollow, "user_tweets": _user_tweets,
 }
 """Route -> its request; None where there is nothing to ask for (a delete with no own tweet left)."""

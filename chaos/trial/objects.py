@@ -1,0 +1,44 @@
+"""Mutations of what is no tweet and no edge: pictures, likes, the canary of a protected user."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from chaos.evidence import Canary, Evidence
+from chaos.trial import edits
+
+Mutate = Callable[[Evidence, random.Random], Evidence | None]
+
+
+def tear_a_picture(stored: str) -> Mutate:
+    """Return the mutation: storage holds `stored` (a digest, "" for nothing) in place of an acknowledged picture."""
+    def mutate(evidence: Evidence, rng: random.Random) -> Evidence | None:
+        pictures = dict(edits.finals_of(evidence).pictures or {})
+        if not pictures:
+            return None
+        return edits.with_finals(evidence, pictures={**pictures, rng.choice(sorted(pictures)): stored})
+    return mutate
+
+
+def lose_a_like(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """PostgreSQL forgets an acknowledged like, and the count follows it."""
+    likers = dict(edits.finals_of(evidence).likers)
+    sure = sorted((tweet, user) for (user, tweet), changes in evidence.history.likes.items() if changes[0].ok)
+    if not sure:
+        return None
+    tweet, user = rng.choice(sure)
+    likers[tweet] -= {user}
+    return edits.with_finals(evidence, likers=likers, like_counts={each: len(users) for each, users in likers.items()})
+
+
+def drift_a_count(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """The API counts one like too many: a counter that was incremented twice."""
+    counts = dict(edits.finals_of(evidence).like_counts)
+    tweet = rng.choice(sorted(counts))
+    return edits.with_finals(evidence, like_counts={**counts, tweet: (counts[tweet] or 0) + 1})
+
+
+def leak_the_canary(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """A stranger finds the tweet of a protected user by search."""
+    return edits.with_finals(evidence, canary=Canary(8, ("/2/tweets/search/recent?query=canary",), True))

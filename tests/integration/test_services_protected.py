@@ -1,0 +1,116 @@
+"""A protected user and likes through the public API, all services running on real stores."""
+
+from __future__ import annotations
+
+import secrets
+
+import pytest
+
+from tests.integration.services_rig import until
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+
+
+async def _follow(rig, follower, followee):
+    status, body, _ = await rig.ask("POST", f"/2/users/{follower}/following", follower, json={"target_user_id": str(followee)})
+    assert status == 200, body
+    return body["data"]
+
+
+async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig):
+    """By id, in lists, in search, as a reply, by likes: a stranger meets 403, 404 or an empty page, and the words never."""
+    ann, fan, stranger = await rig.people("ann", "fan", "stranger")
+    assert (await rig.ask("PUT", "/2/users/me", ann, json={"protected": True}))[1]["data"]["protected"] is True
+    assert await _follow(rig, fan, ann) == {"following": False, "pending_follow": True}
+    assert await _follow(rig, stranger, ann) == {"following": False, "pending_follow": True}
+    _, asked, _ = await rig.ask("GET", f"/2/users/{ann}/follow_requests", ann)
+    assert [int(user["id"]) for user in asked["data"]] == [fan, stranger]
+    assert (await rig.ask("POST", f"/2/users/{ann}/follow_requests/{fan}", ann))[1]["data"]["following"] is True
+    canary = f"canary{secrets.token_hex(6)}"
+    tweet = await rig.post(ann, canary)
+    assert (await rig.ask("POST", f"/2/users/{ann}/likes", ann, json={"tweet_id": str(tweet)}))[0] == 200
+
+    async def found_by_fan() -> bool:
+        _, body, _ = await rig.ask("GET", f"/2/tweets/search/recent?query={canary}", fan)
+        return [hit["text"] for hit in body.get("data", [])] == [canary] and await rig.home(fan) == [tweet]
+
+    await until(found_by_fan)
+    asks = [
+        ("GET", f"/2/tweets/{tweet}", None, 404), ("GET", f"/2/tweets?ids={tweet}", None, 200),
+        ("GET", f"/2/users/{ann}/tweets", None, 403), ("GET", f"/2/users/{ann}/followers", None, 403),
+        ("GET", f"/2/users/{ann}/following", None, 403), ("GET", f"/2/users/{ann}/liked_tweets", None, 403),
+        ("GET", f"/2/users/{ann}/follow_requests", None, 403), ("GET", f"/2/tweets/{tweet}/liking_users", None, 404),
+        ("GET", f"/2/tweets/search/recent?query={canary}", None, 200),
+        ("GET", f"/2/users/{stranger}/timelines/reverse_chronological", None, 200),
+        ("POST", f"/2/users/{stranger}/likes", {"tweet_id": str(tweet)}, 404),
+        ("POST", "/2/tweets", {"text": "hm", "reply": {"in_reply_to_tweet_id": str(tweet)}}, 400),
+        ("DELETE", f"/2/tweets/{tweet}", None, 404),
+    ]
+    for method, path, body, status in asks:
+        told, answer, _ = await rig.ask(method, path, stranger, **({"json": body} if body else {}))
+        assert (path, told) == (path, status)
+        assert f'"{canary}"' not in str(answer).replace("'", '"') and not answer.get("data")
+    assert (await rig.ask("GET", f"/2/tweets/{tweet}", fan))[1]["data"]["text"] == canary
+
+
+async def test_a_removed_follower_loses_access_with_the_answer(rig):
+    """The next request after the 200 shows nothing, on every way."""
+    ann, fan = await rig.people("ann", "fan")
+    await _follow(rig, fan, ann)
+    await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
+    tweet = await rig.post(ann, "for friends")
+    assert (await rig.ask("GET", f"/2/tweets/{tweet}", fan))[0] == 200
+
+    assert (await rig.ask("DELETE", f"/2/users/{ann}/followers/{fan}", ann))[0] == 200
+
+    assert (await rig.ask("GET", f"/2/tweets/{tweet}", fan))[0] == 404
+    assert (await rig.ask("GET", f"/2/users/{ann}/tweets", fan))[0] == 403
+    assert await rig.home(fan) == []
+
+
+async def test_likes_are_counted_in_every_read_that_asks_for_them(rig):
+    """One tweet, two likes, one of them taken back: `like_count` is 1 wherever the tweet shows."""
+    ann, bob, cyd = await rig.people("ann", "bob", "cyd")
+    await _follow(rig, bob, ann)
+    word = f"likeable{secrets.token_hex(4)}"
+    tweet = await rig.post(ann, word)
+    for user in (bob, cyd):
+        _, told, _ = await rig.ask("POST", f"/2/users/{user}/likes", user, json={"tweet_id": str(tweet)})
+        assert told == {"data": {"liked": True}}
+    assert (await rig.ask("DELETE", f"/2/users/{cyd}/likes/{tweet}", cyd))[1] == {"data": {"liked": False}}
+    reads = [f"/2/tweets/{tweet}", f"/2/tweets?ids={tweet}", f"/2/users/{ann}/tweets", f"/2/users/{bob}/liked_tweets",
+             f"/2/users/{bob}/timelines/reverse_chronological", f"/2/tweets/search/recent?query={word}"]
+    joint = "tweet.fields=public_metrics"
+
+    async def counted(path: str) -> bool:
+        _, body, _ = await rig.ask("GET", f"{path}{'&' if '?' in path else '?'}{joint}", bob)
+        data = body.get("data") or {}
+        shown = data if isinstance(data, dict) else data[0] if data else {}
+        return shown.get("public_metrics", {}).get("like_count") == 1
+
+    for path in reads:
+        await until(lambda path=path: counted(path))
+    _, page, _ = await rig.ask("GET", f"/2/tweets/{tweet}/liking_users", ann)
+    assert [int(user["id"]) for user in page["data"]] == [bob]
+    assert (await rig.ask("POST", f"/2/users/{bob}/likes", cyd, json={"tweet_id": str(tweet)}))[0] == 403
+    assert (await rig.ask("POST", f"/2/users/{bob}/likes", bob, json={"tweet_id": "17"}))[0] == 404
+
+
+async def test_the_likes_of_a_protected_user_are_counted_and_not_named(rig):
+    """A count names nobody; the list of likers shows him to his followers alone."""
+    ann, bob, shy = await rig.people("ann", "bob", "shy")
+    tweet = await rig.post(ann, "like me")
+    await rig.ask("PUT", "/2/users/me", shy, json={"protected": True})
+    await rig.ask("POST", f"/2/users/{shy}/likes", shy, json={"tweet_id": str(tweet)})
+    await rig.ask("POST", f"/2/users/{bob}/likes", bob, json={"tweet_id": str(tweet)})
+
+    _, to_ann, _ = await rig.ask("GET", f"/2/tweets/{tweet}/liking_users", ann)
+    _, to_shy, _ = await rig.ask("GET", f"/2/tweets/{tweet}/liking_users", shy)
+    assert [int(user["id"]) for user in to_ann["data"]] == [bob]
+    assert [int(user["id"]) for user in to_shy["data"]] == sorted([bob, shy])
+
+    async def counted() -> bool:
+        _, body, _ = await rig.ask("GET", f"/2/tweets/{tweet}?tweet.fields=public_metrics", ann)
+        return body["data"]["public_metrics"]["like_count"] == 2
+
+    await until(counted)
