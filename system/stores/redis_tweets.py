@@ -71,7 +71,7 @@ class RedisTweets:
         mark = int(number or 0)
         if since < 0:
             return mark, frozenset()
-        if mark < since or mark - since > NEWS or len(told) > MOST_NEWS or EVERYTHING in told:
+        if mark < since or 0 < since < mark - NEWS or len(told) > MOST_NEWS or EVERYTHING in told:
             return mark, None
         return mark, frozenset(map(int, told))
 
