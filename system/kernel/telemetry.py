@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 ON = os.environ.get("TWEETLAB_METRICS", "").lower() not in ("off", "0", "no")
 
-prometheus.disable_created_metrics()  # a series for each child that no rule reads
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each child that no rule reads
 REGISTRY = prometheus.CollectorRegistry()
 _made: dict[str, Any] = {}
 _bound: dict[tuple[str, ...], Any] = {}
