@@ -42,7 +42,7 @@ class _Watch:
         ]
         seen = await self._seen_by(friend, ways)
         theirs = [*ways, f"/2/users/{stranger}/timelines/reverse_chronological"]
-        leaks = tuple(path for path in theirs if await self._holds(path, stranger))
+        leaks = tuple([path for path in theirs if await self._holds(path, stranger)])
         return Canary(len(theirs), leaks, seen)
 
     async def _seen_by(self, friend: int, ways: list[str]) -> bool:
