@@ -12,7 +12,6 @@ import dataclasses
 from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, base_env
 
-
 LIMITS_MIB = 64  # a counter takes about 250 bytes: 250,000 of them; a full server refuses, and gateways admit their local share
 
 
