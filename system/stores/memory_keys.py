@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-from system.kernel.settings import Settings
 from system.ports import Reservation
+from system.stores.memory_base import Memory
 
 
-class MemoryKeys:
+class MemoryKeys(Memory):
     """`KeyStore` in a dict."""
 
     def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
         self._keys: dict[tuple[int, str], tuple[int, str]] = {}
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return an empty store; `settings` are not read."""
-        return cls()
-
-    async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
-
-    async def ready(self) -> None:
-        """Always ready."""
-
-    async def prepare(self) -> None:
-        """Nothing to prepare."""
-
-    async def clear(self) -> None:
-        """Forget all keys."""
-        self._keys.clear()
 
     async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
         fresh = (user_id, key) not in self._keys

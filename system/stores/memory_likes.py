@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
 
 from system.kernel import events
-from system.kernel.settings import Settings
 from system.ports import Like, LikeCount
+from system.stores.memory_base import Memory
 from system.stores.memory_users import Claims, MemoryUsers
 
 
-class MemoryLikes:
+class MemoryLikes(Memory):
     """`LikeStore` in a dictionary. `users`: whose outbox tells of changes, as both share one database in PostgreSQL."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users or MemoryUsers()
-        self._forget()
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return an empty store; `settings` are not read."""
-        return cls()
-
-    async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
-
-    async def ready(self) -> None:
-        """Always ready."""
-
-    async def prepare(self) -> None:
-        """Nothing to prepare."""
-
-    async def clear(self) -> None:
-        """Forget everything."""
         self._forget()
 
     def _forget(self) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from typing import Self
 
 from system.kernel import edge
-from system.kernel.settings import Settings
 from system.ports import MediaState, Medium
+from system.stores.memory_base import Memory
 
 
 @dataclasses.dataclass
@@ -20,31 +19,16 @@ class _Row:
     due_s: float = 0.0
 
 
-class MemoryMedia:
+class MemoryMedia(Memory):
     """`MediaStore` in a dict."""
 
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
-        self._rows: dict[str, _Row] = {}
         self._leader = ("", float("-inf"))
+        self._forget()
 
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return an empty store; `settings` are not read."""
-        return cls()
-
-    async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
-
-    async def ready(self) -> None:
-        """Always ready."""
-
-    async def prepare(self) -> None:
-        """Nothing to prepare."""
-
-    async def clear(self) -> None:
-        """Forget all media."""
-        self._rows.clear()
+    def _forget(self) -> None:
+        self._rows: dict[str, _Row] = {}
 
     async def initialise(self, medium: Medium) -> Medium:
         return self._rows.setdefault(medium.id, _Row(medium, self._now_s())).medium

@@ -5,41 +5,22 @@ from __future__ import annotations
 import bisect
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
-from typing import Self
 
 from system.kernel import clock as clocks
 from system.kernel import events, ids
 from system.kernel.events import Event, Tweet
-from system.kernel.settings import Settings
 from system.ports import OutboxRow
+from system.stores.memory_base import Memory
 
 SHARDS = 4
 BUCKET_MS = 10_000
 
 
-class MemoryTweets:
+class MemoryTweets(Memory):
     """`TweetStore` in dictionaries. `clock` tells the time of a delete."""
 
     def __init__(self, clock: clocks.Clock | None = None) -> None:
         self._clock = clock or clocks.SystemClock()
-        self._forget()
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return an empty store; `settings` are not read."""
-        return cls()
-
-    async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
-
-    async def ready(self) -> None:
-        """Always ready."""
-
-    async def prepare(self) -> None:
-        """Nothing to prepare."""
-
-    async def clear(self) -> None:
-        """Forget everything."""
         self._forget()
 
     def _forget(self) -> None:

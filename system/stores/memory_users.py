@@ -16,6 +16,7 @@ from system.kernel.events import Event
 from system.kernel.ids import Lease
 from system.kernel.settings import Settings
 from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
+from system.stores.memory_base import Memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,7 +43,7 @@ class Claims:
         return fresh
 
 
-class MemoryUsers:
+class MemoryUsers(Memory):
     """`UserDirectory` in dictionaries. `clock` is the database's."""
 
     def __init__(self, clock: clocks.Clock | None = None) -> None:
@@ -50,24 +51,6 @@ class MemoryUsers:
         self._woken = asyncio.Event()
         self._draining = asyncio.Lock()
         self._privacy = 0
-        self._forget()
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return an empty directory; `settings` are not read."""
-        return cls()
-
-    async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
-
-    async def ready(self) -> None:
-        """Always ready."""
-
-    async def prepare(self) -> None:
-        """Nothing to prepare."""
-
-    async def clear(self) -> None:
-        """Forget everything."""
         self._forget()
 
     def _forget(self) -> None:

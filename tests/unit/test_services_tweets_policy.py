@@ -112,4 +112,4 @@ def test_a_picture_is_png_jpeg_gif_or_webp_of_at_most_5_mib(body, problem):
 def test_a_media_id_that_nobody_was_given_is_not_found(text):
     """404, and never a key outside the media folder."""
     with pytest.raises(NotFound):
-        media.split(text)
+        media.owner_of(text)

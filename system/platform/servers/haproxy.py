@@ -7,6 +7,8 @@ over its runtime socket.
 
 from __future__ import annotations
 
+import json
+
 from system.kernel.settings import MESH_PORTS
 from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, base_env
@@ -94,9 +96,24 @@ def _metrics(ctx: Context) -> str:
     return f"frontend metrics\n    bind {ctx.host}:{METRICS_PORT}\n    {service}\n    no log\n"
 
 
+def errors() -> str:
+    """Return the lines that give what HAProxy answers by itself at the public door the API's shape of an error."""
+    told = {  # what the client can do about it; nothing of these was passed on
+        400: ("Bad Request", "The request is no HTTP, or its head is longer than 15 KiB; shorten it."),
+        408: ("Request Timeout", "The request did not arrive within 10 s; send it again."),
+        502: ("Bad Gateway", "A gateway broke off its answer; a write may have happened."),
+        503: ("Service Unavailable", "No gateway is free; retry in a second."),
+        504: ("Gateway Timeout", "A gateway did not answer in time; a write may have happened."),
+    }
+    bodies = {status: json.dumps({"title": title, "detail": detail, "type": "about:blank", "status": status})
+              for status, (title, detail) in told.items()}
+    return "".join(f"    http-error status {status} content-type application/json string '{body}'\n"
+                   for status, body in bodies.items())
+
+
 def _front(name: str, address: str, null: bool = False) -> str:
     null_page = "    http-request return status 200 content-type text/plain string ok if { path /null }\n"
-    own = null_page + HIDDEN + STAMPS if null else ""
+    own = null_page + errors() + HIDDEN + STAMPS if null else ""
     return f"frontend {name}\n    bind {address}\n{own}    default_backend {name}\n"
 
 
@@ -106,8 +123,9 @@ def _back(ctx: Context, name: str) -> str:
     nodes = [(node.name, ctx.plan.of(name, node.instance, node.region)) for node in ctx.blueprint.of_kind(name)]
     rows = [f"    server {node} {address}" for node, address in nodes]
     rows += [f"    server {LAST_RESORT}-{n} {address} backup no-check" for n, (_, address) in enumerate(nodes, 1)]
+    shapes = errors() if name == "gateway" else ""
     return f"""backend {name}
-    balance leastconn
+{shapes}    balance leastconn
     option httpchk GET /health
     option allbackups
     http-request disable-l7-retry if !METH_GET

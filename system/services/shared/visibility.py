@@ -16,17 +16,16 @@ Fails closed: where PostgreSQL does not answer and the view expired, StoreUnavai
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from system.kernel import checkpoints
-from system.kernel.errors import Forbidden, StoreUnavailable
+from system.kernel.errors import Forbidden
 from system.kernel.events import Tweet
 from system.ports import UserDirectory
+from system.services.shared.views import View
 
-REFRESH_AT = 0.25  # of the TTL: three quarters of it are left to ride over a restart of PostgreSQL
 Key = TypeVar("Key")
 
 
@@ -34,16 +33,15 @@ class Visibility:
     """The rule for one process. `ttl_s`: `policies.cache.privacy_ttl_s`, the same in every process of the lab."""
 
     def __init__(self, users: UserDirectory, ttl_s: float, now: Callable[[], float] = time.monotonic) -> None:
-        self._users, self._ttl_s, self._now = users, ttl_s, now
+        self._users = users
         self._version = -1
         self._protected: frozenset[int] = frozenset()
-        self._read_s = float("-inf")
-        self._refresh: asyncio.Task[None] | None = None
+        self._view = View(self._read, self._protected, "Who is protected", ttl_s, now)
 
     async def visible(self, viewer_id: int, author_ids: Iterable[int]) -> set[int]:
         """Return those of `author_ids` whose tweets the viewer may read. Raises StoreUnavailable (definite)."""
         wanted = set(author_ids)
-        guarded = wanted & await self._view()
+        guarded = wanted & await self._view.get()
         guarded.discard(viewer_id)
         if not guarded:
             return wanted
@@ -64,27 +62,8 @@ class Visibility:
         allowed = await self.visible(viewer_id, {tweet.author_id for tweet in tweets.values()})
         return {key: tweet for key, tweet in tweets.items() if tweet.author_id in allowed}
 
-    async def _view(self) -> frozenset[int]:
-        age_s = self._now() - self._read_s
-        if age_s < self._ttl_s * REFRESH_AT:
-            return self._protected
-        refresh = self._start()
-        if age_s >= self._ttl_s:
-            await asyncio.shield(refresh)
-            if self._now() - self._read_s >= self._ttl_s:
-                raise StoreUnavailable(f"Who is protected could not be read within {self._ttl_s} s; retry.", definite=True,
-                                       retry_after_s=1.0)
-        return self._protected
-
-    def _start(self) -> asyncio.Task[None]:
-        if self._refresh is None or self._refresh.done():
-            self._refresh = asyncio.ensure_future(self._read())
-            self._refresh.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return self._refresh
-
-    async def _read(self) -> None:
-        began_s = self._now()  # the view is as old as the begin of its read
+    async def _read(self) -> frozenset[int]:
         found = await self._users.protected_users(self._version)
         if found is not None:
             self._version, self._protected = found.version, found.ids
-        self._read_s = began_s
+        return self._protected

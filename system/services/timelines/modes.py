@@ -7,14 +7,11 @@ serves until its end.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 
-from system.kernel.errors import StoreUnavailable
 from system.ports import UserDirectory
-
-REFRESH_AT = 0.25  # of the TTL: leaves three quarters of it to ride over a restart of PostgreSQL
+from system.services.shared.views import View
 
 
 class Modes:
@@ -22,33 +19,12 @@ class Modes:
 
     def __init__(self, users: UserDirectory, ttl_s: float, now: Callable[[], float] = time.monotonic) -> None:
         self._users = users
-        self._ttl_s = ttl_s
-        self._now = now
-        self._pulled: tuple[int, ...] = ()
-        self._read_s = float("-inf")
-        self._refresh: asyncio.Task[None] | None = None
+        self._view: View[tuple[int, ...]] = View(self._read, (), "The pulled authors", ttl_s, now)
 
     async def pulled(self) -> tuple[int, ...]:
         """Return the authors whom every reader merges. Raises StoreUnavailable where no young enough view can be had."""
-        age_s = self._now() - self._read_s
-        if age_s < self._ttl_s * REFRESH_AT:
-            return self._pulled
-        refresh = self._start()
-        if age_s >= self._ttl_s:
-            await asyncio.shield(refresh)
-            if self._now() - self._read_s >= self._ttl_s:
-                raise StoreUnavailable(f"The pulled authors could not be read within {self._ttl_s} s; retry.", definite=True,
-                                       retry_after_s=1.0)
-        return self._pulled
+        return await self._view.get()
 
-    def _start(self) -> asyncio.Task[None]:
-        if self._refresh is None or self._refresh.done():
-            self._refresh = asyncio.ensure_future(self._read())
-            self._refresh.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return self._refresh
-
-    async def _read(self) -> None:
-        began_s = self._now()  # the view is as old as the begin of its read
+    async def _read(self) -> tuple[int, ...]:
         modes = await self._users.modes()
-        self._pulled = tuple(sorted(mode.author_id for mode in modes if mode.pulled_once))
-        self._read_s = began_s
+        return tuple(sorted(mode.author_id for mode in modes if mode.pulled_once))

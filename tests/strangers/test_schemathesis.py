@@ -1,0 +1,72 @@
+"""Schemathesis over the lab's own OpenAPI document: no 5xx, no answer that the document does not promise."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from system.platform import native
+from tests.strangers.conftest import CANARY, GATEWAY, RANGE, Person
+from tweetlab import home
+
+pytestmark = pytest.mark.real
+
+CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+CALM_S, FAULTY_S = 25, 15  # seconds; a longer search is `st run` by hand, with the same words
+
+
+def searched(person: Person, tmp_path: Path, seconds: int, allowed: str = "") -> subprocess.CompletedProcess[str]:
+    """Let Schemathesis call every route for `seconds`. `allowed`: a 5xx status that is no failure here."""
+    config = tmp_path / "schemathesis.toml"
+    good = ["2xx", "3xx", "4xx", *([allowed] if allowed else [])]
+    config.write_text(f"[checks]\nnot_a_server_error.expected-statuses = {json.dumps(good)}\n")
+    options = {
+        "url": GATEWAY, "header": f"Authorization: Bearer {person.token}", "checks": CHECKS,
+        "phases": "examples,coverage,fuzzing", "report": "ndjson", "report-ndjson-path": str(tmp_path / "answers.ndjson"),
+        "max-examples": "12", "max-time": str(seconds), "seed": "11", "request-timeout": "10", "workers": "2",
+        "suppress-health-check": "all", "warnings": "off",
+    }
+    given = [word for name, value in options.items() for word in (f"--{name}", value)]
+    tool = str(Path(sys.executable).with_name("st"))
+    command = [tool, "--no-color", "--config-file", str(config), "run", f"{GATEWAY}/openapi.json", *given,
+               "--no-shrink", "--continue-on-failure"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=seconds * 4 + 60)
+
+
+def test_no_answer_breaks_the_document(someone: Person, tmp_path: Path) -> None:
+    """Generated requests, good and bad, to every route: 2xx as the schemas say, 4xx as errors, never a 5xx. No canary either."""
+    done = searched(someone, tmp_path, CALM_S)
+
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert CANARY not in (tmp_path / "answers.ndjson").read_text(errors="replace")
+
+
+def test_no_answer_breaks_the_document_while_services_are_killed(someone: Person, tmp_path: Path) -> None:
+    """One service instance after the other is killed; healing brings it back. 503 is allowed then, 500 is not."""
+    stop = threading.Event()
+    killed: list[str] = []
+
+    def kill() -> None:
+        for kind in ("tweets", "timelines", "users", "search"):
+            if not stop.wait(3.0):
+                asyncio.run(native.Lab(home.ROOT, RANGE).kill(f"{kind}-1"))
+                killed.append(kind)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        done = searched(someone, tmp_path, FAULTY_S, allowed="503")
+    finally:
+        stop.set()
+        killer.join()
+    time.sleep(3.0)  # healing ends before the next test comes
+
+    assert killed
+    assert done.returncode == 0, done.stdout[-6000:]
