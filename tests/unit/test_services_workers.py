@@ -7,10 +7,11 @@ import contextlib
 
 from system import bootstrap
 from system.kernel import clock, events, ids, policies, settings
-from system.kernel.errors import WrongInput
+from system.kernel.errors import StoreUnavailable, WrongInput
 from system.kernel.events import Tweet
 from system.ports import Kind
 from system.services.relay.handlers import Announced, TweetRelay
+from system.services.search import handlers
 from system.services.search import worker as indexer
 from system.services.shared.consuming import Loop
 from system.services.shared.lists import Lists
@@ -102,6 +103,30 @@ async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_other
     assert await index.found([tweet(n).id for n in (1, 2, 3)]) == {tweet(1).id, tweet(3).id}
     assert len(log.records[events.NEW_TWEET + events.DEAD, 0]) == 1
     assert sum((await log.lag(indexer.GROUP, [events.NEW_TWEET])).values()) == 0
+
+
+async def test_the_sweep_goes_on_bulk_by_bulk_and_outlives_an_outage(monkeypatch):
+    """Only documents of tweets deleted longer ago than `keep_deleted_s` go; a store that is away is asked again later."""
+    monkeypatch.setattr(indexer, "SWEEP_PAUSE_S", 0.01)
+    monkeypatch.setattr(indexer, "SWEEP_EVERY_S", 0.02)
+    asked: list[float] = []
+    left = [handlers.SWEEP_AT_ONCE, handlers.SWEEP_AT_ONCE, 7, None, 0]
+
+    class Sweeping:
+        async def sweep(self, keep_s):
+            asked.append(keep_s)
+            swept = left.pop(0) if left else 0
+            if swept is None:
+                raise StoreUnavailable("away")
+            return swept
+
+    task = asyncio.ensure_future(indexer.sweep(Sweeping(), 86_400.0))
+    await asyncio.sleep(0.3)
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+    assert left == [] and len(asked) >= 5 and set(asked) == {86_400.0}
 
 
 async def test_a_lone_event_is_handled_at_once_and_a_stream_of_them_in_few_parts():
