@@ -10,9 +10,9 @@ from chaos.invariants.finding import Finding, Tally
 
 NAME = "limits_hold"
 CLASSES = {  # route of the mix -> route at the gateway, class of its limit; media makes several requests
-    "delete": ("delete", "write"), "follow": ("follow", "write"), "home": ("home", "read"), "post": ("post", "write"),
-    "profile": ("profile", "read"), "reply": ("post", "write"), "search": ("search", "search"), "tweet": ("tweet", "read"),
-    "unfollow": ("unfollow", "write"), "user_tweets": ("user_tweets", "read"),
+    "delete": ("delete", "write"), "follow": ("follow", "write"), "home": ("home", "read"), "like": ("like", "write"),
+    "post": ("post", "write"), "profile": ("profile", "read"), "reply": ("post", "write"), "search": ("search", "search"),
+    "tweet": ("tweet", "read"), "unfollow": ("unfollow", "write"), "user_tweets": ("user_tweets", "read"),
 }
 COUNTERS = "limits"  # kind of the node that counts
 
