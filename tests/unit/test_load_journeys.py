@@ -30,6 +30,7 @@ def test_only_a_certain_failure_is_a_failure(status, outcome):
     ("profile", 9, "GET", "/2/users/9"),
     ("follow", 9, "POST", "/2/users/3/following"),
     ("unfollow", 9, "DELETE", "/2/users/3/following/9"),
+    ("like", 9, "POST", "/2/users/3/likes"),
     ("post", 0, "POST", "/2/tweets"),
     ("reply", 88, "POST", "/2/tweets"),
     ("search", 0, "GET", "/2/tweets/search/recent?query=skuvan&max_results=20&tweet.fields=author_id"),

@@ -89,6 +89,8 @@ class Stage:
         if method == "DELETE" and parts[1] == "tweets":
             self.deleted.add(int(parts[2]))
             return 200, {"data": {"deleted": True}}
+        if "likes" in parts:
+            return 200, {"data": {"liked": method == "POST"}}
         return 200, {"data": {"following": method == "POST"}}
 
     def _read(self, parts: list[str], query: str, host: str) -> Reply:
