@@ -1,4 +1,4 @@
-"""The smoke journey: one stranger signs up, is followed, posts, is read, found, pictured and deleted, by the public API.
+"""The smoke journey: one stranger signs up, is followed, posts, is read, found, liked, pictured and deleted, by the public API.
 
 A lab that fails it is never measured: a fast answer with an empty page would pass for a good one.
 The journey uses two users of its own and deletes what it posted.
@@ -86,8 +86,9 @@ class _Journey:
         return [
             ("sign up two users", self.sign_up), ("follow", self.follow), ("post", self.post),
             ("author reads own timeline", self.author_reads), ("follower reads it", self.follower_reads),
-            ("search finds it", self.search_finds), ("picture goes up and comes back", self.picture),
-            ("delete", self.delete), ("follower no longer reads it", self.gone), ("a bad token is refused", self.refused),
+            ("search finds it", self.search_finds), ("a like is counted", self.like),
+            ("picture goes up and comes back", self.picture), ("delete", self.delete), ("follower no longer reads it", self.gone),
+            ("a bad token is refused", self.refused),
         ]
 
     async def sign_up(self) -> None:
@@ -126,6 +127,16 @@ class _Journey:
             return [row["id"] for row in page.get("data", [])]
 
         await self._until(found, True, "search")
+
+    async def like(self) -> None:
+        reader = self.apis["reader"]
+        await reader.call("POST", f"/2/users/{self.ids['reader']}/likes", json={"tweet_id": self.tweet})
+
+        async def counted() -> list[str]:
+            shown = (await reader.call("GET", f"/2/tweets/{self.tweet}?tweet.fields=public_metrics"))["data"]
+            return [self.tweet] if shown["public_metrics"]["like_count"] == 1 else []
+
+        await self._until(counted, True, "the count of likes")
 
     async def _until(self, read: Callable[[], Awaitable[list[str]]], there: bool, what: str) -> None:
         ends = time.monotonic() + VISIBLE_S

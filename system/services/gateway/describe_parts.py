@@ -129,7 +129,7 @@ USER_PAGE = record({"data": listed(named("User")), "meta": USERS_META}, ERRORS)
 IDS = Parameter("ids", text(1, 1999, "^[0-9]{1,18}(,[0-9]{1,18}){0,99}$"), "1 to 100 ids, separated by commas", required=True)
 _ANY_FIELD = f"({'|'.join(TWEET_FIELDS)})"
 FIELDS = Parameter("tweet.fields", {"type": "string", "pattern": f"^{_ANY_FIELD}(,{_ANY_FIELD}){{0,21}}$"},
-                   "fields of a tweet, separated by commas; all that the lab knows where it is absent")
+                   "fields of a tweet, separated by commas; all but public_metrics where it is absent")
 _ANY_OF_USER = f"({'|'.join(USER_FIELD_NAMES)})"
 USER_FIELDS = Parameter("user.fields", {"type": "string", "pattern": f"^{_ANY_OF_USER}(,{_ANY_OF_USER}){{0,23}}$"},
                         "fields of a user, separated by commas; all that the lab knows where it is absent")
