@@ -63,7 +63,7 @@ class Json(logging.Formatter):
 
 
 def setup(instance: str = "") -> None:
-    """Write this process' log as JSON from now on; libraries are heard from warnings on. `instance`: default TWEETLAB_INSTANCE."""
+    """Write this process' log as JSON from now on; libraries only from warnings on. `instance`: default TWEETLAB_INSTANCE."""
     instance = instance or os.environ.get("TWEETLAB_INSTANCE", "local-1")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Json(instance.rpartition("-")[0] or instance, instance))

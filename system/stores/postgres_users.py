@@ -289,7 +289,7 @@ def used_key(key: str) -> Conflict:
 
 def _user(row: tuple[Any, ...]) -> User:
     user_id, username, name, created_ms, protected, followers, following, *rest = row
-    return User(user_id, username, name, created_ms, followers, following, *rest, protected=protected)
+    return User(user_id, username, name, created_ms, followers, following, str(rest[0]) if rest else "", protected)
 
 
 def _mode(row: tuple[Any, ...]) -> AuthorMode:

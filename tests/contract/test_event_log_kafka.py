@@ -160,4 +160,5 @@ async def test_preparing_twice_changes_nothing(real_log):
     await real_log.ready()
 
     assert sorted(name for name, _ in kafka_log.topics()) == [
-        "new_follow", "new_follow.dead", "new_tweet", "new_tweet.dead", "tweet_deleted", "tweet_deleted.dead"]
+        "new_follow", "new_follow.dead", "new_like", "new_like.dead", "new_tweet", "new_tweet.dead", "tweet_deleted",
+        "tweet_deleted.dead"]

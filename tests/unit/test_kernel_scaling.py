@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -27,7 +28,7 @@ def story(demand, seconds, knobs=KNOBS, ready=1, noise=0.0):
 
 
 def changes(told):
-    return sum(a != b for a, b in zip(told, told[1:]))
+    return sum(a != b for a, b in itertools.pairwise(told))
 
 
 def test_a_doubled_load_doubles_the_instances_within_seconds():
@@ -50,9 +51,9 @@ def test_instances_go_one_by_one_after_a_calm():
     told = story(lambda t: 2.0 if t < 20 else 0.2, 120)
 
     assert told[19] == 4
-    drops = [t for t, (a, b) in enumerate(zip(told, told[1:]), 1) if b < a]
+    drops = [t for t, (a, b) in enumerate(itertools.pairwise(told), 1) if b < a]
     assert [told[t] for t in drops] == [3, 2, 1]
-    assert drops[0] >= 35 and all(b - a >= 15 for a, b in zip(drops, drops[1:]))
+    assert drops[0] >= 35 and all(b - a >= 15 for a, b in itertools.pairwise(drops))
 
 
 def test_a_short_dip_takes_nothing_away():
@@ -80,7 +81,7 @@ def test_the_number_stays_between_its_bounds():
 def test_after_a_change_it_cools_down():
     """Nothing is added for 10 s after a change, however high the load."""
     told = story(lambda t: 9.0, 40, AutoscaleKnobs(max=4, cool_down_s=10.0))
-    ups = [t for t, (a, b) in enumerate(zip(told, told[1:]), 1) if b > a]
+    ups = [t for t, (a, b) in enumerate(itertools.pairwise(told), 1) if b > a]
 
     assert len(ups) == 2 and ups[1] - ups[0] >= 10
 
