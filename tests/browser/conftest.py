@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import secrets
 import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -35,8 +39,8 @@ def lab_range() -> int:
 def web_url() -> str:
     """The public door of the lab; the tests are skipped where no lab with services is up."""
     command = [sys.executable, "-m", "tweetlab", "status", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    if "gateway-1" not in {node["name"] for node in json.loads(done.stdout or "[]")}:
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if "gateway-1" not in {node["name"] for node in json.loads(told.stdout or "[]")}:
         pytest.skip(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
     return f"http://{Plan(lab_range()).of('haproxy')}"
 
@@ -114,7 +118,7 @@ class Person:
 
 def sign_up(page: Page, name: str) -> Person:
     """Make an account by the form and wait for the home timeline."""
-    username = f"{name.lower()[:6]}_{secrets.token_hex(3)}"
+    username = f"{re.sub('[^a-z]', '', name.lower())[:6]}_{secrets.token_hex(3)}"
     page.get_by_role("button", name="New here? Sign up").click()
     page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("User name").fill(username)
@@ -132,6 +136,12 @@ def png(side: int = 12, colour: tuple[int, int, int] = (47, 111, 208)) -> bytes:
     rows = b"".join(b"\0" + bytes(colour) * side for _ in range(side))
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def done(work: Coroutine[Any, Any, Any]) -> Any:
+    """Do asynchronous work in a thread: playwright's own loop runs in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result(60)
 
 
 def is_wider_than_its_window(page: Page) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -16,7 +15,7 @@ import pytest
 from playwright.sync_api import expect
 
 from system.platform import native
-from tests.browser.conftest import PHONE, ROOT, is_wider_than_its_window, lab_range
+from tests.browser.conftest import PHONE, ROOT, done, is_wider_than_its_window, lab_range
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -60,7 +59,7 @@ def url(web_url) -> Iterator[str]:
 def test_every_node_of_a_well_lab_stands_there_well(windows, url):
     """Boxes, processes and the state agree with `tweetlab status`."""
     page = windows.open(url)
-    nodes = asyncio.run(native.Lab(ROOT, lab_range()).status())
+    nodes = done(native.Lab(ROOT, lab_range()).status())
 
     expect(page.locator("#state")).to_have_text("all well")
     expect(page.locator("#nodes tr")).to_have_count(len(nodes))
@@ -74,18 +73,19 @@ def test_a_killed_instance_is_shown_as_down_and_as_well_again(windows, url):
     """Red while it is dead, green when auto-heal has brought it back, and counted as a restart."""
     lab = native.Lab(ROOT, lab_range())
     page = windows.open(url)
-    box, row = page.locator(".box[data-kind=search]"), page.locator("#nodes tr", has_text="search-1")
+    box = page.locator(".box[data-kind=search]")
+    row = page.locator("#nodes tr", has=page.get_by_role("button", name="search-1", exact=True))
     expect(row.locator(".chip")).to_have_text("well")
     before = int(row.locator("td").last.inner_text())
 
-    asyncio.run(lab.auto_heal("search-1", False))
+    done(lab.auto_heal("search-1", False))
     try:
-        asyncio.run(lab.kill("search-1"))
+        done(lab.kill("search-1"))
         expect(row.locator(".chip")).to_have_text("dead")
         expect(box).to_have_class(re.compile("sick"))
         expect(page.locator("#state")).to_have_text("impaired")
     finally:
-        asyncio.run(lab.auto_heal("search-1", True))
+        done(lab.auto_heal("search-1", True))
 
     expect(row.locator(".chip")).to_have_text("well")
     expect(box).not_to_have_class(re.compile("sick"))
