@@ -17,6 +17,7 @@ A formatter of our own, not structlog: that one imports `rich` where it is insta
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import secrets
@@ -24,8 +25,6 @@ import sys
 import time
 from types import TracebackType
 from typing import Any
-
-import orjson
 
 from system.kernel import tracing
 
@@ -59,7 +58,7 @@ class Json(logging.Formatter):
         fields = getattr(record, "fields", None)
         if fields:
             told["fields"] = fields
-        return orjson.dumps(told, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return json.dumps(told, default=str, ensure_ascii=False, separators=(",", ":"))
 
 
 def setup(instance: str = "") -> None:
@@ -89,7 +88,7 @@ def parsed(line: str) -> dict[str, Any] | None:
     if not line.startswith("{"):
         return None
     try:
-        told = orjson.loads(line)
+        told = json.loads(line)
     except ValueError:
         return None
     if not isinstance(told, dict) or "time" not in told:

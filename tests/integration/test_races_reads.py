@@ -12,6 +12,7 @@ from system.kernel import events
 from system.kernel.errors import Overloaded
 from system.kernel.http import Spent
 from system.ports import Kind, Mode
+from system.services.shared.paging import Window
 from system.services.tweets.policy import Draft
 from tests.integration.races_bench import Swapped, held, newest, with_knobs
 from tests.integration.services_rig import stored, until
@@ -218,4 +219,4 @@ async def test_an_author_reads_his_tweet_as_soon_as_it_is_acknowledged(bench, st
             await reading
 
     assert await bench.home(author) == [tweet.id]
-    assert [each.id for each in (await service.of_user(author, None, None, 10, Spent())).tweets] == [tweet.id]
+    assert [each.id for each in (await service.of_user(author, author, Window(10, None, None), Spent())).tweets] == [tweet.id]

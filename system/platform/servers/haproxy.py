@@ -70,6 +70,7 @@ def _head(ctx: Context) -> str:
     return f"""global
     maxconn 4096
     nbthread 1
+    tune.bufsize 65536
     hard-stop-after 2s
     stats socket {runtime_socket(ctx)} mode 600 level admin
 
@@ -99,7 +100,7 @@ def _metrics(ctx: Context) -> str:
 def errors() -> str:
     """Return the lines that give what HAProxy answers by itself at the public door the API's shape of an error."""
     told = {  # what the client can do about it; nothing of these was passed on
-        400: ("Bad Request", "The request is no HTTP, or its head is longer than 15 KiB; shorten it."),
+        400: ("Bad Request", "The request is no HTTP, or its head is longer than 63 KiB; shorten it."),
         408: ("Request Timeout", "The request did not arrive within 10 s; send it again."),
         502: ("Bad Gateway", "A gateway broke off its answer; a write may have happened."),
         503: ("Service Unavailable", "No gateway is free; retry in a second."),
