@@ -21,6 +21,7 @@ LOOKS = 3        # looks that an addition averages over: a second alone is noise
 MOST_GROWTH = 2  # times as many instances at most in one change: a full CPU shows as 100 %, whatever waits behind it
 BAD_SHARE = 0.5  # of the answers of one second; an instance below that is ill at most now and then
 ILL_LOOKS = 3    # in a row before one that answers is ejected: a moment of shedding is no illness
+CROWDED = 16     # requests inside; errors of a crowded instance are shed load, and its siblings would get the rest too
 SPARE = 0.5      # siblings must do at least twice as well, else the fault is not the instance's
 IDLE_SHARE = 0.01  # of a core; a stopped process uses none, one that is only slow uses all it gets
 BUSY_PATIENCE = 6  # times `heal_s` before an instance that works but does not answer is replaced
@@ -96,13 +97,14 @@ class Scaler:
 class Seen:
     """One instance in the last second. `errors`: answers of 5xx and broken connections, of `answers` in all.
 
-    `checked`: its last health check was answered.
+    `checked`: its last health check was answered. `inside`: requests in it now.
     """
 
     name: str
     answers: int
     errors: int
     checked: bool = True
+    inside: int = 0
 
 
 def ejected(seen: Sequence[Seen], knobs: MeshKnobs) -> set[str]:
@@ -121,7 +123,7 @@ def ejected(seen: Sequence[Seen], knobs: MeshKnobs) -> set[str]:
 def _ill(one: Seen, seen: Sequence[Seen], knobs: MeshKnobs) -> bool:
     others = [each for each in seen if each.name != one.name]
     bad = one.errors >= knobs.eject_errors and _share([one]) >= BAD_SHARE
-    return bad and _share(others) <= SPARE * _share([one])
+    return bad and one.inside < CROWDED and _share(others) <= SPARE * _share([one])
 
 
 def _share(seen: Sequence[Seen]) -> float:

@@ -15,7 +15,7 @@ from system.kernel import scaling
 from system.kernel.errors import CouldNotRun
 from system.kernel.policies import MeshKnobs
 from system.platform.children import Child
-from system.platform.mesh import Backend, Mesh
+from system.platform.mesh import Backend, Mesh, Server
 
 PROBE_EVERY_S = 2.0  # of what no load balancer checks: the workers
 
@@ -69,7 +69,7 @@ class Healer:
         for kind, backend in backends.items():
             here = [server for name, server in backend.servers.items() if name not in leaving]
             standing = [server for server in here if server.checks.startswith("UP")]
-            seen = [self._seen(server.name, server.answers, server.errors, server.passed) for server in standing]
+            seen = [self._seen(server) for server in standing]
             for name in self._lasting(seen, scaling.ejected(seen, self.knobs)):
                 await mesh.eject(kind, name)
                 self._ejected[name] = now_s + self.knobs.eject_s
@@ -86,10 +86,12 @@ class Healer:
         bad = [each for each in seen if each.name in worse]
         return [each.name for each in bad if not each.checked or self._ill[each.name] >= scaling.ILL_LOOKS]
 
-    def _seen(self, name: str, answers: int, errors: int, passed: bool) -> scaling.Seen:
-        before = self._counts.get(name, (answers, errors))
-        self._counts[name] = (answers, errors)
-        return scaling.Seen(name, max(0, answers - before[0]), max(0, errors - before[1]), passed)
+    def _seen(self, server: Server) -> scaling.Seen:
+        now = (server.answers, server.errors)
+        before = self._counts.get(server.name, now)
+        self._counts[server.name] = now
+        answers, errors = max(0, now[0] - before[0]), max(0, now[1] - before[1])
+        return scaling.Seen(server.name, answers, errors, server.passed, server.inside)
 
     def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
         """Kill instances that hang; auto-heal starts them anew. One whose healing is switched off is left alone."""
