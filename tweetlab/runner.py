@@ -112,12 +112,12 @@ async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World
                stop: asyncio.Event, group: str) -> facts.Facts:
     seen = Seen()
     manifest: Mapping[str, Any] = {}
+    await lab.sample_sparsely()
     if keep_data:
         real: Any = lab.ports
         seen.edges = await real.users.all_edges()
     else:
         manifest = await seeding.ensure(lab, scenario, world.graph, world.past)
-    await lab.sample_sparsely()
     with lab.screen.step("smoke journey"):
         seen.journey = await smoke.journey(lab.base_url)
     # Stays until the next run begins: where the record cannot be written (a full disk), nothing that was seen is lost.

@@ -137,7 +137,7 @@ _asked = _Asked()
 def start(endpoint: str, ratio: float, instance: str) -> None:
     """Export spans to `endpoint` (http://host:4318) from now on, a share `ratio` of all requests; "" exports nothing."""
     if endpoint:
-        from system.kernel.tracing_export import OpenTelemetry  # only here: 5 MiB and 80 ms that a plain process does not need
+        from system.kernel.tracing_export import OpenTelemetry  # only here: 9 MiB and 80 ms that a plain process does not need
 
         use(OpenTelemetry(endpoint, instance), ratio)
 
