@@ -36,6 +36,7 @@ from system.services.shared import hosting
 from system.services.timelines import app as timelines
 from system.services.tweets import app as tweets
 from system.services.users import app as users
+from tests.integration import described
 from tweetlab import home
 from tweetlab.session import edge_secret_of
 
@@ -95,7 +96,9 @@ class Rig:
             headers["authorization"] = f"Bearer {self.token(user_id)}"
         async with self.session.request(method, self.url + path, headers=headers, **more) as response:
             told = {name.lower(): value for name, value in response.headers.items()}
-            return response.status, await response.json(content_type=None), told
+            answer = await response.json(content_type=None)
+            described.check(method, path, response.status, answer)
+            return response.status, answer, told
 
     async def people(self, *names: str) -> list[int]:
         """Sign users up directly; return their ids."""
