@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import itertools
 import os
 import time
@@ -16,6 +18,8 @@ from system.platform.addresses import Plan
 
 PASSWORD = "correct horse battery"
 CANARY = "canary-7f3a-of-a-private-object"  # stands in what only its owner and his friends may read
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 RANGE = int(os.environ.get("TWEETLAB_RANGE", "1"))
 GATEWAY = f"http://{Plan(RANGE).host('haproxy', 1)}:8080"
 
@@ -52,6 +56,16 @@ class Person:
         answer = self.ask("POST", "/2/tweets", json={"text": text, **more})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["data"]["id"])
+
+    def shows(self) -> str:
+        """Upload a picture; return its media id."""
+        wish = {"media_type": "image/png", "total_bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
+        begun = self.ask("POST", "/2/media/upload/initialize", json=wish).json()["data"]
+        put = requests.put(begun["upload_url"], data=PNG, headers=begun["upload_headers"], timeout=10)
+        assert put.status_code == 200, put.text
+        done = self.ask("POST", f"/2/media/upload/{begun['id']}/finalize")
+        assert done.status_code == 200, done.text
+        return str(begun["id"])
 
 
 def arrive(prefix: str = "p") -> Person:

@@ -6,7 +6,6 @@ Private objects carry a canary string; every response to any person of these tes
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import socket
 import time
@@ -23,8 +22,6 @@ from tests.strangers.conftest import CANARY, GATEWAY, PASSWORD, RANGE, Person, a
 
 pytestmark = pytest.mark.real
 
-PNG = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
 
 
 @dataclass
@@ -63,7 +60,7 @@ def house(door: str) -> Iterator[House]:
         asked = person.ask("POST", f"/2/users/{person.id}/following", json={"target_user_id": str(owner.id)})
         assert asked.json()["data"] == {"following": False, "pending_follow": True}
         assert owner.ask("POST", f"/2/users/{owner.id}/follow_requests/{person.id}").status_code == 200
-    picture = _picture(owner)
+    picture = owner.shows()
     tweet = owner.says(f"{CANARY} said in private", media={"media_ids": [picture]})
     for person in (friend, former):
         until(lambda person=person: _seen_by(person, tweet))
@@ -71,16 +68,6 @@ def house(door: str) -> Iterator[House]:
     assert owner.ask("DELETE", f"/2/users/{owner.id}/followers/{former.id}").status_code == 200
     former.may_know = False
     yield House(owner, friend, former, stranger, tweet, picture)
-
-
-def _picture(person: Person) -> str:
-    wish = {"media_type": "image/png", "total_bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
-    begun = person.ask("POST", "/2/media/upload/initialize", json=wish).json()["data"]
-    put = requests.put(begun["upload_url"], data=PNG, headers=begun["upload_headers"], timeout=10)
-    assert put.status_code == 200, put.text
-    done = person.ask("POST", f"/2/media/upload/{begun['id']}/finalize")
-    assert done.status_code == 200, done.text
-    return str(begun["id"])
 
 
 # ---- API1 broken object level authorization --------------------------------------------------------------

@@ -111,7 +111,8 @@ def test_the_worst_target_decides(look, knobs, worst):
     ([Seen("a", 0, 0, checked=False)], set()),
     ([Seen("a", 0, 0, checked=False), Seen("b", 0, 0, checked=False), Seen("c", 9, 0)], {"a"}),
     ([Seen("a", 50, 40), Seen("b", 50, 50), Seen("c", 99, 0), Seen("d", 99, 0)], {"a", "b"}),
-], ids=["only", "one of two", "both alike", "sheds load", "too few", "a fifth", "silent", "only and silent", "half at most", "two of four"])
+], ids=["only", "one of two", "both alike", "sheds load", "too few", "a fifth", "silent", "only and silent", "half at most",
+        "two of four"])
 def test_an_outlier_is_ejected_but_never_more_than_half(seen, out):
     """Five errors in a second, half of its answers, and siblings that do twice as well; an only instance stays."""
     assert ejected(seen, MESH) == out
