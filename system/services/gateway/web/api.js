@@ -2,6 +2,8 @@
 
 const KEPT = "tweetlab.session";
 const PAGE = 20;
+// Counts come only where they are asked for, and then every other field has to be named too.
+const WANTED = { expansions: "author_id", "tweet.fields": "attachments,author_id,created_at,public_metrics,referenced_tweets" };
 
 let session = null;
 try {
@@ -110,7 +112,7 @@ const query = (parts) => new URLSearchParams(Object.entries(parts).filter(([, va
 
 /** Return { tweets, users (by id), next } of a list of tweets. */
 async function list(path, parts) {
-  const told = await call("GET", `${path}?${query({ expansions: "author_id", max_results: PAGE, ...parts })}`);
+  const told = await call("GET", `${path}?${query({ ...WANTED, max_results: PAGE, ...parts })}`);
   const users = new Map((told.includes?.users ?? []).map((user) => [user.id, user]));
   return { tweets: told.data ?? [], users, next: told.meta?.next_token ?? null };
 }
@@ -120,7 +122,7 @@ export const tweetsOf = (id, parts) => list(`/2/users/${id}/tweets`, parts);
 export const search = (words, parts) => list("/2/tweets/search/recent", { query: words, ...parts });
 
 export async function tweet(id) {
-  const told = await call("GET", `/2/tweets/${id}?expansions=author_id`);
+  const told = await call("GET", `/2/tweets/${id}?${query(WANTED)}`);
   return { tweet: told.data, author: told.includes?.users?.[0] };
 }
 
