@@ -29,7 +29,8 @@ class Tier:
 
 
 TIERS = (
-    Tier("unit, contract, docs", 240, ("tests/unit", "tests/architecture", "tests/docs", "tests/contract", "tests/strangers"), True),
+    Tier("unit, contract, docs", 240,
+         ("tests/unit", "tests/architecture", "tests/docs", "tests/contract", "tests/strangers"), True),
     Tier("real stores", 360, ("tests/integration",), True),
     Tier("browser", 120, ("tests/browser",), True),
     Tier("acceptance", 180, ("tests/acceptance",), True),
