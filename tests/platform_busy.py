@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 
-from system.kernel import http
+from system.kernel import http, serving
 from system.kernel.http import Answer
 
 INSTANCE = os.environ.get("TWEETLAB_INSTANCE", "")
@@ -35,4 +35,4 @@ async def fail(call):
 if __name__ == "__main__":
     host, port = os.environ["TWEETLAB_LISTEN"].rsplit(":", 1)
     app = http.App("busy", [("GET", "/work", work), ("GET", "/wait", wait), ("GET", "/fail", fail)], INSTANCE)
-    http.serve(app, host, int(port))
+    serving.serve(app, host, int(port))

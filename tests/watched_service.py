@@ -3,7 +3,7 @@
 `python -m tests.watched_service`.
 """
 
-from system.kernel import http, settings
+from system.kernel import serving, settings
 from system.kernel.http import Answer, App, Call
 
 
@@ -14,4 +14,4 @@ async def answer(call: Call) -> Answer:
 
 if __name__ == "__main__":
     config = settings.from_env()
-    http.serve(App("gateway", [("GET", "/parrot", answer)], config.instance), config.listen_host, config.listen_port)
+    serving.serve(App("gateway", [("GET", "/parrot", answer)], config.instance), config.listen_host, config.listen_port)

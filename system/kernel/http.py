@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from system.kernel import logs, telemetry, tracing
+from system.kernel import telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge, Unauthorized, WrongInput
 
 MAX_BODY_BYTES = 64 * 1024
@@ -287,13 +287,3 @@ def error_answer(problem: BaseException) -> Answer:
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(problem.retry_after_s))))
     return Answer(problem.body(), problem.status, headers)
-
-
-def serve(app: Any, host: str, port: int) -> None:
-    """Serve `app` on `host:port` with uvicorn (uvloop, httptools) until SIGTERM. Logs as `kernel/logs.py` says, no access log."""
-    import uvicorn  # a server is loaded only by who serves
-
-    logs.setup()
-    uvicorn.run(app, host=host, port=port, loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
-                log_config=None, server_header=False, date_header=False, timeout_keep_alive=75, backlog=2048,
-                timeout_graceful_shutdown=5)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 
-from system.kernel import http, settings, telemetry
+from system.kernel import serving, settings, telemetry
 from system.kernel.errors import StoreUnavailable
 from system.kernel.http import App
 from system.kernel.settings import Settings
@@ -113,7 +113,7 @@ def main() -> None:
     """Serve until SIGTERM, with the settings of this process' environment."""
     config = settings.from_env()
     exporter = Exporter(config)
-    http.serve(App(NAME, (), config.instance, exporter.open, exporter.close), config.listen_host, config.listen_port)
+    serving.serve(App(NAME, (), config.instance, exporter.open, exporter.close), config.listen_host, config.listen_port)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 import orjson
 
-from system.kernel import http, settings
+from system.kernel import http, serving, settings
 from system.kernel.errors import WrongInput
 from system.kernel.http import Answer, App, Call
 from system.observe import incidents
@@ -118,7 +118,7 @@ def main() -> None:
     """Serve until SIGTERM, with the settings of this process' environment."""
     config = settings.from_env()
     receiver = Receiver(Path(os.environ["TWEETLAB_DATA"]) / "received.jsonl")
-    http.serve(App(NAME, receiver.rows(), config.instance), config.listen_host, config.listen_port)
+    serving.serve(App(NAME, receiver.rows(), config.instance), config.listen_host, config.listen_port)
 
 
 if __name__ == "__main__":

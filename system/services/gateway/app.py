@@ -1,7 +1,8 @@
 """The gateway: `python -m system.services.gateway.app`. Its API is described at /openapi.json.
 
-FastAPI holds the table of routes and describes them; each route's own application is `handlers.Forward`, raw ASGI, because
-the gateway must not cost more than what it guards (measured by the bench row `home_read_cpu_ratio`).
+FastAPI describes the routes and answers what is none of them; each route's own application is `handlers.Forward`, raw ASGI,
+and `door.Door` leads straight to it, because the gateway must not cost more than what it guards (measured by the bench row
+`home_read_cpu_ratio`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from system import bootstrap
-from system.kernel import http, settings, telemetry, tracing
+from system.kernel import http, serving, settings, telemetry, tracing
 from system.kernel.errors import LabError, NotFound
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.gateway import describe, policy
 from system.services.gateway.access import AccessLog
+from system.services.gateway.door import Application, Door
 from system.services.gateway.handlers import Edge, Forward
 from system.services.gateway.tokens import Tokens
 from system.services.gateway.upstream import Upstream
@@ -38,7 +40,7 @@ class _Method(LabError):
     definite = True
 
 
-def build(config: Settings, ports: Ports | None = None) -> FastAPI:
+def build(config: Settings, ports: Ports | None = None) -> Application:
     """Return the gateway's application. `ports`: None opens those of `config` (limits and revoked tokens).
 
     Raises CouldNotRun without a good TWEETLAB_JWT_SECRET.
@@ -62,20 +64,22 @@ def build(config: Settings, ports: Ports | None = None) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, lifespan=lifespan)
     described = describe.document(policy.ROUTES)
     app.openapi = lambda: described  # type: ignore[method-assign]
-    for route in sorted(policy.ROUTES, key=lambda route: (route.name != "home", "{" in route.path)):
-        _add(app, edge, route)
+    routes: dict[policy.Route, Application] = {route: Forward(edge, route) for route in policy.ROUTES}
+    for route, forward in routes.items():
+        _add(app, forward, route)
     app.add_api_route("/health", _health(edge), methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.router.routes.extend(pages.routes(pages.media_origins(config)))
     app.add_exception_handler(HTTPException, _unknown)
-    return app
+    return Door(routes, app)
 
 
-def _add(app: FastAPI, edge: Edge, route: policy.Route) -> None:
+def _add(app: FastAPI, forward: Application, route: policy.Route) -> None:
+    """Let FastAPI know the path: it says which methods a path has (405), and redirects one with a slash too many."""
     app.add_api_route(route.path, _placeholder, methods=[route.method], name=route.name, include_in_schema=False)
     added = app.router.routes[-1]
     assert isinstance(added, APIRoute)
-    added.app = Forward(edge, route)
+    added.app = forward
 
 
 async def _placeholder() -> None:
@@ -109,7 +113,7 @@ def main() -> None:
     """Serve until SIGTERM, with the settings of this process' environment."""
     config = settings.from_env()
     tracing.start(config.otlp, config.trace_ratio, config.instance)
-    http.serve(build(config), config.listen_host, config.listen_port)
+    serving.serve(build(config), config.listen_host, config.listen_port)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from system import bootstrap
-from system.kernel import http, settings, tracing
+from system.kernel import serving, settings, tracing
 from system.kernel.http import App, Row
 from system.kernel.settings import Settings
 from system.ports import Ports
@@ -87,4 +87,4 @@ def run(name: str, needs: Sequence[str], build: Build) -> None:
     config = settings.from_env()
     tracing.start(config.otlp, config.trace_ratio, config.instance)
     host = Host(name, needs, build, config)
-    http.serve(host.app, config.listen_host, config.listen_port)
+    serving.serve(host.app, config.listen_host, config.listen_port)
