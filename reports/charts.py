@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from reports import charts_shape as shapes
 from reports.svg import LEFT, RIGHT, WIDTH, Canvas, Floats, Scale, millis, number
@@ -177,18 +178,27 @@ def instances(view: View) -> Figure | None:
     most, peak = float(shown.to_numpy().max()), float(load.max())
     widest = shown.max().idxmax()
     caption = f"{widest} went from {shown[widest].iloc[0]:.0f} to {most:.0f} instances while the load reached {number(peak)}/s."
+    twin = view.twin.by_node("instances") if view.twin else shown.iloc[:0, :0]
     canvas = Canvas("Instances over load", caption, "instances")
     canvas.legend([("area c8", f"load, peak {number(peak)}/s"),
-                   *[(f"line c{i + 1}", str(name)) for i, name in enumerate(shown.columns)]])
-    x, y = time_axis(view, canvas), _linear(canvas, [np.array([most])])
+                   *[(f"line c{i + 1}", str(name)) for i, name in enumerate(shown.columns)],
+                   *([("line c1 model", "model")] if len(twin) else [])])
+    x, y = time_axis(view, canvas), _linear(canvas, [np.array([most]), twin.to_numpy().ravel()])
     canvas.area(x(load_t + 0.5), y(load / peak * most), "area c8")
     backdrop(view, canvas, x)
     canvas.axes(x, y, "seconds", "instances")
-    t_s = shown.index.to_numpy(dtype=np.float64)
     for i, name in enumerate(shown.columns):
-        values = shown[name].to_numpy(dtype=np.float64)
-        canvas.path(x(np.repeat(t_s, 2)[1:]), y(np.repeat(values, 2)[:-1]), f"line c{i + 1}")
+        if name in twin:
+            _stairs(canvas, x, y, twin[name], f"line c{i + 1} model")
+        _stairs(canvas, x, y, shown[name], f"line c{i + 1}")
     return Figure("instances", canvas.title, caption, canvas.svg())
+
+
+def _stairs(canvas: Canvas, x: Scale, y: Scale, counts: pd.Series[float], drawn: str) -> None:
+    """A number that holds until it changes."""
+    t_s = np.repeat(counts.index.to_numpy(dtype=np.float64), 2)
+    values: Floats = np.repeat(counts.to_numpy(dtype=np.float64), 2)
+    canvas.path(x(t_s[1:]), y(values[:-1]), drawn)
 
 
 def _drawn(shape: Callable[[View], tuple[Canvas, str] | None]) -> Callable[[View], Figure | None]:

@@ -19,6 +19,9 @@ STAND_INS: dict[str, str] = {
     "gateway-1.like": "gateway-1.follow", "liker-1.event": "indexer-1.event", "likes-1.cold_tweets": "tweets-1.cold_tweets",
     "likes-1.like": "users-1.follow", "load-generator.like": "load-generator.follow", "postgres-1.count_likes": "postgres-1.user",
     "postgres-1.like": "postgres-1.edge", "redis-1.put_counts": "redis-1.own",
+    "cdn-1.hit": "haproxy-1.public", "cdn-1.miss": "haproxy-1.mesh", "elasticsearch-1.band": "elasticsearch-1.index",
+    "elasticsearch-1.view": "elasticsearch-1.index", "minio-1.head": "minio-1.get", "postgres-1.media_read": "postgres-1.user",
+    "postgres-1.media_write": "postgres-1.edge", "postgres-1.privacy": "postgres-1.user",
     "like.net": "follow.net", "like.store": "follow.store", "liker.poll": "indexer.poll",
 }
 """Unit or delay -> the one of the same shape that stands in for it in a file made before it was known. Marked unidentified."""

@@ -15,13 +15,24 @@ from typing import Any
 
 import simpy
 
-from sim.jobs import GATEWAY_TIMEOUT, REFUSED, Bindings, Context, Frame, Guard, Job, Join, Linked, Unit
-from sim.program import Code, Consumer, UnknownStep, flatten
+from sim.jobs import (
+    GATEWAY_TIMEOUT,
+    REFUSED,
+    UNAVAILABLE,
+    Bindings,
+    Context,
+    Door,
+    Frame,
+    Guard,
+    Job,
+    Join,
+    Linked,
+    Placed,
+    Unit,
+)  # fmt: skip
+from sim.program import Code, UnknownStep
 from sim.queues import PollLoop, Pool
 from sim.stations import HostCpu, Node, call_after
-
-CONSUMER_PAUSE_S = 0.5
-"""Seconds until a consumer takes a failed event again; offsets are committed only after the effect."""
 
 
 class Engine:
@@ -37,7 +48,7 @@ class Engine:
         self._on_deadline: Callable[[Context], None] | None = None
         self._resume = lambda event: self.advance(event._value)
         self._handlers: dict[str, Callable[..., bool]] = {
-            "acquire": self._acquire, "branch": self._branch, "call": self._call, "cpu": self._cpu,
+            "acquire": self._acquire, "branch": self._branch, "call": self._call, "cpu": self._cpu, "cpu_at": self._cpu_at,
             "delay": self._delay, "each": self._each, "effect": self._effect, "end": self._end, "fail": self._fail,
             "jump": self._jump, "loop": self._loop, "next": self._next, "once": self._once, "parallel": self._parallel,
             "publish": self._publish, "release": self._release, "returned": self._returned,
@@ -50,26 +61,16 @@ class Engine:
         self.bindings.nodes[name] = Node(self.env, self.host, name, width, self.advance)
         return self.bindings.nodes[name]
 
+    def refuse(self, job: Job) -> None:
+        """Fail a job that waited too long for a place: nobody was free."""
+        assert job.held is not None
+        job.held.pop()
+        self.fail(job, UNAVAILABLE)
+
     def pool(self, name: str, places: int, admits: Callable[[int, int], bool] | None = None) -> Pool:
         """Add a pool of `places`; `admits(running, waiting)` says who may wait, everybody where it is None."""
-        self.bindings.pools[name] = Pool(self.env, name, places, admits, self.advance)
-        return self.bindings.pools[name]
-
-    def consume(self, consumer: Consumer) -> PollLoop:
-        """Add a consumer group and return its poll loop. An event that fails is tried again until it is done."""
-        codes = {topic: self.link(flatten(body)) for topic, body in consumer.bodies}
-        draw = self._bound(self.bindings.delays, consumer.poll_delay, "delay").__next__
-
-        def ended(job: Job, status: int) -> None:
-            if status:
-                loop.again(job.ctx, CONSUMER_PAUSE_S)
-            else:
-                loop.done(job.ctx)
-
-        loop = PollLoop(self.env, draw, lambda ctx: self.advance(Job(codes[ctx.topic], ctx, None, ended)), consumer.lanes)
-        for topic in codes:
-            self.groups.setdefault(topic, []).append(loop)
-        return loop
+        made = self.bindings.pools[name] = Pool(self.env, name, places, admits, self.advance)
+        return made
 
     def link(self, code: Code) -> Linked:
         """Bind every name in `code`. Raises UnknownStep on an operation or a name that is not known."""
@@ -79,31 +80,37 @@ class Engine:
         b = self.bindings
         if op not in self._handlers:
             raise UnknownStep(f"Operation `{op}` is not known to this engine; known: {', '.join(sorted(self._handlers))}.")
+        if op == "cpu" and args[0] in b.fleets:
+            op = "cpu_at"
+
         table: dict[str, Callable[[], list[Any]]] = {
-            "cpu": lambda: [
-                self._bound(b.nodes, args[0], "node"),
-                self._bound(b.units, f"{args[0]}.{args[1]}", "unit").part(args[3]),
-                self._bound(b.sizes, args[2], "size") if args[2] else None,
-            ],
-            "delay": lambda: [self._bound(b.delays, args[0], "delay").__next__],
-            "acquire": lambda: [self._bound(b.pools, args[0], "pool")],
-            "release": lambda: [self._bound(b.pools, args[0], "pool")],
-            "branch": lambda: [self._bound(b.predicates, args[0], "predicate"), args[1]],
-            "call": lambda: [self._bound(b.guards, args[0], "guard"), args[1]],
-            "returned": lambda: [self._bound(b.guards, args[0], "guard")],
-            "each": lambda: [self._bound(b.items, args[0], "list of items"), self.link(args[1]), args[2]],
-            "loop": lambda: [self._bound(b.items, args[0], "list of items")],
+            "cpu": lambda: [self.bound(b.nodes, args[0], "node"), *self._work(args)],
+            "cpu_at": lambda: [b.fleets[args[0]], *self._work(args)],
+            "delay": lambda: [self.bound(b.delays, args[0], "delay").__next__],
+            "acquire": lambda: [self.bound(b.pools, args[0], "pool")],
+            "release": lambda: [self.bound(b.pools, args[0], "pool")],
+            "branch": lambda: [self.bound(b.predicates, args[0], "predicate"), args[1]],
+            "call": lambda: [self.bound(b.guards, args[0], "guard"), args[1]],
+            "returned": lambda: [self.bound(b.guards, args[0], "guard")],
+            "each": lambda: [self.bound(b.items, args[0], "list of items"), self.link(args[1]), args[2]],
+            "loop": lambda: [self.bound(b.items, args[0], "list of items")],
             "parallel": lambda: [[self.link(body) for body in args[0]], args[1]],
-            "once": lambda: [self._bound(b.keys, args[0], "key"), self.link(args[1])],
-            "publish": lambda: [args[0], self._bound(b.events, args[0], "event of topic")],
-            "effect": lambda: [self._bound(b.effects, args[0], "effect")],
+            "once": lambda: [self.bound(b.keys, args[0], "key"), self.link(args[1])],
+            "publish": lambda: [args[0], self.bound(b.events, args[0], "event of topic")],
+            "effect": lambda: [self.bound(b.effects, args[0], "effect")],
         }
         bound = table.get(op, lambda: list(args))()
         bound += [None] * (3 - len(bound))
         return (self._handlers[op], bound[0], bound[1], bound[2])
 
+    def _work(self, args: tuple[Any, ...]) -> list[Any]:
+        sizes = self.bindings.sizes
+        unit = self.bound(self.bindings.units, f"{args[0]}.{args[1]}", "unit").part(args[3])
+        return [unit, self.bound(sizes, args[2], "size") if args[2] else None]
+
     @staticmethod
-    def _bound(table: dict[str, Any], name: str, what: str) -> Any:
+    def bound(table: dict[str, Any], name: str, what: str) -> Any:
+        """Return what `name` means. Raises UnknownStep, naming what is known."""
         if name not in table:
             raise UnknownStep(f"No {what} is named `{name}`; known: {', '.join(sorted(table)) or 'none'}.")
         return table[name]
@@ -148,6 +155,7 @@ class Engine:
             pause_s = frame.guard.failed(now, frame.attempt, frame.idempotent, status)
             if job.loops:
                 del job.loops[frame.loops :]
+            self._give_back(job, frame.held, status)
             if pause_s is None or job.ctx.ended:
                 job.frames.pop()
                 continue
@@ -158,12 +166,18 @@ class Engine:
             return
         self._finish(job, status)
 
+    @staticmethod
+    def _give_back(job: Job, held: int, status: int) -> None:
+        """Let go what the job took since it held `held` places."""
+        if job.held and len(job.held) > held:
+            mine = job.held[held:]
+            del job.held[held:]
+            for pool in mine:
+                pool.release(status)
+
     def _finish(self, job: Job, status: int) -> None:
         job.gone = True
-        if job.held:
-            for pool in job.held:
-                pool.release()
-            job.held = None
+        self._give_back(job, 0, status)
         if job.on_end is not None:
             job.on_end(job, status)
         join = job.join
@@ -211,6 +225,9 @@ class Engine:
         node.submit(job, demand_s * next(unit.noise))
         return False
 
+    def _cpu_at(self, job: Job, fleet: Placed, unit: Unit, size: Callable[[Job], float] | None) -> bool:
+        return self._cpu(job, fleet.node_of(job), unit, size)
+
     def _delay(self, job: Job, draw: Callable[[], float], _b: Any, _c: Any) -> bool:
         seconds = draw()
         if seconds <= 0.0:
@@ -218,7 +235,8 @@ class Engine:
         call_after(self.env, seconds, self._resume, job)
         return False
 
-    def _acquire(self, job: Job, pool: Pool, _b: Any, _c: Any) -> bool:
+    def _acquire(self, job: Job, door: Door, _b: Any, _c: Any) -> bool:
+        pool = door.entered(job)
         taken = pool.acquire(job)
         if taken is None:
             self.fail(job, REFUSED)
@@ -228,7 +246,8 @@ class Engine:
         job.held.append(pool)
         return taken
 
-    def _release(self, job: Job, pool: Pool, _b: Any, _c: Any) -> bool:
+    def _release(self, job: Job, door: Door, _b: Any, _c: Any) -> bool:
+        pool = door.left(job)
         if job.held:
             job.held.remove(pool)
         pool.release()
@@ -257,7 +276,7 @@ class Engine:
         if frames is None:
             frames = job.frames = []
         if not frames or frames[-1].start != job.pc - 1:
-            frames.append(Frame(guard, job.pc - 1, idempotent, len(job.loops or ())))
+            frames.append(Frame(guard, job.pc - 1, idempotent, len(job.loops or ()), len(job.held or ())))
         if guard.admit(self.env.now, frames[-1].attempt):
             return True
         frames.pop()

@@ -20,8 +20,8 @@ from sim.queues import PollLoop
 from sim.stations import call_after
 
 RESTART_S = {
-    "cassandra": 20.0, "elasticsearch": 18.0, "haproxy": 0.5, "kafka": 8.0, "limits": 0.7, "minio": 2.0, "postgres": 2.0,
-    "redis": 0.7,
+    "cassandra": 20.0, "cdn": 0.5, "elasticsearch": 18.0, "haproxy": 0.5, "kafka": 8.0, "limits": 0.7, "minio": 2.0,
+    "postgres": 2.0, "redis": 0.7,
 }  # fmt: skip
 """Seconds from SIGKILL until a server answers again: starts on the 2-core development machine, supervisor's look included."""
 

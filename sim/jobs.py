@@ -24,13 +24,14 @@ class Context:
 
     `due`, `sent`, `done`: seconds of simulated time. `ended`: the client has its answer or has left; work that has
     not begun is not begun any more. `status`: HTTP status, 0 while none. `gateway_s`, `service_s`, `store_s`: time
-    inside each, from its first instruction to its last. The other fields belong to the services' model.
+    inside each, from its first instruction to its last. `arrived`: when it last came to the public door. `at`: service -> the
+    instance that serves it. The other fields belong to the services' model.
     """
 
     __slots__ = (
-        "absent", "attempt", "audience", "changed", "chunks", "cold", "done", "due", "ended", "epoch", "gateway_s",
-        "index", "missing", "page", "pages", "path", "pulled", "retries", "route", "sent", "service_s", "source", "status",
-        "store_s", "target", "topic", "tweet", "user",
+        "absent", "arrived", "at", "attempt", "audience", "batch", "changed", "chunks", "cold", "done", "due", "ended",
+        "epoch", "gateway_s", "index", "missing", "page", "pages", "path", "pulled", "retries", "route", "sent", "service_s",
+        "source", "status", "store_s", "target", "topic", "tweet", "user",
     )  # fmt: skip
 
     def __init__(self, index: int, route: str, user: int, target: int, due: float) -> None:
@@ -40,6 +41,8 @@ class Context:
         self.target = target
         self.due = due
         self.sent = self.done = -1.0
+        self.arrived = due
+        self.at: dict[str, Any] = {}
         self.status = self.retries = self.attempt = self.audience = self.tweet = self.epoch = 0
         self.pages = 1
         self.ended = self.changed = False
@@ -51,6 +54,7 @@ class Context:
         self.pulled: Sequence[int] = ()
         self.chunks: Sequence[int] = ()
         self.missing: Sequence[tuple[str, int]] = ()
+        self.batch: Sequence[Context] = ()
 
 
 class Job:
@@ -101,12 +105,13 @@ class Guard(Protocol):
 
 @dataclass
 class Frame:
-    """A guarded call in progress: where to start it again, how many loops were open then, and which attempt it is."""
+    """A guarded call in progress: where to start it again, which attempt it is, how many loops and places it found held."""
 
     guard: Guard
     start: int
     idempotent: bool
     loops: int
+    held: int = 0
     attempt: int = 1
 
 
@@ -131,6 +136,26 @@ class Unit:
         return dataclasses.replace(self, base_s=base_s, per_item_s=per_item_s, share=share)
 
 
+class Door(Protocol):
+    """Whatever a program may take a place in: one pool, or the pool of the instance that serves the job."""
+
+    def entered(self, job: Job) -> Pool:
+        """The pool in which a place is to be taken now."""
+        ...
+
+    def left(self, job: Job) -> Pool:
+        """The pool in which this job has its place."""
+        ...
+
+
+class Placed(Protocol):
+    """A service of several instances."""
+
+    def node_of(self, job: Job) -> Node:
+        """The process that does this job's work."""
+        ...
+
+
 @dataclass
 class Bindings:
     """What the names in programs mean: the services' model fills it, `Engine.link` reads it."""
@@ -138,7 +163,8 @@ class Bindings:
     nodes: dict[str, Node] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     delays: dict[str, Iterator[float]] = field(default_factory=dict)
-    pools: dict[str, Pool] = field(default_factory=dict)
+    pools: dict[str, Door] = field(default_factory=dict)
+    fleets: dict[str, Placed] = field(default_factory=dict)
     guards: dict[str, Guard] = field(default_factory=dict)
     predicates: dict[str, Callable[[Job], bool]] = field(default_factory=dict)
     effects: dict[str, Callable[[Job], None]] = field(default_factory=dict)

@@ -14,8 +14,11 @@ from typing import Any
 from scenarios import spec
 from sim import services, stores
 from sim.engine import Engine
+from sim.fleet import Fleet, Inside, Instance, Seats
 from sim.jobs import Context, Job
+from sim.queues import Pool
 from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
+from sim.views import Views
 from system.kernel import events
 from system.kernel.policies import LimitKnobs, Policies
 from system.kernel.windows import Windows
@@ -28,6 +31,7 @@ LIMITED = {**_BY_NAME, "reply": _BY_NAME["post"], "media": _BY_NAME["media_initi
 """Route of the mix -> the route at the gateway whose limit its requests meet."""
 AUTHOR_READS = 32
 """Author partitions that a process reads at once, as in system/services/shared/lists.py, which the twin may not import."""
+AUTHOR_READERS = (services.TIMELINES, services.TWEETS)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Model:
         self.modes: dict[int, fanout_policy.Standing] = {}
         self.effects: list[EffectRow] = []
         self.last_posted = 0
-        self.queue = gateway_policy.Queue(self.policies.shed)
+        self.fleets: dict[str, Fleet] = {}
+        self.views = Views(engine, self.policies)
         self.windows = Windows(self.policies.limits.window_s or 1.0)
         self.limited = self.policies.limits != LimitKnobs()  # the defaults limit nobody, and asking costs a tenth of a read
 
@@ -72,13 +77,34 @@ class Model:
             events.NEW_LIKE: self._event,
             "outbox": self._event,
             "publisher": self._event,
+            **{f"{service}.privacy": self._event for service in services.READERS},
         }
+        for service in services.SCALED:
+            self.fleets[service] = bindings.fleets[service] = bindings.pools[f"{service}.seat"] = Fleet(service, self._instance)
+        for service, name in ((services.TIMELINES, "rebuilds"), (services.GATEWAY, "gateway.in_flight"),
+                              *((one, f"{one}.author_reads") for one in AUTHOR_READERS)):
+            bindings.pools[name] = Inside(self.fleets[service], name)
+        self.views.bind()
+
+    def _instance(self, name: str, number: int) -> Instance:
+        """Make one process of a service, with the pools inside it."""
+        env, first = self.engine.env, f"{name.rpartition('-')[0]}-1"
+        node = self.engine.bindings.nodes.get(name) or self.engine.node(name, 1)
+        node.down = False
+        made = Instance(name, number, node, Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse))
         knobs = self.policies
-        self.engine.pool("rebuilds", knobs.timeline.rebuild_concurrency, self._admits_rebuild)
-        for service in (services.TIMELINES, services.TWEETS):
-            self.engine.pool(f"{service}.author_reads", AUTHOR_READS)
-        places = knobs.shed.max_in_flight or 1 << 40
-        self.engine.pool("gateway.in_flight", places, self._admits_request)
+
+        def pool(called: str, places: int, admits: Callable[[int, int], bool] | None = None) -> None:
+            made.pools[called] = Pool(env, called, places, admits, self.engine.advance)
+
+        if first == services.GATEWAY:
+            pool("gateway.in_flight", knobs.shed.max_in_flight or 1 << 40, self._admits_request)
+            made.queue = gateway_policy.Queue(knobs.shed)
+        if first == services.TIMELINES:
+            pool("rebuilds", knobs.timeline.rebuild_concurrency, self._admits_rebuild)
+        if first in AUTHOR_READERS:
+            pool(f"{first}.author_reads", AUTHOR_READS)
+        return made
 
     # ---- decisions -----------------------------------------------------------------------------------
 
@@ -90,8 +116,8 @@ class Model:
         return gateway_policy.admits(running, self.policies.shed.max_in_flight)
 
     def _queue_stands(self, job: Job) -> bool:
-        now_s = self.engine.env.now
-        return self.queue.sheds(now_s - job.ctx.sent, now_s)
+        now_s, queue = self.engine.env.now, self.fleets[services.GATEWAY].of(job.ctx).queue
+        return queue is not None and queue.sheds(now_s - job.ctx.arrived, now_s)
 
     def _over_limit(self, job: Job) -> bool:
         route = LIMITED.get(job.ctx.route) if self.limited else None
@@ -151,6 +177,7 @@ class Model:
             ),
             "author_entries": lambda job: self.history_tweets,
             "audience": lambda job: job.ctx.audience,
+            "batch": lambda job: len(job.ctx.page),
             "chunk": lambda job: job.item,
         }
 
@@ -176,6 +203,7 @@ class Model:
         ctx, now = job.ctx, self.engine.env.now
         event = Context(ctx.index, ctx.route, ctx.user, ctx.target, now)
         event.tweet = ctx.tweet
+        event.at = dict(ctx.at)
         return ctx.user, event
 
     # ---- effects -------------------------------------------------------------------------------------
@@ -185,6 +213,13 @@ class Model:
 
         def sent(job: Job) -> None:
             job.ctx.sent = env.now
+
+        def arrives(job: Job) -> None:
+            job.ctx.arrived = env.now
+
+        def journey_ends(job: Job) -> None:
+            # Of several requests there is no one time inside the gateway; the real row tells none either.
+            job.ctx.gateway_s = job.ctx.service_s = job.ctx.store_s = 0.0
 
         def enters_gateway(job: Job) -> None:
             job.ctx.gateway_s = -env.now
@@ -204,7 +239,8 @@ class Model:
         def leaves_stores(job: Job) -> None:
             job.ctx.store_s += env.now
 
-        hops = (sent, enters_gateway, leaves_gateway, enters_service, leaves_service, enters_stores, leaves_stores)
+        hops = (sent, arrives, journey_ends, enters_gateway, leaves_gateway, enters_service, leaves_service, enters_stores,
+                leaves_stores)  # fmt: skip
         return {hop.__name__: hop for hop in hops}
 
     def _read_effects(self) -> dict[str, Callable[[Job], None]]:
@@ -285,7 +321,7 @@ class Model:
 
         writes = (tweet_durable, tweet_deleted, follow, unfollow, back_filled, lists_dropped, pushed)
         named: dict[str, Callable[[Job], None]] = {write.__name__: write for write in writes}
-        return named | {"fan_out_decided": self._fan_out_decided, "delivered": self._delivered}
+        return named | {"fan_out_decided": self._fan_out_decided, "delivered": self._delivered, "indexed": self._indexed}
 
     def _fan_out_decided(self, job: Job) -> None:
         ctx, knobs = job.ctx, self.policies.fanout
@@ -304,6 +340,10 @@ class Model:
         ctx = job.ctx
         row = EffectRow("fanout", events.NEW_TWEET, str(ctx.tweet), ctx.path, ctx.audience, self.engine.env.now)
         self.effects.append(row)
+
+    def _indexed(self, job: Job) -> None:
+        now_s = self.engine.env.now
+        self.effects += [EffectRow("indexer", one.topic, str(one.tweet), "index", 1, now_s) for one in job.ctx.batch]
 
 
 def _absent(world: World, kind: str, owner: int) -> Sequence[tuple[str, int]]:

@@ -11,10 +11,11 @@ import pandas as pd
 
 from reports import facts
 from scenarios import spec, workload
-from sim import outcomes
+from sim import outcomes, views
 from sim.calibration import Calibration
 from sim.jobs import Context
 from sim.replication import CREATES, Played
+from system.kernel import events
 
 START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would read as "did not happen"
 HOST = "host"  # background of no listed process: the kernel's own work
@@ -77,11 +78,37 @@ def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd
         total += used
         if name != HOST:
             frames.append(_frame(seconds, "cpu_cores", name, used))
-    return pd.concat([*frames, _frame(seconds, "host_busy_cores", "", total)], ignore_index=True)
+    return pd.concat([*frames, _frame(seconds, "host_busy_cores", "", total), *_instances(played, load_s)], ignore_index=True)
+
+
+def _instances(played: Played, load_s: float) -> list[pd.DataFrame]:
+    """How many instances of each service stood, by second, as the real run's sampler asks; nothing where none are added."""
+    by_kind: dict[str, list[tuple[float, int]]] = {}
+    for t_s, kind, count in played.keeper.counts:
+        if t_s < load_s:
+            by_kind.setdefault(kind, []).append((t_s, count))
+    return [_frame(np.asarray([t for t, _ in rows]), "instances", kind, np.asarray([float(n) for _, n in rows]))
+            for kind, rows in sorted(by_kind.items())]
 
 
 def _frame(t_s: np.ndarray, name: str, node: str, values: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame({"t_s": t_s, "name": name, "route": "", "node": node, "value": values})
+
+
+def scaling(played: Played) -> list[str]:
+    """What the keeper did, a line each: second of the run, service, what and why."""
+    return [f"{t_s:.1f} s {kind}: {what}: {why}" for t_s, kind, what, why in played.keeper.decisions]
+
+
+def index_visible_s(played: Played) -> dict[str, float] | None:
+    """From the acknowledgement of a tweet to the moment when a search can find it (s): n, p50, p99; None without tweets."""
+    acked = {str(ctx.tweet): ctx.done for ctx in played.operations if ctx.tweet and ctx.status == 200 and ctx.route in CREATES}
+    rows = [row for row in played.effects if row.path == "index" and row.event == events.NEW_TWEET and row.key in acked]
+    if not rows:
+        return None
+    took = np.sort([max(0.0, views.visible_s(row.at_s) - acked[row.key]) for row in rows])
+    at = {name: float(took[math.ceil(q * len(took)) - 1]) for name, q in (("p50", 0.5), ("p99", 0.99))}
+    return {"n": len(took), **{name: round(value, 4) for name, value in at.items()}}
 
 
 def effects(played: Played, start_wall_ms: int) -> pd.DataFrame:

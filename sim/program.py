@@ -153,7 +153,8 @@ Step = (
 class Consumer:
     """A consumer group: its poll loop at process `node` runs the body of each event's topic, `lanes` keys at once.
 
-    `bodies`: (topic, steps). `poll_delay`: names the wait until an idle poll loop sees a new event.
+    `bodies`: (topic, steps). `poll_delay`: names the wait until an idle poll loop sees a new event. `batch`: events of all
+    topics that are gathered for a while are done in one go, by the first topic's body.
     """
 
     group: str
@@ -161,6 +162,7 @@ class Consumer:
     bodies: tuple[tuple[str, tuple[Step, ...]], ...]
     lanes: int
     poll_delay: str
+    batch: bool = False
 
 
 @dataclass(frozen=True)

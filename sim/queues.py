@@ -30,6 +30,12 @@ class Pool:
         self.queue: deque[Any] = deque()
         self.refused = 0
 
+    def entered(self, _job: Any) -> Pool:
+        """It is the same pool for every job."""
+        return self
+
+    left = entered
+
     def acquire(self, job: Any) -> bool | None:
         """True: taken now. False: waits, and is resumed with the place. None: refused."""
         if self.free > 0:
@@ -41,7 +47,7 @@ class Pool:
         self.queue.append(job)
         return False
 
-    def release(self) -> None:
+    def release(self, _status: int = 0) -> None:
         """Give a place back; the first in the queue gets it at once."""
         while self.queue:
             job = self.queue.popleft()
@@ -138,3 +144,49 @@ class PollLoop:
             if self.waiting:
                 self.busy = True
                 call_after(self.env, 0.0, self._polled)
+
+
+class BatchLoop(PollLoop):
+    """A member that does all events of a poll in one go, and gathers them under load.
+
+    Where the poll before was answered less than `gather_s` ago, it waits until then and takes what came meanwhile, as
+    system/services/shared/consuming.py does; after a calm it begins at once. `handle(batch)` gets what `bundle(events)` made.
+    """
+
+    def __init__(
+        self, env: simpy.Environment, poll_s: Callable[[], float], handle: Callable[[Any], None],
+        bundle: Callable[[list[Any]], Any], gather_s: float,
+    ) -> None:  # fmt: skip
+        super().__init__(env, poll_s, handle, 1)
+        self.gather_s = gather_s
+        self._bundle = bundle
+        self._answered_s = float("-inf")
+        self._parts: list[Any] = []
+
+    def _polled(self, event: Any) -> None:
+        wait_s = self._answered_s + self.gather_s - self.env.now
+        if wait_s > 1e-9 and not self.stopped:
+            call_after(self.env, wait_s, self._gathered)
+        else:
+            self._gathered(event)
+
+    def _gathered(self, _event: Any) -> None:
+        if self.stopped or self.inside:
+            return
+        self._answered_s = self.env.now
+        taken = [event for _, event in self.waiting]
+        self.waiting.clear()
+        if not taken:
+            self.busy = False
+            return
+        batch = self._bundle(taken)
+        self.inside[batch] = deque()
+        self._parts = taken
+        self.handle(batch)
+
+    def stop(self) -> None:
+        """The consumer died: all events of the batch in hand wait again."""
+        if self.inside:
+            self.inside.clear()
+            self.waiting.extendleft((0, event) for event in reversed(self._parts))
+        super().stop()

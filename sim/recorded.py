@@ -44,4 +44,5 @@ def _scenario(values: Mapping[str, Any]) -> spec.Scenario:
         faults=tuple(spec.Fault(**fault) for fault in values["faults"]),
         objectives=(),
         measure=spec.Measure(**values["measure"]),
+        cpu_quota=values.get("cpu_quota"),  # None in records made before there were quotas
     )

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from scenarios import spec, vocabulary, workload
-from sim import outcomes, probes, services
+from sim import bandwidth, outcomes, probes, services, workers
 from sim.calibration import Calibration, DelayShape
+from sim.consumers import consume
 from sim.engine import Engine
 from sim.faults import Faults, Stricken
 from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
+from sim.keeper import Keeper
 from sim.model import EffectRow, Model
 from sim.program import flatten
 from sim.queues import PollLoop
@@ -59,6 +61,7 @@ def _shape(shape: DelayShape) -> Callable[[np.random.Generator, int], np.ndarray
 class Played:
     """What one replication left. `operations`: one an attempt, in order of their begin; second pages have numbers from
     `planned` up. `work`: unit -> (counts, sizes) by second, empty unless asked for. `probes`, `nulls`: what ran beside the load.
+    `keeper`: which instances came and went.
     """
 
     operations: list[Context]
@@ -69,6 +72,7 @@ class Played:
     model: Model
     probes: list[probes.ProbeRow]
     nulls: list[Context]
+    keeper: Keeper
     work: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
 
 
@@ -93,6 +97,9 @@ class Replication:
         self.model.bind()
         self.code = {route: self.engine.link(flatten(steps)) for route, steps in services.ROUTES.items()}
         self.loops = self._consume()
+        even = stream(seed, "quota periods", lambda random, n: random.random(n) * bandwidth.PERIOD_S)
+        self.keeper = Keeper(self.engine, self.model.fleets, scenario.policies, scenario.cpu_quota,
+                             dict(calibration.background_cores), even.__next__)
         self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
         self.nulls: list[Context] = []
         if scenario.population.cache == "warm" and seeded.graph.users <= WARMED_USERS:
@@ -112,14 +119,16 @@ class Replication:
             bindings.units[name] = unit
         for name, shape in calibration.delays.items():
             bindings.delays[name] = stream(self.seed, f"delay {name}", _shape(shape))
-        for service in (services.USERS, services.TWEETS, services.TIMELINES, services.SEARCH, services.MEDIA, services.LIKES):
+        for service in services.SCALED[1:]:
             jitter = stream(self.seed, f"jitter {service}", lambda random, n: random.random(n))
             bindings.guards[service] = ServiceGuard(self.scenario.policies, jitter)
 
     def _consume(self) -> dict[str, list[PollLoop]]:
         found: dict[str, list[PollLoop]] = {}
-        for consumer in services.CONSUMERS:
-            found.setdefault(consumer.node, []).append(self.engine.consume(consumer))
+        knobs = self.scenario.policies
+        gather_s = {"indexer": knobs.search.gather_s, "liker": knobs.cache.like_gather_s}
+        for consumer in workers.CONSUMERS:
+            found.setdefault(consumer.node, []).append(consume(self.engine, consumer, gather_s.get(consumer.group, 0.0)))
         return found
 
     def play(self, tape: workload.Tape) -> Played:
@@ -138,8 +147,9 @@ class Replication:
         work = {name: (unit.counts, unit.sizes) for name, unit in units.items() if unit.counts and unit.sizes}
         nodes = self.engine.bindings.nodes
         return Played(
-            self.operations, self.model.effects, faults.done, nodes, self.engine, self.model, self.delivery.rows, self.nulls, work
-        )
+            self.operations, self.model.effects, faults.done, nodes, self.engine, self.model, self.delivery.rows, self.nulls,
+            self.keeper, work,
+        )  # fmt: skip
 
     def _feed(self, tape: workload.Tape) -> None:
         """Start each operation at its due time; only the next one is ever in the event list."""

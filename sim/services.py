@@ -1,16 +1,15 @@
-"""The routes of the system as programs: one entry a route of a scenario's mix, one a consumer group.
+"""The routes of the system as programs: one entry a route of a scenario's mix.
 
 Every request goes generator -> HAProxy -> gateway -> HAProxy -> service -> stores and back. The work of generator and
 gateway lies half before and half after the call, so that an event loop makes answers wait, too. Decisions are named
-here and taken in `sim.model`, which asks the services' own policies.
+here and taken in `sim.model`, which asks the services' own policies. What the workers do stands in `sim.workers`.
 """
 
 from __future__ import annotations
 
 from sim import stores
 from sim.jobs import TOO_MANY, UNAVAILABLE
-from sim.program import Acquire, Branch, Call, Consumer, Cpu, Delay, Each, Effect, Fail, Loop, Publish, Release, Step
-from system.kernel import events
+from sim.program import Acquire, Branch, Call, Cpu, Delay, Each, Effect, Fail, Once, Parallel, Publish, Release, Step
 
 GENERATOR, HAPROXY, GATEWAY = "load-generator", "haproxy-1", "gateway-1"
 USERS, TWEETS, TIMELINES = "users-1", "tweets-1", "timelines-1"
@@ -22,42 +21,65 @@ Steps = tuple[Step, ...]
 EVENT_LOOPS = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, LIKES, FANOUT, INDEXER, LIKER, RELAY, GENERATOR)
 """One Python process each: one task at a time, first come first served."""
 
+SCALED = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, LIKES)
+"""What HAProxy stands in front of: of these there can be several instances."""
+
+QUOTED = (*SCALED, FANOUT, INDEXER, LIKER, RELAY)
+"""What a scenario's `cpu_quota` limits: our services, and no store."""
+
+READERS = (TWEETS, TIMELINES, SEARCH, MEDIA, LIKES)
+"""Services that look who is protected before they show a tweet or a picture."""
+
 LIMITS = "limits-1"  # counts for the gateway; what that costs is in the gateway's own work, so it only can be killed
 WIDTHS = {
     **dict.fromkeys(EVENT_LOOPS, 1),
     HAPROXY: 0, stores.REDIS: 1, stores.CASSANDRA: 0, stores.POSTGRES: 0, stores.KAFKA: 0, stores.ELASTIC: 0,
-    stores.MINIO: 0, LIMITS: 1,
+    stores.MINIO: 0, LIMITS: 1, stores.CDN: 1,
 }  # fmt: skip
 """Node -> tasks that may use the CPU at once; 0 is any number."""
 
 
-def request(route: str, service: str, inner: Steps, *, idempotent: bool = True) -> Steps:
-    """One HTTP request through the public side, the gateway and the mesh to `service`."""
+def api(route: str, service: str, inner: Steps, *, idempotent: bool = True, share: float = 0.5) -> Steps:
+    """One HTTP request at the public door, through gateway and mesh to `service` and back.
+
+    `share`: of the route's work at gateway and service, before the call and again after it.
+    """
     behind = (
         Cpu(HAPROXY, "mesh"),
+        Acquire(f"{service}.seat"),
         Effect("enters_service"),
-        Cpu(service, route, share=0.5),
+        Cpu(service, route, share=share),
         Effect("enters_stores"),
         *inner,
-        Delay(f"{route}.store"),
         Effect("leaves_stores"),
-        Cpu(service, route, share=0.5),
+        Cpu(service, route, share=share),
         Effect("leaves_service"),
+        Release(f"{service}.seat"),
     )
+    return (
+        Effect("arrives"),
+        Cpu(HAPROXY, "public"),
+        Acquire(f"{GATEWAY}.seat"),
+        Acquire("gateway.in_flight"),
+        Effect("enters_gateway"),
+        Cpu(GATEWAY, route, share=share),
+        Branch("queue_stands", (Effect("leaves_gateway"), Fail(UNAVAILABLE))),
+        Branch("over_limit", (Effect("leaves_gateway"), Fail(TOO_MANY))),
+        Call(service, behind, idempotent),
+        Cpu(GATEWAY, route, share=share),
+        Effect("leaves_gateway"),
+        Release("gateway.in_flight"),
+        Release(f"{GATEWAY}.seat"),
+    )
+
+
+def request(route: str, service: str, inner: Steps, *, idempotent: bool = True) -> Steps:
+    """One operation of the load that is one request."""
     return (
         Cpu(GENERATOR, route, share=0.5),
         Effect("sent"),
         Delay(f"{route}.net"),
-        Cpu(HAPROXY, "public"),
-        Acquire("gateway.in_flight"),
-        Effect("enters_gateway"),
-        Cpu(GATEWAY, route, share=0.5),
-        Branch("queue_stands", (Effect("leaves_gateway"), Fail(UNAVAILABLE))),
-        Branch("over_limit", (Effect("leaves_gateway"), Fail(TOO_MANY))),
-        Call(service, behind, idempotent),
-        Cpu(GATEWAY, route, share=0.5),
-        Effect("leaves_gateway"),
-        Release("gateway.in_flight"),
+        *api(route, service, (*inner, Delay(f"{route}.store")), idempotent=idempotent),
         Cpu(GENERATOR, route, share=0.5),
     )
 
@@ -72,7 +94,7 @@ def _home() -> Steps:
         Release("rebuilds"),
     )
     page = Branch("cache_away", truth, (*read, Branch("lists_missing", missing)))
-    inner = (page, Effect("home_page"), *stores.hydrate(TIMELINES))
+    inner = (page, Effect("home_page"), *stores.hydrate(TIMELINES), *stores.visibility(TIMELINES))
     return request("home", TIMELINES, inner)
 
 
@@ -80,12 +102,12 @@ def _user_tweets() -> Steps:
     read = stores.redis("lists_read", "one")
     absent = (Each("the_author", stores.author_list(TWEETS)), *read)
     page = Branch("cache_away", stores.from_truth(TWEETS, "the_author"), (*read, Branch("author_absent", absent)))
-    inner = (page, Effect("author_page"), *stores.hydrate(TWEETS))
+    inner = (page, Effect("author_page"), *stores.hydrate(TWEETS), *stores.visibility(TWEETS))
     return request("user_tweets", TWEETS, inner)
 
 
 def _tweet() -> Steps:
-    return request("tweet", TWEETS, (Effect("one_tweet"), *stores.hydrate(TWEETS)))
+    return request("tweet", TWEETS, (Effect("one_tweet"), *stores.hydrate(TWEETS), *stores.visibility(TWEETS)))
 
 
 def _write(route: str) -> Steps:
@@ -114,7 +136,8 @@ def _edge(route: str) -> Steps:
 def _like() -> Steps:
     """The tweet is looked up (who may not see it may not like it), then row and outbox row are one transaction."""
     row = (*stores.postgres("like"), Publish("outbox"))
-    return request("like", LIKES, (Effect("one_tweet"), *stores.hydrate(LIKES), *row), idempotent=False)
+    seen = (Effect("one_tweet"), *stores.hydrate(LIKES), *stores.visibility(LIKES))
+    return request("like", LIKES, (*seen, *row), idempotent=False)
 
 
 def _profile() -> Steps:
@@ -122,12 +145,41 @@ def _profile() -> Steps:
 
 
 def _search() -> Steps:
-    return request("search", SEARCH, (*stores.elastic("search"), Effect("found_page"), *stores.hydrate(SEARCH)))
+    """A ranked search: a view of the index (shared), where the newest `band` matches end (known for a while), a page of
+    them, then the truth about what was found."""
+    view = Branch("index_view_is_old", (Once("index_view", (*stores.elastic("view"), Effect("index_view_opened"))),))
+    band = Branch("band_unknown", (*stores.elastic("band"), Effect("band_known")))
+    found = (*stores.elastic("search"), Effect("found_page"), *stores.hydrate(SEARCH), *stores.visibility(SEARCH))
+    return request("search", SEARCH, (view, band, *found))
 
 
 def _media() -> Steps:
-    """Initialize, put, finalize and read back: three requests to the gateway, one to MinIO, two to the edge, told as one."""
-    return request("media", MEDIA, (*stores.minio("put"), *stores.minio("get")), idempotent=False)
+    """The journey of a picture, as the load walks it: initialize, PUT to storage, finalize, show, and two reads from the
+    edge, of which the first is a miss. Six exchanges, three of them with the gateway, so a sixth of each unit an exchange.
+    """
+    sixth = 1.0 / 6.0
+
+    def exchange(*there: Step) -> Steps:
+        return (Cpu(GENERATOR, "media", share=sixth / 2), *there, Cpu(GENERATOR, "media", share=sixth / 2))
+
+    def asked(inner: Steps, *, idempotent: bool = False) -> Steps:
+        return exchange(*api("media", MEDIA, inner, idempotent=idempotent, share=sixth))
+
+    checked = Parallel((stores.minio("head"), stores.minio("get")))  # size and digest beside the first bytes
+    row = stores.postgres("media_read")
+    fetched = (Cpu(stores.CDN, "miss"), *stores.minio("get"), Effect("edge_keeps"))
+    read = exchange(Branch("edge_has_it", (Cpu(stores.CDN, "hit"),), fetched))
+    return (
+        Effect("sent"),
+        Delay("media.net"),
+        *asked(stores.postgres("media_write")),
+        *exchange(*stores.minio("put")),
+        *asked((*row, checked, *stores.postgres("media_write"), Delay("media.store"))),
+        *asked((*row, *stores.visibility(MEDIA)), idempotent=True),
+        *read,
+        *read,
+        Effect("journey_ends"),
+    )
 
 
 ROUTES: dict[str, Steps] = {
@@ -154,110 +206,3 @@ NULL: Steps = (
     Cpu(GENERATOR, "null", share=0.5),
 )
 """The null route: HAProxy answers by itself, so its latency is what the machine adds."""
-
-
-def _published() -> Steps:
-    """The tweets service hands an event to Kafka in the background, after the answer may have gone."""
-    topic = Branch("is_delete", (Publish(events.TWEET_DELETED),), (Publish(events.NEW_TWEET),))
-    return (Cpu(TWEETS, "publish"), *stores.publish(), topic)
-
-
-def _fan_out() -> Steps:
-    chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
-    pushed = (Each("absent_followers", stores.follower_list()), Loop("chunks", chunk), Effect("pushed"))
-    return (
-        Cpu(FANOUT, "event"),
-        Effect("event_page"),
-        *stores.hydrate(FANOUT),
-        *stores.redis("own"),
-        Effect("fan_out_decided"),
-        Branch("changes_mode", stores.postgres("edge")),
-        Branch("is_pushed", pushed),
-        *stores.redis("hot_read", "one"),
-        Effect("delivered"),
-    )
-
-
-def _fan_out_deleted() -> Steps:
-    chunk = (*stores.redis("push", "chunk"), Cpu(FANOUT, "chunk", "chunk"))
-    return (
-        Cpu(FANOUT, "event"),
-        *stores.redis("own"),
-        *stores.redis("own"),
-        Effect("fan_out_decided"),
-        Each("absent_followers", stores.follower_list()),
-        Loop("chunks", chunk),
-    )
-
-
-def _edge_changed() -> Steps:
-    followed = (
-        *stores.redis("own"),
-        *stores.redis("own"),
-        *stores.cassandra("author_read"),
-        *stores.redis("complete", "author_entries"),
-        Effect("back_filled"),
-    )
-    unfollowed = (*stores.redis("own"), Effect("lists_dropped"))
-    return (
-        Cpu(FANOUT, "event"),
-        *stores.postgres("user"),
-        Branch("is_follow", followed, unfollowed),
-        *stores.postgres("user"),
-    )
-
-
-def _index() -> Steps:
-    likes = stores.postgres("count_likes")
-    return (Cpu(INDEXER, "event"), *stores.cassandra("get", "one"), *likes, *stores.elastic("index"))
-
-
-def _recount() -> Steps:
-    return (Cpu(LIKER, "event"), *stores.postgres("count_likes"), *stores.redis("put_counts"))
-
-
-def _relayed() -> Steps:
-    topic = Branch("is_like", (Publish(events.NEW_LIKE),), (Publish(events.NEW_FOLLOW),))
-    return (Cpu(RELAY, "row"), *stores.postgres("drain"), *stores.publish(), topic)
-
-
-def _announced() -> Steps:
-    """The relay listens to the topics, so that it knows which outbox rows were published."""
-    return (Cpu(stores.KAFKA, "fetch"), Cpu(RELAY, "announced"))
-
-
-def _fetched(steps: Steps) -> Steps:
-    return (Cpu(stores.KAFKA, "fetch"), *steps)
-
-
-CONSUMERS: tuple[Consumer, ...] = (
-    Consumer(
-        "fanout",
-        FANOUT,
-        (
-            (events.NEW_TWEET, _fetched(_fan_out())),
-            (events.TWEET_DELETED, _fetched(_fan_out_deleted())),
-            (events.NEW_FOLLOW, _fetched(_edge_changed())),
-        ),
-        lanes=16,
-        poll_delay="fanout.poll",
-    ),
-    Consumer(
-        "indexer",
-        INDEXER,
-        tuple((topic, _fetched(_index())) for topic in events.GROUPS["indexer"]),
-        lanes=16,
-        poll_delay="indexer.poll",
-    ),
-    Consumer("liker", LIKER, ((events.NEW_LIKE, _fetched(_recount())),), lanes=1, poll_delay="liker.poll"),
-    Consumer("outbox", RELAY, (("outbox", _relayed()),), lanes=500, poll_delay="relay.poll"),
-    Consumer("publisher", TWEETS, (("publisher", _published()),), lanes=500, poll_delay="publisher.poll"),
-    Consumer(
-        "relay",
-        RELAY,
-        ((events.NEW_TWEET, _announced()), (events.TWEET_DELETED, _announced())),
-        lanes=500,
-        poll_delay="relay.poll",
-    ),
-)
-"""Every consumer group. `publisher` is the queue inside the tweets service, `outbox` is PostgreSQL's, drained by the relay."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import simpy
 from simpy.events import Timeout
@@ -64,15 +64,31 @@ class Tally:
 
 
 class Task:
-    """One job's stay at a node: its demand, when it came, and where it stands on the shared CPU."""
+    """One job's stay at a node: when it came, what it has still to burn, and how much of it in one go (all, without a quota)."""
 
-    __slots__ = ("arrived", "demand_s", "job", "node")
+    __slots__ = ("arrived", "job", "node", "rest_s", "slice_s")
 
     def __init__(self, node: Node, job: Any, demand_s: float, arrived: float) -> None:
         self.node: Node | None = node
         self.job = job
-        self.demand_s = demand_s
+        self.rest_s = self.slice_s = demand_s
         self.arrived = arrived
+
+
+class Quota(Protocol):
+    """What limits the CPU of a single-threaded process (`sim.bandwidth`)."""
+
+    def start(self, task: Task) -> None:
+        """Let `task` run within the limit."""
+        ...
+
+    def ended(self, task: Task) -> bool:
+        """A slice of `task` is burnt: say whether it was the last one; else it goes on by itself."""
+        ...
+
+    def drop(self) -> Task | None:
+        """The process died; return the task that was waiting, if any."""
+        ...
 
 
 class HostCpu:
@@ -98,9 +114,14 @@ class HostCpu:
         self._advance(now)
         self.running += 1
         self._order += 1
-        heapq.heappush(self._heap, (self.virtual + task.demand_s, self._order, task))
+        heapq.heappush(self._heap, (self.virtual + task.slice_s, self._order, task))
         if not self._inside_timer:
             self._arm(now)
+
+    def virtual_now(self) -> float:
+        """CPU seconds that a task which ran since the start would have had by now."""
+        self._advance(self.env.now)
+        return self.virtual
 
     def drop(self, node: Node) -> list[Task]:
         """Take all tasks of a dead process off the CPU and return them; what they burnt stays burnt."""
@@ -157,7 +178,7 @@ class HostCpu:
             node = task.node
             if node is not None:
                 self.running -= 1
-                self.done_core_s += task.demand_s
+                self.done_core_s += task.slice_s
                 node.finished(task)
         self._inside_timer = False
         self._arm(now)
@@ -166,12 +187,13 @@ class HostCpu:
 class Node:
     """One process on the shared CPU: FCFS for `width` places (0: any number at once), then the CPU itself.
 
-    `cpu_s[i]`: CPU seconds of tasks that ended in second i of the run. `down`: its process is dead;
-    `down_status`: what its callers then get.
+    `cpu_s[i]`: CPU seconds of slices that ended in second i of the run. `down`: its process is dead;
+    `down_status`: what its callers then get. `quota`: of a single-threaded one, None is no limit.
     """
 
     __slots__ = (
-        "_width", "busy", "cpu_s", "demand_s", "down", "down_status", "env", "host", "name", "queue", "resume", "tally", "width"
+        "_width", "busy", "cpu_s", "demand_s", "down", "down_status", "env", "host", "name", "queue", "quota", "resume", "tally",
+        "width"
     )  # fmt: skip
 
     def __init__(self, env: simpy.Environment, host: HostCpu, name: str, width: int, resume: Resume) -> None:
@@ -183,6 +205,7 @@ class Node:
         self.resume = resume
         self.queue: deque[Task] = deque()
         self.busy = 0
+        self.quota: Quota | None = None
         self.down = False
         self.down_status = 503
         self.tally = Tally()
@@ -196,24 +219,25 @@ class Node:
         task = Task(self, job, demand_s, now)
         if self.busy < self._width:
             self.busy += 1
-            self.host.start(task)
+            (self.quota or self.host).start(task)
         else:
             self.queue.append(task)
 
     def finished(self, task: Task) -> None:
-        """The shared CPU is done with `task`."""
+        """The shared CPU is done with `task`, or with as much of it as its quota allowed."""
         now = self.env.now
-        self.tally.leave(now, task.arrived)
-        self.demand_s += task.demand_s
+        self.demand_s += task.slice_s
         second = int(now)
         try:
-            self.cpu_s[second] += task.demand_s
+            self.cpu_s[second] += task.slice_s
         except IndexError:
             self.cpu_s.extend([0.0] * (second + 60 - len(self.cpu_s)))
-            self.cpu_s[second] += task.demand_s
+            self.cpu_s[second] += task.slice_s
+        if self.quota is not None and not self.quota.ended(task):
+            return
+        self.tally.leave(now, task.arrived)
         if self.queue:
-            following = self.queue.popleft()
-            self.host.start(following)
+            (self.quota or self.host).start(self.queue.popleft())
         else:
             self.busy -= 1
         self.resume(task.job)
@@ -223,6 +247,9 @@ class Node:
         self.down = True
         now = self.env.now
         lost = self.host.drop(self) + list(self.queue)
+        waiting = self.quota.drop() if self.quota is not None else None
+        if waiting is not None:
+            lost.append(waiting)
         for task in lost:
             self.tally.leave(now, task.arrived, lost=True)
         self.queue.clear()

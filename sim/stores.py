@@ -6,10 +6,10 @@ the socket). The units and delays are named here once; their values come from a 
 
 from __future__ import annotations
 
-from sim.program import Acquire, Branch, Cpu, Delay, Each, Effect, Once, Release, Step
+from sim.program import Acquire, Branch, Cpu, Delay, Each, Effect, Once, Publish, Release, Step
 
 REDIS, CASSANDRA, POSTGRES = "redis-1", "cassandra-1", "postgres-1"
-KAFKA, ELASTIC, MINIO = "kafka-1", "elasticsearch-1", "minio-1"
+KAFKA, ELASTIC, MINIO, CDN = "kafka-1", "elasticsearch-1", "minio-1", "cdn-1"
 
 Steps = tuple[Step, ...]
 
@@ -34,13 +34,13 @@ def publish() -> Steps:
     return (Cpu(KAFKA, "publish"), Delay("kafka"))
 
 
-def elastic(unit: str) -> Steps:
-    """One request to Elasticsearch."""
-    return (Cpu(ELASTIC, unit), Delay("elasticsearch"))
+def elastic(unit: str, size: str = "") -> Steps:
+    """One request to Elasticsearch: a search, a view of the index, or a bulk of `size` documents."""
+    return (Cpu(ELASTIC, unit, size), Delay("elasticsearch"))
 
 
 def minio(unit: str) -> Steps:
-    """One object put or read."""
+    """One object put or read, or what storage knows of it."""
     return (Cpu(MINIO, unit), Delay("minio"))
 
 
@@ -96,6 +96,16 @@ def hydrate(service: str) -> Steps:
     cold = (*cassandra("get", "cold"), Cpu(service, "cold_tweets", "cold"), *redis("fill", "cold"), Effect("page_is_hot"))
     cached = (*redis("hot_read", "page"), Branch("page_is_cold", cold))
     return (Branch("cache_away", (*cassandra("get", "page"), Cpu(service, "cold_tweets", "page")), cached),)
+
+
+def visibility(service: str) -> Steps:
+    """Who is protected, as a process knows it: read from PostgreSQL where nothing young enough is known, else only looked up.
+
+    From a quarter of its life on it is read again beside the requests.
+    """
+    read = Once(f"{service}.privacy", (*postgres("privacy"), Effect(f"{service}.privacy_read")))
+    again = Branch(f"{service}.privacy_ages", (Publish(f"{service}.privacy"),))
+    return (Branch(f"{service}.privacy_expired", (read,), (again,)),)
 
 
 def from_truth(service: str, authors: str) -> Steps:

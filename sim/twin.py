@@ -77,6 +77,8 @@ def run(
         "replications": {"n": len(played), "recorded": chosen, "intervals_ms": intervals},
         "laws": found_laws,
         "warm_up_mser5_s": _warm_up_s(played[chosen]),
+        "scaling": outcome.scaling(played[chosen]),
+        "index_visible_s": outcome.index_visible_s(played[chosen]),
         "took_s": round(took_s, 3),
     }
     return Prediction(

@@ -63,9 +63,6 @@ def check_wishes(on: str, find_capacity: bool, versus: bool, repeats: int) -> No
 def answer(ask: Ask, screen: Screen) -> list[record.Run]:
     """Ask, write and render; return the runs (one a repeat). Ctrl-C ends the load early and still writes the report."""
     if ask.on == "twin":
-        if ask.scenario.cpu_quota is not None:
-            raise WrongInput(f"`cpu_quota` is {ask.scenario.cpu_quota:g} core; the twin models neither quotas nor scaling. "
-                             "Ask it --on system.")
         return [_twin_alone(ask, screen)]
     return asyncio.run(_system(ask, screen))
 
@@ -90,9 +87,7 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
             runs.append(runner.finished(told, lab.lab))
             if told.interrupted:
                 break
-    if used is not None and any(question.cpu_quota is not None for question, _ in turns):
-        screen.say("no prediction: the twin models neither `cpu_quota` nor scaling")
-    elif used is not None:
+    if used is not None:
         runs = [predict(run, *turns[n % len(turns)], used, screen) for n, run in enumerate(runs)]
     return runs
 

@@ -104,15 +104,23 @@ def test_replications_differ_and_their_spread_is_told(calm: twin.Prediction) -> 
 
 
 def test_every_reader_rebuilds_once_after_a_cache_loss(calm: twin.Prediction, loss: twin.Prediction) -> None:
-    """Each viewer's first read after the loss is a rebuild; without it most viewers who came before hit."""
-    def rebuilt(told: twin.Prediction) -> float:
+    """Each viewer's first read after the loss is a rebuild; without it most viewers who came before hit.
+
+    The probes of the delivery read too: about 6 pairs a second over the 7 s after the loss, 40 of 400 users, most of whom no
+    load reads in that time. They are why a share over *all* readers was 0.94 to 0.97 by seed (3 of 78 came after a probe
+    of theirs, and hit what it had rebuilt). Of those whom no probe asked there is no exception.
+    """
+    def rebuilt(told: twin.Prediction) -> tuple[float, int]:
         rows = told.facts.history
         due_s = (rows["due_ns"] - told.facts.windows.start_ns) / 1e9
         reads = rows[(rows["route"] == "home") & (due_s > 7.0)].drop_duplicates("user")
-        return float(reads["source"].str.startswith("rebuild").mean())
+        reads = reads[~reads["user"].isin(told.facts.probes["follower"])]
+        return float(reads["source"].str.startswith("rebuild").mean()), len(reads)
 
-    assert rebuilt(loss) > 0.95  # a probe of the delivery may have asked before one of them
-    assert rebuilt(calm) < 0.9
+    share, readers = rebuilt(loss)
+    assert readers > 30
+    assert share == 1.0
+    assert rebuilt(calm)[0] < 0.9
 
 
 def test_common_random_numbers_keep_all_before_the_fault_equal(calm: twin.Prediction, loss: twin.Prediction) -> None:
@@ -139,7 +147,8 @@ def test_without_a_limit_nobody_is_pulled() -> None:
     """A push limit above every audience pushes everything."""
     told = predict(asked(CALM, "policies.fanout.push_limit=100000"))
 
-    assert set(told.facts.effects["path"]) == {"push"}
+    fanned_out = told.facts.effects[told.facts.effects["group"] == "fanout"]
+    assert set(fanned_out["path"]) == {"push"}
     assert not told.facts.history["source"].str.contains("pull").any()
 
 

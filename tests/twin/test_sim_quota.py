@@ -1,0 +1,136 @@
+"""CPU quotas: the arithmetic of periods, exactly, and the queue that a quota makes, within four standard errors."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from sim import bandwidth, theory
+from sim.bandwidth import Bandwidth
+from sim.program import Cpu
+from system.platform import cgroups
+from tests.twin import harness
+
+MS = 1e-3
+
+
+def limited(seed: int, cores: float, *, phase_s: float = 0.0, period_s: float = bandwidth.PERIOD_S,
+            host: float = 4.0) -> harness.Lab:  # fmt: skip
+    """An engine with one event loop `loop` that has a quota."""
+    lab = harness.lab(seed, cores=host)
+    node = lab.engine.node("loop", 1)
+    node.quota = Bandwidth(lab.engine.env, lab.engine.host, cores, phase_s, period_s)
+    return lab
+
+
+def submitted(lab: harness.Lab, node: str, at_s: float, demand_s: float) -> list[float]:
+    """Give `demand_s` of CPU to a node at `at_s`; the list holds the moment of its end, once the engine has run."""
+    ended: list[float] = []
+    station = lab.engine.bindings.nodes[node]
+    station.resume = lambda job: job(lab.engine.env.now)
+    timer = lab.engine.env.timeout(at_s)
+    assert timer.callbacks is not None
+    timer.callbacks.append(lambda _event: station.submit(ended.append, demand_s))
+    return ended
+
+
+def test_the_period_is_the_one_that_the_lab_sets() -> None:
+    """The twin may not import the platform; so the number is held equal here."""
+    assert bandwidth.PERIOD_S == cgroups.PERIOD_US / 1e6
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "demand_ms", "ends_ms"),
+    [
+        (0, 3, 3),     # within the budget of 4 ms
+        (0, 4, 4),     # all of it
+        (0, 5, 21),    # 4, then stands still until 20, then 1
+        (0, 12, 44),   # 4 + 4 + 4: two whole periods and the third budget
+        (17, 3, 20),   # what is left of the period is enough
+        (17, 6, 23),   # 3 of the old budget, and 3 of the new one without a pause
+        (17, 8, 41),   # 3, 4 until 24, then stands still until 40, then 1
+    ],
+)  # fmt: skip
+def test_a_demand_ends_when_the_arithmetic_of_periods_says(at_ms: int, demand_ms: int, ends_ms: int) -> None:
+    """A fifth of a core in periods of 20 ms: 4 ms in each."""
+    lab = limited(1, 0.2)
+
+    ended = submitted(lab, "loop", at_ms * MS, demand_ms * MS)
+    lab.engine.env.run()
+
+    assert ended == [pytest.approx(ends_ms * MS, abs=1e-8)]
+
+
+@pytest.mark.parametrize("demand_ms", [0.5, 3.9, 4.0, 4.1, 37.0, 100.0])
+def test_a_demand_from_a_full_budget_takes_whole_periods_and_a_rest(demand_ms: float) -> None:
+    """d of CPU at q a period: ceil(d / q) - 1 periods and what is left of d."""
+    lab, budget_ms = limited(1, 0.2, phase_s=7 * MS), 4.0
+
+    ended = submitted(lab, "loop", 7 * MS, demand_ms * MS)
+    lab.engine.env.run()
+
+    periods = math.ceil(demand_ms / budget_ms - 1e-9) - 1
+    assert ended == [pytest.approx((7 + periods * 20 + demand_ms - periods * budget_ms) * MS, abs=1e-8)]
+
+
+def test_a_neighbour_on_the_core_makes_the_budget_last_longer() -> None:
+    """Two tasks on one core run at half speed: 4 ms of budget are spent after 8, and the period's end is charged rightly.
+
+    From 16 ms on, shared: 2 ms until 20 are the old period's, so the new one still has all 4: 6 ms end at 28.
+    """
+    lab = limited(1, 0.2, host=1.0)
+    lab.engine.node("hog", 0)
+    submitted(lab, "hog", 0.0, 1.0)
+
+    ended = submitted(lab, "loop", 16 * MS, 6 * MS)
+    late = submitted(lab, "loop", 60 * MS, 5 * MS)
+    lab.engine.bindings.nodes["hog"].resume = lambda job: None
+    lab.engine.env.run()
+
+    assert ended == [pytest.approx(28 * MS, abs=1e-8)]
+    assert late == [pytest.approx(82 * MS, abs=1e-8)]  # 4 by 68, stands still until 80, then 1 at half speed
+
+
+def test_a_backlog_drains_at_the_speed_of_the_quota() -> None:
+    """100 demands of 3 ms at once, a fifth of a core: 300 ms of CPU are 74 whole periods and the last 4 ms."""
+    lab = limited(1, 0.2)
+    ends = [submitted(lab, "loop", 0.0, 3 * MS) for _ in range(100)]
+
+    lab.engine.env.run()
+
+    assert max(one[0] for one in ends) == pytest.approx((74 * 20 + 4) * MS, abs=1e-7)
+    assert lab.engine.bindings.nodes["loop"].demand_s == pytest.approx(0.3)
+    assert lab.engine.host.busy_core_s == pytest.approx(0.3)
+
+
+def test_short_periods_make_a_slower_server() -> None:
+    """Periods far shorter than the demand: an M/M/1 queue whose server has a fifth of the speed."""
+    lab = limited(2, 0.2, period_s=0.1 * MS)
+    lab.unit("loop", "work", 2 * MS)
+    n = 20_000
+
+    responses, _ = lab.open((Cpu("loop", "work"),), 70.0, n)
+
+    assert harness.holds(responses, theory.mmc_response_s(70.0, 10 * MS))
+    assert np.quantile(responses, 0.99) == pytest.approx(theory.mm1_quantile_s(70.0, 10 * MS, 0.99), rel=0.15)
+
+
+def test_a_killed_process_forgets_what_waited_for_its_next_period() -> None:
+    """Nothing of the dead one runs on; after the restart it works as before."""
+    lab = limited(1, 0.2)
+    dead = submitted(lab, "loop", 0.0, 6 * MS)
+    node = lab.engine.bindings.nodes["loop"]
+    lab.engine.env.run(until=10 * MS)
+
+    lost = node.crash()
+    node.restart()
+    after = submitted(lab, "loop", 30 * MS, 4 * MS)  # from now, so at 40
+    lab.engine.env.run()
+
+    assert len(lost) == 1
+    assert dead == []
+    assert after == [pytest.approx(44 * MS, abs=1e-8)]
+    assert node.tally.lost == 1
+    assert node.tally.inside == 0
