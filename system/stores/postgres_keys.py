@@ -1,7 +1,8 @@
 """Idempotency keys as unique rows in PostgreSQL.
 
-One statement, one round trip. A repeat touches the row it finds, so its commit writes WAL and waits for the standby like
-the first one did. Keys are kept for a day at least; every CLEAN_EVERY reservations an instance removes some older ones.
+Keys that come together are reserved by one statement (`rounds`), one round trip and one commit. A repeat touches the row it
+finds, so its commit writes WAL and waits for the standby like the first one did. Keys are kept for a day at least; every
+CLEAN_EVERY reservations an instance removes some older ones.
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ from system.ports import Reservation
 from system.stores import postgres_pool as pools
 from system.stores.postgres_pool import Connection, Pool
 from system.stores.postgres_users import SCHEMA
+from system.stores.rounds import Rounds
 
-POOL_SIZE = 8
+Asked = tuple[int, str, int, str]
+"""(user, key, tweet id, hash of the body)"""
+
+LANES, MOST = 2, 128     # rounds under way, and keys of each: a commit waits for the disk while the next round goes out
+POOL_SIZE = LANES + 1    # and one that removes old keys
 CLEAN_EVERY = 1_000
 
-_RESERVE: LiteralString = """INSERT INTO request_keys AS k (user_id, key, tweet_id, body_hash) VALUES (%s, %s, %s, %s)
-            ON CONFLICT (user_id, key) DO UPDATE SET used = k.used + 1 RETURNING tweet_id, body_hash, used"""
+# In the order of the keys, so that rounds of two instances lock the rows they share in one order and never each other.
+_RESERVE: LiteralString = """INSERT INTO request_keys AS k (user_id, key, tweet_id, body_hash)
+            SELECT * FROM unnest(%s::bigint[], %s::text[], %s::bigint[], %s::text[]) AS asked (user_id, key, tweet_id, body_hash)
+            ORDER BY user_id, key
+            ON CONFLICT (user_id, key) DO UPDATE SET used = k.used + 1 RETURNING user_id, key, tweet_id, body_hash, used"""
 _CLEAN: LiteralString = """DELETE FROM request_keys WHERE (user_id, key) IN (
             SELECT user_id, key FROM request_keys WHERE made_at < now() - interval '1 day' LIMIT 5000)"""
 
@@ -31,6 +40,7 @@ class PostgresKeys:
         self._server_url = url
         self._database = database
         self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, knobs=knobs)
+        self._rounds = Rounds(self._reserve, lambda asked: asked[:2], lanes=LANES, most=MOST)
         self._reserved = 0
 
     @classmethod
@@ -60,13 +70,18 @@ class PostgresKeys:
         await pools.drop_database(self._server_url, self._database)
 
     async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
-        async def work(connection: Connection) -> tuple[int, str, int]:
-            row = await (await connection.execute(_RESERVE, (user_id, key, tweet_id, body_hash))).fetchone()
-            assert row is not None  # the statement inserts or updates exactly one row
-            return row[0], row[1], row[2]
-
-        first_id, first_hash, used = await self._pool.run(work, "reserve the key")
+        standing = await self._rounds.do((user_id, key, tweet_id, body_hash))
         self._reserved += 1
         if self._reserved % CLEAN_EVERY == 0:
             await self._pool.run(lambda connection: connection.execute(_CLEAN), "remove old keys")
-        return Reservation(first_id, first_hash, fresh=used == 0)
+        return standing
+
+    async def _reserve(self, asked: list[Asked]) -> list[Reservation]:
+        columns = [list(column) for column in zip(*asked)]
+
+        async def work(connection: Connection) -> list[tuple[int, str, int, str, int]]:
+            return await (await connection.execute(_RESERVE, columns)).fetchall()
+
+        rows = await self._pool.run(work, "reserve the key")
+        found = {(user_id, key): Reservation(first, body_hash, fresh=used == 0) for user_id, key, first, body_hash, used in rows}
+        return [found[row[:2]] for row in asked]
