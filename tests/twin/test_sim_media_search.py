@@ -1,0 +1,190 @@
+"""Media's journey, search's views and the indexer's gathering: counted to the last statement, or held against theory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import simpy
+
+from scenarios import population, spec, workload
+from sim import calibration, outcome, views
+from sim.queues import BatchLoop
+from sim.replication import Played, Replication
+from sim.state import Seeded
+from sim.stations import call_after
+from system.services.search import handlers as search_handlers
+from system.services.shared import views as shared_views
+from system.stores import elastic_index
+from tests.twin import harness
+from tests.twin.test_sim_run import CALM, asked, predict
+from tweetlab.load import journeys
+
+
+def played(mix: str, *overrides: str) -> tuple[Played, workload.Tape, spec.Scenario]:
+    """Play a short run of one route and count its work."""
+    scenario = asked(CALM, f"workload.mix={mix}", "objectives=[errors < 5 % whole]", *overrides)
+    graph = population.graph_of(scenario.population, scenario.seed)
+    tape = workload.draw(scenario, graph)
+    known = calibration.load(harness.LITERATURE)
+    return Replication(scenario, known, Seeded.of(scenario, graph), scenario.seed, count_work=True).play(tape), tape, scenario
+
+
+def counts(told: Played) -> Counter[str]:
+    """Unit -> how often it was done."""
+    return Counter({name: round(sum(by_second)) for name, (by_second, _) in told.work.items()})
+
+
+def test_numbers_that_the_system_sets_too_are_the_same() -> None:
+    """The twin may not import those modules; so the numbers are held equal here."""
+    assert views.REFRESH_AT == shared_views.REFRESH_AT
+    assert views.VIEW_SHARED_S == elastic_index.SHARED_S
+    assert views.BAND_TTL_S == search_handlers.BREADTH_TTL_S
+    assert 1 / views.OWN_WORDS == journeys.FOUND_SHARE
+    schema = json.loads(elastic_index.SCHEMA.read_text())
+    assert schema["settings"]["refresh_interval"] == f"{views.REFRESH_S:g}s"
+
+
+# ---- media -----------------------------------------------------------------------------------------------
+
+def test_a_picture_costs_what_its_journey_says() -> None:
+    """Three requests to the API, a PUT, a miss and a hit at the edge; four statements; what is stored is read twice."""
+    told, tape, _ = played("{media: 100}", "workload.stages.0.rate=10/s", "workload.stages.0.for=6 s", "measure.warm_up=1 s")
+    pictures, done = len(tape), counts(told)
+
+    for unit, times in {
+        "haproxy-1.public": 3, "haproxy-1.mesh": 3, "gateway-1.media": 1, "media-1.media": 1, "load-generator.media": 1,
+        "postgres-1.media_write": 2, "postgres-1.media_read": 2, "minio-1.put": 1, "minio-1.head": 1, "minio-1.get": 2,
+        "cdn-1.miss": 1, "cdn-1.hit": 1,
+    }.items():  # fmt: skip
+        assert done[unit] == times * pictures, unit
+    assert {ctx.status for ctx in told.operations} == {200}
+
+
+def test_the_edge_keeps_what_it_fetched_once() -> None:
+    """A slow storage shows in the first of the two reads alone: a journey waits for it three times, not four."""
+    known = calibration.load(harness.LITERATURE)
+    slow = {**known.delays, "minio": calibration.DelayShape((1000.0,)), "media.store": calibration.DelayShape((0.0,))}
+    slow = {**slow, "media.net": calibration.DelayShape((0.0,))}
+    told = predict(asked(CALM, "workload.mix={media: 100}", "objectives=[errors < 5 % whole]", "workload.stages.0.rate=2/s",
+                         "policies.deadline.request=10 s"), dataclasses.replace(known, delays=slow))  # fmt: skip
+
+    rows = told.facts.history[told.facts.history["route"] == "media"]
+    took_s = (rows["done_ns"] - rows["due_ns"]) / 1e9
+    assert took_s.min() > 3.0   # put, the later of head and first bytes, the miss
+    assert took_s.max() < 3.2
+    assert rows["gateway_us"].isna().all()
+
+
+# ---- search ----------------------------------------------------------------------------------------------
+
+def test_searches_that_begin_together_share_a_view_of_the_index() -> None:
+    """A view serves 0.2 s, then the next search opens one: at rate r that is r / (1 + 0.2 r) views a second.
+
+    Openings are a renewal process: the time between two is 0.2 s plus an exponential gap, so the count over t has variance
+    t * sd^2 / mean^3; four standard errors.
+    """
+    rate_per_s, load_s = 20.0, 40.0
+    told, tape, _ = played("{search: 100}", f"workload.stages.0.rate={rate_per_s:g}/s", f"workload.stages.0.for={load_s:g} s")
+
+    mean_s, sd_s = views.VIEW_SHARED_S + 1 / rate_per_s, 1 / rate_per_s
+    opened = counts(told)["elasticsearch-1.view"]
+    assert abs(opened - load_s / mean_s) <= 4 * math.sqrt(load_s * sd_s**2 / mean_s**3) + 1
+    assert counts(told)["elasticsearch-1.search"] == len(tape)
+
+
+def test_where_a_band_ends_is_asked_once_for_a_word_and_always_for_an_own_one() -> None:
+    """The tape says which words were asked before; searches of one word that overlap may ask twice."""
+    told, tape, _ = played("{search: 100}", "workload.stages.0.rate=10/s", "workload.stages.0.for=25 s")
+
+    own = sum(number % views.OWN_WORDS == 0 for number in range(len(tape)))
+    words = {int(word) for number, word in enumerate(tape.target) if number % views.OWN_WORDS}
+    assert own + len(words) <= counts(told)["elasticsearch-1.band"] <= own + len(words) + 3
+
+
+def test_who_is_protected_is_read_twice_a_second_by_a_busy_process_and_nobody_waits() -> None:
+    """Every quarter of the 2 s of its life, whatever the load; only the very first read makes a request wait."""
+    told, _, _ = played("{home: 100}", "workload.stages.0.rate=100/s", "workload.stages.0.for=10 s")
+    slower, _, _ = played("{home: 100}", "workload.stages.0.rate=100/s", "workload.stages.0.for=10 s",
+                          "policies.cache.privacy_ttl=8 s")  # fmt: skip
+
+    # Delivery probes may read on for a while after the load; 100 reads/s notice an age within 10 ms or so.
+    assert 10 / (0.5 + 0.02) - 1 <= counts(told)["postgres-1.privacy"] <= 10 / 0.5 + 2
+    assert 10 / (2.0 + 0.02) - 1 <= counts(slower)["postgres-1.privacy"] <= 10 / 2.0 + 2
+
+
+# ---- the indexer -----------------------------------------------------------------------------------------
+
+def test_after_a_calm_an_event_is_done_at_once_and_under_load_they_are_gathered() -> None:
+    """Gathering for 150 ms, 5 ms of work a batch: the moments are exact."""
+    env = simpy.Environment()
+    begun: list[tuple[float, tuple[str, ...]]] = []
+
+    def handle(batch: tuple[str, ...]) -> None:
+        begun.append((round(env.now, 6), batch))
+        call_after(env, 0.005, lambda _event: loop.done(batch))
+
+    loop = BatchLoop(env, lambda: 0.0, handle, tuple, 0.150)
+    for at_s, event in ((0.0, "a"), (0.01, "b"), (0.02, "c"), (0.149, "d"), (0.151, "e"), (0.50, "f")):
+        call_after(env, at_s, lambda event: loop.append(0, event._value), event)
+    env.run()
+
+    assert begun == [(0.0, ("a",)), (0.15, ("b", "c", "d")), (0.30, ("e",)), (0.50, ("f",))]
+    assert loop.lag == 0
+
+
+def test_a_batch_of_a_killed_indexer_is_done_again_in_its_order() -> None:
+    """Nothing of it was committed."""
+    env = simpy.Environment()
+    begun: list[tuple[Any, ...]] = []
+    loop = BatchLoop(env, lambda: 0.0, begun.append, tuple, 0.0)
+    loop.append(0, "a")
+    env.run()
+
+    loop.stop()
+    loop.append(0, "b")
+    loop.resume()
+    env.run()
+
+    assert begun == [("a",), ("a", "b")]
+
+
+@pytest.mark.parametrize(("indexed_s", "visible_s"), [(0.0, 1.0), (0.4, 1.0), (0.999, 1.0), (1.0, 2.0), (7.3, 8.0)])
+def test_a_document_is_found_after_the_next_refresh(indexed_s: float, visible_s: float) -> None:
+    """The index shows news once a second."""
+    assert views.visible_s(indexed_s) == visible_s
+
+
+def test_posts_are_indexed_in_fewer_bulks_than_events_and_found_within_the_arithmetic() -> None:
+    """40 posts/s gathered for 150 ms: at most one bulk in 150 ms. From bulk to refresh is even in [0, 1] s.
+
+    So the median from acknowledgement to being found is about a half second and what gathering and the bulk take; with n
+    posts the standard error of the mean of an even draw is 0.29 / sqrt(n).
+    """
+    told, tape, _ = played("{post: 100}", "workload.stages.0.rate=40/s", "workload.stages.0.for=20 s")
+
+    done, found = counts(told), outcome.index_visible_s(told)
+    rows = [row for row in told.effects if row.path == "index"]
+    assert len(rows) == len(tape)
+    assert 20 / 0.2 < done["elasticsearch-1.index"] <= 20 / 0.15 + 2
+    assert sum(told.work["elasticsearch-1.index"][1]) == pytest.approx(len(tape))
+    waits = np.asarray([views.visible_s(row.at_s) - row.at_s for row in rows])
+    assert abs(float(waits.mean()) - 0.5) <= 4 * 0.29 / math.sqrt(done["elasticsearch-1.index"])  # a bulk is one draw
+    assert found is not None
+    assert found["n"] == len(tape)
+    assert found["p50"] == pytest.approx(0.5 + 0.075, abs=0.1)
+    assert found["p99"] < 1.0 + 0.150 + 0.1
+
+
+def test_the_indexers_effects_are_told_like_the_real_ones() -> None:
+    """Path `index`, one row an event, so that no fan-out is mistaken for it."""
+    effects = predict(asked(CALM, "workload.mix={post: 100}", "objectives=[errors < 5 % whole]")).facts.effects
+    indexed = effects[effects["group"] == "indexer"]
+
+    assert set(indexed["path"]) == {"index"}
+    assert set(effects[effects["group"] == "fanout"]["path"]) <= {"push", "pull"}
