@@ -8,52 +8,22 @@ names the grant: a holder that slept past his lease and was replaced no longer m
 from __future__ import annotations
 
 import time
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString
 
 from system.kernel.errors import Conflict, Overloaded
 from system.kernel.ids import MAX_WORKER, Lease
-from system.kernel.policies import Policies
-from system.kernel.settings import Settings
-from system.stores import postgres_pool as pools
-from system.stores.postgres_pool import Connection, Pool
-from system.stores.postgres_users import SCHEMA
+from system.stores.postgres_base import Postgres
 
 _LEASE: LiteralString = "worker, floor_ms, ceiling_ms"
 
 
-class PostgresLeases:
-    """`LeaseStore` in the database of the namespace."""
+class PostgresLeases(Postgres):
+    """`LeaseStore` in the database of the namespace. Closing it leaves leases as they are."""
 
-    def __init__(self, url: str, database: str, knobs: Policies) -> None:
-        self._server_url = url
-        self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=2, knobs=knobs)
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return a lease store. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
-
-    async def close(self) -> None:
-        """Close all connections. Safe to repeat; leases stay as they are."""
-        await self._pool.close()
-
-    async def ready(self) -> None:
-        """Return where the database answers with its tables; raises StoreUnavailable otherwise."""
-        await self._rows("SELECT 1 FROM worker_leases LIMIT 1", (), "answer")
-
-    async def prepare(self) -> None:
-        """Create database and tables where they are missing. Safe to repeat, and from several processes at once."""
-        await pools.create_database(self._server_url, self._database, SCHEMA.read_text(encoding="utf-8"))
-
-    async def clear(self) -> None:
-        """Take all numbers from their holders. Ceilings stay, so ids stay unique."""
-        await self._rows("UPDATE worker_leases SET holder = '', expires_at = now() RETURNING worker", (), "clear leases")
-
-    async def drop(self) -> None:
-        """Remove the database with all it holds."""
-        await self.close()
-        await pools.drop_database(self._server_url, self._database)
+    pool_size = 2
+    probe = "SELECT 1 FROM worker_leases LIMIT 1"
+    # Takes all numbers from their holders. Ceilings stay, so ids stay unique.
+    emptying = "UPDATE worker_leases SET holder = '', expires_at = now()"
 
     async def acquire(self, holder: str, ttl_s: float) -> Lease:
         statement: LiteralString = f"SELECT {_LEASE} FROM lease_acquire(%s, %s)"
@@ -78,12 +48,6 @@ class PostgresLeases:
             "WHERE worker = %s AND holder = %s AND floor_ms = %s RETURNING worker"
         )
         await self._rows(statement, (lease.worker, holder, lease.floor_ms), "give the worker number back")
-
-    async def _rows(self, statement: LiteralString, values: tuple[Any, ...], doing: str) -> list[tuple[Any, ...]]:
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(statement, values)).fetchall()
-
-        return await self._pool.run(work, doing)
 
 
 def _lease(row: tuple[Any, ...], asked_ns: int, ttl_s: float) -> Lease:

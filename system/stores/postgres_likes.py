@@ -7,58 +7,25 @@ one snapshot; the index-only scan of a tweet's rows costs about 0.2 ms for each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, LiteralString, Self
+from typing import LiteralString
 
-from system.kernel.policies import Policies
-from system.kernel.settings import Settings
 from system.ports import Like, LikeCount
-from system.stores import postgres_pool as pools
-from system.stores.postgres_pool import Connection, Pool
-from system.stores.postgres_users import SCHEMA, used_key
-from system.stores.postgres_waker import Waker
-
-POOL_SIZE = 4  # connections of one process; the services that only show counts need one or two
+from system.stores.postgres_pool import Connection
+from system.stores.postgres_users import used_key
+from system.stores.postgres_waker import Waking
 
 _SET: LiteralString = "SELECT * FROM set_like(%s::bigint, %s::bigint, %s, %s, %s)"
 _COUNTS: LiteralString = """SELECT tweet_id, count(*) FILTER (WHERE liked), sum(version)::bigint FROM likes
             WHERE tweet_id = ANY(%s) GROUP BY tweet_id"""
 
 
-class PostgresLikes:
+class PostgresLikes(Waking):
     """`LikeStore` in the database of the namespace. Every error of a change says whether it certainly did not happen."""
 
-    def __init__(self, url: str, database: str, knobs: Policies) -> None:
-        self._server_url = url
-        self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, knobs=knobs)
-        self._waker = Waker(self._pool)
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return a store. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
-
-    async def close(self) -> None:
-        """Wait for changes under way and close all connections. Safe to repeat."""
-        self._waker.close()
-        await self._pool.close()
-
-    async def ready(self) -> None:
-        """Return where the database answers with its tables; raises StoreUnavailable otherwise."""
-        await self._rows("SELECT 1 FROM likes LIMIT 1", (), "answer")
-
-    async def prepare(self) -> None:
-        """Create database and tables where they are missing. Safe to repeat, and from several processes at once."""
-        await pools.create_database(self._server_url, self._database, SCHEMA.read_text(encoding="utf-8"))
-
-    async def clear(self) -> None:
-        """Forget all likes."""
-        await self._pool.run(lambda connection: connection.execute("TRUNCATE likes"), "clear likes", deadline_s=60)
-
-    async def drop(self) -> None:
-        """Remove the database with all it holds."""
-        await self.close()
-        await pools.drop_database(self._server_url, self._database)
+    pool_size = 4  # the services that only show counts need one or two
+    probe = "SELECT 1 FROM likes LIMIT 1"
+    emptying = "TRUNCATE likes"
+    emptying_s = 60
 
     async def like(self, user_id: int, tweet_id: int, trace: str = "", key: str = "") -> Like:
         return await self._set(user_id, tweet_id, True, trace, key)
@@ -108,9 +75,3 @@ class PostgresLikes:
         """Return (tweet id, user id) of all likes that stand. For checkers."""
         rows = await self._rows("SELECT tweet_id, user_id FROM likes WHERE liked", (), "read all likes")
         return {(row[0], row[1]) for row in rows}
-
-    async def _rows(self, statement: LiteralString, values: tuple[Any, ...], doing: str) -> list[tuple[Any, ...]]:
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(statement, values)).fetchall()
-
-        return await self._pool.run(work, doing)

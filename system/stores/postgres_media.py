@@ -7,17 +7,11 @@ race for a row, each sees what the others did. A repeat writes its row again, so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString
 
-from system.kernel.policies import Policies
-from system.kernel.settings import Settings
 from system.ports import MediaState, Medium
-from system.stores import postgres_pool as pools
-from system.stores.postgres_pool import Connection, Pool
-
-SCHEMA = Path(__file__).with_name("schema") / "media.sql"
-POOL_SIZE = 6
+from system.stores.postgres_base import Postgres
+from system.stores.postgres_pool import Connection
 
 _ALL: LiteralString = "id, owner_id, content_type, size, sha256, state, coalesce(tweet_id, 0), sweeps"
 _INITIALISE: LiteralString = f"""INSERT INTO media AS m (id, owner_id, content_type, size, sha256, state)
@@ -50,42 +44,14 @@ _GONE: LiteralString = "DELETE FROM media WHERE id = %s AND state = 'condemned' 
 _LEAD: LiteralString = """UPDATE media_collector SET holder = %s, expires_at = clock_timestamp() + make_interval(secs => %s)
             WHERE holder = %s OR expires_at < clock_timestamp() RETURNING holder"""
 
-Rows = list[tuple[Any, ...]]
 
-
-class PostgresMedia:
+class PostgresMedia(Postgres):
     """`MediaStore` in the database of the namespace."""
 
-    def __init__(self, url: str, database: str, knobs: Policies) -> None:
-        self._server_url = url
-        self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, knobs=knobs)
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return a media store. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
-
-    async def close(self) -> None:
-        """Close all connections. Safe to repeat."""
-        await self._pool.close()
-
-    async def ready(self) -> None:
-        """Return where the database answers with its tables; raises StoreUnavailable otherwise."""
-        await self._rows("SELECT 1 FROM media LIMIT 1", (), "answer")
-
-    async def prepare(self) -> None:
-        """Create database and tables where they are missing. Safe to repeat, and from several processes at once."""
-        await pools.create_database(self._server_url, self._database, SCHEMA.read_text(encoding="utf-8"))
-
-    async def clear(self) -> None:
-        """Forget all media."""
-        await self._pool.run(lambda connection: connection.execute("TRUNCATE media"), "clear media")
-
-    async def drop(self) -> None:
-        """Remove the database with all it holds."""
-        await self.close()
-        await pools.drop_database(self._server_url, self._database)
+    pool_size = 6
+    schema = "media.sql"
+    probe = "SELECT 1 FROM media LIMIT 1"
+    emptying = "TRUNCATE media"
 
     async def initialise(self, medium: Medium) -> Medium:
         values = (medium.id, medium.owner_id, medium.content_type, medium.size, medium.sha256)
@@ -149,12 +115,6 @@ class PostgresMedia:
 
     async def lead(self, holder: str, ttl_s: float) -> bool:
         return bool(await self._rows(_LEAD, (holder, float(ttl_s), holder), "take the lead"))
-
-    async def _rows(self, statement: LiteralString, values: tuple[Any, ...], doing: str) -> Rows:
-        async def work(connection: Connection) -> Rows:
-            return await (await connection.execute(statement, values)).fetchall()
-
-        return await self._pool.run(work, doing)
 
 
 def _medium(row: tuple[Any, ...]) -> Medium:

@@ -5,17 +5,13 @@ A repeated revocation writes its row again, so its commit waits for whatever the
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, LiteralString, Self
+from typing import Any, LiteralString
 
 from system.kernel.policies import Policies
-from system.kernel.settings import Settings
 from system.ports.tokens import Grant
-from system.stores import postgres_pool as pools
-from system.stores.postgres_pool import Connection, Pool
+from system.stores.postgres_base import Postgres
+from system.stores.postgres_pool import Connection
 
-SCHEMA = Path(__file__).with_name("schema") / "postgres_tokens.sql"
-POOL_SIZE = 4        # connections of one process; gateways use one, to poll
 CLEAN_EVERY = 1_000  # grants after which an instance removes what is expired
 
 _GRANT: LiteralString = "grant_id, user_id, scope, used"
@@ -25,40 +21,17 @@ _CLEAN: tuple[LiteralString, ...] = (
 )
 
 
-class PostgresTokens:
+class PostgresTokens(Postgres):
     """Grants and revocations in the database of the namespace."""
 
+    pool_size = 4  # gateways use one, to poll
+    schema = "postgres_tokens.sql"
+    probe = "SELECT 1 FROM revocations LIMIT 1"
+    emptying = "TRUNCATE refresh_tokens, revocations"
+
     def __init__(self, url: str, database: str, knobs: Policies) -> None:
-        self._server_url = url
-        self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, knobs=knobs)
+        super().__init__(url, database, knobs)
         self._begun = 0
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return a token store. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
-
-    async def close(self) -> None:
-        """Close all connections. Safe to repeat."""
-        await self._pool.close()
-
-    async def ready(self) -> None:
-        """Return where the database answers with its tables; raises StoreUnavailable otherwise."""
-        await self._rows("SELECT 1 FROM revocations LIMIT 1", (), "answer")
-
-    async def prepare(self) -> None:
-        """Create database and tables where they are missing. Safe to repeat, and from several processes at once."""
-        await pools.create_database(self._server_url, self._database, SCHEMA.read_text(encoding="utf-8"))
-
-    async def clear(self) -> None:
-        """Forget all grants and revocations."""
-        await self._pool.run(lambda connection: connection.execute("TRUNCATE refresh_tokens, revocations"), "clear tokens")
-
-    async def drop(self) -> None:
-        """Remove the database with all it holds."""
-        await self.close()
-        await pools.drop_database(self._server_url, self._database)
 
     async def begin(self, grant: Grant, token_hash: str, life_s: float) -> None:
         async def work(connection: Connection) -> None:
@@ -89,12 +62,6 @@ class PostgresTokens:
     async def revoked(self) -> frozenset[str]:
         rows = await self._rows("SELECT name FROM revocations WHERE until > clock_timestamp()", (), "read revocations")
         return frozenset(row[0] for row in rows)
-
-    async def _rows(self, statement: LiteralString, values: tuple[Any, ...], doing: str) -> list[tuple[Any, ...]]:
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(statement, values)).fetchall()
-
-        return await self._pool.run(work, doing)
 
 
 async def _clean(connection: Connection) -> None:

@@ -8,26 +8,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, Self
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
 from system.kernel.errors import Conflict, NotFound, StoreUnavailable, WrongInput
 from system.kernel.events import Event
-from system.kernel.policies import Policies
-from system.kernel.settings import Settings
 from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
 from system.stores import postgres_pool as pools
-from system.stores.postgres_pool import Connection, Pool
-from system.stores.postgres_waker import CHANNEL, Waker
+from system.stores.postgres_pool import Connection
+from system.stores.postgres_waker import CHANNEL, Waking
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA = Path(__file__).with_name("schema") / "postgres.sql"
-POOL_SIZE = 8  # connections of one process; ten processes stay below PostgreSQL's default of 100
 WAKE_EVERY_S = 1.0
 DRAIN_S = 15.0  # longest time a drain may hold its rows, publishing included
 
@@ -37,43 +32,15 @@ _DRAIN: LiteralString = """DELETE FROM outbox WHERE seq IN (SELECT seq FROM outb
             RETURNING seq, topic, key, event_id, payload, trace"""
 
 
-class PostgresUsers:
+class PostgresUsers(Waking):
     """`UserDirectory` in one database. Every error of a change says whether it certainly did not happen."""
 
-    def __init__(self, url: str, database: str, knobs: Policies) -> None:
-        self._server_url = url
-        self._database = database
-        self._pool = Pool(pools.database_url(url, database), size=POOL_SIZE, knobs=knobs)
-        self._waker = Waker(self._pool)
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return a directory on the database of the namespace. Connects at first use; tables need `prepare` once."""
-        return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
-
-    async def close(self) -> None:
-        """Wait for changes under way and close all connections. Safe to repeat."""
-        self._waker.close()
-        await self._pool.close()
-
-    async def ready(self) -> None:
-        """Return where the database answers with its tables; raises StoreUnavailable otherwise."""
-        await self._rows("SELECT 1 FROM outbox LIMIT 1", (), "answer")
-
-    async def prepare(self) -> None:
-        """Create database and tables where they are missing. Safe to repeat, and from several processes at once."""
-        await pools.create_database(self._server_url, self._database, SCHEMA.read_text(encoding="utf-8"))
-
-    async def clear(self) -> None:
-        """Empty all tables but the leases (running services hold those)."""
-        statement = "TRUNCATE users, counters, follows, author_modes, outbox RESTART IDENTITY; " \
-                    "UPDATE privacy SET version = version + 1"
-        await self._pool.run(lambda connection: connection.execute(statement), "truncate", deadline_s=60)
-
-    async def drop(self) -> None:
-        """Remove the database with all it holds."""
-        await self.close()
-        await pools.drop_database(self._server_url, self._database)
+    pool_size = 8  # ten processes stay below PostgreSQL's default of 100
+    probe = "SELECT 1 FROM outbox LIMIT 1"
+    # All tables but the leases (running services hold those).
+    emptying = ("TRUNCATE users, counters, follows, author_modes, outbox RESTART IDENTITY; "
+                "UPDATE privacy SET version = version + 1")
+    emptying_s = 60
 
     # ---- users ---------------------------------------------------------------------------------------
 
@@ -257,12 +224,6 @@ class PostgresUsers:
         from system.stores import postgres_bulk
 
         return await self._pool.run(postgres_bulk.edges, "read all edges", deadline_s=120)
-
-    async def _rows(self, statement: LiteralString, values: tuple[Any, ...], doing: str) -> list[tuple[Any, ...]]:
-        async def work(connection: Connection) -> list[tuple[Any, ...]]:
-            return await (await connection.execute(statement, values)).fetchall()
-
-        return await self._pool.run(work, doing)
 
 
 async def _listen(connection: Connection) -> AsyncGenerator[None]:

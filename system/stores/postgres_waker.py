@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 
 from system.kernel.errors import StoreUnavailable
+from system.kernel.policies import Policies
+from system.stores.postgres_base import Postgres
 from system.stores.postgres_pool import Pool
 
 CHANNEL = "tweetlab_outbox"
@@ -45,3 +47,16 @@ class Waker:
         statement = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT"
         with contextlib.suppress(StoreUnavailable):  # the relay looks each second anyway
             await self._pool.run(lambda connection: connection.execute(statement.encode()), "wake the relay")
+
+
+class Waking(Postgres):
+    """An adapter whose changes leave rows in the outbox; it wakes the relay after each."""
+
+    def __init__(self, url: str, database: str, knobs: Policies) -> None:
+        super().__init__(url, database, knobs)
+        self._waker = Waker(self._pool)
+
+    async def close(self) -> None:
+        """Drop wake-ups that wait, wait for changes under way and close all connections. Safe to repeat."""
+        self._waker.close()
+        await super().close()

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import itertools
 import os
+import pkgutil
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -71,41 +72,37 @@ async def opened(adapter: Any, at: settings.Settings) -> Any:
     return store
 
 
-@pytest.fixture
-async def real_tweets(durable_settings: settings.Settings) -> AsyncIterator[Any]:
-    from system.stores.cassandra_tweets import CassandraTweets
+def _pair(port: str, memory: str, real: str, *, emptied: bool = True) -> tuple[Any, Any]:
+    """Return the fixtures `real_<port>` and `<port>`, for both adapters. Drivers are imported where a test asks for them."""
 
-    store = await opened(CassandraTweets, durable_settings)
-    yield store
-    await store.close()
+    async def opened_real(durable_settings: settings.Settings) -> AsyncIterator[Any]:
+        store = await opened(pkgutil.resolve_name(f"system.stores.{real}"), durable_settings)
+        if emptied:
+            await store.clear()
+        yield store
+        await store.close()
 
+    def either(request: pytest.FixtureRequest) -> Any:
+        if request.param == "real":
+            return request.getfixturevalue(f"real_{port}")
+        return pkgutil.resolve_name(f"system.stores.{memory}")()
 
-@pytest.fixture(params=BOTH)
-def tweets(request: pytest.FixtureRequest) -> Any:
-    from system.stores.memory_tweets import MemoryTweets
-
-    return MemoryTweets() if request.param == "memory" else request.getfixturevalue("real_tweets")
-
-
-@pytest.fixture
-async def real_users(durable_settings: settings.Settings) -> AsyncIterator[Any]:
-    from system.stores.postgres_users import PostgresUsers
-
-    store = await opened(PostgresUsers, durable_settings)
-    await store.clear()
-    yield store
-    await store.close()
+    return pytest.fixture(opened_real), pytest.fixture(params=BOTH)(either)
 
 
-@pytest.fixture(params=BOTH)
-def users(request: pytest.FixtureRequest) -> Any:
-    from system.stores.memory_users import MemoryUsers
-
-    return MemoryUsers() if request.param == "memory" else request.getfixturevalue("real_users")
+real_tweets, tweets = _pair("tweets", "memory_tweets:MemoryTweets", "cassandra_tweets:CassandraTweets", emptied=False)
+real_users, users = _pair("users", "memory_users:MemoryUsers", "postgres_users:PostgresUsers")
+real_likes, likes = _pair("likes", "memory_likes:MemoryLikes", "postgres_likes:PostgresLikes", emptied=False)
+real_log, log = _pair("log", "memory_log:MemoryLog", "kafka_log:KafkaLog")
+real_keys, keys = _pair("keys", "memory_keys:MemoryKeys", "postgres_keys:PostgresKeys", emptied=False)
+real_tokens, tokens = _pair("tokens", "memory_tokens:MemoryTokens", "postgres_tokens:PostgresTokens")
+real_media, media = _pair("media", "memory_media:MemoryMedia", "postgres_media:PostgresMedia")
+_, leases = _pair("leases", "memory_users:MemoryLeases", "postgres_leases:PostgresLeases")
 
 
 @pytest.fixture
 async def real_leases(durable_settings: settings.Settings) -> AsyncIterator[Any]:
+    # In a database of its own, since ceilings outlive what empties the table.
     from system.stores.postgres_leases import PostgresLeases
 
     store = await opened(PostgresLeases, dataclasses.replace(durable_settings, namespace=durable_settings.namespace + "l"))
@@ -114,64 +111,7 @@ async def real_leases(durable_settings: settings.Settings) -> AsyncIterator[Any]
     await store.drop()
 
 
-@pytest.fixture(params=BOTH)
-def leases(request: pytest.FixtureRequest) -> Any:
-    from system.stores.memory_users import MemoryLeases
-
-    return MemoryLeases() if request.param == "memory" else request.getfixturevalue("real_leases")
-
-
-@pytest.fixture
-async def real_log(durable_settings: settings.Settings) -> AsyncIterator[Any]:
-    from system.stores.kafka_log import KafkaLog
-
-    store = await opened(KafkaLog, durable_settings)
-    await store.clear()
-    yield store
-    await store.close()
-
-
-@pytest.fixture(params=BOTH)
-def log(request: pytest.FixtureRequest) -> Any:
-    from system.stores.memory_log import MemoryLog
-
-    return MemoryLog() if request.param == "memory" else request.getfixturevalue("real_log")
-
-
 @pytest.fixture
 def group() -> str:
     """A consumer group nobody else uses."""
     return f"fanout-{next(_sequence)}"
-
-
-@pytest.fixture
-async def real_keys(durable_settings: settings.Settings) -> AsyncIterator[Any]:
-    from system.stores.postgres_keys import PostgresKeys
-
-    store = await opened(PostgresKeys, durable_settings)
-    yield store
-    await store.close()
-
-
-@pytest.fixture(params=BOTH)
-def keys(request: pytest.FixtureRequest) -> Any:
-    from system.stores.memory_keys import MemoryKeys
-
-    return MemoryKeys() if request.param == "memory" else request.getfixturevalue("real_keys")
-
-
-@pytest.fixture
-async def real_media(durable_settings: settings.Settings) -> AsyncIterator[Any]:
-    from system.stores.postgres_media import PostgresMedia
-
-    store = await opened(PostgresMedia, durable_settings)
-    await store.clear()
-    yield store
-    await store.close()
-
-
-@pytest.fixture(params=BOTH)
-def media(request: pytest.FixtureRequest) -> Any:
-    from system.stores.memory_media import MemoryMedia
-
-    return MemoryMedia() if request.param == "memory" else request.getfixturevalue("real_media")

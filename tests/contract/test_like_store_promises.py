@@ -15,23 +15,7 @@ from system.kernel.errors import Conflict
 from system.kernel.policies import Policies
 from system.ports import Like, LikeCount
 from tests.contract.conftest import SMALL
-from tests.contract.fixtures_durable import BOTH, durable_settings, fresh_author, fresh_id, opened
-
-
-@pytest.fixture
-async def real_likes(durable_settings: settings.Settings) -> AsyncIterator[Any]:
-    from system.stores.postgres_likes import PostgresLikes
-
-    store = await opened(PostgresLikes, durable_settings)
-    yield store
-    await store.close()
-
-
-@pytest.fixture(params=BOTH)
-def likes(request: pytest.FixtureRequest) -> Any:
-    from system.stores.memory_likes import MemoryLikes
-
-    return MemoryLikes() if request.param == "memory" else request.getfixturevalue("real_likes")
+from tests.contract.fixtures_durable import BOTH, durable_settings, fresh_author, fresh_id, likes, real_likes
 
 
 @pytest.fixture(params=BOTH)

@@ -11,27 +11,9 @@ import secrets
 import pytest
 
 from system.ports import Grant
-from tests.contract.fixtures_durable import BOTH, durable_settings, opened
+from tests.contract.fixtures_durable import durable_settings, real_tokens, tokens
 
 _numbers = itertools.count(1)
-
-
-@pytest.fixture
-async def real_tokens(durable_settings):
-    from system.stores.postgres_tokens import PostgresTokens
-
-    store = await opened(PostgresTokens, durable_settings)
-    await store.clear()
-    yield store
-    await store.close()
-
-
-@pytest.fixture(params=BOTH)
-def tokens(request):
-    """A store without grants."""
-    from system.stores.memory_tokens import MemoryTokens
-
-    return MemoryTokens() if request.param == "memory" else request.getfixturevalue("real_tokens")
 
 
 def a_grant(scope: str = "tweet.read offline.access") -> Grant:

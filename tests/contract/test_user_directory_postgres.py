@@ -254,7 +254,7 @@ async def test_when_all_connections_are_busy_nothing_was_asked(real_users, besid
         await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
         holders = [asyncio.create_task(real_users._pool.run(
             lambda connection: connection.execute("SELECT pg_sleep(1.5)"), "wait", deadline_s=3.0))
-            for _ in range(postgres_users.POOL_SIZE)]
+            for _ in range(real_users.pool_size)]
         await asyncio.sleep(0.1)
         with pytest.raises(StoreUnavailable) as caught:
             await real_users.follow(ada, bob)
