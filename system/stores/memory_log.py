@@ -8,44 +8,27 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Self
 
 from system.kernel import events
 from system.kernel.errors import WrongInput
 from system.kernel.events import Event
-from system.kernel.settings import Settings
 from system.ports import Consumer, Record
+from system.stores.memory_base import Memory
 
 PARTITIONS = 4
 Place = tuple[str, int]  # topic, partition
 
 
-class MemoryLog:
+class MemoryLog(Memory):
     """`EventLog` in lists. Events go through their bytes, as on the wire."""
 
     def __init__(self) -> None:
+        self.growth = asyncio.Event()
+        self._forget()
+
+    def _forget(self) -> None:
         self.records: dict[Place, list[Record]] = {}
         self.groups: dict[str, _Group] = {}
-        self.growth = asyncio.Event()
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return an empty log; `settings` are not read."""
-        return cls()
-
-    async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
-
-    async def ready(self) -> None:
-        """Always ready."""
-
-    async def prepare(self) -> None:
-        """Nothing to prepare: topics appear as they are written."""
-
-    async def clear(self) -> None:
-        """Forget all records and groups."""
-        self.records.clear()
-        self.groups.clear()
 
     async def publish(self, events: Sequence[Event]) -> None:
         for event in events:

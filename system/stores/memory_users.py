@@ -7,14 +7,13 @@ import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from system.kernel import clock as clocks
 from system.kernel import events, ids
 from system.kernel.errors import Conflict, NotFound, Overloaded, WrongInput
 from system.kernel.events import Event
 from system.kernel.ids import Lease
-from system.kernel.settings import Settings
 from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
 from system.stores.memory_base import Memory
 
@@ -242,29 +241,15 @@ class _Number:
     ceiling_ms: int = 0
 
 
-class MemoryLeases:
+class MemoryLeases(Memory):
     """`LeaseStore` in a list of 1,024 numbers. `clock` is both the database's and the holder's."""
 
     def __init__(self, clock: clocks.Clock | None = None) -> None:
         self._clock = clock or clocks.SystemClock()
         self._numbers = [_Number() for _ in range(ids.MAX_WORKER + 1)]
 
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Return a store with all numbers free; `settings` are not read."""
-        return cls()
-
-    async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
-
-    async def ready(self) -> None:
-        """Always ready."""
-
-    async def prepare(self) -> None:
-        """Nothing to prepare."""
-
-    async def clear(self) -> None:
-        """Take all numbers from their holders. Ceilings stay."""
+    def _forget(self) -> None:
+        # Takes all numbers from their holders. Ceilings stay, so ids stay unique.
         for number in self._numbers:
             number.holder, number.expires_ns = "", self._clock.monotonic_ns()
 
