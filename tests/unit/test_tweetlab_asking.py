@@ -2,11 +2,8 @@
 
 import dataclasses
 
-import pytest
-
 from scenarios import loader
 from sim import calibration
-from system.kernel.errors import WrongInput
 from tweetlab import asking, home
 from tweetlab.screen import Screen
 
@@ -26,9 +23,9 @@ def test_a_calibration_older_than_the_model_gives_way_to_the_shipped_one(tmp_pat
     assert asking._calibration("").label == shipped.label
 
 
-def test_the_twin_is_not_asked_about_a_quota_that_it_does_not_model():
-    """A prediction of another machine beside the measurement would look like one."""
+def test_the_twin_is_asked_about_quotas_and_scaling_too(monkeypatch):
+    """It models both, so no question of the catalog is the system's alone."""
     ask = asking.Ask(loader.load("evening_spike"), "twin", "tweetlab run", False, False, 1, "", None, False)
+    monkeypatch.setattr(asking, "_twin_alone", lambda ask, screen: ask.scenario.cpu_quota)
 
-    with pytest.raises(WrongInput, match=r"0\.2 core.*--on system"):
-        asking.answer(ask, Screen())
+    assert asking.answer(ask, Screen()) == [0.2]
