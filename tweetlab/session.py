@@ -29,6 +29,7 @@ from tweetlab.screen import Screen
 if TYPE_CHECKING:
     import redis.asyncio
 
+KEY, PREVIOUS_KEY = "jwt.secret", "jwt.secret.previous"  # in the lab's state folder; `keys` changes them
 SECRET_BYTES = 32  # HS256 wants a key of at least 256 bits (RFC 7518, 3.2)
 TOKEN_LIFE_S = 86_400
 
@@ -105,12 +106,12 @@ def public_url(lab: native.Lab) -> str:
 
 def secret_of(lab: native.Lab) -> str:
     """Return the lab's token key; made at its first start, readable by its owner alone."""
-    return _secret(lab, "jwt.secret")
+    return _secret(lab, KEY)
 
 
 def previous_secret_of(lab: native.Lab) -> str:
     """Return the token key before that one, whose tokens still hold; "" where keys were not changed."""
-    path = lab.places.state / "jwt.secret.previous"
+    path = lab.places.state / PREVIOUS_KEY
     return path.read_text() if path.exists() else ""
 
 

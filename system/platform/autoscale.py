@@ -11,11 +11,12 @@ Instances of the blueprint stay; those that were added last go first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -46,6 +47,9 @@ class House(Protocol):
     def adopt(self, node: Node) -> Child:
         """Return the child of a further node, not started."""
 
+    def refresh(self, child: Child) -> None:
+        """Let a stopped child start with the environment of now."""
+
     def release(self, name: str) -> None:
         """Forget a stopped child."""
 
@@ -75,14 +79,14 @@ class Keeper:
     """The instances of one lab. All methods belong to the supervisor's event loop."""
 
     def __init__(self, house: House, busy: Callable[[], bool] = lambda: False) -> None:
-        self._house, self._busy = house, busy
+        self.house, self._busy = house, busy
         self.knobs = AutoscaleKnobs()
         self.quota: float | None = None
         self.decisions: deque[Decision] = deque(maxlen=KEPT)
         self._services: dict[str, _Service] = {}
         self._leaving: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
-        self._healer = healing.Healer(self._tell)
+        self._healer = healing.Healer(self.tell)
 
     async def run(self) -> None:
         """Look once a second, until cancelled. Whatever goes wrong in one look is told in the supervisor's log."""
@@ -94,14 +98,14 @@ class Keeper:
                 _log.warning("keeper: %s", problem)
 
     async def _look(self) -> None:
-        if self._busy() or not any(child.node.role == "service" for child in self._house.children.values()):
+        if self._busy() or not any(child.node.role == "service" for child in self.house.children.values()):
             return
-        mesh = healing.mesh_of(self._house.children)
+        mesh = healing.mesh_of(self.house.children)
         backends = await healing.backends_of(mesh)
         if mesh and backends:
-            await self._healer.reconcile(mesh, backends, self._house.children, self._leaving)
+            await self._healer.reconcile(mesh, backends, self.house.children, self._leaving)
             await self._healer.eject(mesh, backends, self._leaving)
-        self._healer.replace(backends, self._house.children)
+        self._healer.replace(backends, self.house.children)
         for kind in self.kinds() if self.knobs.max else ():
             self._scale_one(kind, backends.get(kind, Backend({})))
 
@@ -136,42 +140,55 @@ class Keeper:
         try:
             await self.scale(kind, wanted, why)
         except LabError as problem:
-            self._tell(kind, f"not scaled to {wanted}", problem.detail.splitlines()[0])
+            self.tell(kind, f"not scaled to {wanted}", problem.detail.splitlines()[0])
         finally:
             self._services[kind].scaler.changed(time.monotonic())
 
     def instances(self, kind: str) -> list[Child]:
         """Return the instances of a service, by number."""
-        found = [child for child in self._house.children.values() if child.node.kind == kind and child.node.role == "service"]
+        found = [child for child in self.house.children.values() if child.node.kind == kind and child.node.role == "service"]
         return sorted(found, key=lambda child: child.node.instance)
 
     def kinds(self) -> list[str]:
         """Return the services that can be scaled."""
         known = {"gateway", *MESH_PORTS, *WORKERS}
-        return [kind for kind in dict.fromkeys(node.kind for node in self._house.blueprint.of_role("service")) if kind in known]
+        return [kind for kind in dict.fromkeys(node.kind for node in self.house.blueprint.of_role("service")) if kind in known]
 
     def _limits(self, kind: str) -> AutoscaleKnobs:
-        least = max(self.knobs.min, len(self._house.blueprint.of_kind(kind)))
+        least = max(self.knobs.min, len(self.house.blueprint.of_kind(kind)))
         most = max(least, min(self.knobs.max, WORKERS.get(kind, MOST)))
         return dataclasses.replace(self.knobs, min=least, max=most)
 
     async def scale(self, kind: str, wanted: int, why: str = "by hand") -> dict[str, Any]:
         """Bring a service to `wanted` instances. Raises WrongInput outside its bounds, CouldNotRun where one does not start."""
         self._check(kind, wanted)
-        async with self._locks.setdefault(kind, asyncio.Lock()):
+        async with self.alone(kind):
             before, began_s = len(self.instances(kind)), time.monotonic()
             if wanted > before:
-                await asyncio.gather(*(self._add(kind, number) for number in self._free(kind, wanted - before)))
+                await asyncio.gather(*(self.add(kind, number) for number in self._free(kind, wanted - before)))
             for child in reversed(self.instances(kind)[wanted:]):
-                await self._remove(child)
+                await self.remove(child)
             if wanted != before:
-                self._tell(kind, f"{before} -> {wanted} in {time.monotonic() - began_s:.1f} s", why)
+                self.tell(kind, f"{before} -> {wanted} in {time.monotonic() - began_s:.1f} s", why)
         return {"service": kind, "before": before, "instances": wanted}
+
+    def alone(self, kind: str) -> asyncio.Lock:
+        """Return what is held while instances of `kind` come and go."""
+        return self._locks.setdefault(kind, asyncio.Lock())
+
+    @contextlib.contextmanager
+    def leaving(self, name: str) -> Iterator[None]:
+        """Leave an instance out of what heals the mesh: somebody takes it out now."""
+        self._leaving.add(name)
+        try:
+            yield
+        finally:
+            self._leaving.discard(name)
 
     def _check(self, kind: str, wanted: int) -> None:
         if kind not in self.kinds():
             raise WrongInput(f"The service {kind!r} cannot be scaled; {', '.join(self.kinds()) or 'none'} can.")
-        least, most = len(self._house.blueprint.of_kind(kind)), WORKERS.get(kind, MOST)
+        least, most = len(self.house.blueprint.of_kind(kind)), WORKERS.get(kind, MOST)
         if not least <= wanted <= most:
             raise WrongInput(f"{kind} was to have {wanted} instances; it may have {least} (its blueprint's) to {most}.")
 
@@ -179,37 +196,38 @@ class Keeper:
         taken = {child.node.instance for child in self.instances(kind)}
         return [number for number in range(1, MOST + len(taken) + 1) if number not in taken][:many]
 
-    async def _add(self, kind: str, number: int) -> None:
-        first = self._house.blueprint.of_kind(kind)[0]
+    async def add(self, kind: str, number: int | None = None) -> Child:
+        """Start a further instance, by default with the first free number, and let it take requests. The caller is `alone`."""
+        number = self._free(kind, 1)[0] if number is None else number
+        first = self.house.blueprint.of_kind(kind)[0]
         node = dataclasses.replace(first, name=f"{kind}-{number}", instance=number)
-        child = self._house.adopt(node)
+        child = self.house.adopt(node)
         child.quota_cores = self.quota
         try:
             await child.start()
-            mesh = healing.mesh_of(self._house.children)
+            mesh = healing.mesh_of(self.house.children)
             if mesh and kind in await healing.backends_of(mesh):
                 await mesh.add(kind, node.name, child.ctx.address)
         except BaseException:
             await child.stop(kill=True)
-            self._house.release(node.name)
+            self.house.release(node.name)
             raise
+        return child
 
-    async def _remove(self, child: Child) -> None:
+    async def remove(self, child: Child) -> None:
+        """Drain an instance, stop it and forget it. The caller is `alone`."""
         kind, name = child.node.kind, child.node.name
-        self._leaving.add(name)
-        try:
-            mesh = healing.mesh_of(self._house.children)
+        with self.leaving(name):
+            mesh = healing.mesh_of(self.house.children)
             known = mesh is not None and name in (await healing.backends_of(mesh)).get(kind, Backend({})).servers
             if mesh and known:
                 if not await mesh.drain(kind, name):
-                    self._tell(kind, f"{name} ends with requests inside", "they did not end in time")
+                    self.tell(kind, f"{name} ends with requests inside", "they did not end in time")
                 await mesh.close(kind, name)
             await child.stop()
-            self._house.release(name)
+            self.house.release(name)
             if mesh and known:
                 await mesh.forget(kind, name)
-        finally:
-            self._leaving.discard(name)
 
     async def configure(self, scale: AutoscaleKnobs, mesh: MeshKnobs, quota: float | None) -> None:
         """Take new knobs. Every service begins at its least number of instances where scaling goes on or off."""
@@ -218,13 +236,13 @@ class Keeper:
         pending = [service.change for service in self._services.values() if service.change is not None]
         await asyncio.gather(*pending, return_exceptions=True)
         self._services.clear()
-        for child in self._house.children.values():
+        for child in self.house.children.values():
             if child.node.role == "service":
                 child.limit(quota if quota is not None else child.node.running.cpu_quota_cores)
         if was_on or scale.max:
             least = scale.min if scale.max else 1
             for kind in self.kinds():
-                await self.scale(kind, max(least, len(self._house.blueprint.of_kind(kind))), "begin" if scale.max else "end")
+                await self.scale(kind, max(least, len(self.house.blueprint.of_kind(kind))), "begin" if scale.max else "end")
         self.knobs = scale
 
     def told(self) -> dict[str, Any]:
@@ -233,7 +251,8 @@ class Keeper:
         return {"instances": counts, "quota": self.quota, "on": bool(self.knobs.max),
                 "decisions": [dataclasses.asdict(decision) for decision in self.decisions]}
 
-    def _tell(self, service: str, what: str, why: str) -> None:
+    def tell(self, service: str, what: str, why: str) -> None:
+        """Remember a change, and log it."""
         self.decisions.append(Decision(int(time.time() * 1e3), service, what, why))
         _log.info("keeper: %s %s: %s", service, what, why)
 

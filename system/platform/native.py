@@ -127,6 +127,13 @@ class Lab:
         """Start our services anew with `env` merged into theirs; returns when all are well."""
         await self._call({"op": "restart_services", "env": dict(env)}, progress, timeout_s=120.0)
 
+    async def renew(self, service: str, env: Mapping[str, str]) -> list[str]:
+        """Start each instance of a service anew with `env` merged in, one by one, no request fails; their names.
+
+        Raises CouldNotRun where one does not start: the others serve on, and the call may be repeated.
+        """
+        return list((await self._call({"op": "renew", "service": service, "env": dict(env)}, timeout_s=300.0))["renewed"])
+
     async def kill(self, node: str) -> Killed:
         """SIGKILL a node's processes and return which process it was."""
         return Killed(**await self._call({"op": "kill", "node": node}))

@@ -26,7 +26,7 @@ from typing import Any
 
 from system.kernel import logs
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
-from system.platform import blueprint, cgroups, operations, preflight, procs, sweep, targets
+from system.platform import blueprint, cgroups, operations, preflight, procs, renewal, sweep, targets
 from system.platform.addresses import Plan
 from system.platform.autoscale import Keeper
 from system.platform.blueprint import Blueprint, Node
@@ -54,6 +54,7 @@ class Supervisor:
         self.children: dict[str, Child] = {}
         self.blueprint = Blueprint("", ())
         self.env: dict[str, str] = {}
+        self.kind_env: dict[str, dict[str, str]] = {}  # what one kind of service got besides, or instead
         self.began_at = time.time()
         self.stopping = asyncio.Event()
         self.keeper = Keeper(self, lambda: self._starting.locked())
@@ -89,7 +90,9 @@ class Supervisor:
             )
         # What stands already stays: a lab that is observed, or was scaled out, is not made smaller by a plain `up`.
         self.blueprint = wanted.with_nodes_of(self.blueprint) if self.children else wanted
-        self.env.update(request.get("env") or {})
+        if request.get("env"):
+            self.env.update(request["env"])
+            self.kind_env.clear()
         nodes = tuple(n for n in wanted.nodes if n.role in request["roles"] and n.name not in self.children)
         preflight.check_ports(nodes, self.plan)
         fresh = [self.adopt(node) for node in nodes]
@@ -103,13 +106,21 @@ class Supervisor:
         services = [child for child in self.children.values() if child.node.role == "service"]
         await self._stop(services)
         for child in services:
-            child.ctx = self._context(child.node)
+            self.refresh(child)
         try:
             await _all_or_first_failure([self._start_one(child, tell) for child in services])
         except LabError:
             await self._stop(services)  # dead services are told as such; half of them running would be a lie
             raise
         return {"restarted": [child.node.name for child in services]}
+
+    async def renew(self, request: Request) -> dict[str, Any]:
+        """Start each instance of one service anew with `env` in its environment, without a failed request."""
+        kind = str(request["service"])
+        if kind not in self.keeper.kinds():
+            raise WrongInput(f"The service {kind!r} is unknown; known are {', '.join(self.keeper.kinds()) or 'none'}.")
+        self.kind_env.setdefault(kind, {}).update(request["env"])
+        return {"renewed": await renewal.renew(self.keeper, kind)}
 
     async def status(self) -> list[dict[str, Any]]:
         """Return a row for each node, asked now and all at once."""
@@ -241,7 +252,11 @@ class Supervisor:
         self._record()
 
     def _context(self, node: Node) -> Context:
-        return Context(node, self.blueprint, self.plan, self.places, dict(self.env))
+        return Context(node, self.blueprint, self.plan, self.places, {**self.env, **self.kind_env.get(node.kind, {})})
+
+    def refresh(self, child: Child) -> None:
+        """Let a stopped child start with the environment of now."""
+        child.ctx = self._context(child.node)
 
     def child(self, name: str) -> Child:
         """Return a node's child. Raises WrongInput for an unknown name."""

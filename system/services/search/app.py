@@ -76,7 +76,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
     pictures = Pictures(ports, knobs.media.link_s)
     metrics = Metrics(ports.likes, ports.like_counts)
-    return hosting.Service(Routes(search, profiles, Seal(settings.jwt_secret), pictures, metrics).rows())
+    return hosting.Service(Routes(search, profiles, Seal(settings.edge_secret or settings.jwt_secret), pictures, metrics).rows())
 
 
 if __name__ == "__main__":

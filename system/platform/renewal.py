@@ -1,0 +1,72 @@
+"""Every instance of a service anew with a changed environment, one after the other, without a failed request.
+
+    a spare starts with the new environment -> HAProxy sends it requests -> for each instance: drain, stop, start, back in
+    -> the spare leaves
+
+The spare carries what the instance that is away would: `small` has one of each. What fails on the way leaves it standing; the
+call repeated goes on from any such state. Until an instance's turn comes its old environment holds, also where it is healed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform import healing
+from system.platform.children import Child
+from system.platform.mesh import Backend, Mesh
+
+if TYPE_CHECKING:
+    from system.platform.autoscale import Keeper
+
+UP_S = 10.0  # longest wait until HAProxy's checks find an instance that is well
+LOOK_S = 0.05
+
+
+async def renew(keeper: Keeper, kind: str) -> list[str]:
+    """Start each instance of `kind` anew, with the environment that the house gives its kind now; return their names.
+
+    Raises WrongInput for what stands behind no HAProxy, CouldNotRun where an instance or HAProxy does not come.
+    """
+    async with keeper.alone(kind):
+        mesh = healing.mesh_of(keeper.house.children)
+        backends = await healing.backends_of(mesh)
+        if mesh is None or kind not in backends:
+            raise WrongInput(f"{kind!r} stands behind no HAProxy that answers; {', '.join(backends) or 'nothing'} does.")
+        old = keeper.instances(kind)
+        spare = await keeper.add(kind)
+        await _until_up(mesh, kind, spare.node.name)
+        for child in old:
+            await _renew_one(keeper, mesh, child)
+        await keeper.remove(spare)
+        keeper.tell(kind, f"{len(old)} started anew, one by one", "its environment changed")
+        return [child.node.name for child in old]
+
+
+async def _renew_one(keeper: Keeper, mesh: Mesh, child: Child) -> None:
+    kind, name = child.node.kind, child.node.name
+    with keeper.leaving(name):
+        known = name in (await healing.backends_of(mesh)).get(kind, Backend({})).servers
+        if known:
+            if not await mesh.drain(kind, name):
+                keeper.tell(kind, f"{name} ends with requests inside", "they did not end in time")
+            await mesh.close(kind, name)
+        await child.stop()
+        keeper.house.refresh(child)
+        await child.start()
+        await (mesh.readmit(kind, name) if known else mesh.add(kind, name, child.ctx.address))
+        await _until_up(mesh, kind, name)
+
+
+async def _until_up(mesh: Mesh, kind: str, name: str) -> None:
+    ends_s = asyncio.get_running_loop().time() + UP_S
+    while True:
+        server = (await mesh.backends())[kind].servers.get(name)
+        if server is not None and server.checks.startswith("UP") and server.passed:
+            return
+        if asyncio.get_running_loop().time() > ends_s:
+            seen = server.checks if server else "nothing"
+            raise CouldNotRun(f"HAProxy did not take {name} in within {UP_S:g} s; it says {seen}.")
+        await asyncio.sleep(LOOK_S)
+
