@@ -27,7 +27,6 @@ from sim.jobs import (
     Job,
     Join,
     Linked,
-    Placed,
     Unit,
 )  # fmt: skip
 from sim.program import Code, UnknownStep
@@ -48,7 +47,8 @@ class Engine:
         self._on_deadline: Callable[[Context], None] | None = None
         self._resume = lambda event: self.advance(event._value)
         self._handlers: dict[str, Callable[..., bool]] = {
-            "acquire": self._acquire, "branch": self._branch, "call": self._call, "cpu": self._cpu, "cpu_at": self._cpu_at,
+            "acquire": self._acquire, "branch": self._branch, "call": self._call, "cpu": self._cpu,
+            "cpu_at": lambda job, fleet, unit, size: self._cpu(job, fleet.node_of(job), unit, size),
             "delay": self._delay, "each": self._each, "effect": self._effect, "end": self._end, "fail": self._fail,
             "jump": self._jump, "loop": self._loop, "next": self._next, "once": self._once, "parallel": self._parallel,
             "publish": self._publish, "release": self._release, "returned": self._returned,
@@ -224,9 +224,6 @@ class Engine:
             return True
         node.submit(job, demand_s * next(unit.noise))
         return False
-
-    def _cpu_at(self, job: Job, fleet: Placed, unit: Unit, size: Callable[[Job], float] | None) -> bool:
-        return self._cpu(job, fleet.node_of(job), unit, size)
 
     def _delay(self, job: Job, draw: Callable[[], float], _b: Any, _c: Any) -> bool:
         seconds = draw()
