@@ -104,7 +104,7 @@ class Keeper:
             if now_s > 0.0 and not each.changing:
                 wish = each.scaler.look(look, now_s)
                 if wish.wanted != look.ready:
-                    self._change(kind, each, look.ready, wish)
+                    self._change(kind, each, wish)
         self.counts += [(now_s, kind, 1) for kind in FIXED]
 
     def _measure(self, each: _Scaled) -> scaling.Look:
@@ -147,7 +147,7 @@ class Keeper:
 
     # ---- changing ------------------------------------------------------------------------------------
 
-    def _change(self, kind: str, each: _Scaled, ready: int, wish: scaling.Wish) -> None:
+    def _change(self, kind: str, each: _Scaled, wish: scaling.Wish) -> None:
         began_s, each.changing = self._engine.env.now, True
         there = len(each.fleet.instances)
 
@@ -155,9 +155,10 @@ class Keeper:
             now_s = self._engine.env.now
             each.changing = False
             each.scaler.changed(now_s)
-            self._tell(kind, f"{there} -> {wish.wanted} in {now_s - began_s:.1f} s", wish.why)
+            if wish.wanted != there:  # one that is being healed is there, though not ready
+                self._tell(kind, f"{there} -> {wish.wanted} in {now_s - began_s:.1f} s", wish.why)
 
-        if wish.wanted > ready:
+        if wish.wanted > there:
             self._add(each, wish.wanted - there, ended)
         else:
             self._remove(each, each.fleet.instances[wish.wanted:], ended)
@@ -175,8 +176,6 @@ class Keeper:
             one = each.fleet.add()
             each.starting.add(one.name)
             self._start(one, lambda one=one: well(one))  # type: ignore[misc]
-        if many <= 0:
-            ended()
 
     def _start(self, one: Instance, well: Callable[[], None]) -> None:
         one.node.quota = None  # a start is not throttled

@@ -243,3 +243,18 @@ def test_the_report_draws_the_models_instances_over_the_measured_ones(evening: A
     assert figure is not None
     assert "c1 model" in figure.svg
     assert page.render(run)
+
+
+def test_a_killed_instance_is_healed_not_replaced_and_its_siblings_serve_meanwhile() -> None:
+    """One of two gateways dies for two seconds: new requests go to the other; the keeper starts no third for it."""
+    told = predict(loader.load("evening_spike", (
+        "population.users=700", "workload.stages=[{for: 14 s, rate: 60/s}]", "measure.warm_up=2 s",
+        "policies.autoscale={min: 2, max: 2}", "faults=[{at: 7 s, kind: kill, target: gateway-1}]")))  # fmt: skip
+    history = told.facts.history[told.facts.history["route"] != "null"]
+    due_s = (history["due_ns"] - told.facts.windows.start_ns) / 1e9
+    counts = told.facts.series[(told.facts.series["name"] == "instances") & (told.facts.series["node"] == "gateway")]
+
+    assert set(history[(due_s > 7.1) & (due_s < 8.9)]["outcome"]) == {"ok"}
+    assert dict(zip(counts["t_s"], counts["value"], strict=True))[8.0] == 1
+    assert counts["value"].iloc[-1] == 2
+    assert told.facts.platform["twin"]["scaling"] == []
