@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic_ns
@@ -31,18 +31,20 @@ class Api:
     session: aiohttp.ClientSession
     base_url: str
     token: Callable[[int], str]
+    may_read: Mapping[int, int] = field(default_factory=dict)
+    """Tweet of a protected user -> somebody who may read it; the others are asked for by users in turn."""
     unread: int = 0
     _turns: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(1, READERS + 1)))
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, base_url: str, token: Callable[[int], str]) -> AsyncIterator[Api]:
+    async def opened(cls, base_url: str, token: Callable[[int], str], may_read: Mapping[int, int]) -> AsyncIterator[Api]:
         """Open a reader; closed with the block."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         connector = aiohttp.TCPConnector(limit=AT_ONCE)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
-            yield cls(session, base_url, token)
+            yield cls(session, base_url, token, may_read)
 
     async def lookups(self, tweet_ids: Sequence[int]) -> dict[int, bool | None]:
         """Ask for tweets by id: True where shown, False where 404, None where there was no such answer."""
@@ -71,12 +73,15 @@ class Api:
 
         return list(await asyncio.gather(*(one(key) for key in keys)))
 
+    def _reader(self, tweet_id: int) -> int:
+        return self.may_read.get(tweet_id) or next(self._turns)
+
     async def _lookup(self, tweet_id: int) -> bool | None:
-        status, _, _ = await self._get(f"/2/tweets/{tweet_id}", {}, next(self._turns))
+        status, _, _ = await self._get(f"/2/tweets/{tweet_id}", {}, self._reader(tweet_id))
         return True if status == 200 else False if status == 404 else None
 
     async def _like_count(self, tweet_id: int) -> tuple[bool, int | None]:
-        status, body, _ = await self._get(f"/2/tweets/{tweet_id}", {"tweet.fields": "public_metrics"}, next(self._turns))
+        status, body, _ = await self._get(f"/2/tweets/{tweet_id}", {"tweet.fields": "public_metrics"}, self._reader(tweet_id))
         count = body["data"]["public_metrics"]["like_count"] if status == 200 else None
         return status != 404, count
 

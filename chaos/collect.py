@@ -7,6 +7,7 @@ collection: the evidence then has no finals, and what stands on them is unknown.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import random
 import time
@@ -20,7 +21,7 @@ import pandas as pd
 
 from chaos import canaries
 from chaos.api_reads import Api
-from chaos.evidence import Bounds, CachedList, Canary, Evidence, Finals, Ids, RunClock, Stored
+from chaos.evidence import NO_IDS, Bounds, CachedList, Canary, Evidence, Finals, Ids, RunClock, Stored
 from chaos.history import HOME, History
 from chaos.records import FaultRecord
 from scenarios import population
@@ -59,15 +60,17 @@ class _Plan:
 
 async def collect(history: pd.DataFrame, effects: pd.DataFrame, ports: Ports, base_url: str, token: Callable[[int], str],
                   edges: tuple[Ids, Ids], seeded_ids: Ids, faults: Sequence[FaultRecord], start_ns: int,
-                  start_wall_ms: int, *, quiesced: bool, seed: int, bounds: Bounds | None = None) -> Evidence:
+                  start_wall_ms: int, *, quiesced: bool, seed: int, bounds: Bounds | None = None,
+                  protected: Ids = NO_IDS, likes: Iterable[tuple[int, int]] = ()) -> Evidence:
     """Return the evidence of a run that has ended.
 
     `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`: a bearer token
-    of that user. `quiesced`: the queues are known to be empty.
+    of that user. `quiesced`: the queues are known to be empty. `protected`: users who were seeded so. `likes`: seeded
+    (tweet, user).
     """
     graph = population.from_edges(edges[0], edges[1], users=int(max((int(side.max()) for side in edges if len(side)), default=0)))
     evidence = Evidence(history, effects, None, graph, RunClock(start_ns, start_wall_ms), np.sort(seeded_ids), tuple(faults),
-                        bounds or Bounds())
+                        bounds or Bounds(), "", frozenset(protected.tolist()), frozenset(likes))
     try:
         finals = await _finals(evidence, ports, base_url, token, quiesced, random.Random(seed))
     except (LabError, aiohttp.ClientError, OSError, TimeoutError) as problem:
@@ -76,8 +79,7 @@ async def collect(history: pd.DataFrame, effects: pd.DataFrame, ports: Ports, ba
 
 
 def _with(evidence: Evidence, finals: Finals | None, trouble: str) -> Evidence:
-    return Evidence(evidence.rows, evidence.effects, finals, evidence.graph, evidence.clock, evidence.seeded_ids, evidence.faults,
-                    evidence.bounds, trouble)
+    return dataclasses.replace(evidence, finals=finals, trouble=trouble)
 
 
 async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callable[[int], str], quiesced: bool,
@@ -99,7 +101,7 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
     likers = await _each(liked, lambda tweet: _users(ports.likes.liking_users, tweet))
     pictures = await _pictures(ports, _shuffled(evidence.history.pictures, rng)[:PICTURES])
     pulled = frozenset(mode.author_id for mode in await ports.users.modes())
-    async with Api.opened(base_url, token) as api:
+    async with Api.opened(base_url, token, evidence.may_read) as api:
         shown = await api.lookups(plan.lookups)
         like_counts = await api.like_counts(liked)
         down_to = evidence.run_floor_id

@@ -140,6 +140,10 @@ class Evidence:
     faults: tuple[FaultRecord, ...] = ()
     bounds: Bounds = Bounds()
     trouble: str = ""
+    protected: frozenset[int] = frozenset()
+    """Users who were protected from the start to the end of the run."""
+    seeded_likes: frozenset[tuple[int, int]] = frozenset()
+    """(tweet, user) of the likes that stood before the run."""
 
     @property
     def no_finals(self) -> str:
@@ -223,6 +227,14 @@ class Evidence:
             if all(c.done_ns < cut.sent_ns or c.sent_ns >= done_ns for c in changes if c.on):
                 return cut
         return None
+
+    @functools.cached_property
+    def may_read(self) -> dict[int, int]:
+        """Tweet of a protected user that the run posted or liked -> its author, or who was let like it."""
+        if not self.protected:
+            return {}
+        liked = {tweet: user for user, tweet in self.history.likes}
+        return liked | {tweet: post.user for tweet, post in self.history.acked.items() if post.user in self.protected}
 
     def ever_followed(self, follower: int, author: int) -> bool:
         """Say whether the edge was seeded or may have been made during the run."""

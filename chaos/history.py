@@ -96,7 +96,7 @@ def covered_low(scanned_low: int, cursor_out: str, ids: Sequence[int], high: int
     return min(ids) if ids else high
 
 
-def _numbers(values: Any) -> list[int]:
+def numbers(values: Any) -> list[int]:
     """Return a page column's cell (list, array or missing) as plain integers."""
     if values is None or isinstance(values, float):
         return []
@@ -196,8 +196,11 @@ class History:
 
     @functools.cached_property
     def edges(self) -> dict[tuple[int, int], list[Change]]:
-        """(follower, followee) -> the follows and unfollows that may have happened, in order of the history."""
-        return self._changes({"follow": True, "unfollow": False})
+        """(follower, followee) -> the follows, approvals and unfollows that may have happened, in order of the history."""
+        found = self._changes({"follow": True, "unfollow": False})
+        for (followee, follower), changes in self._changes({"follow_approve": True}).items():
+            found.setdefault((follower, followee), []).extend(changes)
+        return found
 
     @functools.cached_property
     def likes(self) -> dict[tuple[int, int], list[Change]]:
@@ -235,9 +238,9 @@ class History:
         c = self._columns
         route, user, cursor = c["route"][row], c["user"][row], c["cursor_in"][row]
         subject = user if route == HOME else c["target"][row]
-        ids = _numbers(c["page_ids"][row])
+        ids = numbers(c["page_ids"][row])
         before = ends.get((route, user, subject, cursor)) if cursor else None
         high = TOP_ID if not cursor else before if before is not None else max(ids, default=0) + 1
         low = covered_low(c["scanned_low"][row], c["cursor_out"][row], ids, high)
         return Read(route, user, subject, c["session"][row], c["sent_ns"][row], c["done_ns"][row], ids,
-                    _numbers(c["page_authors"][row]), low, high, before is not None, row)
+                    numbers(c["page_authors"][row]), low, high, before is not None, row)

@@ -26,7 +26,8 @@ class Follows:
 class Population:
     """Who stands in the stores before the load starts.
 
-    `history_tweets`: tweets already posted, as a mean a user. `graph`: an edge list that replaces
+    `history_tweets`: tweets already posted, as a mean a user. `likes`: likes that stand, as a mean a posted tweet.
+    `protected`: share of the users whom only their followers may read. `graph`: an edge list that replaces
     `users` and `follows`; None draws the graph from the seed. `cache`: a word of vocabulary.CACHE_STATES.
     """
 
@@ -35,6 +36,8 @@ class Population:
     history_tweets: int = 20
     graph: Path | None = None
     cache: str = "warm"
+    likes: float = 0.0
+    protected: float = 0.0
 
 
 @dataclass(frozen=True)

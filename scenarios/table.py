@@ -102,8 +102,9 @@ def _workload(arrivals: str, stages: Any, mix: Any, popularity: Any) -> spec.Wor
     return spec.Workload(arrivals, stages, mix, popularity["zipf"])
 
 
-def _population(users: int, follows: spec.Follows, history: int, graph: Path | None, cache: str) -> spec.Population:
-    return spec.Population(users, follows, history, graph, cache)
+def _population(users: int, follows: spec.Follows, history: int, graph: Path | None, cache: str, likes: float,
+                protected: float) -> spec.Population:
+    return spec.Population(users, follows, history, graph, cache, likes, protected)
 
 
 def _fault(at: float, kind: str, target: str, for_: float | None) -> spec.Fault:
@@ -126,6 +127,8 @@ POPULATION = (
         "tweets already posted before the run, as a mean a user", 20),
     Key("graph", ExistingFile(), "an edge list, `follower followee` a line; replaces users and follows", None),
     Key("cache", Word(lambda: list(vocabulary.CACHE_STATES)), "what the cache holds when the load starts", "warm"),
+    Key("likes", Number(low=0), "likes that stand before the run, as a mean a posted tweet", 0.0),
+    Key("protected", Quantity(units.share, "10 %"), "share of the users who are protected: only their followers read them", 0.0),
 )
 STAGE = (
     Key("for", Quantity(units.duration_s, "20 s", positive=True), "how long"),

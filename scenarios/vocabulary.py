@@ -17,10 +17,12 @@ ROUTES: dict[str, str] = {
     "media": "upload a picture by a signed URL, finalize it and read it back",
     "profile": "read the profile of one user",
     "like": "like a tweet not liked yet",
+    "follow_request": "ask a protected user to follow him",
+    "follow_approve": "a protected user approves a request of this run",
 }
 """Route of the mix -> what its user does. The order fixes the numbers of the tape."""
 
-WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media", "like"})
+WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media", "like", "follow_request", "follow_approve"})
 
 NOT_SERVED: dict[str, str] = {"retweet": "the system has no retweets; give its share to another route"}
 """Words the schema knows but refuses, and the mend."""

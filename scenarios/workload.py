@@ -3,22 +3,24 @@
 Arrivals are an open process: nobody waits for anybody. `poisson` draws unit exponentials and maps them through the
 planned rate (a ramp is followed exactly); `even` is a metronome along the same rate. Readers are popular in a drawn
 order; whoever is followed most (user 1, 2, ...) is also written by, read and looked up most. Follows and unfollows name
-edges that can be made or ended, and no edge is touched twice, so that every final edge is known.
+edges that can be made or ended, and no edge is touched twice, so that every final edge is known. Nobody reads, likes
+or answers by id what a protected user keeps from him: a refusal that the system owes him would count as an error.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios import history, population, spec, vocabulary
+from scenarios import history, population, private, spec, vocabulary
 
 Int64s = NDArray[np.int64]
 ROUTES = tuple(vocabulary.ROUTES)
 SECOND_PAGE_SHARE = 0.2  # of home reads that go on to the next page
+APPROVE_AFTER_NS = 3_000_000_000  # a request is approved at the earliest this long after it was due
 DELETE_AFTER_NS = 3_000_000_000  # a post is deleted at the earliest this long after it was due
 LIKE_TRIES = 8  # tweets drawn for one like
 TRIES = 50  # draws by popularity before a target is drawn evenly
@@ -31,7 +33,8 @@ class Tape:
     `due_ns`: int64, shape (n,), intended start from the start of the load. `route`: int16, shape (n,), index into
     `routes`. `user`: int64, shape (n,), who asks. `target`: int64, shape (n,): the user read or (un)followed; the seeded
     tweet read, liked or replied to (0: one that was posted in this run); for `delete` the row of the post; for `search` the
-    number of the word; else 0. `second_page`: bool, shape (n,), whether a home read goes on to its next page.
+    number of the word; for `follow_approve` who asked; else 0. `second_page`: bool, shape (n,), whether a home read goes on to
+    its next page. `protected`: int64, shape (m,), the protected users.
     """
 
     due_ns: Int64s
@@ -41,6 +44,7 @@ class Tape:
     target: Int64s
     second_page: NDArray[np.bool_]
     seed: int
+    protected: Int64s = field(default_factory=lambda: private.NOBODY)
 
     def __len__(self) -> int:
         return len(self.due_ns)
@@ -53,14 +57,16 @@ class Tape:
     def save(self, path: Path) -> None:
         """Write the tape as one npz file."""
         np.savez(path, due_ns=self.due_ns, route=self.route, routes=np.array(self.routes), user=self.user,
-                 target=self.target, second_page=self.second_page, seed=np.array(self.seed))
+                 target=self.target, second_page=self.second_page, seed=np.array(self.seed),
+                 protected=self.protected)
 
 
 def load(path: Path) -> Tape:
     """Read a tape that `Tape.save` wrote."""
     with np.load(path, allow_pickle=False) as file:
         return Tape(file["due_ns"], file["route"], tuple(str(name) for name in file["routes"]), file["user"],
-                    file["target"], file["second_page"], int(file["seed"]))
+                    file["target"], file["second_page"], int(file["seed"]),
+                    file["protected"])
 
 
 def draw(scenario: spec.Scenario, graph: population.Graph, past: history.History | None = None) -> Tape:
@@ -79,9 +85,14 @@ def draw(scenario: spec.Scenario, graph: population.Graph, past: history.History
     target = _targets(route, graph, past, work.zipf, random)
     second_page = (route == ROUTES.index("home")) & (random.random(count) < SECOND_PAGE_SHARE)
     _draw_deletes(due_ns, route, user, target, random)
-    _Edges(graph, work.zipf, random).draw(route, user, target)
-    _draw_likes(route, user, target, past, work.zipf, np.random.default_rng([scenario.seed, 6]))
-    return Tape(due_ns, route, ROUTES, user, target, second_page, scenario.seed)
+    circle = private.circle_of(graph, scenario.population, scenario.seed)
+    edges = _Edges(circle, work.zipf, random)
+    edges.draw(route, user, target)
+    edges.draw_requests(due_ns, route, user, target)
+    _draw_likes(route, user, target, past, work.zipf, np.random.default_rng([scenario.seed, 6]), circle,
+                private.likes_of(circle, past, scenario.population, scenario.seed))
+    _keep_out(route, user, target, circle, past)
+    return Tape(due_ns, route, ROUTES, user, target, second_page, scenario.seed, circle.protected)
 
 
 def _arrivals(work: spec.Workload, random: np.random.Generator) -> tuple[Int64s, Int64s]:
@@ -161,24 +172,45 @@ def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target
 
 
 def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: history.History, zipf: float,
-                random: np.random.Generator) -> None:
+                random: np.random.Generator, circle: private.Circle, seeded: private.Likes) -> None:
     """Give each like a seeded tweet, the newest most often, that its user does not like yet: every final like is known."""
-    liked: set[tuple[int, int]] = set()
+    liked = {(who, tweet) for tweet, who in seeded.pairs()}
     rows = np.flatnonzero(route == ROUTES.index("like"))
     drawn = _zipf(max(1, len(past)), zipf, len(rows) * LIKE_TRIES, random).reshape(len(rows), LIKE_TRIES)
     for row, ranks in zip(rows, drawn.tolist()):
-        free = (int(past.tweet_ids[len(past) - 1 - rank]) for rank in ranks) if len(past) else iter(())
+        seen = circle.may_read(np.full(len(ranks), user[row]), past.authors[len(past) - 1 - np.array(ranks)]) if len(past) else ()
+        free = (int(past.tweet_ids[len(past) - 1 - rank]) for rank, may in zip(ranks, seen) if may)
         target[row] = next((tweet for tweet in free if (int(user[row]), tweet) not in liked), 0)
         liked.add((int(user[row]), int(target[row])))
         if not target[row]:  # nothing is left to like: look a profile up instead
             route[row], target[row] = ROUTES.index("profile"), user[row]
 
 
-class _Edges:
-    """Finds follows that do not stand yet and unfollows that do; each edge is used once."""
+def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: private.Circle, past: history.History) -> None:
+    """Turn reads and replies of what is kept from their user to his own tweets, and to a tweet that everybody sees."""
+    if not len(circle.protected):
+        return
+    reads = np.flatnonzero(route == ROUTES.index("user_tweets"))
+    hidden = reads[~circle.may_read(user[reads], target[reads])]
+    target[hidden] = user[hidden]
+    by_id = np.flatnonzero(np.isin(route, [ROUTES.index("tweet"), ROUTES.index("reply")]) & (target > 0))
+    authors = past.authors[np.searchsorted(past.tweet_ids, target[by_id])]
+    hidden = by_id[~circle.may_read(user[by_id], authors)]
+    public = past.tweet_ids[~circle.closed[past.authors]]
+    target[hidden] = public[np.maximum(np.searchsorted(public, target[hidden]) - 1, 0)] if len(public) else 0
+    if not len(public):  # nothing is left to be seen by id: look a profile up instead
+        route[hidden], target[hidden] = ROUTES.index("profile"), user[hidden]
 
-    def __init__(self, graph: population.Graph, zipf: float, random: np.random.Generator) -> None:
-        self._graph, self._zipf, self._random = graph, zipf, random
+
+class _Edges:
+    """Finds follows that do not stand yet and unfollows that do; each edge is used once.
+
+    Who follows a protected user from the start goes on, so what he may read is known throughout.
+    """
+
+    def __init__(self, circle: private.Circle, zipf: float, random: np.random.Generator) -> None:
+        self._graph, self._closed, self._zipf, self._random = circle.graph, circle.closed, zipf, random
+        self._protected = circle.protected
         self._touched: set[tuple[int, int]] = set()
 
     def draw(self, route: NDArray[np.int16], user: Int64s, target: Int64s) -> None:
@@ -202,15 +234,41 @@ class _Edges:
         """Return somebody not followed yet, or 0."""
         for drawn in _zipf(self._graph.users, self._zipf, TRIES, self._random) + 1:
             followee = int(drawn)
-            if followee != follower and not self._graph.follows(follower, followee) \
-                    and (follower, followee) not in self._touched:
+            if not self._closed[followee] and self._new(follower, followee):
                 return followee
         return 0
+
+    def _new(self, follower: int, followee: int) -> bool:
+        return followee != follower and not self._graph.follows(follower, followee) and (follower, followee) not in self._touched
+
+    def draw_requests(self, due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target: Int64s) -> None:
+        """Give each request a protected user who does not know the caller yet, and each approval a request that is old enough.
+
+        Where there is nobody to ask or nothing to approve, a profile is looked up instead.
+        """
+        ask, approve = ROUTES.index("follow_request"), ROUTES.index("follow_approve")
+        asked: list[tuple[int, int, int]] = []  # (due, who, whom) that nobody approved yet
+        for row in np.flatnonzero((route == ask) | (route == approve)):
+            if route[row] == ask and (followee := self._request(int(user[row]))):
+                self._touched.add((int(user[row]), followee))
+                target[row] = followee
+                asked.append((int(due_ns[row]), int(user[row]), followee))
+            elif route[row] == approve and asked and asked[0][0] <= due_ns[row] - APPROVE_AFTER_NS:
+                _, target[row], user[row] = asked.pop(0)
+            else:
+                route[row], target[row] = ROUTES.index("profile"), user[row]
+
+    def _request(self, follower: int) -> int:
+        """Return a protected user not followed yet, the most followed most often, or 0."""
+        if not len(self._protected):
+            return 0
+        drawn = self._protected[_zipf(len(self._protected), self._zipf, TRIES, self._random)].tolist()
+        return next((followee for followee in drawn if self._new(follower, followee)), 0)
 
     def _unfollow(self, follower: int) -> int:
         """Return somebody followed, or 0."""
         followed = self._graph.following_of(follower)
         for index in self._random.permutation(len(followed))[:TRIES]:
-            if (follower, int(followed[index])) not in self._touched:
+            if not self._closed[followed[index]] and (follower, int(followed[index])) not in self._touched:
                 return int(followed[index])
         return 0

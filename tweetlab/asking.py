@@ -15,8 +15,8 @@ from typing import Any
 
 from reports import finish, record
 from scenarios import loader, spec
-from sim import calibrate, calibration, twin
-from system.kernel.errors import WrongInput
+from sim import calibrate, calibration, services, twin
+from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home, runner
 from tweetlab.screen import Screen
 
@@ -94,7 +94,10 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
 
 def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_: calibration.Calibration,
             screen: Screen) -> record.Run:
-    """Let the twin answer the same question, and draw its answer over the run's."""
+    """Let the twin answer the same question, and draw its answer over the run's; without one where it knows a route too few."""
+    if unknown := unmodelled(world):
+        screen.warn(f"no prediction: the twin does not model {', '.join(unknown)}")
+        return run
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
         told = twin.run(scenario, with_, world.tape, world.graph, scored_run=run.run_id,
                         progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
@@ -105,9 +108,16 @@ def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_
     return run
 
 
+def unmodelled(world: runner.World) -> list[str]:
+    """Return the routes that were drawn and that the twin has no program for."""
+    return sorted(world.tape.planned().keys() - services.ROUTES.keys())
+
+
 def _twin_alone(ask: Ask, screen: Screen) -> record.Run:
     with screen.step("drawing population and arrivals"):
         world = runner.world_of(ask.scenario)
+    if unknown := unmodelled(world):
+        raise CouldNotRun(f"The twin does not model {', '.join(unknown)} of this mix; ask the real system: --on system.")
     used = _calibration(ask.calibration_file)
     screen.say(f"calibration: {used.label}")
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):

@@ -26,7 +26,7 @@ from chaos.evidence import Bounds
 from chaos.records import FaultRecord
 from reports import columns, facts, finish, record
 from scenarios import history as past_tweets
-from scenarios import population, spec, workload
+from scenarios import population, private, spec, workload
 from system.kernel import events
 from system.kernel.errors import CouldNotRun, LabError
 from system.kernel.policies import AutoscaleKnobs
@@ -258,7 +258,9 @@ async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen
         evidence = await collect.collect(
             history, table, lab.ports, lab.base_url, lab.token, seen.edges or world.graph.pairs(), world.past.tweet_ids,
             seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed,
-            bounds=Bounds(limits=scenario.policies.limits))
+            bounds=Bounds(limits=scenario.policies.limits), protected=world.tape.protected,
+            likes=private.likes_of(private.Circle(world.graph, world.tape.protected), world.past, scenario.population,
+                                   scenario.seed).pairs())
         seen.findings = list(invariants.judge(evidence))
 
 

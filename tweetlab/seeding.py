@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from scenarios import history, population, spec
+from scenarios import history, population, private, spec
 from system import stores
 from system.kernel import ids
 from system.kernel.events import Tweet
@@ -40,17 +40,19 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     """
     graph = graph or population.graph_of(scenario.population, scenario.seed)
     past = past or history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
-    manifest = manifest_of(graph, past)
+    circle = private.circle_of(graph, scenario.population, scenario.seed)
+    likes = private.likes_of(circle, past, scenario.population, scenario.seed)
+    manifest = manifest_of(graph, past, circle, likes)
     mark = lab.lab.places.lair / "seeded.json"  # beside the data that it speaks of
     standing = json.loads(mark.read_text()) if mark.exists() else {}
     mark.unlink(missing_ok=True)
     wanted = {"sha256": manifest["sha256"], "index": _index_schema()}
     if force or standing != wanted:
         with lab.screen.step(f"seeding {graph.users:,} users, {graph.edges:,} follows, {len(past):,} tweets"):
-            await _write(lab, graph, past)
+            await _write(lab, circle, past, likes)
     else:
         with lab.screen.step("resetting to the seeded state"):
-            await _reset(lab, graph)
+            await _reset(lab, circle, past, likes)
     await lab.ports.hot.announce([])  # what processes keep of users is of another population
     mark.write_text(json.dumps(wanted))
     if scenario.population.cache == "warm" and not force:
@@ -61,11 +63,17 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     return manifest | {"cache": scenario.population.cache}
 
 
-def manifest_of(graph: population.Graph, past: history.History) -> dict[str, Any]:
-    """Return users, follows, tweets and the fingerprint of all of them."""
+def manifest_of(graph: population.Graph, past: history.History, circle: private.Circle, likes: private.Likes) -> dict[str, Any]:
+    """Return users, follows, tweets, likes, protected users and the fingerprint of all of them; of what is there alone."""
     parts = {"graph": graph.sha256(), "history": past.sha256()}
+    if len(circle.protected):
+        parts["protected"] = hashlib.sha256(circle.protected.tobytes()).hexdigest()
+    if len(likes):
+        parts["likes"] = likes.sha256()
     whole = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return {"users": graph.users, "follows": graph.edges, "tweets": len(past), "sha256": whole, "fingerprint": whole, **parts}
+    counts = {"protected_users": len(circle.protected), "liked": len(likes)}
+    return {"users": graph.users, "follows": graph.edges, "tweets": len(past), "sha256": whole, "fingerprint": whole, **parts,
+            **{name: count for name, count in counts.items() if count}}
 
 
 def demo_login(lab: Session) -> list[str]:
@@ -80,22 +88,36 @@ def demo_login(lab: Session) -> list[str]:
     ]
 
 
-async def _reset(lab: Session, graph: population.Graph) -> None:
+async def _reset(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes) -> None:
     """Take away what runs added: every seeded tweet is older than `history.END_MS`, every other one newer."""
     real: Any = lab.ports  # bulk work is no promise to services, so the ports do not name it
     added = await real.tweets.forget_above(ids.floor_id(history.END_MS + 1))
+    changed = await real.likes.all_likes() ^ set(likes.pairs())
     await asyncio.gather(real.index.forget(added), forget_cache(lab), real.users.clear(), real.keys.clear(), real.log.clear(),
                          real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())
-    await write_users(lab, graph.users, *graph.pairs())
+    await write_users(lab, circle.graph.users, *circle.graph.pairs(), circle.protected)
+    await real.likes.bulk_load(likes.pairs())
+    await _recount(lab, past, likes, {tweet for tweet, _ in changed})
 
 
-async def _write(lab: Session, graph: population.Graph, past: history.History) -> None:
+async def _recount(lab: Session, past: history.History, likes: private.Likes, tweet_ids: set[int]) -> None:
+    """Index the seeded ones of these tweets again with their seeded likes, newer than what a run made of them."""
+    real: Any = lab.ports
+    counts, version = likes.counts(), time.time_ns()
+    again = [document_of(tweet, version, counts.get(tweet.id, 0)) for tweet in tweets_of(past) if tweet.id in tweet_ids] \
+        if tweet_ids else []
+    if again:
+        await real.index.bulk_load(again)
+
+
+async def _write(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes) -> None:
     await empty(lab)
-    followers, followees = graph.pairs()
+    real: Any = lab.ports
     began = time.monotonic()
-    await write_users(lab, graph.users, followers, followees)
-    lab.screen.say(f"PostgreSQL: users and follows in {time.monotonic() - began:.1f} s")
-    await asyncio.gather(_tweets(lab, past), _index(lab, past))
+    await write_users(lab, circle.graph.users, *circle.graph.pairs(), circle.protected)
+    await real.likes.bulk_load(likes.pairs())
+    lab.screen.say(f"PostgreSQL: users, follows and {len(likes):,} likes in {time.monotonic() - began:.1f} s")
+    await asyncio.gather(_tweets(lab, past), _index(lab, past, likes))
 
 
 def _index_schema() -> str:
@@ -120,12 +142,14 @@ async def empty(lab: Session) -> None:
     await forget_cache(lab)
 
 
-async def write_users(lab: Session, count: int, followers: Any, followees: Any) -> None:
+async def write_users(lab: Session, count: int, followers: Any, followees: Any, protected: Any = private.NOBODY) -> None:
     """Write users 1..`count` and edges (parallel int64 arrays) by COPY into empty tables. One lab password for all."""
     from system.services.users import handlers
 
     hashed = await asyncio.to_thread(handlers.HASHER.hash, PASSWORD)
-    users = [User(n, username(n), f"User {n}", PROFILE_MS, password_hash=hashed) for n in range(1, count + 1)]
+    closed = frozenset(protected.tolist())
+    users = [User(n, username(n), f"User {n}", PROFILE_MS, password_hash=hashed, protected=n in closed)
+             for n in range(1, count + 1)]
     real: Any = lab.ports
     await real.users.bulk_load(users, followers, followees)
 
@@ -144,8 +168,9 @@ async def _tweets(lab: Session, past: history.History) -> None:
     lab.screen.say(f"Cassandra: {len(past):,} tweets in {time.monotonic() - began:.1f} s")
 
 
-async def _index(lab: Session, past: history.History) -> None:
+async def _index(lab: Session, past: history.History, likes: private.Likes) -> None:
     began = time.monotonic()
     real: Any = lab.ports
-    await real.index.bulk_load(document_of(tweet, 1) for tweet in tweets_of(past))
+    counts = likes.counts()
+    await real.index.bulk_load(document_of(tweet, 1, counts.get(tweet.id, 0)) for tweet in tweets_of(past))
     lab.screen.say(f"Elasticsearch: {len(past):,} documents in {time.monotonic() - began:.1f} s")

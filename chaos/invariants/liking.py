@@ -12,14 +12,17 @@ NAME = "likes_exact"
 def check(evidence: Evidence) -> Finding:
     """Every acknowledged like stands in PostgreSQL, nothing stands that nobody asked for, and the API counts what stands.
 
-    A like whose answer never came may stand or not. No likes are seeded, so the rows are those of the run. The API's count is
-    read after the queues were empty.
+    A like whose answer never came may stand or not. Likes that stood before the run stay: no route of a mix takes one back. The
+    API's count is read after the queues were empty.
     """
     tally = Tally(NAME)
     finals = evidence.finals
     if finals is None:
         return tally.finding(evidence.no_finals)
     asked: dict[int, dict[int, list[Change]]] = {}
+    seeded: dict[int, set[int]] = {}
+    for tweet, user in evidence.seeded_likes:
+        seeded.setdefault(tweet, set()).add(user)
     for (user, tweet), changes in evidence.history.likes.items():
         asked.setdefault(tweet, {})[user] = changes
     for tweet, standing in finals.likers.items():
@@ -30,7 +33,11 @@ def check(evidence: Evidence) -> Finding:
             if sure is not None and sure != (user in standing):
                 proof = "; ".join(evidence.history.tell(change.row) for change in changes)
                 tally.violated(f"the like of {tweet} by {user} {'is lost' if sure else 'stands again'}: {proof}", len(changes))
-        for user in sorted(standing - set(by_user)):
+        before = seeded.get(tweet, set())
+        tally.checked += len(before)
+        for user in sorted(before - standing - set(by_user)):
+            tally.violated(f"the like of {tweet} by {user}, which stood before the run, is gone")
+        for user in sorted(standing - set(by_user) - before):
             tally.violated(f"user {user} likes {tweet} in PostgreSQL, and nobody asked for it")
         _counted(finals.like_counts.get(tweet), tweet, len(standing), tally)
     tally.doubt(sum(count is None for count in finals.like_counts.values()), "counts were not answered by the API.")

@@ -11,6 +11,7 @@ from chaos.invariants.finding import Finding, Tally
 NAME = "limits_hold"
 CLASSES = {  # route of the mix -> route at the gateway, class of its limit; media makes several requests
     "delete": ("delete", "write"), "follow": ("follow", "write"), "home": ("home", "read"), "like": ("like", "write"),
+    "follow_approve": ("follow_approve", "write"), "follow_request": ("follow", "write"),
     "post": ("post", "write"), "profile": ("profile", "read"), "reply": ("post", "write"), "search": ("search", "search"),
     "tweet": ("tweet", "read"), "unfollow": ("unfollow", "write"), "user_tweets": ("user_tweets", "read"),
 }

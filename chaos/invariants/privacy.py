@@ -3,25 +3,56 @@
 from __future__ import annotations
 
 from chaos.evidence import Evidence
+from chaos.history import numbers
 from chaos.invariants.finding import Finding, Tally
 
 NAME = "no_unauthorised_read"
+SHOWING = ("home", "user_tweets", "search", "tweet")  # routes of the mix whose answers name authors
 
 
 def check(evidence: Evidence) -> Finding:
-    """No answer of the final reads to a stranger holds words of a protected user's tweet.
+    """No page shows a protected user's tweet to somebody who was never approved, and no final read his words to a stranger.
 
     After the load a canary is planted: a new user, protected, whose tweet holds a word that nobody else has. Then strangers ask
     for it on every way (id, lists, search, likes, home of one who asked to follow), and every answer to them is scanned. A
     follower who was approved must see it: otherwise the silence would prove nothing.
+
+    Where users were seeded protected, every page of the load (home, user's tweets, search, a tweet by id) and every final page is
+    judged too: who is shown a protected author followed him from the start, or may have been approved before the answer came.
     """
     tally = Tally(NAME)
+    _pages(evidence, tally)
     found = evidence.finals.canary if evidence.finals else None
     if found is None:
         return tally.finding("no canary was planted" if evidence.finals else evidence.no_finals)
-    tally.checked = found.scanned
+    tally.checked += found.scanned
     for path in found.leaks:
         tally.violated(f"the canary of a protected user was read by a stranger: GET {path}")
     blind = "approved follower did not see the canary, so its absence elsewhere tells nothing."
     tally.doubt(int(not found.seen_by_follower), blind)
     return tally.finding("no answer was scanned")
+
+
+def _pages(evidence: Evidence, tally: Tally) -> None:
+    """Judge every page that shows a protected author."""
+    if not evidence.protected:
+        return
+    history, seen = evidence.history, 0
+    authors, done_ns, outcome = history.column("page_authors"), history.column("done_ns"), history.column("outcome")
+    shown = [(history.column("user")[row], numbers(authors[row]), done_ns[row], history.tell(row))
+             for row in history.rows_of(SHOWING) if outcome[row] == "ok"]
+    shown += [(read.user, read.authors, read.done_ns, f"final read of {read.route} by {read.user}")
+              for read in (evidence.finals.pages if evidence.finals else ())]
+    for reader, page, at_ns, told in shown:
+        for author in evidence.protected.intersection(page) - {reader}:
+            seen += 1
+            if not _approved(evidence, reader, author, at_ns):
+                tally.violated(f"user {reader} was shown what the protected user {author} posted, unapproved; {told}")
+    tally.checked += seen
+    tally.remarks.append(f"{seen} sightings of protected authors on {len(shown)} pages.")
+
+
+def _approved(evidence: Evidence, reader: int, author: int, at_ns: int) -> bool:
+    """Say whether the reader was, or may have been, approved before `at_ns`."""
+    changes = evidence.history.edges.get((reader, author), ())
+    return evidence.seeded_edge(reader, author) or any(change.on and change.sent_ns < at_ns for change in changes)

@@ -95,6 +95,10 @@ def _like(op: Op, ledger: Ledger) -> Request:
     return Request("POST", f"/2/users/{op.user}/likes", body, known={"target": op.target})
 
 
+def _follow_approve(op: Op, ledger: Ledger) -> Request:
+    return Request("POST", f"/2/users/{op.user}/follow_requests/{op.target}", known={"target": op.target})
+
+
 def _unfollow(op: Op, ledger: Ledger) -> Request:
     return Request("DELETE", f"/2/users/{op.user}/following/{op.target}", known={"target": op.target})
 
@@ -137,8 +141,9 @@ def _search(op: Op, ledger: Ledger) -> Request:
 
 
 REQUESTS: dict[str, Callable[[Op, Ledger], Request | None]] = {
-    "delete": _delete, "follow": _follow, "home": _home, "like": _like, "post": _post, "profile": _profile, "reply": _reply,
-    "search": _search, "tweet": _tweet, "unfollow": _unfollow, "user_tweets": _user_tweets,
+    "delete": _delete, "follow": _follow, "follow_approve": _follow_approve, "follow_request": _follow, "home": _home,
+    "like": _like, "post": _post, "profile": _profile, "reply": _reply, "search": _search, "tweet": _tweet,
+    "unfollow": _unfollow, "user_tweets": _user_tweets,
 }
 """Route -> its request; None where there is nothing to ask for (a delete with no own tweet left)."""
 

@@ -30,17 +30,20 @@ class Own:
 
 
 class Ledger:
-    """`doomed`: rows of posts that the tape will delete; replies and searches leave them alone."""
+    """`doomed`: rows of posts that the tape will delete; replies and searches leave them alone.
 
-    def __init__(self, doomed: Iterable[int]) -> None:
-        self._doomed = frozenset(doomed)
+    They leave what `protected` users post alone too: most may neither answer nor find it.
+    """
+
+    def __init__(self, doomed: Iterable[int], protected: Iterable[int] = ()) -> None:
+        self._doomed, self._protected = frozenset(doomed), frozenset(protected)
         self._by_row: dict[int, Own] = {}
         self._recent: deque[Own] = deque(maxlen=REMEMBERED)
 
     def posted(self, own: Own) -> None:
         """Remember an acknowledged tweet."""
         self._by_row[own.row] = own
-        if own.row not in self._doomed:
+        if own.row not in self._doomed and own.author not in self._protected:
             self._recent.append(own)
 
     def to_delete(self, row: int) -> Own | None:

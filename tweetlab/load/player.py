@@ -44,7 +44,8 @@ class Player:
 
     def __post_init__(self) -> None:
         tape = self.tape
-        self.ledger = Ledger(tape.target[tape.route == tape.routes.index("delete")].tolist() if "delete" in tape.routes else ())
+        doomed = tape.target[tape.route == tape.routes.index("delete")].tolist() if "delete" in tape.routes else ()
+        self.ledger = Ledger(doomed, tape.protected.tolist())
         self.budget = retry.Budget(self.knobs)
         self.stopped = Event()
         self.pool = Pool()

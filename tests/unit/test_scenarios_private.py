@@ -1,0 +1,119 @@
+"""Protected users and seeded likes: drawn from the seed, exact in number, and nobody on the tape meets a refusal he is owed."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from scenarios import history, loader, population, private, workload
+from system.kernel.errors import WrongInput
+
+CHANGES = ["population.users=300", "population.follows={shape: pareto, mean: 12, max: 90}", "population.likes=2",
+           "population.protected=30 %"]
+
+
+@pytest.fixture(scope="module")
+def world():
+    scenario = loader.load("protected_circle", CHANGES)
+    graph = population.graph_of(scenario.population, scenario.seed)
+    past = history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    circle = private.circle_of(graph, scenario.population, scenario.seed)
+    likes = private.likes_of(circle, past, scenario.population, scenario.seed)
+    return scenario, circle, past, likes, workload.draw(scenario, graph, past)
+
+
+def rows(tape, name):
+    """Return (due, user, target) of a route."""
+    picked = tape.route == tape.routes.index(name)
+    return list(zip(tape.due_ns[picked].tolist(), tape.user[picked].tolist(), tape.target[picked].tolist()))
+
+
+def test_likes_and_protected_users_are_as_many_as_asked_for_and_follow_the_seed(world):
+    """2 likes a tweet and 30 % of the users, exactly; no like twice."""
+    scenario, circle, past, likes, _ = world
+    again = private.likes_of(circle, past, scenario.population, scenario.seed)
+    other = private.likes_of(circle, past, scenario.population, scenario.seed + 1)
+
+    assert len(circle.protected) == 90
+    assert len(likes) == len(set(likes.pairs())) == 2 * len(past) == sum(likes.counts().values())
+    assert likes.sha256() == again.sha256() != other.sha256()
+
+
+def test_a_seeded_like_is_of_a_tweet_that_its_user_may_read(world):
+    """Nobody liked what he could not see."""
+    _, circle, past, likes, _ = world
+    authors = past.authors[np.searchsorted(past.tweet_ids, likes.tweets)]
+
+    assert circle.closed[authors].any()
+    assert circle.may_read(likes.users, authors).all()
+
+
+def test_newer_tweets_are_liked_more():
+    """So that a search has something to rank by."""
+    wanted = loader.load("protected_circle", CHANGES).population
+    graph = population.generate(wanted, 3)
+    past = history.generate(300, 20, 3)
+    likes = private.likes_of(private.Circle(graph), past, wanted, 3)
+    middle = past.tweet_ids[len(past) // 2]
+
+    assert 0.6 < (likes.tweets >= middle).mean() < 0.8
+
+
+def test_more_likes_than_there_are_pairs_to_draw_are_refused(world):
+    """The message names the value and the bound."""
+    scenario, circle, past, _, _ = world
+
+    with pytest.raises(WrongInput, match=r"population\.likes is 61 a tweet; with 300 users it may be at most 60"):
+        private.likes_of(circle, past, dataclasses.replace(scenario.population, likes=61.0), 1)
+
+
+def test_a_follow_names_a_public_user_and_a_request_a_protected_one_who_is_not_followed(world):
+    """So a follow surely makes an edge, and a request surely none."""
+    _, circle, _, _, tape = world
+    requests = rows(tape, "follow_request")
+
+    assert len(requests) > 50
+    assert all(circle.closed[target] and target != user and not circle.graph.follows(user, target)
+               for _, user, target in requests)
+    assert not any(circle.closed[target] for name in ("follow", "unfollow") for _, _, target in rows(tape, name))
+
+
+def test_an_approval_is_given_once_by_who_was_asked_and_three_seconds_after_the_request(world):
+    """Every approval has its request."""
+    _, _, _, _, tape = world
+    asked = {(user, target): due for due, user, target in rows(tape, "follow_request")}
+    given = rows(tape, "follow_approve")
+
+    assert len(given) > 40 and len({(user, target) for _, user, target in given}) == len(given)
+    assert all(due - asked[target, user] >= workload.APPROVE_AFTER_NS for due, user, target in given)
+
+
+def test_nobody_reads_likes_or_answers_by_id_what_is_kept_from_him(world):
+    """A refusal that the system owes him would count as an error of the run."""
+    _, circle, past, likes, tape = world
+    read = np.array([(user, target) for _, user, target in rows(tape, "user_tweets")])
+    by_id = np.array([(user, target) for name in ("tweet", "reply", "like") for _, user, target in rows(tape, name) if target])
+    authors = past.authors[np.searchsorted(past.tweet_ids, by_id[:, 1])]
+
+    assert circle.may_read(read[:, 0], read[:, 1]).all() and circle.closed[read[:, 1]].any()
+    assert circle.may_read(by_id[:, 0], authors).all() and circle.closed[authors].any()
+    assert not {(target, user) for _, user, target in rows(tape, "like")} & set(likes.pairs())
+
+
+def test_without_protected_users_requests_become_looks_at_profiles():
+    """There is nobody to ask."""
+    mix = "workload.mix={home: 50, follow_request: 30, follow_approve: 20}"
+    scenario = loader.load("protected_circle", [*CHANGES, "population.protected=0 %", mix])
+    tape = workload.draw(scenario, population.graph_of(scenario.population, scenario.seed))
+
+    assert set(tape.planned()) == {"home", "profile"}
+
+
+def test_a_saved_tape_knows_who_is_protected(world, tmp_path):
+    """The load process reads it back."""
+    tape = world[-1]
+    tape.save(tmp_path / "tape.npz")
+
+    assert workload.load(tmp_path / "tape.npz").protected.tolist() == world[1].protected.tolist()
