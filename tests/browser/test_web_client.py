@@ -156,6 +156,14 @@ def test_a_protected_user_approves_who_reads(windows, web_url):
     grace.page.get_by_role("button", name="Follow", exact=True).click()
     expect(grace.page.get_by_role("button", name="Requested")).to_be_visible()
     assert grace.tweet("for my friends alone").count() == 0
+    grace.page.reload()
+    asked = grace.page.get_by_role("button", name="Requested")
+    expect(asked).to_have_attribute("aria-pressed", "true")  # what was asked for is no secret of one page view
+    asked.click()
+    expect(grace.page.get_by_role("button", name="Follow", exact=True)).to_be_visible()
+    grace.page.reload()
+    grace.page.get_by_role("button", name="Follow", exact=True).click()
+    expect(asked).to_be_visible()
     ada.go("requests")
     ada.page.get_by_role("button", name=f"Approve @{grace.username}").click()
     expect(ada.page.get_by_text(f"@{grace.username} follows you now.")).to_be_visible()

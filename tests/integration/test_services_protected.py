@@ -17,15 +17,26 @@ async def _follow(rig, follower, followee):
     return body["data"]
 
 
+async def _stands(rig, viewer, user):
+    """What `connection_status` says of `user` to `viewer`; nobody gets it unasked."""
+    _, plain, _ = await rig.ask("GET", f"/2/users/{user}", viewer)
+    status, body, _ = await rig.ask("GET", f"/2/users/{user}?user.fields=connection_status", viewer)
+    assert status == 200 and "connection_status" not in plain["data"]
+    return body["data"]["connection_status"]
+
+
 async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig):
     """By id, in lists, in search, as a reply, by likes: a stranger meets 403, 404 or an empty page, and the words never."""
     ann, fan, stranger = await rig.people("ann", "fan", "stranger")
     assert (await rig.ask("PUT", "/2/users/me", ann, json={"protected": True}))[1]["data"]["protected"] is True
     assert await _follow(rig, fan, ann) == {"following": False, "pending_follow": True}
     assert await _follow(rig, stranger, ann) == {"following": False, "pending_follow": True}
+    assert await _stands(rig, fan, ann) == ["follow_request_sent"]
+    assert await _stands(rig, ann, fan) == ["follow_request_received"]
     _, asked, _ = await rig.ask("GET", f"/2/users/{ann}/follow_requests", ann)
     assert [int(user["id"]) for user in asked["data"]] == [fan, stranger]
     assert (await rig.ask("POST", f"/2/users/{ann}/follow_requests/{fan}", ann))[1]["data"]["following"] is True
+    assert (await _stands(rig, fan, ann), await _stands(rig, ann, fan)) == (["following"], ["followed_by"])
     canary = f"canary{secrets.token_hex(6)}"
     tweet = await rig.post(ann, canary)
     assert (await rig.ask("POST", f"/2/users/{ann}/likes", ann, json={"tweet_id": str(tweet)}))[0] == 200

@@ -105,7 +105,8 @@ MISSING = record({"title": {"type": "string"}, "detail": {"type": "string"}, "ty
                   "status": {"type": "integer"}, "resource_type": {"type": "string"}, "resource_id": {"type": "string"}})
 USER = record(
     {"id": ID, "username": NAME, "name": text(1, 50)},
-    {"created_at": TIME, "protected": TRUTH, "public_metrics": record({"followers_count": COUNT, "following_count": COUNT})})
+    {"created_at": TIME, "protected": TRUTH, "public_metrics": record({"followers_count": COUNT, "following_count": COUNT}),
+     "connection_status": listed({"enum": ["follow_request_received", "follow_request_sent", "followed_by", "following"]})})
 TWEET = record(
     {"id": ID, "text": text(0, 280), "edit_history_tweet_ids": listed(ID)},
     {"author_id": ID, "created_at": TIME, "conversation_id": ID,
@@ -132,7 +133,7 @@ FIELDS = Parameter("tweet.fields", {"type": "string", "pattern": f"^{_ANY_FIELD}
                    "fields of a tweet, separated by commas; all but public_metrics where it is absent")
 _ANY_OF_USER = f"({'|'.join(USER_FIELD_NAMES)})"
 USER_FIELDS = Parameter("user.fields", {"type": "string", "pattern": f"^{_ANY_OF_USER}(,{_ANY_OF_USER}){{0,23}}$"},
-                        "fields of a user, separated by commas; all that the lab knows where it is absent")
+                        "fields of a user, separated by commas; all but connection_status (of one user alone) where it is absent")
 _EXPANSION = r"(author_id|attachments\.media_keys)"
 EXPANSIONS = Parameter("expansions", {"type": "string", "pattern": f"^{_EXPANSION}(,{_EXPANSION}){{0,1}}$"},
                        "author_id: the authors under includes.users; attachments.media_keys: pictures under includes.media")

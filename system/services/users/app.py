@@ -17,6 +17,7 @@ from system.services.users.tokens import TokenRoutes, TokenService
 
 NAME = "users"
 NEEDS = ("users", "tokens", "hot")
+CONNECTION = "connection_status"
 MAX_IDS = 100  # ids in one look-up; Twitter's API v2
 
 
@@ -48,11 +49,19 @@ class Routes:
 
     async def profile(self, call: Call) -> Answer:
         """`GET /2/users/{id}`"""
-        return _one(call, await self._service.by_id(ids.parse(call.params["id"])))
+        return await self._seen(call, await self._service.by_id(ids.parse(call.params["id"])))
 
     async def by_name(self, call: Call) -> Answer:
         """`GET /2/users/by/username/{name}`"""
-        return _one(call, await self._service.by_name(call.params["name"]))
+        return await self._seen(call, await self._service.by_name(call.params["name"]))
+
+    async def _seen(self, call: Call, user: User) -> Answer:
+        """Return one user, with `connection_status` to the caller where that was asked for by name."""
+        fields = shapes.user_fields_of(call.query())
+        shape = shapes.user(user, fields)
+        if fields is not None and CONNECTION in fields:
+            shape[CONNECTION] = await self._service.connections(call.user_id, user.id)
+        return Answer({"data": shape})
 
     async def many(self, call: Call) -> Answer:
         """`GET /2/users?ids=`"""

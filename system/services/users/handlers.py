@@ -71,6 +71,11 @@ class UserService:
             raise NotFound(f"Could not find user with id: [{user_id}].")
         return found
 
+    async def connections(self, viewer_id: int, user_id: int) -> list[str]:
+        """Return what stands between the two, in Twitter's words for `connection_status`, in order of the alphabet."""
+        there, back = await asyncio.gather(self._users.edge(viewer_id, user_id), self._users.edge(user_id, viewer_id))
+        return policy.connections(there.following, there.pending, back.following, back.pending)
+
     async def by_ids(self, user_ids: list[int]) -> dict[int, User]:
         """Return the profiles that exist."""
         return await self._users.by_id(user_ids)

@@ -82,6 +82,12 @@ def check_password(value: Any) -> str:
     return str(value)
 
 
+def connections(following: bool, asked: bool, followed: bool, was_asked: bool) -> list[str]:
+    """Return `connection_status` as Twitter words it. `asked`, `was_asked`: a request of one's own, of the other, is open."""
+    words = {"follow_request_received": was_asked, "follow_request_sent": asked, "followed_by": followed, "following": following}
+    return [word for word, holds in words.items() if holds]
+
+
 def page_limit(text: str | None) -> int:
     """Return `max_results` of a page of users. Raises WrongInput."""
     if text is None:

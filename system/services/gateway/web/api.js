@@ -126,7 +126,10 @@ export async function tweet(id) {
   return { tweet: told.data, author: told.includes?.users?.[0] };
 }
 
-export const userNamed = async (name) => (await call("GET", `/2/users/by/username/${encodeURIComponent(name)}`)).data;
+// What stands between oneself and the user comes only where it is asked for, and then every other field has to be named too.
+const PERSON = { "user.fields": "connection_status,created_at,protected,public_metrics" };
+
+export const userNamed = async (name) => (await call("GET", `/2/users/by/username/${encodeURIComponent(name)}?${query(PERSON)}`)).data;
 export const remove = (id) => call("DELETE", `/2/tweets/${id}`);
 
 /** Post. `key` names this wish: sent again after a lost answer, it is still one tweet. */
@@ -149,7 +152,6 @@ async function holds(path, id) {
   return told.data?.[0]?.id === id;
 }
 
-export const follows = (id) => holds(`/2/users/${me().id}/following`, id);
 export const likes = (tweetId) => holds(`/2/tweets/${tweetId}/liking_users`, me().id);
 
 export const requests = async () => (await call("GET", `/2/users/${me().id}/follow_requests?max_results=100`)).data ?? [];

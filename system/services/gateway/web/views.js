@@ -79,7 +79,8 @@ function followButton(user, changed) {
     }
     changed();
   }));
-  api.follows(user.id).then((found) => show(found ? "following" : "none"), () => show("none"));
+  const stands = user.connection_status ?? [];
+  show(stands.includes("following") ? "following" : stands.includes("follow_request_sent") ? "pending" : "none");
   return button;
 }
 
