@@ -15,6 +15,7 @@ from system.platform.blueprint import Blueprint, Node
 from system.platform.places import Places
 from system.platform.servers import SERVERS
 from system.platform.servers.base import Context
+from tests import data_flow
 from tweetlab import watching
 
 pytestmark = [
@@ -106,6 +107,8 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
     await until(lambda: watched.value('up{job="gateway"}'), "the first scrape")
     async with watched.web.post(f"http://{watched.lab.plan.of('receiver')}/fail", json={"next": 1, "status": 500}) as answer:
         assert answer.status == 200
+    named = [each for each in data_flow.rows()["7"].metrics if each.labels.get("job") == "gateway"]
+    was = [await watched.value(each.query()) for each in named]
     await watched.lab.auto_heal("gateway-1", False)
     killed_ms = time.time() * 1e3
     await watched.lab.kill("gateway-1")
@@ -123,11 +126,16 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
     await both_of_a_group_are_told(watched)
     await watched.lab.auto_heal("gateway-1", True)
 
+    async def all_have_moved():
+        now = [await watched.value(each.query()) for each in named]
+        return now and all(value is not None and value != before for value, before in zip(now, was))
+
     async def resolved():
         found = [await watched.incident(pager, "gateway-1 does not answer") for pager in ("pagerduty", "opsgenie")]
         return all(row["resolved_ms"] for row in found)
 
     await until(resolved, "the resolve")
+    await until(all_have_moved, "a movement of every metric that box 7 of docs/data-flow.md names")
     events = (await watched.json("receiver", "/events"))["events"]
     of_down = [row for row in events if row["key"] == down["key"] and row["pager"] == "pagerduty"]
     assert [row["did"] for row in of_down if row["status"] == 202] == ["opened", "resolved"]

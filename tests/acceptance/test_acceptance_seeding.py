@@ -1,0 +1,68 @@
+"""Likes and protected users of a seeded lab: rows, counts of the index and of the API are one number, also after a reset."""
+
+import asyncio
+import time
+
+import aiohttp
+import pytest
+
+from scenarios import history, loader, population, private
+from system.services.search.handlers import document_of
+from tweetlab import seeding, session
+from tweetlab.screen import Screen
+
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]
+SMALL = ["population.users=80", "population.follows={shape: even, mean: 6, max: 6}", "population.history=5 tweets",
+         "population.likes=3", "population.protected=25 %", "population.cache=cold"]
+
+
+async def counted(lab, tweet_ids):
+    """Return tweet -> likes as the index holds them."""
+    (url, *_), index = lab.settings.stores.elasticsearch_urls, f"{lab.settings.namespace.lower()}-tweets"
+    wanted = {"ids": list(map(str, tweet_ids))}
+    async with aiohttp.ClientSession() as web, web.post(f"{url}/{index}/_mget", json=wanted) as answer:
+        return {int(doc["_id"]): doc["_source"].get("likes", 0) for doc in (await answer.json())["docs"]}
+
+
+async def asked(lab, path, user):
+    async with aiohttp.ClientSession() as web, web.get(
+            lab.base_url + path, headers={"authorization": f"Bearer {lab.token(user)}"}) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+def test_seeded_likes_and_protected_users_are_exact_and_a_reset_brings_them_back():
+    """400 tweets, 1,200 likes, 20 protected users; a run's own likes leave rows and index with the reset."""
+    question = loader.load("protected_circle", SMALL)
+    graph = population.graph_of(question.population, question.seed)
+    past = history.generate(graph.users, 5, question.seed)
+    circle = private.circle_of(graph, question.population, question.seed)
+    likes = private.likes_of(circle, past, question.population, question.seed)
+    wanted = {tweet: likes.counts().get(tweet, 0) for tweet in past.tweet_ids.tolist()}
+    public = [tweet for tweet, author in zip(past.tweet_ids.tolist(), past.authors.tolist()) if not circle.closed[author]]
+    favourite = max(public, key=lambda tweet: wanted[tweet])
+
+    async def go():
+        async with session.opened(Screen(True), question.platform, question.policies) as lab:
+            manifest = await seeding.ensure(lab, question, force=True)
+            assert (manifest["liked"], manifest["protected_users"]) == (len(likes), len(circle.protected)) == (1200, 20)
+            await exact(lab)
+            fan = next(user for user in range(1, 81) if (favourite, user) not in set(likes.pairs()))
+            await lab.ports.likes.like(fan, favourite)
+            tweet = next(each for each in seeding.tweets_of(past) if each.id == favourite)
+            await lab.ports.index.bulk_load([document_of(tweet, time.time_ns(), wanted[favourite] + 1)])
+            assert (await counted(lab, [favourite]))[favourite] == wanted[favourite] + 1
+            await seeding.ensure(lab, question)
+            await exact(lab)
+
+    async def exact(lab):
+        assert await lab.ports.likes.all_likes() == set(likes.pairs())
+        assert await counted(lab, wanted) == wanted
+        _, told = await asked(lab, f"/2/tweets/{favourite}?tweet.fields=public_metrics", 1)
+        assert told["data"]["public_metrics"]["like_count"] == wanted[favourite] > 0
+        assert (await asked(lab, f"/2/tweets/{favourite}/liking_users", 1))[1]["meta"]["result_count"] > 0
+        owner = int(circle.protected[0])
+        fans = set(graph.followers_of(owner).tolist())
+        stranger = next(user for user in range(1, 81) if user not in fans | {owner})
+        assert [(await asked(lab, f"/2/users/{owner}/tweets", user))[0] for user in (stranger, min(fans))] == [403, 200]
+
+    asyncio.run(go())
