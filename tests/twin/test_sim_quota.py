@@ -106,8 +106,11 @@ def test_a_backlog_drains_at_the_speed_of_the_quota() -> None:
 
 
 def test_short_periods_make_a_slower_server() -> None:
-    """Periods far shorter than the demand: an M/M/1 queue whose server has a fifth of the speed."""
-    lab = limited(2, 0.2, period_s=0.1 * MS)
+    """Periods far shorter than the wait: an M/M/1 queue whose server has a fifth of the speed.
+
+    At 0.7 of its capacity 20,000 answers tell the mean to 3 % (a standard error) and p99 hardly to 15 %.
+    """
+    lab = limited(2, 0.2, period_s=0.4 * MS)
     lab.unit("loop", "work", 2 * MS)
     n = 20_000
 
