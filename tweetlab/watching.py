@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from system.platform.native import Lab
 
 PAGES = {  # kind of node -> (what its page shows, path)
-    "prometheus": ("metrics and rules", "/alerts"),
-    "alertmanager": ("alerts and silences", "/"),
+    "prometheus": ("metrics and rules", "/classic/alerts"),
+    "alertmanager": ("alerts that it passes on", "/api/v2/alerts"),
     "receiver": ("what PagerDuty and OpsGenie got", "/incidents"),
     "jaeger": ("traces", "/"),
 }

@@ -148,7 +148,7 @@ class Collector:
         except (LabError, OSError, TimeoutError):
             await self._forget_log()
             return {}
-        return {group: sum(lag.values()) for group, lag in zip(wanted, found)}
+        return {group: sum(max(0, records) for records in lag.values()) for group, lag in zip(wanted, found)}
 
     async def _forget_log(self) -> None:
         log, self._log = self._log, None
@@ -171,7 +171,8 @@ class Collector:
             "host": {"cores": os.cpu_count(), "busy": point["host"]},
             "nodes": [_node(node, cores.get(node.name)) for node in nodes], "hops": [hop.as_dict() for hop in hops],
             "traffic": traffic | {"routes": routes}, "lags": self._last.lags, "load": load, "faults": self._running.faults(),
-            "alerts": self._last.alerts, "caches": topology.caches(self._last.grown),
+            "alerts": self._last.alerts, "observed": any(node.kind == "prometheus" for node in nodes),
+            "caches": topology.caches(self._last.grown),
             "breakers": topology.breakers({node.name: self._last.readings[node.name].values for node in nodes
                                            if node.pid and node.name in self._last.readings}),
             "links": watchers.links(nodes), "runs": self._last.runs, "point": point,

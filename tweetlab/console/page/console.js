@@ -90,7 +90,7 @@ function show() {
   panels.caches(frame.caches);
   panels.breakers(frame.breakers);
   panels.faults(frame.faults, frame.t);
-  panels.alerts(frame.alerts);
+  panels.alerts(frame.alerts, frame.observed, frame.t);
   panels.runs(frame.runs);
 }
 

@@ -133,12 +133,17 @@ export function faults(list, now) {
     el("span", { class: "soft small" }, `${duration((now - fault.began_ms) / 1000)} ago`)))) : el("p", { class: "soft" }, "No fault stands.")));
 }
 
-export function alerts(list) {
-  put(byId("alerts"), JSON.stringify(list), () => {
+const since = (at, now) => (Number.isFinite(Date.parse(at)) ? `${duration(Math.max(0, now - Date.parse(at)) / 1000)} ago` : "");
+
+export function alerts(list, observed, now) {
+  put(byId("alerts"), JSON.stringify(list) + observed + Math.floor(now / 5000) * (list?.length ?? 0), () => {
+    if (list === null && observed) return el("p", { class: "soft" }, "Prometheus does not answer; nobody knows which alerts are active.");
     if (list === null) return el("p", { class: "soft" }, "Nobody observes this lab; ", el("code", {}, "tweetlab up --observe"), " adds Prometheus and its alerts.");
     if (!list.length) return el("p", { class: "soft" }, "No alert is active.");
     return el("ul", {}, ...list.map((alert) => el("li", {}, el("span", { class: `chip ${alert.state === "firing" ? "sick" : "waits"}` }, alert.state),
-      el("span", {}, el("b", {}, alert.name), alert.text ? ` ${alert.text}` : ""), el("span", { class: "soft small" }, alert.severity))));
+      el("span", { class: "grow" }, el("b", {}, alert.name), alert.text ? ` ${alert.text}` : "",
+        alert.others.length ? el("span", { class: "soft small", title: alert.others.join("\n") }, ` and ${alert.others.length} more`) : null),
+      el("span", { class: "soft small" }, [alert.severity, since(alert.since, now)].filter(Boolean).join(" · ")))));
   });
 }
 
