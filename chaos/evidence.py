@@ -144,6 +144,8 @@ class Evidence:
     """Users who were protected from the start to the end of the run."""
     seeded_likes: frozenset[tuple[int, int]] = frozenset()
     """(tweet, user) of the likes that stood before the run."""
+    load_canary: Canary | None = None
+    """What became of the canary that stood during the load; None where none could be planted."""
 
     @property
     def no_finals(self) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from chaos import collect, invariants, schedule
-from chaos.evidence import Bounds
+from chaos.evidence import Bounds, Canary
 from chaos.records import FaultRecord
 from reports import columns, facts, finish, record
 from scenarios import history as past_tweets
@@ -31,7 +31,7 @@ from system.kernel import events
 from system.kernel.errors import CouldNotRun, LabError
 from system.kernel.policies import AutoscaleKnobs
 from system.platform import native
-from tweetlab import effects, home, host, sampler, seeding, smoke, traces
+from tweetlab import effects, home, host, planting, sampler, seeding, smoke, traces
 from tweetlab.load import driver, journal, tables
 from tweetlab.session import Session
 
@@ -67,6 +67,7 @@ class Seen:
     scaling: list[str] = field(default_factory=list)
     traces: dict[str, Any] = field(default_factory=dict)
     trace_file: str = ""
+    canary: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,10 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
                 probes: bool) -> None:
     done = asyncio.Event()
     redis = lab.redis()
+    seen.canary = await planting.planted(lab, world.tape) if probes else ""
     diary = journal.Journal(journal.path_of(lab.lab.places.state), scenario, driver.teller(lab.screen.err))
     load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph, probes=probes,
-                       on_second=diary)
+                       on_second=diary, canary=seen.canary)
     try:
         await lab.lab.set_scaling(scenario.policies, scenario.cpu_quota)
         seen.start_ns, seen.start_wall_ms = await load.begin()
@@ -261,6 +263,8 @@ async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen
             bounds=Bounds(limits=scenario.policies.limits), protected=world.tape.protected,
             likes=private.likes_of(private.Circle(world.graph, world.tape.protected), world.past, scenario.population,
                                    scenario.seed).pairs())
+        if seen.canary and seen.load is not None:
+            evidence = dataclasses.replace(evidence, load_canary=Canary(seen.load.scanned, seen.load.leaks, True))
         seen.findings = list(invariants.judge(evidence))
 
 

@@ -11,7 +11,10 @@ SHOWING = ("home", "user_tweets", "search", "tweet")  # routes of the mix whose 
 
 
 def check(evidence: Evidence) -> Finding:
-    """No page shows a protected user's tweet to somebody who was never approved, and no final read his words to a stranger.
+    """No page shows a protected user's tweet to somebody who was never approved, and no answer his words to a stranger.
+
+    Before the load a protected user posts a word that nobody else has, beside words that the load searches for; readers of the
+    load ask to follow him, and nobody is approved. Every answer of the load, of any route and status, is looked through for it.
 
     After the load a canary is planted: a new user, protected, whose tweet holds a word that nobody else has. Then strangers ask
     for it on every way (id, lists, search, likes, home of one who asked to follow), and every answer to them is scanned. A
@@ -22,6 +25,7 @@ def check(evidence: Evidence) -> Finding:
     """
     tally = Tally(NAME)
     _pages(evidence, tally)
+    _answers(evidence, tally)
     found = evidence.finals.canary if evidence.finals else None
     if found is None:
         return tally.finding("no canary was planted" if evidence.finals else evidence.no_finals)
@@ -31,6 +35,17 @@ def check(evidence: Evidence) -> Finding:
     blind = "approved follower did not see the canary, so its absence elsewhere tells nothing."
     tally.doubt(int(not found.seen_by_follower), blind)
     return tally.finding("no answer was scanned")
+
+
+def _answers(evidence: Evidence, tally: Tally) -> None:
+    """Judge every answer of the load by the canary that stood meanwhile."""
+    found = evidence.load_canary
+    if found is None:
+        return
+    tally.checked += found.scanned
+    for asked in found.leaks:
+        tally.violated(f"the words of a protected user, who approved nobody, stood in the answer to {asked}")
+    tally.remarks.append(f"{found.scanned} answers of the load were looked through for the canary.")
 
 
 def _pages(evidence: Evidence, tally: Tally) -> None:

@@ -56,3 +56,15 @@ async def test_a_canary_that_nobody_sees_proves_nothing(monkeypatch):
 def test_every_shape_of_an_answer_is_scanned(body, count):
     """One tweet, a page, an error."""
     assert len(canaries._tweets(body)) == count
+
+
+async def test_the_canary_of_a_load_is_posted_when_protected_and_nobody_is_approved():
+    """Those who asked go on waiting, so no answer of the load may hold the word."""
+    town = Town()
+
+    word = await town.watch().planted([7, 8], "ba ce")
+
+    assert len(word) == canaries.LETTER_COUNT and set(word) <= set(canaries.LETTERS)
+    assert town.asked.index("PUT /2/users/me") < town.asked.index("POST /2/tweets")
+    assert {"POST /2/users/7/following", "POST /2/users/8/following"} <= set(town.asked)
+    assert not any("follow_requests" in asked for asked in town.asked)

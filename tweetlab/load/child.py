@@ -55,7 +55,7 @@ class Session:
         self.tape = workload.load(folder / "tape.npz")
         self.recorder = recorder.Recorder(folder)
         self.tokens = tokens.Tokens(job["jwt_secret"])
-        self.wire = wire.Wire(job["address"], CONNECTIONS, job["timeout_s"])
+        self.wire = wire.Wire(job["address"], CONNECTIONS, job["timeout_s"], job.get("canary", "").encode())
         self.player = player.Player(self.tape, self.wire, self.recorder, self.tokens, RetryKnobs(**job["retry"]),
                                     job["run"], job["region"])
         self.delivery: probes.Delivery | None = None
@@ -123,6 +123,7 @@ class Session:
                 "cpu_share": cpu_share, "sched": self.sched, "walked": self.player.walked, "planned": len(self.tape),
                 "stopped_early": self.player.stopped.is_set(), "retries_refused": self.player.budget.refused,
                 "probe_pairs": self.delivery.pairs if self.delivery else 0, "start_ns": start_ns,
+                "scanned": self.wire.scanned, "leaks": self.wire.leaks,
                 "max_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

@@ -68,6 +68,7 @@ class LoadResult:
     """`folder`: rows.jsonl, invokes.jsonl, probes.jsonl, tape.npz. `died`: why the process ended, empty where it ended well.
 
     `start_ns`, `start_wall_ms`: the start of the load by both clocks. `stopped_early`: by `stop`.
+    `scanned`: answers that were looked through for the canary; `leaks`: requests whose answer held it.
     """
 
     folder: Path
@@ -78,6 +79,8 @@ class LoadResult:
     stopped_early: bool
     generator: GeneratorHealth
     died: str = ""
+    scanned: int = 0
+    leaks: tuple[str, ...] = ()
 
 
 class Load:
@@ -85,15 +88,17 @@ class Load:
 
     `on_second` hears each second; where it has a `close`, that is called at the end. `graph`: whose followers the delivery
     probes poll; None draws it again from the scenario. `probes`, `null_route`: switch those off for a pure measurement.
+    `canary`: a word that no answer may hold; every answer is looked through for it.
     """
 
     def __init__(self, scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path, *,
                  on_second: Callable[[Tick], None] = lambda tick: None, graph: population.Graph | None = None,
-                 probes: bool = True, null_route: bool = True, region: str = "1") -> None:
+                 probes: bool = True, null_route: bool = True, region: str = "1", canary: str = "") -> None:
         self._scenario, self._tape, self._folder, self._on_second = scenario, tape, out_dir, on_second
         self._base_url, self.warmed = base_url, warm.Warmed(0, 0)
         self._graph, self._probes = graph, probes and "post" in tape.planned()
-        self._job = _job(scenario, base_url, jwt_secret, out_dir, probes=self._probes, null_route=null_route, region=region)
+        self._job = _job(scenario, base_url, jwt_secret, out_dir, probes=self._probes, null_route=null_route, region=region,
+                         canary=canary)
         self._conversation: _Conversation | None = None
 
     async def begin(self) -> tuple[int, int]:
@@ -264,7 +269,8 @@ def _result(conversation: _Conversation, tape: workload.Tape, load_s: float, fol
                              _lost(folder, tape, walked if stopped else len(tape)), started["sched"], len(tape), walked,
                              ended.get("retries_refused", 0), ended.get("probe_pairs", 0), ended.get("max_rss_mib"))
     died = "" if ended else "it hung and was killed" if conversation.late else "its process died"
-    return LoadResult(folder, folder / "rows.jsonl", started["start_ns"], started["wall_ms"], load_s, stopped, health, died)
+    return LoadResult(folder, folder / "rows.jsonl", started["start_ns"], started["wall_ms"], load_s, stopped, health, died,
+                      ended.get("scanned", 0), tuple(ended.get("leaks", ())))
 
 
 def _lost(folder: Path, tape: workload.Tape, expected: int) -> int:

@@ -20,6 +20,7 @@ from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.response import HTTPSocketPoolResponse
 
 BLOCK_BYTES = 32_768  # a home page of 20 tweets is about 6 kB: one read
+LEAKS = 50
 OK, FAIL, INFO = "ok", "fail", "info"
 MAYBE_DONE = frozenset({408, 409, 499})  # 4xx that do not say that nothing happened
 
@@ -60,9 +61,14 @@ class Pool(ConnectionPool):
 
 
 class Wire:
-    """Sends requests to one `host:port`. `size`: connections at most; more requests wait, which shows as start lag."""
+    """Sends requests to one `host:port`. `size`: connections at most; more requests wait, which shows as start lag.
 
-    def __init__(self, address: str, size: int, timeout_s: float) -> None:
+    `canary`: bytes that no answer may hold, whoever asks. `scanned`: answers that were looked through; `leaks`: requests whose
+    answer held it, the first LEAKS of them.
+    """
+
+    def __init__(self, address: str, size: int, timeout_s: float, canary: bytes = b"") -> None:
+        self._canary, self.scanned, self.leaks = canary, 0, list[str]()
         host, _, port = address.partition(":")
         self.address = address
         self._pool = Pool(host, int(port or 80), host, int(port or 80), size=size, connection_timeout=timeout_s,
@@ -95,7 +101,14 @@ class Wire:
         except (OSError, gevent.Timeout, HTTPParseError) as problem:
             return Answer(INFO, 0, sent_ns, time.monotonic_ns(), error=f"while reading: {_told(problem)}")
         done_ns, status = time.monotonic_ns(), response.get_code()
+        if self._canary:
+            self._scan(content, f"{method} {path}")
         return Answer(outcome_of(status), status, sent_ns, done_ns, content, headers=response.info())
+
+    def _scan(self, content: bytes, asked: str) -> None:
+        self.scanned += 1
+        if self._canary in content and len(self.leaks) < LEAKS:
+            self.leaks.append(asked)
 
     def close(self) -> None:
         """Close the idle connections."""

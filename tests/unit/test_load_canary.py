@@ -1,0 +1,64 @@
+"""The canary of a load: every answer of the generator is looked through, and one leak makes the invariant red."""
+
+import dataclasses
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pandas as pd
+import pytest
+
+from chaos.evidence import Canary, Evidence, RunClock
+from chaos.invariants import privacy
+from tests.unit.test_chaos_privacy import GRAPH
+from tweetlab.load import wire
+
+WORD = "canary0123456789abcdef"
+
+
+class Leaky(BaseHTTPRequestHandler):
+    """A system that shows the word in some answers, also in those that refuse."""
+
+    def do_GET(self):
+        body = f'{{"detail": "{WORD if "leak" in self.path else "nothing"}"}}'.encode()
+        self.send_response(403 if "refused" in self.path else 200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+@pytest.fixture
+def address():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Leaky)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_every_answer_of_a_load_is_looked_through_whatever_its_status(address):
+    """Pages and refusals alike; without a canary nothing is."""
+    over, blind = (wire.Wire(address, 2, 5.0, canary) for canary in (WORD.encode(), b""))
+
+    for path in ("/2/a", "/2/leak", "/2/refused/leak", "/2/b"):
+        over.exchange("GET", path)
+        blind.exchange("GET", path)
+
+    assert (over.scanned, over.leaks) == (4, ["GET /2/leak", "GET /2/refused/leak"])
+    assert (blind.scanned, blind.leaks) == (0, [])
+
+
+@pytest.mark.parametrize(("leaks", "verdict"), [((), "pass"), (("GET /2/tweets/search/recent?query=ba",), "fail")])
+def test_one_answer_of_a_load_that_held_the_canary_is_red(leaks, verdict):
+    """Even where no final reads were made."""
+    found = privacy.check(dataclasses.replace(bare(), load_canary=Canary(900, leaks, True)))
+
+    assert (found.verdict, found.found) == (verdict, len(leaks))
+    assert found.checked == 900
+
+
+def bare():
+    frame = pd.DataFrame([])
+    return Evidence(frame, pd.DataFrame(), None, GRAPH, RunClock(0, 0))
