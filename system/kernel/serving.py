@@ -1,7 +1,7 @@
 """How an ASGI application is served: uvicorn on uvloop, an answer's head and body in one write.
 
 uvicorn writes the head of an answer and its body one after the other, each a system call, a segment, and a read of whoever
-waits for it: HAProxy, then the gateway, then HAProxy again. One write an answer takes a tenth off the CPU of a home read.
+waits for it: HAProxy, then the gateway, then HAProxy again.
 """
 
 from __future__ import annotations

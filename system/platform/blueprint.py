@@ -17,11 +17,6 @@ from system.kernel.errors import WrongInput
 # posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs, 2.3 with 200, 1.8 with 1,000.
 CASSANDRA_SLACK_US = 1_000
 
-# What a request waits for takes short turns (see `turns`); what works behind its back takes the kernel's 3 ms. Measured with
-# 200 posts/s on 2 cores, 1.7 of them busy, in turn: p50 of a post 40 ms with the kernel's slice for all, 22 ms with these.
-REQUEST_SLICE_US = 200
-BEHIND = ("kafka", "fanout", "indexer", "liker", "relay")
-
 Role = Literal["store", "mesh", "service", "observer"]
 STORE_KINDS = ("redis", "limits", "postgres", "minio", "cassandra", "kafka", "elasticsearch")
 SERVICE_MODULES = {  # kind -> the module that `python -m` runs
@@ -46,7 +41,6 @@ class Running:
     `own_session`: a scheduler group of its own (autogroup). `nice`: -20 to 19, 0 is normal.
     `heap_mib`, `gc`, `processors`: JVM heap, collector and ActiveProcessorCount; None or "" outside a JVM.
     `cpu_quota_cores`: cores it may use at most; None is no limit.
-    `slice_us`: turns it asks the scheduler for, 100 to 100,000; 0 is the kernel's own (`turns`).
     `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is the kernel's 50.
     """
 
@@ -57,7 +51,6 @@ class Running:
     processors: int | None = None
     cpu_quota_cores: float | None = None
     timer_slack_us: int = 0
-    slice_us: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,15 +103,11 @@ def from_json(raw: dict[str, Any]) -> Blueprint:
 
 
 def _store(kind: str, memory_mib: int, running: Running | None = None) -> Node:
-    return Node(f"{kind}-1", kind, "store", memory_mib=memory_mib, running=_turns(kind, running or Running()))
+    return Node(f"{kind}-1", kind, "store", memory_mib=memory_mib, running=running or Running())
 
 
 def _service(kind: str) -> Node:
-    return Node(f"{kind}-1", kind, "service", memory_mib=80, module=SERVICE_MODULES[kind], running=_turns(kind, Running()))
-
-
-def _turns(kind: str, running: Running) -> Running:
-    return running if kind in BEHIND else dataclasses.replace(running, slice_us=REQUEST_SLICE_US)
+    return Node(f"{kind}-1", kind, "service", memory_mib=80, module=SERVICE_MODULES[kind])
 
 
 def _small() -> Blueprint:
@@ -133,8 +122,7 @@ def _small() -> Blueprint:
         _store("kafka", 360, dataclasses.replace(jvm, heap_mib=256)),
         _store("elasticsearch", 700, dataclasses.replace(jvm, heap_mib=400)),
     )
-    mesh = tuple(Node(name, kind, "mesh", memory_mib=30, running=_turns(kind, Running()))
-                 for name, kind in (("haproxy-1", "haproxy"), ("cdn-1", "nginx")))
+    mesh = (Node("haproxy-1", "haproxy", "mesh", memory_mib=30), Node("cdn-1", "nginx", "mesh", memory_mib=30))
     return Blueprint("small", stores + mesh + tuple(_service(kind) for kind in SERVICE_MODULES))
 
 

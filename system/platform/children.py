@@ -23,7 +23,7 @@ from pathlib import Path
 
 from system.kernel import logs
 from system.kernel.errors import CouldNotRun
-from system.platform import health, places, procs, turns
+from system.platform import health, places, procs
 from system.platform.blueprint import Running
 from system.platform.cgroups import Groups
 from system.platform.servers import SERVERS
@@ -179,8 +179,6 @@ class Child:
                 start_new_session=self.node.running.own_session,
             )  # fmt: skip
         self.pid = self._process.pid
-        if self.node.running.slice_us:
-            turns.shorten(self.pid, self.node.running.slice_us)
         self.start_ticks = procs.start_ticks(self.pid)
         self.started_at = time.time()
         self._exited.clear()
