@@ -26,9 +26,6 @@ from system.services.fanout import policy as fanout_policy
 from system.services.gateway import policy as gateway_policy
 from system.services.timelines import policy as timelines_policy
 
-_BY_NAME = {route.name: route for route in gateway_policy.ROUTES}
-LIMITED = {**_BY_NAME, "reply": _BY_NAME["post"], "media": _BY_NAME["media_initialize"]}
-"""Route of the mix -> the route at the gateway whose limit its requests meet."""
 AUTHOR_READS = 32
 """Author partitions that a process reads at once, as in system/services/shared/lists.py, which the twin may not import."""
 AUTHOR_READERS = (services.TIMELINES, services.TWEETS)
@@ -120,7 +117,7 @@ class Model:
         return queue is not None and queue.sheds(now_s - job.ctx.arrived, now_s)
 
     def _over_limit(self, job: Job) -> bool:
-        route = LIMITED.get(job.ctx.route) if self.limited else None
+        route = services.LIMITED.get(job.ctx.route) if self.limited else None
         if route is None:
             return False
         quotas = gateway_policy.quotas(route, str(job.ctx.user), self.policies.limits)
@@ -200,11 +197,11 @@ class Model:
 
     def _event(self, job: Job) -> tuple[int, Context]:
         """The event that a request publishes: its own context, so that the request's end does not end it."""
-        ctx, now = job.ctx, self.engine.env.now
-        event = Context(ctx.index, ctx.route, ctx.user, ctx.target, now)
-        event.tweet = ctx.tweet
-        event.at = dict(ctx.at)
-        return ctx.user, event
+        ctx = job.ctx  # an approval makes an edge from who asked to who approves
+        edge = ("follow", ctx.target, ctx.user) if ctx.route == "follow_approve" else (ctx.route, ctx.user, ctx.target)
+        event = Context(ctx.index, *edge, self.engine.env.now)
+        event.tweet, event.at = ctx.tweet, dict(ctx.at)
+        return event.user, event
 
     # ---- effects -------------------------------------------------------------------------------------
 
@@ -306,6 +303,9 @@ class Model:
         def follow(job: Job) -> None:
             world.follow(job.ctx.user, job.ctx.target)
 
+        def approve(job: Job) -> None:
+            world.follow(job.ctx.target, job.ctx.user)
+
         def unfollow(job: Job) -> None:
             world.unfollow(job.ctx.user, job.ctx.target)
 
@@ -319,7 +319,7 @@ class Model:
         def pushed(job: Job) -> None:
             world.push(job.ctx.tweet, world.followers_of(job.ctx.user))
 
-        writes = (tweet_durable, tweet_deleted, follow, unfollow, back_filled, lists_dropped, pushed)
+        writes = (tweet_durable, tweet_deleted, follow, approve, unfollow, back_filled, lists_dropped, pushed)
         named: dict[str, Callable[[Job], None]] = {write.__name__: write for write in writes}
         return named | {"fan_out_decided": self._fan_out_decided, "delivered": self._delivered, "indexed": self._indexed}
 

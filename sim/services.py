@@ -10,6 +10,7 @@ from __future__ import annotations
 from sim import stores
 from sim.jobs import TOO_MANY, UNAVAILABLE
 from sim.program import Acquire, Branch, Call, Cpu, Delay, Each, Effect, Fail, Once, Parallel, Publish, Release, Step
+from system.services.gateway import policy as gateway_policy
 
 GENERATOR, HAPROXY, GATEWAY = "load-generator", "haproxy-1", "gateway-1"
 USERS, TWEETS, TIMELINES = "users-1", "tweets-1", "timelines-1"
@@ -133,6 +134,16 @@ def _edge(route: str) -> Steps:
     return request(route, USERS, (*stores.postgres("edge"), Effect(route), Publish("outbox")), idempotent=False)
 
 
+def _asked() -> Steps:
+    """A request to follow: the transaction of an edge that makes none, and no event. Each of its steps costs what a follow's
+    does, and so does an approval's."""
+    return request("follow", USERS, stores.postgres("edge"), idempotent=False)
+
+
+def _approved() -> Steps:
+    return request("follow", USERS, (*stores.postgres("edge"), Effect("approve"), Publish("outbox")), idempotent=False)
+
+
 def _like() -> Steps:
     """The tweet is looked up (who may not see it may not like it), then row and outbox row are one transaction."""
     row = (*stores.postgres("like"), Publish("outbox"))
@@ -185,6 +196,8 @@ def _media() -> Steps:
 ROUTES: dict[str, Steps] = {
     "delete": _delete(),
     "follow": _edge("follow"),
+    "follow_approve": _approved(),
+    "follow_request": _asked(),
     "home": _home(),
     "like": _like(),
     "media": _media(),
@@ -197,6 +210,10 @@ ROUTES: dict[str, Steps] = {
     "user_tweets": _user_tweets(),
 }
 """Route of the mix -> its program."""
+
+_DOORS = {route.name: route for route in gateway_policy.ROUTES}
+LIMITED = {**_DOORS, "reply": _DOORS["post"], "media": _DOORS["media_initialize"], "follow_request": _DOORS["follow"]}
+"""Route of the mix -> the route at the gateway whose limit its requests meet."""
 
 NULL: Steps = (
     Cpu(GENERATOR, "null", share=0.5),

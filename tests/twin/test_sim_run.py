@@ -10,7 +10,7 @@ import pytest
 
 from reports import finish
 from scenarios import loader, population, spec, workload
-from sim import calibration, twin
+from sim import calibration, state, twin
 from sim.program import UnknownStep
 from tests.twin import harness
 
@@ -221,3 +221,19 @@ def test_the_shipped_calibration_answers_the_shipped_question() -> None:
 
     assert (told.facts.history["outcome"] == "ok").mean() > 0.9
     assert told.laws["hold"] is True
+
+
+def test_an_approval_makes_the_edge_from_who_asked_and_a_request_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exactly the approvals of the tape, turned round; a request alone changes nobody's timeline."""
+    made: list[tuple[int, int]] = []
+    monkeypatch.setattr(state.World, "follow", lambda _world, viewer, author: made.append((viewer, author)))
+    short = [override for override in SHORT if not override.startswith("objectives")]
+    circle = loader.load("protected_circle", (*short, CALM, "workload.mix={follow_request: 50, follow_approve: 50}"))
+
+    tape = workload.draw(circle, population.graph_of(circle.population, circle.seed))
+    told = predict(circle)
+
+    approvals = tape.route == tape.routes.index("follow_approve")
+    assert approvals.sum() > 50
+    assert Counter(made) == Counter(zip(tape.target[approvals].tolist(), tape.user[approvals].tolist()))
+    assert set(told.facts.history["outcome"]) == {"ok"}

@@ -12,7 +12,7 @@ from system.platform import procs
 from tweetlab.load import journal
 
 NEWEST = 12   # runs in the list
-HEAD_BYTES = 80  # time and process of a load stand in them: another load, another file (inodes are used again)
+HEAD_BYTES = 512  # time, process and scenario of a load stand in them: another load, another file (inodes are used again)
 RECENT_S = 90.0  # how long a fault that is over is still told
 
 Json = dict[str, Any]
