@@ -28,6 +28,16 @@ def test_every_scenario_of_the_catalog_loads_and_fits_the_published_schema(name)
     assert scenario.name == name
 
 
+@pytest.mark.parametrize("name", loader.names())
+def test_a_scenario_that_writes_gives_every_check_something_to_see(name):
+    """A check that saw nothing is unknown, and unknown is not pass: who posts also deletes, unfollows and reads."""
+    scenario = loader.load(name)
+    mixes = [scenario.workload.mix, *(stage.mix for stage in scenario.workload.stages if stage.mix)]
+    asked = {route for mix in mixes for route, share in mix.items() if share}
+
+    assert "post" not in asked or {"home", "delete", "unfollow"} <= asked
+
+
 def test_an_override_reaches_into_blocks_lists_and_knobs():
     """`--set key.path=value` is read as YAML and takes the same checks as the file."""
     scenario = loader.load("first_run", ["workload.stages.0.rate=100/s..400/s", "policies.breaker.open=300 ms", "faults=[]",
