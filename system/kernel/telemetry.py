@@ -4,9 +4,13 @@
     telemetry.observe("tweetlab_dependency_seconds", 0.004, dependency="redis", result="ok")
     telemetry.gauge("tweetlab_requests_in_flight", 12)
 
-On a hot path bind the labels once: `seen = telemetry.observer(NAME, dependency="redis", result="ok")`, then `seen(0.004)`,
-0.9 µs a call instead of 2.5. A value that stands somewhere already is read at each scrape: `telemetry.read(NAME, function)`.
+On a hot path bind the labels once: `seen = telemetry.observer(NAME, dependency="redis", result="ok")`, then `seen(0.004)`.
+A value that stands somewhere already is read at each scrape: `telemetry.read(NAME, function)`.
 An unknown name or label raises WrongInput: a metric stands in the table, or it is not told.
+
+A count or a time only goes to the end of a list; every half second, and before each scrape, the lists are summed up. An idle
+process finds the library's code out of the CPU's caches: 35 µs an observation between other work, 5 µs to append, and 1 µs for
+each of a list's values in a row.
 
 TWEETLAB_METRICS=off counts nothing (the bench compares both). Counts are of the process, not of the lab: Prometheus adds.
 """
@@ -15,6 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -41,6 +47,7 @@ REGISTRY = prometheus.CollectorRegistry()
 _made: dict[str, Any] = {}
 _bound: dict[tuple[str, ...], Any] = {}
 _told: dict[str, dict[tuple[str, ...], Callable[[], float]]] = {}
+_waiting: list[tuple[list[float], Callable[[list[float]], None]]] = []
 _NONE = Metric("gauge", "")
 
 
@@ -62,12 +69,12 @@ def gauge(name: str, value: float, **labels: str) -> None:
 
 def counter(name: str, **labels: str) -> Amount:
     """Return the function that adds to this counter: bind once, call often. It stands at 0 from now on."""
-    return _child("counter", name, labels).inc if ON else _nothing
+    return _put("counter", name, labels) if ON else _nothing
 
 
 def observer(name: str, **labels: str) -> Amount:
     """Return the function that puts a value into this histogram: bind once, call often."""
-    return _child("histogram", name, labels).observe if ON else _nothing
+    return _put("histogram", name, labels) if ON else _nothing
 
 
 def read(name: str, value: Callable[[], float], **labels: str) -> None:
@@ -90,6 +97,7 @@ def forget(name: str, **labels: str) -> None:
 
 def text() -> bytes:
     """Return all that was counted, in the text format."""
+    _sum_up()
     return bytes(prometheus.generate_latest(REGISTRY))
 
 
@@ -103,6 +111,35 @@ def _child(kind: str, name: str, labels: dict[str, str]) -> Any:
     if child is None:
         child = _bound[key] = _make(kind, name, labels)
     return child
+
+
+def _put(kind: str, name: str, labels: dict[str, str]) -> Amount:
+    """Return the function that lets one more amount wait for `_sum_up`."""
+    key = ("put", kind, name, *labels, *labels.values())
+    put: Amount | None = _bound.get(key)
+    if put is None:
+        child, amounts = _make(kind, name, labels), list[float]()
+        _waiting.append((amounts, functools.partial(_add if kind == "counter" else _each, child)))
+        put = _bound[key] = amounts.append
+    return put
+
+
+def _add(child: Any, amounts: list[float]) -> None:
+    child.inc(math.fsum(amounts))
+
+
+def _each(child: Any, amounts: list[float]) -> None:
+    for amount in amounts:
+        child.observe(amount)
+
+
+def _sum_up() -> None:
+    """Put what waits into the counters and histograms. What comes meanwhile, from another thread, waits for the next time."""
+    for amounts, into in _waiting:
+        if amounts:
+            taken = amounts[:]
+            del amounts[:len(taken)]
+            into(taken)
 
 
 def _row(name: str, kind: str, labels: dict[str, str]) -> Metric:
@@ -195,12 +232,13 @@ def _resident_bytes() -> int:
 
 
 async def watch_loop() -> None:
-    """Measure how late the event loop runs its timers, until cancelled."""
+    """Measure how late the event loop runs its timers, and sum up what was counted, until cancelled."""
     late = observer("tweetlab_loop_lag_seconds")
     while ON:
         due_s = time.monotonic() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
         late(max(0.0, time.monotonic() - due_s))
+        _sum_up()
 
 
 if ON:

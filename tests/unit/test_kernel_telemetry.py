@@ -1,5 +1,8 @@
 """Metrics of a process: the table holds every name, a scrape tells what was counted."""
 
+import asyncio
+import threading
+
 import pytest
 
 from system.kernel import http, telemetry
@@ -54,6 +57,32 @@ def test_a_name_or_label_outside_the_table_is_refused(name, labels):
     """A metric stands in METRICS with its labels and kind, or it raises."""
     with pytest.raises(WrongInput, match=name):
         telemetry.count(name, **labels)
+
+
+async def test_what_was_counted_is_summed_up_without_a_scrape(monkeypatch):
+    """The loop's watch empties the lists, so a process that nobody scrapes does not grow; nothing is told twice."""
+    monkeypatch.setattr(telemetry, "LAG_EVERY_S", 0.01)
+    add = telemetry.counter("tweetlab_shed_total", route="of that test")
+    for _ in range(100):
+        add(1.0)
+    waiting = [amounts for amounts, _ in telemetry._waiting if len(amounts) == 100]
+    assert len(waiting) == 1
+    watch = asyncio.ensure_future(telemetry.watch_loop())
+    await asyncio.sleep(0.1)
+    watch.cancel()
+    assert waiting == [[]]
+    assert told('tweetlab_shed_total{route="of that test"}') == ['tweetlab_shed_total{route="of that test"} 100.0']
+
+
+def test_counts_of_another_thread_are_all_told():
+    """What is appended while the lists are summed up waits for the next time."""
+    seen = telemetry.observer("tweetlab_pool_wait_seconds", dependency="threads")
+    threads = [threading.Thread(target=lambda: [seen(0.1) for _ in range(20_000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        telemetry.text()
+    assert told('tweetlab_pool_wait_seconds_count{dependency="threads"}')[0].endswith(" 80000.0")
 
 
 async def test_a_service_tells_its_requests_by_route_and_class_of_status():

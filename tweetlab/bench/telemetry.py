@@ -111,7 +111,9 @@ async def _pair(lab: session.Session, number: int, more: dict[str, str], scraped
     try:
         for kind, module in MODULES.items():
             own = {**env, "TWEETLAB_LISTEN": at[kind], "TWEETLAB_INSTANCE": f"{kind}-bench-{number}"}
-            processes.append(await asyncio.create_subprocess_exec(sys.executable, "-m", module, cwd=home.ROOT, env=own))
+            with lab.lab.log_path(own["TWEETLAB_INSTANCE"]).open("ab") as log:
+                processes.append(await asyncio.create_subprocess_exec(sys.executable, "-m", module, cwd=home.ROOT, env=own,
+                                                                      stdout=log, stderr=log))
         for address in at.values():
             await _until_well(address)
         pages = tuple(f"http://{address}/metrics" for address in at.values()) if scraped else ()
