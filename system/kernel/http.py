@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote_plus
 
 import orjson
@@ -133,32 +133,36 @@ async def read_body(receive: Receive, limit: int) -> bytes:
 Handler = Callable[[Call], Awaitable[Answer]]
 Row = tuple[str, str, Handler]
 """(method, path with {names}, handler)"""
+T = TypeVar("T")
 
 
-class Router:
-    """Finds the handler of a path: literal segments win over names."""
+class Router(Generic[T]):
+    """Finds what stands for a method and a path: literal segments win over names, and a name is never empty."""
 
-    def __init__(self, rows: Sequence[Row] = ()) -> None:
-        self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[str], Handler, str]]] = {}
+    def __init__(self, rows: Iterable[tuple[str, str, T]] = ()) -> None:
+        self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[tuple[int, str]], T, str]]] = {}
         self.add(rows)
 
-    def add(self, rows: Sequence[Row]) -> None:
+    def add(self, rows: Iterable[tuple[str, str, T]]) -> None:
         """Add routes to the table."""
-        for method, path, handler in rows:
+        for method, path, found in rows:
             parts = path.split("/")
+            names = [(n, part.strip("{}")) for n, part in enumerate(parts) if part.startswith("{")]
             literal = [None if part.startswith("{") else part for part in parts]
-            names = [part.strip("{}") for part in parts]
-            self._rows.setdefault((method, len(parts)), []).append((literal, names, handler, f"{method} {path}"))
-        for found in self._rows.values():
-            found.sort(key=lambda row: sum(part is None for part in row[0]))
+            self._rows.setdefault((method, len(parts)), []).append((literal, names, found, f"{method} {path}"))
+        for same in self._rows.values():
+            same.sort(key=lambda row: len(row[1]))
 
-    def find(self, method: str, path: str) -> tuple[Handler, dict[str, str], str]:
-        """Return the handler, its path parameters and the route as its row names it. Raises NotFound."""
+    def find(self, method: str, path: str) -> tuple[T, dict[str, str], str] | None:
+        """Return what the row holds, its path parameters and the route as the row names it; None where none fits."""
         parts = path.split("/")
-        for literal, names, handler, route in self._rows.get((method, len(parts)), ()):
-            if all(want is None or want == part for want, part in zip(literal, parts)):
-                return handler, {name: part for want, name, part in zip(literal, names, parts) if want is None}, route
-        raise NotFound(f"No route {method} {path[:80]}; the API is described at /openapi.json of the gateway.")
+        for literal, names, found, route in self._rows.get((method, len(parts)), ()):
+            for want, part in zip(literal, parts):
+                if (want != part) if want is not None else not part:
+                    break
+            else:
+                return found, {name: parts[n] for n, name in names}, route
+        return None
 
 
 async def send_metrics(send: Send) -> None:
@@ -176,7 +180,7 @@ class App:
                  open_: Callable[[], Awaitable[None]] | None = None, close: Callable[[], Awaitable[None]] | None = None,
                  ready: Callable[[], bool] = lambda: True) -> None:
         self.name = name
-        self._router = Router(rows)
+        self._router = Router[Handler](rows)
         self._instance = instance.encode()
         self._open, self._close, self._ready = open_, close, ready
         self._writes: set[asyncio.Task[Answer]] = set()
@@ -223,7 +227,10 @@ class App:
             route, span, trouble = NO_ROUTE, None, None
             self._requests.inside += 1
             try:
-                handler, params, route = self._router.find(scope["method"], scope["path"])
+                if (found := self._router.find(scope["method"], scope["path"])) is None:
+                    raise NotFound(f"No route {scope['method']} {scope['path'][:80]}; "
+                                   "the API is described at /openapi.json of the gateway.")
+                handler, params, route = found
                 call = Call(scope, receive, params)
                 spent = call.spent
                 span = tracing.behind_mesh(route, call.request_id, call.header("traceparent"), self.name)

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 from system.kernel.settings import Settings
 from system.ports import LikeCount
+from system.stores.redis_base import Redis, clear
 from system.stores.redis_link import Arg, Link
-from system.stores.redis_timeline import clear
 
 
-class RedisLikes:
+class RedisLikes(Redis):
     """Counts in Redis. Shared by all tasks of one event loop."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
-        self.link = link
+        super().__init__(link, settings)
         self._ttl_s = max(1, settings.policies.cache.like_ttl_s)
-
-    @classmethod
-    async def open(cls, settings: Settings, link: Link | None = None) -> Self:
-        """Connect, or go over the connection of another adapter. Raises StoreUnavailable (definite) where nothing answers."""
-        return cls(link or await Link.open(settings), settings)
-
-    async def close(self) -> None:
-        """Close the connection. Safe to repeat."""
-        await self.link.close()
-
-    async def ready(self) -> None:
-        """Return if Redis answers. Raises StoreUnavailable."""
-        await self.link.call("PING")
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, int]:
         if not tweet_ids:

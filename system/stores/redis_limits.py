@@ -11,8 +11,8 @@ from typing import Self
 
 from system.kernel.settings import Settings
 from system.kernel.windows import SLOTS, Quota, Standing
+from system.stores.redis_base import clear
 from system.stores.redis_link import LUA, Arg, Link
-from system.stores.redis_timeline import clear
 
 SILENCE_S = 0.25  # a take needs about 0.2 ms; on two busy cores a process may wait some 50 ms for its turn
 SLICE = 500       # counters written by one call

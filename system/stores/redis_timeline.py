@@ -9,10 +9,10 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
 
 from system.kernel.settings import Settings
 from system.ports import Chunk, Entry, HomePage, Kind, ListPage
+from system.stores.redis_base import Redis, clear
 from system.stores.redis_link import Arg, Link
 
 RECORD = struct.Struct(">QQ")  # id, author: as schema/redis.md has it
@@ -22,29 +22,16 @@ REMOVAL = 8  # a fan-out chunk ÷ a chunk of removals
 USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)
 
 
-class RedisTimelines:
+class RedisTimelines(Redis):
     """The lists in Redis. Shared by all tasks of one event loop."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
-        self.link = link
+        super().__init__(link, settings)
         self._cap = settings.policies.timeline.cap
         self._slack = settings.policies.timeline.trim_slack
         self._ttl_ms = max(1, round(settings.policies.timeline.building_ttl_s * 1000))
         self._chunk = settings.policies.fanout.chunk
         self._pulled: tuple[Sequence[int], tuple[str, ...]] = ((), ())
-
-    @classmethod
-    async def open(cls, settings: Settings) -> Self:
-        """Connect. Raises StoreUnavailable (definite) where nothing answers."""
-        return cls(await Link.open(settings), settings)
-
-    async def close(self) -> None:
-        """Close the connection. Safe to repeat."""
-        await self.link.close()
-
-    async def ready(self) -> None:
-        """Return if Redis answers. Raises StoreUnavailable."""
-        await self.link.call("PING")
 
     async def epoch(self) -> str:
         return await self.link.epoch()
@@ -183,17 +170,6 @@ def packed(entries: Iterable[Entry]) -> bytes:
     authors = {entry.id: entry.author_id for entry in entries}
     flat = [half for tweet_id in sorted(authors) for half in (tweet_id, authors[tweet_id])]
     return struct.pack(f">{len(flat)}Q", *flat)
-
-
-async def clear(link: Link, pattern: str) -> None:
-    """Delete the keys of this namespace that match `pattern` after the prefix."""
-    cursor = b"0"
-    while True:
-        cursor, keys = await link.call("SCAN", cursor, "MATCH", link.prefix + pattern, "COUNT", 2000)
-        if keys:
-            await link.call("UNLINK", *keys)
-        if cursor == b"0":
-            return
 
 
 def _scored(users: Sequence[int]) -> list[Arg]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import orjson
 
 from system.kernel.events import Tweet
 from system.kernel.settings import Settings
+from system.stores.redis_base import Redis, clear
 from system.stores.redis_link import Link
-from system.stores.redis_timeline import clear
 
 DELETED = b"D"
 # A fill that read the truth before a delete may come late, but not later than its request's deadline (5 s by default):
@@ -21,26 +20,13 @@ MOST_NEWS = 1_000  # taken in one answer; beyond it a process forgets all it kee
 EVERYTHING = b"*"
 
 
-class RedisTweets:
+class RedisTweets(Redis):
     """Hot tweets in Redis. Shared by all tasks of one event loop."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
-        self.link = link
+        super().__init__(link, settings)
         self._ttl_s = max(1, settings.policies.cache.tweet_ttl_s)
         self._marker_ttl_s = max(MARKER_TTL_S, 2 * self._ttl_s)
-
-    @classmethod
-    async def open(cls, settings: Settings, link: Link | None = None) -> Self:
-        """Connect, or go over the connection of another adapter. Raises StoreUnavailable (definite) where nothing answers."""
-        return cls(link or await Link.open(settings), settings)
-
-    async def close(self) -> None:
-        """Close the connection. Safe to repeat."""
-        await self.link.close()
-
-    async def ready(self) -> None:
-        """Return if Redis answers. Raises StoreUnavailable."""
-        await self.link.call("PING")
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet | None]:
         if not tweet_ids:

@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")
 
 def test_ctrl_c_ends_the_load_and_still_writes_the_report():
     """Exit 130; the record holds what was seen until then and calls itself void."""
-    words = [sys.executable, "-m", "tweetlab", "run", "first_run", "--on", "system", "--json"]
+    words = [sys.executable, "-m", "tweetlab", "run", "first_run", "--on", "system", "--json",
+             "--set", "population.users=200", "--set", "population.follows={shape: even, mean: 10, max: 20}"]
     run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
     assert run.stderr is not None
     for line in run.stderr:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from system.kernel.http import Receive, Scope, Send
+from system.kernel.http import Receive, Router, Scope, Send
 from system.services.gateway.policy import Route
 
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -20,22 +20,8 @@ class Door:
 
     def __init__(self, routes: Mapping[Route, Application], rest: Application) -> None:
         self._rest = rest
-        self._rows: dict[tuple[str, int], list[tuple[tuple[str, ...], Application]]] = {}
-        for route in sorted(routes, key=lambda route: route.path.count("{")):  # a literal segment wins over a name
-            parts = tuple("" if part.startswith("{") else part for part in route.path.split("/")[1:])
-            self._rows.setdefault((route.method, len(parts)), []).append((parts, routes[route]))
+        self._router = Router[Application]((route.method, route.path, routes[route]) for route in routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._find(scope["method"], scope["path"]) if scope["type"] == "http" else None
-        await (found or self._rest)(scope, receive, send)
-
-    def _find(self, method: str, path: str) -> Application | None:
-        segments = path.split("/")
-        del segments[0]
-        for parts, application in self._rows.get((method, len(segments)), ()):
-            for part, segment in zip(parts, segments):
-                if (part != segment) if part else not segment:  # a name takes any segment but an empty one
-                    break
-            else:
-                return application
-        return None
+        found = self._router.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        await (found[0] if found else self._rest)(scope, receive, send)

@@ -1,0 +1,39 @@
+"""What the caches on Redis do alike: one connection of their own or shared, asked for its health, and emptied by pattern."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from system.kernel.settings import Settings
+from system.stores.redis_link import Link
+
+
+class Redis:
+    """An adapter on a link. Shared by all tasks of one event loop."""
+
+    def __init__(self, link: Link, settings: Settings) -> None:
+        self.link = link
+
+    @classmethod
+    async def open(cls, settings: Settings, link: Link | None = None) -> Self:
+        """Connect, or go over the connection of another adapter. Raises StoreUnavailable (definite) where nothing answers."""
+        return cls(link or await Link.open(settings), settings)
+
+    async def close(self) -> None:
+        """Close the connection. Safe to repeat."""
+        await self.link.close()
+
+    async def ready(self) -> None:
+        """Return if Redis answers. Raises StoreUnavailable."""
+        await self.link.call("PING")
+
+
+async def clear(link: Link, pattern: str) -> None:
+    """Delete the keys of this namespace that match `pattern` after the prefix."""
+    cursor = b"0"
+    while True:
+        cursor, keys = await link.call("SCAN", cursor, "MATCH", link.prefix + pattern, "COUNT", 2000)
+        if keys:
+            await link.call("UNLINK", *keys)
+        if cursor == b"0":
+            return
