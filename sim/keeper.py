@@ -125,7 +125,7 @@ class Keeper:
     def _eject(self, kind: str, each: _Scaled, now_s: float) -> None:
         standing = [one for one in each.ready() if one.open]
         seen = [self._seen(each, one, now_s) for one in standing]
-        worse = scaling.ejected(seen, self._mesh)
+        worse = scaling.ejected(seen, self._mesh, sum(one.name in each.ejected_s for one in each.ready()))
         for one, told in zip(standing, seen, strict=True):
             each.ill[one.name] = each.ill.get(one.name, 0) + 1 if one.name in worse else 0
             if one.name in worse and (not told.checked or each.ill[one.name] >= scaling.ILL_LOOKS):

@@ -1,6 +1,7 @@
 """A service for the tests of scaling: our own server with keep-alive. `python -m tests.platform_busy`.
 
-GET /work?ms=N uses N ms of CPU, GET /wait?ms=N waits, GET /fail answers 500 on the instance that TWEETLAB_BUSY_FAILS names.
+GET /work?ms=N uses N ms of CPU, GET /wait?ms=N waits, GET /fail answers 500 on the instance that TWEETLAB_BUSY_FAILS names;
+GET /fall-ill lets /health answer 503 from then on.
 """
 
 import asyncio
@@ -32,7 +33,14 @@ async def fail(call):
     return Answer({"instance": INSTANCE}, 500 if os.environ.get("TWEETLAB_BUSY_FAILS") == INSTANCE else 200)
 
 
+async def fall_ill(call):
+    """Answer health checks with an error from now on."""
+    app._ready = lambda: False
+    return Answer({"instance": INSTANCE})
+
+
 if __name__ == "__main__":
     host, port = os.environ["TWEETLAB_LISTEN"].rsplit(":", 1)
-    app = http.App("busy", [("GET", "/work", work), ("GET", "/wait", wait), ("GET", "/fail", fail)], INSTANCE)
+    rows = [("GET", "/work", work), ("GET", "/wait", wait), ("GET", "/fail", fail), ("GET", "/fall-ill", fall_ill)]
+    app = http.App("busy", rows, INSTANCE)
     serving.serve(app, host, int(port))

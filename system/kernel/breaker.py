@@ -47,7 +47,9 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """A call was answered."""
+        """A call was answered. One that began before the breaker opened says nothing about now: the trial decides."""
+        if self.state is State.OPEN:
+            return
         self.failures = 0
         self.state = State.CLOSED
 

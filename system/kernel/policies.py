@@ -96,7 +96,8 @@ class BreakerKnobs:
 class ShedKnobs:
     """What a gateway refuses with 503 before any work.
 
-    `max_in_flight`: requests at once in one gateway; 0 switches it off.
+    `max_in_flight`: requests at once in one gateway; 0 switches it off. HAProxy lets 256 in and keeps the others waiting, so
+    a lower number refuses what would have waited, and a higher one guards a gateway that is asked past HAProxy.
     `queue_target_s`, `queue_interval_s`: where every request of the last `queue_interval_s` had waited longer than
     `queue_target_s` since it arrived at the public door, those that did are refused (CoDel's rule: a queue that never
     empties is no buffer). A target of 0 switches it off. The defaults wait for what a started or added instance would mend.
@@ -133,7 +134,7 @@ class BulkheadKnobs:
     """Calls at once from one process to each dependency; more wait for a place, at most for their time limit. 0: no bound.
 
     `postgres`: connections of each pool of a process, 0 for the size that its users chose. `service`: requests of a gateway
-    inside one service.
+    inside one service: two of them that hang leave a third of the 256 that HAProxy lets into a gateway at once.
     """
 
     redis: int = 1_024
@@ -142,7 +143,7 @@ class BulkheadKnobs:
     kafka: int = 1_024
     elasticsearch: int = 64
     minio: int = 64
-    service: int = 256
+    service: int = 96
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,8 @@ class AutoscaleKnobs:
     """How many instances of each service stand, between `min` and `max`; `max` 0 leaves their number alone.
 
     Targets, of which the worst decides; 0 leaves one out. `cpu`: share of an instance's CPU quota (of one core without a
-    quota). `in_flight`: requests inside an instance. `queue_s`: wait in the mesh for a place in an instance.
+    quota). `in_flight`: requests inside an instance. `queue_s`: wait in the mesh for a place in an instance; where it is aimed
+    at, an instance has 32 places instead of 256, so that what it cannot do yet waits where it is counted.
     `hysteresis`: fraction around a target in which nothing changes. `cool_down_s`: time after a change until more are added.
     `calm_s`: time for which fewer must have been enough before one is taken away.
     """

@@ -107,17 +107,17 @@ class Seen:
     inside: int = 0
 
 
-def ejected(seen: Sequence[Seen], knobs: MeshKnobs) -> set[str]:
-    """Return the instances of one service to take out for a while: clearly worse than their siblings.
+def ejected(seen: Sequence[Seen], knobs: MeshKnobs, out: int = 0) -> set[str]:
+    """Return the instances of one service to take out for a while: clearly worse than their siblings. `out`: taken out already.
 
-    Never more than half of them, so never an only one: where all do badly, it is not the instance, and the
+    Never more than half of all, so never an only one: where all do badly, it is not the instance, and the
     others would have to carry its share too.
     """
     if not knobs.eject_errors:
         return set()
     silent = [each.name for each in seen if not each.checked]
     ill = sorted((each for each in seen if each.checked and _ill(each, seen, knobs)), key=lambda each: -each.errors)
-    return set([*silent, *(each.name for each in ill)][: len(seen) // 2])
+    return set([*silent, *(each.name for each in ill)][: max(0, (len(seen) + out) // 2 - out)])
 
 
 def _ill(one: Seen, seen: Sequence[Seen], knobs: MeshKnobs) -> bool:

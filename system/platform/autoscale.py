@@ -29,6 +29,7 @@ from system.platform import healing
 from system.platform.blueprint import Blueprint, Node
 from system.platform.children import Child
 from system.platform.mesh import Backend
+from system.platform.servers import haproxy
 
 _log = logging.getLogger("tweetlab")
 
@@ -130,11 +131,12 @@ class Keeper:
                 shares.append((used_ns - before_ns) / (now_ns - since_ns) / (self.quota or 1.0))
         answers = sum(server.answers for server in backend.servers.values())
         rate_per_s = max(0, answers - service.answers) / max(1e-9, (now_ns - service.seen_ns) / 1e9)
-        service.answers, service.seen_ns = answers, now_ns
+        is_first, service.answers, service.seen_ns = not service.seen_ns, answers, now_ns
         waiting = backend.waiting + sum(server.waiting for server in backend.servers.values())
+        wait_s = 0.0 if is_first else waiting / max(1.0, rate_per_s)  # at first there is no rate to tell it by
         inside = sum(server.inside for server in backend.servers.values())
         many = max(1, len(ready))
-        return Look(len(ready), sum(shares) / max(1, len(shares)), inside / many, waiting / max(1.0, rate_per_s))
+        return Look(len(ready), sum(shares) / max(1, len(shares)), inside / many, wait_s)
 
     async def _change(self, kind: str, wanted: int, why: str) -> None:
         try:
@@ -233,6 +235,7 @@ class Keeper:
         """Take new knobs. Every service begins at its least number of instances where scaling goes on or off."""
         was_on = bool(self.knobs.max)
         self.knobs, self._healer.knobs, self.quota = dataclasses.replace(scale, max=0), mesh, quota
+        self._healer.places = haproxy.QUEUED_PLACES if scale.max and scale.queue_s else haproxy.PLACES
         pending = [service.change for service in self._services.values() if service.change is not None]
         await asyncio.gather(*pending, return_exceptions=True)
         self._services.clear()

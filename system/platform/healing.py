@@ -16,6 +16,7 @@ from system.kernel.errors import CouldNotRun
 from system.kernel.policies import MeshKnobs
 from system.platform.children import Child
 from system.platform.mesh import Backend, Mesh, Server
+from system.platform.servers import haproxy
 
 PROBE_EVERY_S = 2.0  # of what no load balancer checks: the workers
 
@@ -36,7 +37,7 @@ class Healer:
     """What is wrong with the instances of one lab, second by second."""
 
     def __init__(self, tell: Tell) -> None:
-        self.knobs = MeshKnobs()
+        self.knobs, self.places = MeshKnobs(), haproxy.PLACES
         self._tell = tell
         self._counts: dict[str, tuple[int, int]] = {}
         self._ejected: dict[str, float] = {}
@@ -47,7 +48,10 @@ class Healer:
         self._probed_s = float("-inf")
 
     async def reconcile(self, mesh: Mesh, backends: dict[str, Backend], children: dict[str, Child], leaving: set[str]) -> None:
-        """Add instances that are well and unknown to HAProxy; take out those that nobody owns. `leaving`: are being removed."""
+        """Add instances that are well and unknown to HAProxy; take out those that nobody owns; give each its places.
+
+        `leaving`: are being removed.
+        """
         for child in children.values():
             backend = backends.get(child.node.kind)
             if backend is None or child.node.role != "service" or child.state != "well" or child.node.name in leaving:
@@ -55,10 +59,12 @@ class Healer:
             if child.node.name not in backend.servers:
                 await mesh.add(child.node.kind, child.node.name, child.ctx.address)
         for kind, backend in backends.items():
-            for name in backend.servers:
+            for name, server in backend.servers.items():
                 if name not in children and name not in leaving:
                     await mesh.close(kind, name)
                     await mesh.forget(kind, name)
+                elif server.places != self.places and name not in leaving:
+                    await mesh.resize(kind, name, self.places)
 
     async def eject(self, mesh: Mesh, backends: dict[str, Backend], leaving: set[str]) -> None:
         """Take out instances that do clearly worse than their siblings; take them in again when their time is over.
@@ -70,7 +76,8 @@ class Healer:
             here = [server for name, server in backend.servers.items() if name not in leaving]
             standing = [server for server in here if server.checks.startswith("UP")]
             seen = [self._seen(server) for server in standing]
-            for name in self._lasting(seen, scaling.ejected(seen, self.knobs)):
+            out = sum(server.name in self._ejected for server in here)
+            for name in self._lasting(seen, scaling.ejected(seen, self.knobs, out)):
                 await mesh.eject(kind, name)
                 self._ejected[name] = now_s + self.knobs.eject_s
                 self._tell(kind, f"{name} ejected for {self.knobs.eject_s:g} s", "it did worse than its siblings")
@@ -95,7 +102,8 @@ class Healer:
 
     def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
         """Kill instances that hang; auto-heal starts them anew. One whose healing is switched off is left alone."""
-        silent = {name for backend in backends.values() for name, server in backend.servers.items() if not server.passed}
+        silent = {name for backend in backends.values() for name, server in backend.servers.items()
+                  if server.down or not server.passed}
         checked = {name for backend in backends.values() for name in backend.servers}
         watched = [child for child in children.values() if child.node.role == "service" and child.state == "well"]
         silent |= self._unanswered(child for child in watched if child.node.name not in checked)
@@ -136,8 +144,6 @@ class Healer:
 
 def mesh_of(children: dict[str, Child]) -> Mesh | None:
     """Return the way to the lab's HAProxy; None where none is up."""
-    from system.platform.servers import haproxy
-
     child = next((child for child in children.values() if child.node.kind == "haproxy" and child.state == "well"), None)
     return Mesh(haproxy.runtime_socket(child.ctx)) if child else None
 

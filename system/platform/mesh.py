@@ -32,7 +32,7 @@ class Server:
     """One server of a backend, now. `checks`: HAProxy's words, UP, "UP 2/3" (a check failed), DOWN, DRAIN, MAINT.
 
     `inside`: requests in it. `waiting`: requests that wait for it. `answers`, `errors`: since it was added.
-    `passed`: its last health check was answered.
+    `passed`: its last health check was answered. `places`: requests that it may have inside.
     """
 
     backend: str
@@ -43,6 +43,7 @@ class Server:
     answers: int
     errors: int
     passed: bool
+    places: int = haproxy.PLACES
 
     @property
     def down(self) -> bool:
@@ -93,6 +94,10 @@ class Mesh:
         await self._order(f"add server {backend}/{name} {address} {haproxy.SERVER}", _is_known)
         for command in ("enable health", "enable server"):
             await self._order(f"{command} {backend}/{name}")
+
+    async def resize(self, backend: str, name: str, places: int) -> None:
+        """Let it have so many requests inside; the others wait in HAProxy."""
+        await self._order(f"set maxconn server {backend}/{name} {places}")
 
     async def drain(self, backend: str, name: str, patience_s: float = DRAIN_S) -> bool:
         """Send no new request there and wait until none is inside. False where some still were after `patience_s`."""
@@ -145,4 +150,4 @@ def _server(row: dict[str, str]) -> Server:
     passed = not row["check_status"].lstrip("* ").startswith(SILENT)
     return Server(
         backend=row["pxname"], name=row["svname"], checks=row["status"], inside=int(row["scur"]), waiting=int(row["qcur"]),
-        answers=sum(codes) + broken, errors=codes[4] + broken, passed=passed)
+        answers=sum(codes) + broken, errors=codes[4] + broken, passed=passed, places=int(row["slim"] or 0))

@@ -192,6 +192,36 @@ async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
     assert (await node(lab, "users-1")).restarts == 0
 
 
+async def test_an_instance_whose_checks_are_answered_by_errors_alone_is_replaced(lab):
+    """It lives and answers, but says that it cannot serve: after `heal` a fresh process takes its place."""
+    await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=1.0)))
+    ill = await node(lab, "users-1")
+    async with aiohttp.ClientSession() as session, session.get(f"http://{lab.plan.of('users', 1)}/fall-ill") as answer:
+        assert answer.status == 200
+
+    async def replaced():
+        row = await node(lab, "users-1")
+        return row.pid not in (0, ill.pid) and row.state == "well"
+
+    await until(replaced, "the replacement")
+    assert decided(await lab.scaling(), "users-1 replaced")
+
+
+async def test_a_queue_in_the_mesh_scales_out(lab):
+    """CPU is not looked at: what waits for one of an instance's places is counted, and asks for more instances."""
+    knobs = policies.AutoscaleKnobs(max=3, cpu=0.0, queue_s=0.05, cool_down_s=1.0, calm_s=60.0)
+    await lab.set_scaling(policies.Policies(autoscale=knobs))
+
+    async def grown():
+        return (await lab.scaling())["instances"]["users"] >= 2
+
+    async with crowd(lab, "/wait?ms=300", clients=70, pause_s=0.0) as told:
+        await until(grown, "the second instance")
+    said = [row for row in (await lab.scaling())["decisions"] if "->" in row["what"]]
+
+    assert told.bad == [] and any("queue at" in row["why"] for row in said)
+
+
 async def test_an_instance_that_answers_errors_alone_is_ejected_for_a_while(tmp_path):
     """users-2 answers 500: it gets no more requests, and is taken in again later. An only instance stays in."""
     lab = native.Lab(tmp_path, RANGE)

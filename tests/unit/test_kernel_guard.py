@@ -120,3 +120,23 @@ def test_a_dependency_has_its_own_time_limit_or_that_of_all():
     knobs = Policies(deadline=DeadlineKnobs(store_s=2.0), timeout=TimeoutKnobs(redis_s=0.3))
 
     assert (knobs.timeout_s("redis"), knobs.timeout_s("cassandra")) == (0.3, 2.0)
+
+
+async def test_an_answer_to_an_older_call_closes_no_open_breaker():
+    """It was sent before the failures that opened it: the trial decides, a second later."""
+    broken = guard(breaker=BreakerKnobs(failures=2, open_s=60.0))
+    gate = asyncio.Event()
+
+    async def late():
+        await gate.wait()
+        return "a cracker"
+
+    older = asyncio.create_task(broken.run(late))
+    await asyncio.sleep(0)
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await broken.run(fails)
+    gate.set()
+    assert await older == "a cracker"
+    with pytest.raises(StoreUnavailable, match="in a row"):
+        await broken.run(answers)

@@ -118,6 +118,14 @@ def test_an_outlier_is_ejected_but_never_more_than_half(seen, out):
     assert ejected(seen, MESH) == out
 
 
+def test_those_that_are_out_count_among_the_half():
+    """Two of three are ill: the second stays in while the first is out; of four, two may go one after the other."""
+    rest = [Seen("b", 100, 90), Seen("c", 100, 0)]
+    assert ejected(rest, MESH, out=1) == set()
+    assert ejected([*rest, Seen("d", 100, 0)], MESH, out=1) == {"b"}
+    assert ejected(rest, MESH, out=5) == set()
+
+
 def test_ejection_can_be_switched_off():
     """`eject_errors` 0."""
     assert ejected([Seen("a", 100, 90), Seen("b", 100, 0)], MeshKnobs(eject_errors=0)) == set()

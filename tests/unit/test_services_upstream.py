@@ -6,27 +6,30 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from aiohttp import web
 
-from system.kernel.errors import DeadlineExceeded
-from system.kernel.policies import BreakerKnobs, Policies
+from system.kernel.errors import DeadlineExceeded, StoreUnavailable, Unavailable
+from system.kernel.policies import BreakerKnobs, BulkheadKnobs, DeadlineKnobs, Policies
 from system.services.gateway.upstream import Upstream
 
 
 @asynccontextmanager
-async def service(takes_s: float) -> AsyncIterator[Upstream]:
+async def service(takes_s: float, status: int = 200, headers: dict[str, str] | None = None,
+                  **knobs: Any) -> AsyncIterator[Upstream]:
     async def slow(_: web.Request) -> web.Response:
         await asyncio.sleep(takes_s)
-        return web.json_response({})
+        return web.json_response({}, status=status, headers=headers)
 
     app = web.Application()
     app.router.add_get("/x", slow)
+    app.router.add_delete("/x", slow)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    upstream = Upstream(f"http://127.0.0.1:{runner.addresses[0][1]}", Policies(breaker=BreakerKnobs(failures=3)))
+    upstream = Upstream(f"http://127.0.0.1:{runner.addresses[0][1]}", Policies(breaker=BreakerKnobs(failures=3), **knobs))
     await upstream.open()
     try:
         yield upstream
@@ -52,3 +55,32 @@ async def test_a_request_whose_time_is_up_is_certainly_not_passed_on():
             await upstream.send("GET", "/x", {}, None, time.monotonic() - 0.001)
 
     assert refusal.value.definite
+
+
+async def test_what_the_load_balancer_answers_for_a_dead_service_opens_its_breaker():
+    """A 503 that names no instance comes from the mesh; one that does is a service's own refusal, and it lives."""
+    async with service(0.0, 503) as upstream:
+        for _ in range(3):
+            assert (await upstream.send("DELETE", "/x", {}, None, time.monotonic() + 5.0)).status == 503
+        with pytest.raises(Unavailable) as refusal:
+            await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)
+        assert refusal.value.definite and refusal.value.retry_after_s
+
+    async with service(0.0, 503, {"x-tweetlab-instance": "users-1", "retry-after": "1"}) as upstream:
+        for _ in range(9):
+            assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 503
+
+
+async def test_a_service_that_hangs_holds_its_own_places_and_no_more():
+    """The third call waits for a place no longer than a store's time, and is certainly not sent."""
+    knobs = {"bulkhead": BulkheadKnobs(service=2), "deadline": DeadlineKnobs(store_s=0.1)}
+    async with service(0.5, **knobs) as upstream:
+        inside = [asyncio.create_task(upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)) for _ in range(2)]
+        await asyncio.sleep(0.05)
+        began_s = time.monotonic()
+        with pytest.raises(StoreUnavailable) as refusal:
+            await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)
+
+        assert refusal.value.definite and 0.05 < time.monotonic() - began_s < 0.4
+        assert [reply.status for reply in await asyncio.gather(*inside)] == [200, 200]
+        assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 200

@@ -15,15 +15,20 @@ from system.platform.servers.base import Context, Launch, base_env
 
 # A server that is busy is not dead: three checks of 3 s have to fail, or its port refuse. Beyond 256 requests inside a
 # server the rest waits here, where waiting costs nothing: 800 reads/s once had the only gateway ejected again and again.
-CHECKS = "check inter 1s fastinter 250ms downinter 250ms fall 3 rise 1 maxconn 256"
+PLACES = 256
+QUEUED_PLACES = 32  # where the wait for a place decides how many instances stand: more would wait inside, uncounted
+CHECKS = f"check inter 1s fastinter 250ms downinter 250ms fall 3 rise 1 maxconn {PLACES}"
 SERVER = f"{CHECKS} pool-purge-delay 5s"  # of a server added at run time: it inherits nothing
 LAST_RESORT = "last-resort"
 
 METRICS_PORT = 8404
-# What the gateway tells its scraper is not for the public.
-NO_SUCH_PAGE = '{"title":"Not Found Error","detail":"No route GET /metrics.","type":"about:blank","status":404}'
+# What the gateway tells its scraper and its load balancer is not for the public.
+NO_SUCH_PAGE = '{"title":"Not Found Error","detail":"No such route.","type":"about:blank","status":404}'
 HIDDEN = (f"    http-request return status 404 content-type application/json string '{NO_SUCH_PAGE}' "
-          "if { path,url_dec -m str /metrics }\n")
+          "if { path,url_dec -m reg ^/*(metrics|health)/*$ }\n")
+# A request is passed on when its body is here (up to the buffer's 64 KiB, as much as the API takes), within the time for
+# requests: who sends it drop by drop takes no place in a gateway.
+WHOLE = "    option http-buffer-request\n"
 # What only the public door knows, whatever a client claims: who is asking (limits), and since when he waits (shedding).
 STAMPS = ("    http-request set-header x-forwarded-for %[src]\n"
           "    http-request set-header x-request-start %[date(0,us)]\n")
@@ -114,7 +119,7 @@ def errors() -> str:
 
 def _front(name: str, address: str, null: bool = False) -> str:
     null_page = "    http-request return status 200 content-type text/plain string ok if { path /null }\n"
-    own = null_page + errors() + HIDDEN + STAMPS if null else ""
+    own = null_page + WHOLE + errors() + HIDDEN + STAMPS if null else ""
     return f"frontend {name}\n    bind {address}\n{own}    default_backend {name}\n"
 
 

@@ -166,6 +166,14 @@ def blames(waited_s: float, request_s: float) -> bool:
     return waited_s >= min(1.0, request_s / 2)
 
 
+def is_of_mesh(status: int, instance: str | None) -> bool:
+    """Did the load balancer answer in the place of a service? Then none of its instances did, and each would name itself.
+
+    `instance`: the answer's `x-tweetlab-instance`, None without one.
+    """
+    return instance is None and status in (502, 503, 504)
+
+
 def may_retry(method: str, status: int | None, attempts: int, most: int, refused: bool) -> bool:
     """May a request be sent again? Only a GET, only after a failed connection (`status` None) or a plain 503.
 

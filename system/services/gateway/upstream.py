@@ -1,4 +1,4 @@
-"""The way from the gateway to a service behind the mesh: one client session, one retry for reads, one breaker a service."""
+"""The way from the gateway to a service behind the mesh: places of its own, one retry for reads, one breaker a service."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from yarl import URL
 from system.kernel import retry, telemetry, tracing
 from system.kernel.breaker import Breaker
 from system.kernel.errors import DeadlineExceeded, Unavailable
+from system.kernel.guard import Bulkhead
 from system.kernel.policies import Policies
 from system.services.gateway import policy
 
@@ -36,20 +37,20 @@ class Upstream:
     def __init__(self, base_url: str, policies: Policies, name: str = "service") -> None:
         self._base, self._name = base_url, name
         self._knobs, self._request_s = policies.retry, policies.deadline.request_s
-        self._places = policies.bulkhead.service
+        self._places, self._place_s = Bulkhead(name, policies.bulkhead.service), policies.deadline.store_s
         self._budget = retry.Budget(policies.retry)
         self._breaker = Breaker(policies.breaker)
         self._session: aiohttp.ClientSession | None = None
         self._answered = telemetry.observer("tweetlab_dependency_seconds", dependency=name, result="ok")
         self._unanswered = telemetry.observer("tweetlab_dependency_seconds", dependency=name, result="error")
+        self._waited = telemetry.observer("tweetlab_pool_wait_seconds", dependency=name)
         self._again = telemetry.counter("tweetlab_retries_total", dependency=name)
         telemetry.read("tweetlab_breaker_state", lambda: self._breaker.state.number, dependency=name)
         telemetry.read("tweetlab_breaker_opened_total", lambda: self._breaker.opened, dependency=name)
 
     async def open(self) -> None:
         """Make the session. Connects at first use."""
-        # A pool of its own, so that a slow service cannot take another's: the bulkhead.
-        connector = aiohttp.TCPConnector(limit=self._places, keepalive_timeout=KEEP_ALIVE_S, use_dns_cache=True,
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S, use_dns_cache=True,
                                          enable_cleanup_closed=False, force_close=False)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, raise_for_status=False,
@@ -66,6 +67,16 @@ class Upstream:
 
         Raises Unavailable (definite where nothing was sent), DeadlineExceeded.
         """
+        # A slow service takes its own places and leaves the gateway's others to its siblings: the bulkhead.
+        waited_s = await self._places.enter(max(0.0, min(self._place_s, deadline_s - time.monotonic())))
+        try:
+            if waited_s:
+                self._waited(waited_s)
+            return await self._sent(method, path, headers, body, deadline_s)
+        finally:
+            self._places.leave()
+
+    async def _sent(self, method: str, path: str, headers: dict[str, str], body: bytes | None, deadline_s: float) -> Reply:
         self._budget.first_try()
         attempts = 0
         while True:
@@ -120,5 +131,8 @@ class Upstream:
         except BaseException:
             self._breaker.abandoned()  # we were cancelled: that says nothing about the service
             raise
-        self._breaker.succeeded()
+        if policy.is_of_mesh(response.status, response.headers.get("x-tweetlab-instance")):
+            self._breaker.failed(time.monotonic())
+        else:
+            self._breaker.succeeded()
         return Reply(response.status, response.headers, data, retries), None
