@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 
 import jwt
 import pytest
 
+from system import bootstrap
+from system.kernel import settings, telemetry
 from system.kernel.errors import StoreUnavailable, Unauthorized, Unavailable
 from system.ports import Grant
-from system.services.gateway.access import ERRORS_PER_S, AccessLog
+from system.services.gateway import app
+from system.services.gateway.access import ERRORS_PER_S, FLUSH_S, AccessLog
 from system.services.gateway.revocations import STALE_S, Revocations
 from system.services.gateway.tokens import Tokens
 from system.services.shared import signing
 from system.services.shared.signing import Keys
+from system.stores.memory_limits import MemoryLimits
 from system.stores.memory_tokens import MemoryTokens
 from tests.unit.edge_house import OLDER, SECRET, bearer, house
 
@@ -127,6 +132,37 @@ async def test_every_refused_request_is_one_row_and_good_ones_are_sampled():
     assert rows[0]["level"] == "warning" and rows[0]["service"] == "gateway" and rows[0]["request_id"]
     assert set(rows[0]["fields"]) == {"method", "route", "path", "ms", "error", "status"}
     assert rows[0]["fields"]["error"] == "Forbidden"
+
+
+@pytest.mark.parametrize("method, path, status", [("GET", "/2/wp-admin", 404), ("PATCH", "/2/tweets", 405)])
+async def test_who_tries_paths_is_seen(method, path, status):
+    """A request that no route takes is a row and a count, too, and its answer names it as the row does."""
+    config = settings.from_env({"TWEETLAB_JWT_SECRET": SECRET, "TWEETLAB_INSTANCE": "gateway-9"})
+    lines: list[bytes] = []
+    built = app.build(config, bootstrap.ports_of({"limits": MemoryLimits(), "tokens": MemoryTokens()}),
+                      AccessLog("gateway-9", 0.0, lines.append))
+    before = counted()
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await built({"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http", "method": method,
+                 "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "server": ("gateway", 80),
+                 "client": ("127.0.0.1", 1), "headers": [(b"x-request-id", b"abc123")]}, None, send)
+    await asyncio.sleep(FLUSH_S + 0.1)
+    (row,) = [json.loads(line) for line in b"".join(lines).splitlines()]
+
+    assert (sent[0]["status"], dict(sent[0]["headers"])[b"x-request-id"]) == (status, b"abc123")
+    assert json.loads(sent[1]["body"])["status"] == status
+    assert (row["message"], row["request_id"], row["fields"]["path"]) == (f"{method} none {status}", "abc123", path)
+    assert counted() == before + 1
+
+
+def counted() -> float:
+    """Return how many requests that no route took were answered 4xx."""
+    start = 'tweetlab_request_seconds_count{route="none",status="4xx"} '
+    return sum(float(line.removeprefix(start)) for line in telemetry.text().decode().splitlines() if line.startswith(start))
 
 
 async def test_with_a_ratio_of_one_every_request_is_a_row():

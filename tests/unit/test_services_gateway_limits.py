@@ -62,6 +62,18 @@ async def test_open_routes_are_limited_by_address_and_log_ins_by_name():
     assert one_address == [200, 200, 200, 429]
 
 
+async def test_a_sign_in_is_told_the_tightest_of_its_two_windows():
+    """The window of the address is asked first, that of the name after the body: whichever has less left is told."""
+    form, kind = b"grant_type=password&username=user%d&password=x", "application/x-www-form-urlencoded"
+    async with house(limits=LimitKnobs(token=3, login=60)) as gateway:
+        told = [(await gateway.ask("token", None, form % n, content_type=kind))[2] for n in range(3)]
+    async with house(limits=LimitKnobs(token=60, login=3)) as gateway:
+        _, _, other = await gateway.ask("token", None, form % 1, content_type=kind)
+
+    assert [(each["x-rate-limit-limit"], each["x-rate-limit-remaining"]) for each in told] == [("3", "2"), ("3", "1"), ("3", "0")]
+    assert (other["x-rate-limit-limit"], other["x-rate-limit-remaining"]) == ("3", "2")
+
+
 @pytest.mark.parametrize("knobs", [LimitKnobs(read=0, user=0), LimitKnobs(window_s=0.0)], ids=["class off", "all off"])
 async def test_limits_that_are_off_cost_nothing_and_tell_nothing(knobs):
     """0 switches off."""

@@ -40,14 +40,14 @@ class _Method(LabError):
     definite = True
 
 
-def build(config: Settings, ports: Ports | None = None) -> Application:
-    """Return the gateway's application. `ports`: None opens those of `config` (limits and revoked tokens).
+def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = None) -> Application:
+    """Return the gateway's application. `ports`: None opens those of `config` (limits and revoked tokens); `log`: None its own.
 
     Raises CouldNotRun without a good TWEETLAB_JWT_SECRET.
     """
     upstreams = {name: Upstream(url, config.policies, name) for name, url in config.mesh.items()}
     keys = signing.Keys(config.jwt_secret, config.jwt_secret_previous)
-    edge = Edge(Tokens(keys), upstreams, config.policies, AccessLog(config.instance, config.trace_ratio))
+    edge = Edge(Tokens(keys), upstreams, config.policies, log or AccessLog(config.instance, config.trace_ratio))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,7 +70,7 @@ def build(config: Settings, ports: Ports | None = None) -> Application:
     app.add_api_route("/health", _health(edge), methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.router.routes.extend(pages.routes(pages.media_origins(config)))
-    app.add_exception_handler(HTTPException, _unknown)
+    app.add_exception_handler(HTTPException, _unknown(edge))
     return Door(routes, app)
 
 
@@ -99,14 +99,18 @@ async def _metrics() -> Response:
     return Response(telemetry.text(), headers={"content-type": telemetry.CONTENT_TYPE})
 
 
-async def _unknown(request: Request, problem: Exception) -> Response:
-    status = problem.status_code if isinstance(problem, HTTPException) else 500
-    error: LabError = NotFound(f"No route {request.method} {request.url.path[:80]}; the API is described at /openapi.json.")
-    if status == 405:
-        error = _Method(f"{request.method} is not known for {request.url.path[:80]}; the API is described at /openapi.json.")
-    answer = http.error_answer(error)
-    allowed = getattr(problem, "headers", None) or {}
-    return Response(answer.body, answer.status, headers=dict(allowed), media_type="application/json")
+def _unknown(edge: Edge) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def unknown(request: Request, problem: Exception) -> Response:
+        status, path = problem.status_code if isinstance(problem, HTTPException) else 500, request.url.path
+        error: LabError = NotFound(f"No route {request.method} {path[:80]}; the API is described at /openapi.json.")
+        if status == 405:
+            error = _Method(f"{request.method} is not known for {path[:80]}; the API is described at /openapi.json.")
+        answer = http.error_answer(error)
+        request_id = edge.unknown(request.method, path, dict(request.headers.raw), answer.status)
+        headers = dict(getattr(problem, "headers", None) or {}) | {"x-request-id": request_id}
+        return Response(answer.body, answer.status, headers=headers, media_type="application/json")
+
+    return unknown
 
 
 def main() -> None:

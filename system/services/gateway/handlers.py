@@ -81,10 +81,19 @@ class Edge:
         raise refusal
 
 
-class Passing:
-    """One request on its way. `limits`: headers that tell how its caller stands; `user`: "" where he is not known."""
+    def unknown(self, method: str, path: str, given: Mapping[bytes, bytes], status: int) -> str:
+        """Count and log a request that no route takes, so that who tries paths is seen; returns the request's id."""
+        request_id = self.request_id(given.get(b"x-request-id"))
+        self.requests.done(http.NO_ROUTE, status, time.perf_counter_ns())
+        if self.log.wants(status):
+            self.log.tell(status, request_id=request_id, method=method[:20], route=http.NO_ROUTE, path=path[:200])
+        return request_id
 
-    __slots__ = ("given", "id", "limits", "receive", "scope", "user", "waited_s")
+
+class Passing:
+    """One request on its way. `limits`: headers that tell how its caller stands where least is `left`; `user`: "" if unknown."""
+
+    __slots__ = ("given", "id", "left", "limits", "receive", "scope", "user", "waited_s")
 
     def __init__(self, scope: Scope, receive: Receive, edge: Edge) -> None:
         self.scope, self.receive = scope, receive
@@ -93,6 +102,7 @@ class Passing:
         self.waited_s = policy.waited_s(self.given.get(b"x-request-start"), time.time())
         self.user = ""
         self.limits: Headers = []
+        self.left = math.inf
 
     @property
     def address(self) -> str:
@@ -183,7 +193,9 @@ class Forward:
             return
         limiter = self._edge.limiter
         standing = await limiter.take(quotas)
-        passing.limits = answers.limit_headers(standing)
+        left = standing.remaining if standing.admitted else -1
+        if left < passing.left:  # the tightest of all windows, also of those that were asked one after the other
+            passing.left, passing.limits = left, answers.limit_headers(standing)
         self._decided["refused" if not standing.admitted else "local" if limiter.local else "admitted"](1)
         if not standing.admitted:
             window_s = self._edge.policies.limits.window_s
