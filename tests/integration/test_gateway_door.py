@@ -10,12 +10,17 @@ from collections import Counter
 
 import aiohttp
 import pytest
+from yarl import URL
 
+from system.kernel.errors import Unavailable
+from system.kernel.policies import BreakerKnobs, Policies
+from system.kernel.settings import MESH_PORTS
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.places import Places
 from system.platform.servers import haproxy
 from system.platform.servers.base import Context
+from system.services.gateway.upstream import Upstream
 
 pytestmark = pytest.mark.real
 
@@ -45,8 +50,8 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def door(tmp_path, hangs_up: bool):
-    """Run HAProxy in front of one gateway and one tweets service."""
+async def door(tmp_path, hangs_up: bool, kinds=("gateway", "tweets")):
+    """Run HAProxy in front of one gateway and one tweets service, where `kinds` has them."""
     if shutil.which("haproxy") is None:
         pytest.skip("haproxy is not installed; `tweetlab doctor` names the package")
     places = Places(tmp_path, PLAN.range)
@@ -56,7 +61,7 @@ async def door(tmp_path, hangs_up: bool):
     (tmp_path / "haproxy.cfg").write_text(config)
     server = Server(hangs_up)
     async with contextlib.AsyncExitStack() as stack:
-        for kind in ("gateway", "tweets"):
+        for kind in kinds:
             await stack.enter_async_context(await asyncio.start_server(server.serve, PLAN.host(kind), 8000))
         process = await asyncio.create_subprocess_exec("haproxy", "-db", "-q", "-f", str(tmp_path / "haproxy.cfg"))
         try:
@@ -100,3 +105,49 @@ async def test_the_door_says_who_asks_and_since_when_whatever_a_client_claims(tm
 
     assert headers["x-forwarded-for"] == "127.0.0.1"
     assert abs(int(headers["x-request-start"]) / 1e6 - time.time()) < 5.0
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/health", "/%6detrics", "//metrics", "/health/", "/%2fhealth"])
+async def test_pages_for_the_house_are_not_behind_the_public_door(tmp_path, path):
+    """What a scraper and a load balancer ask for; the API's paths that begin alike go through."""
+    async with door(tmp_path, hangs_up=False) as (server, session):
+        async with session.get(URL(f"http://{PLAN.of('haproxy')}{path}", encoded=True)) as answer:
+            assert (answer.status, (await answer.json())["status"]) == (404, 404)
+        async with session.get(f"http://{PLAN.of('haproxy')}/2/healthy") as answer:
+            assert answer.status == 200
+
+    assert server.met == {"GET": 1}
+
+
+async def test_a_body_that_dribbles_takes_no_place_in_a_gateway(tmp_path):
+    """Its head is finished, its body is not: nothing is passed on, and others pass. (408 after 10 s: `test_owasp`.)"""
+    async with door(tmp_path, hangs_up=False) as (server, session):
+        host, port = PLAN.of("haproxy").split(":")
+        slow = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
+        for _, writer in slow:
+            writer.write(b"POST /2/tweets HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\n{")
+        await asyncio.sleep(0.5)
+        async with session.get(f"http://{PLAN.of('haproxy')}/2/tweets/1") as answer:
+            assert answer.status == 200
+        for _, writer in slow:
+            writer.close()
+
+    assert server.met == {"GET": 1}
+
+
+async def test_a_service_that_is_dead_behind_the_mesh_opens_the_gateways_breaker(tmp_path):
+    """HAProxy answers 503 in its place, seconds later; after a few of those the gateway answers at once, and asks no more."""
+    knobs = Policies(breaker=BreakerKnobs(failures=3, open_s=30.0))
+    async with door(tmp_path, hangs_up=False, kinds=("gateway",)):
+        upstream = Upstream(f"http://{PLAN.host('haproxy')}:{MESH_PORTS['tweets']}", knobs, "tweets")
+        await upstream.open()
+        try:
+            told = await asyncio.gather(*(upstream.send("POST", "/2/tweets", {}, b"{}", time.monotonic() + 5.0) for _ in range(3)))
+            began_s = time.monotonic()
+            with pytest.raises(Unavailable) as refusal:
+                await upstream.send("GET", "/2/tweets/1", {}, None, time.monotonic() + 5.0)
+        finally:
+            await upstream.close()
+
+    assert [reply.status for reply in told] == [503] * 3
+    assert refusal.value.definite and time.monotonic() - began_s < 0.1
