@@ -73,8 +73,8 @@ def _answered(route: str) -> str:
 
 SLOS: tuple[Slo, ...] = (
     Slo("availability", "requests at the public door that are answered without a 5xx", 0.999,
-        'sum(increase(haproxy_frontend_http_responses_total{proxy="gateway",code="5xx"}[$w]))',
-        'sum(increase(haproxy_frontend_http_responses_total{proxy="gateway"}[$w]))'),
+        'sum(increase(haproxy_backend_http_responses_total{proxy="gateway",code="5xx"}[$w]))',
+        'sum(increase(haproxy_backend_http_responses_total{proxy="gateway"}[$w]))'),
     Slo("home_latency", "home timelines that are answered within 250 ms", 0.99, _slow("home", "0.25"), _answered("home")),
     Slo("post_latency", "posts that are acknowledged within 500 ms", 0.99, _slow("post", "0.5"), _answered("post")),
     Slo("delivery", "tweets that are in all their followers' timelines within 5 s", 0.99,

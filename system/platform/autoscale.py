@@ -116,6 +116,8 @@ class Keeper:
         if service.change is not None and not service.change.done():
             return
         wish = service.scaler.look(look, time.monotonic())
+        if wish.wanted < look.ready < len(self.instances(kind)):
+            return  # one more is being healed or started: it is not known yet whether any can go
         if wish.wanted != look.ready:
             service.change = asyncio.ensure_future(self._change(kind, wish.wanted, wish.why))
 

@@ -163,7 +163,7 @@ def test_a_tenth_of_errors_pages_within_ten_minutes_and_the_page_ends_with_the_e
     """Six good hours, 20 min with 10 % of errors: the hour's window pages once 1.44 % of it is bad, and ends 5 min after the last
     error; the ticket of three days stays. The slow page (0.6 % of six hours) is never reached."""
     series = {"2xx": "0+100x360 36000+90x20 37800+100x60", "5xx": "0+0x360 0+10x20 200+0x60"}
-    door = [{"series": f'haproxy_frontend_http_responses_total{{proxy="gateway",code="{code}"}}', "values": values}
+    door = [{"series": f'haproxy_backend_http_responses_total{{proxy="gateway",code="{code}"}}', "values": values}
             for code, values in series.items()]
     ticket, page = fires("ticket", "3d/6h", "real", 1, 1), fires("page", "1h/5m", "real", 1, 14.4)
     fast_ticket = fires("ticket", "72m/6m", "compressed", alerting.COMPRESSION, 1)

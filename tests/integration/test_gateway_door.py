@@ -142,7 +142,8 @@ async def test_a_service_that_is_dead_behind_the_mesh_opens_the_gateways_breaker
         upstream = Upstream(f"http://{PLAN.host('haproxy')}:{MESH_PORTS['tweets']}", knobs, "tweets")
         await upstream.open()
         try:
-            told = await asyncio.gather(*(upstream.send("POST", "/2/tweets", {}, b"{}", time.monotonic() + 5.0) for _ in range(3)))
+            ends_s = time.monotonic() + 5.0
+            told = await asyncio.gather(*(upstream.send("POST", "/2/tweets", {}, b"{}", ends_s) for _ in range(3)))
             began_s = time.monotonic()
             with pytest.raises(Unavailable) as refusal:
                 await upstream.send("GET", "/2/tweets/1", {}, None, time.monotonic() + 5.0)

@@ -274,3 +274,31 @@ def test_a_taken_port_is_told_with_another():
     with pytest.raises(CouldNotRun, match=rf"127\.0\.0\.1:{port} .*--port"):
         app.bind(port)
     first.close()
+
+
+async def test_a_look_that_fails_is_told_in_the_log_and_the_next_one_is_shown(tmp_path, monkeypatch, caplog):
+    """Nobody who watches is left with a frozen page for ever."""
+    monkeypatch.setattr(app, "EVERY_S", 0.01)
+
+    class Stumbling:
+        looks = 0
+
+        async def frame(self):
+            self.looks += 1
+            if self.looks < 3:
+                raise ValueError("a line that is no JSON")
+            return {"look": self.looks}
+
+        async def close(self): ...
+
+    console = app.Console(Stumbling(), tmp_path)
+    console._watchers = 1
+    looking = asyncio.ensure_future(console._look())
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if console._frame:
+            break
+    looking.cancel()
+
+    assert b'"look"' in console._frame
+    assert sum("a look at the lab failed" in each.message for each in caplog.records) == 2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 import socket
 import time
@@ -25,6 +26,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from system.kernel.errors import CouldNotRun, LabError
 from tweetlab.console.collector import EVERY_S, Collector
+
+_log = logging.getLogger("tweetlab")
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8799
@@ -100,10 +103,13 @@ class Console:
             if not self._watchers and time.monotonic() - self._left_s > LINGER_S:
                 await self._rest()
                 due_s = time.monotonic()
-            frame = await self._collector.frame()
-            async with self._fresh:
-                self._frame = b"event: frame\ndata: " + orjson.dumps(frame) + b"\n\n"
-                self._fresh.notify_all()
+            try:
+                frame = b"event: frame\ndata: " + orjson.dumps(await self._collector.frame()) + b"\n\n"
+                async with self._fresh:
+                    self._frame = frame
+                    self._fresh.notify_all()
+            except Exception:  # the page says that nothing came; the next look may well succeed
+                _log.exception("a look at the lab failed")
             due_s = max(due_s + EVERY_S, time.monotonic() + EVERY_S / 2)  # a slow look never makes the next ones pile up
             await asyncio.sleep(due_s - time.monotonic())
 
