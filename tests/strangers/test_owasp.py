@@ -14,11 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 import requests
 
+from system.kernel import settings
+from system.platform import native
 from system.platform.addresses import Plan
+from system.services.gateway import app, policy
+from system.services.shared import signing
 from tests.strangers.conftest import CANARY, GATEWAY, PASSWORD, RANGE, Person, arrive, until
+from tweetlab import home, session
 
 pytestmark = pytest.mark.real
 
@@ -64,6 +70,7 @@ def house(door: str) -> Iterator[House]:
     tweet = owner.says(f"{CANARY} said in private", media={"media_ids": [picture]})
     for person in (friend, former):
         until(lambda person=person: _seen_by(person, tweet))
+    until(lambda: CANARY in friend.ask("GET", f"/2/tweets/search/recent?query={CANARY.split('-')[0]}").text)
     assert friend.ask("POST", f"/2/users/{friend.id}/likes", json={"tweet_id": tweet}).status_code == 200
     assert owner.ask("DELETE", f"/2/users/{owner.id}/followers/{former.id}").status_code == 200
     former.may_know = False
@@ -142,12 +149,39 @@ def _claims(person: Person) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("algorithm", ["none", "None", "HS384", "RS256", "ES256"])
+def _signed(claims: dict[str, Any], algorithm: str = "HS256") -> str:
+    """Sign with the lab's own key."""
+    secret = session.secret_of(native.Lab(home.ROOT, RANGE))
+    return jwt.encode(claims, secret, algorithm, headers={"kid": signing.kid_of(secret)})
+
+
+@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
 def test_another_algorithm_is_no_way_in(house: House, algorithm: str) -> None:
-    """A token that names another algorithm, or none, is refused before its claims are read."""
-    forged = _token({"alg": algorithm, "typ": "JWT"}, _claims(house.owner), "" if algorithm.lower() == "none" else "AAAA")
+    """A good signature by another algorithm is refused, also where the lab's own key made it; by ours it is let in."""
+    claims = _claims(house.owner)
+
+    assert house.owner.ask("GET", "/2/users/me", headers=_bearer(_signed(claims))).status_code == 200
+    assert house.owner.ask("GET", "/2/users/me", headers=_bearer(_signed(claims, algorithm))).status_code == 401
+
+
+@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", "HS256", "RS256", "ES256"])
+@pytest.mark.parametrize("signature", ["", "AAAA"])
+def test_a_token_without_a_signature_is_no_way_in(house: House, algorithm: str, signature: str) -> None:
+    """Whatever it says of itself."""
+    forged = _token({"alg": algorithm, "typ": "JWT"}, _claims(house.owner), signature)
 
     assert house.stranger.ask("GET", "/2/users/me", headers=_bearer(forged)).status_code == 401
+
+
+@pytest.mark.parametrize("change", [{"exp": -60}, {"exp": None}, {"nbf": 600}, {"iat": 600}, {"sub": None}, {"sub": "one"}],
+                         ids=["expired", "no end", "not yet", "of the future", "of nobody", "of no id"])
+def test_a_token_outside_its_time_or_without_its_claims_opens_nothing(house: House, change: dict[str, Any]) -> None:
+    """Signed with the lab's own key, so nothing but the claims can refuse it. Numbers are seconds from now."""
+    claims = _claims(house.owner) | {name: int(time.time()) + value if isinstance(value, int) else value
+                                     for name, value in change.items()}
+    token = _signed({name: value for name, value in claims.items() if value is not None})
+
+    assert house.owner.ask("GET", "/2/users/me", headers=_bearer(token)).status_code == 401
 
 
 def test_changed_claims_break_the_signature(house: House) -> None:
@@ -231,25 +265,28 @@ def test_a_body_and_an_upload_have_a_bound(house: House) -> None:
 
 
 def test_slow_clients_hold_nobody_up(house: House) -> None:
-    """Forty clients that send their request a byte a second: others are answered at once."""
+    """300 clients whose heads never end and 300 whose bodies dribble, more than a gateway has places: others wait for nobody."""
     host, port = GATEWAY.removeprefix("http://").split(":")
-    slow = [socket.create_connection((host, int(port)), timeout=5) for _ in range(40)]
+    head = (f"POST /2/tweets HTTP/1.1\r\nHost: lab\r\nAuthorization: Bearer {house.stranger.token}\r\n"
+            "Content-Type: application/json\r\nContent-Length: 500\r\n").encode()
+    slow = [socket.create_connection((host, int(port)), timeout=15) for _ in range(600)]
     try:
-        for each in slow:
-            each.sendall(b"POST /2/tweets HTTP/1.1\r\nHost: lab\r\nContent-Length: 500\r\n")
-        began = time.monotonic()
-        statuses = []
+        for number, each in enumerate(slow):
+            each.sendall(head + (b"\r\n{" if number % 2 else b"x-slow: "))
+        began_s, statuses = time.monotonic(), []
         for _ in range(5):
             for each in slow:
-                each.sendall(b"x")
+                each.sendall(b" ")
             statuses.append(house.stranger.ask("GET", "/2/users/me").status_code)
-        took_s = time.monotonic() - began
+        took_s = time.monotonic() - began_s
+        told = [each.recv(12) for each in (slow[0], slow[1])]
     finally:
         for each in slow:
             each.close()
 
     assert statuses == [200] * 5
     assert took_s < 5.0
+    assert told == [b"HTTP/1.1 408"] * 2
 
 
 # ---- API5, API9: functions and routes that are nobody's ---------------------------------------------------
@@ -258,10 +295,23 @@ def test_slow_clients_hold_nobody_up(house: House) -> None:
 def test_no_route_is_served_that_the_document_does_not_name(house: House) -> None:
     """Administration, documentation, metrics, health and debug pages of the frameworks are not behind the public door."""
     for path in ("/admin", "/metrics", "/docs", "/redoc", "/debug", "/actuator", "/.env", "/.git/config", "/2/admin/users",
-                 "/2/users/1/password", "/server-status", "/stats", "/console", "/2/tweets/1/../../../metrics", "/v1/tweets"):
+                 "/2/users/1/password", "/server-status", "/stats", "/console", "/2/tweets/1/../../../metrics",
+                 "/v1/tweets", "/health", "/health/", "/%68ealth"):
         answer = house.stranger.ask("GET", path)
         assert answer.status_code in (401, 403, 404, 405), (path, answer.status_code)
     assert house.stranger.ask("TRACE", "/2/users/me").status_code in (400, 405, 501)
+
+
+def test_a_page_of_the_gateway_is_documented_or_of_the_web_client_or_hidden(door: str) -> None:
+    """A route that somebody adds beside the table is found here: it must get a row, or be hidden at the public door."""
+    built: Any = app.build(settings.from_env({"TWEETLAB_JWT_SECRET": "x" * 32}))
+    served = {route.path for route in built._rest.routes} - {route.path for route in policy.ROUTES}
+    public = {path for path in served if requests.get(GATEWAY + path, timeout=5).status_code != 404}
+
+    assert served - public == {"/health", "/metrics"}
+    assert {path for path in public if not path.startswith("/web/")} == {"/", "/openapi.json"}
+    documented = requests.get(f"{GATEWAY}/openapi.json", timeout=5).json()["paths"]
+    assert set(documented) == {route.path for route in policy.ROUTES}
 
 
 def test_the_services_behind_the_mesh_do_not_believe_a_client(house: House) -> None:
