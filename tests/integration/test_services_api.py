@@ -137,6 +137,34 @@ async def test_pages_of_a_users_tweets_are_disjoint_and_whole(rig):
     assert [int(tweet["id"]) for tweet in since["data"]] == posted[:7:-1]
 
 
+@pytest.mark.parametrize("path", ["tweets?max_results=5", "timelines/reverse_chronological?max_results=3"])
+async def test_the_way_back_is_the_way_forward(rig, path):
+    """previous_token leads over the very answers that came, to one that has none; a deep cursor fits in a request."""
+    (ann,) = await rig.people("ann")
+    for n in range(17):
+        await rig.post(ann, f"number {n}")
+    path, answers, token = f"/2/users/{ann}/{path}&", [], ""
+    while token is not None:
+        answers.append((await rig.ask("GET", f"{path}{token}", ann))[1])
+        token = next_of(answers[-1], "next_token")
+    deep = ".".join(str(2**62 + n) for n in range(100)) + "~"
+
+    found = answers[-1]
+    for expected in answers[-2::-1]:
+        found = (await rig.ask("GET", f"{path}{next_of(found, 'previous_token')}", ann))[1]
+        assert found == expected
+    assert len(answers) >= 4 and "previous_token" not in found["meta"]
+    status, far, _ = await rig.ask("GET", f"{path}pagination_token={deep}", ann)
+    assert status == 200 and far["meta"]["previous_token"] == deep.partition(".")[2]
+    assert (await rig.ask("GET", f"{path}pagination_token=80.70", ann))[0] == 400
+
+
+def next_of(body, name):
+    """Return the query that leads to a page's neighbour, None where it has none."""
+    token = body["meta"].get(name)
+    return token and f"pagination_token={token}"
+
+
 async def test_one_key_is_one_tweet_over_the_api(rig):
     """Eight requests at once with one key: one id; another body: 422."""
     (ann,) = await rig.people("ann")
@@ -173,6 +201,10 @@ async def test_followers_and_followings_are_paged(rig):
     _, rest, _ = await rig.ask("GET", f"/2/users/{ann}/followers?max_results=2&pagination_token={after}", ann)
     _, profile, _ = await rig.ask("GET", f"/2/users/{ann}", ann)
 
+    before = rest["meta"]["previous_token"]
+    _, again, _ = await rig.ask("GET", f"/2/users/{ann}/followers?max_results=2&pagination_token={before}", ann)
+
+    assert again == first and "previous_token" not in first["meta"]
     assert [int(user["id"]) for user in first["data"] + rest["data"]] == others
     assert profile["data"]["public_metrics"]["followers_count"] == 3
 

@@ -122,7 +122,7 @@ def test_users_are_found_by_id_and_by_name(someone: Person, other: Person) -> No
 
 
 def test_pages_are_walked_by_the_paginator(someone: Person) -> None:
-    """Paginator over get_users_tweets: disjoint pages, every tweet once, newest first; also backwards by previous_token."""
+    """Paginator over get_users_tweets: disjoint pages, every tweet once, newest first. A search, which goes forward alone."""
     client = client_of(someone)
     made = [client.create_tweet(text=f"number {n}", user_auth=False).data["id"] for n in range(23)]
 
@@ -133,6 +133,47 @@ def test_pages_are_walked_by_the_paginator(someone: Person) -> None:
     assert walked == made[::-1]
     assert pages[:3] == [10, 10, 3] and sum(pages) == 23
     assert sorted(searched) == sorted(made)
+
+
+def test_the_way_back_leads_over_the_same_pages(someone: Person, other: Person) -> None:
+    """previous_token, by reversed(Paginator): tweets of a user, home, liked tweets, followers, following, liking users."""
+    from tests.strangers.conftest import arrive
+
+    author, fans = client_of(someone), [other, *(arrive() for _ in range(3))]
+    reader = client_of(other)
+    made = [author.create_tweet(text=f"step {n}", user_auth=False).data["id"] for n in range(18)]
+    for fan in fans:
+        client_of(fan).follow_user(someone.id, user_auth=False)
+        client_of(fan).like(made[0], user_auth=False)
+        author.follow_user(fan.id, user_auth=False)
+    for each in made[1:4]:
+        reader.like(each, user_auth=False)
+    until(lambda: len(_home(reader)) == 18)
+
+    tweets = forth_and_back(author.get_users_tweets, someone.id, max_results=5)
+    bounded = forth_and_back(author.get_users_tweets, someone.id, max_results=5, since_id=made[0], until_id=made[-1])
+    home = forth_and_back(reader.get_home_timeline, max_results=5, user_auth=False)
+    liked = forth_and_back(reader.get_liked_tweets, other.id, max_results=1)
+    people = [forth_and_back(author.get_users_followers, someone.id, max_results=1),
+              forth_and_back(author.get_users_following, someone.id, max_results=1),
+              forth_and_back(author.get_liking_users, made[0], max_results=1)]
+
+    assert [str(each) for page in tweets for each in page] == made[::-1] == [str(each) for page in home for each in page]
+    assert [str(each) for page in bounded for each in page] == made[-2:0:-1]
+    assert [str(each) for page in liked for each in page] == made[3::-1]
+    assert [[each for page in pages for each in page] for pages in people] == [sorted(fan.id for fan in fans)] * 3
+
+
+def forth_and_back(method: Any, *asked: Any, **more: Any) -> list[list[int]]:
+    """Return the pages to the end, having walked back from the last one: the same pages, and none before the first."""
+    answers = list(tweepy.Paginator(method, *asked, **more))
+    behind = answers[-1].meta["previous_token"]
+    back = list(reversed(tweepy.Paginator(method, *asked, pagination_token=behind, **more)))
+    pages = [[each.id for each in answer.data or []] for answer in answers]
+    assert len(pages) >= 4 and "previous_token" not in answers[0].meta
+    assert [[each.id for each in answer.data or []] for answer in back] == pages[-2::-1]
+    assert "previous_token" not in back[-1].meta and back[-1].meta == answers[0].meta
+    return pages
 
 
 def _all_found(client: tweepy.Client, person: Person) -> list[str]:

@@ -61,12 +61,27 @@ def test_bounds_are_those_of_the_services():
     assert tuple(describe.OPERATIONS["media_initialize"].body["properties"]["media_type"]["enum"]) == media.TYPES
 
 
+def test_ids_and_cursors_of_today_may_be_sent():
+    """Whatever answers give out: ids of 19 digits, cursors forward and back, those of the first page and of a cut trail too."""
+    now = 1_800_000_000_000_000_000
+    given = {describe_parts.ASKED_ID["pattern"]: ["0", "7", str(now), "8" + "9" * 18],
+             describe_parts.IDS.schema["pattern"]: [f"{now},7,{now}"],
+             describe_parts.TOKEN["pattern"]: [str(now), f"{now}.{now + 1}", f"{now}~", str(paging.NEWEST.start), "0"]}
+
+    for pattern, texts in given.items():
+        assert [each for each in texts if not re.fullmatch(pattern, each)] == []
+    for text in (str(2**63), "9" * 19, "1" * 20, "", "7,8"):
+        assert not re.fullmatch(describe_parts.ASKED_ID["pattern"], text)
+
+
 def test_what_services_answer_fits_what_is_told():
     """Shapes as the services make them, with and without their optional parts."""
     tweet = Tweet(9, 7, "hello", 1_800_000_000_000, 9, in_reply_to=8, media_keys=("7_1",))
     user = User(7, "ann", "Ann", 1_800_000_000_000)
 
     valid("tweet", "200", {"data": shapes.tweet(tweet), "includes": {"users": [shapes.user(user)]}})
-    valid("home", "200", shapes.page([shapes.tweet(tweet, frozenset({"id", "text", "edit_history_tweet_ids"}))], "8", [user]))
+    short = shapes.tweet(tweet, frozenset({"id", "text", "edit_history_tweet_ids"}))
+    valid("home", "200", shapes.page([short], "8", [user], "9"))
+    valid("followers", "200", shapes.user_page([user], "8", None, "9"))
     valid("home", "200", shapes.page([], None))
     valid("users", "200", {"data": [shapes.user(user)], "errors": [shapes.missing("user", "5")]})

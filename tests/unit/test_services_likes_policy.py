@@ -20,20 +20,20 @@ def test_any_other_body_is_refused(body):
         policy.tweet_of(body)
 
 
-@pytest.mark.parametrize(("query", "asked"), [
-    ({}, (100, None)), ({"max_results": "1"}, (1, None)), ({"max_results": "100", "pagination_token": "77"}, (100, 77)),
+@pytest.mark.parametrize(("query", "cursor", "asked"), [
+    ({}, None, (100, None)), ({"max_results": "1"}, None, (1, None)), ({"max_results": "100"}, 77, (100, 77)),
 ])
-def test_a_page_has_1_to_100_entries_and_begins_after_its_token(query, asked):
+def test_a_page_has_1_to_100_entries_and_begins_after_its_token(query, cursor, asked):
     """Twitter's bounds; the token is the last id that was looked at."""
-    found = policy.page(query)
+    found = policy.page(query, cursor)
     assert (found.limit, found.cursor) == asked
 
 
-@pytest.mark.parametrize("query", [{"max_results": "0"}, {"max_results": "101"}, {"max_results": "x"}, {"pagination_token": "x"}])
+@pytest.mark.parametrize("query", [{"max_results": "0"}, {"max_results": "101"}, {"max_results": "x"}])
 def test_a_page_outside_its_bounds_is_refused(query):
     """The message names the parameter."""
     with pytest.raises(WrongInput) as caught:
-        policy.page(query)
+        policy.page(query, None)
     assert next(iter(query)) in caught.value.detail
 
 

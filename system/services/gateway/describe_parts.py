@@ -93,8 +93,10 @@ def named(name: str) -> Schema:
 TRUTH: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 ID: Schema = text(1, 19, "^[0-9]{1,19}$") | {"description": f"a whole number from 0 to {MAX_ID}, as decimal digits"}
-# A pattern cannot say "at most 2^63 - 1" shortly: what a caller may send has one digit less than the longest id.
-ASKED_ID: Schema = text(1, 18, "^[0-9]{1,18}$")
+# A pattern cannot say "at most 2^63 - 1" shortly: this one says "below 9 * 10^18", which tweets reach in the year 2078.
+_ASKED = "[0-8]?[0-9]{1,18}"
+ASKED_ID: Schema = text(1, 19, f"^{_ASKED}$")
+TOKEN: Schema = text(1, 2000, rf"^({MAX_ID}|{_ASKED}(\.{_ASKED}){{0,99}}~?)$")
 TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 ASKED_TIME: Schema = text(20, 20, "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$")
 NAME: Schema = text(1, 15, "^[A-Za-z0-9_]{1,15}$")
@@ -113,8 +115,10 @@ TWEET = record(
      "referenced_tweets": listed(record({"type": {"const": "replied_to"}, "id": ID})),
      "attachments": record({"media_keys": listed({"type": "string"})}),
      "public_metrics": record({"like_count": COUNT, "quote_count": COUNT, "retweet_count": COUNT})})
-TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, "next_token": {"type": "string"}})
-USERS_META = record({"result_count": COUNT}, {"next_token": {"type": "string"}})
+NEIGHBOURS: Mapping[str, Schema] = {  # each is left out where there is no such page; a search has no way back
+    "next_token": {"type": "string"}, "previous_token": {"type": "string"}}
+TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, **NEIGHBOURS})
+USERS_META = record({"result_count": COUNT}, NEIGHBOURS)
 
 COMPONENTS: dict[str, Schema] = {"Error": ERROR, "Missing": MISSING, "Tweet": TWEET, "User": USER}
 """Schemas that others refer to by `named`."""
@@ -127,7 +131,7 @@ ONE_USER = data(named("User"))
 TWEET_PAGE = record({"data": listed(named("Tweet")), "meta": TWEETS_META}, {**INCLUDES, **ERRORS})
 USER_PAGE = record({"data": listed(named("User")), "meta": USERS_META}, ERRORS)
 
-IDS = Parameter("ids", text(1, 1999, "^[0-9]{1,18}(,[0-9]{1,18}){0,99}$"), "1 to 100 ids, separated by commas", required=True)
+IDS = Parameter("ids", text(1, 1999, f"^{_ASKED}(,{_ASKED}){{0,99}}$"), "1 to 100 ids, separated by commas", required=True)
 _ANY_FIELD = f"({'|'.join(TWEET_FIELDS)})"
 FIELDS = Parameter("tweet.fields", {"type": "string", "pattern": f"^{_ANY_FIELD}(,{_ANY_FIELD}){{0,21}}$"},
                    "fields of a tweet, separated by commas; all but public_metrics where it is absent")
@@ -143,7 +147,8 @@ KEY = Parameter("idempotency-key", text(1, 128, "^[!-~]{1,128}$"), "a repeat wit
 def page_of(most: int, default: int, least: int = 1) -> tuple[Parameter, ...]:
     """Return the parameters of a page that is walked by cursor."""
     return (Parameter("max_results", whole(least, most, default), "entries in one page"),
-            Parameter("pagination_token", ASKED_ID, "`next_token` of the page before"))
+            Parameter("pagination_token", TOKEN, "`next_token` of the page before, or `previous_token` of the page after, as it "
+                      "was given; none for the first page. A bare id is one too: the page beyond it"))
 
 
 TWEET_WINDOW = (*page_of(100, 10), Parameter("since_id", ASKED_ID, "only tweets newer than this one"),

@@ -8,7 +8,7 @@ from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.likes import policy
 from system.services.likes.handlers import LikeService
-from system.services.shared import hosting, shapes
+from system.services.shared import hosting, paging, shapes
 from system.services.shared.counting import Metrics
 from system.services.shared.reading import Profiles, Tweets
 from system.services.shared.visibility import Visibility
@@ -48,19 +48,23 @@ class Routes:
     async def liking_users(self, call: Call) -> Answer:
         """`GET /2/tweets/{id}/liking_users`"""
         query = call.query()
-        asked, fields = policy.page(query), shapes.user_fields_of(query)
+        here, fields = paging.cursor(query, paging.LEAST), shapes.user_fields_of(query)
+        asked = policy.page(query, here.bound)
         page = await self._service.liking_users(call.user_id, ids.parse(call.params["id"]), asked, call.spent)
-        return Answer(shapes.user_page(page.users, None if page.next_after is None else str(page.next_after), fields))
+        token = None if page.next_after is None else here.next(page.next_after)
+        return Answer(shapes.user_page(page.users, token, fields, here.previous()))
 
     async def liked_tweets(self, call: Call) -> Answer:
         """`GET /2/users/{id}/liked_tweets`"""
         query = call.query()
-        asked, fields, with_authors = policy.page(query), shapes.fields_of(query), shapes.wants_authors(query)
+        here, fields, with_authors = paging.cursor(query, paging.NEWEST), shapes.fields_of(query), shapes.wants_authors(query)
+        asked = policy.page(query, here.bound)
         page = await self._service.liked_tweets(call.user_id, ids.parse(call.params["id"]), asked, call.spent)
         metrics = await self._metrics.of(page.tweets, fields)
         users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
-        token = None if page.next_before is None else str(page.next_before)
-        return Answer(shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users))
+        token = None if page.next_before is None else here.next(page.next_before)
+        data = [shapes.tweet(tweet, fields, metrics) for tweet in page.tweets]
+        return Answer(shapes.page(data, token, users, here.previous()))
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:

@@ -42,13 +42,12 @@ def check_key(key: str) -> str:
     return key
 
 
-def page(query: Mapping[str, str]) -> Asked:
-    """Return the page that query parameters ask for. Raises WrongInput naming parameter, value and bound."""
+def page(query: Mapping[str, str], cursor: int | None) -> Asked:
+    """Return the page behind `cursor` that query parameters ask for. Raises WrongInput naming parameter, value and bound."""
     text = query.get("max_results", str(DEFAULT_RESULTS))
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= MAX_RESULTS):
         raise WrongInput(f"`max_results` is {text[:40]!r}; it must be a whole number from 1 to {MAX_RESULTS}.")
-    cursor = query.get("pagination_token")
-    return Asked(int(text), None if cursor is None else ids.parse(cursor, "pagination_token"))
+    return Asked(int(text), cursor)
 
 
 def recounts(tweet_ids: Iterable[int]) -> list[list[int]]:

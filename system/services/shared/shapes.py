@@ -123,21 +123,27 @@ def user_fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
     return named | {"id", "name", "username"}
 
 
-def user_page(users: Sequence[User], next_token: str | None, fields: frozenset[str] | None = None) -> Json:
+def user_page(users: Sequence[User], next_token: str | None, fields: frozenset[str] | None = None,
+              previous_token: str | None = None) -> Json:
     """Return the envelope of a page of users."""
     meta: Json = {"result_count": len(users)}
     if next_token is not None:
         meta["next_token"] = next_token
+    if previous_token is not None:
+        meta["previous_token"] = previous_token
     return {"data": [user(each, fields) for each in users], "meta": meta}
 
 
-def page(data: Sequence[Json], next_token: str | None, users: Sequence[User] | None = None) -> Json:
+def page(data: Sequence[Json], next_token: str | None, users: Sequence[User] | None = None,
+         previous_token: str | None = None) -> Json:
     """Return the envelope of a page of tweets, newest first. `users`: for `includes`, None where not asked for."""
     meta: Json = {"result_count": len(data)}
     if data:
         meta["newest_id"], meta["oldest_id"] = data[0]["id"], data[-1]["id"]
     if next_token is not None:
         meta["next_token"] = next_token
+    if previous_token is not None:
+        meta["previous_token"] = previous_token
     envelope: Json = {"data": data, "meta": meta}
     if users is not None:
         envelope["includes"] = {"users": [user(each) for each in users]}

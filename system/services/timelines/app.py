@@ -42,7 +42,8 @@ class Routes:
         page = await self._timelines.home(user_id, window, call.spent, call.deadline_ns)
         users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
         metrics = await self._metrics.of(page.tweets, fields)
-        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], page.next_token, users)
+        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], page.next_token, users,
+                           window.cursor.previous())
         await self._pictures.include(body, query, page.tweets)
         headers = [(b"x-tweetlab-source", page.label().encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)]
         return Answer(body, headers=headers)

@@ -91,7 +91,7 @@ class Timelines:
             page.scanned = max(step.next_before, low + 1)
             before, below_floor = step.next_before, below_floor or step.floor_reached
             ended = step.ended or step.next_before <= low + 1
-        page.next_token = paging.next_token(page.scanned, ended, window.since_id)
+        page.next_token = paging.next_token(page.scanned, ended, window.since_id, window.cursor)
         return page
 
     async def _add(self, user_id: int, page: Page, entries: Sequence[Entry], spent: Spent) -> None:

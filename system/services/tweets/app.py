@@ -89,10 +89,11 @@ class Routes:
         window = paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
         author_id = ids.parse(call.params["id"])
         page = await self._service.of_user(call.user_id, author_id, window, call.spent)
-        token = paging.next_token(page.scanned, page.ended, window.since_id)
+        token = paging.next_token(page.scanned, page.ended, window.since_id, window.cursor)
         users = await self._profiles.get([author_id]) if with_authors else None
         metrics = await self._metrics.of(page.tweets, fields)
-        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users)
+        body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users,
+                           window.cursor.previous())
         await self._pictures.include(body, query, page.tweets)
         return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
 

@@ -8,7 +8,7 @@ from system.kernel import http, ids
 from system.kernel.errors import WrongInput
 from system.kernel.http import Answer, Call
 from system.ports import Edge, User
-from system.services.shared import shapes
+from system.services.shared import paging, shapes
 from system.services.users import policy
 from system.services.users.edges import Edges
 
@@ -87,9 +87,10 @@ class EdgeRoutes:
         query = call.query()
         limit = policy.page_limit(query.get("max_results"))
         fields = shapes.user_fields_of(query)
-        after = ids.parse(query["pagination_token"], "pagination_token") if "pagination_token" in query else -1
-        users = await read(call.user_id, ids.parse(call.params["id"]), after, limit)
-        return Answer(shapes.user_page(users, str(users[-1].id) if len(users) == limit else None, fields))
+        here = paging.cursor(query, paging.LEAST)
+        users = await read(call.user_id, ids.parse(call.params["id"]), -1 if here.bound is None else here.bound, limit)
+        token = here.next(users[-1].id) if len(users) == limit else None
+        return Answer(shapes.user_page(users, token, fields, here.previous()))
 
 
 def _told(edge: Edge) -> Answer:
