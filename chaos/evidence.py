@@ -76,14 +76,16 @@ class CachedList:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What became of a canary. `scanned`: answers to a stranger; `leaks`: paths of those that held it.
+    """What became of a canary. `scanned`: answers to whom it is not for; `leaks`: requests answered otherwise than is owed.
 
-    `seen_by_follower`: an approved follower saw it, so it was there to be seen.
+    `seen_by_follower`: an approved follower saw it, so it was there to be seen. `unanswered`: requests without an answer that
+    tells anything.
     """
 
     scanned: int
     leaks: tuple[str, ...]
     seen_by_follower: bool
+    unanswered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ def check(evidence: Evidence) -> Finding:
     Before the load a protected user posts a word that nobody else has, beside words that the load searches for; readers of the
     load ask to follow him, and nobody is approved. Every answer of the load, of any route and status, is looked through for it.
 
-    After the load a canary is planted: a new user, protected, whose tweet holds a word that nobody else has. Then strangers ask
-    for it on every way (id, lists, search, likes, home of one who asked to follow), and every answer to them is scanned. A
-    follower who was approved must see it: otherwise the silence would prove nothing.
+    After the load canaries are planted by a new user who is protected: a tweet with a word that nobody else has and a picture,
+    likes, edges, a picture in no tweet and one that was never put. Then one who asked to follow, and one who was approved and
+    removed, ask on every way (ids, lists, search, likes, edges, pictures): each answer must have the status that is owed to them
+    and show neither id nor word. Pictures that are in no tweet are asked for by a follower, too, and the bytes at edge and
+    storage without a right signature. Whom each thing is for must see it: otherwise the silence would prove nothing.
 
     Where users were seeded protected, every page of the load (home, user's tweets, search, a tweet by id) and every final page is
     judged too: who is shown a protected author followed him from the start, or may have been approved before the answer came.
@@ -30,8 +32,9 @@ def check(evidence: Evidence) -> Finding:
     if found is None:
         return tally.finding("no canary was planted" if evidence.finals else evidence.no_finals)
     tally.checked += found.scanned
-    for path in found.leaks:
-        tally.violated(f"the canary of a protected user was read by a stranger: GET {path}")
+    for leak in found.leaks:
+        tally.violated(f"what a protected user keeps from others was not kept: {leak}")
+    tally.doubt(len(found.unanswered), f"requests for it were answered by nothing that tells: {', '.join(found.unanswered[:3])}.")
     blind = "approved follower did not see the canary, so its absence elsewhere tells nothing."
     tally.doubt(int(not found.seen_by_follower), blind)
     return tally.finding("no answer was scanned")

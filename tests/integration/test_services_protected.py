@@ -79,6 +79,28 @@ async def test_a_removed_follower_loses_access_with_the_answer(rig):
     assert await rig.home(fan) == []
 
 
+async def test_his_own_lists_are_closed_and_lists_of_public_users_name_him(rig):
+    """Whom he follows is told by nobody's request to him; the public user whom he follows shows him among his followers."""
+    shy, star, fan, stranger = await rig.people("shy", "star", "fan", "stranger")
+    await rig.ask("PUT", "/2/users/me", shy, json={"protected": True})
+    await _follow(rig, fan, shy)
+    await rig.ask("POST", f"/2/users/{shy}/follow_requests/{fan}", shy)
+    assert (await _follow(rig, shy, star))["following"] is True
+    assert (await _follow(rig, star, fan))["following"] is True
+
+    async def listed(path, viewer):
+        status, body, _ = await rig.ask("GET", path, viewer)
+        return (status, [int(user["id"]) for user in body.get("data", [])])
+
+    for path, holds in ((f"/2/users/{shy}/following", star), (f"/2/users/{shy}/followers", fan)):
+        assert await listed(path, stranger) == (403, [])
+        assert [await listed(path, viewer) for viewer in (fan, shy)] == [(200, [holds])] * 2
+    for viewer in (stranger, fan, star):
+        assert await listed(f"/2/users/{star}/followers", viewer) == (200, [shy])
+    await _follow(rig, shy, fan)
+    assert await listed(f"/2/users/{fan}/followers", stranger) == (200, sorted([shy, star]))
+
+
 async def test_likes_are_counted_in_every_read_that_asks_for_them(rig):
     """One tweet, two likes, one of them taken back: `like_count` is 1 wherever the tweet shows."""
     ann, bob, cyd = await rig.people("ann", "bob", "cyd")
