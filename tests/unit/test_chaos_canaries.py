@@ -19,10 +19,10 @@ LINK = EDGE + "/b/media/1/{}?e=9&s=abcdef"
 class Town:
     """An API, an edge and a storage that answer by rule. `leaky(way, user)`: shown to him although it is not for him.
 
-    `blind`: nothing is shown to anybody. `status`: of every refusal, in place of what is owed.
+    `blind(way)`: it is shown to nobody. `status`: of every refusal, in place of what is owed.
     """
 
-    def __init__(self, leaky=lambda way, user: False, blind: bool = False, status: int = 0, bytes_leak: str = "") -> None:
+    def __init__(self, leaky=lambda way, user: False, blind=lambda way: False, status: int = 0, bytes_leak: str = "") -> None:
         self.leaky, self.blind, self.status, self.bytes_leak = leaky, blind, status, bytes_leak
         self.asked: list[str] = []
         self.users, self.ids = itertools.count(1), itertools.count(70)
@@ -57,7 +57,7 @@ class Town:
         scene = self.scene = self.scene or self.guessed()
         way = next(way for way in scene.ways(self.watch._word) if way.at(user) == path)
         may = user in (way.shown_to, OWNER) if way in scene.own() or "requests" in path else user == OWNER or user in self.friends
-        if self.blind or not ((may and way.shown_to) or self.leaky(way, user)):
+        if self.blind(way) or not ((may and way.shown_to) or self.leaky(way, user)):
             empty = {"data": []} if way.owed == 200 else {"detail": path}
             return self.status or way.owed, json.dumps(empty).encode()
         first = way.secrets[0]
@@ -129,11 +129,12 @@ async def test_bytes_without_a_right_signature_are_told(shape):
     assert found.leaks and all("without a right signature" in leak for leak in found.leaks)
 
 
-async def test_a_canary_that_nobody_sees_proves_nothing(monkeypatch):
-    """Without the sight of whom it is for the silence elsewhere would pass for privacy."""
+@pytest.mark.parametrize("part", ["", "/search/", "/timelines/", "/following", f"/users/{FRIEND}/liked_tweets", "/media/1_7"])
+async def test_a_canary_that_nobody_sees_proves_nothing(monkeypatch, part):
+    """Without the sight of whom it is for, on each way, the silence elsewhere would pass for privacy."""
     monkeypatch.setattr(canaries, "SETTLE_S", 0.5)
 
-    assert (await Town(blind=True).watch.run()).seen_by_follower is False
+    assert (await Town(blind=lambda way: part in way.path).watch.run()).seen_by_follower is False
 
 
 async def test_another_status_than_is_owed_is_told_and_one_that_tells_nothing_is_no_proof(monkeypatch):

@@ -44,6 +44,17 @@ def test_a_page_that_shows_a_protected_author_to_a_stranger_is_red(route):
     assert "user 4 was shown what the protected user 1 posted" in found.violations[0]
 
 
+@pytest.mark.parametrize(("canary", "verdict"), [
+    (Canary(41, (), True), "pass"), (Canary(41, ("GET /2/users/1/followers by a stranger: 200 in place of 403",), True), "fail"),
+    (Canary(41, (), False), "unknown"), (Canary(40, (), True, ("GET /2/media/1_2: 503",)), "unknown"),
+])
+def test_a_canary_that_leaks_is_red_and_one_that_proves_nothing_is_unknown(canary, verdict):
+    """Unseen by whom it is for, or asked for without an answer."""
+    told = evidence()
+
+    assert privacy.check(dataclasses.replace(told, finals=dataclasses.replace(told.finals, canary=canary))).verdict == verdict
+
+
 def test_a_final_page_is_judged_too():
     """What the checker itself was shown."""
     read = Read("home", STRANGER, STRANGER, "", 9, 9, [TWEET], [OWNER], 0, 1000, False, -1)
