@@ -17,8 +17,8 @@ import simpy
 
 from sim.jobs import (
     GATEWAY_TIMEOUT,
+    OF_MESH,
     REFUSED,
-    UNAVAILABLE,
     Bindings,
     Context,
     Door,
@@ -65,7 +65,7 @@ class Engine:
         """Fail a job that waited too long for a place: nobody was free."""
         assert job.held is not None
         job.held.pop()
-        self.fail(job, UNAVAILABLE)
+        self.fail(job, OF_MESH)
 
     def pool(self, name: str, places: int, admits: Callable[[int, int], bool] | None = None) -> Pool:
         """Add a pool of `places`; `admits(running, waiting)` says who may wait, everybody where it is None."""

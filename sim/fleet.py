@@ -3,11 +3,13 @@
 A program names a service by its first instance (`gateway-1`). With further instances a request takes a *seat* in one of them:
 the one with the fewest requests inside, in turn where several have as few. All CPU, pools and queues of that service
 which the request then uses are that instance's own. A full instance makes requests wait in the mesh, for `PATIENCE_S` at most.
+
+A gateway has places of its own for each service (its bulkhead): a slow one leaves the others their room in the gateway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import simpy
@@ -15,39 +17,40 @@ import simpy
 from sim.jobs import Context, Job
 from sim.queues import Pool
 from sim.stations import Node, Resume, call_after
+from system.kernel.policies import AutoscaleKnobs, Policies
 from system.services.gateway import policy as gateway_policy
 
 SEATS = 256       # `maxconn` of a server, as system/platform/servers/haproxy.py sets it, which the twin may not import
+QUEUED_SEATS = 32  # where the wait for a seat decides how many instances stand
 PATIENCE_S = 2.0  # its `timeout queue`
 SERVER_ERROR = 500
 
 
-class Seats(Pool):
-    """The requests inside one instance. `gave_up(job)`: told of who waited too long. `answers`, `errors`: since it stands."""
+def seats_of(knobs: AutoscaleKnobs) -> int:
+    """Return how many requests each instance may have inside, as the keeper of the lab tells the mesh."""
+    return QUEUED_SEATS if knobs.max and knobs.queue_s else SEATS
 
-    def __init__(self, env: simpy.Environment, name: str, resume: Resume, gave_up: Resume) -> None:
-        super().__init__(env, name, SEATS, None, resume)
-        self.answers = self.errors = 0
-        self._gave_up = gave_up
+
+class Patient(Pool):
+    """Places for which one waits no longer than `patience_s`. `gave_up(job)`: told of who waited too long."""
+
+    def __init__(
+        self, env: simpy.Environment, name: str, places: int, resume: Resume, gave_up: Resume, patience_s: float
+    ) -> None:
+        super().__init__(env, name, places, None, resume)
+        self._gave_up, self._patience_s = gave_up, patience_s
         self._until_s: dict[Any, float] = {}
 
-    @property
-    def inside(self) -> int:
-        """Requests in the instance now."""
-        return self.places - self.free
-
     def acquire(self, job: Any) -> bool | None:
-        """As in `Pool`; who waits is told after `PATIENCE_S`."""
+        """As in `Pool`; who waits is told after the patience."""
         taken = super().acquire(job)
         if taken is False:
-            self._until_s[job] = self.env.now + PATIENCE_S
-            call_after(self.env, PATIENCE_S, self._look, (job, self._until_s[job]))
+            self._until_s[job] = self.env.now + self._patience_s
+            call_after(self.env, self._patience_s, self._look, (job, self._until_s[job]))
         return taken
 
-    def release(self, status: int = 0) -> None:
-        """A request left with `status` (0: well)."""
-        self.answers += 1
-        self.errors += status % 1000 >= SERVER_ERROR
+    def release(self, _status: int = 0) -> None:
+        """As in `Pool`."""
         while self.queue:
             job = self.queue.popleft()
             self._until_s.pop(job, None)
@@ -62,6 +65,31 @@ class Seats(Pool):
             del self._until_s[job]
             self.queue.remove(job)
             self._gave_up(job)
+
+
+class Seats(Patient):
+    """The requests inside one instance. `answers`, `errors`: since it stands."""
+
+    def __init__(self, env: simpy.Environment, name: str, resume: Resume, gave_up: Resume, places: int = SEATS) -> None:
+        super().__init__(env, name, places, resume, gave_up, PATIENCE_S)
+        self.answers = self.errors = 0
+
+    @property
+    def inside(self) -> int:
+        """Requests in the instance now."""
+        return self.places - self.free
+
+    def release(self, status: int = 0) -> None:
+        """A request left with `status` (0: well)."""
+        self.answers += 1
+        self.errors += status % 1000 >= SERVER_ERROR
+        super().release(status)
+
+
+def bulkheads(env: simpy.Environment, names: Sequence[str], knobs: Policies, resume: Resume, gave_up: Resume) -> dict[str, Pool]:
+    """Return a gateway's places for each of the services `names`: who finds none in a store's time is answered 503."""
+    places = knobs.bulkhead.service or 1 << 40
+    return {f"{name}.place": Patient(env, name, places, resume, gave_up, knobs.deadline.store_s) for name in names}
 
 
 class Instance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sim.jobs import GATEWAY_TIMEOUT, REFUSED, UNAVAILABLE
+from sim.jobs import GATEWAY_TIMEOUT, OF_MESH, REFUSED, UNAVAILABLE
 from system.kernel import retry
 from system.kernel.breaker import Breaker
 from system.kernel.policies import Policies
@@ -36,7 +36,7 @@ class ServiceGuard:
     def failed(self, now_s: float, attempt: int, idempotent: bool, status: int) -> float | None:
         """The call came back with an error; return the pause until the next attempt, None for no more.
 
-        An answer, a 503 of the mesh included, is an answer: the breaker counts only calls to which nobody answered.
+        A 503 of the service is an answer; the breaker counts calls to which it gave none, though the mesh may have.
         """
         answered = status in (UNAVAILABLE, REFUSED) or status < UNAVAILABLE
         if answered:
@@ -44,7 +44,7 @@ class ServiceGuard:
         else:
             self.breaker.failed(now_s)
         method = "GET" if idempotent else "POST"
-        told = UNAVAILABLE if status == REFUSED else status if answered else None
+        told = UNAVAILABLE if status in (REFUSED, OF_MESH) else status if answered else None
         again = gateway_policy.may_retry(method, told, attempt, self._retry.attempts, status == REFUSED)
         if not again or status == GATEWAY_TIMEOUT or not self._budget.take():
             return None

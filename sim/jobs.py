@@ -14,6 +14,7 @@ UNAVAILABLE = 503
 GATEWAY_TIMEOUT = 504
 TOO_MANY = 429
 REFUSED = 1503  # a 503 that carries `retry-after`: the service asks to be left alone
+OF_MESH = 2503  # a 503 of the load balancer: the service did not answer
 NOT_CONNECTED = 1000  # nobody listens: nothing was sent
 
 Linked = list[tuple[Callable[..., bool], Any, Any, Any]]

@@ -14,7 +14,7 @@ from typing import Any
 from scenarios import spec
 from sim import services, stores
 from sim.engine import Engine
-from sim.fleet import Fleet, Inside, Instance, Seats
+from sim.fleet import Fleet, Inside, Instance, Seats, bulkheads, seats_of
 from sim.jobs import Context, Job
 from sim.queues import Pool
 from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
@@ -67,18 +67,13 @@ class Model:
         bindings.sizes |= self._sizes()
         bindings.items |= self._items()
         bindings.keys |= {"list": self._list_key}
-        bindings.events |= {
-            events.NEW_TWEET: self._event,
-            events.TWEET_DELETED: self._event,
-            events.NEW_FOLLOW: self._event,
-            events.NEW_LIKE: self._event,
-            "outbox": self._event,
-            "publisher": self._event,
-            **{f"{service}.privacy": self._event for service in services.READERS},
-        }
+        published = (events.NEW_TWEET, events.TWEET_DELETED, events.NEW_FOLLOW, events.NEW_LIKE, "outbox", "publisher")
+        views = (f"{service}.privacy" for service in services.READERS)
+        bindings.events |= dict.fromkeys((*published, *views), self._event)
         for service in services.SCALED:
             self.fleets[service] = bindings.fleets[service] = bindings.pools[f"{service}.seat"] = Fleet(service, self._instance)
         for service, name in ((services.TIMELINES, "rebuilds"), (services.GATEWAY, "gateway.in_flight"),
+                              *((services.GATEWAY, f"{one}.place") for one in services.BEHIND),
                               *((one, f"{one}.author_reads") for one in AUTHOR_READERS)):
             bindings.pools[name] = Inside(self.fleets[service], name)
         self.views.bind()
@@ -88,8 +83,9 @@ class Model:
         env, first = self.engine.env, f"{name.rpartition('-')[0]}-1"
         node = self.engine.bindings.nodes.get(name) or self.engine.node(name, 1)
         node.down = False
-        made = Instance(name, number, node, Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse))
         knobs = self.policies
+        seats = Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse, seats_of(knobs.autoscale))
+        made = Instance(name, number, node, seats)
 
         def pool(called: str, places: int, admits: Callable[[int, int], bool] | None = None) -> None:
             made.pools[called] = Pool(env, called, places, admits, self.engine.advance)
@@ -97,6 +93,7 @@ class Model:
         if first == services.GATEWAY:
             pool("gateway.in_flight", knobs.shed.max_in_flight or 1 << 40, self._admits_request)
             made.queue = gateway_policy.Queue(knobs.shed)
+            made.pools |= bulkheads(env, services.BEHIND, knobs, self.engine.advance, self.engine.refuse)
         if first == services.TIMELINES:
             pool("rebuilds", knobs.timeline.rebuild_concurrency, self._admits_rebuild)
         if first in AUTHOR_READERS:

@@ -25,6 +25,9 @@ EVENT_LOOPS = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, LIKES, FANOUT, 
 SCALED = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, LIKES)
 """What HAProxy stands in front of: of these there can be several instances."""
 
+BEHIND = SCALED[1:]
+"""What a gateway asks: it has places of its own for each."""
+
 QUOTED = (*SCALED, FANOUT, INDEXER, LIKER, RELAY)
 """What a scenario's `cpu_quota` limits: our services, and no store."""
 
@@ -66,7 +69,9 @@ def api(route: str, service: str, inner: Steps, *, idempotent: bool = True, shar
         Cpu(GATEWAY, route, share=share),
         Branch("queue_stands", (Effect("leaves_gateway"), Fail(UNAVAILABLE))),
         Branch("over_limit", (Effect("leaves_gateway"), Fail(TOO_MANY))),
+        Acquire(f"{service}.place"),
         Call(service, behind, idempotent),
+        Release(f"{service}.place"),
         Cpu(GATEWAY, route, share=share),
         Effect("leaves_gateway"),
         Release("gateway.in_flight"),

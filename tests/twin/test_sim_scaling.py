@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +16,15 @@ from sim import fleet as fleets
 from sim import keeper, services
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance, Seats
-from sim.jobs import Context, Job, Unit
+from sim.jobs import OF_MESH, Context, Job, Unit
 from sim.keeper import Keeper
+from sim.model import Model
 from sim.program import Acquire, Cpu, Release, flatten
 from sim.stations import call_after
-from system.kernel.policies import AutoscaleKnobs, MeshKnobs, Policies
+from system.kernel.policies import AutoscaleKnobs, BulkheadKnobs, DeadlineKnobs, MeshKnobs, Policies
 from system.platform import autoscale, mesh
 from system.platform.servers import haproxy
+from tests.twin.test_sim_limits import statuses
 from tests.twin.test_sim_run import predict
 
 GATEWAY = services.GATEWAY
@@ -69,6 +72,7 @@ def test_numbers_that_the_system_sets_too_are_the_same() -> None:
     assert (keeper.EVERY_S, keeper.MOST) == (autoscale.EVERY_S, autoscale.MOST)
     assert (keeper.DRAIN_S, keeper.LOOK_S) == (mesh.DRAIN_S, mesh.LOOK_S)
     assert set(keeper.FIXED) == set(autoscale.WORKERS)
+    assert (fleets.SEATS, fleets.QUEUED_SEATS) == (haproxy.PLACES, haproxy.QUEUED_PLACES)
     assert f"maxconn {fleets.SEATS}" in haproxy.SERVER
     assert {one.rpartition("-")[0] for one in services.SCALED} == {"gateway", *haproxy.MESH_PORTS}
 
@@ -135,7 +139,7 @@ def test_requests_go_to_the_instance_with_the_fewest_inside() -> None:
 
 
 def test_who_waits_too_long_for_a_seat_is_told_that_nobody_is_free() -> None:
-    """256 inside, 10 ms each at a fifth of a core: 40 in the 2 s of patience get a seat, the others 503."""
+    """256 inside, 10 ms each at a fifth of a core: 40 in the 2 s of patience get a seat, the others the mesh's 503."""
     house = House(AutoscaleKnobs())
     for _ in range(400):
         house.engine.start(house.code, Context(0, "r", 0, 0, 0.0), lambda _job, status: house.statuses.append(status))
@@ -143,8 +147,47 @@ def test_who_waits_too_long_for_a_seat_is_told_that_nobody_is_free() -> None:
     house.engine.env.run()
 
     served = house.statuses.count(0)
-    assert house.statuses.count(503) == 400 - served
+    assert house.statuses.count(OF_MESH) == 400 - served
     assert served == fleets.SEATS + int(fleets.PATIENCE_S * QUOTA / COST_S)
+
+
+@pytest.mark.parametrize(("knobs", "seats"), [
+    (AutoscaleKnobs(), 256), (AutoscaleKnobs(max=4), 256), (AutoscaleKnobs(queue_s=0.1), 256),
+    (AutoscaleKnobs(max=4, queue_s=0.1), 32),
+])  # fmt: skip
+async def test_where_the_wait_is_aimed_at_there_are_few_seats_as_the_keeper_says(knobs: AutoscaleKnobs, seats: int) -> None:
+    """The model's instances and what the lab's own keeper asks HAProxy for, from the same knobs."""
+    keeps = autoscale.Keeper(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
+    keeps.kinds = list  # type: ignore[method-assign]
+    await keeps.configure(knobs, MeshKnobs(), None)
+    scenario = dataclasses.replace(loader.load("first_run"), policies=dataclasses.replace(Policies(), autoscale=knobs))
+    made = Model(Engine(2.0), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
+
+    assert (made.seats.places, keeps._healer.places) == (seats, seats)
+
+
+def test_a_slow_service_fills_its_own_places_in_a_gateway_and_no_others() -> None:
+    """Who finds none waits for the time of a store, then is told; who left meanwhile made room."""
+    house, told = House(), []
+    knobs = dataclasses.replace(Policies(), bulkhead=BulkheadKnobs(service=2), deadline=DeadlineKnobs(store_s=0.5))
+    places = fleets.bulkheads(house.engine.env, ("tweets-1", "users-1"), knobs, lambda job: told.append((job, "in")),
+                              lambda job: told.append((job, "away")))  # fmt: skip
+    jobs = [Job([], Context(n, "r", 0, 0, 0.0), None, None) for n in range(5)]
+
+    assert [places["tweets-1.place"].acquire(job) for job in jobs[:4]] == [True, True, False, False]
+    assert places["users-1.place"].acquire(jobs[4]) is True
+    call_after(house.engine.env, 0.3, lambda _event: places["tweets-1.place"].release())
+    house.engine.env.run(until=2.0)
+
+    assert told == [(jobs[2], "in"), (jobs[3], "away")]
+
+
+def test_requests_without_a_place_in_the_gateway_are_answered_503() -> None:
+    """One place for each service and a millisecond of patience; without a bound nobody is refused."""
+    narrow = ("policies.deadline.store=1 ms", "policies.retry.attempts=1")
+    bound, free = (statuses(*narrow, f"policies.bulkhead.service={places}") for places in (1, 0))
+
+    assert bound[503] > 0 and free[503] == 0
 
 
 def test_an_instance_leaves_only_when_nobody_is_inside() -> None:

@@ -9,7 +9,7 @@ import simpy
 
 from sim import outcomes
 from sim.guards import ServiceGuard
-from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, REFUSED, UNAVAILABLE
+from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, OF_MESH, REFUSED, UNAVAILABLE
 from sim.queues import PollLoop
 from sim.stations import call_after
 from system.kernel.breaker import State
@@ -75,13 +75,14 @@ def guard(**knobs: object) -> ServiceGuard:
     return ServiceGuard(policies, itertools.repeat(0.5))
 
 
-def test_a_read_that_met_a_plain_503_is_tried_once_more() -> None:
+@pytest.mark.parametrize("status", [UNAVAILABLE, OF_MESH])
+def test_a_read_that_met_a_plain_503_is_tried_once_more(status: int) -> None:
     """The gateway's own rule and the kernel's schedule: half of the 50 ms bound with a draw of 0.5."""
     calls = guard()
 
     assert calls.admit(0.0, 1)
-    assert calls.failed(0.0, 1, True, UNAVAILABLE) == pytest.approx(0.025)
-    assert calls.failed(0.0, 2, True, UNAVAILABLE) is None
+    assert calls.failed(0.0, 1, True, status) == pytest.approx(0.025)
+    assert calls.failed(0.0, 2, True, status) is None
 
 
 @pytest.mark.parametrize(
@@ -95,15 +96,16 @@ def test_what_must_not_be_repeated_is_not(idempotent: bool, status: int) -> None
     assert calls.failed(0.0, 1, idempotent, status) is None
 
 
-def test_only_silence_opens_the_breaker() -> None:
-    """Two calls without any answer open it for a second; answers with 503 do not."""
+@pytest.mark.parametrize("silence", [GATEWAY_TIMEOUT, OF_MESH])
+def test_only_silence_opens_the_breaker(silence: int) -> None:
+    """Two calls that the service did not answer open it for a second, a 503 of the mesh among them; its own 503 do not."""
     calls = guard()
 
     for _ in range(5):
         calls.failed(0.0, 1, False, UNAVAILABLE)
     assert calls.breaker.state is State.CLOSED
     for _ in range(2):
-        calls.failed(0.0, 1, False, GATEWAY_TIMEOUT)
+        calls.failed(0.0, 1, False, silence)
 
     assert not calls.admit(0.5, 1)
     assert calls.admit(1.1, 1)
@@ -112,7 +114,7 @@ def test_only_silence_opens_the_breaker() -> None:
 @pytest.mark.parametrize(
     ("status", "outcome", "seen"),
     [(200, "ok", 200), (404, "fail", 404), (429, "fail", 429), (409, "info", 409), (503, "info", 503),
-     (REFUSED, "info", 503), (GATEWAY_TIMEOUT, "info", 504), (NOT_CONNECTED, "fail", 0)],
+     (REFUSED, "info", 503), (OF_MESH, "info", 503), (GATEWAY_TIMEOUT, "info", 504), (NOT_CONNECTED, "fail", 0)],
 )  # fmt: skip
 def test_a_status_tells_whether_it_happened(status: int, outcome: str, seen: int) -> None:
     """ok, fail (surely no effect) or info, as the load driver tells them."""
