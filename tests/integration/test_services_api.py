@@ -209,6 +209,31 @@ async def test_followers_and_followings_are_paged(rig):
     assert profile["data"]["public_metrics"]["followers_count"] == 3
 
 
+@pytest.mark.parametrize("path", ["tweets", "followers", "following", "liked_tweets"])
+async def test_a_list_of_nobody_is_not_an_empty_list(rig, path):
+    """404 says that there is no such user; somebody who did nothing yet has an empty page."""
+    (ann,) = await rig.people("ann")
+
+    nobody, body, _ = await rig.ask("GET", f"/2/users/999999999/{path}", ann)
+    quiet, page, _ = await rig.ask("GET", f"/2/users/{ann}/{path}", ann)
+
+    assert (nobody, body["status"]) == (404, 404) and "999999999" in body["detail"]
+    assert (quiet, page["data"], page["meta"]["result_count"]) == (200, [], 0)
+
+
+async def test_fields_of_included_authors_are_those_that_were_named(rig):
+    """`user.fields` is good for `includes.users` too, on every route that includes them; an unknown one is refused."""
+    (ann,) = await rig.people("ann")
+    tweet = await rig.post(ann, "here")
+    paths = [f"/2/tweets/{tweet}?", f"/2/tweets?ids={tweet}&", f"/2/users/{ann}/tweets?",
+             f"/2/users/{ann}/timelines/reverse_chronological?"]
+    for path in paths:
+        _, named, _ = await rig.ask("GET", f"{path}expansions=author_id&user.fields=protected", ann)
+        refused, _, _ = await rig.ask("GET", f"{path}expansions=author_id&user.fields=secret", ann)
+        assert [set(user) for user in named["includes"]["users"]] == [{"id", "name", "username", "protected"}], path
+        assert refused == 400
+
+
 async def test_a_picture_goes_up_and_comes_down_by_signed_urls(rig):
     """Initialize, PUT, finalize, GET; before finalize nobody reads it, before it is in a tweet its owner alone."""
     ann, bob = await rig.people("ann", "bob")

@@ -79,9 +79,9 @@ def test_what_services_answer_fits_what_is_told():
     tweet = Tweet(9, 7, "hello", 1_800_000_000_000, 9, in_reply_to=8, media_keys=("7_1",))
     user = User(7, "ann", "Ann", 1_800_000_000_000)
 
-    valid("tweet", "200", {"data": shapes.tweet(tweet), "includes": {"users": [shapes.user(user)]}})
+    valid("tweet", "200", {"data": shapes.tweet(tweet), "includes": {"users": shapes.users([user], {})}})
     short = shapes.tweet(tweet, frozenset({"id", "text", "edit_history_tweet_ids"}))
-    valid("home", "200", shapes.page([short], "8", [user], "9"))
+    valid("home", "200", shapes.page([short], "8", shapes.users([user], {}), "9"))
     valid("followers", "200", shapes.user_page([user], "8", None, "9"))
     valid("home", "200", shapes.page([], None))
     valid("users", "200", {"data": [shapes.user(user)], "errors": [shapes.missing("user", "5")]})

@@ -22,7 +22,7 @@ LIKED = data(record({"liked": TRUTH}))
 OPERATIONS: dict[str, Operation] = {
     "like": Operation("Like a tweet", {200: LIKED}, (KEY,), record({"tweet_id": ASKED_ID}, closed=False)),
     "liked_tweets": Operation(
-        "What a user likes, newest tweet first", {200: TWEET_PAGE}, (*page_of(100, 100), FIELDS, EXPANSIONS)),
+        "What a user likes, newest tweet first", {200: TWEET_PAGE}, (*page_of(100, 100), FIELDS, EXPANSIONS, USER_FIELDS)),
     "liking_users": Operation("Who likes a tweet, by id", {200: USER_PAGE}, (*page_of(100, 100), USER_FIELDS)),
     "unlike": Operation("Take a like back", {200: LIKED}),
 }

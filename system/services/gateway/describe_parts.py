@@ -152,4 +152,4 @@ def page_of(most: int, default: int, least: int = 1) -> tuple[Parameter, ...]:
 
 
 TWEET_WINDOW = (*page_of(100, 10), Parameter("since_id", ASKED_ID, "only tweets newer than this one"),
-                Parameter("until_id", ASKED_ID, "only tweets older than this one"), FIELDS, EXPANSIONS)
+                Parameter("until_id", ASKED_ID, "only tweets older than this one"), FIELDS, EXPANSIONS, USER_FIELDS)

@@ -15,6 +15,7 @@ from system.services.gateway.describe_parts import (
     TRUTH,
     TWEET_PAGE,
     TWEET_WINDOW,
+    USER_FIELDS,
     Operation,
     Parameter,
     data,
@@ -49,8 +50,9 @@ OPERATIONS: dict[str, Operation] = {
     "post": Operation("Post a tweet", {201: data(named("Tweet"))}, (KEY,), POST),
     "search": Operation(
         "Tweets that match, a page at a time", {200: TWEET_PAGE}, SEARCH_WINDOW),
-    "tweet": Operation("One tweet", {200: ONE_TWEET}, (FIELDS, EXPANSIONS)),
+    "tweet": Operation("One tweet", {200: ONE_TWEET}, (FIELDS, EXPANSIONS, USER_FIELDS)),
     "tweets": Operation(
-        "Tweets by id", {200: record({"data": listed(named("Tweet"))}, {**INCLUDES, **ERRORS})}, (IDS, FIELDS, EXPANSIONS)),
+        "Tweets by id", {200: record({"data": listed(named("Tweet"))}, {**INCLUDES, **ERRORS})},
+        (IDS, FIELDS, EXPANSIONS, USER_FIELDS)),
     "user_tweets": Operation("Tweets of a user, newest first", {200: TWEET_PAGE}, TWEET_WINDOW),
 }

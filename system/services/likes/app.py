@@ -59,9 +59,14 @@ class Routes:
         query = call.query()
         here, fields, with_authors = paging.cursor(query, paging.NEWEST), shapes.fields_of(query), shapes.wants_authors(query)
         asked = policy.page(query, here.bound)
-        page = await self._service.liked_tweets(call.user_id, ids.parse(call.params["id"]), asked, call.spent)
+        user_id = ids.parse(call.params["id"])
+        page = await self._service.liked_tweets(call.user_id, user_id, asked, call.spent)
+        if not page.tweets:
+            await self._profiles.require(user_id)
         metrics = await self._metrics.of(page.tweets, fields)
-        users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
+        users = None
+        if with_authors:
+            users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
         token = None if page.next_before is None else here.next(page.next_before)
         data = [shapes.tweet(tweet, fields, metrics) for tweet in page.tweets]
         return Answer(shapes.page(data, token, users, here.previous()))

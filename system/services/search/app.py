@@ -41,7 +41,7 @@ class Routes:
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         about = "\n".join(query.get(name, "") for name in ABOUT)
         found, cursor = await self._search.recent(viewer_id, self._wanted(query, about), call.spent)
-        users = await self._profiles.get(tweet.author_id for tweet in found) if with_authors else None
+        users = shapes.users(await self._profiles.get(tweet.author_id for tweet in found), query) if with_authors else None
         token = None if cursor is None else self._seal.close(cursor, about)
         metrics = await self._metrics.of(found, fields)
         body = _page([shapes.tweet(tweet, fields, metrics) for tweet in found], token, users)

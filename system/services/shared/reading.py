@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from system.kernel import checkpoints, telemetry
-from system.kernel.errors import StoreUnavailable
+from system.kernel.errors import NotFound, StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.http import Spent
 from system.ports import TweetCache, TweetStore, User, UserDirectory
@@ -148,6 +148,11 @@ class Profiles:
         if len(found) < len(wanted):
             found.update(await self._missed([key for key in wanted if key not in found], now_s))
         return [found[key] for key in wanted if key in found]
+
+    async def require(self, user_id: int) -> None:
+        """Raise NotFound where there is no such user: an empty list of his would say that there is."""
+        if not await self.get([user_id]):
+            raise NotFound(f"Could not find user with id: [{user_id}].")
 
     async def _missed(self, user_ids: list[int], now_s: float) -> dict[int, User]:
         found: dict[int, User] = {}

@@ -85,7 +85,11 @@ def fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
 
 
 def wants_authors(query: Mapping[str, str]) -> bool:
-    """Does the caller want the authors under `includes.users`? Raises WrongInput on an expansion that is not served."""
+    """Does the caller want the authors under `includes.users`?
+
+    Raises WrongInput on an expansion that is not served, and on a field of users that they cannot have.
+    """
+    user_fields_of(query)
     text = query.get("expansions")
     if not text:
         return False
@@ -134,7 +138,13 @@ def user_page(users: Sequence[User], next_token: str | None, fields: frozenset[s
     return {"data": [user(each, fields) for each in users], "meta": meta}
 
 
-def page(data: Sequence[Json], next_token: str | None, users: Sequence[User] | None = None,
+def users(values: Sequence[User], query: Mapping[str, str]) -> list[Json]:
+    """Return users for `includes`, with the fields that the caller named."""
+    fields = user_fields_of(query)
+    return [user(each, fields) for each in values]
+
+
+def page(data: Sequence[Json], next_token: str | None, users: Sequence[Json] | None = None,
          previous_token: str | None = None) -> Json:
     """Return the envelope of a page of tweets, newest first. `users`: for `includes`, None where not asked for."""
     meta: Json = {"result_count": len(data)}
@@ -146,7 +156,7 @@ def page(data: Sequence[Json], next_token: str | None, users: Sequence[User] | N
         meta["previous_token"] = previous_token
     envelope: Json = {"data": data, "meta": meta}
     if users is not None:
-        envelope["includes"] = {"users": [user(each) for each in users]}
+        envelope["includes"] = {"users": users}
     return envelope
 
 

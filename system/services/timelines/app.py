@@ -40,7 +40,9 @@ class Routes:
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         window = paging.window(query, policy.DEFAULT_RESULTS)
         page = await self._timelines.home(user_id, window, call.spent, call.deadline_ns)
-        users = await self._profiles.get(tweet.author_id for tweet in page.tweets) if with_authors else None
+        users = None
+        if with_authors:
+            users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
         metrics = await self._metrics.of(page.tweets, fields)
         body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], page.next_token, users,
                            window.cursor.previous())

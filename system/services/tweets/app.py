@@ -61,7 +61,7 @@ class Routes:
             raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
         body: shapes.Json = {"data": shapes.tweet(tweet, fields, await self._metrics.of([tweet], fields))}
         if with_authors:
-            body["includes"] = {"users": [shapes.user(user) for user in await self._profiles.get([tweet.author_id])]}
+            body["includes"] = {"users": shapes.users(await self._profiles.get([tweet.author_id]), query)}
         await self._pictures.include(body, query, [tweet])
         return Answer(body)
 
@@ -78,7 +78,7 @@ class Routes:
             body["errors"] = absent
         if with_authors:
             users = await self._profiles.get(tweet.author_id for tweet in found.values())
-            body["includes"] = {"users": [shapes.user(user) for user in users]}
+            body["includes"] = {"users": shapes.users(users, query)}
         await self._pictures.include(body, query, found.values())
         return Answer(body)
 
@@ -89,8 +89,10 @@ class Routes:
         window = paging.window(query, policy.DEFAULT_RESULTS, policy.MIN_RESULTS)
         author_id = ids.parse(call.params["id"])
         page = await self._service.of_user(call.user_id, author_id, window, call.spent)
+        if not page.tweets:
+            await self._profiles.require(author_id)
         token = paging.next_token(page.scanned, page.ended, window.since_id, window.cursor)
-        users = await self._profiles.get([author_id]) if with_authors else None
+        users = shapes.users(await self._profiles.get([author_id]), query) if with_authors else None
         metrics = await self._metrics.of(page.tweets, fields)
         body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users,
                            window.cursor.previous())

@@ -80,7 +80,10 @@ class Edges:
         return await self._page(self._users.requests, user_id, after, limit)
 
     async def followers(self, caller: int, user_id: int, after: int, limit: int) -> list[User]:
-        """Return followers with ids above `after`, ascending. Raises Forbidden where the caller may not see the user."""
+        """Return followers with ids above `after`, ascending.
+
+        Raises Forbidden where the caller may not see the user, NotFound where there is none.
+        """
         return await self._seen(caller, user_id, await self._page(self._users.followers, user_id, after, limit))
 
     async def following(self, caller: int, user_id: int, after: int, limit: int) -> list[User]:
@@ -88,6 +91,8 @@ class Edges:
         return await self._seen(caller, user_id, await self._page(self._users.following, user_id, after, limit))
 
     async def _seen(self, caller: int, user_id: int, found: list[User]) -> list[User]:
+        if not found and not await self._users.by_id([user_id]):
+            raise NotFound(f"Could not find user with id: [{user_id}].")
         await self._visibility.require(caller, user_id)  # after the read
         return found
 
