@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sim.jobs import GATEWAY_TIMEOUT, OF_MESH, REFUSED, UNAVAILABLE
+from sim.jobs import GATEWAY_TIMEOUT, REFUSED, UNAVAILABLE
 from system.kernel import retry
 from system.kernel.breaker import Breaker
 from system.kernel.policies import Policies
@@ -44,7 +44,7 @@ class ServiceGuard:
         else:
             self.breaker.failed(now_s)
         method = "GET" if idempotent else "POST"
-        told = UNAVAILABLE if status in (REFUSED, OF_MESH) else status if answered else None
+        told = UNAVAILABLE if status == REFUSED else status if answered else None
         again = gateway_policy.may_retry(method, told, attempt, self._retry.attempts, status == REFUSED)
         if not again or status == GATEWAY_TIMEOUT or not self._budget.take():
             return None
