@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
+import pytest
 
+from system.kernel.errors import CouldNotRun
 from tweetlab.bench import scale_rows
 
 
@@ -34,6 +37,30 @@ def test_a_load_that_is_never_carried_has_no_time():
     assert math.isnan(scale_rows.recovered_s(*run_of(0.0, 60.0), 30.0))
 
 
-def test_a_load_that_hurts_nobody_is_carried_at_once():
-    """0 s."""
-    assert scale_rows.recovered_s(*run_of(0.0, 0.0), 30.0) == 0.0
+def counts(before: float, after: float) -> pd.DataFrame:
+    """A sample of one service's instances each second of 90."""
+    seconds = np.arange(90.0)
+    return pd.DataFrame({"t_s": seconds, "name": "instances", "node": "gateway",
+                         "value": np.where(seconds <= 35.0, before, after)})
+
+
+QUICK, SLOW = np.full(500, 20.0), np.full(500, 900.0)
+
+
+@pytest.mark.parametrize(("before_ms", "series", "steal", "says"), [
+    (SLOW, counts(1, 2), 0.0, "before the load doubled"),
+    (np.array([]), counts(1, 2), 0.0, "before the load doubled"),
+    (QUICK, counts(1, 2), 0.2, "taken away"),
+    (QUICK, counts(1, 1), 0.0, "No instance joined"),
+    (QUICK, counts(2, 1), 0.0, "No instance joined"),
+    (QUICK, None, 0.0, "No instance joined"),
+], ids=["slow before", "nothing before", "steal", "none joined", "fewer", "no samples"])
+def test_a_run_that_shows_no_scaling_out_is_no_figure(before_ms, series, steal, says):
+    """0 s to recovery would be its best value, so it must not come from a load that one instance carries."""
+    with pytest.raises(CouldNotRun, match=says):
+        scale_rows.check_shows(before_ms, series, steal)
+
+
+def test_a_run_in_which_an_instance_joined_counts():
+    """Nothing is raised."""
+    scale_rows.check_shows(QUICK, counts(1, 2), 0.0)
