@@ -25,7 +25,8 @@ class MediaState(enum.StrEnum):
 class Medium:
     """One medium. `size`: bytes, as declared. `sha256`: hex of its bytes; empty until known. `tweet_id`: 0 where it has none.
 
-    `sweeps`: how often the bytes of a condemned medium were removed.
+    `sweeps`: how often the bytes of a condemned medium were removed. `declared`: the digest that initialize was told, if any; a
+    store sets it from `sha256` when it first keeps the medium, and a finalize does not change it.
     """
 
     id: str
@@ -36,13 +37,14 @@ class Medium:
     state: MediaState = MediaState.INITIALISED
     tweet_id: int = 0
     sweeps: int = 0
+    declared: str = ""
 
 
 class MediaStore(Protocol):
     """Media by id. Durable; every change is one statement on its rows, so of two that race one wins. Ages by its own clock."""
 
     async def initialise(self, medium: Medium) -> Medium:
-        """Keep a new medium; return what stands under its id, which a repeat does not change."""
+        """Keep a new medium; return what stands under its id, which a repeat does not change: a condemned one stays condemned."""
         ...
 
     async def get(self, media_ids: Sequence[str]) -> dict[str, Medium]:

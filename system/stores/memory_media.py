@@ -31,7 +31,8 @@ class MemoryMedia(Memory):
         self._rows: dict[str, _Row] = {}
 
     async def initialise(self, medium: Medium) -> Medium:
-        return self._rows.setdefault(medium.id, _Row(medium, self._now_s())).medium
+        new = dataclasses.replace(medium, declared=medium.sha256)
+        return self._rows.setdefault(medium.id, _Row(new, self._now_s())).medium
 
     async def get(self, media_ids: Sequence[str]) -> dict[str, Medium]:
         return {media_id: self._rows[media_id].medium for media_id in media_ids if media_id in self._rows}

@@ -13,9 +13,10 @@ from system.ports import MediaState, Medium
 from system.stores.postgres_base import Postgres
 from system.stores.postgres_pool import Connection
 
-_ALL: LiteralString = "id, owner_id, content_type, size, sha256, state, coalesce(tweet_id, 0), sweeps"
-_INITIALISE: LiteralString = f"""INSERT INTO media AS m (id, owner_id, content_type, size, sha256, state)
-            VALUES (%s, %s, %s, %s, %s, 'initialised') ON CONFLICT (id) DO UPDATE SET size = m.size RETURNING {_ALL}"""
+_ALL: LiteralString = "id, owner_id, content_type, size, sha256, state, coalesce(tweet_id, 0), sweeps, coalesce(declared, sha256)"
+# The update locks the row: what it returns is the state after every condemn that was committed before.
+_INITIALISE: LiteralString = f"""INSERT INTO media AS m (id, owner_id, content_type, size, sha256, declared, state)
+            VALUES (%s, %s, %s, %s, %s, %s, 'initialised') ON CONFLICT (id) DO UPDATE SET size = m.size RETURNING {_ALL}"""
 _FINALISE: LiteralString = f"""UPDATE media SET sha256 = %s,
             changed_at = CASE WHEN state = 'initialised' THEN clock_timestamp() ELSE changed_at END,
             state = CASE WHEN state = 'initialised' THEN 'finalised' ELSE state END
@@ -54,7 +55,7 @@ class PostgresMedia(Postgres):
     emptying = "TRUNCATE media"
 
     async def initialise(self, medium: Medium) -> Medium:
-        values = (medium.id, medium.owner_id, medium.content_type, medium.size, medium.sha256)
+        values = (medium.id, medium.owner_id, medium.content_type, medium.size, medium.sha256, medium.sha256)
         return _medium((await self._rows(_INITIALISE, values, "keep the medium"))[0])
 
     async def get(self, media_ids: Sequence[str]) -> dict[str, Medium]:
@@ -118,5 +119,5 @@ class PostgresMedia(Postgres):
 
 
 def _medium(row: tuple[Any, ...]) -> Medium:
-    media_id, owner_id, content_type, size, sha256, state, tweet_id, sweeps = row
-    return Medium(media_id, owner_id, content_type, size, sha256, MediaState(state), tweet_id, sweeps)
+    media_id, owner_id, content_type, size, sha256, state, tweet_id, sweeps, declared = row
+    return Medium(media_id, owner_id, content_type, size, sha256, MediaState(state), tweet_id, sweeps, declared)

@@ -7,7 +7,15 @@ import itertools
 
 import pytest
 
+from system import bootstrap
+from system.kernel.errors import Conflict
 from system.ports import MediaState, Medium
+from system.services.media.handlers import Media
+from system.services.media.policy import Wanted
+from system.services.shared.visibility import Visibility
+from system.stores.memory_blobs import MemoryBlobs
+from system.stores.memory_media import MemoryEdge
+from system.stores.memory_users import MemoryUsers
 from tests.contract.fixtures_durable import durable_settings, media, real_media
 
 SHA = "ab" * 32
@@ -153,3 +161,41 @@ async def test_a_finalize_and_a_collector_that_race_agree(real_media):
     gone = {each.id for part in condemned for each in part}
 
     assert kept | gone == set(ids) and not kept & gone
+
+
+def service(media, blobs):
+    users = MemoryUsers()
+    ports = bootstrap.ports_of({"media": media, "edge": MemoryEdge(), "blobs": blobs, "users": users})
+    return Media(ports, Visibility(users, 2.0), 120)
+
+
+async def test_no_upload_url_is_given_for_a_condemned_medium(media):
+    """It would outlive the row. The key is refused as long as the row stands; another key gets a place."""
+    async with MemoryBlobs() as blobs:
+        uploads = service(media, blobs)
+        wish, key = Wanted("image/png", 8, SHA), f"key-{next(_numbers)}"
+        upload = await uploads.initialize(7, wish, key)
+        await media.condemn([upload.media_id])
+
+        with pytest.raises(Conflict, match="use a new key") as refused:
+            await uploads.initialize(7, wish, key)
+
+        assert refused.value.status == 422
+        assert await state(media, upload.media_id) is MediaState.CONDEMNED
+        assert (await uploads.initialize(7, wish, key + "-2")).media_id != upload.media_id
+
+
+async def test_a_repeat_is_judged_by_the_digest_that_was_declared(media):
+    """A finalize fills the digest in; who left it out and asks again asks for the same picture."""
+    async with MemoryBlobs() as blobs:
+        uploads = service(media, blobs)
+        loose, strict, key = Wanted("image/png", 8), Wanted("image/png", 8, SHA), f"key-{next(_numbers)}"
+        first = await uploads.initialize(7, loose, key)
+        done = await media.finalise(first.media_id, SHA)
+
+        assert (done.sha256, done.declared) == (SHA, "")
+        assert (await uploads.initialize(7, loose, key)).media_id == first.media_id
+        with pytest.raises(Conflict, match="another picture"):
+            await uploads.initialize(7, strict, key)
+        declared = await uploads.initialize(7, strict, key + "-2")
+        assert (await media.get([declared.media_id]))[declared.media_id].declared == SHA

@@ -6,6 +6,8 @@ import pytest
 
 from system.kernel.errors import WrongInput
 from system.services.likes import policy
+from system.services.likes.handlers import LikeService
+from system.stores.memory_users import MemoryUsers
 
 
 def test_a_like_names_its_tweet_as_a_decimal_string():
@@ -53,12 +55,52 @@ def test_ten_events_about_one_tweet_cost_one_recount():
     assert policy.recounts([]) == []
 
 
-@pytest.mark.parametrize(("shown", "limit", "part", "asked", "on"), [
-    (2, 2, [5, 6], 2, False),  # full
-    (1, 2, [5, 6], 2, True),   # one was hidden: read on
-    (1, 2, [5], 2, False),     # nothing follows
-    (0, 2, [], 2, False),
+@pytest.mark.parametrize(("shown", "part", "asked", "missing", "filled"), [
+    ([5, 6], [5, 6], 2, 2, ([5, 6], 6, True)),      # full
+    ([6], [5, 6], 2, 2, ([6], 6, True)),            # one was hidden: read on
+    ([5], [5], 2, 2, ([5], 5, False)),              # nothing follows
+    ([], [], 2, 2, ([], None, False)),
+    ([5, 7, 9], [4, 5, 7, 9], 9, 2, ([5, 7], 7, True)),  # more than the page takes: the next begins behind the last taken
+    ([5, 7], [4, 5, 7, 8], 9, 2, ([5, 7], 8, False)),
 ])
-def test_a_page_reads_on_until_it_is_full_or_nothing_follows(shown, limit, part, asked, on):
-    """What a reader may not see leaves no gap in his page."""
-    assert policy.goes_on(shown, limit, part, asked) is on
+def test_a_page_takes_what_it_misses_and_ends_where_the_next_begins(shown, part, asked, missing, filled):
+    """What a reader may not see leaves no gap in his page, and no page loses or repeats one."""
+    assert policy.filled(shown, part, asked, missing) == filled
+
+
+async def test_of_thousands_of_hidden_likers_a_page_reads_some_rounds_and_tells_where_it_stopped():
+    """One a page, 3,000 hidden before the first that may be seen: at most five queries a page, and the pages come to him."""
+    users, asked = MemoryUsers(), []
+
+    class Likes:
+        async def liking_users(self, tweet_id, after, limit):
+            asked.append(limit)
+            return [user for user in range(1, 3_002) if user > after][:limit]
+
+    class Visible:
+        async def visible(self, viewer, ids):
+            return {each for each in ids if each == 3_001}
+
+        async def readable(self, viewer, tweets):
+            return tweets
+
+    class Live:
+        async def live(self, ids, spent):
+            return dict.fromkeys(ids)
+
+    users.by_id = lambda found: _now({each: each for each in found})
+    service, pages, after = LikeService(Likes(), users, Live(), Visible()), [], None
+    while True:
+        asked.clear()
+        page = await service.liking_users(7, 70, policy.Asked(1, after), None)
+        assert len(asked) <= policy.MAX_ROUNDS
+        pages.append(list(page.users))
+        if page.next_after is None or pages[-1]:
+            break
+        after = page.next_after
+
+    assert pages == [[], [], [], [3_001]]
+
+
+async def _now(value):
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 
 import aiohttp
@@ -14,6 +15,7 @@ from system.kernel.errors import Conflict, Forbidden, NotFound, StoreUnavailable
 from system.kernel.events import Tweet, tweet_deleted
 from system.kernel.policies import MediaKnobs
 from system.ports import MediaState, Record
+from system.services.media import collecting
 from system.services.media.collecting import Collector, EdgeCounter
 from system.services.media.handlers import Media
 from system.services.media.policy import Wanted
@@ -61,6 +63,10 @@ class Rig:
     async def state(self, media_id: str) -> MediaState | None:
         found = (await self.store.get([media_id])).get(media_id)
         return found.state if found else None
+
+
+async def no_burial(record, reason):
+    raise AssertionError(reason)
 
 
 @contextlib.asynccontextmanager
@@ -206,10 +212,10 @@ async def test_the_event_of_a_delete_is_a_hint_and_the_tweet_decides():
         tweet = await lab.tweet(media_id)
         record = Record("tweet_deleted", 0, 0, tweet_deleted(tweet.id, 7), "")
 
-        await lab.collector.deleted([record])
+        await lab.collector.deleted([record], no_burial)
         assert await lab.state(media_id) is MediaState.ATTACHED
         await lab.tweets.delete(tweet.id, 7)
-        await lab.collector.deleted([record])
+        await lab.collector.deleted([record], no_burial)
 
         assert await lab.state(media_id) is MediaState.CONDEMNED
         assert lab.edge.purged == [edge.object_key(media_id)]
@@ -261,3 +267,35 @@ async def test_pictures_of_readable_tweets_are_included_where_they_are_asked_for
         (shown,) = body["includes"]["media"]
         assert (shown["media_key"], shown["type"]) == (kept, "photo") and edge.object_key(kept) in shown["url"]
         assert other == {"data": []}
+
+
+async def test_a_deleted_event_without_a_tweet_goes_to_the_dead_letters_and_the_others_are_handled():
+    """As liker and indexer do: nothing is dropped in silence."""
+    async with rig() as lab:
+        media_id = await lab.finished()
+        tweet = await lab.tweet(media_id)
+        await lab.tweets.delete(tweet.id, tweet.author_id)
+        good, bad, buried = tweet_deleted(tweet.id, 7), [], []
+        for named in ("walrus", True, None):
+            event = dataclasses.replace(good, payload={**good.payload, "id": named})
+            bad.append(Record("tweet_deleted", 0, 1, event, b""))
+
+        async def bury(record, reason):
+            buried.append((record, reason))
+
+        await lab.collector.deleted([*bad, Record("tweet_deleted", 0, 2, good, b"")], bury)
+
+        assert [record for record, _ in buried] == bad and "walrus" in buried[0][1]
+        assert await lab.state(media_id) is MediaState.CONDEMNED
+
+
+async def test_a_sweep_goes_on_until_nothing_is_left(monkeypatch):
+    """A backlog of many batches needs no pause between them; storage that is away ends the sweep after one batch."""
+    monkeypatch.setattr(collecting, "AT_ONCE", 2)
+    async with rig() as lab:
+        for _ in range(7):
+            await lab.media.initialize(7, WISH, "")
+        lab.now_s += 101.0
+
+        assert await lab.collector.sweep() == 7
+        assert await lab.store.due(10) == []

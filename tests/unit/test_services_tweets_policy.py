@@ -25,6 +25,7 @@ def test_a_text_of_1_to_280_code_points_is_a_tweet(text):
     {"text": "a", "reply": {"in_reply_to_tweet_id": "seven"}}, {"text": "a", "media": {}},
     {"text": "a", "media": {"media_ids": []}},
     {"text": "a", "media": {"media_ids": ["1_1"] * 5}}, {"text": "a", "media": {"media_ids": ["../x"]}},
+    {"text": "a", "media": {"media_ids": ["7_8", "7_9", "7_8"]}},
 ])
 def test_anything_else_is_refused(body):
     """400 with the field, its value and its bound."""

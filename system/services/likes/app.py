@@ -10,18 +10,19 @@ from system.services.likes import policy
 from system.services.likes.handlers import LikeService
 from system.services.shared import hosting, paging, shapes
 from system.services.shared.counting import Metrics
+from system.services.shared.pictures import Pictures
 from system.services.shared.reading import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 
 NAME = "likes"
-NEEDS = ("likes", "like_counts", "users", "hot", "tweets")
+NEEDS = ("likes", "like_counts", "users", "hot", "tweets", "media", "edge")
 
 
 class Routes:
     """HTTP in front of `LikeService`."""
 
-    def __init__(self, service: LikeService, metrics: Metrics, profiles: Profiles) -> None:
-        self._service, self._metrics, self._profiles = service, metrics, profiles
+    def __init__(self, service: LikeService, metrics: Metrics, profiles: Profiles, pictures: Pictures) -> None:
+        self._service, self._metrics, self._profiles, self._pictures = service, metrics, profiles, pictures
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -69,16 +70,20 @@ class Routes:
             users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
         token = None if page.next_before is None else here.next(page.next_before)
         data = [shapes.tweet(tweet, fields, metrics) for tweet in page.tweets]
-        return Answer(shapes.page(data, token, users, here.previous()))
+        body = shapes.page(data, token, users, here.previous())
+        await self._pictures.include(body, query, page.tweets)
+        return Answer(body)
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
-    knobs = settings.policies.cache
-    visibility = Visibility(ports.users, knobs.privacy_ttl_s)
-    service = LikeService(ports.likes, ports.users, Tweets(ports.hot, ports.tweets), visibility)
-    routes = Routes(service, Metrics(ports.likes, ports.like_counts), Profiles(ports.users, knobs.profile_ttl_s, ports.hot))
-    return hosting.Service(routes.rows())
+    knobs = settings.policies
+    shared = bool(knobs.coalesce.misses)
+    visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
+    service = LikeService(ports.likes, ports.users, Tweets(ports.hot, ports.tweets, shared), visibility)
+    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, shared)
+    pictures = Pictures(ports, knobs.media.link_s)
+    return hosting.Service(Routes(service, Metrics(ports.likes, ports.like_counts), profiles, pictures).rows())
 
 
 if __name__ == "__main__":

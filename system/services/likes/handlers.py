@@ -57,36 +57,43 @@ class LikeService:
         return await self._likes.unlike(user_id, tweet_id, trace)
 
     async def liking_users(self, caller: int, tweet_id: int, asked: policy.Asked, spent: Spent) -> UserPage:
-        """Return who likes a tweet, ids ascending, as far as the caller may know. Raises NotFound."""
+        """Return who likes a tweet, ids ascending, as far as the caller may know. Raises NotFound.
+
+        Where many are hidden, a page may be short and still have a next one.
+        """
         found: list[int] = []
         after = -1 if asked.cursor is None else asked.cursor
-        while True:
-            want = asked.limit - len(found)
+        for want in policy.rounds(asked.limit):
             part = await self._likes.liking_users(tweet_id, after, want)
             allowed = await self._visibility.visible(caller, part)
-            found.extend(user for user in part if user in allowed)
-            after = part[-1] if part else after
-            if not policy.goes_on(len(found), asked.limit, part, want):
+            shown = [user for user in part if user in allowed]
+            taken, end, more = policy.filled(shown, part, want, asked.limit - len(found))
+            found.extend(taken)
+            after = after if end is None else end
+            if len(found) >= asked.limit or not more:
                 break
         await self._seen(caller, tweet_id, spent)  # after the read
         users = await self._users.by_id(found) if found else {}
-        return UserPage(tuple(users[user] for user in found if user in users), after if len(part) == want else None)
+        return UserPage(tuple(users[user] for user in found if user in users), after if more else None)
 
     async def liked_tweets(self, caller: int, user_id: int, asked: policy.Asked, spent: Spent) -> TweetPage:
-        """Return what a user likes, newest tweet first, as far as the caller may see. Raises Forbidden on a protected user."""
+        """Return what a user likes, newest tweet first, as far as the caller may see. Raises Forbidden on a protected user.
+
+        Where many are hidden or deleted, a page may be short and still have a next one.
+        """
         found: list[Tweet] = []
         before = asked.cursor
-        while True:
-            want = asked.limit - len(found)
+        for want in policy.rounds(asked.limit):
             part = await self._likes.liked_tweets(user_id, before, want)
             live = await self._tweets.live(part, spent)
             seen = await self._visibility.readable(caller, {key: live[key] for key in part if key in live})
-            found.extend(seen.values())
-            before = part[-1] if part else before
-            if not policy.goes_on(len(found), asked.limit, part, want):
+            taken, end, more = policy.filled(list(seen), part, want, asked.limit - len(found))
+            before = before if end is None else end
+            found.extend(seen[key] for key in taken)
+            if len(found) >= asked.limit or not more:
                 break
         await self._visibility.require(caller, user_id)
-        return TweetPage(tuple(found), before if len(part) == want else None)
+        return TweetPage(tuple(found), before if more else None)
 
     async def _seen(self, caller: int, tweet_id: int, spent: Spent) -> Tweet:
         seen = await self._visibility.readable(caller, await self._tweets.live([tweet_id], spent))

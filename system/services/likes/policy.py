@@ -17,6 +17,8 @@ MAX_KEY = 128          # characters of an Idempotency-Key
 DEFAULT_RESULTS = 100  # Twitter's API v2, for likers and for liked tweets
 MAX_RESULTS = 100
 BATCH = 200            # tweets counted by one statement
+MOST_IDS = 200         # ids that a round of a page reads after the first one
+MAX_ROUNDS = 5         # rounds of a page: it looks at no more than about 900 ids
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,17 @@ def recounts(tweet_ids: Iterable[int]) -> list[list[int]]:
     return [once[start : start + BATCH] for start in range(0, len(once), BATCH)]
 
 
-def goes_on(shown: int, limit: int, part: Sequence[int], asked: int) -> bool:
-    """Must a page read on? `part`: the last ids read, of `asked`; fewer means that nothing follows."""
-    return shown < limit and len(part) == asked
+def rounds(limit: int) -> list[int]:
+    """Return how many ids each round of a page reads: the page's own number first, then as many as one look-up takes."""
+    return [limit] + [MOST_IDS] * (MAX_ROUNDS - 1)
+
+
+def filled(shown: Sequence[int], part: Sequence[int], asked: int, missing: int) -> tuple[list[int], int | None, bool]:
+    """Return what a page takes of a round, where it ended (None for an empty one), and whether something may follow.
+
+    `shown`: those of `part` that may be seen, in its order. `asked`: how many were asked for; fewer in `part` is the end.
+    """
+    taken = list(shown[:missing])
+    if len(shown) > missing:
+        return taken, taken[-1], True
+    return taken, part[-1] if part else None, len(part) == asked

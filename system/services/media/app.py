@@ -5,7 +5,7 @@ from __future__ import annotations
 from system.kernel import events, http
 from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
-from system.ports import Medium, Ports
+from system.ports import Medium, Ports, Record
 from system.services.media import policy
 from system.services.media.collecting import Collector, count_edge
 from system.services.media.handlers import Media
@@ -65,7 +65,11 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     knobs = settings.policies
     media = Media(ports, Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.media.link_s)
     collector = Collector(ports, media, knobs.media, settings.instance)
-    deletes = consuming.Loop(ports.log, GROUP, (events.TWEET_DELETED,), consuming.traced(collector.deleted))
+
+    async def deleted(records: list[Record]) -> None:
+        await collector.deleted(records, deletes.bury)
+
+    deletes = consuming.Loop(ports.log, GROUP, (events.TWEET_DELETED,), consuming.traced(deleted))
 
     async def counting() -> None:
         await count_edge(settings.listen_host, settings.listen_port)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from system.kernel import telemetry
 from system.kernel.errors import Unavailable
@@ -18,6 +19,7 @@ from system.services.media.handlers import Media
 from system.services.shared import consuming
 
 AT_ONCE = 200        # media handled in one statement
+ROUNDS = 50          # statements of a sweep for each kind of work: a backlog of 10,000 is done in one
 LEASE_SWEEPS = 3.0   # sweeps that a lease outlives: a collector that died is replaced after so many
 
 _log = logging.getLogger("tweetlab")
@@ -46,27 +48,50 @@ class Collector:
     async def sweep(self) -> int:
         """Condemn what nobody wants and remove what is due; return how many were due. Safe to repeat."""
         knobs = self._knobs
-        _collected("orphan", await self._store.condemn_orphans(knobs.unfinished_s, knobs.unattached_s, AT_ONCE))
-        await self._confirm(knobs.unfinished_s)
-        due = await self._store.due(AT_ONCE)
-        for medium in due:
-            await self._media.remove(medium)
-        return len(due)
+        for _ in range(ROUNDS):
+            orphans = await self._store.condemn_orphans(knobs.unfinished_s, knobs.unattached_s, AT_ONCE)
+            _collected("orphan", orphans)
+            if len(orphans) < AT_ONCE:
+                break
+        for _ in range(ROUNDS):
+            if await self._confirm(knobs.unfinished_s) < AT_ONCE:
+                break
+        return await self._remove_due()
 
-    async def _confirm(self, older_s: float) -> None:
-        """Look once whether the tweets of attached media exist: a post that died half-way left none."""
+    async def _remove_due(self) -> int:
+        """Remove what is due; return how many were. Where one fails, the rest waits for the next sweep: storage is away."""
+        seen = 0
+        for _ in range(ROUNDS):
+            due = await self._store.due(AT_ONCE)
+            seen += len(due)
+            done = [await self._media.remove(medium) for medium in due]
+            if len(due) < AT_ONCE or not all(done):
+                break
+        return seen
+
+    async def _confirm(self, older_s: float) -> int:
+        """Look once whether the tweets of attached media exist: a post that died half-way left none. Return how many it saw."""
         attached = await self._store.unconfirmed(older_s, AT_ONCE)
         if not attached:
-            return
+            return 0
         tweets = await self._tweets.get([medium.tweet_id for medium in attached])
         live = {tweet_id for tweet_id, tweet in tweets.items() if not tweet.deleted}
         await self._store.confirm([medium.id for medium in attached if medium.tweet_id in live])
         _collected("orphan", await self._store.condemn([each.id for each in attached if each.tweet_id not in live]))
+        return len(attached)
 
-    async def deleted(self, records: list[Record]) -> None:
-        """Remove the media of tweets that were deleted: the events say which to look at, the tweet says whether."""
-        payloads = [record.event.payload for record in records if record.event is not None]
-        ids = [payload["id"] for payload in payloads if isinstance(payload.get("id"), int)]
+    async def deleted(self, records: list[Record], bury: Callable[[Record, str], Awaitable[None]]) -> None:
+        """Remove the media of tweets that were deleted: the events say which to look at, the tweet says whether.
+
+        Records that name no tweet go to `bury`.
+        """
+        ids: list[int] = []
+        for record in records:
+            named = record.event.payload.get("id") if record.event is not None else None
+            if type(named) is int:
+                ids.append(named)
+            else:
+                await bury(record, f"no tweet id: {named!r}")
         await consuming.until_available(lambda: self._of_deleted(ids), "media of deleted tweets")
 
     async def _of_deleted(self, tweet_ids: list[int]) -> None:

@@ -7,6 +7,7 @@ these bytes, once. So finalize needs no copy: what it checked is what stays, how
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import logging
 import secrets
@@ -41,14 +42,18 @@ class Media:
         self.link_s = link_s
 
     async def initialize(self, owner_id: int, wanted: policy.Wanted, key: str) -> Upload:
-        """Return a place for a picture. With a `key` a repeat gets the same; Conflict (422) where it asks for another picture."""
+        """Return a place for a picture. With a `key` a repeat gets the same.
+
+        Raises Conflict (422) where the key asked for another picture, or for one that is dropped: a URL that is signed after
+        the condemnation would outlive the row, and leave bytes that no row speaks of.
+        """
         number = policy.number_of(owner_id, key) if key else secrets.randbits(62)
         asked = Medium(policy.media_id(owner_id, number), owner_id, wanted.content_type, wanted.size, wanted.sha256)
         stands = await self._media.initialise(asked)
-        if _wanted(stands) != wanted:
-            problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for another picture; use a new key for a new one.")
-            problem.status = 422
-            raise problem
+        if dataclasses.replace(_wanted(stands), sha256=stands.declared) != wanted:
+            raise _used(key, "another picture")
+        if stands.state is MediaState.CONDEMNED:
+            raise _used(key, "a picture that was dropped")
         put = self._blobs.signed_put(edge.object_key(asked.id), wanted.content_type, wanted.size, wanted.sha256,
                                      policy.PUT_LIFE_S)
         _counted("initialised")
@@ -118,8 +123,10 @@ class Media:
         await checkpoints.reached("media.after_condemn", media_id=media_id)
         await self.remove(medium)
 
-    async def remove(self, medium: Medium) -> None:
-        """Remove the bytes of a condemned medium and make the edge forget them. What fails is done by the collector later.
+    async def remove(self, medium: Medium) -> bool:
+        """Remove the bytes of a condemned medium and make the edge forget them; return whether it is done.
+
+        What fails is done by the collector later.
 
         First the bytes, then the cache: a miss that comes between fetches nothing.
         """
@@ -129,10 +136,18 @@ class Media:
             await self._media.swept(medium.id, policy.again_s(self.link_s))
         except LabError as problem:
             _log.warning("media %s is not removed yet: %s", medium.id, problem)
+            return False
+        return True
 
 
 def _key(medium: Medium) -> str:
     return edge.object_key(medium.id)
+
+
+def _used(key: str, what: str) -> Conflict:
+    problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for {what}; use a new key for a new one.")
+    problem.status = 422
+    return problem
 
 
 def _wanted(medium: Medium) -> policy.Wanted:

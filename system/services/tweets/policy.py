@@ -68,6 +68,8 @@ def _media(raw: Any) -> tuple[str, ...]:
         raise WrongInput(f"`media.media_ids` is {str(keys)[:80]!r}; it must be a list of 1 to {MAX_MEDIA} media ids.")
     if not all(MEDIA_ID.fullmatch(key) for key in keys):
         raise WrongInput(f"`media.media_ids` holds {str(keys)[:80]!r}; use the ids that initialize returned.")
+    if len(set(keys)) < len(keys):
+        raise WrongInput(f"`media.media_ids` is {str(keys)[:80]!r}; it must name each picture once: leave the repeated one out.")
     return tuple(keys)
 
 

@@ -16,6 +16,8 @@ CREATE TABLE IF NOT EXISTS media (
     sweeps int NOT NULL DEFAULT 0,        -- how often the bytes of a condemned one were removed
     due_at timestamptz                    -- when the bytes of a condemned one are removed (again)
 ) WITH (fillfactor = 80);
+-- The digest that initialize was told, '' for none; NULL in rows of older labs, where `sha256` stands for it.
+ALTER TABLE media ADD COLUMN IF NOT EXISTS declared text;
 CREATE INDEX IF NOT EXISTS media_by_tweet ON media (tweet_id) WHERE tweet_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS media_waiting ON media (changed_at) WHERE state <> 'condemned' AND NOT confirmed;
 CREATE INDEX IF NOT EXISTS media_due ON media (due_at) WHERE state = 'condemned';
