@@ -70,7 +70,7 @@ class MemoryUsers(Memory):
         first = self._users.get(self._keys.get(key, 0)) if key else None
         if first is not None:
             if first.username.lower() != username.lower():
-                raise Conflict(f"The idempotency key {key!r} already made the user {first.username!r}; use another key.")
+                raise Conflict(f"The idempotency key {key!r} was used for another sign-up; use another key for {username!r}.")
             return replace(first, password_hash="")
         if username.lower() in self._names:
             raise Conflict(f"The name {username!r} is taken; choose another one.")

@@ -54,7 +54,7 @@ class PostgresUsers(Waking):
                 raise
             (row,) = await self._again(statement, values)
         if row[1].lower() != username.lower():
-            raise Conflict(f"The idempotency key {key!r} already made the user {row[1]!r}; use another key for {username!r}.")
+            raise Conflict(f"The idempotency key {key!r} was used for another sign-up; use another key for {username!r}.")
         return User(row[0], row[1], row[2], row[3])
 
     async def _again(self, statement: LiteralString, values: tuple[str, ...]) -> list[tuple[Any, ...]]:

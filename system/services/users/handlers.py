@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import argon2
 
-from system.kernel.errors import NotFound, Overloaded
+from system.kernel.errors import Conflict, NotFound, Overloaded
 from system.ports import User, UserDirectory
 from system.services.users import policy
 
@@ -61,8 +61,18 @@ class UserService:
         self._users, self._passwords = users, passwords
 
     async def sign_up(self, wish: policy.SignUp, key: str) -> User:
-        """Create a user, once per key. Raises Conflict on a taken name, or the key with another name."""
-        return await self._users.create(wish.username, wish.name, await self._passwords.hash(wish.password), key)
+        """Create a user, once per key. Raises Conflict: a taken name, or a key of another name or password."""
+        hashed = await self._passwords.hash(wish.password)
+        made = await self._users.create(wish.username, wish.name, hashed, key)
+        if key:
+            # A repeat keeps the first password: one that was never set must not be acknowledged.
+            stands = await self._users.by_name(made.username)
+            kept = stands.password_hash if stands else ""
+            if kept != hashed and not await self._passwords.holds(wish.password, kept):
+                problem = Conflict(f"The idempotency key {key!r} was used for another sign-up; use another key for a new one.")
+                problem.status = 422
+                raise problem
+        return made
 
     async def by_id(self, user_id: int) -> User:
         """Return a profile. Raises NotFound."""
