@@ -34,10 +34,12 @@ def main() -> int:
             value = float(row.measure())
         except (LabError, AssertionError) as problem:
             console.print(f"[red]{row.name} could not run:[/red] {problem}")
+            failed(row, str(problem))
             code = 3
             continue
-        except Exception:
+        except Exception as problem:
             traceback.print_exc()
+            failed(row, repr(problem))
             code = 3
             continue
         merge(row, value)
@@ -61,11 +63,27 @@ def _chosen(name: str) -> tuple[rows.Row, ...] | None:
 
 def merge(row: rows.Row, value: float, path: Path = LATEST) -> None:
     """Write one row into the table, keeping the others. Atomic."""
-    table: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"rows": []}
-    kept = [r for r in table["rows"] if r["name"] != row.name]
-    at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    kept.append({"name": row.name, "value": value, "unit": row.unit, "bar": row.bar, "holds": row.holds(value),
-                 "commit": home.commit(), "at": at})
+    _put({"name": row.name, "value": value, "unit": row.unit, "bar": row.bar, "holds": row.holds(value),
+          "commit": home.commit(), "at": _now()}, path)
+
+
+def failed(row: rows.Row, why: str, path: Path = LATEST) -> None:
+    """Note at a row that it could not be measured now: an older value stays, and is not taken for a new one. Atomic."""
+    never = {"name": row.name, "value": float("nan"), "unit": row.unit, "bar": row.bar, "holds": False, "commit": "", "at": ""}
+    told = next((r for r in _rows(path) if r["name"] == row.name), never)
+    _put({**told, "failed": {"why": why[:300], "commit": home.commit(), "at": _now()}}, path)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(json.loads(path.read_text())["rows"]) if path.exists() else []
+
+
+def _put(told: dict[str, Any], path: Path) -> None:
+    kept = [*(r for r in _rows(path) if r["name"] != told["name"]), told]
     order = {r.name: n for n, r in enumerate(rows.ROWS)}
     kept.sort(key=lambda r: order.get(r["name"], len(order)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,10 +96,13 @@ def show(path: Path = LATEST) -> None:
     """Print the table as it stands."""
     if not path.exists():
         return
-    table = Table("row", "value", "unit", "bar", "holds", "commit", title="make bench")
-    for r in json.loads(path.read_text())["rows"]:
-        table.add_row(r["name"], f"{r['value']:,.4g}", r["unit"], r["bar"], "yes" if r["holds"] else "[red]no[/red]", r["commit"])
-    Console(width=120).print(table)
+    table = Table("row", "value", "unit", "bar", "holds", "commit", "measured", title="make bench")
+    for r in _rows(path):
+        holds = "yes" if r["holds"] else "[red]no[/red]"
+        if "failed" in r:  # what stands beside it is older
+            holds = f"[red]could not run[/red] {r['failed']['at'][5:16].replace('T', ' ')}"
+        table.add_row(r["name"], f"{r['value']:,.4g}", r["unit"], r["bar"], holds, r["commit"], r["at"][5:16].replace("T", " "))
+    Console(width=150).print(table)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ RATE_PER_S, BLOCK_S, ROUNDS, IDLE_S = 150.0, 3.0, 12, 6.0
 MODULES = {"timelines": "system.services.timelines.app", "gateway": "system.services.gateway.app"}
 TRACED = "0.01"
 START_S = 30.0
+LEAST_FRAMES = 30  # of a console that is watched for a run of a minute
 
 
 @dataclass
@@ -142,23 +143,44 @@ async def rss_observed_gib() -> float:
     await platform_rows.fresh()
     scenario = loader.load("first_run")
     async with session.opened(Screen(), "small", scenario.policies, observe=True) as lab:
-        async with _console(lab) as pid:
+        async with _console(lab) as console:
             await runner.run(lab, scenario, "bench rss_small_observed_gib", check=False)
-            return (sum((await lab.lab.rss_bytes()).values()) + _resident(pid)) / 2**30
+            if console.frames < LEAST_FRAMES:
+                raise CouldNotRun(f"The console sent {console.frames} frames; nobody looked on.")
+            return (sum((await lab.lab.rss_bytes()).values()) + _resident(console.pid)) / 2**30
+
+
+@dataclass
+class Watched:
+    """A console and how many looks at the lab it has sent."""
+
+    pid: int
+    frames: int = 0
 
 
 @contextlib.asynccontextmanager
-async def _console(lab: session.Session) -> AsyncIterator[int]:
-    """Serve the console beside the lab, as a person who looks on would; yields its process id."""
-    env = os.environ | {"TWEETLAB_RANGE": str(lab.settings.range)}
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tweetlab", "console", "--port", "0", cwd=home.ROOT,
-                                                   env=env, stdout=asyncio.subprocess.DEVNULL)
+async def _console(lab: session.Session) -> AsyncIterator[Watched]:
+    """Serve the console beside the lab, and look on as a page in a browser does."""
+    env = os.environ | {"TWEETLAB_RANGE": str(lab.settings.range), "PYTHONUNBUFFERED": "1"}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tweetlab", "console", "--port", "0", "--json",
+                                                   cwd=home.ROOT, env=env, stdout=asyncio.subprocess.PIPE)
     try:
-        yield process.pid
+        assert process.stdout is not None
+        told = json.loads(await asyncio.wait_for(process.stdout.readuntil(b"}\n"), START_S))
+        console = Watched(process.pid)
+        watching = asyncio.create_task(_watch(told["console"], console))
+        yield console
+        watching.cancel()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         await process.wait()
+
+
+async def _watch(url: str, console: Watched) -> None:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as web, web.get(f"{url}events") as answer:
+        async for part in answer.content.iter_any():  # a frame is one long line
+            console.frames += part.count(b"event: frame")
 
 
 def _resident(pid: int) -> int:

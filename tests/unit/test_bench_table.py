@@ -1,0 +1,50 @@
+"""The table of `make bench`: rows are merged, and one that could not run is not taken for a new figure."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tweetlab.bench import __main__ as bench
+from tweetlab.bench.rows import ROWS, Row
+
+ROW = Row("search_p95_ms", "a row", "ms", None, 100, lambda: 1.0)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "latest.json"
+
+
+def told(path):
+    return {row["name"]: row for row in json.loads(path.read_text())["rows"]}
+
+
+def test_a_row_that_could_not_run_keeps_its_old_value_and_says_so(path, capsys):
+    """Until it is measured again; the others stay as they are."""
+    bench.merge(ROW, 80.0, path)
+    bench.merge(Row("seed_100k_s", "another", "s", None, 300, lambda: 1.0), 160.0, path)
+    bench.failed(ROW, "No instance joined.", path)
+    bench.show(path)
+
+    assert told(path)["search_p95_ms"]["value"] == 80.0 and "No instance" in told(path)["search_p95_ms"]["failed"]["why"]
+    assert "could not run" in capsys.readouterr().out and "failed" not in told(path)["seed_100k_s"]
+    bench.merge(ROW, 90.0, path)
+    assert told(path)["search_p95_ms"]["value"] == 90.0 and "failed" not in told(path)["search_p95_ms"]
+
+
+def test_a_row_that_never_ran_holds_nothing(path):
+    """No value, no commit."""
+    bench.failed(ROW, "no machine", path)
+
+    assert told(path)["search_p95_ms"]["holds"] is False and told(path)["search_p95_ms"]["commit"] == ""
+    bench.show(path)
+
+
+def test_a_row_without_a_bar_is_recorded(path):
+    """It holds whatever it is."""
+    row = next(row for row in ROWS if row.name == "media_upload_ratio")
+    bench.merge(row, 0.5, path)
+
+    assert (row.bar, told(path)["media_upload_ratio"]["holds"]) == ("none", True)
