@@ -143,6 +143,9 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
     of_down = [row for row in events if row["key"] == down["key"] and row["pager"] == "pagerduty"]
     assert [row["did"] for row in of_down if row["status"] == 202] == ["opened", "resolved"]
     assert also["opened_ms"] > killed_ms
+    rows = (await watched.json("receiver", "/incidents"))["incidents"]
+    for pager in ("pagerduty", "opsgenie"):  # also under no other key
+        assert sum(row["pager"] == pager and "gateway-1 does not answer" in row["summary"] for row in rows) == 1, rows
 
     failed = [row for row in events if row["status"] == 500]
     same = [(row["key"], row["pager"]) for row in failed]

@@ -38,7 +38,8 @@ def test_a_row_that_never_ran_holds_nothing(path):
     """No value, no commit."""
     bench.failed(ROW, "no machine", path)
 
-    assert told(path)["search_p95_ms"]["holds"] is False and told(path)["search_p95_ms"]["commit"] == ""
+    row = told(path)["search_p95_ms"]
+    assert (row["holds"], row["value"], row["commit"]) == (None, None, "")
     bench.show(path)
 
 

@@ -219,3 +219,25 @@ def test_packages_of_the_distribution_are_listed_once_each(monkeypatch):
     assert setup.missing_system_packages() == [
         "redis-server", "redis-sentinel", "postgresql", "haproxy", "nginx-light", "libnginx-mod-http-cache-purge",
         "libnginx-mod-http-js"]
+
+
+@pytest.mark.parametrize("observe", [False, True])
+async def test_what_observes_is_fetched_only_for_those_who_observe(monkeypatch, observe):
+    """Of a machine that lacks everything: a plain set-up asks for nothing of what only --observe needs."""
+    asked = []
+
+    async def install(names, progress):
+        asked.extend(names)
+
+    async def fetched(package, progress):
+        asked.append(package.name)
+
+    monkeypatch.setattr(packages, "missing", lambda each: "gone")
+    monkeypatch.setattr(setup, "install", install)
+    monkeypatch.setattr(fetch, "fetch", fetched)
+    only_observing = {each.package if isinstance(each, Debian) else each.name for each in packages.OBSERVING}
+
+    await setup.servers(lambda text: None, observe)
+
+    assert {"redis-server", "kafka"} <= set(asked)
+    assert only_observing & set(asked) == (only_observing if observe else set())

@@ -69,9 +69,9 @@ def merge(row: rows.Row, value: float, path: Path = LATEST) -> None:
 
 def failed(row: rows.Row, why: str, path: Path = LATEST) -> None:
     """Note at a row that it could not be measured now: an older value stays, and is not taken for a new one. Atomic."""
-    never = {"name": row.name, "value": float("nan"), "unit": row.unit, "bar": row.bar, "holds": False, "commit": "", "at": ""}
+    never = {"name": row.name, "value": None, "unit": row.unit, "bar": row.bar, "holds": False, "commit": "", "at": ""}
     told = next((r for r in _rows(path) if r["name"] == row.name), never)
-    _put({**told, "failed": {"why": why[:300], "commit": home.commit(), "at": _now()}}, path)
+    _put({**told, "holds": None, "failed": {"why": why[:300], "commit": home.commit(), "at": _now()}}, path)
 
 
 def _now() -> str:
@@ -101,7 +101,8 @@ def show(path: Path = LATEST) -> None:
         holds = "yes" if r["holds"] else "[red]no[/red]"
         if "failed" in r:  # what stands beside it is older
             holds = f"[red]could not run[/red] {r['failed']['at'][5:16].replace('T', ' ')}"
-        table.add_row(r["name"], f"{r['value']:,.4g}", r["unit"], r["bar"], holds, r["commit"], r["at"][5:16].replace("T", " "))
+        value = "–" if r["value"] is None else f"{r['value']:,.4g}"
+        table.add_row(r["name"], value, r["unit"], r["bar"], holds, r["commit"], r["at"][5:16].replace("T", " "))
     Console(width=150).print(table)
 
 

@@ -145,8 +145,8 @@ async def rss_observed_gib() -> float:
     async with session.opened(Screen(), "small", scenario.policies, observe=True) as lab:
         async with _console(lab) as console:
             await runner.run(lab, scenario, "bench rss_small_observed_gib", check=False)
-            if console.frames < LEAST_FRAMES:
-                raise CouldNotRun(f"The console sent {console.frames} frames; nobody looked on.")
+            if console.frames < LEAST_FRAMES or console.watching is None or console.watching.done():
+                raise CouldNotRun(f"The console sent {console.frames} frames and ended, or nobody looked on.")
             return (sum((await lab.lab.rss_bytes()).values()) + _resident(console.pid)) / 2**30
 
 
@@ -156,6 +156,7 @@ class Watched:
 
     pid: int
     frames: int = 0
+    watching: asyncio.Task[None] | None = None
 
 
 @contextlib.asynccontextmanager
@@ -168,9 +169,11 @@ async def _console(lab: session.Session) -> AsyncIterator[Watched]:
         assert process.stdout is not None
         told = json.loads(await asyncio.wait_for(process.stdout.readuntil(b"}\n"), START_S))
         console = Watched(process.pid)
-        watching = asyncio.create_task(_watch(told["console"], console))
-        yield console
-        watching.cancel()
+        console.watching = asyncio.create_task(_watch(told["console"], console))
+        try:
+            yield console
+        finally:
+            console.watching.cancel()
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
