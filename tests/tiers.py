@@ -34,7 +34,7 @@ TIERS = (
     Tier("real stores", 360, ("tests/integration",), True),
     Tier("browser", 120, ("tests/browser",), True),
     Tier("acceptance", 180, ("tests/acceptance",), True),
-    Tier("twin", 240, ("tests/twin",), False),
+    Tier("twin, generator", 240, ("tests/twin", "tests/load"), False),
     Tier("notebooks", 300, ("tests/notebooks",), False),
 )
 COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
