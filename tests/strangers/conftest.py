@@ -90,6 +90,33 @@ def until(what: Callable[[], Any], patience_s: float = 10.0) -> Any:
         time.sleep(0.1)
 
 
+@dataclass
+class House:
+    """Who lives here. `owner` is protected; `friend` was approved, `former` was and was removed; `stranger` never asked."""
+
+    owner: Person
+    friend: Person
+    former: Person
+    stranger: Person
+    tweet: str
+    picture: str
+
+    def principals(self) -> dict[str, dict[str, str]]:
+        """Return what each who is no friend sends as headers."""
+        return {
+            "former": bearer(self.former.token), "stranger": bearer(self.stranger.token), "nobody": {},
+            "forged": bearer(self.owner.token[:-4] + "AAAA"),
+        }
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+def _seen_by(person: Person, tweet: str) -> bool:
+    return tweet in person.ask("GET", f"/2/users/{person.id}/timelines/reverse_chronological").text
+
+
 @pytest.fixture(scope="session")
 def door() -> Iterator[str]:
     """The gateway's address; skips, with the reason, where no lab stands in this range."""
@@ -115,3 +142,23 @@ def other(door: str) -> Iterator[Person]:
     person = arrive("q")
     yield person
     person.http.close()
+
+
+@pytest.fixture(scope="session")
+def house(door: str) -> Iterator[House]:
+    owner, friend, former, stranger = (arrive(prefix) for prefix in ("own", "fri", "for", "str"))
+    owner.may_know = friend.may_know = former.may_know = True
+    assert owner.ask("PUT", "/2/users/me", json={"protected": True}).status_code == 200
+    for person in (friend, former):
+        asked = person.ask("POST", f"/2/users/{person.id}/following", json={"target_user_id": str(owner.id)})
+        assert asked.json()["data"] == {"following": False, "pending_follow": True}
+        assert owner.ask("POST", f"/2/users/{owner.id}/follow_requests/{person.id}").status_code == 200
+    picture = owner.shows()
+    tweet = owner.says(f"{CANARY} said in private", media={"media_ids": [picture]})
+    for person in (friend, former):
+        until(lambda person=person: _seen_by(person, tweet))
+    until(lambda: CANARY in friend.ask("GET", f"/2/tweets/search/recent?query={CANARY.split('-')[0]}").text)
+    assert friend.ask("POST", f"/2/users/{friend.id}/likes", json={"tweet_id": tweet}).status_code == 200
+    assert owner.ask("DELETE", f"/2/users/{owner.id}/followers/{former.id}").status_code == 200
+    former.may_know = False
+    yield House(owner, friend, former, stranger, tweet, picture)

@@ -1,80 +1,25 @@
 """The OWASP API Security Top 10 (2023), as questions to the public door of the lab.
 
 Private objects carry a canary string; every response to any person of these tests is scanned for it (`conftest.Person.ask`).
+Broken authentication has a file of its own, `test_owasp_tokens.py`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import socket
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
 import requests
 
 from system.kernel import settings
-from system.platform import native
 from system.platform.addresses import Plan
 from system.services.gateway import app, policy
-from system.services.shared import signing
-from tests.strangers.conftest import CANARY, GATEWAY, PASSWORD, RANGE, Person, arrive, until
-from tweetlab import home, session
+from tests.strangers.conftest import CANARY, GATEWAY, PASSWORD, RANGE, House, bearer
 
 pytestmark = pytest.mark.real
-
-
-
-@dataclass
-class House:
-    """Who lives here. `owner` is protected; `friend` was approved, `former` was and was removed; `stranger` never asked."""
-
-    owner: Person
-    friend: Person
-    former: Person
-    stranger: Person
-    tweet: str
-    picture: str
-
-    def principals(self) -> dict[str, dict[str, str]]:
-        """Return what each who is no friend sends as headers."""
-        return {
-            "former": _bearer(self.former.token), "stranger": _bearer(self.stranger.token), "nobody": {},
-            "forged": _bearer(self.owner.token[:-4] + "AAAA"),
-        }
-
-
-def _bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
-
-
-def _seen_by(person: Person, tweet: str) -> bool:
-    return tweet in person.ask("GET", f"/2/users/{person.id}/timelines/reverse_chronological").text
-
-
-@pytest.fixture(scope="module")
-def house(door: str) -> Iterator[House]:
-    owner, friend, former, stranger = (arrive(prefix) for prefix in ("own", "fri", "for", "str"))
-    owner.may_know = friend.may_know = former.may_know = True
-    assert owner.ask("PUT", "/2/users/me", json={"protected": True}).status_code == 200
-    for person in (friend, former):
-        asked = person.ask("POST", f"/2/users/{person.id}/following", json={"target_user_id": str(owner.id)})
-        assert asked.json()["data"] == {"following": False, "pending_follow": True}
-        assert owner.ask("POST", f"/2/users/{owner.id}/follow_requests/{person.id}").status_code == 200
-    picture = owner.shows()
-    tweet = owner.says(f"{CANARY} said in private", media={"media_ids": [picture]})
-    for person in (friend, former):
-        until(lambda person=person: _seen_by(person, tweet))
-    until(lambda: CANARY in friend.ask("GET", f"/2/tweets/search/recent?query={CANARY.split('-')[0]}").text)
-    assert friend.ask("POST", f"/2/users/{friend.id}/likes", json={"tweet_id": tweet}).status_code == 200
-    assert owner.ask("DELETE", f"/2/users/{owner.id}/followers/{former.id}").status_code == 200
-    former.may_know = False
-    yield House(owner, friend, former, stranger, tweet, picture)
 
 
 # ---- API1 broken object level authorization --------------------------------------------------------------
@@ -132,90 +77,6 @@ def test_nobody_acts_in_anothers_name(house: House) -> None:
     assert house.friend.ask("GET", f"/2/tweets/{house.tweet}").status_code == 200
 
 
-# ---- API2 broken authentication --------------------------------------------------------------------------
-
-
-def _part(raw: bytes) -> str:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def _token(header: dict[str, Any], claims: dict[str, Any], signature: str = "AAAA") -> str:
-    return f"{_part(json.dumps(header).encode())}.{_part(json.dumps(claims).encode())}.{signature}"
-
-
-def _claims(person: Person) -> dict[str, Any]:
-    middle = person.token.split(".")[1]
-    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
-    return found
-
-
-def _signed(claims: dict[str, Any], algorithm: str = "HS256") -> str:
-    """Sign with the lab's own key."""
-    secret = session.secret_of(native.Lab(home.ROOT, RANGE))
-    return jwt.encode(claims, secret, algorithm, headers={"kid": signing.kid_of(secret)})
-
-
-@pytest.mark.parametrize("algorithm", ["HS384", "HS512"])
-def test_another_algorithm_is_no_way_in(house: House, algorithm: str) -> None:
-    """A good signature by another algorithm is refused, also where the lab's own key made it; by ours it is let in."""
-    claims = _claims(house.owner)
-
-    assert house.owner.ask("GET", "/2/users/me", headers=_bearer(_signed(claims))).status_code == 200
-    assert house.owner.ask("GET", "/2/users/me", headers=_bearer(_signed(claims, algorithm))).status_code == 401
-
-
-@pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "", "HS256", "RS256", "ES256"])
-@pytest.mark.parametrize("signature", ["", "AAAA"])
-def test_a_token_without_a_signature_is_no_way_in(house: House, algorithm: str, signature: str) -> None:
-    """Whatever it says of itself."""
-    forged = _token({"alg": algorithm, "typ": "JWT"}, _claims(house.owner), signature)
-
-    assert house.stranger.ask("GET", "/2/users/me", headers=_bearer(forged)).status_code == 401
-
-
-@pytest.mark.parametrize("change", [{"exp": -60}, {"exp": None}, {"nbf": 600}, {"iat": 600}, {"sub": None}, {"sub": "one"}],
-                         ids=["expired", "no end", "not yet", "of the future", "of nobody", "of no id"])
-def test_a_token_outside_its_time_or_without_its_claims_opens_nothing(house: House, change: dict[str, Any]) -> None:
-    """Signed with the lab's own key, so nothing but the claims can refuse it. Numbers are seconds from now."""
-    claims = _claims(house.owner) | {name: int(time.time()) + value if isinstance(value, int) else value
-                                     for name, value in change.items()}
-    token = _signed({name: value for name, value in claims.items() if value is not None})
-
-    assert house.owner.ask("GET", "/2/users/me", headers=_bearer(token)).status_code == 401
-
-
-def test_changed_claims_break_the_signature(house: House) -> None:
-    """Another user or a later end, with the old signature."""
-    head, _, signature = house.stranger.token.split(".")
-    for change in ({"sub": str(house.owner.id)}, {"exp": int(time.time()) + 10**6}, {"scope": "admin"}):
-        forged = f"{head}.{_part(json.dumps(_claims(house.stranger) | change).encode())}.{signature}"
-        assert house.stranger.ask("GET", "/2/users/me", headers=_bearer(forged)).status_code == 401
-
-
-def test_a_password_is_not_told_from_a_wrong_name(house: House) -> None:
-    """A wrong password and an unknown name are answered alike."""
-    wrong = {"grant_type": "password", "username": house.owner.username, "password": "wrong horse battery"}
-    answers = [requests.post(f"{GATEWAY}/2/oauth2/token", data={**wrong, "username": name}, timeout=10)
-               for name in (house.owner.username, "nobody_at_all")]
-
-    assert answers[0].status_code == answers[1].status_code == 400
-    assert answers[0].json()["error"] == answers[1].json()["error"] == "invalid_grant"
-    assert answers[0].json().get("error_description") == answers[1].json().get("error_description")
-
-
-def test_a_revoked_token_opens_nothing(door: str) -> None:
-    """Revocation is effective at every gateway within 5 s."""
-    person = arrive("rev")
-    token = person.token
-    assert person.ask("GET", "/2/users/me").status_code == 200
-    gone = requests.post(f"{GATEWAY}/2/oauth2/revoke", data={"token": token}, timeout=10)
-    began = time.monotonic()
-    until(lambda: person.ask("GET", "/2/users/me").status_code == 401, patience_s=5.0)
-
-    assert gone.status_code == 200
-    assert time.monotonic() - began < 5.0
-
-
 # ---- API3 mass assignment ---------------------------------------------------------------------------------
 
 
@@ -255,7 +116,7 @@ def test_a_page_has_a_bound(house: House, path: str) -> None:
 def test_a_body_and_an_upload_have_a_bound(house: House) -> None:
     """413 for a large body and for the wish to upload more than is taken."""
     person = house.stranger
-    as_json = _bearer(person.token) | {"content-type": "application/json"}
+    as_json = bearer(person.token) | {"content-type": "application/json"}
     large = person.ask("POST", "/2/tweets", data=b"x" * 200_000, headers=as_json)
     wish = {"media_type": "image/png", "total_bytes": 10**12, "sha256": "0" * 64}
 
@@ -316,7 +177,7 @@ def test_a_page_of_the_gateway_is_documented_or_of_the_web_client_or_hidden(door
 
 def test_the_services_behind_the_mesh_do_not_believe_a_client(house: House) -> None:
     """`x-user-id` is the gateway's word: a client that sends it to the public door is still himself."""
-    headers = _bearer(house.stranger.token) | {"x-user-id": str(house.owner.id)}
+    headers = bearer(house.stranger.token) | {"x-user-id": str(house.owner.id)}
 
     assert house.stranger.ask("GET", "/2/users/me", headers=headers).json()["data"]["id"] == str(house.stranger.id)
     assert house.stranger.ask("GET", f"/2/tweets/{house.tweet}", headers=headers).status_code in (403, 404)
@@ -377,7 +238,7 @@ def test_errors_tell_nothing_of_the_inside(house: House) -> None:
     """No traceback, no path, no version of a server in an error."""
     person = house.stranger
     answers = [person.ask("GET", "/2/tweets/not-a-number"), person.ask("GET", "/2/tweets/99999999999999999999999"),
-               person.ask("POST", "/2/tweets", data=b"{", headers=_bearer(person.token) | {"content-type": "application/json"}),
+               person.ask("POST", "/2/tweets", data=b"{", headers=bearer(person.token) | {"content-type": "application/json"}),
                person.ask("GET", "/2/tweets/search/recent?query=%22%22%22(("), person.ask("GET", "/nowhere")]
 
     endless = person.ask("GET", "/2/tweets?ids=" + "1," * 10_000)
