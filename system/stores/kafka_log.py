@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Self
 
 import aiokafka
@@ -30,6 +30,8 @@ PARTITIONS = 4  # of a topic; a group can use as many workers
 LINGER_MS = 1  # events of one moment share a request
 SESSION_MS = 3000  # the broker must allow it: group.min.session.timeout.ms=2000
 HEARTBEAT_MS = 500
+MAX_POLL_MS = 60_000  # a member that does not ask for records for so long leaves its group
+LEAVE_S = 5.0  # longest wait for a consumer that leaves its group
 BATCH_BYTES = 256 * 1024  # of one partition; a full batch makes `publish` wait
 TRACEPARENT = "traceparent"  # header of a record whose request is sampled
 
@@ -131,6 +133,9 @@ class KafkaLog:
                     waiting.append(sent)
                 # `wait` and not `gather`: at the deadline the records stay on their way.
                 await asyncio.wait(waiting)
+            if any(sent.cancelled() for sent in waiting):  # by the client, which was stopped meanwhile: this task goes on
+                await self._forget(producer)
+                raise StoreUnavailable(f"Kafka's client was stopped in a {doing}; it may have been done.", definite=False)
             for sent in waiting:
                 sent.result()
         except TimeoutError as error:
@@ -238,7 +243,7 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
-            max_poll_interval_ms=60_000,
+            max_poll_interval_ms=MAX_POLL_MS,
             metadata_max_age_ms=30_000,
         )
 
@@ -274,9 +279,13 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         return left
 
     async def close(self) -> None:
-        """Leave the group without committing. Safe to repeat."""
-        with contextlib.suppress(TimeoutError, kafka.KafkaError):
-            await asyncio.wait_for(self._client.stop(), 5.0)
+        """Leave the group without committing, within 5 s. Safe to repeat. Raises CancelledError for its caller's cancel alone."""
+        # aiokafka cancels its own tasks and awaits them. One that just leaves the group, as after a freeze longer than
+        # max.poll.interval, lets that cancel out to us, and what it would have ended next is still there.
+        client = self._client
+        if not await _ended(client.stop()) and client._coordinator is not None:
+            for rest in (client._coordinator._stop_commit_offsets_refresh_task, client._fetcher.close, client._client.close):
+                await _ended(rest())
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         for place in revoked:
@@ -286,6 +295,19 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         for place in assigned:
             self._polled.pop(place, None)
+
+
+async def _ended(work: Coroutine[Any, Any, None]) -> bool:
+    """Let `work` run for at most 5 s. False where it was cancelled, by itself or by us; its errors are dropped."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=LEAVE_S)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=LEAVE_S)
+    if not task.done() or task.cancelled():
+        return False
+    task.exception()
+    return True
 
 
 def topics() -> list[tuple[str, int]]:

@@ -27,7 +27,7 @@ platform: small
 population: {users: 60, follows: {shape: pareto, mean: 5, max: 20}, history: 2 tweets}
 workload:
   arrivals: poisson
-  stages: [{for: 12 s, rate: 30/s}]
+  stages: [{for: 8 s, rate: 30/s}]
   mix: {home: 70, post: 20, search: 10}
 faults: [{at: 3 s, kind: cache_loss, target: redis}]
 objectives: [home p99 <= 2 s steady]

@@ -162,3 +162,24 @@ async def test_preparing_twice_changes_nothing(real_log):
     assert sorted(name for name, _ in kafka_log.topics()) == [
         "new_follow", "new_follow.dead", "new_like", "new_like.dead", "new_tweet", "new_tweet.dead", "tweet_deleted",
         "tweet_deleted.dead"]
+
+
+@pytest.mark.real
+async def test_members_that_were_frozen_until_they_had_to_leave_can_be_closed(real_log, group, monkeypatch):
+    """A thawed member leaves its group by itself; closed in that moment, it ends whole, and its caller is not cancelled."""
+    monkeypatch.setattr(kafka_log, "MAX_POLL_MS", 1_000)
+    before = asyncio.all_tasks()
+    members = [await real_log.consumer(f"{group}-{number}", ["new_tweet"]) for number in range(12)]
+    for number, member in enumerate(members):
+        await member.poll(1, 0.01)
+        member.late_s = 0.001 * number
+    time.sleep(1.5)  # noqa: ASYNC251 - the process stood still
+
+    async def close(member):
+        await asyncio.sleep(member.late_s)
+        await member.close()
+
+    told = await asyncio.gather(*(close(member) for member in members), return_exceptions=True)
+
+    assert told == [None] * len(members)
+    assert {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before} == set()

@@ -141,7 +141,9 @@ async def running(config: settings.Settings, ports: Ports, apps: Iterable[Any] =
 async def _listening(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI application on a free port of the loopback."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_config=None, ws="none", access_log=False))
+    # As `kernel/serving.py`: longer than the gateway keeps a connection, or a POST may go into one that closes.
+    config = uvicorn.Config(app, lifespan="on", log_config=None, ws="none", access_log=False, timeout_keep_alive=75)
+    server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started:
         assert not task.done(), "the application did not start"
@@ -154,11 +156,24 @@ async def _listening(app: Any) -> AsyncIterator[str]:
 
 
 async def until(check: Callable[[], Awaitable[bool]], within_s: float = 15.0) -> None:
-    """Return when `check()` holds; fail after `within_s` seconds."""
+    """Return when `check()` holds; fail after `within_s` seconds, telling where every task waits."""
     deadline_s = time.monotonic() + within_s
     while not await check():
-        assert time.monotonic() < deadline_s, f"it did not hold within {within_s} s"
+        assert time.monotonic() < deadline_s, f"it did not hold within {within_s} s; tasks:\n{_waiting()}"
         await asyncio.sleep(0.05)
+
+
+def _waiting() -> str:
+    """Return a line for each task of ours: the coroutines it is in, outermost first, with their lines."""
+    lines = []
+    for task in asyncio.all_tasks():
+        chain: list[str] = []
+        inner: Any = task.get_coro()
+        while inner is not None and getattr(inner, "cr_frame", None) is not None:
+            chain.append(f"{inner.__qualname__}:{inner.cr_frame.f_lineno}")
+            inner = inner.cr_await
+        lines.append(" > ".join(chain))
+    return "\n".join(sorted(lines))
 
 
 _generator = ids.Generator(ids.Lease(1000, 0, 2**62, 2**62), clock.SystemClock())

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from chaos import collect, history, invariants
+from chaos.evidence import Canary
 from system.kernel import events, policies
 from system.ports import Kind
 from tests.integration import services_rig
@@ -140,6 +141,16 @@ async def test_a_whole_system_passes_every_invariant_through_a_cache_loss(played
     assert {cached.kind for cached in evidence.finals.lists} == set(Kind)
 
 
+@pytest.fixture
+def without_canaries(monkeypatch):
+    """The look at canaries takes seconds of each collection, and what a test breaks here has nothing to do with them."""
+    async def watch(base_url, token):
+        return Canary(0, (), False)
+
+    monkeypatch.setattr(collect.canaries, "watch", watch)
+
+
+@pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_an_unreachable_api_makes_finals_doubtful_and_never_red(played):
     """What could not be read is unknown, and says so."""
@@ -150,6 +161,7 @@ async def test_an_unreachable_api_makes_finals_doubtful_and_never_red(played):
     assert "fail" not in {finding.verdict for finding in findings.values()}
 
 
+@pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_follower_list_that_lies_about_being_complete_is_found(played):
     """A complete list of one, as a cache loss leaves it in systems that trust any list, against PostgreSQL's many."""
@@ -165,6 +177,7 @@ async def test_a_follower_list_that_lies_about_being_complete_is_found(played):
     assert f"list f:{star} lacks" in findings["cached_lists_match_the_oracle"].violations[0]
 
 
+@pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_picture_that_storage_lost_is_found(played):
     """It was finalised, and its bytes are gone, or others."""
@@ -183,6 +196,7 @@ async def test_a_picture_that_storage_lost_is_found(played):
     assert (torn["pictures_are_intact"].verdict, lost["pictures_are_intact"].verdict) == ("fail", "fail")
 
 
+@pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_tweet_deleted_behind_the_clients_back_is_lost(played):
     """The client was told it stands; the stores say it is deleted."""

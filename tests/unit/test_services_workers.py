@@ -13,6 +13,7 @@ from system.ports import Kind
 from system.services.relay.handlers import Announced, TweetRelay
 from system.services.search import handlers
 from system.services.search import worker as indexer
+from system.services.shared import hosting
 from system.services.shared.consuming import Loop
 from system.services.shared.lists import Lists
 from system.stores.memory_likes import MemoryLikes
@@ -75,6 +76,69 @@ async def test_the_relay_publishes_a_long_outage_a_part_at_a_time():
     published = await TweetRelay(store, Watching(), Announced(time_), time_).walk()
 
     assert published == sum(sizes) == 1_200 and max(sizes) <= 500
+
+
+async def test_a_cancel_that_nobody_meant_for_it_does_not_end_a_consumer():
+    """A client of Kafka that cancels a task of its own may let that out of any call; the group is joined again."""
+    log, seen = MemoryLog(), []
+
+    class Frail(MemoryLog):
+        joined = 0
+
+        async def consumer(self, group, topics):
+            real = await log.consumer(group, topics)
+            Frail.joined += 1
+            number = Frail.joined
+
+            class Member:
+                async def poll(self, most, timeout_s):
+                    if number == 1:
+                        raise asyncio.CancelledError
+                    return await real.poll(most, 0.01)
+
+                async def close(self):
+                    await real.close()
+                    if number == 1:
+                        raise StoreUnavailable("it was gone", definite=True)
+
+                commit, behind = real.commit, real.behind
+
+            return Member()
+
+    async def handle(records):
+        seen.extend(record.event.id for record in records)
+
+    await log.publish([events.Event(events.TWEET_DELETED, 7, "e1", {"id": 1, "author_id": 7})])
+    task = asyncio.create_task(Loop(Frail(), "group", (events.TWEET_DELETED,), handle).run())
+    async with asyncio.timeout(5):
+        while not seen:
+            await asyncio.sleep(0.01)
+
+    task.cancel()  # this one is meant
+    await asyncio.wait({task})
+    assert seen == ["e1"] and Frail.joined == 2 and task.cancelled()
+
+
+async def test_a_loop_that_ends_by_whatever_ends_its_process(monkeypatch):
+    """A worker without its loop would only look alive; the supervisor starts a fresh one."""
+    ends = []
+    monkeypatch.setattr(hosting.os, "_exit", ends.append)
+
+    async def cancelled():
+        raise asyncio.CancelledError
+
+    async def broken():
+        raise RuntimeError
+
+    for loop in (cancelled, broken):
+        built = hosting.Service(loops=(loop,))
+        host = hosting.Host("worker", (), lambda *_, built=built: built, settings.from_env({}), bootstrap.ports_of({}))
+        await host.open()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await host.close()
+
+    assert ends == [1, 1]
 
 
 async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_indexed():

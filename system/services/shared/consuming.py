@@ -47,6 +47,11 @@ async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int
             await pause(attempt)
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def traced(handle: Handle) -> Handle:
     """Return `handle` with a span for each sampled event of a poll: for who does all events of a poll in one go."""
     async def handle_traced(records: list[Record]) -> None:
@@ -86,6 +91,13 @@ class Loop:
             except Unavailable as problem:
                 attempt += 1
                 _log.warning("group %s lost Kafka (%s); joins again", self._group, problem)
+                await pause(attempt)
+            except asyncio.CancelledError:
+                # Not for us: a client that cancels a task of its own may let that out, and the loop would end without a word.
+                if _is_cancelled():
+                    raise
+                attempt += 1
+                _log.warning("group %s: a call to Kafka was cancelled inside its client; joins again", self._group)
                 await pause(attempt)
             finally:
                 if consumer is not None:

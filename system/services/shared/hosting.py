@@ -64,8 +64,9 @@ class Host:
             self._tasks.append(task)
 
     def _ended(self, task: asyncio.Future[None]) -> None:
-        if not self._stopping and not task.cancelled():
-            _log.critical("a loop of %s ended; the process ends too", self.app.name, exc_info=task.exception())
+        if not self._stopping:
+            problem = asyncio.CancelledError("by nobody") if task.cancelled() else task.exception()
+            _log.critical("a loop of %s ended; the process ends too", self.app.name, exc_info=problem)
             os._exit(1)  # the supervisor starts a fresh one; a worker without its loop would only look alive
 
     async def close(self) -> None:
