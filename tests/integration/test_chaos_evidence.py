@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chaos import collect, history, invariants
+from chaos import api_reads, collect, history, invariants
 from chaos.evidence import Canary
 from system.kernel import events, policies
 from system.ports import Kind
@@ -152,8 +152,9 @@ def without_canaries(monkeypatch):
 
 @pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
-async def test_an_unreachable_api_makes_finals_doubtful_and_never_red(played):
+async def test_an_unreachable_api_makes_finals_doubtful_and_never_red(played, monkeypatch):
     """What could not be read is unknown, and says so."""
+    monkeypatch.setattr(api_reads, "PAUSE_S", 0.01)  # between its tries
     _, findings = await judged(played, url="http://127.0.0.1:9")
 
     assert findings["no_acknowledged_tweet_lost"].verdict == "unknown"
