@@ -149,7 +149,7 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
     nodes = blueprints.load(blueprint)
     if observe:
         nodes = blueprints.observed(nodes)
-        await fetch_observers(screen)
+    await fetch_further(screen, blueprint, observe)
     try:
         await lab.up(nodes, env, prepare=prepare, stores_only=stores_only,
                      progress=lambda node, text: screen.say(f"{node:<16} {text}"))
@@ -173,12 +173,13 @@ async def _roles(lab: native.Lab) -> set[str]:
     return {node.role for node in await lab.status()}
 
 
-async def fetch_observers(screen: Screen) -> None:
-    """Fetch what --observe needs and this machine lacks. Raises CouldNotRun, with the mend."""
-    from tweetlab import setup
+async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
+    """Fetch what `blueprint` or --observe needs besides a plain set-up and this machine lacks. Raises CouldNotRun, with the mend."""
+    further = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
+    if any(packages.missing(package) for package in further):
+        from tweetlab import setup
 
-    if any(packages.missing(package) for package in packages.OBSERVING):
-        await setup.servers(screen.say, observe=True)
+        await setup.servers(screen.say, observe, blueprint)
 
 
 async def make_schema(told: settings.Settings) -> None:
