@@ -174,7 +174,7 @@ async def _roles(lab: native.Lab) -> set[str]:
 
 
 async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
-    """Fetch what `blueprint` or --observe needs besides a plain set-up and this machine lacks. Raises CouldNotRun, with the mend."""
+    """Fetch what `blueprint` or --observe needs besides a plain set-up and is missing. Raises CouldNotRun, with the mend."""
     further = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
     if any(packages.missing(package) for package in further):
         from tweetlab import setup
