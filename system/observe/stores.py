@@ -72,7 +72,8 @@ async def postgres(settings: Settings, address: str, node: str) -> list[Sample]:
     """pg_stat_database and pg_stat_activity."""
     from system.stores import postgres_pool as pool
 
-    connection = await pool.connect(pool.database_url(settings.stores.postgres_url, settings.namespace), ANSWER_S)
+    url = pool.member_url(settings.stores.postgres_url, address, whatever=True)
+    connection = await pool.connect(pool.database_url(url, settings.namespace), ANSWER_S)
     try:
         answer = await connection.execute(
             "SELECT xact_commit, xact_rollback, blks_hit, blks_read, deadlocks, pg_database_size(datname) "
@@ -247,7 +248,7 @@ def addresses(settings: Settings) -> Sequence[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
     for store, found in (("cassandra", stores.cassandra), ("kafka", stores.kafka[:1]), ("redis", (stores.redis,)),
                          ("limits", (stores.limits,)),
-                         ("postgres", (stores.postgres_url.rpartition("@")[2].partition("/")[0],)),
+                         ("postgres", stores.postgres_url.rpartition("@")[2].partition("/")[0].split(",")),
                          ("nginx", (settings.cdn.rpartition("/")[2],)),
                          ("elasticsearch", tuple(url.removeprefix("http://") for url in stores.elasticsearch_urls))):
         rows += [(store, address, f"{NODES.get(store, store)}-{n}") for n, address in enumerate(found, 1)]

@@ -144,14 +144,20 @@ class Child:
         """Return the living processes of this node. `known`: a `procs.family` read just now; None reads it where it is needed."""
         if self.groups.kind != "none":
             return self.groups.pids(self.node.name)
-        return [self.pid, *procs.descendants(self.pid, known)] if self.is_alive() else []
+        return [pid for root in self._roots() for pid in (root, *procs.descendants(root, known))]
+
+    def _roots(self) -> list[int]:
+        """Return the process, if it lives, and the one that left its tree; with their descendants they are the node."""
+        file = self._launch.escapes if self._launch else None
+        further = procs.escaped(file, self.ctx.places.lab_id, self.node.name) if file else []
+        return [self.pid, *further] if self.is_alive() else further
 
     def cpu_ns(self, known: procs.Family | None = None) -> int:
         """Return the CPU time of this node since the lab came up, restarts included. `known`: as for `pids`."""
         grouped = self.groups.cpu_ns(self.node.name)
         if grouped is not None:
             return grouped
-        return self._past_cpu_ns + (procs.tree_cpu_ns(self.pid, known) if self.is_alive() else 0)
+        return self._past_cpu_ns + sum(procs.tree_cpu_ns(root, known) for root in self._roots())
 
     async def probe(self) -> str:
         """Return "well", or why the node is not, asked now."""

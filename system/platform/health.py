@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 PROBE_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 65536
+
+IS_PRIMARY = "SELECT WHERE NOT pg_is_in_recovery()"  # "SELECT 1" of a primary, "SELECT 0" of a standby
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -101,6 +103,21 @@ async def postgres_execute(address: str, role: str, database: str, statement: st
         text = statement.encode() + b"\0"
         writer.write(b"Q" + struct.pack(">i", len(text) + 4) + text)
         return await _postgres_until_ready(reader)
+
+
+async def postgres_primary(addresses: Sequence[str], role: str, database: str) -> str:
+    """Return which of these members takes writes; a single one is not asked. Raises NotWell with the last answer of each."""
+    if len(addresses) == 1:
+        return addresses[0]
+    answers = []
+    for address in addresses:
+        try:
+            if await postgres_execute(address, role, database, IS_PRIMARY) == "SELECT 1":
+                return address
+            answers.append(f"{address} is a standby")
+        except NotWell as problem:
+            answers.append(str(problem))
+    raise NotWell("; ".join(answers))
 
 
 @contextlib.asynccontextmanager

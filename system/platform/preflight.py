@@ -24,6 +24,7 @@ def check_programs(blueprint: Blueprint) -> None:
     """Raise CouldNotRun that lists every program the blueprint needs and this machine lacks."""
     servers = [SERVERS[node.kind] for node in blueprint.nodes]
     wanted = {package for server in servers for package in (server.package, *getattr(server, "modules", ()))} - {None}
+    wanted |= {*packages.FURTHER.get(blueprint.name, ())}
     lacking = [packages.missing(package) for package in wanted if package]
     lines = sorted(text for text in lacking if text)
     if any(node.kind in JAVA_KINDS for node in blueprint.nodes) and packages.java() is None:

@@ -68,13 +68,20 @@ def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
         "kafka": list,
         "redis": lambda addresses: addresses[0],
         "limits": lambda addresses: addresses[0],
-        "postgres": lambda addresses: f"postgresql://{ROLE}@{addresses[0]}",
+        "postgres": postgres_url,
         "minio": lambda addresses: {
             "endpoint": addresses[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY,
         },
         "elasticsearch": lambda addresses: [f"http://{address}" for address in addresses],
     }
     return {kind: shapes[kind](addresses) for kind, addresses in at.items()}
+
+
+def postgres_url(addresses: list[str]) -> str:
+    """Return a URL without a database name; of several members it leads to the one that takes writes."""
+    if len(addresses) == 1:
+        return f"postgresql://{ROLE}@{addresses[0]}"
+    return f"postgresql://{ROLE}@{','.join(addresses)}/?target_session_attrs=read-write"
 
 
 def mesh(plan: Plan, region: int = 1) -> dict[str, str]:
