@@ -38,6 +38,7 @@ SERVICES = {  # package -> the services it brings
     "rsyslog": ("rsyslog",),
     "etcd-server": ("etcd",),
     "patroni": ("patroni",),
+    "pdns-server": ("pdns",),
 }
 BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while something is to be fetched
 
