@@ -47,7 +47,6 @@ FURTHER_PORTS: dict[str, tuple[int, ...]] = {
     "cassandra": (7000,),
     "etcd": (2380,),
     "postgres": (8008,),
-    "pdns": (8081,),
     "kafka": (9093,),
     "elasticsearch": (9300,),
     "jaeger": (4317, 4318, 14250, 14268, 14269, 16685),

@@ -17,6 +17,9 @@ from system.kernel.errors import WrongInput
 # posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs, 2.3 with 200, 1.8 with 1,000.
 CASSANDRA_SLACK_US = 1_000
 
+# Sentinel's down-after (2.5 s), its election and one that fails and is repeated after 6 s.
+REDIS_HEAL_PAUSE_S = 10.0
+
 Role = Literal["store", "mesh", "service", "observer"]
 STORE_KINDS = ("redis", "limits", "postgres", "minio", "cassandra", "kafka", "elasticsearch")
 SERVICE_MODULES = {  # kind -> the module that `python -m` runs
@@ -42,6 +45,8 @@ class Running:
     `heap_mib`, `gc`, `processors`: JVM heap, collector and ActiveProcessorCount; None or "" outside a JVM.
     `cpu_quota_cores`: cores it may use at most; None is no limit.
     `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is the kernel's 50.
+    `heal_pause_s`: a dead one is started again no sooner than this after its death. For members of a failover group: long
+    enough for the others to have chosen a new primary, or else the dead one would come back as what it was.
     """
 
     own_session: bool = True
@@ -51,6 +56,7 @@ class Running:
     processors: int | None = None
     cpu_quota_cores: float | None = None
     timer_slack_us: int = 0
+    heal_pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,8 +162,8 @@ def _cluster() -> Blueprint:
         node
         for zone in (1, 2)
         for node in (
-            _store("redis", 60, zone=zone),
-            Node(f"pdns-{zone}", "pdns", "mesh", zone, zone=zone, memory_mib=30),
+            _store("redis", 60, Running(heal_pause_s=REDIS_HEAL_PAUSE_S), zone),
+            Node(f"pdns-{zone}", "pdns", "mesh", zone, zone=zone, memory_mib=65),
             Node(f"haproxy-{zone}", "haproxy", "mesh", zone, zone=zone, memory_mib=30),
             Node(f"cdn-{zone}", "nginx", "mesh", zone, zone=zone, memory_mib=30),
             *(_service(kind, zone) for kind in SERVICE_MODULES),

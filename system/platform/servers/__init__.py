@@ -17,9 +17,11 @@ from system.platform.servers import (
     minio,
     nginx,
     patroni,
+    pdns,
     prometheus,
     redis,
     rsyslog,
+    sentinel,
     services,
 )
 from system.platform.servers.base import Server
@@ -36,10 +38,12 @@ SERVERS: dict[str, Server] = {
     "minio": minio.MinIO(),
     "exporter": services.Service(),
     "nginx": nginx.Nginx(),
+    "pdns": pdns.PowerDNS(),
     "postgres": patroni.Member(),
     "prometheus": prometheus.Prometheus(),
     "receiver": services.Service(),
     "redis": redis.Redis(),
     "rsyslog": rsyslog.Rsyslog(),
+    "sentinel": sentinel.Sentinel(),
     **{kind: services.Service() for kind in SERVICE_MODULES},
 }
