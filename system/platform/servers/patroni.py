@@ -25,7 +25,7 @@ PYTHON = "/usr/bin/python3"
 REST_PORT = 8008
 TTL_S, LOOP_WAIT_S, RETRY_S = 6, 1, 2  # Patroni wants ttl >= loop_wait + 2 x retry_timeout
 MAX_CONNECTIONS = 400  # two of each service
-WAL_KEEP = "256MB"  # what a member that was away catches up from; behind that it is copied anew
+WAL_KEEP = "512MB"  # what a member that was away catches up from; behind that it is copied anew
 REWIND_OR_COPY = True
 
 # A member that starts before etcd answers waits 5 s until it asks again; this asks every 50 ms, for 20 s at most.
@@ -109,7 +109,8 @@ def render(ctx: Context) -> dict[str, Any]:
                 "synchronous_mode": True,
                 "synchronous_mode_strict": True,
                 "synchronous_node_count": 1,
-                "postgresql": {"use_pg_rewind": True, "use_slots": True, "parameters": shared(ctx)},
+                # Slots would be made a loop after a promotion; until then no standby streams and nothing is acknowledged.
+                "postgresql": {"use_pg_rewind": True, "use_slots": False, "parameters": shared(ctx)},
             },
             "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, {"auth": "trust"}, "data-checksums", "no-sync"],
         },
