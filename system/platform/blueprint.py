@@ -17,7 +17,7 @@ from system.kernel.errors import WrongInput
 # posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs, 2.3 with 200, 1.8 with 1,000.
 CASSANDRA_SLACK_US = 1_000
 
-# Sentinel's down-after (2.5 s), its election and one that fails and is repeated after 6 s.
+# Sentinel's down-after (2 s), its election and one that fails and is repeated after 6 s.
 REDIS_HEAL_PAUSE_S = 10.0
 
 Role = Literal["store", "mesh", "service", "observer"]

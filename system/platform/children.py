@@ -5,7 +5,8 @@
                   +-> failed (died, or not well in time, before it was ever well)
 
 A child that dies after it was well is dead, and healed: started again after a pause that doubles with each
-death in a row. `auto_heal` off leaves it dead until told otherwise.
+death in a row. `auto_heal` off leaves it dead until told otherwise. A member of a failover group (`Running.heal_pause_s`)
+is started again only when the others had the time to choose a new primary, whoever starts it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Child:
         self._wanted = False
         self._past_cpu_ns = 0
         self._deaths = 0
+        self._died_s = 0.0  # monotonic
         self._healer: asyncio.Task[None] | None = None
 
     @property
@@ -79,8 +81,13 @@ class Child:
         return not self._exited.is_set()
 
     async def start(self) -> None:
-        """Start the process and wait until it is well. Raises CouldNotRun, with last answer and log end."""
+        """Start the process and wait until it is well. Raises CouldNotRun, with last answer and log end.
+
+        A member of a failover group waits first until the others had their time to choose a new primary.
+        """
         self._wanted = True
+        if (left_s := self._died_s + self.node.running.heal_pause_s - time.monotonic()) > 0 and self._process:
+            await asyncio.sleep(left_s)
         self._set("starting")
         began = time.monotonic()
         try:
@@ -218,6 +225,7 @@ class Child:
             if self.groups.kind == "none":
                 self._past_cpu_ns += procs.cpu_ns(process.pid)  # still a zombie: its clock can be read
             process.wait()
+            self._died_s = time.monotonic()
             self._exited.set()
             self._on_exit()
 

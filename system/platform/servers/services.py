@@ -16,7 +16,7 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import health, places
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
-from system.platform.servers import jaeger, minio
+from system.platform.servers import jaeger, minio, sentinel
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.postgres import ROLE
 
@@ -63,10 +63,11 @@ def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
         for kind in STORE_KINDS
         if blueprint.of_kind(kind)
     }
+    sentinels = [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind("sentinel")]
     shapes: dict[str, Callable[[list[str]], Any]] = {
         "cassandra": list,
         "kafka": list,
-        "redis": lambda addresses: addresses[0],
+        "redis": lambda addresses: sentinel.url(sentinels, addresses) if sentinels else addresses[0],
         "limits": lambda addresses: addresses[0],
         "postgres": postgres_url,
         "minio": lambda addresses: {
