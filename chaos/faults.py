@@ -7,6 +7,7 @@ pid and start time, or a server that answers at that process' address.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,14 +17,18 @@ from typing import Any, Protocol
 from redis import asyncio as redis
 from redis.exceptions import RedisError
 
-from system.kernel.errors import CouldNotRun, WrongInput
+from system.kernel.errors import CouldNotRun, LabError, WrongInput
+from system.observe import copies
 from system.platform import procs
+from system.platform.blueprint import Blueprint, Node
 from system.platform.places import Places
 from system.platform.provider import Killed, NodeStatus
 
 CANARY_TTL_S = 600  # a canary outlives every probe and then removes itself
 REFILLED = 0.1  # of the keys before a loss: reads follow Zipf's law, so the popular tenth serves most of them
 PROBE_TIMEOUT_S = 2.0
+LOOK_EVERY_S = 0.05  # resolution of recovery times; to ask the status of twenty nodes costs the supervisor about 1 ms
+ZONE = "zone"
 
 
 class Lab(Protocol):
@@ -31,6 +36,7 @@ class Lab(Protocol):
 
     places: Places
 
+    async def blueprint(self) -> Blueprint: ...
     async def status(self) -> list[NodeStatus]: ...
     async def kill(self, node: str) -> Killed: ...
     async def auto_heal(self, node: str, on: bool) -> None: ...
@@ -50,12 +56,13 @@ class Aim:
 class Fault(Protocol):
     """One way to break the system. `held`: lasts until it is undone. `kinds`: kinds of node it strikes, empty for any.
 
-    `recovers_within_s`: how long its recovery probe is asked.
+    `recovers_within_s`: how long its recovery probe is asked, `look_every_s`: the pause between two questions.
     """
 
     held: bool
     kinds: tuple[str, ...]
     recovers_within_s: float
+    look_every_s: float
 
     async def aim(self, lab: Lab, target: str) -> Aim:
         """Return the target; changes nothing. Raises WrongInput or CouldNotRun where the lab does not own such a one."""
@@ -103,6 +110,7 @@ class Kill:
     held = False
     kinds: tuple[str, ...] = ()
     recovers_within_s = 90.0  # Cassandra takes about 20 s to come back on two shared cores; the rest is room
+    look_every_s = LOOK_EVERY_S
 
     async def aim(self, lab: Lab, target: str) -> Aim:
         node = await owned(lab, target, self.kinds)
@@ -134,6 +142,7 @@ class CacheLoss:
     held = False
     kinds: tuple[str, ...] = ("redis",)
     recovers_within_s = 60.0
+    look_every_s = LOOK_EVERY_S
 
     async def aim(self, lab: Lab, target: str) -> Aim:
         node = await owned(lab, target, self.kinds)
@@ -169,6 +178,80 @@ class CacheLoss:
             return False
 
 
+class ZoneLoss:
+    """SIGKILL of every process of a zone, which stays dead for as long as the fault is held.
+
+    Auto-heal of all its nodes is switched off before the first of them dies, so that none comes back half-way. Bites: none of the
+    processes that were aimed at lives. Undo: auto-heal is switched on, which starts every dead node at once. Recovery: all nodes
+    of the zone are well in new processes, and the stores have as many copies of their data as before (`copies`).
+    """
+
+    held = True
+    kinds: tuple[str, ...] = (ZONE,)
+    recovers_within_s = 150.0  # three JVMs, PostgreSQL and a zone of services on two cores that carry load meanwhile
+    look_every_s = 2.0         # a question here asks fifty nodes
+
+    async def aim(self, lab: Lab, target: str) -> Aim:
+        blueprint = await lab.blueprint()
+        rows = {row.name: row for row in await lab.status()}
+        struck = [rows[node.name] for node in _zone(blueprint, target) if node.name in rows]
+        sick = [f"{row.name} ({row.state}: {row.health})" for row in struck if row.state != "well" or row.health != "well"]
+        if sick:
+            raise CouldNotRun(f"{target} is not whole before it is lost, so the drill would prove nothing: {', '.join(sick)}.")
+        nodes = [{"name": row.name, "pid": row.pid, "start_ticks": row.start_ticks} for row in struck]
+        return Aim(target, struck[0].pid, struck[0].start_ticks, struck[0].address, {"nodes": nodes})
+
+    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+        names = _names(aim)
+        for name in names:
+            await lab.auto_heal(name, False)
+        told = await asyncio.gather(*(lab.kill(name) for name in names), return_exceptions=True)
+        for problem in told:
+            if isinstance(problem, BaseException) and not isinstance(problem, CouldNotRun):  # that one was dead already
+                raise problem
+        return {"killed": sum(not isinstance(each, BaseException) for each in told), "nodes": len(names)}
+
+    async def bites(self, lab: Lab, aim: Aim) -> bool:
+        return not any(procs.is_alive(node["pid"], node["start_ticks"]) for node in aim.facts["nodes"])
+
+    async def undo(self, lab: Lab, aim: Aim) -> None:
+        known = {row.name for row in await lab.status()}
+        problems = []
+        for name in _names(aim):
+            if name in known:  # another lab may stand here since the runner died
+                try:
+                    await lab.auto_heal(name, True)
+                except LabError as problem:
+                    problems.append(problem)
+        if problems:
+            raise problems[0]
+
+    async def gone(self, lab: Lab, aim: Aim) -> bool:
+        rows = {row.name: row for row in await lab.status()}
+        for node in aim.facts["nodes"]:
+            row = rows.get(node["name"])
+            if row is None or row.state != "well" or row.health != "well":
+                return False
+            if (row.pid, row.start_ticks) == (node["pid"], node["start_ticks"]):
+                return False
+        return not await copies.missing(list(rows.values()))
+
+
+def _zone(blueprint: Blueprint, target: str) -> tuple[Node, ...]:
+    """Return the nodes of the zone named `target`. Raises WrongInput where the blueprint has no such zone."""
+    zones = {f"{ZONE}-{node.zone}": blueprint.in_zone(node.zone) for node in blueprint.nodes if node.zone}
+    if not zones:
+        raise WrongInput(f"The fault zone_loss strikes a zone, but the lab that is up, {blueprint.name!r}, has none; "
+                         "take it down and bring one up that has: `tweetlab down`, then `tweetlab up cluster`.")
+    if target not in zones:
+        raise WrongInput(f"The fault's target is {target!r}; zones of this lab: {', '.join(sorted(zones))}.")
+    return zones[target]
+
+
+def _names(aim: Aim) -> list[str]:
+    return [node["name"] for node in aim.facts["nodes"]]
+
+
 @asynccontextmanager
 async def _client(address: str) -> AsyncIterator[redis.Redis]:
     host, _, port = address.rpartition(":")
@@ -182,4 +265,5 @@ async def _client(address: str) -> AsyncIterator[redis.Redis]:
 FAULTS: dict[str, Fault] = {
     "cache_loss": CacheLoss(),
     "kill": Kill(),
+    "zone_loss": ZoneLoss(),
 }

@@ -52,6 +52,7 @@ class FaultKind:
 FAULT_KINDS: dict[str, FaultKind] = {
     "cache_loss": FaultKind(False, ("redis",), "every cached timeline, list and tweet is gone at once"),
     "kill": FaultKind(False, (), "one process dies by SIGKILL and is restarted by auto-heal"),
+    "zone_loss": FaultKind(True, ("zone",), "every process of a zone dies by SIGKILL and stays dead for a while"),
 }
 
 BLUEPRINTS: dict[str, tuple[str, ...]] = {
@@ -67,3 +68,6 @@ BLUEPRINTS: dict[str, tuple[str, ...]] = {
               "timelines-1", "tweets-1", "users-1"),
 }
 """Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""
+
+ZONES: dict[str, tuple[str, ...]] = {"cluster": ("zone-1", "zone-2", "zone-3")}
+"""Blueprint -> its zones, where it has any; held equal to the platform's by the same test."""
