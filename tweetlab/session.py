@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 KEY, PREVIOUS_KEY = "jwt.secret", "jwt.secret.previous"  # in the lab's state folder; `keys` changes them
 SECRET_BYTES = 32  # HS256 wants a key of at least 256 bits (RFC 7518, 3.2)
 TOKEN_LIFE_S = 86_400
+SENTINEL_S = 0.5  # longest silence of one sentinel before the next is asked
 
 
 @dataclass
@@ -64,9 +65,17 @@ class Session:
         return signing.sign(claims, self.jwt_secret)
 
     def redis(self) -> redis.asyncio.Redis:
-        """Return a plain client of the cache, for faults, counters and benches. The caller closes it."""
+        """Return a plain client of the cache (of its primary), for faults, counters and benches. The caller closes it."""
         import redis.asyncio
 
+        group = settings.group_of(self.settings.stores.redis)
+        if group is not None:
+            from redis.asyncio.sentinel import Sentinel
+
+            places = [(host, int(port)) for host, _, port in (each.rpartition(":") for each in group.sentinels)]
+            watch: Any = Sentinel
+            client: redis.asyncio.Redis = watch(places, socket_timeout=SENTINEL_S).master_for(group.name, socket_timeout=None)
+            return client
         host, _, port = self.settings.stores.redis.rpartition(":")
         return redis.asyncio.Redis(host=host, port=int(port))
 

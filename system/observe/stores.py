@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from system.kernel.settings import Settings
+from system.kernel.settings import Settings, group_of
 
 if TYPE_CHECKING:
     from system.stores.cassandra_bridge import Bridge
@@ -244,9 +244,10 @@ async def _talk(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, async
 
 def addresses(settings: Settings) -> Sequence[tuple[str, str, str]]:
     """Return (store, address, node) of every store that the settings name. Nodes are numbered as blueprints do."""
-    stores = settings.stores
+    stores, group = settings.stores, group_of(settings.stores.redis)
+    caches = group.servers if group else (stores.redis,)
     rows: list[tuple[str, str, str]] = []
-    for store, found in (("cassandra", stores.cassandra), ("kafka", stores.kafka[:1]), ("redis", (stores.redis,)),
+    for store, found in (("cassandra", stores.cassandra), ("kafka", stores.kafka[:1]), ("redis", caches),
                          ("limits", (stores.limits,)),
                          ("postgres", stores.postgres_url.rpartition("@")[2].partition("/")[0].split(",")),
                          ("nginx", (settings.cdn.rpartition("/")[2],)),

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from system.kernel.settings import SENTINEL
 from system.platform import packages
 from system.platform.health import NotWell
 from system.platform.servers.base import Context, Launch, base_env
@@ -101,7 +102,7 @@ def _id(name: str) -> str:
 
 def url(sentinels: Sequence[str], servers: Sequence[str]) -> str:
     """Return the address of the cache behind sentinels, as `TWEETLAB_STORES` carries it."""
-    return f"sentinel://{','.join(sentinels)}/{GROUP}?servers={','.join(servers)}"
+    return f"{SENTINEL}{','.join(sentinels)}/{GROUP}?servers={','.join(servers)}"
 
 
 def named(sentinels: Sequence[str]) -> str:
