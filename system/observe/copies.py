@@ -24,8 +24,7 @@ Rows = Sequence[NodeStatus]
 
 
 @asynccontextmanager
-async def talk(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Open a plain connection to host:port."""
+async def _talk(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -36,7 +35,7 @@ async def talk(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asynci
 
 async def redis_info(address: str) -> dict[str, str]:
     """Return INFO of a Redis or a Sentinel, read without a driver."""
-    async with talk(address) as (reader, writer):
+    async with _talk(address) as (reader, writer):
         writer.write(b"*1\r\n$4\r\nINFO\r\n")
         head = await reader.readline()
         text = (await reader.readexactly(int(head[1:]))).decode()
@@ -50,8 +49,8 @@ def redis_replicas(info: dict[str, str]) -> list[dict[str, str]]:
 
 
 async def elastic_health(address: str) -> dict[str, Any]:
-    """Return _cluster/health."""
-    return await get_json(f"http://{address}/_cluster/health")
+    """Return _cluster/health as this node knows it, which it tells without a master too."""
+    return await get_json(f"http://{address}/_cluster/health?local=true")
 
 
 async def get_json(url: str) -> dict[str, Any]:

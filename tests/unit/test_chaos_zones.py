@@ -115,7 +115,7 @@ async def test_a_lab_without_zones_refuses_and_names_the_one_that_has_them(house
     with pytest.raises(WrongInput, match="'zone-7'; zones of this lab: zone-1, zone-2"):
         await ZONE_LOSS.aim(house, "zone-7")
     house.nodes = blueprint.load("small").nodes
-    with pytest.raises(WrongInput, match="has none; take it down.*tweetlab up cluster"):
+    with pytest.raises(WrongInput, match=r"has none; take it down.*tweetlab up cluster"):
         await ZONE_LOSS.aim(house, "zone-1")
 
 
