@@ -23,6 +23,7 @@ from system.platform import procs
 from system.platform.blueprint import Blueprint, Node
 from system.platform.places import Places
 from system.platform.provider import Killed, NodeStatus
+from system.platform.servers import sentinel
 
 CANARY_TTL_S = 600  # a canary outlives every probe and then removes itself
 REFILLED = 0.1  # of the keys before a loss: reads follow Zipf's law, so the popular tenth serves most of them
@@ -86,9 +87,12 @@ class Fault(Protocol):
 
 
 async def owned(lab: Lab, target: str, kinds: tuple[str, ...]) -> NodeStatus:
-    """Return the node named `target`, or the first of that kind, if its process is alive and the lab's own."""
+    """Return the node named `target`, or the first of that kind, if its process is alive and the lab's own.
+
+    The first Redis of a cache under sentinels is its primary of now.
+    """
     rows = await lab.status()
-    node = next((row for row in rows if row.name == target), None) or next((row for row in rows if row.kind == target), None)
+    node = next((row for row in rows if row.name == target), None) or await _first(rows, target)
     if node is None:
         names = ", ".join(sorted(row.name for row in rows)) or "none: it is down"
         raise WrongInput(f"The fault's target is {target!r}; nodes of this lab: {names}.")
@@ -97,6 +101,16 @@ async def owned(lab: Lab, target: str, kinds: tuple[str, ...]) -> NodeStatus:
     if not procs.is_alive(node.pid, node.start_ticks):
         raise CouldNotRun(f"{node.name} has no living process of this lab (state {node.state!r}); nothing to strike.")
     return node
+
+
+async def _first(rows: list[NodeStatus], kind: str) -> NodeStatus | None:
+    same = [row for row in rows if row.kind == kind]
+    if kind != "redis" or len(same) < 2:
+        return same[0] if same else None
+    primary = await asyncio.to_thread(sentinel.named, [row.address for row in rows if row.kind == "sentinel"])
+    if not primary:
+        raise CouldNotRun("No majority of the sentinels names a primary of the cache now; see `tweetlab status`.")
+    return next((row for row in same if row.address == primary), None)
 
 
 class Kill:

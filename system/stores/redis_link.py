@@ -39,7 +39,7 @@ def mapped(problem: BaseException, *, sent: bool, address: str) -> LabError:
     """Return the error of ours for anything the driver or the socket raises. `sent`: the command was (partly) written."""
     if isinstance(problem, LabError):
         return problem
-    text = f"Redis at {address}: {problem or type(problem).__name__}; see `tweetlab status` and the log of redis."
+    text = f"Redis at {address}: {str(problem) or type(problem).__name__}; see `tweetlab status` and the log of redis."
     if isinstance(problem, hiredis.ReplyError):
         return StoreUnavailable(text, definite=str(problem).split(" ", 1)[0] in REFUSALS)
     return StoreUnavailable(text, definite=not sent)
