@@ -50,6 +50,11 @@ class Context:
         """Return `host:port` of every node of `kind` in the blueprint."""
         return [self.plan.of(node.kind, node.instance, node.region) for node in self.blueprint.of_kind(kind)]
 
+    def near(self, kind: str) -> list[str]:
+        """Return the same, those of the node's own zone first."""
+        nodes = sorted(self.blueprint.of_kind(kind), key=lambda node: node.zone != self.node.zone)
+        return [self.plan.of(node.kind, node.instance, node.region) for node in nodes]
+
 
 @dataclass(frozen=True)
 class Step:

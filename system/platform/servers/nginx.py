@@ -63,8 +63,8 @@ class Nginx:
     def launch(self, ctx: Context) -> Launch:
         # Without a secret of the caller's nobody, the caller included, gets through: better than a key that can be guessed.
         secret = ctx.env.get("TWEETLAB_EDGE_SECRET") or secrets.token_hex(32)
-        counters = ctx.addresses("media")
-        one = Edge(ctx.address, ctx.addresses("minio")[0], ctx.data, secret, counters[0] if counters else "")
+        counters = ctx.near("media")
+        one = Edge(ctx.address, ctx.near("minio")[0], ctx.data, secret, counters[0] if counters else "")
         return Launch(argv=one.argv, env=base_env(ctx), files=one.files, folders=(ctx.data, *folders(one)), drops_root=True,
                       stop_timeout_s=3.0)
 

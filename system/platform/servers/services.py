@@ -33,8 +33,10 @@ class Service:
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "",
             "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan)),
-            "TWEETLAB_MESH": json.dumps(mesh(ctx.plan, ctx.node.region)),
+            "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy", 1, ctx.node.region)])[0])),
             "TWEETLAB_EFFECTS": str(ctx.places.effects),
+            **media_doors(ctx),
+            **members(ctx),
             **ctx.env,
             "TWEETLAB_RANGE": str(ctx.plan.range),
             "TWEETLAB_LISTEN": ctx.address,
@@ -85,6 +87,22 @@ def postgres_url(addresses: list[str]) -> str:
     return f"postgresql://{ROLE}@{','.join(addresses)}/?target_session_attrs=read-write"
 
 
-def mesh(plan: Plan, region: int = 1) -> dict[str, str]:
-    """Return the base URL of each service behind the mesh of a region."""
-    return {name: f"http://{plan.host('haproxy', 1, region)}:{port}" for name, port in MESH_PORTS.items()}
+def mesh(door: str) -> dict[str, str]:
+    """Return the base URL of each service behind the HAProxy `door` (host:port)."""
+    return {name: f"http://{door.rpartition(':')[0]}:{port}" for name, port in MESH_PORTS.items()}
+
+
+def media_doors(ctx: Context) -> dict[str, str]:
+    """Return what tells a service of several edges: its zone's is in its links, all of them forget, pages may load from all."""
+    edges = [f"http://{address}" for address in ctx.near("nginx")]
+    if len(edges) < 2:
+        return {}
+    storages = [f"http://{address}" for address in ctx.addresses("minio")]
+    return {"TWEETLAB_CDN": " ".join(edges), "TWEETLAB_MEDIA_ORIGINS": " ".join((*storages, *edges))}
+
+
+def members(ctx: Context) -> dict[str, str]:
+    """Return what tells the exporter of a lab with zones who stands where: kind, address, name and zone of each node."""
+    rows = [[node.kind, ctx.plan.of(node.kind, node.instance, node.region), node.name, node.zone]
+            for node in ctx.blueprint.nodes if node.zone]
+    return {"TWEETLAB_MEMBERS": json.dumps(rows)} if rows and ctx.node.kind == "exporter" else {}
