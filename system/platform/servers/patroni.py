@@ -42,10 +42,10 @@ while time.monotonic() < end:
     time.sleep(0.05)
 """
 
-# A standby streams; a primary sees a synchronous standby, without which it acknowledges nothing. The tag counts the rows.
+# Of a standby that streams; of a primary that sees a synchronous standby, without which it acknowledges nothing.
 TAKES_PART = (
     "SELECT WHERE CASE WHEN pg_is_in_recovery() THEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') "
-    "ELSE EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')) END"
+    "ELSE EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync') END"
 )
 
 
@@ -80,14 +80,18 @@ class Member(postgres.Postgres):
         )
 
     async def probe(self, ctx: Context) -> str:
-        """A member is well when it runs and takes part: a standby streams, the primary sees a synchronous standby."""
+        """Well is who takes part: a standby that streams, a primary with a standby that may be promoted without a loss."""
         if not governs(ctx.blueprint):
             return await super().probe(ctx)
-        await health.http(f"{ctx.host}:{REST_PORT}", "/health")
+        rest = f"{ctx.host}:{REST_PORT}"
+        await health.http(rest, "/health")
         if await health.postgres_execute(ctx.address, ROLE, "postgres", TAKES_PART) != "SELECT 1":
-            raise health.NotWell("it runs, but does not stream (standby) or sees no synchronous standby (primary)")
-        primary = await health.postgres_execute(ctx.address, ROLE, "postgres", health.IS_PRIMARY) == "SELECT 1"
-        return "primary, with a synchronous standby" if primary else "standby, streaming"
+            raise health.NotWell("it runs, but does not stream (a standby), or sees no synchronous standby (a primary)")
+        if await health.postgres_execute(ctx.address, ROLE, "postgres", health.IS_PRIMARY) != "SELECT 1":
+            return "standby, streaming"
+        # For some seconds after a promotion any standby's flush counts, and etcd names none that may be promoted.
+        await health.http(rest, "/cluster", ('"sync_standby"',))
+        return "primary, with a synchronous standby"
 
 
 def render(ctx: Context) -> dict[str, Any]:
