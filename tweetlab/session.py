@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import bootstrap, ports
-from system.kernel import policies, scopes, settings
+from system.kernel import names, policies, scopes, settings
 from system.kernel.errors import CouldNotRun
+from system.kernel.names import Resolver
 from system.observe import log_index
 from system.platform import blueprint as blueprints
 from system.platform import native, packages
+from system.platform.blueprint import Blueprint
 from tweetlab import home
 from tweetlab.screen import Screen
 
@@ -45,11 +47,20 @@ class Session:
     screen: Screen
     jwt_secret: str
     started_here: bool
+    names: Resolver | None = None  # of a lab in zones
 
     @property
     def base_url(self) -> str:
-        """URL of the public API, at HAProxy."""
-        return public_url(self.lab)
+        """URL of the public API, at HAProxy; in a lab in zones at one that answers now, as its DNS servers say.
+
+        Raises CouldNotRun where none of those ever answered.
+        """
+        return public_url(self.lab) if self.names is None else f"http://{self.names.addresses()[0]}:8080"
+
+    @property
+    def name_servers(self) -> tuple[str, ...]:
+        """The lab's DNS servers, host:port; none where it has no zones."""
+        return () if self.names is None else self.names.servers
 
     @property
     def effects_dir(self) -> Path:
@@ -108,9 +119,22 @@ class Session:
             path.write_text(str(settings.TRACE_RATIO))
 
 
-def public_url(lab: native.Lab) -> str:
-    """URL of the public API of `lab`."""
-    return f"http://{lab.plan.host('haproxy')}:8080"
+def public_url(lab: native.Lab, instance: int = 1) -> str:
+    """URL of the public API of `lab` at one of its balancers."""
+    return f"http://{lab.plan.host('haproxy', instance)}:8080"
+
+
+def doors_told(lab: native.Lab, blueprint: Blueprint) -> str:
+    """Return where the public API is, for people: its URL, or those of all balancers and who knows which of them answer."""
+    urls = ", ".join(public_url(lab, node.instance) for node in blueprint.of_kind("haproxy"))
+    servers = [lab.plan.of("pdns", node.instance) for node in blueprint.of_kind("pdns")]
+    return urls + (f" ({names.API}; DNS: {', '.join(servers)})" if servers else "")
+
+
+def resolver_of(lab: native.Lab, blueprint: Blueprint) -> Resolver | None:
+    """Return who resolves the names of a lab in zones; None where it has none."""
+    servers = [lab.plan.of("pdns", node.instance) for node in blueprint.of_kind("pdns")]
+    return Resolver(servers) if servers else None
 
 
 def secret_of(lab: native.Lab) -> str:
@@ -222,11 +246,12 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
         with screen.step(f"starting the lab {blueprint!r}{', observed' if observe else ''}"):
             await start(lab, blueprint, screen, wanted, observe=observe)
     try:
-        told = _settings(lab, lab.stores(), wanted)
+        standing = await lab.blueprint()
+        told = _settings(lab, lab.stores(standing), wanted)
         async with contextlib.AsyncExitStack() as stack:
             stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
             stack.push_async_callback(stores.close)
-            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up)
+            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up, resolver_of(lab, standing))
             await session.apply(wanted)
             yield session
     finally:

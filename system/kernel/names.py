@@ -47,7 +47,7 @@ class Resolver:
 
     def __init__(self, servers: Sequence[str], name: str = API, patience_s: float = PATIENCE_S) -> None:
         self.name = name
-        self._servers, self._patience_s = list(servers), patience_s
+        self.servers, self._servers, self._patience_s = tuple(servers), list(servers), patience_s
         self._found: tuple[str, ...] = ()
         self._shunned: dict[str, float] = {}
         self._turn = 0
