@@ -302,3 +302,11 @@ async def test_a_look_that_fails_is_told_in_the_log_and_the_next_one_is_shown(tm
 
     assert b'"look"' in console._frame
     assert sum("a look at the lab failed" in each.message for each in caplog.records) == 2
+
+
+def test_what_passes_several_doors_is_added_up():
+    """Two HAProxies share the load."""
+    ends = ("clients", "haproxy")
+    hops = [topology.Hop(*ends, 3.0, 1.0), topology.Hop(*ends, 4.0), topology.Hop("haproxy", "gateway", 2.0)]
+
+    assert [(hop.source, hop.rate, hop.errors) for hop in topology.added(hops)] == [("clients", 7.0, 1.0), ("haproxy", 2.0, 0.0)]
