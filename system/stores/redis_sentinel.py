@@ -24,7 +24,7 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import hiredis
 
@@ -125,23 +125,29 @@ class SentinelLink(Link):
         await super().close()
 
     async def _call(self, *args: Arg) -> Any:
-        wire = await self._connected()
-        return await self._vouched(wire, await super()._call(*args))
+        wire = self._wire
+        if wire is None or not wire.alive:
+            wire = await self._connected()
+        reply = await super()._call(*args)
+        return reply if self._leased(wire) else await self._vouched(wire, reply)
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
-        wire = await self._connected()
-        replies: list[Any] = await self._vouched(wire, await super()._calls(commands))
-        return replies
+        wire = self._wire
+        if wire is None or not wire.alive:
+            wire = await self._connected()
+        replies = await super()._calls(commands)
+        return replies if self._leased(wire) else cast(list[Any], await self._vouched(wire, replies))
 
     async def _script(self, name: str, *args: Arg) -> Any:
-        wire = await self._connected()
-        return await self._vouched(wire, await super()._script(name, *args))
+        wire = self._wire
+        if wire is None or not wire.alive:
+            wire = await self._connected()
+        reply = await super()._script(name, *args)
+        return reply if self._leased(wire) else await self._vouched(wire, reply)
 
-    async def _connected(self) -> Wire:
-        wire = await super()._connected()
-        if self._until_s - time.monotonic() < LEASE_S / 2:
-            self._renewing(wire)
-        return wire
+    def _leased(self, wire: Wire) -> bool:
+        """Say whether the wire was used throughout and more than half of its lease is left."""
+        return wire is self._wire and time.monotonic() < self._until_s - LEASE_S / 2
 
     def _renewing(self, wire: Wire) -> asyncio.Task[None]:
         if self._renewal is None or self._renewal.done():
@@ -162,14 +168,15 @@ class SentinelLink(Link):
             wire.drop(ConnectionResetError(f"{primary} is the primary now"))
 
     async def _vouched(self, wire: Wire, reply: Any) -> Any:
-        """Return the reply if its server was the primary for certain. Raises StoreUnavailable otherwise."""
+        """Return the reply if its server was the primary for certain; see to the lease. Raises StoreUnavailable otherwise."""
         replied_s = time.monotonic()
         for _ in range(2):  # a renewal that was under way may have begun too early
             if wire is not self._wire:
                 break
+            renewal = self._renewing(wire)
             if replied_s <= self._until_s:
                 return reply
-            await asyncio.wait([self._renewing(wire)])
+            await asyncio.wait([renewal])
         if wire is self._wire and replied_s <= self._until_s:
             return reply
         wire.drop(ConnectionResetError("its lease ran out"))
