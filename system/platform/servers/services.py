@@ -16,7 +16,7 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import health, places
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
-from system.platform.servers import jaeger, minio, sentinel
+from system.platform.servers import elasticsearch, jaeger, minio, sentinel
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.postgres import ROLE
 
@@ -32,7 +32,7 @@ class Service:
             **base_env(ctx),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "",
-            "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan)),
+            "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan, ctx.node.zone)),
             "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy", 1, ctx.node.region)])[0])),
             "TWEETLAB_EFFECTS": str(ctx.places.effects),
             **media_doors(ctx),
@@ -58,13 +58,15 @@ class Service:
         return f"Python {platform.python_version()}"
 
 
-def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
-    """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out."""
-    at = {
-        kind: [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind(kind)]
-        for kind in STORE_KINDS
-        if blueprint.of_kind(kind)
-    }
+def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
+    """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out.
+
+    `zone`: of who asks; its own zone's MinIO is named where there is one, else the first.
+    """
+    nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
+             for kind in STORE_KINDS}
+    nodes["minio"].sort(key=lambda node: node.zone != zone)
+    at = {kind: [plan.of(kind, node.instance, node.region) for node in found] for kind, found in nodes.items() if found}
     sentinels = [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind("sentinel")]
     shapes: dict[str, Callable[[list[str]], Any]] = {
         "cassandra": list,
