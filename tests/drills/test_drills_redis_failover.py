@@ -145,6 +145,21 @@ async def test_after_the_primary_is_killed_its_replica_serves_and_it_comes_back_
     assert {row.health for row in await lab.status()} == {"well"}
 
 
+async def test_the_two_sentinels_that_are_left_of_a_zone_loss_agree(lab, cache):
+    """The primary dies together with the sentinel of its zone; nobody is healed meanwhile."""
+    for name in ("sentinel-1", "redis-1"):
+        await lab.auto_heal(name, False)
+    for name in ("sentinel-1", "redis-1"):
+        await lab.kill(name)
+    took_s = await until(lambda: serves(cache), within_s=20)
+    for name in ("sentinel-1", "redis-1"):
+        await lab.auto_heal(name, True)
+    await until(lambda: follows(lab, "redis-1", "redis-2"), within_s=30)
+
+    assert took_s < 15  # 3 to 5 s; an election of two that splits is repeated after 6 s
+    assert (await primary(lab)).name == "redis-2"
+
+
 async def _raw(lab, name):
     async with plain(await node(lab, name)) as client:
         return await client.get(KEY)
