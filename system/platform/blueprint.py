@@ -20,7 +20,7 @@ CASSANDRA_SLACK_US = 1_000
 # Sentinel's down-after (2 s), its election and one that fails and is repeated after 6 s.
 REDIS_HEAL_PAUSE_S = 10.0
 
-# Patroni's ttl (6 s), which an election of etcd's in the same breath begins anew; measured 5.6 to 8.9 s, n = 14.
+# Patroni's ttl (6 s), which an election of etcd's in the same breath begins anew; measured 5.6 to 9.6 s, n = 22.
 POSTGRES_HEAL_PAUSE_S = 12.0
 
 Role = Literal["store", "mesh", "service", "observer"]

@@ -36,7 +36,7 @@ def test_each_member_of_etcd_knows_all_three_by_name():
 
 def test_an_election_of_etcd_ends_before_a_primary_gives_up_its_key():
     """A primary that cannot renew its key for retry_timeout demotes itself, with nothing wrong but etcd's leader."""
-    assert 10 * etcd.HEARTBEAT_MS <= etcd.ELECTION_MS < 1_000 * patroni.RETRY_S
+    assert 5 * etcd.HEARTBEAT_MS <= etcd.ELECTION_MS < 1_000 * patroni.RETRY_S
 
 
 def test_a_primary_acknowledges_nothing_by_itself_and_keeps_its_key_long_enough():

@@ -7,7 +7,7 @@ from system.platform.servers.base import Context, Launch, base_env
 
 PEER_PORT = 2380
 HEARTBEAT_MS = 100
-ELECTION_MS = 1_000  # etcd's own default, ten heartbeats; below Patroni's retry_timeout, so that a primary outlives an election
+ELECTION_MS = 600  # up to twice that; with one hung request of a second below the 2 s after which a primary gives its key up
 
 
 class Etcd:
