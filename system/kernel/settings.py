@@ -41,6 +41,7 @@ class Stores:
     """Addresses of the stores. `host:port` without a scheme, except where a URL is named.
 
     `redis`: of one server, or what `group_of` reads: a primary and replicas under sentinels.
+    `minio_spares`: further nodes of the same storage, asked where `minio` does not answer.
     """
 
     cassandra: tuple[str, ...]
@@ -52,6 +53,7 @@ class Stores:
     minio_access_key: str
     minio_secret_key: str
     elasticsearch_urls: tuple[str, ...]
+    minio_spares: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def parse_stores(raw: Mapping[str, object]) -> Stores:
             minio_access_key=str(minio["access_key"]),
             minio_secret_key=str(minio["secret_key"]),
             elasticsearch_urls=_strings(raw["elasticsearch"]),
+            minio_spares=_strings(minio["spares"]) if "spares" in minio else (),
         )
     except (KeyError, AssertionError, TypeError) as problem:
         raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab up --json` prints a good one.") from None

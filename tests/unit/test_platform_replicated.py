@@ -7,10 +7,11 @@ import aiohttp
 import elastic_transport
 import pytest
 
+from system.kernel import settings
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.places import Places
-from system.platform.servers import SERVERS, cassandra, elasticsearch, kafka, minio, services
+from system.platform.servers import SERVERS, cassandra, elasticsearch, kafka, minio, nginx, services
 from system.platform.servers.base import Context
 from system.stores import elastic_index
 
@@ -104,10 +105,23 @@ def test_minio_alone_keeps_its_one_folder():
     assert not {"_MINIO_SERVER_LOCAL", "KUBERNETES_SERVICE_HOST", "MINIO_CI_CD"} & set(launch.env)
 
 
-@pytest.mark.parametrize(("zone", "expected"), [(0, 1), (1, 1), (2, 2)])
-def test_a_service_uses_the_storage_of_its_own_zone(zone, expected):
-    """It fails with its zone. Who stands in none gets the first."""
-    assert services.stores(CLUSTER, Plan(21), zone)["minio"]["endpoint"] == f"127.21.50.{expected}:9000"
+@pytest.mark.parametrize(("zone", "order"), [(0, (1, 2, 3)), (1, (1, 2, 3)), (2, (2, 1, 3))])
+def test_a_service_uses_the_storage_of_its_own_zone_first(zone, order):
+    """The others are spares. Who stands in no zone gets the first."""
+    told = settings.parse_stores(services.stores(CLUSTER, Plan(21), zone))
+
+    assert (told.minio, *told.minio_spares) == tuple(f"127.21.50.{n}:9000" for n in order)
+    assert settings.parse_stores(services.stores(SMALL, Plan(21))).minio_spares == ()
+
+
+def test_an_edge_asks_the_other_storages_only_where_its_own_does_not_answer():
+    """They know one signature: the Host header is that of its own, wherever a request goes."""
+    text = nginx.conf(nginx.Edge("a:1", "b:9000", Path("/edge"), "polly", spares=("c:9000", "d:9000")))
+    alone = nginx.conf(nginx.Edge("a:1", "b:9000", Path("/edge"), "polly"))
+
+    assert "server b:9000 max_fails=1 fail_timeout=1s; server c:9000 backup; server d:9000 backup; keepalive 16;" in text
+    assert "proxy_set_header Host b:9000;" in text
+    assert "upstream storage { server b:9000 max_fails=0; keepalive 16; }" in alone
 
 
 def test_clients_are_led_to_every_member_that_holds_data():

@@ -61,7 +61,7 @@ class Service:
 def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
     """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out.
 
-    `zone`: of who asks; its own zone's MinIO is named where there is one, else the first.
+    `zone`: of who asks; its own zone's MinIO is named first, the others are spares.
     """
     nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
              for kind in STORE_KINDS}
@@ -76,6 +76,7 @@ def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
         "postgres": postgres_url,
         "minio": lambda addresses: {
             "endpoint": addresses[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY,
+            **({"spares": addresses[1:]} if len(addresses) > 1 else {}),
         },
         "elasticsearch": lambda addresses: [f"http://{address}" for address in addresses],
     }
