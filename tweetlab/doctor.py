@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
+from system.platform import blueprint as blueprints
 from system.platform import cgroups, packages, places, preflight
 from system.platform.packages import Debian
 
@@ -83,6 +84,7 @@ def _further() -> list[Fact]:
     for blueprint, further in packages.FURTHER.items():
         lacking = [package.name for package in further if packages.missing(package)]
         told = f"`tweetlab up {blueprint}` will fetch {', '.join(lacking)}" if lacking else "all are there"
+        told += f"; it holds {sum(node.memory_mib for node in blueprints.load(blueprint).nodes)} MiB of memory"
         facts.append(Fact(f"only for {blueprint}", True, told))
     return facts
 

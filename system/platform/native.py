@@ -62,9 +62,13 @@ class Lab:
         tell = progress or (lambda node, text: None)
         preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
         preflight.check_disk(self.places)
+        if not await self.is_up():
+            preflight.check_layout(self.places, blueprint)
+            preflight.check_memory(blueprint.stores_only() if stores_only else blueprint)
         had_data = self.places.lair.exists()
         try:
             await self._spawn_supervisor(tell)
+            preflight.keep_layout(self.places, blueprint)
             async with self._link() as link:
                 request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
                 await _ask(link, {**request, "roles": ["store"] if stores_only else ["store", "mesh"]}, tell)

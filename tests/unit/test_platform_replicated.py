@@ -8,7 +8,8 @@ import elastic_transport
 import pytest
 
 from system.kernel import settings
-from system.platform import blueprint
+from system.kernel.errors import CouldNotRun
+from system.platform import blueprint, preflight
 from system.platform.addresses import Plan
 from system.platform.places import Places
 from system.platform.servers import SERVERS, cassandra, elasticsearch, kafka, minio, nginx, services
@@ -160,3 +161,37 @@ def test_a_call_certainly_did_nothing_where_no_attempt_reached_a_node(earlier, l
     problem.errors = tuple(attempt(causes[each]) for each in earlier)
 
     assert elastic_index.mapped(problem, "urls").definite is definite
+
+
+def test_data_of_a_lab_with_fewer_members_are_not_started_on(tmp_path):
+    """A Cassandra of one refuses another rack, a MinIO of one drive is no piece of six: the message says how to go on."""
+    places = Places(tmp_path, 199)
+    places.make()
+    try:
+        preflight.keep_layout(places, SMALL)
+        preflight.check_layout(places, SMALL)
+        with pytest.raises(CouldNotRun, match=r"the data of a lab with 1 cassandra, and 'cluster' has 3.*tweetlab down --purge"):
+            preflight.check_layout(places, CLUSTER)
+    finally:
+        places.remove()
+
+
+def test_a_part_of_a_lab_leaves_what_is_known_of_the_rest(tmp_path):
+    """A start of the stores of one kind forgets no other."""
+    places = Places(tmp_path, 199)
+    places.make()
+    try:
+        preflight.keep_layout(places, CLUSTER)
+        preflight.keep_layout(places, blueprint.Blueprint("part", SMALL.of_kind("redis")))
+        with pytest.raises(CouldNotRun, match="3 cassandra"):
+            preflight.check_layout(places, SMALL)
+    finally:
+        places.remove()
+
+
+def test_a_cluster_is_refused_where_it_would_not_fit_into_memory():
+    """A lab of one of each is left to the machine, as it always was."""
+    preflight.check_memory(SMALL, available_mib=1)
+    preflight.check_memory(CLUSTER, available_mib=8_192)
+    with pytest.raises(CouldNotRun, match=r"'cluster' holds 7\d{3} MiB, and 4000 MiB of memory and swap are free"):
+        preflight.check_memory(CLUSTER, available_mib=4_000)
