@@ -213,6 +213,7 @@ async def test_instances_come_and_go_in_both_balancers_without_a_failed_request(
     async with crowd(lab) as told:
         await lab.scale("users", 4)
         assert [await known(lab, name) for name in ("users-3", "users-4")] == [2, 2]
+        zones = {row.zone for row in await lab.status() if row.name in ("users-3", "users-4")}
         told.clear()
         await asyncio.sleep(1.5)
         spread = set(told)
@@ -221,10 +222,23 @@ async def test_instances_come_and_go_in_both_balancers_without_a_failed_request(
         await asyncio.sleep(0.5)
         rest = set(told)
 
+    assert zones == {1, 2}
     assert spread == {(at, f"users-{number}") for at in (1, 2) for number in (1, 2, 3, 4)}
     assert rest == {(at, f"users-{number}") for at in (1, 2) for number in (1, 2)}
     assert [name for name in ("users-3", "users-4") if await known(lab, name)] == []
     assert {row.name for row in await lab.status() if row.kind == "users"} == {"users-1", "users-2"}
+
+
+async def test_instances_are_renewed_one_by_one_behind_both_without_a_failed_request(lab):
+    """As when signing keys change: each is drained in both balancers before it stops."""
+    before = {row.name: row.pid for row in await lab.status() if row.kind == "users"}
+    async with crowd(lab) as told:
+        renewed = await lab.renew("users", {"TWEETLAB_BUSY_FAILS": "nobody"})
+
+    after = {row.name: row.pid for row in await lab.status() if row.kind == "users"}
+    assert sorted(renewed) == sorted(after) == ["users-1", "users-2"]
+    assert not set(before.values()) & set(after.values())
+    assert {what for _, what in told} == {"users-1", "users-2", "users-3"} and {at for at, _ in told} == {1, 2}
 
 
 async def test_one_dead_balancer_stops_no_change_and_no_healing_and_learns_it_all_when_it_is_back(lab):
