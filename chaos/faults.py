@@ -198,6 +198,7 @@ class ZoneLoss:
     Auto-heal of all its nodes is switched off before the first of them dies, so that none comes back half-way. Bites: none of the
     processes that were aimed at lives. Undo: auto-heal is switched on, which starts every dead node at once. Recovery: all nodes
     of the zone are well in new processes, and the stores have as many copies of their data as before (`copies`).
+    The target `zone` is the one where the cache's primary stands now: the loss that costs most.
     """
 
     held = True
@@ -208,12 +209,15 @@ class ZoneLoss:
     async def aim(self, lab: Lab, target: str) -> Aim:
         blueprint = await lab.blueprint()
         rows = {row.name: row for row in await lab.status()}
+        primaries = await copies.primaries(list(rows.values()))
+        target = next((f"{ZONE}-{rows[name].zone}" for name in primaries if target == ZONE), target)
         struck = [rows[node.name] for node in _zone(blueprint, target) if node.name in rows]
         sick = [f"{row.name} ({row.state}: {row.health})" for row in struck if row.state != "well" or row.health != "well"]
         if sick:
             raise CouldNotRun(f"{target} is not whole before it is lost, so the drill would prove nothing: {', '.join(sick)}.")
         nodes = [{"name": row.name, "pid": row.pid, "start_ticks": row.start_ticks} for row in struck]
-        return Aim(target, struck[0].pid, struck[0].start_ticks, struck[0].address, {"nodes": nodes})
+        facts = {"nodes": nodes, "primaries": [row.name for row in struck if row.name in primaries]}
+        return Aim(target, struck[0].pid, struck[0].start_ticks, struck[0].address, facts)
 
     async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
         names = _names(aim)
@@ -223,7 +227,8 @@ class ZoneLoss:
         for problem in told:
             if isinstance(problem, BaseException) and not isinstance(problem, CouldNotRun):  # that one was dead already
                 raise problem
-        return {"killed": sum(not isinstance(each, BaseException) for each in told), "nodes": len(names)}
+        killed = sum(not isinstance(each, BaseException) for each in told)
+        return {"killed": killed, "nodes": len(names), "primaries": aim.facts["primaries"]}
 
     async def bites(self, lab: Lab, aim: Aim) -> bool:
         return not any(procs.is_alive(node["pid"], node["start_ticks"]) for node in aim.facts["nodes"])

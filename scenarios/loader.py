@@ -187,5 +187,6 @@ def _check_zone(fault: spec.Fault, platform: str, where: Where) -> None:
     if not zones:
         able = " or ".join(f"`platform: {name}`" for name in sorted(vocabulary.ZONES))
         where.refuse(fault.target, f"`{platform}` has no zones, so `{fault.kind}` cannot strike one; write {able}.")
-    if fault.target not in zones:
-        where.refuse(fault.target, f"`{fault.kind}` strikes {', '.join(zones)}.", units.nearest(fault.target, zones))
+    if fault.target not in (known := ("zone", *zones)):
+        told = f"`{fault.kind}` strikes {', '.join(zones)}, or `zone`: the one where the cache's primary stands."
+        where.refuse(fault.target, told, units.nearest(fault.target, known))

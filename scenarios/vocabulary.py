@@ -70,4 +70,4 @@ BLUEPRINTS: dict[str, tuple[str, ...]] = {
 """Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""
 
 ZONES: dict[str, tuple[str, ...]] = {"cluster": ("zone-1", "zone-2", "zone-3")}
-"""Blueprint -> its zones, where it has any; held equal to the platform's by the same test."""
+"""Blueprint -> its zones, where it has any; held equal to the platform's by the same test. `zone`: the cache's primary's."""

@@ -7,12 +7,15 @@ a read that every replica must answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from system.kernel.errors import LabError
+from system.platform import health
 from system.platform.provider import NodeStatus
+from system.platform.servers.postgres import ROLE
 
 if TYPE_CHECKING:
     from aiokafka.admin import AIOKafkaAdminClient
@@ -71,6 +74,19 @@ async def kafka_partitions(control: AIOKafkaAdminClient) -> list[dict[str, Any]]
 def short_of(partitions: Sequence[dict[str, Any]]) -> int:
     """Return how many partitions have fewer copies in sync than they should have."""
     return sum(len(part["isr"]) < len(part["replicas"]) for part in partitions)
+
+
+async def primaries(rows: Rows) -> list[str]:
+    """Return the nodes that take the writes of a store with followers, the cache's first. One that does not answer is none."""
+    found = []
+    for row in sorted(rows, key=lambda each: each.kind != "redis"):
+        with contextlib.suppress(OSError, EOFError, KeyError, ValueError, health.NotWell):
+            if row.kind == "redis":
+                found += [row.name] * ((await redis_info(row.address))["role"] == "master")
+            elif row.kind == "postgres":
+                answer = await health.postgres_execute(row.address, ROLE, "postgres", health.IS_PRIMARY)
+                found += [row.name] * (answer == "SELECT 1")
+    return found
 
 
 async def missing(rows: Rows) -> list[str]:

@@ -45,7 +45,8 @@ class House:
     def row(self, name, pid):
         word = "well" if self.alive(name) else "dead"
         ticks = procs.start_ticks(pid) if word == "well" else 0
-        return NodeStatus(name, name[:3], "service", word, pid, ticks, "127.0.0.1:1", 0.0, 0, 0, word, self.healing[name])
+        return NodeStatus(name, name[:3], "service", word, pid, ticks, "127.0.0.1:1", 0.0, 0, 0, word, self.healing[name],
+                          int(name[-1]))
 
     async def kill(self, name):
         self.order.append(f"kill {name}")
@@ -74,7 +75,8 @@ async def test_a_whole_zone_dies_stays_dead_and_comes_back_in_new_processes(hous
     told = await ZONE_LOSS.inject(house, aim)
     dead = {row.name for row in await house.status() if row.state == "dead"}
 
-    assert (told, dead, await ZONE_LOSS.bites(house, aim)) == ({"killed": 2, "nodes": 2}, {"cat-2", "dog-2"}, True)
+    assert told == {"killed": 2, "nodes": 2, "primaries": []}
+    assert (dead, await ZONE_LOSS.bites(house, aim)) == ({"cat-2", "dog-2"}, True)
     assert house.order[:2] == ["heal cat-2 False", "heal dog-2 False"]
     assert not await ZONE_LOSS.gone(house, aim)
 
@@ -99,6 +101,17 @@ async def test_a_zone_is_not_back_before_its_stores_have_all_copies_again(house,
     monkeypatch.setattr(copies, "missing", missing)
 
     assert [await ZONE_LOSS.gone(house, aim), await ZONE_LOSS.gone(house, aim)] == [False, True]
+
+
+async def test_the_target_zone_is_the_one_of_the_caches_primary(house, monkeypatch):
+    """Whichever that is after the failovers so far; the record keeps which primaries died with it."""
+    async def primaries(rows):
+        return ["dog-2", "cat-1"]
+
+    monkeypatch.setattr(copies, "primaries", primaries)
+    aim = await ZONE_LOSS.aim(house, "zone")
+
+    assert (aim.node, aim.facts["primaries"]) == ("zone-2", ["dog-2"])
 
 
 async def test_an_aim_at_a_zone_that_is_not_whole_is_refused_and_nothing_is_changed(house):
