@@ -136,7 +136,7 @@ class Link:
                  scripts: Path | None = None) -> None:
         self.prefix = settings.key_prefix
         self._address = address or settings.stores.redis
-        self._timeout_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
+        self._timeout_s = self._connect_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
         self._wire: Wire | None = None
         self._connecting = asyncio.Lock()
         self._guard = Guard("redis" if scripts is None else scripts.name, settings.policies)
@@ -219,7 +219,7 @@ class Link:
         loop = asyncio.get_running_loop()
         wire = Wire(self._timeout_s, self._address)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._connect_s):
                 await loop.create_connection(lambda: wire, host, int(port))
                 loads: list[tuple[Arg, ...]] = [("SCRIPT", "LOAD", text) for text in self._sources.values()]
                 futures = wire.send(b"".join(map(packed, [self._asks, *loads])), 1 + len(loads))

@@ -33,6 +33,7 @@ from system.kernel.settings import Group, Settings
 from system.stores.redis_link import Arg, Link, Wire, dial, packed
 
 LEASE_S = 2.0        # half of it is left when it is renewed; a round takes about 1 ms, some 100 ms on two busy cores
+CONNECT_S = 1.0      # a frozen primary is named until it is replaced: who waits for it longer finds the new one later
 ASK_TIMEOUT_S = 0.5  # silence of a sentinel, and of a server that is asked for its role
 NOBODY = b"0" * 40   # the second replication id of a server that was never promoted
 
@@ -101,6 +102,7 @@ class SentinelLink(Link):
 
     def __init__(self, settings: Settings, group: Group) -> None:
         super().__init__(settings)
+        self._connect_s = min(self._timeout_s, CONNECT_S)
         self._sentinels = Sentinels(group)
         self._until_s = 0.0  # monotonic: end of the lease on the wire's primary
         self._renewal: asyncio.Task[None] | None = None

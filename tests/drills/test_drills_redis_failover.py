@@ -19,10 +19,12 @@ from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.platform import blueprint, health, native, packages
 from system.platform.servers import sentinel
-from system.ports import Entry, Kind
+from system.ports import Entry, Kind, Ports
 from system.stores.redis_link import Link
 from system.stores.redis_timeline import RedisTimelines
 from system.stores.redis_tweets import RedisTweets
+from tweetlab import session
+from tweetlab.screen import Screen
 
 pytestmark = [
     pytest.mark.real,
@@ -132,12 +134,16 @@ async def test_after_the_primary_is_killed_its_replica_serves_and_it_comes_back_
     absent = await shown(cache)
     await built(cache, NEW)
     aimed = await faults.FAULTS["cache_loss"].aim(lab, "redis")
+    nothing = Ports(**dict.fromkeys(Ports.__annotations__))
+    tool = session.Session(lab, config(lab.stores(CACHE)["redis"]), nothing, Screen(), "", False).redis()
+    keys = await tool.dbsize()
+    await tool.aclose()
     await until(lambda: follows(lab, "redis-1", "redis-2"), within_s=30)
     healed_s = time.monotonic() - killed_s
 
     assert took_s < 10  # 3 to 5 s on an idle machine
     assert absent is None
-    assert aimed.node == "redis-2"
+    assert (aimed.node, keys) == ("redis-2", 1)
     assert await shown(cache) == [NEW.id]
     assert healed_s >= blueprint.REDIS_HEAL_PAUSE_S
     async with plain(await node(lab, "redis-1")) as client:
