@@ -221,8 +221,7 @@ class ZoneLoss:
 
     async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
         names = _names(aim)
-        for name in names:
-            await lab.auto_heal(name, False)
+        await asyncio.gather(*(lab.auto_heal(name, False) for name in names))
         told = await asyncio.gather(*(lab.kill(name) for name in names), return_exceptions=True)
         for problem in told:
             if isinstance(problem, BaseException) and not isinstance(problem, CouldNotRun):  # that one was dead already
