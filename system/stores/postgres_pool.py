@@ -31,7 +31,8 @@ from system.kernel.policies import Policies
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
-ATTEMPT_S = 1.0  # for one of several members: a frozen one must leave time to ask the next
+ATTEMPT_S = 1.0  # at least, for one of several members: a frozen one must leave time to ask the next
+SET_UP_S = 30.0  # to connect for making or dropping a database: while a cluster starts, its primary may be slow to answer
 CUTS = 2  # calls in a row that got no answer in time, after which the idle connections are taken to lead nowhere either
 
 # Whether the operation certainly did not happen, by the first two characters of the SQLSTATE. The server reports an
@@ -224,9 +225,10 @@ async def connect(url: str, timeout_s: float) -> Connection:
         if len(addresses) == 1:
             return await AsyncConnection.connect(url, autocommit=True)
         refusals = []
+        attempt_s = max(ATTEMPT_S, timeout_s / (len(addresses) + 1))
         for address in sorted(addresses, key=lambda each: each != _primaries.get(url)):
             try:
-                async with asyncio.timeout(ATTEMPT_S):
+                async with asyncio.timeout(attempt_s):
                     connection = await AsyncConnection.connect(member_url(url, address), autocommit=True)
             except (psycopg.OperationalError, OSError, TimeoutError) as error:
                 refusals.append(f"{address}: {type(error).__name__} {' '.join(str(error).split())[:100]}")
@@ -271,7 +273,7 @@ async def drop_database(url: str, database: str) -> None:
 
 async def _at(url: str, work: Callable[[Connection], Awaitable[Any]], doing: str) -> None:
     try:
-        connection = await connect(url, 10.0)
+        connection = await connect(url, SET_UP_S)
         try:
             await work(connection)
         finally:
