@@ -23,7 +23,7 @@ class MinIO:
     """MinIO, compiled once into the cache."""
 
     package = packages.MINIO
-    start_timeout_s = 30.0
+    start_timeout_s = 60.0  # three that wait for each other, beside other labs on two cores: 28 s measured
 
     def launch(self, ctx: Context) -> Launch:
         program = packages.home(packages.MINIO) / "minio"

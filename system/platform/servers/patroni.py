@@ -59,7 +59,7 @@ class Member(postgres.Postgres):
 
     @property
     def start_timeout_s(self) -> float:  # type: ignore[override]
-        return 60.0  # a member that rejoins may have to be copied
+        return 150.0  # a member that rejoins may have to be copied; a first one beside other labs on two cores took over 60 s
 
     def launch(self, ctx: Context) -> Launch:
         if not governs(ctx.blueprint):
