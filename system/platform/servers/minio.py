@@ -50,7 +50,8 @@ class MinIO:
         )
 
     async def probe(self, ctx: Context) -> str:
-        return await health.http(ctx.address, "/minio/health/ready")
+        # Among others it is ready before it sees their drives, and refuses writes until then.
+        return await health.http(ctx.address, "/minio/health/cluster" if drive_urls(ctx) else "/minio/health/ready")
 
     def version(self) -> str:
         return packages.MINIO.version
