@@ -24,7 +24,7 @@ from scenarios import spec
 from system.kernel.errors import LabError
 
 EFFECT_WITHIN_S = 5.0
-PROBE_EVERY_S = 0.05  # resolution of effect and recovery times; a status call costs the supervisor about 1 ms
+PROBE_EVERY_S = 0.05  # resolution of effect times
 AIM_BEFORE_S = 1.5  # aiming asks every node and syncs a file: a second on a machine under full load
 STOPPED = "the run was stopped before it began"
 NS = 1_000_000_000
@@ -103,7 +103,7 @@ class Strike:
         self.times_ns["injected"] = time.monotonic_ns()
         self.facts.update(await self.fault.inject(self.lab, aim))
         self.log.mark(entry, undo.INJECTED)
-        if not await self._probe("effect", self.fault.bites, aim, EFFECT_WITHIN_S):
+        if not await self._probe("effect", self.fault.bites, aim, EFFECT_WITHIN_S, PROBE_EVERY_S):
             self.void = f"did not bite within {EFFECT_WITHIN_S:g} s"
         elif self.fault.held and self.wanted.for_s:
             await self._until(self.times_ns["injected"] + int(self.wanted.for_s * NS))
@@ -118,10 +118,12 @@ class Strike:
         self.log.mark(entry, undo.UNDONE)
 
     async def _recover(self, aim: Aim, entry: str) -> None:
-        if not self.void and await self._probe("recovered", self.fault.gone, aim, self.fault.recovers_within_s):
+        fault = self.fault
+        if not self.void and await self._probe("recovered", fault.gone, aim, fault.recovers_within_s, fault.look_every_s):
             self.log.mark(entry, undo.GONE)
 
-    async def _probe(self, name: str, holds: Callable[[Lab, Aim], Awaitable[bool]], aim: Aim, within_s: float) -> bool:
+    async def _probe(self, name: str, holds: Callable[[Lab, Aim], Awaitable[bool]], aim: Aim, within_s: float,
+                     every_s: float) -> bool:
         """Ask a probe until it holds and note when; False where it does not within `within_s`."""
         deadline_ns = time.monotonic_ns() + int(within_s * NS)
         while time.monotonic_ns() < deadline_ns and not (name == "recovered" and self.stopped.is_set()):
@@ -129,7 +131,7 @@ class Strike:
                 if await holds(self.lab, aim):
                     self.times_ns[name] = time.monotonic_ns()
                     return True
-            await asyncio.sleep(PROBE_EVERY_S)
+            await asyncio.sleep(every_s)
         return False
 
     def record(self) -> FaultRecord:

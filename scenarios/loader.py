@@ -170,6 +170,9 @@ def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> No
                                 f"`{fault.kind}` is instant: it is over when its recovery shows. Leave `for` out.")
     if fault.for_s is None and kind.held:
         where.key("for").refuse(None, f"`{fault.kind}` is held: write how long, such as `for: 10 s`.")
+    if kind.targets == ("zone",):
+        _check_zone(fault, scenario.platform, where.key("target"))
+        return
     nodes = vocabulary.BLUEPRINTS[scenario.platform]
     known = sorted(set(nodes) | {node.rsplit("-", 1)[0] for node in nodes})
     if fault.target not in known:
@@ -177,3 +180,13 @@ def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> No
                                    units.nearest(fault.target, known))
     if kind.targets and fault.target.rsplit("-", 1)[0] not in kind.targets and fault.target not in kind.targets:
         where.key("target").refuse(fault.target, f"`{fault.kind}` strikes {', '.join(kind.targets)}.")
+
+
+def _check_zone(fault: spec.Fault, platform: str, where: Where) -> None:
+    zones = vocabulary.ZONES.get(platform, ())
+    if not zones:
+        able = " or ".join(f"`platform: {name}`" for name in sorted(vocabulary.ZONES))
+        where.refuse(fault.target, f"`{platform}` has no zones, so `{fault.kind}` cannot strike one; write {able}.")
+    if fault.target not in (known := ("zone", *zones)):
+        told = f"`{fault.kind}` strikes {', '.join(zones)}, or `zone`: the one where the cache's primary stands."
+        where.refuse(fault.target, told, units.nearest(fault.target, known))

@@ -52,11 +52,22 @@ class FaultKind:
 FAULT_KINDS: dict[str, FaultKind] = {
     "cache_loss": FaultKind(False, ("redis",), "every cached timeline, list and tweet is gone at once"),
     "kill": FaultKind(False, (), "one process dies by SIGKILL and is restarted by auto-heal"),
+    "zone_loss": FaultKind(True, ("zone",), "every process of a zone dies by SIGKILL and stays dead for a while"),
 }
 
 BLUEPRINTS: dict[str, tuple[str, ...]] = {
+    "cluster": ("cassandra-1", "cassandra-2", "cassandra-3", "cdn-1", "cdn-2", "elasticsearch-1", "elasticsearch-2",
+                "elasticsearch-3", "etcd-1", "etcd-2", "etcd-3", "fanout-1", "fanout-2", "gateway-1", "gateway-2",
+                "haproxy-1", "haproxy-2", "indexer-1", "indexer-2", "kafka-1", "kafka-2", "kafka-3", "liker-1", "liker-2",
+                "likes-1", "likes-2", "limits-1", "media-1", "media-2", "minio-1", "minio-2", "minio-3", "pdns-1", "pdns-2",
+                "postgres-1", "postgres-2", "postgres-3", "redis-1", "redis-2", "relay-1", "relay-2", "search-1", "search-2",
+                "sentinel-1", "sentinel-2", "sentinel-3", "timelines-1", "timelines-2", "tweets-1", "tweets-2", "users-1",
+                "users-2"),
     "small": ("cassandra-1", "cdn-1", "elasticsearch-1", "fanout-1", "gateway-1", "haproxy-1", "indexer-1", "kafka-1",
               "liker-1", "likes-1", "limits-1", "media-1", "minio-1", "postgres-1", "redis-1", "relay-1", "search-1",
               "timelines-1", "tweets-1", "users-1"),
 }
 """Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""
+
+ZONES: dict[str, tuple[str, ...]] = {"cluster": ("zone-1", "zone-2", "zone-3")}
+"""Blueprint -> its zones, where it has any; held equal to the platform's by the same test. `zone`: the cache's primary's."""

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from scenarios import spec
-from sim import stores
+from scenarios import spec, vocabulary
+from sim import services, stores
 from sim.engine import Engine
 from sim.jobs import UNAVAILABLE
 from sim.model import Model
@@ -111,3 +111,25 @@ class Faults:
 
 FAULTS: dict[str, Callable[[Faults, spec.Fault], None]] = {"cache_loss": Faults.cache_loss, "kill": Faults.kill}
 """Kind of fault -> what happens in the model."""
+
+NOT_OF_A_CLUSTER = (
+    "replication: a quorum or a synchronous standby costs nothing, and what the further members burn is not in the background",
+    "failover: no pause in which a new primary is chosen, no balancer or zone that is lost",
+    "workers: one of each kind, whose work is what all of them do",
+)
+"""What the model leaves out of a blueprint with zones, told in the record of each prediction."""
+
+
+def lacking(scenario: spec.Scenario) -> list[str]:
+    """Return the faults of `scenario` that the model cannot play, in words.
+
+    In a cluster it has the services as they are, but each store as one: the death of a member would be the death of all.
+    """
+    scaled = {name.rpartition("-")[0] for name in services.SCALED}
+    found = set()
+    for fault in scenario.faults:
+        if fault.kind not in FAULTS:
+            found.add(f"the fault {fault.kind}")
+        elif fault.kind == "kill" and scenario.platform in vocabulary.ZONES and fault.target.rstrip("-0123456789") not in scaled:
+            found.add(f"the death of {fault.target}, one of several")
+    return sorted(found)

@@ -59,11 +59,12 @@ class _Scaled:
 class Keeper:
     """Quotas and instances of one replication. `background`: node -> cores that it burns whatever the load is.
 
-    `counts`: (second, service, instances) of each look. `decisions`: (second, service, what, why), in the system's words.
+    `standing`: how many instances each service has from the start. `counts`: (second, service, instances) of each look.
+    `decisions`: (second, service, what, why), in the system's words.
     """
 
     def __init__(self, engine: Engine, fleets: dict[str, Fleet], policies: Policies, quota: float | None,
-                 background: dict[str, float], phase: Callable[[], float]) -> None:
+                 background: dict[str, float], phase: Callable[[], float], standing: int = 1) -> None:
         self._engine, self._knobs, self._mesh = engine, policies.autoscale, policies.mesh
         self._quota, self._background, self._phase = quota, background, phase
         self.counts: list[tuple[float, str, int]] = []
@@ -71,6 +72,9 @@ class Keeper:
         self._services = {fleet.kind: _Scaled(fleet, scaling.Scaler(self._limits())) for fleet in fleets.values()}
         for name in services.QUOTED:
             self._limit(engine.bindings.nodes[name])
+        for each in self._services.values():
+            for _ in range(standing - 1):
+                self._well(each, each.fleet.add())
         if self._knobs.max:
             self._begin()
 
@@ -88,7 +92,7 @@ class Keeper:
 
     def _begin(self) -> None:
         for each in self._services.values():
-            for _ in range(self._knobs.min - 1):
+            for _ in range(self._knobs.min - len(each.fleet.instances)):
                 self._well(each, each.fleet.add())
         call_after(self._engine.env, 0.0, self._look)
 

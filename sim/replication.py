@@ -57,6 +57,11 @@ def _shape(shape: DelayShape) -> Callable[[np.random.Generator, int], np.ndarray
     return lambda random, n: np.interp(random.random(n), steps, seconds)
 
 
+def standing_of(platform: str) -> int:
+    """Return how many instances of each service a blueprint starts."""
+    return sum(node.startswith("gateway-") for node in vocabulary.BLUEPRINTS[platform])
+
+
 @dataclass
 class Played:
     """What one replication left. `operations`: one an attempt, in order of their begin; second pages have numbers from
@@ -99,7 +104,7 @@ class Replication:
         self.loops = self._consume()
         even = stream(seed, "quota periods", lambda random, n: random.random(n) * bandwidth.PERIOD_S)
         self.keeper = Keeper(self.engine, self.model.fleets, scenario.policies, scenario.cpu_quota,
-                             dict(calibration.background_cores), even.__next__)
+                             dict(calibration.background_cores), even.__next__, standing_of(scenario.platform))
         self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
         self.nulls: list[Context] = []
         if scenario.population.cache == "warm" and seeded.graph.users <= WARMED_USERS:

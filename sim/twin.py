@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from reports import facts
-from scenarios import population, spec, workload
-from sim import outcome, theory
+from scenarios import population, spec, vocabulary, workload
+from sim import faults, outcome, theory
 from sim.calibration import Calibration
 from sim.replication import Played, Replication
 from sim.state import Seeded
@@ -79,6 +79,7 @@ def run(
         "warm_up_mser5_s": _warm_up_s(played[chosen]),
         "scaling": outcome.scaling(played[chosen]),
         "index_visible_s": outcome.index_visible_s(played[chosen]),
+        "not_modelled": list(faults.NOT_OF_A_CLUSTER) if scenario.platform in vocabulary.ZONES else [],
         "took_s": round(took_s, 3),
     }
     return Prediction(

@@ -15,7 +15,7 @@ from typing import Any
 
 from reports import finish, record
 from scenarios import loader, spec
-from sim import calibrate, calibration, services, twin
+from sim import calibrate, calibration, faults, services, twin
 from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home, runner
 from tweetlab.screen import Screen
@@ -94,8 +94,8 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
 
 def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_: calibration.Calibration,
             screen: Screen) -> record.Run:
-    """Let the twin answer the same question, and draw its answer over the run's; without one where it knows a route too few."""
-    if unknown := unmodelled(world):
+    """Let the twin answer the same question, and draw its answer over the run's; none where it lacks a route or a fault."""
+    if unknown := unmodelled(world, scenario):
         screen.warn(f"no prediction: the twin does not model {', '.join(unknown)}")
         return run
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
@@ -108,16 +108,18 @@ def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_
     return run
 
 
-def unmodelled(world: runner.World) -> list[str]:
-    """Return the routes that were drawn and that the twin has no program for."""
-    return sorted(world.tape.planned().keys() - services.ROUTES.keys())
+def unmodelled(world: runner.World, scenario: spec.Scenario) -> list[str]:
+    """Return the routes that were drawn and that the twin has no program for, and the faults that it cannot play."""
+    routes = sorted(world.tape.planned().keys() - services.ROUTES.keys())
+    return [*routes, *faults.lacking(scenario)]
 
 
 def _twin_alone(ask: Ask, screen: Screen) -> record.Run:
     with screen.step("drawing population and arrivals"):
         world = runner.world_of(ask.scenario)
-    if unknown := unmodelled(world):
-        raise CouldNotRun(f"The twin does not model {', '.join(unknown)} of this mix; ask the real system: --on system.")
+    if unknown := unmodelled(world, ask.scenario):
+        raise CouldNotRun(f"The twin does not model {', '.join(unknown)}, which this scenario holds; ask the real system: "
+                          "--on system.")
     used = _calibration(ask.calibration_file)
     screen.say(f"calibration: {used.label}")
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):

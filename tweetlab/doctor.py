@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
+from system.platform import blueprint as blueprints
 from system.platform import cgroups, packages, places, preflight
 from system.platform.packages import Debian
 
@@ -77,6 +78,17 @@ def _servers() -> list[Fact]:
     return facts
 
 
+def _further() -> list[Fact]:
+    """What one blueprint alone needs is no requirement: its first `up` fetches it."""
+    facts = []
+    for blueprint, further in packages.FURTHER.items():
+        lacking = [package.name for package in further if packages.missing(package)]
+        told = f"`tweetlab up {blueprint}` will fetch {', '.join(lacking)}" if lacking else "all are there"
+        told += f"; it holds {sum(node.memory_mib for node in blueprints.load(blueprint).nodes)} MiB of memory"
+        facts.append(Fact(f"only for {blueprint}", True, told))
+    return facts
+
+
 def _tools() -> list[Fact]:
     """Maven and Go are needed only while something is still to be fetched."""
     to_fetch = any(packages.missing(each) for each in packages.PACKAGES if not isinstance(each, Debian))
@@ -118,5 +130,5 @@ def _user() -> list[Fact]:
 
 
 CHECKS: tuple[Callable[[], list[Fact]], ...] = (
-    _python, _import_roots, _java, _servers, _tools, _user, _machine, _control_groups,
+    _python, _import_roots, _java, _servers, _further, _tools, _user, _machine, _control_groups,
 )  # fmt: skip

@@ -160,7 +160,7 @@ def _dashboard(name: str) -> Callable[[], str]:
     return make
 
 
-DASHBOARDS = ("objectives", "door", "requests", "workers", "stores", "processes")
+DASHBOARDS = ("objectives", "door", "requests", "workers", "stores", "copies", "processes")
 
 PAGES: dict[str, Callable[[], str]] = {
     "bench.md": bench,

@@ -154,7 +154,7 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
     seen.canary = await planting.planted(lab, world.tape) if probes else ""
     diary = journal.Journal(journal.path_of(lab.lab.places.state), scenario, driver.teller(lab.screen.err))
     load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph, probes=probes,
-                       on_second=diary, canary=seen.canary)
+                       on_second=diary, canary=seen.canary, name_servers=lab.name_servers)
     try:
         await lab.lab.set_scaling(scenario.policies, scenario.cpu_quota)
         seen.start_ns, seen.start_wall_ms = await load.begin()

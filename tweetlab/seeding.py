@@ -78,12 +78,12 @@ def manifest_of(graph: population.Graph, past: history.History, circle: private.
 
 def demo_login(lab: Session) -> list[str]:
     """Return lines that let a person in: addresses, a login, a curl line that works."""
-    token = lab.token(1)
+    token, base_url = lab.token(1), lab.base_url
     return [
-        f"web:     {lab.base_url}/  (sign in as {username(1)} / {PASSWORD})",
+        f"web:     {base_url}/  (sign in as {username(1)} / {PASSWORD})",
         "console: bin/tweetlab console --open",
-        f"token:   curl -s {lab.base_url}/2/oauth2/token -d grant_type=password -d username={username(1)} -d password={PASSWORD}",
-        f"read:    curl -s '{lab.base_url}/2/users/1/timelines/reverse_chronological?max_results=5' "
+        f"token:   curl -s {base_url}/2/oauth2/token -d grant_type=password -d username={username(1)} -d password={PASSWORD}",
+        f"read:    curl -s '{base_url}/2/users/1/timelines/reverse_chronological?max_results=5' "
         f"-H 'authorization: Bearer {token}'",
     ]
 

@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import bootstrap, ports
-from system.kernel import policies, scopes, settings
+from system.kernel import names, policies, scopes, settings
 from system.kernel.errors import CouldNotRun
+from system.kernel.names import Resolver
 from system.observe import log_index
 from system.platform import blueprint as blueprints
 from system.platform import native, packages
+from system.platform.blueprint import Blueprint
 from tweetlab import home
 from tweetlab.screen import Screen
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 KEY, PREVIOUS_KEY = "jwt.secret", "jwt.secret.previous"  # in the lab's state folder; `keys` changes them
 SECRET_BYTES = 32  # HS256 wants a key of at least 256 bits (RFC 7518, 3.2)
 TOKEN_LIFE_S = 86_400
+SENTINEL_S = 0.5  # longest silence of one sentinel before the next is asked
 
 
 @dataclass
@@ -44,11 +47,20 @@ class Session:
     screen: Screen
     jwt_secret: str
     started_here: bool
+    names: Resolver | None = None  # of a lab in zones
 
     @property
     def base_url(self) -> str:
-        """URL of the public API, at HAProxy."""
-        return public_url(self.lab)
+        """URL of the public API, at HAProxy; in a lab in zones at one that answers now, as its DNS servers say.
+
+        Raises CouldNotRun where none of those ever answered.
+        """
+        return public_url(self.lab) if self.names is None else f"http://{self.names.addresses()[0]}:8080"
+
+    @property
+    def name_servers(self) -> tuple[str, ...]:
+        """The lab's DNS servers, host:port; none where it has no zones."""
+        return () if self.names is None else self.names.servers
 
     @property
     def effects_dir(self) -> Path:
@@ -64,9 +76,17 @@ class Session:
         return signing.sign(claims, self.jwt_secret)
 
     def redis(self) -> redis.asyncio.Redis:
-        """Return a plain client of the cache, for faults, counters and benches. The caller closes it."""
+        """Return a plain client of the cache (of its primary), for faults, counters and benches. The caller closes it."""
         import redis.asyncio
 
+        group = settings.group_of(self.settings.stores.redis)
+        if group is not None:
+            from redis.asyncio.sentinel import Sentinel
+
+            places = [(host, int(port)) for host, _, port in (each.rpartition(":") for each in group.sentinels)]
+            watch: Any = Sentinel
+            client: redis.asyncio.Redis = watch(places, socket_timeout=SENTINEL_S).master_for(group.name, socket_timeout=None)
+            return client
         host, _, port = self.settings.stores.redis.rpartition(":")
         return redis.asyncio.Redis(host=host, port=int(port))
 
@@ -99,9 +119,22 @@ class Session:
             path.write_text(str(settings.TRACE_RATIO))
 
 
-def public_url(lab: native.Lab) -> str:
-    """URL of the public API of `lab`."""
-    return f"http://{lab.plan.host('haproxy')}:8080"
+def public_url(lab: native.Lab, instance: int = 1) -> str:
+    """URL of the public API of `lab` at one of its balancers."""
+    return f"http://{lab.plan.host('haproxy', instance)}:8080"
+
+
+def doors_told(lab: native.Lab, blueprint: Blueprint) -> str:
+    """Return where the public API is, for people: its URL, or those of all balancers and who knows which of them answer."""
+    urls = ", ".join(public_url(lab, node.instance) for node in blueprint.of_kind("haproxy"))
+    servers = [lab.plan.of("pdns", node.instance) for node in blueprint.of_kind("pdns")]
+    return urls + (f" ({names.API}; DNS: {', '.join(servers)})" if servers else "")
+
+
+def resolver_of(lab: native.Lab, blueprint: Blueprint) -> Resolver | None:
+    """Return who resolves the names of a lab in zones; None where it has none."""
+    servers = [lab.plan.of("pdns", node.instance) for node in blueprint.of_kind("pdns")]
+    return Resolver(servers) if servers else None
 
 
 def secret_of(lab: native.Lab) -> str:
@@ -149,7 +182,7 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
     nodes = blueprints.load(blueprint)
     if observe:
         nodes = blueprints.observed(nodes)
-        await fetch_observers(screen)
+    await fetch_further(screen, blueprint, observe)
     try:
         await lab.up(nodes, env, prepare=prepare, stores_only=stores_only,
                      progress=lambda node, text: screen.say(f"{node:<16} {text}"))
@@ -173,12 +206,13 @@ async def _roles(lab: native.Lab) -> set[str]:
     return {node.role for node in await lab.status()}
 
 
-async def fetch_observers(screen: Screen) -> None:
-    """Fetch what --observe needs and this machine lacks. Raises CouldNotRun, with the mend."""
-    from tweetlab import setup
+async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
+    """Fetch what `blueprint` or --observe needs besides a plain set-up and is missing. Raises CouldNotRun, with the mend."""
+    further = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
+    if any(packages.missing(package) for package in further):
+        from tweetlab import setup
 
-    if any(packages.missing(package) for package in packages.OBSERVING):
-        await setup.servers(screen.say, observe=True)
+        await setup.servers(screen.say, observe, blueprint)
 
 
 async def make_schema(told: settings.Settings) -> None:
@@ -212,11 +246,12 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
         with screen.step(f"starting the lab {blueprint!r}{', observed' if observe else ''}"):
             await start(lab, blueprint, screen, wanted, observe=observe)
     try:
-        told = _settings(lab, lab.stores(), wanted)
+        standing = await lab.blueprint()
+        told = _settings(lab, lab.stores(standing), wanted)
         async with contextlib.AsyncExitStack() as stack:
             stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
             stack.push_async_callback(stores.close)
-            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up)
+            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up, resolver_of(lab, standing))
             await session.apply(wanted)
             yield session
     finally:

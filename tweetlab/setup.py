@@ -36,12 +36,15 @@ SERVICES = {  # package -> the services it brings
     "prometheus": ("prometheus",),
     "prometheus-alertmanager": ("prometheus-alertmanager",),
     "rsyslog": ("rsyslog",),
+    "etcd-server": ("etcd",),
+    "patroni": ("patroni",),
+    "pdns-server": ("pdns",),
 }
 BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while something is to be fetched
 
 
-async def servers(say: Say, observe: bool = False) -> None:
-    """Install and fetch all that is missing; with `observe` what --observe needs too.
+async def servers(say: Say, observe: bool = False, blueprint: str = "") -> None:
+    """Install and fetch all that is missing; with `observe` what --observe needs too, and what `blueprint` alone needs.
 
     Raises CouldNotRun that lists every failure with its mend.
     """
@@ -50,7 +53,7 @@ async def servers(say: Say, observe: bool = False) -> None:
     def progress(name: str, text: str) -> None:
         say(f"{name:<14} {text}")
 
-    wanted = packages.PACKAGES + (packages.OBSERVING if observe else ())
+    wanted = packages.PACKAGES + (packages.OBSERVING if observe else ()) + packages.FURTHER.get(blueprint, ())
     fetched = [package for package in wanted if isinstance(package, Maven | Go)]
     system = asyncio.ensure_future(_install_telling(missing_system_packages(wanted), progress))
     gone = await asyncio.gather(

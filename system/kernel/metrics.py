@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["counter", "gauge", "histogram"]
-Board = Literal["requests", "workers", "stores", "processes"]
+Board = Literal["requests", "workers", "stores", "copies", "processes"]
 
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Bounds of most histograms: from a Redis call to the longest a request may take."""
@@ -106,6 +106,22 @@ METRICS: dict[str, Metric] = {
     "tweetlab_store_up": Metric("gauge", "1 where the store answered the exporter.", ("store", "node"), "bool", board="stores"),
     "tweetlab_store_asked_seconds": Metric("gauge", "Time the exporter's questions took.", ("store", "node"), "s",
                                            board="stores"),
+    "tweetlab_store_primary": Metric(
+        "gauge", "1 for the member that takes the writes, 0 for one that follows it.", ("store", "node"), "bool", board="copies"),
+    "tweetlab_primary_changes_total": Metric(
+        "counter", "How often another member than before was found to be the primary.", ("store",), "changes", board="copies"),
+    "tweetlab_copy_lag_bytes": Metric(
+        "gauge", "How much of its primary's stream of changes a member has not applied yet, as the primary tells it.",
+        ("store", "node"), "bytes", board="copies"),
+    "tweetlab_copy_lag_seconds": Metric(
+        "gauge", "How long ago what a member applied last was written (PostgreSQL), or how long it has been silent (Redis).",
+        ("store", "node"), "s", board="copies"),
+    "tweetlab_copies_missing": Metric(
+        "gauge", "Parts with fewer copies than they should have: partitions of Kafka, shards of Elasticsearch.",
+        ("store", "node"), "parts", board="copies"),
+    "tweetlab_zone_stores": Metric(
+        "gauge", "Members of stores in a zone, by state: up or away; only where a lab has zones.", ("zone", "state"), "members",
+        board="copies"),
     "tweetlab_redis_memory_bytes": Metric("gauge", "Memory that Redis uses for data.", ("node",), "bytes", board="stores"),
     "tweetlab_redis_keys": Metric("gauge", "Keys.", ("node",), "keys", board="stores"),
     "tweetlab_redis_clients": Metric("gauge", "Connected clients.", ("node",), "clients", board="stores"),

@@ -11,7 +11,9 @@
 | TWEETLAB_INSTANCE | its name, for example timelines-1 | local-1 |
 | TWEETLAB_JWT_SECRET | key of the tokens, at least 32 bytes | none: a gateway refuses to start |
 | TWEETLAB_JWT_SECRET_PREVIOUS | an older key whose tokens still hold | none |
-| TWEETLAB_CDN | base URL of the CDN edge | that of `small` in the range |
+| TWEETLAB_CDN | base URLs of the CDN edges, separated by spaces; links lead to the first | that of `small` in the range |
+| TWEETLAB_MEDIA_ORIGINS | where the signed URLs of any instance lead, separated by spaces | its own storage and edge |
+| TWEETLAB_MEMBERS | JSON, kind, address, name and zone of every node; for the exporter alone | none: a lab without zones |
 | TWEETLAB_EDGE_SECRET | what the keys of the edge derive from | none: no link that the edge takes |
 | TWEETLAB_EFFECTS | directory for the effect logs of workers | none: no log |
 | TWEETLAB_OTLP | base URL of an OTLP/HTTP collector that gets the traces | none: nothing is traced |
@@ -30,12 +32,17 @@ from system.kernel.errors import WrongInput
 
 MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105, "likes": 8106}
 DEFAULT_NAMESPACE = "tweetlab"
+SENTINEL = "sentinel://"
 TRACE_RATIO = 0.01
 
 
 @dataclass(frozen=True)
 class Stores:
-    """Addresses of the stores. `host:port` without a scheme, except where a URL is named."""
+    """Addresses of the stores. `host:port` without a scheme, except where a URL is named.
+
+    `redis`: of one server, or what `group_of` reads: a primary and replicas under sentinels.
+    `minio_spares`: further nodes of the same storage, asked where `minio` does not answer.
+    """
 
     cassandra: tuple[str, ...]
     kafka: tuple[str, ...]
@@ -46,6 +53,16 @@ class Stores:
     minio_access_key: str
     minio_secret_key: str
     elasticsearch_urls: tuple[str, ...]
+    minio_spares: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """A cache under sentinels. `name`: what they call it; `servers`: primary and replicas, by instance."""
+
+    sentinels: tuple[str, ...]
+    name: str
+    servers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,6 +81,8 @@ class Settings:
     jwt_secret_previous: str = field(default="", repr=False)
     effects: str = ""
     cdn: str = ""
+    further_edges: tuple[str, ...] = ()
+    media_origins: tuple[str, ...] = ()
     edge_secret: str = field(default="", repr=False)
     otlp: str = ""
     trace_ratio: float = TRACE_RATIO
@@ -102,6 +121,7 @@ def from_env(env: Mapping[str, str] | None = None) -> Settings:
     env = os.environ if env is None else env
     range_ = _range(env.get("TWEETLAB_RANGE", "1"))
     host, port = _listen(env.get("TWEETLAB_LISTEN", "127.0.0.1:8000"))
+    edges = tuple(env.get("TWEETLAB_CDN", "").split()) or (f"http://127.{range_}.8.1:8080",)
     return Settings(
         range=range_,
         namespace=env.get("TWEETLAB_NAMESPACE", DEFAULT_NAMESPACE),
@@ -114,7 +134,9 @@ def from_env(env: Mapping[str, str] | None = None) -> Settings:
         jwt_secret=env.get("TWEETLAB_JWT_SECRET", ""),
         jwt_secret_previous=env.get("TWEETLAB_JWT_SECRET_PREVIOUS", ""),
         effects=env.get("TWEETLAB_EFFECTS", ""),
-        cdn=env.get("TWEETLAB_CDN", "").strip() or f"http://127.{range_}.8.1:8080",
+        cdn=edges[0],
+        further_edges=edges[1:],
+        media_origins=tuple(env.get("TWEETLAB_MEDIA_ORIGINS", "").split()),
         edge_secret=env.get("TWEETLAB_EDGE_SECRET", ""),
         otlp=env.get("TWEETLAB_OTLP", "").strip(),
         trace_ratio=_share(env, "TWEETLAB_TRACE_RATIO", TRACE_RATIO),
@@ -129,16 +151,36 @@ def parse_stores(raw: Mapping[str, object]) -> Stores:
         return Stores(
             cassandra=_strings(raw["cassandra"]),
             kafka=_strings(raw["kafka"]),
-            redis=str(raw["redis"]),
+            redis=_cache(str(raw["redis"])),
             limits=str(raw["limits"]),
             postgres_url=str(raw["postgres"]),
             minio=str(minio["endpoint"]),
             minio_access_key=str(minio["access_key"]),
             minio_secret_key=str(minio["secret_key"]),
             elasticsearch_urls=_strings(raw["elasticsearch"]),
+            minio_spares=_strings(minio["spares"]) if "spares" in minio else (),
         )
     except (KeyError, AssertionError, TypeError) as problem:
         raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab up --json` prints a good one.") from None
+
+
+def group_of(address: str) -> Group | None:
+    """Return what `sentinel://h1:p,h2:p/name?servers=h1:p,h2:p` says; None for the address of one server. Raises WrongInput."""
+    if not address.startswith(SENTINEL):
+        return None
+    sentinels, _, rest = address.removeprefix(SENTINEL).partition("/")
+    name, _, servers = rest.partition("?servers=")
+    group = Group(tuple(sentinels.split(",")), name, tuple(servers.split(",")))
+    parts = [each.rpartition(":") for each in group.sentinels + group.servers]
+    if not name or not all(host and port.isdigit() for host, _, port in parts):
+        raise WrongInput(f"The cache's address in TWEETLAB_STORES is {address!r}; it must be host:port or "
+                         "sentinel://host:port,host:port/name?servers=host:port,host:port.")
+    return group
+
+
+def _cache(address: str) -> str:
+    group_of(address)  # refused here, not at the first use
+    return address
 
 
 def _strings(raw: object) -> tuple[str, ...]:

@@ -98,12 +98,20 @@ def _stores() -> list[Panel]:
     return [*_of_board("stores"), *minio]
 
 
+def _copies() -> list[Panel]:
+    members = [Panel("members that answer", "short", (Query("sum by (store) (tweetlab_store_up)", "{{store}}"),)),
+               Panel("zones of which every store answers", "short",
+                     (Query('count (sum by (zone) (tweetlab_zone_stores{state="away"}) == 0)', "zones"),))]
+    return [*members, *_of_board("copies")]
+
+
 BOARDS: dict[str, tuple[str, Callable[[], list[Panel]]]] = {
     "objectives": ("Objectives and alerts", _objectives),
     "door": ("Public door and mesh (HAProxy)", _door),
     "requests": ("Requests: rate, errors, duration", lambda: _of_board("requests")),
     "workers": ("Workers: lag, batches, effects", lambda: _of_board("workers")),
     "stores": ("Stores", _stores),
+    "copies": ("Copies, primaries and zones", _copies),
     "processes": ("Processes", lambda: _of_board("processes")),
 }
 

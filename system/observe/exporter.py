@@ -35,6 +35,8 @@ class Exporter:
         self._asked = list(stores.addresses(config)) if asked is None else asked
         self._told: dict[str, list[Sample]] = {}
         self._readers: dict[str, Reader] = {}
+        self._zones = {node: str(zone) for kind, _, node, zone in stores.zones() if kind in stores.READERS}
+        self._primaries: dict[str, str] = {}
         self._away: set[str] = set()
         self._answered: set[str] = set()
         self._began_s = time.monotonic()
@@ -74,6 +76,26 @@ class Exporter:
             telemetry.tell("tweetlab_store_up", up, store=store, node=node)
         telemetry.tell("tweetlab_store_asked_seconds", time.monotonic() - began_s, store=store, node=node)
         self._replace(node, samples)
+        self._count_changes(samples)
+        self._tell_zones()
+
+    def _count_changes(self, samples: list[Sample]) -> None:
+        """Count a primary that is another than the one before; two that both claim it are counted at every look."""
+        for sample in samples:
+            if sample.name == "tweetlab_store_primary" and sample.value:
+                store, node = sample.labels["store"], sample.labels["node"]
+                before = self._primaries.setdefault(store, node)
+                telemetry.count("tweetlab_primary_changes_total", float(before != node), store=store)
+                self._primaries[store] = node
+
+    def _tell_zones(self) -> None:
+        """Tell how many stores of each zone answer; a zone of whose stores none was asked yet is not told."""
+        for zone in set(self._zones.values()):
+            here = [node for node, at in self._zones.items() if at == zone and node in self._answered | self._away]
+            away = sum(node in self._away for node in here)
+            if here:
+                telemetry.tell("tweetlab_zone_stores", len(here) - away, zone=zone, state="up")
+                telemetry.tell("tweetlab_zone_stores", away, zone=zone, state="away")
 
     async def _drop(self, node: str) -> None:
         """Close a reader that failed; the next question makes a new one."""

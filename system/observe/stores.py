@@ -7,12 +7,15 @@ readers of Cassandra and Kafka keep their clients: to make one costs more than a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from system.kernel.settings import Settings
+from system.kernel.settings import Settings, group_of
+from system.observe import copies
+from system.platform import health
 
 if TYPE_CHECKING:
     from system.stores.cassandra_bridge import Bridge
@@ -30,6 +33,8 @@ ES_OPERATIONS = {  # operation -> (block, its count, its milliseconds)
     "refresh": ("refresh", "total", "total_time_in_millis"),
     "merge": ("merges", "total", "total_time_in_millis"),
 }
+STANDBYS = ("SELECT application_name, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), 0)::float, "
+            "coalesce(extract(epoch FROM replay_lag), 0)::float FROM pg_stat_replication WHERE state = 'streaming'")
 CASSANDRA_POOLS = ("CompactionExecutor", "MemtableFlushWriter", "MutationStage", "Native-Transport-Requests", "ReadStage")
 NODES = {"nginx": "cdn"}  # store -> name of its nodes, where that is another
 ES_POOLS = ("write", "search", "get", "refresh")
@@ -49,11 +54,7 @@ Reader = Callable[[Settings, str, str], Awaitable[list[Sample]]]  # (settings, a
 
 async def redis(settings: Settings, address: str, node: str) -> list[Sample]:
     """INFO, read without a driver."""
-    async with _talk(address) as (reader, writer):
-        writer.write(b"*1\r\n$4\r\nINFO\r\n")
-        head = await reader.readline()
-        text = (await reader.readexactly(int(head[1:]))).decode()
-    told = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    told = await copies.redis_info(address)
     keys = sum(int(value.split(",")[0].removeprefix("keys=")) for name, value in told.items() if name.startswith("db"))
     at = {"node": node}
     return [
@@ -65,14 +66,42 @@ async def redis(settings: Settings, address: str, node: str) -> list[Sample]:
         Sample("tweetlab_redis_lookups_total", float(told["keyspace_misses"]), {**at, "result": "miss"}),
         Sample("tweetlab_redis_evicted_total", float(told["evicted_keys"]), at),
         Sample("tweetlab_redis_cpu_seconds_total", float(told["used_cpu_user"]) + float(told["used_cpu_sys"]), at),
+        *_redis_copies(told, node),
     ]
+
+
+def _redis_copies(told: dict[str, str], node: str) -> list[Sample]:
+    """Who is the primary, and how far its replicas are behind."""
+    kind = node.rpartition("-")[0]
+    samples = [Sample("tweetlab_store_primary", float(told["role"] == "master"), {"store": kind, "node": node})]
+    for each in copies.redis_replicas(told):
+        at = {"store": kind, "node": f"{kind}-{each['ip'].rpartition('.')[2]}"}  # the instance is the address' last number
+        behind = max(0.0, float(told["master_repl_offset"]) - float(each["offset"]))
+        samples += [Sample("tweetlab_copy_lag_bytes", behind, at), Sample("tweetlab_copy_lag_seconds", float(each["lag"]), at)]
+    return samples
+
+
+async def sentinel(settings: Settings, address: str, node: str) -> list[Sample]:
+    """Only whether it answers."""
+    await copies.redis_info(address)
+    return []
+
+
+def answering(path: str) -> Reader:
+    """Return a reader that only finds out whether `path` is answered."""
+    async def asked(settings: Settings, address: str, node: str) -> list[Sample]:
+        await health.http(address, path)
+        return []
+
+    return asked
 
 
 async def postgres(settings: Settings, address: str, node: str) -> list[Sample]:
     """pg_stat_database and pg_stat_activity."""
     from system.stores import postgres_pool as pool
 
-    connection = await pool.connect(pool.database_url(settings.stores.postgres_url, settings.namespace), ANSWER_S)
+    url = pool.member_url(settings.stores.postgres_url, address, whatever=True)
+    connection = await pool.connect(pool.database_url(url, settings.namespace), ANSWER_S)
     try:
         answer = await connection.execute(
             "SELECT xact_commit, xact_rollback, blks_hit, blks_read, deadlocks, pg_database_size(datname) "
@@ -83,6 +112,8 @@ async def postgres(settings: Settings, address: str, node: str) -> list[Sample]:
             "SELECT coalesce(state, 'none'), count(*), coalesce(max(extract(epoch FROM now() - xact_start)), 0)::float "
             "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() GROUP BY 1")
         sessions = await states.fetchall()
+        role = await (await connection.execute("SELECT NOT pg_is_in_recovery()")).fetchone()
+        standbys = await (await connection.execute(STANDBYS)).fetchall() if role and role[0] else []
     finally:
         await connection.close()
     at = {"node": node}
@@ -95,6 +126,9 @@ async def postgres(settings: Settings, address: str, node: str) -> list[Sample]:
         Sample("tweetlab_postgres_size_bytes", row[5], at),
         Sample("tweetlab_postgres_longest_transaction_seconds", max((age for _, _, age in sessions), default=0.0), at),
         *(Sample("tweetlab_postgres_connections", count, {**at, "state": state}) for state, count, _ in sessions),
+        Sample("tweetlab_store_primary", float(bool(role and role[0])), {"store": "postgres", **at}),
+        *(Sample(name, float(value), {"store": "postgres", "node": member})
+          for member, *lags in standbys for name, value in zip(("tweetlab_copy_lag_bytes", "tweetlab_copy_lag_seconds"), lags)),
     ]
 
 
@@ -108,7 +142,7 @@ class Cassandra:
         from system.stores.cassandra_bridge import Bridge
 
         if self._bridge is None:
-            self._bridge = await Bridge.open([address], consistency="ONE", deadline_s=ANSWER_S)
+            self._bridge = await Bridge.open([address], consistency="ONE", deadline_s=ANSWER_S, alone=True)
         at, ours = {"node": node}, settings.namespace
         told = [Sample("tweetlab_cassandra_clients", len(await self._rows("address", "clients")), at)]
         for name, *counts in await self._rows("name, active_tasks, pending_tasks, blocked_tasks", "thread_pools"):
@@ -155,6 +189,8 @@ async def elasticsearch(settings: Settings, address: str, node: str) -> list[Sam
         labels = {**at, "operation": operation}
         samples.append(Sample("tweetlab_elasticsearch_operations_total", indices[block][count], labels))
         samples.append(Sample("tweetlab_elasticsearch_seconds_total", indices[block][millis] / 1e3, labels))
+    health_of_all = await copies.elastic_health(address)
+    samples.append(Sample("tweetlab_copies_missing", health_of_all["unassigned_shards"], {**at, "store": "elasticsearch"}))
     pools = told["thread_pool"]
     return samples + [Sample("tweetlab_elasticsearch_rejected_total", pools[pool]["rejected"], {**at, "pool": pool})
                       for pool in ES_POOLS if pool in pools]
@@ -187,6 +223,8 @@ class Kafka:
 
         if self._looker is None:
             await self._open(address)
+        if not await self._tells(address):
+            return []
         names = [name for name in await self._control.list_topics() if not name.startswith("__")]
         places = [TopicPartition(each["topic"], part["partition"])
                   for each in await self._control.describe_topics(names) for part in each["partitions"]]
@@ -201,7 +239,14 @@ class Kafka:
                 if place in ends and at.offset >= 0:
                     lags[place.topic] = lags.get(place.topic, 0) + max(0, ends[place] - max(at.offset, begins[place]))
             told += [Sample("tweetlab_group_lag_records", lag, {"group": group, "topic": topic}) for topic, lag in lags.items()]
-        return told
+        short = copies.short_of(await copies.kafka_partitions(self._control))
+        return [*told, Sample("tweetlab_copies_missing", short, {"store": "kafka", "node": node})]
+
+    async def _tells(self, address: str) -> bool:
+        """Say whether this broker is the first of those that live: one of them tells what all of them know."""
+        brokers = (await self._control.describe_cluster())["brokers"]
+        first = min(brokers, key=lambda each: int(each["node_id"]))
+        return f"{first['host']}:{first['port']}" == address
 
     async def close(self) -> None:
         """Close both clients."""
@@ -223,31 +268,36 @@ class Kafka:
 READERS: dict[str, Callable[[], Reader]] = {  # store -> makes its reader
     "cassandra": Cassandra,
     "elasticsearch": lambda: elasticsearch,
+    "etcd": lambda: answering("/health"),
     "kafka": Kafka,
     "limits": lambda: redis,
+    "minio": lambda: answering("/minio/health/live"),
     "nginx": lambda: nginx,
     "postgres": lambda: postgres,
     "redis": lambda: redis,
+    "sentinel": lambda: sentinel,
 }
 
 
-@asynccontextmanager
-async def _talk(address: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
+def zones(env: Mapping[str, str] | None = None) -> list[tuple[str, str, str, int]]:
+    """Return (kind, address, node, zone) of each node, as TWEETLAB_MEMBERS in `env` tells it; nothing of a lab without zones."""
+    rows = json.loads((os.environ if env is None else env).get("TWEETLAB_MEMBERS") or "[]")
+    return [(str(kind), str(address), str(node), int(zone)) for kind, address, node, zone in rows]
 
 
 def addresses(settings: Settings) -> Sequence[tuple[str, str, str]]:
-    """Return (store, address, node) of every store that the settings name. Nodes are numbered as blueprints do."""
-    stores = settings.stores
+    """Return (store, address, node) of every store that the settings name. Nodes are numbered as blueprints do.
+
+    Of a lab with zones every member is asked, those too that the settings of a service need not know.
+    """
+    if named := zones():
+        return [(kind, address, node) for kind, address, node, _ in named if kind in READERS]
+    stores, group = settings.stores, group_of(settings.stores.redis)
+    caches = group.servers if group else (stores.redis,)
     rows: list[tuple[str, str, str]] = []
-    for store, found in (("cassandra", stores.cassandra), ("kafka", stores.kafka[:1]), ("redis", (stores.redis,)),
+    for store, found in (("cassandra", stores.cassandra), ("kafka", stores.kafka[:1]), ("redis", caches),
                          ("limits", (stores.limits,)),
-                         ("postgres", (stores.postgres_url.rpartition("@")[2].partition("/")[0],)),
+                         ("postgres", stores.postgres_url.rpartition("@")[2].partition("/")[0].split(",")),
                          ("nginx", (settings.cdn.rpartition("/")[2],)),
                          ("elasticsearch", tuple(url.removeprefix("http://") for url in stores.elasticsearch_urls))):
         rows += [(store, address, f"{NODES.get(store, store)}-{n}") for n, address in enumerate(found, 1)]

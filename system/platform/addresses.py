@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from system.kernel.errors import WrongInput
 
 KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
+    "pdns": (7, 5300),
     "nginx": (8, 8080),
     "haproxy": (9, 8080),
     "cassandra": (10, 9042),
     "kafka": (20, 9092),
     "redis": (30, 6379),
     "limits": (31, 6379),
+    "sentinel": (32, 26379),
     "postgres": (40, 5432),
+    "etcd": (41, 2379),
     "minio": (50, 9000),
     "elasticsearch": (60, 9200),
     "prometheus": (70, 9090),
@@ -42,6 +45,8 @@ KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
 FURTHER_PORTS: dict[str, tuple[int, ...]] = {
     # What a kind binds besides its own port: peers, controllers, the mesh.
     "cassandra": (7000,),
+    "etcd": (2380,),
+    "postgres": (8008,),
     "kafka": (9093,),
     "elasticsearch": (9300,),
     "jaeger": (4317, 4318, 14250, 14268, 14269, 16685),

@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from system.kernel import policies
-from system.kernel.errors import LabError, WrongInput
+from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.kernel.policies import AutoscaleKnobs, MeshKnobs
 from system.kernel.scaling import Look, Scaler
 from system.kernel.settings import MESH_PORTS
-from system.platform import healing
+from system.platform import doors, healing
 from system.platform.blueprint import Blueprint, Node
 from system.platform.children import Child
-from system.platform.mesh import Backend
+from system.platform.mesh import Backend, Mesh
 from system.platform.servers import haproxy
 
 _log = logging.getLogger("tweetlab")
@@ -101,14 +101,23 @@ class Keeper:
     async def _look(self) -> None:
         if self._busy() or not any(child.node.role == "service" for child in self.house.children.values()):
             return
-        mesh = healing.mesh_of(self.house.children)
-        backends = await healing.backends_of(mesh)
-        if mesh and backends:
-            await self._healer.reconcile(mesh, backends, self.house.children, self._leaving)
+        mesh = doors.of(self.house.children)
+        looks = await self._looks(mesh)
+        backends = doors.summed(seen for _, seen in looks)
+        if mesh and looks:
+            for one, seen in looks:
+                await self._healer.reconcile(one, seen, self.house.children, self._leaving)
             await self._healer.eject(mesh, backends, self._leaving)
         self._healer.replace(backends, self.house.children)
         for kind in self.kinds() if self.knobs.max else ():
             self._scale_one(kind, backends.get(kind, Backend({})))
+
+    @staticmethod
+    async def _looks(mesh: doors.Doors | None) -> list[tuple[Mesh, doors.Seen]]:
+        try:
+            return await mesh.looks() if mesh else []
+        except CouldNotRun:
+            return []
 
     def _scale_one(self, kind: str, backend: Backend) -> None:
         service = self._services.setdefault(kind, _Service(Scaler(self._limits(kind))))
@@ -200,17 +209,22 @@ class Keeper:
         taken = {child.node.instance for child in self.instances(kind)}
         return [number for number in range(1, MOST + len(taken) + 1) if number not in taken][:many]
 
+    def _emptiest(self, kind: str) -> int:
+        """Return the zone with the fewest instances of `kind`, the first of them; 0 where there are no zones."""
+        here = [child.node.zone for child in self.instances(kind)]
+        return min((node.zone for node in self.house.blueprint.of_kind(kind)), key=here.count)
+
     async def add(self, kind: str, number: int | None = None) -> Child:
         """Start a further instance, by default with the first free number, and let it take requests. The caller is `alone`."""
         number = self._free(kind, 1)[0] if number is None else number
         first = self.house.blueprint.of_kind(kind)[0]
-        node = dataclasses.replace(first, name=f"{kind}-{number}", instance=number)
+        node = dataclasses.replace(first, name=f"{kind}-{number}", instance=number, zone=self._emptiest(kind))
         child = self.house.adopt(node)
         child.quota_cores = self.quota
         try:
             await child.start()
-            mesh = healing.mesh_of(self.house.children)
-            if mesh and kind in await healing.backends_of(mesh):
+            mesh = doors.of(self.house.children)
+            if mesh and kind in await doors.seen_by(mesh):
                 await mesh.add(kind, node.name, child.ctx.address)
         except BaseException:
             await child.stop(kill=True)
@@ -222,8 +236,8 @@ class Keeper:
         """Drain an instance, stop it and forget it. The caller is `alone`."""
         kind, name = child.node.kind, child.node.name
         with self.leaving(name):
-            mesh = healing.mesh_of(self.house.children)
-            known = mesh is not None and name in (await healing.backends_of(mesh)).get(kind, Backend({})).servers
+            mesh = doors.of(self.house.children)
+            known = mesh is not None and name in (await doors.seen_by(mesh)).get(kind, Backend({})).servers
             if mesh and known:
                 if not await mesh.drain(kind, name):
                     self.tell(kind, f"{name} ends with requests inside", "they did not end in time")

@@ -17,6 +17,12 @@ from system.kernel.errors import WrongInput
 # posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs, 2.3 with 200, 1.8 with 1,000.
 CASSANDRA_SLACK_US = 1_000
 
+# Sentinel replaces a primary within 3.3 to 5 s; where the election failed it is repeated after 6 s (1 of 62: 9.7 s).
+REDIS_HEAL_PAUSE_S = 12.0
+
+# Patroni's ttl (6 s), which an election of etcd's in the same breath begins anew; measured 5.6 to 9.6 s, n = 22.
+POSTGRES_HEAL_PAUSE_S = 12.0
+
 Role = Literal["store", "mesh", "service", "observer"]
 STORE_KINDS = ("redis", "limits", "postgres", "minio", "cassandra", "kafka", "elasticsearch")
 SERVICE_MODULES = {  # kind -> the module that `python -m` runs
@@ -42,6 +48,8 @@ class Running:
     `heap_mib`, `gc`, `processors`: JVM heap, collector and ActiveProcessorCount; None or "" outside a JVM.
     `cpu_quota_cores`: cores it may use at most; None is no limit.
     `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is the kernel's 50.
+    `heal_pause_s`: a dead one is started again no sooner than this after its death. For members of a failover group: long
+    enough for the others to have chosen a new primary, or else the dead one would come back as what it was.
     """
 
     own_session: bool = True
@@ -51,17 +59,22 @@ class Running:
     processors: int | None = None
     cpu_quota_cores: float | None = None
     timer_slack_us: int = 0
+    heal_pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: `memory_mib` is what it is expected to hold resident; `module` is set for our services only."""
+    """One node: `memory_mib` is what it is expected to hold resident; `module` is set for our services only.
+
+    `zone`: what fails together, from 1; 0 where a blueprint has no zones.
+    """
 
     name: str
     kind: str
     role: Role
     instance: int = 1
     region: int = 1
+    zone: int = 0
     memory_mib: int = 100
     module: str = ""
     running: Running = field(default_factory=Running)
@@ -81,6 +94,10 @@ class Blueprint:
     def of_kind(self, kind: str) -> tuple[Node, ...]:
         """Return the nodes of one kind, by instance."""
         return tuple(node for node in self.nodes if node.kind == kind)
+
+    def in_zone(self, zone: int) -> tuple[Node, ...]:
+        """Return the nodes of one zone."""
+        return tuple(node for node in self.nodes if node.zone == zone)
 
     def with_nodes_of(self, other: Blueprint) -> Blueprint:
         """Return this blueprint with the nodes of `other` that it lacks."""
@@ -102,12 +119,12 @@ def from_json(raw: dict[str, Any]) -> Blueprint:
     return Blueprint(str(raw["name"]), nodes)
 
 
-def _store(kind: str, memory_mib: int, running: Running | None = None) -> Node:
-    return Node(f"{kind}-1", kind, "store", memory_mib=memory_mib, running=running or Running())
+def _store(kind: str, memory_mib: int, running: Running | None = None, zone: int = 0) -> Node:
+    return Node(f"{kind}-{zone or 1}", kind, "store", zone or 1, zone=zone, memory_mib=memory_mib, running=running or Running())
 
 
-def _service(kind: str) -> Node:
-    return Node(f"{kind}-1", kind, "service", memory_mib=80, module=SERVICE_MODULES[kind])
+def _service(kind: str, zone: int = 0) -> Node:
+    return Node(f"{kind}-{zone or 1}", kind, "service", zone or 1, zone=zone, memory_mib=80, module=SERVICE_MODULES[kind])
 
 
 def _small() -> Blueprint:
@@ -126,7 +143,39 @@ def _small() -> Blueprint:
     return Blueprint("small", stores + mesh + tuple(_service(kind) for kind in SERVICE_MODULES))
 
 
-BLUEPRINTS: dict[str, Blueprint] = {"small": _small()}
+def _cluster() -> Blueprint:
+    """Three zones: two that serve, and a third whose members break ties. The instance's number is its zone."""
+    jvm = Running(gc="Serial", processors=2)
+    cassandra = dataclasses.replace(jvm, heap_mib=256, timer_slack_us=CASSANDRA_SLACK_US)
+    kafka, elastic = dataclasses.replace(jvm, heap_mib=192), dataclasses.replace(jvm, heap_mib=300)
+    everywhere = [
+        node
+        for zone in (1, 2, 3)
+        for node in (
+            _store("etcd", 40, zone=zone),
+            _store("sentinel", 10, zone=zone),
+            _store("postgres", 130, Running(heal_pause_s=POSTGRES_HEAL_PAUSE_S), zone),
+            _store("minio", 130, zone=zone),
+            _store("cassandra", 650, cassandra, zone),
+            _store("kafka", 320, kafka, zone),
+            _store("elasticsearch", 600 if zone < 3 else 450, elastic, zone),
+        )
+    ]
+    serving = [
+        node
+        for zone in (1, 2)
+        for node in (
+            _store("redis", 60, Running(heal_pause_s=REDIS_HEAL_PAUSE_S), zone),
+            Node(f"pdns-{zone}", "pdns", "mesh", zone, zone=zone, memory_mib=65),
+            Node(f"haproxy-{zone}", "haproxy", "mesh", zone, zone=zone, memory_mib=30),
+            Node(f"cdn-{zone}", "nginx", "mesh", zone, zone=zone, memory_mib=30),
+            *(_service(kind, zone) for kind in SERVICE_MODULES),
+        )
+    ]
+    return Blueprint("cluster", (*everywhere, _store("limits", 15, zone=1), *serving))
+
+
+BLUEPRINTS: dict[str, Blueprint] = {"small": _small(), "cluster": _cluster()}
 
 OBSERVERS: tuple[Node, ...] = (
     # What looks on, with --observe; without it none of these is fetched or started.

@@ -5,7 +5,8 @@
                   +-> failed (died, or not well in time, before it was ever well)
 
 A child that dies after it was well is dead, and healed: started again after a pause that doubles with each
-death in a row. `auto_heal` off leaves it dead until told otherwise.
+death in a row. `auto_heal` off leaves it dead until told otherwise. A member of a failover group (`Running.heal_pause_s`)
+is started again only when the others had the time to choose a new primary, whoever starts it.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class Child:
         self._wanted = False
         self._past_cpu_ns = 0
         self._deaths = 0
+        self._died_s = 0.0  # monotonic
         self._healer: asyncio.Task[None] | None = None
 
     @property
@@ -79,8 +81,13 @@ class Child:
         return not self._exited.is_set()
 
     async def start(self) -> None:
-        """Start the process and wait until it is well. Raises CouldNotRun, with last answer and log end."""
+        """Start the process and wait until it is well. Raises CouldNotRun, with last answer and log end.
+
+        A member of a failover group waits first until the others had their time to choose a new primary.
+        """
         self._wanted = True
+        if (left_s := self._died_s + self.node.running.heal_pause_s - time.monotonic()) > 0 and self._process:
+            await asyncio.sleep(left_s)
         self._set("starting")
         began = time.monotonic()
         try:
@@ -144,14 +151,20 @@ class Child:
         """Return the living processes of this node. `known`: a `procs.family` read just now; None reads it where it is needed."""
         if self.groups.kind != "none":
             return self.groups.pids(self.node.name)
-        return [self.pid, *procs.descendants(self.pid, known)] if self.is_alive() else []
+        return [pid for root in self._roots() for pid in (root, *procs.descendants(root, known))]
+
+    def _roots(self) -> list[int]:
+        """Return the process, if it lives, and the one that left its tree; with their descendants they are the node."""
+        file = self._launch.escapes if self._launch else None
+        further = procs.escaped(file, self.ctx.places.lab_id, self.node.name) if file else []
+        return [self.pid, *further] if self.is_alive() else further
 
     def cpu_ns(self, known: procs.Family | None = None) -> int:
         """Return the CPU time of this node since the lab came up, restarts included. `known`: as for `pids`."""
         grouped = self.groups.cpu_ns(self.node.name)
         if grouped is not None:
             return grouped
-        return self._past_cpu_ns + (procs.tree_cpu_ns(self.pid, known) if self.is_alive() else 0)
+        return self._past_cpu_ns + sum(procs.tree_cpu_ns(root, known) for root in self._roots())
 
     async def probe(self) -> str:
         """Return "well", or why the node is not, asked now."""
@@ -212,6 +225,7 @@ class Child:
             if self.groups.kind == "none":
                 self._past_cpu_ns += procs.cpu_ns(process.pid)  # still a zombie: its clock can be read
             process.wait()
+            self._died_s = time.monotonic()
             self._exited.set()
             self._on_exit()
 

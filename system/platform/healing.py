@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from system.kernel import scaling
-from system.kernel.errors import CouldNotRun
 from system.kernel.policies import MeshKnobs
 from system.platform.children import Child
+from system.platform.doors import Doors
 from system.platform.mesh import Backend, Mesh, Server
 from system.platform.servers import haproxy
 
@@ -48,7 +48,7 @@ class Healer:
         self._probed_s = float("-inf")
 
     async def reconcile(self, mesh: Mesh, backends: dict[str, Backend], children: dict[str, Child], leaving: set[str]) -> None:
-        """Add instances that are well and unknown to HAProxy; take out those that nobody owns; give each its places.
+        """Add instances that are well and unknown to this HAProxy; take out those that nobody owns; give each its places.
 
         `leaving`: are being removed.
         """
@@ -66,7 +66,7 @@ class Healer:
                 elif server.places != self.places and name not in leaving:
                     await mesh.resize(kind, name, self.places)
 
-    async def eject(self, mesh: Mesh, backends: dict[str, Backend], leaving: set[str]) -> None:
+    async def eject(self, mesh: Doors, backends: dict[str, Backend], leaving: set[str]) -> None:
         """Take out instances that do clearly worse than their siblings; take them in again when their time is over.
 
         `leaving`: are being removed, and stay out.
@@ -140,17 +140,3 @@ class Healer:
         if again:
             self._probed_s = now_s
         return silent
-
-
-def mesh_of(children: dict[str, Child]) -> Mesh | None:
-    """Return the way to the lab's HAProxy; None where none is up."""
-    child = next((child for child in children.values() if child.node.kind == "haproxy" and child.state == "well"), None)
-    return Mesh(haproxy.runtime_socket(child.ctx)) if child else None
-
-
-async def backends_of(mesh: Mesh | None) -> dict[str, Backend]:
-    """Return what HAProxy says of its backends; nothing where it does not answer."""
-    try:
-        return await mesh.backends() if mesh else {}
-    except CouldNotRun:
-        return {}

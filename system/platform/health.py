@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 PROBE_TIMEOUT_S = 2.0
 MAX_ANSWER_BYTES = 65536
+
+IS_PRIMARY = "SELECT WHERE NOT pg_is_in_recovery()"  # "SELECT 1" of a primary, "SELECT 0" of a standby
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -75,18 +77,31 @@ async def cassandra(address: str) -> str:
         return "SUPPORTED"
 
 
-async def kafka(address: str) -> str:
-    """Return the number of live brokers that the node names; at least one (itself) must be unfenced."""
+async def kafka(address: str, own: int) -> str:
+    """Return the number of live brokers that the node names; `own`, its number, must be among them: it is not fenced."""
     async with _talk(address) as (reader, writer):
         client = b"tweetlab"
         body = struct.pack(">hhih", 3, 1, 1, len(client)) + client + struct.pack(">i", 0)  # Metadata v1, no topics
         writer.write(struct.pack(">i", len(body)) + body)
         size = struct.unpack(">i", await reader.readexactly(4))[0]
         answer = await reader.readexactly(min(size, MAX_ANSWER_BYTES))
-        brokers = struct.unpack(">i", answer[4:8])[0]
-        if brokers < 1:
-            raise NotWell("no broker is registered yet")
-        return f"{brokers} brokers"
+        brokers = _broker_numbers(answer)
+        if own not in brokers:
+            raise NotWell(f"broker {own} is not registered yet, of the others {len(brokers)}")
+        return f"{len(brokers)} brokers"
+
+
+def _broker_numbers(answer: bytes) -> list[int]:
+    """Return the brokers' numbers in an answer to Metadata v1: each is number, host, port and rack (null has length -1)."""
+    count, at = struct.unpack_from(">i", answer, 4)[0], 8
+    numbers = []
+    for _ in range(count):
+        number, length = struct.unpack_from(">ih", answer, at)
+        at += 6 + length + 4
+        rack = struct.unpack_from(">h", answer, at)[0]
+        at += 2 + max(0, rack)
+        numbers.append(number)
+    return numbers
 
 
 async def postgres(address: str, role: str, database: str) -> str:
@@ -101,6 +116,21 @@ async def postgres_execute(address: str, role: str, database: str, statement: st
         text = statement.encode() + b"\0"
         writer.write(b"Q" + struct.pack(">i", len(text) + 4) + text)
         return await _postgres_until_ready(reader)
+
+
+async def postgres_primary(addresses: Sequence[str], role: str, database: str) -> str:
+    """Return which of these members takes writes; a single one is not asked. Raises NotWell with the last answer of each."""
+    if len(addresses) == 1:
+        return addresses[0]
+    answers = []
+    for address in addresses:
+        try:
+            if await postgres_execute(address, role, database, IS_PRIMARY) == "SELECT 1":
+                return address
+            answers.append(f"{address} is a standby")
+        except NotWell as problem:
+            answers.append(str(problem))
+    raise NotWell("; ".join(answers))
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,8 @@
     add:     register (in maintenance) -> health checks on -> traffic on
     remove:  no new requests (drain) -> wait until none is inside -> maintenance -> the instance ends -> forget it
 
-What was added this way is gone when HAProxy starts anew; the keeper (`autoscale`) adds it again. Commands and their order:
+What was added this way is gone when HAProxy starts anew; the keeper (`autoscale`) adds it again. A lab may have several of them:
+`doors` speaks to all. Commands and their order:
 HAProxy 2.6, management guide 9.3; measured here: `add server` takes no default of the configuration's `default-server`,
 and without `pool-purge-delay` an added server keeps no idle connection.
 """
@@ -59,6 +60,10 @@ class Backend:
     waiting: int = 0
 
 
+class Silent(CouldNotRun):
+    """HAProxy does not answer: it is down, or hangs."""
+
+
 class Mesh:
     """One HAProxy, by the path of its socket."""
 
@@ -66,7 +71,7 @@ class Mesh:
         self._socket = Path(socket)
 
     async def ask(self, command: str) -> str:
-        """Send one command and return the answer. Raises CouldNotRun where HAProxy does not answer."""
+        """Send one command and return the answer. Raises Silent where HAProxy does not answer."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self._socket)
@@ -76,7 +81,7 @@ class Mesh:
                 finally:
                     writer.close()
         except (OSError, TimeoutError) as problem:
-            raise CouldNotRun(f"HAProxy does not answer on {self._socket} ({problem or 'too slow'}).") from None
+            raise Silent(f"HAProxy does not answer on {self._socket} ({problem or 'too slow'}).") from None
 
     async def backends(self) -> dict[str, Backend]:
         """Return every backend and its servers, the last resorts left out. Raises CouldNotRun."""
@@ -98,18 +103,6 @@ class Mesh:
     async def resize(self, backend: str, name: str, places: int) -> None:
         """Let it have so many requests inside; the others wait in HAProxy."""
         await self._order(f"set maxconn server {backend}/{name} {places}")
-
-    async def drain(self, backend: str, name: str, patience_s: float = DRAIN_S) -> bool:
-        """Send no new request there and wait until none is inside. False where some still were after `patience_s`."""
-        await self._order(f"set server {backend}/{name} state drain")
-        ends_s = asyncio.get_running_loop().time() + patience_s
-        while True:
-            server = (await self.backends())[backend].servers.get(name)
-            if server is None or server.inside + server.waiting == 0:
-                return True
-            if asyncio.get_running_loop().time() > ends_s:
-                return False
-            await asyncio.sleep(LOOK_S)
 
     async def close(self, backend: str, name: str) -> None:
         """Put a drained instance into maintenance: its process may end now."""

@@ -62,14 +62,18 @@ class Lab:
         tell = progress or (lambda node, text: None)
         preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
         preflight.check_disk(self.places)
+        if not await self.is_up():
+            preflight.check_layout(self.places, blueprint)
+            preflight.check_memory(blueprint.stores_only() if stores_only else blueprint)
         had_data = self.places.lair.exists()
         try:
             await self._spawn_supervisor(tell)
+            preflight.keep_layout(self.places, blueprint)
             async with self._link() as link:
                 request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
                 await _ask(link, {**request, "roles": ["store"] if stores_only else ["store", "mesh"]}, tell)
                 if blueprint.of_kind("postgres"):
-                    await self._make_database(tell)
+                    await self._make_database(blueprint, tell)
                 if prepare is not None:
                     tell("stores", "making schema, topics, index and bucket")
                     await prepare(self.stores(blueprint))
@@ -193,11 +197,13 @@ class Lab:
         """Return "v1", "v2" or "none": the control groups that this user can make here."""
         return cgroups.open_groups(self.places.lab_id).kind
 
-    async def _make_database(self, tell: Progress) -> None:
+    async def _make_database(self, blueprint: Blueprint, tell: Progress) -> None:
         statement = f"CREATE DATABASE {DATABASE}"
+        members = {self.plan.of("postgres", node.instance, node.region): node.name for node in blueprint.of_kind("postgres")}
         try:
-            await health.postgres_execute(self.plan.of("postgres"), postgres.ROLE, "postgres", statement)
-            tell("postgres-1", f"database {DATABASE} made")
+            primary = await health.postgres_primary(list(members), postgres.ROLE, "postgres")
+            await health.postgres_execute(primary, postgres.ROLE, "postgres", statement)
+            tell(members[primary], f"database {DATABASE} made")
         except health.NotWell as problem:
             if "already exists" not in str(problem):
                 raise CouldNotRun(f"PostgreSQL refused `{statement}`: {problem}") from None

@@ -56,6 +56,7 @@ def row(child: Child, answer: str) -> dict[str, Any]:
         "rss_bytes": procs.rss_bytes(child.pids()),
         "health": answer,
         "auto_heal": child.auto_heal,
+        "zone": child.node.zone,
     }
 
 

@@ -93,6 +93,18 @@ PACKAGES: tuple[Package, ...] = (
 OBSERVING: tuple[Package, ...] = (PROMETHEUS, ALERTMANAGER, RSYSLOG, RSYSLOG_ELASTICSEARCH, JAEGER)
 """What only a lab with --observe needs; fetched at its first use."""
 
+ETCD = Debian("etcd", "etcd", "etcd-server")
+PATRONI = Debian("patroni", "/usr/bin/patroni", "patroni")
+PATRONI_ETCD = Debian("python3-etcd", "/usr/lib/python3/dist-packages/etcd/__init__.py", "python3-etcd")
+PATRONI_POSTGRES = Debian("python3-psycopg2", "/usr/lib/python3/dist-packages/psycopg2/__init__.py", "python3-psycopg2")
+PDNS = Debian("pdns", "pdns_server", "pdns-server")
+PDNS_BIND = Debian("pdns-bind", "/usr/lib/*/pdns/libbindbackend.so", "pdns-backend-bind")
+
+FURTHER: dict[str, tuple[Package, ...]] = {
+    # blueprint -> what it needs besides PACKAGES; fetched when it is first brought up.
+    "cluster": (ETCD, PATRONI, PATRONI_ETCD, PATRONI_POSTGRES, PDNS, PDNS_BIND),
+}
+
 CHROMIUM = Debian("chromium", "chromium", "chromium")
 """What only the tests of our pages need (`make test`)."""
 BROWSERS = (CHROMIUM.binary, "chromium-browser", "google-chrome")  # any of them will do

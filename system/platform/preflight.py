@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import socket
@@ -17,6 +18,7 @@ from system.platform.places import Places
 from system.platform.servers import SERVERS
 
 DEFAULT_MIN_FREE_MIB = 2048  # a fresh small lab writes about 300 MiB, a long run with 100,000 users about 1.5 GiB
+KEEPS_DATA = ("cassandra", "elasticsearch", "etcd", "kafka", "minio", "postgres")
 JAVA_KINDS = ("cassandra", "kafka", "elasticsearch")
 
 
@@ -24,6 +26,7 @@ def check_programs(blueprint: Blueprint) -> None:
     """Raise CouldNotRun that lists every program the blueprint needs and this machine lacks."""
     servers = [SERVERS[node.kind] for node in blueprint.nodes]
     wanted = {package for server in servers for package in (server.package, *getattr(server, "modules", ()))} - {None}
+    wanted |= {*packages.FURTHER.get(blueprint.name, ())}
     lacking = [packages.missing(package) for package in wanted if package]
     lines = sorted(text for text in lacking if text)
     if any(node.kind in JAVA_KINDS for node in blueprint.nodes) and packages.java() is None:
@@ -50,6 +53,51 @@ def _min_free_mib(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text!r}; it must be a whole number of MiB, such as {DEFAULT_MIN_FREE_MIB}.")
     return int(text)
+
+
+def check_memory(blueprint: Blueprint, available_mib: int | None = None) -> None:
+    """Raise CouldNotRun where a lab in zones expects more memory than this machine has free, swap included.
+
+    A lab of one of each is not held to it. `available_mib`: None asks the machine.
+    """
+    if not any(node.zone for node in blueprint.nodes):
+        return
+    need_mib = sum(node.memory_mib for node in blueprint.nodes)
+    found_mib = _available_mib() if available_mib is None else available_mib
+    if found_mib < need_mib:
+        raise CouldNotRun(
+            f"The blueprint {blueprint.name!r} holds {need_mib} MiB, and {found_mib} MiB of memory and swap are free. "
+            "Stop something, or start the lab `small`."
+        )
+
+
+def _available_mib() -> int:
+    rows = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    free_kib = {row[0].rstrip(":"): int(row[1]) for row in rows}
+    return (free_kib["MemAvailable"] + free_kib["SwapFree"]) // 1024
+
+
+def check_layout(places: Places, blueprint: Blueprint) -> None:
+    """Raise CouldNotRun where data of a lab with another number of members lie: no store could start on them."""
+    if not places.layout.exists():
+        return
+    before, wanted = json.loads(places.layout.read_text()), _layout(blueprint)
+    for kind in sorted(before.keys() & wanted.keys()):
+        if before[kind] != wanted[kind]:
+            raise CouldNotRun(
+                f"{places.lair} holds the data of a lab with {before[kind]} {kind}, and {blueprint.name!r} has {wanted[kind]}. "
+                "Remove them with `tweetlab down --purge`, or take another TWEETLAB_RANGE."
+            )
+
+
+def keep_layout(places: Places, blueprint: Blueprint) -> None:
+    """Write down how many members of each kind keep data here from now on."""
+    before = json.loads(places.layout.read_text()) if places.layout.exists() else {}
+    places.layout.write_text(json.dumps(before | _layout(blueprint)))
+
+
+def _layout(blueprint: Blueprint) -> dict[str, int]:
+    return {kind: len(nodes) for kind in KEEPS_DATA if (nodes := blueprint.of_kind(kind))}
 
 
 def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:

@@ -99,6 +99,16 @@ def environment(pid: int) -> dict[str, str]:
     return {key.decode(errors="replace"): value.decode(errors="replace") for key, _, value in pairs}
 
 
+def escaped(pid_file: Path, lab_id: str, node: str) -> list[int]:
+    """Return the pid in the first line of `pid_file`, where that process bears the marks of this lab and node; else nothing."""
+    try:
+        pid = int(pid_file.read_text().split("\n")[0])
+    except (OSError, ValueError):
+        return []
+    marks = environment(pid)
+    return [pid] if (marks.get("TWEETLAB_LAB"), marks.get("TWEETLAB_NODE")) == (lab_id, node) else []
+
+
 def cpu_ns(pid: int) -> int:
     """Return the CPU time of a process in ns, its exited threads included; 0 where it is gone."""
     with contextlib.suppress(OSError):

@@ -18,7 +18,8 @@ class NodeStatus:
     """One node, now.
 
     `state`: stopped, starting, well, dead (waits for healing) or failed. `health`: "well", or why not, asked now.
-    `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of the process.
+    `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of the process. `zone`: what fails together, 0
+    where the lab has no zones.
     """
 
     name: str
@@ -33,6 +34,7 @@ class NodeStatus:
     rss_bytes: int
     health: str
     auto_heal: bool
+    zone: int = 0
 
 
 @dataclass(frozen=True)

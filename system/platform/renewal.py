@@ -13,9 +13,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform import healing
+from system.platform import doors
 from system.platform.children import Child
-from system.platform.mesh import Backend, Mesh
+from system.platform.doors import Doors
+from system.platform.mesh import Backend
 
 if TYPE_CHECKING:
     from system.platform.autoscale import Keeper
@@ -30,8 +31,8 @@ async def renew(keeper: Keeper, kind: str) -> list[str]:
     Raises WrongInput for what stands behind no HAProxy, CouldNotRun where an instance or HAProxy does not come.
     """
     async with keeper.alone(kind):
-        mesh = healing.mesh_of(keeper.house.children)
-        backends = await healing.backends_of(mesh)
+        mesh = doors.of(keeper.house.children)
+        backends = await doors.seen_by(mesh)
         if mesh is None or kind not in backends:
             raise WrongInput(f"{kind!r} stands behind no HAProxy that answers; {', '.join(backends) or 'nothing'} does.")
         old = keeper.instances(kind)
@@ -44,10 +45,10 @@ async def renew(keeper: Keeper, kind: str) -> list[str]:
         return [child.node.name for child in old]
 
 
-async def _renew_one(keeper: Keeper, mesh: Mesh, child: Child) -> None:
+async def _renew_one(keeper: Keeper, mesh: Doors, child: Child) -> None:
     kind, name = child.node.kind, child.node.name
     with keeper.leaving(name):
-        known = name in (await healing.backends_of(mesh)).get(kind, Backend({})).servers
+        known = name in (await doors.seen_by(mesh)).get(kind, Backend({})).servers
         if known:
             if not await mesh.drain(kind, name):
                 keeper.tell(kind, f"{name} ends with requests inside", "they did not end in time")
@@ -55,18 +56,14 @@ async def _renew_one(keeper: Keeper, mesh: Mesh, child: Child) -> None:
         await child.stop()
         keeper.house.refresh(child)
         await child.start()
-        await (mesh.readmit(kind, name) if known else mesh.add(kind, name, child.ctx.address))
+        await mesh.readmit(kind, name)
+        await mesh.add(kind, name, child.ctx.address)  # of one that started anew meanwhile, or did not know it before
         await _until_up(mesh, kind, name)
 
 
-async def _until_up(mesh: Mesh, kind: str, name: str) -> None:
+async def _until_up(mesh: Doors, kind: str, name: str) -> None:
     ends_s = asyncio.get_running_loop().time() + UP_S
-    while True:
-        server = (await mesh.backends())[kind].servers.get(name)
-        if server is not None and server.checks.startswith("UP") and server.passed:
-            return
+    while said := await mesh.is_up(kind, name):
         if asyncio.get_running_loop().time() > ends_s:
-            seen = server.checks if server else "nothing"
-            raise CouldNotRun(f"HAProxy did not take {name} in within {UP_S:g} s; it says {seen}.")
+            raise CouldNotRun(f"HAProxy did not take {name} in within {UP_S:g} s; it says {said}.")
         await asyncio.sleep(LOOK_S)
-

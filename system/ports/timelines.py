@@ -72,7 +72,7 @@ class TimelineCache(Protocol):
     """Lists that are complete down to their floor, or absent. Volatile: may lose everything at any time.
 
     Only `begin` creates a list (as *building*, with an owner's token and a TTL); additions go into existing lists
-    only; every removal of an edge deletes the list. A list whose mark carries another epoch (the server's run id)
+    only; every removal of an edge deletes the list. A list whose mark carries another epoch (the server's life as primary)
     counts as absent.
     """
 
@@ -139,7 +139,7 @@ class TimelineCache(Protocol):
         ...
 
     async def epoch(self) -> str:
-        """Return the run id of the server behind the connection."""
+        """Return what names the life of the server behind the connection: another one after a restart or a failover."""
         ...
 
 

@@ -27,6 +27,7 @@ from cassandra.policies import (
     FallthroughRetryPolicy,
     RoundRobinPolicy,
     TokenAwarePolicy,
+    WhiteListRoundRobinPolicy,
 )
 from cassandra.segment import CrcException
 
@@ -99,10 +100,13 @@ class Bridge:
 
     @classmethod
     async def open(
-        cls, addresses: Sequence[str], *, consistency: str, deadline_s: float, knobs: Policies | None = None
+        cls, addresses: Sequence[str], *, consistency: str, deadline_s: float, knobs: Policies | None = None, alone: bool = False
     ) -> Bridge:
-        """Connect to the first of `addresses` (host:port) that answers. Raises StoreUnavailable (definite)."""
-        session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s))
+        """Connect to the first of `addresses` (host:port) that answers. Raises StoreUnavailable (definite).
+
+        `alone`: only these nodes are asked, whatever others their cluster has.
+        """
+        session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s, alone))
         return cls(session, knobs or Policies(), deadline_s)
 
     async def close(self) -> None:
@@ -189,13 +193,16 @@ async def in_thread(doing: str, work: Callable[[], T]) -> T:
         raise mapped(error, doing) from error
 
 
-def connect(addresses: Sequence[str], consistency: str, deadline_s: float) -> driver.Session:
-    """Return a session on the cluster behind `addresses`. Blocks; for use in a thread or a process of its own."""
+def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone: bool = False) -> driver.Session:
+    """Return a session on the cluster behind `addresses`. Blocks; for use in a thread or a process of its own.
+
+    `alone`: nodes that are not among `addresses` are never asked.
+    """
     hosts = [address.rpartition(":")[0] for address in addresses]
     port = int(addresses[0].rpartition(":")[2])
-    many = len(hosts) > 1
+    many = TokenAwarePolicy(DCAwareRoundRobinPolicy()) if len(hosts) > 1 else RoundRobinPolicy()
     profile = driver.ExecutionProfile(
-        load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy()) if many else RoundRobinPolicy(),
+        load_balancing_policy=WhiteListRoundRobinPolicy(hosts) if alone else many,
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=cassandra.ConsistencyLevel.name_to_value[consistency],
         serial_consistency_level=cassandra.ConsistencyLevel.name_to_value[

@@ -25,6 +25,7 @@ BATCH_BYTES = 40_000  # below batch_size_fail_threshold of 50 KiB
 ROW_OVERHEAD = 140  # bytes of a row beside its text, as the server counts them
 IN_FLIGHT = 16  # batches under way; 4 give half the rate, 32 no more (one node, two cores)
 DEADLINE_S = 30.0
+TRIES = 4  # of a batch whose replicas are slower than the server's patience: three of them share two cores while seeding
 
 _LONG = struct.Struct(">q").pack
 Plain = tuple[int, int, str, int, int | None, str]  # id, author, text, conversation, in reply to, media
@@ -37,14 +38,25 @@ def write(session: driver.Session, keyspace: str, tweets: Iterable[Tweet]) -> in
     statements = [
         session.prepare(f'INSERT INTO "{keyspace}".{table} {columns}') for table in ("tweets_by_id", "tweets_by_author")
     ]
-    under_way: deque[driver.ResponseFuture] = deque()
+    under_way: deque[tuple[BatchStatement, driver.ResponseFuture]] = deque()
     for batch in _batches(rows, statements):
         if len(under_way) == IN_FLIGHT:
-            under_way.popleft().result()
-        under_way.append(session.execute_async(batch, timeout=DEADLINE_S))
-    for answer in under_way:
-        answer.result()
+            _finish(session, *under_way.popleft())
+        under_way.append((batch, session.execute_async(batch, timeout=DEADLINE_S)))
+    for batch, answer in under_way:
+        _finish(session, batch, answer)
     return len(rows)
+
+
+def _finish(session: driver.Session, batch: BatchStatement, answer: driver.ResponseFuture) -> None:
+    """Wait for a batch; send it again where its replicas were too slow, which is safe: it writes the same with the same time."""
+    for _ in range(TRIES - 1):
+        try:
+            answer.result()
+            return
+        except (cassandra.Timeout, cassandra.OperationTimedOut):
+            answer = session.execute_async(batch, timeout=DEADLINE_S)
+    answer.result()
 
 
 def _batches(rows: Sequence[Plain], statements: Sequence[PreparedStatement]) -> Iterator[BatchStatement]:

@@ -52,6 +52,7 @@ class ElasticIndex:
         self._client = client
         self._index = f"{settings.namespace.lower()}-tweets"
         self._urls = ", ".join(settings.stores.elasticsearch_urls)
+        self._copies = min(1, len(settings.stores.elasticsearch_urls) - 1)  # of a shard, besides itself
         self._view_s = max(1, int(settings.policies.search.view_s))
         self._view, self._view_until_s = "", 0.0
         self._opening = asyncio.Lock()
@@ -59,9 +60,10 @@ class ElasticIndex:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Make the client; the first call connects. It retries nothing by itself."""
+        """Make the client; the first call connects. It asks the next node where one breaks off: any call may repeat."""
+        urls = list(settings.stores.elasticsearch_urls)
         client = elasticsearch.AsyncElasticsearch(
-            list(settings.stores.elasticsearch_urls), request_timeout=settings.policies.timeout_s("elasticsearch"), max_retries=0,
+            urls, request_timeout=settings.policies.timeout_s("elasticsearch"), max_retries=len(urls) - 1,
             retry_on_timeout=False, retry_on_status=())
         return cls(client, settings)
 
@@ -83,6 +85,7 @@ class ElasticIndex:
         One of an older schema is removed first: it holds nothing that the truth does not, but seeding must fill it again.
         """
         schema = json.loads(SCHEMA.read_text())
+        schema["settings"]["number_of_replicas"] = self._copies
         if await self._revision() not in (None, schema["mappings"]["_meta"]["revision"]):
             await self.remove()
         client = self._client.options(ignore_status=400, request_timeout=30)  # 400: it stands already
@@ -273,13 +276,14 @@ def mapped(problem: Exception, urls: str) -> LabError:
     text = f"Elasticsearch at {urls}: {problem}; see `tweetlab status` and the log of elasticsearch."
     if isinstance(problem, elasticsearch.ApiError):
         # 4xx is refused before anything is done; after 5xx nobody knows.
-        return StoreUnavailable(text, definite=400 <= problem.status_code < 500)
-    refused = isinstance(problem, elastic_transport.ConnectionError) and _never_connected(problem)
+        return StoreUnavailable(text, definite=400 <= problem.status_code < 500 and all(map(_never_connected, problem.errors)))
+    refused = isinstance(problem, elastic_transport.ConnectionError) and all(map(_never_connected, (problem, *problem.errors)))
     return StoreUnavailable(text, definite=refused)
 
 
-def _never_connected(problem: elastic_transport.TransportError) -> bool:
-    causes = [problem.__cause__, problem.__context__, *problem.errors]
+def _never_connected(attempt: Exception) -> bool:
+    """Return whether one attempt ended before it reached a node. The client keeps the earlier ones as the last one's `errors`."""
+    causes = (attempt, attempt.__cause__, attempt.__context__)
     return any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
 
 

@@ -4,12 +4,16 @@ Presigned by `s3_signing` (no I/O), carried by aiohttp; minio-py makes and empti
 method, key and expiry, but every header that decides what is stored: content-type, content-length, `if-none-match: *` (S3's
 conditional write: the first PUT wins, each later one is refused with 412) and, where the uploader declared the digest,
 `x-amz-checksum-sha256`, which the server verifies while it stores. Another `x-amz-*` header is refused, as it is not signed.
+
+Of several nodes (`Stores.minio_spares`) the first that lives is used, and named in URLs. Who holds a URL cannot turn to another
+node, so they are looked at each WATCH_S. A call whose connection breaks is tried at the next: all of ours may be repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Self
@@ -29,11 +33,16 @@ from system.ports import Blob, SignedPut
 from system.stores import s3_signing
 
 REGION = "us-east-1"  # MinIO's default; given, so that signing needs no look-up
+WATCH_S = 1.0  # between two looks at several nodes, and longest wait for one
 OWN_EXPIRY_S = 60  # life of the URLs that we use ourselves, at once
 CHECKSUM = "x-amz-checksum-sha256"
 READ_MEDIA = {"Version": "2012-10-17", "Statement": [
     {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::*-media/media/*"]}]}
 """All that the edge's user may do: read objects that are media, list nothing."""
+
+
+NEVER_SENT = (aiohttp.ClientConnectorError, urllib3.exceptions.NewConnectionError, aiohttp.InvalidURL)
+ALIVE = "/minio/health/live"
 
 
 class MinioBlobs:
@@ -42,15 +51,17 @@ class MinioBlobs:
     def __init__(self, client: minio.Minio, session: aiohttp.ClientSession, settings: Settings) -> None:
         self._client, self._session = client, session
         self._bucket = edge.bucket(settings.namespace)
-        self._endpoint = settings.stores.minio
         self._settings = settings
         self._guard = Guard("minio", settings.policies)
-        self._signer = s3_signing.Signer(settings.stores.minio, settings.stores.minio_access_key,
-                                         settings.stores.minio_secret_key, REGION)
+        stores = settings.stores
+        self._signers = [s3_signing.Signer(each, stores.minio_access_key, stores.minio_secret_key, REGION)
+                         for each in (stores.minio, *stores.minio_spares)]
+        self._at = 0  # the one in use
+        self._watch = asyncio.ensure_future(self._look()) if stores.minio_spares else None
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Make the clients; the first call connects. They retry nothing by themselves."""
+        """Make the clients; the first call connects. Bucket and user are made at the first node, which retries nothing."""
         timeout_s = settings.policies.timeout_s("minio")
         http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=timeout_s, read=30.0), retries=False)
         stores = settings.stores
@@ -61,11 +72,13 @@ class MinioBlobs:
 
     async def close(self) -> None:
         """Close the connections. Safe to repeat."""
+        if self._watch:
+            self._watch.cancel()
         await self._session.close()
 
     async def ready(self) -> None:
         """Return if the bucket stands. Raises StoreUnavailable."""
-        status, _, body = await self._exchange("GET", self._signed("GET", "no-such-object", OWN_EXPIRY_S))
+        status, _, body = await self._exchange("GET", "no-such-object")
         if status != 200 and b"NoSuchKey" not in body:
             raise StoreUnavailable(f"S3 at {self._endpoint} has no bucket {self._bucket} ({status}); seeding makes it.",
                                    definite=True)
@@ -104,8 +117,7 @@ class MinioBlobs:
         return self._signed("GET", key, expires_s)
 
     async def head(self, key: str) -> Blob | None:
-        url = self._signed("HEAD", key, OWN_EXPIRY_S)
-        status, headers, _ = await self._exchange("HEAD", url, headers={"x-amz-checksum-mode": "ENABLED"})
+        status, headers, _ = await self._exchange("HEAD", key, headers={"x-amz-checksum-mode": "ENABLED"})
         if status == 404:
             return None
         self._expect(status, 200, f"HEAD of {key}", b"")
@@ -114,19 +126,18 @@ class MinioBlobs:
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         headers = {"Content-Type": content_type, CHECKSUM: base64.b64encode(hashlib.sha256(data).digest()).decode()}
-        status, _, body = await self._exchange("PUT", self._signed("PUT", key, OWN_EXPIRY_S), data=data, headers=headers)
+        status, _, body = await self._exchange("PUT", key, data=data, headers=headers)
         self._expect(status, 200, f"PUT of {key}", body)
 
     async def get(self, key: str) -> bytes:
-        status, _, body = await self._exchange("GET", self._signed("GET", key, OWN_EXPIRY_S))
+        status, _, body = await self._exchange("GET", key)
         if status == 404:
             raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
         self._expect(status, 200, f"GET of {key}", body)
         return body
 
     async def start(self, key: str, count: int) -> bytes:
-        url = self._signed("GET", key, OWN_EXPIRY_S)
-        status, _, body = await self._exchange("GET", url, headers={"range": f"bytes=0-{count - 1}"})
+        status, _, body = await self._exchange("GET", key, headers={"range": f"bytes=0-{count - 1}"})
         if status == 404:
             raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
         if status == 416:  # an empty object has no first byte
@@ -135,7 +146,7 @@ class MinioBlobs:
         return body
 
     async def remove(self, key: str) -> None:
-        status, _, body = await self._exchange("DELETE", self._signed("DELETE", key, OWN_EXPIRY_S))
+        status, _, body = await self._exchange("DELETE", key)
         self._expect(status, 204, f"DELETE of {key}", body)
 
     async def clear(self) -> None:
@@ -159,18 +170,44 @@ class MinioBlobs:
         await self._in_thread(remove)
 
     def _signed(self, method: str, key: str, expires_s: int, headers: Mapping[str, str] | None = None) -> str:
-        return s3_signing.presigned(self._signer, method, f"/{self._bucket}/{key}", expires_s, headers or {})
+        return s3_signing.presigned(self._signers[self._at], method, f"/{self._bucket}/{key}", expires_s, headers or {})
 
-    async def _exchange(self, method: str, url: str, **options: Any) -> tuple[int, Any, bytes]:
-        return await self._guard.run(lambda: self._send(method, url, **options))
+    @property
+    def _endpoint(self) -> str:
+        return self._signers[self._at].endpoint
 
-    async def _send(self, method: str, url: str, **options: Any) -> tuple[int, Any, bytes]:
-        try:
-            # The URL is signed as it stands: yarl must not encode it again.
-            async with self._session.request(method, yarl.URL(url, encoded=True), **options) as reply:
-                return reply.status, reply.headers, await reply.read()
-        except (aiohttp.ClientError, OSError) as problem:
-            raise mapped(problem, self._endpoint) from problem
+    async def _exchange(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
+        return await self._guard.run(lambda: self._send(method, key, **options))
+
+    async def _send(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
+        may_have_happened = False
+        for left in reversed(range(len(self._signers))):
+            at = self._at
+            try:
+                # The URL is signed as it stands: yarl must not encode it again.
+                url = yarl.URL(self._signed(method, key, OWN_EXPIRY_S), encoded=True)
+                async with self._session.request(method, url, **options) as reply:
+                    return reply.status, reply.headers, await reply.read()
+            except (aiohttp.ClientError, OSError) as problem:
+                may_have_happened |= not isinstance(problem, NEVER_SENT)
+                broke = isinstance(problem, aiohttp.ClientConnectionError) and not isinstance(problem, TimeoutError)
+                if not broke or not left:
+                    raise mapped(problem, self._endpoint, may_have_happened) from problem
+                if at == self._at:  # nobody else has turned to the next one
+                    self._at = (at + 1) % len(self._signers)
+        raise AssertionError("unreachable")
+
+    async def _look(self) -> None:
+        """Keep to the first node that lives; where none does, to the one in use."""
+        patience = aiohttp.ClientTimeout(total=WATCH_S)
+        while True:
+            for at, signer in enumerate(self._signers):
+                with contextlib.suppress(aiohttp.ClientError, OSError):
+                    async with self._session.get(f"http://{signer.endpoint}{ALIVE}", timeout=patience) as reply:
+                        if reply.status == 200:
+                            self._at = at
+                            break
+            await asyncio.sleep(WATCH_S)
 
     async def _in_thread(self, work: Any) -> None:
         try:
@@ -185,8 +222,8 @@ class MinioBlobs:
                                    definite=400 <= status < 500 or status == 503)
 
 
-def mapped(problem: BaseException, endpoint: str) -> LabError:
-    """Return the error of ours for anything that the HTTP clients or minio-py raise."""
-    never_sent = isinstance(problem, aiohttp.ClientConnectorError | urllib3.exceptions.NewConnectionError | aiohttp.InvalidURL)
+def mapped(problem: BaseException, endpoint: str, may_have_happened: bool = False) -> LabError:
+    """Return the error of ours for anything that the HTTP clients or minio-py raise. `may_have_happened`: earlier."""
+    never_sent = isinstance(problem, NEVER_SENT) and not may_have_happened
     text = f"S3 at {endpoint}: {problem or type(problem).__name__}; see `tweetlab status` and the log of minio."
     return StoreUnavailable(text, definite=never_sent)

@@ -1,7 +1,13 @@
-"""The CDN edge, nginx: links are signed here, without I/O; a purge is one request with the key of the lab."""
+"""The CDN edge, nginx: links are signed here, without I/O; a purge is one request to each edge with the key of the lab.
+
+A link leads to the zone's own edge, but whoever has it may take its signature to any: all have to forget. A purge that one of
+them did not hear has failed, and its caller asks again until all have (`services/media/collecting`): an edge that was away
+forgets when it is back. Until then its copy is there for who holds a link from before, while that link lasts.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -21,6 +27,7 @@ class NginxEdge:
     def __init__(self, settings: Settings) -> None:
         self._session: aiohttp.ClientSession | None = None
         self._base, self._timeout_s = settings.cdn, settings.policies.deadline.store_s
+        self._all = (settings.cdn, *settings.further_edges)
         self._bucket = edge.bucket(settings.namespace)
         self._link_key, self._purge_key = edge.link_key(settings.edge_secret), edge.purge_key(settings.edge_secret)
 
@@ -45,15 +52,23 @@ class NginxEdge:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
-        url = f"{self._base}{edge.PURGE_PREFIX}{self._path(key)}"
+        told = await asyncio.gather(*(self._purge(self._session, base, key) for base in self._all), return_exceptions=True)
+        for problem in told:
+            if isinstance(problem, BaseException):
+                raise problem
+
+    async def _purge(self, session: aiohttp.ClientSession, base: str, key: str) -> None:
+        import aiohttp
+
+        url = f"{base}{edge.PURGE_PREFIX}{self._path(key)}"
         try:
-            async with self._session.request("PURGE", url, headers={edge.PURGE_HEADER: self._purge_key}) as reply:
+            async with session.request("PURGE", url, headers={edge.PURGE_HEADER: self._purge_key}) as reply:
                 await reply.read()
                 status = reply.status
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
-            raise StoreUnavailable(f"The edge at {self._base} did not forget {key}: {problem!r}; it is asked again.") from problem
+            raise StoreUnavailable(f"The edge at {base} did not forget {key}: {problem!r}; it is asked again.") from problem
         if status != 200 and status not in NOT_CACHED:
-            raise StoreUnavailable(f"The edge at {self._base} answered {status} to a purge of {key}; see `tweetlab logs cdn-1`.")
+            raise StoreUnavailable(f"The edge at {base} answered {status} to a purge of {key}; see `tweetlab logs cdn-1`.")
 
     def _path(self, key: str) -> str:
         return f"/{self._bucket}/{key}"

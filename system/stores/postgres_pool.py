@@ -5,6 +5,9 @@ the synchronous standby, and a commit would count as done that only the primary 
 own; a deadline or a cancelled caller never reaches it: at the deadline the socket is shut, and the server finishes (or not)
 by itself. (2) A connection that died while idle must be found before a statement goes into it, since afterwards nobody
 knows whether it was executed. (3) After a failover every connect is a fresh try, without growing pauses.
+
+A URL may name several members of one PostgreSQL; of them only the primary is connected to (`target_session_attrs`). A
+connection to a member that was demoted, or that answers no more, is left behind.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from system.kernel.policies import Policies
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
+ATTEMPT_S = 1.0  # at least, for one of several members: a frozen one must leave time to ask the next
+SET_UP_S = 30.0  # to connect for making or dropping a database: while a cluster starts, its primary may be slow to answer
+CUTS = 2  # calls in a row that got no answer in time, after which the idle connections are taken to lead nowhere either
 
 # Whether the operation certainly did not happen, by the first two characters of the SQLSTATE. The server reports an
 # error of a statement before it commits, so most are definite; where the session itself ends, the commit may stand.
@@ -42,6 +48,7 @@ EXACT: dict[str, bool] = {
     "40003": False,  # statement_completion_unknown
     "57P03": True,  # cannot_connect_now: the server still starts
 }
+READ_ONLY = "25006"  # read_only_sql_transaction: the member is a standby, or became one
 # Errors that the driver raises by itself, without a SQLSTATE. The nearest base holds.
 KINDS: dict[type[BaseException], bool] = {
     psycopg.Warning: False,
@@ -80,11 +87,14 @@ def mapped(error: BaseException, doing: str, definite: bool | None = None) -> La
 
 
 class Seat:
-    """One connection with what happened to it. `cut`: our deadline shut it. `warned`: a commit was not replicated."""
+    """One connection with what happened to it.
+
+    `cut`: our deadline shut it. `warned`: a commit was not replicated. `left`: it leads to a standby.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.cut = False
+        self.cut = self.left = False
         self.warned = ""
         connection.add_notice_handler(self._notice)
 
@@ -101,7 +111,9 @@ class Seat:
 
     def usable(self) -> bool:
         """True while idle, outside a transaction, and with nothing to read: a dead peer leaves an end of file."""
-        if self.cut or self.connection.closed or self.connection.info.transaction_status != pq.TransactionStatus.IDLE:
+        if self.cut or self.left or self.connection.closed:
+            return False
+        if self.connection.info.transaction_status != pq.TransactionStatus.IDLE:
             return False
         poll = select.poll()
         poll.register(self.connection.fileno(), select.POLLIN)
@@ -116,6 +128,7 @@ class Pool:
         self._guard = Guard("postgres", knobs, size)
         self.deadline_s = self._guard.limit_s
         self._idle: list[Seat] = []
+        self._cuts = 0
         self._running: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
@@ -163,13 +176,16 @@ class Pool:
             result = await work(seat.connection)
         except psycopg.Error as error:
             if seat.cut:
+                self._cuts += 1
                 raise StoreUnavailable(
                     f"PostgreSQL did not {doing} within {limit_s} s; the connection was closed and it may have been done.",
                     definite=False,
                 ) from error
+            seat.left = error.sqlstate == READ_ONLY
             raise mapped(error, doing) from error
         finally:
             watch.cancel()
+        self._cuts = 0
         if seat.warned:
             raise StoreUnavailable(f"PostgreSQL did {doing} but may lose it ({seat.warned}).", definite=False)
         return result
@@ -190,18 +206,57 @@ class Pool:
             self._idle.append(seat)
         else:
             await seat.connection.close()
+            if seat.left or self._cuts >= CUTS:
+                await self._leave_idle()
+
+    async def _leave_idle(self) -> None:
+        """Close all idle connections, where the next may lead to another member."""
+        while len(members(self.url)) > 1 and self._idle:
+            await self._idle.pop().connection.close()
+
+
+_primaries: dict[str, str] = {}  # URL -> the member that took its last connection, which is tried first
 
 
 async def connect(url: str, timeout_s: float) -> Connection:
-    """Return a new connection that commits each statement by itself."""
+    """Return a new connection that commits each statement by itself; of several members to the one that the URL targets."""
+    addresses = members(url)
     async with asyncio.timeout(timeout_s):
-        return await AsyncConnection.connect(url, autocommit=True)
+        if len(addresses) == 1:
+            return await AsyncConnection.connect(url, autocommit=True)
+        refusals = []
+        attempt_s = max(ATTEMPT_S, timeout_s / (len(addresses) + 1))
+        for address in sorted(addresses, key=lambda each: each != _primaries.get(url)):
+            try:
+                async with asyncio.timeout(attempt_s):
+                    connection = await AsyncConnection.connect(member_url(url, address), autocommit=True)
+            except (psycopg.OperationalError, OSError, TimeoutError) as error:
+                refusals.append(f"{address}: {type(error).__name__} {' '.join(str(error).split())[:100]}")
+                continue
+            _primaries[url] = address
+            return connection
+    raise psycopg.OperationalError("; ".join(refusals))
+
+
+def members(url: str) -> list[str]:
+    """Return `host:port` of each member that `url` names."""
+    return url.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[2].split(",")
+
+
+def member_url(url: str, address: str, whatever: bool = False) -> str:
+    """Return `url` for the one member at `address`; with `whatever` no matter whether it is the primary."""
+    head, _, query = url.partition("?")
+    scheme, _, rest = head.partition("://")
+    place, slash, database = rest.partition("/")
+    user, at, _ = place.rpartition("@")
+    return f"{scheme}://{user}{at}{address}{slash}{database}" + (f"?{query}" if query and not whatever else "")
 
 
 def database_url(url: str, database: str) -> str:
-    """Return `url` (postgresql://user@host:port, a database name is replaced) for `database`."""
+    """Return `url` (postgresql://user@host:port[,host:port...][/...][?...], a database name is replaced) for `database`."""
     scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}/{database}"
+    place, _, query = rest.partition("?")
+    return f"{scheme}://{place.partition('/')[0]}/{database}" + (f"?{query}" if query else "")
 
 
 async def create_database(url: str, database: str, schema: str) -> None:
@@ -218,7 +273,7 @@ async def drop_database(url: str, database: str) -> None:
 
 async def _at(url: str, work: Callable[[Connection], Awaitable[Any]], doing: str) -> None:
     try:
-        connection = await connect(url, 10.0)
+        connection = await connect(url, SET_UP_S)
         try:
             await work(connection)
         finally:

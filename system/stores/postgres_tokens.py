@@ -1,19 +1,25 @@
 """TokenStore on PostgreSQL: each change one statement, so one transaction. Schema and functions: `schema/postgres_tokens.sql`.
 
+While PostgreSQL has no primary, revocations are read from its other members (correctness.md, point 16); nothing else is.
+
 A repeated revocation writes its row again, so its commit waits for whatever the first one's commit waited for.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, LiteralString
 
+from system.kernel.errors import StoreUnavailable
 from system.kernel.policies import Policies
 from system.ports.tokens import Grant
+from system.stores import postgres_pool as pools
 from system.stores.postgres_base import Postgres
 from system.stores.postgres_pool import Connection
 
 CLEAN_EVERY = 1_000  # grants after which an instance removes what is expired
 
+_REVOKED: LiteralString = "SELECT name FROM revocations WHERE until > clock_timestamp()"
 _GRANT: LiteralString = "grant_id, user_id, scope, used"
 _CLEAN: tuple[LiteralString, ...] = (
     "DELETE FROM refresh_tokens WHERE hash IN (SELECT hash FROM refresh_tokens WHERE expires_at < now() LIMIT 5000)",
@@ -60,8 +66,31 @@ class PostgresTokens(Postgres):
         await self._rows("SELECT 1 FROM revoke_name(%s, %s)", (name, life_s), "revoke the token")
 
     async def revoked(self) -> frozenset[str]:
-        rows = await self._rows("SELECT name FROM revocations WHERE until > clock_timestamp()", (), "read revocations")
-        return frozenset(row[0] for row in rows)
+        try:
+            rows = await self._rows(_REVOKED, (), "read revocations")
+            return frozenset(row[0] for row in rows)
+        except StoreUnavailable:
+            if len(pools.members(self._pool.url)) == 1:
+                raise
+            return await self._revoked_without_primary()
+
+    async def _revoked_without_primary(self) -> frozenset[str]:
+        """Return what all members but one know together: an acknowledged revocation shows on two of them at least."""
+        addresses = pools.members(self._pool.url)
+        found = await asyncio.gather(*(self._revoked_at(address) for address in addresses), return_exceptions=True)
+        known = [names for names in found if not isinstance(names, BaseException)]
+        if len(known) < len(addresses) - 1:
+            raise StoreUnavailable(f"PostgreSQL has no primary, and only {len(known)} of its {len(addresses)} members told "
+                                   f"revocations; {len(addresses) - 1} must.", definite=True)
+        return frozenset[str]().union(*known)
+
+    async def _revoked_at(self, address: str) -> set[str]:
+        connection = await pools.connect(pools.member_url(self._pool.url, address, whatever=True), pools.ATTEMPT_S)
+        try:
+            async with asyncio.timeout(pools.ATTEMPT_S):
+                return {row[0] for row in await (await connection.execute(_REVOKED)).fetchall()}
+        finally:
+            await connection.close()
 
 
 async def _clean(connection: Connection) -> None:

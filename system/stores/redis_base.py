@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from system.kernel.settings import Settings
+from system.kernel.settings import Settings, group_of
 from system.stores.redis_link import Link
 
 
@@ -17,7 +17,7 @@ class Redis:
     @classmethod
     async def open(cls, settings: Settings, link: Link | None = None) -> Self:
         """Connect, or go over the connection of another adapter. Raises StoreUnavailable (definite) where nothing answers."""
-        return cls(link or await Link.open(settings), settings)
+        return cls(link or await linked(settings), settings)
 
     async def close(self) -> None:
         """Close the connection. Safe to repeat."""
@@ -26,6 +26,16 @@ class Redis:
     async def ready(self) -> None:
         """Return if Redis answers. Raises StoreUnavailable."""
         await self.link.call("PING")
+
+
+async def linked(settings: Settings) -> Link:
+    """Return a connection to the cache: to its one server, or to the primary that the sentinels name."""
+    group = group_of(settings.stores.redis)
+    if group is None:
+        return await Link.open(settings)
+    from system.stores.redis_sentinel import SentinelLink
+
+    return await SentinelLink.of(settings, group)
 
 
 async def clear(link: Link, pattern: str) -> None:

@@ -6,6 +6,7 @@ home read is held to a bar of CPU per request. The protocol itself is parsed by 
 Errors say what is certain: a command that was never written did not happen (`definite`); once it was written, a lost
 connection or a silence longer than `timeout_s` leaves the outcome unknown. Nothing is retried here. The epoch (the server's
 run id) is read on each connect, before anything else goes over the connection, so a command never carries an older one.
+A cache of several servers is reached over `redis_sentinel`, which finds the one that is primary.
 """
 
 from __future__ import annotations
@@ -31,26 +32,27 @@ REFUSALS = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOR
 
 
 # hiredis' own annotation says a tuple of one; it packs any number.
-_packed: Callable[[tuple[Arg, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+packed: Callable[[tuple[Arg, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 def mapped(problem: BaseException, *, sent: bool, address: str) -> LabError:
     """Return the error of ours for anything the driver or the socket raises. `sent`: the command was (partly) written."""
     if isinstance(problem, LabError):
         return problem
-    text = f"Redis at {address}: {problem or type(problem).__name__}; see `tweetlab status` and the log of redis."
+    text = f"Redis at {address}: {str(problem) or type(problem).__name__}; see `tweetlab status` and the log of redis."
     if isinstance(problem, hiredis.ReplyError):
         return StoreUnavailable(text, definite=str(problem).split(" ", 1)[0] in REFUSALS)
     return StoreUnavailable(text, definite=not sent)
 
 
-class _Wire(asyncio.Protocol):
+class Wire(asyncio.Protocol):
     """A connection. Replies resolve the oldest waiting future; its loss fails all of them."""
 
     def __init__(self, timeout_s: float, address: str) -> None:
+        self.address = address
         self.waiting: collections.deque[tuple[asyncio.Future[Any], float]] = collections.deque()
         self.epoch = ""
-        self._timeout_s, self._address = timeout_s, address
+        self._timeout_s = timeout_s
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -98,7 +100,7 @@ class _Wire(asyncio.Protocol):
         while self.waiting:
             future, _ = self.waiting.popleft()
             if not future.done():
-                future.set_exception(mapped(problem, sent=True, address=self._address))
+                future.set_exception(mapped(problem, sent=True, address=self.address))
 
     def _watch(self) -> None:
         # Replies come in order, so the oldest command alone tells whether the server is silent.
@@ -112,6 +114,15 @@ class _Wire(asyncio.Protocol):
             self._timer = self._loop.call_later(left_s, self._watch)
 
 
+async def dial(address: str, timeout_s: float) -> Wire:
+    """Return a connection that nothing went over yet. `timeout_s`: longest wait for it, and for each reply. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    wire = Wire(timeout_s, address)
+    async with asyncio.timeout(timeout_s):
+        await asyncio.get_running_loop().create_connection(lambda: wire, host, int(port))
+    return wire
+
+
 class Link:
     """Redis as the adapters use it: `call`, `calls` and `script`. Connects at first use and again after a loss.
 
@@ -119,12 +130,14 @@ class Link:
     of scripts that stand alone, None = those of the lists.
     """
 
+    _asks: tuple[Arg, ...] = ("INFO", "server")  # whose answer `_told` turns into the epoch
+
     def __init__(self, settings: Settings, address: str | None = None, timeout_s: float | None = None,
                  scripts: Path | None = None) -> None:
         self.prefix = settings.key_prefix
         self._address = address or settings.stores.redis
-        self._timeout_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
-        self._wire: _Wire | None = None
+        self._timeout_s = self._connect_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
+        self._wire: Wire | None = None
         self._connecting = asyncio.Lock()
         self._guard = Guard("redis" if scripts is None else scripts.name, settings.policies)
         if scripts is None:
@@ -157,7 +170,7 @@ class Link:
         return await self._guard.run(lambda: self._call(*args))
 
     async def _call(self, *args: Arg) -> Any:
-        return self._checked(await (await self._connected()).send(_packed(args), 1)[0])
+        return self._checked(await (await self._connected()).send(packed(args), 1)[0])
 
     async def calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
         """Send commands in one write and return their replies. Raises at the first error reply; the others were sent too."""
@@ -165,7 +178,7 @@ class Link:
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
         wire = await self._connected()
-        futures = wire.send(b"".join(map(_packed, commands)), len(commands))
+        futures = wire.send(b"".join(map(packed, commands)), len(commands))
         replies = await asyncio.gather(*futures, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LabError):
@@ -179,7 +192,7 @@ class Link:
     async def _script(self, name: str, *args: Arg) -> Any:
         wire = await self._connected()
         command = ("EVALSHA", self._shas[name], 0, self.prefix, wire.epoch, *args)
-        reply = await wire.send(_packed(command), 1)[0]
+        reply = await wire.send(packed(command), 1)[0]
         if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):  # SCRIPT FLUSH: nothing was run
             await self._call("SCRIPT", "LOAD", self._sources[name])
             return await self._call(*command)
@@ -192,7 +205,7 @@ class Link:
             raise mapped(reply, sent=True, address=self._address)
         return reply
 
-    async def _connected(self) -> _Wire:
+    async def _connected(self) -> Wire:
         wire = self._wire
         if wire is not None and wire.alive:
             return wire
@@ -201,28 +214,28 @@ class Link:
                 self._wire = await self._connect()
             return self._wire
 
-    async def _connect(self) -> _Wire:
+    async def _connect(self) -> Wire:
         host, _, port = self._address.rpartition(":")
         loop = asyncio.get_running_loop()
-        wire = _Wire(self._timeout_s, self._address)
+        wire = Wire(self._timeout_s, self._address)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self._connect_s):
                 await loop.create_connection(lambda: wire, host, int(port))
                 loads: list[tuple[Arg, ...]] = [("SCRIPT", "LOAD", text) for text in self._sources.values()]
-                futures = wire.send(b"".join(map(_packed, [("INFO", "server"), *loads])), 1 + len(loads))
+                futures = wire.send(b"".join(map(packed, [self._asks, *loads])), 1 + len(loads))
                 replies = await asyncio.gather(*futures)
-            wire.epoch = _run_id(replies[0])
+            wire.epoch = self._told(replies[0])
         except (OSError, TimeoutError, LabError, hiredis.HiredisError, ValueError) as problem:
             wire.drop(problem)
             # The caller's own command was not sent in any case.
             raise StoreUnavailable(str(mapped(problem, sent=False, address=self._address)), definite=True) from problem
         return wire
 
-
-def _run_id(info: Any) -> str:
-    if isinstance(info, hiredis.ReplyError):
-        raise info
-    for line in info.split(b"\r\n"):
-        if line.startswith(b"run_id:"):
-            return str(line[7:].decode())
-    raise ValueError("INFO server names no run_id; is this a Redis server?")
+    def _told(self, info: Any) -> str:
+        """Return the server's run id."""
+        if isinstance(info, hiredis.ReplyError):
+            raise info
+        for line in info.split(b"\r\n"):
+            if line.startswith(b"run_id:"):
+                return str(line[7:].decode())
+        raise ValueError("INFO server names no run_id; is this a Redis server?")

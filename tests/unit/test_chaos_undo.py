@@ -52,7 +52,7 @@ class OneNode:
 class Toy:
     """A held fault that makes a file, and tells at which moment its undo entry was on disk."""
 
-    held, kinds, recovers_within_s = True, (), 1.0
+    held, kinds, recovers_within_s, look_every_s = True, (), 1.0, 0.05
     works = True
 
     def __init__(self, log):

@@ -11,7 +11,8 @@ import pytest
 from system.kernel.errors import CouldNotRun
 from system.platform import fetch, packages
 from system.platform.packages import Debian, Go, Maven
-from tweetlab import doctor, setup
+from tweetlab import doctor, session, setup
+from tweetlab.screen import Screen
 
 JARS = Maven("parrot", "1.0", ("org.parrots:parrot:1.0", "org.parrots:perch:2.0"))
 ZIP = Maven("aviary", "3", ("org.parrots:aviary:3",), zip=True)
@@ -241,3 +242,33 @@ async def test_what_observes_is_fetched_only_for_those_who_observe(monkeypatch, 
 
     assert {"redis-server", "kafka"} <= set(asked)
     assert only_observing & set(asked) == (only_observing if observe else set())
+
+
+@pytest.mark.parametrize("blueprint", ["small", "cluster"])
+async def test_what_one_blueprint_needs_is_fetched_for_it_alone(monkeypatch, blueprint):
+    """Of a machine that lacks everything: `small` asks for nothing of what only `cluster` needs."""
+    asked = []
+
+    async def install(names, progress):
+        asked.extend(names)
+
+    async def fetched(package, progress):
+        asked.append(package.name)
+
+    monkeypatch.setattr(packages, "missing", lambda each: "gone")
+    monkeypatch.setattr(setup, "install", install)
+    monkeypatch.setattr(fetch, "fetch", fetched)
+
+    await session.fetch_further(Screen(), blueprint, False)
+
+    assert asked == [] if blueprint == "small" else {"redis-server", "kafka", "patroni", "etcd-server"} <= set(asked)
+
+
+def test_doctor_tells_what_a_blueprint_will_fetch_and_asks_for_none_of_it(monkeypatch):
+    """Missing packages of `cluster` are no fault of a machine that runs `small`."""
+    monkeypatch.setattr(packages, "missing", lambda each: "gone")
+
+    facts = [fact for fact in doctor.check() if fact.name == "only for cluster"]
+
+    assert [fact.ok for fact in facts] == [True]
+    assert "`tweetlab up cluster` will fetch etcd, patroni" in facts[0].fact

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -171,6 +172,23 @@ async def serve(answer):
     return server, f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
+def brokers(*numbers):
+    """Return what a broker of Kafka answers to Metadata v1; those with an even number have a rack."""
+    rows = b"".join(
+        struct.pack(">ih", n, 9) + b"127.0.0.1" + struct.pack(">ih", 9092, -1 if n % 2 else 6) + b"zone-2" * (1 - n % 2)
+        for n in numbers
+    )
+    body = bytes(4) + struct.pack(">i", len(numbers)) + rows + bytes(8)
+    return struct.pack(">i", len(body)) + body
+
+
+async def test_a_broker_of_kafka_is_well_when_it_names_itself():
+    """Others may be named first, with or without a rack."""
+    server, address = await serve(brokers(2, 1, 3))
+    async with server:
+        assert await health.kafka(address, 3) == "3 brokers"
+
+
 @pytest.mark.parametrize(
     ("probe", "answer", "said"),
     [
@@ -178,7 +196,8 @@ async def serve(answer):
         (lambda at: health.http(at, "/health"), b"HTTP/1.1 503 Busy\r\n\r\nno store", "GET /health: HTTP/1.1 503 Busy no store"),
         (lambda at: health.http(at, "/health"), b"", "GET /health: it closed the connection"),
         (health.cassandra, bytes([0x84, 0, 0, 0, 0, 0, 0, 0, 0]), "opcode 0 instead of SUPPORTED"),
-        (health.kafka, (12).to_bytes(4, "big") + bytes(12), "no broker is registered yet"),
+        (lambda at: health.kafka(at, 2), (12).to_bytes(4, "big") + bytes(12), "broker 2 is not registered yet, of the others 0"),
+        (lambda at: health.kafka(at, 2), brokers(1, 3), "broker 2 is not registered yet, of the others 2"),
         (
             lambda at: health.postgres(at, "polly", "parrots"),
             b"E" + (4 + 36).to_bytes(4, "big") + b"SFATAL\0C57P03\0Mit is starting up\0\0".ljust(36, b"\0"),

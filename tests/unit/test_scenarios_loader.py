@@ -131,10 +131,37 @@ def test_a_fault_window_without_a_fault_is_refused():
 
 
 def test_scenarios_know_the_same_blueprints_as_the_platform():
-    """The vocabulary stands one floor below the platform; both must tell the same nodes."""
+    """The vocabulary stands one floor below the platform; both must tell the same nodes and zones."""
     built = {name: tuple(sorted(node.name for node in each.nodes)) for name, each in blueprint.BLUEPRINTS.items()}
+    zones = {name: tuple(sorted({f"zone-{node.zone}" for node in each.nodes if node.zone}))
+             for name, each in blueprint.BLUEPRINTS.items()}
 
     assert built == vocabulary.BLUEPRINTS
+    assert {name: found for name, found in zones.items() if found} == vocabulary.ZONES
+
+
+@pytest.mark.parametrize(("override", "told"), [
+    ("platform=small", "`small` has no zones"),
+    ("platform=small", "write `platform: cluster`"),
+    ("faults.0.target=zone-4", "strikes zone-1, zone-2, zone-3"),
+    ("faults.0.target=redis", "strikes zone-1, zone-2, zone-3"),
+    ("faults=[{at: 30 s, kind: zone_loss, target: zone-1}]", "write how long"),
+])
+def test_a_zone_is_lost_only_where_there_are_zones_and_for_a_while(override, told):
+    """A scenario that cannot mean what it says is refused before anything starts."""
+    with pytest.raises(WrongInput) as caught:
+        loader.load("zone_loss", [override])
+
+    assert told in str(caught.value)
+
+
+def test_the_control_of_the_zone_drill_differs_in_its_fault_alone():
+    """Else the two would not be held against each other."""
+    drill, control = loader.load("zone_loss"), loader.load("zone_calm")
+
+    assert (drill.population, drill.workload, drill.policies, drill.seed, drill.platform, drill.measure) == (
+        control.population, control.workload, control.policies, control.seed, control.platform, control.measure)
+    assert (len(drill.faults), control.faults) == (1, ())
 
 
 def test_the_resolved_scenario_is_plain_json_with_defaults_filled_in():

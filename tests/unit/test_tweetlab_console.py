@@ -14,7 +14,7 @@ from scenarios import loader
 from system.kernel.errors import CouldNotRun
 from system.platform import procs
 from system.platform.provider import NodeStatus
-from tweetlab.console import app, collector, mesh, running, scrape, topology
+from tweetlab.console import app, collector, mesh, running, scrape, topology, watchers
 from tweetlab.load import journal
 from tweetlab.load.live import Tick
 
@@ -302,3 +302,21 @@ async def test_a_look_that_fails_is_told_in_the_log_and_the_next_one_is_shown(tm
 
     assert b'"look"' in console._frame
     assert sum("a look at the lab failed" in each.message for each in caplog.records) == 2
+
+
+def test_what_passes_several_doors_is_added_up():
+    """Two HAProxies share the load."""
+    ends = ("clients", "haproxy")
+    hops = [topology.Hop(*ends, 3.0, 1.0), topology.Hop(*ends, 4.0), topology.Hop("haproxy", "gateway", 2.0)]
+
+    assert [(hop.source, hop.rate, hop.errors) for hop in topology.added(hops)] == [("clients", 7.0, 1.0), ("haproxy", 2.0, 0.0)]
+
+
+def test_of_two_doors_the_page_links_to_the_one_that_answers():
+    """A dead balancer's address would be a broken link."""
+    def door(number, health):
+        return NodeStatus(f"haproxy-{number}", "haproxy", "mesh", "well", 7, 1, f"127.9.9.{number}:8080", 0.0, 0, 0, health, True)
+
+    links = watchers.links([door(1, "connection refused"), door(2, "well")])
+
+    assert [link["url"] for link in links] == ["http://127.9.9.2:8080/", "http://127.9.9.2:8080/openapi.json"]

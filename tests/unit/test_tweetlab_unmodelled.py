@@ -1,4 +1,4 @@
-"""A mix with a route that the twin has no program for: the twin alone says so, a run on both goes without a prediction."""
+"""What the twin has no program for: the twin alone says so in one sentence, a run on both goes without a prediction."""
 
 import types
 
@@ -22,7 +22,7 @@ def question(monkeypatch):
 
 def test_the_twin_alone_refuses_with_the_route_and_the_mend(question):
     """Before any replication begins."""
-    with pytest.raises(CouldNotRun, match=r"does not model like of this mix.*--on system"):
+    with pytest.raises(CouldNotRun, match=r"does not model like, which this scenario holds.*--on system"):
         asking.answer(asking.Ask(question, "twin", "tweetlab run"), Screen())
 
 
@@ -33,3 +33,21 @@ def test_a_run_on_both_keeps_its_answer_without_a_prediction(question, monkeypat
 
     assert asking.predict(run, question, runner.world_of(question), None, Screen()) is run
     assert told == ["no prediction: the twin does not model like"]
+
+
+@pytest.mark.parametrize(("scenario", "overrides", "told"), [
+    ("zone_loss", [], "the fault zone_loss"),
+    ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: cassandra-2}]"], "the death of cassandra-2, one of several"),
+    ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: redis}]"], "the death of redis, one of several"),
+])
+def test_a_fault_that_the_model_cannot_play_is_named_instead_of_played_wrongly(scenario, overrides, told):
+    """A zone, and a member of a store that has others: in the model the death of one would be the death of all."""
+    with pytest.raises(CouldNotRun, match=f"does not model {told}, which"):
+        asking.answer(asking.Ask(loader.load(scenario, overrides), "twin", "tweetlab run"), Screen())
+
+
+def test_the_death_of_a_service_instance_is_played_in_a_cluster_too():
+    """The model has both instances of each service."""
+    asked = loader.load("zone_calm", ["faults=[{at: 20 s, kind: kill, target: timelines-2}]"])
+
+    assert asking.unmodelled(runner.world_of(asked), asked) == []

@@ -61,10 +61,11 @@ def up(blueprint: Annotated[str, typer.Argument(help="Which servers: the name of
     screen.show(f"up in {took:.1f} s: {', '.join(n.name for n in asyncio.run(lab.status()))}")
     from tweetlab import session, watching
 
-    screen.show(f"gateway: {session.public_url(lab)}" if not stores_only else f"stores: {lab.stores()}")
+    standing = asyncio.run(lab.blueprint())
+    screen.show(f"gateway: {session.doors_told(lab, standing)}" if not stores_only else f"stores: {lab.stores(standing)}")
     for line in watching.lines(lab) if observe else ():
         screen.show(line)
-    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores(),
+    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores(standing),
                  **({"observers": watching.urls(lab)} if observe else {})})
     return 0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import time
 from collections import deque
@@ -40,7 +41,7 @@ class Last:
     at_s: float = 0.0
     cpu_ns: dict[str, int] = field(default_factory=dict)
     busy_s: float = 0.0
-    doors: list[mesh.Row] = field(default_factory=list)
+    doors: dict[str, list[mesh.Row]] = field(default_factory=dict)  # HAProxy -> its lines
     readings: dict[str, Reading] = field(default_factory=dict)
     grown: dict[str, list[Growth]] = field(default_factory=dict)
     lags: dict[str, int] = field(default_factory=dict)
@@ -98,9 +99,11 @@ class Collector:
             return [], {}
 
     async def _doors(self, nodes: list[NodeStatus], took_s: float) -> None:
-        sockets = [self.lab.places.lair / f"{node.name}.sock" for node in nodes if node.kind == "haproxy"]
-        found = [row for rows in await asyncio.gather(*map(mesh.ask, sockets)) for row in rows]
-        self._hops = topology.doors(self._last.doors, found, took_s) if self._last.at_s else []
+        names = [node.name for node in nodes if node.kind == "haproxy"]
+        told = await asyncio.gather(*(mesh.ask(self.lab.places.lair / f"{name}.sock") for name in names))
+        found = dict(zip(names, told))
+        hops = [hop for name, rows in found.items() for hop in topology.doors(self._last.doors.get(name, ()), rows, took_s)]
+        self._hops = topology.added(hops) if self._last.at_s else []
         self._last.doors = found
 
     async def _metrics(self, nodes: list[NodeStatus]) -> None:
@@ -142,7 +145,7 @@ class Collector:
         try:
             async with asyncio.timeout(2 * PATIENCE_S):
                 if self._log is None:
-                    self._log = await bootstrap.open_ports(_settings(self.lab), ("log",), patience_s=PATIENCE_S)
+                    self._log = await bootstrap.open_ports(await _settings(self.lab), ("log",), patience_s=PATIENCE_S)
                 log = self._log.ports.log
                 found = await asyncio.gather(*(log.lag(group, topics) for group, topics in wanted.items()))
         except (LabError, OSError, TimeoutError):
@@ -162,7 +165,7 @@ class Collector:
         load = self._running.look()
         hops = topology.joined(self._hops, topology.calls(self._last.grown))
         routes, buckets = topology.routes(self._last.grown.get("gateway", ()))
-        traffic = _traffic(hops, buckets, self._last.doors)
+        traffic = _traffic(hops, buckets, [row for rows in self._last.doors.values() for row in rows])
         point = _point(nodes, cores, host, traffic, self._last.lags, load)
         if self._last.at_s:
             self.past.append(point)
@@ -188,8 +191,9 @@ def _cores(before: dict[str, int], after: dict[str, int], took_s: float) -> dict
     return {node: max(0, ns - before[node]) / took_s / 1e9 for node, ns in after.items() if node in before and took_s > 0}
 
 
-def _settings(lab: native.Lab) -> settings.Settings:
-    return settings.from_env({"TWEETLAB_RANGE": str(lab.plan.range)})
+async def _settings(lab: native.Lab) -> settings.Settings:
+    stores = json.dumps(lab.stores(await lab.blueprint()))
+    return settings.from_env({"TWEETLAB_RANGE": str(lab.plan.range), "TWEETLAB_STORES": stores})
 
 
 def _state(nodes: list[NodeStatus]) -> str:
@@ -207,7 +211,7 @@ def _node(node: NodeStatus, cores: float | None) -> Json:
         "name": node.name, "kind": node.kind, "role": node.role, "title": box.title, "lane": box.lane, "what": box.what,
         "state": node.state, "health": node.health, "well": node.health == "well" and node.state == "well", "pid": node.pid,
         "address": node.address, "rss_mib": round(node.rss_bytes / 2**20), "cores": None if cores is None else round(cores, 3),
-        "restarts": node.restarts, "started_at": node.started_at, "auto_heal": node.auto_heal,
+        "restarts": node.restarts, "zone": node.zone, "started_at": node.started_at, "auto_heal": node.auto_heal,
     }
 
 

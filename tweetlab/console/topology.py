@@ -17,7 +17,7 @@ from tweetlab.console.scrape import Growth, percentile, split
 
 @dataclass(frozen=True)
 class Box:
-    """One box of the data flow. `lane`: edge, services, stores, workers or watch. `what`: in a few words."""
+    """One box of the data flow. `lane`: edge, services, stores, workers, quorum or watch. `what`: in a few words."""
 
     title: str
     lane: str
@@ -25,6 +25,7 @@ class Box:
 
 
 BOXES: dict[str, Box] = {
+    "pdns": Box("PowerDNS", "edge", "names the doors that answer"),
     "nginx": Box("nginx", "edge", "CDN edge for pictures"),
     "haproxy": Box("HAProxy", "edge", "load balancer and mesh"),
     "gateway": Box("Gateway", "edge", "tokens, limits, deadlines"),
@@ -45,6 +46,8 @@ BOXES: dict[str, Box] = {
     "relay": Box("Relay", "workers", "what a crash left"),
     "liker": Box("Liker", "workers", "recounts likes"),
     "indexer": Box("Indexer", "workers", "writes the index"),
+    "etcd": Box("etcd", "quorum", "who is PostgreSQL's primary"),
+    "sentinel": Box("Sentinel", "quorum", "who is Redis' primary"),
     "prometheus": Box("Prometheus", "watch", "metrics, rules"),
     "alertmanager": Box("Alertmanager", "watch", "alerts"),
     "jaeger": Box("Jaeger", "watch", "traces"),
@@ -147,6 +150,15 @@ def joined(*sources: Iterable[Hop]) -> list[Hop]:
         for hop in hops:
             known = found.setdefault((hop.source, hop.target), hop)
             known.p50_ms, known.p99_ms = known.p50_ms or hop.p50_ms, known.p99_ms or hop.p99_ms
+    return list(found.values())
+
+
+def added(hops: Iterable[Hop]) -> list[Hop]:
+    """Return one hop for each pair of kinds, with the sum of their rates: several HAProxies share what passes."""
+    found: dict[tuple[str, str], Hop] = {}
+    for hop in hops:
+        known = found.setdefault((hop.source, hop.target), Hop(hop.source, hop.target))
+        known.rate, known.errors = known.rate + hop.rate, known.errors + hop.errors
     return list(found.values())
 
 

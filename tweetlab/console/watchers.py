@@ -19,11 +19,11 @@ PAGES = {  # kind -> (what the link says, port, path); Debian's Prometheus has t
 
 
 def links(nodes: Iterable[NodeStatus]) -> list[Json]:
-    """Return the pages that the nodes of a lab serve to people."""
-    found = []
-    for node in nodes:
+    """Return the pages that the nodes of a lab serve to people: of several doors the first that is well."""
+    found: list[Json] = []
+    for node in sorted(nodes, key=lambda one: one.health != "well"):
         host = node.address.rpartition(":")[0]
-        if node.kind == "haproxy":
+        if node.kind == "haproxy" and all(link["name"] != "API" for link in found):
             found.append({"name": "Web client", "url": f"http://{node.address}/"})
             found.append({"name": "API", "url": f"http://{node.address}/openapi.json"})
         elif node.kind in PAGES:

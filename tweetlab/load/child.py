@@ -23,6 +23,7 @@ from locust import FastHttpUser, task  # noqa: E402
 from locust.env import Environment  # noqa: E402
 
 from scenarios import history, workload  # noqa: E402
+from system.kernel import names  # noqa: E402
 from system.kernel.policies import RetryKnobs  # noqa: E402
 from tweetlab.load import player, probes, realtime, recorder, tokens, wire  # noqa: E402
 
@@ -55,7 +56,8 @@ class Session:
         self.tape = workload.load(folder / "tape.npz")
         self.recorder = recorder.Recorder(folder)
         self.tokens = tokens.Tokens(job["jwt_secret"])
-        self.wire = wire.Wire(job["address"], CONNECTIONS, job["timeout_s"], job.get("canary", "").encode())
+        self.names = names.Resolver(job["name_servers"]) if job.get("name_servers") else None
+        self.wire = wire.Wire(job["address"], CONNECTIONS, job["timeout_s"], job.get("canary", "").encode(), self.names)
         self.player = player.Player(self.tape, self.wire, self.recorder, self.tokens, RetryKnobs(**job["retry"]),
                                     job["run"], job["region"])
         self.delivery: probes.Delivery | None = None
@@ -77,6 +79,8 @@ class Session:
         cpu_before, began_ns = time.process_time(), time.monotonic_ns()
         null = probes.Null(self.wire, self.recorder, start_ns, 2 * len(self.tape))
         beside = [gevent.spawn(self._listen)]
+        if self.names is not None:
+            beside.append(gevent.spawn(self._resolve, self.names))
         if self.job["null_route"]:
             beside.append(gevent.spawn(null.run, start_ns + load_ns))
         ticking = gevent.spawn(self._tick, start_ns)
@@ -96,6 +100,13 @@ class Session:
         gevent_os.make_nonblocking(0)
         gevent_os.nb_read(0, 64)
         self.player.stop()
+
+    @staticmethod
+    def _resolve(known: names.Resolver) -> None:
+        """Ask once a TTL beside the load: no request waits for DNS."""
+        while True:
+            known.refresh()
+            gevent.sleep(names.TTL_S)
 
     def _tick(self, start_ns: int) -> None:
         cpu_s, number = time.process_time(), 0

@@ -17,7 +17,7 @@ import json
 import sys
 import uuid
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,16 +89,19 @@ class Load:
     `on_second` hears each second; where it has a `close`, that is called at the end. `graph`: whose followers the delivery
     probes poll; None draws it again from the scenario. `probes`, `null_route`: switch those off for a pure measurement.
     `canary`: a word that no answer may hold; every answer is looked through for it.
+    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to whom they name, anew each second; `base_url` is
+    one of those for what is done beforehand.
     """
 
     def __init__(self, scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path, *,
                  on_second: Callable[[Tick], None] = lambda tick: None, graph: population.Graph | None = None,
-                 probes: bool = True, null_route: bool = True, region: str = "1", canary: str = "") -> None:
+                 probes: bool = True, null_route: bool = True, region: str = "1", canary: str = "",
+                 name_servers: Sequence[str] = ()) -> None:
         self._scenario, self._tape, self._folder, self._on_second = scenario, tape, out_dir, on_second
         self._base_url, self.warmed = base_url, warm.Warmed(0, 0)
         self._graph, self._probes = graph, probes and "post" in tape.planned()
         self._job = _job(scenario, base_url, jwt_secret, out_dir, probes=self._probes, null_route=null_route, region=region,
-                         canary=canary)
+                         canary=canary, name_servers=list(name_servers))
         self._conversation: _Conversation | None = None
 
     async def begin(self) -> tuple[int, int]:

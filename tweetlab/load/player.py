@@ -134,7 +134,7 @@ class Player:
     def _record(self, op: Op, attempt: int, answer: wire.Answer, known: Row) -> Row:
         row: Row = {"op": op.number, "attempt": attempt, "route": op.route, "due_ns": op.due_ns, "sent_ns": answer.sent_ns,
                     "done_ns": answer.done_ns, "outcome": answer.outcome, "status": answer.status,
-                    "bytes": len(answer.body), "address": self.over.address, "region": self.region, **known,
+                    "bytes": len(answer.body), "address": answer.address or self.over.address, "region": self.region, **known,
                     **({"error": answer.error} if answer.error else {}), **journeys.read(op.route, answer)}
         row["session"] = f"s{row['user']}"
         row["token_id"] = f"t{row['user']}"

@@ -111,4 +111,5 @@ class Null:
         answer = self._wire.exchange("GET", NULL_PATH)
         self._recorder.ended({"op": op, "attempt": 0, "route": "null", "due_ns": due_ns, "sent_ns": answer.sent_ns,
                               "done_ns": answer.done_ns, "outcome": answer.outcome, "status": answer.status,
-                              **({"error": answer.error} if answer.error else {})})
+                              **({"error": answer.error} if answer.error else {}),
+                              **({"address": answer.address} if answer.address else {})})

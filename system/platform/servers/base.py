@@ -50,6 +50,11 @@ class Context:
         """Return `host:port` of every node of `kind` in the blueprint."""
         return [self.plan.of(node.kind, node.instance, node.region) for node in self.blueprint.of_kind(kind)]
 
+    def near(self, kind: str) -> list[str]:
+        """Return the same, those of the node's own zone first."""
+        nodes = sorted(self.blueprint.of_kind(kind), key=lambda node: node.zone != self.node.zone)
+        return [self.plan.of(node.kind, node.instance, node.region) for node in nodes]
+
 
 @dataclass(frozen=True)
 class Step:
@@ -71,6 +76,7 @@ class Launch:
     `files`: rendered configuration, path to text. `folders`: created empty if absent.
     `stale`: what a killed predecessor leaves and a start would stumble over; removed, since nothing of it lives.
     `harvest`: (made, kept): what a gentle end leaves at `made` is kept at `kept`.
+    `escapes`: a file whose first line is the pid of a further process of the node, which leaves the tree of its starter.
     `drops_root`: it runs as an unprivileged user when the lab is root's.
     `stop_timeout_s`: how long after `stop_signal` it is killed.
     """
@@ -81,6 +87,7 @@ class Launch:
     folders: tuple[Path, ...] = ()
     stale: tuple[Path, ...] = ()
     harvest: tuple[tuple[Path, Path], ...] = ()
+    escapes: Path | None = None
     before: tuple[Step, ...] = ()
     cwd: Path | None = None
     drops_root: bool = False

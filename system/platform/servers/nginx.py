@@ -30,6 +30,8 @@ CACHE_MIB, ZONE_KIB = 256, 1024  # pictures are at most 5 MiB; a zone of 1 MiB k
 class Edge:
     """One edge. `listen`, `storage`, `counter`: host:port; `counter` gets a datagram a look-up, "" for none.
 
+    `spares`: further nodes of the same storage, asked where `storage` does not answer.
+
     `secret`: of the lab's edges. `cache_bytes`: on disk; the cache manager holds it, at intervals of up to 10 s.
     `zone_kib`: of the index; beyond about 8 objects a KiB the oldest is evicted at once, by whoever brings a new one.
     """
@@ -41,6 +43,7 @@ class Edge:
     counter: str = ""
     cache_bytes: int = CACHE_MIB * 2**20
     zone_kib: int = ZONE_KIB
+    spares: tuple[str, ...] = ()
 
     @property
     def files(self) -> dict[Path, str]:
@@ -63,8 +66,9 @@ class Nginx:
     def launch(self, ctx: Context) -> Launch:
         # Without a secret of the caller's nobody, the caller included, gets through: better than a key that can be guessed.
         secret = ctx.env.get("TWEETLAB_EDGE_SECRET") or secrets.token_hex(32)
-        counters = ctx.addresses("media")
-        one = Edge(ctx.address, ctx.addresses("minio")[0], ctx.data, secret, counters[0] if counters else "")
+        counters = ctx.near("media")
+        own, *others = ctx.near("minio")
+        one = Edge(ctx.address, own, ctx.data, secret, counters[0] if counters else "", spares=tuple(others))
         return Launch(argv=one.argv, env=base_env(ctx), files=one.files, folders=(ctx.data, *folders(one)), drops_root=True,
                       stop_timeout_s=3.0)
 
@@ -106,7 +110,7 @@ http {{
     log_format looked '$upstream_cache_status';
     proxy_cache_path {one.folder}/cache levels=1:2 keys_zone=media:{one.zone_kib}k max_size={one.cache_bytes}
         min_free=256m inactive=7d use_temp_path=off manager_files=1000 manager_sleep=50ms manager_threshold=200ms;
-    upstream storage {{ server {one.storage} max_fails=0; keepalive 16; }}
+    upstream storage {{ {_storage(one)} keepalive 16; }}
     server {{
         listen {one.listen} backlog=1024;
         location = /health {{ return 200 ok; }}
@@ -117,6 +121,14 @@ http {{
     }}
 }}
 """
+
+
+def _storage(one: Edge) -> str:
+    # A signature holds at every node: it binds the Host header, which is the same wherever a request goes.
+    if not one.spares:
+        return f"server {one.storage} max_fails=0;"
+    spares = " ".join(f"server {each} backup;" for each in one.spares)
+    return f"server {one.storage} max_fails=1 fail_timeout=1s; {spares}"
 
 
 def _temporary(one: Edge) -> str:

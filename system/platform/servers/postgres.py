@@ -12,6 +12,7 @@ from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, Step, base_env
 
 ROLE = "tweetlab"
+HBA = "host all all 127.0.0.0/8 trust\nhost replication all 127.0.0.0/8 trust\n"
 
 
 class Postgres:
@@ -28,7 +29,7 @@ class Postgres:
         return Launch(
             argv=(str(programs / "postgres"), "-D", str(ctx.data), "-c", f"config_file={conf}"),
             env=base_env(ctx),
-            files={conf: render(ctx, str(hba)), hba: "host all all 127.0.0.0/8 trust\nhost replication all 127.0.0.0/8 trust\n"},
+            files={conf: render(ctx, str(hba)), hba: HBA},
             before=(self._make_cluster(ctx, str(programs / "initdb")),),
             # It takes any process of the pid in there for a living server, a zombie or a stranger too.
             stale=(ctx.data / "postmaster.pid",),
@@ -57,25 +58,31 @@ class Postgres:
         return line.split()[2] if len(line.split()) > 2 else ""
 
 
+def parameters(ctx: Context) -> dict[str, str]:
+    """Return the settings of the node's server, except where its files lie."""
+    host, port = ctx.address.split(":")
+    return {
+        "listen_addresses": f"'{host}'",
+        "port": port,
+        "unix_socket_directories": "''",
+        "max_connections": "250",
+        "shared_buffers": "64MB",
+        "dynamic_shared_memory_type": "posix",
+        "huge_pages": "off",
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "wal_level": "replica",
+        "max_wal_size": "512MB",
+        "max_worker_processes": "4",
+        "max_parallel_workers": "2",
+        "jit": "off",
+        "log_min_messages": "warning",
+        "timezone": "'UTC'",
+        "lc_messages": "'C'",
+    }
+
+
 def render(ctx: Context, hba: str) -> str:
     """Return the node's postgresql.conf."""
-    host, port = ctx.address.split(":")
-    return f"""listen_addresses = '{host}'
-port = {port}
-hba_file = '{hba}'
-unix_socket_directories = ''
-max_connections = 250
-shared_buffers = 64MB
-dynamic_shared_memory_type = posix
-huge_pages = off
-fsync = on
-synchronous_commit = on
-wal_level = replica
-max_wal_size = 512MB
-max_worker_processes = 4
-max_parallel_workers = 2
-jit = off
-log_min_messages = warning
-timezone = 'UTC'
-lc_messages = 'C'
-"""
+    settings = {"hba_file": f"'{hba}'", **parameters(ctx)}
+    return "".join(f"{name} = {value}\n" for name, value in settings.items())

@@ -16,7 +16,7 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import health, places
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
-from system.platform.servers import jaeger, minio
+from system.platform.servers import elasticsearch, jaeger, minio, sentinel
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.postgres import ROLE
 
@@ -25,16 +25,18 @@ class Service:
     """A module of `system.services`, run with this Python."""
 
     package = None
-    start_timeout_s = 45.0
+    start_timeout_s = 90.0  # 22 at once beside another lab on two cores: 35 s measured
 
     def launch(self, ctx: Context) -> Launch:
         env = {
             **base_env(ctx),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "",
-            "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan)),
-            "TWEETLAB_MESH": json.dumps(mesh(ctx.plan, ctx.node.region)),
+            "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan, ctx.node.zone)),
+            "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy", 1, ctx.node.region)])[0])),
             "TWEETLAB_EFFECTS": str(ctx.places.effects),
+            **media_doors(ctx),
+            **members(ctx),
             **ctx.env,
             "TWEETLAB_RANGE": str(ctx.plan.range),
             "TWEETLAB_LISTEN": ctx.address,
@@ -56,27 +58,54 @@ class Service:
         return f"Python {platform.python_version()}"
 
 
-def stores(blueprint: Blueprint, plan: Plan) -> dict[str, Any]:
-    """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out."""
-    at = {
-        kind: [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind(kind)]
-        for kind in STORE_KINDS
-        if blueprint.of_kind(kind)
-    }
+def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
+    """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out.
+
+    `zone`: of who asks; its own zone's MinIO is named first, the others are spares.
+    """
+    nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
+             for kind in STORE_KINDS}
+    nodes["minio"].sort(key=lambda node: node.zone != zone)
+    at = {kind: [plan.of(kind, node.instance, node.region) for node in found] for kind, found in nodes.items() if found}
+    sentinels = [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind("sentinel")]
     shapes: dict[str, Callable[[list[str]], Any]] = {
         "cassandra": list,
         "kafka": list,
-        "redis": lambda addresses: addresses[0],
+        "redis": lambda addresses: sentinel.url(sentinels, addresses) if sentinels else addresses[0],
         "limits": lambda addresses: addresses[0],
-        "postgres": lambda addresses: f"postgresql://{ROLE}@{addresses[0]}",
+        "postgres": postgres_url,
         "minio": lambda addresses: {
             "endpoint": addresses[0], "access_key": minio.ACCESS_KEY, "secret_key": minio.SECRET_KEY,
+            **({"spares": addresses[1:]} if len(addresses) > 1 else {}),
         },
         "elasticsearch": lambda addresses: [f"http://{address}" for address in addresses],
     }
     return {kind: shapes[kind](addresses) for kind, addresses in at.items()}
 
 
-def mesh(plan: Plan, region: int = 1) -> dict[str, str]:
-    """Return the base URL of each service behind the mesh of a region."""
-    return {name: f"http://{plan.host('haproxy', 1, region)}:{port}" for name, port in MESH_PORTS.items()}
+def postgres_url(addresses: list[str]) -> str:
+    """Return a URL without a database name; of several members it leads to the one that takes writes."""
+    if len(addresses) == 1:
+        return f"postgresql://{ROLE}@{addresses[0]}"
+    return f"postgresql://{ROLE}@{','.join(addresses)}/?target_session_attrs=read-write"
+
+
+def mesh(door: str) -> dict[str, str]:
+    """Return the base URL of each service behind the HAProxy `door` (host:port)."""
+    return {name: f"http://{door.rpartition(':')[0]}:{port}" for name, port in MESH_PORTS.items()}
+
+
+def media_doors(ctx: Context) -> dict[str, str]:
+    """Return what tells a service of several edges: its zone's is in its links, all of them forget, pages may load from all."""
+    edges = [f"http://{address}" for address in ctx.near("nginx")]
+    if len(edges) < 2:
+        return {}
+    storages = [f"http://{address}" for address in ctx.addresses("minio")]
+    return {"TWEETLAB_CDN": " ".join(edges), "TWEETLAB_MEDIA_ORIGINS": " ".join((*storages, *edges))}
+
+
+def members(ctx: Context) -> dict[str, str]:
+    """Return what tells the exporter of a lab with zones who stands where: kind, address, name and zone of each node."""
+    rows = [[node.kind, ctx.plan.of(node.kind, node.instance, node.region), node.name, node.zone]
+            for node in ctx.blueprint.nodes if node.zone]
+    return {"TWEETLAB_MEMBERS": json.dumps(rows)} if rows and ctx.node.kind == "exporter" else {}

@@ -2,7 +2,7 @@
 
 A token is refused at every gateway at most STALE_S seconds after its revocation was acknowledged: either this gateway has
 read the revocations since, or what it knows is older than STALE_S and it answers 503. The age counts from the moment
-*before* the read began. The primary is asked, never a standby that may lag.
+*before* the read began. The primary is asked, and while there is none so many standbys that one of them cannot lag.
 """
 
 from __future__ import annotations

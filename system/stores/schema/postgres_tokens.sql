@@ -19,7 +19,9 @@ CREATE TABLE IF NOT EXISTS revocations (
     until timestamptz NOT NULL            -- from then on the tokens with this name are expired anyway
 );
 
+-- While no primary answers, revocations are read from standbys: the commit waits until the synchronous one shows it.
 CREATE OR REPLACE FUNCTION revoke_name(name_ text, life_s double precision) RETURNS void LANGUAGE sql AS $$
+    SELECT set_config('synchronous_commit', 'remote_apply', true);
     INSERT INTO revocations AS r VALUES (name_, clock_timestamp() + make_interval(secs => life_s))
         ON CONFLICT (name) DO UPDATE SET until = greatest(r.until, excluded.until)
 $$;

@@ -3,7 +3,7 @@
 
 import { el, ms, rate, svg, text } from "./dom.js";
 
-const LANES = [["edge", "Edge"], ["services", "Services"], ["stores", "Stores and events"], ["workers", "Workers"], ["watch", "Observing"]];
+const LANES = [["edge", "Edge"], ["services", "Services"], ["stores", "Stores and events"], ["workers", "Workers"], ["quorum", "Who decides"], ["watch", "Observing"]];
 const CLIENTS = { name: "clients", kind: "clients", title: "Clients", lane: "edge", what: "people, the load generator", well: true, virtual: true };
 
 export class Flow {
@@ -66,7 +66,10 @@ export class Flow {
     const p99 = Math.max(...into.map((hop) => hop.p99_ms ?? -1));
     const sick = members.filter((node) => !node.well);
     if (box.dots.childElementCount !== members.length) box.dots.replaceChildren(...members.map(() => el("i", {})));
-    members.forEach((node, index) => { box.dots.children[index].className = node.virtual ? "idle" : node.well ? "well" : node.state === "starting" ? "waits" : "sick"; });
+    members.forEach((node, index) => {
+      box.dots.children[index].title = node.zone ? `${node.name}, zone ${node.zone}` : node.name;
+      box.dots.children[index].className = node.virtual ? "idle" : node.well ? "well" : node.state === "starting" ? "waits" : "sick";
+    });
     box.root.classList.toggle("sick", sick.length === members.length);
     box.root.classList.toggle("part", sick.length > 0 && sick.length < members.length);
     if (kind === "clients") {
@@ -110,8 +113,8 @@ export class Flow {
   }
 }
 
-const ORDER = ["nginx", "clients", "haproxy", "gateway", "limits", "timelines", "tweets", "users", "likes", "search", "media", "redis", "cassandra", "kafka",
-  "postgres", "elasticsearch", "minio", "fanout", "relay", "liker", "indexer"];
+const ORDER = ["pdns", "nginx", "clients", "haproxy", "gateway", "limits", "timelines", "tweets", "users", "likes", "search", "media", "redis", "cassandra", "kafka",
+  "postgres", "elasticsearch", "minio", "fanout", "relay", "liker", "indexer", "etcd", "sentinel"];
 
 function curve(from, to) {
   const middle = (box) => (box.top + box.bottom) / 2;

@@ -67,10 +67,12 @@ function rows(body, keys, make, fill) {
   keys.forEach((key, index) => fill(body.children[index], key));
 }
 
-export function nodes(list, open) {
+export function nodes(unsorted, open) {
+  const list = [...unsorted].sort((a, b) => (a.zone || 99) - (b.zone || 99));
   const by = new Map(list.map((node) => [node.name, node]));
   rows(byId("nodes"), list.map((node) => node.name), (name) => el("tr", {},
-    el("td", { class: "name" }, el("button", { class: "link", type: "button", onclick: () => open(name) }, name)),
+    el("td", { class: "name" }, el("button", { class: "link", type: "button", onclick: () => open(name) }, name),
+      by.get(name).zone ? el("span", { class: "soft small" }, ` zone ${by.get(name).zone}`) : null),
     cell(el("span", { class: "chip" })), el("td", { class: "n" }, el("span", { class: "value" }), el("span", { class: "meter" }, el("i", {}))),
     cell("", "n"), cell("", "n")), (row, name) => {
     const node = by.get(name);
@@ -83,6 +85,33 @@ export function nodes(list, open) {
     text(row.children[3], String(node.rss_mib));
     text(row.children[4], String(node.restarts));
   });
+}
+
+const ROLES = [["mesh", "doors"], ["service", "services"], ["store", "stores and quorums"]];
+
+/** A card for each zone: how many of its processes are well, and each of them by name. Nothing where the lab has no zones. */
+export function zones(list, open) {
+  const zoned = list.filter((node) => node.zone);
+  byId("zones-part").hidden = !zoned.length;
+  const numbers = [...new Set(zoned.map((node) => node.zone))].sort();
+  const by = new Map(zoned.map((node) => [node.name, node]));
+  const chip = (node) => el("button", { class: "chip", type: "button", "data-node": node.name, onclick: () => open(node.name) }, node.name.replace(/-\d+$/, ""));
+  put(byId("zones"), zoned.map((node) => node.name).join(), () => numbers.map((zone) => el("article", { class: "zone", "data-zone": zone },
+    el("h3", {}, `Zone ${zone}`), el("p", { class: "sum" }),
+    ...ROLES.map(([role, title]) => [title, zoned.filter((node) => node.zone === zone && node.role === role)]).filter(([, here]) => here.length)
+      .map(([title, here]) => el("p", { class: "members" }, el("span", { class: "soft small" }, title), ...here.map(chip))))));
+  for (const card of byId("zones").children) {
+    const here = zoned.filter((node) => node.zone === Number(card.dataset.zone));
+    const well = here.filter((node) => node.well).length;
+    text(card.querySelector(".sum"), well === here.length ? `all ${well} processes well` : well ? `${well} of ${here.length} processes well` : `lost: none of ${here.length} processes well`);
+    card.classList.toggle("sick", well === 0);
+    card.classList.toggle("part", well > 0 && well < here.length);
+    for (const member of card.querySelectorAll(".chip")) {
+      const node = by.get(member.dataset.node);
+      member.className = `chip ${node.well ? "well" : node.state === "starting" ? "waits" : "sick"}`;
+      member.title = `${node.name}: ${node.health}`;
+    }
+  }
 }
 
 export function hops(list, titles) {

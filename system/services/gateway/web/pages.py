@@ -43,8 +43,8 @@ def files() -> dict[str, File]:
 
 
 def media_origins(config: Settings) -> list[str]:
-    """Return the origins that signed URLs lead to: storage for uploads, the edge for reads."""
-    return [f"http://{config.stores.minio}", *([config.cdn] if config.cdn else [])]
+    """Return the origins that signed URLs lead to: storage for uploads, the edge for reads; those of all zones."""
+    return list(config.media_origins) or [f"http://{config.stores.minio}", *([config.cdn] if config.cdn else [])]
 
 
 def policy(media_origins: Iterable[str]) -> str:

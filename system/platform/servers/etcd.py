@@ -1,0 +1,53 @@
+"""etcd: three members that agree on who is PostgreSQL's primary. Only blueprints with several PostgreSQL members have it."""
+
+from __future__ import annotations
+
+from system.platform import health, packages
+from system.platform.servers.base import Context, Launch, base_env
+
+PEER_PORT = 2380
+HEARTBEAT_MS = 100
+ELECTION_MS = 600  # up to twice that; with one hung request of a second below the 2 s after which a primary gives its key up
+
+
+class Etcd:
+    """Debian's etcd 3.4, API v3."""
+
+    package = packages.ETCD
+    start_timeout_s = 30.0
+
+    def launch(self, ctx: Context) -> Launch:
+        return Launch(
+            argv=(packages.need("etcd"), *arguments(ctx)),
+            # Its log as JSON lines; the version 2 store is not served.
+            env={**base_env(ctx), "ETCD_LOGGER": "zap", "ETCD_LOG_OUTPUTS": "stderr"},
+            folders=(ctx.data,),
+            stop_timeout_s=5.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        """Well is who sees a leader: the member counts to a quorum."""
+        return await health.http(ctx.address, "/health", ('"health":"true"',))
+
+    def version(self) -> str:
+        line = packages.version_line([packages.find("etcd") or "etcd", "--version"])
+        return line.rpartition(" ")[2]
+
+
+def arguments(ctx: Context) -> tuple[str, ...]:
+    """Return what the member is told on its command line: where it listens and who its peers are."""
+    peers = ",".join(f"{node.name}=http://{ctx.plan.host('etcd', node.instance, node.region)}:{PEER_PORT}"
+                     for node in ctx.blueprint.of_kind("etcd"))
+    own, peer = f"http://{ctx.address}", f"http://{ctx.host}:{PEER_PORT}"
+    return (
+        "--name", ctx.node.name,
+        "--data-dir", str(ctx.data),
+        "--listen-client-urls", own, "--advertise-client-urls", own,
+        "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+        "--initial-cluster", peers,
+        "--initial-cluster-token", ctx.places.lab_id,
+        "--initial-cluster-state", "new",
+        "--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS),
+        "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "5m",
+        "--enable-v2=false",
+    )  # fmt: skip

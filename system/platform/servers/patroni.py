@@ -1,0 +1,164 @@
+"""PostgreSQL as members under Patroni, where a blueprint has etcd; a plain single server where it has none.
+
+One node is one member: Patroni and the PostgreSQL that it starts. Patroni decides, by a key with a time to live in etcd, which
+member is the primary. A commit is acknowledged when the synchronous standby has flushed it; strict: without one it is not
+acknowledged at all. Only that standby may be promoted, so a new primary has every acknowledged commit. What was acknowledged
+stands on two of three members: who reads from all but one of them misses nothing. Revocations are read like that while no
+primary answers, so their commit waits until the standby has applied it too (`remote_apply`, in schema/postgres_tokens.sql).
+
+Patroni runs on Debian's Python, as the user that owns PostgreSQL: that user may not be able to enter our environment.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from system.kernel.errors import CouldNotRun
+from system.platform import health, packages
+from system.platform.blueprint import Blueprint
+from system.platform.servers import postgres
+from system.platform.servers.base import Context, Launch, Step, base_env
+from system.platform.servers.postgres import ROLE
+
+PYTHON = "/usr/bin/python3"
+REST_PORT = 8008
+TTL_S, LOOP_WAIT_S, RETRY_S = 6, 1, 2  # Patroni wants ttl >= loop_wait + 2 x retry_timeout
+MAX_CONNECTIONS = 400  # two of each service
+WAL_KEEP = "512MB"  # what a member that was away catches up from; behind that it is copied anew
+REWIND_OR_COPY = True
+
+# A member that starts before etcd answers waits 5 s until it asks again; this asks every 50 ms, for 20 s at most.
+WAIT_FOR_ETCD = """
+import sys, time, urllib.request
+end = time.monotonic() + 20
+while time.monotonic() < end:
+    for url in sys.argv[1:]:
+        try:
+            if b'"true"' in urllib.request.urlopen(url + "/health", timeout=1).read():
+                sys.exit(0)
+        except OSError:
+            pass
+    time.sleep(0.05)
+"""
+
+# Of a standby that streams; of a primary that sees a synchronous standby, without which it acknowledges nothing.
+TAKES_PART = (
+    "SELECT WHERE CASE WHEN pg_is_in_recovery() THEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') "
+    "ELSE EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync') END"
+)
+
+
+def governs(blueprint: Blueprint) -> bool:
+    """Return whether Patroni runs the PostgreSQL of this blueprint."""
+    return bool(blueprint.of_kind("etcd"))
+
+
+class Member(postgres.Postgres):
+    """A member under Patroni, or PostgreSQL by itself: the blueprint tells."""
+
+    @property
+    def start_timeout_s(self) -> float:  # type: ignore[override]
+        return 150.0  # a member that rejoins may have to be copied; a first one beside other labs on two cores took over 60 s
+
+    def launch(self, ctx: Context) -> Launch:
+        if not governs(ctx.blueprint):
+            return super().launch(ctx)
+        if packages.postgres_bin() is None:
+            raise CouldNotRun(packages.missing(packages.POSTGRES))
+        conf = ctx.config / "patroni.json"  # JSON is YAML
+        etcd = [f"http://{address}" for address in ctx.addresses("etcd")]
+        return Launch(
+            argv=(PYTHON, packages.PATRONI.binary, str(conf)),
+            env=base_env(ctx),
+            files={conf: json.dumps(render(ctx), indent=1)},
+            before=(Step((PYTHON, "-c", WAIT_FOR_ETCD, *etcd), unless=ctx.config / "never", env=base_env(ctx)),),
+            stale=(ctx.data / "postmaster.pid",),
+            escapes=ctx.data / "postmaster.pid",
+            drops_root=True,
+            stop_timeout_s=20.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        """Well is who takes part: a standby that streams, a primary with a standby that may be promoted without a loss."""
+        if not governs(ctx.blueprint):
+            return await super().probe(ctx)
+        rest = f"{ctx.host}:{REST_PORT}"
+        await health.http(rest, "/health")
+        if await health.postgres_execute(ctx.address, ROLE, "postgres", TAKES_PART) != "SELECT 1":
+            raise health.NotWell("it runs, but does not stream (a standby), or sees no synchronous standby (a primary)")
+        if await health.postgres_execute(ctx.address, ROLE, "postgres", health.IS_PRIMARY) != "SELECT 1":
+            return "standby, streaming"
+        # For some seconds after a promotion any standby's flush counts, and etcd names none that may be promoted.
+        await health.http(rest, "/cluster", ('"sync_standby"',))
+        return "primary, with a synchronous standby"
+
+
+def render(ctx: Context) -> dict[str, Any]:
+    """Return the member's patroni.json."""
+    programs = packages.postgres_bin()
+    everybody = {"username": ROLE}
+    return {
+        "scope": "tweetlab",
+        "namespace": f"/{ctx.places.lab_id}/",
+        "name": ctx.node.name,
+        "restapi": {"listen": f"{ctx.host}:{REST_PORT}", "connect_address": f"{ctx.host}:{REST_PORT}"},
+        "etcd3": {"hosts": ctx.addresses("etcd")},
+        "watchdog": {"mode": "off"},  # there may be no device; strict synchronous mode keeps a thawed primary from acknowledging
+        "bootstrap": {
+            "dcs": {
+                "ttl": TTL_S,
+                "loop_wait": LOOP_WAIT_S,
+                "retry_timeout": RETRY_S,
+                "synchronous_mode": True,
+                "synchronous_mode_strict": True,
+                "synchronous_node_count": 1,
+                # Slots would be made a loop after a promotion; until then no standby streams and nothing is acknowledged.
+                "postgresql": {"use_pg_rewind": True, "use_slots": False, "parameters": shared(ctx)},
+            },
+            "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, {"auth": "trust"}, "data-checksums", "no-sync"],
+        },
+        "postgresql": {
+            "listen": ctx.address,
+            "connect_address": ctx.address,
+            "data_dir": str(ctx.data),
+            "bin_dir": str(programs or ""),
+            "pgpass": str(ctx.config / "pgpass"),
+            "authentication": {"superuser": everybody, "replication": everybody, "rewind": everybody},
+            "pg_hba": postgres.HBA.splitlines(),
+            "parameters": own_parameters(ctx),
+            "basebackup": [{"checkpoint": "fast"}, "no-sync"],
+            "remove_data_directory_on_rewind_failure": REWIND_OR_COPY,
+            "remove_data_directory_on_diverged_timelines": REWIND_OR_COPY,
+        },
+    }
+
+
+SHARED = ("max_connections", "max_worker_processes", "wal_level")
+
+
+def own_parameters(ctx: Context) -> dict[str, str]:
+    """Return the parameters of one member. Patroni sets address, port and SHARED by itself."""
+    plain = {name: value.strip("'") for name, value in postgres.parameters(ctx).items()}
+    further = {
+        "max_standby_streaming_delay": "2s",
+        "wal_keep_size": WAL_KEEP,
+        "wal_sender_timeout": "5s",
+        "wal_receiver_timeout": "5s",
+        "wal_receiver_status_interval": "1s",
+        "wal_retrieve_retry_interval": "500ms",
+    }
+    return {name: value for name, value in {**plain, **further}.items() if name not in ("listen_addresses", "port", *SHARED)}
+
+
+def shared(ctx: Context) -> dict[str, Any]:
+    """Return the parameters that all members must have alike; Patroni keeps them in etcd."""
+    return {
+        "max_connections": MAX_CONNECTIONS,
+        "max_worker_processes": int(postgres.parameters(ctx)["max_worker_processes"]),
+        "wal_level": "replica",
+        "wal_log_hints": "on",  # lets pg_rewind bring an old primary back
+        "hot_standby": "on",
+        "max_wal_senders": 8,
+        "max_replication_slots": 8,
+    }

@@ -1,0 +1,152 @@
+"""Redis Sentinel: three that watch the cache's primary, agree that it is gone, and promote its replica.
+
+All sentinels know each other and every Redis from their first line on: their ids are derived from their names, so nothing has
+to be found out before the first failover. Sentinel keeps what it learns (who is primary, which epoch it voted in) in its own
+configuration file. That file is written anew at the first start under a supervisor, when every Redis is new too, and kept
+when a sentinel comes back from the dead: one that forgot its vote could vote twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from system.kernel.settings import SENTINEL
+from system.platform import packages
+from system.platform.health import NotWell
+from system.platform.servers.base import Context, Launch, base_env
+
+GROUP = "cache"  # what the sentinels call the primary and its replica
+# A primary on two busy cores answers a PING within some 100 ms; a full synchronisation forks and copies pages.
+DOWN_AFTER_MS = 2_000
+# An attempt that found no majority is repeated after twice this.
+FAILOVER_TIMEOUT_MS = 3_000
+ASK_TIMEOUT_S = 0.3
+
+
+class Sentinel:
+    """Debian's redis-sentinel."""
+
+    package = packages.SENTINEL
+    start_timeout_s = 20.0
+
+    def __init__(self) -> None:
+        self._started: set[Path] = set()  # files of sentinels that this supervisor has started before
+
+    def launch(self, ctx: Context) -> Launch:
+        conf = ctx.data / "sentinel.conf"
+        keeps = conf in self._started and conf.exists()
+        self._started.add(conf)
+        return Launch(
+            argv=(packages.need("redis-sentinel"), str(conf)),
+            env=base_env(ctx),
+            files={} if keeps else {conf: render(ctx)},
+            folders=(ctx.data,),
+            stop_timeout_s=3.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        """It knows the primary, every other Redis and the other sentinels."""
+        told = _pairs(await asyncio.to_thread(asked, ctx.address, "SENTINEL", "MASTER", GROUP))
+        known = {"replicas": int(told["num-slaves"]), "other sentinels": int(told["num-other-sentinels"])}
+        wanted = {"replicas": len(ctx.addresses("redis")) - 1, "other sentinels": len(ctx.addresses("sentinel")) - 1}
+        lacking = [f"{known[what]} of {number} {what}" for what, number in wanted.items() if known[what] < number]
+        if lacking:
+            raise NotWell(f"it knows {' and '.join(lacking)}")
+        return f"primary {told['ip']}:{told['port']}"
+
+    def version(self) -> str:
+        line = packages.version_line([packages.find("redis-sentinel") or "redis-sentinel", "--version"])
+        return next((word[2:] for word in line.split() if word.startswith("v=")), "")
+
+
+def render(ctx: Context) -> str:
+    """Return the sentinel.conf of a lab whose first Redis is the primary."""
+    host, port = ctx.address.split(":")
+    primary, *replicas = (address.replace(":", " ") for address in ctx.addresses("redis"))
+    others = [node for node in ctx.blueprint.of_kind("sentinel") if node.name != ctx.node.name]
+    quorum = len(ctx.addresses("sentinel")) // 2 + 1
+    known = [
+        *(f"sentinel known-replica {GROUP} {address}" for address in replicas),
+        *(f"sentinel known-sentinel {GROUP} {ctx.plan.of('sentinel', node.instance, node.region).replace(':', ' ')} "
+          f"{_id(node.name)}" for node in others),
+    ]
+    return "\n".join((
+        f"bind {host}",
+        f"port {port}",
+        "protected-mode no",
+        "daemonize no",
+        f"dir {ctx.data}",
+        f"sentinel myid {_id(ctx.node.name)}",
+        f"sentinel announce-ip {host}",
+        f"sentinel announce-port {port}",
+        f"sentinel monitor {GROUP} {primary} {quorum}",
+        f"sentinel down-after-milliseconds {GROUP} {DOWN_AFTER_MS}",
+        f"sentinel failover-timeout {GROUP} {FAILOVER_TIMEOUT_MS}",
+        f"sentinel parallel-syncs {GROUP} 1",
+        *known,
+        "",
+    ))  # fmt: skip
+
+
+def _id(name: str) -> str:
+    return hashlib.sha1(f"tweetlab {name}".encode()).hexdigest()
+
+
+def url(sentinels: Sequence[str], servers: Sequence[str]) -> str:
+    """Return the address of the cache behind sentinels, as `TWEETLAB_STORES` carries it."""
+    return f"{SENTINEL}{','.join(sentinels)}/{GROUP}?servers={','.join(servers)}"
+
+
+def named(sentinels: Sequence[str]) -> str:
+    """Return the address of the primary that more than half of the sentinels name; "" where there is no such majority.
+
+    Blocks for up to `ASK_TIMEOUT_S`.
+    """
+    def one(address: str) -> str:
+        with contextlib.suppress(NotWell, TypeError):
+            host, port = asked(address, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", GROUP)
+            return f"{host}:{port}"
+        return ""
+
+    with ThreadPoolExecutor(max(1, len(sentinels))) as pool:
+        votes = Counter(filter(None, pool.map(one, sentinels)))
+    best, count = max(votes.items(), key=lambda vote: vote[1], default=("", 0))
+    return best if count > len(sentinels) / 2 else ""
+
+
+def asked(address: str, *words: str) -> Any:
+    """Send one command to a Redis or a sentinel and return its answer: str, int, None or a list of these. Blocks.
+
+    Raises NotWell with the reason where there is no answer, and with the server's own words where it is an error.
+    """
+    import hiredis  # only where there are sentinels
+
+    host, _, port = address.rpartition(":")
+    reader = hiredis.Reader(encoding="utf-8")
+    try:
+        with socket.create_connection((host, int(port)), ASK_TIMEOUT_S) as link:
+            link.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its annotation says a tuple of one
+            while (answer := reader.gets()) is False:
+                data = link.recv(65_536)
+                if not data:
+                    raise NotWell(f"{address} closed the connection")
+                reader.feed(data)
+    except TimeoutError:
+        raise NotWell(f"no answer on {address} within {ASK_TIMEOUT_S:g} s") from None
+    except OSError as problem:
+        raise NotWell(f"{problem.strerror or problem} on {address}") from None
+    if isinstance(answer, hiredis.ReplyError):
+        raise NotWell(f"{address}: {answer}")
+    return answer
+
+
+def _pairs(flat: list[str]) -> dict[str, str]:
+    return dict(zip(flat[::2], flat[1::2]))

@@ -1,0 +1,91 @@
+"""The console of a cluster of which a zone is lost: 52 processes that a reader can take in, on a desk and on a phone.
+
+The console and its page are the real ones; the lab behind them is the blueprint's list of nodes.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from playwright.sync_api import expect
+
+from system.platform import blueprint
+from system.platform.addresses import Plan
+from system.platform.provider import NodeStatus
+from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window
+from tweetlab.console import app, collector
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+RANGE = 217
+PLAN, NODES = Plan(RANGE), blueprint.load("cluster").nodes
+
+
+class Recorded(collector.Collector):
+    """A collector whose lab is the cluster with zone 1 dead and one server of zone 2 not well."""
+
+    async def _nodes(self) -> tuple[list[NodeStatus], dict[str, int]]:
+        return [self.row(node) for node in NODES], {}
+
+    @staticmethod
+    def row(node: blueprint.Node) -> NodeStatus:
+        word = "dead" if node.zone == 1 else "well"
+        health = "no process" if node.zone == 1 else "it does not stream" if node.name == "postgres-2" else "well"
+        pid = 0 if node.zone == 1 else 1
+        return NodeStatus(node.name, node.kind, node.role, word, pid, 1, PLAN.of(node.kind, node.instance), time.time() - 60, 0,
+                          2**26, health, node.zone != 1, node.zone)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory) -> Iterator[str]:
+    """The address of a console on that cluster."""
+    path = tmp_path_factory.mktemp("zones")
+    console, listener = app.Console(Recorded(path, RANGE, path / "runs"), path / "runs"), app.bind(0)
+    console.port = listener.getsockname()[1]
+    running = uvicorn.Server(uvicorn.Config(console.app, ws="none", log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://{app.HOST}:{console.port}/"
+    running.should_exit = True
+    thread.join(10)
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_each_zone_stands_there_with_all_its_processes_and_the_lost_one_is_told_as_lost(windows, url, size):
+    """And nobody has to scroll sideways."""
+    page = windows.open(url, size)
+    zones = page.locator("#zones .zone")
+    expect(zones).to_have_count(3)
+    lost, limping, whole = (zones.nth(number) for number in range(3))
+    sizes = [len(blueprint.load("cluster").in_zone(zone)) for zone in (1, 2, 3)]
+
+    expect(lost).to_have_class(re.compile("sick"))
+    expect(lost.locator(".sum")).to_have_text(f"lost: none of {sizes[0]} processes well")
+    expect(limping.locator(".sum")).to_have_text(f"{sizes[1] - 1} of {sizes[1]} processes well")
+    expect(whole.locator(".sum")).to_have_text(f"all {sizes[2]} processes well")
+    assert [zones.nth(number).locator(".chip").count() for number in range(3)] == sizes
+    assert not is_wider_than_its_window(page)
+
+
+def test_a_name_in_a_zone_shows_what_is_wrong_with_it(windows, url):
+    """The same window as a box opens."""
+    page = windows.open(url, DESK)
+    page.locator('#zones [data-node="postgres-2"]').click()
+
+    expect(page.locator("#detail-facts")).to_contain_text("it does not stream")
+    expect(page.locator("#detail-facts")).to_contain_text("Zone")
+
+
+def test_members_of_one_kind_share_a_box_with_a_dot_for_each(windows, url):
+    """Fifty-two boxes would be no picture of a flow."""
+    page = windows.open(url, DESK)
+    dots = page.locator('[data-kind="cassandra"] .dots i')
+
+    expect(dots).to_have_count(3)
+    assert [dots.nth(n).get_attribute("class") for n in range(3)] == ["sick", "well", "well"]
+    assert dots.nth(2).get_attribute("title") == "cassandra-3, zone 3"

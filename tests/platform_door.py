@@ -1,0 +1,26 @@
+"""A gateway for the tests of balancers: the generator's stand-in, as a service. `python -m tests.platform_door`."""
+
+import os
+
+import uvicorn
+
+from tweetlab.load import rehearsal
+
+
+def with_health(app):
+    """Return `app` with a page for health checks."""
+
+    async def answer(scope, receive, send):
+        if scope["type"] == "http" and scope["path"] == "/health":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await app(scope, receive, send)
+
+    return answer
+
+
+if __name__ == "__main__":
+    host, port = os.environ["TWEETLAB_LISTEN"].rsplit(":", 1)
+    served = with_health(rehearsal.application(rehearsal.Stage({})))
+    uvicorn.run(served, host=host, port=int(port), log_level="critical", lifespan="off", access_log=False, timeout_keep_alive=65)

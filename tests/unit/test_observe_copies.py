@@ -1,0 +1,73 @@
+"""What the exporter tells of copies, primaries and zones, from answers of the stores' own shape."""
+
+import json
+
+import pytest
+
+from system.kernel import settings, telemetry
+from system.observe import copies, stores
+from system.observe.exporter import Exporter
+from system.observe.stores import Sample
+
+INFO = {
+    "role": "master", "master_repl_offset": "1200", "connected_slaves": "1", "used_memory": "1", "connected_clients": "2",
+    "slave0": "ip=127.1.30.2,port=6379,state=online,offset=1150,lag=1", "total_commands_processed": "9", "keyspace_hits": "1",
+    "keyspace_misses": "1", "evicted_keys": "0", "used_cpu_user": "1", "used_cpu_sys": "1",
+}
+MEMBERS = [["redis", "127.1.30.1:6379", "redis-1", 1], ["redis", "127.1.30.2:6379", "redis-2", 2],
+           ["etcd", "127.1.41.3:2379", "etcd-3", 3], ["gateway", "127.1.100.1:8000", "gateway-1", 1]]
+
+
+def told(series):
+    lines = [line for line in telemetry.text().decode().splitlines() if line.startswith(series + " ")]
+    return float(lines[0].rpartition(" ")[2]) if lines else None
+
+
+@pytest.fixture
+def exporter(monkeypatch):
+    monkeypatch.setenv("TWEETLAB_MEMBERS", json.dumps(MEMBERS))
+    return Exporter(settings.from_env({}))
+
+
+async def test_a_redis_primary_tells_its_role_and_how_far_its_replica_is_behind(monkeypatch):
+    """The replica is named by its address' last number, as blueprints number it."""
+    async def info(address):
+        return INFO
+
+    monkeypatch.setattr(copies, "redis_info", info)
+    found = {(each.name, each.labels["node"]): each.value
+             for each in await stores.redis(settings.from_env({}), "127.1.30.1:6379", "redis-1") if "store" in each.labels}
+
+    assert found == {("tweetlab_store_primary", "redis-1"): 1.0, ("tweetlab_copy_lag_bytes", "redis-2"): 50.0,
+                     ("tweetlab_copy_lag_seconds", "redis-2"): 1.0}
+
+
+def test_every_member_of_a_lab_with_zones_is_asked(exporter):
+    """Quorum members too, which no service talks to; services tell Prometheus themselves."""
+    assert list(stores.addresses(settings.from_env({}))) == [
+        ("redis", "127.1.30.1:6379", "redis-1"), ("redis", "127.1.30.2:6379", "redis-2"), ("etcd", "127.1.41.3:2379", "etcd-3")]
+
+
+def test_another_primary_is_counted_once(exporter):
+    """The first one found is no change; the same one again is none."""
+    def look(node, value=1.0):
+        exporter._count_changes([Sample("tweetlab_store_primary", value, {"store": "toy", "node": node})])
+
+    seen = []
+    for node in ("toy-1", "toy-1", "toy-2", "toy-2"):
+        look(node)
+        look("toy-3", 0.0)
+        seen.append(told('tweetlab_primary_changes_total{store="toy"}'))
+
+    assert seen == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_a_zone_counts_its_stores_that_answer_and_those_that_do_not(exporter):
+    """A zone is lost where none answers; one that was not asked yet is not told."""
+    exporter._answered |= {"redis-1", "redis-2"}
+    exporter._away |= {"redis-2"}
+    exporter._tell_zones()
+
+    zones = {zone: (told(f'tweetlab_zone_stores{{state="up",zone="{zone}"}}'),
+                    told(f'tweetlab_zone_stores{{state="away",zone="{zone}"}}')) for zone in "123"}
+    assert zones == {"1": (1.0, 0.0), "2": (0.0, 1.0), "3": (None, None)}
