@@ -169,25 +169,45 @@ class MinioBlobs:
                 self._client.remove_bucket(self._bucket)
         await self._in_thread(remove)
 
-    def _signed(self, method: str, key: str, expires_s: int, headers: Mapping[str, str] | None = None) -> str:
-        return s3_signing.presigned(self._signers[self._at], method, f"/{self._bucket}/{key}", expires_s, headers or {})
+    def _signed(self, method: str, key: str, expires_s: int, headers: Mapping[str, str] | None = None,
+                at: int | None = None) -> str:
+        signer = self._signers[self._at if at is None else at]
+        return s3_signing.presigned(signer, method, f"/{self._bucket}/{key}", expires_s, headers or {})
 
     @property
     def _endpoint(self) -> str:
         return self._signers[self._at].endpoint
 
     async def _exchange(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
-        return await self._guard.run(lambda: self._send(method, key, **options))
+        return await self._guard.run(lambda: self._found(method, key, **options))
+
+    async def _found(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
+        """Send it; an object that one node does not find is looked for at the others.
+
+        A node that comes back knows its peers' drives some seconds later, and denies until then what was written without it.
+        """
+        answer = await self._send(method, key, **options)
+        if answer[0] == 404 and method in ("GET", "HEAD"):
+            at = self._at
+            for other in (other for other in range(len(self._signers)) if other != at):
+                with contextlib.suppress(aiohttp.ClientError, OSError):
+                    told = await self._ask(other, method, key, **options)
+                    if told[0] in (200, 206, 416):
+                        return told
+        return answer
+
+    async def _ask(self, at: int, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
+        # The URL is signed as it stands: yarl must not encode it again.
+        url = yarl.URL(self._signed(method, key, OWN_EXPIRY_S, at=at), encoded=True)
+        async with self._session.request(method, url, **options) as reply:
+            return reply.status, reply.headers, await reply.read()
 
     async def _send(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
         may_have_happened = False
         for left in reversed(range(len(self._signers))):
             at = self._at
             try:
-                # The URL is signed as it stands: yarl must not encode it again.
-                url = yarl.URL(self._signed(method, key, OWN_EXPIRY_S), encoded=True)
-                async with self._session.request(method, url, **options) as reply:
-                    return reply.status, reply.headers, await reply.read()
+                return await self._ask(at, method, key, **options)
             except (aiohttp.ClientError, OSError) as problem:
                 may_have_happened |= not isinstance(problem, NEVER_SENT)
                 broke = isinstance(problem, aiohttp.ClientConnectionError) and not isinstance(problem, TimeoutError)

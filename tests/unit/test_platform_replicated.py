@@ -115,14 +115,16 @@ def test_a_service_uses_the_storage_of_its_own_zone_first(zone, order):
     assert settings.parse_stores(services.stores(SMALL, Plan(21))).minio_spares == ()
 
 
-def test_an_edge_asks_the_other_storages_only_where_its_own_does_not_answer():
+def test_an_edge_asks_the_other_storages_where_its_own_does_not_answer_or_denies_the_object():
     """They know one signature: the Host header is that of its own, wherever a request goes."""
     text = nginx.conf(nginx.Edge("a:1", "b:9000", Path("/edge"), "polly", spares=("c:9000", "d:9000")))
     alone = nginx.conf(nginx.Edge("a:1", "b:9000", Path("/edge"), "polly"))
 
     assert "server b:9000 max_fails=1 fail_timeout=1s; server c:9000 backup; server d:9000 backup; keepalive 16;" in text
     assert "proxy_set_header Host b:9000;" in text
+    assert "proxy_next_upstream error timeout http_404;" in text
     assert "upstream storage { server b:9000 max_fails=0; keepalive 16; }" in alone
+    assert "proxy_next_upstream" not in alone
 
 
 def test_clients_are_led_to_every_member_that_holds_data():

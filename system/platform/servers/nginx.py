@@ -151,6 +151,8 @@ def _media(one: Edge) -> str:
     # Vary and the headers of S3 are ignored: they would split the entry of a path, or forbid to keep it.
     hidden = ("Vary", "Strict-Transport-Security", "X-XSS-Protection", "X-Content-Type-Options", "X-RateLimit-Limit",
               "X-RateLimit-Remaining", "X-Amz-Id-2", "X-Amz-Request-Id", "x-amz-checksum-sha256", "x-amz-checksum-type")
+    # A storage node that just came back denies for some seconds what was written without it: the others are asked too.
+    further = "proxy_next_upstream error timeout http_404;" if one.spares else ""
     told = f"access_log syslog:server={one.counter},nohostname,tag=cdn looked if=$upstream_cache_status;" if one.counter else ""
     return f"""        location ~ "^/{edge.OBJECTS}$" {{
             secure_link $arg_s,$arg_e;
@@ -158,6 +160,7 @@ def _media(one: Edge) -> str:
             if ($secure_link != "1") {{ return 403; }}
             limit_except GET {{ deny all; }}
             {told}
+            {further}
             proxy_cache media;
             proxy_cache_key $uri;
             proxy_cache_valid 200 7d;
