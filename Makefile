@@ -1,4 +1,4 @@
-# make demo | test | check | bench | setup | servers | reference | clean
+# make demo | test | check | drills | bench | setup | servers | reference | clean
 # Everything here may be repeated: what is done already is left alone.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -9,12 +9,13 @@ RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
 MAKE_QUIET := $(MAKE) --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers observers browser demo test check bench reference clean
+.PHONY: help setup servers observers browser demo test check drills bench reference clean
 
 help:
 	@echo "make demo       first a lab, then a question, then a report (set-up included)"
 	@echo "make test       every test, on real servers (set-up included)"
 	@echo "make check      lint, types, import floors"
+	@echo "make drills     lose members and zones of a cluster, one after the other (ten minutes)"
 	@echo "make bench      measure every row of the table, or ROW=name alone"
 	@echo "make setup      the environment in .venv and bin/tweetlab"
 	@echo "make browser    Chromium, for the tests of the web client and the console"
@@ -76,6 +77,10 @@ check: setup
 	@$(RUN) -m ruff check .
 	@$(RUN) -m mypy
 	@PYTHONPATH="$(CURDIR)" $(VENV)/bin/lint-imports
+
+drills:
+	@$(MAKE_QUIET) -j2 setup servers
+	@$(RUN) -m pytest --durations=0 tests/drills
 
 bench:
 	@$(MAKE_QUIET) -j2 setup servers

@@ -135,7 +135,8 @@ async def victim(lab, kind):
     return f"{kind}-1"
 
 
-@pytest.mark.parametrize("kind", ["cassandra", "kafka", "elasticsearch", "minio"])
+@pytest.mark.parametrize("kind", ["cassandra", "kafka", pytest.param("elasticsearch", marks=pytest.mark.campaign),
+                                  pytest.param("minio", marks=pytest.mark.campaign)])
 async def test_the_loss_of_any_one_member_loses_nothing_acknowledged(cluster, kind):
     """Tweets of before and of meanwhile are read at both doors, and a user's whole journey holds while the member is away."""
     name = await victim(cluster, kind)

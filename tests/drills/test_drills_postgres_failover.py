@@ -188,6 +188,7 @@ async def _synchronous(address):
         return (await rows.fetchall())[0][0]
 
 
+@pytest.mark.campaign
 async def test_a_primary_alone_acknowledges_nothing(lab, users):
     """Strict: without a synchronous standby a follow is unknown, never ok; with one again it goes through, also repeated."""
     me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "make a user")
@@ -210,6 +211,7 @@ async def _follows(users, me, other):
     return True
 
 
+@pytest.mark.campaign
 async def test_revocations_are_known_while_there_is_no_primary_but_not_from_one_member(lab, users):
     """Point 16: two members tell together what was acknowledged; one alone may lag, so it is refused."""
     tokens = PostgresTokens(services.stores(MEMBERS, lab.plan)["postgres"], "drill", Policies())
@@ -236,6 +238,7 @@ async def _lose(lab, name):
     await lab.kill(name)
 
 
+@pytest.mark.campaign
 async def test_a_frozen_primary_acknowledges_nothing_when_it_thaws(lab, users):
     """For a moment it believes to be the primary still; no standby follows it, so its commit waits until it is demoted."""
     me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "make a user")
