@@ -161,6 +161,7 @@ async def _more(writers, than):
     return len(writers.ok) > than
 
 
+@pytest.mark.campaign
 async def test_with_a_standby_lost_writes_go_on(lab, users):
     """Patroni lets the other standby be the synchronous one: a pause of a second or two, no failover."""
     address, primary = await _primary(lab)

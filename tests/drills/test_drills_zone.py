@@ -102,6 +102,7 @@ def test_nothing_acknowledged_is_lost_with_the_zone_where_the_primaries_stand(cl
     assert {row["name"] for row in told["invariants"] if row["verdict"] == "pass"} >= MUST_HOLD
 
 
+@pytest.mark.campaign
 async def test_a_runner_killed_in_the_middle_leaves_no_zone_dead(cluster):
     """Its watchdog switches healing on again for each node of the zone."""
     runner = await asyncio.create_subprocess_exec(
