@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any, TypeVar
 
 from aiokafka import admin
@@ -83,7 +82,21 @@ async def started(client: Any, doing: str) -> None:
     try:
         await asked(client.start(), doing, JOIN_S, definite=True)
     except BaseException:
-        with contextlib.suppress(TimeoutError, kafka.KafkaError):
-            stop = client.close() if isinstance(client, admin.AIOKafkaAdminClient) else client.stop()
-            await asyncio.wait_for(stop, 2.0)
+        await ended(client.close() if isinstance(client, admin.AIOKafkaAdminClient) else client.stop(), 2.0)
         raise
+
+
+async def ended(work: Coroutine[Any, Any, None], within_s: float) -> bool:
+    """Let the end of a client run for at most `within_s`, and as long again to give up. Its errors are dropped.
+
+    False where it was cancelled, by itself or by us: aiokafka may let a cancel of its own tasks out, which is not the caller's.
+    """
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task}, timeout=within_s)
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=within_s)
+    if not task.done() or task.cancelled():
+        return False
+    task.exception()
+    return True

@@ -8,10 +8,9 @@ partition that this member still has: what was polled before a rebalance comes a
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 import aiokafka
@@ -61,9 +60,7 @@ class KafkaLog:
         parts, self._producer, self._admin, self._looker = (self._producer, self._looker, self._admin), None, None, None
         for part in parts:
             if part is not None:
-                with contextlib.suppress(TimeoutError, kafka.KafkaError):
-                    stop = part.close() if isinstance(part, admin.AIOKafkaAdminClient) else part.stop()
-                    await asyncio.wait_for(stop, 2.0)
+                await link.ended(part.close() if isinstance(part, admin.AIOKafkaAdminClient) else part.stop(), 2.0)
 
     async def ready(self) -> None:
         """Return where the brokers answer and all topics stand; raises StoreUnavailable otherwise."""
@@ -168,8 +165,7 @@ class KafkaLog:
         # Its sequence is broken for good; the next publish starts a new one.
         if self._producer is producer:
             self._producer = None
-        with contextlib.suppress(TimeoutError, kafka.KafkaError):
-            await asyncio.wait_for(producer.stop(), 1.0)
+        await link.ended(producer.stop(), 1.0)
 
     # ---- reading -------------------------------------------------------------------------------------
 
@@ -283,9 +279,9 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         # aiokafka cancels its own tasks and awaits them. One that just leaves the group, as after a freeze longer than
         # max.poll.interval, lets that cancel out to us, and what it would have ended next is still there.
         client = self._client
-        if not await _ended(client.stop()) and client._coordinator is not None:
+        if not await link.ended(client.stop(), LEAVE_S) and client._coordinator is not None:
             for rest in (client._coordinator._stop_commit_offsets_refresh_task, client._fetcher.close, client._client.close):
-                await _ended(rest())
+                await link.ended(rest(), LEAVE_S)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         for place in revoked:
@@ -295,19 +291,6 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         for place in assigned:
             self._polled.pop(place, None)
-
-
-async def _ended(work: Coroutine[Any, Any, None]) -> bool:
-    """Let `work` run for at most 5 s. False where it was cancelled, by itself or by us; its errors are dropped."""
-    task = asyncio.ensure_future(work)
-    await asyncio.wait({task}, timeout=LEAVE_S)
-    if not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=LEAVE_S)
-    if not task.done() or task.cancelled():
-        return False
-    task.exception()
-    return True
 
 
 def topics() -> list[tuple[str, int]]:

@@ -127,23 +127,17 @@ class SentinelLink(Link):
         await super().close()
 
     async def _call(self, *args: Arg) -> Any:
-        wire = self._wire
-        if wire is None or not wire.alive:
-            wire = await self._connected()
+        wire = await self._connected()
         reply = await super()._call(*args)
         return reply if self._leased(wire) else await self._vouched(wire, reply)
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
-        wire = self._wire
-        if wire is None or not wire.alive:
-            wire = await self._connected()
+        wire = await self._connected()
         replies = await super()._calls(commands)
         return replies if self._leased(wire) else cast(list[Any], await self._vouched(wire, replies))
 
     async def _script(self, name: str, *args: Arg) -> Any:
-        wire = self._wire
-        if wire is None or not wire.alive:
-            wire = await self._connected()
+        wire = await self._connected()
         reply = await super()._script(name, *args)
         return reply if self._leased(wire) else await self._vouched(wire, reply)
 

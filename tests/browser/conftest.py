@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import secrets
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from system.platform import packages
 from system.platform.addresses import Plan
+from tweetlab.console import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PHONE = {"width": 390, "height": 844}
@@ -29,6 +33,19 @@ DESK = {"width": 1280, "height": 900}
 PATIENCE_MS = 15_000  # two cores carry the lab, the browser and these tests
 
 expect.set_options(timeout=PATIENCE_MS)
+
+
+@contextlib.contextmanager
+def served(console: app.Console) -> Iterator[str]:
+    """Serve a console of this process on a free port; give its address."""
+    listener = app.bind(0)
+    console.port = listener.getsockname()[1]
+    running = uvicorn.Server(uvicorn.Config(console.app, ws="none", log_config=None, timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield f"http://{app.HOST}:{console.port}/"
+    running.should_exit = True
+    thread.join(10)
 
 
 def lab_range() -> int:

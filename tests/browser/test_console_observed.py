@@ -16,12 +16,11 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-import uvicorn
 from playwright.sync_api import expect
 
 from system.platform.addresses import Plan
 from system.platform.provider import NodeStatus
-from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window
+from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window, served
 from tweetlab.console import app, collector
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -94,14 +93,8 @@ def observed(tmp_path_factory) -> Iterator[str]:
     servers = [http.server.ThreadingHTTPServer((PLAN.host(kind), PLAN.ports(kind)[0]), Recorder) for kind in asked]
     for each in servers:
         threading.Thread(target=each.serve_forever, daemon=True).start()
-    console, listener = app.Console(Recorded(tmp_path, RANGE, tmp_path / "runs"), tmp_path / "runs"), app.bind(0)
-    console.port = listener.getsockname()[1]
-    running = uvicorn.Server(uvicorn.Config(console.app, ws="none", log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield f"http://{app.HOST}:{console.port}/"
-    running.should_exit = True
-    thread.join(10)
+    with served(app.Console(Recorded(tmp_path, RANGE, tmp_path / "runs"), tmp_path / "runs")) as url:
+        yield url
     for each in servers:
         each.shutdown()
         each.server_close()

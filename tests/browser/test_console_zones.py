@@ -6,18 +6,16 @@ The console and its page are the real ones; the lab behind them is the blueprint
 from __future__ import annotations
 
 import re
-import threading
 import time
 from collections.abc import Iterator
 
 import pytest
-import uvicorn
 from playwright.sync_api import expect
 
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.provider import NodeStatus
-from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window
+from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window, served
 from tweetlab.console import app, collector
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -45,14 +43,8 @@ class Recorded(collector.Collector):
 def url(tmp_path_factory) -> Iterator[str]:
     """The address of a console on that cluster."""
     path = tmp_path_factory.mktemp("zones")
-    console, listener = app.Console(Recorded(path, RANGE, path / "runs"), path / "runs"), app.bind(0)
-    console.port = listener.getsockname()[1]
-    running = uvicorn.Server(uvicorn.Config(console.app, ws="none", log_config=None, timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    yield f"http://{app.HOST}:{console.port}/"
-    running.should_exit = True
-    thread.join(10)
+    with served(app.Console(Recorded(path, RANGE, path / "runs"), path / "runs")) as url:
+        yield url
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])

@@ -222,20 +222,26 @@ def test_packages_of_the_distribution_are_listed_once_each(monkeypatch):
         "libnginx-mod-http-js"]
 
 
-@pytest.mark.parametrize("observe", [False, True])
-async def test_what_observes_is_fetched_only_for_those_who_observe(monkeypatch, observe):
-    """Of a machine that lacks everything: a plain set-up asks for nothing of what only --observe needs."""
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """What a set-up asks for, on a machine that lacks everything."""
+    names = []
 
-    async def install(names, progress):
-        asked.extend(names)
+    async def install(wanted, progress):
+        names.extend(wanted)
 
     async def fetched(package, progress):
-        asked.append(package.name)
+        names.append(package.name)
 
     monkeypatch.setattr(packages, "missing", lambda each: "gone")
     monkeypatch.setattr(setup, "install", install)
     monkeypatch.setattr(fetch, "fetch", fetched)
+    return names
+
+
+@pytest.mark.parametrize("observe", [False, True])
+async def test_what_observes_is_fetched_only_for_those_who_observe(asked, observe):
+    """Of a machine that lacks everything: a plain set-up asks for nothing of what only --observe needs."""
     only_observing = {each.package if isinstance(each, Debian) else each.name for each in packages.OBSERVING}
 
     await setup.servers(lambda text: None, observe)
@@ -245,20 +251,8 @@ async def test_what_observes_is_fetched_only_for_those_who_observe(monkeypatch, 
 
 
 @pytest.mark.parametrize("blueprint", ["small", "cluster"])
-async def test_what_one_blueprint_needs_is_fetched_for_it_alone(monkeypatch, blueprint):
+async def test_what_one_blueprint_needs_is_fetched_for_it_alone(asked, blueprint):
     """Of a machine that lacks everything: `small` asks for nothing of what only `cluster` needs."""
-    asked = []
-
-    async def install(names, progress):
-        asked.extend(names)
-
-    async def fetched(package, progress):
-        asked.append(package.name)
-
-    monkeypatch.setattr(packages, "missing", lambda each: "gone")
-    monkeypatch.setattr(setup, "install", install)
-    monkeypatch.setattr(fetch, "fetch", fetched)
-
     await session.fetch_further(Screen(), blueprint, False)
 
     assert asked == [] if blueprint == "small" else {"redis-server", "kafka", "patroni", "etcd-server"} <= set(asked)

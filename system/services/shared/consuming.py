@@ -88,16 +88,12 @@ class Loop:
                 while True:
                     await self._once(consumer)
                     attempt = 0
-            except Unavailable as problem:
-                attempt += 1
-                _log.warning("group %s lost Kafka (%s); joins again", self._group, problem)
-                await pause(attempt)
-            except asyncio.CancelledError:
-                # Not for us: a client that cancels a task of its own may let that out, and the loop would end without a word.
-                if _is_cancelled():
+            except (Unavailable, asyncio.CancelledError) as problem:
+                # A client that cancels a task of its own may let that out, and the loop would end without a word.
+                if isinstance(problem, asyncio.CancelledError) and _is_cancelled():
                     raise
                 attempt += 1
-                _log.warning("group %s: a call to Kafka was cancelled inside its client; joins again", self._group)
+                _log.warning("group %s lost Kafka (%s); joins again", self._group, str(problem) or "its client cancelled a call")
                 await pause(attempt)
             finally:
                 if consumer is not None:
