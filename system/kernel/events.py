@@ -12,12 +12,14 @@ Each topic has a dead-letter topic `<topic>.dead`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from system.kernel.errors import WrongInput
+from system.kernel.ids import MAX_ID
 
 NEW_TWEET = "new_tweet"
 TWEET_DELETED = "tweet_deleted"
@@ -77,6 +79,34 @@ def decode(topic: str, key: bytes | None, value: bytes) -> Event:
         return Event(topic, int(key or b"0"), str(raw["id"]), dict(raw["payload"]), str(raw.get("trace", "")))
     except (ValueError, KeyError, TypeError) as problem:
         raise WrongInput(f"A record of topic {topic} is no event ({problem!r}): {value[:80]!r}.") from None
+
+
+def flaw(event: Event) -> str:
+    """Return why no consumer can ever do anything with `event`; "" where its fields are what its topic promises."""
+    wrong = [name for name in _IDS.get(event.topic, ()) if not _is_id(event.payload.get(name))]
+    if not wrong and event.topic == NEW_TWEET:
+        wrong = [name for name, fits in _TWEET_FIELDS.items() if not fits(event.payload.get(name))]
+    if not wrong:
+        return ""
+    told = repr(event.payload.get(wrong[0]))[:80]
+    return f"{wrong[0]} is {told}, which no event of {event.topic} has; an id is a whole number from 0 to {MAX_ID}"
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_ID
+
+
+_IDS = {
+    NEW_TWEET: ("id", "author_id", "conversation_id"), TWEET_DELETED: ("id", "author_id"),
+    NEW_FOLLOW: ("follower_id", "followee_id"), NEW_LIKE: ("tweet_id", "user_id"),
+}
+_TWEET_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "created_ms": _is_id,
+    "text": lambda value: isinstance(value, str),
+    "in_reply_to": lambda value: value is None or _is_id(value),
+    "media_keys": lambda value: isinstance(value, list | tuple) and all(isinstance(key, str) for key in value),
+    "deleted": lambda value: isinstance(value, bool),
+}
 
 
 def tweet_payload(tweet: Tweet) -> dict[str, Any]:

@@ -11,6 +11,7 @@ Protocol 4, because the driver computes the checksums of protocol 5 bit by bit i
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ from cassandra.policies import (
 )
 from cassandra.segment import CrcException
 
-from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.errors import LabError, StoreUnavailable, WrongInput
 from system.kernel.guard import Guard
 from system.kernel.policies import Policies
 
@@ -75,10 +76,20 @@ DEFINITE: dict[type[BaseException], bool] = {
 }
 
 
+UNFIT = (TypeError, ValueError, OverflowError, struct.error)
+"""What the driver raises where a value does not fit its column: before anything is sent, and about the value, not the store."""
+
+
 def mapped(error: BaseException, doing: str) -> LabError:
-    """Return `error` of the driver as ours. An unknown error counts as "may have happened"."""
+    """Return `error` of the driver as ours: WrongInput for a value that cannot be, else StoreUnavailable.
+
+    An unknown error counts as "may have happened".
+    """
     if isinstance(error, LabError):
         return error
+    if isinstance(error, UNFIT):
+        why = " ".join(str(error).split())[:300]
+        return WrongInput(f"Cassandra was not asked to {doing}: a value does not fit its column ({why}).")
     definite = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
     text = " ".join(str(error).split())[:300]
     happened = "nothing was done" if definite else "it may have been done"

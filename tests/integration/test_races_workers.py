@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from system.kernel import checkpoints, clock, events, ids
+from system.kernel import checkpoints, clock, events, guard, ids
 from system.kernel.errors import Conflict, Overloaded
 from system.ports import Kind
 from system.services.fanout import worker as fanout_worker
@@ -19,6 +19,17 @@ from tests.integration.races_bench import Swapped
 from tests.integration.services_rig import stored, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
+
+
+CANNOT_BE = (2**63, -1, "abc", None, 7.5)
+FIELDS = ((events.NEW_TWEET, "id"), (events.NEW_TWEET, "author_id"), (events.TWEET_DELETED, "id"),
+          (events.NEW_FOLLOW, "followee_id"), (events.NEW_LIKE, "tweet_id"))
+EVENTS = {
+    events.NEW_TWEET: lambda tweet, reader: events.new_tweet(tweet),
+    events.TWEET_DELETED: lambda tweet, reader: events.tweet_deleted(tweet.id, tweet.author_id),
+    events.NEW_FOLLOW: lambda tweet, reader: events.new_follow(reader, tweet.author_id, True, 1),
+    events.NEW_LIKE: lambda tweet, reader: events.new_like(reader, tweet.id, True, 1),
+}
 
 
 def soon() -> int:
@@ -91,6 +102,37 @@ async def test_a_poison_record_goes_to_the_dead_letters_and_the_next_is_handled(
         await until(lambda: _true(str(good.id) in lanes._effects.done))
 
     assert poison.id in buried and str(good.id) not in buried
+
+
+@pytest.mark.parametrize("group", sorted(events.GROUPS))
+async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
+    """Each goes to the dead letters with its reason; no store is asked, so none counts as failing, and the next event is done."""
+    author, reader = await bench.people(2)
+    good = await stored(bench.ports, author)
+    named = [(topic, field, value) for topic, field in FIELDS if topic in events.GROUPS[group] for value in CANNOT_BE]
+    bad = [events.Event(topic, author, f"bad-{good.id}-{n}", EVENTS[topic](good, reader).payload | {field: value})
+           for n, (topic, field, value) in enumerate(named)]
+    told, handled = {}, []
+
+    async def bury(record, reason, group):
+        told[record.event.id] = reason
+
+    async def handle(records):
+        payloads = [record.event.payload for record in records if record.topic != events.NEW_FOLLOW]
+        await bench.ports.tweets.get([payload.get("tweet_id", payload.get("id")) for payload in payloads])
+        handled.extend(record.event.id for record in records)
+
+    last = EVENTS[events.GROUPS[group][-1]](good, reader)
+    await bench.ports.log.publish([*bad, last])
+
+    loop = Loop(Swapped(bench.ports.log, bury=bury), f"bad-{group}-{good.id}", events.GROUPS[group], handle)
+    async with _running(loop):
+        await until(lambda: _true(last.id in handled))
+        await until(lambda: _true(all(event.id in told for event in bad)))
+
+    assert not {event.id for event in bad} & set(handled)
+    assert all(field in told[event.id] for event, (_, field, _) in zip(bad, named, strict=True))
+    assert guard._worst("cassandra") == 0
 
 
 async def test_events_that_come_again_and_out_of_order_end_where_the_truth_is(bench):

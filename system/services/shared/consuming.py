@@ -1,8 +1,8 @@
 """A consumer's loop: poll, do, log the effects, commit. Nothing is committed before it is done.
 
-What is no event, or cannot be handled however often it is tried, goes to the dead-letter topic, and only its
-acknowledgement lets the position move on. While a store or Kafka does not answer, the same records are tried again with growing
-pauses; the position is kept.
+What is no event, names what cannot be (`events.flaw`), or cannot be handled however often it is tried, goes to the dead-letter
+topic, and only its acknowledgement lets the position move on. While a store or Kafka does not answer, the same records are tried
+again with growing pauses; the position is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from system.kernel import checkpoints, retry, telemetry, tracing
+from system.kernel import checkpoints, events, retry, telemetry, tracing
 from system.kernel.errors import LabError, Unavailable
 from system.kernel.policies import RetryKnobs
 from system.ports import Consumer, EventLog, Record
@@ -113,10 +113,13 @@ class Loop:
             return
         records += await self._more(consumer, MAX_RECORDS - len(records))
         began_s = time.monotonic()
-        good = [record for record in records if record.event is not None]
+        good = []
         for record in records:
-            if record.event is None:
-                await self.bury(record, record.problem)
+            why = record.problem if record.event is None else events.flaw(record.event)
+            if record.event is None or why:
+                await self.bury(record, why)
+            else:
+                good.append(record)
         if good:
             await self._handle(good)
         self._done()
