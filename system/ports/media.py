@@ -70,8 +70,11 @@ class MediaStore(Protocol):
         """Take back an `attach` of a tweet that certainly was not made."""
         ...
 
-    async def condemn(self, media_ids: Sequence[str]) -> list[Medium]:
-        """Let nobody read them again; return those that were not condemned before. They are due at once."""
+    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None) -> list[Medium]:
+        """Let nobody read them again; return those that were not condemned before. They are due at once.
+
+        `state`: only those that stand there are.
+        """
         ...
 
     async def condemn_orphans(self, unfinished_s: float, unattached_s: float, limit: int) -> list[Medium]:
@@ -90,8 +93,12 @@ class MediaStore(Protocol):
         """Return condemned media whose bytes are to be removed now."""
         ...
 
-    async def swept(self, media_id: str, again_s: float) -> None:
-        """Note that the bytes were removed. The first time: due again after `again_s` seconds; the second time the row goes."""
+    async def swept(self, medium: Medium, again_s: float | None) -> None:
+        """Note that the bytes of a condemned medium were removed once more than `medium` says.
+
+        It is due again after `again_s` seconds, None: its row goes. Nothing is changed before it is due, or where somebody else
+        was first.
+        """
         ...
 
     async def lead(self, holder: str, ttl_s: float) -> bool:

@@ -67,9 +67,10 @@ class MemoryMedia(Memory):
             if row.medium.state is MediaState.ATTACHED and row.medium.tweet_id == tweet_id and not row.confirmed:
                 self._set(row, state=MediaState.FINALISED, tweet_id=0)
 
-    async def condemn(self, media_ids: Sequence[str]) -> list[Medium]:
+    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None) -> list[Medium]:
         rows = [self._rows[media_id] for media_id in media_ids if media_id in self._rows]
-        return [self._condemned(row) for row in rows if row.medium.state is not MediaState.CONDEMNED]
+        return [self._condemned(row) for row in rows
+                if row.medium.state is not MediaState.CONDEMNED and state in (None, row.medium.state)]
 
     async def condemn_orphans(self, unfinished_s: float, unattached_s: float, limit: int) -> list[Medium]:
         ages = {MediaState.INITIALISED: unfinished_s, MediaState.FINALISED: unattached_s}
@@ -89,15 +90,16 @@ class MemoryMedia(Memory):
         due = [row for row in self._rows.values() if row.medium.state is MediaState.CONDEMNED and row.due_s <= self._now_s()]
         return [row.medium for row in sorted(due, key=lambda row: row.due_s)[:limit]]
 
-    async def swept(self, media_id: str, again_s: float) -> None:
-        row = self._rows.get(media_id)
-        if row is None or row.medium.state is not MediaState.CONDEMNED:
+    async def swept(self, medium: Medium, again_s: float | None) -> None:
+        row = self._rows.get(medium.id)
+        noted = row is None or (row.medium.state, row.medium.sweeps) != (MediaState.CONDEMNED, medium.sweeps)
+        if row is None or noted or row.due_s > self._now_s():
             return
-        if row.medium.sweeps == 0:
-            row.medium = dataclasses.replace(row.medium, sweeps=1)
+        if again_s is None:
+            del self._rows[medium.id]
+        else:
+            row.medium = dataclasses.replace(row.medium, sweeps=row.medium.sweeps + 1)
             row.due_s = self._now_s() + again_s
-        elif row.due_s <= self._now_s():
-            del self._rows[media_id]
 
     async def lead(self, holder: str, ttl_s: float) -> bool:
         standing, ends_s = self._leader

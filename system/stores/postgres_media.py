@@ -28,7 +28,7 @@ _ATTACH: LiteralString = """UPDATE media SET state = 'attached', tweet_id = %s, 
 _DETACH: LiteralString = """UPDATE media SET state = 'finalised', tweet_id = NULL, changed_at = clock_timestamp()
             WHERE id = ANY(%s) AND state = 'attached' AND tweet_id = %s AND NOT confirmed"""
 _CONDEMN: LiteralString = f"""UPDATE media SET state = 'condemned', changed_at = clock_timestamp(), due_at = clock_timestamp()
-            WHERE id = ANY(%s) AND state <> 'condemned' RETURNING {_ALL}"""
+            WHERE id = ANY(%s) AND state <> 'condemned' AND state = coalesce(%s, state) RETURNING {_ALL}"""
 _ORPHANS: LiteralString = f"""UPDATE media SET state = 'condemned', changed_at = clock_timestamp(), due_at = clock_timestamp()
             WHERE id IN (SELECT id FROM media WHERE NOT confirmed AND (
                     state = 'initialised' AND changed_at < clock_timestamp() - make_interval(secs => %s)
@@ -39,9 +39,10 @@ _UNCONFIRMED: LiteralString = f"""SELECT {_ALL} FROM media WHERE state = 'attach
             AND changed_at < clock_timestamp() - make_interval(secs => %s) ORDER BY changed_at LIMIT %s"""
 _DUE: LiteralString = f"""SELECT {_ALL} FROM media WHERE state = 'condemned' AND due_at <= clock_timestamp()
             ORDER BY due_at LIMIT %s"""
-_AGAIN: LiteralString = """UPDATE media SET sweeps = 1, due_at = clock_timestamp() + make_interval(secs => %s)
-            WHERE id = %s AND state = 'condemned' AND sweeps = 0 RETURNING id"""
-_GONE: LiteralString = "DELETE FROM media WHERE id = %s AND state = 'condemned' AND due_at <= clock_timestamp()"
+_AGAIN: LiteralString = """UPDATE media SET sweeps = sweeps + 1, due_at = clock_timestamp() + make_interval(secs => %s)
+            WHERE id = %s AND sweeps = %s AND state = 'condemned' AND due_at <= clock_timestamp() RETURNING id"""
+_GONE: LiteralString = """DELETE FROM media
+            WHERE id = %s AND sweeps = %s AND state = 'condemned' AND due_at <= clock_timestamp() RETURNING id"""
 _LEAD: LiteralString = """UPDATE media_collector SET holder = %s, expires_at = clock_timestamp() + make_interval(secs => %s)
             WHERE holder = %s OR expires_at < clock_timestamp() RETURNING holder"""
 
@@ -88,8 +89,9 @@ class PostgresMedia(Postgres):
     async def detach(self, media_ids: Sequence[str], tweet_id: int) -> None:
         await self._rows(_DETACH + " RETURNING id", (list(media_ids), tweet_id), "detach media")
 
-    async def condemn(self, media_ids: Sequence[str]) -> list[Medium]:
-        return [_medium(row) for row in await self._rows(_CONDEMN, (list(media_ids),), "condemn media")] if media_ids else []
+    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None) -> list[Medium]:
+        values = (list(media_ids), state and state.value)
+        return [_medium(row) for row in await self._rows(_CONDEMN, values, "condemn media")] if media_ids else []
 
     async def condemn_orphans(self, unfinished_s: float, unattached_s: float, limit: int) -> list[Medium]:
         values = (float(unfinished_s), float(unattached_s), limit)
@@ -106,13 +108,11 @@ class PostgresMedia(Postgres):
     async def due(self, limit: int) -> list[Medium]:
         return [_medium(row) for row in await self._rows(_DUE, (limit,), "read condemned media")]
 
-    async def swept(self, media_id: str, again_s: float) -> None:
-        async def work(connection: Connection) -> None:
-            first = await (await connection.execute(_AGAIN, (float(again_s), media_id))).fetchone()
-            if first is None:
-                await connection.execute(_GONE, (media_id,))
-
-        await self._pool.run(work, "note what was removed")
+    async def swept(self, medium: Medium, again_s: float | None) -> None:
+        if again_s is None:
+            await self._rows(_GONE, (medium.id, medium.sweeps), "forget what was removed")
+        else:
+            await self._rows(_AGAIN, (float(again_s), medium.id, medium.sweeps), "note what was removed")
 
     async def lead(self, holder: str, ttl_s: float) -> bool:
         return bool(await self._rows(_LEAD, (holder, float(ttl_s), holder), "take the lead"))

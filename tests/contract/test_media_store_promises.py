@@ -116,22 +116,38 @@ async def test_attached_media_are_looked_for_until_their_tweet_was_seen(media):
     assert await media.unconfirmed(0.01, 10) == []
 
 
-async def test_a_condemned_medium_is_due_twice_and_then_forgotten(media):
-    """At once, and again after the time that was asked for."""
+async def test_a_medium_is_condemned_only_where_it_was_thought_to_stand(media):
+    """Of a check that failed and one that passed, the second wins when it is there first."""
+    media_id = await a_medium(media)
+    await media.finalise(media_id, SHA)
+
+    assert await media.condemn([media_id], MediaState.INITIALISED) == []
+    assert (await media.get([media_id]))[media_id].state is MediaState.FINALISED
+    assert [each.id for each in await media.condemn([media_id], MediaState.FINALISED)] == [media_id]
+
+
+async def test_a_condemned_medium_is_due_as_often_as_asked_and_then_forgotten(media):
+    """At once, and again after each time that was asked for; who notes it twice, or before it is due, changes nothing."""
     media_id = await a_medium(media)
     await media.finalise(media_id, SHA)
     await media.attach(7, [media_id], 77)
     await media.condemn([media_id])
 
     assert [each.id for each in await media.due(10)] == [each.id for each in await media.of_tweets([77])] == [media_id]
-    await media.swept(media_id, 0.05)
+    (first,) = await media.due(10)
+    await media.swept(first, 0.05)
     assert await media.of_tweets([77]) == []
     assert await media.due(10) == []
-    await media.swept(media_id, 0.05)
-    assert (await media.get([media_id]))[media_id].sweeps == 1
+    once = (await media.get([media_id]))[media_id]
+    for told in (first, once):
+        await media.swept(told, 0.05)
+        await media.swept(told, None)
+    assert (await media.get([media_id]))[media_id] == once and once.sweeps == 1
     await asyncio.sleep(0.08)
-    assert [each.sweeps for each in await media.due(10)] == [1]
-    await media.swept(media_id, 0.05)
+    await media.swept(once, 0.0)
+    (twice,) = await media.due(10)
+    assert twice.sweeps == 2
+    await media.swept(twice, None)
 
     assert await media.get([media_id]) == {}
 

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from system.kernel import edge, ids
-from system.kernel.errors import NotFound
+from system.kernel.errors import NotFound, StoreUnavailable, WrongInput
 from system.kernel.policies import MediaKnobs
 from system.ports import MediaState
 from system.services.media.collecting import Collector
@@ -19,7 +19,7 @@ from system.services.media.handlers import Media
 from system.services.media.policy import Wanted
 from system.services.shared.visibility import Visibility
 from system.services.tweets.policy import Draft
-from tests.integration.races_bench import Bench, held
+from tests.integration.races_bench import Bench, Swapped, held
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
@@ -113,3 +113,74 @@ async def test_a_picture_of_a_standing_tweet_is_confirmed_once_and_kept(rig):
     assert await state(rig, media_id) is MediaState.ATTACHED
     assert media_id not in [medium.id for medium in await rig.ports.media.unconfirmed(0.0, 100)]
     assert tweet > ids.floor_id(0)
+
+
+async def test_an_older_attempt_that_fails_leaves_the_picture_to_the_tweet_of_its_repeat(rig):
+    """Two attempts of one key make one tweet: when the second is acknowledged, the first may take nothing back."""
+    (ann,) = await rig.people("ann")
+    media = service(rig)
+    media_id = (await media.finalize(ann, await put(media, ann))).id
+    draft, key = Draft("one picture", None, (media_id,)), secrets.token_hex(8)
+    bench = Bench(rig.config, rig.ports)
+
+    async def refused(tweet, trace):
+        raise StoreUnavailable("refused before anything was written", definite=True)
+
+    slow = bench.tweets(7)
+    slow._store = Swapped(rig.ports.tweets, append=refused)
+    with held("post.before_append") as point:
+        first = asyncio.create_task(slow.post(ann, draft, key, "", time.monotonic_ns() + 10**10))
+        await point.reached()
+        tweet = await bench.tweets(8).post(ann, draft, key, "", time.monotonic_ns() + 10**10)
+        point.release()
+        with pytest.raises(StoreUnavailable):
+            await first
+
+    assert (await rig.ports.media.get([media_id]))[media_id].tweet_id == tweet.id
+    assert await state(rig, media_id) is MediaState.ATTACHED
+
+
+async def test_a_finalize_that_meets_its_put_drops_nothing(rig):
+    """Asked while the bytes are on their way it finds nothing, or all: never a picture without its first bytes."""
+    (ann,) = await rig.people("ann")
+    media, blobs = service(rig), rig.ports.blobs
+    data = b"\x89PNG\r\n\x1a\n" + secrets.token_bytes(20)
+    upload = await media.initialize(ann, Wanted("image/png", len(data), hashlib.sha256(data).hexdigest()), "")
+
+    async def put_before_head(key):
+        async with aiohttp.ClientSession() as web, web.put(upload.put.url, data=data, headers=dict(upload.put.headers)) as answer:
+            assert answer.status == 200
+        return await blobs.head(key)
+
+    async def nothing_yet(key, count):
+        if await blobs.head(key) is None:
+            return await blobs.start(key, count)
+        started.append(key)
+        return await blobs.start(key, count)
+
+    started: list[str] = []
+    media._blobs = Swapped(blobs, head=put_before_head, start=nothing_yet)
+
+    assert (await media.finalize(ann, upload.media_id)).state is MediaState.FINALISED
+    assert started == [edge.object_key(upload.media_id)]
+
+
+async def test_a_check_that_failed_does_not_undo_one_that_passed(rig):
+    """Of two finalizes one read the bytes of a node that had lost them: what the other found stands."""
+    (ann,) = await rig.people("ann")
+    media, sick = service(rig), service(rig)
+    media_id = await put(media, ann)
+
+    async def lost(key, count):
+        return b""
+
+    sick._blobs = Swapped(rig.ports.blobs, start=lost)
+    with held("media.after_head", media_id=media_id) as point:
+        task = asyncio.create_task(sick.finalize(ann, media_id))
+        await point.reached()
+        await media.finalize(ann, media_id)
+        point.release()
+        with pytest.raises(WrongInput):
+            await task
+
+    assert await state(rig, media_id) is MediaState.FINALISED

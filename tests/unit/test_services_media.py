@@ -18,7 +18,7 @@ from system.ports import MediaState, Record
 from system.services.media import collecting
 from system.services.media.collecting import Collector, EdgeCounter
 from system.services.media.handlers import Media
-from system.services.media.policy import Wanted
+from system.services.media.policy import LONGEST_PUT_S, Wanted
 from system.services.shared.pictures import Pictures
 from system.services.shared.visibility import Visibility
 from system.stores.memory_blobs import MemoryBlobs
@@ -171,6 +171,9 @@ async def test_orphans_are_condemned_by_their_age_and_what_is_used_stays():
         assert await lab.blobs.head(edge.object_key(loose)) is None
         lab.now_s += 1_000
         await lab.collector.sweep()
+        assert [await lab.state(each) for each in (begun, loose, kept)] == ["condemned", "condemned", "attached"]
+        lab.now_s += LONGEST_PUT_S + 1
+        await lab.collector.sweep()
         assert [await lab.state(each) for each in (begun, loose, kept)] == [None, None, "attached"]
         assert await lab.blobs.get(edge.object_key(kept)) == PNG
 
@@ -186,6 +189,22 @@ async def test_bytes_that_a_living_url_brought_back_are_removed_again():
         assert await lab.put(upload) == 200
 
         lab.now_s += 961
+        await lab.collector.sweep()
+        assert await lab.blobs.head(edge.object_key(upload.media_id)) is None
+        assert await lab.state(upload.media_id) is MediaState.CONDEMNED
+
+
+async def test_bytes_that_a_slow_put_brought_back_are_removed_too():
+    """It began under a URL that held and took an hour: the row outlives it, so somebody still looks."""
+    async with rig() as lab:
+        upload = await lab.media.initialize(7, WISH, "")
+        await lab.media.delete(7, upload.media_id)
+        await lab.collector.sweep()
+        lab.now_s += 961
+        await lab.collector.sweep()
+        assert await lab.put(upload) == 200
+
+        lab.now_s += LONGEST_PUT_S + 1
         await lab.collector.sweep()
         assert await lab.blobs.head(edge.object_key(upload.media_id)) is None
         assert await lab.state(upload.media_id) is None

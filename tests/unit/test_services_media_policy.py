@@ -101,8 +101,14 @@ def test_one_key_asks_for_one_medium_of_one_owner():
 
 def test_a_condemned_picture_is_removed_again_when_no_url_of_it_holds_any_more():
     """Its upload URL could bring the bytes back until then."""
-    assert policy.again_s(120.0) == policy.PUT_LIFE_S + policy.LATE_S
-    assert policy.again_s(5_000.0) == 5_000.0
+    assert policy.again_s(120.0, 0) == policy.PUT_LIFE_S + policy.LATE_S
+    assert policy.again_s(5_000.0, 0) == 5_000.0
+
+
+def test_the_row_of_a_condemned_picture_goes_when_no_slow_put_can_still_end():
+    """A PUT that began in the last second of its URL may be fed drop by drop: a third removal, a day later, is the last."""
+    assert [policy.again_s(120.0, sweeps) for sweeps in (1, 2, 3)] == [policy.LONGEST_PUT_S, None, None]
+    assert policy.LONGEST_PUT_S >= 3_600
 
 
 @pytest.mark.parametrize(("word", "result"), [

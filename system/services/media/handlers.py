@@ -68,13 +68,17 @@ class Media:
             raise policy.unknown(media_id)
         if medium.state is not MediaState.INITIALISED:
             return await self._finalised(medium, medium.sha256)
-        blob, start = await asyncio.gather(self._blobs.head(_key(medium)), self._start(medium))
+        # One after the other: of a PUT that comes between, the first would see nothing and the second all.
+        blob = await self._blobs.head(_key(medium))
         if blob is None:
             raise NotFound(f"Nothing was put under media {media_id}; PUT the bytes to the URL of initialize first.")
+        await checkpoints.reached("media.after_head", media_id=media_id)
+        start = await self._blobs.start(_key(medium), policy.START_BYTES)
         sha256 = await self._digest(medium, blob)
         stored = policy.Wanted(blob.content_type, blob.size, sha256)
         if wrong := policy.mismatch(_wanted(medium), stored, start):
-            await self._media.condemn([media_id])  # these bytes stay what they are: there is nothing to mend
+            # These bytes stay what they are: there is nothing to mend.
+            await self._media.condemn([media_id], MediaState.INITIALISED)
             _counted("refused")
             raise WrongInput(f"{wrong} The upload was dropped; initialize another one.")
         await checkpoints.reached("media.before_finalise", media_id=media_id)
@@ -87,12 +91,6 @@ class Media:
         if medium.state is MediaState.INITIALISED:
             _counted("finalised")
         return done
-
-    async def _start(self, medium: Medium) -> bytes:
-        try:
-            return await self._blobs.start(_key(medium), policy.START_BYTES)
-        except NotFound:
-            return b""
 
     async def _digest(self, medium: Medium, blob: Blob) -> str:
         """Return the SHA-256 of the stored bytes: what storage verified while it took them, else read back here."""
@@ -133,7 +131,7 @@ class Media:
         try:
             await self._blobs.remove(_key(medium))
             await self._edge.purge(_key(medium))
-            await self._media.swept(medium.id, policy.again_s(self.link_s))
+            await self._media.swept(medium, policy.again_s(self.link_s, medium.sweeps))
         except LabError as problem:
             _log.warning("media %s is not removed yet: %s", medium.id, problem)
             return False

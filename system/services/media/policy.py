@@ -8,9 +8,10 @@ A picture goes through these states, and only forward:
 | initialised | none, or unchecked | nobody |
 | finalised | checked: size, type, first bytes, digest | its owner |
 | attached to a tweet | the same, for ever | whoever may read its author's tweets |
-| condemned | removed, twice | nobody |
+| condemned | removed, three times | nobody |
 
-They are removed twice because an upload URL outlives its medium: for as long as it holds, its holder could put the bytes again.
+Once is not enough because an upload URL outlives its medium: for as long as it holds, its holder could put the bytes again, and
+a PUT that began under it may take its time.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ STARTS = {  # type -> how the bytes of such a picture begin; a dot is any byte
 TYPES = tuple(STARTS)
 START_BYTES = 16
 PUT_LIFE_S = 900    # seconds a signed upload URL holds
-LATE_S = 60.0       # a PUT that began in time may end so much later
+LATE_S = 60.0       # a PUT that began in time ends so much later, if nobody makes it slow on purpose
+LONGEST_PUT_S = 86_400.0  # and so much later at most: 5 MiB at 60 bytes a second
 MAX_KEY = 128       # characters of an Idempotency-Key
 HITS = {"HIT": "hit", "REVALIDATED": "hit", "STALE": "stale", "UPDATING": "stale"}
 
@@ -124,9 +126,12 @@ def is_shown(state: str, is_owner: bool) -> bool:
     return state == "attached" or (is_owner and state == "finalised")
 
 
-def again_s(link_s: float) -> float:
-    """Return seconds until a condemned medium is removed a second time: by then no URL of it holds any more."""
-    return max(PUT_LIFE_S + LATE_S, link_s)
+def again_s(link_s: float, sweeps: int) -> float | None:
+    """Return seconds until a condemned medium is removed once more, None: never. `sweeps`: how often it was before this time.
+
+    The second time no URL of it holds any more; the third time no PUT that began under one can still be on its way.
+    """
+    return (max(PUT_LIFE_S + LATE_S, link_s), LONGEST_PUT_S)[sweeps] if sweeps < 2 else None
 
 
 def looked(status: str) -> str:

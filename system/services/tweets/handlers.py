@@ -74,7 +74,7 @@ class TweetService:
         if tweet.media_keys and standing is None:
             await self._attach(tweet)
         await checkpoints.reached("post.before_append", tweet_id=tweet_id)
-        await self._append(tweet, trace)
+        await self._append(tweet, trace, alone=not key)
         await checkpoints.reached("post.after_append", tweet_id=tweet_id)
         if standing is not None and standing.deleted:
             return tweet  # posted, then deleted: the repeat is told what the first was told, and nothing shows
@@ -112,11 +112,12 @@ class TweetService:
                              "name what finalize answered to.")
         await checkpoints.reached("post.after_attach", tweet_id=tweet.id)
 
-    async def _append(self, tweet: Tweet, trace: str) -> None:
+    async def _append(self, tweet: Tweet, trace: str, alone: bool) -> None:
+        """`alone`: no other attempt makes this tweet. Otherwise it may stand by now, and the collector looks whether it does."""
         try:
             await self._store.append(tweet, trace)
         except StoreUnavailable as problem:
-            if problem.definite and tweet.media_keys:  # otherwise the tweet may stand, and the collector looks
+            if problem.definite and alone and tweet.media_keys:
                 await self._media.detach(tweet.media_keys, tweet.id)
             raise
 
