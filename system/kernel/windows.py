@@ -73,6 +73,8 @@ class Windows:
             return {}
         for old in [each for each in counts if each < slot - SLOTS]:
             del counts[old]
+        for ahead in [each for each in counts if each > slot]:  # the clock stepped back: it counts from now on, for one window
+            counts[slot] = counts.get(slot, 0) + counts.pop(ahead)
         return counts
 
     def _add(self, key: str, counts: dict[int, int], slot: int, count: int) -> None:

@@ -44,6 +44,29 @@ async def test_a_caller_gets_his_limit_in_a_window_and_then_again(limits):
     assert 0.5 < told[3].wait_s <= 0.66
 
 
+@pytest.mark.real
+async def test_what_redis_counted_before_its_clock_stepped_back_still_counts(real_limits):
+    """From now on and for one window. The step is made by moving what was counted a day ahead."""
+    for _ in range(3):
+        await real_limits.take([Quota("ann", 3)], 0.6)
+    moved = await real_limits.link.call("EVAL", """
+        local moved = 0
+        for _, key in ipairs(redis.call('KEYS', '*r:ann')) do
+            local counts = redis.call('HGETALL', key)
+            redis.call('DEL', key)
+            for j = 1, #counts, 2 do
+                redis.call('HSET', key, string.format('%d', counts[j] + 1728000), counts[j + 1])
+                moved = moved + counts[j + 1]
+            end
+        end
+        return moved""", 0)
+    told = await real_limits.take([Quota("ann", 3)], 0.6)
+    await asyncio.sleep(max(0.0, told.wait_s) + 0.01)
+
+    assert moved == 3 and not told.admitted and told.wait_s <= 0.66
+    assert (await real_limits.take([Quota("ann", 3)], 0.6)).admitted
+
+
 async def test_the_reset_is_a_wall_time_ahead(limits):
     """`x-rate-limit-reset` is made of it."""
     told = await limits.take([Quota("ann", 3)], 60.0)

@@ -23,6 +23,18 @@ def test_a_caller_gets_his_limit_and_no_more():
     assert told[3].wait_s == 65.0
 
 
+def test_what_was_counted_before_the_clock_stepped_back_still_counts():
+    """From now on and for one window: neither forgotten nor held for as long as the step was."""
+    window = Windows(60.0)
+    for _ in range(3):
+        window.take(THREE, 10_000.0)
+
+    told = window.take(THREE, 1_000.0)
+
+    assert not told.admitted and told.wait_s <= 65.0
+    assert window.take(THREE, 1_000.0 + told.wait_s).admitted
+
+
 def test_a_refused_request_is_not_counted():
     """Who keeps knocking gets in as soon as who waits does."""
     window = Windows(60.0)

@@ -13,7 +13,7 @@ from system import bootstrap
 from system.kernel import settings, telemetry
 from system.kernel.errors import StoreUnavailable, Unauthorized, Unavailable
 from system.ports import Grant
-from system.services.gateway import app
+from system.services.gateway import access, app
 from system.services.gateway.access import ERRORS_PER_S, FLUSH_S, AccessLog
 from system.services.gateway.revocations import STALE_S, Revocations
 from system.services.gateway.tokens import Tokens
@@ -185,3 +185,12 @@ async def test_a_flood_of_errors_does_not_fill_the_disk():
 
     assert ERRORS_PER_S <= wanted <= 2 * ERRORS_PER_S
     assert json.loads(lines[0])["fields"]["left_out"] == 1_000 - wanted
+
+
+async def test_a_flood_of_refusals_does_not_hide_what_failed(monkeypatch):
+    """Refusals and failures have a budget of their own each."""
+    monkeypatch.setattr(access.time, "monotonic", lambda: 7.0)
+    log = AccessLog("gateway-1", 0.0, lambda lines: None)
+    assert sum(log.wants(429) for _ in range(1_000)) == ERRORS_PER_S
+
+    assert sum(log.wants(503) for _ in range(1_000)) == ERRORS_PER_S

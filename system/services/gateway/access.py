@@ -48,7 +48,8 @@ class AccessLog:
         self._prefix, self._numbers = f"{instance}-a{secrets.token_hex(4)}", itertools.count(1)
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._second, self._told, self._left_out = 0, 0, 0
+        self._second, self._left_out = 0, 0
+        self._told = {400: 0, 500: 0}  # of this second: a flood of refusals must not hide what failed
 
     def wants(self, status: int) -> bool:
         """Is a request with this answer told? Cheap: asked for every request."""
@@ -59,10 +60,11 @@ class AccessLog:
             return self._ratio > 0.0 and random.random() < self._ratio
         second = int(time.monotonic())
         if second != self._second:
-            self._second, self._told = second, 0
-        self._told += 1
-        self._left_out += self._told > ERRORS_PER_S
-        return self._told <= ERRORS_PER_S
+            self._second, self._told = second, {400: 0, 500: 0}
+        kind = 500 if status >= 500 else 400
+        self._told[kind] += 1
+        self._left_out += self._told[kind] > ERRORS_PER_S
+        return self._told[kind] <= ERRORS_PER_S
 
     def tell(self, status: int, request_id: str, **fields: object) -> None:
         """Add a row. Fields that are None are left out."""

@@ -9,21 +9,30 @@ local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 local slot_ms = window_ms / slots
 local slot = math.floor(now_ms / slot_ms)
 
-local asked = {}
-for s = slot - slots, slot do asked[#asked + 1] = string.format('%d', s) end
+local first_slot, running = slot - slots, string.format('%d', slot)
 
 local tightest, least, oldest = 5, nil, slot
 local fresh = {}
 for i = 5, #ARGV, 2 do
-  local counts = redis.call('HMGET', ARGV[1] .. ARGV[i], unpack(asked))
+  local counts = redis.call('HGETALL', ARGV[1] .. ARGV[i])
   local sum, first = 0, slot
-  for j = #counts, 1, -1 do
-    if counts[j] then
-      sum = sum + counts[j]
-      first = slot - slots + j - 1
+  local ahead = {}
+  fresh[i] = true
+  for j = 1, #counts, 2 do
+    local at = tonumber(counts[j])
+    if at >= first_slot then
+      sum = sum + counts[j + 1]
+      first = math.min(first, at)
+      fresh[i] = fresh[i] and at ~= slot
+      if at > slot then ahead[#ahead + 1] = j end
     end
   end
-  fresh[i] = not counts[#counts]
+  -- The clock stepped back: what it counted ahead counts from now on, no longer than a window.
+  for _, j in ipairs(ahead) do
+    redis.call('HDEL', ARGV[1] .. ARGV[i], counts[j])
+    redis.call('HINCRBY', ARGV[1] .. ARGV[i], running, counts[j + 1])
+    fresh[i] = false
+  end
   local left = ARGV[i + 1] - sum
   if least == nil or left < least then
     tightest, least, oldest = i, left, first
@@ -39,10 +48,10 @@ if least > 0 then
       local old = {}
       for s = slot - 2 * slots - 1, slot - slots - 1 do old[#old + 1] = string.format('%d', s) end
       redis.call('HDEL', key, unpack(old))
-      redis.call('HSET', key, asked[#asked], 1)
+      redis.call('HSET', key, running, 1)
       redis.call('PEXPIRE', key, math.ceil(window_ms + slot_ms))
     else
-      redis.call('HINCRBY', key, asked[#asked], 1)
+      redis.call('HINCRBY', key, running, 1)
     end
   end
 end
