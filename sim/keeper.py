@@ -69,7 +69,8 @@ class Keeper:
         self._quota, self._background, self._phase = quota, background, phase
         self.counts: list[tuple[float, str, int]] = []
         self.decisions: list[tuple[float, str, str, str]] = []
-        self._services = {fleet.kind: _Scaled(fleet, scaling.Scaler(self._limits())) for fleet in fleets.values()}
+        most = policies.limits.max_gateways
+        self._services = {fleet.kind: _Scaled(fleet, scaling.Scaler(self._limits(fleet.kind, most))) for fleet in fleets.values()}
         for name in services.QUOTED:
             self._limit(engine.bindings.nodes[name])
         for each in self._services.values():
@@ -78,9 +79,9 @@ class Keeper:
         if self._knobs.max:
             self._begin()
 
-    def _limits(self) -> AutoscaleKnobs:
-        least = max(self._knobs.min, 1)
-        return dataclasses.replace(self._knobs, min=least, max=max(least, min(self._knobs.max, MOST)))
+    def _limits(self, kind: str, max_gateways: int) -> AutoscaleKnobs:
+        least, most = max(self._knobs.min, 1), max_gateways if kind == "gateway" else MOST
+        return dataclasses.replace(self._knobs, min=least, max=max(least, min(self._knobs.max, most)))
 
     def _limit(self, node: Node) -> None:
         if self._quota is not None:
@@ -107,7 +108,7 @@ class Keeper:
             look = self._measure(each)
             if now_s > 0.0 and not each.changing:
                 wish = each.scaler.look(look, now_s)
-                if wish.wanted != look.ready:
+                if scaling.change(wish.wanted, look.ready, len(each.fleet.instances)) is not None:
                     self._change(kind, each, wish)
         self.counts += [(now_s, kind, 1) for kind in FIXED]
 

@@ -56,6 +56,17 @@ def ratio(look: Look, knobs: AutoscaleKnobs) -> tuple[float, str]:
     return max(told, default=(1.0, ""))
 
 
+def change(wanted: int, ready: int, existing: int) -> int | None:
+    """Return to how many instances a service is brought now, None where nothing is done.
+
+    `ready`: those that take requests; the others are started or healed. Until all are ready none leaves, and more come only
+    where all that exist would be too few: of three with one ready, two are on their way back, and the one is all there is.
+    """
+    if ready < existing:
+        return wanted if wanted > existing else None
+    return wanted if wanted != existing else None
+
+
 class Scaler:
     """The number of instances of one service. Look at it once a second; after a change it begins to look anew."""
 

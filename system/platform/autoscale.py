@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from system.kernel import policies
+from system.kernel import policies, scaling
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
-from system.kernel.policies import AutoscaleKnobs, MeshKnobs
+from system.kernel.policies import AutoscaleKnobs, Policies
 from system.kernel.scaling import Look, Scaler
 from system.kernel.settings import MESH_PORTS
 from system.platform import doors, healing
@@ -88,6 +88,9 @@ class Keeper:
         self._leaving: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._healer = healing.Healer(self.tell)
+        self.looked_s = time.monotonic()
+        self.max_gateways = policies.LimitKnobs().max_gateways
+        self.spares: dict[str, Child] = {}  # of renewals that broke off
 
     async def run(self) -> None:
         """Look once a second, until cancelled. Whatever goes wrong in one look is told in the supervisor's log."""
@@ -95,8 +98,11 @@ class Keeper:
             await asyncio.sleep(EVERY_S)
             try:
                 await self._look()
+                self.looked_s = time.monotonic()
             except LabError as problem:
                 _log.warning("keeper: %s", problem)
+            except Exception:  # nobody else heals: it goes on whatever it met
+                _log.exception("keeper: a look broke off")
 
     async def _look(self) -> None:
         if self._busy() or not any(child.node.role == "service" for child in self.house.children.values()):
@@ -125,10 +131,9 @@ class Keeper:
         if service.change is not None and not service.change.done():
             return
         wish = service.scaler.look(look, time.monotonic())
-        if wish.wanted < look.ready < len(self.instances(kind)):
-            return  # one more is being healed or started: it is not known yet whether any can go
-        if wish.wanted != look.ready:
-            service.change = asyncio.ensure_future(self._change(kind, wish.wanted, wish.why))
+        wanted = scaling.change(wish.wanted, look.ready, len(self.instances(kind)))
+        if wanted is not None:
+            service.change = asyncio.ensure_future(self._change(kind, wanted, wish.why))
 
     def _measure(self, kind: str, service: _Service, backend: Backend) -> Look:
         """Return what the instances of `kind` did since the last look."""
@@ -169,7 +174,7 @@ class Keeper:
 
     def _limits(self, kind: str) -> AutoscaleKnobs:
         least = max(self.knobs.min, len(self.house.blueprint.of_kind(kind)))
-        most = max(least, min(self.knobs.max, WORKERS.get(kind, MOST)))
+        most = max(least, min(self.knobs.max, self._most(kind)))
         return dataclasses.replace(self.knobs, min=least, max=most)
 
     async def scale(self, kind: str, wanted: int, why: str = "by hand") -> dict[str, Any]:
@@ -179,11 +184,17 @@ class Keeper:
             before, began_s = len(self.instances(kind)), time.monotonic()
             if wanted > before:
                 await asyncio.gather(*(self.add(kind, number) for number in self._free(kind, wanted - before)))
-            for child in reversed(self.instances(kind)[wanted:]):
+            for child in self._to_go(kind, before - wanted):
                 await self.remove(child)
             if wanted != before:
                 self.tell(kind, f"{before} -> {wanted} in {time.monotonic() - began_s:.1f} s", why)
         return {"service": kind, "before": before, "instances": wanted}
+
+    def _to_go(self, kind: str, many: int) -> list[Child]:
+        """Return who leaves: of those that were added, first who does not serve, then the youngest."""
+        kept = {node.name for node in self.house.blueprint.of_kind(kind)}
+        added = [child for child in self.instances(kind) if child.node.name not in kept]
+        return sorted(added, key=lambda child: (child.state == "well", -child.node.instance))[:max(0, many)]
 
     def alone(self, kind: str) -> asyncio.Lock:
         """Return what is held while instances of `kind` come and go."""
@@ -201,9 +212,15 @@ class Keeper:
     def _check(self, kind: str, wanted: int) -> None:
         if kind not in self.kinds():
             raise WrongInput(f"The service {kind!r} cannot be scaled; {', '.join(self.kinds()) or 'none'} can.")
-        least, most = len(self.house.blueprint.of_kind(kind)), WORKERS.get(kind, MOST)
+        least, most = len(self.house.blueprint.of_kind(kind)), self._most(kind)
         if not least <= wanted <= most:
-            raise WrongInput(f"{kind} was to have {wanted} instances; it may have {least} (its blueprint's) to {most}.")
+            why = ", as many as `policies.limits.max_gateways` shares the limits among" if kind == "gateway" else ""
+            raise WrongInput(f"{kind} was to have {wanted} instances; it may have {least} (its blueprint's) to {most}{why}.")
+
+    def _most(self, kind: str) -> int:
+        """Return how many instances of `kind` may stand: more gateways would admit more than the limits while those are away."""
+        least = len(self.house.blueprint.of_kind(kind))
+        return max(least, self.max_gateways) if kind == "gateway" else WORKERS.get(kind, MOST)
 
     def _free(self, kind: str, many: int) -> list[int]:
         taken = {child.node.instance for child in self.instances(kind)}
@@ -247,10 +264,11 @@ class Keeper:
             if mesh and known:
                 await mesh.forget(kind, name)
 
-    async def configure(self, scale: AutoscaleKnobs, mesh: MeshKnobs, quota: float | None) -> None:
+    async def configure(self, told: Policies, quota: float | None) -> None:
         """Take new knobs. Every service begins at its least number of instances where scaling goes on or off."""
-        was_on = bool(self.knobs.max)
-        self.knobs, self._healer.knobs, self.quota = dataclasses.replace(scale, max=0), mesh, quota
+        was_on, scale = bool(self.knobs.max), told.autoscale
+        self.knobs, self._healer.knobs, self.quota = dataclasses.replace(scale, max=0), told.mesh, quota
+        self.max_gateways = told.limits.max_gateways
         self._healer.places = haproxy.QUEUED_PLACES if scale.max and scale.queue_s else haproxy.PLACES
         pending = [service.change for service in self._services.values() if service.change is not None]
         await asyncio.gather(*pending, return_exceptions=True)
@@ -265,18 +283,13 @@ class Keeper:
         self.knobs = scale
 
     def told(self) -> dict[str, Any]:
-        """Return the instances of each service, the knobs in force and the last decisions."""
+        """Return the instances of each service, the knobs in force, the age of the last whole look and the last decisions."""
         counts = {kind: sum(child.state == "well" for child in self.instances(kind)) for kind in self.kinds()}
         return {"instances": counts, "quota": self.quota, "on": bool(self.knobs.max),
+                "looked_s": round(time.monotonic() - self.looked_s, 1),
                 "decisions": [dataclasses.asdict(decision) for decision in self.decisions]}
 
     def tell(self, service: str, what: str, why: str) -> None:
         """Remember a change, and log it."""
         self.decisions.append(Decision(int(time.time() * 1e3), service, what, why))
         _log.info("keeper: %s %s: %s", service, what, why)
-
-
-def knobs_of(text: str) -> tuple[AutoscaleKnobs, MeshKnobs]:
-    """Return the keeper's knobs in a TWEETLAB_POLICIES text."""
-    told = policies.from_json(text)
-    return told.autoscale, told.mesh

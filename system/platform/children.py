@@ -135,7 +135,7 @@ class Child:
         self.kill()
         await self._exited.wait()
         for made, kept in self._launch.harvest if self._launch else ():
-            with contextlib.suppress(FileNotFoundError):  # killed, or another lab was quicker
+            with contextlib.suppress(OSError):  # killed, or another lab was quicker, or the disk is full
                 made.replace(kept)
         self._set("stopped")
 
@@ -256,7 +256,7 @@ class Child:
             self.restarts += 1
             try:
                 await self.start()
-            except CouldNotRun as problem:
+            except (CouldNotRun, OSError) as problem:
                 self.answer = str(problem)
                 self.kill()
                 await self._exited.wait()

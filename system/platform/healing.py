@@ -52,14 +52,14 @@ class Healer:
 
         `leaving`: are being removed.
         """
-        for child in children.values():
+        for child in list(children.values()):  # others come and go while this waits for HAProxy
             backend = backends.get(child.node.kind)
             if backend is None or child.node.role != "service" or child.state != "well" or child.node.name in leaving:
                 continue
             if child.node.name not in backend.servers:
                 await mesh.add(child.node.kind, child.node.name, child.ctx.address)
         for kind, backend in backends.items():
-            for name, server in backend.servers.items():
+            for name, server in list(backend.servers.items()):
                 if name not in children and name not in leaving:
                     await mesh.close(kind, name)
                     await mesh.forget(kind, name)

@@ -87,11 +87,14 @@ class Mesh:
         """Return every backend and its servers, the last resorts left out. Raises CouldNotRun."""
         found: dict[str, Backend] = {}
         for row in csv.DictReader(io.StringIO((await self.ask("show stat -1 6 -1")).lstrip("# "))):
-            name, backend = row["svname"], found.setdefault(row["pxname"], Backend({}))
-            if name == "BACKEND":
-                found[row["pxname"]] = Backend(backend.servers, int(row["qcur"] or 0))
-            elif not name.startswith(haproxy.LAST_RESORT):
-                backend.servers[name] = _server(row)
+            try:
+                name, backend = row["svname"], found.setdefault(row["pxname"], Backend({}))
+                if name == "BACKEND":
+                    found[row["pxname"]] = Backend(backend.servers, int(row["qcur"] or 0))
+                elif not name.startswith(haproxy.LAST_RESORT):
+                    backend.servers[name] = _server(row)
+            except (KeyError, TypeError, ValueError, AttributeError):  # it died while it told
+                raise Silent(f"HAProxy's answer on {self._socket} broke off.") from None
         return found
 
     async def add(self, backend: str, name: str, address: str) -> None:

@@ -7,8 +7,8 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from system.kernel import policies
 from system.platform import procs
-from system.platform.autoscale import knobs_of
 from system.platform.children import Child
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def table(house: Supervisor, request: Request, tell: Tell, begun: list[Child]) -
         "set_quota": lambda: _later(lambda: house.child(node).limit(request["cores"])),
         "scale": lambda: asyncio.shield(house.keeper.scale(str(request["service"]), int(request["instances"]))),
         "scaling": lambda: _later(house.keeper.told),
-        "set_scaling": lambda: asyncio.shield(house.keeper.configure(*knobs_of(str(request["policies"])), request["quota"])),
+        "set_scaling": lambda: asyncio.shield(
+            house.keeper.configure(policies.from_json(str(request["policies"])), request["quota"])),
     }
 
 

@@ -4,7 +4,8 @@
     -> the spare leaves
 
 The spare carries what the instance that is away would: `small` has one of each. What fails on the way leaves it standing; the
-call repeated goes on from any such state. Until an instance's turn comes its old environment holds, also where it is healed.
+call repeated goes on from any such state, and takes the spare of the one before out. Until an instance's turn comes its old
+environment holds, also where it is healed.
 """
 
 from __future__ import annotations
@@ -35,12 +36,16 @@ async def renew(keeper: Keeper, kind: str) -> list[str]:
         backends = await doors.seen_by(mesh)
         if mesh is None or kind not in backends:
             raise WrongInput(f"{kind!r} stands behind no HAProxy that answers; {', '.join(backends) or 'nothing'} does.")
-        old = keeper.instances(kind)
-        spare = await keeper.add(kind)
+        left = keeper.spares.get(kind)
+        spare = keeper.spares[kind] = await keeper.add(kind)
         await _until_up(mesh, kind, spare.node.name)
+        if left is not None and left in keeper.instances(kind):  # of a renewal that broke off: it has the environment of then
+            await keeper.remove(left)
+        old = [child for child in keeper.instances(kind) if child is not spare]
         for child in old:
             await _renew_one(keeper, mesh, child)
         await keeper.remove(spare)
+        del keeper.spares[kind]
         keeper.tell(kind, f"{len(old)} started anew, one by one", "its environment changed")
         return [child.node.name for child in old]
 

@@ -269,9 +269,11 @@ class Supervisor:
         alive = [child for child in self.children.values() if child.is_alive()]
         rows = {child.node.name: {"pid": child.pid, "start_ticks": child.start_ticks} for child in alive}
         rows["supervisor"] = {"pid": os.getpid(), "start_ticks": procs.start_ticks(os.getpid())}
-        with contextlib.suppress(FileNotFoundError):  # the checkout was removed under a running lab
+        try:
             sweep.write_children(self.places, rows)
             targets.write(self.places, list(self.children.values()))
+        except OSError as problem:  # the disk is full, or the checkout was removed: what runs is still healed
+            _log.warning("who runs could not be written down: %s", problem)
 
     async def _stop(self, children: list[Child], *, kill: bool = False) -> None:
         await asyncio.gather(*(child.stop(kill=kill) for child in children))

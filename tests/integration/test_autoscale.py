@@ -146,6 +146,23 @@ async def test_a_load_scales_out_and_its_end_scales_in(lab):
     assert any("cpu at" in row["why"] for row in said) and any("were enough for" in row["why"] for row in said)
 
 
+async def test_an_overload_while_others_are_dead_takes_nothing_from_the_one_that_serves(lab):
+    """Two of three are dead and the load asks for two: the third serves on, and no request fails."""
+    await lab.set_scaling(policies.Policies(autoscale=policies.AutoscaleKnobs(max=3, in_flight=4, cool_down_s=0.0, calm_s=60.0)))
+    await lab.scale("users", 3)
+    serving = await node(lab, "users-3")
+    for name in ("users-1", "users-2"):
+        await lab.auto_heal(name, False)
+        await lab.kill(name)
+    await asyncio.sleep(1.5)
+    async with crowd(lab, "/wait?ms=200", clients=6) as told:
+        await asyncio.sleep(6.0)
+        after = await node(lab, "users-3")
+
+    assert told.bad == [] and set(told.by_instance) == {"users-3"}
+    assert after is not None and after.pid == serving.pid
+
+
 async def test_a_haproxy_that_starts_anew_gets_its_added_servers_again(lab):
     """They vanish with its process; the keeper applies them again within a few seconds."""
     await lab.scale("users", 2)

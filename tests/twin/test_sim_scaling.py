@@ -159,7 +159,7 @@ async def test_where_the_wait_is_aimed_at_there_are_few_seats_as_the_keeper_says
     """The model's instances and what the lab's own keeper asks HAProxy for, from the same knobs."""
     keeps = autoscale.Keeper(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
     keeps.kinds = list  # type: ignore[method-assign]
-    await keeps.configure(knobs, MeshKnobs(), None)
+    await keeps.configure(Policies(autoscale=knobs), None)
     scenario = dataclasses.replace(loader.load("first_run"), policies=dataclasses.replace(Policies(), autoscale=knobs))
     made = Model(Engine(2.0), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
 
