@@ -17,5 +17,9 @@ SCOPES: dict[str, str] = {
 }
 """Scope -> what it allows."""
 
+MEASURED = "lab.timings"
+"""Of the lab's own load alone, and in no grant: its answers tell how long each service and store took. To a stranger that would
+tell what he may not see: which words stand in protected tweets, whether a hidden tweet exists."""
+
 ALL = " ".join(SCOPES)
 """Every scope, as a token carries them: separated by blanks (RFC 6749, 3.3)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from system.ports.blobs import Blob, BlobStore, SignedPut
-from system.ports.index import Ask, Document, Found, Hit, Indexed, SearchIndex
+from system.ports.index import MAX_HIDDEN, Ask, Document, Found, Hit, Indexed, SearchIndex
 from system.ports.keys import KeyStore, Reservation
 from system.ports.likes import Like, LikeCount, LikeCounts, LikeStore
 from system.ports.limits import LimitStore, Quota, Standing
@@ -22,6 +22,7 @@ from system.ports.tweets import OutboxRow, TweetStore
 from system.ports.users import AuthorMode, Edge, LeaseStore, Mode, ProtectedUsers, Publish, User, UserDirectory
 
 __all__ = [
+    "MAX_HIDDEN",
     "Ask",
     "AuthorMode",
     "Blob",

@@ -35,12 +35,16 @@ class Indexed:
     busy: tuple[int, ...] = ()
 
 
+MAX_HIDDEN = 60_000  # Elasticsearch takes 65,536 terms of a field
+
+
 @dataclass(frozen=True)
 class Ask:
     """One page of a search. Live tweets only.
 
     `before`, `since`: exclusive bounds of ids. `rank` None: newest first, else best first and among equals newest first.
     `after`: (score, id) of the last one seen, where ranked. `view`: what `SearchIndex.view` returned; empty: what is visible now.
+    `hidden`: authors whose tweets do not count as matches, at most MAX_HIDDEN.
     """
 
     query: Query
@@ -50,6 +54,7 @@ class Ask:
     rank: Rank | None = None
     after: tuple[float, int] | None = None
     view: str = ""
+    hidden: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,8 @@ class ElasticIndex:
         return None if ask.view else self._index  # a view names its index itself
 
     async def nth_newest(self, ask: Ask, n: int) -> int | None:
-        body = render.search(Ask(ask.query, 1, ask.before, ask.since, view=ask.view), f"{self._view_s}s") | {"from": n - 1}
+        newest = Ask(ask.query, 1, ask.before, ask.since, view=ask.view, hidden=ask.hidden)
+        body = render.search(newest, f"{self._view_s}s") | {"from": n - 1}
         reply = await self._asked(self._client.search(index=self._where(ask), body=body, filter_path=HITS))
         hits = reply.get("hits", {}).get("hits", ())
         return int(hits[0]["_id"]) if hits else None

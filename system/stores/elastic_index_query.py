@@ -8,6 +8,7 @@ The native build has no scripts, so the rank is two function_scores, one in the 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import orjson
@@ -35,15 +36,20 @@ def clause(term: Term) -> Json:
             raise ValueError(f"from:{username} was not resolved to an id")
 
 
-def query(asked: Query, before: int | None, since: int | None) -> Json:
-    """Return the bool query of a tree within bounds of ids. Words score; what is exact only filters, and then all score 1."""
+def query(asked: Query, before: int | None, since: int | None, hidden: Collection[int] = ()) -> Json:
+    """Return the bool query of a tree within bounds of ids, without what `hidden` authors wrote.
+
+    Words score; what is exact only filters, and then all score 1.
+    """
     scoring = [clause(term) for term in asked.wanted if isinstance(term, Word | Phrase)]
     exact = [clause(term) for term in asked.wanted if not isinstance(term, Word | Phrase)]
     bounds = {name: bound for name, bound in (("lt", before), ("gt", since)) if bound is not None}
     if bounds:
         exact.append({"range": {"id": bounds}})
-    return {"bool": {"must": scoring or [{"match_all": {}}], "filter": exact,
-                     "must_not": [{"term": {"deleted": True}}, *(clause(term) for term in asked.unwanted)]}}
+    never: list[Json] = [{"term": {"deleted": True}}, *(clause(term) for term in asked.unwanted)]
+    if hidden:
+        never.append({"terms": {"author_id": [str(author) for author in sorted(hidden)]}})
+    return {"bool": {"must": scoring or [{"match_all": {}}], "filter": exact, "must_not": never}}
 
 
 def ranked(matching: Json, rank: Rank) -> Json:
@@ -58,7 +64,7 @@ def ranked(matching: Json, rank: Rank) -> Json:
 
 def search(ask: Ask, keep_alive: str) -> Json:
     """Return the body of a search. With a view it names no index: the view does."""
-    matching = query(ask.query, ask.before, ask.since)
+    matching = query(ask.query, ask.before, ask.since, ask.hidden)
     body: Json = {"query": matching if ask.rank is None else ranked(matching, ask.rank), "size": ask.limit, "_source": False,
                   "track_total_hits": False, "sort": NEWEST_FIRST if ask.rank is None else BEST_FIRST}
     if ask.after is not None:

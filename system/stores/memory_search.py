@@ -107,7 +107,8 @@ def words_of(text: str) -> list[str]:
 def _matches(documents: Documents, ask: Ask) -> list[int]:
     return [tweet_id for tweet_id, document in documents.items()
             if not document.tweet.deleted and (ask.before is None or tweet_id < ask.before)
-            and (ask.since is None or tweet_id > ask.since) and _holds(document, ask.query)]
+            and (ask.since is None or tweet_id > ask.since) and document.tweet.author_id not in ask.hidden
+            and _holds(document, ask.query)]
 
 
 def _holds(document: Document, query: Query) -> bool:

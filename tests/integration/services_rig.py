@@ -92,7 +92,7 @@ class Rig:
     async def ask(self, method: str, path: str, user_id: int | None = None, **more: Any) -> tuple[int, Any, dict[str, str]]:
         """Send a request as `user_id`; return (status, JSON, headers by lower-case name)."""
         headers = dict(more.pop("headers", {}))
-        if user_id is not None:
+        if user_id is not None and "authorization" not in headers:
             headers["authorization"] = f"Bearer {self.token(user_id)}"
         async with self.session.request(method, self.url + path, headers=headers, **more) as response:
             told = {name.lower(): value for name, value in response.headers.items()}

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from system.kernel import scopes
 from system.services.gateway import policy
 from tests.integration.services_rig import until
 
@@ -76,7 +77,8 @@ async def test_a_tweet_travels_to_a_follower_and_goes_with_its_delete(rig):
     assert await rig.home(ann) == [tweet]
     await shows(rig, bob, tweet)
     asked = "?expansions=author_id&tweet.fields=author_id,created_at"
-    status, body, headers = await rig.ask("GET", HOME.format(bob) + asked, bob)
+    measured = {"authorization": f"Bearer {rig.token(bob, scope=f'{scopes.ALL} {scopes.MEASURED}')}"}
+    status, body, headers = await rig.ask("GET", HOME.format(bob) + asked, headers=measured)
     assert status == 200
     assert set(body["data"][0]) == {"id", "text", "author_id", "created_at", "edit_history_tweet_ids"}
     assert body["includes"]["users"][0]["id"] == str(ann)

@@ -64,6 +64,39 @@ async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig):
     assert (await rig.ask("GET", f"/2/tweets/{tweet}", fan))[1]["data"]["text"] == canary
 
 
+VOLATILE = ("x-request-id", "x-rate-limit-remaining", "x-rate-limit-reset", "content-length", "date", "x-tweetlab-instance")
+
+
+def _told(headers):
+    """What of an answer's headers could tell two answers apart: all names, all values that do not change by themselves."""
+    parts = {part.split(";")[0].strip() for part in headers.get("server-timing", "").split(",")}
+    return {**{name: "" if name in VOLATILE else value for name, value in headers.items()}, "server-timing": parts}
+
+
+async def test_no_header_tells_what_is_hidden_from_what_never_was(rig):
+    """A word, a tweet by its id: to a stranger the answers are the same, whatever caches and index hold of them."""
+    ann, fan, stranger = await rig.people("ann", "fan", "stranger")
+    await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
+    await _follow(rig, fan, ann)
+    await rig.ask("POST", f"/2/users/{ann}/follow_requests/{fan}", ann)
+    word = f"canary{secrets.token_hex(6)}"
+    tweet = await rig.post(ann, word)
+
+    async def found_by_fan() -> bool:
+        _, body, _ = await rig.ask("GET", f"/2/tweets/search/recent?query={word}", fan)
+        return bool(body.get("data"))
+
+    await until(found_by_fan)
+    absent, unwritten = tweet - 1, f"canary{secrets.token_hex(6)}"
+    for path in ("/2/tweets/{id}", "/2/tweets?ids={id}", "/2/tweets/{id}/liking_users", "/2/tweets/search/recent?query={word}",
+                 "/2/tweets/search/recent?query={word}&sort_order=recency&max_results=1"):
+        for state in ("cold", "warm"):
+            hidden = await rig.ask("GET", path.format(id=tweet, word=word), stranger)
+            never = await rig.ask("GET", path.format(id=absent, word=unwritten), stranger)
+            assert (path, state, hidden[0], _told(hidden[2])) == (path, state, never[0], _told(never[2]))
+            await rig.ask("GET", f"/2/tweets/{tweet}", fan)  # now it stands in the hot cache
+
+
 async def test_a_removed_follower_loses_access_with_the_answer(rig):
     """The next request after the 200 shows nothing, on every way."""
     ann, fan = await rig.people("ann", "fan")

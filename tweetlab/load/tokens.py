@@ -29,7 +29,8 @@ class Tokens:
     def token(self, user: int) -> str:
         """Return a new token of `user`."""
         now = int(time.time())
-        claims = {"sub": str(user), "iat": now, "exp": now + LIFE_S, "scope": scopes.ALL, "jti": f"t{user}"}
+        scope = f"{scopes.ALL} {scopes.MEASURED}"
+        claims = {"sub": str(user), "iat": now, "exp": now + LIFE_S, "scope": scope, "jti": f"t{user}"}
         return signing.sign(claims, self._secret)
 
     def headers(self, user: int) -> str:

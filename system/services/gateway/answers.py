@@ -30,15 +30,15 @@ def limit_headers(standing: Standing) -> Headers:
             (b"x-rate-limit-reset", b"%d" % math.ceil(standing.reset_s))]
 
 
-async def send_reply(send: Send, reply: Reply, request_id: str, limits: Headers, start_ns: int) -> None:
-    """Pass a service's reply on."""
+async def send_reply(send: Send, reply: Reply, request_id: str, limits: Headers, start_ns: int, measured: bool) -> None:
+    """Pass a service's reply on. `measured`: with what it tells of its own times, which are for the lab's load alone."""
     given = reply.headers
     headers: Headers = [
         (b"content-type", given.get("content-type", "application/json").encode("latin-1")),
         (b"content-length", b"%d" % len(reply.body)),
         (b"x-request-id", request_id.encode()),
         (b"x-tweetlab-retries", b"%d" % reply.retries),
-        (b"server-timing", _timing(start_ns, given.get("server-timing", "")).encode("latin-1")),
+        (b"server-timing", _timing(start_ns, given.get("server-timing", "") if measured else "").encode("latin-1")),
         *limits,
     ]
     body, span = reply.body, tracing.current()

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from system.kernel import http, telemetry, tracing
+from system.kernel import http, scopes, telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, Overloaded, TooLarge, TooManyRequests
 from system.kernel.http import Headers, Receive, Scope, Send
 from system.kernel.policies import Policies
@@ -19,7 +19,7 @@ from system.services.gateway import answers, policy
 from system.services.gateway.access import AccessLog
 from system.services.gateway.limiter import Limiter
 from system.services.gateway.revocations import Revocations
-from system.services.gateway.tokens import Tokens
+from system.services.gateway.tokens import Caller, Tokens
 from system.services.gateway.upstream import Reply, Upstream
 
 
@@ -91,16 +91,19 @@ class Edge:
 
 
 class Passing:
-    """One request on its way. `limits`: headers that tell how its caller stands where least is `left`; `user`: "" if unknown."""
+    """One request on its way. `limits`: headers that tell how its caller stands where least is `left`; `user`: "" if unknown.
 
-    __slots__ = ("given", "id", "left", "limits", "receive", "scope", "user", "waited_s")
+    `measured`: the caller is the lab's load, which is told where the time went.
+    """
+
+    __slots__ = ("given", "id", "left", "limits", "measured", "receive", "scope", "user", "waited_s")
 
     def __init__(self, scope: Scope, receive: Receive, edge: Edge) -> None:
         self.scope, self.receive = scope, receive
         self.given: dict[bytes, bytes] = dict(scope["headers"])
         self.id = edge.request_id(self.given.get(b"x-request-id"))
         self.waited_s = policy.waited_s(self.given.get(b"x-request-start"), time.time())
-        self.user = ""
+        self.user, self.measured = "", False
         self.limits: Headers = []
         self.left = math.inf
 
@@ -133,7 +136,7 @@ class Forward:
         try:
             reply = await self._forward(passing)
             status = reply.status
-            await answers.send_reply(send, reply, passing.id, passing.limits, start_ns)
+            await answers.send_reply(send, reply, passing.id, passing.limits, start_ns, passing.measured)
         except Exception as problem:
             status, trouble = await answers.send_error(send, problem, passing.id, passing.limits, start_ns), problem
         finally:
@@ -165,7 +168,9 @@ class Forward:
         if route.open:
             await self._limit(passing, policy.quotas(route, passing.address, edge.policies.limits))
         else:
-            headers["x-user-id"] = passing.user = self._caller(given.get(b"authorization"))
+            caller = self._caller(given.get(b"authorization"))
+            headers["x-user-id"] = passing.user = caller.user.decode()
+            passing.measured = scopes.MEASURED in caller.scopes
             await self._limit(passing, policy.quotas(route, passing.user, edge.policies.limits))
         body = None
         if route.method != "GET":
@@ -179,13 +184,13 @@ class Forward:
         path = passing.scope["raw_path"].decode("latin-1") + ("?" + query.decode("latin-1") if query else "")
         return await self._upstream.send(route.method, path, headers, body, deadline_s)
 
-    def _caller(self, authorization: bytes | None) -> str:
-        """Return the user of a token that holds, is not revoked and is good for this route. Raises Unauthorized, Forbidden."""
+    def _caller(self, authorization: bytes | None) -> Caller:
+        """Return whom a token speaks for that holds and is good for this route. Raises Unauthorized, Forbidden."""
         caller = self._edge.tokens.caller_of(authorization)
         self._edge.revocations.check(caller)
         if self._route.scope not in caller.scopes:
             raise answers.InsufficientScope(self._route.scope, caller.scopes)
-        return caller.user.decode()
+        return caller
 
     async def _limit(self, passing: Passing, quotas: list[Quota]) -> None:
         """Count the request. Raises TooManyRequests where it is one too many."""

@@ -12,7 +12,7 @@ from system.kernel.events import Event, Tweet
 from system.kernel.http import Spent
 from system.kernel.policies import SearchKnobs
 from system.kernel.searching import Author, From, Query, Rank, Term
-from system.ports import Ask, Document, Hit, Indexed, Ports, SearchIndex, TweetCache, UserDirectory
+from system.ports import MAX_HIDDEN, Ask, Document, Hit, Indexed, Ports, SearchIndex, TweetCache, UserDirectory
 from system.services.search import policy
 from system.services.search.cursors import Cursor
 from system.services.shared.news import News
@@ -65,7 +65,10 @@ class Indexer:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a caller asked for. `before`, `since`: exclusive bounds of ids. `cursor`: where the page before ended."""
+    """What a caller asked for. `before`, `since`: exclusive bounds of ids. `cursor`: where the page before ended.
+
+    `hidden`: authors whose tweets are no matches for the caller.
+    """
 
     query: Query
     order: str
@@ -73,6 +76,7 @@ class Wanted:
     before: int | None = None
     since: int | None = None
     cursor: Cursor | None = None
+    hidden: frozenset[int] = frozenset()
 
 
 class Names:
@@ -146,7 +150,10 @@ class Search:
         authors = {term.user_id for term in query.wanted if isinstance(term, Author)}
         if authors and authors != await self._visibility.visible(viewer_id, authors):
             return [], None  # before the index is asked: how much it finds must not show in cursors or time
-        return await self._page(viewer_id, replace(wanted, query=query), spent)
+        hidden = await self._visibility.hidden_from(viewer_id)
+        if len(hidden) > MAX_HIDDEN:  # more than the index can be told: those that it finds are dropped one by one
+            hidden = frozenset()
+        return await self._page(viewer_id, replace(wanted, query=query, hidden=hidden), spent)
 
     async def _page(self, viewer_id: int, wanted: Wanted, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         cursor = place = wanted.cursor or await self._first(wanted, spent)
@@ -185,7 +192,7 @@ class Search:
 
     async def _band(self, wanted: Wanted, cursor: Cursor, spent: Spent) -> Cursor:
         """Return `cursor` with the lower bound of its band: the newest `band` matches below `before`."""
-        about = Ask(wanted.query, 0, cursor.before, wanted.since)
+        about = Ask(wanted.query, 0, cursor.before, wanted.since, hidden=wanted.hidden)
         now_s = time.monotonic()
         known = self._breadth.get(about)
         if known is None or known[0] < now_s:
@@ -201,11 +208,11 @@ class Search:
         start = time.perf_counter_ns()
         if wanted.order == policy.RECENCY:
             before = cursor.last_id if cursor.last_id is not None else cursor.before
-            ask = Ask(wanted.query, size, before, wanted.since)
+            ask = Ask(wanted.query, size, before, wanted.since, hidden=wanted.hidden)
         else:
             rank = Rank(cursor.origin_ms, self._knobs.half_life_s, self._knobs.floor)
             after = None if cursor.last_id is None else (cursor.score, cursor.last_id)
-            ask = Ask(wanted.query, size, cursor.before, cursor.since, rank, after, cursor.view)
+            ask = Ask(wanted.query, size, cursor.before, cursor.since, rank, after, cursor.view, wanted.hidden)
         page = await self._index.search(ask)
         spent.since("elasticsearch", start)
         return page.hits, page.view

@@ -49,6 +49,14 @@ class Visibility:
         await checkpoints.reached("visibility.after_look", viewer=viewer_id)
         return wanted - guarded | approved
 
+    async def hidden_from(self, viewer_id: int) -> frozenset[int]:
+        """Return all whose tweets the viewer may not read, as they stood at most `ttl_s` ago. Raises StoreUnavailable (definite).
+
+        For who asks a store to leave them out; what that returns is still looked at by `visible`.
+        """
+        guarded = await self._view.get() - {viewer_id}
+        return guarded - await self._users.follows(viewer_id, sorted(guarded)) if guarded else guarded
+
     async def require(self, viewer_id: int, user_id: int) -> None:
         """Raise Forbidden where the viewer may not see what this user posts, likes or whom he follows."""
         if user_id not in await self.visible(viewer_id, [user_id]):
