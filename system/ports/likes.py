@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -48,8 +48,8 @@ class LikeStore(Protocol):
         """Return the counts of all these tweets, from one snapshot; (0, 0) where nobody ever liked one."""
         ...
 
-    async def liking_users(self, tweet_id: int, after: int, limit: int) -> list[int]:
-        """Return up to `limit` ids above `after` of users who like the tweet, ascending."""
+    async def liking_users(self, tweet_id: int, after: int, limit: int, hidden: Collection[int] = ()) -> list[int]:
+        """Return up to `limit` ids above `after` of users who like the tweet, ascending, without those in `hidden`."""
         ...
 
     async def liked_tweets(self, user_id: int, before: int | None, limit: int) -> list[int]:

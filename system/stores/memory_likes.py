@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from system.kernel import events
 from system.ports import Like, LikeCount
@@ -45,9 +45,9 @@ class MemoryLikes(Memory):
         rows = [row for (tweet, _), row in self._rows.items() if tweet == tweet_id]
         return LikeCount(sum(row.liked for row in rows), sum(row.version for row in rows))
 
-    async def liking_users(self, tweet_id: int, after: int, limit: int) -> list[int]:
+    async def liking_users(self, tweet_id: int, after: int, limit: int, hidden: Collection[int] = ()) -> list[int]:
         found = (row.user_id for row in self._rows.values() if row.liked and row.tweet_id == tweet_id and row.user_id > after)
-        return sorted(found)[:limit]
+        return sorted(set(found) - set(hidden))[:limit]
 
     async def liked_tweets(self, user_id: int, before: int | None, limit: int) -> list[int]:
         found = (row.tweet_id for row in self._rows.values() if row.liked and row.user_id == user_id)

@@ -6,7 +6,7 @@ one snapshot; the index-only scan of a tweet's rows costs about 0.2 ms for each 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import LiteralString
 
 from system.ports import Like, LikeCount
@@ -49,10 +49,10 @@ class PostgresLikes(Waking):
         rows = await self._rows(_COUNTS, (list(tweet_ids),), "count likes") if tweet_ids else []
         return found | {row[0]: LikeCount(row[1], row[2]) for row in rows}
 
-    async def liking_users(self, tweet_id: int, after: int, limit: int) -> list[int]:
-        statement: LiteralString = (
-            "SELECT user_id FROM likes WHERE liked AND tweet_id = %s AND user_id > %s ORDER BY user_id LIMIT %s")
-        return [row[0] for row in await self._rows(statement, (tweet_id, after, limit), "read who likes")]
+    async def liking_users(self, tweet_id: int, after: int, limit: int, hidden: Collection[int] = ()) -> list[int]:
+        statement: LiteralString = ("SELECT user_id FROM likes WHERE liked AND tweet_id = %s AND user_id > %s "
+                                    "AND user_id <> ALL(%s::bigint[]) ORDER BY user_id LIMIT %s")
+        return [row[0] for row in await self._rows(statement, (tweet_id, after, list(hidden), limit), "read who likes")]
 
     async def liked_tweets(self, user_id: int, before: int | None, limit: int) -> list[int]:
         statement: LiteralString = (

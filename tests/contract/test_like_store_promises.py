@@ -65,6 +65,7 @@ async def test_racing_likes_of_many_users_are_all_counted(likes):
 
     assert (await likes.counts([tweet]))[tweet] == LikeCount(10, 30)
     assert await likes.liking_users(tweet, -1, 100) == people[1::2]
+    assert await likes.liking_users(tweet, -1, 2, people[1:5]) == people[5:9:2]
 
 
 async def test_pages_of_likers_and_liked_tweets_are_walked_by_id(likes):

@@ -97,6 +97,27 @@ async def test_no_header_tells_what_is_hidden_from_what_never_was(rig):
             await rig.ask("GET", f"/2/tweets/{tweet}", fan)  # now it stands in the hot cache
 
 
+async def test_a_protected_liker_shows_in_no_page_and_no_cursor(rig):
+    """Between two public likers: the cursor of a page is the last one that it shows."""
+    ann, bob, shy, cyd, stranger = await rig.people("ann", "bob", "shy", "cyd", "stranger")
+    tweet = await rig.post(ann, "liked by three")
+    for user in (bob, shy, cyd):
+        assert (await rig.ask("POST", f"/2/users/{user}/likes", user, json={"tweet_id": str(tweet)}))[0] == 200
+    await rig.ask("PUT", "/2/users/me", shy, json={"protected": True})
+
+    path, walked, bounds = f"/2/tweets/{tweet}/liking_users?max_results=1", [], []
+    token = ""
+    while True:
+        _, body, _ = await rig.ask("GET", path + token, stranger)
+        walked += [int(user["id"]) for user in body.get("data", [])]
+        if "next_token" not in body["meta"]:
+            break
+        bounds += body["meta"]["next_token"].split(".")
+        token = f"&pagination_token={body['meta']['next_token']}"
+
+    assert walked == sorted([bob, cyd]) and str(shy) not in bounds
+
+
 async def test_a_removed_follower_loses_access_with_the_answer(rig):
     """The next request after the 200 shows nothing, on every way."""
     ann, fan = await rig.people("ann", "fan")

@@ -59,22 +59,18 @@ class LikeService:
     async def liking_users(self, caller: int, tweet_id: int, asked: policy.Asked, spent: Spent) -> UserPage:
         """Return who likes a tweet, ids ascending, as far as the caller may know. Raises NotFound.
 
-        Where many are hidden, a page may be short and still have a next one.
+        Whom he may not see is left out where the ids are read, so no cursor names one; who became hidden a moment ago is
+        left out after it, and then a page is short.
         """
-        found: list[int] = []
         after = -1 if asked.cursor is None else asked.cursor
-        for want in policy.rounds(asked.limit):
-            part = await self._likes.liking_users(tweet_id, after, want)
-            allowed = await self._visibility.visible(caller, part)
-            shown = [user for user in part if user in allowed]
-            taken, end, more = policy.filled(shown, part, want, asked.limit - len(found))
-            found.extend(taken)
-            after = after if end is None else end
-            if len(found) >= asked.limit or not more:
-                break
+        hidden = await self._visibility.hidden_from(caller)
+        part = await self._likes.liking_users(tweet_id, after, asked.limit + 1, hidden)
+        allowed = await self._visibility.visible(caller, part)
+        found = [user for user in part[:asked.limit] if user in allowed]
         await self._seen(caller, tweet_id, spent)  # after the read
         users = await self._users.by_id(found) if found else {}
-        return UserPage(tuple(users[user] for user in found if user in users), after if more else None)
+        more = len(part) > asked.limit and bool(found)
+        return UserPage(tuple(users[user] for user in found if user in users), found[-1] if more else None)
 
     async def liked_tweets(self, caller: int, user_id: int, asked: policy.Asked, spent: Spent) -> TweetPage:
         """Return what a user likes, newest tweet first, as far as the caller may see. Raises Forbidden on a protected user.

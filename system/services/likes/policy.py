@@ -67,8 +67,10 @@ def filled(shown: Sequence[int], part: Sequence[int], asked: int, missing: int) 
     """Return what a page takes of a round, where it ended (None for an empty one), and whether something may follow.
 
     `shown`: those of `part` that may be seen, in its order. `asked`: how many were asked for; fewer in `part` is the end.
+    A full page ends at the last one that it shows: a cursor must not name what is hidden.
     """
     taken = list(shown[:missing])
-    if len(shown) > missing:
-        return taken, taken[-1], True
-    return taken, part[-1] if part else None, len(part) == asked
+    more = len(shown) > missing or len(part) == asked
+    if len(taken) == missing:
+        return taken, taken[-1], more
+    return taken, part[-1] if part else None, more
