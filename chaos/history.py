@@ -197,7 +197,14 @@ class History:
     @functools.cached_property
     def edges(self) -> dict[tuple[int, int], list[Change]]:
         """(follower, followee) -> the follows, approvals and unfollows that may have happened, in order of the history."""
-        found = self._changes({"follow": True, "unfollow": False})
+        return self._with_approvals(self._changes({"follow": True, "unfollow": False}))
+
+    @functools.cached_property
+    def admissions(self) -> dict[tuple[int, int], list[Change]]:
+        """(follower, protected followee) -> the same without the follows: to a protected user each is a request alone."""
+        return self._with_approvals(self._changes({"unfollow": False}))
+
+    def _with_approvals(self, found: dict[tuple[int, int], list[Change]]) -> dict[tuple[int, int], list[Change]]:
         for (followee, follower), changes in self._changes({"follow_approve": True}).items():
             found.setdefault((follower, followee), []).extend(changes)
         return found

@@ -23,7 +23,8 @@ def check(evidence: Evidence) -> Finding:
     storage without a right signature. Whom each thing is for must see it: otherwise the silence would prove nothing.
 
     Where users were seeded protected, every page of the load (home, user's tweets, search, a tweet by id) and every final page is
-    judged too: who is shown a protected author followed him from the start, or may have been approved before the answer came.
+    judged too: who is shown a protected author was let in at some moment of the read, or may have been: what surely ended before
+    the read decides, and whatever was under way or unknown.
     """
     tally = Tally(NAME)
     _pages(evidence, tally)
@@ -57,20 +58,25 @@ def _pages(evidence: Evidence, tally: Tally) -> None:
         return
     history, seen = evidence.history, 0
     authors, done_ns, outcome = history.column("page_authors"), history.column("done_ns"), history.column("outcome")
-    shown = [(history.column("user")[row], numbers(authors[row]), done_ns[row], history.tell(row))
+    sent_ns = history.column("sent_ns")
+    shown = [(history.column("user")[row], numbers(authors[row]), (sent_ns[row], done_ns[row]), history.tell(row))
              for row in history.rows_of(SHOWING) if outcome[row] == "ok"]
-    shown += [(read.user, read.authors, read.done_ns, f"final read of {read.route} by {read.user}")
+    shown += [(read.user, read.authors, (read.sent_ns, read.done_ns), f"final read of {read.route} by {read.user}")
               for read in (evidence.finals.pages if evidence.finals else ())]
-    for reader, page, at_ns, told in shown:
+    for reader, page, read_ns, told in shown:
         for author in evidence.protected.intersection(page) - {reader}:
             seen += 1
-            if not _approved(evidence, reader, author, at_ns):
+            if not _approved(evidence, reader, author, *read_ns):
                 tally.violated(f"user {reader} was shown what the protected user {author} posted, unapproved; {told}")
     tally.checked += seen
     tally.remarks.append(f"{seen} sightings of protected authors on {len(shown)} pages.")
 
 
-def _approved(evidence: Evidence, reader: int, author: int, at_ns: int) -> bool:
-    """Say whether the reader was, or may have been, approved before `at_ns`."""
-    changes = evidence.history.edges.get((reader, author), ())
-    return evidence.seeded_edge(reader, author) or any(change.on and change.sent_ns < at_ns for change in changes)
+def _approved(evidence: Evidence, reader: int, author: int, sent_ns: int, done_ns: int) -> bool:
+    """Say whether the reader was let in at some moment of a read, or may have been."""
+    changes = evidence.history.admissions.get((reader, author), ())
+    ended = [change for change in changes if not change.on and change.ok and change.done_ns < sent_ns]  # surely, before the read
+    if evidence.seeded_edge(reader, author) and not ended:
+        return True
+    begun = (change for change in changes if change.on and change.sent_ns < done_ns)
+    return any(not any(end.sent_ns > change.done_ns for end in ended) for change in begun)

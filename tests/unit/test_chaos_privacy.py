@@ -70,6 +70,27 @@ def test_the_owner_his_followers_and_who_was_approved_may_look():
     assert (found.verdict, found.checked) == ("pass", 8 + 2)
 
 
+GONE = row("unfollow", GUEST, OWNER, 4)
+LET_IN = row("follow_approve", OWNER, GUEST, 2)
+
+
+@pytest.mark.parametrize(("changes", "reader", "verdict"), [
+    ((LET_IN, GONE), GUEST, "fail"),                                     # he left a second before he read
+    ((row("unfollow", FAN, OWNER, 4),), FAN, "fail"),                    # so did one who followed from the start
+    ((LET_IN, row("unfollow", GUEST, OWNER, 4.8)), GUEST, "pass"),       # while he read
+    ((LET_IN, row("unfollow", GUEST, OWNER, 6)), GUEST, "pass"),
+    ((LET_IN, row("unfollow", GUEST, OWNER, 4, "info")), GUEST, "pass"),  # perhaps he never left
+    ((LET_IN, row("unfollow", GUEST, OWNER, 4, "fail")), GUEST, "pass"),
+    ((LET_IN, row("unfollow", GUEST, OWNER, 2.2)), GUEST, "pass"),       # at once with the approval: either may have been last
+    ((GONE, row("follow_approve", OWNER, GUEST, 4.9)), GUEST, "pass"),   # let in while he read
+    ((LET_IN, row("unfollow", GUEST, OWNER, 3), row("follow", GUEST, OWNER, 4)), GUEST, "fail"),  # a request opens nothing
+    ((row("follow_approve", OWNER, GUEST, 2, "info"), row("unfollow", GUEST, OWNER, 4)), GUEST, "pass"),  # may come late
+])
+def test_a_former_follower_is_a_stranger(changes, reader, verdict):
+    """What surely ended before the read decides; what was under way, or unknown, may have been either."""
+    assert privacy.check(evidence(*changes, page("home", reader, 5))).verdict == verdict
+
+
 @pytest.mark.parametrize("approval", [None, row("follow_approve", OWNER, GUEST, 8),
                                       row("follow_approve", OWNER, GUEST, 3, "fail")])
 def test_a_request_alone_opens_nothing(approval):
