@@ -83,6 +83,8 @@ def decode(topic: str, key: bytes | None, value: bytes) -> Event:
 
 def flaw(event: Event) -> str:
     """Return why no consumer can ever do anything with `event`; "" where its fields are what its topic promises."""
+    if not _is_id(event.key):
+        return f"its key is {event.key}, and it is the id of what events are about: a whole number from 0 to {MAX_ID}"
     wrong = [name for name in _IDS.get(event.topic, ()) if not _is_id(event.payload.get(name))]
     if not wrong and event.topic == NEW_TWEET:
         wrong = [name for name, fits in _TWEET_FIELDS.items() if not fits(event.payload.get(name))]

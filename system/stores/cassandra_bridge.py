@@ -78,6 +78,8 @@ DEFINITE: dict[type[BaseException], bool] = {
 
 UNFIT = (TypeError, ValueError, OverflowError, struct.error)
 """What the driver raises where a value does not fit its column: before anything is sent, and about the value, not the store."""
+AWAY = ("does not exist", "unconfigured table", "undefined column")
+"""What Cassandra calls an invalid request as well, though it is about tables that are not there (yet, or any more)."""
 
 
 def mapped(error: BaseException, doing: str) -> LabError:
@@ -90,6 +92,8 @@ def mapped(error: BaseException, doing: str) -> LabError:
     if isinstance(error, UNFIT):
         why = " ".join(str(error).split())[:300]
         return WrongInput(f"Cassandra was not asked to {doing}: a value does not fit its column ({why}).")
+    if isinstance(error, cassandra.InvalidRequest) and not any(word in str(error).lower() for word in AWAY):
+        return WrongInput(f"Cassandra refused to {doing}: {' '.join(str(error).split())[:300]}.")
     definite = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
     text = " ".join(str(error).split())[:300]
     happened = "nothing was done" if definite else "it may have been done"

@@ -25,7 +25,7 @@ import psycopg
 from psycopg import AsyncConnection, pq
 from psycopg import errors as pg
 
-from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.errors import Conflict, LabError, StoreUnavailable, WrongInput
 from system.kernel.guard import Guard
 from system.kernel.policies import Policies
 
@@ -68,6 +68,10 @@ KINDS: dict[type[BaseException], bool] = {
 }
 
 
+UNFIT = ("22", "23")  # classes of SQLSTATE: a value that its column, or a rule of its table, does not take
+TAKEN = "23505"  # unique_violation
+
+
 def is_definite(error: BaseException) -> bool:
     """Return whether the statement that failed with `error` certainly left nothing behind."""
     state = getattr(error, "sqlstate", None)
@@ -77,9 +81,16 @@ def is_definite(error: BaseException) -> bool:
 
 
 def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
-    """Return `error` as ours. `definite` overrides what the error itself says (nothing was sent yet)."""
+    """Return `error` as ours: Conflict where the value stands already, WrongInput for one that cannot be, else StoreUnavailable.
+
+    `definite` overrides what the error itself says (nothing was sent yet).
+    """
     if isinstance(error, LabError):
         return error
+    state = getattr(error, "sqlstate", None) or ""
+    if state[:2] in UNFIT or (isinstance(error, psycopg.DataError) and not state):
+        kind = Conflict if state == TAKEN else WrongInput
+        return kind(f"PostgreSQL refused to {doing} ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
     sure = is_definite(error) if definite is None else definite
     happened = "nothing was done" if sure else "it may have been done"
     text = " ".join(str(error).split())[:300]
@@ -141,8 +152,8 @@ class Pool:
     async def run(self, work: Callable[[Connection], Awaitable[T]], doing: str, deadline_s: float | None = None) -> T:
         """Return `work(connection)`; the connection commits each statement unless `work` opens a transaction.
 
-        A caller that is cancelled does not stop it. Raises StoreUnavailable, definite where nothing was sent or the
-        server refused, else the outcome is unknown: past the deadline, a lost connection, a commit that was not replicated.
+        A caller that is cancelled does not stop it. Raises what `mapped` returns; definite where nothing was sent or the server
+        refused, else the outcome is unknown: past the deadline, a lost connection, a commit that was not replicated.
         """
         limit_s = self.deadline_s if deadline_s is None else deadline_s
         task = asyncio.get_running_loop().create_task(self._run(work, doing, limit_s))

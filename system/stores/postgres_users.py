@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 
-from system.kernel.errors import Conflict, NotFound, StoreUnavailable, WrongInput
+from system.kernel.errors import Conflict, NotFound, WrongInput
 from system.kernel.events import Event
 from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
 from system.stores import postgres_pool as pools
@@ -49,9 +49,7 @@ class PostgresUsers(Waking):
         statement: LiteralString = "SELECT * FROM create_user(%s, %s, %s, %s)"
         try:
             (row,) = await self._rows(statement, values, "create the user")
-        except StoreUnavailable as error:
-            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
-                raise
+        except Conflict:
             (row,) = await self._again(statement, values)
         if row[1].lower() != username.lower():
             raise Conflict(f"The idempotency key {key!r} was used for another sign-up; use another key for {username!r}.")
@@ -60,12 +58,9 @@ class PostgresUsers(Waking):
     async def _again(self, statement: LiteralString, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
         # Two sign-ups with one key at once: the loser may meet the name before the key. The second look meets the key.
         username, key = values[0], values[3]
-        try:
-            if key:
+        if key:
+            with contextlib.suppress(Conflict):
                 return await self._rows(statement, values, "create the user")
-        except StoreUnavailable as error:
-            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
-                raise
         raise Conflict(f"The name {username!r} is taken; choose another one.")
 
     async def by_id(self, user_ids: Sequence[int]) -> dict[int, User]:

@@ -21,12 +21,15 @@ from typing import Any, Self, cast
 
 import hiredis
 
-from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.errors import LabError, StoreUnavailable, WrongInput
 from system.kernel.guard import Guard
 from system.kernel.settings import Settings
 
 Arg = bytes | str | int
 LUA = Path(__file__).with_name("lua")
+# What an error reply says of an argument that cannot be, whoever asks and however often.
+UNFIT = ("not an integer", "not a float", "not a valid float", "syntax error", "invalid expire time", "wrong number of arguments")
+IN_SCRIPT = "user_script"  # what a script did before its error stays
 # Replies with these first words were given before the command did anything (Redis 7: server.c, script.c).
 REFUSALS = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY")
 
@@ -36,11 +39,16 @@ packed: Callable[[tuple[Arg, ...]], bytes] = hiredis.pack_command  # type: ignor
 
 
 def mapped(problem: BaseException, *, sent: bool, address: str) -> LabError:
-    """Return the error of ours for anything the driver or the socket raises. `sent`: the command was (partly) written."""
+    """Return the error of ours for anything the driver or the socket raises. `sent`: the command was (partly) written.
+
+    WrongInput where an argument cannot be: it says nothing against the server.
+    """
     if isinstance(problem, LabError):
         return problem
     text = f"Redis at {address}: {str(problem) or type(problem).__name__}; see `tweetlab status` and the log of redis."
     if isinstance(problem, hiredis.ReplyError):
+        if str(problem).startswith("ERR ") and any(word in str(problem) for word in UNFIT):
+            return WrongInput(text, definite=IN_SCRIPT not in str(problem))
         return StoreUnavailable(text, definite=str(problem).split(" ", 1)[0] in REFUSALS)
     return StoreUnavailable(text, definite=not sent)
 

@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from system.kernel import policies
-from system.kernel.errors import LabError, StoreUnavailable
+from system.kernel.errors import LabError, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet
 from system.ports import Entry, Kind
 from system.stores import redis_link
@@ -180,6 +180,18 @@ async def test_a_refusal_is_definite_and_a_failed_script_is_not(cache) -> None:
     for word in redis_link.REFUSALS:
         assert redis_link.mapped(hiredis.ReplyError(f"{word} …"), sent=True, address="redis").definite
     assert not redis_link.mapped(hiredis.ReplyError("ERR user_script:1: …"), sent=True, address="redis").definite
+
+
+async def test_an_argument_that_cannot_be_is_refused_and_speaks_not_against_the_store(cache) -> None:
+    """However often it is sent: the breaker stays closed. Of a script nobody knows what it did before."""
+    for _ in range(20):
+        with pytest.raises(WrongInput) as refused:
+            await cache.link.call("SET", f"{cache.link.prefix}n", "1", "EX", str(2**70))
+        assert refused.value.definite
+    assert cache.link._guard.breaker.state.number == 0
+    text = "ERR value is not an integer or out of range script: 77, on @user_script:3."
+    ours = redis_link.mapped(hiredis.ReplyError(text), sent=True, address="redis")
+    assert isinstance(ours, WrongInput) and not ours.definite
 
 
 def test_every_error_of_the_driver_is_mapped() -> None:

@@ -13,7 +13,7 @@ import pytest
 from cassandra import cluster, connection, metadata, pool, protocol, query, segment
 
 from system.kernel import settings
-from system.kernel.errors import StoreUnavailable
+from system.kernel.errors import StoreUnavailable, WrongInput
 from system.stores import cassandra_bridge, cassandra_tweets
 from tests.contract.fixtures_durable import a_tweet, durable_settings, fresh_author, real_tweets
 
@@ -37,7 +37,7 @@ def test_every_error_of_the_driver_says_whether_it_happened():
 
 @pytest.mark.parametrize(("error", "definite"), [
     (cassandra.Unavailable("x", required_replicas=2, alive_replicas=1), True),
-    (cassandra.InvalidRequest("x"), True),
+    (cassandra.InvalidRequest('message="table tweets_by_id does not exist"'), True),
     (cluster.NoHostAvailable("x", {}), True),
     (protocol.IsBootstrappingErrorMessage(0, "x", None), True),
     (cassandra.WriteTimeout("x", write_type=cassandra.WriteType.BATCH_LOG), False),
@@ -67,6 +67,18 @@ async def test_nobody_listening_is_a_definite_refusal():
         await cassandra_tweets.CassandraTweets.open(nobody)
 
     assert caught.value.definite is True
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("cannot_be", [2**70, "abc", None])
+async def test_an_id_that_cannot_be_is_refused_and_speaks_not_against_the_store(real_tweets, cannot_be):
+    """However often it is asked: the breaker stays closed, and who asks for what can be is answered."""
+    for _ in range(20):
+        with pytest.raises(WrongInput):
+            await real_tweets.get([cannot_be])
+
+    assert real_tweets._bridge._guard.breaker.state.number == 0
+    assert await real_tweets.get([1]) == {}
 
 
 @pytest.mark.real

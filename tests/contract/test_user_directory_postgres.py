@@ -14,7 +14,7 @@ import pytest
 from psycopg import errors as pg
 
 from system.kernel import settings
-from system.kernel.errors import StoreUnavailable
+from system.kernel.errors import Conflict, StoreUnavailable, WrongInput
 from system.stores import postgres_pool, postgres_users
 from tests.contract.fixtures_durable import durable_settings, real_users
 
@@ -59,7 +59,6 @@ def test_every_error_of_the_driver_says_whether_it_happened():
 
 
 @pytest.mark.parametrize(("error", "definite"), [
-    (pg.UniqueViolation("x"), True),
     (pg.SerializationFailure("x"), True),
     (pg.ReadOnlySqlTransaction("x"), True),
     (pg.CannotConnectNow("x"), True),
@@ -78,6 +77,39 @@ def test_only_what_the_server_refused_is_definite(error, definite):
 
     assert isinstance(ours, StoreUnavailable)
     assert ours.definite is definite
+
+
+@pytest.mark.parametrize("error", [
+    pg.NumericValueOutOfRange("x"), pg.InvalidTextRepresentation("x"), psycopg.DataError("no NUL in text"), pg.CheckViolation("x"),
+], ids=lambda error: type(error).__name__)
+def test_a_value_that_no_column_takes_is_the_callers_mistake(error):
+    """It says nothing against PostgreSQL, whose breaker would open, and no repeat mends it."""
+    ours = postgres_pool.mapped(error, "follow")
+
+    assert isinstance(ours, WrongInput)
+    assert ours.definite is True
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("cannot_be", [2**70, "abc"])
+async def test_an_id_that_cannot_be_is_refused_and_speaks_not_against_the_store(real_users, cannot_be):
+    """However often it is asked: the breaker stays closed."""
+    for _ in range(20):
+        with pytest.raises(WrongInput):
+            await real_users.follow(1, cannot_be)
+
+    assert real_users._pool._guard.breaker.state.number == 0
+
+
+@pytest.mark.real
+async def test_names_that_are_taken_speak_not_against_the_store(real_users):
+    """Sign-ups for a name that stands are answered, however many come in a row: nobody shuts the others out with them."""
+    await _pair(real_users)
+    for _ in range(20):
+        with pytest.raises(Conflict, match="is taken"):
+            await real_users.create("ada", "Another Ada", "h")
+
+    assert real_users._pool._guard.breaker.state.number == 0
 
 
 async def test_nobody_listening_is_a_definite_refusal():

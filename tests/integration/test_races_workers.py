@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 
 import pytest
@@ -112,6 +113,8 @@ async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
     named = [(topic, field, value) for topic, field in FIELDS if topic in events.GROUPS[group] for value in CANNOT_BE]
     bad = [events.Event(topic, author, f"bad-{good.id}-{n}", EVENTS[topic](good, reader).payload | {field: value})
            for n, (topic, field, value) in enumerate(named)]
+    bad_keys = [dataclasses.replace(EVENTS[topic](good, reader), key=key, id=f"key-{good.id}-{key}")  # no effect log takes 2**70
+                for topic in events.GROUPS[group][:1] for key in (2**70, -1)]
     told, handled = {}, []
 
     async def bury(record, reason, group):
@@ -123,15 +126,16 @@ async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
         handled.extend(record.event.id for record in records)
 
     last = EVENTS[events.GROUPS[group][-1]](good, reader)
-    await bench.ports.log.publish([*bad, last])
+    await bench.ports.log.publish([*bad, *bad_keys, last])
 
     loop = Loop(Swapped(bench.ports.log, bury=bury), f"bad-{group}-{good.id}", events.GROUPS[group], handle)
     async with _running(loop):
         await until(lambda: _true(last.id in handled))
-        await until(lambda: _true(all(event.id in told for event in bad)))
+        await until(lambda: _true(all(event.id in told for event in [*bad, *bad_keys])))
 
-    assert not {event.id for event in bad} & set(handled)
+    assert not {event.id for event in [*bad, *bad_keys]} & set(handled)
     assert all(field in told[event.id] for event, (_, field, _) in zip(bad, named, strict=True))
+    assert all("its key" in told[event.id] for event in bad_keys)
     assert guard._worst("cassandra") == 0
 
 

@@ -119,6 +119,28 @@ async def test_a_cancel_that_nobody_meant_for_it_does_not_end_a_consumer():
     assert seen == ["e1"] and Frail.joined == 2 and task.cancelled()
 
 
+async def test_a_record_that_a_store_refuses_for_good_is_buried_and_the_others_are_done():
+    """Repeating it can mend nothing: neither may the others wait behind it, nor its process end again and again."""
+    log, done = MemoryLog(), []
+
+    async def handle(records):
+        if any(record.event.payload["id"] == 2 for record in records):
+            raise WrongInput("no column takes that")
+        done.extend(record.event.payload["id"] for record in records)
+
+    await log.publish([events.Event(events.TWEET_DELETED, 7, f"e{n}", {"id": n, "author_id": 7}) for n in (1, 2, 3)])
+    task = asyncio.create_task(Loop(log, "group", (events.TWEET_DELETED,), handle).run())
+    async with asyncio.timeout(5):
+        while sum((await log.lag("group", [events.TWEET_DELETED])).values()):
+            assert not task.done(), task
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
+
+    (buried,) = [record for (topic, _), batch in log.records.items() if topic == events.TWEET_DELETED + events.DEAD for record in batch]
+    assert done == [1, 3] and buried.raw == events.Event(events.TWEET_DELETED, 7, "e2", {"id": 2, "author_id": 7}).encode()
+
+
 async def test_a_loop_that_ends_by_whatever_ends_its_process(monkeypatch):
     """A worker without its loop would only look alive; the supervisor starts a fresh one."""
     ends = []

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from system.kernel import checkpoints, events, retry, telemetry, tracing
-from system.kernel.errors import LabError, Unavailable
+from system.kernel.errors import LabError, Unavailable, WrongInput
 from system.kernel.policies import RetryKnobs
 from system.ports import Consumer, EventLog, Record
 
@@ -121,7 +121,7 @@ class Loop:
             else:
                 good.append(record)
         if good:
-            await self._handle(good)
+            await self._try(good)
         self._done()
         await checkpoints.reached("consumer.before_commit", group=self._group, count=len(records))
         await consumer.commit()
@@ -130,6 +130,17 @@ class Loop:
             if id(record) not in self._buried:
                 self._consumed[record.topic, "done"](1)
         self._buried.clear()
+
+    async def _try(self, records: list[Record]) -> None:
+        """Handle `records`; where one of them is refused for good, each by itself, so that the others need not wait behind it."""
+        try:
+            await self._handle(records)
+        except WrongInput as problem:
+            if len(records) == 1:
+                await self.bury(records[0], str(problem))
+                return
+            for record in records:
+                await self._try([record])
 
     def _tell_lag(self, consumer: Consumer) -> None:
         for topic, count in consumer.behind().items():
