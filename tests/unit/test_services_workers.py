@@ -137,7 +137,8 @@ async def test_a_record_that_a_store_refuses_for_good_is_buried_and_the_others_a
     task.cancel()
     await asyncio.wait({task})
 
-    (buried,) = [record for (topic, _), batch in log.records.items() if topic == events.TWEET_DELETED + events.DEAD for record in batch]
+    dead = events.TWEET_DELETED + events.DEAD
+    (buried,) = [record for (topic, _), batch in log.records.items() if topic == dead for record in batch]
     assert done == [1, 3] and buried.raw == events.Event(events.TWEET_DELETED, 7, "e2", {"id": 2, "author_id": 7}).encode()
 
 
