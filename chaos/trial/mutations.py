@@ -28,7 +28,7 @@ from chaos.invariants import (
     searching,
 )
 from chaos.trial import edits
-from chaos.trial.objects import drift_a_count, leak_the_canary, lose_a_like, tear_a_picture
+from chaos.trial.objects import drift_a_count, leak_the_canary, lose_a_like, show_to_a_former_follower, tear_a_picture
 from system.kernel import ids
 from system.kernel.policies import LimitKnobs
 from system.ports import Kind
@@ -331,6 +331,7 @@ MUTATIONS: dict[str, Mutation] = {
     "revive_a_deleted": Mutation(revive_a_deleted, ghosts.NAME),
     "show_a_deleted": Mutation(show_a_deleted, ghosts.NAME, frozenset({pages.NAME})),
     "show_an_unfollowed": Mutation(show_an_unfollowed, ghosts.NAME, frozenset({pages.NAME})),
+    "show_to_a_former_follower": Mutation(show_to_a_former_follower, privacy.NAME),
     "serve_beyond_the_limit": Mutation(serve_beyond_the_limit, limits.NAME),
     "shrink_a_follower_list": Mutation(shrink_a_follower_list, cached.NAME),
     "skip_the_fanout": Mutation(skip_the_fanout, delivery.NAME),

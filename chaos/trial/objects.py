@@ -1,4 +1,4 @@
-"""Mutations of what is no tweet and no edge: pictures, likes, the canary of a protected user."""
+"""Mutations of pictures, likes and of what a protected user keeps from others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 
 from chaos.evidence import Canary, Evidence
+from chaos.history import TWEET
 from chaos.trial import edits
 
 Mutate = Callable[[Evidence, random.Random], Evidence | None]
@@ -42,3 +43,19 @@ def drift_a_count(evidence: Evidence, rng: random.Random) -> Evidence | None:
 def leak_the_canary(evidence: Evidence, rng: random.Random) -> Evidence | None:
     """A stranger finds the tweet of a protected user by search."""
     return edits.with_finals(evidence, canary=Canary(8, ("/2/tweets/search/recent?query=canary",), True))
+
+
+def show_to_a_former_follower(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """By id a protected user's tweet is answered to one who followed him from the start and had left before he asked."""
+    history = evidence.history
+    for (follower, author), changes in history.edges.items():
+        left_ns = min((change.done_ns for change in changes if not change.on and change.ok), default=None)
+        if author not in evidence.protected or left_ns is None or any(change.on for change in changes):
+            continue
+        rows = [row for row in history.rows_of((TWEET,))
+                if history.column("user")[row] == follower and history.column("sent_ns")[row] > left_ns]
+        tweets = sorted(edits.finals_of(evidence).by_author[author])
+        if rows and tweets and evidence.seeded_edge(follower, author):
+            shown = {"outcome": "ok", "status": 200, "page_ids": [tweets[0]], "page_authors": [author]}
+            return edits.with_rows(evidence, {rng.choice(rows): shown})
+    return None

@@ -29,7 +29,7 @@ def make(seed: int, size: Size | None = None) -> Evidence:
     fault = FaultRecord("cache_loss", "redis", START_NS + 10**9, START_NS + 10**9, START_NS + 11 * 10**8,
                         START_NS + 11 * 10**8, START_NS + 2 * 10**9)
     return Evidence(frame, _effects(world), _finals(world, end_ns, rng, uploads, likes), graph,
-                    RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,))
+                    RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,), protected=world.protected)
 
 
 def _effects(world: World) -> pd.DataFrame:

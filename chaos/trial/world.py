@@ -26,7 +26,7 @@ QUIET_NS = 30 * S  # between the last operation and the final reads
 
 @dataclass(frozen=True)
 class Size:
-    """How big a trial is. `rate_per_s`: operations sent a second; `history`: seeded tweets a user."""
+    """How big a trial is. `rate_per_s`: operations sent a second; `history`: seeded tweets a user; `protected`: users."""
 
     users: int = 30
     operations: int = 1200
@@ -35,6 +35,7 @@ class Size:
     history: int = 3
     pulled: int = 2
     page: int = 8
+    protected: int = 2
 
 
 @dataclass
@@ -59,6 +60,7 @@ class World:
         self.by_author: dict[int, list[int]] = {user: [] for user in self.users}
         self.following: dict[int, dict[int, int]] = {user: {} for user in self.users}
         self.pulled = frozenset(range(1, size.pulled + 1))
+        self.protected = frozenset(range(size.pulled + 1, min(size.pulled + size.protected, size.users) + 1))
         self.cursors: dict[int, tuple[str, int, str, int]] = {}
         self._last_id: dict[int, tuple[int, int]] = {}
         self._events: list[tuple[int, int, Callable[[], None]]] = []
@@ -106,6 +108,10 @@ class World:
             return True
         since = self.following[reader].get(tweet.author)
         return since is not None and max(tweet.posted_ns, since) + self.delay_ns(tweet_id, reader) <= at_ns
+
+    def may_read(self, reader: int, author: int) -> bool:
+        """Say whether the author shows himself to the reader, as edges stand now."""
+        return author not in self.protected or author == reader or author in self.following[reader]
 
     def newest(self, authors: list[int], below: int) -> Iterator[int]:
         """Yield the authors' tweet ids below `below`, newest first, whatever became of them."""
@@ -203,9 +209,12 @@ class World:
             self._at(effect_ns, lambda: setattr(tweet, "deleted_ns", min(effect_ns, tweet.deleted_ns or effect_ns)))
 
     def _follow(self, row: dict[str, Any], effect_ns: int, happens: bool) -> None:
-        row["target"] = self.rng.choice([user for user in self.users if user != row["user"]])
+        follower, author = row["user"], self.rng.choice([user for user in self.users if user != row["user"]])
+        row["target"] = author
+        if author in self.protected:  # who is asked for, and lets him in
+            row.update(route="follow_approve", user=author, target=follower, session=f"s{author}")
         if happens:
-            self._at(effect_ns, lambda: self._edge(row["user"], row["target"], effect_ns))
+            self._at(effect_ns, lambda: self._edge(follower, author, effect_ns))
 
     def _unfollow(self, row: dict[str, Any], effect_ns: int, happens: bool) -> None:
         followed = list(self.following[row["user"]])
@@ -224,9 +233,12 @@ class World:
         row["target"] = self.rng.choice(list(self.tweets)) if len(self.tweets) < 5000 else next(iter(self.tweets))
 
         def look() -> None:
-            deleted_ns = self.tweets[row["target"]].deleted_ns
-            if row["outcome"] == "ok" and deleted_ns is not None and deleted_ns <= effect_ns:
+            tweet = self.tweets[row["target"]]
+            gone = tweet.deleted_ns is not None and tweet.deleted_ns <= effect_ns
+            if row["outcome"] == "ok" and (gone or not self.may_read(row["user"], tweet.author)):
                 row["outcome"], row["status"] = "fail", 404
+            elif row["outcome"] == "ok":
+                row.update(page_ids=[tweet.id], page_authors=[tweet.author])
 
         self._at(effect_ns, look)
 
@@ -245,6 +257,8 @@ class World:
             row["cursor_in"], below = open_[2], open_[3]
 
         def read() -> None:
+            if row["outcome"] == "ok" and not self.may_read(row["user"], subject):
+                row["outcome"], row["status"] = "fail", 403
             if row["outcome"] != "ok":
                 return
             shown, low, last = self.page(row["route"], row["user"], subject, below, effect_ns)
