@@ -118,6 +118,35 @@ async def test_a_protected_liker_shows_in_no_page_and_no_cursor(rig):
     assert walked == sorted([bob, cyd]) and str(shy) not in bounds
 
 
+async def test_the_cursors_of_what_is_liked_tell_nothing_of_hidden_tweets(rig):
+    """Liked: two public tweets, a hidden one between them and two below. The last page that shows something is the last one."""
+    ann, bob, shy, stranger = await rig.people("ann", "bob", "shy", "stranger")
+    await rig.ask("PUT", "/2/users/me", shy, json={"protected": True})
+    await _follow(rig, bob, shy)
+    await rig.ask("POST", f"/2/users/{shy}/follow_requests/{bob}", shy)
+    tweets = [await rig.post(author, "liked by bob") for author in (shy, shy, ann, shy, ann)]
+    for tweet in tweets:
+        assert (await rig.ask("POST", f"/2/users/{bob}/likes", bob, json={"tweet_id": str(tweet)}))[0] == 200
+    path = f"/2/users/{bob}/liked_tweets?max_results=1"
+
+    async def walk(viewer, token=None, way="next_token"):
+        walked, tokens = [], []
+        while not tokens or token:
+            _, body, _ = await rig.ask("GET", path + (f"&pagination_token={token}" if token else ""), viewer)
+            walked += [int(tweet["id"]) for tweet in body.get("data", [])]
+            token = body["meta"].get(way)
+            tokens.append(token or body["meta"].get("previous_token"))
+        return walked, tokens
+
+    seen, tokens = await walk(stranger)
+    assert seen == [tweets[4], tweets[2]] and len(tokens) == 2  # no page behind the last that shows something
+    assert not any(token.replace(".", "").isdigit() for token in tokens)
+    assert (await walk(stranger, tokens[-1], "previous_token"))[0] == [tweets[4]]
+    assert (await walk(bob))[0] == tweets[::-1]
+    for forged in (tweets[3], tokens[0][:-4]):
+        assert (await rig.ask("GET", f"{path}&pagination_token={forged}", stranger))[0] == 400
+
+
 async def test_a_removed_follower_loses_access_with_the_answer(rig):
     """The next request after the 200 shows nothing, on every way."""
     ann, fan = await rig.people("ann", "fan")

@@ -55,18 +55,51 @@ def test_ten_events_about_one_tweet_cost_one_recount():
     assert policy.recounts([]) == []
 
 
-@pytest.mark.parametrize(("shown", "part", "asked", "missing", "filled"), [
-    ([5, 6], [5, 6], 2, 2, ([5, 6], 6, True)),      # full
-    ([6], [5, 6], 2, 2, ([6], 6, True)),            # one was hidden: read on
-    ([5], [5], 2, 2, ([5], 5, False)),              # nothing follows
-    ([], [], 2, 2, ([], None, False)),
-    ([5, 7, 9], [4, 5, 7, 9], 9, 2, ([5, 7], 7, True)),  # more than the page takes: the next begins behind the last taken
-    ([5, 7], [4, 5, 7, 8], 9, 2, ([5, 7], 7, False)),
-    ([5, 7], [5, 7, 8], 3, 2, ([5, 7], 7, True)),   # full: it does not end at the hidden one behind
+@pytest.mark.parametrize(("shown", "scanned", "more", "ended"), [
+    ([9, 7, 5], 5, True, ([9, 7], 7)),      # one more than it takes may be seen: it ends at the last that it shows
+    ([9, 7, 5], 5, False, ([9, 7], 7)),
+    ([9, 7], 5, False, ([9, 7], None)),     # what follows is all hidden: no cursor tells of it
+    ([9], 9, False, ([9], None)),
+    ([], None, False, ([], None)),
+    ([9], 3, True, ([9], 3)),               # the rounds did not suffice: short, and it goes on
+    ([9, 7], 3, True, ([9, 7], 3)),
 ])
-def test_a_page_takes_what_it_misses_and_ends_where_the_next_begins(shown, part, asked, missing, filled):
-    """What a reader may not see leaves no gap in his page, and no page loses or repeats one."""
-    assert policy.filled(shown, part, asked, missing) == filled
+def test_a_page_ends_at_what_it_shows_or_where_its_rounds_ended(shown, scanned, more, ended):
+    """Two a page. What a reader may not see leaves no gap in his page, and no page loses or repeats one."""
+    assert policy.ended(shown, 2, scanned, more) == ended
+
+
+async def test_of_thousands_of_hidden_liked_tweets_a_page_reads_some_rounds_and_goes_on_from_there():
+    """One a page, 3,000 hidden before the first that may be seen: at most five queries a page, and the pages come to it."""
+    asked = []
+
+    class Likes:
+        async def liked_tweets(self, user_id, before, limit):
+            asked.append(limit)
+            return [tweet for tweet in range(3_001, 0, -1) if before is None or tweet < before][:limit]
+
+    class Visible:
+        async def readable(self, viewer, tweets):
+            return {key: tweet for key, tweet in tweets.items() if key == 1}
+
+        async def require(self, viewer, user_id):
+            pass
+
+    class Live:
+        async def live(self, ids, spent):
+            return {each: each for each in ids}
+
+    service, pages, before = LikeService(Likes(), MemoryUsers(), Live(), Visible()), [], None
+    while True:
+        asked.clear()
+        page = await service.liked_tweets(7, 70, policy.Asked(1, before), None)
+        assert len(asked) <= policy.MAX_ROUNDS
+        pages.append(list(page.tweets))
+        before = page.next_before
+        if before is None:
+            break
+
+    assert pages == [[], [], [], [1]]
 
 
 async def test_no_cursor_of_likers_names_one_who_is_hidden():

@@ -97,6 +97,7 @@ ID: Schema = text(1, 19, "^[0-9]{1,19}$") | {"description": f"a whole number fro
 _ASKED = "[0-8]?[0-9]{1,18}"
 ASKED_ID: Schema = text(1, 19, f"^{_ASKED}$")
 TOKEN: Schema = text(1, 2000, rf"^({MAX_ID}|{_ASKED}(\.{_ASKED}){{0,99}}~?)$")
+SEALED: Schema = text(1, 4096, "^[A-Za-z0-9_-]+$")
 TIME: Schema = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"}
 ASKED_TIME: Schema = text(20, 20, "^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z$")
 NAME: Schema = text(1, 15, "^[A-Za-z0-9_]{1,15}$")

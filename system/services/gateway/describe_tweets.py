@@ -12,6 +12,7 @@ from system.services.gateway.describe_parts import (
     INCLUDES,
     KEY,
     ONE_TWEET,
+    SEALED,
     TRUTH,
     TWEET_PAGE,
     TWEET_WINDOW,
@@ -36,8 +37,8 @@ SEARCH_WINDOW = (
               "best first (the default: words, age and likes), or newest first"),
     Parameter("start_time", ASKED_TIME, "only tweets of this moment and later"),
     Parameter("end_time", ASKED_TIME, "only tweets before this moment"),
-    Parameter("next_token", text(1, 4096, "^[A-Za-z0-9_-]+$"), "`next_token` of the page before, of the very same search"),
-    Parameter("pagination_token", text(1, 4096, "^[A-Za-z0-9_-]+$"), "the same under another name"),
+    Parameter("next_token", SEALED, "`next_token` of the page before, of the very same search"),
+    Parameter("pagination_token", SEALED, "the same under another name"),
     *(each for each in TWEET_WINDOW if each.name != "pagination_token"))
 POST = record(
     {"text": text(1, 280, r"^[^\x00]*[!-~][^\x00]*$")},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from system.kernel import http, ids
+from system.kernel.errors import WrongInput
 from system.kernel.http import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
@@ -12,6 +15,7 @@ from system.services.shared import hosting, paging, shapes
 from system.services.shared.counting import Metrics
 from system.services.shared.pictures import Pictures
 from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.sealing import Seal
 from system.services.shared.visibility import Visibility
 
 NAME = "likes"
@@ -21,8 +25,9 @@ NEEDS = ("likes", "like_counts", "users", "hot", "tweets", "media", "edge")
 class Routes:
     """HTTP in front of `LikeService`."""
 
-    def __init__(self, service: LikeService, metrics: Metrics, profiles: Profiles, pictures: Pictures) -> None:
+    def __init__(self, service: LikeService, metrics: Metrics, profiles: Profiles, pictures: Pictures, seal: Seal) -> None:
         self._service, self._metrics, self._profiles, self._pictures = service, metrics, profiles, pictures
+        self._seal = seal
 
     def rows(self) -> list[http.Row]:
         """Return the table of routes."""
@@ -57,10 +62,10 @@ class Routes:
 
     async def liked_tweets(self, call: Call) -> Answer:
         """`GET /2/users/{id}/liked_tweets`"""
-        query = call.query()
-        here, fields, with_authors = paging.cursor(query, paging.NEWEST), shapes.fields_of(query), shapes.wants_authors(query)
+        query, user_id = call.query(), ids.parse(call.params["id"])
+        fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
+        here = self._opened(query, user_id)
         asked = policy.page(query, here.bound)
-        user_id = ids.parse(call.params["id"])
         page = await self._service.liked_tweets(call.user_id, user_id, asked, call.spent)
         if not page.tweets:
             await self._profiles.require(user_id)
@@ -68,11 +73,26 @@ class Routes:
         users = None
         if with_authors:
             users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
-        token = None if page.next_before is None else here.next(page.next_before)
         data = [shapes.tweet(tweet, fields, metrics) for tweet in page.tweets]
-        body = shapes.page(data, token, users, here.previous())
+        token = None if page.next_before is None else here.next(page.next_before)
+        body = shapes.page(data, self._closed(token, user_id), users, self._closed(here.previous(), user_id))
         await self._pictures.include(body, query, page.tweets)
         return Answer(body)
+
+    # A page of what is liked may end at a tweet that the caller must not see: its cursors are sealed.
+
+    def _opened(self, query: Mapping[str, str], user_id: int) -> paging.Cursor:
+        token = query.get("pagination_token")
+        if token is None:
+            return paging.NEWEST
+        text = self._seal.open(token, str(user_id))
+        if text is None:
+            raise WrongInput(f"`pagination_token` {token[:24]!r} was not given for this list; send `next_token` or "
+                             "`previous_token` as an answer of the same list gave it, or none for the first page.")
+        return paging.cursor({"pagination_token": text}, paging.NEWEST)
+
+    def _closed(self, cursor: str | None, user_id: int) -> str | None:
+        return None if cursor is None else self._seal.close(cursor, str(user_id))
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
@@ -83,7 +103,8 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     service = LikeService(ports.likes, ports.users, Tweets(ports.hot, ports.tweets, shared), visibility)
     profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, shared)
     pictures = Pictures(ports, knobs.media.link_s)
-    return hosting.Service(Routes(service, Metrics(ports.likes, ports.like_counts), profiles, pictures).rows())
+    metrics, seal = Metrics(ports.likes, ports.like_counts), Seal(settings.edge_secret or settings.jwt_secret, "liked tweets")
+    return hosting.Service(Routes(service, metrics, profiles, pictures, seal).rows())
 
 
 if __name__ == "__main__":

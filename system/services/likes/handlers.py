@@ -75,21 +75,21 @@ class LikeService:
     async def liked_tweets(self, caller: int, user_id: int, asked: policy.Asked, spent: Spent) -> TweetPage:
         """Return what a user likes, newest tweet first, as far as the caller may see. Raises Forbidden on a protected user.
 
-        Where many are hidden or deleted, a page may be short and still have a next one.
+        A page has a next one where that shows something. Where hundreds in a row are hidden or deleted it may be short, and
+        then its end names one of those.
         """
-        found: list[Tweet] = []
+        found: dict[int, Tweet] = {}
         before = asked.cursor
         for want in policy.rounds(asked.limit):
             part = await self._likes.liked_tweets(user_id, before, want)
             live = await self._tweets.live(part, spent)
-            seen = await self._visibility.readable(caller, {key: live[key] for key in part if key in live})
-            taken, end, more = policy.filled(list(seen), part, want, asked.limit - len(found))
-            before = before if end is None else end
-            found.extend(seen[key] for key in taken)
-            if len(found) >= asked.limit or not more:
+            found |= await self._visibility.readable(caller, {key: live[key] for key in part if key in live})
+            before, more = part[-1] if part else before, len(part) == want
+            if len(found) > asked.limit or not more:
                 break
         await self._visibility.require(caller, user_id)
-        return TweetPage(tuple(found), before if more else None)
+        taken, end = policy.ended(list(found), asked.limit, before, more)
+        return TweetPage(tuple(found[key] for key in taken), end)
 
     async def _seen(self, caller: int, tweet_id: int, spent: Spent) -> Tweet:
         seen = await self._visibility.readable(caller, await self._tweets.live([tweet_id], spent))

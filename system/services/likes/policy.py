@@ -59,18 +59,18 @@ def recounts(tweet_ids: Iterable[int]) -> list[list[int]]:
 
 
 def rounds(limit: int) -> list[int]:
-    """Return how many ids each round of a page reads: the page's own number first, then as many as one look-up takes."""
-    return [limit] + [MOST_IDS] * (MAX_ROUNDS - 1)
+    """Return how many ids each round of a page reads: the page's own number and one to see whether more follows, then as many
+    as one look-up takes."""
+    return [limit + 1] + [MOST_IDS] * (MAX_ROUNDS - 1)
 
 
-def filled(shown: Sequence[int], part: Sequence[int], asked: int, missing: int) -> tuple[list[int], int | None, bool]:
-    """Return what a page takes of a round, where it ended (None for an empty one), and whether something may follow.
+def ended(shown: Sequence[int], limit: int, scanned: int | None, more: bool) -> tuple[list[int], int | None]:
+    """Return what a page takes and where it ended, None where nothing follows that could be shown.
 
-    `shown`: those of `part` that may be seen, in its order. `asked`: how many were asked for; fewer in `part` is the end.
-    A full page ends at the last one that it shows: a cursor must not name what is hidden.
+    `shown`: what may be seen of all that was looked at, in order. `scanned`: the last id looked at. `more`: ids follow it.
+    A page ends at an id that it does not show only where the rounds did not suffice: such a cursor must be sealed.
     """
-    taken = list(shown[:missing])
-    more = len(shown) > missing or len(part) == asked
-    if len(taken) == missing:
-        return taken, taken[-1], more
-    return taken, part[-1] if part else None, more
+    taken = list(shown[:limit])
+    if len(shown) > limit:
+        return taken, taken[-1]
+    return taken, scanned if more else None
