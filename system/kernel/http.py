@@ -1,7 +1,8 @@
 """The smallest HTTP service that keeps our promises: raw ASGI, one table of routes, one error shape.
 
 A service behind the mesh gets its caller from the gateway: `x-user-id` (the token's user), `x-deadline-ms` (time left),
-`x-request-id`. It answers JSON; every error is `{title, detail, type, status}`; `server-timing` and
+`x-deadline-at-us` (when that is over, in µs of this machine's CLOCK_MONOTONIC: what lay in a queue, or in the socket of a
+process that stood still, is as late as it is), `x-request-id`. It answers JSON; every error is `{title, detail, type, status}`; `server-timing` and
 `x-tweetlab-instance` say where the time went. A read is cancelled when its time is up. A write is never
 cancelled: the caller gets 504 (outcome unknown) and the write goes on to its end.
 """
@@ -22,6 +23,7 @@ from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge,
 
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_DEADLINE_MS = 5_000
+OLDEST_NS = 3_600 * 10**9  # a deadline that passed longer ago is of another clock, and counts as none
 NO_ROUTE = "none"  # the label of requests that match no row
 
 _log = logging.getLogger("tweetlab")
@@ -66,13 +68,15 @@ class Call:
         self.params = params
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.query_string: bytes = scope["query_string"]
-        self.deadline_ns = time.monotonic_ns() + self._left_ms() * 1_000_000
+        self.deadline_ns = self._deadline_ns(time.monotonic_ns())
         self.spent = Spent()
         self._receive = receive
 
-    def _left_ms(self) -> int:
-        text = self.headers.get(b"x-deadline-ms", b"")
-        return int(text) if text.isdigit() and len(text) <= 9 else DEFAULT_DEADLINE_MS
+    def _deadline_ns(self, now_ns: int) -> int:
+        left, at = self.headers.get(b"x-deadline-ms", b""), self.headers.get(b"x-deadline-at-us", b"")
+        latest_ns = now_ns + (int(left) if left.isdigit() and len(left) <= 9 else DEFAULT_DEADLINE_MS) * 1_000_000
+        told_ns = int(at) * 1_000 if at.isdigit() and len(at) <= 16 else 0
+        return min(told_ns, latest_ns) if told_ns > max(0, now_ns - OLDEST_NS) else latest_ns
 
     @property
     def user_id(self) -> int:

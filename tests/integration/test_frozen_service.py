@@ -1,0 +1,48 @@
+"""A service that stands still, on the lab's real processes: what it finds in its sockets afterwards is as old as it is."""
+
+import asyncio
+import os
+import signal
+import time
+
+import aiohttp
+import pytest
+
+from system.kernel import scopes
+from system.platform import native
+from system.services.shared import signing
+from tweetlab import home, session
+
+pytestmark = pytest.mark.real
+
+
+async def test_a_write_whose_time_is_up_when_a_frozen_service_wakes_is_not_done():
+    """Its caller was told that its time is up; a tweet that appears later would be one that nobody waits for."""
+    lab = native.Lab(home.ROOT, home.lab_range())
+    (tweets,) = [row for row in await lab.status() if row.kind == "tweets"]
+    base = session.public_url(lab)
+    async with aiohttp.ClientSession() as web:
+        wish = {"username": f"frozen{time.time_ns() % 10**8}", "password": "a password of ann"}
+        async with web.post(f"{base}/2/users", json=wish) as answer:
+            user = int((await answer.json())["data"]["id"])
+        claims = {"sub": str(user), "exp": time.time() + 60, "scope": scopes.ALL, "jti": "t1.1"}
+        told = {"authorization": f"Bearer {signing.sign(claims, session.secret_of(lab))}"}
+
+        async def post(text, **headers):
+            async with web.post(f"{base}/2/tweets", json={"text": text}, headers=told | headers) as answer:
+                return answer.status
+
+        assert await post("before") == 201
+        os.kill(tweets.pid, signal.SIGSTOP)
+        try:
+            late = await asyncio.gather(*(post(f"late {n}", **{"x-deadline-ms": "500"}) for n in range(3)))
+            await asyncio.sleep(0.5)
+        finally:
+            os.kill(tweets.pid, signal.SIGCONT)
+        assert await post("after") == 201
+        await asyncio.sleep(0.5)
+        async with web.get(f"{base}/2/users/{user}/tweets", headers=told) as answer:
+            texts = [tweet["text"] for tweet in (await answer.json())["data"]]
+
+    assert late == [504] * 3
+    assert texts == ["after", "before"]
