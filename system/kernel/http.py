@@ -2,8 +2,8 @@
 
 A service behind the mesh gets its caller from the gateway: `x-user-id` (the token's user), `x-deadline-ms` (time left),
 `x-deadline-at-us` (when that is over, in µs of this machine's CLOCK_MONOTONIC: what lay in a queue, or in the socket of a
-process that stood still, is as late as it is), `x-request-id`. It answers JSON; every error is `{title, detail, type, status}`; `server-timing` and
-`x-tweetlab-instance` say where the time went. A read is cancelled when its time is up. A write is never
+process that stood still, is as late as it is), `x-request-id`. It answers JSON; every error is `{title, detail, type, status}`;
+`server-timing` and `x-tweetlab-instance` say where the time went. A read is cancelled when its time is up. A write is never
 cancelled: the caller gets 504 (outcome unknown) and the write goes on to its end.
 """
 
