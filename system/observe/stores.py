@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from system.kernel import events
 from system.kernel.settings import Settings, group_of
 from system.observe import copies
 from system.platform import health
@@ -37,6 +38,7 @@ STANDBYS = ("SELECT application_name, coalesce(pg_wal_lsn_diff(pg_current_wal_ls
             "coalesce(extract(epoch FROM replay_lag), 0)::float FROM pg_stat_replication WHERE state = 'streaming'")
 CASSANDRA_POOLS = ("CompactionExecutor", "MemtableFlushWriter", "MutationStage", "Native-Transport-Requests", "ReadStage")
 NODES = {"nginx": "cdn"}  # store -> name of its nodes, where that is another
+GROUPS = {**events.GROUPS, "media": (events.TWEET_DELETED,)}  # those that must stand; who never committed is behind by all
 ES_POOLS = ("write", "search", "get", "refresh")
 
 
@@ -211,6 +213,20 @@ async def nginx(settings: Settings, address: str, node: str) -> list[Sample]:
             *(Sample("tweetlab_nginx_connections", value, {**at, "state": name}) for name, value in states.items())]
 
 
+def lags_of(committed: Mapping[Any, int], begins: Mapping[Any, int], ends: Mapping[Any, int],
+            standing: Collection[str]) -> dict[str, int]:
+    """Return topic -> records that a group has not committed, of `standing` and of each topic of which it committed a part.
+
+    A place (topic, partition) of which nothing is committed (absent, or -1) counts from its begin, where the group will begin.
+    """
+    topics = {place.topic for place, offset in committed.items() if offset >= 0}.union(standing)
+    lags: dict[str, int] = {}
+    for place, end in ends.items():
+        if place.topic in topics:
+            lags[place.topic] = lags.get(place.topic, 0) + max(0, end - max(committed.get(place, -1), begins[place]))
+    return lags
+
+
 class Kafka:
     """End offsets of every topic, and how far each group is behind."""
 
@@ -233,11 +249,11 @@ class Kafka:
         for place, end in ends.items():
             records[place.topic] = records.get(place.topic, 0) + end
         told = [Sample("tweetlab_kafka_records_total", end, {"topic": topic}) for topic, end in records.items()]
-        for group, *_ in await self._control.list_consumer_groups():
-            lags: dict[str, int] = {}
-            for place, at in (await self._control.list_consumer_group_offsets(group)).items():
-                if place in ends and at.offset >= 0:
-                    lags[place.topic] = lags.get(place.topic, 0) + max(0, ends[place] - max(at.offset, begins[place]))
+        standing = {settings.topic(group): {settings.topic(name) for name in topics} for group, topics in GROUPS.items()}
+        listed = [group for group, *_ in await self._control.list_consumer_groups()]
+        for group in dict.fromkeys([*listed, *standing]):
+            committed = {place: at.offset for place, at in (await self._control.list_consumer_group_offsets(group)).items()}
+            lags = lags_of(committed, begins, ends, standing.get(group, ()))
             told += [Sample("tweetlab_group_lag_records", lag, {"group": group, "topic": topic}) for topic, lag in lags.items()]
         short = copies.short_of(await copies.kafka_partitions(self._control))
         return [*told, Sample("tweetlab_copies_missing", short, {"store": "kafka", "node": node})]

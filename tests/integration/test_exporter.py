@@ -5,9 +5,11 @@ import subprocess
 
 import pytest
 
-from system.kernel import settings, telemetry
+from system.kernel import events, settings, telemetry
 from system.observe import stores
 from system.observe.exporter import Exporter
+from system.services.media import app as media
+from tests.integration import services_rig
 
 pytestmark = pytest.mark.real
 
@@ -54,6 +56,35 @@ async def test_a_store_that_is_away_is_told_and_its_old_counts_vanish(exporter):
 
     assert 'tweetlab_store_up{node="redis-77",store="redis"} 0.0' in told()
     assert 'tweetlab_redis_keys{node="redis-77"}' not in told()
+
+
+async def test_a_group_that_never_committed_is_behind_by_all_that_stands():
+    """A worker that dies on its first records, or was never there, is as far behind as one that stopped later: it shows."""
+    config = services_rig.fresh_settings()
+    (row,) = [row for row in stores.addresses(config) if row[0] == "kafka"]
+    reader = stores.Kafka()
+    async with services_rig.stores(config, ("log",)) as ports:
+        await ports.log.publish([events.tweet_deleted(n, n) for n in range(40)])
+        member = await ports.log.consumer("fanout", [events.TWEET_DELETED])
+        try:
+            while not await member.poll(1, 1.0):
+                pass
+            await member.commit()  # of one partition; of the others nothing is committed
+        finally:
+            await member.close()
+        told = {(each.labels["group"], each.labels["topic"]): each.value for each in await reader(config, row[1], row[2])
+                if each.name == "tweetlab_group_lag_records"}
+        await reader.close()
+
+    topic = config.topic(events.TWEET_DELETED)
+    assert told[config.topic("fanout"), topic] == 39
+    assert told[config.topic("indexer"), topic] == told[config.topic("media"), topic] == 40
+    assert told[config.topic("liker"), config.topic(events.NEW_LIKE)] == 0
+
+
+def test_every_standing_group_is_known():
+    """A group that the exporter does not know would be invisible until it commits."""
+    assert stores.GROUPS == {**events.GROUPS, media.GROUP: (events.TWEET_DELETED,)}
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing")
