@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from system.kernel import telemetry, tracing
+from system.kernel import keeping, telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge, Unauthorized, WrongInput
 
 MAX_BODY_BYTES = 64 * 1024
@@ -209,7 +209,7 @@ class App:
             _log.exception("%s cannot start", self.name)
             await send({"type": "lifespan.startup.failed", "message": str(problem)})
             return
-        watch = asyncio.ensure_future(telemetry.watch_loop())
+        watch = asyncio.ensure_future(keeping.keep(telemetry.watch_loop, "loop_watch", once=True))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if self._writes:

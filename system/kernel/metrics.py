@@ -50,6 +50,8 @@ METRICS: dict[str, Metric] = {
         ("route", "result"), "requests"),
     "tweetlab_limits_local": Metric("gauge", "1 while this gateway counts limits by itself: their store is away.", (), "bool"),
     "tweetlab_queue_wait_seconds": Metric("histogram", "From arrival at the public door to the gateway.", (), "s"),
+    "tweetlab_events_left_total": Metric(
+        "counter", "Events that a service did not publish itself and left to the relay.", (), "events"),
     "tweetlab_revocations_age_seconds": Metric("gauge", "Age of what this gateway knows of revoked tokens.", (), "s"),
     "tweetlab_token_requests_total": Metric(
         "counter", "Answers to token requests; result is granted, refreshed, refused, reused or revoked.", ("result",),
@@ -97,6 +99,8 @@ METRICS: dict[str, Metric] = {
     "tweetlab_media_collected_total": Metric(
         "counter", "Media that were condemned: with their tweet, or as orphans.", ("why",), "media", board="workers"),
     # -- processes
+    "tweetlab_task_restarts_total": Metric(
+        "counter", "Standing tasks that ended in a way nobody meant, and began anew.", ("task",), "restarts", board="processes"),
     "tweetlab_loop_lag_seconds": Metric(
         "histogram", "How much later than asked the event loop ran a timer.", (), "s", board="processes"),
     "tweetlab_process_cpu_seconds_total": Metric("counter", "CPU time of the process.", (), "s", board="processes"),

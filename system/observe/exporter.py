@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
+from functools import partial
 
-from system.kernel import serving, settings, telemetry
+from system.kernel import keeping, serving, settings, telemetry
 from system.kernel.errors import StoreUnavailable
 from system.kernel.http import App
 from system.kernel.settings import Settings
@@ -44,10 +45,10 @@ class Exporter:
 
     async def open(self) -> None:
         """Start asking."""
-        self._tasks = [asyncio.create_task(self._ask_on(*row)) for row in self._asked]
+        self._tasks = [asyncio.create_task(keeping.keep(partial(self._ask_on, *row), "exporter")) for row in self._asked]
         if self._config.stores.elasticsearch_urls:
             index = LogIndex(self._config.stores.elasticsearch_urls[0], self._config.namespace)
-            self._tasks.append(asyncio.create_task(prune_on(index)))
+            self._tasks.append(asyncio.create_task(keeping.keep(partial(prune_on, index), "pruning")))
 
     async def close(self) -> None:
         """Stop asking."""

@@ -94,6 +94,8 @@ ALERTS: tuple[Alert, ...] = (
     Alert("ObserverDown", 'up{job=~"exporter|receiver"} == 0', "ticket", "{{ $labels.node }} does not answer", 20),
     Alert("InstanceRestarted", "changes(tweetlab_process_started_seconds[1m]) > 0", "ticket",
           "{{ $labels.node }} was started anew"),
+    Alert("TaskRestarted", "increase(tweetlab_task_restarts_total[1m]) > 0", "ticket",
+          "the task {{ $labels.task }} of {{ $labels.node }} ended and began anew; its log tells why"),
     Alert("StoreDown", "tweetlab_store_up == 0", "page", "{{ $labels.store }} does not answer the exporter", 4),
     Alert("ZoneLost", 'sum by (zone) (tweetlab_zone_stores{state="up"}) == 0', "page",
           "no store of zone {{ $labels.zone }} answers", 4),

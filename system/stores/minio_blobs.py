@@ -25,7 +25,7 @@ import yarl
 from minio import deleteobjects
 from minio import error as minio_error
 
-from system.kernel import edge
+from system.kernel import edge, keeping
 from system.kernel.errors import LabError, NotFound, StoreUnavailable
 from system.kernel.guard import Guard
 from system.kernel.settings import Settings
@@ -57,7 +57,7 @@ class MinioBlobs:
         self._signers = [s3_signing.Signer(each, stores.minio_access_key, stores.minio_secret_key, REGION)
                          for each in (stores.minio, *stores.minio_spares)]
         self._at = 0  # the one in use
-        self._watch = asyncio.ensure_future(self._look()) if stores.minio_spares else None
+        self._watch = asyncio.ensure_future(keeping.keep(self._look, "storage")) if stores.minio_spares else None
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:

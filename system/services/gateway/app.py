@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from system import bootstrap
-from system.kernel import http, serving, settings, telemetry, tracing
+from system.kernel import http, keeping, serving, settings, telemetry, tracing
 from system.kernel.errors import LabError, NotFound
 from system.kernel.settings import Settings
 from system.ports import Ports
@@ -51,7 +51,7 @@ def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watch = asyncio.ensure_future(telemetry.watch_loop())
+        watch = asyncio.ensure_future(keeping.keep(telemetry.watch_loop, "loop_watch", once=True))
         opened = None if ports is not None else await bootstrap.open_ports(config, NEEDS)  # both connect at first use
         await edge.open(ports if ports is not None else opened.ports)  # type: ignore[union-attr]
         yield

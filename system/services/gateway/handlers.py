@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from system.kernel import http, scopes, telemetry, tracing
+from system.kernel import http, keeping, scopes, telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, Overloaded, TooLarge, TooManyRequests
 from system.kernel.http import Headers, Receive, Scope, Send
 from system.kernel.policies import Policies
@@ -39,8 +39,8 @@ class Edge:
 
     @property
     def ready(self) -> bool:
-        """Does it know who may enter?"""
-        return self._polling is not None and self.revocations.known
+        """Does it know who may enter, and go on asking?"""
+        return self._polling is not None and self.revocations.known and self.revocations.polled
 
     async def open(self, ports: Ports) -> None:
         """Open the ways to the services, and read who may not enter."""
@@ -49,7 +49,7 @@ class Edge:
         for upstream in self.upstreams.values():
             await upstream.open()
         await self.revocations.poll()
-        self._polling = asyncio.ensure_future(self.revocations.run())
+        self._polling = asyncio.ensure_future(keeping.keep(self.revocations.run, "revocations"))
 
     async def close(self) -> None:
         """Close them."""

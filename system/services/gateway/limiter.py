@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from system.kernel import telemetry
+from system.kernel import keeping, telemetry
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.policies import LimitKnobs
 from system.kernel.windows import Quota, Standing, Windows
@@ -68,6 +68,16 @@ class Limiter:
             self._returning = asyncio.ensure_future(self._return())
 
     async def _return(self) -> None:
+        await keeping.keep(self._settled, "limits", once=True)
+        self._returning = None
+        telemetry.gauge("tweetlab_limits_local", 0)
+        _log.warning("limits are counted by the store again")
+        # What was admitted since the last telling goes out before any request asks: commands of one connection keep their order.
+        if not await self._told():
+            self._leave(StoreUnavailable("The store of the limits left again."))
+
+    async def _settled(self) -> None:
+        """Return when the store answered for SETTLE_S."""
         since_s: float | None = None
         while True:
             await asyncio.sleep(PROBE_S)
@@ -76,20 +86,16 @@ class Limiter:
                 continue
             since_s = time.monotonic() if since_s is None else since_s
             if time.monotonic() - since_s >= SETTLE_S:
-                break
-        self._returning = None
-        telemetry.gauge("tweetlab_limits_local", 0)
-        _log.warning("limits are counted by the store again")
-        # What was admitted since the last telling goes out before any request asks: commands of one connection keep their order.
-        if not await self._told():
-            self._leave(StoreUnavailable("The store of the limits left again."))
+                return
 
     async def _told(self) -> bool:
         """Tell the store what was admitted. False where it does not answer; what was told then may count twice."""
         telling, self._untold = self._untold, Counter()
         try:
             await self._store.add({policy.PROBE_KEY: 1, **telling}, self._knobs.window_s)
-        except LabError:
+        except Exception as problem:
             self._untold.update(telling)
+            if not isinstance(problem, LabError):
+                _log.exception("what was admitted could not be told")
             return False
         return True

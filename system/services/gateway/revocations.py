@@ -20,6 +20,7 @@ from system.services.gateway.tokens import Caller
 POLL_S = 2.0
 AGAIN_S = 0.5   # after a failed poll
 STALE_S = 5.0   # the promise
+HANGS_S = 30.0  # after which the polling itself has failed: a read that PostgreSQL does not answer ends far earlier
 
 _log = logging.getLogger("tweetlab")
 
@@ -30,13 +31,18 @@ class Revocations:
     def __init__(self, store: TokenStore, now_s: Callable[[], float] = time.monotonic) -> None:
         self._store, self._now_s = store, now_s
         self._names: frozenset[str] = frozenset()
-        self._as_of_s = float("-inf")
+        self._as_of_s = self._tried_s = float("-inf")
         telemetry.read("tweetlab_revocations_age_seconds", lambda: min(1e6, self._now_s() - self._as_of_s))
 
     @property
     def known(self) -> bool:
         """Were they ever read?"""
         return self._as_of_s != float("-inf")
+
+    @property
+    def polled(self) -> bool:
+        """Are they asked for at all? While PostgreSQL is away they are, and another gateway would know no more."""
+        return self._now_s() - self._tried_s <= HANGS_S
 
     def check(self, caller: Caller) -> None:
         """Return where the caller's token stands. Raises Unauthorized, or Unavailable where nobody can tell."""
@@ -48,7 +54,7 @@ class Revocations:
 
     async def poll(self) -> bool:
         """Read them once. False where PostgreSQL did not answer."""
-        began_s = self._now_s()
+        began_s = self._tried_s = self._now_s()
         try:
             names = await self._store.revoked()
         except LabError as problem:

@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from system.kernel import checkpoints, events, retry, telemetry, tracing
+from system.kernel import checkpoints, events, keeping, retry, telemetry, tracing
 from system.kernel.errors import LabError, Unavailable, WrongInput
 from system.kernel.policies import RetryKnobs
 from system.ports import Consumer, EventLog, Record
@@ -45,11 +45,6 @@ async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int
             if attempt in (1, 10) or attempt % 100 == 0:
                 _log.warning("%s: try %d failed: %s", what, attempt, problem)
             await pause(attempt)
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def traced(handle: Handle) -> Handle:
@@ -90,7 +85,7 @@ class Loop:
                     attempt = 0
             except (Unavailable, asyncio.CancelledError) as problem:
                 # A client that cancels a task of its own may let that out, and the loop would end without a word.
-                if isinstance(problem, asyncio.CancelledError) and _is_cancelled():
+                if isinstance(problem, asyncio.CancelledError) and keeping.is_cancelled():
                     raise
                 attempt += 1
                 _log.warning("group %s lost Kafka (%s); joins again", self._group, str(problem) or "its client cancelled a call")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from system.kernel import keeping, telemetry
 from system.kernel.errors import StoreUnavailable, Unavailable
 from system.kernel.events import Event, Tweet
 from system.ports import EventLog, TweetCache
@@ -31,19 +32,20 @@ class Publisher:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.left_behind = 0
+        self._left = telemetry.counter("tweetlab_events_left_total")
         self._sent_s = float("-inf")
 
     def put(self, event: Event, tweet: Tweet | None = None) -> None:
         """Publish `event` soon; cache `tweet`. Never waits, never fails: the outbox holds it too."""
         if len(self._waiting) >= MAX_WAITING:
-            self.left_behind += 1
+            self._leave(1)
             return
         self._waiting.append((event, tweet))
         self._wake.set()
 
     def start(self) -> None:
         """Begin to publish."""
-        self._task = asyncio.ensure_future(self._run())
+        self._task = asyncio.ensure_future(keeping.keep(self._run, "publisher"))
 
     async def stop(self) -> None:
         """Publish what waits, for at most two seconds, and end."""
@@ -58,8 +60,9 @@ class Publisher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            if not self._waiting:  # some wait already where it begins anew
+                self._wake.clear()
+                await self._wake.wait()
             while self._waiting:
                 await asyncio.sleep(max(0.0, self._sent_s + GATHER_S - loop.time()))
                 self._sent_s = loop.time()
@@ -68,11 +71,17 @@ class Publisher:
                     await self._fill([tweet for _, tweet in batch if tweet is not None])
                     await self._log.publish([event for event, _ in batch])
                 except Unavailable as problem:
-                    self.left_behind += len(batch)
+                    self._leave(len(batch))
                     _log.warning("%d events are left to the relay: %s", len(batch), problem)
-                except Exception:
-                    self.left_behind += len(batch)
+                except BaseException as problem:
+                    self._leave(len(batch))
+                    if not isinstance(problem, Exception):
+                        raise
                     _log.exception("%d events are left to the relay", len(batch))
+
+    def _leave(self, events: int) -> None:
+        self.left_behind += events
+        self._left(events)
 
     async def _fill(self, tweets: list[Tweet]) -> None:
         if tweets:

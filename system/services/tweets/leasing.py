@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 
-from system.kernel import clock, ids
+from system.kernel import clock, ids, keeping
 from system.kernel.errors import Conflict, LabError
 from system.ports import LeaseStore
 from system.services.tweets.handlers import IdSource
@@ -29,7 +29,7 @@ class Leasing:
     async def start(self) -> None:
         """Acquire a number, then renew it in the background. Raises what the store raises."""
         await self._acquire()
-        self._task = asyncio.ensure_future(self._run())
+        self._task = asyncio.ensure_future(keeping.keep(self._run, "lease"))
 
     async def stop(self) -> None:
         """Stop renewing and give the number back."""
