@@ -119,6 +119,7 @@ class _Watch:
         self._picture = SIGNATURE + secrets.token_bytes(64)
         self._places: dict[str, str] = {}
         self._scanned, self._leaks, self._unanswered = 0, list[str](), list[str]()
+        self._timing = ""  # `server-timing` of the last answer
 
     async def run(self) -> Canary:
         scene = await self._planted()
@@ -212,7 +213,7 @@ class _Watch:
         else:
             self._unanswered.append(f"GET {path}: {status}")
             return
-        self._note(f"GET {path} by {who}", way.leak(status, body))
+        self._note(f"GET {path} by {who}", way.leak(status, body) or told_by(self._timing))
 
     async def _look_at_bytes(self, scene: Scene) -> bool:
         """Ask edge and storage for the bytes without a right signature; return whether a right one shows them."""
@@ -252,7 +253,14 @@ class _Watch:
             headers = {"authorization": f"Bearer {self._token(user)}"} if user else {}
             headers |= {"content-type": "application/json"} if body else {}
         async with self._session.request(method, yarl.URL(url, encoded=True), headers=headers, data=body or None) as answer:
+            self._timing = answer.headers.get("server-timing", "")
             return answer.status, await answer.read()
+
+
+def told_by(timing: str) -> str:
+    """Say what a `server-timing` tells beyond the time in the gateway: which stores were asked tells what they hold."""
+    inside = sorted({part.partition(";")[0].strip() for part in timing.split(",")} - {"", "gateway"})
+    return f"`server-timing` names {', '.join(inside)}" if inside else ""
 
 
 def holds(body: Any, secret: str) -> bool:

@@ -10,10 +10,10 @@ import elasticsearch
 import pytest
 
 from system.kernel.errors import LabError, StoreUnavailable
-from system.kernel.searching import Author, Phrase, Query, Tag, Word
+from system.kernel.searching import Author, Phrase, Query, Rank, Tag, Word
 from system.ports import Ask
 from tests.contract.conftest import opened
-from tests.contract.search_specimens import FIRST, document, found, words
+from tests.contract.search_specimens import FIRST, NOW_MS, document, found, words
 
 
 async def test_all_words_must_stand_in_a_tweet(index) -> None:
@@ -68,6 +68,16 @@ async def test_the_nth_newest_match_is_named(index) -> None:
     assert await index.refresh() is None
     assert [await index.nth_newest(Ask(asked, 0), n) for n in (1, 3, 4)] == [FIRST + 5, FIRST + 1, None]
     assert await index.nth_newest(Ask(asked, 0, before=FIRST + 5), 1) == FIRST + 3
+
+
+async def test_tweets_of_hidden_authors_are_no_matches(index) -> None:
+    """They fill no page, and count for no band."""
+    await index.index([document(number, "walrus", 43 + number % 2) for number in range(6)])
+    for hidden, numbers in ((frozenset[int](), [5, 4, 3, 2]), (frozenset({44, 99}), [4, 2, 0]), (frozenset({43, 44}), [])):
+        assert await found(index, words("walrus"), limit=4, hidden=hidden) == numbers
+    ranked = Ask(words("walrus"), 4, rank=Rank(NOW_MS, 3_600.0, 0.1), hidden=frozenset({44}))
+    assert sorted(hit.id - FIRST for hit in (await index.search(ranked)).hits) == [0, 2, 4]
+    assert await index.nth_newest(Ask(words("walrus"), 0, hidden=frozenset({44})), 3) == FIRST
 
 
 async def test_an_older_version_never_overwrites_a_newer_one(index) -> None:

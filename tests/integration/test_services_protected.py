@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+from dataclasses import astuple, dataclass
 
 import pytest
+import pytest_asyncio
 
 from tests.integration.services_rig import until
 
@@ -25,8 +28,19 @@ async def _stands(rig, viewer, user):
     return body["data"]["connection_status"]
 
 
-async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig):
-    """By id, in lists, in search, as a reply, by likes: a stranger meets 403, 404 or an empty page, and the words never."""
+@dataclass(frozen=True)
+class Secret:
+    """A tweet of a protected user, and its one word: cached, indexed, in the home of a `fan` who was approved."""
+
+    owner: int
+    fan: int
+    stranger: int
+    tweet: int
+    word: str
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def secret(rig):
     ann, fan, stranger = await rig.people("ann", "fan", "stranger")
     assert (await rig.ask("PUT", "/2/users/me", ann, json={"protected": True}))[1]["data"]["protected"] is True
     assert await _follow(rig, fan, ann) == {"following": False, "pending_follow": True}
@@ -46,6 +60,12 @@ async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig):
         return [hit["text"] for hit in body.get("data", [])] == [canary] and await rig.home(fan) == [tweet]
 
     await until(found_by_fan)
+    return Secret(ann, fan, stranger, tweet, canary)
+
+
+async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig, secret):
+    """By id, in lists, in search, as a reply, by likes: a stranger meets 403, 404 or an empty page, and the words never."""
+    ann, fan, stranger, tweet, canary = astuple(secret)
     asks = [
         ("GET", f"/2/tweets/{tweet}", None, 404), ("GET", f"/2/tweets?ids={tweet}", None, 200),
         ("GET", f"/2/users/{ann}/tweets", None, 403), ("GET", f"/2/users/{ann}/followers", None, 403),
@@ -73,28 +93,28 @@ def _told(headers):
     return {**{name: "" if name in VOLATILE else value for name, value in headers.items()}, "server-timing": parts}
 
 
-async def test_no_header_tells_what_is_hidden_from_what_never_was(rig):
+async def _blinded(rig, user, method, path, sent, tweet, word):
+    """The answer to a request about a tweet or word, without their names."""
+    asked = {"json": json.loads(json.dumps(sent).replace("ID", str(tweet)))} if sent else {}
+    status, body, headers = await rig.ask(method, path.replace("ID", str(tweet)).replace("WORD", word), user, **asked)
+    return status, json.dumps(body).replace(str(tweet), "ID").replace(word, "WORD"), _told(headers)
+
+
+async def test_no_header_tells_what_is_hidden_from_what_never_was(rig, secret):
     """A word, a tweet by its id: to a stranger the answers are the same, whatever caches and index hold of them."""
-    ann, fan, stranger = await rig.people("ann", "fan", "stranger")
-    await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
-    await _follow(rig, fan, ann)
-    await rig.ask("POST", f"/2/users/{ann}/follow_requests/{fan}", ann)
-    word = f"canary{secrets.token_hex(6)}"
-    tweet = await rig.post(ann, word)
-
-    async def found_by_fan() -> bool:
-        _, body, _ = await rig.ask("GET", f"/2/tweets/search/recent?query={word}", fan)
-        return bool(body.get("data"))
-
-    await until(found_by_fan)
+    stranger, tweet, word = secret.stranger, secret.tweet, secret.word
     absent, unwritten = tweet - 1, f"canary{secrets.token_hex(6)}"
-    for path in ("/2/tweets/{id}", "/2/tweets?ids={id}", "/2/tweets/{id}/liking_users", "/2/tweets/search/recent?query={word}",
-                 "/2/tweets/search/recent?query={word}&sort_order=recency&max_results=1"):
-        for state in ("cold", "warm"):
-            hidden = await rig.ask("GET", path.format(id=tweet, word=word), stranger)
-            never = await rig.ask("GET", path.format(id=absent, word=unwritten), stranger)
-            assert (path, state, hidden[0], _told(hidden[2])) == (path, state, never[0], _told(never[2]))
-            await rig.ask("GET", f"/2/tweets/{tweet}", fan)  # now it stands in the hot cache
+    asks = [("GET", path, None) for path in (
+        "/2/tweets/ID", "/2/tweets?ids=ID", "/2/tweets/ID/liking_users", "/2/tweets/search/recent?query=WORD",
+        "/2/tweets/search/recent?query=WORD&sort_order=recency&max_results=1")]
+    asks += [("DELETE", "/2/tweets/ID", None), ("POST", f"/2/users/{stranger}/likes", {"tweet_id": "ID"}),
+             ("POST", "/2/tweets", {"text": "hm", "reply": {"in_reply_to_tweet_id": "ID"}})]
+    for cache, some in (("warm", asks), ("cold", asks[:5])):
+        for method, path, sent in some:
+            await (rig.ports.hot.clear() if cache == "cold" else rig.ask("GET", f"/2/tweets/{tweet}", secret.fan))
+            hidden, never = [await _blinded(rig, stranger, method, path, sent, *named)
+                             for named in ((tweet, word), (absent, unwritten))]
+            assert (cache, method, path, *hidden) == (cache, method, path, *never)
 
 
 async def test_a_protected_liker_shows_in_no_page_and_no_cursor(rig):
@@ -118,12 +138,10 @@ async def test_a_protected_liker_shows_in_no_page_and_no_cursor(rig):
     assert walked == sorted([bob, cyd]) and str(shy) not in bounds
 
 
-async def test_the_cursors_of_what_is_liked_tell_nothing_of_hidden_tweets(rig):
+async def test_the_cursors_of_what_is_liked_tell_nothing_of_hidden_tweets(rig, secret):
     """Liked: two public tweets, a hidden one between them and two below. The last page that shows something is the last one."""
-    ann, bob, shy, stranger = await rig.people("ann", "bob", "shy", "stranger")
-    await rig.ask("PUT", "/2/users/me", shy, json={"protected": True})
-    await _follow(rig, bob, shy)
-    await rig.ask("POST", f"/2/users/{shy}/follow_requests/{bob}", shy)
+    shy, bob, stranger = secret.owner, secret.fan, secret.stranger
+    (ann,) = await rig.people("ann")
     tweets = [await rig.post(author, "liked by bob") for author in (shy, shy, ann, shy, ann)]
     for tweet in tweets:
         assert (await rig.ask("POST", f"/2/users/{bob}/likes", bob, json={"tweet_id": str(tweet)}))[0] == 200

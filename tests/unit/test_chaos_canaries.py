@@ -25,6 +25,7 @@ class Town:
     def __init__(self, leaky=lambda way, user: False, blind=lambda way: False, status: int = 0, bytes_leak: str = "") -> None:
         self.leaky, self.blind, self.status, self.bytes_leak = leaky, blind, status, bytes_leak
         self.asked: list[str] = []
+        self.timing = "gateway;dur=1.5"
         self.users, self.ids = itertools.count(1), itertools.count(70)
         self.friends: set[int] = set()
         self.media: dict[str, str] = {}
@@ -35,6 +36,7 @@ class Town:
 
     async def call(self, method, url, user=0, body=b"", headers=None):
         self.asked.append(f"{method} {url.removeprefix(API)}")
+        self.watch._timing = self.timing
         if not url.startswith(API):
             return self.bytes_of(method, url, body)
         path = url.removeprefix(API)
@@ -111,6 +113,15 @@ async def test_a_leak_on_any_way_to_anybody_is_told_by_its_way(number, user):
     way = town.scene.ways(town.watch._word)[number].at(user)
     assert [leak.partition(" by ")[0] for leak in found.leaks] == [f"GET {way}"]
     assert found.scanned == 41
+
+
+async def test_an_answer_that_tells_which_stores_were_asked_is_a_leak():
+    """A hidden tweet in the cache costs no look into Cassandra, one that never was does."""
+    town = Town()
+    town.timing = "gateway;dur=1.5, tweets;dur=0.8, redis;dur=0.3"
+    found = await town.watch.run()
+
+    assert found.leaks and all(leak.endswith("`server-timing` names redis, tweets") for leak in found.leaks)
 
 
 @pytest.mark.parametrize(("user", "state"), [(FRIEND, "finalised"), (FRIEND, "raw"), (OWNER, "raw")])
