@@ -36,7 +36,14 @@ class TweetStore(Protocol):
         ...
 
     async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
-        """Set `deleted` on the tweet, in both tables, with an outbox row. Monotone; safe to repeat."""
+        """Write an outbox row, then set `deleted` on the tweet, in both tables. Monotone; safe to repeat.
+
+        Raises StoreUnavailable: definite only where nothing was written; where the row stands the relay finishes the delete.
+        """
+        ...
+
+    async def mark_deleted(self, tweets: Sequence[tuple[int, int]]) -> None:
+        """Set `deleted` on these (tweet id, author id), in both tables, without outbox rows: an event told it. Safe to repeat."""
         ...
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:

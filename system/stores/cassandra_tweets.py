@@ -7,8 +7,9 @@ How a post can be repeated and a delete can never be undone:
 | append, upsert | the id's own millisecond, so every replay writes the same cells | all but `deleted` |
 | delete | the coordinator's clock | `deleted` (and the author, should the row be new) |
 
-An append writes the outbox row first, then the tweet's two rows: an outbox row carries the whole tweet, so whoever finds it alone
-can write the rest (the relay does). That is what a logged batch would do with a log of its own, at twice the writes.
+Both write the outbox row first, then the tweet's two rows: an outbox row says all that is to be written, so whoever finds it
+alone can write the rest (the relay does). That is what a logged batch would do with a log of its own, at twice the writes; and
+that log wants a node in two other racks, so for as long as a lost one is not known to be lost it would refuse.
 
 The two never write the same cell with different values, so it does not matter whose clock is ahead. Schema:
 `schema/cassandra.cql`.
@@ -115,11 +116,15 @@ class CassandraTweets:
         stamp = timestamp_of(tweet.id)
         await self._run("note", (*row, stamp), "append the tweet")
         await checkpoints.reached("append.after_note", tweet_id=tweet.id)
+        await self._after_note("rows", (stamp, *cells, *cells), "append the tweet", "the tweet may appear")
+
+    async def _after_note(self, name: str, values: tuple[object, ...], doing: str, perhaps: str) -> None:
+        """Run what follows an outbox row: from here on the relay finishes it, so no failure is definite."""
         try:
-            await self._run("rows", (stamp, *cells, *cells), "append the tweet")
+            await self._run(name, values, doing)
         except StoreUnavailable as problem:
-            if problem.definite:  # the event stands: the relay writes the rows from it
-                raise StoreUnavailable(f"{problem} Its event is durable, so the tweet may appear.", definite=False) from problem
+            if problem.definite:
+                raise StoreUnavailable(f"{problem} Its event is durable, so {perhaps}.", definite=False) from problem
             raise
 
     async def upsert(self, tweets: Sequence[Tweet]) -> None:
@@ -128,16 +133,22 @@ class CassandraTweets:
 
     async def _upsert(self, tweet: Tweet) -> None:
         cells = _cells(tweet)
-        await self._run("upsert", (timestamp_of(tweet.id), *cells, *cells), "write the tweet")
+        await self._run("rows", (timestamp_of(tweet.id), *cells, *cells), "write the tweet")
         if tweet.deleted:
-            values = (tweet.author_id, tweet.id, tweet.author_id, tweet.id)
-            await self._run("mark_deleted", values, "mark the tweet deleted")
+            await self.mark_deleted([(tweet.id, tweet.author_id)])
+
+    async def mark_deleted(self, tweets: Sequence[tuple[int, int]]) -> None:
+        if tweets:
+            await asyncio.gather(*(self._run("mark_deleted", (author_id, tweet_id, author_id, tweet_id), "mark the tweet deleted")
+                                   for tweet_id, author_id in tweets))
 
     async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
         written_ms = time.time_ns() // 1_000_000
         event = events.tweet_deleted(tweet_id, author_id, trace)
         row = (shard_of(tweet_id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())
-        await self._run("delete", (author_id, tweet_id, author_id, tweet_id, *row), "delete the tweet")
+        await self._run("note_delete", row, "delete the tweet")
+        await checkpoints.reached("delete.after_note", tweet_id=tweet_id)
+        await self._after_note("mark_deleted", (author_id, tweet_id, author_id, tweet_id), "delete the tweet", "the tweet may go")
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
         wanted = list(dict.fromkeys(tweet_ids))
@@ -250,9 +261,8 @@ def _statements(keyspace: str) -> dict[str, str]:
     return {
         "note": f"{event.rstrip(';')} USING TIMESTAMP ?",
         "rows": f"BEGIN UNLOGGED BATCH USING TIMESTAMP ? {tweet} APPLY BATCH",
-        "upsert": f"BEGIN BATCH USING TIMESTAMP ? {tweet} APPLY BATCH",
-        "delete": f"BEGIN BATCH {deleted} {event} APPLY BATCH",
-        "mark_deleted": f"BEGIN BATCH {deleted} APPLY BATCH",
+        "note_delete": event.rstrip(";"),
+        "mark_deleted": f"BEGIN UNLOGGED BATCH {deleted} APPLY BATCH",
         "forget": f"BEGIN UNLOGGED BATCH DELETE FROM {by_id} WHERE id = ?; "
                   f"DELETE FROM {by_author} WHERE author_id = ? AND id = ? APPLY BATCH",
         "one": f"{read} {by_id} WHERE id = ?",

@@ -50,9 +50,13 @@ class MemoryTweets(Memory):
         if mine[at : at + 1] != [tweet_id]:
             mine.insert(at, tweet_id)
 
+    async def mark_deleted(self, tweets: Sequence[tuple[int, int]]) -> None:
+        for tweet_id, author_id in tweets:
+            self._deleted[tweet_id] = author_id
+            self._list(tweet_id, author_id)
+
     async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
-        self._deleted[tweet_id] = author_id
-        self._list(tweet_id, author_id)
+        await self.mark_deleted([(tweet_id, author_id)])
         self._tell(tweet_id, self._clock.wall_ms(), events.tweet_deleted(tweet_id, author_id, trace))
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:

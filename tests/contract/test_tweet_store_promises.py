@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -97,8 +98,6 @@ async def test_the_outbox_row_carries_the_whole_tweet(tweets):
 
 async def test_a_delete_marks_both_tables_and_tells_the_outbox(tweets):
     """Deleted tweets stay, marked; a repeat changes nothing."""
-    import time
-
     tweet = a_tweet()
     await tweets.append(tweet)
     before_ms = time.time_ns() // 1_000_000
@@ -116,8 +115,6 @@ async def test_a_delete_marks_both_tables_and_tells_the_outbox(tweets):
 @pytest.mark.parametrize("ahead_ms", [0, 5_000], ids=["same clock", "5 s ahead"])
 async def test_a_late_replay_of_a_post_stays_deleted(tweets, ahead_ms):
     """Point 12: no clock revives a tweet, not even one that was 5 s ahead when the tweet was written."""
-    import time
-
     tweet = a_tweet(wall_ms=time.time_ns() // 1_000_000 + ahead_ms)
     await tweets.append(tweet)
     await tweets.delete(tweet.id, tweet.author_id)
@@ -127,6 +124,19 @@ async def test_a_late_replay_of_a_post_stays_deleted(tweets, ahead_ms):
 
     assert (await tweets.get([tweet.id]))[tweet.id].deleted is True
     assert [t.deleted for t in await tweets.by_author(tweet.author_id, None, 10)] == [True]
+
+
+async def test_what_an_event_told_is_marked_without_another_event(tweets):
+    """Both tables; twice is once; nothing new in the outbox."""
+    tweet = a_tweet("told")
+    await tweets.append(tweet)
+    before_ms = time.time_ns() // 1_000_000
+    for _ in range(2):
+        await tweets.mark_deleted([(tweet.id, tweet.author_id)])
+
+    assert (await tweets.get([tweet.id]))[tweet.id].deleted is True
+    assert [t.deleted for t in await tweets.by_author(tweet.author_id, None, 10)] == [True]
+    assert [row for row in await _rows(tweets, tweet.id, before_ms) if row.event.topic == "tweet_deleted"] == []
 
 
 async def test_a_delete_that_overtakes_its_post_wins(tweets):
@@ -174,8 +184,6 @@ async def test_outbox_rows_lie_in_their_shard_and_bucket_oldest_first(tweets):
 
 async def test_a_late_replay_lands_in_the_bucket_of_its_id(tweets):
     """Point 11: so a re-scan of the last two minutes finds what a slow write left behind a mark."""
-    import time
-
     minute_ago_ms = time.time_ns() // 1_000_000 - 60_000
     tweet = a_tweet(wall_ms=minute_ago_ms)
     await tweets.set_outbox_mark(shard_of(tweet.id), bucket_of(minute_ago_ms) + 3)

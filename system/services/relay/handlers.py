@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from system.kernel import checkpoints, clock
-from system.kernel.events import NEW_TWEET, Event, tweet_of
+from system.kernel.events import NEW_TWEET, TWEET_DELETED, Event, tweet_of
 from system.ports import EventLog, OutboxRow, TweetStore, UserDirectory
 from system.services.relay import policy
 
@@ -100,9 +100,11 @@ class TweetRelay:
         return len(overdue)
 
     async def _publish(self, events: Sequence[Event]) -> None:
-        # A batch that a crash cut in two shows its outbox row first, its tweet when Cassandra replays the batch a minute later.
-        # Consumers look at the tweet as it is: an event that beats its row would be skipped for ever.
+        # Who wrote an outbox row and then died, or failed, left the tweet's own rows as they were. Consumers look at the tweet as
+        # it is: an event that beats its rows would be skipped for ever.
         await self._store.upsert([tweet_of(event.payload) for event in events if event.topic == NEW_TWEET])
+        await self._store.mark_deleted([(event.payload["id"], event.payload["author_id"]) for event in events
+                                        if event.topic == TWEET_DELETED])
         await self._log.publish(events)
         self._announced.add(event.id for event in events)
 
