@@ -77,7 +77,8 @@ class SearchIndex(Protocol):
     """Full text of tweets. Visible within about a second (`refresh_interval: 1s`)."""
 
     async def index(self, documents: Sequence[Document]) -> Indexed:
-        """Index in bulk. Safe to repeat; an older version never overwrites a newer one. Deleted tweets stay as `deleted`.
+        """Index in bulk. Safe to repeat; an older version never overwrites a newer one. Deleted tweets stay as `deleted`,
+        and win over live ones whatever their versions: a deletion is never taken back, but clocks step.
 
         One document that is refused costs the others nothing. Raises StoreUnavailable where nobody knows what was taken.
         """

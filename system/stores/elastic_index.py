@@ -1,7 +1,8 @@
 """SearchIndex on Elasticsearch 8: one index of tweets, written with external versions.
 
 A document's version is the time at which the truth was read, so an indexer that pauses with an old tweet in hand cannot
-overwrite a newer state (`external_gte`). Deleted tweets stay as documents with `deleted: true` and no text: Elasticsearch
+overwrite a newer state (`external_gte`); that of a deleted one stands above all times, so no clock that steps back can keep or
+revive what was deleted. Deleted tweets stay as documents with `deleted: true` and no text: Elasticsearch
 forgets the version of a document that is really deleted after `index.gc_deletes` (60 s), and a late write would revive it.
 They are swept when no write can be that late.
 
@@ -173,7 +174,7 @@ class ElasticIndex:
         gone = await self._ids(old, limit)
         if not gone:
             return 0
-        version = time.time_ns()  # newer than any reading so far; one that is made after this one wins
+        version = time.time_ns() + render.DELETED  # newer than any reading so far; one that is made after this one wins
         lines: list[Any] = [orjson.dumps({"delete": {"_index": self._index, "_id": str(i), "version": version,
                                                      "version_type": "external_gte"}}) for i in gone]
         reply = await self._asked(self._client.bulk(operations=lines))

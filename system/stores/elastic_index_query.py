@@ -17,6 +17,8 @@ from system.kernel.searching import Author, From, Phrase, Query, Rank, Tag, Term
 from system.ports import Ask, Document
 
 Json = dict[str, Any]
+DELETED = 1 << 62
+"""Added to the version of a deleted document: whatever the clocks did, it wins over any live one (2^62 ns are the year 2116)."""
 NEWEST_FIRST: list[Json] = [{"id": "desc"}]
 BEST_FIRST: list[Json] = [{"_score": "desc"}, {"id": "desc"}]
 
@@ -77,7 +79,8 @@ def search(ask: Ask, keep_alive: str) -> Json:
 def lines(document: Document, index: str) -> tuple[bytes, bytes]:
     """Return the two lines of a bulk. A deleted tweet keeps its id, its version and when it was found deleted, nothing else."""
     tweet = document.tweet
-    action = {"_index": index, "_id": str(tweet.id), "version": document.version, "version_type": "external_gte"}
+    action = {"_index": index, "_id": str(tweet.id), "version": document.version + DELETED * tweet.deleted,
+                    "version_type": "external_gte"}
     body: Json = {"id": tweet.id, "author_id": tweet.author_id, "text": tweet.text, "hashtags": document.hashtags,
                   "created_ms": tweet.created_ms, "likes": document.likes, "deleted": False}
     if tweet.deleted:

@@ -47,7 +47,7 @@ class MemorySearch:
     async def index(self, documents: Sequence[Document]) -> Indexed:
         for document in documents:
             stands = self._documents.get(document.tweet.id)
-            if stands is None or document.version >= stands.version:
+            if stands is None or _rank(document) >= _rank(stands):
                 self._documents[document.tweet.id] = document
         return Indexed()
 
@@ -133,6 +133,10 @@ def _has(document: Document, words: list[str], term: Term) -> bool:
 
 def _times(words: list[str], phrase: list[str]) -> int:
     return sum(words[at:at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1)) if phrase else 0
+
+
+def _rank(document: Document) -> tuple[bool, int]:
+    return document.tweet.deleted, document.version
 
 
 def _ranked(documents: Documents, ask: Ask) -> list[Hit]:
