@@ -140,7 +140,10 @@ async def running(config: settings.Settings, ports: Ports, apps: Iterable[Any] =
 @contextlib.asynccontextmanager
 async def _listening(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI application on a free port of the loopback."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    # asyncio sets TCP_NODELAY only where a socket names its protocol; without it every answer waits 40 ms for an ACK.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(100)
     # As `kernel/serving.py`: longer than the gateway keeps a connection, or a POST may go into one that closes.
     config = uvicorn.Config(app, lifespan="on", log_config=None, ws="none", access_log=False, timeout_keep_alive=75)
     server = uvicorn.Server(config)
