@@ -11,6 +11,7 @@ import pytest
 
 from system.kernel import checkpoints, clock, events, guard, ids
 from system.kernel.errors import Conflict, Overloaded
+from system.observe.stores import GROUPS
 from system.ports import Kind
 from system.services.fanout import worker as fanout_worker
 from system.services.shared.consuming import Loop
@@ -105,16 +106,16 @@ async def test_a_poison_record_goes_to_the_dead_letters_and_the_next_is_handled(
     assert poison.id in buried and str(good.id) not in buried
 
 
-@pytest.mark.parametrize("group", sorted(events.GROUPS))
+@pytest.mark.parametrize("group", sorted(GROUPS))
 async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
     """Each goes to the dead letters with its reason; no store is asked, so none counts as failing, and the next event is done."""
     author, reader = await bench.people(2)
     good = await stored(bench.ports, author)
-    named = [(topic, field, value) for topic, field in FIELDS if topic in events.GROUPS[group] for value in CANNOT_BE]
+    named = [(topic, field, value) for topic, field in FIELDS if topic in GROUPS[group] for value in CANNOT_BE]
     bad = [events.Event(topic, author, f"bad-{good.id}-{n}", EVENTS[topic](good, reader).payload | {field: value})
            for n, (topic, field, value) in enumerate(named)]
     bad_keys = [dataclasses.replace(EVENTS[topic](good, reader), key=key, id=f"key-{good.id}-{key}")  # no effect log takes 2**70
-                for topic in events.GROUPS[group][:1] for key in (2**70, -1)]
+                for topic in GROUPS[group][:1] for key in (2**70, -1)]
     told, handled = {}, []
 
     async def bury(record, reason, group):
@@ -125,10 +126,10 @@ async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
         await bench.ports.tweets.get([payload.get("tweet_id", payload.get("id")) for payload in payloads])
         handled.extend(record.event.id for record in records)
 
-    last = EVENTS[events.GROUPS[group][-1]](good, reader)
+    last = EVENTS[GROUPS[group][-1]](good, reader)
     await bench.ports.log.publish([*bad, *bad_keys, last])
 
-    loop = Loop(Swapped(bench.ports.log, bury=bury), f"bad-{group}-{good.id}", events.GROUPS[group], handle)
+    loop = Loop(Swapped(bench.ports.log, bury=bury), f"bad-{group}-{good.id}", GROUPS[group], handle)
     async with _running(loop):
         await until(lambda: _true(last.id in handled))
         await until(lambda: _true(all(event.id in told for event in [*bad, *bad_keys])))
