@@ -90,7 +90,7 @@ class Keeper:
         self._healer = healing.Healer(self.tell)
         self.looked_s = time.monotonic()
         self.max_gateways = policies.LimitKnobs().max_gateways
-        self.spares: dict[str, Child] = {}  # of renewals that broke off
+        self.spares: dict[str, list[Child]] = {}  # of the renewal under way, and of those that broke off
 
     async def run(self) -> None:
         """Look once a second, until cancelled. Whatever goes wrong in one look is told in the supervisor's log."""

@@ -4,7 +4,7 @@
     -> the spare leaves
 
 The spare carries what the instance that is away would: `small` has one of each. What fails on the way leaves it standing; the
-call repeated goes on from any such state, and takes the spare of the one before out. Until an instance's turn comes its old
+call repeated goes on from any such state, and takes the spares of those before out. Until an instance's turn comes its old
 environment holds, also where it is healed.
 """
 
@@ -36,10 +36,10 @@ async def renew(keeper: Keeper, kind: str) -> list[str]:
         backends = await doors.seen_by(mesh)
         if mesh is None or kind not in backends:
             raise WrongInput(f"{kind!r} stands behind no HAProxy that answers; {', '.join(backends) or 'nothing'} does.")
-        left = keeper.spares.get(kind)
-        spare = keeper.spares[kind] = await keeper.add(kind)
+        spare, spares = await keeper.add(kind), keeper.spares.setdefault(kind, [])
+        spares.append(spare)
         await _until_up(mesh, kind, spare.node.name)
-        if left is not None and left in keeper.instances(kind):  # of a renewal that broke off: it has the environment of then
+        for left in [each for each in keeper.instances(kind) if each in spares[:-1]]:  # of renewals that broke off
             await keeper.remove(left)
         old = [child for child in keeper.instances(kind) if child is not spare]
         for child in old:

@@ -174,7 +174,7 @@ async def test_an_answer_that_breaks_off_is_silence(monkeypatch, cut):
 
 
 async def test_the_spare_of_a_renewal_that_broke_off_leaves_with_the_next(monkeypatch):
-    """One spare at most stands; the repeat goes through all and leaves none."""
+    """However often it broke off before: the repeat goes through all and leaves none."""
     house = House("well")
     made, fails = autoscale.Keeper(house), [True]
 
@@ -193,6 +193,9 @@ async def test_the_spare_of_a_renewal_that_broke_off_leaves_with_the_next(monkey
     async def seen(_):
         return {"users": Backend(dict.fromkeys(house.children))}
 
+    async def refused(*_):
+        raise CouldNotRun("HAProxy did not take it in")
+
     async def start():
         if fails and fails.pop():
             raise CouldNotRun("users-1 did not come back")
@@ -204,6 +207,10 @@ async def test_the_spare_of_a_renewal_that_broke_off_leaves_with_the_next(monkey
     with pytest.raises(CouldNotRun):
         await renewal.renew(made, "users")
     assert sorted(house.children) == ["users-1", "users-2"]
+    with monkeypatch.context() as broken:  # the second breaks off, too, before its own spare takes requests
+        broken.setattr(renewal, "_until_up", refused)
+        with pytest.raises(CouldNotRun):
+            await renewal.renew(made, "users")
 
     assert await renewal.renew(made, "users") == ["users-1"]
     assert sorted(house.children) == ["users-1"] and made.spares == {}
