@@ -40,6 +40,11 @@ class Standing:
     wait_s: float
 
 
+def span_s(window_s: float) -> float:
+    """Return for how long at most a request counts: the window, and the slot in which it came."""
+    return window_s * (SLOTS + 1) / SLOTS
+
+
 class Windows:
     """Counts by key. `window_s`: length of the window."""
 

@@ -102,8 +102,10 @@ class Leaving(MemoryLimits):
 async def test_while_the_store_is_away_each_gateway_admits_its_share():
     """limit / max_gateways each: together at most the limit; and the store is not asked again for every request."""
     store = Leaving()
-    store.away = True
     gateways = [Limiter(store, LimitKnobs(max_gateways=4)) for _ in range(4)]
+    for gateway in gateways:
+        await gateway.open()
+    store.away = True
     told = [await gateway.take([Quota("ann", 10)]) for gateway in gateways for _ in range(5)]
 
     assert sum(each.admitted for each in told) == 8
@@ -112,13 +114,52 @@ async def test_while_the_store_is_away_each_gateway_admits_its_share():
         await gateway.close()
 
 
+async def test_a_gateway_that_begins_while_the_store_is_away_admits_nothing_for_a_window():
+    """Its predecessor admitted the share and was killed; a second share in the same window would be above the limit."""
+    store, knobs = Leaving(), LimitKnobs(window_s=0.24, max_gateways=2)
+    before = Limiter(store, knobs)
+    await before.open()
+    store.away = True
+    first = [(await before.take([Quota("ann", 10)])).admitted for _ in range(6)]
+    await before.close()
+    after = Limiter(store, knobs)
+    second = [(await after.take([Quota("ann", 10)])).admitted for _ in range(6)]
+    await asyncio.sleep(0.27)
+    third = [(await after.take([Quota("ann", 10)])).admitted for _ in range(6)]
+    await after.close()
+
+    assert (sum(first), sum(second), sum(third)) == (5, 0, 5)
+
+
+async def test_a_gateway_tries_more_than_once_to_reach_the_store_before_it_takes_requests(monkeypatch):
+    """A first connection that took too long would refuse everybody until the store had answered for a while."""
+    monkeypatch.setattr("system.services.gateway.limiter.PROBE_S", 0.01)
+
+    class Slow(Leaving):
+        tries = 0
+
+        async def add(self, counted, window_s):
+            self.tries += 1
+            self.away = self.tries < 3
+            await super().add(counted, window_s)
+
+    store = Slow()
+    gateway = Limiter(store, LimitKnobs(max_gateways=2))
+    await gateway.open()
+    store.away = True
+
+    assert (await gateway.take([Quota("ann", 10)])).admitted and store.tries == 3
+    await gateway.close()
+
+
 async def test_what_was_admitted_locally_is_known_to_the_store_when_it_is_back(monkeypatch):
     """No third window: after the outage the caller has what is left of his limit."""
     monkeypatch.setattr("system.services.gateway.limiter.PROBE_S", 0.01)
     monkeypatch.setattr("system.services.gateway.limiter.SETTLE_S", 0.05)
     store = Leaving()
-    store.away = True
     gateway = Limiter(store, LimitKnobs(max_gateways=1))
+    await gateway.open()
+    store.away = True
     local = [(await gateway.take([Quota("ann", 10)])).admitted for _ in range(6)]
     store.away = False
     while gateway.local:

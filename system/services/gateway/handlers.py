@@ -48,6 +48,7 @@ class Edge:
         self.revocations = Revocations(ports.tokens)
         for upstream in self.upstreams.values():
             await upstream.open()
+        await self.limiter.open()
         await self.revocations.poll()
         self._polling = asyncio.ensure_future(keeping.keep(self.revocations.run, "revocations"))
 

@@ -3,9 +3,10 @@
     SHARED --the store does not answer--> LOCAL --it answered for SETTLE_S, and has what we admitted--> SHARED
 
 Local: each gateway admits limit / `max_gateways` by windows of its own, so all of them together admit at most the limit. What
-was admitted before the outage is not known then: the overshoot is at most one window's limit in an outage. What is admitted
-locally is told to the store as soon as it answers, and only when every gateway had the time to do so is it asked again: a
-store that comes back empty does not begin a third window.
+was admitted before the outage is not known then: the overshoot is at most one window's limit in an outage. A gateway that the
+store has not answered yet may stand in the place of one that admitted its share and died: for one window it admits none, until
+the store answers. What is admitted locally is told to the store as soon as it answers, and only when every gateway had the
+time to do so is it asked again: a store that comes back empty does not begin a third window.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from system.kernel import keeping, telemetry
+from system.kernel import keeping, telemetry, windows
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.policies import LimitKnobs
 from system.kernel.windows import Quota, Standing, Windows
@@ -24,6 +25,7 @@ from system.ports import LimitStore
 from system.services.gateway import policy
 
 PROBE_S = 0.5    # between two tries while the store is away
+GREETINGS = 4    # tries to reach the store before the first request
 SETTLE_S = 1.5   # for which it must answer before it decides again: every gateway has tried twice by then
 
 _log = logging.getLogger("tweetlab")
@@ -37,6 +39,14 @@ class Limiter:
         self._windows = Windows(knobs.window_s or 1.0)
         self._untold: Counter[str] = Counter()
         self._returning: asyncio.Task[None] | None = None
+        self._met, self._began_s = False, time.monotonic()
+
+    async def open(self) -> None:
+        """Reach the store, so that a first connection that takes long refuses nobody. Tries a few times, then goes on without."""
+        for _ in range(GREETINGS):
+            if await self._told():
+                return
+            await asyncio.sleep(PROBE_S / GREETINGS)
 
     @property
     def local(self) -> bool:
@@ -47,13 +57,20 @@ class Limiter:
         """Count one request, or say that it is too much. Never fails, and waits for a silent store once."""
         if self._returning is None:
             try:
-                return await self._store.take(quotas, self._knobs.window_s)
+                standing = await self._store.take(quotas, self._knobs.window_s)
+                self._met = True
+                return standing
             except LabError as problem:
                 self._leave(problem)
-        standing = self._windows.take(policy.shares(quotas, self._knobs.max_gateways), self._now_s())
+        standing = self._windows.take(self._share(quotas), self._now_s())
         if standing.admitted:
             self._untold.update(quota.key for quota in quotas)
         return standing
+
+    def _share(self, quotas: Sequence[Quota]) -> list[Quota]:
+        if not self._met and time.monotonic() - self._began_s < windows.span_s(self._knobs.window_s):
+            return [Quota(quota.key, 0) for quota in quotas]
+        return policy.shares(quotas, self._knobs.max_gateways)
 
     async def close(self) -> None:
         """End the tries to return."""
@@ -98,4 +115,5 @@ class Limiter:
             if not isinstance(problem, LabError):
                 _log.exception("what was admitted could not be told")
             return False
+        self._met = True
         return True
