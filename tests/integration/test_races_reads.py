@@ -11,7 +11,7 @@ import pytest
 from system.kernel import events
 from system.kernel.errors import Overloaded
 from system.kernel.http import Spent
-from system.ports import Kind, Mode
+from system.ports import Entry, Kind, Mode
 from system.services.shared.paging import Window
 from system.services.tweets.policy import Draft
 from tests.integration.races_bench import Swapped, held, newest, with_knobs
@@ -155,6 +155,26 @@ async def test_readers_are_served_from_the_truth_while_another_process_rebuilds(
 
     assert page.source == "direct"
     assert [tweet.id for tweet in page.tweets] == posted[::-1]
+
+
+async def test_a_tweet_that_the_truth_showed_during_a_rebuild_does_not_vanish_again(bench):
+    """Monotonic reads. The rebuild read before the tweet was written, and its event is late: a page from the truth shows it, and
+    so does the next one, from the list that was rebuilt meanwhile."""
+    reader, author = await bench.people(2)
+    await bench.follow(reader, author)
+
+    with held("build.home.after_read", owner=reader) as rebuild:
+        reading = asyncio.create_task(bench.home(reader))
+        await rebuild.reached()
+        tweet = await stored(bench.ports, author)
+        await bench.ports.timelines.add_own(Entry(tweet.id, author))  # as a post does before it is acknowledged
+        direct = await bench.home_page(reader)
+        rebuild.release()
+        await reading
+    after = await bench.home_page(reader)
+
+    assert (direct.source, [each.id for each in direct.tweets]) == ("direct", [tweet.id])
+    assert (after.source, [each.id for each in after.tweets]) == ("hit", [tweet.id])
 
 
 async def test_a_tweet_fanned_out_during_a_rebuild_is_in_the_rebuilt_list(bench):

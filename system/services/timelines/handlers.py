@@ -170,8 +170,18 @@ class Timelines:
                 followings = await self._lists.all_following(user_id)
             authors = policy.plan_rebuild(user_id, followings, self._knobs.cap).authors
             merged = policy.merge(await self._sources(authors, before, want, build=False), want)
+        if source == DIRECT:
+            await self._keep_seen(user_id, merged.entries)
         spent.since("truth", start)
         return Step(merged.entries, merged.low, merged.exhausted)
+
+    async def _keep_seen(self, user_id: int, entries: Sequence[Entry]) -> None:
+        """Put what the truth showed into the list that somebody else builds meanwhile: it may have read before, and the events of
+        what came in between may be seconds late. Else the next page, from that list, would lack what this one shows."""
+        try:
+            await self._cache.back_fill(user_id, entries)
+        except StoreUnavailable:
+            pass  # no list stands there, or none that is ever shown
 
     async def _sources(self, authors: Sequence[int], before: int | None, limit: int, build: bool) -> list[policy.Source[Entry]]:
         """Read `limit` ids of each author below `before`: lists where they stand, else (`build`) built, else Cassandra."""
