@@ -70,10 +70,10 @@ class MediaStore(Protocol):
         """Take back an `attach` of a tweet that certainly was not made."""
         ...
 
-    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None) -> list[Medium]:
+    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None, older_s: float = 0.0) -> list[Medium]:
         """Let nobody read them again; return those that were not condemned before. They are due at once.
 
-        `state`: only those that stand there are.
+        `state`: only those that stand there are. `older_s`: only those that have stood so for as many seconds.
         """
         ...
 

@@ -67,10 +67,11 @@ class MemoryMedia(Memory):
             if row.medium.state is MediaState.ATTACHED and row.medium.tweet_id == tweet_id and not row.confirmed:
                 self._set(row, state=MediaState.FINALISED, tweet_id=0)
 
-    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None) -> list[Medium]:
+    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None, older_s: float = 0.0) -> list[Medium]:
         rows = [self._rows[media_id] for media_id in media_ids if media_id in self._rows]
         return [self._condemned(row) for row in rows
-                if row.medium.state is not MediaState.CONDEMNED and state in (None, row.medium.state)]
+                if row.medium.state is not MediaState.CONDEMNED and state in (None, row.medium.state)
+                and row.changed_s <= self._now_s() - older_s]
 
     async def condemn_orphans(self, unfinished_s: float, unattached_s: float, limit: int) -> list[Medium]:
         ages = {MediaState.INITIALISED: unfinished_s, MediaState.FINALISED: unattached_s}

@@ -28,7 +28,8 @@ _ATTACH: LiteralString = """UPDATE media SET state = 'attached', tweet_id = %s, 
 _DETACH: LiteralString = """UPDATE media SET state = 'finalised', tweet_id = NULL, changed_at = clock_timestamp()
             WHERE id = ANY(%s) AND state = 'attached' AND tweet_id = %s AND NOT confirmed"""
 _CONDEMN: LiteralString = f"""UPDATE media SET state = 'condemned', changed_at = clock_timestamp(), due_at = clock_timestamp()
-            WHERE id = ANY(%s) AND state <> 'condemned' AND state = coalesce(%s, state) RETURNING {_ALL}"""
+            WHERE id = ANY(%s) AND state <> 'condemned' AND state = coalesce(%s, state)
+            AND changed_at <= clock_timestamp() - make_interval(secs => %s) RETURNING {_ALL}"""
 _ORPHANS: LiteralString = f"""UPDATE media SET state = 'condemned', changed_at = clock_timestamp(), due_at = clock_timestamp()
             WHERE id IN (SELECT id FROM media WHERE NOT confirmed AND (
                     state = 'initialised' AND changed_at < clock_timestamp() - make_interval(secs => %s)
@@ -89,8 +90,8 @@ class PostgresMedia(Postgres):
     async def detach(self, media_ids: Sequence[str], tweet_id: int) -> None:
         await self._rows(_DETACH + " RETURNING id", (list(media_ids), tweet_id), "detach media")
 
-    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None) -> list[Medium]:
-        values = (list(media_ids), state and state.value)
+    async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None, older_s: float = 0.0) -> list[Medium]:
+        values = (list(media_ids), state and state.value, float(older_s))
         return [_medium(row) for row in await self._rows(_CONDEMN, values, "condemn media")] if media_ids else []
 
     async def condemn_orphans(self, unfinished_s: float, unattached_s: float, limit: int) -> list[Medium]:

@@ -184,3 +184,30 @@ async def test_a_check_that_failed_does_not_undo_one_that_passed(rig):
             await task
 
     assert await state(rig, media_id) is MediaState.FINALISED
+
+
+async def test_a_post_that_is_repeated_while_the_collector_looks_keeps_its_picture(rig):
+    """The first attempt was refused, and its picture lies unconfirmed; the repeat attaches it after the look for its tweet."""
+    (ann,) = await rig.people("ann")
+    media, bench, key = service(rig), Bench(rig.config, rig.ports), secrets.token_hex(8)
+    media_id = (await media.finalize(ann, await put(media, ann))).id
+    draft = Draft("again", None, (media_id,))
+
+    async def refused(tweet, trace):
+        raise StoreUnavailable("refused before anything was written", definite=True)
+
+    sick = bench.tweets(7)
+    sick._store = Swapped(rig.ports.tweets, append=refused)
+    with pytest.raises(StoreUnavailable):
+        await sick.post(ann, draft, key, "", time.monotonic_ns() + 10**10)
+    await asyncio.sleep(0.3)
+    sweeper = Collector(rig.ports, media, MediaKnobs(unfinished_s=0.2, unattached_s=60.0), "media-1")
+    with held("media.before_orphans") as point:
+        sweep = asyncio.create_task(sweeper.sweep())
+        await point.reached()
+        tweet = await bench.tweets(8).post(ann, draft, key, "", time.monotonic_ns() + 10**10)
+        point.release()
+        await sweep
+
+    standing = (await rig.ports.media.get([media_id]))[media_id]
+    assert (standing.state, standing.tweet_id) == (MediaState.ATTACHED, tweet.id)

@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from system.kernel import telemetry
+from system.kernel import checkpoints, telemetry
 from system.kernel.errors import Unavailable
 from system.kernel.policies import MediaKnobs
-from system.ports import MediaStore, Medium, Ports, Record, TweetStore
+from system.ports import MediaState, MediaStore, Medium, Ports, Record, TweetStore
 from system.services.media import policy
 from system.services.media.handlers import Media
 from system.services.shared import consuming
@@ -77,7 +77,10 @@ class Collector:
         tweets = await self._tweets.get([medium.tweet_id for medium in attached])
         live = {tweet_id for tweet_id, tweet in tweets.items() if not tweet.deleted}
         await self._store.confirm([medium.id for medium in attached if medium.tweet_id in live])
-        _collected("orphan", await self._store.condemn([each.id for each in attached if each.tweet_id not in live]))
+        await checkpoints.reached("media.before_orphans", ids=tuple(each.id for each in attached))
+        # A post may be repeated meanwhile: its attach makes the medium young again, and it is left to the next sweep.
+        gone = [each.id for each in attached if each.tweet_id not in live]
+        _collected("orphan", await self._store.condemn(gone, MediaState.ATTACHED, older_s))
         return len(attached)
 
     async def deleted(self, records: list[Record], bury: Callable[[Record, str], Awaitable[None]]) -> None:
