@@ -125,7 +125,7 @@ def render(ctx: Context) -> dict[str, Any]:
             "bin_dir": str(programs or ""),
             "pgpass": str(ctx.config / "pgpass"),
             "authentication": {"superuser": everybody, "replication": everybody, "rewind": everybody},
-            "pg_hba": postgres.HBA.splitlines(),
+            "pg_hba": postgres.host_rules(ctx),
             "parameters": own_parameters(ctx),
             "basebackup": [{"checkpoint": "fast"}, "no-sync"],
             "remove_data_directory_on_rewind_failure": REWIND_OR_COPY,

@@ -33,7 +33,7 @@ class Service:
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "",
             "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan, ctx.node.zone)),
-            "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy", 1, ctx.node.region)])[0])),
+            "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy")])[0])),
             "TWEETLAB_EFFECTS": str(ctx.places.effects),
             **media_doors(ctx),
             **members(ctx),
@@ -42,7 +42,7 @@ class Service:
             "TWEETLAB_LISTEN": ctx.address,
             "TWEETLAB_INSTANCE": ctx.node.name,
             "TWEETLAB_DATA": str(ctx.data),
-            "TWEETLAB_OTLP": f"http://{ctx.plan.host('jaeger')}:{jaeger.OTLP_PORT}" if ctx.blueprint.of_kind("jaeger") else "",
+            "TWEETLAB_OTLP": _traces(ctx),
         }
         return Launch(
             argv=(sys.executable, "-m", ctx.node.module),
@@ -56,6 +56,11 @@ class Service:
 
     def version(self) -> str:
         return f"Python {platform.python_version()}"
+
+
+def _traces(ctx: Context) -> str:
+    found = [ctx.plan.host(node.kind, node.instance, node.region) for node in ctx.blueprint.of_kind("jaeger")]
+    return f"http://{found[0]}:{jaeger.OTLP_PORT}" if found else ""
 
 
 def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
