@@ -13,6 +13,7 @@ from typing import Any
 from system.kernel.errors import WrongInput
 
 MAX_DELAY_S = 10.0
+MAX_RATE_BPS = 1e12
 MAX_WAITING_BYTES = 32 * 2**20
 OUTSIDE = 4
 NAMES = {1: "east", 2: "west", 3: "witness", OUTSIDE: "outside"}
@@ -34,14 +35,14 @@ class Line:
     cut: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, most, unit in (
-            ("delay_s", self.delay_s, MAX_DELAY_S, "seconds"),
-            ("jitter_s", self.jitter_s, MAX_DELAY_S, "seconds"),
-            ("loss", self.loss, 1.0, "(a share)"),
-            ("rate_bps", self.rate_bps, 1e12, "bits a second"),
-        ):
-            if not (isinstance(value, int | float) and math.isfinite(value) and 0 <= value <= most):
+        bounds = (("delay_s", self.delay_s, MAX_DELAY_S, "seconds"), ("jitter_s", self.jitter_s, MAX_DELAY_S, "seconds"),
+                  ("loss", self.loss, 1.0, "as a share"), ("rate_bps", self.rate_bps, MAX_RATE_BPS, "bits a second"))
+        for name, value, most, unit in bounds:
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not (number and 0 <= value <= most):
                 raise WrongInput(f"{name} of a line between regions is {value!r}; it must be from 0 to {most:g} {unit}.")
+        if not isinstance(self.cut, bool):
+            raise WrongInput(f"cut of a line between regions is {self.cut!r}; it must be true or false.")
 
     def to_json(self) -> dict[str, Any]:
         """Return the line as plain JSON values."""

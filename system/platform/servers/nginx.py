@@ -42,10 +42,10 @@ class Edge:
     folder: Path
     secret: str = field(repr=False)
     counter: str = ""
-    networks: tuple[str, ...] = ("127.0.0.0/8",)
     cache_bytes: int = CACHE_MIB * 2**20
     zone_kib: int = ZONE_KIB
     spares: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ("127.0.0.0/8",)
 
     @property
     def files(self) -> dict[Path, str]:
