@@ -3,8 +3,8 @@
 It owns a `tun` device in each region and one outside (`network.py`), reads IP packets, keeps each as long as its line says
 (`system/kernel/wan.py`) and writes it at the other end: delay, loss, bandwidth and cuts hold for every protocol alike, and no
 address is rewritten. It answers on a Unix socket, a line of JSON each: `{"op": "look"}`, `{"op": "reset"}`,
-`{"op": "set", "pairs": [[1, 2]], "line": {...}}`. How the lines stand is on disk before it answers: a carrier that was killed
-comes back with the same cuts.
+`{"op": "set", "pairs": [[1, 2]], "line": {...}}`, `{"op": "calm", "pairs": [[1, 2]]}`. How the lines stand is on disk before it
+answers: a carrier that was killed comes back with the same cuts; they end with the namespaces (`network.remove`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import random
 import sys
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,15 +97,26 @@ class Carrier:
     def set(self, pairs: list[list[int]], line: dict[str, Any]) -> None:
         """Change these directed lines; what `line` does not name stays. Raises WrongInput, and then changes nothing."""
         changed = {}
-        for each in pairs:
-            pair = (each[0], each[1]) if len(each) == 2 else (0, 0)
-            if pair not in self.ways:
-                raise WrongInput(f"There is no line between the regions {each}; regions are {wan.NAMES}.")
+        for pair in self._known(pairs):
             try:
                 changed[pair] = Line(**{**self.ways[pair].line.to_json(), **line})
             except TypeError:
                 raise WrongInput(f"A line is told {sorted(line)}; it knows {sorted(Line().to_json())}.") from None
         self._become({pair: way.line for pair, way in self.ways.items()} | changed)
+
+    def calm(self, pairs: list[list[int]]) -> None:
+        """Let these directed lines be as at the first start, but for their cuts. Raises WrongInput, and then changes nothing."""
+        calm = {pair: replace(self._calm[pair], cut=self.ways[pair].line.cut) for pair in self._known(pairs)}
+        self._become({pair: way.line for pair, way in self.ways.items()} | calm)
+
+    def _known(self, pairs: list[list[int]]) -> list[tuple[int, int]]:
+        found = []
+        for each in pairs:
+            pair = (each[0], each[1]) if len(each) == 2 else (0, 0)
+            if pair not in self.ways:
+                raise WrongInput(f"There is no line between the regions {each}; regions are {wan.NAMES}.")
+            found.append(pair)
+        return found
 
     def reset(self) -> None:
         """Let all lines be as at the first start."""
@@ -146,10 +158,12 @@ def answer(carrier: Carrier, request: dict[str, Any]) -> Any:
             return carrier.look()
         case "set":
             carrier.set(list(request.get("pairs", [])), dict(request.get("line", {})))
+        case "calm":
+            carrier.calm(list(request.get("pairs", [])))
         case "reset":
             carrier.reset()
         case other:
-            raise WrongInput(f"The operation {other!r} is unknown; known are look, set, reset.")
+            raise WrongInput(f"The operation {other!r} is unknown; known are look, set, calm, reset.")
     return carrier.look()
 
 

@@ -82,7 +82,8 @@ def make(places: Places, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict
 
 
 def remove(places: Places, plan: Plan) -> None:
-    """Remove namespaces and addresses; safe to repeat, and where there never were any."""
+    """Remove namespaces and addresses, and how the lines stood; safe to repeat, and where there never were any."""
+    places.lines.unlink(missing_ok=True)
     for region in wan.NAMES:
         if region != wan.OUTSIDE and (NAMESPACES / namespace(places, region)).exists():
             with contextlib.suppress(CouldNotRun):  # gone meanwhile

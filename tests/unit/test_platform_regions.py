@@ -158,7 +158,36 @@ def test_a_change_outlives_the_carrier_and_a_reset_ends_it(tmp_path):
     assert not row(reset, 1, 2)["cut"] and not row(after, 1, 2)["cut"]
 
 
+def test_calm_lines_are_as_at_the_start_but_for_their_cuts(tmp_path):
+    """The end of a slow line joins nothing that somebody else cut, and leaves the other direction alone."""
+    async def change():
+        one = lines(tmp_path)
+        carrier.answer(one, {"op": "set", "pairs": [[1, 2], [2, 1]], "line": {"delay_s": 0.5, "loss": 0.1, "cut": True}})
+        return carrier.answer(one, {"op": "calm", "pairs": [[1, 2]]})
+
+    rows = asyncio.run(change())
+
+    assert [row(rows, 1, 2)[name] for name in ("delay_s", "loss", "cut")] == [0.010, 0.0, True]
+    assert [row(rows, 2, 1)[name] for name in ("delay_s", "loss", "cut")] == [0.5, 0.1, True]
+
+
+def test_how_lines_stood_ends_with_the_lab(tmp_path, monkeypatch):
+    """A lab that is brought up again after a cut is whole: nobody is left to undo it."""
+    monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(network, "_ip", lambda *words: "")
+    places = Places(tmp_path / "checkout", 21)
+    told = json.loads(next(iter(SERVERS["wan"].launch(dataclasses.replace(context("wan-1"), places=places)).files.values())))
+    Path(told["state"]).parent.mkdir(parents=True)
+    Path(told["state"]).write_text("[]")
+
+    network.remove(places, Plan(21))
+    network.remove(places, Plan(21))
+
+    assert not Path(told["state"]).exists()
+
+
 @pytest.mark.parametrize("request_", [
+    {"op": "calm", "pairs": [[1, 2], [1, 9]]},
     {"op": "set", "pairs": [[1, 2], [1, 9]], "line": {"cut": True}},
     {"op": "set", "pairs": [[1, 2], [2]], "line": {"cut": True}},
     {"op": "set", "pairs": [[1, 2]], "line": {"colour": 1}},

@@ -26,7 +26,7 @@ class Wan:
     def launch(self, ctx: Context) -> Launch:
         config = ctx.config / "carrier.json"
         told = {"root": str(ctx.places.root), "range": ctx.plan.range, "socket": str(control(ctx.places)), "delay_s": delay_s(),
-                "state": str(ctx.data / "lines.json"), "hosts": hosts(ctx)}
+                "state": str(ctx.places.lines), "hosts": hosts(ctx)}
         return Launch(
             argv=(sys.executable, "-m", "system.platform.carrier", str(config)),
             env={**base_env(ctx), "PYTHONUNBUFFERED": "1"},
