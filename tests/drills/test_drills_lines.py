@@ -66,12 +66,12 @@ class Rig:
                                            "delay_s": 0.010, "state": str(self.places.lines), "hosts": {}}))
         self.process = self.server = None
 
-    async def start(self):
+    def start(self):
         carrier.control(self.places).unlink(missing_ok=True)
         self.process = subprocess.Popen([sys.executable, "-m", "system.platform.carrier", str(self.config)], cwd=CODE)
         ends_s = time.monotonic() + 5
         while not carrier.control(self.places).exists() and self.process.poll() is None and time.monotonic() < ends_s:
-            await asyncio.sleep(0.02)
+            time.sleep(0.02)
 
     async def set(self, one, other, **line):
         await carrier.ask(self.places, {"op": "set", "pairs": [[one, other], [other, one]], "line": line})
@@ -110,7 +110,7 @@ def rig(tmp_path, monkeypatch):
 
 async def test_lines_delay_lose_and_cut_and_a_carrier_that_dies_keeps_them_cut(rig):
     """What every drill of regions stands on, measured from inside: round trips, packets, and nobody's way around."""
-    await rig.start()
+    rig.start()
     rig.serve()
     calm_s, outside_s = await asyncio.gather(rig.connect_s(), rig.connect_s(wan.OUTSIDE))
     await rig.set(EAST, WEST, delay_s=0.05)
@@ -122,7 +122,7 @@ async def test_lines_delay_lose_and_cut_and_a_carrier_that_dies_keeps_them_cut(r
     cut = await asyncio.gather(rig.connect_s(), rig.connect_s(3), rig.connect_s(wan.OUTSIDE))
     rig.process.kill()
     rig.process.wait()
-    await rig.start()
+    rig.start()
     still = await asyncio.gather(rig.connect_s(), rig.connect_s(3), rig.connect_s(wan.OUTSIDE))
     await rig.set(EAST, WEST, cut=False)
 
@@ -135,7 +135,7 @@ async def test_lines_delay_lose_and_cut_and_a_carrier_that_dies_keeps_them_cut(r
 
 def test_a_namespace_and_its_device_are_gone_with_the_lab(rig):
     """Nothing of a lab stays on the machine."""
-    asyncio.run(rig.start())
+    rig.start()
     names = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     rig.end()
     after = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
