@@ -12,6 +12,7 @@ from system.kernel import wan
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform import blueprint, carrier, network, targets
 from system.platform.addresses import Plan
+from system.platform.autoscale import Keeper
 from system.platform.places import Places
 from system.platform.servers import SERVERS, elasticsearch, nginx, postgres
 from system.platform.servers.base import Context
@@ -219,3 +220,37 @@ def test_addresses_are_those_of_the_lab_that_is_up(tmp_path, monkeypatch):
     targets.write(places, [Child()])
 
     assert (targets.address(places, "haproxy-2"), targets.address(places, "haproxy-9")) == ("10.22.9.2:8080", "")
+
+
+class House:
+    """As many instances of a service as its blueprint has, and those that are adopted."""
+
+    def __init__(self):
+        self.blueprint, self.children = REGIONS, {}
+        for node in REGIONS.of_kind("timelines"):
+            self.adopt(node)
+
+    def adopt(self, node):
+        self.children[node.name] = AdoptedChild(node)
+        return self.children[node.name]
+
+
+class AdoptedChild:
+    state = "well"
+
+    def __init__(self, node):
+        self.node, self.quota_cores = node, None
+
+    async def start(self):
+        pass
+
+
+async def test_a_further_instance_stands_in_the_region_of_its_zone():
+    """The emptiest first; one that were told of the west and ran in the east would die with the wrong region."""
+    house = House()
+    keeper = Keeper(house)
+    for _ in range(2):
+        await keeper.add("timelines")
+
+    assert [(house.children[f"timelines-{n}"].node.region, house.children[f"timelines-{n}"].node.zone) for n in (3, 4)] == [
+        (1, 1), (2, 2)]
