@@ -133,6 +133,20 @@ async def test_lines_delay_lose_and_cut_and_a_carrier_that_dies_keeps_them_cut(r
     assert await rig.connect_s() < 0.100
 
 
+def test_a_connection_over_a_cut_line_breaks_in_seconds(rig):
+    """In the regions, whose peers would wait for each other; this machine's own network stays as it was."""
+    own = retries([])
+    rig.start()
+
+    assert [retries(network.inside(rig.places, region)) for region in (1, 2, 3)] == [network.TCP_RETRIES] * 3
+    assert retries([]) == own
+
+
+def retries(way_in):
+    command = [*way_in, "cat", "/proc/sys/net/ipv4/tcp_retries2"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def test_a_namespace_and_its_device_are_gone_with_the_lab(rig):
     """Nothing of a lab stays on the machine."""
     rig.start()
