@@ -87,6 +87,8 @@ class Mesh:
         """Return every backend and its servers, the last resorts left out. Raises CouldNotRun."""
         found: dict[str, Backend] = {}
         for row in csv.DictReader(io.StringIO((await self.ask("show stat -1 6 -1")).lstrip("# "))):
+            if row["pxname"] == haproxy.HERE:
+                continue
             name, backend = row["svname"], found.setdefault(row["pxname"], Backend({}))
             if name == "BACKEND":
                 found[row["pxname"]] = Backend(backend.servers, int(row["qcur"] or 0))

@@ -34,6 +34,13 @@ STAMPS = ("    http-request set-header x-forwarded-for %[src]\n"
           "    http-request set-header x-request-start %[date(0,us)]\n")
 
 
+HERE = "cache-here"
+"""The backend that no request goes to: its check says whether the cache's primary stands in the door's own region."""
+ACTIVE = ("    http-request return status 200 content-type text/plain string active "
+          f"if {{ path /active }} {{ nbsrv({HERE}) gt 0 }}\n"
+          "    http-request return status 503 content-type text/plain string standby if { path /active }\n")
+
+
 class HAProxy:
     """HAProxy of the distribution."""
 
@@ -65,10 +72,16 @@ def runtime_socket(ctx: Context) -> str:
 
 def render(ctx: Context) -> str:
     """Return the node's haproxy.cfg."""
-    parts = [_head(ctx), _metrics(ctx), _front("gateway", ctx.address, null=True)]
+    parts = [_head(ctx), _metrics(ctx), _front("gateway", ctx.address, null=True, regions=in_regions(ctx))]
     parts += [_front(name, f"{ctx.host}:{port}") for name, port in MESH_PORTS.items()]
     parts += [_back(ctx, name) for name in ("gateway", *MESH_PORTS)]
+    parts += [_here(ctx)] if in_regions(ctx) else []
     return "\n".join(parts)
+
+
+def in_regions(ctx: Context) -> bool:
+    """Does one of several regions stand behind this door?"""
+    return bool(ctx.blueprint.of_role("network"))
 
 
 def _head(ctx: Context) -> str:
@@ -117,10 +130,23 @@ def errors() -> str:
                    for status, body in bodies.items())
 
 
-def _front(name: str, address: str, null: bool = False) -> str:
+def _front(name: str, address: str, null: bool = False, regions: bool = False) -> str:
     null_page = "    http-request return status 200 content-type text/plain string ok if { path /null }\n"
-    own = null_page + WHOLE + errors() + HIDDEN + STAMPS if null else ""
+    own = null_page + (ACTIVE if regions else "") + WHOLE + errors() + HIDDEN + STAMPS if null else ""
     return f"frontend {name}\n    bind {address}\n{own}    default_backend {name}\n"
+
+
+def _here(ctx: Context) -> str:
+    rows = [f"    server {node.name} {ctx.plan.of(node.kind, node.instance, node.region)} check inter 500ms fall 2 rise 1"
+            for node in ctx.blueprint.of_kind("redis") if node.region == ctx.node.region]
+    return f"""backend {HERE}
+    mode tcp
+    option tcp-check
+    tcp-check connect
+    tcp-check send INFO\\ replication\\r\\n
+    tcp-check expect string role:master
+{chr(10).join(rows)}
+"""
 
 
 def _back(ctx: Context, name: str) -> str:
