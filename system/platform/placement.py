@@ -81,8 +81,8 @@ class Placement:
         leader = next(each for each in members if each.role == "leader")
         began_s = time.monotonic()
         told = await asyncio.to_thread(_asked, f"http://{leader.host}/switchover", {"leader": leader.name, "candidate": wish})
-        _log.info("placement: PostgreSQL's primary goes from %s to %s, where the cache's is (%s), in %.1f s: %s", leader.name, wish,
-                  wan.NAMES[active], time.monotonic() - began_s, told)
+        _log.info("placement: PostgreSQL's primary goes from %s to %s, where the cache's is (%s), in %.1f s: %s",
+                  leader.name, wish, wan.NAMES[active], time.monotonic() - began_s, told)
         return wish
 
     def _of(self, kind: str) -> list[Child]:
