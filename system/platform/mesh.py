@@ -33,7 +33,8 @@ class Server:
     """One server of a backend, now. `checks`: HAProxy's words, UP, "UP 2/3" (a check failed), DOWN, DRAIN, MAINT.
 
     `inside`: requests in it. `waiting`: requests that wait for it. `answers`, `errors`: since it was added.
-    `passed`: its last health check was answered. `places`: requests that it may have inside.
+    `passed`: its last health check was answered. `places`: requests that it may have inside. `apart`: of several HAProxies some
+    see it up and some do not, as where the lines between regions are cut.
     """
 
     backend: str
@@ -45,6 +46,7 @@ class Server:
     errors: int
     passed: bool
     places: int = haproxy.PLACES
+    apart: bool = False
 
     @property
     def down(self) -> bool:
