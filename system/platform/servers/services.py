@@ -16,7 +16,7 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import health, places
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
-from system.platform.servers import elasticsearch, jaeger, minio, sentinel
+from system.platform.servers import elasticsearch, jaeger, minio, sentinel, wan
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.postgres import ROLE
 
@@ -113,4 +113,5 @@ def members(ctx: Context) -> dict[str, str]:
     """Return what tells the exporter of a lab with zones who stands where: kind, address, name and zone of each node."""
     rows = [[node.kind, ctx.plan.of(node.kind, node.instance, node.region), node.name, node.zone]
             for node in ctx.blueprint.nodes if node.zone]
+    rows += [[node.kind, str(wan.control(ctx.places)), node.name, 0] for node in ctx.blueprint.of_role("network")]
     return {"TWEETLAB_MEMBERS": json.dumps(rows)} if rows and ctx.node.kind == "exporter" else {}

@@ -75,9 +75,14 @@ def control(at: places.Places) -> Path:
 
 async def ask(at: places.Places, request: dict[str, Any]) -> Any:
     """Return the carrier's answer. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
+    return await ask_at(control(at), request)
+
+
+async def ask_at(socket: Path, request: dict[str, Any]) -> Any:
+    """Return the answer of the carrier at a socket. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
     try:
         async with asyncio.timeout(ASK_TIMEOUT_S):
-            reader, writer = await asyncio.open_unix_connection(control(at), limit=2**20)
+            reader, writer = await asyncio.open_unix_connection(socket, limit=2**20)
             try:
                 writer.write(json.dumps(request).encode() + b"\n")
                 told = json.loads(await reader.readline())
