@@ -26,7 +26,7 @@ from typing import Any
 
 from system.kernel import logs
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
-from system.platform import blueprint, cgroups, network, operations, preflight, procs, renewal, sweep, targets
+from system.platform import blueprint, cgroups, network, operations, placement, preflight, procs, renewal, sweep, targets
 from system.platform.addresses import Plan
 from system.platform.autoscale import Keeper
 from system.platform.blueprint import Blueprint, Node
@@ -71,7 +71,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         async with server:
-            tasks = [asyncio.create_task(self._leave_when_idle()), asyncio.create_task(self.keeper.run())]
+            tasks = [asyncio.create_task(self._leave_when_idle()), asyncio.create_task(self.keeper.run()),
+                     asyncio.create_task(placement.Placement(self.children).run())]
             await self.stopping.wait()
             for task in tasks:
                 task.cancel()
