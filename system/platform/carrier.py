@@ -30,6 +30,7 @@ from system.platform.places import Places
 
 MAX_PACKET = 65_536
 NETWORKS = (10, 127)  # first octets: of the regions, and of their second addresses on loopback
+IP_HEADER = 20
 BATCH = 64  # packets read from one device before the others get their turn
 DEFAULT_DELAY_S = 0.010
 """One way between two regions: 20 ms there and back, as between cities some 1,500 km of fibre apart."""
@@ -58,9 +59,7 @@ class Carrier:
                 packet = os.read(fd, MAX_PACKET)
             except BlockingIOError:
                 return
-            if packet[0] >> 4 != 4 or packet[16] not in NETWORKS:
-                continue
-            pair = (region, packet[17] - self._below_first)
+            pair = pair_of(packet, region, self._below_first)
             if (way := self.ways.get(pair)) is not None:
                 self._carry(pair, way, packet)
 
@@ -134,6 +133,17 @@ class Carrier:
         part.replace(self._state)
         for pair, line in lines.items():
             self.ways[pair].line = line
+
+
+def pair_of(packet: bytes, region: int, below_first: int) -> tuple[int, int]:
+    """Return the line that a packet from `region` goes over; (0, 0) for what is none of the lab's.
+
+    It must come from an address of that region: where this machine forwards packets for others, theirs come in with their own.
+    `below_first`: the second octet before that of the first region.
+    """
+    if len(packet) < IP_HEADER or packet[0] >> 4 != 4 or packet[12] not in NETWORKS or packet[16] not in NETWORKS:
+        return (0, 0)
+    return (region, packet[17] - below_first) if packet[13] - below_first == region else (0, 0)
 
 
 def _pairs() -> list[tuple[int, int]]:

@@ -145,6 +145,24 @@ def test_the_carrier_begins_with_calm_lines(tmp_path):
     assert {each["delay_s"] for each in rows if wan.OUTSIDE in (each["from"], each["to"])} == {0.0}
 
 
+def packet(source, target, version=4):
+    head = bytearray(20)
+    head[0] = version << 4 | 5
+    head[12:16], head[16:20] = bytes(map(int, source.split("."))), bytes(map(int, target.split(".")))
+    return bytes(head)
+
+
+@pytest.mark.parametrize(("sent", "pair"), [
+    (packet("10.21.0.1", "10.22.40.2"), (1, 2)), (packet("127.21.0.1", "127.23.60.3"), (1, 3)),
+    (packet("192.168.1.7", "10.22.40.2"), (0, 0)),   # a neighbour, for whom this machine would forward
+    (packet("10.23.0.1", "10.22.40.2"), (0, 0)),     # another region's name
+    (packet("10.21.0.1", "192.168.1.7"), (0, 0)), (packet("10.21.0.1", "10.22.40.2", 6), (0, 0)), (b"", (0, 0)),
+])
+def test_the_carrier_takes_only_what_the_lab_itself_sends(sent, pair):
+    """The stores behind it ask for no password."""
+    assert carrier.pair_of(sent, 1, 20) == pair
+
+
 def test_a_change_outlives_the_carrier_and_a_reset_ends_it(tmp_path):
     """What it does not name stays; the other direction too."""
     async def change():
