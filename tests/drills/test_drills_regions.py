@@ -8,6 +8,7 @@ import os
 import sys
 import time
 
+import aiohttp
 import pytest
 from redis import asyncio as redis
 
@@ -134,3 +135,47 @@ async def test_slow_lines_are_measured_from_inside_and_are_calm_afterwards(lab):
 
     assert (record.void, record.recovered_ns is not None) == ("", True)
     assert near_s < 0.020 < calm_s < 0.160 <= far_s
+
+
+VOTERS = blueprint.Blueprint("voters", tuple(node for kind in ("wan", "etcd") for node in ALL.of_kind(kind)))
+
+
+@pytest.fixture
+async def voters(tmp_path):
+    made = native.Lab(tmp_path, RANGE)
+    await made.up(VOTERS, stores_only=True)
+    yield made
+    await made.down(purge=True)
+
+
+async def told(lab):
+    """Return what each etcd says of itself, by name."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2.0)) as web:
+        found = {}
+        for row in await rows_of(lab, "etcd"):
+            async with web.post(f"http://{row.address}/v3/maintenance/status", json={}) as answer:
+                found[row.name] = await answer.json()
+        return found
+
+
+async def terms(lab):
+    """Return the number of the last election and its winner, as all of them know it."""
+    return {(each["raftTerm"], each["leader"]) for each in (await told(lab)).values()}
+
+
+async def leads(lab):
+    return next(name for name, each in (await told(lab)).items() if each["header"]["member_id"] == each["leader"])
+
+
+@pytest.mark.skipif(not packages.find("etcd"), reason="`tweetlab up cluster` was never used")
+async def test_a_voter_that_was_cut_off_deposes_nobody_when_it_is_joined(voters):
+    """Alone it votes and votes; if its number counted, the others would elect anew, and PostgreSQL's primary lose its lock."""
+    cut = "east" if await leads(voters) != "etcd-1" else "west"
+    aim = await faults.FAULTS["region_cut"].aim(voters, cut)
+    before = await terms(voters)
+    await faults.FAULTS["region_cut"].inject(voters, aim)
+    await asyncio.sleep(8.0)
+    await faults.FAULTS["region_cut"].undo(voters, aim)
+    await asyncio.sleep(3.0)
+
+    assert await terms(voters) == before and len(before) == 1
