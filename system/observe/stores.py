@@ -18,6 +18,7 @@ from system.kernel import wan
 from system.kernel.settings import Settings, group_of
 from system.observe import copies
 from system.platform import health
+from system.platform.servers import sentinel as sentinels
 from system.platform.servers import wan as carrier
 
 if TYPE_CHECKING:
@@ -280,7 +281,14 @@ async def lines(settings: Settings, address: str, node: str) -> list[Sample]:
             Sample("tweetlab_wan_delay_seconds", row["delay_s"], at),
             Sample("tweetlab_wan_cut", float(row["cut"]), at),
         ]
-    return samples
+    return samples + await _active()
+
+
+async def _active() -> list[Sample]:
+    members = zones()
+    named = await asyncio.to_thread(sentinels.named, [at for kind, at, *_ in members if kind == "sentinel"])
+    return [Sample("tweetlab_region_active", float(at == named), {"region": wan.NAMES[zone]})
+            for kind, at, _, zone in members if kind == "redis"]
 
 
 READERS: dict[str, Callable[[], Reader]] = {  # store -> makes its reader
