@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from system.platform import blueprint, placement
-from system.platform.placement import Member, wanted
+from system.platform.placement import Member, standbys, wanted
 from system.platform.servers import patroni
 from tests.unit.test_platform_regions import context
 
@@ -14,7 +14,7 @@ REGIONS = {"postgres-1": 1, "postgres-2": 2, "postgres-3": 3}
 
 def members(leader, standby="", replica="", state="streaming"):
     rows = [(leader, "leader", "running"), (standby, "sync_standby", state), (replica, "replica", "streaming")]
-    return [Member(name, role, told, f"{name}:8008") for name, role, told in rows if name]
+    return [Member(name, role, told, f"{name}:8008", 0) for name, role, told in rows if name]
 
 
 @pytest.mark.parametrize(("standing", "active", "to"), [
@@ -32,6 +32,42 @@ def test_the_primary_belongs_where_the_caches_is(standing, active, to):
     assert wanted(standing, REGIONS, active) == to
 
 
+BOTH = [*members("postgres-3", "postgres-1"), Member("postgres-2", "sync_standby", "streaming", "", 0)]
+
+
+@pytest.mark.parametrize(("standing", "active", "many"), [
+    (members("postgres-3", "postgres-1", "postgres-2"), 2, 2),              # as after a start on old data
+    ([*members("postgres-3", "postgres-1"), Member("postgres-2", "replica", "streaming", "", 2**21)], 2, 0),
+    ([*members("postgres-3", "postgres-1"), Member("postgres-2", "replica", "streaming")], 2, 0),
+    ([*members("postgres-3", "postgres-1"), Member("postgres-2", "replica", "starting", "", 0)], 2, 0),
+    (members("postgres-3", "", "postgres-2"), 2, 0),                        # nothing is acknowledged now
+    (members("postgres-3", "postgres-2", "postgres-1"), 2, 0),              # it may be moved as it stands
+    (BOTH, 2, 0),
+    (BOTH, 3, 1),                                                           # it is there
+    (BOTH, 0, 0),
+    (members("", "postgres-1", "postgres-2"), 2, 0),
+])
+def test_a_second_standby_is_synchronous_until_the_primary_has_moved(standing, active, many):
+    """So that it can move to a member that was not; but never to one that lags."""
+    assert standbys(standing, REGIONS, active) == many
+
+
+async def test_the_second_one_is_asked_for_before_the_primary_moves(look):
+    """Each after some looks that say the same."""
+    look.told.members = members("postgres-3", "postgres-1", "postgres-2")
+    for _ in range(placement.CALM_LOOKS):
+        assert await look.once() == ""
+    assert look.asked == [("http://postgres-3:8008/config", {"synchronous_node_count": 2})]
+
+    look.told.members = BOTH
+    assert [await look.once() for _ in range(placement.CALM_LOOKS)][-1] == "postgres-2"
+    look.told.members = [Member("postgres-2", "leader", "running", "postgres-2:8008"), *members("", "postgres-1"),
+                         Member("postgres-3", "sync_standby", "streaming", "", 0)]
+    for _ in range(placement.CALM_LOOKS):
+        await look.once()
+    assert look.asked[2:] == [("http://postgres-2:8008/config", {"synchronous_node_count": 1})]
+
+
 @pytest.fixture
 def look(monkeypatch):
     """A placement whose lab stands as told, and the switchovers that it asks for."""
@@ -47,7 +83,7 @@ def look(monkeypatch):
         return told.active
 
     made._members, made._active = standing, active
-    monkeypatch.setattr(placement, "_asked", lambda url, body: asked.append((url, body)) or "fine")
+    monkeypatch.setattr(placement, "_asked", lambda url, body, method="POST": asked.append((url, body)) or "fine")
     monkeypatch.setattr(placement.time, "monotonic", lambda: now[0])
     return SimpleNamespace(once=made.look, told=told, asked=asked, now=now)
 
