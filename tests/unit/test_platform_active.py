@@ -6,11 +6,13 @@ from tests.unit.test_platform_regions import context
 
 
 def test_a_door_is_active_where_the_caches_primary_stands_in_its_region():
-    """It asks its own region's Redis alone; a door of a cluster knows nothing of it."""
+    """As two of the three sentinels say, whom a cut region does not reach; a door of a cluster knows nothing of it."""
     text = haproxy.render(context("haproxy-2"))
 
-    assert "server redis-2 10.22.30.2:6379 check" in text and "tcp-check expect string role:master" in text
-    assert "redis-1" not in text and text.count("path /active") == 2
+    assert [line.split()[1:3] for line in text.splitlines() if "server sentinel" in line] == [
+        ["sentinel-1", "10.21.32.1:26379"], ["sentinel-2", "10.22.32.2:26379"], ["sentinel-3", "10.23.32.3:26379"]]
+    assert "GET-MASTER-ADDR-BY-NAME\\ cache\\r\\n" in text and "tcp-check expect min-recv 0 string 10.22.30.2\\r\\n" in text
+    assert "{ path /active } { nbsrv(cache-here) ge 2 }" in text and text.count("path /active") == 2
     assert "active" not in haproxy.render(context("haproxy-2", blueprint.load("cluster")))
 
 
