@@ -73,6 +73,12 @@ def standbys(members: Sequence[Member], regions: Mapping[str, int], active: int)
     return 2 if there and caught_up and there.state in ("streaming", "running") else 0
 
 
+def agreed(views: Sequence[Sequence[Member]], many: int) -> list[Member]:
+    """Return a view whose leader more than half of `many` members name; [] where there is none: one that is cut off errs."""
+    leaders = [next((each.name for each in view if each.role == "leader"), "") for view in views]
+    return next((list(view) for view, leader in zip(views, leaders) if leader and leaders.count(leader) > many / 2), [])
+
+
 class Placement:
     """Looks at one lab again and again. `children`: of its supervisor."""
 
@@ -130,17 +136,18 @@ class Placement:
         return next((child.node.region for child in self._of("redis") if child.ctx.address == named), 0)
 
     async def _members(self) -> list[Member]:
-        """Return the members as one of them tells it that answers; none where none does."""
-        for child in self._of("postgres"):
-            if child.state != "well":
-                continue
-            try:
-                told = await asyncio.to_thread(_asked, f"http://{child.ctx.host}:{patroni.REST_PORT}/cluster", None)
-            except OSError:
-                continue
-            return [Member(row["name"], row["role"], row["state"], _host(row["api_url"]), _whole(row.get("lag")))
-                    for row in json.loads(told)["members"]]
-        return []
+        """Return the members as most of them tell it; none where most do not agree on who leads."""
+        members = self._of("postgres")
+        return agreed(await asyncio.gather(*(self._view(child) for child in members if child.state == "well")), len(members))
+
+    @staticmethod
+    async def _view(child: Child) -> list[Member]:
+        try:
+            told = await asyncio.to_thread(_asked, f"http://{child.ctx.host}:{patroni.REST_PORT}/cluster", None)
+        except OSError:
+            return []
+        return [Member(row["name"], row["role"], row["state"], _host(row["api_url"]), _whole(row.get("lag")))
+                for row in json.loads(told)["members"]]
 
 
 def _host(url: str) -> str:

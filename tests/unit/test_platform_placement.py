@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from system.platform import blueprint, placement
-from system.platform.placement import Member, standbys, wanted
+from system.platform.placement import Member, agreed, standbys, wanted
 from system.platform.servers import patroni
 from tests.unit.test_platform_regions import context
 
@@ -66,6 +66,22 @@ async def test_the_second_one_is_asked_for_before_the_primary_moves(look):
     for _ in range(placement.CALM_LOOKS):
         await look.once()
     assert look.asked[2:] == [("http://postgres-2:8008/config", {"synchronous_node_count": 1})]
+
+
+OLD, NEW = members("postgres-1", "postgres-2"), members("postgres-3", "postgres-2")
+
+
+@pytest.mark.parametrize(("views", "expected"), [
+    ([OLD, NEW, NEW], NEW),          # the first is cut off and believes that it leads
+    ([[], NEW, NEW], NEW),           # or lost
+    ([OLD, [], NEW], []),
+    ([OLD], []),
+    ([members("", "postgres-2")] * 3, []),
+    ([], []),
+])
+def test_members_are_believed_where_most_agree_on_who_leads(views, expected):
+    """One that is cut off tells what was true before."""
+    assert agreed(views, 3) == expected
 
 
 @pytest.fixture
