@@ -66,11 +66,15 @@ def _traces(ctx: Context) -> str:
 def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
     """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out.
 
-    `zone`: of who asks; its own zone's MinIO is named first, the others are spares.
+    `zone`: of who asks; its own zone's MinIO is named first, the others are spares. In regions its own Cassandra is, too: asked
+    first, it saves a way there and back of those that a quorum takes.
     """
     nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
              for kind in STORE_KINDS}
     nodes["minio"].sort(key=lambda node: node.zone != zone)
+    near = bool(zone and blueprint.of_role("network"))
+    if near:
+        nodes["cassandra"].sort(key=lambda node: node.zone != zone)
     at = {kind: [plan.of(kind, node.instance, node.region) for node in found] for kind, found in nodes.items() if found}
     sentinels = [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind("sentinel")]
     shapes: dict[str, Callable[[list[str]], Any]] = {
@@ -85,7 +89,7 @@ def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
         },
         "elasticsearch": lambda addresses: [f"http://{address}" for address in addresses],
     }
-    return {kind: shapes[kind](addresses) for kind, addresses in at.items()}
+    return {kind: shapes[kind](addresses) for kind, addresses in at.items()} | ({"near": True} if near else {})
 
 
 def postgres_url(addresses: list[str]) -> str:
