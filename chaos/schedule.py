@@ -11,14 +11,15 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from chaos import undo, watchdog
-from chaos.faults import FAULTS, Aim, Fault, Lab
+from chaos.aims import Aim, Fault, Lab
+from chaos.faults import FAULTS
 from chaos.records import FaultRecord
 from scenarios import spec
 from system.kernel.errors import LabError
@@ -81,7 +82,7 @@ class Strike:
             self.void = STOPPED
             return
         try:
-            aim = await self.fault.aim(self.lab, self.wanted.target)
+            aim = replace(await self.fault.aim(self.lab, self.wanted.target), asked=self.wanted.asked)
         except TROUBLE as problem:
             self.void = f"could not be aimed: {problem}"
             return

@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from chaos.faults import FAULTS, Aim, Fault, Lab
+from chaos.aims import Aim, Fault, Lab
+from chaos.faults import FAULTS
 from system.kernel.errors import CouldNotRun
 from system.platform import procs
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chaos import undo
-from chaos.faults import Lab
+from chaos.aims import Lab
 from system.kernel.errors import LabError
 from system.platform import procs
 

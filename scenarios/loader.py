@@ -170,8 +170,9 @@ def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> No
                                 f"`{fault.kind}` is instant: it is over when its recovery shows. Leave `for` out.")
     if fault.for_s is None and kind.held:
         where.key("for").refuse(None, f"`{fault.kind}` is held: write how long, such as `for: 10 s`.")
-    if kind.targets == ("zone",):
-        _check_zone(fault, scenario.platform, where.key("target"))
+    _check_strength(fault, kind, where)
+    if set(kind.targets) & vocabulary.AREAS.keys():
+        _check_area(fault, kind, scenario.platform, where.key("target"))
         return
     nodes = vocabulary.BLUEPRINTS[scenario.platform]
     known = sorted(set(nodes) | {node.rsplit("-", 1)[0] for node in nodes})
@@ -182,11 +183,29 @@ def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> No
         where.key("target").refuse(fault.target, f"`{fault.kind}` strikes {', '.join(kind.targets)}.")
 
 
-def _check_zone(fault: spec.Fault, platform: str, where: Where) -> None:
-    zones = vocabulary.ZONES.get(platform, ())
-    if not zones:
-        able = " or ".join(f"`platform: {name}`" for name in sorted(vocabulary.ZONES))
-        where.refuse(fault.target, f"`{platform}` has no zones, so `{fault.kind}` cannot strike one; write {able}.")
-    if fault.target not in (known := ("zone", *zones)):
-        told = f"`{fault.kind}` strikes {', '.join(zones)}, or `zone`: the one where the cache's primary stands."
-        where.refuse(fault.target, told, units.nearest(fault.target, known))
+def _check_strength(fault: spec.Fault, kind: vocabulary.FaultKind, where: Where) -> None:
+    asked = {"delay": (fault.delay_s, units.tell_duration), "loss": (fault.loss, units.tell_share)}
+    for name, (value, tell) in asked.items():
+        low, high = vocabulary.STRENGTHS[name]
+        if value is not None and name not in kind.takes:
+            able = ", ".join(f"`{other}`" for other, each in vocabulary.FAULT_KINDS.items() if name in each.takes)
+            where.key(name).refuse(tell(value), f"`{fault.kind}` has no `{name}`; leave it out, or take {able}.")
+        if value is not None and not low <= value <= high:
+            where.key(name).refuse(tell(value), f"it must be from {tell(low)} to {tell(high)}.")
+    if kind.takes and not fault.asked:
+        words = " or ".join(f"`{name}`" for name in kind.takes)
+        where.refuse(fault.kind, f"it must say how much: {words}, such as `delay: 80 ms`.")
+
+
+def _check_area(fault: spec.Fault, kind: vocabulary.FaultKind, platform: str, where: Where) -> None:
+    word = kind.targets[-1]
+    of = vocabulary.AREAS[word]
+    if platform not in of:
+        able = " or ".join(f"`platform: {name}`" for name in sorted(of))
+        where.refuse(fault.target, f"`{platform}` has no {word}s, so `{fault.kind}` cannot strike one; write {able}.")
+    if "lines" in kind.targets:
+        known, told = ("lines", *of[platform]), "or `lines`: all of them."
+    else:
+        known, told = (word, *of[platform]), f"or `{word}`: the one where the cache's primary stands."
+    if fault.target not in known:
+        where.refuse(fault.target, f"`{fault.kind}` strikes {', '.join(known[1:])}, {told}", units.nearest(fault.target, known))

@@ -77,12 +77,22 @@ class Workload:
 
 @dataclass(frozen=True)
 class Fault:
-    """`at_s`: seconds from the start of load. `for_s`: how long it is held; None for an instant fault."""
+    """`at_s`: seconds from the start of load. `for_s`: how long it is held; None for an instant fault.
+
+    `delay_s`: of the lines it slows down, one way. `loss`: share of the packets they lose. None where it was not asked.
+    """
 
     at_s: float
     kind: str
     target: str
     for_s: float | None = None
+    delay_s: float | None = None
+    loss: float | None = None
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What the scenario says of its strength, by name; empty for a fault that has but one."""
+        return {name: value for name, value in (("delay_s", self.delay_s), ("loss", self.loss)) if value is not None}
 
 
 @dataclass(frozen=True)

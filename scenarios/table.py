@@ -107,8 +107,8 @@ def _population(users: int, follows: spec.Follows, history: int, graph: Path | N
     return spec.Population(users, follows, history, graph, cache, likes, protected)
 
 
-def _fault(at: float, kind: str, target: str, for_: float | None) -> spec.Fault:
-    return spec.Fault(at, kind, target, for_)
+def _fault(at: float, kind: str, target: str, for_: float | None, delay: float | None, loss: float | None) -> spec.Fault:
+    return spec.Fault(at, kind, target, for_, delay, loss)
 
 
 def _measure(warm_up: float, repeats: int, warm_caches: bool) -> spec.Measure:
@@ -146,8 +146,10 @@ WORKLOAD = (
 FAULT = (
     Key("at", DURATION, "when, from the start of the load"),
     Key("kind", Word(lambda: list(vocabulary.FAULT_KINDS)), "which fault"),
-    Key("target", Text(), "the node, such as `redis` or `timelines-1`"),
+    Key("target", Text(), "the node, such as `redis` or `timelines-1`; or the zone, region or lines"),
     Key("for", Quantity(units.duration_s, "10 s", positive=True), "how long it is held; only for held faults", None),
+    Key("delay", Quantity(units.duration_s, "80 ms"), "what a slow line takes, one way; only for `wan_slow`", None),
+    Key("loss", Quantity(units.share, "1 %"), "share of the packets that a line loses; only for `wan_slow`", None),
 )
 MEASURE = (
     Key("warm_up", DURATION, "time at the start that no steady number counts", 10.0),

@@ -125,3 +125,8 @@ def counting(noun: str) -> Callable[[object], int]:
 def tell_duration(seconds: float) -> str:
     """Return `seconds` as a scenario would write it: `250 ms`, `20 s`."""
     return f"{seconds * 1e3:g} ms" if 0 < seconds < 1 else f"{seconds:g} s"
+
+
+def tell_share(fraction: float) -> str:
+    """Return `fraction` as a scenario would write it: `0.5 %`."""
+    return f"{fraction * 100:g} %"

@@ -42,18 +42,28 @@ CACHE_STATES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class FaultKind:
-    """`held`: has a duration and is undone at its end; otherwise instant. `targets`: kinds of node, empty for any."""
+    """`held`: has a duration and is undone at its end; otherwise instant. `targets`: kinds of node, empty for any; or `AREAS`.
+
+    `takes`: what of its strength may be asked, words of `STRENGTHS`; one at least is.
+    """
 
     held: bool
     targets: tuple[str, ...]
     help: str
+    takes: tuple[str, ...] = ()
 
 
 FAULT_KINDS: dict[str, FaultKind] = {
     "cache_loss": FaultKind(False, ("redis",), "every cached timeline, list and tweet is gone at once"),
     "kill": FaultKind(False, (), "one process dies by SIGKILL and is restarted by auto-heal"),
+    "region_cut": FaultKind(True, ("region",), "nothing goes into a region or out of it, while its processes live on"),
+    "region_loss": FaultKind(True, ("region",), "every process of a region dies by SIGKILL and stays dead for a while"),
+    "wan_slow": FaultKind(True, ("lines", "region"), "the lines between regions are slow, or lose packets", ("delay", "loss")),
     "zone_loss": FaultKind(True, ("zone",), "every process of a zone dies by SIGKILL and stays dead for a while"),
 }
+
+STRENGTHS: dict[str, tuple[float, float]] = {"delay": (0.001, 0.5), "loss": (0.001, 0.5)}
+"""What of a fault's strength may be asked -> its bounds: seconds one way, share of the packets."""
 
 BLUEPRINTS: dict[str, tuple[str, ...]] = {
     "cluster": ("cassandra-1", "cassandra-2", "cassandra-3", "cdn-1", "cdn-2", "elasticsearch-1", "elasticsearch-2",
@@ -67,7 +77,15 @@ BLUEPRINTS: dict[str, tuple[str, ...]] = {
               "liker-1", "likes-1", "limits-1", "media-1", "minio-1", "postgres-1", "redis-1", "relay-1", "search-1",
               "timelines-1", "tweets-1", "users-1"),
 }
+BLUEPRINTS["two_regions"] = (*BLUEPRINTS["cluster"], "wan-1")
 """Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""
 
-ZONES: dict[str, tuple[str, ...]] = {"cluster": ("zone-1", "zone-2", "zone-3")}
+_ZONES = ("zone-1", "zone-2", "zone-3")
+ZONES: dict[str, tuple[str, ...]] = {"cluster": _ZONES, "two_regions": _ZONES}
 """Blueprint -> its zones, where it has any; held equal to the platform's by the same test. `zone`: the cache's primary's."""
+
+REGIONS: dict[str, tuple[str, ...]] = {"two_regions": ("east", "west", "witness")}
+"""Blueprint -> its regions, likewise. `region`: the active one, where the cache's primary stands."""
+
+AREAS: dict[str, dict[str, tuple[str, ...]]] = {"zone": ZONES, "region": REGIONS}
+"""What a fault may strike that is more than a node -> which blueprint has which."""

@@ -121,12 +121,12 @@ NOT_OF_A_CLUSTER = (
 
 
 def lacking(scenario: spec.Scenario) -> list[str]:
-    """Return the faults of `scenario` that the model cannot play, in words.
+    """Return what of `scenario` the model cannot play, in words: faults, and the ways between regions, of which it knows nothing.
 
     In a cluster it has the services as they are, but each store as one: the death of a member would be the death of all.
     """
     scaled = {name.rpartition("-")[0] for name in services.SCALED}
-    found = set()
+    found = {"the lines between regions"} if scenario.platform in vocabulary.REGIONS else set()
     for fault in scenario.faults:
         if fault.kind not in FAULTS:
             found.add(f"the fault {fault.kind}")

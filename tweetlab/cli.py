@@ -17,7 +17,7 @@ import typer
 from typer import exceptions
 
 from system.kernel.errors import LabError
-from tweetlab.commands import alerting, console, keys, lab, looking, reading, running
+from tweetlab.commands import alerting, console, keys, lab, looking, reading, running, wan
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alerts": alerting.alerts,
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "status": lab.status,
     "traces": looking.traces,
     "up": lab.up,
+    "wan": wan.wan,
 }
 
 EXIT_USAGE, EXIT_COULD_NOT_RUN, EXIT_INTERRUPTED = 64, 3, 130

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import shutil
@@ -15,8 +16,10 @@ from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint as blueprints
-from system.platform import cgroups, packages, places, preflight
+from system.platform import cgroups, native, network, packages, places, preflight
+from system.platform.addresses import Plan
 from system.platform.packages import Debian
+from tweetlab import home
 
 MIN_PYTHON = (3, 11)
 MIN_MEMORY_MIB = 5120  # 3.5 GiB for the small lab, the rest for load, twin and page cache
@@ -120,6 +123,17 @@ def _control_groups() -> list[Fact]:
     return [Fact("control groups", True, told.get(kind, kind))]
 
 
+def _regions() -> list[Fact]:
+    """Without regions a lab is whole: what lacks for them is no requirement."""
+    try:
+        network.check(Plan(home.lab_range()))
+    except CouldNotRun as problem:
+        if asyncio.run(native.Lab(home.ROOT, home.lab_range()).is_up()):
+            return [Fact("regions", True, "a lab is up in this range, maybe with regions: `tweetlab status` tells")]
+        return [Fact("regions", True, f"none can be made: {problem.detail}")]
+    return [Fact("regions", True, "can be made (`tweetlab up two_regions`)")]
+
+
 def _user() -> list[Fact]:
     try:
         drop = places.unprivileged()
@@ -130,5 +144,5 @@ def _user() -> list[Fact]:
 
 
 CHECKS: tuple[Callable[[], list[Fact]], ...] = (
-    _python, _import_roots, _java, _servers, _further, _tools, _user, _machine, _control_groups,
+    _python, _import_roots, _java, _servers, _further, _tools, _user, _machine, _control_groups, _regions,
 )  # fmt: skip

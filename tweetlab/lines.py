@@ -54,7 +54,7 @@ async def find(lab: Lab, ask: Ask, limit: int) -> tuple[list[dict[str, Any]], st
 
 async def shipped_lines(lab: Lab, ask: Ask, limit: int) -> list[dict[str, Any]]:
     """Return the lines that Elasticsearch finds. Raises StoreUnavailable."""
-    index = LogIndex(f"http://{lab.plan.of('elasticsearch')}", "tweetlab")
+    index = LogIndex(f"http://{lab.address('elasticsearch')}", "tweetlab")
     found = await index.find(log_index.query(ask.words, ask.trace, ask.request, ask.level, ask.service, ask.since_s), limit)
     return [logs.completed(told) for told in found]
 

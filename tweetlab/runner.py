@@ -241,7 +241,7 @@ async def _trace(lab: Session, scenario: spec.Scenario, seen: Seen) -> None:
         return
     ends_ms = seen.start_wall_ms + scenario.workload.load_s * 1000
     try:
-        seen.traces, seen.trace_file = await traces.of_run(f"http://{lab.lab.plan.of('jaeger')}", (seen.start_wall_ms, ends_ms))
+        seen.traces, seen.trace_file = await traces.of_run(f"http://{lab.lab.address('jaeger')}", (seen.start_wall_ms, ends_ms))
     except LabError as problem:
         seen.problems.append(f"no traces: {problem.detail}")
 

@@ -121,19 +121,19 @@ class Session:
 
 def public_url(lab: native.Lab, instance: int = 1) -> str:
     """URL of the public API of `lab` at one of its balancers."""
-    return f"http://{lab.plan.host('haproxy', instance)}:8080"
+    return f"http://{lab.address('haproxy', instance)}"
 
 
 def doors_told(lab: native.Lab, blueprint: Blueprint) -> str:
     """Return where the public API is, for people: its URL, or those of all balancers and who knows which of them answer."""
     urls = ", ".join(public_url(lab, node.instance) for node in blueprint.of_kind("haproxy"))
-    servers = [lab.plan.of("pdns", node.instance) for node in blueprint.of_kind("pdns")]
+    servers = [lab.address("pdns", node.instance) for node in blueprint.of_kind("pdns")]
     return urls + (f" ({names.API}; DNS: {', '.join(servers)})" if servers else "")
 
 
 def resolver_of(lab: native.Lab, blueprint: Blueprint) -> Resolver | None:
     """Return who resolves the names of a lab in zones; None where it has none."""
-    servers = [lab.plan.of("pdns", node.instance) for node in blueprint.of_kind("pdns")]
+    servers = [lab.address("pdns", node.instance) for node in blueprint.of_kind("pdns")]
     return Resolver(servers) if servers else None
 
 

@@ -26,7 +26,7 @@ def urls(lab: Lab) -> dict[str, str]:
     """Return the URL of each page."""
     from system.platform.addresses import KINDS
 
-    return {kind: f"http://{lab.plan.of(kind)}{path}" for kind, (_, path) in PAGES.items() if kind in KINDS}
+    return {kind: f"http://{lab.address(kind)}{path}" for kind, (_, path) in PAGES.items() if kind in KINDS}
 
 
 def lines(lab: Lab) -> list[str]:
@@ -47,9 +47,9 @@ async def alerts(lab: Lab) -> dict[str, Any]:
     try:
         async with aiohttp.ClientSession(timeout=timeout) as web:
             rules, passed, pagers = await asyncio.gather(
-                _json(web, f"http://{lab.plan.of('prometheus')}/api/v1/alerts"),
-                _json(web, f"http://{lab.plan.of('alertmanager')}/api/v2/alerts"),
-                _json(web, f"http://{lab.plan.of('receiver')}/incidents"))
+                _json(web, f"http://{lab.address('prometheus')}/api/v1/alerts"),
+                _json(web, f"http://{lab.address('alertmanager')}/api/v2/alerts"),
+                _json(web, f"http://{lab.address('receiver')}/incidents"))
     except (aiohttp.ClientError, TimeoutError) as problem:
         raise CouldNotRun(f"Nothing looks on in this range ({problem}); `tweetlab up --observe` starts it.") from None
     return {"factor": alerting.COMPRESSION, "prometheus": [_rule(row) for row in rules["data"]["alerts"]],

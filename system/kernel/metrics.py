@@ -126,6 +126,18 @@ METRICS: dict[str, Metric] = {
     "tweetlab_zone_stores": Metric(
         "gauge", "Members of stores in a zone, by state: up or away; only where a lab has zones.", ("zone", "state"), "members",
         board="copies"),
+    "tweetlab_wan_packets_total": Metric(
+        "counter", "Packets that entered a line between regions, by fate: carried or lost (a cut line loses all).",
+        ("source", "target", "fate"), "packets", board="copies"),
+    "tweetlab_wan_bytes_total": Metric(
+        "counter", "Bytes that a line between regions carried.", ("source", "target"), "bytes", board="copies"),
+    "tweetlab_wan_delay_seconds": Metric(
+        "gauge", "How long a line between regions holds each packet, one way.", ("source", "target"), "s", board="copies"),
+    "tweetlab_wan_cut": Metric(
+        "gauge", "1 where a line between regions is cut.", ("source", "target"), "lines", board="copies"),
+    "tweetlab_region_active": Metric(
+        "gauge", "1 for the region that serves, where most sentinels see the cache's primary; all are 0 while they do not agree.",
+        ("region",), "bool", board="copies"),
     "tweetlab_redis_memory_bytes": Metric("gauge", "Memory that Redis uses for data.", ("node",), "bytes", board="stores"),
     "tweetlab_redis_keys": Metric("gauge", "Keys.", ("node",), "keys", board="stores"),
     "tweetlab_redis_clients": Metric("gauge", "Connected clients.", ("node",), "clients", board="stores"),

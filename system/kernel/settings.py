@@ -41,6 +41,7 @@ class Stores:
     """Addresses of the stores. `host:port` without a scheme, except where a URL is named.
 
     `redis`: of one server, or what `group_of` reads: a primary and replicas under sentinels.
+    `near`: the first of `cassandra` is in the asker's own region, and coordinates while it is there.
     `minio_spares`: further nodes of the same storage, asked where `minio` does not answer.
     """
 
@@ -54,6 +55,7 @@ class Stores:
     minio_secret_key: str
     elasticsearch_urls: tuple[str, ...]
     minio_spares: tuple[str, ...] = ()
+    near: bool = False
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def parse_stores(raw: Mapping[str, object]) -> Stores:
             minio_secret_key=str(minio["secret_key"]),
             elasticsearch_urls=_strings(raw["elasticsearch"]),
             minio_spares=_strings(minio["spares"]) if "spares" in minio else (),
+            near=bool(raw.get("near")),
         )
     except (KeyError, AssertionError, TypeError) as problem:
         raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab up --json` prints a good one.") from None

@@ -111,7 +111,7 @@ BOARDS: dict[str, tuple[str, Callable[[], list[Panel]]]] = {
     "requests": ("Requests: rate, errors, duration", lambda: _of_board("requests")),
     "workers": ("Workers: lag, batches, effects", lambda: _of_board("workers")),
     "stores": ("Stores", _stores),
-    "copies": ("Copies, primaries and zones", _copies),
+    "copies": ("Copies, primaries, zones and regions", _copies),
     "processes": ("Processes", lambda: _of_board("processes")),
 }
 

@@ -36,7 +36,8 @@ class Exporter:
         self._asked = list(stores.addresses(config)) if asked is None else asked
         self._told: dict[str, list[Sample]] = {}
         self._readers: dict[str, Reader] = {}
-        self._zones = {node: str(zone) for kind, _, node, zone in stores.zones() if kind in stores.READERS}
+        self._zones = {node: str(zone) for kind, _, node, zone in stores.zones()
+                       if zone and kind in stores.READERS}
         self._primaries: dict[str, str] = {}
         self._away: set[str] = set()
         self._answered: set[str] = set()

@@ -11,12 +11,15 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from system.kernel import events
+from system.kernel import events, wan
 from system.kernel.settings import Settings, group_of
 from system.observe import copies
 from system.platform import health
+from system.platform.servers import sentinel as sentinels
+from system.platform.servers import wan as carrier
 
 if TYPE_CHECKING:
     from system.stores.cassandra_bridge import Bridge
@@ -281,6 +284,28 @@ class Kafka:
         self._looker = looker
 
 
+async def lines(settings: Settings, address: str, node: str) -> list[Sample]:
+    """What the carrier between regions tells of each directed line. `address`: its socket."""
+    samples = []
+    for row in await carrier.ask_at(Path(address), {"op": "look"}):
+        at = {"source": wan.NAMES[row["from"]], "target": wan.NAMES[row["to"]]}
+        samples += [
+            Sample("tweetlab_wan_packets_total", row["packets"], {**at, "fate": "carried"}),
+            Sample("tweetlab_wan_packets_total", row["lost"], {**at, "fate": "lost"}),
+            Sample("tweetlab_wan_bytes_total", row["bytes"], at),
+            Sample("tweetlab_wan_delay_seconds", row["delay_s"], at),
+            Sample("tweetlab_wan_cut", float(row["cut"]), at),
+        ]
+    return samples + await _active()
+
+
+async def _active() -> list[Sample]:
+    members = zones()
+    named = await asyncio.to_thread(sentinels.named, [at for kind, at, *_ in members if kind == "sentinel"])
+    return [Sample("tweetlab_region_active", float(at == named), {"region": wan.NAMES[zone]})
+            for kind, at, _, zone in members if kind == "redis"]
+
+
 READERS: dict[str, Callable[[], Reader]] = {  # store -> makes its reader
     "cassandra": Cassandra,
     "elasticsearch": lambda: elasticsearch,
@@ -292,6 +317,7 @@ READERS: dict[str, Callable[[], Reader]] = {  # store -> makes its reader
     "postgres": lambda: postgres,
     "redis": lambda: redis,
     "sentinel": lambda: sentinel,
+    "wan": lambda: lines,
 }
 
 

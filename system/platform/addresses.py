@@ -1,4 +1,4 @@
-"""Where each node listens: region r of a lab in range n is the network 127.<n+r-1>.0.0/16.
+"""Where each node listens: a lab in range n is the network 127.<n>.0.0/16; its region r, where it has regions, 10.<n+r-1>.0.0/16.
 
 The third octet is the kind, the fourth the instance, the port the server's standard one, so no two
 nodes share an address and no port arithmetic is needed. TWEETLAB_RANGE moves the whole plan.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from system.kernel.errors import WrongInput
 
 KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
+    "wan": (6, 9),  # answers on a Unix socket, listens nowhere
     "pdns": (7, 5300),
     "nginx": (8, 8080),
     "haproxy": (9, 8080),
@@ -53,12 +54,12 @@ FURTHER_PORTS: dict[str, tuple[int, ...]] = {
     "haproxy": (8101, 8102, 8103, 8104, 8105, 8106, 8404),
 }
 
-MAX_RANGE = 250  # 127.251 to 127.254 stay free for further regions of the last range
+MAX_RANGE = 250  # 10.251 to 10.253 are the further regions of the last range
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The addresses of one lab. `range`: second octet of region 1, 1 to 250."""
+    """The addresses of one lab. `range`: second octet of its network or of its first region's, 1 to 250."""
 
     range: int = 1
 
@@ -66,13 +67,24 @@ class Plan:
         if not 1 <= self.range <= MAX_RANGE:
             raise WrongInput(f"TWEETLAB_RANGE is {self.range}; it must be a whole number from 1 to {MAX_RANGE}.")
 
-    def host(self, kind: str, instance: int = 1, region: int = 1) -> str:
-        """Return the loopback address of a node. Raises WrongInput for an unknown kind."""
+    def host(self, kind: str, instance: int = 1, region: int = 0) -> str:
+        """Return the address of a node: on loopback, or in a region's namespace. Raises WrongInput for an unknown kind."""
         if kind not in KINDS:
             raise WrongInput(f"The kind of node {kind!r} is unknown; known are {', '.join(sorted(KINDS))}.")
-        return f"127.{self.range + region - 1}.{KINDS[kind][0]}.{instance}"
+        return f"{self._first(region)}.{KINDS[kind][0]}.{instance}"
 
-    def of(self, kind: str, instance: int = 1, region: int = 1) -> str:
+    def loopback(self, kind: str, instance: int = 1, region: int = 0) -> str:
+        """Return the node's loopback address: `host`, and in a region a second one that only the regions reach."""
+        return self.host(kind, instance, region).replace("10.", "127.", 1) if region else self.host(kind, instance)
+
+    def network(self, region: int = 0) -> str:
+        """Return the network of a region, or of a lab without regions, as a CIDR block."""
+        return f"{self._first(region)}.0.0/16"
+
+    def _first(self, region: int) -> str:
+        return f"10.{self.range + region - 1}" if region else f"127.{self.range}"
+
+    def of(self, kind: str, instance: int = 1, region: int = 0) -> str:
         """Return `host:port` of a node."""
         return f"{self.host(kind, instance, region)}:{KINDS[kind][1]}"
 

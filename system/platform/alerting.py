@@ -99,6 +99,7 @@ ALERTS: tuple[Alert, ...] = (
     Alert("StoreDown", "tweetlab_store_up == 0", "page", "{{ $labels.store }} does not answer the exporter", 4),
     Alert("ZoneLost", 'sum by (zone) (tweetlab_zone_stores{state="up"}) == 0', "page",
           "no store of zone {{ $labels.zone }} answers", 4),
+    Alert("LineCut", "tweetlab_wan_cut == 1", "page", "nothing goes from {{ $labels.source }} to {{ $labels.target }}", 4),
     Alert("CopiesMissing", "max by (store) (tweetlab_copies_missing) > 0", "ticket",
           "{{ $labels.store }} has {{ $value }} parts with too few copies", 10),
     Alert("PrimaryChanged", "increase(tweetlab_primary_changes_total[1m]) > 0", "ticket",

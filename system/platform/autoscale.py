@@ -234,8 +234,9 @@ class Keeper:
     async def add(self, kind: str, number: int | None = None) -> Child:
         """Start a further instance, by default with the first free number, and let it take requests. The caller is `alone`."""
         number = self._free(kind, 1)[0] if number is None else number
-        first = self.house.blueprint.of_kind(kind)[0]
-        node = dataclasses.replace(first, name=f"{kind}-{number}", instance=number, zone=self._emptiest(kind))
+        zone = self._emptiest(kind)
+        sibling = next(node for node in self.house.blueprint.of_kind(kind) if node.zone == zone)  # in its region, too
+        node = dataclasses.replace(sibling, name=f"{kind}-{number}", instance=number)
         child = self.house.adopt(node)
         child.quota_cores = self.quota
         try:

@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from system.kernel import wan
 from system.kernel.errors import WrongInput
 
 # An idle worker thread of Cassandra's stages sleeps 10 µs at a time before it gives up, 25,000 times a second in all at 140
@@ -23,7 +24,7 @@ REDIS_HEAL_PAUSE_S = 12.0
 # Patroni's ttl (6 s), which an election of etcd's in the same breath begins anew; measured 5.6 to 9.6 s, n = 22.
 POSTGRES_HEAL_PAUSE_S = 12.0
 
-Role = Literal["store", "mesh", "service", "observer"]
+Role = Literal["network", "store", "mesh", "service", "observer"]
 STORE_KINDS = ("redis", "limits", "postgres", "minio", "cassandra", "kafka", "elasticsearch")
 SERVICE_MODULES = {  # kind -> the module that `python -m` runs
     "gateway": "system.services.gateway.app",
@@ -66,14 +67,15 @@ class Running:
 class Node:
     """One node: `memory_mib` is what it is expected to hold resident; `module` is set for our services only.
 
-    `zone`: what fails together, from 1; 0 where a blueprint has no zones.
+    `zone`: what fails together, from 1; 0 where a blueprint has no zones. `region`: whose network it is in, a namespace of its
+    own (`kernel/wan.NAMES`); 0 is loopback.
     """
 
     name: str
     kind: str
     role: Role
     instance: int = 1
-    region: int = 1
+    region: int = 0
     zone: int = 0
     memory_mib: int = 100
     module: str = ""
@@ -106,7 +108,7 @@ class Blueprint:
 
     def stores_only(self) -> Blueprint:
         """Return this blueprint without mesh and services."""
-        return Blueprint(self.name, self.of_role("store"))
+        return Blueprint(self.name, self.of_role("network", "store"))
 
     def to_json(self) -> dict[str, Any]:
         """Return the blueprint as plain JSON values."""
@@ -175,7 +177,13 @@ def _cluster() -> Blueprint:
     return Blueprint("cluster", (*everywhere, _store("limits", 15, zone=1), *serving))
 
 
-BLUEPRINTS: dict[str, Blueprint] = {"small": _small(), "cluster": _cluster()}
+def _two_regions() -> Blueprint:
+    """The cluster with a region for each zone: east and west serve, a witness votes, a carrier holds the lines between them."""
+    nodes = [dataclasses.replace(node, region=node.zone) for node in _cluster().nodes]
+    return Blueprint("two_regions", (Node("wan-1", "wan", "network", memory_mib=30), *nodes))
+
+
+BLUEPRINTS: dict[str, Blueprint] = {"small": _small(), "cluster": _cluster(), "two_regions": _two_regions()}
 
 OBSERVERS: tuple[Node, ...] = (
     # What looks on, with --observe; without it none of these is fetched or started.
@@ -191,7 +199,9 @@ OBSERVERS: tuple[Node, ...] = (
 def observed(blueprint: Blueprint) -> Blueprint:
     """Return `blueprint` with the nodes that look on. It keeps its name: they add nothing that serves."""
     have = {node.name for node in blueprint.nodes}
-    return Blueprint(blueprint.name, blueprint.nodes + tuple(node for node in OBSERVERS if node.name not in have))
+    region = wan.OUTSIDE if blueprint.of_role("network") else 0  # where services in namespaces reach them, too
+    added = tuple(dataclasses.replace(node, region=region) for node in OBSERVERS if node.name not in have)
+    return Blueprint(blueprint.name, blueprint.nodes + added)
 
 
 def load(name: str) -> Blueprint:

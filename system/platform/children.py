@@ -24,7 +24,7 @@ from pathlib import Path
 
 from system.kernel import logs
 from system.kernel.errors import CouldNotRun
-from system.platform import health, places, procs
+from system.platform import health, network, places, procs
 from system.platform.blueprint import Running
 from system.platform.cgroups import Groups
 from system.platform.servers import SERVERS
@@ -185,7 +185,7 @@ class Child:
             for step in launch.before:
                 if not step.unless.exists():
                     await self._run_step(step, launch, joins, log.fileno())
-            argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins)
+            argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins, self._way_in())
             cwd = launch.cwd or self.ctx.places.lair
             self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, 1 ms; asyncio's own waits in a thread each
                 argv, env=dict(launch.env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -198,8 +198,11 @@ class Child:
         self._watch(self._process)
         self._changed(self)
 
+    def _way_in(self) -> list[str]:
+        return network.inside(self.ctx.places, self.node.region)
+
     async def _run_step(self, step: Step, launch: Launch, joins: list[Path], log: int) -> None:
-        argv = _wrapped(step.argv, Running(), launch.drops_root and not step.as_lab_owner, joins)
+        argv = _wrapped(step.argv, Running(), launch.drops_root and not step.as_lab_owner, joins, self._way_in())
         env = dict(step.env or launch.env)
         process = await asyncio.create_subprocess_exec(
             *argv, env=env, cwd=self.ctx.places.lair, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -328,8 +331,8 @@ def _tail(path: Path) -> list[str]:
         return []
 
 
-def _wrapped(argv: tuple[str, ...], running: Running, drops_root: bool, joins: list[Path]) -> list[str]:
-    command: list[str] = []
+def _wrapped(argv: tuple[str, ...], running: Running, drops_root: bool, joins: list[Path], way_in: list[str]) -> list[str]:
+    command = [*way_in]
     if running.nice:
         command += ["nice", "-n", str(running.nice)]
     user = places.unprivileged() if drops_root else None

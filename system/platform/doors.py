@@ -115,8 +115,9 @@ def _merged(one: Server | None, other: Server) -> Server:
     if one is None:
         return other
     best = one if one.checks.startswith("UP") or not other.checks.startswith("UP") else other
-    return replace(best, inside=one.inside + other.inside, waiting=one.waiting + other.waiting, passed=one.passed or other.passed,
-                   answers=one.answers + other.answers, errors=one.errors + other.errors)
+    apart = one.apart or other.apart or one.checks.startswith("UP") != other.checks.startswith("UP")
+    return replace(best, apart=apart, inside=one.inside + other.inside, waiting=one.waiting + other.waiting,
+                   passed=one.passed or other.passed, answers=one.answers + other.answers, errors=one.errors + other.errors)
 
 
 def of(children: dict[str, Child]) -> Doors | None:

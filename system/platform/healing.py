@@ -74,7 +74,8 @@ class Healer:
         now_s = time.monotonic()
         for kind, backend in backends.items():
             here = [server for name, server in backend.servers.items() if name not in leaving]
-            standing = [server for server in here if server.checks.startswith("UP")]
+            # One that only some can reach serves fewer, and so fails fewer: no sibling to be worse than.
+            standing = [server for server in here if server.checks.startswith("UP") and not server.apart]
             seen = [self._seen(server) for server in standing]
             out = sum(server.name in self._ejected for server in here)
             for name in self._lasting(seen, scaling.ejected(seen, self.knobs, out)):

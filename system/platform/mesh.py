@@ -33,7 +33,8 @@ class Server:
     """One server of a backend, now. `checks`: HAProxy's words, UP, "UP 2/3" (a check failed), DOWN, DRAIN, MAINT.
 
     `inside`: requests in it. `waiting`: requests that wait for it. `answers`, `errors`: since it was added.
-    `passed`: its last health check was answered. `places`: requests that it may have inside.
+    `passed`: its last health check was answered. `places`: requests that it may have inside. `apart`: of several HAProxies some
+    see it up and some do not, as where the lines between regions are cut.
     """
 
     backend: str
@@ -45,6 +46,7 @@ class Server:
     errors: int
     passed: bool
     places: int = haproxy.PLACES
+    apart: bool = False
 
     @property
     def down(self) -> bool:
@@ -87,6 +89,8 @@ class Mesh:
         """Return every backend and its servers, the last resorts left out. Raises CouldNotRun."""
         found: dict[str, Backend] = {}
         for row in csv.DictReader(io.StringIO((await self.ask("show stat -1 6 -1")).lstrip("# "))):
+            if row["pxname"] == haproxy.HERE:
+                continue
             try:
                 name, backend = row["svname"], found.setdefault(row["pxname"], Backend({}))
                 if name == "BACKEND":

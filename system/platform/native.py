@@ -25,7 +25,7 @@ from system.kernel import errors
 from system.kernel.errors import CouldNotRun
 from system.kernel.policies import Policies
 from system.platform import blueprint as blueprints
-from system.platform import cgroups, children, health, places, preflight, sweep
+from system.platform import cgroups, children, health, network, places, preflight, sweep, targets
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint
 from system.platform.provider import Killed, NodeStatus, Prepare, Progress
@@ -34,6 +34,7 @@ from system.platform.servers import SERVERS, postgres, services
 CALL_TIMEOUT_S = 20.0
 SUPERVISOR_TIMEOUT_S = 15.0
 DATABASE = "tweetlab"
+NAMES_OF = {"nginx": "cdn"}  # kinds whose nodes are called otherwise
 Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -64,6 +65,8 @@ class Lab:
         preflight.check_disk(self.places)
         if not await self.is_up():
             preflight.check_layout(self.places, blueprint)
+            if blueprint.of_role("network"):
+                network.check(self.plan)
             preflight.check_memory(blueprint.stores_only() if stores_only else blueprint)
         had_data = self.places.lair.exists()
         try:
@@ -71,7 +74,8 @@ class Lab:
             preflight.keep_layout(self.places, blueprint)
             async with self._link() as link:
                 request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
-                await _ask(link, {**request, "roles": ["store"] if stores_only else ["store", "mesh"]}, tell)
+                first = ["network", "store", *([] if stores_only else ["mesh"])]
+                await _ask(link, {**request, "roles": first}, tell)
                 if blueprint.of_kind("postgres"):
                     await self._make_database(blueprint, tell)
                 if prepare is not None:
@@ -122,6 +126,10 @@ class Lab:
             known = ", ".join(sorted(each.stem for each in path.parent.glob("*.log"))) or "none"
             raise errors.WrongInput(f"The node {node!r} has no log; nodes with one: {known}.")
         return children.log_end(path, lines)
+
+    def address(self, kind: str, instance: int = 1) -> str:
+        """Return where an instance listens, host:port; of a lab that is down, as one without regions would."""
+        return targets.address(self.places, f"{NAMES_OF.get(kind, kind)}-{instance}") or self.plan.of(kind, instance)
 
     def log_path(self, node: str) -> Path:
         """Return where a node's log lies."""

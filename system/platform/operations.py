@@ -58,6 +58,7 @@ def row(child: Child, answer: str) -> dict[str, Any]:
         "health": answer,
         "auto_heal": child.auto_heal,
         "zone": child.node.zone,
+        "region": child.node.region,
     }
 
 

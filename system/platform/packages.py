@@ -100,10 +100,9 @@ PATRONI_POSTGRES = Debian("python3-psycopg2", "/usr/lib/python3/dist-packages/ps
 PDNS = Debian("pdns", "pdns_server", "pdns-server")
 PDNS_BIND = Debian("pdns-bind", "/usr/lib/*/pdns/libbindbackend.so", "pdns-backend-bind")
 
-FURTHER: dict[str, tuple[Package, ...]] = {
-    # blueprint -> what it needs besides PACKAGES; fetched when it is first brought up.
-    "cluster": (ETCD, PATRONI, PATRONI_ETCD, PATRONI_POSTGRES, PDNS, PDNS_BIND),
-}
+_ZONES: tuple[Package, ...] = (ETCD, PATRONI, PATRONI_ETCD, PATRONI_POSTGRES, PDNS, PDNS_BIND)
+FURTHER: dict[str, tuple[Package, ...]] = {"cluster": _ZONES, "two_regions": _ZONES}
+"""Blueprint -> what it needs besides PACKAGES; fetched when it is first brought up."""
 
 CHROMIUM = Debian("chromium", "chromium", "chromium")
 """What only the tests of our pages need (`make test`)."""

@@ -66,6 +66,16 @@ class Places:
         return self.lair / "targets.json"
 
     @property
+    def addresses(self) -> Path:
+        """Where each node listens, name -> host:port."""
+        return self.lair / "addresses.json"
+
+    @property
+    def lines(self) -> Path:
+        """How the lines between regions stand now."""
+        return self.lair / "lines.json"
+
+    @property
     def layout(self) -> Path:
         """How many members of each kind have their data in the lair."""
         return self.lair / "layout.json"

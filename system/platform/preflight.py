@@ -78,7 +78,7 @@ def _available_mib() -> int:
 
 
 def check_layout(places: Places, blueprint: Blueprint) -> None:
-    """Raise CouldNotRun where data of a lab with another number of members lie: no store could start on them."""
+    """Raise CouldNotRun where data of a lab with other members lie, in number or place: no store could start on them."""
     if not places.layout.exists():
         return
     before, wanted = json.loads(places.layout.read_text()), _layout(blueprint)
@@ -91,19 +91,23 @@ def check_layout(places: Places, blueprint: Blueprint) -> None:
 
 
 def keep_layout(places: Places, blueprint: Blueprint) -> None:
-    """Write down how many members of each kind keep data here from now on."""
+    """Write down how many members of each kind keep data here from now on, and whether in regions."""
     before = json.loads(places.layout.read_text()) if places.layout.exists() else {}
     places.layout.write_text(json.dumps(before | _layout(blueprint)))
 
 
-def _layout(blueprint: Blueprint) -> dict[str, int]:
-    return {kind: len(nodes) for kind in KEEPS_DATA if (nodes := blueprint.of_kind(kind))}
+def _layout(blueprint: Blueprint) -> dict[str, int | str]:
+    members = {kind: nodes for kind in KEEPS_DATA if (nodes := blueprint.of_kind(kind))}
+    # Members keep the addresses of their peers, which regions have others of.
+    return {kind: f"{len(nodes)} in regions" if nodes[0].region else len(nodes) for kind, nodes in members.items()}
 
 
 def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:
     """Raise CouldNotRun that lists every address in use, with the process that holds it where it is visible."""
     taken = []
     for node in nodes:
+        if node.region or node.role == "network":
+            continue  # in a namespace of the lab's own nobody else listens
         host = plan.host(node.kind, node.instance, node.region)
         for port in plan.ports(node.kind):
             if not _is_free(host, port):

@@ -19,7 +19,7 @@ class NodeStatus:
 
     `state`: stopped, starting, well, dead (waits for healing) or failed. `health`: "well", or why not, asked now.
     `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of the process. `zone`: what fails together, 0
-    where the lab has no zones.
+    where the lab has no zones. `region`: whose network it is in (`kernel/wan.NAMES`), 0 where the lab has no regions.
     """
 
     name: str
@@ -35,6 +35,7 @@ class NodeStatus:
     health: str
     auto_heal: bool
     zone: int = 0
+    region: int = 0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import Any
 
 from system.kernel import logs
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
-from system.platform import blueprint, cgroups, operations, preflight, procs, renewal, sweep, targets
+from system.platform import blueprint, cgroups, network, operations, placement, preflight, procs, renewal, sweep, targets
 from system.platform.addresses import Plan
 from system.platform.autoscale import Keeper
 from system.platform.blueprint import Blueprint, Node
@@ -71,11 +71,13 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         async with server:
-            tasks = [asyncio.create_task(self._leave_when_idle()), asyncio.create_task(self.keeper.run())]
+            tasks = [asyncio.create_task(self._leave_when_idle()), asyncio.create_task(self.keeper.run()),
+                     asyncio.create_task(placement.Placement(self.children).run())]
             await self.stopping.wait()
             for task in tasks:
                 task.cancel()
         await self._stop(list(self.children.values()))
+        network.remove(self.places, self.plan)
         self.groups.remove()
         for trace in (self.places.children, self.places.socket):
             trace.unlink(missing_ok=True)
@@ -97,7 +99,9 @@ class Supervisor:
         preflight.check_ports(nodes, self.plan)
         fresh = [self.adopt(node) for node in nodes]
         begun.extend(fresh)
-        await _all_or_first_failure([self._start_one(child, tell) for child in fresh])
+        for carriers in (True, False):  # without its lines no region finds another
+            some = [child for child in fresh if (child.node.role == "network") is carriers]
+            await _all_or_first_failure([self._start_one(child, tell) for child in some])
         return {"started": [child.node.name for child in fresh], "accounting": self.groups.kind}
 
     async def restart_services(self, request: Request, tell: Tell) -> dict[str, Any]:
@@ -276,7 +280,9 @@ class Supervisor:
             _log.warning("who runs could not be written down: %s", problem)
 
     async def _stop(self, children: list[Child], *, kill: bool = False) -> None:
-        await asyncio.gather(*(child.stop(kill=kill) for child in children))
+        for carriers in (False, True):
+            some = [child for child in children if (child.node.role == "network") is carriers]
+            await asyncio.gather(*(child.stop(kill=kill) for child in some))
 
     async def _take_back(self, begun: list[Child]) -> None:
         await self._stop(begun, kill=True)

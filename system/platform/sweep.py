@@ -11,7 +11,8 @@ import os
 from typing import Any
 
 from system.kernel.errors import CouldNotRun
-from system.platform import procs
+from system.platform import network, procs
+from system.platform.addresses import Plan
 from system.platform.cgroups import Groups
 from system.platform.places import Places
 
@@ -41,6 +42,7 @@ def sweep(places: Places, groups: Groups) -> int:
     if stubborn:
         raise CouldNotRun(f"The processes {stubborn} of an earlier start could not be ended; end them and start again.")
     groups.remove()
+    network.remove(places, Plan(places.range))
     for trace in (places.children, places.socket):
         trace.unlink(missing_ok=True)
     return len(targets)

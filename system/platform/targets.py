@@ -1,9 +1,10 @@
-"""Where each of our processes answers /metrics, as Prometheus' file discovery reads it: no restart when a node comes or goes."""
+"""Where each node listens, and where our processes answer /metrics: as Prometheus' file discovery reads it, with no restart."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 from system.platform.children import Child
 from system.platform.places import Places
@@ -13,9 +14,21 @@ def write(places: Places, children: Sequence[Child]) -> None:
     """Write the list where it changed. A dead process stays on it: its silence is what an alert needs."""
     ours = [child for child in children if child.node.module]
     rows = [{"targets": [child.ctx.address], "labels": {"job": child.node.kind, "node": child.node.name}} for child in ours]
-    text = json.dumps(rows, indent=1)
-    if places.targets.exists() and places.targets.read_text() == text:
+    _keep(places.targets, json.dumps(rows, indent=1))
+    _keep(places.addresses, json.dumps({child.node.name: child.ctx.address for child in children}, indent=1))
+
+
+def address(places: Places, node: str) -> str:
+    """Return where a node of a lab that is up listens, host:port; "" where it has none of this name."""
+    try:
+        return str(json.loads(places.addresses.read_text()).get(node, ""))
+    except (OSError, ValueError):
+        return ""
+
+
+def _keep(path: Path, text: str) -> None:
+    if path.exists() and path.read_text() == text:
         return
-    part = places.targets.with_suffix(".part")
+    part = path.with_suffix(".part")
     part.write_text(text)
-    part.replace(places.targets)
+    part.replace(path)

@@ -14,7 +14,7 @@ import asyncio
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -115,13 +115,14 @@ class Bridge:
 
     @classmethod
     async def open(
-        cls, addresses: Sequence[str], *, consistency: str, deadline_s: float, knobs: Policies | None = None, alone: bool = False
-    ) -> Bridge:
+        cls, addresses: Sequence[str], *, consistency: str, deadline_s: float, knobs: Policies | None = None, alone: bool = False,
+        near: bool = False,
+    ) -> Bridge:  # fmt: skip
         """Connect to the first of `addresses` (host:port) that answers. Raises StoreUnavailable (definite).
 
-        `alone`: only these nodes are asked, whatever others their cluster has.
+        `alone`: only these nodes are asked, whatever others their cluster has. `near`: the first of them is asked while it is up.
         """
-        session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s, alone))
+        session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s, alone, near))
         return cls(session, knobs or Policies(), deadline_s)
 
     async def close(self) -> None:
@@ -208,16 +209,32 @@ async def in_thread(doing: str, work: Callable[[], T]) -> T:
         raise mapped(error, doing) from error
 
 
-def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone: bool = False) -> driver.Session:
+class NearFirst(DCAwareRoundRobinPolicy):  # type: ignore[misc]
+    """One node coordinates every request while it is up, whoever owns the row; the others by turns while it is not.
+
+    For a cluster of as many nodes as copies, far from each other: each of them owns each row.
+    """
+
+    def __init__(self, near: str) -> None:
+        super().__init__()
+        self._near = near
+
+    def make_query_plan(self, working_keyspace: str | None = None, query: Any = None) -> Iterator[Any]:
+        """Yield the hosts in the order to ask."""
+        return iter(sorted(super().make_query_plan(working_keyspace, query), key=lambda host: host.address != self._near))
+
+
+def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone: bool = False, near: bool = False
+            ) -> driver.Session:  # fmt: skip
     """Return a session on the cluster behind `addresses`. Blocks; for use in a thread or a process of its own.
 
-    `alone`: nodes that are not among `addresses` are never asked.
+    `alone`: nodes that are not among `addresses` are never asked. `near`: the first of them is asked while it is up.
     """
     hosts = [address.rpartition(":")[0] for address in addresses]
     port = int(addresses[0].rpartition(":")[2])
     many = TokenAwarePolicy(DCAwareRoundRobinPolicy()) if len(hosts) > 1 else RoundRobinPolicy()
     profile = driver.ExecutionProfile(
-        load_balancing_policy=WhiteListRoundRobinPolicy(hosts) if alone else many,
+        load_balancing_policy=WhiteListRoundRobinPolicy(hosts) if alone else NearFirst(hosts[0]) if near else many,
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=cassandra.ConsistencyLevel.name_to_value[consistency],
         serial_consistency_level=cassandra.ConsistencyLevel.name_to_value[

@@ -69,7 +69,8 @@ class CassandraTweets:
         """Connect. Raises StoreUnavailable (definite) where no node answers. Tables need `prepare` once."""
         addresses = settings.stores.cassandra
         deadline_s = settings.policies.timeout_s("cassandra")
-        bridge = await Bridge.open(addresses, consistency=consistency, deadline_s=deadline_s, knobs=settings.policies)
+        bridge = await Bridge.open(
+            addresses, consistency=consistency, deadline_s=deadline_s, knobs=settings.policies, near=settings.stores.near)
         return cls(bridge, settings.namespace, min(3, len(addresses)))
 
     async def close(self) -> None:

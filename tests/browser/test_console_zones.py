@@ -1,10 +1,11 @@
-"""The console of a cluster of which a zone is lost: 52 processes that a reader can take in, on a desk and on a phone.
+"""The console of a cluster of which a zone or a region is lost: 52 processes that a reader can take in, on a desk and on a phone.
 
 The console and its page are the real ones; the lab behind them is the blueprint's list of nodes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.provider import NodeStatus
 from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window, served
+from tests.unit.test_tweetlab_regions import ways
+from tweetlab import regions
 from tweetlab.console import app, collector
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -81,3 +84,38 @@ def test_members_of_one_kind_share_a_box_with_a_dot_for_each(windows, url):
     expect(dots).to_have_count(3)
     assert [dots.nth(n).get_attribute("class") for n in range(3)] == ["sick", "well", "well"]
     assert dots.nth(2).get_attribute("title") == "cassandra-3, zone 3"
+
+
+class Placed(Recorded):
+    """The same in regions: the east is cut off from all, the west is active, and the line to the witness loses packets."""
+
+    async def _nodes(self) -> tuple[list[NodeStatus], dict[str, int]]:
+        return [dataclasses.replace(self.row(node), region=node.region) for node in blueprint.load("two_regions").nodes], {}
+
+    async def _regions(self, nodes: list[NodeStatus]) -> None:
+        cut = {f"_{one}_{other}": {"cut": True} for one, other in ((1, 2), (2, 1), (1, 3), (3, 1), (1, 4), (4, 1))}
+        self._last.lines, self._last.active = regions.between(ways(**cut, _2_3={"loss": 0.01})), "west"
+
+
+@pytest.fixture(scope="module")
+def regions_url(tmp_path_factory) -> Iterator[str]:
+    """The address of a console on two regions."""
+    path = tmp_path_factory.mktemp("regions")
+    with served(app.Console(Placed(path, RANGE, path / "runs"), path / "runs")) as url:
+        yield url
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_regions_are_called_by_name_and_the_lines_between_them_tell_how_they_are(windows, regions_url, size):
+    """The active one is marked; what is cut is told as cut."""
+    page = windows.open(regions_url, size)
+    cards, lines = page.locator("#zones .zone"), page.locator("#lines li")
+
+    expect(page.locator("#zones-word")).to_have_text("Regions")
+    expect(cards.locator("h3 > span:first-child")).to_have_text(["East", "West", "Witness"])
+    expect(page.locator("#zones .active:visible")).to_have_count(1)
+    expect(cards.nth(1).locator(".active")).to_be_visible()
+    expect(lines).to_have_text(["east – west cut", "east – witness cut", "east – outside cut", "west – witness 10 ms, 1 % lost"])
+    expect(lines.nth(0).locator(".chip")).to_have_class(re.compile("sick"))
+    expect(lines.nth(3).locator(".chip")).to_have_class(re.compile("waits"))
+    assert not is_wider_than_its_window(page)

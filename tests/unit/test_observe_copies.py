@@ -71,3 +71,28 @@ def test_a_zone_counts_its_stores_that_answer_and_those_that_do_not(exporter):
     zones = {zone: (told(f'tweetlab_zone_stores{{state="up",zone="{zone}"}}'),
                     told(f'tweetlab_zone_stores{{state="away",zone="{zone}"}}')) for zone in "123"}
     assert zones == {"1": (1.0, 0.0), "2": (0.0, 1.0), "3": (None, None)}
+
+
+@pytest.mark.parametrize(("named", "active"), [("10.21.30.1:6379", {"east": 1.0, "west": 0.0}),
+                                               ("10.22.30.2:6379", {"east": 0.0, "west": 1.0}),
+                                               ("", {"east": 0.0, "west": 0.0})])
+async def test_each_line_between_regions_is_told_and_which_of_them_serves(monkeypatch, tmp_path, named, active):
+    """As the carrier says of each direction, and as most sentinels say of the cache's primary."""
+    row = {"from": 1, "to": 3, "delay_s": 0.02, "cut": True, "packets": 7, "bytes": 900, "lost": 2}
+    asked = []
+
+    async def ask(socket, request):
+        return [row]
+
+    members = [["wan", str(tmp_path / "wan.sock"), "wan-1", 0], ["sentinel", "10.21.32.1:26379", "sentinel-1", 1],
+               ["redis", "10.21.30.1:6379", "redis-1", 1], ["redis", "10.22.30.2:6379", "redis-2", 2]]
+    monkeypatch.setenv("TWEETLAB_MEMBERS", json.dumps(members))
+    monkeypatch.setattr(stores.carrier, "ask_at", ask)
+    monkeypatch.setattr(stores.sentinels, "named", lambda addresses: asked.append(addresses) or named)
+    samples = await stores.lines(settings.from_env({}), str(tmp_path / "wan.sock"), "wan-1")
+
+    way = {"source": "east", "target": "witness"}
+    assert [(each.name, each.value, each.labels) for each in samples[:5]] == [
+        ("tweetlab_wan_packets_total", 7, {**way, "fate": "carried"}), ("tweetlab_wan_packets_total", 2, {**way, "fate": "lost"}),
+        ("tweetlab_wan_bytes_total", 900, way), ("tweetlab_wan_delay_seconds", 0.02, way), ("tweetlab_wan_cut", 1.0, way)]
+    assert {each.labels["region"]: each.value for each in samples[5:]} == active and asked == [["10.21.32.1:26379"]]

@@ -175,3 +175,20 @@ async def test_the_keeper_gives_each_what_it_lacks(pair):
 
     assert [sorted(door.servers) for door in pair] == [["users-1", "users-2", "users-3"]] * 2
     assert not any("add server" in command for command in pair[1].said)
+
+
+async def test_an_instance_that_one_of_them_cannot_reach_is_no_sibling_to_be_worse_than(pair):
+    """A region that is cut off keeps its own, which serves nobody and so fails nobody: the survivor must not go for that."""
+    healer, out = Healer(lambda service, what, why: out.append(what)), []
+    pair[0].servers["users-2"][0] = pair[1].servers["users-1"][0] = "DOWN"
+    for errors in (0, 40, 80, 120, 160):
+        pair[1].servers["users-2"][2:] = [10 + errors, errors]
+        await healer.eject(both(pair), await both(pair).backends(), set())
+    apart = list(out)
+    pair[0].servers["users-2"][0] = pair[1].servers["users-1"][0] = "UP"
+    for errors in (200, 240, 280, 320):
+        pair[1].servers["users-2"][2:] = [10 + errors, errors]
+        await healer.eject(both(pair), await both(pair).backends(), set())
+
+    assert apart == []
+    assert out and out[0].startswith("users-2 ejected")

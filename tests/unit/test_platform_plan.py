@@ -28,7 +28,7 @@ def rows(text, separator="="):
 
 def test_small_has_one_node_of_every_kind():
     """`small`: one of each, seven stores (two of them Redis), a mesh, eleven processes of ours."""
-    assert sorted(node.kind for node in blueprint.observed(SMALL).nodes) == sorted({*KINDS} - {"etcd", "pdns", "sentinel"})
+    assert sorted(node.kind for node in blueprint.observed(SMALL).nodes) == sorted({*KINDS} - {"etcd", "pdns", "sentinel", "wan"})
     assert len(SMALL.of_role("store")) == 7
     assert len(SMALL.of_role("service")) == 11
 
@@ -45,21 +45,21 @@ def test_a_blueprint_survives_the_way_through_json():
 
 def test_an_unknown_blueprint_is_answered_with_the_nearest_name():
     """The message names value, bound and mend."""
-    with pytest.raises(WrongInput, match=r"'smalll' is unknown; known are cluster, small\. Did you mean 'small'\?"):
+    with pytest.raises(WrongInput, match=r"'smalll' is unknown; known are cluster, small, two_regions\. Did you mean 'small'\?"):
         blueprint.load("smalll")
 
 
 @pytest.mark.parametrize(
     ("kind", "instance", "region", "expected"),
     [
-        ("cassandra", 1, 1, "127.21.10.1:9042"),
-        ("redis", 2, 1, "127.21.30.2:6379"),
-        ("haproxy", 1, 2, "127.22.9.1:8080"),
-        ("relay", 1, 1, "127.21.112.1:8000"),
+        ("cassandra", 1, 0, "127.21.10.1:9042"),
+        ("redis", 2, 0, "127.21.30.2:6379"),
+        ("haproxy", 1, 2, "10.22.9.1:8080"),
+        ("relay", 1, 1, "10.21.112.1:8000"),
     ],
 )
 def test_an_address_is_range_and_region_kind_instance_and_the_standard_port(kind, instance, region, expected):
-    """127.<range+region-1>.<kind>.<instance>, no port arithmetic."""
+    """127.<range>.<kind>.<instance>, and in a region 10.<range+region-1>.<kind>.<instance>; no port arithmetic."""
     assert Plan(21).of(kind, instance, region) == expected
 
 

@@ -237,7 +237,7 @@ async def test_waiting_ends_as_soon_as_the_process_is_gone():
 def test_the_launcher_joins_before_it_becomes_the_server(tmp_path):
     """The same pid stands in the group's file and answers as the server: no socket was open before."""
     procs_file = tmp_path / "cgroup.procs"
-    argv = children._wrapped(("/bin/sh", "-c", "echo $$"), Running(), False, [procs_file])
+    argv = children._wrapped(("/bin/sh", "-c", "echo $$"), Running(), False, [procs_file], [])
 
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
 

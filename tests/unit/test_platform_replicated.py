@@ -178,6 +178,22 @@ def test_data_of_a_lab_with_fewer_members_are_not_started_on(tmp_path):
         places.remove()
 
 
+def test_the_data_of_a_cluster_are_not_those_of_regions(tmp_path):
+    """As many members at other addresses: each etcd would ask for its peers where they were, and find nobody."""
+    places, regions = Places(tmp_path, 199), blueprint.load("two_regions")
+    places.make()
+    try:
+        preflight.keep_layout(places, CLUSTER)
+        with pytest.raises(CouldNotRun, match=r"with 3 cassandra, and 'two_regions' has 3 in regions.*tweetlab down --purge"):
+            preflight.check_layout(places, regions)
+        preflight.keep_layout(places, regions)
+        preflight.check_layout(places, regions)
+        with pytest.raises(CouldNotRun, match=r"with 3 in regions cassandra, and 'cluster' has 3"):
+            preflight.check_layout(places, CLUSTER)
+    finally:
+        places.remove()
+
+
 def test_a_part_of_a_lab_leaves_what_is_known_of_the_rest(tmp_path):
     """A start of the stores of one kind forgets no other."""
     places = Places(tmp_path, 199)

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from scenarios import loader, vocabulary
+from system.kernel import wan
 from system.kernel.errors import WrongInput
 from system.platform import blueprint
 
@@ -138,6 +139,9 @@ def test_scenarios_know_the_same_blueprints_as_the_platform():
 
     assert built == vocabulary.BLUEPRINTS
     assert {name: found for name, found in zones.items() if found} == vocabulary.ZONES
+    regions = {name: tuple(wan.NAMES[number] for number in sorted({node.region for node in each.nodes} - {0}))
+               for name, each in blueprint.BLUEPRINTS.items()}
+    assert {name: found for name, found in regions.items() if found} == vocabulary.REGIONS
 
 
 @pytest.mark.parametrize(("override", "told"), [
@@ -155,9 +159,51 @@ def test_a_zone_is_lost_only_where_there_are_zones_and_for_a_while(override, tol
     assert told in str(caught.value)
 
 
-def test_the_control_of_the_zone_drill_differs_in_its_fault_alone():
+@pytest.mark.parametrize(("scenario", "override", "told"), [
+    ("region_loss", "platform=cluster", "has no regions, so `region_loss` cannot strike one; write `platform: two_regions`"),
+    ("region_cut", "faults.0.target=zone-1", "`region_cut` strikes east, west, witness, or `region`: the one where the cache's"),
+    ("region_cut", "faults.0.target=wets", 'Did you mean "west"?'),
+    ("region_cut", "faults=[{at: 30 s, kind: region_cut, target: region}]", "write how long"),
+    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: region, for: 9 s, loss: 1 %}]", "or `lines`: all of them"),
+    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s}]", "must say how much: `delay` or `loss`"),
+    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s, delay: 2 s}]",
+     "`faults.0.delay` is '2 s'; it must be from 1 ms to 500 ms."),
+    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s, loss: 60 %}]",
+     "`faults.0.loss` is '60 %'; it must be from 0.1 % to 50 %."),
+    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s, delay: 80}]", "Write the unit"),
+    ("region_cut", "faults.0.delay=80 ms", "`region_cut` has no `delay`; leave it out, or take `wan_slow`"),
+])
+def test_a_fault_of_regions_that_cannot_be_is_refused(scenario, override, told):
+    """With value, bound and mend, before anything starts."""
+    with pytest.raises(WrongInput) as caught:
+        loader.load(scenario, [override])
+
+    assert told in str(caught.value)
+
+
+def test_the_lines_of_a_scenario_are_as_slow_as_it_asks():
+    """In seconds and shares; what it does not ask for is not changed."""
+    def load(*asked):
+        return loader.load("region_calm", [f"faults=[{{at: 9 s, kind: wan_slow, for: 9 s, target: {', '.join(asked)}}}]"])
+
+    [both], [one] = load("lines", "delay: 80 ms", "loss: 1 %").faults, load("west", "loss: 0.5 %").faults
+
+    assert (both.asked, one.asked) == ({"delay_s": 0.08, "loss": 0.01}, {"loss": pytest.approx(0.005)})
+    assert loader.load("region_cut").faults[0].asked == {}
+
+
+def test_what_slows_a_line_may_be_asked_is_what_a_line_can_be():
+    """The bounds stand one floor below the carrier's."""
+    for name, bounds in vocabulary.STRENGTHS.items():
+        for value in bounds:
+            wan.Line(**{"delay": {"delay_s": value}, "loss": {"loss": value}}[name])
+
+
+@pytest.mark.parametrize(("drilled", "calm"), [
+    ("zone_loss", "zone_calm"), ("region_loss", "region_calm"), ("region_cut", "region_calm")])
+def test_the_control_of_a_drill_differs_in_its_fault_alone(drilled, calm):
     """Else the two would not be held against each other."""
-    drill, control = loader.load("zone_loss"), loader.load("zone_calm")
+    drill, control = loader.load(drilled), loader.load(calm)
 
     assert (drill.population, drill.workload, drill.policies, drill.seed, drill.platform, drill.measure) == (
         control.population, control.workload, control.policies, control.seed, control.platform, control.measure)

@@ -104,6 +104,8 @@ def status(as_json: Json = False) -> int:
 
         for line in watching.lines(_lab()):
             screen.show(line)
+    if any(node.role == "network" for node in nodes):
+        screen.show(asyncio.run(_lines()))
     screen.emit([dataclasses.asdict(node) for node in nodes])
     return 0 if nodes and all(node.health == "well" for node in nodes) else 3
 
@@ -123,12 +125,28 @@ def scale(service: Annotated[str, typer.Argument(help="A service, such as `timel
 def _table(nodes: list[NodeStatus]) -> object:
     from rich.table import Table
 
-    table = Table("node", "state", "health", "pid", "address", "MiB", "restarts")
-    for n in nodes:
-        table.add_row(n.name, n.state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
+    from tweetlab import regions
+
+    further = ["region"] if any(n.region for n in nodes) else []
+    table = Table("node", *further, "state", "health", "pid", "address", "MiB", "restarts")
+    for n in sorted(nodes, key=lambda n: n.region) if further else nodes:
+        where = [regions.place_of(n)] if further else []
+        table.add_row(n.name, *where, n.state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
     table.add_section()
-    table.add_row("total", "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
+    table.add_row("total", *("" for _ in further), "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
     return table
+
+
+async def _lines() -> str:
+    from system.kernel.errors import CouldNotRun
+    from system.platform.servers import wan as carrier
+    from tweetlab import regions
+
+    try:
+        rows = await carrier.ask(_lab().places, {"op": "look"})
+    except CouldNotRun as problem:
+        return problem.detail
+    return "lines: " + "; ".join(f"{row['one']} – {row['other']} {row['words']}" for row in regions.between(rows))
 
 
 def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scenario.")] = "first_run",

@@ -78,7 +78,7 @@ def traces(trace: Annotated[str, typer.Argument(help="Show this trace; without o
     from tweetlab import traces as asking
 
     screen = Screen(as_json)
-    url = f"http://{_lab().plan.of('jaeger')}"
+    url = f"http://{_lab().address('jaeger')}"
     if trace:
         told = asyncio.run(asking.one(url, trace))
         if told is None:

@@ -23,7 +23,9 @@ from system.kernel import settings
 from system.kernel.errors import LabError
 from system.platform import native
 from system.platform.provider import NodeStatus
-from tweetlab import sampler
+from system.platform.servers import sentinel
+from system.platform.servers import wan as carrier
+from tweetlab import regions, sampler
 from tweetlab.console import mesh, running, scrape, topology, watchers
 from tweetlab.console.scrape import Growth, Reading
 
@@ -47,6 +49,8 @@ class Last:
     lags: dict[str, int] = field(default_factory=dict)
     alerts: list[Json] | None = None
     runs: list[Json] = field(default_factory=list)
+    lines: list[Json] = field(default_factory=list)  # between regions
+    active: str = ""  # the region where the cache's primary stands
 
 
 class Collector:
@@ -72,7 +76,7 @@ class Collector:
         took_s = now_s - self._last.at_s
         cores = _cores(self._last.cpu_ns, cpu_ns, took_s)
         host = max(0.0, busy_s - self._last.busy_s) / took_s
-        await asyncio.gather(self._doors(nodes, took_s), self._metrics(nodes), self._seldom(nodes))
+        await asyncio.gather(self._doors(nodes, took_s), self._metrics(nodes), self._seldom(nodes), self._regions(nodes))
         told = self._told(nodes, cores, host)
         self._last.at_s, self._last.cpu_ns, self._last.busy_s = now_s, cpu_ns, busy_s
         return told
@@ -137,6 +141,19 @@ class Collector:
             self._web = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S))
         return self._web
 
+    async def _regions(self, nodes: list[NodeStatus]) -> None:
+        """Ask how the lines between regions are, and which region is the active one."""
+        if not any(node.role == "network" for node in nodes):
+            self._last.lines, self._last.active = [], ""
+            return
+        try:
+            self._last.lines = regions.between(await carrier.ask(self.lab.places, {"op": "look"}))
+        except LabError:
+            self._last.lines = []
+        if self._number % METRICS_EVERY == 0 or not self._last.active:
+            primary = await asyncio.to_thread(sentinel.named, [node.address for node in nodes if node.kind == "sentinel"])
+            self._last.active = next((regions.place_of(node) for node in nodes if primary and node.address == primary), "")
+
     async def _lags(self, nodes: list[NodeStatus]) -> dict[str, int]:
         wanted = topology.groups(self._last.grown, (node.kind for node in nodes if node.role == "service"))
         if not wanted or not any(node.kind == "kafka" and node.health == "well" for node in nodes):
@@ -179,6 +196,7 @@ class Collector:
             "breakers": topology.breakers({node.name: self._last.readings[node.name].values for node in nodes
                                            if node.pid and node.name in self._last.readings}),
             "links": watchers.links(nodes), "runs": self._last.runs, "point": point,
+            "lines": self._last.lines, "active": self._last.active,
         }
 
     def load_so_far(self) -> Json:
@@ -211,7 +229,8 @@ def _node(node: NodeStatus, cores: float | None) -> Json:
         "name": node.name, "kind": node.kind, "role": node.role, "title": box.title, "lane": box.lane, "what": box.what,
         "state": node.state, "health": node.health, "well": node.health == "well" and node.state == "well", "pid": node.pid,
         "address": node.address, "rss_mib": round(node.rss_bytes / 2**20), "cores": None if cores is None else round(cores, 3),
-        "restarts": node.restarts, "zone": node.zone, "started_at": node.started_at, "auto_heal": node.auto_heal,
+        "restarts": node.restarts, "started_at": node.started_at, "auto_heal": node.auto_heal,
+        "zone": node.zone, "place": regions.place_of(node),
     }
 
 

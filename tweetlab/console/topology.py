@@ -48,6 +48,7 @@ BOXES: dict[str, Box] = {
     "indexer": Box("Indexer", "workers", "writes the index"),
     "etcd": Box("etcd", "quorum", "who is PostgreSQL's primary"),
     "sentinel": Box("Sentinel", "quorum", "who is Redis' primary"),
+    "wan": Box("Carrier", "quorum", "the lines between regions"),
     "prometheus": Box("Prometheus", "watch", "metrics, rules"),
     "alertmanager": Box("Alertmanager", "watch", "alerts"),
     "jaeger": Box("Jaeger", "watch", "traces"),

@@ -23,6 +23,7 @@ from system.platform.servers import (
     rsyslog,
     sentinel,
     services,
+    wan,
 )
 from system.platform.servers.base import Server
 
@@ -45,5 +46,6 @@ SERVERS: dict[str, Server] = {
     "redis": redis.Redis(),
     "rsyslog": rsyslog.Rsyslog(),
     "sentinel": sentinel.Sentinel(),
+    "wan": wan.Wan(),
     **{kind: services.Service() for kind in SERVICE_MODULES},
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from system.kernel import wan
 from system.platform import packages
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
@@ -45,6 +46,12 @@ class Context:
     @property
     def config(self) -> Path:
         return self.places.config(self.node.name)
+
+    @property
+    def networks(self) -> list[str]:
+        """CIDR blocks from where the lab's own processes ask: loopback, and its regions where it has some."""
+        regions = wan.NAMES if self.blueprint.of_role("network") else ()
+        return ["127.0.0.0/8", *(self.plan.network(region) for region in regions)]
 
     def addresses(self, kind: str) -> list[str]:
         """Return `host:port` of every node of `kind` in the blueprint."""

@@ -50,4 +50,6 @@ def arguments(ctx: Context) -> tuple[str, ...]:
         "--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS),
         "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "5m",
         "--enable-v2=false",
+        # One that was cut off has voted for itself again and again: asked first, the others refuse, and keep their leader.
+        *(("--pre-vote",) if ctx.node.region else ()),
     )  # fmt: skip

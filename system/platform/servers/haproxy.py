@@ -11,6 +11,7 @@ import json
 
 from system.kernel.settings import MESH_PORTS
 from system.platform import health, packages
+from system.platform.servers import sentinel
 from system.platform.servers.base import Context, Launch, base_env
 
 # A server that is busy is not dead: three checks of 3 s have to fail, or its port refuse. Beyond 256 requests inside a
@@ -32,6 +33,10 @@ WHOLE = "    option http-buffer-request\n"
 # What only the public door knows, whatever a client claims: who is asking (limits), and since when he waits (shedding).
 STAMPS = ("    http-request set-header x-forwarded-for %[src]\n"
           "    http-request set-header x-request-start %[date(0,us)]\n")
+
+
+HERE = "cache-here"
+"""The backend that no request goes to: its servers are sentinels that say the cache's primary is in its region."""
 
 
 class HAProxy:
@@ -65,10 +70,16 @@ def runtime_socket(ctx: Context) -> str:
 
 def render(ctx: Context) -> str:
     """Return the node's haproxy.cfg."""
-    parts = [_head(ctx), _metrics(ctx), _front("gateway", ctx.address, null=True)]
+    parts = [_head(ctx), _metrics(ctx), _front("gateway", ctx.address, null=True, active=_active(ctx) if in_regions(ctx) else "")]
     parts += [_front(name, f"{ctx.host}:{port}") for name, port in MESH_PORTS.items()]
     parts += [_back(ctx, name) for name in ("gateway", *MESH_PORTS)]
+    parts += [_here(ctx)] if in_regions(ctx) else []
     return "\n".join(parts)
+
+
+def in_regions(ctx: Context) -> bool:
+    """Does one of several regions stand behind this door?"""
+    return bool(ctx.blueprint.of_role("network"))
 
 
 def _head(ctx: Context) -> str:
@@ -117,10 +128,34 @@ def errors() -> str:
                    for status, body in bodies.items())
 
 
-def _front(name: str, address: str, null: bool = False) -> str:
+def _front(name: str, address: str, null: bool = False, active: str = "") -> str:
     null_page = "    http-request return status 200 content-type text/plain string ok if { path /null }\n"
-    own = null_page + WHOLE + errors() + HIDDEN + STAMPS if null else ""
+    own = null_page + active + WHOLE + errors() + HIDDEN + STAMPS if null else ""
     return f"frontend {name}\n    bind {address}\n{own}    default_backend {name}\n"
+
+
+def _active(ctx: Context) -> str:
+    """Return the page that is 200 where most sentinels say so. Not where the own Redis does: cut off, it leads for ever."""
+    most = len(ctx.blueprint.of_kind("sentinel")) // 2 + 1
+    return ("    http-request return status 200 content-type text/plain string active "
+            f"if {{ path /active }} {{ nbsrv({HERE}) ge {most} }}\n"
+            "    http-request return status 503 content-type text/plain string standby if { path /active }\n")
+
+
+def _here(ctx: Context) -> str:
+    # The first bytes of an answer decide (`min-recv 0`): else HAProxy waits for more of one that names another until its 3 s end.
+    rows = [f"    server {node.name} {ctx.plan.of(node.kind, node.instance, node.region)} check inter 500ms fall 2 rise 1"
+            for node in ctx.blueprint.of_kind("sentinel")]
+    own = next(ctx.plan.host(node.kind, node.instance, node.region) for node in ctx.blueprint.of_kind("redis")
+               if node.region == ctx.node.region)
+    return f"""backend {HERE}
+    mode tcp
+    option tcp-check
+    tcp-check connect
+    tcp-check send SENTINEL\\ GET-MASTER-ADDR-BY-NAME\\ {sentinel.GROUP}\\r\\n
+    tcp-check expect min-recv 0 string {own}\\r\\n
+{chr(10).join(rows)}
+"""
 
 
 def _back(ctx: Context, name: str) -> str:

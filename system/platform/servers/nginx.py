@@ -30,7 +30,8 @@ CACHE_MIB, ZONE_KIB = 256, 1024  # pictures are at most 5 MiB; a zone of 1 MiB k
 class Edge:
     """One edge. `listen`, `storage`, `counter`: host:port; `counter` gets a datagram a look-up, "" for none.
 
-    `spares`: further nodes of the same storage, asked where `storage` does not answer.
+    `networks`: CIDR blocks of those who may purge and ask for its state. `spares`: further nodes of the same storage, asked
+    where `storage` does not answer.
 
     `secret`: of the lab's edges. `cache_bytes`: on disk; the cache manager holds it, at intervals of up to 10 s.
     `zone_kib`: of the index; beyond about 8 objects a KiB the oldest is evicted at once, by whoever brings a new one.
@@ -44,6 +45,7 @@ class Edge:
     cache_bytes: int = CACHE_MIB * 2**20
     zone_kib: int = ZONE_KIB
     spares: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ("127.0.0.0/8",)
 
     @property
     def files(self) -> dict[Path, str]:
@@ -68,7 +70,8 @@ class Nginx:
         secret = ctx.env.get("TWEETLAB_EDGE_SECRET") or secrets.token_hex(32)
         counters = ctx.near("media")
         own, *others = ctx.near("minio")
-        one = Edge(ctx.address, own, ctx.data, secret, counters[0] if counters else "", spares=tuple(others))
+        one = Edge(ctx.address, own, ctx.data, secret, counters[0] if counters else "",
+                   networks=tuple(ctx.networks), spares=tuple(others))
         return Launch(argv=one.argv, env=base_env(ctx), files=one.files, folders=(ctx.data, *folders(one)), drops_root=True,
                       stop_timeout_s=3.0)
 
@@ -114,13 +117,17 @@ http {{
     server {{
         listen {one.listen} backlog=1024;
         location = /health {{ return 200 ok; }}
-        location = /nginx_status {{ allow 127.0.0.0/8; deny all; stub_status; }}
+        location = /nginx_status {{ {_insiders(one)} stub_status; }}
 {_purge(one)}
 {_media(one)}
         location / {{ return 404; }}
     }}
 }}
 """
+
+
+def _insiders(one: Edge) -> str:
+    return " ".join((*(f"allow {network};" for network in one.networks), "deny all;"))
 
 
 def _storage(one: Edge) -> str:
@@ -141,8 +148,7 @@ def _purge(one: Edge) -> str:
     return f"""        location ~ "^{edge.PURGE_PREFIX}(?<object>/{edge.OBJECTS})$" {{
             if ($request_method != PURGE) {{ return 405; }}
             if ($http_{header} != "{edge.purge_key(one.secret)}") {{ return 403; }}
-            allow 127.0.0.0/8;
-            deny all;
+            {_insiders(one)}
             proxy_cache_purge media $object;
         }}"""
 

@@ -42,6 +42,18 @@ while time.monotonic() < end:
     time.sleep(0.05)
 """
 
+# A lab in regions begins with its primary in the first: the others wait until that has made the cluster.
+WAIT_FOR_FIRST = """
+import sys, time, urllib.request
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    try:
+        urllib.request.urlopen(sys.argv[1] + "/health", timeout=1)
+        sys.exit(0)
+    except OSError:
+        time.sleep(0.1)
+"""
+
 # Of a standby that streams; of a primary that sees a synchronous standby, without which it acknowledges nothing.
 TAKES_PART = (
     "SELECT WHERE CASE WHEN pg_is_in_recovery() THEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') "
@@ -72,7 +84,8 @@ class Member(postgres.Postgres):
             argv=(PYTHON, packages.PATRONI.binary, str(conf)),
             env=base_env(ctx),
             files={conf: json.dumps(render(ctx), indent=1)},
-            before=(Step((PYTHON, "-c", WAIT_FOR_ETCD, *etcd), unless=ctx.config / "never", env=base_env(ctx)),),
+            before=(Step((PYTHON, "-c", WAIT_FOR_ETCD, *etcd), unless=ctx.config / "never", env=base_env(ctx)),
+                    *_after_first(ctx)),
             stale=(ctx.data / "postmaster.pid",),
             escapes=ctx.data / "postmaster.pid",
             drops_root=True,
@@ -92,6 +105,13 @@ class Member(postgres.Postgres):
         # For some seconds after a promotion any standby's flush counts, and etcd names none that may be promoted.
         await health.http(rest, "/cluster", ('"sync_standby"',))
         return "primary, with a synchronous standby"
+
+
+def _after_first(ctx: Context) -> list[Step]:
+    if not ctx.node.region or ctx.node.instance == 1:
+        return []
+    first = f"http://{ctx.addresses('postgres')[0].rpartition(':')[0]}:{REST_PORT}"
+    return [Step((PYTHON, "-c", WAIT_FOR_FIRST, first), unless=ctx.data / "PG_VERSION", env=base_env(ctx))]
 
 
 def render(ctx: Context) -> dict[str, Any]:
@@ -125,7 +145,7 @@ def render(ctx: Context) -> dict[str, Any]:
             "bin_dir": str(programs or ""),
             "pgpass": str(ctx.config / "pgpass"),
             "authentication": {"superuser": everybody, "replication": everybody, "rewind": everybody},
-            "pg_hba": postgres.HBA.splitlines(),
+            "pg_hba": postgres.host_rules(ctx),
             "parameters": own_parameters(ctx),
             "basebackup": [{"checkpoint": "fast"}, "no-sync"],
             "remove_data_directory_on_rewind_failure": REWIND_OR_COPY,

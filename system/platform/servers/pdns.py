@@ -7,6 +7,9 @@ is silent. Nothing else is answered: no recursion, no transfer.
 
 Checks begin with the first question, and until one has passed PowerDNS counts every address as failing. So a start asks until
 then. To tell, a second name has a last resort that nobody listens at: the DNS server's own address.
+
+In a lab of regions the doors of the active one come first, those that answer `/active`: behind them the cache is near. Where none
+does, as for some seconds after a region was lost, all that are well are named.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import asyncio
 from system.kernel import names
 from system.kernel.errors import CouldNotRun
 from system.platform import health, packages
+from system.platform.servers import haproxy
 from system.platform.servers.base import Context, Launch, base_env
 
 CHECKED = f"checked.{names.ZONE}"
@@ -52,6 +56,15 @@ class PowerDNS:
     def version(self) -> str:
         words = packages.version_line([packages.find("pdns_server") or "pdns_server", "--version"]).split()
         return words[words.index("Server") + 1] if "Server" in words[:-1] else ""
+
+
+def _led(url: str, well: str, listed: str, own: str, how: str) -> str:
+    """Return the script that names the doors that answer `url`; where none does its answer holds `own`, and `well` is named.
+
+    Both are asked each time, so that the checks of both have begun when one is needed.
+    """
+    return (f"\";local active=ifurlup('{url}', {{{{{listed}}}, {{'{own}'}}}}, {how}) local well={well} "
+            f"for _, door in pairs(active) do if door == '{own}' then return well end end return active\"")
 
 
 def conf(ctx: Context) -> str:
@@ -91,10 +104,13 @@ def zone(ctx: Context) -> str:
     port = doors[0].rpartition(":")[2]
     how = f"{{selector='all', backupSelector='all', timeout={CHECK_S}}}"
     url = f"http://{names.API}:{port}/null"
+    led = f'"ifurlup(\'{url}\', {{{listed}}}, {how})"'
+    if haproxy.in_regions(ctx):
+        led = _led(url.replace("/null", "/active"), f"ifurlup('{url}', {{{listed}}}, {how})", listed, ctx.host, how)
     servers = [(f"ns{number}", ctx.plan.host(node.kind, node.instance, node.region))
                for number, node in enumerate(ctx.blueprint.of_kind("pdns"), 1)]
     rows = [f"@ IN NS {name}" for name, _ in servers] + [f"{name} IN A {host}" for name, host in servers]
-    rows += [f'api IN LUA A "ifurlup(\'{url}\', {{{listed}}}, {how})"',
+    rows += [f"api IN LUA A {led}",
              f'checked IN LUA A "ifurlup(\'{url}\', {{{{{listed}}}, {{\'{ctx.host}\'}}}}, {how})"']
     ttl_s = int(names.TTL_S)
     return f"$ORIGIN {names.ZONE}.\n$TTL {ttl_s}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {ttl_s}\n" + "\n".join(rows) + "\n"

@@ -12,7 +12,6 @@ from system.platform import health, packages
 from system.platform.servers.base import Context, Launch, Step, base_env
 
 ROLE = "tweetlab"
-HBA = "host all all 127.0.0.0/8 trust\nhost replication all 127.0.0.0/8 trust\n"
 
 
 class Postgres:
@@ -29,7 +28,7 @@ class Postgres:
         return Launch(
             argv=(str(programs / "postgres"), "-D", str(ctx.data), "-c", f"config_file={conf}"),
             env=base_env(ctx),
-            files={conf: render(ctx, str(hba)), hba: HBA},
+            files={conf: render(ctx, str(hba)), hba: "".join(f"{row}\n" for row in host_rules(ctx))},
             before=(self._make_cluster(ctx, str(programs / "initdb")),),
             # It takes any process of the pid in there for a living server, a zombie or a stranger too.
             stale=(ctx.data / "postmaster.pid",),
@@ -80,6 +79,11 @@ def parameters(ctx: Context) -> dict[str, str]:
         "timezone": "'UTC'",
         "lc_messages": "'C'",
     }
+
+
+def host_rules(ctx: Context) -> list[str]:
+    """Return the lines of pg_hba.conf: whoever is inside the lab is trusted (docs/decisions/0011)."""
+    return [f"host {what} all {network} trust" for network in ctx.networks for what in ("all", "replication")]
 
 
 def render(ctx: Context, hba: str) -> str:

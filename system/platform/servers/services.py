@@ -16,7 +16,7 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import health, places
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
-from system.platform.servers import elasticsearch, jaeger, minio, sentinel
+from system.platform.servers import elasticsearch, jaeger, minio, sentinel, wan
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.postgres import ROLE
 
@@ -33,7 +33,7 @@ class Service:
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "",
             "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan, ctx.node.zone)),
-            "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy", 1, ctx.node.region)])[0])),
+            "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy")])[0])),
             "TWEETLAB_EFFECTS": str(ctx.places.effects),
             **media_doors(ctx),
             **members(ctx),
@@ -42,7 +42,7 @@ class Service:
             "TWEETLAB_LISTEN": ctx.address,
             "TWEETLAB_INSTANCE": ctx.node.name,
             "TWEETLAB_DATA": str(ctx.data),
-            "TWEETLAB_OTLP": f"http://{ctx.plan.host('jaeger')}:{jaeger.OTLP_PORT}" if ctx.blueprint.of_kind("jaeger") else "",
+            "TWEETLAB_OTLP": _traces(ctx),
         }
         return Launch(
             argv=(sys.executable, "-m", ctx.node.module),
@@ -58,14 +58,23 @@ class Service:
         return f"Python {platform.python_version()}"
 
 
+def _traces(ctx: Context) -> str:
+    found = [ctx.plan.host(node.kind, node.instance, node.region) for node in ctx.blueprint.of_kind("jaeger")]
+    return f"http://{found[0]}:{jaeger.OTLP_PORT}" if found else ""
+
+
 def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
     """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out.
 
-    `zone`: of who asks; its own zone's MinIO is named first, the others are spares.
+    `zone`: of who asks; its own zone's MinIO is named first, the others are spares. In regions its own Cassandra is, too: asked
+    first, it saves a way there and back of those that a quorum takes.
     """
     nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
              for kind in STORE_KINDS}
     nodes["minio"].sort(key=lambda node: node.zone != zone)
+    near = bool(zone and blueprint.of_role("network"))
+    if near:
+        nodes["cassandra"].sort(key=lambda node: node.zone != zone)
     at = {kind: [plan.of(kind, node.instance, node.region) for node in found] for kind, found in nodes.items() if found}
     sentinels = [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind("sentinel")]
     shapes: dict[str, Callable[[list[str]], Any]] = {
@@ -80,7 +89,7 @@ def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
         },
         "elasticsearch": lambda addresses: [f"http://{address}" for address in addresses],
     }
-    return {kind: shapes[kind](addresses) for kind, addresses in at.items()}
+    return {kind: shapes[kind](addresses) for kind, addresses in at.items()} | ({"near": True} if near else {})
 
 
 def postgres_url(addresses: list[str]) -> str:
@@ -108,4 +117,5 @@ def members(ctx: Context) -> dict[str, str]:
     """Return what tells the exporter of a lab with zones who stands where: kind, address, name and zone of each node."""
     rows = [[node.kind, ctx.plan.of(node.kind, node.instance, node.region), node.name, node.zone]
             for node in ctx.blueprint.nodes if node.zone]
+    rows += [[node.kind, str(wan.control(ctx.places)), node.name, 0] for node in ctx.blueprint.of_role("network")]
     return {"TWEETLAB_MEMBERS": json.dumps(rows)} if rows and ctx.node.kind == "exporter" else {}

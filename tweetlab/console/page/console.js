@@ -38,7 +38,7 @@ async function open(name) {
   if (!node) return;
   text(byId("detail-head"), `${name}: ${node.well ? "well" : node.state}`);
   const facts = { Health: node.health, Address: node.address, Process: node.pid || "none", Up: node.pid ? duration((frame.t - node.started_at * 1000) / 1000) : "–",
-    CPU: node.cores === null ? "–" : `${(node.cores * 100).toFixed(1)} % of a core`, Memory: `${node.rss_mib} MiB`, Restarts: node.restarts, "Auto-heal": node.auto_heal ? "on" : "off", ...(node.zone ? { Zone: node.zone } : {}) };
+    CPU: node.cores === null ? "–" : `${(node.cores * 100).toFixed(1)} % of a core`, Memory: `${node.rss_mib} MiB`, Restarts: node.restarts, "Auto-heal": node.auto_heal ? "on" : "off", ...(node.place ? (node.place.startsWith("zone") ? { Zone: node.zone } : { Region: node.place }) : {}) };
   byId("detail-facts").replaceChildren(...Object.entries(facts).flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, String(value))]));
   const log = byId("detail-log");
   log.textContent = "…";
@@ -84,7 +84,8 @@ function show() {
   document.body.classList.toggle("down", frame.state === "down");
   flow.draw(frame.nodes, frame.hops, frame.lags, frame.load);
   drawCharts(frame.t);
-  panels.zones(frame.nodes, open);
+  panels.zones(frame.nodes, frame.active, open);
+  panels.lines(frame.lines);
   panels.nodes(frame.nodes, open);
   panels.hops(frame.hops, new Map(frame.nodes.map((node) => [node.kind, node.title])));
   panels.routes(frame.traffic.routes);

@@ -67,7 +67,7 @@ export class Flow {
     const sick = members.filter((node) => !node.well);
     if (box.dots.childElementCount !== members.length) box.dots.replaceChildren(...members.map(() => el("i", {})));
     members.forEach((node, index) => {
-      box.dots.children[index].title = node.zone ? `${node.name}, zone ${node.zone}` : node.name;
+      box.dots.children[index].title = node.place ? `${node.name}, ${node.place}` : node.name;
       box.dots.children[index].className = node.virtual ? "idle" : node.well ? "well" : node.state === "starting" ? "waits" : "sick";
     });
     box.root.classList.toggle("sick", sick.length === members.length);

@@ -72,7 +72,7 @@ export function nodes(unsorted, open) {
   const by = new Map(list.map((node) => [node.name, node]));
   rows(byId("nodes"), list.map((node) => node.name), (name) => el("tr", {},
     el("td", { class: "name" }, el("button", { class: "link", type: "button", onclick: () => open(name) }, name),
-      by.get(name).zone ? el("span", { class: "soft small" }, ` zone ${by.get(name).zone}`) : null),
+      by.get(name).place ? el("span", { class: "soft small" }, ` ${by.get(name).place}`) : null),
     cell(el("span", { class: "chip" })), el("td", { class: "n" }, el("span", { class: "value" }), el("span", { class: "meter" }, el("i", {}))),
     cell("", "n"), cell("", "n")), (row, name) => {
     const node = by.get(name);
@@ -89,21 +89,25 @@ export function nodes(unsorted, open) {
 
 const ROLES = [["mesh", "doors"], ["service", "services"], ["store", "stores and quorums"]];
 
-/** A card for each zone: how many of its processes are well, and each of them by name. Nothing where the lab has no zones. */
-export function zones(list, open) {
+/** A card for each zone or region: how many of its processes are well, and each of them by name. Nothing where there are none. */
+export function zones(list, active, open) {
   const zoned = list.filter((node) => node.zone);
   byId("zones-part").hidden = !zoned.length;
   const numbers = [...new Set(zoned.map((node) => node.zone))].sort();
   const by = new Map(zoned.map((node) => [node.name, node]));
+  const places = new Map(zoned.map((node) => [node.zone, node.place]));
+  const regions = zoned.some((node) => !node.place.startsWith("zone"));
+  text(byId("zones-word"), regions ? "Regions" : "Zones");
   const chip = (node) => el("button", { class: "chip", type: "button", "data-node": node.name, onclick: () => open(node.name) }, node.name.replace(/-\d+$/, ""));
   put(byId("zones"), zoned.map((node) => node.name).join(), () => numbers.map((zone) => el("article", { class: "zone", "data-zone": zone },
-    el("h3", {}, `Zone ${zone}`), el("p", { class: "sum" }),
+    el("h3", {}, el("span", {}, places.get(zone).replace(/^./, (first) => first.toUpperCase())), el("span", { class: "active", hidden: true }, "active")), el("p", { class: "sum" }),
     ...ROLES.map(([role, title]) => [title, zoned.filter((node) => node.zone === zone && node.role === role)]).filter(([, here]) => here.length)
       .map(([title, here]) => el("p", { class: "members" }, el("span", { class: "soft small" }, title), ...here.map(chip))))));
   for (const card of byId("zones").children) {
     const here = zoned.filter((node) => node.zone === Number(card.dataset.zone));
     const well = here.filter((node) => node.well).length;
     text(card.querySelector(".sum"), well === here.length ? `all ${well} processes well` : well ? `${well} of ${here.length} processes well` : `lost: none of ${here.length} processes well`);
+    card.querySelector(".active").hidden = !active || places.get(Number(card.dataset.zone)) !== active;
     card.classList.toggle("sick", well === 0);
     card.classList.toggle("part", well > 0 && well < here.length);
     for (const member of card.querySelectorAll(".chip")) {
@@ -112,6 +116,17 @@ export function zones(list, open) {
       member.title = `${node.name}: ${node.health}`;
     }
   }
+}
+
+/** The lines between regions: how long a packet takes, what is lost, which are cut. */
+export function lines(list) {
+  byId("lines").hidden = !list.length;
+  put(byId("lines"), list.map((line) => `${line.one}>${line.other}`).join(), () => list.map((line) => el("li", {}, el("b", {}, `${line.one} – ${line.other}`), " ", el("span", { class: "chip" }))));
+  list.forEach((line, index) => {
+    const chip = byId("lines").children[index].querySelector(".chip");
+    text(chip, line.words);
+    chip.className = `chip ${line.cut ? "sick" : line.calm ? "well" : "waits"}`;
+  });
 }
 
 export function hops(list, titles) {

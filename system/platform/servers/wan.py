@@ -1,0 +1,95 @@
+"""The carrier between the regions of a lab, as a node: `wan-1`. See `system/platform/carrier.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform import carrier, health, places
+from system.platform.servers.base import Context, Launch, base_env
+
+ASK_TIMEOUT_S = 3.0
+
+
+class Wan:
+    """One process for all lines. It needs nothing but root and /dev/net/tun."""
+
+    package = None
+    start_timeout_s = 15.0
+
+    def launch(self, ctx: Context) -> Launch:
+        config = ctx.config / "carrier.json"
+        told = {"root": str(ctx.places.root), "range": ctx.plan.range, "socket": str(control(ctx.places)), "delay_s": delay_s(),
+                "state": str(ctx.places.lines), "hosts": hosts(ctx)}
+        return Launch(
+            argv=(sys.executable, "-m", "system.platform.carrier", str(config)),
+            env={**base_env(ctx), "PYTHONUNBUFFERED": "1"},
+            files={config: json.dumps(told)},
+            folders=(ctx.data,),
+            cwd=places.CODE,
+            stop_timeout_s=3.0,
+        )
+
+    async def probe(self, ctx: Context) -> str:
+        try:
+            rows = await ask(ctx.places, {"op": "look"})
+        except CouldNotRun as problem:
+            raise health.NotWell(problem.detail) from None
+        cut = sum(row["cut"] for row in rows)
+        return f"{len(rows)} lines, {cut} of them cut" if cut else f"{len(rows)} lines"
+
+    def version(self) -> str:
+        return f"Python {platform.python_version()}"
+
+
+def hosts(ctx: Context) -> dict[str, list[str]]:
+    """Return the addresses that must stand on a device, by region: those of the storage, which refuses to start otherwise."""
+    found: dict[str, list[str]] = {}
+    for node in ctx.blueprint.of_kind("minio"):
+        found.setdefault(str(node.region), []).append(ctx.plan.host(node.kind, node.instance, node.region))
+    return found
+
+
+def delay_s() -> float:
+    """Return the delay between two regions, one way, in seconds: TWEETLAB_WAN_MS, by default 10 ms. Raises WrongInput."""
+    text = os.environ.get("TWEETLAB_WAN_MS", "").strip()
+    try:
+        value = float(text) / 1_000 if text else carrier.DEFAULT_DELAY_S
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise WrongInput(f"TWEETLAB_WAN_MS is {text!r}; it must be a number of milliseconds from 0 to 1000, one way.")
+    return value
+
+
+def control(at: places.Places) -> Path:
+    """Return the carrier's socket."""
+    return at.lair / "wan.sock"
+
+
+async def ask(at: places.Places, request: dict[str, Any]) -> Any:
+    """Return the carrier's answer. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
+    return await ask_at(control(at), request)
+
+
+async def ask_at(socket: Path, request: dict[str, Any]) -> Any:
+    """Return the answer of the carrier at a socket. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            reader, writer = await asyncio.open_unix_connection(socket, limit=2**20)
+            try:
+                writer.write(json.dumps(request).encode() + b"\n")
+                told = json.loads(await reader.readline())
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        raise CouldNotRun("The carrier between the regions does not answer; `tweetlab status` tells how wan-1 is.") from None
+    if "error" in told:
+        raise WrongInput(str(told["error"]))
+    return told["result"]

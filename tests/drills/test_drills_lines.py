@@ -1,0 +1,158 @@
+"""The carrier alone, with the namespaces of a lab and nothing else in them: delay, loss, cuts, and its own death."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from chaos import lines
+from system.kernel import wan
+from system.platform import network
+from system.platform.addresses import Plan
+from system.platform.places import CODE, Places
+from system.platform.servers import wan as carrier
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/net/tun"), reason="regions need root and /dev/net/tun"),
+]
+RANGE = 241
+EAST, WEST = 1, 2
+DOOR = f"10.{RANGE + 1}.20.2:9092"
+PACKETS = 250  # as many as a socket keeps until somebody reads them
+
+SERVE = """
+import socket, sys, threading
+host, port = sys.argv[1].split(":")
+tcp, udp = socket.create_server((host, int(port))), socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+udp.bind((host, int(port)))
+udp.settimeout(0.2)
+print("up", flush=True)
+def take():
+    while True:
+        tcp.accept()[0].close()
+threading.Thread(target=take, daemon=True).start()
+while sys.stdin.readline():
+    seen = 0
+    try:
+        while udp.recv(100):
+            seen += 1
+    except TimeoutError:
+        print(seen, flush=True)
+"""
+SEND = """
+import socket, sys, time
+host, port = sys.argv[1].split(":")
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for number in range(int(sys.argv[2])):
+    udp.sendto(b"polly", (host, int(port)))
+    time.sleep(0.0002)
+"""
+
+
+class Rig:
+    """A carrier and one server in the west."""
+
+    def __init__(self, root):
+        self.places = Places(root, RANGE)
+        self.places.lair.mkdir(parents=True)
+        self.config = root / "carrier.json"
+        self.config.write_text(json.dumps({"root": str(root), "range": RANGE, "socket": str(carrier.control(self.places)),
+                                           "delay_s": 0.010, "state": str(self.places.lines), "hosts": {}}))
+        self.process = self.server = None
+
+    def start(self):
+        carrier.control(self.places).unlink(missing_ok=True)
+        self.process = subprocess.Popen([sys.executable, "-m", "system.platform.carrier", str(self.config)], cwd=CODE)
+        ends_s = time.monotonic() + 5
+        while not carrier.control(self.places).exists() and self.process.poll() is None and time.monotonic() < ends_s:
+            time.sleep(0.02)
+
+    async def set(self, one, other, **line):
+        await carrier.ask(self.places, {"op": "set", "pairs": [[one, other], [other, one]], "line": line})
+
+    def serve(self):
+        self.server = subprocess.Popen([*network.inside(self.places, WEST), sys.executable, "-c", SERVE, DOOR],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout.readline() == "up\n"
+
+    def arrive(self):
+        """Return how many of the packets that the east sends at once come to the west."""
+        subprocess.run([*network.inside(self.places, EAST), sys.executable, "-S", "-c", SEND, DOOR, str(PACKETS)], check=True)
+        self.server.stdin.write("count\n")
+        self.server.stdin.flush()
+        return int(self.server.stdout.readline())
+
+    async def connect_s(self, region=EAST):
+        return await lines.connect_s(self.places, region, DOOR)
+
+    def end(self):
+        for process in (self.server, self.process):
+            if process is not None:
+                process.kill()
+                process.wait()
+        network.remove(self.places, Plan(RANGE))
+
+
+@pytest.fixture
+def rig(tmp_path, monkeypatch):
+    monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(lines, "TRY_S", 0.25)
+    made = Rig(tmp_path)
+    yield made
+    made.end()
+
+
+async def test_lines_delay_lose_and_cut_and_a_carrier_that_dies_keeps_them_cut(rig):
+    """What every drill of regions stands on, measured from inside: round trips, packets, and nobody's way around."""
+    rig.start()
+    rig.serve()
+    calm_s, outside_s = await asyncio.gather(rig.connect_s(), rig.connect_s(wan.OUTSIDE))
+    await rig.set(EAST, WEST, delay_s=0.05)
+    slow_s = await rig.connect_s()
+    await carrier.ask(rig.places, {"op": "calm", "pairs": [[EAST, WEST], [WEST, EAST]]})
+    await rig.set(EAST, WEST, loss=0.25)
+    came = await asyncio.to_thread(rig.arrive)
+    await rig.set(EAST, WEST, loss=0.0, cut=True)
+    cut = await asyncio.gather(rig.connect_s(), rig.connect_s(3), rig.connect_s(wan.OUTSIDE))
+    rig.process.kill()
+    rig.process.wait()
+    rig.start()
+    still = await asyncio.gather(rig.connect_s(), rig.connect_s(3), rig.connect_s(wan.OUTSIDE))
+    await rig.set(EAST, WEST, cut=False)
+
+    assert outside_s < 0.020 <= calm_s < 0.100 <= slow_s
+    assert 0.6 * PACKETS < came < 0.9 * PACKETS
+    for told in (cut, still):
+        assert told[0] is None and told[1] is not None and told[2] is not None
+    assert await rig.connect_s() < 0.100
+
+
+def test_a_connection_over_a_cut_line_breaks_in_seconds(rig):
+    """In the regions, whose peers would wait for each other; this machine's own network stays as it was."""
+    own = retries([])
+    rig.start()
+
+    assert [retries(network.inside(rig.places, region)) for region in (1, 2, 3)] == [network.TCP_RETRIES] * 3
+    assert retries([]) == own
+
+
+def retries(way_in):
+    command = [*way_in, "cat", "/proc/sys/net/ipv4/tcp_retries2"]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_a_namespace_and_its_device_are_gone_with_the_lab(rig):
+    """Nothing of a lab stays on the machine."""
+    rig.start()
+    names = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    rig.end()
+    after = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+
+    assert names.count(rig.places.lab_id) == 3 and rig.places.lab_id not in after
+    assert f"wan{RANGE}" not in {name for _, name in socket.if_nameindex()}

@@ -1,0 +1,24 @@
+"""Which region users are led to: the one where the cache's primary stands."""
+
+from system.platform import blueprint
+from system.platform.servers import haproxy, pdns
+from tests.unit.test_platform_regions import context
+
+
+def test_a_door_is_active_where_the_caches_primary_stands_in_its_region():
+    """As two of the three sentinels say, whom a cut region does not reach; a door of a cluster knows nothing of it."""
+    text = haproxy.render(context("haproxy-2"))
+
+    assert [line.split()[1:3] for line in text.splitlines() if "server sentinel" in line] == [
+        ["sentinel-1", "10.21.32.1:26379"], ["sentinel-2", "10.22.32.2:26379"], ["sentinel-3", "10.23.32.3:26379"]]
+    assert "GET-MASTER-ADDR-BY-NAME\\ cache\\r\\n" in text and "tcp-check expect min-recv 0 string 10.22.30.2\\r\\n" in text
+    assert "{ path /active } { nbsrv(cache-here) ge 2 }" in text and text.count("path /active") == 2
+    assert "active" not in haproxy.render(context("haproxy-2", blueprint.load("cluster")))
+
+
+def test_dns_names_the_active_door_first():
+    """Whoever answers /active; where only the server's own last resort is left, all that are well."""
+    (row,) = [line for line in pdns.zone(context("pdns-2")).splitlines() if line.startswith("api ")]
+
+    assert "ifurlup('http://api.tweetlab.test:8080/active', {{'10.21.9.1', '10.22.9.2'}, {'10.22.7.2'}}" in row
+    assert "if door == '10.22.7.2' then return well end" in row and row.count('"') == 2

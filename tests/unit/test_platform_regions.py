@@ -1,0 +1,274 @@
+"""A lab in regions: where its nodes are, who they let in, and what a machine needs for it."""
+
+import asyncio
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from system.kernel import wan
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform import blueprint, carrier, network, targets
+from system.platform.addresses import Plan
+from system.platform.autoscale import Keeper
+from system.platform.places import Places
+from system.platform.servers import SERVERS, elasticsearch, nginx, postgres
+from system.platform.servers.base import Context
+from system.platform.servers.wan import delay_s
+
+REGIONS, CLUSTER, SMALL = (blueprint.load(name) for name in ("two_regions", "cluster", "small"))
+PLACES = Places(Path("/parrots"), 21)
+
+
+def context(name, of=REGIONS):
+    node = next(node for node in of.nodes if node.name == name)
+    return Context(node, of, Plan(21), PLACES, {"TWEETLAB_EDGE_SECRET": "polly"})
+
+
+def test_the_regions_hold_what_the_zones_of_a_cluster_hold():
+    """And a carrier before all: the same nodes, each where its zone was."""
+    rest = [dataclasses.replace(node, region=0) for node in REGIONS.nodes if node.kind != "wan"]
+
+    assert rest == list(CLUSTER.nodes)
+    assert all(node.region == node.zone > 0 for node in REGIONS.nodes if node.kind != "wan")
+    assert [node.name for node in REGIONS.of_role("network")] == ["wan-1"]
+    assert not any(node.region for node in (*SMALL.nodes, *CLUSTER.nodes))
+
+
+def test_a_region_is_a_network_of_its_own():
+    """East, west and witness follow the lab's range; a lab without regions stays on loopback."""
+    assert [context(f"kafka-{n}").address for n in (1, 2, 3)] == ["10.21.20.1:9092", "10.22.20.2:9092", "10.23.20.3:9092"]
+    assert context("kafka-2", CLUSTER).address == "127.21.20.2:9092"
+    assert context("kafka-3").networks == ["127.0.0.0/8", "10.21.0.0/16", "10.22.0.0/16", "10.23.0.0/16", "10.24.0.0/16"]
+    assert context("kafka-1", SMALL).networks == ["127.0.0.0/8"]
+
+
+def test_a_node_runs_inside_its_region():
+    """By nsenter, which becomes the server; what looks on stays outside, the carrier too."""
+    assert network.inside(PLACES, 2) == ["nsenter", f"--net=/run/netns/tweetlab-{PLACES.lab_id}-west", "--"]
+    assert network.inside(PLACES, 0) == network.inside(PLACES, wan.OUTSIDE) == []
+    assert {node.region for node in blueprint.observed(REGIONS).of_role("observer")} == {wan.OUTSIDE}
+    assert {node.region for node in blueprint.observed(SMALL).of_role("observer")} == {0}
+
+
+def test_services_reach_the_traces_outside():
+    """Jaeger's address is one that the regions have a way to."""
+    seen = blueprint.observed(REGIONS)
+    node = next(node for node in seen.nodes if node.name == "tweets-2")
+    env = SERVERS["tweets"].launch(Context(node, seen, Plan(21), PLACES)).env
+
+    assert env["TWEETLAB_OTLP"] == "http://10.24.72.1:4318"
+    assert json.loads(env["TWEETLAB_MESH"])["users"].startswith("http://10.22.9.2:")
+
+
+def test_stores_let_in_the_regions_and_nobody_else():
+    """PostgreSQL trusts and the edge is purged from inside the lab alone."""
+    rules = postgres.host_rules(context("postgres-1"))
+    assert "host all all 10.22.0.0/16 trust" in rules and "host replication all 10.21.0.0/16 trust" in rules
+    assert postgres.host_rules(context("postgres-1", SMALL)) == [
+        "host all all 127.0.0.0/8 trust", "host replication all 127.0.0.0/8 trust"]
+
+    text = "".join(SERVERS["nginx"].launch(context("cdn-2")).files.values())
+
+    insiders = " ".join(f"allow {each};" for each in ("127.0.0.0/8", *(f"10.{n}.0.0/16" for n in (21, 22, 23, 24))))
+    assert text.count(f"{insiders} deny all;") == 2
+    assert nginx.Edge("a:1", "b:2", Path("/x"), "s").networks == ("127.0.0.0/8",)
+
+
+def test_peers_of_elasticsearch_meet_on_loopback():
+    """Anything else makes it ask for limits that a laptop does not have."""
+    text = elasticsearch.render(context("elasticsearch-2"))
+
+    assert "network.host: 10.22.60.2\ntransport.host: 127.22.60.2\n" in text
+    assert '"127.21.60.1:9300", "127.22.60.2:9300", "127.23.60.3:9300"' in text
+    assert "transport.host: 127.21.60.2\n" in elasticsearch.render(context("elasticsearch-2", CLUSTER))
+
+
+def test_the_storage_finds_its_address_on_a_device():
+    """The carrier is told; other servers bind what is routed to their region."""
+    files = SERVERS["wan"].launch(context("wan-1")).files
+
+    told = json.loads(next(iter(files.values())))
+    assert told["hosts"] == {"1": ["10.21.50.1"], "2": ["10.22.50.2"], "3": ["10.23.50.3"]} and told["delay_s"] == 0.010
+
+
+@pytest.mark.parametrize(("text", "delay"), [("", 0.010), ("0", 0.0), ("40", 0.040), ("2.5", 0.0025)])
+def test_the_distance_of_regions_can_be_chosen(monkeypatch, text, delay):
+    """In milliseconds one way."""
+    monkeypatch.setenv("TWEETLAB_WAN_MS", text)
+    assert delay_s() == pytest.approx(delay)
+
+
+@pytest.mark.parametrize("text", ["far", "-1", "1001", "nan"])
+def test_a_distance_that_cannot_be_is_refused(monkeypatch, text):
+    """Before anything starts."""
+    monkeypatch.setenv("TWEETLAB_WAN_MS", text)
+    with pytest.raises(WrongInput, match=r"TWEETLAB_WAN_MS is '.*'; it must be a number of milliseconds from 0 to 1000"):
+        delay_s()
+
+
+def test_regions_are_roots_alone(monkeypatch):
+    """The refusal says what to take instead."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(CouldNotRun, match="as root, or take `cluster`"):
+        network.check(Plan(21))
+
+
+def test_addresses_that_the_machine_uses_are_not_taken(monkeypatch):
+    """Not those of any of the four networks; another range has others."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(Path, "exists", lambda _: True)
+    monkeypatch.setattr(network, "_ip", lambda *words: "default via 192.0.2.1 dev eth0\n10.23.0.0/16 dev eth1 scope link\n")
+    with pytest.raises(CouldNotRun, match=r"10\.23\.0\.0/16 dev eth1.*TWEETLAB_RANGE"):
+        network.check(Plan(21))
+    network.check(Plan(30))
+
+
+def lines(tmp_path, **more):
+    return carrier.Carrier(Plan(21), {}, tmp_path / "lines.json", 0.010, **more)
+
+
+def row(rows, here, there):
+    return next(each for each in rows if (each["from"], each["to"]) == (here, there))
+
+
+def test_the_carrier_begins_with_calm_lines(tmp_path):
+    """10 ms between regions, nothing to the outside."""
+    async def told():
+        return carrier.answer(lines(tmp_path), {"op": "look"})
+
+    rows = asyncio.run(told())
+
+    assert len(rows) == 12 and {each["delay_s"] for each in rows if wan.OUTSIDE not in (each["from"], each["to"])} == {0.010}
+    assert {each["delay_s"] for each in rows if wan.OUTSIDE in (each["from"], each["to"])} == {0.0}
+
+
+def packet(source, target, version=4):
+    head = bytearray(20)
+    head[0] = version << 4 | 5
+    head[12:16], head[16:20] = bytes(map(int, source.split("."))), bytes(map(int, target.split(".")))
+    return bytes(head)
+
+
+@pytest.mark.parametrize(("sent", "pair"), [
+    (packet("10.21.0.1", "10.22.40.2"), (1, 2)), (packet("127.21.0.1", "127.23.60.3"), (1, 3)),
+    (packet("192.168.1.7", "10.22.40.2"), (0, 0)),   # a neighbour, for whom this machine would forward
+    (packet("10.23.0.1", "10.22.40.2"), (0, 0)),     # another region's name
+    (packet("10.21.0.1", "192.168.1.7"), (0, 0)), (packet("10.21.0.1", "10.22.40.2", 6), (0, 0)), (b"", (0, 0)),
+])
+def test_the_carrier_takes_only_what_the_lab_itself_sends(sent, pair):
+    """The stores behind it ask for no password."""
+    assert carrier.pair_of(sent, 1, 20) == pair
+
+
+def test_a_change_outlives_the_carrier_and_a_reset_ends_it(tmp_path):
+    """What it does not name stays; the other direction too."""
+    async def change():
+        carrier.answer(lines(tmp_path), {"op": "set", "pairs": [[1, 2]], "line": {"cut": True}})
+        again = lines(tmp_path)
+        kept = carrier.answer(again, {"op": "look"})
+        return kept, carrier.answer(again, {"op": "reset"}), carrier.answer(lines(tmp_path), {"op": "look"})
+
+    kept, reset, after = asyncio.run(change())
+
+    assert (row(kept, 1, 2)["cut"], row(kept, 1, 2)["delay_s"], row(kept, 2, 1)["cut"]) == (True, 0.010, False)
+    assert not row(reset, 1, 2)["cut"] and not row(after, 1, 2)["cut"]
+
+
+def test_calm_lines_are_as_at_the_start_but_for_their_cuts(tmp_path):
+    """The end of a slow line joins nothing that somebody else cut, and leaves the other direction alone."""
+    async def change():
+        one = lines(tmp_path)
+        carrier.answer(one, {"op": "set", "pairs": [[1, 2], [2, 1]], "line": {"delay_s": 0.5, "loss": 0.1, "cut": True}})
+        return carrier.answer(one, {"op": "calm", "pairs": [[1, 2]]})
+
+    rows = asyncio.run(change())
+
+    assert [row(rows, 1, 2)[name] for name in ("delay_s", "loss", "cut")] == [0.010, 0.0, True]
+    assert [row(rows, 2, 1)[name] for name in ("delay_s", "loss", "cut")] == [0.5, 0.1, True]
+
+
+def test_how_lines_stood_ends_with_the_lab(tmp_path, monkeypatch):
+    """A lab that is brought up again after a cut is whole: nobody is left to undo it."""
+    monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
+    monkeypatch.setattr(network, "_ip", lambda *words: "")
+    places = Places(tmp_path / "checkout", 21)
+    told = json.loads(next(iter(SERVERS["wan"].launch(dataclasses.replace(context("wan-1"), places=places)).files.values())))
+    Path(told["state"]).parent.mkdir(parents=True)
+    Path(told["state"]).write_text("[]")
+
+    network.remove(places, Plan(21))
+    network.remove(places, Plan(21))
+
+    assert not Path(told["state"]).exists()
+
+
+@pytest.mark.parametrize("request_", [
+    {"op": "calm", "pairs": [[1, 2], [1, 9]]},
+    {"op": "set", "pairs": [[1, 2], [1, 9]], "line": {"cut": True}},
+    {"op": "set", "pairs": [[1, 2], [2]], "line": {"cut": True}},
+    {"op": "set", "pairs": [[1, 2]], "line": {"colour": 1}},
+    {"op": "set", "pairs": [[1, 2]], "line": {"delay_s": 99}},
+    {"op": "dance"},
+])  # fmt: skip
+def test_what_cannot_be_done_changes_nothing(tmp_path, request_):
+    """Not even the half of it that could."""
+    async def ask():
+        one = lines(tmp_path)
+        with pytest.raises(WrongInput):
+            carrier.answer(one, request_)
+        return one.look()
+
+    rows = asyncio.run(ask())
+    assert not any(each["cut"] for each in rows) and not (tmp_path / "lines.json").exists()
+
+
+def test_addresses_are_those_of_the_lab_that_is_up(tmp_path, monkeypatch):
+    """Before it was ever up, and for a name it lacks, there is none."""
+    monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
+    places = Places(tmp_path / "checkout", 21)
+    assert targets.address(places, "haproxy-1") == ""
+
+    class Child:
+        node, ctx = context("haproxy-2").node, context("haproxy-2")
+
+    places.lair.mkdir(parents=True)
+    targets.write(places, [Child()])
+
+    assert (targets.address(places, "haproxy-2"), targets.address(places, "haproxy-9")) == ("10.22.9.2:8080", "")
+
+
+class House:
+    """As many instances of a service as its blueprint has, and those that are adopted."""
+
+    def __init__(self):
+        self.blueprint, self.children = REGIONS, {}
+        for node in REGIONS.of_kind("timelines"):
+            self.adopt(node)
+
+    def adopt(self, node):
+        self.children[node.name] = AdoptedChild(node)
+        return self.children[node.name]
+
+
+class AdoptedChild:
+    state = "well"
+
+    def __init__(self, node):
+        self.node, self.quota_cores = node, None
+
+    async def start(self):
+        pass
+
+
+async def test_a_further_instance_stands_in_the_region_of_its_zone():
+    """The emptiest first; one that were told of the west and ran in the east would die with the wrong region."""
+    house = House()
+    keeper = Keeper(house)
+    for _ in range(2):
+        await keeper.add("timelines")
+
+    assert [(house.children[f"timelines-{n}"].node.region, house.children[f"timelines-{n}"].node.zone) for n in (3, 4)] == [
+        (1, 1), (2, 2)]

@@ -1,0 +1,49 @@
+"""`tweetlab wan`: which lines are meant, and what they are told."""
+
+import pytest
+
+from system.kernel.errors import WrongInput
+from tweetlab.commands import wan
+
+
+def test_without_names_all_lines_between_regions_are_meant():
+    """Those of users outside are left as near as they are."""
+    pairs = wan._pairs(("", ""), False)
+
+    assert len(pairs) == 6 and all(4 not in pair for pair in pairs)
+
+
+def test_two_names_mean_both_directions_or_one():
+    """In the order that was given."""
+    assert wan._pairs(("east", "west"), False) == [[1, 2], [2, 1]]
+    assert wan._pairs(("west", "outside"), True) == [[2, 4]]
+
+
+@pytest.mark.parametrize(("between", "one_way", "told"), [
+    (("east", "wst"), False, 'names \'wst\'; regions are east, west, witness, outside. Did you mean "west"?'),
+    (("east", "east"), False, "'east' twice"),
+    (("", ""), True, "--one-way needs --between"),
+])
+def test_lines_that_are_not_there_are_refused(between, one_way, told):
+    """By value, bound and mend."""
+    with pytest.raises(WrongInput) as problem:
+        wan._pairs(between, one_way)
+    assert told in problem.value.detail
+
+
+def test_quantities_carry_their_units():
+    """What is not named stays as it is."""
+    assert wan._change("40ms", "", "1%", "10mbit", None) == {"delay_s": 0.04, "loss": 0.01, "rate_bps": 1e7}
+    assert wan._change("", "5 ms", "", "0", True) == {"cut": True, "jitter_s": 0.005, "rate_bps": 0.0}
+    assert wan._change("", "", "", "", None) == {}
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    (("40", "", "", ""), "--delay is '40'; it must be a"), (("", "", "2", ""), "--loss is '2'"),
+    (("", "", "", "10"), "--rate is '10'"), (("11s", "", "", ""), "delay_s of a line between regions is 11"),
+])
+def test_what_no_line_can_be_is_refused(options, told):
+    """Before anything is asked of the lab."""
+    with pytest.raises(WrongInput) as problem:
+        wan._change(*options, None)
+    assert told in problem.value.detail
