@@ -53,6 +53,10 @@ async def everybody(_self, _viewer, authors):
     return set(authors)
 
 
+async def nobody(_self, _viewer):
+    return frozenset()
+
+
 async def nothing(*_):
     return None
 
@@ -66,6 +70,7 @@ async def test_without_the_rule_of_who_may_see_whom_every_way_is_told(rig, monke
     timeline drops whom one does not follow before it asks this rule, as soon as it knows.
     """
     monkeypatch.setattr(Visibility, "visible", everybody)
+    monkeypatch.setattr(Visibility, "hidden_from", nobody)
 
     leaks = told(await canaries.watch(rig.url, rig.token))
 

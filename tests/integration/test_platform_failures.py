@@ -123,7 +123,7 @@ async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, tmp_
 
 async def test_an_unknown_blueprint_node_or_range_names_what_is_known(lab):
     """Value, bound and mend, exit code 64."""
-    with pytest.raises(WrongInput, match=r"'smal' is unknown; known are cluster, small. Did you mean 'small'\?"):
+    with pytest.raises(WrongInput, match=r"'smal' is unknown; known are cluster, small, two_regions. Did you mean 'small'\?"):
         blueprint.load("smal")
     with pytest.raises(WrongInput, match="TWEETLAB_RANGE is 251; it must be a whole number from 1 to 250"):
         native.Lab(Path("/var/tmp"), 251)
