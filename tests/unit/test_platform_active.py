@@ -16,6 +16,15 @@ def test_a_door_is_active_where_the_caches_primary_stands_in_its_region():
     assert "active" not in haproxy.render(context("haproxy-2", blueprint.load("cluster")))
 
 
+def test_a_request_stays_in_its_region():
+    """255 of 256, while an instance is up there; a cluster's go to whoever has the fewest."""
+    text = haproxy.render(context("haproxy-2"))
+
+    assert "server timelines-2 10.22.103.2:8000 weight 256\n" in text and "server timelines-1 10.21.103.1:8000 weight 1\n" in text
+    assert "balance roundrobin" in text and "leastconn" not in text
+    assert "weight" not in haproxy.render(context("haproxy-2", blueprint.load("cluster")))
+
+
 def test_dns_names_the_active_door_first():
     """Whoever answers /active; where only the server's own last resort is left, all that are well."""
     (row,) = [line for line in pdns.zone(context("pdns-2")).splitlines() if line.startswith("api ")]

@@ -35,6 +35,7 @@ STAMPS = ("    http-request set-header x-forwarded-for %[src]\n"
           "    http-request set-header x-request-start %[date(0,us)]\n")
 
 
+NEAR, FAR = 256, 1  # weights; by the fewest connections an idle far instance would be as good as an idle near one
 HERE = "cache-here"
 """The backend that no request goes to: its servers are sentinels that say the cache's primary is in its region."""
 
@@ -161,12 +162,15 @@ def _here(ctx: Context) -> str:
 def _back(ctx: Context, name: str) -> str:
     # A service's only instance is never ejected: while none passes its checks, requests go where the blueprint's instances
     # should be. A refused connection is tried again for up to 2 s, about as long as auto-heal takes.
-    nodes = [(node.name, ctx.plan.of(name, node.instance, node.region)) for node in ctx.blueprint.of_kind(name)]
-    rows = [f"    server {node} {address}" for node, address in nodes]
+    found = ctx.blueprint.of_kind(name)
+    nodes = [(node.name, ctx.plan.of(name, node.instance, node.region)) for node in found]
+    # In regions a request stays in its own while an instance is up there: each hop to another costs a way there and back.
+    near = [f" weight {NEAR if node.region == ctx.node.region else FAR}" if in_regions(ctx) else "" for node in found]
+    rows = [f"    server {node} {address}{weight}" for (node, address), weight in zip(nodes, near, strict=True)]
     rows += [f"    server {LAST_RESORT}-{n} {address} backup no-check" for n, (_, address) in enumerate(nodes, 1)]
     shapes = errors() if name == "gateway" else ""
     return f"""backend {name}
-{shapes}    balance leastconn
+{shapes}    balance {"roundrobin" if in_regions(ctx) else "leastconn"}
     option httpchk GET /health
     option allbackups
     http-request disable-l7-retry if !METH_GET
