@@ -205,50 +205,6 @@ async def test_a_post_that_died_between_its_event_and_its_rows_is_finished_by_th
     assert (await bench.ports.tweets.get([written.id]))[written.id] == written
 
 
-async def test_a_delete_that_died_between_its_event_and_its_rows_is_finished_by_the_relay(bench):
-    """Point 11. Nobody was told that it is gone; the relay sets it deleted, then tells, so no consumer finds it live."""
-    (author,) = await bench.people(1)
-    log, time_ = Gathering(), Shifted()
-    tweet = await stored(bench.ports, author)
-
-    with held("delete.after_note") as cut:
-        dying = asyncio.create_task(bench.ports.tweets.delete(tweet.id, author))
-        await cut.reached()
-        dying.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await dying
-    before = [each.deleted for each in await rows(bench, author)]
-    time_.ahead_s = 4.0
-    await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
-
-    assert (before, [each.deleted for each in await rows(bench, author)]) == ([False], [True])
-    assert (await bench.ports.tweets.get([tweet.id]))[tweet.id].deleted
-    assert f"{tweet.id}-deleted" in log.ids()
-
-
-async def test_a_delete_whose_rows_were_refused_is_unknown_and_comes_to_pass(bench, monkeypatch):
-    """Its event stands, so to say "certainly failed" would be wrong."""
-    (author,) = await bench.people(1)
-    log, time_ = Gathering(), Shifted()
-    tweet = await stored(bench.ports, author)
-    run = bench.ports.tweets._run
-
-    async def refused(name, values, doing):
-        if name == "mark_deleted":
-            raise StoreUnavailable("two of three are away", definite=True)
-        return await run(name, values, doing)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(bench.ports.tweets, "_run", refused)
-        with pytest.raises(StoreUnavailable, match="the tweet may go") as told:
-            await bench.ports.tweets.delete(tweet.id, author)
-    time_.ahead_s = 4.0
-    await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
-
-    assert told.value.definite is False
-    assert (await bench.ports.tweets.get([tweet.id]))[tweet.id].deleted
-
-
 async def test_a_row_that_lands_behind_the_mark_is_still_published(bench):
     """Point 11. A batch of 25 s ago is carried out after the relay's mark passed its bucket. Each bucket is looked at again
     after 30 s and after 2 min; a relay that never looks below its mark loses the row."""
