@@ -136,7 +136,7 @@ async def _rows(lab: Lab, aim: Aim) -> list[dict[str, Any]]:
 
 async def _has_lines(lab: Lab) -> bool:
     """Say whether the lab that stands here now has any: another may have come up since the runner died."""
-    return bool((await lab.blueprint()).of_role("network"))
+    return (await lab.blueprint()).in_regions
 
 
 async def _connects(lab: Lab, aim: Aim) -> list[bool]:

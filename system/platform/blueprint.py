@@ -97,6 +97,11 @@ class Blueprint:
         """Return the nodes of one kind, by instance."""
         return tuple(node for node in self.nodes if node.kind == kind)
 
+    @property
+    def in_regions(self) -> bool:
+        """Do its nodes stand in regions, with a carrier between them?"""
+        return bool(self.of_role("network"))
+
     def in_zone(self, zone: int) -> tuple[Node, ...]:
         """Return the nodes of one zone."""
         return tuple(node for node in self.nodes if node.zone == zone)
@@ -199,7 +204,7 @@ OBSERVERS: tuple[Node, ...] = (
 def observed(blueprint: Blueprint) -> Blueprint:
     """Return `blueprint` with the nodes that look on. It keeps its name: they add nothing that serves."""
     have = {node.name for node in blueprint.nodes}
-    region = wan.OUTSIDE if blueprint.of_role("network") else 0  # where services in namespaces reach them, too
+    region = wan.OUTSIDE if blueprint.in_regions else 0  # where services in namespaces reach them, too
     added = tuple(dataclasses.replace(node, region=region) for node in OBSERVERS if node.name not in have)
     return Blueprint(blueprint.name, blueprint.nodes + added)
 

@@ -90,7 +90,7 @@ class Carrier:
             self._loop.call_at(held[0][0], self._let_go, pair)
 
     def _write(self, region: int, packet: bytes) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):  # a full device drops it, as a router does
+        with contextlib.suppress(OSError):  # a full device drops it, as a router does
             os.write(self._devices[region], packet)
 
     def set(self, pairs: list[list[int]], line: dict[str, Any]) -> None:

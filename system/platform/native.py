@@ -34,7 +34,6 @@ from system.platform.servers import SERVERS, postgres, services
 CALL_TIMEOUT_S = 20.0
 SUPERVISOR_TIMEOUT_S = 15.0
 DATABASE = "tweetlab"
-NAMES_OF = {"nginx": "cdn"}  # kinds whose nodes are called otherwise
 Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -65,7 +64,7 @@ class Lab:
         preflight.check_disk(self.places)
         if not await self.is_up():
             preflight.check_layout(self.places, blueprint)
-            if blueprint.of_role("network"):
+            if blueprint.in_regions:
                 network.check(self.plan)
             preflight.check_memory(blueprint.stores_only() if stores_only else blueprint)
         had_data = self.places.lair.exists()
@@ -128,8 +127,8 @@ class Lab:
         return children.log_end(path, lines)
 
     def address(self, kind: str, instance: int = 1) -> str:
-        """Return where an instance listens, host:port; of a lab that is down, as one without regions would."""
-        return targets.address(self.places, f"{NAMES_OF.get(kind, kind)}-{instance}") or self.plan.of(kind, instance)
+        """Return where a node `<kind>-<instance>` listens, host:port; of a lab that is down, as one without regions would."""
+        return targets.address(self.places, f"{kind}-{instance}") or self.plan.of(kind, instance)
 
     def log_path(self, node: str) -> Path:
         """Return where a node's log lies."""

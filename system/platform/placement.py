@@ -45,12 +45,16 @@ class Member:
     lag: int | None = None
 
 
+def _leader(members: Sequence[Member]) -> Member | None:
+    return next((each for each in members if each.role == "leader" and each.state == "running"), None)
+
+
 def wanted(members: Sequence[Member], regions: Mapping[str, int], active: int) -> str:
     """Return the member that should lead instead of the one that does; "" where nothing is to be moved, or may be now.
 
     `regions`: of each member. `active`: the cache's primary's, 0 where it is not known.
     """
-    leader = next((each for each in members if each.role == "leader" and each.state == "running"), None)
+    leader = _leader(members)
     if leader is None or not active or regions.get(leader.name) == active:
         return ""
     ready = [each.name for each in members if each.role == "sync_standby" and each.state in ("streaming", "running")]
@@ -62,7 +66,7 @@ def standbys(members: Sequence[Member], regions: Mapping[str, int], active: int)
 
     Two, where the primary belongs to a member that streams without being one of them; one again when it is there.
     """
-    leader = next((each for each in members if each.role == "leader" and each.state == "running"), None)
+    leader = _leader(members)
     synchronous = [each for each in members if each.role == "sync_standby"]
     if leader is None or not active or not synchronous:
         return 0

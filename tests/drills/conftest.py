@@ -20,15 +20,20 @@ def cluster() -> Iterator[native.Lab]:
 
     One that stands already in this range is used, and left standing.
     """
-    lab = native.Lab(home.ROOT, home.lab_range())
+    yield from whole("cluster", home.lab_range())
+
+
+def whole(blueprint: str, range_: int) -> Iterator[native.Lab]:
+    """Yield a lab of `blueprint` in this range, brought up and taken down again unless it stood."""
+    lab = native.Lab(home.ROOT, range_)
     stood = asyncio.run(lab.is_up())
-    if stood and (standing := asyncio.run(lab.blueprint()).name) != "cluster":
+    if stood and (standing := asyncio.run(lab.blueprint()).name) != blueprint:
         pytest.fail(f"the lab {standing!r} is up in range {lab.plan.range}: take it down with `tweetlab down`")
     try:
         if not stood:
-            asyncio.run(session.start(lab, "cluster", Screen(), Policies()))
+            asyncio.run(session.start(lab, blueprint, Screen(), Policies()))
     except LabError as problem:
-        pytest.fail(f"the cluster did not come up: {problem}")
+        pytest.fail(f"{blueprint} did not come up: {problem}")
     yield lab
     if not stood:
         asyncio.run(lab.down(purge=True))

@@ -5,7 +5,6 @@ The scenario on all stores is `region_cut`; here is what it stands on: a zombie 
 
 import asyncio
 import os
-import sys
 import time
 
 import aiohttp
@@ -15,9 +14,10 @@ from redis import asyncio as redis
 from chaos import faults, lines, schedule, undo
 from scenarios import spec
 from system.observe import copies
-from system.platform import blueprint, native, packages, places
+from system.platform import blueprint, native, packages
 from system.platform.servers import sentinel
 from system.platform.servers import wan as carrier
+from tests.striking_runner import striking
 
 pytestmark = [
     pytest.mark.real,
@@ -30,27 +30,6 @@ pytestmark = [
 RANGE = 236
 ALL = blueprint.load("two_regions")
 CACHE = blueprint.Blueprint("cache", tuple(node for kind in ("wan", "redis", "sentinel") for node in ALL.of_kind(kind)))
-
-RUNNER = """
-import asyncio, sys, time
-from pathlib import Path
-from chaos import undo, watchdog
-from chaos.faults import FAULTS
-from system.platform import native
-
-async def main():
-    lab = native.Lab(Path(sys.argv[1]), int(sys.argv[2]))
-    log = undo.UndoLog(undo.path_of(lab.places.state))
-    aim = await FAULTS["region_cut"].aim(lab, "region")
-    with watchdog.guard(log, lab):
-        log.plan("region_cut", aim)
-        await FAULTS["region_cut"].inject(lab, aim)
-        print("struck", flush=True)
-        time.sleep(300)
-
-asyncio.run(main())
-"""
-
 
 @pytest.fixture
 async def lab(tmp_path):
@@ -98,10 +77,7 @@ async def test_a_primary_that_is_cut_off_lives_is_replaced_and_follows_when_it_i
 
 async def test_a_runner_killed_in_the_middle_of_a_cut_leaves_no_region_cut(lab):
     """Its watchdog joins the lines, though the carrier died meanwhile and came back with the cut."""
-    runner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RUNNER, str(lab.places.root), str(RANGE), stdout=asyncio.subprocess.PIPE, cwd=places.CODE,
-        env={**os.environ, "PYTHONPATH": str(places.CODE)})
-    assert await runner.stdout.readline() == b"struck\n"
+    runner = await striking(lab.places, "region_cut", "region")
     struck = len(await cuts(lab))
     await lab.kill("wan-1")
     runner.kill()

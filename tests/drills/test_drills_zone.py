@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import time
@@ -16,33 +15,13 @@ from system.kernel import settings, telemetry
 from system.observe import copies, stores
 from system.observe.exporter import Exporter
 from system.platform import blueprint, native, places, procs
+from tests.striking_runner import striking
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(400)]
 ZONE_LOSS = faults.FAULTS["zone_loss"]
 
 MUST_HOLD = {"no_acknowledged_tweet_lost", "acknowledged_follows_stand", "idempotency_keys_are_honoured", "no_unauthorised_read",
              "unique_ids", "every_follower_sees_it"}
-
-RUNNER = """
-import asyncio, sys, time
-from pathlib import Path
-from chaos import undo, watchdog
-from chaos.faults import FAULTS
-from system.platform import native
-
-async def main():
-    lab = native.Lab(Path(sys.argv[1]), int(sys.argv[2]))
-    log = undo.UndoLog(undo.path_of(lab.places.state))
-    aim = await FAULTS["zone_loss"].aim(lab, "zone-3")
-    with watchdog.guard(log, lab):
-        log.plan("zone_loss", aim)
-        await FAULTS["zone_loss"].inject(lab, aim)
-        print("struck", flush=True)
-        time.sleep(300)
-
-asyncio.run(main())
-"""
-
 
 def series(name):
     lines = [line for line in telemetry.text().decode().splitlines() if line.startswith(name)]
@@ -105,10 +84,7 @@ def test_nothing_acknowledged_is_lost_with_the_zone_where_the_primaries_stand(cl
 @pytest.mark.campaign
 async def test_a_runner_killed_in_the_middle_leaves_no_zone_dead(cluster):
     """Its watchdog switches healing on again for each node of the zone."""
-    runner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RUNNER, str(cluster.places.root), str(cluster.plan.range), stdout=subprocess.PIPE, cwd=places.CODE,
-        env={**os.environ, "PYTHONPATH": str(places.CODE)})
-    assert await runner.stdout.readline() == b"struck\n"
+    runner = await striking(cluster.places, "zone_loss", "zone-3")
     dead = {row.name for row in await cluster.status() if row.state == "dead"}
     runner.kill()
     await runner.wait()

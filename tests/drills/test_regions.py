@@ -18,11 +18,9 @@ import requests
 from chaos import schedule
 from chaos.areas import REGION
 from scenarios import spec
-from system.kernel.errors import LabError
-from system.kernel.policies import Policies
-from system.platform import blueprint, native, network, places
-from tweetlab import home, session
-from tweetlab.screen import Screen
+from system.platform import blueprint, network, places
+from tests.drills.conftest import whole
+from tweetlab import home
 
 pytestmark = [
     pytest.mark.real,
@@ -41,18 +39,7 @@ HELD_S, INSIDE_S = 45.0, 75.0  # a delete takes 20 s until Cassandra has given u
 @pytest.fixture(scope="module")
 def lab():
     """A lab of `two_regions` in a range of its own, taken down at the end; one that stands there already stays."""
-    made = native.Lab(home.ROOT, home.lab_range() + 1)
-    stood = asyncio.run(made.is_up())
-    if stood and (standing := asyncio.run(made.blueprint()).name) != "two_regions":
-        pytest.fail(f"the lab {standing!r} is up in range {made.plan.range}: take it down with `tweetlab down`")
-    try:
-        if not stood:
-            asyncio.run(session.start(made, "two_regions", Screen(), Policies()))
-    except LabError as problem:
-        pytest.fail(f"the regions did not come up: {problem}")
-    yield made
-    if not stood:
-        asyncio.run(made.down(purge=True))
+    yield from whole("two_regions", home.lab_range() + 1)
 
 
 @dataclass

@@ -1,9 +1,6 @@
 """The faults on real servers: they bite, they are proven, and a killed runner leaves nothing behind."""
 
 import asyncio
-import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -12,8 +9,9 @@ from redis import asyncio as redis
 from chaos import faults, schedule, undo
 from scenarios import spec
 from system.kernel.errors import CouldNotRun
-from system.platform import blueprint, native, packages, places, procs
+from system.platform import blueprint, native, packages, procs
 from system.platform.blueprint import Blueprint
+from tests.striking_runner import striking
 
 pytestmark = [
     pytest.mark.real,
@@ -85,34 +83,9 @@ async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
         await faults.FAULTS["cache_loss"].aim(Liar(), "redis-1")
 
 
-RUNNER = """
-import asyncio, sys, time
-from pathlib import Path
-from chaos import undo, watchdog
-from chaos.faults import FAULTS
-from system.platform import native
-
-async def main():
-    lab = native.Lab(Path(sys.argv[1]), int(sys.argv[2]))
-    log = undo.UndoLog(undo.path_of(lab.places.state))
-    aim = await FAULTS["kill"].aim(lab, "redis-1")
-    with watchdog.guard(log, lab):
-        await lab.auto_heal("redis-1", False)
-        log.plan("kill", aim)
-        await FAULTS["kill"].inject(lab, aim)
-        print("struck", flush=True)
-        time.sleep(60)
-
-asyncio.run(main())
-"""
-
-
 async def test_a_runner_killed_in_the_middle_of_a_fault_leaves_a_well_lab(lab):
     """With auto-heal off the dead node would stay dead; the watchdog undoes the fault, which heals it."""
-    runner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RUNNER, str(lab.places.root), str(RANGE), stdout=subprocess.PIPE, cwd=places.CODE,
-        env={**os.environ, "PYTHONPATH": str(places.CODE)})
-    assert await runner.stdout.readline() == b"struck\n"
+    runner = await striking(lab.places, "kill", "redis-1")
     dead = await node(lab, "redis-1")
     runner.kill()
     await runner.wait()

@@ -195,8 +195,8 @@ def test_the_lines_of_a_scenario_are_as_slow_as_it_asks():
 def test_what_slows_a_line_may_be_asked_is_what_a_line_can_be():
     """The bounds stand one floor below the carrier's."""
     for name, bounds in vocabulary.STRENGTHS.items():
-        for value in bounds:
-            wan.Line(**{"delay": {"delay_s": value}, "loss": {"loss": value}}[name])
+        field = {"delay": "delay_s", "loss": "loss"}[name]
+        assert [getattr(wan.Line(**{field: value}), field) for value in bounds] == list(bounds)
 
 
 @pytest.mark.parametrize(("drilled", "calm"), [

@@ -41,7 +41,7 @@ def wan(between: Annotated[tuple[str, str], typer.Option(help="Two regions: only
 
 async def _asked(lab: Lab, pairs: list[list[int]], change: dict[str, Any], calm: bool) -> list[dict[str, Any]]:
     blueprint = await lab.blueprint()
-    if not blueprint.of_role("network"):
+    if not blueprint.in_regions:
         raise WrongInput(f"The lab that is up, {blueprint.name!r}, has no regions and so no lines between them; take it down and "
                          "bring one up that has: `tweetlab down --purge`, then `tweetlab up two_regions`.")
     if change:

@@ -50,7 +50,7 @@ class Context:
     @property
     def networks(self) -> list[str]:
         """CIDR blocks from where the lab's own processes ask: loopback, and its regions where it has some."""
-        regions = wan.NAMES if self.blueprint.of_role("network") else ()
+        regions = wan.NAMES if self.blueprint.in_regions else ()
         return ["127.0.0.0/8", *(self.plan.network(region) for region in regions)]
 
     def addresses(self, kind: str) -> list[str]:

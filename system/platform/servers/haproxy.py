@@ -71,16 +71,12 @@ def runtime_socket(ctx: Context) -> str:
 
 def render(ctx: Context) -> str:
     """Return the node's haproxy.cfg."""
-    parts = [_head(ctx), _metrics(ctx), _front("gateway", ctx.address, null=True, active=_active(ctx) if in_regions(ctx) else "")]
+    active = _active(ctx) if ctx.blueprint.in_regions else ""
+    parts = [_head(ctx), _metrics(ctx), _front("gateway", ctx.address, null=True, active=active)]
     parts += [_front(name, f"{ctx.host}:{port}") for name, port in MESH_PORTS.items()]
     parts += [_back(ctx, name) for name in ("gateway", *MESH_PORTS)]
-    parts += [_here(ctx)] if in_regions(ctx) else []
+    parts += [_here(ctx)] if ctx.blueprint.in_regions else []
     return "\n".join(parts)
-
-
-def in_regions(ctx: Context) -> bool:
-    """Does one of several regions stand behind this door?"""
-    return bool(ctx.blueprint.of_role("network"))
 
 
 def _head(ctx: Context) -> str:
@@ -165,12 +161,12 @@ def _back(ctx: Context, name: str) -> str:
     found = ctx.blueprint.of_kind(name)
     nodes = [(node.name, ctx.plan.of(name, node.instance, node.region)) for node in found]
     # In regions a request stays in its own while an instance is up there: each hop to another costs a way there and back.
-    near = [f" weight {NEAR if node.region == ctx.node.region else FAR}" if in_regions(ctx) else "" for node in found]
+    near = [f" weight {NEAR if node.region == ctx.node.region else FAR}" if ctx.blueprint.in_regions else "" for node in found]
     rows = [f"    server {node} {address}{weight}" for (node, address), weight in zip(nodes, near, strict=True)]
     rows += [f"    server {LAST_RESORT}-{n} {address} backup no-check" for n, (_, address) in enumerate(nodes, 1)]
     shapes = errors() if name == "gateway" else ""
     return f"""backend {name}
-{shapes}    balance {"roundrobin" if in_regions(ctx) else "leastconn"}
+{shapes}    balance {"roundrobin" if ctx.blueprint.in_regions else "leastconn"}
     option httpchk GET /health
     option allbackups
     http-request disable-l7-retry if !METH_GET

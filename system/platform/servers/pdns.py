@@ -19,7 +19,6 @@ import asyncio
 from system.kernel import names
 from system.kernel.errors import CouldNotRun
 from system.platform import health, packages
-from system.platform.servers import haproxy
 from system.platform.servers.base import Context, Launch, base_env
 
 CHECKED = f"checked.{names.ZONE}"
@@ -104,9 +103,10 @@ def zone(ctx: Context) -> str:
     port = doors[0].rpartition(":")[2]
     how = f"{{selector='all', backupSelector='all', timeout={CHECK_S}}}"
     url = f"http://{names.API}:{port}/null"
-    led = f'"ifurlup(\'{url}\', {{{listed}}}, {how})"'
-    if haproxy.in_regions(ctx):
-        led = _led(url.replace("/null", "/active"), f"ifurlup('{url}', {{{listed}}}, {how})", listed, ctx.host, how)
+    well = f"ifurlup('{url}', {{{listed}}}, {how})"
+    led = f'"{well}"'
+    if ctx.blueprint.in_regions:
+        led = _led(url.replace("/null", "/active"), well, listed, ctx.host, how)
     servers = [(f"ns{number}", ctx.plan.host(node.kind, node.instance, node.region))
                for number, node in enumerate(ctx.blueprint.of_kind("pdns"), 1)]
     rows = [f"@ IN NS {name}" for name, _ in servers] + [f"{name} IN A {host}" for name, host in servers]

@@ -72,7 +72,7 @@ def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
     nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
              for kind in STORE_KINDS}
     nodes["minio"].sort(key=lambda node: node.zone != zone)
-    near = bool(zone and blueprint.of_role("network"))
+    near = bool(zone and blueprint.in_regions)
     if near:
         nodes["cassandra"].sort(key=lambda node: node.zone != zone)
     at = {kind: [plan.of(kind, node.instance, node.region) for node in found] for kind, found in nodes.items() if found}

@@ -1,0 +1,46 @@
+"""A runner that strikes and then waits to be killed in the middle: `striking(places, FAULT, TARGET)`.
+
+As a program: `python -m tests.striking_runner ROOT RANGE FAULT TARGET`. It prints `struck` when the fault is in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+from chaos import undo, watchdog
+from chaos.faults import FAULTS
+from system.platform import native
+from system.platform.places import CODE, Places
+
+WAITS_S = 300
+
+
+async def striking(at: Places, fault: str, target: str) -> asyncio.subprocess.Process:
+    """Return the runner's process, once it has struck."""
+    runner = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.striking_runner", str(at.root), str(at.range), fault, target, stdout=asyncio.subprocess.PIPE,
+        cwd=CODE, env={**os.environ, "PYTHONPATH": str(CODE)})
+    assert runner.stdout is not None
+    assert await runner.stdout.readline() == b"struck\n"
+    return runner
+
+
+async def _strike(root: str, range_: str, fault: str, target: str) -> None:
+    lab = native.Lab(Path(root), int(range_))
+    log = undo.UndoLog(undo.path_of(lab.places.state))
+    aim = await FAULTS[fault].aim(lab, target)
+    with watchdog.guard(log, lab):
+        if fault == "kill":  # else it would be healed before anybody looks
+            await lab.auto_heal(target, False)
+        log.plan(fault, aim)
+        await FAULTS[fault].inject(lab, aim)
+        print("struck", flush=True)
+        time.sleep(WAITS_S)  # noqa: ASYNC251 - it stands still until it is killed
+
+
+if __name__ == "__main__":
+    asyncio.run(_strike(*sys.argv[1:]))
