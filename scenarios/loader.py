@@ -132,6 +132,7 @@ def _read(raw: dict[str, Any], file: str, text: str) -> spec.Scenario:
     scenario: spec.Scenario = table.ROOT.read(raw, where)
     _check_population(scenario, where)
     _check_times(scenario, where)
+    _check_gateways(scenario, where.key("policies"))
     for index, fault in enumerate(scenario.faults):
         _check_fault(fault, scenario, where.key("faults").key(index))
     for index, objective in enumerate(scenario.objectives):
@@ -158,6 +159,18 @@ def _check_times(scenario: spec.Scenario, where: Where) -> None:
     if warm_up_s >= load_s:
         where.key("measure").key("warm_up").refuse(
             units.tell_duration(warm_up_s), f"it must be shorter than the load, which lasts {units.tell_duration(load_s)}.")
+
+
+def _check_gateways(scenario: spec.Scenario, where: Where) -> None:
+    """Refuse what begins with more gateways than share the limits. `autoscale.max` is every service's: the keeper bounds it."""
+    most, least = scenario.policies.limits.max_gateways, scenario.policies.autoscale.min
+    stand = sum(node.startswith("gateway-") for node in vocabulary.BLUEPRINTS[scenario.platform])
+    if most < stand:
+        where.key("limits").key("max_gateways").refuse(
+            most, f"it must be at least {stand}, the gateways of {scenario.platform!r}: each admits a share of the limits.")
+    if scenario.policies.autoscale.max and least > most:
+        where.key("autoscale").key("min").refuse(
+            least, f"it must be at most {most}, as `policies.limits.max_gateways` is; raise that too, or take fewer.")
 
 
 def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> None:

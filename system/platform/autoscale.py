@@ -281,6 +281,8 @@ class Keeper:
             least = scale.min if scale.max else 1
             for kind in self.kinds():
                 await self.scale(kind, max(least, len(self.house.blueprint.of_kind(kind))), "begin" if scale.max else "end")
+        elif len(self.instances("gateway")) > self._most("gateway"):
+            await self.scale("gateway", self._most("gateway"), "limits.max_gateways")
         self.knobs = scale
 
     def told(self) -> dict[str, Any]:

@@ -119,6 +119,14 @@ async def test_the_keeper_takes_the_number_of_gateways_from_the_policies():
     assert made.max_gateways == 2
 
 
+async def test_gateways_added_before_leave_where_fewer_share_the_limits():
+    """Four stand by hand, and the next scenario lets two share: two more would admit twice the limit in an outage."""
+    house = House("well", "well", "well", "well", kind="gateway")
+    await autoscale.Keeper(house).configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
+
+    assert sorted(house.children) == ["gateway-1", "gateway-2"]
+
+
 async def test_a_look_that_breaks_off_does_not_end_the_keeper(monkeypatch):
     """Whatever it met: nobody else heals. How old the last whole look is can be told."""
     monkeypatch.setattr(autoscale, "EVERY_S", 0.001)

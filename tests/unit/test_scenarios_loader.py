@@ -116,6 +116,16 @@ def test_a_broken_file_is_refused_with_its_line_or_its_missing_key(tmp_path, tex
     assert "broken.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(("overrides", "told"), [
+    (("platform=cluster", "policies.limits.max_gateways=1"), "`policies.limits.max_gateways` is 1; it must be at least 2"),
+    (("policies.autoscale.max=8", "policies.autoscale.min=6"), "`policies.autoscale.min` is 6; it must be at most 4"),
+])  # fmt: skip
+def test_more_gateways_than_share_the_limits_are_refused_before_anything_starts(overrides, told):
+    """While the limits are away each admits its share of `max_gateways`: a further one would admit more than the limit."""
+    with pytest.raises(WrongInput, match=told):
+        loader.load("steady_home", overrides)
+
+
 def test_a_file_that_is_no_text_is_refused_with_the_byte(tmp_path):
     """A picture given by mistake, or a file saved in another encoding."""
     path = tmp_path / "latin.yaml"
