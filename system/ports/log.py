@@ -47,7 +47,7 @@ class EventLog(Protocol):
         ...
 
     async def bury(self, record: Record, reason: str, group: str) -> None:
-        """Append a record that cannot be handled to `<topic>.dead`; return after the acknowledgement."""
+        """Append a record that cannot be handled to `<topic>.dead`; return after the acknowledgement. A huge one is cut."""
         ...
 
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:

@@ -32,6 +32,8 @@ HEARTBEAT_MS = 500
 MAX_POLL_MS = 60_000  # a member that does not ask for records for so long leaves its group
 LEAVE_S = 5.0  # longest wait for a consumer that leaves its group
 BATCH_BYTES = 256 * 1024  # of one partition; a full batch makes `publish` wait
+BURIED_BYTES = 512 * 1024  # kept of a record that cannot be handled: with its headers a dead letter must fit where it fitted
+REASON_BYTES = 4096
 TRACEPARENT = "traceparent"  # header of a record whose request is sampled
 
 
@@ -112,10 +114,12 @@ class KafkaLog:
 
     async def bury(self, record: Record, reason: str, group: str) -> None:
         origin = f"{record.topic}/{record.partition}/{record.offset}"
-        headers = [("reason", reason.encode()), ("group", group.encode()), ("origin", origin.encode())]
+        headers = [("reason", reason.encode()[:REASON_BYTES]), ("group", group.encode()), ("origin", origin.encode())]
         key = str(record.event.key).encode() if record.event else None
         raw = record.raw or (record.event.encode() if record.event else b"")
-        await self._send([(record.topic + events.DEAD, key, raw, headers)], "bury the record")
+        if len(raw) > BURIED_BYTES:  # compressed it was small enough for the broker; the rest is where `origin` says
+            headers.append(("cut_from_bytes", str(len(raw)).encode()))
+        await self._send([(record.topic + events.DEAD, key, raw[:BURIED_BYTES], headers)], "bury the record")
 
     async def _send(self, items: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]], doing: str) -> None:
         await self._guard.run(lambda: self._append(items, doing))
@@ -299,12 +303,15 @@ def topics() -> list[tuple[str, int]]:
 
 
 def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes,
-         headers: Sequence[tuple[str, bytes]] = ()) -> Record:
-    """Return one record as consumers see it; `event` is None where the bytes are none. Its trace goes on from the publish."""
+         headers: Sequence[tuple[str, bytes | None]] = ()) -> Record:
+    """Return one record as consumers see it; `event` is None where the bytes are none. Its trace goes on from the publish.
+
+    A header may be null in Kafka: that is no trace.
+    """
     try:
         event = events.decode(topic, key, value)
         for name, parent in headers:
-            if name == TRACEPARENT:
+            if name == TRACEPARENT and parent:
                 event = dataclasses.replace(event, trace=f"{event.trace.partition(' ')[0]} {parent.decode('latin-1')}")
         return Record(topic, partition, offset, event, raw=value)
     except WrongInput as problem:

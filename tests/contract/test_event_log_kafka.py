@@ -12,12 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+import aiokafka
 import pytest
 from aiokafka import errors as kafka
 
 from system.kernel import settings
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Event
+from system.ports import Record
 from system.stores import kafka_link, kafka_log
 from tests.contract.fixtures_durable import durable_settings, group, real_log
 
@@ -97,6 +99,27 @@ async def test_bytes_that_are_no_event_are_shown_with_their_problem(real_log, gr
     assert sorted(record.raw for record in bad) == [b'{"id": "x"}', b"\xff not json"]
     assert all("no event" in record.problem for record in bad)
     assert [record.event.id for record in records if record.event] == ["good"]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("size", [1_048_000, 3_000_000])
+async def test_a_record_that_is_too_large_as_it_is_can_be_buried(real_log, group, size):
+    """Compressed it passed the broker. The dead letter keeps its begin and tells where the whole is, so nobody waits for ever."""
+    huge = Record("new_tweet", 0, 17, None, problem="no event", raw=b"z" * size)
+    await real_log.bury(huge, "no event " + "y" * 100_000, group)
+
+    mourner = aiokafka.AIOKafkaConsumer(real_log._settings.topic("new_tweet.dead"), bootstrap_servers=real_log._brokers,
+                                        group_id=None, auto_offset_reset="earliest", max_partition_fetch_bytes=4_000_000)
+    await mourner.start()
+    try:
+        async with asyncio.timeout(20):
+            while (dead := await mourner.getone()).headers[1] != ("group", group.encode()):
+                pass
+    finally:
+        await mourner.stop()
+    told = dict(dead.headers)
+    assert dead.value == b"z" * kafka_log.BURIED_BYTES
+    assert (told["origin"], told["cut_from_bytes"]) == (b"new_tweet/0/17", str(size).encode())
 
 
 @pytest.mark.real

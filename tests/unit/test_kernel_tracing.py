@@ -154,3 +154,12 @@ def test_without_a_collector_nothing_of_opentelemetry_is_loaded():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("header", [None, b"", b"nonsense", b"\xff"])
+def test_a_record_whose_trace_is_nonsense_is_an_event_without_one(header):
+    """Kafka allows a header to be null, and whoever writes to the topic may set any."""
+    record = kafka_log.read("new_tweet", 0, 0, b"1", b'{"id":"1","payload":{},"trace":"r7"}', [("traceparent", header)])
+
+    with tracing.consumed(record.event.trace, "new_tweet") as span:
+        assert span.request_id == "r7"

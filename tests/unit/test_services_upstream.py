@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -84,3 +85,35 @@ async def test_a_service_that_hangs_holds_its_own_places_and_no_more():
         assert refusal.value.definite and 0.05 < time.monotonic() - began_s < 0.4
         assert [reply.status for reply in await asyncio.gather(*inside)] == [200, 200]
         assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 200
+
+
+async def _breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[str]) -> None:
+    """Answer the first request of a connection, and end it without a byte once the second is there."""
+    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        for answer in (b"HTTP/1.1 200 OK\r\nx-tweetlab-instance: users-1\r\ncontent-length: 0\r\n\r\n", b""):
+            seen.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[0])
+            writer.write(answer)
+            await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize(("method", "many"), [("DELETE", 1), ("PUT", 1), ("POST", 1), ("GET", 2)])
+async def test_a_write_whose_connection_breaks_is_sent_once_and_may_have_happened(method, many):
+    """Also where the connection had served before: libraries take a DELETE and a PUT for harmless, and send them again."""
+    seen: list[str] = []
+    server = await asyncio.start_server(lambda reader, writer: _breaks(reader, writer, seen), "127.0.0.1", 0)
+    upstream = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", Policies())
+    await upstream.open()
+    try:
+        assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 200
+        if method == "GET":
+            assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).retries == 1  # counted
+        else:
+            with pytest.raises(Unavailable) as refusal:
+                await upstream.send(method, "/x", {}, None, time.monotonic() + 5.0)
+            assert not refusal.value.definite
+    finally:
+        await upstream.close()
+        server.close()
+
+    assert seen.count(method) == many + (method == "GET")

@@ -31,6 +31,23 @@ class Reply:
     retries: int
 
 
+class _Broke(aiohttp.ClientError):
+    """A connection ended before an answer."""
+
+
+async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Send a request once: aiohttp itself sends a DELETE, PUT or GET again where a connection that was used before breaks.
+
+    What is sent again here is counted, has its budget, and is no write.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise  # nothing was sent, and that it can tell
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as problem:
+        raise _Broke(str(problem)) from problem
+
+
 class Upstream:
     """One service. Open and close it in the loop that uses it."""
 
@@ -54,7 +71,7 @@ class Upstream:
                                          enable_cleanup_closed=False, force_close=False)
         self._session = aiohttp.ClientSession(
             connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, raise_for_status=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"), middlewares=(_once,),
             timeout=aiohttp.ClientTimeout(total=None))
 
     async def close(self) -> None:
