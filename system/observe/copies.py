@@ -1,7 +1,8 @@
 """How many copies a store has of its data, and how far they lag: what its members say. `missing` sums it up for a drill.
 
-Redis and Patroni tell it of each replica, Kafka of each partition, Elasticsearch of all shards; Cassandra is made to show it by
-a read that every replica must answer.
+Redis and Patroni tell it of each replica, Kafka of each partition, Elasticsearch of all shards, MinIO whether it could spare a
+node (its drives, not whether each object of an outage is whole again); Cassandra is made to show it by a read that every replica
+must answer.
 """
 
 from __future__ import annotations
@@ -94,7 +95,7 @@ async def missing(rows: Rows) -> list[str]:
 
     The cheap questions come first, and the next is asked only where the one before found nothing.
     """
-    asked = (("redis", _redis), ("elasticsearch", _elastic), ("kafka", _kafka), ("cassandra", _cassandra))
+    asked = (("redis", _redis), ("minio", _minio), ("elasticsearch", _elastic), ("kafka", _kafka), ("cassandra", _cassandra))
     for kind, ask in asked:
         addresses = [row.address for row in rows if row.kind == kind]
         if len(addresses) > 1:
@@ -117,10 +118,18 @@ async def _redis(addresses: list[str]) -> str:
     return "" if len(online) == len(told) - 1 else f"the Redis primary has {len(online)} of {len(told) - 1} replicas"
 
 
+async def _minio(addresses: list[str]) -> str:
+    try:
+        await health.http(addresses[0], "/minio/health/cluster?maintenance=true")  # well as if this node were away
+    except health.NotWell as problem:
+        return f"MinIO has drives offline: {problem}"
+    return ""
+
+
 async def _elastic(addresses: list[str]) -> str:
-    health = await elastic_health(addresses[0])
-    whole = health["status"] == "green" and health["number_of_nodes"] == len(addresses)
-    return "" if whole else f"Elasticsearch is {health['status']} with {health['number_of_nodes']} of {len(addresses)} nodes"
+    told = await elastic_health(addresses[0])
+    whole = told["status"] == "green" and told["number_of_nodes"] == len(addresses)
+    return "" if whole else f"Elasticsearch is {told['status']} with {told['number_of_nodes']} of {len(addresses)} nodes"
 
 
 async def _kafka(addresses: list[str]) -> str:

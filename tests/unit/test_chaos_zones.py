@@ -1,5 +1,6 @@
 """The loss of a zone, on processes that sleep: who dies, who may heal when, and what an aborted run leaves."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -161,3 +162,21 @@ def test_a_partition_counts_as_short_where_a_replica_is_not_in_sync():
 async def test_a_lab_of_single_stores_lacks_no_copies():
     """Nobody is asked where there is one of a kind."""
     assert await copies.missing([types.SimpleNamespace(kind=kind, address="127.0.0.1:1") for kind in ("redis", "kafka")]) == []
+
+
+@pytest.mark.parametrize(("status", "found"), [("200 OK", []), ("412 Precondition Failed", ["MinIO has drives offline"])])
+async def test_a_storage_that_could_not_spare_a_node_lacks_copies(status, found):
+    """Its own answer to: would you write on if this node went away?"""
+    asked = []
+
+    async def answer(reader, writer):
+        asked.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[1])
+        writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        here = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        told = await copies.missing([types.SimpleNamespace(kind="minio", address=here)] * 3)
+
+    assert [each[:24] for each in told] == found and asked == ["/minio/health/cluster?maintenance=true"]

@@ -1,5 +1,7 @@
 """The cache as primary and replica under sentinels: rendered configuration, and whom a Redis follows when it starts."""
 
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -141,3 +143,19 @@ def test_members_of_a_failover_group_are_healed_after_a_pause_and_nobody_else():
     assert pauses["redis"] > sentinel.DOWN_AFTER_MS / 1e3 + 2 * sentinel.FAILOVER_TIMEOUT_MS / 1e3
     assert set(pauses) <= {"redis", "postgres"}
     assert not any(node.running.heal_pause_s for node in SMALL.nodes)
+
+
+def test_something_else_than_a_redis_at_a_sentinels_address_is_told():
+    """Another program took the port."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        def answer():
+            link, _ = door.accept()
+            with link:
+                link.recv(4096)
+                link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        talker = threading.Thread(target=answer)
+        talker.start()
+        with pytest.raises(health.NotWell, match="is no Redis"):
+            sentinel.asked(f"127.0.0.1:{door.getsockname()[1]}", "PING")
+        talker.join(5)

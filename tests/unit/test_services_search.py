@@ -172,6 +172,25 @@ async def test_tweets_of_protected_authors_are_found_by_approved_followers_only(
     assert sorted(await library.ids(ann, "query=from:ann")) == secret
 
 
+async def test_a_search_for_somebodys_tweets_asks_once_who_may_see_them(library, monkeypatch) -> None:
+    """Whoever else is protected has no match: a question to PostgreSQL less where protected users exist."""
+    ann, bob, eve = await library.people("ann", "bob", "eve")
+    await library.users.follow(bob, ann)
+    posted = await library.post(ann, "walrus")
+    for guarded in (ann, eve):
+        await library.users.set_profile(guarded, protected=True)
+    await asyncio.sleep(0.1)
+    asked, follows = [], library.users.follows
+
+    async def counted(viewer_id: int, user_ids: Any) -> Any:
+        asked.append(list(user_ids))
+        return await follows(viewer_id, user_ids)
+
+    monkeypatch.setattr(library.users, "follows", counted)
+    assert await library.ids(bob, "query=from:ann") == [posted]
+    assert asked == [[ann], [ann]]  # before the index is asked, and after the tweet was read
+
+
 async def test_a_page_gives_up_after_some_rounds_and_goes_on_from_there(library) -> None:
     """Where nearly all that matches is hidden the page is short, bounded in work, and has a next one."""
     (ann,) = await library.people("ann")

@@ -81,3 +81,16 @@ def test_the_doctor_tells_whether_regions_can_be_made_and_misses_nothing_where_n
     assert [(fact.ok, "two_regions" in fact.fact) for fact in doctor._regions()] == [(True, True)]
     monkeypatch.setattr(network, "check", refuse)
     assert [(fact.ok, fact.fact) for fact in doctor._regions()] == [(True, "none can be made: Regions are roots alone.")]
+
+
+@pytest.mark.parametrize(("looked_s", "words"), [(0.4, ""), (43.2, "the keeper looked last 43 s ago")])
+async def test_a_keeper_that_does_not_look_is_told(monkeypatch, looked_s, words):
+    """Every node may be well, and yet nobody would replace one that hangs."""
+    class House:
+        async def scaling(self):
+            return {"looked_s": looked_s}
+
+    monkeypatch.setattr(lab, "_lab", House)
+    said = await lab._late()
+
+    assert said.startswith(words) and bool(said) == bool(words)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from system.platform.provider import NodeStatus
 
 
+KEEPER_LATE_S = 10.0  # it looks once a second; one look at a silent HAProxy takes some
+
+
 def _lab() -> Lab:
     from system.platform import native
 
@@ -106,6 +109,8 @@ def status(as_json: Json = False) -> int:
             screen.show(line)
     if any(node.role == "network" for node in nodes):
         screen.show(asyncio.run(_lines()))
+    if nodes and (late := asyncio.run(_late())):
+        screen.show(late)
     screen.emit([dataclasses.asdict(node) for node in nodes])
     return 0 if nodes and all(node.health == "well" for node in nodes) else 3
 
@@ -135,6 +140,13 @@ def _table(nodes: list[NodeStatus]) -> object:
     table.add_section()
     table.add_row("total", *("" for _ in further), "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
     return table
+
+
+async def _late() -> str:
+    """Return what to say where the keeper has not looked for long; "" where it does its work."""
+    silent_s = float((await _lab().scaling())["looked_s"])
+    return "" if silent_s <= KEEPER_LATE_S else (
+        f"the keeper looked last {silent_s:.0f} s ago: what hangs is not replaced meanwhile (`tweetlab logs supervisor`)")
 
 
 async def _lines() -> str:

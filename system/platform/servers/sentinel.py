@@ -143,6 +143,8 @@ def asked(address: str, *words: str) -> Any:
         raise NotWell(f"no answer on {address} within {ASK_TIMEOUT_S:g} s") from None
     except OSError as problem:
         raise NotWell(f"{problem.strerror or problem} on {address}") from None
+    except hiredis.ProtocolError:
+        raise NotWell(f"what answers on {address} is no Redis") from None
     if isinstance(answer, hiredis.ReplyError):
         raise NotWell(f"{address}: {answer}")
     return answer

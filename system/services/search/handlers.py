@@ -150,7 +150,8 @@ class Search:
         authors = {term.user_id for term in query.wanted if isinstance(term, Author)}
         if authors and authors != await self._visibility.visible(viewer_id, authors):
             return [], None  # before the index is asked: how much it finds must not show in cursors or time
-        hidden = await self._visibility.hidden_from(viewer_id)
+        # Every match is by `authors` where there are any, and who they are was just looked at.
+        hidden = frozenset() if authors else await self._visibility.hidden_from(viewer_id)
         if len(hidden) > MAX_HIDDEN:  # more than the index can be told: those that it finds are dropped one by one
             hidden = frozenset()
         return await self._page(viewer_id, replace(wanted, query=query, hidden=hidden), spent)
