@@ -16,6 +16,15 @@ from scenarios import kinds, objectives, spec, units, vocabulary
 from scenarios.kinds import Block, Flag, Key, ListOf, Mix, Number, Quantity, Text, Where, Word
 from system.kernel import policies
 
+# Knobs whose 0 would not switch something off but stop a service or close a route, and the one that has a most.
+POSITIVE = frozenset({
+    "FanoutKnobs.chunk", "TimelineKnobs.cap", "TimelineKnobs.rebuild_concurrency", "TimelineKnobs.building_ttl_s",
+    "TimelineKnobs.mode_ttl_s", "CacheKnobs.tweet_ttl_s", "CacheKnobs.profile_ttl_s", "CacheKnobs.privacy_ttl_s",
+    "CacheKnobs.like_ttl_s", "RetryKnobs.attempts", "DeadlineKnobs.request_s", "DeadlineKnobs.store_s", "LimitKnobs.max_gateways",
+    "AutoscaleKnobs.min", "SearchKnobs.half_life_s", "SearchKnobs.band", "SearchKnobs.view_s", "MediaKnobs.link_s",
+})  # fmt: skip
+MOST = {"SearchKnobs.band": 10_000}  # Elasticsearch's own bound of a result window
+
 ROUTE = Word(lambda: list(vocabulary.ROUTES), vocabulary.NOT_SERVED)
 DURATION = Quantity(units.duration_s, "20 s")
 
@@ -65,13 +74,14 @@ def _policy_keys(kind: Any) -> list[Key]:
     hints = typing.get_type_hints(kind)
     found = []
     for item in dataclasses.fields(kind):
-        value: kinds.Kind = Number(whole=hints[item.name] is int)
+        label = f"{kind.__name__}.{item.name}"
+        value: kinds.Kind = Number(int(label in POSITIVE), MOST.get(label), whole=hints[item.name] is int)
         if item.name.endswith("_s"):
-            value = Quantity(_whole_seconds if hints[item.name] is int else units.duration_s, "2 s")
+            value = Quantity(_whole_seconds if hints[item.name] is int else units.duration_s, "2 s", label in POSITIVE)
         elif hints[item.name] is float:
             value = Quantity(units.share, "10 %")
         name = item.name.removesuffix("_s")
-        found.append(Key(name, value, f"{kind.__name__}.{item.name}, see system/kernel/policies.py", item.default))
+        found.append(Key(name, value, f"{label}, see system/kernel/policies.py", item.default))
     return found
 
 

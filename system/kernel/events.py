@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from system.kernel.errors import WrongInput
-from system.kernel.ids import MAX_ID
+from system.kernel.ids import MAX_ID, ms_of
 
 NEW_TWEET = "new_tweet"
 TWEET_DELETED = "tweet_deleted"
@@ -33,6 +33,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Consumer group -> the topics that it reads. The relays' own groups are not here."""
 DEAD = ".dead"
+LATE_MS = 90_000  # the relay looks into an outbox row's bucket until that is 110 s old; a write may take some seconds
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,15 @@ def tweet_of(payload: dict[str, Any]) -> Tweet:
 def new_tweet(tweet: Tweet, trace: str = "") -> Event:
     """The tweet is durable."""
     return Event(NEW_TWEET, tweet.author_id, str(tweet.id), tweet_payload(tweet), trace)
+
+
+def noted_ms(tweet_id: int, now_ms: int) -> int:
+    """Return the time under which the outbox notes a tweet, in ms since 1970: the id's own, so that a repeat is the same row.
+
+    One that comes later than the relay surely looks back is noted now: under its own time nobody would find it.
+    """
+    made_ms = ms_of(tweet_id)
+    return made_ms if now_ms - made_ms < LATE_MS else now_ms
 
 
 def tweet_deleted(tweet_id: int, author_id: int, trace: str = "") -> Event:

@@ -110,7 +110,7 @@ class CassandraTweets:
     # ---- tweets --------------------------------------------------------------------------------------
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
-        written_ms = ids.ms_of(tweet.id)
+        written_ms = events.noted_ms(tweet.id, time.time_ns() // 1_000_000)
         event = events.new_tweet(tweet, trace)
         cells = _cells(tweet)
         row = (shard_of(tweet.id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())

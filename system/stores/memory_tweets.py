@@ -17,7 +17,7 @@ BUCKET_MS = 10_000
 
 
 class MemoryTweets(Memory):
-    """`TweetStore` in dictionaries. `clock` tells the time of a delete."""
+    """`TweetStore` in dictionaries. `clock` tells the time of a delete, and how late an append is."""
 
     def __init__(self, clock: clocks.Clock | None = None) -> None:
         self._clock = clock or clocks.SystemClock()
@@ -32,7 +32,7 @@ class MemoryTweets(Memory):
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         self._write(tweet)
-        self._tell(tweet.id, ids.ms_of(tweet.id), events.new_tweet(tweet, trace))
+        self._tell(tweet.id, events.noted_ms(tweet.id, self._clock.wall_ms()), events.new_tweet(tweet, trace))
 
     async def upsert(self, tweets: Sequence[Tweet]) -> None:
         for tweet in tweets:

@@ -79,6 +79,18 @@ async def test_nothing_is_approved_that_was_not_asked_for(users):
         await users.set_profile(999_999, protected=True)
 
 
+async def test_an_approval_of_nothing_binds_no_key(users):
+    """He asks later; the same approval, sent again with its key, is then the first one that does something."""
+    ada, bob = await _pair(users)
+
+    assert await users.approve(ada, bob, key="k1") == Edge(ada, bob, False, 0)
+    await users.follow(ada, bob)
+    assert await users.approve(ada, bob, key="k1") == Edge(ada, bob, True, 2)
+    await users.unfollow(ada, bob)
+    await users.follow(ada, bob)
+    assert await users.approve(ada, bob, key="k1") == Edge(ada, bob, False, 4, pending=True)  # a repeat changes nothing
+
+
 async def test_followers_stay_and_requests_wait_when_protection_changes(users):
     """Who followed before still follows; a request of before waits, and a new follow of a public user stands at once."""
     ada, bob = await _pair(users)

@@ -226,6 +226,24 @@ async def test_a_row_that_lands_behind_the_mark_is_still_published(bench):
     assert log.ids().count(str(late.id)) >= 1
 
 
+async def test_a_key_that_is_repeated_long_after_its_reservation_is_still_published(bench):
+    """Point 11. Cassandra was away for ten minutes; the repeat dies after its outbox row. Under the id's own time, ten
+    minutes below the mark, no relay would ever look."""
+    (author,) = await bench.people(1)
+    log, time_ = Gathering(), Shifted()
+    relay = TweetRelay(own_marks(bench), log, Announced(time_), time_)
+    await relay.walk()
+    wall_ms = time_.wall_ms() - 600_000
+    late = Tweet(ids.compose(wall_ms, 999, author % 4096), author, "late", wall_ms, 0)
+    await bench.ports.tweets.append(late)
+
+    for _ in range(2):
+        time_.ahead_s += relay_policy.TICK_S
+        await relay.walk()
+
+    assert str(late.id) in log.ids()
+
+
 async def test_after_an_outage_the_relay_walks_from_its_mark(bench):
     """Point 11. A relay that starts after ten minutes of absence publishes what was left behind in between."""
     (author,) = await bench.people(1)

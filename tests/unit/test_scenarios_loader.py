@@ -126,6 +126,18 @@ def test_more_gateways_than_share_the_limits_are_refused_before_anything_starts(
         loader.load("steady_home", overrides)
 
 
+@pytest.mark.parametrize(("override", "told"), [
+    ("cache.privacy_ttl=0 s", "above 0"), ("cache.privacy_ttl=20 s", "shorter than `policies.deadline.request`, 5 s"),
+    ("cache.tweet_ttl=400 ms", "above 0"), ("search.band=0", "from 1 to 10000"), ("search.band=20000", "from 1 to 10000"),
+    ("search.half_life=0 s", "above 0"), ("fanout.chunk=0", "from 1 up"), ("timeline.rebuild_concurrency=0", "from 1 up"),
+    ("deadline.store=0 s", "above 0"),
+])  # fmt: skip
+def test_a_knob_that_would_close_a_route_is_refused(override, told):
+    """Its 0 switches nothing off: every read, page or write would fail."""
+    with pytest.raises(WrongInput, match=told):
+        loader.load("steady_home", [f"policies.{override}"])
+
+
 def test_a_file_that_is_no_text_is_refused_with_the_byte(tmp_path):
     """A picture given by mistake, or a file saved in another encoding."""
     path = tmp_path / "latin.yaml"

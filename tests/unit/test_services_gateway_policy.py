@@ -7,6 +7,7 @@ import time
 import jwt
 import pytest
 
+from system.kernel import events, ids
 from system.kernel.errors import CouldNotRun, Unauthorized
 from system.services.gateway import policy
 from system.services.gateway.tokens import Tokens
@@ -109,6 +110,17 @@ NOW = 180_000_000
 def test_the_relay_and_the_store_mean_the_same_partitions():
     """Shards and bucket width stand in both; the relay reads what the store writes."""
     assert (relay.SHARDS, relay.BUCKET_MS) == (cassandra_tweets.SHARDS, cassandra_tweets.BUCKET_MS)
+
+
+def test_a_row_under_its_ids_time_is_still_looked_for():
+    """One that comes later is noted under its own: a repeat of a key minutes after its reservation."""
+    id_ = ids.compose(NOW_MS, 1, 1)
+    last_ms = events.LATE_MS - 1 + 10_000  # a write that takes ten seconds
+
+    assert events.noted_ms(id_, NOW_MS + events.LATE_MS - 1) == NOW_MS
+    assert events.noted_ms(id_, NOW_MS + events.LATE_MS) == NOW_MS + events.LATE_MS
+    assert events.noted_ms(id_, NOW_MS - 5_000) == NOW_MS  # by a clock that is behind
+    assert last_ms < (relay.REVISIT[-1] - 1) * relay.BUCKET_MS
 
 
 def test_a_walk_looks_at_the_hot_end_and_again_30_s_and_2_min_later():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import re
+import tracemalloc
 from itertools import chain
 from typing import Any
 
@@ -13,8 +15,10 @@ import pytest
 from system import bootstrap
 from system.kernel import ids, policies, settings
 from system.kernel.events import Tweet
-from system.services.search import app, handlers
+from system.kernel.http import Spent
+from system.services.search import app, handlers, policy
 from system.services.shared import hosting
+from system.services.shared.reading import Tweets
 from system.stores.memory_likes import MemoryLikeCounts, MemoryLikes
 from system.stores.memory_media import MemoryEdge, MemoryMedia
 from system.stores.memory_search import MemorySearch
@@ -189,6 +193,33 @@ async def test_a_search_for_somebodys_tweets_asks_once_who_may_see_them(library,
     monkeypatch.setattr(library.users, "follows", counted)
     assert await library.ids(bob, "query=from:ann") == [posted]
     assert asked == [[ann], [ann]]  # before the index is asked, and after the tweet was read
+
+
+async def test_what_is_hidden_from_many_viewers_is_not_kept_for_each(library) -> None:
+    """Where the newest matches of a query end is remembered for some time; the sets of hidden authors are large."""
+    guarded = frozenset(range(10**9, 10**9 + 5_000))
+
+    class Guarded:
+        async def hidden_from(self, viewer_id: int) -> frozenset[int]:
+            return guarded - {10**9 + viewer_id}  # differs from viewer to viewer, as who follows whom does
+
+        async def readable(self, viewer_id: int, tweets: dict[int, Tweet]) -> dict[int, Tweet]:
+            return tweets
+
+    ports = library.ports
+    search = handlers.Search(ports.index, Tweets(ports.hot, ports.tweets, True), handlers.Names(ports.users, ports.hot), Guarded(),
+                             policies.SearchKnobs())
+    wanted = handlers.Wanted(policy.parse("walrus"), "relevancy", 10)
+    await search.recent(200, wanted, Spent())
+    tracemalloc.start()
+    try:
+        for viewer in range(100):
+            assert await search.recent(viewer, wanted, Spent()) == ([], None)
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(search._breadth) == 101 and grown < 5 * 2**20
 
 
 async def test_a_page_gives_up_after_some_rounds_and_goes_on_from_there(library) -> None:

@@ -134,7 +134,7 @@ class Search:
                  wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._index, self._tweets, self._names, self._visibility = index, tweets, names, visibility
         self._knobs, self._wall_ns = knobs, wall_ns
-        self._breadth: dict[Ask, tuple[float, int | None]] = {}
+        self._breadth: dict[tuple[Ask, int], tuple[float, int | None]] = {}  # oldest first
 
     async def recent(self, viewer_id: int, wanted: Wanted, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         """Return (tweets, where the page ended; None where nothing follows). Neither deleted nor unreadable ones are shown.
@@ -194,15 +194,17 @@ class Search:
     async def _band(self, wanted: Wanted, cursor: Cursor, spent: Spent) -> Cursor:
         """Return `cursor` with the lower bound of its band: the newest `band` matches below `before`."""
         about = Ask(wanted.query, 0, cursor.before, wanted.since, hidden=wanted.hidden)
+        key = replace(about, hidden=frozenset()), hash(about.hidden)  # the set itself may be 60,000 ids, and differs by viewer
         now_s = time.monotonic()
-        known = self._breadth.get(about)
+        known = self._breadth.get(key)
         if known is None or known[0] < now_s:
             start = time.perf_counter_ns()
             lowest = await self._index.nth_newest(replace(about, view=cursor.view), self._knobs.band)
             spent.since("elasticsearch", start)
-            if len(self._breadth) >= MAX_KEPT:
-                self._breadth.clear()
-            known = self._breadth[about] = (now_s + BREADTH_TTL_S, lowest)
+            self._breadth.pop(key, None)
+            while self._breadth and (len(self._breadth) >= MAX_KEPT or next(iter(self._breadth.values()))[0] < now_s):
+                del self._breadth[next(iter(self._breadth))]
+            known = self._breadth[key] = (now_s + BREADTH_TTL_S, lowest)
         return replace(cursor, since=wanted.since if known[1] is None else known[1] - 1)
 
     async def _ask(self, wanted: Wanted, cursor: Cursor, size: int, spent: Spent) -> tuple[Sequence[Hit], str]:

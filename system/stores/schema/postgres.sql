@@ -110,15 +110,17 @@ BEGIN
         RETURN QUERY SELECT 'unknown', false, false, 0::bigint;
         RETURN;
     END IF;
-    claimed := claim_key(caller, key_, b, format('%s-%s-%s', change, a, b));
-    IF claimed = 'other' THEN
-        RETURN QUERY SELECT claimed, false, false, 0::bigint;
-        RETURN;
-    END IF;
     SELECT * INTO was FROM follows WHERE follower_id = a AND followee_id = b;
     was.following := coalesce(was.following, false);
     was.pending := coalesce(was.pending, false);
     was.version := coalesce(was.version, 0);
+    -- An approval of nothing binds no key: he may ask later, and the same request then is no repeat.
+    claimed := CASE WHEN change = 'approve' AND NOT was.following AND NOT was.pending THEN 'fresh'
+        ELSE claim_key(caller, key_, b, format('%s-%s-%s', change, a, b)) END;
+    IF claimed = 'other' THEN
+        RETURN QUERY SELECT claimed, false, false, 0::bigint;
+        RETURN;
+    END IF;
     follows_now := CASE
         WHEN claimed = 'repeat' THEN was.following
         WHEN change = 'follow' THEN was.following OR NOT (SELECT protected FROM users WHERE id = b)
