@@ -207,8 +207,8 @@ async def test_what_is_hidden_from_many_viewers_is_not_kept_for_each(library) ->
             return tweets
 
     ports = library.ports
-    search = handlers.Search(ports.index, Tweets(ports.hot, ports.tweets, True), handlers.Names(ports.users, ports.hot), Guarded(),
-                             policies.SearchKnobs())
+    tweets, names = Tweets(ports.hot, ports.tweets, True), handlers.Names(ports.users, ports.hot)
+    search = handlers.Search(ports.index, tweets, names, Guarded(), policies.SearchKnobs())
     wanted = handlers.Wanted(policy.parse("walrus"), "relevancy", 10)
     await search.recent(200, wanted, Spent())
     tracemalloc.start()
