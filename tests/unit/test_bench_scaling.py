@@ -37,11 +37,14 @@ def test_a_load_that_is_never_carried_has_no_time():
     assert math.isnan(scale_rows.recovered_s(*run_of(0.0, 60.0), 30.0))
 
 
-def counts(before: float, after: float) -> pd.DataFrame:
-    """A sample of one service's instances each second of 90."""
+def counts(before: float, after: float, cores: float = 0.12) -> pd.DataFrame:
+    """A sample of one service's instances each second of 90, and of the CPU of the first."""
     seconds = np.arange(90.0)
-    return pd.DataFrame({"t_s": seconds, "name": "instances", "node": "gateway",
-                         "value": np.where(seconds <= 35.0, before, after)})
+    return pd.concat([
+        pd.DataFrame({"t_s": seconds, "name": "instances", "node": "gateway", "value": np.where(seconds <= 35.0, before, after)}),
+        pd.DataFrame({"t_s": seconds, "name": "cpu_cores", "node": "gateway-1", "value": cores}),
+        pd.DataFrame({"t_s": seconds, "name": "cpu_cores", "node": "kafka-1", "value": 0.9}),  # is no instance
+    ])
 
 
 QUICK, SLOW = np.full(500, 20.0), np.full(500, 900.0)
@@ -54,13 +57,14 @@ QUICK, SLOW = np.full(500, 20.0), np.full(500, 900.0)
     (QUICK, counts(1, 1), 0.0, "No instance joined"),
     (QUICK, counts(2, 1), 0.0, "No instance joined"),
     (QUICK, None, 0.0, "No instance joined"),
-], ids=["slow before", "nothing before", "steal", "none joined", "fewer", "no samples"])
+    (QUICK, counts(1, 2, 0.09), 0.0, "90% of the instances that stood before"),
+], ids=["slow before", "nothing before", "steal", "none joined", "fewer", "no samples", "joined without need"])
 def test_a_run_that_shows_no_scaling_out_is_no_figure(before_ms, series, steal, says):
     """0 s to recovery would be its best value, so it must not come from a load that one instance carries."""
     with pytest.raises(CouldNotRun, match=says):
-        scale_rows.check_shows(before_ms, series, steal)
+        scale_rows.check_shows(before_ms, series, steal, 0.2)
 
 
 def test_a_run_in_which_an_instance_joined_counts():
     """Nothing is raised."""
-    scale_rows.check_shows(QUICK, counts(1, 2), 0.0)
+    scale_rows.check_shows(QUICK, counts(1, 2), 0.0, 0.2)
