@@ -23,6 +23,8 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+import cassandra
+
 from system.kernel import checkpoints, events, ids
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
@@ -35,6 +37,8 @@ SHARDS = 4  # outbox partitions per bucket; one post in a shard at 2,000/s leave
 BUCKET_MS = 10_000
 FORGET_AT_ONCE = 128  # removals under way when a lab is reset; far below what makes one wait for its deadline
 IN_GROUP = 25  # ids of one IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms
+MEET_S = 20.0  # longest wait for nodes that start together to have met
+AGREE_S = 90.0  # a node that was not told of a table asks for it itself, a minute after its start
 SCHEMA = Path(__file__).with_name("schema") / "cassandra.cql"
 
 _COLUMNS = "id, author_id, text, conversation_id, in_reply_to, media_keys"
@@ -224,18 +228,29 @@ class CassandraTweets:
         return await bridges.in_thread("scan a table", work)
 
     def _create(self) -> None:
+        """Create what is missing, by one node: another may not have heard of the keyspace when the first table comes."""
         session = self._bridge.session
-        session.execute(
-            f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '
-            f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replication}}}",
-            timeout=60,
-        )
-        asked = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s"
-        standing = {row[0] for row in session.execute(asked, (self._keyspace,), timeout=60)}
+        host = session.execute("SELECT key FROM system.local", timeout=60).response_future.coordinator_host
+
+        def asked(cql: str, *values: object) -> list[Row]:
+            return list(session.execute(cql, values or None, timeout=60, host=host))
+
+        ends_s = time.monotonic() + MEET_S  # whom it has not met yet it does not tell of a table
+        while len(asked("SELECT schema_version FROM system.peers")) < self._replication - 1 and time.monotonic() < ends_s:
+            time.sleep(0.2)
+        asked(f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '
+              f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replication}}}")
+        named = asked("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", self._keyspace)
+        standing = {row[0] for row in named}
         for name, statement in tables():
             if name not in standing:
                 head = "CREATE TABLE IF NOT EXISTS "
-                session.execute(statement.replace(head, f'{head}"{self._keyspace}".'), timeout=60)
+                asked(statement.replace(head, f'{head}"{self._keyspace}".'))
+        try:
+            session.cluster.refresh_schema_metadata(max_schema_agreement_wait=AGREE_S)
+        except cassandra.DriverException as problem:
+            raise StoreUnavailable(f"The nodes of Cassandra did not agree on the tables within {AGREE_S:g} s; their logs tell "
+                                   "why, and what is missing is created when this is repeated.", definite=True) from problem
 
     def _truncate(self, *chosen: str) -> None:
         for name in chosen or [name for name, _ in tables()]:
