@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
+import os
 import time
 from functools import partial
+from pathlib import Path
 
 from system.kernel import keeping, serving, settings, telemetry
 from system.kernel.errors import StoreUnavailable
@@ -22,6 +25,7 @@ from system.observe.stores import Reader, Sample
 
 NAME = "exporter"
 EVERY_S = 5.0
+WANTED_EVERY_S = 1.0  # who left must be known to be unwanted sooner than an alert of its silence fires
 GRACE_S = 20.0  # a store that never answered counts as away only then: on a busy machine the first connection takes a while
 PRUNE_EVERY_S = 60.0
 
@@ -41,12 +45,15 @@ class Exporter:
         self._primaries: dict[str, str] = {}
         self._away: set[str] = set()
         self._answered: set[str] = set()
+        self._wanted: set[str] = set()
         self._began_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Start asking."""
         self._tasks = [asyncio.create_task(keeping.keep(partial(self._ask_on, *row), "exporter")) for row in self._asked]
+        if path := os.environ.get("TWEETLAB_TARGETS"):
+            self._tasks.append(asyncio.create_task(keeping.keep(partial(self._want_on, Path(path)), "wanted nodes")))
         if self._config.stores.elasticsearch_urls:
             index = LogIndex(self._config.stores.elasticsearch_urls[0], self._config.namespace)
             self._tasks.append(asyncio.create_task(keeping.keep(partial(prune_on, index), "pruning")))
@@ -98,6 +105,21 @@ class Exporter:
             if here:
                 telemetry.tell("tweetlab_zone_stores", len(here) - away, zone=zone, state="up")
                 telemetry.tell("tweetlab_zone_stores", away, zone=zone, state="away")
+
+    def want(self, path: Path) -> None:
+        """Tell who stands in `path`, the list that Prometheus is given; a list that cannot be read leaves what was told."""
+        try:
+            nodes = {str(row["labels"]["node"]) for row in json.loads(path.read_text())}
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        self._wanted |= nodes
+        for node in self._wanted:
+            telemetry.tell("tweetlab_node_wanted", float(node in nodes), node=node)
+
+    async def _want_on(self, path: Path) -> None:
+        while True:
+            self.want(path)
+            await asyncio.sleep(WANTED_EVERY_S)
 
     async def _drop(self, node: str) -> None:
         """Close a reader that failed; the next question makes a new one."""

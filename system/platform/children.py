@@ -55,6 +55,7 @@ class Child:
         self.server = SERVERS[ctx.node.kind]
         self.groups = groups
         self.state = "stopped"
+        self.was_well = False  # since this child was made
         self.auto_heal = True
         self.quota_cores = ctx.node.running.cpu_quota_cores
         self.restarts = 0
@@ -104,6 +105,7 @@ class Child:
         if not well:
             self._set("failed")
             raise CouldNotRun(self._trouble(time.monotonic() - began))
+        self.was_well = True
         self._set("well")
         self.limit(self.quota_cores)
 

@@ -64,6 +64,15 @@ def test_new_tweets_are_announced_and_shown_when_asked_for(windows, web_url):
     news.click()
     expect(grace.page.locator("article").first).to_contain_text("news for those who wait")
 
+    ada.write("posted right before hers")
+    grace.write("an own one in between")
+    expect(grace.page.locator("article").first).to_contain_text("an own one in between")
+    expect(news).to_be_visible()  # older than what is on top, and news all the same
+    news.click()
+    expect(grace.page.locator("article").nth(0)).to_contain_text("an own one in between")
+    expect(grace.page.locator("article").nth(1)).to_contain_text("posted right before hers")
+    expect(grace.page.locator("article").nth(2)).to_contain_text("news for those who wait")
+
 
 def test_what_users_write_is_shown_as_text_and_never_runs(windows, web_url):
     """A name, a tweet and a search that look like HTML are words; the page's policy would stop them too."""

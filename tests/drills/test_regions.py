@@ -199,7 +199,7 @@ def test_nothing_acknowledged_is_lost_with_the_active_region(lab, scenario):
                "--set", "measure.warm_up=5 s", "--set", "objectives=[errors < 100 % whole]"]
     env = {**os.environ, "TWEETLAB_RANGE": str(lab.plan.range)}
     done = subprocess.run(command, cwd=places.CODE, capture_output=True, text=True, timeout=390, env=env)
-    assert done.stdout, done.stderr[-3000:]
+    assert done.stdout.startswith("["), f"{done.stdout[:2000]}\n{done.stderr[-3000:]}"
     told = json.loads(done.stdout)[0]
     [fault] = json.loads((Path(told["run"]) / "faults.json").read_text())
 

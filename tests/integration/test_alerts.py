@@ -26,6 +26,7 @@ pytestmark = [
 RANGE = 217
 WATCHED = Node("gateway-1", "gateway", "service", module="tests.watched_service")
 LOOKING_ON = tuple(node for node in blueprint.OBSERVERS if node.kind in ("prometheus", "alertmanager", "receiver"))
+EXPORTER = Node("exporter-1", "exporter", "observer", module="tests.watched_exporter")
 DOOR = blueprint.load("small").of_kind("haproxy")
 RATE_PER_S = 20
 
@@ -79,7 +80,7 @@ class Watched:
 async def watched(tmp_path):
     """The lab, up and asked; nothing of it stays."""
     lab = native.Lab(tmp_path, RANGE)
-    await lab.up(Blueprint("watched", (*DOOR, WATCHED, *LOOKING_ON)))
+    await lab.up(Blueprint("watched", (*DOOR, WATCHED, EXPORTER, *LOOKING_ON)))
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as web:
             made = Watched(lab, web)
@@ -102,13 +103,25 @@ async def both_of_a_group_are_told(watched):
         assert told["summary"].endswith("(2 alerts)")
 
 
+async def one_comes_and_goes(watched):
+    """A second gateway is added, asked by Prometheus, and taken out again as the end of an evening does."""
+    await watched.lab.scale("gateway", 2)
+    await until(lambda: watched.value('up{node="gateway-2"}'), "a scrape of the second gateway")
+    assert await until(lambda: watched.value('tweetlab_node_wanted{node="gateway-2"}'), "the word that it is wanted") == 1.0
+    await watched.lab.scale("gateway", 1)
+
+
 async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(watched):
-    """Kill the only gateway: InstanceDown and the compressed burn rate fire; a refused page is sent again under the same key."""
+    """Kill the only gateway: InstanceDown and the compressed burn rate fire; a refused page is sent again under the same key.
+
+    One that was taken out right before, as asked, is missed by nobody.
+    """
     await until(lambda: watched.value('up{job="gateway"}'), "the first scrape")
     async with watched.web.post(f"http://{watched.lab.plan.of('receiver')}/fail", json={"next": 1, "status": 500}) as answer:
         assert answer.status == 200
     named = [each for each in data_flow.rows()["7"].metrics if each.labels.get("job") == "gateway"]
     was = [await watched.value(each.query()) for each in named]
+    await one_comes_and_goes(watched)
     await watched.lab.auto_heal("gateway-1", False)
     killed_ms = time.time() * 1e3
     await watched.lab.kill("gateway-1")
@@ -147,6 +160,7 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
     for pager in ("pagerduty", "opsgenie"):  # also under no other key
         assert sum(row["pager"] == pager and "gateway-1 does not answer" in row["summary"] for row in rows) == 1, rows
 
+    assert not any("gateway-2" in row["summary"] for row in rows), "an instance that was taken out woke somebody"
     failed = [row for row in events if row["status"] == 500]
     same = [(row["key"], row["pager"]) for row in failed]
     again = [row for row in events if row["status"] == 202 and (row["key"], row["pager"]) in same]

@@ -96,3 +96,19 @@ async def test_each_line_between_regions_is_told_and_which_of_them_serves(monkey
         ("tweetlab_wan_packets_total", 7, {**way, "fate": "carried"}), ("tweetlab_wan_packets_total", 2, {**way, "fate": "lost"}),
         ("tweetlab_wan_bytes_total", 900, way), ("tweetlab_wan_delay_seconds", 0.02, way), ("tweetlab_wan_cut", 1.0, way)]
     assert {each.labels["region"]: each.value for each in samples[5:]} == active and asked == [["10.21.32.1:26379"]]
+
+
+def test_who_is_taken_out_is_wanted_no_more_and_an_unreadable_list_changes_nothing(exporter, tmp_path):
+    """Prometheus asks on for some seconds, and its silence is to wake nobody."""
+    path = tmp_path / "targets.json"
+
+    def wanted(*nodes):
+        if nodes:
+            path.write_text(json.dumps([{"targets": ["x:1"], "labels": {"job": "likes", "node": node}} for node in nodes]))
+        exporter.want(path)
+        return [told(f'tweetlab_node_wanted{{node="likes-{n}"}}') for n in (1, 2)]
+
+    assert wanted("likes-1", "likes-2") == [1.0, 1.0]
+    assert wanted("likes-1") == [1.0, 0.0]
+    path.write_text('[{"targets"')
+    assert wanted() == [1.0, 0.0]

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -238,6 +239,20 @@ def test_addresses_are_those_of_the_lab_that_is_up(tmp_path, monkeypatch):
     targets.write(places, [Child()])
 
     assert (targets.address(places, "haproxy-2"), targets.address(places, "haproxy-9")) == ("10.22.9.2:8080", "")
+
+
+def test_who_never_was_well_is_not_asked_and_who_died_is(tmp_path, monkeypatch):
+    """A start that takes long is missed by nobody; a death is."""
+    monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
+    places = Places(tmp_path / "checkout", 21)
+    places.lair.mkdir(parents=True)
+
+    def child(name, was_well):
+        return SimpleNamespace(node=context(name).node, ctx=context(name), was_well=was_well)
+
+    targets.write(places, [child("likes-1", True), child("likes-2", False), child("haproxy-1", True)])
+
+    assert [row["labels"]["node"] for row in json.loads(places.targets.read_text())] == ["likes-1"]
 
 
 class House:

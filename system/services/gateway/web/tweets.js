@@ -8,6 +8,8 @@ const MAX_PICTURE_BYTES = 5 * 1024 * 1024;
 const PICTURES = "image/png,image/jpeg,image/webp,image/gif";
 const KEPT_URLS_MS = 120_000; // signed addresses hold for some minutes; asked for again before that
 
+const LATE = 20; // places below the newest in which a tweet that arrives late is still noticed
+
 const urls = new Map();
 
 async function pictureUrl(key) {
@@ -100,12 +102,13 @@ export function tweetList(read, empty) {
   const note = el("p", { class: "note" }, "Loading …");
   const root = el("section", { class: "feed", "aria-label": "Tweets" }, items, note, more);
   let next;
+  const olderThan = (id) => [...items.children].find((each) => BigInt(each.dataset.id) < BigInt(id)) ?? null;
   const add = (page, first = false) => {
     const fresh = page.tweets.filter((tweet) => !seen.has(tweet.id));
     const cards = fresh.map((tweet) => tweetCard(tweet, page.users.get(tweet.author_id)));
     fresh.forEach((tweet) => seen.add(tweet.id));
-    if (first) items.prepend(...cards);
-    else items.append(...cards);
+    if (!first) items.append(...cards);
+    for (const card of first ? cards : []) items.insertBefore(card, olderThan(card.dataset.id));
     note.hidden = items.childElementCount > 0;
     return cards;
   };
@@ -127,8 +130,10 @@ export function tweetList(read, empty) {
   };
   more.addEventListener("click", () => busy(more, load));
   const ready = load().catch(() => {});
-  const newest = () => items.querySelector("article")?.dataset.id;
-  return { root, add, ready, newest };
+  // What comes late is older than what is shown already, one's own post above all: news are what is not shown, not what is newer.
+  const since = () => [...items.children].slice(0, LATE)[LATE - 1]?.dataset.id ?? items.lastElementChild?.dataset.id;
+  const unseen = (page) => ({ ...page, tweets: page.tweets.filter((tweet) => !seen.has(tweet.id)) });
+  return { root, add, ready, since, unseen };
 }
 
 function pictureField(form) {

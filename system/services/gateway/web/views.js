@@ -20,7 +20,7 @@ export function home() {
   const look = async () => {
     if (document.hidden) return;
     try {
-      const page = await api.home({ since_id: feed.newest(), max_results: 100 });
+      const page = feed.unseen(await api.home({ since_id: feed.since(), max_results: 100 }));
       if (!page.tweets.length) return;
       waiting = page;
       news.textContent = `Show ${page.tweets.length} new ${page.tweets.length === 1 ? "tweet" : "tweets"}`;

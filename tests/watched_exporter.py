@@ -1,0 +1,10 @@
+"""The exporter of a lab without stores: it tells which nodes are wanted. `python -m tests.watched_exporter`."""
+
+from system.kernel import serving, settings
+from system.kernel.http import App
+from system.observe.exporter import Exporter
+
+if __name__ == "__main__":
+    config = settings.from_env()
+    exporter = Exporter(config, asked=[])
+    serving.serve(App("exporter", (), config.instance, exporter.open, exporter.close), config.listen_host, config.listen_port)
