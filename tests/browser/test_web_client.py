@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from playwright.sync_api import expect
 
@@ -151,6 +153,56 @@ def test_older_tweets_come_page_by_page_without_repeats(windows, web_url):
     ids = ada.page.locator("article").evaluate_all("all => all.map(one => one.dataset.id)")
     assert len(set(ids)) == 23
     expect(ada.page.get_by_role("button", name="Show older tweets")).to_be_hidden()
+
+
+def test_a_lab_that_is_busy_for_a_moment_costs_neither_the_session_nor_the_page(windows, web_url):
+    """503 while the token is renewed, and for the first page of the timeline: both are tried again."""
+    page = windows.open(web_url)
+    ada = sign_up(page, "Ada")
+    ada.write("still here")
+    page.evaluate("""() => {
+        const session = JSON.parse(sessionStorage.getItem("tweetlab.session"));
+        sessionStorage.setItem("tweetlab.session", JSON.stringify({ ...session, token: "expired" }));
+    }""")
+    busy = json.dumps({"title": "Service Unavailable", "detail": "The lab is busy."})
+    refused = []
+
+    def refuse(route):
+        refused.append(route.request.url)
+        route.fulfill(status=503, content_type="application/problem+json", body=busy)
+
+    page.route("**/2/oauth2/token", refuse)
+    page.reload()
+    expect(page.get_by_text("The lab is busy.").first).to_be_visible()
+    page.unroute("**/2/oauth2/token")
+    page.get_by_role("button", name="Try again").click()
+
+    expect(ada.tweet("still here")).to_be_visible()
+    assert refused and page.get_by_role("button", name="Try again").count() == 0
+
+
+def test_a_picture_that_comes_into_view_late_is_signed_again(windows, web_url):
+    """Its first address has expired by then; one that is gone for good is told."""
+    page = windows.open(web_url)
+    ada = sign_up(page, "Ada")
+    ada.write("a picture", png(12))
+    expect(ada.tweet("a picture").get_by_role("img", name="Picture posted by Ada")).to_be_visible()
+    late = []
+
+    def expired_once(route):
+        late.append(route.request.url)
+        if len(late) == 1:
+            route.fulfill(status=410)
+        else:
+            route.continue_()
+
+    address = ada.tweet("a picture").get_by_role("img", name="Picture posted by Ada").get_attribute("src").partition("?")[0]
+    page.route(f"{address}*", expired_once)
+    page.reload()
+    shown = ada.tweet("a picture").get_by_role("img", name="Picture posted by Ada")
+    expect(shown).to_be_visible()
+    page.wait_for_function("image => image.complete && image.naturalWidth === 12", arg=shown.element_handle())
+    assert len(late) == 2
 
 
 def test_a_protected_user_approves_who_reads(windows, web_url):

@@ -74,7 +74,7 @@ export async function call(method, path, more = {}) {
     renewing ??= renew().finally(() => { renewing = null; });
     await renewing;
   } catch (problem) {
-    if (problem.status === 0) throw problem;
+    if (problem.status !== 400 && problem.status !== 401) throw problem; // away or busy: the refresh token still holds
     keep(null);
     ended.listener();
     throw new Refused(401, "Your session has ended; sign in again.");

@@ -6,7 +6,7 @@ import { avatar, busy, count, el, icon, linked, tell, when } from "./dom.js";
 const MAX_TEXT = 280;
 const MAX_PICTURE_BYTES = 5 * 1024 * 1024;
 const PICTURES = "image/png,image/jpeg,image/webp,image/gif";
-const KEPT_URLS_MS = 120_000; // signed addresses hold for some minutes; asked for again before that
+const KEPT_URLS_MS = 60_000; // signed addresses hold for two minutes; asked for again before that
 
 const LATE = 20; // places below the newest in which a tweet that arrives late is still noticed
 
@@ -26,9 +26,16 @@ function pictures(tweet, author) {
   const box = el("div", { class: `pictures n${Math.min(keys.length, 4)}` });
   for (const key of keys) {
     const image = el("img", { alt: `Picture posted by ${author.name}`, loading: "lazy", decoding: "async" });
-    image.addEventListener("error", () => image.replaceWith(el("p", { class: "note small" }, "The picture cannot be shown.")));
+    const show = () => pictureUrl(key).then((url) => { image.src = url; }, gone);
+    const gone = () => image.replaceWith(el("p", { class: "note small" }, "The picture cannot be shown."));
+    // Loaded when it comes into view, which may be long after its address was signed: then it is signed once more.
+    image.addEventListener("error", () => {
+      image.addEventListener("error", gone, { once: true });
+      urls.delete(key);
+      show();
+    }, { once: true });
     box.append(image);
-    pictureUrl(key).then((url) => { image.src = url; }, () => image.dispatchEvent(new Event("error")));
+    show();
   }
   return box;
 }
@@ -98,10 +105,11 @@ export function tweetCard(tweet, author = { id: tweet.author_id, name: "Somebody
 export function tweetList(read, empty) {
   const seen = new Set();
   const items = el("div", { class: "list", role: "feed", "aria-busy": "true" });
-  const more = el("button", { class: "more", type: "button", hidden: true }, "Show older tweets");
+  const OLDER = "Show older tweets";
+  const more = el("button", { class: "more", type: "button", hidden: true }, OLDER);
   const note = el("p", { class: "note" }, "Loading …");
   const root = el("section", { class: "feed", "aria-label": "Tweets" }, items, note, more);
-  let next;
+  let next; // undefined until the first page was read
   const olderThan = (id) => [...items.children].find((each) => BigInt(each.dataset.id) < BigInt(id)) ?? null;
   const add = (page, first = false) => {
     const fresh = page.tweets.filter((tweet) => !seen.has(tweet.id));
@@ -113,27 +121,36 @@ export function tweetList(read, empty) {
     return cards;
   };
   const load = async () => {
+    items.setAttribute("aria-busy", "true");
     try {
       const page = await read(next);
       const cards = add(page);
       if (next !== undefined) cards[0]?.querySelector("a.who")?.focus();
       next = page.next;
       note.textContent = empty;
+      note.hidden = items.childElementCount > 0;
+      more.textContent = OLDER;
     } catch (problem) {
       note.hidden = false;
       note.textContent = problem.message;
-      if (next === undefined) throw problem;
+      more.textContent = "Try again";
     } finally {
       items.setAttribute("aria-busy", "false");
-      more.hidden = !next;
+      more.hidden = next === null;
     }
   };
   more.addEventListener("click", () => busy(more, load));
-  const ready = load().catch(() => {});
+  load();
   // What comes late is older than what is shown already, one's own post above all: news are what is not shown, not what is newer.
   const since = () => [...items.children].slice(0, LATE)[LATE - 1]?.dataset.id ?? items.lastElementChild?.dataset.id;
   const unseen = (page) => ({ ...page, tweets: page.tweets.filter((tweet) => !seen.has(tweet.id)) });
-  return { root, add, ready, since, unseen };
+  // True where the first page is still to be read; read again where that failed.
+  const begin = async () => {
+    if (next !== undefined) return false;
+    if (items.getAttribute("aria-busy") === "false") await load();
+    return true;
+  };
+  return { root, add, since, unseen, begin };
 }
 
 function pictureField(form) {

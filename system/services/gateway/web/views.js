@@ -20,6 +20,7 @@ export function home() {
   const look = async () => {
     if (document.hidden) return;
     try {
+      if (await feed.begin()) return;
       const page = feed.unseen(await api.home({ since_id: feed.since(), max_results: 100 }));
       if (!page.tweets.length) return;
       waiting = page;
