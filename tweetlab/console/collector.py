@@ -70,8 +70,8 @@ class Collector:
     async def frame(self) -> Json:
         """Look once and return what there is. Never raises for what a lab does."""
         self._number += 1
-        now_s = time.monotonic()
         nodes, cpu_ns = await self._nodes()
+        now_s = time.monotonic()  # beside the counters: the look itself may take a second of a busy machine
         busy_s = sampler.host_times().busy_s
         took_s = now_s - self._last.at_s
         cores = _cores(self._last.cpu_ns, cpu_ns, took_s)
