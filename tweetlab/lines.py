@@ -36,6 +36,9 @@ class Ask:
     def __post_init__(self) -> None:
         if self.level and self.level not in LEVELS:
             raise WrongInput(f"The level {self.level!r} is unknown; known are {', '.join(LEVELS)}.")
+        kinds = sorted(name.removesuffix("-*") for name in rsyslog.OURS)
+        if self.service and re.sub(r"-\d+$", "", self.service) not in kinds:
+            raise WrongInput(f"No service {self.service!r} writes lines; known are {', '.join(kinds)}, or one instance: users-1.")
 
 
 async def find(lab: Lab, ask: Ask, limit: int) -> tuple[list[dict[str, Any]], str]:

@@ -3,7 +3,10 @@
 import json
 import logging
 
+import pytest
+
 from system.kernel import logs, tracing
+from system.kernel.errors import WrongInput
 from system.observe import log_index
 from tweetlab import lines
 from tweetlab.lines import Ask
@@ -88,3 +91,15 @@ def test_the_oldest_hours_go_when_they_are_old_or_too_much():
     assert log_index.outdated([(name, 1) for name in names], now_s) == names[:1]
     assert log_index.outdated([(name, 200 * 2**20) for name in names], now_s) == names[:3]
     assert log_index.outdated([(names[3], 900 * 2**20)], now_s) == []
+
+
+@pytest.mark.parametrize("service", ["nosuch", "user", "users-", "users-x", "redis"])
+def test_a_service_that_writes_no_lines_is_refused(service):
+    """Nothing found would look like nothing happened."""
+    with pytest.raises(WrongInput, match=r"known are .*users.*, or one instance"):
+        Ask(service=service)
+
+
+def test_instances_and_kinds_are_services():
+    """As lines name them."""
+    assert [Ask(service=each).service for each in ("users", "users-12", "supervisor", "exporter-1")]

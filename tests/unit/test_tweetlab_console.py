@@ -212,20 +212,20 @@ async def test_a_lab_that_goes_and_comes_back_is_told_frame_by_frame(tmp_path):
 
 async def test_a_slow_look_is_not_taken_for_cpu(tmp_path, monkeypatch):
     """The machine works on while the supervisor is slow to answer: that second counts over a second."""
-    clock = SimpleNamespace(now_s=100.0)
+    clock = SimpleNamespace(now_s=100.0, slow_s=0.0)
     watch = collector.Collector(tmp_path, 9, tmp_path)
     watch.lab = lab = FakeLab(tmp_path)
     lab.nodes = [node("redis-1")]
 
     async def cpu_ns():
-        clock.now_s += slow_s
+        clock.now_s += clock.slow_s
         return {"redis-1": int(clock.now_s * 2e9)}  # two cores, always
 
     lab.cpu_ns = cpu_ns
     monkeypatch.setattr(collector.time, "monotonic", lambda: clock.now_s)
     monkeypatch.setattr(collector.sampler, "host_times", lambda: SimpleNamespace(busy_s=2 * clock.now_s, steal_s=0.0))
     points = []
-    for slow_s in (0.0, 1.5, 0.0):
+    for clock.slow_s in (0.0, 1.5, 0.0):
         clock.now_s += 1.0
         points.append((await watch.frame())["point"])
     await watch.close()

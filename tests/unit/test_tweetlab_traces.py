@@ -1,6 +1,10 @@
 """Traces as Jaeger tells them, read, drawn as text and summed up for a run's record."""
 
+import pytest
+
+from system.kernel.errors import WrongInput
 from tweetlab import traces
+from tweetlab.commands import looking
 
 
 def span(number, name, start_us, us, process="p1", above=None, **tags):
@@ -57,3 +61,10 @@ def test_a_record_counts_only_what_the_caller_waited_for():
 
     assert told["parts"] == {"call tweets": 16.0, "redis add_own": 4.0}
     assert told["url"] == f"http://127.1.72.1:16686/trace/{'ab' * 16}"
+
+
+@pytest.mark.parametrize("given", ["nosuch", "a" * 33, "0123 456", "٣"])
+def test_what_is_no_trace_id_is_refused_before_jaeger_is_asked(given):
+    """Jaeger would answer with an error of its own."""
+    with pytest.raises(WrongInput, match="is no trace id"):
+        looking.traces(given)

@@ -80,6 +80,8 @@ def traces(trace: Annotated[str, typer.Argument(help="Show this trace; without o
     screen = Screen(as_json)
     url = f"http://{_lab().address('jaeger')}"
     if trace:
+        if len(trace) > 32 or not trace.isascii() or not all(char in "0123456789abcdefABCDEF" for char in trace):
+            raise WrongInput(f"{trace!r} is no trace id; one has up to 32 hexadecimal digits, as `tweetlab traces` lists them.")
         told = asyncio.run(asking.one(url, trace))
         if told is None:
             raise WrongInput(f"Jaeger keeps no trace {trace}: it was not sampled, or 2,000 newer ones took its place. "
