@@ -25,7 +25,8 @@ from system.observe.stores import Reader, Sample
 
 NAME = "exporter"
 EVERY_S = 5.0
-WANTED_EVERY_S = 1.0  # who left must be known to be unwanted sooner than an alert of its silence fires
+EXPECTED_EVERY_S = 1.0  # who left must be known to have left sooner than an alert of its silence fires
+HELD_S = 5.0  # a stop and a start between two scrapes must be seen
 GRACE_S = 20.0  # a store that never answered counts as away only then: on a busy machine the first connection takes a while
 PRUNE_EVERY_S = 60.0
 
@@ -45,15 +46,16 @@ class Exporter:
         self._primaries: dict[str, str] = {}
         self._away: set[str] = set()
         self._answered: set[str] = set()
-        self._wanted: set[str] = set()
+        self._expected: set[str] = set()
+        self._left_s: dict[str, float] = {}
         self._began_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
         """Start asking."""
         self._tasks = [asyncio.create_task(keeping.keep(partial(self._ask_on, *row), "exporter")) for row in self._asked]
-        if path := os.environ.get("TWEETLAB_TARGETS"):
-            self._tasks.append(asyncio.create_task(keeping.keep(partial(self._want_on, Path(path)), "wanted nodes")))
+        if path := os.environ.get("TWEETLAB_EXPECTED"):
+            self._tasks.append(asyncio.create_task(keeping.keep(partial(self._expect_on, Path(path)), "expected nodes")))
         if self._config.stores.elasticsearch_urls:
             index = LogIndex(self._config.stores.elasticsearch_urls[0], self._config.namespace)
             self._tasks.append(asyncio.create_task(keeping.keep(partial(prune_on, index), "pruning")))
@@ -106,20 +108,24 @@ class Exporter:
                 telemetry.tell("tweetlab_zone_stores", len(here) - away, zone=zone, state="up")
                 telemetry.tell("tweetlab_zone_stores", away, zone=zone, state="away")
 
-    def want(self, path: Path) -> None:
-        """Tell who stands in `path`, the list that Prometheus is given; a list that cannot be read leaves what was told."""
+    def expect(self, path: Path) -> None:
+        """Tell which processes `path` names; a list that cannot be read leaves what was told."""
         try:
-            nodes = {str(row["labels"]["node"]) for row in json.loads(path.read_text())}
-        except (OSError, ValueError, KeyError, TypeError):
+            nodes = set(map(str, json.loads(path.read_text())))
+        except (OSError, ValueError, TypeError):
             return
-        self._wanted |= nodes
-        for node in self._wanted:
-            telemetry.tell("tweetlab_node_wanted", float(node in nodes), node=node)
+        now_s = time.monotonic()
+        self._expected |= nodes
+        for node in self._expected:
+            if node not in nodes:
+                self._left_s[node] = now_s
+            away = now_s - self._left_s.get(node, -HELD_S) < HELD_S
+            telemetry.tell("tweetlab_node_expected", float(not away), node=node)
 
-    async def _want_on(self, path: Path) -> None:
+    async def _expect_on(self, path: Path) -> None:
         while True:
-            self.want(path)
-            await asyncio.sleep(WANTED_EVERY_S)
+            self.expect(path)
+            await asyncio.sleep(EXPECTED_EVERY_S)
 
     async def _drop(self, node: str) -> None:
         """Close a reader that failed; the next question makes a new one."""

@@ -91,16 +91,16 @@ WINDOWS: tuple[Window, ...] = (
 AWAY = 'up{job!~"exporter|receiver"} == 0'
 
 ALERTS: tuple[Alert, ...] = (
-    # Prometheus goes on asking an instance that left for up to 10 s: only who is wanted is missed. Without the exporter, which
-    # tells that, all are.
+    # An instance that was stopped as asked is silent, and is asked for up to 10 s after it left: only who is expected is missed.
+    # Without the exporter, which tells that, all are.
     Alert("InstanceDown",
-          f"{AWAY} and on (node) tweetlab_node_wanted == 1 or {AWAY} and on () absent(tweetlab_node_wanted)", "page",
+          f"{AWAY} and on (node) tweetlab_node_expected == 1 or {AWAY} and on () absent(tweetlab_node_expected)", "page",
           "{{ $labels.node }} does not answer", 4),
     # These start together with Prometheus, and nobody but us misses them.
     Alert("ObserverDown", 'up{job=~"exporter|receiver"} == 0', "ticket", "{{ $labels.node }} does not answer", 20),
-    # One that was taken out and is added again has another start, and was not started anew.
+    # What was stopped as asked and stands again has another start, and nobody needs to be told.
     Alert("InstanceRestarted", "changes(tweetlab_process_started_seconds[1m]) > 0 unless on (node) "
-          "min_over_time(tweetlab_node_wanted[1m]) == 0", "ticket", "{{ $labels.node }} was started anew"),
+          "min_over_time(tweetlab_node_expected[1m]) == 0", "ticket", "{{ $labels.node }} was started anew"),
     Alert("TaskRestarted", "increase(tweetlab_task_restarts_total[1m]) > 0", "ticket",
           "the task {{ $labels.task }} of {{ $labels.node }} ended and began anew; its log tells why"),
     Alert("StoreDown", "tweetlab_store_up == 0", "page", "{{ $labels.store }} does not answer the exporter", 4),

@@ -55,7 +55,7 @@ class Child:
         self.server = SERVERS[ctx.node.kind]
         self.groups = groups
         self.state = "stopped"
-        self.was_well = False  # since this child was made
+        self.expected = False  # it was well, and nobody asked it to stop since: its silence is amiss
         self.auto_heal = True
         self.quota_cores = ctx.node.running.cpu_quota_cores
         self.restarts = 0
@@ -105,7 +105,7 @@ class Child:
         if not well:
             self._set("failed")
             raise CouldNotRun(self._trouble(time.monotonic() - began))
-        self.was_well = True
+        self.expected = True
         self._set("well")
         self.limit(self.quota_cores)
 
@@ -126,7 +126,8 @@ class Child:
 
     async def stop(self, *, kill: bool = False) -> None:
         """Stop the process and all it started, by its own signal or at once; safe to repeat."""
-        self._wanted = False
+        self._wanted = self.expected = False
+        self._changed(self)
         if self._healer:
             self._healer.cancel()
         if self.is_alive() and not kill and self._launch and self._process:

@@ -66,6 +66,11 @@ class Places:
         return self.lair / "targets.json"
 
     @property
+    def expected(self) -> Path:
+        """The names of our processes whose silence would be amiss."""
+        return self.lair / "expected.json"
+
+    @property
     def addresses(self) -> Path:
         """Where each node listens, name -> host:port."""
         return self.lair / "addresses.json"

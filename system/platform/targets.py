@@ -11,11 +11,14 @@ from system.platform.places import Places
 
 
 def write(places: Places, children: Sequence[Child]) -> None:
-    """Write the list where it changed. A dead process stays on it: its silence is what an alert needs. One that never was well
-    is not on it yet: however long its start takes, nobody misses it."""
-    ours = [child for child in children if child.node.module and child.was_well]
+    """Write the lists where they changed. A dead process stays on them: its silence is what an alert needs.
+
+    Who starts for the first time, or was stopped as asked, is asked too, but nobody misses it.
+    """
+    ours = [child for child in children if child.node.module]
     rows = [{"targets": [child.ctx.address], "labels": {"job": child.node.kind, "node": child.node.name}} for child in ours]
     _keep(places.targets, json.dumps(rows, indent=1))
+    _keep(places.expected, json.dumps(sorted(child.node.name for child in ours if child.expected)))
     _keep(places.addresses, json.dumps({child.node.name: child.ctx.address for child in children}, indent=1))
 
 

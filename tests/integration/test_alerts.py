@@ -107,7 +107,7 @@ async def one_comes_and_goes(watched):
     """A second gateway is added, asked by Prometheus, and taken out again as the end of an evening does."""
     await watched.lab.scale("gateway", 2)
     await until(lambda: watched.value('up{node="gateway-2"}'), "a scrape of the second gateway")
-    assert await until(lambda: watched.value('tweetlab_node_wanted{node="gateway-2"}'), "the word that it is wanted") == 1.0
+    assert await until(lambda: watched.value('tweetlab_node_expected{node="gateway-2"}'), "the word that it is expected") == 1.0
     await watched.lab.scale("gateway", 1)
 
 

@@ -1,6 +1,8 @@
 """What the exporter tells of copies, primaries and zones, from answers of the stores' own shape."""
 
 import json
+import time
+import types
 
 import pytest
 
@@ -98,17 +100,23 @@ async def test_each_line_between_regions_is_told_and_which_of_them_serves(monkey
     assert {each.labels["region"]: each.value for each in samples[5:]} == active and asked == [["10.21.32.1:26379"]]
 
 
-def test_who_is_taken_out_is_wanted_no_more_and_an_unreadable_list_changes_nothing(exporter, tmp_path):
+def test_who_is_taken_out_is_missed_no_more_and_an_unreadable_list_changes_nothing(exporter, tmp_path, monkeypatch):
     """Prometheus asks on for some seconds, and its silence is to wake nobody."""
-    path = tmp_path / "targets.json"
+    path = tmp_path / "expected.json"
 
-    def wanted(*nodes):
+    def expected(*nodes):
         if nodes:
-            path.write_text(json.dumps([{"targets": ["x:1"], "labels": {"job": "likes", "node": node}} for node in nodes]))
-        exporter.want(path)
-        return [told(f'tweetlab_node_wanted{{node="likes-{n}"}}') for n in (1, 2)]
+            path.write_text(json.dumps(nodes))
+        exporter.expect(path)
+        return [told(f'tweetlab_node_expected{{node="likes-{n}"}}') for n in (1, 2)]
 
-    assert wanted("likes-1", "likes-2") == [1.0, 1.0]
-    assert wanted("likes-1") == [1.0, 0.0]
-    path.write_text('[{"targets"')
-    assert wanted() == [1.0, 0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now_s)
+    clock = types.SimpleNamespace(now_s=100.0)
+    assert expected("likes-1", "likes-2") == [1.0, 1.0]
+    assert expected("likes-1") == [1.0, 0.0]
+    assert expected("likes-1", "likes-2") == [1.0, 0.0]  # back within a second: Prometheus, which looks every two, sees it too
+    clock.now_s += 6.0
+    assert expected("likes-1", "likes-2") == [1.0, 1.0]
+    assert expected("likes-1") == [1.0, 0.0]
+    path.write_text('["likes-')
+    assert expected() == [1.0, 0.0]

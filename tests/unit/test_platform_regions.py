@@ -241,18 +241,19 @@ def test_addresses_are_those_of_the_lab_that_is_up(tmp_path, monkeypatch):
     assert (targets.address(places, "haproxy-2"), targets.address(places, "haproxy-9")) == ("10.22.9.2:8080", "")
 
 
-def test_who_never_was_well_is_not_asked_and_who_died_is(tmp_path, monkeypatch):
-    """A start that takes long is missed by nobody; a death is."""
+def test_who_starts_or_was_stopped_as_asked_is_scraped_but_missed_by_nobody(tmp_path, monkeypatch):
+    """A start may take long, and Prometheus asks on for some seconds who left."""
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
     places = Places(tmp_path / "checkout", 21)
     places.lair.mkdir(parents=True)
 
-    def child(name, was_well):
-        return SimpleNamespace(node=context(name).node, ctx=context(name), was_well=was_well)
+    def child(name, expected):
+        return SimpleNamespace(node=context(name).node, ctx=context(name), expected=expected)
 
     targets.write(places, [child("likes-1", True), child("likes-2", False), child("haproxy-1", True)])
 
-    assert [row["labels"]["node"] for row in json.loads(places.targets.read_text())] == ["likes-1"]
+    assert [row["labels"]["node"] for row in json.loads(places.targets.read_text())] == ["likes-1", "likes-2"]
+    assert json.loads(places.expected.read_text()) == ["likes-1"]
 
 
 class House:

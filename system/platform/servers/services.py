@@ -37,7 +37,7 @@ class Service:
             "TWEETLAB_EFFECTS": str(ctx.places.effects),
             **media_doors(ctx),
             **members(ctx),
-            **({"TWEETLAB_TARGETS": str(ctx.places.targets)} if ctx.node.kind == "exporter" else {}),
+            **({"TWEETLAB_EXPECTED": str(ctx.places.expected)} if ctx.node.kind == "exporter" else {}),
             **ctx.env,
             "TWEETLAB_RANGE": str(ctx.plan.range),
             "TWEETLAB_LISTEN": ctx.address,
