@@ -28,7 +28,7 @@ from reports import columns, facts, finish, record
 from scenarios import history as past_tweets
 from scenarios import population, private, spec, workload
 from system.kernel import events
-from system.kernel.errors import CouldNotRun, LabError
+from system.kernel.errors import CouldNotRun, LabError, StoreUnavailable
 from system.kernel.policies import AutoscaleKnobs
 from system.platform import native
 from tweetlab import effects, home, host, planting, sampler, seeding, smoke, traces
@@ -36,6 +36,7 @@ from tweetlab.load import driver, journal, tables
 from tweetlab.session import Session
 
 GROUPS = events.GROUPS
+SEED_TRIES, SEED_PAUSE_S = 3, 5.0  # a primary that is moved on purpose takes 2 to 4 s
 QUIET_S = 30.0  # longest wait for queues to drain; drilled outages are over by then
 RELAY_S = 9.0   # the relay gives a publisher 3 s and walks every 5 s (system/services/relay/policy.py)
 TAIL_S = 1.0    # Elasticsearch refreshes once a second: what was indexed last becomes visible
@@ -109,6 +110,19 @@ def alone(lab: native.Lab) -> Iterator[None]:
         yield
 
 
+async def _seeded(lab: Session, scenario: spec.Scenario, world: World) -> dict[str, Any]:
+    """Return the manifest of what was seeded. Begins again where a store went away: after a drill a primary may still move."""
+    for left in reversed(range(SEED_TRIES)):
+        try:
+            return await seeding.ensure(lab, scenario, world.graph, world.past)
+        except StoreUnavailable as problem:
+            if not left:
+                raise
+            lab.screen.say(f"seeding begins again in {SEED_PAUSE_S:g} s: {problem}")
+            await asyncio.sleep(SEED_PAUSE_S)
+    raise AssertionError("there is a last try")
+
+
 async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World, keep_data: bool, check: bool,
                stop: asyncio.Event, group: str) -> facts.Facts:
     seen = Seen()
@@ -118,7 +132,7 @@ async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World
         real: Any = lab.ports
         seen.edges = await real.users.all_edges()
     else:
-        manifest = await seeding.ensure(lab, scenario, world.graph, world.past)
+        manifest = await _seeded(lab, scenario, world)
     with lab.screen.step("smoke journey"):
         seen.journey = await smoke.journey(lab.base_url)
     # Stays until the next run begins: where the record cannot be written (a full disk), nothing that was seen is lost.
