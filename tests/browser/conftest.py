@@ -25,6 +25,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from system.platform import packages
 from system.platform.addresses import Plan
+from tests.lab_missing import missing
 from tweetlab.console import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,7 +59,7 @@ def web_url() -> str:
     command = [sys.executable, "-m", "tweetlab", "status", "--json"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     if "gateway-1" not in {node["name"] for node in json.loads(told.stdout or "[]")}:
-        pytest.skip(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
+        missing(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
     return f"http://{Plan(lab_range()).of('haproxy')}"
 
 

@@ -20,6 +20,7 @@ import pytest
 
 from system.kernel import policies, settings
 from system.kernel.errors import StoreUnavailable
+from tests.lab_missing import missing
 
 BOTH = ["memory", pytest.param("real", marks=pytest.mark.real)]
 SMALL = policies.Policies(  # small numbers, so that caps, trims and chunks are met with a handful of entries
@@ -42,7 +43,7 @@ async def opened(adapter: Any, at: settings.Settings) -> Any:
             await store.prepare()
         await store.ready()
     except StoreUnavailable as problem:
-        pytest.skip(f"no lab answers: {problem}; start one with `tweetlab up`")
+        missing(f"no lab answers: {problem}; start one with `tweetlab up`")
     await store.clear()
     return store
 

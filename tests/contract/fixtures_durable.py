@@ -20,6 +20,7 @@ import pytest
 from system.kernel import ids, settings
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
+from tests.lab_missing import missing
 
 BOTH = ["memory", pytest.param("real", marks=pytest.mark.real)]
 
@@ -68,7 +69,7 @@ async def opened(adapter: Any, at: settings.Settings) -> Any:
             await store.prepare()
             _prepared[adapter.__name__] = adapter
     except StoreUnavailable as problem:
-        pytest.skip(f"no lab answers: {problem}; start one with `tweetlab up`")
+        missing(f"no lab answers: {problem}; start one with `tweetlab up`")
     return store
 
 
