@@ -100,7 +100,8 @@ METRICS: dict[str, Metric] = {
         "counter", "Media that were condemned: with their tweet, or as orphans.", ("why",), "media", board="workers"),
     # -- processes
     "tweetlab_node_expected": Metric(
-        "gauge", "Processes whose silence is amiss: 1, and 0 once one was stopped as asked.", ("node",), "", board="processes"),
+        "gauge", "Our processes: 1 where silence is amiss, 0 while one starts for the first time or was stopped as asked.",
+        ("node",), "", board="processes"),
     "tweetlab_task_restarts_total": Metric(
         "counter", "Standing tasks that ended in a way nobody meant, and began anew.", ("task",), "restarts", board="processes"),
     "tweetlab_loop_lag_seconds": Metric(

@@ -14,7 +14,7 @@
 | TWEETLAB_CDN | base URLs of the CDN edges, separated by spaces; links lead to the first | that of `small` in the range |
 | TWEETLAB_MEDIA_ORIGINS | where the signed URLs of any instance lead, separated by spaces | its own storage and edge |
 | TWEETLAB_MEMBERS | JSON, kind, address, name and zone of every node; for the exporter alone | none: a lab without zones |
-| TWEETLAB_EXPECTED | file that names the processes whose silence is amiss; for the exporter alone | none: that is not told |
+| TWEETLAB_EXPECTED | file that tells of which processes silence is amiss; for the exporter alone | none: that is not told |
 | TWEETLAB_EDGE_SECRET | what the keys of the edge derive from | none: no link that the edge takes |
 | TWEETLAB_EFFECTS | directory for the effect logs of workers | none: no log |
 | TWEETLAB_OTLP | base URL of an OTLP/HTTP collector that gets the traces | none: nothing is traced |

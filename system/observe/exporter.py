@@ -46,7 +46,7 @@ class Exporter:
         self._primaries: dict[str, str] = {}
         self._away: set[str] = set()
         self._answered: set[str] = set()
-        self._expected: set[str] = set()
+        self._known: set[str] = set()
         self._left_s: dict[str, float] = {}
         self._began_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
@@ -109,15 +109,15 @@ class Exporter:
                 telemetry.tell("tweetlab_zone_stores", away, zone=zone, state="away")
 
     def expect(self, path: Path) -> None:
-        """Tell which processes `path` names; a list that cannot be read leaves what was told."""
+        """Tell which processes are expected by `path`; a file that cannot be read leaves what was told."""
         try:
-            nodes = set(map(str, json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError):
+            told = {str(node): bool(expected) for node, expected in json.loads(path.read_text()).items()}
+        except (OSError, ValueError, AttributeError):
             return
         now_s = time.monotonic()
-        self._expected |= nodes
-        for node in self._expected:
-            if node not in nodes:
+        self._known |= set(told)
+        for node in self._known:
+            if not told.get(node):
                 self._left_s[node] = now_s
             away = now_s - self._left_s.get(node, -HELD_S) < HELD_S
             telemetry.tell("tweetlab_node_expected", float(not away), node=node)

@@ -67,7 +67,7 @@ class Places:
 
     @property
     def expected(self) -> Path:
-        """The names of our processes whose silence would be amiss."""
+        """Our processes, name -> whether its silence would be amiss."""
         return self.lair / "expected.json"
 
     @property

@@ -18,7 +18,7 @@ def write(places: Places, children: Sequence[Child]) -> None:
     ours = [child for child in children if child.node.module]
     rows = [{"targets": [child.ctx.address], "labels": {"job": child.node.kind, "node": child.node.name}} for child in ours]
     _keep(places.targets, json.dumps(rows, indent=1))
-    _keep(places.expected, json.dumps(sorted(child.node.name for child in ours if child.expected)))
+    _keep(places.expected, json.dumps({child.node.name: child.expected for child in ours}))
     _keep(places.addresses, json.dumps({child.node.name: child.ctx.address for child in children}, indent=1))
 
 

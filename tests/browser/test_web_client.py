@@ -76,6 +76,26 @@ def test_new_tweets_are_announced_and_shown_when_asked_for(windows, web_url):
     expect(grace.page.locator("article").nth(2)).to_contain_text("news for those who wait")
 
 
+def test_more_news_than_a_page_holds_leave_no_gap(windows, web_url):
+    """As after a while in a hidden tab; here a page of news holds three."""
+    page = windows.open(web_url)
+    ada = sign_up(page, "Ada")
+    ada.write("the oldest")
+    page.route("**/timelines/*max_results=100*", lambda route: route.continue_(
+        url=route.request.url.replace("max_results=100", "max_results=3")))
+    page.evaluate("""async () => {
+        const { token } = JSON.parse(sessionStorage.getItem("tweetlab.session"));
+        for (let n = 0; n < 7; n++) {
+            await fetch("/2/tweets", { method: "POST", body: JSON.stringify({ text: `note ${n}` }),
+                headers: { authorization: `Bearer ${token}`, "content-type": "application/json" } });
+        }
+    }""")
+
+    page.get_by_role("button", name="and more new tweets").click()
+
+    expect(page.locator("article")).to_have_count(8)
+
+
 def test_what_users_write_is_shown_as_text_and_never_runs(windows, web_url):
     """A name, a tweet and a search that look like HTML are words; the page's policy would stop them too."""
     page = windows.open(web_url)

@@ -196,6 +196,28 @@ def test_a_tenth_of_errors_pages_within_ten_minutes_and_the_page_ends_with_the_e
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("exporter", [True, False])
+def test_who_is_silent_is_missed_unless_it_starts_or_was_stopped_as_asked(tmp_path, exporter):
+    """A door, a storage and a dead service page; one that starts and one that left do not, where somebody can tell."""
+    silent = {"haproxy": "haproxy-1", "minio": "minio-1", "gateway": "gateway-1", "users": "users-2", "likes": "likes-2"}
+    series = [{"series": f'up{{job="{job}",node="{node}"}}', "values": "1 1 0x20"} for job, node in silent.items()]
+    told = {"gateway-1": "1x22", "users-2": "1 1 0x20", "likes-2": "0x22"}  # silent, taken out, about to start
+    series += [{"series": f'tweetlab_node_expected{{job="exporter",node="{node}"}}', "values": values}
+               for node, values in told.items() if exporter]
+    missed = [(job, node) for job, node in silent.items() if not exporter or job in ("haproxy", "minio", "gateway")]
+    pages = [{"exp_labels": {"severity": "page", "job": job, "node": node},
+              "exp_annotations": {"summary": f"{node} does not answer"}} for job, node in missed]
+    (tmp_path / "rules.yml").write_text(alerting.rules_text())
+    file = tmp_path / "tests.yml"
+    file.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "2s", "tests": [
+        {"interval": "2s", "input_series": series,
+         "alert_rule_test": [{"eval_time": "30s", "alertname": "InstanceDown", "exp_alerts": pages}]}]}))
+
+    done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_rules_are_what_prometheus_accepts(tmp_path):
     """`promtool check rules`: every expression parses."""
     (tmp_path / "rules.yml").write_text(alerting.rules_text())

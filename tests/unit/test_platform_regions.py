@@ -253,7 +253,7 @@ def test_who_starts_or_was_stopped_as_asked_is_scraped_but_missed_by_nobody(tmp_
     targets.write(places, [child("likes-1", True), child("likes-2", False), child("haproxy-1", True)])
 
     assert [row["labels"]["node"] for row in json.loads(places.targets.read_text())] == ["likes-1", "likes-2"]
-    assert json.loads(places.expected.read_text()) == ["likes-1"]
+    assert json.loads(places.expected.read_text()) == {"likes-1": True, "likes-2": False}
 
 
 class House:

@@ -150,7 +150,13 @@ export function tweetList(read, empty) {
     if (items.getAttribute("aria-busy") === "false") await load();
     return true;
   };
-  return { root, add, since, unseen, begin };
+  const restart = () => {
+    seen.clear();
+    items.replaceChildren();
+    next = undefined;
+    return load();
+  };
+  return { root, add, since, unseen, begin, restart };
 }
 
 function pictureField(form) {

@@ -24,15 +24,16 @@ export function home() {
       const page = feed.unseen(await api.home({ since_id: feed.since(), max_results: 100 }));
       if (!page.tweets.length) return;
       waiting = page;
-      news.textContent = `Show ${page.tweets.length} new ${page.tweets.length === 1 ? "tweet" : "tweets"}`;
+      news.textContent = `Show ${page.tweets.length}${page.next ? " and more" : ""} new ${page.tweets.length === 1 ? "tweet" : "tweets"}`;
       news.hidden = false;
     } catch {
       // the next look may find the lab again
     }
   };
   news.addEventListener("click", () => {
-    feed.add(waiting, true)[0]?.querySelector("a.who")?.focus();
     news.hidden = true;
+    if (waiting.next) feed.restart(); // more than one page: what lies between it and the list would be missing
+    else feed.add(waiting, true)[0]?.querySelector("a.who")?.focus();
   });
   const timer = setInterval(look, NEWS_EVERY_MS);
   const posted = (tweet) => { feed.add(withMe(tweet), true); tell("Posted."); };
