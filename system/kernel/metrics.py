@@ -101,7 +101,7 @@ METRICS: dict[str, Metric] = {
     # -- processes
     "tweetlab_node_expected": Metric(
         "gauge", "Our processes: 1 where silence is amiss, 0 while one starts for the first time or was stopped as asked.",
-        ("node",), "", board="processes"),
+        ("node",), "processes", board="processes"),
     "tweetlab_task_restarts_total": Metric(
         "counter", "Standing tasks that ended in a way nobody meant, and began anew.", ("task",), "restarts", board="processes"),
     "tweetlab_loop_lag_seconds": Metric(

@@ -12,7 +12,7 @@ from tests import data_flow
 
 ROOT = data_flow.PAGE.parents[1]
 ROWS = data_flow.rows()
-SERVERS = ("tests/integration/", "tests/acceptance/", "tests/strangers/", "tests/browser/")
+SERVERS = ("tests/integration/", "tests/acceptance/", "tests/strangers/", "tests/browser/", "tests/drills/")
 
 
 def gaps(row):

@@ -135,5 +135,33 @@ async def test_no_cursor_of_likers_names_one_who_is_hidden():
     assert len(asked) == 2
 
 
+async def test_a_liker_who_became_hidden_while_the_likes_were_read_is_left_out():
+    """Whom to leave out is asked before the read; one who protects himself in between is seen by the look after it."""
+    users = MemoryUsers()
+
+    class Likes:
+        async def liking_users(self, tweet_id, after, limit, hidden=()):
+            return [user for user in (1, 2, 3) if user not in hidden][:limit]
+
+    class Visible:
+        async def hidden_from(self, viewer):
+            return frozenset({1})
+
+        async def visible(self, viewer, ids):
+            return {3} & set(ids)
+
+        async def readable(self, viewer, tweets):
+            return tweets
+
+    class Live:
+        async def live(self, ids, spent):
+            return dict.fromkeys(ids)
+
+    users.by_id = lambda found: _now({each: each for each in found})
+    page = await LikeService(Likes(), users, Live(), Visible()).liking_users(7, 70, policy.Asked(9, None), None)
+
+    assert page.users == (3,)
+
+
 async def _now(value):
     return value
