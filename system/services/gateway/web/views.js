@@ -36,11 +36,15 @@ export function home() {
     else feed.add(waiting, true)[0]?.querySelector("a.who")?.focus();
   });
   const timer = setInterval(look, NEWS_EVERY_MS);
+  document.addEventListener("visibilitychange", look); // who comes back to the tab need not wait for the next look
   const posted = (tweet) => { feed.add(withMe(tweet), true); tell("Posted."); };
   return {
     title: "Home",
     nodes: [heading("Home"), composer(posted), el("div", { role: "status" }, news), feed.root],
-    leave: () => clearInterval(timer),
+    leave: () => {
+      clearInterval(timer);
+      document.removeEventListener("visibilitychange", look);
+    },
   };
 }
 
