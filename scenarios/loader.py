@@ -133,7 +133,6 @@ def _read(raw: dict[str, Any], file: str, text: str) -> spec.Scenario:
     _check_population(scenario, where)
     _check_times(scenario, where)
     _check_gateways(scenario, where.key("policies"))
-    _check_privacy(scenario, where.key("policies"))
     for index, fault in enumerate(scenario.faults):
         _check_fault(fault, scenario, where.key("faults").key(index))
     for index, objective in enumerate(scenario.objectives):
@@ -172,14 +171,6 @@ def _check_gateways(scenario: spec.Scenario, where: Where) -> None:
     if scenario.policies.autoscale.max and least > most:
         where.key("autoscale").key("min").refuse(
             least, f"it must be at most {most}, as `policies.limits.max_gateways` is; raise that too, or take fewer.")
-
-
-def _check_privacy(scenario: spec.Scenario, where: Where) -> None:
-    """Refuse a switch to protected that takes as long as a request may: it is acknowledged when every older view has expired."""
-    ttl_s, request_s = scenario.policies.cache.privacy_ttl_s, scenario.policies.deadline.request_s
-    if ttl_s >= request_s:
-        where.key("cache").key("privacy_ttl").refuse(
-            units.tell_duration(ttl_s), f"it must be shorter than `policies.deadline.request`, {units.tell_duration(request_s)}.")
 
 
 def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> None:

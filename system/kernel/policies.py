@@ -51,7 +51,8 @@ class CacheKnobs:
     """`tweet_ttl_s`: life of a hot tweet in Redis; `profile_ttl_s`: of a profile. Seconds.
 
     `privacy_ttl_s`: how old a process' view of who is protected may be. A switch to protected is acknowledged when every
-    older view has expired, so it takes that long; without PostgreSQL reads go on that long and then fail closed.
+    older view has expired, so it takes that long (longer than `deadline.request_s` it ends as a 504, and stands all the same);
+    without PostgreSQL reads go on that long and then fail closed.
     `like_ttl_s`: life of a cached count of likes. `like_gather_s`: how long changes of likes are gathered under load before the
     tweets they name are counted again.
     """
