@@ -102,9 +102,23 @@ async def test_of_thousands_of_hidden_liked_tweets_a_page_reads_some_rounds_and_
     assert pages == [[], [], [], [1]]
 
 
+class Live:
+    """Every tweet lives."""
+
+    async def live(self, ids, spent):
+        return dict.fromkeys(ids)
+
+
+def everybody():
+    """A directory in which every id is a user, and stands for itself."""
+    users = MemoryUsers()
+    users.by_id = lambda found: _now({each: each for each in found})
+    return users
+
+
 async def test_no_cursor_of_likers_names_one_who_is_hidden():
     """3,000 hidden ones before, between and behind two who may be seen: one query a page, and cursors that name those two."""
-    users, asked = MemoryUsers(), []
+    users, asked = everybody(), []
     seen = {1_000, 2_000}
 
     class Likes:
@@ -122,11 +136,6 @@ async def test_no_cursor_of_likers_names_one_who_is_hidden():
         async def readable(self, viewer, tweets):
             return tweets
 
-    class Live:
-        async def live(self, ids, spent):
-            return dict.fromkeys(ids)
-
-    users.by_id = lambda found: _now({each: each for each in found})
     service = LikeService(Likes(), users, Live(), Visible())
     first = await service.liking_users(7, 70, policy.Asked(1, None), None)
     last = await service.liking_users(7, 70, policy.Asked(1, first.next_after), None)
@@ -137,7 +146,6 @@ async def test_no_cursor_of_likers_names_one_who_is_hidden():
 
 async def test_a_liker_who_became_hidden_while_the_likes_were_read_is_left_out():
     """Whom to leave out is asked before the read; one who protects himself in between is seen by the look after it."""
-    users = MemoryUsers()
 
     class Likes:
         async def liking_users(self, tweet_id, after, limit, hidden=()):
@@ -153,12 +161,7 @@ async def test_a_liker_who_became_hidden_while_the_likes_were_read_is_left_out()
         async def readable(self, viewer, tweets):
             return tweets
 
-    class Live:
-        async def live(self, ids, spent):
-            return dict.fromkeys(ids)
-
-    users.by_id = lambda found: _now({each: each for each in found})
-    page = await LikeService(Likes(), users, Live(), Visible()).liking_users(7, 70, policy.Asked(9, None), None)
+    page = await LikeService(Likes(), everybody(), Live(), Visible()).liking_users(7, 70, policy.Asked(9, None), None)
 
     assert page.users == (3,)
 
