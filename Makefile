@@ -1,4 +1,4 @@
-# make demo | test | check | drills | bench | setup | servers | reference | clean
+# make demo | test | check | drills | bench | setup | servers | testing | reference | clean
 # Everything here may be repeated: what is done already is left alone.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -9,18 +9,18 @@ RUN := PYTHONPATH="$(CURDIR)" $(PY) -P
 MAKE_QUIET := $(MAKE) --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup servers observers browser demo test check drills bench reference clean
+.PHONY: help setup servers observers testing demo test check drills bench reference clean
 
 help:
 	@echo "make demo       first a lab, then a question, then a report (set-up included)"
-	@echo "make test       every test, on real servers (set-up included)"
+	@echo "make test       the tests on real servers, set-up included; TIER=unit runs one tier"
 	@echo "make check      lint, types, import floors"
-	@echo "make drills     lose members and zones of a cluster, one after the other (ten minutes)"
+	@echo "make drills     the long campaigns: lose members, zones and regions, one after the other"
 	@echo "make bench      measure every row of the table, or ROW=name alone"
 	@echo "make setup      the environment in .venv and bin/tweetlab"
-	@echo "make browser    Chromium, for the tests of the web client and the console"
 	@echo "make servers    the servers, into the user's cache folder"
 	@echo "make observers  what only --observe needs: Prometheus, Alertmanager and the like"
+	@echo "make testing    everything that a test uses: servers, observers, what a cluster needs, Chromium"
 	@echo "make reference  write docs/reference from the program's own tables"
 	@echo "make clean      stop this checkout's labs; remove caches, data and logs (runs and .venv stay)"
 
@@ -56,22 +56,22 @@ setup: $(VENV)/installed bin/tweetlab
 servers: | $(PY)
 	@$(RUN) -m tweetlab.setup
 
-# What only --observe needs; the tests do.
+# What only --observe needs.
 observers: | $(PY)
 	@$(RUN) -m tweetlab.setup --observe
+
+# Everything that a test uses. What this machine cannot have is named; its tests are skipped with the reason.
+testing: | $(PY)
+	@$(RUN) -m tweetlab.setup --tests
 
 demo:
 	@$(MAKE_QUIET) -j2 setup servers
 	@bin/tweetlab demo
 
-# Chromium, for the tests of our pages. Where it cannot be installed they are skipped, and say why.
-browser: | $(PY)
-	@$(RUN) -m tweetlab.setup --browser || true
-
+# A tier alone (TIER=unit) gets its servers from the runner, if it uses any.
 test:
-	@$(MAKE_QUIET) -j2 setup servers
-	@$(MAKE_QUIET) observers browser
-	@$(RUN) tests/tiers.py
+	@$(MAKE_QUIET) -j2 setup $(if $(TIER),,testing)
+	@$(RUN) tests/tiers.py $(TIER)
 
 check: setup
 	@$(RUN) -m ruff check .
@@ -79,8 +79,8 @@ check: setup
 	@PYTHONPATH="$(CURDIR)" $(VENV)/bin/lint-imports
 
 drills:
-	@$(MAKE_QUIET) -j2 setup servers
-	@$(RUN) -m pytest --durations=0 tests/drills
+	@$(MAKE_QUIET) -j2 setup testing
+	@$(RUN) tests/tiers.py campaigns
 
 bench:
 	@$(MAKE_QUIET) -j2 setup servers

@@ -1,98 +1,176 @@
-"""Run every test by tier against one lab, and print how long each tier took of its budget.
+"""Run the tests by tier, and print what each took, its slowest five, and every skip with its reason.
 
-`python tests/tiers.py [TIER ...]`. The lab stands in a range of its own (TWEETLAB_RANGE, default 77), so it does not
-touch one that is up. The last line sums up: `tests: N passed, N failed, N skipped`.
+`python tests/tiers.py [TIER ...]` (`make test TIER=unit`). The tiers that need a lab share one, in a range of its own
+(TWEETLAB_TEST_RANGE, default 77), so a lab that is up is left alone. docs/how-to/run-the-tests.md describes the tiers.
+The last line sums up: `tests: N passed, N failed, N skipped`.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+import xml.etree.ElementTree as ET
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TWEETLAB = [sys.executable, "-m", "tweetlab"]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tests.helpers import requirements  # noqa: E402
+
+SLOWEST = 5
 
 
 @dataclass(frozen=True)
 class Tier:
-    """`budget_s`: seconds from warm caches on two cores. `needs_lab`: the lab `small` must be up.
+    """`folders`: below tests/. `budget_s`: from warm caches on two cores. `workers`: processes of pytest-xdist, 0 for none.
 
-    The tiers that need it come first: a cluster finds it gone, since both together do not fit one range.
+    `by_file`: the tests of a file stay in one process, in order. `lab`: the lab `small` must be up. `last`: after that lab
+    is down, since both do not fit one machine. `marks`: pytest's -m.
     """
 
     name: str
     budget_s: int
-    folders: tuple[str, ...]
-    needs_lab: bool
+    workers: int = 0
+    by_file: bool = False
+    lab: bool = False
+    last: bool = False
+    folders: tuple[str, ...] = ()
+    marks: str = "not campaign"
+
+    def paths(self) -> list[str]:
+        return [f"tests/{folder}" for folder in self.folders or (self.name,)]
 
 
 TIERS = (
-    Tier("unit, contract, docs", 240,
-         ("tests/unit", "tests/architecture", "tests/docs", "tests/contract", "tests/strangers"), True),
-    Tier("real stores", 360, ("tests/integration",), True),
-    Tier("browser", 120, ("tests/browser",), True),
-    Tier("acceptance", 180, ("tests/acceptance",), True),
-    Tier("twin, generator", 240, ("tests/twin", "tests/load"), False),
-    Tier("notebooks", 300, ("tests/notebooks",), False),
-    Tier("drills", 420, ("tests/drills",), False),  # bring a cluster up themselves: 7.5 GiB
+    Tier("unit", 120, workers=2, folders=("unit", "architecture", "docs")),
+    Tier("twin", 150, workers=2),
+    Tier("load", 60),
+    Tier("notebooks", 30),
+    Tier("contract", 60, workers=2, by_file=True, lab=True),
+    Tier("integration", 240, workers=2, by_file=True, lab=True),
+    Tier("clients", 60, lab=True),
+    Tier("browser", 120, lab=True),
+    Tier("acceptance", 180, lab=True),
+    Tier("drills", 150, last=True),  # start a cluster: 7.5 GiB
 )
-COUNT = re.compile(r"(\d+) (passed|failed|skipped|error)")
+CAMPAIGNS = Tier("campaigns", 1_500, last=True, folders=("drills",), marks="campaign")
+"""What `make drills` runs: each loses members, zones or regions of a lab of its own, for minutes."""
+
+
+@dataclass
+class Result:
+    """What a tier did. `failures` and `skips`: test id -> reason; `times_s`: test id -> seconds, set-up and teardown included."""
+
+    tier: Tier
+    took_s: float = 0.0
+    passed: int = 0
+    failures: dict[str, str] = field(default_factory=dict)
+    skips: dict[str, str] = field(default_factory=dict)
+    times_s: dict[str, float] = field(default_factory=dict)
 
 
 def main(names: list[str]) -> int:
-    """Run the chosen tiers (all by default). Returns 0 where every test passed and at least one ran."""
-    unknown = [n for n in names if n not in {t.name.split(",")[0].split()[0] for t in TIERS}]
+    """Run the chosen tiers (all by default). Return 0 where every test passed and at least one ran, 64 for an unknown name."""
+    known = {tier.name: tier for tier in (*TIERS, CAMPAIGNS)}
+    unknown = [name for name in names if name not in known]
     if unknown:
-        known = ", ".join(t.name.split(",")[0].split()[0] for t in TIERS)
-        print(f"tier {unknown[0]!r} is unknown; known: {known}", file=sys.stderr)
+        print(f"tier {unknown[0]!r} is unknown; use one of: {', '.join(known)}", file=sys.stderr)
         return 64
-    chosen = [t for t in TIERS if not names or t.name.split(",")[0].split()[0] in names]
-    env = os.environ | {"TWEETLAB_RANGE": os.environ.get("TWEETLAB_TEST_RANGE", "77"), "PYTHONUNBUFFERED": "1"}
-    totals = dict.fromkeys(("passed", "failed", "skipped", "error"), 0)
-    lines, broken = [], False
-    for needs_lab in (True, False):
-        tiers = [t for t in chosen if t.needs_lab is needs_lab]
-        try:
-            if needs_lab and tiers and subprocess.run([*TWEETLAB, "up"], cwd=ROOT, env=env, timeout=300).returncode:
-                broken = True
-                break
-            standing = env | {"TWEETLAB_LAB_STANDS": "1"} if needs_lab else env  # see tests/lab_missing.py
-            for tier in tiers:
-                line, code = _run(tier, standing, totals)
-                lines.append(line)
-                broken |= code not in (0, 5)
-        finally:
-            if needs_lab and tiers:
-                subprocess.run([*TWEETLAB, "down", "--purge"], cwd=ROOT, env=env, timeout=120)
-    print("\ntier                     took  budget")
-    print("\n".join(lines))
-    failed = totals["failed"] + totals["error"] + (1 if broken and not totals["failed"] + totals["error"] else 0)
-    print(f"tests: {totals['passed']} passed, {failed} failed, {totals['skipped']} skipped")
-    return 1 if failed or not totals["passed"] else 0
-
-
-def _run(tier: Tier, env: dict[str, str], totals: dict[str, int]) -> tuple[str, int]:
+    chosen = [known[name] for name in names] or TIERS
+    range_ = os.environ.get("TWEETLAB_TEST_RANGE", "77")
+    env = os.environ | {"TWEETLAB_RANGE": range_, "PYTHONUNBUFFERED": "1", requirements.RUN: requirements.SET_UP}
+    results, problems = [], []
     began = time.monotonic()
+    if chosen != [known["unit"]] and _call("tweetlab.setup", "--tests", env=env, within_s=1_800):
+        return 1
+    with_lab = [tier for tier in chosen if tier.lab]
+    results += [_run(tier, env) for tier in chosen if not tier.lab and not tier.last]
+    if with_lab:
+        of_lab, problem = _with_lab(with_lab, env)
+        results += of_lab
+        problems += problem
+    results += [_run(tier, env) for tier in chosen if tier.last]
+    print(summary(results))
+    failed = sum(len(result.failures) for result in results) + len(problems)
+    passed, skipped = sum(result.passed for result in results), sum(len(result.skips) for result in results)
+    for problem in problems:
+        print(problem)
+    print(f"took {time.monotonic() - began:.0f} s")
+    print(f"tests: {passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed or not passed else 0
+
+
+def _with_lab(tiers: list[Tier], env: dict[str, str]) -> tuple[list[Result], list[str]]:
+    """Run `tiers` against one lab, taken down afterwards. Return their results, and what went wrong beside the tests."""
+    try:
+        if _call("tweetlab", "up", env=env, within_s=300):
+            return [], ["the lab did not come up"]
+        return [_run(tier, env | {requirements.RUN: requirements.LAB}) for tier in tiers], []
+    finally:
+        _call("tweetlab", "down", "--purge", env=env, within_s=120)
+
+
+def _call(module: str, *words: str, env: dict[str, str], within_s: float) -> int:
+    return subprocess.run([sys.executable, "-m", module, *words], cwd=ROOT, env=env, timeout=within_s).returncode
+
+
+def _run(tier: Tier, env: dict[str, str]) -> Result:
     print(f"\n== {tier.name} ==", flush=True)
-    folders = [f for f in tier.folders if (ROOT / f).is_dir()]
-    command = [sys.executable, "-m", "pytest", "-rs", "--durations=5", "-m", "not campaign", *folders]
-    process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    last = ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        last = line if " in " in line and COUNT.search(line) else last
-    code = process.wait()
-    for count, what in COUNT.findall(last):
-        totals[what] += int(count)
-    took = time.monotonic() - began
-    mark = "" if took <= tier.budget_s else "  over budget"
-    return f"{tier.name:<22} {took:6.0f} s  {tier.budget_s:4d} s{mark}", code
+    workers = ["-n", str(tier.workers), "--dist", "loadfile" if tier.by_file else "worksteal"] if tier.workers else []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "results.xml"
+        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-m", tier.marks, *workers, *tier.paths()]
+        code = subprocess.run(command, cwd=ROOT, env=env).returncode
+        result = read(tier, report.read_text(encoding="utf-8") if report.exists() else "")
+    result.took_s = time.monotonic() - began
+    if code not in (0, 1, 5) or (code == 1 and not result.failures):
+        result.failures[f"pytest of {tier.name}"] = f"it ended with exit {code}"
+    return result
+
+
+def read(tier: Tier, junit: str) -> Result:
+    """Return the counts, times and reasons of a JUnit report of pytest; nothing of an empty text."""
+    result = Result(tier)
+    for case in ET.fromstring(junit).iter("testcase") if junit else ():
+        name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+        result.times_s[name] = result.times_s.get(name, 0.0) + float(case.get("time", 0))
+        bad, skip = [*case.findall("failure"), *case.findall("error")], case.find("skipped")
+        if bad:
+            result.failures[name] = bad[0].get("message", "")
+        elif skip is not None:
+            result.skips[name] = skip.get("message", "")
+        else:
+            result.passed += 1
+    return result
+
+
+def summary(results: list[Result]) -> str:
+    """Return the table of tiers, the slowest five tests of each, and each skip with its reason."""
+    lines = ["", f"{'tier':<12} {'passed':>6} {'failed':>6} {'skipped':>7} {'took':>7} {'budget':>7}"]
+    for each in results:
+        mark = "" if each.took_s <= each.tier.budget_s else "  over budget"
+        lines.append(f"{each.tier.name:<12} {each.passed:>6} {len(each.failures):>6} {len(each.skips):>7} "
+                     f"{each.took_s:>5.0f} s {each.tier.budget_s:>5} s{mark}")
+    for each in results:
+        lines.append(f"\nslowest of {each.tier.name}:")
+        lines += [f"  {took_s:6.1f} s  {name}" for name, took_s in _slowest(each)]
+    skips = [(name, reason) for each in results for name, reason in each.skips.items()]
+    if skips:
+        lines += ["\nskipped:", *(f"  {name}: {reason}" for name, reason in skips)]
+    failures = [name for each in results for name in each.failures]
+    if failures:
+        lines += ["\nfailed:", *(f"  {name}" for name in failures)]
+    return "\n".join(lines) + "\n"
+
+
+def _slowest(result: Result) -> list[tuple[str, float]]:
+    return sorted(result.times_s.items(), key=lambda row: -row[1])[:SLOWEST]
 
 
 if __name__ == "__main__":

@@ -212,7 +212,7 @@ async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
     if any(packages.missing(package) for package in further):
         from tweetlab import setup
 
-        await setup.servers(screen.say, observe, blueprint)
+        await setup.servers(screen.say, further)
 
 
 async def make_schema(told: settings.Settings) -> None:

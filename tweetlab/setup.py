@@ -16,7 +16,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 from system.kernel.errors import CouldNotRun, LabError
@@ -43,19 +43,25 @@ SERVICES = {  # package -> the services it brings
 BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while something is to be fetched
 
 
-async def servers(say: Say, observe: bool = False, blueprint: str = "") -> None:
-    """Install and fetch all that is missing; with `observe` what --observe needs too, and what `blueprint` alone needs.
+async def servers(say: Say, further: tuple[packages.Package, ...] = (), required: bool = True) -> None:
+    """Install and fetch what is missing of PACKAGES and of `further`.
 
-    Raises CouldNotRun that lists every failure with its mend.
+    With `required` False the distribution's packages of `further` that this machine cannot have (no root, not offered) are
+    left out, each with a line that says so. Raises CouldNotRun that lists every other failure and how to fix it.
     """
     began = time.monotonic()
 
     def progress(name: str, text: str) -> None:
         say(f"{name:<14} {text}")
 
-    wanted = packages.PACKAGES + (packages.OBSERVING if observe else ()) + packages.FURTHER.get(blueprint, ())
+    optional = set() if required else {each for each in further if isinstance(each, Debian)} - set(packages.PACKAGES)
+    wanted = tuple(dict.fromkeys(packages.PACKAGES + further))
+    to_build = [each.name for each in wanted if isinstance(each, Go) and packages.missing(each)]
+    if to_build:
+        progress("servers", f"to compile with Go, once: {' and '.join(to_build)}; about "
+                            f"{fetch.COMPILING_MIN * len(to_build)} min on 2 cores")
     fetched = [package for package in wanted if isinstance(package, Maven | Go)]
-    system = asyncio.ensure_future(_install_telling(missing_system_packages(wanted), progress))
+    system = asyncio.ensure_future(_install_telling(missing_system_packages(wanted), progress, optional))
     gone = await asyncio.gather(
         system, *(_after_its_tools(package, system, progress) for package in fetched), return_exceptions=True
     )
@@ -70,12 +76,6 @@ async def servers(say: Say, observe: bool = False, blueprint: str = "") -> None:
     progress("servers", f"all are there after {time.monotonic() - began:.0f} s")
 
 
-async def browser(say: Say) -> None:
-    """Install Chromium where no browser is found. Raises CouldNotRun with the mend; tests of our pages are skipped then."""
-    lacking = [] if packages.browser() else [packages.CHROMIUM.package]
-    await install(lacking, lambda name, text: say(f"{name:<14} {text}"))
-
-
 def missing_system_packages(of: tuple[packages.Package, ...] = packages.PACKAGES) -> list[str]:
     """Return the names of the distribution's packages that are missing here, in order."""
     wanted = [each.package for each in of if isinstance(each, Debian) and packages.missing(each)]
@@ -87,12 +87,19 @@ def missing_system_packages(of: tuple[packages.Package, ...] = packages.PACKAGES
     return list(dict.fromkeys(wanted))
 
 
-async def install(names: list[str], progress: fetch.Progress) -> None:
-    """Install packages of the distribution. Raises CouldNotRun with the one command where that needs another user."""
+async def install(names: list[str], progress: fetch.Progress, optional: Set[Debian] = frozenset()) -> None:
+    """Install packages of the distribution; of `optional` those that this machine can have.
+
+    Raises CouldNotRun with the one command where that needs another user.
+    """
+    apt = packages.find("apt-get")
+    if names and apt and os.geteuid() == 0:
+        with contextlib.suppress(CouldNotRun):  # old lists may do; if not, the installation says why
+            await fetch.run("packages", "reading the package lists", [apt, "-q", "update"], progress, cwd=Path("/"))
+    names = _possible(names, progress, optional)
     if not names:
         progress("packages", "of the distribution are installed")
         return
-    apt = packages.find("apt-get")
     command = f"apt-get install --no-install-recommends {' '.join(names)}"
     if apt is None:
         raise CouldNotRun(f"These packages are missing and this is neither Debian nor Ubuntu; install them: {' '.join(names)}")
@@ -100,21 +107,27 @@ async def install(names: list[str], progress: fetch.Progress) -> None:
         raise CouldNotRun(f"Packages are missing and installing them needs root; run: sudo {command}")
     progress("packages", f"installing {', '.join(names)} ({command}); their own services stay off")
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    here = Path("/")
     with nothing_may_start():
-        with contextlib.suppress(CouldNotRun):  # old lists may do; if not, the installation tells why
-            await fetch.run("packages", "reading the package lists", [apt, "-q", "update"], progress, cwd=here, env=env)
         await fetch.run(
             "packages", "installing", [apt, "-q", "-y", "install", "--no-install-recommends", *names], progress,
-            cwd=here, env=env,
+            cwd=Path("/"), env=env,
         )  # fmt: skip
         disable([service for name in names for service in SERVICES.get(name, ())], progress)
 
 
-async def _install_telling(names: list[str], progress: fetch.Progress) -> None:
-    """Install, and tell a failure at once: the rest is fetched meanwhile, and that may take minutes."""
+def _possible(names: list[str], progress: fetch.Progress, optional: Set[Debian]) -> list[str]:
+    """Return `names` without what is optional and cannot be had here; one line for each that is left out."""
+    out_of_reach = {each.package for each in optional if each.package in names and packages.is_out_of_reach(each)}
+    reason = "the distribution does not offer it" if os.geteuid() == 0 else "installing it needs root"
+    for name in sorted(out_of_reach):
+        progress("packages", f"{name} is left out: {reason}")
+    return [name for name in names if name not in out_of_reach]
+
+
+async def _install_telling(names: list[str], progress: fetch.Progress, optional: Set[Debian]) -> None:
+    """Install, and report a failure immediately: the rest is fetched in the meantime, and that may take minutes."""
     try:
-        await install(names, progress)
+        await install(names, progress, optional)
     except CouldNotRun as problem:
         progress("packages", problem.detail)
         raise
@@ -164,14 +177,15 @@ async def _after_its_tools(package: Maven | Go, system: asyncio.Future[None], pr
 
 
 def main() -> int:
-    """Fetch everything (with `--observe` what observes, too; with `--browser` Chromium alone), telling each step on stderr."""
+    """Fetch everything (with `--observe` what observes, too; with `--tests` what the tests use), each step a line on stderr."""
     began = time.monotonic()
 
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
+    further = packages.TESTS if "--tests" in sys.argv[1:] else packages.OBSERVING if "--observe" in sys.argv[1:] else ()
     try:
-        asyncio.run(browser(say) if "--browser" in sys.argv[1:] else servers(say, "--observe" in sys.argv[1:]))
+        asyncio.run(servers(say, further, required="--tests" not in sys.argv[1:]))
     except LabError as problem:
         print(problem.detail, file=sys.stderr)
         return problem.exit_code

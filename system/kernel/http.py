@@ -58,6 +58,18 @@ class Spent:
         self.parts[name] = self.parts.get(name, 0) + time.perf_counter_ns() - start_ns
 
 
+def deadline_ns(left_ms: bytes, at_us: bytes, now_ns: int) -> int:
+    """Return when a request's time is up, on the monotonic clock (ns since boot), as of `now_ns`.
+
+    `left_ms`, `at_us`: the headers `x-deadline-ms` (time left) and `x-deadline-at-us` (moment on the shared clock), b"" where
+    absent. A value that is no number counts as absent; so does a moment more than an hour (`OLDEST_NS`) ago: it is of another
+    clock. Without both, DEFAULT_DEADLINE_MS from now.
+    """
+    latest_ns = now_ns + (int(left_ms) if left_ms.isdigit() and len(left_ms) <= 9 else DEFAULT_DEADLINE_MS) * 1_000_000
+    at_ns = int(at_us) * 1_000 if at_us.isdigit() and len(at_us) <= 16 else 0
+    return min(at_ns, latest_ns) if at_ns > max(0, now_ns - OLDEST_NS) else latest_ns
+
+
 class Call:
     """One request as a handler sees it. `params`: path parameters; `deadline_ns`: monotonic, when its time is up."""
 
@@ -68,15 +80,10 @@ class Call:
         self.params = params
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.query_string: bytes = scope["query_string"]
-        self.deadline_ns = self._deadline_ns(time.monotonic_ns())
+        self.deadline_ns = deadline_ns(
+            self.headers.get(b"x-deadline-ms", b""), self.headers.get(b"x-deadline-at-us", b""), time.monotonic_ns())
         self.spent = Spent()
         self._receive = receive
-
-    def _deadline_ns(self, now_ns: int) -> int:
-        left, at = self.headers.get(b"x-deadline-ms", b""), self.headers.get(b"x-deadline-at-us", b"")
-        latest_ns = now_ns + (int(left) if left.isdigit() and len(left) <= 9 else DEFAULT_DEADLINE_MS) * 1_000_000
-        told_ns = int(at) * 1_000 if at.isdigit() and len(at) <= 16 else 0
-        return min(told_ns, latest_ns) if told_ns > max(0, now_ns - OLDEST_NS) else latest_ns
 
     @property
     def user_id(self) -> int:

@@ -105,8 +105,11 @@ FURTHER: dict[str, tuple[Package, ...]] = {"cluster": _ZONES, "two_regions": _ZO
 """Blueprint -> what it needs besides PACKAGES; fetched when it is first brought up."""
 
 CHROMIUM = Debian("chromium", "chromium", "chromium")
-"""What only the tests of our pages need (`make test`)."""
 BROWSERS = (CHROMIUM.binary, "chromium-browser", "google-chrome")  # any of them will do
+IPROUTE = Debian("iproute2", "ip", "iproute2")
+
+TESTS: tuple[Package, ...] = (*OBSERVING, *_ZONES, CHROMIUM, IPROUTE)
+"""What the tests use beside PACKAGES: all that any blueprint or --observe needs, and a browser for the tests of our pages."""
 
 
 def cache() -> Path:
@@ -125,11 +128,24 @@ def missing(package: Package) -> str:
     if isinstance(package, Debian):
         if package.name == "postgres":
             return _missing_postgres()
+        if package is CHROMIUM and browser():
+            return ""
         found = glob.glob(package.binary) if package.binary.startswith("/") else find(package.binary)
         return "" if found else f"`{package.binary}` is not installed; install the package {package.package}."
     if (home(package) / SUMS).is_file():
         return ""
     return f"{package.name} {package.version} is not in {cache()}; run `make servers`."
+
+
+def is_offered(package: Debian) -> bool:
+    """Does this machine's distribution offer `package`? False without apt; reads the package lists as they are."""
+    apt = find("apt-cache")
+    return apt is not None and bool(re.search(r"Candidate: (?!\(none\))", _output([apt, "policy", package.package])))
+
+
+def is_out_of_reach(package: Package) -> bool:
+    """Can this machine not have it: a package of the distribution without root, or one that the distribution lacks?"""
+    return isinstance(package, Debian) and (os.geteuid() != 0 or not is_offered(package))
 
 
 def _missing_postgres() -> str:
@@ -207,11 +223,15 @@ def java_major(path: str) -> int:
 
 def version_line(command: list[str]) -> str:
     """Return the first line that a program prints about itself; "" where it does not run."""
+    return _output(command).split("\n")[0]
+
+
+def _output(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env={**os.environ, "LC_ALL": "C"})
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return (done.stdout or done.stderr).strip().split("\n")[0]
+    return (done.stdout or done.stderr).strip()
 
 
 def _first_number(text: str) -> int:

@@ -15,8 +15,8 @@ from system.kernel import settings, telemetry
 from system.observe import stores
 from system.observe.exporter import Exporter
 from system.platform import native
-from tests import data_flow
-from tests.lab_missing import missing
+from tests.helpers import data_flow
+from tests.helpers.requirements import lab_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIES = 3
@@ -47,7 +47,7 @@ def lab() -> None:
     told = tweetlab("status", "--json")
     names = {node["name"] for node in json.loads(told.out or "[]")}
     if "gateway-1" not in names:
-        missing(f"no lab with services is up in range {os.environ.get('TWEETLAB_RANGE', '1')}: `tweetlab up` starts one")
+        lab_missing(f"no lab with services is up in range {os.environ.get('TWEETLAB_RANGE', '1')}: `tweetlab up` starts one")
 
 
 @dataclass

@@ -12,8 +12,8 @@ import urllib.request
 import pytest
 
 from system.platform import native
-from tests import data_flow
 from tests.acceptance.conftest import ROOT, metrics, tweetlab
+from tests.helpers import data_flow
 from tweetlab import seeding, session
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]

@@ -25,7 +25,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from system.platform import packages
 from system.platform.addresses import Plan
-from tests.lab_missing import missing
+from tests.helpers import requirements
+from tests.helpers.requirements import lab_missing
 from tweetlab.console import app
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,16 +60,15 @@ def web_url() -> str:
     command = [sys.executable, "-m", "tweetlab", "status", "--json"]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     if "gateway-1" not in {node["name"] for node in json.loads(told.stdout or "[]")}:
-        missing(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
+        lab_missing(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
     return f"http://{Plan(lab_range()).of('haproxy')}"
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Headless Chromium of the distribution."""
+    requirements.check(packages.CHROMIUM)
     path = packages.browser()
-    if path is None:
-        pytest.skip("no Chromium was found; as root `make browser` installs Debian's, or name one in TWEETLAB_CHROMIUM")
     flags = ["--disable-dev-shm-usage", "--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
         found = playwright.chromium.launch(executable_path=path, args=flags)

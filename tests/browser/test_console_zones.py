@@ -23,7 +23,7 @@ from tweetlab.console import app, collector
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
-RANGE = 217
+RANGE = 222
 PLAN, NODES = Plan(RANGE), blueprint.load("cluster").nodes
 
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import shutil
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -20,7 +19,9 @@ import pytest
 
 from system.kernel import policies, settings
 from system.kernel.errors import StoreUnavailable
-from tests.lab_missing import missing
+from system.platform import packages
+from tests.helpers import requirements
+from tests.helpers.requirements import lab_missing
 
 BOTH = ["memory", pytest.param("real", marks=pytest.mark.real)]
 SMALL = policies.Policies(  # small numbers, so that caps, trims and chunks are met with a handful of entries
@@ -43,7 +44,7 @@ async def opened(adapter: Any, at: settings.Settings) -> Any:
             await store.prepare()
         await store.ready()
     except StoreUnavailable as problem:
-        missing(f"no lab answers: {problem}; start one with `tweetlab up`")
+        lab_missing(f"no lab answers: {problem}; start one with `tweetlab up`")
     await store.clear()
     return store
 
@@ -148,8 +149,7 @@ class OwnRedis:
 
 @pytest.fixture
 def redis_folder(tmp_path: Path) -> Iterator[Path]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed; `tweetlab doctor` names the package")
+    requirements.check(packages.REDIS)
     yield tmp_path
 
 

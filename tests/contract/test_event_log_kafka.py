@@ -21,7 +21,7 @@ from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Event
 from system.ports import Record
 from system.stores import kafka_link, kafka_log
-from tests.contract.fixtures_durable import durable_settings, group, real_log
+from tests.helpers.durable_stores import durable_settings, group, real_log
 
 ROOT = Path(__file__).resolve().parents[2]
 # Joins the group, polls until it has seen something, says so, and waits to be killed.

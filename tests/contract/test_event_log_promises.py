@@ -9,7 +9,7 @@ import time
 
 from system.kernel import events
 from system.kernel.events import Event
-from tests.contract.fixtures_durable import durable_settings, group, log, real_log
+from tests.helpers.durable_stores import durable_settings, group, log, real_log
 
 
 def _event(number: int, key: int = 1, topic: str = "new_tweet") -> Event:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.contract.fixtures_durable import durable_settings, fresh_author, keys, real_keys
+from tests.helpers.durable_stores import durable_settings, fresh_author, keys, real_keys
 
 
 async def test_a_key_binds_once_and_a_repeat_gets_the_first_reservation(keys):

@@ -11,7 +11,7 @@ import pytest
 
 from system.kernel import clock, ids
 from system.kernel.errors import Conflict, Overloaded
-from tests.contract.fixtures_durable import durable_settings, leases, real_leases
+from tests.helpers.durable_stores import durable_settings, leases, real_leases
 
 
 async def test_racing_holders_get_different_numbers(leases):

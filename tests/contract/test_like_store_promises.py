@@ -15,7 +15,7 @@ from system.kernel.errors import Conflict
 from system.kernel.policies import Policies
 from system.ports import Like, LikeCount
 from tests.contract.conftest import SMALL
-from tests.contract.fixtures_durable import BOTH, durable_settings, fresh_author, fresh_id, likes, real_likes
+from tests.helpers.durable_stores import BOTH, durable_settings, fresh_author, fresh_id, likes, real_likes
 
 
 @pytest.fixture(params=BOTH)

@@ -16,7 +16,7 @@ from system.services.shared.visibility import Visibility
 from system.stores.memory_blobs import MemoryBlobs
 from system.stores.memory_media import MemoryEdge
 from system.stores.memory_users import MemoryUsers
-from tests.contract.fixtures_durable import durable_settings, media, real_media
+from tests.helpers.durable_stores import durable_settings, media, real_media
 
 SHA = "ab" * 32
 _numbers = itertools.count(1)

@@ -13,7 +13,7 @@ from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.searching import Author, Phrase, Query, Rank, Tag, Word
 from system.ports import Ask
 from tests.contract.conftest import opened
-from tests.contract.search_specimens import FIRST, NOW_MS, document, found, words
+from tests.helpers.search_specimens import FIRST, NOW_MS, document, found, words
 
 
 async def test_all_words_must_stand_in_a_tweet(index) -> None:

@@ -7,7 +7,7 @@ import pytest
 from system.kernel.errors import Conflict
 from system.services.users.handlers import Passwords, UserService
 from system.services.users.policy import SignUp
-from tests.contract.fixtures_durable import durable_settings, real_users, users
+from tests.helpers.durable_stores import durable_settings, real_users, users
 
 
 async def test_a_key_that_comes_with_another_password_is_refused(users):

@@ -11,7 +11,7 @@ import secrets
 import pytest
 
 from system.ports import Grant
-from tests.contract.fixtures_durable import durable_settings, real_tokens, tokens
+from tests.helpers.durable_stores import durable_settings, real_tokens, tokens
 
 _numbers = itertools.count(1)
 

@@ -16,7 +16,7 @@ from psycopg import errors as pg
 from system.kernel import settings
 from system.kernel.errors import Conflict, StoreUnavailable, WrongInput
 from system.stores import postgres_pool, postgres_users
-from tests.contract.fixtures_durable import durable_settings, real_users
+from tests.helpers.durable_stores import durable_settings, real_users
 
 
 @pytest.fixture

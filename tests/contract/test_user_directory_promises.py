@@ -11,7 +11,7 @@ import pytest
 from system.kernel.errors import Conflict, NotFound, WrongInput
 from system.kernel.events import Event
 from system.ports import Edge, Mode, User
-from tests.contract.fixtures_durable import durable_settings, real_users, users
+from tests.helpers.durable_stores import durable_settings, real_users, users
 
 
 class Published:

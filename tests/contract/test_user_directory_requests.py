@@ -10,7 +10,7 @@ import pytest
 
 from system.kernel.errors import Conflict, NotFound
 from system.ports import Edge
-from tests.contract.fixtures_durable import durable_settings, real_users, users
+from tests.helpers.durable_stores import durable_settings, real_users, users
 
 
 async def _pair(users):

@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 
 from system.kernel.metrics import METRICS
-from tests import data_flow
+from tests.helpers import data_flow
 
 ROOT = data_flow.PAGE.parents[1]
 ROWS = data_flow.rows()
-SERVERS = ("tests/integration/", "tests/acceptance/", "tests/strangers/", "tests/browser/", "tests/drills/")
+SERVERS = ("tests/integration/", "tests/acceptance/", "tests/clients/", "tests/browser/", "tests/drills/")
 
 
 def gaps(row):

@@ -17,16 +17,16 @@ from system.kernel import names, policies
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint, mesh, native, packages, procs
 from system.platform.blueprint import Blueprint, Node
+from tests.helpers.requirements import requires
 from tweetlab.load import driver, selfcheck
 
 pytestmark = [
     pytest.mark.real, pytest.mark.slow,
-    pytest.mark.skipif(packages.find("haproxy") is None, reason="HAProxy is missing"),
-    pytest.mark.skipif(any(map(packages.missing, (packages.PDNS, packages.PDNS_BIND))), reason="PowerDNS is missing"),
+    requires(packages.HAPROXY, packages.PDNS, packages.PDNS_BIND),
 ]
 RANGE = 219
 CLUSTER = blueprint.load("cluster")
-MODULES = {"gateway": "tests.platform_door", "users": "tests.platform_busy"}
+MODULES = {"gateway": "tests.helpers.gateway_stand_in", "users": "tests.helpers.busy_service"}
 DOORS = Blueprint("doors", (
     *CLUSTER.of_kind("haproxy"), *CLUSTER.of_kind("pdns"),
     *(Node(f"{kind}-{zone}", kind, "service", zone, zone=zone, module=module)

@@ -23,13 +23,14 @@ from system.platform.servers.postgres import ROLE
 from system.stores import postgres_pool as pools
 from system.stores.postgres_tokens import PostgresTokens
 from system.stores.postgres_users import PostgresUsers
+from tests.helpers.requirements import requires
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.slow,
-    pytest.mark.skipif(any(map(packages.missing, packages.FURTHER["cluster"])), reason="`tweetlab up cluster` was never used"),
+    requires(*packages.FURTHER["cluster"]),
 ]
-RANGE = 213
+RANGE = 223
 CLUSTER = blueprint.load("cluster")
 MEMBERS = Blueprint("members", (*CLUSTER.of_kind("etcd"), *CLUSTER.of_kind("postgres")))
 NEW_PRIMARY_S = 12.0  # measured 5.6 to 8.9 s; ttl 6

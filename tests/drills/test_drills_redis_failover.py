@@ -23,13 +23,14 @@ from system.ports import Entry, Kind, Ports
 from system.stores.redis_link import Link
 from system.stores.redis_timeline import RedisTimelines
 from system.stores.redis_tweets import RedisTweets
+from tests.helpers.requirements import requires
 from tweetlab import session
 from tweetlab.screen import Screen
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.slow,
-    pytest.mark.skipif(not (packages.find("redis-server") and packages.find("redis-sentinel")), reason="servers are missing"),
+    requires(packages.REDIS, packages.SENTINEL),
 ]
 RANGE = 218
 CLUSTER = blueprint.load("cluster")

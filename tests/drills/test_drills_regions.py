@@ -17,7 +17,8 @@ from system.observe import copies
 from system.platform import blueprint, native, packages
 from system.platform.servers import sentinel
 from system.platform.servers import wan as carrier
-from tests.striking_runner import striking
+from tests.helpers.interrupted_runner import striking
+from tests.helpers.requirements import requires
 
 pytestmark = [
     pytest.mark.real,
@@ -25,7 +26,7 @@ pytestmark = [
     pytest.mark.campaign,
     pytest.mark.timeout(120),
     pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/net/tun"), reason="regions need root and /dev/net/tun"),
-    pytest.mark.skipif(not (packages.find("redis-server") and packages.find("redis-sentinel")), reason="servers are missing"),
+    requires(packages.REDIS, packages.SENTINEL),
 ]
 RANGE = 236
 ALL = blueprint.load("two_regions")
@@ -143,7 +144,7 @@ async def leads(lab):
     return next(name for name, each in (await told(lab)).items() if each["header"]["member_id"] == each["leader"])
 
 
-@pytest.mark.skipif(not packages.find("etcd"), reason="`tweetlab up cluster` was never used")
+@requires(packages.ETCD)
 async def test_a_voter_that_was_cut_off_deposes_nobody_when_it_is_joined(voters):
     """Alone it votes and votes; if its number counted, the others would elect anew, and PostgreSQL's primary lose its lock."""
     cut = "east" if await leads(voters) != "etcd-1" else "west"

@@ -15,7 +15,7 @@ from system.kernel import settings, telemetry
 from system.observe import copies, stores
 from system.observe.exporter import Exporter
 from system.platform import blueprint, native, places, procs
-from tests.striking_runner import striking
+from tests.helpers.interrupted_runner import striking
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(400)]
 ZONE_LOSS = faults.FAULTS["zone_loss"]

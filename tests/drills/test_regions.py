@@ -32,7 +32,7 @@ pytestmark = [
 NAMES = {"east": 1, "west": 2}
 MUST_HOLD = {"no_acknowledged_tweet_lost", "acknowledged_follows_stand", "idempotency_keys_are_honoured", "no_unauthorised_read",
              "unique_ids", "every_follower_sees_it"}
-CLIENT = Path(__file__).with_name("inside_client.py")
+CLIENT = Path(__file__).resolve().parents[1] / "helpers" / "region_client.py"
 HELD_S, INSIDE_S = 45.0, 75.0  # a delete takes 20 s until Cassandra has given up the dead; users inside go on after the cut
 
 

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from system.kernel import policies
 from system.kernel.errors import LabError
-from tests.integration import races_bench, services_rig
+from tests.helpers import races_bench, services_rig
 
 SMALL = policies.Policies(
     fanout=policies.FanoutKnobs(push_limit=1_000, chunk=5),

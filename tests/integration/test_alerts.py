@@ -15,18 +15,18 @@ from system.platform.blueprint import Blueprint, Node
 from system.platform.places import Places
 from system.platform.servers import SERVERS
 from system.platform.servers.base import Context
-from tests import data_flow
+from tests.helpers import data_flow
+from tests.helpers.requirements import requires
 from tweetlab import watching
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(any(packages.missing(each) for each in (packages.PROMETHEUS, packages.ALERTMANAGER)),
-                       reason="Prometheus or Alertmanager is missing; `tweetlab setup --observe` installs them"),
+    requires(packages.PROMETHEUS, packages.ALERTMANAGER),
 ]
 RANGE = 217
-WATCHED = Node("gateway-1", "gateway", "service", module="tests.watched_service")
+WATCHED = Node("gateway-1", "gateway", "service", module="tests.helpers.monitored_service")
 LOOKING_ON = tuple(node for node in blueprint.OBSERVERS if node.kind in ("prometheus", "alertmanager", "receiver"))
-EXPORTER = Node("exporter-1", "exporter", "observer", module="tests.watched_exporter")
+EXPORTER = Node("exporter-1", "exporter", "observer", module="tests.helpers.monitored_exporter")
 DOOR = blueprint.load("small").of_kind("haproxy")
 RATE_PER_S = 20
 

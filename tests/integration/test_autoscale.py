@@ -1,6 +1,6 @@
 """Instances that come and go, fail and hang, on the real HAProxy, while requests run.
 
-A quick lab: HAProxy and one service of ours with keep-alive (`tests.platform_busy`), as the supervisor runs them.
+A quick lab: HAProxy and one service of ours with keep-alive (`tests.helpers.busy_service`), as the supervisor runs them.
 """
 
 import asyncio
@@ -17,14 +17,15 @@ from system.kernel import policies
 from system.kernel.errors import WrongInput
 from system.platform import blueprint, mesh, native, packages, procs
 from system.platform.blueprint import Blueprint, Node
+from tests.helpers.requirements import requires
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(packages.find("haproxy") is None, reason="HAProxy is missing"),
+    requires(packages.HAPROXY),
 ]
-RANGE = 213
-BUSY = Node("users-1", "users", "service", module="tests.platform_busy")
-WORKER = Node("fanout-1", "fanout", "service", module="tests.platform_busy")
+RANGE = 220
+BUSY = Node("users-1", "users", "service", module="tests.helpers.busy_service")
+WORKER = Node("fanout-1", "fanout", "service", module="tests.helpers.busy_service")
 QUICK = Blueprint("quick", (blueprint.load("small").of_kind("haproxy")[0], BUSY, WORKER))
 QUOTA = 0.1
 

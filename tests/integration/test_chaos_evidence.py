@@ -14,7 +14,7 @@ from chaos import api_reads, collect, history, invariants
 from chaos.evidence import Canary
 from system.kernel import events, policies
 from system.ports import Kind
-from tests.integration import services_rig
+from tests.helpers import services_rig
 from tweetlab import effects
 
 pytestmark = pytest.mark.real

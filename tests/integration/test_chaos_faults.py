@@ -11,11 +11,12 @@ from scenarios import spec
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint, native, packages, procs
 from system.platform.blueprint import Blueprint
-from tests.striking_runner import striking
+from tests.helpers.interrupted_runner import striking
+from tests.helpers.requirements import requires
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(packages.find("redis-server") is None or packages.postgres_bin() is None, reason="servers are missing"),
+    requires(packages.REDIS, packages.POSTGRES),
 ]
 RANGE = 213
 SMALL = blueprint.load("small")

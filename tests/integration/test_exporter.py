@@ -1,6 +1,5 @@
 """The exporter on the real stores: each tells its counts; one that is away is told as such, and its series vanish."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -8,8 +7,10 @@ import pytest
 from system.kernel import events, settings, telemetry
 from system.observe import stores
 from system.observe.exporter import Exporter
+from system.platform import packages
 from system.services.media import app as media
-from tests.integration import services_rig
+from tests.helpers import services_rig
+from tests.helpers.requirements import requires
 
 pytestmark = pytest.mark.real
 
@@ -87,7 +88,7 @@ def test_every_standing_group_is_known():
     assert stores.GROUPS == {**events.GROUPS, media.GROUP: (events.TWEET_DELETED,)}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing")
+@requires(packages.PROMETHEUS)
 async def test_a_scrape_is_what_prometheus_lints_as_good():
     """`promtool check metrics` over everything that this process has counted so far."""
     telemetry.observe("tweetlab_dependency_seconds", 0.1, dependency="redis", result="ok")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import time
 from collections import Counter
 
@@ -15,12 +14,13 @@ from yarl import URL
 from system.kernel.errors import Unavailable
 from system.kernel.policies import BreakerKnobs, Policies
 from system.kernel.settings import MESH_PORTS
-from system.platform import blueprint
+from system.platform import blueprint, packages
 from system.platform.addresses import Plan
 from system.platform.places import Places
 from system.platform.servers import haproxy
 from system.platform.servers.base import Context
 from system.services.gateway.upstream import Upstream
+from tests.helpers import requirements
 
 pytestmark = pytest.mark.real
 
@@ -52,8 +52,7 @@ class Server:
 @contextlib.asynccontextmanager
 async def door(tmp_path, hangs_up: bool, kinds=("gateway", "tweets")):
     """Run HAProxy in front of one gateway and one tweets service, where `kinds` has them."""
-    if shutil.which("haproxy") is None:
-        pytest.skip("haproxy is not installed; `tweetlab doctor` names the package")
+    requirements.check(packages.HAPROXY)
     places = Places(tmp_path, PLAN.range)
     node = SMALL.of_kind("haproxy")[0]
     config = haproxy.render(Context(node, SMALL, PLAN, places)).replace(haproxy.runtime_socket(

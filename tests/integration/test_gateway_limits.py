@@ -12,8 +12,8 @@ import pytest
 from system.kernel.policies import LimitKnobs, Policies
 from system.stores.redis_limits import RedisLimits
 from tests.contract.conftest import OwnRedis
-from tests.integration import edge_rig, services_rig
-from tests.integration.services_rig import until
+from tests.helpers import edge_rig, services_rig
+from tests.helpers.services_rig import until
 
 pytestmark = pytest.mark.real
 

@@ -12,8 +12,8 @@ import pytest
 from system.ports import Grant
 from system.services.users import app as users
 from system.stores.postgres_tokens import PostgresTokens
-from tests.integration import edge_rig, services_rig
-from tests.integration.services_rig import until
+from tests.helpers import edge_rig, services_rig
+from tests.helpers.services_rig import until
 
 pytestmark = pytest.mark.real
 

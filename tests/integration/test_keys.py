@@ -18,12 +18,13 @@ from system.kernel.errors import CouldNotRun
 from system.platform import blueprint, native, packages
 from system.platform.blueprint import Blueprint
 from system.services.shared import signing
+from tests.helpers.requirements import requires
 from tweetlab import keys, session
 from tweetlab.commands import keys as command
 
 pytestmark = [
     pytest.mark.real, pytest.mark.slow,
-    pytest.mark.skipif(packages.find("haproxy") is None or packages.postgres_bin() is None, reason="servers are missing"),
+    requires(packages.HAPROXY, packages.POSTGRES),
 ]
 RANGE = 214
 SMALL = blueprint.load("small")

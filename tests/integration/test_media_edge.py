@@ -21,8 +21,8 @@ from system.services.media import app as media
 from system.services.media.collecting import Collector
 from system.services.media.handlers import Media
 from system.services.shared.visibility import Visibility
-from tests.integration import services_rig
-from tests.integration.services_rig import until
+from tests.helpers import services_rig
+from tests.helpers.services_rig import until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

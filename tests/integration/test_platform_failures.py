@@ -15,16 +15,17 @@ import pytest
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform import blueprint, cgroups, native, packages, places, procs, sweep
 from system.platform.blueprint import Blueprint, Node
+from tests.helpers.requirements import requires
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(packages.find("redis-server") is None or packages.postgres_bin() is None, reason="servers are missing"),
+    requires(packages.REDIS, packages.POSTGRES),
 ]
-RANGE = 213
+RANGE = 221
 SMALL = blueprint.load("small")
 REDIS = SMALL.of_kind("redis")
 POSTGRES = SMALL.of_kind("postgres")
-ECHO = Node("users-1", "users", "service", module="tests.platform_echo")
+ECHO = Node("users-1", "users", "service", module="tests.helpers.echo_service")
 
 
 @pytest.fixture

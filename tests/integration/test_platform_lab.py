@@ -17,14 +17,15 @@ import pytest
 
 from system.platform import blueprint, health, native, packages, places, procs
 from system.platform.blueprint import Blueprint, Node
+from tests.helpers.requirements import requires
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(packages.find("redis-server") is None or packages.postgres_bin() is None, reason="servers are missing"),
+    requires(packages.REDIS, packages.POSTGRES),
 ]
 RANGE, NEIGHBOUR = 211, 212
 SMALL = blueprint.load("small")
-ECHO = Node("users-1", "users", "service", module="tests.platform_echo")
+ECHO = Node("users-1", "users", "service", module="tests.helpers.echo_service")
 QUICK = Blueprint("quick", (SMALL.of_kind("redis")[0], SMALL.of_kind("postgres")[0], SMALL.of_kind("haproxy")[0], ECHO))
 REDIS_ONLY = Blueprint("quick", SMALL.of_kind("redis"))
 

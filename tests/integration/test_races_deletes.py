@@ -8,8 +8,8 @@ import pytest
 
 from system.kernel.errors import StoreUnavailable
 from system.services.relay.handlers import Announced, TweetRelay
-from tests.integration.races_bench import held
-from tests.integration.services_rig import stored
+from tests.helpers.races_bench import held
+from tests.helpers.services_rig import stored
 from tests.integration.test_races_writes import Gathering, Shifted, own_marks, rows
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]

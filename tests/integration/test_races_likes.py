@@ -15,8 +15,8 @@ from system.services.shared.paging import Window
 from system.services.shared.reading import Tweets
 from system.services.users.edges import Edges
 from system.services.users.policy import Profile
-from tests.integration.races_bench import Bench, held
-from tests.integration.services_rig import stored
+from tests.helpers.races_bench import Bench, held
+from tests.helpers.services_rig import stored
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 PAGE = policy.Asked(100, None)

@@ -19,7 +19,7 @@ from system.services.media.handlers import Media
 from system.services.media.policy import Wanted
 from system.services.shared.visibility import Visibility
 from system.services.tweets.policy import Draft
-from tests.integration.races_bench import Bench, Swapped, held
+from tests.helpers.races_bench import Bench, Swapped, held
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

@@ -14,8 +14,8 @@ from system.kernel.http import Spent
 from system.ports import Entry, Kind, Mode
 from system.services.shared.paging import Window
 from system.services.tweets.policy import Draft
-from tests.integration.races_bench import Swapped, held, newest, with_knobs
-from tests.integration.services_rig import stored, until
+from tests.helpers.races_bench import Swapped, held, newest, with_knobs
+from tests.helpers.services_rig import stored, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

@@ -18,8 +18,8 @@ from system.services.relay.handlers import EdgeRelay
 from system.services.search.handlers import Indexer
 from system.stores.redis_timeline import RedisTimelines
 from system.stores.redis_tweets import RedisTweets
-from tests.integration.races_bench import Bench, held
-from tests.integration.services_rig import stored, until
+from tests.helpers.races_bench import Bench, held
+from tests.helpers.services_rig import stored, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

@@ -8,8 +8,8 @@ import pytest
 
 from system.kernel import events
 from system.ports import Kind
-from tests.integration.races_bench import held
-from tests.integration.services_rig import stored
+from tests.helpers.races_bench import held
+from tests.helpers.services_rig import stored
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

@@ -17,8 +17,8 @@ from system.services.fanout import worker as fanout_worker
 from system.services.shared.consuming import Loop
 from system.services.tweets.handlers import IdSource
 from system.services.tweets.leasing import Leasing
-from tests.integration.races_bench import Swapped
-from tests.integration.services_rig import stored, until
+from tests.helpers.races_bench import Swapped
+from tests.helpers.services_rig import stored, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

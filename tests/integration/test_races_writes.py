@@ -17,8 +17,8 @@ from system.services.relay.handlers import Announced, EdgeRelay, TweetRelay
 from system.services.shared.reading import Tweets
 from system.services.tweets.policy import Draft
 from system.stores import cassandra_tweets
-from tests.integration.races_bench import Bench, Swapped, edge_event, held
-from tests.integration.services_rig import stored
+from tests.helpers.races_bench import Bench, Swapped, edge_event, held
+from tests.helpers.services_rig import stored
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

@@ -15,8 +15,8 @@ from system.kernel.searching import Query, Word
 from system.ports import Ask, Indexed
 from system.services.search import worker as indexer_worker
 from system.services.search.handlers import Indexer, document_of
-from tests.integration.races_bench import held
-from tests.integration.services_rig import Rig, stored, until
+from tests.helpers.races_bench import held
+from tests.helpers.services_rig import Rig, stored, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 PATH = "/2/tweets/search/recent?query="

@@ -9,7 +9,7 @@ import pytest
 
 from system.kernel import scopes
 from system.services.gateway import policy
-from tests.integration.services_rig import until
+from tests.helpers.services_rig import until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

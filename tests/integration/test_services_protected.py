@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 import pytest
 import pytest_asyncio
 
-from tests.integration.services_rig import until
+from tests.helpers.services_rig import until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

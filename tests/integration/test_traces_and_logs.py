@@ -14,14 +14,14 @@ from system.observe import log_index
 from system.observe.log_index import LogIndex
 from system.platform import blueprint, native, packages
 from system.platform.blueprint import Blueprint
-from tests.integration import services_rig
+from tests.helpers import services_rig
+from tests.helpers.requirements import requires
 from tweetlab import home, lines, traces
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.skipif(any(map(packages.missing, (packages.JAEGER, packages.RSYSLOG, packages.RSYSLOG_ELASTICSEARCH))),
-                       reason="Jaeger or rsyslog is missing; `tweetlab setup --observe` gets them"),
+    requires(packages.JAEGER, packages.RSYSLOG, packages.RSYSLOG_ELASTICSEARCH),
 ]
 LOOKING_ON = tuple(node for node in blueprint.OBSERVERS if node.kind in ("jaeger", "rsyslog"))
 

@@ -170,18 +170,20 @@ def test_the_load_process_imports_nothing_that_gevent_would_break():
     assert told.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("terminal", [True, False])
-def test_each_second_is_shown_as_a_table_on_a_terminal_and_as_a_line_elsewhere(terminal):
-    """The listener shows rates, outcomes and latency from the intended start."""
+@pytest.mark.parametrize(("terminal", "term", "is_table"), [
+    (True, "xterm-256color", True), (True, "dumb", False), (False, "xterm-256color", False)])
+def test_each_second_is_shown_as_a_table_on_a_terminal_and_as_a_line_elsewhere(terminal, term, is_table, monkeypatch):
+    """The listener shows rates, outcomes and latency from the intended start; a terminal that cannot redraw gets lines."""
+    monkeypatch.setenv("TERM", term)
     console = Console(force_terminal=terminal, record=True, width=160, file=io.StringIO())
     show = live.teller(console)
 
     show(live.Tick(4, 100, 99, 97, 1, 1, 3, 1.25, 0.1, {"all": {"p50": 2.0, "p99": 31.5}, "home": {"p50": 2.0, "p99": 31.5}}))
     show.close()
 
-    told = console.export_text()
-    assert "31.5" in told
-    assert ("planned 100, sent 99" in told) is not terminal
+    text = console.export_text()
+    assert "31.5" in text
+    assert ("planned 100, sent 99" in text) is not is_table
 
 
 def test_warming_reads_every_readers_home_once_the_keenest_first(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 
 from system.kernel import names
 from system.kernel.names import Resolver
-from tests.dns_server import Server
+from tests.helpers.dns_server import Server
 from tweetlab.load import driver, selfcheck, wire
 
 ONE, TWO = "127.99.9.1", "127.99.9.2"

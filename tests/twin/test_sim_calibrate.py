@@ -18,7 +18,7 @@ from sim.calibration import Calibration, DelayShape
 from sim.replication import Replication
 from sim.state import Seeded
 from system.kernel.errors import WrongInput
-from tests.twin import harness
+from tests.helpers import twin_harness as harness
 
 SCALES = {"gateway-1": 1.8, "timelines-1": 1.5, "cassandra-1": 0.6, "redis-1": 1.3, "load-generator": 1.2, "kafka-1": 2.0}
 

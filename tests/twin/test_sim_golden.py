@@ -8,7 +8,7 @@ import pytest
 from sim import theory
 from sim.jobs import REFUSED
 from sim.program import Acquire, Cpu, Delay, Each, Parallel, Release
-from tests.twin import harness
+from tests.helpers import twin_harness as harness
 
 N = 40_000
 

@@ -21,7 +21,7 @@ from sim.stations import call_after
 from system.services.search import handlers as search_handlers
 from system.services.shared import views as shared_views
 from system.stores import elastic_index
-from tests.twin import harness
+from tests.helpers import twin_harness as harness
 from tests.twin.test_sim_run import CALM, asked, predict
 from tweetlab.load import journeys
 

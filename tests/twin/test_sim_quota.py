@@ -11,7 +11,7 @@ from sim import bandwidth, theory
 from sim.bandwidth import Bandwidth
 from sim.program import Cpu
 from system.platform import cgroups
-from tests.twin import harness
+from tests.helpers import twin_harness as harness
 
 MS = 1e-3
 

@@ -12,7 +12,7 @@ from reports import finish
 from scenarios import loader, population, spec, workload
 from sim import calibration, state, twin
 from sim.program import UnknownStep
-from tests.twin import harness
+from tests.helpers import twin_harness as harness
 
 SHORT = ("workload.stages.0.for=14 s", "workload.stages.0.rate=40/s", "measure.warm_up=4 s", "population.users=400",
          "population.follows={shape: pareto, mean: 20, max: 200}", "policies.fanout.push_limit=100",

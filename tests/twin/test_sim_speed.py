@@ -7,7 +7,7 @@ import time
 from sim.jobs import Context
 from sim.program import Branch, Cpu, Delay, flatten
 from sim.stations import call_after
-from tests.twin import harness
+from tests.helpers import twin_harness as harness
 
 BAR_PER_S = 25_000
 SLOWER = 0.4  # a test must pass on a busy or older machine too; the bar itself is for an idle core

@@ -45,9 +45,8 @@ def test_a_perfect_run_with_enough_work_passes_everything():
 def test_a_broken_promise_turns_its_invariant_red(name, seed):
     """Each mutation is found by the invariant it breaks, and by others only where they may explain themselves by it."""
     mutation = mutations.MUTATIONS[name]
-    broken = mutation.mutate(specimen_of(seed), random.Random(seed))
-    if broken is None:
-        pytest.skip(f"history {seed} holds nothing that {name} could break")
+    tries = (mutation.mutate(specimen_of(each), random.Random(each)) for each in range(seed, seed + 50, 5))
+    broken = next(history for history in tries if history is not None)  # not every history holds what this one breaks
 
     red = reds(broken)
 

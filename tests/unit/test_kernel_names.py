@@ -7,7 +7,7 @@ import pytest
 
 from system.kernel import names
 from system.kernel.errors import CouldNotRun
-from tests.dns_server import Server
+from tests.helpers.dns_server import Server
 
 
 @pytest.fixture

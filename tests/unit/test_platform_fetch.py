@@ -227,7 +227,7 @@ def asked(monkeypatch):
     """What a set-up asks for, on a machine that lacks everything."""
     names = []
 
-    async def install(wanted, progress):
+    async def install(wanted, progress, optional):
         names.extend(wanted)
 
     async def fetched(package, progress):
@@ -244,7 +244,7 @@ async def test_what_observes_is_fetched_only_for_those_who_observe(asked, observ
     """Of a machine that lacks everything: a plain set-up asks for nothing of what only --observe needs."""
     only_observing = {each.package if isinstance(each, Debian) else each.name for each in packages.OBSERVING}
 
-    await setup.servers(lambda text: None, observe)
+    await setup.servers(lambda text: None, packages.OBSERVING if observe else ())
 
     assert {"redis-server", "kafka"} <= set(asked)
     assert only_observing & set(asked) == (only_observing if observe else set())

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from system.kernel import names, settings
-from system.platform import blueprint
+from system.platform import blueprint, packages
 from system.platform.addresses import Plan
 from system.platform.places import Places
 from system.platform.servers import SERVERS, haproxy, nginx, pdns
 from system.platform.servers.base import Context
 from system.services.gateway.web import pages
+from tests.helpers.requirements import requires
 
 CLUSTER, SMALL = blueprint.load("cluster"), blueprint.load("small")
 
@@ -47,6 +48,7 @@ def test_dns_leads_to_the_balancers_that_answer_their_null_page(zone):
     ]
 
 
+@requires(packages.PDNS)
 def test_dns_serves_the_lab_alone():
     """Its own loopback address, no transfer, nothing kept from before; as an unprivileged user."""
     launch, text = SERVERS["pdns"].launch(context("pdns-2")), pdns.conf(context("pdns-2"))

@@ -11,7 +11,7 @@ import pytest
 
 from reports import compare, compare_selfcheck, effects, facts, finish, record
 from system.kernel import errors
-from tests import report_runs
+from tests.helpers import report_runs
 
 
 def repeats(folder: Path, n: int, side: int, slow: float = 1.0, rate: float = 60.0, **changes: object) -> list[record.Run]:

@@ -11,7 +11,7 @@ import pytest
 
 from reports import columns, delivery, facts, histogram, operations, summary
 from system.kernel import errors
-from tests import report_runs
+from tests.helpers import report_runs
 
 START = 1_000_000_000
 MS = 1_000_000

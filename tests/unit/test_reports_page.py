@@ -12,7 +12,7 @@ import pytest
 
 from reports import charts, exports, facts, finish, page, record, svg
 from reports.view import View
-from tests import report_runs
+from tests.helpers import report_runs
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from reports import finish, publish, record
 from system.kernel import errors
-from tests import report_runs
+from tests.helpers import report_runs
 
 WHOSE = publish.Whose(("pollys-laptop", "polly77"))
 

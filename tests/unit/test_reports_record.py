@@ -11,7 +11,7 @@ import pytest
 
 from reports import columns, finish, histogram, record, schema
 from system.kernel import errors
-from tests import report_runs
+from tests.helpers import report_runs
 
 
 @pytest.fixture(scope="module")

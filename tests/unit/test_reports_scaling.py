@@ -13,7 +13,7 @@ from reports import charts, facts, finish, judge, summary
 from reports.view import View
 from scenarios import loader
 from system.kernel.errors import WrongInput
-from tests import report_runs
+from tests.helpers import report_runs
 
 
 def with_quota(groups: str) -> facts.Facts:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reports import facts, judge, objectives, summary, validity, verdict
-from tests import report_runs
+from tests.helpers import report_runs
 
 
 def judged(given: facts.Facts) -> judge.Judgement:

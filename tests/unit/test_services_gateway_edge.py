@@ -21,7 +21,7 @@ from system.services.shared import signing
 from system.services.shared.signing import Keys
 from system.stores.memory_limits import MemoryLimits
 from system.stores.memory_tokens import MemoryTokens
-from tests.unit.edge_house import OLDER, SECRET, bearer, house
+from tests.helpers.edge_house import OLDER, SECRET, bearer, house
 
 
 async def test_a_token_of_either_valid_key_is_let_in_and_no_other():

@@ -13,7 +13,7 @@ from system.kernel.windows import Quota
 from system.services.gateway import policy
 from system.services.gateway.limiter import Limiter
 from system.stores.memory_limits import MemoryLimits
-from tests.unit.edge_house import bearer, house
+from tests.helpers.edge_house import bearer, house
 
 
 async def test_every_answer_of_a_limited_route_tells_how_its_caller_stands():

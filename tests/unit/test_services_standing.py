@@ -20,7 +20,7 @@ from system.stores.memory_log import MemoryLog
 from system.stores.memory_timelines import MemoryHotTweets
 from system.stores.memory_tokens import MemoryTokens
 from system.stores.memory_users import MemoryLeases
-from tests.unit.edge_house import house
+from tests.helpers.edge_house import house
 
 
 class Frail:

@@ -4,7 +4,7 @@ import pytest
 
 from system.kernel.names import Resolver
 from system.platform import blueprint, native
-from tests.dns_server import Server
+from tests.helpers.dns_server import Server
 from tweetlab import session
 
 

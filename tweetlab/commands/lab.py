@@ -29,10 +29,11 @@ def _lab() -> Lab:
 
 def setup(observe: Observe = False, as_json: Json = False) -> int:
     """Fetch the servers into the user's cache folder (once for all checkouts). `make setup` made the environment."""
+    from system.platform import packages
     from tweetlab import setup as fetching
 
     screen = Screen(as_json)
-    asyncio.run(fetching.servers(screen.say, observe))
+    asyncio.run(fetching.servers(screen.say, packages.OBSERVING if observe else ()))
     screen.emit({"ok": True})
     return 0
 

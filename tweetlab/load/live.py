@@ -30,8 +30,11 @@ class Tick:
 
 
 def teller(console: Console) -> Callable[[Tick], None]:
-    """Return a listener that shows each second on `console`. The load calls its `close` at the end."""
-    return _Table(console) if console.is_terminal else _Lines(console)
+    """Return a listener that shows each second on `console`. The load calls its `close` at the end.
+
+    A terminal that cannot move its cursor (TERM=dumb) gets lines as a file does.
+    """
+    return _Table(console) if console.is_terminal and not console.is_dumb_terminal else _Lines(console)
 
 
 def line(tick: Tick) -> str:

@@ -1,6 +1,6 @@
 """A service for the tests of the platform: answers /health, tells its environment, burns CPU in a child when asked.
 
-`python -m tests.platform_echo`; standard library alone. TWEETLAB_ECHO_FAILS makes it die while starting.
+`python -m tests.helpers.echo_service`; standard library alone. TWEETLAB_ECHO_FAILS makes it die while starting.
 """
 
 import json

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from system.platform import native
-from tests.strangers.conftest import CANARY, GATEWAY, RANGE, Person
+from tests.clients.conftest import CANARY, GATEWAY, RANGE, Person
 from tweetlab import home
 
 pytestmark = pytest.mark.real
@@ -80,7 +80,7 @@ def test_no_answer_breaks_the_document(someone: Person, tmp_path: Path) -> None:
     """Generated requests, good and bad, to every route: 2xx as the schemas say, 4xx as errors, never a 5xx. No canary either.
 
     No random value names another user's request, a like or an upload that stands, so about a third of the operations answer
-    4xx alone here: what they answer when all is well is held against the same document by `tests/integration/described.py`.
+    4xx alone here: what they answer when all is well is held against the same document by `tests/helpers/described.py`.
     """
     done = searched(someone, tmp_path, CALM_S)
     report = seen(tmp_path)

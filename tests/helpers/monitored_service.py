@@ -1,6 +1,6 @@
 """A gateway for the tests of what looks on: answers every route that they ask with 200, and /metrics as every process does.
 
-`python -m tests.watched_service`.
+`python -m tests.helpers.monitored_service`.
 """
 
 from system.kernel import serving, settings

@@ -1,4 +1,4 @@
-"""The exporter of a lab without stores: it tells which nodes are expected. `python -m tests.watched_exporter`."""
+"""The exporter of a lab without stores: it tells which nodes are expected. `python -m tests.helpers.monitored_exporter`."""
 
 from system.kernel import serving, settings
 from system.kernel.http import App

@@ -1,6 +1,6 @@
 """A runner that strikes and then waits to be killed in the middle: `striking(places, FAULT, TARGET)`.
 
-As a program: `python -m tests.striking_runner ROOT RANGE FAULT TARGET`. It prints `struck` when the fault is in.
+As a program: `python -m tests.helpers.interrupted_runner ROOT RANGE FAULT TARGET`. It prints `struck` when the fault is in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ WAITS_S = 300
 async def striking(at: Places, fault: str, target: str) -> asyncio.subprocess.Process:
     """Return the runner's process, once it has struck."""
     runner = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.striking_runner", str(at.root), str(at.range), fault, target, stdout=asyncio.subprocess.PIPE,
+        sys.executable, "-m", "tests.helpers.interrupted_runner", str(at.root), str(at.range), fault, target,
+        stdout=asyncio.subprocess.PIPE,
         cwd=CODE, env={**os.environ, "PYTHONPATH": str(CODE)})
     assert runner.stdout is not None
     assert await runner.stdout.readline() == b"struck\n"

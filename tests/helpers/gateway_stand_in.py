@@ -1,4 +1,4 @@
-"""A gateway for the tests of balancers: the generator's stand-in, as a service. `python -m tests.platform_door`."""
+"""A gateway for the tests of balancers: the generator's stand-in, as a service. `python -m tests.helpers.gateway_stand_in`."""
 
 import os
 

@@ -20,7 +20,7 @@ import pytest
 from system.kernel import ids, settings
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
-from tests.lab_missing import missing
+from tests.helpers.requirements import lab_missing
 
 BOTH = ["memory", pytest.param("real", marks=pytest.mark.real)]
 
@@ -69,7 +69,7 @@ async def opened(adapter: Any, at: settings.Settings) -> Any:
             await store.prepare()
             _prepared[adapter.__name__] = adapter
     except StoreUnavailable as problem:
-        missing(f"no lab answers: {problem}; start one with `tweetlab up`")
+        lab_missing(f"no lab answers: {problem}; start one with `tweetlab up`")
     return store
 
 

@@ -1,4 +1,4 @@
-"""A service for the tests of scaling: our own server with keep-alive. `python -m tests.platform_busy`.
+"""A service for the tests of scaling: our own server with keep-alive. `python -m tests.helpers.busy_service`.
 
 GET /work?ms=N uses N ms of CPU, GET /wait?ms=N waits, GET /fail answers 500 on the instance that TWEETLAB_BUSY_FAILS names;
 GET /fall-ill lets /health answer 503 from then on.

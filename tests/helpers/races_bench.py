@@ -23,7 +23,7 @@ from system.services.shared.visibility import Visibility
 from system.services.timelines.handlers import Page, Timelines
 from system.services.timelines.modes import Modes
 from system.services.tweets.handlers import IdSource, TweetService
-from tests.integration import services_rig
+from tests.helpers import services_rig
 
 CORE = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "likes", "like_counts")
 

@@ -17,7 +17,7 @@ from system.services.gateway import app as gateway
 from system.services.shared import signing
 from system.stores.memory_limits import MemoryLimits
 from system.stores.memory_tokens import MemoryTokens
-from tests.integration import services_rig
+from tests.helpers import services_rig
 
 HOME = "/2/users/7/timelines/reverse_chronological"
 

@@ -36,7 +36,7 @@ from system.services.shared import hosting
 from system.services.timelines import app as timelines
 from system.services.tweets import app as tweets
 from system.services.users import app as users
-from tests.integration import described
+from tests.helpers import described
 from tweetlab import home
 from tweetlab.session import edge_secret_of
 

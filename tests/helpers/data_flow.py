@@ -16,7 +16,7 @@ from system.kernel.metrics import METRICS
 from system.platform.places import Places
 from tweetlab.console import scrape
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "data-flow.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "data-flow.md"
 BOXES = ("1", "2", "3", "4A", "4B", "4C", "4D", "4E", "4F", "5", "6", "7", "8")
 STARTED = "tweetlab_process_started_seconds"
 

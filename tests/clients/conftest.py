@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from system.platform.addresses import Plan
-from tests.lab_missing import missing
+from tests.helpers.requirements import lab_missing
 
 PASSWORD = "correct horse battery"
 CANARY = "canary-7f3a-of-a-private-object"  # stands in what only its owner and his friends may read
@@ -124,7 +124,7 @@ def door() -> Iterator[str]:
     try:
         requests.get(f"{GATEWAY}/null", timeout=2)
     except requests.RequestException:
-        missing(f"no lab with services is up in range {RANGE}: `tweetlab up` starts one")
+        lab_missing(f"no lab with services is up in range {RANGE}: `tweetlab up` starts one")
     yield GATEWAY
     assert LEAKS == []
 

@@ -1,4 +1,4 @@
-"""Users who are cut off together with their region: `inside_client.py BASE_URL SECONDS`, their wishes as JSON on stdin.
+"""Users who are cut off together with their region: `region_client.py BASE_URL SECONDS`, their wishes as JSON on stdin.
 
 A wish is [name, method, path, body, token, pause in seconds], sent over and over, `{n}` in its body the turn. An answer is a line
 of JSON: name, n, status (0: none), when it was sent and when it was over (monotonic), the text.

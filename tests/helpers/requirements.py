@@ -1,0 +1,46 @@
+"""What a test needs of this machine, and what happens where it is missing.
+
+Alone (`pytest tests/...`) such a test is skipped with the reason. In a run that installed everything itself (`make test`
+sets RUN) it fails: a skip would hide that the set-up forgot something. What the machine cannot have (another user than
+root, no such package in its distribution, no kernel feature) is a skip everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+from system.platform import packages
+from system.platform.packages import Package
+
+RUN = "TWEETLAB_TEST_RUN"
+"""Environment variable set by the runner of the tiers: SET_UP once everything is installed, LAB while a lab is up as well."""
+SET_UP, LAB = "set-up", "lab"
+
+
+def requires(*needed: Package) -> pytest.MarkDecorator:
+    """Return the mark of tests that need these packages installed; checked before each test (tests/conftest.py)."""
+    return pytest.mark.requires(*needed)
+
+
+def check(*needed: Package) -> None:
+    """Skip or fail the test where one of `needed` is missing."""
+    for package in needed:
+        reason = packages.missing(package)
+        if reason:
+            _absent(reason, may_fail=not packages.is_out_of_reach(package))
+
+
+def lab_missing(reason: str) -> NoReturn:
+    """Skip the test for want of a lab, or fail it where the run brought one up."""
+    if os.environ.get(RUN) == LAB:
+        pytest.fail(f"the lab of this test run does not answer any more: {reason}")
+    pytest.skip(reason)
+
+
+def _absent(reason: str, may_fail: bool) -> NoReturn:
+    if os.environ.get(RUN) and may_fail:
+        pytest.fail(f"the set-up of this test run should have installed it: {reason}")
+    pytest.skip(reason)
