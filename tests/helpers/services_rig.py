@@ -100,6 +100,15 @@ class Rig:
             described.check(method, path, response.status, answer)
             return response.status, answer, told
 
+    async def catch_up(self) -> None:
+        """Return once the gateway lets callers in: what it knows of revoked tokens was read a moment ago."""
+        async def is_let_in() -> bool:
+            headers = {"authorization": f"Bearer {self.token(1)}"}
+            async with self.session.get(f"{self.url}/2/users/1/tweets", headers=headers) as response:
+                return response.status < 500
+
+        await until(is_let_in)
+
     async def people(self, *names: str) -> list[int]:
         """Sign users up directly; return their ids."""
         mark = secrets.token_hex(3)

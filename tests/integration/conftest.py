@@ -29,8 +29,15 @@ async def bench() -> AsyncIterator[races_bench.Bench]:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def rig() -> AsyncIterator[services_rig.Rig]:
+async def standing_rig() -> AsyncIterator[services_rig.Rig]:
     """All services on real stores behind HTTP, one namespace for all tests of a run."""
     config = services_rig.fresh_settings()
     async with services_rig.stores(config) as ports, services_rig.running(config, ports) as found:
         yield found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def rig(standing_rig: services_rig.Rig) -> services_rig.Rig:
+    """The running services, ready. Their tasks stood still while a test of another event loop ran: they catch up first."""
+    await standing_rig.catch_up()
+    return standing_rig

@@ -11,6 +11,7 @@ import pytest
 from system.kernel import scopes
 from system.platform import native
 from system.services.shared import signing
+from tests.helpers import data_flow, services_rig
 from tweetlab import home, session
 
 pytestmark = pytest.mark.real
@@ -26,22 +27,33 @@ async def test_a_write_whose_time_is_up_when_a_frozen_service_wakes_is_not_done(
         async with web.post(f"{base}/2/users", json=wish) as answer:
             user = int((await answer.json())["data"]["id"])
         claims = {"sub": str(user), "exp": time.time() + 60, "scope": scopes.ALL, "jti": "t1.1"}
-        told = {"authorization": f"Bearer {signing.sign(claims, session.secret_of(lab))}"}
+        headers = {"authorization": f"Bearer {signing.sign(claims, session.secret_of(lab))}"}
 
-        async def post(text, **headers):
-            async with web.post(f"{base}/2/tweets", json={"text": text}, headers=told | headers) as answer:
+        async def post(text, **more):
+            async with web.post(f"{base}/2/tweets", json={"text": text}, headers=headers | more) as answer:
                 return answer.status
 
-        assert await post("before") == 201
+        async def lets_in():
+            return await post("before") == 201  # a refused one was certainly not done: the list below would show it
+
+        await services_rig.until(lets_in)
         os.kill(tweets.pid, signal.SIGSTOP)
         try:
             late = await asyncio.gather(*(post(f"late {n}", **{"x-deadline-ms": "500"}) for n in range(3)))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # longer than the time that they were allowed
         finally:
             os.kill(tweets.pid, signal.SIGCONT)
-        assert await post("after") == 201
-        await asyncio.sleep(0.5)
-        async with web.get(f"{base}/2/users/{user}/tweets", headers=told) as answer:
+
+        async def is_served_again():
+            return await post("after") == 201
+
+        async def is_at_rest():
+            values = await asyncio.to_thread(data_flow.scraped, lab.places)
+            return values[f"tweets/{tweets.name}"]["tweetlab_requests_in_flight"] == 0
+
+        await services_rig.until(is_served_again)  # the balancer and the gateway's breaker noticed the freeze
+        await services_rig.until(is_at_rest)  # whatever it found in its sockets is dealt with
+        async with web.get(f"{base}/2/users/{user}/tweets", headers=headers) as answer:
             texts = [tweet["text"] for tweet in (await answer.json())["data"]]
 
     assert late == [504] * 3

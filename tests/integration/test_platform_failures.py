@@ -2,10 +2,12 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -48,12 +50,12 @@ def call(*command):
 
 async def test_a_port_in_use_names_the_address_and_who_holds_it(lab):
     """The holder is this very test: its pid stands in the message, and so does the way out."""
-    with socket.create_server(("127.213.30.1", 6379)):
+    with socket.create_server((f"127.{RANGE}.30.1", 6379)):
         with pytest.raises(CouldNotRun) as refused:
             await lab.up(Blueprint("quick", REDIS))
 
-    assert f"127.213.30.1:6379 (redis-1) is in use by process {os.getpid()}" in refused.value.detail
-    assert "TWEETLAB_RANGE=214" in refused.value.detail
+    assert f"127.{RANGE}.30.1:6379 (redis-1) is in use by process {os.getpid()}" in refused.value.detail
+    assert f"TWEETLAB_RANGE={RANGE + 1}" in refused.value.detail
     assert left_behind(lab) == []
 
 
@@ -101,17 +103,34 @@ async def test_too_little_free_disk_is_refused_with_both_numbers(lab, monkeypatc
     assert left_behind(lab) == []
 
 
+async def test_a_data_folder_whose_path_is_too_long_for_a_socket_is_refused_before_anything_starts(lab, tmp_path, monkeypatch):
+    """The kernel takes 107 bytes; the message names the path, its length and the way out."""
+    deep = tmp_path / ("parrot" * 15)
+    deep.mkdir()
+    monkeypatch.setenv("TWEETLAB_DATA", str(deep))
+
+    with pytest.raises(CouldNotRun, match=rf"The path {deep}\S* has \d+ bytes; a Unix socket takes 107\. Set TWEETLAB_DATA"):
+        await lab.up(Blueprint("quick", REDIS))
+
+    assert left_behind(lab) == []
+
+
+@pytest.fixture
+def short_folder():
+    """A folder that every user may enter, whose path leaves room for a socket's: pytest's own is deep and 0700."""
+    folder = Path(tempfile.mkdtemp(prefix="disk-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, tmp_path, monkeypatch):
+async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, short_folder, monkeypatch):
     """A PostgreSQL cluster takes 40 MB; on a disk of 16 MiB the start fails, and the message says why."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
+    disk = short_folder
     await asyncio.to_thread(call, "mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", str(disk))
     monkeypatch.setenv("TWEETLAB_DATA", str(disk))
     monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", "1")
-    tmp_path.chmod(0o755)
-    for parent in list(tmp_path.parents)[:2]:
-        parent.chmod(0o755)
     try:
         with pytest.raises(CouldNotRun, match="is full"):
             await lab.up(Blueprint("quick", POSTGRES))
@@ -215,7 +234,7 @@ async def test_another_blueprint_is_refused_while_one_is_up(lab):
     """One lab a range: the message names both blueprints and the way out."""
     await lab.up(Blueprint("quick", REDIS))
 
-    with pytest.raises(CouldNotRun, match="blueprint 'quick' is up in range 213; to start 'other' run `tweetlab down`"):
+    with pytest.raises(CouldNotRun, match=f"blueprint 'quick' is up in range {RANGE}; to start 'other' run `tweetlab down`"):
         await lab.up(Blueprint("other", REDIS))
 
     assert [row.health for row in await lab.status()] == ["well"]

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import pytest
-from test_chaos_zones import House
 
 from chaos import lines, schedule, undo
 from chaos.faults import FAULTS
@@ -19,6 +18,7 @@ from system.platform import blueprint, carrier
 from system.platform.addresses import Plan
 from system.platform.blueprint import Node
 from system.platform.places import Places
+from tests.unit.test_chaos_zones import House
 
 LOSS, CUT, SLOW = FAULTS["region_loss"], FAULTS["region_cut"], FAULTS["wan_slow"]
 NODES = (Node("wan-1", "wan", "network"),
