@@ -61,6 +61,7 @@ class Lab:
         """
         tell = progress or (lambda node, text: None)
         preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
+        preflight.check_socket_path(self.places)
         preflight.check_disk(self.places)
         if not await self.is_up():
             preflight.check_layout(self.places, blueprint)

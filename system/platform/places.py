@@ -23,7 +23,6 @@ from system.kernel.errors import CouldNotRun
 
 PREFIX = "tweetlab-"
 CODE = Path(__file__).resolve().parents[2]  # the folder that holds the import roots
-MAX_SOCKET_PATH_BYTES = 107  # of a Unix socket on Linux (sun_path without its closing zero)
 UNPRIVILEGED_USERS = ("postgres", "nobody")  # Debian's PostgreSQL package makes the first
 
 
@@ -102,11 +101,7 @@ class Places:
         return self.lair / node / "data"
 
     def make(self) -> None:
-        """Create both folders. Raises CouldNotRun where the data folder belongs to another user, or its path is too long."""
-        size = len(os.fsencode(self.socket))
-        if size > MAX_SOCKET_PATH_BYTES:
-            raise CouldNotRun(f"The path {self.socket} has {size} bytes; a Unix socket takes {MAX_SOCKET_PATH_BYTES}. "
-                              f"Set TWEETLAB_DATA to a folder whose path is {size - MAX_SOCKET_PATH_BYTES} bytes shorter.")
+        """Create both folders. Raises CouldNotRun where the data folder belongs to another user."""
         for folder in (self.state / "logs", self.effects):
             folder.mkdir(parents=True, exist_ok=True)
         self.lair.mkdir(mode=0o711, exist_ok=True)

@@ -18,6 +18,7 @@ from system.platform.places import Places
 from system.platform.servers import SERVERS
 
 DEFAULT_MIN_FREE_MIB = 2048  # a fresh small lab writes about 300 MiB, a long run with 100,000 users about 1.5 GiB
+MAX_SOCKET_PATH_BYTES = 107  # of a Unix socket on Linux: sun_path without its closing zero
 KEEPS_DATA = ("cassandra", "elasticsearch", "etcd", "kafka", "minio", "postgres")
 JAVA_KINDS = ("cassandra", "kafka", "elasticsearch")
 
@@ -45,6 +46,16 @@ def check_disk(places: Places) -> None:
                 f"The disk of {folder} has {free_mib} MiB free; a lab needs {need_mib} MiB. "
                 "Free some space, or lower TWEETLAB_MIN_FREE_MIB."
             )
+
+
+def check_socket_path(places: Places) -> None:
+    """Raise CouldNotRun where TWEETLAB_DATA is so deep that the supervisor's socket cannot be bound below it."""
+    too_many = len(os.fsencode(places.socket)) - MAX_SOCKET_PATH_BYTES
+    if too_many > 0:
+        raise CouldNotRun(
+            f"The path {places.socket} has {MAX_SOCKET_PATH_BYTES + too_many} bytes; a Unix socket takes "
+            f"{MAX_SOCKET_PATH_BYTES}. Set TWEETLAB_DATA to a folder whose path is {too_many} bytes shorter."
+        )
 
 
 def _min_free_mib(text: str) -> int:
