@@ -67,4 +67,4 @@ def test_a_run_that_shows_no_scaling_out_is_no_figure(before_ms, series, steal, 
 
 def test_a_run_in_which_an_instance_joined_counts():
     """Nothing is raised."""
-    scale_rows.check_shows(QUICK, counts(1, 2), 0.0, 0.2)
+    assert scale_rows.check_shows(QUICK, counts(1, 2), 0.0, 0.2) is None

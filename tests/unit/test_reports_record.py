@@ -81,8 +81,9 @@ def test_the_histogram_log_holds_every_ok_operation(runs: Path) -> None:
 def test_a_record_fits_the_published_schema(runs: Path) -> None:
     """record_schema() is valid JSON Schema, and both records satisfy it."""
     jsonschema.Draft202012Validator.check_schema(schema.record_schema())
+    fits = jsonschema.Draft202012Validator(schema.record_schema())
     for path in (runs / "latest" / "record.json", runs / "latest" / "twin" / "record.json"):
-        jsonschema.validate(json.loads(path.read_text()), schema.record_schema())
+        assert list(fits.iter_errors(json.loads(path.read_text()))) == []
 
 
 def test_an_unknown_schema_version_is_refused_with_a_mend(runs: Path, tmp_path: Path) -> None:
