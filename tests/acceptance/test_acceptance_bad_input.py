@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from tests.acceptance.conftest import tweetlab
+from tests.helpers.command import tweetlab
 
 CASES = {
     "an unknown command": (["fly"], 64, "fly"),

@@ -12,8 +12,9 @@ import urllib.request
 import pytest
 
 from system.platform import native
-from tests.acceptance.conftest import ROOT, metrics, tweetlab
+from tests.acceptance.conftest import metrics
 from tests.helpers import data_flow
+from tests.helpers.command import ROOT, tweetlab
 from tweetlab import seeding, session
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]

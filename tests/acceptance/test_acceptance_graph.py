@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import ROOT, tweetlab
+from tests.helpers.command import ROOT, tweetlab
 
 REED98 = ROOT.parent / "shared" / "data" / "socfb-Reed98.edges"
 

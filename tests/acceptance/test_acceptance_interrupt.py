@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.acceptance.conftest import ROOT, tweetlab
+from tests.helpers.command import ROOT, tweetlab
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]
 

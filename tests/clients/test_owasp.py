@@ -16,7 +16,7 @@ import requests
 from system.kernel import settings
 from system.platform.addresses import Plan
 from system.services.gateway import app, policy
-from tests.clients.conftest import CANARY, GATEWAY, PASSWORD, RANGE, House, bearer
+from tests.helpers.people import CANARY, GATEWAY, PASSWORD, RANGE, House, bearer
 
 pytestmark = pytest.mark.real
 

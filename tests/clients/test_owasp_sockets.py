@@ -16,7 +16,7 @@ import pytest
 
 from system.platform import native
 from system.platform.provider import NodeStatus
-from tests.clients.conftest import RANGE
+from tests.helpers.people import RANGE
 from tweetlab import home
 
 pytestmark = pytest.mark.real

@@ -13,7 +13,7 @@ import requests
 
 from system.platform import native
 from system.services.shared import signing
-from tests.clients.conftest import GATEWAY, RANGE, House, Person, arrive, bearer, until
+from tests.helpers.people import GATEWAY, RANGE, House, Person, arrive, bearer, until
 from tweetlab import home, session
 
 pytestmark = pytest.mark.real

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from system.platform import native
-from tests.clients.conftest import CANARY, GATEWAY, RANGE, Person
+from tests.helpers.people import CANARY, GATEWAY, RANGE, Person
 from tweetlab import home
 
 pytestmark = pytest.mark.real

@@ -8,7 +8,7 @@ import pytest
 import tweepy
 from requests.adapters import HTTPAdapter
 
-from tests.clients.conftest import GATEWAY, Person, until
+from tests.helpers.people import GATEWAY, Person, until
 
 pytestmark = pytest.mark.real
 
@@ -137,7 +137,7 @@ def test_pages_are_walked_by_the_paginator(someone: Person) -> None:
 
 def test_the_way_back_leads_over_the_same_pages(someone: Person, other: Person) -> None:
     """previous_token, by reversed(Paginator): tweets of a user, home, liked tweets, followers, following, liking users."""
-    from tests.clients.conftest import arrive
+    from tests.helpers.people import arrive
 
     author, fans = client_of(someone), [other, *(arrive() for _ in range(3))]
     reader = client_of(other)
@@ -183,7 +183,7 @@ def _all_found(client: tweepy.Client, person: Person) -> list[str]:
 
 def test_followers_and_home_are_walked_by_the_paginator(someone: Person, other: Person) -> None:
     """Paginator over get_users_followers, get_home_timeline and get_liking_users."""
-    from tests.clients.conftest import arrive
+    from tests.helpers.people import arrive
 
     author, fans = client_of(someone), [other, arrive(), arrive()]
     for fan in fans:

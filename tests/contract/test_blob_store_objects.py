@@ -13,7 +13,7 @@ import urllib3
 import yarl
 
 from system.kernel.errors import LabError, NotFound, StoreUnavailable
-from tests.contract.conftest import opened
+from tests.helpers.adapters import opened
 
 PICTURE = bytes(range(256)) * 40
 

@@ -14,7 +14,7 @@ from system.kernel import settings
 from system.kernel.errors import Conflict
 from system.kernel.policies import Policies
 from system.ports import Like, LikeCount
-from tests.contract.conftest import SMALL
+from tests.helpers.adapters import SMALL
 from tests.helpers.durable_stores import BOTH, durable_settings, fresh_author, fresh_id, likes, real_likes
 
 

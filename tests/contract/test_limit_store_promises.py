@@ -12,7 +12,7 @@ import pytest
 
 from system.kernel.errors import StoreUnavailable
 from system.kernel.windows import Quota
-from tests.contract.conftest import BOTH
+from tests.helpers.adapters import BOTH
 
 
 @pytest.fixture

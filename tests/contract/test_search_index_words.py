@@ -12,7 +12,7 @@ import pytest
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.searching import Author, Phrase, Query, Rank, Tag, Word
 from system.ports import Ask
-from tests.contract.conftest import opened
+from tests.helpers.adapters import opened
 from tests.helpers.search_specimens import FIRST, NOW_MS, document, found, words
 
 

@@ -10,7 +10,7 @@ import pytest
 from system.kernel import ids
 from system.ports import Entry, Kind
 from system.stores.memory_timelines import MemoryTimelines
-from tests.contract.conftest import SMALL, opened
+from tests.helpers.adapters import SMALL, opened
 
 USERS = [1, 9, 10, 11, 99, 10**18]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from system.ports import Entry, HomePage, Kind
-from tests.contract.test_timeline_cache_lists import ADA, BOB, CLEO, DAN, EVE, build, follow, numbers, tweet
+from tests.helpers.cached_lists import ADA, BOB, CLEO, DAN, EVE, build, follow, numbers, tweet
 
 CROWD = [5, 12, 99, 1_000, 1_001, DAN, EVE]  # seven followers: chunks of 3, 3 and 1
 

@@ -8,27 +8,7 @@ import pytest
 
 from system.kernel import ids
 from system.ports import Entry, Kind
-
-ADA, BOB, CLEO, DAN, EVE = 7, 8, 1_000_000_009, 10**18 + 1, 10**18 + 2  # two that no double tells apart
-
-
-def tweet(number: int, author: int = BOB) -> Entry:
-    """A tweet of a minute of its own."""
-    return Entry(ids.compose(1_800_000_000_000 + number * 60_000, 1, 0), author)
-
-
-def numbers(entries) -> list[int]:
-    return [(ids.ms_of(entry.id) - 1_800_000_000_000) // 60_000 for entry in entries]
-
-
-async def build(cache, kind: Kind, owner: int, entries=(), floor: int = 0) -> None:
-    token = await cache.begin(kind, owner)
-    assert token is not None
-    assert await cache.complete(kind, owner, token, entries, floor)
-
-
-async def follow(cache, follower: int, *followees: int) -> None:
-    await build(cache, Kind.FOLLOWING, follower, [Entry(user, 0) for user in followees])
+from tests.helpers.cached_lists import ADA, BOB, CLEO, DAN, EVE, build, numbers, tweet
 
 
 async def test_a_list_that_nobody_built_is_absent(timelines) -> None:

@@ -20,7 +20,7 @@ from system.ports import Entry, Kind
 from system.stores import redis_link
 from system.stores.redis_timeline import RedisTimelines
 from system.stores.redis_tweets import RedisTweets
-from tests.contract.test_timeline_cache_lists import ADA, BOB, build, numbers, tweet
+from tests.helpers.cached_lists import ADA, BOB, build, numbers, tweet
 
 pytestmark = pytest.mark.real
 

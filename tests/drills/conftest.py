@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from system.kernel.errors import LabError
-from system.kernel.policies import Policies
 from system.platform import native
-from tweetlab import home, session
-from tweetlab.screen import Screen
+from tests.helpers.labs import whole
+from tweetlab import home
 
 
 @pytest.fixture(scope="session")
@@ -23,17 +20,3 @@ def cluster() -> Iterator[native.Lab]:
     yield from whole("cluster", home.lab_range())
 
 
-def whole(blueprint: str, range_: int) -> Iterator[native.Lab]:
-    """Yield a lab of `blueprint` in this range, brought up and taken down again unless it stood."""
-    lab = native.Lab(home.ROOT, range_)
-    stood = asyncio.run(lab.is_up())
-    if stood and (standing := asyncio.run(lab.blueprint()).name) != blueprint:
-        pytest.fail(f"the lab {standing!r} is up in range {lab.plan.range}: take it down with `tweetlab down`")
-    try:
-        if not stood:
-            asyncio.run(session.start(lab, blueprint, Screen(), Policies()))
-    except LabError as problem:
-        pytest.fail(f"{blueprint} did not come up: {problem}")
-    yield lab
-    if not stood:
-        asyncio.run(lab.down(purge=True))

@@ -19,7 +19,7 @@ from chaos import schedule
 from chaos.areas import REGION
 from scenarios import spec
 from system.platform import blueprint, network, places
-from tests.drills.conftest import whole
+from tests.helpers.labs import whole
 from tweetlab import home
 
 pytestmark = [

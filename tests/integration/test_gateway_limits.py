@@ -11,8 +11,8 @@ import pytest
 
 from system.kernel.policies import LimitKnobs, Policies
 from system.stores.redis_limits import RedisLimits
-from tests.contract.conftest import OwnRedis
 from tests.helpers import edge_rig, services_rig
+from tests.helpers.adapters import OwnRedis
 from tests.helpers.services_rig import until
 
 pytestmark = pytest.mark.real

@@ -9,8 +9,8 @@ import pytest
 from system.kernel.errors import StoreUnavailable
 from system.services.relay.handlers import Announced, TweetRelay
 from tests.helpers.races_bench import held
+from tests.helpers.relay_doubles import Gathering, Shifted, own_marks, rows
 from tests.helpers.services_rig import stored
-from tests.integration.test_races_writes import Gathering, Shifted, own_marks, rows
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 

@@ -18,6 +18,7 @@ from system.services.shared.reading import Tweets
 from system.services.tweets.policy import Draft
 from system.stores import cassandra_tweets
 from tests.helpers.races_bench import Bench, Swapped, edge_event, held
+from tests.helpers.relay_doubles import Gathering, Shifted, own_marks, rows
 from tests.helpers.services_rig import stored
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -26,26 +27,6 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 def soon() -> int:
     """A deadline ten seconds ahead, monotonic ns."""
     return time.monotonic_ns() + 10 * 10**9
-
-
-async def rows(bench: Bench, author: int) -> list[Tweet]:
-    return await bench.ports.tweets.by_author(author, None, 100)
-
-
-class Gathering:
-    """An event log that keeps what is published, or refuses it."""
-
-    def __init__(self) -> None:
-        self.published: list[events.Event] = []
-        self.refuses = False
-
-    async def publish(self, given):
-        if self.refuses:
-            raise StoreUnavailable("the log is away")
-        self.published += given
-
-    def ids(self) -> list[str]:
-        return [event.id for event in self.published]
 
 
 # ---- 9: idempotency keys ---------------------------------------------------------------------------------
@@ -140,28 +121,6 @@ async def test_a_post_whose_own_lists_cannot_be_reached_is_not_acknowledged(benc
 
 
 # ---- 11: outboxes ----------------------------------------------------------------------------------------
-
-
-def own_marks(bench: Bench):
-    """Return the tweet store with marks of its own: the tests move time, and marks only ever rise."""
-    marks: dict[int, int] = {}
-
-    async def mark(shard):
-        return marks.get(shard, 0)
-
-    async def set_mark(shard, bucket):
-        marks[shard] = max(bucket, marks.get(shard, 0))
-
-    return Swapped(bench.ports.tweets, outbox_mark=mark, set_outbox_mark=set_mark)
-
-
-class Shifted(clock.SystemClock):
-    """The machine's clock, some seconds ahead."""
-
-    ahead_s = 0.0
-
-    def wall_ms(self) -> int:
-        return super().wall_ms() + int(self.ahead_s * 1_000)
 
 
 async def test_the_relay_publishes_what_a_crash_left_behind_and_only_that(bench):

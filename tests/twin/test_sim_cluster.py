@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scenarios import loader
 from sim import faults, replication
-from tests.twin.test_sim_run import predict
+from tests.helpers.predictions import predict
 
 SHORT = ("population.users=700", "workload.stages=[{for: 12 s, rate: 40/s}]", "measure.warm_up=2 s")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.twin.test_sim_run import CALM, asked, predict
+from tests.helpers.predictions import CALM, asked, predict
 
 
 def statuses(*overrides: str) -> Counter[int]:

@@ -22,7 +22,7 @@ from system.services.search import handlers as search_handlers
 from system.services.shared import views as shared_views
 from system.stores import elastic_index
 from tests.helpers import twin_harness as harness
-from tests.twin.test_sim_run import CALM, asked, predict
+from tests.helpers.predictions import CALM, asked, predict
 from tweetlab.load import journeys
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Any
 
 import pytest
 
@@ -13,25 +12,8 @@ from scenarios import loader, population, spec, workload
 from sim import calibration, state, twin
 from sim.program import UnknownStep
 from tests.helpers import twin_harness as harness
+from tests.helpers.predictions import CALM, SHORT, asked, predict
 
-SHORT = ("workload.stages.0.for=14 s", "workload.stages.0.rate=40/s", "measure.warm_up=4 s", "population.users=400",
-         "population.follows={shape: pareto, mean: 20, max: 200}", "policies.fanout.push_limit=100",
-         "objectives=[home p99 <= 250 ms steady]")  # fmt: skip
-
-
-def asked(*overrides: str) -> spec.Scenario:
-    """A short `first_run` on a small population."""
-    return loader.load("first_run", (*SHORT, *overrides))
-
-
-def predict(scenario: spec.Scenario, with_: calibration.Calibration | None = None, **more: Any) -> twin.Prediction:
-    """The twin's answer, from the literature's calibration where none is given."""
-    graph = population.graph_of(scenario.population, scenario.seed)
-    tape = workload.draw(scenario, graph)
-    return twin.run(scenario, with_ or calibration.load(harness.LITERATURE), tape, graph, **{"replications": 1, **more})
-
-
-CALM = "faults=[]"
 LOSS = "faults=[{at: 7 s, kind: cache_loss, target: redis}]"
 
 

@@ -24,8 +24,8 @@ from sim.stations import call_after
 from system.kernel.policies import AutoscaleKnobs, BulkheadKnobs, DeadlineKnobs, MeshKnobs, Policies
 from system.platform import autoscale, mesh
 from system.platform.servers import haproxy
+from tests.helpers.predictions import predict
 from tests.twin.test_sim_limits import statuses
-from tests.twin.test_sim_run import predict
 
 GATEWAY = services.GATEWAY
 COST_S, QUOTA = 0.010, 0.2

@@ -18,7 +18,7 @@ from system.platform import blueprint, carrier
 from system.platform.addresses import Plan
 from system.platform.blueprint import Node
 from system.platform.places import Places
-from tests.unit.test_chaos_zones import House
+from tests.helpers.sleepers import House
 
 LOSS, CUT, SLOW = FAULTS["region_loss"], FAULTS["region_cut"], FAULTS["wan_slow"]
 NODES = (Node("wan-1", "wan", "network"),

@@ -1,9 +1,6 @@
 """The loss of a zone, on processes that sleep: who dies, who may heal when, and what an aborted run leaves."""
 
 import asyncio
-import os
-import signal
-import subprocess
 import types
 
 import pytest
@@ -11,53 +8,10 @@ import pytest
 from chaos.faults import FAULTS
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.observe import copies
-from system.platform import blueprint, procs
-from system.platform.blueprint import Blueprint, Node
-from system.platform.provider import Killed, NodeStatus
+from system.platform import blueprint
+from tests.helpers.sleepers import House
 
 ZONE_LOSS = FAULTS["zone_loss"]
-NODES = tuple(Node(f"{kind}-{zone}", kind, "service", zone, zone=zone) for zone in (1, 2) for kind in ("cat", "dog"))
-
-
-class House:
-    """Four sleepers in two zones. Heals a dead one that may heal at every look, as a supervisor does."""
-
-    def __init__(self):
-        self.healing = {node.name: True for node in NODES}
-        self.sleepers = {node.name: self.sleeper() for node in NODES}
-        self.nodes, self.order = NODES, []
-
-    @staticmethod
-    def sleeper():
-        return subprocess.Popen(["sleep", "300"])
-
-    def alive(self, name):
-        return self.sleepers[name].poll() is None
-
-    async def blueprint(self):
-        return Blueprint("toy", self.nodes)
-
-    async def status(self):
-        for name, healing in self.healing.items():
-            if healing and not self.alive(name):
-                self.sleepers[name] = self.sleeper()
-        return [self.row(name, child.pid) for name, child in self.sleepers.items()]
-
-    def row(self, name, pid):
-        word = "well" if self.alive(name) else "dead"
-        ticks = procs.start_ticks(pid) if word == "well" else 0
-        return NodeStatus(name, name[:3], "service", word, pid, ticks, "127.0.0.1:1", 0.0, 0, 0, word, self.healing[name],
-                          int(name[-1]))
-
-    async def kill(self, name):
-        self.order.append(f"kill {name}")
-        os.kill(self.sleepers[name].pid, signal.SIGKILL)
-        self.sleepers[name].wait()
-        return Killed(name, self.sleepers[name].pid, 0)
-
-    async def auto_heal(self, name, on):
-        self.order.append(f"heal {name} {on}")
-        self.healing[name] = on
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from system.platform import blueprint
 from system.platform.servers import haproxy, pdns
-from tests.unit.test_platform_regions import context
+from tests.helpers.contexts import context
 
 
 def test_a_door_is_active_where_the_caches_primary_stands_in_its_region():

@@ -7,7 +7,7 @@ import pytest
 from system.platform import blueprint, placement
 from system.platform.placement import Member, agreed, standbys, wanted
 from system.platform.servers import patroni
-from tests.unit.test_platform_regions import context
+from tests.helpers.contexts import context
 
 REGIONS = {"postgres-1": 1, "postgres-2": 2, "postgres-3": 3}
 

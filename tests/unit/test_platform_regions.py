@@ -18,14 +18,7 @@ from system.platform.places import Places
 from system.platform.servers import SERVERS, elasticsearch, nginx, postgres
 from system.platform.servers.base import Context
 from system.platform.servers.wan import delay_s
-
-REGIONS, CLUSTER, SMALL = (blueprint.load(name) for name in ("two_regions", "cluster", "small"))
-PLACES = Places(Path("/parrots"), 21)
-
-
-def context(name, of=REGIONS):
-    node = next(node for node in of.nodes if node.name == name)
-    return Context(node, of, Plan(21), PLACES, {"TWEETLAB_EDGE_SECRET": "polly"})
+from tests.helpers.contexts import CLUSTER, PLACES, REGIONS, SMALL, context
 
 
 def test_the_regions_hold_what_the_zones_of_a_cluster_hold():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import re
 import time
 from dataclasses import replace
@@ -38,30 +37,10 @@ from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
 from system.stores.memory_tokens import MemoryTokens
 from system.stores.memory_tweets import MemoryTweets
 from system.stores.memory_users import MemoryLeases, MemoryUsers
+from tests.helpers.app_calls import call
 
 APPS = (users, tweets, timelines, search, media, likes)
 WORKERS = (fanout, indexer, relay, liker)
-
-
-async def call(app: http.App, method: str, path: str, user: int | None = None, body: Any = None,
-               **headers: str) -> tuple[int, Any]:
-    """Send one request to an application as the gateway would; return (status, JSON)."""
-    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    if user is not None:
-        given.append((b"x-user-id", str(user).encode()))
-    data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
-    path, _, query = path.partition("?")
-    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": given}
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": data}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    await app(scope, receive, send)
-    return sent[0]["status"], json.loads(sent[1]["body"])
 
 
 ROUTES_OF = {

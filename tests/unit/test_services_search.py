@@ -25,7 +25,7 @@ from system.stores.memory_search import MemorySearch
 from system.stores.memory_timelines import MemoryHotTweets
 from system.stores.memory_tweets import MemoryTweets
 from system.stores.memory_users import MemoryUsers
-from tests.unit.test_services_on_memory import call
+from tests.helpers.app_calls import call
 
 NOW_MS = 1_800_000_000_000
 

@@ -1,0 +1,17 @@
+"""What a server of a blueprint is launched with."""
+
+from pathlib import Path
+
+from system.platform import blueprint
+from system.platform.addresses import Plan
+from system.platform.places import Places
+from system.platform.servers.base import Context
+
+REGIONS, CLUSTER, SMALL = (blueprint.load(name) for name in ("two_regions", "cluster", "small"))
+
+PLACES = Places(Path("/parrots"), 21)
+
+
+def context(name, of=REGIONS):
+    node = next(node for node in of.nodes if node.name == name)
+    return Context(node, of, Plan(21), PLACES, {"TWEETLAB_EDGE_SECRET": "polly"})
