@@ -21,6 +21,7 @@ from tests.helpers.requirements import requires
 from tweetlab.load import driver, selfcheck
 
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.real, pytest.mark.slow,
     requires(packages.HAPROXY, packages.PDNS, packages.PDNS_BIND),
 ]
@@ -143,7 +144,6 @@ async def test_a_zones_doors_die_and_the_load_goes_through_the_other_zone(lab, t
     assert told["result"].generator.lost == 0
 
 
-@pytest.mark.campaign
 async def test_dns_leaves_out_a_balancer_that_hangs(lab):
     """Its port still takes connections; its page does not answer."""
     hung = next(row.pid for row in await lab.status() if row.name == "haproxy-1")
@@ -158,7 +158,6 @@ async def test_dns_leaves_out_a_balancer_that_hangs(lab):
     assert took_s < MOST_S + 0.5 and back_s < MOST_S
 
 
-@pytest.mark.campaign
 async def test_dns_names_all_where_no_balancer_answers_and_is_not_called_well(lab):
     """A check that fails must not close the door; who looks at the lab is told."""
     await kill(lab, "haproxy-1", "haproxy-2")
@@ -231,7 +230,6 @@ async def test_instances_come_and_go_in_both_balancers_without_a_failed_request(
     assert {row.name for row in await lab.status() if row.kind == "users"} == {"users-1", "users-2"}
 
 
-@pytest.mark.campaign
 async def test_instances_are_renewed_one_by_one_behind_both_without_a_failed_request(lab):
     """As when signing keys change: each is drained in both balancers before it stops."""
     before = {row.name: row.pid for row in await lab.status() if row.kind == "users"}

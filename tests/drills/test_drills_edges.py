@@ -10,7 +10,7 @@ import pytest
 
 from tweetlab import session, smoke
 
-pytestmark = [pytest.mark.real, pytest.mark.slow]
+pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.campaign]
 SWEEP_S = 30.0  # between two tries of the collector
 MORE_S = 20.0   # the lease of a collector, and a machine that is busy
 

@@ -26,6 +26,7 @@ from system.stores.postgres_users import PostgresUsers
 from tests.helpers.requirements import requires
 
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.real,
     pytest.mark.slow,
     requires(*packages.FURTHER["cluster"]),
@@ -136,7 +137,7 @@ async def test_every_acknowledged_follow_outlives_the_primary(lab, users):
     address, old = await _primary(lab)
 
     async with await _writers(users) as writers:
-        await asyncio.sleep(2.0)
+        await _until(lambda: _more(writers, 50), "fifty acknowledged follows", 30.0)
         before = len(writers.ok)
         await lab.kill(old)
         took_s = await _until(lambda: _primary(lab, without=address), "a new primary", NEW_PRIMARY_S)
@@ -162,7 +163,6 @@ async def _more(writers, than):
     return len(writers.ok) > than
 
 
-@pytest.mark.campaign
 async def test_with_a_standby_lost_writes_go_on(lab, users):
     """Patroni lets the other standby be the synchronous one: a pause of a second or two, no failover."""
     address, primary = await _primary(lab)
@@ -190,7 +190,6 @@ async def _synchronous(address):
         return (await rows.fetchall())[0][0]
 
 
-@pytest.mark.campaign
 async def test_a_primary_alone_acknowledges_nothing(lab, users):
     """Strict: without a synchronous standby a follow is unknown, never ok; with one again it goes through, also repeated."""
     me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "make a user")
@@ -213,7 +212,6 @@ async def _follows(users, me, other):
     return True
 
 
-@pytest.mark.campaign
 async def test_revocations_are_known_while_there_is_no_primary_but_not_from_one_member(lab, users):
     """Point 16: two members tell together what was acknowledged; one alone may lag, so it is refused."""
     tokens = PostgresTokens(services.stores(MEMBERS, lab.plan)["postgres"], "drill", Policies())
@@ -240,7 +238,6 @@ async def _lose(lab, name):
     await lab.kill(name)
 
 
-@pytest.mark.campaign
 async def test_a_frozen_primary_acknowledges_nothing_when_it_thaws(lab, users):
     """For a moment it believes to be the primary still; no standby follows it, so its commit waits until it is demoted."""
     me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "make a user")

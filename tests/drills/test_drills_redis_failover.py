@@ -28,6 +28,7 @@ from tweetlab import session
 from tweetlab.screen import Screen
 
 pytestmark = [
+    pytest.mark.campaign,
     pytest.mark.real,
     pytest.mark.slow,
     requires(packages.REDIS, packages.SENTINEL),
@@ -155,7 +156,6 @@ async def test_after_the_primary_is_killed_its_replica_serves_and_it_comes_back_
     assert {row.health for row in await lab.status()} == {"well"}
 
 
-@pytest.mark.campaign
 async def test_the_two_sentinels_that_are_left_of_a_zone_loss_agree(lab, cache):
     """The primary dies together with the sentinel of its zone; nobody is healed meanwhile."""
     for name in ("sentinel-1", "redis-1"):
@@ -258,7 +258,6 @@ async def told_to_fail_over(lab):
         return False
 
 
-@pytest.mark.campaign
 async def test_a_primary_that_gets_its_place_back_is_another_epoch(lab, cache):
     """The process lives on, so its run id stays; what it held in its first reign is not taken for whole."""
     epochs = [await cache.epoch()]
@@ -282,7 +281,6 @@ async def life(lab, name):
         return (await client.info("server"))["run_id"]
 
 
-@pytest.mark.campaign
 async def test_a_sentinel_that_died_after_a_failover_still_knows_the_primary(lab, cache):
     """Its file is its memory: it is not written anew when the sentinel is healed."""
     await lab.kill("redis-1")
@@ -301,7 +299,6 @@ async def test_a_sentinel_that_died_after_a_failover_still_knows_the_primary(lab
     assert await serves(cache)
 
 
-@pytest.mark.campaign
 async def test_a_killed_replica_is_not_missed(lab, cache):
     """The primary serves on; the replica comes back and holds what it holds."""
     await built(cache, OLD)

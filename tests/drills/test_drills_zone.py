@@ -17,7 +17,8 @@ from system.observe.exporter import Exporter
 from system.platform import blueprint, native, places, procs
 from tests.helpers.interrupted_runner import striking
 
-pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.campaign, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(400)]
+HELD_S = 25.0
 ZONE_LOSS = faults.FAULTS["zone_loss"]
 
 MUST_HOLD = {"no_acknowledged_tweet_lost", "acknowledged_follows_stand", "idempotency_keys_are_honoured", "no_unauthorised_read",
@@ -44,11 +45,15 @@ async def asked(lab, monkeypatch):
 async def test_a_lost_zone_is_told_its_copies_are_missed_and_all_of_it_comes_back(cluster, monkeypatch):
     """Nothing of the zone lives while the fault is held; it is gone when every store has its copies again."""
     before = {row.name: row for row in await cluster.status()}
-    drill = asyncio.create_task(schedule.run([spec.Fault(2.0, "zone_loss", "zone-3", for_s=15.0)], cluster, time.monotonic_ns(),
+    drill = asyncio.create_task(schedule.run([spec.Fault(2.0, "zone_loss", "zone-3", for_s=HELD_S)], cluster, time.monotonic_ns(),
                                              cluster.places.state))
-    await asyncio.sleep(12.0)
-    during = {row.name: row for row in await cluster.status()}
-    zones, primaries, missing = await asked(cluster, monkeypatch)
+    while True:  # until the others have noticed, which takes longer on a busy machine; the fault's end is the bound
+        during = {row.name: row for row in await cluster.status()}
+        zones, primaries, missing = await asked(cluster, monkeypatch)
+        if drill.done() or (zones['state="up",zone="3"'], zones['state="away",zone="1"']) == (0.0, 0.0) and sum(
+                value for labels, value in primaries.items() if "postgres" in labels) == 1:
+            break
+        await asyncio.sleep(0.5)
     [record] = await drill
     after = {row.name: row for row in await cluster.status()}
     struck = {node.name for node in blueprint.load("cluster").in_zone(3)}
@@ -81,7 +86,6 @@ def test_nothing_acknowledged_is_lost_with_the_zone_where_the_primaries_stand(cl
     assert {row["name"] for row in told["invariants"] if row["verdict"] == "pass"} >= MUST_HOLD
 
 
-@pytest.mark.campaign
 async def test_a_runner_killed_in_the_middle_leaves_no_zone_dead(cluster):
     """Its watchdog switches healing on again for each node of the zone."""
     runner = await striking(cluster.places, "zone_loss", "zone-3")
