@@ -50,8 +50,8 @@ async def test_a_lost_zone_is_told_its_copies_are_missed_and_all_of_it_comes_bac
     while True:  # until the others have noticed, which takes longer on a busy machine; the fault's end is the bound
         during = {row.name: row for row in await cluster.status()}
         zones, primaries, missing = await asked(cluster, monkeypatch)
-        if drill.done() or (zones['state="up",zone="3"'], zones['state="away",zone="1"']) == (0.0, 0.0) and sum(
-                value for labels, value in primaries.items() if "postgres" in labels) == 1:
+        if drill.done() or ((zones['state="up",zone="3"'], zones['state="away",zone="1"']) == (0.0, 0.0) and sum(
+                value for labels, value in primaries.items() if "postgres" in labels) == 1):
             break
         await asyncio.sleep(0.5)
     [record] = await drill
