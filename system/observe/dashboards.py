@@ -64,7 +64,11 @@ def _of_board(board: str) -> list[Panel]:
 def _objectives() -> list[Panel]:
     found = [Panel("Alerts that fire", "short",
                    (Query('sum by (alertname, slo, set, severity) (ALERTS{alertstate="firing"})',
-                          "{{severity}} {{alertname}} {{slo}} {{set}}"),))]
+                          "{{severity}} {{alertname}} {{slo}} {{set}}"),)),
+             Panel("How much of each burn-rate window is filled", "percentunit",
+                   tuple(Query(f"clamp_max({alerting.OBSERVED_S} / {w.long_s}, 1)", alerting.window_text(w.long_s))
+                         for w in (*alerting.compressed(), *alerting.WINDOWS)),
+                   f"Windows of {alerting.window_text(alerting.FULL_FROM_S)} and longer do not fire before they are full.")]
     for slo in alerting.SLOS:
         windows = [(w.short_s, w.burn) for w in (*alerting.compressed()[:2], *alerting.WINDOWS[:2])]
         burns = tuple(Query(f"{alerting.ratio_name(slo, seconds)} / {slo.budget:g}", alerting.window_text(seconds))
