@@ -72,10 +72,22 @@ def test_at_each_tick_no_more_operations_are_finished_than_sent_and_no_more_ok_t
 
 def test_where_nobody_listens_operations_are_counted_as_not_sent(tmp_path):
     """A refused connection sends nothing, so nothing is finished either."""
-    sums = live.Totals()
-    tape, _ = play("http://127.0.0.1:9", tmp_path, for_s=2.0, mix={"home": 1.0}, on_second=sums.add)
+    class Shown(live.Totals):
+        """Totals that also keep the lines to show."""
 
-    assert sums == live.Totals(planned=len(tape), unsent=len(tape))
+        def __call__(self, tick):
+            self.add(tick)
+
+        def note(self, text):
+            notes.append(text)
+
+    sums, notes = Shown(), []
+    tape, result = play("http://127.0.0.1:9", tmp_path, for_s=2.0, mix={"home": 1.0}, on_second=sums)
+    rows = driver.history(result)
+
+    assert sums == Shown(planned=len(tape), unsent=len(tape))
+    (note,) = notes  # the null route's requests are refused too
+    assert note.startswith(f"connection refused by 127.0.0.1:9: {len(rows)} times between 0.0 s and 2.")
 
 
 def test_the_null_route_and_the_delivery_probes_run_beside_the_load(tmp_path):

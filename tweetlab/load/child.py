@@ -1,7 +1,7 @@
 """The load process: Locust plays a tape. Started by `driver`, never by hand.
 
 stdin: one line, the job as JSON; then `stop`, or its end, ends the load early. stdout: one JSON object a line:
-`started`, then `second` each second, at last `ended` with the health of the generator. Results are files.
+`started`, then `second` each second, `note` where a line is to be shown, at last `ended` with the health of the generator. Results are files.
 """
 
 from __future__ import annotations
@@ -93,6 +93,7 @@ class Session:
         share = (time.process_time() - cpu_before) / max(1e-9, (time.monotonic_ns() - began_ns) / 1e9)
         gevent.killall([*beside, ticking])
         self.recorder.flush()
+        self._say_errors(start_ns, float("inf"))
         say({"event": "ended", **self._health(share, start_ns)})
 
     def _listen(self) -> None:
@@ -124,6 +125,12 @@ class Session:
                  "unsent": second.unsent, "requests": second.requests, "in_flight": self.recorder.in_flight,
                  "start_lag_ms_p99": recorder.rank(second.lag_ns, 0.99) / 1e6,
                  "cpu_share": share, "routes": second.percentiles_ms()})
+            self._say_errors(start_ns, time.monotonic())
+
+    def _say_errors(self, start_ns: int, now_s: float) -> None:
+        """Say the connection errors whose burst has ended, each kind and address once; times from the start of the load."""
+        for burst in self.wire.errors.due(now_s):
+            say({"event": "note", "text": burst.line(lambda at_s: f"{at_s - start_ns / 1e9:.1f} s")})
 
     def _planned(self, start_ns: int) -> int:
         """Return how many operations are due by now: never fewer than were sent, however late this is asked."""

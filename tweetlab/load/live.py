@@ -91,6 +91,10 @@ class _Lines:
         self._so_far.add(tick)
         self._console.print(line(tick, self._so_far), markup=False, highlight=False, soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def close(self) -> None:
         """Nothing stays open."""
 
@@ -130,6 +134,10 @@ class _Table:
         both.caption = f"generator: start lag p99 {tick.start_lag_ms_p99:.1f} ms, {tick.cpu_share:.0%} of a core"
         both.add_row(counts, response)
         return both
+
+    def note(self, text: str) -> None:
+        """Show a line of text above the tables; it stays."""
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was. Safe to repeat."""

@@ -65,7 +65,7 @@ class Uploads:
         if address == self._api.address:
             return self._api
         if address not in self._others:
-            self._others[address] = wire.Wire(address, CONNECTIONS, TIMEOUT_S)
+            self._others[address] = wire.Wire(address, CONNECTIONS, TIMEOUT_S, errors=self._api.errors)
         return self._others[address]
 
     def headers(self, user: int) -> str:
