@@ -226,7 +226,7 @@ CHARTS: dict[str, Callable[[View], Figure | None]] = {
     "routes": routes,
     "hops": _drawn(shapes.hops),
 }
-MAIN = 6  # the first figures that a run has: latency, traffic, errors and saturation over time; drawn before any table
+MAIN = 6  # figures before any table: latency, traffic, errors and saturation over time
 
 
 def draw(view: View) -> list[Figure]:
@@ -235,7 +235,7 @@ def draw(view: View) -> list[Figure]:
 
 
 def time_axis(view: View, canvas: Canvas) -> Scale:
-    """Seconds from the start of the load. Reserves the rows above the plot in which `backdrop` names the faults."""
+    """Seconds from the start of the load. Reserves rows above the plot for the names of faults."""
     scale = Scale(0.0, max(view.windows.load_s, 1.0), LEFT, WIDTH - RIGHT)
     if view.windows.faults:
         canvas.top += FAULT_ROW * (1 + max(label.row for label in fault_labels(view, scale)))
@@ -253,7 +253,7 @@ class FaultLabel:
 
 
 def fault_labels(view: View, x: Scale) -> list[FaultLabel]:
-    """Return a label a fault, in the order of time; one that would cover another of its row is a row higher."""
+    """Return a label a fault, in order of time; one that would cover another of its row is a row higher."""
     ends: list[float] = []  # of the last label of each row
     labels = []
     for one in view.windows.faults:

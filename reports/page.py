@@ -161,16 +161,18 @@ def tiles(view: View) -> list[dict[str, str]]:
 
 
 def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row an invariant, the worst verdict first, then in the order of the record; `open`: it does not hold.
+    """Return one row an invariant, the worst verdict first, then in the order of the record.
 
-    `violations`: the first SHOWN_VIOLATIONS of them; `more`: how many further ones there are.
+    `open`: it does not hold. `violations`: the first SHOWN_VIOLATIONS of them; `more`: how many further
+    ones there are.
     """
     rows = []
     for one in document["invariants"]:
         violations = one["violations"][:SHOWN_VIOLATIONS]
         total = one.get("violations_n", len(one["violations"]))
         rank = verdict.RANK.get(one["verdict"], 0)
-        rows.append({**one, "rank": rank, "open": rank > 0, "violations": violations, "more": total - len(violations)})
+        more = total - len(violations)
+        rows.append({**one, "rank": rank, "open": rank > 0, "violations": violations, "more": more})
     return sorted(rows, key=lambda row: -row["rank"])
 
 

@@ -95,7 +95,7 @@ def wash(value: Any, owner: Whose) -> Any:
 
 
 def _names_the_owner(key: str, value: Any) -> bool:
-    """Whether an entry is a text under a telling key. `home` with a number or a table is the route of that name."""
+    """Whether an entry is a text under a telling key. `home` with a number or a table is the route."""
     return key.lower() in DROPPED_KEYS and isinstance(value, str)
 
 

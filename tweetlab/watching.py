@@ -39,8 +39,8 @@ def lines(lab: Lab) -> list[str]:
 async def alerts(lab: Lab) -> dict[str, Any]:
     """Return what fires: `prometheus` (pending ones too), `alertmanager` (what it passes on), `incidents` (what pagers got).
 
-    `observed_s`: seconds since Prometheus first evaluated its rules; `not_full`: burn-rate windows that are longer than that.
-    Raises CouldNotRun where the lab is not observed.
+    `observed_s`: seconds since Prometheus first evaluated its rules; `not_full`: burn-rate windows longer
+    than that. Raises CouldNotRun where the lab is not observed.
     """
     import aiohttp
 
@@ -65,6 +65,14 @@ def _observed_s(reply: dict[str, Any]) -> float:
     """Return the value of a query for the time observed; 0 before the first evaluation of the rules."""
     rows = reply["data"]["result"]
     return float(rows[0]["value"][1]) if rows else 0.0
+
+
+def fullness(observed_s: float) -> str:
+    """Return a line that says which burn-rate windows are not full after `observed_s`."""
+    pairs = ", ".join(map(_pair, alerting.not_full(observed_s)))
+    if not pairs:
+        return "every burn-rate window is full"
+    return f"burn-rate windows not full after {observed_s:.0f} s: {pairs}"
 
 
 def _pair(window: alerting.Window) -> str:

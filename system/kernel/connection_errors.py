@@ -2,8 +2,9 @@
 
     connection refused by 127.1.9.1:8080: 143 times between 30.1 s and 33.4 s
 
-`connection_error` reads the kind and the target out of a client's message; `Counter` collects repeats into bursts. Both are
-pure: no clock, no log. `kernel/logs.py` filters log records with them, the load generator counts its own failures.
+`connection_error` reads the kind and the target out of a client's message; `Counter` collects repeats into
+bursts. Both are pure: no clock, no log. `kernel/logs.py` filters log records with them, the load generator
+counts its own failures.
 """
 
 from __future__ import annotations
@@ -13,24 +14,42 @@ import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-QUIET_S = 5.0     # without a repeat a burst has ended; clients try again every 0.05 s to 4 s
+QUIET_S = 5.0  # without a repeat a burst has ended; clients try again every 0.05 s to 4 s
 LONGEST_S = 30.0  # a burst that lasts longer is written in parts
 REFUSED, CLOSED, LATE, UNREACHABLE = (
-    "connection refused by", "connection closed by", "no answer in time from", "no connection to")
-CODES = {errno.ECONNREFUSED: REFUSED, errno.ECONNRESET: CLOSED, errno.EPIPE: CLOSED, errno.ETIMEDOUT: LATE,
-         errno.EHOSTUNREACH: UNREACHABLE, errno.ENETUNREACH: UNREACHABLE, errno.ENOTCONN: CLOSED,
-         errno.ECONNABORTED: CLOSED, errno.EHOSTDOWN: UNREACHABLE}
+    "connection refused by",
+    "connection closed by",
+    "no answer in time from",
+    "no connection to",
+)
+CODES = {
+    errno.ECONNREFUSED: REFUSED,
+    errno.ECONNRESET: CLOSED,
+    errno.EPIPE: CLOSED,
+    errno.ETIMEDOUT: LATE,
+    errno.EHOSTUNREACH: UNREACHABLE,
+    errno.ENETUNREACH: UNREACHABLE,
+    errno.ENOTCONN: CLOSED,
+    errno.ECONNABORTED: CLOSED,
+    errno.EHOSTDOWN: UNREACHABLE,
+}
 NAMES = {errno.errorcode[code]: kind for code, kind in CODES.items()}
 WORDS = (  # what clients of the stores say where no code is given; the first that fits decides
     (REFUSED, r"connection refused|refused the connection"),
     (UNREACHABLE, r"has failed for \d+ times"),
-    (CLOSED, r"reset by peer|broken pipe|closed by|connection( at \S+| to \S+)? (is |was )?(closed|lost)|server closed"
-             r"|connection ?(shutdown|closed|lost|aborted)|closing connection"),
+    (
+        CLOSED,
+        r"reset by peer|broken pipe|closed by|connection( at \S+| to \S+)? (is |was )?(closed|lost)"
+        r"|server closed|connection ?(shutdown|closed|lost|aborted)|closing connection",
+    ),
     (LATE, r"timed out|time-?out|no answer within"),
-    (UNREACHABLE, r"no route|unreachable|unable to? ?(connect|bootstrap|update metadata)|(error|failed) connecting"
-                  r"|(cannot|could not) connect|connect call failed|attempting to reconnect|failed reconnecting"
-                  r"|no ?(host|brokers) ?available|against any hosts|nodenotready|marked down|coordinator dead"
-                  r"|create (new )?connection"),
+    (
+        UNREACHABLE,
+        r"no route|unreachable|unable to? ?(connect|bootstrap|update metadata)|(error|failed) connecting"
+        r"|(cannot|could not) connect|connect call failed|attempting to reconnect|failed reconnecting"
+        r"|no ?(host|brokers) ?available|against any hosts|nodenotready|marked down|coordinator dead"
+        r"|create (new )?connection",
+    ),
 )
 CODE = re.compile(r"\berrno (\d+)|\berror (\d+) (?:while )?connecting", re.IGNORECASE)
 NAME = re.compile(r"\bE[A-Z]{4,}\b")
@@ -92,7 +111,7 @@ class Counter:
         self._open: dict[Hashable, Burst] = {}
 
     def add(self, key: Hashable, words: str, at_s: float, shown: bool = False) -> bool:
-        """Count one error at `at_s`; `words` and `shown` of the first one stay. Return whether it begins a burst."""
+        """Count one error at `at_s`; `words` and `shown` of the first stay. Return whether it is the first."""
         burst = self._open.get(key)
         if burst is None:
             self._open[key] = Burst(words, 1, at_s, at_s, shown)
@@ -103,8 +122,11 @@ class Counter:
 
     def due(self, now_s: float) -> list[Burst]:
         """Take out the bursts that are due at `now_s` (infinity: all) and return those that need a line."""
-        keys = [key for key, burst in self._open.items()
-                if now_s >= burst.last_s + QUIET_S or now_s >= burst.first_s + LONGEST_S]
+        keys = [
+            key
+            for key, burst in self._open.items()
+            if now_s >= burst.last_s + QUIET_S or now_s >= burst.first_s + LONGEST_S
+        ]
         bursts = [self._open.pop(key) for key in keys]
         return [burst for burst in bursts if burst.count > 1 or not burst.shown]
 

@@ -13,12 +13,12 @@ see one fire and resolve. The label `set` says which; `factor` says by how much 
 A burn rate needs evidence, of which a lab that has just started has little:
 
 - at least LEAST_BAD bad events in the long window. The count behind a rate is a draw: with 10 events the true
-  rate is, with 97.5 % confidence, at least 0.48 of the measured one (Poisson), so a measured 14.4 is truly above
-  6, the next lower burn rate that pages. It delays no page of a real outage: at 20 requests/s a full window of a
-  minute needs 18 bad events to reach 14.4;
+  rate is, with 97.5 % confidence, at least 0.48 of the measured one (Poisson), so a measured 14.4 is truly
+  above 6, the next lower burn rate that pages. It delays no page of a real outage: at 20 requests/s a full
+  window of a minute needs 18 bad events to reach 14.4;
 - a window that is full. While it is not, the time before OBSERVED_SINCE counts as good, so that it fires no
-  earlier than a full one, and the summary of an alert says how much the window holds. Windows of FULL_FROM_S and
-  longer do not fire before they are full.
+  earlier than a full one, and the summary of an alert says how much the window holds. Windows of FULL_FROM_S
+  and longer do not fire before they are full.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import yaml
 COMPRESSION = 60
 LEAST_REQUESTS = 10  # in the short window; of fewer, one error is not yet a rate
 LEAST_BAD = 10       # in the long window; why 10: above
-FULL_FROM_S = 3_600  # a rate over an hour or more says nothing after minutes; a drill's first alerts have shorter windows
+FULL_FROM_S = 3_600  # hours say nothing after minutes; a drill's first alerts have shorter windows
 OBSERVED_SINCE = "lab:observed_since:timestamp_seconds"
 OBSERVED_S = f"(time() - {OBSERVED_SINCE})"
 CARRIED = "1h"       # an interruption of the monitoring longer than this starts the windows again
@@ -159,7 +159,8 @@ def rules() -> dict[str, Any]:
     short, long = [s for s in lengths if s <= LONG_S], [s for s in lengths if s > LONG_S]
     return {"groups": [
         {"name": "observed", "rules": [
-            {"record": OBSERVED_SINCE, "expr": f"last_over_time({OBSERVED_SINCE}[{CARRIED}]) or vector(time())"}]},
+            {"record": OBSERVED_SINCE,
+             "expr": f"last_over_time({OBSERVED_SINCE}[{CARRIED}]) or vector(time())"}]},
         {"name": "slo-ratios", "rules": [rule for slo in SLOS for rule in _recorded(slo, short)]},
         # An hour's rate does not change within seconds, and three days of samples are many to read.
         {"name": "slo-ratios-long", "interval": "30s", "rules": [rule for slo in SLOS for rule in _recorded(slo, long)]},
@@ -173,15 +174,16 @@ def rules() -> dict[str, Any]:
 
 def rules_text() -> str:
     """Return Prometheus' rule file."""
-    why = (f"# BudgetBurn wants {LEAST_BAD} bad events in its long window: of {LEAST_BAD} the true rate is at least 0.48 of the\n"
-           "# measured one (97.5 %, Poisson). Until a window is full, the time before the lab was observed counts as good;\n"
-           f"# a window of {window_text(FULL_FROM_S)} or longer does not fire before it is full.\n")
+    why = (f"# BudgetBurn wants {LEAST_BAD} bad events in its long window: of so many the true rate is at\n"
+           "# least 0.48 of the measured one (97.5 %, Poisson). Until a window is full, the time before\n"
+           f"# the lab was observed is good; one of {window_text(FULL_FROM_S)} or longer does not fire.\n")
     return why + yaml.safe_dump(rules(), sort_keys=False, width=140)
 
 
 def not_full(observed_s: float) -> tuple[Window, ...]:
-    """Return the burn-rate windows, of both sets, that are longer than the lab has been observed; the shortest first."""
-    return tuple(sorted((w for w in (*WINDOWS, *compressed()) if w.long_s > observed_s), key=lambda w: w.long_s))
+    """Return the burn-rate windows of both sets longer than the lab was observed, the shortest first."""
+    longer = [window for window in (*WINDOWS, *compressed()) if window.long_s > observed_s]
+    return tuple(sorted(longer, key=lambda window: window.long_s))
 
 
 def _recorded(slo: Slo, lengths: list[int]) -> list[dict[str, str]]:

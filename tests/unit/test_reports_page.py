@@ -55,9 +55,10 @@ def test_the_markup_is_closed(run: record.Run) -> None:
 def test_the_report_leads_with_verdict_headline_figures_and_six_charts(run: record.Run) -> None:
     """Then objectives, invariants, calibration, validity and the tables by route; disclosure is last."""
     html = (run.path / "report.html").read_text(encoding="utf-8")
-    words = ["PASS", "answered well", "Main charts", "Latency of home over time", "Operations in flight", "Objectives",
-             "Invariants", "What the model predicted", "Can this run be trusted?", "What was sent", "How long users waited",
-             "More charts", "Where the time goes", "Who used the machine", "How to see it again", "Disclosure"]  # fmt: skip
+    words = ["PASS", "answered well", "Main charts", "Latency of home over time", "Operations in flight",
+             "Objectives", "Invariants", "What the model predicted", "Can this run be trusted?",
+             "What was sent", "How long users waited", "More charts", "Where the time goes", "Who used the machine",
+             "How to see it again", "Disclosure"]  # fmt: skip
     places = [html.index(f">{word}") for word in words]
     assert places == sorted(places)
     assert html[:html.index(">Objectives")].count("<svg") == 6
@@ -67,8 +68,9 @@ def test_the_report_leads_with_verdict_headline_figures_and_six_charts(run: reco
 def test_an_invariant_that_holds_is_one_folded_line_and_one_that_does_not_is_open(tmp_path: Path) -> None:
     """What fails or is unknown comes first, with its first five violations and the number of the others."""
     violations = [f"tweet {n} of polly is in no store" for n in range(7)]
-    lost = {"name": "no_acknowledged_tweet_lost", "verdict": "fail", "checked": 512, "note": "", "violations": violations}
-    idle = {"name": "unique_ids", "verdict": "unknown", "checked": 0, "note": "nothing was posted", "violations": []}
+    lost = {"name": "no_acknowledged_tweet_lost", "verdict": "fail", "checked": 512, "note": "",
+            "violations": violations}  # fmt: skip
+    idle = {"name": "unique_ids", "verdict": "unknown", "checked": 0, "note": "no posts", "violations": []}
     html = report(tmp_path, report_runs.quiet(invariants=(report_runs.FINDINGS[1], idle, lost)))
 
     summary = re.compile(r'<details class="finding (\w+)"( open)?><summary>.*?<b>(.*?)</b>')
@@ -82,7 +84,8 @@ def test_an_invariant_that_holds_is_one_folded_line_and_one_that_does_not_is_ope
 
 def test_headings_go_down_one_level_at_a_time(run: record.Run) -> None:
     """A screen reader's outline has no gap: h1, then h2, then h3."""
-    levels = [int(each) for each in re.findall(r"<h([1-6])", (run.path / "report.html").read_text(encoding="utf-8"))]
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    levels = [int(each) for each in re.findall(r"<h([1-6])", html)]
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
@@ -112,7 +115,8 @@ def test_fault_and_warm_up_stand_behind_the_lines(run: record.Run) -> None:
 def test_names_of_faults_cover_neither_a_line_nor_each_other(tmp_path: Path) -> None:
     """They are above the plot; of two that begin close together one is a row higher."""
     faults = (facts.FaultWindow("cache_loss", "redis-1", 30.0, None, 35.0),
-              facts.FaultWindow("kill", "users-1", 31.0, None, 40.0), facts.FaultWindow("pause", "users-1", 50.0, 55.0, 56.0))
+              facts.FaultWindow("kill", "users-1", 31.0, None, 40.0),
+              facts.FaultWindow("pause", "users-1", 50.0, 55.0, 56.0))  # fmt: skip
     windows = facts.Windows(report_runs.START_NS, 10.0, 60.0, faults)
     view = View(finish.finish(tmp_path, report_runs.quiet(windows=windows)))
     canvas = svg.Canvas("t", "d", "k")

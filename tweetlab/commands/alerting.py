@@ -24,8 +24,7 @@ def alerts(as_json: Json = False) -> int:
         screen.show(f"{row['state']:<8} {labels.get('severity', ''):<7} {labels['alertname']}{windows}: {row['summary']}")
     if not told["prometheus"]:
         screen.show("no alert fires")
-    if told["not_full"]:
-        screen.show(f"burn-rate windows that are not full after {told['observed_s']:.0f} s: {', '.join(told['not_full'])}")
+    screen.show(watching.fullness(told["observed_s"]))
     for row in told["incidents"]:
         ended = f"resolved {_clock(row['resolved_ms'])}" if row["resolved_ms"] else "open"
         again = f", sent {row['duplicates'] + 1} times" if row["duplicates"] else ""

@@ -1,7 +1,8 @@
 """The load process: Locust plays a tape. Started by `driver`, never by hand.
 
 stdin: one line, the job as JSON; then `stop`, or its end, ends the load early. stdout: one JSON object a line:
-`started`, then `second` each second, `note` where a line is to be shown, at last `ended` with the health of the generator. Results are files.
+`started`, then `second` each second and `note` for lines to show, at last `ended` with the generator's
+health. Results are files.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ class Session:
             planned_before, planned = planned, self._planned(start_ns)
             cpu_s = time.process_time()
             share = (cpu_s - cpu_before) / max(1e-9, (time.monotonic_ns() - second.began_ns) / 1e9)
-            say({"event": "second", "t_s": number - 1, "planned": planned - planned_before, "sent": second.sent,
+            added = planned - planned_before
+            say({"event": "second", "t_s": number - 1, "planned": added, "sent": second.sent,
                  "ok": second.outcomes["ok"], "fail": second.outcomes["fail"], "info": second.outcomes["info"],
                  "unsent": second.unsent, "requests": second.requests, "in_flight": self.recorder.in_flight,
                  "start_lag_ms_p99": recorder.rank(second.lag_ns, 0.99) / 1e6,
@@ -128,12 +130,12 @@ class Session:
             self._say_errors(start_ns, time.monotonic())
 
     def _say_errors(self, start_ns: int, now_s: float) -> None:
-        """Say the connection errors whose burst has ended, each kind and address once; times from the start of the load."""
+        """Say which connection errors there were, one line a burst; times are from the start of the load."""
         for burst in self.wire.errors.due(now_s):
             say({"event": "note", "text": burst.line(lambda at_s: f"{at_s - start_ns / 1e9:.1f} s")})
 
     def _planned(self, start_ns: int) -> int:
-        """Return how many operations are due by now: never fewer than were sent, however late this is asked."""
+        """Return how many operations are due by now: never fewer than were sent."""
         return int(self.tape.due_ns.searchsorted(time.monotonic_ns() - start_ns, side="right"))
 
     def _health(self, cpu_share: float, start_ns: int) -> Json:

@@ -1,7 +1,8 @@
-"""What a person sees while the load runs: a table that renews itself on a terminal, a plain line a second elsewhere.
+"""What a person sees while the load runs: tables on a terminal, elsewhere a line a second.
 
-Both count operations since the start of the load: planned >= sent >= finished >= ok at every tick. HTTP requests are counted
-apart, since an operation may send several: retries, second pages, the steps of a picture's upload.
+Both count operations since the start of the load: planned >= sent >= finished >= ok at every tick. HTTP
+requests are counted apart, since an operation may send several: retries, second pages, the steps of a
+picture's upload.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from rich.table import Table
 class Tick:
     """One second of load, from `t_s`. Counts are of that second; `in_flight` at its end.
 
-    `planned`: operations due; `sent`: operations of which a first request was sent; `ok`, `fail`, `info`: operations that were
-    sent and have finished, by their last outcome; `in_flight`: sent and not finished. `unsent`: operations that ended without a
-    request (no connection, nothing left to delete). `requests`: HTTP requests of all operations.
-    `routes`: route -> {p50, p99} in ms of OK responses, from the intended start; `all` pools them.
+    `planned`: operations due; `sent`: operations of which a first request was sent; `ok`, `fail`, `info`:
+    operations that were sent and have finished, by their last outcome; `in_flight`: sent and not finished.
+    `unsent`: operations that ended without a request (no connection, nothing left to delete). `requests`:
+    HTTP requests of all of them. `routes`: route -> {p50, p99} in ms of OK responses, from the intended
+    start; `all` pools them.
     """
 
     t_s: int
@@ -76,9 +78,11 @@ def line(tick: Tick, so_far: Totals) -> str:
     pooled = tick.routes.get("all")
     response = f"p50 {pooled['p50']:.1f} ms, p99 {pooled['p99']:.1f} ms" if pooled else "no answer"
     unsent = f", not sent {so_far.unsent}" if so_far.unsent else ""
-    return (f"{tick.t_s:4d} s  operations so far: planned {so_far.planned}, sent {so_far.sent}, finished {so_far.finished} "
-            f"(ok {so_far.ok}, fail {so_far.fail}, info {so_far.info}), in flight {so_far.in_flight}{unsent}; "
-            f"HTTP requests {so_far.requests}; this second: {response}; start lag p99 {tick.start_lag_ms_p99:.1f} ms")
+    outcomes = f"ok {so_far.ok}, fail {so_far.fail}, info {so_far.info}"
+    return (f"{tick.t_s:4d} s  operations so far: planned {so_far.planned}, sent {so_far.sent}, "
+            f"finished {so_far.finished} ({outcomes}), in flight {so_far.in_flight}{unsent}; "
+            f"HTTP requests {so_far.requests}; this second: {response}; "
+            f"start lag p99 {tick.start_lag_ms_p99:.1f} ms")
 
 
 class _Lines:
@@ -100,13 +104,13 @@ class _Lines:
 
 
 COUNTS = {  # of Totals -> what the table calls it
-    "planned": "planned", "sent": "sent", "finished": "finished", "ok": "  ok", "fail": "  fail", "info": "  info",
-    "unsent": "not sent", "requests": "HTTP requests",
+    "planned": "planned", "sent": "sent", "finished": "finished", "ok": "  ok", "fail": "  fail",
+    "info": "  info", "unsent": "not sent", "requests": "HTTP requests",
 }
 
 
 class _Table:
-    """Two tables, drawn again each second: counts since the start and what the last second added; latency by route."""
+    """Two tables, drawn again each second: counts so far and what the last second added; latency by route."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -125,13 +129,15 @@ class _Table:
         added.add(tick)
         counts = _columns("operations", "so far", "last second")
         for name, words in COUNTS.items():
-            counts.add_row(words, str(getattr(self._so_far, name)), f"+{getattr(added, name)}", end_section=name == "unsent")
+            values = str(getattr(self._so_far, name)), f"+{getattr(added, name)}"
+            counts.add_row(words, *values, end_section=name == "unsent")
         response = _columns("response", "p50 ms", "p99 ms")
         for route in sorted(tick.routes, key=lambda name: (name != "all", name)):
             response.add_row(route, *(f"{tick.routes[route][name]:.1f}" for name in ("p50", "p99")))
         both = Table.grid(padding=(0, 1))
         both.title = f"{tick.t_s + 1} s of load, {self._so_far.in_flight} operations in flight"
-        both.caption = f"generator: start lag p99 {tick.start_lag_ms_p99:.1f} ms, {tick.cpu_share:.0%} of a core"
+        lag = f"start lag p99 {tick.start_lag_ms_p99:.1f} ms"
+        both.caption = f"generator: {lag}, {tick.cpu_share:.0%} of a core"
         both.add_row(counts, response)
         return both
 

@@ -51,11 +51,11 @@ class Recorder:
         return len(self._open)
 
     def requested(self) -> None:
-        """Count an HTTP request of the load: an attempt, a step of a journey or a second page; probes are none."""
+        """Count an HTTP request of the load: an attempt, a step of a journey or a second page; no probe."""
         self.second.requests += 1
 
     def finished(self, op: int, outcome: str) -> None:
-        """Count a planned operation that has ended. Of one that was sent `outcome` counts, once; else it is `unsent`."""
+        """Count a planned operation that has ended: by `outcome`, once, if it was sent; else as `unsent`."""
         if op in self._open:
             self._open.remove(op)
             self.second.outcomes[outcome] += 1
@@ -100,7 +100,8 @@ class Recorder:
 class Second:
     """Counts and latencies (ns) of one second, by the moment things happened.
 
-    `sent`, `outcomes`, `unsent`: planned operations; `requests`: what they and their second pages sent over HTTP.
+    `sent`, `outcomes`, `unsent`: planned operations; `requests`: what they and their second pages sent over
+    HTTP.
     """
 
     def __init__(self) -> None:

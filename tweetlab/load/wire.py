@@ -76,11 +76,11 @@ class Wire:
 
     `size`: connections to an address at most; more requests wait, which shows as start lag.
     `canary`: bytes that no answer may hold, whoever asks. `scanned`: answers that were looked through; `leaks`: requests whose
-    answer held it, the first LEAKS of them. `errors`: connection errors by kind and address, on the monotonic clock (s).
+    answer held it, the first LEAKS of them. `errors`: connection errors by kind and address.
     """
 
-    def __init__(self, address: str, size: int, timeout_s: float, canary: bytes = b"", names: Resolver | None = None,
-                 errors: connection_errors.Counter | None = None) -> None:
+    def __init__(self, address: str, size: int, timeout_s: float, canary: bytes = b"",
+                 names: Resolver | None = None, errors: connection_errors.Counter | None = None) -> None:
         self.errors = errors if errors is not None else connection_errors.Counter()
         self._canary, self.scanned, self.leaks = canary, 0, list[str]()
         host, _, port = address.partition(":")
