@@ -47,12 +47,14 @@ class Running:
         past_s = (time.time() * 1000 - self._started_ms) / 1000 if self._started_ms else 0.0
         told = {key: self.head[key] for key in ("scenario", "question", "load_s", "stages", "faults", "objectives")}
         return {**told, "phase": phase, "started_ms": self._started_ms, "past_s": round(min(past_s, self.head["load_s"]), 1),
-                "tick": self.ticks[-1] if self.ticks else None, "so_far": self._totals()}
+                "tick": self._newest()}
 
-    def _totals(self) -> Json:
-        """Return the counts of the load since its start, as the command's live table shows them."""
-        named = dataclasses.asdict(self._so_far)
-        return {**named, "finished": self._so_far.finished, "in_flight": self._so_far.in_flight}
+    def _newest(self) -> Json | None:
+        """Return the last second, with the counts since the start (`so_far`) as the command's live table shows them."""
+        if not self.ticks:
+            return None
+        so_far = {**dataclasses.asdict(self._so_far), "finished": self._so_far.finished}
+        return {**self.ticks[-1], "so_far": so_far}
 
     def _follow(self) -> None:
         try:

@@ -52,9 +52,10 @@ export function load(told) {
   bar.setAttribute("aria-valuenow", Math.round(told.past_s));
   bar.firstChild.style.width = `${Math.min(100, (100 * told.past_s) / told.load_s)}%`;
   text(root.querySelector(".clock"), `${duration(told.past_s)} of ${duration(told.load_s)}`);
-  const { tick, so_far: sum } = told;
-  text(root.querySelector(".second"), tick ? `Operations so far: ${sum.planned} planned, ${sum.sent} sent, ${sum.finished} finished (${sum.ok} ok, ${sum.fail + sum.info} failed or unknown), `
-    + `${sum.in_flight} in flight${sum.unsent ? `, ${sum.unsent} not sent` : ""}; ${sum.requests} HTTP requests; the generator sends at most ${tick.start_lag_ms_p99.toFixed(1)} ms late (p99) on ${Math.round(100 * tick.cpu_share)} % of a core.` : "");
+  const tick = told.tick;
+  const sum = tick?.so_far;
+  text(root.querySelector(".second"), tick ? `Operations so far: ${sum.planned} planned, ${sum.sent} sent, ${sum.finished} finished `
+    + `(${sum.ok} ok, ${sum.fail + sum.info} failed or unknown), ${tick.in_flight} in flight${sum.unsent ? `, ${sum.unsent} not sent` : ""}; ${sum.requests} HTTP requests; the generator sends at most ${tick.start_lag_ms_p99.toFixed(1)} ms late (p99) on ${Math.round(100 * tick.cpu_share)} % of a core.` : "");
 }
 
 function cell(words, css = "") {
