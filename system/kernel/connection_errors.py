@@ -111,7 +111,7 @@ class Counter:
         self._open: dict[Hashable, Burst] = {}
 
     def add(self, key: Hashable, words: str, at_s: float, shown: bool = False) -> bool:
-        """Count one error at `at_s`; `words` and `shown` of the first stay. Return whether it is the first."""
+        """Count one error at `at_s`; those of the first stay. Return whether it is the first."""
         burst = self._open.get(key)
         if burst is None:
             self._open[key] = Burst(words, 1, at_s, at_s, shown)

@@ -224,8 +224,8 @@ def test_the_line_of_a_second_counts_operations_since_the_start_and_requests_apa
     show(live.Tick(1, 60, 58, 110, 1, 4, 1, 1.0, 0.1, {"all": {"p50": 900.0, "p99": 990.0}}, 2, 70))
 
     assert console.export_text().splitlines()[1].startswith(
-        "   1 s  operations so far: planned 120, sent 118, finished 117 (ok 112, fail 1, info 4), in flight 1, "
-        "not sent 2; HTTP requests 135; this second: p50 900.0 ms")
+        "   1 s  operations so far: planned 120, sent 118, finished 117 (ok 112, fail 1, info 4), "
+        "in flight 1, not sent 2; HTTP requests 135; this second: p50 900.0 ms")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

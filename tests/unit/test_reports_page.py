@@ -57,7 +57,8 @@ def test_the_report_leads_with_verdict_headline_figures_and_six_charts(run: reco
     html = (run.path / "report.html").read_text(encoding="utf-8")
     words = ["PASS", "answered well", "Main charts", "Latency of home over time", "Operations in flight",
              "Objectives", "Invariants", "What the model predicted", "Can this run be trusted?",
-             "What was sent", "How long users waited", "More charts", "Where the time goes", "Who used the machine",
+             "What was sent", "How long users waited", "More charts", "Where the time goes",
+             "Who used the machine",
              "How to see it again", "Disclosure"]  # fmt: skip
     places = [html.index(f">{word}") for word in words]
     assert places == sorted(places)

@@ -50,7 +50,7 @@ class Running:
                 "tick": self._newest()}
 
     def _newest(self) -> Json | None:
-        """Return the last second, with the counts since the start (`so_far`) as the command's live table shows them."""
+        """Return the last second, with the counts since the start (`so_far`) of the command's live table."""
         if not self.ticks:
             return None
         so_far = {**dataclasses.asdict(self._so_far), "finished": self._so_far.finished}
