@@ -14,12 +14,14 @@ import numpy as np
 import pandas as pd
 
 from reports import charts_shape as shapes
-from reports.svg import LEFT, RIGHT, WIDTH, Canvas, Floats, Scale, millis, number
+from reports.svg import LEFT, LETTER, RIGHT, WIDTH, Canvas, Floats, Scale, millis, number
 from reports.view import View
 
 SHOWN_NODES = 7  # processes with a colour of their own; the rest are one band
 SHOWN_ROUTES = 5
 GAP_S = 2.5  # seconds without a value that break a line
+FAULT_ROW = 12  # units of height of a row of fault names
+LABEL_GAP = 4.0  # units between two names of a row
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def latency(view: View) -> Figure | None:
     canvas = Canvas(f"Latency of {route} over time", f"p50 and p99 response time each second. {caption}", "latency")
     entries = [("line c1", "p50"), ("line c2", "p99")]
     entries += [("line c2 model", "p99, model")] if len(twin_t) else []
-    entries += [("line bound", f"promise {millis(bounds[0])}")] if bounds else []
+    entries += [("line bound", f"objective {millis(bounds[0])}")] if bounds else []
     canvas.legend(entries)
     x, y = time_axis(view, canvas), latency_axis(canvas, [p50, p99, twin_p99, np.array(bounds)])
     backdrop(view, canvas, x)
@@ -214,16 +216,17 @@ def _drawn(shape: Callable[[View], tuple[Canvas, str] | None]) -> Callable[[View
 CHARTS: dict[str, Callable[[View], Figure | None]] = {
     "latency": latency,
     "rates": rates,
+    "instances": instances,
+    "delivery": _drawn(shapes.delivered),
+    "cpu": cpu,
+    "lag": lag,
+    "flight": flight,
     "spectrum": _drawn(shapes.spectrum),
     "heatmap": _drawn(shapes.heatmap),
     "routes": routes,
     "hops": _drawn(shapes.hops),
-    "instances": instances,
-    "cpu": cpu,
-    "flight": flight,
-    "delivery": _drawn(shapes.delivered),
-    "lag": lag,
 }
+MAIN = 6  # figures before any table: latency, traffic, errors and saturation over time
 
 
 def draw(view: View) -> list[Figure]:
@@ -232,8 +235,35 @@ def draw(view: View) -> list[Figure]:
 
 
 def time_axis(view: View, canvas: Canvas) -> Scale:
-    """Seconds from the start of the load."""
-    return Scale(0.0, max(view.windows.load_s, 1.0), LEFT, WIDTH - RIGHT)
+    """Seconds from the start of the load. Reserves rows above the plot for the names of faults."""
+    scale = Scale(0.0, max(view.windows.load_s, 1.0), LEFT, WIDTH - RIGHT)
+    if view.windows.faults:
+        canvas.top += FAULT_ROW * (1 + max(label.row for label in fault_labels(view, scale)))
+    return scale
+
+
+@dataclass(frozen=True)
+class FaultLabel:
+    """Where a fault's name is written: `x` and `anchor` as in SVG, `row` 0 directly above the plot."""
+
+    words: str
+    x: float
+    anchor: str
+    row: int
+
+
+def fault_labels(view: View, x: Scale) -> list[FaultLabel]:
+    """Return a label a fault, in order of time; one that would cover another of its row is a row higher."""
+    ends: list[float] = []  # of the last label of each row
+    labels = []
+    for one in view.windows.faults:
+        start, width = x.at(one.start_s), LETTER * len(one.kind)
+        right = start + width > WIDTH - RIGHT
+        low = start - width if right else start
+        row = next((row for row, end in enumerate(ends) if end <= low), len(ends))
+        ends[row:row + 1] = [low + width + LABEL_GAP]
+        labels.append(FaultLabel(one.kind, start, "end" if right else "start", row))
+    return labels
 
 
 def latency_axis(canvas: Canvas, values: list[Floats]) -> Scale:
@@ -251,20 +281,19 @@ def _linear(canvas: Canvas, values: list[Floats]) -> Scale:
 
 
 def backdrop(view: View, canvas: Canvas, x: Scale) -> None:
-    """Warm-up and faults behind the lines, each with a tooltip; a fault's name stands at its head."""
+    """Warm-up and faults behind the lines, each with a tooltip; a fault's name is above the plot."""
     height = canvas.plot_bottom - canvas.top
     if view.windows.warm_up_s > 0:
         box = (LEFT, canvas.top, x.at(view.windows.warm_up_s) - LEFT, height)
         canvas.rect(box, "warm-up", f"warm-up, {view.windows.warm_up_s:g} s: not part of steady")
-    for one in view.windows.faults:
+    for one, label in zip(view.windows.faults, fault_labels(view, x), strict=True):
         start = x.at(one.start_s)
         end_s = max(each for each in (one.start_s, one.end_s, one.recovered_s) if each is not None)
         width = max(2.0, x.at(end_s) - start)
         title = f"{one.kind} on {one.target}, {one.start_s:.1f} s to {end_s:.1f} s"
         canvas.rect((start, canvas.top, width, height), "fault", title)
         canvas.line(start, canvas.top, start, canvas.plot_bottom, "fault-edge")
-        right = start > WIDTH * 0.7
-        canvas.text(start - 3 if right else start + 3, canvas.top + 10, one.kind, "fault-word", "end" if right else "start")
+        canvas.text(label.x, canvas.top - 3 - FAULT_ROW * label.row, label.words, "fault-word", label.anchor)
 
 
 def _gap(x: Scale) -> float:

@@ -13,11 +13,12 @@ from typing import Any
 
 import jinja2
 
-from reports import charts, histogram, record, svg
+from reports import charts, histogram, record, svg, verdict
 from reports.view import View
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT = "report.html"
+SHOWN_VIOLATIONS = 5  # of each invariant; invariants.json has all of them
 
 PATH_WORDS = {
     "push": "tweets pushed into followers' timelines",
@@ -48,6 +49,7 @@ def render(run: record.Run) -> str:
     """The report of `run` as HTML."""
     view = View(run)
     document = run.document
+    figures = charts.draw(view)
     return _environment().get_template("report.html.j2").render(
         d=document,
         css=(TEMPLATES / "report.css").read_text(encoding="utf-8"),
@@ -58,7 +60,9 @@ def render(run: record.Run) -> str:
         counts=counts(document),
         percentiles=percentiles(view),
         headline=view.headline,
-        figures=charts.draw(view),
+        main_figures=figures[:charts.MAIN],
+        more_figures=figures[charts.MAIN:],
+        findings=findings(document),
         errors=errors_of(document.get("prediction") or {}),
         processes=processes(document["summary"]),
         paths=paths(document["summary"]),
@@ -154,6 +158,22 @@ def tiles(view: View) -> list[dict[str, str]]:
         cores = view.document["host"].get("cores") or view.document["platform"].get("cores")
         found.append({"value": f"{average:.2f}", "words": f"cores used of {cores}" if cores else "cores used"})
     return found
+
+
+def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return one row an invariant, the worst verdict first, then in the order of the record.
+
+    `open`: it does not hold. `violations`: the first SHOWN_VIOLATIONS of them; `more`: how many further
+    ones there are.
+    """
+    rows = []
+    for one in document["invariants"]:
+        violations = one["violations"][:SHOWN_VIOLATIONS]
+        total = one.get("violations_n", len(one["violations"]))
+        rank = verdict.RANK.get(one["verdict"], 0)
+        more = total - len(violations)
+        rows.append({**one, "rank": rank, "open": rank > 0, "violations": violations, "more": more})
+    return sorted(rows, key=lambda row: -row["rank"])
 
 
 def counts(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:

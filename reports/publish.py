@@ -87,10 +87,16 @@ def _files(run: record.Run, owner: Whose) -> dict[str, str]:
 def wash(value: Any, owner: Whose) -> Any:
     """`value` with telling keys dropped, and paths, names and addresses in its texts replaced."""
     if isinstance(value, Mapping):
-        return {key: wash(each, owner) for key, each in value.items() if str(key).lower() not in DROPPED_KEYS}
+        kept = ((key, each) for key, each in value.items() if not _names_the_owner(str(key), each))
+        return {key: wash(each, owner) for key, each in kept}
     if isinstance(value, list | tuple):
         return [wash(each, owner) for each in value]
     return _wash_text(value, owner) if isinstance(value, str) else value
+
+
+def _names_the_owner(key: str, value: Any) -> bool:
+    """Whether an entry is a text under a telling key. `home` with a number or a table is the route."""
+    return key.lower() in DROPPED_KEYS and isinstance(value, str)
 
 
 def _wash_text(text: str, owner: Whose) -> str:

@@ -145,9 +145,9 @@ class Canvas:
         self.axis_words(x_word, y_word)
 
     def axis_words(self, x_word: str, y_word: str) -> None:
-        """The words of both axes: below right, and above the vertical one."""
-        self.text(WIDTH - RIGHT, self.height - 4, x_word, "word", "end")
-        self.text(LEFT, self.height - 4, y_word, "word")
+        """The words of both axes, below the plot, each with the direction of its axis."""
+        self.text(WIDTH - RIGHT, self.height - 4, f"{x_word} →" if x_word else "", "word", "end")
+        self.text(LEFT, self.height - 4, f"↑ {y_word}" if y_word else "", "word")
 
     def path(self, xs: Floats, ys: Floats, css: str, gap: float = math.inf) -> None:
         """A line through pixels (xs, ys); NaN and steps of x wider than `gap` break it."""

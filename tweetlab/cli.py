@@ -16,6 +16,7 @@ from typing import Any
 import typer
 from typer import exceptions
 
+from system.kernel import logs
 from system.kernel.errors import LabError
 from tweetlab.commands import alerting, console, keys, lab, looking, reading, running, wan
 
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run the command; return its exit code. Never lets a traceback through for an error of ours."""
     as_json = "--json" in argv
+    logs.count_on_terminal()
     try:
         result = application()(args=argv, prog_name="tweetlab", standalone_mode=False)
         return int(result or 0)

@@ -143,8 +143,13 @@ def telemetry() -> str:
         f"| {alerting.window_text(real.long_s)} and {alerting.window_text(real.short_s)} "
         f"| {alerting.window_text(fast.long_s)} and {alerting.window_text(fast.short_s)} | {real.burn:g} | {real.severity} |"
         for real, fast in zip(alerting.WINDOWS, alerting.compressed()))
+    held = alerting.window_text(alerting.FULL_FROM_S)
     parts.append(f"## Burn-rate alerts (`BudgetBurn`)\n\n| windows | divided by {alerting.COMPRESSION} | burn rate | severity |\n"
                  f"|---|---|---|---|\n{rows}\n")
+    parts.append(f"Each wants {alerting.LEAST_BAD} bad events in its long window and {alerting.LEAST_REQUESTS} "
+                 f"requests in its short one.\nWindows of {held} and longer do not fire before they are full; in "
+                 "shorter ones the time\nbefore the lab was observed counts as good "
+                 "([why](../how-to/observe.md#be-paged)).\n")
     rows = "\n".join(f"| {each.name} | {each.severity} | {each.for_s} s | `{each.expr.replace('|', chr(92) + '|')}` |"
                      for each in alerting.ALERTS)
     parts.append(f"## Other alerts\n\n| alert | severity | after | expression |\n|---|---|---|---|\n{rows}\n")

@@ -32,32 +32,55 @@ def urls(lab: Lab) -> dict[str, str]:
 def lines(lab: Lab) -> list[str]:
     """Return the pages as lines for a person, and by how much the fast set of alerts is compressed."""
     rows = [f"{kind}: {url}  {PAGES[kind][0]}" for kind, url in urls(lab).items()]
-    pairs = ", ".join(f"{alerting.window_text(w.long_s)}/{alerting.window_text(w.short_s)}" for w in alerting.compressed())
+    pairs = ", ".join(map(_pair, alerting.compressed()))
     return [*rows, f"burn-rate alerts: the real windows, and the same divided by {alerting.COMPRESSION} ({pairs})"]
 
 
 async def alerts(lab: Lab) -> dict[str, Any]:
     """Return what fires: `prometheus` (pending ones too), `alertmanager` (what it passes on), `incidents` (what pagers got).
 
-    Raises CouldNotRun where the lab is not observed.
+    `observed_s`: seconds since Prometheus first evaluated its rules; `not_full`: burn-rate windows longer
+    than that. Raises CouldNotRun where the lab is not observed.
     """
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as web:
-            rules, passed, pagers = await asyncio.gather(
+            rules, passed, pagers, age = await asyncio.gather(
                 _json(web, f"http://{lab.address('prometheus')}/api/v1/alerts"),
                 _json(web, f"http://{lab.address('alertmanager')}/api/v2/alerts"),
-                _json(web, f"http://{lab.address('receiver')}/incidents"))
+                _json(web, f"http://{lab.address('receiver')}/incidents"),
+                _json(web, f"http://{lab.address('prometheus')}/api/v1/query", query=alerting.OBSERVED_S))
     except (aiohttp.ClientError, TimeoutError) as problem:
         raise CouldNotRun(f"Nothing looks on in this range ({problem}); `tweetlab up --observe` starts it.") from None
-    return {"factor": alerting.COMPRESSION, "prometheus": [_rule(row) for row in rules["data"]["alerts"]],
+    observed_s = _observed_s(age)
+    return {"factor": alerting.COMPRESSION, "observed_s": observed_s,
+            "not_full": [_pair(window) for window in alerting.not_full(observed_s)],
+            "prometheus": [_rule(row) for row in rules["data"]["alerts"]],
             "alertmanager": [_passed(row) for row in passed], "incidents": pagers["incidents"]}
 
 
-async def _json(web: aiohttp.ClientSession, url: str) -> Any:
-    async with web.get(url) as answer:
+def _observed_s(reply: dict[str, Any]) -> float:
+    """Return the value of a query for the time observed; 0 before the first evaluation of the rules."""
+    rows = reply["data"]["result"]
+    return float(rows[0]["value"][1]) if rows else 0.0
+
+
+def fullness(observed_s: float) -> str:
+    """Return a line that says which burn-rate windows are not full after `observed_s`."""
+    pairs = ", ".join(map(_pair, alerting.not_full(observed_s)))
+    if not pairs:
+        return "every burn-rate window is full"
+    return f"burn-rate windows not full after {observed_s:.0f} s: {pairs}"
+
+
+def _pair(window: alerting.Window) -> str:
+    return f"{alerting.window_text(window.long_s)}/{alerting.window_text(window.short_s)}"
+
+
+async def _json(web: aiohttp.ClientSession, url: str, **params: str) -> Any:
+    async with web.get(url, params=params) as answer:
         answer.raise_for_status()
         return await answer.json()
 

@@ -61,10 +61,20 @@ def _of_board(board: str) -> list[Panel]:
     return [panel for name, row in METRICS.items() if row.board == board for panel in panels_of(name, row)]
 
 
+def _filled() -> Panel:
+    lengths_s = [window.long_s for window in (*alerting.compressed(), *alerting.WINDOWS)]
+    queries = [Query(f"clamp_max({alerting.OBSERVED_S} / {long_s}, 1)", alerting.window_text(long_s))
+               for long_s in lengths_s]
+    held = alerting.window_text(alerting.FULL_FROM_S)
+    return Panel("How much of each burn-rate window is filled", "percentunit", tuple(queries),
+                 f"Windows of {held} and longer do not fire before they are full.")
+
+
 def _objectives() -> list[Panel]:
     found = [Panel("Alerts that fire", "short",
                    (Query('sum by (alertname, slo, set, severity) (ALERTS{alertstate="firing"})',
-                          "{{severity}} {{alertname}} {{slo}} {{set}}"),))]
+                          "{{severity}} {{alertname}} {{slo}} {{set}}"),)),
+             _filled()]
     for slo in alerting.SLOS:
         windows = [(w.short_s, w.burn) for w in (*alerting.compressed()[:2], *alerting.WINDOWS[:2])]
         burns = tuple(Query(f"{alerting.ratio_name(slo, seconds)} / {slo.budget:g}", alerting.window_text(seconds))

@@ -9,6 +9,16 @@ it ends when the trouble ends. An error budget that burns at rate 1 is used up e
 
 The same alerts stand twice: with these windows, and with all of them divided by `COMPRESSION`, so that a lab of a few minutes can
 see one fire and resolve. The label `set` says which; `factor` says by how much it is compressed.
+
+A burn rate needs evidence, of which a lab that has just started has little:
+
+- at least LEAST_BAD bad events in the long window. The count behind a rate is a draw: with 10 events the true
+  rate is, with 97.5 % confidence, at least 0.48 of the measured one (Poisson), so a measured 14.4 is truly
+  above 6, the next lower burn rate that pages. It delays no page of a real outage: at 20 requests/s a full
+  window of a minute needs 18 bad events to reach 14.4;
+- a window that is full. While it is not, the time before OBSERVED_SINCE counts as good, so that it fires no
+  earlier than a full one, and the summary of an alert says how much the window holds. Windows of FULL_FROM_S
+  and longer do not fire before they are full.
 """
 
 from __future__ import annotations
@@ -20,6 +30,11 @@ import yaml
 
 COMPRESSION = 60
 LEAST_REQUESTS = 10  # in the short window; of fewer, one error is not yet a rate
+LEAST_BAD = 10       # in the long window; why 10: above
+FULL_FROM_S = 3_600  # hours say nothing after minutes; a drill's first alerts have shorter windows
+OBSERVED_SINCE = "lab:observed_since:timestamp_seconds"
+OBSERVED_S = f"(time() - {OBSERVED_SINCE})"
+CARRIED = "1h"       # an interruption of the monitoring longer than this starts the windows again
 PERIOD_DAYS = 30
 LONG_S = 300  # longer windows are computed every 30 s
 
@@ -143,6 +158,9 @@ def rules() -> dict[str, Any]:
     lengths = sorted({seconds for w in (*WINDOWS, *compressed()) for seconds in (w.long_s, w.short_s)})
     short, long = [s for s in lengths if s <= LONG_S], [s for s in lengths if s > LONG_S]
     return {"groups": [
+        {"name": "observed", "rules": [
+            {"record": OBSERVED_SINCE,
+             "expr": f"last_over_time({OBSERVED_SINCE}[{CARRIED}]) or vector(time())"}]},
         {"name": "slo-ratios", "rules": [rule for slo in SLOS for rule in _recorded(slo, short)]},
         # An hour's rate does not change within seconds, and three days of samples are many to read.
         {"name": "slo-ratios-long", "interval": "30s", "rules": [rule for slo in SLOS for rule in _recorded(slo, long)]},
@@ -156,7 +174,16 @@ def rules() -> dict[str, Any]:
 
 def rules_text() -> str:
     """Return Prometheus' rule file."""
-    return yaml.safe_dump(rules(), sort_keys=False, width=140)
+    why = (f"# BudgetBurn wants {LEAST_BAD} bad events in its long window: of so many the true rate is at\n"
+           "# least 0.48 of the measured one (97.5 %, Poisson). Until a window is full, the time before\n"
+           f"# the lab was observed is good; one of {window_text(FULL_FROM_S)} or longer does not fire.\n")
+    return why + yaml.safe_dump(rules(), sort_keys=False, width=140)
+
+
+def not_full(observed_s: float) -> tuple[Window, ...]:
+    """Return the burn-rate windows of both sets longer than the lab was observed, the shortest first."""
+    longer = [window for window in (*WINDOWS, *compressed()) if window.long_s > observed_s]
+    return tuple(sorted(longer, key=lambda window: window.long_s))
 
 
 def _recorded(slo: Slo, lengths: list[int]) -> list[dict[str, str]]:
@@ -171,14 +198,23 @@ def _recorded(slo: Slo, lengths: list[int]) -> list[dict[str, str]]:
 
 def _burn(slo: Slo, window: Window, label: str, factor: int) -> dict[str, Any]:
     bound = f"{window.burn:g} * {slo.budget:g}"
-    enough = f"slo:{slo.name}_requests:increase{window_text(window.short_s)} >= {LEAST_REQUESTS}"
+    long, short = ratio_name(slo, window.long_s), ratio_name(slo, window.short_s)
+    evidence = [f"slo:{slo.name}_requests:increase{window_text(window.short_s)} >= {LEAST_REQUESTS}",
+                f"{long} * slo:{slo.name}_requests:increase{window_text(window.long_s)} >= {LEAST_BAD}"]
+    if window.long_s >= FULL_FROM_S:
+        evidence.append(f"{OBSERVED_S} >= {window.long_s}")
+    else:
+        long = f"{long} * clamp_max({OBSERVED_S} / {window.long_s}, 1)"
+    partial = (f'{{{{ with query "{OBSERVED_S} < {window.long_s}" }}}}; the window holds only '
+               "{{ . | first | value | humanizeDuration }} so far{{ end }}")
     pair = f"{window_text(window.long_s)}/{window_text(window.short_s)}"
     return {
         "alert": "BudgetBurn",
-        "expr": f"{ratio_name(slo, window.long_s)} > {bound} and {ratio_name(slo, window.short_s)} > {bound} and {enough}",
+        "expr": " and ".join([f"{long} > {bound}", f"{short} > {bound}", *evidence]),
         "labels": {"severity": window.severity, "slo": slo.name, "set": label, "factor": str(factor), "windows": pair},
         "annotations": {"summary": f"{slo.name}: budget burns more than {window.burn:g} times too fast over {pair}"
-                                   + (f" (real windows divided by {factor})" if factor > 1 else "")},
+                                   + (f" (real windows divided by {factor})" if factor > 1 else "")
+                                   + (partial if window.long_s < FULL_FROM_S else "")},
     }
 
 

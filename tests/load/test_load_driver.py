@@ -45,6 +45,51 @@ def test_every_planned_operation_of_every_route_has_a_row(tmp_path):
     assert len(driver.planned(result)) == len(tape) + len(second_pages)
 
 
+def test_at_each_tick_no_more_operations_are_finished_than_sent_and_no_more_ok_than_finished(tmp_path):
+    """An operation counts once, whatever it retries, pages or uploads; its HTTP requests are counted apart.
+
+    The mix has second pages (home), journeys of six requests (media), retries (posts) and deletes of nothing.
+    """
+    sums, seen = live.Totals(), []
+
+    def on_second(tick):
+        sums.add(tick)
+        seen.append((sums.planned, sums.sent + sums.unsent, sums.sent, sums.finished, sums.ok))
+        assert tick.in_flight == sums.in_flight
+
+    with selfcheck.stand_in(refuse_every=5) as base_url:
+        mix = {"home": 0.4, "media": 0.2, "post": 0.3, "delete": 0.1}
+        tape, result = play(base_url, tmp_path, for_s=5.0, mix=mix, on_second=on_second)
+    rows = driver.history(result)
+    unsent = rows[(rows["op"] < len(tape)) & (rows["sent_ns"] == 0)]
+
+    assert len(seen) >= 5
+    assert all(list(counts) == sorted(counts, reverse=True) for counts in seen), seen
+    assert (sums.planned, sums.sent, sums.unsent) == (len(tape), len(tape) - len(unsent), len(unsent))
+    assert sums.finished >= 0.95 * sums.sent
+    assert sums.requests > 1.5 * sums.sent
+
+
+def test_where_nobody_listens_operations_are_counted_as_not_sent(tmp_path):
+    """A refused connection sends nothing, so nothing is finished either."""
+    class Shown(live.Totals):
+        """Totals that also keep the lines to show."""
+
+        def __call__(self, tick):
+            self.add(tick)
+
+        def note(self, text):
+            notes.append(text)
+
+    sums, notes = Shown(), []
+    tape, result = play("http://127.0.0.1:9", tmp_path, for_s=2.0, mix={"home": 1.0}, on_second=sums)
+    rows = driver.history(result)
+
+    assert sums == Shown(planned=len(tape), unsent=len(tape))
+    (note,) = notes  # the null route's requests are refused too
+    assert note.startswith(f"connection refused by 127.0.0.1:9: {len(rows)} times between 0.0 s and 2.")
+
+
 def test_the_null_route_and_the_delivery_probes_run_beside_the_load(tmp_path):
     """10 null requests a second; at least 5 (tweet, follower) pairs a second, where there are posts enough."""
     with selfcheck.stand_in() as base_url:
@@ -168,6 +213,19 @@ def test_the_load_process_imports_nothing_that_gevent_would_break():
     told = subprocess.run([sys.executable, "-c", code], cwd=driver.ROOT, capture_output=True, text=True, check=True, timeout=60)
 
     assert told.stdout.strip() == "[]"
+
+
+def test_the_line_of_a_second_counts_operations_since_the_start_and_requests_apart():
+    """A burst of late answers finishes more than that second sent, and never more than were sent so far."""
+    console = Console(record=True, width=200, file=io.StringIO())
+    show = live.teller(console)
+
+    show(live.Tick(0, 60, 60, 2, 0, 0, 58, 1.0, 0.1, {}, 0, 65))
+    show(live.Tick(1, 60, 58, 110, 1, 4, 1, 1.0, 0.1, {"all": {"p50": 900.0, "p99": 990.0}}, 2, 70))
+
+    assert console.export_text().splitlines()[1].startswith(
+        "   1 s  operations so far: planned 120, sent 118, finished 117 (ok 112, fail 1, info 4), "
+        "in flight 1, not sent 2; HTTP requests 135; this second: p50 900.0 ms")
 
 
 @pytest.mark.parametrize(("terminal", "term", "is_table"), [

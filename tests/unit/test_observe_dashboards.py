@@ -61,6 +61,12 @@ def test_burn_windows_are_those_of_the_sre_workbook_and_their_compressed_copies(
     assert alerting.COMPRESSION == 60
 
 
+def test_the_windows_that_are_not_full_are_known_from_the_time_observed():
+    """After ten minutes those of an hour and more, real and compressed; after three days none."""
+    assert [w.long_s for w in alerting.not_full(600)] == [3600, 4320, 21600, 259200]
+    assert alerting.not_full(259_200) == ()
+
+
 def test_an_expression_with_a_pipe_does_not_break_its_table():
     """A page of Markdown shows each alert in one row."""
     rows = [line for line in reference.telemetry().splitlines() if line.startswith("| DeadLetters")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -51,21 +52,51 @@ def test_the_markup_is_closed(run: record.Run) -> None:
     assert seen == []
 
 
-def test_the_verdict_stands_before_everything_else(run: record.Run) -> None:
-    """Verdict, then promises, invariants, validity, counts, percentiles, figures, prediction, disclosure."""
+def test_the_report_leads_with_verdict_headline_figures_and_six_charts(run: record.Run) -> None:
+    """Then objectives, invariants, calibration, validity and the tables by route; disclosure is last."""
     html = (run.path / "report.html").read_text(encoding="utf-8")
-    words = ["PASS", "Did it keep its promises?", "Were its users told the truth?", "Can this run be trusted?", "What was sent",
-             "How long users waited", "The run in pictures", "What the model predicted", "Who used the machine",
+    words = ["PASS", "answered well", "Main charts", "Latency of home over time", "Operations in flight",
+             "Objectives", "Invariants", "What the model predicted", "Can this run be trusted?",
+             "What was sent", "How long users waited", "More charts", "Where the time goes",
+             "Who used the machine",
              "How to see it again", "Disclosure"]  # fmt: skip
     places = [html.index(f">{word}") for word in words]
     assert places == sorted(places)
+    assert html[:html.index(">Objectives")].count("<svg") == 6
+    assert "<table" not in html[:html.index(">Objectives")]
+
+
+def test_an_invariant_that_holds_is_one_folded_line_and_one_that_does_not_is_open(tmp_path: Path) -> None:
+    """What fails or is unknown comes first, with its first five violations and the number of the others."""
+    violations = [f"tweet {n} of polly is in no store" for n in range(7)]
+    lost = {"name": "no_acknowledged_tweet_lost", "verdict": "fail", "checked": 512, "note": "",
+            "violations": violations}  # fmt: skip
+    idle = {"name": "unique_ids", "verdict": "unknown", "checked": 0, "note": "no posts", "violations": []}
+    html = report(tmp_path, report_runs.quiet(invariants=(report_runs.FINDINGS[1], idle, lost)))
+
+    summary = re.compile(r'<details class="finding (\w+)"( open)?><summary>.*?<b>(.*?)</b>')
+    assert summary.findall(html) == [
+        ("fail", " open", "no acknowledged tweet lost"), ("unknown", " open", "unique ids"),
+        ("pass", "", "pages in order without duplicates"),
+    ]  # fmt: skip
+    assert [f"<li>{each}</li>" in html for each in violations] == [True] * 5 + [False] * 2
+    assert "and 2 more, in invariants.json" in html
+
+
+def test_headings_go_down_one_level_at_a_time(run: record.Run) -> None:
+    """A screen reader's outline has no gap: h1, then h2, then h3."""
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    levels = [int(each) for each in re.findall(r"<h([1-6])", html)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_every_figure_can_be_heard(run: record.Run) -> None:
     """Each SVG is well-formed, and has the role of an image, a title and a description."""
     figures = charts.draw(View(run))
     assert [figure.key for figure in figures] == [
-        "latency", "rates", "spectrum", "heatmap", "routes", "hops", "cpu", "flight", "delivery", "lag"
+        "latency", "rates", "delivery", "cpu", "lag", "flight", "spectrum", "heatmap", "routes", "hops"
     ]  # fmt: skip
     for figure in figures:
         root = ET.fromstring(figure.svg)
@@ -80,6 +111,23 @@ def test_fault_and_warm_up_stand_behind_the_lines(run: record.Run) -> None:
     assert latency is not None
     assert "<title>cache_loss on redis-1, 30.0 s to 35.2 s</title>" in latency.svg
     assert "<title>warm-up, 10 s: not part of steady</title>" in latency.svg
+
+
+def test_names_of_faults_cover_neither_a_line_nor_each_other(tmp_path: Path) -> None:
+    """They are above the plot; of two that begin close together one is a row higher."""
+    faults = (facts.FaultWindow("cache_loss", "redis-1", 30.0, None, 35.0),
+              facts.FaultWindow("kill", "users-1", 31.0, None, 40.0),
+              facts.FaultWindow("pause", "users-1", 50.0, 55.0, 56.0))  # fmt: skip
+    windows = facts.Windows(report_runs.START_NS, 10.0, 60.0, faults)
+    view = View(finish.finish(tmp_path, report_runs.quiet(windows=windows)))
+    canvas = svg.Canvas("t", "d", "k")
+    x = charts.time_axis(view, canvas)
+
+    assert [label.row for label in charts.fault_labels(view, x)] == [0, 1, 0]
+    charts.backdrop(view, canvas, x)
+    heights = [float(y) for y in re.findall(r'y="([\d.]+)" class="fault-word"', "".join(canvas.parts))]
+    assert len(heights) == 3
+    assert max(heights) < canvas.top
 
 
 def test_the_model_is_drawn_dashed_over_the_measurement(run: record.Run) -> None:

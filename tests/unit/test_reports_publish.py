@@ -47,6 +47,15 @@ def test_host_user_paths_and_addresses_are_washed_out(run: record.Run, tmp_path:
         assert "/home/" not in text
 
 
+def test_the_route_home_stays_in_a_published_record(run: record.Run, tmp_path: Path) -> None:
+    """`home` is dropped where it is a path; the route of that name keeps its counts."""
+    folder = publish.publish(run, "first_run", tmp_path, WHOSE)
+    document = json.loads((folder / "record.json").read_text())
+    assert document["summary"]["routes"]["home"] == run.document["summary"]["routes"]["home"]
+    assert "home p99, steady" in (folder / "report.html").read_text()
+    assert publish.wash({"home": "/home/polly77", "mix": {"home": 60}}, WHOSE) == {"mix": {"home": 60}}
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -123,6 +123,8 @@ def test_a_journal_tells_a_load_from_its_begin_to_its_end(tmp_path):
     diary(TICK)
     told = look.look()
     assert (told["phase"], told["scenario"], told["tick"]["sent"]) == ("loading", "first_run", 29)
+    so_far = look.look()["tick"]["so_far"]
+    assert [so_far[name] for name in ("planned", "sent", "finished", "ok")] == [30, 29, 29, 28]
     assert told["faults"][0]["kind"] == "cache_loss"
     diary.close()
     diary.close()

@@ -16,19 +16,20 @@ def alerts(as_json: Json = False) -> int:
     from tweetlab import watching
 
     screen = Screen(as_json)
-    told = asyncio.run(watching.alerts(_lab()))
-    firing = [row for row in told["prometheus"] if row["state"] == "firing"]
-    for row in told["prometheus"]:
+    reported = asyncio.run(watching.alerts(_lab()))
+    firing = [row for row in reported["prometheus"] if row["state"] == "firing"]
+    for row in reported["prometheus"]:
         labels = row["labels"]
         windows = f" [{labels['set']} {labels['windows']}]" if "windows" in labels else ""
         screen.show(f"{row['state']:<8} {labels.get('severity', ''):<7} {labels['alertname']}{windows}: {row['summary']}")
-    if not told["prometheus"]:
+    if not reported["prometheus"]:
         screen.show("no alert fires")
-    for row in told["incidents"]:
+    screen.show(watching.fullness(reported["observed_s"]))
+    for row in reported["incidents"]:
         ended = f"resolved {_clock(row['resolved_ms'])}" if row["resolved_ms"] else "open"
         again = f", sent {row['duplicates'] + 1} times" if row["duplicates"] else ""
         screen.show(f"{row['pager']:<10} {_clock(row['opened_ms'])}  {row['summary']}: {ended}{again}")
-    screen.emit(told)
+    screen.emit(reported)
     return LabError.exit_code if firing else 0
 
 

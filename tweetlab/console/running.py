@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from chaos import undo
 from system.platform import procs
-from tweetlab.load import journal
+from tweetlab.load import journal, live
 
 NEWEST = 12   # runs in the list
 HEAD_BYTES = 512  # time, process and scenario of a load stand in them: another load, another file (inodes are used again)
@@ -27,6 +28,7 @@ class Running:
         self._begin, self._at, self._rest = b"", 0, b""  # how the file begins, bytes read of it, of them an unfinished line
         self.head: Json = {}
         self.ticks: list[Json] = []
+        self._so_far = live.Totals()
         self._started_ms = 0
         self._ended = False
         self._faults: tuple[float, list[Json]] = (-1.0, [])
@@ -45,7 +47,14 @@ class Running:
         past_s = (time.time() * 1000 - self._started_ms) / 1000 if self._started_ms else 0.0
         told = {key: self.head[key] for key in ("scenario", "question", "load_s", "stages", "faults", "objectives")}
         return {**told, "phase": phase, "started_ms": self._started_ms, "past_s": round(min(past_s, self.head["load_s"]), 1),
-                "tick": self.ticks[-1] if self.ticks else None}
+                "tick": self._newest()}
+
+    def _newest(self) -> Json | None:
+        """Return the last second, with the counts since the start (`so_far`) of the command's live table."""
+        if not self.ticks:
+            return None
+        so_far = {**dataclasses.asdict(self._so_far), "finished": self._so_far.finished}
+        return {**self.ticks[-1], "so_far": so_far}
 
     def _follow(self) -> None:
         try:
@@ -65,6 +74,7 @@ class Running:
 
     def _forget(self, begin: bytes) -> None:
         self._begin, self._at, self._rest, self.head, self.ticks = begin, 0, b"", {}, []
+        self._so_far = live.Totals()
         self._started_ms, self._ended = 0, False
 
     def _heard(self, line: Json) -> None:
@@ -75,6 +85,7 @@ class Running:
             self._started_ms = line["wall_ms"]
         elif event == "second":
             self.ticks.append(line)
+            self._so_far.add(live.Tick(**line))
         else:
             self._ended = True
 

@@ -1,7 +1,8 @@
 """The load process: Locust plays a tape. Started by `driver`, never by hand.
 
 stdin: one line, the job as JSON; then `stop`, or its end, ends the load early. stdout: one JSON object a line:
-`started`, then `second` each second, at last `ended` with the health of the generator. Results are files.
+`started`, then `second` each second and `note` for lines to show, at last `ended` with the generator's
+health. Results are files.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ class Session:
         share = (time.process_time() - cpu_before) / max(1e-9, (time.monotonic_ns() - began_ns) / 1e9)
         gevent.killall([*beside, ticking])
         self.recorder.flush()
+        self._say_errors(start_ns, float("inf"))
         say({"event": "ended", **self._health(share, start_ns)})
 
     def _listen(self) -> None:
@@ -109,23 +111,32 @@ class Session:
             gevent.sleep(names.TTL_S)
 
     def _tick(self, start_ns: int) -> None:
-        cpu_s, number = time.process_time(), 0
+        cpu_s, number, planned = time.process_time(), 0, 0
         while True:
             number += 1
             while (wait_ns := start_ns + number * 1_000_000_000 - time.monotonic_ns()) > 0:
                 gevent.sleep(wait_ns / 1e9)
             self.recorder.flush()
             second, cpu_before = self.recorder.next_second(), cpu_s
+            planned_before, planned = planned, self._planned(start_ns)
             cpu_s = time.process_time()
             share = (cpu_s - cpu_before) / max(1e-9, (time.monotonic_ns() - second.began_ns) / 1e9)
-            say({"event": "second", "t_s": number - 1, "planned": self._planned(number), "sent": second.sent,
+            added = planned - planned_before
+            say({"event": "second", "t_s": number - 1, "planned": added, "sent": second.sent,
                  "ok": second.outcomes["ok"], "fail": second.outcomes["fail"], "info": second.outcomes["info"],
-                 "in_flight": self.recorder.in_flight, "start_lag_ms_p99": recorder.rank(second.lag_ns, 0.99) / 1e6,
+                 "unsent": second.unsent, "requests": second.requests, "in_flight": self.recorder.in_flight,
+                 "start_lag_ms_p99": recorder.rank(second.lag_ns, 0.99) / 1e6,
                  "cpu_share": share, "routes": second.percentiles_ms()})
+            self._say_errors(start_ns, time.monotonic())
 
-    def _planned(self, number: int) -> int:
-        due = self.tape.due_ns
-        return int(due.searchsorted(number * 1_000_000_000) - due.searchsorted((number - 1) * 1_000_000_000))
+    def _say_errors(self, start_ns: int, now_s: float) -> None:
+        """Say which connection errors there were, one line a burst; times are from the start of the load."""
+        for burst in self.wire.errors.due(now_s):
+            say({"event": "note", "text": burst.line(lambda at_s: f"{at_s - start_ns / 1e9:.1f} s")})
+
+    def _planned(self, start_ns: int) -> int:
+        """Return how many operations are due by now: never fewer than were sent."""
+        return int(self.tape.due_ns.searchsorted(time.monotonic_ns() - start_ns, side="right"))
 
     def _health(self, cpu_share: float, start_ns: int) -> Json:
         lags = self.recorder.lags_ns

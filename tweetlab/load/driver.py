@@ -86,8 +86,9 @@ class LoadResult:
 class Load:
     """One load, in three steps, so that faults and samplers can stand on its clock.
 
-    `on_second` hears each second; where it has a `close`, that is called at the end. `graph`: whose followers the delivery
-    probes poll; None draws it again from the scenario. `probes`, `null_route`: switch those off for a pure measurement.
+    `on_second` hears each second; where it has them, `note` hears lines to show, `close` the end.
+    `graph`: whose followers the delivery probes poll; None draws it again from the scenario. `probes`,
+    `null_route`: switch those off for a pure measurement.
     `canary`: a word that no answer may hold; every answer is looked through for it.
     `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to whom they name, anew each second; `base_url` is
     one of those for what is done beforehand.
@@ -251,6 +252,10 @@ class _Conversation:
             self.started = message
         elif event == "second":
             self._on_second(Tick(**message))
+        elif event == "note":
+            note = getattr(self._on_second, "note", None)
+            if note is not None:
+                note(message["text"])
         else:
             self.ended = message
 

@@ -51,6 +51,12 @@ class Journal:
         self._write({"event": "second", **dataclasses.asdict(tick)})
         self._inner(tick)
 
+    def note(self, text: str) -> None:
+        """Pass a line to show on to `inner` where it can show one."""
+        note = getattr(self._inner, "note", None)
+        if note is not None:
+            note(text)
+
     def close(self) -> None:
         """Note the end, and close `inner` where it can be. Safe to repeat."""
         if self._open:

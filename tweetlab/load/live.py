@@ -1,9 +1,14 @@
-"""What a person sees while the load runs: a table that renews itself on a terminal, a plain line a second elsewhere."""
+"""What a person sees while the load runs: tables on a terminal, elsewhere a line a second.
+
+Both count operations since the start of the load: planned >= sent >= finished >= ok at every tick. HTTP
+requests are counted apart, since an operation may send several: retries, second pages, the steps of a
+picture's upload.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from rich.console import Console
 from rich.live import Live
@@ -14,7 +19,11 @@ from rich.table import Table
 class Tick:
     """One second of load, from `t_s`. Counts are of that second; `in_flight` at its end.
 
-    `routes`: route -> {p50, p99} in ms of OK responses, from the intended start; `all` pools them.
+    `planned`: operations due; `sent`: operations of which a first request was sent; `ok`, `fail`, `info`:
+    operations that were sent and have finished, by their last outcome; `in_flight`: sent and not finished.
+    `unsent`: operations that ended without a request (no connection, nothing left to delete). `requests`:
+    HTTP requests of all of them. `routes`: route -> {p50, p99} in ms of OK responses, from the intended
+    start; `all` pools them.
     """
 
     t_s: int
@@ -27,6 +36,36 @@ class Tick:
     start_lag_ms_p99: float
     cpu_share: float
     routes: dict[str, dict[str, float]]
+    unsent: int = 0
+    requests: int = 0
+
+
+@dataclass
+class Totals:
+    """Counts since the start of the load: the sums of what each Tick counts, named as there."""
+
+    planned: int = 0
+    sent: int = 0
+    ok: int = 0
+    fail: int = 0
+    info: int = 0
+    unsent: int = 0
+    requests: int = 0
+
+    @property
+    def finished(self) -> int:
+        """Operations that were sent and have an outcome."""
+        return self.ok + self.fail + self.info
+
+    @property
+    def in_flight(self) -> int:
+        """Operations that were sent and have none yet."""
+        return self.sent - self.finished
+
+    def add(self, tick: Tick) -> None:
+        """Count one more second."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(tick, each.name))
 
 
 def teller(console: Console) -> Callable[[Tick], None]:
@@ -37,55 +76,77 @@ def teller(console: Console) -> Callable[[Tick], None]:
     return _Table(console) if console.is_terminal and not console.is_dumb_terminal else _Lines(console)
 
 
-def line(tick: Tick) -> str:
-    """Return one second as a line of text."""
+def line(tick: Tick, so_far: Totals) -> str:
+    """Return what a second added as a line of text: counts since the start, latency of the second."""
     pooled = tick.routes.get("all")
     response = f"p50 {pooled['p50']:.1f} ms, p99 {pooled['p99']:.1f} ms" if pooled else "no answer"
-    return (f"{tick.t_s:4d} s  planned {tick.planned}, sent {tick.sent}, ok {tick.ok}, fail {tick.fail}, info {tick.info}, "
-            f"in flight {tick.in_flight}; {response}; start lag p99 {tick.start_lag_ms_p99:.1f} ms")
+    unsent = f", not sent {so_far.unsent}" if so_far.unsent else ""
+    outcomes = f"ok {so_far.ok}, fail {so_far.fail}, info {so_far.info}"
+    return (f"{tick.t_s:4d} s  operations so far: planned {so_far.planned}, sent {so_far.sent}, "
+            f"finished {so_far.finished} ({outcomes}), in flight {so_far.in_flight}{unsent}; "
+            f"HTTP requests {so_far.requests}; this second: {response}; "
+            f"start lag p99 {tick.start_lag_ms_p99:.1f} ms")
 
 
 class _Lines:
     """A line a second."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self._console, self._so_far = console, Totals()
 
     def __call__(self, tick: Tick) -> None:
-        self._console.print(line(tick), markup=False, highlight=False, soft_wrap=True)
+        self._so_far.add(tick)
+        self._console.print(line(tick, self._so_far), markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Nothing stays open."""
 
 
+COUNTS = {  # of Totals -> what the table calls it
+    "planned": "planned", "sent": "sent", "finished": "finished", "ok": "  ok", "fail": "  fail",
+    "info": "  info", "unsent": "not sent", "requests": "HTTP requests",
+}
+
+
 class _Table:
-    """One table, drawn again each second; sums of the whole load stand below the current second."""
+    """Two tables, drawn again each second: counts so far and what the last second added; latency by route."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._sums = {"planned": 0, "sent": 0, "ok": 0, "fail": 0, "info": 0}
+        self._so_far = Totals()
         self._open = False
 
     def __call__(self, tick: Tick) -> None:
         if not self._open:
             self._live.start()
             self._open = True
-        for name in self._sums:
-            self._sums[name] += getattr(tick, name)
+        self._so_far.add(tick)
         self._live.update(self._draw(tick), refresh=True)
 
     def _draw(self, tick: Tick) -> Table:
-        table = Table(title=f"{tick.t_s + 1} s of load, {tick.in_flight} in flight", caption=(
-            f"generator: start lag p99 {tick.start_lag_ms_p99:.1f} ms, {tick.cpu_share:.0%} of a core"))
-        for name in ("", *self._sums, "p50 ms", "p99 ms"):
-            table.add_column(name, justify="left" if not name else "right")
-        pooled = tick.routes.get("all", {})
-        table.add_row("this second", *(str(getattr(tick, name)) for name in self._sums), _ms(pooled, "p50"), _ms(pooled, "p99"))
-        table.add_row("so far", *(str(value) for value in self._sums.values()), "", "", end_section=True)
-        for route, response in sorted(tick.routes.items()):
-            if route != "all":
-                table.add_row(route, "", "", "", "", "", _ms(response, "p50"), _ms(response, "p99"))
-        return table
+        added = Totals()
+        added.add(tick)
+        counts = _columns("operations", "so far", "last second")
+        for name, words in COUNTS.items():
+            values = str(getattr(self._so_far, name)), f"+{getattr(added, name)}"
+            counts.add_row(words, *values, end_section=name == "unsent")
+        response = _columns("response", "p50 ms", "p99 ms")
+        for route in sorted(tick.routes, key=lambda name: (name != "all", name)):
+            response.add_row(route, *(f"{tick.routes[route][name]:.1f}" for name in ("p50", "p99")))
+        both = Table.grid(padding=(0, 1))
+        both.title = f"{tick.t_s + 1} s of load, {self._so_far.in_flight} operations in flight"
+        lag = f"start lag p99 {tick.start_lag_ms_p99:.1f} ms"
+        both.caption = f"generator: {lag}, {tick.cpu_share:.0%} of a core"
+        both.add_row(counts, response)
+        return both
+
+    def note(self, text: str) -> None:
+        """Show a line of text above the tables; it stays."""
+        self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leave the terminal as it was. Safe to repeat."""
@@ -94,5 +155,8 @@ class _Table:
             self._open = False
 
 
-def _ms(response: dict[str, float], name: str) -> str:
-    return f"{response[name]:.1f}" if name in response else "–"
+def _columns(first: str, *others: str) -> Table:
+    table = Table(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table

@@ -65,7 +65,7 @@ class Uploads:
         if address == self._api.address:
             return self._api
         if address not in self._others:
-            self._others[address] = wire.Wire(address, CONNECTIONS, TIMEOUT_S)
+            self._others[address] = wire.Wire(address, CONNECTIONS, TIMEOUT_S, errors=self._api.errors)
         return self._others[address]
 
     def headers(self, user: int) -> str:
@@ -116,7 +116,7 @@ class _Walk:
     def _step(self, step: str, over: wire.Wire, method: str, path: str, headers: str, body: bytes) -> wire.Answer | None:
         if self._ended():
             return None
-        answer = over.exchange(method, path, headers, body, None if self._sent_ns else self._before_send)
+        answer = over.exchange(method, path, headers, body, self._before_send)
         self._sent_ns = self._sent_ns or answer.sent_ns
         told = answer.error or (f"HTTP {answer.status}" if answer.outcome != wire.OK else "")
         later = "" if step == "initialize" else wire.INFO  # after the first step something has happened

@@ -85,14 +85,17 @@ class Player:
     def _operate(self, op: Op, second_page: bool) -> None:
         if op.route == "media":
             answer, known = self.media.journey(op, self._sent(op, 0, {}, planned=True))
-            self._record(op, 0, answer, {"user": op.user, **known})
+            row = self._record(op, 0, answer, {"user": op.user, **known})
+            self.recorder.finished(op.number, row["outcome"])
             return
         request = journeys.REQUESTS[op.route](op, self.ledger)
         if request is None:
             nothing: Row = {"user": op.user, "error": "no acknowledged tweet of this run is left to delete"}
             self._record(op, 0, wire.Answer(wire.FAIL, 0, 0, time.monotonic_ns()), nothing)
+            self.recorder.finished(op.number, wire.FAIL)
             return
         row = self._attempts(op, request, planned=True)
+        self.recorder.finished(op.number, row["outcome"])
         if second_page and row.get("cursor_out") and not self.stopped.is_set():
             page = journeys.home_page(op.user, journeys.second_cursor(op, row["cursor_out"]))
             follow = Op(len(self.tape) + op.number, op.route, op.user, 0, row["done_ns"], op.seed)
@@ -161,17 +164,24 @@ CUT = "cut off at the end of the run"
 
 
 class _BeforeSend:
-    """Called when a connection stands: writes the invoke, so that a killed driver leaves an unknown."""
+    """Called when a connection is ready, before each request of an attempt.
 
-    __slots__ = ("_attempt", "_known", "_op", "_planned", "_recorder")
+    The first call writes the invoke, so that a killed driver leaves an unknown.
+    """
+
+    __slots__ = ("_attempt", "_invoked", "_known", "_op", "_planned", "_recorder")
 
     def __init__(self, recorder: Recorder, op: Op, attempt: int, known: Row, planned: bool) -> None:
         self._recorder, self._op, self._attempt, self._known, self._planned = recorder, op, attempt, known, planned
+        self._invoked = False
 
     def __call__(self, now_ns: int) -> None:
-        op = self._op
+        self._recorder.requested()
+        if self._invoked:
+            return
+        self._invoked, op = True, self._op
         if self._planned:
-            self._recorder.began(op.due_ns, now_ns)
+            self._recorder.began(op.number, op.due_ns, now_ns)
         self._recorder.invoke(op.number, self._attempt, now_ns, {"route": op.route, "due_ns": op.due_ns, "user": op.user,
                                                                  **self._known})
 

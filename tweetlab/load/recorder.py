@@ -30,6 +30,7 @@ class Recorder:
         self._invokes, self._rows, self._probes = (
             os.open(folder / name, flags, 0o644) for name in ("invokes.jsonl", "rows.jsonl", "probes.jsonl"))
         self._in_flight: dict[tuple[int, int], int] = {}
+        self._open: set[int] = set()  # planned operations that were sent and have not finished
         self._buffer = bytearray()
         self._probe_buffer = bytearray()
         self.second = Second()
@@ -46,8 +47,20 @@ class Recorder:
 
     @property
     def in_flight(self) -> int:
-        """Attempts sent and not ended."""
-        return len(self._in_flight)
+        """Planned operations sent and not finished, also while they wait for another attempt."""
+        return len(self._open)
+
+    def requested(self) -> None:
+        """Count an HTTP request of the load: an attempt, a step of a journey or a second page; no probe."""
+        self.second.requests += 1
+
+    def finished(self, op: int, outcome: str) -> None:
+        """Count a planned operation that has ended: by `outcome`, once, if it was sent; else as `unsent`."""
+        if op in self._open:
+            self._open.remove(op)
+            self.second.outcomes[outcome] += 1
+        else:
+            self.second.unsent += 1
 
     def ended(self, row: Row) -> None:
         """Record an attempt that has ended."""
@@ -57,12 +70,12 @@ class Recorder:
         outcome, route = row["outcome"], row["route"]
         if route == "null":
             return
-        self.second.outcomes[outcome] += 1
         if outcome == wire.OK:
             self.second.response_ns.setdefault(route, []).append(row["done_ns"] - row["due_ns"])
 
-    def began(self, due_ns: int, sent_ns: int) -> None:
-        """Record the start lag of a planned operation's first attempt."""
+    def began(self, op: int, due_ns: int, sent_ns: int) -> None:
+        """Record that a planned operation is sent, once each, and its start lag."""
+        self._open.add(op)
         self.lags_ns.append(sent_ns - due_ns)
         self.second.sent += 1
         self.second.lag_ns.append(sent_ns - due_ns)
@@ -85,11 +98,15 @@ class Recorder:
 
 
 class Second:
-    """Counts and latencies (ns) of one second, by the moment things happened."""
+    """Counts and latencies (ns) of one second, by the moment things happened.
+
+    `sent`, `outcomes`, `unsent`: planned operations; `requests`: what they and their second pages sent over
+    HTTP.
+    """
 
     def __init__(self) -> None:
         self.began_ns = time.monotonic_ns()
-        self.sent = 0
+        self.sent = self.unsent = self.requests = 0
         self.outcomes: Counter[str] = Counter()
         self.response_ns: dict[str, list[int]] = {}
         self.lag_ns: list[int] = []

@@ -22,6 +22,7 @@ from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.response import HTTPSocketPoolResponse
 
+from system.kernel import connection_errors
 from system.kernel.names import API, Resolver
 
 BLOCK_BYTES = 32_768  # a home page of 20 tweets is about 6 kB: one read
@@ -75,10 +76,12 @@ class Wire:
 
     `size`: connections to an address at most; more requests wait, which shows as start lag.
     `canary`: bytes that no answer may hold, whoever asks. `scanned`: answers that were looked through; `leaks`: requests whose
-    answer held it, the first LEAKS of them.
+    answer held it, the first LEAKS of them. `errors`: connection errors by kind and address.
     """
 
-    def __init__(self, address: str, size: int, timeout_s: float, canary: bytes = b"", names: Resolver | None = None) -> None:
+    def __init__(self, address: str, size: int, timeout_s: float, canary: bytes = b"",
+                 names: Resolver | None = None, errors: connection_errors.Counter | None = None) -> None:
+        self.errors = errors if errors is not None else connection_errors.Counter()
         self._canary, self.scanned, self.leaks = canary, 0, list[str]()
         host, _, port = address.partition(":")
         self._port, self._size, self._timeout_s, self._names = int(port or 80), size, timeout_s, names
@@ -102,6 +105,8 @@ class Wire:
         try:
             host, pool, sock = self._connected()
         except (OSError, gevent.Timeout) as problem:
+            if self._names is None:
+                self._count(problem, self.address)
             return Answer(FAIL, 0, 0, time.monotonic_ns(), error=f"no connection: {_told(problem)}")
         address = f"{host}:{self._port}" if host else ""
         sent_ns = time.monotonic_ns()
@@ -111,12 +116,14 @@ class Wire:
             sock.sendall(data)
         except (OSError, gevent.Timeout) as problem:
             pool.release_socket(sock)
+            self._count(problem, address or self.address)
             return self._broken(host, Answer(INFO, 0, sent_ns, time.monotonic_ns(), b"", f"while sending: {_told(problem)}", {},
                                              address))
         try:
             response = HTTPSocketPoolResponse(sock, pool, block_size=BLOCK_BYTES, method=method)
             content = response.read()
         except (OSError, gevent.Timeout, HTTPParseError) as problem:
+            self._count(problem, address or self.address)
             return self._broken(host, Answer(INFO, 0, sent_ns, time.monotonic_ns(), b"", f"while reading: {_told(problem)}", {},
                                              address))
         done_ns, status = time.monotonic_ns(), response.get_code()
@@ -139,6 +146,7 @@ class Wire:
                 return host, pool, pool.get_socket()
             except (OSError, gevent.Timeout) as problem:
                 self._names.failed(host)
+                self._count(problem, f"{host}:{self._port}")
                 refused = problem
         raise refused
 
@@ -147,6 +155,11 @@ class Wire:
         if self._names is not None:
             self._names.failed(host)
         return answer
+
+    def _count(self, problem: BaseException, address: str) -> None:
+        error = connection_errors.connection_error(_told(problem))
+        words = f"{error.kind if error else 'unreadable answer from'} {address}"
+        self.errors.add(words, words, time.monotonic())
 
     def _scan(self, content: bytes, asked: str) -> None:
         self.scanned += 1

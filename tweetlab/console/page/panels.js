@@ -53,8 +53,9 @@ export function load(told) {
   bar.firstChild.style.width = `${Math.min(100, (100 * told.past_s) / told.load_s)}%`;
   text(root.querySelector(".clock"), `${duration(told.past_s)} of ${duration(told.load_s)}`);
   const tick = told.tick;
-  text(root.querySelector(".second"), tick ? `This second: ${tick.planned} planned, ${tick.sent} sent, ${tick.ok} ok, ${tick.fail + tick.info} failed or unknown, `
-    + `${tick.in_flight} in flight; the generator sends at most ${tick.start_lag_ms_p99.toFixed(1)} ms late (p99) on ${Math.round(100 * tick.cpu_share)} % of a core.` : "");
+  const sum = tick?.so_far;
+  text(root.querySelector(".second"), tick ? `Operations so far: ${sum.planned} planned, ${sum.sent} sent, ${sum.finished} finished `
+    + `(${sum.ok} ok, ${sum.fail + sum.info} failed or unknown), ${tick.in_flight} in flight${sum.unsent ? `, ${sum.unsent} not sent` : ""}; ${sum.requests} HTTP requests; the generator sends at most ${tick.start_lag_ms_p99.toFixed(1)} ms late (p99) on ${Math.round(100 * tick.cpu_share)} % of a core.` : "");
 }
 
 function cell(words, css = "") {
