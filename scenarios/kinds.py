@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 from scenarios import units
+from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
 REQUIRED = object()
@@ -30,8 +31,7 @@ class Where:
 
     def refuse(self, value: object, allowed: str, mend: str = "") -> NoReturn:
         """Raise WrongInput for `value` at this place."""
-        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-        raise WrongInput(f"{self.file}: `{self.path or 'the file'}` is {shown}; {allowed}{mend}")
+        raise WrongInput(f"{self.file}: `{self.path or 'the file'}` is {numbers.shown(value)}; {allowed}{mend}")
 
 
 class Kind(Protocol):
@@ -99,8 +99,10 @@ class Number:
     def read(self, value: Any, where: Where) -> Any:
         noun = "whole number" if self.whole else "number"
         bound = f"it must be a {noun} from {self.low}" + (f" to {self.high}." if self.high is not None else " up.")
-        fits = isinstance(value, int) or (isinstance(value, float) and not self.whole)
-        if not fits or isinstance(value, bool) or value < self.low or (self.high is not None and value > self.high):
+        if isinstance(value, float | int) and not isinstance(value, bool) and not numbers.is_number(value):
+            where.refuse(value, bound, f" It must be finite, and at most {numbers.MAX_WHOLE} where it is whole.")
+        fits = numbers.is_number(value) and not (self.whole and isinstance(value, float))
+        if not fits or value < self.low or (self.high is not None and value > self.high):
             where.refuse(value, bound)
         return value if self.whole else float(value)
 

@@ -11,6 +11,7 @@ import yaml
 
 from scenarios import spec, table, units, vocabulary
 from scenarios.kinds import Where
+from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -55,7 +56,16 @@ def schema() -> dict[str, Any]:
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML that refuses a key written twice; plain YAML would silently keep the last one."""
+    """YAML that refuses a key written twice; plain YAML would silently keep the last one. A number or date that Python
+    cannot hold stays text, so that the reader of its key refuses it by name."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError):
+            if not isinstance(node, yaml.ScalarNode):
+                raise
+            return node.value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -81,7 +91,7 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise WrongInput(f"{file}{line}: not readable as YAML: {error.problem}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
         raise WrongInput(f"{file}: not readable as YAML: {error}.") from None
     if not isinstance(raw, dict):
         raise WrongInput(f"{file}: holds {type(raw).__name__}; it must be a block of keys such as `name: evening_peak`.")
@@ -115,15 +125,16 @@ def _step(place: Any, step: str, text: str) -> Any:
 
 
 def _index(place: list[Any], step: str, text: str) -> int:
-    if not step.isdigit() or int(step) >= len(place):
-        raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that list.")
-    return int(step)
+    try:
+        return numbers.whole(step, 0, len(place) - 1)
+    except ValueError:
+        raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that list.") from None
 
 
 def _parse_value(value: str, text: str) -> Any:
     try:
         return yaml.load(value, _Strict)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError):
         raise WrongInput(f"--set {text!r}: the value {value!r} is not readable as YAML; quote it.") from None
 
 

@@ -26,7 +26,7 @@ WINDOWS = ("steady", "during fault", "after fault", "whole")
 DELIVERY = "delivery"
 ALL = "all"
 
-_SHAPE = re.compile(r"^(?P<left>[^<>=]+?)\s*(?P<op><=|>=|<|>)\s*(?P<number>[\d._]+)\s*(?P<unit>%|[a-zµ]+)(?P<rest>.*)$")
+_SHAPE = re.compile(r"^(?P<left>[^<>=]+?)\s*(?P<op><=|>=|<|>)\s*(?P<bound>(?:[\d._]+\s*(?:%|[a-zµμ]+)\s*)+)(?P<rest>.*)$")
 _WITHIN = re.compile(r"^after fault within (?P<span>.+)$")
 ALLOWED = (f"it must read `[route] metric operator bound [window] [abort]`, such as `home p99 <= 250 ms steady` or "
            f"`errors < 0.5 % whole` (metrics: {', '.join(LATENCIES + SHARES)}; "
@@ -68,7 +68,7 @@ def parse(text: object, routes: Iterable[str]) -> Objective:
         raise units.UnitError(text, f"`{DELIVERY}` has latencies only: {', '.join(LATENCIES)}.")
     reader = units.share if metric in SHARES else units.duration_s
     try:
-        bound = reader(match["number"] + " " + match["unit"])
+        bound = reader(match["bound"].strip())
     except units.UnitError as error:
         raise units.UnitError(text, f"the bound of `{metric}` is {error}") from error
     window, within_s, abort = _rest(str(text), match["rest"].strip())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import re
 import time
 from typing import Annotated
 
@@ -117,6 +116,6 @@ def _seconds(option: str, text: str) -> float:
     from scenarios import units
 
     try:
-        return units.duration_s(re.sub(r"(?<=\d)\s*m$", " min", text))
+        return units.duration_s(text)
     except units.UnitError as problem:
         raise WrongInput(f"{option} is {problem}") from None
