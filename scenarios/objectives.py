@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 from scenarios import units
 
-LATENCIES = ("p50", "p90", "p95", "p99", "p999", "p9999", "max", "mean")
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999, "p9999": 0.9999}
+LATENCIES = (*QUANTILES, "max", "mean")
 SHARES = ("errors", "goodput")
 OPERATORS = ("<=", "<", ">=", ">")
 WINDOWS = ("steady", "during fault", "after fault", "whole")

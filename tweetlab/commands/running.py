@@ -33,13 +33,15 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         find_capacity: Annotated[bool, typer.Option("--find-capacity", help="Search the highest rate that holds.")] = False,
         as_json: Json = False) -> int:
     """Ask a scenario's question and write the report. Exit: 0 pass, 1 fail, 2 unknown, 3 void, 130 interrupted."""
-    from scenarios import loader
+    from scenarios import loader, warnings
     from tweetlab import asking, capacity_run
 
     asking.check_wishes(on, find_capacity, bool(versus), repeat or 1)
     overrides = [*(set_ or []), *([f"population.graph={graph}"] if graph else [])]
     question = loader.load(scenario, overrides)
     screen = Screen(as_json)
+    for text in warnings.of(question):
+        screen.warn(f"warning: {text}")
     if find_capacity:
         return capacity_run.command(question, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None
