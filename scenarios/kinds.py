@@ -87,6 +87,8 @@ class Text:
     def read(self, value: Any, where: Where) -> str:
         if not isinstance(value, str) or not value.strip():
             where.refuse(value, "it must be text.")
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            where.refuse(value, "it holds half of a surrogate pair, which UTF-8 cannot hold; write the character itself.")
         return " ".join(value.split())
 
     def schema(self) -> dict[str, Any]:

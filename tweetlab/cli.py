@@ -6,6 +6,7 @@ An error is one message that names value, bound and mend; with `--json` it is on
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -65,6 +66,9 @@ def main(argv: list[str] | None = None) -> None:
 def run(argv: list[str]) -> int:
     """Run the command; return its exit code. Never lets a traceback through for an error of ours."""
     as_json = "--json" in argv
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that is not UTF-8 must not end the command
     try:
         result = application()(args=argv, prog_name="tweetlab", standalone_mode=False)
         return int(result or 0)
