@@ -31,8 +31,10 @@ def markdown_line(value: Any) -> str:
 
 
 def markdown_code(text: str) -> str:
-    """Return `text` as a code span; its fence is longer than any run of backticks inside."""
+    """Return `text` as a code span, "" where it is blank; its fence is longer than any run of backticks inside."""
     line = " ".join(xml_safe(text).split())
+    if not line:
+        return ""
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     fence, pad = "`" * (longest + 1), " " if line.startswith("`") or line.endswith("`") else ""
     return f"{fence}{pad}{line}{pad}{fence}"

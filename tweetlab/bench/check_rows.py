@@ -26,7 +26,7 @@ def _of_kind(kind: kinds.Kind, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(kind, kinds.Mix):
         yield from ((f"{path}.{route}", "1") for route in kind.words.allowed())
     elif isinstance(kind, kinds.Number):
-        yield path, "1"
+        yield path, f"{max(1, kind.low):g}"
     elif isinstance(kind, kinds.Quantity):
         yield path, kind.example
     elif isinstance(kind, table.ObjectiveKind):
