@@ -13,7 +13,7 @@ from system.kernel.http import Answer, App
 from system.observe import stores
 from system.platform import preflight
 from system.platform.servers import wan
-from tests.unit.test_services_on_memory import call
+from tests.unit.test_services_on_memory import call, house
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2**63, -(2**63), 10**400, True, "1", None])
@@ -125,3 +125,26 @@ async def test_a_body_of_the_api_with_such_a_number_is_400_and_names_its_key(val
 
     assert status == 400
     assert f"`media.total_bytes` is {value[:40]}; it must be a finite number" in answer["detail"]
+
+
+PARAMETERS = [("tweets", "/2/users/1/tweets", "max_results"), ("tweets", "/2/users/1/tweets", "since_id"),
+              ("tweets", "/2/users/1/tweets", "until_id"), ("timelines", "/2/users/1/timelines/reverse_chronological", "max_results"),
+              ("search", "/2/tweets/search/recent", "max_results"), ("users", "/2/users/1/followers", "max_results"),
+              ("users", "/2/users/1/following", "max_results"), ("likes", "/2/tweets/1/liking_users", "max_results")]
+NOT_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "inf", "1e1", "9" * 5_000, "%C2%B2"]
+BODIES = [("tweets", "POST", "/2/tweets", "text"), ("users", "POST", "/2/users", "username"),
+          ("media", "POST", "/2/media/upload/initialize", "total_bytes"), ("users", "POST", "/2/users/1/following", "target_user_id"),
+          ("likes", "POST", "/2/users/1/likes", "tweet_id"), ("users", "PUT", "/2/users/me", "protected")]
+
+
+async def test_no_parameter_and_no_body_of_the_api_takes_such_a_number():
+    """400 that names the parameter or the key, from the services themselves."""
+    async with house() as lab:
+        for value in NOT_NUMBERS:
+            for service, path, parameter in PARAMETERS:
+                status, answer = await lab.ask(service, "GET", f"{path}?query=x&{parameter}={value}", 1)
+                assert (status, parameter in answer["detail"]) == (400, True), (path, parameter, value, answer)
+        for value in ("NaN", "-Infinity", "1e999"):
+            for service, method, path, key in BODIES:
+                status, answer = await lab.ask(service, method, path, 1, f'{{"{key}": {value}}}'.encode())
+                assert (status, f"`{key}` is {value};" in answer["detail"]) == (400, True), (path, value, answer)

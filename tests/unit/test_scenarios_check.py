@@ -39,7 +39,7 @@ REFUSED = {
         [f"faults=[{KILL}]", "objectives=[errors < 1 % after fault within 80 s]"], "80 s after a fault"),
     "a window that the next fault leaves no time": (
         ["faults=[{at: 20 s, kind: kill, target: redis}, {at: 30 s, kind: kill, target: tweets}]",
-         "objectives=[errors < 1 % after fault within 15 s]"], "the next fault has begun"),
+         "objectives=[errors < 1 % after fault within 15 s]"], "the next fault has started"),
     "a window after a fault that is held to the end": (
         ["platform=cluster", "faults=[{at: 20 s, kind: zone_loss, target: zone, for: 80 s}]",
          "objectives=[errors < 1 % after fault within 1 s]"], "the load has ended (at 100 s)"),
