@@ -26,9 +26,14 @@ def markdown(run: record.Run) -> str:
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
         _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
         "" if view.is_void else _latencies(view),
-        f"Reproduce: {texts.markdown_code(d['command'])} (seed {d['seed']}, commit {d['commit'] or 'unknown'})" if d["command"] else "",
+        _reproduce(d),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _reproduce(d: Mapping[str, Any]) -> str:
+    command = texts.markdown_code(d["command"])
+    return f"Reproduce: {command} (seed {d['seed']}, commit {d['commit'] or 'unknown'})" if command else ""
 
 
 def _latencies(view: View) -> str:

@@ -80,7 +80,9 @@ def _files(run: record.Run, owner: Whose) -> dict[str, str]:
     clean.__dict__["twin"] = run.twin  # drawn over the charts; its own record is not published
     return {
         page.REPORT: page.render(clean),
-        record.RECORD: texts.utf8_safe(json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"),
+        record.RECORD: texts.utf8_safe(
+            json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
+        ),
     }
 
 

@@ -30,7 +30,7 @@ from system.kernel import errors
 RECORD = "record.json"
 LATEST = "latest"
 TWIN = "twin"
-LONE_SURROGATES = "backslashreplace"  # half a pair, from a command line or a YAML escape, is written as JSON writes it: \udc80
+LONE_SURROGATES = "backslashreplace"  # half a pair, from a file name on a command line, becomes JSON's \udc80
 
 
 @dataclass(frozen=True)

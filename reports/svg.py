@@ -104,14 +104,15 @@ class Canvas:
 
     def text(self, x: float, y: float, words: str, css: str = "tick", anchor: str = "start") -> None:
         """A word at a place."""
-        self.add(f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}">{_escaped(words)}</text>')
+        place = f'x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}"'
+        self.add(f"<text {place}>{_escaped(words)}</text>")
 
     def rect(self, box: tuple[float, float, float, float], css: str, title: str = "") -> None:
         """A box (x, y, width, height) with an optional tooltip."""
         x, y, w, h = box
-        told = f"<title>{_escaped(title)}</title>" if title else ""
+        tooltip = f"<title>{_escaped(title)}</title>" if title else ""
         shape = f'x="{x:.1f}" y="{y:.1f}" width="{max(0.0, w):.1f}" height="{max(0.0, h):.1f}" class="{css}"'
-        self.add(f"<rect {shape}>{told}</rect>" if told else f"<rect {shape}/>")
+        self.add(f"<rect {shape}>{tooltip}</rect>" if tooltip else f"<rect {shape}/>")
 
     def line(self, x: float, y: float, x2: float, y2: float, css: str) -> None:
         """A straight line."""

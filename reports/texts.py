@@ -1,18 +1,18 @@
-"""Text of users, servers and scenario files on its way into XML, HTML and Markdown: no text breaks the file that carries it."""
+"""Text of users, servers and scenario files in XML, HTML and Markdown: no text breaks its file."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# All that XML 1.0 cannot carry, not even as a character reference: control characters, surrogates, U+FFFE and U+FFFF.
+# XML 1.0 carries no control characters, surrogates, U+FFFE and U+FFFF, not even as character references.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 _LINK = re.compile(r"\](?=[(\[])")
 
 
 def xml_safe(text: str) -> str:
-    r"""Return `text` with each character that XML cannot carry written as its code, such as \u0000 for a NUL."""
+    r"""Return `text` with each character that XML cannot carry written as its code, such as \u0000."""
     return _NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -22,7 +22,7 @@ def utf8_safe(text: str) -> str:
 
 
 def markdown_line(value: Any) -> str:
-    r"""Return `value` as one line of Markdown, or a cell of a table: no line break, HTML tag, link or `|` of its own.
+    r"""Return `value` as one line of Markdown, or a cell of a table: no line break, tag, link or `|`.
 
     A backslash is doubled, so that it cannot undo the one that is put before a `|`.
     """
@@ -31,7 +31,7 @@ def markdown_line(value: Any) -> str:
 
 
 def markdown_code(text: str) -> str:
-    """Return `text` as a code span, "" where it is blank; its fence is longer than any run of backticks inside."""
+    """Return `text` as a code span, "" where it is blank; its fence is longer than any backticks inside."""
     line = " ".join(xml_safe(text).split())
     if not line:
         return ""

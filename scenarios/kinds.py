@@ -55,7 +55,8 @@ class Where:
 
     def refuse(self, value: object, allowed: str, mend: str = "") -> NoReturn:
         """Raise Refused for `value` at this place."""
-        raise Refused([f"{self.file}: `{self.path or 'the file'}` is {numbers.shown(value)}; {allowed}{mend}"])
+        place = f"{self.file}: `{self.path or 'the file'}`"
+        raise Refused([f"{place} is {numbers.shown(value)}; {allowed}" + mend])
 
 
 class Kind(Protocol):
@@ -88,7 +89,7 @@ class Text:
         if not isinstance(value, str) or not value.strip():
             where.refuse(value, "it must be text.")
         if any("\ud800" <= char <= "\udfff" for char in value):
-            where.refuse(value, "it holds half of a surrogate pair, which UTF-8 cannot hold; write the character itself.")
+            where.refuse(value, "it holds half of a surrogate pair; write the whole character.")
         return " ".join(value.split())
 
     def schema(self) -> dict[str, Any]:
@@ -125,9 +126,10 @@ class Number:
     def read(self, value: Any, where: Where) -> Any:
         noun = "whole number" if self.whole else "number"
         bound = f"it must be a {noun} from {self.low}" + (f" to {self.high}." if self.high is not None else " up.")
-        if isinstance(value, float | int) and not isinstance(value, bool) and not numbers.is_number(value):
-            where.refuse(value, bound, f" It must be finite, and at most {numbers.MAX_WHOLE} where it is whole.")
-        fits = numbers.is_number(value) and not (self.whole and isinstance(value, float))
+        is_number = numbers.is_number(value)
+        if isinstance(value, float | int) and not isinstance(value, bool) and not is_number:
+            where.refuse(value, bound, f" It must be finite, at most {numbers.MAX_WHOLE} where whole.")
+        fits = is_number and not (self.whole and isinstance(value, float))
         if not fits or value < self.low or (self.high is not None and value > self.high):
             where.refuse(value, bound)
         return value if self.whole else float(value)
@@ -206,7 +208,8 @@ class ListOf:
     def read(self, value: Any, where: Where) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) < self.least:
             where.refuse(value, "it must be a list" + (f" of at least {self.least}." if self.least else "."))
-        return tuple(each(functools.partial(self.item.read, item, where.key(index)) for index, item in enumerate(value)))
+        read = self.item.read
+        return tuple(each(functools.partial(read, item, where.key(n)) for n, item in enumerate(value)))
 
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": self.item.schema(), **({"minItems": self.least} if self.least else {})}
@@ -223,12 +226,12 @@ class Mix:
             where.refuse(value, f"it must map routes to weights, such as {{home: 60, post: 10}} "
                                 f"(routes: {', '.join(self.words.allowed())}).")
         each(functools.partial(self.words.read, word, where.key(word)) for word in value)
-        read = each(functools.partial(Number().read, weight, where.key(word)) for word, weight in value.items())
-        weights = dict(zip(value, read))
-        total = sum(weights.values())
+        read = Number().read
+        weights = each(functools.partial(read, value[word], where.key(word)) for word in value)
+        total = sum(weights)
         if total <= 0:
             where.refuse(value, "at least one weight must be above 0.")
-        return {word: weight / total for word, weight in weights.items() if weight > 0}
+        return {word: weight / total for word, weight in zip(value, weights) if weight > 0}
 
     def schema(self) -> dict[str, Any]:
         return {"type": "object", "minProperties": 1, "additionalProperties": False,
@@ -238,7 +241,8 @@ class Mix:
 def _read_key(keys: Mapping[str, Key], value: Mapping[str, Any], name: str, where: Where) -> tuple[str, Any]:
     """Return the argument of one key of a block and its value, read or by default."""
     if name not in keys:
-        where.key(name).refuse(value[name], f"no such key; allowed here: {', '.join(keys)}.", units.nearest(name, keys))
+        where.key(name).refuse(value[name], f"no such key; allowed here: {', '.join(keys)}.",
+                               units.nearest(name, keys))
     key = keys[name]
     if name in value:
         return _python(name), key.kind.read(value[name], where.key(name))

@@ -37,7 +37,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> spec.Scenar
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What is to say of a scenario before it is run. `scenario`: None where it could not be read as far as that.
+    """What `check` found. `scenario`: None where the file could not be read as one.
 
     `errors`: why it is refused, none where it may be run. `warnings`: see `scenarios.warnings`.
     """
@@ -48,7 +48,7 @@ class Checked:
 
 
 def check(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Checked:
-    """Return everything that is wrong or doubtful about a scenario; `load` with all problems as values. Raises nothing of ours."""
+    """Return everything that is wrong or doubtful about a scenario: `load`, but with problems as values."""
     scenario = None
     try:
         raw, file, text = _raw(name_or_path, overrides)
@@ -94,8 +94,10 @@ def schema() -> dict[str, Any]:
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML that refuses a key written twice; plain YAML would silently keep the last one. A number or date that Python
-    cannot hold stays text, so that the reader of its key refuses it by name."""
+    """YAML that refuses a key written twice; plain YAML would silently keep the last one.
+
+    A number or date that Python cannot hold stays text, so that the reader of its key refuses it by name.
+    """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
@@ -166,7 +168,8 @@ def _index(place: list[Any], step: str, text: str) -> int:
     try:
         return numbers.whole(step, 0, len(place) - 1)
     except ValueError:
-        raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that list.") from None
+        raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that "
+                         "list.") from None
 
 
 def _parse_value(value: str, text: str) -> Any:
@@ -182,15 +185,17 @@ def _read(raw: dict[str, Any], file: str, text: str) -> spec.Scenario:
 
 
 def refuse(scenario: spec.Scenario, file: str) -> None:
-    """Raise Refused where values that are good by themselves do not fit together, or where no run could judge them."""
+    """Raise Refused where good values do not fit together, or where no run could judge an objective."""
     where = Where(file)
-    faults = (functools.partial(_check_fault, fault, scenario, where.key("faults").key(index))
-              for index, fault in enumerate(scenario.faults))
+    at_faults, at_objectives = where.key("faults"), where.key("objectives")
     kinds.each([
         lambda: _check_population(scenario, where), lambda: _check_times(scenario, where),
-        lambda: refusals.check_workload(scenario, where), lambda: _check_gateways(scenario, where.key("policies")), *faults,
+        lambda: refusals.check_workload(scenario, where),
+        lambda: _check_gateways(scenario, where.key("policies")),
+        *(functools.partial(_check_fault, fault, scenario, at_faults.key(index))
+          for index, fault in enumerate(scenario.faults)),
     ])
-    kinds.each(functools.partial(refusals.check_objective, objective, scenario, where.key("objectives").key(index))
+    kinds.each(functools.partial(refusals.check_objective, objective, scenario, at_objectives.key(index))
                for index, objective in enumerate(scenario.objectives))
 
 

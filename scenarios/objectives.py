@@ -27,7 +27,8 @@ WINDOWS = ("steady", "during fault", "after fault", "whole")
 DELIVERY = "delivery"
 ALL = "all"
 
-_SHAPE = re.compile(r"^(?P<left>[^<>=]+?)\s*(?P<op><=|>=|<|>)\s*(?P<bound>(?:[\d._]+\s*(?:%|[a-zµμ]+)\s*)+)(?P<rest>.*)$")
+_SHAPE = re.compile(r"^(?P<left>[^<>=]+?)\s*(?P<op><=|>=|<|>)\s*"
+                    r"(?P<bound>(?:[\d._]+\s*(?:%|[a-zµμ]+)\s*)+)(?P<rest>.*)$")
 _WITHIN = re.compile(r"^after fault within (?P<span>.+)$")
 ALLOWED = (f"it must read `[route] metric operator bound [window] [abort]`, such as `home p99 <= 250 ms steady` or "
            f"`errors < 0.5 % whole` (metrics: {', '.join(LATENCIES + SHARES)}; "

@@ -1,7 +1,7 @@
-"""What a scenario plans, before anything runs: the windows of its objectives, and the operations expected in them.
+"""What a scenario plans: the windows of its objectives and the operations expected in them.
 
-The plan is the best case. A fault of the plan takes effect at its time, and recovers as soon as it may: a held fault at its
-end, an instant one immediately. The recovery that an objective grants (`after fault within 20 s`) is never steady.
+The plan is the best case. A fault of the plan takes effect at its time and recovers as soon as it may: a held
+fault at its end, an instant one immediately. The recovery that an objective grants is never steady.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ Span = tuple[float, float]
 
 
 def windows(objective: spec.Objective, scenario: spec.Scenario) -> list[list[Span]]:
-    """Return the windows of `objective`, one for each fault where it names faults; each a list of stretches, none where empty.
+    """Return the windows of `objective`, one for each fault where it names faults; each a list of stretches.
 
-    `during fault` of an instant fault ends with a recovery that no plan knows: it is taken as the rest of the load.
+    An empty window has none. `during fault` of an instant fault ends with a recovery that no plan knows: it
+    is taken as the rest of the load.
     """
     load_s = scenario.workload.load_s
     if objective.window == "steady":
@@ -37,9 +38,10 @@ def windows(objective: spec.Objective, scenario: spec.Scenario) -> list[list[Spa
 
 
 def steady(scenario: spec.Scenario) -> list[Span]:
-    """Return the stretches after warm-up and outside the faults and the recovery that the objectives grant."""
+    """Return the stretches after warm-up, outside the faults and the recovery that the objectives grant."""
     load_s = scenario.workload.load_s
-    granted_s = max((one.within_s or 0.0 for one in scenario.objectives if one.window == "after fault"), default=0.0)
+    granted = (one.within_s or 0.0 for one in scenario.objectives if one.window == "after fault")
+    granted_s = max(granted, default=0.0)
     left: list[Span] = [(scenario.measure.warm_up_s, load_s)]
     for fault in scenario.faults_in_load:
         recovered_s = fault_end_s(fault, load_s) + granted_s
@@ -49,12 +51,12 @@ def steady(scenario: spec.Scenario) -> list[Span]:
 
 
 def fault_end_s(fault: spec.Fault, load_s: float) -> float:
-    """Return when the fault ends in the load at the earliest: after `for` where it is held, immediately where it is instant."""
+    """Return when a fault may end: a held one after `for` or with the load, an instant one as it begins."""
     return min(load_s, fault.at_s + (fault.for_s or 0.0 if _is_held(fault) else 0.0))
 
 
 def expected(routes: Sequence[str], spans: Sequence[Span], workload: spec.Workload) -> float:
-    """Return the expected number of operations of `routes` in `spans`: the planned rate times their share of the mix, summed.
+    """Return the expected operations of `routes` in `spans`: planned rate times share of the mix, summed.
 
     Routes that a drawn operation falls back to (a profile where nothing is left to like) are not counted.
     """
@@ -69,14 +71,14 @@ def expected(routes: Sequence[str], spans: Sequence[Span], workload: spec.Worklo
 
 
 def routes_of(objective: spec.Objective) -> tuple[str, ...]:
-    """Return the routes whose operations an objective measures; for `delivery` those whose tweets are delivered."""
+    """Return the routes that an objective measures; for `delivery` those whose tweets are delivered."""
     if objective.route == objectives.ALL:
         return tuple(vocabulary.ROUTES)
     return vocabulary.DELIVERED if objective.route == objectives.DELIVERY else (objective.route,)
 
 
 def _operations(stage: spec.Stage, first_s: float, last_s: float) -> float:
-    """Return the operations that `stage` plans between two moments, in seconds from its start; they may lie outside of it."""
+    """Return the operations of `stage` between two moments, in seconds from its start."""
     first_s, last_s = max(0.0, first_s), min(stage.for_s, last_s)
     if last_s <= first_s:
         return 0.0

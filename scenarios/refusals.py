@@ -9,8 +9,9 @@ MOST_OPERATIONS = 100_000_000  # the tape of a run holds all of them in memory, 
 
 REFUSED = (
     "an objective about a route without share in the mix, or on `delivery` where nobody posts",
-    "an objective whose window cannot occur: `during fault` or `after fault` without a fault in the load, a window that is empty "
-    "because the next fault begins or the load ends, a `steady` window that warm-up, faults and granted recovery fill",
+    "an objective whose window cannot occur: `during fault` or `after fault` without a fault in the load, a "
+    "window that is empty because the next fault begins or the load ends, a `steady` window that warm-up, "
+    "faults and granted recovery fill",
     "an objective in whose window no operation of its route is planned, such as a pause",
     f"a load without a single operation, or with more than {MOST_OPERATIONS:,}",
 )
@@ -18,11 +19,12 @@ REFUSED = (
 
 
 def check_workload(scenario: spec.Scenario, where: Where) -> None:
-    """Refuse a load that plans no operation at all, or more than a tape can hold. A single stage of `0/s` is a pause."""
+    """Refuse a load that plans no operation at all, or more than a tape can hold."""
     total = scenario.workload.planned
     stages = where.key("workload").key("stages")
     if total <= 0:
-        stages.refuse("0/s throughout", "at least one stage must have a rate above 0; a stage of `0/s` is a pause.")
+        stages.refuse("0/s throughout", "at least one stage must have a rate above 0; a stage of `0/s` is a "
+                                        "pause.")
     if total > MOST_OPERATIONS:
         stages.refuse(f"{total:.3g} operations",
                       f"it must plan at most {MOST_OPERATIONS:,}; lower the rate or shorten the load.")
@@ -43,19 +45,19 @@ def _check_route(objective: spec.Objective, scenario: spec.Scenario, where: Wher
     known = list(dict.fromkeys(route for mix in mixes for route in mix))
     if objective.route == objectives.DELIVERY:
         if "post" not in known:
-            where.refuse(objective.text, "`delivery` needs tweets, but `post` has no share in the mix; give it one or "
-                                         "remove the objective.")
+            where.refuse(objective.text, "`delivery` needs tweets, but `post` has no share in the mix; give "
+                                         "it one or remove the objective.")
     elif objective.route != objectives.ALL and objective.route not in known:
-        where.refuse(objective.text, f"`{objective.route}` has no share in the mix; give it one, or name a route that "
-                                     f"has: {', '.join(known)}.")
+        where.refuse(objective.text, f"`{objective.route}` has no share in the mix; give it one, or name a "
+                                     f"route that has: {', '.join(known)}.")
 
 
 def _check_window(objective: spec.Objective, scenario: spec.Scenario, where: Where) -> None:
     end = units.tell_duration(scenario.workload.load_s)
     found = planned.windows(objective, scenario)
     if not found:
-        where.refuse(objective.text, "its window needs a fault, but every fault begins after the load has ended at "
-                                     f"{end}; move one forward or lengthen the load.")
+        where.refuse(objective.text, "its window needs a fault, but every fault begins after the load has "
+                                     f"ended at {end}; move one forward or lengthen the load.")
     if not all(found):
         where.refuse(objective.text, _EMPTY[objective.window].format(
             end=end, warm_up=units.tell_duration(scenario.measure.warm_up_s),
@@ -63,14 +65,15 @@ def _check_window(objective: spec.Objective, scenario: spec.Scenario, where: Whe
     for spans in found:
         if planned.expected(planned.routes_of(objective), spans, scenario.workload) <= 0:
             times = ", ".join(f"{first_s:g} s to {last_s:g} s" for first_s, last_s in spans)
-            where.refuse(objective.text, f"no operation of its route is planned in its window ({times}); change the "
-                                         "stages, the mix or the window.")
+            where.refuse(objective.text, f"no operation of its route is planned in its window ({times}); "
+                                         "change the stages, the mix or the window.")
 
 
 _EMPTY = {
-    "steady": "no time is steady: after the warm-up of {warm_up} all of the load, which ends at {end}, belongs to faults "
-              "and the recovery that objectives grant. Lengthen the load, shorten the warm-up or choose `whole`.",
-    "after fault": "its window is empty: {within} after a fault, the next fault has started or the load has ended (at "
-                   "{end}). Lengthen the load, move the faults or grant less.",
+    "steady": "no time is steady: after the warm-up of {warm_up} all of the load, which ends at {end}, "
+              "belongs to faults and the recovery that objectives grant. Lengthen the load, shorten "
+              "the warm-up or choose `whole`.",
+    "after fault": "its window is empty: {within} after a fault, the next fault has started or the load has "
+                   "ended (at {end}). Lengthen the load, move the faults or grant less.",
 }
-"""Window -> why it can be empty. `whole` and `during fault` never are: both last longer than 0 s by their keys."""
+"""Window -> why it can be empty. `whole` and `during fault` never are: both last longer than 0 s."""

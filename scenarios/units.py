@@ -1,6 +1,6 @@
 """Quantities with their units, as scenario files write them, turned into SI numbers.
 
-    duration   20 s, 250ms, 5m, 1h30m, 1.5 h, 40 us -> seconds; m and min are minutes, as in Go, k6 and Prometheus
+    duration   20 s, 250ms, 5m, 1h30m, 1.5 h, 40 us -> seconds; m and min are minutes
     rate       100/s, 30/min                        -> operations a second
     ramp       100/s..400/s (or one rate)           -> (from, to), operations a second
     share      10 %                                 -> fraction, 0.10
@@ -23,14 +23,14 @@ from fractions import Fraction
 from system.kernel import numbers
 
 GREEK_US = "\u03bcs"  # looks like \u00b5s; Go takes both
-DURATIONS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, GREEK_US: 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0,
-             "d": 86400.0, "w": 604800.0}
-"""Unit -> seconds."""
-SPELLED_OUT = {"sec": "s", "second": "s", "minute": "min", "hour": "h", "hr": "h", "day": "d", "week": "w", "millisecond": "ms",
-               "microsecond": "us", "msec": "ms", "usec": "us"}
+DURATIONS = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, GREEK_US: 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0,
+             "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+"""Unit -> seconds, as in Go, k6 and Prometheus: `m` is minutes."""
+SPELLED_OUT = {"sec": "s", "second": "s", "minute": "min", "hour": "h", "hr": "h", "day": "d", "week": "w",
+               "millisecond": "ms", "microsecond": "us", "msec": "ms", "usec": "us"}
 """Unit as people spell it out, in the singular -> the unit to write."""
 MAX_DURATION_S = 9_223_372_036  # 292 years: what a clock of nanoseconds in 63 bits holds
-RATES = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
+RATES = {"/s": 1.0, "/m": 1 / 60, "/min": 1 / 60, "/h": 1 / 3600}
 SHARES = {"%": 0.01}
 CORES = {"core": 1.0, "cores": 1.0}
 MEMORIES = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
@@ -58,12 +58,14 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 def quantity(value: object, table: dict[str, float], what: str, example: str) -> float:
     """Return `value` in the base unit of `table`. Raises UnitError, naming the units of `table`."""
-    allowed = f"it must be a {what} such as `{example}` (units: {', '.join(unit for unit in table if unit != GREEK_US)})."
+    known = ", ".join(unit for unit in table if unit != GREEK_US)
+    allowed = f"it must be a {what} such as `{example}` (units: {known})."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value == 0:
             return 0.0
-        written = f" Write the unit: `{numbers.shown(value)} {next(iter(_likely(table)))}`." if numbers.is_number(value) else ""
-        raise UnitError(value, allowed, written)
+        with_unit = f"{numbers.shown(value)} {next(iter(_likely(table)))}"
+        hint = f" Write the unit: `{with_unit}`." if numbers.is_number(value) else ""
+        raise UnitError(value, allowed, hint)
     match = _QUANTITY.match(value) if isinstance(value, str) else None
     if match is None:
         raise UnitError(value, allowed)
@@ -74,7 +76,8 @@ def quantity(value: object, table: dict[str, float], what: str, example: str) ->
             return 0.0
         if unit not in table:
             raise UnitError(value, allowed, _nearest_unit(unit, table) if unit else " The unit is missing.")
-        return float(amount * Fraction(table[unit]).limit_denominator(10**9))  # rounded once: 1.1 min are 66 s
+        # Rounded once: 1.1 min are 66 s.
+        return float(amount * Fraction(table[unit]).limit_denominator(10**9))
     except UnitError:
         raise
     except (ValueError, OverflowError):
@@ -98,17 +101,18 @@ def _likely(table: dict[str, float]) -> Iterable[str]:
 
 
 def duration_s(value: object) -> float:
-    """Return seconds of `90 s`, or of parts such as `1h30m`: each unit once, the largest first. Raises UnitError."""
+    """Return seconds of `90 s` or of `1h30m`: each unit once, the largest first. Raises UnitError."""
     parts = _PART.findall(value) if isinstance(value, str) else []
     if len(parts) < 2 or _PART.sub("", str(value)).strip():
         seconds = quantity(value, DURATIONS, "duration", "20 s")
     else:
         sizes = [DURATIONS[unit] for _, unit in parts if unit in DURATIONS]
         if sorted(set(sizes), reverse=True) != sizes:
-            raise UnitError(value, "the parts of a duration must go from the largest unit to the smallest, each unit once, "
-                                   "such as `1h30m`.")
+            raise UnitError(value, "the parts of a duration must go from the largest unit to the smallest, "
+                                   "each unit once, such as `1h30m`.")
         try:
-            seconds = math.fsum(quantity(f"{number} {unit}", DURATIONS, "duration", "20 s") for number, unit in parts)
+            seconds = math.fsum(quantity(f"{number} {unit}", DURATIONS, "duration", "20 s")
+                                for number, unit in parts)
         except UnitError as error:
             raise UnitError(value, error.allowed, error.hint) from None
     if seconds > MAX_DURATION_S:

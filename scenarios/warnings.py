@@ -1,7 +1,7 @@
-"""What a scenario may ask although a run will hardly be able to judge it. Each is a warning of `check` and `run`, no refusal.
+"""What a run will hardly be able to judge: warnings of `check` and `run`, no refusals.
 
-`WARNINGS` is the table: to add one, write a function that yields a text for each case of it, and add its row. A text begins
-with the key, names the value and the bound, and says what to change.
+`WARNINGS` is the table. To add one, write a function that yields a text for each case of it, and add its row.
+A text begins with the key, names the value and the bound, and says what to change.
 """
 
 from __future__ import annotations
@@ -10,42 +10,44 @@ from collections.abc import Callable, Iterator
 
 from scenarios import objectives, planned, spec, units
 
-BEYOND = 10  # operations beyond a percentile that make it repeatable: with fewer, one slow request decides the verdict
+BEYOND = 10  # operations beyond a percentile that make it repeatable: with fewer, one slow request decides
 LEAST = 10  # operations that a mean, a maximum or a share needs in its window; the judge's own bound
+MORE = "Raise the rate or lengthen the load"
 
 
 def few_operations(scenario: spec.Scenario) -> Iterator[str]:
     """Yield each objective whose window expects too few operations.
 
-    For a percentile p: the operations of the route expected in the window x (1 - p) < 10. For errors, goodput, mean and max:
-    the operations expected in the window < 10. Of several windows (one a fault) the poorest decides.
+    For a percentile p: the operations of the route expected in the window x (1 - p) < 10. For errors,
+    goodput, mean and max: the operations expected in the window < 10. Of several windows (one for each fault)
+    the poorest decides.
     """
     for index, objective in enumerate(scenario.objectives):
         routes, work = planned.routes_of(objective), scenario.workload
-        count = min((planned.expected(routes, spans, work) for spans in planned.windows(objective, scenario)), default=0.0)
-        where = f"objectives.{index} `{objective.text}`: "
-        if objective.metric not in objectives.QUANTILES:
-            if count < LEAST:
-                yield (f"{where}{count:.3g} operations are expected in its window; at least {LEAST} are needed. "
-                       "Raise the rate or lengthen the load.")
-            continue
-        beyond = 1.0 - objectives.QUANTILES[objective.metric]
-        if round(count * beyond, 6) < BEYOND:
-            yield (f"{where}{count:.3g} operations expected in its window x {beyond:.4g} = {count * beyond:.3g} beyond "
-                   f"{objective.metric}; at least {BEYOND} are needed. Raise the rate, lengthen the load or take a lower percentile.")
+        windows = planned.windows(objective, scenario)
+        count = min((planned.expected(routes, spans, work) for spans in windows), default=0.0)
+        where = f"objectives.{index} `{objective.text}`: {count:.4g} operations"
+        if objective.metric in objectives.QUANTILES:
+            share = 1.0 - objectives.QUANTILES[objective.metric]
+            if round(count * share, 6) < BEYOND:
+                yield (f"{where} expected in its window x {share:.4g} = {count * share:.3g} beyond "
+                       f"{objective.metric}; at least {BEYOND} are needed. {MORE}, or lower the percentile.")
+        elif count < LEAST:
+            yield f"{where} are expected in its window; at least {LEAST} are needed. {MORE}."
 
 
 def faults_past_the_end(scenario: spec.Scenario) -> Iterator[str]:
-    """Yield each fault that begins at or after the end of the load, which is never injected, or is held beyond it."""
+    """Yield each fault that begins at or after the end of the load (never injected), or is held beyond it."""
     load_s = scenario.workload.load_s
-    end = units.tell_duration(load_s)
     for index, fault in enumerate(scenario.faults):
+        at, until = units.tell_duration(fault.at_s), units.tell_duration(fault.at_s + (fault.for_s or 0.0))
+        end = f"but the load ends at {units.tell_duration(load_s)}"
         if fault.at_s >= load_s:
-            yield (f"faults.{index} `{fault.kind}`: it begins at {units.tell_duration(fault.at_s)}, but the load ends at {end}, so "
-                   "it is never injected. Move it forward or lengthen the load.")
+            yield (f"faults.{index} `{fault.kind}`: it begins at {at}, {end}, so it is never injected. "
+                   "Move it forward or lengthen the load.")
         elif fault.at_s + (fault.for_s or 0.0) > load_s:
-            yield (f"faults.{index} `{fault.kind}`: it is held until {units.tell_duration(fault.at_s + (fault.for_s or 0.0))}, but "
-                   f"the load ends at {end}, so no request sees its end. Shorten it or lengthen the load.")
+            yield (f"faults.{index} `{fault.kind}`: it is held until {until}, {end}, so no request sees its "
+                   "end. Shorten it or lengthen the load.")
 
 
 WARNINGS: tuple[Callable[[spec.Scenario], Iterator[str]], ...] = (few_operations, faults_past_the_end)

@@ -1,6 +1,7 @@
 """The command `tweetlab`. `COMMANDS` is the table: name -> function; help and docs/reference/cli.md come from it.
 
-Exit codes: 0 pass, 1 fail, 2 unknown, 3 could not run or void, 64 wrong usage, 65 warnings of `check --strict`, 130 interrupted.
+Exit codes: 0 pass, 1 fail, 2 unknown, 3 could not run or void, 64 wrong usage,
+65 warnings of `check --strict`, 130 interrupted.
 An error is one message that names value, bound and mend; with `--json` it is one JSON object on stdout.
 """
 

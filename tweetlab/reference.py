@@ -119,14 +119,17 @@ def _quantities() -> str:
     """The units that a scenario may write, and what its numbers may be."""
     from scenarios import units
 
-    tables = {"duration": ("`20 s`, `5m`, `1h30m`, `1.5 h`", units.DURATIONS), "rate": ("`100/s`", units.RATES),
-              "share": ("`10 %`", units.SHARES), "CPU": ("`0.2 core`", units.CORES), "memory": ("`512 MiB`", units.MEMORIES)}
-    rows = "\n".join(f"| {what} | {written} | {', '.join(f'`{unit}`' for unit in table if unit != units.GREEK_US)} |"
-                     for what, (written, table) in tables.items())
+    tables = (("duration", "`20 s`, `5m`, `1h30m`, `1.5 h`", units.DURATIONS),
+              ("rate", "`100/s`", units.RATES), ("share", "`10 %`", units.SHARES),
+              ("CPU", "`0.2 core`", units.CORES), ("memory", "`512 MiB`", units.MEMORIES))
+    known = {what: ", ".join(f"`{unit}`" for unit in table if unit != units.GREEK_US)
+             for what, _, table in tables}
+    rows = "\n".join(f"| {what} | {written} | {known[what]} |" for what, written, _ in tables)
     return (f"## Quantities\n\n| | written | units |\n|---|---|---|\n{rows}\n\n"
-            "A unit may follow its number with or without a blank. `m` and `min` are minutes, as in Go, k6 and Prometheus. The\n"
-            "parts of a duration go from the largest unit to the smallest, each unit once. A number without its unit is refused,\n"
-            "except 0. NaN and infinity are refused wherever a number is read. A stage of `0/s` is a pause: nothing is sent in it.\n")
+            "A unit may follow its number with or without a blank. `m` and `min` are minutes, as in Go, k6\n"
+            "and Prometheus. The parts of a duration go from the largest unit to the smallest, each unit\n"
+            "once. A number without its unit is refused, except 0. NaN and infinity are refused wherever a\n"
+            "number is read. A stage of `0/s` is a pause: nothing is sent in it.\n")
 
 
 def _checks() -> str:
@@ -134,8 +137,10 @@ def _checks() -> str:
     from scenarios import refusals, warnings
 
     refused = "\n".join(f"- {_one_line(line)}" for line in refusals.REFUSED)
-    warned = "\n".join(f"- {_one_line(inspect.getdoc(each) or '').removeprefix('Yield ')}" for each in warnings.WARNINGS)
-    return ("## What `check` says beforehand\n\nRefused (exit 64), besides every key and value that cannot be read:\n\n"
+    texts = (_one_line(inspect.getdoc(each) or "").removeprefix("Yield ") for each in warnings.WARNINGS)
+    warned = "\n".join(f"- {text}" for text in texts)
+    return ("## What `check` says beforehand\n\n"
+            "Refused (exit 64), besides every key and value that cannot be read:\n\n"
             f"{refused}\n\nWarned of (exit 0; 65 with `--strict`), by `run` too:\n\n{warned}\n\n"
             "`check --json` holds both as the lists `errors` and `warnings`.\n")
 

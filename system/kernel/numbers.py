@@ -1,4 +1,4 @@
-"""Numbers as people and other programs write them, read in one place: NaN, infinity and what is too large are refused.
+"""Numbers as people and other programs write them. NaN, infinity and what is too large are refused here.
 
     is_number(value)         whether a value that a parser returned may be used as a number
     shown(value)             any value, as an error message shows it
@@ -32,7 +32,7 @@ def is_number(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return `value` as an error shows it: its repr in at most 80 characters. Python writes no int of 4,300 digits."""
+    """Return the repr of `value` in at most 80 characters. Python writes no int of 4,300 digits."""
     if isinstance(value, int) and not is_number(value) and not isinstance(value, bool):
         return f"a whole number of {value.bit_length()} bits"
     text = repr(value)
@@ -40,7 +40,7 @@ def shown(value: object) -> str:
 
 
 def decimal(text: str) -> float:
-    """Return the number in `text`, ASCII digits only. Raises ValueError for NaN, infinity and anything else."""
+    """Return the number in `text`, in ASCII. Raises ValueError for NaN, infinity and anything else."""
     value = float(text) if _DECIMAL.fullmatch(text.strip()) else math.nan
     if not math.isfinite(value):
         raise ValueError(f"{text!r} is not a finite decimal number")
@@ -48,14 +48,14 @@ def decimal(text: str) -> float:
 
 
 def whole(text: str, low: int, high: int) -> int:
-    """Return the whole number in `text`, from `low` (0 or more) to `high`, ASCII digits only. Raises ValueError."""
+    """Return the whole number in `text`, in ASCII, from `low` (0 or more) to `high`. Raises ValueError."""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and low <= int(text) <= high):
         raise ValueError(f"{text[:40]!r} is not a whole number from {low} to {high}")
     return int(text)
 
 
 class NotFinite(ValueError):
-    """A JSON text holds NaN, infinity or a number beyond a float's range; the message names key, value and bound."""
+    """A JSON text holds a number that no float holds; the message names key, value and bound."""
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -69,7 +69,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _not_finite(text: str | bytes) -> str:
-    """Return which number of a JSON text is not finite, in words; "" where none is, or where it is no JSON at all."""
+    """Return which number of a JSON text is not finite, in words; "" where none is, or in no JSON."""
     try:
         lenient = json.loads(text, parse_float=_Written, parse_int=_Written, parse_constant=_Written)
         found = list(_numbers(lenient, ""))

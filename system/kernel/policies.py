@@ -266,13 +266,13 @@ class Policies:
 
 
 def from_json(text: str) -> Policies:
-    """Return the knobs in `text`; what is not named keeps its default. Raises WrongInput, naming the knob where there is one."""
+    """Return the knobs in `text`; what is not named keeps its default. Raises WrongInput, naming the knob."""
     try:
         values = numbers.parse_json(text) if text.strip() else {}
     except ValueError as problem:
         raise WrongInput(f"The policies (TWEETLAB_POLICIES) cannot be read: {problem}") from None
     if not isinstance(values, dict):
-        raise WrongInput(f"The policies (TWEETLAB_POLICIES) are {text[:40]!r}; they must be a JSON object of groups.")
+        raise WrongInput(f"The policies (TWEETLAB_POLICIES) are {text[:40]!r}; they must be a JSON object.")
     return from_dict(values)
 
 
@@ -298,8 +298,8 @@ def _knobs(group: str, kind: Any, values: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, allowed):
             raise WrongInput(f"`policies.{group}.{name}` is {value!r}; it must be a {hints[name].__name__}.")
         if not numbers.is_number(value):
-            raise WrongInput(f"`policies.{group}.{name}` is {numbers.shown(value)}; it must be a finite number from 0 to "
-                             f"{numbers.MAX_WHOLE}.")
+            raise WrongInput(f"`policies.{group}.{name}` is {numbers.shown(value)}; it must be a finite "
+                             f"number from 0 to {numbers.MAX_WHOLE}.")
         if value < 0:
             raise WrongInput(f"`policies.{group}.{name}` is {value}; it must not be negative.")
     return kind(**values)

@@ -207,8 +207,8 @@ def _range(text: str) -> int:
     try:
         return numbers.whole(text, 1, 250)
     except ValueError:
-        shown = repr(text[:40])
-        raise WrongInput(f"TWEETLAB_RANGE is {shown}; it must be a whole number from 1 to 250 (127.<range>.0.0/16).") from None
+        raise WrongInput(f"TWEETLAB_RANGE is {text[:40]!r}; it must be a whole number from 1 to 250 "
+                         "(127.<range>.0.0/16).") from None
 
 
 def _listen(text: str) -> tuple[str, int]:
@@ -218,7 +218,8 @@ def _listen(text: str) -> tuple[str, int]:
     except ValueError:
         number = 0
     if not host or not number:
-        raise WrongInput(f"TWEETLAB_LISTEN is {text[:80]!r}; it must be host:port with a port from 1 to 65535.")
+        raise WrongInput(f"TWEETLAB_LISTEN is {text[:80]!r}; it must be host:port with a port from 1 to "
+                         "65535.")
     return host, number
 
 
@@ -227,7 +228,8 @@ def _json(env: Mapping[str, str], name: str) -> dict[str, object]:
     try:
         value = numbers.parse_json(text) if text else {}
     except ValueError as problem:
-        raise WrongInput(f"{name} cannot be read: {problem} Unset it to use the addresses of the range.") from None
+        raise WrongInput(f"{name} cannot be read: {problem} Unset it to use the addresses of the "
+                         "range.") from None
     if not isinstance(value, dict):
         raise WrongInput(f"{name} must be a JSON object; it is a {type(value).__name__}.")
     return value

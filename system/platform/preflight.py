@@ -54,8 +54,8 @@ def _min_free_mib(text: str) -> int:
     try:
         return numbers.whole(text, 0, numbers.MAX_WHOLE)
     except ValueError:
-        raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text[:40]!r}; it must be a whole number of MiB from 0 to "
-                         f"{numbers.MAX_WHOLE}, such as {DEFAULT_MIN_FREE_MIB}.") from None
+        raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text[:40]!r}; it must be a whole number of MiB from 0 "
+                         f"to {numbers.MAX_WHOLE}, such as {DEFAULT_MIN_FREE_MIB}.") from None
 
 
 def check_memory(blueprint: Blueprint, available_mib: int | None = None) -> None:

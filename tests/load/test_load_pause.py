@@ -7,17 +7,33 @@ from tweetlab.load import driver, selfcheck
 
 
 def test_the_generator_sends_nothing_in_a_pause_and_is_on_time_after_it(tmp_path):
-    """2 s of 30/s, 3 s of 0/s, 2 s of 30/s and a pause at the end: the load lasts as long as it was planned."""
+    """2 s of 30/s, 3 s of 0/s, 2 s of 30/s and a pause at the end: the load lasts as long as planned."""
     busy = "{for: 2 s, rate: 30/s}"
-    scenario = loader.load("first_run", [
-        "population.users=200", "population.follows={mean: 10, max: 100}", "faults=[]", "objectives=[]", "measure.warm_up=0",
-        f"workload.stages=[{busy}, {{for: 3 s, rate: 0/s}}, {busy}, {{for: 1 s, rate: 0/s}}]", "workload.mix={home: 1}"])
+    scenario = loader.load(
+        "first_run",
+        [
+            "population.users=200",
+            "population.follows={mean: 10, max: 100}",
+            "faults=[]",
+            "objectives=[]",
+            "measure.warm_up=0",
+            f"workload.stages=[{busy}, {{for: 3 s, rate: 0/s}}, {busy}, {{for: 1 s, rate: 0/s}}]",
+            "workload.mix={home: 1}",
+        ],
+    )
     tape = workload.draw(scenario, population.graph_of(scenario.population, scenario.seed))
     seconds = []
 
     async def play(base_url):
-        return await driver.run(scenario, tape, base_url, selfcheck.SECRET, tmp_path, stop=asyncio.Event(),
-                                on_second=seconds.append)
+        return await driver.run(
+            scenario,
+            tape,
+            base_url,
+            selfcheck.SECRET,
+            tmp_path,
+            stop=asyncio.Event(),
+            on_second=seconds.append,
+        )
 
     with selfcheck.stand_in() as base_url:
         result = asyncio.run(play(base_url))

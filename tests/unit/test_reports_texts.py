@@ -17,10 +17,43 @@ from reports import exports, finish, page, publish, record, svg, texts
 from tests import report_runs
 
 # Any code point, the ones that break something far more often than chance would draw them.
-AWKWARD = some.sampled_from(["\x00", "\x07", "\x0b", "\x1b", "\x7f", "\x85", "\u2028", "\ufffe", "\uffff", "\ud800", "\udfff", "\U0010ffff", "]]>",
-                             "<![CDATA[", "-->", "<?xml", "&", "<b>", "|", "\\", "\\|", "\n", "\r\n", "\t", "`", "``", "[x](y)", '"', "'"])
+AWKWARD = some.sampled_from(
+    [
+        "\x00",
+        "\x07",
+        "\x0b",
+        "\x1b",
+        "\x7f",
+        "\x85",
+        "\u2028",
+        "\ufffe",
+        "\uffff",
+        "\ud800",
+        "\udfff",
+        "\U0010ffff",
+        "]]>",
+        "<![CDATA[",
+        "-->",
+        "<?xml",
+        "&",
+        "<b>",
+        "|",
+        "\\",
+        "\\|",
+        "\n",
+        "\r\n",
+        "\t",
+        "`",
+        "``",
+        "[x](y)",
+        '"',
+        "'",
+    ]
+)
 TEXT = some.lists(AWKWARD | some.text(some.characters(), max_size=3), max_size=8).map("".join)
-BUDGET = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+BUDGET = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +86,13 @@ def test_junit_is_well_formed_for_any_text(run, text):
     suite = ElementTree.fromstring(written.encode("utf-8"))
 
     cases = suite.findall("testcase")
-    assert len(cases) == int(suite.get("tests") or 0) == len(ElementTree.fromstring(exports.junit(run)).findall("testcase"))
-    told = texts.xml_safe(" ".join(f"{text}; {text}".split()))
-    assert told in [each.get("message") for each in suite.iter("failure")]
+    assert (
+        len(cases)
+        == int(suite.get("tests") or 0)
+        == len(ElementTree.fromstring(exports.junit(run)).findall("testcase"))
+    )
+    message = texts.xml_safe(" ".join(f"{text}; {text}".split()))
+    assert message in [each.get("message") for each in suite.iter("failure")]
 
 
 @given(TEXT)
@@ -81,7 +118,7 @@ def test_a_markdown_table_has_the_same_cells_whatever_stands_in_them(run, text):
 
 
 def shape(markdown: str) -> list[int]:
-    """Return the number of cells of each row of a table, read as GitHub reads it: a backslash takes the sign after it along."""
+    """Return the number of cells of each row of a table, as GitHub reads it: a backslash escapes a sign."""
     rows = [line for line in markdown.split("\n") if line.startswith("|")]
     return [len(re.findall(r"(?:\\.|[^\\|])*\|", row)) for row in rows]
 
@@ -113,13 +150,16 @@ def test_the_page_holds_no_tag_and_no_character_of_a_text(run, text):
 
 @pytest.mark.parametrize("text", ["\ud800", "\udce9.yaml", "\x00", "\uffff"])
 def test_a_record_can_be_written_read_and_published_whatever_the_command_line_held(tmp_path: Path, text):
-    """A file name that is not UTF-8 comes from a shell as half a surrogate pair; the whole run was lost for it."""
-    told = report_runs.quiet()
-    doc = {**told.scenario_doc, "expect": text}
-    kept = finish.finish(tmp_path, dataclasses.replace(told, scenario_doc=doc, command=f"tweetlab run {text}", logs={"x.log": text}))
+    """A file name that is not UTF-8 arrives as half a surrogate pair; the whole run was lost for it."""
+    quiet = report_runs.quiet()
+    doc = {**quiet.scenario_doc, "expect": text}
+    odd = dataclasses.replace(quiet, scenario_doc=doc, command=f"tweetlab run {text}", logs={"x.log": text})
+    kept = finish.finish(tmp_path, odd)
 
     again = record.read(kept.path)
     page.write(again)
 
     assert again.document["command"] == f"tweetlab run {text}"
-    assert (publish.publish(again, "parrots", tmp_path / "gallery") / "record.json").read_text(encoding="utf-8")
+    assert (publish.publish(again, "parrots", tmp_path / "gallery") / "record.json").read_text(
+        encoding="utf-8"
+    )

@@ -11,8 +11,16 @@ def test_no_key_of_the_schema_takes_nan_or_infinity():
     """Every numeric key, policies included, by `--set` and in each spelling; the refusal names the key."""
     keys = dict(check_rows.numeric_keys())
 
-    assert {"seed", "workload.mix.home", "workload.stages.0.mix.post", "policies.retry.budget", "faults.0.loss", "objectives.0",
-            "population.follows.mean", "workload.popularity.zipf"} <= set(keys)
+    assert {
+        "seed",
+        "workload.mix.home",
+        "workload.stages.0.mix.post",
+        "policies.retry.budget",
+        "faults.0.loss",
+        "objectives.0",
+        "population.follows.mean",
+        "workload.popularity.zipf",
+    } <= set(keys)
     assert check_rows.accepted() == []
 
 
@@ -24,16 +32,41 @@ def test_a_good_value_of_every_key_is_not_mistaken_for_one():
         assert not any(f"`{path}` is" in error and "must be a" in error for error in errors), (path, errors)
 
 
-WRITTEN = {"workload.mix.home": "home: 44", "population.follows.mean": "mean: 40", "workload.popularity.zipf": "zipf: 0.8"}
+WRITTEN = {
+    "workload.mix.home": "home: 44",
+    "population.follows.mean": "mean: 40",
+    "workload.popularity.zipf": "zipf: 0.8",
+}
 
 
-@pytest.mark.parametrize("value", [".nan", ".NaN", "nan", ".inf", "-.inf", "+.inf", "inf", "1e999", "1.0e+999", "9" * 400,
-                                   "9" * 5_000, "0x" + "f" * 5_000, "inf s", "2020-13-45", "!!float x", "!!int ''"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        ".nan",
+        ".NaN",
+        "nan",
+        ".inf",
+        "-.inf",
+        "+.inf",
+        "inf",
+        "1e999",
+        "1.0e+999",
+        "9" * 400,
+        "9" * 5_000,
+        "0x" + "f" * 5_000,
+        "inf s",
+        "2020-13-45",
+        "!!float x",
+        "!!int ''",
+    ],
+)
 @pytest.mark.parametrize("key", WRITTEN)
 def test_yaml_has_many_ways_to_write_what_is_no_number(tmp_path, key, value):
     """In a file as by `--set`: the key is named, and the bound."""
     path = tmp_path / "drawn.yaml"
-    path.write_text(loader.find("first_run").read_text().replace(WRITTEN[key], f"{key.rpartition('.')[2]}: {value}"))
+    path.write_text(
+        loader.find("first_run").read_text().replace(WRITTEN[key], f"{key.rpartition('.')[2]}: {value}")
+    )
 
     for load in (lambda: loader.load(path), lambda: loader.load("first_run", [f"{key}={value}"])):
         with pytest.raises(WrongInput) as caught:

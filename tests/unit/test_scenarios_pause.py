@@ -7,13 +7,20 @@ import pytest
 
 from scenarios import loader, population, workload
 
-SMALL = ("population.users=300", "population.follows={shape: pareto, mean: 10, max: 100}", "faults=[]", "objectives=[]",
-         "measure.warm_up=0")
+SMALL = (
+    "population.users=300",
+    "population.follows={shape: pareto, mean: 10, max: 100}",
+    "faults=[]",
+    "objectives=[]",
+    "measure.warm_up=0",
+)
 
 
 def due_s(arrivals: str, *stages: str) -> np.ndarray:
     """Return when the operations of these stages are due, in seconds."""
-    scenario = loader.load("first_run", [*SMALL, f"workload.arrivals={arrivals}", f"workload.stages=[{', '.join(stages)}]"])
+    scenario = loader.load(
+        "first_run", [*SMALL, f"workload.arrivals={arrivals}", f"workload.stages=[{', '.join(stages)}]"]
+    )
     tape = workload.draw(scenario, population.graph_of(scenario.population, scenario.seed))
     return tape.due_ns / 1e9
 
@@ -56,7 +63,9 @@ def test_a_ramp_from_zero_grows_evenly():
     assert (due >= 5).sum() == 300
 
 
-@pytest.mark.parametrize("stages", ["[{for: 5 s, rate: 0/s}]", "[{for: 5 s, rate: 0/s}, {for: 1m, rate: 0/s..0/s}]"])
+@pytest.mark.parametrize(
+    "stages", ["[{for: 5 s, rate: 0/s}]", "[{for: 5 s, rate: 0/s}, {for: 1m, rate: 0/s..0/s}]"]
+)
 def test_a_load_of_nothing_but_pauses_is_refused(stages):
     """There is nothing to run."""
     errors = loader.check("first_run", [*SMALL, f"workload.stages={stages}"]).errors
@@ -67,7 +76,15 @@ def test_a_load_of_nothing_but_pauses_is_refused(stages):
 
 def test_the_mix_of_a_pause_asks_for_nothing():
     """A pause may name a route that no other stage has; no operation of it is ever due."""
-    scenario = loader.load("first_run", [*SMALL, "workload.stages=[{for: 5 s, rate: 0/s, mix: {search: 1}}, {for: 5 s, rate: 40/s}]",
-                                         "workload.mix={home: 1}"])
+    scenario = loader.load(
+        "first_run",
+        [
+            *SMALL,
+            "workload.stages=[{for: 5 s, rate: 0/s, mix: {search: 1}}, {for: 5 s, rate: 40/s}]",
+            "workload.mix={home: 1}",
+        ],
+    )
 
-    assert set(workload.draw(scenario, population.graph_of(scenario.population, scenario.seed)).planned()) == {"home"}
+    assert set(
+        workload.draw(scenario, population.graph_of(scenario.population, scenario.seed)).planned()
+    ) == {"home"}

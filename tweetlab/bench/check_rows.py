@@ -1,4 +1,4 @@
-"""The row of the bench that needs no lab: how many numbers of a scenario could be NaN or infinite. None may."""
+"""How many numbers of a scenario could be NaN or infinite: a row of the bench that needs no lab."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ OBJECTIVE = "home p99 <= 250 ms after fault within 20 s"
 
 
 def numeric_keys(block: kinds.Block = table.ROOT, at: str = "") -> Iterator[tuple[str, str]]:
-    """Yield (path, a good value as YAML) of every key of a scenario that holds a number, policies included."""
-    for key in block.keys():
+    """Yield (path, a good value as YAML) of every numeric key of a scenario, policies included."""
+    for key in block.keys():  # noqa: SIM118 - a field of the block, no dict
         yield from _of_kind(key.kind, f"{at}{key.name}")
 
 
@@ -34,14 +34,14 @@ def _of_kind(kind: kinds.Kind, path: str) -> Iterator[tuple[str, str]]:
 
 
 def spellings(good: str, word: str) -> list[str]:
-    """Return `word` (nan, inf or -inf) in the place of each number of a good value, and as the float of YAML."""
+    """Return `word` (nan, inf or -inf) in place of each number of a good value, and as a YAML float."""
     found = [good[: number.start()] + word + good[number.end() :]
              for number in re.finditer(r"(?<![A-Za-z0-9])[0-9]+(?:\.[0-9]+)?", good)]
     return [*found, word.replace("nan", ".nan").replace("inf", ".inf")]
 
 
 def accepted() -> list[str]:
-    """Return each `key=value` that is taken although its number is not finite; the refusal must name the key."""
+    """Return each `key=value` that is taken, or refused without its key, although it is not finite."""
     taken = []
     for path, good in numeric_keys():
         for word in NOT_FINITE:

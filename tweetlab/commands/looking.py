@@ -24,13 +24,15 @@ def logs(node: Annotated[str, typer.Argument(help="Show this node's log (or `sup
          level: Annotated[str, typer.Option("--level", help="This level or graver: info, warning, error, critical.")] = "",
          service: Annotated[str, typer.Option("--service", help="Lines of a service, or of one instance.")] = "",
          since: Annotated[str, typer.Option("--since", help="Not older than this: 30s, 5m, 1h30m.")] = "",
-         lines: Annotated[int, typer.Option(help="How many of the last lines.", parser=options.whole("--lines", 1, 10_000))] = 40,
+         lines: Annotated[int, typer.Option(help="How many of the last lines.",
+                                            parser=options.whole("--lines", 1, 10_000))] = 40,
          follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as the node's log grows.")] = False,
          as_json: Json = False) -> int:
     """Show the end of a node's log, or search the lines of all our processes (in Elasticsearch where they are shipped)."""
     from tweetlab import lines as line_search
 
-    ask = line_search.Ask(search, trace, request, level, service, options.duration_s("--since", since) if since else None)
+    since_s = options.duration_s("--since", since) if since else None
+    ask = line_search.Ask(search, trace, request, level, service, since_s)
     screen = Screen(as_json)
     if not node:
         return _search(ask, lines, screen)
@@ -72,7 +74,8 @@ def _show_log(node: str, lines: int, follow: bool, screen: Screen) -> int:
 def traces(trace: Annotated[str, typer.Argument(help="Show this trace; without one, list the slowest requests.")] = "",
            slow: Annotated[str, typer.Option("--slow", help="Requests that took at least this: 50ms, 1s.")] = "",
            route: Annotated[str, typer.Option("--route", help="A route by its name, such as home or post.")] = "",
-           lines: Annotated[int, typer.Option(help="How many.", parser=options.whole("--lines", 1, 1_000))] = 20,
+           lines: Annotated[int, typer.Option(help="How many.",
+                                              parser=options.whole("--lines", 1, 1_000))] = 20,
            as_json: Json = False) -> int:
     """Show one trace as a waterfall, or list the slowest sampled requests of a lab with --observe. Exit 3 without a lab."""
     from tweetlab import traces as asking

@@ -10,14 +10,17 @@ from system.kernel.errors import WrongInput
 
 
 def whole(option: str, low: int, high: int) -> Callable[[object], int]:
-    """Return a reader of a whole number from `low` to `high` for Typer's `parser`; it also reads the default. Raises WrongInput."""
+    """Return a reader of whole numbers from `low` to `high`, for Typer's `parser`; it also reads the default.
+
+    It raises WrongInput, naming `option`.
+    """
 
     def read(value: object) -> int:
         try:
             return numbers.whole(str(value), low, high)
         except ValueError:
-            shown = numbers.shown(value)
-            raise WrongInput(f"{option} is {shown}; it must be a whole number from {low} to {high}.") from None
+            raise WrongInput(f"{option} is {numbers.shown(value)}; it must be a whole number from {low} to "
+                             f"{high}.") from None
 
     return read
 

@@ -42,19 +42,21 @@ def check(file: Annotated[str, typer.Argument(help="A scenario file, or the name
 
     found = loader.check(file, set_ or [])
     screen = Screen(as_json)
-    told: dict[str, Any] = {"name": file, "ok": not found.errors, "errors": found.errors, "warnings": found.warnings}
+    document: dict[str, Any] = {"name": file, "ok": not found.errors, "errors": found.errors,
+                                "warnings": found.warnings}
     for text in found.warnings:
         screen.warn(f"warning: {text}")
     if found.errors or found.scenario is None:
         for text in found.errors:
             screen.warn(f"tweetlab: {text}")
         detail = "\n".join(found.errors)
-        screen.emit({**told, "error": {"title": WrongInput.title, "detail": detail, "exit_code": WrongInput.exit_code}})
+        error = {"title": WrongInput.title, "detail": detail, "exit_code": WrongInput.exit_code}
+        screen.emit({**document, "error": error})
         return WrongInput.exit_code
-    scenario = found.scenario
-    count = f" {len(found.warnings)} warnings." if found.warnings else ""
-    screen.show(f"{scenario.name}: good.{count} {scenario.question}")
-    screen.emit({**told, "name": scenario.name, "resolved": scenario.resolved()})
+    scenario, count = found.scenario, len(found.warnings)
+    doubts = f" {count} warning{'s' if count > 1 else ''}." if count else ""
+    screen.show(f"{scenario.name}: good.{doubts} {scenario.question}")
+    screen.emit({**document, "name": scenario.name, "resolved": scenario.resolved()})
     return EXIT_WARNINGS if strict and found.warnings else 0
 
 
