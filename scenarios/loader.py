@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -188,13 +188,14 @@ def refuse(scenario: spec.Scenario, file: str) -> None:
     """Raise Refused where good values do not fit together, or where no run could judge an objective."""
     where = Where(file)
     at_faults, at_objectives = where.key("faults"), where.key("objectives")
-    kinds.each([
+    checks: list[Callable[[], None]] = [
         lambda: _check_population(scenario, where), lambda: _check_times(scenario, where),
         lambda: refusals.check_workload(scenario, where),
         lambda: _check_gateways(scenario, where.key("policies")),
         *(functools.partial(_check_fault, fault, scenario, at_faults.key(index))
           for index, fault in enumerate(scenario.faults)),
-    ])
+    ]
+    kinds.each(checks)
     kinds.each(functools.partial(refusals.check_objective, objective, scenario, at_objectives.key(index))
                for index, objective in enumerate(scenario.objectives))
 

@@ -108,7 +108,7 @@ REFUSED = {
     ),
     "a load without any operation": (
         ["workload.stages=[{for: 10 s, rate: 0/s}, {for: 5 s, rate: 0/s..0/s}]"],
-        "has no operation",
+        "at least one stage must have a rate above 0",
     ),
     "more operations than a tape holds": (["workload.stages.0.rate=99999999/s"], "at most 100,000,000"),
 }
