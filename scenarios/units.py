@@ -24,8 +24,8 @@ from system.kernel import numbers
 GREEK_US = "\u03bcs"  # looks like \u00b5s; Go takes both
 DURATIONS = {  # exact, so that a bound stays as it is written
     "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "\u00b5s": Fraction(1, 10**6),
-    GREEK_US: Fraction(1, 10**6), "ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "min": Fraction(60), "h": Fraction(3600),
-    "d": Fraction(86_400), "w": Fraction(604_800),
+    GREEK_US: Fraction(1, 10**6), "ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60),
+    "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86_400), "w": Fraction(604_800),
 }  # fmt: skip
 """Unit -> seconds, as in Go, k6 and Prometheus: `m` is minutes."""
 SPELLED_OUT = {"sec": "s", "second": "s", "minute": "min", "hour": "h", "hr": "h", "day": "d", "week": "w",
