@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from reports import page, record, verdict
+from reports import page, record, texts, verdict
 from reports.view import View
 
 MARKS = {verdict.PASS: "✓", verdict.UNKNOWN: "?", verdict.FAIL: "✗"}
@@ -20,15 +20,20 @@ def markdown(run: record.Run) -> str:
     view, d = View(run), run.document
     parts = [
         f"# {d['scenario']['name']}: {d['verdict']}",
-        d["scenario"].get("question", ""),
-        f"**{d['decided_by']}** The run itself is {d['validity']['verdict']}.",
+        texts.markdown_line(d["scenario"].get("question", "")),
+        f"**{texts.markdown_line(d['decided_by'])}** The run itself is {d['validity']['verdict']}.",
         _table(("objective", "verdict", "measured", "n"), [_objective(one, view.is_void) for one in d["objectives"]]),
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
         _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
         "" if view.is_void else _latencies(view),
-        f"Reproduce: `{d['command']}` (seed {d['seed']}, commit {d['commit'] or 'unknown'})" if d["command"] else "",
+        _reproduce(d),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _reproduce(d: Mapping[str, Any]) -> str:
+    command = texts.markdown_code(d["command"])
+    return f"Reproduce: {command} (seed {d['seed']}, commit {d['commit'] or 'unknown'})" if command else ""
 
 
 def _latencies(view: View) -> str:
@@ -65,11 +70,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
     if not rows:
         return ""
     lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    return "\n".join("| " + " | ".join(map(texts.markdown_line, line)) + " |" for line in lines)
 
 
 def junit(run: record.Run) -> str:
@@ -93,6 +94,8 @@ def junit(run: record.Run) -> str:
     suite.set("failures", str(counts["failure"]))
     suite.set("errors", str(counts["error"]))
     suite.set("skipped", str(counts["skipped"]))
+    for element in suite.iter():
+        element.attrib.update({name: texts.xml_safe(value) for name, value in element.attrib.items()})
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 

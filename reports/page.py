@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import markupsafe
 
-from reports import charts, histogram, record, svg, verdict
+from reports import charts, histogram, record, svg, texts, verdict
 from reports.view import View
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -72,10 +73,18 @@ def render(run: record.Run) -> str:
     )
 
 
+def _safe(value: Any) -> Any:
+    """Return a text of the template without characters that no page may hold; markup of ours as it is."""
+    is_markup = isinstance(value, markupsafe.Markup)
+    return texts.xml_safe(value) if isinstance(value, str) and not is_markup else value
+
+
 @cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(TEMPLATES)
-    made = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    made = jinja2.Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_safe
+    )
     made.filters.update(
         ms=ms, millis=millis, share=share, seconds=seconds, words=words, pname=pname, objective=objective, criterion=criterion
     )

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports import page, record
+from reports import page, record, texts
 from system.kernel import errors
 
 LIMIT_BYTES = 1_000_000
@@ -80,7 +80,9 @@ def _files(run: record.Run, owner: Whose) -> dict[str, str]:
     clean.__dict__["twin"] = run.twin  # drawn over the charts; its own record is not published
     return {
         page.REPORT: page.render(clean),
-        record.RECORD: json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n",
+        record.RECORD: texts.utf8_safe(
+            json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
+        ),
     }
 
 

@@ -30,6 +30,7 @@ from system.kernel import errors
 RECORD = "record.json"
 LATEST = "latest"
 TWIN = "twin"
+LONE_SURROGATES = "backslashreplace"  # half a pair, from a file name on a command line, becomes JSON's \udc80
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def write_text(path: Path, text: str) -> None:
     """Write `path` by temp and rename, flushed to disk: readers see the old text or the new one, never a part."""
     with _disk(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
+        with os.fdopen(handle, "w", encoding="utf-8", errors=LONE_SURROGATES) as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
@@ -238,7 +239,7 @@ def _fill(folder: Path, parts: Parts, tables: Mapping[str, pa.Table], document: 
         _sync(folder / f"{name}.parquet")
     for name, text in [*texts.items(), (RECORD, _json(document))]:
         (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8", errors=LONE_SURROGATES)
         _sync(folder / name)
 
 

@@ -15,6 +15,8 @@ from html import escape
 import numpy as np
 import numpy.typing as npt
 
+from reports import texts
+
 WIDTH, HEIGHT = 480, 270
 LEFT, RIGHT, BOTTOM = 54, 12, 34
 LEGEND_ROW = 17
@@ -102,14 +104,15 @@ class Canvas:
 
     def text(self, x: float, y: float, words: str, css: str = "tick", anchor: str = "start") -> None:
         """A word at a place."""
-        self.add(f'<text x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}">{escape(words)}</text>')
+        place = f'x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}"'
+        self.add(f"<text {place}>{_escaped(words)}</text>")
 
     def rect(self, box: tuple[float, float, float, float], css: str, title: str = "") -> None:
         """A box (x, y, width, height) with an optional tooltip."""
         x, y, w, h = box
-        told = f"<title>{escape(title)}</title>" if title else ""
+        tooltip = f"<title>{_escaped(title)}</title>" if title else ""
         shape = f'x="{x:.1f}" y="{y:.1f}" width="{max(0.0, w):.1f}" height="{max(0.0, h):.1f}" class="{css}"'
-        self.add(f"<rect {shape}>{told}</rect>" if told else f"<rect {shape}/>")
+        self.add(f"<rect {shape}>{tooltip}</rect>" if tooltip else f"<rect {shape}/>")
 
     def line(self, x: float, y: float, x2: float, y2: float, css: str) -> None:
         """A straight line."""
@@ -167,10 +170,14 @@ class Canvas:
         """The finished SVG, with title and description for those who cannot see it."""
         head = (
             f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-labelledby="{self.key}-t {self.key}-d">'
-            f'<title id="{self.key}-t">{escape(self.title)}</title>'
-            f'<desc id="{self.key}-d">{escape(self.describe)}</desc>'
+            f'<title id="{self.key}-t">{_escaped(self.title)}</title>'
+            f'<desc id="{self.key}-d">{_escaped(self.describe)}</desc>'
         )
         return head + "".join(self.parts) + "</svg>"
+
+
+def _escaped(words: str) -> str:
+    return escape(texts.xml_safe(words))
 
 
 def _runs(xs: Floats, ys: Floats, gap: float) -> Iterable[slice]:

@@ -6,15 +6,40 @@ and the nearest known word. Only `table` says which key holds which kind.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from scenarios import units
+from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
+T = TypeVar("T")
 REQUIRED = object()
 """Default of a key that must be written."""
+
+
+class Refused(WrongInput):
+    """A scenario that cannot be run. `problems`: one text for each thing that is wrong with it."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+def each(readers: Iterable[Callable[[], T]]) -> list[T]:
+    """Call every reader and return what they return. Raises Refused with the problems of all that refuse."""
+    read: list[T] = []
+    problems: list[str] = []
+    for reader in readers:
+        try:
+            read.append(reader())
+        except Refused as error:
+            problems += error.problems
+    if problems:
+        raise Refused(problems)
+    return read
 
 
 @dataclass(frozen=True)
@@ -29,9 +54,9 @@ class Where:
         return Where(self.file, f"{self.path}.{name}" if self.path else str(name))
 
     def refuse(self, value: object, allowed: str, mend: str = "") -> NoReturn:
-        """Raise WrongInput for `value` at this place."""
-        shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
-        raise WrongInput(f"{self.file}: `{self.path or 'the file'}` is {shown}; {allowed}{mend}")
+        """Raise Refused for `value` at this place."""
+        place = f"{self.file}: `{self.path or 'the file'}`"
+        raise Refused([f"{place} is {numbers.shown(value)}; {allowed}" + mend])
 
 
 class Kind(Protocol):
@@ -63,6 +88,8 @@ class Text:
     def read(self, value: Any, where: Where) -> str:
         if not isinstance(value, str) or not value.strip():
             where.refuse(value, "it must be text.")
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            where.refuse(value, "it holds half of a surrogate pair; write the whole character.")
         return " ".join(value.split())
 
     def schema(self) -> dict[str, Any]:
@@ -99,8 +126,11 @@ class Number:
     def read(self, value: Any, where: Where) -> Any:
         noun = "whole number" if self.whole else "number"
         bound = f"it must be a {noun} from {self.low}" + (f" to {self.high}." if self.high is not None else " up.")
-        fits = isinstance(value, int) or (isinstance(value, float) and not self.whole)
-        if not fits or isinstance(value, bool) or value < self.low or (self.high is not None and value > self.high):
+        is_number = numbers.is_number(value)
+        if isinstance(value, float | int) and not isinstance(value, bool) and not is_number:
+            where.refuse(value, bound, f" It must be finite, at most {numbers.MAX_WHOLE} where whole.")
+        fits = is_number and not (self.whole and isinstance(value, float))
+        if not fits or value < self.low or (self.high is not None and value > self.high):
             where.refuse(value, bound)
         return value if self.whole else float(value)
 
@@ -156,19 +186,9 @@ class Block:
         keys = {key.name: key for key in self.keys()}
         if not isinstance(value, dict):
             where.refuse(value, f"it must be a block with {', '.join(keys)}.")
-        for name in value:
-            if name not in keys:
-                where.key(name).refuse(value[name], f"no such key; allowed here: {', '.join(keys)}.",
-                                       units.nearest(name, keys))
-        read = {}
-        for name, key in keys.items():
-            if name in value:
-                read[name] = key.kind.read(value[name], where.key(name))
-            elif key.default is REQUIRED:
-                where.key(name).refuse(None, f"it must be written: {key.help}.")
-            else:
-                read[name] = key.default
-        return self.build(**{_python(name): item for name, item in read.items()})
+        names = [*(name for name in value if name not in keys), *keys]
+        read = each(functools.partial(_read_key, keys, value, name, where) for name in names)
+        return self.build(**dict(read))
 
     def schema(self) -> dict[str, Any]:
         keys = self.keys()
@@ -188,7 +208,8 @@ class ListOf:
     def read(self, value: Any, where: Where) -> tuple[Any, ...]:
         if not isinstance(value, list) or len(value) < self.least:
             where.refuse(value, "it must be a list" + (f" of at least {self.least}." if self.least else "."))
-        return tuple(self.item.read(item, where.key(index)) for index, item in enumerate(value))
+        read = self.item.read
+        return tuple(each(functools.partial(read, item, where.key(n)) for n, item in enumerate(value)))
 
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": self.item.schema(), **({"minItems": self.least} if self.least else {})}
@@ -204,17 +225,30 @@ class Mix:
         if not isinstance(value, dict) or not value:
             where.refuse(value, f"it must map routes to weights, such as {{home: 60, post: 10}} "
                                 f"(routes: {', '.join(self.words.allowed())}).")
-        for word in value:
-            self.words.read(word, where.key(word))
-        weights = {word: Number().read(weight, where.key(word)) for word, weight in value.items()}
-        total = sum(weights.values())
+        each(functools.partial(self.words.read, word, where.key(word)) for word in value)
+        read = Number().read
+        weights = each(functools.partial(read, value[word], where.key(word)) for word in value)
+        total = sum(weights)
         if total <= 0:
             where.refuse(value, "at least one weight must be above 0.")
-        return {word: weight / total for word, weight in weights.items() if weight > 0}
+        return {word: weight / total for word, weight in zip(value, weights) if weight > 0}
 
     def schema(self) -> dict[str, Any]:
         return {"type": "object", "minProperties": 1, "additionalProperties": False,
                 "properties": {word: {"type": "number", "minimum": 0} for word in self.words.allowed()}}
+
+
+def _read_key(keys: Mapping[str, Key], value: Mapping[str, Any], name: str, where: Where) -> tuple[str, Any]:
+    """Return the argument of one key of a block and its value, read or by default."""
+    if name not in keys:
+        where.key(name).refuse(value[name], f"no such key; allowed here: {', '.join(keys)}.",
+                               units.nearest(name, keys))
+    key = keys[name]
+    if name in value:
+        return _python(name), key.kind.read(value[name], where.key(name))
+    if key.default is REQUIRED:
+        where.key(name).refuse(None, f"it must be written: {key.help}.")
+    return _python(name), key.default
 
 
 def _python(name: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from scenarios import spec, table, units, vocabulary
+from scenarios import kinds, refusals, spec, table, units, vocabulary, warnings
 from scenarios.kinds import Where
+from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
 CATALOG = Path(__file__).parent / "catalog"
@@ -25,14 +27,51 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> spec.Scenar
     """Return the scenario of the catalog, or of a YAML file, with `key.path=value` overrides applied.
 
     `overrides` are applied in order; a value is read as YAML: `workload.mix.home=70`, `faults=[]`,
-    `workload.stages.0.rate=300/s`. Raises WrongInput.
+    `workload.stages.0.rate=300/s`. Raises WrongInput with everything that is wrong, a line each.
     """
+    raw, file, text = _raw(name_or_path, overrides)
+    scenario = _read(raw, file, text)
+    refuse(scenario, file)
+    return scenario
+
+
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """What `check` found. `scenario`: None where the file could not be read as one.
+
+    `errors`: why it is refused, none where it may be run. `warnings`: see `scenarios.warnings`.
+    """
+
+    scenario: spec.Scenario | None
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Checked:
+    """Return everything that is wrong or doubtful about a scenario: `load`, but with problems as values."""
+    scenario = None
+    try:
+        raw, file, text = _raw(name_or_path, overrides)
+        scenario = _read(raw, file, text)
+        refuse(scenario, file)
+    except WrongInput as error:
+        return Checked(scenario, problems_of(error), tuple(warnings.of(scenario)) if scenario else ())
+    return Checked(scenario, (), tuple(warnings.of(scenario)))
+
+
+def problems_of(error: WrongInput) -> tuple[str, ...]:
+    """Return each thing that is wrong, as one text."""
+    return error.problems if isinstance(error, kinds.Refused) else (error.detail,)
+
+
+def _raw(name_or_path: str | Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str, str]:
+    """Return the keys of a file with the overrides applied, its path, and its text."""
     path = find(str(name_or_path))
     text = _text(path)
     raw = _parse(text, str(path))
     for override in overrides:
         _override(raw, override)
-    return _read(raw, str(path), text)
+    return raw, str(path), text
 
 
 def find(name_or_path: str) -> Path:
@@ -55,7 +94,18 @@ def schema() -> dict[str, Any]:
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML that refuses a key written twice; plain YAML would silently keep the last one."""
+    """YAML that refuses a key written twice; plain YAML would silently keep the last one.
+
+    A number or date that Python cannot hold stays text, so that the reader of its key refuses it by name.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError):
+            if not isinstance(node, yaml.ScalarNode):
+                raise
+            return node.value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -81,7 +131,7 @@ def _parse(text: str, file: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise WrongInput(f"{file}{line}: not readable as YAML: {error.problem}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError) as error:
         raise WrongInput(f"{file}: not readable as YAML: {error}.") from None
     if not isinstance(raw, dict):
         raise WrongInput(f"{file}: holds {type(raw).__name__}; it must be a block of keys such as `name: evening_peak`.")
@@ -115,31 +165,39 @@ def _step(place: Any, step: str, text: str) -> Any:
 
 
 def _index(place: list[Any], step: str, text: str) -> int:
-    if not step.isdigit() or int(step) >= len(place):
-        raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that list.")
-    return int(step)
+    try:
+        return numbers.whole(step, 0, len(place) - 1)
+    except ValueError:
+        raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that "
+                         "list.") from None
 
 
 def _parse_value(value: str, text: str) -> Any:
     try:
         return yaml.load(value, _Strict)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, LookupError, RecursionError):
         raise WrongInput(f"--set {text!r}: the value {value!r} is not readable as YAML; quote it.") from None
 
 
 def _read(raw: dict[str, Any], file: str, text: str) -> spec.Scenario:
-    where = Where(file)
-    scenario: spec.Scenario = table.ROOT.read(raw, where)
-    _check_population(scenario, where)
-    _check_times(scenario, where)
-    _check_gateways(scenario, where.key("policies"))
-    for index, fault in enumerate(scenario.faults):
-        _check_fault(fault, scenario, where.key("faults").key(index))
-    for index, objective in enumerate(scenario.objectives):
-        if "fault" in objective.window and not scenario.faults:
-            where.key("objectives").key(index).refuse(
-                objective.text, "its window needs a fault, but `faults` is empty; add a fault or choose `steady` or `whole`.")
+    scenario: spec.Scenario = table.ROOT.read(raw, Where(file))
     return dataclasses.replace(scenario, source=text)
+
+
+def refuse(scenario: spec.Scenario, file: str) -> None:
+    """Raise Refused where good values do not fit together, or where no run could judge an objective."""
+    where = Where(file)
+    at_faults, at_objectives = where.key("faults"), where.key("objectives")
+    checks: list[Callable[[], None]] = [
+        lambda: _check_population(scenario, where), lambda: _check_times(scenario, where),
+        lambda: refusals.check_workload(scenario, where),
+        lambda: _check_gateways(scenario, where.key("policies")),
+        *(functools.partial(_check_fault, fault, scenario, at_faults.key(index))
+          for index, fault in enumerate(scenario.faults)),
+    ]
+    kinds.each(checks)
+    kinds.each(functools.partial(refusals.check_objective, objective, scenario, at_objectives.key(index))
+               for index, objective in enumerate(scenario.objectives))
 
 
 def _check_population(scenario: spec.Scenario, where: Where) -> None:
@@ -174,10 +232,7 @@ def _check_gateways(scenario: spec.Scenario, where: Where) -> None:
 
 
 def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> None:
-    kind, load_s = vocabulary.FAULT_KINDS[fault.kind], scenario.workload.load_s
-    if fault.at_s >= load_s:
-        where.key("at").refuse(units.tell_duration(fault.at_s),
-                               f"it must come before the load ends at {units.tell_duration(load_s)}.")
+    kind = vocabulary.FAULT_KINDS[fault.kind]
     if fault.for_s is not None and not kind.held:
         where.key("for").refuse(units.tell_duration(fault.for_s),
                                 f"`{fault.kind}` is instant: it is over when its recovery shows. Leave `for` out.")

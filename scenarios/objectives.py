@@ -19,14 +19,16 @@ from dataclasses import dataclass
 
 from scenarios import units
 
-LATENCIES = ("p50", "p90", "p95", "p99", "p999", "p9999", "max", "mean")
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999, "p9999": 0.9999}
+LATENCIES = (*QUANTILES, "max", "mean")
 SHARES = ("errors", "goodput")
 OPERATORS = ("<=", "<", ">=", ">")
 WINDOWS = ("steady", "during fault", "after fault", "whole")
 DELIVERY = "delivery"
 ALL = "all"
 
-_SHAPE = re.compile(r"^(?P<left>[^<>=]+?)\s*(?P<op><=|>=|<|>)\s*(?P<number>[\d._]+)\s*(?P<unit>%|[a-zµ]+)(?P<rest>.*)$")
+_SHAPE = re.compile(r"^(?P<left>[^<>=]+?)\s*(?P<op><=|>=|<|>)\s*"
+                    r"(?P<bound>(?:[\d._]+\s*(?:%|[a-zµμ]+)\s*)+)(?P<rest>.*)$")
 _WITHIN = re.compile(r"^after fault within (?P<span>.+)$")
 ALLOWED = (f"it must read `[route] metric operator bound [window] [abort]`, such as `home p99 <= 250 ms steady` or "
            f"`errors < 0.5 % whole` (metrics: {', '.join(LATENCIES + SHARES)}; "
@@ -68,7 +70,7 @@ def parse(text: object, routes: Iterable[str]) -> Objective:
         raise units.UnitError(text, f"`{DELIVERY}` has latencies only: {', '.join(LATENCIES)}.")
     reader = units.share if metric in SHARES else units.duration_s
     try:
-        bound = reader(match["number"] + " " + match["unit"])
+        bound = reader(match["bound"].strip())
     except units.UnitError as error:
         raise units.UnitError(text, f"the bound of `{metric}` is {error}") from error
     window, within_s, abort = _rest(str(text), match["rest"].strip())

@@ -129,6 +129,11 @@ class Scenario:
     cpu_quota: float | None = None
     source: str = ""
 
+    @property
+    def faults_in_load(self) -> tuple[Fault, ...]:
+        """The faults that begin before the load ends; the others are never injected."""
+        return tuple(fault for fault in self.faults if fault.at_s < self.workload.load_s)
+
     def resolved(self) -> dict[str, Any]:
         """Return every value that holds, defaults included, as plain JSON types."""
         return {key: _plain(value) for key, value in dataclasses.asdict(self).items() if key != "source"}

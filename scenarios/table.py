@@ -142,7 +142,8 @@ POPULATION = (
 )
 STAGE = (
     Key("for", Quantity(units.duration_s, "20 s", positive=True), "how long"),
-    Key("rate", Quantity(units.ramp_per_s, "100/s", positive=True), "operations a second, or a ramp `100/s..400/s`"),
+    Key("rate", Quantity(units.ramp_per_s, "100/s"),
+        "operations a second, or a ramp `100/s..400/s`; `0/s` is a pause"),
     Key("mix", Mix(ROUTE), "shares of the routes in this stage; that of the workload where left out", None),
 )
 WORKLOAD = (

@@ -1,6 +1,6 @@
 """Quantities with their units, as scenario files write them, turned into SI numbers.
 
-    duration   20 s, 250 ms, 2 min, 40 us, 1 h      -> seconds
+    duration   20 s, 250ms, 5m, 1h30m, 1.5 h, 40 us -> seconds; m and min are minutes
     rate       100/s, 30/min                        -> operations a second
     ramp       100/s..400/s (or one rate)           -> (from, to), operations a second
     share      10 %                                 -> fraction, 0.10
@@ -9,30 +9,44 @@
     count      20 tweets (the noun is fixed by the key) -> whole number
 
 A bare number where a unit belongs is refused: `for: 20` could be seconds or minutes. Only a zero may
-stand alone.
+stand alone. NaN, infinity and what no float holds are refused like any other text that is no quantity.
 """
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 
-DURATIONS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-RATES = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
-SHARES = {"%": 0.01}
+from system.kernel import numbers
+
+GREEK_US = "\u03bcs"  # looks like \u00b5s; Go takes both
+DURATIONS = {  # exact, so that a bound stays as it is written
+    "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "\u00b5s": Fraction(1, 10**6),
+    GREEK_US: Fraction(1, 10**6), "ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60),
+    "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86_400), "w": Fraction(604_800),
+}  # fmt: skip
+"""Unit -> seconds, as in Go, k6 and Prometheus: `m` is minutes."""
+SPELLED_OUT = {"sec": "s", "second": "s", "minute": "min", "hour": "h", "hr": "h", "day": "d", "week": "w",
+               "millisecond": "ms", "microsecond": "us", "msec": "ms", "usec": "us"}
+"""Unit as people spell it out, in the singular -> the unit to write."""
+MAX_DURATION_S = 9_223_372_036  # 292 years: what a clock of nanoseconds in 63 bits holds
+RATES = {"/s": Fraction(1), "/m": Fraction(1, 60), "/min": Fraction(1, 60), "/h": Fraction(1, 3600)}
+SHARES = {"%": Fraction(1, 100)}
 CORES = {"core": 1.0, "cores": 1.0}
 MEMORIES = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
 
 _NUMBER = r"(\d+(?:[_ ]\d{3})*(?:\.\d+)?|\d*\.\d+|\d+)"
-_QUANTITY = re.compile(rf"^\s*{_NUMBER}\s*(\D\S*)?\s*$")
+_QUANTITY = re.compile(rf"^\s*{_NUMBER}\s*(\D\S*)?\s*$", re.ASCII)
+_PART = re.compile(rf"{_NUMBER}\s*([^\d\s.]+)\s*", re.ASCII)
 
 
 class UnitError(ValueError):
     """A quantity that cannot be read. `allowed` says what the place takes, `hint` the nearest good word."""
 
     def __init__(self, value: object, allowed: str, hint: str = "") -> None:
-        super().__init__(f"{value!r}; {allowed}{hint}")
+        super().__init__(f"{numbers.shown(value)}; {allowed}{hint}")
         self.value = value
         self.allowed = allowed
         self.hint = hint
@@ -44,33 +58,79 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return f' Did you mean "{found[0]}"?' if found else ""
 
 
-def quantity(value: object, table: dict[str, float], what: str, example: str) -> float:
-    """Return `value` in the base unit of `table`. Raises UnitError, naming the units of `table`."""
-    allowed = f"it must be a {what} such as `{example}` (units: {', '.join(sorted(table))})."
+def quantity(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> float:
+    """Return `value` in the base unit of `table`, rounded once. Raises UnitError, naming the units."""
+    return float(exact(value, table, what, example))
+
+
+def exact(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> Fraction:
+    """Return `value` in the base unit of `table`, not rounded. Raises UnitError, naming the units."""
+    known = ", ".join(unit for unit in table if unit != GREEK_US)
+    allowed = f"it must be a {what} such as `{example}` (units: {known})."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value == 0:
-            return 0.0
-        raise UnitError(value, allowed, f" Write the unit: `{value} {next(iter(_likely(table)))}`.")
+            return Fraction(0)
+        with_unit = f"{numbers.shown(value)} {next(iter(_likely(table)))}"
+        hint = f" Write the unit: `{with_unit}`." if numbers.is_number(value) else ""
+        raise UnitError(value, allowed, hint)
     match = _QUANTITY.match(value) if isinstance(value, str) else None
     if match is None:
         raise UnitError(value, allowed)
     number, unit = match.groups()
-    amount = float(number.replace("_", "").replace(" ", ""))
-    if unit is None and amount == 0:
-        return 0.0
-    if unit not in table:
-        raise UnitError(value, allowed, nearest(unit, table) if unit else " The unit is missing.")
-    return amount * table[unit]
+    try:
+        amount = Fraction(number.replace("_", "").replace(" ", ""))
+        if unit is None and amount == 0:
+            return Fraction(0)
+        if unit not in table:
+            raise UnitError(value, allowed, _nearest_unit(unit, table) if unit else " The unit is missing.")
+        amount *= Fraction(table[unit])
+        float(amount)  # raises OverflowError where no float holds it
+        return amount
+    except UnitError:
+        raise
+    except (ValueError, OverflowError):
+        raise UnitError(value, allowed, " The number is larger than a program can hold.") from None
 
 
-def _likely(table: dict[str, float]) -> Iterable[str]:
+def _nearest_unit(unit: str, table: Mapping[str, float | Fraction]) -> str:
+    """Return ` Did you mean "s"?` for a unit that is spelled out or misspelled, or an empty text.
+
+    No duration is guessed: `M` and `mo` are as near to months as to minutes.
+    """
+    short = SPELLED_OUT.get(unit.lower().removesuffix("s"))
+    if table is DURATIONS:
+        return f' Did you mean "{short}"?' if short else ""
+    return nearest(unit, table)
+
+
+def _likely(table: Mapping[str, float | Fraction]) -> Iterable[str]:
     """Return the unit a newcomer most likely means: the one of size 1, else the first."""
     return [unit for unit, size in table.items() if size == 1.0] or list(table)
 
 
 def duration_s(value: object) -> float:
-    """Return seconds. Raises UnitError."""
-    return quantity(value, DURATIONS, "duration", "20 s")
+    """Return seconds of `90 s` or of `1h30m`: each unit once, the largest first. Raises UnitError."""
+    return float(exact_s(value))
+
+
+def exact_s(value: object) -> Fraction:
+    """Return seconds as they are written, for a bound; read as `duration_s` does. Raises UnitError."""
+    parts = _PART.findall(value) if isinstance(value, str) else []
+    if len(parts) < 2 or _PART.sub("", str(value)).strip():
+        seconds = exact(value, DURATIONS, "duration", "20 s")
+    else:
+        sizes = [DURATIONS[unit] for _, unit in parts if unit in DURATIONS]
+        if sorted(set(sizes), reverse=True) != sizes:
+            raise UnitError(value, "the parts of a duration must go from the largest unit to the smallest, "
+                                   "each unit once, such as `1h30m`.")
+        try:
+            read = (exact(f"{number} {unit}", DURATIONS, "duration", "20 s") for number, unit in parts)
+            seconds = sum(read, start=Fraction(0))
+        except UnitError as error:
+            raise UnitError(value, error.allowed, error.hint) from None
+    if seconds > MAX_DURATION_S:
+        raise UnitError(value, f"it must be a duration of at most {MAX_DURATION_S} s, which is 292 years.")
+    return seconds
 
 
 def rate_per_s(value: object) -> float:
@@ -80,7 +140,12 @@ def rate_per_s(value: object) -> float:
 
 def share(value: object) -> float:
     """Return a fraction from 0 to 1. Raises UnitError outside 0 % to 100 %."""
-    fraction = quantity(value, SHARES, "share", "10 %")
+    return float(exact_share(value))
+
+
+def exact_share(value: object) -> Fraction:
+    """Return a fraction from 0 to 1 as it is written, for a bound. Raises UnitError outside 0 % to 100 %."""
+    fraction = exact(value, SHARES, "share", "10 %")
     if fraction > 1:
         raise UnitError(value, "it must be a share from `0 %` to `100 %`.")
     return fraction
@@ -110,14 +175,17 @@ def counting(noun: str) -> Callable[[object], int]:
 
     def read(value: object) -> int:
         allowed = f"it must be a whole number of {noun}, such as `20 {noun}`."
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        if isinstance(value, int) and numbers.is_number(value) and value >= 0:
             return value
         match = _QUANTITY.match(value) if isinstance(value, str) else None
         if match is None or "." in match.group(1):
             raise UnitError(value, allowed)
         if match.group(2) not in (None, noun, noun.removesuffix("s")):
             raise UnitError(value, allowed, nearest(match.group(2), [noun]))
-        return int(match.group(1).replace("_", "").replace(" ", ""))
+        try:
+            return numbers.whole(match.group(1).replace("_", "").replace(" ", ""), 0, numbers.MAX_WHOLE)
+        except ValueError:
+            raise UnitError(value, f"{allowed[:-1]}, at most {numbers.MAX_WHOLE}.") from None
 
     return read
 

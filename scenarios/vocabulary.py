@@ -24,6 +24,9 @@ ROUTES: dict[str, str] = {
 
 WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media", "like", "follow_request", "follow_approve"})
 
+DELIVERED = ("post", "reply")
+"""Routes whose tweets are delivered into timelines: what an objective on `delivery` measures."""
+
 NOT_SERVED: dict[str, str] = {"retweet": "the system has no retweets; give its share to another route"}
 """Words the schema knows but refuses, and the mend."""
 

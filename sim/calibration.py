@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
 SCHEMA_VERSION = 1
@@ -92,7 +93,7 @@ class Calibration:
 def load(path: Path) -> Calibration:
     """Read a calibration file. Raises WrongInput where it is none, or of another schema version."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = numbers.parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         raise WrongInput(f"{path} is no calibration file ({problem}); `make demo` makes one.") from None
     version = raw.pop("schema_version", None) if isinstance(raw, dict) else None

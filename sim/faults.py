@@ -127,7 +127,7 @@ def lacking(scenario: spec.Scenario) -> list[str]:
     """
     scaled = {name.rpartition("-")[0] for name in services.SCALED}
     found = {"the lines between regions"} if scenario.platform in vocabulary.REGIONS else set()
-    for fault in scenario.faults:
+    for fault in scenario.faults_in_load:
         if fault.kind not in FAULTS:
             found.add(f"the fault {fault.kind}")
         elif fault.kind == "kill" and scenario.platform in vocabulary.ZONES and fault.target.rstrip("-0123456789") not in scaled:

@@ -142,7 +142,7 @@ class Replication:
             home = tape.routes.index("home")
             self.world.read_once(np.unique(tape.user[tape.route == home]).tolist())
         faults = Faults(self.engine, self.model, self.loops)
-        for fault in self.scenario.faults:
+        for fault in self.scenario.faults_in_load:
             faults.plan(fault)
         self._feed(tape)
         null = self.engine.link(flatten(services.NULL))

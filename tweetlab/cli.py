@@ -1,11 +1,13 @@
 """The command `tweetlab`. `COMMANDS` is the table: name -> function; help and docs/reference/cli.md come from it.
 
-Exit codes: 0 pass, 1 fail, 2 unknown, 3 could not run or void, 64 wrong usage, 130 interrupted.
+Exit codes: 0 pass, 1 fail, 2 unknown, 3 could not run or void, 64 wrong usage,
+65 warnings of `check --strict`, 130 interrupted.
 An error is one message that names value, bound and mend; with `--json` it is one JSON object on stdout.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -67,6 +69,9 @@ def run(argv: list[str]) -> int:
     """Run the command; return its exit code. Never lets a traceback through for an error of ours."""
     as_json = "--json" in argv
     logs.count_on_terminal()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that is not UTF-8 must not end the command
     try:
         result = application()(args=argv, prog_name="tweetlab", standalone_mode=False)
         return int(result or 0)

@@ -112,7 +112,37 @@ def scenarios() -> str:
         parts.append(f"## {title}\n\n| key | meaning |\n|---|---|\n{rows}\n")
     rows = "\n".join(f"| `{name}` | {_one_line(what)} |" for name, what in vocabulary.ROUTES.items())
     parts.append(f"## Routes of the mix\n\n| route | its user |\n|---|---|\n{rows}\n")
-    return "\n".join(parts)
+    return "\n".join((*parts, _quantities(), _checks()))
+
+
+def _quantities() -> str:
+    """The units that a scenario may write, and what its numbers may be."""
+    from scenarios import units
+
+    tables = (("duration", "`20 s`, `5m`, `1h30m`, `1.5 h`", units.DURATIONS),
+              ("rate", "`100/s`", units.RATES), ("share", "`10 %`", units.SHARES),
+              ("CPU", "`0.2 core`", units.CORES), ("memory", "`512 MiB`", units.MEMORIES))
+    known = {what: ", ".join(f"`{unit}`" for unit in table if unit != units.GREEK_US)
+             for what, _, table in tables}
+    rows = "\n".join(f"| {what} | {written} | {known[what]} |" for what, written, _ in tables)
+    return (f"## Quantities\n\n| | written | units |\n|---|---|---|\n{rows}\n\n"
+            "A unit may follow its number with or without a blank. `m` and `min` are minutes, as in Go, k6\n"
+            "and Prometheus. The parts of a duration go from the largest unit to the smallest, each unit\n"
+            "once. A number without its unit is refused, except 0. NaN and infinity are refused wherever a\n"
+            "number is read. A stage of `0/s` is a pause: nothing is sent in it.\n")
+
+
+def _checks() -> str:
+    """What `check` says beforehand."""
+    from scenarios import refusals, warnings
+
+    refused = "\n".join(f"- {_one_line(line)}" for line in refusals.REFUSED)
+    texts = (_one_line(inspect.getdoc(each) or "").removeprefix("Yield ") for each in warnings.WARNINGS)
+    warned = "\n".join(f"- {text}" for text in texts)
+    return ("## What `check` says beforehand\n\n"
+            "Refused (exit 64), besides every key and value that cannot be read:\n\n"
+            f"{refused}\n\nWarned of (exit 0; 65 with `--strict`), by `run` too:\n\n{warned}\n\n"
+            "`check --json` holds both as the lists `errors` and `warnings`.\n")
 
 
 def schema() -> str:

@@ -175,13 +175,15 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
         diary.started(seen.start_wall_ms)
         seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max)), seen.start_ns)
         watching = asyncio.create_task(seen.sampler.run(done))
-        drills = asyncio.create_task(schedule.run(scenario.faults, lab.lab, seen.start_ns, lab.lab.places.state, stop=stop))
+        state = lab.lab.places.state
+        faults = schedule.run(scenario.faults_in_load, lab.lab, seen.start_ns, state, stop=stop)
+        drills = asyncio.create_task(faults)
         try:
             seen.load = await load.finish(stop)
             seen.interrupted = stop.is_set()
             seen.faults = list(await drills)
             with lab.screen.step("waiting for the queues to drain"):
-                await _quiet(lab, seen, any(fault.kind != "cache_loss" for fault in scenario.faults))
+                await _quiet(lab, seen, any(fault.kind != "cache_loss" for fault in scenario.faults_in_load))
         finally:
             # Whatever went wrong: a fault that stands is undone, and the samples so far are kept.
             stop.set()

@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from system.kernel import keeping, telemetry, tracing
+from system.kernel import keeping, numbers, telemetry, tracing
 from system.kernel.errors import DeadlineExceeded, LabError, NotFound, TooLarge, Unauthorized, WrongInput
 
 MAX_BODY_BYTES = 64 * 1024
@@ -122,7 +122,9 @@ class Call:
         """Return the body as JSON. Raises WrongInput where it is none."""
         data = await self.body()
         try:
-            return orjson.loads(data)
+            return numbers.parse_json(data)
+        except numbers.NotFinite as problem:
+            raise WrongInput(f"In the body, {problem}") from None
         except ValueError:
             raise WrongInput(f"The body is not JSON: {data[:60]!r}. Send UTF-8 JSON.") from None
 

@@ -12,6 +12,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
+from system.kernel import numbers
 from system.kernel.errors import WrongInput
 
 
@@ -265,8 +266,14 @@ class Policies:
 
 
 def from_json(text: str) -> Policies:
-    """Return the knobs in `text`; what is not named keeps its default. Raises WrongInput on an unknown name."""
-    return from_dict(json.loads(text) if text.strip() else {})
+    """Return the knobs in `text`; what is not named keeps its default. Raises WrongInput, naming the knob."""
+    try:
+        values = numbers.parse_json(text) if text.strip() else {}
+    except ValueError as problem:
+        raise WrongInput(f"The policies (TWEETLAB_POLICIES) cannot be read: {problem}") from None
+    if not isinstance(values, dict):
+        raise WrongInput(f"The policies (TWEETLAB_POLICIES) are {text[:40]!r}; they must be a JSON object.")
+    return from_dict(values)
 
 
 def from_dict(values: dict[str, Any]) -> Policies:
@@ -290,6 +297,9 @@ def _knobs(group: str, kind: Any, values: Any) -> Any:
         allowed = (int, float) if hints[name] is float else hints[name]
         if isinstance(value, bool) or not isinstance(value, allowed):
             raise WrongInput(f"`policies.{group}.{name}` is {value!r}; it must be a {hints[name].__name__}.")
+        if not numbers.is_number(value):
+            raise WrongInput(f"`policies.{group}.{name}` is {numbers.shown(value)}; it must be a finite "
+                             f"number from 0 to {numbers.MAX_WHOLE}.")
         if value < 0:
             raise WrongInput(f"`policies.{group}.{name}` is {value}; it must not be negative.")
     return kind(**values)

@@ -23,12 +23,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from system.kernel import policies
+from system.kernel import numbers, policies
 from system.kernel.errors import WrongInput
 
 MESH_PORTS = {"users": 8101, "tweets": 8102, "timelines": 8103, "search": 8104, "media": 8105, "likes": 8106}
@@ -196,7 +195,7 @@ def _strings(raw: object) -> tuple[str, ...]:
 def _share(env: Mapping[str, str], name: str, default: float) -> float:
     text = env.get(name, "").strip()
     try:
-        share = float(text) if text else default
+        share = numbers.decimal(text) if text else default
     except ValueError:
         share = -1.0
     if not 0.0 <= share <= 1.0:
@@ -205,24 +204,32 @@ def _share(env: Mapping[str, str], name: str, default: float) -> float:
 
 
 def _range(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 250:
-        raise WrongInput(f"TWEETLAB_RANGE is {text!r}; it must be a whole number from 1 to 250 (127.<range>.0.0/16).")
-    return int(text)
+    try:
+        return numbers.whole(text, 1, 250)
+    except ValueError:
+        raise WrongInput(f"TWEETLAB_RANGE is {text[:40]!r}; it must be a whole number from 1 to 250 "
+                         "(127.<range>.0.0/16).") from None
 
 
 def _listen(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 1 <= int(port) <= 65535:
-        raise WrongInput(f"TWEETLAB_LISTEN is {text!r}; it must be host:port with a port from 1 to 65535.")
-    return host, int(port)
+    try:
+        number = numbers.whole(port, 1, 65535)
+    except ValueError:
+        number = 0
+    if not host or not number:
+        raise WrongInput(f"TWEETLAB_LISTEN is {text[:80]!r}; it must be host:port with a port from 1 to "
+                         "65535.")
+    return host, number
 
 
 def _json(env: Mapping[str, str], name: str) -> dict[str, object]:
     text = env.get(name, "").strip()
     try:
-        value = json.loads(text) if text else {}
+        value = numbers.parse_json(text) if text else {}
     except ValueError as problem:
-        raise WrongInput(f"{name} is not JSON ({problem}); unset it to use the addresses of the range.") from None
+        raise WrongInput(f"{name} cannot be read: {problem} Unset it to use the addresses of the "
+                         "range.") from None
     if not isinstance(value, dict):
         raise WrongInput(f"{name} must be a JSON object; it is a {type(value).__name__}.")
     return value

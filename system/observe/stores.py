@@ -7,14 +7,13 @@ readers of Cassandra and Kafka keep their clients: to make one costs more than a
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from system.kernel import events, wan
+from system.kernel import events, numbers, wan
 from system.kernel.settings import Settings, group_of
 from system.observe import copies
 from system.platform import health
@@ -323,7 +322,7 @@ READERS: dict[str, Callable[[], Reader]] = {  # store -> makes its reader
 
 def zones(env: Mapping[str, str] | None = None) -> list[tuple[str, str, str, int]]:
     """Return (kind, address, node, zone) of each node, as TWEETLAB_MEMBERS in `env` tells it; nothing of a lab without zones."""
-    rows = json.loads((os.environ if env is None else env).get("TWEETLAB_MEMBERS") or "[]")
+    rows = numbers.parse_json((os.environ if env is None else env).get("TWEETLAB_MEMBERS") or "[]")
     return [(str(kind), str(address), str(node), int(zone)) for kind, address, node, zone in rows]
 
 

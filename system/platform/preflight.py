@@ -10,6 +10,7 @@ import shutil
 import socket
 from pathlib import Path
 
+from system.kernel import numbers
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform import packages
 from system.platform.addresses import Plan
@@ -61,9 +62,11 @@ def check_socket_path(places: Places) -> None:
 def _min_free_mib(text: str) -> int:
     if not text:
         return DEFAULT_MIN_FREE_MIB
-    if not (text.isascii() and text.isdigit()):
-        raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text!r}; it must be a whole number of MiB, such as {DEFAULT_MIN_FREE_MIB}.")
-    return int(text)
+    try:
+        return numbers.whole(text, 0, numbers.MAX_WHOLE)
+    except ValueError:
+        raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text[:40]!r}; it must be a whole number of MiB from 0 "
+                         f"to {numbers.MAX_WHOLE}, such as {DEFAULT_MIN_FREE_MIB}.") from None
 
 
 def check_memory(blueprint: Blueprint, available_mib: int | None = None) -> None:

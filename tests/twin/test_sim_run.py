@@ -210,7 +210,8 @@ def test_an_approval_makes_the_edge_from_who_asked_and_a_request_makes_none(monk
     made: list[tuple[int, int]] = []
     monkeypatch.setattr(state.World, "follow", lambda _world, viewer, author: made.append((viewer, author)))
     short = [override for override in SHORT if not override.startswith("objectives")]
-    circle = loader.load("protected_circle", (*short, CALM, "workload.mix={follow_request: 50, follow_approve: 50}"))
+    mix = "workload.mix={follow_request: 50, follow_approve: 50}"
+    circle = loader.load("protected_circle", (*short, CALM, "objectives=[]", mix))
 
     tape = workload.draw(circle, population.graph_of(circle.population, circle.seed))
     told = predict(circle)

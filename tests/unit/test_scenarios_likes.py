@@ -10,7 +10,7 @@ SMALL = ["population.users=200", "population.follows={shape: pareto, mean: 10, m
 
 
 def drawn(*changes: str) -> tuple[workload.Tape, history.History]:
-    scenario = loader.load("first_run", [*SMALL, *changes])
+    scenario = loader.load("first_run", [*SMALL, "objectives=[]", *changes])
     graph = population.graph_of(scenario.population, scenario.seed)
     past = history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
     return workload.draw(scenario, graph, past), past

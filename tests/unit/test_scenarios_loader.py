@@ -62,7 +62,6 @@ WRONG = {
     "faults.0.target=reddis": ("'reddis'", 'Did you mean "redis"?'),
     "faults.0.target=kafka": ("'kafka'", "strikes redis"),
     "faults.0.for=3 s": ("`faults.0.for`", "Leave `for` out"),
-    "faults.0.at=61 s": ("'61 s'", "before the load ends at 60 s"),
     "objectives=[home p9 < 3 ms]": ("`p9`", 'Did you mean "p99"?'),
     "objectives=[hom p99 < 3 ms]": ("`hom`", 'Did you mean "home"?'),
     "objectives=[home p99 < 3 ms after fault]": ("after fault", "within 20 s"),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from scenarios import objectives, units, vocabulary
+from scenarios import loader, objectives, units, vocabulary
+from tweetlab.commands import options
 
 
 @pytest.mark.parametrize(("reader", "text", "value"), [
@@ -14,6 +15,47 @@ from scenarios import objectives, units, vocabulary
 def test_a_quantity_is_read_in_si(reader, text, value):
     """Seconds, operations a second, fractions, MiB."""
     assert reader(text) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ("5m", 300), ("5 m", 300), ("5min", 300), ("1h30m", 5400), ("1h 30m", 5400), ("1 h 30 min", 5400),
+    ("1m30s", 90), ("1.5h", 5400), (".5s", 0.5), ("500ms", 0.5), ("250us", 0.00025), ("250\u00b5s", 0.00025),
+    ("250\u03bcs", 0.00025),
+    ("100ns", 1e-7), ("1d12h", 129_600), ("2w", 1_209_600), ("1s500ms", 1.5), ("1.1 min", 66), ("90s", 90),
+])
+def test_a_duration_is_read_as_in_go_k6_and_prometheus(text, seconds):
+    """With or without blanks, `m` is minutes, parts go from large to small, and the value is rounded once."""
+    assert units.duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("read", [
+    lambda text: loader.load("first_run", [f"workload.stages.0.for={text}"]).workload.load_s,
+    lambda text: objectives.parse(f"home p99 <= {text} whole", vocabulary.ROUTES).bound,
+    lambda text: objectives.parse(f"errors < 1 % after fault within {text}", vocabulary.ROUTES).within_s,
+    lambda text: options.duration_s("--since", text),
+], ids=["scenario", "bound", "within", "command line"])
+@pytest.mark.parametrize(("text", "seconds"), [("5m", 300), ("1h30m", 5400), ("1m30s", 90), ("1.5h", 5400),
+                                               ("2 min", 120)])
+def test_m_is_minutes_wherever_a_duration_is_read(read, text, seconds):
+    """In a file, by `--set`, in both places of an objective, in an option."""
+    assert read(text) == seconds
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("5M", "ms, s, m, min, h, d, w"), ("1mo", "ms, s, m, min, h, d, w"), ("1y", "ms, s, m, min, h, d, w"),
+    ("3 sec", 'Did you mean "s"?'), ("2 minutes", 'Did you mean "min"?'), ("1 hour", 'Did you mean "h"?'),
+    ("30m1h", "from the largest unit to the smallest"), ("1m1m", "each unit once"),
+    ("1m1min", "each unit once"),
+    ("1h30", "such as `20 s`"), ("-5m", "such as `20 s`"), ("5 m 3", "such as `20 s`"),
+    ("1h30x", "units: ns, us"),
+])
+def test_a_unit_that_is_unknown_or_ambiguous_is_refused_with_the_known_ones(text, reason):
+    """`M` and `mo` are as near to months as to minutes, so nothing is guessed."""
+    with pytest.raises(units.UnitError) as caught:
+        units.duration_s(text)
+
+    assert reason in str(caught.value)
+    assert repr(text) in str(caught.value)
 
 
 @pytest.mark.parametrize(("reader", "text"), [

@@ -170,6 +170,12 @@ def _scale_failed() -> float:
     return asyncio.run(scale_rows.doubled())[1]
 
 
+def _not_finite() -> float:
+    from tweetlab.bench import check_rows
+
+    return float(len(check_rows.accepted()))
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small, fresh data, all services healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "all processes of small after the first run", "GiB", None, 3.5, _rss_small),
@@ -199,6 +205,8 @@ ROWS: tuple[Row, ...] = (
     Row("scale_out_s", "home reads double at once, instances of 0.2 core: until p99 is under 250 ms again", "s", None, 20,
         _scale_out),
     Row("scale_out_failed", "operations that failed in that run", "operations", None, 0, _scale_failed),
+    Row("checks_of_nan_accepted", "numeric keys of a scenario x (nan, inf, -inf) that `check` takes",
+        "values", None, 0, _not_finite),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
 )

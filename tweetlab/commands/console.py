@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from tweetlab import home
+from tweetlab.commands import options
 from tweetlab.commands.reading import Json
 from tweetlab.screen import Screen
 
 
-def console(port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)] = 8799,
+def console(port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.",
+                                           parser=options.whole("--port", 0, 65_535))] = 8799,
             open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
             as_json: Json = False) -> int:
     """Serve a page that shows the lab at work: health, rates and queues, latency, load, faults, alerts, runs. Ctrl-C ends it."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tweetlab import home
+from tweetlab.commands import options
 from tweetlab.commands.reading import Json, Observe
 from tweetlab.screen import Screen
 
@@ -117,7 +118,8 @@ def status(as_json: Json = False) -> int:
 
 
 def scale(service: Annotated[str, typer.Argument(help="A service, such as `timelines`.")],
-          instances: Annotated[int, typer.Argument(help="How many there shall be.")],
+          instances: Annotated[int, typer.Argument(help="How many there shall be.",
+                                                   parser=options.whole("INSTANCES", 0, 1_000))],
           as_json: Json = False) -> int:
     """Add or remove instances of a service, without a failed request. The blueprint's own stay."""
     screen = Screen(as_json)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import re
 import time
 from typing import Annotated
 
 import typer
 
 from system.kernel.errors import WrongInput
+from tweetlab.commands import options
 from tweetlab.commands.lab import _lab
 from tweetlab.commands.reading import Json
 from tweetlab.screen import Screen
@@ -23,14 +23,16 @@ def logs(node: Annotated[str, typer.Argument(help="Show this node's log (or `sup
          request: Annotated[str, typer.Option("--request", help="Lines of this request id.")] = "",
          level: Annotated[str, typer.Option("--level", help="This level or graver: info, warning, error, critical.")] = "",
          service: Annotated[str, typer.Option("--service", help="Lines of a service, or of one instance.")] = "",
-         since: Annotated[str, typer.Option("--since", help="Not older than this: 30s, 5m, 2h.")] = "",
-         lines: Annotated[int, typer.Option(help="How many of the last lines.", min=1, max=10_000)] = 40,
+         since: Annotated[str, typer.Option("--since", help="Not older than this: 30s, 5m, 1h30m.")] = "",
+         lines: Annotated[int, typer.Option(help="How many of the last lines.",
+                                            parser=options.whole("--lines", 1, 10_000))] = 40,
          follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on printing as the node's log grows.")] = False,
          as_json: Json = False) -> int:
     """Show the end of a node's log, or search the lines of all our processes (in Elasticsearch where they are shipped)."""
     from tweetlab import lines as line_search
 
-    ask = line_search.Ask(search, trace, request, level, service, _seconds("--since", since) if since else None)
+    since_s = options.duration_s("--since", since) if since else None
+    ask = line_search.Ask(search, trace, request, level, service, since_s)
     screen = Screen(as_json)
     if not node:
         return _search(ask, lines, screen)
@@ -72,7 +74,8 @@ def _show_log(node: str, lines: int, follow: bool, screen: Screen) -> int:
 def traces(trace: Annotated[str, typer.Argument(help="Show this trace; without one, list the slowest requests.")] = "",
            slow: Annotated[str, typer.Option("--slow", help="Requests that took at least this: 50ms, 1s.")] = "",
            route: Annotated[str, typer.Option("--route", help="A route by its name, such as home or post.")] = "",
-           lines: Annotated[int, typer.Option(help="How many.", min=1, max=1_000)] = 20,
+           lines: Annotated[int, typer.Option(help="How many.",
+                                              parser=options.whole("--lines", 1, 1_000))] = 20,
            as_json: Json = False) -> int:
     """Show one trace as a waterfall, or list the slowest sampled requests of a lab with --observe. Exit 3 without a lab."""
     from tweetlab import traces as asking
@@ -91,7 +94,7 @@ def traces(trace: Annotated[str, typer.Argument(help="Show this trace; without o
         screen.show(f"{url}/trace/{told.id}")
         screen.emit(dataclasses.asdict(told))
         return 0
-    least_ms = 1000 * _seconds("--slow", slow) if slow else 0.0
+    least_ms = 1000 * options.duration_s("--slow", slow) if slow else 0.0
     found, _ = asyncio.run(asking.slowest(url, route=_label(route), least_ms=least_ms, limit=lines))
     for each in found:
         began = datetime.datetime.fromtimestamp(each.began_ms / 1e3, datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
@@ -111,12 +114,3 @@ def _label(route: str) -> str:
     if route and route not in known:
         raise WrongInput(f"The route {route!r} is unknown; known are {', '.join(sorted(known))}.")
     return known.get(route, "")
-
-
-def _seconds(option: str, text: str) -> float:
-    from scenarios import units
-
-    try:
-        return units.duration_s(re.sub(r"(?<=\d)\s*m$", " min", text))
-    except units.UnitError as problem:
-        raise WrongInput(f"{option} is {problem}") from None

@@ -13,6 +13,8 @@ from system.kernel.errors import WrongInput
 from tweetlab import home
 from tweetlab.screen import Screen
 
+EXIT_WARNINGS = 65
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")]
 Observe = Annotated[bool, typer.Option("--observe", help="With Prometheus, Alertmanager and the others that look on.")]
 RunDir = Annotated[str, typer.Argument(help="A run: its directory, `latest`, or SCENARIO/UTC below runs/.")]
@@ -30,15 +32,32 @@ def find_run(name: str) -> Path:
 
 def check(file: Annotated[str, typer.Argument(help="A scenario file, or the name of one in the catalog.")],
           set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value.")] = None,
+          strict: Annotated[bool, typer.Option("--strict", help="Exit 65 where there is a warning.")] = False,
           as_json: Json = False) -> int:
-    """Check a scenario file without running it."""
+    """Check a scenario file without running it: what is wrong, and what no run could judge.
+
+    Exit: 0 good (with or without warnings), 64 refused, 65 warnings with `--strict`.
+    """
     from scenarios import loader
 
-    scenario = loader.load(file, set_ or [])
+    found = loader.check(file, set_ or [])
     screen = Screen(as_json)
-    screen.show(f"{scenario.name}: good. {scenario.question}")
-    screen.emit({"name": scenario.name, "ok": True, "resolved": scenario.resolved()})
-    return 0
+    document: dict[str, Any] = {"name": file, "ok": not found.errors, "errors": found.errors,
+                                "warnings": found.warnings}
+    for text in found.warnings:
+        screen.warn(f"warning: {text}")
+    if found.errors or found.scenario is None:
+        for text in found.errors:
+            screen.warn(f"tweetlab: {text}")
+        detail = "\n".join(found.errors)
+        error = {"title": WrongInput.title, "detail": detail, "exit_code": WrongInput.exit_code}
+        screen.emit({**document, "error": error})
+        return WrongInput.exit_code
+    scenario, count = found.scenario, len(found.warnings)
+    doubts = f" {count} warning{'s' if count > 1 else ''}." if count else ""
+    screen.show(f"{scenario.name}: good.{doubts} {scenario.question}")
+    screen.emit({**document, "name": scenario.name, "resolved": scenario.resolved()})
+    return EXIT_WARNINGS if strict and found.warnings else 0
 
 
 def list_(what: Annotated[str, typer.Argument(help="scenarios, faults, invariants, routes or runs.")] = "scenarios",

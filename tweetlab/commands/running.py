@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from tweetlab.commands import options
 from tweetlab.commands.reading import Json, Observe
 from tweetlab.screen import Screen
 
@@ -24,7 +25,8 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value; repeat it.")] = None,
         graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
         repeat: Annotated[int | None, typer.Option(help="Runs of the same question, instead of the scenario's "
-                                                        "`measure.repeats` (compare wants 5).", min=1, max=100)] = None,
+                                                        "`measure.repeats` (compare wants 5).",
+                                                   parser=options.whole("--repeat", 1, 100))] = None,
         versus: Annotated[list[str] | None, typer.Option("--versus", help="KEY=VALUE: ask that too, in turn; compare.")] = None,
         keep: Annotated[bool, typer.Option("--keep", help="Leave a lab up that this run started.")] = False,
         keep_data: Annotated[bool, typer.Option("--keep-data", help="Do not reset the data to the seeded state.")] = False,
@@ -33,13 +35,15 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         find_capacity: Annotated[bool, typer.Option("--find-capacity", help="Search the highest rate that holds.")] = False,
         as_json: Json = False) -> int:
     """Ask a scenario's question and write the report. Exit: 0 pass, 1 fail, 2 unknown, 3 void, 130 interrupted."""
-    from scenarios import loader
+    from scenarios import loader, warnings
     from tweetlab import asking, capacity_run
 
     asking.check_wishes(on, find_capacity, bool(versus), repeat or 1)
     overrides = [*(set_ or []), *([f"population.graph={graph}"] if graph else [])]
     question = loader.load(scenario, overrides)
     screen = Screen(as_json)
+    for text in warnings.of(question):
+        screen.warn(f"warning: {text}")
     if find_capacity:
         return capacity_run.command(question, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None

@@ -84,7 +84,7 @@ def _change(delay: str, jitter: str, loss: str, rate: str, cut: bool | None) -> 
 
 
 def _bits(text: str) -> float:
-    return 0.0 if text == "0" else units.quantity(text, BITS, "a rate", "10 mbit")
+    return 0.0 if text == "0" else units.quantity(text, BITS, "rate", "10 mbit")
 
 
 def _table(rows: list[dict[str, Any]]) -> object:

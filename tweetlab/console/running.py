@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos import undo
+from reports import texts
 from system.platform import procs
 from tweetlab.load import journal, live
 
@@ -140,7 +141,7 @@ class Runs:
                     "run": f"{path.parent.parent.name}/{path.parent.name}", "scenario": path.parent.parent.name,
                     "verdict": str(document["verdict"]), "kind": str(document["kind"]),
                     "started_at": str(document.get("started_at", "")),
-                    "question": str(document["scenario"].get("question", "")),
+                    "question": texts.utf8_safe(str(document["scenario"].get("question", ""))),
                     "report": (path.parent / "report.html").exists()})
         except (OSError, ValueError, KeyError, TypeError):
             return None  # a broken record must not hide the others

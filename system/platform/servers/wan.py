@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from system.kernel import numbers
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform import carrier, health, places
 from system.platform.servers.base import Context, Launch, base_env
@@ -60,7 +61,7 @@ def delay_s() -> float:
     """Return the delay between two regions, one way, in seconds: TWEETLAB_WAN_MS, by default 10 ms. Raises WrongInput."""
     text = os.environ.get("TWEETLAB_WAN_MS", "").strip()
     try:
-        value = float(text) / 1_000 if text else carrier.DEFAULT_DELAY_S
+        value = numbers.decimal(text) / 1_000 if text else carrier.DEFAULT_DELAY_S
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:

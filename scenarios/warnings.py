@@ -1,0 +1,59 @@
+"""What a run will hardly be able to judge: warnings of `check` and `run`, no refusals.
+
+`WARNINGS` is the table. To add one, write a function that yields a text for each case of it, and add its row.
+A text begins with the key, names the value and the bound, and says what to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from scenarios import objectives, planned, spec, units
+
+BEYOND = 10  # operations beyond a percentile that make it repeatable: with fewer, one slow request decides
+LEAST = 10  # operations that a mean, a maximum or a share needs in its window; the judge's own bound
+MORE = "Raise the rate or lengthen the load"
+
+
+def few_operations(scenario: spec.Scenario) -> Iterator[str]:
+    """Yield each objective whose window expects too few operations.
+
+    For a percentile p: the operations of the route expected in the window x (1 - p) < 10. For errors,
+    goodput, mean and max: the operations expected in the window < 10. Of several windows (one for each fault)
+    the poorest decides.
+    """
+    for index, objective in enumerate(scenario.objectives):
+        routes, work = planned.routes_of(objective), scenario.workload
+        windows = planned.windows(objective, scenario)
+        count = min((planned.expected(routes, spans, work) for spans in windows), default=0.0)
+        where = f"objectives.{index} `{objective.text}`: {count:.4g} operations"
+        if objective.metric in objectives.QUANTILES:
+            share = 1.0 - objectives.QUANTILES[objective.metric]
+            if round(count * share, 6) < BEYOND:
+                yield (f"{where} expected in its window x {share:.4g} = {count * share:.3g} beyond "
+                       f"{objective.metric}; at least {BEYOND} are needed. {MORE}, or lower the percentile.")
+        elif count < LEAST:
+            yield f"{where} are expected in its window; at least {LEAST} are needed. {MORE}."
+
+
+def faults_past_the_end(scenario: spec.Scenario) -> Iterator[str]:
+    """Yield each fault that begins at or after the end of the load (never injected), or is held beyond it."""
+    load_s = scenario.workload.load_s
+    for index, fault in enumerate(scenario.faults):
+        at, until = units.tell_duration(fault.at_s), units.tell_duration(fault.at_s + (fault.for_s or 0.0))
+        end = f"but the load ends at {units.tell_duration(load_s)}"
+        if fault.at_s >= load_s:
+            yield (f"faults.{index} `{fault.kind}`: it begins at {at}, {end}, so it is never injected. "
+                   "Move it forward or lengthen the load.")
+        elif fault.at_s + (fault.for_s or 0.0) > load_s:
+            yield (f"faults.{index} `{fault.kind}`: it is held until {until}, {end}, so no request sees its "
+                   "end. Shorten it or lengthen the load.")
+
+
+WARNINGS: tuple[Callable[[spec.Scenario], Iterator[str]], ...] = (few_operations, faults_past_the_end)
+"""Every warning; each yields nothing for a scenario that it does not concern."""
+
+
+def of(scenario: spec.Scenario) -> list[str]:
+    """Return every warning about `scenario`, in the order of the table. Pure."""
+    return [text for warn in WARNINGS for text in warn(scenario)]

@@ -1,0 +1,210 @@
+"""Numbers are read in one place, and NaN, infinity and what is too large end there."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from system.kernel import numbers, policies, settings
+from system.kernel.errors import WrongInput
+from system.kernel.http import Answer, App
+from system.observe import stores
+from system.platform import preflight
+from system.platform.servers import wan
+from tests.unit.test_services_on_memory import call, house
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2**63, -(2**63), 10**400, True, "1", None])
+def test_what_no_store_or_program_can_count_with_is_no_number(value):
+    """NaN, infinity, an int beyond 63 bits, a bool and a text."""
+    assert not numbers.is_number(value)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**63 - 1, 0.5, 1e308, -0.0])
+def test_a_finite_float_and_an_int_of_63_bits_are_numbers(value):
+    """The bounds themselves are taken."""
+    assert numbers.is_number(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nan",
+        "NaN",
+        "inf",
+        "-Infinity",
+        "1e999",
+        "-1e999",
+        "9" * 400,
+        "9" * 5_000,
+        "1_000",
+        "\u0663",
+        "",
+        "0x10",
+    ],
+)
+def test_a_text_that_is_no_finite_decimal_number_is_refused(text):
+    """Python's own float() takes nan, inf, 1_000 and the digits of every script."""
+    with pytest.raises(ValueError, match="finite"):
+        numbers.decimal(text)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e3", "1.0", "-1", "11", "9" * 5_000, "\u00b2", "", " 1"])
+def test_a_whole_number_outside_its_bounds_is_refused(text):
+    """Also one so long that Python would not read it."""
+    with pytest.raises(ValueError, match="whole number from 0 to 10"):
+        numbers.whole(text, 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ('{"retry": {"budget": NaN}}', "retry.budget", "NaN"),
+        ('{"a": [1, {"b": -Infinity}]}', "a.1.b", "-Infinity"),
+        ('{"a": 1e999}', "a", "1e999"),
+        ('{"a": ' + "9" * 400 + "}", "a", "9" * 40),
+        ("Infinity", "the value", "Infinity"),
+    ],
+)
+def test_a_json_number_that_is_not_finite_is_refused_by_its_key(text, key, value):
+    """Python's own json module takes NaN, Infinity and 1e999."""
+    with pytest.raises(numbers.NotFinite) as caught:
+        numbers.parse_json(text)
+
+    assert str(caught.value) == f"`{key}` is {value}; it must be a finite number."
+
+
+@given(
+    some.recursive(
+        some.none()
+        | some.booleans()
+        | some.integers(-(2**53), 2**53)
+        | some.text()
+        | some.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: some.lists(inner) | some.dictionaries(some.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_any_json_without_such_a_number_is_read_as_it_was_written(value):
+    """Nothing else is refused, not even a text that says NaN."""
+    assert numbers.parse_json(json.dumps(value, ensure_ascii=False)) == value
+
+
+@pytest.mark.parametrize("text", ['{"text": "\\ud800"}', "[" * 5_000, "{", "\ud800", '{"a": NaN'])
+def test_a_text_that_is_no_json_is_a_plain_value_error(text):
+    """Whatever it holds, no other error comes out of the parser."""
+    with pytest.raises(ValueError, match="not JSON"):
+        numbers.parse_json(text)
+
+
+@pytest.mark.parametrize("shown", [10**5_000, "x" * 500, math.nan], ids=["int", "text", "nan"])
+def test_any_value_can_be_shown_in_an_error(shown):
+    """Python refuses to write an int of more than 4,300 digits; a message about it must not fail for that."""
+    assert 0 < len(numbers.shown(shown)) <= 80
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 10**400])
+@pytest.mark.parametrize(
+    ("group", "name"), [("retry", "budget"), ("fanout", "push_limit"), ("deadline", "request_s")]
+)
+def test_a_policy_that_is_not_finite_is_refused_by_name(group, name, value):
+    """A process reads its policies from its environment."""
+    with pytest.raises(WrongInput, match=f"policies.{group}.{name}` is"):
+        policies.from_dict({group: {name: value}})
+
+
+ENVIRONMENT = {
+    "TWEETLAB_RANGE": settings.from_env,
+    "TWEETLAB_LISTEN": settings.from_env,
+    "TWEETLAB_TRACE_RATIO": settings.from_env,
+    "TWEETLAB_POLICIES": settings.from_env,
+    "TWEETLAB_STORES": settings.from_env,
+    "TWEETLAB_MESH": settings.from_env,
+}
+
+
+@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "Infinity", "1e999", "9" * 5_000])
+@pytest.mark.parametrize("name", ENVIRONMENT)
+def test_a_variable_of_the_environment_that_is_not_finite_is_refused_by_name(name, value):
+    """Each variable that holds a number, alone or inside JSON."""
+    written = {
+        "TWEETLAB_LISTEN": f"127.0.0.1:{value}",
+        "TWEETLAB_POLICIES": f'{{"retry": {{"budget": {value}}}}}',
+        "TWEETLAB_STORES": f'{{"near": {value}}}',
+        "TWEETLAB_MESH": f'{{"users": {value}}}',
+    }
+
+    with pytest.raises(WrongInput, match=name):
+        ENVIRONMENT[name]({name: written.get(name, value)})
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e999", "9" * 5_000, "\u0663"])
+def test_the_variables_of_the_platform_are_refused_by_name_too(monkeypatch, value):
+    """Delay between regions, least free space, members of a lab."""
+    monkeypatch.setenv("TWEETLAB_WAN_MS", value)
+
+    with pytest.raises(WrongInput, match=r"TWEETLAB_WAN_MS is .* from 0 to 1000"):
+        wan.delay_s()
+    with pytest.raises(WrongInput, match=r"TWEETLAB_MIN_FREE_MIB is .* from 0 to"):
+        preflight._min_free_mib(value)
+    with pytest.raises(ValueError, match=r"finite|JSON"):
+        stores.zones({"TWEETLAB_MEMBERS": f'[["redis", "127.1.30.1:6379", "redis-1", {value}]]'})
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400])
+async def test_a_body_of_the_api_with_such_a_number_is_400_and_names_its_key(value):
+    """Whichever route reads the body."""
+
+    async def echo(request):
+        return Answer({"body": await request.json()})
+
+    app = App("any", [("POST", "/x", echo)], "any-1")
+    status, answer = await call(app, "POST", "/x", body=f'{{"media": {{"total_bytes": {value}}}}}'.encode())
+
+    assert status == 400
+    assert f"`media.total_bytes` is {value[:40]}; it must be a finite number" in answer["detail"]
+
+
+PARAMETERS = [
+    ("tweets", "/2/users/1/tweets", "max_results"),
+    ("tweets", "/2/users/1/tweets", "since_id"),
+    ("tweets", "/2/users/1/tweets", "until_id"),
+    ("timelines", "/2/users/1/timelines/reverse_chronological", "max_results"),
+    ("search", "/2/tweets/search/recent", "max_results"),
+    ("users", "/2/users/1/followers", "max_results"),
+    ("users", "/2/users/1/following", "max_results"),
+    ("likes", "/2/tweets/1/liking_users", "max_results"),
+]
+NOT_NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", "inf", "1e1", "9" * 5_000, "%C2%B2"]
+BODIES = [
+    ("tweets", "POST", "/2/tweets", "text"),
+    ("users", "POST", "/2/users", "username"),
+    ("media", "POST", "/2/media/upload/initialize", "total_bytes"),
+    ("users", "POST", "/2/users/1/following", "target_user_id"),
+    ("likes", "POST", "/2/users/1/likes", "tweet_id"),
+    ("users", "PUT", "/2/users/me", "protected"),
+]
+
+
+async def test_no_parameter_and_no_body_of_the_api_takes_such_a_number():
+    """400 that names the parameter or the key, from the services themselves."""
+    async with house() as lab:
+        for value in NOT_NUMBERS:
+            for service, path, parameter in PARAMETERS:
+                status, answer = await lab.ask(service, "GET", f"{path}?query=x&{parameter}={value}", 1)
+                assert (status, parameter in answer["detail"]) == (400, True), (
+                    path,
+                    parameter,
+                    value,
+                    answer,
+                )
+        for value in ("NaN", "-Infinity", "1e999"):
+            for service, method, path, key in BODIES:
+                status, answer = await lab.ask(service, method, path, 1, f'{{"{key}": {value}}}'.encode())
+                assert (status, f"`{key}` is {value};" in answer["detail"]) == (400, True), (
+                    path,
+                    value,
+                    answer,
+                )
