@@ -14,6 +14,8 @@ class FaultRecord:
     `start_ns`: when the scenario wanted it. `injected_ns`: injection began. `effect_ns`: the effect probe first held.
     `undone_ns`: the undo returned. `recovered_ns`: the recovery probe first held. `void`: why the drill proves
     nothing (the fault did not bite, or could not be injected); empty where it counts. `facts`: what the probes saw.
+    `for_s`: how long the scenario holds it, None for an instant one. `recovers_within_s`: seconds that its recovery may
+    take. `observed_until_ns`: until when the recovery probe ran; None where it never did.
     """
 
     kind: str
@@ -26,6 +28,9 @@ class FaultRecord:
     held: bool = False
     void: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    for_s: float | None = None
+    recovers_within_s: float | None = None
+    observed_until_ns: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
