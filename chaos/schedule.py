@@ -78,6 +78,11 @@ class Strike:
         """When the scenario wants it, CLOCK_MONOTONIC."""
         return self.begin_ns + int(self.wanted.at_s * NS)
 
+    @property
+    def within_s(self) -> float:
+        """How long its recovery may take, in seconds."""
+        return self.fault.recovers_within_s if self.wanted.recovers_within_s is None else self.wanted.recovers_within_s
+
     async def run(self) -> None:
         """Go through all steps; trouble makes the record void, never ends the run."""
         await self._until(self.start_ns - int(AIM_BEFORE_S * NS))
@@ -130,9 +135,8 @@ class Strike:
         """Return how many seconds from now the recovery is observed; 0 where it cannot happen any more."""
         kind = vocabulary.FAULT_KINDS.get(self.wanted.kind)
         if kind is None or not kind.needs_load:
-            return self.fault.recovers_within_s
-        left_s = self.load_s - (time.monotonic_ns() - self.begin_ns) / NS
-        return max(0.0, min(self.fault.recovers_within_s, left_s))
+            return self.within_s
+        return max(0.0, min(self.within_s, self.load_s - (time.monotonic_ns() - self.begin_ns) / NS))
 
     async def _probe(self, name: str, holds: Callable[[Lab, Aim], Awaitable[bool]], aim: Aim, within_s: float,
                      every_s: float) -> bool:
@@ -153,7 +157,7 @@ class Strike:
         void = self.void or ("" if "effect" in self.times_ns else "the run ended before it bit")
         return FaultRecord(self.wanted.kind, self.target or self.wanted.target, self.start_ns, self.times_ns.get("injected"),
                            self.times_ns.get("effect"), self.times_ns.get("undone"), self.times_ns.get("recovered"),
-                           self.fault.held, void, self.facts, self.wanted.for_s, self.fault.recovers_within_s,
+                           self.fault.held, void, self.facts, self.wanted.for_s, self.within_s,
                            self.times_ns.get("observed_until", self.times_ns.get("recovered")))
 
     async def _until(self, at_ns: int) -> None:

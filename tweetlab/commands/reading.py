@@ -32,12 +32,15 @@ def check(file: Annotated[str, typer.Argument(help="A scenario file, or the name
           set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value.")] = None,
           as_json: Json = False) -> int:
     """Check a scenario file without running it."""
-    from scenarios import loader
+    from scenarios import loader, recovery
 
     scenario = loader.load(file, set_ or [])
     screen = Screen(as_json)
+    warnings = recovery.warnings(scenario)
     screen.show(f"{scenario.name}: good. {scenario.question}")
-    screen.emit({"name": scenario.name, "ok": True, "resolved": scenario.resolved()})
+    for warning in warnings:
+        screen.warn(f"warning: {warning}")
+    screen.emit({"name": scenario.name, "ok": True, "warnings": warnings, "resolved": scenario.resolved()})
     return 0
 
 
