@@ -1,8 +1,8 @@
 """Makes the final reads of a run: stores first, API last, because API reads repair the cache.
 
-What is large is drawn from a seed, and the sample is told in the evidence. A cached list is drawn together with the truth
-that it is compared with, so that a population of any size can be judged. A store that does not answer ends the
-collection: the evidence then has no finals, and what stands on them is unknown.
+What is large is drawn from a seed, and the evidence names the sample. A cached list is drawn together
+with the truth that it is compared with, so that a population of any size can be judged. A store that does not
+answer ends the collection: the evidence then has no finals, and what stands on them is unknown.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Drawn = TypeVar("Drawn", int, tuple[int, int])
 
 @dataclass(frozen=True)
 class _Plan:
-    """The sample of final reads, drawn once, from the seed. `shown`: authors whose tweets the run read on their profile."""
+    """The sample of final reads, drawn once, from the seed. `shown`: authors whose profile the run read."""
 
     readers: list[int]
     posters: list[int]
@@ -69,15 +69,17 @@ async def collect(history: pd.DataFrame, effects: pd.DataFrame, ports: Ports, ba
                   seeded_authors: Ids | None = None) -> Evidence:
     """Return the evidence of a run that has ended.
 
-    `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`: a bearer token
-    of that user. `quiesced`: the queues are known to be empty. `protected`: users who were seeded so. `likes`: seeded
-    (tweet, user). `plan`: words of the scenario's plan. `seeded_authors`: of `seeded_ids`, row by row; None where the
-    stores hold data of earlier runs, so that nothing is known of the seeded tweets and accounts.
+    `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`:
+    a bearer token of that user. `quiesced`: the queues are known to be empty. `protected`: users who were
+    seeded so. `likes`: seeded (tweet, user). `plan`: words of the scenario's plan. `seeded_authors`: of
+    `seeded_ids`, row by row; None where the stores hold data of earlier runs, so that nothing is known of the
+    seeded tweets and accounts.
     """
     graph = population.from_edges(edges[0], edges[1], users=int(max((int(side.max()) for side in edges if len(side)), default=0)))
     order = np.argsort(seeded_ids, kind="stable")
     evidence = Evidence(history, effects, None, graph, RunClock(start_ns, start_wall_ms), seeded_ids[order],
-                        tuple(faults), bounds or Bounds(), "", frozenset(protected.tolist()), frozenset(likes), plan=plan,
+                        tuple(faults), bounds or Bounds(), "", frozenset(protected.tolist()),
+                        frozenset(likes), plan=plan,
                         seeded_authors=NO_IDS if seeded_authors is None else seeded_authors[order])
     seeded_users = 0 if seeded_authors is None else graph.users
     try:
@@ -99,7 +101,8 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
     followers = await _each(plan.audiences, lambda user: _users(ports.users.followers, user))
     compared, followed = comparable(plan.readers, following, FOLLOWED, rng)
     authors = list(dict.fromkeys([*plan.posters, *plan.shown, *plan.readers, *followed]))
-    lists = [*await _tweet_lists(ports, Kind.HOME, compared), *await _tweet_lists(ports, Kind.AUTHOR, authors),
+    lists = [*await _tweet_lists(ports, Kind.HOME, compared),
+             *await _tweet_lists(ports, Kind.AUTHOR, authors),
              *await _user_lists(ports, Kind.FOLLOWING, following), *await _user_lists(ports, Kind.FOLLOWERS, followers)]
     rows = await _each(authors, lambda author: ports.tweets.by_author(author, None, ROWS_LIMIT))
     asked = sorted(set(evidence.history.acked) | set(evidence.history.deletes))
@@ -133,8 +136,9 @@ def comparable(readers: Sequence[int], following: Mapping[int, frozenset[int]], 
                rng: random.Random) -> tuple[list[int], list[int]]:
     """Draw home lists together with the authors whose tweets are their truth: (readers, followed authors).
 
-    A reader is taken with all authors that the reader follows, as long as there are at most `most` authors in all.
-    Where every reader follows more than that, the first is taken with `most` of them and compared in part.
+    A reader is taken with all authors that the reader follows, as long as there are at most `most` authors in
+    all. Where every reader follows more than that, the first is taken with `most` of them and compared in
+    part.
     """
     taken: list[int] = []
     authors: dict[int, None] = {}

@@ -126,7 +126,7 @@ class Finals:
     canary: Canary | None = None
     """None where none could be planted."""
     accounts: Mapping[int, bool] = field(default_factory=dict)
-    """User who signed up before the run -> whether PostgreSQL has the account, of those that were looked for."""
+    """Seeded user -> whether PostgreSQL has the account, of those that were looked for."""
 
 
 @dataclass(frozen=True)

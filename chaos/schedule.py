@@ -38,10 +38,11 @@ async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, s
               load_s: float = math.inf) -> list[FaultRecord]:
     """Inject all `faults`, `at_s` after `start_monotonic_ns` each, and return their records by start.
 
-    `state`: the lab's own folder, where the undo log lies. Sweeps first what a dead runner left there; a watchdog lives
-    as long as this call. Returns when the last fault is over, or soon after `stop` is set: what stands is undone then, what
-    has not begun is not injected. A fault that cannot be injected or does not bite has a `void` record; the others
-    go on. A cancellation undoes too. `load_s`: seconds from the start to the end of the load, after which no cache fills.
+    `state`: the lab's own folder, where the undo log lies. Sweeps first what a dead runner left there; a
+    watchdog lives as long as this call. Returns when the last fault is over, or soon after `stop` is set:
+    what stands is undone then, what was not started is not injected. A fault that cannot be injected or does
+    not bite has a `void` record; the others go on. A cancellation undoes too. `load_s`: seconds from the
+    start to the end of the load, after which no cache fills.
     """
     log = undo.UndoLog(undo.path_of(state))
     known = FAULTS if table is None else table
@@ -49,7 +50,8 @@ async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, s
     if not faults:
         return []
     stopped = stop or asyncio.Event()
-    strikes = [Strike(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped, load_s) for fault in faults]
+    strikes = [Strike(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped, load_s)
+               for fault in faults]
     with watchdog.guard(log, lab):
         async with asyncio.TaskGroup() as group:
             for strike in strikes:
@@ -81,7 +83,8 @@ class Strike:
     @property
     def within_s(self) -> float:
         """How long its recovery may take, in seconds."""
-        return self.fault.recovers_within_s if self.wanted.recovers_within_s is None else self.wanted.recovers_within_s
+        own = self.wanted.recovers_within_s
+        return self.fault.recovers_within_s if own is None else own
 
     async def run(self) -> None:
         """Go through all steps; trouble makes the record void, never ends the run."""
@@ -128,7 +131,9 @@ class Strike:
 
     async def _recover(self, aim: Aim, entry: str) -> None:
         fault = self.fault
-        if not self.void and await self._probe("recovered", fault.gone, aim, self._observe_s(), fault.look_every_s):
+        if self.void:
+            return
+        if await self._probe("recovered", fault.gone, aim, self._observe_s(), fault.look_every_s):
             self.log.mark(entry, undo.GONE)
 
     def _observe_s(self) -> float:

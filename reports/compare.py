@@ -44,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer, the sentence that explains it, the rows behind it, and what each side says of its faults."""
+    """The answer, the sentence that explains it, the rows behind it, and figures of recovery."""
 
     answer: str
     reason: str

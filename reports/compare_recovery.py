@@ -1,7 +1,8 @@
 """The recovery figures of two sides of repeated runs, side by side: shown, never tested.
 
-Faults are matched by their place in the run, since the zone that holds the primary differs from run to run. A run that did not
-recover, or whose RTO was not reached, counts as longer than any other; where that is the median, there is none.
+Faults are matched by their place in the run, since the zone that holds the primary differs from run to run. A
+run that did not recover, or whose RTO was not reached, counts as longer than any other; where that is the
+median, there is none.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ SECONDS = ("time to recovery", "RTO")
 class Figure:
     """One figure of one fault. `a`, `b`: of the two sides, None where unknown; `n`: runs a side that have it.
 
-    `recovered`: share of the runs; `time to recovery`, `RTO`: median, s; `lost tweets` and others: sum over the runs.
+    `recovered`: share of the runs; `time to recovery`, `RTO`: median, s; `lost tweets` and others: sum over
+    the runs.
     """
 
     fault: str
@@ -34,13 +36,16 @@ class Figure:
 
 def figures(a: Sequence[record.Run], b: Sequence[record.Run]) -> list[Figure]:
     """Return the figures that either side has, fault by fault."""
-    sides = [_values(side) for side in (a, b)]
-    pairs = dict.fromkeys([*sides[0], *sides[1]])
+    side_a, side_b = _values(a), _values(b)
     return [
-        Figure(fault, figure, *(_middle(figure, side.get((fault, figure), [])) for side in sides),
-               n=(len(sides[0].get((fault, figure), [])), len(sides[1].get((fault, figure), []))))
-        for fault, figure in pairs
-    ]  # fmt: skip
+        _figure(pair, side_a.get(pair, []), side_b.get(pair, []))
+        for pair in dict.fromkeys([*side_a, *side_b])
+    ]
+
+
+def _figure(pair: tuple[str, str], a: list[float], b: list[float]) -> Figure:
+    fault, figure = pair
+    return Figure(fault, figure, _middle(figure, a), _middle(figure, b), (len(a), len(b)))
 
 
 def _values(runs: Iterable[record.Run]) -> dict[tuple[str, str], list[float]]:
@@ -77,8 +82,11 @@ def lines(found: Sequence[Figure]) -> list[str]:
     """Return the figures as a Markdown table; nothing where there are none."""
     if not found:
         return []
-    rows = [f"| {one.fault} | {one.figure} | {_shown(one, one.a)} | {_shown(one, one.b)} | {one.n[0]} and {one.n[1]} |"
-            for one in found]
+    rows = [
+        f"| {one.fault} | {one.figure} | {_shown(one, one.a)} | {_shown(one, one.b)} "
+        f"| {one.n[0]} and {one.n[1]} |"
+        for one in found
+    ]
     return ["", "| fault | figure | A | B | runs |", "| --- | --- | --- | --- | --- |", *rows]
 
 

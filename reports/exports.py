@@ -13,6 +13,8 @@ from reports import page, record, verdict
 from reports.view import View
 
 MARKS = {verdict.PASS: "✓", verdict.UNKNOWN: "?", verdict.FAIL: "✗", verdict.NOT_APPLICABLE: "–"}
+RECOVERY = ("fault", "recovery", "time to recovery", "RTO", "RPO")
+TAGS = {"fail": "failure", "unknown": "error", "skip": "skipped", verdict.NOT_APPLICABLE: "skipped"}
 
 
 def markdown(run: record.Run) -> str:
@@ -24,7 +26,7 @@ def markdown(run: record.Run) -> str:
         f"**{d['decided_by']}** The run itself is {d['validity']['verdict']}.",
         _table(("objective", "verdict", "measured", "n"), [_objective(one, view.is_void) for one in d["objectives"]]),
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
-        _table(("fault", "recovery", "time to recovery", "RTO", "RPO"), [_recovery(one) for one in page.recoveries(d)]),
+        _table(RECOVERY, [_recovery(one) for one in page.recoveries(d)]),
         _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
         "" if view.is_void else _latencies(view),
         f"Reproduce: `{d['command']}` (seed {d['seed']}, commit {d['commit'] or 'unknown'})" if d["command"] else "",
@@ -80,7 +82,8 @@ def _cell(value: Any) -> str:
 
 def junit(run: record.Run) -> str:
     """One test case a validity criterion, objective and invariant. Fail = failure; unknown = error, since a build
-    server has no third colour and unknown must not be green; not judged or not applicable = skipped. One more a fault:
+    server has no third colour and unknown must not be green; not judged or not applicable = skipped. One more
+    a fault:
     its recovery."""
     d = run.document
     void = d["validity"]["verdict"] == verdict.VOID
@@ -96,7 +99,8 @@ def junit(run: record.Run) -> str:
     for one in d["invariants"]:
         _case(suite, "invariants", one["name"], one["verdict"], one["note"] or "; ".join(one["violations"]))
     for one in d.get("recovery", ()):
-        _case(suite, "recovery", one["name"], "unknown" if void else one["verdict"], f"{one['name']} {one['note']}")
+        word = "unknown" if void else one["verdict"]
+        _case(suite, "recovery", one["name"], word, f"{one['name']} {one['note']}")
     counts = {tag: len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error", "skipped")}
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(counts["failure"]))
@@ -108,7 +112,7 @@ def junit(run: record.Run) -> str:
 
 def _case(suite: ElementTree.Element, group: str, name: str, word: str, message: str) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=f"{suite.get('name')}.{group}", name=name)
-    tag = {"fail": "failure", "unknown": "error", "skip": "skipped", verdict.NOT_APPLICABLE: "skipped"}.get(word)
+    tag = TAGS.get(word)
     if tag:
         ElementTree.SubElement(case, tag, message=" ".join(message.split()))
 

@@ -48,10 +48,11 @@ class FaultWindow:
     """When a fault stood, in seconds from the start of the run. None = not known to have happened.
 
     `held`: it stands until it is undone (at `end_s`); an instant fault is over when it has `recovered_s`.
-    `granted_s`: recovery time that the scenario itself grants (`after fault within N s`), from the same moment as
-    that objective counts; no steady number counts it. `planned_end_s`: when the scenario ends it (an instant one: its
-    planned injection). `recovers_within_s`: the time that recovery may take after that, None for that of its kind.
-    `observed_until_s`: when the recovery probe stopped, None for the end of the load. `void`: why it proves nothing.
+    `granted_s`: recovery time that the scenario itself grants (`after fault within N s`), from the same
+    moment as that objective counts; no steady number counts it. `planned_end_s`: when the scenario ends it
+    (an instant one: its planned injection). `recovers_within_s`: the time that recovery may take after that,
+    None for that of its kind. `observed_until_s`: when the recovery probe stopped, None for the end of the
+    load. `void`: why it proves nothing.
     """
 
     kind: str
@@ -98,7 +99,7 @@ def fault_windows(
 
 
 def _planned_end_s(entry: Mapping[str, Any], start_ns: int) -> float | None:
-    """When the scenario ends the fault; None for one that says neither when it starts nor, if held, for how long."""
+    """When the scenario ends the fault; None where its planned start or length is unknown."""
     planned_s, for_s = _seconds(entry.get("start_ns"), start_ns), entry.get("for_s")
     if planned_s is None or (entry.get("held") and for_s is None):
         return None
@@ -155,7 +156,8 @@ class Facts:
 
     `planned`: the tape, columns route (str) and due_ns (int64), one row a planned operation; None = the
     history holds them all. `host['steal']` is a fraction of the machine's time. `invariants` are objects or
-    mappings with name, verdict, checked, violations, note, and `kept` where they looked for acknowledged data. `group` names the set of repeats a run is one of.
+    mappings with name, verdict, checked, violations, note, and `kept` where they looked for acknowledged
+    data. `group` names the set of repeats a run is one of.
     """
 
     kind: str  # 'system' or 'twin'

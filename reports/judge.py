@@ -96,8 +96,11 @@ def _passed(promises: list[dict[str, Any]], findings: list[dict[str, Any]]) -> s
         return f"{hold}; no invariant was checked."
     apply = [one for one in findings if one["verdict"] != verdict.NOT_APPLICABLE]
     others = len(findings) - len(apply)
-    rest = f"; {_count(findings[:others], 'invariant')} {'is' if others == 1 else 'are'} not applicable" if others else ""
-    return f"{_count(promises, 'objective')} and {_count(apply, 'invariant')} hold{rest}." if apply else f"{hold}{rest}."
+    are = "is" if others == 1 else "are"
+    rest = f"; {_count(findings[:others], 'invariant')} {are} not applicable" if others else ""
+    if not apply:
+        return f"{hold}{rest}."
+    return f"{_count(promises, 'objective')} and {_count(apply, 'invariant')} hold{rest}."
 
 
 def _count(parts: list[dict[str, Any]], noun: str) -> str:

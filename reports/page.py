@@ -228,7 +228,7 @@ def paths(block: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def recoveries(document: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows of faults: verdict and note on the recovery, time to recovery, RTO and RPO in words; a dash where not known.
+    """Rows of faults: verdict and note, time to recovery, RTO and RPO in words; a dash where not known.
 
     Of a void run neither verdict nor numbers are given.
     """
@@ -242,15 +242,17 @@ def recoveries(document: Mapping[str, Any]) -> list[dict[str, str]]:
             "verdict": one["verdict"],
             "note": one["note"],
             "took": seconds(one["time_to_recovery_s"]),
-            "rto": f"> {one['rto_at_least_s']:g} s" if one["rto_at_least_s"] is not None else _whole_seconds(one["rto_s"]),
+            "rto": _rto(one),
             "rpo": _lost(one["rpo"]),
         }
         for one in faults
     ]
 
 
-def _whole_seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:g} s"
+def _rto(one: Mapping[str, Any]) -> str:
+    if one["rto_s"] is not None:
+        return f"{one['rto_s']:g} s"
+    return "–" if one["rto_at_least_s"] is None else f"> {one['rto_at_least_s']:g} s"
 
 
 def _lost(rpo: Mapping[str, Mapping[str, int]] | None) -> str:

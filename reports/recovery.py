@@ -1,13 +1,17 @@
-"""How each fault of a run ended: did the system recover in time, how long did users go without it, what was lost.
+"""How each fault of a run ended: recovered in time or not, how long users had no service, what was lost.
 
-    time to recovery   from the end of the fault (undo of a held one, injection of an instant one) until its recovery probe holds
-    RTO                zones and regions: whole seconds from the injection to the first second in which at least 99 % of the
-                       operations due were answered well, in it and in every later second, until the load ends or the next
-                       fault is injected. Seconds without an operation and answers 429 (a rate limit of the scenario) do not count
-    RPO                zones and regions: facts that were acknowledged and are not in the stores at the end, per kind of data
+    time to recovery   from the end of the fault (undo of a held one, injection of an instant one) until its
+    recovery probe holds RTO                zones and regions: whole seconds from the injection to the first
+    second in which at least 99 % of the
+                       operations due were answered well, in it and in every later second, until the load ends
+                       or the next fault is injected. Seconds without an operation and answers 429 (a rate
+                       limit of the scenario) do not count
+    RPO                zones and regions: facts that were acknowledged and are not in the stores at the end,
+    per kind of data
 
-A fault whose whole span of recovery was observed without recovery fails the run, whatever the objectives say. One whose
-observation ended earlier is unknown. One that is meant to last until the end of the load has nothing to recover from.
+A fault whose whole span of recovery was observed without recovery fails the run, whatever the objectives say.
+One whose observation ended earlier is unknown. One that is meant to last until the end of the load has
+nothing to recover from.
 """
 
 from __future__ import annotations
@@ -18,15 +22,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts, operations, verdict
+from reports import columns, facts, verdict
 from scenarios import vocabulary
 
 SUCCESS_PERCENT = 99  # of the operations due in a second; also the goodput below which a run is overloaded
 REFUSED = 429
 
 
-def judge(given: facts.Facts, findings: Sequence[Mapping[str, Any]], done: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return one entry a fault that was injected, in the order of `given.windows`, times in seconds, None where unknown.
+def judge(
+    given: facts.Facts, findings: Sequence[Mapping[str, Any]], done: pd.DataFrame
+) -> list[dict[str, Any]]:
+    """Return one entry a fault of `given.windows`, in their order; times in seconds, None where unknown.
 
     `findings`: the invariants, whose `kept` holds what was acknowledged and lost. `done`: operations.
     """
@@ -81,7 +87,8 @@ def verdict_of(one: facts.FaultWindow, load_s: float) -> tuple[str, str]:
     observed_s = (load_s if one.observed_until_s is None else one.observed_until_s) - _due_end_s(one)
     if observed_s >= within_s - 1e-6:
         return verdict.FAIL, f"did not recover within {within_s:g} s"
-    return verdict.UNKNOWN, f"was not recovered when the run ended, {max(0.0, observed_s):.4g} s into the {within_s:g} s that it may take"
+    into = f"{max(0.0, observed_s):.4g} s into the {within_s:g} s that it may take"
+    return verdict.UNKNOWN, f"was not recovered when the run ended, {into}"
 
 
 def lasts_to_end(one: facts.FaultWindow, load_s: float) -> bool:
@@ -104,8 +111,9 @@ def _due_end_s(one: facts.FaultWindow) -> float:
 def rto(done: pd.DataFrame, start_s: float, until_s: float) -> dict[str, float | None]:
     """Return the seconds without service after `start_s`, as this module's head defines them.
 
-    `rto_s`: None where the last second with operations is not answered well, or none has any; `rto_at_least_s` is then the
-    time that was observed. `first_success_s`: the first good second, whether or not it stays so.
+    `rto_s`: None where the last second with operations is not answered well, or none has any;
+    `rto_at_least_s` is then the time that was observed. `first_success_s`: the first good second, whether or
+    not it stays so.
     """
     due_s = done["due_s"].to_numpy(dtype=np.float64)
     due = (due_s >= start_s) & (due_s < until_s) & (done["status"] != REFUSED).to_numpy()
@@ -119,14 +127,20 @@ def rto(done: pd.DataFrame, start_s: float, until_s: float) -> dict[str, float |
     first = float(fine[0]) if len(fine) else None
     resumed_s = float(bad[-1] + 1) if len(bad) else 0.0
     stays = len(fine) > 0 and fine[-1] >= resumed_s
-    return {"rto_s": resumed_s if stays else None, "rto_at_least_s": None if stays else resumed_s, "first_success_s": first}
+    return {
+        "rto_s": resumed_s if stays else None,
+        "rto_at_least_s": None if stays else resumed_s,
+        "first_success_s": first,
+    }
 
 
 def rpo(findings: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]] | None:
-    """Return kind of data -> how many acknowledged facts were looked for, and how many are lost; None where none was."""
+    """Return kind of data -> acknowledged facts that were looked for and lost ones; None where none was."""
     kept: dict[str, dict[str, int]] = {}
     for finding in findings:
-        kept.update({kind: dict(counts) for kind, counts in finding.get("kept", {}).items() if counts["acknowledged"]})
+        kept.update(
+            {kind: dict(counts) for kind, counts in finding.get("kept", {}).items() if counts["acknowledged"]}
+        )
     return kept or None
 
 

@@ -1,9 +1,10 @@
-"""What a scenario plans to happen, as a set of words: from these it follows which invariants apply to its run.
+"""What a scenario plans to happen, as a set of words: they decide which invariants apply to its run.
 
     mix, population, faults, policies -> plan_of(scenario) -> {"posts", "seeded tweets", "faults", ...}
 
-Everything here is known before the first request is sent. A route without share, or one whose operations the tape turns into
-others (an unfollow where nobody follows anybody), plans nothing. What was acknowledged plays no part.
+Everything here is known before the first request is sent. A route without share, or one whose operations the
+tape turns into others (an unfollow where nobody follows anybody), plans nothing. What was acknowledged plays
+no part.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ WORDS: dict[str, str] = {
     SEEDED_TWEETS: "`population.history` above 0",
     SEEDED_FOLLOWS: "`population.follows.mean` above 0, or a graph file",
     SEEDED_LIKES: "`population.likes` above 0, and seeded tweets",
-    CACHED_LISTS: "`home` or `user_tweets` in the mix, posts that are pushed, or a warm cache that no fault empties",
+    CACHED_LISTS: "`home` or `user_tweets` in the mix, pushed posts, or a warm cache that no fault empties",
     LIMITED_REQUESTS: "a route in the mix whose class of `policies.limits` is above 0 in a window above 0 s",
     FAULTS: "a fault in `faults`",
 }
@@ -46,19 +47,24 @@ Plan = frozenset[str]
 
 
 def routes_of(scenario: spec.Scenario) -> frozenset[str]:
-    """Return the routes with a share in a stage that has operations; a stage's own mix replaces that of the workload."""
+    """Return the routes with a share in a stage with operations; a stage's mix replaces the workload's."""
     work = scenario.workload
     busy = [stage for stage in work.stages if stage.for_s * (stage.rate_from + stage.rate_to) > 0]
     return frozenset(route for stage in busy for route, share in (stage.mix or work.mix).items() if share > 0)
 
 
-def plan_of(scenario: spec.Scenario, drawn: Collection[str] | None = None, users: int | None = None, *,
-            kept_data: bool = False) -> Plan:
+def plan_of(
+    scenario: spec.Scenario,
+    drawn: Collection[str] | None = None,
+    users: int | None = None,
+    *,
+    kept_data: bool = False,
+) -> Plan:
     """Return the words of WORDS that hold for `scenario`.
 
-    `drawn`: routes of the tape that have operations; None takes those of the mix. `users`: of the graph, where it is read from
-    a file; None takes `population.users`. `kept_data`: the run starts on data of earlier runs, which may hold tweets and
-    follows whatever the population says.
+    `drawn`: routes of the tape that have operations; None takes those of the mix. `users`: of the graph,
+    where it is read from a file; None takes `population.users`. `kept_data`: the run starts on data of
+    earlier runs, which may hold tweets and follows whatever the population says.
     """
     population = scenario.population
     routes = routes_of(scenario) if drawn is None else frozenset(drawn)
@@ -80,10 +86,14 @@ def plan_of(scenario: spec.Scenario, drawn: Collection[str] | None = None, users
         LIMITED_REQUESTS: _limited(scenario, routes),
         FAULTS: bool(scenario.faults),
     }
-    holds[WRITES] = any(holds[word] for word in (POSTS, FOLLOWS, UNFOLLOWS, APPROVALS, LIKES, PICTURES)) \
-        or ("follow_request" in routes and protected > 0)
-    holds[CACHED_LISTS] = bool(routes & {"home", "user_tweets"}) or _stays_warm(scenario, count) \
+    holds[WRITES] = any(holds[word] for word in (POSTS, FOLLOWS, UNFOLLOWS, APPROVALS, LIKES, PICTURES)) or (
+        "follow_request" in routes and protected > 0
+    )
+    holds[CACHED_LISTS] = (
+        bool(routes & {"home", "user_tweets"})
+        or _stays_warm(scenario, count)
         or (holds[POSTS] and scenario.policies.fanout.push_limit > 0)
+    )
     return frozenset(word for word, held in holds.items() if held)
 
 
@@ -94,6 +104,8 @@ def _limited(scenario: spec.Scenario, routes: frozenset[str]) -> bool:
 
 
 def _stays_warm(scenario: spec.Scenario, users: int) -> bool:
-    emptied = any(fault.kind in EMPTIES_CACHE or (fault.kind == "kill" and fault.target.startswith("redis"))
-                  for fault in scenario.faults)
+    emptied = any(
+        fault.kind in EMPTIES_CACHE or (fault.kind == "kill" and fault.target.startswith("redis"))
+        for fault in scenario.faults
+    )
     return scenario.population.cache == "warm" and users <= WARMED_USERS and not emptied

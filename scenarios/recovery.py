@@ -1,4 +1,4 @@
-"""How long the faults of a scenario may take to recover, and whether its load lasts long enough to judge it."""
+"""How long the faults of a scenario may take to recover, and whether its load lasts long enough for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def within_s_of(fault: spec.Fault) -> float:
 
 
 def warnings(scenario: spec.Scenario) -> list[str]:
-    """Return one sentence for each fault that may still recover when the load has ended; none for one held until then."""
+    """Return a sentence for each fault that may recover after the load; none for one held until its end."""
     load_s = scenario.workload.load_s
     found = []
     for index, fault in enumerate(scenario.faults):
@@ -21,8 +21,9 @@ def warnings(scenario: spec.Scenario) -> list[str]:
         if (fault.for_s is not None and fault.ends_s >= load_s) or over_s <= load_s:
             continue
         found.append(
-            f"`faults.{index}`: `{fault.kind}` of {fault.target} may take {units.tell_duration(within_s)} to recover, until "
-            f"{units.tell_duration(over_s)}, but the load ends at {units.tell_duration(load_s)}; a run that ends before "
-            "the recovery is UNKNOWN. To fix: let the load last until then, inject the fault earlier, "
-            "or give it a shorter `recovers_within`.")
+            f"`faults.{index}`: `{fault.kind}` of {fault.target} may take {units.tell_duration(within_s)} to "
+            f"recover, until {units.tell_duration(over_s)}, but the load ends at {units.tell_duration(load_s)}; "
+            "a run that ends before the recovery is UNKNOWN. To fix: let the load last until then, inject "
+            "the fault earlier, or give it a shorter `recovers_within`."
+        )
     return found

@@ -93,7 +93,7 @@ class Fault:
 
     @property
     def ends_s(self) -> float:
-        """When it is to end: the undo of a held fault, the injection of an instant one; seconds from the start of load."""
+        """When it is to end: undo of a held fault, injection of an instant one; seconds of the load."""
         return self.at_s + (self.for_s or 0.0)
 
     @property

@@ -175,8 +175,9 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
         diary.started(seen.start_wall_ms)
         seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max)), seen.start_ns)
         watching = asyncio.create_task(seen.sampler.run(done))
-        drills = asyncio.create_task(schedule.run(scenario.faults, lab.lab, seen.start_ns, lab.lab.places.state, stop=stop,
-                                                  load_s=scenario.workload.load_s))
+        drills = asyncio.create_task(schedule.run(
+            scenario.faults, lab.lab, seen.start_ns, lab.lab.places.state, stop=stop,
+            load_s=scenario.workload.load_s))
         try:
             seen.load = await load.finish(stop)
             seen.interrupted = stop.is_set()
@@ -276,7 +277,8 @@ async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen
             history, table, lab.ports, lab.base_url, lab.token, seen.edges or world.graph.pairs(), world.past.tweet_ids,
             seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed,
             bounds=Bounds(limits=scenario.policies.limits), protected=world.tape.protected,
-            plan=plan.plan_of(scenario, world.tape.planned(), world.graph.users, kept_data=seen.edges is not None),
+            plan=plan.plan_of(scenario, world.tape.planned(), world.graph.users,
+                              kept_data=seen.edges is not None),
             seeded_authors=world.past.authors if seen.edges is None else None,
             likes=private.likes_of(private.Circle(world.graph, world.tape.protected), world.past, scenario.population,
                                    scenario.seed).pairs())
@@ -315,8 +317,9 @@ def _steal(watch: sampler.Sampler | None, load_s: float) -> float:
 
 def windows_of(scenario: spec.Scenario, start_ns: int, entries: list[dict[str, Any]]) -> facts.Windows:
     """The clock of a run of `scenario`; `entries` as in faults.json."""
-    return facts.Windows(start_ns, scenario.measure.warm_up_s, scenario.workload.load_s,
-                         facts.fault_windows(entries, start_ns, scenario.objectives), facts.stages(scenario.workload.stages))
+    windows = facts.fault_windows(entries, start_ns, scenario.objectives)
+    return facts.Windows(start_ns, scenario.measure.warm_up_s, scenario.workload.load_s, windows,
+                         facts.stages(scenario.workload.stages))
 
 
 def scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:

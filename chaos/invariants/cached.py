@@ -30,9 +30,10 @@ class _Oracle:
 def check(evidence: Evidence) -> Finding:
     """Every complete list in Redis holds all that Cassandra and PostgreSQL say belongs into it, down to its floor.
 
-    Home lists: every live tweet of every followed author that is pushed and whose tweets were read; pulled authors and
-    own tweets are allowed, as are deleted tweets and authors once followed, which readers drop. Author lists: every live
-    tweet. Follower and following lists: exactly the edges. Nothing may be in a list of tweets that was never stored.
+    Home lists: every live tweet of every followed author that is pushed and whose tweets were read; pulled
+    authors and own tweets are allowed, as are deleted tweets and authors once followed, which readers drop.
+    Author lists: every live tweet. Follower and following lists: exactly the edges. Nothing may be in a list
+    of tweets that was never stored.
     """
     tally = Tally(NAME)
     finals = evidence.finals

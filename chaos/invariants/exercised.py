@@ -15,10 +15,10 @@ LEAST_WRITES = 50
 
 
 def check(evidence: Evidence) -> Finding:
-    """Each fault took effect, and at least 500 operations with 50 writes were sent while it or its aftermath lasted.
+    """Each fault took effect, and at least 500 operations with 50 writes met it or its aftermath.
 
-    The window of a held fault ends with its undo; that of an instant one with the load. Never a fail: unknown. Writes are
-    not asked of a load that plans none.
+    The window of a held fault ends with its undo; that of an instant one with the load. Never a fail:
+    unknown. Writes are not asked of a load that plans none.
     """
     tally = Tally(NAME)
     rows = evidence.history.rows_of(vocabulary.ROUTES)
@@ -36,5 +36,6 @@ def check(evidence: Evidence) -> Finding:
         tally.checked += 1
         tally.remarks.append(f"{fault.kind} of {fault.target}: {operations} operations, {written} writes.")
         if operations < LEAST_OPERATIONS or written < least_writes:
-            tally.doubt(1, f"window is too thin: it needs {LEAST_OPERATIONS} operations and {least_writes} writes.")
+            needed = f"{LEAST_OPERATIONS} operations and {least_writes} writes"
+            tally.doubt(1, f"window is too thin: it needs {needed}.")
     return tally.finding("no fault was injected")

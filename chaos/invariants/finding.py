@@ -1,8 +1,8 @@
 """What a check says: pass, unknown, fail or not applicable, with the operations that prove it.
 
 Unknown is not pass: a check that saw no relevant operation, or could not read what it needed, is unknown and
-says why. A proven violation is a fail, whatever else could not be read. Not applicable is decided from the plan of the run
-(`table`), never by a check from what it saw.
+says why. A proven violation is a fail, whatever else could not be read. Not applicable is decided from the
+plan of the run (`table`), never by a check from what it saw.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ MOST_SHOWN = 20  # violations a finding lists; the rest are counted
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict of one invariant. `checked`: facts it compared. `found`: all violations, also those not listed.
+    """The verdict of one invariant. `checked`: facts it compared. `found`: all violations, listed or not.
 
-    `kept`: kind of data, such as tweets -> how many acknowledged ones were looked for (`acknowledged`), how many of
-    these are not there (`lost`).
+    `kept`: kind of data, such as tweets -> how many acknowledged ones were looked for (`acknowledged`), how
+    many of these are not there (`lost`).
     """
 
     name: str
@@ -53,13 +53,13 @@ class Tally:
     kept: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def keep(self, kind: str, acknowledged: int, lost: int) -> None:
-        """Count `acknowledged` facts of a kind of data that were looked for, `lost` of them in vain; kinds add up."""
+        """Count `acknowledged` facts of a kind that were looked for, `lost` of them in vain; calls add up."""
         counts = self.kept.setdefault(kind, {"acknowledged": 0, "lost": 0})
         counts["acknowledged"] += acknowledged
         counts["lost"] += lost
 
     def exercised(self, planned: Plan | None, acknowledged: Mapping[str, int]) -> None:
-        """Doubt every word of the plan of which nothing was acknowledged. `acknowledged`: word -> operations."""
+        """Doubt each planned word of which nothing was acknowledged. `acknowledged`: word -> operations."""
         for word, count in acknowledged.items():
             if planned is not None and word in planned and not count:
                 self.doubts.append(f"The run planned {word}, and none was acknowledged.")
@@ -84,4 +84,5 @@ class Tally:
         verdict = FAIL if found else UNKNOWN if notes else PASS
         if found > MOST_SHOWN:
             notes.append(f"{found - MOST_SHOWN} more violations are not listed.")
-        return Finding(self.name, verdict, self.checked, shown, " ".join(notes + self.remarks), found, self.kept)
+        note = " ".join(notes + self.remarks)
+        return Finding(self.name, verdict, self.checked, shown, note, found, self.kept)

@@ -78,9 +78,10 @@ def _stores(evidence: Evidence, gone: dict[int, tuple[int, int]], cuts: list[tup
         if stored is not None and not stored.deleted:
             tally.violated(f"deleted tweet {tweet_id} is not marked deleted in Cassandra; {evidence.history.tell(row)}")
     for (follower, author), _ in cuts:
-        cut = evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns) if follower in finals.following else None
-        if cut:
-            tally.keep("unfollows", 1, int(author in finals.following[follower]))
-            if author in finals.following[follower]:
+        following = finals.following.get(follower)
+        cut = evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns)
+        if cut and following is not None:
+            tally.keep("unfollows", 1, int(author in following))
+            if author in following:
                 tally.violated(f"{follower} unfollowed {author} and the edge stands in PostgreSQL; "
                                f"{evidence.history.tell(cut.row)}")

@@ -10,7 +10,7 @@ NAME = "acknowledged_follows_stand"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every edge that surely stands by the answers is in PostgreSQL, from both of its ends; every seeded account is, too.
+    """Every edge that surely stands by the answers is in PostgreSQL, from both ends, and each seeded account.
 
     Seeded edges that nobody may have cut count too. Edges that may or may not stand are left out; edges that
     surely do not stand are judged by no_ghost_after_delete_or_unfollow.
@@ -43,9 +43,9 @@ def _both_ends(evidence: Evidence, follower: int, author: int, tally: Tally) -> 
     finals = evidence.finals
     assert finals is not None
     proof = "; ".join(evidence.history.tell(change.row) for change in evidence.history.edges[follower, author])
-    sides = [(name, side, other) for name, side, other in (("following", finals.following.get(follower), author),
-                                                           ("followers", finals.followers.get(author), follower))
-             if side is not None]
+    ends = (("following", finals.following.get(follower), author),
+            ("followers", finals.followers.get(author), follower))
+    sides = [(name, side, other) for name, side, other in ends if side is not None]
     tally.keep("follows", int(bool(sides)), int(any(other not in side for _, side, other in sides)))
     for name, side, other in sides:
         tally.checked += 1

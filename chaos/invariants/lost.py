@@ -17,10 +17,10 @@ NAME = "no_acknowledged_tweet_lost"
 def check(evidence: Evidence) -> Finding:
     """Every acknowledged tweet that nobody may have deleted is there at the end, and nothing is there that nobody posted.
 
-    Lost = acknowledged - perhaps deleted - final. Final is asked three times: Cassandra by id and by author, GET by id,
-    the author's page; all must agree. A post that ended `info` may be there (recovered) or not. A tweet of the run
-    that no acknowledged and no `info` post explains is a phantom. Seeded tweets, which no route deletes, are looked for in
-    the partitions of the authors that were read.
+    Lost = acknowledged - perhaps deleted - final. Final is asked three times: Cassandra by id and by author,
+    GET by id, the author's page; all must agree. A post that ended `info` may be there (recovered) or not. A
+    tweet of the run that no acknowledged and no `info` post explains is a phantom. Seeded tweets, which no
+    route deletes, are looked for in the partitions of the authors that were read.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -82,19 +82,20 @@ def _absent(finals: Finals, shown: dict[int, list[tuple[int, int, frozenset[int]
 
 
 def _seeded(evidence: Evidence, finals: Finals, tally: Tally) -> None:
-    """Look for every seeded tweet of the authors that were read; of several lost ones of an author one violation tells."""
+    """Look for every seeded tweet of the authors that were read; one violation an author."""
     order = np.argsort(evidence.seeded_authors, kind="stable")
     authors, tweet_ids = evidence.seeded_authors[order], evidence.seeded_ids[order] if len(order) else order
     for author, stored in finals.by_author.items():
         first, last = np.searchsorted(authors, (author, author + 1))
+        floor = finals.author_floors.get(author, 0)
         expected = [tweet_id for tweet_id in tweet_ids[first:last].tolist()
-                    if tweet_id >= finals.author_floors.get(author, 0) and not evidence.history.maybe_deleted(tweet_id)]
+                    if tweet_id >= floor and not evidence.history.maybe_deleted(tweet_id)]
         absent = [tweet_id for tweet_id in expected if stored.get(tweet_id, True)]
         tally.checked += len(expected)
         tally.keep("seeded tweets", len(expected), len(absent))
         if absent:
-            tally.violated(f"author {author} lacks {len(absent)} of {len(expected)} seeded tweets in Cassandra, which nobody "
-                           f"deleted ({', '.join(map(str, absent[:5]))})", len(absent))
+            tally.violated(f"author {author} lacks {len(absent)} of {len(expected)} seeded tweets in "
+                           f"Cassandra, which nobody deleted ({', '.join(map(str, absent[:5]))})", len(absent))
 
 
 def _phantoms(evidence: Evidence, finals: Finals, tally: Tally) -> None:

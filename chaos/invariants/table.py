@@ -33,7 +33,7 @@ from scenarios import plan
 
 @dataclass(frozen=True)
 class Invariant:
-    """One invariant. `needs`: groups of words of `plan.WORDS`; it applies where the plan holds a word of every group.
+    """One invariant. `needs`: groups of words of `plan.WORDS`; it applies where a plan holds a word of each.
 
     No group: it applies to every run.
     """
@@ -55,7 +55,7 @@ class Invariant:
         return f"runs that plan {', and '.join(' or '.join(group) for group in self.needs)}."
 
     def not_applicable(self, planned: plan.Plan | None) -> str:
-        """Return why it does not apply to a run with this plan; "" where it does, or where no plan is known."""
+        """Return why it does not apply to a run with this plan; "" where it does, or no plan is known."""
         if planned is None:
             return ""
         absent = next((group for group in self.needs if not planned.intersection(group)), None)
@@ -76,7 +76,7 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
     Invariant(ghosts.NAME, ghosts.check, ((plan.DELETES, plan.UNFOLLOWS),)),
     Invariant(pages.NAME, pages.check, ((plan.POSTS, plan.SEEDED_TWEETS),)),
     Invariant(intact.NAME, intact.check, ((plan.PICTURES,),)),
-    Invariant(privacy.NAME, privacy.check),  # plants protected canaries of its own, before and after every load
+    Invariant(privacy.NAME, privacy.check),  # plants protected canaries of its own around every load
     Invariant(own_writes.NAME, own_writes.check, ((plan.POSTS,),)),
     Invariant(searching.NAME, searching.check, ((plan.POSTS,),)),
     Invariant(identity.UNIQUE, identity.check_unique, ((plan.POSTS,),)),
@@ -86,8 +86,8 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
 def judge(evidence: Evidence, invariants: dict[str, Invariant] | None = None) -> list[Finding]:
     """Return the finding of every invariant, in the table's order.
 
-    One that does not apply to the plan is *not applicable*, unless it found a violation all the same. A check that crashes is
-    unknown and carries its traceback; the others still run.
+    One that does not apply to the plan is *not applicable*, unless it found a violation all the same. A check
+    that crashes is unknown and carries its traceback; the others still run.
     """
     rows = INVARIANTS if invariants is None else invariants
     return [_run(row, evidence) for row in rows.values()]
@@ -105,6 +105,6 @@ def _run(row: Invariant, evidence: Evidence) -> Finding:
 
 
 def verdict(findings: list[Finding]) -> str:
-    """Return the worst verdict: pass < unknown < fail; what is not applicable has no part in it. Unknown where none is left."""
+    """Return the worst verdict: pass < unknown < fail, without what is not applicable; of none, unknown."""
     found = {finding.verdict for finding in findings} - {NOT_APPLICABLE}
     return FAIL if FAIL in found else PASS if found == {PASS} else UNKNOWN

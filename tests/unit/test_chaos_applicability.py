@@ -1,4 +1,4 @@
-"""Not applicable is not unknown: which invariants apply is decided from the plan of a run, never from what was acknowledged."""
+"""Not applicable is not unknown: the plan of a run decides what applies, never what was acknowledged."""
 
 import dataclasses
 
@@ -15,25 +15,47 @@ from scenarios import loader, plan, population
 from system.kernel.policies import LimitKnobs
 
 S = 10**9
-EMPTY_POPULATION = ["population.follows.mean=0", "population.history=0", "population.cache=cold", "population.likes=0"]
+EMPTY_POPULATION = [
+    "population.follows.mean=0",
+    "population.history=0",
+    "population.cache=cold",
+    "population.likes=0",
+]
 UNLIMITED = ["policies.limits.window=0 s"]
 ONLY_PROFILES = [*EMPTY_POPULATION, *UNLIMITED, "faults=[]", "objectives=[]", "workload.mix={profile: 1}"]
 
 APPLIES = {
-    "acknowledged_follows_stand": [["population.follows.mean=5"], ["workload.mix.follow=1"],
-                                   ["workload.mix.follow_request=1", "workload.mix.follow_approve=1",
-                                    "population.protected=20 %"]],
-    "cached_lists_match_the_oracle": [["population.cache=warm"], ["workload.mix.home=1"], ["workload.mix.user_tweets=1"],
-                                      ["workload.mix.post=1"]],
-    "every_follower_sees_it": [["workload.mix.post=1", "population.follows.mean=5"],
-                               ["workload.mix.reply=1", "workload.mix.follow=1"]],
+    "acknowledged_follows_stand": [
+        ["population.follows.mean=5"],
+        ["workload.mix.follow=1"],
+        ["workload.mix.follow_request=1", "workload.mix.follow_approve=1", "population.protected=20 %"],
+    ],
+    "cached_lists_match_the_oracle": [
+        ["population.cache=warm"],
+        ["workload.mix.home=1"],
+        ["workload.mix.user_tweets=1"],
+        ["workload.mix.post=1"],
+    ],
+    "every_follower_sees_it": [
+        ["workload.mix.post=1", "population.follows.mean=5"],
+        ["workload.mix.reply=1", "workload.mix.follow=1"],
+    ],
     "fault_windows_were_exercised": [["faults=[{at: 5 s, kind: kill, target: users}]"]],
-    "idempotency_keys_are_honoured": [["workload.mix.post=1"], ["workload.mix.reply=1"], ["workload.mix.delete=1"]],
-    "likes_exact": [["workload.mix.like=1", "population.history=5"], ["population.likes=1", "population.history=5"]],
+    "idempotency_keys_are_honoured": [
+        ["workload.mix.post=1"],
+        ["workload.mix.reply=1"],
+        ["workload.mix.delete=1"],
+    ],
+    "likes_exact": [
+        ["workload.mix.like=1", "population.history=5"],
+        ["population.likes=1", "population.history=5"],
+    ],
     "limits_hold": [["policies.limits.window=10 s"]],
     "no_acknowledged_tweet_lost": [["workload.mix.post=1"], ["population.history=5"]],
-    "no_ghost_after_delete_or_unfollow": [["workload.mix.delete=1"],
-                                          ["workload.mix.unfollow=1", "population.follows.mean=5"]],
+    "no_ghost_after_delete_or_unfollow": [
+        ["workload.mix.delete=1"],
+        ["workload.mix.unfollow=1", "population.follows.mean=5"],
+    ],
     "no_unauthorised_read": [[]],
     "pages_have_no_duplicates_or_disorder": [["workload.mix.post=1"], ["population.history=5"]],
     "pictures_are_intact": [["workload.mix.media=1"]],
@@ -60,8 +82,12 @@ def evidence_of(rows, planned, **fields):
 
 
 def population_of():
-    return dataclasses.replace(loader.load("steady_home").population, users=20, history_tweets=0,
-                               follows=dataclasses.replace(loader.load("steady_home").population.follows, mean=2, max=5))
+    return dataclasses.replace(
+        loader.load("steady_home").population,
+        users=20,
+        history_tweets=0,
+        follows=dataclasses.replace(loader.load("steady_home").population.follows, mean=2, max=5),
+    )
 
 
 @pytest.mark.parametrize("name", sorted(invariants.INVARIANTS))
@@ -91,17 +117,40 @@ def test_what_the_plan_lacks_is_not_applicable_and_says_what_is_absent(name):
     assert found.note.startswith("Not applicable: this run plans no ")
 
 
-@pytest.mark.parametrize(("route", "other", "name"), [
-    ("delete", "unfollow", "no_ghost_after_delete_or_unfollow"),
-    ("unfollow", "delete", "no_ghost_after_delete_or_unfollow"),
-    ("delete", "home", "no_ghost_after_delete_or_unfollow"),
-])
+@pytest.mark.parametrize(
+    ("route", "other", "name"),
+    [
+        ("delete", "unfollow", "no_ghost_after_delete_or_unfollow"),
+        ("unfollow", "delete", "no_ghost_after_delete_or_unfollow"),
+        ("delete", "home", "no_ghost_after_delete_or_unfollow"),
+    ],
+)
 def test_forty_planned_deletes_of_which_none_was_acknowledged_are_unknown(route, other, name):
     """Neither not applicable nor passed by what else the invariant covers."""
-    rows = [{"op": n, "route": route, "user": 3, "target": 7, "sent_ns": S + n, "done_ns": S + n + 9, "outcome": "fail"}
-            for n in range(40)]
-    rows += [{"op": 40 + n, "route": other, "user": 4, "target": 8 + n, "sent_ns": S + n, "done_ns": S + n + 9,
-              "outcome": "ok"} for n in range(5)]
+    rows = [
+        {
+            "op": n,
+            "route": route,
+            "user": 3,
+            "target": 7,
+            "sent_ns": S + n,
+            "done_ns": S + n + 9,
+            "outcome": "fail",
+        }
+        for n in range(40)
+    ]
+    rows += [
+        {
+            "op": 40 + n,
+            "route": other,
+            "user": 4,
+            "target": 8 + n,
+            "sent_ns": S + n,
+            "done_ns": S + n + 9,
+            "outcome": "ok",
+        }
+        for n in range(5)
+    ]
     planned = plan_with(f"workload.mix.{route}=1", f"workload.mix.{other}=1", "population.follows.mean=5")
 
     found = findings_of(evidence_of(rows, planned))[name]
@@ -110,32 +159,53 @@ def test_forty_planned_deletes_of_which_none_was_acknowledged_are_unknown(route,
     assert f"The run planned {route}s, and none was acknowledged." in found.note
 
 
-@pytest.mark.parametrize(("route", "name", "word"), [
-    ("post", "no_acknowledged_tweet_lost", plan.POSTS),
-    ("follow", "acknowledged_follows_stand", plan.FOLLOWS),
-    ("like", "likes_exact", plan.LIKES),
-])
+@pytest.mark.parametrize(
+    ("route", "name", "word"),
+    [
+        ("post", "no_acknowledged_tweet_lost", plan.POSTS),
+        ("follow", "acknowledged_follows_stand", plan.FOLLOWS),
+        ("like", "likes_exact", plan.LIKES),
+    ],
+)
 def test_seeded_data_does_not_pass_an_invariant_whose_planned_writes_all_failed(route, name, word):
-    """What stood before the run was compared and is right; that no write of the run was acknowledged stays unknown."""
+    """What was there before the run is right; that no write of the run was acknowledged stays unknown."""
     whole = specimen.make(3)
     rows = whole.rows.copy()
     rows.loc[rows["route"] == route, "outcome"] = "fail"
-    seeded = dataclasses.replace(whole, rows=rows, plan=frozenset(plan.WORDS), finals=dataclasses.replace(
-        whole.finals, likers={}, like_counts={}, by_author={
-            author: {t: gone for t, gone in tweets.items() if whole.is_seeded(t)}
-            for author, tweets in whole.finals.by_author.items()}))
+    seeded = dataclasses.replace(
+        whole,
+        rows=rows,
+        plan=frozenset(plan.WORDS),
+        finals=dataclasses.replace(
+            whole.finals,
+            likers={},
+            like_counts={},
+            by_author={
+                author: {t: gone for t, gone in tweets.items() if whole.is_seeded(t)}
+                for author, tweets in whole.finals.by_author.items()
+            },
+        ),
+    )
 
     found = findings_of(seeded)[name]
 
     assert f"The run planned {word}, and none was acknowledged." in found.note
-    assert found.verdict in (invariants.UNKNOWN, invariants.FAIL)  # the specimen's own follows are then unexplained
+    assert found.verdict in (
+        invariants.UNKNOWN,
+        invariants.FAIL,
+    )  # the specimen's own follows are then unexplained
 
 
 def test_a_violation_counts_even_where_the_plan_holds_nothing_of_the_kind():
     """A tweet that nobody planned and nobody posted is a phantom, whatever the plan says."""
     evidence = dataclasses.replace(specimen.make(5), plan=frozenset())
-    phantom = {**evidence.finals.by_author, 1: {**evidence.finals.by_author[1], evidence.run_floor_id + (9 << 22): False}}
-    found = findings_of(dataclasses.replace(evidence, finals=dataclasses.replace(evidence.finals, by_author=phantom)))
+    phantom = {
+        **evidence.finals.by_author,
+        1: {**evidence.finals.by_author[1], evidence.run_floor_id + (9 << 22): False},
+    }
+    found = findings_of(
+        dataclasses.replace(evidence, finals=dataclasses.replace(evidence.finals, by_author=phantom))
+    )
 
     assert found["no_acknowledged_tweet_lost"].verdict == invariants.FAIL
     assert found["pictures_are_intact"].verdict == invariants.NOT_APPLICABLE
@@ -143,6 +213,7 @@ def test_a_violation_counts_even_where_the_plan_holds_nothing_of_the_kind():
 
 def test_a_check_that_crashes_is_unknown_even_where_it_does_not_apply():
     """A fault of a checker is never hidden behind the plan."""
+
     def broken(evidence):
         raise ZeroDivisionError("a defect of the check")
 
@@ -153,14 +224,18 @@ def test_a_check_that_crashes_is_unknown_even_where_it_does_not_apply():
 
 def test_a_read_only_load_exercises_its_fault_without_writes():
     """500 operations met the fault; 50 writes are asked only of a load that plans any."""
-    rows = [{"op": n, "route": "home", "user": 3, "sent_ns": 2 * S + n, "done_ns": 2 * S + n + 9, "outcome": "ok"}
-            for n in range(600)]
+    rows = [
+        {"op": n, "route": "home", "user": 3, "sent_ns": 2 * S + n, "done_ns": 2 * S + n + 9, "outcome": "ok"}
+        for n in range(600)
+    ]
     fault = FaultRecord("kill", "users-1", S, S, S, S, 3 * S)
     kill = "faults=[{at: 5 s, kind: kill, target: users}]"
     reads, writes = plan_with(kill, "workload.mix.home=1"), plan_with(kill, "workload.mix={home: 1, post: 1}")
 
-    verdicts = [findings_of(evidence_of(rows, planned, faults=(fault,)))["fault_windows_were_exercised"].verdict
-                for planned in (reads, writes)]
+    verdicts = [
+        findings_of(evidence_of(rows, planned, faults=(fault,)))["fault_windows_were_exercised"].verdict
+        for planned in (reads, writes)
+    ]
 
     assert verdicts == [invariants.PASS, invariants.UNKNOWN]
 
@@ -178,16 +253,24 @@ def test_a_rate_limit_that_is_off_compares_nothing():
 def test_a_lost_seeded_tweet_and_a_lost_account_are_violations_with_their_counts():
     """What was seeded is acknowledged data: a read-only run with a fault is judged by it."""
     evidence = specimen.make(11)
-    author = next(a for a, tweets in evidence.finals.by_author.items() if any(map(evidence.is_seeded, tweets)))
+    author = next(
+        a for a, tweets in evidence.finals.by_author.items() if any(map(evidence.is_seeded, tweets))
+    )
     kept = {t: gone for t, gone in evidence.finals.by_author[author].items() if not evidence.is_seeded(t)}
-    lost = sum(evidence.is_seeded(t) and not evidence.history.maybe_deleted(t) for t in evidence.finals.by_author[author])
-    finals = dataclasses.replace(evidence.finals, by_author={**evidence.finals.by_author, author: kept},
-                                 accounts={1: True, 2: False})
+    lost = sum(
+        evidence.is_seeded(t) and not evidence.history.maybe_deleted(t)
+        for t in evidence.finals.by_author[author]
+    )
+    finals = dataclasses.replace(
+        evidence.finals, by_author={**evidence.finals.by_author, author: kept}, accounts={1: True, 2: False}
+    )
 
     found = findings_of(dataclasses.replace(evidence, finals=finals))
 
     assert found["no_acknowledged_tweet_lost"].kept["seeded tweets"]["lost"] == lost > 0
-    assert any("seeded tweets in Cassandra" in text for text in found["no_acknowledged_tweet_lost"].violations)
+    assert any(
+        "seeded tweets in Cassandra" in text for text in found["no_acknowledged_tweet_lost"].violations
+    )
     assert found["acknowledged_follows_stand"].kept["accounts"] == {"acknowledged": 2, "lost": 1}
     assert found["acknowledged_follows_stand"].verdict == invariants.FAIL
 

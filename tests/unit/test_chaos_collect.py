@@ -1,4 +1,4 @@
-"""The final reads draw a cached list together with the truth it is compared with, so every population can pass."""
+"""The final reads draw a cached list together with its truth, so every population can pass."""
 
 import random
 from dataclasses import replace
@@ -21,7 +21,10 @@ S = 10**9
 async def stores_of(graph, past):
     """Return ports in memory that hold a population with every list of every user in the cache."""
     ports = House().ports
-    users = [seeding.User(n, seeding.username(n), f"User {n}", seeding.PROFILE_MS) for n in range(1, graph.users + 1)]
+    users = [
+        seeding.User(n, seeding.username(n), f"User {n}", seeding.PROFILE_MS)
+        for n in range(1, graph.users + 1)
+    ]
     await ports.users.bulk_load(users, *graph.pairs())
     await ports.tweets.bulk_load(seeding.tweets_of(past))
     for kind, owner, entries, floor in warming.lists(graph, past, TimelineKnobs().cap):
@@ -32,22 +35,51 @@ async def stores_of(graph, past):
 
 async def collected(ports, graph, past, monkeypatch):
     """Collect after a run in which 300 readers read their home; the API does not answer, the stores do."""
+
     async def no_canary(base_url, token):
         return Canary(0, (), False)
 
     monkeypatch.setattr(api_reads, "TRIES", 1)
     monkeypatch.setattr(collect.canaries, "watch", no_canary)
-    rows = pd.DataFrame([DEFAULTS | {"op": n, "route": "home", "user": 1 + n * 2, "sent_ns": S + n, "done_ns": S + n + 9,
-                                     "outcome": "ok"} for n in range(300)])
-    return await collect.collect(rows, pd.DataFrame(), ports, "http://127.0.0.1:9", str, graph.pairs(), past.tweet_ids, (),
-                                 S, 1_800_000_000_000, quiesced=True, seed=3, seeded_authors=past.authors,
-                                 plan=frozenset({plan.CACHED_LISTS}))
+    rows = pd.DataFrame(
+        [
+            DEFAULTS
+            | {
+                "op": n,
+                "route": "home",
+                "user": 1 + n * 2,
+                "sent_ns": S + n,
+                "done_ns": S + n + 9,
+                "outcome": "ok",
+            }
+            for n in range(300)
+        ]
+    )
+    return await collect.collect(
+        rows,
+        pd.DataFrame(),
+        ports,
+        "http://127.0.0.1:9",
+        str,
+        graph.pairs(),
+        past.tweet_ids,
+        (),
+        S,
+        1_800_000_000_000,
+        quiesced=True,
+        seed=3,
+        seeded_authors=past.authors,
+        plan=frozenset({plan.CACHED_LISTS}),
+    )
 
 
-@pytest.mark.parametrize(("users", "shape", "budget"), [(5000, "pareto", collect.FOLLOWED), (600, "even", 20)],
-                         ids=["five thousand users", "everybody follows more than are read"])
+@pytest.mark.parametrize(
+    ("users", "shape", "budget"),
+    [(5000, "pareto", collect.FOLLOWED), (600, "even", 20)],
+    ids=["five thousand users", "everybody follows more than are read"],
+)
 async def test_cached_lists_of_every_population_can_pass(users, shape, budget, monkeypatch):
-    """No list is drawn without its truth: of 5,000 users, and where each reader follows more authors than are read."""
+    """No list is drawn without its truth, even where each reader follows more authors than are read."""
     monkeypatch.setattr(collect, "FOLLOWED", budget)
     graph = population.generate(spec.Population(users=users, follows=spec.Follows(shape, 60, 500)), 5)
     past = history.generate(users, 1, 5)
@@ -65,18 +97,27 @@ async def test_a_tweet_that_a_drawn_list_lacks_is_found(monkeypatch):
     graph, past = population.generate(wanted, 5), history.generate(600, 2, 5)
     ports = await stores_of(graph, past)
     evidence = await collected(ports, graph, past, monkeypatch)
-    lists = tuple(replace(cached, members=cached.members[1:]) if cached.kind == Kind.HOME else cached
-                  for cached in evidence.finals.lists)
+    lists = tuple(
+        replace(cached, members=cached.members[1:]) if cached.kind == Kind.HOME else cached
+        for cached in evidence.finals.lists
+    )
 
-    [found] = invariants.judge(replace(evidence, finals=replace(evidence.finals, lists=lists)),
-                               {"x": invariants.INVARIANTS["cached_lists_match_the_oracle"]})
+    [found] = invariants.judge(
+        replace(evidence, finals=replace(evidence.finals, lists=lists)),
+        {"x": invariants.INVARIANTS["cached_lists_match_the_oracle"]},
+    )
 
     assert found.verdict == invariants.FAIL
 
 
 def test_readers_are_drawn_with_all_authors_they_follow_up_to_the_budget():
     """A reader who follows more than are left is skipped; a later one who follows fewer is taken."""
-    following = {1: frozenset({10, 11, 12}), 2: frozenset(range(20, 40)), 3: frozenset({11, 13}), 4: frozenset()}
+    following = {
+        1: frozenset({10, 11, 12}),
+        2: frozenset(range(20, 40)),
+        3: frozenset({11, 13}),
+        4: frozenset(),
+    }
 
     assert collect.comparable([1, 2, 3, 4], following, 5, random.Random(1)) == ([1, 3, 4], [10, 11, 12, 13])
 

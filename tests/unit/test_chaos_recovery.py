@@ -36,21 +36,28 @@ class NeverRecovers:
 
 
 async def drilled(tmp_path, kind, load_s, within_s=None):
-    """Return the record of one fault of `kind`, injected at once in a load of `load_s`, and when it was injected."""
+    """Return the record of one fault of `kind`, injected at the start of a load of `load_s`."""
     lab = OneNode(tmp_path, 41)
     lab.pidfile.write_text("1 1")
     fault = spec.Fault(0.0, kind, "x", recovers_within_s=within_s)
-    [record] = await schedule.run([fault], lab, time.monotonic_ns(), tmp_path, table={kind: NeverRecovers()}, load_s=load_s)
+    [record] = await schedule.run(
+        [fault], lab, time.monotonic_ns(), tmp_path, table={kind: NeverRecovers()}, load_s=load_s
+    )
     return record
 
 
-@pytest.mark.parametrize(("kind", "load_s", "within_s", "observed_s"), [
-    ("kill", 0.1, None, 0.6),         # a process comes back without requests, so it is observed past the load
-    ("kill", 9.0, 0.2, 0.2),          # the scenario's own span goes before that of its kind
-    ("cache_loss", 0.3, None, 0.3),   # nobody fills a cache that nobody reads
-    ("cache_loss", 9.0, None, 0.6),
-])
-async def test_a_recovery_is_observed_for_its_span_or_as_long_as_it_can_happen(tmp_path, kind, load_s, within_s, observed_s):
+@pytest.mark.parametrize(
+    ("kind", "load_s", "within_s", "observed_s"),
+    [
+        ("kill", 0.1, None, 0.6),  # a process comes back without requests, so it is observed past the load
+        ("kill", 9.0, 0.2, 0.2),  # the scenario's own span goes before that of its kind
+        ("cache_loss", 0.3, None, 0.3),  # nobody fills a cache that nobody reads
+        ("cache_loss", 9.0, None, 0.6),
+    ],
+)
+async def test_a_recovery_is_observed_for_its_span_or_as_long_as_it_can_happen(
+    tmp_path, kind, load_s, within_s, observed_s
+):
     """The record tells until when the probe ran, the span, and that it never held."""
     record = await drilled(tmp_path, kind, load_s, within_s)
 
@@ -59,13 +66,16 @@ async def test_a_recovery_is_observed_for_its_span_or_as_long_as_it_can_happen(t
     assert observed_s - 0.01 <= (record.observed_until_ns - record.start_ns) / S < observed_s + 0.25
 
 
-@pytest.mark.parametrize(("fault", "warned"), [
-    ("{at: 30 s, kind: cache_loss, target: redis}", True),                       # 30 + 60 > 80
-    ("{at: 20 s, kind: cache_loss, target: redis}", False),                      # exactly until the end
-    ("{at: 30 s, kind: cache_loss, target: redis, recovers_within: 50 s}", False),
-    ("{at: 30 s, kind: cache_loss, target: redis, recovers_within: 51 s}", True),
-    ("{at: 1 s, kind: kill, target: cassandra}", True),
-])
+@pytest.mark.parametrize(
+    ("fault", "warned"),
+    [
+        ("{at: 30 s, kind: cache_loss, target: redis}", True),  # 30 + 60 > 80
+        ("{at: 20 s, kind: cache_loss, target: redis}", False),  # exactly until the end
+        ("{at: 30 s, kind: cache_loss, target: redis, recovers_within: 50 s}", False),
+        ("{at: 30 s, kind: cache_loss, target: redis, recovers_within: 51 s}", True),
+        ("{at: 1 s, kind: kill, target: cassandra}", True),
+    ],
+)
 def test_check_warns_where_a_fault_may_still_recover_when_the_load_ends(fault, warned):
     """A run of 80 s: the warning names fault, span, both ends, and the remedy."""
     scenario = loader.load("steady_home", [f"faults=[{fault}]", "workload.stages.0.for=80 s"])
@@ -87,10 +97,10 @@ def test_check_prints_the_warning_and_stays_good(capsys):
     """Exit 0, and the JSON value holds it."""
     code = reading.check("first_run", ["faults.0.recovers_within=60 s"], as_json=True)
 
-    told = json.loads(capsys.readouterr().out)
-    assert (code, told["ok"]) == (0, True)
-    assert any("`cache_loss` of redis may take 60 s" in warning for warning in told["warnings"])
-    assert told["resolved"]["faults"][0]["recovers_within_s"] == 60
+    output = json.loads(capsys.readouterr().out)
+    assert (code, output["ok"]) == (0, True)
+    assert any("`cache_loss` of redis may take 60 s" in warning for warning in output["warnings"])
+    assert output["resolved"]["faults"][0]["recovers_within_s"] == 60
 
 
 def test_a_recovery_within_no_time_is_refused():
@@ -113,31 +123,41 @@ def test_a_plan_holds_the_routes_of_stages_that_have_operations():
 
 
 def test_a_route_that_the_population_turns_into_another_plans_nothing():
-    """Nobody unfollows where nobody follows, likes where nothing was written, or asks where nobody is protected."""
+    """No unfollow where nobody follows, no like without tweets, no request where nobody is protected."""
     bare = ["population.follows.mean=0", "population.history=0"]
     every = "workload.mix={unfollow: 1, like: 1, follow_request: 1, follow_approve: 1}"
 
     assert not words(every, *bare) & {plan.UNFOLLOWS, plan.LIKES, plan.APPROVALS, plan.WRITES}
-    assert words(every, "population.protected=10 %") >= {plan.UNFOLLOWS, plan.LIKES, plan.APPROVALS, plan.WRITES}
+    assert words(every, "population.protected=10 %") >= {
+        plan.UNFOLLOWS,
+        plan.LIKES,
+        plan.APPROVALS,
+        plan.WRITES,
+    }
     assert plan.FOLLOWS not in words("workload.mix={follow: 1}", "population.protected=100 %")
 
 
 def test_what_the_tape_did_not_draw_is_not_planned():
-    """A share so small that no delete was drawn; data of earlier runs may hold what this population does not."""
+    """No delete was drawn; data of earlier runs may hold what this population does not."""
     assert plan.DELETES not in words("workload.mix={home: 999999, delete: 1}", drawn={"home"})
     assert plan.SEEDED_TWEETS in words("population.history=0", kept_data=True)
     assert plan.SEEDED_TWEETS not in words("population.history=0")
 
 
-@pytest.mark.parametrize(("overrides", "held"), [
-    ([], True), (["population.cache=cold"], False), (["population.users=20000"], False),
-    (["faults=[{at: 5 s, kind: cache_loss, target: redis}]"], False),
-    (["faults=[{at: 5 s, kind: kill, target: redis}]"], False),
-    (["faults=[{at: 5 s, kind: kill, target: users}]"], True),
-    (["population.cache=cold", "workload.mix={post: 1}"], True),
-    (["population.cache=cold", "workload.mix={post: 1}", "policies.fanout.push_limit=0"], False),
-    (["population.cache=cold", "workload.mix={user_tweets: 1}"], True),
-])
+@pytest.mark.parametrize(
+    ("overrides", "held"),
+    [
+        ([], True),
+        (["population.cache=cold"], False),
+        (["population.users=20000"], False),
+        (["faults=[{at: 5 s, kind: cache_loss, target: redis}]"], False),
+        (["faults=[{at: 5 s, kind: kill, target: redis}]"], False),
+        (["faults=[{at: 5 s, kind: kill, target: users}]"], True),
+        (["population.cache=cold", "workload.mix={post: 1}"], True),
+        (["population.cache=cold", "workload.mix={post: 1}", "policies.fanout.push_limit=0"], False),
+        (["population.cache=cold", "workload.mix={user_tweets: 1}"], True),
+    ],
+)
 def test_cached_lists_are_planned_where_something_makes_them_and_nothing_empties_them(overrides, held):
     """Profile reads make no list; a warm cache has them until a fault takes them away."""
     assert (plan.CACHED_LISTS in words("workload.mix={profile: 1}", *overrides)) == held
