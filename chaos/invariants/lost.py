@@ -95,7 +95,7 @@ def _seeded(evidence: Evidence, finals: Finals, tally: Tally) -> None:
         tally.keep("seeded tweets", len(expected), len(absent))
         if absent:
             tally.violated(f"author {author} lacks {len(absent)} of {len(expected)} seeded tweets in "
-                           f"Cassandra, which nobody deleted ({', '.join(map(str, absent[:5]))})", len(absent))
+                           f"Cassandra that nobody deleted ({', '.join(map(str, absent[:5]))})", len(absent))
 
 
 def _phantoms(evidence: Evidence, finals: Finals, tally: Tally) -> None:
