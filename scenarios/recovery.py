@@ -22,8 +22,8 @@ def warnings(scenario: spec.Scenario) -> list[str]:
             continue
         found.append(
             f"`faults.{index}`: `{fault.kind}` of {fault.target} may take {units.tell_duration(within_s)} to "
-            f"recover, until {units.tell_duration(over_s)}, but the load ends at {units.tell_duration(load_s)};"
-            " a run that ends before the recovery is UNKNOWN. To fix: let the load last until then, inject "
-            "the fault earlier, or give it a shorter `recovers_within`."
+            f"recover, until {units.tell_duration(over_s)}, but the load ends at "
+            f"{units.tell_duration(load_s)}; a run that ends before the recovery is UNKNOWN. To fix: let the "
+            "load last until then, inject the fault earlier, or give it a shorter `recovers_within`."
         )
     return found

@@ -76,7 +76,8 @@ def faults() -> str:
     from chaos.faults import FAULTS
 
     intro = ("What a scenario's `faults` may name. A fault that has not recovered within its time fails the\n"
-             "run; one that is held until the end of the load is not judged. `recovers_within` sets the\ntime.")
+             "run; one that is held until the end of the load is not judged. `recovers_within` sets the\n"
+             "time.")
     rows = {name: f"{doc_of(fault)}\n\n*Recovers within* {fault.recovers_within_s:g} s."
             for name, fault in sorted(FAULTS.items())}
     return _table_page("Faults", intro, rows)
@@ -88,8 +89,8 @@ def invariants() -> str:
     from scenarios import plan
 
     intro = ("Checked after every run. *pass*, *unknown* (never pass) or *fail*, with the operations that\n"
-             "prove it; *not applicable* where the plan of the run holds nothing that the invariant is about:\n"
-             "it does not touch the verdict.")
+             "prove it; *not applicable* where the plan of the run holds nothing that it is about: that does\n"
+             "not touch the verdict.")
     rows = {name: f"{doc_of(row)}\n\n*Applies to* {row.applies_to}"
             for name, row in sorted(INVARIANTS.items())}
     words = "\n".join(f"| {word} | {_one_line(meaning)} |" for word, meaning in plan.WORDS.items())

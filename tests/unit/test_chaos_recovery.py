@@ -47,23 +47,29 @@ async def drilled(tmp_path, kind, load_s, within_s=None):
 
 
 @pytest.mark.parametrize(
-    ("kind", "load_s", "within_s", "observed_s"),
+    ("kind", "load_s", "within_s"),
     [
-        ("kill", 0.1, None, 0.6),  # a process comes back without requests, so it is observed past the load
-        ("kill", 9.0, 0.2, 0.2),  # the scenario's own span goes before that of its kind
-        ("cache_loss", 0.3, None, 0.3),  # nobody fills a cache that nobody reads
-        ("cache_loss", 9.0, None, 0.6),
+        ("kill", 0.1, None),  # a process comes back without requests, so it is observed past the load
+        ("kill", 9.0, 0.2),  # the scenario's own span goes before that of its kind
+        ("cache_loss", 9.0, None),
     ],
 )
-async def test_a_recovery_is_observed_for_its_span_or_as_long_as_it_can_happen(
-    tmp_path, kind, load_s, within_s, observed_s
-):
+async def test_a_recovery_is_observed_for_its_whole_span(tmp_path, kind, load_s, within_s):
     """The record tells until when the probe ran, the span, and that it never held."""
     record = await drilled(tmp_path, kind, load_s, within_s)
+    span_s = within_s or NeverRecovers.recovers_within_s
 
-    assert (record.void, record.recovered_ns) == ("", None)
-    assert record.recovers_within_s == (within_s or NeverRecovers.recovers_within_s)
-    assert observed_s - 0.01 <= (record.observed_until_ns - record.start_ns) / S < observed_s + 0.25
+    assert (record.void, record.recovered_ns, record.recovers_within_s) == ("", None, span_s)
+    assert record.observed_until_ns - record.undone_ns >= span_s * S
+
+
+async def test_the_recovery_of_a_cache_is_observed_no_longer_than_the_load(tmp_path):
+    """Nobody fills a cache that nobody reads, so what happens after the load proves nothing."""
+    record = await drilled(tmp_path, "cache_loss", 0.5)
+
+    assert record.recovered_ns is None
+    ends_ns = max(record.start_ns + 0.5 * S, record.undone_ns)  # a busy machine may undo after the load
+    assert record.observed_until_ns <= ends_ns + 0.01 * S
 
 
 @pytest.mark.parametrize(
