@@ -31,7 +31,7 @@ from system.kernel import edge
 from system.kernel.errors import LabError, NotFound
 from system.ports import Kind, MediaState, Ports
 
-READERS = 200     # users whose home list and home page are read; three in four read their home during the run
+READERS = 200     # users whose home list and page are read: most read home in the run, some follow authors
 AUTHORS = 3000    # partitions of posting authors read from Cassandra: under a second at 4,000/s
 FOLLOWED = 3000   # partitions of authors that readers follow, as many again: the truth of home lists
 EDGE_USERS = 1000 # users whose follows in PostgreSQL are read, beyond the readers
@@ -159,7 +159,10 @@ def _plan(history: History, graph: population.Graph, rng: random.Random) -> _Pla
     targets = _shuffled({author for _, author in history.edges}, rng)
     everybody = _shuffled(range(1, users + 1), rng)
     active = _shuffled({read.user for read in history.reads if read.route == HOME and read.user <= users}, rng)
-    readers = list(dict.fromkeys([*active[:READERS * 3 // 4], *everybody]))[:READERS]
+    audiences_of = [graph.followers_of(poster) for poster in posters[:READERS] if poster <= users]
+    reached = [int(rng.choice(followers)) for followers in audiences_of if len(followers)]
+    first = [*active[:PAGES * 3 // 4], *reached[:PAGES // 4]]
+    readers = list(dict.fromkeys([*first, *active[:READERS * 3 // 4], *reached, *everybody]))[:READERS]
     subjects = {read.subject for read in history.reads if read.route == PROFILE and read.subject <= users}
     shown = _shuffled(subjects, rng)
     deleted = _shuffled(history.deletes, rng)[:LOOKUPS // 4]

@@ -89,8 +89,8 @@ def invariants() -> str:
     from scenarios import plan
 
     intro = ("Checked after every run. *pass*, *unknown* (never pass) or *fail*, with the operations that\n"
-             "prove it; *not applicable* where the plan of the run holds nothing that it is about: that does\n"
-             "not touch the verdict.")
+             "prove it; *not applicable* where the plan of the run holds nothing that it is about: that\n"
+             "does not touch the verdict.")
     rows = {name: f"{doc_of(row)}\n\n*Applies to* {row.applies_to}"
             for name, row in sorted(INVARIANTS.items())}
     words = "\n".join(f"| {word} | {_one_line(meaning)} |" for word, meaning in plan.WORDS.items())

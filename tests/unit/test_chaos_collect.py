@@ -130,3 +130,33 @@ def test_where_everybody_follows_more_than_the_budget_one_reader_is_drawn_in_par
 
     assert readers == [1]
     assert len(authors) == 5 and set(authors) <= following[1]
+
+
+def test_a_delivery_can_be_judged_where_nobody_read_home_during_the_run():
+    """Of a large population, final pages are read of users who follow the authors of the run."""
+    graph = population.generate(spec.Population(users=20_000, follows=spec.Follows("even", 2, 20)), 5)
+    rows = pd.DataFrame(
+        [
+            DEFAULTS
+            | {
+                "op": n,
+                "route": "post",
+                "user": 40 + n,
+                "sent_ns": S + n,
+                "done_ns": S + n + 9,
+                "outcome": "ok",
+                "tweet_id": 10**18 + n,
+                "key": f"k{n}",
+            }
+            for n in range(20)
+        ]
+    )
+
+    drawn = collect._plan(collect.History(rows), graph, random.Random(1))
+
+    reached = {
+        reader
+        for reader in drawn.readers[: collect.PAGES]
+        if any(40 <= author < 60 for author in graph.following_of(reader))
+    }
+    assert len(reached) >= 15
