@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.aims import Aim, Lab
+from scenarios import vocabulary
 from system.kernel import wan
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.observe import copies
@@ -15,7 +16,6 @@ from system.platform import procs
 from system.platform.blueprint import Blueprint, Node
 from system.platform.provider import NodeStatus
 
-RECOVERS_WITHIN_S = 150.0  # three JVMs, PostgreSQL and a zone of services on two cores that carry load meanwhile
 LOOK_EVERY_S = 2.0         # a question here asks fifty nodes
 
 
@@ -70,7 +70,7 @@ class _AreaLoss:
 
     area: Area
     held = True
-    recovers_within_s = RECOVERS_WITHIN_S
+    recovers_within_s = vocabulary.AREA_RECOVERS_WITHIN_S
     look_every_s = LOOK_EVERY_S
 
     async def aim(self, lab: Lab, target: str) -> Aim:

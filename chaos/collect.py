@@ -1,7 +1,8 @@
 """Makes the final reads of a run: stores first, API last, because API reads repair the cache.
 
-What is large is drawn from a seed, and the sample is told in the evidence. A store that does not answer ends the
-collection: the evidence then has no finals, and what stands on them is unknown.
+What is large is drawn from a seed, and the evidence names the sample. A cached list is drawn together
+with the truth that it is compared with, so that a population of any size can be judged. A store that does not
+answer ends the collection: the evidence then has no finals, and what stands on them is unknown.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import dataclasses
 import hashlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -22,15 +23,17 @@ import pandas as pd
 from chaos import canaries
 from chaos.api_reads import Api
 from chaos.evidence import NO_IDS, Bounds, CachedList, Canary, Evidence, Finals, Ids, RunClock, Stored
-from chaos.history import HOME, History
+from chaos.history import HOME, PROFILE, History
 from chaos.records import FaultRecord
 from scenarios import population
+from scenarios.plan import Plan
 from system.kernel import edge
 from system.kernel.errors import LabError, NotFound
 from system.ports import Kind, MediaState, Ports
 
-READERS = 200     # users whose home list and home page are read; three in four read their home during the run
-AUTHORS = 3000    # author partitions read from Cassandra: under a second at 4,000/s
+READERS = 200     # users whose home list and page are read: most read home in the run, some follow authors
+AUTHORS = 3000    # partitions of posting authors read from Cassandra: under a second at 4,000/s
+FOLLOWED = 3000   # partitions of authors that readers follow, as many again: the truth of home lists
 EDGE_USERS = 1000 # users whose follows in PostgreSQL are read, beyond the readers
 AUDIENCES = 300   # authors whose followers in PostgreSQL are read
 PAGES = 100       # users whose final home or profile pages are walked through the API
@@ -49,10 +52,11 @@ Drawn = TypeVar("Drawn", int, tuple[int, int])
 
 @dataclass(frozen=True)
 class _Plan:
-    """Whom to look at: drawn once, from the seed."""
+    """The sample of final reads, drawn once, from the seed. `shown`: authors whose profile the run read."""
 
     readers: list[int]
     posters: list[int]
+    shown: list[int]
     edge_users: list[int]
     audiences: list[int]
     lookups: list[int]
@@ -61,18 +65,25 @@ class _Plan:
 async def collect(history: pd.DataFrame, effects: pd.DataFrame, ports: Ports, base_url: str, token: Callable[[int], str],
                   edges: tuple[Ids, Ids], seeded_ids: Ids, faults: Sequence[FaultRecord], start_ns: int,
                   start_wall_ms: int, *, quiesced: bool, seed: int, bounds: Bounds | None = None,
-                  protected: Ids = NO_IDS, likes: Iterable[tuple[int, int]] = ()) -> Evidence:
+                  protected: Ids = NO_IDS, likes: Iterable[tuple[int, int]] = (), plan: Plan | None = None,
+                  seeded_authors: Ids | None = None) -> Evidence:
     """Return the evidence of a run that has ended.
 
-    `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`: a bearer token
-    of that user. `quiesced`: the queues are known to be empty. `protected`: users who were seeded so. `likes`: seeded
-    (tweet, user).
+    `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`:
+    a bearer token of that user. `quiesced`: the queues are known to be empty. `protected`: users who were
+    seeded so. `likes`: seeded (tweet, user). `plan`: words of the scenario's plan. `seeded_authors`: of
+    `seeded_ids`, row by row; None where the stores hold data of earlier runs, so that nothing is known of the
+    seeded tweets and accounts.
     """
     graph = population.from_edges(edges[0], edges[1], users=int(max((int(side.max()) for side in edges if len(side)), default=0)))
-    evidence = Evidence(history, effects, None, graph, RunClock(start_ns, start_wall_ms), np.sort(seeded_ids), tuple(faults),
-                        bounds or Bounds(), "", frozenset(protected.tolist()), frozenset(likes))
+    order = np.argsort(seeded_ids, kind="stable")
+    evidence = Evidence(history, effects, None, graph, RunClock(start_ns, start_wall_ms), seeded_ids[order],
+                        tuple(faults), bounds or Bounds(), "", frozenset(protected.tolist()),
+                        frozenset(likes), plan=plan,
+                        seeded_authors=NO_IDS if seeded_authors is None else seeded_authors[order])
+    seeded_users = 0 if seeded_authors is None else graph.users
     try:
-        finals = await _finals(evidence, ports, base_url, token, quiesced, random.Random(seed))
+        finals = await _finals(evidence, ports, base_url, token, quiesced, random.Random(seed), seeded_users)
     except (LabError, aiohttp.ClientError, OSError, TimeoutError) as problem:
         return _with(evidence, None, f"{type(problem).__name__}: {problem}")
     return _with(evidence, finals, "")
@@ -83,23 +94,28 @@ def _with(evidence: Evidence, finals: Finals | None, trouble: str) -> Evidence:
 
 
 async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callable[[int], str], quiesced: bool,
-                  rng: random.Random) -> Finals:
-    plan = _plan(evidence.history, evidence.graph.users, rng)
+                  rng: random.Random, seeded_users: int) -> Finals:
+    plan = _plan(evidence.history, evidence.graph, rng)
     wall_ms, at_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
     following = await _each([*plan.readers, *plan.edge_users], lambda user: _users(ports.users.following, user))
     followers = await _each(plan.audiences, lambda user: _users(ports.users.followers, user))
-    followed = {author for reader in plan.readers for author in following[reader]}
-    authors = list(dict.fromkeys([*plan.posters, *plan.readers, *sorted(followed)]))[:AUTHORS]
-    lists = [*await _tweet_lists(ports, Kind.HOME, plan.readers), *await _tweet_lists(ports, Kind.AUTHOR, authors),
+    compared, followed = comparable(plan.readers, following, FOLLOWED, rng)
+    authors = list(dict.fromkeys([*plan.posters, *plan.shown, *plan.readers, *followed]))
+    lists = [*await _tweet_lists(ports, Kind.HOME, compared),
+             *await _tweet_lists(ports, Kind.AUTHOR, authors),
              *await _user_lists(ports, Kind.FOLLOWING, following), *await _user_lists(ports, Kind.FOLLOWERS, followers)]
     rows = await _each(authors, lambda author: ports.tweets.by_author(author, None, ROWS_LIMIT))
     asked = sorted(set(evidence.history.acked) | set(evidence.history.deletes))
     stored = await _stored(ports, asked)
     await ports.index.refresh()
     searchable = frozenset(await ports.index.found(asked))
-    liked = _shuffled({tweet for _, tweet in evidence.history.likes}, rng)[:LIKED]
+    liked_now = _shuffled({tweet for _, tweet in evidence.history.likes}, rng)
+    liked_before = _shuffled({tweet for tweet, _ in evidence.seeded_likes}, rng)
+    liked = list(dict.fromkeys([*liked_now, *liked_before]))[:LIKED]
     likers = await _each(liked, lambda tweet: _users(ports.likes.liking_users, tweet))
     pictures = await _pictures(ports, _shuffled(evidence.history.pictures, rng)[:PICTURES])
+    expected = [user for user in plan.readers if user <= seeded_users]
+    known = await ports.users.by_id(expected)
     pulled = frozenset(mode.author_id for mode in await ports.users.modes())
     async with Api.opened(base_url, token, evidence.may_read) as api:
         shown = await api.lookups(plan.lookups)
@@ -112,20 +128,50 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
         author_floors={author: found[-1].id if len(found) >= ROWS_LIMIT else 0 for author, found in rows.items()},
         api_tweets=shown, pages=tuple(pages), unread=api.unread, followers=followers, following=following,
         lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable, pictures=pictures,
-        likers=likers, like_counts=like_counts, canary=await _canary(base_url, token))
+        likers=likers, like_counts=like_counts, canary=await _canary(base_url, token),
+        accounts={user: user in known for user in expected})
 
 
-def _plan(history: History, users: int, rng: random.Random) -> _Plan:
+def comparable(readers: Sequence[int], following: Mapping[int, frozenset[int]], most: int,
+               rng: random.Random) -> tuple[list[int], list[int]]:
+    """Draw home lists together with the authors whose tweets are their truth: (readers, followed authors).
+
+    A reader is taken with all authors that the reader follows, as long as there are at most `most` authors in
+    all. Where every reader follows more than that, the first is taken with `most` of them and compared in
+    part.
+    """
+    taken: list[int] = []
+    authors: dict[int, None] = {}
+    for reader in readers:
+        new = following[reader] - authors.keys()
+        if len(authors) + len(new) <= most:
+            taken.append(reader)
+            authors.update(dict.fromkeys(sorted(new)))
+    if not taken and readers:
+        return list(readers[:1]), rng.sample(sorted(following[readers[0]]), most)
+    return taken, list(authors)
+
+
+def _plan(history: History, graph: population.Graph, rng: random.Random) -> _Plan:
+    users = graph.users
     posters = _shuffled({post.user for post in history.posts}, rng)
     changed = _shuffled({follower for follower, _ in history.edges}, rng)
     targets = _shuffled({author for _, author in history.edges}, rng)
     everybody = _shuffled(range(1, users + 1), rng)
     active = _shuffled({read.user for read in history.reads if read.route == HOME and read.user <= users}, rng)
-    readers = list(dict.fromkeys([*active[:READERS * 3 // 4], *everybody]))[:READERS]
+    audiences_of = [graph.followers_of(poster) for poster in posters[:READERS] if poster <= users]
+    reached = [int(rng.choice(followers)) for followers in audiences_of if len(followers)]
+    first = [*active[:PAGES * 3 // 4], *reached[:PAGES // 4]]
+    readers = list(dict.fromkeys([*first, *active[:READERS * 3 // 4], *reached, *everybody]))[:READERS]
+    subjects = {read.subject for read in history.reads if read.route == PROFILE and read.subject <= users}
+    shown = _shuffled(subjects, rng)
     deleted = _shuffled(history.deletes, rng)[:LOOKUPS // 4]
     lookups = [*deleted, *_shuffled(set(history.acked) - set(deleted), rng)]
-    return _Plan(readers, posters[:AUTHORS], changed[:EDGE_USERS],
-                 list(dict.fromkeys([*targets[:AUDIENCES // 2], *everybody]))[:AUDIENCES], lookups[:LOOKUPS])
+    followed = np.flatnonzero(graph.follower_counts()).tolist()
+    popular = rng.sample(followed, min(AUDIENCES, len(followed)))
+    audiences = [*targets[:AUDIENCES // 2], *posters[:AUDIENCES // 4], *popular, *everybody]
+    return _Plan(readers, posters[:AUTHORS], shown[:READERS], changed[:EDGE_USERS],
+                 list(dict.fromkeys(audiences))[:AUDIENCES], lookups[:LOOKUPS])
 
 
 def _shuffled(values: Iterable[Drawn], rng: random.Random) -> list[Drawn]:

@@ -16,6 +16,7 @@ import pandas as pd
 from chaos.history import NEVER_NS, Change, History, Read
 from chaos.records import FaultRecord
 from scenarios import population
+from scenarios.plan import Plan
 from system.kernel import ids
 from system.kernel.policies import LimitKnobs
 from system.ports import Kind
@@ -124,6 +125,8 @@ class Finals:
     """Tweet -> `like_count` of the API; None where it gave no answer."""
     canary: Canary | None = None
     """None where none could be planted."""
+    accounts: Mapping[int, bool] = field(default_factory=dict)
+    """Seeded user -> whether PostgreSQL has the account, of those that were looked for."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,10 @@ class Evidence:
     """(tweet, user) of the likes that stood before the run."""
     load_canary: Canary | None = None
     """What became of the canary that stood during the load; None where none could be planted."""
+    plan: Plan | None = None
+    """What the scenario planned to happen, words of `scenarios.plan.WORDS`; None where no plan is known."""
+    seeded_authors: Ids = field(default_factory=lambda: NO_IDS)
+    """Authors of `seeded_ids`, row by row; empty where it is not known whether these tweets stand."""
 
     @property
     def no_finals(self) -> str:

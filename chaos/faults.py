@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from chaos.aims import LOOK_EVERY_S, Aim, Fault, Lab, owned
 from chaos.areas import RegionLoss, ZoneLoss
 from chaos.lines import RegionCut, WanSlow
+from scenarios import vocabulary
 from system.kernel.errors import CouldNotRun
 from system.platform import procs
 
@@ -34,7 +35,7 @@ class Kill:
 
     held = False
     kinds: tuple[str, ...] = ()
-    recovers_within_s = 90.0  # Cassandra takes about 20 s to come back on two shared cores; the rest is room
+    recovers_within_s = vocabulary.FAULT_KINDS["kill"].recovers_within_s
     look_every_s = LOOK_EVERY_S
 
     async def aim(self, lab: Lab, target: str) -> Aim:
@@ -66,7 +67,7 @@ class CacheLoss:
 
     held = False
     kinds: tuple[str, ...] = ("redis",)
-    recovers_within_s = 60.0
+    recovers_within_s = vocabulary.FAULT_KINDS["cache_loss"].recovers_within_s
     look_every_s = LOOK_EVERY_S
 
     async def aim(self, lab: Lab, target: str) -> Aim:

@@ -130,6 +130,10 @@ class History:
         wanted, route = frozenset(routes), self._columns["route"]
         return [row for row in self.sent if route[row] in wanted]
 
+    def acknowledged(self, route: str) -> int:
+        """Return how many attempts of a route were answered `ok`."""
+        return sum(self._columns["outcome"][row] == "ok" for row in self.rows_of((route,)))
+
     def tell(self, row: int) -> str:
         """Return one row as the evidence of a violation: op, what, who, outcome, when (s from the first send)."""
         c = self._columns

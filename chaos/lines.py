@@ -12,6 +12,7 @@ from typing import Any
 
 from chaos import areas
 from chaos.aims import Aim, Lab
+from scenarios import vocabulary
 from system.kernel import wan
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.observe import copies
@@ -37,7 +38,7 @@ class RegionCut:
 
     held = True
     kinds: tuple[str, ...] = (areas.REGION.word,)
-    recovers_within_s = areas.RECOVERS_WITHIN_S
+    recovers_within_s = vocabulary.FAULT_KINDS["region_cut"].recovers_within_s
     look_every_s = areas.LOOK_EVERY_S
 
     async def aim(self, lab: Lab, target: str) -> Aim:
@@ -81,7 +82,7 @@ class WanSlow:
 
     held = True
     kinds: tuple[str, ...] = (LINES, areas.REGION.word)
-    recovers_within_s = 30.0
+    recovers_within_s = vocabulary.FAULT_KINDS["wan_slow"].recovers_within_s
     look_every_s = 1.0
 
     async def aim(self, lab: Lab, target: str) -> Aim:

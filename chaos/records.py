@@ -11,9 +11,12 @@ from typing import Any
 class FaultRecord:
     """One injected fault on the run's clock; all times are CLOCK_MONOTONIC in ns, None where it never came to that.
 
-    `start_ns`: when the scenario wanted it. `injected_ns`: injection began. `effect_ns`: the effect probe first held.
-    `undone_ns`: the undo returned. `recovered_ns`: the recovery probe first held. `void`: why the drill proves
-    nothing (the fault did not bite, or could not be injected); empty where it counts. `facts`: what the probes saw.
+    `start_ns`: when the scenario wanted it. `injected_ns`: injection began. `effect_ns`: the effect probe
+    first held. `undone_ns`: the undo returned. `recovered_ns`: the recovery probe first held. `void`: why the
+    drill proves nothing (the fault had no effect, or could not be injected); empty where it counts. `facts`:
+    what the probes saw. `for_s`: how long the scenario holds it, None for an instant one.
+    `recovers_within_s`: seconds that its recovery may take. `observed_until_ns`: until when the recovery
+    probe ran; None where it never did.
     """
 
     kind: str
@@ -26,6 +29,9 @@ class FaultRecord:
     held: bool = False
     void: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    for_s: float | None = None
+    recovers_within_s: float | None = None
+    observed_until_ns: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from chaos import undo, watchdog
 from chaos.aims import Aim, Fault, Lab
 from chaos.faults import FAULTS
 from chaos.records import FaultRecord
-from scenarios import spec
+from scenarios import spec, vocabulary
 from system.kernel.errors import LabError
 
 EFFECT_WITHIN_S = 5.0
@@ -33,13 +34,15 @@ TROUBLE = (LabError, RedisError, OSError, TimeoutError)
 
 
 async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, state: Path, *,
-              stop: asyncio.Event | None = None, table: Mapping[str, Fault] | None = None) -> list[FaultRecord]:
+              stop: asyncio.Event | None = None, table: Mapping[str, Fault] | None = None,
+              load_s: float = math.inf) -> list[FaultRecord]:
     """Inject all `faults`, `at_s` after `start_monotonic_ns` each, and return their records by start.
 
-    `state`: the lab's own folder, where the undo log lies. Sweeps first what a dead runner left there; a watchdog lives
-    as long as this call. Returns when the last fault is over, or soon after `stop` is set: what stands is undone then, what
-    has not begun is not injected. A fault that cannot be injected or does not bite has a `void` record; the others
-    go on. A cancellation undoes too.
+    `state`: the lab's own folder, where the undo log lies. Sweeps first what a dead runner left there; a
+    watchdog lives as long as this call. Returns when the last fault is over, or soon after `stop` is set:
+    what stands is undone then, what was not started is not injected. A fault that cannot be injected or does
+    not bite has a `void` record; the others go on. A cancellation undoes too. `load_s`: seconds from the
+    start to the end of the load, after which no cache fills.
     """
     log = undo.UndoLog(undo.path_of(state))
     known = FAULTS if table is None else table
@@ -47,7 +50,8 @@ async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, s
     if not faults:
         return []
     stopped = stop or asyncio.Event()
-    strikes = [Strike(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped) for fault in faults]
+    strikes = [Strike(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped, load_s)
+               for fault in faults]
     with watchdog.guard(log, lab):
         async with asyncio.TaskGroup() as group:
             for strike in strikes:
@@ -65,6 +69,7 @@ class Strike:
     begin_ns: int
     log: undo.UndoLog
     stopped: asyncio.Event
+    load_s: float = math.inf
     target: str = ""
     void: str = ""
     times_ns: dict[str, int] = field(default_factory=dict)
@@ -74,6 +79,12 @@ class Strike:
     def start_ns(self) -> int:
         """When the scenario wants it, CLOCK_MONOTONIC."""
         return self.begin_ns + int(self.wanted.at_s * NS)
+
+    @property
+    def within_s(self) -> float:
+        """How long its recovery may take, in seconds."""
+        own = self.wanted.recovers_within_s
+        return self.fault.recovers_within_s if own is None else own
 
     async def run(self) -> None:
         """Go through all steps; trouble makes the record void, never ends the run."""
@@ -120,8 +131,17 @@ class Strike:
 
     async def _recover(self, aim: Aim, entry: str) -> None:
         fault = self.fault
-        if not self.void and await self._probe("recovered", fault.gone, aim, fault.recovers_within_s, fault.look_every_s):
+        if self.void:
+            return
+        if await self._probe("recovered", fault.gone, aim, self._observe_s(), fault.look_every_s):
             self.log.mark(entry, undo.GONE)
+
+    def _observe_s(self) -> float:
+        """Return how many seconds from now the recovery is observed; 0 where it cannot happen any more."""
+        kind = vocabulary.FAULT_KINDS.get(self.wanted.kind)
+        if kind is None or not kind.needs_load:
+            return self.within_s
+        return max(0.0, min(self.within_s, self.load_s - (time.monotonic_ns() - self.begin_ns) / NS))
 
     async def _probe(self, name: str, holds: Callable[[Lab, Aim], Awaitable[bool]], aim: Aim, within_s: float,
                      every_s: float) -> bool:
@@ -133,6 +153,8 @@ class Strike:
                     self.times_ns[name] = time.monotonic_ns()
                     return True
             await asyncio.sleep(every_s)
+        if name == "recovered":
+            self.times_ns["observed_until"] = min(deadline_ns, time.monotonic_ns())
         return False
 
     def record(self) -> FaultRecord:
@@ -140,7 +162,8 @@ class Strike:
         void = self.void or ("" if "effect" in self.times_ns else "the run ended before it bit")
         return FaultRecord(self.wanted.kind, self.target or self.wanted.target, self.start_ns, self.times_ns.get("injected"),
                            self.times_ns.get("effect"), self.times_ns.get("undone"), self.times_ns.get("recovered"),
-                           self.fault.held, void, self.facts)
+                           self.fault.held, void, self.facts, self.wanted.for_s, self.within_s,
+                           self.times_ns.get("observed_until", self.times_ns.get("recovered")))
 
     async def _until(self, at_ns: int) -> None:
         """Return at a monotonic time, at once where it has passed, or when the run is stopped."""

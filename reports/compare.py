@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import columns, effects, operations, record, verdict
+from reports import columns, compare_recovery, effects, operations, record, verdict
 from reports.view import View
 from system.kernel import errors
 
@@ -44,13 +44,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answer, the sentence that explains it, and the rows behind it."""
+    """The answer, the sentence that explains it, the rows behind it, and figures of recovery."""
 
     answer: str
     reason: str
     runs: tuple[int, int]
     rows: tuple[Row, ...] = ()
     notes: tuple[str, ...] = ()
+    recovery: tuple[compare_recovery.Figure, ...] = ()
 
 
 Sample = Mapping[str, Mapping[str, effects.Measured]]  # route -> measure -> value on the log scale
@@ -64,11 +65,12 @@ def compare(a: Sequence[record.Run], b: Sequence[record.Run]) -> Comparison:
         raise errors.WrongInput("a run stands on both sides; name the repeats of A and of B apart.")
     good_a, good_b = _trusted(a), _trusted(b)
     notes = [*_notes(a, b, good_a, good_b)]
+    recovery = tuple(compare_recovery.figures(good_a, good_b))
     reason = _too_little(good_a, good_b)
     if reason:
-        return Comparison(CANNOT_TELL, reason, (len(good_a), len(good_b)), (), tuple(notes))
+        return Comparison(CANNOT_TELL, reason, (len(good_a), len(good_b)), (), tuple(notes), recovery)
     answer = decide([sample(run) for run in good_a], [sample(run) for run in good_b])
-    return Comparison(answer.answer, answer.reason, answer.runs, answer.rows, tuple(notes))
+    return Comparison(answer.answer, answer.reason, answer.runs, answer.rows, tuple(notes), recovery)
 
 
 def refuse_strangers(runs: Sequence[record.Run]) -> None:
@@ -206,6 +208,7 @@ def text(comparison: Comparison) -> str:
     if comparison.rows:
         lines += ["| route | measure | A | B | B against A | differs |", "| --- | --- | --- | --- | --- | --- |"]
         lines += [_line(row) for row in comparison.rows]
+    lines += compare_recovery.lines(comparison.recovery)
     return "\n".join(lines) + "\n"
 
 
@@ -222,6 +225,7 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "reason": comparison.reason,
         "runs": list(comparison.runs),
         "notes": list(comparison.notes),
+        "recovery": compare_recovery.document(comparison.recovery),
         "rows": [
             {"route": row.route, "measure": row.measure, "a": row.a, "b": row.b, "change": row.effect.change,
              "low": row.effect.low, "high": row.effect.high, "p": row.effect.p, "differs": row.differs}

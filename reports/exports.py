@@ -12,7 +12,9 @@ from xml.etree import ElementTree
 from reports import page, record, texts, verdict
 from reports.view import View
 
-MARKS = {verdict.PASS: "✓", verdict.UNKNOWN: "?", verdict.FAIL: "✗"}
+MARKS = {verdict.PASS: "✓", verdict.UNKNOWN: "?", verdict.FAIL: "✗", verdict.NOT_APPLICABLE: "–"}
+RECOVERY = ("fault", "recovery", "time to recovery", "RTO", "RPO")
+TAGS = {"fail": "failure", "unknown": "error", "skip": "skipped", verdict.NOT_APPLICABLE: "skipped"}
 
 
 def markdown(run: record.Run) -> str:
@@ -24,6 +26,7 @@ def markdown(run: record.Run) -> str:
         f"**{texts.markdown_line(d['decided_by'])}** The run itself is {d['validity']['verdict']}.",
         _table(("objective", "verdict", "measured", "n"), [_objective(one, view.is_void) for one in d["objectives"]]),
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
+        _table(RECOVERY, [_recovery(one) for one in page.recoveries(d)]),
         _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
         "" if view.is_void else _latencies(view),
         _reproduce(d),
@@ -57,13 +60,18 @@ def _invariant(one: Mapping[str, Any]) -> tuple[Any, ...]:
     return page.words(one["name"]), _word(one["verdict"]), one["checked"], note
 
 
+def _recovery(one: Mapping[str, Any]) -> tuple[Any, ...]:
+    note = f": {one['note']}" if one["note"] else ""
+    return one["name"], _word(one["verdict"]) + note, one["took"], one["rto"], one["rpo"]
+
+
 def _broken(d: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     bad = [one for one in d["validity"]["criteria"] if one["holds"] is False]
     return [(one["name"], page.criterion(one), one["bound"], one["mend"]) for one in bad]
 
 
 def _word(word: str) -> str:
-    return f"{MARKS.get(word, '?')} {word}"
+    return f"{MARKS.get(word, '?')} {page.words(word)}"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -75,7 +83,9 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 def junit(run: record.Run) -> str:
     """One test case a validity criterion, objective and invariant. Fail = failure; unknown = error, since a build
-    server has no third colour and unknown must not be green; not judged = skipped."""
+    server has no third colour and unknown must not be green; not judged or not applicable = skipped. One more
+    a fault:
+    its recovery."""
     d = run.document
     void = d["validity"]["verdict"] == verdict.VOID
     suite = ElementTree.Element("testsuite", name=run.run_id, timestamp=d["started_at"].rstrip("Z"))
@@ -89,6 +99,9 @@ def junit(run: record.Run) -> str:
         _case(suite, "objectives", one["text"], word, told)
     for one in d["invariants"]:
         _case(suite, "invariants", one["name"], one["verdict"], one["note"] or "; ".join(one["violations"]))
+    for one in d.get("recovery", ()):
+        word = "unknown" if void else one["verdict"]
+        _case(suite, "recovery", one["name"], word, f"{one['name']} {one['note']}")
     counts = {tag: len(suite.findall(f"testcase/{tag}")) for tag in ("failure", "error", "skipped")}
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(counts["failure"]))
@@ -102,7 +115,7 @@ def junit(run: record.Run) -> str:
 
 def _case(suite: ElementTree.Element, group: str, name: str, word: str, message: str) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=f"{suite.get('name')}.{group}", name=name)
-    tag = {"fail": "failure", "unknown": "error", "skip": "skipped"}.get(word)
+    tag = TAGS.get(word)
     if tag:
         ElementTree.SubElement(case, tag, message=" ".join(message.split()))
 

@@ -48,8 +48,11 @@ class FaultWindow:
     """When a fault stood, in seconds from the start of the run. None = not known to have happened.
 
     `held`: it stands until it is undone (at `end_s`); an instant fault is over when it has `recovered_s`.
-    `granted_s`: recovery time that the scenario itself grants (`after fault within N s`), from the same moment as
-    that objective counts; no steady number counts it.
+    `granted_s`: recovery time that the scenario itself grants (`after fault within N s`), from the same
+    moment as that objective counts; no steady number counts it. `planned_end_s`: when the scenario ends it
+    (an instant one: its planned injection). `recovers_within_s`: the time that recovery may take after that,
+    None for that of its kind. `observed_until_s`: when the recovery probe stopped, None for the end of the
+    load. `void`: why it proves nothing.
     """
 
     kind: str
@@ -59,6 +62,10 @@ class FaultWindow:
     recovered_s: float | None = None
     held: bool = False
     granted_s: float = 0.0
+    planned_end_s: float | None = None
+    recovers_within_s: float | None = None
+    observed_until_s: float | None = None
+    void: str = ""
 
 
 def granted_s(objectives: Iterable[ObjectiveLike]) -> float:
@@ -81,10 +88,22 @@ def fault_windows(
             end_s=_seconds(entry.get("undone_ns"), start_ns),
             recovered_s=_seconds(entry.get("recovered_ns"), start_ns),
             held=bool(entry.get("held", False)),
+            planned_end_s=_planned_end_s(entry, start_ns),
+            recovers_within_s=entry.get("recovers_within_s"),
+            observed_until_s=_seconds(entry.get("observed_until_ns"), start_ns),
+            void=str(entry.get("void") or ""),
         )
         for entry in entries
         if entry.get("injected_ns") is not None
     )
+
+
+def _planned_end_s(entry: Mapping[str, Any], start_ns: int) -> float | None:
+    """When the scenario ends the fault; None where its planned start or length is unknown."""
+    planned_s, for_s = _seconds(entry.get("start_ns"), start_ns), entry.get("for_s")
+    if planned_s is None or (entry.get("held") and for_s is None):
+        return None
+    return planned_s + float(for_s or 0.0)
 
 
 def _seconds(moment_ns: int | None, start_ns: int) -> float | None:
@@ -137,7 +156,8 @@ class Facts:
 
     `planned`: the tape, columns route (str) and due_ns (int64), one row a planned operation; None = the
     history holds them all. `host['steal']` is a fraction of the machine's time. `invariants` are objects or
-    mappings with name, verdict, checked, violations, note. `group` names the set of repeats a run is one of.
+    mappings with name, verdict, checked, violations, note, and `kept` where they looked for acknowledged
+    data. `group` names the set of repeats a run is one of.
     """
 
     kind: str  # 'system' or 'twin'

@@ -107,6 +107,7 @@ def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: judge.Judg
         "validity": judged.validity,
         "objectives": judged.objectives,
         "invariants": judged.invariants,
+        "recovery": judged.recovery,
         "verdict": judged.verdict,
         "exit_code": judged.exit_code,
         "decided_by": judged.decided_by,

@@ -1,6 +1,7 @@
 """The verdict of a run: first on itself, then on the system's promises and invariants.
 
 Invariants come from the checkers as they are, with one rule added: a pass that checked nothing is unknown.
+A fault that did not recover decides beside them (`recovery`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-from reports import facts, objectives, validity, verdict
+from reports import columns, facts, objectives, operations, recovery, validity, verdict
 
 SHOWN_VIOLATIONS = 20  # per invariant; the checkers' full lists are in invariants.json
 
@@ -21,6 +22,7 @@ class Judgement:
     validity: dict[str, Any]
     objectives: list[dict[str, Any]]
     invariants: list[dict[str, Any]]
+    recovery: list[dict[str, Any]]
     verdict: str
     exit_code: int
     decided_by: str
@@ -31,9 +33,12 @@ def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgement:
     self_check = validity.judge(given, summary)
     promises = objectives.judge(given, summary)
     findings = [finding(one) for one in given.invariants]
-    word = verdict.of_run(self_check["verdict"], [one["verdict"] for one in [*promises, *findings]])
-    reason = _reason(word, self_check, promises, findings)
-    return Judgement(self_check, promises, findings, word, verdict.exit_code(word), reason)
+    done = operations.operations(columns.conform("history", given.history), given.windows.start_ns)
+    recoveries = recovery.judge(given, findings, done)
+    promised = verdict.merge(one["verdict"] for one in [*promises, *findings])
+    word = verdict.of_run(self_check["verdict"], [promised, *recovery.words_of(recoveries)])
+    reason = _reason(word, self_check, promises, findings, recoveries)
+    return Judgement(self_check, promises, findings, recoveries, word, verdict.exit_code(word), reason)
 
 
 def finding(one: Any, shown: int | None = SHOWN_VIOLATIONS) -> dict[str, Any]:
@@ -41,7 +46,7 @@ def finding(one: Any, shown: int | None = SHOWN_VIOLATIONS) -> dict[str, Any]:
     raw: dict[str, Any] = asdict(one) if is_dataclass(one) and not isinstance(one, type) else dict(one)
     checked, note = int(raw.get("checked", 0)), str(raw.get("note", ""))
     word = str(raw.get("verdict", verdict.UNKNOWN)).lower()
-    if word not in verdict.RANK:
+    if word not in verdict.FINDINGS:
         word, note = verdict.UNKNOWN, f"{note} (the checker said {raw.get('verdict')!r})".strip()
     if word == verdict.PASS and checked == 0:
         word, note = verdict.UNKNOWN, note or "it saw no operation that it could check"
@@ -53,28 +58,49 @@ def finding(one: Any, shown: int | None = SHOWN_VIOLATIONS) -> dict[str, Any]:
         "violations": violations[:shown],
         "violations_n": len(violations),
         "note": note,
+        "kept": {str(kind): dict(counts) for kind, counts in (raw.get("kept") or {}).items()},
     }
 
 
 def _reason(
-    word: str, self_check: Mapping[str, Any], promises: list[dict[str, Any]], findings: list[dict[str, Any]]
+    word: str,
+    self_check: Mapping[str, Any],
+    promises: list[dict[str, Any]],
+    findings: list[dict[str, Any]],
+    recoveries: list[dict[str, Any]],
 ) -> str:
     if word == verdict.VOID:
         broken = [c for c in self_check["criteria"] if c["holds"] is False and c["kind"] == validity.VOIDS]
         return f"{broken[0]['name']}: {_told(broken[0])} (bound {broken[0]['bound']}); {broken[0]['mend']}."
     if word == "PASS":
-        if not findings:
-            return f"{_count(promises, 'objective')} {'holds' if len(promises) == 1 else 'hold'}; no invariant was checked."
-        return f"{_count(promises, 'objective')} and {_count(findings, 'invariant')} hold."
+        return _passed(promises, findings)
+    unrecovered = [one for one in recoveries if one["verdict"].upper() == word]
     deciding = [one for one in [*findings, *promises] if one["verdict"].upper() == word]
+    if unrecovered:
+        others = f" (and {len(deciding)} more)" if deciding else ""
+        return "; ".join(f"{one['name']} {one['note']}" for one in unrecovered) + f"{others}."
     if not deciding:
-        return "Nothing was promised: the scenario has no objectives and no invariant was checked."
+        checked = "no invariant applies to its plan" if findings else "no invariant was checked"
+        return f"Nothing was promised: the scenario has no objectives and {checked}."
     names = [one.get("text") or one["name"].replace("_", " ") for one in deciding]
     first = deciding[0]
     why = first.get("note") or (first.get("violations") or [""])[0] or _measured(first)
     others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     said = "does not hold" if word == "FAIL" else "cannot be told"
     return f"{names[0]} {said}{': ' + why if why else ''}{others}."
+
+
+def _passed(promises: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str:
+    hold = f"{_count(promises, 'objective')} {'holds' if len(promises) == 1 else 'hold'}"
+    if not findings:
+        return f"{hold}; no invariant was checked."
+    apply = [one for one in findings if one["verdict"] != verdict.NOT_APPLICABLE]
+    others = len(findings) - len(apply)
+    are = "is" if others == 1 else "are"
+    rest = f"; {_count(findings[:others], 'invariant')} {are} not applicable" if others else ""
+    if not apply:
+        return f"{hold}{rest}."
+    return f"{_count(promises, 'objective')} and {_count(apply, 'invariant')} hold{rest}."
 
 
 def _count(parts: list[dict[str, Any]], noun: str) -> str:

@@ -67,6 +67,7 @@ def render(run: record.Run) -> str:
         errors=errors_of(document.get("prediction") or {}),
         processes=processes(document["summary"]),
         paths=paths(document["summary"]),
+        recoveries=recoveries(document),
         disclosure=disclosure(document),
         overload="; ".join(_overloads(document)),
         broken=BROKEN,
@@ -253,6 +254,40 @@ def processes(block: Mapping[str, Any]) -> list[dict[str, Any]]:
 def paths(block: Mapping[str, Any]) -> list[dict[str, Any]]:
     """How often each path was taken."""
     return [{"name": name, "n": block["paths"].get(name, 0), "words": told} for name, told in PATH_WORDS.items()]
+
+
+def recoveries(document: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Rows of faults: verdict and note, time to recovery, RTO and RPO in words; a dash where not known.
+
+    Of a void run neither verdict nor numbers are given.
+    """
+    faults = document.get("recovery", ())
+    if document["validity"]["verdict"] == verdict.VOID:
+        withheld = dict.fromkeys(("note", "took", "rto", "rpo"), "–")
+        return [{"name": one["name"], "verdict": "void", **withheld} for one in faults]
+    return [
+        {
+            "name": one["name"],
+            "verdict": one["verdict"],
+            "note": one["note"],
+            "took": seconds(one["time_to_recovery_s"]),
+            "rto": _rto(one),
+            "rpo": _lost(one["rpo"]),
+        }
+        for one in faults
+    ]
+
+
+def _rto(one: Mapping[str, Any]) -> str:
+    if one["rto_s"] is not None:
+        return f"{one['rto_s']:g} s"
+    return "–" if one["rto_at_least_s"] is None else f"> {one['rto_at_least_s']:g} s"
+
+
+def _lost(rpo: Mapping[str, Mapping[str, int]] | None) -> str:
+    """What was lost of what was acknowledged: `2 of 310 tweets, 0 of 41 likes`."""
+    parts = [f"{counts['lost']} of {counts['acknowledged']} {kind}" for kind, counts in (rpo or {}).items()]
+    return ", ".join(parts) or "–"
 
 
 def disclosure(document: Mapping[str, Any]) -> list[tuple[str, str]]:

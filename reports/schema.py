@@ -60,12 +60,13 @@ def record_schema() -> Json:
             "validity": _validity(),
             "objectives": _list(_object({"text": _TEXT, "verdict": _three(), "value": _MAYBE, "bound": _NUMBER,
                                          "window": _TEXT, "n": _COUNT})),
-            "invariants": _list(_object({"name": _TEXT, "verdict": _three(), "checked": _COUNT,
-                                         "violations": _list(_TEXT), "note": _TEXT})),
+            "invariants": _list(_object({"name": _TEXT, "verdict": _four(), "checked": _COUNT,
+                                         "violations": _list(_TEXT), "note": _TEXT}, kept=_map(_kept()))),
             "verdict": {"enum": list(verdict.EXIT_CODES)},
             "exit_code": {"enum": sorted(verdict.EXIT_CODES.values())},
             "decided_by": _TEXT,
         },
+        recovery=_list(_recovery()),
         group=_TEXT,
         prediction={"type": ["object", "null"]},
     )  # fmt: skip
@@ -76,9 +77,24 @@ def _three() -> Json:
     return {"enum": list(verdict.RANK)}
 
 
+def _four() -> Json:
+    return {"enum": list(verdict.FINDINGS)}
+
+
 def _windows() -> Json:
     fault = _object({"kind": _TEXT, "target": _TEXT, "start_s": _NUMBER, "end_s": _MAYBE, "recovered_s": _MAYBE})
     return _object({"warm_up_s": _NUMBER, "load_s": _NUMBER, "faults": _list(fault)})
+
+
+def _kept() -> Json:
+    return _object({"acknowledged": _COUNT, "lost": _COUNT})
+
+
+def _recovery() -> Json:
+    times = ("recovers_within_s", "time_to_recovery_s", "rto_s", "rto_at_least_s", "first_success_s")
+    rpo = {"anyOf": [{"type": "null"}, _map(_kept())]}
+    return _object({"name": _TEXT, "kind": _TEXT, "target": _TEXT, "verdict": _four(),
+                    **dict.fromkeys(times, _MAYBE), "rpo": rpo, "note": _TEXT})  # fmt: skip
 
 
 def _latencies() -> Json:

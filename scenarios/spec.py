@@ -80,6 +80,7 @@ class Fault:
     """`at_s`: seconds from the start of load. `for_s`: how long it is held; None for an instant fault.
 
     `delay_s`: of the lines it slows down, one way. `loss`: share of the packets they lose. None where it was not asked.
+    `recovers_within_s`: the time that its recovery may take after `ends_s`; None for that of its kind.
     """
 
     at_s: float
@@ -88,6 +89,12 @@ class Fault:
     for_s: float | None = None
     delay_s: float | None = None
     loss: float | None = None
+    recovers_within_s: float | None = None
+
+    @property
+    def ends_s(self) -> float:
+        """When it is to end: undo of a held fault, injection of an instant one; seconds of the load."""
+        return self.at_s + (self.for_s or 0.0)
 
     @property
     def asked(self) -> dict[str, float]:

@@ -117,8 +117,9 @@ def _population(users: int, follows: spec.Follows, history: int, graph: Path | N
     return spec.Population(users, follows, history, graph, cache, likes, protected)
 
 
-def _fault(at: float, kind: str, target: str, for_: float | None, delay: float | None, loss: float | None) -> spec.Fault:
-    return spec.Fault(at, kind, target, for_, delay, loss)
+def _fault(at: float, kind: str, target: str, for_: float | None, delay: float | None, loss: float | None,
+           recovers_within: float | None) -> spec.Fault:
+    return spec.Fault(at, kind, target, for_, delay, loss, recovers_within)
 
 
 def _measure(warm_up: float, repeats: int, warm_caches: bool) -> spec.Measure:
@@ -161,6 +162,8 @@ FAULT = (
     Key("for", Quantity(units.duration_s, "10 s", positive=True), "how long it is held; only for held faults", None),
     Key("delay", Quantity(units.duration_s, "80 ms"), "what a slow line takes, one way; only for `wan_slow`", None),
     Key("loss", Quantity(units.share, "1 %"), "share of the packets that a line loses; only for `wan_slow`", None),
+    Key("recovers_within", Quantity(units.duration_s, "20 s", positive=True),
+        "time that its recovery may take, or the run fails; that of its kind where left out", None),
 )
 MEASURE = (
     Key("warm_up", DURATION, "time at the start that no steady number counts", 10.0),

@@ -27,6 +27,16 @@ WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media", "l
 DELIVERED = ("post", "reply")
 """Routes whose tweets are delivered into timelines: what an objective on `delivery` measures."""
 
+LIMIT_CLASSES: dict[str, tuple[str, str]] = {
+    "delete": ("delete", "write"), "follow": ("follow", "write"),
+    "follow_approve": ("follow_approve", "write"),
+    "follow_request": ("follow", "write"), "home": ("home", "read"), "like": ("like", "write"),
+    "post": ("post", "write"), "profile": ("profile", "read"), "reply": ("post", "write"),
+    "search": ("search", "search"), "tweet": ("tweet", "read"), "unfollow": ("unfollow", "write"),
+    "user_tweets": ("user_tweets", "read"),
+}
+"""Route of the mix -> (route at the gateway, class of its limit); `media`, several requests, has no row."""
+
 NOT_SERVED: dict[str, str] = {"retweet": "the system has no retweets; give its share to another route"}
 """Words the schema knows but refuses, and the mend."""
 
@@ -47,22 +57,43 @@ CACHE_STATES: dict[str, str] = {
 class FaultKind:
     """`held`: has a duration and is undone at its end; otherwise instant. `targets`: kinds of node, empty for any; or `AREAS`.
 
-    `takes`: what of its strength may be asked, words of `STRENGTHS`; one at least is.
+    `recovers_within_s`: the time that its recovery may take, in seconds from its undo (held) or injection
+    (instant). `takes`: what of its strength may be asked, words of `STRENGTHS`; one at least is.
+    `needs_load`: only requests bring the system back, so recovery is observed no longer than the load lasts.
     """
 
     held: bool
     targets: tuple[str, ...]
     help: str
+    recovers_within_s: float
     takes: tuple[str, ...] = ()
+    needs_load: bool = False
+
+    @property
+    def is_area(self) -> bool:
+        """Whether it strikes zones, regions or the lines between them."""
+        return bool(set(self.targets) & AREAS.keys())
+
+
+AREA_RECOVERS_WITHIN_S = 150.0  # three JVMs, PostgreSQL and a zone's services start on two cores under load
 
 
 FAULT_KINDS: dict[str, FaultKind] = {
-    "cache_loss": FaultKind(False, ("redis",), "every cached timeline, list and tweet is gone at once"),
-    "kill": FaultKind(False, (), "one process dies by SIGKILL and is restarted by auto-heal"),
-    "region_cut": FaultKind(True, ("region",), "nothing goes into a region or out of it, while its processes live on"),
-    "region_loss": FaultKind(True, ("region",), "every process of a region dies by SIGKILL and stays dead for a while"),
-    "wan_slow": FaultKind(True, ("lines", "region"), "the lines between regions are slow, or lose packets", ("delay", "loss")),
-    "zone_loss": FaultKind(True, ("zone",), "every process of a zone dies by SIGKILL and stays dead for a while"),
+    "cache_loss": FaultKind(False, ("redis",), "every cached timeline, list and tweet is gone at once",
+                            60.0, needs_load=True),
+    "kill": FaultKind(False, (), "one process dies by SIGKILL and is restarted by auto-heal",
+                      90.0),  # Cassandra starts in about 20 s on two shared cores; the rest is reserve
+    "region_cut": FaultKind(
+        True, ("region",), "nothing goes into a region or out of it, while its processes live on",
+        AREA_RECOVERS_WITHIN_S),
+    "region_loss": FaultKind(
+        True, ("region",), "every process of a region dies by SIGKILL and stays dead for a while",
+        AREA_RECOVERS_WITHIN_S),
+    "wan_slow": FaultKind(True, ("lines", "region"), "the lines between regions are slow, or lose packets",
+                          30.0, ("delay", "loss")),
+    "zone_loss": FaultKind(
+        True, ("zone",), "every process of a zone dies by SIGKILL and stays dead for a while",
+        AREA_RECOVERS_WITHIN_S),
 }
 
 STRENGTHS: dict[str, tuple[float, float]] = {"delay": (0.001, 0.5), "loss": (0.001, 0.5)}

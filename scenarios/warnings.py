@@ -6,9 +6,9 @@ A text begins with the key, names the value and the bound, and says what to chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from scenarios import objectives, planned, spec, units
+from scenarios import objectives, planned, recovery, spec, units
 
 BEYOND = 10  # operations beyond a percentile that make it repeatable: with fewer, one slow request decides
 LEAST = 10  # operations that a mean, a maximum or a share needs in its window; the judge's own bound
@@ -50,7 +50,9 @@ def faults_past_the_end(scenario: spec.Scenario) -> Iterator[str]:
                    "end. Shorten it or lengthen the load.")
 
 
-WARNINGS: tuple[Callable[[spec.Scenario], Iterator[str]], ...] = (few_operations, faults_past_the_end)
+WARNINGS: tuple[Callable[[spec.Scenario], Iterable[str]], ...] = (
+    few_operations, faults_past_the_end, recovery.warnings,
+)
 """Every warning; each yields nothing for a scenario that it does not concern."""
 
 

@@ -185,8 +185,11 @@ def _planned(played: Played, tape: workload.Tape) -> pd.DataFrame:
 
 def _fault_windows(played: Played, scenario: spec.Scenario) -> tuple[facts.FaultWindow, ...]:
     granted = facts.granted_s(scenario.objectives)
+    within = {(fault.kind, fault.at_s): fault.recovers_within_s for fault in scenario.faults}
     return tuple(
-        facts.FaultWindow(one.kind, one.target, one.start_s, one.end_s, one.recovered_s, granted_s=granted)
+        facts.FaultWindow(one.kind, one.target, one.start_s, one.end_s, one.recovered_s, granted_s=granted,
+                          planned_end_s=one.start_s, recovers_within_s=within.get((one.kind, one.start_s)),
+                          observed_until_s=scenario.workload.load_s)
         for one in played.faults
     )
 

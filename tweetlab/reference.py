@@ -75,15 +75,27 @@ def faults() -> str:
     """The table of faults."""
     from chaos.faults import FAULTS
 
-    return _table_page("Faults", "What a scenario's `faults` may name.", {n: doc_of(f) for n, f in sorted(FAULTS.items())})
+    intro = ("What a scenario's `faults` may name. A fault that has not recovered within its time fails the\n"
+             "run; one that is held until the end of the load is not judged. `recovers_within` sets the\n"
+             "time.")
+    rows = {name: f"{doc_of(fault)}\n\n*Recovers within* {fault.recovers_within_s:g} s."
+            for name, fault in sorted(FAULTS.items())}
+    return _table_page("Faults", intro, rows)
 
 
 def invariants() -> str:
     """The table of invariants."""
     from chaos.invariants import INVARIANTS
+    from scenarios import plan
 
-    intro = "Checked after every run. *pass*, *unknown* (never pass) or *fail*, with the operations that prove it."
-    return _table_page("Invariants", intro, {n: doc_of(i) for n, i in sorted(INVARIANTS.items())})
+    intro = ("Checked after every run. *pass*, *unknown* (never pass) or *fail*, with the operations that\n"
+             "prove it; *not applicable* where the plan of the run holds nothing that it is about: that\n"
+             "does not touch the verdict.")
+    rows = {name: f"{doc_of(row)}\n\n*Applies to* {row.applies_to}"
+            for name, row in sorted(INVARIANTS.items())}
+    words = "\n".join(f"| {word} | {_one_line(meaning)} |" for word, meaning in plan.WORDS.items())
+    return (_table_page("Invariants", intro, rows)
+            + f"\n## What a plan holds\n\n| a run plans | where its scenario has |\n|---|---|\n{words}\n")
 
 
 def bench() -> str:

@@ -26,7 +26,7 @@ from chaos.evidence import Bounds, Canary
 from chaos.records import FaultRecord
 from reports import columns, facts, finish, record
 from scenarios import history as past_tweets
-from scenarios import population, private, spec, workload
+from scenarios import plan, population, private, spec, workload
 from system.kernel import events
 from system.kernel.errors import CouldNotRun, LabError, StoreUnavailable
 from system.kernel.policies import AutoscaleKnobs
@@ -176,7 +176,8 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
         seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max)), seen.start_ns)
         watching = asyncio.create_task(seen.sampler.run(done))
         state = lab.lab.places.state
-        faults = schedule.run(scenario.faults_in_load, lab.lab, seen.start_ns, state, stop=stop)
+        faults = schedule.run(scenario.faults_in_load, lab.lab, seen.start_ns, state, stop=stop,
+                              load_s=scenario.workload.load_s)
         drills = asyncio.create_task(faults)
         try:
             seen.load = await load.finish(stop)
@@ -277,6 +278,9 @@ async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen
             history, table, lab.ports, lab.base_url, lab.token, seen.edges or world.graph.pairs(), world.past.tweet_ids,
             seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed,
             bounds=Bounds(limits=scenario.policies.limits), protected=world.tape.protected,
+            plan=plan.plan_of(scenario, world.tape.planned(), world.graph.users,
+                              kept_data=seen.edges is not None),
+            seeded_authors=world.past.authors if seen.edges is None else None,
             likes=private.likes_of(private.Circle(world.graph, world.tape.protected), world.past, scenario.population,
                                    scenario.seed).pairs())
         if seen.canary and seen.load is not None:
@@ -314,12 +318,9 @@ def _steal(watch: sampler.Sampler | None, load_s: float) -> float:
 
 def windows_of(scenario: spec.Scenario, start_ns: int, entries: list[dict[str, Any]]) -> facts.Windows:
     """The clock of a run of `scenario`; `entries` as in faults.json."""
-    stages, at_s = [], 0.0
-    for stage in scenario.workload.stages:
-        stages.append(facts.Stage(at_s, at_s + stage.for_s, stage.rate_from, stage.rate_to))
-        at_s += stage.for_s
-    return facts.Windows(start_ns, scenario.measure.warm_up_s, at_s, facts.fault_windows(entries, start_ns, scenario.objectives),
-                         tuple(stages))
+    windows = facts.fault_windows(entries, start_ns, scenario.objectives)
+    return facts.Windows(start_ns, scenario.measure.warm_up_s, scenario.workload.load_s, windows,
+                         facts.stages(scenario.workload.stages))
 
 
 def scenario_doc(scenario: spec.Scenario) -> dict[str, Any]:

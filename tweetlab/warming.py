@@ -13,12 +13,12 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios import history, population
+from scenarios import history, plan, population
 from system.kernel.events import Tweet
 from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, Kind, TimelineCache, TweetCache
 
-MOST_USERS = 10_000  # beyond it warming would take minutes; the load warms what it touches
+MOST_USERS = plan.WARMED_USERS  # beyond it the load warms what it touches
 AT_ONCE = 64
 BATCH = 1_000  # tweets a round trip
 

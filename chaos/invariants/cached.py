@@ -30,9 +30,10 @@ class _Oracle:
 def check(evidence: Evidence) -> Finding:
     """Every complete list in Redis holds all that Cassandra and PostgreSQL say belongs into it, down to its floor.
 
-    Home lists: every live tweet of every followed author that is pushed; pulled authors and own tweets are allowed, as
-    are deleted tweets and authors once followed, which readers drop. Author lists: every live tweet. Follower and
-    following lists: exactly the edges. Nothing may be in a list of tweets that was never stored.
+    Home lists: every live tweet of every followed author that is pushed and whose tweets were read; pulled
+    authors and own tweets are allowed, as are deleted tweets and authors once followed, which readers drop.
+    Author lists: every live tweet. Follower and following lists: exactly the edges. Nothing may be in a list
+    of tweets that was never stored.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -56,9 +57,12 @@ def check(evidence: Evidence) -> Finding:
 def _home(oracle: _Oracle, cached: CachedList, tally: Tally) -> bool:
     finals = oracle.finals
     following = finals.following.get(cached.owner)
-    if following is None or any(author not in finals.by_author for author in following):
+    if following is None:
         return False
-    pushed = following - finals.pulled
+    read = following & finals.by_author.keys()
+    if following and not read:
+        return False
+    pushed = read - finals.pulled
     wanted = (tweet_id for author in pushed for tweet_id in _live(finals, author) if tweet_id not in oracle.pulled)
     _missing(oracle, cached, wanted, tally)
     _invented(oracle, cached, tally)

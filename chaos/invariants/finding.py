@@ -1,21 +1,29 @@
-"""What a check says: pass, unknown or fail, with the operations that prove it.
+"""What a check says: pass, unknown, fail or not applicable, with the operations that prove it.
 
 Unknown is not pass: a check that saw no relevant operation, or could not read what it needed, is unknown and
-says why. A proven violation is a fail, whatever else could not be read.
+says why. A proven violation is a fail, whatever else could not be read. Not applicable is decided from the
+plan of the run (`table`), never by a check from what it saw.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-PASS, UNKNOWN, FAIL = "pass", "unknown", "fail"
+from scenarios.plan import Plan
+
+PASS, UNKNOWN, FAIL, NOT_APPLICABLE = "pass", "unknown", "fail", "not_applicable"
 MOST_SHOWN = 20  # violations a finding lists; the rest are counted
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict of one invariant. `checked`: facts it compared. `found`: all violations, also those not listed."""
+    """The verdict of one invariant. `checked`: facts it compared. `found`: all violations, listed or not.
+
+    `kept`: kind of data, such as tweets -> how many acknowledged ones were looked for (`acknowledged`), how
+    many of these are not there (`lost`).
+    """
 
     name: str
     verdict: str
@@ -23,6 +31,7 @@ class Finding:
     violations: tuple[str, ...] = ()
     note: str = ""
     found: int = 0
+    kept: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the finding as plain JSON values."""
@@ -41,6 +50,19 @@ class Tally:
     witnesses: list[tuple[int, int, str]] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    kept: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def keep(self, kind: str, acknowledged: int, lost: int) -> None:
+        """Count `acknowledged` facts of a kind that were looked for, `lost` of them in vain; calls add up."""
+        counts = self.kept.setdefault(kind, {"acknowledged": 0, "lost": 0})
+        counts["acknowledged"] += acknowledged
+        counts["lost"] += lost
+
+    def exercised(self, planned: Plan | None, acknowledged: Mapping[str, int]) -> None:
+        """Doubt each planned word of which nothing was acknowledged. `acknowledged`: word -> operations."""
+        for word, count in acknowledged.items():
+            if planned is not None and word in planned and not count:
+                self.doubts.append(f"The run planned {word}, and none was acknowledged.")
 
     def violated(self, text: str, operations: int = 1, at_ns: int = 0) -> None:
         """Note a violation that `operations` operations prove; `at_ns`: when it was seen."""
@@ -62,4 +84,5 @@ class Tally:
         verdict = FAIL if found else UNKNOWN if notes else PASS
         if found > MOST_SHOWN:
             notes.append(f"{found - MOST_SHOWN} more violations are not listed.")
-        return Finding(self.name, verdict, self.checked, shown, " ".join(notes + self.remarks), found)
+        note = " ".join(notes + self.remarks)
+        return Finding(self.name, verdict, self.checked, shown, note, found, self.kept)

@@ -6,6 +6,7 @@ from chaos.evidence import Evidence
 from chaos.history import HOME, TWEET, Change, Read
 from chaos.invariants.finding import Finding, Tally
 from chaos.invariants.pages import told
+from scenarios import plan
 
 NAME = "no_ghost_after_delete_or_unfollow"
 
@@ -24,6 +25,7 @@ def check(evidence: Evidence) -> Finding:
     cuts = [(pair, change) for pair, changes in history.edges.items() for change in changes
             if change.ok and not change.on]
     tally.checked = len(gone) + len(cuts)
+    tally.exercised(evidence.plan, {plan.DELETES: len(gone), plan.UNFOLLOWS: len(cuts)})
     left: dict[int, set[int]] = {}
     for (follower, author), _ in cuts:
         left.setdefault(follower, set()).add(author)
@@ -72,11 +74,14 @@ def _stores(evidence: Evidence, gone: dict[int, tuple[int, int]], cuts: list[tup
         if done_ns + bound_ns <= finals.at_ns and finals.api_tweets.get(tweet_id):
             tally.violated(f"deleted tweet {tweet_id} was answered by the final GET; {evidence.history.tell(row)}", 2)
         stored = finals.by_id.get(tweet_id)
+        tally.keep("deletes", int(stored is not None), int(stored is not None and not stored.deleted))
         if stored is not None and not stored.deleted:
             tally.violated(f"deleted tweet {tweet_id} is not marked deleted in Cassandra; {evidence.history.tell(row)}")
     for (follower, author), _ in cuts:
-        if author in finals.following.get(follower, ()):
-            cut = evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns)
-            if cut:
+        following = finals.following.get(follower)
+        cut = evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns)
+        if cut and following is not None:
+            tally.keep("unfollows", 1, int(author in following))
+            if author in following:
                 tally.violated(f"{follower} unfollowed {author} and the edge stands in PostgreSQL; "
                                f"{evidence.history.tell(cut.row)}")

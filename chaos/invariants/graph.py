@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from chaos.evidence import Evidence
 from chaos.invariants.finding import Finding, Tally
+from scenarios import plan
 
 NAME = "acknowledged_follows_stand"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every edge that surely stands by the answers is in PostgreSQL, from both of its ends.
+    """Every edge that surely stands by the answers is in PostgreSQL, from both ends, and each seeded account.
 
     Seeded edges that nobody may have cut count too. Edges that may or may not stand are left out; edges that
     surely do not stand are judged by no_ghost_after_delete_or_unfollow.
@@ -18,6 +19,8 @@ def check(evidence: Evidence) -> Finding:
     finals = evidence.finals
     if finals is None:
         return tally.finding(evidence.no_finals)
+    tally.exercised(evidence.plan, {plan.FOLLOWS: evidence.history.acknowledged("follow"),
+                                    plan.APPROVALS: evidence.history.acknowledged("follow_approve")})
     for follower, author in evidence.history.edges:
         if evidence.edge_stands(follower, author, finals.at_ns, finals.at_ns):
             _both_ends(evidence, follower, author, tally)
@@ -26,8 +29,13 @@ def check(evidence: Evidence) -> Finding:
             if (follower, author) in evidence.history.edges:
                 continue
             tally.checked += 1
+            tally.keep("follows", 1, int(follower not in followers))
             if follower not in followers:
                 tally.violated(f"the seeded edge {follower} -> {author}, which nobody cut, is not in PostgreSQL")
+    for user, stands in finals.accounts.items():
+        tally.keep("accounts", 1, int(not stands))
+        if not stands:
+            tally.violated(f"the account of user {user}, which stood before the run, is not in PostgreSQL")
     return tally.finding("no edge was read back")
 
 
@@ -35,10 +43,11 @@ def _both_ends(evidence: Evidence, follower: int, author: int, tally: Tally) -> 
     finals = evidence.finals
     assert finals is not None
     proof = "; ".join(evidence.history.tell(change.row) for change in evidence.history.edges[follower, author])
-    for name, side, other in (("following", finals.following.get(follower), author),
-                              ("followers", finals.followers.get(author), follower)):
-        if side is None:
-            continue
+    ends = (("following", finals.following.get(follower), author),
+            ("followers", finals.followers.get(author), follower))
+    sides = [(name, side, other) for name, side, other in ends if side is not None]
+    tally.keep("follows", int(bool(sides)), int(any(other not in side for _, side, other in sides)))
+    for name, side, other in sides:
         tally.checked += 1
         if other not in side:
             tally.violated(f"the edge {follower} -> {author} stands by the answers and is not in {name}; {proof}", 2)

@@ -12,7 +12,7 @@ def check(evidence: Evidence) -> Finding:
     """Every picture whose upload was acknowledged stands in storage with the SHA-256 that its client computed, and is finalised.
 
     The bytes are read from storage, past the edge and its cache, and hashed. No user of a run deletes a picture, and the
-    collector's ages are longer than a run. Runs without uploads are not asked.
+    collector's ages are longer than a run.
     """
     tally = Tally(NAME)
     if evidence.finals is None:
@@ -24,6 +24,7 @@ def check(evidence: Evidence) -> Finding:
         if key not in stored:
             continue
         tally.checked += 1
+        tally.keep("pictures", 1, int(stored[key] != digest))
         if stored[key] != digest:
             what = f"other bytes ({stored[key]} instead of {digest})" if stored[key] else "nothing, or is not finalised"
             tally.violated(f"picture {key[0]}_{key[1]} was acknowledged and storage holds {what}; {evidence.history.tell(row)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from chaos.evidence import Evidence
 from chaos.history import Change
 from chaos.invariants.finding import Finding, Tally
+from scenarios import plan
 
 NAME = "likes_exact"
 
@@ -19,6 +20,7 @@ def check(evidence: Evidence) -> Finding:
     finals = evidence.finals
     if finals is None:
         return tally.finding(evidence.no_finals)
+    tally.exercised(evidence.plan, {plan.LIKES: evidence.history.acknowledged("like")})
     asked: dict[int, dict[int, list[Change]]] = {}
     seeded: dict[int, set[int]] = {}
     for tweet, user in evidence.seeded_likes:
@@ -30,12 +32,15 @@ def check(evidence: Evidence) -> Finding:
         for user, changes in by_user.items():
             tally.checked += 1
             sure = _stands(changes)
+            tally.keep("likes", int(bool(sure)), int(bool(sure) and user not in standing))
             if sure is not None and sure != (user in standing):
                 proof = "; ".join(evidence.history.tell(change.row) for change in changes)
                 tally.violated(f"the like of {tweet} by {user} {'is lost' if sure else 'stands again'}: {proof}", len(changes))
         before = seeded.get(tweet, set())
         tally.checked += len(before)
-        for user in sorted(before - standing - set(by_user)):
+        gone = before - standing - set(by_user)
+        tally.keep("likes", len(before - set(by_user)), len(gone))
+        for user in sorted(gone):
             tally.violated(f"the like of {tweet} by {user}, which stood before the run, is gone")
         for user in sorted(standing - set(by_user) - before):
             tally.violated(f"user {user} likes {tweet} in PostgreSQL, and nobody asked for it")

@@ -7,14 +7,9 @@ from collections import defaultdict
 from chaos.evidence import Evidence
 from chaos.history import NEVER_NS
 from chaos.invariants.finding import Finding, Tally
+from scenarios.vocabulary import LIMIT_CLASSES
 
 NAME = "limits_hold"
-CLASSES = {  # route of the mix -> route at the gateway, class of its limit; media makes several requests
-    "delete": ("delete", "write"), "follow": ("follow", "write"), "home": ("home", "read"), "like": ("like", "write"),
-    "follow_approve": ("follow_approve", "write"), "follow_request": ("follow", "write"),
-    "post": ("post", "write"), "profile": ("profile", "read"), "reply": ("post", "write"), "search": ("search", "search"),
-    "tweet": ("tweet", "read"), "unfollow": ("unfollow", "write"), "user_tweets": ("user_tweets", "read"),
-}
 COUNTERS = "limits"  # kind of the node that counts
 
 
@@ -29,15 +24,15 @@ def check(evidence: Evidence) -> Finding:
     sent_ns, done_ns = history.column("sent_ns"), history.column("done_ns")
     outcome, user, route = history.column("outcome"), history.column("user"), history.column("route")
     served: dict[tuple[int, str, int], list[int]] = defaultdict(list)
-    for row in history.rows_of(CLASSES):
-        if outcome[row] == "ok":
-            name, kind = CLASSES[route[row]]
-            served[user[row], name, getattr(knobs, kind)].append(row)
     window_ns = int(knobs.window_s * 1e9)
+    for row in history.rows_of(LIMIT_CLASSES):
+        name, kind = LIMIT_CLASSES[route[row]]
+        if outcome[row] == "ok" and window_ns and getattr(knobs, kind):
+            served[user[row], name, getattr(knobs, kind)].append(row)
     away = _outages(evidence, window_ns)
     for (who, name, limit), rows in served.items():
         tally.checked += len(rows)
-        if not (limit and window_ns) or len(rows) <= limit:
+        if len(rows) <= limit:
             continue
         rows.sort(key=lambda row: int(sent_ns[row]))
         _judge(tally, f"user {who} was served {name}", rows, sent_ns, done_ns, limit, window_ns, away)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
+
 from chaos.evidence import Evidence, Finals
 from chaos.history import NEVER_NS, PROFILE, Post
 from chaos.invariants.finding import Finding, Tally
+from scenarios import plan
 
 NAME = "no_acknowledged_tweet_lost"
 
@@ -14,14 +17,16 @@ NAME = "no_acknowledged_tweet_lost"
 def check(evidence: Evidence) -> Finding:
     """Every acknowledged tweet that nobody may have deleted is there at the end, and nothing is there that nobody posted.
 
-    Lost = acknowledged - perhaps deleted - final. Final is asked three times: Cassandra by id and by author, GET by id,
-    the author's page; all must agree. A post that ended `info` may be there (recovered) or not. A tweet of the run
-    that no acknowledged and no `info` post explains is a phantom; seeded tweets are input.
+    Lost = acknowledged - perhaps deleted - final. Final is asked three times: Cassandra by id and by author,
+    GET by id, the author's page; all must agree. A post that ended `info` may be there (recovered) or not. A
+    tweet of the run that no acknowledged and no `info` post explains is a phantom. Seeded tweets, which no
+    route deletes, are looked for in the partitions of the authors that were read.
     """
     tally = Tally(NAME)
     finals = evidence.finals
     if finals is None:
         return tally.finding(evidence.no_finals)
+    tally.exercised(evidence.plan, {plan.POSTS: len(evidence.history.acked)})
     shown = _shown(finals)
     unasked = unanswered = 0
     for tweet_id, post in evidence.history.acked.items():
@@ -31,6 +36,7 @@ def check(evidence: Evidence) -> Finding:
         absent, asked = _absent(finals, shown, tweet_id, post)
         unasked += not asked
         unanswered += finals.api_tweets.get(tweet_id, True) is None
+        tally.keep("tweets", 1, int(bool(absent)))
         if absent:
             proof = evidence.history.tell(post.rows[-1])
             tally.violated(f"tweet {tweet_id} was acknowledged and is absent from {', '.join(absent)}; {proof}",
@@ -41,9 +47,10 @@ def check(evidence: Evidence) -> Finding:
     tally.doubt(unanswered, "final GETs had no answer.")
     tally.doubt(finals.unread, "final pages had no answer.")
     _phantoms(evidence, finals, tally)
+    _seeded(evidence, finals, tally)
     if finals.sample:
         tally.remarks.append(f"Sample: {finals.sample}.")
-    return tally.finding("no post was acknowledged")
+    return tally.finding("no post was acknowledged and no seeded tweet was looked for")
 
 
 def _shown(finals: Finals) -> dict[int, list[tuple[int, int, frozenset[int]]]]:
@@ -72,6 +79,23 @@ def _absent(finals: Finals, shown: dict[int, list[tuple[int, int, frozenset[int]
     if any(low <= tweet_id < high and tweet_id not in ids for low, high, ids in shown.get(post.user, ())):
         absent.append("the author's page")
     return absent, tweet_id in finals.asked or of_author is not None
+
+
+def _seeded(evidence: Evidence, finals: Finals, tally: Tally) -> None:
+    """Look for every seeded tweet of the authors that were read; one violation an author."""
+    order = np.argsort(evidence.seeded_authors, kind="stable")
+    authors, tweet_ids = evidence.seeded_authors[order], evidence.seeded_ids[order] if len(order) else order
+    for author, stored in finals.by_author.items():
+        first, last = np.searchsorted(authors, (author, author + 1))
+        floor = finals.author_floors.get(author, 0)
+        expected = [tweet_id for tweet_id in tweet_ids[first:last].tolist()
+                    if tweet_id >= floor and not evidence.history.maybe_deleted(tweet_id)]
+        absent = [tweet_id for tweet_id in expected if stored.get(tweet_id, True)]
+        tally.checked += len(expected)
+        tally.keep("seeded tweets", len(expected), len(absent))
+        if absent:
+            tally.violated(f"author {author} lacks {len(absent)} of {len(expected)} seeded tweets in "
+                           f"Cassandra that nobody deleted ({', '.join(map(str, absent[:5]))})", len(absent))
 
 
 def _phantoms(evidence: Evidence, finals: Finals, tally: Tally) -> None:

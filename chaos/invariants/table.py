@@ -1,4 +1,7 @@
-"""The invariants of a run, by name. To add a check: one function from Evidence to Finding, one row here."""
+"""The invariants of a run, by name. To add a check: one function from Evidence to Finding, one row here.
+
+A row also says what in the plan of a run (`scenarios.plan`) makes its invariant applicable.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chaos.evidence import Evidence
-from chaos.history import MEDIA
 from chaos.invariants import (
     cached,
     delivery,
@@ -25,66 +27,84 @@ from chaos.invariants import (
     privacy,
     searching,
 )
-from chaos.invariants.finding import FAIL, PASS, UNKNOWN, Finding
+from chaos.invariants.finding import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Finding
+from scenarios import plan
 
 
 @dataclass(frozen=True)
 class Invariant:
-    """One promise. `needs_faults`: left out of runs without faults. `route`: left out of runs that sent nothing to it."""
+    """One invariant. `needs`: groups of words of `plan.WORDS`; it applies where a plan holds a word of each.
+
+    No group: it applies to every run.
+    """
 
     name: str
     check: Callable[[Evidence], Finding]
-    needs_faults: bool = False
-    route: str = ""
+    needs: tuple[tuple[str, ...], ...] = ()
 
     @property
     def docs(self) -> str:
         """The promise in words, for the reference: the docstring of its check."""
         return inspect.getdoc(self.check) or ""
 
+    @property
+    def applies_to(self) -> str:
+        """Which runs it applies to, in words, for the reference."""
+        if not self.needs:
+            return "every run."
+        return f"runs that plan {', and '.join(' or '.join(group) for group in self.needs)}."
+
+    def not_applicable(self, planned: plan.Plan | None) -> str:
+        """Return why it does not apply to a run with this plan; "" where it does, or no plan is known."""
+        if planned is None:
+            return ""
+        absent = next((group for group in self.needs if not planned.intersection(group)), None)
+        return f"Not applicable: this run plans no {' and no '.join(absent)}." if absent else ""
+
+
+FOLLOWS = (plan.SEEDED_FOLLOWS, plan.FOLLOWS, plan.APPROVALS)
 
 INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
-    Invariant(graph.NAME, graph.check),
-    Invariant(cached.NAME, cached.check),
-    Invariant(delivery.NAME, delivery.check),
-    Invariant(exercised.NAME, exercised.check, needs_faults=True),
-    Invariant(identity.KEYS, identity.check_keys),
-    Invariant(liking.NAME, liking.check, route="like"),
-    Invariant(limits.NAME, limits.check),
-    Invariant(lost.NAME, lost.check),
-    Invariant(ghosts.NAME, ghosts.check),
-    Invariant(pages.NAME, pages.check),
-    Invariant(intact.NAME, intact.check, route=MEDIA),
-    Invariant(privacy.NAME, privacy.check),
-    Invariant(own_writes.NAME, own_writes.check),
-    Invariant(searching.NAME, searching.check),
-    Invariant(identity.UNIQUE, identity.check_unique),
+    Invariant(graph.NAME, graph.check, (FOLLOWS,)),
+    Invariant(cached.NAME, cached.check, ((plan.CACHED_LISTS,),)),
+    Invariant(delivery.NAME, delivery.check, ((plan.POSTS,), FOLLOWS)),
+    Invariant(exercised.NAME, exercised.check, ((plan.FAULTS,),)),
+    Invariant(identity.KEYS, identity.check_keys, ((plan.POSTS,),)),
+    Invariant(liking.NAME, liking.check, ((plan.LIKES, plan.SEEDED_LIKES),)),
+    Invariant(limits.NAME, limits.check, ((plan.LIMITED_REQUESTS,),)),
+    Invariant(lost.NAME, lost.check, ((plan.POSTS, plan.SEEDED_TWEETS),)),
+    Invariant(ghosts.NAME, ghosts.check, ((plan.DELETES, plan.UNFOLLOWS),)),
+    Invariant(pages.NAME, pages.check, ((plan.POSTS, plan.SEEDED_TWEETS),)),
+    Invariant(intact.NAME, intact.check, ((plan.PICTURES,),)),
+    Invariant(privacy.NAME, privacy.check),  # plants protected canaries of its own around every load
+    Invariant(own_writes.NAME, own_writes.check, ((plan.POSTS,),)),
+    Invariant(searching.NAME, searching.check, ((plan.POSTS,),)),
+    Invariant(identity.UNIQUE, identity.check_unique, ((plan.POSTS,),)),
 )}
 
 
 def judge(evidence: Evidence, invariants: dict[str, Invariant] | None = None) -> list[Finding]:
-    """Return the finding of every invariant that applies, in the table's order.
+    """Return the finding of every invariant, in the table's order.
 
-    A check that crashes is unknown and carries its traceback; the others still run.
+    One that does not apply to the plan is *not applicable*, unless it found a violation all the same. A check
+    that crashes is unknown and carries its traceback; the others still run.
     """
     rows = INVARIANTS if invariants is None else invariants
-    return [_run(row, evidence) for row in rows.values() if _applies(row, evidence)]
-
-
-def _applies(row: Invariant, evidence: Evidence) -> bool:
-    if row.needs_faults and not evidence.faults:
-        return False
-    return not row.route or "route" not in evidence.rows or bool((evidence.rows["route"] == row.route).any())
+    return [_run(row, evidence) for row in rows.values()]
 
 
 def _run(row: Invariant, evidence: Evidence) -> Finding:
     try:
-        return row.check(evidence)
+        found = row.check(evidence)
     except Exception:  # whatever a checker stumbles over, the other verdicts of the run must stand
         return Finding(row.name, UNKNOWN, 0, note=f"The check crashed: {traceback.format_exc()}")
+    reason = row.not_applicable(evidence.plan)
+    if reason and found.verdict != FAIL:
+        return Finding(row.name, NOT_APPLICABLE, 0, note=reason)
+    return found
 
 
 def verdict(findings: list[Finding]) -> str:
-    """Return the worst verdict: pass < unknown < fail; unknown where there is none."""
-    found = {finding.verdict for finding in findings}
+    """Return the worst verdict: pass < unknown < fail, without what is not applicable; of none, unknown."""
+    found = {finding.verdict for finding in findings} - {NOT_APPLICABLE}
     return FAIL if FAIL in found else PASS if found == {PASS} else UNKNOWN

@@ -27,8 +27,7 @@ from chaos.invariants import (
     privacy,
     searching,
 )
-from chaos.trial import edits
-from chaos.trial.objects import drift_a_count, leak_the_canary, lose_a_like, show_to_a_former_follower, tear_a_picture
+from chaos.trial import edits, objects
 from system.kernel import ids
 from system.kernel.policies import LimitKnobs
 from system.ports import Kind
@@ -314,11 +313,13 @@ MUTATIONS: dict[str, Mutation] = {
     "hide_an_own_tweet": Mutation(hide_an_own_tweet, own_writes.NAME, frozenset({pages.NAME})),
     "invent_a_tweet": Mutation(invent_a_tweet, lost.NAME, frozenset({cached.NAME})),
     "keep_a_cut_edge": Mutation(keep_a_cut_edge, ghosts.NAME, frozenset({cached.NAME})),
-    "drift_a_count": Mutation(drift_a_count, liking.NAME),
-    "leak_the_canary": Mutation(leak_the_canary, privacy.NAME),
-    "lose_a_like": Mutation(lose_a_like, liking.NAME),
-    "lose_a_picture": Mutation(tear_a_picture(""), intact.NAME),
-    "replace_a_picture": Mutation(tear_a_picture("0" * 16), intact.NAME),
+    "drift_a_count": Mutation(objects.drift_a_count, liking.NAME),
+    "leak_the_canary": Mutation(objects.leak_the_canary, privacy.NAME),
+    "lose_a_like": Mutation(objects.lose_a_like, liking.NAME),
+    "lose_a_seeded_tweet": Mutation(objects.lose_a_seeded_tweet, lost.NAME, frozenset({cached.NAME})),
+    "lose_an_account": Mutation(objects.lose_an_account, graph.NAME),
+    "lose_a_picture": Mutation(objects.tear_a_picture(""), intact.NAME),
+    "replace_a_picture": Mutation(objects.tear_a_picture("0" * 16), intact.NAME),
     "lose_a_follow": Mutation(lose_a_follow, graph.NAME, frozenset({cached.NAME})),
     "lose_from_api": Mutation(lose_from_api, lost.NAME),
     "lose_from_author": Mutation(lose_from_author, lost.NAME, frozenset({cached.NAME})),
@@ -331,7 +332,7 @@ MUTATIONS: dict[str, Mutation] = {
     "revive_a_deleted": Mutation(revive_a_deleted, ghosts.NAME),
     "show_a_deleted": Mutation(show_a_deleted, ghosts.NAME, frozenset({pages.NAME})),
     "show_an_unfollowed": Mutation(show_an_unfollowed, ghosts.NAME, frozenset({pages.NAME})),
-    "show_to_a_former_follower": Mutation(show_to_a_former_follower, privacy.NAME),
+    "show_to_a_former_follower": Mutation(objects.show_to_a_former_follower, privacy.NAME),
     "serve_beyond_the_limit": Mutation(serve_beyond_the_limit, limits.NAME),
     "shrink_a_follower_list": Mutation(shrink_a_follower_list, cached.NAME),
     "skip_the_fanout": Mutation(skip_the_fanout, delivery.NAME),

@@ -1,4 +1,4 @@
-"""Mutations of pictures, likes and of what a protected user keeps from others."""
+"""Mutations of pictures, likes, seeded data and of what a protected user keeps from others."""
 
 from __future__ import annotations
 
@@ -59,3 +59,21 @@ def show_to_a_former_follower(evidence: Evidence, rng: random.Random) -> Evidenc
             shown = {"outcome": "ok", "status": 200, "page_ids": [tweets[0]], "page_authors": [author]}
             return edits.with_rows(evidence, {rng.choice(rows): shown})
     return None
+
+
+def lose_a_seeded_tweet(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """A tweet that was there before the run is gone from its author's partition."""
+    by_author = dict(edits.finals_of(evidence).by_author)
+    seeded = zip(evidence.seeded_ids.tolist(), evidence.seeded_authors.tolist(), strict=True)
+    standing = [(tweet, author) for tweet, author in seeded if not evidence.history.maybe_deleted(tweet)]
+    if not standing:
+        return None
+    tweet_id, author = rng.choice(standing)
+    by_author[author] = {tweet: gone for tweet, gone in by_author[author].items() if tweet != tweet_id}
+    return edits.with_finals(evidence, by_author=by_author)
+
+
+def lose_an_account(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """PostgreSQL forgets a user who signed up before the run."""
+    accounts = edits.finals_of(evidence).accounts
+    return edits.with_finals(evidence, accounts={**accounts, rng.choice(sorted(accounts)): False})

@@ -28,8 +28,10 @@ def make(seed: int, size: Size | None = None) -> Evidence:
     frame = pd.DataFrame([*world.rows, *uploads, *likes]).drop(columns=["made"], errors="ignore")
     fault = FaultRecord("cache_loss", "redis", START_NS + 10**9, START_NS + 10**9, START_NS + 11 * 10**8,
                         START_NS + 11 * 10**8, START_NS + 2 * 10**9)
+    authors = np.array([world.tweets[tweet_id].author for tweet_id in world.seeded], dtype=np.int64)
     return Evidence(frame, _effects(world), _finals(world, end_ns, rng, uploads, likes), graph,
-                    RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,), protected=world.protected)
+                    RunClock(START_NS, START_MS), np.array(world.seeded, dtype=np.int64), (fault,),
+                    protected=world.protected, seeded_authors=authors)
 
 
 def _effects(world: World) -> pd.DataFrame:
@@ -95,7 +97,8 @@ def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[st
         lists=tuple(_lists(world, end_ns, followers, following, rng)), pulled=world.pulled,
         searchable=frozenset(t for t in run_ids if world.tweets[t].deleted_ns is None),
         pictures={(row["user"], row["target"]): row["body_sha"] for row in uploads if row["outcome"] == "ok"},
-        likers=likers, like_counts={tweet: len(users) for tweet, users in likers.items()}, canary=Canary(8, (), True))
+        likers=likers, like_counts={tweet: len(users) for tweet, users in likers.items()},
+        canary=Canary(8, (), True), accounts=dict.fromkeys(world.users, True))
 
 
 def _pages(world: World, end_ns: int) -> list[Read]:

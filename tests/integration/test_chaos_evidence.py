@@ -12,6 +12,7 @@ import pytest
 
 from chaos import api_reads, collect, history, invariants
 from chaos.evidence import Canary
+from scenarios import plan
 from system.kernel import events, policies
 from system.ports import Kind
 from tests.helpers import services_rig
@@ -20,6 +21,7 @@ from tweetlab import effects
 pytestmark = pytest.mark.real
 KNOBS = policies.Policies(fanout=policies.FanoutKnobs(push_limit=4), timeline=policies.TimelineKnobs(mode_ttl_s=0.2))
 GROUPS = events.GROUPS
+PLANNED = frozenset(plan.WORDS) - {plan.FAULTS, plan.LIKES, plan.SEEDED_LIKES, plan.APPROVALS}
 NAMES = ("zarquon", "hotblack", "lallafa", "deep_thot", "slarti", "gargravarr", "eddie", "marvin")
 
 
@@ -125,7 +127,8 @@ async def judged(played, **changed):
     rig, client, edges, seeded, start_ns, wall_ms, folder = played
     table = effects.read(folder, from_ns=start_ns)
     evidence = await collect.collect(client.frame(), table, rig.ports, changed.get("url", rig.url), rig.token,
-                                     (edges[0], edges[1]), seeded, (), start_ns, wall_ms, quiesced=True, seed=1)
+                                     (edges[0], edges[1]), seeded, (), start_ns, wall_ms, quiesced=True,
+                                     seed=1, plan=PLANNED)
     return evidence, {finding.name: finding for finding in invariants.judge(evidence)}
 
 
@@ -135,8 +138,8 @@ async def test_a_whole_system_passes_every_invariant_through_a_cache_loss(played
     evidence, findings = await judged(played)
 
     told = {name: (f.verdict, f.violations, f.note if f.verdict == "unknown" else "") for name, f in findings.items()}
-    not_asked = {"fault_windows_were_exercised", "likes_exact"}  # no fault, no like
-    assert told == dict.fromkeys(set(invariants.INVARIANTS) - not_asked, ("pass", (), ""))
+    outside = dict.fromkeys(("fault_windows_were_exercised", "likes_exact"), ("not_applicable", (), ""))
+    assert told == dict.fromkeys(invariants.INVARIANTS, ("pass", (), "")) | outside
     assert evidence.finals.pulled
     assert {cached.kind for cached in evidence.finals.lists} == set(Kind)
 

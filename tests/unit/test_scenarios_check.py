@@ -19,8 +19,8 @@ PLAIN = (
     "workload.stages=[{for: 100 s, rate: 10/s}]",
     "workload.mix={home: 50, post: 50}",
 )
-KILL = "{at: 20 s, kind: kill, target: redis}"
-HELD = "faults=[{at: 20 s, kind: zone_loss, target: zone, for: 30 s}]"
+KILL = "{at: 20 s, kind: kill, target: redis, recovers_within: 5 s}"
+HELD = "faults=[{at: 20 s, kind: zone_loss, target: zone, for: 30 s, recovers_within: 5 s}]"
 
 
 def checked(*overrides: str, base: str = "first_run") -> loader.Checked:
@@ -183,7 +183,7 @@ def test_a_share_wants_as_many_operations_as_the_judge_does():
 
 def test_of_several_windows_the_poorest_is_warned_of():
     """The window after the second fault is 5 s long, that after the first 45 s."""
-    kills = f"faults=[{KILL}, {{at: 75 s, kind: kill, target: tweets}}]"
+    kills = f"faults=[{KILL}, {{at: 75 s, kind: kill, target: tweets, recovers_within: 5 s}}]"
 
     (warning,) = checked(kills, "objectives=[p95 <= 1 s after fault within 20 s]").warnings
 

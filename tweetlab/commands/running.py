@@ -77,7 +77,11 @@ def summary_lines(run: record.Run) -> Text:
     for objective in told["objectives"]:
         lines.append(f"  {objective['verdict']:<8} {objective['text']}")
     for finding in told["invariants"]:
-        lines.append(f"  {finding['verdict']:<8} {finding['name']} ({finding['checked']:,} checked)")
+        word = finding["verdict"].replace("_", " ")
+        lines.append(f"  {word:<14} {finding['name']} ({finding['checked']:,} checked)")
+    for fault in run.document.get("recovery", ()):
+        note = f": {fault['note']}" if fault["note"] else ""
+        lines.append(f"  {fault['verdict'].replace('_', ' '):<14} recovery of {fault['name']}{note}")
     return Text.assemble((told["verdict"], "bold"), "\n".join([*lines, f"  report: {run.path / 'report.html'}"]))
 
 

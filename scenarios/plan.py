@@ -1,0 +1,111 @@
+"""What a scenario plans to happen, as a set of words: they decide which invariants apply to its run.
+
+    mix, population, faults, policies -> plan_of(scenario) -> {"posts", "seeded tweets", "faults", ...}
+
+Everything here is known before the first request is sent. A route without share, or one whose operations the
+tape turns into others (an unfollow where nobody follows anybody), plans nothing. What was acknowledged plays
+no part.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+
+from scenarios import spec, vocabulary
+
+POSTS, DELETES, FOLLOWS, UNFOLLOWS = "posts", "deletes", "follows", "unfollows"
+APPROVALS, LIKES, PICTURES, WRITES = "approvals of follow requests", "likes", "pictures", "writes"
+SEEDED_TWEETS, SEEDED_FOLLOWS, SEEDED_LIKES = "seeded tweets", "seeded follows", "seeded likes"
+CACHED_LISTS, LIMITED_REQUESTS, FAULTS = "cached lists", "requests under a rate limit", "faults"
+
+WORDS: dict[str, str] = {
+    POSTS: "`post` or `reply` in the mix; also `delete`, which posts where there is nothing to delete yet",
+    DELETES: "`delete` in the mix",
+    FOLLOWS: "`follow` in the mix, and users who are not protected",
+    UNFOLLOWS: "`unfollow` in the mix, and seeded follows of users who are not protected",
+    APPROVALS: "`follow_request` and `follow_approve` in the mix, and protected users",
+    LIKES: "`like` in the mix, and seeded tweets",
+    PICTURES: "`media` in the mix",
+    WRITES: "any route in the mix that writes",
+    SEEDED_TWEETS: "`population.history` above 0",
+    SEEDED_FOLLOWS: "`population.follows.mean` above 0, or a graph file",
+    SEEDED_LIKES: "`population.likes` above 0, and seeded tweets",
+    CACHED_LISTS: "`home` or `user_tweets` in the mix, pushed posts, or a warm cache that no fault empties",
+    LIMITED_REQUESTS: "a route in the mix whose class of `policies.limits` is above 0 in a window above 0 s",
+    FAULTS: "a fault in `faults`",
+}
+"""Word of a plan -> what in a scenario makes it hold."""
+
+WARMED_USERS = 10_000
+"""Most users of a population whose cache is warmed; beyond it, warming would take minutes."""
+
+EMPTIES_CACHE = frozenset({"cache_loss", "region_cut", "region_loss", "zone_loss"})
+"""Faults after which no cached list need be left; so is the death of a Redis."""
+
+Plan = frozenset[str]
+
+
+def routes_of(scenario: spec.Scenario) -> frozenset[str]:
+    """Return the routes with a share in a stage with operations; a stage's mix replaces the workload's."""
+    work = scenario.workload
+    busy = [stage for stage in work.stages if stage.for_s * (stage.rate_from + stage.rate_to) > 0]
+    return frozenset(route for stage in busy for route, share in (stage.mix or work.mix).items() if share > 0)
+
+
+def plan_of(
+    scenario: spec.Scenario,
+    drawn: Collection[str] | None = None,
+    users: int | None = None,
+    *,
+    kept_data: bool = False,
+) -> Plan:
+    """Return the words of WORDS that hold for `scenario`.
+
+    `drawn`: routes of the tape that have operations; None takes those of the mix. `users`: of the graph,
+    where it is read from a file; None takes `population.users`. `kept_data`: the run starts on data of
+    earlier runs, which may hold tweets and follows whatever the population says.
+    """
+    population = scenario.population
+    routes = routes_of(scenario) if drawn is None else frozenset(drawn)
+    count = users if users is not None else population.users
+    protected = round(count * population.protected)
+    tweets = kept_data or population.history_tweets > 0
+    edges = kept_data or population.graph is not None or round(count * population.follows.mean) > 0
+    holds = {
+        POSTS: bool(routes & {"post", "reply", "delete"}),
+        DELETES: "delete" in routes,
+        FOLLOWS: "follow" in routes and protected < count,
+        UNFOLLOWS: "unfollow" in routes and edges and protected < count,
+        APPROVALS: {"follow_request", "follow_approve"} <= routes and protected > 0,
+        LIKES: "like" in routes and tweets,
+        PICTURES: "media" in routes,
+        SEEDED_TWEETS: tweets,
+        SEEDED_FOLLOWS: edges,
+        SEEDED_LIKES: round(count * population.history_tweets * population.likes) > 0,
+        LIMITED_REQUESTS: _limited(scenario, routes),
+        FAULTS: bool(scenario.faults),
+    }
+    holds[WRITES] = any(holds[word] for word in (POSTS, FOLLOWS, UNFOLLOWS, APPROVALS, LIKES, PICTURES)) or (
+        "follow_request" in routes and protected > 0
+    )
+    holds[CACHED_LISTS] = (
+        bool(routes & {"home", "user_tweets"})
+        or _stays_warm(scenario, count)
+        or (holds[POSTS] and scenario.policies.fanout.push_limit > 0)
+    )
+    return frozenset(word for word, held in holds.items() if held)
+
+
+def _limited(scenario: spec.Scenario, routes: frozenset[str]) -> bool:
+    limits = dataclasses.asdict(scenario.policies.limits)
+    classes = {kind for route, (_, kind) in vocabulary.LIMIT_CLASSES.items() if route in routes}
+    return limits["window_s"] > 0 and any(limits[kind] for kind in classes)
+
+
+def _stays_warm(scenario: spec.Scenario, users: int) -> bool:
+    emptied = any(
+        fault.kind in EMPTIES_CACHE or (fault.kind == "kill" and fault.target.startswith("redis"))
+        for fault in scenario.faults
+    )
+    return scenario.population.cache == "warm" and users <= WARMED_USERS and not emptied
