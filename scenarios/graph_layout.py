@@ -1,8 +1,10 @@
-"""How the lines of an edge list are to be read: what separates the columns, and which two of them hold a follow.
+"""How the lines of an edge list are to be read: what separates the columns, and which two of them hold a
+follow.
 
-Decided from the first lines alone. Without a header the first two columns are follower and followee. A header that names a
-known pair (`PAIRS`) says which columns they are, in any position. The separator is a tab, semicolon or comma where every
-line has it; otherwise blanks, where lines of plain numbers may also mix the separators.
+Decided from the first lines alone. Without a header the first two columns are follower and followee. A
+header that names a known pair (`PAIRS`) says which columns they are, in any position. The separator is a
+tab, semicolon or comma where every line has it; otherwise blanks, where lines of plain numbers may also mix
+the separators.
 """
 
 from __future__ import annotations
@@ -15,8 +17,17 @@ from dataclasses import dataclass
 SAMPLE_LINES = 1000
 COMMENT = r"(?:#|%|//)"
 PAIRS = (
-    ("source", "target"), ("source", "destination"), ("src", "dst"), ("src", "dest"), ("src", "tgt"), ("from", "to"),
-    ("follower", "followee"), ("follower", "followed"), ("follower", "user"), ("id1", "id2"), ("node1", "node2"),
+    ("source", "target"),
+    ("source", "destination"),
+    ("src", "dst"),
+    ("src", "dest"),
+    ("src", "tgt"),
+    ("from", "to"),
+    ("follower", "followee"),
+    ("follower", "followed"),
+    ("follower", "user"),
+    ("id1", "id2"),
+    ("node1", "node2"),
     ("user1", "user2"),
 )
 """Column names of (follower, followee), compared without case, punctuation and an `id` or `node id` at their end."""
@@ -27,7 +38,8 @@ NUMBERS_BY_BLANK = re.compile(rf"[ \t]*{NUMBER}[ ]+{NUMBER}(?:[ \t,;]|$)")
 
 @dataclass(frozen=True)
 class Layout:
-    """`delimiter`: "\\t", ";" or ","; "" for blanks. `first`, `second`: columns of follower and followee, from 0.
+    """`delimiter`: "\\t", ";" or ","; "" for blanks. `first`, `second`: columns of follower and followee,
+    from 0.
 
     `header`: the names of all columns where the first line names a known pair, otherwise empty.
     """
@@ -46,7 +58,10 @@ class Layout:
         """Split one line into its columns, quotes taken off."""
         if not self.delimiter:
             return [cell.strip('"') for cell in re.findall(r'"[^"]*"|[^ \t]+', line)]
-        return [cell.strip() for cell in next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), [])]
+        return [
+            cell.strip()
+            for cell in next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True), [])
+        ]
 
     def pattern(self, cell: str) -> str:
         """Return the regular expression of a line whose two columns match `cell`, as groups `a` and `b`."""
@@ -99,7 +114,10 @@ def says_undirected(comments: Sequence[str]) -> bool:
     for comment in comments:
         if re.match(r"%\s*sym\b", comment):
             return True
-        word = re.search(r"\b(?P<no>(?:not|non)[- ](?:an? )?)?(?P<un>un)?directed\b(?!\s*[:=]\s*(?:false|no|0))", comment.lower())
+        word = re.search(
+            r"\b(?P<no>(?:not|non)[- ](?:an? )?)?(?P<un>un)?directed\b(?!\s*[:=]\s*(?:false|no|0))",
+            comment.lower(),
+        )
         if word is not None and word["un"] and not word["no"]:
             return True
     return False

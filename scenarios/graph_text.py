@@ -1,8 +1,9 @@
 """The text of a graph file: unpacked by its content, bounded in size, refused where it is no text.
 
-The name of a file decides nothing. gzip, bzip2, xz and zstd are recognized by their first bytes and unpacked block by
-block, so that a file that grows without end is refused at `MAX_TEXT_BYTES`, and one that unpacks to no text at its first block.
-What is no text, or text of another kind (JSON, XML, a web page), is refused with the name of what it is.
+The name of a file decides nothing. gzip, bzip2, xz and zstd are recognized by their first bytes and
+unpacked block by block, so that a file that grows without end is refused at `MAX_TEXT_BYTES`, and one that
+unpacks to no text at its first block. What is no text, or text of another kind (JSON, XML, a web page), is
+refused with the name of what it is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ import pyarrow as pa
 
 from system.kernel.errors import WrongInput
 
-MAX_TEXT_BYTES = 2**30  # about 25 million follows with ids of 19 digits; a lab seeds 4 million in some minutes
+MAX_TEXT_BYTES = (
+    2**30
+)  # about 25 million follows with ids of 19 digits; a lab seeds 4 million in some minutes
 BLOCK_BYTES = 2**20
 HEAD_BYTES = 64 * 1024  # what a format shows itself in
 
@@ -29,12 +32,19 @@ COMPRESSIONS: tuple[tuple[str, bytes, Callable[[Path], Any]], ...] = (
     ("gzip", rb"\x1f\x8b\x08", gzip.open),
     ("bzip2", rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)", bz2.open),
     ("xz", rb"\xfd7zXZ\x00", lzma.open),
-    ("zstd", rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", lambda path: pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")),
+    (
+        "zstd",
+        rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",
+        lambda path: pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"),
+    ),
 )
 """Name, pattern of the first bytes, and how to open: an object whose `read(n)` returns bytes, b"" at the end."""
 
 NOT_TEXT: tuple[tuple[str, bytes], ...] = (
-    ("a UTF-32 file", rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff|(?:[^\x00]\x00\x00\x00){2}|(?:\x00\x00\x00[^\x00]){2}"),
+    (
+        "a UTF-32 file",
+        rb"\xff\xfe\x00\x00|\x00\x00\xfe\xff|(?:[^\x00]\x00\x00\x00){2}|(?:\x00\x00\x00[^\x00]){2}",
+    ),
     ("a UTF-16 file", rb"\xff\xfe|\xfe\xff|(?:[^\x00]\x00){3}|(?:\x00[^\x00]){3}"),
     ("a zip archive (also xlsx, ods, npz)", rb"PK(?:\x03\x04|\x05\x06|\x07\x08)"),
     ("a Parquet file", rb"PAR1[^\t\n\r\x20-\x7e]"),
@@ -88,7 +98,10 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
     """Return the text of `path`, unpacked. Raises WrongInput where it is no text of at most `max_bytes`, or damaged."""
     with path.open("rb") as file:
         head = file.read(BLOCK_BYTES)
-    name, opener = next(((name, opener) for name, magic, opener in COMPRESSIONS if re.match(magic, head, re.DOTALL)), ("", None))
+    name, opener = next(
+        ((name, opener) for name, magic, opener in COMPRESSIONS if re.match(magic, head, re.DOTALL)),
+        ("", None),
+    )
     if not name and path.stat().st_size > max_bytes:
         raise _too_long(path, max_bytes, name)
     data = bytearray()
@@ -99,14 +112,18 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
                     _refuse_other_formats(path, block, name)
                 data += block
                 if b"\0" in block:
-                    raise WrongInput(f"{path}: holds a zero byte{_inside(name)} (at byte {data.index(0)}), so it is a binary file, "
-                                     "not text; export the follows as text, `follower followee` a line.")
+                    raise WrongInput(
+                        f"{path}: holds a zero byte{_inside(name)} (at byte {data.index(0)}), so it is a binary file, "
+                        "not text; export the follows as text, `follower followee` a line."
+                    )
                 if len(data) > max_bytes:
                     raise _too_long(path, max_bytes, name)
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as problem:
         if not name:
             raise
-        raise WrongInput(f"{path}: is damaged {name} ({problem}); fetch or compress the file again.") from None
+        raise WrongInput(
+            f"{path}: is damaged {name} ({problem}); fetch or compress the file again."
+        ) from None
     if b"\xef\xbb\xbf" in data:  # byte order marks; files that were joined have them inside, too
         data = data.replace(b"\xef\xbb\xbf", b"")
     return Text(data, name)
@@ -117,21 +134,29 @@ def _refuse_other_formats(path: Path, block: bytes, compression: str) -> None:
     packed = tuple((f"a {name} file", magic) for name, magic, _ in COMPRESSIONS)
     for name, magic in (*packed, *NOT_TEXT):
         if re.match(magic, head, re.DOTALL):
-            raise WrongInput(f"{path}: is {name}{_inside(compression)}, not text in UTF-8; unpack it, or export its follows as "
-                             "text: `follower followee` a line.")
+            raise WrongInput(
+                f"{path}: is {name}{_inside(compression)}, not text in UTF-8; unpack it, or export its follows as "
+                "text: `follower followee` a line."
+            )
     text = head.removeprefix(b"\xef\xbb\xbf")
     for name, start in NOT_EDGES:
         if re.match(start, text, re.IGNORECASE):
-            raise WrongInput(f"{path}: is {name}{_inside(compression)}, not an edge list; convert it to `follower followee` a line "
-                             "(NetworkX: read it, then `write_edgelist(graph, path, data=False)`).")
+            raise WrongInput(
+                f"{path}: is {name}{_inside(compression)}, not an edge list; convert it to `follower followee` a line "
+                "(NetworkX: read it, then `write_edgelist(graph, path, data=False)`)."
+            )
     if control := re.search(rb"[\x01-\x08\x0e-\x1f\x7f](?!\Z)", head):
-        raise WrongInput(f"{path}: holds the control character 0x{control[0][0]:02x}{_inside(compression)} (at byte "
-                         f"{control.start()}), so it is a binary file, not text; export the follows as text.")
+        raise WrongInput(
+            f"{path}: holds the control character 0x{control[0][0]:02x}{_inside(compression)} (at byte "
+            f"{control.start()}), so it is a binary file, not text; export the follows as text."
+        )
 
 
 def _too_long(path: Path, max_bytes: int, compression: str) -> WrongInput:
-    return WrongInput(f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{_inside(compression)}, the most that is "
-                      "read; take a part of its lines, such as the first 10 million.")
+    return WrongInput(
+        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{_inside(compression)}, the most that is "
+        "read; take a part of its lines, such as the first 10 million."
+    )
 
 
 def _inside(compression: str) -> str:

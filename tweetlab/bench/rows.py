@@ -170,6 +170,18 @@ def _scale_failed() -> float:
     return asyncio.run(scale_rows.doubled())[1]
 
 
+def _graph_seconds() -> float:
+    from tweetlab.bench import graphs
+
+    return graphs.measured()[0]
+
+
+def _graph_memory() -> float:
+    from tweetlab.bench import graphs
+
+    return graphs.measured()[1]
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small, fresh data, all services healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "all processes of small after the first run", "GiB", None, 3.5, _rss_small),
@@ -199,6 +211,9 @@ ROWS: tuple[Row, ...] = (
     Row("scale_out_s", "home reads double at once, instances of 0.2 core: until p99 is under 250 ms again", "s", None, 20,
         _scale_out),
     Row("scale_out_failed", "operations that failed in that run", "operations", None, 0, _scale_failed),
+    Row("graph_5m_edges_s", "a list of 5 million follows with numeric ids, from the file to a graph in memory", "s", None, 10,
+        _graph_seconds),
+    Row("graph_5m_edges_gib", "peak of the process that reads it", "GiB", None, 2, _graph_memory),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
 )

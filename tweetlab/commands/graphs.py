@@ -12,15 +12,34 @@ from system.kernel.errors import WrongInput
 from tweetlab.commands.reading import Json
 from tweetlab.screen import Screen
 
-Graph = Annotated[str, typer.Option("--graph", help="A file of follows (edge list, CSV or Matrix Market, also compressed) instead "
-                                                    "of a drawn graph.")]
-Undirected = Annotated[bool, typer.Option("--undirected", help="Each line of the graph file is two users who follow each other.")]
-Direction = Annotated[str, typer.Option("--direction", help="`follower_followee`: the first column of the graph file follows the "
-                                                            "second; `followee_follower`: the other way round.")]
+Graph = Annotated[
+    str,
+    typer.Option(
+        "--graph",
+        help="A file of follows (edge list, CSV or Matrix Market, also compressed) instead of a drawn graph.",
+    ),
+]
+Undirected = Annotated[
+    bool, typer.Option("--undirected", help="Each line of the graph file is two users who follow each other.")
+]
+Direction = Annotated[
+    str,
+    typer.Option(
+        "--direction",
+        help="`follower_followee`: the first column of the graph file follows the "
+        "second; `followee_follower`: the other way round.",
+    ),
+]
 
 
-def graph(file: Annotated[str, typer.Argument(help="An edge list, a CSV file with named columns or a Matrix Market file.")],
-          undirected: Undirected = False, direction: Direction = "", as_json: Json = False) -> int:
+def graph(
+    file: Annotated[
+        str, typer.Argument(help="An edge list, a CSV file with named columns or a Matrix Market file.")
+    ],
+    undirected: Undirected = False,
+    direction: Direction = "",
+    as_json: Json = False,
+) -> int:
     """Show what a graph file would be read as: users, follows, what is dropped, the largest audience."""
     from scenarios import graph_files, units, vocabulary
 
@@ -29,7 +48,9 @@ def graph(file: Annotated[str, typer.Argument(help="An edge list, a CSV file wit
         raise WrongInput(f"There is no file {file!r} ({path.resolve()}); give the path of a graph file.")
     if direction and direction not in vocabulary.GRAPH_DIRECTIONS:
         words = list(vocabulary.GRAPH_DIRECTIONS)
-        raise WrongInput(f"--direction is {direction!r}; it must be one of {', '.join(words)}.{units.nearest(direction, words)}")
+        raise WrongInput(
+            f"--direction is {direction!r}; it must be one of {', '.join(words)}.{units.nearest(direction, words)}"
+        )
     screen = Screen(as_json)
     summary = graph_files.read(path, undirected or None, direction or None).summary
     screen.show(summary.line)
@@ -42,4 +63,6 @@ def graph(file: Annotated[str, typer.Argument(help="An edge list, a CSV file wit
 def overrides(graph: str, undirected: bool, direction: str) -> list[str]:
     """Return the options as `key.path=value`, as `--set` takes them. A path may hold what YAML takes for syntax."""
     wanted = {"graph": graph, "undirected": undirected, "direction": direction}
-    return [f"population.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in wanted.items() if value]
+    return [
+        f"population.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in wanted.items() if value
+    ]
