@@ -65,8 +65,9 @@ class Summary:
         ids = f"ids renumbered 1 to {self.users:,}" if self.renumbered else "ids kept"
         names = f" ({self.names:,} names)" if self.names else ""
         return (
-            f"{self.file} ({self.format}{packed}{header}): {self.users:,} users, {self.follows:,} follows, {made}, "
-            f"duplicates dropped: {self.duplicates:,}, self loops dropped: {self.self_loops:,}, {ids}{names}, "
+            f"{self.file} ({self.format}{packed}{header}): {self.users:,} users, {self.follows:,} follows, "
+            f"{made}, duplicates dropped: {self.duplicates:,}, self loops dropped: {self.self_loops:,}, "
+            f"{ids}{names}, "
             f"largest audience {self.largest_audience:,} (id {self.largest_audience_id})"
         )
 
@@ -161,8 +162,9 @@ def _hints(reciprocal: int, undirected: bool | None, direction: str | None) -> t
     if reciprocal or undirected is not None or direction is not None:
         return ()
     return (
-        "no two users follow each other: if the file lists friendships, once each, make both directions (--undirected, or "
-        "population.undirected: true); if its first column is who is followed, swap them (--direction followee_follower); "
+        "no two users follow each other: if the file lists friendships, once each, make both directions "
+        "(--undirected, or population.undirected: true); if its first column is who is followed, swap them "
+        "(--direction followee_follower); "
         "if it is right as it is, --direction follower_followee says so",
     )
 
@@ -202,7 +204,10 @@ def _number(word: str) -> int:
 
 
 def _distinct(keys: Int64s) -> Int64s:
-    """Return the distinct keys, ascending. By a sort: `numpy.unique` hashes integers, ten times slower at millions."""
+    """Return the distinct keys, ascending.
+
+    By a sort: `numpy.unique` hashes integers, which takes ten times as long at millions.
+    """
     ordered = np.sort(keys)
     kept: Int64s = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]
     return kept

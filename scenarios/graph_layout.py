@@ -30,7 +30,7 @@ PAIRS = (
     ("node1", "node2"),
     ("user1", "user2"),
 )
-"""Column names of (follower, followee), compared without case, punctuation and an `id` or `node id` at their end."""
+"""Column names of (follower, followee), compared without case, punctuation and a final `id` or `node id`."""
 
 NUMBER = r"\d{1,19}"  # an id up to 2^63 - 1; longer ones are names
 NUMBERS_BY_BLANK = re.compile(rf"[ \t]*{NUMBER}[ ]+{NUMBER}(?:[ \t,;]|$)")
@@ -65,17 +65,17 @@ class Layout:
 
     def pattern(self, cell: str) -> str:
         """Return the regular expression of a line whose two columns match `cell`, as groups `a` and `b`."""
+        blank = " " if self.delimiter == "\t" else "[ \\t]"
         if self.delimiter:
-            blank, gap = (" ", self.delimiter) if self.delimiter == "\t" else ("[ \\t]", self.delimiter)
-            other, end = f"[^{gap}]*", f"(?:{gap}|$|[ \\t]+{COMMENT})"
-            gap = f"{blank}*{gap}{blank}*"
+            other, end = f"[^{self.delimiter}]*", f"(?:{self.delimiter}|$|[ \\t]+{COMMENT})"
+            gap = f"{blank}*{self.delimiter}{blank}*"
         else:
             other, gap, end = '(?:"[^"]*"|[^ \\t]+)', "[ \\t]+", "(?:[ \\t]|$)"
             if cell == NUMBER and not self.header:
                 gap, end = "(?:[ \\t]*[,;][ \\t]*|[ \\t]+)", "(?:[ \\t,;]|$)"
         names = {self.first: f"(?P<a>{cell})", self.second: f"(?P<b>{cell})"}
         columns = [names.get(number, other) for number in range(max(names) + 1)]
-        return f"^[ \\t]*{gap.join(columns)}[ \\t]*{end}"
+        return f"^{blank}*{gap.join(columns)}[ \\t]*{end}"
 
     @property
     def word(self) -> str:
@@ -110,7 +110,7 @@ def named_columns(header: Sequence[str]) -> tuple[int, int] | None:
 
 
 def says_undirected(comments: Sequence[str]) -> bool:
-    """Say whether the comments at the head declare an undirected graph, as SNAP ("Undirected graph") and KONECT ("sym") do."""
+    """Say whether comments declare an undirected graph: "Undirected graph" (SNAP) or "sym" (KONECT)."""
     for comment in comments:
         if re.match(r"%\s*sym\b", comment):
             return True

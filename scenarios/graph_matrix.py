@@ -38,7 +38,8 @@ def read(data: bytes | bytearray, path: Path) -> Rows:
             )
         if rows != columns:
             raise WrongInput(
-                f"{path}: is a matrix of {rows:,} rows and {columns:,} columns; follows need a square one, whose rows "
+                f"{path}: is a matrix of {rows:,} rows and {columns:,} columns; follows need a square one, "
+                "whose rows "
                 "and columns are the same users."
             )
         if (

@@ -52,11 +52,11 @@ class Rows:
 
 
 def read(data: bytes | bytearray, path: Path) -> Rows:
-    """Return the rows of a text. Raises WrongInput with line number and text where one of them holds no follow."""
+    """Return the rows of a text. Raises WrongInput with number and text of a line that holds no follow."""
     comments, sample, starts = _head(data)
     if any(re.match(r"%\s*bip\b", comment) for comment in comments):
         raise WrongInput(
-            f"{path}: is a bipartite network ({comments[0][:60]!r}): its two columns are not the same kind of user. "
+            f"{path}: is a bipartite network ({comments[0][:60]!r}): its columns are two kinds of user. "
             "Take a network of one kind."
         )
     layout = graph_layout.of(sample)
@@ -69,7 +69,7 @@ def read(data: bytes | bytearray, path: Path) -> Rows:
 
 
 def _head(data: bytes | bytearray) -> tuple[list[str], list[str], list[int]]:
-    """Return the comments before the first line of data, the first lines of data, and where in bytes these begin."""
+    """Return the comments before the first line of data, the first such lines, and the bytes they begin at."""
     comments: list[str] = []
     sample: list[str] = []
     starts: list[int] = []
@@ -86,7 +86,7 @@ def _head(data: bytes | bytearray) -> tuple[list[str], list[str], list[int]]:
 
 
 class _Reader:
-    """Collects the rows of one edge list, batch by batch. `quotes`: its cells may hold separators and line ends."""
+    """Collects the rows of one edge list. `quotes`: its cells may hold separators and line ends."""
 
     def __init__(self, data: bytes | bytearray, path: Path, layout: Layout, sample: list[str]) -> None:
         self.data, self.path, self.layout = data, path, layout
@@ -104,13 +104,11 @@ class _Reader:
         but takes signs and hexadecimal for numbers.
         """
         cells = self.layout.cells(self.first_line)
-        skipped = bool(self.header) or not any(map(is_digits, cells[:2]))
+        named = len(cells) > 1 and not any(re.match(NUMERIC, cell) for cell in cells[:2])
+        skipped = bool(self.header) or named
         rows = self.sample[skipped:]
-        if (
-            not rows
-            or not all(re.match(self.layout.pattern(NUMBER), row) for row in rows)
-            or re.search(rb"0[xX]", self.data)
-        ):
+        numbers_alone = rows and all(re.match(self.layout.pattern(NUMBER), row) for row in rows)
+        if not numbers_alone or b"0x" in self.data or b"0X" in self.data:
             return False
         delimiter = self.layout.delimiter or " "
         names = [str(number) for number in range(rows[0].count(delimiter) + 1)]
@@ -226,26 +224,30 @@ class _Reader:
         codes = encoded.indices.to_numpy().astype(np.int64).reshape(2, -1).T
         words = self._checked(encoded.dictionary)
         cells = self.layout.cells(self.first_line)
+        first = [words[code] for code in codes[0]] if len(codes) else []
         if (
             not header
-            and len(codes)
-            and not any(is_digits(word) for word in (words[code] for code in codes[0]))
+            and first == cells[:2]
+            and len(numbers) + len(codes) > 1
+            and not any(map(is_digits, first))
         ):
             digits = np.array([is_digits(word) for word in words])
-            alone = int((~digits[codes]).any(axis=1).sum()) == 1 and len(numbers) + len(codes) > 1
-            if alone and [words[code] for code in codes[0]] == cells[:2]:
+            if int((~digits[codes]).any(axis=1).sum()) == 1:
                 header, codes = tuple(cells), codes[1:]
         kind = "CSV" if self.layout.header else "edge list"
         return Rows(numbers, words, codes, kind, undirected, header)
 
     def _checked(self, words: pa.Array) -> list[str]:
-        """Return the distinct ids as text, without quotes. Raises WrongInput for numbers that are no ids, and for other encodings."""
-        raw = words.to_pylist()
+        """Return the distinct ids as text, without quotes.
+
+        Raises WrongInput for numbers that are no ids, and for what is not UTF-8.
+        """
         try:
             texts = words.cast(pa.string())
         except pa.ArrowInvalid:
-            bad = next(word for word in raw if word.decode("utf-8", "replace").encode() != word)
-            number, text = self._locate(lambda _, cells: bad.decode("utf-8", "replace").strip(' "') in cells)
+            read = ((word.as_py(), word.as_py().decode("utf-8", "replace")) for word in words)
+            bad = next(word for raw, word in read if word.encode() != raw).strip(' "')
+            number, text = self._locate(lambda _, cells: bad in cells)
             raise WrongInput(
                 f"{self.path}, line {number}: {shown(text)} is not UTF-8; save the file as UTF-8."
             ) from None
@@ -256,15 +258,18 @@ class _Reader:
             word = texts[pc.index(wrong, True).as_py()].as_py().strip(' "')
             number, text = self._locate(lambda _, cells: word in cells)
             raise WrongInput(
-                f"{self.path}, line {number}: {shown(text)} holds {word}, which is neither a whole number from 0 up "
-                "nor a name; write ids without sign, point or exponent."
+                f"{self.path}, line {number}: {shown(text)} holds {word}, which is neither a whole number from "
+                "0 up nor a name; write ids without sign, point or exponent."
             )
         return [_unquoted(word) for word in pc.utf8_trim_whitespace(texts).to_pylist()]
 
     def _batches(
         self, names: list[str], wanted: list[str], delimiter: str, odd: Any = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the columns `wanted` as bytes. Without quotes every line is a row, blank ones too. `odd`: takes rows of other width."""
+        """Yield the columns `wanted` as bytes. Without quotes every line is a row, blank ones too.
+
+        `odd` is called with each row of another width, and returns whether to skip it.
+        """
         if not self.data:
             return
         parse = pa_csv.ParseOptions(
@@ -314,8 +319,8 @@ class _Reader:
 
     def _refuse(self, number: int, text: bytes) -> NoReturn:
         raise WrongInput(
-            f"{self.path}, line {number}: {shown(text)} is not `follower followee`; write two ids, whole numbers or "
-            f"names, in columns {self.layout.first + 1} and {self.layout.second + 1} (separated by "
+            f"{self.path}, line {number}: {shown(text)} is not `follower followee`; write two ids, whole numbers "
+            f"or names, in columns {self.layout.first + 1} and {self.layout.second + 1} (separated by "
             f"{self.layout.separator}), or start the line with # for a comment."
         )
 

@@ -38,7 +38,7 @@ COMPRESSIONS: tuple[tuple[str, bytes, Callable[[Path], Any]], ...] = (
         lambda path: pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"),
     ),
 )
-"""Name, pattern of the first bytes, and how to open: an object whose `read(n)` returns bytes, b"" at the end."""
+"""Name, pattern of the first bytes, and how to open: an object whose `read(n)` returns b"" at the end."""
 
 NOT_TEXT: tuple[tuple[str, bytes], ...] = (
     (
@@ -72,7 +72,7 @@ NOT_TEXT: tuple[tuple[str, bytes], ...] = (
     ("a Windows program", rb"MZ[\x00-\xff]{10,}\x00"),
     ("a tar archive", rb"[\x00-\xff]{257}ustar"),
 )
-"""Name and pattern of the first bytes of what is no text; a text of one byte per character without zero bytes fits none."""
+"""Name and pattern of the first bytes of what is no text in UTF-8."""
 
 NOT_EDGES: tuple[tuple[str, bytes], ...] = (
     ("a web page (HTML)", rb"\s*<(?:!doctype html|html)"),
@@ -88,76 +88,66 @@ NOT_EDGES: tuple[tuple[str, bytes], ...] = (
 
 @dataclass(frozen=True)
 class Text:
-    """`data`: the text in UTF-8 without byte order marks, lines as the file ends them. `compression`: "" for none."""
+    """`data`: the text without byte order marks, lines ended as in the file. `compression`: "" for none."""
 
     data: bytes | bytearray
     compression: str
 
 
 def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
-    """Return the text of `path`, unpacked. Raises WrongInput where it is no text of at most `max_bytes`, or damaged."""
+    """Return the text of `path`, unpacked. Raises WrongInput for no text, above `max_bytes`, and for damage."""
     with path.open("rb") as file:
         head = file.read(BLOCK_BYTES)
-    name, opener = next(
-        ((name, opener) for name, magic, opener in COMPRESSIONS if re.match(magic, head, re.DOTALL)),
-        ("", None),
+    packed = ((name, opener) for name, magic, opener in COMPRESSIONS if re.match(magic, head, re.DOTALL))
+    name, opener = next(packed, ("", lambda at: at.open("rb")))
+    inside = f" inside {name}" if name else ""
+    too_long = WrongInput(
+        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; take a "
+        "part of its lines, such as the first 10 million."
     )
     if not name and path.stat().st_size > max_bytes:
-        raise _too_long(path, max_bytes, name)
+        raise too_long
     data = bytearray()
     try:
-        with (opener or (lambda at: at.open("rb")))(path) as stream:
+        with opener(path) as stream:
             while block := stream.read(BLOCK_BYTES):
                 if not data:
-                    _refuse_other_formats(path, block, name)
+                    _refuse_other_formats(path, block, inside)
                 data += block
                 if b"\0" in block:
                     raise WrongInput(
-                        f"{path}: holds a zero byte{_inside(name)} (at byte {data.index(0)}), so it is a binary file, "
-                        "not text; export the follows as text, `follower followee` a line."
+                        f"{path}: holds a zero byte{inside} (at byte {data.index(0)}): it is a binary file, not "
+                        "text; export the follows as text, `follower followee` a line."
                     )
                 if len(data) > max_bytes:
-                    raise _too_long(path, max_bytes, name)
+                    raise too_long
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as problem:
         if not name:
             raise
-        raise WrongInput(
-            f"{path}: is damaged {name} ({problem}); fetch or compress the file again."
-        ) from None
+        raise WrongInput(f"{path}: is damaged {name} ({problem}); fetch or compress it again.") from None
     if b"\xef\xbb\xbf" in data:  # byte order marks; files that were joined have them inside, too
         data = data.replace(b"\xef\xbb\xbf", b"")
     return Text(data, name)
 
 
-def _refuse_other_formats(path: Path, block: bytes, compression: str) -> None:
+def _refuse_other_formats(path: Path, block: bytes, inside: str) -> None:
     head = bytes(block[:HEAD_BYTES])
     packed = tuple((f"a {name} file", magic) for name, magic, _ in COMPRESSIONS)
     for name, magic in (*packed, *NOT_TEXT):
         if re.match(magic, head, re.DOTALL):
             raise WrongInput(
-                f"{path}: is {name}{_inside(compression)}, not text in UTF-8; unpack it, or export its follows as "
-                "text: `follower followee` a line."
+                f"{path}: is {name}{inside}, not text in UTF-8; unpack it, or export its follows as text: "
+                "`follower followee` a line."
             )
     text = head.removeprefix(b"\xef\xbb\xbf")
     for name, start in NOT_EDGES:
         if re.match(start, text, re.IGNORECASE):
             raise WrongInput(
-                f"{path}: is {name}{_inside(compression)}, not an edge list; convert it to `follower followee` a line "
+                f"{path}: is {name}{inside}, not an edge list; convert it to `follower followee` a line "
                 "(NetworkX: read it, then `write_edgelist(graph, path, data=False)`)."
             )
     if control := re.search(rb"[\x01-\x08\x0e-\x1f\x7f](?!\Z)", head):
         raise WrongInput(
-            f"{path}: holds the control character 0x{control[0][0]:02x}{_inside(compression)} (at byte "
-            f"{control.start()}), so it is a binary file, not text; export the follows as text."
+            f"{path}: holds the control character 0x{control[0][0]:02x}{inside} (at byte {control.start()}): "
+            "it is a binary file, not text; export the follows as text."
         )
-
-
-def _too_long(path: Path, max_bytes: int, compression: str) -> WrongInput:
-    return WrongInput(
-        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{_inside(compression)}, the most that is "
-        "read; take a part of its lines, such as the first 10 million."
-    )
-
-
-def _inside(compression: str) -> str:
-    return f" inside {compression}" if compression else ""

@@ -36,7 +36,7 @@ def _scenario(values: Mapping[str, Any]) -> spec.Scenario:
             int(people["history_tweets"]),
             Path(graph) if graph else None,
             str(people["cache"]),
-            undirected=people.get("undirected"),  # these two are missing in records made before graph files had them
+            undirected=people.get("undirected"),  # missing in records made before graph files had them
             direction=people.get("direction"),
         ),
         workload=spec.Workload(

@@ -1,4 +1,4 @@
-"""Graph files as people have them: each notation reads to the same follows, and what is none is refused by name and line."""
+"""Graph files as people have them: every notation reads to the same follows, and what is none is refused."""
 
 import bz2
 import gzip
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenarios import graph_files, graph_layout, graph_text
@@ -54,7 +54,7 @@ SAME = {
     "a header of unknown names": "user friend\n1 2\n2 3\n",
     "a weight": "1 2 0.5\n2 3 1e3\n",
     "a weight here and there": "1 2\n2 3 7\n",
-    "a weight and a timestamp behind a tab, as KONECT writes": "% asym weighted\n1 2\t1\t1082008561\n2 3\t1\t1082008561\n",
+    "a weight and a time behind a tab (KONECT)": "% asym weighted\n1 2\t1\t1082\n2 3\t1\t1083\n",
     "decimal commas behind semicolons": "1;2;0,5\n2;3;1,5\n",
     "lines of Windows": "1 2\r\n2 3\r\n",
     "lines of old Macs": "1 2\r2 3\r",
@@ -76,7 +76,8 @@ SAME = {
     "rows of empty cells, as spreadsheets append": "source,target\n1,2\n2,3\n,\n,\n",
     "a matrix": "%%MatrixMarket matrix coordinate pattern general\n% c\n3 3 2\n1 2\n2 3\n",
     "a matrix with weights": "%%MatrixMarket matrix coordinate real general\n3 3 2\n1 2 0.5\n2 3 -1e9\n",
-    "a matrix in small letters and lines of Windows": "%%matrixmarket MATRIX coordinate integer General\r\n3 3 2\r\n1 2 1\r\n2 3 1\r\n",
+    "a matrix in small letters": "%%matrixmarket MATRIX coordinate integer General\n3 3 2\n1 2 1\n2 3 1\n",
+    "a matrix of Windows": "%%MatrixMarket matrix coordinate pattern general\r\n3 3 2\r\n1 2\r\n2 3\r\n",
 }
 
 
@@ -260,6 +261,8 @@ MALFORMED = {
     "a row that ends early": ("w,source,target\n1,2,3\n4,5\n", "line 3: '4,5' is not"),
     "a quoted row that ends early": ('source,text,target\n1,"a\nb",2\n\n3,x\n', "line 5: '3,x' is not"),
     "a quoted row without followee": ('source,text,target\n1,"a\nb",2\n# c\n3,x,\n', "line 5: '3,x,' is not"),
+    "a row that begins with a tab": ("1\t2\n\t3\t4\n", "line 2: .*3.*4' is not"),
+    "signs in the first line": ("-1 -4\n1 2\n", "line 1: '-1 -4' holds -1, which is neither"),
     "a sign": ("1 2\n-1 4\n", "line 2: '-1 4' holds -1, which is neither"),
     "a point": ("1 2\n1.5 2\n", "line 2: '1.5 2' holds 1.5, which is neither"),
     "an id that went through a float": (
@@ -334,7 +337,7 @@ UNDIRECTED = {
 
 @pytest.mark.parametrize("name", UNDIRECTED)
 def test_direction_is_as_the_options_say_or_else_the_file(name, tmp_path):
-    """`undirected` makes both directions, `direction` swaps the columns, a header counts where neither is given."""
+    """`undirected` makes both directions, `direction` swaps the columns; else a header counts."""
     content, options, expected = UNDIRECTED[name]
 
     assert follows(content, tmp_path, **options) == expected
@@ -380,7 +383,8 @@ def test_a_hint_is_given_where_nobody_follows_back(content, options, hinted, tmp
 def test_one_line_says_what_was_read(tmp_path):
     """Users, follows, direction, what was dropped, the numbering and the largest audience."""
     assert summary("# x\n10 99\n11 99\n10 11 5\n10 99\n99 99\n", tmp_path).line == (
-        "a.graph (edge list): 3 users, 3 follows, directed (follower, followee), duplicates dropped: 1, self loops dropped: 1, "
+        "a.graph (edge list): 3 users, 3 follows, directed (follower, followee), "
+        "duplicates dropped: 1, self loops dropped: 1, "
         "ids renumbered 1 to 3, largest audience 2 (id 99)"
     )
 
@@ -419,10 +423,11 @@ def test_the_friendships_of_reed98_are_follows_in_both_directions(undirected, co
 
 
 IDS = st.one_of(
-    st.integers(0, 9), st.integers(2**63 - 3, 2**63 + 2), st.sampled_from(["ann", "Bob-7", "é", "x.y", "1st"])
+    st.integers(0, 9), st.integers(MOST - 2, MOST + 3), st.sampled_from(["ann", "Bob-7", "é", "x.y", "1st"])
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(IDS, IDS), min_size=1),
     st.sampled_from(["\t", ",", ";", " "]),
@@ -451,8 +456,28 @@ def test_what_was_written_is_read_whatever_the_notation(
             follows(content, folder)
 
 
+SAMPLES = ["1 2", "3\t4", "5,6", "7;8 9", "1 x", "-1 2", "1.0 2", "0x10 3", "2 0x10", "+1 2", "", "a b", "9", "a,b",
+           f"{MOST} 1", f"{MOST + 1} 1"]  # fmt: skip
+LINES = st.lists(st.sampled_from(SAMPLES), min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(LINES)
+def test_a_comment_changes_nothing_of_what_is_read(tmp_path_factory, lines):
+    """Plain numbers take a fast way, which a comment at the end closes: both ways read or refuse alike."""
+    folder = tmp_path_factory.mktemp("drawn")
+
+    def outcome(content):
+        try:
+            return follows(content, folder)
+        except WrongInput as problem:
+            return str(problem)
+
+    assert outcome("\n".join(lines)) == outcome("\n".join([*lines, "# c"]))
+
+
 def test_a_large_file_is_read_across_the_blocks_of_the_parser(tmp_path):
-    """Comments, names and numbers in half a million lines: none is lost, and a bad last one has its number."""
+    """Comments, names and numbers in 400,000 lines: none is lost, and a bad last one has its number."""
     lines = [f"{n} {n + 1}" for n in range(200_000)] + ["# c"] + [f"u{n} u{n + 1}" for n in range(200_000)]
 
     read = graph_files.read(written("\n".join(lines), tmp_path))

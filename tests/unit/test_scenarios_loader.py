@@ -73,7 +73,7 @@ WRONG = {
     "measure.warm_up=60 s": ("'60 s'", "shorter than the load"),
     "population.graph=missing.edges": ("missing.edges", "no such file"),
     "population.undirected=true": ("`population.undirected` is True", "add `graph`, or leave this out"),
-    "population.direction=followee_follower": ("`population.direction` is 'followee_follower'", "add `graph`"),
+    "population.direction=followee_follower": ("`population.direction`", "add `graph`, or leave this out"),
     "population.undirected=perhaps": ("'perhaps'", "`true` or `false`"),
     "population.direction=followee_folower": ("'followee_folower'", 'Did you mean "followee_follower"?'),
     "population.follows.max=2000": ("2000", "at most 1999"),
@@ -154,7 +154,7 @@ def test_a_file_that_is_no_text_is_refused_with_the_byte(tmp_path):
 
 
 def test_a_population_may_say_how_its_graph_file_is_read(tmp_path):
-    """In the file or by `--set`, and a record of the run says it again; left out it is the file that says so."""
+    """By `--set` as in the file; the record of the run says it again; left out, the graph file decides."""
     path = tmp_path / "a: #1 graph.edges"
     path.write_text("1 2\n")
     options = graphs.overrides(str(path), True, "followee_follower")

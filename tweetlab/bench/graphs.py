@@ -28,7 +28,10 @@ KINDS = ("numbers", "19 digits", "names")
 
 @functools.cache
 def measured(kind: str = "numbers") -> tuple[float, float]:
-    """Return seconds from the file to a graph in memory, and the peak of the whole process in GiB. `kind`: a word of KINDS."""
+    """Return seconds from the file to a graph in memory, and the peak of the process in GiB.
+
+    `kind`: a word of KINDS.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "follows.txt"
         write(path, kind)

@@ -1,4 +1,4 @@
-"""`tweetlab graph`: what a file of follows would be read as; and the options by which other commands name such a file."""
+"""`tweetlab graph`: what a file of follows would be read as; and the options that name such a file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def graph(
     if direction and direction not in vocabulary.GRAPH_DIRECTIONS:
         words = list(vocabulary.GRAPH_DIRECTIONS)
         raise WrongInput(
-            f"--direction is {direction!r}; it must be one of {', '.join(words)}.{units.nearest(direction, words)}"
+            f"--direction is {direction!r}; it must be one of {', '.join(words)}."
+            f"{units.nearest(direction, words)}"
         )
     screen = Screen(as_json)
     summary = graph_files.read(path, undirected or None, direction or None).summary
@@ -61,7 +62,7 @@ def graph(
 
 
 def overrides(graph: str, undirected: bool, direction: str) -> list[str]:
-    """Return the options as `key.path=value`, as `--set` takes them. A path may hold what YAML takes for syntax."""
+    """Return the options as `--set` takes them, in JSON: a path may hold what YAML takes for syntax."""
     wanted = {"graph": graph, "undirected": undirected, "direction": direction}
     return [
         f"population.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in wanted.items() if value
