@@ -69,7 +69,7 @@ def read(data: bytes | bytearray, path: Path) -> Rows:
 
 
 def _head(data: bytes | bytearray) -> tuple[list[str], list[str], list[int]]:
-    """Return the comments before the first line of data, the first such lines, and the bytes they begin at."""
+    """Return the comments before the data, the first lines of data, and the bytes that these begin at."""
     comments: list[str] = []
     sample: list[str] = []
     starts: list[int] = []
@@ -258,8 +258,8 @@ class _Reader:
             word = texts[pc.index(wrong, True).as_py()].as_py().strip(' "')
             number, text = self._locate(lambda _, cells: word in cells)
             raise WrongInput(
-                f"{self.path}, line {number}: {shown(text)} holds {word}, which is neither a whole number from "
-                "0 up nor a name; write ids without sign, point or exponent."
+                f"{self.path}, line {number}: {shown(text)} holds {word}, which is neither a whole "
+                "number from 0 up nor a name; write ids without sign, point or exponent."
             )
         return [_unquoted(word) for word in pc.utf8_trim_whitespace(texts).to_pylist()]
 
@@ -319,8 +319,8 @@ class _Reader:
 
     def _refuse(self, number: int, text: bytes) -> NoReturn:
         raise WrongInput(
-            f"{self.path}, line {number}: {shown(text)} is not `follower followee`; write two ids, whole numbers "
-            f"or names, in columns {self.layout.first + 1} and {self.layout.second + 1} (separated by "
+            f"{self.path}, line {number}: {shown(text)} is not `follower followee`; write two ids, "
+            f"whole numbers or names, in columns {self.layout.first + 1} and {self.layout.second + 1} (separated by "
             f"{self.layout.separator}), or start the line with # for a comment."
         )
 

@@ -95,15 +95,15 @@ class Text:
 
 
 def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
-    """Return the text of `path`, unpacked. Raises WrongInput for no text, above `max_bytes`, and for damage."""
+    """Return the text of `path`, unpacked. Raises WrongInput for no text, for damage, above `max_bytes`."""
     with path.open("rb") as file:
         head = file.read(BLOCK_BYTES)
     packed = ((name, opener) for name, magic, opener in COMPRESSIONS if re.match(magic, head, re.DOTALL))
     name, opener = next(packed, ("", lambda at: at.open("rb")))
     inside = f" inside {name}" if name else ""
     too_long = WrongInput(
-        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; take a "
-        "part of its lines, such as the first 10 million."
+        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; "
+        "take a part of its lines, such as the first 10 million."
     )
     if not name and path.stat().st_size > max_bytes:
         raise too_long
@@ -116,8 +116,8 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
                 data += block
                 if b"\0" in block:
                     raise WrongInput(
-                        f"{path}: holds a zero byte{inside} (at byte {data.index(0)}): it is a binary file, not "
-                        "text; export the follows as text, `follower followee` a line."
+                        f"{path}: holds a zero byte{inside} (at byte {data.index(0)}): it is a binary file, "
+                        "not text; export the follows as text, `follower followee` a line."
                     )
                 if len(data) > max_bytes:
                     raise too_long

@@ -33,8 +33,8 @@ class Graph:
     """A directed graph of users 1..N, by follower and by followee. Index 0 of the `_start` arrays is unused.
 
     `follower_start`, `following_start`: int64, shape (N + 2,). `followers`, `following`: int64, shape (edges,),
-    ascending within each user. `labels`: shape (N + 1,), the id that each user has in a graph file (int64, or str where there
-    are names); empty for a drawn graph. `summary`: what the file held; None for a drawn graph.
+    ascending within each user. `labels`: shape (N + 1,), the id that each user has in a graph file (int64, or
+    str where there are names); empty for a drawn graph. `summary`: what the file held; None for a drawn graph.
     """
 
     follower_start: Int64s

@@ -46,7 +46,7 @@ def measured(kind: str = "numbers") -> tuple[float, float]:
 
 
 def write(path: Path, kind: str) -> None:
-    """Write LINES follows among USERS users, a few of whom are followed by very many."""
+    """Write LINES follows among USERS users; a few of these are followed by very many."""
     random = np.random.default_rng(5)
     follower = (USERS * random.random(LINES)).astype(np.int64)
     followee = (USERS * random.random(LINES) ** 3).astype(np.int64)
