@@ -10,12 +10,15 @@ the separators.
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 SAMPLE_LINES = 1000
 COMMENT = r"(?:#|%|//)"
+SKIPPED = rf"^[ \t]*(?:[,; \t]*$|{COMMENT})"  # blank lines, those of separators alone, comments
+MAX_HEAD_LINES = 10**6
 PAIRS = (
     ("source", "target"),
     ("source", "destination"),
@@ -85,6 +88,23 @@ class Layout:
         return f"[^{self.delimiter}]*[^{self.delimiter} \\t]"
 
 
+def head(data: bytes | bytearray) -> tuple[list[str], list[str], list[int]]:
+    """Return the comments before the data, the first lines of data, and the bytes that these begin at."""
+    comments: list[str] = []
+    sample: list[str] = []
+    starts: list[int] = []
+    for found in itertools.islice(re.finditer(rb"[^\r\n]+", data), MAX_HEAD_LINES):
+        line = found[0].decode("utf-8", "replace")
+        if not re.match(SKIPPED, line):
+            sample.append(line)
+            starts.append(found.start())
+        elif not sample and len(comments) < SAMPLE_LINES:
+            comments.append(line.strip())
+        if len(sample) == SAMPLE_LINES:
+            break
+    return comments, sample, starts
+
+
 def of(lines: Sequence[str]) -> Layout:
     """Return the layout of a file whose first lines (neither comments nor blank) are `lines`."""
     if not lines:
@@ -95,6 +115,8 @@ def of(lines: Sequence[str]) -> Layout:
             return Layout(delimiter, *pair, header)
     if all(NUMBERS_BY_BLANK.match(line) for line in lines[1:] or lines):
         return Layout()  # `1 2<tab>5`: the weight is behind a tab, the ids are not
+    if all(line.startswith("\t") for line in lines):
+        return Layout()  # indented, rather than without a first column
     return Layout(next((mark for mark in ("\t", ";", ",") if all(mark in line for line in lines)), ""))
 
 

@@ -28,10 +28,8 @@ from scenarios.graph_layout import NUMBER, Layout
 from system.kernel.errors import WrongInput
 
 Int64s = NDArray[np.int64]
-SKIPPED = rf"^[ \t]*(?:[,; \t]*$|{graph_layout.COMMENT})"  # blank lines, those of separators alone, comments
 NUMERIC, DIGITS = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$", r"^\d+$"
 COMMENT_LINE = rb"(^|[\r\n])[ \t]*(?:#|%|//)[^\r\n]*"
-MAX_HEAD_LINES = 10**6
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class Rows:
 
 def read(data: bytes | bytearray, path: Path) -> Rows:
     """Return the rows of a text. Raises WrongInput with number and text of a line that holds no follow."""
-    comments, sample, starts = _head(data)
+    comments, sample, starts = graph_layout.head(data)
     if any(re.match(r"%\s*bip\b", comment) for comment in comments):
         raise WrongInput(
             f"{path}: is a bipartite network ({comments[0][:60]!r}): its columns are two kinds of user. "
@@ -63,26 +61,9 @@ def read(data: bytes | bytearray, path: Path) -> Rows:
     reader = _Reader(data, path, layout, sample)
     if reader.quotes:
         reader.read_quoted()
-    elif not reader.read_numbers(starts):
+    elif b'"' in data or not reader.read_numbers(starts):
         reader.read_plain()
     return reader.rows(graph_layout.says_undirected(comments))
-
-
-def _head(data: bytes | bytearray) -> tuple[list[str], list[str], list[int]]:
-    """Return the comments before the data, the first lines of data, and the bytes that these begin at."""
-    comments: list[str] = []
-    sample: list[str] = []
-    starts: list[int] = []
-    for found in itertools.islice(re.finditer(rb"[^\r\n]+", data), MAX_HEAD_LINES):
-        line = found[0].decode("utf-8", "replace")
-        if not re.match(SKIPPED, line):
-            sample.append(line)
-            starts.append(found.start())
-        elif not sample and len(comments) < graph_layout.SAMPLE_LINES:
-            comments.append(line.strip())
-        if len(sample) == graph_layout.SAMPLE_LINES:
-            break
-    return comments, sample, starts
 
 
 class _Reader:
@@ -93,6 +74,11 @@ class _Reader:
         self.sample, self.first_line = sample, sample[0] if sample else ""
         self.header = layout.header
         self.quotes = bool(layout.delimiter) and b'"' in data
+        if self.quotes and re.search(COMMENT_LINE, data):
+            self.data = re.sub(COMMENT_LINE, rb"\1", data)
+        self.quotes = (
+            self.quotes and self.data.count(b'"') % 2 == 0
+        )  # otherwise one is no quote, but a letter
         self.header_left = bool(layout.header)  # the first line of data is still to be left out
         self.numbers: list[Int64s] = []
         self.words: tuple[list[pa.Array], list[pa.Array]] = ([], [])
@@ -147,7 +133,7 @@ class _Reader:
 
     def _others(self, lines: pa.Array, places: pa.Array, first: int) -> None:
         """Keep the rows with names among the lines at `places`; leave out comments, blanks and the header."""
-        places = places.filter(pc.invert(pc.match_substring_regex(lines.take(places), SKIPPED)))
+        places = places.filter(pc.invert(pc.match_substring_regex(lines.take(places), graph_layout.SKIPPED)))
         if self.header_left and len(places):
             self.header_left, places = False, places[1:]
         rest = lines.take(places)
@@ -159,8 +145,6 @@ class _Reader:
 
     def read_quoted(self) -> None:
         """Read a CSV file with quotes, row by row of its first line's width; other rows one by one."""
-        if re.search(COMMENT_LINE, self.data):
-            self.data = re.sub(COMMENT_LINE, rb"\1", self.data)
         names = [str(number) for number in range(max(2, len(self.layout.cells(self.first_line))))]
         wanted = [str(self.layout.first), str(self.layout.second)]
         odd: list[Any] = []
@@ -181,7 +165,7 @@ class _Reader:
                     for place in (self.layout.first, self.layout.second)
                 ]
                 self._keep_cells(*pair)
-            elif not re.match(SKIPPED, row.text):
+            elif not re.match(graph_layout.SKIPPED, row.text):
                 self._refuse(*self._locate(functools.partial(_is_row, row.number)))
 
     def _keep_cells(self, first: pa.Array, second: pa.Array) -> None:
@@ -251,6 +235,13 @@ class _Reader:
             raise WrongInput(
                 f"{self.path}, line {number}: {shown(text)} is not UTF-8; save the file as UTF-8."
             ) from None
+        torn = pc.match_substring_regex(texts, r"[\r\n]")
+        if pc.any(torn).as_py():
+            word = texts[pc.index(torn, True).as_py()].as_py().strip()
+            number, text = self._locate(lambda _, cells: word in cells)
+            raise WrongInput(
+                f"{self.path}, line {number}: {shown(text)} holds an id of several lines; close the quote before it."
+            )
         wrong = pc.and_(
             pc.match_substring_regex(texts, NUMERIC), pc.invert(pc.match_substring_regex(texts, DIGITS))
         )

@@ -101,12 +101,8 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
     packed = ((name, opener) for name, magic, opener in COMPRESSIONS if re.match(magic, head, re.DOTALL))
     name, opener = next(packed, ("", lambda at: at.open("rb")))
     inside = f" inside {name}" if name else ""
-    too_long = WrongInput(
-        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; "
-        "take a part of its lines, such as the first 10 million."
-    )
     if not name and path.stat().st_size > max_bytes:
-        raise too_long
+        raise _too_long(path, max_bytes, inside)
     data = bytearray()
     try:
         with opener(path) as stream:
@@ -120,14 +116,23 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
                         "not text; export the follows as text, `follower followee` a line."
                     )
                 if len(data) > max_bytes:
-                    raise too_long
+                    raise _too_long(path, max_bytes, inside)
     except (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException) as problem:
         if not name:
             raise
         raise WrongInput(f"{path}: is damaged {name} ({problem}); fetch or compress it again.") from None
     if b"\xef\xbb\xbf" in data:  # byte order marks; files that were joined have them inside, too
         data = data.replace(b"\xef\xbb\xbf", b"")
+    if data.endswith(b"\x1a"):  # the end of a file of DOS
+        del data[-1:]
     return Text(data, name)
+
+
+def _too_long(path: Path, max_bytes: int, inside: str) -> WrongInput:
+    return WrongInput(
+        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; take a "
+        "part of its lines, such as the first 10 million."
+    )
 
 
 def _refuse_other_formats(path: Path, block: bytes, inside: str) -> None:

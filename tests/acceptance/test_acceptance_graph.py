@@ -86,6 +86,7 @@ def test_an_edge_list_is_seeded_into_the_stores(tmp_path):
     seeded = tweetlab("seed", "first_run", "--graph", str(path), "--json").json()
 
     assert (seeded["users"], seeded["follows"]) == (40, 78)
+    assert seeded["graph_file"]["largest_audience_id"] == "7"
     counts = sorted(_profile(n)["public_metrics"]["followers_count"] for n in range(1, 41))
     assert (counts[-1], counts[0]) == (39, 1)
 
