@@ -240,7 +240,8 @@ class _Reader:
             word = texts[pc.index(torn, True).as_py()].as_py().strip()
             number, text = self._locate(lambda _, cells: word in cells)
             raise WrongInput(
-                f"{self.path}, line {number}: {shown(text)} holds an id of several lines; close the quote before it."
+                f"{self.path}, line {number}: {shown(text)} holds an id of several lines; close the "
+                "quote before it."
             )
         wrong = pc.and_(
             pc.match_substring_regex(texts, NUMERIC), pc.invert(pc.match_substring_regex(texts, DIGITS))
@@ -310,9 +311,9 @@ class _Reader:
 
     def _refuse(self, number: int, text: bytes) -> NoReturn:
         raise WrongInput(
-            f"{self.path}, line {number}: {shown(text)} is not `follower followee`; write two ids, "
-            f"whole numbers or names, in columns {self.layout.first + 1} and {self.layout.second + 1} (separated by "
-            f"{self.layout.separator}), or start the line with # for a comment."
+            f"{self.path}, line {number}: {shown(text)} is not `follower followee`; write two ids, whole "
+            f"numbers or names, in columns {self.layout.first + 1} and {self.layout.second + 1} "
+            f"(separated by {self.layout.separator}), or start the line with # for a comment."
         )
 
 

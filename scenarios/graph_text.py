@@ -130,8 +130,8 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
 
 def _too_long(path: Path, max_bytes: int, inside: str) -> WrongInput:
     return WrongInput(
-        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; take a "
-        "part of its lines, such as the first 10 million."
+        f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; "
+        "take a part of its lines, such as the first 10 million."
     )
 
 
