@@ -204,6 +204,11 @@ def _check_population(scenario: spec.Scenario, where: Where) -> None:
     population, at = scenario.population, where.key("population").key("follows")
     if population.graph is not None:
         return
+    for name, value in (("undirected", population.undirected), ("direction", population.direction)):
+        if value is not None:
+            where.key("population").key(name).refuse(
+                value, "it says how the file of `population.graph` is read, but there is none; add `graph`, "
+                "or leave this out.")
     if population.follows.max > population.users - 1:
         at.key("max").refuse(population.follows.max, f"it must be at most {population.users - 1}, one less than "
                                                      f"`population.users` ({population.users}).")

@@ -10,14 +10,15 @@ ones more often; a collision is drawn again, so every follower count is met exac
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios import spec
+from scenarios import graph_files, spec
 from system.kernel.errors import WrongInput
 
 Int64s = NDArray[np.int64]
@@ -32,14 +33,16 @@ class Graph:
     """A directed graph of users 1..N, by follower and by followee. Index 0 of the `_start` arrays is unused.
 
     `follower_start`, `following_start`: int64, shape (N + 2,). `followers`, `following`: int64, shape (edges,),
-    ascending within each user. `labels`: int64, shape (N + 1,), the id each user had in an edge list; empty for a drawn graph.
+    ascending within each user. `labels`: shape (N + 1,), the id that each user has in a graph file (int64, or
+    str where there are names); empty for a drawn graph. `summary`: what the file held; None for a drawn graph.
     """
 
     follower_start: Int64s
     followers: Int64s
     following_start: Int64s
     following: Int64s
-    labels: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+    labels: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.int64))
+    summary: graph_files.Summary | None = None
 
     @property
     def users(self) -> int:
@@ -85,8 +88,10 @@ class Graph:
 
 
 def graph_of(population: spec.Population, seed: int) -> Graph:
-    """Return the population's graph: read from its edge list, or drawn from `seed`."""
-    return read_edges(population.graph) if population.graph is not None else generate(population, seed)
+    """Return the population's graph: read from its file, or drawn from `seed`."""
+    if population.graph is None:
+        return generate(population, seed)
+    return of_file(graph_files.read(population.graph, population.undirected, population.direction))
 
 
 def generate(population: spec.Population, seed: int) -> Graph:
@@ -184,12 +189,17 @@ def _without_replacement(user: int, count: int, weights: NDArray[np.float64], ra
     return (np.argpartition(keys, count - 1)[:count] + 1).astype(np.int64) if count < len(weights) else np.empty(0, np.int64)
 
 
-def from_edges(source: Int64s, target: Int64s, users: int, labels: Int64s | None = None) -> Graph:
+def of_file(read: graph_files.EdgeList) -> Graph:
+    """Return the graph of a file's follows."""
+    graph = from_edges(read.follower, read.followee, users=read.users)
+    return dataclasses.replace(graph, labels=read.labels, summary=read.summary)
+
+
+def from_edges(source: Int64s, target: Int64s, users: int) -> Graph:
     """Return the graph of edges (follower, followee) over users 1..`users`. Edges must be unique."""
-    by_source = np.argsort(source * (users + 1) + target)
-    by_target = np.argsort(target * (users + 1) + source)
-    return Graph(_starts(target, users), source[by_target], _starts(source, users), target[by_source],
-                 np.empty(0, np.int64) if labels is None else labels)
+    followers = np.sort(target * (users + 1) + source) % (users + 1)
+    following = np.sort(source * (users + 1) + target) % (users + 1)
+    return Graph(_starts(target, users), followers, _starts(source, users), following)
 
 
 def _starts(owner: Int64s, users: int) -> Int64s:
@@ -197,39 +207,3 @@ def _starts(owner: Int64s, users: int) -> Int64s:
     starts = np.zeros(users + 2, np.int64)
     np.cumsum(counts, out=starts[1:])
     return starts
-
-
-def read_edges(path: Path) -> Graph:
-    """Read an edge list: `follower followee` a line, split by blanks or commas; `#` and `%` start a comment.
-
-    The ids of the file become users 1..N, the most followed first; `labels` keeps what they were. Lines that repeat
-    an edge or follow oneself are left out. Raises WrongInput with the line number of the first malformed line.
-    """
-    followers: list[int] = []
-    followees: list[int] = []
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            words = line.replace(",", " ").split()
-            if not words or words[0][0] in "#%":
-                continue
-            if len(words) < 2 or not (words[0].isdecimal() and words[1].isdecimal() and len(max(words[:2], key=len)) <= 18):
-                raise WrongInput(f"{path}, line {number}: {line.strip()[:60]!r} is not `follower followee`; "
-                                 "write two whole numbers of at most 18 digits, or start the line with # for a comment.")
-            followers.append(int(words[0]))
-            followees.append(int(words[1]))
-    if not followers:
-        raise WrongInput(f"{path}: holds no edge; write `follower followee` on a line, two whole numbers.")
-    return _relabel(np.array(followers, np.int64), np.array(followees, np.int64))
-
-
-def _relabel(source: Int64s, target: Int64s) -> Graph:
-    known, positions = np.unique(np.concatenate([source, target]), return_inverse=True)
-    count = len(known)
-    edges = np.unique(positions[:len(source)] * count + positions[len(source):])
-    left, right = edges // count, edges % count
-    left, right = left[left != right], right[left != right]
-    order = np.argsort(-np.bincount(right, minlength=count), kind="stable")
-    rank = np.empty(count, np.int64)
-    rank[order] = np.arange(1, count + 1)
-    labels = np.concatenate([np.zeros(1, np.int64), known[order]])
-    return from_edges(rank[left], rank[right], users=count, labels=labels)

@@ -27,8 +27,10 @@ class Population:
     """Who stands in the stores before the load starts.
 
     `history_tweets`: tweets already posted, as a mean a user. `likes`: likes that stand, as a mean a posted tweet.
-    `protected`: share of the users whom only their followers may read. `graph`: an edge list that replaces
+    `protected`: share of the users that only their followers may read. `graph`: a file of follows, replaces
     `users` and `follows`; None draws the graph from the seed. `cache`: a word of vocabulary.CACHE_STATES.
+    `undirected`: whether a line of `graph` is two follows; None: as the file says. `direction`: a word of
+    vocabulary.GRAPH_DIRECTIONS; None: the first column follows the second.
     """
 
     users: int = 2000
@@ -38,6 +40,8 @@ class Population:
     cache: str = "warm"
     likes: float = 0.0
     protected: float = 0.0
+    undirected: bool | None = None
+    direction: str | None = None
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ class ExistingFile:
     def read(self, value: Any, where: Where) -> Path:
         path = Path(value) if isinstance(value, str) and value else where.refuse(value, "it must be a path.")
         if not path.is_file():
-            where.refuse(value, f"no such file ({path.resolve()}); give the path of an edge list, "
-                                "`follower followee` a line.")
+            where.refuse(value, f"no such file ({path.resolve()}); give the path of an edge list, a CSV file "
+                                "with named columns or a Matrix Market file (docs/how-to/graphs.md).")
         return path
 
     def schema(self) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def _workload(arrivals: str, stages: Any, mix: Any, popularity: Any) -> spec.Wor
 
 
 def _population(users: int, follows: spec.Follows, history: int, graph: Path | None, cache: str, likes: float,
-                protected: float) -> spec.Population:
-    return spec.Population(users, follows, history, graph, cache, likes, protected)
+                protected: float, undirected: bool | None, direction: str | None) -> spec.Population:
+    return spec.Population(users, follows, history, graph, cache, likes, protected, undirected, direction)
 
 
 def _fault(at: float, kind: str, target: str, for_: float | None, delay: float | None, loss: float | None,
@@ -136,7 +136,13 @@ POPULATION = (
     Key("follows", Block(lambda: FOLLOWS, spec.Follows), "who follows whom", spec.Follows()),
     Key("history", Quantity(units.counting("tweets"), "20 tweets", accepts_number=True),
         "tweets already posted before the run, as a mean a user", 20),
-    Key("graph", ExistingFile(), "an edge list, `follower followee` a line; replaces users and follows", None),
+    Key("graph", ExistingFile(),
+        "a file of follows (edge list, CSV or Matrix Market); replaces users and follows", None),
+    Key("undirected", Flag(),
+        "whether a line of `graph` is a pair who follow each other; as the file says where left out", None),
+    Key("direction", Word(lambda: list(vocabulary.GRAPH_DIRECTIONS)),
+        "which column of `graph` follows: `follower_followee` (also where left out) or `followee_follower`",
+        None),
     Key("cache", Word(lambda: list(vocabulary.CACHE_STATES)), "what the cache holds when the load starts", "warm"),
     Key("likes", Number(low=0), "likes that stand before the run, as a mean a posted tweet", 0.0),
     Key("protected", Quantity(units.share, "10 %"), "share of the users who are protected: only their followers read them", 0.0),

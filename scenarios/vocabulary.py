@@ -47,6 +47,12 @@ GRAPH_SHAPES: dict[str, str] = {
     "even": "everybody has the same number of followers",
 }
 
+FOLLOWER_FIRST, FOLLOWEE_FIRST = "follower_followee", "followee_follower"
+GRAPH_DIRECTIONS: dict[str, str] = {
+    FOLLOWER_FIRST: "the first column follows the second",
+    FOLLOWEE_FIRST: "the first column is followed by the second",
+}
+
 CACHE_STATES: dict[str, str] = {
     "warm": "every cached list stands, as after a day of use",
     "cold": "nothing is cached; each list is built at its first read",

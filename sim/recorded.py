@@ -36,6 +36,8 @@ def _scenario(values: Mapping[str, Any]) -> spec.Scenario:
             int(people["history_tweets"]),
             Path(graph) if graph else None,
             str(people["cache"]),
+            undirected=people.get("undirected"),  # missing in records made before graph files had them
+            direction=people.get("direction"),
         ),
         workload=spec.Workload(
             load["arrivals"], tuple(spec.Stage(**stage) for stage in load["stages"]), dict(load["mix"]), float(load["zipf"])

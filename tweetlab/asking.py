@@ -17,7 +17,7 @@ from reports import finish, record
 from scenarios import loader, spec
 from sim import calibrate, calibration, faults, services, twin
 from system.kernel.errors import CouldNotRun, WrongInput
-from tweetlab import home, runner
+from tweetlab import home, runner, seeding
 from tweetlab.screen import Screen
 
 CALIBRATION_TRIES = 2
@@ -71,7 +71,7 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
     from tweetlab import session
 
     used = _calibration(ask.calibration_file) if ask.on == "both" else None  # a bad file is told before anything starts
-    turns = [(q, runner.world_of(q)) for q in (ask.scenario, ask.versus) if q is not None]
+    turns = [(q, _world(q, screen)) for q in (ask.scenario, ask.versus) if q is not None]
     runs: list[record.Run] = []
     async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep, observe=ask.observe) as lab:
         for n in range(ask.repeats * len(turns)):
@@ -116,7 +116,7 @@ def unmodelled(world: runner.World, scenario: spec.Scenario) -> list[str]:
 
 def _twin_alone(ask: Ask, screen: Screen) -> record.Run:
     with screen.step("drawing population and arrivals"):
-        world = runner.world_of(ask.scenario)
+        world = _world(ask.scenario, screen)
     if unknown := unmodelled(world, ask.scenario):
         raise CouldNotRun(f"The twin does not model {', '.join(unknown)}, which this scenario holds; ask the real system: "
                           "--on system.")
@@ -125,6 +125,12 @@ def _twin_alone(ask: Ask, screen: Screen) -> record.Run:
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
         told = twin.run(ask.scenario, used, world.tape, world.graph)
     return finish.finish(home.RUNS, told.facts)
+
+
+def _world(scenario: spec.Scenario, screen: Screen) -> runner.World:
+    world = runner.world_of(scenario)
+    seeding.announce(world.graph, screen)
+    return world
 
 
 def _calibration(file: str) -> calibration.Calibration:

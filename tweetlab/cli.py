@@ -20,7 +20,7 @@ from typer import exceptions
 
 from system.kernel import logs
 from system.kernel.errors import LabError
-from tweetlab.commands import alerting, console, keys, lab, looking, reading, running, wan
+from tweetlab.commands import alerting, console, graphs, keys, lab, looking, reading, running, wan
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alerts": alerting.alerts,
@@ -30,6 +30,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": running.demo,
     "doctor": lab.doctor,
     "down": lab.down,
+    "graph": graphs.graph,
     "keys": keys.keys,
     "list": reading.list_,
     "logs": looking.logs,

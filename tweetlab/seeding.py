@@ -21,6 +21,7 @@ from system.kernel.events import Tweet
 from system.ports import User
 from system.services.search.handlers import document_of
 from tweetlab import warming
+from tweetlab.screen import Screen
 from tweetlab.session import Session
 
 PASSWORD = "lab-password"  # of every seeded user; the lab listens on loopback only
@@ -63,6 +64,14 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     return manifest | {"cache": scenario.population.cache}
 
 
+def announce(graph: population.Graph, screen: Screen) -> None:
+    """Say in one line what a graph file held, and its hints; nothing of a drawn graph."""
+    if graph.summary is not None:
+        screen.say(f"graph: {graph.summary.line}")
+        for hint in graph.summary.hints:
+            screen.warn(f"hint: {hint}")
+
+
 def manifest_of(graph: population.Graph, past: history.History, circle: private.Circle, likes: private.Likes) -> dict[str, Any]:
     """Return users, follows, tweets, likes, protected users and the fingerprint of all of them; of what is there alone."""
     parts = {"graph": graph.sha256(), "history": past.sha256()}
@@ -73,7 +82,8 @@ def manifest_of(graph: population.Graph, past: history.History, circle: private.
     whole = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     counts = {"protected_users": len(circle.protected), "liked": len(likes)}
     return {"users": graph.users, "follows": graph.edges, "tweets": len(past), "sha256": whole, "fingerprint": whole, **parts,
-            **{name: count for name, count in counts.items() if count}}
+            **{name: count for name, count in counts.items() if count},
+            **({"graph_file": graph.summary.as_dict()} if graph.summary is not None else {})}
 
 
 def demo_login(lab: Session) -> list[str]:

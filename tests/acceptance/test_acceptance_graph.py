@@ -34,6 +34,48 @@ def test_the_twin_answers_for_an_edge_list(source, tmp_path):
     assert said.json()[0]["summary"]["routes"]["home"]["ok"] > 50
 
 
+def test_the_command_shows_what_a_graph_file_would_be_read_as(tmp_path):
+    """One line for people, every figure with `--json`. 7 and 8 follow each other: 77 pairs, 154 follows."""
+    path = small_list(tmp_path)
+
+    said, as_json = tweetlab("graph", str(path)), tweetlab("graph", str(path), "--json", "--undirected")
+
+    assert said.code == 0
+    assert "40 users, 78 follows, directed" in said.out and "largest audience 39 (id 7)" in said.out
+    assert as_json.json()["users"] == 40 and as_json.json()["follows"] == 154 and as_json.json()["undirected"]
+    swapped = tweetlab("graph", str(path), "--direction", "followee_follower", "--json")
+    assert swapped.json()["largest_audience"] == 2
+
+
+@pytest.mark.parametrize(("words", "named"), [
+    (["/nowhere/x.edges"], "/nowhere/x.edges"), ([], "Missing argument"),
+    (["FILE", "--direction", "folower_followee"], "follower_followee"),
+])
+def test_the_command_refuses_what_is_no_graph_file(words, named, tmp_path):
+    """Exit 64, one message with what was wrong or meant."""
+    path = str(small_list(tmp_path))
+
+    said = tweetlab("graph", *(path if word == "FILE" else word for word in words))
+
+    assert said.code == 64 and named in said.err and "Traceback" not in said.err
+
+
+def test_a_run_says_what_its_graph_file_held(tmp_path):
+    """The same line and the same hint as the command; the options reach the population."""
+    path = tmp_path / "pairs.edges"
+    path.write_text("".join(f"{n} {n % 40 + 1}\n" for n in range(1, 41)))
+    words = ["run", "first_run", "--on", "twin", "--graph", str(path), "--json", "--set", "faults=[]",
+             "--set", "workload.stages.0.for=15 s", "--set", "measure.warm_up=1 s",
+             "--set", "objectives=[errors < 0.5 % whole]"]
+
+    plain, both = tweetlab(*words), tweetlab(*words, "--undirected", "--direction", "follower_followee")
+
+    assert "40 users, 40 follows, directed" in plain.err
+    assert "hint: no two users follow each other" in plain.err
+    assert "40 users, 80 follows, undirected" in both.err and "hint" not in both.err
+    assert both.json()[0]["scenario"]["resolved"]["population"]["undirected"] is True
+
+
 @pytest.mark.real
 @pytest.mark.slow
 @pytest.mark.usefixtures("lab")
@@ -44,6 +86,7 @@ def test_an_edge_list_is_seeded_into_the_stores(tmp_path):
     seeded = tweetlab("seed", "first_run", "--graph", str(path), "--json").json()
 
     assert (seeded["users"], seeded["follows"]) == (40, 78)
+    assert seeded["graph_file"]["largest_audience_id"] == "7"
     counts = sorted(_profile(n)["public_metrics"]["followers_count"] for n in range(1, 41))
     assert (counts[-1], counts[0]) == (39, 1)
 

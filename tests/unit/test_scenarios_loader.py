@@ -5,9 +5,11 @@ import pytest
 import yaml
 
 from scenarios import loader, vocabulary
+from sim import recorded
 from system.kernel import wan
 from system.kernel.errors import WrongInput
 from system.platform import blueprint
+from tweetlab.commands import graphs
 
 
 def test_the_first_run_asks_for_sixty_seconds_with_a_cache_loss_in_the_middle():
@@ -69,6 +71,10 @@ WRONG = {
     "seed=seven": ("'seven'", "whole number from 0"),
     "measure.warm_up=60 s": ("'60 s'", "shorter than the load"),
     "population.graph=missing.edges": ("missing.edges", "no such file"),
+    "population.undirected=true": ("`population.undirected` is True", "add `graph`, or leave this out"),
+    "population.direction=followee_follower": ("`population.direction`", "add `graph`, or leave this out"),
+    "population.undirected=perhaps": ("'perhaps'", "`true` or `false`"),
+    "population.direction=followee_folower": ("'followee_folower'", 'Did you mean "followee_follower"?'),
     "population.follows.max=2000": ("2000", "at most 1999"),
     "population.history=20 likes": ("'20 likes'", "whole number of tweets"),
     "measure.warm_caches=perhaps": ("'perhaps'", "`true` or `false`"),
@@ -144,6 +150,21 @@ def test_a_file_that_is_no_text_is_refused_with_the_byte(tmp_path):
 
     with pytest.raises(WrongInput, match="byte 16 is not UTF-8"):
         loader.load(path)
+
+
+def test_a_population_may_say_how_its_graph_file_is_read(tmp_path):
+    """By `--set` as in the file; the record of the run says it again; left out, the graph file decides."""
+    path = tmp_path / "a: #1 graph.edges"
+    path.write_text("1 2\n")
+    options = graphs.overrides(str(path), True, "followee_follower")
+
+    scenario = loader.load("first_run", options)
+
+    people = scenario.population
+    assert (people.graph, people.undirected, people.direction) == (path, True, "followee_follower")
+    assert recorded.scenario_of({"scenario": {"resolved": scenario.resolved()}}).population == people
+    left_out = loader.load("first_run", graphs.overrides(str(path), False, "")).population
+    assert (left_out.undirected, left_out.direction) == (None, None)
 
 
 def test_a_fault_window_without_a_fault_is_refused():

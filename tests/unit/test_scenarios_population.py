@@ -1,15 +1,11 @@
 """The population is a function of the seed, and its counts are what the scenario says."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from scenarios import history, population, spec
 from system.kernel import ids
 from system.kernel.errors import WrongInput
-
-REED = Path(__file__).resolve().parents[3] / "shared" / "data" / "socfb-Reed98.edges"
 
 
 def graph(users=500, mean=20.0, most=200, shape="pareto", seed=7):
@@ -74,44 +70,32 @@ def test_a_mean_above_the_maximum_is_refused():
         graph(users=10, mean=8, most=5)
 
 
-def test_an_edge_list_becomes_users_from_one_and_keeps_their_labels(tmp_path):
+def test_a_graph_file_becomes_users_from_one_and_keeps_their_labels(tmp_path):
     """Comments, blank lines, commas and further columns are allowed; doubles and self follows are left out."""
     path = tmp_path / "list.edges"
     path.write_text("# who follows whom\n\n10 99\n11,99\n% more\n10 11 0.5\n10 99\n99 99\n")
 
-    read = population.read_edges(path)
+    read = population.graph_of(spec.Population(graph=path), seed=1)
 
     assert read.users == 3
     assert read.edges == 3
     assert read.labels.tolist() == [0, 99, 11, 10]
     assert read.followers_of(1).tolist() == [2, 3]
+    assert read.summary is not None and read.summary.largest_audience == 2
 
 
-@pytest.mark.parametrize("line", ["7", "7 x", "-1 4", "1.5 2", "7 99999999999999999999"])
-def test_a_malformed_line_is_refused_with_its_number(tmp_path, line):
-    """The third line is the wrong one."""
-    path = tmp_path / "bad.edges"
-    path.write_text(f"1 2\n# fine\n{line}\n3 4\n")
+@pytest.mark.parametrize(("options", "followers"), [
+    ({}, [0, 1, 0]), ({"direction": "followee_follower"}, [0, 1, 0]), ({"undirected": True}, [0, 1, 1]),
+])
+def test_a_population_says_how_its_file_is_read(options, followers, tmp_path):
+    """The keys of the population reach the reader, with the edge 5 -> 6 as the witness."""
+    path = tmp_path / "one.edges"
+    path.write_text("5 6\n")
 
-    with pytest.raises(WrongInput, match=r"bad\.edges, line 3: .* is not `follower followee`"):
-        population.read_edges(path)
+    read = population.graph_of(spec.Population(graph=path, **options), seed=1)
 
-
-def test_an_empty_edge_list_is_refused(tmp_path):
-    """A population needs at least one edge."""
-    path = tmp_path / "empty.edges"
-    path.write_text("# nothing\n")
-
-    with pytest.raises(WrongInput, match="holds no edge"):
-        population.read_edges(path)
-
-
-@pytest.mark.skipif(not REED.exists(), reason="the Reed98 edge list is not beside this checkout (../shared/data)")
-def test_the_reed98_friendships_are_962_users_with_18812_edges():
-    """A real graph of students, as published."""
-    read = population.read_edges(REED)
-
-    assert (read.users, read.edges) == (962, 18_812)
+    assert read.follower_counts().tolist() == followers
+    assert read.labels.tolist()[1] == (5 if options else 6)
 
 
 def test_seeded_tweets_are_unique_ordered_and_older_than_any_run():

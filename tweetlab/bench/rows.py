@@ -176,6 +176,18 @@ def _not_finite() -> float:
     return float(len(check_rows.accepted()))
 
 
+def _graph_seconds() -> float:
+    from tweetlab.bench import graphs
+
+    return graphs.measured()[0]
+
+
+def _graph_memory() -> float:
+    from tweetlab.bench import graphs
+
+    return graphs.measured()[1]
+
+
 ROWS: tuple[Row, ...] = (
     Row("up_small_s", "`up` of small, fresh data, all services healthy", "s", None, 30, _up_small),
     Row("rss_small_gib", "all processes of small after the first run", "GiB", None, 3.5, _rss_small),
@@ -207,6 +219,9 @@ ROWS: tuple[Row, ...] = (
     Row("scale_out_failed", "operations that failed in that run", "operations", None, 0, _scale_failed),
     Row("checks_of_nan_accepted", "numeric keys of a scenario x (nan, inf, -inf) that `check` takes",
         "values", None, 0, _not_finite),
+    Row("graph_5m_edges_s", "5 million follows with numeric ids, from the file to a graph in memory", "s",
+        None, 10, _graph_seconds),
+    Row("graph_5m_edges_gib", "peak of the process that reads it", "GiB", None, 2, _graph_memory),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
 )

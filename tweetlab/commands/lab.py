@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tweetlab import home
-from tweetlab.commands import options
+from tweetlab.commands import graphs, options
 from tweetlab.commands.reading import Json, Observe
 from tweetlab.screen import Screen
 
@@ -165,18 +165,22 @@ async def _lines() -> str:
 
 
 def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scenario.")] = "first_run",
-         graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
+         file: graphs.Graph = "",
+         undirected: graphs.Undirected = False,
+         direction: graphs.Direction = "",
          as_json: Json = False) -> int:
     """Write a population into the lab (started and kept where none is up): users, follows, history. Replaces what stands."""
-    from scenarios import loader
+    from scenarios import loader, population
     from tweetlab import seeding, session
 
     screen = Screen(as_json)
-    question = loader.load(scenario, [f"population.graph={graph}"] if graph else [])
+    question = loader.load(scenario, graphs.overrides(file, undirected, direction))
+    graph = population.graph_of(question.population, question.seed)
+    seeding.announce(graph, screen)
 
     async def go() -> dict[str, object]:
         async with session.opened(screen, question.platform, question.policies, keep=True) as lab:
-            return await seeding.ensure(lab, question, force=True)
+            return await seeding.ensure(lab, question, graph, force=True)
 
     manifest = asyncio.run(go())
     screen.show(f"seeded {manifest['users']:,} users, {manifest['follows']:,} follows, {manifest['tweets']:,} tweets")

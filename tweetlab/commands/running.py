@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from tweetlab.commands import options
+from tweetlab.commands import graphs, options
 from tweetlab.commands.reading import Json, Observe
 from tweetlab.screen import Screen
 
@@ -23,7 +23,9 @@ EXIT_INTERRUPTED = 130
 def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog, or a YAML file.")],
         on: Annotated[str, typer.Option(help="system, twin or both.")] = "both",
         set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value; repeat it.")] = None,
-        graph: Annotated[str, typer.Option(help="An edge list, `follower followee` a line, instead of a drawn graph.")] = "",
+        graph: graphs.Graph = "",
+        undirected: graphs.Undirected = False,
+        direction: graphs.Direction = "",
         repeat: Annotated[int | None, typer.Option(help="Runs of the same question, instead of the scenario's "
                                                         "`measure.repeats` (compare wants 5).",
                                                    parser=options.whole("--repeat", 1, 100))] = None,
@@ -39,7 +41,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
     from tweetlab import asking, capacity_run
 
     asking.check_wishes(on, find_capacity, bool(versus), repeat or 1)
-    overrides = [*(set_ or []), *([f"population.graph={graph}"] if graph else [])]
+    overrides = [*(set_ or []), *graphs.overrides(graph, undirected, direction)]
     question = loader.load(scenario, overrides)
     screen = Screen(as_json)
     for text in warnings.of(question):
