@@ -42,9 +42,9 @@ def latency(view: View) -> Figure | None:
     bounds = _bounds_ms(view, route)
     twin_t, twin_p99 = view.twin.series("p99", route) if view.twin else (t_s[:0], p99[:0])
     worst = int(np.argmax(p99))
-    caption = f"The worst second was {t_s[worst]:.0f} s, with p99 = {millis(float(p99[worst]))}."
-    canvas = Canvas(f"Latency of {route} over time", f"p50 and p99 response time each second. {caption}", "latency")
-    entries = [("line c1", "p50"), ("line c2", "p99")]
+    caption = f"The worst second was {t_s[worst]:.0f} s, with p99 = {millis(float(p99[worst]))} of the OK operations."
+    canvas = Canvas(f"Latency of {route} over time", f"p50 and p99 response time of OK operations each second. {caption}", "latency")
+    entries = [("line c1", "p50, OK only"), ("line c2", "p99, OK only")]
     entries += [("line c2 model", "p99, model")] if len(twin_t) else []
     entries += [("line bound", f"promise {millis(bounds[0])}")] if bounds else []
     canvas.legend(entries)
@@ -67,8 +67,8 @@ def routes(view: View) -> Figure | None:
     lines = [view.series("p99", name) for name in shown]
     steady = view.document["summary"]["routes"]
     slowest = max(shown, key=lambda name: steady[name]["steady"]["response_ms"]["p50"] or 0.0)
-    caption = f"In steady time {slowest} had the highest median of these {len(shown)} routes."
-    canvas = Canvas("p99 by route over time", f"p99 response time each second. {caption}", "routes")
+    caption = f"In steady time {slowest} had the highest median of these {len(shown)} routes (OK operations only)."
+    canvas = Canvas("p99 by route over time, OK only", f"p99 response time each second. {caption}", "routes")
     canvas.legend([(f"line c{i + 1}", name) for i, name in enumerate(shown)])
     x, y = time_axis(view, canvas), latency_axis(canvas, [values for _, values in lines])
     backdrop(view, canvas, x)
@@ -86,9 +86,10 @@ def rates(view: View) -> Figure | None:
     _, sent = view.series("rate.sent")
     _, good = view.series("rate.ok")
     bad = view.series("rate.fail")[1] + view.series("rate.info")[1]
-    caption = f"{int(planned.sum())} planned, {int(sent.sum())} sent, {int(good.sum())} ok, {int(bad.sum())} failed or unknown."
+    word = "failed, refused or unknown" if view.document["summary"]["totals"].get("refused") else "failed or unknown"
+    caption = f"{int(planned.sum())} planned, {int(sent.sum())} sent, {int(good.sum())} ok, {int(bad.sum())} {word}."
     canvas = Canvas("Rate over time", caption, "rates")
-    canvas.legend([("line planned", "planned"), ("line c1", "sent"), ("line c3", "ok"), ("line bad", "failed or unknown")])
+    canvas.legend([("line planned", "planned"), ("line c1", "sent"), ("line c3", "ok"), ("line bad", word)])
     x, y = time_axis(view, canvas), _linear(canvas, [planned, sent])
     backdrop(view, canvas, x)
     canvas.axes(x, y, "seconds", "operations a second")

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from fractions import Fraction
 
-DURATIONS = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+DURATIONS = {"us": Fraction(1, 1_000_000), "µs": Fraction(1, 1_000_000), "ms": Fraction(1, 1000), "s": Fraction(1),
+             "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86400)}  # exact, so that bounds stay as written
 RATES = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
-SHARES = {"%": 0.01}
+SHARES = {"%": Fraction(1, 100)}
 CORES = {"core": 1.0, "cores": 1.0}
 MEMORIES = {"KiB": 1 / 1024, "MiB": 1.0, "GiB": 1024.0}
 
@@ -44,33 +46,43 @@ def nearest(word: object, known: Iterable[str]) -> str:
     return f' Did you mean "{found[0]}"?' if found else ""
 
 
-def quantity(value: object, table: dict[str, float], what: str, example: str) -> float:
-    """Return `value` in the base unit of `table`. Raises UnitError, naming the units of `table`."""
+def quantity(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> float:
+    """Return `value` in the base unit of `table`, as the nearest float. Raises UnitError, naming the units of `table`."""
+    return float(exact(value, table, what, example))
+
+
+def exact(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> Fraction:
+    """Return `value` in the base unit of `table`, without rounding. Raises UnitError, naming the units of `table`."""
     allowed = f"it must be a {what} such as `{example}` (units: {', '.join(sorted(table))})."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value == 0:
-            return 0.0
+            return Fraction(0)
         raise UnitError(value, allowed, f" Write the unit: `{value} {next(iter(_likely(table)))}`.")
     match = _QUANTITY.match(value) if isinstance(value, str) else None
     if match is None:
         raise UnitError(value, allowed)
     number, unit = match.groups()
-    amount = float(number.replace("_", "").replace(" ", ""))
+    amount = Fraction(number.replace("_", "").replace(" ", ""))
     if unit is None and amount == 0:
-        return 0.0
+        return Fraction(0)
     if unit not in table:
         raise UnitError(value, allowed, nearest(unit, table) if unit else " The unit is missing.")
-    return amount * table[unit]
+    return amount * Fraction(table[unit])
 
 
-def _likely(table: dict[str, float]) -> Iterable[str]:
+def _likely(table: Mapping[str, float | Fraction]) -> Iterable[str]:
     """Return the unit a newcomer most likely means: the one of size 1, else the first."""
     return [unit for unit, size in table.items() if size == 1.0] or list(table)
 
 
 def duration_s(value: object) -> float:
     """Return seconds. Raises UnitError."""
-    return quantity(value, DURATIONS, "duration", "20 s")
+    return float(exact_s(value))
+
+
+def exact_s(value: object) -> Fraction:
+    """Return seconds as they are written, for a bound. Raises UnitError."""
+    return exact(value, DURATIONS, "duration", "20 s")
 
 
 def rate_per_s(value: object) -> float:
@@ -80,7 +92,12 @@ def rate_per_s(value: object) -> float:
 
 def share(value: object) -> float:
     """Return a fraction from 0 to 1. Raises UnitError outside 0 % to 100 %."""
-    fraction = quantity(value, SHARES, "share", "10 %")
+    return float(exact_share(value))
+
+
+def exact_share(value: object) -> Fraction:
+    """Return a fraction from 0 to 1 as it is written, for a bound. Raises UnitError outside 0 % to 100 %."""
+    fraction = exact(value, SHARES, "share", "10 %")
     if fraction > 1:
         raise UnitError(value, "it must be a share from `0 %` to `100 %`.")
     return fraction

@@ -37,9 +37,10 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> dict[str, Any]:
 
 
 def medians(runs: Sequence[record.Run], side: str = "") -> str:
-    """Return the median of each route's steady percentiles over `runs`, busiest route first; void runs are left out."""
+    """Return the median of each route's steady percentiles (OK operations only) over `runs`, busiest route first; void runs
+    are left out."""
     told = [run.document["summary"]["routes"] for run in runs if run.document["validity"]["verdict"] != verdict.VOID]
-    lines = [f"median of {len(told)} runs{f' of side {side}' if side else ''}, steady response:"]
+    lines = [f"median of {len(told)} runs{f' of side {side}' if side else ''}, steady response, OK only:"]
     for route in sorted(told[0], key=lambda name: -told[0][name]["planned"]) if told else ():
         found = histogram.of_repeats([page.borne(one[route]["steady"], "response_ms") for one in told if route in one])
         lines.append(f"  {route:<12} " + "  ".join(f"{key} {page.millis(found.get(key))}" for key in ("p50", "p95", "p99")))

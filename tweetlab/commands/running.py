@@ -50,6 +50,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
 
 def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
     """Print what the runs say and return the worst exit code. `compared`: they are sides A and B in turn; compare them too."""
+    from reports import verdict
     from tweetlab import reporting
 
     for told in runs:
@@ -62,16 +63,20 @@ def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
     screen.emit([{"run": str(r.path), "report": str(r.path / "report.html"), **r.document} for r in runs])
     if any(c["name"] == "ran to its end" and not c["holds"] for r in runs for c in r.document["validity"]["criteria"]):
         return EXIT_INTERRUPTED
-    return max((int(r.document["exit_code"]) for r in runs), default=3)
+    return verdict.exit_code(verdict.worst(str(r.document["verdict"]) for r in runs))
 
 
 def summary_lines(run: record.Run) -> Text:
     """The verdict and what decided it, in a few lines."""
     told = run.document
-    lines = [f"  {run.run_id}  ({told['validity']['verdict']})"]
+    from reports import page
+
+    lines = [f"  {run.run_id}  ({told['validity']['verdict']}, exit code {told['exit_code']})"]
     lines += [f"  decided by: {reason}" for reason in _list(told.get("decided_by"))]
     for objective in told["objectives"]:
-        lines.append(f"  {objective['verdict']:<8} {objective['text']}")
+        void = told["verdict"] == "VOID"  # no figure of a void run is shown as a result
+        measured = "withheld" if void else f"measured {page.objective(objective)} of {objective['n']:,}"
+        lines.append(f"  {'void' if void else objective['verdict']:<8} {objective['text']}  ({measured})")
     for finding in told["invariants"]:
         lines.append(f"  {finding['verdict']:<8} {finding['name']} ({finding['checked']:,} checked)")
     return Text.assemble((told["verdict"], "bold"), "\n".join([*lines, f"  report: {run.path / 'report.html'}"]))
