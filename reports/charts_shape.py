@@ -147,14 +147,16 @@ def delivered(view: View) -> tuple[Canvas, str] | None:
     if view.twin and len(view.twin.deliveries) >= 10:
         lines.append(("line c3 model", "model", np.sort(view.twin.deliveries["delay_s"].to_numpy()) * 1000))
     half = float(delays[(len(delays) - 1) // 2])
-    caption = f"Half of the {len(delays)} tweets that were delivered took at most {millis(half)} from their acknowledgement."
+    took = millis(half)
+    caption = f"Half of the {len(delays)} delivered tweets took at most {took} from their acknowledgement."
     canvas = Canvas("Delivery of tweets", caption, "delivery")
     canvas.legend([(css, words) for css, words, _ in lines])
     low = max(0.1, min(float(v[0]) for *_, v in lines))
     high = max(float(v[-1]) for *_, v in lines)
     x = Scale(low * 0.9, max(high, low * 10) * 1.1, LEFT, WIDTH - RIGHT, log=True)
     y = Scale(0.0, 1.0, canvas.plot_bottom, canvas.top)
-    canvas.axes(x, y, "ms after the acknowledgement (log)", "share of delivered tweets", lambda share: f"{share:.0%}")
+    words = "ms after the acknowledgement (log)", "share of delivered tweets"
+    canvas.axes(x, y, *words, lambda share: f"{share:.0%}")
     for css, _, values in lines:
         some = np.unique(np.linspace(0, len(values) - 1, min(len(values), 300)).astype(int))
         canvas.path(x(np.maximum(values[some], low)), y((some + 1) / len(values)), css)

@@ -4,9 +4,9 @@
     not changed   nothing differs, and every interval lies within ±5 % (median) and ±15 % (spread)
     cannot tell   anything else: fewer than five runs a side, repeats not interleaved, intervals too wide
 
-A percentile covers every operation due, and one without a good answer is slower than any other (`over_due`): a side that
-fails half of its reads has not become faster. Where a percentile falls among those, it is a lower bound, shown as `> 12 s`:
-enough to see that a side became slower, never that it became faster or stayed.
+A percentile covers every operation due, and one without a good answer is slower than any other (`over_due`):
+a side that fails half of its reads has not become faster. Where a percentile falls among those, it is a lower
+bound, shown as `> 12 s`: enough to see that a side became slower, never that it became faster or stayed.
 
 Two tests a route: `median` (p50) and `spread` (p99 / p50): one run in three that turns slow moves the spread
 where the median stands still. Runs of different machines or data are refused: their difference has a
@@ -33,7 +33,8 @@ from system.kernel import errors
 CHANGED, NOT_CHANGED, CANNOT_TELL = "changed", "not changed", "cannot tell"
 MIN_RUNS = 5  # a side; Welch's t of fewer has intervals that decide nothing
 MIN_OPERATIONS = 500  # per route and run; p99 of fewer is the noise of five values
-SAME_WITHIN = {"median": Decimal("0.05"), "spread": Decimal("0.15")}  # what is tested, and the effect too small to matter; p99 is noisier
+# What is tested, and the effect too small to matter; p99 is noisier.
+SAME_WITHIN = {"median": Decimal("0.05"), "spread": Decimal("0.15")}
 QUANTILES = ("p50", "p95", "p99")
 MEASURES = ("median", "spread", "p95", "p99", "cpu per operation")
 SAME_HOST = ("cpu_model", "cores", "mem_mib")
@@ -43,7 +44,8 @@ SAME_HOST = ("cpu_model", "cores", "mem_mib")
 class Row:
     """One measure of one route: B against A. `differs` only for what was tested; None = shown, not tested.
 
-    `beyond`: whether A's, B's figure is only a lower bound: it falls among operations without an answer in some run.
+    `beyond`: whether A's, B's figure is only a lower bound: it falls among operations without an answer in
+    some run.
     """
 
     route: str
@@ -57,8 +59,8 @@ class Row:
     @property
     def can_tell(self) -> bool:
         """Whether the figures decide: a lower bound can only show that its own side is the slower one."""
-        rises = self.effect.change > 0
-        return self.beyond == (False, False) or bool(self.differs and self.beyond == ((False, True) if rises else (True, False)))
+        slower = (False, True) if self.effect.change > 0 else (True, False)
+        return self.beyond == (False, False) or (bool(self.differs) and self.beyond == slower)
 
 
 @dataclass(frozen=True)
@@ -174,14 +176,15 @@ def _of_route(rows: pd.DataFrame, end_ns: int) -> dict[str, effects.Measured]:
 def latencies(
     response_ms: effects.Floats, due_s: effects.Floats, good: operations.Mask | None = None
 ) -> dict[str, effects.Measured]:
-    """The measures of one route of one run, each with its error within the run; no spread where no median is known.
+    """The measures of one route of one run, each with its error within the run; no spread where no median is
+    known.
 
-    `good`: shape (n,), which operations had a good answer; None: all. `response_ms` of the others is the time for which
-    they were observed, at least the slowest good answer.
+    `good`: shape (n,), which operations had a good answer; None: all. `response_ms` of the others is the time
+    for which they were observed, at least the slowest good answer.
     """
     answered = np.ones(len(response_ms), dtype=np.bool_) if good is None else good
     exact = [over_due.quantile(name, response_ms[answered], response_ms[~answered]) for name in QUANTILES]
-    p50, p95, p99 = (math.log(float(one.at_least if one.value is None else one.value)) for one in exact)
+    p50, p95, p99 = (math.log(one.least) for one in exact)
     lost50, lost95, lost99 = (one.value is None for one in exact)
     drawn = effects.bootstrap_quantiles(response_ms, due_s, [histogram.QUANTILES[name] for name in QUANTILES])
     sd50, sd95, sd99 = (float(each) for each in drawn.std(axis=0))
@@ -199,7 +202,12 @@ def latencies(
 def decide(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
     """The answer from the samples of two sides, at least two runs each. Routes that a run lacks are left out."""
     routes = [route for route in a[0] if all(route in one for one in (*a, *b))]
-    pairs = [(route, measure) for route in routes for measure in MEASURES if all(measure in one[route] for one in (*a, *b))]
+    pairs = [
+        (route, measure)
+        for route in routes
+        for measure in MEASURES
+        if all(measure in one[route] for one in (*a, *b))
+    ]
     made = {pair: _row(pair, a, b) for pair in pairs}
     tested = [pair for pair in pairs if pair[1] in SAME_WITHIN]
     if not tested:
@@ -223,13 +231,17 @@ def _answer(tested: list[Row]) -> tuple[str, str]:
     moved = [row for row in tested if row.differs and row.can_tell]
     if moved:
         row = max(moved, key=lambda each: abs(math.log1p(each.effect.change)))
+        if True in row.beyond:
+            side = "B" if row.beyond[1] else "A"
+            why = f"of {side} it falls among operations without an answer"
+            return CHANGED, f"{row.route} {row.measure} {row.effect.change:+.0%} or more: {why}."
         return CHANGED, f"{row.route} {row.measure} {told(row.effect)}."
     blind = [row for row in tested if not row.can_tell]
     if blind:
-        return CANNOT_TELL, (f"the {blind[0].measure} of {blind[0].route} falls among operations without an answer, so only a "
-                             "lower bound is known: remove the failures, or run longer.")  # fmt: skip
-    wide = [row for row in tested if not all(_within(each, SAME_WITHIN[row.measure])
-                                             for each in (row.effect.low, row.effect.high))]  # fmt: skip
+        figure = f"the {blind[0].measure} of {blind[0].route}"
+        why = "falls among operations without an answer, so only a lower bound is known"
+        return CANNOT_TELL, f"{figure} {why}: remove the failures, or run longer."
+    wide = [row for row in tested if not _is_same(row)]
     if not wide:
         within = " and ".join(f"±{bound:.0%} ({measure})" for measure, bound in SAME_WITHIN.items())
         return NOT_CHANGED, f"every tested effect lies within {within}, with its whole interval."
@@ -237,8 +249,10 @@ def _answer(tested: list[Row]) -> tuple[str, str]:
     return CANNOT_TELL, f"no difference beyond chance, but {row.route} {row.measure} could be {told(row.effect)}: add repeats."
 
 
-def _within(effect: float, bound: Decimal) -> bool:
-    return bounds.holds(abs(effect), "<=", bound)
+def _is_same(row: Row) -> bool:
+    """Whether the whole interval lies within the effect that is too small to matter."""
+    most = max(abs(row.effect.low), abs(row.effect.high))
+    return bounds.holds(most, "<=", SAME_WITHIN[row.measure])
 
 
 def told(found: effects.Effect) -> str:
@@ -260,7 +274,7 @@ def _line(row: Row) -> str:
     unit = {"spread": "×", "cpu per operation": " ms"}.get(row.measure, " ms")
     word = {True: "yes", False: "no", None: "not tested"}[row.differs]
     word = word if row.differs is None or row.can_tell else "cannot tell"
-    a, b = (f"{'> ' * beyond}{value:.4g}{unit}" for value, beyond in zip((row.a, row.b), row.beyond, strict=True))
+    a, b = ("> " * row.beyond[0] + f"{row.a:.4g}{unit}", "> " * row.beyond[1] + f"{row.b:.4g}{unit}")
     return f"| {row.route} | {row.measure} | {a} | {b} | {told(row.effect)} | {word} |"
 
 

@@ -27,9 +27,10 @@ FAN_OUT_PATHS = ("push", "pull", "skip")
 
 
 def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, start_ns: int) -> dict[str, Any]:
-    """The `delivery` block: n pushed and delivered tweets, their delays in s (p50_s .. p9999_s, max_s, mean_s, of those
-    alone), `undelivered`, the acknowledged tweets whose delivery was due and not seen, and `without_stamp`, those that the
-    fan-out never reported."""
+    """The `delivery` block: n pushed and delivered tweets, their delays in s (p50_s .. p9999_s, max_s,
+    mean_s, of those alone), `undelivered`, the acknowledged tweets whose delivery was due and not seen, and
+    `without_stamp`, those that the fan-out never reported.
+    """
     delays = table(history, effects, start_ns)
     acked = acknowledged(history)
     stamps = first_stamps(effects)
@@ -62,16 +63,17 @@ def table(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.Dat
 
 
 def due(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataFrame:
-    """One row an acknowledged tweet whose delivery is due, in the shape of operations: due_ns, due_s (when it was
-    acknowledged), response_ns (-1 where it was not delivered), outcome (ok or info), refused (never).
+    """One row an acknowledged tweet whose delivery is due, in the shape of operations: due_ns, due_s (when it
+    was acknowledged), response_ns (-1 where it was not delivered), outcome (ok or info), refused (never).
 
-    Due are pushed tweets, and those that the fan-out never reported: unless the author's other tweets are pulled, which
-    need no delivery.
+    Due are pushed tweets, and those that the fan-out never reported: unless the author's other tweets are
+    pulled, which need no delivery.
     """
     acked = acknowledged(history)
     stamps = first_stamps(effects).set_index("tweet_id")
     path = stamps["path"].reindex(acked.index)
-    authors = history[history["tweet_id"].isin(acked.index)].groupby("tweet_id")["user"].first().reindex(acked.index)
+    writes = history[history["tweet_id"].isin(acked.index) & history["route"].isin(WRITES)]
+    authors = writes.groupby("tweet_id")["user"].first().reindex(acked.index)
     pulled = set(authors[path == "pull"]) - set(authors[path == "push"]) - {columns.NOBODY}
     wanted = ((path == "push") | (path.isna() & ~authors.isin(pulled))).to_numpy()
     acked_ns = acked.to_numpy(dtype=np.int64)[wanted]
@@ -107,7 +109,9 @@ def handled(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_stamps(effects: pd.DataFrame) -> pd.DataFrame:
-    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out was done with it (0: it never was)."""
+    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out was done with it (0: it never
+    was).
+    """
     rows = handled(effects)
     done = rows.assign(never=rows["at_ns"] <= 0).sort_values(["never", "at_ns"], kind="stable")
     return done.drop_duplicates("tweet_id")[["tweet_id", "path", "at_ns"]]

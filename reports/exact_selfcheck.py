@@ -1,8 +1,9 @@
 """How many share bounds are judged wrong: drawn bounds and counts, held against arithmetic on whole numbers.
 
-Half of the draws lie exactly on their bound, where binary rounding decides if floats are compared: with `1 - ok / n` on
-one side and `1 * 0.01` on the other, 674 of these 10,000 draws get a wrong verdict (1,125 if all are `errors`). Here the
-text of an objective is parsed as a scenario's line is, and its counts are judged as those of a run are.
+Half of the draws lie exactly on their bound, where binary rounding decides if floats are compared: with `1 -
+ok / n` on one side and `1 * 0.01` on the other, 674 of these 10,000 draws get a wrong verdict (1,125 if all
+are `errors`). Here the text of an objective is parsed as a scenario's line is, and its counts are judged as
+those of a run are.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A run in other people's formats: Markdown for a pull request, JUnit for a build server, lines for a terminal.
 
-HdrHistogram V2 logs stand in the run's folder (histograms/). In a void run no export gives a headline number. All of them
-agree with the exit code of the run: see `junit` for what a build server counts.
+HdrHistogram V2 logs stand in the run's folder (histograms/). In a void run no export gives a headline number.
+All of them agree with the exit code of the run: see `junit` for what a build server counts.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def _cell(value: Any) -> str:
 def junit(run: record.Run) -> str:
     """One test case a validity criterion, objective and invariant, in agreement with the run's verdict.
 
-    PASS: no failure and no error. FAIL: at least one failure. UNKNOWN and VOID: no failure and at least one error, since
-    a build server has no third color and neither may be green. What was not judged is skipped.
+    PASS: no failure and no error. FAIL: at least one failure. UNKNOWN and VOID: no failure and at least one
+    error, since a build server has no third color and neither may be green. What was not judged is skipped.
     """
     d = run.document
     void = d["validity"]["verdict"] == verdict.VOID
@@ -111,7 +111,9 @@ def _properties(suite: ElementTree.Element, d: Mapping[str, Any]) -> None:
 
 
 def _criterion_word(one: Mapping[str, Any], d: Mapping[str, Any]) -> str:
-    """A criterion judges the run, not the system: broken, it makes the verdict VOID or UNKNOWN, never FAIL."""
+    """A criterion judges the run, not the system: broken, it makes the verdict VOID or UNKNOWN, never
+    FAIL.
+    """
     if one["holds"] is None:
         return "skip"
     expected = d["verdict"] == "PASS" or validity.expects_overload(d["scenario"])

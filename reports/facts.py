@@ -13,9 +13,9 @@ import pandas as pd
 class ObjectiveLike(Protocol):
     """A promise of the scenario: `route metric op bound window`, for example home p99 <= 0.25 s steady.
 
-    `bound` is SI (s for latencies, a fraction for shares); a float stands for its shortest decimal. `within_s` belongs to the window
-    'after fault': the promise holds again from `within_s` seconds after the fault on (after its end where it is
-    held, after its start where it is instant); None means 0 s.
+    `bound` is SI (s for latencies, a fraction for shares); a float stands for its shortest decimal.
+    `within_s` belongs to the window 'after fault': the promise holds again from `within_s` seconds after the
+    fault on (after its end where it is held, after its start where it is instant); None means 0 s.
     """
 
     @property

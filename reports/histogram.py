@@ -1,11 +1,11 @@
 """Percentiles and HdrHistograms of latencies.
 
-The percentiles here are of the values given; those that an objective is judged by also cover operations without an
-answer (`over_due`). A percentile is nearest-rank: of n values in ascending order, p is the value at rank ceil(p/100 * n). It is
-always a value that was measured, never an interpolation, and windows are never averaged: a percentile of a
-window is taken from that window's values, and repeats give the median of their percentiles.
-Exact percentiles come from the arrays; HdrHistogram (1 µs..120 s, 3 digits: at most 0.1 % off) is the
-exchange format, written as a V2 log that HdrHistogram's own tools and plotters read.
+The percentiles here are of the values given; those that an objective is judged by also cover operations
+without an answer (`over_due`). A percentile is nearest-rank: of n values in ascending order, p is the value
+at rank ceil(p/100 * n). It is always a value that was measured, never an interpolation, and windows are never
+averaged: a percentile of a window is taken from that window's values, and repeats give the median of their
+percentiles. Exact percentiles come from the arrays; HdrHistogram (1 µs..120 s, 3 digits: at most 0.1 % off)
+is the exchange format, written as a V2 log that HdrHistogram's own tools and plotters read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def rank(n: int, quantile: float) -> int:
-    """The nearest rank ceil(quantile * n), 1..n, in whole numbers: 0.99 * 100 is 99, not 99.00000000000001."""
+    """The nearest rank ceil(quantile * n), 1..n, in whole numbers: 0.99 * 100 is 99, not
+    99.00000000000001.
+    """
     return min(n, max(1, math.ceil(_exact(quantile) * n)))
 
 

@@ -124,4 +124,8 @@ def _measured(one: Mapping[str, Any]) -> str:
         return ""
     if one["unit"] == "share":
         return f"measured {digits.apart(value, one['bound'], '{:.2%}'.format, 100, '%')}"
-    return f"measured {more}{digits.apart(value, one['bound'], lambda each: f'{each * 1000:.4g} ms', 1000, ' ms')}"
+    return f"measured {more}{digits.apart(value, one['bound'], _span, 1000, ' ms')}"
+
+
+def _span(value_s: float) -> str:
+    return f"{value_s * 1000:.4g} ms" if value_s < 1 else f"{value_s:.4g} s"

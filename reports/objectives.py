@@ -1,8 +1,9 @@
 """The objectives of a scenario, each measured in its window: pass, fail or unknown.
 
-A latency covers every operation due in the window (`over_due`); one without a good answer is slower than any bound. A
-share is a ratio of counts. Both are compared with the bound as it was written, in whole numbers (`scenarios.bounds`).
-Refusals that the scenario configures are left out, except from `refused`, which is their share.
+A latency covers every operation due in the window (`over_due`); one without a good answer is slower than any
+bound. A share is a ratio of counts. Both are compared with the bound as it was written, in whole numbers
+(`scenarios.bounds`). Refusals that the scenario configures are left out, except from `refused`, which is
+their share.
 
 A percentile that its window cannot bear (fewer than 1/(1-q) operations, or fewer than 10) is unknown, and
 so is every objective about a fault that did not happen. With several faults, the worst one decides.
@@ -30,10 +31,12 @@ SHARES = ("errors", "goodput", "refused")
 
 @dataclass(frozen=True)
 class Measured:
-    """One window's figure: s or a fraction. `value` None: `at_least` says why (it falls among operations without an
-    answer and is more than that), or, where that is None too, the window cannot bear it and `note` says why.
+    """One window's figure: s or a fraction. `value` None: `at_least` says why (it falls among operations
+    without an answer and is more than that), or, where that is None too, the window cannot bear it and `note`
+    says why.
 
-    `n`: operations that the figure covers. `unanswered`, `refused`: operations without a good answer, and refusals.
+    `n`: operations that the figure covers. `unanswered`, `refused`: operations without a good answer, and
+    refusals.
     """
 
     value: Fraction | None
@@ -44,8 +47,9 @@ class Measured:
     refused: int = 0
 
     def judged(self, op: str, bound: bounds.Number) -> str:
-        """Return pass, fail or unknown. What has no value is slower than any bound, so it fails an upper one; a lower
-        one it passes only as far as it was observed."""
+        """Return pass, fail or unknown. What has no value is slower than any bound, so it fails an upper one;
+        a lower one it passes only as far as it was observed.
+        """
         if self.value is not None:
             return verdict.PASS if bounds.holds(self.value, op, bound) else verdict.FAIL
         if self.at_least is None:
@@ -61,7 +65,9 @@ class Measured:
 
 
 def judge(given: facts.Facts, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One entry an objective, in the scenario's order: text, verdict, value, at_least, bound (SI), window, n, note."""
+    """One entry an objective, in the scenario's order: text, verdict, value, at_least, bound (SI), window, n,
+    note.
+    """
     history = columns.conform("history", given.history)
     done = operations.operations(history, given.windows.start_ns)
     done = done.assign(refused=refusals.mask(done, given.scenario_doc))
@@ -104,7 +110,8 @@ def _worst(
     """The window that decides: the worst verdict, and of those the worst figure."""
     spans = _spans(promise, windows)
     if not spans:
-        return Measured(None, 0, "no fault happened" if "fault" in promise.window else "no such window in this run")
+        why = "no fault happened" if "fault" in promise.window else "no such window in this run"
+        return Measured(None, 0, why)
     found = [_measure(metric, rows, one, end_ns) for one in spans]
     rank = {one: verdict.RANK[one.judged(promise.op, promise.bound)] for one in found}
     worst = [one for one in found if rank[one] == max(rank.values())]
@@ -139,7 +146,9 @@ def _measure(metric: str, mine: pd.DataFrame, spans: list[operations.Span], end_
 
 
 def share(metric: str, due: int, ok: int, refused: int) -> Measured:
-    """Return a metric of SHARES from counts: operations due, those of them that were ok, and those that were refused."""
+    """Return a metric of SHARES from counts: operations due, those of them that were ok, and those that were
+    refused.
+    """
     n = due if metric == "refused" else due - refused
     part = {"errors": due - refused - ok, "goodput": ok, "refused": refused}[metric]
     if n < MIN_OPERATIONS:
@@ -171,8 +180,9 @@ def _of_route(done: pd.DataFrame, route: str) -> pd.DataFrame:
 
 
 def _deliveries(given: facts.Facts, done: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Deliveries in the shape of operations, due when acknowledged and answered when the last chunk was in; and the end
-    of their observation."""
+    """Deliveries in the shape of operations, due when acknowledged and answered when the last chunk was in;
+    and the end of their observation.
+    """
     history, effects = columns.conform("history", given.history), columns.conform("effects", given.effects)
     rows = delivery.due(history, effects, given.windows.start_ns)
     return rows, over_due.end_ns(given.windows, done["done_ns"], effects["at_ns"])

@@ -116,24 +116,26 @@ def pname(key: str) -> str:
 
 
 def objective(one: Mapping[str, Any]) -> str:
-    """An objective's measured value with its unit; `> 12 s` where it falls among operations without an answer."""
+    """An objective's measured value with its unit; `> 12 s` where it falls among operations without an
+    answer.
+    """
     value, more = (one["value"], "") if one["value"] is not None else (one.get("at_least"), "> ")
     if value is None:
         return "–"
-    is_share = one.get("unit") == "share"
-    return more + digits.apart(value, one["bound"], share if is_share else seconds, *((100, " %") if is_share else (1000, " ms")))
+    if one.get("unit") == "share":
+        return digits.apart(value, one["bound"], share, 100, " %")
+    return more + digits.apart(value, one["bound"], seconds, 1000, " ms")
 
 
 def criterion(one: Mapping[str, Any]) -> str:
-    """A criterion's value with its unit, told apart from its bound."""
+    """A criterion's value with its unit, with the digits that separate it from its bound."""
     value, unit = one["value"], one.get("unit", "")
     if value is None:
         return "not recorded" if one["holds"] is False else "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    brief, scale, word = {"share": (share, 100, " %"), "s": (seconds, 1000, " ms"), "ms": (millis, 1, " ms")}.get(
-        unit, ("{:g}".format, 1, f" {unit}".rstrip()))  # fmt: skip
-    return digits.apart(value, one.get("limit"), brief, scale, word)
+    shown = {"share": (share, 100, " %"), "s": (seconds, 1000, " ms"), "ms": (millis, 1, " ms")}
+    return digits.apart(value, one.get("limit"), *shown[unit]) if unit in shown else f"{value:g}"
 
 
 def tiles(view: View) -> list[dict[str, str]]:
@@ -153,7 +155,8 @@ def tiles(view: View) -> list[dict[str, str]]:
             {"value": millis(calm["p99"]), "words": f"{view.headline} p99, steady, OK only"},
         ]
     if block["delivery"]["n"]:
-        found.append({"value": seconds(block["delivery"]["p99_s"]), "words": "delivery p99, delivered only: post to all timelines"})
+        label = "delivery p99, delivered only: post to all timelines"
+        found.append({"value": seconds(block["delivery"]["p99_s"]), "words": label})
     core_s = sum(one["core_s"] for one in block["cpu"].values())
     if core_s:
         average = core_s / max(view.windows.load_s, 1e-9)
@@ -163,7 +166,9 @@ def tiles(view: View) -> list[dict[str, str]]:
 
 
 def counts(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Routes, busiest first, and all of them together; `fail` without the refusals that the scenario configures."""
+    """Routes, busiest first, and all of them together; `fail` without the refusals that the scenario
+    configures.
+    """
     table = document["summary"]["routes"]
     ordered = sorted(table.items(), key=lambda pair: -pair[1]["planned"])
     return [(name, _refused_apart(row)) for name, row in (*ordered, ("all", document["summary"]["totals"]))]
@@ -267,4 +272,5 @@ def _short(text: str) -> str:
 
 
 def _overloads(document: Mapping[str, Any]) -> list[str]:
-    return [f"{one['name']} {criterion(one)} (bound {one['bound']})" for one in validity.overloads(document["validity"])]
+    broken = validity.overloads(document["validity"])
+    return [f"{one['name']} {criterion(one)} (bound {one['bound']})" for one in broken]

@@ -1,7 +1,8 @@
 """Refusals that a scenario configures: 429 under its own `policies.limits`.
 
-Such an answer is what the scenario asked for. It is neither slow nor an error nor a sign of overload, but a share of its
-own. A 429 in a run whose scenario leaves the limits at their defaults, which no shipped load meets, is an error.
+Such an answer is what the scenario asked for. It is neither slow nor an error nor a sign of overload, but a
+share of its own. A 429 in a run whose scenario leaves the limits at their defaults, which no shipped load
+meets, is an error.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ DEFAULTS = dataclasses.asdict(policies.LimitKnobs())
 
 
 def configured(scenario_doc: Mapping[str, Any]) -> bool:
-    """Return whether the scenario of a record sets limits of its own. False where the record does not hold its policies."""
+    """Return whether the scenario of a record sets limits of its own. False where the record does not hold
+    its policies.
+    """
     resolved = scenario_doc.get("resolved") or {}
     limits = (resolved.get("policies") or {}).get("limits") or {}
     return bool({**DEFAULTS, **limits} != DEFAULTS and limits.get("window_s", DEFAULTS["window_s"]))

@@ -1,8 +1,9 @@
 """From the rows of a run to its numbers: the `summary` block of record.json.
 
-Counts are operations (an operation that was retried is one); `refused` says how many of `fail` were refusals that the
-scenario configures. Percentiles are nearest-rank over the OK operations of one route whose intended start lies inside the
-window: they describe the answers that users had, and no verdict rests on them (`over_due` says what does).
+Counts are operations (an operation that was retried is one); `refused` says how many of `fail` were refusals
+that the scenario configures. Percentiles are nearest-rank over the OK operations of one route whose intended
+start lies inside the window: they describe the answers that users had, and no verdict rests on them
+(`over_due` says what does).
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """A run judges itself before it judges the system.
 
 VOID: the run cannot be trusted, whatever its numbers are (the generator was late, samples were lost, ...).
-OVERLOADED: the numbers are true, but the system was offered more than it carries: no PASS, unless the scenario says
-`expect_overload: true`. Notes inform and decide
-nothing. Every criterion tells value, bound and, when it does not hold, the mend.
-A fact that a real run did not record breaks its criterion: unknown is not good. A twin has no generator,
-no host and no steal time; those criteria are left out for it.
+OVERLOADED: the numbers are true, but the system was offered more than it carries: no PASS, unless the
+scenario says `expect_overload: true`. Notes inform and decide nothing. Every criterion tells value, bound
+and, when it does not hold, how to fix it. A fact that a real run did not record breaks its criterion: unknown
+is not good. A twin has no generator, no host and no steal time; those criteria are left out for it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from reports import columns, facts, histogram, operations, verdict
 from scenarios import bounds
 
 # Decimal, so that a share of 3 of 30 is not above 10 %: see `scenarios.bounds`.
-EMPTY_PAGES = Decimal("0.10")  # share of home reads; users who follow nobody are rare in every shipped population
+EMPTY_PAGES = Decimal("0.10")  # of home reads; users who follow nobody are rare in every shipped population
 GENERATOR_SHARE = Decimal("0.80")  # of one core; a Python loop above it answers late in bursts
 STEAL_SHARE = Decimal("0.01")  # of the machine's time
 LAG_FLOOR_MS = Decimal("3")  # a Python generator at 100/s starts within 2-3 ms at p99 on two cores
@@ -55,10 +54,18 @@ def _criterion(
 
 
 def _measured(
-    name: str, kind: str, value: bounds.Number | None, bound: str, holds: bool | None, fix: str, unit: str, limit: bounds.Number
+    name: str,
+    kind: str,
+    value: bounds.Number | None,
+    bound: str,
+    holds: bool | None,
+    fix: str,
+    unit: str,
+    limit: bounds.Number,
 ) -> Criterion:
-    """A criterion on a number. `value`: in `unit`, unrounded. `limit`: the number in `bound`, in `unit`: a display needs it
-    to write as many digits as tell the two apart."""
+    """A criterion on a number. `value`: in `unit`, unrounded. `limit`: the number in `bound`, in `unit`: a
+    display needs it to write as many digits as tell the two apart.
+    """
     found = None if value is None else float(value)
     return {**_criterion(name, kind, found, bound, holds, fix, unit), "limit": float(limit)}
 
@@ -84,9 +91,10 @@ def _smoke(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -
 def _pages(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     read, empty = summary["pages"]["read"], summary["pages"]["empty"]
     share = Fraction(empty, read) if read else None
-    fix = "the population was not seeded, or users follow nobody: run `tweetlab seed` and look at follows.mean"
+    fix = "the population is not seeded, or users follow nobody: run `tweetlab seed` and look at follows.mean"
     holds = None if share is None else bounds.holds(share, "<=", EMPTY_PAGES)
-    return _measured("empty home pages", VOIDS, share, f"<= {EMPTY_PAGES:.0%}", holds, fix, "share", EMPTY_PAGES)
+    bound = f"<= {EMPTY_PAGES:.0%}"
+    return _measured("empty home pages", VOIDS, share, bound, holds, fix, "share", EMPTY_PAGES)
 
 
 def _lost(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
@@ -119,9 +127,10 @@ def _lag(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> 
     p99_ms = _p99_ms(good_ns) or Fraction(0)
     bound_ms = max(bounds.exact(LAG_FLOOR_MS), bounds.exact(LAG_SHARE) * p99_ms)
     lag_ms = _p99_ms(lag_ns)
-    fix = "requests started late: lower workload.rate, stop other work on this machine, or run as root (SCHED_FIFO)"
+    fix = "requests started late: lower workload.rate, stop other work here, or run as root (SCHED_FIFO)"
     holds = lag_ms is not None and bounds.holds(lag_ms, "<=", bound_ms)
-    return _measured("start lag p99", VOIDS, lag_ms, f"<= {float(bound_ms):.3g} ms", holds, fix, "ms", bound_ms)
+    bound = f"<= {float(bound_ms):.3g} ms"
+    return _measured("start lag p99", VOIDS, lag_ms, bound, holds, fix, "ms", bound_ms)
 
 
 def _p99_ms(values_ns: Any) -> Fraction | None:
@@ -134,11 +143,12 @@ def _p99_ms(values_ns: Any) -> Fraction | None:
 
 def _goodput(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     calm = summary["totals"]["steady"]
-    offered = calm["planned"] - calm["refused"]  # a refusal that the scenario configures is no sign of overload
+    offered = calm["planned"] - calm["refused"]  # a refusal that the scenario configures is no overload
     share = Fraction(calm["ok"], offered) if offered > 0 else None
     fix = "fewer were answered well than were offered: lower workload.rate, or add capacity where CPU is full"
     holds = None if share is None else bounds.holds(share, ">=", GOODPUT)
-    return _measured("goodput (steady)", OVERLOADS, share, f">= {GOODPUT:.0%} of offered", holds, fix, "share", GOODPUT)
+    bound = f">= {GOODPUT:.0%} of offered"
+    return _measured("goodput (steady)", OVERLOADS, share, bound, holds, fix, "share", GOODPUT)
 
 
 def _rising(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
@@ -197,7 +207,9 @@ def judge(given: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expects_overload(scenario_doc: Mapping[str, Any]) -> bool:
-    """Whether the scenario of a record says `expect_overload: true`; False where the record does not hold that key."""
+    """Whether the scenario of a record says `expect_overload: true`; False where the record does not hold
+    that key.
+    """
     return bool((scenario_doc.get("resolved") or {}).get("expect_overload", False))
 
 

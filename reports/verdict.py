@@ -24,7 +24,9 @@ def merge(verdicts: Iterable[str]) -> str:
 
 
 def of_run(validity: str, parts: Iterable[str], expects_overload: bool = False) -> str:
-    """PASS, FAIL, UNKNOWN or VOID: a void run has no other verdict; an overload that nobody expects counts as unknown."""
+    """PASS, FAIL, UNKNOWN or VOID: a void run has no other verdict; an overload that nobody expects counts as
+    unknown.
+    """
     if validity == VOID:
         return VOID
     surprised = [UNKNOWN] if validity == OVERLOADED and not expects_overload else []

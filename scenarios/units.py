@@ -19,8 +19,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
-DURATIONS = {"us": Fraction(1, 1_000_000), "µs": Fraction(1, 1_000_000), "ms": Fraction(1, 1000), "s": Fraction(1),
-             "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86400)}  # exact, so that bounds stay as written
+DURATIONS = {  # exact, so that bounds stay as they are written
+    "us": Fraction(1, 1_000_000), "µs": Fraction(1, 1_000_000), "ms": Fraction(1, 1000), "s": Fraction(1),
+    "min": Fraction(60), "h": Fraction(3600), "d": Fraction(86400),
+}  # fmt: skip
 RATES = {"/s": 1.0, "/min": 1 / 60, "/h": 1 / 3600}
 SHARES = {"%": Fraction(1, 100)}
 CORES = {"core": 1.0, "cores": 1.0}
@@ -47,12 +49,16 @@ def nearest(word: object, known: Iterable[str]) -> str:
 
 
 def quantity(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> float:
-    """Return `value` in the base unit of `table`, as the nearest float. Raises UnitError, naming the units of `table`."""
+    """Return `value` in the base unit of `table`, as the nearest float. Raises UnitError, naming the units of
+    `table`.
+    """
     return float(exact(value, table, what, example))
 
 
 def exact(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> Fraction:
-    """Return `value` in the base unit of `table`, without rounding. Raises UnitError, naming the units of `table`."""
+    """Return `value` in the base unit of `table`, without rounding. Raises UnitError, naming the units of
+    `table`.
+    """
     allowed = f"it must be a {what} such as `{example}` (units: {', '.join(sorted(table))})."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value == 0:

@@ -34,7 +34,9 @@ def verdict_of(text: str, rows: pd.DataFrame) -> dict:
         ("errors <= 28.999999999999999999 % whole", 100, 29, "fail"),
     ],
 )
-def test_a_share_on_its_bound_is_judged_by_whole_numbers(text: str, total: int, failed: int, verdict: str) -> None:
+def test_a_share_on_its_bound_is_judged_by_whole_numbers(
+    text: str, total: int, failed: int, verdict: str
+) -> None:
     """failed * 100 <= bound * total, in integers: what k6 #5316 and Hyperfoil #91 taught."""
     assert verdict_of(text, report_runs.counted(total, failed))["verdict"] == verdict
 
@@ -53,7 +55,10 @@ def test_a_bound_is_kept_as_it_is_written() -> None:
 
 def test_a_float_bound_stands_for_its_shortest_decimal() -> None:
     """Objectives made in Python, not read from a file, are exact too."""
-    given = report_runs.quiet(history=report_runs.counted(1000, 70), objectives=(facts.Promise("all", "errors", "<=", 0.07, "whole"),))
+    given = report_runs.quiet(
+        history=report_runs.counted(1000, 70),
+        objectives=(facts.Promise("all", "errors", "<=", 0.07, "whole"),),
+    )
     (one,) = objectives.judge(given, summary.summarise(given))
     assert one["verdict"] == "pass"
 
@@ -118,7 +123,9 @@ def test_goodput_on_its_bound_is_no_overload(failed: int, holds: bool) -> None:
     assert one["holds"] is holds
 
 
-@pytest.mark.parametrize(("n", "quantile", "rank"), [(100, 0.99, 99), (1000, 0.07, 70), (10, 0.999, 10), (3, 0.5, 2)])
+@pytest.mark.parametrize(
+    ("n", "quantile", "rank"), [(100, 0.99, 99), (1000, 0.07, 70), (10, 0.999, 10), (3, 0.5, 2)]
+)
 def test_the_nearest_rank_is_counted_in_whole_numbers(n: int, quantile: float, rank: int) -> None:
     """ceil(0.07 * 1000) is 70, not 71."""
     assert histogram.rank(n, quantile) == rank

@@ -207,5 +207,6 @@ ROWS: tuple[Row, ...] = (
     Row("scale_out_failed", "operations that failed in that run", "operations", None, 0, _scale_failed),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
-    Row("exact_bounds_wrong", "share bounds of 10,000 drawn that get a wrong verdict", "bounds", None, 0, _exact_bounds),
+    Row("exact_bounds_wrong", "share bounds of 10,000 drawn that get a wrong verdict", "bounds", None, 0,
+        _exact_bounds),
 )

@@ -68,18 +68,19 @@ def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
 
 def summary_lines(run: record.Run) -> Text:
     """The verdict and what decided it, in a few lines."""
-    told = run.document
     from reports import page
 
-    lines = [f"  {run.run_id}  ({told['validity']['verdict']}, exit code {told['exit_code']})"]
-    lines += [f"  decided by: {reason}" for reason in _list(told.get("decided_by"))]
-    for objective in told["objectives"]:
-        void = told["verdict"] == "VOID"  # no figure of a void run is shown as a result
+    document = run.document
+    lines = [f"  {run.run_id}  ({document['validity']['verdict']}, exit code {document['exit_code']})"]
+    lines += [f"  decided by: {reason}" for reason in _list(document.get("decided_by"))]
+    for objective in document["objectives"]:
+        void = document["verdict"] == "VOID"  # no figure of a void run is shown as a result
         measured = "withheld" if void else f"measured {page.objective(objective)} of {objective['n']:,}"
         lines.append(f"  {'void' if void else objective['verdict']:<8} {objective['text']}  ({measured})")
-    for finding in told["invariants"]:
+    for finding in document["invariants"]:
         lines.append(f"  {finding['verdict']:<8} {finding['name']} ({finding['checked']:,} checked)")
-    return Text.assemble((told["verdict"], "bold"), "\n".join([*lines, f"  report: {run.path / 'report.html'}"]))
+    lines.append(f"  report: {run.path / 'report.html'}")
+    return Text.assemble((document["verdict"], "bold"), "\n".join(lines))
 
 
 def _list(value: object) -> list[str]:
