@@ -23,7 +23,8 @@ def markdown(run: record.Run) -> str:
         f"# {d['scenario']['name']}: {d['verdict']}",
         d["scenario"].get("question", ""),
         f"**{d['decided_by']}** The run itself is {d['validity']['verdict']}; exit code {d['exit_code']}.",
-        _table(("objective", "verdict", "measured", "n"), [_objective(one, view.is_void) for one in d["objectives"]]),
+        _table(("objective", "verdict", "measured", "n", "note"),
+               [_objective(one, view.is_void) for one in d["objectives"]]),
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
         _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
         "" if view.is_void else _latencies(view),
@@ -44,8 +45,8 @@ def _latencies(view: View) -> str:
 
 def _objective(one: Mapping[str, Any], void: bool) -> tuple[Any, ...]:
     if void:
-        return one["text"], "void", "withheld", one["n"]
-    return one["text"], _word(one["verdict"]), page.objective(one), one["n"]
+        return one["text"], "void", "withheld", one["n"], ""
+    return one["text"], _word(one["verdict"]), page.objective(one), one["n"], one.get("note", "")
 
 
 def _invariant(one: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from scenarios import loader
 from scenarios import objectives as written
 from system.kernel.errors import WrongInput
 from tests import report_runs
+from tweetlab.commands import running
 from tweetlab.load import capacity
 
 LIMITED = {"resolved": {"policies": {"limits": {"window_s": 10.0, "read": 12}}}}
@@ -59,6 +60,17 @@ def test_errors_says_that_it_does_not_contain_refusals() -> None:
     (one,) = judged(refused(1000, 5), "errors < 0.1 %").objectives
     assert one["note"] == "200 refusals (429) under the scenario's own limits are not part of it"
     assert one["refused"] == 200
+
+
+def test_every_format_says_what_errors_leaves_out(tmp_path: Path) -> None:
+    """Page, Markdown and console repeat the note."""
+    given = refused(1000, 5)
+    line = written.parse("errors < 0.1 %", ())
+    run = finish.finish(tmp_path, dataclasses.replace(given, objectives=(line,)))
+    html = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "200 refusals (429)" in html
+    assert "200 refusals (429)" in exports.markdown(run)
+    assert "200 refusals (429)" in running.summary_lines(run).plain
 
 
 def test_a_fast_refusal_does_not_make_reads_faster() -> None:

@@ -76,7 +76,9 @@ def summary_lines(run: record.Run) -> Text:
     for objective in document["objectives"]:
         void = document["verdict"] == "VOID"  # no figure of a void run is shown as a result
         measured = "withheld" if void else f"measured {page.objective(objective)} of {objective['n']:,}"
-        lines.append(f"  {'void' if void else objective['verdict']:<8} {objective['text']}  ({measured})")
+        note = f"; {objective['note']}" if objective.get("note") and not void else ""
+        word = "void" if void else objective["verdict"]
+        lines.append(f"  {word:<8} {objective['text']}  ({measured}{note})")
     for finding in document["invariants"]:
         lines.append(f"  {finding['verdict']:<8} {finding['name']} ({finding['checked']:,} checked)")
     lines.append(f"  report: {run.path / 'report.html'}")
