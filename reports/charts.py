@@ -44,9 +44,11 @@ def latency(view: View) -> Figure | None:
     bounds = _bounds_ms(view, route)
     twin_t, twin_p99 = view.twin.series("p99", route) if view.twin else (t_s[:0], p99[:0])
     worst = int(np.argmax(p99))
-    caption = f"The worst second was {t_s[worst]:.0f} s, with p99 = {millis(float(p99[worst]))}."
-    canvas = Canvas(f"Latency of {route} over time", f"p50 and p99 response time each second. {caption}", "latency")
-    entries = [("line c1", "p50"), ("line c2", "p99")]
+    highest = millis(float(p99[worst]))
+    caption = f"The worst second was {t_s[worst]:.0f} s, with p99 = {highest} of the OK operations."
+    words = f"p50 and p99 response time of OK operations each second. {caption}"
+    canvas = Canvas(f"Latency of {route} over time", words, "latency")
+    entries = [("line c1", "p50, OK only"), ("line c2", "p99, OK only")]
     entries += [("line c2 model", "p99, model")] if len(twin_t) else []
     entries += [("line bound", f"objective {millis(bounds[0])}")] if bounds else []
     canvas.legend(entries)
@@ -69,8 +71,8 @@ def routes(view: View) -> Figure | None:
     lines = [view.series("p99", name) for name in shown]
     steady = view.document["summary"]["routes"]
     slowest = max(shown, key=lambda name: steady[name]["steady"]["response_ms"]["p50"] or 0.0)
-    caption = f"In steady time {slowest} had the highest median of these {len(shown)} routes."
-    canvas = Canvas("p99 by route over time", f"p99 response time each second. {caption}", "routes")
+    caption = f"In steady time {slowest} had the highest median of these {len(shown)} routes, OK only."
+    canvas = Canvas("p99 by route over time, OK only", f"p99 response time each second. {caption}", "routes")
     canvas.legend([(f"line c{i + 1}", name) for i, name in enumerate(shown)])
     x, y = time_axis(view, canvas), latency_axis(canvas, [values for _, values in lines])
     backdrop(view, canvas, x)
@@ -88,9 +90,12 @@ def rates(view: View) -> Figure | None:
     _, sent = view.series("rate.sent")
     _, good = view.series("rate.ok")
     bad = view.series("rate.fail")[1] + view.series("rate.info")[1]
-    caption = f"{int(planned.sum())} planned, {int(sent.sum())} sent, {int(good.sum())} ok, {int(bad.sum())} failed or unknown."
+    has_refusals = view.document["summary"]["totals"].get("refused")
+    word = "failed, refused or unknown" if has_refusals else "failed or unknown"
+    sums = [int(each.sum()) for each in (planned, sent, good, bad)]
+    caption = f"{sums[0]} planned, {sums[1]} sent, {sums[2]} ok, {sums[3]} {word}."
     canvas = Canvas("Rate over time", caption, "rates")
-    canvas.legend([("line planned", "planned"), ("line c1", "sent"), ("line c3", "ok"), ("line bad", "failed or unknown")])
+    canvas.legend([("line planned", "planned"), ("line c1", "sent"), ("line c3", "ok"), ("line bad", word)])
     x, y = time_axis(view, canvas), _linear(canvas, [planned, sent])
     backdrop(view, canvas, x)
     canvas.axes(x, y, "seconds", "operations a second")

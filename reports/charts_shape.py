@@ -71,7 +71,7 @@ def heatmap(view: View) -> tuple[Canvas, str] | None:
     if len(rows) < 10:
         return None
     values = rows["response_ms"].to_numpy()
-    canvas = Canvas(f"Every {view.headline} operation", "", "heatmap")
+    canvas = Canvas(f"Every {view.headline} operation that was OK", "", "heatmap")
     x = Scale(0.0, max(view.windows.load_s, 1.0), LEFT, WIDTH - RIGHT)
     y = Scale(float(values.min()) * 0.9, float(values.max()) * 1.1, canvas.plot_bottom, canvas.top, log=True)
     columns_n = int(min(HEAT_COLUMNS, max(10, view.windows.load_s)))
@@ -139,7 +139,7 @@ def hops(view: View) -> tuple[Canvas, str] | None:
 
 
 def delivered(view: View) -> tuple[Canvas, str] | None:
-    """Share of pushed tweets that were in every follower's timeline after so many milliseconds."""
+    """Share of the delivered tweets that were in every follower's timeline after so many milliseconds."""
     delays = np.sort(view.deliveries["delay_s"].to_numpy()) * 1000
     if len(delays) < 10:
         return None
@@ -147,14 +147,16 @@ def delivered(view: View) -> tuple[Canvas, str] | None:
     if view.twin and len(view.twin.deliveries) >= 10:
         lines.append(("line c3 model", "model", np.sort(view.twin.deliveries["delay_s"].to_numpy()) * 1000))
     half = float(delays[(len(delays) - 1) // 2])
-    caption = f"Half of {len(delays)} pushed tweets were delivered within {millis(half)} of their acknowledgement."
+    took = millis(half)
+    caption = f"Half of the {len(delays)} delivered tweets took at most {took} from their acknowledgement."
     canvas = Canvas("Delivery of tweets", caption, "delivery")
     canvas.legend([(css, words) for css, words, _ in lines])
     low = max(0.1, min(float(v[0]) for *_, v in lines))
     high = max(float(v[-1]) for *_, v in lines)
     x = Scale(low * 0.9, max(high, low * 10) * 1.1, LEFT, WIDTH - RIGHT, log=True)
     y = Scale(0.0, 1.0, canvas.plot_bottom, canvas.top)
-    canvas.axes(x, y, "ms after the acknowledgement (log)", "share of tweets", lambda share: f"{share:.0%}")
+    words = "ms after the acknowledgement (log)", "share of delivered tweets"
+    canvas.axes(x, y, *words, lambda share: f"{share:.0%}")
     for css, _, values in lines:
         some = np.unique(np.linspace(0, len(values) - 1, min(len(values), 300)).astype(int))
         canvas.path(x(np.maximum(values[some], low)), y((some + 1) / len(values)), css)

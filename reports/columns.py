@@ -17,6 +17,7 @@ import pyarrow as pa
 from system.kernel import errors
 
 OK, FAIL, INFO = "ok", "fail", "info"
+NOBODY = -1  # `user` of a row that names none
 NULL_ROUTE = "null"  # answered by HAProxy itself; probed at 10/s, never part of the workload
 
 
@@ -38,7 +39,7 @@ HISTORY = (
     Column("attempt", _I16, 0, "0 = first attempt"),
     Column("retry_of", _I64, -1, "operation this attempt repeats; -1 = it repeats none"),
     Column("route", _TEXT, "", "route of the mix: home, post, ..."),
-    Column("user", _I64, -1, "acting user"),
+    Column("user", _I64, NOBODY, "acting user"),
     Column("session", _TEXT, "", "session of that user"),
     Column("due_ns", _I64, 0, "intended start"),
     Column("sent_ns", _I64, 0, "actual send; 0 = never sent"),

@@ -4,6 +4,10 @@
     not changed   nothing differs, and every interval lies within ±5 % (median) and ±15 % (spread)
     cannot tell   anything else: fewer than five runs a side, repeats not interleaved, intervals too wide
 
+A percentile covers every operation due, and one without a good answer is slower than any other (`over_due`):
+a side that fails half of its reads has not become faster. Where a percentile falls among those, it is a lower
+bound, shown as `> 12 s`: enough to see that a side became slower, never that it became faster or stayed.
+
 Two tests a route: `median` (p50) and `spread` (p99 / p50): one run in three that turns slow moves the spread
 where the median stands still. Runs of different machines or data are refused: their difference has a
 reason that no statistic can see. Void runs are left out.
@@ -11,28 +15,48 @@ reason that no statistic can see. Void runs are left out.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from reports import columns, compare_recovery, effects, operations, record, verdict
+from reports import (
+    columns,
+    compare_recovery,
+    effects,
+    histogram,
+    operations,
+    over_due,
+    record,
+    refusals,
+    verdict,
+)
 from reports.view import View
+from scenarios import bounds
 from system.kernel import errors
 
 CHANGED, NOT_CHANGED, CANNOT_TELL = "changed", "not changed", "cannot tell"
 MIN_RUNS = 5  # a side; Welch's t of fewer has intervals that decide nothing
 MIN_OPERATIONS = 500  # per route and run; p99 of fewer is the noise of five values
-SAME_WITHIN = {"median": 0.05, "spread": 0.15}  # what is tested, and the effect too small to matter; p99 is noisier
+# What is tested, and the effect too small to matter; p99 is noisier.
+SAME_WITHIN = {"median": Decimal("0.05"), "spread": Decimal("0.15")}
+QUANTILES = ("p50", "p95", "p99")
 MEASURES = ("median", "spread", "p95", "p99", "cpu per operation")
 SAME_HOST = ("cpu_model", "cores", "mem_mib")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of one route: B against A. `differs` only for what was tested; None = shown, not tested."""
+    """One measure of one route: B against A. `differs` only for what was tested; None = shown, not tested.
+
+    `beyond`: whether A's, B's figure is only a lower bound: it falls among operations without an answer in
+    some run.
+    """
 
     route: str
     measure: str
@@ -40,6 +64,13 @@ class Row:
     b: float
     effect: effects.Effect
     differs: bool | None
+    beyond: tuple[bool, bool] = (False, False)
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether the figures decide: a lower bound can only show that its own side is the slower one."""
+        slower = (False, True) if self.effect.change > 0 else (True, False)
+        return self.beyond == (False, False) or (bool(self.differs) and self.beyond == slower)
 
 
 @dataclass(frozen=True)
@@ -132,11 +163,12 @@ def sample(run: record.Run) -> dict[str, dict[str, effects.Measured]]:
     view = View(run)
     done = view.done
     calm = done[operations.inside(done["due_s"].to_numpy(), operations.steady(view.windows))]
-    good = calm[(calm["outcome"] == columns.OK) & (calm["response_ms"] > 0)]
+    calm = calm[~refusals.mask(calm, run.document["scenario"])]
+    end_ns = over_due.end_ns(view.windows, view.done["done_ns"])
     found = {}
-    for route, rows in good.groupby("route"):
+    for route, rows in calm.groupby("route"):
         if len(rows) >= MIN_OPERATIONS:
-            found[str(route)] = latencies(rows["response_ms"].to_numpy(), rows["due_s"].to_numpy())
+            found[str(route)] = _of_route(rows, end_ns)
     core_s = sum(one["core_s"] for one in run.summary["cpu"].values())
     done_n = run.summary["totals"]["ok"]
     if core_s and done_n:
@@ -144,34 +176,57 @@ def sample(run: record.Run) -> dict[str, dict[str, effects.Measured]]:
     return found
 
 
-def latencies(response_ms: effects.Floats, due_s: effects.Floats) -> dict[str, effects.Measured]:
-    """The measures of one route of one run, each with its error within the run."""
-    quantiles = (0.5, 0.95, 0.99)
-    values = np.log(np.sort(response_ms))
-    exact = [float(values[max(0, math.ceil(round(q * len(values), 9)) - 1)]) for q in quantiles]
-    drawn = effects.bootstrap_quantiles(response_ms, due_s, quantiles)
-    p50, p95, p99 = drawn[:, 0], drawn[:, 1], drawn[:, 2]
-    return {
-        "median": effects.Measured(exact[0], float(p50.std())),
-        "spread": effects.Measured(exact[2] - exact[0], float((p99 - p50).std())),
-        "p95": effects.Measured(exact[1], float(p95.std())),
-        "p99": effects.Measured(exact[2], float(p99.std())),
+def _of_route(rows: pd.DataFrame, end_ns: int) -> dict[str, effects.Measured]:
+    """The measures of the operations `rows` of one route, in order of time, answered or not."""
+    answered, observed = over_due.split(rows, end_ns)
+    good = ((rows["outcome"] == columns.OK) & (rows["response_ns"] >= 0)).to_numpy()
+    waited_ns = np.empty(len(rows), dtype=np.int64)
+    waited_ns[good], waited_ns[~good] = answered, over_due.ordered_last(answered, observed)
+    return latencies(np.maximum(waited_ns, 1) / operations.NS_PER_MS, rows["due_s"].to_numpy(), good)
+
+
+def latencies(
+    response_ms: effects.Floats, due_s: effects.Floats, good: operations.Mask | None = None
+) -> dict[str, effects.Measured]:
+    """The measures of one route of one run, each with its error within the run; no spread where no median is
+    known.
+
+    `good`: shape (n,), which operations had a good answer; None: all. `response_ms` of the others is the time
+    for which they were observed, at least the slowest good answer.
+    """
+    answered = np.ones(len(response_ms), dtype=np.bool_) if good is None else good
+    exact = [over_due.quantile(name, response_ms[answered], response_ms[~answered]) for name in QUANTILES]
+    p50, p95, p99 = (math.log(one.least) for one in exact)
+    lost50, lost95, lost99 = (one.value is None for one in exact)
+    drawn = effects.bootstrap_quantiles(response_ms, due_s, [histogram.QUANTILES[name] for name in QUANTILES])
+    sd50, sd95, sd99 = (float(each) for each in drawn.std(axis=0))
+    found = {
+        "median": effects.Measured(p50, sd50, lost50),
+        "spread": effects.Measured(p99 - p50, float((drawn[:, 2] - drawn[:, 0]).std()), lost99),
+        "p95": effects.Measured(p95, sd95, lost95),
+        "p99": effects.Measured(p99, sd99, lost99),
     }
+    if lost50:
+        del found["spread"]  # a ratio of two lower bounds is no bound
+    return found
 
 
 def decide(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
     """The answer from the samples of two sides, at least two runs each. Routes that a run lacks are left out."""
     routes = [route for route in a[0] if all(route in one for one in (*a, *b))]
-    pairs = [(route, measure) for route in routes for measure in MEASURES if measure in a[0][route]]
+    pairs = [
+        (route, measure)
+        for route in routes
+        for measure in MEASURES
+        if all(measure in one[route] for one in (*a, *b))
+    ]
     made = {pair: _row(pair, a, b) for pair in pairs}
     tested = [pair for pair in pairs if pair[1] in SAME_WITHIN]
     if not tested:
-        reason = f"no route has {MIN_OPERATIONS} OK operations in steady time in every run: run longer."
+        reason = f"no route has {MIN_OPERATIONS} operations in steady time in every run: run longer."
         return Comparison(CANNOT_TELL, reason, (len(a), len(b)), tuple(made.values()))
     differs = dict(zip(tested, effects.holm([made[pair].effect.p for pair in tested]), strict=True))
-    rows = tuple(
-        Row(row.route, row.measure, row.a, row.b, row.effect, differs.get(pair)) for pair, row in made.items()
-    )
+    rows = tuple(dataclasses.replace(row, differs=differs.get(pair)) for pair, row in made.items())
     answer, reason = _answer([row for row in rows if row.differs is not None])
     return Comparison(answer, reason, (len(a), len(b)), rows)
 
@@ -180,20 +235,36 @@ def _row(pair: tuple[str, str], a: Sequence[Sample], b: Sequence[Sample]) -> Row
     route, measure = pair
     side_a, side_b = [one[route][measure] for one in a], [one[route][measure] for one in b]
     middle = [math.exp(float(np.median([one.value for one in side]))) for side in (side_a, side_b)]
-    return Row(route, measure, middle[0], middle[1], effects.effect(side_a, side_b), None)
+    beyond = any(one.beyond for one in side_a), any(one.beyond for one in side_b)
+    return Row(route, measure, middle[0], middle[1], effects.effect(side_a, side_b), None, beyond)
 
 
 def _answer(tested: list[Row]) -> tuple[str, str]:
-    moved = [row for row in tested if row.differs]
+    moved = [row for row in tested if row.differs and row.can_tell]
     if moved:
         row = max(moved, key=lambda each: abs(math.log1p(each.effect.change)))
+        if True in row.beyond:
+            side = "B" if row.beyond[1] else "A"
+            why = f"of {side} it falls among operations without an answer"
+            return CHANGED, f"{row.route} {row.measure} {row.effect.change:+.0%} or more: {why}."
         return CHANGED, f"{row.route} {row.measure} {told(row.effect)}."
-    wide = [row for row in tested if max(abs(row.effect.low), abs(row.effect.high)) > SAME_WITHIN[row.measure]]
+    blind = [row for row in tested if not row.can_tell]
+    if blind:
+        figure = f"the {blind[0].measure} of {blind[0].route}"
+        why = "falls among operations without an answer, so only a lower bound is known"
+        return CANNOT_TELL, f"{figure} {why}: remove the failures, or run longer."
+    wide = [row for row in tested if not _is_same(row)]
     if not wide:
         within = " and ".join(f"±{bound:.0%} ({measure})" for measure, bound in SAME_WITHIN.items())
         return NOT_CHANGED, f"every tested effect lies within {within}, with its whole interval."
     row = max(wide, key=lambda each: each.effect.high - each.effect.low)
     return CANNOT_TELL, f"no difference beyond chance, but {row.route} {row.measure} could be {told(row.effect)}: add repeats."
+
+
+def _is_same(row: Row) -> bool:
+    """Whether the whole interval lies within the effect that is too small to matter."""
+    most = max(abs(row.effect.low), abs(row.effect.high))
+    return bounds.holds(most, "<=", SAME_WITHIN[row.measure])
 
 
 def told(found: effects.Effect) -> str:
@@ -215,7 +286,9 @@ def text(comparison: Comparison) -> str:
 def _line(row: Row) -> str:
     unit = {"spread": "×", "cpu per operation": " ms"}.get(row.measure, " ms")
     word = {True: "yes", False: "no", None: "not tested"}[row.differs]
-    return f"| {row.route} | {row.measure} | {row.a:.4g}{unit} | {row.b:.4g}{unit} | {told(row.effect)} | {word} |"
+    word = word if row.differs is None or row.can_tell else "cannot tell"
+    a, b = ("> " * row.beyond[0] + f"{row.a:.4g}{unit}", "> " * row.beyond[1] + f"{row.b:.4g}{unit}")
+    return f"| {row.route} | {row.measure} | {a} | {b} | {told(row.effect)} | {word} |"
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
@@ -228,7 +301,8 @@ def document(comparison: Comparison) -> dict[str, Any]:
         "recovery": compare_recovery.document(comparison.recovery),
         "rows": [
             {"route": row.route, "measure": row.measure, "a": row.a, "b": row.b, "change": row.effect.change,
-             "low": row.effect.low, "high": row.effect.high, "p": row.effect.p, "differs": row.differs}
+             "low": row.effect.low, "high": row.effect.high, "p": row.effect.p, "differs": row.differs,
+             "a_is_lower_bound": row.beyond[0], "b_is_lower_bound": row.beyond[1]}
             for row in comparison.rows
         ],
     }  # fmt: skip

@@ -2,7 +2,8 @@
 
 The worker's stamp (after its last chunk) minus the moment the client had the acknowledgement, matched by
 tweet id; only tweets that are pushed count, since a pulled tweet needs no delivery. Where the worker was
-faster than the acknowledgement the delay is 0.
+faster than the acknowledgement the delay is 0. The figures of `measure` are of delivered tweets; objectives
+also cover those that were not delivered by the end of observation (`due`).
 
 The probes check that stamp from outside: an API poll brackets the moment a follower could see the tweet
 within (seen - gap, seen]. A probe agrees when it saw the tweet no later than one gap after the stamp, or
@@ -26,8 +27,10 @@ FAN_OUT_PATHS = ("push", "pull", "skip")
 
 
 def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, start_ns: int) -> dict[str, Any]:
-    """The `delivery` block: n pushed tweets matched, their delays in s (p50_s .. p9999_s, max_s, mean_s), and
-    `without_stamp`, the acknowledged tweets that the fan-out never reported."""
+    """The `delivery` block: n pushed and delivered tweets, their delays in s (p50_s .. p9999_s, max_s,
+    mean_s, of those alone), `undelivered`, the acknowledged tweets whose delivery was due and not seen, and
+    `without_stamp`, those that the fan-out never reported.
+    """
     delays = table(history, effects, start_ns)
     acked = acknowledged(history)
     stamps = first_stamps(effects)
@@ -36,6 +39,7 @@ def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, 
         "n": len(delays),
         **{f"{name}_s": None if value is None else round(value, 6) for name, value in told.items()},
         "acknowledged": len(acked),
+        "undelivered": int((due(history, effects, start_ns)["outcome"] != columns.OK).sum()),
         "without_stamp": len(set(acked.index) - set(stamps["tweet_id"])),
         "probes": judge_probes(probes, stamps),
     }
@@ -45,7 +49,7 @@ def table(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.Dat
     """One row a pushed and acknowledged tweet: tweet_id, acked_s (from the run's start), delay_s; by acked_s."""
     acked = acknowledged(history)
     stamps = first_stamps(effects)
-    pushed = stamps[(stamps["path"] == "push") & stamps["tweet_id"].isin(acked.index)]
+    pushed = stamps[(stamps["path"] == "push") & (stamps["at_ns"] > 0) & stamps["tweet_id"].isin(acked.index)]
     acked_ns = acked.reindex(pushed["tweet_id"]).to_numpy()
     behind_ns = np.maximum(pushed["at_ns"].to_numpy() - acked_ns, 0)
     found = pd.DataFrame(
@@ -56,6 +60,33 @@ def table(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.Dat
         }
     )
     return found.sort_values("acked_s", kind="stable", ignore_index=True)
+
+
+def due(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataFrame:
+    """One row an acknowledged tweet whose delivery is due, in the shape of operations: due_ns, due_s (when it
+    was acknowledged), response_ns (-1 where it was not delivered), outcome (ok or info), refused (never).
+
+    Due are pushed tweets, and those that the fan-out never reported: unless the author's other tweets are
+    pulled, which need no delivery.
+    """
+    acked = acknowledged(history)
+    stamps = first_stamps(effects).set_index("tweet_id")
+    path = stamps["path"].reindex(acked.index)
+    writes = history[history["tweet_id"].isin(acked.index) & history["route"].isin(WRITES)]
+    authors = writes.groupby("tweet_id")["user"].first().reindex(acked.index)
+    pulled = set(authors[path == "pull"]) - set(authors[path == "push"]) - {columns.NOBODY}
+    wanted = ((path == "push") | (path.isna() & ~authors.isin(pulled))).to_numpy()
+    acked_ns = acked.to_numpy(dtype=np.int64)[wanted]
+    at_ns = stamps["at_ns"].reindex(acked.index[wanted], fill_value=0).to_numpy(dtype=np.int64)
+    return pd.DataFrame(
+        {
+            "due_ns": acked_ns,
+            "due_s": (acked_ns - start_ns) / NS_PER_S,
+            "response_ns": np.where(at_ns > 0, np.maximum(at_ns - acked_ns, 0), -1),
+            "outcome": np.where(at_ns > 0, columns.OK, columns.INFO),
+            "refused": np.zeros(len(acked_ns), dtype=np.bool_),
+        }
+    )
 
 
 def acknowledged(history: pd.DataFrame) -> pd.Series[Any]:
@@ -78,8 +109,11 @@ def handled(effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_stamps(effects: pd.DataFrame) -> pd.DataFrame:
-    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out was done with it."""
-    done = handled(effects).sort_values("at_ns", kind="stable")
+    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out was done with it (0: it never
+    was).
+    """
+    rows = handled(effects)
+    done = rows.assign(never=rows["at_ns"] <= 0).sort_values(["never", "at_ns"], kind="stable")
     return done.drop_duplicates("tweet_id")[["tweet_id", "path", "at_ns"]]
 
 

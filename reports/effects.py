@@ -28,10 +28,14 @@ ALPHA = 0.05  # of a verdict `changed` over all its tests together
 
 @dataclass(frozen=True)
 class Measured:
-    """One measure of one run on the log scale: its value and the standard error within the run."""
+    """One measure of one run on the log scale: its value and the standard error within the run.
+
+    `beyond`: the value is only a lower bound, since the percentile falls among operations without an answer.
+    """
 
     value: float
     within_se: float
+    beyond: bool = False
 
 
 @dataclass(frozen=True)

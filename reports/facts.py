@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Protocol
 
 import pandas as pd
@@ -12,9 +13,9 @@ import pandas as pd
 class ObjectiveLike(Protocol):
     """A promise of the scenario: `route metric op bound window`, for example home p99 <= 0.25 s steady.
 
-    `bound` is SI (s for latencies, a fraction for errors, 1/s for rates). `within_s` belongs to the window
-    'after fault': the promise holds again from `within_s` seconds after the fault on (after its end where it is
-    held, after its start where it is instant); None means 0 s.
+    `bound` is SI (s for latencies, a fraction for shares); a float stands for its shortest decimal.
+    `within_s` belongs to the window 'after fault': the promise holds again from `within_s` seconds after the
+    fault on (after its end where it is held, after its start where it is instant); None means 0 s.
     """
 
     @property
@@ -24,7 +25,7 @@ class ObjectiveLike(Protocol):
     @property
     def op(self) -> str: ...
     @property
-    def bound(self) -> float: ...
+    def bound(self) -> float | Fraction: ...
     @property
     def window(self) -> str: ...
     @property
@@ -38,7 +39,7 @@ class Promise:
     route: str
     metric: str
     op: str
-    bound: float
+    bound: float | Fraction
     window: str = "steady"
     within_s: float | None = None
 

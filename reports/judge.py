@@ -1,7 +1,8 @@
 """The verdict of a run: first on itself, then on the system's promises and invariants.
 
 Invariants come from the checkers as they are, with one rule added: a pass that checked nothing is unknown.
-A fault that did not recover decides beside them (`recovery`).
+A fault that did not recover decides beside them (`recovery`). An OVERLOADED run whose parts all hold is unknown
+too, unless its scenario says `expect_overload: true`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-from reports import columns, facts, objectives, operations, recovery, validity, verdict
+from reports import columns, digits, facts, objectives, operations, recovery, validity, verdict
 
 SHOWN_VIOLATIONS = 20  # per invariant; the checkers' full lists are in invariants.json
 
@@ -36,8 +37,11 @@ def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgement:
     done = operations.operations(columns.conform("history", given.history), given.windows.start_ns)
     recoveries = recovery.judge(given, findings, done)
     promised = verdict.merge(one["verdict"] for one in [*promises, *findings])
-    word = verdict.of_run(self_check["verdict"], [promised, *recovery.words_of(recoveries)])
+    expected = validity.expects_overload(given.scenario_doc)
+    word = verdict.of_run(self_check["verdict"], [promised, *recovery.words_of(recoveries)], expected)
     reason = _reason(word, self_check, promises, findings, recoveries)
+    if overloads := validity.overloads(self_check):
+        reason = _with_overload(word, reason, overloads, [*promises, *findings, *recoveries], expected)
     return Judgement(self_check, promises, findings, recoveries, word, verdict.exit_code(word), reason)
 
 
@@ -83,8 +87,7 @@ def _reason(
         checked = "no invariant applies to its plan" if findings else "no invariant was checked"
         return f"Nothing was promised: the scenario has no objectives and {checked}."
     names = [one.get("text") or one["name"].replace("_", " ") for one in deciding]
-    first = deciding[0]
-    why = first.get("note") or (first.get("violations") or [""])[0] or _measured(first)
+    why = _why(deciding[0])
     others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     said = "does not hold" if word == "FAIL" else "cannot be told"
     return f"{names[0]} {said}{': ' + why if why else ''}{others}."
@@ -103,6 +106,27 @@ def _passed(promises: list[dict[str, Any]], findings: list[dict[str, Any]]) -> s
     return f"{_count(promises, 'objective')} and {_count(apply, 'invariant')} hold{rest}."
 
 
+def _why(one: Mapping[str, Any]) -> str:
+    """What an objective measured and its note, or an invariant's note or first violation."""
+    if "op" in one:
+        return "; ".join(part for part in (_measured(one), one["note"]) if part)
+    return str(one.get("note") or (one.get("violations") or [""])[0])
+
+
+def _with_overload(
+    word: str, reason: str, overloads: list[dict[str, Any]], parts: list[dict[str, Any]], expected: bool
+) -> str:
+    """`reason` with the criteria of an overload, where they bear on the verdict."""
+    if word not in ("PASS", "UNKNOWN") or (word == "UNKNOWN" and expected):
+        return reason
+    named = "; ".join(f"{one['name']}: {_told(one)} (bound {one['bound']})" for one in overloads)
+    if word == "PASS":
+        return f"{reason} The run is OVERLOADED, as the scenario expects: {named}."
+    others = f" {reason}" if any(one["verdict"] == verdict.UNKNOWN for one in parts) or not parts else ""
+    return (f"The run is OVERLOADED, so nothing that holds is a pass: {named}. Lower workload.rate, or write "
+            f"`expect_overload: true` where the overload is meant.{others}")  # fmt: skip
+
+
 def _count(parts: list[dict[str, Any]], noun: str) -> str:
     return f"{len(parts)} {noun}{'' if len(parts) == 1 else 's'}"
 
@@ -113,17 +137,21 @@ def _told(criterion: Mapping[str, Any]) -> str:
         return "not recorded"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    limit = criterion.get("limit")
     if criterion["unit"] == "share":
-        return f"{value:.1%}"
-    return f"{value:.4g} {criterion['unit']}".strip()
+        return digits.apart(value, limit, "{:.1%}".format, 100, "%")
+    unit = f" {criterion['unit']}" if criterion["unit"] else ""
+    return digits.apart(value, limit, lambda each: f"{each:.4g}{unit}", 1, unit)
 
 
 def _measured(one: Mapping[str, Any]) -> str:
-    value = one.get("value")
+    value, more = (one["value"], "") if one["value"] is not None else (one["at_least"], "more than ")
     if value is None:
         return ""
-    if one.get("unit") == "share":
-        return f"measured {value:.2%}"
-    if one.get("unit") == "s":
-        return f"measured {value * 1000:.4g} ms"
-    return f"measured {value:.4g} {one.get('unit', '')}".strip()
+    if one["unit"] == "share":
+        return f"measured {digits.apart(value, one['bound'], '{:.2%}'.format, 100, '%')}"
+    return f"measured {more}{digits.apart(value, one['bound'], _span, 1000, ' ms')}"
+
+
+def _span(value_s: float) -> str:
+    return f"{value_s * 1000:.4g} ms" if value_s < 1 else f"{value_s:.4g} s"

@@ -27,7 +27,8 @@ def operations(history: pd.DataFrame, start_ns: int) -> pd.DataFrame:
     """One row an operation, in order of intended start, without the null route.
 
     Columns of the last attempt, plus: due_s (from the run's start), response_ms, service_ms (NaN where never
-    sent or never done), lag_ms (first send - intended start), attempts, was_sent.
+    sent or never done), lag_ms (first send - intended start), attempts, was_sent; response_ns and lag_ns are
+    the same times as whole numbers, for verdicts (-1 where they are NaN).
     """
     rows = history[history["route"] != columns.NULL_ROUTE]
     root = np.where(rows["retry_of"] >= 0, rows["retry_of"], rows["op"])
@@ -45,6 +46,8 @@ def operations(history: pd.DataFrame, start_ns: int) -> pd.DataFrame:
             response_ms=np.where(known, (done - due) / NS_PER_MS, np.nan),
             service_ms=np.where(known, (done - sent) / NS_PER_MS, np.nan),
             lag_ms=np.where(first_sent > 0, (first_sent - due) / NS_PER_MS, np.nan),
+            response_ns=np.where(known, done - due, -1),
+            lag_ns=np.where(first_sent > 0, first_sent - due, -1),
             attempts=groups.size(),
             was_sent=sent > 0,
         )

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from reports import charts, histogram, record, svg, texts, verdict
+from reports import charts, digits, histogram, record, svg, texts, validity, verdict
 from reports.view import View
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -130,21 +130,26 @@ def pname(key: str) -> str:
 
 
 def objective(one: Mapping[str, Any]) -> str:
-    """An objective's measured value with its unit."""
-    value = one["value"]
-    return share(value) if one.get("unit") == "share" else seconds(value)
+    """An objective's measured value with its unit; `> 12 s` where it falls among operations without an
+    answer.
+    """
+    value, more = (one["value"], "") if one["value"] is not None else (one.get("at_least"), "> ")
+    if value is None:
+        return "–"
+    if one.get("unit") == "share":
+        return digits.apart(value, one["bound"], share, 100, " %")
+    return more + digits.apart(value, one["bound"], seconds, 1000, " ms")
 
 
 def criterion(one: Mapping[str, Any]) -> str:
-    """A criterion's value with its unit."""
+    """A criterion's value with its unit, with the digits that separate it from its bound."""
     value, unit = one["value"], one.get("unit", "")
     if value is None:
         return "not recorded" if one["holds"] is False else "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if unit == "share":
-        return share(value)
-    return seconds(value) if unit == "s" else millis(value) if unit == "ms" else f"{value:g}"
+    shown = {"share": (share, 100, " %"), "s": (seconds, 1000, " ms"), "ms": (millis, 1, " ms")}
+    return digits.apart(value, one.get("limit"), *shown[unit]) if unit in shown else f"{value:g}"
 
 
 def tiles(view: View) -> list[dict[str, str]]:
@@ -154,14 +159,18 @@ def tiles(view: View) -> list[dict[str, str]]:
         {"value": f"{totals['offered_per_s']:.4g}/s", "words": f"offered, {totals['planned']} operations"},
         {"value": share(totals["ok"] / totals["planned"]) if totals["planned"] else "–", "words": "answered well"},
     ]
+    if totals.get("refused"):
+        refused = share(totals["refused"] / totals["planned"])
+        found.append({"value": refused, "words": "refused (429) under the scenario's own limits"})
     if view.headline:
         calm = block["routes"][view.headline]["steady"]["response_ms"]
         found += [
-            {"value": millis(calm["p50"]), "words": f"{view.headline} median, steady"},
-            {"value": millis(calm["p99"]), "words": f"{view.headline} p99, steady"},
+            {"value": millis(calm["p50"]), "words": f"{view.headline} median, steady, OK only"},
+            {"value": millis(calm["p99"]), "words": f"{view.headline} p99, steady, OK only"},
         ]
     if block["delivery"]["n"]:
-        found.append({"value": seconds(block["delivery"]["p99_s"]), "words": "delivery p99: post to all timelines"})
+        label = "delivery p99, delivered only: post to all timelines"
+        found.append({"value": seconds(block["delivery"]["p99_s"]), "words": label})
     core_s = sum(one["core_s"] for one in block["cpu"].values())
     if core_s:
         average = core_s / max(view.windows.load_s, 1e-9)
@@ -187,10 +196,17 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def counts(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Routes, busiest first, and all of them together."""
+    """Routes, busiest first, and all of them together; `fail` without the refusals that the scenario
+    configures.
+    """
     table = document["summary"]["routes"]
     ordered = sorted(table.items(), key=lambda pair: -pair[1]["planned"])
-    return [*ordered, ("all", document["summary"]["totals"])]
+    return [(name, _refused_apart(row)) for name, row in (*ordered, ("all", document["summary"]["totals"]))]
+
+
+def _refused_apart(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    refused = row.get("refused", 0)  # records of before have no such count
+    return {**row, "fail": row["fail"] - refused, "refused": refused}
 
 
 def percentiles(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -200,9 +216,9 @@ def percentiles(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
     for name in view.routes:
         whole, calm = table[name], table[name]["steady"]
         rows = [
-            {"words": "response, steady", "n": calm["ok"], **borne(calm, "response_ms")},
-            {"words": "service, steady", "n": calm["ok"], **borne(calm, "service_ms")},
-            {"words": "response, whole run", "n": whole["ok"], **borne(whole, "response_ms")},
+            {"words": "response, steady, OK only", "n": calm["ok"], **borne(calm, "response_ms")},
+            {"words": "service, steady, OK only", "n": calm["ok"], **borne(calm, "service_ms")},
+            {"words": "response, whole run, OK only", "n": whole["ok"], **borne(whole, "response_ms")},
         ]
         found.append((name, rows))
     return found
@@ -320,5 +336,5 @@ def _short(text: str) -> str:
 
 
 def _overloads(document: Mapping[str, Any]) -> list[str]:
-    broken = [one for one in document["validity"]["criteria"] if one["holds"] is False and one.get("kind") == "overload"]
+    broken = validity.overloads(document["validity"])
     return [f"{one['name']} {criterion(one)} (bound {one['bound']})" for one in broken]

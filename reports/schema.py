@@ -59,7 +59,8 @@ def record_schema() -> Json:
             "summary": _summary(),
             "validity": _validity(),
             "objectives": _list(_object({"text": _TEXT, "verdict": _three(), "value": _MAYBE, "bound": _NUMBER,
-                                         "window": _TEXT, "n": _COUNT})),
+                                         "window": _TEXT, "n": _COUNT},
+                                        at_least=_MAYBE, unanswered=_COUNT, refused=_COUNT)),
             "invariants": _list(_object({"name": _TEXT, "verdict": _four(), "checked": _COUNT,
                                          "violations": _list(_TEXT), "note": _TEXT}, kept=_map(_kept()))),
             "verdict": {"enum": list(verdict.EXIT_CODES)},
@@ -109,9 +110,9 @@ def _summary() -> Json:
     paths = dict.fromkeys(("push", "pull", "rebuild", "tail", "retry", "hit", "direct"), _COUNT)
     return _object(
         {
-            "routes": _map(_object({**block, "steady": _object(block)})),
-            "totals": _object({**counts, "steady": _object(counts)}),
-            "delivery": _object({"n": _COUNT, **delay, "probes": probes}),
+            "routes": _map(_object({**block, "steady": _object(block, refused=_COUNT)}, refused=_COUNT)),
+            "totals": _object({**counts, "steady": _object(counts, refused=_COUNT)}, refused=_COUNT),
+            "delivery": _object({"n": _COUNT, **delay, "probes": probes}, undelivered=_COUNT),
             "paths": _object(paths),
             "cpu": _map(_object({"core_s": _NUMBER, "share": _NUMBER})),
             "rss_mib": _map(_NUMBER),

@@ -1,7 +1,9 @@
 """From the rows of a run to its numbers: the `summary` block of record.json.
 
-Counts are operations (an operation that was retried is one); percentiles are nearest-rank over OK
-operations of one route whose intended start lies inside the window. Nothing is judged here.
+Counts are operations (an operation that was retried is one); `refused` says how many of `fail` were refusals
+that the scenario configures. Percentiles are nearest-rank over the OK operations of one route whose intended
+start lies inside the window: they describe the answers that users had, and no verdict rests on them
+(`over_due` says what does).
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, delivery, facts, histogram, operations
+from reports import columns, delivery, facts, histogram, operations, refusals
 
 SOURCES = ("hit", "rebuild", "direct", "tail")
 HOPS = ("wait", "network", "gateway", "service", "store")
@@ -31,6 +33,7 @@ def summarise(given: facts.Facts) -> dict[str, Any]:
     effects = columns.conform("effects", given.effects)
     probes = columns.conform("probes", given.probes)
     done = operations.operations(history, given.windows.start_ns)
+    done = done.assign(refused=refusals.mask(done, given.scenario_doc))
     tape = plan(given, done)
     return {
         "routes": routes(done, tape, given.windows),
@@ -87,6 +90,7 @@ def _counts(done: pd.DataFrame, planned: int) -> dict[str, int]:
         "ok": int(outcomes.get(columns.OK, 0)),
         "fail": int(outcomes.get(columns.FAIL, 0)),
         "info": int(outcomes.get(columns.INFO, 0)),
+        "refused": int(done["refused"].sum()) if "refused" in done else 0,
         "retried": int((done["attempts"] > 1).sum()),
     }
 
@@ -202,8 +206,8 @@ def _pages(done: pd.DataFrame) -> dict[str, int]:
 def _generator(done: pd.DataFrame, given: facts.Facts) -> Mapping[str, Any]:
     lag = done["lag_ms"].dropna().to_numpy()
     return {
-        "start_lag_ms_p99": None if len(lag) == 0 else round(histogram.percentile(lag, 0.99), 4),
-        "start_lag_ms_max": None if len(lag) == 0 else round(float(lag.max()), 4),
+        "start_lag_ms_p99": None if len(lag) == 0 else histogram.percentile(lag, 0.99),
+        "start_lag_ms_max": None if len(lag) == 0 else float(lag.max()),
         "cpu_share": given.generator.cpu_share,
         "lost": given.generator.lost,
         "smoke_ok": given.generator.smoke_ok,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ class Scenario:
     """One question with everything needed to ask it again. `source`: the YAML text as it was read.
 
     `cpu_quota`: cores that each service instance may use at most while the load runs; None is no limit.
+    `expect_overload`: the load is meant to exceed what the system carries, so an OVERLOADED run may pass.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Scenario:
     objectives: tuple[Objective, ...]
     measure: Measure
     cpu_quota: float | None = None
+    expect_overload: bool = False
     source: str = ""
 
     @property
@@ -160,4 +163,6 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if isinstance(value, Fraction):
+        return float(value)
     return str(value) if isinstance(value, Path) else value

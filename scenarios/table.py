@@ -184,6 +184,8 @@ SCENARIO = (
     Key("platform", Word(lambda: sorted(vocabulary.BLUEPRINTS)), "the blueprint it runs on", "small"),
     Key("cpu_quota", Quantity(units.cores, "0.2 core", positive=True),
         "CPU of each service instance at most; none where left out. It makes an instance a unit of capacity", None),
+    Key("expect_overload", Flag(),
+        "the load is meant to exceed what the system carries: an OVERLOADED run may pass", False),
     Key("population", Block(lambda: POPULATION, _population), "who is there before the load", spec.Population()),
     Key("workload", Block(lambda: WORKLOAD, _workload), "the load"),
     Key("policies", Block(_policy_groups, policies.Policies), "knobs of the system", policies.Policies()),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import facts
+from reports import facts, histogram
 from scenarios import spec, workload
 from sim import outcomes, views
 from sim.calibration import Calibration
@@ -107,7 +107,7 @@ def index_visible_s(played: Played) -> dict[str, float] | None:
     if not rows:
         return None
     took = np.sort([max(0.0, views.visible_s(row.at_s) - acked[row.key]) for row in rows])
-    at = {name: float(took[math.ceil(q * len(took)) - 1]) for name, q in (("p50", 0.5), ("p99", 0.99))}
+    at = {name: float(took[histogram.rank(len(took), q) - 1]) for name, q in (("p50", 0.5), ("p99", 0.99))}
     return {"n": len(took), **{name: round(value, 4) for name, value in at.items()}}
 
 

@@ -7,7 +7,6 @@ nearest their medians as the run to be recorded; the spread of all of them becom
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from reports import facts
+from reports import facts, histogram
 from scenarios import population, spec, vocabulary, workload
 from sim import faults, outcome, theory
 from sim.calibration import Calibration
@@ -105,7 +104,7 @@ def percentiles(played: Played, scenario: spec.Scenario) -> dict[str, dict[str, 
     found = {}
     for route, values in by_route.items():
         ordered = np.sort(values)
-        at = {name: ordered[min(len(ordered) - 1, math.ceil(q * len(ordered)) - 1)] for name, q in QUANTILES.items()}
+        at = {name: ordered[histogram.rank(len(ordered), q) - 1] for name, q in QUANTILES.items()}
         found[route] = {"mean": float(ordered.mean()), **{name: float(value) for name, value in at.items()}}
     return found
 

@@ -37,11 +37,15 @@ def compare(a: Sequence[Path], b: Sequence[Path]) -> dict[str, Any]:
 
 
 def medians(runs: Sequence[record.Run], side: str = "") -> str:
-    """Return the median of each route's steady percentiles over `runs`, busiest route first; void runs are left out."""
-    told = [run.document["summary"]["routes"] for run in runs if run.document["validity"]["verdict"] != verdict.VOID]
-    lines = [f"median of {len(told)} runs{f' of side {side}' if side else ''}, steady response:"]
-    for route in sorted(told[0], key=lambda name: -told[0][name]["planned"]) if told else ():
-        found = histogram.of_repeats([page.borne(one[route]["steady"], "response_ms") for one in told if route in one])
+    """Return the median of each route's steady percentiles (OK operations only) over `runs`, busiest route
+    first; void runs are left out.
+    """
+    valid = [run.document for run in runs if run.document["validity"]["verdict"] != verdict.VOID]
+    routes = [document["summary"]["routes"] for document in valid]
+    lines = [f"median of {len(routes)} runs{f' of side {side}' if side else ''}, steady response, OK only:"]
+    for route in sorted(routes[0], key=lambda name: -routes[0][name]["planned"]) if routes else ():
+        calm = [one[route]["steady"] for one in routes if route in one]
+        found = histogram.of_repeats([page.borne(each, "response_ms") for each in calm])
         lines.append(f"  {route:<12} " + "  ".join(f"{key} {page.millis(found.get(key))}" for key in ("p50", "p95", "p99")))
     return "\n".join(lines)
 

@@ -78,6 +78,21 @@ def history(seconds: float = 60.0, rate: float = 60.0, seed: int = 7, slow: floa
     )  # fmt: skip
 
 
+def counted(total: int, failed: int, ms: float = 20.0) -> pd.DataFrame:
+    """`total` home reads of `ms` each, evenly over 60 s; `failed` of them, evenly too, were answered 503
+    after 1 ms.
+    """
+    due_ns = START_NS + (np.arange(total) * 60_000_000_000 // total).astype(np.int64)
+    bad = np.zeros(total, dtype=bool)
+    bad[np.linspace(0, total - 1, failed).astype(int)] = True
+    return pd.DataFrame({
+        "op": np.arange(total), "route": "home", "user": 1, "session": "s", "due_ns": due_ns,
+        "sent_ns": due_ns + 100_000, "done_ns": due_ns + np.where(bad, 1_000_000, round(ms * 1e6)),
+        "outcome": np.where(bad, "info", "ok"), "status": np.where(bad, 503, 200), "tweet_id": 0,
+        "page_ids": [[3, 2, 1]] * total,
+    })  # fmt: skip
+
+
 def effects(rows: pd.DataFrame, delay_ms: float = 40.0) -> pd.DataFrame:
     """One pushed fan-out an acknowledged post, about `delay_ms` after the acknowledgement; the indexer is 20 ms earlier."""
     posts = rows[rows["route"] == "post"]

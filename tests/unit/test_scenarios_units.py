@@ -1,5 +1,7 @@
 """Quantities carry their unit; objectives read as one line."""
 
+from fractions import Fraction
+
 import pytest
 
 from scenarios import loader, objectives, units, vocabulary
@@ -72,10 +74,11 @@ def test_a_quantity_without_its_unit_is_refused(reader, text):
 
 @pytest.mark.parametrize(("text", "expected"), [
     ("home p99 <= 250 ms steady", ("home", "p99", "<=", 0.25, "steady", None, False)),
-    ("errors < 0.5 % whole", ("all", "errors", "<", 0.005, "whole", None, False)),
+    ("errors < 0.5 % whole", ("all", "errors", "<", Fraction("0.005"), "whole", None, False)),
     ("home p99 <= 250 ms after fault within 20 s", ("home", "p99", "<=", 0.25, "after fault", 20.0, False)),
     ("p99.9 < 1 s", ("all", "p999", "<", 1.0, "steady", None, False)),
-    ("post goodput >= 99 % during fault", ("post", "goodput", ">=", 0.99, "during fault", None, False)),
+    ("post goodput >= 99 % during fault",
+     ("post", "goodput", ">=", Fraction("0.99"), "during fault", None, False)),
     ("delivery p99 <= 1 s whole", ("delivery", "p99", "<=", 1.0, "whole", None, False)),
     ("errors < 50 % whole abort", ("all", "errors", "<", 0.5, "whole", None, True)),
 ])

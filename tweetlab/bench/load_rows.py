@@ -30,12 +30,17 @@ async def delivery_p99_s() -> float:
     """Return the p99 from an acknowledged post to all followers' timelines, in s, at 50 posts/s and 75 followers on average."""
     scenario = loader.load("steady_posts", DELIVERY)
     async with session.opened(Screen(), scenario.platform, scenario.policies) as lab:
-        told = await runner.run(lab, scenario, "bench delivery_p99_s", check=False)
-    from reports import finish
+        facts = await runner.run(lab, scenario, "bench delivery_p99_s", check=False)
+    from reports import delivery, finish, over_due
     from tweetlab import home
 
-    run = finish.finish(home.RUNS, told)
-    delivery = run.summary["delivery"]
-    if not delivery.get("n"):
+    run = finish.finish(home.RUNS, facts)
+    due = delivery.due(run.history, run.effects, run.start_ns)
+    if due.empty:
         raise CouldNotRun(f"No delivery was seen; see {run.path}/report.html.")
-    return float(delivery["p99_s"])
+    end_ns = over_due.end_ns(facts.windows, run.history["done_ns"])
+    found = over_due.quantile("p99", *over_due.split(due, end_ns))
+    if found.value is None:
+        raise CouldNotRun(f"{found.unanswered} of {found.n} tweets were not delivered, so p99 has no value; "
+                          f"see {run.path}/report.html.")
+    return float(found.value) / 1e9

@@ -146,6 +146,12 @@ def _found_changes() -> float:
     return float(compare_selfcheck.compare_found_changes())
 
 
+def _exact_bounds() -> float:
+    from reports import exact_selfcheck
+
+    return float(exact_selfcheck.exact_bounds_wrong())
+
+
 def _search_p95() -> float:
     from tweetlab.bench import search
 
@@ -224,4 +230,6 @@ ROWS: tuple[Row, ...] = (
     Row("graph_5m_edges_gib", "peak of the process that reads it", "GiB", None, 2, _graph_memory),
     Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
     Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
+    Row("exact_bounds_wrong", "share bounds of 10,000 drawn that get a wrong verdict", "bounds", None, 0,
+        _exact_bounds),
 )

@@ -56,6 +56,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
 
 def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
     """Print what the runs say and return the worst exit code. `compared`: they are sides A and B in turn; compare them too."""
+    from reports import verdict
     from tweetlab import reporting
 
     for told in runs:
@@ -68,23 +69,30 @@ def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
     screen.emit([{"run": str(r.path), "report": str(r.path / "report.html"), **r.document} for r in runs])
     if any(c["name"] == "ran to its end" and not c["holds"] for r in runs for c in r.document["validity"]["criteria"]):
         return EXIT_INTERRUPTED
-    return max((int(r.document["exit_code"]) for r in runs), default=3)
+    return verdict.exit_code(verdict.worst(str(r.document["verdict"]) for r in runs))
 
 
 def summary_lines(run: record.Run) -> Text:
     """The verdict and what decided it, in a few lines."""
-    told = run.document
-    lines = [f"  {run.run_id}  ({told['validity']['verdict']})"]
-    lines += [f"  decided by: {reason}" for reason in _list(told.get("decided_by"))]
-    for objective in told["objectives"]:
-        lines.append(f"  {objective['verdict']:<8} {objective['text']}")
-    for finding in told["invariants"]:
+    from reports import page
+
+    document = run.document
+    lines = [f"  {run.run_id}  ({document['validity']['verdict']}, exit code {document['exit_code']})"]
+    lines += [f"  decided by: {reason}" for reason in _list(document.get("decided_by"))]
+    for objective in document["objectives"]:
+        void = document["verdict"] == "VOID"  # no figure of a void run is shown as a result
+        measured = "withheld" if void else f"measured {page.objective(objective)} of {objective['n']:,}"
+        note = f"; {objective['note']}" if objective.get("note") and not void else ""
+        word = "void" if void else objective["verdict"]
+        lines.append(f"  {word:<14} {objective['text']}  ({measured}{note})")
+    for finding in document["invariants"]:
         word = finding["verdict"].replace("_", " ")
         lines.append(f"  {word:<14} {finding['name']} ({finding['checked']:,} checked)")
-    for fault in run.document.get("recovery", ()):
+    for fault in document.get("recovery", ()):
         note = f": {fault['note']}" if fault["note"] else ""
         lines.append(f"  {fault['verdict'].replace('_', ' '):<14} recovery of {fault['name']}{note}")
-    return Text.assemble((told["verdict"], "bold"), "\n".join([*lines, f"  report: {run.path / 'report.html'}"]))
+    lines.append(f"  report: {run.path / 'report.html'}")
+    return Text.assemble((document["verdict"], "bold"), "\n".join(lines))
 
 
 def _list(value: object) -> list[str]:

@@ -1,21 +1,27 @@
 """How much does it carry? Bisection to 3 % over trials, each a warm run at one steady rate.
 
-A rate is *carried* when its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the queue, and
-holds every objective. The answer is the highest rate carried in all of its repeats. A run that judged itself void says
-nothing about the rate: it is tried again, and the search ends in an error where it stays void.
+A rate is *carried* when its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the
+queue, and holds every objective. Those are the verdicts of `reports.objectives`, whose percentiles cover
+operations without an answer; shares are compared exactly (`scenarios.bounds`), and refusals that the scenario
+configures count neither as planned nor as failed. The answer is the highest rate carried in all of its
+repeats. A run that judged itself void says nothing about the rate: it is tried again, and the search ends in
+an error where it stays void.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+from reports import digits
+from scenarios import bounds
 from system.kernel.errors import CouldNotRun
 
 PRECISION = 0.03  # the bracket is closed when its ends are this close, as a fraction of the lower one
 REPEATS = 3
-GOODPUT, ERRORS = 0.99, 0.005
+GOODPUT, ERRORS = Decimal("0.99"), Decimal("0.005")
 VOID_TRIES = 3  # tries of one trial before a void generator ends the search
 LEAST_PER_S = 1.0
 
@@ -37,15 +43,18 @@ class TrialResult:
     @property
     def carried(self) -> bool:
         """Whether the system carries this rate."""
-        return not self.void and self.goodput >= GOODPUT and self.errors < ERRORS and not self.grows and self.holds
+        return not self.broken
 
     @property
     def broken(self) -> str:
         """Return what was not held, in words; empty where the rate is carried."""
-        found = [("void: " + self.void, bool(self.void)), (f"goodput {self.goodput:.1%}", self.goodput < GOODPUT),
-                 (f"errors {self.errors:.2%}", self.errors >= ERRORS), ("the queue grew", self.grows),
-                 ("an objective was missed", not self.holds)]
-        return ", ".join(text for text, broken in found if broken)
+        found = [("void: " + self.void, not self.void),
+                 (f"goodput {digits.apart(self.goodput, float(GOODPUT), '{:.1%}'.format, 100, '%')}",
+                  bounds.holds(self.goodput, ">=", GOODPUT)),
+                 (f"errors {digits.apart(self.errors, float(ERRORS), '{:.2%}'.format, 100, '%')}",
+                  bounds.holds(self.errors, "<", ERRORS)),
+                 ("the queue grew", not self.grows), ("an objective was missed", self.holds)]
+        return ", ".join(text for text, kept in found if not kept)
 
 
 @dataclass(frozen=True)
@@ -144,9 +153,11 @@ class _Search:
 def trial_of(record: Mapping[str, Any], rate_per_s: float) -> TrialResult:
     """Read a trial out of the record of a run at `rate_per_s` (record.json)."""
     calm = record["summary"]["totals"]["steady"]
-    planned = max(1, int(calm["planned"]))
+    refused = int(calm.get("refused", 0))
+    offered = max(1, int(calm["planned"]) - refused)
+    failed = int(calm["fail"]) + int(calm["info"]) - refused
     broken = [row for row in record["validity"]["criteria"] if row["holds"] is False]
     grows = any(row["kind"] == "overload" and "growth" in row["name"] for row in broken)
     void = "; ".join(f"{row['name']} {row['value']}, bound {row['bound']}" for row in broken if row["kind"] == "void")
-    return TrialResult(rate_per_s, calm["ok"] / planned, (calm["fail"] + calm["info"]) / planned, grows,
+    return TrialResult(rate_per_s, calm["ok"] / offered, failed / offered, grows,
                        all(row["verdict"].upper() == "PASS" for row in record["objectives"]), void)

@@ -80,6 +80,6 @@ def _question(scenario: spec.Scenario) -> dict[str, Any]:
         "stages": [{"for_s": stage.for_s, "from": stage.rate_from, "to": stage.rate_to} for stage in scenario.workload.stages],
         "faults": [{"kind": fault.kind, "target": fault.target, "at_s": fault.at_s, "for_s": fault.for_s}
                    for fault in scenario.faults_in_load],
-        "objectives": [{"text": each.text, "route": each.route, "metric": each.metric, "bound": each.bound}
-                       for each in scenario.objectives],
+        "objectives": [{"text": each.text, "route": each.route, "metric": each.metric,
+                        "bound": float(each.bound)} for each in scenario.objectives],
     }

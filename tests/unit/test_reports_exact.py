@@ -1,0 +1,143 @@
+"""Shares, counts and whole nanoseconds are compared with bounds as they are written."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pandas as pd
+import pytest
+
+from reports import exact_selfcheck, facts, histogram, judge, objectives, summary, validity
+from reports.page import criterion, objective
+from scenarios import bounds, loader, units, vocabulary
+from scenarios import objectives as written
+from tests.helpers import report_runs
+
+
+def verdict_of(text: str, rows: pd.DataFrame) -> dict:
+    given = report_runs.quiet(history=rows, objectives=(written.parse(text, vocabulary.ROUTES),))
+    (one,) = objectives.judge(given, summary.summarise(given))
+    return one
+
+
+@pytest.mark.parametrize(
+    ("text", "total", "failed", "verdict"),
+    [
+        ("errors <= 1 % whole", 100, 1, "pass"),
+        ("errors < 1 % whole", 100, 1, "fail"),
+        ("goodput >= 99.9 % whole", 1000, 1, "pass"),
+        ("goodput > 99.9 % whole", 1000, 1, "fail"),
+        ("errors < 7 % whole", 1000, 70, "fail"),
+        ("errors <= 7 % whole", 1000, 70, "pass"),
+        ("errors <= 0.07 % whole", 10_000, 7, "pass"),
+        ("errors <= 29 % whole", 100, 29, "pass"),
+        ("errors <= 28.999999999999999999 % whole", 100, 29, "fail"),
+    ],
+)
+def test_a_share_on_its_bound_is_judged_by_whole_numbers(
+    text: str, total: int, failed: int, verdict: str
+) -> None:
+    """failed * 100 <= bound * total, in integers: what k6 #5316 and Hyperfoil #91 taught."""
+    assert verdict_of(text, report_runs.counted(total, failed))["verdict"] == verdict
+
+
+def test_ten_thousand_drawn_bounds_are_judged_as_whole_numbers_judge_them() -> None:
+    """The bench row exact_bounds_wrong is 0."""
+    assert exact_selfcheck.exact_bounds_wrong() == 0
+
+
+def test_a_bound_is_kept_as_it_is_written() -> None:
+    """0.07 % is 7 of 10,000, whatever a float makes of it."""
+    assert written.parse("errors <= 0.07 %", ()).bound == Fraction(7, 10_000)
+    assert written.parse("home p99 <= 250.1 ms", ("home",)).bound == Fraction(2501, 10_000)
+    assert units.exact_s("0.3 us") == Fraction(3, 10_000_000)
+
+
+def test_a_float_bound_stands_for_its_shortest_decimal() -> None:
+    """Objectives made in Python, not read from a file, are exact too."""
+    given = report_runs.quiet(
+        history=report_runs.counted(1000, 70),
+        objectives=(facts.Promise("all", "errors", "<=", 0.07, "whole"),),
+    )
+    (one,) = objectives.judge(given, summary.summarise(given))
+    assert one["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(("extra_ns", "verdict"), [(0, "pass"), (1, "fail")])
+def test_one_nanosecond_beyond_its_bound_is_beyond_it(extra_ns: int, verdict: str) -> None:
+    """Response times are whole nanoseconds, compared with 250.1 ms without rounding."""
+    rows = report_runs.counted(1000, 0, 250.1)
+    found = verdict_of("home max <= 250.1 ms whole", rows.assign(done_ns=rows["done_ns"] + extra_ns))
+    assert found["verdict"] == verdict
+
+
+def test_a_value_that_rounds_to_its_bound_is_shown_with_the_digits_that_tell_them_apart() -> None:
+    """FAIL beside `250 ms, bound 250 ms` would mislead."""
+    rows = report_runs.counted(1000, 0, 250.0)
+    found = verdict_of("home max <= 250 ms whole", rows.assign(done_ns=rows["done_ns"] + 1000))
+    assert (found["verdict"], objective(found)) == ("fail", "250.001 ms")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_a_number_meets_no_upper_bound(value: float) -> None:
+    """NaN and infinity are compared, never raised."""
+    assert not bounds.holds(value, "<=", Fraction(1, 4))
+
+
+@pytest.mark.parametrize(("steal", "holds"), [(0.01, True), (0.010000000000000002, False), (0.0099, True)])
+def test_steal_time_on_its_bound_holds_and_unrounded_beyond_it_does_not(steal: float, holds: bool) -> None:
+    """A measured float is compared as the shortest decimal that names it, without rounding."""
+    given = report_runs.quiet(host={"cores": 2, "steal": steal})
+    found = judge.judge(given, summary.summarise(given))
+    (one,) = [each for each in found.validity["criteria"] if each["name"] == "steal time"]
+    assert one["holds"] is holds
+    assert (criterion(one) == "1.0 %") is (steal == 0.01)
+
+
+@pytest.mark.parametrize(("lag_ns", "holds"), [(3_000_000, True), (3_000_001, False)])
+def test_start_lag_is_compared_in_nanoseconds(lag_ns: int, holds: bool) -> None:
+    """3.000001 ms is above 3 ms; rounded to 4 digits it was not."""
+    rows = report_runs.counted(1000, 0, 20.0)
+    given = report_runs.quiet(history=rows.assign(sent_ns=rows["due_ns"] + lag_ns))
+    found = validity.judge(given, summary.summarise(given))
+    (one,) = [each for each in found["criteria"] if each["name"] == "start lag p99"]
+    assert one["holds"] is holds
+
+
+def test_start_lag_may_be_exactly_a_twentieth_of_the_p99() -> None:
+    """5 % of 107 ms is 5.35 ms, which floats do not say."""
+    rows = report_runs.counted(1000, 0, 107.0)
+    given = report_runs.quiet(history=rows.assign(sent_ns=rows["due_ns"] + 5_350_000))
+    found = validity.judge(given, summary.summarise(given))
+    (one,) = [each for each in found["criteria"] if each["name"] == "start lag p99"]
+    assert one["holds"] is True
+
+
+@pytest.mark.parametrize(("failed", "holds"), [(10, True), (11, False)])
+def test_goodput_on_its_bound_is_no_overload(failed: int, holds: bool) -> None:
+    """990 of 1,000 are 99 %."""
+    calm = facts.Windows(report_runs.START_NS, 0.0, 60.0)
+    given = report_runs.quiet(history=report_runs.counted(1000, failed), windows=calm, faults=())
+    found = validity.judge(given, summary.summarise(given))
+    (one,) = [each for each in found["criteria"] if each["name"] == "goodput (steady)"]
+    assert one["holds"] is holds
+
+
+@pytest.mark.parametrize(
+    ("n", "quantile", "rank"), [(100, 0.99, 99), (1000, 0.07, 70), (10, 0.999, 10), (3, 0.5, 2)]
+)
+def test_the_nearest_rank_is_counted_in_whole_numbers(n: int, quantile: float, rank: int) -> None:
+    """ceil(0.07 * 1000) is 70, not 71."""
+    assert histogram.rank(n, quantile) == rank
+
+
+def test_every_quantity_is_the_nearest_float_of_what_is_written() -> None:
+    """0.07 % is 0.0007, not 0.0007000000000000001."""
+    assert units.share("0.07 %") == 0.0007
+    assert units.duration_s("0.3 ms") == 0.0003
+
+
+def test_a_scenario_with_exact_bounds_resolves_to_plain_json() -> None:
+    """The record of a run keeps the bound as a number."""
+    resolved = loader.load("first_run").resolved()
+    assert [one["bound"] for one in resolved["objectives"]] == [0.25, 0.005, 0.25, 2.0]
