@@ -169,6 +169,7 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
     diary = journal.Journal(journal.path_of(lab.lab.places.state), scenario, driver.teller(lab.screen.err))
     load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph, probes=probes,
                        on_second=diary, canary=seen.canary, name_servers=lab.name_servers)
+    since_ms = int(time.time() * 1e3)
     try:
         await lab.lab.set_scaling(scenario.policies, scenario.cpu_quota)
         seen.start_ns, seen.start_wall_ms = await load.begin()
@@ -188,7 +189,7 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
             done.set()
             told = await asyncio.gather(drills, watching, return_exceptions=True)
             seen.problems += [repr(problem) for problem in told if isinstance(problem, BaseException)]
-            seen.scaling = await _unscaled(lab, scenario)
+            seen.scaling = await _unscaled(lab, scenario, since_ms)
     finally:
         await load.close()
         await redis.aclose()
@@ -217,14 +218,14 @@ def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool) -> samp
     return sampler.Sources(cpu, memory, lag, counters, pids, instances if scaled else None)
 
 
-async def _unscaled(lab: Session, scenario: spec.Scenario) -> list[str]:
-    """Lift quotas and scaling, and return what the keeper did in this run, a line each."""
+async def _unscaled(lab: Session, scenario: spec.Scenario, since_ms: int) -> list[str]:
+    """Lift quotas and scaling, and return what the autoscaler did since wall time `since_ms`, a line each."""
     if not scenario.policies.autoscale.max and scenario.cpu_quota is None:
         return []
     with lab.screen.step("taking the added instances down"):
         told = (await lab.lab.scaling())["decisions"]
         await lab.lab.set_scaling(dataclasses.replace(scenario.policies, autoscale=AutoscaleKnobs()), None)
-    return [f"{row['at_ms']} {row['service']}: {row['what']}: {row['why']}" for row in told]
+    return [f"{row['at_ms']} {row['service']}: {row['what']}: {row['why']}" for row in told if row["at_ms"] >= since_ms]
 
 
 async def _quiet(lab: Session, seen: Seen, relayed: bool) -> None:

@@ -76,14 +76,15 @@ def up(blueprint: Annotated[str, typer.Argument(help="Which servers: the name of
 async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, observe: bool) -> None:
     from scenarios import loader
     from system.kernel import policies
-    from tweetlab import seeding, session
+    from tweetlab import runner, seeding, session
 
     scenario = loader.load("first_run")
     wanted = scenario.policies if seed else policies.Policies()
     await session.start(_lab(), blueprint, screen, wanted, stores_only, observe)
     if seed and not stores_only:
-        async with session.opened(screen, blueprint, wanted, keep=True) as lab:
-            await seeding.ensure(lab, scenario)
+        async with session.opened(screen, blueprint, wanted, keep=True, resets=True) as lab:
+            with runner.alone(lab.lab):
+                await seeding.ensure(lab, scenario)
             for line in seeding.demo_login(lab):
                 screen.show(line)
 
@@ -166,14 +167,15 @@ def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scena
          as_json: Json = False) -> int:
     """Write a population into the lab (started and kept where none is up): users, follows, history. Replaces what stands."""
     from scenarios import loader
-    from tweetlab import seeding, session
+    from tweetlab import runner, seeding, session
 
     screen = Screen(as_json)
     question = loader.load(scenario, [f"population.graph={graph}"] if graph else [])
 
     async def go() -> dict[str, object]:
-        async with session.opened(screen, question.platform, question.policies, keep=True) as lab:
-            return await seeding.ensure(lab, question, force=True)
+        async with session.opened(screen, question.platform, question.policies, keep=True, resets=True) as lab:
+            with runner.alone(lab.lab):  # the reset stops the services: not under a run
+                return await seeding.ensure(lab, question, force=True)
 
     manifest = asyncio.run(go())
     screen.show(f"seeded {manifest['users']:,} users, {manifest['follows']:,} follows, {manifest['tweets']:,} tweets")
