@@ -104,19 +104,14 @@ class Supervisor:
             await _all_or_first_failure([self._start_one(child, tell) for child in some])
         return {"started": [child.node.name for child in fresh], "accounting": self.groups.kind}
 
-    async def stop_services(self) -> dict[str, Any]:
+    async def stop_services(self) -> None:
         """Stop every service and worker; they stay down until `restart_services`."""
-        services = self._services()
-        await self._stop(services)
-        return {"stopped": [child.node.name for child in services]}
-
-    def _services(self) -> list[Child]:
-        return [child for child in self.children.values() if child.node.role == "service"]
+        await self._stop([child for child in self.children.values() if child.node.role == "service"])
 
     async def restart_services(self, request: Request, tell: Tell) -> dict[str, Any]:
         """Start our services anew with the changed environment."""
         self.env.update(request["env"])
-        services = self._services()
+        services = [child for child in self.children.values() if child.node.role == "service"]
         await self._stop(services)
         for child in services:
             self.refresh(child)
