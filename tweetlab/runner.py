@@ -223,9 +223,10 @@ async def _unscaled(lab: Session, scenario: spec.Scenario, since_ms: int) -> lis
     if not scenario.policies.autoscale.max and scenario.cpu_quota is None:
         return []
     with lab.screen.step("taking the added instances down"):
-        told = (await lab.lab.scaling())["decisions"]
+        decisions = (await lab.lab.scaling())["decisions"]
         await lab.lab.set_scaling(dataclasses.replace(scenario.policies, autoscale=AutoscaleKnobs()), None)
-    return [f"{row['at_ms']} {row['service']}: {row['what']}: {row['why']}" for row in told if row["at_ms"] >= since_ms]
+    return [f"{row['at_ms']} {row['service']}: {row['what']}: {row['why']}" for row in decisions
+            if row["at_ms"] >= since_ms]
 
 
 async def _quiet(lab: Session, seen: Seen, relayed: bool) -> None:

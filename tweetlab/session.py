@@ -274,8 +274,8 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
         async with contextlib.AsyncExitStack() as stack:
             stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
             stack.push_async_callback(stores.close)
-            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up, resolver_of(lab, standing),
-                              wanted)
+            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up, resolver_of(lab, standing))
+            session.wanted = wanted
             if not resets:
                 await session.apply(wanted)
             yield session

@@ -3,8 +3,8 @@
 Neither can break a promise when it is old: an author who is wrongly pushed is pushed in vain, and one who is no longer
 pushed was pulled before, so readers still merge him. Only the moment of a crossing moves.
 
-That rests on modes that are never removed: an author who was ever pulled stays one whom readers merge, because tweets of the
-pulled days are in no cached home list. Where PostgreSQL was restored from a backup or emptied, such an author may be missing.
+That rests on modes that are never removed: readers go on merging an author who was ever pulled, because tweets of the pulled
+days are in no cached home list. Where PostgreSQL was restored from a backup or emptied, such an author may be missing.
 Whoever sees that deletes every cached list (`replaced`), after the last decision by the modes of before.
 """
 
