@@ -73,8 +73,8 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
     used = _calibration(ask.calibration_file) if ask.on == "both" else None  # a bad file is told before anything starts
     turns = [(q, runner.world_of(q)) for q in (ask.scenario, ask.versus) if q is not None]
     runs: list[record.Run] = []
-    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep, observe=ask.observe,
-                              resets=not ask.keep_data) as lab:
+    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep,
+                              observe=ask.observe, resets=not ask.keep_data) as lab:
         for n in range(ask.repeats * len(turns)):
             side = n % len(turns)
             question, world = turns[side]

@@ -1,9 +1,11 @@
-"""What a reset must not leave behind: every place that keeps something of a run, and the probe that looks there.
+"""What a reset must not leave behind: every place that keeps something of a run, and the probe that looks
+there.
 
-A reset is over when `found` returns nothing: each store holds exactly what was seeded, and every process that may remember
-more was started after the stores were emptied. Each probe compares with everything that its store knows (all tables, all
-topics, all keys), not with a list of what a run is thought to write: what is added to the system later is found too.
-Which places there are, and why each is a fault of the reset or of the system: docs/decisions/0014-a-run-owes-nothing.md.
+A reset is over when `found` returns nothing: each store holds exactly what was seeded, and every process that
+may remember more was started after the stores were emptied. Each probe compares with everything that its
+store knows (all tables, all topics, all keys), not with a list of what a run is thought to write: what is
+added to the system later is found too. Which places there are, and why each is a fault of the reset or of the
+system: docs/decisions/0014-a-run-owes-nothing.md.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from tweetlab.session import Session
 
 @dataclass(frozen=True)
 class Seeded:
-    """What the stores are to hold, and nothing else. `since_s`: wall time (s since 1970) at which they were emptied."""
+    """What the stores are to hold, and nothing else. `since_s`: wall time (s since 1970) at which they were
+    emptied."""
 
     circle: private.Circle
     past: history.History
@@ -37,10 +40,11 @@ Probe = Callable[[Session, Seeded], Awaitable[list[str]]]
 async def _users(lab: Session, seeded: Seeded) -> list[str]:
     real: Any = lab.ports
     graph = seeded.circle.graph
-    wanted = {"users": graph.users, "counters": graph.users, "follows": graph.edges, "likes": len(seeded.likes)}
+    wanted = {"users": graph.users, "counters": graph.users, "follows": graph.edges,
+              "likes": len(seeded.likes)}
     rows = await real.users.row_counts()
-    wrong = [f"{table} has {count:,} rows, seeded were {wanted.get(table, 0):,}" for table, count in rows.items()
-             if count != wanted.get(table, 0)]
+    wrong = [f"{table} has {count:,} rows, seeded were {wanted.get(table, 0):,}"
+             for table, count in rows.items() if count != wanted.get(table, 0)]
     if wrong:
         return wrong
     followers, followees = await real.users.all_edges()
@@ -59,14 +63,15 @@ async def _tweets(lab: Session, seeded: Seeded) -> list[str]:
     real: Any = lab.ports
     wanted = dict(zip(seeded.past.tweet_ids.tolist(), seeded.past.authors.tolist()))
     wrong = []
-    tables = await asyncio.gather(real.tweets.all_ids(), real.tweets.all_author_ids(), real.tweets.outbox_rows())
+    tables = await asyncio.gather(real.tweets.all_ids(), real.tweets.all_author_ids())
     for name, rows in zip(("tweets_by_id", "tweets_by_author"), tables):
         here = {tweet_id: author for tweet_id, author, _ in rows}
         deleted = sum(is_deleted for *_, is_deleted in rows)
+        more, less = len(here.keys() - wanted.keys()), len(wanted.keys() - here.keys())
         if here != wanted or deleted:
-            wrong.append(f"{name} has {len(here.keys() - wanted.keys()):,} tweets that were not seeded, lacks "
-                         f"{len(wanted.keys() - here.keys()):,}, and {deleted:,} are deleted")
-    return wrong + ([f"outbox has {tables[2]:,} rows"] if tables[2] else [])
+            wrong.append(f"{name} has {more:,} tweets too many, lacks {less:,}, and {deleted:,} are deleted")
+    waiting = await real.tweets.outbox_rows()
+    return wrong + ([f"outbox has {waiting:,} rows"] if waiting else [])
 
 
 async def _records(lab: Session, seeded: Seeded) -> list[str]:
@@ -78,7 +83,8 @@ async def _index(lab: Session, seeded: Seeded) -> list[str]:
     real: Any = lab.ports
     count, deleted = await real.index.count()
     same = (count, deleted) == (len(seeded.past), 0)
-    return [] if same else [f"{count:,} documents, {deleted:,} of them deleted; seeded were {len(seeded.past):,}"]
+    seeded_count = len(seeded.past)
+    return [] if same else [f"{count:,} documents, {deleted:,} of them deleted; seeded were {seeded_count:,}"]
 
 
 async def _cache(lab: Session, seeded: Seeded) -> list[str]:
@@ -103,14 +109,15 @@ async def _objects(lab: Session, seeded: Seeded) -> list[str]:
 
 
 async def _edges(lab: Session, seeded: Seeded) -> list[str]:
-    kept = {folder.parent.parent.name: sum(path.is_file() for path in folder.rglob("*"))
-            for folder in edge_caches(lab.lab, [node.name for node in await lab.lab.status() if node.kind == "nginx"])}
+    edges = [node.name for node in await lab.lab.status() if node.kind == "nginx"]
+    kept = {name: sum(path.is_file() for path in edge_cache(lab.lab, name).rglob("*")) for name in edges}
     return [f"{name} keeps {count:,} pictures" for name, count in kept.items() if count]
 
 
 async def _processes(lab: Session, seeded: Seeded) -> list[str]:
     services = [node for node in await lab.lab.status() if node.role == "service"]
-    old = [f"{node.name} has run since before the stores were emptied" for node in services if node.started_at < seeded.since_s]
+    old = [f"{node.name} has run since before the stores were emptied" for node in services
+           if node.started_at < seeded.since_s]
     return old or [f"{node.name}: {node.health}" for node in services if node.health != "well"]
 
 
@@ -120,9 +127,9 @@ PROBES: dict[str, Probe] = {
 }
 
 
-def edge_caches(lab: native.Lab, nodes: list[str]) -> list[Path]:
-    """Return the folders in which the edges `nodes` keep pictures."""
-    return [lab.places.data(node) / "cache" for node in nodes]
+def edge_cache(lab: native.Lab, node: str) -> Path:
+    """Return the folder in which the edge `node` keeps pictures."""
+    return lab.places.data(node) / "cache"
 
 
 async def found(lab: Session, seeded: Seeded) -> list[str]:

@@ -1,9 +1,9 @@
 """The seeded state of a lab: users, follows and history in the stores, and nothing else.
 
-`ensure` brings it back before a run. It stops every service, empties the stores, writes the population in bulk (COPY, batched
-CQL, bulk index) where it is not there untouched, and starts the services again: what a process kept in memory is gone with it.
-It returns when a probe of every place has found nothing of before (`leftovers`). What is written is a function of the scenario;
-its fingerprint goes into the record.
+`ensure` brings it back before a run. It stops every service, empties the stores, writes the population in
+bulk (COPY, batched CQL, bulk index) where it is not there untouched, and starts the services again: what a
+process kept in memory is gone with it. It returns when a probe of every place has found nothing of before
+(`leftovers`). What is written is a function of the scenario; its fingerprint goes into the record.
 """
 
 from __future__ import annotations
@@ -66,11 +66,14 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     return manifest | {"cache": scenario.population.cache}
 
 
-async def _renewed(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes, *, whole: bool) -> bool:
-    """Bring the lab to its seeded state, tell what that took, and return whether the probe found nothing of before.
+async def _renewed(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes, *,
+                   whole: bool) -> bool:
+    """Bring the lab to its seeded state, tell what that took, and return whether the probe found nothing of
+    before.
 
-    `whole`: empty every store and write all of it; otherwise only take away what runs added. Raises StoreUnavailable where
-    something remains after the former: it may have arrived late, so the caller may try again.
+    `whole`: empty every store and write all of it; otherwise only take away what runs added. Raises
+    StoreUnavailable where something remains after the former: it may have arrived late, so the caller may try
+    again.
     """
     graph, times = circle.graph, [time.monotonic()]
     title = (f"seeding {graph.users:,} users, {graph.edges:,} follows, {len(past):,} tweets" if whole
@@ -90,8 +93,8 @@ async def _renewed(lab: Session, circle: private.Circle, past: history.History, 
     parts = ", ".join(f"{step} {end - begin:.1f} s" for step, begin, end in zip(steps, times, times[1:]))
     lab.screen.say(f"reset in {times[-1] - times[0]:.1f} s: {parts}")
     if left and whole:
-        raise StoreUnavailable(f"The reset left something behind in {len(left)} places, first {left[0]}. Repeat the "
-                               "command; if it remains, remove the data with `tweetlab down --purge`.")
+        raise StoreUnavailable(f"The reset left something behind in {len(left)} places, first {left[0]}. "
+                               "Repeat the command; if it remains, remove the data with `tweetlab down --purge`.")
     for line in left:
         lab.screen.say(f"left behind, so all of it is written again: {line}")
     return not left
@@ -105,18 +108,20 @@ async def _lift_scaling(lab: Session) -> None:
 
 
 async def _empty_edges(lab: Session) -> None:
-    """Let the CDN edges forget every picture. Their names are those of a user's uploads, so the next run uses them again."""
+    """Let the CDN edges forget every picture. Their names are those of a user's uploads, so the next run uses
+    them again."""
     for node in [node.name for node in await lab.lab.status() if node.kind == "nginx"]:
         await lab.lab.stop_node(node)
-        for folder in leftovers.edge_caches(lab.lab, [node]):
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, leftovers.edge_cache(lab.lab, node), ignore_errors=True)
         await lab.lab.start_node(node)
 
 
 async def _mark_outbox(lab: Session) -> None:
-    """Say that every row up to now is published: the outbox is empty, so the relay need not look at its last hour."""
+    """Say that every row up to now is published: the outbox is empty, so the relay need not look at its last
+    hour."""
     bucket = relay_policy.bucket_of(time.time_ns() // 1_000_000)
-    await asyncio.gather(*(lab.ports.tweets.set_outbox_mark(shard, bucket) for shard in range(relay_policy.SHARDS)))
+    for shard in range(relay_policy.SHARDS):
+        await lab.ports.tweets.set_outbox_mark(shard, bucket)
 
 
 def manifest_of(graph: population.Graph, past: history.History, circle: private.Circle, likes: private.Likes) -> dict[str, Any]:
@@ -159,7 +164,8 @@ async def _reset(lab: Session, circle: private.Circle, past: history.History, li
 async def _rows(lab: Session, circle: private.Circle, likes: private.Likes) -> None:
     """Empty PostgreSQL and write users, follows and likes into it."""
     real: Any = lab.ports
-    await asyncio.gather(real.users.clear(), real.keys.clear(), real.tokens.clear(), real.media.clear(), real.likes.clear())
+    tables = (real.users, real.keys, real.tokens, real.media, real.likes)
+    await asyncio.gather(*(store.clear() for store in tables))
     await write_users(lab, circle.graph.users, *circle.graph.pairs(), circle.protected)
     await real.likes.bulk_load(likes.pairs())
 
@@ -203,7 +209,8 @@ async def forget_cache(lab: Session) -> None:
 
 
 async def empty(lab: Session) -> None:
-    """Empty every store of the lab's namespace. What services hold in memory stays: only `ensure` ends that too."""
+    """Empty every store of the lab's namespace. What services hold in memory stays: only `ensure` ends that
+    too."""
     real: Any = lab.ports
     await asyncio.gather(real.users.clear(), real.keys.clear(), real.tweets.clear(), real.index.clear(), real.log.clear(),
                          real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())

@@ -39,7 +39,8 @@ SENTINEL_S = 0.5  # longest silence of one sentinel before the next is asked
 
 @dataclass
 class Session:
-    """An open lab. `started_here`: this process brought it up. `wanted`: the policies that the services are to run with."""
+    """An open lab. `started_here`: this process brought it up. `wanted`: the policies that the services are
+    to run with."""
 
     lab: native.Lab
     settings: settings.Settings
@@ -113,10 +114,11 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def without_services(self) -> AsyncIterator[None]:
-        """Stop every service and worker for the block, and start them again after it, however it ends, as `wanted` says.
+        """Stop every service and worker for the block, and start them again after it, however it ends, as
+        `wanted` says.
 
-        What a process keeps in memory ends with it. So nothing of it reaches the stores that the block empties, and no
-        service has seen them half empty.
+        What a process keeps in memory ends with it. So nothing of it reaches the stores that the block
+        empties, and no service has seen them half empty.
         """
         path = _applied(self.lab)
         path.unlink(missing_ok=True)
@@ -258,7 +260,8 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
     """Open the lab of this checkout and range; start it where it is down, stop it at the end if so (not with `keep`).
 
     `observe`: with Prometheus and the others that look on; a lab that is up gets them, and keeps them.
-    `resets`: the caller resets the lab before it uses a service, and the reset applies `wanted`: no restart is made here.
+    `resets`: the caller resets the lab before it uses a service, and the reset applies `wanted`: no restart
+    is made here.
     """
     wanted = wanted or policies.Policies()
     lab = native.Lab(home.ROOT, home.lab_range())

@@ -21,7 +21,8 @@ NAME = "cached_lists_match_the_oracle"
 class _Oracle:
     """The truth a list is held against. `newest`: ids above it may still be under way.
 
-    `pulled`: tweets never pushed. `pushed`: tweets that were, also of authors who were pulled before or later.
+    `pulled`: tweets never pushed. `pushed`: tweets that were, also of authors who were pulled before or
+    later.
     """
 
     evidence: Evidence
@@ -34,9 +35,9 @@ class _Oracle:
 def check(evidence: Evidence) -> Finding:
     """Every complete list in Redis holds all that Cassandra and PostgreSQL say belongs into it, down to its floor.
 
-    Home lists: every live tweet of every followed author that was pushed, and of authors who are or were pulled those that the
-    fan-out says it pushed; other tweets of theirs and own tweets are allowed, as are deleted tweets and authors once followed,
-    which readers drop. Author lists: every live tweet. Follower and
+    Home lists: every live tweet of every followed author that was pushed, and of authors who are or were
+    pulled those that the fan-out says it pushed; other tweets of theirs and own tweets are allowed, as are
+    deleted tweets and authors once followed, which readers drop. Author lists: every live tweet. Follower and
     following lists: exactly the edges. Nothing may be in a list of tweets that was never stored.
     """
     tally = Tally(NAME)

@@ -135,7 +135,8 @@ class Lab:
         return self.places.log(node)
 
     async def stop_services(self) -> None:
-        """Stop every service and worker; returns when none of their processes exists. They stay down until `restart_services`."""
+        """Stop every service and worker; returns when none of their processes exists. They stay down until
+        `restart_services`."""
         await self._call({"op": "stop_services"}, timeout_s=60.0)
 
     async def restart_services(self, env: Mapping[str, str], progress: Progress | None = None) -> None:

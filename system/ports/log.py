@@ -33,7 +33,8 @@ class Consumer(Protocol):
         ...
 
     def missed(self) -> int:
-        """Return how many records were removed before this member could read them, as its polls since the last call saw."""
+        """Return how many records were removed before this member could read them, as its polls since the
+        last call saw."""
         ...
 
     def behind(self) -> dict[str, int]:

@@ -141,7 +141,8 @@ class TimelineCache(Protocol):
     async def clear(self) -> None:
         """Delete every list; a rebuild under way loses its token. Safe to repeat.
 
-        For whoever learns that an effect may be missing in any of them. What is built afterwards comes from the truth.
+        For whoever learns that an effect may be missing in any of them. What is built afterwards comes from
+        the truth.
         """
         ...
 

@@ -209,7 +209,8 @@ class CassandraTweets:
         return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
 
     async def outbox_rows(self) -> int:
-        """Return how many rows the outbox holds, whatever their age. A full scan: for the probe after a reset."""
+        """Return how many rows the outbox holds, whatever their age. A full scan: for the probe after a
+        reset."""
         return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
 
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:

@@ -1,8 +1,9 @@
-"""A member of a consumer group on Kafka: commits by hand, and notices records that are gone before it read them.
+"""A member of a consumer group on Kafka: commits by hand, and notices records that are gone before it read
+them.
 
-Offsets of a partition are consecutive here (no compaction, no transactions), and a group goes on where it committed. So a
-record whose offset lies above the next one expected says that those between were removed: the topic was purged, or the
-group was away for longer than the retention.
+Offsets of a partition are consecutive here (no compaction, no transactions), and a group goes on where it
+committed. So a record whose offset lies above the next one expected says that those between were removed: the
+topic was purged, or the group was away for longer than the retention.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         return records
 
     async def _expected(self, place: TopicPartition) -> int:
-        """Return the offset at which this member goes on; 0 for a group that never committed one: it was to read all."""
+        """Return the offset at which this member goes on; 0 for a group that never committed one: it was to
+        read all."""
         if place in self._next:
             return self._next[place]
         return await link.asked(self._client.committed(place), "read the committed offset", link.JOIN_S) or 0

@@ -80,7 +80,8 @@ class KafkaLog:
         await self._await_leaders([topic.name for topic in wanted])
 
     async def clear(self) -> None:
-        """Delete all records of this namespace's topics and let its groups go on at their ends, as if nothing had been there.
+        """Delete all records of this namespace's topics and let its groups go on at their ends, as if nothing
+        had been there.
 
         A group with members notices that records are gone (`Consumer.missed`); so stop them first.
         """
@@ -88,7 +89,8 @@ class KafkaLog:
         await self._settle()
 
     async def purge(self) -> None:
-        """Delete all records of this namespace's topics. Offsets go on; a group that had not read them all has missed some."""
+        """Delete all records of this namespace's topics. Offsets go on; a group that had not read them all
+        has missed some."""
         ends = await self._ends([name for name, _ in topics()])
         control = await self._control()
         gone = {place: admin.RecordsToDelete(before_offset=end) for place, (_, end) in ends.items() if end > 0}
@@ -98,8 +100,8 @@ class KafkaLog:
     async def _settle(self) -> None:
         """Commit the ends of their topics for all groups of this namespace that have no member."""
         control = await self._control()
-        names = [row[0] for row in await link.asked(control.list_consumer_groups(), "list groups", self._deadline_s)]
-        ours = {name: topics for name in names if (topics := self._topics_of(name))}
+        listed = await link.asked(control.list_consumer_groups(), "list groups", self._deadline_s)
+        ours = {name: topics for name, *_ in listed if (topics := self._topics_of(name))}
         for name, read_by_it in ours.items():
             ends = {place: end for place, (_, end) in (await self._ends(read_by_it)).items()}
             await self._commit(name, ends)
@@ -112,7 +114,8 @@ class KafkaLog:
         return events.GROUPS.get(name, events.RELAYED if name.startswith("relay-") else ())
 
     async def _commit(self, group: str, ends: dict[TopicPartition, int]) -> None:
-        client = aiokafka.AIOKafkaConsumer(bootstrap_servers=self._brokers, group_id=group, enable_auto_commit=False)
+        client = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=self._brokers, group_id=group, enable_auto_commit=False)
         client.assign(list(ends))
         await link.started(client, "connect")
         try:

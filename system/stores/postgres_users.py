@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 WAKE_EVERY_S = 1.0
 DRAIN_S = 15.0  # longest time a drain may hold its rows, publishing included
-# What a reset keeps: the version of who is protected and the ceilings of worker numbers only grow, and the collector's lease
-# belongs to a running process. None of them says anything of a user or a tweet.
+# What a reset keeps: the version of who is protected and the ceilings of worker numbers only grow, and the
+# collector's lease belongs to a running process. None of them says anything of a user or a tweet.
 KEPT = ("media_collector", "privacy", "worker_leases")
 
 _USER: LiteralString = "u.id, u.username, u.name, u.created_ms, u.protected, c.followers, c.following"
@@ -219,12 +219,14 @@ class PostgresUsers(Waking):
         await self._pool.run(work, "load users and edges", deadline_s=600)
 
     async def row_counts(self) -> dict[str, int]:
-        """Return how many rows each table of the database holds, those of `KEPT` left out. For the probe after a reset.
+        """Return how many rows each table of the database holds, those of `KEPT` left out. For the probe
+        after a reset.
 
         The tables are those that PostgreSQL knows, so one that is added later cannot be forgotten.
         """
         async def work(connection: Connection) -> dict[str, int]:
-            tables = [row[0] for row in await (await connection.execute(_TABLES)).fetchall() if row[0] not in KEPT]
+            names = await (await connection.execute(_TABLES)).fetchall()
+            tables = [name for name, in names if name not in KEPT]
             counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
             [row] = await (await connection.execute(f"SELECT {counts}".encode())).fetchall()
             return dict(zip(tables, row, strict=True))

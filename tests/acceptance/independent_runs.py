@@ -1,7 +1,8 @@
 """Pairs of short scenarios, drawn from a seed, and what a run says that must not depend on the run before it.
 
-The first of a pair leaves as much behind as 8 s allow: pulled authors, deletes, likes, pictures, protected users, a lost cache
-or a killed process at the end. The second has another population, other policies and another state of the cache.
+The first of a pair leaves as much behind as 8 s allow: pulled authors, deletes, likes, pictures, protected
+users, a lost cache or a killed process at the end. The second has another population, other policies and
+another state of the cache.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ Doc = dict[str, Any]
 
 LOAD_S = 8
 SHARE, LEAST = 0.2, 12
-"""Path counts agree within a fifth, or within 12: which of two readers rebuilds a list, and in which of its 5 s a reader's view
-of the modes is read again, is a matter of milliseconds. A leftover moves hundreds."""
+"""Path counts agree within a fifth, or within 12: which of two readers rebuilds a list, and in which of its 5
+s a reader's view of the modes is read again, is a matter of milliseconds. A leftover moves hundreds."""
 
 SHAPES = ("pareto", "lognormal", "even")
 MIXES = (
@@ -31,10 +32,11 @@ def drawn(seed: int) -> tuple[Doc, Doc]:
     """Return two scenarios as YAML documents; the same for the same seed."""
     dice = random.Random(seed)
     first, second = _scenario(dice, f"before_{seed}"), _scenario(dice, f"after_{seed}")
-    first["policies"] = {"fanout": {"push_limit": dice.choice((5, 20, 40))}}  # below its most followed: they are pulled
+    # Below its most followed, so they are pulled.
+    first["policies"] = {"fanout": {"push_limit": dice.choice((5, 20, 40))}}
     if dice.random() < 0.6:
         first["faults"] = [_fault(dice)]
-    if dice.random() < 0.3:  # the same people again: what was written for them is kept, and only what runs added goes
+    if dice.random() < 0.3:  # the same people again: what was seeded is kept, and only what runs added goes
         second["population"], second["seed"] = first["population"], first["seed"]
     return first, second
 
@@ -43,13 +45,17 @@ def _scenario(dice: random.Random, name: str) -> Doc:
     users = dice.randrange(150, 500)
     shape = dice.choice(SHAPES)
     mean = dice.randrange(6, 20)
+    most = mean if shape == "even" else dice.randrange(60, 140)
     doc: Doc = {
-        "name": name, "question": "Does it matter which run came before?", "seed": dice.randrange(1, 10_000), "platform": "small",
-        "population": {"users": users, "history": f"{dice.randrange(2, 10)} tweets", "likes": dice.choice((0, 0.5)),
-                       "follows": {"shape": shape, "mean": mean, "max": mean if shape == "even" else dice.randrange(60, 140)},
-                       "protected": dice.choice(("0 %", "20 %")), "cache": dice.choice(("warm", "cold"))},
-        "workload": {"arrivals": "poisson", "stages": [{"for": f"{LOAD_S} s", "rate": f"{dice.randrange(30, 50)}/s"}],
-                     "mix": dice.choice(MIXES), "popularity": {"zipf": 0.9}},
+        "name": name, "question": "Does it matter which run came before?", "platform": "small",
+        "seed": dice.randrange(1, 10_000),
+        "population": {
+            "users": users, "history": f"{dice.randrange(2, 10)} tweets", "likes": dice.choice((0, 0.5)),
+            "follows": {"shape": shape, "mean": mean, "max": most},
+            "protected": dice.choice(("0 %", "20 %")), "cache": dice.choice(("warm", "cold"))},
+        "workload": {
+            "arrivals": "poisson", "stages": [{"for": f"{LOAD_S} s", "rate": f"{dice.randrange(30, 50)}/s"}],
+            "mix": dice.choice(MIXES), "popularity": {"zipf": 0.9}},
         "objectives": ["errors < 50 %"], "measure": {"warm_up": "1 s"},
     }
     if dice.random() < 0.4:
@@ -71,7 +77,8 @@ def written(doc: Doc, folder: Path) -> Path:
 
 
 def said_by(run: Doc) -> Doc:
-    """Return what a run says that must not depend on the run before it: the invariants and how often each path was taken.
+    """Return what a run says that must not depend on the run before it: the invariants and how often each
+    path was taken.
 
     Its verdict is left to them: latencies and validity are the machine's, which is shared.
     """

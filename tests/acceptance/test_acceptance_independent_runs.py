@@ -12,17 +12,20 @@ from tests.acceptance.conftest import tweetlab
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]
 SEED = 3
 RECORD = Path(__file__).with_name("independent_pair.json")
-"""What the second of the pair said on a fresh lab. To record it again after a change of what is drawn or of the paths:
+"""What the second of the pair said on a fresh lab. To record it again after a change of what is drawn or of
+the paths:
 `TWEETLAB_RECORD=1` and this test, on a lab that was purged and started for it."""
 
 
 def test_the_second_run_of_a_pair_says_what_it_says_on_a_fresh_lab(tmp_path):
-    """Invariants, violations and path counts do not depend on the order of runs: nothing of the first is in the second."""
+    """Invariants, violations and path counts do not depend on the order of runs: nothing of the first is in
+    the second."""
     first, second = independent_runs.drawn(SEED)
     recording = bool(os.environ.get("TWEETLAB_RECORD"))
     said = []
     for doc in (second,) if recording else (first, second):
-        done = tweetlab("run", str(independent_runs.written(doc, tmp_path)), "--on", "system", "--json", timeout_s=120)
+        path = independent_runs.written(doc, tmp_path)
+        done = tweetlab("run", str(path), "--on", "system", "--json", timeout_s=120)
         assert done.out, done.err[-3000:]
         said.append(independent_runs.said_by(done.json()[0]))
     if recording:

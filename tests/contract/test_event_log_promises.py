@@ -184,7 +184,8 @@ async def test_lag_counts_what_a_group_has_not_committed(log, group):
 
 
 async def test_records_that_were_purged_before_a_group_read_them_are_counted(log, group):
-    """A purge, or an outage beyond the retention, leaves a gap in the offsets; a group that had read all has missed nothing."""
+    """A purge, or an outage beyond the retention, leaves a gap in the offsets; a group that had read all has
+    missed nothing."""
     await log.publish([_event(n) for n in range(5)])
     reader = await log.consumer(group, ["new_tweet"])
     assert len(await _poll(reader, 5)) == 5

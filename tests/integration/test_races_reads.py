@@ -107,8 +107,9 @@ async def crossed(small, readers, author, settle_s=1.6):
 
 
 async def test_no_tweet_is_missed_while_an_author_falls_below_the_push_limit(bench):
-    """Point 5, down. A worker has decided to pull by the mode of before and is held; meanwhile the author falls below the limit
-    and another worker pushes. Readers with a view of before, of in between and of after see every tweet, in every page."""
+    """Point 5, down. A worker has decided to pull by the mode of before and is held; meanwhile the author
+    falls below the limit and another worker pushes. Readers with a view of before, of in between and of after
+    see every tweet, in every page."""
     small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
     *readers, author = await small.people(6)
     posted = [await crossed(small, readers, author)]
@@ -143,8 +144,9 @@ async def test_no_tweet_is_missed_while_an_author_falls_below_the_push_limit(ben
 
 
 async def test_tweets_of_pulled_days_stay_when_the_database_is_restored_without_them(bench):
-    """Modes are never removed, but a backup may not have them: whoever finds one missing deletes every cached list, since a
-    home list does not hold what was pulled and nobody merges it any more. The next page is built from the truth."""
+    """Modes are never removed, but a backup may not have them: whoever finds one missing deletes every cached
+    list, since a home list does not hold what was pulled and nobody merges it any more. The next page is
+    built from the truth."""
     small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
     *readers, author = await small.people(6)
     pulled = await crossed(small, readers, author)

@@ -193,7 +193,8 @@ async def test_an_audience_does_not_survive_a_reset(monkeypatch):
 
 
 async def test_a_database_without_the_modes_of_before_costs_every_cached_list():
-    """Tweets of pulled days are in no home list; where PostgreSQL was restored from a backup, readers would not merge them."""
+    """Tweets of pulled days are in no home list; where PostgreSQL was restored from a backup, readers would
+    not merge them."""
     users, lists, now = MemoryUsers(), MemoryTimelines(), [0.0]
     ann, bob = [(await users.create(name, name, "")).id for name in ("ann", "bob")]
     await users.set_mode(ann, Mode.PULL, 1)
@@ -213,7 +214,8 @@ async def test_a_database_without_the_modes_of_before_costs_every_cached_list():
 
 
 async def test_readings_of_the_modes_that_overlap_delete_nothing():
-    """A reading that began before an author crossed the limit may end after one that shows it; none of them is missing."""
+    """A reading that began before an author crossed the limit may end after one that shows it; none of them
+    is missing."""
     users, lists, slow = MemoryUsers(), MemoryTimelines(), asyncio.Event()
     ann, bob = [(await users.create(name, name, "")).id for name in ("ann", "bob")]
     await lists.seed(Kind.HOME, {bob: []})

@@ -120,7 +120,8 @@ async def test_a_cancel_that_nobody_meant_for_it_does_not_end_a_consumer():
 
 
 async def test_what_was_purged_before_it_was_read_is_made_good_before_the_next_record_is_handled():
-    """A topic that was purged, or an outage beyond the retention, is noticed by a gap in the offsets, and never passed over."""
+    """A topic that was purged, or an outage beyond the retention, is noticed by a gap in the offsets, and
+    never passed over."""
     log, seen = MemoryLog(), []
 
     async def handle(records):

@@ -11,8 +11,8 @@ from system.kernel.errors import StoreUnavailable
 from system.kernel.policies import FanoutKnobs, Policies
 from tweetlab import seeding, session
 
-SMALL = ["population.users=40", "population.follows={shape: even, mean: 4, max: 4}", "population.history=2 tweets",
-         "population.cache=cold"]
+SMALL = ["population.users=40", "population.follows={shape: even, mean: 4, max: 4}",
+         "population.history=2 tweets", "population.cache=cold"]
 
 
 @pytest.fixture
@@ -39,8 +39,8 @@ def reset(monkeypatch, tmp_path):
         monkeypatch.setattr(seeding, name, step(name))
     monkeypatch.setattr(seeding.leftovers, "found", found)
     screen = types.SimpleNamespace(step=lambda title: contextlib.nullcontext(), say=made.said.append)
-    made.lab = types.SimpleNamespace(lab=types.SimpleNamespace(places=types.SimpleNamespace(lair=tmp_path)), screen=screen,
-                                     without_services=without_services)
+    platform = types.SimpleNamespace(places=types.SimpleNamespace(lair=tmp_path))
+    made.lab = types.SimpleNamespace(lab=platform, screen=screen, without_services=without_services)
     made.scenario = loader.load("first_run", SMALL)
     return made
 
@@ -49,8 +49,8 @@ async def test_stores_change_only_while_no_service_runs(reset):
     """Under a running relay the events of the run before came back into stores that had just been emptied."""
     await seeding.ensure(reset.lab, reset.scenario)
 
-    assert reset.steps == ["_lift_scaling", "services stopped", "_write", "_empty_edges", "_mark_outbox", "services started",
-                           "probe"]
+    assert reset.steps == ["_lift_scaling", "services stopped", "_write", "_empty_edges", "_mark_outbox",
+                           "services started", "probe"]
     assert reset.said[0].startswith("reset in ") and "probe" in reset.said[0]
 
 
@@ -62,7 +62,8 @@ async def test_what_the_quick_reset_leaves_behind_the_whole_one_removes(reset):
 
     await seeding.ensure(reset.lab, reset.scenario)
 
-    assert [step for step in reset.steps if step in ("_reset", "_write", "probe")] == ["_reset", "probe", "_write", "probe"]
+    seen = [step for step in reset.steps if step in ("_reset", "_write", "probe")]
+    assert seen == ["_reset", "probe", "_write", "probe"]
     assert any("Cassandra: 1 is deleted" in line for line in reset.said)
 
 
@@ -89,9 +90,11 @@ class Recorded:
 
 
 async def test_services_come_back_with_the_policies_wanted_last_whatever_happened(tmp_path):
-    """One restart carries the reset and the policies of the next run; a reset that breaks off leaves no lab without services."""
+    """One restart carries the reset and the policies of the next run; a reset that breaks off leaves no lab
+    without services."""
     lab = Recorded(tmp_path)
-    opened = session.Session(lab, None, None, None, "", False, wanted=Policies(fanout=FanoutKnobs(push_limit=7)))
+    wanted = Policies(fanout=FanoutKnobs(push_limit=7))
+    opened = session.Session(lab, None, None, None, "", False, wanted=wanted)
 
     with pytest.raises(StoreUnavailable):
         async with opened.without_services():

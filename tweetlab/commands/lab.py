@@ -173,7 +173,8 @@ def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scena
     question = loader.load(scenario, [f"population.graph={graph}"] if graph else [])
 
     async def go() -> dict[str, object]:
-        async with session.opened(screen, question.platform, question.policies, keep=True, resets=True) as lab:
+        async with session.opened(screen, question.platform, question.policies, keep=True,
+                                  resets=True) as lab:
             with runner.alone(lab.lab):  # the reset stops the services: not under a run
                 return await seeding.ensure(lab, question, force=True)
 

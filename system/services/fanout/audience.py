@@ -3,9 +3,10 @@
 Neither can break a promise when it is old: an author who is wrongly pushed is pushed in vain, and one who is no longer
 pushed was pulled before, so readers still merge him. Only the moment of a crossing moves.
 
-That rests on modes that are never removed: readers go on merging an author who was ever pulled, because tweets of the pulled
-days are in no cached home list. Where PostgreSQL was restored from a backup or emptied, such an author may be missing.
-Whoever sees that deletes every cached list (`replaced`), after the last decision by the modes of before.
+That rests on modes that are never removed: readers go on merging an author who was ever pulled, because
+tweets of the pulled days are in no cached home list. Where PostgreSQL was restored from a backup or emptied,
+such an author may be missing. Whoever sees that deletes every cached list (`replaced`), after the last
+decision by the modes of before.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _log = logging.getLogger("tweetlab")
 class Audience:
     """Modes and sizes of audiences, as young as needed."""
 
-    def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic, hot: TweetCache | None = None,
+    def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic,
+                 hot: TweetCache | None = None,
                  replaced: Callable[[], Awaitable[None]] | None = None) -> None:
         self._users, self._replaced = users, replaced
         self._now = now
@@ -41,17 +43,18 @@ class Audience:
     async def standing(self, author_id: int) -> policy.Standing | None:
         """Return the author's durable mode, None where he never was anything but pushed."""
         if self._now() - self._modes_s > MODES_TTL_S:
-            async with self._reading:  # one after the other, so that a later reading never shows less than an earlier one
+            async with self._reading:  # so that a later reading never shows less than an earlier one
                 if self._now() - self._modes_s > MODES_TTL_S:
                     await self._read_modes()
         return self._standing.get(author_id)
 
     async def _read_modes(self) -> None:
         began_s = self._now()
-        found = {mode.author_id: policy.Standing(mode.mode, mode.changed_ms) for mode in await self._users.modes()}
+        modes = await self._users.modes()
+        found = {mode.author_id: policy.Standing(mode.mode, mode.changed_ms) for mode in modes}
         lost = policy.lost_modes(self._standing, found)
         if lost and self._replaced is not None:
-            _log.error("PostgreSQL was replaced, the modes of %d authors are missing: all cached lists are deleted", len(lost))
+            _log.error("the modes of %d authors are missing, so PostgreSQL was replaced: all cached lists go", len(lost))
             await self._replaced()
         self._standing, self._modes_s = found, began_s
 

@@ -63,12 +63,14 @@ class Loop:
     `gather_s`: where the poll before was answered less than so long ago, more is awaited until then, so that a busy topic is
     handled in few large parts. What comes after a calm is handled at once.
 
-    `missed` runs before the records of a poll are handled where others were removed before this group read them: the topic was
-    purged, or the group was away for longer than its retention. It makes good what their effects would have been.
+    `missed` runs before the records of a poll are handled where others were removed before this group read
+    them: the topic was purged, or the group was away for longer than its retention. It makes good what their
+    effects would have been.
     """
 
     def __init__(self, log: EventLog, group: str, topics: Sequence[str], handle: Handle,
-                 done: Callable[[], None] = lambda: None, gather_s: float = 0.0, missed: Missed | None = None) -> None:
+                 done: Callable[[], None] = lambda: None, gather_s: float = 0.0,
+                 missed: Missed | None = None) -> None:
         self._log, self._group, self._topics, self._handle, self._done = log, group, topics, handle, done
         self._gather_s, self._answered_s = gather_s, float("-inf")
         self._make_good = missed
@@ -138,7 +140,7 @@ class Loop:
         if not count:
             return
         self._count_missed(count)
-        _log.error("%d records were removed before the group %s read them: a purge, or an outage beyond the retention", count,
+        _log.error("%d records were removed before the group %s read them (a purge, or a long outage)", count,
                    self._group)
         if self._make_good is not None:
             await until_available(self._make_good, "make good what was missed")
