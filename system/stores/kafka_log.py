@@ -101,17 +101,12 @@ class KafkaLog:
         """Commit the ends of their topics for all groups of this namespace that have no member."""
         control = await self._control()
         listed = await link.asked(control.list_consumer_groups(), "list groups", self._deadline_s)
-        ours = {name: topics for name, *_ in listed if (topics := self._topics_of(name))}
-        for name, read_by_it in ours.items():
-            ends = {place: end for place, (_, end) in (await self._ends(read_by_it)).items()}
-            await self._commit(name, ends)
-
-    def _topics_of(self, group: str) -> tuple[str, ...]:
-        """Return the topics that one of this namespace's groups reads; () for another's."""
-        name = logical(self._settings, group)
-        if self._settings.topic(name) != group or "." in name:
-            return ()
-        return events.GROUPS.get(name, events.RELAYED if name.startswith("relay-") else ())
+        relays = [name for name, *_ in listed if name.startswith(self._settings.topic("relay-"))]
+        read_by = {self._settings.topic(name): topics for name, topics in events.GROUPS.items()}
+        ends = {place: end for place, (_, end) in (await self._ends(events.TOPICS)).items()}
+        for group, names in {**read_by, **dict.fromkeys(relays, events.RELAYED)}.items():
+            topics = {self._settings.topic(name) for name in names}
+            await self._commit(group, {place: end for place, end in ends.items() if place.topic in topics})
 
     async def _commit(self, group: str, ends: dict[TopicPartition, int]) -> None:
         client = aiokafka.AIOKafkaConsumer(
