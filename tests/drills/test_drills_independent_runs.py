@@ -19,7 +19,7 @@ from tests.acceptance import independent_runs
 from tweetlab import home
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.campaign, pytest.mark.timeout(3600)]
-PAIRS = 20
+PAIRS = int(os.environ.get("TWEETLAB_PAIRS", "20"))
 RANGE = str(home.lab_range() + 2)  # beside the lab of the other drills, after which it runs
 SEED = int(os.environ.get("TWEETLAB_PAIRS_SEED") or random.SystemRandom().randrange(1_000_000))
 
