@@ -36,7 +36,7 @@ TIERS = (
          ("tests/unit", "tests/architecture", "tests/docs", "tests/contract", "tests/strangers"), True),
     Tier("real stores", 360, ("tests/integration",), True),
     Tier("browser", 120, ("tests/browser",), True),
-    Tier("acceptance", 180, ("tests/acceptance",), True),
+    Tier("acceptance", 300, ("tests/acceptance",), True),  # each of its runs resets the lab: 8 s
     Tier("twin, generator", 240, ("tests/twin", "tests/load"), False),
     Tier("notebooks", 300, ("tests/notebooks",), False),
     Tier("drills", 420, ("tests/drills",), False),  # bring a cluster up themselves: 7.5 GiB

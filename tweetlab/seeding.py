@@ -94,7 +94,7 @@ async def _renewed(lab: Session, circle: private.Circle, past: history.History, 
     lab.screen.say(f"reset in {times[-1] - times[0]:.1f} s: {parts}")
     if left and whole:
         raise StoreUnavailable(f"The reset left something behind in {len(left)} places, first {left[0]}. "
-                               "Repeat the command; if it remains, remove the data with `tweetlab down --purge`.")
+                               "Repeat the command; if it remains, remove the data: `tweetlab down --purge`.")
     for line in left:
         lab.screen.say(f"left behind, so all of it is written again: {line}")
     return not left

@@ -55,13 +55,15 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         wait_ms = max(1, int(timeout_s * 1000))
-        got = await link.asked(self._client.getmany(timeout_ms=wait_ms, max_records=max_records), "poll", timeout_s + link.JOIN_S)
+        asking = self._client.getmany(timeout_ms=wait_ms, max_records=max_records)
+        got = await link.asked(asking, "poll", timeout_s + link.JOIN_S)
         records: list[Record] = []
         for place, batch in got.items():
             self._missed += max(0, batch[0].offset - await self._expected(place))
             self._polled[place] = self._next[place] = batch[-1].offset + 1
             topic = logical(self._settings, place.topic)
-            records.extend(read(topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers) for raw in batch)
+            records.extend(read(topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers)
+                           for raw in batch)
         return records
 
     async def _expected(self, place: TopicPartition) -> int:
@@ -88,16 +90,21 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     def behind(self) -> dict[str, int]:
         left = {logical(self._settings, name): 0 for name in self._topics}
         for place, offset in self._next.items():
-            left[logical(self._settings, place.topic)] += max(0, (self._client.highwater(place) or offset) - offset)
+            end = self._client.highwater(place) or offset
+            left[logical(self._settings, place.topic)] += max(0, end - offset)
         return left
 
     async def close(self) -> None:
-        """Leave the group without committing, within 5 s. Safe to repeat. Raises CancelledError for its caller's cancel alone."""
+        """Leave the group without committing, within 5 s. Safe to repeat. Raises CancelledError for its
+        caller's cancel alone.
+        """
         # aiokafka cancels its own tasks and awaits them. One that just leaves the group, as after a freeze longer than
         # max.poll.interval, lets that cancel out to us, and what it would have ended next is still there.
         client = self._client
         if not await link.ended(client.stop(), LEAVE_S) and client._coordinator is not None:
-            for rest in (client._coordinator._stop_commit_offsets_refresh_task, client._fetcher.close, client._client.close):
+            coordinator = client._coordinator
+            committing = coordinator._stop_commit_offsets_refresh_task
+            for rest in (committing, client._fetcher.close, client._client.close):
                 await link.ended(rest(), LEAVE_S)
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
@@ -112,7 +119,8 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
 def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes,
          headers: Sequence[tuple[str, bytes | None]] = ()) -> Record:
-    """Return one record as consumers see it; `event` is None where the bytes are none. Its trace goes on from the publish.
+    """Return one record as consumers see it; `event` is None where the bytes are none. Its trace goes on from
+    the publish.
 
     A header may be null in Kafka: that is no trace.
     """
@@ -120,7 +128,8 @@ def read(topic: str, partition: int, offset: int, key: bytes | None, value: byte
         event = events.decode(topic, key, value)
         for name, parent in headers:
             if name == TRACEPARENT and parent:
-                event = dataclasses.replace(event, trace=f"{event.trace.partition(' ')[0]} {parent.decode('latin-1')}")
+                request = event.trace.partition(" ")[0]
+                event = dataclasses.replace(event, trace=f"{request} {parent.decode('latin-1')}")
         return Record(topic, partition, offset, event, raw=value)
     except WrongInput as problem:
         return Record(topic, partition, offset, None, problem=str(problem), raw=value)

@@ -53,7 +53,9 @@ class RedisLimits:
             await self.link.script("add", round(window_s * 1e3), SLOTS, *told)
 
     async def held(self) -> int:
-        """Return how many counters of callers this namespace has; gateways that start ask for one of their own."""
+        """Return how many counters of callers this namespace has; gateways that start ask for one of their
+        own.
+        """
         patient = Link(self._settings, self._settings.stores.limits, None, LUA / "limits")
         try:
             own = f"{patient.prefix}{PROBE}".encode()

@@ -10,7 +10,10 @@ from tests.acceptance import independent_runs
 from tests.acceptance.conftest import tweetlab
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]
-SEED = 109  # before: pulled authors and a lost cache; after: another graph, protected users, a cold cache, pulled authors
+SEED = 109
+"""Before: pulled authors and a lost cache. After: another graph, protected users, a cold cache, pulled
+authors.
+"""
 RECORD = Path(__file__).with_name("independent_pair.json")
 """What the second of the pair said on a fresh lab. To record it again after a change of what is drawn or of
 the paths:

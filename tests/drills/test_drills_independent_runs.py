@@ -42,10 +42,9 @@ def ran(doc: independent_runs.Doc, folder: Path) -> Any:
 def in_a_row(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[list[Any]]:
     """What the second run of each pair said in one lab in which every pair before it ran, too. The seed is
     printed."""
-    reporter = pytestconfig.pluginmanager.getplugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line(f"{PAIRS} pairs drawn from seed {SEED}; "
-                            f"TWEETLAB_PAIRS_SEED={SEED} draws them again")
+    capture: Any = pytestconfig.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n{PAIRS} pairs drawn from seed {SEED}; TWEETLAB_PAIRS_SEED={SEED} repeats them", flush=True)
     folder = tmp_path_factory.mktemp("pairs")
     started = tweetlab("up")
     assert started.returncode == 0, started.stderr[-3000:]

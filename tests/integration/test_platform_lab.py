@@ -157,7 +157,9 @@ async def test_services_are_restarted_with_new_policies_and_stores_stay(lab):
 
 
 async def test_stopped_services_stay_down_until_they_are_started_again(lab):
-    """A reset empties the stores in between: nothing may heal a service, and the stores keep their processes."""
+    """A reset empties the stores in between: nothing may heal a service, and the stores keep their
+    processes.
+    """
     await lab.up(QUICK, {"TWEETLAB_POLICIES": '{"old": 1}'})
     before = {row.name: (row.role, row.pid) for row in await lab.status()}
 

@@ -58,7 +58,9 @@ async def seed_100k_s() -> float:
 
 
 async def reset_small_s() -> float:
-    """Return the seconds of a reset before a run whose population is there: services, stores and the probe."""
+    """Return the seconds of a reset before a run whose population is there: services, stores and the
+    probe.
+    """
     await fresh()
     scenario = loader.load("first_run", ["population.cache=cold"])
     async with session.opened(Screen(), "small", scenario.policies, resets=True) as lab:

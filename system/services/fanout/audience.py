@@ -54,7 +54,7 @@ class Audience:
         found = {mode.author_id: policy.Standing(mode.mode, mode.changed_ms) for mode in modes}
         lost = policy.lost_modes(self._standing, found)
         if lost and self._replaced is not None:
-            _log.error("the modes of %d authors are missing, so PostgreSQL was replaced: all cached lists go", len(lost))
+            _log.error("PostgreSQL was replaced: %d modes are missing; all cached lists go", len(lost))
             await self._replaced()
         self._standing, self._modes_s = found, began_s
 
