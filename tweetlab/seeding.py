@@ -83,7 +83,7 @@ async def _renewed(lab: Session, circle: private.Circle, past: history.History, 
         async with lab.without_services():
             times.append(time.monotonic())
             since_s = time.time()
-            await asyncio.gather((_write if whole else _reset)(lab, circle, past, likes), _empty_edges(lab))
+            await _all((_write if whole else _reset)(lab, circle, past, likes), _empty_edges(lab))
             await _mark_outbox(lab)
             times.append(time.monotonic())
         times.append(time.monotonic())
@@ -112,8 +112,10 @@ async def _empty_edges(lab: Session) -> None:
     them again."""
     for node in [node.name for node in await lab.lab.status() if node.kind == "nginx"]:
         await lab.lab.stop_node(node)
-        await asyncio.to_thread(shutil.rmtree, leftovers.edge_cache(lab.lab, node), ignore_errors=True)
-        await lab.lab.start_node(node)
+        try:
+            await asyncio.to_thread(shutil.rmtree, leftovers.edge_cache(lab.lab, node), ignore_errors=True)
+        finally:
+            await lab.lab.start_node(node)
 
 
 async def _mark_outbox(lab: Session) -> None:
@@ -158,16 +160,23 @@ async def _reset(lab: Session, circle: private.Circle, past: history.History, li
         await real.index.forget(await real.tweets.forget_above(ids.floor_id(history.END_MS + 1)))
         await _recount(lab, past, likes, {tweet for tweet, _ in changed})
 
-    await asyncio.gather(tweets(), _rows(lab, circle, likes), *_others(lab))
+    await _all(tweets(), _rows(lab, circle, likes), *_others(lab))
 
 
 async def _rows(lab: Session, circle: private.Circle, likes: private.Likes) -> None:
     """Empty PostgreSQL and write users, follows and likes into it."""
     real: Any = lab.ports
     tables = (real.users, real.keys, real.tokens, real.media, real.likes)
-    await asyncio.gather(*(store.clear() for store in tables))
+    await _all(*(store.clear() for store in tables))
     await write_users(lab, circle.graph.users, *circle.graph.pairs(), circle.protected)
     await real.likes.bulk_load(likes.pairs())
+
+
+async def _all(*work: Awaitable[object]) -> None:
+    """Do all of it, then raise the first problem: no store may still change when the services start."""
+    for problem in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(problem, BaseException):
+            raise problem
 
 
 def _others(lab: Session) -> list[Awaitable[None]]:
@@ -189,9 +198,9 @@ async def _recount(lab: Session, past: history.History, likes: private.Likes, tw
 async def _write(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes) -> None:
     real: Any = lab.ports
     began = time.monotonic()
-    await asyncio.gather(_rows(lab, circle, likes), real.tweets.clear(), real.index.clear(), *_others(lab))
+    await _all(_rows(lab, circle, likes), real.tweets.clear(), real.index.clear(), *_others(lab))
     lab.screen.say(f"PostgreSQL: users, follows and {len(likes):,} likes in {time.monotonic() - began:.1f} s")
-    await asyncio.gather(_tweets(lab, past), _index(lab, past, likes))
+    await _all(_tweets(lab, past), _index(lab, past, likes))
 
 
 def _index_schema() -> str:
