@@ -15,7 +15,7 @@ help:
 	@echo "make demo       first a lab, then a question, then a report (set-up included)"
 	@echo "make test       the tests on real servers, set-up included; TIER=unit runs one tier"
 	@echo "make check      lint, types, import floors"
-	@echo "make drills     the long campaigns: lose members, zones and regions, one after the other"
+	@echo "make drills     the long campaigns: lose members, zones and regions; hold pairs of runs against fresh labs (an hour)"
 	@echo "make bench      measure every row of the table, or ROW=name alone"
 	@echo "make setup      the environment in .venv and bin/tweetlab"
 	@echo "make servers    the servers, into the user's cache folder"
@@ -78,9 +78,10 @@ check: setup
 	@$(RUN) -m mypy
 	@PYTHONPATH="$(CURDIR)" $(VENV)/bin/lint-imports
 
+# TWEETLAB_PAIRS says how many pairs of runs (20).
 drills:
 	@$(MAKE_QUIET) -j2 setup testing
-	@$(RUN) tests/tiers.py campaigns
+	@$(RUN) tests/tiers.py campaigns pairs
 
 bench:
 	@$(MAKE_QUIET) -j2 setup servers

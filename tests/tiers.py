@@ -58,8 +58,11 @@ TIERS = (
     Tier("acceptance", 180, lab=True),
     Tier("drills", 150, last=True),  # start a cluster: 7.5 GiB
 )
-CAMPAIGNS = Tier("campaigns", 1_500, last=True, folders=("drills",), marks="campaign")
-"""What `make drills` runs: each loses members, zones or regions of a lab of its own, for minutes."""
+CAMPAIGNS = (
+    Tier("campaigns", 1_500, last=True, folders=("drills",), marks="campaign"),
+    Tier("pairs", 3_600, last=True, marks="campaign"),
+)
+"""What `make drills` runs: labs that lose members, zones and regions; pairs of runs held against fresh labs."""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class Result:
 
 def main(names: list[str]) -> int:
     """Run the chosen tiers (all by default). Return 0 where every test passed and at least one ran, 64 for an unknown name."""
-    known = {tier.name: tier for tier in (*TIERS, CAMPAIGNS)}
+    known = {tier.name: tier for tier in (*TIERS, *CAMPAIGNS)}
     unknown = [name for name in names if name not in known]
     if unknown:
         print(f"tier {unknown[0]!r} is unknown; use one of: {', '.join(known)}", file=sys.stderr)

@@ -73,13 +73,16 @@ async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
     used = _calibration(ask.calibration_file) if ask.on == "both" else None  # a bad file is told before anything starts
     turns = [(q, _world(q, screen)) for q in (ask.scenario, ask.versus) if q is not None]
     runs: list[record.Run] = []
-    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep, observe=ask.observe) as lab:
+    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep,
+                              observe=ask.observe, resets=not ask.keep_data) as lab:
         for n in range(ask.repeats * len(turns)):
             side = n % len(turns)
             question, world = turns[side]
             if ask.repeats > 1:
                 screen.say(f"repeat {n // len(turns) + 1} of {ask.repeats}{', side ' + 'AB'[side] if len(turns) > 1 else ''}")
-            await lab.apply(question.policies)
+            lab.wanted = question.policies
+            if ask.keep_data:  # otherwise the reset starts the services with them
+                await lab.apply(question.policies)
             stop = asyncio.Event()
             with interruptible(stop, screen):
                 told = await runner.run(lab, question, ask.command, world=world, keep_data=ask.keep_data, stop=stop,

@@ -49,7 +49,7 @@ def command(scenario: spec.Scenario, screen: Screen) -> int:
     from tweetlab import session
 
     async def go() -> capacity.Capacity:
-        async with session.opened(screen, scenario.platform, scenario.policies) as lab:
+        async with session.opened(screen, scenario.platform, scenario.policies, resets=True) as lab:
             return await find(lab, scenario)
 
     found = asyncio.run(go())

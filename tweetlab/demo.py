@@ -20,7 +20,8 @@ async def walk(screen: Screen, observe: bool = False) -> record.Run:
     scenario = loader.load(SCENARIO)
     world = runner.world_of(scenario)
     stop = asyncio.Event()
-    async with session.opened(screen, scenario.platform, scenario.policies, observe=observe) as lab:
+    async with session.opened(screen, scenario.platform, scenario.policies, observe=observe,
+                              resets=True) as lab:
         with screen.step("low-load run for the twin's calibration"):
             calibration = await asking.quick_calibration(lab, screen, scenario.population, scenario.seed)
         screen.say(f"scenario {scenario.name}: {scenario.question}")

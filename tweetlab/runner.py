@@ -8,13 +8,11 @@ Whatever happens after the load began (Ctrl-C, a dead server), what was seen unt
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime
-import fcntl
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from system.kernel import events
 from system.kernel.errors import CouldNotRun, LabError, StoreUnavailable
 from system.kernel.policies import AutoscaleKnobs
 from system.platform import native
-from tweetlab import effects, home, host, planting, sampler, seeding, smoke, traces
+from tweetlab import effects, home, host, planting, sampler, seeding, session, smoke, traces
 from tweetlab.load import driver, journal, tables
 from tweetlab.session import Session
 
@@ -94,20 +92,8 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, world: Wor
 
     `check`: poll delivery by the API, make final reads and judge invariants. `stop`: set it to end the load early.
     """
-    with alone(lab.lab):
+    with session.alone(lab.lab):
         return await _run(lab, scenario, command, world or world_of(scenario), keep_data, check, stop or asyncio.Event(), group)
-
-
-@contextlib.contextmanager
-def alone(lab: native.Lab) -> Iterator[None]:
-    """Hold the lab for one run. Raises CouldNotRun where another run holds it: two would measure each other."""
-    with (lab.places.state / "run.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise CouldNotRun(f"Another run uses the lab of range {lab.plan.range}; wait for its end, or start a lab of your "
-                              "own with another TWEETLAB_RANGE.") from None
-        yield
 
 
 async def _seeded(lab: Session, scenario: spec.Scenario, world: World) -> dict[str, Any]:
@@ -169,6 +155,7 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
     diary = journal.Journal(journal.path_of(lab.lab.places.state), scenario, driver.teller(lab.screen.err))
     load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph, probes=probes,
                        on_second=diary, canary=seen.canary, name_servers=lab.name_servers)
+    since_ms = int(time.time() * 1e3)
     try:
         await lab.lab.set_scaling(scenario.policies, scenario.cpu_quota)
         seen.start_ns, seen.start_wall_ms = await load.begin()
@@ -191,7 +178,7 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
             done.set()
             told = await asyncio.gather(drills, watching, return_exceptions=True)
             seen.problems += [repr(problem) for problem in told if isinstance(problem, BaseException)]
-            seen.scaling = await _unscaled(lab, scenario)
+            seen.scaling = await _unscaled(lab, scenario, since_ms)
     finally:
         await load.close()
         await redis.aclose()
@@ -220,14 +207,15 @@ def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool) -> samp
     return sampler.Sources(cpu, memory, lag, counters, pids, instances if scaled else None)
 
 
-async def _unscaled(lab: Session, scenario: spec.Scenario) -> list[str]:
-    """Lift quotas and scaling, and return what the keeper did in this run, a line each."""
+async def _unscaled(lab: Session, scenario: spec.Scenario, since_ms: int) -> list[str]:
+    """Lift quotas and scaling, and return what the autoscaler did since wall time `since_ms`, a line each."""
     if not scenario.policies.autoscale.max and scenario.cpu_quota is None:
         return []
     with lab.screen.step("taking the added instances down"):
-        told = (await lab.lab.scaling())["decisions"]
+        decisions = (await lab.lab.scaling())["decisions"]
         await lab.lab.set_scaling(dataclasses.replace(scenario.policies, autoscale=AutoscaleKnobs()), None)
-    return [f"{row['at_ms']} {row['service']}: {row['what']}: {row['why']}" for row in told]
+    return [f"{row['at_ms']} {row['service']}: {row['what']}: {row['why']}" for row in decisions
+            if row["at_ms"] >= since_ms]
 
 
 async def _quiet(lab: Session, seen: Seen, relayed: bool) -> None:

@@ -1,26 +1,33 @@
 """The seeded state of a lab: users, follows and history in the stores, and nothing else.
 
-`ensure` brings it back before a run: it empties the stores and writes the population in bulk (COPY, batched CQL, bulk
-index), unless it stands there untouched. What is written is a function of the scenario; its fingerprint goes into the record.
+`ensure` brings it back before a run. It stops every service, empties the stores, writes the population in
+bulk (COPY, batched CQL, bulk index) where it is not there untouched, and starts the services again: what a
+process kept in memory is gone with it. It returns when a probe of every place has found nothing of before
+(`leftovers`). What is written is a function of the scenario; its fingerprint goes into the record.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 import json
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
 from scenarios import history, population, private, spec
 from system import stores
 from system.kernel import ids
+from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
+from system.kernel.policies import AutoscaleKnobs
 from system.ports import User
+from system.services.relay import policy as relay_policy
 from system.services.search.handlers import document_of
-from tweetlab import warming
+from tweetlab import leftovers, warming
 from tweetlab.screen import Screen
 from tweetlab.session import Session
 
@@ -48,13 +55,9 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
     standing = json.loads(mark.read_text()) if mark.exists() else {}
     mark.unlink(missing_ok=True)
     wanted = {"sha256": manifest["sha256"], "index": _index_schema()}
-    if force or standing != wanted:
-        with lab.screen.step(f"seeding {graph.users:,} users, {graph.edges:,} follows, {len(past):,} tweets"):
-            await _write(lab, circle, past, likes)
-    else:
-        with lab.screen.step("resetting to the seeded state"):
-            await _reset(lab, circle, past, likes)
-    await lab.ports.hot.announce([])  # what processes keep of users is of another population
+    untouched = standing == wanted and not force
+    if not (untouched and await _renewed(lab, circle, past, likes, whole=False)):
+        await _renewed(lab, circle, past, likes, whole=True)
     mark.write_text(json.dumps(wanted))
     if scenario.population.cache == "warm" and not force:
         with lab.screen.step("warming the cache"):
@@ -70,6 +73,66 @@ def announce(graph: population.Graph, screen: Screen) -> None:
         screen.say(f"graph: {graph.summary.line}")
         for hint in graph.summary.hints:
             screen.warn(f"hint: {hint}")
+
+
+async def _renewed(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes, *,
+                   whole: bool) -> bool:
+    """Bring the lab to its seeded state, tell what that took, and return whether the probe found nothing of
+    before.
+
+    `whole`: empty every store and write all of it; otherwise only take away what runs added. Raises
+    StoreUnavailable where something remains after the former: it may have arrived late, so the caller may try
+    again.
+    """
+    graph, times = circle.graph, [time.monotonic()]
+    title = (f"seeding {graph.users:,} users, {graph.edges:,} follows, {len(past):,} tweets" if whole
+             else "resetting to the seeded state")
+    with lab.screen.step(title):
+        await _lift_scaling(lab)
+        async with lab.without_services():
+            times.append(time.monotonic())
+            since_s = time.time()
+            await _all((_write if whole else _reset)(lab, circle, past, likes), _empty_edges(lab))
+            await _mark_outbox(lab)
+            times.append(time.monotonic())
+        times.append(time.monotonic())
+        left = await leftovers.found(lab, leftovers.Seeded(circle, past, likes, since_s))
+        times.append(time.monotonic())
+    steps = ("services stopped", "stores", "services started", "probe")
+    parts = ", ".join(f"{step} {end - begin:.1f} s" for step, begin, end in zip(steps, times, times[1:]))
+    lab.screen.say(f"reset in {times[-1] - times[0]:.1f} s: {parts}")
+    if left and whole:
+        raise StoreUnavailable(f"The reset left something behind in {len(left)} places, first {left[0]}. "
+                               "Repeat the command; if it remains, remove the data: `tweetlab down --purge`.")
+    for line in left:
+        lab.screen.say(f"left behind, so all of it is written again: {line}")
+    return not left
+
+
+async def _lift_scaling(lab: Session) -> None:
+    """Take down what an autoscaler added for a run that did not end as it should, and lift its quota."""
+    scaling = await lab.lab.scaling()
+    if scaling["on"] or scaling["quota"] is not None:
+        await lab.lab.set_scaling(dataclasses.replace(lab.wanted, autoscale=AutoscaleKnobs()), None)
+
+
+async def _empty_edges(lab: Session) -> None:
+    """Let the CDN edges forget every picture. Their names are those of a user's uploads, so the next run uses
+    them again."""
+    for node in [node.name for node in await lab.lab.status() if node.kind == "nginx"]:
+        await lab.lab.stop_node(node)
+        try:
+            await asyncio.to_thread(shutil.rmtree, leftovers.edge_cache(lab.lab, node), ignore_errors=True)
+        finally:
+            await lab.lab.start_node(node)
+
+
+async def _mark_outbox(lab: Session) -> None:
+    """Say that every row up to now is published: the outbox is empty, so the relay need not look at its last
+    hour."""
+    bucket = relay_policy.bucket_of(time.time_ns() // 1_000_000)
+    for shard in range(relay_policy.SHARDS):
+        await lab.ports.tweets.set_outbox_mark(shard, bucket)
 
 
 def manifest_of(graph: population.Graph, past: history.History, circle: private.Circle, likes: private.Likes) -> dict[str, Any]:
@@ -101,13 +164,35 @@ def demo_login(lab: Session) -> list[str]:
 async def _reset(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes) -> None:
     """Take away what runs added: every seeded tweet is older than `history.END_MS`, every other one newer."""
     real: Any = lab.ports  # bulk work is no promise to services, so the ports do not name it
-    added = await real.tweets.forget_above(ids.floor_id(history.END_MS + 1))
     changed = await real.likes.all_likes() ^ set(likes.pairs())
-    await asyncio.gather(real.index.forget(added), forget_cache(lab), real.users.clear(), real.keys.clear(), real.log.clear(),
-                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())
+
+    async def tweets() -> None:
+        await real.index.forget(await real.tweets.forget_above(ids.floor_id(history.END_MS + 1)))
+        await _recount(lab, past, likes, {tweet for tweet, _ in changed})
+
+    await _all(tweets(), _rows(lab, circle, likes), *_others(lab))
+
+
+async def _rows(lab: Session, circle: private.Circle, likes: private.Likes) -> None:
+    """Empty PostgreSQL and write users, follows and likes into it."""
+    real: Any = lab.ports
+    tables = (real.users, real.keys, real.tokens, real.media, real.likes)
+    await _all(*(store.clear() for store in tables))
     await write_users(lab, circle.graph.users, *circle.graph.pairs(), circle.protected)
     await real.likes.bulk_load(likes.pairs())
-    await _recount(lab, past, likes, {tweet for tweet, _ in changed})
+
+
+async def _all(*work: Awaitable[object]) -> None:
+    """Do all of it, then raise the first problem: no store may still change when the services start."""
+    for problem in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(problem, BaseException):
+            raise problem
+
+
+def _others(lab: Session) -> list[Awaitable[None]]:
+    """Return what empties the stores of which nothing is seeded."""
+    real: Any = lab.ports
+    return [real.log.clear(), real.limits.clear(), real.blobs.clear(), forget_cache(lab)]
 
 
 async def _recount(lab: Session, past: history.History, likes: private.Likes, tweet_ids: set[int]) -> None:
@@ -121,13 +206,11 @@ async def _recount(lab: Session, past: history.History, likes: private.Likes, tw
 
 
 async def _write(lab: Session, circle: private.Circle, past: history.History, likes: private.Likes) -> None:
-    await empty(lab)
     real: Any = lab.ports
     began = time.monotonic()
-    await write_users(lab, circle.graph.users, *circle.graph.pairs(), circle.protected)
-    await real.likes.bulk_load(likes.pairs())
+    await _all(_rows(lab, circle, likes), real.tweets.clear(), real.index.clear(), *_others(lab))
     lab.screen.say(f"PostgreSQL: users, follows and {len(likes):,} likes in {time.monotonic() - began:.1f} s")
-    await asyncio.gather(_tweets(lab, past), _index(lab, past, likes))
+    await _all(_tweets(lab, past), _index(lab, past, likes))
 
 
 def _index_schema() -> str:
@@ -145,7 +228,8 @@ async def forget_cache(lab: Session) -> None:
 
 
 async def empty(lab: Session) -> None:
-    """Empty every store of the lab's namespace. Workers have nothing under way: they wait for events."""
+    """Empty every store of the lab's namespace. What services hold in memory stays: only `ensure` ends that
+    too."""
     real: Any = lab.ports
     await asyncio.gather(real.users.clear(), real.keys.clear(), real.tweets.clear(), real.index.clear(), real.log.clear(),
                          real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())

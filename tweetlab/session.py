@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,8 @@ SENTINEL_S = 0.5  # longest silence of one sentinel before the next is asked
 
 @dataclass
 class Session:
-    """An open lab. `started_here`: this process brought it up."""
+    """An open lab. `started_here`: this process brought it up. `wanted`: the policies that the services are
+    to run with."""
 
     lab: native.Lab
     settings: settings.Settings
@@ -48,6 +50,7 @@ class Session:
     jwt_secret: str
     started_here: bool
     names: Resolver | None = None  # of a lab in zones
+    wanted: policies.Policies = field(default_factory=policies.Policies)
 
     @property
     def base_url(self) -> str:
@@ -101,7 +104,8 @@ class Session:
 
     async def apply(self, wanted: policies.Policies) -> None:
         """Let the services run with these policies; restarts them only where something differs."""
-        path = self.lab.places.state / "policies.json"
+        self.wanted = wanted
+        path = _applied(self.lab)
         if path.exists() and path.read_text() == wanted.to_json():
             return
         path.unlink(missing_ok=True)  # a restart that fails half-way leaves nothing that looks applied
@@ -109,6 +113,22 @@ class Session:
             await self.lab.restart_services({"TWEETLAB_POLICIES": wanted.to_json()})
         path.write_text(wanted.to_json())
 
+    @contextlib.asynccontextmanager
+    async def without_services(self) -> AsyncIterator[None]:
+        """Stop every service and worker for the block, and start them again after it, however it ends, as
+        `wanted` says.
+
+        What a process keeps in memory ends with it. So nothing of it reaches the stores that the block
+        empties, and no service has seen them half empty.
+        """
+        path = _applied(self.lab)
+        path.unlink(missing_ok=True)
+        await self.lab.stop_services()
+        try:
+            yield
+        finally:
+            await self.lab.restart_services({"TWEETLAB_POLICIES": self.wanted.to_json()})
+            path.write_text(self.wanted.to_json())
 
     async def sample_sparsely(self) -> None:
         """Let no more requests be traced than a measured run allows (1 %); restarts the services only where they trace more."""
@@ -117,6 +137,11 @@ class Session:
             with self.screen.step(f"tracing {settings.TRACE_RATIO:.0%} of the requests, as a measured run may at most"):
                 await self.lab.restart_services({"TWEETLAB_TRACE_RATIO": str(settings.TRACE_RATIO)})
             path.write_text(str(settings.TRACE_RATIO))
+
+
+def _applied(lab: native.Lab) -> Path:
+    """Return the file with the policies that the services run with; absent while nobody knows."""
+    return lab.places.state / "policies.json"
 
 
 def public_url(lab: native.Lab, instance: int = 1) -> str:
@@ -188,10 +213,10 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
                      progress=lambda node, text: screen.say(f"{node:<16} {text}"))
     except BaseException:
         if not await lab.is_up():
-            (lab.places.state / "policies.json").unlink(missing_ok=True)
+            _applied(lab).unlink(missing_ok=True)
         raise
     if not stores_only and fresh:
-        (lab.places.state / "policies.json").write_text(wanted.to_json())
+        _applied(lab).write_text(wanted.to_json())
         (lab.places.state / "trace_ratio").write_text(str(settings.from_env(env).trace_ratio))
     if observe and not fresh and not traced:  # services that ran before Jaeger did know nothing of it
         await lab.restart_services({})
@@ -232,10 +257,12 @@ def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies
 
 @contextlib.asynccontextmanager
 async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | None = None,
-                 keep: bool = False, observe: bool = False) -> AsyncIterator[Session]:
+                 keep: bool = False, observe: bool = False, resets: bool = False) -> AsyncIterator[Session]:
     """Open the lab of this checkout and range; start it where it is down, stop it at the end if so (not with `keep`).
 
     `observe`: with Prometheus and the others that look on; a lab that is up gets them, and keeps them.
+    `resets`: the caller resets the lab before it uses a service, and the reset applies `wanted`: no restart
+    is made here.
     """
     wanted = wanted or policies.Policies()
     lab = native.Lab(home.ROOT, home.lab_range())
@@ -252,12 +279,26 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
             stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
             stack.push_async_callback(stores.close)
             session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up, resolver_of(lab, standing))
-            await session.apply(wanted)
+            session.wanted = wanted
+            if not resets:
+                await session.apply(wanted)
             yield session
     finally:
         if not was_up and not keep:
             with screen.step("stopping the lab"):
                 await lab.down()
+
+
+@contextlib.contextmanager
+def alone(lab: native.Lab) -> Iterator[None]:
+    """Hold the lab for one run. Raises CouldNotRun where another run holds it: two would measure each other."""
+    with (lab.places.state / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CouldNotRun(f"Another run uses the lab of range {lab.plan.range}; wait for its end, or start a lab of your "
+                              "own with another TWEETLAB_RANGE.") from None
+        yield
 
 
 async def _must_fit(lab: native.Lab, wanted: str) -> None:

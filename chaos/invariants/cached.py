@@ -19,21 +19,27 @@ NAME = "cached_lists_match_the_oracle"
 
 @dataclass(frozen=True)
 class _Oracle:
-    """The truth a list is held against. `newest`: ids above it may still be under way. `pulled`: tweets never pushed."""
+    """The truth a list is held against. `newest`: ids above it may still be under way.
+
+    `pulled`: tweets never pushed. `pushed`: tweets that were, also of authors who were pulled before or
+    later.
+    """
 
     evidence: Evidence
     finals: Finals
     newest: int
     pulled: frozenset[int]
+    pushed: frozenset[int]
 
 
 def check(evidence: Evidence) -> Finding:
     """Every complete list in Redis holds all that Cassandra and PostgreSQL say belongs into it, down to its floor.
 
-    Home lists: every live tweet of every followed author that is pushed and whose tweets were read; pulled
-    authors and own tweets are allowed, as are deleted tweets and authors once followed, which readers drop.
-    Author lists: every live tweet. Follower and following lists: exactly the edges. Nothing may be in a list
-    of tweets that was never stored.
+    Home lists: every live tweet of every followed author whose tweets were read and that was pushed, and of
+    authors who are or were pulled those that the fan-out says it pushed; other tweets of theirs and own tweets
+    are allowed, as are deleted tweets and authors once followed, which readers drop. Author lists: every live
+    tweet. Follower and following lists: exactly the edges. Nothing may be in a list of tweets that was never
+    stored.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -41,8 +47,9 @@ def check(evidence: Evidence) -> Finding:
         return tally.finding(evidence.no_finals)
     busy_ms = 0 if finals.quiesced else int(evidence.bounds.delivery_s * 1e3)
     newest = ids.floor_id(finals.wall_ms - busy_ms + (evidence.bounds.id_skew_ms if finals.quiesced else 0))
-    pulled = frozenset(t for t, how in fanout_of(evidence).path.items() if how == "pull")
-    oracle = _Oracle(evidence, finals, newest, pulled)
+    path = fanout_of(evidence).path
+    pulled, pushed = (frozenset(t for t, how in path.items() if how == word) for word in ("pull", "push"))
+    oracle = _Oracle(evidence, finals, newest, pulled, pushed)
     unknown = 0
     for cached in finals.lists:
         judged = _JUDGES[cached.kind](oracle, cached, tally)
@@ -62,8 +69,8 @@ def _home(oracle: _Oracle, cached: CachedList, tally: Tally) -> bool:
     read = following & finals.by_author.keys()
     if following and not read:
         return False
-    pushed = read - finals.pulled
-    wanted = (tweet_id for author in pushed for tweet_id in _live(finals, author) if tweet_id not in oracle.pulled)
+    wanted = (tweet_id for author in read for tweet_id in _live(finals, author)
+              if (tweet_id in oracle.pushed if author in finals.pulled else tweet_id not in oracle.pulled))
     _missing(oracle, cached, wanted, tally)
     _invented(oracle, cached, tally)
     for tweet_id, author in cached.members:

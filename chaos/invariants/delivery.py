@@ -65,7 +65,10 @@ def check(evidence: Evidence) -> Finding:
     _handled(evidence, posts, fanout, tally)
     pulled = {tweet_id for tweet_id, how in fanout.path.items() if how == "pull"}
     if evidence.finals:
-        pulled |= {tweet_id for tweet_id, post in posts.items() if post.user in evidence.finals.pulled}
+        # An author who is or was pulled is merged, but what was pushed of theirs is in the lists all the
+        # same.
+        pulled |= {tweet_id for tweet_id, post in posts.items()
+                   if post.user in evidence.finals.pulled and fanout.path.get(tweet_id) != "push"}
     reads = [read for read in evidence.all_reads if read.route == HOME] + _lists(evidence)
     due = _Due(evidence, posts, {read.user for read in reads})
     pairs = {"push": 0, "pull": 0}

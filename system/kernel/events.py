@@ -32,6 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "liker": (NEW_LIKE,),
 }
 """Consumer group -> the topics that it reads. The relays' own groups are not here."""
+RELAYED = (NEW_TWEET, TWEET_DELETED)
+"""What every relay reads, in a group of its own, to learn what was published."""
 DEAD = ".dead"
 LATE_MS = 90_000  # the relay looks into an outbox row's bucket until that is 110 s old; a write may take some seconds
 

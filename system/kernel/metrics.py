@@ -59,6 +59,9 @@ METRICS: dict[str, Metric] = {
     "tweetlab_cache_requests_total": Metric(
         "counter", "Look-ups in a cache; result is hit, miss or stale.", ("cache", "result"), "look-ups"),
     # -- workers
+    "tweetlab_missed_total": Metric(
+        "counter", "Records that were removed from Kafka before their group read them.", ("group",),
+        "records", board="workers"),
     "tweetlab_consumed_total": Metric(
         "counter", "Records taken from Kafka; result is done or dead (went to the dead letters).",
         ("group", "topic", "result"), "records", board="workers"),

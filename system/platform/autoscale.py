@@ -266,7 +266,12 @@ class Keeper:
                 await mesh.forget(kind, name)
 
     async def configure(self, told: Policies, quota: float | None) -> None:
-        """Take new knobs. Every service begins at its least number of instances where scaling goes on or off."""
+        """Take new knobs. Every service begins at its least number of instances where scaling goes on or off.
+
+        A run calls it before its load: no instance is out for what it did in the run before.
+        """
+        with contextlib.suppress(CouldNotRun):  # an HAProxy that does not answer has forgotten the ejections
+            await self._healer.begin(doors.of(self.house.children))
         was_on, scale = bool(self.knobs.max), told.autoscale
         self.knobs, self._healer.knobs, self.quota = dataclasses.replace(scale, max=0), told.mesh, quota
         self.max_gateways = told.limits.max_gateways

@@ -87,6 +87,15 @@ class Healer:
                     del self._ejected[server.name]
                     await mesh.readmit(kind, server.name)
 
+    async def begin(self, mesh: Doors | None) -> None:
+        """Take every ejected instance in again and forget what was seen so far: a run starts with all of
+        them."""
+        self._ill.clear()
+        for name in list(self._ejected):
+            del self._ejected[name]
+            if mesh is not None:
+                await mesh.readmit(name.rpartition("-")[0], name)
+
     def _lasting(self, seen: Sequence[scaling.Seen], worse: set[str]) -> list[str]:
         """Return those to eject now: the silent at once, the ill after a few looks in a row."""
         for each in seen:

@@ -135,6 +135,11 @@ class Lab:
         """Return where a node's log lies."""
         return self.places.log(node)
 
+    async def stop_services(self) -> None:
+        """Stop every service and worker; returns when none of their processes exists. They stay down until
+        `restart_services`."""
+        await self._call({"op": "stop_services"}, timeout_s=60.0)
+
     async def restart_services(self, env: Mapping[str, str], progress: Progress | None = None) -> None:
         """Start our services anew with `env` merged into theirs; returns when all are well."""
         await self._call({"op": "restart_services", "env": dict(env)}, progress, timeout_s=120.0)

@@ -26,6 +26,7 @@ def table(house: Supervisor, request: Request, tell: Tell, begun: list[Child]) -
         "start": lambda: house.alone(house.start(request, tell, begun)),
         "settled": lambda: _later(house.settled),
         "restart_services": lambda: house.alone(house.restart_services(request, tell)),
+        "stop_services": lambda: house.alone(house.stop_services()),
         "renew": lambda: asyncio.shield(house.alone(house.renew(request))),
         "status": house.status,
         "cpu_ns": lambda: _later(house.cpu_ns),

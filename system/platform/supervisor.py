@@ -104,6 +104,10 @@ class Supervisor:
             await _all_or_first_failure([self._start_one(child, tell) for child in some])
         return {"started": [child.node.name for child in fresh], "accounting": self.groups.kind}
 
+    async def stop_services(self) -> None:
+        """Stop every service and worker; they stay down until `restart_services`."""
+        await self._stop([child for child in self.children.values() if child.node.role == "service"])
+
     async def restart_services(self, request: Request, tell: Tell) -> dict[str, Any]:
         """Start our services anew with the changed environment."""
         self.env.update(request["env"])

@@ -32,6 +32,11 @@ class Consumer(Protocol):
         """Commit the position after everything polled so far. Call after the effects (and dead letters) are done."""
         ...
 
+    def missed(self) -> int:
+        """Return how many records were removed before this member could read them, as its polls since the
+        last call saw."""
+        ...
+
     def behind(self) -> dict[str, int]:
         """Return the records that wait behind the last poll, per topic, as far as this member has been told of them."""
         ...

@@ -138,6 +138,14 @@ class TimelineCache(Protocol):
         """Remove a deleted tweet from the home lists of the next followers of `author_id` above `after`."""
         ...
 
+    async def clear(self) -> None:
+        """Delete every list; a rebuild under way loses its token. Safe to repeat.
+
+        For whoever learns that an effect may be missing in any of them. What is built afterwards comes from
+        the truth.
+        """
+        ...
+
     async def epoch(self) -> str:
         """Return what names the life of the server behind the connection: another one after a restart or a failover."""
         ...

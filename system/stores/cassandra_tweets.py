@@ -208,6 +208,11 @@ class CassandraTweets:
         cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_author'
         return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
 
+    async def outbox_rows(self) -> int:
+        """Return how many rows the outbox holds, whatever their age. A full scan: for the probe after a
+        reset."""
+        return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
+
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
         """Yield the newest `limit` tweets of each author, in the order of `author_ids`, 64 reads at a time."""
         wanted = list(author_ids)

@@ -236,6 +236,14 @@ class ElasticIndex:
                 raise StoreUnavailable(f"Elasticsearch did not remove {len(problems)} of {len(batch)} documents, first "
                                        f"{problems[0]['_id']}: {_reason(problems[0])}; repeat them.")
 
+    async def count(self) -> tuple[int, int]:
+        """Return how many documents the index holds and how many of them are marked deleted, as of now."""
+        await self.refresh()
+        client = self._client.options(request_timeout=60)
+        every = await self._asked(client.count(index=self._index))
+        deleted = await self._asked(client.count(index=self._index, query={"term": {"deleted": True}}))
+        return int(every["count"]), int(deleted["count"])
+
     async def remove(self) -> None:
         """Remove the index of this namespace. Safe to repeat."""
         client = self._client.options(ignore_status=404, request_timeout=30)

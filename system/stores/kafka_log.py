@@ -8,9 +8,8 @@ partition that this member still has: what was polled before a rebalance comes a
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import aiokafka
@@ -18,23 +17,19 @@ from aiokafka import TopicPartition, admin
 from aiokafka import errors as kafka
 
 from system.kernel import events, tracing
-from system.kernel.errors import LabError, StoreUnavailable, WrongInput
+from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.events import Event
 from system.kernel.guard import Guard
 from system.kernel.settings import Settings
 from system.ports import Consumer, Record
 from system.stores import kafka_link as link
+from system.stores.kafka_consumer import TRACEPARENT, KafkaConsumer, logical
 
 PARTITIONS = 4  # of a topic; a group can use as many workers
 LINGER_MS = 1  # events of one moment share a request
-SESSION_MS = 3000  # the broker must allow it: group.min.session.timeout.ms=2000
-HEARTBEAT_MS = 500
-MAX_POLL_MS = 60_000  # a member that does not ask for records for so long leaves its group
-LEAVE_S = 5.0  # longest wait for a consumer that leaves its group
 BATCH_BYTES = 256 * 1024  # of one partition; a full batch makes `publish` wait
 BURIED_BYTES = 512 * 1024  # kept of a record that cannot be handled: with its headers a dead letter must fit where it fitted
 REASON_BYTES = 4096
-TRACEPARENT = "traceparent"  # header of a record whose request is sampled
 
 
 class KafkaLog:
@@ -85,12 +80,54 @@ class KafkaLog:
         await self._await_leaders([topic.name for topic in wanted])
 
     async def clear(self) -> None:
-        """Delete all records of this namespace's topics. Offsets go on; groups see nothing of what was."""
+        """Delete all records of this namespace's topics and let its groups go on at their ends, as if nothing
+        had been there.
+
+        A group with members notices that records are gone (`Consumer.missed`); so stop them first.
+        """
+        await self.purge()
+        await self._settle()
+
+    async def purge(self) -> None:
+        """Delete all records of this namespace's topics. Offsets go on; a group that had not read them all
+        has missed some."""
         ends = await self._ends([name for name, _ in topics()])
         control = await self._control()
         gone = {place: admin.RecordsToDelete(before_offset=end) for place, (_, end) in ends.items() if end > 0}
         if gone:
             await link.asked(control.delete_records(gone), "delete records", 30.0)
+
+    async def _settle(self) -> None:
+        """Commit the ends of their topics for all groups of this namespace that have no member."""
+        control = await self._control()
+        listed = await link.asked(control.list_consumer_groups(), "list groups", self._deadline_s)
+        relays = [name for name, *_ in listed if name.startswith(self._settings.topic("relay-"))]
+        read_by = {self._settings.topic(name): topics for name, topics in events.GROUPS.items()}
+        ends = {place: end for place, (_, end) in (await self._ends(events.TOPICS)).items()}
+        for group, names in {**read_by, **dict.fromkeys(relays, events.RELAYED)}.items():
+            topics = {self._settings.topic(name) for name in names}
+            await self._commit(group, {place: end for place, end in ends.items() if place.topic in topics})
+
+    async def _commit(self, group: str, ends: dict[TopicPartition, int]) -> None:
+        client = aiokafka.AIOKafkaConsumer(
+            bootstrap_servers=self._brokers, group_id=group, enable_auto_commit=False)
+        client.assign(list(ends))
+        await link.started(client, "connect")
+        try:
+            await link.asked(client.commit(ends), "commit", self._deadline_s)
+        except StoreUnavailable as problem:
+            if not isinstance(problem.__cause__, kafka.UnknownMemberIdError | kafka.CommitFailedError):
+                raise  # else it has members, which commit for themselves
+        finally:
+            await link.ended(client.stop(), 2.0)
+
+    async def records(self) -> dict[str, int]:
+        """Return how many records a new group would read, by topic, dead-letter topics included."""
+        left: dict[str, int] = {}
+        for place, (begin, end) in (await self._ends([name for name, _ in topics()])).items():
+            topic = logical(self._settings, place.topic)
+            left[topic] = left.get(topic, 0) + end - begin
+        return left
 
     async def drop(self) -> None:
         """Remove this namespace's topics."""
@@ -186,7 +223,7 @@ class KafkaLog:
         left = dict.fromkeys(topics, 0)
         for place, (begin, end) in ends.items():
             offset = committed[place].offset if place in committed else -1
-            left[_logical(self._settings, place.topic)] += end - max(offset, begin)
+            left[logical(self._settings, place.topic)] += end - max(offset, begin)
         return left
 
     async def _ends(self, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
@@ -227,100 +264,10 @@ class KafkaLog:
             await asyncio.sleep(0.05)
 
 
-class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
-    """`Consumer`: one member of a group. Positions of partitions that were taken away are forgotten."""
-
-    def __init__(self, settings: Settings, group: str, topics: Sequence[str]) -> None:
-        self._settings = settings
-        self._polled: dict[TopicPartition, int] = {}
-        self._next: dict[TopicPartition, int] = {}
-        self._topics = [settings.topic(name) for name in topics]
-        self._client = aiokafka.AIOKafkaConsumer(
-            bootstrap_servers=list(settings.stores.kafka),
-            client_id=settings.instance,
-            group_id=settings.topic(group),
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            session_timeout_ms=SESSION_MS,
-            heartbeat_interval_ms=HEARTBEAT_MS,
-            max_poll_interval_ms=MAX_POLL_MS,
-            metadata_max_age_ms=30_000,
-        )
-
-    async def start(self) -> None:
-        """Join the group and wait for an assignment. Raises StoreUnavailable (definite)."""
-        self._client.subscribe(self._topics, listener=self)
-        await link.started(self._client, "join the group")
-
-    async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
-        wait_ms = max(1, int(timeout_s * 1000))
-        got = await link.asked(self._client.getmany(timeout_ms=wait_ms, max_records=max_records), "poll", timeout_s + link.JOIN_S)
-        records: list[Record] = []
-        for place, batch in got.items():
-            self._polled[place] = self._next[place] = batch[-1].offset + 1
-            topic = _logical(self._settings, place.topic)
-            records.extend(read(topic, raw.partition, raw.offset, raw.key, raw.value or b"", raw.headers) for raw in batch)
-        return records
-
-    async def commit(self) -> None:
-        mine = self._client.assignment()
-        offsets = {place: offset for place, offset in self._polled.items() if place in mine}
-        if not offsets:
-            return
-        await link.asked(self._client.commit(offsets), "commit", SESSION_MS / 1000)
-        for place, offset in offsets.items():
-            if self._polled.get(place) == offset:
-                del self._polled[place]
-
-    def behind(self) -> dict[str, int]:
-        left = {_logical(self._settings, name): 0 for name in self._topics}
-        for place, offset in self._next.items():
-            left[_logical(self._settings, place.topic)] += max(0, (self._client.highwater(place) or offset) - offset)
-        return left
-
-    async def close(self) -> None:
-        """Leave the group without committing, within 5 s. Safe to repeat. Raises CancelledError for its caller's cancel alone."""
-        # aiokafka cancels its own tasks and awaits them. One that just leaves the group, as after a freeze longer than
-        # max.poll.interval, lets that cancel out to us, and what it would have ended next is still there.
-        client = self._client
-        if not await link.ended(client.stop(), LEAVE_S) and client._coordinator is not None:
-            for rest in (client._coordinator._stop_commit_offsets_refresh_task, client._fetcher.close, client._client.close):
-                await link.ended(rest(), LEAVE_S)
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        for place in revoked:
-            self._polled.pop(place, None)
-            self._next.pop(place, None)
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        for place in assigned:
-            self._polled.pop(place, None)
-
-
 def topics() -> list[tuple[str, int]]:
     """Return (topic, partitions) of all topics, dead-letter topics included."""
     return [(name, PARTITIONS) for name in events.TOPICS] + [(name + events.DEAD, 1) for name in events.TOPICS]
 
 
-def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes,
-         headers: Sequence[tuple[str, bytes | None]] = ()) -> Record:
-    """Return one record as consumers see it; `event` is None where the bytes are none. Its trace goes on from the publish.
-
-    A header may be null in Kafka: that is no trace.
-    """
-    try:
-        event = events.decode(topic, key, value)
-        for name, parent in headers:
-            if name == TRACEPARENT and parent:
-                event = dataclasses.replace(event, trace=f"{event.trace.partition(' ')[0]} {parent.decode('latin-1')}")
-        return Record(topic, partition, offset, event, raw=value)
-    except WrongInput as problem:
-        return Record(topic, partition, offset, None, problem=str(problem), raw=value)
-
-
 def _headers(span: tracing.Recorded | None) -> list[tuple[str, bytes]]:
     return [(TRACEPARENT, span.traceparent.encode())] if span is not None else []
-
-
-def _logical(settings: Settings, name: str) -> str:
-    return name.removeprefix(settings.topic(""))

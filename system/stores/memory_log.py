@@ -28,7 +28,12 @@ class MemoryLog(Memory):
 
     def _forget(self) -> None:
         self.records: dict[Place, list[Record]] = {}
+        self.begins: dict[Place, int] = {}  # offset of the oldest record that was not purged
         self.groups: dict[str, _Group] = {}
+
+    async def purge(self) -> None:
+        """Remove all records; offsets go on."""
+        self.begins = {place: len(batch) for place, batch in self.records.items()}
 
     async def publish(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -59,7 +64,7 @@ class MemoryLog(Memory):
         left = dict.fromkeys(topics, 0)
         for place, batch in self.records.items():
             if place[0] in left:
-                left[place[0]] += len(batch) - committed.get(place, 0)
+                left[place[0]] += len(batch) - max(committed.get(place, 0), self.begins.get(place, 0))
         return left
 
 
@@ -85,6 +90,7 @@ class MemoryConsumer:
     def __init__(self, log: MemoryLog, group: _Group, topics: Sequence[str]) -> None:
         self.topics = tuple(topics)
         self.positions: dict[Place, int] = {}
+        self._missed = 0
         self._log = log
         self._group = group
 
@@ -102,10 +108,17 @@ class MemoryConsumer:
     def _take(self, max_records: int) -> list[Record]:
         got: list[Record] = []
         for place, position in self.positions.items():
-            batch = self._log.records.get(place, [])[position : position + max_records - len(got)]
-            self.positions[place] = position + len(batch)
-            got.extend(batch)
+            first = max(position, self._log.begins.get(place, 0))
+            batch = self._log.records.get(place, [])[first : first + max_records - len(got)]
+            if batch:
+                self._missed += first - position
+                self.positions[place] = first + len(batch)
+                got.extend(batch)
         return got
+
+    def missed(self) -> int:
+        count, self._missed = self._missed, 0
+        return count
 
     async def commit(self) -> None:
         self._group.committed.update(self.positions)

@@ -160,6 +160,16 @@ class MinioBlobs:
                 raise StoreUnavailable(f"S3 at {self._endpoint} did not remove {problem.name}: {problem.message}.")
         await self._in_thread(empty)
 
+    async def keys(self) -> list[str]:
+        """Return the keys of all objects of this namespace's bucket. For the probe after a reset."""
+        keys: list[str] = []
+
+        def look() -> None:
+            found = self._client.list_objects(self._bucket, recursive=True)
+            keys.extend(item.object_name for item in found if item.object_name)
+        await self._in_thread(look)
+        return keys
+
     async def drop(self) -> None:
         """Remove the bucket with all its objects. Safe to repeat."""
         await self.clear()

@@ -25,9 +25,13 @@ if TYPE_CHECKING:
 
 WAKE_EVERY_S = 1.0
 DRAIN_S = 15.0  # longest time a drain may hold its rows, publishing included
+# What a reset keeps: the version of who is protected and the ceilings of worker numbers only grow, and the
+# collector's lease belongs to a running process. None of them says anything of a user or a tweet.
+KEPT = ("media_collector", "privacy", "worker_leases")
 
 _USER: LiteralString = "u.id, u.username, u.name, u.created_ms, u.protected, c.followers, c.following"
 _MODE: LiteralString = "author_id, mode, since_id, changed_ms, pulled_once"
+_TABLES: LiteralString = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
 _DRAIN: LiteralString = """DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT %s FOR UPDATE SKIP LOCKED)
             RETURNING seq, topic, key, event_id, payload, trace"""
 
@@ -213,6 +217,21 @@ class PostgresUsers(Waking):
             return postgres_bulk.load(connection, list(users), follower_ids, followee_ids)
 
         await self._pool.run(work, "load users and edges", deadline_s=600)
+
+    async def row_counts(self) -> dict[str, int]:
+        """Return how many rows each table of the database holds, those of `KEPT` left out. For the probe
+        after a reset.
+
+        The tables are those that PostgreSQL knows, so one that is added later cannot be forgotten.
+        """
+        async def work(connection: Connection) -> dict[str, int]:
+            names = await (await connection.execute(_TABLES)).fetchall()
+            tables = [name for name, in names if name not in KEPT]
+            counts = ", ".join(f"(SELECT count(*) FROM {table})" for table in tables)
+            [row] = await (await connection.execute(f"SELECT {counts}".encode())).fetchall()
+            return dict(zip(tables, row, strict=True))
+
+        return await self._pool.run(work, "count the rows of its tables", deadline_s=120)
 
     async def all_edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return (follower ids, followee ids) of all standing edges, ordered by both. For checkers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Self
 
 from system.kernel.settings import Settings, group_of
@@ -40,10 +41,20 @@ async def linked(settings: Settings) -> Link:
 
 async def clear(link: Link, pattern: str) -> None:
     """Delete the keys of this namespace that match `pattern` after the prefix."""
+    async for part in _scanned(link, pattern):
+        await link.call("UNLINK", *part)
+
+
+async def keys(link: Link, pattern: str) -> list[bytes]:
+    """Return the keys of this namespace that match `pattern` after the prefix, each once."""
+    return list({key: None async for part in _scanned(link, pattern) for key in part})
+
+
+async def _scanned(link: Link, pattern: str) -> AsyncIterator[list[bytes]]:
     cursor = b"0"
     while True:
-        cursor, keys = await link.call("SCAN", cursor, "MATCH", link.prefix + pattern, "COUNT", 2000)
-        if keys:
-            await link.call("UNLINK", *keys)
+        cursor, part = await link.call("SCAN", cursor, "MATCH", link.prefix + pattern, "COUNT", 2000)
+        if part:
+            yield part
         if cursor == b"0":
             return

@@ -11,10 +11,11 @@ from typing import Self
 
 from system.kernel.settings import Settings
 from system.kernel.windows import SLOTS, Quota, Standing
-from system.stores.redis_base import clear
+from system.stores.redis_base import clear, keys
 from system.stores.redis_link import LUA, Arg, Link
 
 SILENCE_S = 0.25  # a take needs about 0.2 ms; on two busy cores a process may wait some 50 ms for its turn
+PROBE = "r:probe"  # what gateways ask for to see whether the server answers
 SLICE = 500       # counters written by one call
 
 
@@ -50,6 +51,17 @@ class RedisLimits:
             for key, count in rows[first:first + SLICE]:
                 told += (f"r:{key}", count)
             await self.link.script("add", round(window_s * 1e3), SLOTS, *told)
+
+    async def held(self) -> int:
+        """Return how many counters of callers this namespace has; gateways that start ask for one of their
+        own.
+        """
+        patient = Link(self._settings, self._settings.stores.limits, None, LUA / "limits")
+        try:
+            own = f"{patient.prefix}{PROBE}".encode()
+            return sum(key != own for key in await keys(patient, "r:*"))
+        finally:
+            await patient.close()
 
     async def clear(self) -> None:
         """Forget all counters of this namespace, and nothing else. Has the patience of other stores: nobody waits at a door."""

@@ -20,7 +20,7 @@ from system.kernel import settings
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Event
 from system.ports import Record
-from system.stores import kafka_link, kafka_log
+from system.stores import kafka_consumer, kafka_link, kafka_log
 from tests.helpers.durable_stores import durable_settings, group, real_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -190,7 +190,7 @@ async def test_preparing_twice_changes_nothing(real_log):
 @pytest.mark.real
 async def test_members_that_were_frozen_until_they_had_to_leave_can_be_closed(real_log, group, monkeypatch):
     """A thawed member leaves its group by itself; closed in that moment, it ends whole, and its caller is not cancelled."""
-    monkeypatch.setattr(kafka_log, "MAX_POLL_MS", 1_000)
+    monkeypatch.setattr(kafka_consumer, "MAX_POLL_MS", 1_000)
     before = asyncio.all_tasks()
     members = [await real_log.consumer(f"{group}-{number}", ["new_tweet"]) for number in range(12)]
     for number, member in enumerate(members):

@@ -157,6 +157,24 @@ async def test_services_are_restarted_with_new_policies_and_stores_stay(lab):
     assert (await node(lab, "redis-1")).pid == redis_before
 
 
+async def test_stopped_services_stay_down_until_they_are_started_again(lab):
+    """A reset empties the stores in between: nothing may heal a service, and the stores keep their
+    processes.
+    """
+    await lab.up(QUICK, {"TWEETLAB_POLICIES": '{"old": 1}'})
+    before = {row.name: (row.role, row.pid) for row in await lab.status()}
+
+    await lab.stop_services()
+    await asyncio.sleep(2.5)  # two looks of what heals
+    down = {row.name: row.pid for row in await lab.status()}
+    await lab.restart_services({})
+
+    services = {name for name, (role, _) in before.items() if role == "service"}
+    assert services and {name for name, pid in down.items() if pid == 0} == services
+    assert all(down[name] == pid for name, (_, pid) in before.items() if name not in services)
+    assert echo(lab)["TWEETLAB_POLICIES"] == '{"old": 1}'
+
+
 async def test_data_outlive_down_and_end_with_purge(lab):
     """`down` keeps what the stores hold; `down --purge` removes it and the folder outside of the checkout."""
     postgres = Blueprint("quick", SMALL.of_kind("postgres"))

@@ -12,9 +12,10 @@ from system.kernel import events
 from system.kernel.errors import Overloaded
 from system.kernel.http import Spent
 from system.ports import Entry, Kind, Mode
+from system.services.fanout.audience import Audience
 from system.services.shared.paging import Window
 from system.services.tweets.policy import Draft
-from tests.helpers.races_bench import Swapped, held, newest, with_knobs
+from tests.helpers.races_bench import Bench, Swapped, held, newest, with_knobs
 from tests.helpers.services_rig import stored, until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -91,6 +92,82 @@ async def test_tweets_of_an_authors_pulled_days_stay_when_he_is_pushed_again(ben
     assert mode.mode is Mode.PUSH and mode.pulled_once
     assert pushed in await small.listed(readers[0])
     assert await small.home(readers[0]) == [pushed, pulled]
+
+
+async def crossed(small, readers, author, settle_s=1.6):
+    """Let everybody follow the author, who crosses the limit for good; return a tweet that was not pushed."""
+    for reader in readers:
+        await small.follow(reader, author)
+    await small.ports.users.set_mode(author, Mode.PULL, 0)
+    await small.warm(*readers)
+    await asyncio.sleep(settle_s)  # older than any reader's view of the modes
+    (pulled,) = await small.post(author)
+    assert pulled not in await small.listed(readers[0])
+    return pulled
+
+
+async def test_no_tweet_is_missed_while_an_author_falls_below_the_push_limit(bench):
+    """Point 5, down. A worker has decided to pull by the mode of before and is held; meanwhile the author
+    falls below the limit and another worker pushes. Readers with a view of before, of in between and of after
+    see every tweet, in every page."""
+    small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
+    *readers, author = await small.people(6)
+    posted = [await crossed(small, readers, author)]
+    reader, early = readers[0], small.timelines()
+    await early.home(reader, newest(9), Spent())
+
+    async def everybody_sees_all():
+        for process in (early, small.timelines()):
+            page = await process.home(reader, newest(9), Spent())
+            assert [tweet.id for tweet in page.tweets] == sorted(posted, reverse=True)
+
+    late = await stored(small.ports, author)
+    posted.append(late.id)
+    with held("fanout.after_mode", author_id=author, path="pull") as deciding:
+        pulling = asyncio.create_task(small.fanout().new_tweet(events.new_tweet(late)))
+        await deciding.reached()
+        for other in readers[2:]:
+            await small.unfollow(other, author)
+        posted += await small.post(author)
+        await everybody_sees_all()
+        deciding.release()
+        assert (await pulling).path == "pull"
+    await everybody_sees_all()
+    posted += await small.post(author)
+    await everybody_sees_all()
+    await asyncio.sleep(0.6)  # beyond the age of any view
+
+    await everybody_sees_all()
+    assert (await small.ports.users.mode(author)).mode is Mode.PUSH
+    assert set(posted[2:]) <= set(await small.listed(reader))
+    assert not set(posted[:2]) & set(await small.listed(reader))
+
+
+async def test_tweets_of_pulled_days_stay_when_the_database_is_restored_without_them(bench):
+    """Modes are never removed, but a backup may not have them: whoever finds one missing deletes every cached
+    list, since a home list does not hold what was pulled and nobody merges it any more. The next page is
+    built from the truth."""
+    small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
+    *readers, author = await small.people(6)
+    pulled = await crossed(small, readers, author)
+    lists, worker = small.ports.timelines, small.fanout()
+    worker._audience = Audience(small.ports.users, replaced=lists.clear)
+    await worker._audience.standing(author)
+    known = await small.ports.users.modes()
+
+    async def restored():
+        return [mode for mode in known if mode.author_id != author]
+
+    backup = Swapped(small.ports.users, modes=restored)
+    worker._audience._users = backup
+    after = Bench(small.settings, replace(small.ports, users=backup))
+    assert await after.home(readers[0]) == []  # complete, and wrong: this is what the rule repairs
+    await asyncio.sleep(0.6)
+    tweet = await stored(small.ports, author)
+
+    await worker.new_tweet(events.new_tweet(tweet))
+
+    assert await after.home(readers[0]) == [tweet.id, pulled]
 
 
 # ---- 7: the cost of rebuilds -----------------------------------------------------------------------------

@@ -3,12 +3,14 @@
 import functools
 import random
 import time
+from dataclasses import replace
 
 import pytest
 
 from chaos import invariants
-from chaos.invariants import exercised, table
+from chaos.invariants import delivery, exercised, table
 from chaos.trial import mutations, specimen, world
+from system.ports import Kind
 
 SMALL = world.Size(users=15, operations=400, follows=4)
 SEEDS = range(100)
@@ -120,3 +122,24 @@ def test_a_quarter_of_a_hundred_thousand_operations_is_judged_in_a_quarter_of_te
 
     assert invariants.verdict(findings) == invariants.PASS
     assert took_s < 2.5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_pushed_belongs_into_home_lists_though_its_author_was_pulled_before(seed):
+    """An author who fell below the push limit stays merged; what is pushed from then on is in the complete
+    lists all the same."""
+    clean = specimen_of(seed)
+    everybody = frozenset(clean.finals.by_author)
+    pulled_once = replace(clean, finals=replace(clean.finals, pulled=everybody))
+    path = delivery.fanout_of(clean).path
+    at, lost = next((at, member) for at, cached in enumerate(clean.finals.lists) if cached.kind == Kind.HOME
+                    for member in cached.members
+                    if path.get(member[0]) == "push" and member[1] != cached.owner
+                    and not clean.history.maybe_deleted(member[0]))
+    lists = list(clean.finals.lists)
+    lists[at] = replace(lists[at], members=tuple(member for member in lists[at].members if member != lost))
+    broken = replace(pulled_once, finals=replace(pulled_once.finals, lists=tuple(lists)))
+
+    assert reds(pulled_once) == set()
+    assert {"cached_lists_match_the_oracle", "every_follower_sees_it"} & reds(broken) == {
+        "cached_lists_match_the_oracle", "every_follower_sees_it"}

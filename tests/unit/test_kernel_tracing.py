@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from system.kernel import tracing
-from system.stores import kafka_log
+from system.stores import kafka_consumer
 
 CLIENT = "00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"
 
@@ -92,7 +92,7 @@ def test_an_event_goes_on_with_the_trace_of_its_request(spans):
     carried = tracing.carried("r7")
     published = tracing.produced(carried, "new_tweet")
     body = b'{"id":"1","payload":{},"trace":"' + carried.encode() + b'"}'
-    record = kafka_log.read("new_tweet", 0, 0, b"1", body, [("traceparent", published.traceparent.encode())])
+    record = kafka_consumer.read("new_tweet", 0, 0, b"1", body, [("traceparent", published.traceparent.encode())])
     with tracing.consumed(record.event.trace, "new_tweet") as span:
         assert span.request_id == "r7"
 
@@ -159,7 +159,7 @@ def test_without_a_collector_nothing_of_opentelemetry_is_loaded():
 @pytest.mark.parametrize("header", [None, b"", b"nonsense", b"\xff"])
 def test_a_record_whose_trace_is_nonsense_is_an_event_without_one(header):
     """Kafka allows a header to be null, and whoever writes to the topic may set any."""
-    record = kafka_log.read("new_tweet", 0, 0, b"1", b'{"id":"1","payload":{},"trace":"r7"}', [("traceparent", header)])
+    record = kafka_consumer.read("new_tweet", 0, 0, b"1", b'{"id":"1","payload":{},"trace":"r7"}', [("traceparent", header)])
 
     with tracing.consumed(record.event.trace, "new_tweet") as span:
         assert span.request_id == "r7"

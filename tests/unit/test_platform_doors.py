@@ -192,3 +192,17 @@ async def test_an_instance_that_one_of_them_cannot_reach_is_no_sibling_to_be_wor
 
     assert apart == []
     assert out and out[0].startswith("users-2 ejected")
+
+
+async def test_a_run_starts_with_every_instance_that_the_run_before_ejected(pair):
+    """An ejection lasts for seconds of the run that saw the errors; the next one is asked a question of its
+    own."""
+    healer, out = Healer(lambda service, what, why: out.append(what)), []
+    for errors in (0, 40, 80, 120, 160):
+        pair[0].servers["users-2"][2:] = [10 + errors, errors]
+        await healer.eject(both(pair), await both(pair).backends(), set())
+    ejected = pair[0].servers["users-2"][0]
+
+    await healer.begin(both(pair))
+
+    assert (ejected, [door.servers["users-2"][0] for door in pair]) == ("DRAIN", ["UP", "UP"])

@@ -12,6 +12,7 @@ from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.http import Spent
 from system.kernel.policies import Policies
+from system.ports import Kind, Mode
 from system.services.fanout.audience import Audience
 from system.services.shared import news, reading
 from system.services.shared.lists import Lists
@@ -189,3 +190,53 @@ async def test_an_audience_does_not_survive_a_reset(monkeypatch):
     await hot.announce([])
 
     assert (kept, await audience.size(ann)) == (5_000, 0)
+
+
+async def test_a_database_without_the_modes_of_before_costs_every_cached_list():
+    """Tweets of pulled days are in no home list; where PostgreSQL was restored from a backup, readers would
+    not merge them."""
+    users, lists, now = MemoryUsers(), MemoryTimelines(), [0.0]
+    ann, bob = [(await users.create(name, name, "")).id for name in ("ann", "bob")]
+    await users.set_mode(ann, Mode.PULL, 1)
+    audience = Audience(users, now=lambda: now[0], replaced=lists.clear)
+    await lists.seed(Kind.HOME, {bob: []})
+    assert (await audience.standing(ann)).mode == Mode.PULL
+
+    now[0] = 1.0
+    await users.set_mode(ann, Mode.PUSH, 2)
+    await audience.standing(ann)
+    kept = await lists.page(Kind.HOME, bob, None, 5)
+    users._modes.clear()
+    now[0] = 2.0
+
+    assert await audience.standing(ann) is None
+    assert (kept is not None, await lists.page(Kind.HOME, bob, None, 5)) == (True, None)
+
+
+async def test_readings_of_the_modes_that_overlap_delete_nothing():
+    """A reading that began before an author crossed the limit may end after one that shows it; none of them
+    is missing."""
+    users, lists, slow = MemoryUsers(), MemoryTimelines(), asyncio.Event()
+    ann, bob = [(await users.create(name, name, "")).id for name in ("ann", "bob")]
+    await lists.seed(Kind.HOME, {bob: []})
+    read, calls = users.modes, []
+
+    async def modes():
+        found = await read()
+        calls.append(found)
+        if len(calls) == 1:
+            await slow.wait()
+        return found
+
+    users.modes = modes
+    audience = Audience(users, replaced=lists.clear)
+    first = asyncio.create_task(audience.standing(ann))
+    await asyncio.sleep(0)
+    await users.set_mode(ann, Mode.PULL, 1)
+    audience.forget_modes()
+    second = asyncio.create_task(audience.standing(ann))
+    await asyncio.sleep(0.01)
+    slow.set()
+    await asyncio.gather(first, second)
+
+    assert await lists.page(Kind.HOME, bob, None, 5) is not None

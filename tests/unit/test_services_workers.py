@@ -101,7 +101,7 @@ async def test_a_cancel_that_nobody_meant_for_it_does_not_end_a_consumer():
                     if number == 1:
                         raise StoreUnavailable("it was gone", definite=True)
 
-                commit, behind = real.commit, real.behind
+                commit, behind, missed = real.commit, real.behind, real.missed
 
             return Member()
 
@@ -117,6 +117,36 @@ async def test_a_cancel_that_nobody_meant_for_it_does_not_end_a_consumer():
     task.cancel()  # this one is meant
     await asyncio.wait({task})
     assert seen == ["e1"] and Frail.joined == 2 and task.cancelled()
+
+
+async def test_what_was_purged_before_it_was_read_is_made_good_before_the_next_record_is_handled():
+    """A topic that was purged, or an outage beyond the retention, is noticed by a gap in the offsets, and
+    never passed over."""
+    log, seen = MemoryLog(), []
+
+    async def handle(records):
+        seen.extend(record.event.id for record in records)
+
+    async def make_good():
+        if "tried" not in seen:
+            seen.append("tried")
+            raise StoreUnavailable("Redis is away", definite=True)
+        seen.append("made good")
+
+    def deleted(number):
+        return events.Event(events.TWEET_DELETED, 7, f"e{number}", {"id": number, "author_id": 7})
+
+    await log.publish([deleted(1), deleted(2)])
+    await log.purge()
+    await log.publish([deleted(3)])
+    task = asyncio.create_task(Loop(log, "group", (events.TWEET_DELETED,), handle, missed=make_good).run())
+    async with asyncio.timeout(5):
+        while "e3" not in seen:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
+
+    assert seen == ["tried", "made good", "e3"]
 
 
 async def test_a_record_that_a_store_refuses_for_good_is_buried_and_the_others_are_done():

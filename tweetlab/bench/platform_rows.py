@@ -8,7 +8,7 @@ from scenarios import loader
 from system.kernel import policies
 from system.kernel.errors import CouldNotRun
 from system.platform import native
-from tweetlab import home, runner, seeding, session
+from tweetlab import home, runner, seeding, session, smoke
 from tweetlab.screen import Screen
 
 BIG = ["population.users=100000", "population.follows.mean=40", "population.follows.max=10000", "population.history=10"]
@@ -55,3 +55,17 @@ async def seed_100k_s() -> float:
         if (manifest["users"], manifest["tweets"]) != (100_000, 1_000_000) or manifest["follows"] < 3_900_000:
             raise CouldNotRun(f"Seeding wrote another population: {dict(manifest)}.")
         return took
+
+
+async def reset_small_s() -> float:
+    """Return the seconds of a reset before a run whose population is there: services, stores and the
+    probe.
+    """
+    await fresh()
+    scenario = loader.load("first_run", ["population.cache=cold"])
+    async with session.opened(Screen(), "small", scenario.policies, resets=True) as lab:
+        await seeding.ensure(lab, scenario)
+        await smoke.journey(lab.base_url)
+        began = time.monotonic()
+        await seeding.ensure(lab, scenario)
+        return time.monotonic() - began

@@ -104,6 +104,12 @@ def _seed() -> float:
     return asyncio.run(platform_rows.seed_100k_s())
 
 
+def _reset() -> float:
+    from tweetlab.bench import platform_rows
+
+    return asyncio.run(platform_rows.reset_small_s())
+
+
 def _media_put() -> float:
     from tweetlab.bench import media_rows
 
@@ -208,6 +214,8 @@ ROWS: tuple[Row, ...] = (
     Row("generator_freeze_p95_ratio", "reported ÷ true p95, server frozen for 2 s at 100/s", "ratio", 0.95, 1.05, _freeze),
     Row("generator_start_lag_p99_ms", "start lag at 100/s", "ms", None, 3, _start_lag),
     Row("seed_100k_s", "100,000 users, 4 million follows, 1 million tweets", "s", None, 300, _seed),
+    Row("reset_small_s", "`small` back in its seeded state, the probe finds nothing of before", "s", None, 10,
+        _reset),
     Row("search_p95_ms", "20 searches/s of all kinds through the API, 1 million tweets indexed", "ms", None, 100, _search_p95),
     Row("index_visible_p99_s", "acknowledged post to found by search, 20 posts/s", "s", None, 3, _index_visible),
     Row("media_put_ratio", "PUTs of 1 MiB by the URLs of uploads that finalize afterwards ÷ plain S3 PUTs, same run", "ratio",

@@ -84,8 +84,9 @@ async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, obs
     wanted = scenario.policies if seed else policies.Policies()
     await session.start(_lab(), blueprint, screen, wanted, stores_only, observe)
     if seed and not stores_only:
-        async with session.opened(screen, blueprint, wanted, keep=True) as lab:
-            await seeding.ensure(lab, scenario)
+        async with session.opened(screen, blueprint, wanted, keep=True, resets=True) as lab:
+            with session.alone(lab.lab):
+                await seeding.ensure(lab, scenario)
             for line in seeding.demo_login(lab):
                 screen.show(line)
 
@@ -179,8 +180,10 @@ def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scena
     seeding.announce(graph, screen)
 
     async def go() -> dict[str, object]:
-        async with session.opened(screen, question.platform, question.policies, keep=True) as lab:
-            return await seeding.ensure(lab, question, graph, force=True)
+        async with session.opened(screen, question.platform, question.policies, keep=True,
+                                  resets=True) as lab:
+            with session.alone(lab.lab):  # the reset stops the services: not under a run
+                return await seeding.ensure(lab, question, graph, force=True)
 
     manifest = asyncio.run(go())
     screen.show(f"seeded {manifest['users']:,} users, {manifest['follows']:,} follows, {manifest['tweets']:,} tweets")

@@ -2,12 +2,19 @@
 
 Neither can break a promise when it is old: an author who is wrongly pushed is pushed in vain, and one who is no longer
 pushed was pulled before, so readers still merge him. Only the moment of a crossing moves.
+
+That rests on modes that are never removed: readers go on merging an author who was ever pulled, because
+tweets of the pulled days are in no cached home list. Where PostgreSQL was restored from a backup or emptied,
+such an author may be missing. Whoever sees that deletes every cached list (`replaced`), after the last
+decision by the modes of before.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from system.ports import TweetCache, UserDirectory
 from system.services.fanout import policy
@@ -16,26 +23,40 @@ from system.services.shared.news import News
 MODES_TTL_S = 0.5     # seconds; a query each half second at most, whatever the load
 MAX_AUTHORS = 100_000
 
+_log = logging.getLogger("tweetlab")
+
 
 class Audience:
     """Modes and sizes of audiences, as young as needed."""
 
-    def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic, hot: TweetCache | None = None) -> None:
-        self._users = users
+    def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic,
+                 hot: TweetCache | None = None,
+                 replaced: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._users, self._replaced = users, replaced
         self._now = now
         self._standing: dict[int, policy.Standing] = {}
         self._modes_s = float("-inf")
+        self._reading = asyncio.Lock()
         self._sizes: dict[int, tuple[float, int]] = {}
         self._news = News(hot, self._forget) if hot is not None else None
 
     async def standing(self, author_id: int) -> policy.Standing | None:
         """Return the author's durable mode, None where he never was anything but pushed."""
         if self._now() - self._modes_s > MODES_TTL_S:
-            began_s = self._now()
-            modes = await self._users.modes()
-            self._standing = {mode.author_id: policy.Standing(mode.mode, mode.changed_ms) for mode in modes}
-            self._modes_s = began_s
+            async with self._reading:  # so that a later reading never shows less than an earlier one
+                if self._now() - self._modes_s > MODES_TTL_S:
+                    await self._read_modes()
         return self._standing.get(author_id)
+
+    async def _read_modes(self) -> None:
+        began_s = self._now()
+        modes = await self._users.modes()
+        found = {mode.author_id: policy.Standing(mode.mode, mode.changed_ms) for mode in modes}
+        lost = policy.lost_modes(self._standing, found)
+        if lost and self._replaced is not None:
+            _log.error("PostgreSQL was replaced: %d modes are missing; all cached lists go", len(lost))
+            await self._replaced()
+        self._standing, self._modes_s = found, began_s
 
     def forget_modes(self) -> None:
         """Read the modes again next time: one was changed."""

@@ -22,6 +22,7 @@ What this does not decide: who follows, and whether a timeline is live. Pushes g
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from system.kernel.policies import FanoutKnobs
@@ -65,6 +66,14 @@ def choose(audience: int, standing: Standing | None, knobs: FanoutKnobs, mode_tt
         return Decision(PUSH, PUSH)
     known_to_all = now_ms - standing.changed_ms > mode_ttl_s * 1_000 + SETTLE_MS
     return Decision(PULL if known_to_all else PUSH)
+
+
+def lost_modes(known: Mapping[int, Standing], found: Mapping[int, Standing]) -> set[int]:
+    """Return the authors who were pulled as far as is `known` and are not in what was `found` later.
+
+    A mode may change and is never removed, so any of them says that the database is not the one of before.
+    """
+    return set(known.keys() - found.keys())
 
 
 def chunks(audience: int, size: int) -> list[int]:

@@ -99,10 +99,12 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     time_ = clock.SystemClock()
     lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, settings.policies.timeline,
                   bool(settings.policies.coalesce.misses))
-    fanout = Fanout(ports, lists, Audience(ports.users, hot=ports.hot), settings.policies, time_)
+    audience = Audience(ports.users, hot=ports.hot, replaced=ports.timelines.clear)
+    fanout = Fanout(ports, lists, audience, settings.policies, time_)
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     lanes = Lanes(fanout, effect_log, time_)
-    loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S)
+    loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S,
+                          missed=ports.timelines.clear)
     lanes.bury = loop.bury
 
     async def stop() -> None:

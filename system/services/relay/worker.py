@@ -31,7 +31,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
         announced.add(record.event.id for record in records if record.event is not None)
 
     # A group of its own for each instance: every relay must hear everything.
-    listener = consuming.Loop(ports.log, f"relay-{settings.instance}", (events.NEW_TWEET, events.TWEET_DELETED), remember,
+    listener = consuming.Loop(ports.log, f"relay-{settings.instance}", events.RELAYED, remember,
                              gather_s=LISTEN_S)
 
     async def edges_loop() -> None:

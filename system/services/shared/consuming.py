@@ -26,6 +26,7 @@ MAX_RECORDS = 500
 _log = logging.getLogger("tweetlab")
 
 Handle = Callable[[list[Record]], Awaitable[None]]
+Missed = Callable[[], Awaitable[None]]
 
 
 async def pause(attempt: int) -> None:
@@ -61,12 +62,19 @@ class Loop:
 
     `gather_s`: where the poll before was answered less than so long ago, more is awaited until then, so that a busy topic is
     handled in few large parts. What comes after a calm is handled at once.
+
+    `missed` runs before the records of a poll are handled where others were removed before this group read
+    them: the topic was purged, or the group was away for longer than its retention. It makes good what their
+    effects would have been.
     """
 
     def __init__(self, log: EventLog, group: str, topics: Sequence[str], handle: Handle,
-                 done: Callable[[], None] = lambda: None, gather_s: float = 0.0) -> None:
+                 done: Callable[[], None] = lambda: None, gather_s: float = 0.0,
+                 missed: Missed | None = None) -> None:
         self._log, self._group, self._topics, self._handle, self._done = log, group, topics, handle, done
         self._gather_s, self._answered_s = gather_s, float("-inf")
+        self._make_good = missed
+        self._count_missed = telemetry.counter("tweetlab_missed_total", group=group)
         self.caught_up = asyncio.Event()
         self._buried: set[int] = set()  # of the records in hand
         self._took = telemetry.observer("tweetlab_batch_seconds", group=group)
@@ -108,6 +116,7 @@ class Loop:
             return
         records += await self._more(consumer, MAX_RECORDS - len(records))
         began_s = time.monotonic()
+        await self._look_for_missed(consumer)
         good = []
         for record in records:
             why = record.problem if record.event is None else events.flaw(record.event)
@@ -125,6 +134,16 @@ class Loop:
             if id(record) not in self._buried:
                 self._consumed[record.topic, "done"](1)
         self._buried.clear()
+
+    async def _look_for_missed(self, consumer: Consumer) -> None:
+        count = consumer.missed()
+        if not count:
+            return
+        self._count_missed(count)
+        _log.error("%d records were removed before the group %s read them (a purge, or a long outage)", count,
+                   self._group)
+        if self._make_good is not None:
+            await until_available(self._make_good, "make good what was missed")
 
     async def _try(self, records: list[Record]) -> None:
         """Handle `records`; where one of them is refused for good, each by itself, so that the others need not wait behind it."""
