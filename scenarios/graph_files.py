@@ -128,34 +128,33 @@ def read(path: Path, undirected: bool | None = None, direction: str | None = Non
     if both:
         follower, followee = np.concatenate([follower, followee]), np.concatenate([followee, follower])
     self_loops = int(loops.sum())
+    rank, labels, largest = _by_audience(followee, labels)
+    reciprocal = len(pairs) if both else len(follows) - len(pairs)
+    summary = Summary(
+        file=path.name, format=rows.kind, compression=compression, header=rows.header,
+        lines=lines, users=users, follows=len(follower),
+        undirected=both, direction=direction or vocabulary.FOLLOWER_FIRST,
+        duplicates=lines - self_loops - len(follows), self_loops=self_loops, reciprocal_pairs=reciprocal,
+        renumbered=bool(names or (labels[1:] != np.arange(1, users + 1)).any()), names=names,
+        largest_audience=largest, largest_audience_id=str(labels[1]),
+        hints=_hints(reciprocal, undirected, direction),
+    )  # fmt: skip
+    return EdgeList(rank[follower], rank[followee], labels, summary)
+
+
+def _by_audience(followee: Int64s, labels: NDArray[Any]) -> tuple[Int64s, NDArray[Any], int]:
+    """Number the users from 1, the most followed first.
+
+    `followee`: index of the followed user of each follow; `labels`: shape (N,), each user's id in the file.
+    Return (number of each index, labels in that order with index 0 unused, largest audience).
+    """
+    users = len(labels)
     audience = np.bincount(followee, minlength=users)
     order = np.argsort(-audience, kind="stable")
     rank = np.empty(users, np.int64)
     rank[order] = np.arange(1, users + 1)
-    labels = np.concatenate(
-        [np.array([0 if labels.dtype != np.object_ else ""], labels.dtype), labels[order]]
-    )
-    reciprocal = len(pairs) if both else len(follows) - len(pairs)
-    summary = Summary(
-        path.name,
-        rows.kind,
-        compression,
-        rows.header,
-        lines,
-        users,
-        len(follower),
-        both,
-        direction or vocabulary.FOLLOWER_FIRST,
-        lines - self_loops - len(follows),
-        self_loops,
-        reciprocal,
-        bool(names or (labels[1:] != np.arange(1, users + 1)).any()),
-        names,
-        int(audience[order[0]]),
-        str(labels[1]),
-        _hints(reciprocal, undirected, direction),
-    )
-    return EdgeList(rank[follower], rank[followee], labels, summary)
+    unused = np.array([0 if labels.dtype != np.object_ else ""], labels.dtype)
+    return rank, np.concatenate([unused, labels[order]]), int(audience[order[0]])
 
 
 def _hints(reciprocal: int, undirected: bool | None, direction: str | None) -> tuple[str, ...]:
