@@ -15,8 +15,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 MAX_WHOLE = 2**63 - 1  # the largest whole number that the stores, Lua scripts and arrays of int64 hold
 MAX_DIGITS = 19  # of MAX_WHOLE
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -60,6 +58,8 @@ class NotFinite(ValueError):
 
 def parse_json(text: str | bytes) -> Any:
     """Return the JSON value in `text`. Raises NotFinite where a number is the reason, else ValueError."""
+    import orjson  # here, since set-up and the platform import this module with the standard library alone
+
     try:
         return orjson.loads(text)
     except ValueError as problem:
