@@ -58,7 +58,7 @@ class NotFinite(ValueError):
 
 def parse_json(text: str | bytes) -> Any:
     """Return the JSON value in `text`. Raises NotFinite where a number is the reason, else ValueError."""
-    import orjson  # here, since set-up and the platform import this module with the standard library alone
+    import orjson  # here, since the platform imports this module with PyYAML alone
 
     try:
         return orjson.loads(text)

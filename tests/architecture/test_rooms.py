@@ -53,10 +53,9 @@ def test_no_file_is_longer_than_350_lines(path):
     assert len(path.read_text().splitlines()) <= 350
 
 
-@pytest.mark.parametrize("module", ["tweetlab.setup", "system.platform.native", "system.platform.supervisor"])
-def test_set_up_and_platform_need_the_standard_library_alone(module):
-    """Set-up works beside the installation of the environment; another user runs a lab with the machine's own Python."""
-    done = subprocess.run([sys.executable, "-S", "-c", f"import {module}"], cwd=ROOT, capture_output=True, text=True,
+def test_set_up_needs_the_standard_library_alone():
+    """It works beside the installation of the environment."""
+    done = subprocess.run([sys.executable, "-S", "-c", "import tweetlab.setup"], cwd=ROOT, capture_output=True, text=True,
                           env={"PYTHONPATH": str(ROOT), "PATH": ""}, timeout=60)
 
     assert done.returncode == 0, done.stderr[-2000:]

@@ -223,7 +223,7 @@ def test_a_user_without_rights_runs_a_lab_of_their_own(readable_code):
     """With the packages installed no root is needed: no control groups are made, and the lab says so."""
     python = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if _is_new_enough(p)), None)
     if python is None:
-        pytest.skip("no Python 3.11 or later that another user may enter")
+        pytest.skip("no Python 3.11 or later with PyYAML that another user may enter")
     checkout = Path("/var/tmp/tweetlab-test-unprivileged")
     shutil.rmtree(checkout, ignore_errors=True)
     checkout.mkdir()
@@ -252,7 +252,7 @@ def test_a_user_without_rights_runs_a_lab_of_their_own(readable_code):
 
 
 def _is_new_enough(python):
-    test = "import sys; sys.exit(sys.version_info < (3, 11))"
+    test = "import sys, yaml; sys.exit(sys.version_info < (3, 11))"  # PyYAML comes with Patroni
     return Path(python).exists() and subprocess.run([python, "-c", test], check=False).returncode == 0
 
 
