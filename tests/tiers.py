@@ -166,9 +166,9 @@ def summary(results: list[Result]) -> str:
     skips = [(name, reason) for each in results for name, reason in each.skips.items()]
     if skips:
         lines += ["\nskipped:", *(f"  {name}: {reason}" for name, reason in skips)]
-    failures = [name for each in results for name in each.failures]
+    failures = [(name, reason) for each in results for name, reason in each.failures.items()]
     if failures:
-        lines += ["\nfailed:", *(f"  {name}" for name in failures)]
+        lines += ["\nfailed:", *(f"  {name}: {reason.splitlines()[0] if reason else ''}" for name, reason in failures)]
     return "\n".join(lines) + "\n"
 
 
