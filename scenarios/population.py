@@ -13,13 +13,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios import graph_files, spec
+from scenarios import spec
 from system.kernel.errors import WrongInput
+
+if TYPE_CHECKING:
+    from scenarios import graph_files
 
 Int64s = NDArray[np.int64]
 BODY_SIGMA = 1.0  # spread of the lognormal body; heavy enough that the median is 0.6 of the mean
@@ -91,6 +94,8 @@ def graph_of(population: spec.Population, seed: int) -> Graph:
     """Return the population's graph: read from its file, or drawn from `seed`."""
     if population.graph is None:
         return generate(population, seed)
+    from scenarios import graph_files  # pandas and Arrow, which gevent in the load generator would break
+
     return of_file(graph_files.read(population.graph, population.undirected, population.direction))
 
 

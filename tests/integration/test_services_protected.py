@@ -40,7 +40,9 @@ class Secret:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def secret(rig):
+async def secret(standing_rig):
+    rig = standing_rig
+    await rig.catch_up()
     ann, fan, stranger = await rig.people("ann", "fan", "stranger")
     assert (await rig.ask("PUT", "/2/users/me", ann, json={"protected": True}))[1]["data"]["protected"] is True
     assert await _follow(rig, fan, ann) == {"following": False, "pending_follow": True}
