@@ -48,14 +48,14 @@ class Tier:
 
 TIERS = (
     Tier("unit", 120, workers=2, folders=("unit", "architecture", "docs")),
-    Tier("twin", 150, workers=2),
-    Tier("load", 60),
+    Tier("twin", 60, workers=2),
+    Tier("load", 90),
     Tier("notebooks", 30),
     Tier("contract", 60, workers=2, by_file=True, lab=True),
     Tier("integration", 240, workers=2, by_file=True, lab=True),
     Tier("clients", 60, lab=True),
     Tier("browser", 120, lab=True),
-    Tier("acceptance", 180, lab=True),
+    Tier("acceptance", 240, lab=True),
     Tier("drills", 150, last=True),  # start a cluster: 7.5 GiB
 )
 CAMPAIGNS = (

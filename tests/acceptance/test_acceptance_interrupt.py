@@ -19,7 +19,7 @@ def test_ctrl_c_ends_the_load_and_still_writes_the_report():
     run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
     assert run.stderr is not None
     for line in run.stderr:
-        if " 5 s  planned" in line:
+        if " 5 s  operations so far" in line:
             run.send_signal(signal.SIGINT)
             break
     out, err = run.communicate(timeout=120)
