@@ -49,7 +49,7 @@ class Tier:
 TIERS = (
     Tier("unit", 120, workers=2, folders=("unit", "architecture", "docs")),
     Tier("twin", 60, workers=2),
-    Tier("load", 90),
+    Tier("load", 60, workers=2),
     Tier("notebooks", 30),
     Tier("contract", 60, workers=2, by_file=True, lab=True),
     Tier("integration", 240, workers=2, by_file=True, lab=True),
