@@ -49,3 +49,9 @@ def test_a_row_without_a_bar_is_recorded(path):
     bench.merge(row, 0.5, path)
 
     assert (row.bar, told(path)["media_upload_ratio"]["holds"]) == ("none", True)
+
+
+def test_a_stray_word_does_not_start_the_bench(capsys):
+    """It takes an hour; `--help` must not be taken for nothing."""
+    assert bench.main(["--help"]) == 64
+    assert "ROW=NAME" in capsys.readouterr().err

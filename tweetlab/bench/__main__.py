@@ -21,8 +21,11 @@ from tweetlab.bench import rows
 LATEST = home.RUNS / "bench" / "latest.json"
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     """Measure; exit 0 where every measured row holds its bar, 1 where one misses, 3 where one could not run, 64 on a bad ROW."""
+    if words:  # a bench takes an hour: no stray word starts it
+        print(f"make bench takes no {words[0]!r}; name one row with ROW=NAME.\n{__doc__}", file=sys.stderr)
+        return 64
     chosen = _chosen(os.environ.get("ROW", ""))
     if chosen is None:
         return 64
@@ -107,4 +110,4 @@ def show(path: Path = LATEST) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))
