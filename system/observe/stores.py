@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,8 @@ Reader = Callable[[Settings, str, str], Awaitable[list[Sample]]]  # (settings, a
 async def redis(settings: Settings, address: str, node: str) -> list[Sample]:
     """INFO, read without a driver."""
     told = await copies.redis_info(address)
-    keys = sum(int(value.split(",")[0].removeprefix("keys=")) for name, value in told.items() if name.startswith("db"))
+    # A database is `db0`; Redis 8 adds lines such as `db0_distrib_strings_sizes`.
+    keys = sum(int(value.split(",")[0].removeprefix("keys=")) for name, value in told.items() if re.fullmatch(r"db\d+", name))
     at = {"node": node}
     return [
         Sample("tweetlab_redis_memory_bytes", float(told["used_memory"]), at),

@@ -31,6 +31,17 @@ def exporter(monkeypatch):
     return Exporter(settings.from_env({}))
 
 
+async def test_the_keys_of_redis_are_those_of_its_databases_alone(monkeypatch):
+    """Redis 8 adds lines about the sizes of keys, which begin as a database does."""
+    async def info(address):
+        return INFO | {"db0": "keys=15,expires=2,avg_ttl=9", "db3": "keys=1,expires=0", "db0_distrib_strings_sizes": "1=13,2=2"}
+
+    monkeypatch.setattr(copies, "redis_info", info)
+    samples = await stores.redis(settings.from_env({}), "127.1.30.1:6379", "redis-1")
+
+    assert [each.value for each in samples if each.name == "tweetlab_redis_keys"] == [16]
+
+
 async def test_a_redis_primary_tells_its_role_and_how_far_its_replica_is_behind(monkeypatch):
     """The replica is named by its address' last number, as blueprints number it."""
     async def info(address):
