@@ -78,10 +78,10 @@ check: setup
 	@$(RUN) -m mypy
 	@PYTHONPATH="$(CURDIR)" $(VENV)/bin/lint-imports
 
-# TWEETLAB_PAIRS says how many pairs of runs (20).
+# TIER is one of campaigns, regions, pairs (all); TWEETLAB_PAIRS says how many pairs of runs (20).
 drills:
 	@$(MAKE_QUIET) -j2 setup testing
-	@$(RUN) tests/tiers.py campaigns pairs
+	@$(RUN) tests/tiers.py $(or $(TIER),campaigns regions pairs)
 
 bench:
 	@$(MAKE_QUIET) -j2 setup servers

@@ -12,7 +12,8 @@ from tests.helpers import data_flow
 
 ROOT = data_flow.PAGE.parents[1]
 ROWS = data_flow.rows()
-SERVERS = ("tests/integration/", "tests/acceptance/", "tests/clients/", "tests/browser/", "tests/drills/")
+SERVERS = ("tests/integration/", "tests/acceptance/", "tests/clients/", "tests/browser/", "tests/drills/",
+           "tests/regions/")
 
 
 def gaps(row):
