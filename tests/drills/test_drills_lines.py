@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -16,10 +15,11 @@ from system.platform import network
 from system.platform.addresses import Plan
 from system.platform.places import CODE, Places
 from system.platform.servers import wan as carrier
+from tests.helpers.requirements import needs_regions
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/net/tun"), reason="regions need root and /dev/net/tun"),
+    needs_regions,
 ]
 RANGE = 241
 EAST, WEST = 1, 2

@@ -4,7 +4,6 @@ The scenario on all stores is `region_cut`; here is what it stands on: a zombie 
 """
 
 import asyncio
-import os
 import time
 
 import aiohttp
@@ -18,14 +17,14 @@ from system.platform import blueprint, native, packages
 from system.platform.servers import sentinel
 from system.platform.servers import wan as carrier
 from tests.helpers.interrupted_runner import striking
-from tests.helpers.requirements import requires
+from tests.helpers.requirements import needs_regions, requires
 
 pytestmark = [
     pytest.mark.real,
     pytest.mark.slow,
     pytest.mark.campaign,
     pytest.mark.timeout(120),
-    pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/net/tun"), reason="regions need root and /dev/net/tun"),
+    needs_regions,
     requires(packages.REDIS, packages.SENTINEL),
 ]
 RANGE = 236

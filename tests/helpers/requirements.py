@@ -19,6 +19,9 @@ RUN = "TWEETLAB_TEST_RUN"
 """Environment variable set by the runner of the tiers: SET_UP once everything is installed, LAB while a lab is up as well."""
 SET_UP, LAB = "set-up", "lab"
 
+needs_regions = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.path.exists("/dev/net/tun"), reason="regions need root and /dev/net/tun")
+
 
 def requires(*needed: Package) -> pytest.MarkDecorator:
     """Return the mark of tests that need these packages installed; checked before each test (tests/conftest.py)."""

@@ -20,6 +20,7 @@ from chaos.areas import REGION
 from scenarios import spec
 from system.platform import blueprint, network, places
 from tests.helpers.labs import whole
+from tests.helpers.requirements import needs_regions
 from tweetlab import home
 
 pytestmark = [
@@ -27,7 +28,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.campaign,
     pytest.mark.timeout(480),
-    pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/net/tun"), reason="regions need root and /dev/net/tun"),
+    needs_regions,
 ]
 NAMES = {"east": 1, "west": 2}
 MUST_HOLD = {"no_acknowledged_tweet_lost", "acknowledged_follows_stand", "idempotency_keys_are_honoured", "no_unauthorised_read",
