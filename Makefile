@@ -85,10 +85,10 @@ drills:
 
 bench:
 	@$(MAKE_QUIET) -j2 setup servers
-	@ROW="$(ROW)" $(RUN) -m tweetlab.bench
+	@ROW="$(ROW)" $(RUN) -m bench
 
 reference: setup
-	@$(RUN) -m tweetlab.reference
+	@$(RUN) -m bench.reference
 
 clean:
 	@for lab in .tweetlab/*/; do [ -d "$$lab" ] && [ -x $(PY) ] && \

@@ -19,9 +19,9 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from chaos import undo, watchdog
-from chaos.aims import Aim, Fault, Lab
-from chaos.faults import FAULTS
-from chaos.records import FaultRecord
+from chaos.fault_records import FaultRecord
+from chaos.faults.table import FAULTS
+from chaos.faults.targets import Aim, Fault, Lab
 from scenarios import spec, vocabulary
 from system.kernel.errors import LabError
 

@@ -18,10 +18,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from chaos.aims import Aim, Fault, Lab
-from chaos.faults import FAULTS
+from chaos.faults.table import FAULTS
+from chaos.faults.targets import Aim, Fault, Lab
 from system.kernel.errors import CouldNotRun
-from system.platform import procs
+from system.platform.process import procs
 
 PLANNED, INJECTED, UNDONE, GONE = "planned", "injected", "undone", "gone"
 

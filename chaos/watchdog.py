@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chaos import undo
-from chaos.aims import Lab
+from chaos.faults.targets import Lab
 from system.kernel.errors import LabError
-from system.platform import procs
+from system.platform.process import procs
 
 WATCH_EVERY_S = 0.1
 TRY_FOR_S = 30.0  # a supervisor that is busy healing may refuse for a while

@@ -23,8 +23,10 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, display
 
-from reports import charts, finish, page, view
-from scenarios import loader, population, workload
+from reports import finish
+from reports.page import charts, render, view
+from scenarios import loader, workload
+from scenarios.world import population
 from sim import calibration, twin
 
 scenario = loader.load("first_run")
@@ -105,7 +107,7 @@ table.loc[["cassandra-1", "redis-1", "timelines-1", "gateway-1"]].round(3)
 
 # %%
 run = finish.finish(Path(tempfile.mkdtemp()), answer.facts)
-style = f"<style>{(page.TEMPLATES / 'report.css').read_text()}</style>"
+style = f"<style>{(render.TEMPLATES / 'report.css').read_text()}</style>"
 for figure in charts.draw(view.View(run))[:2]:
     display(HTML(f"{style}<h3>{figure.title}</h3>{figure.svg}<p>{figure.caption}</p>"))
 

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, histogram, verdict
+from reports import columns
+from reports.judge import verdict
 from reports.operations import NS_PER_S
+from reports.stats import histogram
 
 WRITES = ("post", "reply")
 TOPIC = "new_tweet"

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
 
-from reports import page, record, texts, validity, verdict
-from reports.view import View
+from reports import record
+from reports.judge import validity, verdict
+from reports.page import render, texts
+from reports.page.view import View
 
 MARKS = {verdict.PASS: "✓", verdict.UNKNOWN: "?", verdict.FAIL: "✗", verdict.NOT_APPLICABLE: "–"}
 RECOVERY = ("fault", "recovery", "time to recovery", "RTO", "RPO")
@@ -28,7 +30,7 @@ def markdown(run: record.Run) -> str:
         _table(("objective", "verdict", "measured", "n", "note"),
                [_objective(one, view.is_void) for one in d["objectives"]]),
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
-        _table(RECOVERY, [_recovery(one) for one in page.recoveries(d)]),
+        _table(RECOVERY, [_recovery(one) for one in render.recoveries(d)]),
         _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
         "" if view.is_void else _latencies(view),
         _reproduce(d),
@@ -45,8 +47,8 @@ def _latencies(view: View) -> str:
     rows = []
     for name in view.routes:
         calm = view.document["summary"]["routes"][name]["steady"]
-        told = page.borne(calm, "response_ms")
-        rows.append((name, calm["planned"], calm["ok"], *(page.ms(told[key]) for key in ("p50", "p95", "p99", "p999", "max"))))
+        told = render.borne(calm, "response_ms")
+        rows.append((name, calm["planned"], calm["ok"], *(render.ms(told[key]) for key in ("p50", "p95", "p99", "p999", "max"))))
     head = ("route, steady response in ms, OK only", "planned", "ok", "p50", "p95", "p99", "p99.9", "max")
     return _table(head, rows)
 
@@ -54,12 +56,12 @@ def _latencies(view: View) -> str:
 def _objective(one: Mapping[str, Any], void: bool) -> tuple[Any, ...]:
     if void:
         return one["text"], "void", "withheld", one["n"], ""
-    return one["text"], _word(one["verdict"]), page.objective(one), one["n"], one.get("note", "")
+    return one["text"], _word(one["verdict"]), render.objective(one), one["n"], one.get("note", "")
 
 
 def _invariant(one: Mapping[str, Any]) -> tuple[Any, ...]:
     note = one["note"] or "; ".join(one["violations"][:3])
-    return page.words(one["name"]), _word(one["verdict"]), one["checked"], note
+    return render.words(one["name"]), _word(one["verdict"]), one["checked"], note
 
 
 def _recovery(one: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -69,11 +71,11 @@ def _recovery(one: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _broken(d: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     bad = [one for one in d["validity"]["criteria"] if one["holds"] is False]
-    return [(one["name"], page.criterion(one), one["bound"], one["mend"]) for one in bad]
+    return [(one["name"], render.criterion(one), one["bound"], one["mend"]) for one in bad]
 
 
 def _word(word: str) -> str:
-    return f"{MARKS.get(word, '?')} {page.words(word)}"
+    return f"{MARKS.get(word, '?')} {render.words(word)}"
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -97,10 +99,10 @@ def junit(run: record.Run) -> str:
     _properties(suite, d)
     for one in d["validity"]["criteria"]:
         word = _criterion_word(one, d)
-        _case(suite, "validity", one["name"], word, f"{page.criterion(one)}, bound {one['bound']}. {one['mend']}")
+        _case(suite, "validity", one["name"], word, f"{render.criterion(one)}, bound {one['bound']}. {one['mend']}")
     for one in d["objectives"]:
         word = "unknown" if void else one["verdict"]
-        message = f"measured {page.objective(one)} of {one['n']}. {one.get('note', '')}"
+        message = f"measured {render.objective(one)} of {one['n']}. {one.get('note', '')}"
         _case(suite, "objectives", one["text"], word, "withheld: the run is void" if void else message)
     for one in d["invariants"]:
         word = "unknown" if void and one["verdict"] == verdict.FAIL else one["verdict"]
@@ -152,5 +154,5 @@ def brief(run: record.Run) -> list[str]:
     if d["validity"]["verdict"] == verdict.OVERLOADED:
         lines.append("OVERLOADED  the system was offered more than it carries; its numbers are true")
     if not view.is_void:
-        lines.extend(f"  {tile['value']:>10}  {tile['words']}" for tile in page.tiles(view))
+        lines.extend(f"  {tile['value']:>10}  {tile['words']}" for tile in render.tiles(view))
     return lines

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts, histogram, judge, operations, page, prediction, record, schema, summary
+from reports import columns, facts, operations, record, schema, summary
 from reports import series as windows_of
+from reports.judge import run_verdict
+from reports.page import prediction, render
+from reports.stats import histogram
 
 _PUNCTUATION = re.compile(r"[-:]|[.]\d+")
 INTERVALS = 24  # lines in each histogram log, at least 5 s each
@@ -38,7 +41,7 @@ def finish(
     run = record.write(runs, parts(given))
     if twin is not None:
         run = add_twin(run, twin, label, in_sample=in_sample, calibration=calibration)
-    page.write(run)
+    render.write(run)
     return run
 
 
@@ -63,7 +66,7 @@ def parts(given: facts.Facts) -> record.Parts:
     numbers = summary.summarise(given)
     told = columns.conform("series", given.series)
     complete = windows_of.complete(told, done, summary.plan(given, done), given.windows)
-    judged = judge.judge(given, numbers)
+    judged = run_verdict.judge(given, numbers)
     return record.Parts(
         document=finite(_document(given, numbers, judged)),
         history=history,
@@ -71,13 +74,13 @@ def parts(given: facts.Facts) -> record.Parts:
         effects=columns.conform("effects", given.effects),
         probes=columns.conform("probes", given.probes),
         faults=[finite(dict(entry)) for entry in given.faults],
-        invariants=[finite(judge.finding(one, shown=None)) for one in given.invariants],
+        invariants=[finite(run_verdict.finding(one, shown=None)) for one in given.invariants],
         histograms=_histograms(done, given),
         logs=given.logs,
     )
 
 
-def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: judge.Judgement) -> dict[str, Any]:
+def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdict.Judgement) -> dict[str, Any]:
     started_at = given.started_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "schema_version": schema.SCHEMA_VERSION,

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports import page, record, texts
+from reports import record
+from reports.page import render, texts
 from system.kernel import errors
 
 LIMIT_BYTES = 1_000_000
@@ -79,7 +80,7 @@ def _files(run: record.Run, owner: Whose) -> dict[str, str]:
     clean = record.Run(run.path, document)
     clean.__dict__["twin"] = run.twin  # drawn over the charts; its own record is not published
     return {
-        page.REPORT: page.render(clean),
+        render.REPORT: render.render(clean),
         record.RECORD: texts.utf8_safe(
             json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
         ),

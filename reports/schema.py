@@ -12,7 +12,8 @@ from typing import Any
 
 import jsonschema
 
-from reports import histogram, verdict
+from reports.judge import verdict
+from reports.stats import histogram
 from system.kernel import errors
 
 SCHEMA_VERSION = 1

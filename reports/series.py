@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from reports import columns, facts, histogram, validity
+from reports import columns, facts
+from reports.judge import validity
+from reports.stats import histogram
 
 WINDOW_S = 1.0
 PERCENTILES = ("p50", "p95", "p99", "p999")

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import columns, delivery, facts, histogram, operations, refusals
+from reports import columns, delivery, facts, operations
+from reports.judge import refusals
+from reports.stats import histogram
 
 SOURCES = ("hit", "rebuild", "direct", "tail")
 HOPS = ("wait", "network", "gateway", "service", "store")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scenarios import objectives, planned, spec, units
+from scenarios import expected_operations, objectives, spec, units
 from scenarios.kinds import Where
 
 MOST_OPERATIONS = 100_000_000  # the tape of a run holds all of them in memory, some 50 bytes each
@@ -54,7 +54,7 @@ def _check_route(objective: spec.Objective, scenario: spec.Scenario, where: Wher
 
 def _check_window(objective: spec.Objective, scenario: spec.Scenario, where: Where) -> None:
     end = units.tell_duration(scenario.workload.load_s)
-    found = planned.windows(objective, scenario)
+    found = expected_operations.windows(objective, scenario)
     if not found:
         where.refuse(objective.text, "its window needs a fault, but every fault begins after the load has "
                                      f"ended at {end}; move one forward or lengthen the load.")
@@ -63,7 +63,7 @@ def _check_window(objective: spec.Objective, scenario: spec.Scenario, where: Whe
             end=end, warm_up=units.tell_duration(scenario.measure.warm_up_s),
             within=units.tell_duration(objective.within_s or 0.0)))
     for spans in found:
-        if planned.expected(planned.routes_of(objective), spans, scenario.workload) <= 0:
+        if expected_operations.expected(expected_operations.routes_of(objective), spans, scenario.workload) <= 0:
             times = ", ".join(f"{first_s:g} s to {last_s:g} s" for first_s, last_s in spans)
             where.refuse(objective.text, f"no operation of its route is planned in its window ({times}); "
                                          "change the stages, the mix or the window.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from scenarios import objectives, planned, recovery, spec, units
+from scenarios import expected_operations, objectives, recovery, spec, units
 
 BEYOND = 10  # operations beyond a percentile that make it repeatable: with fewer, one slow request decides
 LEAST = 10  # operations that a mean, a maximum or a share needs in its window; the judge's own bound
@@ -23,9 +23,9 @@ def few_operations(scenario: spec.Scenario) -> Iterator[str]:
     the poorest decides.
     """
     for index, objective in enumerate(scenario.objectives):
-        routes, work = planned.routes_of(objective), scenario.workload
-        windows = planned.windows(objective, scenario)
-        count = min((planned.expected(routes, spans, work) for spans in windows), default=0.0)
+        routes, work = expected_operations.routes_of(objective), scenario.workload
+        windows = expected_operations.windows(objective, scenario)
+        count = min((expected_operations.expected(routes, spans, work) for spans in windows), default=0.0)
         where = f"objectives.{index} `{objective.text}`: {count:.4g} operations"
         if objective.metric in objectives.QUANTILES:
             share = 1.0 - objectives.QUANTILES[objective.metric]

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from scenarios import history, population, private, spec, vocabulary
+from scenarios import spec, vocabulary
+from scenarios.world import population, private_circle, seeded_tweets
 
 Int64s = NDArray[np.int64]
 ROUTES = tuple(vocabulary.ROUTES)
@@ -44,7 +45,7 @@ class Tape:
     target: Int64s
     second_page: NDArray[np.bool_]
     seed: int
-    protected: Int64s = field(default_factory=lambda: private.NOBODY)
+    protected: Int64s = field(default_factory=lambda: private_circle.NOBODY)
 
     def __len__(self) -> int:
         return len(self.due_ns)
@@ -69,11 +70,11 @@ def load(path: Path) -> Tape:
                     file["protected"])
 
 
-def draw(scenario: spec.Scenario, graph: population.Graph, past: history.History | None = None) -> Tape:
+def draw(scenario: spec.Scenario, graph: population.Graph, past: seeded_tweets.History | None = None) -> Tape:
     """Draw the tape of `scenario` over `graph`. `past`: the seeded tweets; None draws them as seeding does."""
     work = scenario.workload
     if past is None:
-        past = history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+        past = seeded_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
     random = np.random.default_rng([scenario.seed, 4])
     due_ns, stage = _arrivals(work, random)
     route = _routes(work, stage, random)
@@ -85,12 +86,12 @@ def draw(scenario: spec.Scenario, graph: population.Graph, past: history.History
     target = _targets(route, graph, past, work.zipf, random)
     second_page = (route == ROUTES.index("home")) & (random.random(count) < SECOND_PAGE_SHARE)
     _draw_deletes(due_ns, route, user, target, random)
-    circle = private.circle_of(graph, scenario.population, scenario.seed)
+    circle = private_circle.circle_of(graph, scenario.population, scenario.seed)
     edges = _Edges(circle, work.zipf, random)
     edges.draw(route, user, target)
     edges.draw_requests(due_ns, route, user, target)
     _draw_likes(route, user, target, past, work.zipf, np.random.default_rng([scenario.seed, 6]), circle,
-                private.likes_of(circle, past, scenario.population, scenario.seed))
+                private_circle.likes_of(circle, past, scenario.population, scenario.seed))
     _keep_out(route, user, target, circle, past)
     return Tape(due_ns, route, ROUTES, user, target, second_page, scenario.seed, circle.protected)
 
@@ -134,7 +135,7 @@ def _zipf(count: int, exponent: float, size: int, random: np.random.Generator) -
     return np.asarray(np.searchsorted(bounds, random.random(size) * bounds[-1], side="right"), dtype=np.int64)
 
 
-def _targets(route: NDArray[np.int16], graph: population.Graph, past: history.History, zipf: float,
+def _targets(route: NDArray[np.int16], graph: population.Graph, past: seeded_tweets.History, zipf: float,
              random: np.random.Generator) -> Int64s:
     """Return the targets of all routes that need nothing but popularity."""
     count = len(route)
@@ -147,7 +148,7 @@ def _targets(route: NDArray[np.int16], graph: population.Graph, past: history.Hi
         is_reply = (route == ROUTES.index("reply")) & (random.random(count) < 0.5)
         target = np.where(is_tweet | is_reply, recent, target)
     is_search = route == ROUTES.index("search")
-    words = random.choice(history.WORDS, count, p=history.word_shares())
+    words = random.choice(seeded_tweets.WORDS, count, p=seeded_tweets.word_shares())
     return np.where(is_search, words, target)
 
 
@@ -171,8 +172,8 @@ def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target
         user[row], target[row] = user[chosen], chosen
 
 
-def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: history.History, zipf: float,
-                random: np.random.Generator, circle: private.Circle, seeded: private.Likes) -> None:
+def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: seeded_tweets.History, zipf: float,
+                random: np.random.Generator, circle: private_circle.Circle, seeded: private_circle.Likes) -> None:
     """Give each like a seeded tweet, the newest most often, that its user does not like yet: every final like is known."""
     liked = {(who, tweet) for tweet, who in seeded.pairs()}
     rows = np.flatnonzero(route == ROUTES.index("like"))
@@ -186,7 +187,8 @@ def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: hi
             route[row], target[row] = ROUTES.index("profile"), user[row]
 
 
-def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: private.Circle, past: history.History) -> None:
+def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: private_circle.Circle,
+              past: seeded_tweets.History) -> None:
     """Turn reads and replies of what is kept from their user to his own tweets, and to a tweet that everybody sees."""
     if not len(circle.protected):
         return
@@ -208,7 +210,7 @@ class _Edges:
     Who follows a protected user from the start goes on, so what he may read is known throughout.
     """
 
-    def __init__(self, circle: private.Circle, zipf: float, random: np.random.Generator) -> None:
+    def __init__(self, circle: private_circle.Circle, zipf: float, random: np.random.Generator) -> None:
         self._graph, self._closed, self._zipf, self._random = circle.graph, circle.closed, zipf, random
         self._protected = circle.protected
         self._touched: set[tuple[int, int]] = set()

@@ -20,7 +20,7 @@ import simpy
 
 from sim.stations import HostCpu, Task, call_after
 
-PERIOD_S = 0.020  # as `system/platform/cgroups.py` sets it, which the twin may not import; a test holds the two equal
+PERIOD_S = 0.020  # as `system/platform/process/cgroups.py` sets it, which the twin may not import; a test holds the two equal
 LEAST_S = 1e-9    # of CPU; rounding, not a demand
 LEAST_SHARE = 0.1  # of the quota that is left at least, whatever the process burns in the background
 

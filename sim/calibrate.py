@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from reports import record
-from scenarios import population, spec, vocabulary, workload
+from scenarios import spec, vocabulary, workload
+from scenarios.world import population
 from sim import delays, demand, outcome, recorded, services
 from sim.calibration import Calibration, UnitCost, default
 from sim.replication import Replication

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sim.jobs import GATEWAY_TIMEOUT, REFUSED, UNAVAILABLE
-from system.kernel import retry
-from system.kernel.breaker import Breaker
 from system.kernel.policies import Policies
+from system.kernel.resilience import retry
+from system.kernel.resilience.breaker import Breaker
 from system.services.gateway import policy as gateway_policy
 
 

@@ -21,13 +21,13 @@ from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
 from sim.views import Views
 from system.kernel import events
 from system.kernel.policies import LimitKnobs, Policies
-from system.kernel.windows import Windows
+from system.kernel.resilience.rate_window import Windows
 from system.services.fanout import policy as fanout_policy
 from system.services.gateway import policy as gateway_policy
 from system.services.timelines import policy as timelines_policy
 
 AUTHOR_READS = 32
-"""Author partitions that a process reads at once, as in system/services/shared/lists.py, which the twin may not import."""
+"""Author partitions that a process reads at once, as in system/services/shared/list_rebuild.py, which the twin may not import."""
 AUTHOR_READERS = (services.TIMELINES, services.TWEETS)
 
 

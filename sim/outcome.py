@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports import facts, histogram
+from reports import facts
+from reports.stats import histogram
 from scenarios import spec, workload
 from sim import outcomes, views
 from sim.calibration import Calibration

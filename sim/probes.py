@@ -1,8 +1,8 @@
 """The two probes that run beside every load, in the model: they are load too, and they fill caches.
 
 The real driver polls followers' home pages for fresh tweets and asks HAProxy's null route at an even rate (its module
-`tweetlab/load/probes.py`, a floor above, holds the originals of these constants). A twin without them would see a tenth fewer
-home reads than the machine does.
+`tweetlab/load/generator/probes.py`, a floor above, holds the originals of these constants). A twin without them would see
+a tenth fewer home reads than the machine does.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class BatchLoop(PollLoop):
     """A member that does all events of a poll in one go, and gathers them under load.
 
     Where the poll before was answered less than `gather_s` ago, it waits until then and takes what came meanwhile, as
-    system/services/shared/consuming.py does; after a calm it begins at once. `handle(batch)` gets what `bundle(events)` made.
+    system/services/shared/consumer_loop.py does; after a calm it begins at once. `handle(batch)` gets what `bundle(events)` made.
     """
 
     def __init__(

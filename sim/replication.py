@@ -15,22 +15,22 @@ import numpy as np
 
 from scenarios import spec, vocabulary, workload
 from sim import bandwidth, outcomes, probes, services, workers
+from sim.autoscaling import Keeper
 from sim.calibration import Calibration, DelayShape
 from sim.consumers import consume
 from sim.engine import Engine
 from sim.faults import Faults, Stricken
 from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
-from sim.keeper import Keeper
 from sim.model import EffectRow, Model
 from sim.program import flatten
 from sim.queues import PollLoop
 from sim.state import Seeded, World
 from sim.stations import Node, call_after
-from system.kernel import retry
+from system.kernel.resilience import retry
 
 BLOCK = 2048
-WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/warming.py, a floor above
+WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/run/warming.py, a floor above
 DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
 CREATES = frozenset({"post", "reply"})
 READS = frozenset(vocabulary.ROUTES) - vocabulary.WRITES - {"delete"}

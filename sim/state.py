@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from scenarios import history as histories
-from scenarios import population, spec
+from scenarios import spec
+from scenarios.world import population
+from scenarios.world import seeded_tweets as histories
 from system.kernel import ids
 
 PAGE = 20  # tweets of a page, as the load driver asks for

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from reports import facts, histogram
-from scenarios import population, spec, vocabulary, workload
+from reports import facts
+from reports.stats import histogram
+from scenarios import spec, vocabulary, workload
+from scenarios.world import population
 from sim import faults, outcome, theory
 from sim.calibration import Calibration
 from sim.replication import Played, Replication

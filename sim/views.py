@@ -15,11 +15,11 @@ from sim.engine import Engine
 from sim.jobs import Job
 from system.kernel.policies import Policies
 
-REFRESH_AT = 0.25   # of its life, when a view of who is protected is read again: system/services/shared/views.py
-VIEW_SHARED_S = 0.2  # searches that begin within this time share a view of the index: system/stores/elastic_index.py
+REFRESH_AT = 0.25   # of its life, when a view of who is protected is read again: system/services/shared/ttl_value.py
+VIEW_SHARED_S = 0.2  # searches that begin within this time share a view of the index: system/stores/elasticsearch/index.py
 BAND_TTL_S = 30.0   # how old the knowledge may be where a band ends: system/services/search/handlers.py
-OWN_WORDS = 2       # one search in so many looks for a word of this very run: tweetlab/load/journeys.py
-REFRESH_S = 1.0     # `refresh_interval` of the index: system/stores/schema/elastic.json
+OWN_WORDS = 2       # one search in so many looks for a word of this very run: tweetlab/load/generator/journeys.py
+REFRESH_S = 1.0     # `refresh_interval` of the index: system/stores/elasticsearch/tweets.json
 """The twin may not import those modules; tests hold the numbers equal."""
 
 FOREVER_AGO = float("-inf")

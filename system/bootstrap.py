@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from system.kernel import tracing
 from system.kernel.errors import CouldNotRun, Unavailable
 from system.kernel.settings import Settings
+from system.kernel.telemetry import tracing
 from system.ports import Ports
 
 OPEN_FOR_S = 60.0   # seconds for which a store may refuse while a lab starts
@@ -34,85 +34,85 @@ class Absent:
 
 
 async def _tweets(settings: Settings) -> Any:
-    from system.stores.cassandra_tweets import CassandraTweets
+    from system.stores.cassandra.tweets import CassandraTweets
 
     return await CassandraTweets.open(settings)
 
 
 async def _timelines(settings: Settings) -> Any:
-    from system.stores.redis_timeline import RedisTimelines
+    from system.stores.redis.timelines import RedisTimelines
 
     return await RedisTimelines.open(settings)
 
 
 async def _hot(settings: Settings) -> Any:
-    from system.stores.redis_tweets import RedisTweets
+    from system.stores.redis.tweets import RedisTweets
 
     return await RedisTweets.open(settings)
 
 
 async def _users(settings: Settings) -> Any:
-    from system.stores.postgres_users import PostgresUsers
+    from system.stores.postgres.users import PostgresUsers
 
     return await PostgresUsers.open(settings)
 
 
 async def _likes(settings: Settings) -> Any:
-    from system.stores.postgres_likes import PostgresLikes
+    from system.stores.postgres.likes import PostgresLikes
 
     return await PostgresLikes.open(settings)
 
 
 async def _like_counts(settings: Settings) -> Any:
-    from system.stores.redis_likes import RedisLikes
+    from system.stores.redis.likes import RedisLikes
 
     return await RedisLikes.open(settings)
 
 
 async def _leases(settings: Settings) -> Any:
-    from system.stores.postgres_leases import PostgresLeases
+    from system.stores.postgres.leases import PostgresLeases
 
     return await PostgresLeases.open(settings)
 
 
 async def _keys(settings: Settings) -> Any:
-    from system.stores.postgres_keys import PostgresKeys
+    from system.stores.postgres.keys import PostgresKeys
 
     return await PostgresKeys.open(settings)
 
 
 async def _log_(settings: Settings) -> Any:
-    from system.stores.kafka_log import KafkaLog
+    from system.stores.kafka.log import KafkaLog
 
     return await KafkaLog.open(settings)
 
 
 async def _index(settings: Settings) -> Any:
-    from system.stores.elastic_index import ElasticIndex
+    from system.stores.elasticsearch.index import ElasticIndex
 
     return await ElasticIndex.open(settings)
 
 
 async def _blobs(settings: Settings) -> Any:
-    from system.stores.minio_blobs import MinioBlobs
+    from system.stores.s3.blobs import MinioBlobs
 
     return await MinioBlobs.open(settings)
 
 
 async def _limits(settings: Settings) -> Any:
-    from system.stores.redis_limits import RedisLimits
+    from system.stores.redis.limits import RedisLimits
 
     return await RedisLimits.open(settings)
 
 
 async def _tokens(settings: Settings) -> Any:
-    from system.stores.postgres_tokens import PostgresTokens
+    from system.stores.postgres.tokens import PostgresTokens
 
     return await PostgresTokens.open(settings)
 
 
 async def _media(settings: Settings) -> Any:
-    from system.stores.postgres_media import PostgresMedia
+    from system.stores.postgres.media import PostgresMedia
 
     return await PostgresMedia.open(settings)
 

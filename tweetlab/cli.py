@@ -18,30 +18,31 @@ from typing import Any
 import typer
 from typer import exceptions
 
-from system.kernel import logs
 from system.kernel.errors import LabError
-from tweetlab.commands import alerting, console, graphs, keys, lab, looking, reading, running, wan
+from system.kernel.telemetry import logs
+from tweetlab.commands import alerting, console, graphs, keys, lab, observe, results, wan
+from tweetlab.commands import run as running
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "alerts": alerting.alerts,
-    "check": reading.check,
-    "compare": reading.compare,
+    "check": results.check,
+    "compare": results.compare,
     "console": console.console,
     "demo": running.demo,
     "doctor": lab.doctor,
     "down": lab.down,
     "graph": graphs.graph,
     "keys": keys.keys,
-    "list": reading.list_,
-    "logs": looking.logs,
-    "publish": reading.publish,
-    "report": reading.report,
+    "list": results.list_,
+    "logs": observe.logs,
+    "publish": results.publish,
+    "report": results.report,
     "run": running.run,
     "scale": lab.scale,
     "seed": lab.seed,
     "setup": lab.setup,
     "status": lab.status,
-    "traces": looking.traces,
+    "traces": observe.traces,
     "up": lab.up,
     "wan": wan.wan,
 }

@@ -9,8 +9,9 @@ import asyncio
 
 from reports import record
 from scenarios import loader
-from tweetlab import asking, runner, session
-from tweetlab.screen import Screen
+from tweetlab.lab import session
+from tweetlab.run import run_request, runner
+from tweetlab.terminal import Screen
 
 SCENARIO = "first_run"
 
@@ -23,9 +24,9 @@ async def walk(screen: Screen, observe: bool = False) -> record.Run:
     async with session.opened(screen, scenario.platform, scenario.policies, observe=observe,
                               resets=True) as lab:
         with screen.step("low-load run for the twin's calibration"):
-            calibration = await asking.quick_calibration(lab, screen, scenario.population, scenario.seed)
+            calibration = await run_request.quick_calibration(lab, screen, scenario.population, scenario.seed)
         screen.say(f"scenario {scenario.name}: {scenario.question}")
-        with asking.interruptible(stop, screen):
+        with run_request.interruptible(stop, screen):
             told = await runner.run(lab, scenario, "make demo", world=world, stop=stop)
         run = runner.finished(told, lab.lab)
-    return asking.predict(run, scenario, world, calibration, screen)
+    return run_request.predict(run, scenario, world, calibration, screen)

@@ -16,9 +16,12 @@ from pathlib import Path
 
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint as blueprints
-from system.platform import cgroups, native, network, packages, places, preflight
+from system.platform import native, paths
 from system.platform.addresses import Plan
-from system.platform.packages import Debian
+from system.platform.install import packages, preflight
+from system.platform.install.packages import Debian
+from system.platform.process import cgroups
+from system.platform.regions import network
 from tweetlab import home
 
 MIN_PYTHON = (3, 11)
@@ -56,7 +59,7 @@ def _import_roots() -> list[Fact]:
         except ImportError:
             strangers.append(f"{name} is missing")
             continue
-        if found.parent != places.CODE:
+        if found.parent != paths.CODE:
             strangers.append(f"{name} is {found}")
     mend = "Run bin/tweetlab of this checkout, without a PYTHONPATH that holds folders of these names."
     return [Fact("import roots", not strangers, "; ".join(strangers) or "inside the checkout", mend if strangers else "")]
@@ -105,13 +108,13 @@ def _tools() -> list[Fact]:
 
 def _machine() -> list[Fact]:
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    free_mib = shutil.disk_usage(places.lairs()).free // 2**20
+    free_mib = shutil.disk_usage(paths.lairs()).free // 2**20
     enough, room = memory_mib >= MIN_MEMORY_MIB, free_mib >= preflight.DEFAULT_MIN_FREE_MIB
     return [
         Fact("cores", True, f"{os.cpu_count()}"),
         Fact("memory", enough, f"{memory_mib} MiB", "" if enough else f"The small lab needs {MIN_MEMORY_MIB} MiB."),
         Fact(
-            "disk", room, f"{free_mib} MiB free in {places.lairs()}",
+            "disk", room, f"{free_mib} MiB free in {paths.lairs()}",
             "" if room else f"Free space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
         ),
     ]  # fmt: skip
@@ -136,7 +139,7 @@ def _regions() -> list[Fact]:
 
 def _user() -> list[Fact]:
     try:
-        drop = places.unprivileged()
+        drop = paths.unprivileged()
     except CouldNotRun as problem:
         return [Fact("user for servers", False, problem.detail, "apt-get install postgresql")]
     text = f"uid {drop[0]} for PostgreSQL and Elasticsearch" if drop else "this user (not root)"

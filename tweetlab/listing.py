@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +23,7 @@ def scenarios() -> Rows:
 
 def faults() -> Rows:
     """Every fault that a scenario may name."""
-    from chaos.faults import FAULTS
-    from tweetlab.reference import doc_of
+    from chaos.faults.table import FAULTS
 
     return [{"name": name, "what": doc_of(fault).split("\n")[0]} for name, fault in sorted(FAULTS.items())]
 
@@ -31,7 +31,6 @@ def faults() -> Rows:
 def invariants() -> Rows:
     """Every invariant that is checked after a run."""
     from chaos.invariants import INVARIANTS
-    from tweetlab.reference import doc_of
 
     return [{"name": name, "what": doc_of(one).split("\n")[0]} for name, one in INVARIANTS.items()]
 
@@ -57,6 +56,15 @@ def runs() -> Rows:
         found.append({"run": document["run_id"], "verdict": document["verdict"], "kind": document["kind"],
                       "question": document["scenario"].get("question", "")})
     return found
+
+
+def doc_of(thing: object) -> str:
+    """Return what a row of a table says of itself: its `what`, its `docs`, or its docstring."""
+    own = inspect.getdoc(thing if callable(thing) else type(thing))
+    for source in (getattr(thing, "what", ""), getattr(thing, "docs", ""), own):
+        if isinstance(source, str) and source.strip():
+            return inspect.cleandoc(source)
+    return ""
 
 
 WORDS: dict[str, Callable[[], Rows]] = {

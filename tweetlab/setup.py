@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 from system.kernel.errors import CouldNotRun, LabError
-from system.platform import fetch, packages
-from system.platform.packages import Debian, Go, Maven
+from system.platform.install import fetch, packages
+from system.platform.install.packages import Debian, Go, Maven
 
 Say = Callable[[str], None]
 

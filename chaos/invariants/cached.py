@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from chaos.evidence import CachedList, Evidence, Finals
+from chaos.evidence.bundle import CachedList, Evidence, Finals
 from chaos.invariants.delivery import fanout_of
 from chaos.invariants.finding import Finding, Tally
 from system.kernel import ids

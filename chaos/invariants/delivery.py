@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chaos.evidence import Evidence, Ids
-from chaos.history import HOME, NEVER_NS, TOP_ID, Post, Read
+from chaos.evidence.bundle import Evidence, Ids
+from chaos.evidence.history import HOME, NEVER_NS, TOP_ID, Post, Read
 from chaos.invariants.finding import Finding, Tally
 from chaos.invariants.pages import told
 from system.kernel import events

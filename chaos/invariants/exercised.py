@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from chaos.evidence import Evidence
-from chaos.history import NEVER_NS
+from chaos.evidence.bundle import Evidence
+from chaos.evidence.history import NEVER_NS
 from chaos.invariants.finding import Finding, Tally
 from scenarios import plan, vocabulary
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chaos.evidence import Evidence
-from chaos.history import HOME, TWEET, Change, Read
+from chaos.evidence.bundle import Evidence
+from chaos.evidence.history import HOME, TWEET, Change, Read
 from chaos.invariants.finding import Finding, Tally
 from chaos.invariants.pages import told
 from scenarios import plan

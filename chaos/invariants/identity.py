@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chaos.evidence import Evidence
-from chaos.history import NEVER_NS, Post
+from chaos.evidence.bundle import Evidence
+from chaos.evidence.history import NEVER_NS, Post
 from chaos.invariants.finding import Finding, Tally
 from system.kernel import ids
 

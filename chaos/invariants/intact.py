@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.evidence import Evidence
+from chaos.evidence.bundle import Evidence
 from chaos.invariants.finding import Finding, Tally
 
 NAME = "pictures_are_intact"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from chaos.evidence import Evidence
-from chaos.history import Change
+from chaos.evidence.bundle import Evidence
+from chaos.evidence.history import Change
 from chaos.invariants.finding import Finding, Tally
 from scenarios import plan
 

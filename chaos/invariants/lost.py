@@ -6,8 +6,8 @@ from collections import Counter
 
 import numpy as np
 
-from chaos.evidence import Evidence, Finals
-from chaos.history import NEVER_NS, PROFILE, Post
+from chaos.evidence.bundle import Evidence, Finals
+from chaos.evidence.history import NEVER_NS, PROFILE, Post
 from chaos.invariants.finding import Finding, Tally
 from scenarios import plan
 

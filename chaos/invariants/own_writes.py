@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 
-from chaos.evidence import Evidence
-from chaos.history import Post, Read
+from chaos.evidence.bundle import Evidence
+from chaos.evidence.history import Post, Read
 from chaos.invariants.finding import Finding, Tally
 from chaos.invariants.pages import told
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable
 
-from chaos.evidence import Evidence
-from chaos.history import HOME, Read
+from chaos.evidence.bundle import Evidence
+from chaos.evidence.history import HOME, Read
 from chaos.invariants.finding import Finding, Tally
 
 NAME = "pages_have_no_duplicates_or_disorder"

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.evidence import Evidence
+from chaos.evidence.bundle import Evidence
 from chaos.invariants import (
     cached,
     delivery,
@@ -25,7 +25,7 @@ from chaos.invariants import (
     own_writes,
     pages,
     privacy,
-    searching,
+    search_convergence,
 )
 from chaos.invariants.finding import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Finding
 from scenarios import plan
@@ -78,7 +78,7 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
     Invariant(intact.NAME, intact.check, ((plan.PICTURES,),)),
     Invariant(privacy.NAME, privacy.check),  # plants protected canaries of its own around every load
     Invariant(own_writes.NAME, own_writes.check, ((plan.POSTS,),)),
-    Invariant(searching.NAME, searching.check, ((plan.POSTS,),)),
+    Invariant(search_convergence.NAME, search_convergence.check, ((plan.POSTS,),)),
     Invariant(identity.UNIQUE, identity.check_unique, ((plan.POSTS,),)),
 )}
 

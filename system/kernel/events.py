@@ -61,7 +61,7 @@ class Tweet:
 class Event:
     """One fact on its way. `id`: the same for every copy. `payload`: plain JSON values.
 
-    `trace`: the id of its request and, where that is sampled, a space and its W3C traceparent (`kernel/tracing.py`).
+    `trace`: the id of its request and, where that is sampled, a space and its W3C traceparent (`kernel/telemetry/tracing.py`).
     """
 
     topic: str

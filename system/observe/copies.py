@@ -145,7 +145,7 @@ async def _kafka(addresses: list[str]) -> str:
 
 
 async def _cassandra(addresses: list[str]) -> str:
-    from system.stores.cassandra_bridge import Bridge
+    from system.stores.cassandra.driver import Bridge
 
     for address in addresses:  # each as the coordinator: it must know that all three are up
         bridge = await Bridge.open([address], consistency="ALL", deadline_s=ANSWER_S, alone=True)

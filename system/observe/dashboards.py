@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from system.kernel.metrics import METRICS, Metric
+from system.kernel.telemetry.metric_table import METRICS, Metric
 from system.platform import alerting
 
 OVER = "1m"       # window of every rate; scrapes come each 2 or 5 s

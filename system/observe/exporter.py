@@ -15,10 +15,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-from system.kernel import keeping, serving, settings, telemetry
+from system.kernel import background, settings
 from system.kernel.errors import StoreUnavailable
-from system.kernel.http import App
+from system.kernel.http import serving
+from system.kernel.http.asgi import App
 from system.kernel.settings import Settings
+from system.kernel.telemetry import metrics
 from system.observe import stores
 from system.observe.log_index import LogIndex
 from system.observe.stores import Reader, Sample
@@ -53,12 +55,12 @@ class Exporter:
 
     async def open(self) -> None:
         """Start asking."""
-        self._tasks = [asyncio.create_task(keeping.keep(partial(self._ask_on, *row), "exporter")) for row in self._asked]
+        self._tasks = [asyncio.create_task(background.keep(partial(self._ask_on, *row), "exporter")) for row in self._asked]
         if path := os.environ.get("TWEETLAB_EXPECTED"):
-            self._tasks.append(asyncio.create_task(keeping.keep(partial(self._expect_on, Path(path)), "expected nodes")))
+            self._tasks.append(asyncio.create_task(background.keep(partial(self._expect_on, Path(path)), "expected nodes")))
         if self._config.stores.elasticsearch_urls:
             index = LogIndex(self._config.stores.elasticsearch_urls[0], self._config.namespace)
-            self._tasks.append(asyncio.create_task(keeping.keep(partial(prune_on, index), "pruning")))
+            self._tasks.append(asyncio.create_task(background.keep(partial(prune_on, index), "pruning")))
 
     async def close(self) -> None:
         """Stop asking."""
@@ -84,8 +86,8 @@ class Exporter:
         if up:
             self._answered.add(node)
         if node in self._answered or time.monotonic() > self._began_s + GRACE_S:
-            telemetry.tell("tweetlab_store_up", up, store=store, node=node)
-        telemetry.tell("tweetlab_store_asked_seconds", time.monotonic() - began_s, store=store, node=node)
+            metrics.tell("tweetlab_store_up", up, store=store, node=node)
+        metrics.tell("tweetlab_store_asked_seconds", time.monotonic() - began_s, store=store, node=node)
         self._replace(node, samples)
         self._count_changes(samples)
         self._tell_zones()
@@ -96,7 +98,7 @@ class Exporter:
             if sample.name == "tweetlab_store_primary" and sample.value:
                 store, node = sample.labels["store"], sample.labels["node"]
                 before = self._primaries.setdefault(store, node)
-                telemetry.count("tweetlab_primary_changes_total", float(before != node), store=store)
+                metrics.count("tweetlab_primary_changes_total", float(before != node), store=store)
                 self._primaries[store] = node
 
     def _tell_zones(self) -> None:
@@ -105,8 +107,8 @@ class Exporter:
             here = [node for node, at in self._zones.items() if at == zone and node in self._answered | self._away]
             away = sum(node in self._away for node in here)
             if here:
-                telemetry.tell("tweetlab_zone_stores", len(here) - away, zone=zone, state="up")
-                telemetry.tell("tweetlab_zone_stores", away, zone=zone, state="away")
+                metrics.tell("tweetlab_zone_stores", len(here) - away, zone=zone, state="up")
+                metrics.tell("tweetlab_zone_stores", away, zone=zone, state="away")
 
     def expect(self, path: Path) -> None:
         """Tell which processes are expected by `path`; a file that cannot be read leaves what was told."""
@@ -120,7 +122,7 @@ class Exporter:
             if not told.get(node):
                 self._left_s[node] = now_s
             away = now_s - self._left_s.get(node, -HELD_S) < HELD_S
-            telemetry.tell("tweetlab_node_expected", float(not away), node=node)
+            metrics.tell("tweetlab_node_expected", float(not away), node=node)
 
     async def _expect_on(self, path: Path) -> None:
         while True:
@@ -138,9 +140,9 @@ class Exporter:
         now = {(sample.name, *sample.labels.values()) for sample in samples}
         for old in self._told.get(node, ()):
             if (old.name, *old.labels.values()) not in now:
-                telemetry.forget(old.name, **old.labels)
+                metrics.forget(old.name, **old.labels)
         for sample in samples:
-            telemetry.tell(sample.name, sample.value, **sample.labels)
+            metrics.tell(sample.name, sample.value, **sample.labels)
         self._told[node] = samples
 
     async def _ask_on(self, store: str, address: str, node: str) -> None:

@@ -21,9 +21,10 @@ from typing import Any
 
 import orjson
 
-from system.kernel import http, serving, settings
+from system.kernel import settings
 from system.kernel.errors import WrongInput
-from system.kernel.http import Answer, App, Call
+from system.kernel.http import asgi, serving
+from system.kernel.http.asgi import Answer, App, Call
 from system.observe import incidents
 from system.observe.incidents import Book, Event
 
@@ -45,7 +46,7 @@ class Receiver:
             if row["status"] == 202:
                 self.book.take(Event(*(row[name] for name in ("pager", "action", "key", "summary", "severity"))), row["at_ms"])
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the routes."""
         return [
             ("POST", "/v2/enqueue", self.pagerduty),

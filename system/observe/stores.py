@@ -22,7 +22,7 @@ from system.platform.servers import sentinel as sentinels
 from system.platform.servers import wan as carrier
 
 if TYPE_CHECKING:
-    from system.stores.cassandra_bridge import Bridge
+    from system.stores.cassandra.driver import Bridge
 
 ANSWER_S = 4.0      # longest wait for one store
 ES_PARTS = "jvm,indices,thread_pool"
@@ -104,7 +104,7 @@ def answering(path: str) -> Reader:
 
 async def postgres(settings: Settings, address: str, node: str) -> list[Sample]:
     """pg_stat_database and pg_stat_activity."""
-    from system.stores import postgres_pool as pool
+    from system.stores.postgres import pool
 
     url = pool.member_url(settings.stores.postgres_url, address, whatever=True)
     connection = await pool.connect(pool.database_url(url, settings.namespace), ANSWER_S)
@@ -145,7 +145,7 @@ class Cassandra:
         self._bridge: Bridge | None = None
 
     async def __call__(self, settings: Settings, address: str, node: str) -> list[Sample]:
-        from system.stores.cassandra_bridge import Bridge
+        from system.stores.cassandra.driver import Bridge
 
         if self._bridge is None:
             self._bridge = await Bridge.open([address], consistency="ONE", deadline_s=ANSWER_S, alone=True)
@@ -276,7 +276,7 @@ class Kafka:
     async def _open(self, address: str) -> None:
         from aiokafka import AIOKafkaConsumer, admin
 
-        from system.stores import kafka_link as link
+        from system.stores.kafka import link
 
         control = admin.AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=int(ANSWER_S * 1e3))
         await link.started(control, "connect")

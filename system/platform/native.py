@@ -25,10 +25,13 @@ from system.kernel import errors
 from system.kernel.errors import CouldNotRun
 from system.kernel.policies import Policies
 from system.platform import blueprint as blueprints
-from system.platform import cgroups, children, health, network, places, preflight, sweep, targets
+from system.platform import health, paths, targets
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint
+from system.platform.install import preflight
+from system.platform.process import cgroups, children, orphan_cleanup
 from system.platform.provider import Killed, NodeStatus, Prepare, Progress
+from system.platform.regions import network
 from system.platform.servers import SERVERS, postgres, services
 
 CALL_TIMEOUT_S = 20.0
@@ -42,7 +45,7 @@ class Lab:
 
     def __init__(self, root: Path, range: int = 1) -> None:
         self.plan = Plan(range)
-        self.places = places.Places(Path(root), range)
+        self.places = paths.Places(Path(root), range)
 
     async def up(
         self,
@@ -95,10 +98,10 @@ class Lab:
             with contextlib.suppress(CouldNotRun):
                 await self._call({"op": "down", "kill": purge}, timeout_s=60.0)
             await self._until_gone()
-        await asyncio.to_thread(sweep.sweep, self.places, cgroups.open_groups(self.places.lab_id))
+        await asyncio.to_thread(orphan_cleanup.sweep, self.places, cgroups.open_groups(self.places.lab_id))
         if purge:
             self.places.remove()
-        for lair in places.abandoned():
+        for lair in paths.abandoned():
             shutil.rmtree(lair, ignore_errors=True)
 
     async def is_up(self) -> bool:
@@ -226,11 +229,11 @@ class Lab:
             return
         self.places.make()
         log = self.places.log("supervisor")
-        env = {**os.environ, "PYTHONPATH": str(places.CODE)}
-        command = [sys.executable, "-m", "system.platform.supervisor", str(self.places.root), str(self.places.range)]
+        env = {**os.environ, "PYTHONPATH": str(paths.CODE)}
+        command = [sys.executable, "-m", "system.platform.process.supervisor", str(self.places.root), str(self.places.range)]
         with log.open("wb") as out:
             process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this event loop
-                command, cwd=places.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                command, cwd=paths.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
         tell("supervisor", f"started as process {process.pid}; control groups: {self.accounting()}")
         loop = asyncio.get_running_loop()

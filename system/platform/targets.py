@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from system.platform.children import Child
-from system.platform.places import Places
+from system.platform.paths import Places
+from system.platform.process.children import Child
 
 
 def write(places: Places, children: Sequence[Child]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from system.kernel.events import Tweet
-from system.kernel.searching import Query, Rank
+from system.kernel.search_query import Query, Rank
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from system.kernel.windows import Quota, Standing
+from system.kernel.resilience.rate_window import Quota, Standing
 
 __all__ = ["LimitStore", "Quota", "Standing"]
 
 
 class LimitStore(Protocol):
-    """Moving windows shared by all gateways. One clock: that of the server. See `kernel/windows.py` for the sums."""
+    """Moving windows shared by all gateways. One clock: that of the server. The sums: `kernel/resilience/rate_window.py`."""
 
     async def take(self, quotas: Sequence[Quota], window_s: float) -> Standing:
         """Count one request under every key in one atomic step, or under none where one of them is full. One round trip."""

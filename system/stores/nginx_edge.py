@@ -11,7 +11,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Self
 
-from system.kernel import edge
+from system.kernel import cdn_links
 from system.kernel.errors import StoreUnavailable
 from system.kernel.settings import Settings
 
@@ -28,8 +28,8 @@ class NginxEdge:
         self._session: aiohttp.ClientSession | None = None
         self._base, self._timeout_s = settings.cdn, settings.policies.deadline.store_s
         self._all = (settings.cdn, *settings.further_edges)
-        self._bucket = edge.bucket(settings.namespace)
-        self._link_key, self._purge_key = edge.link_key(settings.edge_secret), edge.purge_key(settings.edge_secret)
+        self._bucket = cdn_links.bucket(settings.namespace)
+        self._link_key, self._purge_key = cdn_links.link_key(settings.edge_secret), cdn_links.purge_key(settings.edge_secret)
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -45,7 +45,7 @@ class NginxEdge:
         """Return: a service may serve while the edge is away; only its purges wait."""
 
     def link(self, key: str, expires_s: int) -> str:
-        return edge.link(self._base, self._path(key), self._link_key, int(time.time()) + expires_s)
+        return cdn_links.link(self._base, self._path(key), self._link_key, int(time.time()) + expires_s)
 
     async def purge(self, key: str) -> None:
         import aiohttp  # most services only make links
@@ -60,9 +60,9 @@ class NginxEdge:
     async def _purge(self, session: aiohttp.ClientSession, base: str, key: str) -> None:
         import aiohttp
 
-        url = f"{base}{edge.PURGE_PREFIX}{self._path(key)}"
+        url = f"{base}{cdn_links.PURGE_PREFIX}{self._path(key)}"
         try:
-            async with session.request("PURGE", url, headers={edge.PURGE_HEADER: self._purge_key}) as reply:
+            async with session.request("PURGE", url, headers={cdn_links.PURGE_HEADER: self._purge_key}) as reply:
                 await reply.read()
                 status = reply.status
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:

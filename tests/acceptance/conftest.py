@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from system.kernel import settings, telemetry
+from system.kernel import settings
+from system.kernel.telemetry import metrics as telemetry
 from system.observe import stores
 from system.observe.exporter import Exporter
 from system.platform import native

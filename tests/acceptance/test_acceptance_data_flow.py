@@ -15,7 +15,8 @@ from system.platform import native
 from tests.acceptance.conftest import metrics
 from tests.helpers import data_flow
 from tests.helpers.command import ROOT, tweetlab
-from tweetlab import seeding, session
+from tweetlab.lab import session
+from tweetlab.run import seeding
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]
 READS = 40  # by two instances in turn: the added one gets about half

@@ -93,7 +93,7 @@ def test_an_edge_list_is_seeded_into_the_stores(tmp_path):
 
 def _profile(user: int) -> dict:
     from system.platform import native
-    from tweetlab import session
+    from tweetlab.lab import session
 
     lab = native.Lab(ROOT, int(os.environ["TWEETLAB_RANGE"]))
     import time

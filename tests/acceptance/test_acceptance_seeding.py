@@ -6,10 +6,12 @@ import time
 import aiohttp
 import pytest
 
-from scenarios import history, loader, population, private
+from scenarios import loader
+from scenarios.world import population, private_circle, seeded_tweets
 from system.services.search.handlers import document_of
-from tweetlab import seeding, session
-from tweetlab.screen import Screen
+from tweetlab.lab import session
+from tweetlab.run import seeding
+from tweetlab.terminal import Screen
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")]
 SMALL = ["population.users=80", "population.follows={shape: even, mean: 6, max: 6}", "population.history=5 tweets",
@@ -34,9 +36,9 @@ def test_seeded_likes_and_protected_users_are_exact_and_a_reset_brings_them_back
     """400 tweets, 1,200 likes, 20 protected users; a run's own likes leave rows and index with the reset."""
     question = loader.load("protected_circle", SMALL)
     graph = population.graph_of(question.population, question.seed)
-    past = history.generate(graph.users, 5, question.seed)
-    circle = private.circle_of(graph, question.population, question.seed)
-    likes = private.likes_of(circle, past, question.population, question.seed)
+    past = seeded_tweets.generate(graph.users, 5, question.seed)
+    circle = private_circle.circle_of(graph, question.population, question.seed)
+    likes = private_circle.likes_of(circle, past, question.population, question.seed)
     wanted = {tweet: likes.counts().get(tweet, 0) for tweet in past.tweet_ids.tolist()}
     public = [tweet for tweet, author in zip(past.tweet_ids.tolist(), past.authors.tolist()) if not circle.closed[author]]
     favourite = max(public, key=lambda tweet: wanted[tweet])

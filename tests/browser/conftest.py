@@ -23,8 +23,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from system.platform import packages
 from system.platform.addresses import Plan
+from system.platform.install import packages
 from tests.helpers import requirements
 from tests.helpers.requirements import lab_missing
 from tweetlab.console import app

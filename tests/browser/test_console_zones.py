@@ -18,8 +18,8 @@ from system.platform.addresses import Plan
 from system.platform.provider import NodeStatus
 from tests.browser.conftest import DESK, PHONE, is_wider_than_its_window, served
 from tests.unit.test_tweetlab_regions import ways
-from tweetlab import regions
 from tweetlab.console import app, collector
+from tweetlab.lab import regions
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

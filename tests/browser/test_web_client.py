@@ -95,7 +95,7 @@ def test_more_news_than_a_page_holds_leave_no_gap(windows, web_url):
     page.route("**/timelines/*max_results=100*", lambda route: route.continue_(
         url=route.request.url.replace("max_results=100", "max_results=3")))
     page.evaluate("""async () => {
-        const { token } = JSON.parse(sessionStorage.getItem("tweetlab.session"));
+        const { token } = JSON.parse(sessionStorage.getItem("tweetlab.lab.session"));
         for (let n = 0; n < 7; n++) {
             await fetch("/2/tweets", { method: "POST", body: JSON.stringify({ text: `note ${n}` }),
                 headers: { authorization: `Bearer ${token}`, "content-type": "application/json" } });
@@ -170,7 +170,7 @@ def test_older_tweets_come_page_by_page_without_repeats(windows, web_url):
     """The cursor of the API, behind a button."""
     ada = sign_up(windows.open(web_url), "Ada")
     ada.page.evaluate("""async () => {
-        const { token } = JSON.parse(sessionStorage.getItem("tweetlab.session"));
+        const { token } = JSON.parse(sessionStorage.getItem("tweetlab.lab.session"));
         for (let n = 0; n < 23; n++) {
             await fetch("/2/tweets", { method: "POST", body: JSON.stringify({ text: `note ${n} of many` }),
                 headers: { authorization: `Bearer ${token}`, "content-type": "application/json" } });
@@ -193,8 +193,8 @@ def test_a_lab_that_is_busy_for_a_moment_costs_neither_the_session_nor_the_page(
     ada = sign_up(page, "Ada")
     ada.write("still here")
     page.evaluate("""() => {
-        const session = JSON.parse(sessionStorage.getItem("tweetlab.session"));
-        sessionStorage.setItem("tweetlab.session", JSON.stringify({ ...session, token: "expired" }));
+        const session = JSON.parse(sessionStorage.getItem("tweetlab.lab.session"));
+        sessionStorage.setItem("tweetlab.lab.session", JSON.stringify({ ...session, token: "expired" }));
     }""")
     busy = json.dumps({"title": "Service Unavailable", "detail": "The lab is busy."})
     refused = []

@@ -14,7 +14,8 @@ import requests
 from system.platform import native
 from system.services.shared import signing
 from tests.helpers.people import GATEWAY, RANGE, House, Person, arrive, bearer, until
-from tweetlab import home, session
+from tweetlab import home
+from tweetlab.lab import session
 
 pytestmark = pytest.mark.real
 

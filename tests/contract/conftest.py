@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from system.kernel import settings
-from system.platform import packages
+from system.platform.install import packages
 from tests.helpers import requirements
 from tests.helpers.adapters import BOTH, SMALL, OwnRedis, opened
 
@@ -29,11 +29,11 @@ def real_settings() -> settings.Settings:
 @pytest.fixture(params=BOTH)
 async def timelines(request: pytest.FixtureRequest, real_settings: settings.Settings) -> AsyncIterator[Any]:
     if request.param == "memory":
-        from system.stores.memory_timelines import MemoryTimelines
+        from tests.fakes.timelines import MemoryTimelines
 
         yield MemoryTimelines(SMALL)
         return
-    from system.stores.redis_timeline import RedisTimelines
+    from system.stores.redis.timelines import RedisTimelines
 
     store = await opened(RedisTimelines, real_settings)
     yield store
@@ -44,11 +44,11 @@ async def timelines(request: pytest.FixtureRequest, real_settings: settings.Sett
 @pytest.fixture(params=BOTH)
 async def hot(request: pytest.FixtureRequest, real_settings: settings.Settings) -> AsyncIterator[Any]:
     if request.param == "memory":
-        from system.stores.memory_timelines import MemoryHotTweets
+        from tests.fakes.timelines import MemoryHotTweets
 
         yield MemoryHotTweets()
         return
-    from system.stores.redis_tweets import RedisTweets
+    from system.stores.redis.tweets import RedisTweets
 
     store = await opened(RedisTweets, real_settings)
     yield store
@@ -59,11 +59,11 @@ async def hot(request: pytest.FixtureRequest, real_settings: settings.Settings) 
 @pytest.fixture(params=BOTH)
 async def index(request: pytest.FixtureRequest, real_settings: settings.Settings) -> AsyncIterator[Any]:
     if request.param == "memory":
-        from system.stores.memory_search import MemorySearch
+        from tests.fakes.search import MemorySearch
 
         yield MemorySearch()
         return
-    from system.stores.elastic_index import ElasticIndex
+    from system.stores.elasticsearch.index import ElasticIndex
 
     store = await opened(ElasticIndex, real_settings)
     yield store
@@ -74,12 +74,12 @@ async def index(request: pytest.FixtureRequest, real_settings: settings.Settings
 @pytest.fixture(params=BOTH)
 async def blobs(request: pytest.FixtureRequest, real_settings: settings.Settings) -> AsyncIterator[Any]:
     if request.param == "memory":
-        from system.stores.memory_blobs import MemoryBlobs
+        from tests.fakes.blobs import MemoryBlobs
 
         async with MemoryBlobs() as memory:
             yield memory
         return
-    from system.stores.minio_blobs import MinioBlobs
+    from system.stores.s3.blobs import MinioBlobs
 
     store = await opened(MinioBlobs, real_settings)
     yield store

@@ -113,7 +113,7 @@ async def test_a_url_is_good_for_its_method_and_key_alone(blobs) -> None:
 @pytest.mark.real
 async def test_a_store_without_its_bucket_is_not_ready(real_settings) -> None:
     """`ready` tells that uploads would be refused, and names the bucket."""
-    from system.stores.minio_blobs import MinioBlobs
+    from system.stores.s3.blobs import MinioBlobs
 
     stands = await opened(MinioBlobs, real_settings)  # or skips, where no lab answers
     await stands.drop()
@@ -127,7 +127,7 @@ async def test_a_store_without_its_bucket_is_not_ready(real_settings) -> None:
 @pytest.mark.real
 async def test_an_s3_that_is_down_certainly_did_nothing(real_settings) -> None:
     """A refused connection is a definite failure with the address in it."""
-    from system.stores.minio_blobs import MinioBlobs
+    from system.stores.s3.blobs import MinioBlobs
 
     stores = dataclasses.replace(real_settings.stores, minio="127.51.50.1:9")
     blobs = await MinioBlobs.open(dataclasses.replace(real_settings, stores=stores))
@@ -141,7 +141,7 @@ async def test_an_s3_that_is_down_certainly_did_nothing(real_settings) -> None:
 
 def test_every_error_of_the_clients_is_mapped() -> None:
     """What aiohttp, urllib3 and minio-py can raise is caught by the bases the adapter catches."""
-    from system.stores import minio_blobs
+    from system.stores.s3 import blobs as minio_blobs
 
     for module, bases in ((minio.error, minio.error.MinioException), (urllib3.exceptions, urllib3.exceptions.HTTPError)):
         for name, kind in inspect.getmembers(module, inspect.isclass):

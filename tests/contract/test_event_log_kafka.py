@@ -20,7 +20,9 @@ from system.kernel import settings
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Event
 from system.ports import Record
-from system.stores import kafka_consumer, kafka_link, kafka_log
+from system.stores.kafka import consumer as kafka_consumer
+from system.stores.kafka import link as kafka_link
+from system.stores.kafka import log as kafka_log
 from tests.helpers.durable_stores import durable_settings, group, real_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MEMBER = """
 import asyncio, sys
 from system.kernel import settings
-from system.stores.kafka_log import KafkaLog
+from system.stores.kafka.log import KafkaLog
 async def main():
     log = await KafkaLog.open(settings.from_env())
     consumer = await log.consumer(sys.argv[1], ["new_tweet"])

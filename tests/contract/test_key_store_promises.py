@@ -35,7 +35,7 @@ async def test_racing_reservations_of_one_key_agree_on_one_tweet(keys):
 @pytest.mark.real
 async def test_two_instances_racing_for_one_key_agree(real_keys, durable_settings):
     """Point 9: the reservation is linearisable between processes' sessions, not only within one."""
-    from system.stores.postgres_keys import PostgresKeys
+    from system.stores.postgres.keys import PostgresKeys
 
     other = await PostgresKeys.open(durable_settings)
     ada = fresh_author()

@@ -21,11 +21,11 @@ from tests.helpers.durable_stores import BOTH, durable_settings, fresh_author, f
 @pytest.fixture(params=BOTH)
 async def like_counts(request: pytest.FixtureRequest, real_settings: settings.Settings) -> AsyncIterator[Any]:
     if request.param == "memory":
-        from system.stores.memory_likes import MemoryLikeCounts
+        from tests.fakes.likes import MemoryLikeCounts
 
         yield MemoryLikeCounts()
         return
-    from system.stores.redis_likes import RedisLikes
+    from system.stores.redis.likes import RedisLikes
     from tests.contract import conftest
 
     store = await conftest.opened(RedisLikes, real_settings)
@@ -101,7 +101,7 @@ async def test_every_change_is_told_with_the_tweet_as_its_key(likes):
     """Events of one tweet stay in order; a repeat is told too, since its first answer may be lost."""
     users = likes._users if hasattr(likes, "_users") else None
     if users is None:
-        from system.stores.postgres_users import PostgresUsers
+        from system.stores.postgres.users import PostgresUsers
 
         users = PostgresUsers(likes._server_url, likes._database, Policies())
     told = []

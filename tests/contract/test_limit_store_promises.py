@@ -11,13 +11,13 @@ import time
 import pytest
 
 from system.kernel.errors import StoreUnavailable
-from system.kernel.windows import Quota
+from system.kernel.resilience.rate_window import Quota
 from tests.helpers.adapters import BOTH
 
 
 @pytest.fixture
 async def real_limits(real_settings, own_redis):
-    from system.stores.redis_limits import RedisLimits
+    from system.stores.redis.limits import RedisLimits
 
     stores = dataclasses.replace(real_settings.stores, limits=own_redis.address)
     store = await RedisLimits.open(dataclasses.replace(real_settings, stores=stores))
@@ -28,7 +28,7 @@ async def real_limits(real_settings, own_redis):
 @pytest.fixture(params=BOTH)
 def limits(request):
     """A store without counters."""
-    from system.stores.memory_limits import MemoryLimits
+    from tests.fakes.limits import MemoryLimits
 
     return MemoryLimits() if request.param == "memory" else request.getfixturevalue("real_limits")
 

@@ -13,9 +13,9 @@ from system.ports import MediaState, Medium
 from system.services.media.handlers import Media
 from system.services.media.policy import Wanted
 from system.services.shared.visibility import Visibility
-from system.stores.memory_blobs import MemoryBlobs
-from system.stores.memory_media import MemoryEdge
-from system.stores.memory_users import MemoryUsers
+from tests.fakes.blobs import MemoryBlobs
+from tests.fakes.media import MemoryEdge
+from tests.fakes.users import MemoryUsers
 from tests.helpers.durable_stores import durable_settings, media, real_media
 
 SHA = "ab" * 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tests.helpers.search_specimens import FIRST, document, found, words
+from tests.helpers.search_fixtures import FIRST, document, found, words
 
 DAY_NS = 86_400 * 10**9
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from system.kernel.errors import WrongInput
-from system.kernel.searching import Author, Phrase, Query, Rank, Word
+from system.kernel.search_query import Author, Phrase, Query, Rank, Word
 from system.ports import Ask
-from tests.helpers.search_specimens import FIRST, NOW_MS, document, found, words
+from tests.helpers.search_fixtures import FIRST, NOW_MS, document, found, words
 
 HOUR_MS = 3_600_000
 RANK = Rank(NOW_MS, half_life_s=86_400.0, floor=0.1)

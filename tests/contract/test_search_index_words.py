@@ -10,10 +10,10 @@ import elasticsearch
 import pytest
 
 from system.kernel.errors import LabError, StoreUnavailable
-from system.kernel.searching import Author, Phrase, Query, Rank, Tag, Word
+from system.kernel.search_query import Author, Phrase, Query, Rank, Tag, Word
 from system.ports import Ask
 from tests.helpers.adapters import opened
-from tests.helpers.search_specimens import FIRST, NOW_MS, document, found, words
+from tests.helpers.search_fixtures import FIRST, NOW_MS, document, found, words
 
 
 async def test_all_words_must_stand_in_a_tweet(index) -> None:
@@ -133,7 +133,7 @@ async def test_many_documents_are_loaded_and_visible(index) -> None:
 @pytest.mark.real
 async def test_a_document_that_is_refused_costs_the_others_nothing(real_settings) -> None:
     """Each item of a bulk has its own answer: 400 is told with its reason, the rest is indexed."""
-    from system.stores.elastic_index import ElasticIndex
+    from system.stores.elasticsearch.index import ElasticIndex
 
     index = await opened(ElasticIndex, real_settings)
     immense = document(1, "immense", hashtags=("x" * 40_000,))
@@ -151,7 +151,7 @@ async def test_a_document_that_is_refused_costs_the_others_nothing(real_settings
 async def test_each_item_of_a_bulk_is_done_refused_or_to_be_sent_again(statuses, refused, busy, real_settings,
                                                                        monkeypatch) -> None:
     """429, 503 and other trouble of the server: again after a pause. What the document itself is to blame for: refused."""
-    from system.stores.elastic_index import ElasticIndex
+    from system.stores.elasticsearch.index import ElasticIndex
 
     index = await ElasticIndex.open(real_settings)
 
@@ -169,7 +169,7 @@ async def test_each_item_of_a_bulk_is_done_refused_or_to_be_sent_again(statuses,
 @pytest.mark.real
 async def test_an_index_of_an_older_schema_is_made_anew(real_settings) -> None:
     """It holds nothing that the truth does not have; a field that it does not know would send every new tweet to the dead."""
-    from system.stores.elastic_index import ElasticIndex
+    from system.stores.elasticsearch.index import ElasticIndex
 
     index = await opened(ElasticIndex, real_settings)
     await index.remove()
@@ -186,7 +186,7 @@ async def test_an_index_of_an_older_schema_is_made_anew(real_settings) -> None:
 @pytest.mark.real
 async def test_a_cluster_without_its_index_is_not_ready(real_settings) -> None:
     """`ready` tells that writes would be refused, and names the index."""
-    from system.stores.elastic_index import ElasticIndex
+    from system.stores.elasticsearch.index import ElasticIndex
 
     stands = await opened(ElasticIndex, real_settings)  # or skips, where no lab answers
     await stands.remove()
@@ -200,7 +200,7 @@ async def test_a_cluster_without_its_index_is_not_ready(real_settings) -> None:
 @pytest.mark.real
 async def test_an_elasticsearch_that_is_down_certainly_did_nothing(real_settings) -> None:
     """A refused connection is a definite failure with the address in it."""
-    from system.stores.elastic_index import ElasticIndex
+    from system.stores.elasticsearch.index import ElasticIndex
 
     stores = dataclasses.replace(real_settings.stores, elasticsearch_urls=("http://127.51.60.1:9",))
     index = await ElasticIndex.open(dataclasses.replace(real_settings, stores=stores))
@@ -212,7 +212,7 @@ async def test_an_elasticsearch_that_is_down_certainly_did_nothing(real_settings
 
 def test_every_error_of_the_client_is_mapped() -> None:
     """Each class that elasticsearch and its transport can raise becomes one of ours."""
-    from system.stores import elastic_index
+    from system.stores.elasticsearch import index as elastic_index
 
     meta = elastic_transport.ApiResponseMeta(503, "1.1", elastic_transport.HttpHeaders(), 0.1,
                                              elastic_transport.NodeConfig("http", "x", 1))

@@ -9,7 +9,7 @@ import pytest
 
 from system.kernel import ids
 from system.ports import Entry, Kind
-from system.stores.memory_timelines import MemoryTimelines
+from tests.fakes.timelines import MemoryTimelines
 from tests.helpers.adapters import SMALL, opened
 
 USERS = [1, 9, 10, 11, 99, 10**18]
@@ -95,7 +95,7 @@ class Journey:
 @pytest.mark.parametrize("seed", range(12))
 async def test_memory_and_redis_agree_on_every_step_of_a_random_journey(real_settings, seed: int) -> None:
     """The adapters are equals: same answers, same floors, same refusals, after any sequence of operations."""
-    from system.stores.redis_timeline import RedisTimelines
+    from system.stores.redis.timelines import RedisTimelines
 
     lasting = dataclasses.replace(SMALL, timeline=dataclasses.replace(SMALL.timeline, building_ttl_s=60))
     real = await opened(RedisTimelines, dataclasses.replace(real_settings, policies=lasting))

@@ -17,9 +17,9 @@ from system.kernel import policies
 from system.kernel.errors import LabError, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet
 from system.ports import Entry, Kind
-from system.stores import redis_link
-from system.stores.redis_timeline import RedisTimelines
-from system.stores.redis_tweets import RedisTweets
+from system.stores.redis import link as redis_link
+from system.stores.redis.timelines import RedisTimelines
+from system.stores.redis.tweets import RedisTweets
 from tests.helpers.cached_lists import ADA, BOB, build, numbers, tweet
 
 pytestmark = pytest.mark.real

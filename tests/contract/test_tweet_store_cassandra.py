@@ -14,7 +14,8 @@ from cassandra import cluster, connection, metadata, pool, protocol, query, segm
 
 from system.kernel import settings
 from system.kernel.errors import StoreUnavailable, WrongInput
-from system.stores import cassandra_bridge, cassandra_tweets
+from system.stores.cassandra import driver as cassandra_bridge
+from system.stores.cassandra import tweets as cassandra_tweets
 from tests.helpers.durable_stores import a_tweet, durable_settings, fresh_author, real_tweets
 
 MODULES = (cassandra, cluster, connection, metadata, pool, protocol, query, segment)

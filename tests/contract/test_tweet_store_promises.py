@@ -11,7 +11,7 @@ import pytest
 
 from system.kernel import ids
 from system.kernel.events import Tweet
-from system.stores.cassandra_tweets import bucket_of, shard_of
+from system.stores.cassandra.tweets import bucket_of, shard_of
 from tests.helpers.durable_stores import (
     a_tweet,
     durable_settings,

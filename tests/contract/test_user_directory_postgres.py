@@ -15,7 +15,8 @@ from psycopg import errors as pg
 
 from system.kernel import settings
 from system.kernel.errors import Conflict, StoreUnavailable, WrongInput
-from system.stores import postgres_pool, postgres_users
+from system.stores.postgres import pool as postgres_pool
+from system.stores.postgres import users as postgres_users
 from tests.helpers.durable_stores import durable_settings, real_users
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from system.kernel.metrics import METRICS
+from system.kernel.telemetry.metric_table import METRICS
 from tests.helpers import data_flow
 
 ROOT = data_flow.PAGE.parents[1]

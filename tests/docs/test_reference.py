@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tweetlab import reference
+from bench import reference
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(p for p in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])

@@ -13,12 +13,16 @@ import time
 import aiohttp
 import pytest
 
-from system.kernel import names, policies
+from bench.selfchecks import load_selfcheck
+from system.kernel import dns, policies
 from system.kernel.errors import CouldNotRun
-from system.platform import blueprint, mesh, native, packages, procs
+from system.platform import blueprint, native
 from system.platform.blueprint import Blueprint, Node
+from system.platform.install import packages
+from system.platform.process import procs
+from system.platform.scaling import haproxy_runtime
 from tests.helpers.requirements import requires
-from tweetlab.load import driver, selfcheck
+from tweetlab.load import driver
 
 pytestmark = [
     pytest.mark.campaign,
@@ -52,7 +56,7 @@ def servers(lab):
 def said(server):
     """Return what a DNS server says now; None where it is away."""
     with contextlib.suppress(CouldNotRun):
-        return set(names.ask(server, names.API, 0.5))
+        return set(dns.ask(server, dns.API, 0.5))
     return None
 
 
@@ -92,10 +96,10 @@ async def well(lab):
 @contextlib.asynccontextmanager
 async def load(lab, folder, for_s):
     """Let the generator play by the name while the block runs; `told["rows"]` holds its rows and `told["start"]` after it."""
-    told, url = {}, f"http://{names.API}:8080"
+    told, url = {}, f"http://{dns.API}:8080"
     mix = {"home": 0.7, "post": 0.3}
-    playing = asyncio.create_task(selfcheck.play(url, folder, "poisson", for_s, mix=mix, rate_per_s=RATE_PER_S, null_route=False,
-                                                 name_servers=servers(lab), probes=False))
+    playing = asyncio.create_task(load_selfcheck.play(url, folder, "poisson", for_s, mix=mix, rate_per_s=RATE_PER_S,
+                                                      null_route=False, name_servers=servers(lab), probes=False))
     try:
         invokes = folder / "invokes.jsonl"
         await until(lambda: invokes.exists() and invokes.stat().st_size > 0, "the load", 30.0)
@@ -175,7 +179,7 @@ async def test_dns_names_all_where_no_balancer_answers_and_is_not_called_well(la
 
 
 def door(lab, instance):
-    return mesh.Mesh(str(lab.places.lair / f"haproxy-{instance}.sock"))
+    return haproxy_runtime.Mesh(str(lab.places.lair / f"haproxy-{instance}.sock"))
 
 
 async def known(lab, name, instances=(1, 2)):

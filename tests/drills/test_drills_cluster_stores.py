@@ -19,9 +19,10 @@ from system.kernel import events, settings
 from system.kernel.errors import CouldNotRun, NotFound, StoreUnavailable
 from system.platform import blueprint
 from system.platform.servers import services
-from system.stores.cassandra_bridge import Bridge
-from system.stores.minio_blobs import MinioBlobs
-from tweetlab import session, smoke
+from system.stores.cassandra.driver import Bridge
+from system.stores.s3.blobs import MinioBlobs
+from tweetlab.lab import session
+from tweetlab.run import smoke
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(280)]
 CLUSTER = blueprint.load("cluster")

@@ -8,7 +8,8 @@ import uuid
 import aiohttp
 import pytest
 
-from tweetlab import session, smoke
+from tweetlab.lab import session
+from tweetlab.run import smoke
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.campaign]
 SWEEP_S = 30.0  # between two tries of the collector

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from chaos import lines
+from chaos.faults import wan_faults
 from system.kernel import wan
-from system.platform import network
 from system.platform.addresses import Plan
-from system.platform.places import CODE, Places
+from system.platform.paths import CODE, Places
+from system.platform.regions import network
 from system.platform.servers import wan as carrier
 from tests.helpers.requirements import needs_regions
 
@@ -68,7 +68,8 @@ class Rig:
 
     def start(self):
         carrier.control(self.places).unlink(missing_ok=True)
-        self.process = subprocess.Popen([sys.executable, "-m", "system.platform.carrier", str(self.config)], cwd=CODE)
+        self.process = subprocess.Popen([sys.executable, "-m", "system.platform.regions.wan_emulator", str(self.config)],
+                                        cwd=CODE)
         ends_s = time.monotonic() + 5
         while not carrier.control(self.places).exists() and self.process.poll() is None and time.monotonic() < ends_s:
             time.sleep(0.02)
@@ -89,7 +90,7 @@ class Rig:
         return int(self.server.stdout.readline())
 
     async def connect_s(self, region=EAST):
-        return await lines.connect_s(self.places, region, DOOR)
+        return await wan_faults.connect_s(self.places, region, DOOR)
 
     def end(self):
         for process in (self.server, self.process):
@@ -102,7 +103,7 @@ class Rig:
 @pytest.fixture
 def rig(tmp_path, monkeypatch):
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
-    monkeypatch.setattr(lines, "TRY_S", 0.25)
+    monkeypatch.setattr(wan_faults, "TRY_S", 0.25)
     made = Rig(tmp_path)
     yield made
     made.end()

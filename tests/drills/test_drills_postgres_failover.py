@@ -16,13 +16,15 @@ import pytest
 
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.policies import Policies
-from system.platform import blueprint, cgroups, health, native, packages, procs
+from system.platform import blueprint, health, native
 from system.platform.blueprint import Blueprint
+from system.platform.install import packages
+from system.platform.process import cgroups, procs
 from system.platform.servers import services
 from system.platform.servers.postgres import ROLE
-from system.stores import postgres_pool as pools
-from system.stores.postgres_tokens import PostgresTokens
-from system.stores.postgres_users import PostgresUsers
+from system.stores.postgres import pool as pools
+from system.stores.postgres.tokens import PostgresTokens
+from system.stores.postgres.users import PostgresUsers
 from tests.helpers.requirements import requires
 
 pytestmark = [

@@ -13,19 +13,20 @@ import time
 import pytest
 from redis import asyncio as redis
 
-from chaos import faults
+from chaos.faults import table
 from system.kernel import policies, settings
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
-from system.platform import blueprint, health, native, packages
+from system.platform import blueprint, health, native
+from system.platform.install import packages
 from system.platform.servers import sentinel
 from system.ports import Entry, Kind, Ports
-from system.stores.redis_link import Link
-from system.stores.redis_timeline import RedisTimelines
-from system.stores.redis_tweets import RedisTweets
+from system.stores.redis.link import Link
+from system.stores.redis.timelines import RedisTimelines
+from system.stores.redis.tweets import RedisTweets
 from tests.helpers.requirements import requires
-from tweetlab import session
-from tweetlab.screen import Screen
+from tweetlab.lab import session
+from tweetlab.terminal import Screen
 
 pytestmark = [
     pytest.mark.campaign,
@@ -138,7 +139,7 @@ async def test_after_the_primary_is_killed_its_replica_serves_and_it_comes_back_
     took_s = await until(lambda: serves(cache), within_s=15)
     absent = await shown(cache)
     await built(cache, NEW)
-    aimed = await faults.FAULTS["cache_loss"].aim(lab, "redis")
+    aimed = await table.FAULTS["cache_loss"].aim(lab, "redis")
     nothing = Ports(**dict.fromkeys(Ports.__annotations__))
     tool = session.Session(lab, config(lab.stores(CACHE)["redis"]), nothing, Screen(), "", False).redis()
     keys = await tool.dbsize()

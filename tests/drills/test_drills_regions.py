@@ -10,10 +10,12 @@ import aiohttp
 import pytest
 from redis import asyncio as redis
 
-from chaos import faults, lines, schedule, undo
+from chaos import schedule, undo
+from chaos.faults import table, wan_faults
 from scenarios import spec
 from system.observe import copies
-from system.platform import blueprint, native, packages
+from system.platform import blueprint, native
+from system.platform.install import packages
 from system.platform.servers import sentinel
 from system.platform.servers import wan as carrier
 from tests.helpers.interrupted_runner import striking
@@ -92,8 +94,8 @@ async def test_a_runner_killed_in_the_middle_of_a_cut_leaves_no_region_cut(lab):
 
 async def test_a_lab_that_goes_down_takes_its_cuts_with_it(lab):
     """The sweep says that the fault went with the lab: so it must not stand in the next one."""
-    aim = await faults.FAULTS["region_cut"].aim(lab, "west")
-    await faults.FAULTS["region_cut"].inject(lab, aim)
+    aim = await table.FAULTS["region_cut"].aim(lab, "west")
+    await table.FAULTS["region_cut"].inject(lab, aim)
     await lab.down()
     await lab.up(CACHE, stores_only=True)
 
@@ -105,9 +107,9 @@ async def test_slow_lines_are_measured_from_inside_and_are_calm_afterwards(lab):
     slow = strike(lab, spec.Fault(1.6, "wan_slow", "lines", for_s=4.0, delay_s=0.08, loss=0.01))
     await asyncio.sleep(4.5)
     door = (await rows_of(lab, "sentinel"))[1].address
-    far_s, near_s = await lines.connect_s(lab.places, 1, door), await lines.connect_s(lab.places, 4, door)
+    far_s, near_s = await wan_faults.connect_s(lab.places, 1, door), await wan_faults.connect_s(lab.places, 4, door)
     [record] = await asyncio.wait_for(slow, 40)
-    calm_s = await lines.connect_s(lab.places, 1, door)
+    calm_s = await wan_faults.connect_s(lab.places, 1, door)
 
     assert (record.void, record.recovered_ns is not None) == ("", True)
     assert near_s < 0.020 < calm_s < 0.160 <= far_s
@@ -147,11 +149,11 @@ async def leads(lab):
 async def test_a_voter_that_was_cut_off_deposes_nobody_when_it_is_joined(voters):
     """Alone it votes and votes; if its number counted, the others would elect anew, and PostgreSQL's primary lose its lock."""
     cut = "east" if await leads(voters) != "etcd-1" else "west"
-    aim = await faults.FAULTS["region_cut"].aim(voters, cut)
+    aim = await table.FAULTS["region_cut"].aim(voters, cut)
     before = await terms(voters)
-    await faults.FAULTS["region_cut"].inject(voters, aim)
+    await table.FAULTS["region_cut"].inject(voters, aim)
     await asyncio.sleep(8.0)
-    await faults.FAULTS["region_cut"].undo(voters, aim)
+    await table.FAULTS["region_cut"].undo(voters, aim)
     await asyncio.sleep(3.0)
 
     assert await terms(voters) == before and len(before) == 1

@@ -9,23 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from chaos import faults, schedule, undo
+from chaos import schedule, undo
+from chaos.faults import table
 from scenarios import spec
-from system.kernel import settings, telemetry
+from system.kernel import settings
+from system.kernel.telemetry import metrics
 from system.observe import copies, stores
 from system.observe.exporter import Exporter
-from system.platform import blueprint, native, places, procs
+from system.platform import blueprint, native, paths
+from system.platform.process import procs
 from tests.helpers.interrupted_runner import striking
 
 pytestmark = [pytest.mark.campaign, pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(400)]
 HELD_S = 25.0
-ZONE_LOSS = faults.FAULTS["zone_loss"]
+ZONE_LOSS = table.FAULTS["zone_loss"]
 
 MUST_HOLD = {"no_acknowledged_tweet_lost", "acknowledged_follows_stand", "idempotency_keys_are_honoured", "no_unauthorised_read",
              "unique_ids", "every_follower_sees_it"}
 
 def series(name):
-    lines = [line for line in telemetry.text().decode().splitlines() if line.startswith(name)]
+    lines = [line for line in metrics.text().decode().splitlines() if line.startswith(name)]
     return {line.rpartition(" ")[0].partition("{")[2].rstrip("}"): float(line.rpartition(" ")[2]) for line in lines}
 
 
@@ -74,7 +77,7 @@ def test_nothing_acknowledged_is_lost_with_the_zone_where_the_primaries_stand(cl
     command = [sys.executable, "-m", "tweetlab", "run", "zone_loss", "--on", "system", "--json",
                "--set", "workload.stages=[{for: 50 s, rate: 20/s}]", "--set", "faults.0.at=15 s", "--set", "faults.0.for=20 s",
                "--set", "measure.warm_up=5 s", "--set", "objectives=[errors < 100 % whole]"]
-    done = subprocess.run(command, cwd=places.CODE, capture_output=True, text=True, timeout=390)
+    done = subprocess.run(command, cwd=paths.CODE, capture_output=True, text=True, timeout=390)
     assert done.stdout, done.stderr[-3000:]
     told = json.loads(done.stdout)[0]
     [fault] = json.loads((Path(told["run"]) / "faults.json").read_text())

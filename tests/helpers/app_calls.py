@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from system.kernel import http
+from system.kernel.http import asgi
 
 
-async def call(app: http.App, method: str, path: str, user: int | None = None, body: Any = None,
+async def call(app: asgi.App, method: str, path: str, user: int | None = None, body: Any = None,
                **headers: str) -> tuple[int, Any]:
     """Send one request to an application as the gateway would; return (status, JSON)."""
     given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]

@@ -8,8 +8,8 @@ import asyncio
 import os
 import time
 
-from system.kernel import http, serving
-from system.kernel.http import Answer
+from system.kernel.http import asgi, serving
+from system.kernel.http.asgi import Answer
 
 INSTANCE = os.environ.get("TWEETLAB_INSTANCE", "")
 
@@ -42,5 +42,5 @@ async def fall_ill(call):
 if __name__ == "__main__":
     host, port = os.environ["TWEETLAB_LISTEN"].rsplit(":", 1)
     rows = [("GET", "/work", work), ("GET", "/wait", wait), ("GET", "/fail", fail), ("GET", "/fall-ill", fall_ill)]
-    app = http.App("busy", rows, INSTANCE)
+    app = asgi.App("busy", rows, INSTANCE)
     serving.serve(app, host, int(port))

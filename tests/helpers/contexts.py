@@ -4,7 +4,7 @@ from pathlib import Path
 
 from system.platform import blueprint
 from system.platform.addresses import Plan
-from system.platform.places import Places
+from system.platform.paths import Places
 from system.platform.servers.base import Context
 
 REGIONS, CLUSTER, SMALL = (blueprint.load(name) for name in ("two_regions", "cluster", "small"))

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from system.kernel.metrics import METRICS
-from system.platform.places import Places
+from system.kernel.telemetry.metric_table import METRICS
+from system.platform.paths import Places
 from tweetlab.console import scrape
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data-flow.md"

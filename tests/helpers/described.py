@@ -8,7 +8,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from system.services.gateway import describe, policy
+from system.services.gateway import policy
+from system.services.gateway.openapi import document as describe
 
 
 @functools.cache

@@ -104,7 +104,7 @@ _, leases = _pair("leases", "memory_users:MemoryLeases", "postgres_leases:Postgr
 @pytest.fixture
 async def real_leases(durable_settings: settings.Settings) -> AsyncIterator[Any]:
     # In a database of its own, since ceilings outlive what empties the table.
-    from system.stores.postgres_leases import PostgresLeases
+    from system.stores.postgres.leases import PostgresLeases
 
     store = await opened(PostgresLeases, dataclasses.replace(durable_settings, namespace=durable_settings.namespace + "l"))
     _prepared.pop("PostgresLeases")

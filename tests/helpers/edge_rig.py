@@ -12,11 +12,12 @@ from typing import Any
 import aiohttp
 
 from system import bootstrap
-from system.kernel import http, scopes, settings
+from system.kernel import scopes, settings
+from system.kernel.http import asgi
 from system.services.gateway import app as gateway
 from system.services.shared import signing
-from system.stores.memory_limits import MemoryLimits
-from system.stores.memory_tokens import MemoryTokens
+from tests.fakes.limits import MemoryLimits
+from tests.fakes.tokens import MemoryTokens
 from tests.helpers import services_rig
 
 HOME = "/2/users/7/timelines/reverse_chronological"
@@ -43,15 +44,15 @@ def token(user_id: int = 7, **changed: Any) -> str:
     return signing.sign(claims, services_rig.SECRET)
 
 
-async def _answers(call: http.Call) -> http.Answer:
-    return http.Answer({"data": [], "meta": {"result_count": 0}})
+async def _answers(call: asgi.Call) -> asgi.Answer:
+    return asgi.Answer({"data": [], "meta": {"result_count": 0}})
 
 
 @contextlib.asynccontextmanager
 async def gateways(config: settings.Settings, count: int, **adapters: Any) -> AsyncIterator[Door]:
     """Run `count` gateways, each with adapters made by the functions in `adapters` (limits, tokens; memory where not named)."""
     async with contextlib.AsyncExitStack() as stack:
-        answering = http.App("any", [("GET", HOME.replace("7", "{id}"), _answers), ("POST", "/2/tweets", _answers)], "any-1")
+        answering = asgi.App("any", [("GET", HOME.replace("7", "{id}"), _answers), ("POST", "/2/tweets", _answers)], "any-1")
         url = await stack.enter_async_context(services_rig._listening(answering))
         mesh = dict.fromkeys(config.mesh, url)
         tokens, urls = MemoryTokens(), []

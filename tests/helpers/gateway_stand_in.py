@@ -4,7 +4,7 @@ import os
 
 import uvicorn
 
-from tweetlab.load import rehearsal
+from bench.selfchecks import gateway_stand_in
 
 
 def with_health(app):
@@ -22,5 +22,5 @@ def with_health(app):
 
 if __name__ == "__main__":
     host, port = os.environ["TWEETLAB_LISTEN"].rsplit(":", 1)
-    served = with_health(rehearsal.application(rehearsal.Stage({})))
+    served = with_health(gateway_stand_in.application(gateway_stand_in.Stage({})))
     uvicorn.run(served, host=host, port=int(port), log_level="critical", lifespan="off", access_log=False, timeout_keep_alive=65)

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from chaos import undo, watchdog
-from chaos.faults import FAULTS
+from chaos.faults.table import FAULTS
 from system.platform import native
-from system.platform.places import CODE, Places
+from system.platform.paths import CODE, Places
 
 WAITS_S = 300
 

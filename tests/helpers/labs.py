@@ -10,8 +10,9 @@ import pytest
 from system.kernel.errors import LabError
 from system.kernel.policies import Policies
 from system.platform import native
-from tweetlab import home, session
-from tweetlab.screen import Screen
+from tweetlab import home
+from tweetlab.lab import session
+from tweetlab.terminal import Screen
 
 
 def whole(blueprint: str, range_: int) -> Iterator[native.Lab]:

@@ -1,7 +1,8 @@
 """The exporter of a lab without stores: it tells which nodes are expected. `python -m tests.helpers.monitored_exporter`."""
 
-from system.kernel import serving, settings
-from system.kernel.http import App
+from system.kernel import settings
+from system.kernel.http import serving
+from system.kernel.http.asgi import App
 from system.observe.exporter import Exporter
 
 if __name__ == "__main__":

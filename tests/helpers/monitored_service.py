@@ -3,8 +3,9 @@
 `python -m tests.helpers.monitored_service`.
 """
 
-from system.kernel import serving, settings
-from system.kernel.http import Answer, App, Call
+from system.kernel import settings
+from system.kernel.http import serving
+from system.kernel.http.asgi import Answer, App, Call
 
 
 async def answer(call: Call) -> Answer:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from scenarios import loader, population, spec, workload
+from scenarios import loader, spec, workload
+from scenarios.world import population
 from sim import calibration, twin
 from tests.helpers import twin_harness as harness
 

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from system.kernel import checkpoints, clock, events, ids, policies
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.kernel.settings import Settings
 from system.ports import Edge, Kind, Ports
 from system.services.fanout.audience import Audience
 from system.services.fanout.handlers import Done, Fanout
-from system.services.shared.lists import Lists
+from system.services.shared.list_rebuild import Lists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
-from system.services.shared.reading import Tweets
+from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines.handlers import Page, Timelines
-from system.services.timelines.modes import Modes
+from system.services.timelines.pulled_authors import Modes
 from system.services.tweets.handlers import IdSource, TweetService
 from tests.helpers import services_rig
 

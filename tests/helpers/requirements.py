@@ -12,8 +12,8 @@ from typing import NoReturn
 
 import pytest
 
-from system.platform import packages
-from system.platform.packages import Package
+from system.platform.install import packages
+from system.platform.install.packages import Package
 
 RUN = "TWEETLAB_TEST_RUN"
 """Environment variable set by the runner of the tiers: SET_UP once everything is installed, LAB while a lab is up as well."""

@@ -38,7 +38,7 @@ from system.services.tweets import app as tweets
 from system.services.users import app as users
 from tests.helpers import described
 from tweetlab import home
-from tweetlab.session import edge_secret_of
+from tweetlab.lab.session import edge_secret_of
 
 SECRET = "a secret of thirty-two characters!"
 APPS = (users, tweets, timelines, search, media, likes)
@@ -153,7 +153,7 @@ async def _listening(app: Any) -> AsyncIterator[str]:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(100)
-    # As `kernel/serving.py`: longer than the gateway keeps a connection, or a POST may go into one that closes.
+    # As `kernel/http/serving.py`: longer than the gateway keeps a connection, or a POST may go into one that closes.
     config = uvicorn.Config(app, lifespan="on", log_config=None, ws="none", access_log=False, timeout_keep_alive=75)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))

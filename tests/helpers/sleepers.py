@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 
-from system.platform import procs
 from system.platform.blueprint import Blueprint, Node
+from system.platform.process import procs
 from system.platform.provider import Killed, NodeStatus
 
 NODES = tuple(Node(f"{kind}-{zone}", kind, "service", zone, zone=zone) for zone in (1, 2) for kind in ("cat", "dog"))

@@ -9,15 +9,16 @@ import pytest
 import yaml
 
 from system.observe import dashboards
-from system.platform import alerting, blueprint, native, packages
+from system.platform import alerting, blueprint, native
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
-from system.platform.places import Places
+from system.platform.install import packages
+from system.platform.paths import Places
 from system.platform.servers import SERVERS
 from system.platform.servers.base import Context
 from tests.helpers import data_flow
 from tests.helpers.requirements import requires
-from tweetlab import watching
+from tweetlab.lab import monitoring
 
 pytestmark = [
     pytest.mark.real,
@@ -131,7 +132,7 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
     also = await until(lambda: watched.incident("opsgenie", "gateway-1 does not answer"), "an alert at OpsGenie")
     assert "availability: budget burns more than" in burn["summary"]
     assert killed_ms < down["opened_ms"] < killed_ms + 20_000
-    told = await watching.alerts(watched.lab)  # what `tweetlab alerts` shows
+    told = await monitoring.alerts(watched.lab)  # what `tweetlab alerts` shows
     firing = {row["labels"]["alertname"] for row in told["prometheus"] if row["state"] == "firing"}
     assert firing >= {"InstanceDown", "BudgetBurn"}
     # One incident may stand for both sets of windows, and then tells the first: the factor stands at each alert.

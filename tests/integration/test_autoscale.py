@@ -15,8 +15,11 @@ import pytest
 
 from system.kernel import policies
 from system.kernel.errors import WrongInput
-from system.platform import blueprint, mesh, native, packages, procs
+from system.platform import blueprint, native
 from system.platform.blueprint import Blueprint, Node
+from system.platform.install import packages
+from system.platform.process import procs
+from system.platform.scaling import haproxy_runtime
 from tests.helpers.requirements import requires
 
 pytestmark = [
@@ -167,7 +170,7 @@ async def test_an_overload_while_others_are_dead_takes_nothing_from_the_one_that
 async def test_a_haproxy_that_starts_anew_gets_its_added_servers_again(lab):
     """They vanish with its process; the keeper applies them again within a few seconds."""
     await lab.scale("users", 2)
-    door = mesh.Mesh(str(lab.places.lair / "haproxy-1.sock"))
+    door = haproxy_runtime.Mesh(str(lab.places.lair / "haproxy-1.sock"))
 
     killed = await lab.kill("haproxy-1")
 
@@ -186,7 +189,7 @@ async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
     await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=2.0)))
     await lab.scale("users", 2)
     await lab.auto_heal("fanout-1", False)
-    door = mesh.Mesh(str(lab.places.lair / "haproxy-1.sock"))
+    door = haproxy_runtime.Mesh(str(lab.places.lair / "haproxy-1.sock"))
     hung, worker = await node(lab, "users-2"), await node(lab, "fanout-1")
     for each in (hung, worker):
         os.kill(each.pid, signal.SIGSTOP)

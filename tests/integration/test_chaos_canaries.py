@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from chaos import canaries
+from chaos.evidence import canaries
 from system.services.likes.handlers import LikeService
 from system.services.media import policy as media_policy
 from system.services.shared.visibility import Visibility

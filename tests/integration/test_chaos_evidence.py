@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chaos import api_reads, collect, history, invariants
-from chaos.evidence import Canary
+from chaos import invariants
+from chaos.evidence import api_reads, collect, history
+from chaos.evidence.bundle import Canary
 from scenarios import plan
 from system.kernel import events, policies
 from system.ports import Kind
 from tests.helpers import services_rig
-from tweetlab import effects
+from tweetlab.run import effect_log_reader
 
 pytestmark = pytest.mark.real
 KNOBS = policies.Policies(fanout=policies.FanoutKnobs(push_limit=4), timeline=policies.TimelineKnobs(mode_ttl_s=0.2))
@@ -125,7 +126,7 @@ async def step(client, people, draw, edges):
 
 async def judged(played, **changed):
     rig, client, edges, seeded, start_ns, wall_ms, folder = played
-    table = effects.read(folder, from_ns=start_ns)
+    table = effect_log_reader.read(folder, from_ns=start_ns)
     evidence = await collect.collect(client.frame(), table, rig.ports, changed.get("url", rig.url), rig.token,
                                      (edges[0], edges[1]), seeded, (), start_ns, wall_ms, quiesced=True,
                                      seed=1, plan=PLANNED)

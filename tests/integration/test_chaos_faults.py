@@ -6,11 +6,14 @@ import time
 import pytest
 from redis import asyncio as redis
 
-from chaos import faults, schedule, undo
+from chaos import schedule, undo
+from chaos.faults import table
 from scenarios import spec
 from system.kernel.errors import CouldNotRun
-from system.platform import blueprint, native, packages, procs
+from system.platform import blueprint, native
 from system.platform.blueprint import Blueprint
+from system.platform.install import packages
+from system.platform.process import procs
 from tests.helpers.interrupted_runner import striking
 from tests.helpers.requirements import requires
 
@@ -81,7 +84,7 @@ async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
             return [type(status)(**{**vars(status), "pid": other.pid, "start_ticks": other.start_ticks})]
 
     with pytest.raises(CouldNotRun, match="is not this lab's"):
-        await faults.FAULTS["cache_loss"].aim(Liar(), "redis-1")
+        await table.FAULTS["cache_loss"].aim(Liar(), "redis-1")
 
 
 async def test_a_runner_killed_in_the_middle_of_a_fault_leaves_a_well_lab(lab):

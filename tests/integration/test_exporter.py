@@ -4,10 +4,11 @@ import subprocess
 
 import pytest
 
-from system.kernel import events, settings, telemetry
+from system.kernel import events, settings
+from system.kernel.telemetry import metrics
 from system.observe import stores
 from system.observe.exporter import Exporter
-from system.platform import packages
+from system.platform.install import packages
 from system.services.media import app as media
 from tests.helpers import services_rig
 from tests.helpers.requirements import requires
@@ -26,7 +27,7 @@ TELLING = {  # store -> a series that it must tell
 
 
 def told():
-    return telemetry.text().decode()
+    return metrics.text().decode()
 
 
 @pytest.fixture
@@ -97,6 +98,6 @@ def test_every_standing_group_is_known():
 @requires(packages.PROMETHEUS)
 async def test_a_scrape_is_what_prometheus_lints_as_good():
     """`promtool check metrics` over everything that this process has counted so far."""
-    telemetry.observe("tweetlab_dependency_seconds", 0.1, dependency="redis", result="ok")
-    done = subprocess.run(["promtool", "check", "metrics"], input=telemetry.text(), capture_output=True, timeout=30)  # noqa: ASYNC221
+    metrics.observe("tweetlab_dependency_seconds", 0.1, dependency="redis", result="ok")
+    done = subprocess.run(["promtool", "check", "metrics"], input=metrics.text(), capture_output=True, timeout=30)  # noqa: ASYNC221
     assert done.returncode == 0, done.stderr.decode()

@@ -12,7 +12,8 @@ from system.kernel import scopes
 from system.platform import native
 from system.services.shared import signing
 from tests.helpers import data_flow, services_rig
-from tweetlab import home, session
+from tweetlab import home
+from tweetlab.lab import session
 
 pytestmark = pytest.mark.real
 

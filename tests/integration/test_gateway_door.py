@@ -14,9 +14,10 @@ from yarl import URL
 from system.kernel.errors import Unavailable
 from system.kernel.policies import BreakerKnobs, Policies
 from system.kernel.settings import MESH_PORTS
-from system.platform import blueprint, packages
+from system.platform import blueprint
 from system.platform.addresses import Plan
-from system.platform.places import Places
+from system.platform.install import packages
+from system.platform.paths import Places
 from system.platform.servers import haproxy
 from system.platform.servers.base import Context
 from system.services.gateway.upstream import Upstream

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from system.kernel.policies import LimitKnobs, Policies
-from system.stores.redis_limits import RedisLimits
+from system.stores.redis.limits import RedisLimits
 from tests.helpers import edge_rig, services_rig
 from tests.helpers.adapters import OwnRedis
 from tests.helpers.services_rig import until

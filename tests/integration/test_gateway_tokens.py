@@ -11,7 +11,7 @@ import pytest
 
 from system.ports import Grant
 from system.services.users import app as users
-from system.stores.postgres_tokens import PostgresTokens
+from system.stores.postgres.tokens import PostgresTokens
 from tests.helpers import edge_rig, services_rig
 from tests.helpers.services_rig import until
 

@@ -15,12 +15,13 @@ import pytest
 from system import bootstrap
 from system.kernel import policies, scopes, settings
 from system.kernel.errors import CouldNotRun
-from system.platform import blueprint, native, packages
+from system.platform import blueprint, native
 from system.platform.blueprint import Blueprint
+from system.platform.install import packages
 from system.services.shared import signing
 from tests.helpers.requirements import requires
-from tweetlab import keys, session
 from tweetlab.commands import keys as command
+from tweetlab.lab import keys, session
 
 pytestmark = [
     pytest.mark.real, pytest.mark.slow,

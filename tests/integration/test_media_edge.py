@@ -14,12 +14,12 @@ import minio
 import pytest
 import yarl
 
-from system.kernel import edge
+from system.kernel import cdn_links
 from system.kernel.policies import MediaKnobs, Policies
 from system.ports import MediaState
 from system.services.media import app as media
-from system.services.media.collecting import Collector
 from system.services.media.handlers import Media
+from system.services.media.orphan_collector import Collector
 from system.services.shared.visibility import Visibility
 from tests.helpers import services_rig
 from tests.helpers.services_rig import until
@@ -92,8 +92,8 @@ async def test_no_signature_no_picture_however_warm_the_cache_is(rig):
     assert [(await read(rig, good))[1] for _ in range(2)] == ["MISS", "HIT"]
     path, _, query = good.partition("?")
     ends, signature = (part.partition("=")[2] for part in query.split("&"))
-    expired = rig.ports.edge.link(edge.object_key(media_id), -1)
-    short = rig.ports.edge.link(edge.object_key(media_id), 1)
+    expired = rig.ports.edge.link(cdn_links.object_key(media_id), -1)
+    short = rig.ports.edge.link(cdn_links.object_key(media_id), 1)
     assert (await read(rig, short))[0] == 200
 
     for bad in (path, f"{path}?e={ends}&s={signature[::-1]}", f"{path}?e={int(ends) + 1}&s={signature}", f"{path}?s={signature}",
@@ -112,9 +112,9 @@ async def test_no_signature_no_picture_however_warm_the_cache_is(rig):
 ])
 async def test_the_edge_serves_media_and_nothing_else(rig, path):
     """No listing, no file, no way out of the bucket: 4xx, signed or not."""
-    bucket = edge.bucket(rig.config.namespace)
+    bucket = cdn_links.bucket(rig.config.namespace)
     path = path.format(bucket=bucket)
-    for url in (rig.config.cdn + path, edge.link(rig.config.cdn, path, edge.link_key(rig.config.edge_secret), 2**31)):
+    for url in (rig.config.cdn + path, cdn_links.link(rig.config.cdn, path, cdn_links.link_key(rig.config.edge_secret), 2**31)):
         status, cache, body = await read(rig, url)
         assert status in (400, 403, 404, 405) and cache is None and b"root:" not in body
 
@@ -166,7 +166,7 @@ async def test_a_delete_of_the_tweet_takes_its_picture_from_storage_and_cache(ri
         return (await read(rig, url))[:2] == (404, "MISS")
 
     await until(gone)
-    assert await rig.ports.blobs.head(edge.object_key(media_id)) is None
+    assert await rig.ports.blobs.head(cdn_links.object_key(media_id)) is None
 
 
 async def test_a_delete_of_the_medium_purges_at_once_and_only_with_the_labs_key(rig):
@@ -175,7 +175,7 @@ async def test_a_delete_of_the_medium_purges_at_once_and_only_with_the_labs_key(
     media_id = await uploaded(rig, ann, picture())
     url = await link(rig, ann, media_id)
     await read(rig, url)
-    purge = url.partition("?")[0].replace(rig.config.cdn, rig.config.cdn + edge.PURGE_PREFIX)
+    purge = url.partition("?")[0].replace(rig.config.cdn, rig.config.cdn + cdn_links.PURGE_PREFIX)
 
     assert (await read(rig, purge, "PURGE"))[0] == 403
     assert (await read(rig, purge, "PURGE", x_edge_key="0" * 40))[0] == 403
@@ -251,10 +251,10 @@ async def test_the_edges_user_reads_media_and_nothing_else(rig):
     """No anonymous bucket: who has no credentials reads nothing; the edge's own may neither list nor write nor read around."""
     config = rig.config
     (ann,) = await rig.people("ann")
-    key, bucket = edge.object_key(await uploaded(rig, ann, picture())), edge.bucket(config.namespace)
+    key, bucket = cdn_links.object_key(await uploaded(rig, ann, picture())), cdn_links.bucket(config.namespace)
     await rig.ports.blobs.put("other/1", b"secret", "text/plain")
-    password = edge.storage_password(config.edge_secret)
-    reader = minio.Minio(config.stores.minio, edge.STORAGE_USER, password, secure=False, region="us-east-1")
+    password = cdn_links.storage_password(config.edge_secret)
+    reader = minio.Minio(config.stores.minio, cdn_links.STORAGE_USER, password, secure=False, region="us-east-1")
 
     def refused(work) -> str:
         with pytest.raises(minio.error.S3Error) as problem:
@@ -291,7 +291,7 @@ async def test_orphans_are_collected_by_one_of_two_instances(rig):
     tasks = [asyncio.create_task(Watched(rig.ports, service, knobs, name).run()) for name in ("media-a", "media-b")]
     try:
         async def gone() -> bool:
-            return [await rig.ports.blobs.head(edge.object_key(each)) for each in (begun["id"], loose)] == [None, None]
+            return [await rig.ports.blobs.head(cdn_links.object_key(each)) for each in (begun["id"], loose)] == [None, None]
 
         await until(gone)
     finally:

@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform import blueprint, cgroups, native, packages, places, procs, sweep
+from system.platform import blueprint, native, paths
 from system.platform.blueprint import Blueprint, Node
+from system.platform.install import packages
+from system.platform.process import cgroups, orphan_cleanup, procs
 from tests.helpers.requirements import requires
 
 pytestmark = [
@@ -41,7 +43,7 @@ def left_behind(lab):
     """Return what a failed start must not leave: processes, control groups, the folder of data."""
     groups = cgroups.open_groups(lab.places.lab_id)
     lair = [str(lab.places.lair)] if lab.places.lair.exists() else []
-    return sweep.leftovers(lab.places, groups) + groups.nodes() + lair
+    return orphan_cleanup.leftovers(lab.places, groups) + groups.nodes() + lair
 
 
 def call(*command):
@@ -78,7 +80,7 @@ async def test_a_configuration_that_cannot_be_written_is_an_error_of_that_node(l
     with pytest.raises(CouldNotRun, match=r"postgres-1 could not be started: .*Is a directory"):
         await lab.up(Blueprint("quick", POSTGRES))
 
-    assert sweep.leftovers(lab.places, cgroups.open_groups(lab.places.lab_id)) == []
+    assert orphan_cleanup.leftovers(lab.places, cgroups.open_groups(lab.places.lab_id)) == []
 
 
 async def test_a_missing_program_is_named_before_anything_starts(lab, monkeypatch):
@@ -156,7 +158,7 @@ async def test_after_kill_9_of_the_supervisor_the_next_start_leaves_no_orphan(la
     """The children outlive it; the next start ends them by pid + start time and control group, then starts anew."""
     await lab.up(Blueprint("quick", (*REDIS, *POSTGRES, ECHO)))
     old = {row.name: (row.pid, row.start_ticks) for row in await lab.status()}
-    supervisor = sweep.read_children(lab.places)["supervisor"]
+    supervisor = orphan_cleanup.read_children(lab.places)["supervisor"]
 
     os.kill(supervisor["pid"], signal.SIGKILL)
     while procs.is_alive(supervisor["pid"], supervisor["start_ticks"]):
@@ -177,7 +179,7 @@ async def test_down_alone_sweeps_the_orphans_too(lab):
     """A user who never starts again is not left with processes either."""
     await lab.up(Blueprint("quick", REDIS))
     redis = (await lab.status())[0]
-    os.kill(sweep.read_children(lab.places)["supervisor"]["pid"], signal.SIGKILL)
+    os.kill(orphan_cleanup.read_children(lab.places)["supervisor"]["pid"], signal.SIGKILL)
 
     await lab.down(purge=True)
 
@@ -197,7 +199,7 @@ async def test_a_caller_that_is_killed_half_way_leaves_nothing(lab, tmp_path):
         redis = blueprint.Blueprint("quick", blueprint.load("small").of_kind("redis"))
         asyncio.run(lab.up(redis, prepare=hang))
     """)
-    env = {**os.environ, "PYTHONPATH": str(places.CODE)}
+    env = {**os.environ, "PYTHONPATH": str(paths.CODE)}
     command = [sys.executable, "-c", script]
     caller = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)  # noqa: ASYNC220
     assert caller.stdout.readline() == "preparing\n"

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from system.platform import blueprint, health, native, packages, places, procs
+from system.platform import blueprint, health, native, paths
 from system.platform.blueprint import Blueprint, Node
+from system.platform.install import packages
+from system.platform.process import procs
 from tests.helpers.requirements import requires
 
 pytestmark = [
@@ -99,7 +101,7 @@ async def test_as_root_postgres_runs_as_another_user_below_a_checkout_that_only_
 
     uid = Path(f"/proc/{(await node(lab, 'postgres-1')).pid}").stat().st_uid
 
-    assert uid == places.unprivileged()[0] != 0
+    assert uid == paths.unprivileged()[0] != 0
 
 
 async def test_cpu_of_a_child_that_exited_is_counted(lab):
@@ -212,7 +214,7 @@ async def test_two_labs_stand_side_by_side(lab, tmp_path):
 def readable_code():
     """A copy of the system's code that every user may read: the checkout may be in a folder that only root enters."""
     folder = Path(tempfile.mkdtemp(prefix="tweetlab-code-", dir="/var/tmp"))
-    shutil.copytree(places.CODE / "system", folder / "system", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(paths.CODE / "system", folder / "system", ignore=shutil.ignore_patterns("__pycache__"))
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)

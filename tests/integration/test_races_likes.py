@@ -8,11 +8,11 @@ import random
 import pytest
 
 from system.kernel.errors import Forbidden, NotFound
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.services.likes import policy
 from system.services.likes.handlers import Counter, LikeService
 from system.services.shared.paging import Window
-from system.services.shared.reading import Tweets
+from system.services.shared.read_through import Tweets
 from system.services.users.edges import Edges
 from system.services.users.policy import Profile
 from tests.helpers.races_bench import Bench, held

@@ -10,12 +10,12 @@ import time
 import aiohttp
 import pytest
 
-from system.kernel import edge, ids
+from system.kernel import cdn_links, ids
 from system.kernel.errors import NotFound, StoreUnavailable, WrongInput
 from system.kernel.policies import MediaKnobs
 from system.ports import MediaState
-from system.services.media.collecting import Collector
 from system.services.media.handlers import Media
+from system.services.media.orphan_collector import Collector
 from system.services.media.policy import Wanted
 from system.services.shared.visibility import Visibility
 from system.services.tweets.policy import Draft
@@ -79,7 +79,7 @@ async def test_a_post_that_died_after_it_took_its_picture_leaves_none_behind(rig
     await collector(rig).sweep()
 
     assert await state(rig, media_id) is MediaState.CONDEMNED
-    assert await rig.ports.blobs.head(edge.object_key(media_id)) is None
+    assert await rig.ports.blobs.head(cdn_links.object_key(media_id)) is None
 
 
 async def test_no_link_is_given_between_a_delete_and_the_removal_of_the_bytes(rig):
@@ -91,13 +91,13 @@ async def test_no_link_is_given_between_a_delete_and_the_removal_of_the_bytes(ri
     with held("media.after_condemn", media_id=media_id) as point:
         task = asyncio.create_task(media.delete(ann, media_id))
         await point.reached()
-        assert await rig.ports.blobs.head(edge.object_key(media_id)) is not None
+        assert await rig.ports.blobs.head(cdn_links.object_key(media_id)) is not None
         with pytest.raises(NotFound):
             await media.show(ann, media_id)
         point.release()
         await task
 
-    assert await rig.ports.blobs.head(edge.object_key(media_id)) is None
+    assert await rig.ports.blobs.head(cdn_links.object_key(media_id)) is None
 
 
 async def test_a_picture_of_a_standing_tweet_is_confirmed_once_and_kept(rig):
@@ -162,7 +162,7 @@ async def test_a_finalize_that_meets_its_put_drops_nothing(rig):
     media._blobs = Swapped(blobs, head=put_before_head, start=nothing_yet)
 
     assert (await media.finalize(ann, upload.media_id)).state is MediaState.FINALISED
-    assert started == [edge.object_key(upload.media_id)]
+    assert started == [cdn_links.object_key(upload.media_id)]
 
 
 async def test_a_check_that_failed_does_not_undo_one_that_passed(rig):

@@ -10,7 +10,7 @@ import pytest
 
 from system.kernel import events
 from system.kernel.errors import Overloaded
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.ports import Entry, Kind, Mode
 from system.services.fanout.audience import Audience
 from system.services.shared.paging import Window

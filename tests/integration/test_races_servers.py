@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from system.kernel import http
 from system.kernel.errors import StoreUnavailable
-from system.kernel.searching import Query, Word
+from system.kernel.http import asgi
+from system.kernel.search_query import Query, Word
 from system.ports import Ask, Kind
 from system.services.relay.handlers import EdgeRelay
 from system.services.search.handlers import Indexer
-from system.stores.redis_timeline import RedisTimelines
-from system.stores.redis_tweets import RedisTweets
+from system.stores.redis.timelines import RedisTimelines
+from system.stores.redis.tweets import RedisTweets
 from tests.helpers.races_bench import Bench, held
 from tests.helpers.services_rig import stored, until
 
@@ -153,12 +153,12 @@ async def test_a_deadline_does_not_cancel_a_commit(bench):
     follower, followee = await bench.people(2)
     free = asyncio.Event()
 
-    async def follow(call: http.Call) -> http.Answer:
+    async def follow(call: asgi.Call) -> asgi.Answer:
         await free.wait()
         await bench.ports.users.follow(follower, followee)
-        return http.Answer({})
+        return asgi.Answer({})
 
-    app = http.App("users", [("POST", "/follow", follow)], "users-1")
+    app = asgi.App("users", [("POST", "/follow", follow)], "users-1")
     sent: list[dict] = []
 
     async def receive():

@@ -9,14 +9,15 @@ import time
 
 import pytest
 
-from system.kernel import checkpoints, clock, events, guard, ids
+from system.kernel import checkpoints, clock, events, ids
 from system.kernel.errors import Conflict, Overloaded
+from system.kernel.resilience import guard
 from system.observe.stores import GROUPS
 from system.ports import Kind
 from system.services.fanout import worker as fanout_worker
-from system.services.shared.consuming import Loop
+from system.services.shared.consumer_loop import Loop
 from system.services.tweets.handlers import IdSource
-from system.services.tweets.leasing import Leasing
+from system.services.tweets.worker_lease import Leasing
 from tests.helpers.races_bench import Swapped
 from tests.helpers.services_rig import stored, until
 

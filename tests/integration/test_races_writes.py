@@ -11,12 +11,12 @@ import pytest
 from system.kernel import clock, events, ids
 from system.kernel.errors import Conflict, StoreUnavailable
 from system.kernel.events import Tweet
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.services.relay import policy as relay_policy
 from system.services.relay.handlers import Announced, EdgeRelay, TweetRelay
-from system.services.shared.reading import Tweets
+from system.services.shared.read_through import Tweets
 from system.services.tweets.policy import Draft
-from system.stores import cassandra_tweets
+from system.stores.cassandra import tweets as cassandra_tweets
 from tests.helpers.races_bench import Bench, Swapped, edge_event, held
 from tests.helpers.relay_doubles import Gathering, Shifted, own_marks, rows
 from tests.helpers.services_rig import stored

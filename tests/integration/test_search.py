@@ -11,7 +11,7 @@ import pytest
 
 from system.kernel import events
 from system.kernel.events import Event, Tweet
-from system.kernel.searching import Query, Word
+from system.kernel.search_query import Query, Word
 from system.ports import Ask, Indexed
 from system.services.search import worker as indexer_worker
 from system.services.search.handlers import Indexer, document_of

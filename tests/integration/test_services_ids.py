@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from system.kernel import guard
+from system.kernel.resilience import guard
 from system.services.gateway import policy
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]

@@ -9,14 +9,16 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from system.kernel import logs, tracing
+from system.kernel.telemetry import logs, tracing
 from system.observe import log_index
 from system.observe.log_index import LogIndex
-from system.platform import blueprint, native, packages
+from system.platform import blueprint, native
 from system.platform.blueprint import Blueprint
+from system.platform.install import packages
 from tests.helpers import services_rig
 from tests.helpers.requirements import requires
-from tweetlab import home, lines, traces
+from tweetlab import home
+from tweetlab.lab import log_search, traces
 
 pytestmark = [
     pytest.mark.real,
@@ -181,14 +183,14 @@ async def test_lines_are_searched_by_trace_in_the_index_and_in_the_files_alike(l
     text = logs.Json("users", "users-1").format(logging.LogRecord("tweetlab", logging.ERROR, "x.py", 1, "no nest", (), None))
     tracing.use(None)
     lab.log_path("users-1").write_text(text + "\n")
-    ask = lines.Ask(trace=TRACE, level="error", since_s=300)
+    ask = log_search.Ask(trace=TRACE, level="error", since_s=300)
 
     async def shipped():
         await index.refresh()
         return await index.find(log_index.query(trace=ask.trace, level=ask.level, since_s=ask.since_s), 10)
 
     (there,) = await until(shipped, "shipping")
-    ((here,), _) = lines.in_files(lab.log_path("x").parent, ask, 10)
+    ((here,), _) = log_search.in_files(lab.log_path("x").parent, ask, 10)
 
     assert there == here and there["message"] == "no nest"
 

@@ -13,23 +13,24 @@ import psutil
 import pytest
 from rich.console import Console
 
+from bench.selfchecks import load_selfcheck
 from scenarios import vocabulary
 from system.kernel.errors import CouldNotRun
-from tweetlab.load import driver, live, selfcheck, warm
+from tweetlab.load import driver, live, warm
 
 MIX = {route: 1 / len(vocabulary.ROUTES) for route in vocabulary.ROUTES}
 
 
 def play(base_url, folder, for_s=3.0, mix=MIX, rate=60.0, **how):
     async def go():
-        return await selfcheck.play(base_url, folder, "poisson", for_s, mix=mix, rate_per_s=rate, **how)
+        return await load_selfcheck.play(base_url, folder, "poisson", for_s, mix=mix, rate_per_s=rate, **how)
 
     return asyncio.run(go())
 
 
 def test_every_planned_operation_of_every_route_has_a_row(tmp_path):
     """Nothing is lost; every route of the mix works against the API's shapes, the picture's bytes come back."""
-    with selfcheck.stand_in() as base_url:
+    with load_selfcheck.stand_in() as base_url:
         seconds = []
         tape, result = play(base_url, tmp_path, for_s=5.0, on_second=seconds.append)
     rows = driver.history(result)
@@ -57,7 +58,7 @@ def test_at_each_tick_no_more_operations_are_finished_than_sent_and_no_more_ok_t
         seen.append((sums.planned, sums.sent + sums.unsent, sums.sent, sums.finished, sums.ok))
         assert tick.in_flight == sums.in_flight
 
-    with selfcheck.stand_in(refuse_every=5) as base_url:
+    with load_selfcheck.stand_in(refuse_every=5) as base_url:
         mix = {"home": 0.4, "media": 0.2, "post": 0.3, "delete": 0.1}
         tape, result = play(base_url, tmp_path, for_s=5.0, mix=mix, on_second=on_second)
     rows = driver.history(result)
@@ -92,7 +93,7 @@ def test_where_nobody_listens_operations_are_counted_as_not_sent(tmp_path):
 
 def test_the_null_route_and_the_delivery_probes_run_beside_the_load(tmp_path):
     """10 null requests a second; at least 5 (tweet, follower) pairs a second, where there are posts enough."""
-    with selfcheck.stand_in() as base_url:
+    with load_selfcheck.stand_in() as base_url:
         _, result = play(base_url, tmp_path, for_s=4.0, mix={"post": 1.0}, rate=20)
     rows, probes = driver.history(result), driver.probes(result)
 
@@ -104,7 +105,7 @@ def test_the_null_route_and_the_delivery_probes_run_beside_the_load(tmp_path):
 
 def test_a_refused_write_is_tried_again_with_the_same_key_as_a_row_of_its_own(tmp_path):
     """503 is info, not fail: each attempt is a row, the key stays, the tweet is one."""
-    with selfcheck.stand_in(refuse_every=5) as base_url:
+    with load_selfcheck.stand_in(refuse_every=5) as base_url:
         _, result = play(base_url, tmp_path, mix={"post": 1.0}, rate=30)
     rows = driver.history(result)
     again = rows[rows["retry_of"] >= 0]
@@ -119,7 +120,7 @@ def test_a_refused_write_is_tried_again_with_the_same_key_as_a_row_of_its_own(tm
 
 def test_a_connection_that_dies_in_the_middle_is_unknown_and_the_repeat_finds_the_first_tweet(tmp_path):
     """The tweet was made; the retry's key finds it, so no id appears twice."""
-    with selfcheck.stand_in(drop_every=4) as base_url:
+    with load_selfcheck.stand_in(drop_every=4) as base_url:
         _, result = play(base_url, tmp_path, mix={"post": 1.0}, rate=30)
     rows = driver.history(result)
     dropped = rows[(rows["status"] == 0) & (rows["route"] == "post")]
@@ -153,10 +154,10 @@ def test_stop_ends_the_load_early_and_everything_is_written(tmp_path):
                 stop.set()
 
         began = time.monotonic()
-        played = await selfcheck.play(base_url, tmp_path, "even", 30.0, mix={"home": 1.0}, on_second=on_second, stop=stop)
+        played = await load_selfcheck.play(base_url, tmp_path, "even", 30.0, mix={"home": 1.0}, on_second=on_second, stop=stop)
         return (*played, time.monotonic() - began)
 
-    with selfcheck.stand_in() as base_url:
+    with load_selfcheck.stand_in() as base_url:
         tape, result, took_s = asyncio.run(go(base_url))
     home = driver.history(result).query("route == 'home' and attempt == 0")
 
@@ -171,13 +172,14 @@ def test_a_killed_generator_leaves_its_rows_and_unknowns(tmp_path):
     async def go(base_url):
         def on_second(tick):
             if tick.t_s == 2:
-                child = next(p for p in psutil.Process(os.getpid()).children() if "tweetlab.load.child" in p.cmdline())
+                child = next(p for p in psutil.Process(os.getpid()).children()
+                             if "tweetlab.load.generator.process" in p.cmdline())
                 time.sleep(0.3)
                 child.send_signal(signal.SIGKILL)
 
-        return await selfcheck.play(base_url, tmp_path, "even", 20.0, mix={"post": 1.0}, on_second=on_second)
+        return await load_selfcheck.play(base_url, tmp_path, "even", 20.0, mix={"post": 1.0}, on_second=on_second)
 
-    with selfcheck.stand_in() as base_url:
+    with load_selfcheck.stand_in() as base_url:
         _, result = asyncio.run(go(base_url))
     outcomes = collections.Counter(driver.history(result)["outcome"])
 
@@ -198,17 +200,17 @@ def test_a_generator_that_cannot_come_up_says_why(tmp_path, monkeypatch):
 
 def test_the_reported_p95_through_a_freeze_is_the_true_one(tmp_path):
     """A server that freezes 2 s at 100/s: from intended starts p95 is about 1.6 s; Locust by itself says 18 ms."""
-    assert selfcheck.freeze_p95_ratio(for_s=8.0) == pytest.approx(1, abs=0.05)
+    assert load_selfcheck.freeze_p95_ratio(for_s=8.0) == pytest.approx(1, abs=0.05)
 
 
 def test_requests_start_on_time():
     """The bar of 3 ms belongs to the bench; tests may share their cores."""
-    assert selfcheck.start_lag_p99_ms(for_s=3.0) < 50
+    assert load_selfcheck.start_lag_p99_ms(for_s=3.0) < 50
 
 
 def test_the_load_process_imports_nothing_that_gevent_would_break():
     """No pandas, no Arrow, no driver of a store: HTTP alone."""
-    code = ("import sys, tweetlab.load.child; "
+    code = ("import sys, tweetlab.load.generator.process; "
             "print(sorted({'pandas', 'pyarrow', 'aiokafka', 'cassandra', 'psycopg', 'aiohttp', 'redis'} & set(sys.modules)))")
     told = subprocess.run([sys.executable, "-c", code], cwd=driver.ROOT, capture_output=True, text=True, check=True, timeout=60)
 
@@ -246,10 +248,10 @@ def test_each_second_is_shown_as_a_table_on_a_terminal_and_as_a_line_elsewhere(t
 
 def test_warming_reads_every_readers_home_once_the_keenest_first(tmp_path):
     """Caches are filled through the public API before a run that asks about their steady state."""
-    with selfcheck.stand_in() as base_url:
+    with load_selfcheck.stand_in() as base_url:
         tape, _ = play(base_url, tmp_path, for_s=1.5, mix={"home": 1.0})
         keen = warm.readers(tape)
-        told = asyncio.run(warm.warm(base_url, selfcheck.SECRET, keen))
+        told = asyncio.run(warm.warm(base_url, load_selfcheck.SECRET, keen))
 
     assert told == warm.Warmed(len(set(tape.user.tolist())), 0)
     assert (tape.user == keen[0]).sum() >= (tape.user == keen[-1]).sum()

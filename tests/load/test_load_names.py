@@ -10,10 +10,12 @@ import time
 
 import pytest
 
-from system.kernel import names
-from system.kernel.names import Resolver
+from bench.selfchecks import load_selfcheck
+from system.kernel import dns as names
+from system.kernel.dns import Resolver
 from tests.helpers.dns_server import Server
-from tweetlab.load import driver, selfcheck, wire
+from tweetlab.load import driver
+from tweetlab.load.generator import wire
 
 ONE, TWO = "127.99.9.1", "127.99.9.2"
 
@@ -124,15 +126,16 @@ def test_a_balancer_that_hangs_costs_the_request_inside_it_alone(rig):
 
 def test_a_load_without_an_answering_dns_server_does_not_start(tmp_path):
     """And says who was asked."""
-    with selfcheck.stand_in() as base_url, pytest.raises(driver.CouldNotRun, match=r"127\.99\.7\.1:5300"):
-        asyncio.run(selfcheck.play(base_url, tmp_path, "poisson", 2.0, name_servers=["127.99.7.1:5300"]))
+    with load_selfcheck.stand_in() as base_url, pytest.raises(driver.CouldNotRun, match=r"127\.99\.7\.1:5300"):
+        asyncio.run(load_selfcheck.play(base_url, tmp_path, "poisson", 2.0, name_servers=["127.99.7.1:5300"]))
 
 
 def test_a_load_by_name_writes_the_address_of_each_attempt(tmp_path):
     """The whole generator in its own process, its DNS questions beside the load."""
-    with selfcheck.stand_in() as base_url:
+    with load_selfcheck.stand_in() as base_url:
         dns = Server(base_url.rpartition("/")[2].partition(":")[0])
-        _, result = asyncio.run(selfcheck.play(base_url, tmp_path, "poisson", 4.0, rate_per_s=50.0, name_servers=[dns.address]))
+        _, result = asyncio.run(load_selfcheck.play(base_url, tmp_path, "poisson", 4.0, rate_per_s=50.0,
+                                                    name_servers=[dns.address]))
         dns.close()
     rows = driver.history(result)
 

@@ -2,8 +2,10 @@
 
 import asyncio
 
-from scenarios import loader, population, workload
-from tweetlab.load import driver, selfcheck
+from bench.selfchecks import load_selfcheck
+from scenarios import loader, workload
+from scenarios.world import population
+from tweetlab.load import driver
 
 
 def test_the_generator_sends_nothing_in_a_pause_and_is_on_time_after_it(tmp_path):
@@ -29,13 +31,13 @@ def test_the_generator_sends_nothing_in_a_pause_and_is_on_time_after_it(tmp_path
             scenario,
             tape,
             base_url,
-            selfcheck.SECRET,
+            load_selfcheck.SECRET,
             tmp_path,
             stop=asyncio.Event(),
             on_second=seconds.append,
         )
 
-    with selfcheck.stand_in() as base_url:
+    with load_selfcheck.stand_in() as base_url:
         result = asyncio.run(play(base_url))
     rows = driver.history(result)
     home = rows[(rows["route"] == "home") & (rows["op"] < len(tape))]

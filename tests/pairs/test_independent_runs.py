@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from system.platform import places
+from system.platform import paths
 from tests.helpers import independent_runs
 from tweetlab import home
 
@@ -26,7 +26,7 @@ SEED = int(os.environ.get("TWEETLAB_PAIRS_SEED") or random.SystemRandom().randra
 
 def tweetlab(*words: str, timeout_s: float = 180) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tweetlab", *words], cwd=places.CODE, capture_output=True, text=True,
+        [sys.executable, "-m", "tweetlab", *words], cwd=paths.CODE, capture_output=True, text=True,
         timeout=timeout_s, env=os.environ | {"TWEETLAB_RANGE": RANGE})
 
 

@@ -16,9 +16,10 @@ import pytest
 import requests
 
 from chaos import schedule
-from chaos.areas import REGION
+from chaos.faults.zone_faults import REGION
 from scenarios import spec
-from system.platform import blueprint, network, places
+from system.platform import blueprint, paths
+from system.platform.regions import network
 from tests.helpers.labs import whole
 from tests.helpers.requirements import needs_regions
 from tweetlab import home
@@ -199,7 +200,7 @@ def test_nothing_acknowledged_is_lost_with_the_active_region(lab, scenario):
                "--set", "workload.stages=[{for: 60 s, rate: 15/s}]", "--set", "faults.0.at=15 s", "--set", "faults.0.for=20 s",
                "--set", "measure.warm_up=5 s", "--set", "objectives=[errors < 100 % whole]"]
     env = {**os.environ, "TWEETLAB_RANGE": str(lab.plan.range)}
-    done = subprocess.run(command, cwd=places.CODE, capture_output=True, text=True, timeout=390, env=env)
+    done = subprocess.run(command, cwd=paths.CODE, capture_output=True, text=True, timeout=390, env=env)
     assert done.stdout.startswith("["), f"{done.stdout[:2000]}\n{done.stderr[-3000:]}"
     told = json.loads(done.stdout)[0]
     [fault] = json.loads((Path(told["run"]) / "faults.json").read_text())

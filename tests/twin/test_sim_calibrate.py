@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from reports import facts, finish, prediction, record
-from scenarios import loader, population, spec, workload
+from reports import facts, finish, record
+from reports.page import prediction
+from scenarios import loader, spec, workload
+from scenarios.world import population
 from sim import calibrate, calibration, outcome, twin
 from sim.calibration import Calibration, DelayShape
 from sim.replication import Replication

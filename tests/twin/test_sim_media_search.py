@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 import simpy
 
-from scenarios import population, spec, workload
+from scenarios import spec, workload
+from scenarios.world import population
 from sim import calibration, outcome, views
 from sim.queues import BatchLoop
 from sim.replication import Played, Replication
 from sim.state import Seeded
 from sim.stations import call_after
 from system.services.search import handlers as search_handlers
-from system.services.shared import views as shared_views
-from system.stores import elastic_index
+from system.services.shared import ttl_value as shared_views
+from system.stores.elasticsearch import index as elastic_index
 from tests.helpers import twin_harness as harness
 from tests.helpers.predictions import CALM, asked, predict
-from tweetlab.load import journeys
+from tweetlab.load.generator import journeys
 
 
 def played(mix: str, *overrides: str) -> tuple[Played, workload.Tape, spec.Scenario]:

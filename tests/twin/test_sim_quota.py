@@ -10,7 +10,7 @@ import pytest
 from sim import bandwidth, theory
 from sim.bandwidth import Bandwidth
 from sim.program import Cpu
-from system.platform import cgroups
+from system.platform.process import cgroups
 from tests.helpers import twin_harness as harness
 
 MS = 1e-3

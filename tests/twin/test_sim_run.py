@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from reports import finish
-from scenarios import loader, population, spec, workload
+from scenarios import loader, spec, workload
+from scenarios.world import population
 from sim import calibration, state, twin
 from sim.program import UnknownStep
 from tests.helpers import twin_harness as harness

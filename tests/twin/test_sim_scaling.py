@@ -9,20 +9,21 @@ from typing import Any
 
 import pytest
 
-from reports import charts, finish, page
-from reports.view import View
+from reports import finish
+from reports.page import charts, render
+from reports.page.view import View
 from scenarios import loader
+from sim import autoscaling, services
 from sim import fleet as fleets
-from sim import keeper, services
+from sim.autoscaling import Keeper
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance, Seats
 from sim.jobs import OF_MESH, Context, Job, Unit
-from sim.keeper import Keeper
 from sim.model import Model
 from sim.program import Acquire, Cpu, Release, flatten
 from sim.stations import call_after
 from system.kernel.policies import AutoscaleKnobs, BulkheadKnobs, DeadlineKnobs, MeshKnobs, Policies
-from system.platform import autoscale, mesh
+from system.platform.scaling import autoscaler, haproxy_runtime
 from system.platform.servers import haproxy
 from tests.helpers.predictions import predict
 from tests.twin.test_sim_limits import statuses
@@ -69,9 +70,9 @@ class House:
 
 def test_numbers_that_the_system_sets_too_are_the_same() -> None:
     """The twin may not import the platform, where they stand."""
-    assert (keeper.EVERY_S, keeper.MOST) == (autoscale.EVERY_S, autoscale.MOST)
-    assert (keeper.DRAIN_S, keeper.LOOK_S) == (mesh.DRAIN_S, mesh.LOOK_S)
-    assert set(keeper.FIXED) == set(autoscale.WORKERS)
+    assert (autoscaling.EVERY_S, autoscaling.MOST) == (autoscaler.EVERY_S, autoscaler.MOST)
+    assert (autoscaling.DRAIN_S, autoscaling.LOOK_S) == (haproxy_runtime.DRAIN_S, haproxy_runtime.LOOK_S)
+    assert set(autoscaling.FIXED) == set(autoscaler.WORKERS)
     assert (fleets.SEATS, fleets.QUEUED_SEATS) == (haproxy.PLACES, haproxy.QUEUED_PLACES)
     assert f"maxconn {fleets.SEATS}" in haproxy.SERVER
     assert {one.rpartition("-")[0] for one in services.SCALED} == {"gateway", *haproxy.MESH_PORTS}
@@ -109,7 +110,7 @@ def test_an_instance_comes_after_three_looks_and_its_start_and_leaves_after_the_
     house.engine.env.run(until=45.0)
     counted = house.counted()
 
-    start_s = keeper.START_CPU_S + keeper.START_WAIT_S
+    start_s = autoscaling.START_CPU_S + autoscaling.START_WAIT_S
     (came_s, kind, came, why), (left_s, _, left, _) = house.keeper.decisions
     assert (kind, came, left) == ("gateway", f"1 -> 2 in {start_s:.1f} s", "2 -> 1 in 0.1 s")
     assert why == "cpu at 0.75 of 0.50"
@@ -157,7 +158,7 @@ def test_who_waits_too_long_for_a_seat_is_told_that_nobody_is_free() -> None:
 ])  # fmt: skip
 async def test_where_the_wait_is_aimed_at_there_are_few_seats_as_the_keeper_says(knobs: AutoscaleKnobs, seats: int) -> None:
     """The model's instances and what the lab's own keeper asks HAProxy for, from the same knobs."""
-    keeps = autoscale.Keeper(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
+    keeps = autoscaler.Keeper(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
     keeps.kinds = list  # type: ignore[method-assign]
     await keeps.configure(Policies(autoscale=knobs), None)
     scenario = dataclasses.replace(loader.load("first_run"), policies=dataclasses.replace(Policies(), autoscale=knobs))
@@ -204,7 +205,7 @@ def test_an_instance_leaves_only_when_nobody_is_inside() -> None:
     call_after(house.engine.env, 1.04, lambda _event: one.seats.release())
     house.engine.env.run(until=5.0)
 
-    assert gone == [pytest.approx(1.1 + keeper.STOP_S)]
+    assert gone == [pytest.approx(1.1 + autoscaling.STOP_S)]
     assert house.fleet.instances == [house.fleet.instances[0]]
 
 
@@ -285,7 +286,7 @@ def test_the_report_draws_the_models_instances_over_the_measured_ones(evening: A
 
     assert figure is not None
     assert "c1 model" in figure.svg
-    assert page.render(run)
+    assert render.render(run)
 
 
 def test_a_killed_instance_is_healed_not_replaced_and_its_siblings_serve_meanwhile() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench import scale_rows
 from system.kernel.errors import CouldNotRun
-from tweetlab.bench import scale_rows
 
 
 def run_of(bad_from_s: float, bad_to_s: float) -> tuple[np.ndarray, np.ndarray]:

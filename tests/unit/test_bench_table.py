@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tweetlab.bench import __main__ as bench
-from tweetlab.bench.rows import ROWS, Row
+from bench import __main__ as bench
+from bench.rows import ROWS, Row
 
 ROW = Row("search_p95_ms", "a row", "ms", None, 100, lambda: 1.0)
 

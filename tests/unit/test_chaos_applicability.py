@@ -6,13 +6,14 @@ import pandas as pd
 import pytest
 
 from chaos import invariants
-from chaos.evidence import Evidence, Finals, RunClock
-from chaos.history import DEFAULTS
+from chaos.evidence.bundle import Evidence, Finals, RunClock
+from chaos.evidence.history import DEFAULTS
+from chaos.fault_records import FaultRecord
 from chaos.invariants.table import Invariant
-from chaos.records import FaultRecord
-from chaos.trial import specimen
-from scenarios import loader, plan, population
+from scenarios import loader, plan
+from scenarios.world import population
 from system.kernel.policies import LimitKnobs
+from tests.mutation import fixture
 
 S = 10**9
 EMPTY_POPULATION = [
@@ -169,7 +170,7 @@ def test_forty_planned_deletes_of_which_none_was_acknowledged_are_unknown(route,
 )
 def test_seeded_data_does_not_pass_an_invariant_whose_planned_writes_all_failed(route, name, word):
     """What was there before the run is right; that no write of the run was acknowledged stays unknown."""
-    whole = specimen.make(3)
+    whole = fixture.make(3)
     rows = whole.rows.copy()
     rows.loc[rows["route"] == route, "outcome"] = "fail"
     seeded = dataclasses.replace(
@@ -198,7 +199,7 @@ def test_seeded_data_does_not_pass_an_invariant_whose_planned_writes_all_failed(
 
 def test_a_violation_counts_even_where_the_plan_holds_nothing_of_the_kind():
     """A tweet that nobody planned and nobody posted is a phantom, whatever the plan says."""
-    evidence = dataclasses.replace(specimen.make(5), plan=frozenset())
+    evidence = dataclasses.replace(fixture.make(5), plan=frozenset())
     phantom = {
         **evidence.finals.by_author,
         1: {**evidence.finals.by_author[1], evidence.run_floor_id + (9 << 22): False},
@@ -252,7 +253,7 @@ def test_a_rate_limit_that_is_off_compares_nothing():
 
 def test_a_lost_seeded_tweet_and_a_lost_account_are_violations_with_their_counts():
     """What was seeded is acknowledged data: a read-only run with a fault is judged by it."""
-    evidence = specimen.make(11)
+    evidence = fixture.make(11)
     author = next(
         a for a, tweets in evidence.finals.by_author.items() if any(map(evidence.is_seeded, tweets))
     )

@@ -9,7 +9,7 @@ import re
 import aiohttp
 import pytest
 
-from chaos import canaries
+from chaos.evidence import canaries
 
 API, EDGE, STORE = "http://api", "http://edge", "http://store"
 OWNER, FRIEND, STRANGER, GONE = 1, 2, 3, 4

@@ -6,14 +6,16 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from chaos import api_reads, collect, invariants
-from chaos.evidence import Canary
-from chaos.history import DEFAULTS
-from scenarios import history, plan, population, spec
+from chaos import invariants
+from chaos.evidence import api_reads, collect
+from chaos.evidence.bundle import Canary
+from chaos.evidence.history import DEFAULTS
+from scenarios import plan, spec
+from scenarios.world import population, seeded_tweets
 from system.kernel.policies import TimelineKnobs
 from system.ports import Kind
 from tests.unit.test_services_on_memory import House
-from tweetlab import seeding, warming
+from tweetlab.run import seeding, warming
 
 S = 10**9
 
@@ -82,7 +84,7 @@ async def test_cached_lists_of_every_population_can_pass(users, shape, budget, m
     """No list is drawn without its truth, even where each reader follows more authors than are read."""
     monkeypatch.setattr(collect, "FOLLOWED", budget)
     graph = population.generate(spec.Population(users=users, follows=spec.Follows(shape, 60, 500)), 5)
-    past = history.generate(users, 1, 5)
+    past = seeded_tweets.generate(users, 1, 5)
     evidence = await collected(await stores_of(graph, past), graph, past, monkeypatch)
 
     [found] = invariants.judge(evidence, {"x": invariants.INVARIANTS["cached_lists_match_the_oracle"]})
@@ -94,7 +96,7 @@ async def test_cached_lists_of_every_population_can_pass(users, shape, budget, m
 async def test_a_tweet_that_a_drawn_list_lacks_is_found(monkeypatch):
     """Sampling what is compared does not make the comparison blind."""
     wanted = spec.Population(users=600, follows=spec.Follows("even", 10, 20))
-    graph, past = population.generate(wanted, 5), history.generate(600, 2, 5)
+    graph, past = population.generate(wanted, 5), seeded_tweets.generate(600, 2, 5)
     ports = await stores_of(graph, past)
     evidence = await collected(ports, graph, past, monkeypatch)
     lists = tuple(

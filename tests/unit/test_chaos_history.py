@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chaos import evidence, history, invariants, records
-from scenarios import population
+from chaos import fault_records, invariants
+from chaos.evidence import bundle, history
+from scenarios.world import population
 from system.kernel import ids
 from system.ports import Kind
 
@@ -29,8 +30,8 @@ def case(*rows, finals=None, effects=None, faults=()):
     """Bob follows Anna and Cher, Cher follows Anna; the run begins at second 0."""
     edges = (np.array([BOB, BOB, CHER]), np.array([ANNA, CHER, ANNA]))
     frame = pd.DataFrame([given | {"op": number} for number, given in enumerate(rows)])
-    return evidence.Evidence(frame, effects if effects is not None else pd.DataFrame(), finals,
-                             population.from_edges(*edges, users=3), evidence.RunClock(100 * S, WALL_MS), faults=tuple(faults))
+    return bundle.Evidence(frame, effects if effects is not None else pd.DataFrame(), finals,
+                             population.from_edges(*edges, users=3), bundle.RunClock(100 * S, WALL_MS), faults=tuple(faults))
 
 
 def found(name, given):
@@ -59,7 +60,7 @@ def test_a_delete_without_an_answer_excuses_both_presence_and_absence():
     tweet = tweet_at(0)
     given = case(row("post", ANNA, 0, tweet_id=tweet), row("delete", ANNA, 2, outcome="info", target=tweet),
                  page("user_tweets", ANNA, 9, [], target=ANNA),
-                 finals=evidence.Finals(asked=frozenset({tweet}), by_id={}, by_author={ANNA: {}}))
+                 finals=bundle.Finals(asked=frozenset({tweet}), by_id={}, by_author={ANNA: {}}))
 
     assert found("no_acknowledged_tweet_lost", given).violations == ()
     assert found("no_ghost_after_delete_or_unfollow", given).violations == ()
@@ -80,7 +81,7 @@ def test_a_refollow_in_flight_excuses_a_page_with_the_unfollowed_author():
 def test_an_acknowledged_tweet_must_be_in_both_tables_and_in_the_answer():
     """Losing it in one place is enough; the place is named, and the post that proves it."""
     tweet = tweet_at(0)
-    finals = evidence.Finals(asked=frozenset({tweet}), by_id={tweet: evidence.Stored(ANNA, False)}, by_author={ANNA: {}},
+    finals = bundle.Finals(asked=frozenset({tweet}), by_id={tweet: bundle.Stored(ANNA, False)}, by_author={ANNA: {}},
                              api_tweets={tweet: True})
     finding = found("no_acknowledged_tweet_lost", case(row("post", ANNA, 0, tweet_id=tweet), finals=finals))
 
@@ -93,9 +94,9 @@ def test_a_post_without_an_answer_explains_one_tweet_and_no_second():
     one, two = tweet_at(1), tweet_at(2)
     lost_answer = row("post", ANNA, 0, outcome="info", key="k")
     acked = row("post", BOB, 0, tweet_id=tweet_at(0))
-    stored = {tweet_at(0): evidence.Stored(BOB, False)}
-    once = evidence.Finals(asked=frozenset(stored), by_id=stored, by_author={ANNA: {one: False}})
-    twice = evidence.Finals(asked=frozenset(stored), by_id=stored, by_author={ANNA: {one: False, two: False}})
+    stored = {tweet_at(0): bundle.Stored(BOB, False)}
+    once = bundle.Finals(asked=frozenset(stored), by_id=stored, by_author={ANNA: {one: False}})
+    twice = bundle.Finals(asked=frozenset(stored), by_id=stored, by_author={ANNA: {one: False, two: False}})
 
     assert found("no_acknowledged_tweet_lost", case(lost_answer, acked, finals=once)).verdict == "pass"
     assert "phantoms" in found("no_acknowledged_tweet_lost", case(lost_answer, acked, finals=twice)).violations[0]
@@ -123,8 +124,8 @@ def test_a_follower_must_see_a_tweet_only_after_the_bound():
 def test_the_bound_starts_again_at_the_end_of_a_fault():
     """A fault that met the delivery prolongs it; a fault that was over before does not."""
     post, late = row("post", ANNA, 0, tweet_id=tweet_at(0)), page("home", BOB, 15, [])
-    met = records.FaultRecord("kill", "fanout-1", 101 * S, 101 * S, 101 * S, 101 * S, 108 * S)
-    over = records.FaultRecord("kill", "fanout-1", 90 * S, 90 * S, 90 * S, 90 * S, 95 * S)
+    met = fault_records.FaultRecord("kill", "fanout-1", 101 * S, 101 * S, 101 * S, 101 * S, 108 * S)
+    over = fault_records.FaultRecord("kill", "fanout-1", 90 * S, 90 * S, 90 * S, 90 * S, 95 * S)
 
     assert found("every_follower_sees_it", case(post, late, faults=[met])).violations == ()
     assert len(found("every_follower_sees_it", case(post, late, faults=[over])).violations) == 1
@@ -141,8 +142,8 @@ def test_a_follow_in_flight_is_optional():
 
 def test_a_follower_list_of_one_after_a_cache_loss_is_found():
     """The list says it is complete, and PostgreSQL has two followers."""
-    lists = (evidence.CachedList(Kind.FOLLOWERS, ANNA, 0, ((CHER, 0),)),)
-    finals = evidence.Finals(lists=lists, followers={ANNA: frozenset({BOB, CHER})})
+    lists = (bundle.CachedList(Kind.FOLLOWERS, ANNA, 0, ((CHER, 0),)),)
+    finals = bundle.Finals(lists=lists, followers={ANNA: frozenset({BOB, CHER})})
     finding = found("cached_lists_match_the_oracle", case(row("home", BOB, 0), finals=finals))
 
     assert finding.violations == ("list f:1 lacks 1 users against PostgreSQL, which has 2 (2)",)
@@ -153,8 +154,8 @@ def test_a_list_is_judged_down_to_its_floor():
     tweet = tweet_at(0)
     stored = {"by_author": {ANNA: {tweet: False}, CHER: {}}, "following": {BOB: frozenset({ANNA, CHER})},
               "wall_ms": WALL_MS + 60_000}
-    below = evidence.Finals(lists=(evidence.CachedList(Kind.HOME, BOB, tweet + 1, ()),), **stored)
-    at = evidence.Finals(lists=(evidence.CachedList(Kind.HOME, BOB, tweet, ()),), **stored)
+    below = bundle.Finals(lists=(bundle.CachedList(Kind.HOME, BOB, tweet + 1, ()),), **stored)
+    at = bundle.Finals(lists=(bundle.CachedList(Kind.HOME, BOB, tweet, ()),), **stored)
 
     assert found("cached_lists_match_the_oracle", case(row("home", BOB, 0), finals=below)).verdict == "pass"
     assert found("cached_lists_match_the_oracle", case(row("home", BOB, 0), finals=at)).verdict == "fail"
@@ -181,7 +182,7 @@ def test_a_row_that_was_never_sent_is_no_operation():
 
 def test_a_thin_fault_window_is_unknown():
     """Fewer than 500 operations prove nothing about a fault, and a void fault proves nothing at all."""
-    struck = records.FaultRecord("cache_loss", "redis-1", 100 * S, 100 * S, 100 * S, 100 * S, 101 * S)
+    struck = fault_records.FaultRecord("cache_loss", "redis-1", 100 * S, 100 * S, 100 * S, 100 * S, 101 * S)
     many = [*(page("home", BOB, n / 100, []) for n in range(450)),
             *(row("post", ANNA, n / 10, tweet_id=tweet_at(n)) for n in range(50))]
 

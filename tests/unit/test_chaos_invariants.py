@@ -9,8 +9,8 @@ import pytest
 
 from chaos import invariants
 from chaos.invariants import delivery, exercised, table
-from chaos.trial import mutations, specimen, world
 from system.ports import Kind
+from tests.mutation import fixture, mutations, world
 
 SMALL = world.Size(users=15, operations=400, follows=4)
 SEEDS = range(100)
@@ -19,7 +19,7 @@ SEEDS = range(100)
 @functools.cache
 def specimen_of(seed):
     """Evidence is never changed in place, so all tests of a seed share it."""
-    return specimen.make(seed)
+    return fixture.make(seed)
 
 
 def reds(evidence):
@@ -29,7 +29,7 @@ def reds(evidence):
 @pytest.mark.parametrize("decade", range(10))
 def test_a_perfect_system_is_never_red(decade):
     """A hundred clean histories, with late pushes, lost answers, retries and walks, have no violation."""
-    accused = {seed: found for seed in SEEDS if seed % 10 == decade and (found := reds(specimen.make(seed, SMALL)))}
+    accused = {seed: found for seed in SEEDS if seed % 10 == decade and (found := reds(fixture.make(seed, SMALL)))}
 
     assert accused == {}
 
@@ -73,7 +73,7 @@ def test_every_invariant_has_a_mutation_that_turns_it_red():
 
 def test_an_invariant_that_saw_nothing_is_unknown():
     """An empty history proves nothing, and every finding says what it missed."""
-    evidence = specimen.make(1, world.Size(users=3, operations=1, follows=1, history=0, pulled=0))
+    evidence = fixture.make(1, world.Size(users=3, operations=1, follows=1, history=0, pulled=0))
     empty = type(evidence)(evidence.rows.iloc[:0], evidence.effects.iloc[:0], None, evidence.graph, evidence.clock)
 
     findings = invariants.judge(empty)
@@ -115,7 +115,7 @@ def test_every_invariant_tells_its_promise():
 
 def test_a_quarter_of_a_hundred_thousand_operations_is_judged_in_a_quarter_of_ten_seconds():
     """Judging must not be what a run waits for. Counted in CPU time, since the machine is shared."""
-    evidence = specimen.make(1, world.Size(users=500, operations=25_000, rate_per_s=1500, follows=10, history=5, page=10))
+    evidence = fixture.make(1, world.Size(users=500, operations=25_000, rate_per_s=1500, follows=10, history=5, page=10))
     before_s = time.process_time()
     findings = invariants.judge(evidence)
     took_s = time.process_time() - before_s

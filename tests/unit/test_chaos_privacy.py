@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chaos.evidence import Canary, Evidence, Finals, RunClock
-from chaos.history import DEFAULTS, Read
+from chaos.evidence.bundle import Canary, Evidence, Finals, RunClock
+from chaos.evidence.history import DEFAULTS, Read
 from chaos.invariants import delivery, liking, privacy
-from scenarios import population
+from scenarios.world import population
 
 OWNER, FAN, GUEST, STRANGER = 1, 2, 3, 4
 TWEET = 900

@@ -5,11 +5,12 @@ import time
 
 import pytest
 
-from chaos import faults, schedule
+from chaos import schedule
+from chaos.faults import table
 from scenarios import loader, plan, recovery, spec
 from system.kernel.errors import WrongInput
 from tests.unit.test_chaos_undo import OneNode
-from tweetlab.commands import reading
+from tweetlab.commands import results
 
 S = 10**9
 
@@ -20,7 +21,7 @@ class NeverRecovers:
     held, kinds, recovers_within_s, look_every_s = False, (), 0.6, 0.02
 
     async def aim(self, lab, target):
-        return faults.Aim(target, 1, 1, "")
+        return table.Aim(target, 1, 1, "")
 
     async def inject(self, lab, aim):
         return {}
@@ -101,7 +102,7 @@ def test_check_does_not_warn_of_a_fault_that_is_held_until_the_end(for_s, warned
 
 def test_check_prints_the_warning_and_stays_good(capsys):
     """Exit 0, and the JSON value holds it."""
-    code = reading.check("first_run", ["faults.0.recovers_within=60 s"], as_json=True)
+    code = results.check("first_run", ["faults.0.recovers_within=60 s"], as_json=True)
 
     output = json.loads(capsys.readouterr().out)
     assert (code, output["ok"]) == (0, True)

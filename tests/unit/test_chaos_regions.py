@@ -8,16 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from chaos import lines, schedule, undo
-from chaos.faults import FAULTS
+from chaos import schedule, undo
+from chaos.faults import wan_faults
+from chaos.faults.table import FAULTS
 from scenarios import spec
 from system.kernel import wan
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.observe import copies
-from system.platform import blueprint, carrier
+from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.blueprint import Node
-from system.platform.places import Places
+from system.platform.paths import Places
+from system.platform.regions import wan_emulator
 from tests.helpers.sleepers import House
 
 LOSS, CUT, SLOW = FAULTS["region_loss"], FAULTS["region_cut"], FAULTS["wan_slow"]
@@ -39,7 +41,7 @@ class Regions(House):
         """As the carrier would; each question sees how the lines stand on disk."""
         if request["op"] != "look":
             self.order.append((request["op"], request.get("line")))
-        return carrier.answer(carrier.Carrier(Plan(21), {}, self.root / "lines.json", 0.010), request)
+        return wan_emulator.answer(wan_emulator.Carrier(Plan(21), {}, self.root / "lines.json", 0.010), request)
 
     async def connect(self, at, region, address, samples=3):
         """A connection takes a round trip; a cut line makes none."""
@@ -60,8 +62,8 @@ class Regions(House):
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     made = Regions(tmp_path)
-    monkeypatch.setattr(lines.carrier, "ask", made.ask)
-    monkeypatch.setattr(lines, "connect_s", made.connect)
+    monkeypatch.setattr(wan_faults.carrier, "ask", made.ask)
+    monkeypatch.setattr(wan_faults, "connect_s", made.connect)
     yield made
     for child in made.sleepers.values():
         child.kill()
@@ -251,13 +253,13 @@ async def test_a_connection_is_really_tried(tmp_path):
     """From outside, without a namespace: to one who listens, and to nobody."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        took_s = await lines.connect_s(Places(tmp_path, 21), wan.OUTSIDE, address)
+        took_s = await wan_faults.connect_s(Places(tmp_path, 21), wan.OUTSIDE, address)
 
     assert 0 < took_s < 1
-    assert await lines.connect_s(Places(tmp_path, 21), wan.OUTSIDE, address, samples=1) is None
+    assert await wan_faults.connect_s(Places(tmp_path, 21), wan.OUTSIDE, address, samples=1) is None
 
 
 async def test_a_region_that_is_not_there_is_trouble_and_no_cut(tmp_path):
     """A probe that cannot be made proves nothing."""
     with pytest.raises(CouldNotRun, match="could be tried from east"):
-        await lines.connect_s(Places(Path(tmp_path), 21), 1, "127.0.0.1:1")
+        await wan_faults.connect_s(Places(Path(tmp_path), 21), 1, "127.0.0.1:1")

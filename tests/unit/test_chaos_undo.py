@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from chaos import faults, records, schedule, undo, watchdog
+from chaos import fault_records, schedule, undo, watchdog
+from chaos.faults import table as faults
 from scenarios import spec, vocabulary
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform import procs
-from system.platform.places import Places
+from system.platform.paths import Places
+from system.platform.process import procs
 from system.platform.provider import Killed, NodeStatus
 
 DEAD_PID, DEAD_TICKS = 2**22 + 1, 1  # above the kernel's largest pid
@@ -116,7 +117,7 @@ async def test_a_fault_that_does_not_bite_is_void_and_is_undone(lab, log, monkey
 
     assert record.void == "did not bite within 0.2 s"
     assert log.standing() == []
-    assert records.from_dict(json.loads(json.dumps(record.as_dict()))) == record
+    assert fault_records.from_dict(json.loads(json.dumps(record.as_dict()))) == record
 
 
 async def test_a_stopped_run_undoes_what_stands_and_begins_nothing_new(lab, log):
@@ -192,12 +193,13 @@ async def test_a_living_runners_fault_is_left_alone(lab, log):
 RUNNER = """
 import sys, time
 from pathlib import Path
-from chaos import faults, undo, watchdog
+from chaos import undo, watchdog
+from chaos.faults import targets
 from test_chaos_undo import OneNode
 lab = OneNode(sys.argv[1], 41)
 log = undo.UndoLog(undo.path_of(Path(sys.argv[1])))
 with watchdog.guard(log, lab):
-    log.plan("kill", faults.Aim("sleeper-1", 1, 1, "", {}))
+    log.plan("kill", targets.Aim("sleeper-1", 1, 1, "", {}))
     print("planned", flush=True)
     time.sleep(60)
 """

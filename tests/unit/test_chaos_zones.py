@@ -5,7 +5,7 @@ import types
 
 import pytest
 
-from chaos.faults import FAULTS
+from chaos.faults.table import FAULTS
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.observe import copies
 from system.platform import blueprint

@@ -4,9 +4,9 @@ import logging
 
 import pytest
 
-from system.kernel import connection_errors, logs
-from system.kernel.connection_errors import CLOSED, LATE, REFUSED, UNREACHABLE, ClientError, Counter
 from system.kernel.errors import StoreUnavailable
+from system.kernel.telemetry import connection_errors, logs
+from system.kernel.telemetry.connection_errors import CLOSED, LATE, REFUSED, UNREACHABLE, ClientError, Counter
 
 ENDLESS = float("inf")
 

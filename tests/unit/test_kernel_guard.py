@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from system.kernel.errors import NotFound, StoreUnavailable
-from system.kernel.guard import Bulkhead, Guard
 from system.kernel.policies import BreakerKnobs, BulkheadKnobs, DeadlineKnobs, Policies, TimeoutKnobs
+from system.kernel.resilience.guard import Bulkhead, Guard
 
 
 def guard(**knobs) -> Guard:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from system.kernel import http
-from system.kernel.http import Answer, App, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, App, Call
 
 
 def call(**headers: str) -> Call:
@@ -34,8 +34,8 @@ def test_the_time_that_a_request_waited_in_a_socket_is_subtracted(up_s):
     """Of 2 s it spent 1.5 s there; one that is 5 s late is 5 s late."""
     now_ns = up_s * 10**9
 
-    assert http.deadline_ns(b"2000", b"%d" % (up_s * 10**6 + 500_000), now_ns) - now_ns == 500_000_000
-    assert http.deadline_ns(b"2000", b"%d" % (up_s * 10**6 - 5_000_000), now_ns) - now_ns == -5_000_000_000
+    assert asgi.deadline_ns(b"2000", b"%d" % (up_s * 10**6 + 500_000), now_ns) - now_ns == 500_000_000
+    assert asgi.deadline_ns(b"2000", b"%d" % (up_s * 10**6 - 5_000_000), now_ns) - now_ns == -5_000_000_000
 
 
 @pytest.mark.parametrize("up_s", UPTIMES_S.values(), ids=UPTIMES_S)
@@ -45,17 +45,17 @@ def test_a_moment_that_cannot_be_counts_as_none(at_us, up_s):
     moment = str((up_s + 86_400) * 10**6) if at_us == "a day ahead" else at_us
     now_ns = up_s * 10**9
 
-    assert http.deadline_ns(b"2000", moment.encode(), now_ns) - now_ns == 2_000_000_000
+    assert asgi.deadline_ns(b"2000", moment.encode(), now_ns) - now_ns == 2_000_000_000
 
 
 def test_a_moment_more_than_an_hour_ago_is_of_another_clock():
     """A microsecond after boot is no deadline after ten days; after ten minutes it is one that passed long ago."""
     ten_minutes_ns, ten_days_ns = 600 * 10**9, 864_000 * 10**9
 
-    assert http.deadline_ns(b"2000", b"1", ten_days_ns) == ten_days_ns + 2_000_000_000
-    assert http.deadline_ns(b"2000", b"1", ten_minutes_ns) == 1_000
-    assert http.deadline_ns(b"2000", b"%d" % (ten_days_ns // 1_000 - 3_599_000_000), ten_days_ns) == ten_days_ns - 3_599 * 10**9
-    assert http.deadline_ns(b"2000", b"%d" % (ten_days_ns // 1_000 - 3_601_000_000), ten_days_ns) == ten_days_ns + 2_000_000_000
+    assert asgi.deadline_ns(b"2000", b"1", ten_days_ns) == ten_days_ns + 2_000_000_000
+    assert asgi.deadline_ns(b"2000", b"1", ten_minutes_ns) == 1_000
+    assert asgi.deadline_ns(b"2000", b"%d" % (ten_days_ns // 1_000 - 3_599_000_000), ten_days_ns) == ten_days_ns - 3_599 * 10**9
+    assert asgi.deadline_ns(b"2000", b"%d" % (ten_days_ns // 1_000 - 3_601_000_000), ten_days_ns) == ten_days_ns + 2_000_000_000
 
 
 def test_a_request_reads_its_deadline_from_its_headers():

@@ -5,11 +5,11 @@ import logging
 
 import pytest
 
-from system.kernel import logs, tracing
 from system.kernel.errors import WrongInput
+from system.kernel.telemetry import logs, tracing
 from system.observe import log_index
-from tweetlab import lines
-from tweetlab.lines import Ask
+from tweetlab.lab import log_search
+from tweetlab.lab.log_search import Ask
 
 HOUR = 3600
 
@@ -71,7 +71,7 @@ def test_files_are_searched_as_the_index_is(tmp_path):
     ]))
 
     def found(**ask):
-        return [told["message"] for told in lines.in_files(tmp_path, Ask(**ask), 10)[0]]
+        return [told["message"] for told in log_search.in_files(tmp_path, Ask(**ask), 10)[0]]
 
     assert found(words="Parrot sleeps") == ["the parrot sleeps"]
     assert found(trace="t") == found(level="error") == ["no"]
@@ -79,8 +79,8 @@ def test_files_are_searched_as_the_index_is(tmp_path):
     assert found(service="users") == found(words="parr") == []
     assert len(found(service="tweets-1")) == 3
     now_s = 1_767_326_400.0  # 2026-01-02T04:00:00Z
-    assert lines.matches({"time": "2026-01-02T03:58:00.000Z"}, Ask(since_s=300), now_s)
-    assert not lines.matches({"time": "2026-01-02T03:00:00.000Z"}, Ask(since_s=300), now_s)
+    assert log_search.matches({"time": "2026-01-02T03:58:00.000Z"}, Ask(since_s=300), now_s)
+    assert not log_search.matches({"time": "2026-01-02T03:00:00.000Z"}, Ask(since_s=300), now_s)
 
 
 def test_the_oldest_hours_go_when_they_are_old_or_too_much():

@@ -9,9 +9,9 @@ from hypothesis import strategies as some
 
 from system.kernel import numbers, policies, settings
 from system.kernel.errors import WrongInput
-from system.kernel.http import Answer, App
+from system.kernel.http.asgi import Answer, App
 from system.observe import stores
-from system.platform import preflight
+from system.platform.install import preflight
 from system.platform.servers import wan
 from tests.unit.test_services_on_memory import call, house
 

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from system.kernel.policies import AutoscaleKnobs, MeshKnobs
-from system.kernel.scaling import Look, Scaler, Seen, ejected, is_hung, ratio
+from system.kernel.resilience.scaling import Look, Scaler, Seen, ejected, is_hung, ratio
 
 KNOBS = AutoscaleKnobs(min=1, max=4, cpu=0.6, cool_down_s=3.0, calm_s=15.0, hysteresis=0.1)
 MESH = MeshKnobs(eject_errors=5, eject_s=5.0, heal_s=5.0)

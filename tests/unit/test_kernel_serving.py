@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from system.kernel.serving import Joined
+from system.kernel.http.serving import Joined
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"
 

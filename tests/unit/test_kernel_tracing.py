@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from system.kernel import tracing
-from system.stores import kafka_consumer
+from system.kernel.telemetry import tracing
+from system.stores.kafka import consumer as kafka_consumer
 
 CLIENT = "00-0123456789abcdef0123456789abcdef-00f067aa0ba902b7-01"
 
@@ -148,7 +148,7 @@ def test_calls_to_a_store_are_spans_only_inside_a_sampled_request(spans):
 
 def test_without_a_collector_nothing_of_opentelemetry_is_loaded():
     """What is not observed carries no weight: the SDK and its exporter are 9 MiB in each of a dozen processes."""
-    modules = "system.services.gateway.app, system.services.tweets.app, system.services.fanout.worker, system.stores.kafka_log"
+    modules = "system.services.gateway.app, system.services.tweets.app, system.services.fanout.worker, system.stores.kafka.log"
     code = f"import sys, {modules}; print([m for m in sys.modules if m.startswith(('opentelemetry.sdk', 'opentelemetry.exp'))])"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

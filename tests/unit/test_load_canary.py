@@ -7,10 +7,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pandas as pd
 import pytest
 
-from chaos.evidence import Canary, Evidence, RunClock
+from chaos.evidence.bundle import Canary, Evidence, RunClock
 from chaos.invariants import privacy
 from tests.unit.test_chaos_privacy import GRAPH
-from tweetlab.load import wire
+from tweetlab.load.generator import wire
 
 WORD = "canary0123456789abcdef"
 

@@ -3,7 +3,8 @@
 import orjson
 import pytest
 
-from tweetlab.load import journeys, ledger, tables, wire
+from tweetlab.load import tables
+from tweetlab.load.generator import acknowledged, journeys, wire
 
 
 def op(route, number=7, user=3, target=0):
@@ -37,7 +38,7 @@ def test_only_a_certain_failure_is_a_failure(status, outcome):
 ])
 def test_a_route_asks_in_the_shapes_of_the_public_api(route, target, method, path):
     """Ids are decimal strings."""
-    request = journeys.REQUESTS[route](op(route, target=target), ledger.Ledger(()))
+    request = journeys.REQUESTS[route](op(route, target=target), acknowledged.Ledger(()))
 
     assert (request.method, request.path) == (method, path)
     if route == "reply":
@@ -72,9 +73,9 @@ def test_every_post_has_a_word_of_its_own():
 
 def test_a_delete_takes_the_tweet_of_its_row_once_and_another_one_where_it_is_not_there():
     """What the tape wants deleted was posted by this run."""
-    book = ledger.Ledger(doomed=[4])
-    book.posted(ledger.Own(400, 3, 4, 0, "w4"))
-    book.posted(ledger.Own(500, 8, 5, 0, "w5"))
+    book = acknowledged.Ledger(doomed=[4])
+    book.posted(acknowledged.Own(400, 3, 4, 0, "w4"))
+    book.posted(acknowledged.Own(500, 8, 5, 0, "w5"))
 
     first = journeys.REQUESTS["delete"](op("delete", target=4), book)
     second = journeys.REQUESTS["delete"](op("delete", target=4), book)
@@ -86,11 +87,11 @@ def test_a_delete_takes_the_tweet_of_its_row_once_and_another_one_where_it_is_no
 
 def test_nobody_replies_to_a_tweet_that_is_about_to_be_deleted():
     """Replies and searches choose among the others, and search only what the index can know by now."""
-    book = ledger.Ledger(doomed=[4])
-    book.posted(ledger.Own(400, 3, 4, 0, "w4"))
+    book = acknowledged.Ledger(doomed=[4])
+    book.posted(acknowledged.Own(400, 3, 4, 0, "w4"))
     assert book.to_answer(op("reply").draw()) is None
 
-    book.posted(ledger.Own(500, 8, 5, 10**9, "w5"))
+    book.posted(acknowledged.Own(500, 8, 5, 10**9, "w5"))
     assert book.to_answer(op("reply").draw()).tweet_id == 500
     assert book.to_find(op("search").draw(), now_ns=3 * 10**9) is None
     assert book.to_find(op("search").draw(), now_ns=4 * 10**9).word == "w5"

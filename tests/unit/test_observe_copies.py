@@ -6,7 +6,8 @@ import types
 
 import pytest
 
-from system.kernel import settings, telemetry
+from system.kernel import settings
+from system.kernel.telemetry import metrics
 from system.observe import copies, stores
 from system.observe.exporter import Exporter
 from system.observe.stores import Sample
@@ -21,7 +22,7 @@ MEMBERS = [["redis", "127.1.30.1:6379", "redis-1", 1], ["redis", "127.1.30.2:637
 
 
 def told(series):
-    lines = [line for line in telemetry.text().decode().splitlines() if line.startswith(series + " ")]
+    lines = [line for line in metrics.text().decode().splitlines() if line.startswith(series + " ")]
     return float(lines[0].rpartition(" ")[2]) if lines else None
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from system.kernel.metrics import METRICS
+from bench import reference
+from system.kernel.telemetry.metric_table import METRICS
 from system.observe import dashboards
 from system.platform import alerting
-from tweetlab import reference
 
 SYSTEM = Path(__file__).resolve().parents[2] / "system"
 SUFFIXES = re.compile(r"_(bucket|count|sum)$")

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from system.kernel.errors import WrongInput
-from system.kernel.http import App
+from system.kernel.http.asgi import App
 from system.observe import incidents
 from system.observe.incidents import Book
 from system.observe.receiver import Receiver

@@ -10,7 +10,7 @@ from system.kernel import settings
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint, health
 from system.platform.addresses import Plan
-from system.platform.places import Places
+from system.platform.paths import Places
 from system.platform.servers import SERVERS, redis, sentinel, services
 from system.platform.servers.base import Context
 
@@ -66,7 +66,7 @@ def test_a_sentinel_has_one_id_and_the_others_know_it_by_that():
 
 def test_a_sentinel_writes_its_file_once_and_keeps_what_it_learnt(tmp_path, monkeypatch):
     """A healed one that forgot its vote could vote twice; a supervisor that starts anew begins anew."""
-    monkeypatch.setattr("system.platform.packages.need", lambda binary: binary)
+    monkeypatch.setattr("system.platform.install.packages.need", lambda binary: binary)
     ctx, server = context("sentinel", root=tmp_path), sentinel.Sentinel()
     [(path, text)] = server.launch(ctx).files.items()
     path.parent.mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_the_stores_of_a_cluster_name_the_sentinels_and_those_of_small_the_serve
 
 def test_a_redis_without_sentinels_is_what_it_was(say, monkeypatch):
     """`small` asks nobody and replicates nothing; neither does the Redis of the limits in a cluster."""
-    monkeypatch.setattr("system.platform.packages.need", lambda binary: binary)
+    monkeypatch.setattr("system.platform.install.packages.need", lambda binary: binary)
     alone = [SERVERS[kind].launch(context(kind, of=of)) for kind, of in (("redis", SMALL), ("limits", CLUSTER))]
 
     assert not any("repl" in text for launch in alone for text in launch.files.values())

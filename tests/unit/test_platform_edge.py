@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from system.kernel import edge
+from bench import media_rows
+from system.kernel import cdn_links
 from system.platform import blueprint
 from system.platform.addresses import Plan
-from system.platform.places import Places
+from system.platform.paths import Places
 from system.platform.servers import SERVERS, nginx
 from system.platform.servers.base import Context
-from system.stores import s3_signing
-from tweetlab.bench import media_rows
+from system.stores.s3 import signing as s3_signing
 
 SECRET = "a secret of the parrots"
 ONE = nginx.Edge("127.21.8.1:8080", "127.21.50.1:9000", Path("/parrots"), SECRET, "127.21.105.1:8000", 4096, 40)
@@ -37,16 +37,16 @@ def test_the_signature_is_checked_before_the_cache_is_named():
 
 def test_a_link_is_what_nginx_computes():
     """MD5 over expiry, path, a blank and the key, in URL-safe base64 without padding."""
-    url = edge.link("http://e", "/b-media/media/7/8", "k", 1_800_000_000)
+    url = cdn_links.link("http://e", "/b-media/media/7/8", "k", 1_800_000_000)
     digest = hashlib.md5(b"1800000000/b-media/media/7/8 k").digest()
 
     assert url == f"http://e/b-media/media/7/8?e=1800000000&s={base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
-    assert f'secure_link_md5 "$secure_link_expires$uri {edge.link_key(SECRET)}";' in TEXT
+    assert f'secure_link_md5 "$secure_link_expires$uri {cdn_links.link_key(SECRET)}";' in TEXT
 
 
 def test_the_keys_of_the_edge_differ_and_none_is_the_secret():
     """Who sees a purge learns nothing about links, nor about storage."""
-    keys = {edge.link_key(SECRET), edge.purge_key(SECRET), edge.storage_password(SECRET), SECRET}
+    keys = {cdn_links.link_key(SECRET), cdn_links.purge_key(SECRET), cdn_links.storage_password(SECRET), SECRET}
 
     assert len(keys) == 4
     assert SECRET not in TEXT + nginx.script(ONE)
@@ -67,7 +67,7 @@ def test_a_purge_wants_the_method_and_the_labs_key():
     block = TEXT[TEXT.index("^/purge"):TEXT.index('location ~ "^/[')]
 
     assert "!= PURGE) { return 405; }" in block
-    assert f'$http_x_edge_key != "{edge.purge_key(SECRET)}") {{ return 403; }}' in block
+    assert f'$http_x_edge_key != "{cdn_links.purge_key(SECRET)}") {{ return 403; }}' in block
     assert block.index("allow 127.0.0.0/8;") < block.index("deny all;") < block.index("proxy_cache_purge media $object;")
 
 
@@ -78,13 +78,13 @@ def test_a_purge_wants_the_method_and_the_labs_key():
 ])
 def test_only_paths_of_media_are_served(path, served):
     """A bucket of media, an owner, a number: digits alone, so nothing needs quoting in a signature."""
-    assert bool(re.fullmatch(f"/{edge.OBJECTS}", path)) is served
+    assert bool(re.fullmatch(f"/{cdn_links.OBJECTS}", path)) is served
 
 
 def test_a_medium_lies_where_its_link_leads():
     """Key and bucket are told in one place."""
-    assert edge.object_key("7_42") == "media/7/42"
-    assert edge.bucket("T1") == "t1-media"
+    assert cdn_links.object_key("7_42") == "media/7/42"
+    assert cdn_links.bucket("T1") == "t1-media"
 
 
 def context(env):
@@ -101,7 +101,7 @@ def test_the_edge_stands_in_every_lab_and_drops_root():
 
     assert (ctx.node.name, ctx.address, launch.drops_root) == ("cdn-1", "127.21.8.1:8080", True)
     assert "server 127.21.50.1:9000 " in text and "syslog:server=127.21.105.1:8000" in text
-    assert edge.link_key(SECRET) in text
+    assert cdn_links.link_key(SECRET) in text
 
 
 def test_an_edge_without_a_secret_lets_nobody_through():
@@ -109,7 +109,7 @@ def test_an_edge_without_a_secret_lets_nobody_through():
     texts = {"".join(SERVERS["nginx"].launch(context({})).files.values()) for _ in range(2)}
 
     assert len(texts) == 2
-    assert not any(edge.link_key("") in text for text in texts)
+    assert not any(cdn_links.link_key("") in text for text in texts)
 
 
 def test_an_upload_url_names_every_header_that_it_binds():

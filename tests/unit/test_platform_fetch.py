@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from system.kernel.errors import CouldNotRun
-from system.platform import fetch, packages
-from system.platform.packages import Debian, Go, Maven
-from tweetlab import doctor, session, setup
-from tweetlab.screen import Screen
+from system.platform.install import fetch, packages
+from system.platform.install.packages import Debian, Go, Maven
+from tweetlab import doctor, setup
+from tweetlab.lab import session
+from tweetlab.terminal import Screen
 
 JARS = Maven("parrot", "1.0", ("org.parrots:parrot:1.0", "org.parrots:perch:2.0"))
 ZIP = Maven("aviary", "3", ("org.parrots:aviary:3",), zip=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from system.platform import blueprint, health, packages, preflight
+from system.platform import blueprint, health
 from system.platform.addresses import Plan
-from system.platform.places import Places
+from system.platform.install import packages, preflight
+from system.platform.paths import Places
 from system.platform.servers import etcd, patroni, postgres, services
 from system.platform.servers.base import Context
 

@@ -9,7 +9,7 @@ from system.kernel.errors import WrongInput
 from system.platform import blueprint
 from system.platform.addresses import KINDS, Plan
 from system.platform.blueprint import Blueprint, Node
-from system.platform.places import Places
+from system.platform.paths import Places
 from system.platform.servers import SERVERS, cassandra, elasticsearch, haproxy, kafka, postgres, redis, services
 from system.platform.servers.base import Context
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform import cgroups, children, health, places, preflight, procs
+from system.platform import health, paths
 from system.platform.addresses import Plan
 from system.platform.blueprint import Node, Running
+from system.platform.install import preflight
+from system.platform.process import cgroups, children, procs
 
 SPIN = "import time\nend = time.process_time() + {s}\nwhile time.process_time() < end: pass\n{then}"
 
@@ -251,4 +253,4 @@ def test_a_bound_on_free_disk_that_is_no_number_is_named(value, monkeypatch, tmp
     monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", value)
 
     with pytest.raises(WrongInput, match=f"TWEETLAB_MIN_FREE_MIB is '{value}'.*whole number of MiB"):
-        preflight.check_disk(places.Places(tmp_path, 199))
+        preflight.check_disk(paths.Places(tmp_path, 199))

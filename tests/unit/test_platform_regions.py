@@ -11,10 +11,11 @@ import pytest
 
 from system.kernel import wan
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform import blueprint, carrier, network, targets
+from system.platform import blueprint, targets
 from system.platform.addresses import Plan
-from system.platform.autoscale import Keeper
-from system.platform.places import Places
+from system.platform.paths import Places
+from system.platform.regions import network, wan_emulator
+from system.platform.scaling.autoscaler import Keeper
 from system.platform.servers import SERVERS, elasticsearch, nginx, postgres
 from system.platform.servers.base import Context
 from system.platform.servers.wan import delay_s
@@ -121,7 +122,7 @@ def test_addresses_that_the_machine_uses_are_not_taken(monkeypatch):
 
 
 def lines(tmp_path, **more):
-    return carrier.Carrier(Plan(21), {}, tmp_path / "lines.json", 0.010, **more)
+    return wan_emulator.Carrier(Plan(21), {}, tmp_path / "lines.json", 0.010, **more)
 
 
 def row(rows, here, there):
@@ -131,7 +132,7 @@ def row(rows, here, there):
 def test_the_carrier_begins_with_calm_lines(tmp_path):
     """10 ms between regions, nothing to the outside."""
     async def told():
-        return carrier.answer(lines(tmp_path), {"op": "look"})
+        return wan_emulator.answer(lines(tmp_path), {"op": "look"})
 
     rows = asyncio.run(told())
 
@@ -154,16 +155,16 @@ def packet(source, target, version=4):
 ])
 def test_the_carrier_takes_only_what_the_lab_itself_sends(sent, pair):
     """The stores behind it ask for no password."""
-    assert carrier.pair_of(sent, 1, 20) == pair
+    assert wan_emulator.pair_of(sent, 1, 20) == pair
 
 
 def test_a_change_outlives_the_carrier_and_a_reset_ends_it(tmp_path):
     """What it does not name stays; the other direction too."""
     async def change():
-        carrier.answer(lines(tmp_path), {"op": "set", "pairs": [[1, 2]], "line": {"cut": True}})
+        wan_emulator.answer(lines(tmp_path), {"op": "set", "pairs": [[1, 2]], "line": {"cut": True}})
         again = lines(tmp_path)
-        kept = carrier.answer(again, {"op": "look"})
-        return kept, carrier.answer(again, {"op": "reset"}), carrier.answer(lines(tmp_path), {"op": "look"})
+        kept = wan_emulator.answer(again, {"op": "look"})
+        return kept, wan_emulator.answer(again, {"op": "reset"}), wan_emulator.answer(lines(tmp_path), {"op": "look"})
 
     kept, reset, after = asyncio.run(change())
 
@@ -175,8 +176,8 @@ def test_calm_lines_are_as_at_the_start_but_for_their_cuts(tmp_path):
     """The end of a slow line joins nothing that somebody else cut, and leaves the other direction alone."""
     async def change():
         one = lines(tmp_path)
-        carrier.answer(one, {"op": "set", "pairs": [[1, 2], [2, 1]], "line": {"delay_s": 0.5, "loss": 0.1, "cut": True}})
-        return carrier.answer(one, {"op": "calm", "pairs": [[1, 2]]})
+        wan_emulator.answer(one, {"op": "set", "pairs": [[1, 2], [2, 1]], "line": {"delay_s": 0.5, "loss": 0.1, "cut": True}})
+        return wan_emulator.answer(one, {"op": "calm", "pairs": [[1, 2]]})
 
     rows = asyncio.run(change())
 
@@ -212,7 +213,7 @@ def test_what_cannot_be_done_changes_nothing(tmp_path, request_):
     async def ask():
         one = lines(tmp_path)
         with pytest.raises(WrongInput):
-            carrier.answer(one, request_)
+            wan_emulator.answer(one, request_)
         return one.look()
 
     rows = asyncio.run(ask())

@@ -9,12 +9,13 @@ import pytest
 
 from system.kernel import settings
 from system.kernel.errors import CouldNotRun
-from system.platform import blueprint, preflight
+from system.platform import blueprint
 from system.platform.addresses import Plan
-from system.platform.places import Places
+from system.platform.install import preflight
+from system.platform.paths import Places
 from system.platform.servers import SERVERS, cassandra, elasticsearch, kafka, minio, nginx, services
 from system.platform.servers.base import Context
-from system.stores import elastic_index
+from system.stores.elasticsearch import index as elastic_index
 
 CLUSTER, SMALL = blueprint.load("cluster"), blueprint.load("small")
 ZONES = (1, 2, 3)
@@ -23,9 +24,9 @@ ZONES = (1, 2, 3)
 @pytest.fixture(autouse=True)
 def nothing_fetched(monkeypatch, tmp_path):
     """No package is asked for: what is rendered depends on none."""
-    monkeypatch.setattr("system.platform.packages.need_java", lambda: "/usr/bin/java")
-    monkeypatch.setattr("system.platform.packages.java_version", lambda: "17")
-    monkeypatch.setattr("system.platform.packages.home", lambda package: tmp_path / package.name)
+    monkeypatch.setattr("system.platform.install.packages.need_java", lambda: "/usr/bin/java")
+    monkeypatch.setattr("system.platform.install.packages.java_version", lambda: "17")
+    monkeypatch.setattr("system.platform.install.packages.home", lambda package: tmp_path / package.name)
 
 
 def context(name, of=CLUSTER):

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from system.kernel import names, settings
-from system.platform import blueprint, packages
+from system.kernel import dns, settings
+from system.platform import blueprint
 from system.platform.addresses import Plan
-from system.platform.places import Places
+from system.platform.install import packages
+from system.platform.paths import Places
 from system.platform.servers import SERVERS, haproxy, nginx, pdns
 from system.platform.servers.base import Context
 from system.services.gateway.web import pages
@@ -55,7 +56,7 @@ def test_dns_serves_the_lab_alone():
 
     assert launch.drops_root
     assert "local-address=127.21.7.2\nlocal-port=5300" in text and "disable-axfr=yes" in text and "\ncache-ttl=0" in text
-    assert 'zone "tweetlab.test"' in pdns.named(context("pdns-2")) and names.API == "api.tweetlab.test"
+    assert 'zone "tweetlab.test"' in pdns.named(context("pdns-2")) and dns.API == "api.tweetlab.test"
 
 
 def test_a_service_uses_the_mesh_and_the_edge_of_its_own_zone():

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from reports import exports, facts, finish, record, verdict
+from reports import exports, facts, finish, record
+from reports.judge import verdict
 from tests.helpers import report_runs
-from tweetlab.commands import running
-from tweetlab.screen import Screen
+from tweetlab.commands import run as running
+from tweetlab.terminal import Screen
 
 EXPECTS = {"resolved": {"expect_overload": True}}
 HOLDS = (facts.Promise("home", "p99", "<=", 60.0),)

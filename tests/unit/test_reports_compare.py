@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import compare, compare_selfcheck, effects, facts, finish, record
+from bench.selfchecks import compare_selfcheck
+from reports import facts, finish, record
+from reports.stats import compare, effect_size
 from system.kernel import errors
 from tests.helpers import report_runs
 
@@ -122,24 +124,24 @@ def test_void_runs_are_left_out_and_told(polly: list[record.Run], slower: list[r
 
 def test_the_effect_is_a_ratio_with_its_interval() -> None:
     """Sides at 10 and 12 ms with 1 % between runs: +20 %, interval of a few percent."""
-    def side(middle: float) -> list[effects.Measured]:
-        return [effects.Measured(math.log(middle * k), 0.001) for k in (0.99, 1.0, 1.0, 1.0, 1.01)]
+    def side(middle: float) -> list[effect_size.Measured]:
+        return [effect_size.Measured(math.log(middle * k), 0.001) for k in (0.99, 1.0, 1.0, 1.0, 1.01)]
 
-    found = effects.effect(side(10.0), side(12.0))
+    found = effect_size.effect(side(10.0), side(12.0))
     assert found.change == pytest.approx(0.2, abs=1e-9)
     assert (found.low, found.high) == (pytest.approx(0.1874, abs=5e-4), pytest.approx(0.2128, abs=5e-4))
 
 
 def test_runs_that_agree_by_luck_are_no_surer_than_each_of_them() -> None:
     """No spread between runs, 10 % error within each: the interval keeps the within-run error."""
-    same = [effects.Measured(1.0, 0.10)] * 5
-    found = effects.effect(same, same)
+    same = [effect_size.Measured(1.0, 0.10)] * 5
+    found = effect_size.effect(same, same)
     assert found.high > 0.10
 
 
 def test_holm_guards_all_tests_together() -> None:
     """Of p = 0.03, 0.01 and 0.20 only 0.01 is below 0.05 / 3."""
-    assert effects.holm([0.03, 0.01, 0.20]) == [False, True, False]
+    assert effect_size.holm([0.03, 0.01, 0.20]) == [False, True, False]
 
 
 def test_a_simulated_counter_keeps_the_law_of_two_servers() -> None:

@@ -7,8 +7,11 @@ from fractions import Fraction
 import pandas as pd
 import pytest
 
-from reports import exact_selfcheck, facts, histogram, judge, objectives, summary, validity
-from reports.page import criterion, objective
+from bench.selfchecks import bounds_selfcheck
+from reports import facts, summary
+from reports.judge import objectives, run_verdict, validity
+from reports.page.render import criterion, objective
+from reports.stats import histogram
 from scenarios import bounds, loader, units, vocabulary
 from scenarios import objectives as written
 from tests.helpers import report_runs
@@ -43,7 +46,7 @@ def test_a_share_on_its_bound_is_judged_by_whole_numbers(
 
 def test_ten_thousand_drawn_bounds_are_judged_as_whole_numbers_judge_them() -> None:
     """The bench row exact_bounds_wrong is 0."""
-    assert exact_selfcheck.exact_bounds_wrong() == 0
+    assert bounds_selfcheck.exact_bounds_wrong() == 0
 
 
 def test_a_bound_is_kept_as_it_is_written() -> None:
@@ -88,7 +91,7 @@ def test_what_is_not_a_number_meets_no_upper_bound(value: float) -> None:
 def test_steal_time_on_its_bound_holds_and_unrounded_beyond_it_does_not(steal: float, holds: bool) -> None:
     """A measured float is compared as the shortest decimal that names it, without rounding."""
     given = report_runs.quiet(host={"cores": 2, "steal": steal})
-    found = judge.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarise(given))
     (one,) = [each for each in found.validity["criteria"] if each["name"] == "steal time"]
     assert one["holds"] is holds
     assert (criterion(one) == "1.0 %") is (steal == 0.01)

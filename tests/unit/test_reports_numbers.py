@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import columns, delivery, facts, histogram, operations, summary
+from reports import columns, delivery, facts, operations, summary
+from reports.stats import histogram
 from system.kernel import errors
 from tests.helpers import report_runs
 

@@ -9,23 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports import (
-    columns,
-    compare,
-    delivery,
-    effects,
-    exports,
-    facts,
-    finish,
-    histogram,
-    judge,
-    objectives,
-    operations,
-    over_due,
-    page,
-    record,
-    summary,
-)
+from reports import columns, delivery, exports, facts, finish, operations, record, summary
+from reports.judge import objectives, over_due, run_verdict
+from reports.page import render
+from reports.stats import compare, effect_size, histogram
 from scenarios import objectives as written
 from scenarios import vocabulary
 from tests.helpers import report_runs
@@ -51,7 +38,7 @@ def quantile(metric: str, answered: list[int], observed: list[int]) -> over_due.
 def test_sixty_percent_failures_and_a_fast_rest_are_no_pass() -> None:
     """ghz #248, vegeta PR 404: the percentile of what was answered says 20 ms."""
     given = calm(report_runs.counted(1000, 600), objectives=(written.parse("home p99 <= 250 ms", ("home",)),))
-    found = judge.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarise(given))
     (one,) = found.objectives
     assert (found.verdict, found.exit_code) == ("FAIL", 1)
     assert (one["verdict"], one["value"], one["n"], one["unanswered"]) == ("fail", None, 1000, 600)
@@ -68,7 +55,7 @@ def test_what_falls_among_failures_is_shown_as_more_than_the_time_it_was_observe
     (one,) = run.document["objectives"]
     assert one["value"] is None
     assert one["at_least"] == pytest.approx(59.4, abs=0.7)
-    shown = page.objective(one)
+    shown = render.objective(one)
     assert shown.startswith("> 59")
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert f"&gt; {shown[2:]}" in html
@@ -260,7 +247,7 @@ def test_compare_takes_its_percentiles_from_the_same_function() -> None:
     good = np.arange(5000) % 50 != 0
     found = compare.latencies(np.where(good, took, 9e4), np.linspace(0, 60, 5000), good)
     assert [found[name].beyond for name in ("median", "p95", "p99", "spread")] == [False, False, True, True]
-    assert isinstance(found["median"], effects.Measured)
+    assert isinstance(found["median"], effect_size.Measured)
 
 
 def test_a_rate_that_fails_its_reads_is_not_carried(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import charts, exports, facts, finish, page, record, svg
-from reports.view import View
+from reports import exports, facts, finish, record
+from reports.page import charts, render, svg
+from reports.page.view import View
 from tests.helpers import report_runs
 
 
@@ -140,7 +141,7 @@ def test_the_prediction_has_its_label_and_signed_errors(run: record.Run) -> None
     """'quick calibration, 1 load' and an error with its sign."""
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert "Label: <b>quick calibration, 1 load</b>" in html
-    row = next(row for row in page.errors_of(run.document["prediction"]) if row["name"] == "home p50")
+    row = next(row for row in render.errors_of(run.document["prediction"]) if row["name"] == "home p50")
     assert row["error"] == "-10.3 %"
 
 
@@ -183,7 +184,7 @@ def test_thirty_minutes_of_twenty_processes_stay_below_one_megabyte(tmp_path: Pa
 )
 def test_shares_have_the_digits_that_matter(value: float | None, text: str) -> None:
     """99.51 % is not 99.5 %, and nothing is rounded to 100 %."""
-    assert page.share(value) == text
+    assert render.share(value) == text
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_shares_have_the_digits_that_matter(value: float | None, text: str) -> N
 )
 def test_times_have_a_fitting_unit(value: float | None, text: str) -> None:
     """µs below 1 ms, s from 1,000 ms."""
-    assert page.millis(value) == text
+    assert render.millis(value) == text
 
 
 def test_a_logarithmic_axis_has_round_ticks() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from reports import columns, finish, histogram, record, schema
+from reports import columns, finish, record, schema
+from reports.stats import histogram
 from system.kernel import errors
 from tests.helpers import report_runs
 

@@ -10,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chaos import faults
-from reports import compare, exports, facts, finish, judge, page, recovery, summary, verdict
+from chaos.faults import table
+from reports import exports, facts, finish, summary
+from reports.judge import recovery, run_verdict, verdict
+from reports.page import render
+from reports.stats import compare
 from scenarios import vocabulary
 from tests.helpers import report_runs
-from tweetlab.commands import running
+from tweetlab.commands import run as running
 
 S = 1_000_000_000
 START = report_runs.START_NS
@@ -69,8 +72,8 @@ def with_faults(*entries, **changes) -> facts.Facts:
     )
 
 
-def judged(given: facts.Facts) -> judge.Judgement:
-    return judge.judge(given, summary.summarise(given))
+def judged(given: facts.Facts) -> run_verdict.Judgement:
+    return run_verdict.judge(given, summary.summarise(given))
 
 
 def failing_between(*spans: tuple[float, float], status: int = 503) -> pd.DataFrame:
@@ -241,7 +244,7 @@ def test_the_spans_of_recovery_are_declared_once() -> None:
     """What a drill waits for is what `check`, the twin and the judge go by."""
     declared = {name: kind.recovers_within_s for name, kind in vocabulary.FAULT_KINDS.items()}
 
-    assert {name: fault.recovers_within_s for name, fault in faults.FAULTS.items()} == declared
+    assert {name: fault.recovers_within_s for name, fault in table.FAULTS.items()} == declared
 
 
 @pytest.mark.parametrize(
@@ -318,7 +321,7 @@ def test_a_void_run_gives_no_figure_of_recovery(tmp_path) -> None:
         tmp_path, with_faults(REGION, generator=report_runs.void().generator, invariants=KEPT)
     )
 
-    assert page.recoveries(void.document) == [
+    assert render.recoveries(void.document) == [
         {"name": "region_loss of east", "verdict": "void", "note": "–", "took": "–", "rto": "–", "rpo": "–"}
     ]
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports import exports, facts, finish, judge, refusals, summary
+from reports import exports, facts, finish, summary
+from reports.judge import refusals, run_verdict
 from scenarios import loader
 from scenarios import objectives as written
 from system.kernel.errors import WrongInput
 from tests.helpers import report_runs
-from tweetlab.commands import running
+from tweetlab.commands import run as running
 from tweetlab.load import capacity
 
 LIMITED = {"resolved": {"policies": {"limits": {"window_s": 10.0, "read": 12}}}}
@@ -35,9 +36,9 @@ def refused(n: int, every: int, limits: dict | None = None, status: int = 429) -
     )
 
 
-def judged(given: facts.Facts, *lines: str) -> judge.Judgement:
+def judged(given: facts.Facts, *lines: str) -> run_verdict.Judgement:
     given = dataclasses.replace(given, objectives=tuple(written.parse(line, ("home",)) for line in lines))
-    return judge.judge(given, summary.summarise(given))
+    return run_verdict.judge(given, summary.summarise(given))
 
 
 def test_refusals_under_the_scenarios_own_limits_are_a_share_of_their_own() -> None:
@@ -129,7 +130,7 @@ def overloaded(**changes: object) -> facts.Facts:
 def test_an_overloaded_run_whose_objectives_hold_is_unknown_and_names_the_criterion() -> None:
     """Exit 2: it was not offered what it carries."""
     given = overloaded()
-    found = judge.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarise(given))
     assert [one["verdict"] for one in found.objectives] == ["pass"]
     assert (found.validity["verdict"], found.verdict, found.exit_code) == ("OVERLOADED", "UNKNOWN", 2)
     assert "growth of the queue over a stage: 7.3" in found.decided_by
@@ -139,7 +140,7 @@ def test_an_overloaded_run_whose_objectives_hold_is_unknown_and_names_the_criter
 def test_an_overload_that_the_scenario_expects_may_pass() -> None:
     """`expect_overload: true`."""
     given = overloaded(scenario_doc={"resolved": {"expect_overload": True}})
-    found = judge.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarise(given))
     assert (found.validity["verdict"], found.verdict, found.exit_code) == ("OVERLOADED", "PASS", 0)
     assert "OVERLOADED, as the scenario expects" in found.decided_by
 
@@ -150,15 +151,15 @@ def test_an_expected_overload_excuses_no_objective() -> None:
         scenario_doc={"resolved": {"expect_overload": True}},
         objectives=(facts.Promise("home", "p99", "<=", 0.25),),
     )
-    assert judge.judge(failing, summary.summarise(failing)).verdict == "FAIL"
+    assert run_verdict.judge(failing, summary.summarise(failing)).verdict == "FAIL"
     nothing = overloaded(scenario_doc={"resolved": {"expect_overload": True}}, objectives=(), invariants=())
-    assert judge.judge(nothing, summary.summarise(nothing)).verdict == "UNKNOWN"
+    assert run_verdict.judge(nothing, summary.summarise(nothing)).verdict == "UNKNOWN"
 
 
 def test_an_overloaded_run_that_fails_is_a_failure() -> None:
     """Overload explains a missed objective; it does not excuse it."""
     given = report_runs.overloaded()
-    found = judge.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarise(given))
     assert (found.verdict, found.exit_code) == ("FAIL", 1)
     assert found.decided_by.startswith("home p99 <= 250 ms steady does not hold")
 
@@ -167,7 +168,7 @@ def test_unknown_by_overload_and_by_a_part_names_both() -> None:
     """The criterion first, then the part."""
     idle = {"name": "unique_ids", "verdict": "pass", "checked": 0, "violations": [], "note": ""}
     found_in = overloaded(invariants=(idle,))
-    found = judge.judge(found_in, summary.summarise(found_in))
+    found = run_verdict.judge(found_in, summary.summarise(found_in))
     assert found.decided_by.startswith("The run is OVERLOADED")
     assert "unique ids" in found.decided_by
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports import charts, facts, finish, judge, summary
-from reports.view import View
+from reports import facts, finish, summary
+from reports.judge import run_verdict
+from reports.page import charts
+from reports.page.view import View
 from scenarios import loader
 from system.kernel.errors import WrongInput
 from tests.helpers import report_runs
@@ -26,7 +28,7 @@ def with_quota(groups: str) -> facts.Facts:
 def test_without_control_groups_there_is_no_scaling_verdict(groups: str, word: str) -> None:
     """An instance without its quota is no unit of capacity: the run is VOID, and says which criterion broke."""
     given = with_quota(groups)
-    told = judge.judge(given, summary.summarise(given))
+    told = run_verdict.judge(given, summary.summarise(given))
 
     assert told.validity["verdict"] == word
     broken = [one for one in told.validity["criteria"] if one["holds"] is False]
@@ -37,7 +39,7 @@ def test_without_control_groups_there_is_no_scaling_verdict(groups: str, word: s
 def test_a_run_without_a_quota_is_not_asked_for_one() -> None:
     """The criterion is left out."""
     given = report_runs.quiet()
-    told = judge.judge(given, summary.summarise(given))
+    told = run_verdict.judge(given, summary.summarise(given))
 
     assert "CPU quota in force" not in [one["name"] for one in told.validity["criteria"]]
 

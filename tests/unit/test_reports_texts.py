@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as some
 
-from reports import exports, finish, page, publish, record, svg, texts
+from reports import exports, finish, publish, record
+from reports.page import render, svg, texts
 from tests.helpers import report_runs
 
 # Any code point, the ones that break something far more often than chance would draw them.
@@ -141,7 +142,7 @@ def test_a_code_span_ends_where_it_should(text):
 @example("<script>alert(1)</script>\x00\ud800")
 def test_the_page_holds_no_tag_and_no_character_of_a_text(run, text):
     """Escaped, and without what neither HTML nor UTF-8 can hold."""
-    html = page.render(saying(run, text))
+    html = render.render(saying(run, text))
 
     html.encode("utf-8")
     assert "<script" not in html
@@ -157,7 +158,7 @@ def test_a_record_can_be_written_read_and_published_whatever_the_command_line_he
     kept = finish.finish(tmp_path, odd)
 
     again = record.read(kept.path)
-    page.write(again)
+    render.write(again)
 
     assert again.document["command"] == f"tweetlab run {text}"
     assert (publish.publish(again, "parrots", tmp_path / "gallery") / "record.json").read_text(

@@ -7,15 +7,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from reports import facts, judge, objectives, summary, validity, verdict
+from reports import facts, summary
+from reports.judge import objectives, run_verdict, validity, verdict
 from tests.helpers import report_runs
 
 
-def judged(given: facts.Facts) -> judge.Judgement:
-    return judge.judge(given, summary.summarise(given))
+def judged(given: facts.Facts) -> run_verdict.Judgement:
+    return run_verdict.judge(given, summary.summarise(given))
 
 
-def broken(judgement: judge.Judgement) -> list[str]:
+def broken(judgement: run_verdict.Judgement) -> list[str]:
     return [one["name"] for one in judgement.validity["criteria"] if one["holds"] is False]
 
 

@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-from reports import delivery, histogram, objectives
-from scenarios import loader, planned, vocabulary, warnings
+from reports import delivery
+from reports.judge import objectives
+from reports.stats import histogram
+from scenarios import expected_operations, loader, vocabulary, warnings
 from scenarios import objectives as wanted
-from tweetlab import asking, cli
+from tweetlab import cli
+from tweetlab.run import run_request
 
 PLAIN = (
     "faults=[]",
@@ -236,7 +239,7 @@ def test_planned_windows_are_those_that_the_judge_measures():
         ],
     )
 
-    assert [planned.windows(each, scenario) for each in scenario.objectives] == [
+    assert [expected_operations.windows(each, scenario) for each in scenario.objectives] == [
         [[(10, 20), (65, 100)]],
         [[(20, 50)]],
         [[(65, 100)]],
@@ -255,10 +258,10 @@ def test_expected_operations_follow_the_ramps_and_mixes_of_the_stages():
         ],
     ).workload
 
-    assert planned.expected(("home", "post"), [(0, 10)], work) == pytest.approx(50)
-    assert planned.expected(("home", "post"), [(5, 10)], work) == pytest.approx(37.5)
-    assert planned.expected(("home",), [(5, 15)], work) == pytest.approx(18.75 + 10)
-    assert planned.expected(("like",), [(0, 2), (18, 99)], work) == pytest.approx(12)
+    assert expected_operations.expected(("home", "post"), [(0, 10)], work) == pytest.approx(50)
+    assert expected_operations.expected(("home", "post"), [(5, 10)], work) == pytest.approx(37.5)
+    assert expected_operations.expected(("home",), [(5, 15)], work) == pytest.approx(18.75 + 10)
+    assert expected_operations.expected(("like",), [(0, 2), (18, 99)], work) == pytest.approx(12)
 
 
 def test_plan_and_judge_name_the_same_percentiles_and_deliveries():
@@ -307,7 +310,7 @@ def test_check_has_errors_and_warnings_as_lists(capsys, more, code, errors, warn
 
 def test_run_prints_the_warnings_too(capsys, monkeypatch):
     """Before anything starts."""
-    monkeypatch.setattr(asking, "answer", lambda ask, screen: [])
+    monkeypatch.setattr(run_request, "answer", lambda ask, screen: [])
 
     cli.run(["run", "first_run", "--on", "twin", *SETS, *FEW_SET])
 
@@ -322,5 +325,5 @@ def test_an_objective_of_the_best_case_never_expects_less_than_none():
     scenario = loader.load("zone_loss")
 
     for objective in scenario.objectives:
-        for spans in planned.windows(objective, scenario):
+        for spans in expected_operations.windows(objective, scenario):
             assert math.fsum(end - start for start, end in spans) <= scenario.workload.load_s

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scenarios import graph_files, graph_layout, graph_text
+from scenarios.world import graph_files, graph_layout, graph_text
 from system.kernel.errors import WrongInput
 from tests.helpers.graph_file import written
 

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from scenarios import graph_files
+from scenarios.world import graph_files
 from system.kernel.errors import WrongInput
 from tests.helpers.graph_file import written
 

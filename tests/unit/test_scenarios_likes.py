@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from scenarios import history, loader, population, workload
+from scenarios import loader, workload
+from scenarios.world import population, seeded_tweets
 
 SMALL = ["population.users=200", "population.follows={shape: pareto, mean: 10, max: 60}"]
 
 
-def drawn(*changes: str) -> tuple[workload.Tape, history.History]:
+def drawn(*changes: str) -> tuple[workload.Tape, seeded_tweets.History]:
     scenario = loader.load("first_run", [*SMALL, "objectives=[]", *changes])
     graph = population.graph_of(scenario.population, scenario.seed)
-    past = history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    past = seeded_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
     return workload.draw(scenario, graph, past), past
 
 

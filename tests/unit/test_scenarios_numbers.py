@@ -2,9 +2,9 @@
 
 import pytest
 
+from bench import check_rows
 from scenarios import loader
 from system.kernel.errors import WrongInput
-from tweetlab.bench import check_rows
 
 
 def test_no_key_of_the_schema_takes_nan_or_infinity():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scenarios import loader, population, workload
+from scenarios import loader, workload
+from scenarios.world import population
 
 SMALL = (
     "population.users=300",

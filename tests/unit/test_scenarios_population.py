@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from scenarios import history, population, spec
+from scenarios import spec
+from scenarios.world import population, seeded_tweets
 from system.kernel import ids
 from system.kernel.errors import WrongInput
 
@@ -100,20 +101,20 @@ def test_a_population_says_how_its_file_is_read(options, followers, tmp_path):
 
 def test_seeded_tweets_are_unique_ordered_and_older_than_any_run():
     """Ids sort by time, spread over the days before a fixed moment."""
-    past = history.generate(users=200, per_user=20, seed=7)
+    past = seeded_tweets.generate(users=200, per_user=20, seed=7)
 
     assert len(past) == 4000
     assert (np.diff(past.tweet_ids) > 0).all()
-    assert ids.ms_of(int(past.tweet_ids[-1])) < history.END_MS
+    assert ids.ms_of(int(past.tweet_ids[-1])) < seeded_tweets.END_MS
     assert ids.worker_of(int(past.tweet_ids[0])) == 1023
     assert set(past.authors.tolist()) <= set(range(1, 201))
 
 
 def test_texts_do_not_depend_on_how_they_are_sliced():
     """A million texts are made in blocks; any slice gives the same."""
-    past = history.generate(users=500, per_user=20, seed=7)
+    past = seeded_tweets.generate(users=500, per_user=20, seed=7)
     whole = list(past.texts(0, len(past)))
 
     assert list(past.texts(4090, 4110)) == whole[4090:4110]
     assert all(0 < len(text) <= 280 for text in whole)
-    assert history.vocabulary()[:3] == ("skuvan", "poumum", "dairum")
+    assert seeded_tweets.vocabulary()[:3] == ("skuvan", "poumum", "dairum")

@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from scenarios import history, loader, population, private, workload
+from scenarios import loader, workload
+from scenarios.world import population, private_circle, seeded_tweets
 from system.kernel.errors import WrongInput
 
 CHANGES = ["population.users=300", "population.follows={shape: pareto, mean: 12, max: 90}", "population.likes=2",
@@ -18,9 +19,9 @@ CHANGES = ["population.users=300", "population.follows={shape: pareto, mean: 12,
 def world():
     scenario = loader.load("protected_circle", CHANGES)
     graph = population.graph_of(scenario.population, scenario.seed)
-    past = history.generate(graph.users, scenario.population.history_tweets, scenario.seed)
-    circle = private.circle_of(graph, scenario.population, scenario.seed)
-    likes = private.likes_of(circle, past, scenario.population, scenario.seed)
+    past = seeded_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    circle = private_circle.circle_of(graph, scenario.population, scenario.seed)
+    likes = private_circle.likes_of(circle, past, scenario.population, scenario.seed)
     return scenario, circle, past, likes, workload.draw(scenario, graph, past)
 
 
@@ -33,8 +34,8 @@ def rows(tape, name):
 def test_likes_and_protected_users_are_as_many_as_asked_for_and_follow_the_seed(world):
     """2 likes a tweet and 30 % of the users, exactly; no like twice."""
     scenario, circle, past, likes, _ = world
-    again = private.likes_of(circle, past, scenario.population, scenario.seed)
-    other = private.likes_of(circle, past, scenario.population, scenario.seed + 1)
+    again = private_circle.likes_of(circle, past, scenario.population, scenario.seed)
+    other = private_circle.likes_of(circle, past, scenario.population, scenario.seed + 1)
 
     assert len(circle.protected) == 90
     assert len(likes) == len(set(likes.pairs())) == 2 * len(past) == sum(likes.counts().values())
@@ -54,8 +55,8 @@ def test_newer_tweets_are_liked_more():
     """So that a search has something to rank by."""
     wanted = loader.load("protected_circle", CHANGES).population
     graph = population.generate(wanted, 3)
-    past = history.generate(300, 20, 3)
-    likes = private.likes_of(private.Circle(graph), past, wanted, 3)
+    past = seeded_tweets.generate(300, 20, 3)
+    likes = private_circle.likes_of(private_circle.Circle(graph), past, wanted, 3)
     middle = past.tweet_ids[len(past) // 2]
 
     assert 0.6 < (likes.tweets >= middle).mean() < 0.8
@@ -66,7 +67,7 @@ def test_more_likes_than_there_are_pairs_to_draw_are_refused(world):
     scenario, circle, past, _, _ = world
 
     with pytest.raises(WrongInput, match=r"population\.likes is 61 a tweet; with 300 users it may be at most 60"):
-        private.likes_of(circle, past, dataclasses.replace(scenario.population, likes=61.0), 1)
+        private_circle.likes_of(circle, past, dataclasses.replace(scenario.population, likes=61.0), 1)
 
 
 def test_a_follow_names_a_public_user_and_a_request_a_protected_one_who_is_not_followed(world):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from scenarios import loader, population, workload
+from scenarios import loader, workload
+from scenarios.world import population
 
 SETS = ["workload.stages=[{for: 30 s, rate: 100/s}]", "faults=[]", "objectives=[]", "population.users=300",
         "population.follows.max=200"]

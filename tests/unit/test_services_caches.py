@@ -7,28 +7,29 @@ import asyncio
 import pytest
 
 from system import bootstrap
-from system.kernel import clock, events, ids, telemetry
+from system.kernel import clock, events, ids
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.kernel.policies import Policies
+from system.kernel.telemetry import metrics
 from system.ports import Kind, Mode
 from system.services.fanout.audience import Audience
-from system.services.shared import news, reading
-from system.services.shared.lists import Lists
+from system.services.shared import change_feed, read_through
+from system.services.shared.list_rebuild import Lists
 from system.services.shared.publisher import Publisher
-from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.read_through import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 from system.services.tweets.handlers import IdSource, TweetService
-from system.stores.memory_log import MemoryLog
-from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
-from system.stores.memory_tweets import MemoryTweets
-from system.stores.memory_users import MemoryUsers
+from tests.fakes.log import MemoryLog
+from tests.fakes.timelines import MemoryHotTweets, MemoryTimelines
+from tests.fakes.tweets import MemoryTweets
+from tests.fakes.users import MemoryUsers
 
 
 async def test_profiles_that_were_kept_are_told_when_the_cache_makes_room(monkeypatch):
     """The page that fills the cache must not lose the authors it found in it."""
-    monkeypatch.setattr(reading, "MAX_PROFILES", 2)
+    monkeypatch.setattr(read_through, "MAX_PROFILES", 2)
     users = MemoryUsers()
     made = [(await users.create(name, name, "")).id for name in ("ann", "bob", "eve")]
     profiles = Profiles(users, 60.0)
@@ -128,7 +129,7 @@ async def test_a_read_that_fails_fails_its_caller_alone():
 
 async def test_a_changed_profile_is_read_again_within_a_second_of_the_news(monkeypatch):
     """Its 60 s are not waited for: the users service announces whom it changed; a reset announces everybody."""
-    monkeypatch.setattr(news, "EVERY_S", 0.0)
+    monkeypatch.setattr(change_feed, "EVERY_S", 0.0)
     users, hot = MemoryUsers(), MemoryHotTweets()
     ann = (await users.create("ann", "Ann", "")).id
     profiles = Profiles(users, 60.0, hot)
@@ -170,7 +171,7 @@ async def test_every_cache_counts_its_hits_and_misses():
     for _ in range(3):
         await reader.live([tweet_id], Spent())
         await profiles.get([ann])
-    told = telemetry.text().decode()
+    told = metrics.text().decode()
 
     for cache in ("tweets", "profiles"):
         hits = [float(line.split()[-1]) for line in told.splitlines() if f'cache="{cache}",result="hit"' in line]
@@ -179,7 +180,7 @@ async def test_every_cache_counts_its_hits_and_misses():
 
 async def test_an_audience_does_not_survive_a_reset(monkeypatch):
     """The fan-out keeps sizes for 30 s; after a reset, which announces everything, it asks again."""
-    monkeypatch.setattr(news, "EVERY_S", 0.0)
+    monkeypatch.setattr(change_feed, "EVERY_S", 0.0)
     users, hot = MemoryUsers(), MemoryHotTweets()
     ann = (await users.create("ann", "Ann", "")).id
     audience = Audience(users, hot=hot)

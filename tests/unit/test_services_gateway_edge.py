@@ -10,18 +10,19 @@ import jwt
 import pytest
 
 from system import bootstrap
-from system.kernel import settings, telemetry
+from system.kernel import settings
 from system.kernel.errors import StoreUnavailable, Unauthorized, Unavailable
+from system.kernel.telemetry import metrics
 from system.ports import Grant
-from system.services.gateway import access, app
-from system.services.gateway.access import ERRORS_PER_S, FLUSH_S, AccessLog
+from system.services.gateway import access_log, app
+from system.services.gateway.access_log import ERRORS_PER_S, FLUSH_S, AccessLog
 from system.services.gateway.revocations import STALE_S, Revocations
 from system.services.gateway.tokens import Tokens
 from system.services.shared import signing
 from system.services.shared.signing import Keys
-from system.stores.memory_limits import MemoryLimits
-from system.stores.memory_tokens import MemoryTokens
-from tests.helpers.edge_house import OLDER, SECRET, bearer, house
+from tests.fakes.limits import MemoryLimits
+from tests.fakes.tokens import MemoryTokens
+from tests.helpers.gateway_on_memory import OLDER, SECRET, bearer, house
 
 
 async def test_a_token_of_either_valid_key_is_let_in_and_no_other():
@@ -162,7 +163,7 @@ async def test_who_tries_paths_is_seen(method, path, status):
 def counted() -> float:
     """Return how many requests that no route took were answered 4xx."""
     start = 'tweetlab_request_seconds_count{route="none",status="4xx"} '
-    return sum(float(line.removeprefix(start)) for line in telemetry.text().decode().splitlines() if line.startswith(start))
+    return sum(float(line.removeprefix(start)) for line in metrics.text().decode().splitlines() if line.startswith(start))
 
 
 async def test_with_a_ratio_of_one_every_request_is_a_row():
@@ -189,7 +190,7 @@ async def test_a_flood_of_errors_does_not_fill_the_disk():
 
 async def test_a_flood_of_refusals_does_not_hide_what_failed(monkeypatch):
     """Refusals and failures have a budget of their own each."""
-    monkeypatch.setattr(access.time, "monotonic", lambda: 7.0)
+    monkeypatch.setattr(access_log.time, "monotonic", lambda: 7.0)
     log = AccessLog("gateway-1", 0.0, lambda lines: None)
     assert sum(log.wants(429) for _ in range(1_000)) == ERRORS_PER_S
 

@@ -9,11 +9,11 @@ import pytest
 
 from system.kernel.errors import StoreUnavailable
 from system.kernel.policies import LimitKnobs, ShedKnobs
-from system.kernel.windows import Quota
+from system.kernel.resilience.rate_window import Quota
 from system.services.gateway import policy
 from system.services.gateway.limiter import Limiter
-from system.stores.memory_limits import MemoryLimits
-from tests.helpers.edge_house import bearer, house
+from tests.fakes.limits import MemoryLimits
+from tests.helpers.gateway_on_memory import bearer, house
 
 
 async def test_every_answer_of_a_limited_route_tells_how_its_caller_stands():

@@ -13,7 +13,7 @@ from system.services.gateway import policy
 from system.services.gateway.tokens import Tokens
 from system.services.relay import policy as relay
 from system.services.shared.signing import Keys
-from system.stores import cassandra_tweets
+from system.stores.cassandra import tweets as cassandra_tweets
 
 SECRET = "s" * 32
 

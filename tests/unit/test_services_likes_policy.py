@@ -7,7 +7,7 @@ import pytest
 from system.kernel.errors import WrongInput
 from system.services.likes import policy
 from system.services.likes.handlers import LikeService
-from system.stores.memory_users import MemoryUsers
+from tests.fakes.users import MemoryUsers
 
 
 def test_a_like_names_its_tweet_as_a_decimal_string():

@@ -10,21 +10,21 @@ import aiohttp
 import pytest
 
 from system import bootstrap
-from system.kernel import clock, edge, ids
+from system.kernel import cdn_links, clock, ids
 from system.kernel.errors import Conflict, Forbidden, NotFound, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet, tweet_deleted
 from system.kernel.policies import MediaKnobs
 from system.ports import MediaState, Record
-from system.services.media import collecting
-from system.services.media.collecting import Collector, EdgeCounter
+from system.services.media import orphan_collector
 from system.services.media.handlers import Media
+from system.services.media.orphan_collector import Collector, EdgeCounter
 from system.services.media.policy import LONGEST_PUT_S, Wanted
-from system.services.shared.pictures import Pictures
+from system.services.shared.media_includes import Pictures
 from system.services.shared.visibility import Visibility
-from system.stores.memory_blobs import MemoryBlobs
-from system.stores.memory_media import MemoryEdge, MemoryMedia
-from system.stores.memory_tweets import MemoryTweets
-from system.stores.memory_users import MemoryUsers
+from tests.fakes.blobs import MemoryBlobs
+from tests.fakes.media import MemoryEdge, MemoryMedia
+from tests.fakes.tweets import MemoryTweets
+from tests.fakes.users import MemoryUsers
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"walrus"
 SHA = hashlib.sha256(PNG).hexdigest()
@@ -85,7 +85,7 @@ async def test_what_was_checked_stays_though_the_upload_url_still_holds():
 
         assert (done.state, done.sha256, done.size) == (MediaState.FINALISED, SHA, len(PNG))
         assert await lab.put(upload) == 412
-        assert await lab.blobs.get(edge.object_key(upload.media_id)) == PNG
+        assert await lab.blobs.get(cdn_links.object_key(upload.media_id)) == PNG
         assert await lab.media.finalize(7, upload.media_id) == done
 
 
@@ -141,7 +141,7 @@ async def test_a_link_is_given_to_whoever_may_read_the_tweet_and_to_nobody_else(
     async with rig() as lab:
         ann, bob = [(await lab.users.create(name, name, "")).id for name in ("ann", "bob")]
         media_id = await lab.finished(ann)
-        assert edge.object_key(media_id) in (await lab.media.show(ann, media_id))[1]
+        assert cdn_links.object_key(media_id) in (await lab.media.show(ann, media_id))[1]
         with pytest.raises(NotFound) as hidden:
             await lab.media.show(bob, media_id)
         await lab.tweet(media_id, ann)
@@ -167,15 +167,15 @@ async def test_orphans_are_condemned_by_their_age_and_what_is_used_stays():
         lab.now_s += 900
         await lab.collector.sweep()
         assert await lab.state(loose) is MediaState.CONDEMNED
-        assert lab.edge.purged == [edge.object_key(begun), edge.object_key(loose)]
-        assert await lab.blobs.head(edge.object_key(loose)) is None
+        assert lab.edge.purged == [cdn_links.object_key(begun), cdn_links.object_key(loose)]
+        assert await lab.blobs.head(cdn_links.object_key(loose)) is None
         lab.now_s += 1_000
         await lab.collector.sweep()
         assert [await lab.state(each) for each in (begun, loose, kept)] == ["condemned", "condemned", "attached"]
         lab.now_s += LONGEST_PUT_S + 1
         await lab.collector.sweep()
         assert [await lab.state(each) for each in (begun, loose, kept)] == [None, None, "attached"]
-        assert await lab.blobs.get(edge.object_key(kept)) == PNG
+        assert await lab.blobs.get(cdn_links.object_key(kept)) == PNG
 
 
 async def test_bytes_that_a_living_url_brought_back_are_removed_again():
@@ -190,7 +190,7 @@ async def test_bytes_that_a_living_url_brought_back_are_removed_again():
 
         lab.now_s += 961
         await lab.collector.sweep()
-        assert await lab.blobs.head(edge.object_key(upload.media_id)) is None
+        assert await lab.blobs.head(cdn_links.object_key(upload.media_id)) is None
         assert await lab.state(upload.media_id) is MediaState.CONDEMNED
 
 
@@ -206,7 +206,7 @@ async def test_bytes_that_a_slow_put_brought_back_are_removed_too():
 
         lab.now_s += LONGEST_PUT_S + 1
         await lab.collector.sweep()
-        assert await lab.blobs.head(edge.object_key(upload.media_id)) is None
+        assert await lab.blobs.head(cdn_links.object_key(upload.media_id)) is None
         assert await lab.state(upload.media_id) is None
 
 
@@ -237,8 +237,8 @@ async def test_the_event_of_a_delete_is_a_hint_and_the_tweet_decides():
         await lab.collector.deleted([record], no_burial)
 
         assert await lab.state(media_id) is MediaState.CONDEMNED
-        assert lab.edge.purged == [edge.object_key(media_id)]
-        assert await lab.blobs.head(edge.object_key(media_id)) is None
+        assert lab.edge.purged == [cdn_links.object_key(media_id)]
+        assert await lab.blobs.head(cdn_links.object_key(media_id)) is None
 
 
 async def test_an_edge_that_is_away_is_asked_again():
@@ -256,14 +256,14 @@ async def test_an_edge_that_is_away_is_asked_again():
         lab.edge.purge = forget
         await lab.collector.sweep()
 
-        assert lab.edge.purged == [edge.object_key(media_id)]
+        assert lab.edge.purged == [cdn_links.object_key(media_id)]
         assert await lab.store.due(10) == []
 
 
 def test_a_datagram_of_the_edge_counts_one_look_up(monkeypatch):
     """The last word of a syslog line is nginx' cache status."""
     told = []
-    monkeypatch.setattr("system.kernel.telemetry.count", lambda name, **labels: told.append((name, labels["result"])))
+    monkeypatch.setattr("system.kernel.telemetry.metrics.count", lambda name, **labels: told.append((name, labels["result"])))
 
     for line in (b"<190>Nov 22 21:00:00 cdn: HIT", b"<190>Nov 22 21:00:00 cdn: MISS", b"\xff\xfe"):
         EdgeCounter().datagram_received(line, None)
@@ -284,7 +284,7 @@ async def test_pictures_of_readable_tweets_are_included_where_they_are_asked_for
         await pictures.include(other, {"expansions": "author_id"}, tweets)
 
         (shown,) = body["includes"]["media"]
-        assert (shown["media_key"], shown["type"]) == (kept, "photo") and edge.object_key(kept) in shown["url"]
+        assert (shown["media_key"], shown["type"]) == (kept, "photo") and cdn_links.object_key(kept) in shown["url"]
         assert other == {"data": []}
 
 
@@ -310,7 +310,7 @@ async def test_a_deleted_event_without_a_tweet_goes_to_the_dead_letters_and_the_
 
 async def test_a_sweep_goes_on_until_nothing_is_left(monkeypatch):
     """A backlog of many batches needs no pause between them; storage that is away ends the sweep after one batch."""
-    monkeypatch.setattr(collecting, "AT_ONCE", 2)
+    monkeypatch.setattr(orphan_collector, "AT_ONCE", 2)
     async with rig() as lab:
         for _ in range(7):
             await lab.media.initialize(7, WISH, "")

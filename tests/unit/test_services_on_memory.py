@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from system import bootstrap
-from system.kernel import http, settings
+from system.kernel import settings
 from system.kernel.errors import CouldNotRun, StoreUnavailable, WrongInput
+from system.kernel.http import asgi
 from system.services.fanout import worker as fanout
 from system.services.gateway import policy as edge
 from system.services.likes import app as likes
@@ -26,17 +27,17 @@ from system.services.shared import hosting
 from system.services.timelines import app as timelines
 from system.services.tweets import app as tweets
 from system.services.users import app as users
-from system.stores.memory_blobs import MemoryBlobs
-from system.stores.memory_keys import MemoryKeys
-from system.stores.memory_likes import MemoryLikeCounts, MemoryLikes
-from system.stores.memory_limits import MemoryLimits
-from system.stores.memory_log import MemoryLog
-from system.stores.memory_media import MemoryEdge, MemoryMedia
-from system.stores.memory_search import MemorySearch
-from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
-from system.stores.memory_tokens import MemoryTokens
-from system.stores.memory_tweets import MemoryTweets
-from system.stores.memory_users import MemoryLeases, MemoryUsers
+from tests.fakes.blobs import MemoryBlobs
+from tests.fakes.keys import MemoryKeys
+from tests.fakes.likes import MemoryLikeCounts, MemoryLikes
+from tests.fakes.limits import MemoryLimits
+from tests.fakes.log import MemoryLog
+from tests.fakes.media import MemoryEdge, MemoryMedia
+from tests.fakes.search import MemorySearch
+from tests.fakes.timelines import MemoryHotTweets, MemoryTimelines
+from tests.fakes.tokens import MemoryTokens
+from tests.fakes.tweets import MemoryTweets
+from tests.fakes.users import MemoryLeases, MemoryUsers
 from tests.helpers.app_calls import call
 
 APPS = (users, tweets, timelines, search, media, likes)
@@ -61,7 +62,7 @@ class House:
             "tokens": MemoryTokens(), "limits": MemoryLimits(), "like_counts": MemoryLikeCounts(),
         })
         self.ports = replace(self.ports, likes=MemoryLikes(self.ports.users))
-        self.apps: dict[str, http.App] = {}
+        self.apps: dict[str, asgi.App] = {}
 
     async def ask(self, service: str, *request: Any, **more: Any) -> tuple[int, Any]:
         return await call(self.apps[service], *request, **more)
@@ -145,17 +146,17 @@ async def test_a_port_that_was_not_named_is_told_by_its_name():
 # ---- the HTTP kit ----------------------------------------------------------------------------------------
 
 
-def app(*rows: http.Row) -> http.App:
-    return http.App("x", rows, "x-1")
+def app(*rows: asgi.Row) -> asgi.App:
+    return asgi.App("x", rows, "x-1")
 
 
 async def test_literal_segments_win_over_names():
     """`/2/users/me` is not a user called me."""
-    async def named(asked: http.Call) -> http.Answer:
-        return http.Answer(asked.params)
+    async def named(asked: asgi.Call) -> asgi.Answer:
+        return asgi.Answer(asked.params)
 
-    async def literal(asked: http.Call) -> http.Answer:
-        return http.Answer({"literal": True})
+    async def literal(asked: asgi.Call) -> asgi.Answer:
+        return asgi.Answer({"literal": True})
 
     routes = app(("GET", "/u/{id}", named), ("GET", "/u/me", literal))
 
@@ -167,7 +168,7 @@ async def test_literal_segments_win_over_names():
 
 async def test_an_unexpected_error_is_told_in_the_log_not_to_the_caller():
     """500 without a traceback, in the API's shape."""
-    async def fails(_: http.Call) -> http.Answer:
+    async def fails(_: asgi.Call) -> asgi.Answer:
         raise RuntimeError("secret detail")
 
     status, body = await call(app(("GET", "/x", fails)), "GET", "/x")
@@ -180,10 +181,10 @@ async def test_a_slow_read_is_cancelled_and_a_slow_write_is_not():
     """Both callers hear 504; the write goes on to its end."""
     ended: list[str] = []
 
-    async def slow(asked: http.Call) -> http.Answer:
+    async def slow(asked: asgi.Call) -> asgi.Answer:
         await asyncio.sleep(0.1)
         ended.append(asked.method)
-        return http.Answer({})
+        return asgi.Answer({})
 
     routes = app(("GET", "/x", slow), ("POST", "/x", slow))
     read, write = await call(routes, "GET", "/x", x_deadline_ms="20"), await call(routes, "POST", "/x", x_deadline_ms="20")
@@ -195,7 +196,7 @@ async def test_a_slow_read_is_cancelled_and_a_slow_write_is_not():
 
 async def test_a_store_that_is_away_is_503_with_what_to_do():
     """`retry-after` travels as a header; the body says what happened."""
-    async def away(_: http.Call) -> http.Answer:
+    async def away(_: asgi.Call) -> asgi.Answer:
         raise StoreUnavailable("Redis is away", definite=True, retry_after_s=0.2)
 
     assert (await call(app(("GET", "/x", away)), "GET", "/x"))[0] == 503
@@ -204,8 +205,8 @@ async def test_a_store_that_is_away_is_503_with_what_to_do():
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"\xff", 400), (b"[" * 70_000, 413)])
 async def test_a_body_that_is_no_json_or_too_large_is_refused(body, status):
     """4xx, before any work."""
-    async def takes(asked: http.Call) -> http.Answer:
-        return http.Answer(await asked.json())
+    async def takes(asked: asgi.Call) -> asgi.Answer:
+        return asgi.Answer(await asked.json())
 
     assert (await call(app(("POST", "/x", takes)), "POST", "/x", None, body))[0] == status
 
@@ -218,11 +219,11 @@ async def test_a_body_whose_sender_left_midway_is_no_body():
         return next(parts)
 
     with pytest.raises(WrongInput, match="2 bytes"):
-        await http.read_body(receive, 100)
+        await asgi.read_body(receive, 100)
 
 
 def test_query_parameters_are_decoded():
     """Plus and percent; of a repeated name the last."""
     scope = {"method": "GET", "headers": [], "query_string": b"q=a+b%20c&q=d%26e&empty=&flag"}
 
-    assert http.Call(scope, None, {}).query() == {"q": "d&e", "empty": "", "flag": ""}
+    assert asgi.Call(scope, None, {}).query() == {"q": "d&e", "empty": "", "flag": ""}

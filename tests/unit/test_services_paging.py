@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from system.kernel import ids
 from system.kernel.errors import WrongInput
-from system.services.gateway import describe_parts
+from system.services.gateway.openapi import parts as describe_parts
 from system.services.shared import paging
 
 TOKEN = re.compile(describe_parts.TOKEN["pattern"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from system.kernel import retry
-from system.kernel.breaker import Breaker, State
 from system.kernel.policies import BreakerKnobs, RetryKnobs
+from system.kernel.resilience import retry
+from system.kernel.resilience.breaker import Breaker, State
 
 KNOBS = BreakerKnobs(failures=3, open_s=1.0)
 

@@ -15,16 +15,16 @@ import pytest
 from system import bootstrap
 from system.kernel import ids, policies, settings
 from system.kernel.events import Tweet
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.services.search import app, handlers, policy
 from system.services.shared import hosting
-from system.services.shared.reading import Tweets
-from system.stores.memory_likes import MemoryLikeCounts, MemoryLikes
-from system.stores.memory_media import MemoryEdge, MemoryMedia
-from system.stores.memory_search import MemorySearch
-from system.stores.memory_timelines import MemoryHotTweets
-from system.stores.memory_tweets import MemoryTweets
-from system.stores.memory_users import MemoryUsers
+from system.services.shared.read_through import Tweets
+from tests.fakes.likes import MemoryLikeCounts, MemoryLikes
+from tests.fakes.media import MemoryEdge, MemoryMedia
+from tests.fakes.search import MemorySearch
+from tests.fakes.timelines import MemoryHotTweets
+from tests.fakes.tweets import MemoryTweets
+from tests.fakes.users import MemoryUsers
 from tests.helpers.app_calls import call
 
 NOW_MS = 1_800_000_000_000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from system.kernel import ids
 from system.kernel.errors import WrongInput
-from system.kernel.searching import From, Phrase, Query, Tag, Word
+from system.kernel.search_query import From, Phrase, Query, Tag, Word
 from system.services.search import policy
 
 

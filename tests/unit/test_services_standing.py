@@ -7,20 +7,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from system.kernel import clock, events, keeping, telemetry
+from system.kernel import background, clock, events
 from system.kernel.errors import StoreUnavailable
 from system.kernel.policies import LimitKnobs
-from system.kernel.windows import Quota
+from system.kernel.resilience.rate_window import Quota
+from system.kernel.telemetry import metrics
 from system.services.gateway import limiter, revocations
 from system.services.shared.publisher import Publisher
-from system.services.tweets import leasing
+from system.services.tweets import worker_lease
 from system.services.tweets.handlers import IdSource
-from system.stores.memory_limits import MemoryLimits
-from system.stores.memory_log import MemoryLog
-from system.stores.memory_timelines import MemoryHotTweets
-from system.stores.memory_tokens import MemoryTokens
-from system.stores.memory_users import MemoryLeases
-from tests.helpers.edge_house import house
+from tests.fakes.limits import MemoryLimits
+from tests.fakes.log import MemoryLog
+from tests.fakes.timelines import MemoryHotTweets
+from tests.fakes.tokens import MemoryTokens
+from tests.fakes.users import MemoryLeases
+from tests.helpers.gateway_on_memory import house
 
 
 class Frail:
@@ -42,7 +43,7 @@ class Frail:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(keeping, "PAUSE_S", 0.01)
+    monkeypatch.setattr(background, "PAUSE_S", 0.01)
 
 
 async def holds(condition):
@@ -52,7 +53,7 @@ async def holds(condition):
 
 
 def restarts(task):
-    rows = [line for line in telemetry.text().decode().splitlines() if line.startswith("tweetlab_task_restarts_total{")]
+    rows = [line for line in metrics.text().decode().splitlines() if line.startswith("tweetlab_task_restarts_total{")]
     return sum(float(line.rpartition(" ")[2]) for line in rows if f'task="{task}"' in line)
 
 
@@ -110,9 +111,9 @@ async def test_limits_are_shared_again_after_an_error_nobody_expected(monkeypatc
 
 async def test_a_lease_is_renewed_after_an_error_nobody_expected(monkeypatch):
     """Without it no id is issued any more, ten seconds later."""
-    monkeypatch.setattr(leasing, "RENEW_EVERY_S", 0.01)
+    monkeypatch.setattr(worker_lease, "RENEW_EVERY_S", 0.01)
     store, source = MemoryLeases(), IdSource()
-    made = leasing.Leasing(store, source, "tweets-1", clock.SystemClock())
+    made = worker_lease.Leasing(store, source, "tweets-1", clock.SystemClock())
     await made.start()
     began_ns = source.generator.lease.deadline_ns
     async with noticed("lease", 2):
@@ -136,7 +137,7 @@ async def test_events_are_published_after_an_error_nobody_expected():
     await made.stop()
 
     assert made.left_behind == 2
-    assert "tweetlab_events_left_total" in telemetry.text().decode()
+    assert "tweetlab_events_left_total" in metrics.text().decode()
 
 
 async def test_what_ends_on_purpose_is_not_begun_anew():
@@ -146,8 +147,8 @@ async def test_what_ends_on_purpose_is_not_begun_anew():
     async def work():
         done.append(1)
 
-    await keeping.keep(work, "lease", once=True)
-    task = asyncio.ensure_future(keeping.keep(asyncio.Event().wait, "lease"))
+    await background.keep(work, "lease", once=True)
+    task = asyncio.ensure_future(background.keep(asyncio.Event().wait, "lease"))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})

@@ -14,8 +14,8 @@ from system.services.shared.signing import Keys, kid_of
 from system.services.users import grants
 from system.services.users.handlers import Passwords
 from system.services.users.tokens import TokenService
-from system.stores.memory_tokens import MemoryTokens
-from system.stores.memory_users import MemoryUsers
+from tests.fakes.tokens import MemoryTokens
+from tests.fakes.users import MemoryUsers
 
 SECRET = "s" * 32
 KIND = "application/x-www-form-urlencoded"

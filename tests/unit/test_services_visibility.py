@@ -11,7 +11,7 @@ from system.kernel.events import Tweet
 from system.services.shared.visibility import Visibility
 from system.services.users import policy
 from system.services.users.edges import Edges
-from system.stores.memory_users import MemoryUsers
+from tests.fakes.users import MemoryUsers
 
 
 class Clock:

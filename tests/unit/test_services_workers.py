@@ -14,14 +14,14 @@ from system.services.relay.handlers import Announced, TweetRelay
 from system.services.search import handlers
 from system.services.search import worker as indexer
 from system.services.shared import hosting
-from system.services.shared.consuming import Loop
-from system.services.shared.lists import Lists
-from system.stores.memory_likes import MemoryLikes
-from system.stores.memory_log import MemoryLog
-from system.stores.memory_search import MemorySearch
-from system.stores.memory_timelines import MemoryHotTweets, MemoryTimelines
-from system.stores.memory_tweets import MemoryTweets
-from system.stores.memory_users import MemoryUsers
+from system.services.shared.consumer_loop import Loop
+from system.services.shared.list_rebuild import Lists
+from tests.fakes.likes import MemoryLikes
+from tests.fakes.log import MemoryLog
+from tests.fakes.search import MemorySearch
+from tests.fakes.timelines import MemoryHotTweets, MemoryTimelines
+from tests.fakes.tweets import MemoryTweets
+from tests.fakes.users import MemoryUsers
 
 NOW_MS = 1_800_000_000_000
 

@@ -12,8 +12,8 @@ from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, OF_MESH, REFUSED, UNAVAILABLE
 from sim.queues import PollLoop
 from sim.stations import call_after
-from system.kernel.breaker import State
 from system.kernel.policies import BreakerKnobs, Policies, RetryKnobs
+from system.kernel.resilience.breaker import State
 
 
 class Consumer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scenarios import population, spec
+from scenarios import spec
+from scenarios.world import population
 from sim.state import AUTHOR, FOLLOWING, HOME, PAGE, Seeded, World
 
 ANN, BOB, CYD = 1, 2, 3
@@ -104,7 +105,7 @@ def test_a_list_that_stands_is_found_and_dropped(world: World) -> None:
 
 def test_the_seeded_history_is_the_one_that_stands_in_the_stores() -> None:
     """Ids of the model are the ids of the population, so both can be held against each other."""
-    from scenarios import history
+    from scenarios.world import seeded_tweets
 
     people = spec.Population(users=50, follows=spec.Follows("even", 5.0, 5), history_tweets=3)
     scenario = spec.Scenario("s", "q", "e", 7, "small", people, spec.Workload("even", (), {}), None, (), (), spec.Measure())  # type: ignore[arg-type]
@@ -112,6 +113,6 @@ def test_the_seeded_history_is_the_one_that_stands_in_the_stores() -> None:
 
     seeded = Seeded.of(scenario, graph)
 
-    drawn = history.generate(50, 3, 7)
+    drawn = seeded_tweets.generate(50, 3, 7)
     mine = drawn.tweet_ids[drawn.authors == 1]
     assert seeded.recent[1] == mine[-PAGE:].tolist()

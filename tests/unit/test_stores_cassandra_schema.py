@@ -6,8 +6,8 @@ import cassandra
 import pytest
 
 from system.kernel.errors import StoreUnavailable
-from system.stores import cassandra_tweets
-from system.stores.cassandra_tweets import CassandraTweets
+from system.stores.cassandra import tweets as cassandra_tweets
+from system.stores.cassandra.tweets import CassandraTweets
 
 
 class Cluster:

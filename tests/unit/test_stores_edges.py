@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from system.kernel import edge, settings
+from system.kernel import cdn_links, settings
 from system.kernel.errors import StoreUnavailable
 from system.stores.nginx_edge import NginxEdge
 
@@ -50,7 +50,7 @@ async def test_every_edge_is_told_to_forget(rig):
 
     await ours.purge("media/7/42")
 
-    assert near.heard == far.heard == [["PURGE", f"{edge.PURGE_PREFIX}/tweetlab-media/media/7/42"]]
+    assert near.heard == far.heard == [["PURGE", f"{cdn_links.PURGE_PREFIX}/tweetlab-media/media/7/42"]]
     assert ours.link("media/7/42", 60).startswith(near.url)
 
 

@@ -12,8 +12,8 @@ from system.kernel import settings
 from system.kernel.errors import StoreUnavailable
 from system.kernel.policies import Policies
 from system.observe import stores
-from system.stores import postgres_pool as pools
-from system.stores.postgres_tokens import PostgresTokens
+from system.stores.postgres import pool as pools
+from system.stores.postgres.tokens import PostgresTokens
 
 ONE = "postgresql://tweetlab@127.1.40.1:5432"
 THREE = "postgresql://tweetlab@a:1,b:2,c:3/?target_session_attrs=read-write"

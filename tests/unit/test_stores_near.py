@@ -11,7 +11,7 @@ from system.kernel import settings
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.servers import services
-from system.stores.cassandra_bridge import NearFirst
+from system.stores.cassandra.driver import NearFirst
 
 HOSTS = [Host(DefaultEndPoint(f"10.21.10.{n}"), SimpleConvictionPolicy) for n in (1, 2, 3)]
 

@@ -10,7 +10,8 @@ import pytest
 
 from system.kernel import policies, settings
 from system.kernel.errors import StoreUnavailable, WrongInput
-from system.stores import redis_base, redis_sentinel
+from system.stores.redis import base as redis_base
+from system.stores.redis import sentinel as redis_sentinel
 
 HOST = "127.0.0.1"
 EPOCH_A, EPOCH_B, NEVER = "a" * 40, "b" * 40, "0" * 40

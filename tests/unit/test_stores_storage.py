@@ -10,7 +10,7 @@ from aiohttp import web
 
 from system.kernel import settings
 from system.kernel.errors import NotFound
-from system.stores.minio_blobs import MinioBlobs
+from system.stores.s3.blobs import MinioBlobs
 
 
 @contextlib.asynccontextmanager

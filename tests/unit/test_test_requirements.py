@@ -2,8 +2,8 @@
 
 import pytest
 
-from system.platform import packages
-from system.platform.packages import Debian
+from system.platform.install import packages
+from system.platform.install.packages import Debian
 from tests.helpers import requirements
 
 PARROT = Debian("parrot", "a-program-that-nobody-has", "parrot")

@@ -6,7 +6,7 @@ import pytest
 
 from scenarios import loader
 from sim import calibration
-from tweetlab import asking
+from tweetlab.run import run_request
 
 
 class Screen:
@@ -30,17 +30,17 @@ def verdicts(monkeypatch, tmp_path):
     async def run(*_, **__):
         return given.pop(0)
 
-    monkeypatch.setattr(asking.runner, "run", run)
-    monkeypatch.setattr(asking.runner, "finished", lambda verdict, _: SimpleNamespace(
+    monkeypatch.setattr(run_request.runner, "run", run)
+    monkeypatch.setattr(run_request.runner, "finished", lambda verdict, _: SimpleNamespace(
         document={"validity": {"verdict": verdict}}, path="runs/x"))
-    monkeypatch.setattr(asking.calibrate, "quick", lambda run: calibration.default())
-    monkeypatch.setattr(asking.home, "ROOT", tmp_path)
+    monkeypatch.setattr(run_request.calibrate, "quick", lambda run: calibration.default())
+    monkeypatch.setattr(run_request.home, "ROOT", tmp_path)
     return given
 
 
 async def made(screen):
     lab = SimpleNamespace(lab=None)
-    return await asking.quick_calibration(lab, screen, loader.load("first_run").population, 7)
+    return await run_request.quick_calibration(lab, screen, loader.load("first_run").population, 7)
 
 
 @pytest.mark.asyncio

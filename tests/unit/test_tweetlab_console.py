@@ -12,9 +12,9 @@ import pytest
 
 from scenarios import loader
 from system.kernel.errors import CouldNotRun
-from system.platform import procs
+from system.platform.process import procs
 from system.platform.provider import NodeStatus
-from tweetlab.console import app, collector, mesh, running, scrape, topology, watchers
+from tweetlab.console import app, collector, current_run, haproxy_stats, scrape, topology, watchers
 from tweetlab.load import journal
 from tweetlab.load.live import Tick
 
@@ -27,7 +27,7 @@ tweets,tweets-1,0,0,{tweets},,0,1,5,UP
 
 
 def rows(requests: int, failed: int = 0, tweets: int = 0):
-    return mesh.parse(STAT.format(requests=requests, failed=failed, tweets=tweets))
+    return haproxy_stats.parse(STAT.format(requests=requests, failed=failed, tweets=tweets))
 
 
 def test_haproxys_counters_become_a_rate_for_each_door():
@@ -116,7 +116,7 @@ def test_a_journal_tells_a_load_from_its_begin_to_its_end(tmp_path):
     heard = []
     scenario = loader.load("first_run")
     diary = journal.Journal(journal.path_of(tmp_path), scenario, heard.append)
-    look = running.Running(tmp_path)
+    look = current_run.Running(tmp_path)
 
     assert look.look()["phase"] == "warming"
     diary.started(1_000)
@@ -139,7 +139,7 @@ def test_a_load_whose_process_is_gone_is_broken_off(tmp_path):
     head = json.loads(path.read_text())
     path.write_text(json.dumps(head | {"start_ticks": procs.start_ticks(os.getpid()) + 1}) + "\n")
 
-    assert running.Running(tmp_path).look()["phase"] == "broken"
+    assert current_run.Running(tmp_path).look()["phase"] == "broken"
 
 
 def test_a_second_load_takes_the_place_of_the_first(tmp_path):
@@ -148,7 +148,7 @@ def test_a_second_load_takes_the_place_of_the_first(tmp_path):
     first = journal.Journal(journal.path_of(tmp_path), scenario, lambda tick: None)
     first.started(1)
     first(TICK)
-    look = running.Running(tmp_path)
+    look = current_run.Running(tmp_path)
     look.look()
 
     journal.Journal(journal.path_of(tmp_path), dataclasses.replace(scenario, name="another"), lambda tick: None)
@@ -164,7 +164,7 @@ def test_a_fault_stands_until_it_is_undone(tmp_path):
              {"id": "a", "step": "injected", "wall_ms": 2}]
     (tmp_path / "undo.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
 
-    assert [(f["target"], f["state"]) for f in running.Running(tmp_path).faults()] == [("redis-1", "standing")]
+    assert [(f["target"], f["state"]) for f in current_run.Running(tmp_path).faults()] == [("redis-1", "standing")]
 
 
 def test_runs_are_listed_newest_first_and_a_broken_record_hides_none(tmp_path):
@@ -176,7 +176,7 @@ def test_runs_are_listed_newest_first_and_a_broken_record_hides_none(tmp_path):
         folder.mkdir(parents=True)
         (folder / "record.json").write_text(text)
 
-    assert [(run["verdict"], run["run"]) for run in running.Runs(tmp_path).newest()] == [
+    assert [(run["verdict"], run["run"]) for run in current_run.Runs(tmp_path).newest()] == [
         ("FAIL", "first_run/20260103T000000Z"), ("PASS", "first_run/20260102T000000Z")]
 
 

@@ -4,10 +4,11 @@ import pytest
 
 from system.kernel.errors import CouldNotRun
 from system.kernel.wan import Line
-from system.platform import network
 from system.platform.provider import NodeStatus
-from tweetlab import doctor, regions
+from system.platform.regions import network
+from tweetlab import doctor
 from tweetlab.commands import lab
+from tweetlab.lab import regions
 
 
 def ways(**changed):

@@ -9,7 +9,8 @@ import pytest
 from scenarios import loader
 from system.kernel.errors import StoreUnavailable
 from system.kernel.policies import FanoutKnobs, Policies
-from tweetlab import seeding, session
+from tweetlab.lab import session
+from tweetlab.run import seeding
 
 SMALL = ["population.users=40", "population.follows={shape: even, mean: 4, max: 4}",
          "population.history=2 tweets", "population.cache=cold"]

@@ -8,7 +8,7 @@ import pytest
 import redis.exceptions
 
 from system.kernel.errors import StoreUnavailable
-from tweetlab import sampler
+from tweetlab.run import sampler
 
 
 def test_the_host_is_busy_in_everything_but_idle_and_iowait():

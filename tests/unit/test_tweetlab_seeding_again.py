@@ -5,7 +5,7 @@ import types
 import pytest
 
 from system.kernel.errors import StoreUnavailable
-from tweetlab import runner
+from tweetlab.run import runner
 
 
 @pytest.fixture

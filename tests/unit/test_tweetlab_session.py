@@ -2,10 +2,10 @@
 
 import pytest
 
-from system.kernel.names import Resolver
+from system.kernel.dns import Resolver
 from system.platform import blueprint, native
 from tests.helpers.dns_server import Server
-from tweetlab import session
+from tweetlab.lab import session
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from system.kernel.errors import CouldNotRun
-from tweetlab import smoke
+from tweetlab.run import smoke
 
 
 @pytest.mark.parametrize("problem", [

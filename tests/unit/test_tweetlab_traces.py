@@ -3,8 +3,8 @@
 import pytest
 
 from system.kernel.errors import WrongInput
-from tweetlab import traces
-from tweetlab.commands import looking
+from tweetlab.commands import observe
+from tweetlab.lab import traces
 
 
 def span(number, name, start_us, us, process="p1", above=None, **tags):
@@ -67,4 +67,4 @@ def test_a_record_counts_only_what_the_caller_waited_for():
 def test_what_is_no_trace_id_is_refused_before_jaeger_is_asked(given):
     """Jaeger would answer with an error of its own."""
     with pytest.raises(WrongInput, match="is no trace id"):
-        looking.traces(given)
+        observe.traces(given)

@@ -4,17 +4,17 @@ import asyncio
 
 import numpy as np
 
-from scenarios import history, population
+from scenarios.world import population, seeded_tweets
 from system.kernel.policies import TimelineKnobs
 from system.ports import Kind
-from system.stores.memory_timelines import MemoryTimelines
-from tweetlab import warming
+from tests.fakes.timelines import MemoryTimelines
+from tweetlab.run import warming
 
 
 def a_world():
     """Ada (1) and Bob (2) post; Cy (3) follows both."""
     graph = population.from_edges(np.array([3, 3]), np.array([1, 2]), 3)
-    past = history.History(np.array([10, 20, 30, 40]) << 22, np.array([1, 2, 1, 2]), 7)
+    past = seeded_tweets.History(np.array([10, 20, 30, 40]) << 22, np.array([1, 2, 1, 2]), 7)
     return graph, past
 
 

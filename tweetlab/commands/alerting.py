@@ -7,16 +7,16 @@ import datetime
 
 from system.kernel.errors import LabError
 from tweetlab.commands.lab import _lab
-from tweetlab.commands.reading import Json
-from tweetlab.screen import Screen
+from tweetlab.commands.results import Json
+from tweetlab.terminal import Screen
 
 
 def alerts(as_json: Json = False) -> int:
     """List the alerts that fire and what the pagers got. Exit: 0 nothing fires, 1 something does, 3 no lab is observed."""
-    from tweetlab import watching
+    from tweetlab.lab import monitoring
 
     screen = Screen(as_json)
-    reported = asyncio.run(watching.alerts(_lab()))
+    reported = asyncio.run(monitoring.alerts(_lab()))
     firing = [row for row in reported["prometheus"] if row["state"] == "firing"]
     for row in reported["prometheus"]:
         labels = row["labels"]
@@ -24,7 +24,7 @@ def alerts(as_json: Json = False) -> int:
         screen.show(f"{row['state']:<8} {labels.get('severity', ''):<7} {labels['alertname']}{windows}: {row['summary']}")
     if not reported["prometheus"]:
         screen.show("no alert fires")
-    screen.show(watching.fullness(reported["observed_s"]))
+    screen.show(monitoring.fullness(reported["observed_s"]))
     for row in reported["incidents"]:
         ended = f"resolved {_clock(row['resolved_ms'])}" if row["resolved_ms"] else "open"
         again = f", sent {row['duplicates'] + 1} times" if row["duplicates"] else ""

@@ -10,8 +10,8 @@ import typer
 
 from tweetlab import home
 from tweetlab.commands import options
-from tweetlab.commands.reading import Json
-from tweetlab.screen import Screen
+from tweetlab.commands.results import Json
+from tweetlab.terminal import Screen
 
 
 def console(port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.",

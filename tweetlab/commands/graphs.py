@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from system.kernel.errors import WrongInput
-from tweetlab.commands.reading import Json
-from tweetlab.screen import Screen
+from tweetlab.commands.results import Json
+from tweetlab.terminal import Screen
 
 Graph = Annotated[
     str,
@@ -41,7 +41,8 @@ def graph(
     as_json: Json = False,
 ) -> int:
     """Show what a graph file would be read as: users, follows, what is dropped, the largest audience."""
-    from scenarios import graph_files, units, vocabulary
+    from scenarios import units, vocabulary
+    from scenarios.world import graph_files
 
     path = Path(file)
     if not path.is_file():

@@ -10,8 +10,8 @@ import typer
 
 from system.kernel.errors import WrongInput
 from tweetlab import home
-from tweetlab.commands.reading import Json
-from tweetlab.screen import Screen
+from tweetlab.commands.results import Json
+from tweetlab.terminal import Screen
 
 WORDS = ("show", "rotate")
 
@@ -23,7 +23,7 @@ def keys(what: Annotated[str, typer.Argument(help="`show` the keys by name and a
     `rotate`: a new key signs, the one before it still holds, and the one before that is retired: its tokens get 401.
     """
     from system.platform import native
-    from tweetlab import keys as ring
+    from tweetlab.lab import keys as ring
 
     if what not in WORDS:
         raise WrongInput(f"`tweetlab keys` was asked to {what!r}; it can {' or '.join(WORDS)}.")

@@ -11,8 +11,8 @@ import typer
 
 from tweetlab import home
 from tweetlab.commands import graphs, options
-from tweetlab.commands.reading import Json, Observe
-from tweetlab.screen import Screen
+from tweetlab.commands.results import Json, Observe
+from tweetlab.terminal import Screen
 
 if TYPE_CHECKING:
     from system.platform.native import Lab
@@ -30,7 +30,7 @@ def _lab() -> Lab:
 
 def setup(observe: Observe = False, as_json: Json = False) -> int:
     """Fetch the servers into the user's cache folder (once for all checkouts). `make setup` made the environment."""
-    from system.platform import packages
+    from system.platform.install import packages
     from tweetlab import setup as fetching
 
     screen = Screen(as_json)
@@ -64,21 +64,22 @@ def up(blueprint: Annotated[str, typer.Argument(help="Which servers: the name of
     lab = _lab()
     took = time.monotonic() - began
     screen.show(f"up in {took:.1f} s: {', '.join(n.name for n in asyncio.run(lab.status()))}")
-    from tweetlab import session, watching
+    from tweetlab.lab import monitoring, session
 
     standing = asyncio.run(lab.blueprint())
     screen.show(f"gateway: {session.doors_told(lab, standing)}" if not stores_only else f"stores: {lab.stores(standing)}")
-    for line in watching.lines(lab) if observe else ():
+    for line in monitoring.lines(lab) if observe else ():
         screen.show(line)
     screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores(standing),
-                 **({"observers": watching.urls(lab)} if observe else {})})
+                 **({"observers": monitoring.urls(lab)} if observe else {})})
     return 0
 
 
 async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, observe: bool) -> None:
     from scenarios import loader
     from system.kernel import policies
-    from tweetlab import seeding, session
+    from tweetlab.lab import session
+    from tweetlab.run import seeding
 
     scenario = loader.load("first_run")
     wanted = scenario.policies if seed else policies.Policies()
@@ -106,9 +107,9 @@ def status(as_json: Json = False) -> int:
     nodes = asyncio.run(_lab().status())
     screen.show(_table(nodes) if nodes else "no lab is up; `tweetlab up` starts one")
     if any(node.role == "observer" for node in nodes):
-        from tweetlab import watching
+        from tweetlab.lab import monitoring
 
-        for line in watching.lines(_lab()):
+        for line in monitoring.lines(_lab()):
             screen.show(line)
     if any(node.role == "network" for node in nodes):
         screen.show(asyncio.run(_lines()))
@@ -134,7 +135,7 @@ def scale(service: Annotated[str, typer.Argument(help="A service, such as `timel
 def _table(nodes: list[NodeStatus]) -> object:
     from rich.table import Table
 
-    from tweetlab import regions
+    from tweetlab.lab import regions
 
     further = ["region"] if any(n.region for n in nodes) else []
     table = Table("node", *further, "state", "health", "pid", "address", "MiB", "restarts")
@@ -156,7 +157,7 @@ async def _late() -> str:
 async def _lines() -> str:
     from system.kernel.errors import CouldNotRun
     from system.platform.servers import wan as carrier
-    from tweetlab import regions
+    from tweetlab.lab import regions
 
     try:
         rows = await carrier.ask(_lab().places, {"op": "look"})
@@ -171,8 +172,10 @@ def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scena
          direction: graphs.Direction = "",
          as_json: Json = False) -> int:
     """Write a population into the lab (started and kept where none is up): users, follows, history. Replaces what stands."""
-    from scenarios import loader, population
-    from tweetlab import seeding, session
+    from scenarios import loader
+    from scenarios.world import population
+    from tweetlab.lab import session
+    from tweetlab.run import seeding
 
     screen = Screen(as_json)
     question = loader.load(scenario, graphs.overrides(file, undirected, direction))

@@ -13,8 +13,8 @@ from system.kernel.errors import WrongInput
 from system.platform.native import Lab
 from system.platform.servers import wan as carrier
 from tweetlab.commands.lab import _lab
-from tweetlab.commands.reading import Json
-from tweetlab.screen import Screen
+from tweetlab.commands.results import Json
+from tweetlab.terminal import Screen
 
 BITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 

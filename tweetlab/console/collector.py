@@ -25,9 +25,10 @@ from system.platform import native
 from system.platform.provider import NodeStatus
 from system.platform.servers import sentinel
 from system.platform.servers import wan as carrier
-from tweetlab import regions, sampler
-from tweetlab.console import mesh, running, scrape, topology, watchers
+from tweetlab.console import current_run, haproxy_stats, scrape, topology, watchers
 from tweetlab.console.scrape import Growth, Reading
+from tweetlab.lab import regions
+from tweetlab.run import sampler
 
 Json = dict[str, Any]
 EVERY_S = 1.0
@@ -43,7 +44,7 @@ class Last:
     at_s: float = 0.0
     cpu_ns: dict[str, int] = field(default_factory=dict)
     busy_s: float = 0.0
-    doors: dict[str, list[mesh.Row]] = field(default_factory=dict)  # HAProxy -> its lines
+    doors: dict[str, list[haproxy_stats.Row]] = field(default_factory=dict)  # HAProxy -> its lines
     readings: dict[str, Reading] = field(default_factory=dict)
     grown: dict[str, list[Growth]] = field(default_factory=dict)
     lags: dict[str, int] = field(default_factory=dict)
@@ -59,8 +60,8 @@ class Collector:
     def __init__(self, root: Path, number: int, runs: Path) -> None:
         self.lab = native.Lab(root, number)
         self.past: deque[Json] = deque(maxlen=KEPT)
-        self._running = running.Running(self.lab.places.state)
-        self._runs = running.Runs(runs)
+        self._running = current_run.Running(self.lab.places.state)
+        self._runs = current_run.Runs(runs)
         self._last = Last()
         self._web: aiohttp.ClientSession | None = None
         self._log: Any = None
@@ -104,7 +105,7 @@ class Collector:
 
     async def _doors(self, nodes: list[NodeStatus], took_s: float) -> None:
         names = [node.name for node in nodes if node.kind == "haproxy"]
-        told = await asyncio.gather(*(mesh.ask(self.lab.places.lair / f"{name}.sock") for name in names))
+        told = await asyncio.gather(*(haproxy_stats.ask(self.lab.places.lair / f"{name}.sock") for name in names))
         found = dict(zip(names, told))
         hops = [hop for name, rows in found.items() for hop in topology.doors(self._last.doors.get(name, ()), rows, took_s)]
         self._hops = topology.added(hops) if self._last.at_s else []
@@ -234,7 +235,7 @@ def _node(node: NodeStatus, cores: float | None) -> Json:
     }
 
 
-def _traffic(hops: list[topology.Hop], buckets: dict[float, float], doors: list[mesh.Row]) -> Json:
+def _traffic(hops: list[topology.Hop], buckets: dict[float, float], doors: list[haproxy_stats.Row]) -> Json:
     front = next((hop for hop in hops if (hop.source, hop.target) == ("clients", "haproxy")), None)
     inside = sum(row.inside + row.queued for row in doors if (row.proxy, row.place) == ("gateway", "BACKEND"))
     told: Json = {"rate": front and round(front.rate, 1), "errors": front and round(front.errors, 1), "inside": inside}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from system.kernel import events
-from tweetlab.console.mesh import Row
+from tweetlab.console.haproxy_stats import Row
 from tweetlab.console.scrape import Growth, percentile, split
 
 

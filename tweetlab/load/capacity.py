@@ -1,7 +1,7 @@
 """How much does it carry? Bisection to 3 % over trials, each a warm run at one steady rate.
 
 A rate is *carried* when its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the
-queue, and holds every objective. Those are the verdicts of `reports.objectives`, whose percentiles cover
+queue, and holds every objective. Those are the verdicts of `reports.judge.objectives`, whose percentiles cover
 operations without an answer; shares are compared exactly (`scenarios.bounds`), and refusals that the scenario
 configures count neither as planned nor as failed. The answer is the highest rate carried in all of its
 repeats. A run that judged itself void says nothing about the rate: it is tried again, and the search ends in
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from reports import digits
+from reports.stats import digits
 from scenarios import bounds
 from system.kernel.errors import CouldNotRun
 

@@ -26,7 +26,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 
-from scenarios import population, spec, workload
+from scenarios import spec, workload
+from scenarios.world import population
 from system.kernel.errors import CouldNotRun
 from tweetlab.load import tables, warm
 from tweetlab.load.live import Tick, teller
@@ -116,7 +117,7 @@ class Load:
             self.warmed = await warm.warm(self._base_url, self._job["jwt_secret"], warm.readers(self._tape))
         with (self._folder / "generator.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tweetlab.load.child", stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT,
+                sys.executable, "-m", "tweetlab.load.generator.process", stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT,
                 start_new_session=True, limit=LINE_BYTES)
         self._conversation = _Conversation(process, self._on_second)
         if not await self._conversation.open(self._job):

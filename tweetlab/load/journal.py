@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios import spec
-from system.platform import procs
+from system.platform.process import procs
 from tweetlab.load.live import Tick
 
 NAME = "live.jsonl"

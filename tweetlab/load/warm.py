@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import aiohttp
 
 from scenarios import workload
-from tweetlab.load import tokens
+from tweetlab.load.generator import tokens
 
 AT_ONCE = 8  # below the rebuilds that one timelines process allows at once (16 by default): nobody is refused
 PATIENCE_S = 30.0  # 2,000 readers take 5 to 15 s on two cores; of more, the keenest are warmed

@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 PROGRAM = "prometheus-alertmanager"  # Debian's name; upstream calls it alertmanager

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Protocol
 
 from system.kernel import wan
-from system.platform import packages
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
-from system.platform.packages import Package
-from system.platform.places import Places
+from system.platform.install import packages
+from system.platform.install.packages import Package
+from system.platform.paths import Places
 
 # The jars' checksums were verified when they were fetched; verifying each class again costs 0.6-0.9 s of CPU a start.
 UNVERIFIED = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote")

@@ -8,7 +8,8 @@ A zone is a rack: NetworkTopologyStrategy puts the copies of a row into as many 
 
 from __future__ import annotations
 
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env, class_archive, class_path, jvm_flags
 
 # Java 17 closes these by default; the list is Cassandra's own.

@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from system.platform import health, packages
+from system.platform import health
 from system.platform.blueprint import Node
+from system.platform.install import packages
 from system.platform.servers.base import UNVERIFIED, Context, Launch, Step, base_env, jvm_flags
 
 VOTING_ZONE = 3  # what stands there votes for a master, and holds no data

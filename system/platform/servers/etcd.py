@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 PEER_PORT = 2380

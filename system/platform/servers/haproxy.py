@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 
 from system.kernel.settings import MESH_PORTS
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers import sentinel
 from system.platform.servers.base import Context, Launch, base_env
 

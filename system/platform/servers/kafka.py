@@ -10,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import UNVERIFIED, Context, Launch, Step, base_env, class_archive, class_path, jvm_flags
 
 CONTROLLER_PORT = 9093

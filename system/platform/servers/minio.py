@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 ACCESS_KEY = "tweetlab"

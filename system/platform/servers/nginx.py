@@ -17,8 +17,9 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from system.kernel import edge
-from system.platform import health, packages
+from system.kernel import cdn_links
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 MODULES = Path("/usr/lib/nginx/modules")
@@ -144,10 +145,10 @@ def _temporary(one: Edge) -> str:
 
 
 def _purge(one: Edge) -> str:
-    header = edge.PURGE_HEADER.replace("-", "_")
-    return f"""        location ~ "^{edge.PURGE_PREFIX}(?<object>/{edge.OBJECTS})$" {{
+    header = cdn_links.PURGE_HEADER.replace("-", "_")
+    return f"""        location ~ "^{cdn_links.PURGE_PREFIX}(?<object>/{cdn_links.OBJECTS})$" {{
             if ($request_method != PURGE) {{ return 405; }}
-            if ($http_{header} != "{edge.purge_key(one.secret)}") {{ return 403; }}
+            if ($http_{header} != "{cdn_links.purge_key(one.secret)}") {{ return 403; }}
             {_insiders(one)}
             proxy_cache_purge media $object;
         }}"""
@@ -160,9 +161,9 @@ def _media(one: Edge) -> str:
     # A storage node that just came back denies for some seconds what was written without it: the others are asked too.
     further = "proxy_next_upstream error timeout http_404;" if one.spares else ""
     told = f"access_log syslog:server={one.counter},nohostname,tag=cdn looked if=$upstream_cache_status;" if one.counter else ""
-    return f"""        location ~ "^/{edge.OBJECTS}$" {{
+    return f"""        location ~ "^/{cdn_links.OBJECTS}$" {{
             secure_link $arg_s,$arg_e;
-            secure_link_md5 "$secure_link_expires$uri {edge.link_key(one.secret)}";
+            secure_link_md5 "$secure_link_expires$uri {cdn_links.link_key(one.secret)}";
             if ($secure_link != "1") {{ return 403; }}
             limit_except GET {{ deny all; }}
             {told}
@@ -192,7 +193,8 @@ def _media(one: Edge) -> str:
 
 def script(one: Edge) -> str:
     """Return the njs module that signs a read from storage (AWS Signature Version 4, in the query)."""
-    names = {"host": one.storage, "user": edge.STORAGE_USER, "password": edge.storage_password(one.secret), "region": REGION}
+    names = {"host": one.storage, "user": cdn_links.STORAGE_USER, "password": cdn_links.storage_password(one.secret),
+             "region": REGION}
     return f"const storage = {json.dumps(names)};\n" + """
 import crypto from 'crypto';
 

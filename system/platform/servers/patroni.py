@@ -4,7 +4,7 @@ One node is one member: Patroni and the PostgreSQL that it starts. Patroni decid
 member is the primary. A commit is acknowledged when the synchronous standby has flushed it; strict: without one it is not
 acknowledged at all. Only that standby may be promoted, so a new primary has every acknowledged commit. What was acknowledged
 stands on two of three members: who reads from all but one of them misses nothing. Revocations are read like that while no
-primary answers, so their commit waits until the standby has applied it too (`remote_apply`, in schema/postgres_tokens.sql).
+primary answers, so their commit waits until the standby has applied it too (`remote_apply`, in postgres/tokens.sql).
 
 Patroni runs on Debian's Python, as the user that owns PostgreSQL: that user may not be able to enter our environment.
 """
@@ -15,8 +15,9 @@ import json
 from typing import Any
 
 from system.kernel.errors import CouldNotRun
-from system.platform import health, packages
+from system.platform import health
 from system.platform.blueprint import Blueprint
+from system.platform.install import packages
 from system.platform.servers import postgres
 from system.platform.servers.base import Context, Launch, Step, base_env
 from system.platform.servers.postgres import ROLE

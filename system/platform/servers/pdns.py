@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import asyncio
 
-from system.kernel import names
+from system.kernel import dns
 from system.kernel.errors import CouldNotRun
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
-CHECKED = f"checked.{names.ZONE}"
+CHECKED = f"checked.{dns.ZONE}"
 CHECK_S = 1  # between two checks, and for one; PowerDNS 4.7 knows whole seconds
 
 
@@ -45,12 +46,12 @@ class PowerDNS:
 
     async def probe(self, ctx: Context) -> str:
         try:
-            found = await asyncio.to_thread(names.ask, ctx.address, CHECKED, health.PROBE_TIMEOUT_S / 2)
+            found = await asyncio.to_thread(dns.ask, ctx.address, CHECKED, health.PROBE_TIMEOUT_S / 2)
         except CouldNotRun as problem:
             raise health.NotWell(problem.detail) from None
         if not found or ctx.host in found:
             raise health.NotWell("no balancer has passed its check")
-        return f"{names.API}: {', '.join(found)}"
+        return f"{dns.API}: {', '.join(found)}"
 
     def version(self) -> str:
         words = packages.version_line([packages.find("pdns_server") or "pdns_server", "--version"]).split()
@@ -93,7 +94,7 @@ version-string=anonymous
 
 def named(ctx: Context) -> str:
     """Return what the backend reads: the one zone."""
-    return f'zone "{names.ZONE}" {{ type native; file "{ctx.config}/zone"; }};\n'
+    return f'zone "{dns.ZONE}" {{ type native; file "{ctx.config}/zone"; }};\n'
 
 
 def zone(ctx: Context) -> str:
@@ -102,7 +103,7 @@ def zone(ctx: Context) -> str:
     listed = ", ".join(f"'{door.rpartition(':')[0]}'" for door in doors)
     port = doors[0].rpartition(":")[2]
     how = f"{{selector='all', backupSelector='all', timeout={CHECK_S}}}"
-    url = f"http://{names.API}:{port}/null"
+    url = f"http://{dns.API}:{port}/null"
     well = f"ifurlup('{url}', {{{listed}}}, {how})"
     led = f'"{well}"'
     if ctx.blueprint.in_regions:
@@ -112,5 +113,5 @@ def zone(ctx: Context) -> str:
     rows = [f"@ IN NS {name}" for name, _ in servers] + [f"{name} IN A {host}" for name, host in servers]
     rows += [f"api IN LUA A {led}",
              f'checked IN LUA A "ifurlup(\'{url}\', {{{{{listed}}}, {{\'{ctx.host}\'}}}}, {how})"']
-    ttl_s = int(names.TTL_S)
-    return f"$ORIGIN {names.ZONE}.\n$TTL {ttl_s}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {ttl_s}\n" + "\n".join(rows) + "\n"
+    ttl_s = int(dns.TTL_S)
+    return f"$ORIGIN {dns.ZONE}.\n$TTL {ttl_s}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {ttl_s}\n" + "\n".join(rows) + "\n"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import signal
 
 from system.kernel.errors import CouldNotRun
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, Step, base_env
 
 ROLE = "tweetlab"

@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from system.platform import alerting, health, packages
+from system.platform import alerting, health
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.haproxy import METRICS_PORT
 

@@ -16,7 +16,8 @@ import contextlib
 import dataclasses
 
 from system.kernel.errors import CouldNotRun
-from system.platform import health, packages
+from system.platform import health
+from system.platform.install import packages
 from system.platform.servers import sentinel
 from system.platform.servers.base import Context, Launch, base_env
 

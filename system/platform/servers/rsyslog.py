@@ -15,8 +15,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from system.platform import health, packages
+from system.platform import health
 from system.platform.blueprint import SERVICE_MODULES
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 QUEUE_MIB = 64

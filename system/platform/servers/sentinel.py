@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from system.kernel.settings import SENTINEL
-from system.platform import packages
 from system.platform.health import NotWell
+from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 GROUP = "cache"  # what the sentinels call the primary and its replica

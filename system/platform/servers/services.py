@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from system.kernel.settings import MESH_PORTS
-from system.platform import health, places
+from system.platform import health, paths
 from system.platform.addresses import Plan
 from system.platform.blueprint import STORE_KINDS, Blueprint
 from system.platform.servers import elasticsearch, jaeger, minio, sentinel, wan
@@ -48,7 +48,7 @@ class Service:
         return Launch(
             argv=(sys.executable, "-m", ctx.node.module),
             env=env,
-            cwd=places.CODE,
+            cwd=paths.CODE,
             stop_timeout_s=5.0,
         )
 

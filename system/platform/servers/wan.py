@@ -1,4 +1,4 @@
-"""The carrier between the regions of a lab, as a node: `wan-1`. See `system/platform/carrier.py`."""
+"""The carrier between the regions of a lab, as a node: `wan-1`. See `system/platform/regions/wan_emulator.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 
 from system.kernel import numbers
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform import carrier, health, places
+from system.platform import health, paths
+from system.platform.regions import wan_emulator
 from system.platform.servers.base import Context, Launch, base_env
 
 ASK_TIMEOUT_S = 3.0
@@ -29,11 +30,11 @@ class Wan:
         told = {"root": str(ctx.places.root), "range": ctx.plan.range, "socket": str(control(ctx.places)), "delay_s": delay_s(),
                 "state": str(ctx.places.lines), "hosts": hosts(ctx)}
         return Launch(
-            argv=(sys.executable, "-m", "system.platform.carrier", str(config)),
+            argv=(sys.executable, "-m", "system.platform.regions.wan_emulator", str(config)),
             env={**base_env(ctx), "PYTHONUNBUFFERED": "1"},
             files={config: json.dumps(told)},
             folders=(ctx.data,),
-            cwd=places.CODE,
+            cwd=paths.CODE,
             stop_timeout_s=3.0,
         )
 
@@ -61,7 +62,7 @@ def delay_s() -> float:
     """Return the delay between two regions, one way, in seconds: TWEETLAB_WAN_MS, by default 10 ms. Raises WrongInput."""
     text = os.environ.get("TWEETLAB_WAN_MS", "").strip()
     try:
-        value = numbers.decimal(text) / 1_000 if text else carrier.DEFAULT_DELAY_S
+        value = numbers.decimal(text) / 1_000 if text else wan_emulator.DEFAULT_DELAY_S
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
@@ -69,12 +70,12 @@ def delay_s() -> float:
     return value
 
 
-def control(at: places.Places) -> Path:
+def control(at: paths.Places) -> Path:
     """Return the carrier's socket."""
     return at.lair / "wan.sock"
 
 
-async def ask(at: places.Places, request: dict[str, Any]) -> Any:
+async def ask(at: paths.Places, request: dict[str, Any]) -> Any:
     """Return the carrier's answer. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
     return await ask_at(control(at), request)
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 from system.ports import TweetCache, UserDirectory
 from system.services.fanout import policy
-from system.services.shared.news import News
+from system.services.shared.change_feed import News
 
 MODES_TTL_S = 0.5     # seconds; a query each half second at most, whatever the load
 MAX_AUTHORS = 100_000

@@ -21,7 +21,7 @@ from system.kernel.policies import Policies
 from system.ports import Chunk, Edge, Entry, Kind, Mode, Ports
 from system.services.fanout import policy
 from system.services.fanout.audience import Audience
-from system.services.shared.lists import Lists
+from system.services.shared.list_rebuild import Lists
 
 
 @dataclass(frozen=True)

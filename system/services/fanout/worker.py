@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from system.kernel import clock, effects, events, telemetry, tracing
+from system.kernel import clock, events
+from system.kernel import effect_log as effects
 from system.kernel.errors import Unavailable
 from system.kernel.events import Event
 from system.kernel.settings import Settings
+from system.kernel.telemetry import metrics, tracing
 from system.ports import Ports, Record
 from system.services.fanout.audience import Audience
 from system.services.fanout.handlers import Done, Fanout
-from system.services.shared import consuming, hosting
-from system.services.shared.lists import Lists
+from system.services.shared import consumer_loop, hosting
+from system.services.shared.list_rebuild import Lists
 
 NAME = "fanout"
 NEEDS = ("timelines", "hot", "tweets", "users", "log")
@@ -68,11 +70,11 @@ class Lanes:
                 attempt += 1
             except Exception as problem:
                 tries, attempt = tries + 1, attempt + 1
-                if tries >= consuming.TRIES:
+                if tries >= consumer_loop.TRIES:
                     span.fail(problem)
                     await self.bury(record, repr(problem))
                     return
-            await consuming.pause(attempt)
+            await consumer_loop.pause(attempt)
 
     def _write(self, event: Event, done: Done, attempts: int) -> None:
         self._effects.write(effects.Effect(
@@ -80,7 +82,7 @@ class Lanes:
             self._clock.monotonic_ns(), self._clock.wall_ms(), done.retries + attempts))
         if event.topic == events.NEW_TWEET and done.applied:
             late_s = (self._clock.wall_ms() - int(event.payload["created_ms"])) / 1e3
-            telemetry.observe("tweetlab_delivery_seconds", max(0.0, late_s), path=done.path)
+            metrics.observe("tweetlab_delivery_seconds", max(0.0, late_s), path=done.path)
 
 
 def _age(records: list[Record]) -> int:
@@ -103,7 +105,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     fanout = Fanout(ports, lists, audience, settings.policies, time_)
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     lanes = Lanes(fanout, effect_log, time_)
-    loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S,
+    loop = consumer_loop.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S,
                           missed=ports.timelines.clear)
     lanes.bury = loop.bury
 

@@ -16,14 +16,17 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from system import bootstrap
-from system.kernel import http, keeping, serving, settings, telemetry, tracing
+from system.kernel import background, settings
 from system.kernel.errors import LabError, NotFound
+from system.kernel.http import asgi, serving
 from system.kernel.settings import Settings
+from system.kernel.telemetry import metrics, tracing
 from system.ports import Ports
-from system.services.gateway import describe, policy
-from system.services.gateway.access import AccessLog
-from system.services.gateway.door import Application, Door
+from system.services.gateway import policy
+from system.services.gateway.access_log import AccessLog
+from system.services.gateway.fast_path import Application, Door
 from system.services.gateway.handlers import Edge, Forward
+from system.services.gateway.openapi import document as describe
 from system.services.gateway.tokens import Tokens
 from system.services.gateway.upstream import Upstream
 from system.services.gateway.web import pages
@@ -51,7 +54,7 @@ def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watch = asyncio.ensure_future(keeping.keep(telemetry.watch_loop, "loop_watch", once=True))
+        watch = asyncio.ensure_future(background.keep(metrics.watch_loop, "loop_watch", once=True))
         opened = None if ports is not None else await bootstrap.open_ports(config, NEEDS)  # both connect at first use
         await edge.open(ports if ports is not None else opened.ports)  # type: ignore[union-attr]
         yield
@@ -96,7 +99,7 @@ def _health(edge: Edge) -> Callable[[], Awaitable[Response]]:
 
 
 async def _metrics() -> Response:
-    return Response(telemetry.text(), headers={"content-type": telemetry.CONTENT_TYPE})
+    return Response(metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
 def _unknown(edge: Edge) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -105,7 +108,7 @@ def _unknown(edge: Edge) -> Callable[[Request, Exception], Awaitable[Response]]:
         error: LabError = NotFound(f"No route {request.method} {path[:80]}; the API is described at /openapi.json.")
         if status == 405:
             error = _Method(f"{request.method} is not known for {path[:80]}; the API is described at /openapi.json.")
-        answer = http.error_answer(error)
+        answer = asgi.error_answer(error)
         request_id = edge.unknown(request.method, path, dict(request.headers.raw), answer.status)
         headers = dict(getattr(problem, "headers", None) or {}) | {"x-request-id": request_id}
         return Response(answer.body, answer.status, headers=headers, media_type="application/json")

@@ -9,14 +9,16 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from system.kernel import http, keeping, scopes, telemetry, tracing
+from system.kernel import background, scopes
 from system.kernel.errors import DeadlineExceeded, Overloaded, TooLarge, TooManyRequests
-from system.kernel.http import Headers, Receive, Scope, Send
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Headers, Receive, Scope, Send
 from system.kernel.policies import Policies
-from system.kernel.windows import Quota
+from system.kernel.resilience.rate_window import Quota
+from system.kernel.telemetry import metrics, tracing
 from system.ports import Ports
-from system.services.gateway import answers, policy
-from system.services.gateway.access import AccessLog
+from system.services.gateway import policy, responses
+from system.services.gateway.access_log import AccessLog
 from system.services.gateway.limiter import Limiter
 from system.services.gateway.revocations import Revocations
 from system.services.gateway.tokens import Caller, Tokens
@@ -31,7 +33,7 @@ class Edge:
 
     def __init__(self, tokens: Tokens, upstreams: Mapping[str, Upstream], policies: Policies, log: AccessLog) -> None:
         self.tokens, self.upstreams, self.policies, self.log = tokens, upstreams, policies, log
-        self.requests = telemetry.Requests()
+        self.requests = metrics.Requests()
         self.queue = policy.Queue(policies.shed)
         self._polling: asyncio.Task[None] | None = None
         self._prefix = secrets.token_hex(4)
@@ -50,7 +52,7 @@ class Edge:
             await upstream.open()
         await self.limiter.open()
         await self.revocations.poll()
-        self._polling = asyncio.ensure_future(keeping.keep(self.revocations.run, "revocations"))
+        self._polling = asyncio.ensure_future(background.keep(self.revocations.run, "revocations"))
 
     async def close(self) -> None:
         """Close them."""
@@ -78,16 +80,16 @@ class Edge:
                                  retry_after_s=1.0)
         else:
             return
-        telemetry.count("tweetlab_shed_total", route=route)
+        metrics.count("tweetlab_shed_total", route=route)
         raise refusal
 
 
     def unknown(self, method: str, path: str, given: Mapping[bytes, bytes], status: int) -> str:
         """Count and log a request that no route takes, so that who tries paths is seen; returns the request's id."""
         request_id = self.request_id(given.get(b"x-request-id"))
-        self.requests.done(http.NO_ROUTE, status, time.perf_counter_ns())
+        self.requests.done(asgi.NO_ROUTE, status, time.perf_counter_ns())
         if self.log.wants(status):
-            self.log.tell(status, request_id=request_id, method=method[:20], route=http.NO_ROUTE, path=path[:200])
+            self.log.tell(status, request_id=request_id, method=method[:20], route=asgi.NO_ROUTE, path=path[:200])
         return request_id
 
 
@@ -125,8 +127,8 @@ class Forward:
         self._edge, self._route = edge, route
         self._upstream = edge.upstreams[route.service]
         self._label = f"{route.method} {route.path}"
-        self._waited = telemetry.observer("tweetlab_queue_wait_seconds")
-        self._decided = {result: telemetry.counter("tweetlab_limit_decisions_total", route=route.name, result=result)
+        self._waited = metrics.observer("tweetlab_queue_wait_seconds")
+        self._decided = {result: metrics.counter("tweetlab_limit_decisions_total", route=route.name, result=result)
                          for result in ("admitted", "refused", "local")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -137,9 +139,9 @@ class Forward:
         try:
             reply = await self._forward(passing)
             status = reply.status
-            await answers.send_reply(send, reply, passing.id, passing.limits, start_ns, passing.measured)
+            await responses.send_reply(send, reply, passing.id, passing.limits, start_ns, passing.measured)
         except Exception as problem:
-            status, trouble = await answers.send_error(send, problem, passing.id, passing.limits, start_ns), problem
+            status, trouble = await responses.send_error(send, problem, passing.id, passing.limits, start_ns), problem
         finally:
             edge.requests.inside -= 1
             edge.requests.done(self._route.name, status, start_ns)
@@ -190,7 +192,7 @@ class Forward:
         caller = self._edge.tokens.caller_of(authorization)
         self._edge.revocations.check(caller)
         if self._route.scope not in caller.scopes:
-            raise answers.InsufficientScope(self._route.scope, caller.scopes)
+            raise responses.InsufficientScope(self._route.scope, caller.scopes)
         return caller
 
     async def _limit(self, passing: Passing, quotas: list[Quota]) -> None:
@@ -201,7 +203,7 @@ class Forward:
         standing = await limiter.take(quotas)
         left = standing.remaining if standing.admitted else -1
         if left < passing.left:  # the tightest of all windows, also of those that were asked one after the other
-            passing.left, passing.limits = left, answers.limit_headers(standing)
+            passing.left, passing.limits = left, responses.limit_headers(standing)
         self._decided["refused" if not standing.admitted else "local" if limiter.local else "admitted"](1)
         if not standing.admitted:
             window_s = self._edge.policies.limits.window_s
@@ -214,6 +216,6 @@ class Forward:
             raise TooLarge(f"The body has {int(declared)} bytes; the limit is {policy.MAX_BODY_BYTES}.")
         try:
             async with asyncio.timeout(self._edge.policies.deadline.request_s):
-                return await http.read_body(passing.receive, policy.MAX_BODY_BYTES)
+                return await asgi.read_body(passing.receive, policy.MAX_BODY_BYTES)
         except TimeoutError:
             raise DeadlineExceeded("The body did not arrive in time; nothing was done.", definite=True) from None

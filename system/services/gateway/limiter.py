@@ -17,10 +17,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from system.kernel import keeping, telemetry, windows
+from system.kernel import background
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.policies import LimitKnobs
-from system.kernel.windows import Quota, Standing, Windows
+from system.kernel.resilience import rate_window
+from system.kernel.resilience.rate_window import Quota, Standing, Windows
+from system.kernel.telemetry import metrics
 from system.ports import LimitStore
 from system.services.gateway import policy
 
@@ -68,7 +70,7 @@ class Limiter:
         return standing
 
     def _share(self, quotas: Sequence[Quota]) -> list[Quota]:
-        if not self._met and time.monotonic() - self._began_s < windows.span_s(self._knobs.window_s):
+        if not self._met and time.monotonic() - self._began_s < rate_window.span_s(self._knobs.window_s):
             return [Quota(quota.key, 0) for quota in quotas]
         return policy.shares(quotas, self._knobs.max_gateways)
 
@@ -81,13 +83,13 @@ class Limiter:
     def _leave(self, problem: LabError) -> None:
         if self._returning is None:
             _log.warning("limits are counted locally now: %s", problem)
-            telemetry.gauge("tweetlab_limits_local", 1)
+            metrics.gauge("tweetlab_limits_local", 1)
             self._returning = asyncio.ensure_future(self._return())
 
     async def _return(self) -> None:
-        await keeping.keep(self._settled, "limits", once=True)
+        await background.keep(self._settled, "limits", once=True)
         self._returning = None
-        telemetry.gauge("tweetlab_limits_local", 0)
+        metrics.gauge("tweetlab_limits_local", 0)
         _log.warning("limits are counted by the store again")
         # What was admitted since the last telling goes out before any request asks: commands of one connection keep their order.
         if not await self._told():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 from system.kernel.policies import LimitKnobs, ShedKnobs
-from system.kernel.windows import Quota
+from system.kernel.resilience.rate_window import Quota
 
 MAX_BODY_BYTES = 64 * 1024   # a tweet is at most 280 characters; pictures go to a signed URL
 MAX_TOKEN_BYTES = 4 * 1024

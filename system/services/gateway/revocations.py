@@ -12,8 +12,8 @@ import logging
 import time
 from collections.abc import Callable
 
-from system.kernel import telemetry
 from system.kernel.errors import LabError, Unauthorized, Unavailable
+from system.kernel.telemetry import metrics
 from system.ports import TokenStore
 from system.services.gateway.tokens import Caller
 
@@ -32,7 +32,7 @@ class Revocations:
         self._store, self._now_s = store, now_s
         self._names: frozenset[str] = frozenset()
         self._as_of_s = self._tried_s = float("-inf")
-        telemetry.read("tweetlab_revocations_age_seconds", lambda: min(1e6, self._now_s() - self._as_of_s))
+        metrics.read("tweetlab_revocations_age_seconds", lambda: min(1e6, self._now_s() - self._as_of_s))
 
     @property
     def known(self) -> bool:

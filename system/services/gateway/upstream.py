@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from system.kernel import retry, telemetry, tracing
-from system.kernel.breaker import Breaker
 from system.kernel.errors import DeadlineExceeded, Unavailable
-from system.kernel.guard import Bulkhead
 from system.kernel.policies import Policies
+from system.kernel.resilience import retry
+from system.kernel.resilience.breaker import Breaker
+from system.kernel.resilience.guard import Bulkhead
+from system.kernel.telemetry import metrics, tracing
 from system.services.gateway import policy
 
 KEEP_ALIVE_S = 60.0
@@ -58,12 +59,12 @@ class Upstream:
         self._budget = retry.Budget(policies.retry)
         self._breaker = Breaker(policies.breaker)
         self._session: aiohttp.ClientSession | None = None
-        self._answered = telemetry.observer("tweetlab_dependency_seconds", dependency=name, result="ok")
-        self._unanswered = telemetry.observer("tweetlab_dependency_seconds", dependency=name, result="error")
-        self._waited = telemetry.observer("tweetlab_pool_wait_seconds", dependency=name)
-        self._again = telemetry.counter("tweetlab_retries_total", dependency=name)
-        telemetry.read("tweetlab_breaker_state", lambda: self._breaker.state.number, dependency=name)
-        telemetry.read("tweetlab_breaker_opened_total", lambda: self._breaker.opened, dependency=name)
+        self._answered = metrics.observer("tweetlab_dependency_seconds", dependency=name, result="ok")
+        self._unanswered = metrics.observer("tweetlab_dependency_seconds", dependency=name, result="error")
+        self._waited = metrics.observer("tweetlab_pool_wait_seconds", dependency=name)
+        self._again = metrics.counter("tweetlab_retries_total", dependency=name)
+        metrics.read("tweetlab_breaker_state", lambda: self._breaker.state.number, dependency=name)
+        metrics.read("tweetlab_breaker_opened_total", lambda: self._breaker.opened, dependency=name)
 
     async def open(self) -> None:
         """Make the session. Connects at first use."""

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from system.kernel import http, ids
+from system.kernel import ids
 from system.kernel.errors import WrongInput
-from system.kernel.http import Answer, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.likes import policy
 from system.services.likes.handlers import LikeService
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.counting import Metrics
-from system.services.shared.pictures import Pictures
-from system.services.shared.reading import Profiles, Tweets
-from system.services.shared.sealing import Seal
+from system.services.shared.media_includes import Pictures
+from system.services.shared.public_metrics import Metrics
+from system.services.shared.read_through import Profiles, Tweets
+from system.services.shared.sealed_cursors import Seal
 from system.services.shared.visibility import Visibility
 
 NAME = "likes"
@@ -29,7 +30,7 @@ class Routes:
         self._service, self._metrics, self._profiles, self._pictures = service, metrics, profiles, pictures
         self._seal = seal
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [
             ("POST", "/2/users/{id}/likes", self.like),

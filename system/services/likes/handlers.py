@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from system.kernel import checkpoints
 from system.kernel.errors import Forbidden, NotFound
 from system.kernel.events import Event, Tweet
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.ports import Like, LikeCounts, LikeStore, User, UserDirectory
 from system.services.likes import policy
-from system.services.shared.reading import Tweets
+from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 
 

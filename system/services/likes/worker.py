@@ -6,11 +6,12 @@ events are gathered for `policies.cache.like_gather_s`, and all events about one
 
 from __future__ import annotations
 
-from system.kernel import clock, effects, events
+from system.kernel import clock, events
+from system.kernel import effect_log as effects
 from system.kernel.settings import Settings
 from system.ports import Ports, Record
 from system.services.likes.handlers import Counter, tweet_id_of
-from system.services.shared import consuming, hosting
+from system.services.shared import consumer_loop, hosting
 
 NAME = "liker"
 NEEDS = ("likes", "like_counts", "log")
@@ -35,14 +36,14 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
         async def recount() -> None:
             await counter.recount(list(changed))
 
-        retries = await consuming.until_available(recount, "recount")
+        retries = await consumer_loop.until_available(recount, "recount")
         for told in changed.values():
             for record in told:
                 assert record.event is not None
                 effect_log.write(effects.Effect(GROUP, record.event.id, record.event.key, record.event.topic, record is told[-1],
                                                 "recount", 1, time_.monotonic_ns(), time_.wall_ms(), retries))
 
-    loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], consuming.traced(handle), effect_log.flush,
+    loop = consumer_loop.Loop(ports.log, GROUP, events.GROUPS[GROUP], consumer_loop.traced(handle), effect_log.flush,
                           settings.policies.cache.like_gather_s)
 
     async def stop() -> None:

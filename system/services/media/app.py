@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from system.kernel import events, http
-from system.kernel.http import Answer, Call
+from system.kernel import events
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Medium, Ports, Record
 from system.services.media import policy
-from system.services.media.collecting import Collector, count_edge
 from system.services.media.handlers import Media
-from system.services.shared import consuming, hosting
+from system.services.media.orphan_collector import Collector, count_edge
+from system.services.shared import consumer_loop, hosting
 from system.services.shared.visibility import Visibility
 
 NAME = "media"
@@ -23,7 +24,7 @@ class Routes:
     def __init__(self, media: Media) -> None:
         self._media = media
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [
             ("POST", "/2/media/upload/initialize", self.initialize),
@@ -69,7 +70,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     async def deleted(records: list[Record]) -> None:
         await collector.deleted(records, deletes.bury)
 
-    deletes = consuming.Loop(ports.log, GROUP, (events.TWEET_DELETED,), consuming.traced(deleted))
+    deletes = consumer_loop.Loop(ports.log, GROUP, (events.TWEET_DELETED,), consumer_loop.traced(deleted))
 
     async def counting() -> None:
         await count_edge(settings.listen_host, settings.listen_port)

@@ -13,8 +13,9 @@ import logging
 import secrets
 from dataclasses import dataclass
 
-from system.kernel import checkpoints, edge, telemetry
+from system.kernel import cdn_links, checkpoints
 from system.kernel.errors import Conflict, Forbidden, LabError, NotFound, WrongInput
+from system.kernel.telemetry import metrics
 from system.ports import Blob, BlobStore, MediaEdge, MediaState, MediaStore, Medium, Ports, SignedPut
 from system.services.media import policy
 from system.services.shared.visibility import Visibility
@@ -54,7 +55,7 @@ class Media:
             raise _used(key, "another picture")
         if stands.state is MediaState.CONDEMNED:
             raise _used(key, "a picture that was dropped")
-        put = self._blobs.signed_put(edge.object_key(asked.id), wanted.content_type, wanted.size, wanted.sha256,
+        put = self._blobs.signed_put(cdn_links.object_key(asked.id), wanted.content_type, wanted.size, wanted.sha256,
                                      policy.PUT_LIFE_S)
         _counted("initialised")
         return Upload(asked.id, put, policy.PUT_LIFE_S)
@@ -139,7 +140,7 @@ class Media:
 
 
 def _key(medium: Medium) -> str:
-    return edge.object_key(medium.id)
+    return cdn_links.object_key(medium.id)
 
 
 def _used(key: str, what: str) -> Conflict:
@@ -153,4 +154,4 @@ def _wanted(medium: Medium) -> policy.Wanted:
 
 
 def _counted(step: str) -> None:
-    telemetry.count("tweetlab_media_uploads_total", step=step)
+    metrics.count("tweetlab_media_uploads_total", step=step)

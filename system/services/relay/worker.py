@@ -11,7 +11,7 @@ from system.kernel.settings import Settings
 from system.ports import Ports, Record
 from system.services.relay import policy
 from system.services.relay.handlers import Announced, EdgeRelay, TweetRelay
-from system.services.shared import consuming, hosting
+from system.services.shared import consumer_loop, hosting
 
 NAME = "relay"
 NEEDS = ("users", "tweets", "log")
@@ -31,7 +31,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
         announced.add(record.event.id for record in records if record.event is not None)
 
     # A group of its own for each instance: every relay must hear everything.
-    listener = consuming.Loop(ports.log, f"relay-{settings.instance}", events.RELAYED, remember,
+    listener = consumer_loop.Loop(ports.log, f"relay-{settings.instance}", events.RELAYED, remember,
                              gather_s=LISTEN_S)
 
     async def edges_loop() -> None:
@@ -41,7 +41,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
                     await edges.drain()
             except Unavailable as problem:
                 _log.warning("the outbox of PostgreSQL waits: %s", problem)
-            await consuming.pause(3)
+            await consumer_loop.pause(3)
 
     async def tweets_loop() -> None:
         try:

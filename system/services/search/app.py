@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from system.kernel import http
 from system.kernel.errors import WrongInput
-from system.kernel.http import Answer, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.search import policy
 from system.services.search.cursors import Seal
 from system.services.search.handlers import Names, Search, Wanted
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.counting import Metrics
-from system.services.shared.pictures import Pictures
-from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.media_includes import Pictures
+from system.services.shared.public_metrics import Metrics
+from system.services.shared.read_through import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 
 NAME = "search"
@@ -31,7 +31,7 @@ class Routes:
         self._search, self._profiles, self._seal = search, profiles, seal
         self._pictures, self._metrics = pictures, metrics
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [("GET", "/2/tweets/search/recent", self.recent)]
 

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 import orjson
 
 from system.kernel.errors import WrongInput
-from system.services.shared import sealing
+from system.services.shared import sealed_cursors
 
 REVISION = 2
 
@@ -36,7 +36,7 @@ class Seal:
     """Makes and opens tokens with a key derived from `secret`; an empty one: a key of this process alone."""
 
     def __init__(self, secret: str) -> None:
-        self._seal = sealing.Seal(secret, f"search cursor {REVISION}")
+        self._seal = sealed_cursors.Seal(secret, f"search cursor {REVISION}")
 
     def close(self, cursor: Cursor, about: str) -> str:
         """Return the token of `cursor`. `about`: the search it belongs to, in any fixed spelling."""

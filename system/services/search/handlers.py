@@ -6,17 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from system.kernel import checkpoints, telemetry
+from system.kernel import checkpoints
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Event, Tweet
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.kernel.policies import SearchKnobs
-from system.kernel.searching import Author, From, Query, Rank, Term
+from system.kernel.search_query import Author, From, Query, Rank, Term
+from system.kernel.telemetry import metrics
 from system.ports import MAX_HIDDEN, Ask, Document, Hit, Indexed, Ports, SearchIndex, TweetCache, UserDirectory
 from system.services.search import policy
 from system.services.search.cursors import Cursor
-from system.services.shared.news import News
-from system.services.shared.reading import Tweets
+from system.services.shared.change_feed import News
+from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 
 ROUNDS = 8               # asks of the index for one page, where much of what it finds is not shown
@@ -143,7 +144,7 @@ class Search:
         asks that found little to show it ends all the same, short or empty, with a next one.
         Raises WrongInput where the view of the cursor is no longer kept.
         """
-        telemetry.count("tweetlab_searches_total", order=wanted.order, page="first" if wanted.cursor is None else "next")
+        metrics.count("tweetlab_searches_total", order=wanted.order, page="first" if wanted.cursor is None else "next")
         query = await self._names.resolved(wanted.query)
         if query is None or (wanted.before is not None and wanted.since is not None and wanted.since + 1 >= wanted.before):
             return [], None
@@ -227,7 +228,7 @@ class Search:
         seen = await self._visibility.readable(viewer_id, live)
         for why, count in (("deleted", len(tweet_ids) - len(live)), ("protected", len(live) - len(seen))):
             if count:
-                telemetry.count("tweetlab_search_hidden_total", count, why=why)
+                metrics.count("tweetlab_search_hidden_total", count, why=why)
         return seen
 
 

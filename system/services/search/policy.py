@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 
 from system.kernel import ids
 from system.kernel.errors import WrongInput
-from system.kernel.searching import From, Phrase, Query, Tag, Term, Word
+from system.kernel.search_query import From, Phrase, Query, Tag, Term, Word
 
 MAX_QUERY = 512        # characters; Twitter's API v2 for recent search
 MAX_TERMS = 16         # terms; each is one clause of a bool query

@@ -11,12 +11,14 @@ import asyncio
 import logging
 import random
 
-from system.kernel import clock, effects, events, telemetry
+from system.kernel import clock, events
+from system.kernel import effect_log as effects
 from system.kernel.errors import Unavailable
 from system.kernel.settings import Settings
+from system.kernel.telemetry import metrics
 from system.ports import Ports, Record
 from system.services.search.handlers import SWEEP_AT_ONCE, Indexer, index_all, tweet_id_of
-from system.services.shared import consuming, hosting
+from system.services.shared import consumer_loop, hosting
 
 NAME = "indexer"
 NEEDS = ("index", "tweets", "likes", "log")
@@ -33,8 +35,8 @@ class Worker:
     def __init__(self, ports: Ports, effect_log: effects.EffectLog, gather_s: float) -> None:
         self.indexer = Indexer(ports)
         self._effects, self._time = effect_log, clock.SystemClock()
-        self.loop = consuming.Loop(ports.log, GROUP, events.GROUPS[GROUP], consuming.traced(self.handle), effect_log.flush,
-                                   gather_s)
+        self.loop = consumer_loop.Loop(ports.log, GROUP, events.GROUPS[GROUP], consumer_loop.traced(self.handle),
+                                   effect_log.flush, gather_s)
 
     async def handle(self, records: list[Record]) -> None:
         """Index what the records are about; return when each of them is done or in the dead letters."""
@@ -58,7 +60,7 @@ class Worker:
         left: set[int] = set(tweet_ids)
         refused: dict[int, str] = {}
         try:
-            return refused, await consuming.until_available(lambda: index_all(self.indexer, left, refused), "index")
+            return refused, await consumer_loop.until_available(lambda: index_all(self.indexer, left, refused), "index")
         except Exception as problem:  # one of them breaks what makes documents: the others must not wait behind it for ever
             if len(left) == 1:
                 return refused | {left.pop(): repr(problem)}, 0
@@ -71,7 +73,7 @@ class Worker:
         now_ms = self._time.wall_ms()
         if record.topic == events.NEW_TWEET:
             age_ms = now_ms - int(record.event.payload.get("created_ms", now_ms))
-            telemetry.observe("tweetlab_index_age_seconds", max(0, age_ms) / 1e3)
+            metrics.observe("tweetlab_index_age_seconds", max(0, age_ms) / 1e3)
         self._effects.write(effects.Effect(GROUP, record.event.id, record.event.key, record.topic, True, "index", 1,
                                            self._time.monotonic_ns(), now_ms, retries))
 

@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from system import bootstrap
-from system.kernel import serving, settings, tracing
-from system.kernel.http import App, Row
+from system.kernel import settings
+from system.kernel.http import serving
+from system.kernel.http.asgi import App, Row
 from system.kernel.settings import Settings
+from system.kernel.telemetry import tracing
 from system.ports import Ports
 
 _log = logging.getLogger("tweetlab")

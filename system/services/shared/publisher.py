@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from system.kernel import keeping, telemetry
+from system.kernel import background
 from system.kernel.errors import StoreUnavailable, Unavailable
 from system.kernel.events import Event, Tweet
+from system.kernel.telemetry import metrics
 from system.ports import EventLog, TweetCache
 
 MAX_WAITING = 10_000  # events; about 10 MB. Beyond it events are left to the relay
@@ -32,7 +33,7 @@ class Publisher:
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.left_behind = 0
-        self._left = telemetry.counter("tweetlab_events_left_total")
+        self._left = metrics.counter("tweetlab_events_left_total")
         self._sent_s = float("-inf")
 
     def put(self, event: Event, tweet: Tweet | None = None) -> None:
@@ -45,7 +46,7 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to publish."""
-        self._task = asyncio.ensure_future(keeping.keep(self._run, "publisher"))
+        self._task = asyncio.ensure_future(background.keep(self._run, "publisher"))
 
     async def stop(self) -> None:
         """Publish what waits, for at most two seconds, and end."""

@@ -24,7 +24,7 @@ from system.kernel import checkpoints
 from system.kernel.errors import Forbidden
 from system.kernel.events import Tweet
 from system.ports import UserDirectory
-from system.services.shared.views import View
+from system.services.shared.ttl_value import View
 
 Key = TypeVar("Key")
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from system.kernel import http, ids
+from system.kernel import ids
 from system.kernel.errors import Forbidden
-from system.kernel.http import Answer, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.counting import Metrics
-from system.services.shared.lists import Lists
-from system.services.shared.pictures import Pictures
-from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.list_rebuild import Lists
+from system.services.shared.media_includes import Pictures
+from system.services.shared.public_metrics import Metrics
+from system.services.shared.read_through import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
 from system.services.timelines.handlers import Timelines
-from system.services.timelines.modes import Modes
+from system.services.timelines.pulled_authors import Modes
 
 NAME = "timelines"
 NEEDS = ("timelines", "hot", "tweets", "users", "media", "edge", "likes", "like_counts")
@@ -27,7 +28,7 @@ class Routes:
     def __init__(self, timelines: Timelines, profiles: Profiles, pictures: Pictures, metrics: Metrics) -> None:
         self._timelines, self._profiles, self._pictures, self._metrics = timelines, profiles, pictures, metrics
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [("GET", "/2/users/{id}/timelines/reverse_chronological", self.home)]
 

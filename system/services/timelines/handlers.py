@@ -19,16 +19,16 @@ from dataclasses import dataclass, field
 from system.kernel import checkpoints
 from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, HomePage, Kind, TimelineCache
 from system.services.shared import paging
-from system.services.shared.lists import Lists
-from system.services.shared.reading import Tweets
+from system.services.shared.list_rebuild import Lists
+from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
-from system.services.timelines.gate import Gate
-from system.services.timelines.modes import Modes
+from system.services.timelines.pulled_authors import Modes
+from system.services.timelines.rebuild_limiter import Gate
 
 HIT, REBUILD, DIRECT, TAIL = "hit", "rebuild", "direct", "tail"
 

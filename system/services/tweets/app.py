@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from system.kernel import clock, http, ids
+from system.kernel import clock, ids
 from system.kernel.errors import NotFound
-from system.kernel.http import Answer, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.counting import Metrics
-from system.services.shared.lists import Lists
-from system.services.shared.pictures import Pictures
+from system.services.shared.list_rebuild import Lists
+from system.services.shared.media_includes import Pictures
+from system.services.shared.public_metrics import Metrics
 from system.services.shared.publisher import Publisher
-from system.services.shared.reading import Profiles, Tweets
+from system.services.shared.read_through import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 from system.services.tweets import policy
 from system.services.tweets.handlers import IdSource, TweetService
-from system.services.tweets.leasing import Leasing
+from system.services.tweets.worker_lease import Leasing
 
 NAME = "tweets"
 NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "media", "edge", "likes", "like_counts")
@@ -28,7 +29,7 @@ class Routes:
     def __init__(self, service: TweetService, profiles: Profiles, pictures: Pictures, metrics: Metrics) -> None:
         self._service, self._profiles, self._pictures, self._metrics = service, profiles, pictures, metrics
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [
             ("POST", "/2/tweets", self.post),

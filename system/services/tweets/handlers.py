@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from system.kernel import checkpoints, events, ids
 from system.kernel.errors import Conflict, DeadlineExceeded, Forbidden, NotFound, Overloaded, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet
-from system.kernel.http import Spent
+from system.kernel.http.asgi import Spent
 from system.ports import Entry, Kind, ListPage, Ports
-from system.services.shared.lists import Lists
+from system.services.shared.list_rebuild import Lists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
-from system.services.shared.reading import Tweets
+from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 from system.services.tweets import policy
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from system.kernel import http, ids
+from system.kernel import ids
 from system.kernel.errors import WrongInput
-from system.kernel.http import Answer, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports, User
 from system.services.shared import hosting, shapes, signing
@@ -27,7 +28,7 @@ class Routes:
     def __init__(self, service: UserService) -> None:
         self._service = service
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [
             ("POST", "/2/users", self.sign_up),

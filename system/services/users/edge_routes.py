@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from system.kernel import http, ids
+from system.kernel import ids
 from system.kernel.errors import WrongInput
-from system.kernel.http import Answer, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
 from system.ports import Edge, User
 from system.services.shared import paging, shapes
 from system.services.users import policy
@@ -21,7 +22,7 @@ class EdgeRoutes:
     def __init__(self, edges: Edges) -> None:
         self._edges = edges
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [
             ("POST", "/2/users/{id}/following", self.follow),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import jwt
 
-from system.kernel import http, telemetry
-from system.kernel.http import Answer, Call
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Answer, Call
+from system.kernel.telemetry import metrics
 from system.ports import Grant, TokenStore, UserDirectory
 from system.services.shared import signing
 from system.services.users import grants, policy
@@ -38,9 +39,9 @@ class TokenService:
         try:
             issued = await (self._sign_in(asked) if asked.grant_type == "password" else self._refresh(asked))
         except grants.Refused:
-            telemetry.count("tweetlab_token_requests_total", result="refused")
+            metrics.count("tweetlab_token_requests_total", result="refused")
             raise
-        telemetry.count("tweetlab_token_requests_total", result="granted" if asked.grant_type == "password" else "refreshed")
+        metrics.count("tweetlab_token_requests_total", result="granted" if asked.grant_type == "password" else "refreshed")
         return issued
 
     async def _sign_in(self, asked: grants.Asked) -> Issued:
@@ -65,7 +66,7 @@ class TokenService:
         grant = await self._store.rotate(used, grants.hash_of(refresh), grants.REFRESH_LIFE_S, grants.REVOKED_FOR_S)
         if grant is None or grant.used:
             if grant is not None:
-                telemetry.count("tweetlab_token_requests_total", result="reused")
+                metrics.count("tweetlab_token_requests_total", result="reused")
             raise grants.Refused("invalid_grant", "The refresh token was used before, so it may have been copied; "
                                                   "every token of this sign-in is revoked. Sign in again.")
         return Issued(self._access(grant, scope), refresh, scope)
@@ -88,7 +89,7 @@ class TokenService:
                 return
             left_s = float(claims["exp"]) - time.time() + 60.0  # clocks of gateways may be behind
             await self._store.revoke(signing.name_of(token, claims), left_s)
-        telemetry.count("tweetlab_token_requests_total", result="revoked")
+        metrics.count("tweetlab_token_requests_total", result="revoked")
 
 
 class TokenRoutes:
@@ -97,7 +98,7 @@ class TokenRoutes:
     def __init__(self, service: TokenService) -> None:
         self._service = service
 
-    def rows(self) -> list[http.Row]:
+    def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [("POST", "/2/oauth2/token", self.token), ("POST", "/2/oauth2/revoke", self.revoke)]
 

@@ -1,6 +1,6 @@
 // Speaks with the API. The tokens live in this tab: in memory, and in sessionStorage so that a reload stays signed in.
 
-const KEPT = "tweetlab.session";
+const KEPT = "tweetlab.lab.session";
 const PAGE = 20;
 // Counts come only where they are asked for, and then every other field has to be named too.
 const WANTED = { expansions: "author_id", "tweet.fields": "attachments,author_id,created_at,public_metrics,referenced_tweets" };

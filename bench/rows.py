@@ -1,0 +1,243 @@
+"""The rows of the bench: name, what it measures, its bar, and the function that measures it.
+
+A row is added here alone. Ratios are fractions. `ROW=name make bench` runs one row and merges it into
+`runs/bench/latest.json`. Rows that need a lab start one, use it and stop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Measure = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Row:
+    """`low`, `high`: the bar, both ends included; None where that side is open. `unit`: of the value."""
+
+    name: str
+    what: str
+    unit: str
+    low: float | None
+    high: float | None
+    measure: Measure
+
+    @property
+    def bar(self) -> str:
+        """The bar as a person writes it."""
+        if self.low is None and self.high is None:
+            return "none"
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        return f">= {self.low:g}" if self.low is not None else f"<= {self.high:g}"
+
+    def holds(self, value: float) -> bool:
+        """Say whether `value` is inside the bar. NaN never is."""
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high) and value == value
+
+
+def _up_small() -> float:
+    from bench import platform_rows
+
+    return asyncio.run(platform_rows.up_small_s())
+
+
+def _rss_small() -> float:
+    from bench import platform_rows
+
+    return asyncio.run(platform_rows.rss_small_gib())
+
+
+def _home_ratio() -> float:
+    from bench import home_read
+
+    return asyncio.run(home_read.cpu_ratio())
+
+
+def _home_rps() -> float:
+    from bench import load_rows
+
+    return asyncio.run(load_rows.capacity("home"))
+
+
+def _post_rps() -> float:
+    from bench import load_rows
+
+    return asyncio.run(load_rows.capacity("post"))
+
+
+def _deliveries() -> float:
+    from bench import fanout
+
+    return asyncio.run(fanout.measured()).deliveries_per_s
+
+
+def _zadd_ratio() -> float:
+    from bench import fanout
+
+    return asyncio.run(fanout.measured()).vs_zadd
+
+
+def _delivery_p99() -> float:
+    from bench import load_rows
+
+    return asyncio.run(load_rows.delivery_p99_s())
+
+
+def _freeze() -> float:
+    from bench.selfchecks import load_selfcheck
+
+    return load_selfcheck.freeze_p95_ratio()
+
+
+def _start_lag() -> float:
+    from bench.selfchecks import load_selfcheck
+
+    return load_selfcheck.start_lag_p99_ms()
+
+
+def _seed() -> float:
+    from bench import platform_rows
+
+    return asyncio.run(platform_rows.seed_100k_s())
+
+
+def _reset() -> float:
+    from bench import platform_rows
+
+    return asyncio.run(platform_rows.reset_small_s())
+
+
+def _media_put() -> float:
+    from bench import media_rows
+
+    return asyncio.run(media_rows.ratios())[0]
+
+
+def _media_upload() -> float:
+    from bench import media_rows
+
+    return asyncio.run(media_rows.ratios())[1]
+
+
+def _cdn_hit() -> float:
+    from bench import media_rows
+
+    return asyncio.run(media_rows.hit_vs_lru())
+
+
+def _telemetry() -> float:
+    from bench import telemetry
+
+    return asyncio.run(telemetry.overhead())
+
+
+def _rss_observed() -> float:
+    from bench import telemetry
+
+    return asyncio.run(telemetry.rss_observed_gib())
+
+
+def _false_changes() -> float:
+    from bench.selfchecks import compare_selfcheck
+
+    return float(compare_selfcheck.compare_false_changes())
+
+
+def _found_changes() -> float:
+    from bench.selfchecks import compare_selfcheck
+
+    return float(compare_selfcheck.compare_found_changes())
+
+
+def _exact_bounds() -> float:
+    from bench.selfchecks import bounds_selfcheck
+
+    return float(bounds_selfcheck.exact_bounds_wrong())
+
+
+def _search_p95() -> float:
+    from bench import search
+
+    return asyncio.run(search.p95_ms())
+
+
+def _index_visible() -> float:
+    from bench import search
+
+    return asyncio.run(search.visible_p99_s())
+
+
+def _scale_out() -> float:
+    from bench import scale_rows
+
+    return asyncio.run(scale_rows.doubled())[0]
+
+
+def _scale_failed() -> float:
+    from bench import scale_rows
+
+    return asyncio.run(scale_rows.doubled())[1]
+
+
+def _not_finite() -> float:
+    from bench import check_rows
+
+    return float(len(check_rows.accepted()))
+
+
+def _graph_seconds() -> float:
+    from bench import graphs
+
+    return graphs.measured()[0]
+
+
+def _graph_memory() -> float:
+    from bench import graphs
+
+    return graphs.measured()[1]
+
+
+ROWS: tuple[Row, ...] = (
+    Row("up_small_s", "`up` of small, fresh data, all services healthy", "s", None, 30, _up_small),
+    Row("rss_small_gib", "all processes of small after the first run", "GiB", None, 3.5, _rss_small),
+    Row("home_read_cpu_ratio", "CPU of our Python and HAProxy for one home read ÷ that of a bare FastAPI app", "ratio",
+        None, 2.5, _home_ratio),
+    Row("home_read_rps_at_p99_100ms", "capacity for home reads, p99 <= 100 ms", "1/s", 700, None, _home_rps),
+    Row("post_rps_at_p99_100ms", "capacity for posts, p99 <= 100 ms", "1/s", 250, None, _post_rps),
+    Row("fanout_deliveries_per_s", "Kafka event to id in full timelines, 10,000 followers an author", "1/s", 150_000, None,
+        _deliveries),
+    Row("fanout_vs_zadd_ratio", "that ÷ redis-benchmark's pipelined ZADD in the same run", "ratio", 0.35, None, _zadd_ratio),
+    Row("delivery_p99_s", "acknowledged post to all followers' timelines, 50 posts/s", "s", None, 1, _delivery_p99),
+    Row("generator_freeze_p95_ratio", "reported ÷ true p95, server frozen for 2 s at 100/s", "ratio", 0.95, 1.05, _freeze),
+    Row("generator_start_lag_p99_ms", "start lag at 100/s", "ms", None, 3, _start_lag),
+    Row("seed_100k_s", "100,000 users, 4 million follows, 1 million tweets", "s", None, 300, _seed),
+    Row("reset_small_s", "`small` back in its seeded state, the probe finds nothing of before", "s", None, 10,
+        _reset),
+    Row("search_p95_ms", "20 searches/s of all kinds through the API, 1 million tweets indexed", "ms", None, 100, _search_p95),
+    Row("index_visible_p99_s", "acknowledged post to found by search, 20 posts/s", "s", None, 3, _index_visible),
+    Row("media_put_ratio", "PUTs of 1 MiB by the URLs of uploads that finalize afterwards ÷ plain S3 PUTs, same run", "ratio",
+        0.9, None, _media_put),
+    Row("media_upload_ratio", "whole uploads of 1 MiB, initialize and finalize in the clock ÷ plain S3 PUTs, same run", "ratio",
+        None, None, _media_upload),
+    Row("cdn_hit_vs_lru", "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's for LRU", "ratio",
+        0.9, 1.1, _cdn_hit),
+    Row("telemetry_overhead", "CPU of a home read in gateway and timelines with metrics and 1 % traces ÷ without", "ratio",
+        None, 1.10, _telemetry),
+    Row("rss_small_observed_gib", "that of rss_small_gib with Prometheus, Alertmanager, Jaeger, nginx and the console", "GiB",
+        None, 4, _rss_observed),
+    Row("scale_out_s", "home reads double at once, instances of 0.2 core: until p99 is under 250 ms again", "s", None, 20,
+        _scale_out),
+    Row("scale_out_failed", "operations that failed in that run", "operations", None, 0, _scale_failed),
+    Row("checks_of_nan_accepted", "numeric keys of a scenario x (nan, inf, -inf) that `check` takes",
+        "values", None, 0, _not_finite),
+    Row("graph_5m_edges_s", "5 million follows with numeric ids, from the file to a graph in memory", "s",
+        None, 10, _graph_seconds),
+    Row("graph_5m_edges_gib", "peak of the process that reads it", "GiB", None, 2, _graph_memory),
+    Row("compare_false_changes", "A/A pairs of 100 called changed", "pairs", None, 8, _false_changes),
+    Row("compare_found_changes", "pairs 10 % apart of 100 called changed", "pairs", 90, None, _found_changes),
+    Row("exact_bounds_wrong", "share bounds of 10,000 drawn that get a wrong verdict", "bounds", None, 0,
+        _exact_bounds),
+)

@@ -1,0 +1,1 @@
+"""What a run leaves for the invariants: client history, final reads, canaries."""

@@ -1,0 +1,253 @@
+"""Everything an invariant may look at: client history, effect log, final reads, graph, faults.
+
+Seeded tweets and edges are input: an invariant never calls them phantoms. `chaos.evidence.collect` makes the final reads.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from chaos.evidence.history import NEVER_NS, Change, History, Read
+from chaos.fault_records import FaultRecord
+from scenarios.plan import Plan
+from scenarios.world import population
+from system.kernel import ids
+from system.kernel.policies import LimitKnobs
+from system.ports import Kind
+
+Ids = npt.NDArray[np.int64]
+NO_IDS: Ids = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How long "eventually" may take in this lab.
+
+    `delivery_s`: acknowledged tweet -> in every follower's home; starts again at the end of a fault it met.
+    `ghost_s`: acknowledged delete or unfollow -> shown by no later read. `id_skew_ms`: tolerated difference
+    between the time in an id and the time it was asked for (one machine, one clock: rounding and a slewed clock).
+    `limits`: rate limits of the run.
+    """
+
+    delivery_s: float = 10.0
+    ghost_s: float = 2.0
+    id_skew_ms: int = 1000
+    limits: LimitKnobs = field(default_factory=LimitKnobs)
+
+
+@dataclass(frozen=True)
+class RunClock:
+    """One instant on both clocks of the run, as `record.json` keeps it."""
+
+    monotonic_ns: int
+    wall_ms: int
+
+    def wall_ms_at(self, monotonic_ns: int) -> int:
+        """Return the wall time of a monotonic time of this run."""
+        return self.wall_ms + (monotonic_ns - self.monotonic_ns) // 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tweet as Cassandra holds it."""
+
+    author: int
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CachedList:
+    """A *complete* list as Redis held it before any final API read.
+
+    `members`: (tweet id, author) for lists of tweets, (user, 0) for lists of users. `whole`: all of it was read.
+    """
+
+    kind: Kind
+    owner: int
+    floor: int
+    members: tuple[tuple[int, int], ...]
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """What became of a canary. `scanned`: answers to whom it is not for; `leaks`: requests answered otherwise than is owed.
+
+    `seen_by_follower`: an approved follower saw it, so it was there to be seen. `unanswered`: requests without an answer that
+    tells anything.
+    """
+
+    scanned: int
+    leaks: tuple[str, ...]
+    seen_by_follower: bool
+    unanswered: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finals:
+    """What the stores and the API said after the load had ended and the queues were empty.
+
+    `quiesced`: the queues were empty before the first of these reads. `wall_ms`, `at_ns`: when they began.
+    `by_id`: tweets of the run by id (`asked`: the ids that were asked for). `by_author`: author -> tweet id -> deleted,
+    complete for ids >= `author_floors[author]`. `api_tweets`: id -> shown by GET; None where it gave no answer.
+    `pages`: final home and profile pages. `unread`: API reads without an answer. `followers`, `following`: edges in
+    PostgreSQL of the users that were looked at. `pulled`: authors that are or were pulled. `sample`: what was drawn.
+    `searchable`: those of `asked` that the index finds; None where it was not asked.
+    `pictures`: (owner, number) -> SHA-256 of what storage holds, as `History.pictures` tells it; "" where that is nothing.
+    """
+
+    quiesced: bool = True
+    wall_ms: int = 0
+    at_ns: int = 0
+    asked: frozenset[int] = frozenset()
+    by_id: Mapping[int, Stored] = field(default_factory=dict)
+    by_author: Mapping[int, Mapping[int, bool]] = field(default_factory=dict)
+    author_floors: Mapping[int, int] = field(default_factory=dict)
+    api_tweets: Mapping[int, bool | None] = field(default_factory=dict)
+    pages: tuple[Read, ...] = ()
+    unread: int = 0
+    followers: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    following: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    lists: tuple[CachedList, ...] = ()
+    pulled: frozenset[int] = frozenset()
+    sample: str = ""
+    searchable: frozenset[int] | None = None
+    pictures: Mapping[tuple[int, int], str] | None = None
+    likers: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """Tweet -> who likes it in PostgreSQL, of tweets that the run liked."""
+    like_counts: Mapping[int, int | None] = field(default_factory=dict)
+    """Tweet -> `like_count` of the API; None where it gave no answer."""
+    canary: Canary | None = None
+    """None where none could be planted."""
+    accounts: Mapping[int, bool] = field(default_factory=dict)
+    """Seeded user -> whether PostgreSQL has the account, of those that were looked for."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of a run.
+
+    `finals`: None where no final reads were made; `trouble` says why. `seeded_ids`: int64, shape (n,), ascending.
+    """
+
+    rows: pd.DataFrame
+    effects: pd.DataFrame
+    finals: Finals | None
+    graph: population.Graph
+    clock: RunClock
+    seeded_ids: Ids = field(default_factory=lambda: NO_IDS)
+    faults: tuple[FaultRecord, ...] = ()
+    bounds: Bounds = Bounds()
+    trouble: str = ""
+    protected: frozenset[int] = frozenset()
+    """Users who were protected from the start to the end of the run."""
+    seeded_likes: frozenset[tuple[int, int]] = frozenset()
+    """(tweet, user) of the likes that stood before the run."""
+    load_canary: Canary | None = None
+    """What became of the canary that stood during the load; None where none could be planted."""
+    plan: Plan | None = None
+    """What the scenario planned to happen, words of `scenarios.plan.WORDS`; None where no plan is known."""
+    seeded_authors: Ids = field(default_factory=lambda: NO_IDS)
+    """Authors of `seeded_ids`, row by row; empty where it is not known whether these tweets stand."""
+
+    @property
+    def no_finals(self) -> str:
+        """What a check says that stands on final reads, where there are none."""
+        return f"no final reads were made{f' ({self.trouble})' if self.trouble else ''}"
+
+    @functools.cached_property
+    def history(self) -> History:
+        """The rows with their indices."""
+        return History(self.rows)
+
+    @functools.cached_property
+    def all_reads(self) -> list[Read]:
+        """The pages of the history and the final pages, in order of sending."""
+        return self.history.reads + list(self.finals.pages if self.finals else ())
+
+    @functools.cached_property
+    def run_floor_id(self) -> int:
+        """The smallest id that a tweet of this load can carry."""
+        return ids.floor_id(self.clock.wall_ms_at(self.history.start_ns) - self.bounds.id_skew_ms)
+
+    def seeded_followers(self, author: int) -> Ids:
+        """Return who followed `author` before the run, ascending; nobody for one who signed up during it."""
+        return self.graph.followers_of(author) if 0 < author <= self.graph.users else NO_IDS
+
+    def seeded_edge(self, follower: int, author: int) -> bool:
+        """Say whether the edge stood before the run."""
+        return 0 < follower <= self.graph.users and self.graph.follows(follower, author)
+
+    def is_seeded(self, tweet_id: int) -> bool:
+        """Say whether `tweet_id` was there before the run."""
+        at = int(np.searchsorted(self.seeded_ids, tweet_id))
+        return at < len(self.seeded_ids) and int(self.seeded_ids[at]) == tweet_id
+
+    @functools.cached_property
+    def _fault_spans(self) -> list[tuple[int, int]]:
+        return [(fault.injected_ns, fault.recovered_ns if fault.recovered_ns is not None else NEVER_NS)
+                for fault in self.faults if fault.injected_ns is not None]
+
+    def deliver_by(self, acked_ns: int) -> int:
+        """Return until when a tweet acknowledged at `acked_ns` must be in every home; NEVER_NS under a fault that did not end.
+
+        A fault that begins before that time and ends after the acknowledgement lets the bound start again at its end.
+        """
+        bound_ns = int(self.bounds.delivery_s * 1e9)
+        until = acked_ns + bound_ns
+        for begin, end in sorted(self._fault_spans):
+            if begin <= until and end >= acked_ns:
+                until = max(until, min(NEVER_NS, end + bound_ns))
+        return until
+
+    def edge_stands(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
+        """Say whether the edge surely stood before `from_ns` and surely was not taken away before `until_ns`."""
+        if (follower, author) not in self.history.edges:
+            return self.seeded_edge(follower, author)
+        return any(made_ns < from_ns and until_ns <= cut_ns for made_ns, cut_ns in self._spans(follower, author))
+
+    def _spans(self, follower: int, author: int) -> list[tuple[int, int]]:
+        """Return when a changed edge surely stood: (made at the latest, cut at the earliest), one for each making."""
+        spans = self._known_spans.get((follower, author))
+        if spans is None:
+            changes = self.history.edges[follower, author]
+            made = [(-1, -1)] if self.seeded_edge(follower, author) else []
+            made += [(c.sent_ns, c.done_ns) for c in changes if c.on and c.ok]
+            cuts = [(c.sent_ns, c.done_ns) for c in changes if not c.on]
+            spans = [(done, min((cut for cut, cut_done in cuts if cut_done >= sent), default=NEVER_NS)) for sent, done in made]
+            self._known_spans[follower, author] = spans
+        return spans
+
+    @functools.cached_property
+    def _known_spans(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
+        return {}
+
+    def edge_gone(self, follower: int, author: int, sent_ns: int, done_ns: int) -> Change | None:
+        """Return the unfollow after which the edge surely did not stand while [sent_ns, done_ns] passed, or None."""
+        bound_ns = int(self.bounds.ghost_s * 1e9)
+        changes = self.history.edges.get((follower, author), ())
+        for cut in changes:
+            if cut.on or not cut.ok or cut.done_ns + bound_ns > sent_ns:
+                continue
+            if all(c.done_ns < cut.sent_ns or c.sent_ns >= done_ns for c in changes if c.on):
+                return cut
+        return None
+
+    @functools.cached_property
+    def may_read(self) -> dict[int, int]:
+        """Tweet of a protected user that the run posted or liked -> its author, or who was let like it."""
+        if not self.protected:
+            return {}
+        liked = {tweet: user for user, tweet in self.history.likes}
+        return liked | {tweet: post.user for tweet, post in self.history.acked.items() if post.user in self.protected}
+
+    def ever_followed(self, follower: int, author: int) -> bool:
+        """Say whether the edge was seeded or may have been made during the run."""
+        return (self.seeded_edge(follower, author)
+                or any(change.on for change in self.history.edges.get((follower, author), ())))

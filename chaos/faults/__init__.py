@@ -1,0 +1,1 @@
+"""The faults a drill can inject, and their targets. `table.FAULTS` is the list."""

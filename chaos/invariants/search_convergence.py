@@ -1,0 +1,45 @@
+"""Search converges: when the queues are empty, the index finds what lives and nothing that was deleted."""
+
+from __future__ import annotations
+
+from chaos.evidence.bundle import Evidence
+from chaos.invariants.finding import Finding, Tally
+
+NAME = "search_converges"
+LEAST = 10  # tweets; fewer prove nothing
+
+
+def check(evidence: Evidence) -> Finding:
+    """After the queues have emptied, the index finds every acknowledged tweet that nobody may have deleted, and no tweet
+    whose delete was acknowledged.
+
+    The index itself is asked, after a refresh: what the API hides by the truth would not show a ghost. A tweet whose delete
+    ended `info` may be found or not. Fewer than 10 tweets, or queues that did not empty, are unknown.
+    """
+    tally = Tally(NAME)
+    finals = evidence.finals
+    if finals is None:
+        return tally.finding(evidence.no_finals)
+    if finals.searchable is None:
+        return tally.finding("the index was not asked")
+    missing, ghosts = [], []
+    for tweet_id, post in evidence.history.acked.items():
+        if tweet_id in finals.asked and not evidence.history.maybe_deleted(tweet_id):
+            tally.checked += 1
+            if tweet_id not in finals.searchable:
+                missing.append((tweet_id, post.rows[-1]))
+    for tweet_id, changes in evidence.history.deletes.items():
+        done = [change.row for change in changes if change.ok]
+        if done and (tweet_id in finals.asked or tweet_id in finals.searchable):
+            tally.checked += 1
+            if tweet_id in finals.searchable:
+                ghosts.append((tweet_id, done[0]))
+    if not finals.quiesced:
+        tally.doubt(tally.checked, "tweets were looked for while events were under way.")
+        return tally.finding("no tweet was posted or deleted")
+    for tweet_id, row in missing:
+        tally.violated(f"tweet {tweet_id} was acknowledged and no search finds it; {evidence.history.tell(row)}")
+    for tweet_id, row in ghosts:
+        tally.violated(f"deleted tweet {tweet_id} is still found; {evidence.history.tell(row)}")
+    tally.doubt(tally.checked if tally.checked < LEAST else 0, f"tweets are too few; {LEAST} would prove something.")
+    return tally.finding("no tweet was posted or deleted")

@@ -1,0 +1,1 @@
+"""The verdict of a run: its own validity, its objectives, its invariants."""

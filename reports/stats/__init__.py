@@ -1,0 +1,1 @@
+"""Percentiles, histograms, and the comparison of repeated runs."""

@@ -1,0 +1,1 @@
+"""The HTTP server of every service: a small ASGI application and uvicorn."""

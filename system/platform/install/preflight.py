@@ -1,0 +1,180 @@
+"""What is checked before anything starts: programs, disk, ports. Each refusal names value, bound and mend."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import socket
+from pathlib import Path
+
+from system.kernel import numbers
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform.addresses import Plan
+from system.platform.blueprint import Blueprint, Node
+from system.platform.install import packages
+from system.platform.paths import Places
+from system.platform.servers import SERVERS
+
+DEFAULT_MIN_FREE_MIB = 2048  # a fresh small lab writes about 300 MiB, a long run with 100,000 users about 1.5 GiB
+MAX_SOCKET_PATH_BYTES = 107  # of a Unix socket on Linux: sun_path without its closing zero
+KEEPS_DATA = ("cassandra", "elasticsearch", "etcd", "kafka", "minio", "postgres")
+JAVA_KINDS = ("cassandra", "kafka", "elasticsearch")
+
+
+def check_programs(blueprint: Blueprint) -> None:
+    """Raise CouldNotRun that lists every program the blueprint needs and this machine lacks."""
+    servers = [SERVERS[node.kind] for node in blueprint.nodes]
+    wanted = {package for server in servers for package in (server.package, *getattr(server, "modules", ()))} - {None}
+    wanted |= {*packages.FURTHER.get(blueprint.name, ())}
+    lacking = [packages.missing(package) for package in wanted if package]
+    lines = sorted(text for text in lacking if text)
+    if any(node.kind in JAVA_KINDS for node in blueprint.nodes) and packages.java() is None:
+        lines.append(f"Java {packages.JAVA_MAJOR} was not found; install openjdk-{packages.JAVA_MAJOR}-jre-headless.")
+    if lines:
+        raise CouldNotRun("\n".join(("Programs are missing (`make servers` fetches what it can):", *lines)))
+
+
+def check_disk(places: Places) -> None:
+    """Raise CouldNotRun where the lair or the state folder has too little free. TWEETLAB_MIN_FREE_MIB moves the bound."""
+    need_mib = _min_free_mib(os.environ.get("TWEETLAB_MIN_FREE_MIB", ""))
+    for folder in (places.lair.parent, places.root):
+        free_mib = shutil.disk_usage(folder).free // 2**20
+        if free_mib < need_mib:
+            raise CouldNotRun(
+                f"The disk of {folder} has {free_mib} MiB free; a lab needs {need_mib} MiB. "
+                "Free some space, or lower TWEETLAB_MIN_FREE_MIB."
+            )
+
+
+def check_socket_path(places: Places) -> None:
+    """Raise CouldNotRun where TWEETLAB_DATA is so deep that the supervisor's socket cannot be bound below it."""
+    too_many = len(os.fsencode(places.socket)) - MAX_SOCKET_PATH_BYTES
+    if too_many > 0:
+        raise CouldNotRun(
+            f"The path {places.socket} has {MAX_SOCKET_PATH_BYTES + too_many} bytes; a Unix socket takes "
+            f"{MAX_SOCKET_PATH_BYTES}. Set TWEETLAB_DATA to a folder whose path is {too_many} bytes shorter."
+        )
+
+
+def _min_free_mib(text: str) -> int:
+    if not text:
+        return DEFAULT_MIN_FREE_MIB
+    try:
+        return numbers.whole(text, 0, numbers.MAX_WHOLE)
+    except ValueError:
+        raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text[:40]!r}; it must be a whole number of MiB from 0 "
+                         f"to {numbers.MAX_WHOLE}, such as {DEFAULT_MIN_FREE_MIB}.") from None
+
+
+def check_memory(blueprint: Blueprint, available_mib: int | None = None) -> None:
+    """Raise CouldNotRun where a lab in zones expects more memory than this machine has free, swap included.
+
+    A lab of one of each is not held to it. `available_mib`: None asks the machine.
+    """
+    if not any(node.zone for node in blueprint.nodes):
+        return
+    need_mib = sum(node.memory_mib for node in blueprint.nodes)
+    found_mib = _available_mib() if available_mib is None else available_mib
+    if found_mib < need_mib:
+        raise CouldNotRun(
+            f"The blueprint {blueprint.name!r} holds {need_mib} MiB, and {found_mib} MiB of memory and swap are free. "
+            "Stop something, or start the lab `small`."
+        )
+
+
+def _available_mib() -> int:
+    rows = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    free_kib = {row[0].rstrip(":"): int(row[1]) for row in rows}
+    return (free_kib["MemAvailable"] + free_kib["SwapFree"]) // 1024
+
+
+def check_layout(places: Places, blueprint: Blueprint) -> None:
+    """Raise CouldNotRun where data of a lab with other members lie, in number or place: no store could start on them."""
+    if not places.layout.exists():
+        return
+    before, wanted = json.loads(places.layout.read_text()), _layout(blueprint)
+    for kind in sorted(before.keys() & wanted.keys()):
+        if before[kind] != wanted[kind]:
+            raise CouldNotRun(
+                f"{places.lair} holds the data of a lab with {before[kind]} {kind}, and {blueprint.name!r} has {wanted[kind]}. "
+                "Remove them with `tweetlab down --purge`, or take another TWEETLAB_RANGE."
+            )
+
+
+def keep_layout(places: Places, blueprint: Blueprint) -> None:
+    """Write down how many members of each kind keep data here from now on, and whether in regions."""
+    before = json.loads(places.layout.read_text()) if places.layout.exists() else {}
+    places.layout.write_text(json.dumps(before | _layout(blueprint)))
+
+
+def _layout(blueprint: Blueprint) -> dict[str, int | str]:
+    members = {kind: nodes for kind in KEEPS_DATA if (nodes := blueprint.of_kind(kind))}
+    # Members keep the addresses of their peers, which regions have others of.
+    return {kind: f"{len(nodes)} in regions" if nodes[0].region else len(nodes) for kind, nodes in members.items()}
+
+
+def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:
+    """Raise CouldNotRun that lists every address in use, with the process that holds it where it is visible."""
+    taken = []
+    for node in nodes:
+        if node.region or node.role == "network":
+            continue  # in a namespace of the lab's own nobody else listens
+        host = plan.host(node.kind, node.instance, node.region)
+        for port in plan.ports(node.kind):
+            if not _is_free(host, port):
+                taken.append(f"{host}:{port} ({node.name}) is in use by {_holder(host, port)}")
+    if taken:
+        other = plan.range + 1 if plan.range < 250 else 1
+        mend = f"Stop it, or take other addresses: TWEETLAB_RANGE={other}."
+        raise CouldNotRun("\n".join((*taken, mend)))
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                return False
+            raise CouldNotRun(f"{host}:{port} cannot be used on this machine: {problem.strerror}.") from problem
+    return True
+
+
+def _holder(host: str, port: int) -> str:
+    inodes = _listeners(host, port)
+    for pid in (name for name in os.listdir("/proc") if name.isdigit()):
+        with contextlib.suppress(OSError):  # gone, or another user's
+            if inodes & _sockets(pid):
+                return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+    return "a process of another user"
+
+
+def _sockets(pid: str) -> set[str]:
+    """Return the inodes of the sockets that a process holds open."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):  # closed since it was listed
+            link = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if link.startswith("socket:["):
+                found.add(link[8:-1])
+    return found
+
+
+def _listeners(host: str, port: int) -> set[str]:
+    exact = "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in (row.split() for row in rows):
+            address, _, number = fields[1].rpartition(":")
+            ours = address in (exact, "0" * 8, "0" * 32) or address.endswith(exact)
+            if ours and int(number, 16) == port and fields[3] == "0A":
+                found.add(fields[9])
+    return found

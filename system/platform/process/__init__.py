@@ -1,0 +1,1 @@
+"""Processes of the lab: the supervisor, its children, their control groups, and the cleanup of orphans."""

@@ -1,0 +1,347 @@
+"""One child of the supervisor: started in its own session and control group, watched, healed, stopped.
+
+    stopped -> starting -> well -> dead -> starting -> ...
+                  |
+                  +-> failed (died, or not well in time, before it was ever well)
+
+A child that dies after it was well is dead, and healed: started again after a pause that doubles with each
+death in a row. `auto_heal` off leaves it dead until told otherwise. A member of a failover group (`Running.heal_pause_s`)
+is started again only when the others had the time to choose a new primary, whoever starts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from system.kernel.errors import CouldNotRun
+from system.kernel.telemetry import logs
+from system.platform import health, paths
+from system.platform.blueprint import Running
+from system.platform.process import procs
+from system.platform.process.cgroups import Groups
+from system.platform.regions import network
+from system.platform.servers import SERVERS
+from system.platform.servers.base import Context, Launch, Step
+
+HEAL_PAUSE_S = 0.1
+MAX_HEAL_PAUSE_S = 5.0
+CALM_S = 10.0  # a child that stayed well for so long starts its row of deaths anew
+LOG_LINES = 15
+YIELD_NICE = 10  # of an unprivileged lab's nodes: a tenth of the weight of the load generator; equal among themselves
+YIELD_TRIES = 50
+NO_SPACE = "No space left on device"
+
+# Sets the timer slack (ns; 0 leaves the kernel's 50,000), joins the control groups, then becomes the server: same pid, and no
+# socket was open before.
+JOIN = (
+    'echo "$1" > /proc/$$/timerslack_ns; n=$2; shift 2; '
+    'while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
+)
+
+
+class Child:
+    """One node's process. All methods belong to the supervisor's event loop."""
+
+    def __init__(self, ctx: Context, groups: Groups, changed: Callable[[Child], None]) -> None:
+        self.ctx = ctx
+        self.node = ctx.node
+        self.server = SERVERS[ctx.node.kind]
+        self.groups = groups
+        self.state = "stopped"
+        self.expected = False  # it was well, and nobody asked it to stop since: its silence is amiss
+        self.auto_heal = True
+        self.quota_cores = ctx.node.running.cpu_quota_cores
+        self.restarts = 0
+        self.pid = 0
+        self.start_ticks = 0
+        self.started_at = 0.0  # seconds since the epoch
+        self.answer = ""
+        self._changed = changed
+        self._launch: Launch | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._exited = asyncio.Event()
+        self._exited.set()
+        self._wanted = False
+        self._past_cpu_ns = 0
+        self._deaths = 0
+        self._died_s = 0.0  # monotonic
+        self._healer: asyncio.Task[None] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.ctx.places.log(self.node.name)
+
+    def is_alive(self) -> bool:
+        return not self._exited.is_set()
+
+    async def start(self) -> None:
+        """Start the process and wait until it is well. Raises CouldNotRun, with last answer and log end.
+
+        A member of a failover group waits first until the others had their time to choose a new primary.
+        """
+        self._wanted = True
+        if (left_s := self._died_s + self.node.running.heal_pause_s - time.monotonic()) > 0 and self._process:
+            await asyncio.sleep(left_s)
+        self._set("starting")
+        began = time.monotonic()
+        try:
+            await self._prepare_and_spawn()
+            (well, self.answer), _ = await asyncio.gather(
+                health.wait(lambda: self.server.probe(self.ctx), self.server.start_timeout_s, self.is_alive), self._yield()
+            )
+        except OSError as problem:
+            self._set("failed")
+            raise CouldNotRun(self._os_trouble(problem)) from problem
+        except CouldNotRun:
+            self._set("failed")
+            raise
+        if not well:
+            self._set("failed")
+            raise CouldNotRun(self._trouble(time.monotonic() - began))
+        self.expected = True
+        self._set("well")
+        self.limit(self.quota_cores)
+
+    def limit(self, cores: float | None) -> None:
+        """Let it use at most `cores` of CPU from the moment it is well, None: all it gets. A start is never throttled."""
+        self.quota_cores = cores
+        if self.state == "well":
+            self.groups.set_quota(self.node.name, cores)
+
+    async def _yield(self) -> None:
+        # An unprivileged load generator cannot be real-time, and would start requests late behind the servers it measures.
+        if os.geteuid() == 0 or not self.node.running.own_session:
+            return
+        for _ in range(YIELD_TRIES):
+            if not self.is_alive() or procs.yield_to_others(self.pid, YIELD_NICE):
+                return
+            await asyncio.sleep(0.11)  # the kernel takes one such wish in 100 ms from all unprivileged users
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """Stop the process and all it started, by its own signal or at once; safe to repeat."""
+        self._wanted = self.expected = False
+        self._changed(self)
+        if self._healer:
+            self._healer.cancel()
+        if self.is_alive() and not kill and self._launch and self._process:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(self._launch.stop_signal)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._exited.wait(), self._launch.stop_timeout_s)
+        self.kill()
+        await self._exited.wait()
+        for made, kept in self._launch.harvest if self._launch else ():
+            with contextlib.suppress(OSError):  # killed, or another lab was quicker, or the disk is full
+                made.replace(kept)
+        self._set("stopped")
+
+    def kill(self) -> None:
+        """SIGKILL the process and whatever else lives in its node."""
+        doomed = {self.pid, *self.pids()} if self.is_alive() else set(self.pids())
+        for pid in doomed:
+            if pid > 0:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def pids(self, known: procs.Family | None = None) -> list[int]:
+        """Return the living processes of this node. `known`: a `procs.family` read just now; None reads it where it is needed."""
+        if self.groups.kind != "none":
+            return self.groups.pids(self.node.name)
+        return [pid for root in self._roots() for pid in (root, *procs.descendants(root, known))]
+
+    def _roots(self) -> list[int]:
+        """Return the process, if it lives, and the one that left its tree; with their descendants they are the node."""
+        file = self._launch.escapes if self._launch else None
+        further = procs.escaped(file, self.ctx.places.lab_id, self.node.name) if file else []
+        return [self.pid, *further] if self.is_alive() else further
+
+    def cpu_ns(self, known: procs.Family | None = None) -> int:
+        """Return the CPU time of this node since the lab came up, restarts included. `known`: as for `pids`."""
+        grouped = self.groups.cpu_ns(self.node.name)
+        if grouped is not None:
+            return grouped
+        return self._past_cpu_ns + sum(procs.tree_cpu_ns(root, known) for root in self._roots())
+
+    async def probe(self) -> str:
+        """Return "well", or why the node is not, asked now."""
+        if not self.is_alive():
+            return "no process"
+        try:
+            self.answer = await self.server.probe(self.ctx)
+            return "well"
+        except health.NotWell as problem:
+            return str(problem)
+
+    async def _prepare_and_spawn(self) -> None:
+        launch = self._launch = self.server.launch(self.ctx)
+        await asyncio.to_thread(prepare, self.ctx, launch)
+        joins = self.groups.make(self.node.name)
+        self.groups.set_quota(self.node.name, None)
+        with self.log.open("ab") as log:
+            for step in launch.before:
+                if not step.unless.exists():
+                    await self._run_step(step, launch, joins, log.fileno())
+            argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins, self._way_in())
+            cwd = launch.cwd or self.ctx.places.lair
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, 1 ms; asyncio's own waits in a thread each
+                argv, env=dict(launch.env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=self.node.running.own_session,
+            )  # fmt: skip
+        self.pid = self._process.pid
+        self.start_ticks = procs.start_ticks(self.pid)
+        self.started_at = time.time()
+        self._exited.clear()
+        self._watch(self._process)
+        self._changed(self)
+
+    def _way_in(self) -> list[str]:
+        return network.inside(self.ctx.places, self.node.region)
+
+    async def _run_step(self, step: Step, launch: Launch, joins: list[Path], log: int) -> None:
+        argv = _wrapped(step.argv, Running(), launch.drops_root and not step.as_lab_owner, joins, self._way_in())
+        env = dict(step.env or launch.env)
+        process = await asyncio.create_subprocess_exec(
+            *argv, env=env, cwd=self.ctx.places.lair, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        if code != 0:
+            end = self._log_end()
+            what = f"{self.node.name} could not be prepared (exit code {code}). {self._mend(end)}"
+            raise CouldNotRun(f"{what}\nEnd of {self.log}:\n{end}")
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        loop = asyncio.get_running_loop()
+        fd = os.pidfd_open(process.pid)
+
+        def gone() -> None:
+            loop.remove_reader(fd)
+            os.close(fd)
+            if self.groups.kind == "none":
+                self._past_cpu_ns += procs.cpu_ns(process.pid)  # still a zombie: its clock can be read
+            process.wait()
+            self._died_s = time.monotonic()
+            self._exited.set()
+            self._on_exit()
+
+        loop.add_reader(fd, gone)
+
+    def _on_exit(self) -> None:
+        self._changed(self)
+        if self.state != "well" or not self._wanted:
+            return
+        for pid in self.pids():  # what the dead process left: a server under a start script
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._set("dead")
+        if self.auto_heal:
+            self.heal()
+
+    def heal(self) -> None:
+        """Start the process again in the background, unless that is under way or it lives."""
+        if self.is_alive() or (self._healer and not self._healer.done()):
+            return
+        self._wanted = True
+        self._healer = asyncio.get_running_loop().create_task(self._heal())
+
+    async def _heal(self) -> None:
+        while self._wanted and not self.is_alive():
+            self._deaths = 0 if time.time() - self.started_at > CALM_S else self._deaths + 1
+            await asyncio.sleep(min(MAX_HEAL_PAUSE_S, HEAL_PAUSE_S * 2**self._deaths))
+            self.restarts += 1
+            try:
+                await self.start()
+            except (CouldNotRun, OSError) as problem:
+                self.answer = str(problem)
+                self.kill()
+                await self._exited.wait()
+                self.state = "dead"
+
+    def _set(self, state: str) -> None:
+        self.state = state
+        self._changed(self)
+
+    def _log_end(self) -> str:
+        return log_end_with_reason(self.log)
+
+    def _trouble(self, waited_s: float) -> str:
+        end = self._log_end()
+        what = f"was not well after {waited_s:.0f} s (its bound is {self.server.start_timeout_s:.0f} s)"
+        if not self.is_alive() and self._process:
+            what = f"died while starting, after {waited_s:.1f} s, with exit code {self._process.returncode}"
+        return f"{self.node.name} {what}; last answer: {self.answer}. {self._mend(end)}\nEnd of {self.log}:\n{end}"
+
+    def _mend(self, log: str) -> str:
+        full = f"The disk of {self.ctx.places.lair} is full: free some space and start again."
+        return full if NO_SPACE in log else "Its log tells why:"
+
+    def _os_trouble(self, problem: OSError) -> str:
+        if problem.errno == errno.ENOSPC:
+            return f"The disk of {self.ctx.places.lair} is full ({problem.filename}); free some space and start again."
+        return f"{self.node.name} could not be started: {problem}."
+
+
+def prepare(ctx: Context, launch: Launch) -> None:
+    """Make the node's folders and write its configuration, owned by the user it runs as."""
+    own = ctx.places.lair / ctx.node.name
+    owner = paths.unprivileged() if launch.drops_root else None
+    made = [own, *launch.folders, *(path.parent for path in launch.files)]
+    for folder in made:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for path in launch.stale:
+        path.unlink(missing_ok=True)
+    for path, text in launch.files.items():
+        path.write_text(text)
+    if owner:
+        for path in [own, *own.glob("*"), *launch.folders, *launch.files]:
+            os.chown(path, *owner)
+
+
+def log_end(path: Path, lines: int = LOG_LINES) -> str:
+    """Return the last lines of a log; "" where there is none."""
+    return "\n".join(_tail(path)[-lines:])
+
+
+def log_end_with_reason(path: Path) -> str:
+    """Return the last lines of a log, and before them the first line near the end that names an error.
+
+    A JVM prints the reason first and then a stack trace that would hide it.
+    """
+    tail = _tail(path)
+    end = tail[-LOG_LINES:]
+    reason = next((line for line in tail[-200:] if re.search(r"error|exception|fatal|panic", line, re.I)), "")
+    return "\n".join(end if not reason or reason in end else [reason[:500], "...", *end])
+
+
+def _tail(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as handle:
+            handle.seek(max(0, path.stat().st_size - 65536))
+            lines = handle.read().decode(errors="replace").rstrip().splitlines()
+            return [part for line in lines for part in logs.readable(line).splitlines()]
+    except OSError:
+        return []
+
+
+def _wrapped(argv: tuple[str, ...], running: Running, drops_root: bool, joins: list[Path], way_in: list[str]) -> list[str]:
+    command = [*way_in]
+    if running.nice:
+        command += ["nice", "-n", str(running.nice)]
+    user = paths.unprivileged() if drops_root else None
+    if user:
+        command += ["setpriv", f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups", "--"]
+    slack_ns = str(running.timer_slack_us * 1_000)
+    return ["/bin/sh", "-c", JOIN, "sh", slack_ns, str(len(joins)), *map(str, joins), *command, *argv]

@@ -1,0 +1,74 @@
+"""Every instance of a service anew with a changed environment, one after the other, without a failed request.
+
+    a spare starts with the new environment -> HAProxy sends it requests -> for each instance: drain, stop, start, back in
+    -> the spare leaves
+
+The spare carries what the instance that is away would: `small` has one of each. What fails on the way leaves it standing; the
+call repeated goes on from any such state, and takes the spares of those before out. Until an instance's turn comes its old
+environment holds, also where it is healed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from system.kernel.errors import CouldNotRun, WrongInput
+from system.platform.process.children import Child
+from system.platform.scaling import haproxy_fleet
+from system.platform.scaling.haproxy_fleet import Doors
+from system.platform.scaling.haproxy_runtime import Backend
+
+if TYPE_CHECKING:
+    from system.platform.scaling.autoscaler import Keeper
+
+UP_S = 10.0  # longest wait until HAProxy's checks find an instance that is well
+LOOK_S = 0.05
+
+
+async def renew(keeper: Keeper, kind: str) -> list[str]:
+    """Start each instance of `kind` anew, with the environment that the house gives its kind now; return their names.
+
+    Raises WrongInput for what stands behind no HAProxy, CouldNotRun where an instance or HAProxy does not come.
+    """
+    async with keeper.alone(kind):
+        mesh = haproxy_fleet.of(keeper.house.children)
+        backends = await haproxy_fleet.seen_by(mesh)
+        if mesh is None or kind not in backends:
+            raise WrongInput(f"{kind!r} stands behind no HAProxy that answers; {', '.join(backends) or 'nothing'} does.")
+        spare, spares = await keeper.add(kind), keeper.spares.setdefault(kind, [])
+        spares.append(spare)
+        await _until_up(mesh, kind, spare.node.name)
+        for left in [each for each in keeper.instances(kind) if each in spares[:-1]]:  # of renewals that broke off
+            await keeper.remove(left)
+        old = [child for child in keeper.instances(kind) if child is not spare]
+        for child in old:
+            await _renew_one(keeper, mesh, child)
+        await keeper.remove(spare)
+        del keeper.spares[kind]
+        keeper.tell(kind, f"{len(old)} started anew, one by one", "its environment changed")
+        return [child.node.name for child in old]
+
+
+async def _renew_one(keeper: Keeper, mesh: Doors, child: Child) -> None:
+    kind, name = child.node.kind, child.node.name
+    with keeper.leaving(name):
+        known = name in (await haproxy_fleet.seen_by(mesh)).get(kind, Backend({})).servers
+        if known:
+            if not await mesh.drain(kind, name):
+                keeper.tell(kind, f"{name} ends with requests inside", "they did not end in time")
+            await mesh.close(kind, name)
+        await child.stop()
+        keeper.house.refresh(child)
+        await child.start()
+        await mesh.readmit(kind, name)
+        await mesh.add(kind, name, child.ctx.address)  # of one that started anew meanwhile, or did not know it before
+        await _until_up(mesh, kind, name)
+
+
+async def _until_up(mesh: Doors, kind: str, name: str) -> None:
+    ends_s = asyncio.get_running_loop().time() + UP_S
+    while said := await mesh.is_up(kind, name):
+        if asyncio.get_running_loop().time() > ends_s:
+            raise CouldNotRun(f"HAProxy did not take {name} in within {UP_S:g} s; it says {said}.")
+        await asyncio.sleep(LOOK_S)

@@ -1,0 +1,49 @@
+"""What the routes of users and edges take and give."""
+
+from __future__ import annotations
+
+from system.services.gateway.openapi.parts import (
+    ASKED_ID,
+    ERRORS,
+    IDS,
+    KEY,
+    NAME,
+    ONE_USER,
+    TRUTH,
+    USER_FIELDS,
+    USER_PAGE,
+    Operation,
+    data,
+    listed,
+    named,
+    page_of,
+    record,
+    text,
+)
+
+PASSWORD = text(8, 128)
+NAMES = text(1, 50, r"^[ -~\u00a1-\u00ac\u00ae-\u0377]{1,50}$")  # printable; the service takes further scripts too
+EDGE = data(record({"following": TRUTH, "pending_follow": TRUTH}))
+
+OPERATIONS: dict[str, Operation] = {
+    "follow": Operation(
+        "Follow a user, or ask to where he is protected", {200: EDGE}, (KEY,),
+        record({"target_user_id": ASKED_ID}, closed=False)),
+    "follow_approve": Operation("Let a user follow who asked to", {200: EDGE}, (KEY,)),
+    "follow_refuse": Operation("Refuse a user who asked to follow", {200: EDGE}),
+    "follow_requests": Operation("Who asked to follow oneself, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "follower_remove": Operation("Take a follower of one's own away", {200: EDGE}),
+    "followers": Operation("Who follows a user, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "following": Operation("Whom a user follows, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "me": Operation("The token's own user", {200: ONE_USER}, (USER_FIELDS,)),
+    "me_change": Operation(
+        "Change one's name, or whether one is protected", {200: ONE_USER}, (),
+        record({}, {"name": NAMES, "protected": TRUTH}) | {"minProperties": 1}),
+    "profile": Operation("One user", {200: ONE_USER}, (USER_FIELDS,)),
+    "sign_up": Operation(
+        "Sign a user up (the lab's own)", {201: ONE_USER}, (KEY,),
+        record({"username": NAME, "password": PASSWORD}, {"name": NAMES}, closed=False)),
+    "unfollow": Operation("Unfollow a user", {200: data(record({"following": TRUTH}))}),
+    "username": Operation("One user by name", {200: ONE_USER}, (USER_FIELDS,), path={"name": NAME}),
+    "users": Operation("Users by id", {200: record({"data": listed(named("User"))}, ERRORS)}, (IDS, USER_FIELDS)),
+}

@@ -1,0 +1,82 @@
+"""What goes back to the client: a service's reply, or an error in the API's shape, with the headers of limits and tokens."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from system.kernel.errors import Forbidden, LabError
+from system.kernel.http import asgi
+from system.kernel.http.asgi import Headers, Send
+from system.kernel.resilience.rate_window import Standing
+from system.kernel.telemetry import tracing
+from system.services.gateway.upstream import Reply
+
+PASSED_ON = ("x-tweetlab-source", "x-tweetlab-scanned", "x-tweetlab-instance", "retry-after", "cache-control", "pragma")
+"""Response headers of a service that reach the client."""
+
+
+class InsufficientScope(Forbidden):
+    """A good token without the scope of this route."""
+
+    def __init__(self, scope: str, given: frozenset[str]) -> None:
+        have = " ".join(sorted(given)) or "no scope"
+        super().__init__(f"The token is good for {have}; this route needs {scope}. Ask for it at POST /2/oauth2/token.")
+        self.scope = scope
+
+
+def limit_headers(standing: Standing) -> Headers:
+    """Return the headers of a limited route, as Twitter's API names them. The reset is in whole seconds since 1970."""
+    return [(b"x-rate-limit-limit", b"%d" % standing.limit), (b"x-rate-limit-remaining", b"%d" % standing.remaining),
+            (b"x-rate-limit-reset", b"%d" % math.ceil(standing.reset_s))]
+
+
+async def send_reply(send: Send, reply: Reply, request_id: str, limits: Headers, start_ns: int, measured: bool) -> None:
+    """Pass a service's reply on. `measured`: with what it tells of its own times, which are for the lab's load alone."""
+    given = reply.headers
+    headers: Headers = [
+        (b"content-type", given.get("content-type", "application/json").encode("latin-1")),
+        (b"content-length", b"%d" % len(reply.body)),
+        (b"x-request-id", request_id.encode()),
+        (b"x-tweetlab-retries", b"%d" % reply.retries),
+        (b"server-timing", _timing(start_ns, given.get("server-timing", "") if measured else "").encode("latin-1")),
+        *limits,
+    ]
+    body, span = reply.body, tracing.current()
+    if span is not None and span.sampled:
+        headers.append((b"x-tweetlab-trace", span.trace_id.encode()))
+    for name in PASSED_ON:
+        if name in given:
+            headers.append((name.encode(), given[name].encode("latin-1")))
+    if reply.status >= 400 and not given.get("content-type", "").startswith("application/json"):
+        body = _shaped(reply.status)  # HAProxy's own page: no server of the service is up
+        headers[0], headers[1] = (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, problem: Exception, request_id: str, limits: Headers, start_ns: int) -> int:
+    """Answer with an error in the API's shape; return its status."""
+    answer = asgi.error_answer(problem)
+    headers: Headers = [
+        *answer.headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)),
+        (b"x-request-id", request_id.encode()), (b"server-timing", _timing(start_ns, "").encode()), *limits,
+    ]
+    if answer.status == 401:
+        headers.append((b"www-authenticate", b'Bearer realm="tweetlab", error="invalid_token"'))
+    elif isinstance(problem, InsufficientScope):
+        headers.append((b"www-authenticate", f'Bearer error="insufficient_scope", scope="{problem.scope}"'.encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
+    return answer.status
+
+
+def _shaped(status: int) -> bytes:
+    problem = LabError("The mesh has no healthy instance of the service; retry soon.")
+    problem.status, problem.title = status, "Service Unavailable" if status == 503 else "Bad Gateway"
+    return asgi.error_answer(problem).body
+
+
+def _timing(start_ns: int, inner: str) -> str:
+    own = f"gateway;dur={(time.perf_counter_ns() - start_ns) / 1e6:.3f}"
+    return f"{own}, {inner}" if inner else own

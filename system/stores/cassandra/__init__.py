@@ -1,0 +1,1 @@
+"""Tweets and their outbox on Cassandra."""

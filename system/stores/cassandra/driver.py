@@ -1,0 +1,267 @@
+"""Cassandra's threaded driver under asyncio, and its errors as ours.
+
+The driver resolves its futures in its own thread. A loop is woken once for all results that came in since the last
+wake-up, not once for each: under load most results ride along for free. Statements are prepared once, in a thread
+(`prepare` blocks). Its bulkhead (`kernel.guard`) keeps requests below the driver's streams, so it never blocks the loop
+for want of one. The driver retries nothing by itself: a caller must know what happened.
+
+Protocol 4, because the driver computes the checksums of protocol 5 bit by bit in Python.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import cassandra
+from cassandra import cluster as driver
+from cassandra import connection, metadata, pool, protocol, query
+from cassandra.io.libevreactor import LibevConnection
+from cassandra.policies import (
+    ConstantReconnectionPolicy,
+    DCAwareRoundRobinPolicy,
+    FallthroughRetryPolicy,
+    RoundRobinPolicy,
+    TokenAwarePolicy,
+    WhiteListRoundRobinPolicy,
+)
+from cassandra.segment import CrcException
+
+from system.kernel.errors import LabError, StoreUnavailable, WrongInput
+from system.kernel.policies import Policies
+from system.kernel.resilience.guard import Guard
+
+Row = tuple[Any, ...]
+T = TypeVar("T")
+UNSET = query.UNSET_VALUE  # leaves a column as it is
+
+# Whether the operation certainly did not happen. Looked up along a class' bases; the nearest one holds.
+DEFINITE: dict[type[BaseException], bool] = {
+    # refused by the coordinator before it wrote anything
+    cassandra.Unavailable: True,
+    cassandra.RequestValidationException: True,
+    cassandra.AuthenticationFailed: True,
+    protocol.RequestValidationException: True,
+    protocol.IsBootstrappingErrorMessage: True,
+    protocol.BadCredentials: True,
+    protocol.UnavailableErrorMessage: True,
+    # the request was not sent: with no retries, "no host" means that none could be asked
+    driver.NoHostAvailable: True,
+    pool.NoConnectionsAvailable: True,
+    connection.ConnectionBusy: True,
+    connection.ProtocolVersionUnsupported: True,
+    cassandra.UnresolvableContactPoints: True,
+    cassandra.UnsupportedOperation: True,
+    cassandra.DependencyException: True,
+    driver.UserTypeDoesNotExist: True,
+    metadata.NoMurmur3: True,
+    protocol.NotSupportedError: True,
+    # sent, and the answer is missing, partial or not to be trusted
+    cassandra.DriverException: False,
+    cassandra.RequestExecutionException: False,
+    cassandra.OperationTimedOut: False,
+    driver.QueryExhausted: False,
+    connection.ConnectionException: False,
+    connection.ProtocolError: False,
+    protocol.ErrorMessage: False,
+    protocol.RequestExecutionException: False,
+    protocol.InternalError: False,
+    query.TraceUnavailable: False,
+    CrcException: False,
+}
+
+
+UNFIT = (TypeError, ValueError, OverflowError, struct.error)
+"""What the driver raises where a value does not fit its column: before anything is sent, and about the value, not the store."""
+AWAY = ("does not exist", "unconfigured table", "undefined column")
+"""What Cassandra calls an invalid request as well, though it is about tables that are not there (yet, or any more)."""
+
+
+def mapped(error: BaseException, doing: str) -> LabError:
+    """Return `error` of the driver as ours: WrongInput for a value that cannot be, else StoreUnavailable.
+
+    An unknown error counts as "may have happened".
+    """
+    if isinstance(error, LabError):
+        return error
+    if isinstance(error, UNFIT):
+        why = " ".join(str(error).split())[:300]
+        return WrongInput(f"Cassandra was not asked to {doing}: a value does not fit its column ({why}).")
+    if isinstance(error, cassandra.InvalidRequest) and not any(word in str(error).lower() for word in AWAY):
+        return WrongInput(f"Cassandra refused to {doing}: {' '.join(str(error).split())[:300]}.")
+    definite = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
+    text = " ".join(str(error).split())[:300]
+    happened = "nothing was done" if definite else "it may have been done"
+    return StoreUnavailable(f"Cassandra did not {doing} ({type(error).__name__}: {text}); {happened}.", definite=definite)
+
+
+class Bridge:
+    """One session, shared by a process' tasks. Made by `open`; bound to the loop that opened it."""
+
+    def __init__(self, session: driver.Session, knobs: Policies, deadline_s: float) -> None:
+        self.session = session
+        self._deadline_s = deadline_s
+        self._guard = Guard("cassandra", knobs)
+        self._loop = asyncio.get_running_loop()
+        self._done: deque[tuple[asyncio.Future[list[Row]], list[Row] | None, BaseException | None]] = deque()
+        self._woken = False
+        self._prepared: dict[str, query.PreparedStatement] = {}
+        self._preparing = asyncio.Lock()
+
+    @classmethod
+    async def open(
+        cls, addresses: Sequence[str], *, consistency: str, deadline_s: float, knobs: Policies | None = None, alone: bool = False,
+        near: bool = False,
+    ) -> Bridge:  # fmt: skip
+        """Connect to the first of `addresses` (host:port) that answers. Raises StoreUnavailable (definite).
+
+        `alone`: only these nodes are asked, whatever others their cluster has. `near`: the first of them is asked while it is up.
+        """
+        session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s, alone, near))
+        return cls(session, knobs or Policies(), deadline_s)
+
+    async def close(self) -> None:
+        """Close all connections. Safe to repeat."""
+        await asyncio.to_thread(self.session.cluster.shutdown)
+
+    async def prepare(self, cql: str) -> query.PreparedStatement:
+        """Return `cql` prepared; the server is asked once."""
+        statement = self._prepared.get(cql)
+        if statement is None:
+            async with self._preparing:
+                if cql not in self._prepared:
+                    self._prepared[cql] = await in_thread("prepare a statement", lambda: self.session.prepare(cql))
+            statement = self._prepared[cql]
+        return statement
+
+    def forget_prepared(self) -> None:
+        """Prepare anew from here on, for example after the keyspace was dropped."""
+        self._prepared.clear()
+
+    async def run(self, cql: str, values: Sequence[object], doing: str, deadline_s: float | None = None) -> list[Row]:
+        """Execute `cql` with `values` and return its rows (all of one page; statements here bound their own size).
+
+        Raises StoreUnavailable: definite where the request was not sent or was refused, else the outcome is unknown.
+        """
+        limit_s = self._deadline_s if deadline_s is None else deadline_s
+        ends_s = time.monotonic() + limit_s
+        return await self._guard.run(lambda: self._run(cql, values, doing, ends_s), limit_s)
+
+    async def _run(self, cql: str, values: Sequence[object], doing: str, ends_s: float) -> list[Row]:
+        try:
+            statement = self._prepared.get(cql) or await self.prepare(cql)
+            return await self._send(statement, values, max(ends_s - time.monotonic(), 0.001))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise mapped(error, doing) from error
+
+    def _send(self, statement: query.PreparedStatement, values: Sequence[object], timeout_s: float) -> asyncio.Future[list[Row]]:
+        answer: asyncio.Future[list[Row]] = self._loop.create_future()
+        pending = self.session.execute_async(statement, values, timeout=timeout_s)
+        pending.add_callbacks(
+            callback=lambda rows: self._resolved(answer, rows or [], None),
+            errback=lambda error: self._resolved(answer, None, error),
+        )
+        return answer
+
+    def _resolved(self, answer: asyncio.Future[list[Row]], rows: list[Row] | None, error: BaseException | None) -> None:
+        # In the driver's thread. A flag read a moment too early costs one more wake-up, never a lost one:
+        # the loop clears it before it empties the queue.
+        self._done.append((answer, rows, error))
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                self._done.clear()
+
+    def _deliver(self) -> None:
+        self._woken = False
+        while self._done:
+            answer, rows, error = self._done.popleft()
+            if answer.done():
+                continue
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(rows or [])
+
+
+def paged(cql: str, rows: int) -> query.SimpleStatement:
+    """Return `cql` for a full scan, fetched `rows` rows at a time."""
+    return query.SimpleStatement(cql, fetch_size=rows)
+
+
+_SLOW = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cassandra-slow")
+
+
+async def in_thread(doing: str, work: Callable[[], T]) -> T:
+    """Run the driver's blocking `work` in a thread; its errors are mapped."""
+    try:
+        return await asyncio.get_running_loop().run_in_executor(_SLOW, work)
+    except Exception as error:
+        raise mapped(error, doing) from error
+
+
+class NearFirst(DCAwareRoundRobinPolicy):  # type: ignore[misc]
+    """One node coordinates every request while it is up, whoever owns the row; the others by turns while it is not.
+
+    For a cluster of as many nodes as copies, far from each other: each of them owns each row.
+    """
+
+    def __init__(self, near: str) -> None:
+        super().__init__()
+        self._near = near
+
+    def make_query_plan(self, working_keyspace: str | None = None, query: Any = None) -> Iterator[Any]:
+        """Yield the hosts in the order to ask."""
+        return iter(sorted(super().make_query_plan(working_keyspace, query), key=lambda host: host.address != self._near))
+
+
+def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone: bool = False, near: bool = False
+            ) -> driver.Session:  # fmt: skip
+    """Return a session on the cluster behind `addresses`. Blocks; for use in a thread or a process of its own.
+
+    `alone`: nodes that are not among `addresses` are never asked. `near`: the first of them is asked while it is up.
+    """
+    hosts = [address.rpartition(":")[0] for address in addresses]
+    port = int(addresses[0].rpartition(":")[2])
+    many = TokenAwarePolicy(DCAwareRoundRobinPolicy()) if len(hosts) > 1 else RoundRobinPolicy()
+    profile = driver.ExecutionProfile(
+        load_balancing_policy=WhiteListRoundRobinPolicy(hosts) if alone else NearFirst(hosts[0]) if near else many,
+        retry_policy=FallthroughRetryPolicy(),
+        consistency_level=cassandra.ConsistencyLevel.name_to_value[consistency],
+        serial_consistency_level=cassandra.ConsistencyLevel.name_to_value[
+            "LOCAL_SERIAL" if consistency.startswith("LOCAL_") else "SERIAL"
+        ],
+        request_timeout=deadline_s,
+        row_factory=query.tuple_factory,
+    )
+    cluster = driver.Cluster(
+        hosts,
+        port=port,
+        protocol_version=4,
+        connection_class=LibevConnection,
+        execution_profiles={driver.EXEC_PROFILE_DEFAULT: profile},
+        reconnection_policy=ConstantReconnectionPolicy(0.5, max_attempts=None),
+        compression=False,
+        connect_timeout=5.0,
+        idle_heartbeat_interval=5,
+        idle_heartbeat_timeout=5,
+        schema_event_refresh_window=0,
+    )
+    try:
+        session = cluster.connect()
+    except Exception:
+        cluster.shutdown()
+        raise
+    # Timestamps come from the coordinator: the clock of an instance must never decide between a write and a delete.
+    session.use_client_timestamp = False
+    session.default_fetch_size = None
+    return session

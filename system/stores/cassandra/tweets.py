@@ -1,0 +1,316 @@
+"""The tweet store on Cassandra: tweets by id and by author, the outbox.
+
+How a post can be repeated and a delete can never be undone:
+
+| write | timestamp | columns |
+|---|---|---|
+| append, upsert | the id's own millisecond, so every replay writes the same cells | all but `deleted` |
+| delete | the coordinator's clock | `deleted` (and the author, should the row be new) |
+
+Both write the outbox row first, then the tweet's two rows: an outbox row says all that is to be written, so whoever finds it
+alone can write the rest (the relay does). That is what a logged batch would do with a log of its own, at twice the writes; and
+that log wants a node in two other racks, so for as long as a lost one is not known to be lost it would refuse.
+
+The two never write the same cell with different values, so it does not matter whose clock is ahead. Schema:
+`cassandra/schema.cql`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import cassandra
+
+from system.kernel import checkpoints, events, ids
+from system.kernel.errors import StoreUnavailable
+from system.kernel.events import Tweet
+from system.kernel.settings import Settings
+from system.ports import OutboxRow
+from system.stores.cassandra import driver as bridges
+from system.stores.cassandra.driver import Bridge, Row
+
+SHARDS = 4  # outbox partitions per bucket; one post in a shard at 2,000/s leaves 5,000 rows in a partition
+BUCKET_MS = 10_000
+FORGET_AT_ONCE = 128  # removals under way when a lab is reset; far below what makes one wait for its deadline
+IN_GROUP = 25  # ids of one IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms
+MEET_S = 20.0  # longest wait for nodes that start together to have met
+AGREE_S = 90.0  # a node that was not told of a table asks for it itself, a minute after its start
+SCHEMA = Path(__file__).with_name("schema.cql")
+
+_COLUMNS = "id, author_id, text, conversation_id, in_reply_to, media_keys"
+
+
+def shard_of(tweet_id: int) -> int:
+    """Return the outbox shard that events of `tweet_id` are written to: 0 to SHARDS - 1."""
+    return tweet_id % SHARDS
+
+
+def bucket_of(wall_ms: int) -> int:
+    """Return the 10 s outbox bucket of a wall time in milliseconds since 1970."""
+    return wall_ms // BUCKET_MS
+
+
+def timestamp_of(tweet_id: int) -> int:
+    """Return the write timestamp, in microseconds since 1970, of every copy of the tweet's cells."""
+    return ids.ms_of(tweet_id) * 1000
+
+
+class CassandraTweets:
+    """`TweetStore` on one keyspace. All reads and writes at `consistency` (QUORUM unless told otherwise)."""
+
+    def __init__(self, bridge: Bridge, keyspace: str, replication: int) -> None:
+        self._bridge = bridge
+        self._keyspace = keyspace
+        self._replication = replication
+        self._cql = _statements(f'"{keyspace}"')
+
+    @classmethod
+    async def open(cls, settings: Settings, consistency: str = "QUORUM") -> Self:
+        """Connect. Raises StoreUnavailable (definite) where no node answers. Tables need `prepare` once."""
+        addresses = settings.stores.cassandra
+        deadline_s = settings.policies.timeout_s("cassandra")
+        bridge = await Bridge.open(
+            addresses, consistency=consistency, deadline_s=deadline_s, knobs=settings.policies, near=settings.stores.near)
+        return cls(bridge, settings.namespace, min(3, len(addresses)))
+
+    async def close(self) -> None:
+        """Close all connections. Safe to repeat."""
+        await self._bridge.close()
+
+    async def ready(self) -> None:
+        """Return where a quorum answers and the tables stand; raises StoreUnavailable otherwise."""
+        await self._run("mark", (0,), "answer")
+
+    async def prepare(self) -> None:
+        """Create keyspace and tables where they are missing. Safe to repeat; run it from one process at a time."""
+        await bridges.in_thread("create tables", self._create)
+
+    async def clear(self) -> None:
+        """Empty all tables of this keyspace."""
+        await bridges.in_thread("truncate", self._truncate)
+
+    async def forget_above(self, floor_id: int) -> list[int]:
+        """Remove every tweet with an id above `floor_id` for good, and all outbox rows; return those ids.
+
+        For bringing a lab back to its seeded state, where no event is under way: the system itself never removes a row.
+        """
+        later = [(tweet_id, author) for tweet_id, author, _ in await self.all_ids() if tweet_id > floor_id]
+        for start in range(0, len(later), FORGET_AT_ONCE):
+            part = later[start : start + FORGET_AT_ONCE]
+            await asyncio.gather(*(self._run("forget", (i, a, i), "forget the tweet") for i, a in part))
+        await bridges.in_thread("truncate", lambda: self._truncate("outbox", "outbox_marks"))
+        return [tweet_id for tweet_id, _ in later]
+
+    async def drop(self) -> None:
+        """Remove the keyspace with all it holds."""
+        self._bridge.forget_prepared()
+        statement = f'DROP KEYSPACE IF EXISTS "{self._keyspace}"'
+        await bridges.in_thread("drop the keyspace", lambda: self._bridge.session.execute(statement, timeout=60))
+
+    # ---- tweets --------------------------------------------------------------------------------------
+
+    async def append(self, tweet: Tweet, trace: str = "") -> None:
+        written_ms = events.noted_ms(tweet.id, time.time_ns() // 1_000_000)
+        event = events.new_tweet(tweet, trace)
+        cells = _cells(tweet)
+        row = (shard_of(tweet.id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())
+        stamp = timestamp_of(tweet.id)
+        await self._run("note", (*row, stamp), "append the tweet")
+        await checkpoints.reached("append.after_note", tweet_id=tweet.id)
+        await self._after_note("rows", (stamp, *cells, *cells), "append the tweet", "the tweet may appear")
+
+    async def _after_note(self, name: str, values: tuple[object, ...], doing: str, perhaps: str) -> None:
+        """Run what follows an outbox row: from here on the relay finishes it, so no failure is definite."""
+        try:
+            await self._run(name, values, doing)
+        except StoreUnavailable as problem:
+            if problem.definite:
+                raise StoreUnavailable(f"{problem} Its event is durable, so {perhaps}.", definite=False) from problem
+            raise
+
+    async def upsert(self, tweets: Sequence[Tweet]) -> None:
+        if tweets:
+            await asyncio.gather(*(self._upsert(tweet) for tweet in tweets))
+
+    async def _upsert(self, tweet: Tweet) -> None:
+        cells = _cells(tweet)
+        await self._run("rows", (timestamp_of(tweet.id), *cells, *cells), "write the tweet")
+        if tweet.deleted:
+            await self.mark_deleted([(tweet.id, tweet.author_id)])
+
+    async def mark_deleted(self, tweets: Sequence[tuple[int, int]]) -> None:
+        if tweets:
+            await asyncio.gather(*(self._run("mark_deleted", (author_id, tweet_id, author_id, tweet_id), "mark the tweet deleted")
+                                   for tweet_id, author_id in tweets))
+
+    async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
+        written_ms = time.time_ns() // 1_000_000
+        event = events.tweet_deleted(tweet_id, author_id, trace)
+        row = (shard_of(tweet_id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())
+        await self._run("note_delete", row, "delete the tweet")
+        await checkpoints.reached("delete.after_note", tweet_id=tweet_id)
+        await self._after_note("mark_deleted", (author_id, tweet_id, author_id, tweet_id), "delete the tweet", "the tweet may go")
+
+    async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
+        wanted = list(dict.fromkeys(tweet_ids))
+        if len(wanted) == 1:
+            rows = await self._run("one", (wanted[0],), "read the tweet")
+            return {row[0]: _tweet(row) for row in rows}
+        groups = [wanted[start : start + IN_GROUP] for start in range(0, len(wanted), IN_GROUP)]
+        answers = await asyncio.gather(*(self._run("some", (group,), "read tweets") for group in groups))
+        return {row[0]: _tweet(row) for rows in answers for row in rows}
+
+    async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
+        values = (author_id, ids.MAX_ID if before is None else min(before, ids.MAX_ID), limit)
+        return [_tweet(row) for row in await self._run("by_author", values, "read the author's tweets")]
+
+    # ---- outbox --------------------------------------------------------------------------------------
+
+    async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
+        rows = await self._run("outbox", (shard, bucket), "read the outbox")
+        return [
+            OutboxRow(shard, bucket, events.decode(topic, str(key).encode(), body), written_ms)
+            for written_ms, topic, key, body in rows
+        ]
+
+    async def outbox_mark(self, shard: int) -> int:
+        rows = await self._run("mark", (shard,), "read the outbox mark")
+        return int(rows[0][0]) if rows else 0
+
+    async def set_outbox_mark(self, shard: int, bucket: int) -> None:
+        # The bucket is the timestamp too, so a late, lower mark never overwrites a higher one.
+        await self._run("set_mark", (bucket, bucket, shard), "raise the outbox mark")
+
+    # ---- in bulk: seeding and final reads ------------------------------------------------------------
+
+    async def bulk_load(self, tweets: Iterable[Tweet]) -> int:
+        """Write seeded tweets, without outbox rows, from a thread. Return how many. Safe to repeat; raises StoreUnavailable.
+
+        1 million took 110 s on two busy cores, beside all other servers.
+        """
+        from system.stores.cassandra import bulk as cassandra_bulk
+
+        session = self._bridge.session
+        return await bridges.in_thread("load tweets", lambda: cassandra_bulk.write(session, self._keyspace, tweets))
+
+    async def all_ids(self) -> list[tuple[int, int, bool]]:
+        """Return (id, author_id, deleted) of every tweet, in no order. A full scan: for checkers after a run."""
+        cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_id'
+        rows = await self._scan(cql)
+        return [(row[0], row[1] or 0, bool(row[2])) for row in rows]
+
+    async def all_author_ids(self) -> list[tuple[int, int, bool]]:
+        """Return the same from the table by author, so that a checker can hold one against the other."""
+        cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_author'
+        return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
+
+    async def outbox_rows(self) -> int:
+        """Return how many rows the outbox holds, whatever their age. A full scan: for the probe after a
+        reset."""
+        return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
+
+    async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
+        """Yield the newest `limit` tweets of each author, in the order of `author_ids`, 64 reads at a time."""
+        wanted = list(author_ids)
+        for start in range(0, len(wanted), 64):
+            reads = (self.by_author(author, None, limit) for author in wanted[start : start + 64])
+            for tweets in await asyncio.gather(*reads):
+                yield tweets
+
+    # ---- inside --------------------------------------------------------------------------------------
+
+    async def _run(self, name: str, values: Sequence[object], doing: str) -> list[Row]:
+        return await self._bridge.run(self._cql[name], values, doing)
+
+    async def _scan(self, cql: str) -> list[Row]:
+        def work() -> list[Row]:
+            return list(self._bridge.session.execute(bridges.paged(cql, rows=5000), timeout=60))
+
+        return await bridges.in_thread("scan a table", work)
+
+    def _create(self) -> None:
+        """Create what is missing, by one node: another may not have heard of the keyspace when the first table comes."""
+        session = self._bridge.session
+        host = session.execute("SELECT key FROM system.local", timeout=60).response_future.coordinator_host
+
+        def asked(cql: str, *values: object) -> list[Row]:
+            return list(session.execute(cql, values or None, timeout=60, host=host))
+
+        ends_s = time.monotonic() + MEET_S  # whom it has not met yet it does not tell of a table
+        while len(asked("SELECT schema_version FROM system.peers")) < self._replication - 1 and time.monotonic() < ends_s:
+            time.sleep(0.2)
+        asked(f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '
+              f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replication}}}")
+        named = asked("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", self._keyspace)
+        standing = {row[0] for row in named}
+        for name, statement in tables():
+            if name not in standing:
+                head = "CREATE TABLE IF NOT EXISTS "
+                asked(statement.replace(head, f'{head}"{self._keyspace}".'))
+        try:
+            session.cluster.refresh_schema_metadata(max_schema_agreement_wait=AGREE_S)
+        except cassandra.DriverException as problem:
+            raise StoreUnavailable(f"The nodes of Cassandra did not agree on the tables within {AGREE_S:g} s; their logs tell "
+                                   "why, and what is missing is created when this is repeated.", definite=True) from problem
+
+    def _truncate(self, *chosen: str) -> None:
+        for name in chosen or [name for name, _ in tables()]:
+            self._bridge.session.execute(f'TRUNCATE "{self._keyspace}".{name}', timeout=60)
+
+
+def tables() -> list[tuple[str, str]]:
+    """Return (name, CREATE statement) of every table in `cassandra/schema.cql`, comments taken out."""
+    lines = [line.partition("--")[0].rstrip() for line in SCHEMA.read_text(encoding="utf-8").splitlines()]
+    statements = [part.strip() for part in "\n".join(lines).split(";") if part.strip()]
+    return [(part.removeprefix("CREATE TABLE IF NOT EXISTS ").split()[0], part) for part in statements]
+
+
+def _statements(keyspace: str) -> dict[str, str]:
+    by_id, by_author = f"{keyspace}.tweets_by_id", f"{keyspace}.tweets_by_author"
+    insert = f"({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"
+    tweet = f"INSERT INTO {by_id} {insert}; INSERT INTO {by_author} {insert};"
+    event = f"INSERT INTO {keyspace}.outbox (shard, bucket, written_ms, event_id, topic, key, body) VALUES (?, ?, ?, ?, ?, ?, ?);"
+    deleted = (
+        f"UPDATE {by_id} SET deleted = true, author_id = ? WHERE id = ?; "
+        f"UPDATE {by_author} SET deleted = true WHERE author_id = ? AND id = ?;"
+    )
+    read = f"SELECT {_COLUMNS}, deleted FROM"
+    return {
+        "note": f"{event.rstrip(';')} USING TIMESTAMP ?",
+        "rows": f"BEGIN UNLOGGED BATCH USING TIMESTAMP ? {tweet} APPLY BATCH",
+        "note_delete": event.rstrip(";"),
+        "mark_deleted": f"BEGIN UNLOGGED BATCH {deleted} APPLY BATCH",
+        "forget": f"BEGIN UNLOGGED BATCH DELETE FROM {by_id} WHERE id = ?; "
+                  f"DELETE FROM {by_author} WHERE author_id = ? AND id = ? APPLY BATCH",
+        "one": f"{read} {by_id} WHERE id = ?",
+        "some": f"{read} {by_id} WHERE id IN ?",
+        "by_author": f"{read} {by_author} WHERE author_id = ? AND id < ? LIMIT ?",
+        "outbox": f"SELECT written_ms, topic, key, body FROM {keyspace}.outbox WHERE shard = ? AND bucket = ?",
+        "mark": f"SELECT bucket FROM {keyspace}.outbox_marks WHERE shard = ?",
+        "set_mark": f"UPDATE {keyspace}.outbox_marks USING TIMESTAMP ? SET bucket = ? WHERE shard = ?",
+    }
+
+
+def _cells(tweet: Tweet) -> tuple[object, ...]:
+    # Unset, not null: a null would leave a tombstone in every row.
+    media = " ".join(tweet.media_keys) or bridges.UNSET
+    reply = bridges.UNSET if tweet.in_reply_to is None else tweet.in_reply_to
+    return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, reply, media)
+
+
+def _tweet(row: Row) -> Tweet:
+    tweet_id, author_id, text, conversation_id, in_reply_to, media, deleted = row
+    return Tweet(
+        id=tweet_id,
+        author_id=author_id or 0,
+        text=text or "",
+        created_ms=ids.ms_of(tweet_id),
+        conversation_id=conversation_id or tweet_id,
+        in_reply_to=in_reply_to,
+        media_keys=tuple(media.split()) if media else (),
+        deleted=bool(deleted),
+    )

@@ -1,0 +1,1 @@
+"""Users, likes, media, tokens, idempotency keys and leases on PostgreSQL."""

@@ -1,0 +1,249 @@
+"""One multiplexed connection to Redis: commands of all tasks go out as they come, replies answer them in order.
+
+Why not redis-py's client: its asyncio pool costs 3 to 6 times the CPU of a call (figures in `redis/keys.md`), and the
+home read is held to a bar of CPU per request. The protocol itself is parsed by hiredis, which redis-py uses too.
+
+Errors say what is certain: a command that was never written did not happen (`definite`); once it was written, a lost
+connection or a silence longer than `timeout_s` leaves the outcome unknown. Nothing is retried here. The epoch (the server's
+run id) is read on each connect, before anything else goes over the connection, so a command never carries an older one.
+A cache of several servers is reached over `redis_sentinel`, which finds the one that is primary.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self, cast
+
+import hiredis
+
+from system.kernel.errors import LabError, StoreUnavailable, WrongInput
+from system.kernel.resilience.guard import Guard
+from system.kernel.settings import Settings
+
+Arg = bytes | str | int
+LUA = Path(__file__).with_name("lua")
+# What an error reply says of an argument that cannot be, whoever asks and however often.
+UNFIT = ("not an integer", "not a float", "not a valid float", "syntax error", "invalid expire time", "wrong number of arguments")
+IN_SCRIPT = "user_script"  # what a script did before its error stays
+# Replies with these first words were given before the command did anything (Redis 7: server.c, script.c).
+REFUSALS = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY")
+
+
+# hiredis' own annotation says a tuple of one; it packs any number.
+packed: Callable[[tuple[Arg, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+
+
+def mapped(problem: BaseException, *, sent: bool, address: str) -> LabError:
+    """Return the error of ours for anything the driver or the socket raises. `sent`: the command was (partly) written.
+
+    WrongInput where an argument cannot be: it says nothing against the server.
+    """
+    if isinstance(problem, LabError):
+        return problem
+    text = f"Redis at {address}: {str(problem) or type(problem).__name__}; see `tweetlab status` and the log of redis."
+    if isinstance(problem, hiredis.ReplyError):
+        if str(problem).startswith("ERR ") and any(word in str(problem) for word in UNFIT):
+            return WrongInput(text, definite=IN_SCRIPT not in str(problem))
+        return StoreUnavailable(text, definite=str(problem).split(" ", 1)[0] in REFUSALS)
+    return StoreUnavailable(text, definite=not sent)
+
+
+class Wire(asyncio.Protocol):
+    """A connection. Replies resolve the oldest waiting future; its loss fails all of them."""
+
+    def __init__(self, timeout_s: float, address: str) -> None:
+        self.address = address
+        self.waiting: collections.deque[tuple[asyncio.Future[Any], float]] = collections.deque()
+        self.epoch = ""
+        self._timeout_s = timeout_s
+        self._reader = hiredis.Reader()
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        reader, waiting = self._reader, self.waiting
+        try:
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                future, _ = waiting.popleft()
+                if not future.done():  # its task may have been cancelled
+                    future.set_result(reply)
+        except (hiredis.HiredisError, IndexError) as problem:
+            self.drop(problem)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.drop(exc or ConnectionResetError("connection closed by the server"))
+
+    def send(self, packed: bytes, count: int) -> list[asyncio.Future[Any]]:
+        """Write `count` commands at once; return the futures of their replies."""
+        assert self._transport is not None
+        deadline_s = time.monotonic() + self._timeout_s
+        futures = [self._loop.create_future() for _ in range(count)]
+        self.waiting.extend((future, deadline_s) for future in futures)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._timeout_s, self._watch)
+        self._transport.write(packed)
+        return futures
+
+    def drop(self, problem: BaseException) -> None:
+        """Close the connection and fail what waits on it: sent, outcome unknown."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._transport is not None:
+            self._transport.abort()
+        while self.waiting:
+            future, _ = self.waiting.popleft()
+            if not future.done():
+                future.set_exception(mapped(problem, sent=True, address=self.address))
+
+    def _watch(self) -> None:
+        # Replies come in order, so the oldest command alone tells whether the server is silent.
+        self._timer = None
+        if not self.waiting:
+            return
+        left_s = self.waiting[0][1] - time.monotonic()
+        if left_s <= 0:
+            self.drop(TimeoutError(f"no reply within {self._timeout_s:g} s"))
+        else:
+            self._timer = self._loop.call_later(left_s, self._watch)
+
+
+async def dial(address: str, timeout_s: float) -> Wire:
+    """Return a connection that nothing went over yet. `timeout_s`: longest wait for it, and for each reply. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    wire = Wire(timeout_s, address)
+    async with asyncio.timeout(timeout_s):
+        await asyncio.get_running_loop().create_connection(lambda: wire, host, int(port))
+    return wire
+
+
+class Link:
+    """Redis as the adapters use it: `call`, `calls` and `script`. Connects at first use and again after a loss.
+
+    `address`: of another server than the cache; `timeout_s`: longest silence, None = that of all stores; `scripts`: a folder
+    of scripts that stand alone, None = those of the lists.
+    """
+
+    _asks: tuple[Arg, ...] = ("INFO", "server")  # whose answer `_told` turns into the epoch
+
+    def __init__(self, settings: Settings, address: str | None = None, timeout_s: float | None = None,
+                 scripts: Path | None = None) -> None:
+        self.prefix = settings.key_prefix
+        self._address = address or settings.stores.redis
+        self._timeout_s = self._connect_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
+        self._wire: Wire | None = None
+        self._connecting = asyncio.Lock()
+        self._guard = Guard("redis" if scripts is None else scripts.name, settings.policies)
+        if scripts is None:
+            library = (LUA / "lists.lua").read_text()
+            self._sources = {path.stem: library + path.read_text() for path in LUA.glob("*.lua") if path.stem != "lists"}
+        else:
+            self._sources = {path.stem: path.read_text() for path in scripts.glob("*.lua")}
+        self._shas = {name: hashlib.sha1(text.encode()).hexdigest() for name, text in self._sources.items()}
+
+    @classmethod
+    async def open(cls, settings: Settings) -> Self:
+        """Connect. Raises StoreUnavailable (definite) where nothing answers."""
+        link = cls(settings)
+        await link._connected()
+        return link
+
+    async def close(self) -> None:
+        """Close the connection. Safe to repeat; a later call connects again."""
+        if self._wire is not None:
+            self._wire.drop(ConnectionResetError("closed by us"))
+            self._wire = None
+
+    async def epoch(self) -> str:
+        """Return the run id of the server behind the connection (the connection is proven with a PING)."""
+        await self.call("PING")
+        return (await self._connected()).epoch
+
+    async def call(self, *args: Arg) -> Any:
+        """Send one command and return its reply: bytes, int, list or None."""
+        return await self._guard.run(lambda: self._call(*args))
+
+    async def _call(self, *args: Arg) -> Any:
+        return self._checked(await (await self._connected()).send(packed(args), 1)[0])
+
+    async def calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
+        """Send commands in one write and return their replies. Raises at the first error reply; the others were sent too."""
+        return await self._guard.run(lambda: self._calls(commands)) if commands else []
+
+    async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
+        wire = await self._connected()
+        futures = wire.send(b"".join(map(packed, commands)), len(commands))
+        replies = await asyncio.gather(*futures, return_exceptions=True)
+        for reply in replies:
+            if isinstance(reply, LabError):
+                raise reply
+        return [self._checked(reply) for reply in replies]
+
+    async def script(self, name: str, *args: Arg) -> Any:
+        """Run `lua/<name>.lua` with the key prefix and the connection's epoch before `args`."""
+        return await self._guard.run(lambda: self._script(name, *args))
+
+    async def _script(self, name: str, *args: Arg) -> Any:
+        wire = await self._connected()
+        command = ("EVALSHA", self._shas[name], 0, self.prefix, wire.epoch, *args)
+        reply = await wire.send(packed(command), 1)[0]
+        if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):  # SCRIPT FLUSH: nothing was run
+            await self._call("SCRIPT", "LOAD", self._sources[name])
+            return await self._call(*command)
+        return self._checked(reply)
+
+    def _checked(self, reply: Any) -> Any:
+        if isinstance(reply, hiredis.ReplyError):
+            if str(reply).startswith("READONLY") and self._wire is not None:  # a primary that was demoted: look again
+                self._wire.drop(reply)
+            raise mapped(reply, sent=True, address=self._address)
+        return reply
+
+    async def _connected(self) -> Wire:
+        wire = self._wire
+        if wire is not None and wire.alive:
+            return wire
+        async with self._connecting:
+            if self._wire is None or not self._wire.alive:
+                self._wire = await self._connect()
+            return self._wire
+
+    async def _connect(self) -> Wire:
+        host, _, port = self._address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        wire = Wire(self._timeout_s, self._address)
+        try:
+            async with asyncio.timeout(self._connect_s):
+                await loop.create_connection(lambda: wire, host, int(port))
+                loads: list[tuple[Arg, ...]] = [("SCRIPT", "LOAD", text) for text in self._sources.values()]
+                futures = wire.send(b"".join(map(packed, [self._asks, *loads])), 1 + len(loads))
+                replies = await asyncio.gather(*futures)
+            wire.epoch = self._told(replies[0])
+        except (OSError, TimeoutError, LabError, hiredis.HiredisError, ValueError) as problem:
+            wire.drop(problem)
+            # The caller's own command was not sent in any case.
+            raise StoreUnavailable(str(mapped(problem, sent=False, address=self._address)), definite=True) from problem
+        return wire
+
+    def _told(self, info: Any) -> str:
+        """Return the server's run id."""
+        if isinstance(info, hiredis.ReplyError):
+            raise info
+        for line in info.split(b"\r\n"):
+            if line.startswith(b"run_id:"):
+                return str(line[7:].decode())
+        raise ValueError("INFO server names no run_id; is this a Redis server?")

@@ -1,0 +1,199 @@
+"""TimelineCache on Redis: the lists of `redis/keys.md`, changed only by the scripts in `lua/`.
+
+A method is one call of one script (a slice at a time where a list may be long). Every script gets the epoch of the
+connection it goes over, so a list that another server (or an earlier life of this one) marked counts as absent.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+
+from system.kernel.settings import Settings
+from system.ports import Chunk, Entry, HomePage, Kind, ListPage
+from system.stores.redis.base import Redis, clear
+from system.stores.redis.link import Arg, Link
+
+RECORD = struct.Struct(">QQ")  # id, author: as redis/keys.md has it
+MEMBERS = 10_000  # users of a set read by one call: 190 kB of reply, about 2 ms of Redis
+STAGE = 4_000  # users written by one call; as many as a fan-out call handles
+REMOVAL = 8  # a fan-out chunk ÷ a chunk of removals
+USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)
+
+
+class RedisTimelines(Redis):
+    """The lists in Redis. Shared by all tasks of one event loop."""
+
+    def __init__(self, link: Link, settings: Settings) -> None:
+        super().__init__(link, settings)
+        self._cap = settings.policies.timeline.cap
+        self._slack = settings.policies.timeline.trim_slack
+        self._ttl_ms = max(1, round(settings.policies.timeline.building_ttl_s * 1000))
+        self._chunk = settings.policies.fanout.chunk
+        self._pulled: tuple[Sequence[int], tuple[str, ...]] = ((), ())
+
+    async def epoch(self) -> str:
+        return await self.link.epoch()
+
+    # ---- reading
+
+    async def home(self, user_id: int, pulled: Sequence[int], before: int | None, limit: int) -> HomePage:
+        reply = await self.link.script("home", user_id, _bound(before), limit, *self._pulled_members(pulled))
+        if reply[:1] == b"M":
+            names = reply[1:].decode().split(",")
+            missing = tuple((Kind(kind), int(owner)) for kind, _, owner in (name.partition(":") for name in names))
+            return HomePage((), 0, 0, False, False, missing)
+        floor, exhausted = int(reply[1:20]), reply[20:21] == b"1"
+        entries = tuple([Entry(*pair) for pair in RECORD.iter_unpack(memoryview(reply)[22:])])
+        return HomePage(entries, _scanned(entries, floor, exhausted, before), floor, exhausted, reply[21:22] == b"1")
+
+    async def page(self, kind: Kind, owner: int, before: int | None, limit: int) -> ListPage | None:
+        return (await self.pages(kind, [owner], before, limit)).get(owner)
+
+    async def pages(self, kind: Kind, owners: Sequence[int], before: int | None, limit: int) -> dict[int, ListPage]:
+        if not owners:
+            return {}
+        replies = await self.link.script("pages", _bound(before), limit, *[f"{kind.value}:{owner}" for owner in owners])
+        found = {}
+        for owner, reply in zip(owners, replies, strict=True):
+            if reply is not None:
+                head, records = reply
+                floor, exhausted = int(head[:19]), head[19:] == b"1"
+                entries = tuple([Entry(*pair) for pair in RECORD.iter_unpack(records)][::-1])
+                found[owner] = ListPage(entries, _scanned(entries, floor, exhausted, before), floor, exhausted)
+        return found
+
+    async def members(self, kind: Kind, owner: int) -> list[int] | None:
+        users: list[int] = []
+        token, after = None, b""
+        while True:
+            reply = await self.link.script("members", f"{kind.value}:{owner}", after, MEMBERS)
+            if reply is None or (token is not None and reply[0] != token):
+                return None  # dropped, or dropped and built anew, between two slices
+            token, after, more, digits = reply
+            users.extend([int(digits[i:i + 19]) for i in range(0, len(digits), 19)])
+            if more == b"0":
+                return users
+
+    # ---- building
+
+    async def begin(self, kind: Kind, owner: int) -> str | None:
+        token = "~" + secrets.token_hex(8)[:15]
+        is_users = "1" if kind in USERS else "0"
+        began = await self.link.script("begin", f"{kind.value}:{owner}", is_users, token, self._ttl_ms)
+        return token if began else None
+
+    async def complete(self, kind: Kind, owner: int, token: str, entries: Iterable[Entry], floor: int) -> bool:
+        key = f"{kind.value}:{owner}"
+        if kind not in USERS:
+            return bool(await self.link.script("complete_tweets", key, token, f"{floor:019d}", self._cap, packed(entries)))
+        users = sorted({entry.id for entry in entries})
+        parts = [users[i:i + STAGE] for i in range(0, len(users), STAGE)] or [[]]
+        for number, part in enumerate(parts, start=1):
+            last = "1" if number == len(parts) else "0"
+            head = (key, token, f"{floor:019d}", self._ttl_ms, last)
+            if not await self.link.script("complete_users", *head, *_scored(part)):
+                return False
+        return True
+
+    # ---- adding
+
+    async def push_chunk(self, author_id: int, entry: Entry, after: int, token: str | None) -> Chunk:
+        record = RECORD.pack(entry.id, entry.author_id)
+        return _chunk(await self.link.script(
+            "push_chunk", author_id, record, self._cap, self._slack, _member(after), self._chunk, token or ""))
+
+    async def push(self, entry: Entry, owners: Sequence[int]) -> tuple[int, int]:
+        pushed = await self._push(entry, [f"h:{owner}" for owner in owners])
+        return pushed, len(owners) - pushed
+
+    async def add_own(self, entry: Entry) -> None:
+        await self._push(entry, [f"h:{entry.author_id}", f"a:{entry.author_id}"])
+
+    async def back_fill(self, user_id: int, entries: Sequence[Entry]) -> bool:
+        return bool(await self.link.script("back_fill", f"h:{user_id}", self._cap, self._slack, packed(entries)))
+
+    async def add_member(self, kind: Kind, owner: int, user_id: int) -> bool:
+        return bool(await self.link.script("add_member", f"{kind.value}:{owner}", user_id, _member(user_id)))
+
+    # ---- removing
+
+    async def drop(self, lists: Sequence[tuple[Kind, int]]) -> None:
+        if lists:
+            await self.link.call("UNLINK", *[f"{self.link.prefix}{kind.value}:{owner}" for kind, owner in lists])
+
+    async def remove_tweet(self, entry: Entry, owners: Sequence[int]) -> None:
+        author = entry.author_id
+        keys = [f"a:{author}", f"h:{author}", *[f"h:{owner}" for owner in owners]]
+        await self.link.script("remove", entry.id.to_bytes(8), author, "-", 0, *keys)
+
+    async def remove_tweet_chunk(self, author_id: int, entry: Entry, after: int) -> Chunk:
+        # A removal rewrites a list, at some 8 times the cost of a push: the chunk is smaller, so that readers wait no longer.
+        count = max(1, self._chunk // REMOVAL)
+        return _chunk(await self.link.script("remove", entry.id.to_bytes(8), author_id, _member(after), count))
+
+    # ---- bulk: seeding, benchmarks, resets
+
+    async def seed(self, kind: Kind, lists: Mapping[int, Sequence[Entry]], floor: int = 0) -> None:
+        """Make lists complete with the entries given, whatever stood there, some hundred in one round trip. Safe to repeat."""
+        mark = f"C|{await self.epoch()}|{floor:019d}|~{'seed':->15}".encode()
+        commands: list[tuple[Arg, ...]] = []
+        for owner, entries in lists.items():
+            key = f"{self.link.prefix}{kind.value}:{owner}"
+            if kind in USERS:
+                commands += [("DEL", key), ("ZADD", key, "+inf", mark, *_scored(sorted({e.id for e in entries})))]
+            else:
+                commands.append(("SET", key, mark + packed(entries)[-self._cap * RECORD.size:]))
+            if len(commands) >= 200:
+                await self.link.calls(commands)
+                commands = []
+        await self.link.calls(commands)
+
+    async def clear(self) -> None:
+        """Delete all lists of this namespace, and nothing else."""
+        await clear(self.link, "[hafg]:*")
+
+    async def _push(self, entry: Entry, keys: Sequence[str]) -> int:
+        record = RECORD.pack(entry.id, entry.author_id)
+        return int(await self.link.script("push", record, self._cap, self._slack, *keys))
+
+    def _pulled_members(self, pulled: Sequence[int]) -> tuple[str, ...]:
+        # A process passes the same list for about `mode_ttl_s`, so its text is kept.
+        if pulled != self._pulled[0]:
+            self._pulled = (pulled, tuple(f"{author:019d}" for author in sorted(pulled)))
+        return self._pulled[1]
+
+
+def packed(entries: Iterable[Entry]) -> bytes:
+    """Return entries as a packed list: ascending, each id once."""
+    authors = {entry.id: entry.author_id for entry in entries}
+    flat = [half for tweet_id in sorted(authors) for half in (tweet_id, authors[tweet_id])]
+    return struct.pack(f">{len(flat)}Q", *flat)
+
+
+def _scored(users: Sequence[int]) -> list[Arg]:
+    flat: list[Arg] = []
+    for user in users:
+        flat += (user, _member(user))
+    return flat
+
+
+def _member(user_id: int) -> str:
+    """The member of a set; '' for 0: nobody has id 0, so 'after 0' is the beginning."""
+    return f"{user_id:019d}" if user_id else ""
+
+
+def _bound(before: int | None) -> bytes:
+    return b"" if before is None else min(before, 2**63 - 1).to_bytes(8)
+
+
+def _scanned(entries: Sequence[Entry], floor: int, exhausted: bool, before: int | None) -> int:
+    if not exhausted:
+        return entries[-1].id
+    return floor if before is None else min(floor, before)
+
+
+def _chunk(reply: list[bytes]) -> Chunk:
+    status, last, done, skipped, token = reply
+    return Chunk(status.decode(), int(last or 0), int(done), int(skipped), token.decode())

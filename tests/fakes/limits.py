@@ -1,0 +1,25 @@
+"""LimitStore in memory: the same sums in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from system.kernel.resilience.rate_window import Quota, Standing, Windows
+
+
+class MemoryLimits:
+    """Windows of this process. `now_s`: wall time."""
+
+    def __init__(self, now_s: Callable[[], float] = time.time) -> None:
+        self._now_s = now_s
+        self._windows: dict[float, Windows] = {}
+
+    async def take(self, quotas: Sequence[Quota], window_s: float) -> Standing:
+        return self._of(window_s).take(quotas, self._now_s())
+
+    async def add(self, counted: Mapping[str, int], window_s: float) -> None:
+        self._of(window_s).add(counted, self._now_s())
+
+    def _of(self, window_s: float) -> Windows:
+        return self._windows.setdefault(window_s, Windows(window_s))

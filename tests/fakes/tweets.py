@@ -1,0 +1,111 @@
+"""The tweet store in memory: the same promises, for tests and for the twin's rehearsals. One process, no durability."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
+
+from system.kernel import clock as clocks
+from system.kernel import events, ids
+from system.kernel.events import Event, Tweet
+from system.ports import OutboxRow
+from tests.fakes.base import Memory
+
+SHARDS = 4
+BUCKET_MS = 10_000
+
+
+class MemoryTweets(Memory):
+    """`TweetStore` in dictionaries. `clock` tells the time of a delete, and how late an append is."""
+
+    def __init__(self, clock: clocks.Clock | None = None) -> None:
+        self._clock = clock or clocks.SystemClock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._tweets: dict[int, Tweet] = {}
+        self._deleted: dict[int, int] = {}
+        self._by_author: dict[int, list[int]] = {}  # ids, ascending
+        self._outbox: dict[tuple[int, int], dict[tuple[int, str], Event]] = {}
+        self._marks: dict[int, int] = {}
+
+    async def append(self, tweet: Tweet, trace: str = "") -> None:
+        self._write(tweet)
+        self._tell(tweet.id, events.noted_ms(tweet.id, self._clock.wall_ms()), events.new_tweet(tweet, trace))
+
+    async def upsert(self, tweets: Sequence[Tweet]) -> None:
+        for tweet in tweets:
+            self._write(tweet)
+
+    def _write(self, tweet: Tweet) -> None:
+        self._tweets[tweet.id] = replace(tweet, created_ms=ids.ms_of(tweet.id), deleted=False)
+        self._list(tweet.id, tweet.author_id)
+        if tweet.deleted:
+            self._deleted[tweet.id] = tweet.author_id
+
+    def _list(self, tweet_id: int, author_id: int) -> None:
+        mine = self._by_author.setdefault(author_id, [])
+        at = bisect.bisect_left(mine, tweet_id)
+        if mine[at : at + 1] != [tweet_id]:
+            mine.insert(at, tweet_id)
+
+    async def mark_deleted(self, tweets: Sequence[tuple[int, int]]) -> None:
+        for tweet_id, author_id in tweets:
+            self._deleted[tweet_id] = author_id
+            self._list(tweet_id, author_id)
+
+    async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
+        await self.mark_deleted([(tweet_id, author_id)])
+        self._tell(tweet_id, self._clock.wall_ms(), events.tweet_deleted(tweet_id, author_id, trace))
+
+    async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
+        found = {tweet_id: self._read(tweet_id) for tweet_id in tweet_ids}
+        return {tweet_id: tweet for tweet_id, tweet in found.items() if tweet is not None}
+
+    def _read(self, tweet_id: int) -> Tweet | None:
+        tweet = self._tweets.get(tweet_id)
+        if tweet_id not in self._deleted:
+            return tweet
+        bare = Tweet(tweet_id, self._deleted[tweet_id], "", ids.ms_of(tweet_id), tweet_id)
+        return replace(tweet or bare, deleted=True)
+
+    async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
+        mine = self._by_author.get(author_id, [])
+        stop = bisect.bisect_left(mine, ids.MAX_ID if before is None else before)
+        newest = (self._read(tweet_id) for tweet_id in reversed(mine[max(0, stop - limit) : stop]))
+        return [tweet for tweet in newest if tweet]
+
+    def _tell(self, tweet_id: int, written_ms: int, event: Event) -> None:
+        place = (tweet_id % SHARDS, written_ms // BUCKET_MS)
+        self._outbox.setdefault(place, {})[written_ms, event.id] = event
+
+    async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
+        rows = sorted(self._outbox.get((shard, bucket), {}).items(), key=lambda item: item[0])
+        return [OutboxRow(shard, bucket, event, written_ms) for (written_ms, _), event in rows]
+
+    async def outbox_mark(self, shard: int) -> int:
+        return self._marks.get(shard, 0)
+
+    async def set_outbox_mark(self, shard: int, bucket: int) -> None:
+        self._marks[shard] = max(bucket, self._marks.get(shard, 0))
+
+    async def bulk_load(self, tweets: Iterable[Tweet]) -> int:
+        """Write seeded tweets, without outbox rows. Return how many."""
+        seeded = list(tweets)
+        await self.upsert(seeded)
+        return len(seeded)
+
+    async def all_ids(self) -> list[tuple[int, int, bool]]:
+        """Return (id, author_id, deleted) of every tweet, in no order."""
+        every = (self._read(tweet_id) for tweet_id in self._tweets.keys() | self._deleted.keys())
+        return [(tweet.id, tweet.author_id, tweet.deleted) for tweet in every if tweet]
+
+    async def all_author_ids(self) -> list[tuple[int, int, bool]]:
+        """Return the same: here both tables are one."""
+        return await self.all_ids()
+
+    async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
+        """Yield the newest `limit` tweets of each author, in the order of `author_ids`."""
+        for author_id in author_ids:
+            yield await self.by_author(author_id, None, limit)

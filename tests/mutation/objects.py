@@ -1,0 +1,79 @@
+"""Mutations of pictures, likes, seeded data and of what a protected user keeps from others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from chaos.evidence.bundle import Canary, Evidence
+from chaos.evidence.history import TWEET
+from tests.mutation import edits
+
+Mutate = Callable[[Evidence, random.Random], Evidence | None]
+
+
+def tear_a_picture(stored: str) -> Mutate:
+    """Return the mutation: storage holds `stored` (a digest, "" for nothing) in place of an acknowledged picture."""
+    def mutate(evidence: Evidence, rng: random.Random) -> Evidence | None:
+        pictures = dict(edits.finals_of(evidence).pictures or {})
+        if not pictures:
+            return None
+        return edits.with_finals(evidence, pictures={**pictures, rng.choice(sorted(pictures)): stored})
+    return mutate
+
+
+def lose_a_like(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """PostgreSQL forgets an acknowledged like, and the count follows it."""
+    likers = dict(edits.finals_of(evidence).likers)
+    sure = sorted((tweet, user) for (user, tweet), changes in evidence.history.likes.items() if changes[0].ok)
+    if not sure:
+        return None
+    tweet, user = rng.choice(sure)
+    likers[tweet] -= {user}
+    return edits.with_finals(evidence, likers=likers, like_counts={each: len(users) for each, users in likers.items()})
+
+
+def drift_a_count(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """The API counts one like too many: a counter that was incremented twice."""
+    counts = dict(edits.finals_of(evidence).like_counts)
+    tweet = rng.choice(sorted(counts))
+    return edits.with_finals(evidence, like_counts={**counts, tweet: (counts[tweet] or 0) + 1})
+
+
+def leak_the_canary(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """A stranger finds the tweet of a protected user by search."""
+    return edits.with_finals(evidence, canary=Canary(8, ("/2/tweets/search/recent?query=canary",), True))
+
+
+def show_to_a_former_follower(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """By id a protected user's tweet is answered to one who followed him from the start and had left before he asked."""
+    history = evidence.history
+    for (follower, author), changes in history.edges.items():
+        left_ns = min((change.done_ns for change in changes if not change.on and change.ok), default=None)
+        if author not in evidence.protected or left_ns is None or any(change.on for change in changes):
+            continue
+        rows = [row for row in history.rows_of((TWEET,))
+                if history.column("user")[row] == follower and history.column("sent_ns")[row] > left_ns]
+        tweets = sorted(edits.finals_of(evidence).by_author[author])
+        if rows and tweets and evidence.seeded_edge(follower, author):
+            shown = {"outcome": "ok", "status": 200, "page_ids": [tweets[0]], "page_authors": [author]}
+            return edits.with_rows(evidence, {rng.choice(rows): shown})
+    return None
+
+
+def lose_a_seeded_tweet(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """A tweet that was there before the run is gone from its author's partition."""
+    by_author = dict(edits.finals_of(evidence).by_author)
+    seeded = zip(evidence.seeded_ids.tolist(), evidence.seeded_authors.tolist(), strict=True)
+    standing = [(tweet, author) for tweet, author in seeded if not evidence.history.maybe_deleted(tweet)]
+    if not standing:
+        return None
+    tweet_id, author = rng.choice(standing)
+    by_author[author] = {tweet: gone for tweet, gone in by_author[author].items() if tweet != tweet_id}
+    return edits.with_finals(evidence, by_author=by_author)
+
+
+def lose_an_account(evidence: Evidence, rng: random.Random) -> Evidence | None:
+    """PostgreSQL forgets a user who signed up before the run."""
+    accounts = edits.finals_of(evidence).accounts
+    return edits.with_finals(evidence, accounts={**accounts, rng.choice(sorted(accounts)): False})

@@ -1,0 +1,90 @@
+"""The OpenAPI document: complete, closed, and in the bounds that the services themselves hold."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from system.kernel.events import Tweet
+from system.kernel.scopes import SCOPES
+from system.ports import User
+from system.services.gateway import policy
+from system.services.gateway.openapi import document as describe
+from system.services.gateway.openapi import parts as describe_parts
+from system.services.media import policy as media
+from system.services.shared import paging, shapes
+from system.services.tweets import policy as tweets
+from system.services.users import policy as users
+
+DOCUMENT = describe.document(policy.ROUTES)
+OPERATIONS = {each["operationId"]: each for path in DOCUMENT["paths"].values() for each in path.values()}
+
+
+def problems(name: str, status: str, body: object) -> list[str]:
+    """Return how `body` differs from what route `name` says that it answers."""
+    schema = OPERATIONS[name]["responses"][status]["content"]["application/json"]["schema"]
+    fits = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
+    return [problem.message for problem in fits.iter_errors(body)]
+
+
+def test_every_route_is_described_and_nothing_else_is():
+    """A route without a description would be undocumented; a description without a route is a promise broken."""
+    assert set(describe.OPERATIONS) == {route.name for route in policy.ROUTES} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("route", policy.ROUTES, ids=lambda route: route.name)
+def test_a_route_that_is_not_open_names_a_scope_that_exists(route):
+    """A misspelt scope would lock everybody out."""
+    told = OPERATIONS[route.name].get("security")
+
+    assert route.open or route.scope in SCOPES
+    assert told == (None if route.open else [{"bearer": [route.scope]}])
+
+
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_every_place_in_a_path_and_every_post_has_its_schema(name):
+    """Parameters of the path are all named; POST routes take a body or none, as told."""
+    path = next(path for path, methods in DOCUMENT["paths"].items() if any(m["operationId"] == name for m in methods.values()))
+    told = {each["name"] for each in OPERATIONS[name]["parameters"] if each["in"] == "path"}
+
+    assert told == set(re.findall(r"{(\w+)}", path))
+    for each in OPERATIONS[name]["parameters"]:
+        Draft202012Validator.check_schema(each["schema"])
+
+
+def test_bounds_are_those_of_the_services():
+    """The edge may not import a service, so the numbers stand twice."""
+    assert describe_parts.TWEET_FIELDS == shapes.TWEET_FIELDS
+    assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == tweets.MAX_TEXT == 280
+    assert describe_parts.TWEET_WINDOW[0].schema["maximum"] == paging.MAX_RESULTS == 100
+    assert describe.OPERATIONS["followers"].parameters[0].schema["maximum"] == users.MAX_RESULTS == 1000
+    assert describe.OPERATIONS["sign_up"].body["properties"]["password"]["minLength"] == users.MIN_PASSWORD == 8
+    assert tuple(describe.OPERATIONS["media_initialize"].body["properties"]["media_type"]["enum"]) == media.TYPES
+
+
+def test_ids_and_cursors_of_today_may_be_sent():
+    """Whatever answers give out: ids of 19 digits, cursors forward and back, those of the first page and of a cut trail too."""
+    now = 1_800_000_000_000_000_000
+    given = {describe_parts.ASKED_ID["pattern"]: ["0", "7", str(now), "8" + "9" * 18],
+             describe_parts.IDS.schema["pattern"]: [f"{now},7,{now}"],
+             describe_parts.TOKEN["pattern"]: [str(now), f"{now}.{now + 1}", f"{now}~", str(paging.NEWEST.start), "0"]}
+
+    for pattern, texts in given.items():
+        assert [each for each in texts if not re.fullmatch(pattern, each)] == []
+    for text in (str(2**63), "9" * 19, "1" * 20, "", "7,8"):
+        assert not re.fullmatch(describe_parts.ASKED_ID["pattern"], text)
+
+
+def test_what_services_answer_fits_what_is_told():
+    """Shapes as the services make them, with and without their optional parts."""
+    tweet = Tweet(9, 7, "hello", 1_800_000_000_000, 9, in_reply_to=8, media_keys=("7_1",))
+    user = User(7, "ann", "Ann", 1_800_000_000_000)
+
+    assert problems("tweet", "200", {"data": shapes.tweet(tweet), "includes": {"users": shapes.users([user], {})}}) == []
+    short = shapes.tweet(tweet, frozenset({"id", "text", "edit_history_tweet_ids"}))
+    assert problems("home", "200", shapes.page([short], "8", shapes.users([user], {}), "9")) == []
+    assert problems("followers", "200", shapes.user_page([user], "8", None, "9")) == []
+    assert problems("home", "200", shapes.page([], None)) == []
+    assert problems("users", "200", {"data": [shapes.user(user)], "errors": [shapes.missing("user", "5")]}) == []

@@ -1,0 +1,132 @@
+"""Commands that read: scenarios, runs, reports. None of them starts a server."""
+
+from __future__ import annotations
+
+import json
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from system.kernel.errors import WrongInput
+from tweetlab import home
+from tweetlab.terminal import Screen
+
+EXIT_WARNINGS = 65
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")]
+Observe = Annotated[bool, typer.Option("--observe", help="With Prometheus, Alertmanager and the others that look on.")]
+RunDir = Annotated[str, typer.Argument(help="A run: its directory, `latest`, or SCENARIO/UTC below runs/.")]
+
+
+def find_run(name: str) -> Path:
+    """Return the directory of a run. Raises WrongInput with the newest runs where there is none."""
+    for candidate in (Path(name), home.RUNS / name):
+        if (candidate / "record.json").exists():
+            return candidate.resolve()
+    newest = sorted(home.RUNS.glob("*/*/record.json"), key=lambda p: p.stat().st_mtime, reverse=True)[:3]
+    known = ", ".join(str(p.parent.relative_to(home.RUNS)) for p in newest) or "none yet; `tweetlab run first_run` makes one"
+    raise WrongInput(f"There is no run {name!r} (no record.json there). Newest runs: {known}.")
+
+
+def check(file: Annotated[str, typer.Argument(help="A scenario file, or the name of one in the catalog.")],
+          set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value.")] = None,
+          strict: Annotated[bool, typer.Option("--strict", help="Exit 65 where there is a warning.")] = False,
+          as_json: Json = False) -> int:
+    """Check a scenario file without running it: what is wrong, and what no run could judge.
+
+    Exit: 0 good (with or without warnings), 64 refused, 65 warnings with `--strict`.
+    """
+    from scenarios import loader
+
+    found = loader.check(file, set_ or [])
+    screen = Screen(as_json)
+    document: dict[str, Any] = {"name": file, "ok": not found.errors, "errors": found.errors,
+                                "warnings": found.warnings}
+    for text in found.warnings:
+        screen.warn(f"warning: {text}")
+    if found.errors or found.scenario is None:
+        for text in found.errors:
+            screen.warn(f"tweetlab: {text}")
+        detail = "\n".join(found.errors)
+        error = {"title": WrongInput.title, "detail": detail, "exit_code": WrongInput.exit_code}
+        screen.emit({**document, "error": error})
+        return WrongInput.exit_code
+    scenario, count = found.scenario, len(found.warnings)
+    doubts = f" {count} warning{'s' if count > 1 else ''}." if count else ""
+    screen.show(f"{scenario.name}: good.{doubts} {scenario.question}")
+    screen.emit({**document, "name": scenario.name, "resolved": scenario.resolved()})
+    return EXIT_WARNINGS if strict and found.warnings else 0
+
+
+def list_(what: Annotated[str, typer.Argument(help="scenarios, faults, invariants, routes or runs.")] = "scenarios",
+          as_json: Json = False) -> int:
+    """List what there is."""
+    from tweetlab import listing
+
+    screen = Screen(as_json)
+    rows = listing.rows(what)
+    for row in rows:
+        screen.show("  ".join(f"{value:<20}" if n == 0 else str(value) for n, value in enumerate(row.values())))
+    screen.emit(rows)
+    return 0
+
+
+def report(run: RunDir = "latest",
+           open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+           md: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
+           junit: Annotated[bool, typer.Option("--junit", help="Print JUnit XML.")] = False,
+           as_json: Json = False) -> int:
+    """Write a run's report again, and say where it is; or print it as Markdown or JUnit."""
+    from tweetlab import results
+
+    directory = find_run(run)
+    screen = Screen(as_json)
+    if md or junit:
+        text = results.markdown(directory) if md else results.junit(directory)
+        if not as_json:
+            print(text)
+        screen.emit({"markdown" if md else "junit": text})
+        return 0
+    page = results.write(directory)
+    screen.show(str(page))
+    screen.emit({"report": str(page), "record": json.loads((directory / "record.json").read_text())})
+    if open_:
+        webbrowser.open(page.as_uri())
+    return 0
+
+
+def compare(a: Annotated[list[str], typer.Argument(help="Runs of side A, then `--with` those of side B.")],
+            with_: Annotated[list[str] | None, typer.Option("--with", help="A run of side B; repeat it.")] = None,
+            md: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
+            as_json: Json = False) -> int:
+    """Say whether two sets of runs differ: changed, not changed, or cannot tell."""
+    from tweetlab import results
+
+    if not with_:
+        a, with_ = _halves(a)
+    told: dict[str, Any] = results.compare([find_run(x) for x in a], [find_run(x) for x in with_])
+    screen = Screen(as_json)
+    screen.show(told["markdown"] if md else told["text"])
+    screen.emit({k: v for k, v in told.items() if k not in ("text", "markdown")})
+    return int(told["exit_code"])
+
+
+def _halves(runs: list[str]) -> tuple[list[str], list[str]]:
+    if len(runs) != 2:
+        raise WrongInput(f"compare got {len(runs)} runs and no --with; give two runs, or A A A … --with B --with B …")
+    return [runs[0]], [runs[1]]
+
+
+def publish(run: RunDir = "latest",
+            name: Annotated[str, typer.Option(help="Folder below reports/gallery/; default: the scenario.")] = "",
+            as_json: Json = False) -> int:
+    """Copy a run into reports/gallery/, without host name, user or absolute paths, in at most 1 MB."""
+    from tweetlab import results
+
+    target = results.publish(find_run(run), name)
+    screen = Screen(as_json)
+    screen.show(f"published: {target}")
+    screen.emit({"published": str(target)})
+    return 0

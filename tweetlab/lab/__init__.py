@@ -1,0 +1,1 @@
+"""A lab in use: its session, keys, regions, monitoring, logs and traces."""

@@ -1,0 +1,116 @@
+"""The keys that sign access tokens: which there are, and how the newest is followed by the next without a failed request.
+
+| file in .tweetlab/<range> | holds |
+|---|---|
+| jwt.secret | the key that signs |
+| jwt.secret.previous | the one before: its tokens hold, nobody signs with it |
+| jwt.secret.next | the key of a change that has begun; gone when it is done |
+
+The order is what makes it safe: a token may be signed by a key only when everybody takes it, so
+
+    every gateway: (next, current)  ->  every users instance: (current, next), still signs with the old one
+    -> the files  ->  every users instance: (next, current), signs with the new one
+
+A change that broke off anywhere is finished by the next `rotate`, with the key it began with, so no key is lost or skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.kernel.errors import CouldNotRun
+from system.platform.native import Lab
+from system.services.shared import signing
+from tweetlab.lab import session
+from tweetlab.terminal import Say
+
+NEXT = "jwt.secret.next"
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key, by its name. `role`: current, previous or next (of a change that broke off). `age_s`: since it was made."""
+
+    kid: str
+    role: str
+    age_s: float
+
+
+def known(lab: Lab) -> list[Key]:
+    """Return the lab's keys, the one that signs first; none before its first start."""
+    files = {"current": session.KEY, "previous": session.PREVIOUS_KEY, "next": NEXT}
+    found = [(role, lab.places.state / name) for role, name in files.items()]
+    return [Key(signing.kid_of(path.read_text()), role, max(0.0, time.time() - path.stat().st_mtime))
+            for role, path in found if path.exists()]
+
+
+async def rotate(lab: Lab, say: Say) -> dict[str, str]:
+    """Let a new key sign and the current one be the previous; return the `kid` of `current`, `previous` and `retired` ("": none).
+
+    A lab that is down only changes its files. Raises CouldNotRun where an instance does not start; then call it again.
+    """
+    with _alone(lab):
+        retired = session.previous_secret_of(lab)
+        old, new, resumed = _begun(lab)
+        gateways = {"TWEETLAB_JWT_SECRET": new, "TWEETLAB_JWT_SECRET_PREVIOUS": old}
+        kinds = {node.kind for node in await lab.status() if node.role == "service"}
+        if resumed:
+            say(f"going on with the change to {signing.kid_of(new)}, which broke off")
+        if kinds:
+            await _step(lab, say, "gateway", gateways, "take the new key")
+            before = {"TWEETLAB_JWT_SECRET": old, "TWEETLAB_JWT_SECRET_PREVIOUS": new}
+            await _step(lab, say, "users", before, "take the new key")
+        _write(lab.places.state / session.PREVIOUS_KEY, old, made_at=_made_at(lab, old))
+        _write(lab.places.state / session.KEY, new, made_at=_made_at(lab, new))
+        if kinds:
+            await _step(lab, say, "users", gateways, "sign with the new key")
+        (lab.places.state / NEXT).unlink()
+    gone = signing.kid_of(retired) if retired not in ("", old, new) else ""
+    return {"current": signing.kid_of(new), "previous": signing.kid_of(old), "retired": gone}
+
+
+def _begun(lab: Lab) -> tuple[str, str, bool]:
+    """Return the old and the new key and whether the change had begun before; a new one is on disk before anybody has it."""
+    path = lab.places.state / NEXT
+    resumed, current = path.exists(), session.secret_of(lab)
+    if not resumed:
+        _write(path, secrets.token_hex(session.SECRET_BYTES), made_at=time.time())
+    new = path.read_text()
+    return session.previous_secret_of(lab) if new == current else current, new, resumed
+
+
+async def _step(lab: Lab, say: Say, service: str, env: dict[str, str], what: str) -> None:
+    names = await lab.renew(service, env)
+    say(f"{', '.join(names)}: {what}")
+
+
+def _made_at(lab: Lab, secret: str) -> float:
+    """Return when a key was made: the time of the file that has held it longest."""
+    files = [lab.places.state / name for name in (session.KEY, session.PREVIOUS_KEY, NEXT)]
+    return min((path.stat().st_mtime for path in files if path.exists() and path.read_text() == secret), default=time.time())
+
+
+def _write(path: Path, secret: str, made_at: float) -> None:
+    scratch = path.with_name(f"{path.name}.part")
+    scratch.touch(mode=0o600)
+    scratch.write_text(secret)
+    os.utime(scratch, (made_at, made_at))
+    scratch.replace(path)
+
+
+@contextlib.contextmanager
+def _alone(lab: Lab) -> Iterator[None]:
+    lab.places.state.mkdir(parents=True, exist_ok=True)
+    with (lab.places.state / "keys.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CouldNotRun("Another change of this lab's keys is under way; wait until it is done.") from None
+        yield

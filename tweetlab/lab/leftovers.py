@@ -1,0 +1,138 @@
+"""What a reset must not leave behind: every place that keeps something of a run, and the probe that looks
+there.
+
+A reset is over when `found` returns nothing: each store holds exactly what was seeded, and every process that
+may remember more was started after the stores were emptied. Each probe compares with everything that its
+store knows (all tables, all topics, all keys), not with a list of what a run is thought to write: what is
+added to the system later is found too. Which places there are, and why each is a fault of the reset or of the
+system: docs/decisions/0014-a-run-owes-nothing.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scenarios.world import private_circle, seeded_tweets
+from system.platform import native
+from tweetlab.lab.session import Session
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """What the stores are to hold, and nothing else. `since_s`: wall time (s since 1970) at which they were
+    emptied."""
+
+    circle: private_circle.Circle
+    past: seeded_tweets.History
+    likes: private_circle.Likes
+    since_s: float
+
+
+Probe = Callable[[Session, Seeded], Awaitable[list[str]]]
+
+
+async def _users(lab: Session, seeded: Seeded) -> list[str]:
+    real: Any = lab.ports
+    graph = seeded.circle.graph
+    wanted = {"users": graph.users, "counters": graph.users, "follows": graph.edges,
+              "likes": len(seeded.likes)}
+    rows = await real.users.row_counts()
+    wrong = [f"{table} has {count:,} rows, seeded were {wanted.get(table, 0):,}"
+             for table, count in rows.items() if count != wanted.get(table, 0)]
+    if wrong:
+        return wrong
+    followers, followees = await real.users.all_edges()
+    pairs = graph.pairs()
+    order = np.lexsort((pairs[1], pairs[0]))
+    if not (np.array_equal(followers, pairs[0][order]) and np.array_equal(followees, pairs[1][order])):
+        wrong.append("follows are not those that were seeded")
+    if (await real.users.protected_users()).ids != frozenset(seeded.circle.protected.tolist()):
+        wrong.append("protected users are not those that were seeded")
+    if await real.likes.all_likes() != set(seeded.likes.pairs()):
+        wrong.append("likes are not those that were seeded")
+    return wrong
+
+
+async def _tweets(lab: Session, seeded: Seeded) -> list[str]:
+    real: Any = lab.ports
+    wanted = dict(zip(seeded.past.tweet_ids.tolist(), seeded.past.authors.tolist()))
+    wrong = []
+    tables = await asyncio.gather(real.tweets.all_ids(), real.tweets.all_author_ids())
+    for name, rows in zip(("tweets_by_id", "tweets_by_author"), tables):
+        here = {tweet_id: author for tweet_id, author, _ in rows}
+        deleted = sum(is_deleted for *_, is_deleted in rows)
+        more, less = len(here.keys() - wanted.keys()), len(wanted.keys() - here.keys())
+        if here != wanted or deleted:
+            wrong.append(f"{name} has {more:,} tweets too many, lacks {less:,}, and {deleted:,} are deleted")
+    waiting = await real.tweets.outbox_rows()
+    return wrong + ([f"outbox has {waiting:,} rows"] if waiting else [])
+
+
+async def _records(lab: Session, seeded: Seeded) -> list[str]:
+    real: Any = lab.ports
+    return [f"{topic} has {count:,} records" for topic, count in (await real.log.records()).items() if count]
+
+
+async def _index(lab: Session, seeded: Seeded) -> list[str]:
+    real: Any = lab.ports
+    count, deleted = await real.index.count()
+    same = (count, deleted) == (len(seeded.past), 0)
+    seeded_count = len(seeded.past)
+    return [] if same else [f"{count:,} documents, {deleted:,} of them deleted; seeded were {seeded_count:,}"]
+
+
+async def _cache(lab: Session, seeded: Seeded) -> list[str]:
+    client = lab.redis()
+    try:
+        keys = await client.dbsize()
+    finally:
+        await client.aclose()
+    return [f"{keys:,} keys"] if keys else []
+
+
+async def _limits(lab: Session, seeded: Seeded) -> list[str]:
+    real: Any = lab.ports
+    held = await real.limits.held()
+    return [f"{held:,} counters"] if held else []
+
+
+async def _objects(lab: Session, seeded: Seeded) -> list[str]:
+    real: Any = lab.ports
+    keys = await real.blobs.keys()
+    return [f"{len(keys):,} objects, one of them {keys[0]}"] if keys else []
+
+
+async def _edges(lab: Session, seeded: Seeded) -> list[str]:
+    edges = [node.name for node in await lab.lab.status() if node.kind == "nginx"]
+    kept = {name: sum(path.is_file() for path in edge_cache(lab.lab, name).rglob("*")) for name in edges}
+    return [f"{name} keeps {count:,} pictures" for name, count in kept.items() if count]
+
+
+async def _processes(lab: Session, seeded: Seeded) -> list[str]:
+    services = [node for node in await lab.lab.status() if node.role == "service"]
+    old = [f"{node.name} has run since before the stores were emptied" for node in services
+           if node.started_at < seeded.since_s]
+    return old or [f"{node.name}: {node.health}" for node in services if node.health != "well"]
+
+
+PROBES: dict[str, Probe] = {
+    "PostgreSQL": _users, "Cassandra": _tweets, "Kafka": _records, "Elasticsearch": _index, "Redis": _cache,
+    "the Redis of the limits": _limits, "MinIO": _objects, "the CDN edge": _edges, "processes": _processes,
+}
+
+
+def edge_cache(lab: native.Lab, node: str) -> Path:
+    """Return the folder in which the edge `node` keeps pictures."""
+    return lab.places.data(node) / "cache"
+
+
+async def found(lab: Session, seeded: Seeded) -> list[str]:
+    """Return what of an earlier run remains, a line each, the place first; empty where nothing does."""
+    answers = await asyncio.gather(*(probe(lab, seeded) for probe in PROBES.values()))
+    return [f"{place}: {line}" for place, lines in zip(PROBES, answers) for line in lines]

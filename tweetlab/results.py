@@ -1,0 +1,59 @@
+"""What the reading commands need of the reports: one function each, from a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from reports import exports, record
+from reports import publish as publishing
+from reports.judge import verdict
+from reports.page import render
+from reports.stats import compare as comparing
+from reports.stats import histogram
+
+EXIT_OF = {"changed": 1, "not changed": 0, "cannot tell": 2}
+
+
+def write(directory: Path) -> Path:
+    """Render the report again. Returns the file."""
+    return render.write(record.read(directory))
+
+
+def markdown(directory: Path) -> str:
+    """Return the run as Markdown."""
+    return exports.markdown(record.read(directory))
+
+
+def junit(directory: Path) -> str:
+    """Return the run as JUnit XML."""
+    return exports.junit(record.read(directory))
+
+
+def compare(a: Sequence[Path], b: Sequence[Path]) -> dict[str, Any]:
+    """Return the comparison as plain values, with its `text` and `exit_code` (0 not changed, 1 changed, 2 cannot tell)."""
+    found = comparing.compare([record.read(p) for p in a], [record.read(p) for p in b])
+    told = comparing.document(found)
+    text = comparing.text(found)
+    return told | {"text": text, "markdown": text, "exit_code": EXIT_OF.get(str(told.get("answer")), 2)}
+
+
+def medians(runs: Sequence[record.Run], side: str = "") -> str:
+    """Return the median of each route's steady percentiles (OK operations only) over `runs`, busiest route
+    first; void runs are left out.
+    """
+    valid = [run.document for run in runs if run.document["validity"]["verdict"] != verdict.VOID]
+    routes = [document["summary"]["routes"] for document in valid]
+    lines = [f"median of {len(routes)} runs{f' of side {side}' if side else ''}, steady response, OK only:"]
+    for route in sorted(routes[0], key=lambda name: -routes[0][name]["planned"]) if routes else ():
+        calm = [one[route]["steady"] for one in routes if route in one]
+        found = histogram.of_repeats([render.borne(each, "response_ms") for each in calm])
+        lines.append(f"  {route:<12} " + "  ".join(f"{key} {render.millis(found.get(key))}" for key in ("p50", "p95", "p99")))
+    return "\n".join(lines)
+
+
+def publish(directory: Path, name: str) -> Path:
+    """Copy a run into the gallery. Returns the folder."""
+    run = record.read(directory)
+    return publishing.publish(run, name or run.scenario)

@@ -1,0 +1,1 @@
+"""One run of a scenario: seeding, warm-up, load, evidence, record."""
