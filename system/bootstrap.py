@@ -165,9 +165,9 @@ async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float
 
 
 def dependency_of(adapter: Any) -> str:
-    """Return the server behind an adapter, as spans name it: the first word of its module, as in `redis_timeline`."""
-    word = type(adapter).__module__.rpartition(".")[2].partition("_")[0]
-    return {"elastic": "elasticsearch"}.get(word, word)
+    """Return the server behind an adapter, as spans name it: the package of the adapter, as in `system.stores.redis`."""
+    package = type(adapter).__module__.removeprefix("system.stores.").partition(".")[0]
+    return {"s3": "minio", "nginx_edge": "nginx"}.get(package, package)
 
 
 def ports_of(adapters: dict[str, Any]) -> Ports:

@@ -230,7 +230,7 @@ class Lab:
         self.places.make()
         log = self.places.log("supervisor")
         env = {**os.environ, "PYTHONPATH": str(paths.CODE)}
-        command = [sys.executable, "-m", "system.platform.process.supervisor", str(self.places.root), str(self.places.range)]
+        command = [sys.executable, "-m", "system.platform.process.control", str(self.places.root), str(self.places.range)]
         with log.open("wb") as out:
             process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this event loop
                 command, cwd=paths.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True

@@ -86,19 +86,19 @@ def _pair(port: str, memory: str, real: str, *, emptied: bool = True) -> tuple[A
     def either(request: pytest.FixtureRequest) -> Any:
         if request.param == "real":
             return request.getfixturevalue(f"real_{port}")
-        return pkgutil.resolve_name(f"system.stores.{memory}")()
+        return pkgutil.resolve_name(f"tests.fakes.{memory}")()
 
     return pytest.fixture(opened_real), pytest.fixture(params=BOTH)(either)
 
 
-real_tweets, tweets = _pair("tweets", "memory_tweets:MemoryTweets", "cassandra_tweets:CassandraTweets", emptied=False)
-real_users, users = _pair("users", "memory_users:MemoryUsers", "postgres_users:PostgresUsers")
-real_likes, likes = _pair("likes", "memory_likes:MemoryLikes", "postgres_likes:PostgresLikes", emptied=False)
-real_log, log = _pair("log", "memory_log:MemoryLog", "kafka_log:KafkaLog")
-real_keys, keys = _pair("keys", "memory_keys:MemoryKeys", "postgres_keys:PostgresKeys", emptied=False)
-real_tokens, tokens = _pair("tokens", "memory_tokens:MemoryTokens", "postgres_tokens:PostgresTokens")
-real_media, media = _pair("media", "memory_media:MemoryMedia", "postgres_media:PostgresMedia")
-_, leases = _pair("leases", "memory_users:MemoryLeases", "postgres_leases:PostgresLeases")
+real_tweets, tweets = _pair("tweets", "tweets:MemoryTweets", "cassandra.tweets:CassandraTweets", emptied=False)
+real_users, users = _pair("users", "users:MemoryUsers", "postgres.users:PostgresUsers")
+real_likes, likes = _pair("likes", "likes:MemoryLikes", "postgres.likes:PostgresLikes", emptied=False)
+real_log, log = _pair("log", "log:MemoryLog", "kafka.log:KafkaLog")
+real_keys, keys = _pair("keys", "keys:MemoryKeys", "postgres.keys:PostgresKeys", emptied=False)
+real_tokens, tokens = _pair("tokens", "tokens:MemoryTokens", "postgres.tokens:PostgresTokens")
+real_media, media = _pair("media", "media:MemoryMedia", "postgres.media:PostgresMedia")
+_, leases = _pair("leases", "users:MemoryLeases", "postgres.leases:PostgresLeases")
 
 
 @pytest.fixture

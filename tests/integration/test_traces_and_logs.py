@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from system.kernel.telemetry import logs, tracing
+from system.kernel.telemetry import logs, tracing, tracing_setup
 from system.observe import log_index
 from system.observe.log_index import LogIndex
 from system.platform import blueprint, native
@@ -109,7 +109,7 @@ async def until(look, what, within_s=15.0):
 async def test_a_post_and_all_that_follows_from_it_is_one_trace(looking):
     """Gateway, service, stores, Kafka, fan-out, indexer: each below the one before. A follow likewise, by the relay."""
     lab, _, _, config = looking
-    tracing.start(f"http://{lab.plan.host('jaeger')}:4318", 1.0, "test-1")
+    tracing_setup.start(f"http://{lab.plan.host('jaeger')}:4318", 1.0, "test-1")
     url = f"http://{lab.plan.of('jaeger')}"
     try:
         async with services_rig.stores(config) as ports, services_rig.running(config, ports) as rig:

@@ -134,16 +134,6 @@ class _Asked:
 _asked = _Asked()
 
 
-def start(endpoint: str, ratio: float, instance: str) -> None:
-    """Export spans to `endpoint` (http://host:4318) from now on, a share `ratio` of all requests; "" exports nothing."""
-    if endpoint:
-        from system.kernel.telemetry.tracing_export import (
-            OpenTelemetry,  # only here: 9 MiB and 80 ms that a plain process does not need
-        )
-
-        use(OpenTelemetry(endpoint, instance), ratio)
-
-
 def use(exporter: Exporter | None, ratio: float = 1.0) -> None:
     """Export spans by `exporter` from now on; None exports nothing. Whatever this task was doing, it is no more."""
     global _exporter, _ratio

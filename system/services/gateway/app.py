@@ -20,7 +20,7 @@ from system.kernel import background, settings
 from system.kernel.errors import LabError, NotFound
 from system.kernel.http import asgi, serving
 from system.kernel.settings import Settings
-from system.kernel.telemetry import metrics, tracing
+from system.kernel.telemetry import metrics, tracing, tracing_setup
 from system.ports import Ports
 from system.services.gateway import policy
 from system.services.gateway.access_log import AccessLog
@@ -119,7 +119,7 @@ def _unknown(edge: Edge) -> Callable[[Request, Exception], Awaitable[Response]]:
 def main() -> None:
     """Serve until SIGTERM, with the settings of this process' environment."""
     config = settings.from_env()
-    tracing.start(config.otlp, config.trace_ratio, config.instance)
+    tracing_setup.start(config.otlp, config.trace_ratio, config.instance)
     serving.serve(build(config), config.listen_host, config.listen_port)
 
 

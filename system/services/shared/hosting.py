@@ -13,7 +13,7 @@ from system.kernel import settings
 from system.kernel.http import serving
 from system.kernel.http.asgi import App, Row
 from system.kernel.settings import Settings
-from system.kernel.telemetry import tracing
+from system.kernel.telemetry import tracing, tracing_setup
 from system.ports import Ports
 
 _log = logging.getLogger("tweetlab")
@@ -88,6 +88,6 @@ class Host:
 def run(name: str, needs: Sequence[str], build: Build) -> None:
     """Serve until SIGTERM, with the settings of this process' environment."""
     config = settings.from_env()
-    tracing.start(config.otlp, config.trace_ratio, config.instance)
+    tracing_setup.start(config.otlp, config.trace_ratio, config.instance)
     host = Host(name, needs, build, config)
     serving.serve(host.app, config.listen_host, config.listen_port)
