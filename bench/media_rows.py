@@ -23,7 +23,7 @@ import yarl
 
 from system.kernel import cdn_links
 from system.kernel.errors import CouldNotRun
-from system.platform import paths as places
+from system.platform import paths
 from system.platform.servers import nginx
 from system.stores.nginx_edge import NginxEdge
 from system.stores.s3 import blobs as minio_blobs
@@ -244,11 +244,11 @@ def _key(number: int) -> str:
 @contextlib.asynccontextmanager
 async def _running(config: Any) -> AsyncIterator[Path]:
     """Run an edge like the lab's, with a cache of a tenth of the bytes, beside it; yield its folder."""
-    folder = Path(tempfile.mkdtemp(prefix="tweetlab-edge-", dir=places.lairs()))
+    folder = Path(tempfile.mkdtemp(prefix="tweetlab-edge-", dir=paths.data_dirs()))
     cache_bytes = int(OBJECTS * SHARE * BLOCK)
     one = nginx.Edge(config.cdn.removeprefix("http://"), config.stores.minio, folder, config.edge_secret,
                      cache_bytes=cache_bytes, zone_kib=ZONE_KIB)
-    drop = places.unprivileged()
+    drop = paths.unprivileged()
     for made in (folder, *nginx.folders(one)):
         made.mkdir(parents=True, exist_ok=True)
     for path, text in one.files.items():

@@ -52,7 +52,7 @@ def errors() -> str:
     kinds = [c for _, c in inspect.getmembers(tree, inspect.isclass) if issubclass(c, tree.LabError)]
     rows = [f"| `{c.__name__}` | {c.status} | {c.exit_code} | {'yes' if c.definite else 'not known'} "
             f"| {_one_line(c.__doc__ or '')} |" for c in sorted(kinds, key=lambda c: (c.status, c.__name__))]
-    head = "# Errors\n\nEvery error names the value, the bound and the mend. HTTP bodies are `{title, detail, type, status}`.\n\n"
+    head = "# Errors\n\nEvery error names the value, the bound and the fix. HTTP bodies are `{title, detail, type, status}`.\n\n"
     table = "| error | HTTP | exit | certainly not done | means |\n|---|---|---|---|---|\n"
     return head + table + "\n".join(rows) + "\n"
 

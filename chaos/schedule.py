@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from chaos import undo, watchdog
 from chaos.fault_records import FaultRecord
 from chaos.faults.table import FAULTS
-from chaos.faults.targets import Aim, Fault, Lab
+from chaos.faults.targets import Fault, Lab, Target
 from scenarios import spec, vocabulary
 from system.kernel.errors import LabError
 
@@ -50,7 +50,7 @@ async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, s
     if not faults:
         return []
     stopped = stop or asyncio.Event()
-    strikes = [Strike(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped, load_s)
+    strikes = [Injection(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped, load_s)
                for fault in faults]
     with watchdog.guard(log, lab):
         async with asyncio.TaskGroup() as group:
@@ -60,7 +60,7 @@ async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, s
 
 
 @dataclass
-class Strike:
+class Injection:
     """One fault on its way through its steps."""
 
     wanted: spec.Fault
@@ -108,7 +108,7 @@ class Strike:
             await asyncio.shield(self._undo(aim, entry))
         await self._recover(aim, entry)
 
-    async def _strike(self, aim: Aim, entry: str) -> None:
+    async def _strike(self, aim: Target, entry: str) -> None:
         if self.stopped.is_set():
             self.void = STOPPED
             return
@@ -120,7 +120,7 @@ class Strike:
         elif self.fault.held and self.wanted.for_s:
             await self._until(self.times_ns["injected"] + int(self.wanted.for_s * NS))
 
-    async def _undo(self, aim: Aim, entry: str) -> None:
+    async def _undo(self, aim: Target, entry: str) -> None:
         try:
             await self.fault.undo(self.lab, aim)
         except TROUBLE as problem:
@@ -129,7 +129,7 @@ class Strike:
         self.times_ns["undone"] = time.monotonic_ns()
         self.log.mark(entry, undo.UNDONE)
 
-    async def _recover(self, aim: Aim, entry: str) -> None:
+    async def _recover(self, aim: Target, entry: str) -> None:
         fault = self.fault
         if self.void:
             return
@@ -143,7 +143,7 @@ class Strike:
             return self.within_s
         return max(0.0, min(self.within_s, self.load_s - (time.monotonic_ns() - self.begin_ns) / NS))
 
-    async def _probe(self, name: str, holds: Callable[[Lab, Aim], Awaitable[bool]], aim: Aim, within_s: float,
+    async def _probe(self, name: str, holds: Callable[[Lab, Target], Awaitable[bool]], aim: Target, within_s: float,
                      every_s: float) -> bool:
         """Ask a probe until it holds and note when; False where it does not within `within_s`."""
         deadline_ns = time.monotonic_ns() + int(within_s * NS)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from chaos.faults.table import FAULTS
-from chaos.faults.targets import Aim, Fault, Lab
+from chaos.faults.targets import Fault, Lab, Target
 from system.kernel.errors import CouldNotRun
 from system.platform.process import procs
 
@@ -32,7 +32,7 @@ class Entry:
 
     id: str
     fault: str
-    aim: Aim
+    aim: Target
     runner_pid: int
     runner_ticks: int
 
@@ -47,7 +47,7 @@ class UndoLog:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def plan(self, fault: str, aim: Aim) -> str:
+    def plan(self, fault: str, aim: Target) -> str:
         """Record that `fault` is about to be injected; return its id. On return the line is on disk."""
         entry = uuid.uuid4().hex
         self._write({"id": entry, "step": PLANNED, "fault": fault, "aim": asdict(aim), "runner_pid": os.getpid(),
@@ -90,7 +90,7 @@ class UndoLog:
         """Return the entries that were planned and not undone, the newest first: the order in which to undo them."""
         lines = self.lines()
         undone = {line["id"] for line in lines if line["step"] == UNDONE}
-        return [Entry(line["id"], line["fault"], Aim(**line["aim"]), line["runner_pid"], line["runner_ticks"])
+        return [Entry(line["id"], line["fault"], Target(**line["aim"]), line["runner_pid"], line["runner_ticks"])
                 for line in reversed(lines) if line["step"] == PLANNED and line["id"] not in undone]
 
     @contextlib.contextmanager
@@ -135,7 +135,7 @@ async def sweep(lab: Lab, log: UndoLog, faults: Mapping[str, Fault] | None = Non
     return done
 
 
-async def _undo(lab: Lab, fault: Fault, aim: Aim) -> str:
+async def _undo(lab: Lab, fault: Fault, aim: Target) -> str:
     """Undo one fault; return a note where the lab was already down, so that nothing was left to undo."""
     if not await lab.status():
         return "the lab is down: the fault went with it"

@@ -31,11 +31,11 @@ TRY_FOR_S = 30.0  # a supervisor that is busy healing may refuse for a while
 def guard(log: undo.UndoLog, lab: Lab) -> Iterator[int]:
     """Watch over the calling process while the block runs; yield the watchdog's pid.
 
-    A lab is made anew in the watchdog from its class, its checkout and its range.
+    A lab is made again in the watchdog from its class, its checkout and its range.
     """
     code, kind = Path(__file__).resolve().parents[1], type(lab)
     command = [sys.executable, "-m", "chaos.watchdog", str(log.path), str(os.getpid()), str(procs.start_ticks(os.getpid())),
-               str(lab.places.root), str(lab.places.range), f"{kind.__module__}:{kind.__qualname__}"]
+               str(lab.paths.root), str(lab.paths.range), f"{kind.__module__}:{kind.__qualname__}"]
     path = os.pathsep.join([str(code), *filter(None, sys.path)])
     process = subprocess.Popen(command, cwd=code, env={**os.environ, "PYTHONPATH": path}, stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, start_new_session=True)

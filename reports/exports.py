@@ -31,7 +31,7 @@ def markdown(run: record.Run) -> str:
                [_objective(one, view.is_void) for one in d["objectives"]]),
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
         _table(RECOVERY, [_recovery(one) for one in render.recoveries(d)]),
-        _table(("criterion that does not hold", "value", "bound", "mend"), _broken(d)),
+        _table(("criterion that does not hold", "value", "bound", "fix"), _broken(d)),
         "" if view.is_void else _latencies(view),
         _reproduce(d),
     ]
@@ -71,7 +71,7 @@ def _recovery(one: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _broken(d: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     bad = [one for one in d["validity"]["criteria"] if one["holds"] is False]
-    return [(one["name"], render.criterion(one), one["bound"], one["mend"]) for one in bad]
+    return [(one["name"], render.criterion(one), one["bound"], one["fix"]) for one in bad]
 
 
 def _word(word: str) -> str:
@@ -99,7 +99,7 @@ def junit(run: record.Run) -> str:
     _properties(suite, d)
     for one in d["validity"]["criteria"]:
         word = _criterion_word(one, d)
-        _case(suite, "validity", one["name"], word, f"{render.criterion(one)}, bound {one['bound']}. {one['mend']}")
+        _case(suite, "validity", one["name"], word, f"{render.criterion(one)}, bound {one['bound']}. {one['fix']}")
     for one in d["objectives"]:
         word = "unknown" if void else one["verdict"]
         message = f"measured {render.objective(one)} of {one['n']}. {one.get('note', '')}"

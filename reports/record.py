@@ -156,6 +156,7 @@ def read(path: Path) -> Run:
         document = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise errors.WrongInput(f"{file} is not JSON ({error}); it was changed by hand: restore or remove it.") from error
+    document = schema.upgraded(document)
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != schema.SCHEMA_VERSION:
         raise errors.WrongInput(
@@ -196,7 +197,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 class _disk:
-    """Turns an OSError into CouldNotRun that names the path and the mend."""
+    """Turns an OSError into CouldNotRun that names the path and the fix."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -206,8 +207,8 @@ class _disk:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
-            mend = "free some space or choose another folder for runs"
-            raise errors.CouldNotRun(f"cannot write {self.path}: {error.strerror or error}; {mend}.") from error
+            fix = "free some space or choose another folder for runs"
+            raise errors.CouldNotRun(f"cannot write {self.path}: {error.strerror or error}; {fix}.") from error
 
 
 def _write_folder(target: Path, parts: Parts, document: Mapping[str, Any]) -> Path:

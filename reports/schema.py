@@ -16,7 +16,7 @@ from reports.judge import verdict
 from reports.stats import histogram
 from system.kernel import errors
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Json = dict[str, Any]
 
@@ -124,10 +124,25 @@ def _summary() -> Json:
 
 def _validity() -> Json:
     criterion = _object(
-        {"name": _TEXT, "value": {}, "bound": _TEXT, "holds": {"type": ["boolean", "null"]}, "mend": _TEXT}
+        {"name": _TEXT, "value": {}, "bound": _TEXT, "holds": {"type": ["boolean", "null"]}, "fix": _TEXT}
     )
     words = [verdict.VALID, verdict.OVERLOADED, verdict.VOID]
     return _object({"verdict": {"enum": words}, "criteria": _list(criterion)})
+
+
+def upgraded(document: Any) -> Any:
+    """Return a record of version 1 as one of today; anything else as it is.
+
+    Version 2 renamed `validity.criteria[].mend` to `fix`.
+    """
+    if not isinstance(document, dict) or document.get("schema_version") != 1:
+        return document
+    validity = document.get("validity")
+    criteria = validity.get("criteria", []) if isinstance(validity, dict) else []
+    for one in criteria:
+        if isinstance(one, dict) and "mend" in one:
+            one["fix"] = one.pop("mend")
+    return {**document, "schema_version": SCHEMA_VERSION}
 
 
 def check(document: Mapping[str, Any], where: str) -> None:

@@ -53,10 +53,10 @@ class Where:
         """Return the place one key (or list index) deeper."""
         return Where(self.file, f"{self.path}.{name}" if self.path else str(name))
 
-    def refuse(self, value: object, allowed: str, mend: str = "") -> NoReturn:
+    def refuse(self, value: object, allowed: str, fix: str = "") -> NoReturn:
         """Raise Refused for `value` at this place."""
         place = f"{self.file}: `{self.path or 'the file'}`"
-        raise Refused([f"{place} is {numbers.shown(value)}; {allowed}" + mend])
+        raise Refused([f"{place} is {numbers.shown(value)}; {allowed}" + fix])
 
 
 class Kind(Protocol):

@@ -225,7 +225,9 @@ def _check_times(scenario: spec.Scenario, where: Where) -> None:
 
 
 def _check_gateways(scenario: spec.Scenario, where: Where) -> None:
-    """Refuse what begins with more gateways than share the limits. `autoscale.max` is every service's: the keeper bounds it."""
+    """Refuse what begins with more gateways than share the limits. `autoscale.max` is every service's: the
+    autoscaler bounds it.
+    """
     most, least = scenario.policies.limits.max_gateways, scenario.policies.autoscale.min
     stand = sum(node.startswith("gateway-") for node in vocabulary.BLUEPRINTS[scenario.platform])
     if most < stand:

@@ -109,6 +109,6 @@ def _rest(text: str, rest: str) -> tuple[str, float | None, bool]:
             return "after fault", units.duration_s(within["span"]), abort
         except units.UnitError as error:
             raise units.UnitError(text, f"the time after `within` is {error}") from error
-    mend = " Write `after fault within 20 s`." if window.startswith("after") else units.nearest(window, WINDOWS)
+    fix = " Write `after fault within 20 s`." if window.startswith("after") else units.nearest(window, WINDOWS)
     raise units.UnitError(text, f"the window `{window}` is unknown; allowed: steady, during fault, "
-                                "after fault within N s, whole.", mend)
+                                "after fault within N s, whole.", fix)

@@ -38,7 +38,7 @@ LIMIT_CLASSES: dict[str, tuple[str, str]] = {
 """Route of the mix -> (route at the gateway, class of its limit); `media`, several requests, has no row."""
 
 NOT_SERVED: dict[str, str] = {"retweet": "the system has no retweets; give its share to another route"}
-"""Words the schema knows but refuses, and the mend."""
+"""Words the schema knows but refuses, and the fix."""
 
 ARRIVALS = ("poisson", "even")
 GRAPH_SHAPES: dict[str, str] = {

@@ -1,4 +1,4 @@
-"""The keeper in the model: once a second it looks at every service, and instances come and go.
+"""The autoscaler in the model: once a second it looks at every service, and instances come and go.
 
 What is decided is the system's own (`kernel/resilience/scaling.py`): how many there should be, and whom to eject. Here is only
 what those decisions look at and what they cause, as scaling/autoscaler.py and outlier_ejection.py do it on real processes:
@@ -56,7 +56,7 @@ class _Scaled:
         return [one for one in self.fleet.instances if one.name not in gone and not one.node.down]
 
 
-class Keeper:
+class Autoscaler:
     """Quotas and instances of one replication. `background`: node -> cores that it burns whatever the load is.
 
     `standing`: how many instances each service has from the start. `counts`: (second, service, instances) of each look.

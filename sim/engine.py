@@ -268,7 +268,7 @@ class Engine:
         return False
 
     def _call(self, job: Job, guard: Guard, idempotent: bool, _c: Any) -> bool:
-        # A retry starts here again with its frame still on top: the breaker is asked anew.
+        # A retry starts here again with its frame still on top: the breaker is asked again.
         frames = job.frames
         if frames is None:
             frames = job.frames = []

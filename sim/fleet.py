@@ -27,12 +27,12 @@ SERVER_ERROR = 500
 
 
 def seats_of(knobs: AutoscaleKnobs) -> int:
-    """Return how many requests each instance may have inside, as the keeper of the lab tells the mesh."""
+    """Return how many requests each instance may have inside, as the autoscaler of the lab tells the mesh."""
     return QUEUED_SEATS if knobs.max and knobs.queue_s else SEATS
 
 
 class Patient(Pool):
-    """Places for which one waits no longer than `patience_s`. `gave_up(job)`: told of who waited too long."""
+    """Paths for which one waits no longer than `patience_s`. `gave_up(job)`: told of who waited too long."""
 
     def __init__(
         self, env: simpy.Environment, name: str, places: int, resume: Resume, gave_up: Resume, patience_s: float

@@ -24,7 +24,7 @@ class Context:
     """What one request (or one event) carries through its jobs.
 
     `due`, `sent`, `done`: seconds of simulated time. `ended`: the client has its answer or has left; work that has
-    not begun is not begun any more. `status`: HTTP status, 0 while none. `gateway_s`, `service_s`, `store_s`: time
+    not started is not started any more. `status`: HTTP status, 0 while none. `gateway_s`, `service_s`, `store_s`: time
     inside each, from its first instruction to its last. `arrived`: when it last came to the public door. `at`: service -> the
     instance that serves it. The other fields belong to the services' model.
     """

@@ -85,7 +85,7 @@ def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd
 def _instances(played: Played, load_s: float) -> list[pd.DataFrame]:
     """How many instances of each service stood, by second, as the real run's sampler asks; nothing where none are added."""
     by_kind: dict[str, list[tuple[float, int]]] = {}
-    for t_s, kind, count in played.keeper.counts:
+    for t_s, kind, count in played.autoscaler.counts:
         if t_s < load_s:
             by_kind.setdefault(kind, []).append((t_s, count))
     return [_frame(np.asarray([t for t, _ in rows]), "instances", kind, np.asarray([float(n) for _, n in rows]))
@@ -97,8 +97,8 @@ def _frame(t_s: np.ndarray, name: str, node: str, values: np.ndarray) -> pd.Data
 
 
 def scaling(played: Played) -> list[str]:
-    """What the keeper did, a line each: second of the run, service, what and why."""
-    return [f"{t_s:.1f} s {kind}: {what}: {why}" for t_s, kind, what, why in played.keeper.decisions]
+    """What the autoscaler did, a line each: second of the run, service, what and why."""
+    return [f"{t_s:.1f} s {kind}: {what}: {why}" for t_s, kind, what, why in played.autoscaler.decisions]
 
 
 def index_visible_s(played: Played) -> dict[str, float] | None:

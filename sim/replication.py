@@ -15,7 +15,7 @@ import numpy as np
 
 from scenarios import spec, vocabulary, workload
 from sim import bandwidth, outcomes, probes, services, workers
-from sim.autoscaling import Keeper
+from sim.autoscaling import Autoscaler
 from sim.calibration import Calibration, DelayShape
 from sim.consumers import consume
 from sim.engine import Engine
@@ -66,7 +66,7 @@ def standing_of(platform: str) -> int:
 class Played:
     """What one replication left. `operations`: one an attempt, in order of their begin; second pages have numbers from
     `planned` up. `work`: unit -> (counts, sizes) by second, empty unless asked for. `probes`, `nulls`: what ran beside the load.
-    `keeper`: which instances came and went.
+    `autoscaler`: which instances came and went.
     """
 
     operations: list[Context]
@@ -77,7 +77,7 @@ class Played:
     model: Model
     probes: list[probes.ProbeRow]
     nulls: list[Context]
-    keeper: Keeper
+    autoscaler: Autoscaler
     work: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
 
 
@@ -103,7 +103,7 @@ class Replication:
         self.code = {route: self.engine.link(flatten(steps)) for route, steps in services.ROUTES.items()}
         self.loops = self._consume()
         even = stream(seed, "quota periods", lambda random, n: random.random(n) * bandwidth.PERIOD_S)
-        self.keeper = Keeper(self.engine, self.model.fleets, scenario.policies, scenario.cpu_quota,
+        self.autoscaler = Autoscaler(self.engine, self.model.fleets, scenario.policies, scenario.cpu_quota,
                              dict(calibration.background_cores), even.__next__, standing_of(scenario.platform))
         self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
         self.nulls: list[Context] = []
@@ -153,7 +153,7 @@ class Replication:
         nodes = self.engine.bindings.nodes
         return Played(
             self.operations, self.model.effects, faults.done, nodes, self.engine, self.model, self.delivery.rows, self.nulls,
-            self.keeper, work,
+            self.autoscaler, work,
         )  # fmt: skip
 
     def _feed(self, tape: workload.Tape) -> None:

@@ -2,7 +2,7 @@
 
 Exit codes: 0 pass, 1 fail, 2 unknown, 3 could not run or void, 64 wrong usage,
 65 warnings of `check --strict`, 130 interrupted.
-An error is one message that names value, bound and mend; with `--json` it is one JSON object on stdout.
+An error is one message that names value, bound and fix; with `--json` it is one JSON object on stdout.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ def run(argv: list[str]) -> int:
 
 
 def _told(error: OSError) -> str:
-    mend = " Free some space, then run it again." if error.errno == 28 else ""
-    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.{mend}"
+    fix = " Free some space, then run it again." if error.errno == 28 else ""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}.{fix}"
 
 
 def _refuse(title: str, detail: str, code: int, as_json: bool) -> int:

@@ -1,4 +1,4 @@
-"""What this machine has and lacks, each as a fact with its mend. It changes nothing.
+"""What this machine has and lacks, each as a fact with its fix. It changes nothing.
 
 `CHECKS` is the table: a further requirement is one function and one row.
 """
@@ -31,16 +31,16 @@ IMPORT_ROOTS = ("chaos", "reports", "scenarios", "sim", "system", "tweetlab")
 
 @dataclass(frozen=True)
 class Fact:
-    """`ok`: the requirement is met. `fact`: what was found. `mend`: the command or step that mends it; "" where ok."""
+    """`ok`: the requirement is met. `fact`: what was found. `fix`: the command or step that fixes it; "" where ok."""
 
     name: str
     ok: bool
     fact: str
-    mend: str = ""
+    fix: str = ""
 
 
 def check() -> list[Fact]:
-    """Return every requirement as a fact, in the order in which they are best mended."""
+    """Return every requirement as a fact, in the order in which they are best fixed."""
     return [fact for row in CHECKS for fact in row()]
 
 
@@ -61,8 +61,8 @@ def _import_roots() -> list[Fact]:
             continue
         if found.parent != paths.CODE:
             strangers.append(f"{name} is {found}")
-    mend = "Run bin/tweetlab of this checkout, without a PYTHONPATH that holds folders of these names."
-    return [Fact("import roots", not strangers, "; ".join(strangers) or "inside the checkout", mend if strangers else "")]
+    fix = "Run bin/tweetlab of this checkout, without a PYTHONPATH that holds folders of these names."
+    return [Fact("import roots", not strangers, "; ".join(strangers) or "inside the checkout", fix if strangers else "")]
 
 
 def _java() -> list[Fact]:
@@ -79,8 +79,8 @@ def _servers() -> list[Fact]:
     for package in packages.PACKAGES:
         lacking = packages.missing(package)
         where = "installed" if isinstance(package, Debian) else f"{package.version} in {packages.cache()}"
-        mend = f"apt-get install {package.package}, or as root: make servers" if isinstance(package, Debian) else "make servers"
-        facts.append(Fact(package.name, not lacking, lacking or where, mend if lacking else ""))
+        fix = f"apt-get install {package.package}, or as root: make servers" if isinstance(package, Debian) else "make servers"
+        facts.append(Fact(package.name, not lacking, lacking or where, fix if lacking else ""))
     return facts
 
 
@@ -108,13 +108,13 @@ def _tools() -> list[Fact]:
 
 def _machine() -> list[Fact]:
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    free_mib = shutil.disk_usage(paths.lairs()).free // 2**20
+    free_mib = shutil.disk_usage(paths.data_dirs()).free // 2**20
     enough, room = memory_mib >= MIN_MEMORY_MIB, free_mib >= preflight.DEFAULT_MIN_FREE_MIB
     return [
         Fact("cores", True, f"{os.cpu_count()}"),
         Fact("memory", enough, f"{memory_mib} MiB", "" if enough else f"The small lab needs {MIN_MEMORY_MIB} MiB."),
         Fact(
-            "disk", room, f"{free_mib} MiB free in {paths.lairs()}",
+            "disk", room, f"{free_mib} MiB free in {paths.data_dirs()}",
             "" if room else f"Free space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
         ),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 from redis import asyncio as redis
 from redis.exceptions import RedisError
 
-from chaos.faults.targets import LOOK_EVERY_S, Aim, Fault, Lab, owned
+from chaos.faults.targets import LOOK_EVERY_S, Fault, Lab, Target, owned
 from chaos.faults.wan_faults import RegionCut, WanSlow
 from chaos.faults.zone_faults import RegionLoss, ZoneLoss
 from scenarios import vocabulary
@@ -38,24 +38,24 @@ class Kill:
     recovers_within_s = vocabulary.FAULT_KINDS["kill"].recovers_within_s
     look_every_s = LOOK_EVERY_S
 
-    async def aim(self, lab: Lab, target: str) -> Aim:
+    async def aim(self, lab: Lab, target: str) -> Target:
         node = await owned(lab, target, self.kinds)
-        return Aim(node.name, node.pid, node.start_ticks, node.address, {"restarts": node.restarts})
+        return Target(node.name, node.pid, node.start_ticks, node.address, {"restarts": node.restarts})
 
-    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
         killed = await lab.kill(aim.node)
         return {"killed_pid": killed.pid, "aimed_pid": aim.pid}
 
-    async def bites(self, lab: Lab, aim: Aim) -> bool:
+    async def bites(self, lab: Lab, aim: Target) -> bool:
         return not procs.is_alive(aim.pid, aim.start_ticks)
 
-    async def undo(self, lab: Lab, aim: Aim) -> None:
+    async def undo(self, lab: Lab, aim: Target) -> None:
         await lab.auto_heal(aim.node, True)
 
-    async def gone(self, lab: Lab, aim: Aim) -> bool:
+    async def gone(self, lab: Lab, aim: Target) -> bool:
         node = next((row for row in await lab.status() if row.name == aim.node), None)
         fresh = node is not None and (node.pid, node.start_ticks) != (aim.pid, aim.start_ticks)
-        return fresh and node is not None and node.state == "well" and node.health == "well"
+        return fresh and node is not None and node.state == "healthy" and node.health == "healthy"
 
 
 class CacheLoss:
@@ -70,7 +70,7 @@ class CacheLoss:
     recovers_within_s = vocabulary.FAULT_KINDS["cache_loss"].recovers_within_s
     look_every_s = LOOK_EVERY_S
 
-    async def aim(self, lab: Lab, target: str) -> Aim:
+    async def aim(self, lab: Lab, target: str) -> Target:
         node = await owned(lab, target, self.kinds)
         async with _client(node.address) as client:
             server = await client.info("server")
@@ -80,23 +80,23 @@ class CacheLoss:
                                   "this lab's, so it is left alone.")
             keys = await client.dbsize()
         facts = {"keys_before": keys, "canary": f"chaos:canary:{uuid.uuid4().hex}"}
-        return Aim(node.name, node.pid, node.start_ticks, node.address, facts)
+        return Target(node.name, node.pid, node.start_ticks, node.address, facts)
 
-    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
         async with _client(aim.address) as client:
             await client.set(aim.facts["canary"], "1", ex=CANARY_TTL_S)
             before = await client.dbsize()
             await client.flushall()
             return {"keys_before": before, "keys_after": await client.dbsize()}
 
-    async def bites(self, lab: Lab, aim: Aim) -> bool:
+    async def bites(self, lab: Lab, aim: Target) -> bool:
         async with _client(aim.address) as client:
             return not await client.exists(aim.facts["canary"])
 
-    async def undo(self, lab: Lab, aim: Aim) -> None:
+    async def undo(self, lab: Lab, aim: Target) -> None:
         """There is nothing to take back: the cache fills from the stores."""
 
-    async def gone(self, lab: Lab, aim: Aim) -> bool:
+    async def gone(self, lab: Lab, aim: Target) -> bool:
         try:
             async with _client(aim.address) as client:
                 return bool(await client.dbsize() >= aim.facts["keys_before"] * REFILLED)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform.blueprint import Blueprint
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.process import procs
 from system.platform.provider import Killed, NodeStatus
 from system.platform.servers import sentinel
@@ -24,7 +24,7 @@ LOOK_EVERY_S = 0.05  # resolution of recovery times; to ask the status of twenty
 class Lab(Protocol):
     """What a fault needs of a platform."""
 
-    places: Places
+    paths: Paths
 
     async def blueprint(self) -> Blueprint: ...
     async def status(self) -> list[NodeStatus]: ...
@@ -33,7 +33,7 @@ class Lab(Protocol):
 
 
 @dataclass(frozen=True)
-class Aim:
+class Target:
     """A target, as it was when it was aimed at. `pid` and `start_ticks` name the very process; `facts`: plain JSON values.
 
     `asked`: what the scenario says of the fault's strength, by name; empty for a fault that has but one.
@@ -58,23 +58,23 @@ class Fault(Protocol):
     recovers_within_s: float
     look_every_s: float
 
-    async def aim(self, lab: Lab, target: str) -> Aim:
+    async def aim(self, lab: Lab, target: str) -> Target:
         """Return the target; changes nothing. Raises WrongInput or CouldNotRun where the lab does not own such a one."""
         ...
 
-    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
         """Break it; return what the record should keep."""
         ...
 
-    async def bites(self, lab: Lab, aim: Aim) -> bool:
+    async def bites(self, lab: Lab, aim: Target) -> bool:
         """Effect probe: say whether the fault is seen to work."""
         ...
 
-    async def undo(self, lab: Lab, aim: Aim) -> None:
+    async def undo(self, lab: Lab, aim: Target) -> None:
         """Take the fault back. Safe to repeat, and safe where it was never injected."""
         ...
 
-    async def gone(self, lab: Lab, aim: Aim) -> bool:
+    async def gone(self, lab: Lab, aim: Target) -> bool:
         """Recovery probe: say whether the target is as good as before."""
         ...
 

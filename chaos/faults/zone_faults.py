@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.faults.targets import Aim, Lab
+from chaos.faults.targets import Lab, Target
 from scenarios import vocabulary
 from system.kernel import wan
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
@@ -35,7 +35,7 @@ class Area:
                              f"down and bring one up that has: `tweetlab down`, then `tweetlab up {self.blueprint}`.")
         return {name: tuple(node for node in blueprint.nodes if self.name(node) == name) for name in names}
 
-    async def aim(self, lab: Lab, target: str) -> Aim:
+    async def aim(self, lab: Lab, target: str) -> Target:
         """Return an aim at a whole area; its facts are `nodes` and the `primaries` among them.
 
         The target `zone` or `region` is the one where the cache's primary stands now. Raises WrongInput for an unknown area,
@@ -54,7 +54,7 @@ class Area:
             raise CouldNotRun(f"{target} is not whole before it is lost, so the drill would prove nothing: {', '.join(sick)}.")
         nodes = [{"name": row.name, "pid": row.pid, "start_ticks": row.start_ticks} for row in struck]
         facts = {"nodes": nodes, "primaries": [row.name for row in struck if row.name in primaries]}
-        return Aim(target, struck[0].pid, struck[0].start_ticks, struck[0].address, facts)
+        return Target(target, struck[0].pid, struck[0].start_ticks, struck[0].address, facts)
 
 
 def _region(node: Node) -> str:
@@ -73,10 +73,10 @@ class _AreaLoss:
     recovers_within_s = vocabulary.AREA_RECOVERS_WITHIN_S
     look_every_s = LOOK_EVERY_S
 
-    async def aim(self, lab: Lab, target: str) -> Aim:
+    async def aim(self, lab: Lab, target: str) -> Target:
         return await self.area.aim(lab, target)
 
-    async def inject(self, lab: Lab, aim: Aim) -> dict[str, Any]:
+    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
         names = names_of(aim)
         await leave_alone(lab, aim)
         told = await asyncio.gather(*(lab.kill(name) for name in names), return_exceptions=True)
@@ -86,13 +86,13 @@ class _AreaLoss:
         killed = sum(not isinstance(each, BaseException) for each in told)
         return {"killed": killed, "nodes": len(names), "primaries": aim.facts["primaries"]}
 
-    async def bites(self, lab: Lab, aim: Aim) -> bool:
+    async def bites(self, lab: Lab, aim: Target) -> bool:
         return not any(procs.is_alive(node["pid"], node["start_ticks"]) for node in aim.facts["nodes"])
 
-    async def undo(self, lab: Lab, aim: Aim) -> None:
+    async def undo(self, lab: Lab, aim: Target) -> None:
         await heal(lab, aim)
 
-    async def gone(self, lab: Lab, aim: Aim) -> bool:
+    async def gone(self, lab: Lab, aim: Target) -> bool:
         rows = {row.name: row for row in await lab.status()}
         for node in aim.facts["nodes"]:
             row = rows.get(node["name"])
@@ -126,23 +126,23 @@ class RegionLoss(_AreaLoss):
     kinds: tuple[str, ...] = (REGION.word,)
 
 
-def names_of(aim: Aim) -> list[str]:
+def names_of(aim: Target) -> list[str]:
     """Return the nodes of an area that was aimed at."""
     return [node["name"] for node in aim.facts["nodes"]]
 
 
-def all_well(aim: Aim, rows: list[NodeStatus]) -> bool:
+def all_healthy(aim: Target, rows: list[NodeStatus]) -> bool:
     """Say whether every node that was aimed at is well now, in whatever process."""
     well = {row.name for row in rows if _is_well(row)}
     return well >= set(names_of(aim))
 
 
-async def leave_alone(lab: Lab, aim: Aim) -> None:
+async def leave_alone(lab: Lab, aim: Target) -> None:
     """Let nothing heal or replace a node of the area until `heal`."""
     await asyncio.gather(*(lab.auto_heal(name, False) for name in names_of(aim)))
 
 
-async def heal(lab: Lab, aim: Aim) -> None:
+async def heal(lab: Lab, aim: Target) -> None:
     """Let every node of the area be healed again; another lab may stand here since the runner died."""
     known = {row.name for row in await lab.status()}
     problems = []
@@ -157,4 +157,4 @@ async def heal(lab: Lab, aim: Aim) -> None:
 
 
 def _is_well(row: NodeStatus) -> bool:
-    return row.state == "well" and row.health == "well"
+    return row.state == "healthy" and row.health == "healthy"

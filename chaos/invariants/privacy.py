@@ -78,5 +78,5 @@ def _approved(evidence: Evidence, reader: int, author: int, sent_ns: int, done_n
     ended = [change for change in changes if not change.on and change.ok and change.done_ns < sent_ns]  # surely, before the read
     if evidence.seeded_edge(reader, author) and not ended:
         return True
-    begun = (change for change in changes if change.on and change.sent_ns < done_ns)
-    return any(not any(end.sent_ns > change.done_ns for end in ended) for change in begun)
+    started = (change for change in changes if change.on and change.sent_ns < done_ns)
+    return any(not any(end.sent_ns > change.done_ns for end in ended) for change in started)

@@ -77,7 +77,7 @@ def _reason(
 ) -> str:
     if word == verdict.VOID:
         broken = [c for c in self_check["criteria"] if c["holds"] is False and c["kind"] == validity.VOIDS]
-        return f"{broken[0]['name']}: {_told(broken[0])} (bound {broken[0]['bound']}); {broken[0]['mend']}."
+        return f"{broken[0]['name']}: {_told(broken[0])} (bound {broken[0]['bound']}); {broken[0]['fix']}."
     if word == "PASS":
         return _passed(promises, findings)
     unrecovered = [one for one in recoveries if one["verdict"].upper() == word]

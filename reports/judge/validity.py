@@ -42,7 +42,7 @@ Rule = Callable[[facts.Facts, Mapping[str, Any], pd.DataFrame], Criterion | None
 
 
 def _criterion(
-    name: str, kind: str, value: Any, bound: str, holds: bool | None, mend: str, unit: str = ""
+    name: str, kind: str, value: Any, bound: str, holds: bool | None, fix: str, unit: str = ""
 ) -> Criterion:
     return {
         "name": name,
@@ -51,7 +51,7 @@ def _criterion(
         "unit": unit,
         "bound": bound,
         "holds": holds,
-        "mend": "" if holds else mend,
+        "fix": "" if holds else fix,
     }
 
 
@@ -73,21 +73,21 @@ def _measured(
 
 
 def _finished(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    mend = "the run was interrupted; let it come to its end"
-    return _criterion("ran to its end", VOIDS, not given.interrupted, "yes", not given.interrupted, mend)
+    fix = "the run was interrupted; let it come to its end"
+    return _criterion("ran to its end", VOIDS, not given.interrupted, "yes", not given.interrupted, fix)
 
 
 def _operations(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     n = int(summary["totals"]["sent"])
-    mend = "nothing was sent: look at the generator's log in logs/"
-    return _criterion("operations sent", VOIDS, n, ">= 1", n >= 1, mend)
+    fix = "nothing was sent: look at the generator's log in logs/"
+    return _criterion("operations sent", VOIDS, n, ">= 1", n >= 1, fix)
 
 
 def _smoke(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     value = given.generator.smoke_ok
     why = given.generator.smoke_note or "no smoke journey was recorded"
-    mend = f"{why}; try `tweetlab status` and the failing call by hand"
-    return _criterion("smoke journey", VOIDS, value, "passes", value is True, mend)
+    fix = f"{why}; try `tweetlab status` and the failing call by hand"
+    return _criterion("smoke journey", VOIDS, value, "passes", value is True, fix)
 
 
 def _pages(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
@@ -103,8 +103,8 @@ def _lost(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) ->
     lost = given.generator.lost
     if lost is None and given.kind != "system":
         lost = int(summary["totals"]["planned"]) - len(done)
-    mend = "planned operations have no row: lower workload.rate or give the generator a core of its own"
-    return _criterion("samples lost", VOIDS, lost, "0", lost == 0, mend)
+    fix = "planned operations have no row: lower workload.rate or give the generator a core of its own"
+    return _criterion("samples lost", VOIDS, lost, "0", lost == 0, fix)
 
 
 def _generator(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
@@ -177,8 +177,8 @@ def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) 
     if not given.faults:
         return None
     blunt = [entry for entry in given.faults if entry.get("void")]
-    mend = "; ".join(f"{entry['kind']} on {entry['target']}: {entry['void']}" for entry in blunt)
-    return _criterion("faults without effect", VOIDS, len(blunt), "0", not blunt, mend)
+    fix = "; ".join(f"{entry['kind']} on {entry['target']}: {entry['void']}" for entry in blunt)
+    return _criterion("faults without effect", VOIDS, len(blunt), "0", not blunt, fix)
 
 
 def _quota(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
@@ -187,8 +187,8 @@ def _quota(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -
     if asked is None:
         return None
     holds = given.platform.get("control_groups") in ("v1", "v2")
-    mend = f"this user cannot make control groups, so no instance had its {asked:g} core; run as root for a scaling verdict"
-    return _criterion("CPU quota in force", VOIDS, holds, "yes", holds, mend)
+    fix = f"this user cannot make control groups, so no instance had its {asked:g} core; run as root for a scaling verdict"
+    return _criterion("CPU quota in force", VOIDS, holds, "yes", holds, fix)
 
 
 SYSTEM_CRITERIA: tuple[Rule, ...] = (

@@ -1,4 +1,4 @@
-"""Tasks that stand as long as their process: who ends in a way that nobody meant is told, counted and begun anew.
+"""Tasks that stand as long as their process: who ends in a way that nobody meant is told, counted and started again.
 
 A task that dies in silence leaves a process that looks well and does not do its work: it reads no revocations, renews no lease,
 publishes nothing. What a task foresees (a store that is away) it handles itself; this is for the rest.
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from system.kernel.telemetry import metrics
 
-PAUSE_S = 1.0  # before it begins anew: an error that comes at once each time must not eat a core
+PAUSE_S = 1.0  # before it begins again: an error that comes at once each time must not eat a core
 
 _log = logging.getLogger("tweetlab")
 
@@ -36,7 +36,7 @@ async def keep(work: Callable[[], Awaitable[object]], task: str, once: bool = Fa
         except Exception as told:
             problem = told
         restarted(1)
-        _log.error("the task %r ended; it begins anew", task, exc_info=problem)
+        _log.error("the task %r ended; it begins again", task, exc_info=problem)
         await asyncio.sleep(PAUSE_S)
 
 

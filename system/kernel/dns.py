@@ -88,6 +88,6 @@ class Resolver:
         return False
 
     def failed(self, address: str) -> None:
-        """Tell that nothing was to be had of `address`; the next call of `addresses` asks anew."""
+        """Tell that nothing was to be had of `address`; the next call of `addresses` asks again."""
         self._shunned[address] = time.monotonic() + SHUNNED_S
         self._until_s = 0.0

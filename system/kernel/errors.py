@@ -21,7 +21,7 @@ from __future__ import annotations
 
 
 class LabError(Exception):
-    """Base of every error of ours. `str(error)` names the value, the bound and the mend."""
+    """Base of every error of ours. `str(error)` names the value, the bound and the fix."""
 
     title = "Lab Error"
     status = 500

@@ -102,7 +102,7 @@ class ShedKnobs:
     a lower number refuses what would have waited, and a higher one guards a gateway that is asked past HAProxy.
     `queue_target_s`, `queue_interval_s`: where every request of the last `queue_interval_s` had waited longer than
     `queue_target_s` since it arrived at the public door, those that did are refused (CoDel's rule: a queue that never
-    empties is no buffer). A target of 0 switches it off. The defaults wait for what a started or added instance would mend.
+    empties is no buffer). A target of 0 switches it off. The defaults wait for what a started or added instance would fix.
     """
 
     max_in_flight: int = 512

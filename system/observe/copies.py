@@ -81,7 +81,7 @@ async def primaries(rows: Rows) -> list[str]:
     """Return the nodes that take the writes of a store with followers, the cache's first. One that does not answer is none."""
     found = []
     for row in sorted(rows, key=lambda each: each.kind != "redis"):
-        with contextlib.suppress(OSError, EOFError, KeyError, ValueError, health.NotWell):
+        with contextlib.suppress(OSError, EOFError, KeyError, ValueError, health.Unhealthy):
             if row.kind == "redis":
                 found += [row.name] * ((await redis_info(row.address))["role"] == "master")
             elif row.kind == "postgres":
@@ -121,7 +121,7 @@ async def _redis(addresses: list[str]) -> str:
 async def _minio(addresses: list[str]) -> str:
     try:
         await health.http(addresses[0], "/minio/health/cluster?maintenance=true")  # well as if this node were away
-    except health.NotWell as problem:
+    except health.Unhealthy as problem:
         return f"MinIO has drives offline: {problem}"
     return ""
 

@@ -112,9 +112,9 @@ ALERTS: tuple[Alert, ...] = (
     Alert("ObserverDown", 'up{job=~"exporter|receiver"} == 0', "ticket", "{{ $labels.node }} does not answer", 20),
     # What was stopped as asked and stands again has another start, and nobody needs to be told.
     Alert("InstanceRestarted", "changes(tweetlab_process_started_seconds[1m]) > 0 unless on (node) "
-          "min_over_time(tweetlab_node_expected[1m]) == 0", "ticket", "{{ $labels.node }} was started anew"),
+          "min_over_time(tweetlab_node_expected[1m]) == 0", "ticket", "{{ $labels.node }} was started again"),
     Alert("TaskRestarted", "increase(tweetlab_task_restarts_total[1m]) > 0", "ticket",
-          "the task {{ $labels.task }} of {{ $labels.node }} ended and began anew; its log tells why"),
+          "the task {{ $labels.task }} of {{ $labels.node }} ended and began again; its log tells why"),
     Alert("StoreDown", "tweetlab_store_up == 0", "page", "{{ $labels.store }} does not answer the exporter", 4),
     Alert("ZoneLost", 'sum by (zone) (tweetlab_zone_stores{state="up"}) == 0', "page",
           "no store of zone {{ $labels.zone }} answers", 4),

@@ -21,7 +21,7 @@ CASSANDRA_SLACK_US = 1_000
 # Sentinel replaces a primary within 3.3 to 5 s; where the election failed it is repeated after 6 s (1 of 62: 9.7 s).
 REDIS_HEAL_PAUSE_S = 12.0
 
-# Patroni's ttl (6 s), which an election of etcd's in the same breath begins anew; measured 5.6 to 9.6 s, n = 22.
+# Patroni's ttl (6 s), which an election of etcd's in the same breath begins again; measured 5.6 to 9.6 s, n = 22.
 POSTGRES_HEAL_PAUSE_S = 12.0
 
 Role = Literal["network", "store", "mesh", "service", "observer"]

@@ -1,6 +1,6 @@
 """Is a node well? Each probe speaks a few bytes of the server's own protocol and needs no driver.
 
-A probe returns what a well node answered, or raises NotWell with the last answer: that text stands in
+A probe returns what a well node answered, or raises Unhealthy with the last answer: that text stands in
 the error when a start fails. Every probe ends within `PROBE_TIMEOUT_S`.
 """
 
@@ -19,7 +19,7 @@ IS_PRIMARY = "SELECT WHERE NOT pg_is_in_recovery()"  # "SELECT 1" of a primary, 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class NotWell(Exception):
+class Unhealthy(Exception):
     """The node is not well; the text is its last answer, or why there was none."""
 
 
@@ -33,7 +33,7 @@ async def wait(
     while loop.time() < deadline:
         try:
             return True, await probe()
-        except NotWell as problem:
+        except Unhealthy as problem:
             answer = str(problem)
         if not alive():
             return False, answer
@@ -47,7 +47,7 @@ async def redis(address: str) -> str:
         writer.write(b"PING\r\n")
         answer = await reader.readline()
         if not answer.startswith(b"+PONG"):
-            raise NotWell(answer.decode(errors="replace").strip() or "it closed the connection")
+            raise Unhealthy(answer.decode(errors="replace").strip() or "it closed the connection")
         return "PONG"
 
 
@@ -61,9 +61,9 @@ async def http(address: str, path: str, expect: tuple[str, ...] = ()) -> str:
             body += more.decode(errors="replace")
         status = head.split("\r\n")[0]
         if len(status) < 12 or status[9] != "2":
-            raise NotWell(f"GET {path}: {status or 'it closed the connection'} {body[:200].strip()}".strip())
+            raise Unhealthy(f"GET {path}: {status or 'it closed the connection'} {body[:200].strip()}".strip())
         if expect and not any(word in body for word in expect):
-            raise NotWell(f"GET {path}: {status}, body without {' or '.join(expect)}: {body[:200]}")
+            raise Unhealthy(f"GET {path}: {status}, body without {' or '.join(expect)}: {body[:200]}")
         return f"GET {path}: {status}"
 
 
@@ -73,7 +73,7 @@ async def cassandra(address: str) -> str:
         writer.write(bytes([4, 0, 0, 0, 5]) + struct.pack(">i", 0))
         header = await reader.readexactly(9)
         if header[4] != 6:
-            raise NotWell(f"opcode {header[4]} instead of SUPPORTED")
+            raise Unhealthy(f"opcode {header[4]} instead of SUPPORTED")
         return "SUPPORTED"
 
 
@@ -87,7 +87,7 @@ async def kafka(address: str, own: int) -> str:
         answer = await reader.readexactly(min(size, MAX_ANSWER_BYTES))
         brokers = _broker_numbers(answer)
         if own not in brokers:
-            raise NotWell(f"broker {own} is not registered yet, of the others {len(brokers)}")
+            raise Unhealthy(f"broker {own} is not registered yet, of the others {len(brokers)}")
         return f"{len(brokers)} brokers"
 
 
@@ -111,7 +111,7 @@ async def postgres(address: str, role: str, database: str) -> str:
 
 
 async def postgres_execute(address: str, role: str, database: str, statement: str) -> str:
-    """Run one statement and return its command tag. Raises NotWell with the server's message."""
+    """Run one statement and return its command tag. Raises Unhealthy with the server's message."""
     async with _postgres_session(address, role, database) as (reader, writer):
         text = statement.encode() + b"\0"
         writer.write(b"Q" + struct.pack(">i", len(text) + 4) + text)
@@ -119,7 +119,7 @@ async def postgres_execute(address: str, role: str, database: str, statement: st
 
 
 async def postgres_primary(addresses: Sequence[str], role: str, database: str) -> str:
-    """Return which of these members takes writes; a single one is not asked. Raises NotWell with the last answer of each."""
+    """Return which of these members takes writes; a single one is not asked. Raises Unhealthy with the last answer of each."""
     if len(addresses) == 1:
         return addresses[0]
     answers = []
@@ -128,9 +128,9 @@ async def postgres_primary(addresses: Sequence[str], role: str, database: str) -
             if await postgres_execute(address, role, database, IS_PRIMARY) == "SELECT 1":
                 return address
             answers.append(f"{address} is a standby")
-        except NotWell as problem:
+        except Unhealthy as problem:
             answers.append(str(problem))
-    raise NotWell("; ".join(answers))
+    raise Unhealthy("; ".join(answers))
 
 
 @contextlib.asynccontextmanager
@@ -152,12 +152,12 @@ async def _postgres_until_ready(reader: asyncio.StreamReader) -> str:
             fields = [field.decode(errors="replace") for field in payload.split(b"\0") if field]
             trouble = next((field[1:] for field in fields if field[0] == "M"), "error")
             if any(field.startswith(("SFATAL", "VFATAL")) for field in fields):
-                raise NotWell(trouble)
+                raise Unhealthy(trouble)
         elif kind == b"C":
             tag = payload.rstrip(b"\0").decode()
         elif kind == b"Z":
             if trouble:
-                raise NotWell(trouble)
+                raise Unhealthy(trouble)
             return tag
 
 
@@ -172,9 +172,9 @@ async def _talk(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> AsyncIterat
             finally:
                 writer.close()
     except TimeoutError:
-        raise NotWell(f"no answer on {address} within {timeout_s:g} s") from None
+        raise Unhealthy(f"no answer on {address} within {timeout_s:g} s") from None
     except asyncio.IncompleteReadError:
-        raise NotWell(f"{address} closed the connection") from None
+        raise Unhealthy(f"{address} closed the connection") from None
     except OSError as problem:
         reason = "connection refused" if isinstance(problem, ConnectionRefusedError) else str(problem.strerror or problem)
-        raise NotWell(f"{reason} on {address}") from None
+        raise Unhealthy(f"{reason} on {address}") from None

@@ -5,7 +5,7 @@
     await lab.status(); await lab.kill("redis-1"); await lab.down()
 
 Every call opens the supervisor's Unix socket, asks, and closes it: a Lab object holds nothing open and may be
-made anew at any time. Calls on a lab that is down raise CouldNotRun, except `status` ([]) and `down`.
+made again at any time. Calls on a lab that is down raise CouldNotRun, except `status` ([]) and `down`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Lab:
 
     def __init__(self, root: Path, range: int = 1) -> None:
         self.plan = Plan(range)
-        self.places = paths.Places(Path(root), range)
+        self.paths = paths.Paths(Path(root), range)
 
     async def up(
         self,
@@ -64,17 +64,17 @@ class Lab:
         """
         tell = progress or (lambda node, text: None)
         preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
-        preflight.check_socket_path(self.places)
-        preflight.check_disk(self.places)
+        preflight.check_socket_path(self.paths)
+        preflight.check_disk(self.paths)
         if not await self.is_up():
-            preflight.check_layout(self.places, blueprint)
+            preflight.check_layout(self.paths, blueprint)
             if blueprint.in_regions:
                 network.check(self.plan)
             preflight.check_memory(blueprint.stores_only() if stores_only else blueprint)
-        had_data = self.places.lair.exists()
+        had_data = self.paths.data_dir.exists()
         try:
             await self._spawn_supervisor(tell)
-            preflight.keep_layout(self.places, blueprint)
+            preflight.keep_layout(self.paths, blueprint)
             async with self._link() as link:
                 request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
                 first = ["network", "store", *([] if stores_only else ["mesh"])]
@@ -98,11 +98,11 @@ class Lab:
             with contextlib.suppress(CouldNotRun):
                 await self._call({"op": "down", "kill": purge}, timeout_s=60.0)
             await self._until_gone()
-        await asyncio.to_thread(orphan_cleanup.sweep, self.places, cgroups.open_groups(self.places.lab_id))
+        await asyncio.to_thread(orphan_cleanup.sweep, self.paths, cgroups.open_groups(self.paths.lab_id))
         if purge:
-            self.places.remove()
-        for lair in paths.abandoned():
-            shutil.rmtree(lair, ignore_errors=True)
+            self.paths.remove()
+        for data_dir in paths.abandoned():
+            shutil.rmtree(data_dir, ignore_errors=True)
 
     async def is_up(self) -> bool:
         """Return whether the lab's supervisor answers."""
@@ -124,7 +124,7 @@ class Lab:
 
     def logs(self, node: str, lines: int = 40) -> str:
         """Return the end of a node's log (or of `supervisor`'s). Raises WrongInput for a node without one."""
-        path = self.places.log(node)
+        path = self.paths.log(node)
         if not path.exists():
             known = ", ".join(sorted(each.stem for each in path.parent.glob("*.log"))) or "none"
             raise errors.WrongInput(f"The node {node!r} has no log; nodes with one: {known}.")
@@ -132,11 +132,11 @@ class Lab:
 
     def address(self, kind: str, instance: int = 1) -> str:
         """Return where a node `<kind>-<instance>` listens, host:port; of a lab that is down, as one without regions would."""
-        return targets.address(self.places, f"{kind}-{instance}") or self.plan.of(kind, instance)
+        return targets.address(self.paths, f"{kind}-{instance}") or self.plan.of(kind, instance)
 
     def log_path(self, node: str) -> Path:
         """Return where a node's log lies."""
-        return self.places.log(node)
+        return self.paths.log(node)
 
     async def stop_services(self) -> None:
         """Stop every service and worker; returns when none of their processes exists. They stay down until
@@ -144,11 +144,11 @@ class Lab:
         await self._call({"op": "stop_services"}, timeout_s=60.0)
 
     async def restart_services(self, env: Mapping[str, str], progress: Progress | None = None) -> None:
-        """Start our services anew with `env` merged into theirs; returns when all are well."""
+        """Start our services again with `env` merged into theirs; returns when all are well."""
         await self._call({"op": "restart_services", "env": dict(env)}, progress, timeout_s=120.0)
 
     async def renew(self, service: str, env: Mapping[str, str]) -> list[str]:
-        """Start each instance of a service anew with `env` merged in, one by one, no request fails; their names.
+        """Start each instance of a service again with `env` merged in, one by one, no request fails; their names.
 
         Raises CouldNotRun where one does not start: the others serve on, and the call may be repeated.
         """
@@ -182,7 +182,7 @@ class Lab:
         return dict(await self._call({"op": "scale", "service": service, "instances": instances}, timeout_s=180.0))
 
     async def set_scaling(self, wanted: Policies, quota_cores: float | None = None) -> None:
-        """Let the keeper use these knobs, and limit each service instance to `quota_cores`; None lifts the limit.
+        """Let the autoscaler use these knobs, and limit each service instance to `quota_cores`; None lifts the limit.
 
         Where scaling goes on or off, every service goes to its least number of instances first.
         """
@@ -211,7 +211,7 @@ class Lab:
 
     def accounting(self) -> str:
         """Return "v1", "v2" or "none": the control groups that this user can make here."""
-        return cgroups.open_groups(self.places.lab_id).kind
+        return cgroups.open_groups(self.paths.lab_id).kind
 
     async def _make_database(self, blueprint: Blueprint, tell: Progress) -> None:
         statement = f"CREATE DATABASE {DATABASE}"
@@ -220,17 +220,17 @@ class Lab:
             primary = await health.postgres_primary(list(members), postgres.ROLE, "postgres")
             await health.postgres_execute(primary, postgres.ROLE, "postgres", statement)
             tell(members[primary], f"database {DATABASE} made")
-        except health.NotWell as problem:
+        except health.Unhealthy as problem:
             if "already exists" not in str(problem):
                 raise CouldNotRun(f"PostgreSQL refused `{statement}`: {problem}") from None
 
     async def _spawn_supervisor(self, tell: Progress) -> None:
         if await self.is_up():
             return
-        self.places.make()
-        log = self.places.log("supervisor")
+        self.paths.make()
+        log = self.paths.log("supervisor")
         env = {**os.environ, "PYTHONPATH": str(paths.CODE)}
-        command = [sys.executable, "-m", "system.platform.process.control", str(self.places.root), str(self.places.range)]
+        command = [sys.executable, "-m", "system.platform.process.control", str(self.paths.root), str(self.paths.range)]
         with log.open("wb") as out:
             process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this event loop
                 command, cwd=paths.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
@@ -254,17 +254,17 @@ class Lab:
             if left["nodes"] == 0:
                 await self.down()
         if not had_data and not await self.is_up():
-            self.places.remove_data()
+            self.paths.remove_data()
 
     async def _until_gone(self) -> None:
         deadline = asyncio.get_running_loop().time() + 30.0
-        while self.places.socket.exists() and asyncio.get_running_loop().time() < deadline:
+        while self.paths.socket.exists() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
 
     @contextlib.asynccontextmanager
     async def _link(self) -> AsyncIterator[Link]:
         try:
-            link = await asyncio.open_unix_connection(self.places.socket, limit=4 * 2**20)
+            link = await asyncio.open_unix_connection(self.paths.socket, limit=4 * 2**20)
         except OSError:
             raise CouldNotRun(f"No lab is up in range {self.plan.range}; start it with `tweetlab up`.") from None
         try:

@@ -3,11 +3,11 @@
 | folder | holds | who enters |
 |---|---|---|
 | state: <checkout>/.tweetlab/<range> | list of children, logs, rendered configuration, effect logs | the user alone |
-| lair: /var/tmp/tweetlab-<range>-<hash of checkout> | data of the servers, sockets | also the user that servers drop to |
+| data directory: /var/tmp/tweetlab-<range>-<hash of checkout> | data of the servers, sockets | the user that servers drop to |
 
-The lair exists because a checkout may be 0700 and deep: an unprivileged server could not enter it, and
+The data directory exists because a checkout may be 0700 and deep: an unprivileged server could not enter it, and
 the path of a Unix socket must stay below 108 bytes. `owner` in it names the checkout. TWEETLAB_DATA moves
-lairs to another folder, as to another disk.
+data directories to another folder, as to another disk.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CODE = Path(__file__).resolve().parents[2]  # the folder that holds the import r
 UNPRIVILEGED_USERS = ("postgres", "nobody")  # Debian's PostgreSQL package makes the first
 
 
-def lairs() -> Path:
-    """Return the folder that holds the lairs of all labs: TWEETLAB_DATA, by default /var/tmp."""
+def data_dirs() -> Path:
+    """Return the folder that holds the data directories of all labs: TWEETLAB_DATA, by default /var/tmp."""
     return Path(os.environ.get("TWEETLAB_DATA", "").strip() or "/var/tmp")
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """The folders of the lab of checkout `root` in range `range`."""
 
     root: Path
@@ -49,12 +49,12 @@ class Places:
         return self.root / ".tweetlab" / str(self.range)
 
     @property
-    def lair(self) -> Path:
-        return lairs() / f"{PREFIX}{self.lab_id}"
+    def data_dir(self) -> Path:
+        return data_dirs() / f"{PREFIX}{self.lab_id}"
 
     @property
     def socket(self) -> Path:
-        return self.lair / "supervisor.sock"
+        return self.data_dir / "supervisor.sock"
 
     @property
     def children(self) -> Path:
@@ -63,27 +63,27 @@ class Places:
     @property
     def targets(self) -> Path:
         """Where our processes answer /metrics, as Prometheus' file discovery reads it."""
-        return self.lair / "targets.json"
+        return self.data_dir / "targets.json"
 
     @property
     def expected(self) -> Path:
         """Our processes, name -> whether its silence would be amiss."""
-        return self.lair / "expected.json"
+        return self.data_dir / "expected.json"
 
     @property
     def addresses(self) -> Path:
         """Where each node listens, name -> host:port."""
-        return self.lair / "addresses.json"
+        return self.data_dir / "addresses.json"
 
     @property
     def lines(self) -> Path:
         """How the lines between regions stand now."""
-        return self.lair / "lines.json"
+        return self.data_dir / "lines.json"
 
     @property
     def layout(self) -> Path:
-        """How many members of each kind have their data in the lair."""
-        return self.lair / "layout.json"
+        """How many members of each kind have their data in the data directory."""
+        return self.data_dir / "layout.json"
 
     @property
     def effects(self) -> Path:
@@ -95,23 +95,23 @@ class Places:
 
     def config(self, node: str) -> Path:
         """Return the folder of a node's rendered configuration, where its own user may read it."""
-        return self.lair / node / "config"
+        return self.data_dir / node / "config"
 
     def data(self, node: str) -> Path:
-        return self.lair / node / "data"
+        return self.data_dir / node / "data"
 
     def make(self) -> None:
         """Create both folders. Raises CouldNotRun where the data folder belongs to another user."""
         for folder in (self.state / "logs", self.effects):
             folder.mkdir(parents=True, exist_ok=True)
-        self.lair.mkdir(mode=0o711, exist_ok=True)
-        if self.lair.is_symlink() or self.lair.stat().st_uid != os.geteuid():
-            raise CouldNotRun(f"{self.lair} belongs to another user; remove it, or set another TWEETLAB_RANGE.")
-        (self.lair / "owner").write_text(f"{self.root.resolve()}\n")
+        self.data_dir.mkdir(mode=0o711, exist_ok=True)
+        if self.data_dir.is_symlink() or self.data_dir.stat().st_uid != os.geteuid():
+            raise CouldNotRun(f"{self.data_dir} belongs to another user; remove it, or set another TWEETLAB_RANGE.")
+        (self.data_dir / "owner").write_text(f"{self.root.resolve()}\n")
 
     def remove_data(self) -> None:
         """Remove the data of all servers; logs and effect logs stay."""
-        shutil.rmtree(self.lair, ignore_errors=True)
+        shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove everything the lab keeps."""
@@ -139,14 +139,14 @@ def unprivileged() -> tuple[int, int] | None:
 
 
 def abandoned() -> list[Path]:
-    """Return lairs of this user whose checkout is gone."""
+    """Return data directories of this user whose checkout is gone."""
     found = []
-    for lair in lairs().glob(f"{PREFIX}*-*"):
-        owner = lair / "owner"
+    for data_dir in data_dirs().glob(f"{PREFIX}*-*"):
+        owner = data_dir / "owner"
         try:
-            gone = lair.stat().st_uid == os.geteuid() and not Path(owner.read_text().strip()).exists()
+            gone = data_dir.stat().st_uid == os.geteuid() and not Path(owner.read_text().strip()).exists()
         except OSError:
-            continue  # not a lair of ours, or just being removed
+            continue  # not a data directory of ours, or just being removed
         if gone:
-            found.append(lair)
+            found.append(data_dir)
     return found

@@ -17,7 +17,7 @@ Prepare = Callable[[dict[str, Any]], Awaitable[None]]  # makes schema, topics, i
 class NodeStatus:
     """One node, now.
 
-    `state`: stopped, starting, well, dead (waits for healing) or failed. `health`: "well", or why not, asked now.
+    `state`: stopped, starting, well, dead (waits for healing) or failed. `health`: "healthy", or why not, asked now.
     `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of the process. `zone`: what fails together, 0
     where the lab has no zones. `region`: whose network it is in (`kernel/wan.NAMES`), 0 where the lab has no regions.
     """

@@ -6,26 +6,26 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.process.children import Child
 
 
-def write(places: Places, children: Sequence[Child]) -> None:
+def write(paths: Paths, children: Sequence[Child]) -> None:
     """Write the lists where they changed. A dead process stays on them: its silence is what an alert needs.
 
     Who starts for the first time, or was stopped as asked, is asked too, but nobody misses it.
     """
     ours = [child for child in children if child.node.module]
     rows = [{"targets": [child.ctx.address], "labels": {"job": child.node.kind, "node": child.node.name}} for child in ours]
-    _keep(places.targets, json.dumps(rows, indent=1))
-    _keep(places.expected, json.dumps({child.node.name: child.expected for child in ours}))
-    _keep(places.addresses, json.dumps({child.node.name: child.ctx.address for child in children}, indent=1))
+    _keep(paths.targets, json.dumps(rows, indent=1))
+    _keep(paths.expected, json.dumps({child.node.name: child.expected for child in ours}))
+    _keep(paths.addresses, json.dumps({child.node.name: child.ctx.address for child in children}, indent=1))
 
 
-def address(places: Places, node: str) -> str:
+def address(paths: Paths, node: str) -> str:
     """Return where a node of a lab that is up listens, host:port; "" where it has none of this name."""
     try:
-        return str(json.loads(places.addresses.read_text()).get(node, ""))
+        return str(json.loads(paths.addresses.read_text()).get(node, ""))
     except (OSError, ValueError):
         return ""
 

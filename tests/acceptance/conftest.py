@@ -55,7 +55,7 @@ def traffic(lab: None) -> Traffic:
 def metrics() -> data_flow.Values:
     """Return what every process of the lab tells now, and what the exporter of an observed lab would tell of its stores."""
     lab = native.Lab(ROOT, settings.from_env().range)
-    return {**data_flow.scraped(lab.places), "exporter/exporter-1": asyncio.run(_of_stores())}
+    return {**data_flow.scraped(lab.paths), "exporter/exporter-1": asyncio.run(_of_stores())}
 
 
 async def _of_stores() -> dict[str, float]:

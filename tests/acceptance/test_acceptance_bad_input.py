@@ -1,4 +1,4 @@
-"""Bad input to the command: one message that names value, bound and mend, the right exit code, never a traceback."""
+"""Bad input to the command: one message that names value, bound and fix, the right exit code, never a traceback."""
 
 import json
 import socket

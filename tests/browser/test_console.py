@@ -75,7 +75,7 @@ def test_a_killed_instance_is_shown_as_down_and_as_well_again(windows, url):
     page = windows.open(url)
     box = page.locator(".box[data-kind=search]")
     row = page.locator("#nodes tr", has=page.get_by_role("button", name="search-1", exact=True))
-    expect(row.locator(".chip")).to_have_text("well")
+    expect(row.locator(".chip")).to_have_text("healthy")
     before = int(row.locator("td").last.inner_text())
 
     done(lab.auto_heal("search-1", False))
@@ -87,7 +87,7 @@ def test_a_killed_instance_is_shown_as_down_and_as_well_again(windows, url):
     finally:
         done(lab.auto_heal("search-1", True))
 
-    expect(row.locator(".chip")).to_have_text("well")
+    expect(row.locator(".chip")).to_have_text("healthy")
     expect(box).not_to_have_class(re.compile("sick"))
     expect(row.locator("td").last).to_have_text(str(before + 1))
     expect(page.locator("#state")).to_have_text("all well")

@@ -52,8 +52,8 @@ RECORDED = [
     alert("ConsumerLag", "pending", "ticket", "group fanout is 1200 records behind on new_tweet", group="fanout"),
     alert("InstanceDown", "firing", "page", "search-1 does not answer", node="search-1"),
     burn("firing", "page", "6m/30s", "compressed"),
-    alert("InstanceRestarted", "firing", "ticket", "users-1 was started anew", node="users-1"),
-    alert("InstanceRestarted", "firing", "ticket", "likes-1 was started anew", node="likes-1"),
+    alert("InstanceRestarted", "firing", "ticket", "users-1 was started again", node="users-1"),
+    alert("InstanceRestarted", "firing", "ticket", "likes-1 was started again", node="likes-1"),
 ]
 
 
@@ -81,7 +81,7 @@ class Recorded(collector.Collector):
     """A collector whose lab is a list of nodes."""
 
     async def _nodes(self) -> tuple[list[NodeStatus], dict[str, int]]:
-        return [NodeStatus(f"{kind}-1", kind, role, "well", 1, 1, PLAN.of(kind), time.time() - 60, 0, 2**26, "well", True)
+        return [NodeStatus(f"{kind}-1", kind, role, "healthy", 1, 1, PLAN.of(kind), time.time() - 60, 0, 2**26, "healthy", True)
                 for kind, role in KINDS.items()], {}
 
 
@@ -108,7 +108,7 @@ def test_alerts_stand_there_once_each_the_loudest_first_and_say_since_when(windo
     expect(rows).to_have_count(4)
     expect(rows.nth(0)).to_contain_text("BudgetBurn availability: budget burns too fast over 1m/5s and 2 more")
     expect(rows.nth(1)).to_contain_text("InstanceDown search-1 does not answer")
-    expect(rows.nth(2)).to_contain_text("InstanceRestarted users-1 was started anew and 1 more")
+    expect(rows.nth(2)).to_contain_text("InstanceRestarted users-1 was started again and 1 more")
     expect(rows.nth(3)).to_contain_text("ConsumerLag")
     assert [chip.inner_text() for chip in rows.locator(".chip").all()] == ["firing", "firing", "firing", "pending"]
     expect(rows.nth(0)).to_contain_text(re.compile(r"page · (\d+ min )?\d+ s ago"))

@@ -35,8 +35,8 @@ class Recorded(collector.Collector):
 
     @staticmethod
     def row(node: blueprint.Node) -> NodeStatus:
-        word = "dead" if node.zone == 1 else "well"
-        health = "no process" if node.zone == 1 else "it does not stream" if node.name == "postgres-2" else "well"
+        word = "dead" if node.zone == 1 else "healthy"
+        health = "no process" if node.zone == 1 else "it does not stream" if node.name == "postgres-2" else "healthy"
         pid = 0 if node.zone == 1 else 1
         return NodeStatus(node.name, node.kind, node.role, word, pid, 1, PLAN.of(node.kind, node.instance), time.time() - 60, 0,
                           2**26, health, node.zone != 1, node.zone)
@@ -82,7 +82,7 @@ def test_members_of_one_kind_share_a_box_with_a_dot_for_each(windows, url):
     dots = page.locator('[data-kind="cassandra"] .dots i')
 
     expect(dots).to_have_count(3)
-    assert [dots.nth(n).get_attribute("class") for n in range(3)] == ["sick", "well", "well"]
+    assert [dots.nth(n).get_attribute("class") for n in range(3)] == ["sick", "healthy", "healthy"]
     assert dots.nth(2).get_attribute("title") == "cassandra-3, zone 3"
 
 

@@ -93,13 +93,13 @@ async def test_a_detached_medium_is_free_again(media):
 
 async def test_orphans_are_told_by_their_age_and_state(media):
     """Initialised and finalised have an age of their own; attached and condemned are none."""
-    begun, loose = await a_medium(media), await a_medium(media, state=MediaState.FINALISED)
+    started, loose = await a_medium(media), await a_medium(media, state=MediaState.FINALISED)
     kept = await a_medium(media, state=MediaState.FINALISED)
     await media.attach(7, [kept], 55)
     await asyncio.sleep(0.02)
 
     assert await media.condemn_orphans(60, 60, 10) == []
-    assert [each.id for each in await media.condemn_orphans(0.01, 60, 10)] == [begun]
+    assert [each.id for each in await media.condemn_orphans(0.01, 60, 10)] == [started]
     assert [each.id for each in await media.condemn_orphans(0.01, 0.01, 10)] == [loose]
     assert await state(media, kept) is MediaState.ATTACHED
 

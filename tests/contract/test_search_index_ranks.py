@@ -73,7 +73,7 @@ async def test_pages_of_one_view_neither_overlap_nor_miss_while_others_write(ind
 
 
 async def test_a_view_that_is_no_longer_kept_is_told(index) -> None:
-    """Not a wrong page, and not a 503: the caller begins anew."""
+    """Not a wrong page, and not a 503: the caller begins again."""
     await index.index([document(0, "walrus")])
     await index.refresh()
     view = await index.view()

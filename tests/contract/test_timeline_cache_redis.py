@@ -79,7 +79,7 @@ async def test_lists_of_another_epoch_count_as_absent(cache) -> None:
 
 
 async def test_a_flushall_between_two_chunks_is_noticed(cache) -> None:
-    """Correctness point 3: the scan does not end early as if it were done; a list built anew has another token."""
+    """Correctness point 3: the scan does not end early as if it were done; a list built again has another token."""
     users = [Entry(user, 0) for user in range(1, 8)]
     await build(cache, Kind.FOLLOWERS, BOB, users)
     first = await cache.push_chunk(BOB, tweet(1), 0, None)
@@ -195,7 +195,7 @@ async def test_an_argument_that_cannot_be_is_refused_and_speaks_not_against_the_
 
 
 def test_every_error_of_the_driver_is_mapped() -> None:
-    """hiredis' own classes and the socket's become ours, with the address and a mend."""
+    """hiredis' own classes and the socket's become ours, with the address and a fix."""
     theirs = [thing for _, thing in inspect.getmembers(hiredis, inspect.isclass) if issubclass(thing, BaseException)]
     assert hiredis.HiredisError in theirs and hiredis.ProtocolError in theirs
     for kind in [*theirs, OSError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError, TimeoutError]:

@@ -20,7 +20,7 @@ def a_grant(scope: str = "tweet.read offline.access") -> Grant:
     return Grant(f"grant{next(_numbers)}", 42, scope)
 
 
-async def begun(tokens, life_s: float = 60.0) -> tuple[Grant, str]:
+async def started(tokens, life_s: float = 60.0) -> tuple[Grant, str]:
     """Begin a sign-in; return its grant and the hash of its refresh token."""
     grant, first = a_grant(), secrets.token_hex(8)
     await tokens.begin(grant, first, life_s)
@@ -29,8 +29,8 @@ async def begun(tokens, life_s: float = 60.0) -> tuple[Grant, str]:
 
 async def test_a_grant_is_found_by_its_refresh_token_until_it_expires(tokens):
     """And by nothing else."""
-    grant, first = await begun(tokens)
-    _, short = await begun(tokens, 0.05)
+    grant, first = await started(tokens)
+    _, short = await started(tokens, 0.05)
     await asyncio.sleep(0.1)
 
     assert await tokens.find(first) == grant
@@ -41,7 +41,7 @@ async def test_a_grant_is_found_by_its_refresh_token_until_it_expires(tokens):
 
 async def test_a_rotated_token_is_used_and_its_successor_stands_for_the_same_grant(tokens):
     """Same user, same scope."""
-    grant, first = await begun(tokens)
+    grant, first = await started(tokens)
 
     assert await tokens.rotate(first, first + "b", 60, 60) == grant
     assert await tokens.find(first + "b") == grant
@@ -50,8 +50,8 @@ async def test_a_rotated_token_is_used_and_its_successor_stands_for_the_same_gra
 
 async def test_a_used_token_ends_its_grant_and_no_other(tokens):
     """What is returned says so; access tokens are revoked for as long as asked."""
-    grant, first = await begun(tokens)
-    _, other = await begun(tokens)
+    grant, first = await started(tokens)
+    _, other = await started(tokens)
     await tokens.rotate(first, first + "b", 60, 60)
 
     again = await tokens.rotate(first, first + "c", 60, 0.2)
@@ -66,7 +66,7 @@ async def test_a_used_token_ends_its_grant_and_no_other(tokens):
 
 async def test_ending_a_grant_ends_all_its_tokens(tokens):
     """By any of them, the used ones too; unknown ones are nobody's."""
-    grant, first = await begun(tokens)
+    grant, first = await started(tokens)
     await tokens.rotate(first, first + "b", 60, 60)
 
     assert (await tokens.end(first, 60)).id == grant.id
@@ -87,7 +87,7 @@ async def test_a_name_is_revoked_for_the_longest_time_asked(tokens):
 
 async def test_of_many_rotations_at_once_one_wins_and_the_sign_in_ends(tokens):
     """Linearisable: the second use is a reuse, however close."""
-    grant, first = await begun(tokens)
+    grant, first = await started(tokens)
 
     told = await asyncio.gather(*(tokens.rotate(first, f"{first}{n}", 60, 60) for n in range(6)))
 
@@ -100,7 +100,7 @@ async def test_of_many_rotations_at_once_one_wins_and_the_sign_in_ends(tokens):
 async def test_no_successor_survives_a_revocation_that_came_at_the_same_time(tokens):
     """A rotation under way waits for the revocation or is found by it: forty races, no token left."""
     for _ in range(40):
-        _, first = await begun(tokens)
+        _, first = await started(tokens)
         second = first + "b"
         await tokens.rotate(first, second, 60, 60)
         await asyncio.gather(tokens.rotate(second, second + "c", 60, 60), tokens.end(first, 60))

@@ -84,7 +84,7 @@ def test_only_what_the_server_refused_is_definite(error, definite):
     pg.NumericValueOutOfRange("x"), pg.InvalidTextRepresentation("x"), psycopg.DataError("NUL in text"), pg.CheckViolation("x"),
 ], ids=lambda error: type(error).__name__)
 def test_a_value_that_no_column_takes_is_the_callers_mistake(error):
-    """It says nothing against PostgreSQL, whose breaker would open, and no repeat mends it."""
+    """It says nothing against PostgreSQL, whose breaker would open, and no repeat fixes it."""
     ours = postgres_pool.mapped(error, "follow")
 
     assert isinstance(ours, WrongInput)

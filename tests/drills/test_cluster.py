@@ -13,4 +13,4 @@ async def test_every_node_of_the_three_zones_is_well(cluster):
     rows = await cluster.status()
 
     assert {row.name for row in rows} >= {node.name for node in CLUSTER.nodes}
-    assert {row.name: row.health for row in rows if row.health != "well"} == {}
+    assert {row.name: row.health for row in rows if row.health != "healthy"} == {}

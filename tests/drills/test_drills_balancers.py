@@ -90,7 +90,7 @@ async def heal(lab, *nodes):
 
 
 async def well(lab):
-    return all(row.health == "well" and row.state == "well" for row in await lab.status())
+    return all(row.health == "healthy" and row.state == "healthy" for row in await lab.status())
 
 
 @contextlib.asynccontextmanager
@@ -179,7 +179,7 @@ async def test_dns_names_all_where_no_balancer_answers_and_is_not_called_well(la
 
 
 def door(lab, instance):
-    return haproxy_runtime.Mesh(str(lab.places.lair / f"haproxy-{instance}.sock"))
+    return haproxy_runtime.Mesh(str(lab.paths.data_dir / f"haproxy-{instance}.sock"))
 
 
 async def known(lab, name, instances=(1, 2)):

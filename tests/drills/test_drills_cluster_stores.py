@@ -56,7 +56,7 @@ async def until(holds, within_s):
 
 
 async def is_well(lab, name):
-    return next(row.health for row in await lab.status() if row.name == name) == "well"
+    return next(row.health for row in await lab.status() if row.name == name) == "healthy"
 
 
 async def storage_is_whole(lab):

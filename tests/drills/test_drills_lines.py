@@ -12,7 +12,7 @@ import pytest
 from chaos.faults import wan_faults
 from system.kernel import wan
 from system.platform.addresses import Plan
-from system.platform.paths import CODE, Places
+from system.platform.paths import CODE, Paths
 from system.platform.regions import network
 from system.platform.servers import wan as carrier
 from tests.helpers.requirements import needs_regions
@@ -59,45 +59,45 @@ class Rig:
     """A carrier and one server in the west."""
 
     def __init__(self, root):
-        self.places = Places(root, RANGE)
-        self.places.lair.mkdir(parents=True)
+        self.paths = Paths(root, RANGE)
+        self.paths.data_dir.mkdir(parents=True)
         self.config = root / "carrier.json"
-        self.config.write_text(json.dumps({"root": str(root), "range": RANGE, "socket": str(carrier.control(self.places)),
-                                           "delay_s": 0.010, "state": str(self.places.lines), "hosts": {}}))
+        self.config.write_text(json.dumps({"root": str(root), "range": RANGE, "socket": str(carrier.control(self.paths)),
+                                           "delay_s": 0.010, "state": str(self.paths.lines), "hosts": {}}))
         self.process = self.server = None
 
     def start(self):
-        carrier.control(self.places).unlink(missing_ok=True)
+        carrier.control(self.paths).unlink(missing_ok=True)
         self.process = subprocess.Popen([sys.executable, "-m", "system.platform.regions.wan_emulator", str(self.config)],
                                         cwd=CODE)
         ends_s = time.monotonic() + 5
-        while not carrier.control(self.places).exists() and self.process.poll() is None and time.monotonic() < ends_s:
+        while not carrier.control(self.paths).exists() and self.process.poll() is None and time.monotonic() < ends_s:
             time.sleep(0.02)
 
     async def set(self, one, other, **line):
-        await carrier.ask(self.places, {"op": "set", "pairs": [[one, other], [other, one]], "line": line})
+        await carrier.ask(self.paths, {"op": "set", "pairs": [[one, other], [other, one]], "line": line})
 
     def serve(self):
-        self.server = subprocess.Popen([*network.inside(self.places, WEST), sys.executable, "-c", SERVE, DOOR],
+        self.server = subprocess.Popen([*network.inside(self.paths, WEST), sys.executable, "-c", SERVE, DOOR],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.server.stdout.readline() == "up\n"
 
     def arrive(self):
         """Return how many of the packets that the east sends at once come to the west."""
-        subprocess.run([*network.inside(self.places, EAST), sys.executable, "-S", "-c", SEND, DOOR, str(PACKETS)], check=True)
+        subprocess.run([*network.inside(self.paths, EAST), sys.executable, "-S", "-c", SEND, DOOR, str(PACKETS)], check=True)
         self.server.stdin.write("count\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline())
 
     async def connect_s(self, region=EAST):
-        return await wan_faults.connect_s(self.places, region, DOOR)
+        return await wan_faults.connect_s(self.paths, region, DOOR)
 
     def end(self):
         for process in (self.server, self.process):
             if process is not None:
                 process.kill()
                 process.wait()
-        network.remove(self.places, Plan(RANGE))
+        network.remove(self.paths, Plan(RANGE))
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ async def test_lines_delay_lose_and_cut_and_a_carrier_that_dies_keeps_them_cut(r
     calm_s, outside_s = await asyncio.gather(rig.connect_s(), rig.connect_s(wan.OUTSIDE))
     await rig.set(EAST, WEST, delay_s=0.05)
     slow_s = await rig.connect_s()
-    await carrier.ask(rig.places, {"op": "calm", "pairs": [[EAST, WEST], [WEST, EAST]]})
+    await carrier.ask(rig.paths, {"op": "calm", "pairs": [[EAST, WEST], [WEST, EAST]]})
     await rig.set(EAST, WEST, loss=0.25)
     came = await asyncio.to_thread(rig.arrive)
     await rig.set(EAST, WEST, loss=0.0, cut=True)
@@ -139,7 +139,7 @@ def test_a_connection_over_a_cut_line_breaks_in_seconds(rig):
     own = retries([])
     rig.start()
 
-    assert [retries(network.inside(rig.places, region)) for region in (1, 2, 3)] == [network.TCP_RETRIES] * 3
+    assert [retries(network.inside(rig.paths, region)) for region in (1, 2, 3)] == [network.TCP_RETRIES] * 3
     assert retries([]) == own
 
 
@@ -155,5 +155,5 @@ def test_a_namespace_and_its_device_are_gone_with_the_lab(rig):
     rig.end()
     after = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
 
-    assert names.count(rig.places.lab_id) == 3 and rig.places.lab_id not in after
+    assert names.count(rig.paths.lab_id) == 3 and rig.paths.lab_id not in after
     assert f"wan{RANGE}" not in {name for _, name in socket.if_nameindex()}

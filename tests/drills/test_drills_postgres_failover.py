@@ -120,7 +120,7 @@ def _addresses(lab):
 async def _until(condition, what, timeout_s):
     began = time.monotonic()
     while time.monotonic() - began < timeout_s:
-        with contextlib.suppress(health.NotWell, StoreUnavailable):
+        with contextlib.suppress(health.Unhealthy, StoreUnavailable):
             if await condition():
                 return time.monotonic() - began
         await asyncio.sleep(0.05)
@@ -129,7 +129,7 @@ async def _until(condition, what, timeout_s):
 
 async def _all_well(lab):
     async def well():
-        return all(row.health == "well" for row in await lab.status())
+        return all(row.health == "healthy" for row in await lab.status())
 
     return await _until(well, "that every member takes part", 60.0)
 
@@ -272,11 +272,11 @@ async def test_a_frozen_primary_acknowledges_nothing_when_it_thaws(lab, users):
 
 
 async def _pids(lab, name):
-    groups = cgroups.open_groups(lab.places.lab_id)
+    groups = cgroups.open_groups(lab.paths.lab_id)
     if groups.kind != "none":
         return groups.pids(name)
     pid = next(row.pid for row in await lab.status() if row.name == name)
-    roots = [pid, *procs.escaped(lab.places.data(name) / "postmaster.pid", lab.places.lab_id, name)]
+    roots = [pid, *procs.escaped(lab.paths.data(name) / "postmaster.pid", lab.paths.lab_id, name)]
     return [one for root in roots for one in (root, *procs.descendants(root))]
 
 

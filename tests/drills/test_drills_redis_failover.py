@@ -154,7 +154,7 @@ async def test_after_the_primary_is_killed_its_replica_serves_and_it_comes_back_
     assert healed_s >= PAUSE_S
     async with plain(await node(lab, "redis-1")) as client:
         assert await client.get(KEY) == await _raw(lab, "redis-2")
-    assert {row.health for row in await lab.status()} == {"well"}
+    assert {row.health for row in await lab.status()} == {"healthy"}
 
 
 async def test_the_two_sentinels_that_are_left_of_a_zone_loss_agree(lab, cache):
@@ -255,7 +255,7 @@ async def told_to_fail_over(lab):
     """Ask a sentinel for a failover; it refuses while it knows of no replica that is good enough."""
     try:
         return await asyncio.to_thread(sentinel.asked, sentinels(lab)[0], "SENTINEL", "FAILOVER", sentinel.GROUP) == "OK"
-    except health.NotWell:
+    except health.Unhealthy:
         return False
 
 
@@ -283,14 +283,14 @@ async def life(lab, name):
 
 
 async def test_a_sentinel_that_died_after_a_failover_still_knows_the_primary(lab, cache):
-    """Its file is its memory: it is not written anew when the sentinel is healed."""
+    """Its file is its memory: it is not written again when the sentinel is healed."""
     await lab.kill("redis-1")
     await until(lambda: serves(cache), within_s=15)
     dead = await lab.kill("sentinel-3")
 
     async def back():
         row = await node(lab, "sentinel-3")
-        return row.pid != dead.pid and row.health == "well"
+        return row.pid != dead.pid and row.health == "healthy"
 
     await until(back, within_s=10)
     host, port = await asyncio.to_thread(

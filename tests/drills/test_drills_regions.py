@@ -49,11 +49,11 @@ async def rows_of(lab, kind):
 
 
 async def cuts(lab):
-    return [row for row in await carrier.ask(lab.places, {"op": "look"}) if row["cut"]]
+    return [row for row in await carrier.ask(lab.paths, {"op": "look"}) if row["cut"]]
 
 
 def strike(lab, *wanted):
-    return asyncio.create_task(schedule.run(wanted, lab, time.monotonic_ns(), lab.places.state))
+    return asyncio.create_task(schedule.run(wanted, lab, time.monotonic_ns(), lab.paths.state))
 
 
 async def test_a_primary_that_is_cut_off_lives_is_replaced_and_follows_when_it_is_joined(lab):
@@ -69,7 +69,7 @@ async def test_a_primary_that_is_cut_off_lives_is_replaced_and_follows_when_it_i
 
     assert (record.void, record.facts["nodes"], record.recovered_ns is not None) == ("", 2, True)
     assert 0 < (record.effect_ns - record.injected_ns) / 1e9 < 5
-    assert old.health != "well" and old.state == "well" and not old.auto_heal
+    assert old.health != "healthy" and old.state == "healthy" and not old.auto_heal
     assert told and told != old.address
     assert after == before
     assert await cuts(lab) == [] and all(row.auto_heal for row in await lab.status())
@@ -79,12 +79,12 @@ async def test_a_primary_that_is_cut_off_lives_is_replaced_and_follows_when_it_i
 
 async def test_a_runner_killed_in_the_middle_of_a_cut_leaves_no_region_cut(lab):
     """Its watchdog joins the lines, though the carrier died meanwhile and came back with the cut."""
-    runner = await striking(lab.places, "region_cut", "region")
+    runner = await striking(lab.paths, "region_cut", "region")
     struck = len(await cuts(lab))
     await lab.kill("wan-1")
     runner.kill()
     await runner.wait()
-    log, ends_s = undo.UndoLog(undo.path_of(lab.places.state)), time.monotonic() + 30
+    log, ends_s = undo.UndoLog(undo.path_of(lab.paths.state)), time.monotonic() + 30
     while log.standing() and time.monotonic() < ends_s:
         await asyncio.sleep(0.2)
 
@@ -107,9 +107,9 @@ async def test_slow_lines_are_measured_from_inside_and_are_calm_afterwards(lab):
     slow = strike(lab, spec.Fault(1.6, "wan_slow", "lines", for_s=4.0, delay_s=0.08, loss=0.01))
     await asyncio.sleep(4.5)
     door = (await rows_of(lab, "sentinel"))[1].address
-    far_s, near_s = await wan_faults.connect_s(lab.places, 1, door), await wan_faults.connect_s(lab.places, 4, door)
+    far_s, near_s = await wan_faults.connect_s(lab.paths, 1, door), await wan_faults.connect_s(lab.paths, 4, door)
     [record] = await asyncio.wait_for(slow, 40)
-    calm_s = await wan_faults.connect_s(lab.places, 1, door)
+    calm_s = await wan_faults.connect_s(lab.paths, 1, door)
 
     assert (record.void, record.recovered_ns is not None) == ("", True)
     assert near_s < 0.020 < calm_s < 0.160 <= far_s
@@ -147,7 +147,7 @@ async def leads(lab):
 
 @requires(packages.ETCD)
 async def test_a_voter_that_was_cut_off_deposes_nobody_when_it_is_joined(voters):
-    """Alone it votes and votes; if its number counted, the others would elect anew, and PostgreSQL's primary lose its lock."""
+    """Alone it votes and votes; if its number counted, the others would elect again, and PostgreSQL's primary lose its lock."""
     cut = "east" if await leads(voters) != "etcd-1" else "west"
     aim = await table.FAULTS["region_cut"].aim(voters, cut)
     before = await terms(voters)

@@ -49,7 +49,7 @@ async def test_a_lost_zone_is_told_its_copies_are_missed_and_all_of_it_comes_bac
     """Nothing of the zone lives while the fault is held; it is gone when every store has its copies again."""
     before = {row.name: row for row in await cluster.status()}
     drill = asyncio.create_task(schedule.run([spec.Fault(2.0, "zone_loss", "zone-3", for_s=HELD_S)], cluster, time.monotonic_ns(),
-                                             cluster.places.state))
+                                             cluster.paths.state))
     while True:  # until the others have noticed, which takes longer on a busy machine; the fault's end is the bound
         during = {row.name: row for row in await cluster.status()}
         zones, primaries, missing = await asked(cluster, monkeypatch)
@@ -68,7 +68,7 @@ async def test_a_lost_zone_is_told_its_copies_are_missed_and_all_of_it_comes_bac
     assert max(value for labels, value in missing.items() if "kafka" in labels) > 0
     assert sum(value for labels, value in primaries.items() if "postgres" in labels) == 1
     assert {name for name in struck if procs.is_alive(before[name].pid, before[name].start_ticks)} == set()
-    assert {name: row.health for name, row in after.items() if row.health != "well"} == {}
+    assert {name: row.health for name, row in after.items() if row.health != "healthy"} == {}
     assert await copies.missing(list(after.values())) == []
 
 
@@ -91,7 +91,7 @@ def test_nothing_acknowledged_is_lost_with_the_zone_where_the_primaries_stand(cl
 
 async def test_a_runner_killed_in_the_middle_leaves_no_zone_dead(cluster):
     """Its watchdog switches healing on again for each node of the zone."""
-    runner = await striking(cluster.places, "zone_loss", "zone-3")
+    runner = await striking(cluster.paths, "zone_loss", "zone-3")
     dead = {row.name for row in await cluster.status() if row.state == "dead"}
     runner.kill()
     await runner.wait()
@@ -101,8 +101,8 @@ async def test_a_runner_killed_in_the_middle_leaves_no_zone_dead(cluster):
 
     assert dead == {node.name for node in blueprint.load("cluster").in_zone(3)}
     assert await sick(cluster) == []
-    assert undo.UndoLog(undo.path_of(cluster.places.state)).standing() == []
+    assert undo.UndoLog(undo.path_of(cluster.paths.state)).standing() == []
 
 
 async def sick(lab: native.Lab):
-    return [f"{row.name} {row.health}" for row in await lab.status() if row.health != "well" or not row.auto_heal]
+    return [f"{row.name} {row.health}" for row in await lab.status() if row.health != "healthy" or not row.auto_heal]

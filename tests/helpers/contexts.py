@@ -4,12 +4,12 @@ from pathlib import Path
 
 from system.platform import blueprint
 from system.platform.addresses import Plan
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers.base import Context
 
 REGIONS, CLUSTER, SMALL = (blueprint.load(name) for name in ("two_regions", "cluster", "small"))
 
-PLACES = Places(Path("/parrots"), 21)
+PLACES = Paths(Path("/parrots"), 21)
 
 
 def context(name, of=REGIONS):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from system.kernel.telemetry.metric_table import METRICS
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from tweetlab.console import scrape
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "data-flow.md"
@@ -75,10 +75,10 @@ def read(text: str) -> dict[str, float]:
     return {series: float(value) for series, _, value in pairs}
 
 
-def scraped(places: Places) -> Values:
+def scraped(paths: Paths) -> Values:
     """Return the values of every process of the lab, found as Prometheus finds them, under `job/node`."""
     found = {}
-    for row in json.loads(places.targets.read_text()):
+    for row in json.loads(paths.targets.read_text()):
         with urllib.request.urlopen(f"http://{row['targets'][0]}/metrics", timeout=10) as answer:
             found[f"{row['labels']['job']}/{row['labels']['node']}"] = read(answer.read().decode())
     return found

@@ -24,7 +24,7 @@ HOME = "/2/users/7/timelines/reverse_chronological"
 
 
 @dataclass
-class Door:
+class FastPath:
     """Some gateways. `urls`: where each listens."""
 
     urls: list[str]
@@ -49,7 +49,7 @@ async def _answers(call: asgi.Call) -> asgi.Answer:
 
 
 @contextlib.asynccontextmanager
-async def gateways(config: settings.Settings, count: int, **adapters: Any) -> AsyncIterator[Door]:
+async def gateways(config: settings.Settings, count: int, **adapters: Any) -> AsyncIterator[FastPath]:
     """Run `count` gateways, each with adapters made by the functions in `adapters` (limits, tokens; memory where not named)."""
     async with contextlib.AsyncExitStack() as stack:
         answering = asgi.App("any", [("GET", HOME.replace("7", "{id}"), _answers), ("POST", "/2/tweets", _answers)], "any-1")
@@ -63,7 +63,7 @@ async def gateways(config: settings.Settings, count: int, **adapters: Any) -> As
             ports = bootstrap.ports_of({"limits": MemoryLimits(), "tokens": tokens, **made})
             built = gateway.build(replace(config, mesh=mesh, instance=f"gateway-{number}"), ports)
             urls.append(await stack.enter_async_context(services_rig._listening(built)))
-        yield Door(urls, await stack.enter_async_context(aiohttp.ClientSession()))
+        yield FastPath(urls, await stack.enter_async_context(aiohttp.ClientSession()))
 
 
 class Pipe:

@@ -14,12 +14,12 @@ from pathlib import Path
 from chaos import undo, watchdog
 from chaos.faults.table import FAULTS
 from system.platform import native
-from system.platform.paths import CODE, Places
+from system.platform.paths import CODE, Paths
 
 WAITS_S = 300
 
 
-async def striking(at: Places, fault: str, target: str) -> asyncio.subprocess.Process:
+async def striking(at: Paths, fault: str, target: str) -> asyncio.subprocess.Process:
     """Return the runner's process, once it has struck."""
     runner = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.helpers.interrupted_runner", str(at.root), str(at.range), fault, target,
@@ -32,7 +32,7 @@ async def striking(at: Places, fault: str, target: str) -> asyncio.subprocess.Pr
 
 async def _strike(root: str, range_: str, fault: str, target: str) -> None:
     lab = native.Lab(Path(root), int(range_))
-    log = undo.UndoLog(undo.path_of(lab.places.state))
+    log = undo.UndoLog(undo.path_of(lab.paths.state))
     aim = await FAULTS[fault].aim(lab, target)
     with watchdog.guard(log, lab):
         if fault == "kill":  # else it would be healed before anybody looks

@@ -63,12 +63,12 @@ class Person:
     def shows(self) -> str:
         """Upload a picture; return its media id."""
         wish = {"media_type": "image/png", "total_bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
-        begun = self.ask("POST", "/2/media/upload/initialize", json=wish).json()["data"]
-        put = requests.put(begun["upload_url"], data=PNG, headers=begun["upload_headers"], timeout=10)
+        started = self.ask("POST", "/2/media/upload/initialize", json=wish).json()["data"]
+        put = requests.put(started["upload_url"], data=PNG, headers=started["upload_headers"], timeout=10)
         assert put.status_code == 200, put.text
-        done = self.ask("POST", f"/2/media/upload/{begun['id']}/finalize")
+        done = self.ask("POST", f"/2/media/upload/{started['id']}/finalize")
         assert done.status_code == 200, done.text
-        return str(begun["id"])
+        return str(started["id"])
 
 
 def arrive(prefix: str = "p") -> Person:

@@ -21,7 +21,7 @@ from system.services.shared.publisher import Publisher
 from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines.handlers import Page, Timelines
-from system.services.timelines.pulled_authors import Modes
+from system.services.timelines.pulled_authors import PulledAuthors
 from system.services.tweets.handlers import IdSource, TweetService
 from tests.helpers import services_rig
 
@@ -92,7 +92,7 @@ class Bench:
     def timelines(self) -> Timelines:
         """Return the home timelines of one process."""
         ports = self.ports
-        modes = Modes(ports.users, self.knobs.timeline.mode_ttl_s)
+        modes = PulledAuthors(ports.users, self.knobs.timeline.mode_ttl_s)
         return Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), self.lists(), modes, self.visibility(),
                          self.knobs.timeline)
 

@@ -36,8 +36,8 @@ class House:
         return [self.row(name, child.pid) for name, child in self.sleepers.items()]
 
     def row(self, name, pid):
-        word = "well" if self.alive(name) else "dead"
-        ticks = procs.start_ticks(pid) if word == "well" else 0
+        word = "healthy" if self.alive(name) else "dead"
+        ticks = procs.start_ticks(pid) if word == "healthy" else 0
         return NodeStatus(name, name[:3], "service", word, pid, ticks, "127.0.0.1:1", 0.0, 0, 0, word, self.healing[name],
                           int(name[-1]))
 

@@ -13,7 +13,7 @@ from system.platform import alerting, blueprint, native
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
 from system.platform.install import packages
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import SERVERS
 from system.platform.servers.base import Context
 from tests.helpers import data_flow
@@ -249,7 +249,7 @@ def test_the_configuration_of_an_observed_lab_is_what_its_program_accepts(tmp_pa
     """Rendered for `small` with everything that looks on: every scrape job, route, receiver and inhibition."""
     lab = blueprint.observed(blueprint.load("small"))
     (node,) = lab.of_kind(kind)
-    launch = SERVERS[kind].launch(Context(node, lab, Plan(RANGE), Places(tmp_path, RANGE)))
+    launch = SERVERS[kind].launch(Context(node, lab, Plan(RANGE), Paths(tmp_path, RANGE)))
     text = next(text for path, text in launch.files.items() if path.name == f"{kind}.yml")
     file = tmp_path / f"{kind}.yml"
     file.write_text(text)

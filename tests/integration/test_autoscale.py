@@ -131,7 +131,7 @@ async def test_a_removed_instance_ends_the_requests_inside_it_first(lab):
 
 
 async def test_a_load_scales_out_and_its_end_scales_in(lab):
-    """The keeper by itself: CPU of a quota of 0.1 core; no request fails either way, every change says why."""
+    """The autoscaler by itself: CPU of a quota of 0.1 core; no request fails either way, every change says why."""
     if lab.accounting() == "none":
         pytest.skip("this user can make no control groups here")
     knobs = policies.AutoscaleKnobs(max=3, cool_down_s=1.0, calm_s=1.0)
@@ -168,15 +168,15 @@ async def test_an_overload_while_others_are_dead_takes_nothing_from_the_one_that
 
 
 async def test_a_haproxy_that_starts_anew_gets_its_added_servers_again(lab):
-    """They vanish with its process; the keeper applies them again within a few seconds."""
+    """They vanish with its process; the autoscaler applies them again within a few seconds."""
     await lab.scale("users", 2)
-    door = haproxy_runtime.Mesh(str(lab.places.lair / "haproxy-1.sock"))
+    door = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
 
     killed = await lab.kill("haproxy-1")
 
     async def back():
         row = await node(lab, "haproxy-1")
-        return row.pid not in (0, killed.pid) and row.state == "well" and "users-2" in (await door.backends())["users"].servers
+        return row.pid not in (0, killed.pid) and row.state == "healthy" and "users-2" in (await door.backends())["users"].servers
 
     await until(back, "the second server's return")
     async with crowd(lab, "/work?ms=1") as told:
@@ -189,7 +189,7 @@ async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
     await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=2.0)))
     await lab.scale("users", 2)
     await lab.auto_heal("fanout-1", False)
-    door = haproxy_runtime.Mesh(str(lab.places.lair / "haproxy-1.sock"))
+    door = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
     hung, worker = await node(lab, "users-2"), await node(lab, "fanout-1")
     for each in (hung, worker):
         os.kill(each.pid, signal.SIGSTOP)
@@ -201,7 +201,7 @@ async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
     stood_when_ejected = procs.is_alive(hung.pid, hung.start_ticks)
 
     async def replaced(one):
-        return not procs.is_alive(one.pid, one.start_ticks) and (await node(lab, one.name)).state == "well"
+        return not procs.is_alive(one.pid, one.start_ticks) and (await node(lab, one.name)).state == "healthy"
 
     await until(lambda: replaced(hung), "the replacement", 20.0)
     held = procs.is_alive(worker.pid, worker.start_ticks)
@@ -222,7 +222,7 @@ async def test_an_instance_whose_checks_are_answered_by_errors_alone_is_replaced
 
     async def replaced():
         row = await node(lab, "users-1")
-        return row.pid not in (0, ill.pid) and row.state == "well"
+        return row.pid not in (0, ill.pid) and row.state == "healthy"
 
     await until(replaced, "the replacement")
     assert decided(await lab.scaling(), "users-1 replaced")

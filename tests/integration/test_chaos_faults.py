@@ -41,14 +41,14 @@ async def node(lab, name):
 async def test_a_killed_redis_is_dead_and_then_well_in_a_new_process(lab):
     """The record holds injection, effect and recovery, in this order; the undo log is closed."""
     before = await node(lab, "redis-1")
-    [record] = await schedule.run([spec.Fault(0.2, "kill", "redis-1")], lab, time.monotonic_ns(), lab.places.state)
+    [record] = await schedule.run([spec.Fault(0.2, "kill", "redis-1")], lab, time.monotonic_ns(), lab.paths.state)
     after = await node(lab, "redis-1")
 
     assert (record.void, record.target) == ("", "redis-1")
     assert record.start_ns <= record.injected_ns <= record.effect_ns <= record.recovered_ns
     assert not procs.is_alive(before.pid, before.start_ticks)
-    assert (after.health, after.restarts) == ("well", before.restarts + 1)
-    assert undo.UndoLog(undo.path_of(lab.places.state)).standing() == []
+    assert (after.health, after.restarts) == ("healthy", before.restarts + 1)
+    assert undo.UndoLog(undo.path_of(lab.paths.state)).standing() == []
 
 
 async def test_a_cache_loss_drops_every_key_and_recovers_when_keys_come_back(lab):
@@ -58,7 +58,7 @@ async def test_a_cache_loss_drops_every_key_and_recovers_when_keys_come_back(lab
         await client.mset({f"h:{n}": "x" for n in range(100)})
         begun_ns = time.monotonic_ns()
         struck = asyncio.create_task(
-            schedule.run([spec.Fault(0.0, "cache_loss", "redis")], lab, begun_ns, lab.places.state))
+            schedule.run([spec.Fault(0.0, "cache_loss", "redis")], lab, begun_ns, lab.paths.state))
         while await client.dbsize() > 50:
             await asyncio.sleep(0.02)
         left = await client.keys("h:*")
@@ -77,7 +77,7 @@ async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
     status = await node(lab, "redis-1")
 
     class Liar:
-        places = lab.places
+        paths = lab.paths
 
         async def status(self):
             other = await node(lab, "postgres-1")
@@ -89,13 +89,13 @@ async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
 
 async def test_a_runner_killed_in_the_middle_of_a_fault_leaves_a_well_lab(lab):
     """With auto-heal off the dead node would stay dead; the watchdog undoes the fault, which heals it."""
-    runner = await striking(lab.places, "kill", "redis-1")
+    runner = await striking(lab.paths, "kill", "redis-1")
     dead = await node(lab, "redis-1")
     runner.kill()
     await runner.wait()
     deadline_s = time.monotonic() + 20
-    while (await node(lab, "redis-1")).health != "well" and time.monotonic() < deadline_s:
+    while (await node(lab, "redis-1")).health != "healthy" and time.monotonic() < deadline_s:
         await asyncio.sleep(0.1)
 
-    assert dead.health != "well"
-    assert (await node(lab, "redis-1")).health == "well"
+    assert dead.health != "healthy"
+    assert (await node(lab, "redis-1")).health == "healthy"

@@ -49,7 +49,7 @@ async def test_a_write_whose_time_is_up_when_a_frozen_service_wakes_is_not_done(
             return await post("after") == 201
 
         async def is_at_rest():
-            values = await asyncio.to_thread(data_flow.scraped, lab.places)
+            values = await asyncio.to_thread(data_flow.scraped, lab.paths)
             return values[f"tweets/{tweets.name}"]["tweetlab_requests_in_flight"] == 0
 
         await services_rig.until(is_served_again)  # the balancer and the gateway's breaker noticed the freeze

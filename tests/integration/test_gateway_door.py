@@ -17,7 +17,7 @@ from system.kernel.settings import MESH_PORTS
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.install import packages
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import haproxy
 from system.platform.servers.base import Context
 from system.services.gateway.upstream import Upstream
@@ -54,10 +54,10 @@ class Server:
 async def door(tmp_path, hangs_up: bool, kinds=("gateway", "tweets")):
     """Run HAProxy in front of one gateway and one tweets service, where `kinds` has them."""
     requirements.check(packages.HAPROXY)
-    places = Places(tmp_path, PLAN.range)
+    paths = Paths(tmp_path, PLAN.range)
     node = SMALL.of_kind("haproxy")[0]
-    config = haproxy.render(Context(node, SMALL, PLAN, places)).replace(haproxy.runtime_socket(
-        Context(node, SMALL, PLAN, places)), str(tmp_path / "h.sock"))
+    config = haproxy.render(Context(node, SMALL, PLAN, paths)).replace(haproxy.runtime_socket(
+        Context(node, SMALL, PLAN, paths)), str(tmp_path / "h.sock"))
     (tmp_path / "haproxy.cfg").write_text(config)
     server = Server(hangs_up)
     async with contextlib.AsyncExitStack() as stack:

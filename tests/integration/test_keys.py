@@ -64,7 +64,7 @@ def signed(secret, user_id):
     return signing.sign({"sub": str(user_id), "iat": now_s, "exp": now_s + 600, "scope": scopes.ALL, "jti": "t1.1"}, secret)
 
 
-class Door:
+class FastPath:
     """The public door. `bad`: answers to the crowd that were not 200; `kids`: of the tokens that were issued."""
 
     def __init__(self, lab, web):
@@ -132,7 +132,7 @@ async def crowd(door, name, token, readers=6):
 async def test_keys_rotate_under_load_without_a_failed_request_and_the_second_rotation_retires_the_first(lab):
     """Old tokens are read with, new ones issued and used at once; also a healed and a restarted lab know both keys."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as web:
-        door = Door(lab, web)
+        door = FastPath(lab, web)
         name, user_id = await door.sign_up()
         first = session.secret_of(lab)
         nodes = {row.name for row in await lab.status()}
@@ -160,13 +160,13 @@ async def test_keys_rotate_under_load_without_a_failed_request_and_the_second_ro
         await lab.down()
         await start(lab)
         assert [await door.read(signed(each, user_id)) for each in (first, second, third)] == [401, 200, 200]
-        files = (lab.places.state / name for name in (session.KEY, session.PREVIOUS_KEY))
+        files = (lab.paths.state / name for name in (session.KEY, session.PREVIOUS_KEY))
         assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 async def well(lab):
     for _ in range(200):
-        if all(row.health == "well" for row in await lab.status()):
+        if all(row.health == "healthy" for row in await lab.status()):
             return
         await asyncio.sleep(0.1)
     pytest.fail("the lab was not well within 20 s")
@@ -193,15 +193,15 @@ async def test_a_rotation_that_broke_off_is_finished_with_its_own_key(tmp_path, 
         monkeypatch.setattr(lab, "renew", renew)
         with pytest.raises(CouldNotRun):
             await keys.rotate(lab, lambda text: None)
-        begun = (lab.places.state / keys.NEXT).read_text()
+        started = (lab.paths.state / keys.NEXT).read_text()
         broken_at = 9
         monkeypatch.setattr(lab, "renew", lambda service, env, renew=renew: renew(service, env, broken_at=9))
         await keys.rotate(lab, lambda text: None)
 
-        assert (session.secret_of(lab), session.previous_secret_of(lab)) == (begun, first)
-        assert done[-3:] == [("gateway", begun, first), ("users", first, begun), ("users", begun, first)]
-        assert not (lab.places.state / keys.NEXT).exists()
-        first = begun
+        assert (session.secret_of(lab), session.previous_secret_of(lab)) == (started, first)
+        assert done[-3:] == [("gateway", started, first), ("users", first, started), ("users", started, first)]
+        assert not (lab.paths.state / keys.NEXT).exists()
+        first = started
 
 
 async def test_the_command_shows_names_and_ages_and_never_a_secret(tmp_path, monkeypatch, capsys):

@@ -208,7 +208,7 @@ async def test_a_finalised_picture_cannot_be_replaced_through_its_upload_url(rig
     (b"GIF89a", False, "no image/png"),
 ])
 async def test_what_is_no_picture_of_its_type_is_refused_by_finalize(rig, data, digest, says):
-    """By its first bytes, whether the digest was declared or not; it is dropped, since it cannot be mended."""
+    """By its first bytes, whether the digest was declared or not; it is dropped, since it cannot be fixed."""
     (ann,) = await rig.people("ann")
     place = await place_for(rig, ann, data, digest)
     assert await put(rig, place, data) == 200
@@ -273,8 +273,8 @@ async def test_orphans_are_collected_by_one_of_two_instances(rig):
     """Never finalised, finalised and never attached: gone after their ages; a picture in a tweet stays. One instance sweeps."""
     (ann,) = await rig.people("ann")
     data = picture()
-    begun = await place_for(rig, ann, data)
-    assert await put(rig, begun, data) == 200
+    started = await place_for(rig, ann, data)
+    assert await put(rig, started, data) == 200
     loose, kept = await uploaded(rig, ann, picture()), await uploaded(rig, ann, picture())
     await rig.post(ann, "keep", media=[kept])
     knobs = MediaKnobs(unfinished_s=0.5, unattached_s=1.0, sweep_s=0.1)
@@ -291,18 +291,18 @@ async def test_orphans_are_collected_by_one_of_two_instances(rig):
     tasks = [asyncio.create_task(Watched(rig.ports, service, knobs, name).run()) for name in ("media-a", "media-b")]
     try:
         async def gone() -> bool:
-            return [await rig.ports.blobs.head(cdn_links.object_key(each)) for each in (begun["id"], loose)] == [None, None]
+            return [await rig.ports.blobs.head(cdn_links.object_key(each)) for each in (started["id"], loose)] == [None, None]
 
         await until(gone)
     finally:
         for task in tasks:
             task.cancel()
-    found = await rig.ports.media.get([begun["id"], loose, kept])
+    found = await rig.ports.media.get([started["id"], loose, kept])
 
-    assert [found[each].state for each in (begun["id"], loose, kept)] == [
+    assert [found[each].state for each in (started["id"], loose, kept)] == [
         MediaState.CONDEMNED, MediaState.CONDEMNED, MediaState.ATTACHED]
     assert len(set(swept)) == 1
-    assert (await rig.ask("POST", f"/2/media/upload/{begun['id']}/finalize", ann))[0] == 404
+    assert (await rig.ask("POST", f"/2/media/upload/{started['id']}/finalize", ann))[0] == 404
 
 
 async def test_a_link_holds_as_long_as_the_knob_says(rig):

@@ -41,9 +41,9 @@ async def lab(tmp_path):
 
 def left_behind(lab):
     """Return what a failed start must not leave: processes, control groups, the folder of data."""
-    groups = cgroups.open_groups(lab.places.lab_id)
-    lair = [str(lab.places.lair)] if lab.places.lair.exists() else []
-    return orphan_cleanup.leftovers(lab.places, groups) + groups.nodes() + lair
+    groups = cgroups.open_groups(lab.paths.lab_id)
+    data_dir = [str(lab.paths.data_dir)] if lab.paths.data_dir.exists() else []
+    return orphan_cleanup.leftovers(lab.paths, groups) + groups.nodes() + data_dir
 
 
 def call(*command):
@@ -75,12 +75,12 @@ async def test_a_service_that_dies_while_starting_takes_the_whole_start_down(lab
 
 async def test_a_configuration_that_cannot_be_written_is_an_error_of_that_node(lab):
     """A folder stands where PostgreSQL's configuration belongs: no traceback, and nothing runs."""
-    (lab.places.config("postgres-1") / "postgresql.conf").mkdir(parents=True)
+    (lab.paths.config("postgres-1") / "postgresql.conf").mkdir(parents=True)
 
     with pytest.raises(CouldNotRun, match=r"postgres-1 could not be started: .*Is a directory"):
         await lab.up(Blueprint("quick", POSTGRES))
 
-    assert orphan_cleanup.leftovers(lab.places, cgroups.open_groups(lab.places.lab_id)) == []
+    assert orphan_cleanup.leftovers(lab.paths, cgroups.open_groups(lab.paths.lab_id)) == []
 
 
 async def test_a_missing_program_is_named_before_anything_starts(lab, monkeypatch):
@@ -144,7 +144,7 @@ async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, shor
 
 
 async def test_an_unknown_blueprint_node_or_range_names_what_is_known(lab):
-    """Value, bound and mend, exit code 64."""
+    """Value, bound and fix, exit code 64."""
     with pytest.raises(WrongInput, match=r"'smal' is unknown; known are cluster, small, two_regions. Did you mean 'small'\?"):
         blueprint.load("smal")
     with pytest.raises(WrongInput, match="TWEETLAB_RANGE is 251; it must be a whole number from 1 to 250"):
@@ -155,10 +155,10 @@ async def test_an_unknown_blueprint_node_or_range_names_what_is_known(lab):
 
 
 async def test_after_kill_9_of_the_supervisor_the_next_start_leaves_no_orphan(lab):
-    """The children outlive it; the next start ends them by pid + start time and control group, then starts anew."""
+    """The children outlive it; the next start ends them by pid + start time and control group, then starts again."""
     await lab.up(Blueprint("quick", (*REDIS, *POSTGRES, ECHO)))
     old = {row.name: (row.pid, row.start_ticks) for row in await lab.status()}
-    supervisor = orphan_cleanup.read_children(lab.places)["supervisor"]
+    supervisor = orphan_cleanup.read_children(lab.paths)["supervisor"]
 
     os.kill(supervisor["pid"], signal.SIGKILL)
     while procs.is_alive(supervisor["pid"], supervisor["start_ticks"]):
@@ -179,7 +179,7 @@ async def test_down_alone_sweeps_the_orphans_too(lab):
     """A user who never starts again is not left with processes either."""
     await lab.up(Blueprint("quick", REDIS))
     redis = (await lab.status())[0]
-    os.kill(orphan_cleanup.read_children(lab.places)["supervisor"]["pid"], signal.SIGKILL)
+    os.kill(orphan_cleanup.read_children(lab.paths)["supervisor"]["pid"], signal.SIGKILL)
 
     await lab.down(purge=True)
 
@@ -239,7 +239,7 @@ async def test_another_blueprint_is_refused_while_one_is_up(lab):
     with pytest.raises(CouldNotRun, match=f"blueprint 'quick' is up in range {RANGE}; to start 'other' run `tweetlab down`"):
         await lab.up(Blueprint("other", REDIS))
 
-    assert [row.health for row in await lab.status()] == ["well"]
+    assert [row.health for row in await lab.status()] == ["healthy"]
 
 
 async def test_an_error_of_the_caller_while_preparing_leaves_nothing(lab):

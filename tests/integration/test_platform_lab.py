@@ -74,7 +74,7 @@ async def test_stores_are_prepared_before_the_first_service_starts(lab):
     assert seen["redis"] == "127.211.30.1:6379"
     assert echo(lab)["started_at"] > seen["done_at"]
     assert {row.name: row.health for row in await lab.status()} == {
-        "redis-1": "well", "postgres-1": "well", "haproxy-1": "well", "users-1": "well",
+        "redis-1": "healthy", "postgres-1": "healthy", "haproxy-1": "healthy", "users-1": "healthy",
     }  # fmt: skip
     assert echo(lab)["TWEETLAB_LISTEN"] == "127.211.101.1:8000"
 
@@ -91,12 +91,12 @@ async def test_every_process_has_its_own_session_and_control_group(lab):
     if lab.accounting() == "none":
         pytest.skip("this user can make no control groups here")
     assert len(groups) == len(rows)
-    assert all(f"tweetlab/{lab.places.lab_id}/" in text for text in groups)
+    assert all(f"tweetlab/{lab.paths.lab_id}/" in text for text in groups)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root drops")
 async def test_as_root_postgres_runs_as_another_user_below_a_checkout_that_only_root_enters(lab):
-    """PostgreSQL refuses root and cannot enter a 0700 folder: its data lie in the lair."""
+    """PostgreSQL refuses root and cannot enter a 0700 folder: its data lie in the data directory."""
     await lab.up(Blueprint("quick", SMALL.of_kind("postgres")))
 
     uid = Path(f"/proc/{(await node(lab, 'postgres-1')).pid}").stat().st_uid
@@ -124,7 +124,7 @@ async def test_a_killed_node_is_healed_as_another_process(lab):
 
     async def healed():
         row = await node(lab, "redis-1")
-        return row.health == "well" and row.pid not in (0, killed.pid)
+        return row.health == "healthy" and row.pid not in (0, killed.pid)
 
     await until(healed, "healing")
     assert not procs.is_alive(killed.pid, killed.start_ticks)
@@ -144,7 +144,7 @@ async def test_healing_can_be_switched_off_for_a_node(lab):
     assert (dead.state, dead.health, dead.pid) == ("dead", "no process", 0)
 
     async def back():
-        return (await node(lab, "redis-1")).health == "well"
+        return (await node(lab, "redis-1")).health == "healthy"
 
     await until(back, "the return")
 
@@ -191,8 +191,8 @@ async def test_data_outlive_down_and_end_with_purge(lab):
     await lab.down(purge=True)
 
     assert again == "INSERT 0 1"
-    assert not lab.places.lair.exists()
-    assert not lab.places.state.exists()
+    assert not lab.paths.data_dir.exists()
+    assert not lab.paths.state.exists()
 
 
 async def test_two_labs_stand_side_by_side(lab, tmp_path):
@@ -207,7 +207,7 @@ async def test_two_labs_stand_side_by_side(lab, tmp_path):
         await neighbour.down(purge=True)
 
     assert both == ["127.211.30.1:6379", "127.212.30.1:6379"]
-    assert left.health == "well"
+    assert left.health == "healthy"
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def test_a_user_without_rights_runs_a_lab_of_their_own(readable_code):
     shutil.rmtree(checkout, ignore_errors=True)
 
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == ["none", ["well", "well"], True]
+    assert json.loads(done.stdout) == ["none", ["healthy", "healthy"], True]
 
 
 def _is_new_enough(python):

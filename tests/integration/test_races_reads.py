@@ -144,7 +144,7 @@ async def test_no_tweet_is_missed_while_an_author_falls_below_the_push_limit(ben
 
 
 async def test_tweets_of_pulled_days_stay_when_the_database_is_restored_without_them(bench):
-    """Modes are never removed, but a backup may not have them: whoever finds one missing deletes every cached
+    """PulledAuthors are never removed, but a backup may not have them: whoever finds one missing deletes every cached
     list, since a home list does not hold what was pulled and nobody merges it any more. The next page is
     built from the truth."""
     small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))

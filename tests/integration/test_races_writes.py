@@ -270,7 +270,7 @@ async def test_a_delete_handled_before_its_tweet_leaves_no_ghost(bench):
 
 
 async def test_a_delete_handled_while_its_tweet_is_pushed_leaves_no_ghost(bench):
-    """Point 12. The push has begun; the delete is handled in between; the push lands. It looks at the marker afterwards."""
+    """Point 12. The push has started; the delete is handled in between; the push lands. It looks at the marker afterwards."""
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
     await bench.warm(reader, author)

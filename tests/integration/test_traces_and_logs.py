@@ -43,7 +43,7 @@ class Silent:
     """An exporter for requests of which none is sampled."""
 
 
-class Door:
+class FastPath:
     """A way to Elasticsearch that can be shut: then it answers nobody, and who is inside is thrown out."""
 
     def __init__(self, to):
@@ -83,7 +83,7 @@ async def looking(tmp_path_factory):
     """Jaeger and rsyslog in a lab of their own, beside the stores of the tests' lab; (lab, door, index, configuration)."""
     config = services_rig.fresh_settings()
     address = config.stores.elasticsearch_urls[0].removeprefix("http://")
-    lab, door = native.Lab(tmp_path_factory.mktemp("looking"), home.lab_range()), Door(address)
+    lab, door = native.Lab(tmp_path_factory.mktemp("looking"), home.lab_range()), FastPath(address)
     index = LogIndex(f"http://{address}", config.namespace)
     await door.open()
     await index.prepare()

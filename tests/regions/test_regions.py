@@ -123,7 +123,7 @@ class Town:
 async def users_inside(lab, region, base, wishes):
     """Let people inside a region do what they wish for a while; return every answer."""
     process = await asyncio.create_subprocess_exec(
-        *network.inside(lab.places, NAMES[region]), sys.executable, "-S", "-E", str(CLIENT), base, str(INSIDE_S),
+        *network.inside(lab.paths, NAMES[region]), sys.executable, "-S", "-E", str(CLIENT), base, str(INSIDE_S),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate(json.dumps(wishes).encode())
     assert process.returncode == 0
@@ -139,7 +139,7 @@ async def test_users_who_are_cut_off_with_their_region_are_promised_nothing_that
     for _, path, person in town.looks():  # it stands in that side's caches too
         assert (await asyncio.to_thread(person.ask, inside, "GET", path)).status_code == 200
     wanted = spec.Fault(3.0, "region_cut", active, for_s=HELD_S)
-    cut = asyncio.create_task(schedule.run([wanted], lab, time.monotonic_ns(), lab.places.state))
+    cut = asyncio.create_task(schedule.run([wanted], lab, time.monotonic_ns(), lab.paths.state))
     await asyncio.sleep(3.2)
     people = asyncio.create_task(users_inside(lab, active, inside, town.wishes()))
     deleted_s, removed_s = await asyncio.gather(

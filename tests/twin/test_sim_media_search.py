@@ -124,10 +124,10 @@ def test_who_is_protected_is_read_twice_a_second_by_a_busy_process_and_nobody_wa
 def test_after_a_calm_an_event_is_done_at_once_and_under_load_they_are_gathered() -> None:
     """Gathering for 150 ms, 5 ms of work a batch: the moments are exact."""
     env = simpy.Environment()
-    begun: list[tuple[float, tuple[str, ...]]] = []
+    started: list[tuple[float, tuple[str, ...]]] = []
 
     def handle(batch: tuple[str, ...]) -> None:
-        begun.append((round(env.now, 6), batch))
+        started.append((round(env.now, 6), batch))
         call_after(env, 0.005, lambda _event: loop.done(batch))
 
     loop = BatchLoop(env, lambda: 0.0, handle, tuple, 0.150)
@@ -135,15 +135,15 @@ def test_after_a_calm_an_event_is_done_at_once_and_under_load_they_are_gathered(
         call_after(env, at_s, lambda event: loop.append(0, event._value), event)
     env.run()
 
-    assert begun == [(0.0, ("a",)), (0.15, ("b", "c", "d")), (0.30, ("e",)), (0.50, ("f",))]
+    assert started == [(0.0, ("a",)), (0.15, ("b", "c", "d")), (0.30, ("e",)), (0.50, ("f",))]
     assert loop.lag == 0
 
 
 def test_a_batch_of_a_killed_indexer_is_done_again_in_its_order() -> None:
     """Nothing of it was committed."""
     env = simpy.Environment()
-    begun: list[tuple[Any, ...]] = []
-    loop = BatchLoop(env, lambda: 0.0, begun.append, tuple, 0.0)
+    started: list[tuple[Any, ...]] = []
+    loop = BatchLoop(env, lambda: 0.0, started.append, tuple, 0.0)
     loop.append(0, "a")
     env.run()
 
@@ -152,7 +152,7 @@ def test_a_batch_of_a_killed_indexer_is_done_again_in_its_order() -> None:
     loop.resume()
     env.run()
 
-    assert begun == [("a",), ("a", "b")]
+    assert started == [("a",), ("a", "b")]
 
 
 @pytest.mark.parametrize(("indexed_s", "visible_s"), [(0.0, 1.0), (0.4, 1.0), (0.999, 1.0), (1.0, 2.0), (7.3, 8.0)])

@@ -15,7 +15,7 @@ from reports.page.view import View
 from scenarios import loader
 from sim import autoscaling, services
 from sim import fleet as fleets
-from sim.autoscaling import Keeper
+from sim.autoscaling import Autoscaler
 from sim.engine import Engine
 from sim.fleet import Fleet, Instance, Seats
 from sim.jobs import OF_MESH, Context, Job, Unit
@@ -34,7 +34,7 @@ KNOBS = AutoscaleKnobs(max=4, cpu=0.5, cool_down_s=3.0, calm_s=12.0)
 
 
 class House:
-    """One scaled service, to which requests of 10 ms come at an even rate, and a keeper."""
+    """One scaled service, to which requests of 10 ms come at an even rate, and a autoscaler."""
 
     def __init__(self, knobs: AutoscaleKnobs = KNOBS, mesh_knobs: MeshKnobs | None = None, quota: float = QUOTA) -> None:
         self.engine = Engine(64.0)
@@ -44,7 +44,7 @@ class House:
         self.fleet = Fleet(GATEWAY, self.instance)
         self.engine.bindings.fleets[GATEWAY] = self.engine.bindings.pools[f"{GATEWAY}.seat"] = self.fleet
         policies = dataclasses.replace(Policies(), autoscale=knobs, mesh=mesh_knobs or MeshKnobs())
-        self.keeper = Keeper(self.engine, {GATEWAY: self.fleet}, policies, quota, {}, itertools.repeat(0.0).__next__)
+        self.autoscaler = Autoscaler(self.engine, {GATEWAY: self.fleet}, policies, quota, {}, itertools.repeat(0.0).__next__)
         self.statuses: list[int] = []
         seat = f"{GATEWAY}.seat"
         self.code = self.engine.link(flatten((Acquire(seat), Cpu(GATEWAY, "work"), Release(seat))))
@@ -65,7 +65,7 @@ class House:
 
     def counted(self) -> dict[int, int]:
         """Instances by second."""
-        return {round(t_s): count for t_s, kind, count in self.keeper.counts if kind == "gateway"}
+        return {round(t_s): count for t_s, kind, count in self.autoscaler.counts if kind == "gateway"}
 
 
 def test_numbers_that_the_system_sets_too_are_the_same() -> None:
@@ -111,7 +111,7 @@ def test_an_instance_comes_after_three_looks_and_its_start_and_leaves_after_the_
     counted = house.counted()
 
     start_s = autoscaling.START_CPU_S + autoscaling.START_WAIT_S
-    (came_s, kind, came, why), (left_s, _, left, _) = house.keeper.decisions
+    (came_s, kind, came, why), (left_s, _, left, _) = house.autoscaler.decisions
     assert (kind, came, left) == ("gateway", f"1 -> 2 in {start_s:.1f} s", "2 -> 1 in 0.1 s")
     assert why == "cpu at 0.75 of 0.50"
     assert came_s == pytest.approx(3.0 + start_s)
@@ -157,14 +157,14 @@ def test_who_waits_too_long_for_a_seat_is_told_that_nobody_is_free() -> None:
     (AutoscaleKnobs(max=4, queue_s=0.1), 32),
 ])  # fmt: skip
 async def test_where_the_wait_is_aimed_at_there_are_few_seats_as_the_keeper_says(knobs: AutoscaleKnobs, seats: int) -> None:
-    """The model's instances and what the lab's own keeper asks HAProxy for, from the same knobs."""
-    keeps = autoscaler.Keeper(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
+    """The model's instances and what the lab's own autoscaler asks HAProxy for, from the same knobs."""
+    keeps = autoscaler.Autoscaler(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
     keeps.kinds = list  # type: ignore[method-assign]
     await keeps.configure(Policies(autoscale=knobs), None)
     scenario = dataclasses.replace(loader.load("first_run"), policies=dataclasses.replace(Policies(), autoscale=knobs))
     made = Model(Engine(2.0), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
 
-    assert (made.seats.places, keeps._healer.places) == (seats, seats)
+    assert (made.seats.places, keeps._healer.max_in_flight) == (seats, seats)
 
 
 def test_a_slow_service_fills_its_own_places_in_a_gateway_and_no_others() -> None:
@@ -195,13 +195,13 @@ def test_an_instance_leaves_only_when_nobody_is_inside() -> None:
     """Who is inside when it is closed gets his answer."""
     house = House()
     one = house.fleet.add()
-    each = house.keeper._services["gateway"]
+    each = house.autoscaler._services["gateway"]
     one.open = True
     job = Job([], Context(0, "r", 0, 0, 0.0), None, None)
     one.seats.acquire(job)
     gone: list[float] = []
 
-    house.keeper._remove(each, [one], lambda: gone.append(house.engine.env.now))
+    house.autoscaler._remove(each, [one], lambda: gone.append(house.engine.env.now))
     call_after(house.engine.env, 1.04, lambda _event: one.seats.release())
     house.engine.env.run(until=5.0)
 
@@ -228,7 +228,7 @@ def test_an_instance_that_answers_errors_alone_is_ejected_for_a_while() -> None:
     house.engine.env.run(until=9.5)
 
     assert ill.open
-    assert [(what, round(t_s)) for t_s, _, what, _ in house.keeper.decisions if "ejected" in what] == [
+    assert [(what, round(t_s)) for t_s, _, what, _ in house.autoscaler.decisions if "ejected" in what] == [
         ("gateway-1 ejected for 4 s", 3)]
 
 
@@ -267,7 +267,7 @@ def test_no_instance_burns_more_than_its_quota(evening: Any) -> None:
 
 
 def test_without_a_quota_the_same_evening_needs_no_second_instance(evening: Any) -> None:
-    """Whole cores carry the load; and without a keeper the record tells no numbers of instances."""
+    """Whole cores carry the load; and without a autoscaler the record tells no numbers of instances."""
     scenario, _ = evening
     free = predict(dataclasses.replace(scenario, cpu_quota=None))
     fixed = predict(dataclasses.replace(scenario, policies=dataclasses.replace(scenario.policies, autoscale=AutoscaleKnobs())))
@@ -290,7 +290,7 @@ def test_the_report_draws_the_models_instances_over_the_measured_ones(evening: A
 
 
 def test_a_killed_instance_is_healed_not_replaced_and_its_siblings_serve_meanwhile() -> None:
-    """One of two gateways dies for two seconds: new requests go to the other; the keeper starts no third for it."""
+    """One of two gateways dies for two seconds: new requests go to the other; the autoscaler starts no third for it."""
     told = predict(loader.load("evening_spike", (
         "population.users=700", "workload.stages=[{for: 14 s, rate: 60/s}]", "measure.warm_up=2 s",
         "policies.autoscale={min: 2, max: 2}", "faults=[{at: 7 s, kind: kill, target: gateway-1}]")))  # fmt: skip

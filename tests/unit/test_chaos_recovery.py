@@ -21,7 +21,7 @@ class NeverRecovers:
     held, kinds, recovers_within_s, look_every_s = False, (), 0.6, 0.02
 
     async def aim(self, lab, target):
-        return table.Aim(target, 1, 1, "")
+        return table.Target(target, 1, 1, "")
 
     async def inject(self, lab, aim):
         return {}

@@ -18,7 +18,7 @@ from system.observe import copies
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.blueprint import Node
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.regions import wan_emulator
 from tests.helpers.sleepers import House
 
@@ -33,7 +33,7 @@ class Regions(House):
 
     def __init__(self, root):
         super().__init__()
-        self.nodes, self.places = NODES, Places(root, 21)
+        self.nodes, self.paths = NODES, Paths(root, 21)
         self.healing["cow-3"], self.sleepers["cow-3"] = True, self.sleeper()
         self.root = root
 
@@ -41,7 +41,7 @@ class Regions(House):
         """As the carrier would; each question sees how the lines stand on disk."""
         if request["op"] != "look":
             self.order.append((request["op"], request.get("line")))
-        return wan_emulator.answer(wan_emulator.Carrier(Plan(21), {}, self.root / "lines.json", 0.010), request)
+        return wan_emulator.answer(wan_emulator.WanEmulator(Plan(21), {}, self.root / "lines.json", 0.010), request)
 
     async def connect(self, at, region, address, samples=3):
         """A connection takes a round trip; a cut line makes none."""
@@ -253,13 +253,13 @@ async def test_a_connection_is_really_tried(tmp_path):
     """From outside, without a namespace: to one who listens, and to nobody."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        took_s = await wan_faults.connect_s(Places(tmp_path, 21), wan.OUTSIDE, address)
+        took_s = await wan_faults.connect_s(Paths(tmp_path, 21), wan.OUTSIDE, address)
 
     assert 0 < took_s < 1
-    assert await wan_faults.connect_s(Places(tmp_path, 21), wan.OUTSIDE, address, samples=1) is None
+    assert await wan_faults.connect_s(Paths(tmp_path, 21), wan.OUTSIDE, address, samples=1) is None
 
 
 async def test_a_region_that_is_not_there_is_trouble_and_no_cut(tmp_path):
     """A probe that cannot be made proves nothing."""
     with pytest.raises(CouldNotRun, match="could be tried from east"):
-        await wan_faults.connect_s(Places(Path(tmp_path), 21), 1, "127.0.0.1:1")
+        await wan_faults.connect_s(Paths(Path(tmp_path), 21), 1, "127.0.0.1:1")

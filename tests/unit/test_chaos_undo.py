@@ -15,7 +15,7 @@ from chaos import fault_records, schedule, undo, watchdog
 from chaos.faults import table as faults
 from scenarios import spec, vocabulary
 from system.kernel.errors import CouldNotRun, WrongInput
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.process import procs
 from system.platform.provider import Killed, NodeStatus
 
@@ -26,7 +26,7 @@ class OneNode:
     """A lab of one node, a sleeping process, which `auto_heal` starts again. Its state lies in files, so any process may ask."""
 
     def __init__(self, root, range):
-        self.places = Places(Path(root), range)
+        self.paths = Paths(Path(root), range)
         self.pidfile, self.healed = Path(root) / "node.pid", Path(root) / "healed"
 
     def start(self):
@@ -36,7 +36,7 @@ class OneNode:
 
     async def status(self):
         pid, ticks = map(int, self.pidfile.read_text().split())
-        word = "well" if procs.is_alive(pid, ticks) else "dead"
+        word = "healthy" if procs.is_alive(pid, ticks) else "dead"
         return [NodeStatus("sleeper-1", "sleeper", "service", word, pid, ticks, "127.0.0.1:1", 0.0, 0, 0, word, True)]
 
     async def kill(self, node):
@@ -60,7 +60,7 @@ class Toy:
         self.log, self.seen = log, []
 
     async def aim(self, lab, target):
-        return faults.Aim(target, 1, 1, "", {"file": str(lab.places.root / "broken")})
+        return faults.Target(target, 1, 1, "", {"file": str(lab.paths.root / "broken")})
 
     async def inject(self, lab, aim):
         self.seen += [line["step"] for line in self.log.lines()]
@@ -93,7 +93,7 @@ def log(tmp_path):
 
 
 def run(faults_, lab, table=None, stop=None, start_ns=None):
-    return schedule.run(faults_, lab, start_ns or time.monotonic_ns(), lab.places.root, stop=stop, table=table)
+    return schedule.run(faults_, lab, start_ns or time.monotonic_ns(), lab.paths.root, stop=stop, table=table)
 
 
 async def test_a_fault_is_on_disk_before_it_is_injected(lab, log):
@@ -129,19 +129,19 @@ async def test_a_stopped_run_undoes_what_stands_and_begins_nothing_new(lab, log)
 
     assert (first.effect_ns is not None, first.undone_ns is not None) == (True, True)
     assert second.void == "the run was stopped before it began"
-    assert not (lab.places.root / "broken").exists()
+    assert not (lab.paths.root / "broken").exists()
 
 
 async def test_a_cancelled_run_undoes_what_stands(lab, log):
     """The same where the task is cancelled."""
     task = asyncio.create_task(run([spec.Fault(0.0, "toy", "x", for_s=60.0)], lab, {"toy": Toy(log)}))
-    while not (lab.places.root / "broken").exists():
+    while not (lab.paths.root / "broken").exists():
         await asyncio.sleep(0.02)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert not (lab.places.root / "broken").exists()
+    assert not (lab.paths.root / "broken").exists()
     assert log.standing() == []
 
 
@@ -171,7 +171,7 @@ async def test_only_living_processes_of_this_lab_are_struck(lab):
 
 async def test_the_next_start_sweeps_what_a_dead_runner_left(lab, log):
     """An entry without `undone` whose runner is gone is undone, once; a torn last line does no harm."""
-    aim = faults.Aim("sleeper-1", 1, 1, "", {})
+    aim = faults.Target("sleeper-1", 1, 1, "", {})
     entry = log.plan("kill", aim)
     text = log.path.read_text().replace(f'"runner_pid":{os.getpid()}', f'"runner_pid":{DEAD_PID}')
     log.path.write_text(text + '{"id":"torn')
@@ -184,7 +184,7 @@ async def test_the_next_start_sweeps_what_a_dead_runner_left(lab, log):
 
 async def test_a_living_runners_fault_is_left_alone(lab, log):
     """Two runs on one lab do not undo each other's faults."""
-    log.plan("kill", faults.Aim("sleeper-1", 1, 1, "", {}))
+    log.plan("kill", faults.Target("sleeper-1", 1, 1, "", {}))
 
     assert await undo.sweep(lab, log) == []
     assert len(log.standing()) == 1
@@ -199,7 +199,7 @@ from test_chaos_undo import OneNode
 lab = OneNode(sys.argv[1], 41)
 log = undo.UndoLog(undo.path_of(Path(sys.argv[1])))
 with watchdog.guard(log, lab):
-    log.plan("kill", targets.Aim("sleeper-1", 1, 1, "", {}))
+    log.plan("kill", targets.Target("sleeper-1", 1, 1, "", {}))
     print("planned", flush=True)
     time.sleep(60)
 """

@@ -69,7 +69,7 @@ def test_the_last_answer_holds_where_no_server_has_another(servers, clock, how):
 
 
 def test_a_name_that_was_never_answered_is_told_with_who_was_asked(servers):
-    """Value and mend: which servers."""
+    """Value and fix: which servers."""
     servers[0].silent = True
 
     with pytest.raises(CouldNotRun, match=servers[0].address):

@@ -16,11 +16,11 @@ class Spans:
     """An exporter that keeps what it is given."""
 
     def __init__(self):
-        self.begun = []
+        self.started = []
 
     def start(self, service, name, parent, kind, attributes, links=()):
-        span = Kept(len(self.begun) + 1, service, name, parent, kind, dict(attributes), tuple(links))
-        self.begun.append(span)
+        span = Kept(len(self.started) + 1, service, name, parent, kind, dict(attributes), tuple(links))
+        self.started.append(span)
         return span
 
     def close(self):
@@ -57,7 +57,7 @@ def test_a_client_may_name_the_trace_but_not_decide_that_it_is_sampled(spans):
 
     span = tracing.at_edge("GET /2/users/me", "r1", {b"traceparent": CLIENT.encode()})
 
-    assert not span.sampled and spans.begun == []
+    assert not span.sampled and spans.started == []
     assert span.traceparent == CLIENT[:-2] + "00"
 
 
@@ -66,7 +66,7 @@ def test_what_is_no_traceparent_begins_a_trace_of_its_own(spans, parent):
     """A header from outside is never taken over unread."""
     span = tracing.at_edge("GET /2/users/me", "r1", {b"traceparent": parent.encode()})
 
-    assert span.sampled and spans.begun[0].parent == ""
+    assert span.sampled and spans.started[0].parent == ""
 
 
 def test_clients_may_ask_for_a_few_traces_a_second(spans):
@@ -96,7 +96,7 @@ def test_an_event_goes_on_with_the_trace_of_its_request(spans):
     with tracing.consumed(record.event.trace, "new_tweet") as span:
         assert span.request_id == "r7"
 
-    server, producer, consumer = spans.begun
+    server, producer, consumer = spans.started
     assert (server.kind, producer.kind, consumer.kind) == ("server", "producer", "consumer")
     assert (producer.parent, consumer.parent) == (server.traceparent, published.traceparent)
     assert consumer.traceparent[3:35] == CLIENT[3:35] and consumer.ended
@@ -115,8 +115,8 @@ def test_events_handled_together_are_linked_to_the_first(spans):
     with tracing.consumed_together([("r1", "new_tweet"), (f"r2 {CLIENT}", "new_tweet"), (f"r3 {CLIENT}", "new_tweet")]):
         assert tracing.current().request_id == "r2"
 
-    assert [each.links for each in spans.begun] == [(), (spans.begun[0].traceparent,)]
-    assert all(each.ended for each in spans.begun)
+    assert [each.links for each in spans.started] == [(), (spans.started[0].traceparent,)]
+    assert all(each.ended for each in spans.started)
 
 
 def test_an_error_marks_the_span_and_a_refusal_does_not(spans):
@@ -124,8 +124,8 @@ def test_an_error_marks_the_span_and_a_refusal_does_not(spans):
     tracing.behind_mesh("GET /2/tweets", "r1", CLIENT, "tweets").answer(404)
     tracing.behind_mesh("GET /2/tweets", "r2", CLIENT, "tweets").answer(503, TimeoutError("late"))
 
-    assert [span.failed for span in spans.begun] == ["", "TimeoutError"]
-    assert spans.begun[1].told["http.response.status_code"] == 503
+    assert [span.failed for span in spans.started] == ["", "TimeoutError"]
+    assert spans.started[1].told["http.response.status_code"] == 503
 
 
 def test_calls_to_a_store_are_spans_only_inside_a_sampled_request(spans):
@@ -143,7 +143,7 @@ def test_calls_to_a_store_are_spans_only_inside_a_sampled_request(spans):
 
     asyncio.run(ask())
 
-    assert [(span.name, span.kind) for span in spans.begun[1:]] == [("redis get", "client")]
+    assert [(span.name, span.kind) for span in spans.started[1:]] == [("redis get", "client")]
 
 
 def test_without_a_collector_nothing_of_opentelemetry_is_loaded():

@@ -41,7 +41,7 @@ def test_a_loss_takes_its_share():
 
 
 def test_a_cut_line_lets_nothing_through_until_it_is_whole():
-    """Cut and mended, with all the rest as it was."""
+    """Cut and fixed, with all the rest as it was."""
     way = Way(Line(delay_s=0.01, cut=True))
     assert way.enter(0.0, 100, SURE, 0.0) is None
 

@@ -1,4 +1,4 @@
-"""The keeper and what hangs on it, on children and a mesh that are told what to do."""
+"""The autoscaler and what hangs on it, on children and a mesh that are told what to do."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from system.platform.scaling.outlier_ejection import Healer
 class Child:
     """An instance that starts, stops and counts. `starts`: False where it does not come up."""
 
-    def __init__(self, node, state="well", starts=True):
+    def __init__(self, node, state="healthy", starts=True):
         self.node, self.state, self.starts = node, state, starts
         self.ctx = SimpleNamespace(address=f"127.1.1.{node.instance}:8000")
         self.quota_cores, self.pid, self.auto_heal, self.stopped = None, 7, True, False
@@ -30,7 +30,7 @@ class Child:
     async def start(self):
         if not self.starts:
             raise CouldNotRun(f"{self.node.name} did not come up")
-        self.state = "well"
+        self.state = "healthy"
 
     async def stop(self, *, kill=False):
         self.state, self.stopped = "stopped", True
@@ -42,7 +42,7 @@ class Child:
         self.quota_cores = cores
 
     def is_alive(self):
-        return self.state == "well"
+        return self.state == "healthy"
 
 
 class House:
@@ -65,8 +65,8 @@ class House:
         self.children.pop(name, None)
 
 
-def keeper(house, **knobs):
-    made = autoscaler.Keeper(house)
+def scaled(house, **knobs):
+    made = autoscaler.Autoscaler(house)
     made.knobs = AutoscaleKnobs(max=4, **knobs)
     return made
 
@@ -82,9 +82,9 @@ def test_while_some_are_healed_nobody_leaves(wanted, ready, existing, now):
 
 
 async def test_an_overload_of_the_only_instance_that_serves_stops_none():
-    """Two of three are healed while the third has all the load: the keeper wants two, and three exist."""
-    house = House("dead", "dead", "well")
-    made = keeper(house, in_flight=1, cool_down_s=0.0)
+    """Two of three are healed while the third has all the load: the autoscaler wants two, and three exist."""
+    house = House("dead", "dead", "healthy")
+    made = scaled(house, in_flight=1, cool_down_s=0.0)
     busy = Backend({"users-3": Server("users", "users-3", "UP", 50, 0, 0, 0, True, 256)})
     for _ in range(scaling.LOOKS + 2):
         made._scale_one("users", busy)
@@ -95,8 +95,8 @@ async def test_an_overload_of_the_only_instance_that_serves_stops_none():
 
 async def test_who_does_not_serve_leaves_first_and_the_blueprints_own_stay():
     """By hand from four to two: users-1 is the blueprint's, users-2 is dead, users-4 is the youngest."""
-    house = House("dead", "dead", "well", "well")
-    await keeper(house).scale("users", 2)
+    house = House("dead", "dead", "healthy", "healthy")
+    await scaled(house).scale("users", 2)
 
     assert sorted(house.children) == ["users-1", "users-3"]
 
@@ -104,7 +104,7 @@ async def test_who_does_not_serve_leaves_first_and_the_blueprints_own_stay():
 @pytest.mark.parametrize("asked", [1, 4])
 async def test_there_are_no_more_gateways_than_share_the_limits(asked):
     """While the limits are away each admits its share of `max_gateways`: a further one would admit more than the limit."""
-    made = keeper(House("well", kind="gateway"))
+    made = scaled(House("healthy", kind="gateway"))
     made.max_gateways = asked
     assert made._limits("gateway").max == asked
 
@@ -115,7 +115,7 @@ async def test_there_are_no_more_gateways_than_share_the_limits(asked):
 
 async def test_the_keeper_takes_the_number_of_gateways_from_the_policies():
     """Together with its other knobs."""
-    made = autoscaler.Keeper(House("well", kind="gateway"))
+    made = autoscaler.Autoscaler(House("healthy", kind="gateway"))
     await made.configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
 
     assert made.max_gateways == 2
@@ -123,8 +123,8 @@ async def test_the_keeper_takes_the_number_of_gateways_from_the_policies():
 
 async def test_gateways_added_before_leave_where_fewer_share_the_limits():
     """Four stand by hand, and the next scenario lets two share: two more would admit twice the limit in an outage."""
-    house = House("well", "well", "well", "well", kind="gateway")
-    await autoscaler.Keeper(house).configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
+    house = House("healthy", "healthy", "healthy", "healthy", kind="gateway")
+    await autoscaler.Autoscaler(house).configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
 
     assert sorted(house.children) == ["gateway-1", "gateway-2"]
 
@@ -132,7 +132,7 @@ async def test_gateways_added_before_leave_where_fewer_share_the_limits():
 async def test_a_look_that_breaks_off_does_not_end_the_keeper(monkeypatch):
     """Whatever it met: nobody else heals. How old the last whole look is can be told."""
     monkeypatch.setattr(autoscaler, "EVERY_S", 0.001)
-    made, looks = autoscaler.Keeper(House("well")), []
+    made, looks = autoscaler.Autoscaler(House("healthy")), []
 
     async def look():
         looks.append(1)
@@ -153,7 +153,7 @@ async def test_a_look_that_breaks_off_does_not_end_the_keeper(monkeypatch):
 
 async def test_instances_that_come_and_go_during_a_look_do_not_break_it():
     """HAProxy is waited for between two of them."""
-    house = House("well", "well")
+    house = House("healthy", "healthy")
 
     class Slow:
         async def add(self, kind, name, address):
@@ -185,8 +185,8 @@ async def test_an_answer_that_breaks_off_is_silence(monkeypatch, cut):
 
 async def test_the_spare_of_a_renewal_that_broke_off_leaves_with_the_next(monkeypatch):
     """However often it broke off before: the repeat goes through all and leaves none."""
-    house = House("well")
-    made, fails = autoscaler.Keeper(house), [True]
+    house = House("healthy")
+    made, fails = autoscaler.Autoscaler(house), [True]
 
     class Fine:
         async def is_up(self, *_):
@@ -209,7 +209,7 @@ async def test_the_spare_of_a_renewal_that_broke_off_leaves_with_the_next(monkey
     async def start():
         if fails and fails.pop():
             raise CouldNotRun("users-1 did not come back")
-        house.children["users-1"].state = "well"
+        house.children["users-1"].state = "healthy"
 
     monkeypatch.setattr(rolling_restart.haproxy_fleet, "of", lambda _: Fine())
     monkeypatch.setattr(rolling_restart.haproxy_fleet, "seen_by", seen)
@@ -232,14 +232,14 @@ async def test_a_full_disk_does_not_end_the_healing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
-    places = supervisor.Places(tmp_path / "checkout", 7)
-    places.make()
-    house = supervisor.Supervisor(places)
+    paths = supervisor.Paths(tmp_path / "checkout", 7)
+    paths.make()
+    house = supervisor.Supervisor(paths)
     monkeypatch.setattr(supervisor.orphan_cleanup, "write_children", full)
     child = house.adopt(Node("users-1", "users", "service", 1, module="x", running=Running()))
     healed = []
     monkeypatch.setattr(child, "heal", lambda: healed.append(child.node.name))
-    child.state, child._wanted = "well", True
+    child.state, child._wanted = "healthy", True
 
     child._on_exit()
 
@@ -250,8 +250,8 @@ async def test_a_node_that_cannot_be_limited_is_tried_again(tmp_path, monkeypatc
     """A group's file that cannot be written (ENOSPC, EBUSY) is no reason to leave a node dead."""
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
     monkeypatch.setattr(children, "HEAL_PAUSE_S", 0.001)
-    house = supervisor.Supervisor(supervisor.Places(tmp_path / "checkout", 7))
-    house.places.make()
+    house = supervisor.Supervisor(supervisor.Paths(tmp_path / "checkout", 7))
+    house.paths.make()
     child = house.adopt(Node("users-1", "users", "service", 1, module="x"))
     tries = []
 

@@ -10,7 +10,7 @@ from system.kernel import settings
 from system.kernel.errors import CouldNotRun
 from system.platform import blueprint, health
 from system.platform.addresses import Plan
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import SERVERS, redis, sentinel, services
 from system.platform.servers.base import Context
 
@@ -21,7 +21,7 @@ WATCH = ["127.21.32.1:26379", "127.21.32.2:26379", "127.21.32.3:26379"]
 
 def context(kind, instance=1, of=CLUSTER, root=Path("/parrots")):
     node = next(node for node in of.of_kind(kind) if node.instance == instance)
-    return Context(node, of, Plan(21), Places(root, 21))
+    return Context(node, of, Plan(21), Paths(root, 21))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def say(monkeypatch):
 
     def asked(address, *words):
         if (address, words[0]) not in table:
-            raise health.NotWell(f"connection refused on {address}")
+            raise health.Unhealthy(f"connection refused on {address}")
         return table[address, words[0]]
 
     monkeypatch.setattr(sentinel, "asked", asked)
@@ -65,7 +65,7 @@ def test_a_sentinel_has_one_id_and_the_others_know_it_by_that():
 
 
 def test_a_sentinel_writes_its_file_once_and_keeps_what_it_learnt(tmp_path, monkeypatch):
-    """A healed one that forgot its vote could vote twice; a supervisor that starts anew begins anew."""
+    """A healed one that forgot its vote could vote twice; a supervisor that starts again begins again."""
     monkeypatch.setattr("system.platform.install.packages.need", lambda binary: binary)
     ctx, server = context("sentinel", root=tmp_path), sentinel.Sentinel()
     [(path, text)] = server.launch(ctx).files.items()
@@ -156,6 +156,6 @@ def test_something_else_than_a_redis_at_a_sentinels_address_is_told():
 
         talker = threading.Thread(target=answer)
         talker.start()
-        with pytest.raises(health.NotWell, match="is no Redis"):
+        with pytest.raises(health.Unhealthy, match="is no Redis"):
             sentinel.asked(f"127.0.0.1:{door.getsockname()[1]}", "PING")
         talker.join(5)

@@ -12,7 +12,7 @@ from bench import media_rows
 from system.kernel import cdn_links
 from system.platform import blueprint
 from system.platform.addresses import Plan
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import SERVERS, nginx
 from system.platform.servers.base import Context
 from system.stores.s3 import signing as s3_signing
@@ -90,7 +90,7 @@ def test_a_medium_lies_where_its_link_leads():
 def context(env):
     small = blueprint.load("small")
     node = next(node for node in small.nodes if node.kind == "nginx")
-    return Context(node, small, Plan(21), Places(Path("/parrots"), 21), env)
+    return Context(node, small, Plan(21), Paths(Path("/parrots"), 21), env)
 
 
 def test_the_edge_stands_in_every_lab_and_drops_root():

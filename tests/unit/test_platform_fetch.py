@@ -1,4 +1,4 @@
-"""Fetching: whole or absent, once for all checkouts, and every refusal with its mend. No network here."""
+"""Fetching: whole or absent, once for all checkouts, and every refusal with its fix. No network here."""
 
 import asyncio
 import os
@@ -208,9 +208,9 @@ def test_every_fact_that_does_not_hold_comes_with_a_mend(machine, monkeypatch):
 
     facts = {fact.name: fact for fact in doctor.check()}
 
-    assert [name for name, fact in facts.items() if bool(fact.mend) == fact.ok] == []
+    assert [name for name, fact in facts.items() if bool(fact.fix) == fact.ok] == []
     assert {"redis", "haproxy", "postgres", "java", "kafka", "minio", "maven"} <= {n for n, f in facts.items() if not f.ok}
-    assert facts["haproxy"].mend == "apt-get install haproxy, or as root: make servers"
+    assert facts["haproxy"].fix == "apt-get install haproxy, or as root: make servers"
 
 
 def test_packages_of_the_distribution_are_listed_once_each(monkeypatch):

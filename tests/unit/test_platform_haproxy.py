@@ -8,7 +8,7 @@ import pytest
 
 from system.kernel.errors import CouldNotRun
 from system.platform.scaling import haproxy_fleet, haproxy_runtime
-from system.platform.scaling.haproxy_fleet import Doors
+from system.platform.scaling.haproxy_fleet import HaproxyFleet
 from system.platform.scaling.haproxy_runtime import Mesh
 from system.platform.scaling.outlier_ejection import Healer
 
@@ -67,7 +67,7 @@ async def pair(tmp_path):
 
 
 def both(pair):
-    return Doors([Mesh(each.path) for each in pair])
+    return HaproxyFleet([Mesh(each.path) for each in pair])
 
 
 async def test_what_is_seen_is_summed_over_all_that_answer(pair):
@@ -144,7 +144,7 @@ async def test_a_refusal_of_one_that_answers_is_told(pair):
 
 
 async def test_an_order_goes_only_to_those_who_know_the_instance(pair):
-    """One that started anew has not got it yet: no reason to fail."""
+    """One that started again has not got it yet: no reason to fail."""
     del pair[0].servers["users-2"]
 
     await both(pair).readmit("users", "users-2")
@@ -160,7 +160,7 @@ class Instance:
     def __init__(self, name):
         self.node = type("Node", (), {"kind": "users", "role": "service", "name": name})
         self.ctx = type("Context", (), {"address": "127.9.101.3:8000"})
-        self.state = "well"
+        self.state = "healthy"
 
 
 async def test_the_keeper_gives_each_what_it_lacks(pair):

@@ -9,7 +9,7 @@ import pytest
 from system.platform import blueprint, health
 from system.platform.addresses import Plan
 from system.platform.install import packages, preflight
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import etcd, patroni, postgres, services
 from system.platform.servers.base import Context
 
@@ -18,7 +18,7 @@ SMALL, CLUSTER = blueprint.load("small"), blueprint.load("cluster")
 
 def context(kind, of=CLUSTER, instance=1):
     node = next(node for node in of.of_kind(kind) if node.instance == instance)
-    return Context(node, of, Plan(21), Places(Path("/parrots"), 21))
+    return Context(node, of, Plan(21), Paths(Path("/parrots"), 21))
 
 
 def flags(words):
@@ -74,7 +74,7 @@ def test_a_member_listens_on_its_own_addresses_and_keeps_the_settings_of_a_singl
 
 
 def test_a_healed_member_gives_the_others_time_for_a_new_primary():
-    """Longer than the key of the old one lives, and an election of etcd's that begins it anew."""
+    """Longer than the key of the old one lives, and an election of etcd's that begins it again."""
     for node in CLUSTER.of_kind("postgres"):
         assert node.running.heal_pause_s > patroni.TTL_S + 2 * etcd.ELECTION_MS / 1_000
 
@@ -124,9 +124,9 @@ def test_services_of_a_cluster_are_led_to_the_primary():
 @pytest.mark.parametrize(("takes_part", "primary", "named", "answer"), [
     (True, False, False, "standby, streaming"),
     (True, True, True, "primary, with a synchronous standby"),
-    (True, True, False, "NotWell"),   # a promotion in which nobody may yet be promoted next
-    (False, True, True, "NotWell"),   # a primary without a synchronous standby acknowledges nothing
-    (False, False, False, "NotWell"), # a standby that follows nobody
+    (True, True, False, "Unhealthy"),   # a promotion in which nobody may yet be promoted next
+    (False, True, True, "Unhealthy"),   # a primary without a synchronous standby acknowledges nothing
+    (False, False, False, "Unhealthy"), # a standby that follows nobody
 ])  # fmt: skip
 async def test_a_member_is_well_when_it_takes_part(monkeypatch, takes_part, primary, named, answer):
     """That its process answers is not enough: a lab is not up before one member may be lost."""
@@ -136,15 +136,15 @@ async def test_a_member_is_well_when_it_takes_part(monkeypatch, takes_part, prim
 
     async def http(address, path, expect=()):
         if expect and not named:
-            raise health.NotWell("no sync_standby")
+            raise health.Unhealthy("no sync_standby")
         return "200"
 
     monkeypatch.setattr(health, "postgres_execute", execute)
     monkeypatch.setattr(health, "http", http)
     try:
         told = await patroni.Member().probe(context("postgres"))
-    except health.NotWell:
-        told = "NotWell"
+    except health.Unhealthy:
+        told = "Unhealthy"
 
     assert told == answer
 
@@ -153,12 +153,12 @@ async def test_the_primary_is_whoever_is_not_recovering(monkeypatch):
     """A dead member is passed over; without a primary each answer is told; a single server is not even asked."""
     async def execute(address, role, database, statement):
         if address == "a":
-            raise health.NotWell("connection refused on a")
+            raise health.Unhealthy("connection refused on a")
         return "SELECT 1" if address == "c" else "SELECT 0"
 
     monkeypatch.setattr(health, "postgres_execute", execute)
 
     assert await health.postgres_primary(["a", "b", "c"], "r", "d") == "c"
     assert await health.postgres_primary(["a"], "r", "d") == "a"
-    with pytest.raises(health.NotWell, match="connection refused on a; b is a standby"):
+    with pytest.raises(health.Unhealthy, match="connection refused on a; b is a standby"):
         await health.postgres_primary(["a", "b"], "r", "d")

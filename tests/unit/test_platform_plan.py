@@ -9,7 +9,7 @@ from system.kernel.errors import WrongInput
 from system.platform import blueprint
 from system.platform.addresses import KINDS, Plan
 from system.platform.blueprint import Blueprint, Node
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import SERVERS, cassandra, elasticsearch, haproxy, kafka, postgres, redis, services
 from system.platform.servers.base import Context
 
@@ -18,7 +18,7 @@ SMALL = blueprint.load("small")
 
 def context(kind, of=SMALL, instance=1):
     node = next(node for node in of.of_kind(kind) if node.instance == instance)
-    return Context(node, of, Plan(21), Places(Path("/parrots"), 21))
+    return Context(node, of, Plan(21), Paths(Path("/parrots"), 21))
 
 
 def rows(text, separator="="):
@@ -44,7 +44,7 @@ def test_a_blueprint_survives_the_way_through_json():
 
 
 def test_an_unknown_blueprint_is_answered_with_the_nearest_name():
-    """The message names value, bound and mend."""
+    """The message names value, bound and fix."""
     with pytest.raises(WrongInput, match=r"'smalll' is unknown; known are cluster, small, two_regions\. Did you mean 'small'\?"):
         blueprint.load("smalll")
 
@@ -175,7 +175,7 @@ def test_a_service_is_told_where_it_listens_and_cannot_be_talked_out_of_it():
     """The caller's environment adds policies and secrets; address and name are the platform's."""
     base = context("timelines")
     told = {"TWEETLAB_POLICIES": "{}", "TWEETLAB_LISTEN": "0.0.0.0:80"}
-    launch = SERVERS["timelines"].launch(Context(base.node, base.blueprint, base.plan, base.places, told))
+    launch = SERVERS["timelines"].launch(Context(base.node, base.blueprint, base.plan, base.paths, told))
 
     assert launch.env["TWEETLAB_LISTEN"] == "127.21.103.1:8000"
     assert launch.env["TWEETLAB_INSTANCE"] == "timelines-1"
@@ -184,8 +184,8 @@ def test_a_service_is_told_where_it_listens_and_cannot_be_talked_out_of_it():
 
 
 def test_two_checkouts_and_two_ranges_never_share_a_folder():
-    """The lair's name is drawn from checkout, range and user, and short enough for a Unix socket."""
-    places = [Places(Path(root), number) for root in ("/parrots", "/" + "deep/" * 60) for number in (1, 2)]
+    """The data directory's name is drawn from checkout, range and user, and short enough for a Unix socket."""
+    paths = [Paths(Path(root), number) for root in ("/parrots", "/" + "deep/" * 60) for number in (1, 2)]
 
-    assert len({place.lair for place in places}) == 4
-    assert all(len(str(place.socket)) < 108 for place in places)
+    assert len({place.data_dir for place in paths}) == 4
+    assert all(len(str(place.socket)) < 108 for place in paths)

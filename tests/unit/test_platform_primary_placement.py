@@ -90,7 +90,7 @@ def look(monkeypatch):
     """A placement whose lab stands as told, and the switchovers that it asks for."""
     children = {name: SimpleNamespace(node=SimpleNamespace(name=name, kind="postgres", region=region, role="store"))
                 for name, region in REGIONS.items()}
-    made, asked, now = primary_placement.Placement(children), [], [1_000.0]
+    made, asked, now = primary_placement.PrimaryPlacement(children), [], [1_000.0]
     told = SimpleNamespace(members=members("postgres-3", "postgres-2"), active=2)
 
     async def standing():

@@ -211,7 +211,7 @@ async def test_a_server_that_is_not_well_is_quoted(probe, answer, said):
     """The last answer stands in the error when a start fails: it must be the server's own."""
     server, address = await serve(answer)
     async with server:
-        with pytest.raises(health.NotWell) as told:
+        with pytest.raises(health.Unhealthy) as told:
             await probe(address)
 
     assert str(told.value) == said
@@ -219,7 +219,7 @@ async def test_a_server_that_is_not_well_is_quoted(probe, answer, said):
 
 async def test_nobody_there_is_told_with_the_address():
     """Connection refused, where."""
-    with pytest.raises(health.NotWell, match=r"connection refused on 127.0.0.1:1"):
+    with pytest.raises(health.Unhealthy, match=r"connection refused on 127.0.0.1:1"):
         await health.redis("127.0.0.1:1")
 
 
@@ -227,7 +227,7 @@ async def test_waiting_ends_as_soon_as_the_process_is_gone():
     """A dead server is not asked for the rest of the deadline."""
 
     async def refuse():
-        raise health.NotWell("still no perch")
+        raise health.Unhealthy("still no perch")
 
     began = time.monotonic()
     well, answer = await health.wait(refuse, timeout_s=30, alive=lambda: False)
@@ -253,4 +253,4 @@ def test_a_bound_on_free_disk_that_is_no_number_is_named(value, monkeypatch, tmp
     monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", value)
 
     with pytest.raises(WrongInput, match=f"TWEETLAB_MIN_FREE_MIB is '{value}'.*whole number of MiB"):
-        preflight.check_disk(paths.Places(tmp_path, 199))
+        preflight.check_disk(paths.Paths(tmp_path, 199))

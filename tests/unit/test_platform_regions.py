@@ -13,9 +13,9 @@ from system.kernel import wan
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform import blueprint, targets
 from system.platform.addresses import Plan
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.regions import network, wan_emulator
-from system.platform.scaling.autoscaler import Keeper
+from system.platform.scaling.autoscaler import Autoscaler
 from system.platform.servers import SERVERS, elasticsearch, nginx, postgres
 from system.platform.servers.base import Context
 from system.platform.servers.wan import delay_s
@@ -122,7 +122,7 @@ def test_addresses_that_the_machine_uses_are_not_taken(monkeypatch):
 
 
 def lines(tmp_path, **more):
-    return wan_emulator.Carrier(Plan(21), {}, tmp_path / "lines.json", 0.010, **more)
+    return wan_emulator.WanEmulator(Plan(21), {}, tmp_path / "lines.json", 0.010, **more)
 
 
 def row(rows, here, there):
@@ -189,13 +189,13 @@ def test_how_lines_stood_ends_with_the_lab(tmp_path, monkeypatch):
     """A lab that is brought up again after a cut is whole: nobody is left to undo it."""
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
     monkeypatch.setattr(network, "_ip", lambda *words: "")
-    places = Places(tmp_path / "checkout", 21)
-    told = json.loads(next(iter(SERVERS["wan"].launch(dataclasses.replace(context("wan-1"), places=places)).files.values())))
+    paths = Paths(tmp_path / "checkout", 21)
+    told = json.loads(next(iter(SERVERS["wan"].launch(dataclasses.replace(context("wan-1"), paths=paths)).files.values())))
     Path(told["state"]).parent.mkdir(parents=True)
     Path(told["state"]).write_text("[]")
 
-    network.remove(places, Plan(21))
-    network.remove(places, Plan(21))
+    network.remove(paths, Plan(21))
+    network.remove(paths, Plan(21))
 
     assert not Path(told["state"]).exists()
 
@@ -223,31 +223,31 @@ def test_what_cannot_be_done_changes_nothing(tmp_path, request_):
 def test_addresses_are_those_of_the_lab_that_is_up(tmp_path, monkeypatch):
     """Before it was ever up, and for a name it lacks, there is none."""
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
-    places = Places(tmp_path / "checkout", 21)
-    assert targets.address(places, "haproxy-1") == ""
+    paths = Paths(tmp_path / "checkout", 21)
+    assert targets.address(paths, "haproxy-1") == ""
 
     class Child:
         node, ctx = context("haproxy-2").node, context("haproxy-2")
 
-    places.lair.mkdir(parents=True)
-    targets.write(places, [Child()])
+    paths.data_dir.mkdir(parents=True)
+    targets.write(paths, [Child()])
 
-    assert (targets.address(places, "haproxy-2"), targets.address(places, "haproxy-9")) == ("10.22.9.2:8080", "")
+    assert (targets.address(paths, "haproxy-2"), targets.address(paths, "haproxy-9")) == ("10.22.9.2:8080", "")
 
 
 def test_who_starts_or_was_stopped_as_asked_is_scraped_but_missed_by_nobody(tmp_path, monkeypatch):
     """A start may take long, and Prometheus asks on for some seconds who left."""
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
-    places = Places(tmp_path / "checkout", 21)
-    places.lair.mkdir(parents=True)
+    paths = Paths(tmp_path / "checkout", 21)
+    paths.data_dir.mkdir(parents=True)
 
     def child(name, expected):
         return SimpleNamespace(node=context(name).node, ctx=context(name), expected=expected)
 
-    targets.write(places, [child("likes-1", True), child("likes-2", False), child("haproxy-1", True)])
+    targets.write(paths, [child("likes-1", True), child("likes-2", False), child("haproxy-1", True)])
 
-    assert [row["labels"]["node"] for row in json.loads(places.targets.read_text())] == ["likes-1", "likes-2"]
-    assert json.loads(places.expected.read_text()) == {"likes-1": True, "likes-2": False}
+    assert [row["labels"]["node"] for row in json.loads(paths.targets.read_text())] == ["likes-1", "likes-2"]
+    assert json.loads(paths.expected.read_text()) == {"likes-1": True, "likes-2": False}
 
 
 class House:
@@ -264,7 +264,7 @@ class House:
 
 
 class AdoptedChild:
-    state = "well"
+    state = "healthy"
 
     def __init__(self, node):
         self.node, self.quota_cores = node, None
@@ -276,9 +276,9 @@ class AdoptedChild:
 async def test_a_further_instance_stands_in_the_region_of_its_zone():
     """The emptiest first; one that were told of the west and ran in the east would die with the wrong region."""
     house = House()
-    keeper = Keeper(house)
+    autoscaler = Autoscaler(house)
     for _ in range(2):
-        await keeper.add("timelines")
+        await autoscaler.add("timelines")
 
     assert [(house.children[f"timelines-{n}"].node.region, house.children[f"timelines-{n}"].node.zone) for n in (3, 4)] == [
         (1, 1), (2, 2)]

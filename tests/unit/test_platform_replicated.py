@@ -12,7 +12,7 @@ from system.kernel.errors import CouldNotRun
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.install import preflight
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import SERVERS, cassandra, elasticsearch, kafka, minio, nginx, services
 from system.platform.servers.base import Context
 from system.stores.elasticsearch import index as elastic_index
@@ -31,7 +31,7 @@ def nothing_fetched(monkeypatch, tmp_path):
 
 def context(name, of=CLUSTER):
     node = next(node for node in of.nodes if node.name == name)
-    return Context(node, of, Plan(21), Places(Path("/parrots"), 21))
+    return Context(node, of, Plan(21), Paths(Path("/parrots"), 21))
 
 
 def rows(text, separator):
@@ -89,8 +89,8 @@ def test_minio_of_several_nodes_knows_all_drives_and_which_are_its_own(zone):
     ctx = context(f"minio-{zone}")
     launch = SERVERS["minio"].launch(ctx)
 
-    lair = ctx.places.lair
-    drives = [f"http://127.21.50.{z}:9000{lair}/minio-{z}/data/drive-{d}" for z in ZONES for d in (1, 2)]
+    data_dir = ctx.paths.data_dir
+    drives = [f"http://127.21.50.{z}:9000{data_dir}/minio-{z}/data/drive-{d}" for z in ZONES for d in (1, 2)]
     assert launch.argv[launch.argv.index("--address") + 1 :] == (f"127.21.50.{zone}:9000", *drives)
     assert {ctx.data / "drive-1", ctx.data / "drive-2"} <= set(launch.folders)
     assert launch.env["_MINIO_SERVER_LOCAL"] == f"127.21.50.{zone}:9000"
@@ -168,44 +168,44 @@ def test_a_call_certainly_did_nothing_where_no_attempt_reached_a_node(earlier, l
 
 def test_data_of_a_lab_with_fewer_members_are_not_started_on(tmp_path):
     """A Cassandra of one refuses another rack, a MinIO of one drive is no piece of six: the message says how to go on."""
-    places = Places(tmp_path, 199)
-    places.make()
+    paths = Paths(tmp_path, 199)
+    paths.make()
     try:
-        preflight.keep_layout(places, SMALL)
-        preflight.check_layout(places, SMALL)
+        preflight.keep_layout(paths, SMALL)
+        preflight.check_layout(paths, SMALL)
         with pytest.raises(CouldNotRun, match=r"the data of a lab with 1 cassandra, and 'cluster' has 3.*tweetlab down --purge"):
-            preflight.check_layout(places, CLUSTER)
+            preflight.check_layout(paths, CLUSTER)
     finally:
-        places.remove()
+        paths.remove()
 
 
 def test_the_data_of_a_cluster_are_not_those_of_regions(tmp_path):
     """As many members at other addresses: each etcd would ask for its peers where they were, and find nobody."""
-    places, regions = Places(tmp_path, 199), blueprint.load("two_regions")
-    places.make()
+    paths, regions = Paths(tmp_path, 199), blueprint.load("two_regions")
+    paths.make()
     try:
-        preflight.keep_layout(places, CLUSTER)
+        preflight.keep_layout(paths, CLUSTER)
         with pytest.raises(CouldNotRun, match=r"with 3 cassandra, and 'two_regions' has 3 in regions.*tweetlab down --purge"):
-            preflight.check_layout(places, regions)
-        preflight.keep_layout(places, regions)
-        preflight.check_layout(places, regions)
+            preflight.check_layout(paths, regions)
+        preflight.keep_layout(paths, regions)
+        preflight.check_layout(paths, regions)
         with pytest.raises(CouldNotRun, match=r"with 3 in regions cassandra, and 'cluster' has 3"):
-            preflight.check_layout(places, CLUSTER)
+            preflight.check_layout(paths, CLUSTER)
     finally:
-        places.remove()
+        paths.remove()
 
 
 def test_a_part_of_a_lab_leaves_what_is_known_of_the_rest(tmp_path):
     """A start of the stores of one kind forgets no other."""
-    places = Places(tmp_path, 199)
-    places.make()
+    paths = Paths(tmp_path, 199)
+    paths.make()
     try:
-        preflight.keep_layout(places, CLUSTER)
-        preflight.keep_layout(places, blueprint.Blueprint("part", SMALL.of_kind("redis")))
+        preflight.keep_layout(paths, CLUSTER)
+        preflight.keep_layout(paths, blueprint.Blueprint("part", SMALL.of_kind("redis")))
         with pytest.raises(CouldNotRun, match="3 cassandra"):
-            preflight.check_layout(places, SMALL)
+            preflight.check_layout(paths, SMALL)
     finally:
-        places.remove()
+        paths.remove()
 
 
 def test_a_cluster_is_refused_where_it_would_not_fit_into_memory():

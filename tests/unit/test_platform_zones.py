@@ -9,7 +9,7 @@ from system.kernel import dns, settings
 from system.platform import blueprint
 from system.platform.addresses import Plan
 from system.platform.install import packages
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import SERVERS, haproxy, nginx, pdns
 from system.platform.servers.base import Context
 from system.services.gateway.web import pages
@@ -20,7 +20,7 @@ CLUSTER, SMALL = blueprint.load("cluster"), blueprint.load("small")
 
 def context(name, of=CLUSTER):
     node = next(node for node in of.nodes if node.name == name)
-    return Context(node, of, Plan(21), Places(Path("/parrots"), 21), {"TWEETLAB_EDGE_SECRET": "polly"})
+    return Context(node, of, Plan(21), Paths(Path("/parrots"), 21), {"TWEETLAB_EDGE_SECRET": "polly"})
 
 
 @pytest.mark.parametrize("zone", [1, 2])

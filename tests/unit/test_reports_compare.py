@@ -95,7 +95,7 @@ def test_interleaved_means_never_more_than_two_ahead(order: str, expected: bool)
 
 
 def test_runs_of_two_machines_are_refused(polly: list[record.Run], slower: list[record.Run]) -> None:
-    """The error names both machines and the mend."""
+    """The error names both machines and the fix."""
     other = with_document(slower, host={"cpu_model": "Budgie 1", "cores": 4, "mem_mib": 8000})
     words = r"differ in their machine: .* has Parrot 3000, 2, 24064, .* has Budgie 1, 4, 8000"
     with pytest.raises(errors.WrongInput, match=words):

@@ -146,7 +146,7 @@ def test_the_prediction_has_its_label_and_signed_errors(run: record.Run) -> None
 
 
 def test_a_void_run_withholds_its_headline_numbers(tmp_path: Path) -> None:
-    """No tiles and no measured objective; the broken criterion and its mend instead."""
+    """No tiles and no measured objective; the broken criterion and its fix instead."""
     html = report(tmp_path, report_runs.void())
     assert 'class="tiles"' not in html
     assert "Headline numbers are withheld" in html
@@ -223,7 +223,7 @@ def test_markdown_tells_verdict_promises_and_percentiles(run: record.Run) -> Non
 
 
 def test_markdown_of_a_void_run_gives_no_number(tmp_path: Path) -> None:
-    """Broken criterion and mend; no percentile, no measured objective."""
+    """Broken criterion and fix; no percentile, no measured objective."""
     text = exports.markdown(finish.finish(tmp_path, report_runs.void()))
     assert "| generator CPU | 93.0 % | <= 80% of a core |" in text
     assert "steady response in ms" not in text

@@ -81,7 +81,7 @@ def test_a_find_refuses_the_whole_publication(run: record.Run, tmp_path: Path, m
 
 
 def test_a_run_too_large_for_the_gallery_is_refused(run: record.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Value, bound and mend."""
+    """Value, bound and fix."""
     monkeypatch.setattr(publish, "LIMIT_BYTES", 1000)
     with pytest.raises(errors.WrongInput, match=r"bytes; the gallery takes 1,000: publish a shorter run"):
         publish.publish(run, "first_run", tmp_path, WHOSE)

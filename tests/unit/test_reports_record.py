@@ -91,7 +91,7 @@ def test_an_unknown_schema_version_is_refused_with_a_mend(runs: Path, tmp_path: 
     """A record of another time is not guessed at."""
     document = json.loads((runs / "latest" / "record.json").read_text())
     (tmp_path / "record.json").write_text(json.dumps({**document, "schema_version": 7}))
-    with pytest.raises(errors.WrongInput, match="schema_version 7; this Tweetlab reads 1: read it with the commit"):
+    with pytest.raises(errors.WrongInput, match="schema_version 7; this Tweetlab reads 2: read it with the commit"):
         record.read(tmp_path)
 
 
@@ -106,7 +106,7 @@ def test_a_record_that_lost_a_block_is_refused_by_its_name(runs: Path, tmp_path:
 
 def test_half_a_record_is_refused(tmp_path: Path) -> None:
     """Text that is no JSON is told as such."""
-    (tmp_path / "record.json").write_text('{"schema_version": 1, ')
+    (tmp_path / "record.json").write_text('{"schema_version": 2, ')
     with pytest.raises(errors.WrongInput, match="is not JSON"):
         record.read(tmp_path)
 
@@ -163,3 +163,14 @@ def test_in_sample_predictions_get_no_error_figure(tmp_path: Path) -> None:
     told = run.document["prediction"]
     assert told["label"] == "IN-SAMPLE, this run"
     assert {pair["error"] for pair in told["routes"]["home"]["response_ms"].values()} == {None}
+
+
+def test_a_record_of_version_1_is_read_as_one_of_today(runs: Path, tmp_path: Path) -> None:
+    """Its criteria say `mend` where today's say `fix`; nothing else differs."""
+    document = json.loads((record.every(runs)[0] / "record.json").read_text())
+    old = {**document, "schema_version": 1, "validity": {**document["validity"], "criteria": [
+        {**{key: value for key, value in one.items() if key != "fix"}, "mend": one["fix"]}
+        for one in document["validity"]["criteria"]]}}
+    (tmp_path / "record.json").write_text(json.dumps(old))
+
+    assert record.read(tmp_path).document == document

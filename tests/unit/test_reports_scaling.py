@@ -33,7 +33,7 @@ def test_without_control_groups_there_is_no_scaling_verdict(groups: str, word: s
     assert told.validity["verdict"] == word
     broken = [one for one in told.validity["criteria"] if one["holds"] is False]
     assert [one["name"] for one in broken] == (["CPU quota in force"] if groups == "none" else [])
-    assert groups != "none" or "run as root" in broken[0]["mend"]
+    assert groups != "none" or "run as root" in broken[0]["fix"]
 
 
 def test_a_run_without_a_quota_is_not_asked_for_one() -> None:

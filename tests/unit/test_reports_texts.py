@@ -73,7 +73,7 @@ def saying(run: record.Run, text: str) -> record.Run:
     for objective in document["objectives"]:
         objective |= {"text": text, "note": text}
     for criterion in document["validity"]["criteria"]:
-        criterion["mend"] = text
+        criterion["fix"] = text
     return record.Run(run.path, document)
 
 

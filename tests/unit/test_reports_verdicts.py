@@ -50,7 +50,7 @@ def test_a_quiet_run_is_valid_and_passes() -> None:
 
 
 def test_a_generator_above_80_percent_of_a_core_voids_the_run() -> None:
-    """93 % of a core: VOID, exit 3, with value, bound and mend."""
+    """93 % of a core: VOID, exit 3, with value, bound and fix."""
     found = judged(report_runs.void())
     assert (found.verdict, found.exit_code) == ("VOID", 3)
     assert found.decided_by == (

@@ -1,4 +1,4 @@
-"""A scenario file is read into SI values, or refused with file, key, value, bound and mend."""
+"""A scenario file is read into SI values, or refused with file, key, value, bound and fix."""
 
 import jsonschema
 import pytest
@@ -87,13 +87,13 @@ WRONG = {
 @pytest.mark.parametrize("override", WRONG)
 def test_what_does_not_fit_is_refused_with_the_key_the_value_and_a_mend(override):
     """Every wrong input ends as WrongInput, exit 64, and tells what to write instead."""
-    named, mend = WRONG[override]
+    named, fix = WRONG[override]
 
     with pytest.raises(WrongInput) as caught:
         loader.load("first_run", [override])
 
     assert named in str(caught.value)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
     assert caught.value.exit_code == 64
 
 
@@ -216,7 +216,7 @@ def test_a_zone_is_lost_only_where_there_are_zones_and_for_a_while(override, tol
     ("region_cut", "faults.0.delay=80 ms", "`region_cut` has no `delay`; leave it out, or take `wan_slow`"),
 ])
 def test_a_fault_of_regions_that_cannot_be_is_refused(scenario, override, told):
-    """With value, bound and mend, before anything starts."""
+    """With value, bound and fix, before anything starts."""
     with pytest.raises(WrongInput) as caught:
         loader.load(scenario, [override])
 

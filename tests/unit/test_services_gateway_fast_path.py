@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from system.services.gateway import policy
-from system.services.gateway.fast_path import Door
+from system.services.gateway.fast_path import FastPath
 
 NAMES = {(route.method, route.path): route.name for route in policy.ROUTES}
 
@@ -21,7 +21,7 @@ def way(method: str, path: str) -> str:
             reached.append(name)
         return application
 
-    door = Door({route: answering(route.name) for route in policy.ROUTES}, answering("rest"))
+    door = FastPath({route: answering(route.name) for route in policy.ROUTES}, answering("rest"))
     asyncio.run(door({"type": "http", "method": method, "path": path}, None, None))
     return reached[0]
 
@@ -51,5 +51,5 @@ def test_what_is_no_request_takes_the_long_way():
     async def rest(scope, receive, send):
         seen.append(scope["type"])
 
-    asyncio.run(Door({}, rest)({"type": "lifespan"}, None, None))
+    asyncio.run(FastPath({}, rest)({"type": "lifespan"}, None, None))
     assert seen == ["lifespan"]

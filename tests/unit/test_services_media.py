@@ -99,7 +99,7 @@ async def test_bytes_without_a_declared_digest_are_read_back_once():
 
 
 async def test_bytes_that_are_no_picture_are_dropped_for_good():
-    """They cannot be mended, the URL takes one PUT: 400, and the medium is condemned."""
+    """They cannot be fixed, the URL takes one PUT: 400, and the medium is condemned."""
     html = b"<html><script>alert(1)</script>"
     async with rig() as lab:
         upload = await lab.media.initialize(7, Wanted("image/png", len(html)), "")
@@ -157,24 +157,24 @@ async def test_a_link_is_given_to_whoever_may_read_the_tweet_and_to_nobody_else(
 async def test_orphans_are_condemned_by_their_age_and_what_is_used_stays():
     """Initialised after 100 s, finalised after 1,000 s; attached never. The bytes go, then the cache, at last the row."""
     async with rig() as lab:
-        begun = (await lab.media.initialize(7, WISH, "")).media_id
+        started = (await lab.media.initialize(7, WISH, "")).media_id
         kept, loose = await lab.finished(), await lab.finished()
         await lab.tweet(kept)
 
         lab.now_s += 101
         await lab.collector.sweep()
-        assert [await lab.state(each) for each in (begun, loose, kept)] == ["condemned", "finalised", "attached"]
+        assert [await lab.state(each) for each in (started, loose, kept)] == ["condemned", "finalised", "attached"]
         lab.now_s += 900
         await lab.collector.sweep()
         assert await lab.state(loose) is MediaState.CONDEMNED
-        assert lab.edge.purged == [cdn_links.object_key(begun), cdn_links.object_key(loose)]
+        assert lab.edge.purged == [cdn_links.object_key(started), cdn_links.object_key(loose)]
         assert await lab.blobs.head(cdn_links.object_key(loose)) is None
         lab.now_s += 1_000
         await lab.collector.sweep()
-        assert [await lab.state(each) for each in (begun, loose, kept)] == ["condemned", "condemned", "attached"]
+        assert [await lab.state(each) for each in (started, loose, kept)] == ["condemned", "condemned", "attached"]
         lab.now_s += LONGEST_PUT_S + 1
         await lab.collector.sweep()
-        assert [await lab.state(each) for each in (begun, loose, kept)] == [None, None, "attached"]
+        assert [await lab.state(each) for each in (started, loose, kept)] == [None, None, "attached"]
         assert await lab.blobs.get(cdn_links.object_key(kept)) == PNG
 
 

@@ -265,7 +265,7 @@ async def test_a_cursor_can_be_opened_by_another_instance(library) -> None:
 
 
 async def test_a_page_that_comes_too_late_is_told(library) -> None:
-    """The view of a ranked search is kept for a while; afterwards one searches anew."""
+    """The view of a ranked search is kept for a while; afterwards one searches again."""
     (ann,) = await library.people("ann")
     for _ in range(3):
         await library.post(ann, "walrus")

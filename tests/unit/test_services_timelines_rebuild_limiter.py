@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from system.kernel.errors import Overloaded
-from system.services.timelines.rebuild_limiter import Gate
+from system.services.timelines.rebuild_limiter import RebuildLimiter
 
 
 async def work(took_s: float = 0.02) -> str:
@@ -17,7 +17,7 @@ async def work(took_s: float = 0.02) -> str:
 
 async def test_a_queue_that_would_outlive_its_reader_is_refused_at_once():
     """One place, 20 ms each: who has 30 ms is told 503 now and not 504 then; who has a second waits."""
-    gate = Gate(1, 64)
+    gate = RebuildLimiter(1, 64)
     await gate.run(work, 1.0)
     running = asyncio.ensure_future(gate.run(work, 1.0))
     await asyncio.sleep(0)
@@ -31,7 +31,7 @@ async def test_a_queue_that_would_outlive_its_reader_is_refused_at_once():
 
 async def test_a_build_keeps_its_place_when_its_reader_leaves():
     """It goes on without him; giving its place away would run ever more of them at once."""
-    gate = Gate(1, 64)
+    gate = RebuildLimiter(1, 64)
     first = asyncio.ensure_future(gate.run(lambda: work(0.05), 1.0))
     await asyncio.sleep(0.01)
     first.cancel()
@@ -45,7 +45,7 @@ async def test_a_build_keeps_its_place_when_its_reader_leaves():
 
 async def test_a_reader_who_leaves_the_queue_takes_no_place():
     """Nor does a walk that fails keep one."""
-    gate = Gate(1, 64)
+    gate = RebuildLimiter(1, 64)
     async with gate.enter(1.0):
         waiting = asyncio.ensure_future(gate.run(work, 1.0))
         await asyncio.sleep(0)
@@ -61,7 +61,7 @@ async def test_a_reader_who_leaves_the_queue_takes_no_place():
 
 async def test_a_queue_beyond_its_bound_is_refused():
     """Whatever time is left."""
-    gate = Gate(1, 1)
+    gate = RebuildLimiter(1, 1)
     tasks = [asyncio.ensure_future(gate.run(work, float("inf"))) for _ in range(2)]
     await asyncio.sleep(0)
 

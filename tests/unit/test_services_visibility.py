@@ -51,7 +51,7 @@ async def test_a_protected_author_is_seen_by_himself_and_whom_he_approved():
 
 
 async def test_a_removed_follower_loses_access_at_once():
-    """The edge is read anew for each page: no time passes here."""
+    """The edge is read again for each page: no time passes here."""
     users, _, rule, ann, bob, _ = await _town()
     assert await rule.visible(bob, [ann]) == {ann}
 

@@ -150,7 +150,7 @@ async def test_what_was_purged_before_it_was_read_is_made_good_before_the_next_r
 
 
 async def test_a_record_that_a_store_refuses_for_good_is_buried_and_the_others_are_done():
-    """Repeating it can mend nothing: neither may the others wait behind it, nor its process end again and again."""
+    """Repeating it can fix nothing: neither may the others wait behind it, nor its process end again and again."""
     log, done = MemoryLog(), []
 
     async def handle(records):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from system.kernel.errors import StoreUnavailable
-from system.stores.postgres.batcher import Rounds
+from system.stores.postgres.batcher import Batcher
 
 
 class Ferry:
@@ -17,7 +17,7 @@ class Ferry:
         self.rounds: list[list[int]] = []
         self.gates: list[asyncio.Event] = []
         self.sinks: set[int] = set()
-        self.line = Rounds(self.cross, lambda item: item, lanes=lanes, most=most)
+        self.line = Batcher(self.cross, lambda item: item, lanes=lanes, most=most)
 
     async def cross(self, items):
         self.rounds.append(list(items))

@@ -186,7 +186,7 @@ class FakeLab:
     def __init__(self, folder):
         self.nodes: list[NodeStatus] = []
         self.plan = SimpleNamespace(range=9)
-        self.places = SimpleNamespace(state=folder, lair=folder)
+        self.paths = SimpleNamespace(state=folder, data_dir =folder)
 
     async def status(self):
         return self.nodes
@@ -195,7 +195,7 @@ class FakeLab:
         return {node.name: 5 for node in self.nodes}
 
 
-def node(name: str, state: str = "well") -> NodeStatus:
+def node(name: str, state: str = "healthy") -> NodeStatus:
     return NodeStatus(name, name.rpartition("-")[0], "store", state, 7, 1, "127.9.9.9:1", 0.0, 0, 2**20, state, True)
 
 
@@ -209,7 +209,7 @@ async def test_a_lab_that_goes_and_comes_back_is_told_frame_by_frame(tmp_path):
         states.append((await watch.frame())["state"])
     await watch.close()
 
-    assert states == ["down", "well", "impaired", "down"]
+    assert states == ["down", "healthy", "impaired", "down"]
 
 
 async def test_a_slow_look_is_not_taken_for_cpu(tmp_path, monkeypatch):
@@ -292,7 +292,7 @@ async def test_reports_and_logs_stay_inside_their_folders(page, path, expected):
 
 
 def test_a_taken_port_is_told_with_another():
-    """The message names the address and the mend."""
+    """The message names the address and the fix."""
     first = app.bind(0)
     port = first.getsockname()[1]
 
@@ -340,8 +340,9 @@ def test_what_passes_several_doors_is_added_up():
 def test_of_two_doors_the_page_links_to_the_one_that_answers():
     """A dead balancer's address would be a broken link."""
     def door(number, health):
-        return NodeStatus(f"haproxy-{number}", "haproxy", "mesh", "well", 7, 1, f"127.9.9.{number}:8080", 0.0, 0, 0, health, True)
+        return NodeStatus(f"haproxy-{number}", "haproxy", "mesh", "healthy", 7, 1,
+                          f"127.9.9.{number}:8080", 0.0, 0, 0, health, True)
 
-    links = watchers.links([door(1, "connection refused"), door(2, "well")])
+    links = watchers.links([door(1, "connection refused"), door(2, "healthy")])
 
     assert [link["url"] for link in links] == ["http://127.9.9.2:8080/", "http://127.9.9.2:8080/openapi.json"]

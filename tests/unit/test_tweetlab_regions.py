@@ -19,7 +19,7 @@ def ways(**changed):
 
 
 def node(name, zone=0, region=0):
-    return NodeStatus(name, name, "store", "well", 7, 1, "x:1", 0.0, 0, 2**20, "well", True, zone, region)
+    return NodeStatus(name, name, "store", "healthy", 7, 1, "x:1", 0.0, 0, 2**20, "healthy", True, zone, region)
 
 
 def told(**changed):
@@ -84,7 +84,7 @@ def test_the_doctor_tells_whether_regions_can_be_made_and_misses_nothing_where_n
     assert [(fact.ok, fact.fact) for fact in doctor._regions()] == [(True, "none can be made: Regions are roots alone.")]
 
 
-@pytest.mark.parametrize(("looked_s", "words"), [(0.4, ""), (43.2, "the keeper looked last 43 s ago")])
+@pytest.mark.parametrize(("looked_s", "words"), [(0.4, ""), (43.2, "the autoscaler looked last 43 s ago")])
 async def test_a_keeper_that_does_not_look_is_told(monkeypatch, looked_s, words):
     """Every node may be well, and yet nobody would replace one that hangs."""
     class House:

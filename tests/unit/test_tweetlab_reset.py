@@ -40,7 +40,7 @@ def reset(monkeypatch, tmp_path):
         monkeypatch.setattr(seeding, name, step(name))
     monkeypatch.setattr(seeding.leftovers, "found", found)
     screen = types.SimpleNamespace(step=lambda title: contextlib.nullcontext(), say=made.said.append)
-    platform = types.SimpleNamespace(places=types.SimpleNamespace(lair=tmp_path))
+    platform = types.SimpleNamespace(paths=types.SimpleNamespace(data_dir =tmp_path))
     made.lab = types.SimpleNamespace(lab=platform, screen=screen, without_services=without_services)
     made.scenario = loader.load("first_run", SMALL)
     return made
@@ -81,7 +81,7 @@ class Recorded:
     """A lab that only notes what is ordered of it."""
 
     def __init__(self, folder):
-        self.places, self.orders = types.SimpleNamespace(state=folder), []
+        self.paths, self.orders = types.SimpleNamespace(state=folder), []
 
     async def stop_services(self):
         self.orders.append("stop")

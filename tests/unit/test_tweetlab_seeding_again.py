@@ -9,7 +9,7 @@ from tweetlab.run import runner
 
 
 @pytest.fixture
-def begun(monkeypatch):
+def started(monkeypatch):
     """What seeding answers, one after the other: an exception is raised. `said`: what people were told."""
     made = types.SimpleNamespace(answers=[], said=[])
 
@@ -26,18 +26,18 @@ def begun(monkeypatch):
     return made
 
 
-async def test_seeding_begins_again_where_a_store_goes_away(begun):
+async def test_seeding_begins_again_where_a_store_goes_away(started):
     """After a drill PostgreSQL's primary may be moved in the run's first seconds; the run before is over and cannot wait."""
-    begun.answers = [StoreUnavailable("moved"), StoreUnavailable("moved"), {"users": 7}]
+    started.answers = [StoreUnavailable("moved"), StoreUnavailable("moved"), {"users": 7}]
 
-    assert await runner._seeded(begun.lab, None, begun.world) == {"users": 7}
-    assert len(begun.said) == 2 and "begins again" in begun.said[0]
+    assert await runner._seeded(started.lab, None, started.world) == {"users": 7}
+    assert len(started.said) == 2 and "begins again" in started.said[0]
 
 
-async def test_a_store_that_stays_away_is_told(begun):
+async def test_a_store_that_stays_away_is_told(started):
     """Three times is enough."""
-    begun.answers = [StoreUnavailable(f"away {n}") for n in range(9)]
+    started.answers = [StoreUnavailable(f"away {n}") for n in range(9)]
 
     with pytest.raises(StoreUnavailable, match="away 2"):
-        await runner._seeded(begun.lab, None, begun.world)
-    assert len(begun.answers) == 6
+        await runner._seeded(started.lab, None, started.world)
+    assert len(started.answers) == 6

@@ -25,7 +25,7 @@ def test_two_names_mean_both_directions_or_one():
     (("", ""), True, "--one-way needs --between"),
 ])
 def test_lines_that_are_not_there_are_refused(between, one_way, told):
-    """By value, bound and mend."""
+    """By value, bound and fix."""
     with pytest.raises(WrongInput) as problem:
         wan._pairs(between, one_way)
     assert told in problem.value.detail

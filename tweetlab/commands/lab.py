@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from system.platform.provider import NodeStatus
 
 
-KEEPER_LATE_S = 10.0  # it looks once a second; one look at a silent HAProxy takes some
+AUTOSCALER_LATE_S = 10.0  # it looks once a second; one look at a silent HAProxy takes some
 
 
 def _lab() -> Lab:
@@ -40,7 +40,7 @@ def setup(observe: Observe = False, as_json: Json = False) -> int:
 
 
 def doctor(as_json: Json = False) -> int:
-    """List every requirement as a fact, and the command that mends what is missing."""
+    """List every requirement as a fact, and the command that fixes what is missing."""
     from tweetlab import doctor as checks
 
     screen = Screen(as_json)
@@ -48,7 +48,7 @@ def doctor(as_json: Json = False) -> int:
     for fact in facts:
         screen.show(f"{'ok  ' if fact.ok else 'MISS'}  {fact.name:<22} {fact.fact}")
         if not fact.ok:
-            screen.show(f"      mend: {fact.mend}")
+            screen.show(f"      fix: {fact.fix}")
     screen.emit([dataclasses.asdict(fact) for fact in facts])
     return 0 if all(fact.ok for fact in facts) else 3
 
@@ -116,7 +116,7 @@ def status(as_json: Json = False) -> int:
     if nodes and (late := asyncio.run(_late())):
         screen.show(late)
     screen.emit([dataclasses.asdict(node) for node in nodes])
-    return 0 if nodes and all(node.health == "well" for node in nodes) else 3
+    return 0 if nodes and all(node.health == "healthy" for node in nodes) else 3
 
 
 def scale(service: Annotated[str, typer.Argument(help="A service, such as `timelines`.")],
@@ -148,10 +148,10 @@ def _table(nodes: list[NodeStatus]) -> object:
 
 
 async def _late() -> str:
-    """Return what to say where the keeper has not looked for long; "" where it does its work."""
+    """Return what to say where the autoscaler has not looked for long; "" where it does its work."""
     silent_s = float((await _lab().scaling())["looked_s"])
-    return "" if silent_s <= KEEPER_LATE_S else (
-        f"the keeper looked last {silent_s:.0f} s ago: what hangs is not replaced meanwhile (`tweetlab logs supervisor`)")
+    return "" if silent_s <= AUTOSCALER_LATE_S else (
+        f"the autoscaler looked last {silent_s:.0f} s ago: what hangs is not replaced meanwhile (`tweetlab logs supervisor`)")
 
 
 async def _lines() -> str:
@@ -160,7 +160,7 @@ async def _lines() -> str:
     from tweetlab.lab import regions
 
     try:
-        rows = await carrier.ask(_lab().places, {"op": "look"})
+        rows = await carrier.ask(_lab().paths, {"op": "look"})
     except CouldNotRun as problem:
         return problem.detail
     return "lines: " + "; ".join(f"{row['one']} – {row['other']} {row['words']}" for row in regions.between(rows))

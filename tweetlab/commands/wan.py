@@ -45,10 +45,10 @@ async def _asked(lab: Lab, pairs: list[list[int]], change: dict[str, Any], calm:
         raise WrongInput(f"The lab that is up, {blueprint.name!r}, has no regions and so no lines between them; take it down and "
                          "bring one up that has: `tweetlab down --purge`, then `tweetlab up two_regions`.")
     if change:
-        await carrier.ask(lab.places, {"op": "set", "pairs": pairs, "line": change})
+        await carrier.ask(lab.paths, {"op": "set", "pairs": pairs, "line": change})
     elif calm:
-        await carrier.ask(lab.places, {"op": "reset"})
-    return list(await carrier.ask(lab.places, {"op": "look"}))
+        await carrier.ask(lab.paths, {"op": "reset"})
+    return list(await carrier.ask(lab.paths, {"op": "look"}))
 
 
 def _pairs(between: tuple[str, str], one_way: bool) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """Looks at the lab once a second while somebody watches, and makes one frame of it. A lab that is down is a frame too.
 
 Nobody watches: nothing is asked. Health, CPU, memory and HAProxy's counters are read each second, the processes' /metrics
-every second time, queues, alerts and runs more seldom: see the constants.
+every second time, queues, alerts and runs more rarely: see the constants.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PATIENCE_S = 1.0                             # for one answer
 
 @dataclass
 class Last:
-    """What the frame before saw, and what is asked more seldom than each second."""
+    """What the frame before saw, and what is asked more rarely than each second."""
 
     at_s: float = 0.0
     cpu_ns: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Collector:
     def __init__(self, root: Path, number: int, runs: Path) -> None:
         self.lab = native.Lab(root, number)
         self.past: deque[Json] = deque(maxlen=KEPT)
-        self._running = current_run.Running(self.lab.places.state)
+        self._running = current_run.Running(self.lab.paths.state)
         self._runs = current_run.Runs(runs)
         self._last = Last()
         self._web: aiohttp.ClientSession | None = None
@@ -105,7 +105,7 @@ class Collector:
 
     async def _doors(self, nodes: list[NodeStatus], took_s: float) -> None:
         names = [node.name for node in nodes if node.kind == "haproxy"]
-        told = await asyncio.gather(*(haproxy_stats.ask(self.lab.places.lair / f"{name}.sock") for name in names))
+        told = await asyncio.gather(*(haproxy_stats.ask(self.lab.paths.data_dir / f"{name}.sock") for name in names))
         found = dict(zip(names, told))
         hops = [hop for name, rows in found.items() for hop in topology.doors(self._last.doors.get(name, ()), rows, took_s)]
         self._hops = topology.added(hops) if self._last.at_s else []
@@ -148,7 +148,7 @@ class Collector:
             self._last.lines, self._last.active = [], ""
             return
         try:
-            self._last.lines = regions.between(await carrier.ask(self.lab.places, {"op": "look"}))
+            self._last.lines = regions.between(await carrier.ask(self.lab.paths, {"op": "look"}))
         except LabError:
             self._last.lines = []
         if self._number % METRICS_EVERY == 0 or not self._last.active:
@@ -157,7 +157,7 @@ class Collector:
 
     async def _lags(self, nodes: list[NodeStatus]) -> dict[str, int]:
         wanted = topology.groups(self._last.grown, (node.kind for node in nodes if node.role == "service"))
-        if not wanted or not any(node.kind == "kafka" and node.health == "well" for node in nodes):
+        if not wanted or not any(node.kind == "kafka" and node.health == "healthy" for node in nodes):
             await self._forget_log()
             return {}
         try:
@@ -219,16 +219,18 @@ def _state(nodes: list[NodeStatus]) -> str:
     """down, starting, well or impaired."""
     if not nodes:
         return "down"
-    if not any(node.role == "service" and node.state == "well" for node in nodes) and any(n.state == "starting" for n in nodes):
+    serving = any(node.role == "service" and node.state == "healthy" for node in nodes)
+    if not serving and any(node.state == "starting" for node in nodes):
         return "starting"
-    return "well" if all(node.health == "well" and node.state == "well" for node in nodes) else "impaired"
+    return "healthy" if all(node.health == "healthy" and node.state == "healthy" for node in nodes) else "impaired"
 
 
 def _node(node: NodeStatus, cores: float | None) -> Json:
     box = topology.box_of(node.kind)
     return {
         "name": node.name, "kind": node.kind, "role": node.role, "title": box.title, "lane": box.lane, "what": box.what,
-        "state": node.state, "health": node.health, "well": node.health == "well" and node.state == "well", "pid": node.pid,
+        "state": node.state, "health": node.health,
+        "healthy": node.health == "healthy" and node.state == "healthy", "pid": node.pid,
         "address": node.address, "rss_mib": round(node.rss_bytes / 2**20), "cores": None if cores is None else round(cores, 3),
         "restarts": node.restarts, "started_at": node.started_at, "auto_heal": node.auto_heal,
         "zone": node.zone, "place": regions.place_of(node),

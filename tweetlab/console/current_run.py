@@ -80,7 +80,7 @@ class Running:
 
     def _heard(self, line: Json) -> None:
         event = line.pop("event")
-        if event == "begun":
+        if event == "opened":
             self.head = line
         elif event == "started":
             self._started_ms = line["wall_ms"]

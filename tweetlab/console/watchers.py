@@ -21,7 +21,7 @@ PAGES = {  # kind -> (what the link says, port, path); Debian's Prometheus has t
 def links(nodes: Iterable[NodeStatus]) -> list[Json]:
     """Return the pages that the nodes of a lab serve to people: of several doors the first that is well."""
     found: list[Json] = []
-    for node in sorted(nodes, key=lambda one: one.health != "well"):
+    for node in sorted(nodes, key=lambda one: one.health != "healthy"):
         host = node.address.rpartition(":")[0]
         if node.kind == "haproxy" and all(link["name"] != "API" for link in found):
             found.append({"name": "Web client", "url": f"http://{node.address}/"})

@@ -4,7 +4,7 @@
 |---|---|
 | jwt.secret | the key that signs |
 | jwt.secret.previous | the one before: its tokens hold, nobody signs with it |
-| jwt.secret.next | the key of a change that has begun; gone when it is done |
+| jwt.secret.next | the key of a change that has started; gone when it is done |
 
 The order is what makes it safe: a token may be signed by a key only when everybody takes it, so
 
@@ -46,7 +46,7 @@ class Key:
 def known(lab: Lab) -> list[Key]:
     """Return the lab's keys, the one that signs first; none before its first start."""
     files = {"current": session.KEY, "previous": session.PREVIOUS_KEY, "next": NEXT}
-    found = [(role, lab.places.state / name) for role, name in files.items()]
+    found = [(role, lab.paths.state / name) for role, name in files.items()]
     return [Key(signing.kid_of(path.read_text()), role, max(0.0, time.time() - path.stat().st_mtime))
             for role, path in found if path.exists()]
 
@@ -67,18 +67,18 @@ async def rotate(lab: Lab, say: Say) -> dict[str, str]:
             await _step(lab, say, "gateway", gateways, "take the new key")
             before = {"TWEETLAB_JWT_SECRET": old, "TWEETLAB_JWT_SECRET_PREVIOUS": new}
             await _step(lab, say, "users", before, "take the new key")
-        _write(lab.places.state / session.PREVIOUS_KEY, old, made_at=_made_at(lab, old))
-        _write(lab.places.state / session.KEY, new, made_at=_made_at(lab, new))
+        _write(lab.paths.state / session.PREVIOUS_KEY, old, made_at=_made_at(lab, old))
+        _write(lab.paths.state / session.KEY, new, made_at=_made_at(lab, new))
         if kinds:
             await _step(lab, say, "users", gateways, "sign with the new key")
-        (lab.places.state / NEXT).unlink()
+        (lab.paths.state / NEXT).unlink()
     gone = signing.kid_of(retired) if retired not in ("", old, new) else ""
     return {"current": signing.kid_of(new), "previous": signing.kid_of(old), "retired": gone}
 
 
 def _begun(lab: Lab) -> tuple[str, str, bool]:
-    """Return the old and the new key and whether the change had begun before; a new one is on disk before anybody has it."""
-    path = lab.places.state / NEXT
+    """Return the old and the new key and whether the change had started before; a new one is on disk before anybody has it."""
+    path = lab.paths.state / NEXT
     resumed, current = path.exists(), session.secret_of(lab)
     if not resumed:
         _write(path, secrets.token_hex(session.SECRET_BYTES), made_at=time.time())
@@ -93,7 +93,7 @@ async def _step(lab: Lab, say: Say, service: str, env: dict[str, str], what: str
 
 def _made_at(lab: Lab, secret: str) -> float:
     """Return when a key was made: the time of the file that has held it longest."""
-    files = [lab.places.state / name for name in (session.KEY, session.PREVIOUS_KEY, NEXT)]
+    files = [lab.paths.state / name for name in (session.KEY, session.PREVIOUS_KEY, NEXT)]
     return min((path.stat().st_mtime for path in files if path.exists() and path.read_text() == secret), default=time.time())
 
 
@@ -107,8 +107,8 @@ def _write(path: Path, secret: str, made_at: float) -> None:
 
 @contextlib.contextmanager
 def _alone(lab: Lab) -> Iterator[None]:
-    lab.places.state.mkdir(parents=True, exist_ok=True)
-    with (lab.places.state / "keys.lock").open("w") as lock:
+    lab.paths.state.mkdir(parents=True, exist_ok=True)
+    with (lab.paths.state / "keys.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

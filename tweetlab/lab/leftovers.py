@@ -118,7 +118,7 @@ async def _processes(lab: Session, seeded: Seeded) -> list[str]:
     services = [node for node in await lab.lab.status() if node.role == "service"]
     old = [f"{node.name} has run since before the stores were emptied" for node in services
            if node.started_at < seeded.since_s]
-    return old or [f"{node.name}: {node.health}" for node in services if node.health != "well"]
+    return old or [f"{node.name}: {node.health}" for node in services if node.health != "healthy"]
 
 
 PROBES: dict[str, Probe] = {
@@ -129,7 +129,7 @@ PROBES: dict[str, Probe] = {
 
 def edge_cache(lab: native.Lab, node: str) -> Path:
     """Return the folder in which the edge `node` keeps pictures."""
-    return lab.places.data(node) / "cache"
+    return lab.paths.data(node) / "cache"
 
 
 async def found(lab: Session, seeded: Seeded) -> list[str]:

@@ -70,7 +70,7 @@ class Session:
     @property
     def effects_dir(self) -> Path:
         """Folder of the workers' effect logs."""
-        return self.lab.places.effects
+        return self.lab.paths.effects
 
     def token(self, user_id: int) -> str:
         """Return a bearer token of `user_id`, as the token route would issue it."""
@@ -88,9 +88,9 @@ class Session:
         if group is not None:
             from redis.asyncio.sentinel import Sentinel
 
-            places = [(host, int(port)) for host, _, port in (each.rpartition(":") for each in group.sentinels)]
+            paths = [(host, int(port)) for host, _, port in (each.rpartition(":") for each in group.sentinels)]
             watch: Any = Sentinel
-            client: redis.asyncio.Redis = watch(places, socket_timeout=SENTINEL_S).master_for(group.name, socket_timeout=None)
+            client: redis.asyncio.Redis = watch(paths, socket_timeout=SENTINEL_S).master_for(group.name, socket_timeout=None)
             return client
         host, _, port = self.settings.stores.redis.rpartition(":")
         return redis.asyncio.Redis(host=host, port=int(port))
@@ -134,7 +134,7 @@ class Session:
 
     async def sample_sparsely(self) -> None:
         """Let no more requests be traced than a measured run allows (1 %); restarts the services only where they trace more."""
-        path = self.lab.places.state / "trace_ratio"
+        path = self.lab.paths.state / "trace_ratio"
         if path.exists() and float(path.read_text()) > settings.TRACE_RATIO:
             with self.screen.step(f"tracing {settings.TRACE_RATIO:.0%} of the requests, as a measured run may at most"):
                 await self.lab.restart_services({"TWEETLAB_TRACE_RATIO": str(settings.TRACE_RATIO)})
@@ -143,7 +143,7 @@ class Session:
 
 def _applied(lab: native.Lab) -> Path:
     """Return the file with the policies that the services run with; absent while nobody knows."""
-    return lab.places.state / "policies.json"
+    return lab.paths.state / "policies.json"
 
 
 def public_url(lab: native.Lab, instance: int = 1) -> str:
@@ -171,7 +171,7 @@ def secret_of(lab: native.Lab) -> str:
 
 def previous_secret_of(lab: native.Lab) -> str:
     """Return the token key before that one, whose tokens still hold; "" where keys were not changed."""
-    path = lab.places.state / PREVIOUS_KEY
+    path = lab.paths.state / PREVIOUS_KEY
     return path.read_text() if path.exists() else ""
 
 
@@ -181,7 +181,7 @@ def edge_secret_of(lab: native.Lab) -> str:
 
 
 def _secret(lab: native.Lab, name: str) -> str:
-    path = lab.places.state / name
+    path = lab.paths.state / name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(".part")
@@ -219,7 +219,7 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
         raise
     if not stores_only and fresh:
         _applied(lab).write_text(wanted.to_json())
-        (lab.places.state / "trace_ratio").write_text(str(settings.from_env(env).trace_ratio))
+        (lab.paths.state / "trace_ratio").write_text(str(settings.from_env(env).trace_ratio))
     if observe and not fresh and not traced:  # services that ran before Jaeger did know nothing of it
         await lab.restart_services({})
 
@@ -234,7 +234,7 @@ async def _roles(lab: native.Lab) -> set[str]:
 
 
 async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
-    """Fetch what `blueprint` or --observe needs besides a plain set-up and is missing. Raises CouldNotRun, with the mend."""
+    """Fetch what `blueprint` or --observe needs besides a plain set-up and is missing. Raises CouldNotRun, with the fix."""
     further = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
     if any(packages.missing(package) for package in further):
         from tweetlab import setup
@@ -294,7 +294,7 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
 @contextlib.contextmanager
 def alone(lab: native.Lab) -> Iterator[None]:
     """Hold the lab for one run. Raises CouldNotRun where another run holds it: two would measure each other."""
-    with (lab.places.state / "run.lock").open("w") as lock:
+    with (lab.paths.state / "run.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

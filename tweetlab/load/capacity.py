@@ -108,7 +108,7 @@ class _Search:
                 self._carried[rate] = self._carried.get(rate, 0) + 1 if result.carried else 0
                 return result.carried
         raise CouldNotRun(f"{VOID_TRIES} runs at {rate:.0f}/s were void ({self._trials[-1].void}); "
-                          "mend that, or measure on a calmer machine.")
+                          "fix that, or measure on a calmer machine.")
 
     async def _bracket(self, start: float, most: float) -> tuple[float, float | None]:
         """Double or halve until one end is carried and the other is not."""

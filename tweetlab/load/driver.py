@@ -91,7 +91,7 @@ class Load:
     `graph`: whose followers the delivery probes poll; None draws it again from the scenario. `probes`,
     `null_route`: switch those off for a pure measurement.
     `canary`: a word that no answer may hold; every answer is looked through for it.
-    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to whom they name, anew each second; `base_url` is
+    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to whom they name, again each second; `base_url` is
     one of those for what is done beforehand.
     """
 
@@ -140,13 +140,13 @@ class Load:
     def pid(self) -> int:
         """Process id of the generator. Raises RuntimeError before `begin`."""
         if self._conversation is None:
-            raise RuntimeError("The load was not begun; call `begin` first.")
+            raise RuntimeError("The load was not started; call `begin` first.")
         return self._conversation.pid
 
     async def finish(self, stop: asyncio.Event) -> LoadResult:
         """Wait until the load and what it left in flight have ended, or `stop` was set; return what there is."""
         if self._conversation is None:
-            raise RuntimeError("The load was not begun; call `begin` first.")
+            raise RuntimeError("The load was not started; call `begin` first.")
         load_s = self._scenario.workload.load_s
         try:
             await self._conversation.hold(stop, load_s + float(self._job["timeout_s"]) + AFTER_S)

@@ -2,7 +2,7 @@
 
 | line | says |
 |---|---|
-| begun | the question, its stages, faults and promises; which process asks (`pid`, `start_ticks`) |
+| opened | the question, its stages, faults and promises; which process asks (`pid`, `start_ticks`) |
 | started | `wall_ms`: when the load began |
 | second | one second, as `live.Tick` |
 | ended | the load is over; what it left is being checked |
@@ -39,7 +39,7 @@ class Journal:
         self._path, self._inner = path, inner
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # a reader that holds the old one open sees that it is gone
-        self._write({"event": "begun", "wall_ms": time.time_ns() // 1_000_000, "pid": os.getpid(),
+        self._write({"event": "opened", "wall_ms": time.time_ns() // 1_000_000, "pid": os.getpid(),
                      "start_ticks": procs.start_ticks(os.getpid()), **_question(scenario)})
         self._open = True
 

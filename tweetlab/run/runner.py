@@ -141,7 +141,7 @@ async def _run(lab: Session, scenario: spec.Scenario, command: str, world: World
 
 def raw_folder(lab: native.Lab) -> Path:
     """Return where the rows of the last load lie, as the generator wrote them."""
-    return lab.places.state / "last-load"
+    return lab.paths.state / "last-load"
 
 
 def finished(told: facts.Facts, lab: native.Lab, runs: Path = home.RUNS) -> record.Run:
@@ -157,7 +157,7 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
     done = asyncio.Event()
     redis = lab.redis()
     seen.canary = await canaries.planted(lab, world.tape) if probes else ""
-    diary = journal.Journal(journal.path_of(lab.lab.places.state), scenario, driver.teller(lab.screen.err))
+    diary = journal.Journal(journal.path_of(lab.lab.paths.state), scenario, driver.teller(lab.screen.err))
     load = driver.Load(scenario, world.tape, lab.base_url, lab.jwt_secret, folder, graph=world.graph, probes=probes,
                        on_second=diary, canary=seen.canary, name_servers=lab.name_servers)
     since_ms = int(time.time() * 1e3)
@@ -167,7 +167,7 @@ async def _load(lab: Session, scenario: spec.Scenario, world: World, seen: Seen,
         diary.started(seen.start_wall_ms)
         seen.sampler = sampler.Sampler(_sources(lab, load.pid, redis, bool(scenario.policies.autoscale.max)), seen.start_ns)
         watching = asyncio.create_task(seen.sampler.run(done))
-        state = lab.lab.places.state
+        state = lab.lab.paths.state
         faults = schedule.run(scenario.faults_in_load, lab.lab, seen.start_ns, state, stop=stop,
                               load_s=scenario.workload.load_s)
         drills = asyncio.create_task(faults)

@@ -46,14 +46,14 @@ async def ensure(lab: Session, scenario: spec.Scenario, graph: population.Graph 
                  past: seeded_tweets.History | None = None, *, force: bool = False) -> dict[str, Any]:
     """Make the stores hold exactly the scenario's population; return its manifest.
 
-    Where it was written before, only what runs added is taken away. `force`: write all of it anew.
+    Where it was written before, only what runs added is taken away. `force`: write all of it again.
     """
     graph = graph or population.graph_of(scenario.population, scenario.seed)
     past = past or seeded_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
     circle = private_circle.circle_of(graph, scenario.population, scenario.seed)
     likes = private_circle.likes_of(circle, past, scenario.population, scenario.seed)
     manifest = manifest_of(graph, past, circle, likes)
-    mark = lab.lab.places.lair / "seeded.json"  # beside the data that it speaks of
+    mark = lab.lab.paths.data_dir / "seeded.json"  # beside the data that it speaks of
     standing = json.loads(mark.read_text()) if mark.exists() else {}
     mark.unlink(missing_ok=True)
     wanted = {"sha256": manifest["sha256"], "index": _index_schema()}

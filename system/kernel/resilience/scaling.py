@@ -68,7 +68,7 @@ def change(wanted: int, ready: int, existing: int) -> int | None:
 
 
 class Scaler:
-    """The number of instances of one service. Look at it once a second; after a change it begins to look anew."""
+    """The number of instances of one service. Look at it once a second; after a change it begins to look again."""
 
     def __init__(self, knobs: AutoscaleKnobs) -> None:
         self._knobs = knobs

@@ -106,7 +106,7 @@ METRICS: dict[str, Metric] = {
         "gauge", "Our processes: 1 where silence is amiss, 0 while one starts for the first time or was stopped as asked.",
         ("node",), "processes", board="processes"),
     "tweetlab_task_restarts_total": Metric(
-        "counter", "Standing tasks that ended in a way nobody meant, and began anew.", ("task",), "restarts", board="processes"),
+        "counter", "Standing tasks that ended in a way nobody meant, and began again.", ("task",), "restarts", board="processes"),
     "tweetlab_loop_lag_seconds": Metric(
         "histogram", "How much later than asked the event loop ran a timer.", (), "s", board="processes"),
     "tweetlab_process_cpu_seconds_total": Metric("counter", "CPU time of the process.", (), "s", board="processes"),

@@ -1,6 +1,6 @@
 """Spans by the OpenTelemetry SDK, sent to a collector over OTLP/HTTP by a thread of their own.
 
-Imported only where TWEETLAB_OTLP is set. Every span that is begun here is exported: who is sampled was decided before.
+Imported only where TWEETLAB_OTLP is set. Every span that is started here is exported: who is sampled was decided before.
 What cannot be sent is dropped: at most 2,048 spans wait, and a request never does.
 """
 

@@ -35,7 +35,7 @@ HEARTBEAT_S = 10.0
 
 
 async def fetch(package: Maven | Go, progress: Progress) -> Path:
-    """Return the home of `package`, fetching it where it is absent. Raises CouldNotRun, with the mend."""
+    """Return the home of `package`, fetching it where it is absent. Raises CouldNotRun, with the fix."""
     home = packages.home(package)
     if not packages.missing(package):
         progress(package.name, f"{package.version} is in the cache")

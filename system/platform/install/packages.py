@@ -124,7 +124,7 @@ def home(package: Maven | Go) -> Path:
 
 
 def missing(package: Package) -> str:
-    """Return what is missing of `package` in one sentence with its mend; "" where nothing is."""
+    """Return what is missing of `package` in one sentence with its fix; "" where nothing is."""
     if isinstance(package, Debian):
         if package.name == "postgres":
             return _missing_postgres()
@@ -165,7 +165,7 @@ def browser() -> str | None:
 
 
 def need(binary: str) -> str:
-    """Return the path of a program. Raises CouldNotRun with the mend where it is absent."""
+    """Return the path of a program. Raises CouldNotRun with the fix where it is absent."""
     found = find(binary)
     if found is None:
         raise CouldNotRun(f"The program `{binary}` was not found; `tweetlab doctor` names what installs it.")
@@ -205,7 +205,7 @@ def java_version() -> str:
 
 
 def need_java() -> str:
-    """Return the path of Java. Raises CouldNotRun with the mend where no Java of the right major stands."""
+    """Return the path of Java. Raises CouldNotRun with the fix where no Java of the right major stands."""
     found = java()
     if found is None:
         seen = version_line([find("java") or "java", "-version"]) or "no java on the path"

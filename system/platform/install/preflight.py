@@ -1,4 +1,4 @@
-"""What is checked before anything starts: programs, disk, ports. Each refusal names value, bound and mend."""
+"""What is checked before anything starts: programs, disk, ports. Each refusal names value, bound and fix."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from system.kernel.errors import CouldNotRun, WrongInput
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
 from system.platform.install import packages
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.servers import SERVERS
 
 DEFAULT_MIN_FREE_MIB = 2048  # a fresh small lab writes about 300 MiB, a long run with 100,000 users about 1.5 GiB
@@ -37,10 +37,12 @@ def check_programs(blueprint: Blueprint) -> None:
         raise CouldNotRun("\n".join(("Programs are missing (`make servers` fetches what it can):", *lines)))
 
 
-def check_disk(places: Places) -> None:
-    """Raise CouldNotRun where the lair or the state folder has too little free. TWEETLAB_MIN_FREE_MIB moves the bound."""
+def check_disk(paths: Paths) -> None:
+    """Raise CouldNotRun where the data directory or the state folder has too little free space. TWEETLAB_MIN_FREE_MIB
+    moves the bound.
+    """
     need_mib = _min_free_mib(os.environ.get("TWEETLAB_MIN_FREE_MIB", ""))
-    for folder in (places.lair.parent, places.root):
+    for folder in (paths.data_dir.parent, paths.root):
         free_mib = shutil.disk_usage(folder).free // 2**20
         if free_mib < need_mib:
             raise CouldNotRun(
@@ -49,12 +51,12 @@ def check_disk(places: Places) -> None:
             )
 
 
-def check_socket_path(places: Places) -> None:
+def check_socket_path(paths: Paths) -> None:
     """Raise CouldNotRun where TWEETLAB_DATA is so deep that the supervisor's socket cannot be bound below it."""
-    too_many = len(os.fsencode(places.socket)) - MAX_SOCKET_PATH_BYTES
+    too_many = len(os.fsencode(paths.socket)) - MAX_SOCKET_PATH_BYTES
     if too_many > 0:
         raise CouldNotRun(
-            f"The path {places.socket} has {MAX_SOCKET_PATH_BYTES + too_many} bytes; a Unix socket takes "
+            f"The path {paths.socket} has {MAX_SOCKET_PATH_BYTES + too_many} bytes; a Unix socket takes "
             f"{MAX_SOCKET_PATH_BYTES}. Set TWEETLAB_DATA to a folder whose path is {too_many} bytes shorter."
         )
 
@@ -91,23 +93,24 @@ def _available_mib() -> int:
     return (free_kib["MemAvailable"] + free_kib["SwapFree"]) // 1024
 
 
-def check_layout(places: Places, blueprint: Blueprint) -> None:
+def check_layout(paths: Paths, blueprint: Blueprint) -> None:
     """Raise CouldNotRun where data of a lab with other members lie, in number or place: no store could start on them."""
-    if not places.layout.exists():
+    if not paths.layout.exists():
         return
-    before, wanted = json.loads(places.layout.read_text()), _layout(blueprint)
+    before, wanted = json.loads(paths.layout.read_text()), _layout(blueprint)
     for kind in sorted(before.keys() & wanted.keys()):
         if before[kind] != wanted[kind]:
             raise CouldNotRun(
-                f"{places.lair} holds the data of a lab with {before[kind]} {kind}, and {blueprint.name!r} has {wanted[kind]}. "
+                f"{paths.data_dir} holds the data of a lab with {before[kind]} {kind}, "
+                f"and {blueprint.name!r} has {wanted[kind]}. "
                 "Remove them with `tweetlab down --purge`, or take another TWEETLAB_RANGE."
             )
 
 
-def keep_layout(places: Places, blueprint: Blueprint) -> None:
+def keep_layout(paths: Paths, blueprint: Blueprint) -> None:
     """Write down how many members of each kind keep data here from now on, and whether in regions."""
-    before = json.loads(places.layout.read_text()) if places.layout.exists() else {}
-    places.layout.write_text(json.dumps(before | _layout(blueprint)))
+    before = json.loads(paths.layout.read_text()) if paths.layout.exists() else {}
+    paths.layout.write_text(json.dumps(before | _layout(blueprint)))
 
 
 def _layout(blueprint: Blueprint) -> dict[str, int | str]:
@@ -128,8 +131,8 @@ def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:
                 taken.append(f"{host}:{port} ({node.name}) is in use by {_holder(host, port)}")
     if taken:
         other = plan.range + 1 if plan.range < 250 else 1
-        mend = f"Stop it, or take other addresses: TWEETLAB_RANGE={other}."
-        raise CouldNotRun("\n".join((*taken, mend)))
+        fix = f"Stop it, or take other addresses: TWEETLAB_RANGE={other}."
+        raise CouldNotRun("\n".join((*taken, fix)))
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -34,7 +34,7 @@ from system.platform.servers.base import Context, Launch, Step
 
 HEAL_PAUSE_S = 0.1
 MAX_HEAL_PAUSE_S = 5.0
-CALM_S = 10.0  # a child that stayed well for so long starts its row of deaths anew
+CALM_S = 10.0  # a child that stayed well for so long starts its row of deaths again
 LOG_LINES = 15
 YIELD_NICE = 10  # of an unprivileged lab's nodes: a tenth of the weight of the load generator; equal among themselves
 YIELD_TRIES = 50
@@ -78,7 +78,7 @@ class Child:
 
     @property
     def log(self) -> Path:
-        return self.ctx.places.log(self.node.name)
+        return self.ctx.paths.log(self.node.name)
 
     def is_alive(self) -> bool:
         return not self._exited.is_set()
@@ -108,13 +108,13 @@ class Child:
             self._set("failed")
             raise CouldNotRun(self._trouble(time.monotonic() - began))
         self.expected = True
-        self._set("well")
+        self._set("healthy")
         self.limit(self.quota_cores)
 
     def limit(self, cores: float | None) -> None:
         """Let it use at most `cores` of CPU from the moment it is well, None: all it gets. A start is never throttled."""
         self.quota_cores = cores
-        if self.state == "well":
+        if self.state == "healthy":
             self.groups.set_quota(self.node.name, cores)
 
     async def _yield(self) -> None:
@@ -161,7 +161,7 @@ class Child:
     def _roots(self) -> list[int]:
         """Return the process, if it lives, and the one that left its tree; with their descendants they are the node."""
         file = self._launch.escapes if self._launch else None
-        further = procs.escaped(file, self.ctx.places.lab_id, self.node.name) if file else []
+        further = procs.escaped(file, self.ctx.paths.lab_id, self.node.name) if file else []
         return [self.pid, *further] if self.is_alive() else further
 
     def cpu_ns(self, known: procs.Family | None = None) -> int:
@@ -172,13 +172,13 @@ class Child:
         return self._past_cpu_ns + sum(procs.tree_cpu_ns(root, known) for root in self._roots())
 
     async def probe(self) -> str:
-        """Return "well", or why the node is not, asked now."""
+        """Return "healthy", or why the node is not, asked now."""
         if not self.is_alive():
             return "no process"
         try:
             self.answer = await self.server.probe(self.ctx)
-            return "well"
-        except health.NotWell as problem:
+            return "healthy"
+        except health.Unhealthy as problem:
             return str(problem)
 
     async def _prepare_and_spawn(self) -> None:
@@ -191,7 +191,7 @@ class Child:
                 if not step.unless.exists():
                     await self._run_step(step, launch, joins, log.fileno())
             argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins, self._way_in())
-            cwd = launch.cwd or self.ctx.places.lair
+            cwd = launch.cwd or self.ctx.paths.data_dir
             self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, 1 ms; asyncio's own waits in a thread each
                 argv, env=dict(launch.env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=self.node.running.own_session,
@@ -204,13 +204,13 @@ class Child:
         self._changed(self)
 
     def _way_in(self) -> list[str]:
-        return network.inside(self.ctx.places, self.node.region)
+        return network.inside(self.ctx.paths, self.node.region)
 
     async def _run_step(self, step: Step, launch: Launch, joins: list[Path], log: int) -> None:
         argv = _wrapped(step.argv, Running(), launch.drops_root and not step.as_lab_owner, joins, self._way_in())
         env = dict(step.env or launch.env)
         process = await asyncio.create_subprocess_exec(
-            *argv, env=env, cwd=self.ctx.places.lair, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+            *argv, env=env, cwd=self.ctx.paths.data_dir, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
         try:
@@ -241,7 +241,7 @@ class Child:
 
     def _on_exit(self) -> None:
         self._changed(self)
-        if self.state != "well" or not self._wanted:
+        if self.state != "healthy" or not self._wanted:
             return
         for pid in self.pids():  # what the dead process left: a server under a start script
             with contextlib.suppress(ProcessLookupError):
@@ -285,18 +285,18 @@ class Child:
         return f"{self.node.name} {what}; last answer: {self.answer}. {self._mend(end)}\nEnd of {self.log}:\n{end}"
 
     def _mend(self, log: str) -> str:
-        full = f"The disk of {self.ctx.places.lair} is full: free some space and start again."
+        full = f"The disk of {self.ctx.paths.data_dir} is full: free some space and start again."
         return full if NO_SPACE in log else "Its log tells why:"
 
     def _os_trouble(self, problem: OSError) -> str:
         if problem.errno == errno.ENOSPC:
-            return f"The disk of {self.ctx.places.lair} is full ({problem.filename}); free some space and start again."
+            return f"The disk of {self.ctx.paths.data_dir} is full ({problem.filename}); free some space and start again."
         return f"{self.node.name} could not be started: {problem}."
 
 
 def prepare(ctx: Context, launch: Launch) -> None:
     """Make the node's folders and write its configuration, owned by the user it runs as."""
-    own = ctx.places.lair / ctx.node.name
+    own = ctx.paths.data_dir / ctx.node.name
     owner = paths.unprivileged() if launch.drops_root else None
     made = [own, *launch.folders, *(path.parent for path in launch.files)]
     for folder in made:

@@ -27,7 +27,7 @@ from typing import Any
 from system.kernel import policies
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.kernel.telemetry import logs
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.process import cgroups, orphan_cleanup
 from system.platform.process.children import Child
 from system.platform.process.supervisor import Request, Supervisor, Tell
@@ -52,7 +52,7 @@ class Control:
 
     async def serve(self) -> None:
         """Answer callers until told to stop, or until there has been nothing to do for a while."""
-        socket = self._supervisor.places.socket
+        socket = self._supervisor.paths.socket
         socket.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve_caller, socket, limit=MAX_LINE_BYTES)
         os.chmod(socket, 0o600)
@@ -71,23 +71,23 @@ class Control:
         """Return how many children await their commit, and how many there are."""
         return {"pending": sum(map(len, self._open)), "nodes": len(self._supervisor.children)}
 
-    async def _answer(self, request: Request, tell: Tell, begun: list[Child]) -> Any:
+    async def _answer(self, request: Request, tell: Tell, started: list[Child]) -> Any:
         name = str(request.get("op"))
         if name == "commit":
-            begun.clear()
+            started.clear()
             return {"nodes": len(self._supervisor.children)}
         if name == "down":
             await self._supervisor.stop(list(self._supervisor.children.values()), kill=bool(request.get("kill")))
             self._supervisor.children.clear()
             return {"stopped": True}
-        table = self._operations(request, tell, begun)
+        table = self._operations(request, tell, started)
         if name not in table:
             raise WrongInput(f"The operation {name!r} is unknown; known are {', '.join(sorted(table))}, commit, down.")
         return await table[name]()
 
     async def _serve_caller(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        begun: list[Child] = []
-        self._open.append(begun)
+        started: list[Child] = []
+        self._open.append(started)
         self._callers += 1
 
         def say(message: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ class Control:
         try:
             while (line := await reader.readline()) and not self._stopping.is_set():
                 request = json.loads(line)
-                if not await self._obey(request, say, tell, begun, reader):
+                if not await self._obey(request, say, tell, started, reader):
                     break
                 await writer.drain()
                 if request.get("op") == "down":
@@ -109,17 +109,17 @@ class Control:
             _log.warning("a caller went away or spoke nonsense: %s", problem)
         finally:
             self._callers -= 1
-            if begun:
-                await self._supervisor.take_back(begun)
-            self._open = [each for each in self._open if each is not begun]
+            if started:
+                await self._supervisor.take_back(started)
+            self._open = [each for each in self._open if each is not started]
             writer.close()
 
     async def _obey(
-        self, request: Request, say: Callable[[dict[str, Any]], None], tell: Tell, begun: list[Child],
+        self, request: Request, say: Callable[[dict[str, Any]], None], tell: Tell, started: list[Child],
         reader: asyncio.StreamReader,
     ) -> bool:  # fmt: skip
         """Carry out one request; False where the caller went away meanwhile."""
-        work = asyncio.ensure_future(self._answer(request, tell, begun))
+        work = asyncio.ensure_future(self._answer(request, tell, started))
         gone = asyncio.ensure_future(_end_of(reader))
         await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
@@ -131,19 +131,19 @@ class Control:
         try:
             say({"result": work.result()})
         except LabError as problem:
-            if begun:
-                await self._supervisor.take_back(begun)
+            if started:
+                await self._supervisor.take_back(started)
             say({"error": {"class": type(problem).__name__, "detail": problem.detail}})
         return True
 
-    def _operations(self, request: Request, tell: Tell, begun: list[Child]) -> dict[str, Operation]:
+    def _operations(self, request: Request, tell: Tell, started: list[Child]) -> dict[str, Operation]:
         """Return the operations by name, ready to be carried out for `request`. A change of scale outlives its caller."""
         house = self._supervisor
         node = str(request.get("node", ""))
         return {
             "ping": lambda: _later(lambda: {
                 "pid": os.getpid(), "range": house.plan.range, "blueprint": house.blueprint.to_json()}),
-            "start": lambda: house.alone(house.start(request, tell, begun)),
+            "start": lambda: house.alone(house.start(request, tell, started)),
             "settled": lambda: _later(self.settled),
             "restart_services": lambda: house.alone(house.restart_services(request, tell)),
             "stop_services": lambda: house.alone(house.stop_services()),
@@ -156,10 +156,10 @@ class Control:
             "start_node": lambda: house.child(node).start(),
             "auto_heal": lambda: _later(lambda: house.auto_heal(node, bool(request["on"]))),
             "set_quota": lambda: _later(lambda: house.child(node).limit(request["cores"])),
-            "scale": lambda: asyncio.shield(house.keeper.scale(str(request["service"]), int(request["instances"]))),
-            "scaling": lambda: _later(house.keeper.told),
+            "scale": lambda: asyncio.shield(house.autoscaler.scale(str(request["service"]), int(request["instances"]))),
+            "scaling": lambda: _later(house.autoscaler.told),
             "set_scaling": lambda: asyncio.shield(
-                house.keeper.configure(policies.from_json(str(request["policies"])), request["quota"])),
+                house.autoscaler.configure(policies.from_json(str(request["policies"])), request["quota"])),
         }
 
     async def _leave_when_idle(self) -> None:
@@ -184,25 +184,25 @@ async def _later(work: Callable[[], Any]) -> Any:
 def main(arguments: list[str]) -> int:
     """Sweep, then serve. Exit code 3 where another supervisor owns the lab."""
     logs.setup("supervisor")
-    places = Places(Path(arguments[0]), int(arguments[1]))
-    places.make()
-    with (places.lair / "lock").open("w") as lock:
+    paths = Paths(Path(arguments[0]), int(arguments[1]))
+    paths.make()
+    with (paths.data_dir / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _log.error("another supervisor owns range %d of %s", places.range, places.root)
+            _log.error("another supervisor owns range %d of %s", paths.range, paths.root)
             return CouldNotRun.exit_code
         supervisor_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         files = OPEN_FILES if supervisor_hard == resource.RLIM_INFINITY else min(OPEN_FILES, supervisor_hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, supervisor_hard))
-        swept = orphan_cleanup.sweep(places, cgroups.open_groups(places.lab_id))
+        swept = orphan_cleanup.sweep(paths, cgroups.open_groups(paths.lab_id))
         _log.info("swept %d leftover processes", swept)
-        asyncio.run(_serve(places))
+        asyncio.run(_serve(paths))
     return 0
 
 
-async def _serve(places: Places) -> None:
-    await Control(Supervisor(places)).serve()
+async def _serve(paths: Paths) -> None:
+    await Control(Supervisor(paths)).serve()
 
 
 if __name__ == "__main__":

@@ -14,12 +14,12 @@ from system.platform import blueprint, targets
 from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
 from system.platform.install import preflight
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.process import cgroups, orphan_cleanup, procs
 from system.platform.process.children import Child
 from system.platform.regions import network, primary_placement
 from system.platform.scaling import rolling_restart
-from system.platform.scaling.autoscaler import Keeper
+from system.platform.scaling.autoscaler import Autoscaler
 from system.platform.servers.base import Context
 
 _log = logging.getLogger("tweetlab")
@@ -31,19 +31,19 @@ Request = dict[str, Any]
 class Supervisor:
     """The children of one lab and the operations on them."""
 
-    def __init__(self, places: Places) -> None:
-        self.places = places
-        self.plan = Plan(places.range)
-        self.groups = cgroups.open_groups(places.lab_id)
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+        self.plan = Plan(paths.range)
+        self.groups = cgroups.open_groups(paths.lab_id)
         self.children: dict[str, Child] = {}
         self.blueprint = Blueprint("", ())
         self.env: dict[str, str] = {}
         self.kind_env: dict[str, dict[str, str]] = {}  # what one kind of service got besides, or instead
         self.began_at = time.time()
-        self.keeper = Keeper(self, lambda: self._starting.locked())
+        self.autoscaler = Autoscaler(self, lambda: self._starting.locked())
         self._starting = asyncio.Lock()
 
-    async def start(self, request: Request, tell: Tell, begun: list[Child]) -> dict[str, Any]:
+    async def start(self, request: Request, tell: Tell, started: list[Child]) -> dict[str, Any]:
         """Start the nodes of these roles that do not run yet, all at once; the first failure ends the start."""
         wanted = blueprint.from_json(request["blueprint"])
         if self.children and wanted.name != self.blueprint.name:
@@ -59,7 +59,7 @@ class Supervisor:
         nodes = tuple(n for n in wanted.nodes if n.role in request["roles"] and n.name not in self.children)
         preflight.check_ports(nodes, self.plan)
         fresh = [self.adopt(node) for node in nodes]
-        begun.extend(fresh)
+        started.extend(fresh)
         for carriers in (True, False):  # without its lines no region finds another
             some = [child for child in fresh if (child.node.role == "network") is carriers]
             await _all_or_first_failure([self._start_one(child, tell) for child in some])
@@ -67,21 +67,21 @@ class Supervisor:
 
     async def run(self) -> None:
         """Scale the services and place the primaries, until cancelled."""
-        await asyncio.gather(self.keeper.run(), primary_placement.Placement(self.children).run())
+        await asyncio.gather(self.autoscaler.run(), primary_placement.PrimaryPlacement(self.children).run())
 
     async def shut_down(self) -> None:
         """Stop every node and remove what the lab made outside of its processes."""
         await self.stop(list(self.children.values()))
-        network.remove(self.places, self.plan)
+        network.remove(self.paths, self.plan)
         self.groups.remove()
-        self.places.children.unlink(missing_ok=True)
+        self.paths.children.unlink(missing_ok=True)
 
     async def stop_services(self) -> None:
         """Stop every service and worker; they stay down until `restart_services`."""
         await self.stop([child for child in self.children.values() if child.node.role == "service"])
 
     async def restart_services(self, request: Request, tell: Tell) -> dict[str, Any]:
-        """Start our services anew with the changed environment."""
+        """Start our services again with the changed environment."""
         self.env.update(request["env"])
         services = [child for child in self.children.values() if child.node.role == "service"]
         await self.stop(services)
@@ -95,12 +95,12 @@ class Supervisor:
         return {"restarted": [child.node.name for child in services]}
 
     async def renew(self, request: Request) -> dict[str, Any]:
-        """Start each instance of one service anew with `env` in its environment, without a failed request."""
+        """Start each instance of one service again with `env` in its environment, without a failed request."""
         kind = str(request["service"])
-        if kind not in self.keeper.kinds():
-            raise WrongInput(f"The service {kind!r} is unknown; known are {', '.join(self.keeper.kinds()) or 'none'}.")
+        if kind not in self.autoscaler.kinds():
+            raise WrongInput(f"The service {kind!r} is unknown; known are {', '.join(self.autoscaler.kinds()) or 'none'}.")
         self.kind_env.setdefault(kind, {}).update(request["env"])
-        return {"renewed": await rolling_restart.renew(self.keeper, kind)}
+        return {"renewed": await rolling_restart.renew(self.autoscaler, kind)}
 
     async def status(self) -> list[dict[str, Any]]:
         """Return a row for each node, asked now and all at once."""
@@ -149,7 +149,7 @@ class Supervisor:
     async def _start_one(self, child: Child, tell: Tell) -> None:
         began = time.monotonic()
         await child.start()
-        tell(child.node.name, f"well after {time.monotonic() - began:.1f} s: {child.answer}")
+        tell(child.node.name, f"healthy after {time.monotonic() - began:.1f} s: {child.answer}")
 
     def adopt(self, node: Node) -> Child:
         """Return the child of a further node, not started."""
@@ -163,7 +163,7 @@ class Supervisor:
         self._record()
 
     def _context(self, node: Node) -> Context:
-        return Context(node, self.blueprint, self.plan, self.places, {**self.env, **self.kind_env.get(node.kind, {})})
+        return Context(node, self.blueprint, self.plan, self.paths, {**self.env, **self.kind_env.get(node.kind, {})})
 
     def refresh(self, child: Child) -> None:
         """Let a stopped child start with the environment of now."""
@@ -181,8 +181,8 @@ class Supervisor:
         rows = {child.node.name: {"pid": child.pid, "start_ticks": child.start_ticks} for child in alive}
         rows["supervisor"] = {"pid": os.getpid(), "start_ticks": procs.start_ticks(os.getpid())}
         try:
-            orphan_cleanup.write_children(self.places, rows)
-            targets.write(self.places, list(self.children.values()))
+            orphan_cleanup.write_children(self.paths, rows)
+            targets.write(self.paths, list(self.children.values()))
         except OSError as problem:  # the disk is full, or the checkout was removed: what runs is still healed
             _log.warning("who runs could not be written down: %s", problem)
 
@@ -192,12 +192,12 @@ class Supervisor:
             some = [child for child in children if (child.node.role == "network") is carriers]
             await asyncio.gather(*(child.stop(kill=kill) for child in some))
 
-    async def take_back(self, begun: list[Child]) -> None:
+    async def take_back(self, started: list[Child]) -> None:
         """Kill and forget what a caller started and did not commit."""
-        await self.stop(begun, kill=True)
-        for child in begun:
+        await self.stop(started, kill=True)
+        for child in started:
             self.children.pop(child.node.name, None)
-        begun.clear()
+        started.clear()
         self._record()
 
 

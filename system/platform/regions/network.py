@@ -20,7 +20,7 @@ from pathlib import Path
 from system.kernel import wan
 from system.kernel.errors import CouldNotRun
 from system.platform.addresses import Plan
-from system.platform.paths import Places
+from system.platform.paths import Paths
 
 MTU = 16_000  # few large packets: a copy through user space costs by the packet
 DEVICE = "wan"
@@ -34,14 +34,14 @@ TUNSETIFF = 0x400454CA
 IFF_TUN_NO_PI = 0x1001
 
 
-def namespace(places: Places, region: int) -> str:
+def namespace(paths: Paths, region: int) -> str:
     """Return the name of a region's namespace; no other lab on this machine has it."""
-    return f"tweetlab-{places.lab_id}-{wan.NAMES[region]}"
+    return f"tweetlab-{paths.lab_id}-{wan.NAMES[region]}"
 
 
-def inside(places: Places, region: int) -> list[str]:
+def inside(paths: Paths, region: int) -> list[str]:
     """Return the words before a command that let it run in a region; none outside of them."""
-    return [] if region in (0, wan.OUTSIDE) else ["nsenter", f"--net={NAMESPACES / namespace(places, region)}", "--"]
+    return [] if region in (0, wan.OUTSIDE) else ["nsenter", f"--net={NAMESPACES / namespace(paths, region)}", "--"]
 
 
 def check(plan: Plan) -> None:
@@ -61,7 +61,7 @@ def check(plan: Plan) -> None:
         raise CouldNotRun(f"This machine uses addresses that the regions need: {taken[0].strip()}. Take another TWEETLAB_RANGE.")
 
 
-def make(places: Places, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[int, int]:
+def make(paths: Paths, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[int, int]:
     """Make what is missing of namespaces, devices, addresses and routes; return each region's `tun`, open and non-blocking.
 
     `hosts`: region -> addresses of its own each; the rest of its network needs none, but MinIO looks for its own on a device.
@@ -73,7 +73,7 @@ def make(places: Places, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict
     try:
         for region in wan.NAMES:
             if region != wan.OUTSIDE:
-                _enter_new(places, region)
+                _enter_new(paths, region)
             devices[region] = _tun(device(plan, region))
             _address(plan, region)
             for host in hosts.get(str(region), ()):
@@ -84,13 +84,13 @@ def make(places: Places, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict
     return devices
 
 
-def remove(places: Places, plan: Plan) -> None:
+def remove(paths: Paths, plan: Plan) -> None:
     """Remove namespaces and addresses, and how the lines stood; safe to repeat, and where there never were any."""
-    places.lines.unlink(missing_ok=True)
+    paths.lines.unlink(missing_ok=True)
     for region in wan.NAMES:
-        if region != wan.OUTSIDE and (NAMESPACES / namespace(places, region)).exists():
+        if region != wan.OUTSIDE and (NAMESPACES / namespace(paths, region)).exists():
             with contextlib.suppress(CouldNotRun):  # gone meanwhile
-                _ip("netns", "del", namespace(places, region))
+                _ip("netns", "del", namespace(paths, region))
     if os.geteuid() == 0 and f"{_net(plan, wan.OUTSIDE)}.0.1/16" in _ip("-o", "-4", "addr", "show", "dev", "lo"):
         _ip("addr", "del", f"{_net(plan, wan.OUTSIDE)}.0.1/16", "dev", "lo")
 
@@ -104,8 +104,8 @@ def _net(plan: Plan, region: int) -> str:
     return plan.network(region).removesuffix(".0.0/16")
 
 
-def _enter_new(places: Places, region: int) -> None:
-    path = NAMESPACES / namespace(places, region)
+def _enter_new(paths: Paths, region: int) -> None:
+    path = NAMESPACES / namespace(paths, region)
     if not path.exists():
         _ip("netns", "add", path.name)
     there = os.open(path, os.O_RDONLY)

@@ -83,7 +83,7 @@ def agreed(views: Sequence[Sequence[Member]], many: int) -> list[Member]:
     return next((list(view) for view, leader in zip(views, leaders) if leader and leaders.count(leader) > many / 2), [])
 
 
-class Placement:
+class PrimaryPlacement:
     """Looks at one lab again and again. `children`: of its supervisor."""
 
     def __init__(self, children: Mapping[str, Child]) -> None:
@@ -142,7 +142,7 @@ class Placement:
     async def _members(self) -> list[Member]:
         """Return the members as most of them tell it; none where most do not agree on who leads."""
         members = self._of("postgres")
-        return agreed(await asyncio.gather(*(self._view(child) for child in members if child.state == "well")), len(members))
+        return agreed(await asyncio.gather(*(self._view(child) for child in members if child.state == "healthy")), len(members))
 
     @staticmethod
     async def _view(child: Child) -> list[Member]:

@@ -28,7 +28,7 @@ from system.kernel.errors import LabError, WrongInput
 from system.kernel.telemetry import logs
 from system.kernel.wan import Line, Way
 from system.platform.addresses import Plan
-from system.platform.paths import Places
+from system.platform.paths import Paths
 from system.platform.regions import network
 
 MAX_PACKET = 65_536
@@ -41,7 +41,7 @@ DEFAULT_DELAY_S = 0.010
 _log = logging.getLogger("tweetlab")
 
 
-class Carrier:
+class WanEmulator:
     """All lines of one lab. `devices`: region -> open tun; `state`: where the lines are kept."""
 
     def __init__(self, plan: Plan, devices: dict[int, int], state: Path, delay_s: float) -> None:
@@ -164,7 +164,7 @@ def _kept(state: Path) -> dict[tuple[int, int], Line]:
         return {}
 
 
-def answer(carrier: Carrier, request: dict[str, Any]) -> Any:
+def answer(carrier: WanEmulator, request: dict[str, Any]) -> Any:
     """Carry out one request. Raises WrongInput."""
     match request.get("op"):
         case "look":
@@ -181,7 +181,7 @@ def answer(carrier: Carrier, request: dict[str, Any]) -> Any:
 
 
 async def _serve(config: dict[str, Any], devices: dict[int, int], plan: Plan) -> None:
-    carrier = Carrier(plan, devices, Path(config["state"]), float(config["delay_s"]))
+    carrier = WanEmulator(plan, devices, Path(config["state"]), float(config["delay_s"]))
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -209,8 +209,8 @@ def main(arguments: list[str]) -> int:
     """Make what the regions need, then carry until told to stop."""
     logs.setup("carrier")
     config = json.loads(Path(arguments[0]).read_text())
-    places, plan = Places(Path(config["root"]), int(config["range"])), Plan(int(config["range"]))
-    devices = network.make(places, plan, config["hosts"])
+    paths, plan = Paths(Path(config["root"]), int(config["range"])), Plan(int(config["range"]))
+    devices = network.make(paths, plan, config["hosts"])
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_serve(config, devices, plan))
     return 0

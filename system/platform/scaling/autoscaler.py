@@ -1,4 +1,4 @@
-"""The keeper: a loop inside the supervisor that adds, removes, ejects and replaces service instances.
+"""The autoscaler: a loop inside the supervisor that adds, removes, ejects and replaces service instances.
 
     once a second:  what HAProxy says + CPU of each instance -> kernel.scaling decides -> instances come and go
 
@@ -40,8 +40,8 @@ MOST = 16        # instances of one service by hand; 80 MiB each
 KEPT = 500       # decisions remembered
 
 
-class House(Protocol):
-    """What the keeper needs of the supervisor."""
+class ScalingHost(Protocol):
+    """What the autoscaler needs of the supervisor."""
 
     children: dict[str, Child]
     blueprint: Blueprint
@@ -77,10 +77,10 @@ class _Service:
     seen_ns: int = 0
 
 
-class Keeper:
+class Autoscaler:
     """The instances of one lab. All methods belong to the supervisor's event loop."""
 
-    def __init__(self, house: House, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, house: ScalingHost, busy: Callable[[], bool] = lambda: False) -> None:
         self.house, self._busy = house, busy
         self.knobs = AutoscaleKnobs()
         self.quota: float | None = None
@@ -101,9 +101,9 @@ class Keeper:
                 await self._look()
                 self.looked_s = time.monotonic()
             except LabError as problem:
-                _log.warning("keeper: %s", problem)
+                _log.warning("autoscaler: %s", problem)
             except Exception:  # nobody else heals: it goes on whatever it met
-                _log.exception("keeper: a look broke off")
+                _log.exception("autoscaler: a look broke off")
 
     async def _look(self) -> None:
         if self._busy() or not any(child.node.role == "service" for child in self.house.children.values()):
@@ -120,7 +120,7 @@ class Keeper:
             self._scale_one(kind, backends.get(kind, Backend({})))
 
     @staticmethod
-    async def _looks(mesh: haproxy_fleet.Doors | None) -> list[tuple[Mesh, haproxy_fleet.Seen]]:
+    async def _looks(mesh: haproxy_fleet.HaproxyFleet | None) -> list[tuple[Mesh, haproxy_fleet.Seen]]:
         try:
             return await mesh.looks() if mesh else []
         except CouldNotRun:
@@ -139,7 +139,7 @@ class Keeper:
     def _measure(self, kind: str, service: _Service, backend: Backend) -> Look:
         """Return what the instances of `kind` did since the last look."""
         now_ns, shares = time.monotonic_ns(), []
-        ready = [child for child in self.instances(kind) if child.state == "well" and child.node.name not in self._leaving]
+        ready = [child for child in self.instances(kind) if child.state == "healthy" and child.node.name not in self._leaving]
         for child in ready:
             used_ns = child.cpu_ns()
             since_ns, before_ns = service.cpu.get(child.node.name, (now_ns, used_ns))
@@ -195,7 +195,7 @@ class Keeper:
         """Return who leaves: of those that were added, first who does not serve, then the youngest."""
         kept = {node.name for node in self.house.blueprint.of_kind(kind)}
         added = [child for child in self.instances(kind) if child.node.name not in kept]
-        return sorted(added, key=lambda child: (child.state == "well", -child.node.instance))[:max(0, many)]
+        return sorted(added, key=lambda child: (child.state == "healthy", -child.node.instance))[:max(0, many)]
 
     def alone(self, kind: str) -> asyncio.Lock:
         """Return what is held while instances of `kind` come and go."""
@@ -276,7 +276,7 @@ class Keeper:
         was_on, scale = bool(self.knobs.max), told.autoscale
         self.knobs, self._healer.knobs, self.quota = dataclasses.replace(scale, max=0), told.mesh, quota
         self.max_gateways = told.limits.max_gateways
-        self._healer.places = haproxy.QUEUED_PLACES if scale.max and scale.queue_s else haproxy.PLACES
+        self._healer.max_in_flight = haproxy.QUEUED_PLACES if scale.max and scale.queue_s else haproxy.PLACES
         pending = [service.change for service in self._services.values() if service.change is not None]
         await asyncio.gather(*pending, return_exceptions=True)
         self._services.clear()
@@ -293,7 +293,7 @@ class Keeper:
 
     def told(self) -> dict[str, Any]:
         """Return the instances of each service, the knobs in force, the age of the last whole look and the last decisions."""
-        counts = {kind: sum(child.state == "well" for child in self.instances(kind)) for kind in self.kinds()}
+        counts = {kind: sum(child.state == "healthy" for child in self.instances(kind)) for kind in self.kinds()}
         return {"instances": counts, "quota": self.quota, "on": bool(self.knobs.max),
                 "looked_s": round(time.monotonic() - self.looked_s, 1),
                 "decisions": [dataclasses.asdict(decision) for decision in self.decisions]}
@@ -301,4 +301,4 @@ class Keeper:
     def tell(self, service: str, what: str, why: str) -> None:
         """Remember a change, and log it."""
         self.decisions.append(Decision(int(time.time() * 1e3), service, what, why))
-        _log.info("keeper: %s %s: %s", service, what, why)
+        _log.info("autoscaler: %s %s: %s", service, what, why)

@@ -1,8 +1,8 @@
 """All HAProxies of a lab as one: what is ordered is ordered of each that answers, what is seen is summed over them.
 
 Each of them sends requests to every instance, so an instance is in, drained or gone when it is so in all of them. One that does
-not answer is left out: it is down, or it comes back with the servers of its configuration alone, and the keeper applies the
-rest again (`healing`). Where one starts anew while an instance is being drained, it is told again.
+not answer is left out: it is down, or it comes back with the servers of its configuration alone, and the autoscaler applies the
+rest again (`healing`). Where one starts again while an instance is being drained, it is told again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from system.platform.servers import haproxy
 Seen = dict[str, Backend]
 
 
-class Doors:
+class HaproxyFleet:
     """The HAProxies of one lab; each method raises CouldNotRun where none of them answers, or one that does refuses."""
 
     def __init__(self, each: Sequence[Mesh]) -> None:
@@ -120,13 +120,13 @@ def _merged(one: Server | None, other: Server) -> Server:
                    passed=one.passed or other.passed, answers=one.answers + other.answers, errors=one.errors + other.errors)
 
 
-def of(children: dict[str, Child]) -> Doors | None:
+def of(children: dict[str, Child]) -> HaproxyFleet | None:
     """Return the way to the lab's HAProxies that are up; None where none is."""
-    up = [child for child in children.values() if child.node.kind == "haproxy" and child.state == "well"]
-    return Doors([Mesh(haproxy.runtime_socket(child.ctx)) for child in up]) if up else None
+    up = [child for child in children.values() if child.node.kind == "haproxy" and child.state == "healthy"]
+    return HaproxyFleet([Mesh(haproxy.runtime_socket(child.ctx)) for child in up]) if up else None
 
 
-async def seen_by(doors: Doors | None) -> Seen:
+async def seen_by(doors: HaproxyFleet | None) -> Seen:
     """Return what they say of their backends; nothing where none answers."""
     try:
         return await doors.backends() if doors else {}

@@ -3,7 +3,7 @@
     add:     register (in maintenance) -> health checks on -> traffic on
     remove:  no new requests (drain) -> wait until none is inside -> maintenance -> the instance ends -> forget it
 
-What was added this way is gone when HAProxy starts anew; the keeper (`autoscale`) adds it again. A lab may have several of them:
+What was added this way is gone when HAProxy starts again; the autoscaler adds it again. A lab may have several of them:
 `doors` speaks to all. Commands and their order:
 HAProxy 2.6, management guide 9.3; measured here: `add server` takes no default of the configuration's `default-server`,
 and without `pool-purge-delay` an added server keeps no idle connection.

@@ -1,6 +1,6 @@
 """Keeps the mesh true and the services answering: applies again what HAProxy forgot, ejects, and replaces what hangs.
 
-Called once a second by the keeper (`autoscale`) with what HAProxy says. A process that dies is started again by its
+Called once a second by the autoscaler (`autoscale`) with what HAProxy says. A process that dies is started again by its
 `Child`; here is what a death does not show: an instance that is stopped, or stuck, or answers errors alone.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from system.kernel.policies import MeshKnobs
 from system.kernel.resilience import scaling
 from system.platform.process.children import Child
-from system.platform.scaling.haproxy_fleet import Doors
+from system.platform.scaling.haproxy_fleet import HaproxyFleet
 from system.platform.scaling.haproxy_runtime import Backend, Mesh, Server
 from system.platform.servers import haproxy
 
@@ -37,7 +37,7 @@ class Healer:
     """What is wrong with the instances of one lab, second by second."""
 
     def __init__(self, tell: Tell) -> None:
-        self.knobs, self.places = MeshKnobs(), haproxy.PLACES
+        self.knobs, self.max_in_flight = MeshKnobs(), haproxy.PLACES
         self._tell = tell
         self._counts: dict[str, tuple[int, int]] = {}
         self._ejected: dict[str, float] = {}
@@ -54,7 +54,7 @@ class Healer:
         """
         for child in list(children.values()):  # others come and go while this waits for HAProxy
             backend = backends.get(child.node.kind)
-            if backend is None or child.node.role != "service" or child.state != "well" or child.node.name in leaving:
+            if backend is None or child.node.role != "service" or child.state != "healthy" or child.node.name in leaving:
                 continue
             if child.node.name not in backend.servers:
                 await mesh.add(child.node.kind, child.node.name, child.ctx.address)
@@ -63,10 +63,10 @@ class Healer:
                 if name not in children and name not in leaving:
                     await mesh.close(kind, name)
                     await mesh.forget(kind, name)
-                elif server.places != self.places and name not in leaving:
-                    await mesh.resize(kind, name, self.places)
+                elif server.places != self.max_in_flight and name not in leaving:
+                    await mesh.resize(kind, name, self.max_in_flight)
 
-    async def eject(self, mesh: Doors, backends: dict[str, Backend], leaving: set[str]) -> None:
+    async def eject(self, mesh: HaproxyFleet, backends: dict[str, Backend], leaving: set[str]) -> None:
         """Take out instances that do clearly worse than their siblings; take them in again when their time is over.
 
         `leaving`: are being removed, and stay out.
@@ -87,7 +87,7 @@ class Healer:
                     del self._ejected[server.name]
                     await mesh.readmit(kind, server.name)
 
-    async def begin(self, mesh: Doors | None) -> None:
+    async def begin(self, mesh: HaproxyFleet | None) -> None:
         """Take every ejected instance in again and forget what was seen so far: a run starts with all of
         them."""
         self._ill.clear()
@@ -111,11 +111,11 @@ class Healer:
         return scaling.Seen(server.name, answers, errors, server.passed, server.inside)
 
     def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
-        """Kill instances that hang; auto-heal starts them anew. One whose healing is switched off is left alone."""
+        """Kill instances that hang; auto-heal starts them again. One whose healing is switched off is left alone."""
         silent = {name for backend in backends.values() for name, server in backend.servers.items()
                   if server.down or not server.passed}
         checked = {name for backend in backends.values() for name in backend.servers}
-        watched = [child for child in children.values() if child.node.role == "service" and child.state == "well"]
+        watched = [child for child in children.values() if child.node.role == "service" and child.state == "healthy"]
         silent |= self._unanswered(child for child in watched if child.node.name not in checked)
         now_s = time.monotonic()
         for child in watched:
@@ -145,7 +145,7 @@ class Healer:
                 self._answers[name] = probe.result()
             if again and (probe is None or probe.done()):
                 self._probes[name] = asyncio.ensure_future(child.probe())
-            if self._answers.get(name, "well") != "well":
+            if self._answers.get(name, "healthy") != "healthy":
                 silent.add(name)
         if again:
             self._probed_s = now_s

@@ -15,7 +15,7 @@ from system.platform.addresses import Plan
 from system.platform.blueprint import Blueprint, Node
 from system.platform.install import packages
 from system.platform.install.packages import Package
-from system.platform.paths import Places
+from system.platform.paths import Paths
 
 # The jars' checksums were verified when they were fetched; verifying each class again costs 0.6-0.9 s of CPU a start.
 UNVERIFIED = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote")
@@ -28,7 +28,7 @@ class Context:
     node: Node
     blueprint: Blueprint
     plan: Plan
-    places: Places
+    paths: Paths
     env: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -41,11 +41,11 @@ class Context:
 
     @property
     def data(self) -> Path:
-        return self.places.data(self.node.name)
+        return self.paths.data(self.node.name)
 
     @property
     def config(self) -> Path:
-        return self.places.config(self.node.name)
+        return self.paths.config(self.node.name)
 
     @property
     def networks(self) -> list[str]:
@@ -117,7 +117,7 @@ class Server(Protocol):
         """Return how to start the node. Raises CouldNotRun where a program is missing."""
 
     async def probe(self, ctx: Context) -> str:
-        """Return what a well node answered. Raises health.NotWell with its last answer otherwise."""
+        """Return what a well node answered. Raises health.Unhealthy with its last answer otherwise."""
 
     def version(self) -> str:
         """Return the server's version; "" where it cannot be told."""
@@ -129,9 +129,9 @@ def base_env(ctx: Context) -> dict[str, str]:
     return {
         "PATH": path,
         "LANG": "C.UTF-8",
-        "HOME": str(ctx.places.lair / ctx.node.name),
+        "HOME": str(ctx.paths.data_dir / ctx.node.name),
         "MALLOC_ARENA_MAX": "2",  # glibc gives each thread an arena of 64 MiB of address space otherwise
-        "TWEETLAB_LAB": ctx.places.lab_id,
+        "TWEETLAB_LAB": ctx.paths.lab_id,
         "TWEETLAB_NODE": ctx.node.name,
     }
 
@@ -168,5 +168,5 @@ def class_archive(ctx: Context, package: packages.Maven) -> tuple[list[str], tup
         return [f"-XX:SharedArchiveFile={archive}"], ()
     if not os.access(home, os.W_OK):
         return [], ()
-    part = home / f".{archive.name}.{ctx.places.lab_id}.part"
+    part = home / f".{archive.name}.{ctx.paths.lab_id}.part"
     return [f"-XX:ArchiveClassesAtExit={part}"], ((part, archive),)

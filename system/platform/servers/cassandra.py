@@ -93,7 +93,7 @@ def render(ctx: Context) -> str:
     """Return the node's cassandra.yaml."""
     nodes = ctx.blueprint.of_kind("cassandra")
     seeds = ",".join(ctx.plan.host("cassandra", node.instance, node.region) for node in nodes[:3])
-    return f"""cluster_name: tweetlab-{ctx.places.lab_id}
+    return f"""cluster_name: tweetlab-{ctx.paths.lab_id}
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 num_tokens: 1
 initial_token: {token(ctx.node.instance, len(nodes))}

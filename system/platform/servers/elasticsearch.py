@@ -1,7 +1,7 @@
 """Elasticsearch 8: recent search. The integ-test distribution is the real server with few modules.
 
 It has no `GET /`, no painless, no analysis-common: the index uses the core alone. It refuses root, and a
-cache below root's home cannot be entered by another user: then its programs are linked into the lair.
+cache below root's home cannot be entered by another user: then its programs are linked into the data directory.
 
 In a lab of zones a shard and its copy stand in two of them. A third zone only votes: two of a thing are no quorum.
 """
@@ -36,7 +36,7 @@ class Elasticsearch:
 
     def launch(self, ctx: Context) -> Launch:
         home, before = self._home(ctx)
-        temporary = ctx.places.lair / ctx.node.name / "tmp"
+        temporary = ctx.paths.data_dir / ctx.node.name / "tmp"
         java_home = Path(packages.need_java()).resolve().parent.parent
         # Its own default touches the whole heap at once; here memory is taken as it is used.
         tuning = ["-XX:-AlwaysPreTouch", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}", "-Xss512k"]
@@ -68,8 +68,8 @@ class Elasticsearch:
         home = packages.home(packages.ELASTICSEARCH)
         if os.geteuid() != 0:
             return home, ()
-        copy = ctx.places.lair / ctx.node.name / "home"
-        # Hard links where cache and lair share a file system, else a copy.
+        copy = ctx.paths.data_dir / ctx.node.name / "home"
+        # Hard links where cache and data directory share a file system, else a copy.
         script = (
             'rm -rf "$2.part"; cp -rl "$1" "$2.part" 2>/dev/null || { rm -rf "$2.part"; cp -r "$1" "$2.part"; }; '
             'mv "$2.part" "$2"'
@@ -115,10 +115,10 @@ def render(ctx: Context) -> str:
         hosts = ", ".join(f'"{_peer(ctx, n)}:9300"' for n in nodes)
         names = ", ".join(f'"{n.name}"' for n in nodes)
         discovery = f"discovery.seed_hosts: [{hosts}]\ncluster.initial_master_nodes: [{names}]"
-    return f"""cluster.name: tweetlab-{ctx.places.lab_id}
+    return f"""cluster.name: tweetlab-{ctx.paths.lab_id}
 node.name: {ctx.node.name}
 path.data: {ctx.data}
-path.logs: {ctx.places.lair}/{ctx.node.name}/tmp
+path.logs: {ctx.paths.data_dir}/{ctx.node.name}/tmp
 network.host: {ctx.host}
 transport.host: {_peer(ctx, ctx.node)}
 http.port: 9200

@@ -46,7 +46,7 @@ def arguments(ctx: Context) -> tuple[str, ...]:
         "--listen-client-urls", own, "--advertise-client-urls", own,
         "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
         "--initial-cluster", peers,
-        "--initial-cluster-token", ctx.places.lab_id,
+        "--initial-cluster-token", ctx.paths.lab_id,
         "--initial-cluster-state", "new",
         "--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS),
         "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "5m",

@@ -67,7 +67,7 @@ class HAProxy:
 
 def runtime_socket(ctx: Context) -> str:
     """Return the path of the runtime API's Unix socket."""
-    return str(ctx.places.lair / f"{ctx.node.name}.sock")
+    return str(ctx.paths.data_dir / f"{ctx.node.name}.sock")
 
 
 def render(ctx: Context) -> str:

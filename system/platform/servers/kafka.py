@@ -60,7 +60,7 @@ class Kafka:
 
 def cluster_id(ctx: Context) -> str:
     """Return the cluster's id, the same for all brokers of a lab: 16 bytes in URL-safe base 64."""
-    digest = hashlib.sha256(ctx.places.lab_id.encode()).digest()[:16]
+    digest = hashlib.sha256(ctx.paths.lab_id.encode()).digest()[:16]
     return base64.urlsafe_b64encode(digest).decode().rstrip("=").replace("-", "A")
 
 

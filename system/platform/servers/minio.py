@@ -63,8 +63,8 @@ def drive_urls(ctx: Context) -> list[str]:
     nodes = ctx.blueprint.of_kind("minio")
     if len(nodes) == 1:
         return []
-    places = [(ctx.plan.of(node.kind, node.instance, node.region), ctx.places.data(node.name)) for node in nodes]
-    return [f"{address}{data}/drive-{number}" for address, data in places for number in range(1, DRIVES + 1)]
+    paths = [(ctx.plan.of(node.kind, node.instance, node.region), ctx.paths.data(node.name)) for node in nodes]
+    return [f"{address}{data}/drive-{number}" for address, data in paths for number in range(1, DRIVES + 1)]
 
 
 def _among_others(ctx: Context) -> dict[str, str]:

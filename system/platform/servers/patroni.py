@@ -26,7 +26,7 @@ PYTHON = "/usr/bin/python3"
 REST_PORT = 8008
 TTL_S, LOOP_WAIT_S, RETRY_S = 6, 1, 2  # Patroni wants ttl >= loop_wait + 2 x retry_timeout
 MAX_CONNECTIONS = 400  # two of each service
-WAL_KEEP = "512MB"  # what a member that was away catches up from; behind that it is copied anew
+WAL_KEEP = "512MB"  # what a member that was away catches up from; behind that it is copied again
 REWIND_OR_COPY = True
 
 # A member that starts before etcd answers waits 5 s until it asks again; this asks every 50 ms, for 20 s at most.
@@ -100,7 +100,7 @@ class Member(postgres.Postgres):
         rest = f"{ctx.host}:{REST_PORT}"
         await health.http(rest, "/health")
         if await health.postgres_execute(ctx.address, ROLE, "postgres", TAKES_PART) != "SELECT 1":
-            raise health.NotWell("it runs, but does not stream (a standby), or sees no synchronous standby (a primary)")
+            raise health.Unhealthy("it runs, but does not stream (a standby), or sees no synchronous standby (a primary)")
         if await health.postgres_execute(ctx.address, ROLE, "postgres", health.IS_PRIMARY) != "SELECT 1":
             return "standby, streaming"
         # For some seconds after a promotion any standby's flush counts, and etcd names none that may be promoted.
@@ -121,7 +121,7 @@ def render(ctx: Context) -> dict[str, Any]:
     everybody = {"username": ROLE}
     return {
         "scope": "tweetlab",
-        "namespace": f"/{ctx.places.lab_id}/",
+        "namespace": f"/{ctx.paths.lab_id}/",
         "name": ctx.node.name,
         "restapi": {"listen": f"{ctx.host}:{REST_PORT}", "connect_address": f"{ctx.host}:{REST_PORT}"},
         "etcd3": {"hosts": ctx.addresses("etcd")},

@@ -48,9 +48,9 @@ class PowerDNS:
         try:
             found = await asyncio.to_thread(dns.ask, ctx.address, CHECKED, health.PROBE_TIMEOUT_S / 2)
         except CouldNotRun as problem:
-            raise health.NotWell(problem.detail) from None
+            raise health.Unhealthy(problem.detail) from None
         if not found or ctx.host in found:
-            raise health.NotWell("no balancer has passed its check")
+            raise health.Unhealthy("no balancer has passed its check")
         return f"{dns.API}: {', '.join(found)}"
 
     def version(self) -> str:
@@ -61,7 +61,7 @@ class PowerDNS:
 def _led(url: str, well: str, listed: str, own: str, how: str) -> str:
     """Return the script that names the doors that answer `url`; where none does its answer holds `own`, and `well` is named.
 
-    Both are asked each time, so that the checks of both have begun when one is needed.
+    Both are asked each time, so that the checks of both have started when one is needed.
     """
     return (f"\";local active=ifurlup('{url}', {{{{{listed}}}, {{'{own}'}}}}, {how}) local well={well} "
             f"for _, door in pairs(active) do if door == '{own}' then return well end end return active\"")

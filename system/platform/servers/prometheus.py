@@ -55,7 +55,7 @@ def render(ctx: Context) -> str:
     """Return the node's prometheus.yml."""
     jobs: list[dict[str, Any]] = [
         # What the exporter tells of a store carries that store's node, which is not to be taken for the exporter's own.
-        {"job_name": "tweetlab", "honor_labels": True, "file_sd_configs": [{"files": [str(ctx.places.targets)]}],
+        {"job_name": "tweetlab", "honor_labels": True, "file_sd_configs": [{"files": [str(ctx.paths.targets)]}],
          "scrape_interval": f"{OURS_EVERY_S}s", "scrape_timeout": f"{OURS_EVERY_S}s"},
         # Counted at the door: a request that no gateway answers is an error too.
         {**_job(ctx, "haproxy", f"{OURS_EVERY_S}s", port=METRICS_PORT, params={"scope": ["frontend", "backend", "server"]}),

@@ -49,7 +49,7 @@ class Redis:
         if role == "master":
             return f"primary of {len(facts[1])}"
         if facts[2] != "connected":
-            raise health.NotWell(f"replica of {facts[0]}:{facts[1]}, which it does not follow yet ({facts[2]})")
+            raise health.Unhealthy(f"replica of {facts[0]}:{facts[1]}, which it does not follow yet ({facts[2]})")
         return f"replica of {facts[0]}:{facts[1]}"
 
     def version(self) -> str:
@@ -121,7 +121,7 @@ def primary_of(ctx: Context) -> str:
 
 def _told(address: str, command: str) -> list[object]:
     """Return the answer of a Redis as a list; empty where there is none."""
-    with contextlib.suppress(health.NotWell):
+    with contextlib.suppress(health.Unhealthy):
         answer = sentinel.asked(address, command)
         return answer if isinstance(answer, list) else [answer]
     return []

@@ -47,8 +47,8 @@ class Rsyslog:
     async def probe(self, ctx: Context) -> str:
         """rsyslogd writes its pid when its configuration was read and its inputs stand."""
         if not _pid_file(ctx).exists():
-            raise health.NotWell("it has not read its configuration yet")
-        return f"reads {ctx.places.log('*')}"
+            raise health.Unhealthy("it has not read its configuration yet")
+        return f"reads {ctx.paths.log('*')}"
 
     def version(self) -> str:
         words = packages.version_line([packages.find("rsyslogd") or "rsyslogd", "-v"]).split()
@@ -61,7 +61,7 @@ def _pid_file(ctx: Context) -> Path:
 
 def render(ctx: Context) -> str:
     """Return the node's rsyslog.conf."""
-    files = [ctx.places.log(name) for name in OURS]
+    files = [ctx.paths.log(name) for name in OURS]
     host, port = _elasticsearch(ctx).split(":")
     head = _HEAD.format(work=ctx.data, index=ctx.env.get("TWEETLAB_NAMESPACE", NAMESPACE).lower(), host=host, port=port,
                         mib=QUEUE_MIB, retry_s=RETRY_S)

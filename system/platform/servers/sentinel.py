@@ -2,7 +2,7 @@
 
 All sentinels know each other and every Redis from their first line on: their ids are derived from their names, so nothing has
 to be found out before the first failover. Sentinel keeps what it learns (who is primary, which epoch it voted in) in its own
-configuration file. That file is written anew at the first start under a supervisor, when every Redis is new too, and kept
+configuration file. That file is written again at the first start under a supervisor, when every Redis is new too, and kept
 when a sentinel comes back from the dead: one that forgot its vote could vote twice.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from system.kernel.settings import SENTINEL
-from system.platform.health import NotWell
+from system.platform.health import Unhealthy
 from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
@@ -59,7 +59,7 @@ class Sentinel:
         wanted = {"replicas": len(ctx.addresses("redis")) - 1, "other sentinels": len(ctx.addresses("sentinel")) - 1}
         lacking = [f"{known[what]} of {number} {what}" for what, number in wanted.items() if known[what] < number]
         if lacking:
-            raise NotWell(f"it knows {' and '.join(lacking)}")
+            raise Unhealthy(f"it knows {' and '.join(lacking)}")
         return f"primary {told['ip']}:{told['port']}"
 
     def version(self) -> str:
@@ -111,7 +111,7 @@ def named(sentinels: Sequence[str]) -> str:
     Blocks for up to `ASK_TIMEOUT_S`.
     """
     def one(address: str) -> str:
-        with contextlib.suppress(NotWell, TypeError):
+        with contextlib.suppress(Unhealthy, TypeError):
             host, port = asked(address, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", GROUP)
             return f"{host}:{port}"
         return ""
@@ -125,7 +125,7 @@ def named(sentinels: Sequence[str]) -> str:
 def asked(address: str, *words: str) -> Any:
     """Send one command to a Redis or a sentinel and return its answer: str, int, None or a list of these. Blocks.
 
-    Raises NotWell with the reason where there is no answer, and with the server's own words where it is an error.
+    Raises Unhealthy with the reason where there is no answer, and with the server's own words where it is an error.
     """
     import hiredis  # only where there are sentinels
 
@@ -137,16 +137,16 @@ def asked(address: str, *words: str) -> Any:
             while (answer := reader.gets()) is False:
                 data = link.recv(65_536)
                 if not data:
-                    raise NotWell(f"{address} closed the connection")
+                    raise Unhealthy(f"{address} closed the connection")
                 reader.feed(data)
     except TimeoutError:
-        raise NotWell(f"no answer on {address} within {ASK_TIMEOUT_S:g} s") from None
+        raise Unhealthy(f"no answer on {address} within {ASK_TIMEOUT_S:g} s") from None
     except OSError as problem:
-        raise NotWell(f"{problem.strerror or problem} on {address}") from None
+        raise Unhealthy(f"{problem.strerror or problem} on {address}") from None
     except hiredis.ProtocolError:
-        raise NotWell(f"what answers on {address} is no Redis") from None
+        raise Unhealthy(f"what answers on {address} is no Redis") from None
     if isinstance(answer, hiredis.ReplyError):
-        raise NotWell(f"{address}: {answer}")
+        raise Unhealthy(f"{address}: {answer}")
     return answer
 
 

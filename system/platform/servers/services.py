@@ -34,10 +34,10 @@ class Service:
             "PYTHONDONTWRITEBYTECODE": "",
             "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan, ctx.node.zone)),
             "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy")])[0])),
-            "TWEETLAB_EFFECTS": str(ctx.places.effects),
+            "TWEETLAB_EFFECTS": str(ctx.paths.effects),
             **media_doors(ctx),
             **members(ctx),
-            **({"TWEETLAB_EXPECTED": str(ctx.places.expected)} if ctx.node.kind == "exporter" else {}),
+            **({"TWEETLAB_EXPECTED": str(ctx.paths.expected)} if ctx.node.kind == "exporter" else {}),
             **ctx.env,
             "TWEETLAB_RANGE": str(ctx.plan.range),
             "TWEETLAB_LISTEN": ctx.address,
@@ -118,5 +118,5 @@ def members(ctx: Context) -> dict[str, str]:
     """Return what tells the exporter of a lab with zones who stands where: kind, address, name and zone of each node."""
     rows = [[node.kind, ctx.plan.of(node.kind, node.instance, node.region), node.name, node.zone]
             for node in ctx.blueprint.nodes if node.zone]
-    rows += [[node.kind, str(wan.control(ctx.places)), node.name, 0] for node in ctx.blueprint.of_role("network")]
+    rows += [[node.kind, str(wan.control(ctx.paths)), node.name, 0] for node in ctx.blueprint.of_role("network")]
     return {"TWEETLAB_MEMBERS": json.dumps(rows)} if rows and ctx.node.kind == "exporter" else {}

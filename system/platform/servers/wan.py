@@ -27,8 +27,8 @@ class Wan:
 
     def launch(self, ctx: Context) -> Launch:
         config = ctx.config / "carrier.json"
-        told = {"root": str(ctx.places.root), "range": ctx.plan.range, "socket": str(control(ctx.places)), "delay_s": delay_s(),
-                "state": str(ctx.places.lines), "hosts": hosts(ctx)}
+        told = {"root": str(ctx.paths.root), "range": ctx.plan.range, "socket": str(control(ctx.paths)), "delay_s": delay_s(),
+                "state": str(ctx.paths.lines), "hosts": hosts(ctx)}
         return Launch(
             argv=(sys.executable, "-m", "system.platform.regions.wan_emulator", str(config)),
             env={**base_env(ctx), "PYTHONUNBUFFERED": "1"},
@@ -40,9 +40,9 @@ class Wan:
 
     async def probe(self, ctx: Context) -> str:
         try:
-            rows = await ask(ctx.places, {"op": "look"})
+            rows = await ask(ctx.paths, {"op": "look"})
         except CouldNotRun as problem:
-            raise health.NotWell(problem.detail) from None
+            raise health.Unhealthy(problem.detail) from None
         cut = sum(row["cut"] for row in rows)
         return f"{len(rows)} lines, {cut} of them cut" if cut else f"{len(rows)} lines"
 
@@ -70,12 +70,12 @@ def delay_s() -> float:
     return value
 
 
-def control(at: paths.Places) -> Path:
+def control(at: paths.Paths) -> Path:
     """Return the carrier's socket."""
-    return at.lair / "wan.sock"
+    return at.data_dir / "wan.sock"
 
 
-async def ask(at: paths.Places, request: dict[str, Any]) -> Any:
+async def ask(at: paths.Paths, request: dict[str, Any]) -> Any:
     """Return the carrier's answer. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
     return await ask_at(control(at), request)
 

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 
 from system.ports import TweetCache, UserDirectory
 from system.services.fanout import policy
-from system.services.shared.change_feed import News
+from system.services.shared.change_feed import ChangeFeed
 
 MODES_TTL_S = 0.5     # seconds; a query each half second at most, whatever the load
 MAX_AUTHORS = 100_000
@@ -27,7 +27,7 @@ _log = logging.getLogger("tweetlab")
 
 
 class Audience:
-    """Modes and sizes of audiences, as young as needed."""
+    """PulledAuthors and sizes of audiences, as young as needed."""
 
     def __init__(self, users: UserDirectory, now: Callable[[], float] = time.monotonic,
                  hot: TweetCache | None = None,
@@ -38,7 +38,7 @@ class Audience:
         self._modes_s = float("-inf")
         self._reading = asyncio.Lock()
         self._sizes: dict[int, tuple[float, int]] = {}
-        self._news = News(hot, self._forget) if hot is not None else None
+        self._news = ChangeFeed(hot, self._forget) if hot is not None else None
 
     async def standing(self, author_id: int) -> policy.Standing | None:
         """Return the author's durable mode, None where he never was anything but pushed."""

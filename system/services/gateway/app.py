@@ -1,7 +1,7 @@
 """The gateway: `python -m system.services.gateway.app`. Its API is described at /openapi.json.
 
 FastAPI describes the routes and answers what is none of them; each route's own application is `handlers.Forward`, raw ASGI,
-and `door.Door` leads straight to it, because the gateway must not cost more than what it guards (measured by the bench row
+and `door.FastPath` leads straight to it, because the gateway must not cost more than what it guards (measured by the bench row
 `home_read_cpu_ratio`).
 """
 
@@ -24,7 +24,7 @@ from system.kernel.telemetry import metrics, tracing, tracing_setup
 from system.ports import Ports
 from system.services.gateway import policy
 from system.services.gateway.access_log import AccessLog
-from system.services.gateway.fast_path import Application, Door
+from system.services.gateway.fast_path import Application, FastPath
 from system.services.gateway.handlers import Edge, Forward
 from system.services.gateway.openapi import document as describe
 from system.services.gateway.tokens import Tokens
@@ -74,7 +74,7 @@ def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = 
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.router.routes.extend(pages.routes(pages.media_origins(config)))
     app.add_exception_handler(HTTPException, _unknown(edge))
-    return Door(routes, app)
+    return FastPath(routes, app)
 
 
 def _add(app: FastAPI, forward: Application, route: policy.Route) -> None:

@@ -15,7 +15,7 @@ from system.services.gateway.policy import Route
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Door:
+class FastPath:
     """An ASGI application. `routes`: those that go straight, by their row. `rest`: who answers everything else."""
 
     def __init__(self, routes: Mapping[Route, Application], rest: Application) -> None:

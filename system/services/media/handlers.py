@@ -78,7 +78,7 @@ class Media:
         sha256 = await self._digest(medium, blob)
         stored = policy.Wanted(blob.content_type, blob.size, sha256)
         if wrong := policy.mismatch(_wanted(medium), stored, start):
-            # These bytes stay what they are: there is nothing to mend.
+            # These bytes stay what they are: there is nothing to fix.
             await self._media.condemn([media_id], MediaState.INITIALISED)
             _counted("refused")
             raise WrongInput(f"{wrong} The upload was dropped; initialize another one.")

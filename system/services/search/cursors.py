@@ -47,5 +47,5 @@ class Seal:
         text = self._seal.open(token, about)
         if text is None:
             raise WrongInput(f"`next_token` {token[:24]!r} was not given for this search; send it with the very query, order and "
-                             "bounds of the page before, or leave it out to begin anew.")
+                             "bounds of the page before, or leave it out to begin again.")
         return Cursor(*orjson.loads(text))

@@ -16,7 +16,7 @@ from system.kernel.telemetry import metrics
 from system.ports import MAX_HIDDEN, Ask, Document, Hit, Indexed, Ports, SearchIndex, TweetCache, UserDirectory
 from system.services.search import policy
 from system.services.search.cursors import Cursor
-from system.services.shared.change_feed import News
+from system.services.shared.change_feed import ChangeFeed
 from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 
@@ -89,7 +89,7 @@ class Names:
     def __init__(self, users: UserDirectory, hot: TweetCache) -> None:
         self._users = users
         self._kept: dict[str, int] = {}
-        self._news = News(hot, self._heard)
+        self._news = ChangeFeed(hot, self._heard)
 
     def _heard(self, changed: frozenset[int] | None) -> None:
         if changed is None:

@@ -38,7 +38,7 @@ SERVED = 'words, #tag, from:username, "phrase", and - before any of them'
 
 
 def parse(text: str | None) -> Query:
-    """Return what a query asks for. Raises WrongInput naming the place, what stands there and the mend."""
+    """Return what a query asks for. Raises WrongInput naming the place, what stands there and the fix."""
     if not text or not text.strip():
         raise WrongInput(f"`query` is empty; it must hold 1 to {MAX_TERMS} terms: {SERVED}.")
     if len(text) > MAX_QUERY:

@@ -19,7 +19,7 @@ Forget = Callable[[frozenset[int] | None], None]
 """Called with the users that changed; None: anything may have."""
 
 
-class News:
+class ChangeFeed:
     """The news of one process; `forget` is told."""
 
     def __init__(self, hot: TweetCache, forget: Forget, now: Callable[[], float] = time.monotonic) -> None:

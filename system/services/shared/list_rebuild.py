@@ -21,7 +21,7 @@ from system.kernel.errors import StoreUnavailable
 from system.kernel.events import Tweet
 from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, Kind, TimelineCache, TweetCache, TweetStore, UserDirectory
-from system.services.shared.read_through import Looks
+from system.services.shared.read_through import CacheHits
 
 MAX_ATTEMPTS = 4      # builds in a row that may lose their token before the caller reads the truth itself
 AUTHOR_READS = 32     # author partitions read at once in a process; 2 cores do about 4,000/s, so 8 ms of work
@@ -47,7 +47,7 @@ class Lists:
         self._building: dict[tuple[Kind, int], asyncio.Task[bool]] = {}
         self._author_reads = asyncio.Semaphore(AUTHOR_READS)
         self._coalesce = coalesce
-        self._looks = {kind: Looks(name) for kind, name in NAMES.items()}
+        self._looks = {kind: CacheHits(name) for kind, name in NAMES.items()}
 
     async def ensure(self, kind: Kind, owner: int) -> bool:
         """Build an absent list. False where another process is building it, or its token was lost too often.

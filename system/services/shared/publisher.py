@@ -61,7 +61,7 @@ class Publisher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self._waiting:  # some wait already where it begins anew
+            if not self._waiting:  # some wait already where it begins again
                 self._wake.clear()
                 await self._wake.wait()
             while self._waiting:

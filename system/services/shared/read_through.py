@@ -19,12 +19,12 @@ from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
 from system.kernel.telemetry import metrics
 from system.ports import TweetCache, TweetStore, User, UserDirectory
-from system.services.shared.change_feed import News
+from system.services.shared.change_feed import ChangeFeed
 
 MAX_PROFILES = 20_000  # profiles kept in a process: about 10 MB
 
 
-class Looks:
+class CacheHits:
     """Counts look-ups in one cache."""
 
     def __init__(self, cache: str) -> None:
@@ -75,7 +75,7 @@ class Tweets:
         self._hot = hot
         self._store = store
         self._flights = Flights(coalesce)
-        self._looks = Looks("tweets")
+        self._looks = CacheHits("tweets")
 
     async def live(self, tweet_ids: Sequence[int], spent: Spent) -> dict[int, Tweet]:
         """Return the tweets that exist and are not deleted. Raises StoreUnavailable."""
@@ -134,9 +134,9 @@ class Profiles:
         self._ttl_s = ttl_s
         self._kept: dict[int, tuple[float, User]] = {}
         self._forgotten = 0
-        self._news = News(hot, self._forget) if hot is not None else None
+        self._news = ChangeFeed(hot, self._forget) if hot is not None else None
         self._flights = Flights(coalesce)
-        self._looks = Looks("profiles")
+        self._looks = CacheHits("profiles")
 
     async def get(self, user_ids: Iterable[int]) -> list[User]:
         """Return the users that exist, in the order of `user_ids`, each once."""

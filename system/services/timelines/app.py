@@ -16,7 +16,7 @@ from system.services.shared.read_through import Profiles, Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
 from system.services.timelines.handlers import Timelines
-from system.services.timelines.pulled_authors import Modes
+from system.services.timelines.pulled_authors import PulledAuthors
 
 NAME = "timelines"
 NEEDS = ("timelines", "hot", "tweets", "users", "media", "edge", "likes", "like_counts")
@@ -57,7 +57,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     knobs = settings.policies
     lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline,
                   bool(knobs.coalesce.misses))
-    modes = Modes(ports.users, knobs.timeline.mode_ttl_s)
+    modes = PulledAuthors(ports.users, knobs.timeline.mode_ttl_s)
     visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
     tweets = Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses))
     timelines = Timelines(ports.timelines, tweets, lists, modes, visibility, knobs.timeline)

@@ -27,8 +27,8 @@ from system.services.shared.list_rebuild import Lists
 from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
-from system.services.timelines.pulled_authors import Modes
-from system.services.timelines.rebuild_limiter import Gate
+from system.services.timelines.pulled_authors import PulledAuthors
+from system.services.timelines.rebuild_limiter import RebuildLimiter
 
 HIT, REBUILD, DIRECT, TAIL = "hit", "rebuild", "direct", "tail"
 
@@ -69,11 +69,11 @@ class Step:
 class Timelines:
     """Home timelines over the ports."""
 
-    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: Lists, modes: Modes, visibility: Visibility,
+    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: Lists, modes: PulledAuthors, visibility: Visibility,
                  knobs: TimelineKnobs) -> None:
         self._visibility = visibility
         self._cache, self._tweets, self._lists, self._modes, self._knobs = cache, tweets, lists, modes, knobs
-        self._gate = Gate(knobs.rebuild_concurrency, knobs.rebuild_queue)
+        self._gate = RebuildLimiter(knobs.rebuild_concurrency, knobs.rebuild_queue)
 
     async def home(self, user_id: int, window: paging.Window, spent: Spent, deadline_ns: int = 0) -> Page:
         """Return one page. Raises Overloaded where too many rebuilds run, StoreUnavailable where the truth does not answer."""

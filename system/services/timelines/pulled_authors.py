@@ -14,7 +14,7 @@ from system.ports import UserDirectory
 from system.services.shared.ttl_value import View
 
 
-class Modes:
+class PulledAuthors:
     """All authors that are or were pulled, as of at most `ttl_s` ago. One query per refresh, whatever the load."""
 
     def __init__(self, users: UserDirectory, ttl_s: float, now: Callable[[], float] = time.monotonic) -> None:

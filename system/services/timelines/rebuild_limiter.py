@@ -18,7 +18,7 @@ from system.services.timelines import policy
 T = TypeVar("T")
 
 
-class Gate:
+class RebuildLimiter:
     """Lets `concurrency` run and `queue` more wait; refuses what comes beyond, and who could not be served in time."""
 
     def __init__(self, concurrency: int, queue: int) -> None:

@@ -29,7 +29,7 @@ class Issued:
 
 
 class TokenService:
-    """Sign-ins: begun with a password, kept up by refresh tokens that are used once each, ended by revocation."""
+    """Sign-ins: started with a password, kept up by refresh tokens that are used once each, ended by revocation."""
 
     def __init__(self, users: UserDirectory, store: TokenStore, passwords: Passwords, keys: signing.Keys) -> None:
         self._users, self._store, self._passwords, self._keys = users, store, passwords, keys

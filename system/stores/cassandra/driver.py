@@ -140,7 +140,7 @@ class Bridge:
         return statement
 
     def forget_prepared(self) -> None:
-        """Prepare anew from here on, for example after the keyspace was dropped."""
+        """Prepare again from here on, for example after the keyspace was dropped."""
         self._prepared.clear()
 
     async def run(self, cql: str, values: Sequence[object], doing: str, deadline_s: float | None = None) -> list[Row]:

@@ -221,7 +221,7 @@ class ElasticIndex:
             raise StoreUnavailable(f"Elasticsearch was too busy for {len(told.busy)} of {len(documents)} documents; repeat them.")
 
     async def clear(self) -> None:
-        """Empty the index of this namespace: it is removed and made anew."""
+        """Empty the index of this namespace: it is removed and made again."""
         await self.remove()
         await self.prepare()
 

@@ -17,8 +17,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Rounds(Generic[Item, Result]):
-    """Rounds of `work`, which takes items of different `key` and returns their results in the same order.
+class Batcher(Generic[Item, Result]):
+    """Batcher of `work`, which takes items of different `key` and returns their results in the same order.
 
     `lanes`: rounds under way at once. `most`: items of one round. What a round raises, each of its items raises.
     """

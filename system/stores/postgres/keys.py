@@ -12,7 +12,7 @@ from typing import LiteralString
 from system.kernel.policies import Policies
 from system.ports import Reservation
 from system.stores.postgres.base import Postgres
-from system.stores.postgres.batcher import Rounds
+from system.stores.postgres.batcher import Batcher
 
 Asked = tuple[int, str, int, str]
 """(user, key, tweet id, hash of the body)"""
@@ -38,7 +38,7 @@ class PostgresKeys(Postgres):
 
     def __init__(self, url: str, database: str, knobs: Policies) -> None:
         super().__init__(url, database, knobs)
-        self._rounds = Rounds(self._reserve, lambda asked: asked[:2], lanes=LANES, most=MOST)
+        self._rounds = Batcher(self._reserve, lambda asked: asked[:2], lanes=LANES, most=MOST)
         self._reserved = 0
 
     async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:

@@ -96,7 +96,7 @@ class Sentinels:
 
 
 class SentinelLink(Link):
-    """A link to whichever server is the primary. Connects anew, to another one, after a failover."""
+    """A link to whichever server is the primary. Connects again, to another one, after a failover."""
 
     _asks = ("INFO", "replication")
 
@@ -166,7 +166,7 @@ class SentinelLink(Link):
     async def _vouched(self, wire: Wire, reply: Any) -> Any:
         """Return the reply if its server was the primary for certain; see to the lease. Raises StoreUnavailable otherwise."""
         replied_s = time.monotonic()
-        for _ in range(2):  # a renewal that was under way may have begun too early
+        for _ in range(2):  # a renewal that was under way may have started too early
             if wire is not self._wire:
                 break
             renewal = self._renewing(wire)

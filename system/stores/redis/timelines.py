@@ -70,7 +70,7 @@ class RedisTimelines(Redis):
         while True:
             reply = await self.link.script("members", f"{kind.value}:{owner}", after, MEMBERS)
             if reply is None or (token is not None and reply[0] != token):
-                return None  # dropped, or dropped and built anew, between two slices
+                return None  # dropped, or dropped and built again, between two slices
             token, after, more, digits = reply
             users.extend([int(digits[i:i + 19]) for i in range(0, len(digits), 19)])
             if more == b"0":

@@ -31,12 +31,12 @@ let points = [];
 let frame = null;
 let heardAt = 0;
 
-const flow = new Flow(byId("flow"), (kind) => open(frame.nodes.find((node) => node.kind === kind && !node.well)?.name ?? frame.nodes.find((node) => node.kind === kind).name));
+const flow = new Flow(byId("flow"), (kind) => open(frame.nodes.find((node) => node.kind === kind && !node.healthy)?.name ?? frame.nodes.find((node) => node.kind === kind).name));
 
 async function open(name) {
   const node = frame.nodes.find((one) => one.name === name);
   if (!node) return;
-  text(byId("detail-head"), `${name}: ${node.well ? "well" : node.state}`);
+  text(byId("detail-head"), `${name}: ${node.healthy ? "healthy" : node.state}`);
   const facts = { Health: node.health, Address: node.address, Process: node.pid || "none", Up: node.pid ? duration((frame.t - node.started_at * 1000) / 1000) : "–",
     CPU: node.cores === null ? "–" : `${(node.cores * 100).toFixed(1)} % of a core`, Memory: `${node.rss_mib} MiB`, Restarts: node.restarts, "Auto-heal": node.auto_heal ? "on" : "off", ...(node.place ? (node.place.startsWith("zone") ? { Zone: node.zone } : { Region: node.place }) : {}) };
   byId("detail-facts").replaceChildren(...Object.entries(facts).flatMap(([key, value]) => [el("dt", {}, key), el("dd", {}, String(value))]));
@@ -75,7 +75,7 @@ function state(word, css) {
 
 function show() {
   state(WORDS[frame.state], frame.state);
-  document.title = `${frame.state === "well" ? "" : `${WORDS[frame.state]} · `}Tweetlab console`;
+  document.title = `${frame.state === "healthy" ? "" : `${WORDS[frame.state]} · `}Tweetlab console`;
   text(byId("where"), `range ${frame.range} · ${new Date(frame.t).toLocaleTimeString("en-GB")}`);
   banner(frame.state === "down" ? "No lab is up in this range. `tweetlab up --seed` starts one; this page picks it up by itself." : "");
   panels.links(frame.links);

@@ -64,11 +64,11 @@ export class Flow {
     const sum = into.reduce((total, hop) => total + hop.rate, 0);
     const errors = into.reduce((total, hop) => total + hop.errors, 0);
     const p99 = Math.max(...into.map((hop) => hop.p99_ms ?? -1));
-    const sick = members.filter((node) => !node.well);
+    const sick = members.filter((node) => !node.healthy);
     if (box.dots.childElementCount !== members.length) box.dots.replaceChildren(...members.map(() => el("i", {})));
     members.forEach((node, index) => {
       box.dots.children[index].title = node.place ? `${node.name}, ${node.place}` : node.name;
-      box.dots.children[index].className = node.virtual ? "idle" : node.well ? "well" : node.state === "starting" ? "waits" : "sick";
+      box.dots.children[index].className = node.virtual ? "idle" : node.healthy ? "healthy" : node.state === "starting" ? "waits" : "sick";
     });
     box.root.classList.toggle("sick", sick.length === members.length);
     box.root.classList.toggle("part", sick.length > 0 && sick.length < members.length);

@@ -78,8 +78,8 @@ export function nodes(unsorted, open) {
     cell("", "n"), cell("", "n")), (row, name) => {
     const node = by.get(name);
     const chip = row.children[1].firstChild;
-    text(chip, node.well ? "well" : node.state === "well" ? "not well" : node.state);
-    chip.className = `chip ${node.well ? "well" : node.state === "starting" ? "waits" : "sick"}`;
+    text(chip, node.healthy ? "healthy" : node.state === "healthy" ? "unhealthy" : node.state);
+    chip.className = `chip ${node.healthy ? "healthy" : node.state === "starting" ? "waits" : "sick"}`;
     chip.title = node.health;
     text(row.querySelector(".value"), node.cores === null ? "–" : `${Math.round(node.cores * 100)} %`);
     row.querySelector(".meter i").style.width = `${Math.min(100, (node.cores ?? 0) * 100)}%`;
@@ -106,14 +106,14 @@ export function zones(list, active, open) {
       .map(([title, here]) => el("p", { class: "members" }, el("span", { class: "soft small" }, title), ...here.map(chip))))));
   for (const card of byId("zones").children) {
     const here = zoned.filter((node) => node.zone === Number(card.dataset.zone));
-    const well = here.filter((node) => node.well).length;
+    const well = here.filter((node) => node.healthy).length;
     text(card.querySelector(".sum"), well === here.length ? `all ${well} processes well` : well ? `${well} of ${here.length} processes well` : `lost: none of ${here.length} processes well`);
     card.querySelector(".active").hidden = !active || places.get(Number(card.dataset.zone)) !== active;
     card.classList.toggle("sick", well === 0);
     card.classList.toggle("part", well > 0 && well < here.length);
     for (const member of card.querySelectorAll(".chip")) {
       const node = by.get(member.dataset.node);
-      member.className = `chip ${node.well ? "well" : node.state === "starting" ? "waits" : "sick"}`;
+      member.className = `chip ${node.healthy ? "healthy" : node.state === "starting" ? "waits" : "sick"}`;
       member.title = `${node.name}: ${node.health}`;
     }
   }
@@ -126,7 +126,7 @@ export function lines(list) {
   list.forEach((line, index) => {
     const chip = byId("lines").children[index].querySelector(".chip");
     text(chip, line.words);
-    chip.className = `chip ${line.cut ? "sick" : line.calm ? "well" : "waits"}`;
+    chip.className = `chip ${line.cut ? "sick" : line.calm ? "healthy" : "waits"}`;
   });
 }
 
@@ -173,7 +173,7 @@ export function breakers(list) {
 
 export function faults(list, now) {
   put(byId("faults"), JSON.stringify(list) + Math.floor(now / 5000) * list.length, () => (list.length ? el("ul", {}, ...list.map((fault) => el("li", {},
-    el("span", { class: `chip ${fault.state === "standing" ? "sick" : fault.state === "recovered" ? "well" : "waits"}` }, fault.state === "standing" ? "active" : fault.state),
+    el("span", { class: `chip ${fault.state === "standing" ? "sick" : fault.state === "recovered" ? "healthy" : "waits"}` }, fault.state === "standing" ? "active" : fault.state),
     el("span", {}, el("b", {}, fault.kind), ` on ${fault.target}`),
     el("span", { class: "soft small" }, `${duration((now - fault.began_ms) / 1000)} ago`)))) : el("p", { class: "soft" }, "No fault stands.")));
 }
