@@ -1,5 +1,5 @@
 # make demo | test | check | drills | bench | setup | servers | testing | reference | clean
-# Everything here may be repeated: what is done already is left alone.
+# Every target may be repeated: it skips what is already done.
 
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
@@ -12,29 +12,29 @@ MAKE_QUIET := $(MAKE) --no-print-directory
 .PHONY: help setup servers observers testing demo test check drills bench reference clean
 
 help:
-	@echo "make demo       first a lab, then a question, then a report (set-up included)"
-	@echo "make test       the tests on real servers, set-up included; TIER=unit runs one tier"
-	@echo "make check      lint, types, import floors"
-	@echo "make drills     the long campaigns: lose members, zones and regions; hold pairs of runs against fresh labs (an hour)"
+	@echo "make demo       start a lab, run a scenario, write a report (setup included)"
+	@echo "make test       the tests on real servers, setup included; TIER=unit runs one tier"
+	@echo "make check      lint, types, import order"
+	@echo "make drills     the long campaigns: lose members, zones and regions; compare pairs of runs with fresh labs (an hour)"
 	@echo "make bench      measure every row of the table, or ROW=name alone"
-	@echo "make setup      the environment in .venv and bin/tweetlab"
-	@echo "make servers    the servers, into the user's cache folder"
-	@echo "make observers  what only --observe needs: Prometheus, Alertmanager and the like"
-	@echo "make testing    everything that a test uses: servers, observers, what a cluster needs, Chromium"
-	@echo "make reference  write docs/reference from the program's own tables"
-	@echo "make clean      stop this checkout's labs; remove caches, data and logs (runs and .venv stay)"
+	@echo "make setup      create the environment in .venv and bin/tweetlab"
+	@echo "make servers    download the servers into the user's cache folder"
+	@echo "make observers  download the observability stack for --observe: Prometheus, Alertmanager and others"
+	@echo "make testing    install everything that a test uses: servers, observability stack, cluster programs, Chromium"
+	@echo "make reference  write docs/reference from the program's tables"
+	@echo "make clean      stop this checkout's labs; remove caches, data and logs (keeps runs and .venv)"
 
 $(PY):
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "Python 3.11 or later was not found (python3 is $$(python3 --version 2>&1))." \
-			"Install it, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 3; fi
+			"To fix: install it, or set its path: make setup PYTHON=/path/to/python3.11" >&2; exit 3; fi
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1); Python 3.11 or later is needed: make setup PYTHON=python3.11" >&2; exit 3; }
-	@echo "environment: making $(VENV) with $$("$(PYTHON)" --version)" >&2
+		echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1); Python 3.11 or later is required. To fix: make setup PYTHON=python3.11" >&2; exit 3; }
+	@echo "environment: creating $(VENV) with $$("$(PYTHON)" --version)" >&2
 	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); \
-		echo "The module venv of $(PYTHON) does not work; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
+		echo "The module venv of $(PYTHON) does not work. To fix, on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
 
-# The stamp is written last: an installation that was cut off is done again.
+# The stamp is written last, so an interrupted installation is repeated.
 $(VENV)/installed: requirements.txt constraints.txt | $(PY)
 	@echo "environment: installing the pinned packages into $(VENV) (one to three minutes the first time)" >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
@@ -44,23 +44,23 @@ $(VENV)/installed: requirements.txt constraints.txt | $(PY)
 bin/tweetlab: Makefile
 	@mkdir -p bin
 	@printf '%s\n' '#!/bin/sh' \
-		'# Made by `make setup`. Works from any folder and without activation; the folder of its caller stays.' \
+		'# Created by `make setup`. Works from any folder and without activation; keeps the current folder.' \
 		'here=$$(dirname -- "$$(dirname -- "$$(readlink -f -- "$$0")")")' \
-		'[ -f "$$here/.venv/installed" ] || { echo "The environment is missing; run: make -C $$here setup" >&2; exit 3; }' \
+		'[ -f "$$here/.venv/installed" ] || { echo "The environment is missing. To fix: make -C $$here setup" >&2; exit 3; }' \
 		'PYTHONPATH="$$here$${PYTHONPATH:+:$$PYTHONPATH}" exec "$$here/.venv/bin/python" -P -m tweetlab "$$@"' > $@.part
 	@chmod +x $@.part && mv $@.part $@
 
 setup: $(VENV)/installed bin/tweetlab
 
-# Needs the standard library alone, so it works beside the installation above.
+# Needs only the standard library, so it can run in parallel with the installation above.
 servers: | $(PY)
 	@$(RUN) -m tweetlab.setup
 
-# What only --observe needs.
+# The observability stack for --observe.
 observers: | $(PY)
 	@$(RUN) -m tweetlab.setup --observe
 
-# Everything that a test uses. What this machine cannot have is named; its tests are skipped with the reason.
+# Everything that a test uses. Lists what this machine cannot provide; those tests are skipped with the reason.
 testing: | $(PY)
 	@$(RUN) -m tweetlab.setup --tests
 
@@ -68,7 +68,7 @@ demo:
 	@$(MAKE_QUIET) -j2 setup servers
 	@bin/tweetlab demo
 
-# A tier alone (TIER=unit) gets its servers from the runner, if it uses any.
+# For a single tier (TIER=unit) the test runner installs the servers, if the tier uses any.
 test:
 	@$(MAKE_QUIET) -j2 setup $(if $(TIER),,testing)
 	@$(RUN) tests/tiers.py $(TIER)
@@ -78,7 +78,7 @@ check: setup
 	@$(RUN) -m mypy
 	@PYTHONPATH="$(CURDIR)" $(VENV)/bin/lint-imports
 
-# TIER is one of campaigns, regions, pairs (all); TWEETLAB_PAIRS says how many pairs of runs (20).
+# TIER is campaigns, regions or pairs (default: all); TWEETLAB_PAIRS is the number of pairs of runs (20).
 drills:
 	@$(MAKE_QUIET) -j2 setup testing
 	@$(RUN) tests/tiers.py $(or $(TIER),campaigns regions pairs)
