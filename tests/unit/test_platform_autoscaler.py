@@ -46,13 +46,13 @@ class Child:
 
 
 class Host:
-    """A supervisor with instances in the states `made`; the first `of_blueprint` of them are the blueprint's."""
+    """A supervisor with instances in these states; the first `of_blueprint` of them are the blueprint's."""
 
-    def __init__(self, *made, kind="users", of_blueprint=1):
+    def __init__(self, *states, kind="users", of_blueprint=1):
         self.kind = kind
-        nodes = tuple(Node(f"{kind}-{n}", kind, "service", n) for n in range(1, len(made) + 1))
+        nodes = tuple(Node(f"{kind}-{n}", kind, "service", n) for n in range(1, len(states) + 1))
         self.blueprint = Blueprint("toy", nodes[:of_blueprint])
-        self.children = {node.name: Child(node, state) for node, state in zip(nodes, made, strict=True)}
+        self.children = {node.name: Child(node, state) for node, state in zip(nodes, states, strict=True)}
         self.all, self.starts = list(self.children.values()), True
 
     def add_child(self, node):
