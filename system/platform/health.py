@@ -52,7 +52,7 @@ async def redis(address: str) -> str:
 
 
 async def http(address: str, path: str, expect: tuple[str, ...] = ()) -> str:
-    """Return the status line of a 2xx answer whose body holds one of `expect` (any body where empty)."""
+    """Return the status line of a 2xx answer whose body contains one of `expect` (() accepts any body)."""
     async with _connect(address) as (reader, writer):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         answer = (await reader.read(MAX_ANSWER_BYTES)).decode(errors="replace")

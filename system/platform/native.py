@@ -210,7 +210,7 @@ class Lab:
         return {kind: SERVERS[kind].version() for kind in kinds}
 
     def accounting(self) -> str:
-        """Return "v1", "v2" or "none": the control groups that this user can make here."""
+        """Return "v1", "v2" or "none": the control groups that this user can create here."""
         return cgroups.open_groups(self.paths.lab_id).kind
 
     async def _make_database(self, blueprint: Blueprint, progress: Progress) -> None:
@@ -240,7 +240,7 @@ class Lab:
         deadline = loop.time() + SUPERVISOR_TIMEOUT_S
         while not await self.is_up():
             if process.poll() is not None or loop.time() > deadline:
-                raise CouldNotRun(f"The supervisor did not come up. End of {log}:\n{children.log_end(log)}")
+                raise CouldNotRun(f"The supervisor did not start. End of {log}:\n{children.log_end(log)}")
             await asyncio.sleep(0.02)
 
     async def _after_failure(self, had_data: bool) -> None:

@@ -193,7 +193,7 @@ async def crowd(lab, instances=(1, 2), clients=3):
     """Let clients call a service through these load balancers; the list collects (load balancer, instance or error)."""
     results, stop = [], asyncio.Event()
 
-    async def one(session, instance):
+    async def call(session, instance):
         url = f"http://{lab.plan.host('haproxy', instance)}:8101/work?ms=1"
         while not stop.is_set():
             try:
@@ -205,7 +205,7 @@ async def crowd(lab, instances=(1, 2), clients=3):
             await asyncio.sleep(0.01)
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
-        tasks = [asyncio.create_task(one(session, instance)) for instance in instances for _ in range(clients)]
+        tasks = [asyncio.create_task(call(session, instance)) for instance in instances for _ in range(clients)]
         try:
             yield results
         finally:

@@ -116,8 +116,8 @@ async def posted(clients, for_s):
     while time.monotonic() < ends_s:
         for client in clients:
             try:
-                made = await client.call("POST", "/2/tweets", json={"text": f"squawk {uuid.uuid4().hex}"})
-                acknowledged.append(made["data"]["id"])
+                created = await client.call("POST", "/2/tweets", json={"text": f"squawk {uuid.uuid4().hex}"})
+                acknowledged.append(created["data"]["id"])
             except CouldNotRun:
                 refused += 1
         await asyncio.sleep(0.05)

@@ -74,8 +74,8 @@ class Rig:
         while not wan_server.control(self.paths).exists() and self.process.poll() is None and time.monotonic() < ends_s:
             time.sleep(0.02)
 
-    async def set(self, one, other, **line):
-        await wan_server.ask(self.paths, {"op": "set", "pairs": [[one, other], [other, one]], "line": line})
+    async def set(self, source, target, **line):
+        await wan_server.ask(self.paths, {"op": "set", "pairs": [[source, target], [target, source]], "line": line})
 
     def serve(self):
         self.server = subprocess.Popen([*network.inside(self.paths, WEST), sys.executable, "-c", SERVE, SERVER],

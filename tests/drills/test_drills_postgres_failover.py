@@ -154,8 +154,8 @@ async def test_every_acknowledged_follow_survives_the_loss_of_the_primary(lab, u
           f"ok {len(writers.ok)}, failed {len(writers.failed)}, unknown {len(writers.unknown)}")
     assert before > 50
     assert len(writers.ok) > during
-    assert [one for one in writers.ok if one not in stored] == []
-    assert [one for one in writers.failed if one in stored] == []
+    assert [user for user in writers.ok if user not in stored] == []
+    assert [user for user in writers.failed if user in stored] == []
     assert new != old
     assert await health.postgres_execute(address, ROLE, "postgres", health.IS_PRIMARY) == "SELECT 0"  # it rejoined as a standby
     assert next(row for row in await lab.status() if row.name == old).restarts >= 1
@@ -182,7 +182,7 @@ async def test_writes_continue_after_the_loss_of_a_standby(lab, users):
     print(f"\n{synchronous} lost: no follow for {writers.longest_s:.1f} s; ok {len(writers.ok)}, unknown {len(writers.unknown)}")
     assert len(writers.ok) > late
     assert writers.longest_s < 6.0
-    assert [one for one in writers.ok if one not in stored] == []
+    assert [user for user in writers.ok if user not in stored] == []
     assert (await _primary(lab))[1] == primary
 
 

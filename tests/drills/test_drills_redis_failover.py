@@ -180,31 +180,31 @@ async def _raw(lab, name):
 async def test_lists_and_tweets_that_miss_the_last_writes_count_as_absent(lab, cache):
     """Point 6. The replica lacks a push and a deletion when it is promoted: a list is rejected by its mark, and data without
     marks is flushed before it is read."""
-    one = await node(lab, "redis-1")
-    hot = RedisTweets(cache.link, config(one.address))
+    old_primary = await node(lab, "redis-1")
+    hot = RedisTweets(cache.link, config(old_primary.address))
     await built(cache, OLD)
     await hot.fill([Tweet(OLD.id, 1, "soon deleted", 1, OLD.id)])
-    await replicated(one)
-    two = await node(lab, "redis-2")
-    os.kill(two.pid, signal.SIGSTOP)
+    await replicated(old_primary)
+    replica = await node(lab, "redis-2")
+    os.kill(replica.pid, signal.SIGSTOP)
     try:
-        async with connection_to(one) as client:
+        async with connection_to(old_primary) as client:
             await client.client_kill_filter(_type="replica")
         assert (await cache.push(NEW, [7]))[0] == 1
         await hot.mark_deleted(OLD.id)
         await lab.kill("redis-1")
     finally:
-        os.kill(two.pid, signal.SIGCONT)
+        os.kill(replica.pid, signal.SIGCONT)
 
     async def promoted():
-        async with connection_to(two) as client:
+        async with connection_to(replica) as client:
             return (await client.role())[0] == b"master"
 
     await until(promoted, within_s=15)
-    async with connection_to(two) as client:
+    async with connection_to(replica) as client:
         stale_list, deleted_tweet = await client.get(KEY), await client.get(f"t:{OLD.id}")
     # A link without sentinels, which flushes nothing: only the mark can reject the list.
-    bare = RedisTimelines(await Link.open(config(two.address)), config(two.address))
+    bare = RedisTimelines(await Link.open(config(replica.address)), config(replica.address))
     by_mark = await timeline(bare)
     await bare.close()
     await until(lambda: serves(cache), within_s=15)
@@ -219,16 +219,16 @@ async def test_lists_and_tweets_that_miss_the_last_writes_count_as_absent(lab, c
 async def test_answers_of_a_resumed_old_primary_do_not_count(lab, cache):
     """An idle connection to it did not notice the failover. It still answers as primary; the adapter must reject that."""
     idle = await RedisTimelines.open(config(lab.stores(CACHE)["redis"]))
-    one = await node(lab, "redis-1")
+    old_primary = await node(lab, "redis-1")
     await built(cache, OLD)
     assert await timeline(idle) == [OLD.id]
-    os.kill(one.pid, signal.SIGSTOP)
+    os.kill(old_primary.pid, signal.SIGSTOP)
     try:
         frozen_s = await until(lambda: serves(cache), within_s=20)
         await built(cache, OLD)
     finally:
-        os.kill(one.pid, signal.SIGCONT)
-    async with connection_to(one) as client:
+        os.kill(old_primary.pid, signal.SIGCONT)
+    async with connection_to(old_primary) as client:
         as_primary = (await client.role())[0], await client.get(KEY) is not None
     with pytest.raises(StoreUnavailable) as refused:
         await idle.push(LATE, [7])  # the old primary accepts it, but its reply does not count

@@ -39,8 +39,8 @@ def replies(monkeypatch):
 
 
 def name_primary(table, address, *sentinels):
-    for each in sentinels:
-        table[each, "SENTINEL"] = address.split(":")
+    for sentinel_address in sentinels:
+        table[sentinel_address, "SENTINEL"] = address.split(":")
 
 
 def test_sentinels_know_each_other_and_the_replica_from_the_start():

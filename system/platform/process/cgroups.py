@@ -3,7 +3,7 @@
 Two versions. v1: one mounted tree per controller (cpu, cpuacct, freezer, memory) and next to them a v2 tree without
 controllers (`unified`), which `iptables -m cgroup --path` reads: a node gets a group in each. v2: one tree.
 If neither can be written (an unprivileged user), `kind` is "none": the lab runs, CPU comes from process
-clocks, and no scaling verdict is given.
+clocks, and a run gets no verdict on scaling.
 
 A process joins before it opens a socket: the launcher writes its pid to the files of `make`, then it execs the server.
 """
@@ -97,7 +97,7 @@ class Groups:
 
 
 def open_groups(lab_id: str, mount: Path = MOUNT) -> Groups:
-    """Return the control groups that this user can make on this machine.
+    """Return the control groups that this user can create on this machine.
 
     On v2 it tries to write, which leaves at most an empty top directory.
     """

@@ -140,9 +140,9 @@ class Child:
                 await asyncio.wait_for(self._exited.wait(), self._launch.stop_timeout_s)
         self.kill()
         await self._exited.wait()
-        for made, kept in self._launch.harvest if self._launch else ():
+        for source, destination in self._launch.harvest if self._launch else ():
             with contextlib.suppress(OSError):  # it was killed, another lab wrote the file first, or the disk is full
-                made.replace(kept)
+                source.replace(destination)
         self._set("stopped")
 
     def kill(self) -> None:
@@ -299,9 +299,9 @@ def prepare(ctx: Context, launch: Launch) -> None:
     """Create the node's directories and write its configuration, owned by the user it runs as."""
     own = ctx.paths.data_dir / ctx.node.name
     owner = paths.unprivileged() if launch.drops_root else None
-    made = [own, *launch.folders, *(path.parent for path in launch.files)]
-    for folder in made:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directories = [own, *launch.folders, *(path.parent for path in launch.files)]
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in launch.stale:
         path.unlink(missing_ok=True)
     for path, text in launch.files.items():

@@ -128,13 +128,13 @@ class Autoscaler:
 
     def _scale_one(self, kind: str, backend: Backend) -> None:
         service = self._services.setdefault(kind, _Service(Scaler(self._limits(kind))))
-        look = self._measure(kind, service, backend)
+        load = self._measure(kind, service, backend)
         if service.change is not None and not service.change.done():
             return
-        wish = service.scaler.look(look, time.monotonic())
-        wanted = scaling.change(wish.wanted, look.ready, len(self.instances(kind)))
+        target = service.scaler.look(load, time.monotonic())
+        wanted = scaling.change(target.wanted, load.ready, len(self.instances(kind)))
         if wanted is not None:
-            service.change = asyncio.ensure_future(self._change(kind, wanted, wish.why))
+            service.change = asyncio.ensure_future(self._change(kind, wanted, target.why))
 
     def _measure(self, kind: str, service: _Service, backend: Backend) -> Look:
         """Return the load of the instances of `kind` since the last poll."""

@@ -89,7 +89,7 @@ class Mesh:
         """Return every backend with its servers, except last-resort servers. Raises CouldNotRun."""
         backends: dict[str, Backend] = {}
         for row in csv.DictReader(io.StringIO((await self.execute("show stat -1 6 -1")).lstrip("# "))):
-            if row["pxname"] == haproxy.HERE:
+            if row["pxname"] == haproxy.CACHE_HERE:
                 continue
             try:
                 name, backend = row["svname"], backends.setdefault(row["pxname"], Backend({}))

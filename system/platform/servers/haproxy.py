@@ -38,7 +38,7 @@ STAMP_HEADERS = ("    http-request set-header x-forwarded-for %[src]\n"
 
 
 NEAR, FAR = 256, 1  # weights; with leastconn an idle remote instance would rank the same as an idle local one
-HERE = "cache-here"
+CACHE_HERE = "cache-here"
 """A backend without traffic: its servers are the sentinels, up if they name a cache primary in this region."""
 
 
@@ -140,7 +140,7 @@ def _active(ctx: Context) -> str:
     """
     majority = len(ctx.blueprint.of_kind("sentinel")) // 2 + 1
     return ("    http-request return status 200 content-type text/plain string active "
-            f"if {{ path /active }} {{ nbsrv({HERE}) ge {majority} }}\n"
+            f"if {{ path /active }} {{ nbsrv({CACHE_HERE}) ge {majority} }}\n"
             "    http-request return status 503 content-type text/plain string standby if { path /active }\n")
 
 
@@ -150,7 +150,7 @@ def _cache_here(ctx: Context) -> str:
             for node in ctx.blueprint.of_kind("sentinel")]
     own = next(ctx.plan.host(node.kind, node.instance, node.region) for node in ctx.blueprint.of_kind("redis")
                if node.region == ctx.node.region)
-    return f"""backend {HERE}
+    return f"""backend {CACHE_HERE}
     mode tcp
     option tcp-check
     tcp-check connect

@@ -42,9 +42,9 @@ class MinIO:
             **_cluster_env(ctx),
         }
         drives = [url.partition("/")[2] for url in drive_urls(ctx) if url.startswith(ctx.address)]
-        where = [f"http://{url}" for url in drive_urls(ctx)] or [str(ctx.data)]
+        volumes = [f"http://{url}" for url in drive_urls(ctx)] or [str(ctx.data)]
         return Launch(
-            argv=(str(program), "server", "--quiet", "--certs-dir", str(ctx.config), "--address", ctx.address, *where),
+            argv=(str(program), "server", "--quiet", "--certs-dir", str(ctx.config), "--address", ctx.address, *volumes),
             env=env,
             folders=(ctx.data, ctx.config, *(Path("/", drive) for drive in drives)),
             stop_timeout_s=5.0,

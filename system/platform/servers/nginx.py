@@ -71,9 +71,9 @@ class Nginx:
         secret = ctx.env.get("TWEETLAB_EDGE_SECRET") or secrets.token_hex(32)
         counters = ctx.near("media")
         own, *others = ctx.near("minio")
-        one = Edge(ctx.address, own, ctx.data, secret, counters[0] if counters else "",
+        edge = Edge(ctx.address, own, ctx.data, secret, counters[0] if counters else "",
                    networks=tuple(ctx.networks), spares=tuple(others))
-        return Launch(argv=one.argv, env=base_env(ctx), files=one.files, folders=(ctx.data, *folders(one)), drops_root=True,
+        return Launch(argv=edge.argv, env=base_env(ctx), files=edge.files, folders=(ctx.data, *folders(edge)), drops_root=True,
                       stop_timeout_s=3.0)
 
     async def probe(self, ctx: Context) -> str:
@@ -84,16 +84,16 @@ class Nginx:
         return line.rpartition("/")[2].split()[0] if "/" in line else ""
 
 
-def folders(one: Edge) -> tuple[Path, ...]:
+def folders(edge: Edge) -> tuple[Path, ...]:
     """Return the folders that nginx writes to."""
-    return (one.folder / "cache", one.folder / "temp")
+    return (edge.folder / "cache", edge.folder / "temp")
 
 
-def conf(one: Edge) -> str:
+def conf(edge: Edge) -> str:
     """Return nginx.conf. Errors of single requests are not logged: each line would contain a signed URL."""
     return f"""daemon off;
 worker_processes 1;
-pid {one.folder}/nginx.pid;
+pid {edge.folder}/nginx.pid;
 error_log stderr crit;
 load_module {MODULES}/ngx_http_js_module.so;
 load_module {MODULES}/ngx_http_cache_purge_module.so;
@@ -107,64 +107,64 @@ http {{
     client_max_body_size 1k;
     large_client_header_buffers 4 4k;
     send_timeout 10s;
-{_temporary(one)}
-    js_path {one.folder};
+{_temporary(edge)}
+    js_path {edge.folder};
     js_import sign from sign.js;
     js_set $storage_query sign.query;
     log_format lookup '$upstream_cache_status';
-    proxy_cache_path {one.folder}/cache levels=1:2 keys_zone=media:{one.zone_kib}k max_size={one.cache_bytes}
+    proxy_cache_path {edge.folder}/cache levels=1:2 keys_zone=media:{edge.zone_kib}k max_size={edge.cache_bytes}
         min_free=256m inactive=7d use_temp_path=off manager_files=1000 manager_sleep=50ms manager_threshold=200ms;
-    upstream storage {{ {_storage(one)} keepalive 16; }}
+    upstream storage {{ {_storage(edge)} keepalive 16; }}
     server {{
-        listen {one.listen} backlog=1024;
+        listen {edge.listen} backlog=1024;
         location = /health {{ return 200 ok; }}
-        location = /nginx_status {{ {_allow_rules(one)} stub_status; }}
-{_purge(one)}
-{_media(one)}
+        location = /nginx_status {{ {_allow_rules(edge)} stub_status; }}
+{_purge(edge)}
+{_media(edge)}
         location / {{ return 404; }}
     }}
 }}
 """
 
 
-def _allow_rules(one: Edge) -> str:
-    return " ".join((*(f"allow {network};" for network in one.networks), "deny all;"))
+def _allow_rules(edge: Edge) -> str:
+    return " ".join((*(f"allow {network};" for network in edge.networks), "deny all;"))
 
 
-def _storage(one: Edge) -> str:
+def _storage(edge: Edge) -> str:
     # A signature is valid at every node: it covers the Host header, which is the same for all nodes.
-    if not one.spares:
-        return f"server {one.storage} max_fails=0;"
-    spares = " ".join(f"server {address} backup;" for address in one.spares)
-    return f"server {one.storage} max_fails=1 fail_timeout=1s; {spares}"
+    if not edge.spares:
+        return f"server {edge.storage} max_fails=0;"
+    spares = " ".join(f"server {address} backup;" for address in edge.spares)
+    return f"server {edge.storage} max_fails=1 fail_timeout=1s; {spares}"
 
 
-def _temporary(one: Edge) -> str:
+def _temporary(edge: Edge) -> str:
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    return "\n".join(f"    {kind}_temp_path {one.folder}/temp/{kind};" for kind in kinds)
+    return "\n".join(f"    {kind}_temp_path {edge.folder}/temp/{kind};" for kind in kinds)
 
 
-def _purge(one: Edge) -> str:
+def _purge(edge: Edge) -> str:
     header = cdn_links.PURGE_HEADER.replace("-", "_")
     return f"""        location ~ "^{cdn_links.PURGE_PREFIX}(?<object>/{cdn_links.OBJECTS})$" {{
             if ($request_method != PURGE) {{ return 405; }}
-            if ($http_{header} != "{cdn_links.purge_key(one.secret)}") {{ return 403; }}
-            {_allow_rules(one)}
+            if ($http_{header} != "{cdn_links.purge_key(edge.secret)}") {{ return 403; }}
+            {_allow_rules(edge)}
             proxy_cache_purge media $object;
         }}"""
 
 
-def _media(one: Edge) -> str:
+def _media(edge: Edge) -> str:
     # Vary and the headers of S3 are ignored: they would split the cache entry of a path, or forbid caching.
     hidden = ("Vary", "Strict-Transport-Security", "X-XSS-Protection", "X-Content-Type-Options", "X-RateLimit-Limit",
               "X-RateLimit-Remaining", "X-Amz-Id-2", "X-Amz-Request-Id", "x-amz-checksum-sha256", "x-amz-checksum-type")
     # A storage node that just came back returns 404 for some seconds for objects written without it: the others are tried too.
-    retry = "proxy_next_upstream error timeout http_404;" if one.spares else ""
-    syslog = f"syslog:server={one.counter},nohostname,tag=cdn"
-    access_log = f"access_log {syslog} lookup if=$upstream_cache_status;" if one.counter else ""
+    retry = "proxy_next_upstream error timeout http_404;" if edge.spares else ""
+    syslog = f"syslog:server={edge.counter},nohostname,tag=cdn"
+    access_log = f"access_log {syslog} lookup if=$upstream_cache_status;" if edge.counter else ""
     return f"""        location ~ "^/{cdn_links.OBJECTS}$" {{
             secure_link $arg_s,$arg_e;
-            secure_link_md5 "$secure_link_expires$uri {cdn_links.link_key(one.secret)}";
+            secure_link_md5 "$secure_link_expires$uri {cdn_links.link_key(edge.secret)}";
             if ($secure_link != "1") {{ return 403; }}
             limit_except GET {{ deny all; }}
             {access_log}
@@ -184,7 +184,7 @@ def _media(one: Edge) -> str:
             proxy_http_version 1.1;
             proxy_pass_request_headers off;
             proxy_pass_request_body off;
-            proxy_set_header Host {one.storage};
+            proxy_set_header Host {edge.storage};
             proxy_set_header Connection "";
             proxy_connect_timeout 1s;
             proxy_read_timeout 5s;
@@ -192,9 +192,9 @@ def _media(one: Edge) -> str:
         }}"""
 
 
-def script(one: Edge) -> str:
+def script(edge: Edge) -> str:
     """Return the njs module that signs a read from storage (AWS Signature Version 4, in the query string)."""
-    names = {"host": one.storage, "user": cdn_links.STORAGE_USER, "password": cdn_links.storage_password(one.secret),
+    names = {"host": edge.storage, "user": cdn_links.STORAGE_USER, "password": cdn_links.storage_password(edge.secret),
              "region": REGION}
     return f"const storage = {json.dumps(names)};\n" + """
 import crypto from 'crypto';

@@ -24,7 +24,7 @@ from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 GROUP = "cache"  # the sentinels' name of the primary and its replica
-# A primary on two busy cores answers a PING within some 100 ms; a full synchronisation forks and copies pages.
+# A primary on two busy cores answers a PING within some 100 ms; a full sync forks and copies pages.
 DOWN_AFTER_MS = 2_000
 # A failover attempt without a majority is repeated after twice this.
 FAILOVER_TIMEOUT_MS = 3_000
