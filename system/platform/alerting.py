@@ -1,14 +1,17 @@
-"""Objectives, recording rules and alerts, as data: `SLOS` and `ALERTS` are the tables, `rules_text` is Prometheus' file.
+"""Objectives, recording rules and alerts, as data: `SLOS` and `ALERTS` are the tables, `rules_text` is
+Prometheus' file.
 
-Burn rates follow the SRE workbook (chapter 5): an alert needs a long window, so that it is significant, and a short one, so that
-it resolves when the errors end. An error budget that burns at rate 1 is used up exactly at the end of its period (30 days).
+Burn rates follow the SRE workbook (chapter 5): an alert needs a long window, so that it is significant, and a
+short one, so that it resolves when the errors end. An error budget that burns at rate 1 is used up exactly at
+the end of its period (30 days).
 
     14.4 over 1 h and 5 min    2 % of the budget in an hour            page
      6   over 6 h and 30 min   5 % of the budget in six hours          page
      1   over 3 d and 6 h      10 % of the budget in three days        ticket
 
-The same alerts exist twice: with these windows, and with all of them divided by `COMPRESSION`, so that a lab that runs for a few
-minutes sees one fire and resolve. The label `set` says which it is; `factor` is the divisor.
+The same alerts exist twice: with these windows, and with all of them divided by `COMPRESSION`, so that a lab
+that runs for a few minutes sees one fire and resolve. The label `set` says which it is; `factor` is the
+divisor.
 
 A burn rate needs evidence, and a lab that has just started has little:
 
@@ -41,7 +44,10 @@ LONG_S = 300  # longer windows are computed every 30 s
 
 @dataclass(frozen=True)
 class Slo:
-    """An objective. `objective`: fraction that must be good. `bad`, `total`: counts in PromQL, `$w` is the window."""
+    """An objective.
+
+    `objective`: fraction that must be good. `bad`, `total`: counts in PromQL, `$w` is the window.
+    """
 
     name: str
     what: str
@@ -67,7 +73,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert that is not a burn rate. `for_s`: seconds `expr` must hold; `labels` are added to those of `expr`."""
+    """One alert that is not a burn rate.
+
+    `for_s`: seconds `expr` must hold; `labels` are added to those of `expr`.
+    """
 
     name: str
     expr: str
@@ -104,8 +113,9 @@ WINDOWS: tuple[Window, ...] = (
 )
 
 ALERTS: tuple[Alert, ...] = (
-    # An instance that was stopped on command does not answer, nor does one that starts, and a removed one is scraped for up to
-    # 10 s more: tweetlab_node_expected is 0 for these. Without the exporter that series is absent, and all of them fire.
+    # An instance that was stopped on command does not answer, nor does one that starts, and a removed one is
+    # scraped for up to 10 s more: tweetlab_node_expected is 0 for these. Nodes without that series always
+    # count as expected, as all nodes do without the exporter.
     Alert("InstanceDown", 'up{job!~"exporter|receiver"} == 0 unless on (node) tweetlab_node_expected == 0', "page",
           "{{ $labels.node }} does not answer", 4),
     # These start together with Prometheus, and users do not notice their loss.

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from system.kernel import wan
 from system.kernel.errors import WrongInput
 
-# An idle worker thread of Cassandra's stages sleeps 10 µs at a time before it gives up, 25,000 times a second in all at 140
-# posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs, 2.3 with 200, 1.8 with 1,000.
+# An idle worker thread of Cassandra's stages sleeps 10 µs at a time before it gives up, 25,000 times a second
+# in all at 140 posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs,
+# 2.3 with 200, 1.8 with 1,000.
 CASSANDRA_SLACK_US = 1_000
 
 # Sentinel replaces a primary within 3.3 to 5 s; a failed election is repeated after 6 s (1 of 62: 9.7 s).
@@ -48,9 +49,10 @@ class Running:
     `own_session`: a scheduler group of its own (autogroup). `nice`: -20 to 19, 0 is normal.
     `heap_mib`, `gc`, `processors`: JVM heap, collector and ActiveProcessorCount; None or "" outside a JVM.
     `cpu_quota_cores`: cores it may use at most; None is no limit.
-    `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is the kernel's 50.
-    `heal_pause_s`: least time from its death to its restart. For members of a failover group: long enough for the others to
-    have elected a new primary, or else the dead one would come back as primary.
+    `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is
+    the kernel's 50.
+    `heal_pause_s`: least time from its death to its restart. For members of a failover group: long enough for
+    the others to have elected a new primary, or else the dead one would come back as primary.
     """
 
     own_session: bool = True
@@ -67,8 +69,8 @@ class Running:
 class Node:
     """One node. `memory_mib`: its expected resident memory. `module`: set for our services only.
 
-    `zone`: the failure domain, from 1; 0 if the blueprint has no zones. `region`: the region's network, a namespace of its
-    own (`kernel/wan.NAMES`); 0 is loopback.
+    `zone`: the failure domain, from 1; 0 if the blueprint has no zones. `region`: the region's network, a
+    namespace of its own (`kernel/wan.NAMES`); 0 is loopback.
     """
 
     name: str
@@ -183,7 +185,10 @@ def _cluster() -> Blueprint:
 
 
 def _two_regions() -> Blueprint:
-    """The cluster with a region for each zone: east and west serve, a witness votes; the WAN emulator connects them."""
+    """The cluster with a region for each zone: east and west serve, a witness votes.
+
+    The WAN emulator connects them.
+    """
     nodes = [dataclasses.replace(node, region=node.zone) for node in _cluster().nodes]
     return Blueprint("two_regions", (Node("wan-1", "wan", "network", memory_mib=30), *nodes))
 
@@ -202,7 +207,10 @@ OBSERVERS: tuple[Node, ...] = (
 
 
 def observed(blueprint: Blueprint) -> Blueprint:
-    """Return `blueprint` with the observability stack. It keeps its name, since none of these nodes serves users."""
+    """Return `blueprint` with the observability stack.
+
+    It keeps its name, since none of these nodes serves users.
+    """
     have = {node.name for node in blueprint.nodes}
     region = wan.OUTSIDE if blueprint.in_regions else 0  # reachable from the services in namespaces, too
     added = tuple(dataclasses.replace(node, region=region) for node in OBSERVERS if node.name not in have)

@@ -1,7 +1,7 @@
 """Health probes: each speaks a few bytes of the server's own protocol and needs no driver.
 
-A probe returns what a healthy node answered, or raises Unhealthy with the last answer: the error of a failed start quotes
-that text. Every probe ends within `PROBE_TIMEOUT_S`.
+A probe returns what a healthy node answered, or raises Unhealthy with the last answer: the error of a failed
+start quotes that text. Every probe ends within `PROBE_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ class Unhealthy(Exception):
 async def wait(
     probe: Callable[[], Awaitable[str]], timeout_s: float, alive: Callable[[], bool], interval_s: float = 0.1
 ) -> tuple[bool, str]:
-    """Probe until the node is healthy, its process has died or `timeout_s` is over; return (healthy, last answer)."""
+    """Probe until the node is healthy, its process has died or `timeout_s` is over.
+
+    Return (healthy, last answer).
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     answer = "it was not probed yet"
@@ -78,7 +81,10 @@ async def cassandra(address: str) -> str:
 
 
 async def kafka(address: str, own: int) -> str:
-    """Return the number of live brokers that the node reports; `own`, its id, must be among them, so it is not fenced."""
+    """Return the number of live brokers that the node reports.
+
+    `own`, its id, must be among them, so it is not fenced.
+    """
     async with _connect(address) as (reader, writer):
         client = b"tweetlab"
         body = struct.pack(">hhih", 3, 1, 1, len(client)) + client + struct.pack(">i", 0)  # Metadata v1, no topics
@@ -92,7 +98,7 @@ async def kafka(address: str, own: int) -> str:
 
 
 def _broker_numbers(answer: bytes) -> list[int]:
-    """Return the broker ids in a Metadata v1 response: each row is id, host, port and rack (null has length -1)."""
+    """Return the broker ids in a Metadata v1 response: rows of id, host, port and rack (null: length -1)."""
     count, at = struct.unpack_from(">i", answer, 4)[0], 8
     numbers = []
     for _ in range(count):
@@ -119,7 +125,10 @@ async def postgres_execute(address: str, role: str, database: str, statement: st
 
 
 async def postgres_primary(addresses: Sequence[str], role: str, database: str) -> str:
-    """Return the member that takes writes; a single one is not probed. Raises Unhealthy with the last answer of each."""
+    """Return the member that takes writes; a single one is not probed.
+
+    Raises Unhealthy with the last answer of each.
+    """
     if len(addresses) == 1:
         return addresses[0]
     answers = []

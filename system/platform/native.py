@@ -4,8 +4,9 @@
     await lab.up(blueprint.load("small"), {"TWEETLAB_JWT_SECRET": ...}, prepare=make_schema, progress=print)
     await lab.status(); await lab.kill("redis-1"); await lab.down()
 
-Every call opens the supervisor's Unix socket, sends one request, and closes it: a Lab object holds nothing open and may be
-created at any time. Calls on a lab that is down raise CouldNotRun, except `status` ([]) and `down`.
+Every call opens the supervisor's Unix socket, sends one request, and closes it: a Lab object holds nothing
+open and may be created at any time. Calls on a lab that is down raise CouldNotRun, except `status` ([]) and
+`down`.
 """
 
 from __future__ import annotations
@@ -56,11 +57,13 @@ class Lab:
         progress: Progress | None = None,
         stores_only: bool = False,
     ) -> None:
-        """Start the nodes of `blueprint` that do not run yet: stores and mesh in parallel, `prepare`, services, observers.
+        """Start the nodes of `blueprint` that do not run yet: stores and mesh in parallel, `prepare`,
+        services, observers.
 
-        `services_env` goes to every service. `prepare` gets `stores()` once all stores are healthy and the database
-        exists. All or nothing: on any error, Ctrl-C included, the nodes that this call started are stopped again.
-        Raises CouldNotRun with the last answer and the end of the log of the server that failed.
+        `services_env` goes to every service. `prepare` gets `stores()` once all stores are healthy and the
+        database exists. All or nothing: on any error, Ctrl-C included, the nodes that this call started are
+        stopped again. Raises CouldNotRun with the last answer and the end of the log of the server that
+        failed.
         """
         report = progress or (lambda node, text: None)
         preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
@@ -93,7 +96,10 @@ class Lab:
             raise
 
     async def down(self, *, purge: bool = False) -> None:
-        """Stop everything, kill orphans of earlier starts, and with `purge` remove data and logs. Safe to repeat."""
+        """Stop everything, kill orphans of earlier starts, and with `purge` remove data and logs.
+
+        Safe to repeat.
+        """
         if await self.is_up():
             with contextlib.suppress(CouldNotRun):
                 await self._call({"op": "down", "kill": purge}, timeout_s=60.0)
@@ -123,7 +129,10 @@ class Lab:
         return [NodeStatus(**row) for row in await self._call({"op": "status"})]
 
     def logs(self, node: str, lines: int = 40) -> str:
-        """Return the last lines of a node's log, or of `supervisor`'s. Raises WrongInput for a node without one."""
+        """Return the last lines of a node's log, or of `supervisor`'s.
+
+        Raises WrongInput for a node without one.
+        """
         path = self.paths.log(node)
         if not path.exists():
             known = ", ".join(sorted(log.stem for log in path.parent.glob("*.log"))) or "none"
@@ -131,7 +140,10 @@ class Lab:
         return children.log_end(path, lines)
 
     def address(self, kind: str, instance: int = 1) -> str:
-        """Return where a node `<kind>-<instance>` listens, host:port; if the lab is down, its address without regions."""
+        """Return where a node `<kind>-<instance>` listens, host:port.
+
+        If the lab is down, its address without regions.
+        """
         return targets.address(self.paths, f"{kind}-{instance}") or self.plan.of(kind, instance)
 
     def log_path(self, node: str) -> Path:
@@ -148,7 +160,8 @@ class Lab:
         await self._call({"op": "restart_services", "env": dict(env)}, progress, timeout_s=120.0)
 
     async def renew(self, service: str, env: Mapping[str, str]) -> list[str]:
-        """Restart each instance of a service with `env` merged in, one by one, without a failed request; return their names.
+        """Restart each instance of a service with `env` merged in, one by one, without a failed request;
+        return their names.
 
         Raises CouldNotRun if one does not start: the others keep serving, and the call may be repeated.
         """
@@ -244,7 +257,10 @@ class Lab:
             await asyncio.sleep(0.02)
 
     async def _after_failure(self, had_data: bool) -> None:
-        """Wait until the supervisor has rolled back what was not committed; stop it too if it has no other nodes."""
+        """Wait until the supervisor has rolled back what was not committed.
+
+        Stop it too if it has no other nodes.
+        """
         deadline = asyncio.get_running_loop().time() + SUPERVISOR_TIMEOUT_S
         with contextlib.suppress(CouldNotRun):  # it has exited already
             while (counts := await self._call({"op": "settled"}))["pending"]:

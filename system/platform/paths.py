@@ -5,9 +5,9 @@
 | state: <checkout>/.tweetlab/<range> | list of children, logs, rendered configuration, effect logs | the user only |
 | data directory: /var/tmp/tweetlab-<range>-<hash of checkout> | data of the servers, sockets | the user that servers drop to |
 
-The data directory exists because a checkout may be 0700 and deep: an unprivileged server could not enter it, and
-the path of a Unix socket must be shorter than 108 bytes. The file `owner` in it names the checkout. TWEETLAB_DATA moves
-data directories to another directory, for example on another disk.
+The data directory exists because a checkout may be 0700 and deep: an unprivileged server could not enter it,
+and the path of a Unix socket must be shorter than 108 bytes. The file `owner` in it names the checkout.
+TWEETLAB_DATA moves data directories to another directory, for example on another disk.
 """
 
 from __future__ import annotations

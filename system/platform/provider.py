@@ -14,9 +14,10 @@ Prepare = Callable[[dict[str, Any]], Awaitable[None]]  # creates schema, topics,
 class NodeStatus:
     """One node, now.
 
-    `state`: stopped, starting, healthy, dead (waits for its restart) or failed. `health`: "healthy", or why not, by a probe made
-    now. `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of the process. `zone`: the failure domain,
-    0 if the lab has no zones. `region`: the region's network it is in (`kernel/wan.NAMES`), 0 if the lab has no regions.
+    `state`: stopped, starting, healthy, dead (waits for its restart) or failed. `health`: "healthy", or why
+    not, by a probe made now. `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of
+    the process. `zone`: the failure domain, 0 if the lab has no zones. `region`: the region's network it is
+    in (`kernel/wan.NAMES`), 0 if the lab has no regions.
     """
 
     name: str
@@ -37,7 +38,7 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class Killed:
-    """A process that was killed on purpose: identifies it, to prove later that it is dead and another runs."""
+    """The identity of a process that was killed on purpose, to prove later that it is dead."""
 
     node: str
     pid: int

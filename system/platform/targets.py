@@ -1,4 +1,4 @@
-"""Writes where each node listens and where our processes serve /metrics, for Prometheus' file discovery (no restart)."""
+"""Writes the addresses of all nodes, and those of /metrics for Prometheus' file discovery (no restart)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from system.platform.process.children import Child
 def write(paths: Paths, children: Sequence[Child]) -> None:
     """Write the lists that changed. A dead process stays on them: the alert needs its failed scrapes.
 
-    A process that starts for the first time or was stopped on command is scraped too, but marked as not expected.
+    A process that starts for the first time or was stopped on command is scraped too, but marked as not
+    expected.
     """
     ours = [child for child in children if child.node.module]
     rows = [{"targets": [child.ctx.address], "labels": {"job": child.node.kind, "node": child.node.name}} for child in ours]

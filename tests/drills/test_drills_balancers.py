@@ -1,7 +1,8 @@
-"""Two load balancers behind two DNS servers: one dies, hangs, recovers; instances are added and removed in both.
+"""Two load balancers behind two DNS servers: one dies, hangs, recovers; instances are added and removed in
+both.
 
-A lab of load balancers only: HAProxy and PowerDNS of two zones, a stand-in for the gateway and a keep-alive service in each.
-The load comes from the generator, in its own process, by DNS name.
+A lab of load balancers only: HAProxy and PowerDNS of two zones, a stand-in for the gateway and a keep-alive
+service in each. The load comes from the generator, in its own process, by DNS name.
 """
 
 import asyncio
@@ -72,7 +73,10 @@ async def until(condition, what, timeout_s=15.0):
 
 
 async def until_dns_lists(lab, balancers, of=None, timeout_s=15.0):
-    """Wait until every DNS server in `of` (None: all) lists exactly these load balancers; return the seconds it took."""
+    """Wait until every DNS server in `of` (None: all) lists exactly these load balancers.
+
+    Return the seconds it took.
+    """
     wanted = {lab.plan.host("haproxy", instance) for instance in balancers}
     return await until(lambda: all(resolved(each) == wanted for each in of or servers(lab)), f"an answer of {wanted}", timeout_s)
 
@@ -95,7 +99,10 @@ async def is_healthy(lab):
 
 @contextlib.asynccontextmanager
 async def load(lab, folder, for_s):
-    """Run the generator against the DNS name during the block; afterwards the dict has its `result` and its `rows`."""
+    """Run the generator against the DNS name during the block.
+
+    Afterwards the dict has its `result` and its `rows`.
+    """
     outcome, url = {}, f"http://{dns.API}:8080"
     mix = {"home": 0.7, "post": 0.3}
     generator = asyncio.create_task(load_selfcheck.play(url, folder, "poisson", for_s, mix=mix, rate_per_s=RATE_PER_S,
@@ -190,7 +197,10 @@ async def known(lab, name, instances=(1, 2)):
 
 @contextlib.asynccontextmanager
 async def crowd(lab, instances=(1, 2), clients=3):
-    """Let clients call a service through these load balancers; the list collects (load balancer, instance or error)."""
+    """Let clients call a service through these load balancers.
+
+    The list collects (load balancer, instance or error).
+    """
     results, stop = [], asyncio.Event()
 
     async def call(session, instance):
@@ -247,7 +257,10 @@ async def test_a_rolling_restart_behind_both_load_balancers_fails_no_request(lab
 
 
 async def test_a_dead_load_balancer_blocks_no_change_and_catches_up_when_it_is_back(lab):
-    """Scaled out, ejected and replaced through the running one; the other gets the third instance after its restart."""
+    """Scaled out, ejected and replaced through the running one.
+
+    The other gets the third instance after its restart.
+    """
     await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=2.0)))
     await kill(lab, "haproxy-1")
     async with crowd(lab, instances=(2,)) as results:

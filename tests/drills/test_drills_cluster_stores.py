@@ -1,6 +1,8 @@
-"""Cassandra, Kafka, Elasticsearch and MinIO in three zones: where the replicas are, and what the loss of one member costs.
+"""Cassandra, Kafka, Elasticsearch and MinIO in three zones: where the replicas are, and what the loss of one
+member costs.
 
-A member is killed with its automatic restart off. Everything acknowledged, before or during its outage, is read back.
+A member is killed with its automatic restart off. Everything acknowledged, before or during its outage, is
+read back.
 """
 
 import asyncio
@@ -70,7 +72,10 @@ async def storage_is_redundant(lab):
 
 
 async def is_stored(store, key):
-    """Return whether the picture is read. A restarted node returns 404 for seconds for what was written without it."""
+    """Return whether the picture is read.
+
+    A restarted node returns 404 for seconds for what was written without it.
+    """
     with contextlib.suppress(NotFound):
         return await store.get(key) == PICTURE
     return False
@@ -111,7 +116,10 @@ async def authors(lab):
 
 
 async def posted(clients, for_s):
-    """Post with both clients in turn for so long; return the acknowledged ids and how many posts were not acknowledged."""
+    """Post with both clients in turn for so long.
+
+    Return the acknowledged ids and how many posts were not acknowledged.
+    """
     acknowledged, refused, ends_s = [], 0, time.monotonic() + for_s
     while time.monotonic() < ends_s:
         for client in clients:
@@ -139,7 +147,7 @@ async def victim(lab, kind):
 @pytest.mark.parametrize("kind", ["cassandra", "kafka", pytest.param("elasticsearch", marks=pytest.mark.campaign),
                                   pytest.param("minio", marks=pytest.mark.campaign)])
 async def test_the_loss_of_any_one_member_loses_nothing_acknowledged(cluster, kind):
-    """Tweets from before and during the outage are read through both load balancers, and the whole smoke journey succeeds."""
+    """Tweets from before and during the outage are read through both load balancers; the journey passes."""
     name = await victim(cluster, kind)
     async with authors(cluster) as clients:
         before, _ = await posted(clients, 1.0)
@@ -156,7 +164,10 @@ async def test_the_loss_of_any_one_member_loses_nothing_acknowledged(cluster, ki
 
 
 async def test_every_topic_has_a_copy_in_each_zone_and_two_must_hold_a_record(cluster):
-    """Three replicas, min.insync 2: the loss of one zone stops no producer; with two lost, writes are refused."""
+    """Three replicas, min.insync 2: the loss of one zone stops no producer.
+
+    With two lost, writes are refused.
+    """
     control = AIOKafkaAdminClient(bootstrap_servers=config(cluster).stores.kafka)
     await control.start()
     try:
@@ -205,7 +216,10 @@ async def test_a_row_has_a_copy_in_each_rack(cluster):
 
 
 async def test_an_object_is_read_and_written_with_one_storage_down(cluster):
-    """With its node down, a service uses the next; within two health checks links point there too. It fails back later."""
+    """With its node down, a service uses the next; within two health checks links point there too.
+
+    It fails back later.
+    """
     store = await MinioBlobs.open(replace(config(cluster, zone=1), namespace=f"t{uuid.uuid4().hex[:8]}"))
     own, spare = (cluster.plan.of("minio", zone) for zone in (1, 2))
     try:

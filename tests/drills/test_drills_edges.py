@@ -1,4 +1,4 @@
-"""Two CDN edges: a link is valid at both, and a deleted picture is purged from both, even from one that was down."""
+"""Two CDN edges: a link is valid at both, and a purge reaches both, even one that was down."""
 
 import asyncio
 import hashlib
@@ -17,7 +17,10 @@ MARGIN_S = 20.0     # for the collector's lease, and a busy machine
 
 
 async def uploaded(web, lab, instance):
-    """Upload a picture through the load balancer of a zone; return its owner (an API client), its id and its link."""
+    """Upload a picture through the load balancer of a zone.
+
+    Return its owner (an API client), its id and its link.
+    """
     anonymous = smoke.Api(web, session.public_url(lab, instance))
     name, password = f"e{uuid.uuid4().hex[:12]}", uuid.uuid4().hex
     await anonymous.call("POST", "/2/users", json={"username": name, "name": "Polly", "password": password})
@@ -45,7 +48,10 @@ async def get(web, url):
 
 
 async def test_a_deleted_picture_is_purged_from_an_edge_that_was_down_once_it_is_back(cluster):
-    """The running edge purges it immediately; the other one's cache is on disk, and the collector retries until it is purged."""
+    """The running edge purges it immediately.
+
+    The other one's cache is on disk, and the collector retries until it is purged.
+    """
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as web:
         owner, media_id, link = await uploaded(web, cluster, 1)
         links = [at_edge(cluster, link, instance) for instance in (1, 2)]

@@ -110,7 +110,7 @@ def rig(tmp_path, monkeypatch):
 
 
 async def test_lines_delay_lose_and_cut_and_cuts_survive_a_restart_of_the_wan_emulator(rig):
-    """The basis of every region drill, measured from inside: round trips, packets, and no route around a cut."""
+    """The basis of every region drill, measured from inside: round trips, loss, no route around a cut."""
     rig.start()
     rig.serve()
     default_s, outside_s = await asyncio.gather(rig.connect_s(), rig.connect_s(wan.OUTSIDE))

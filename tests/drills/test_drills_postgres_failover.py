@@ -1,4 +1,5 @@
-"""Three PostgreSQL members under Patroni: acknowledged writes survive the primary, and one member alone acknowledges nothing.
+"""Three PostgreSQL members under Patroni: acknowledged writes survive the primary, and one member alone
+acknowledges nothing.
 
 A lab of its own with only etcd and PostgreSQL: a failover is the same there, and it is up in ten seconds.
 """
@@ -60,7 +61,10 @@ async def users(lab):
 
 
 class Writers:
-    """Follow other users without a pause, each once. `ok`, `failed`, `unknown`: the ids of the followed users, by outcome."""
+    """Follow other users without a pause, each once.
+
+    `ok`, `failed`, `unknown`: the ids of the followed users, by outcome.
+    """
 
     def __init__(self, users, followers):
         self.users, self.me, self.others = users, followers[0], iter(followers[1:])
@@ -135,7 +139,7 @@ async def _all_healthy(lab):
 
 
 async def test_every_acknowledged_follow_survives_the_loss_of_the_primary(lab, users):
-    """Before, during and after a kill of the whole node: every acknowledged follow is stored, no definitely failed one is."""
+    """Around a kill of the node: every acknowledged follow is stored, no definitely failed one is."""
     address, old = await _primary(lab)
 
     async with await _writers(users) as writers:
@@ -193,7 +197,10 @@ async def _synchronous(address):
 
 
 async def test_a_primary_without_standbys_acknowledges_nothing(lab, users):
-    """Strict: without a synchronous standby a follow is unknown, never ok; with one again it succeeds, also if repeated."""
+    """Strict: without a synchronous standby a follow is unknown, never ok.
+
+    With one again it succeeds, also if repeated.
+    """
     me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "create a user")
     primary = (await _primary(lab))[1]
     standbys = [name for name in _addresses(lab).values() if name != primary]
@@ -215,7 +222,10 @@ async def _follows(users, me, other):
 
 
 async def test_revocations_are_readable_without_a_primary_but_not_from_one_member(lab, users):
-    """Point 16: two members together have every acknowledged revocation; one alone may lag, so it is refused."""
+    """Point 16: two members together have every acknowledged revocation.
+
+    One alone may lag, so it is refused.
+    """
     tokens = PostgresTokens(services.stores(MEMBERS, lab.plan)["postgres"], "drill", Policies())
     await tokens.prepare()
     first = (await _primary(lab))[1]
@@ -241,7 +251,10 @@ async def _lose(lab, name):
 
 
 async def test_a_frozen_primary_acknowledges_nothing_when_it_resumes(lab, users):
-    """For a moment it still acts as primary; no standby replicates from it, so its commit waits until it is demoted."""
+    """For a moment it still acts as primary.
+
+    No standby replicates from it, so its commit waits until it is demoted.
+    """
     me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "create a user")
     address, frozen = await _primary(lab)
     url = pools.member_url(pools.database_url(services.stores(MEMBERS, lab.plan)["postgres"], "drill"), address, whatever=True)

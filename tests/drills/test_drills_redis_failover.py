@@ -1,4 +1,5 @@
-"""The cache loses its primary, on real servers: which server takes over, when, and that stale lists never count as complete.
+"""The cache loses its primary, on real servers: which server takes over, when, and that stale lists never
+count as complete.
 
 Points 3, 6 and 19. A lab of its own with only the two Redis and the three sentinels of `cluster`.
 """
@@ -132,7 +133,10 @@ async def timeline(store):
 
 
 async def test_after_the_primary_is_killed_its_replica_serves_and_it_rejoins_as_replica(lab, cache):
-    """The adapter recovers without a restart; the old primary restarts only after its pause and wipes nothing."""
+    """The adapter recovers without a restart.
+
+    The old primary restarts only after its pause and wipes nothing.
+    """
     await built(cache, OLD)
     killed_s = time.monotonic()
     await lab.kill("redis-1")
@@ -178,8 +182,11 @@ async def _raw(lab, name):
 
 
 async def test_lists_and_tweets_that_miss_the_last_writes_count_as_absent(lab, cache):
-    """Point 6. The replica lacks a push and a deletion when it is promoted: a list is rejected by its mark, and data without
-    marks is flushed before it is read."""
+    """Point 6.
+
+    The replica lacks a push and a deletion when it is promoted: a list is rejected by its mark, and data
+    without marks is flushed before it is read.
+    """
     old_primary = await node(lab, "redis-1")
     hot = RedisTweets(cache.link, config(old_primary.address))
     await built(cache, OLD)
@@ -217,7 +224,10 @@ async def test_lists_and_tweets_that_miss_the_last_writes_count_as_absent(lab, c
 
 
 async def test_answers_of_a_resumed_old_primary_do_not_count(lab, cache):
-    """An idle connection to it did not notice the failover. It still answers as primary; the adapter must reject that."""
+    """An idle connection to it did not notice the failover.
+
+    It still answers as primary; the adapter must reject that.
+    """
     idle = await RedisTimelines.open(config(lab.stores(CACHE)["redis"]))
     old_primary = await node(lab, "redis-1")
     await built(cache, OLD)
@@ -260,7 +270,10 @@ async def failover_started(lab):
 
 
 async def test_a_server_that_becomes_primary_again_has_another_epoch(lab, cache):
-    """The process keeps running, so its run id stays; lists from its first time as primary do not count as complete."""
+    """The process keeps running, so its run id stays.
+
+    Lists from its first time as primary do not count as complete.
+    """
     epochs = [await cache.epoch()]
     run_id = await run_id_of(lab, "redis-1")
     await built(cache, OLD)

@@ -1,7 +1,7 @@
 """Cut-off regions and slow lines on real servers: a cache with its sentinels in two regions and a witness.
 
-The scenario with all stores is `region_cut`; these drills test its parts: an isolated primary that returns, a killed runner, and
-the measurement of a line.
+The scenario with all stores is `region_cut`; these drills test its parts: an isolated primary that returns, a
+killed runner, and the measurement of a line.
 """
 
 import asyncio
@@ -58,7 +58,10 @@ def inject(lab, *wanted):
 
 
 async def test_a_cut_off_primary_keeps_running_is_replaced_and_rejoins_as_replica(lab):
-    """It is neither restarted nor killed, though it is unhealthy; an election without a majority is repeated in time."""
+    """It is neither restarted nor killed, though it is unhealthy.
+
+    An election without a majority is repeated in time.
+    """
     before = {row.name: (row.pid, row.restarts) for row in await lab.status()}
     cut = inject(lab, spec.Fault(1.6, "region_cut", "region", for_s=15.0))
     await asyncio.sleep(13.0)
@@ -79,7 +82,7 @@ async def test_a_cut_off_primary_keeps_running_is_replaced_and_rejoins_as_replic
 
 
 async def test_a_runner_killed_during_a_cut_leaves_no_region_cut(lab):
-    """Its watchdog restores the lines, though the WAN emulator died in the meantime and restarted with the cut."""
+    """Its watchdog restores the lines, though the WAN emulator was restarted with the cut."""
     runner = await striking(lab.paths, "region_cut", "region")
     cut_lines = len(await cuts(lab))
     await lab.kill("wan-1")
@@ -148,7 +151,10 @@ async def leader(lab):
 
 @requires(packages.ETCD)
 async def test_a_member_that_was_cut_off_deposes_no_leader_when_it_rejoins(voters):
-    """Cut off, it starts elections; if its term counted, the others would elect again, and PostgreSQL's primary lose its key."""
+    """Cut off, it starts elections.
+
+    If its term counted, the others would elect again, and PostgreSQL's primary lose its key.
+    """
     cut = "east" if await leader(voters) != "etcd-1" else "west"
     target = await table.FAULTS["region_cut"].aim(voters, cut)
     before = await terms(voters)

@@ -1,4 +1,4 @@
-"""The loss of a zone on the whole cluster: confirmed, undone even if its runner is killed, and recovered with all replicas."""
+"""The loss of a zone on the whole cluster: confirmed, undone even without its runner, and recovered."""
 
 import asyncio
 import json
@@ -46,7 +46,10 @@ async def exported(lab, monkeypatch):
 
 
 async def test_a_lost_zone_is_reported_with_its_missing_replicas_and_recovers(cluster, monkeypatch):
-    """No process of the zone lives during the fault; it has recovered when every store has all replicas again."""
+    """No process of the zone lives during the fault.
+
+    It has recovered when every store has all replicas again.
+    """
     before = {row.name: row for row in await cluster.status()}
     drill = asyncio.create_task(schedule.run([spec.Fault(2.0, "zone_loss", "zone-3", for_s=HELD_S)], cluster, time.monotonic_ns(),
                                              cluster.paths.state))
@@ -73,7 +76,10 @@ async def test_a_lost_zone_is_reported_with_its_missing_replicas_and_recovers(cl
 
 
 def test_nothing_acknowledged_is_lost_with_the_zone_of_the_primaries(cluster):
-    """The scenario itself, shortened. It asserts the guarantees to users, not speed, since other programs share the machine."""
+    """The scenario itself, shortened.
+
+    It asserts the guarantees to users, not speed, since other programs share the machine.
+    """
     command = [sys.executable, "-m", "tweetlab", "run", "zone_loss", "--on", "system", "--json",
                "--set", "workload.stages=[{for: 50 s, rate: 20/s}]", "--set", "faults.0.at=15 s", "--set", "faults.0.for=20 s",
                "--set", "measure.warm_up=5 s", "--set", "objectives=[errors < 100 % whole]"]

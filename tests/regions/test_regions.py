@@ -1,4 +1,7 @@
-"""Two regions and a witness as a whole: one is cut off with users in it, or lost; acknowledged writes survive."""
+"""Two regions and a witness as a whole: one is cut off with users in it, or lost.
+
+Acknowledged writes survive.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ HELD_S, INSIDE_S = 45.0, 75.0  # a delete takes 20 s until Cassandra gives up de
 
 @pytest.fixture(scope="module")
 def lab():
-    """A lab of `two_regions` in a range of its own, stopped at the end; one that runs there already is left running."""
+    """A lab of `two_regions` in a range of its own, stopped at the end.
+
+    One that runs there already is left running.
+    """
     yield from whole("two_regions", home.lab_range() + 1)
 
 
@@ -197,7 +203,10 @@ def report(answers, record, deleted_s, removed_s):
 
 @pytest.mark.parametrize("scenario", ["region_cut", "region_loss"])
 def test_nothing_acknowledged_is_lost_with_the_active_region(lab, scenario):
-    """The scenario itself, shortened. It asserts the guarantees to users, not speed, since other programs share the machine."""
+    """The scenario itself, shortened.
+
+    It asserts the guarantees to users, not speed, since other programs share the machine.
+    """
     command = [sys.executable, "-m", "tweetlab", "run", scenario, "--on", "system", "--json",
                "--set", "workload.stages=[{for: 60 s, rate: 15/s}]", "--set", "faults.0.at=15 s", "--set", "faults.0.for=20 s",
                "--set", "measure.warm_up=5 s", "--set", "objectives=[errors < 100 % whole]"]

@@ -6,7 +6,10 @@ from tests.helpers.contexts import context
 
 
 def test_a_load_balancer_is_active_in_the_region_of_the_caches_primary():
-    """By two of the three sentinels, which a cut-off region does not reach; a cluster's load balancer has no such page."""
+    """By two of the three sentinels, which a cut-off region does not reach.
+
+    A cluster's load balancer has no such page.
+    """
     text = haproxy.render(context("haproxy-2"))
 
     assert [line.split()[1:3] for line in text.splitlines() if "server sentinel" in line] == [

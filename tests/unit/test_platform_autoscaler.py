@@ -105,7 +105,7 @@ async def test_unhealthy_instances_are_removed_first_and_the_blueprints_stay():
 
 @pytest.mark.parametrize("most", [1, 4])
 async def test_there_are_no_more_gateways_than_share_the_limits(most):
-    """While the limits' Redis is down each admits 1 / `max_gateways` of a limit: a further one would exceed the limit."""
+    """Without the limits' Redis each admits 1 / `max_gateways` of a limit: one more would exceed it."""
     scaler = scaled(Host("healthy", kind="gateway"))
     scaler.max_gateways = most
     assert scaler._limits("gateway").max == most
@@ -124,7 +124,7 @@ async def test_the_number_of_gateways_comes_from_the_policies():
 
 
 async def test_earlier_added_gateways_are_removed_if_fewer_share_the_limits():
-    """Four were added manually, and the next scenario allows two: two more would admit twice the limit in an outage."""
+    """Four were added manually, and the next scenario allows two: four would admit twice the limit."""
     host = Host("healthy", "healthy", "healthy", "healthy", kind="gateway")
     await autoscaler.Autoscaler(host).configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
 
@@ -132,7 +132,10 @@ async def test_earlier_added_gateways_are_removed_if_fewer_share_the_limits():
 
 
 async def test_a_failed_poll_does_not_end_the_autoscaler(monkeypatch):
-    """After any error, since nothing else replaces instances. `looked_s` reports the age of the last full poll."""
+    """After any error, since nothing else replaces instances.
+
+    `looked_s` reports the age of the last full poll.
+    """
     monkeypatch.setattr(autoscaler, "EVERY_S", 0.001)
     scaler, polls = autoscaler.Autoscaler(Host("healthy")), []
 
@@ -229,7 +232,7 @@ async def test_a_rolling_restart_removes_the_spares_of_earlier_failed_ones(monke
 
 
 async def test_a_full_disk_does_not_stop_automatic_restarts(tmp_path, monkeypatch):
-    """The list of running processes cannot be written: that is logged, and a dead node is restarted all the same."""
+    """The list of running processes cannot be written: that is logged, and the node is restarted."""
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 

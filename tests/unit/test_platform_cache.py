@@ -1,4 +1,4 @@
-"""The cache as primary and replica under sentinels: configuration, and which server a Redis replicates when it starts."""
+"""The cache as primary and replica under sentinels: configuration, and which server a Redis replicates."""
 
 import socket
 import threading

@@ -27,7 +27,10 @@ def media_block() -> str:
 
 
 def test_the_signature_is_checked_before_the_cache_lookup():
-    """`if` with `return` works in the rewrite phase, the cache in the content phase; the key is the path alone."""
+    """`if` with `return` works in the rewrite phase, the cache in the content phase.
+
+    The key is the path alone.
+    """
     block = media_block()
 
     assert block.index("return 403") < block.index("proxy_cache media")

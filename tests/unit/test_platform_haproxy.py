@@ -1,4 +1,7 @@
-"""Several HAProxies as one: commands go to each that answers, counts are summed. The HAProxies are sockets of this test."""
+"""Several HAProxies as one: commands go to each that answers, counts are summed.
+
+The HAProxies are sockets of this test.
+"""
 
 import asyncio
 import contextlib
@@ -16,7 +19,10 @@ HEAD = ("# pxname,svname,status,scur,qcur,econ,eresp,check_status,slim,hrsp_1xx,
 
 
 class FakeHaproxy:
-    """An HAProxy with a backend `users`: name -> [status, in flight, responses, errors]. `commands`: those that change it."""
+    """An HAProxy with a backend `users`: name -> [status, in flight, responses, errors].
+
+    `commands`: those that change it.
+    """
 
     def __init__(self, path, **servers):
         self.path, self.servers, self.commands, self._server = str(path), servers, [], None
@@ -164,7 +170,10 @@ class Instance:
 
 
 async def test_reconciliation_adds_to_each_haproxy_what_it_lacks(pair):
-    """An instance that only one of them has is added to the other; a server without an instance is deleted."""
+    """An instance that only one of them has is added to the other.
+
+    A server without an instance is deleted.
+    """
     pair[1].servers["users-3"] = ["UP", 0, 0, 0]
     pair[0].servers["users-9"] = ["UP", 0, 0, 0]
     children = {name: Instance(name) for name in ("users-1", "users-2", "users-3")}
@@ -178,7 +187,7 @@ async def test_reconciliation_adds_to_each_haproxy_what_it_lacks(pair):
 
 
 async def test_an_instance_that_one_haproxy_cannot_reach_is_not_compared(pair):
-    """The instance of a cut-off region serves no request and so fails none: the survivor must not be ejected for that."""
+    """The instance of a cut-off region has no requests and no errors: the survivor must not be ejected."""
     outliers, decisions = OutlierEjection(lambda service, what, why: decisions.append(what)), []
     pair[0].servers["users-2"][0] = pair[1].servers["users-1"][0] = "DOWN"
     for errors in (0, 40, 80, 120, 160):

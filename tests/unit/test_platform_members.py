@@ -36,12 +36,15 @@ def test_each_member_of_etcd_knows_all_three_by_name():
 
 
 def test_an_etcd_election_ends_before_a_primary_gives_up_its_key():
-    """A primary that cannot renew its key for retry_timeout demotes itself, though only etcd's leader changed."""
+    """A primary that cannot renew its key for retry_timeout demotes itself."""
     assert 5 * etcd.HEARTBEAT_MS <= etcd.ELECTION_MS < 1_000 * patroni.RETRY_S
 
 
 def test_a_primary_without_a_standby_acknowledges_nothing_and_its_key_lives_long_enough():
-    """Strict synchronous mode; ttl >= loop_wait + 2 x retry_timeout, or a slow etcd request would cause a failover."""
+    """Strict synchronous mode.
+
+    Ttl >= loop_wait + 2 x retry_timeout, or a slow etcd request would cause a failover.
+    """
     dcs = patroni.render(context("postgres"))["bootstrap"]["dcs"]
 
     assert (dcs["synchronous_mode"], dcs["synchronous_mode_strict"], dcs["synchronous_node_count"]) == (True, True, 1)
@@ -80,7 +83,10 @@ def test_a_restart_leaves_the_others_time_for_a_new_primary():
 
 
 def test_patroni_runs_on_debians_python_as_the_user_that_owns_postgresql(monkeypatch):
-    """That user may not be able to enter our environment; its PostgreSQL leaves the process tree, its pid file identifies it."""
+    """That user may not be able to enter our environment.
+
+    Its PostgreSQL leaves the process tree, its pid file identifies it.
+    """
     monkeypatch.setattr(packages, "postgres_bin", lambda: Path("/aviary/bin"))
     ctx = context("postgres")
 
@@ -150,7 +156,10 @@ async def test_a_member_is_healthy_when_it_takes_part_in_replication(monkeypatch
 
 
 async def test_the_primary_is_the_member_that_is_not_in_recovery(monkeypatch):
-    """A dead member is skipped; without a primary the error has each answer; a single server is not probed."""
+    """A dead member is skipped.
+
+    Without a primary the error has each answer; a single server is not probed.
+    """
     async def execute(address, role, database, statement):
         if address == "a":
             raise health.Unhealthy("connection refused on a")

@@ -59,7 +59,10 @@ def test_the_error_for_an_unknown_blueprint_suggests_the_closest_name():
     ],
 )
 def test_an_address_is_range_or_region_kind_instance_and_the_standard_port(kind, instance, region, expected):
-    """127.<range>.<kind>.<instance>, and in a region 10.<range+region-1>.<kind>.<instance>; no port arithmetic."""
+    """127.<range>.<kind>.<instance>, and in a region 10.<range+region-1>.<kind>.<instance>.
+
+    No port arithmetic.
+    """
     assert Plan(21).of(kind, instance, region) == expected
 
 
@@ -90,7 +93,7 @@ def test_haproxy_retries_only_reads():
 
 
 def test_a_services_only_instance_is_always_reachable():
-    """While none passes its checks, requests go to the address of the blueprint's instance: a server without checks."""
+    """While none passes its checks, requests go to the blueprint's instance: a server without checks."""
     text = haproxy.render(context("haproxy"))
 
     assert text.count(" backup no-check") == 7

@@ -82,7 +82,10 @@ def test_elasticsearch_peers_connect_over_loopback():
 
 
 def test_minio_finds_its_address_on_a_device():
-    """The WAN emulator's configuration lists it; other servers bind addresses that are routed to their region."""
+    """The WAN emulator's configuration lists it.
+
+    Other servers bind addresses that are routed to their region.
+    """
     files = SERVERS["wan"].launch(context("wan-1")).files
 
     config = json.loads(next(iter(files.values())))
@@ -173,7 +176,7 @@ def test_a_change_survives_a_restart_and_a_reset_ends_it(tmp_path):
 
 
 def test_calm_resets_lines_except_for_their_cuts(tmp_path):
-    """The end of a slow-line fault does not undo a cut of another fault, and does not change the other direction."""
+    """The end of a slow-line fault undoes no cut, and does not change the other direction."""
     async def change():
         tested = emulator(tmp_path)
         wan_emulator.answer(tested, {"op": "set", "pairs": [[1, 2], [2, 1]], "line": {"delay_s": 0.5, "loss": 0.1, "cut": True}})

@@ -85,7 +85,10 @@ def test_elasticsearch_without_zones_has_all_roles():
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_a_minio_cluster_lists_all_drives_and_each_node_its_own(zone):
-    """Six drives in the same order for all; without its address it would treat every loopback address as its own."""
+    """Six drives in the same order for all.
+
+    Without its address it would treat every loopback address as its own.
+    """
     ctx = context(f"minio-{zone}")
     launch = SERVERS["minio"].launch(ctx)
 
@@ -167,7 +170,7 @@ def test_a_failure_is_definite_only_if_no_attempt_reached_a_node(earlier, last, 
 
 
 def test_a_lab_does_not_start_on_the_data_of_one_with_fewer_members(tmp_path):
-    """A Cassandra node refuses another rack, a single MinIO drive is no part of six: the message says what to do."""
+    """Cassandra refuses another rack, and MinIO another set of drives: the message says what to do."""
     paths = Paths(tmp_path, 199)
     paths.make()
     try:

@@ -1,4 +1,4 @@
-"""Configuration of a lab with zones: two load balancers, two DNS servers, and services that use those of their zone."""
+"""Configuration of a lab with zones: two load balancers and DNS servers, used by their zone's services."""
 
 import json
 from pathlib import Path

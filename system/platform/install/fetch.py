@@ -1,7 +1,7 @@
 """Fetches servers into the cache: each package appears whole, by one rename, or not at all.
 
-Safe to run from several checkouts at the same time: a lock file per package lets one work while the others wait.
-Every step reports through `progress(name, text)`; a long step reports every few seconds.
+Safe to run from several checkouts at the same time: a lock file per package lets one work while the others
+wait. Every step reports through `progress(name, text)`; a long step reports every few seconds.
 """
 
 from __future__ import annotations
@@ -174,7 +174,10 @@ def _go_version(line: str) -> tuple[int, int]:
 async def run(
     name: str, what: str, command: list[str], progress: Progress, *, cwd: Path, env: dict[str, str] | None = None
 ) -> str:
-    """Run a program, reporting every few seconds; return its output. Raises CouldNotRun with the end of the output."""
+    """Run a program, reporting every few seconds; return its output.
+
+    Raises CouldNotRun with the end of the output.
+    """
     progress(name, what)
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(

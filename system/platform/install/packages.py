@@ -31,7 +31,10 @@ OUTSIDE_PATH = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/local/go/bin")
 
 @dataclass(frozen=True)
 class Maven:
-    """A package from Maven. `coordinates`: group:artifact:version; `zip`: fetch and unpack one zip, else collect jars."""
+    """A package from Maven.
+
+    `coordinates`: group:artifact:version; `zip`: fetch and unpack one zip, else collect jars.
+    """
 
     name: str
     version: str
@@ -43,7 +46,8 @@ class Maven:
 class Go:
     """A Go program: `go install` compiles `module`@`pin`; `version` names the cache directory.
 
-    `tool`: its go.mod has replace directives, which `go install` refuses: it is built as a tool of a module of ours.
+    `tool`: its go.mod has replace directives, which `go install` refuses: it is built as a tool of a module
+    of ours.
     """
 
     name: str
@@ -55,7 +59,10 @@ class Go:
 
 @dataclass(frozen=True)
 class Debian:
-    """A distribution package. `binary`: a program or a path pattern that must exist; `package`: its Debian and Ubuntu name."""
+    """A distribution package.
+
+    `binary`: a program or a path pattern that must exist; `package`: its Debian and Ubuntu name.
+    """
 
     name: str
     binary: str
@@ -65,7 +72,8 @@ class Debian:
 Package = Maven | Go | Debian
 
 CASSANDRA = Maven("cassandra", "5.0.5", ("org.apache.cassandra:cassandra-all:5.0.5",))
-# Without an SLF4J binding a broker logs nothing; the binding has the version of the log4j in its dependencies.
+# Without an SLF4J binding a broker logs nothing; the binding has the version of the log4j in its
+# dependencies.
 KAFKA = Maven(
     "kafka", "4.1.1", ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
 )
@@ -144,7 +152,7 @@ def is_offered(package: Debian) -> bool:
 
 
 def is_out_of_reach(package: Package) -> bool:
-    """Return whether it cannot be installed here: a distribution package without root, or one the distribution lacks."""
+    """Return whether it cannot be installed: a distribution package without root, or one it lacks."""
     return isinstance(package, Debian) and (os.geteuid() != 0 or not is_offered(package))
 
 
@@ -173,7 +181,7 @@ def need(binary: str) -> str:
 
 
 def postgres_bin() -> Path | None:
-    """Return the directory of the newest PostgreSQL programs, at least MIN_POSTGRES_MAJOR; None without one."""
+    """Return the directory of the newest PostgreSQL >= MIN_POSTGRES_MAJOR; None without one."""
     folders = [(int(p.parent.name), p) for p in Path("/usr/lib/postgresql").glob("[0-9]*/bin") if p.parent.name.isdigit()]
     for major, folder in sorted(folders, reverse=True):
         if major >= MIN_POSTGRES_MAJOR and (folder / "postgres").exists() and (folder / "initdb").exists():
@@ -187,7 +195,10 @@ def postgres_bin() -> Path | None:
 
 @functools.cache
 def java() -> str | None:
-    """Return the path of a Java of version JAVA_MAJOR; None without one. TWEETLAB_JAVA_HOME is tried first."""
+    """Return the path of a Java of version JAVA_MAJOR; None without one.
+
+    TWEETLAB_JAVA_HOME is tried first.
+    """
     homes = [os.environ.get(name, "") for name in ("TWEETLAB_JAVA_HOME", "JAVA_HOME")]
     homes += sorted(str(path) for path in Path("/usr/lib/jvm").glob(f"*{JAVA_MAJOR}*"))
     tried = [os.path.join(home_, "bin", "java") for home_ in homes if home_]
@@ -205,7 +216,10 @@ def java_version() -> str:
 
 
 def need_java() -> str:
-    """Return the path of Java. Raises CouldNotRun, with the fix, if there is no Java of version JAVA_MAJOR."""
+    """Return the path of Java.
+
+    Raises CouldNotRun, with the fix, if there is no Java of version JAVA_MAJOR.
+    """
     program = java()
     if program is None:
         other = version_line([find("java") or "java", "-version"]) or "no java on the path"

@@ -38,7 +38,10 @@ def check_programs(blueprint: Blueprint) -> None:
 
 
 def check_disk(paths: Paths) -> None:
-    """Raise CouldNotRun if the data or the state directory has too little free space. TWEETLAB_MIN_FREE_MIB sets the limit."""
+    """Raise CouldNotRun if the data or the state directory has too little free space.
+
+    TWEETLAB_MIN_FREE_MIB sets the limit.
+    """
     need_mib = _min_free_mib(os.environ.get("TWEETLAB_MIN_FREE_MIB", ""))
     for folder in (paths.data_dir.parent, paths.root):
         free_mib = shutil.disk_usage(folder).free // 2**20
@@ -92,7 +95,7 @@ def _available_mib() -> int:
 
 
 def check_layout(paths: Paths, blueprint: Blueprint) -> None:
-    """Raise CouldNotRun if the data directory holds data of a lab with other members: no store could start on it."""
+    """Raise CouldNotRun if the data directory holds data of other members: no store could start on it."""
     if not paths.layout.exists():
         return
     before, wanted = json.loads(paths.layout.read_text()), _layout(blueprint)
@@ -118,7 +121,10 @@ def _layout(blueprint: Blueprint) -> dict[str, int | str]:
 
 
 def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:
-    """Raise CouldNotRun, with a list, if addresses are in use; names the process that holds each if it is visible."""
+    """Raise CouldNotRun, with a list, if addresses are in use.
+
+    Names the process that holds each if it is visible.
+    """
     taken = []
     for node in nodes:
         if node.region or node.role == "network":

@@ -1,11 +1,12 @@
 """One control group per node: CPU accounting to the nanosecond, quota, freezing, and a path for iptables.
 
-Two versions. v1: one mounted tree per controller (cpu, cpuacct, freezer, memory) and next to them a v2 tree without
-controllers (`unified`), which `iptables -m cgroup --path` reads: a node gets a group in each. v2: one tree.
-If neither can be written (an unprivileged user), `kind` is "none": the lab runs, CPU comes from process
+Two versions. v1: one mounted tree per controller (cpu, cpuacct, freezer, memory) and next to them a v2 tree
+without controllers (`unified`), which `iptables -m cgroup --path` reads: a node gets a group in each. v2: one
+tree. If neither can be written (an unprivileged user), `kind` is "none": the lab runs, CPU comes from process
 clocks, and a run gets no verdict on scaling.
 
-A process joins before it opens a socket: the launcher writes its pid to the files of `make`, then it execs the server.
+A process joins before it opens a socket: the launcher writes its pid to the files of `make`, then it execs
+the server.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from pathlib import Path
 MOUNT = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("cpu", "cpuacct", "freezer", "memory")
 TOP = "tweetlab"
-# Of the CPU quota. A fifth of a core is 4 ms in every 20: the kernel's default of 100 ms would let a process run for 20 ms
-# and then stop for 80, a pause that no small machine shows.
+# Of the CPU quota. A fifth of a core is 4 ms in every 20: the kernel's default of 100 ms would let a process
+# run for 20 ms and then stop for 80, a pause that no small machine shows.
 PERIOD_US = 20_000
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The control groups of one lab. `bases`: the root of each tree that this user can write; empty for "none"."""
+    """The control groups of one lab.
+
+    `bases`: the root of each tree that this user can write; empty for "none".
+    """
 
     lab_id: str
     kind: str
@@ -57,7 +61,7 @@ class Groups:
                 (path / "cpu.max").write_text(f"{quota_us if cores else 'max'} {PERIOD_US}")
 
     def cpu_ns(self, node: str) -> int | None:
-        """Return the CPU time, in ns, of all processes that ever ran in the node's group; None without accounting."""
+        """Return the CPU time, in ns, of every process ever in the node's group; None without accounting."""
         for path in self.paths(node):
             with contextlib.suppress(OSError, ValueError, StopIteration):
                 if (path / "cpuacct.usage").exists():
@@ -85,7 +89,10 @@ class Groups:
         return sorted(names)
 
     def remove(self) -> None:
-        """Remove the groups of this lab. A group empties shortly after its last process died: waits up to 2 s."""
+        """Remove the groups of this lab.
+
+        A group empties shortly after its last process died: waits up to 2 s.
+        """
         deadline = time.monotonic() + 2.0
         for node in self.nodes():
             for path in self.paths(node):

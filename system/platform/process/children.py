@@ -4,9 +4,10 @@
                   |
                   +-> failed (died, or not healthy in time, before it was ever healthy)
 
-A child that dies after it was healthy is dead, and restarted after a pause that doubles with each consecutive death. With
-`auto_heal` off it stays dead until it is switched on or started. A member of a failover group (`Running.heal_pause_s`) is
-started only after the others had the time to elect a new primary, by automatic restart or by command.
+A child that dies after it was healthy is dead, and restarted after a pause that doubles with each consecutive
+death. With `auto_heal` off it stays dead until it is switched on or started. A member of a failover group
+(`Running.heal_pause_s`) is started only after the others had the time to elect a new primary, by automatic
+restart or by command.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ YIELD_NICE = 10  # of an unprivileged lab's nodes: a tenth of the load generator
 YIELD_TRIES = 50
 NO_SPACE = "No space left on device"
 
-# Sets the timer slack (ns; 0 keeps the kernel's 50,000), joins the control groups, then execs the server: same pid, and no
-# socket was open before.
+# Sets the timer slack (ns; 0 keeps the kernel's 50,000), joins the control groups, then execs the server:
+# same pid, and no socket was open before.
 JOIN = (
     'echo "$1" > /proc/$$/timerslack_ns; n=$2; shift 2; '
     'while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
@@ -84,7 +85,9 @@ class Child:
         return not self._exited.is_set()
 
     async def start(self) -> None:
-        """Start the process and wait until it is healthy. Raises CouldNotRun, with the last answer and the end of the log.
+        """Start the process and wait until it is healthy.
+
+        Raises CouldNotRun, with the last answer and the end of the log.
 
         A member of a failover group first waits for `heal_pause_s` after its death.
         """
@@ -119,7 +122,8 @@ class Child:
             self.groups.set_quota(self.node.name, cores)
 
     async def _lower_priority(self) -> None:
-        # An unprivileged load generator cannot run in real time, and would send requests late behind the servers it measures.
+        # An unprivileged load generator cannot run in real time, and would send requests late behind the
+        # servers it measures.
         if os.geteuid() == 0 or not self.node.running.own_session:
             return
         for _ in range(YIELD_TRIES):
@@ -128,7 +132,10 @@ class Child:
             await asyncio.sleep(0.11)  # the kernel accepts one such change in 100 ms from all unprivileged users
 
     async def stop(self, *, kill: bool = False) -> None:
-        """Stop the process and all it started: by its own signal, or with `kill` immediately. Safe to repeat."""
+        """Stop the process and all it started: by its own signal, or with `kill` immediately.
+
+        Safe to repeat.
+        """
         self._wanted = self.expected = False
         self._changed(self)
         if self._restarting:
@@ -154,19 +161,28 @@ class Child:
                     os.kill(pid, signal.SIGKILL)
 
     def pids(self, known: procs.Tree | None = None) -> list[int]:
-        """Return the living processes of this node. `known`: a current `procs.process_tree`; None reads it if needed."""
+        """Return the living processes of this node.
+
+        `known`: a current `procs.process_tree`; None reads it if needed.
+        """
         if self.groups.kind != "none":
             return self.groups.pids(self.node.name)
         return [pid for root in self._roots() for pid in (root, *procs.descendants(root, known))]
 
     def _roots(self) -> list[int]:
-        """Return the process, if it lives, and the one that left its tree; these and their descendants are the node."""
+        """Return the process, if it lives, and the one that left its tree.
+
+        These and their descendants are the node.
+        """
         file = self._launch.escapes if self._launch else None
         further = procs.escaped(file, self.ctx.paths.lab_id, self.node.name) if file else []
         return [self.pid, *further] if self.is_alive() else further
 
     def cpu_ns(self, known: procs.Tree | None = None) -> int:
-        """Return the CPU time, in ns, of this node since the lab came up, restarts included. `known`: as for `pids`."""
+        """Return the CPU time, in ns, of this node since the lab came up, restarts included.
+
+        `known`: as for `pids`.
+        """
         grouped = self.groups.cpu_ns(self.node.name)
         if grouped is not None:
             return grouped

@@ -1,11 +1,11 @@
-"""The supervisor's process: one a lab. `python -m system.platform.process.control ROOT RANGE`.
+"""The supervisor's process: one per lab. `python -m system.platform.process.control ROOT RANGE`.
 
 It listens on a Unix socket; a request is one line of JSON `{"op": ..., ...}`, answered by any number of
 lines `{"progress": [node, text]}` and one last line `{"result": ...}` or `{"error": {...}}`.
 
-Starting is a transaction: the nodes that `start` brought up on a connection stay only after `commit` on it. If the
-connection ends without one, they are rolled back, so a client that dies midway leaves nothing half-started.
-A supervisor without children and clients exits.
+Starting is a transaction: the nodes that `start` brought up on a connection stay only after `commit` on it.
+If the connection ends without one, they are rolled back, so a client that dies midway leaves nothing
+half-started. A supervisor without children and clients exits.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Control:
         self._uncommitted: list[list[Child]] = []  # per client, the children it started and has not committed
 
     async def serve(self) -> None:
-        """Serve clients until SIGTERM or SIGINT, or until there were neither children nor clients for IDLE_S."""
+        """Serve clients until SIGTERM or SIGINT, or until there were no children and clients for IDLE_S."""
         socket = self._supervisor.paths.socket
         socket.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve_client, socket, limit=MAX_LINE_BYTES)
@@ -119,7 +119,7 @@ class Control:
         self, request: Request, send: Callable[[dict[str, Any]], None], progress: Progress, started: list[Child],
         reader: asyncio.StreamReader,
     ) -> bool:  # fmt: skip
-        """Execute one request; False if the client disconnected in the meantime, which cancels the request."""
+        """Execute one request; False if the client disconnected before its end, which cancels the request."""
         work = asyncio.ensure_future(self._answer(request, progress, started))
         disconnected = asyncio.ensure_future(_until_eof(reader))
         await asyncio.wait([work, disconnected], return_when=asyncio.FIRST_COMPLETED)
@@ -138,7 +138,10 @@ class Control:
         return True
 
     def _operations(self, request: Request, progress: Progress, started: list[Child]) -> dict[str, Operation]:
-        """Return the operations by name, bound to `request`. Scaling and rolling restarts continue if the client disconnects."""
+        """Return the operations by name, bound to `request`.
+
+        Scaling and rolling restarts continue if the client disconnects.
+        """
         supervisor = self._supervisor
         node = str(request.get("node", ""))
         return {

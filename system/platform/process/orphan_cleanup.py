@@ -1,7 +1,7 @@
 """Finds and kills orphaned processes of an earlier start of this lab, as after `kill -9` of its supervisor.
 
-A process is the lab's if any of three signs says so: the recorded pid and start time, membership in the lab's control groups,
-or the lab's id in its environment (`TWEETLAB_LAB`). Nothing else on the machine is touched.
+A process is the lab's if any of three signs says so: the recorded pid and start time, membership in the lab's
+control groups, or the lab's id in its environment (`TWEETLAB_LAB`). Nothing else on the machine is touched.
 """
 
 from __future__ import annotations

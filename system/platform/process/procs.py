@@ -1,4 +1,7 @@
-"""Reads /proc: identity, memory and CPU time of processes. A pid alone is not an identity; pid and start time are."""
+"""Reads /proc: identity, memory and CPU time of processes.
+
+A pid alone is not an identity; pid and start time are.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ Tree = dict[int, list[int]]  # pid -> pids of its living children
 
 @dataclass(frozen=True)
 class Stat:
-    """One process. `start_ticks`: clock ticks from boot to its start. `reaped_cpu_ns`: CPU time of children it waited for."""
+    """One process.
+
+    `start_ticks`: clock ticks from boot to its start. `reaped_cpu_ns`: CPU time of children it waited for.
+    """
 
     pid: int
     parent: int
@@ -67,7 +73,10 @@ def process_tree() -> Tree:
 
 
 def descendants(pid: int, known: Tree | None = None) -> list[int]:
-    """Return the living descendants of a process, without itself. `known`: a current `process_tree`; None reads it."""
+    """Return the living descendants of a process, without itself.
+
+    `known`: a current `process_tree`; None reads it.
+    """
     children = process_tree() if known is None else known
     result, todo = [], [pid]
     while todo:
@@ -100,7 +109,10 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def escaped(pid_file: Path, lab_id: str, node: str) -> list[int]:
-    """Return the pid in the first line of `pid_file` if that process's environment names this lab and node; else []."""
+    """Return the pid in the first line of `pid_file` if that process belongs to this lab and node.
+
+    Else [].
+    """
     try:
         pid = int(pid_file.read_text().split("\n")[0])
     except (OSError, ValueError):
@@ -117,7 +129,8 @@ def cpu_ns(pid: int) -> int:
 
 
 def tree_cpu_ns(pid: int, known: Tree | None = None) -> int:
-    """Return the CPU time, in ns, of a process and its descendants; of exited children with a resolution of one tick.
+    """Return the CPU time, in ns, of a process and its descendants; of exited children with a resolution of
+    one tick.
 
     `known`: as for `descendants`.
     """
@@ -131,8 +144,8 @@ def tree_cpu_ns(pid: int, known: Tree | None = None) -> int:
 def rss_bytes(pids: Iterable[int]) -> int:
     """Return the resident memory of processes that share pages with each other.
 
-    Private memory is summed; of files and shared memory only the largest value counts, so that each session of PostgreSQL
-    does not count its buffers again.
+    Private memory is summed; of files and shared memory only the largest value counts, so that each session
+    of PostgreSQL does not count its buffers again.
     """
     private = shared_file = shared_memory = 0
     for pid in pids:
@@ -148,7 +161,10 @@ def rss_bytes(pids: Iterable[int]) -> int:
 
 
 def kill_all(targets: Iterable[tuple[int, int]], patience_s: float = 5.0) -> list[int]:
-    """SIGKILL these (pid, start ticks) and wait up to `patience_s` until they are dead; return the pids that are not."""
+    """SIGKILL these (pid, start ticks) and wait up to `patience_s` until they are dead.
+
+    Return the pids that are not.
+    """
     wanted = [(pid, started) for pid, started in targets if is_alive(pid, started)]
     for pid, _ in wanted:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -44,9 +44,11 @@ class Supervisor:
         self._starting = asyncio.Lock()
 
     async def start(self, request: Request, progress: Progress, started: list[Child]) -> dict[str, Any]:
-        """Start the nodes of the requested roles that do not run yet, in parallel; the first failure ends the start.
+        """Start the nodes of the requested roles that do not run yet, in parallel; the first failure ends the
+        start.
 
-        Appends what it starts to `started`. Raises CouldNotRun if a lab of another blueprint is up, or a node does not start.
+        Appends what it starts to `started`. Raises CouldNotRun if a lab of another blueprint is up, or a node
+        does not start.
         """
         wanted = blueprint.from_json(request["blueprint"])
         if self.children and wanted.name != self.blueprint.name:
@@ -84,7 +86,10 @@ class Supervisor:
         await self.stop([child for child in self.children.values() if child.node.role == "service"])
 
     async def restart_services(self, request: Request, progress: Progress) -> dict[str, Any]:
-        """Stop our services and start them with the changed environment. Raises CouldNotRun, with all of them stopped."""
+        """Stop our services and start them with the changed environment.
+
+        Raises CouldNotRun, with all of them stopped.
+        """
         self.env.update(request["env"])
         services = [child for child in self.children.values() if child.node.role == "service"]
         await self.stop(services)
@@ -98,7 +103,7 @@ class Supervisor:
         return {"restarted": [child.node.name for child in services]}
 
     async def rolling_restart(self, request: Request) -> dict[str, Any]:
-        """Restart each instance of one service with `env` merged into its environment, without a failed request."""
+        """Restart each instance of one service with `env` merged in, without a failed request."""
         kind = str(request["service"])
         if kind not in self.autoscaler.kinds():
             raise WrongInput(f"The service {kind!r} is unknown; known are {', '.join(self.autoscaler.kinds()) or 'none'}.")
@@ -139,7 +144,7 @@ class Supervisor:
         return {**rows, "supervisor": procs.rss_bytes([os.getpid()])}
 
     def _process_tree(self) -> procs.Tree | None:
-        """Read the process tree once for all nodes; None if control groups already list each node's processes."""
+        """Return the process tree, read once for all nodes; None if control groups list each node's."""
         return procs.process_tree() if self.groups.kind == "none" else None
 
     async def exclusive(self, work: Awaitable[Any]) -> Any:

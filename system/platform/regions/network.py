@@ -1,9 +1,9 @@
 """The regions of a lab as network namespaces, and the lines between them as one `tun` device in each.
 
-Region r of a lab in range n is the network 10.<n+r-1>.0.0/16: its processes run in a namespace of its own, so only the
-WAN emulator (`wan_emulator.py`) connects it to another. Load, console and observers stay outside, on this machine's own
-network, where the WAN emulator has a device too. Only root can do this. If the WAN emulator is killed, devices and routes
-disappear with it; namespaces stay until `remove`.
+Region r of a lab in range n is the network 10.<n+r-1>.0.0/16: its processes run in a namespace of its own, so
+only the WAN emulator (`wan_emulator.py`) connects it to another. Load, console and observers stay outside, on
+this machine's own network, where the WAN emulator has a device too. Only root can do this. If the WAN
+emulator is killed, devices and routes disappear with it; namespaces stay until `remove`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ MTU = 16_000  # few large packets: a copy through user space has a cost per pack
 DEVICE = "wan"
 NAMESPACES = Path("/run/netns")
 IP_TIMEOUT_S = 20.0
-# How often the kernel retransmits unacknowledged data: a connection over a line that was cut breaks after 6 s instead of a
-# quarter of an hour. Until then Elasticsearch and MinIO treat a silent peer as slow, and wait for it in every request.
+# How often the kernel retransmits unacknowledged data: a connection over a line that was cut breaks after 6 s
+# instead of a quarter of an hour. Until then Elasticsearch and MinIO treat a silent peer as slow, and wait
+# for it in every request.
 TCP_RETRIES = 4
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
@@ -62,9 +63,11 @@ def check(plan: Plan) -> None:
 
 
 def make(paths: Paths, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[int, int]:
-    """Create missing namespaces, devices, addresses and routes; return each region's `tun`, open and non-blocking.
+    """Create missing namespaces, devices, addresses and routes; return each region's `tun`, open and
+    non-blocking.
 
-    `hosts`: region -> addresses to assign to its `lo`. Other servers need none, but MinIO looks for its own address on a device.
+    `hosts`: region -> addresses to assign to its `lo`. Other servers need none, but MinIO looks for its own
+    address on a device.
 
     The calling process must have one thread: it enters each namespace in turn. Raises CouldNotRun.
     """
@@ -85,7 +88,10 @@ def make(paths: Paths, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[i
 
 
 def remove(paths: Paths, plan: Plan) -> None:
-    """Remove namespaces, addresses and the stored state of the lines. Safe to repeat, and if there are none."""
+    """Remove namespaces, addresses and the stored state of the lines.
+
+    Safe to repeat, and if there are none.
+    """
     paths.lines.unlink(missing_ok=True)
     for region in wan.NAMES:
         if region != wan.OUTSIDE and (NAMESPACES / namespace(paths, region)).exists():
@@ -134,7 +140,7 @@ def _tun(name: str) -> int:
 
 
 def _address(plan: Plan, region: int) -> None:
-    """Set up the current namespace: its addresses (a whole /16, on lo) and the routes to the other regions."""
+    """Set up the current namespace: its addresses (a whole /16, on lo) and its routes."""
     own, name = _net(plan, region), device(plan, region)
     _ip("link", "set", "lo", "up")
     _ip("addr", "replace", f"{own}.0.1/16", "dev", "lo")
@@ -149,7 +155,7 @@ def _address(plan: Plan, region: int) -> None:
 
 
 def _second_addresses(own: str, name: str, others: Sequence[str]) -> None:
-    """Let the regions reach each other at 127.<second octet>.0.0/16 too, for servers that require loopback peers."""
+    """Let the regions reach each other at 127.<second octet>.0.0/16 too, for loopback-only servers."""
     own, *others = (net.replace("10.", "127.", 1) for net in (own, *others))
     Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet").write_text("1")
     _ip("addr", "replace", "127.0.0.1/32", "dev", "lo")

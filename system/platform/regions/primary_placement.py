@@ -1,10 +1,11 @@
-"""Keeps the primaries of a lab with regions in one region: PostgreSQL's follows the cache's, whose region is the active one.
+"""Keeps the primaries of a lab with regions in one region: PostgreSQL's follows the cache's, whose region is
+the active one.
 
-The primaries are elected elsewhere: sentinels elect the cache's, Patroni PostgreSQL's, and each survives the loss of a region on
-its own. But they may end up in two regions, or in the witness, and then each statement crosses the WAN. So once both are stable,
-this asks Patroni for a switchover to a member that may lead without data loss: its synchronous standby. Writes wait for 2 to 4 s
-in the meantime. If the synchronous standby is in another region, as after a start on old data, there are two of them until the
-primary has moved.
+The primaries are elected elsewhere: sentinels elect the cache's, Patroni PostgreSQL's, and each survives the
+loss of a region on its own. But they may end up in two regions, or in the witness, and then each statement
+crosses the WAN. So once both are stable, this asks Patroni for a switchover to a member that may lead without
+data loss: its synchronous standby. Writes wait for 2 to 4 s in the meantime. If the synchronous standby is in
+another region, as after a start on old data, there are two of them until the primary has moved.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ _log = logging.getLogger("tweetlab")
 
 @dataclass(frozen=True)
 class Member:
-    """One member of PostgreSQL, as Patroni reports it. `role`: leader, sync_standby or replica. `host`: of its REST API.
+    """One member of PostgreSQL, as Patroni reports it.
+
+    `role`: leader, sync_standby or replica. `host`: of its REST API.
 
     `lag`: bytes that it has not replayed, None if that is not known.
     """
@@ -51,7 +54,8 @@ def _leader(members: Sequence[Member]) -> Member | None:
 
 
 def wanted(members: Sequence[Member], regions: Mapping[str, int], active: int) -> str:
-    """Return the member that should lead instead of the current leader; "" if the primary must not or cannot move now.
+    """Return the member that should lead instead of the current leader; "" if the primary must not or cannot
+    move now.
 
     `regions`: of each member. `active`: the region of the cache's primary, 0 if it is not known.
     """
@@ -64,9 +68,11 @@ def wanted(members: Sequence[Member], regions: Mapping[str, int], active: int) -
 
 
 def standbys(members: Sequence[Member], regions: Mapping[str, int], active: int) -> int:
-    """Return how many synchronous standbys there should be; 0 if their number is right, or must not change now.
+    """Return how many synchronous standbys there should be; 0 if their number is right, or must not change
+    now.
 
-    Two if the primary should move to a member that streams but is not synchronous; one again after it has moved.
+    Two if the primary should move to a member that streams but is not synchronous; one again after it has
+    moved.
     """
     leader = _leader(members)
     synchronous = [member for member in members if member.role == "sync_standby"]
@@ -97,7 +103,10 @@ class PrimaryPlacement:
         self._standbys, self._standbys_polls = 0, 0
 
     async def run(self) -> None:
-        """Poll every EVERY_S, until cancelled. Logs errors and continues; does nothing in a lab without regions."""
+        """Poll every EVERY_S, until cancelled.
+
+        Logs errors and continues; does nothing in a lab without regions.
+        """
         while True:
             await asyncio.sleep(EVERY_S)
             if not any(child.node.role == "network" for child in self._children.values()):
@@ -108,7 +117,10 @@ class PrimaryPlacement:
                 _log.warning("primary placement: %s", problem)
 
     async def poll(self) -> str:
-        """Poll once, and act if STABLE_POLLS polls in a row agree; return the new primary, "" if it did not move."""
+        """Poll once, and act if STABLE_POLLS polls in a row agree.
+
+        Return the new primary, "" if it did not move.
+        """
         members, active = await asyncio.gather(self._members(), self._active())
         regions = {child.node.name: child.node.region for child in self._of("postgres")}
         await self._set_standbys(members, standbys(members, regions, active))
@@ -127,7 +139,8 @@ class PrimaryPlacement:
         return target
 
     async def _set_standbys(self, members: Sequence[Member], count: int) -> None:
-        """Set the number of synchronous standbys if STABLE_POLLS polls in a row want `count`; 0 changes nothing."""
+        """Set the number of synchronous standbys if STABLE_POLLS polls in a row want `count`; 0: no
+        change."""
         self._standbys_polls = self._standbys_polls + 1 if count and count == self._standbys else 1
         self._standbys = count
         if not count or self._standbys_polls < STABLE_POLLS:

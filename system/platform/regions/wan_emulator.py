@@ -1,12 +1,15 @@
-"""The WAN emulator: one process that forwards every packet between the regions of a lab, with delay, loss and cuts.
+"""The WAN emulator: one process that forwards every packet between the regions of a lab, with delay, loss and
+cuts.
 
 `python -m system.platform.regions.wan_emulator CONFIG`.
 
-It owns a `tun` device in each region and one outside (`network.py`), reads IP packets, delays each as its line is configured
-(`system/kernel/wan.py`) and writes it at the other end: delay, loss, bandwidth and cuts apply to every protocol alike, and no
-address is rewritten. It serves a Unix socket, one line of JSON per request: `{"op": "look"}`, `{"op": "reset"}`,
-`{"op": "set", "pairs": [[1, 2]], "line": {...}}`, `{"op": "calm", "pairs": [[1, 2]]}`. The state of the lines is on disk before
-it replies: after a kill it restarts with the same cuts; they end with the namespaces (`network.remove`).
+It owns a `tun` device in each region and one outside (`network.py`), reads IP packets, delays each as its
+line is configured (`system/kernel/wan.py`) and writes it at the other end: delay, loss, bandwidth and cuts
+apply to every protocol alike, and no address is rewritten. It serves a Unix socket, one line of JSON per
+request: `{"op": "look"}`, `{"op": "reset"}`,
+`{"op": "set", "pairs": [[1, 2]], "line": {...}}`, `{"op": "calm", "pairs": [[1, 2]]}`. The state of the lines
+is on disk before it replies: after a kill it restarts with the same cuts; they end with the namespaces
+(`network.remove`).
 """
 
 from __future__ import annotations
@@ -97,7 +100,10 @@ class WanEmulator:
             os.write(self._devices[region], packet)
 
     def set(self, pairs: list[list[int]], line: dict[str, Any]) -> None:
-        """Change these directed lines; settings that `line` does not name stay. Raises WrongInput, and then changes nothing."""
+        """Change these directed lines; settings that `line` does not name stay.
+
+        Raises WrongInput, and then changes nothing.
+        """
         changed = {}
         for pair in self._known(pairs):
             try:
@@ -107,7 +113,10 @@ class WanEmulator:
         self._apply({pair: way.line for pair, way in self.ways.items()} | changed)
 
     def calm(self, pairs: list[list[int]]) -> None:
-        """Reset these directed lines to their defaults, except for cuts. Raises WrongInput, and then changes nothing."""
+        """Reset these directed lines to their defaults, except for cuts.
+
+        Raises WrongInput, and then changes nothing.
+        """
         defaults = {pair: replace(self._defaults[pair], cut=self.ways[pair].line.cut) for pair in self._known(pairs)}
         self._apply({pair: way.line for pair, way in self.ways.items()} | defaults)
 
@@ -125,7 +134,7 @@ class WanEmulator:
         self._apply(self._defaults)
 
     def look(self) -> list[dict[str, Any]]:
-        """Return a row for each directed line: its settings, and its counts of packets and bytes, lost and waiting."""
+        """Return a row for each directed line: settings, packets, bytes, lost and waiting."""
         return [{"from": pair[0], "to": pair[1], **way.line.to_json(),
                  "packets": way.packets, "bytes": way.bytes, "lost": way.lost, "waiting": way.waiting}
                 for pair, way in self.ways.items()]
@@ -141,7 +150,8 @@ class WanEmulator:
 def pair_of(packet: bytes, region: int, below_first: int) -> tuple[int, int]:
     """Return the directed line of a packet from `region`; (0, 0) for a packet that is not the lab's.
 
-    Its source must be an address of that region: if this machine forwards packets for others, these arrive with other sources.
+    Its source must be an address of that region: if this machine forwards packets for others, these arrive
+    with other sources.
     `below_first`: the second octet before that of the first region.
     """
     if len(packet) < IP_HEADER or packet[0] >> 4 != 4 or packet[12] not in NETWORKS or packet[16] not in NETWORKS:

@@ -1,1 +1,1 @@
-"""Adding, removing and restarting instances: autoscaler, outlier ejection, rolling restart, HAProxy's runtime API."""
+"""Scaling and restarting instances: autoscaler, outlier ejection, rolling restart, HAProxy's runtime API."""

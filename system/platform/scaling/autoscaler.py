@@ -1,11 +1,12 @@
 """The autoscaler: a loop inside the supervisor that adds, removes, ejects and replaces service instances.
 
-    once a second:  HAProxy's statistics + CPU of each instance -> kernel.scaling decides -> instances are added or removed
+    once a second:  HAProxy's statistics + CPU of each instance -> kernel.scaling decides -> add or remove
 
-Add: start the process, wait until it is healthy, then let HAProxy send it requests. Remove: no new requests, wait until none
-is in flight, stop the process, delete it from HAProxy. So the change itself fails no request. A start is not throttled: the
-quota of an instance applies once it is healthy, because the start of an interpreter is not what is measured.
-Instances of the blueprint stay; those that were added last are removed first.
+Add: start the process, wait until it is healthy, then let HAProxy send it requests. Remove: no new requests,
+wait until none is in flight, stop the process, delete it from HAProxy. So the change itself fails no request.
+A start is not throttled: the quota of an instance applies once it is healthy, because the start of an
+interpreter is not what is measured. Instances of the blueprint stay; those that were added last are removed
+first.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Autoscaler:
         self._outliers = outlier_ejection.OutlierEjection(self.record)
         self.polled_s = time.monotonic()
         self.max_gateways = policies.LimitKnobs().max_gateways
-        self.spares: dict[str, list[Child]] = {}  # of the rolling restart under way, and of earlier ones that failed
+        self.spares: dict[str, list[Child]] = {}  # of the current rolling restart, and of earlier failed ones
 
     async def run(self) -> None:
         """Poll once a second, until cancelled. Logs every error in the supervisor's log and continues."""
@@ -180,7 +181,10 @@ class Autoscaler:
         return dataclasses.replace(self.knobs, min=least, max=most)
 
     async def scale(self, kind: str, wanted: int, why: str = "manual") -> dict[str, Any]:
-        """Scale a service to `wanted` instances. Raises WrongInput outside its bounds, CouldNotRun if one does not start."""
+        """Scale a service to `wanted` instances.
+
+        Raises WrongInput outside its bounds, CouldNotRun if one does not start.
+        """
         self._check_bounds(kind, wanted)
         async with self.exclusive(kind):
             before, began_s = len(self.instances(kind)), time.monotonic()
@@ -193,7 +197,7 @@ class Autoscaler:
         return {"service": kind, "before": before, "instances": wanted}
 
     def _to_remove(self, kind: str, count: int) -> list[Child]:
-        """Return `count` instances to remove: of those that were added, unhealthy ones first, then the newest."""
+        """Return `count` added instances to remove: unhealthy ones first, then the newest."""
         kept = {node.name for node in self.host.blueprint.of_kind(kind)}
         added = [child for child in self.instances(kind) if child.node.name not in kept]
         return sorted(added, key=lambda child: (child.state == "healthy", -child.node.instance))[:max(0, count)]
@@ -222,7 +226,8 @@ class Autoscaler:
     def _maximum(self, kind: str) -> int:
         """Return the most instances of `kind`.
 
-        More gateways than `max_gateways` would admit more than the rate limits while the limits' Redis is down.
+        More gateways than `max_gateways` would admit more than the rate limits while the limits' Redis is
+        down.
         """
         least = len(self.host.blueprint.of_kind(kind))
         return max(least, self.max_gateways) if kind == "gateway" else WORKERS.get(kind, MOST)
@@ -232,12 +237,15 @@ class Autoscaler:
         return [number for number in range(1, MOST + len(taken) + 1) if number not in taken][:count]
 
     def _emptiest_zone(self, kind: str) -> int:
-        """Return the zone with the fewest instances of `kind`, the first of a tie; 0 if there are no zones."""
+        """Return the zone with the fewest instances of `kind`, the first of a tie; 0 without zones."""
         zones = [child.node.zone for child in self.instances(kind)]
         return min((node.zone for node in self.host.blueprint.of_kind(kind)), key=zones.count)
 
     async def add(self, kind: str, number: int | None = None) -> Child:
-        """Start a further instance and let it take requests; None takes the first free number. The caller holds `exclusive`."""
+        """Start a further instance and let it take requests; None takes the first free number.
+
+        The caller holds `exclusive`.
+        """
         number = self._free_numbers(kind, 1)[0] if number is None else number
         zone = self._emptiest_zone(kind)
         sibling = next(node for node in self.host.blueprint.of_kind(kind) if node.zone == zone)  # and so in the zone's region
@@ -273,8 +281,8 @@ class Autoscaler:
     async def configure(self, wanted: Policies, quota: float | None) -> None:
         """Apply new knobs. `quota`: cores per instance, None for no limit.
 
-        Where scaling is switched on or off, every service first goes to its minimum number of instances. A run calls this before
-        its load, so no instance is ejected for what it did in the run before.
+        Where scaling is switched on or off, every service first goes to its minimum number of instances. A
+        run calls this before its load, so no instance is ejected for what it did in the run before.
         """
         with contextlib.suppress(CouldNotRun):  # an HAProxy that does not answer has lost its ejections
             await self._outliers.reset(haproxy_fleet.of(self.host.children))
@@ -298,7 +306,7 @@ class Autoscaler:
         self.knobs = scale
 
     def state(self) -> dict[str, Any]:
-        """Return the healthy instances of each service, the knobs in force, the age of the last full poll and the decisions."""
+        """Return healthy instances per service, knobs, age of the last full poll, and decisions."""
         counts = {kind: sum(child.state == "healthy" for child in self.instances(kind)) for kind in self.kinds()}
         return {"instances": counts, "quota": self.quota, "on": bool(self.knobs.max),
                 "looked_s": round(time.monotonic() - self.polled_s, 1),

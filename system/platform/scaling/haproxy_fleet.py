@@ -1,8 +1,9 @@
 """All HAProxies of a lab as one: commands go to each that answers, counts are summed over them.
 
-Each HAProxy sends requests to every instance, so an instance is added, drained or removed only when that is true in all of
-them. One that does not answer is skipped: it is down, or it restarts with the servers of its configuration alone, and the
-autoscaler adds the others again (`outlier_ejection`). One that restarts during a drain receives the drain command again.
+Each HAProxy sends requests to every instance, so an instance is added, drained or removed only when that is
+true in all of them. One that does not answer is skipped: it is down, or it restarts with the servers of its
+configuration alone, and the autoscaler adds the others again (`outlier_ejection`). One that restarts during a
+drain receives the drain command again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ Backends = dict[str, Backend]
 
 
 class HaproxyFleet:
-    """The HAProxies of one lab; each method raises CouldNotRun if none of them answers, or if one that does refuses."""
+    """The HAProxies of one lab.
+
+    Each method raises CouldNotRun if none of them answers, or if one that does refuses.
+    """
 
     def __init__(self, runtimes: Sequence[Mesh]) -> None:
         self._runtimes = tuple(runtimes)
@@ -43,7 +47,10 @@ class HaproxyFleet:
         await self._send(self._runtimes, lambda runtime: runtime.add(backend, name, address))
 
     async def drain(self, backend: str, name: str, patience_s: float = DRAIN_S) -> bool:
-        """Send the instance no new request and wait until none is in flight. False if some remain after `patience_s`."""
+        """Send the instance no new request and wait until none is in flight.
+
+        False if some remain after `patience_s`.
+        """
         drained: set[Mesh] = set()
         ends_s = asyncio.get_running_loop().time() + patience_s
         while True:
@@ -74,7 +81,7 @@ class HaproxyFleet:
         await self._send(await self._holders(backend, name), lambda runtime: runtime.delete(backend, name))
 
     async def is_up(self, backend: str, name: str) -> str:
-        """Return "" if it is up and answered its last check in all of them, else the status in each that differs."""
+        """Return "" if it is up and answered its last check in all of them, else the other statuses."""
         statuses = []
         for _, backends in await self.snapshots():
             server = backends[backend].servers.get(name)
@@ -106,7 +113,10 @@ def _first_error(results: Sequence[object]) -> BaseException:
 
 
 def merged(snapshots: Iterable[Backends]) -> Backends:
-    """Return the backends of several HAProxies as one: counts are summed; the best status of an instance counts."""
+    """Return the backends of several HAProxies as one: counts are summed.
+
+    The best status of an instance counts.
+    """
     result: Backends = {}
     for backends in snapshots:
         for kind, backend in backends.items():

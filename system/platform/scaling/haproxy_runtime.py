@@ -1,12 +1,14 @@
-"""HAProxy's runtime socket: which instances serve a backend now, and adding and removing them without a failed request.
+"""HAProxy's runtime socket: which instances serve a backend now, and adding and removing them without a
+failed request.
 
     add:     register (in maintenance) -> enable health checks -> enable traffic
-    remove:  drain (no new requests) -> wait until no request is in flight -> maintenance -> stop the instance -> delete it
+    remove:  drain (no new requests) -> wait until none is in flight -> maintenance -> stop the instance -> delete
 
-HAProxy forgets servers added at run time when it restarts; the autoscaler adds them again. A lab may have several HAProxies:
+HAProxy forgets servers added at run time when it restarts; the autoscaler adds them again. A lab may have
+several HAProxies:
 `haproxy_fleet` controls all of them. Commands and their order:
-HAProxy 2.6, management guide 9.3; measured here: `add server` takes no default of the configuration's `default-server`,
-and without `pool-purge-delay` an added server keeps no idle connection.
+HAProxy 2.6, management guide 9.3; measured here: `add server` takes no default of the configuration's
+`default-server`, and without `pool-purge-delay` an added server keeps no idle connection.
 """
 
 from __future__ import annotations
@@ -30,11 +32,15 @@ NO_ANSWER = ("L4TOUT", "L4CON", "L6TOUT", "L7TOUT")  # check results that mean t
 
 @dataclass(frozen=True)
 class Server:
-    """One server of a backend, now. `checks`: HAProxy's status, as UP, "UP 2/3" (a check failed), DOWN, DRAIN, MAINT.
+    """One server of a backend, now.
 
-    `in_flight`: requests inside the server. `queued`: requests that wait for it. `responses`, `errors`: since it was added.
+    `checks`: HAProxy's status, as UP, "UP 2/3" (a check failed), DOWN, DRAIN, MAINT.
+
+    `in_flight`: requests inside the server. `queued`: requests that wait for it. `responses`, `errors`: since
+    it was added.
     `check_answered`: it answered its last health check. `max_in_flight`: most requests it may have inside.
-    `split_view`: some of several HAProxies report it up and others do not, as when the network between regions is cut.
+    `split_view`: some of several HAProxies report it up and others do not, as when the network between
+    regions is cut.
     """
 
     backend: str

@@ -1,7 +1,9 @@
-"""Keeps HAProxy consistent with the running instances and the services answering: re-adds, ejects, and replaces hung instances.
+"""Keeps HAProxy consistent with the running instances and the services answering: re-adds, ejects, and
+replaces hung instances.
 
-The autoscaler calls it once a second with what HAProxy reports. A process that dies is restarted by its `Child`; this module
-handles what a death does not show: an instance that is stopped, stuck, or answers only errors.
+The autoscaler calls it once a second with what HAProxy reports. A process that dies is restarted by its
+`Child`; this module handles what a death does not show: an instance that is stopped, stuck, or answers only
+errors.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class OutlierEjection:
         self._probed_s = float("-inf")
 
     async def reconcile(self, mesh: Mesh, backends: dict[str, Backend], children: dict[str, Child], leaving: set[str]) -> None:
-        """Add healthy instances that this HAProxy lacks; delete servers without an instance; set each server's maxconn.
+        """Add healthy instances that this HAProxy lacks; delete servers without an instance; set each
+        server's maxconn.
 
         `leaving`: instances being removed.
         """
@@ -67,14 +70,16 @@ class OutlierEjection:
                     await mesh.resize(kind, name, self.max_in_flight)
 
     async def eject(self, fleet: HaproxyFleet, backends: dict[str, Backend], leaving: set[str]) -> None:
-        """Eject instances that do clearly worse than their siblings; readmit them when their ejection time is over.
+        """Eject instances that do clearly worse than their siblings; readmit them when their ejection time is
+        over.
 
         `leaving`: instances being removed, which stay out.
         """
         now_s = time.monotonic()
         for kind, backend in backends.items():
             servers = [server for name, server in backend.servers.items() if name not in leaving]
-            # An instance that only some HAProxies reach serves fewer requests, and so fails fewer: not a fair sibling.
+            # An instance that only some HAProxies reach serves fewer requests, and so fails fewer: not a fair
+            # sibling.
             comparable = [server for server in servers if server.checks.startswith("UP") and not server.split_view]
             observed = [self._observation(server) for server in comparable]
             out = sum(server.name in self._ejected for server in servers)
@@ -96,7 +101,7 @@ class OutlierEjection:
                 await fleet.readmit(name.rpartition("-")[0], name)
 
     def _confirmed(self, observed: Sequence[scaling.Seen], worse: set[str]) -> list[str]:
-        """Return those to eject now: unanswered checks count immediately, errors after a few polls in a row."""
+        """Return those to eject now: after one unanswered check, or after a few polls with errors."""
         for instance in observed:
             self._worse_polls[instance.name] = self._worse_polls.get(instance.name, 0) + 1 if instance.name in worse else 0
         return [instance.name for instance in observed if instance.name in worse
@@ -110,7 +115,10 @@ class OutlierEjection:
         return scaling.Seen(server.name, responses, errors, server.check_answered, server.in_flight)
 
     def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
-        """Kill hung instances; auto-restart starts them again. An instance with auto-restart off is left running."""
+        """Kill hung instances; auto-restart starts them again.
+
+        An instance with auto-restart off is left running.
+        """
         silent = {name for backend in backends.values() for name, server in backend.servers.items()
                   if server.down or not server.check_answered}
         checked = {name for backend in backends.values() for name in backend.servers}
@@ -134,7 +142,10 @@ class OutlierEjection:
                 child.kill()
 
     def _failed_probes(self, children: Iterable[Child]) -> set[str]:
-        """Return those that failed our own last probe; probes run beside the loop, since one may take seconds."""
+        """Return those that failed our own last probe.
+
+        Probes run beside the loop, since one may take seconds.
+        """
         now_s, failed = time.monotonic(), set()
         due = now_s - self._probed_s >= PROBE_EVERY_S
         for child in children:

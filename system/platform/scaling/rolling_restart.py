@@ -1,11 +1,12 @@
-"""Restarts every instance of a service with a changed environment, one after the other, without a failed request.
+"""Restarts every instance of a service with a changed environment, one after the other, without a failed
+request.
 
-    start a spare with the new environment -> HAProxy sends it requests -> for each instance: drain, stop, start, readmit
-    -> remove the spare
+    start a spare with the new environment -> HAProxy sends it requests
+    -> for each instance: drain, stop, start, readmit -> remove the spare
 
-The spare takes the load of the instance that is away: `small` has one of each. A failure on the way leaves the spare running;
-the repeated call continues from any such state and removes the spares of earlier attempts. Until an instance's turn comes its
-old environment holds, also if it is restarted after a death.
+The spare takes the load of the instance that is away: `small` has one of each. A failure on the way leaves
+the spare running; the repeated call continues from any such state and removes the spares of earlier attempts.
+Until an instance's turn comes its old environment holds, also if it is restarted after a death.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ POLL_S = 0.05
 
 
 async def run(autoscaler: Autoscaler, kind: str) -> list[str]:
-    """Restart each instance of `kind` with the environment that the supervisor holds for it now; return their names.
+    """Restart each instance of `kind` with the environment that the supervisor holds for it now; return their
+    names.
 
-    Raises WrongInput if no HAProxy that answers serves `kind`, CouldNotRun if an instance does not become healthy or HAProxy
-    does not report it up.
+    Raises WrongInput if no HAProxy that answers serves `kind`, CouldNotRun if an instance does not become
+    healthy or HAProxy does not report it up.
     """
     async with autoscaler.exclusive(kind):
         fleet = haproxy_fleet.of(autoscaler.host.children)

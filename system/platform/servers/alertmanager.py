@@ -1,7 +1,8 @@
-"""Alertmanager: groups and routes alerts to PagerDuty's Events v2 and to OpsGenie's alert API, both simulated by our receiver.
+"""Alertmanager: groups and routes alerts to PagerDuty's Events v2 and to OpsGenie's alert API, both simulated
+by our receiver.
 
-A page goes to both, a ticket only to OpsGenie. Alertmanager uses its real clients: with another `url` and key the same file
-pages a person.
+A page goes to both, a ticket only to OpsGenie. Alertmanager uses its real clients: with another `url` and key
+the same file pages a person.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from system.platform.servers.base import Context, Launch, base_env
 
 PROGRAM = "prometheus-alertmanager"  # Debian's name; upstream calls it alertmanager
 KEY = "0123456789abcdef0123456789abcdef"  # PagerDuty's keys have 32 characters; the receiver takes any
-# The first alert of a group gives the summary; the alerts may have nothing in common, and an empty text is refused.
+# The first alert of a group gives the summary; the alerts may have nothing in common, and an empty text is
+# refused.
 SUMMARY = "{{ (index .Alerts 0).Annotations.summary }}{{ if gt (len .Alerts) 1 }} ({{ len .Alerts }} alerts){{ end }}"
 GROUP_BY = ["alertname", "severity", "slo", "set", "node", "store", "dependency", "group", "topic"]
 

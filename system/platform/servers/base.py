@@ -1,4 +1,4 @@
-"""The interface of every server module: how to launch a node of its kind, and whether that node is healthy."""
+"""The interface of every server module: how to launch a node, and whether it is healthy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from system.platform.install import packages
 from system.platform.install.packages import Package
 from system.platform.paths import Paths
 
-# The jars' checksums were verified when they were fetched; verifying each class again costs 0.6-0.9 s of CPU per start.
+# The jars' checksums were verified when they were fetched; verifying each class again costs 0.6-0.9 s of CPU
+# per start.
 UNVERIFIED = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote")
 
 
@@ -83,7 +84,8 @@ class Launch:
     `files`: rendered configuration, path to text. `folders`: directories, created if absent.
     `stale`: files that a killed predecessor leaves and that would break a start; removed first.
     `harvest`: (source, destination): a file that a graceful stop leaves is moved to its destination.
-    `escapes`: a file whose first line is the pid of a further process of the node, which leaves its parent's process tree.
+    `escapes`: a file whose first line is the pid of a further process of the node, which leaves its parent's
+    process tree.
     `drops_root`: it runs as an unprivileged user if the lab runs as root.
     `stop_timeout_s`: time from `stop_signal` to SIGKILL.
     """
@@ -117,7 +119,10 @@ class Server(Protocol):
         """Return how to start the node. Raises CouldNotRun if a program is missing."""
 
     async def probe(self, ctx: Context) -> str:
-        """Return what a healthy node answered. Raises health.Unhealthy, with its last answer, if it is not healthy."""
+        """Return what a healthy node answered.
+
+        Raises health.Unhealthy, with its last answer, if it is not healthy.
+        """
 
     def version(self) -> str:
         """Return the server's version; "" if it is not known."""
@@ -157,9 +162,10 @@ def class_path(package: packages.Maven) -> str:
 def class_archive(ctx: Context, package: packages.Maven) -> tuple[list[str], tuple[tuple[Path, Path], ...]]:
     """Return JVM flags for a class-data sharing archive, and what to harvest.
 
-    The first graceful stop of a server writes the archive next to its jars; later starts map it instead of parsing and
-    verifying some ten thousand classes: Cassandra starts with 7.5 s of CPU instead of 10-11.7, Kafka with 3.4
-    instead of 4.1 (2 cores). Each Java version has its own archive file; the JVM ignores one that does not match.
+    The first graceful stop of a server writes the archive next to its jars; later starts map it instead of
+    parsing and verifying some ten thousand classes: Cassandra starts with 7.5 s of CPU instead of 10-11.7,
+    Kafka with 3.4 instead of 4.1 (2 cores). Each Java version has its own archive file; the JVM ignores one
+    that does not match.
     """
     home = packages.home(package)
     digest = hashlib.sha256(f"{packages.need_java()} {packages.java_version()}".encode()).hexdigest()[:10]

@@ -43,8 +43,9 @@ class Cassandra:
     def launch(self, ctx: Context) -> Launch:
         conf, logback, rack = (ctx.config / name for name in ("cassandra.yaml", "logback.xml", "rackdc.properties"))
         archive, harvest = class_archive(ctx, packages.CASSANDRA)
-        # C2 stays on. Measured on 2 busy cores, µs of CPU per insert: with C2 900 at first, 400 after 10,000, below 200
-        # after 35,000; with C1 alone 350 from the start, permanently. C1 would start with 4 s less of CPU.
+        # C2 stays on. Measured on 2 busy cores, µs of CPU per insert: with C2 900 at first, 400 after 10,000,
+        # below 200 after 35,000; with C1 alone 350 from the start, permanently. C1 would start with 4 s less
+        # of CPU.
         flags = [
             *jvm_flags(ctx.node),
             *archive,

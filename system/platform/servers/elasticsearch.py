@@ -1,9 +1,11 @@
 """Elasticsearch 8: recent search. The integ-test distribution is the real server with few modules.
 
-It has no `GET /`, no painless, no analysis-common: the index uses only the core. It refuses to run as root, and another
-user cannot enter a cache below root's home: if the lab runs as root, its programs are linked into the data directory.
+It has no `GET /`, no painless, no analysis-common: the index uses only the core. It refuses to run as root,
+and another user cannot enter a cache below root's home: if the lab runs as root, its programs are linked into
+the data directory.
 
-In a lab with zones a shard and its replica are in two of them. A third zone only votes, since two nodes are no quorum.
+In a lab with zones a shard and its replica are in two of them. A third zone only votes, since two nodes are
+no quorum.
 """
 
 from __future__ import annotations
@@ -100,8 +102,8 @@ def _zone(node: Node) -> str:
 def _peer(ctx: Context, node: Node) -> str:
     """Return where a node's peers reach it: on loopback, in regions too.
 
-    A node with non-loopback peers enforces its production checks: 65,535 open files, mapped memory of 128 GiB, no serial
-    collector. The limits of many machines do not allow that.
+    A node with non-loopback peers enforces its production checks: 65,535 open files, mapped memory of 128
+    GiB, no serial collector. The limits of many machines do not allow that.
     """
     return ctx.plan.loopback(node.kind, node.instance, node.region)
 

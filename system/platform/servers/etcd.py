@@ -1,4 +1,7 @@
-"""etcd: three members that store which PostgreSQL member is primary. Only blueprints with several members have it."""
+"""etcd: three members that store which PostgreSQL member is primary.
+
+Only blueprints with several members have it.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,7 @@ def arguments(ctx: Context) -> tuple[str, ...]:
         "--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS),
         "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "5m",
         "--enable-v2=false",
-        # A member that was cut off has raised its term with elections: with pre-vote the others refuse it and keep their leader.
+        # A member that was cut off has raised its term with elections: with pre-vote the others refuse it and
+        # keep their leader.
         *(("--pre-vote",) if ctx.node.region else ()),
     )  # fmt: skip

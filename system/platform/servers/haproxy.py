@@ -15,8 +15,9 @@ from system.platform.install import packages
 from system.platform.servers import sentinel
 from system.platform.servers.base import Context, Launch, base_env
 
-# A busy server is not dead: three checks of 3 s have to fail, or its port refuse connections. Beyond 256 requests in flight
-# per server, requests wait here, where waiting costs nothing: 800 reads/s once had the only gateway ejected repeatedly.
+# A busy server is not dead: three checks of 3 s have to fail, or its port refuse connections. Beyond 256
+# requests in flight per server, requests wait here, where waiting costs nothing: 800 reads/s once had the
+# only gateway ejected repeatedly.
 PLACES = 256
 QUEUED_PLACES = 32  # if autoscaling targets the queueing time: with more, requests would queue inside instances, unmeasured
 CHECKS = f"check inter 1s fastinter 250ms downinter 250ms fall 3 rise 1 maxconn {PLACES}"
@@ -28,11 +29,11 @@ METRICS_PORT = 8404
 NO_SUCH_PAGE = '{"title":"Not Found Error","detail":"No such route.","type":"about:blank","status":404}'
 HIDDEN = (f"    http-request return status 404 content-type application/json string '{NO_SUCH_PAGE}' "
           "if { path,url_dec -m reg ^/*(metrics|health)/*$ }\n")
-# A request is forwarded only when its body has arrived (up to the buffer's 64 KiB, the API's limit), within the request
-# timeout: a slow client occupies no gateway.
+# A request is forwarded only when its body has arrived (up to the buffer's 64 KiB, the API's limit), within
+# the request timeout: a slow client occupies no gateway.
 BUFFER_REQUEST = "    option http-buffer-request\n"
-# Known only to the public load balancer, whatever a client claims: the client's address (for limits), and the time of arrival
-# (for load shedding).
+# Known only to the public load balancer, whatever a client claims: the client's address (for limits), and the
+# time of arrival (for load shedding).
 STAMP_HEADERS = ("    http-request set-header x-forwarded-for %[src]\n"
           "    http-request set-header x-request-start %[date(0,us)]\n")
 
@@ -145,7 +146,8 @@ def _active(ctx: Context) -> str:
 
 
 def _cache_here(ctx: Context) -> str:
-    # `min-recv 0`: the first bytes of a reply decide; else HAProxy waits out its 3 s for more of a reply that names another.
+    # `min-recv 0`: the first bytes of a reply decide; else HAProxy waits out its 3 s for more of a reply that
+    # names another.
     rows = [f"    server {node.name} {ctx.plan.of(node.kind, node.instance, node.region)} check inter 500ms fall 2 rise 1"
             for node in ctx.blueprint.of_kind("sentinel")]
     own = next(ctx.plan.host(node.kind, node.instance, node.region) for node in ctx.blueprint.of_kind("redis")
@@ -161,11 +163,13 @@ def _cache_here(ctx: Context) -> str:
 
 
 def _backend(ctx: Context, name: str) -> str:
-    # A service's only instance is never ejected: while none passes its checks, requests go to the addresses of the blueprint's
-    # instances. A refused connection is retried for up to 2 s, about as long as an automatic restart takes.
+    # A service's only instance is never ejected: while none passes its checks, requests go to the addresses
+    # of the blueprint's instances. A refused connection is retried for up to 2 s, about as long as an
+    # automatic restart takes.
     instances = ctx.blueprint.of_kind(name)
     nodes = [(node.name, ctx.plan.of(name, node.instance, node.region)) for node in instances]
-    # In regions a request stays in its own while an instance is up there: each hop to another costs a round trip.
+    # In regions a request stays in its own while an instance is up there: each hop to another costs a round
+    # trip.
     weights = [f" weight {NEAR if node.region == ctx.node.region else FAR}" if ctx.blueprint.in_regions else ""
                for node in instances]
     rows = [f"    server {node} {address}{weight}" for (node, address), weight in zip(nodes, weights, strict=True)]

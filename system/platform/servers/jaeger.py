@@ -1,7 +1,8 @@
 """Jaeger 1.65 all-in-one: receives the traces of an observed lab and serves queries on them.
 
-It stores traces in memory, bounded: the newest `MAX_TRACES`, about 120 MiB if each has nine spans (measured). The Go
-module does not contain Jaeger's web page, so the lab has a page of its own (`jaeger_page.html`) that draws one trace.
+It stores traces in memory, bounded: the newest `MAX_TRACES`, about 120 MiB if each has nine spans (measured).
+The Go module does not contain Jaeger's web page, so the lab has a page of its own (`jaeger_page.html`) that
+draws one trace.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ class Kafka:
         common = ["-cp", class_path(packages.KAFKA), f"-Dlog4j2.configurationFile={log4j}"]
         java = packages.need_java()
         archive, harvest = class_archive(ctx, packages.KAFKA)
-        # C1 only: half the CPU of a start, and one broker handles far more than the lab needs (servers' table).
+        # C1 only: half the CPU of a start, and one broker handles far more than the lab needs (servers'
+        # table).
         tuning = ["-XX:TieredStopAtLevel=1", "-XX:MaxDirectMemorySize=64m", "-Xss512k"]
         flags = [*jvm_flags(ctx.node), *archive, *UNVERIFIED, *tuning]
         script = 'rm -rf "$LOGS" && "$@" && touch "$LOGS/formatted"'

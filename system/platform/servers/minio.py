@@ -1,7 +1,8 @@
 """MinIO: media. Its repository is archived, so the version is pinned and our client speaks plain S3.
 
-With several nodes, each has DRIVES drives; an object is erasure-coded over all drives with PARITY parity shards, so that a node
-may be lost: with three nodes of two drives, any four of six shards restore the object, and four must be written.
+With several nodes, each has DRIVES drives; an object is erasure-coded over all drives with PARITY parity
+shards, so that a node may be lost: with three nodes of two drives, any four of six shards restore the object,
+and four must be written.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class MinIO:
         )
 
     async def probe(self, ctx: Context) -> str:
-        # With several nodes it is ready before it sees the other nodes' drives, and refuses writes until then.
+        # With several nodes it is ready before it sees the other nodes' drives, and refuses writes until
+        # then.
         return await health.http(ctx.address, "/minio/health/cluster" if drive_urls(ctx) else "/minio/health/ready")
 
     def version(self) -> str:
@@ -70,8 +72,9 @@ def drive_urls(ctx: Context) -> list[str]:
 def _cluster_env(ctx: Context) -> dict[str, str]:
     """Return the further environment of a node in a lab with several.
 
-    MinIO treats every loopback address as its own, and so every drive, unless its address is configured; it honors that
-    setting only if it believes it runs under an orchestrator. It refuses drives on the system's disk except in CI mode.
+    MinIO treats every loopback address as its own, and so every drive, unless its address is configured; it
+    honors that setting only if it believes it runs under an orchestrator. It refuses drives on the system's
+    disk except in CI mode.
     """
     if not drive_urls(ctx):
         return {}

@@ -1,13 +1,14 @@
 """nginx as the CDN edge: it checks the lab's own signature, then its cache, then reads from storage.
 
-The order matters. Keyed with the signature, a cache would never hit; keyed without it and unchecked, anyone with a path
-would get a private picture. So `secure_link` refuses in the rewrite phase, before the cache lookup, and the cache is
-keyed on the path alone.
+The order matters. Keyed with the signature, a cache would never hit; keyed without it and unchecked, anyone
+with a path would get a private picture. So `secure_link` refuses in the rewrite phase, before the cache
+lookup, and the cache is keyed on the path alone.
 
-There is no anonymous bucket: nginx reads from storage as a user of its own, which may read finished media and nothing else. S3
-requires every request to be signed, with a new signature each second; nginx itself cannot do that, its njs module can (a
-function of 25 lines, below). The alternatives were a shared secret in the Referer, which is an anonymous bucket with a password,
-and the media service as a signing origin, which would put a Python process into every miss.
+There is no anonymous bucket: nginx reads from storage as a user of its own, which may read finished media and
+nothing else. S3 requires every request to be signed, with a new signature each second; nginx itself cannot do
+that, its njs module can (a function of 25 lines, below). The alternatives were a shared secret in the
+Referer, which is an anonymous bucket with a password, and the media service as a signing origin, which would
+put a Python process into every miss.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ CACHE_MIB, ZONE_KIB = 256, 1024  # pictures are at most 5 MiB; a zone of 1 MiB i
 
 @dataclass(frozen=True)
 class Edge:
-    """One edge. `listen`, `storage`, `counter`: host:port; `counter` gets one datagram per cache lookup, "" for none.
+    """One edge.
 
-    `networks`: CIDR blocks that may purge and read its status. `spares`: further nodes of the same storage, used if `storage`
-    does not answer.
+    `listen`, `storage`, `counter`: host:port; `counter` gets one datagram per cache lookup, "" for none.
 
-    `secret`: of the lab's edges. `cache_bytes`: on disk; the cache manager enforces it, at intervals of up to 10 s.
+    `networks`: CIDR blocks that may purge and read its status. `spares`: further nodes of the same storage,
+    used if `storage` does not answer.
+
+    `secret`: of the lab's edges. `cache_bytes`: on disk; the cache manager enforces it, at intervals of up to
+    10 s.
     `zone_kib`: of the index; beyond about 8 objects per KiB each new object evicts the oldest immediately.
     """
 
@@ -67,7 +71,8 @@ class Nginx:
     start_timeout_s = 15.0
 
     def launch(self, ctx: Context) -> Launch:
-        # Without the caller's secret all requests are refused, the caller's too: better than a key that can be guessed.
+        # Without the caller's secret all requests are refused, the caller's too: better than a key that can
+        # be guessed.
         secret = ctx.env.get("TWEETLAB_EDGE_SECRET") or secrets.token_hex(32)
         counters = ctx.near("media")
         own, *others = ctx.near("minio")
@@ -158,7 +163,8 @@ def _media(edge: Edge) -> str:
     # Vary and the headers of S3 are ignored: they would split the cache entry of a path, or forbid caching.
     hidden = ("Vary", "Strict-Transport-Security", "X-XSS-Protection", "X-Content-Type-Options", "X-RateLimit-Limit",
               "X-RateLimit-Remaining", "X-Amz-Id-2", "X-Amz-Request-Id", "x-amz-checksum-sha256", "x-amz-checksum-type")
-    # A storage node that just came back returns 404 for some seconds for objects written without it: the others are tried too.
+    # A storage node that just came back returns 404 for some seconds for objects written without it: the
+    # others are tried too.
     retry = "proxy_next_upstream error timeout http_404;" if edge.spares else ""
     syslog = f"syslog:server={edge.counter},nohostname,tag=cdn"
     access_log = f"access_log {syslog} lookup if=$upstream_cache_status;" if edge.counter else ""

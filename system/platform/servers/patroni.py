@@ -1,12 +1,14 @@
 """PostgreSQL as members under Patroni if a blueprint has etcd; a plain single server if it has none.
 
-One node is one member: Patroni and the PostgreSQL that it starts. Patroni decides, by a key with a time to live in etcd, which
-member is the primary. A commit is acknowledged when the synchronous standby has flushed it; strict: without one it is not
-acknowledged at all. Only that standby may be promoted, so a new primary has every acknowledged commit. An acknowledged commit
-is on two of three members, so a read of all but one of them misses none. Revocations are read like that while no primary
-answers, so their commit waits until the standby has applied it too (`remote_apply`, in postgres/tokens.sql).
+One node is one member: Patroni and the PostgreSQL that it starts. Patroni decides, by a key with a time to
+live in etcd, which member is the primary. A commit is acknowledged when the synchronous standby has flushed
+it; strict: without one it is not acknowledged at all. Only that standby may be promoted, so a new primary has
+every acknowledged commit. An acknowledged commit is on two of three members, so a read of all but one of them
+misses none. Revocations are read like that while no primary answers, so their commit waits until the standby
+has applied it too (`remote_apply`, in postgres/tokens.sql).
 
-Patroni runs on Debian's Python, as the user that owns PostgreSQL: that user may not be able to enter our environment.
+Patroni runs on Debian's Python, as the user that owns PostgreSQL: that user may not be able to enter our
+environment.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ MAX_CONNECTIONS = 400  # two instances of each service
 WAL_KEEP = "512MB"  # WAL for a member that was down to catch up from; beyond that it is copied again
 REWIND_OR_COPY = True
 
-# A member that starts before etcd answers would wait 5 s before it retries; this polls every 50 ms, for 20 s at most.
+# A member that starts before etcd answers would wait 5 s before it retries; this polls every 50 ms, for 20 s
+# at most.
 WAIT_FOR_ETCD = """
 import sys, time, urllib.request
 end = time.monotonic() + 20
@@ -43,7 +46,8 @@ while time.monotonic() < end:
     time.sleep(0.05)
 """
 
-# A lab with regions starts with its primary in the first: the other members wait until that has created the cluster.
+# A lab with regions starts with its primary in the first: the other members wait until that has created the
+# cluster.
 WAIT_FOR_FIRST = """
 import sys, time, urllib.request
 end = time.monotonic() + 60
@@ -55,7 +59,8 @@ while time.monotonic() < end:
         time.sleep(0.1)
 """
 
-# True for a standby that streams, and for a primary with a synchronous standby, without which it acknowledges nothing.
+# True for a standby that streams, and for a primary with a synchronous standby, without which it acknowledges
+# nothing.
 TAKES_PART = (
     "SELECT WHERE CASE WHEN pg_is_in_recovery() THEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') "
     "ELSE EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync') END"
@@ -94,7 +99,7 @@ class Member(postgres.Postgres):
         )
 
     async def probe(self, ctx: Context) -> str:
-        """Healthy if it takes part in replication: a streaming standby, or a primary with a standby that may be promoted."""
+        """Healthy if it is a streaming standby, or a primary with a standby that may be promoted."""
         if not governs(ctx.blueprint):
             return await super().probe(ctx)
         rest = f"{ctx.host}:{REST_PORT}"
@@ -103,7 +108,8 @@ class Member(postgres.Postgres):
             raise health.Unhealthy("it runs, but does not stream (a standby), or sees no synchronous standby (a primary)")
         if await health.postgres_execute(ctx.address, ROLE, "postgres", health.IS_PRIMARY) != "SELECT 1":
             return "standby, streaming"
-        # For some seconds after a promotion the flush of any standby counts, and etcd names none that may be promoted.
+        # For some seconds after a promotion the flush of any standby counts, and etcd names none that may be
+        # promoted.
         await health.http(rest, "/cluster", ('"sync_standby"',))
         return "primary, with a synchronous standby"
 
@@ -134,7 +140,8 @@ def render(ctx: Context) -> dict[str, Any]:
                 "synchronous_mode": True,
                 "synchronous_mode_strict": True,
                 "synchronous_node_count": 1,
-                # Slots are created one loop after a promotion; until then no standby would stream and nothing be acknowledged.
+                # Slots are created one loop after a promotion; until then no standby would stream and nothing
+                # be acknowledged.
                 "postgresql": {"use_pg_rewind": True, "use_slots": False, "parameters": shared(ctx)},
             },
             "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, {"auth": "trust"}, "data-checksums", "no-sync"],

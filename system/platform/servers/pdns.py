@@ -1,15 +1,18 @@
-"""PowerDNS: authoritative for the lab's own name, `api.tweetlab.test`, which resolves to the healthy load balancers.
+"""PowerDNS: authoritative for the lab's own name, `api.tweetlab.test`, which resolves to the healthy load
+balancers.
 
-Each server requests `/null` of every load balancer once a second; one that refuses fails immediately, one that hangs after
-CHECK_S. A response lists all addresses that passed, with a TTL of a second. If none passed it lists all of them: a check that
-failed on a busy machine must not make the lab unreachable. The servers of a cluster hold the same zone and do not know each
-other; a client tries the next if one does not answer. Nothing else is served: no recursion, no transfer.
+Each server requests `/null` of every load balancer once a second; one that refuses fails immediately, one
+that hangs after CHECK_S. A response lists all addresses that passed, with a TTL of a second. If none passed
+it lists all of them: a check that failed on a busy machine must not make the lab unreachable. The servers of
+a cluster hold the same zone and do not know each other; a client tries the next if one does not answer.
+Nothing else is served: no recursion, no transfer.
 
-Checks start with the first query, and until one has passed PowerDNS counts every address as failing. So the health probe
-queries until then. To recognize it, a second name falls back to an address without a listener: the DNS server's own.
+Checks start with the first query, and until one has passed PowerDNS counts every address as failing. So the
+health probe queries until then. To recognize it, a second name falls back to an address without a listener:
+the DNS server's own.
 
-In a lab with regions, only the load balancers that answer `/active` are listed, those of the active region, near the cache. If
-none does, as for some seconds after the loss of a region, all healthy ones are listed.
+In a lab with regions, only the load balancers that answer `/active` are listed, those of the active region,
+near the cache. If none does, as for some seconds after the loss of a region, all healthy ones are listed.
 """
 
 from __future__ import annotations
@@ -61,8 +64,8 @@ class PowerDNS:
 def _prefer_active(url: str, healthy: str, listed: str, own: str, options: str) -> str:
     """Return the Lua script that lists the load balancers that answer `url`, or `healthy` if none does.
 
-    `own` is the fallback address of the first query: its presence means that none answers. Both queries run each time, so that
-    the checks of both have started when one is needed.
+    `own` is the fallback address of the first query: its presence means that none answers. Both queries run
+    each time, so that the checks of both have started when one is needed.
     """
     return (f"\";local active=ifurlup('{url}', {{{{{listed}}}, {{'{own}'}}}}, {options}) local healthy={healthy} "
             f"for _, address in pairs(active) do if address == '{own}' then return healthy end end return active\"")

@@ -31,7 +31,8 @@ class Postgres:
             env=base_env(ctx),
             files={conf: render(ctx, str(hba)), hba: "".join(f"{row}\n" for row in host_rules(ctx))},
             before=(self._create_cluster(ctx, str(programs / "initdb")),),
-            # It treats any process with the pid in this file as a running server, even a zombie or an unrelated one.
+            # It treats any process with the pid in this file as a running server, even a zombie or an
+            # unrelated one.
             stale=(ctx.data / "postmaster.pid",),
             drops_root=True,
             stop_signal=signal.SIGINT,  # "fast": ends sessions and writes a checkpoint

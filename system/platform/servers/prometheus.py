@@ -1,7 +1,8 @@
 """Prometheus: scrapes every process of the lab, stores four days, evaluates the rules of `alerting`.
 
-It finds our processes through `targets.json`, which the supervisor updates: no restart when instances are added or removed.
-HAProxy, MinIO and Alertmanager export their own metrics; our exporter exports those of the other stores.
+It finds our processes through `targets.json`, which the supervisor updates: no restart when instances are
+added or removed. HAProxy, MinIO and Alertmanager export their own metrics; our exporter exports those of the
+other stores.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ class Prometheus:
 def render(ctx: Context) -> str:
     """Return the node's prometheus.yml."""
     jobs: list[dict[str, Any]] = [
-        # The exporter's metrics of a store carry that store's `node` label, which the exporter's own must not override.
+        # The exporter's metrics of a store carry that store's `node` label, which the exporter's own must not
+        # override.
         {"job_name": "tweetlab", "honor_labels": True, "file_sd_configs": [{"files": [str(ctx.paths.targets)]}],
          "scrape_interval": f"{OURS_EVERY_S}s", "scrape_timeout": f"{OURS_EVERY_S}s"},
         # Counted at the load balancer: a request that no gateway answers is an error too.

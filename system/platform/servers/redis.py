@@ -1,12 +1,14 @@
-"""Redis, twice: the cache (timelines, follower lists, profiles), and the counters of rate limits. Both lose data on restart.
+"""Redis, twice: the cache (timelines, follower lists, profiles), and the counters of rate limits.
 
-No RDB and no AOF: a restart is a visible, complete cache loss. `noeviction`, because a timeline with an evicted part
-would look complete, and an evicted counter would reset its caller's limit. The counters have a server of
-their own, so that a cache that is full, busy or lost affects no limit, and vice versa.
+Both lose data on restart.
 
-In a blueprint with sentinels the cache is a primary and its replicas (`following`): the blueprint's first Redis starts as
-primary, and afterwards the sentinels decide. An empty server never starts as primary of a replica that holds data:
-the replica would sync with it and lose everything.
+No RDB and no AOF: a restart is a visible, complete cache loss. `noeviction`, because a timeline with an
+evicted part would look complete, and an evicted counter would reset its caller's limit. The counters have a
+server of their own, so that a cache that is full, busy or lost affects no limit, and vice versa.
+
+In a blueprint with sentinels the cache is a primary and its replicas (`following`): the blueprint's first
+Redis starts as primary, and afterwards the sentinels decide. An empty server never starts as primary of a
+replica that holds data: the replica would sync with it and lose everything.
 """
 
 from __future__ import annotations
@@ -88,9 +90,13 @@ def is_replicated(ctx: Context) -> bool:
 
 
 def following(ctx: Context, primary: str) -> str:
-    """Return the further lines of redis.conf under sentinels. `primary`: the server to replicate; its own address: none."""
+    """Return the further lines of redis.conf under sentinels.
+
+    `primary`: the server to replicate; its own address: none.
+    """
     host, port = ctx.address.split(":")
-    # The backlog never expires: a primary that frees it changes its replication id, which is the epoch of timeline marks.
+    # The backlog never expires: a primary that frees it changes its replication id, which is the epoch of
+    # timeline marks.
     text = f"""replica-announce-ip {host}
 replica-announce-port {port}
 repl-diskless-sync yes
@@ -105,8 +111,9 @@ repl-backlog-ttl 0
 def primary_of(ctx: Context) -> str:
     """Return the address of the cache's current primary; this node's own if it should be primary.
 
-    A majority of the sentinels decides, else a Redis that is primary already, else the blueprint's first. Raises CouldNotRun
-    if this empty node would become the primary of a replica that holds data: its promotion is in progress.
+    A majority of the sentinels decides, else a Redis that is primary already, else the blueprint's first.
+    Raises CouldNotRun if this empty node would become the primary of a replica that holds data: its promotion
+    is in progress.
     """
     others = [address for address in ctx.addresses("redis") if address != ctx.address]
     primaries = [address for address in others if _query(address, "ROLE")[:1] == ["master"]]

@@ -1,13 +1,14 @@
 """rsyslog: ships the log lines of our processes to Elasticsearch, in bulk, each once.
 
-A process of the lab with its own configuration and working directory; the machine's rsyslog is never touched. Lines are
-read from the nodes' files (`imfile`), so a process never waits for the shipper, and unshipped lines remain there. While
-Elasticsearch does not answer, lines wait in memory, then on disk (at most `QUEUE_MIB`), then in the files themselves.
+A process of the lab with its own configuration and working directory; the machine's rsyslog is never touched.
+Lines are read from the nodes' files (`imfile`), so a process never waits for the shipper, and unshipped lines
+remain there. While Elasticsearch does not answer, lines wait in memory, then on disk (at most `QUEUE_MIB`),
+then in the files themselves.
 
-A line is stored in the index of its own hour, under its own `id`, with the operation *create*: a line shipped twice is one
-document. So the read position in a file is saved only by a graceful stop: after a kill the file is read and sent again, and
-lines that were in memory are not lost. A line that is not JSON, as a crash writes, has level `raw`; file and offset are its id.
-Indices and their size: `system/observe/log_index.py`.
+A line is stored in the index of its own hour, under its own `id`, with the operation *create*: a line shipped
+twice is one document. So the read position in a file is saved only by a graceful stop: after a kill the file
+is read and sent again, and lines that were in memory are not lost. A line that is not JSON, as a crash
+writes, has level `raw`; file and offset are its id. Indices and their size: `system/observe/log_index.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Rsyslog:
         )
 
     async def probe(self, ctx: Context) -> str:
-        """Healthy once its pid file exists: rsyslogd writes it after it has read its configuration and opened its inputs."""
+        """Healthy once its pid file exists: rsyslogd writes it after it has opened its inputs."""
         if not _pid_file(ctx).exists():
             raise health.Unhealthy("it has not read its configuration yet")
         return f"reads {ctx.paths.log('*')}"
@@ -69,7 +70,7 @@ def render(ctx: Context) -> str:
 
 
 def _elasticsearch(ctx: Context) -> str:
-    """Return host:port: from the caller's TWEETLAB_STORES, as for our services, else the blueprint's first."""
+    """Return host:port: of the caller's TWEETLAB_STORES, else of the blueprint's first."""
     urls = json.loads(ctx.env.get("TWEETLAB_STORES", "{}")).get("elasticsearch")
     return str(urls[0]).removeprefix("http://") if urls else ctx.addresses("elasticsearch")[0]
 

@@ -1,9 +1,10 @@
-"""Redis Sentinel: three sentinels that monitor the cache's primary, agree that it is down, and promote its replica.
+"""Redis Sentinel: three sentinels that monitor the cache's primary, agree that it is down, and promote its
+replica.
 
-All sentinels know each other and every Redis from the start: their ids are derived from their names, so no discovery is needed
-before the first failover. Sentinel stores its state (the primary, the epoch it voted in) in its own configuration file. That
-file is written at the first start under a supervisor, when every Redis is new too, and kept when a sentinel is restarted: one
-that lost its vote could vote twice.
+All sentinels know each other and every Redis from the start: their ids are derived from their names, so no
+discovery is needed before the first failover. Sentinel stores its state (the primary, the epoch it voted in)
+in its own configuration file. That file is written at the first start under a supervisor, when every Redis is
+new too, and kept when a sentinel is restarted: one that lost its vote could vote twice.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ def url(sentinels: Sequence[str], servers: Sequence[str]) -> str:
 
 
 def named(sentinels: Sequence[str]) -> str:
-    """Return the address of the primary that more than half of the sentinels name; "" if there is no such majority.
+    """Return the address of the primary that more than half of the sentinels name; "" if there is no such
+    majority.
 
     Blocks for up to `REQUEST_TIMEOUT_S`.
     """
@@ -123,9 +125,12 @@ def named(sentinels: Sequence[str]) -> str:
 
 
 def command(address: str, *words: str) -> Any:
-    """Send one command to a Redis or a sentinel and return its reply: str, int, None or a list of these. Blocks.
+    """Send one command to a Redis or a sentinel and return its reply: str, int, None or a list of these.
 
-    Raises Unhealthy, with the reason if there is no reply, and with the server's text if the reply is an error.
+    Blocks.
+
+    Raises Unhealthy, with the reason if there is no reply, and with the server's text if the reply is an
+    error.
     """
     import hiredis  # needed only with sentinels
 

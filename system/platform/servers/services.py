@@ -1,7 +1,7 @@
 """Our own services: one Python process per node, configured by its environment alone.
 
-The platform knows only the module's name. It sets where a process listens and the addresses of its dependencies;
-the caller adds policies, the token secret and anything else.
+The platform knows only the module's name. It sets where a process listens and the addresses of its
+dependencies; the caller adds policies, the token secret and anything else.
 """
 
 from __future__ import annotations
@@ -65,10 +65,11 @@ def _traces(ctx: Context) -> str:
 
 
 def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
-    """Return the addresses of the stores in the format of TWEETLAB_STORES; kinds that the blueprint lacks are left out.
+    """Return the addresses of the stores in the format of TWEETLAB_STORES; kinds that the blueprint lacks are
+    left out.
 
-    `zone`: of the client; the MinIO of its zone comes first, the others are spares. In regions its own Cassandra comes first
-    too: as coordinator it saves one of the round trips of a quorum.
+    `zone`: of the client; the MinIO of its zone comes first, the others are spares. In regions its own
+    Cassandra comes first too: as coordinator it saves one of the round trips of a quorum.
     """
     nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
              for kind in STORE_KINDS}

@@ -1,4 +1,7 @@
-"""The WAN emulator between the regions of a lab, as a node: `wan-1`. See `system/platform/regions/wan_emulator.py`."""
+"""The WAN emulator between the regions of a lab, as a node: `wan-1`.
+
+See `system/platform/regions/wan_emulator.py`.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ class Wan:
 
 
 def hosts(ctx: Context) -> dict[str, list[str]]:
-    """Return the addresses that must be assigned to a device, by region: MinIO's, which refuses to start otherwise."""
+    """Return the addresses to assign to a device, by region: MinIO's, which refuses to start otherwise."""
     addresses: dict[str, list[str]] = {}
     for node in ctx.blueprint.of_kind("minio"):
         addresses.setdefault(str(node.region), []).append(ctx.plan.host(node.kind, node.instance, node.region))
@@ -59,7 +62,10 @@ def hosts(ctx: Context) -> dict[str, list[str]]:
 
 
 def delay_s() -> float:
-    """Return the delay between two regions, one way, in seconds: TWEETLAB_WAN_MS, by default 10 ms. Raises WrongInput."""
+    """Return the delay between two regions, one way, in seconds: TWEETLAB_WAN_MS, by default 10 ms.
+
+    Raises WrongInput.
+    """
     text = os.environ.get("TWEETLAB_WAN_MS", "").strip()
     try:
         value = numbers.decimal(text) / 1_000 if text else wan_emulator.DEFAULT_DELAY_S
@@ -81,7 +87,10 @@ async def ask(at: paths.Paths, request: dict[str, Any]) -> Any:
 
 
 async def ask_at(socket: Path, request: dict[str, Any]) -> Any:
-    """Return the reply of the WAN emulator at a socket. Raises CouldNotRun if it does not answer, WrongInput if it refuses."""
+    """Return the reply of the WAN emulator at a socket.
+
+    Raises CouldNotRun if it does not answer, WrongInput if it refuses.
+    """
     try:
         async with asyncio.timeout(REQUEST_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(socket, limit=2**20)
