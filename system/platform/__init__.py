@@ -1,4 +1,4 @@
-"""Real servers as processes of this machine: what to start, where it listens, how it is kept alive.
+"""Real servers as processes of this machine: what to start, where it listens, how it is kept running.
 
-`native.Lab` is the door: the rest of the house speaks to it alone. See `provider` for its promises.
+`native.Lab` is the entry point: the rest of the codebase controls a lab through it. Its types: `provider`.
 """

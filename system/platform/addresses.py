@@ -1,7 +1,8 @@
-"""Where each node listens: a lab in range n is the network 127.<n>.0.0/16; its region r, where it has regions, 10.<n+r-1>.0.0/16.
+"""Where each node listens: a lab in range n is the network 127.<n>.0.0/16; its region r, if it has regions,
+10.<n+r-1>.0.0/16.
 
-The third octet is the kind, the fourth the instance, the port the server's standard one, so no two
-nodes share an address and no port arithmetic is needed. TWEETLAB_RANGE moves the whole plan.
+The third octet is the kind, the fourth the instance, the port the server's standard port, so no two
+nodes share an address and no port arithmetic is needed. TWEETLAB_RANGE selects the range.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ KINDS: dict[str, tuple[int, int]] = {  # kind -> (third octet, port)
 }
 
 FURTHER_PORTS: dict[str, tuple[int, ...]] = {
-    # What a kind binds besides its own port: peers, controllers, the mesh.
+    # Ports that a kind binds besides its own: peers, controllers, the mesh.
     "cassandra": (7000,),
     "etcd": (2380,),
     "postgres": (8008,),
@@ -68,13 +69,16 @@ class Plan:
             raise WrongInput(f"TWEETLAB_RANGE is {self.range}; it must be a whole number from 1 to {MAX_RANGE}.")
 
     def host(self, kind: str, instance: int = 1, region: int = 0) -> str:
-        """Return the address of a node: on loopback, or in a region's namespace. Raises WrongInput for an unknown kind."""
+        """Return the address of a node: on loopback, or in a region's namespace.
+
+        Raises WrongInput for an unknown kind.
+        """
         if kind not in KINDS:
             raise WrongInput(f"The kind of node {kind!r} is unknown; known are {', '.join(sorted(KINDS))}.")
         return f"{self._first(region)}.{KINDS[kind][0]}.{instance}"
 
     def loopback(self, kind: str, instance: int = 1, region: int = 0) -> str:
-        """Return the node's loopback address: `host`, and in a region a second one that only the regions reach."""
+        """Return the node's loopback address: `host`, or in a region a second one that only regions reach."""
         return self.host(kind, instance, region).replace("10.", "127.", 1) if region else self.host(kind, instance)
 
     def network(self, region: int = 0) -> str:
@@ -89,5 +93,5 @@ class Plan:
         return f"{self.host(kind, instance, region)}:{KINDS[kind][1]}"
 
     def ports(self, kind: str) -> tuple[int, ...]:
-        """Return every port that a node of this kind binds, its own first."""
+        """Return every port that a node of this kind binds, its main port first."""
         return (KINDS[kind][1], *FURTHER_PORTS.get(kind, ()))

@@ -1,7 +1,7 @@
 """Blueprints: which nodes a lab has and how each process runs. A blueprint is data and starts nothing.
 
 `BLUEPRINTS` is the table: a further blueprint is one more row. How a process runs (nice, heap,
-collector, processors) is declared here because it changes what a run measures; the record keeps it.
+collector, processors) is declared here because it changes what a run measures; the record stores it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Any, Literal
 from system.kernel import wan
 from system.kernel.errors import WrongInput
 
-# An idle worker thread of Cassandra's stages sleeps 10 µs at a time before it gives up, 25,000 times a second in all at 140
-# posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs, 2.3 with 200, 1.8 with 1,000.
+# An idle worker thread of Cassandra's stages sleeps 10 µs at a time before it gives up, 25,000 times a second
+# in all at 140 posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs,
+# 2.3 with 200, 1.8 with 1,000.
 CASSANDRA_SLACK_US = 1_000
 
-# Sentinel replaces a primary within 3.3 to 5 s; where the election failed it is repeated after 6 s (1 of 62: 9.7 s).
+# Sentinel replaces a primary within 3.3 to 5 s; a failed election is repeated after 6 s (1 of 62: 9.7 s).
 REDIS_HEAL_PAUSE_S = 12.0
 
-# Patroni's ttl (6 s), which an election of etcd's in the same breath begins again; measured 5.6 to 9.6 s, n = 22.
+# Patroni's ttl (6 s), which a simultaneous election in etcd starts again; measured 5.6 to 9.6 s, n = 22.
 POSTGRES_HEAL_PAUSE_S = 12.0
 
 Role = Literal["network", "store", "mesh", "service", "observer"]
@@ -48,9 +49,10 @@ class Running:
     `own_session`: a scheduler group of its own (autogroup). `nice`: -20 to 19, 0 is normal.
     `heap_mib`, `gc`, `processors`: JVM heap, collector and ActiveProcessorCount; None or "" outside a JVM.
     `cpu_quota_cores`: cores it may use at most; None is no limit.
-    `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is the kernel's 50.
-    `heal_pause_s`: a dead one is started again no sooner than this after its death. For members of a failover group: long
-    enough for the others to have chosen a new primary, or else the dead one would come back as what it was.
+    `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is
+    the kernel's 50.
+    `heal_pause_s`: least time from its death to its restart. For members of a failover group: long enough for
+    the others to have elected a new primary, or else the dead one would come back as primary.
     """
 
     own_session: bool = True
@@ -65,10 +67,10 @@ class Running:
 
 @dataclass(frozen=True)
 class Node:
-    """One node: `memory_mib` is what it is expected to hold resident; `module` is set for our services only.
+    """One node. `memory_mib`: its expected resident memory. `module`: set for our services only.
 
-    `zone`: what fails together, from 1; 0 where a blueprint has no zones. `region`: whose network it is in, a namespace of its
-    own (`kernel/wan.NAMES`); 0 is loopback.
+    `zone`: the failure domain, from 1; 0 if the blueprint has no zones. `region`: the region's network, a
+    namespace of its own (`kernel/wan.NAMES`); 0 is loopback.
     """
 
     name: str
@@ -90,7 +92,7 @@ class Blueprint:
     nodes: tuple[Node, ...]
 
     def of_role(self, *roles: Role) -> tuple[Node, ...]:
-        """Return the nodes of these roles, in the order of the blueprint."""
+        """Return the nodes of these roles, in blueprint order."""
         return tuple(node for node in self.nodes if node.role in roles)
 
     def of_kind(self, kind: str) -> tuple[Node, ...]:
@@ -99,7 +101,7 @@ class Blueprint:
 
     @property
     def in_regions(self) -> bool:
-        """Do its nodes stand in regions, with a carrier between them?"""
+        """Return whether its nodes are in regions, connected by the WAN emulator."""
         return bool(self.of_role("network"))
 
     def in_zone(self, zone: int) -> tuple[Node, ...]:
@@ -151,7 +153,7 @@ def _small() -> Blueprint:
 
 
 def _cluster() -> Blueprint:
-    """Three zones: two that serve, and a third whose members break ties. The instance's number is its zone."""
+    """Three zones: two that serve, and a third that only votes. The instance's number is its zone."""
     jvm = Running(gc="Serial", processors=2)
     cassandra = dataclasses.replace(jvm, heap_mib=256, timer_slack_us=CASSANDRA_SLACK_US)
     kafka, elastic = dataclasses.replace(jvm, heap_mib=192), dataclasses.replace(jvm, heap_mib=300)
@@ -183,7 +185,10 @@ def _cluster() -> Blueprint:
 
 
 def _two_regions() -> Blueprint:
-    """The cluster with a region for each zone: east and west serve, a witness votes, a carrier holds the lines between them."""
+    """The cluster with a region for each zone: east and west serve, a witness votes.
+
+    The WAN emulator connects them.
+    """
     nodes = [dataclasses.replace(node, region=node.zone) for node in _cluster().nodes]
     return Blueprint("two_regions", (Node("wan-1", "wan", "network", memory_mib=30), *nodes))
 
@@ -191,7 +196,7 @@ def _two_regions() -> Blueprint:
 BLUEPRINTS: dict[str, Blueprint] = {"small": _small(), "cluster": _cluster(), "two_regions": _two_regions()}
 
 OBSERVERS: tuple[Node, ...] = (
-    # What looks on, with --observe; without it none of these is fetched or started.
+    # The observability stack of --observe; without it none of these is fetched or started.
     Node("prometheus-1", "prometheus", "observer", memory_mib=120),
     Node("alertmanager-1", "alertmanager", "observer", memory_mib=40),
     Node("jaeger-1", "jaeger", "observer", memory_mib=120),
@@ -202,15 +207,18 @@ OBSERVERS: tuple[Node, ...] = (
 
 
 def observed(blueprint: Blueprint) -> Blueprint:
-    """Return `blueprint` with the nodes that look on. It keeps its name: they add nothing that serves."""
+    """Return `blueprint` with the observability stack.
+
+    It keeps its name, since none of these nodes serves users.
+    """
     have = {node.name for node in blueprint.nodes}
-    region = wan.OUTSIDE if blueprint.in_regions else 0  # where services in namespaces reach them, too
+    region = wan.OUTSIDE if blueprint.in_regions else 0  # reachable from the services in namespaces, too
     added = tuple(dataclasses.replace(node, region=region) for node in OBSERVERS if node.name not in have)
     return Blueprint(blueprint.name, blueprint.nodes + added)
 
 
 def load(name: str) -> Blueprint:
-    """Return the blueprint called `name`. Raises WrongInput, with the nearest known name."""
+    """Return the blueprint called `name`. Raises WrongInput, with the closest known name."""
     if name in BLUEPRINTS:
         return BLUEPRINTS[name]
     near = difflib.get_close_matches(name, BLUEPRINTS, n=1)

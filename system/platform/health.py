@@ -1,7 +1,7 @@
-"""Is a node well? Each probe speaks a few bytes of the server's own protocol and needs no driver.
+"""Health probes: each speaks a few bytes of the server's own protocol and needs no driver.
 
-A probe returns what a well node answered, or raises Unhealthy with the last answer: that text stands in
-the error when a start fails. Every probe ends within `PROBE_TIMEOUT_S`.
+A probe returns what a healthy node answered, or raises Unhealthy with the last answer: the error of a failed
+start quotes that text. Every probe ends within `PROBE_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,19 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Unhealthy(Exception):
-    """The node is not well; the text is its last answer, or why there was none."""
+    """The node is not healthy; the text is its last answer, or why there was none."""
 
 
 async def wait(
     probe: Callable[[], Awaitable[str]], timeout_s: float, alive: Callable[[], bool], interval_s: float = 0.1
 ) -> tuple[bool, str]:
-    """Probe until the node is well, its process is gone or the time is over; return (well, last answer)."""
+    """Probe until the node is healthy, its process has died or `timeout_s` is over.
+
+    Return (healthy, last answer).
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
-    answer = "it was not asked yet"
+    answer = "it was not probed yet"
     while loop.time() < deadline:
         try:
             return True, await probe()
@@ -43,7 +46,7 @@ async def wait(
 
 async def redis(address: str) -> str:
     """Return PONG."""
-    async with _talk(address) as (reader, writer):
+    async with _connect(address) as (reader, writer):
         writer.write(b"PING\r\n")
         answer = await reader.readline()
         if not answer.startswith(b"+PONG"):
@@ -52,8 +55,8 @@ async def redis(address: str) -> str:
 
 
 async def http(address: str, path: str, expect: tuple[str, ...] = ()) -> str:
-    """Return the status line of a 2xx answer whose body holds one of `expect` (any body where empty)."""
-    async with _talk(address) as (reader, writer):
+    """Return the status line of a 2xx answer whose body contains one of `expect` (() accepts any body)."""
+    async with _connect(address) as (reader, writer):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         answer = (await reader.read(MAX_ANSWER_BYTES)).decode(errors="replace")
         head, _, body = answer.partition("\r\n\r\n")
@@ -69,7 +72,7 @@ async def http(address: str, path: str, expect: tuple[str, ...] = ()) -> str:
 
 async def cassandra(address: str) -> str:
     """Return SUPPORTED, the answer to OPTIONS of the native protocol v4."""
-    async with _talk(address) as (reader, writer):
+    async with _connect(address) as (reader, writer):
         writer.write(bytes([4, 0, 0, 0, 5]) + struct.pack(">i", 0))
         header = await reader.readexactly(9)
         if header[4] != 6:
@@ -78,8 +81,11 @@ async def cassandra(address: str) -> str:
 
 
 async def kafka(address: str, own: int) -> str:
-    """Return the number of live brokers that the node names; `own`, its number, must be among them: it is not fenced."""
-    async with _talk(address) as (reader, writer):
+    """Return the number of live brokers that the node reports.
+
+    `own`, its id, must be among them, so it is not fenced.
+    """
+    async with _connect(address) as (reader, writer):
         client = b"tweetlab"
         body = struct.pack(">hhih", 3, 1, 1, len(client)) + client + struct.pack(">i", 0)  # Metadata v1, no topics
         writer.write(struct.pack(">i", len(body)) + body)
@@ -87,12 +93,12 @@ async def kafka(address: str, own: int) -> str:
         answer = await reader.readexactly(min(size, MAX_ANSWER_BYTES))
         brokers = _broker_numbers(answer)
         if own not in brokers:
-            raise Unhealthy(f"broker {own} is not registered yet, of the others {len(brokers)}")
+            raise Unhealthy(f"broker {own} is not registered yet; {len(brokers)} others are")
         return f"{len(brokers)} brokers"
 
 
 def _broker_numbers(answer: bytes) -> list[int]:
-    """Return the brokers' numbers in an answer to Metadata v1: each is number, host, port and rack (null has length -1)."""
+    """Return the broker ids in a Metadata v1 response: rows of id, host, port and rack (null: length -1)."""
     count, at = struct.unpack_from(">i", answer, 4)[0], 8
     numbers = []
     for _ in range(count):
@@ -105,7 +111,7 @@ def _broker_numbers(answer: bytes) -> list[int]:
 
 
 async def postgres(address: str, role: str, database: str) -> str:
-    """Return ready, after a session was opened and the server said ReadyForQuery."""
+    """Return ready, after a session was opened and the server sent ReadyForQuery."""
     async with _postgres_session(address, role, database):
         return "ready"
 
@@ -119,7 +125,10 @@ async def postgres_execute(address: str, role: str, database: str, statement: st
 
 
 async def postgres_primary(addresses: Sequence[str], role: str, database: str) -> str:
-    """Return which of these members takes writes; a single one is not asked. Raises Unhealthy with the last answer of each."""
+    """Return the member that takes writes; a single one is not probed.
+
+    Raises Unhealthy with the last answer of each.
+    """
     if len(addresses) == 1:
         return addresses[0]
     answers = []
@@ -135,7 +144,7 @@ async def postgres_primary(addresses: Sequence[str], role: str, database: str) -
 
 @contextlib.asynccontextmanager
 async def _postgres_session(address: str, role: str, database: str) -> AsyncIterator[Streams]:
-    async with _talk(address, timeout_s=30.0) as (reader, writer):
+    async with _connect(address, timeout_s=30.0) as (reader, writer):
         text = f"user\0{role}\0database\0{database}\0\0".encode()
         writer.write(struct.pack(">ii", len(text) + 8, 196608) + text)
         await _postgres_until_ready(reader)
@@ -144,25 +153,25 @@ async def _postgres_session(address: str, role: str, database: str) -> AsyncIter
 
 
 async def _postgres_until_ready(reader: asyncio.StreamReader) -> str:
-    tag, trouble = "", ""
+    tag, error = "", ""
     while True:
         kind, size = struct.unpack(">ci", await reader.readexactly(5))
         payload = await reader.readexactly(size - 4)
         if kind == b"E":
             fields = [field.decode(errors="replace") for field in payload.split(b"\0") if field]
-            trouble = next((field[1:] for field in fields if field[0] == "M"), "error")
+            error = next((field[1:] for field in fields if field[0] == "M"), "error")
             if any(field.startswith(("SFATAL", "VFATAL")) for field in fields):
-                raise Unhealthy(trouble)
+                raise Unhealthy(error)
         elif kind == b"C":
             tag = payload.rstrip(b"\0").decode()
         elif kind == b"Z":
-            if trouble:
-                raise Unhealthy(trouble)
+            if error:
+                raise Unhealthy(error)
             return tag
 
 
 @contextlib.asynccontextmanager
-async def _talk(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> AsyncIterator[Streams]:
+async def _connect(address: str, timeout_s: float = PROBE_TIMEOUT_S) -> AsyncIterator[Streams]:
     host, port = address.rsplit(":", 1)
     try:
         async with asyncio.timeout(timeout_s):

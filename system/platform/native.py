@@ -1,11 +1,12 @@
-"""The native lab: the door through which the house starts, asks and ends real servers on this machine.
+"""The native lab: client of the supervisor, which starts, queries and stops real servers on this machine.
 
     lab = native.Lab(root, range)
     await lab.up(blueprint.load("small"), {"TWEETLAB_JWT_SECRET": ...}, prepare=make_schema, progress=print)
     await lab.status(); await lab.kill("redis-1"); await lab.down()
 
-Every call opens the supervisor's Unix socket, asks, and closes it: a Lab object holds nothing open and may be
-made again at any time. Calls on a lab that is down raise CouldNotRun, except `status` ([]) and `down`.
+Every call opens the supervisor's Unix socket, sends one request, and closes it: a Lab object holds nothing
+open and may be created at any time. Calls on a lab that is down raise CouldNotRun, except `status` ([]) and
+`down`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from system.platform.servers import SERVERS, postgres, services
 CALL_TIMEOUT_S = 20.0
 SUPERVISOR_TIMEOUT_S = 15.0
 DATABASE = "tweetlab"
-Link = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Lab:
@@ -56,13 +57,15 @@ class Lab:
         progress: Progress | None = None,
         stores_only: bool = False,
     ) -> None:
-        """Start what of `blueprint` does not run yet: stores and mesh at once, then `prepare`, then services and observers.
+        """Start the nodes of `blueprint` that do not run yet: stores and mesh in parallel, `prepare`,
+        services, observers.
 
-        `services_env` goes to every service. `prepare` gets `stores()` once all stores are well and the database
-        exists. All or nothing: on any error, Ctrl-C included, what this call started is stopped again.
-        Raises CouldNotRun with last answer and log end of the server that failed.
+        `services_env` goes to every service. `prepare` gets `stores()` once all stores are healthy and the
+        database exists. All or nothing: on any error, Ctrl-C included, the nodes that this call started are
+        stopped again. Raises CouldNotRun with the last answer and the end of the log of the server that
+        failed.
         """
-        tell = progress or (lambda node, text: None)
+        report = progress or (lambda node, text: None)
         preflight.check_programs(blueprint.stores_only() if stores_only else blueprint)
         preflight.check_socket_path(self.paths)
         preflight.check_disk(self.paths)
@@ -73,32 +76,35 @@ class Lab:
             preflight.check_memory(blueprint.stores_only() if stores_only else blueprint)
         had_data = self.paths.data_dir.exists()
         try:
-            await self._spawn_supervisor(tell)
+            await self._spawn_supervisor(report)
             preflight.keep_layout(self.paths, blueprint)
-            async with self._link() as link:
+            async with self._connect() as connection:
                 request = {"op": "start", "blueprint": blueprint.to_json(), "env": dict(services_env or {})}
                 first = ["network", "store", *([] if stores_only else ["mesh"])]
-                await _ask(link, {**request, "roles": first}, tell)
+                await _send(connection, {**request, "roles": first}, report)
                 if blueprint.of_kind("postgres"):
-                    await self._make_database(blueprint, tell)
+                    await self._make_database(blueprint, report)
                 if prepare is not None:
-                    tell("stores", "making schema, topics, index and bucket")
+                    report("stores", "creating schema, topics, index and bucket")
                     await prepare(self.stores(blueprint))
                 if not stores_only:
-                    await _ask(link, {**request, "roles": ["service"]}, tell)
-                    await _ask(link, {**request, "roles": ["observer"]}, tell)  # after all, so that a start pages nobody
-                await _ask(link, {"op": "commit"}, tell)
+                    await _send(connection, {**request, "roles": ["service"]}, report)
+                    await _send(connection, {**request, "roles": ["observer"]}, report)  # last, so that a start fires no alert
+                await _send(connection, {"op": "commit"}, report)
         except BaseException:
             await asyncio.shield(self._after_failure(had_data))
             raise
 
     async def down(self, *, purge: bool = False) -> None:
-        """Stop everything, sweep what an earlier start left, and with `purge` remove data and logs. Safe to repeat."""
+        """Stop everything, kill orphans of earlier starts, and with `purge` remove data and logs.
+
+        Safe to repeat.
+        """
         if await self.is_up():
             with contextlib.suppress(CouldNotRun):
                 await self._call({"op": "down", "kill": purge}, timeout_s=60.0)
-            await self._until_gone()
-        await asyncio.to_thread(orphan_cleanup.sweep, self.paths, cgroups.open_groups(self.paths.lab_id))
+            await self._until_down()
+        await asyncio.to_thread(orphan_cleanup.clean_up, self.paths, cgroups.open_groups(self.paths.lab_id))
         if purge:
             self.paths.remove()
         for data_dir in paths.abandoned():
@@ -117,40 +123,47 @@ class Lab:
         return blueprints.from_json((await self._call({"op": "ping"}))["blueprint"])
 
     async def status(self) -> list[NodeStatus]:
-        """Return every node, asked now; empty where the lab is down."""
+        """Probe every node and return its status; empty if the lab is down."""
         if not await self.is_up():
             return []
         return [NodeStatus(**row) for row in await self._call({"op": "status"})]
 
     def logs(self, node: str, lines: int = 40) -> str:
-        """Return the end of a node's log (or of `supervisor`'s). Raises WrongInput for a node without one."""
+        """Return the last lines of a node's log, or of `supervisor`'s.
+
+        Raises WrongInput for a node without one.
+        """
         path = self.paths.log(node)
         if not path.exists():
-            known = ", ".join(sorted(each.stem for each in path.parent.glob("*.log"))) or "none"
+            known = ", ".join(sorted(log.stem for log in path.parent.glob("*.log"))) or "none"
             raise errors.WrongInput(f"The node {node!r} has no log; nodes with one: {known}.")
         return children.log_end(path, lines)
 
     def address(self, kind: str, instance: int = 1) -> str:
-        """Return where a node `<kind>-<instance>` listens, host:port; of a lab that is down, as one without regions would."""
+        """Return where a node `<kind>-<instance>` listens, host:port.
+
+        If the lab is down, its address without regions.
+        """
         return targets.address(self.paths, f"{kind}-{instance}") or self.plan.of(kind, instance)
 
     def log_path(self, node: str) -> Path:
-        """Return where a node's log lies."""
+        """Return the path of a node's log."""
         return self.paths.log(node)
 
     async def stop_services(self) -> None:
-        """Stop every service and worker; returns when none of their processes exists. They stay down until
+        """Stop every service and worker; return when none of their processes exists. They stay down until
         `restart_services`."""
         await self._call({"op": "stop_services"}, timeout_s=60.0)
 
     async def restart_services(self, env: Mapping[str, str], progress: Progress | None = None) -> None:
-        """Start our services again with `env` merged into theirs; returns when all are well."""
+        """Restart our services with `env` merged into theirs; return when all are healthy."""
         await self._call({"op": "restart_services", "env": dict(env)}, progress, timeout_s=120.0)
 
     async def renew(self, service: str, env: Mapping[str, str]) -> list[str]:
-        """Start each instance of a service again with `env` merged in, one by one, no request fails; their names.
+        """Restart each instance of a service with `env` merged in, one by one, without a failed request;
+        return their names.
 
-        Raises CouldNotRun where one does not start: the others serve on, and the call may be repeated.
+        Raises CouldNotRun if one does not start: the others keep serving, and the call may be repeated.
         """
         return list((await self._call({"op": "renew", "service": service, "env": dict(env)}, timeout_s=300.0))["renewed"])
 
@@ -163,41 +176,41 @@ class Lab:
         await self._call({"op": "stop_node", "node": node}, timeout_s=60.0)
 
     async def start_node(self, node: str) -> None:
-        """Start one stopped node and wait until it is well."""
+        """Start one stopped node and wait until it is healthy."""
         await self._call({"op": "start_node", "node": node}, timeout_s=120.0)
 
     async def auto_heal(self, node: str, on: bool) -> None:
-        """Switch healing of a node; switching it on heals a dead node at once."""
+        """Switch automatic restart of a node on or off; switching it on restarts a dead node immediately."""
         await self._call({"op": "auto_heal", "node": node, "on": on})
 
     async def set_quota(self, node: str, cores: float | None) -> None:
-        """Limit a node to `cores` of CPU; None lifts the limit. Without control groups nothing happens."""
+        """Limit a node to `cores` of CPU; None lifts the limit. Does nothing without control groups."""
         await self._call({"op": "set_quota", "node": node, "cores": cores})
 
     async def scale(self, service: str, instances: int) -> dict[str, Any]:
-        """Bring a service to so many instances; returns when those added are in use and those removed are gone.
+        """Scale a service to `instances`; return when added ones take requests and removed ones have stopped.
 
-        Raises WrongInput for a service that cannot be scaled and outside its bounds.
+        Raises WrongInput for a service that cannot be scaled, and outside its bounds.
         """
         return dict(await self._call({"op": "scale", "service": service, "instances": instances}, timeout_s=180.0))
 
     async def set_scaling(self, wanted: Policies, quota_cores: float | None = None) -> None:
-        """Let the autoscaler use these knobs, and limit each service instance to `quota_cores`; None lifts the limit.
+        """Set the autoscaler's knobs, and limit each service instance to `quota_cores`; None lifts the limit.
 
-        Where scaling goes on or off, every service goes to its least number of instances first.
+        If that switches scaling on or off, every service first goes to its minimum number of instances.
         """
         await self._call({"op": "set_scaling", "policies": wanted.to_json(), "quota": quota_cores}, timeout_s=300.0)
 
     async def scaling(self) -> dict[str, Any]:
-        """Return {"instances": service -> number that are well, "on", "quota", "decisions": those made so far}."""
+        """Return {"instances": service -> healthy instances, "on", "quota", "decisions": the latest}."""
         return dict(await self._call({"op": "scaling"}))
 
     async def cpu_ns(self) -> dict[str, int]:
-        """Return the CPU time of each node since it came up, in ns, exited threads and children included."""
+        """Return the CPU time, in ns, of each node since it came up, exited threads and children included."""
         return dict(await self._call({"op": "cpu_ns"}))
 
     async def rss_bytes(self) -> dict[str, int]:
-        """Return the resident memory of each node."""
+        """Return the resident memory of each node, in bytes."""
         return dict(await self._call({"op": "rss_bytes"}))
 
     def stores(self, blueprint: Blueprint | None = None) -> dict[str, Any]:
@@ -205,26 +218,26 @@ class Lab:
         return services.stores(blueprint or blueprints.load("small"), self.plan)
 
     def versions(self) -> dict[str, str]:
-        """Return the version of every server, by kind; "" where it cannot be told."""
+        """Return the version of every server, by kind; "" if it is not known."""
         kinds = [kind for kind, server in SERVERS.items() if server.package is not None]
         return {kind: SERVERS[kind].version() for kind in kinds}
 
     def accounting(self) -> str:
-        """Return "v1", "v2" or "none": the control groups that this user can make here."""
+        """Return "v1", "v2" or "none": the control groups that this user can create here."""
         return cgroups.open_groups(self.paths.lab_id).kind
 
-    async def _make_database(self, blueprint: Blueprint, tell: Progress) -> None:
+    async def _make_database(self, blueprint: Blueprint, progress: Progress) -> None:
         statement = f"CREATE DATABASE {DATABASE}"
         members = {self.plan.of("postgres", node.instance, node.region): node.name for node in blueprint.of_kind("postgres")}
         try:
             primary = await health.postgres_primary(list(members), postgres.ROLE, "postgres")
             await health.postgres_execute(primary, postgres.ROLE, "postgres", statement)
-            tell(members[primary], f"database {DATABASE} made")
+            progress(members[primary], f"database {DATABASE} created")
         except health.Unhealthy as problem:
             if "already exists" not in str(problem):
                 raise CouldNotRun(f"PostgreSQL refused `{statement}`: {problem}") from None
 
-    async def _spawn_supervisor(self, tell: Progress) -> None:
+    async def _spawn_supervisor(self, progress: Progress) -> None:
         if await self.is_up():
             return
         self.paths.make()
@@ -235,65 +248,69 @@ class Lab:
             process = subprocess.Popen(  # noqa: ASYNC220 - it outlives this event loop
                 command, cwd=paths.CODE, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
             )
-        tell("supervisor", f"started as process {process.pid}; control groups: {self.accounting()}")
+        progress("supervisor", f"started as process {process.pid}; control groups: {self.accounting()}")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SUPERVISOR_TIMEOUT_S
         while not await self.is_up():
             if process.poll() is not None or loop.time() > deadline:
-                raise CouldNotRun(f"The supervisor did not come up. End of {log}:\n{children.log_end(log)}")
+                raise CouldNotRun(f"The supervisor did not start. End of {log}:\n{children.log_end(log)}")
             await asyncio.sleep(0.02)
 
     async def _after_failure(self, had_data: bool) -> None:
-        """Wait until the supervisor has taken back what was not committed; without other nodes end it too."""
+        """Wait until the supervisor has rolled back what was not committed.
+
+        Stop it too if it has no other nodes.
+        """
         deadline = asyncio.get_running_loop().time() + SUPERVISOR_TIMEOUT_S
-        with contextlib.suppress(CouldNotRun):  # it is gone already
-            while (left := await self._call({"op": "settled"}))["pending"]:
+        with contextlib.suppress(CouldNotRun):  # it has exited already
+            while (counts := await self._call({"op": "settled"}))["pending"]:
                 if asyncio.get_running_loop().time() > deadline:
                     break
                 await asyncio.sleep(0.05)
-            if left["nodes"] == 0:
+            if counts["nodes"] == 0:
                 await self.down()
         if not had_data and not await self.is_up():
             self.paths.remove_data()
 
-    async def _until_gone(self) -> None:
+    async def _until_down(self) -> None:
         deadline = asyncio.get_running_loop().time() + 30.0
         while self.paths.socket.exists() and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.02)
 
     @contextlib.asynccontextmanager
-    async def _link(self) -> AsyncIterator[Link]:
+    async def _connect(self) -> AsyncIterator[Connection]:
         try:
-            link = await asyncio.open_unix_connection(self.paths.socket, limit=4 * 2**20)
+            connection = await asyncio.open_unix_connection(self.paths.socket, limit=4 * 2**20)
         except OSError:
             raise CouldNotRun(f"No lab is up in range {self.plan.range}; start it with `tweetlab up`.") from None
         try:
-            yield link
+            yield connection
         finally:
-            link[1].close()
+            connection[1].close()
 
     async def _call(self, request: dict[str, Any], progress: Progress | None = None, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         try:
-            async with asyncio.timeout(timeout_s), self._link() as link:
-                return await _ask(link, request, progress or (lambda node, text: None))
+            async with asyncio.timeout(timeout_s), self._connect() as connection:
+                return await _send(connection, request, progress or (lambda node, text: None))
         except TimeoutError:
             raise CouldNotRun(f"The supervisor did not answer {request['op']!r} within {timeout_s:.0f} s.") from None
 
 
-async def _ask(link: Link, request: dict[str, Any], tell: Progress) -> Any:
-    reader, writer = link
+async def _send(connection: Connection, request: dict[str, Any], progress: Progress) -> Any:
+    reader, writer = connection
     try:
         writer.write(json.dumps(request).encode() + b"\n")
         await writer.drain()
         while line := await reader.readline():
             answer = json.loads(line)
             if "progress" in answer:
-                tell(*answer["progress"])
+                progress(*answer["progress"])
             elif "error" in answer:
                 kind = getattr(errors, answer["error"]["class"], CouldNotRun)
                 raise kind(answer["error"]["detail"])
             else:
                 return answer["result"]
     except ConnectionError:
-        pass  # told below, the same as an end of the stream
-    raise CouldNotRun(f"The supervisor went away during {request['op']!r}; see its log with `tweetlab logs supervisor`.")
+        pass  # reported below, like an end of the stream
+    raise CouldNotRun(f"The supervisor closed the connection during {request['op']!r}; "
+                      "see its log with `tweetlab logs supervisor`.")

@@ -1,13 +1,13 @@
-"""Where a lab keeps its things. Two folders, one inside the checkout and one outside of it.
+"""Where a lab stores its files: one directory inside the checkout and one outside.
 
-| folder | holds | who enters |
+| directory | holds | access |
 |---|---|---|
-| state: <checkout>/.tweetlab/<range> | list of children, logs, rendered configuration, effect logs | the user alone |
+| state: <checkout>/.tweetlab/<range> | list of children, logs, rendered configuration, effect logs | the user only |
 | data directory: /var/tmp/tweetlab-<range>-<hash of checkout> | data of the servers, sockets | the user that servers drop to |
 
-The data directory exists because a checkout may be 0700 and deep: an unprivileged server could not enter it, and
-the path of a Unix socket must stay below 108 bytes. `owner` in it names the checkout. TWEETLAB_DATA moves
-data directories to another folder, as to another disk.
+The data directory exists because a checkout may be 0700 and deep: an unprivileged server could not enter it,
+and the path of a Unix socket must be shorter than 108 bytes. The file `owner` in it names the checkout.
+TWEETLAB_DATA moves data directories to another directory, for example on another disk.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from pathlib import Path
 from system.kernel.errors import CouldNotRun
 
 PREFIX = "tweetlab-"
-CODE = Path(__file__).resolve().parents[2]  # the folder that holds the import roots
-UNPRIVILEGED_USERS = ("postgres", "nobody")  # Debian's PostgreSQL package makes the first
+CODE = Path(__file__).resolve().parents[2]  # the directory that holds the import roots
+UNPRIVILEGED_USERS = ("postgres", "nobody")  # Debian's PostgreSQL package creates the first
 
 
 def data_dirs() -> Path:
-    """Return the folder that holds the data directories of all labs: TWEETLAB_DATA, by default /var/tmp."""
+    """Return the parent of the data directories of all labs: TWEETLAB_DATA, by default /var/tmp."""
     return Path(os.environ.get("TWEETLAB_DATA", "").strip() or "/var/tmp")
 
 
 @dataclass(frozen=True)
 class Paths:
-    """The folders of the lab of checkout `root` in range `range`."""
+    """The paths of the lab of checkout `root` in range `range`."""
 
     root: Path
     range: int
@@ -62,12 +62,12 @@ class Paths:
 
     @property
     def targets(self) -> Path:
-        """Where our processes answer /metrics, as Prometheus' file discovery reads it."""
+        """Where our processes serve /metrics, in the format of Prometheus' file discovery."""
         return self.data_dir / "targets.json"
 
     @property
     def expected(self) -> Path:
-        """Our processes, name -> whether its silence would be amiss."""
+        """Our processes, name -> whether it is expected to answer."""
         return self.data_dir / "expected.json"
 
     @property
@@ -77,12 +77,12 @@ class Paths:
 
     @property
     def lines(self) -> Path:
-        """How the lines between regions stand now."""
+        """The current state of the lines between regions."""
         return self.data_dir / "lines.json"
 
     @property
     def layout(self) -> Path:
-        """How many members of each kind have their data in the data directory."""
+        """The number of members of each kind with data in the data directory."""
         return self.data_dir / "layout.json"
 
     @property
@@ -94,14 +94,14 @@ class Paths:
         return self.state / "logs" / f"{name}.log"
 
     def config(self, node: str) -> Path:
-        """Return the folder of a node's rendered configuration, where its own user may read it."""
+        """Return the directory of a node's rendered configuration, readable by the user it runs as."""
         return self.data_dir / node / "config"
 
     def data(self, node: str) -> Path:
         return self.data_dir / node / "data"
 
     def make(self) -> None:
-        """Create both folders. Raises CouldNotRun where the data folder belongs to another user."""
+        """Create both directories. Raises CouldNotRun if the data directory belongs to another user."""
         for folder in (self.state / "logs", self.effects):
             folder.mkdir(parents=True, exist_ok=True)
         self.data_dir.mkdir(mode=0o711, exist_ok=True)
@@ -114,15 +114,15 @@ class Paths:
         shutil.rmtree(self.data_dir, ignore_errors=True)
 
     def remove(self) -> None:
-        """Remove everything the lab keeps."""
+        """Remove everything the lab has stored."""
         self.remove_data()
         shutil.rmtree(self.state, ignore_errors=True)
 
 
 def unprivileged() -> tuple[int, int] | None:
-    """Return uid and gid that servers drop to when this process is root; None when it is not.
+    """Return uid and gid that servers drop to if this process is root; None if it is not.
 
-    Raises CouldNotRun where root finds none of the users.
+    Raises CouldNotRun if this is root and none of the users exists.
     """
     if os.geteuid() != 0:
         return None
@@ -134,19 +134,19 @@ def unprivileged() -> tuple[int, int] | None:
         return entry.pw_uid, entry.pw_gid
     raise CouldNotRun(
         f"PostgreSQL and Elasticsearch refuse to run as root, and none of the users {UNPRIVILEGED_USERS} exists; "
-        "install the package postgresql, which makes one."
+        "install the package postgresql, which creates one."
     )
 
 
 def abandoned() -> list[Path]:
-    """Return data directories of this user whose checkout is gone."""
-    found = []
+    """Return data directories of this user whose checkout no longer exists."""
+    directories = []
     for data_dir in data_dirs().glob(f"{PREFIX}*-*"):
         owner = data_dir / "owner"
         try:
-            gone = data_dir.stat().st_uid == os.geteuid() and not Path(owner.read_text().strip()).exists()
+            orphaned = data_dir.stat().st_uid == os.geteuid() and not Path(owner.read_text().strip()).exists()
         except OSError:
-            continue  # not a data directory of ours, or just being removed
-        if gone:
-            found.append(data_dir)
-    return found
+            continue  # not one of our data directories, or being removed now
+        if orphaned:
+            directories.append(data_dir)
+    return directories

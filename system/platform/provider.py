@@ -1,7 +1,4 @@
-"""What a platform answers with.
-
-One line of JSON asks, one or more lines answer; these are the shapes of both ends.
-"""
+"""The types of the platform's interface: what `native.Lab` returns and the callbacks it takes."""
 
 from __future__ import annotations
 
@@ -10,16 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 Progress = Callable[[str, str], None]  # (node, what happened)
-Prepare = Callable[[dict[str, Any]], Awaitable[None]]  # makes schema, topics, index, bucket in these stores
+Prepare = Callable[[dict[str, Any]], Awaitable[None]]  # creates schema, topics, index, bucket in these stores
 
 
 @dataclass(frozen=True)
 class NodeStatus:
     """One node, now.
 
-    `state`: stopped, starting, well, dead (waits for healing) or failed. `health`: "healthy", or why not, asked now.
-    `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of the process. `zone`: what fails together, 0
-    where the lab has no zones. `region`: whose network it is in (`kernel/wan.NAMES`), 0 where the lab has no regions.
+    `state`: stopped, starting, healthy, dead (waits for its restart) or failed. `health`: "healthy", or why
+    not, by a probe made now. `started_at`: seconds since the epoch. `start_ticks`: with `pid` the identity of
+    the process. `zone`: the failure domain, 0 if the lab has no zones. `region`: the region's network it is
+    in (`kernel/wan.NAMES`), 0 if the lab has no regions.
     """
 
     name: str
@@ -40,7 +38,7 @@ class NodeStatus:
 
 @dataclass(frozen=True)
 class Killed:
-    """A process that was killed on purpose: enough to prove that it is gone and another came."""
+    """The identity of a process that was killed on purpose, to prove later that it is dead."""
 
     node: str
     pid: int

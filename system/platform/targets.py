@@ -1,4 +1,4 @@
-"""Where each node listens, and where our processes answer /metrics: as Prometheus' file discovery reads it, with no restart."""
+"""Writes the addresses of all nodes, and those of /metrics for Prometheus' file discovery (no restart)."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from system.platform.process.children import Child
 
 
 def write(paths: Paths, children: Sequence[Child]) -> None:
-    """Write the lists where they changed. A dead process stays on them: its silence is what an alert needs.
+    """Write the lists that changed. A dead process stays on them: the alert needs its failed scrapes.
 
-    Who starts for the first time, or was stopped as asked, is asked too, but nobody misses it.
+    A process that starts for the first time or was stopped on command is scraped too, but marked as not
+    expected.
     """
     ours = [child for child in children if child.node.module]
     rows = [{"targets": [child.ctx.address], "labels": {"job": child.node.kind, "node": child.node.name}} for child in ours]
-    _keep(paths.targets, json.dumps(rows, indent=1))
-    _keep(paths.expected, json.dumps({child.node.name: child.expected for child in ours}))
-    _keep(paths.addresses, json.dumps({child.node.name: child.ctx.address for child in children}, indent=1))
+    _write_if_changed(paths.targets, json.dumps(rows, indent=1))
+    _write_if_changed(paths.expected, json.dumps({child.node.name: child.expected for child in ours}))
+    _write_if_changed(paths.addresses, json.dumps({child.node.name: child.ctx.address for child in children}, indent=1))
 
 
 def address(paths: Paths, node: str) -> str:
-    """Return where a node of a lab that is up listens, host:port; "" where it has none of this name."""
+    """Return where a node of a running lab listens, host:port; "" if the lab has no such node."""
     try:
         return str(json.loads(paths.addresses.read_text()).get(node, ""))
     except (OSError, ValueError):
         return ""
 
 
-def _keep(path: Path, text: str) -> None:
+def _write_if_changed(path: Path, text: str) -> None:
     if path.exists() and path.read_text() == text:
         return
     part = path.with_suffix(".part")

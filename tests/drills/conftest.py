@@ -1,4 +1,4 @@
-"""Fixtures of the drills: a whole cluster, brought up once for all of them in the range of the run."""
+"""Fixtures of the drills: a whole cluster, started once for all of them in the range of the run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tweetlab import home
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[native.Lab]:
-    """A lab of the blueprint `cluster`, well in every node; taken down at the end with its data.
+    """A lab of the blueprint `cluster` with all nodes healthy; stopped at the end, its data removed.
 
-    One that stands already in this range is used, and left standing.
+    A lab that runs already in this range is used, and left running.
     """
     yield from whole("cluster", home.lab_range())
 

@@ -1,4 +1,4 @@
-"""The cluster as a whole: what stands where once it is up."""
+"""The cluster as a whole, once it is up."""
 
 import pytest
 
@@ -8,8 +8,8 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 CLUSTER = blueprint.load("cluster")
 
 
-async def test_every_node_of_the_three_zones_is_well(cluster):
-    """None is forgotten, none limps."""
+async def test_every_node_of_the_three_zones_is_healthy(cluster):
+    """None is missing, none is unhealthy."""
     rows = await cluster.status()
 
     assert {row.name for row in rows} >= {node.name for node in CLUSTER.nodes}

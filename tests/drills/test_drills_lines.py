@@ -1,4 +1,4 @@
-"""The carrier alone, with the namespaces of a lab and nothing else in them: delay, loss, cuts, and its own death."""
+"""Only the WAN emulator, with the empty namespaces of a lab: delay, loss, cuts, and its restart."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from system.kernel import wan
 from system.platform.addresses import Plan
 from system.platform.paths import CODE, Paths
 from system.platform.regions import network
-from system.platform.servers import wan as carrier
+from system.platform.servers import wan as wan_server
 from tests.helpers.requirements import needs_regions
 
 pytestmark = [
@@ -23,8 +23,8 @@ pytestmark = [
 ]
 RANGE = 241
 EAST, WEST = 1, 2
-DOOR = f"10.{RANGE + 1}.20.2:9092"
-PACKETS = 250  # as many as a socket keeps until somebody reads them
+SERVER = f"10.{RANGE + 1}.20.2:9092"
+PACKETS = 250  # as many as a socket buffers until they are read
 
 SERVE = """
 import socket, sys, threading
@@ -33,17 +33,17 @@ tcp, udp = socket.create_server((host, int(port))), socket.socket(socket.AF_INET
 udp.bind((host, int(port)))
 udp.settimeout(0.2)
 print("up", flush=True)
-def take():
+def accept():
     while True:
         tcp.accept()[0].close()
-threading.Thread(target=take, daemon=True).start()
+threading.Thread(target=accept, daemon=True).start()
 while sys.stdin.readline():
-    seen = 0
+    received = 0
     try:
         while udp.recv(100):
-            seen += 1
+            received += 1
     except TimeoutError:
-        print(seen, flush=True)
+        print(received, flush=True)
 """
 SEND = """
 import socket, sys, time
@@ -56,41 +56,41 @@ for number in range(int(sys.argv[2])):
 
 
 class Rig:
-    """A carrier and one server in the west."""
+    """A WAN emulator and one server in the west."""
 
     def __init__(self, root):
         self.paths = Paths(root, RANGE)
         self.paths.data_dir.mkdir(parents=True)
         self.config = root / "carrier.json"
-        self.config.write_text(json.dumps({"root": str(root), "range": RANGE, "socket": str(carrier.control(self.paths)),
+        self.config.write_text(json.dumps({"root": str(root), "range": RANGE, "socket": str(wan_server.control(self.paths)),
                                            "delay_s": 0.010, "state": str(self.paths.lines), "hosts": {}}))
         self.process = self.server = None
 
     def start(self):
-        carrier.control(self.paths).unlink(missing_ok=True)
+        wan_server.control(self.paths).unlink(missing_ok=True)
         self.process = subprocess.Popen([sys.executable, "-m", "system.platform.regions.wan_emulator", str(self.config)],
                                         cwd=CODE)
         ends_s = time.monotonic() + 5
-        while not carrier.control(self.paths).exists() and self.process.poll() is None and time.monotonic() < ends_s:
+        while not wan_server.control(self.paths).exists() and self.process.poll() is None and time.monotonic() < ends_s:
             time.sleep(0.02)
 
-    async def set(self, one, other, **line):
-        await carrier.ask(self.paths, {"op": "set", "pairs": [[one, other], [other, one]], "line": line})
+    async def set(self, source, target, **line):
+        await wan_server.ask(self.paths, {"op": "set", "pairs": [[source, target], [target, source]], "line": line})
 
     def serve(self):
-        self.server = subprocess.Popen([*network.inside(self.paths, WEST), sys.executable, "-c", SERVE, DOOR],
+        self.server = subprocess.Popen([*network.inside(self.paths, WEST), sys.executable, "-c", SERVE, SERVER],
                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.server.stdout.readline() == "up\n"
 
-    def arrive(self):
-        """Return how many of the packets that the east sends at once come to the west."""
-        subprocess.run([*network.inside(self.paths, EAST), sys.executable, "-S", "-c", SEND, DOOR, str(PACKETS)], check=True)
+    def received(self):
+        """Send a burst of packets from the east; return how many arrive in the west."""
+        subprocess.run([*network.inside(self.paths, EAST), sys.executable, "-S", "-c", SEND, SERVER, str(PACKETS)], check=True)
         self.server.stdin.write("count\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline())
 
     async def connect_s(self, region=EAST):
-        return await wan_faults.connect_s(self.paths, region, DOOR)
+        return await wan_faults.connect_s(self.paths, region, SERVER)
 
     def end(self):
         for process in (self.server, self.process):
@@ -104,38 +104,38 @@ class Rig:
 def rig(tmp_path, monkeypatch):
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
     monkeypatch.setattr(wan_faults, "TRY_S", 0.25)
-    made = Rig(tmp_path)
-    yield made
-    made.end()
+    tested = Rig(tmp_path)
+    yield tested
+    tested.end()
 
 
-async def test_lines_delay_lose_and_cut_and_a_carrier_that_dies_keeps_them_cut(rig):
-    """What every drill of regions stands on, measured from inside: round trips, packets, and nobody's way around."""
+async def test_lines_delay_lose_and_cut_and_cuts_survive_a_restart_of_the_wan_emulator(rig):
+    """The basis of every region drill, measured from inside: round trips, loss, no route around a cut."""
     rig.start()
     rig.serve()
-    calm_s, outside_s = await asyncio.gather(rig.connect_s(), rig.connect_s(wan.OUTSIDE))
+    default_s, outside_s = await asyncio.gather(rig.connect_s(), rig.connect_s(wan.OUTSIDE))
     await rig.set(EAST, WEST, delay_s=0.05)
     slow_s = await rig.connect_s()
-    await carrier.ask(rig.paths, {"op": "calm", "pairs": [[EAST, WEST], [WEST, EAST]]})
+    await wan_server.ask(rig.paths, {"op": "calm", "pairs": [[EAST, WEST], [WEST, EAST]]})
     await rig.set(EAST, WEST, loss=0.25)
-    came = await asyncio.to_thread(rig.arrive)
+    arrived = await asyncio.to_thread(rig.received)
     await rig.set(EAST, WEST, loss=0.0, cut=True)
     cut = await asyncio.gather(rig.connect_s(), rig.connect_s(3), rig.connect_s(wan.OUTSIDE))
     rig.process.kill()
     rig.process.wait()
     rig.start()
-    still = await asyncio.gather(rig.connect_s(), rig.connect_s(3), rig.connect_s(wan.OUTSIDE))
+    after_restart = await asyncio.gather(rig.connect_s(), rig.connect_s(3), rig.connect_s(wan.OUTSIDE))
     await rig.set(EAST, WEST, cut=False)
 
-    assert outside_s < 0.020 <= calm_s < 0.100 <= slow_s
-    assert 0.6 * PACKETS < came < 0.9 * PACKETS
-    for told in (cut, still):
-        assert told[0] is None and told[1] is not None and told[2] is not None
+    assert outside_s < 0.020 <= default_s < 0.100 <= slow_s
+    assert 0.6 * PACKETS < arrived < 0.9 * PACKETS
+    for connects_s in (cut, after_restart):
+        assert connects_s[0] is None and connects_s[1] is not None and connects_s[2] is not None
     assert await rig.connect_s() < 0.100
 
 
 def test_a_connection_over_a_cut_line_breaks_in_seconds(rig):
-    """In the regions, whose peers would wait for each other; this machine's own network stays as it was."""
+    """In the regions, whose peers would wait for each other; this machine's own network is unchanged."""
     own = retries([])
     rig.start()
 
@@ -143,13 +143,13 @@ def test_a_connection_over_a_cut_line_breaks_in_seconds(rig):
     assert retries([]) == own
 
 
-def retries(way_in):
-    command = [*way_in, "cat", "/proc/sys/net/ipv4/tcp_retries2"]
+def retries(prefix):
+    command = [*prefix, "cat", "/proc/sys/net/ipv4/tcp_retries2"]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def test_a_namespace_and_its_device_are_gone_with_the_lab(rig):
-    """Nothing of a lab stays on the machine."""
+def test_namespaces_and_devices_are_removed_with_the_lab(rig):
+    """Nothing of a lab remains on the machine."""
     rig.start()
     names = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     rig.end()

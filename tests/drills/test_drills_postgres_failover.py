@@ -1,6 +1,7 @@
-"""Three PostgreSQL members under Patroni: what was acknowledged outlives the primary, and nothing is acknowledged by one alone.
+"""Three PostgreSQL members under Patroni: acknowledged writes survive the primary, and one member alone
+acknowledges nothing.
 
-A lab of its own, etcd and PostgreSQL alone: a failover is the same there, and it is up in ten seconds.
+A lab of its own with only etcd and PostgreSQL: a failover is the same there, and it is up in ten seconds.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ WRITERS = 4
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """Three members of etcd and of PostgreSQL, all well; nothing of them stays."""
-    made = native.Lab(tmp_path_factory.mktemp("members"), RANGE)
-    asyncio.run(made.up(MEMBERS, stores_only=True))
-    yield made
-    asyncio.run(made.down(purge=True))
+    """Three members of etcd and of PostgreSQL, all healthy; removed with their data."""
+    native_lab = native.Lab(tmp_path_factory.mktemp("members"), RANGE)
+    asyncio.run(native_lab.up(MEMBERS, stores_only=True))
+    yield native_lab
+    asyncio.run(native_lab.down(purge=True))
 
 
 @pytest.fixture
 async def users(lab):
-    """The user directory over all members, and all members well again before the next test."""
-    await _all_well(lab)
+    """The user store over all members, once all of them are healthy again after the previous test."""
+    await _all_healthy(lab)
     store = PostgresUsers(services.stores(MEMBERS, lab.plan)["postgres"], "drill", Policies())
     await store.prepare()
     yield store
@@ -60,7 +61,10 @@ async def users(lab):
 
 
 class Writers:
-    """Follows without a pause, each of a user of its own. `ok`, `failed`, `unknown`: the ids of those followed."""
+    """Follow other users without a pause, each once.
+
+    `ok`, `failed`, `unknown`: the ids of the followed users, by outcome.
+    """
 
     def __init__(self, users, followers):
         self.users, self.me, self.others = users, followers[0], iter(followers[1:])
@@ -77,7 +81,7 @@ class Writers:
 
     async def _write(self):
         for other in self.others:
-            self.unknown.append(other)  # until an answer came
+            self.unknown.append(other)  # until there is an answer
             try:
                 await self.users.follow(self.me, other)
             except LabError as problem:
@@ -93,7 +97,7 @@ class Writers:
 
 
 async def _writers(users, count=60_000):
-    rows = await users._pool.run(_many(count), "make users", deadline_s=60)
+    rows = await users._pool.run(_many(count), "create users", deadline_s=60)
     return Writers(users, rows)
 
 
@@ -109,8 +113,8 @@ def _many(count):
 
 
 async def _primary(lab, without=""):
-    found = await health.postgres_primary([a for a in _addresses(lab) if a != without], ROLE, "postgres")
-    return found, _addresses(lab)[found]
+    address = await health.postgres_primary([a for a in _addresses(lab) if a != without], ROLE, "postgres")
+    return address, _addresses(lab)[address]
 
 
 def _addresses(lab):
@@ -127,15 +131,15 @@ async def _until(condition, what, timeout_s):
     return pytest.fail(f"{what} did not happen within {timeout_s} s")
 
 
-async def _all_well(lab):
-    async def well():
+async def _all_healthy(lab):
+    async def healthy():
         return all(row.health == "healthy" for row in await lab.status())
 
-    return await _until(well, "that every member takes part", 60.0)
+    return await _until(healthy, "that every member takes part", 60.0)
 
 
-async def test_every_acknowledged_follow_outlives_the_primary(lab, users):
-    """Before, during and after a kill of the whole node: all that was acknowledged is there, nothing that certainly failed."""
+async def test_every_acknowledged_follow_survives_the_loss_of_the_primary(lab, users):
+    """Around a kill of the node: every acknowledged follow is stored, no definitely failed one is."""
     address, old = await _primary(lab)
 
     async with await _writers(users) as writers:
@@ -147,17 +151,17 @@ async def test_every_acknowledged_follow_outlives_the_primary(lab, users):
         during = len(writers.ok)
         await _until(lambda: _more(writers, during), "an acknowledged follow", 10.0)
         await asyncio.sleep(2.0)
-    rejoined_s = await _all_well(lab)
+    rejoined_s = await _all_healthy(lab)
 
-    there = set((await users.all_edges())[1].tolist())
+    stored = set((await users.all_edges())[1].tolist())
     print(f"\n{old} -> {new} in {took_s:.1f} s, no follow for {writers.longest_s:.1f} s, {old} streams {rejoined_s:.1f} s later; "
           f"ok {len(writers.ok)}, failed {len(writers.failed)}, unknown {len(writers.unknown)}")
     assert before > 50
     assert len(writers.ok) > during
-    assert [one for one in writers.ok if one not in there] == []
-    assert [one for one in writers.failed if one in there] == []
+    assert [user for user in writers.ok if user not in stored] == []
+    assert [user for user in writers.failed if user in stored] == []
     assert new != old
-    assert await health.postgres_execute(address, ROLE, "postgres", health.IS_PRIMARY) == "SELECT 0"  # it came back as a standby
+    assert await health.postgres_execute(address, ROLE, "postgres", health.IS_PRIMARY) == "SELECT 0"  # it rejoined as a standby
     assert next(row for row in await lab.status() if row.name == old).restarts >= 1
 
 
@@ -165,8 +169,8 @@ async def _more(writers, than):
     return len(writers.ok) > than
 
 
-async def test_with_a_standby_lost_writes_go_on(lab, users):
-    """Patroni lets the other standby be the synchronous one: a pause of a second or two, no failover."""
+async def test_writes_continue_after_the_loss_of_a_standby(lab, users):
+    """Patroni makes the other standby synchronous: a pause of a second or two, no failover."""
     address, primary = await _primary(lab)
     synchronous = await _synchronous(address)
 
@@ -178,11 +182,11 @@ async def test_with_a_standby_lost_writes_go_on(lab, users):
         await asyncio.sleep(1.0)
     await lab.auto_heal(synchronous, True)
 
-    there = set((await users.all_edges())[1].tolist())
+    stored = set((await users.all_edges())[1].tolist())
     print(f"\n{synchronous} lost: no follow for {writers.longest_s:.1f} s; ok {len(writers.ok)}, unknown {len(writers.unknown)}")
     assert len(writers.ok) > late
     assert writers.longest_s < 6.0
-    assert [one for one in writers.ok if one not in there] == []
+    assert [user for user in writers.ok if user not in stored] == []
     assert (await _primary(lab))[1] == primary
 
 
@@ -192,9 +196,12 @@ async def _synchronous(address):
         return (await rows.fetchall())[0][0]
 
 
-async def test_a_primary_alone_acknowledges_nothing(lab, users):
-    """Strict: without a synchronous standby a follow is unknown, never ok; with one again it goes through, also repeated."""
-    me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "make a user")
+async def test_a_primary_without_standbys_acknowledges_nothing(lab, users):
+    """Strict: without a synchronous standby a follow is unknown, never ok.
+
+    With one again it succeeds, also if repeated.
+    """
+    me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "create a user")
     primary = (await _primary(lab))[1]
     standbys = [name for name in _addresses(lab).values() if name != primary]
 
@@ -214,8 +221,11 @@ async def _follows(users, me, other):
     return True
 
 
-async def test_revocations_are_known_while_there_is_no_primary_but_not_from_one_member(lab, users):
-    """Point 16: two members tell together what was acknowledged; one alone may lag, so it is refused."""
+async def test_revocations_are_readable_without_a_primary_but_not_from_one_member(lab, users):
+    """Point 16: two members together have every acknowledged revocation.
+
+    One alone may lag, so it is refused.
+    """
     tokens = PostgresTokens(services.stores(MEMBERS, lab.plan)["postgres"], "drill", Policies())
     await tokens.prepare()
     first = (await _primary(lab))[1]
@@ -225,7 +235,7 @@ async def test_revocations_are_known_while_there_is_no_primary_but_not_from_one_
         await _lose(lab, first)
         without_primary = await tokens.revoked()
         await _lose(lab, second)
-        with pytest.raises(StoreUnavailable, match="only 1 of its 3 members told"):
+        with pytest.raises(StoreUnavailable, match="only 1 of its 3 members"):
             await tokens.revoked()
     finally:
         for name in (first, second):
@@ -240,9 +250,12 @@ async def _lose(lab, name):
     await lab.kill(name)
 
 
-async def test_a_frozen_primary_acknowledges_nothing_when_it_thaws(lab, users):
-    """For a moment it believes to be the primary still; no standby follows it, so its commit waits until it is demoted."""
-    me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "make a user")
+async def test_a_frozen_primary_acknowledges_nothing_when_it_resumes(lab, users):
+    """For a moment it still acts as primary.
+
+    No standby replicates from it, so its commit waits until it is demoted.
+    """
+    me, other = (await _writers(users, 2)).me, await users._pool.run(_many(1), "create a user")
     address, frozen = await _primary(lab)
     url = pools.member_url(pools.database_url(services.stores(MEMBERS, lab.plan)["postgres"], "drill"), address, whatever=True)
     old = await psycopg.AsyncConnection.connect(url, autocommit=True)
@@ -254,18 +267,18 @@ async def test_a_frozen_primary_acknowledges_nothing_when_it_thaws(lab, users):
         await _until(lambda: _follows(users, other[0], me), "a follow at the new primary", 15.0)
     finally:
         _signal(pids, signal.SIGCONT)
-    warned = []
-    old.add_notice_handler(lambda notice: warned.append(notice.sqlstate))
+    warnings = []
+    old.add_notice_handler(lambda notice: warnings.append(notice.sqlstate))
     acknowledged = False
     with contextlib.suppress(psycopg.Error, TimeoutError):
         async with asyncio.timeout(20.0):
             await old.execute("INSERT INTO follows (follower_id, followee_id, following, version) VALUES (%s, %s, true, 1)",
                               (me, other[0]))
-            acknowledged = "01000" not in warned
+            acknowledged = "01000" not in warnings
     await old.close()
-    await _all_well(lab)
+    await _all_healthy(lab)
 
-    print(f"\n{frozen} frozen: a new primary after {took_s:.1f} s; thawed, it acknowledged: {acknowledged}, warnings {warned}")
+    print(f"\n{frozen} frozen: a new primary after {took_s:.1f} s; resumed, it acknowledged: {acknowledged}, warnings {warnings}")
     assert not acknowledged
     assert other[0] not in (await users.following(me, 0, 10))
     assert (await _primary(lab))[1] != frozen
@@ -277,7 +290,7 @@ async def _pids(lab, name):
         return groups.pids(name)
     pid = next(row.pid for row in await lab.status() if row.name == name)
     roots = [pid, *procs.escaped(lab.paths.data(name) / "postmaster.pid", lab.paths.lab_id, name)]
-    return [one for root in roots for one in (root, *procs.descendants(root))]
+    return [member for root in roots for member in (root, *procs.descendants(root))]
 
 
 def _signal(pids, number):

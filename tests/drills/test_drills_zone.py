@@ -1,4 +1,4 @@
-"""The loss of a zone on the whole cluster: proven, undone also when its runner is killed, over when all copies stand again."""
+"""The loss of a zone on the whole cluster: confirmed, undone even without its runner, and recovered."""
 
 import asyncio
 import json
@@ -32,8 +32,8 @@ def series(name):
     return {line.rpartition(" ")[0].partition("{")[2].rstrip("}"): float(line.rpartition(" ")[2]) for line in lines}
 
 
-async def asked(lab, monkeypatch):
-    """Ask every store once, as the exporter of an observed cluster does."""
+async def exported(lab, monkeypatch):
+    """Query every store once, as the exporter of an observed cluster does; return three of its series."""
     nodes = [[node.kind, lab.plan.of(node.kind, node.instance), node.name, node.zone] for node in blueprint.load("cluster").nodes]
     monkeypatch.setenv("TWEETLAB_MEMBERS", json.dumps(nodes))
     monkeypatch.setenv("TWEETLAB_STORES", json.dumps(lab.stores(await lab.blueprint())))
@@ -45,64 +45,70 @@ async def asked(lab, monkeypatch):
         await exporter.close()
 
 
-async def test_a_lost_zone_is_told_its_copies_are_missed_and_all_of_it_comes_back(cluster, monkeypatch):
-    """Nothing of the zone lives while the fault is held; it is gone when every store has its copies again."""
+async def test_a_lost_zone_is_reported_with_its_missing_replicas_and_recovers(cluster, monkeypatch):
+    """No process of the zone lives during the fault.
+
+    It has recovered when every store has all replicas again.
+    """
     before = {row.name: row for row in await cluster.status()}
     drill = asyncio.create_task(schedule.run([spec.Fault(2.0, "zone_loss", "zone-3", for_s=HELD_S)], cluster, time.monotonic_ns(),
                                              cluster.paths.state))
-    while True:  # until the others have noticed, which takes longer on a busy machine; the fault's end is the bound
+    while True:  # until the others have detected it, which takes longer on a busy machine; the fault's end is the limit
         during = {row.name: row for row in await cluster.status()}
-        zones, primaries, missing = await asked(cluster, monkeypatch)
+        zones, primaries, missing = await exported(cluster, monkeypatch)
         if drill.done() or ((zones['state="up",zone="3"'], zones['state="away",zone="1"']) == (0.0, 0.0) and sum(
                 value for labels, value in primaries.items() if "postgres" in labels) == 1):
             break
         await asyncio.sleep(0.5)
     [record] = await drill
     after = {row.name: row for row in await cluster.status()}
-    struck = {node.name for node in blueprint.load("cluster").in_zone(3)}
+    zone = {node.name for node in blueprint.load("cluster").in_zone(3)}
 
     assert record.void == ""
     assert record.recovered_ns is not None
-    assert {name for name, row in during.items() if row.state == "dead"} == struck
+    assert {name for name, row in during.items() if row.state == "dead"} == zone
     assert (zones['state="up",zone="3"'], zones['state="away",zone="1"']) == (0.0, 0.0)
     assert max(value for labels, value in missing.items() if "kafka" in labels) > 0
     assert sum(value for labels, value in primaries.items() if "postgres" in labels) == 1
-    assert {name for name in struck if procs.is_alive(before[name].pid, before[name].start_ticks)} == set()
+    assert {name for name in zone if procs.is_alive(before[name].pid, before[name].start_ticks)} == set()
     assert {name: row.health for name, row in after.items() if row.health != "healthy"} == {}
     assert await copies.missing(list(after.values())) == []
 
 
-def test_nothing_acknowledged_is_lost_with_the_zone_where_the_primaries_stand(cluster):
-    """The scenario itself, shortened. Speed is not asserted, since neighbours share the machine; what users were promised is."""
+def test_nothing_acknowledged_is_lost_with_the_zone_of_the_primaries(cluster):
+    """The scenario itself, shortened.
+
+    It asserts the guarantees to users, not speed, since other programs share the machine.
+    """
     command = [sys.executable, "-m", "tweetlab", "run", "zone_loss", "--on", "system", "--json",
                "--set", "workload.stages=[{for: 50 s, rate: 20/s}]", "--set", "faults.0.at=15 s", "--set", "faults.0.for=20 s",
                "--set", "measure.warm_up=5 s", "--set", "objectives=[errors < 100 % whole]"]
     done = subprocess.run(command, cwd=paths.CODE, capture_output=True, text=True, timeout=390)
     assert done.stdout, done.stderr[-3000:]
-    told = json.loads(done.stdout)[0]
-    [fault] = json.loads((Path(told["run"]) / "faults.json").read_text())
+    summary = json.loads(done.stdout)[0]
+    [fault] = json.loads((Path(summary["run"]) / "faults.json").read_text())
 
     assert fault["void"] == ""
     assert "redis" in " ".join(fault["facts"]["primaries"])
     assert fault["recovered_ns"] is not None
-    assert {row["name"]: (row["verdict"], row["note"]) for row in told["invariants"] if row["verdict"] == "fail"} == {}
-    assert {row["name"] for row in told["invariants"] if row["verdict"] == "pass"} >= MUST_HOLD
+    assert {row["name"]: (row["verdict"], row["note"]) for row in summary["invariants"] if row["verdict"] == "fail"} == {}
+    assert {row["name"] for row in summary["invariants"] if row["verdict"] == "pass"} >= MUST_HOLD
 
 
-async def test_a_runner_killed_in_the_middle_leaves_no_zone_dead(cluster):
-    """Its watchdog switches healing on again for each node of the zone."""
+async def test_a_runner_killed_during_the_fault_leaves_no_zone_dead(cluster):
+    """Its watchdog switches automatic restart on again for each node of the zone."""
     runner = await striking(cluster.paths, "zone_loss", "zone-3")
     dead = {row.name for row in await cluster.status() if row.state == "dead"}
     runner.kill()
     await runner.wait()
     ends_s = time.monotonic() + 120
-    while await sick(cluster) and time.monotonic() < ends_s:
+    while await unhealthy(cluster) and time.monotonic() < ends_s:
         await asyncio.sleep(1.0)
 
     assert dead == {node.name for node in blueprint.load("cluster").in_zone(3)}
-    assert await sick(cluster) == []
+    assert await unhealthy(cluster) == []
     assert undo.UndoLog(undo.path_of(cluster.paths.state)).standing() == []
 
 
-async def sick(lab: native.Lab):
+async def unhealthy(lab: native.Lab):
     return [f"{row.name} {row.health}" for row in await lab.status() if row.health != "healthy" or not row.auto_heal]

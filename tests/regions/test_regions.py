@@ -1,4 +1,7 @@
-"""Two regions and a witness as a whole: one is cut off with users in it, or lost; what was acknowledged stands afterwards."""
+"""Two regions and a witness as a whole: one is cut off with users in it, or lost.
+
+Acknowledged writes survive.
+"""
 
 from __future__ import annotations
 
@@ -35,41 +38,44 @@ NAMES = {"east": 1, "west": 2}
 MUST_HOLD = {"no_acknowledged_tweet_lost", "acknowledged_follows_stand", "idempotency_keys_are_honoured", "no_unauthorised_read",
              "unique_ids", "every_follower_sees_it"}
 CLIENT = Path(__file__).resolve().parents[1] / "helpers" / "region_client.py"
-HELD_S, INSIDE_S = 45.0, 75.0  # a delete takes 20 s until Cassandra has given up the dead; users inside go on after the cut
+HELD_S, INSIDE_S = 45.0, 75.0  # a delete takes 20 s until Cassandra gives up dead nodes; users inside continue after the cut
 
 
 @pytest.fixture(scope="module")
 def lab():
-    """A lab of `two_regions` in a range of its own, taken down at the end; one that stands there already stays."""
+    """A lab of `two_regions` in a range of its own, stopped at the end.
+
+    One that runs there already is left running.
+    """
     yield from whole("two_regions", home.lab_range() + 1)
 
 
 @dataclass
 class Person:
-    """Somebody who signed up."""
+    """A registered user."""
 
     id: str
     name: str
     token: str
 
-    def ask(self, base, method, path, body=None):
+    def request(self, base, method, path, body=None):
         return requests.request(method, base + path, json=body, headers={"authorization": f"Bearer {self.token}"}, timeout=8)
 
 
 def sign_up(base):
     name = f"p{uuid.uuid4().hex[:12]}"
-    made = requests.post(f"{base}/2/users", json={"username": name, "name": name, "password": "polly wants it"}, timeout=15)
+    created = requests.post(f"{base}/2/users", json={"username": name, "name": name, "password": "polly wants it"}, timeout=15)
     form = {"grant_type": "password", "username": name, "password": "polly wants it"}
     token = requests.post(f"{base}/2/oauth2/token", data=form, timeout=15)
-    return Person(made.json()["data"]["id"], name, token.json()["access_token"])
+    return Person(created.json()["data"]["id"], name, token.json()["access_token"])
 
 
-def insist(person, base, method, path, body=None, within_s=38.0):
-    """Repeat until it is acknowledged; return when."""
+def until_acknowledged(person, base, method, path, body=None, within_s=38.0):
+    """Repeat a request until it is acknowledged; return the time, monotonic."""
     ends_s = time.monotonic() + within_s
     while time.monotonic() < ends_s:
         try:
-            answer = person.ask(base, method, path, body)
+            answer = person.request(base, method, path, body)
         except requests.RequestException:
             continue
         if answer.status_code < 300:
@@ -78,36 +84,36 @@ def insist(person, base, method, path, body=None, within_s=38.0):
     pytest.fail(f"{method} {path} was never acknowledged")
 
 
-class Town:
-    """People with things to lose, by the door of one region."""
+class Population:
+    """Users with tweets, follows and a protected account, created through the load balancer of one region."""
 
     def __init__(self, base):
         self.base = base
         self.author, self.reader, self.owner, self.friend = (sign_up(base) for _ in range(4))
         self.others = [sign_up(base) for _ in range(6)]
-        self.tweets = [self.says(self.author, f"before the cut {number}") for number in range(24)]
-        insist(self.reader, base, "POST", f"/2/users/{self.reader.id}/following", {"target_user_id": self.author.id})
-        insist(self.owner, base, "PUT", "/2/users/me", {"protected": True})
-        insist(self.friend, base, "POST", f"/2/users/{self.friend.id}/following", {"target_user_id": self.owner.id})
-        insist(self.owner, base, "POST", f"/2/users/{self.owner.id}/follow_requests/{self.friend.id}")
-        self.secret = self.says(self.owner, "among friends")
+        self.tweets = [self.post(self.author, f"before the cut {number}") for number in range(24)]
+        until_acknowledged(self.reader, base, "POST", f"/2/users/{self.reader.id}/following", {"target_user_id": self.author.id})
+        until_acknowledged(self.owner, base, "PUT", "/2/users/me", {"protected": True})
+        until_acknowledged(self.friend, base, "POST", f"/2/users/{self.friend.id}/following", {"target_user_id": self.owner.id})
+        until_acknowledged(self.owner, base, "POST", f"/2/users/{self.owner.id}/follow_requests/{self.friend.id}")
+        self.secret = self.post(self.owner, "among friends")
         self.doomed = self.tweets[23]
 
-    def says(self, person, text):
-        answer = person.ask(self.base, "POST", "/2/tweets", {"text": text})
+    def post(self, person, text):
+        answer = person.request(self.base, "POST", "/2/tweets", {"text": text})
         assert answer.status_code == 201, answer.text
         return answer.json()["data"]["id"]
 
-    def looks(self):
-        """What people look at while others change it."""
+    def reads(self):
+        """Return the pages that users read while others change them: (name, path, user)."""
         reader, friend = self.reader, self.friend
         return [("doomed", f"/2/tweets/{self.doomed}", reader), ("secret", f"/2/tweets/{self.secret}", friend),
                 ("secrets", f"/2/users/{self.owner.id}/tweets", friend),
                 ("home", f"/2/users/{reader.id}/timelines/reverse_chronological?max_results=50", reader),
                 ("friends", f"/2/users/{friend.id}/timelines/reverse_chronological", friend)]
 
-    def wishes(self):
-        """What the people do who are cut off: writes of each kind, and looks."""
+    def cut_off_requests(self):
+        """Return the requests of the users who are cut off: writes of each kind, and reads."""
         author, reader = self.author, self.reader
         likes = [(f"like {tweet}", "POST", f"/2/users/{reader.id}/likes", {"tweet_id": tweet}, reader)
                  for tweet in self.tweets[:6]]
@@ -117,76 +123,78 @@ class Town:
         posts = [(f"post {number}", "POST", "/2/tweets", {"text": f"from inside {number}, {{n}}"}, author) for number in (1, 2)]
         writes = [[name, method, path, json.dumps(body) if body else "", person.token, 2.0]
                   for name, method, path, body, person in (*likes, *deletes, *follows, *posts)]
-        return writes + [[name, "GET", path, "", person.token, 0.5] for name, path, person in self.looks()]
+        return writes + [[name, "GET", path, "", person.token, 0.5] for name, path, person in self.reads()]
 
 
-async def users_inside(lab, region, base, wishes):
-    """Let people inside a region do what they wish for a while; return every answer."""
+async def users_inside(lab, region, base, rows):
+    """Send these requests from inside a region for INSIDE_S; return every answer."""
     process = await asyncio.create_subprocess_exec(
         *network.inside(lab.paths, NAMES[region]), sys.executable, "-S", "-E", str(CLIENT), base, str(INSIDE_S),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
-    out, _ = await process.communicate(json.dumps(wishes).encode())
+    out, _ = await process.communicate(json.dumps(rows).encode())
     assert process.returncode == 0
     return [json.loads(line) for line in out.splitlines()]
 
 
-async def test_users_who_are_cut_off_with_their_region_are_promised_nothing_that_is_lost(lab):
-    """Neither while nobody hears them nor when it wakes up; and they see nothing that was taken from them meanwhile."""
+async def test_users_in_a_cut_off_region_get_no_acknowledgment_that_is_lost(lab):
+    """Neither during the cut nor after it; and they do not see what was deleted or hidden in the meantime."""
     active = (await REGION.aim(lab, "region")).node
     other = next(name for name in NAMES if name != active)
     inside, outside = (f"http://{lab.address('haproxy', NAMES[name])}" for name in (active, other))
-    town = await asyncio.to_thread(Town, outside)
-    for _, path, person in town.looks():  # it stands in that side's caches too
-        assert (await asyncio.to_thread(person.ask, inside, "GET", path)).status_code == 200
+    population = await asyncio.to_thread(Population, outside)
+    for _, path, person in population.reads():  # fill the caches of that region too
+        assert (await asyncio.to_thread(person.request, inside, "GET", path)).status_code == 200
     wanted = spec.Fault(3.0, "region_cut", active, for_s=HELD_S)
     cut = asyncio.create_task(schedule.run([wanted], lab, time.monotonic_ns(), lab.paths.state))
     await asyncio.sleep(3.2)
-    people = asyncio.create_task(users_inside(lab, active, inside, town.wishes()))
+    users = asyncio.create_task(users_inside(lab, active, inside, population.cut_off_requests()))
     deleted_s, removed_s = await asyncio.gather(
-        asyncio.to_thread(insist, town.author, outside, "DELETE", f"/2/tweets/{town.doomed}"),
-        asyncio.to_thread(insist, town.owner, outside, "DELETE", f"/2/users/{town.owner.id}/followers/{town.friend.id}"))
+        asyncio.to_thread(until_acknowledged, population.author, outside, "DELETE", f"/2/tweets/{population.doomed}"),
+        asyncio.to_thread(until_acknowledged, population.owner, outside, "DELETE",
+                          f"/2/users/{population.owner.id}/followers/{population.friend.id}"))
     [record] = await cut
-    answers = await people
+    answers = await users
     report(answers, record, deleted_s, removed_s)
 
     assert (record.void, record.recovered_ns is not None) == ("", True)
     assert record.injected_ns / 1e9 < deleted_s and removed_s < record.undone_ns / 1e9
-    assert [told for told in answers if told["name"] == "doomed" and told["sent_s"] > deleted_s and told["status"] == 200] == []
-    assert [told for told in answers if told["sent_s"] > removed_s and "among friends" in told["text"]] == []
-    assert await asyncio.to_thread(missing, town, outside, answers) == []
+    late = [answer for answer in answers if answer["name"] == "doomed" and answer["sent_s"] > deleted_s]
+    assert [answer for answer in late if answer["status"] == 200] == []
+    assert [answer for answer in answers if answer["sent_s"] > removed_s and "among friends" in answer["text"]] == []
+    assert await asyncio.to_thread(lost_writes, population, outside, answers) == []
 
 
-def acked(answers, kind):
-    return [told for told in answers if told["name"].split()[0] == kind and 200 <= told["status"] < 300]
+def acknowledged(answers, kind):
+    return [answer for answer in answers if answer["name"].split()[0] == kind and 200 <= answer["status"] < 300]
 
 
-def missing(town, base, answers):
-    """Return every acknowledged write of the people inside that does not stand."""
+def lost_writes(population, base, answers):
+    """Return every acknowledged write of the users inside that was lost."""
     lost = []
-    for told in acked(answers, "post"):
-        tweet = json.loads(told["text"])["data"]["id"]
-        if town.reader.ask(base, "GET", f"/2/tweets/{tweet}").status_code != 200:
-            lost.append(f"post {tweet} of {told['sent_s']}")
-    for told in acked(answers, "delete"):
-        if town.reader.ask(base, "GET", f"/2/tweets/{told['name'].split()[1]}").status_code == 200:
-            lost.append(told["name"])
-    liked = pages(town.reader, base, f"/2/users/{town.reader.id}/liked_tweets")
-    lost += [told["name"] for told in acked(answers, "like") if told["name"].split()[1] not in liked]
-    followed = pages(town.reader, base, f"/2/users/{town.reader.id}/following")
-    return lost + [told["name"] for told in acked(answers, "follow") if told["name"].split()[1] not in followed]
+    for answer in acknowledged(answers, "post"):
+        tweet = json.loads(answer["text"])["data"]["id"]
+        if population.reader.request(base, "GET", f"/2/tweets/{tweet}").status_code != 200:
+            lost.append(f"post {tweet} of {answer['sent_s']}")
+    for answer in acknowledged(answers, "delete"):
+        if population.reader.request(base, "GET", f"/2/tweets/{answer['name'].split()[1]}").status_code == 200:
+            lost.append(answer["name"])
+    liked = ids_at(population.reader, base, f"/2/users/{population.reader.id}/liked_tweets")
+    lost += [answer["name"] for answer in acknowledged(answers, "like") if answer["name"].split()[1] not in liked]
+    followed = ids_at(population.reader, base, f"/2/users/{population.reader.id}/following")
+    return lost + [answer["name"] for answer in acknowledged(answers, "follow") if answer["name"].split()[1] not in followed]
 
 
-def pages(person, base, path):
-    return {row["id"] for row in person.ask(base, "GET", f"{path}?max_results=100").json().get("data", [])}
+def ids_at(person, base, path):
+    return {row["id"] for row in person.request(base, "GET", f"{path}?max_results=100").json().get("data", [])}
 
 
 def report(answers, record, deleted_s, removed_s):
-    """Print what the people inside got, while they were cut off and after."""
+    """Print the statuses that the users inside got, during the cut and after."""
     begins_s, ends_s = record.injected_ns / 1e9, record.undone_ns / 1e9
     print(f"cut {begins_s:.1f} to {ends_s:.1f}, deleted {deleted_s:.1f}, removed {removed_s:.1f}")
-    kinds = sorted({told["name"].split()[0] for told in answers})
+    kinds = sorted({answer["name"].split()[0] for answer in answers})
     for name in kinds:
-        rows = [told for told in answers if told["name"].split()[0] == name]
+        rows = [answer for answer in answers if answer["name"].split()[0] == name]
         for what, some in (("during", [row for row in rows if row["sent_s"] > begins_s and row["done_s"] < ends_s]),
                            ("after", [row for row in rows if row["sent_s"] > ends_s])):
             counts = {status: sum(row["status"] == status for row in some) for status in sorted({row["status"] for row in some})}
@@ -195,18 +203,21 @@ def report(answers, record, deleted_s, removed_s):
 
 @pytest.mark.parametrize("scenario", ["region_cut", "region_loss"])
 def test_nothing_acknowledged_is_lost_with_the_active_region(lab, scenario):
-    """The scenario itself, shortened. Speed is not asserted, since neighbours share the machine; what users were promised is."""
+    """The scenario itself, shortened.
+
+    It asserts the guarantees to users, not speed, since other programs share the machine.
+    """
     command = [sys.executable, "-m", "tweetlab", "run", scenario, "--on", "system", "--json",
                "--set", "workload.stages=[{for: 60 s, rate: 15/s}]", "--set", "faults.0.at=15 s", "--set", "faults.0.for=20 s",
                "--set", "measure.warm_up=5 s", "--set", "objectives=[errors < 100 % whole]"]
     env = {**os.environ, "TWEETLAB_RANGE": str(lab.plan.range)}
     done = subprocess.run(command, cwd=paths.CODE, capture_output=True, text=True, timeout=390, env=env)
     assert done.stdout.startswith("["), f"{done.stdout[:2000]}\n{done.stderr[-3000:]}"
-    told = json.loads(done.stdout)[0]
-    [fault] = json.loads((Path(told["run"]) / "faults.json").read_text())
+    summary = json.loads(done.stdout)[0]
+    [fault] = json.loads((Path(summary["run"]) / "faults.json").read_text())
 
     assert (fault["void"], fault["recovered_ns"] is not None) == ("", True)
     assert "redis" in " ".join(fault["facts"]["primaries"])
     assert fault["facts"]["nodes"] == len(REGION.named(blueprint.load("two_regions"))[fault["target"]])
-    assert {row["name"]: (row["verdict"], row["note"]) for row in told["invariants"] if row["verdict"] == "fail"} == {}
-    assert {row["name"] for row in told["invariants"] if row["verdict"] == "pass"} >= MUST_HOLD
+    assert {row["name"]: (row["verdict"], row["note"]) for row in summary["invariants"] if row["verdict"] == "fail"} == {}
+    assert {row["name"] for row in summary["invariants"] if row["verdict"] == "pass"} >= MUST_HOLD

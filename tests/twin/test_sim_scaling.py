@@ -164,7 +164,7 @@ async def test_where_the_wait_is_aimed_at_there_are_few_seats_as_the_keeper_says
     scenario = dataclasses.replace(loader.load("first_run"), policies=dataclasses.replace(Policies(), autoscale=knobs))
     made = Model(Engine(2.0), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
 
-    assert (made.seats.places, keeps._healer.max_in_flight) == (seats, seats)
+    assert (made.seats.places, keeps._outliers.max_in_flight) == (seats, seats)
 
 
 def test_a_slow_service_fills_its_own_places_in_a_gateway_and_no_others() -> None:

@@ -1,12 +1,15 @@
-"""Which region users are led to: the one where the cache's primary stands."""
+"""Which region serves users: the one with the cache's primary."""
 
 from system.platform import blueprint
 from system.platform.servers import haproxy, pdns
 from tests.helpers.contexts import context
 
 
-def test_a_door_is_active_where_the_caches_primary_stands_in_its_region():
-    """As two of the three sentinels say, whom a cut region does not reach; a door of a cluster knows nothing of it."""
+def test_a_load_balancer_is_active_in_the_region_of_the_caches_primary():
+    """By two of the three sentinels, which a cut-off region does not reach.
+
+    A cluster's load balancer has no such page.
+    """
     text = haproxy.render(context("haproxy-2"))
 
     assert [line.split()[1:3] for line in text.splitlines() if "server sentinel" in line] == [
@@ -17,7 +20,7 @@ def test_a_door_is_active_where_the_caches_primary_stands_in_its_region():
 
 
 def test_a_request_stays_in_its_region():
-    """255 of 256, while an instance is up there; a cluster's go to whoever has the fewest."""
+    """255 of 256 while an instance is up there; a cluster uses the instance with the fewest connections."""
     text = haproxy.render(context("haproxy-2"))
 
     assert "server timelines-2 10.22.103.2:8000 weight 256\n" in text and "server timelines-1 10.21.103.1:8000 weight 1\n" in text
@@ -25,9 +28,9 @@ def test_a_request_stays_in_its_region():
     assert "weight" not in haproxy.render(context("haproxy-2", blueprint.load("cluster")))
 
 
-def test_dns_names_the_active_door_first():
-    """Whoever answers /active; where only the server's own last resort is left, all that are well."""
+def test_dns_lists_the_active_load_balancer():
+    """Those that answer /active; if only the server's own fallback address is left, all healthy ones."""
     (row,) = [line for line in pdns.zone(context("pdns-2")).splitlines() if line.startswith("api ")]
 
     assert "ifurlup('http://api.tweetlab.test:8080/active', {{'10.21.9.1', '10.22.9.2'}, {'10.22.7.2'}}" in row
-    assert "if door == '10.22.7.2' then return well end" in row and row.count('"') == 2
+    assert "if address == '10.22.7.2' then return healthy end" in row and row.count('"') == 2

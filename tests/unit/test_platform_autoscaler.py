@@ -1,4 +1,4 @@
-"""The autoscaler and what hangs on it, on children and a mesh that are told what to do."""
+"""The autoscaler, rolling restarts and automatic restarts, on fake children and a fake HAProxy."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ from system.platform import blueprint
 from system.platform.blueprint import Blueprint, Node, Running
 from system.platform.process import children, supervisor
 from system.platform.scaling import autoscaler, haproxy_runtime, rolling_restart
-from system.platform.scaling.haproxy_runtime import Backend, Mesh, Server, Silent
-from system.platform.scaling.outlier_ejection import Healer
+from system.platform.scaling.haproxy_runtime import Backend, Mesh, Server, Unresponsive
+from system.platform.scaling.outlier_ejection import OutlierEjection
 
 
 class Child:
-    """An instance that starts, stops and counts. `starts`: False where it does not come up."""
+    """A fake instance. `starts`: False if it does not become healthy."""
 
     def __init__(self, node, state="healthy", starts=True):
         self.node, self.state, self.starts = node, state, starts
@@ -45,15 +45,17 @@ class Child:
         return self.state == "healthy"
 
 
-class House:
-    def __init__(self, *made, kind="users", of_blueprint=1):
+class Host:
+    """A supervisor with instances in these states; the first `of_blueprint` of them are the blueprint's."""
+
+    def __init__(self, *states, kind="users", of_blueprint=1):
         self.kind = kind
-        nodes = tuple(Node(f"{kind}-{n}", kind, "service", n) for n in range(1, len(made) + 1))
+        nodes = tuple(Node(f"{kind}-{n}", kind, "service", n) for n in range(1, len(states) + 1))
         self.blueprint = Blueprint("toy", nodes[:of_blueprint])
-        self.children = {node.name: Child(node, state) for node, state in zip(nodes, made, strict=True)}
+        self.children = {node.name: Child(node, state) for node, state in zip(nodes, states, strict=True)}
         self.all, self.starts = list(self.children.values()), True
 
-    def adopt(self, node):
+    def add_child(self, node):
         child = self.children[node.name] = Child(node, "starting", self.starts)
         self.all.append(child)
         return child
@@ -61,107 +63,110 @@ class House:
     def refresh(self, child):
         pass
 
-    def release(self, name):
+    def forget_child(self, name):
         self.children.pop(name, None)
 
 
-def scaled(house, **knobs):
-    made = autoscaler.Autoscaler(house)
-    made.knobs = AutoscaleKnobs(max=4, **knobs)
-    return made
+def scaled(host, **knobs):
+    scaler = autoscaler.Autoscaler(host)
+    scaler.knobs = AutoscaleKnobs(max=4, **knobs)
+    return scaler
 
 
 @pytest.mark.parametrize(("wanted", "ready", "existing", "now"), [
     (3, 1, 1, 3), (1, 3, 3, 1), (2, 2, 2, None),
-    (2, 1, 3, None), (1, 0, 3, None), (3, 1, 3, None), (1, 2, 3, None),  # the others are on their way back
+    (2, 1, 3, None), (1, 0, 3, None), (3, 1, 3, None), (1, 2, 3, None),  # the others are restarting
     (4, 1, 3, 4),
 ])  # fmt: skip
-def test_while_some_are_healed_nobody_leaves(wanted, ready, existing, now):
-    """A scale out from one ready of three to two would be a scale in; perhaps of the very one that serves."""
+def test_no_instance_is_removed_while_others_restart(wanted, ready, existing, now):
+    """From one ready of three to two would be a scale-in, perhaps of the one instance that serves."""
     assert scaling.change(wanted, ready, existing) == now
 
 
-async def test_an_overload_of_the_only_instance_that_serves_stops_none():
-    """Two of three are healed while the third has all the load: the autoscaler wants two, and three exist."""
-    house = House("dead", "dead", "healthy")
-    made = scaled(house, in_flight=1, cool_down_s=0.0)
+async def test_an_overload_of_the_only_ready_instance_stops_no_instance():
+    """Two of three restart while the third has all the load: the autoscaler wants two, and three exist."""
+    host = Host("dead", "dead", "healthy")
+    scaler = scaled(host, in_flight=1, cool_down_s=0.0)
     busy = Backend({"users-3": Server("users", "users-3", "UP", 50, 0, 0, 0, True, 256)})
     for _ in range(scaling.LOOKS + 2):
-        made._scale_one("users", busy)
+        scaler._scale_one("users", busy)
         await asyncio.sleep(0)
 
-    assert [child.node.name for child in house.all if child.stopped] == []
+    assert [child.node.name for child in host.all if child.stopped] == []
 
 
-async def test_who_does_not_serve_leaves_first_and_the_blueprints_own_stay():
-    """By hand from four to two: users-1 is the blueprint's, users-2 is dead, users-4 is the youngest."""
-    house = House("dead", "dead", "healthy", "healthy")
-    await scaled(house).scale("users", 2)
+async def test_unhealthy_instances_are_removed_first_and_the_blueprints_stay():
+    """Manually from four to two: users-1 is the blueprint's, users-2 is dead, users-4 is the newest."""
+    host = Host("dead", "dead", "healthy", "healthy")
+    await scaled(host).scale("users", 2)
 
-    assert sorted(house.children) == ["users-1", "users-3"]
-
-
-@pytest.mark.parametrize("asked", [1, 4])
-async def test_there_are_no_more_gateways_than_share_the_limits(asked):
-    """While the limits are away each admits its share of `max_gateways`: a further one would admit more than the limit."""
-    made = scaled(House("healthy", kind="gateway"))
-    made.max_gateways = asked
-    assert made._limits("gateway").max == asked
-
-    told = f"to have {asked + 1} instances; it may have 1 .* to {asked}, as many as `policies.limits"
-    with pytest.raises(WrongInput, match=told):
-        await made.scale("gateway", asked + 1)
+    assert sorted(host.children) == ["users-1", "users-3"]
 
 
-async def test_the_keeper_takes_the_number_of_gateways_from_the_policies():
-    """Together with its other knobs."""
-    made = autoscaler.Autoscaler(House("healthy", kind="gateway"))
-    await made.configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
+@pytest.mark.parametrize("most", [1, 4])
+async def test_there_are_no_more_gateways_than_share_the_limits(most):
+    """Without the limits' Redis each admits 1 / `max_gateways` of a limit: one more would exceed it."""
+    scaler = scaled(Host("healthy", kind="gateway"))
+    scaler.max_gateways = most
+    assert scaler._limits("gateway").max == most
 
-    assert made.max_gateways == 2
-
-
-async def test_gateways_added_before_leave_where_fewer_share_the_limits():
-    """Four stand by hand, and the next scenario lets two share: two more would admit twice the limit in an outage."""
-    house = House("healthy", "healthy", "healthy", "healthy", kind="gateway")
-    await autoscaler.Autoscaler(house).configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
-
-    assert sorted(house.children) == ["gateway-1", "gateway-2"]
+    message = f"cannot have {most + 1} instances; it may have 1 .* to {most}, the number that `policies.limits"
+    with pytest.raises(WrongInput, match=message):
+        await scaler.scale("gateway", most + 1)
 
 
-async def test_a_look_that_breaks_off_does_not_end_the_keeper(monkeypatch):
-    """Whatever it met: nobody else heals. How old the last whole look is can be told."""
+async def test_the_number_of_gateways_comes_from_the_policies():
+    """`configure` sets it together with the other knobs."""
+    scaler = autoscaler.Autoscaler(Host("healthy", kind="gateway"))
+    await scaler.configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
+
+    assert scaler.max_gateways == 2
+
+
+async def test_earlier_added_gateways_are_removed_if_fewer_share_the_limits():
+    """Four were added manually, and the next scenario allows two: four would admit twice the limit."""
+    host = Host("healthy", "healthy", "healthy", "healthy", kind="gateway")
+    await autoscaler.Autoscaler(host).configure(dataclasses.replace(Policies(), limits=LimitKnobs(max_gateways=2)), None)
+
+    assert sorted(host.children) == ["gateway-1", "gateway-2"]
+
+
+async def test_a_failed_poll_does_not_end_the_autoscaler(monkeypatch):
+    """After any error, since nothing else replaces instances.
+
+    `looked_s` reports the age of the last full poll.
+    """
     monkeypatch.setattr(autoscaler, "EVERY_S", 0.001)
-    made, looks = autoscaler.Autoscaler(House("healthy")), []
+    scaler, polls = autoscaler.Autoscaler(Host("healthy")), []
 
-    async def look():
-        looks.append(1)
-        if len(looks) < 3:
-            raise TypeError("what nobody thought of")
+    async def poll():
+        polls.append(1)
+        if len(polls) < 3:
+            raise TypeError("an unexpected error")
 
-    made._look = look
-    before_s = made.looked_s
-    task = asyncio.create_task(made.run())
-    while len(looks) < 4 and not task.done():
+    scaler._poll = poll
+    before_s = scaler.polled_s
+    task = asyncio.create_task(scaler.run())
+    while len(polls) < 4 and not task.done():
         await asyncio.sleep(0.005)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
-    assert len(looks) >= 4 and made.looked_s > before_s and made.told()["looked_s"] >= 0
+    assert len(polls) >= 4 and scaler.polled_s > before_s and scaler.state()["looked_s"] >= 0
 
 
-async def test_instances_that_come_and_go_during_a_look_do_not_break_it():
-    """HAProxy is waited for between two of them."""
-    house = House("healthy", "healthy")
+async def test_instances_added_during_a_reconciliation_do_not_break_it():
+    """The loop over the children waits for HAProxy in between."""
+    host = Host("healthy", "healthy")
 
     class Slow:
         async def add(self, kind, name, address):
-            house.adopt(Node(f"users-{9 + len(house.children)}", "users", "service", 9))
+            host.add_child(Node(f"users-{9 + len(host.children)}", "users", "service", 9))
 
-    await Healer(lambda *_: None).reconcile(Slow(), {"users": Backend({})}, house.children, set())
+    await OutlierEjection(lambda *_: None).reconcile(Slow(), {"users": Backend({})}, host.children, set())
 
-    assert len(house.children) == 4
+    assert len(host.children) == 4
 
 
 HEAD = "# pxname,svname,qcur,scur,slim,status,check_status,econ,eresp,hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_5xx"
@@ -169,26 +174,26 @@ ROW = "users,users-1,0,1,256,UP,L7OK,0,0,0,5,0,0,0"
 
 
 @pytest.mark.parametrize("cut", ["users,users-1,0", "users", "users,users-1,0,1,256,UP,L7OK,0,0,0,5,x,0,0"])
-async def test_an_answer_that_breaks_off_is_silence(monkeypatch, cut):
-    """HAProxy died while it told; half of a row is no row."""
-    one = Mesh("/nowhere")
-    answers = [f"{HEAD}\n{ROW}", f"{HEAD}\n{ROW}\n{cut}"]
+async def test_a_truncated_reply_counts_as_no_reply(monkeypatch, cut):
+    """HAProxy died while it replied; half a row is no row."""
+    runtime = Mesh("/nowhere")
+    replies = [f"{HEAD}\n{ROW}", f"{HEAD}\n{ROW}\n{cut}"]
 
-    async def ask(command):
-        return answers.pop(0)
+    async def execute(command):
+        return replies.pop(0)
 
-    monkeypatch.setattr(one, "ask", ask)
-    assert (await one.backends())["users"].servers["users-1"].inside == 1
-    with pytest.raises(Silent, match="broke off"):
-        await one.backends()
+    monkeypatch.setattr(runtime, "execute", execute)
+    assert (await runtime.backends())["users"].servers["users-1"].in_flight == 1
+    with pytest.raises(Unresponsive, match="broke off"):
+        await runtime.backends()
 
 
-async def test_the_spare_of_a_renewal_that_broke_off_leaves_with_the_next(monkeypatch):
-    """However often it broke off before: the repeat goes through all and leaves none."""
-    house = House("healthy")
-    made, fails = autoscaler.Autoscaler(house), [True]
+async def test_a_rolling_restart_removes_the_spares_of_earlier_failed_ones(monkeypatch):
+    """However often it failed before: the repeated call restarts all instances and leaves no spare."""
+    host = Host("healthy")
+    scaler, fails = autoscaler.Autoscaler(host), [True]
 
-    class Fine:
+    class Fleet:
         async def is_up(self, *_):
             return ""
 
@@ -198,77 +203,77 @@ async def test_the_spare_of_a_renewal_that_broke_off_leaves_with_the_next(monkey
         async def close(self, *_):
             pass
 
-        add = readmit = forget = close
+        add = readmit = delete = close
 
-    async def seen(_):
-        return {"users": Backend(dict.fromkeys(house.children))}
+    async def backends(_):
+        return {"users": Backend(dict.fromkeys(host.children))}
 
     async def refused(*_):
-        raise CouldNotRun("HAProxy did not take it in")
+        raise CouldNotRun("HAProxy did not report it up")
 
     async def start():
         if fails and fails.pop():
             raise CouldNotRun("users-1 did not come back")
-        house.children["users-1"].state = "healthy"
+        host.children["users-1"].state = "healthy"
 
-    monkeypatch.setattr(rolling_restart.haproxy_fleet, "of", lambda _: Fine())
-    monkeypatch.setattr(rolling_restart.haproxy_fleet, "seen_by", seen)
-    house.children["users-1"].start = start
+    monkeypatch.setattr(rolling_restart.haproxy_fleet, "of", lambda _: Fleet())
+    monkeypatch.setattr(rolling_restart.haproxy_fleet, "backends_or_none", backends)
+    host.children["users-1"].start = start
     with pytest.raises(CouldNotRun):
-        await rolling_restart.renew(made, "users")
-    assert sorted(house.children) == ["users-1", "users-2"]
-    with monkeypatch.context() as broken:  # the second breaks off, too, before its own spare takes requests
-        broken.setattr(rolling_restart, "_until_up", refused)
+        await rolling_restart.run(scaler, "users")
+    assert sorted(host.children) == ["users-1", "users-2"]
+    with monkeypatch.context() as second:  # the second fails too, before its own spare takes requests
+        second.setattr(rolling_restart, "_until_up", refused)
         with pytest.raises(CouldNotRun):
-            await rolling_restart.renew(made, "users")
+            await rolling_restart.run(scaler, "users")
 
-    assert await rolling_restart.renew(made, "users") == ["users-1"]
-    assert sorted(house.children) == ["users-1"] and made.spares == {}
+    assert await rolling_restart.run(scaler, "users") == ["users-1"]
+    assert sorted(host.children) == ["users-1"] and scaler.spares == {}
 
 
-async def test_a_full_disk_does_not_end_the_healing(tmp_path, monkeypatch):
-    """Who runs cannot be written down: it is told in the log, and what runs is healed all the same."""
+async def test_a_full_disk_does_not_stop_automatic_restarts(tmp_path, monkeypatch):
+    """The list of running processes cannot be written: that is logged, and the node is restarted."""
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
     paths = supervisor.Paths(tmp_path / "checkout", 7)
     paths.make()
-    house = supervisor.Supervisor(paths)
+    host = supervisor.Supervisor(paths)
     monkeypatch.setattr(supervisor.orphan_cleanup, "write_children", full)
-    child = house.adopt(Node("users-1", "users", "service", 1, module="x", running=Running()))
-    healed = []
-    monkeypatch.setattr(child, "heal", lambda: healed.append(child.node.name))
+    child = host.add_child(Node("users-1", "users", "service", 1, module="x", running=Running()))
+    restarted = []
+    monkeypatch.setattr(child, "restart", lambda: restarted.append(child.node.name))
     child.state, child._wanted = "healthy", True
 
     child._on_exit()
 
-    assert (child.state, healed) == ("dead", ["users-1"])
+    assert (child.state, restarted) == ("dead", ["users-1"])
 
 
-async def test_a_node_that_cannot_be_limited_is_tried_again(tmp_path, monkeypatch):
-    """A group's file that cannot be written (ENOSPC, EBUSY) is no reason to leave a node dead."""
+async def test_a_restart_that_fails_is_retried(tmp_path, monkeypatch):
+    """A control group file that cannot be written (ENOSPC, EBUSY) is no reason to leave a node dead."""
     monkeypatch.setenv("TWEETLAB_DATA", str(tmp_path))
-    monkeypatch.setattr(children, "HEAL_PAUSE_S", 0.001)
-    house = supervisor.Supervisor(supervisor.Paths(tmp_path / "checkout", 7))
-    house.paths.make()
-    child = house.adopt(Node("users-1", "users", "service", 1, module="x"))
-    tries = []
+    monkeypatch.setattr(children, "RESTART_PAUSE_S", 0.001)
+    host = supervisor.Supervisor(supervisor.Paths(tmp_path / "checkout", 7))
+    host.paths.make()
+    child = host.add_child(Node("users-1", "users", "service", 1, module="x"))
+    attempts = []
 
     async def start():
-        tries.append(1)
-        if len(tries) < 3:
+        attempts.append(1)
+        if len(attempts) < 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         child._wanted = False
 
     monkeypatch.setattr(child, "start", start)
-    child.heal()
-    await asyncio.wait_for(child._healer, 5)
+    child.restart()
+    await asyncio.wait_for(child._restarting, 5)
 
-    assert len(tries) == 3
+    assert len(attempts) == 3
 
 
-def test_blueprints_leave_room_for_their_gateways():
-    """What a blueprint has of them is within the default."""
-    assert all(len(each.of_kind("gateway")) <= LimitKnobs().max_gateways for each in blueprint.BLUEPRINTS.values())
-    assert haproxy_runtime.Silent.exit_code == CouldNotRun.exit_code
+def test_blueprints_stay_within_the_default_number_of_gateways():
+    """No blueprint has more gateways than `max_gateways` by default."""
+    assert all(len(row.of_kind("gateway")) <= LimitKnobs().max_gateways for row in blueprint.BLUEPRINTS.values())
+    assert haproxy_runtime.Unresponsive.exit_code == CouldNotRun.exit_code

@@ -1,4 +1,4 @@
-"""The cache as primary and replica under sentinels: rendered configuration, and whom a Redis follows when it starts."""
+"""The cache as primary and replica under sentinels: configuration, and which server a Redis replicates."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from system.platform.servers.base import Context
 
 SMALL, CLUSTER = blueprint.load("small"), blueprint.load("cluster")
 ONE, TWO = "127.21.30.1:6379", "127.21.30.2:6379"
-WATCH = ["127.21.32.1:26379", "127.21.32.2:26379", "127.21.32.3:26379"]
+SENTINELS = ["127.21.32.1:26379", "127.21.32.2:26379", "127.21.32.3:26379"]
 
 
 def context(kind, instance=1, of=CLUSTER, root=Path("/parrots")):
@@ -25,26 +25,26 @@ def context(kind, instance=1, of=CLUSTER, root=Path("/parrots")):
 
 
 @pytest.fixture
-def say(monkeypatch):
-    """Let servers answer by a table (address, first word) -> answer; the others refuse."""
+def replies(monkeypatch):
+    """A table (address, first word) -> reply of fake servers; all others refuse connections."""
     table = {}
 
-    def asked(address, *words):
+    def command(address, *words):
         if (address, words[0]) not in table:
             raise health.Unhealthy(f"connection refused on {address}")
         return table[address, words[0]]
 
-    monkeypatch.setattr(sentinel, "asked", asked)
+    monkeypatch.setattr(sentinel, "command", command)
     return table
 
 
-def name(table, address, *watch):
-    for each in watch:
-        table[each, "SENTINEL"] = address.split(":")
+def name_primary(table, address, *sentinels):
+    for sentinel_address in sentinels:
+        table[sentinel_address, "SENTINEL"] = address.split(":")
 
 
-def test_sentinels_know_each_other_and_the_replica_from_their_first_line_on():
-    """Nothing has to be found out before the first failover; two of three must agree, and one replica follows at a time."""
+def test_sentinels_know_each_other_and_the_replica_from_the_start():
+    """No discovery before the first failover; two of three must agree, and one replica syncs at a time."""
     text = sentinel.render(context("sentinel", 2))
     lines = text.splitlines()
 
@@ -56,7 +56,7 @@ def test_sentinels_know_each_other_and_the_replica_from_their_first_line_on():
 
 
 def test_a_sentinel_has_one_id_and_the_others_know_it_by_that():
-    """Derived from the node's name, so that all agree on it without a word."""
+    """Derived from the node's name, so that all compute the same."""
     mine = next(line.split()[-1] for line in sentinel.render(context("sentinel", 1)).splitlines() if "myid" in line)
     known = [line.split()[-1] for line in sentinel.render(context("sentinel", 3)).splitlines() if "known-sentinel" in line]
 
@@ -64,8 +64,8 @@ def test_a_sentinel_has_one_id_and_the_others_know_it_by_that():
     assert len({mine, *known}) == 2 and all(len(each) == 40 for each in known)
 
 
-def test_a_sentinel_writes_its_file_once_and_keeps_what_it_learnt(tmp_path, monkeypatch):
-    """A healed one that forgot its vote could vote twice; a supervisor that starts again begins again."""
+def test_a_sentinels_file_is_written_once_and_keeps_its_state(tmp_path, monkeypatch):
+    """A restarted sentinel that lost its vote could vote twice; a new supervisor writes a new file."""
     monkeypatch.setattr("system.platform.install.packages.need", lambda binary: binary)
     ctx, server = context("sentinel", root=tmp_path), sentinel.Sentinel()
     [(path, text)] = server.launch(ctx).files.items()
@@ -77,23 +77,23 @@ def test_a_sentinel_writes_its_file_once_and_keeps_what_it_learnt(tmp_path, monk
 
 
 def test_the_stores_of_a_cluster_name_the_sentinels_and_those_of_small_the_server():
-    """What `group_of` reads is what the platform writes."""
-    told = services.stores(CLUSTER, Plan(21))["redis"]
+    """`group_of` parses what the platform writes."""
+    url = services.stores(CLUSTER, Plan(21))["redis"]
 
-    assert settings.group_of(told) == settings.Group(tuple(WATCH), "cache", (ONE, TWO))
+    assert settings.group_of(url) == settings.Group(tuple(SENTINELS), "cache", (ONE, TWO))
     assert services.stores(SMALL, Plan(21))["redis"] == ONE
 
 
-def test_a_redis_without_sentinels_is_what_it_was(say, monkeypatch):
-    """`small` asks nobody and replicates nothing; neither does the Redis of the limits in a cluster."""
+def test_a_redis_without_sentinels_is_not_replicated(replies, monkeypatch):
+    """Neither the one of `small`, nor the Redis of the limits in a cluster."""
     monkeypatch.setattr("system.platform.install.packages.need", lambda binary: binary)
-    alone = [SERVERS[kind].launch(context(kind, of=of)) for kind, of in (("redis", SMALL), ("limits", CLUSTER))]
+    launches = [SERVERS[kind].launch(context(kind, of=of)) for kind, of in (("redis", SMALL), ("limits", CLUSTER))]
 
-    assert not any("repl" in text for launch in alone for text in launch.files.values())
-    assert [launch.stale for launch in alone] == [(), ()]
+    assert not any("repl" in text for launch in launches for text in launch.files.values())
+    assert [launch.stale for launch in launches] == [(), ()]
 
 
-def test_in_a_fresh_cluster_the_first_redis_is_the_primary_and_the_second_follows(say):
+def test_in_a_new_cluster_the_first_redis_is_primary_and_the_second_replicates_it(replies):
     """No sentinel answers yet."""
     conf = [redis.following(ctx, redis.primary_of(ctx)) for ctx in (context("redis", 1), context("redis", 2))]
 
@@ -102,41 +102,41 @@ def test_in_a_fresh_cluster_the_first_redis_is_the_primary_and_the_second_follow
     assert all("repl-backlog-ttl 0" in text for text in conf)  # or the epoch of a primary without replicas would change
 
 
-def test_a_healed_primary_follows_whom_most_sentinels_name(say):
-    """One that is behind does not decide."""
-    name(say, TWO, *WATCH[:2])
-    name(say, ONE, WATCH[2])
+def test_a_restarted_primary_follows_the_majority_of_the_sentinels(replies):
+    """One outdated sentinel does not decide."""
+    name_primary(replies, TWO, *SENTINELS[:2])
+    name_primary(replies, ONE, SENTINELS[2])
 
     assert redis.primary_of(context("redis", 1)) == TWO
 
 
-def test_where_no_majority_answers_a_redis_that_is_primary_is_followed(say):
-    """Two primaries would be worse than a cache that is synchronised once more."""
-    say[TWO, "ROLE"], say[TWO, "DBSIZE"] = ["master", 7, []], 12
+def test_without_a_majority_a_redis_that_is_primary_is_replicated(replies):
+    """Two primaries would be worse than one more full sync."""
+    replies[TWO, "ROLE"], replies[TWO, "DBSIZE"] = ["master", 7, []], 12
 
     assert redis.primary_of(context("redis", 1)) == TWO
 
 
 @pytest.mark.parametrize("majority", [True, False])
-def test_an_empty_primary_does_not_start_over_a_replica_that_holds_something(say, majority):
-    """The replica would copy the emptiness; its promotion is under way."""
-    say[TWO, "ROLE"], say[TWO, "DBSIZE"] = ["slave", "127.21.30.1", 6379, "connect", -1], 12
+def test_an_empty_primary_does_not_start_over_a_replica_with_data(replies, majority):
+    """The replica would sync and lose its data; its promotion is in progress."""
+    replies[TWO, "ROLE"], replies[TWO, "DBSIZE"] = ["slave", "127.21.30.1", 6379, "connect", -1], 12
     if majority:
-        name(say, ONE, *WATCH)
+        name_primary(replies, ONE, *SENTINELS)
 
-    with pytest.raises(CouldNotRun, match=f"redis-1 is empty, and the replica at {TWO} holds what it would wipe"):
+    with pytest.raises(CouldNotRun, match=f"redis-1 is empty, and the replica at {TWO} holds data that it would wipe"):
         redis.primary_of(context("redis", 1))
 
 
-def test_over_an_empty_replica_a_primary_starts(say):
-    """Or a fresh cluster, whose second Redis was quicker, would never come up."""
-    say[TWO, "ROLE"], say[TWO, "DBSIZE"] = ["slave", "127.21.30.1", 6379, "connect", -1], 0
-    name(say, ONE, *WATCH)
+def test_a_primary_starts_over_an_empty_replica(replies):
+    """Otherwise a new cluster whose second Redis started first would never come up."""
+    replies[TWO, "ROLE"], replies[TWO, "DBSIZE"] = ["slave", "127.21.30.1", 6379, "connect", -1], 0
+    name_primary(replies, ONE, *SENTINELS)
 
     assert redis.primary_of(context("redis", 1)) == ONE
 
 
-def test_members_of_a_failover_group_are_healed_after_a_pause_and_nobody_else():
+def test_only_members_of_a_failover_group_restart_after_a_pause():
     """Point 19; the pause outlasts an election that fails once."""
     pauses = {node.kind: node.running.heal_pause_s for node in CLUSTER.nodes if node.running.heal_pause_s}
 
@@ -145,17 +145,17 @@ def test_members_of_a_failover_group_are_healed_after_a_pause_and_nobody_else():
     assert not any(node.running.heal_pause_s for node in SMALL.nodes)
 
 
-def test_something_else_than_a_redis_at_a_sentinels_address_is_told():
-    """Another program took the port."""
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        def answer():
-            link, _ = door.accept()
-            with link:
-                link.recv(4096)
-                link.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+def test_a_server_that_is_no_redis_is_reported():
+    """Another program listens on the port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def respond():
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-        talker = threading.Thread(target=answer)
-        talker.start()
+        thread = threading.Thread(target=respond)
+        thread.start()
         with pytest.raises(health.Unhealthy, match="is no Redis"):
-            sentinel.asked(f"127.0.0.1:{door.getsockname()[1]}", "PING")
-        talker.join(5)
+            sentinel.command(f"127.0.0.1:{server.getsockname()[1]}", "PING")
+        thread.join(5)

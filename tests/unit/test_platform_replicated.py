@@ -1,4 +1,4 @@
-"""What a lab in zones renders for its replicated stores, and that a lab without zones renders what it did."""
+"""Configuration of replicated stores in a lab with zones, and of single ones in a lab without."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +23,7 @@ ZONES = (1, 2, 3)
 
 @pytest.fixture(autouse=True)
 def nothing_fetched(monkeypatch, tmp_path):
-    """No package is asked for: what is rendered depends on none."""
+    """No package needs to be installed: the rendered configuration depends on none."""
     monkeypatch.setattr("system.platform.install.packages.need_java", lambda: "/usr/bin/java")
     monkeypatch.setattr("system.platform.install.packages.java_version", lambda: "17")
     monkeypatch.setattr("system.platform.install.packages.home", lambda package: tmp_path / package.name)
@@ -41,7 +41,7 @@ def rows(text, separator):
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_a_zone_is_a_rack_of_cassandra(zone):
-    """Three racks, three copies: one in each. The node reads its rack from the file that it is led to."""
+    """Three racks, three replicas: one in each. The node reads its rack from the file in its arguments."""
     launch = SERVERS["cassandra"].launch(context(f"cassandra-{zone}"))
 
     flag = next(arg for arg in launch.argv if arg.startswith("-Dcassandra-rackdc.properties=file://"))
@@ -50,7 +50,7 @@ def test_a_zone_is_a_rack_of_cassandra(zone):
 
 
 def test_cassandra_without_zones_has_no_rack():
-    """A node whose rack changed would refuse to start on its data."""
+    """A node with a changed rack would refuse to start on its data."""
     launch = SERVERS["cassandra"].launch(context("cassandra-1", SMALL))
 
     assert not any("rackdc" in str(part) for part in (*launch.argv, *launch.files))
@@ -59,7 +59,7 @@ def test_cassandra_without_zones_has_no_rack():
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_a_zone_is_a_rack_of_kafka(zone):
-    """The copies of a partition are spread over racks; two of three must hold a record."""
+    """The replicas of a partition are spread over racks; two of three must have a record."""
     conf = rows(kafka.render(context(f"kafka-{zone}")), "=")
 
     assert (conf["broker.rack"], conf["default.replication.factor"], conf["min.insync.replicas"]) == (f"zone-{zone}", "3", "2")
@@ -68,7 +68,7 @@ def test_a_zone_is_a_rack_of_kafka(zone):
 
 @pytest.mark.parametrize(("zone", "roles"), [(1, "[master, data]"), (2, "[master, data]"), (3, "[master]")])
 def test_elasticsearch_keeps_data_in_two_zones_and_votes_in_three(zone, roles):
-    """Two of a thing are no quorum; a shard and its copy never share a zone."""
+    """Two nodes are no quorum; a shard and its replica never share a zone."""
     conf = rows(elasticsearch.render(context(f"elasticsearch-{zone}")), ":")
 
     assert (conf["node.roles"], conf["node.attr.zone"]) == (roles, f"zone-{zone}")
@@ -84,8 +84,11 @@ def test_elasticsearch_without_zones_has_all_roles():
 
 
 @pytest.mark.parametrize("zone", ZONES)
-def test_minio_of_several_nodes_knows_all_drives_and_which_are_its_own(zone):
-    """Six drives in the same order for all; without its own address it would take every loopback address for itself."""
+def test_a_minio_cluster_lists_all_drives_and_each_node_its_own(zone):
+    """Six drives in the same order for all.
+
+    Without its address it would treat every loopback address as its own.
+    """
     ctx = context(f"minio-{zone}")
     launch = SERVERS["minio"].launch(ctx)
 
@@ -97,7 +100,7 @@ def test_minio_of_several_nodes_knows_all_drives_and_which_are_its_own(zone):
     assert launch.env["MINIO_STORAGE_CLASS_STANDARD"] == "EC:2"
 
 
-def test_minio_alone_keeps_its_one_folder():
+def test_a_single_minio_uses_one_directory():
     """`small` has one drive, and nothing of a cluster in its environment."""
     ctx = context("minio-1", SMALL)
     launch = SERVERS["minio"].launch(ctx)
@@ -108,40 +111,40 @@ def test_minio_alone_keeps_its_one_folder():
 
 
 @pytest.mark.parametrize(("zone", "order"), [(0, (1, 2, 3)), (1, (1, 2, 3)), (2, (2, 1, 3))])
-def test_a_service_uses_the_storage_of_its_own_zone_first(zone, order):
-    """The others are spares. Who stands in no zone gets the first."""
-    told = settings.parse_stores(services.stores(CLUSTER, Plan(21), zone))
+def test_a_service_uses_the_storage_of_its_zone_first(zone, order):
+    """The others are spares. A client without a zone gets the first."""
+    parsed = settings.parse_stores(services.stores(CLUSTER, Plan(21), zone))
 
-    assert (told.minio, *told.minio_spares) == tuple(f"127.21.50.{n}:9000" for n in order)
+    assert (parsed.minio, *parsed.minio_spares) == tuple(f"127.21.50.{n}:9000" for n in order)
     assert settings.parse_stores(services.stores(SMALL, Plan(21))).minio_spares == ()
 
 
-def test_an_edge_asks_the_other_storages_where_its_own_does_not_answer_or_denies_the_object():
-    """They know one signature: the Host header is that of its own, wherever a request goes."""
+def test_an_edge_tries_the_other_storage_nodes_on_errors_and_404():
+    """One signature is valid at all of them: the Host header is the first node's for every request."""
     text = nginx.conf(nginx.Edge("a:1", "b:9000", Path("/edge"), "polly", spares=("c:9000", "d:9000")))
-    alone = nginx.conf(nginx.Edge("a:1", "b:9000", Path("/edge"), "polly"))
+    single = nginx.conf(nginx.Edge("a:1", "b:9000", Path("/edge"), "polly"))
 
     assert "server b:9000 max_fails=1 fail_timeout=1s; server c:9000 backup; server d:9000 backup; keepalive 16;" in text
     assert "proxy_set_header Host b:9000;" in text
     assert "proxy_next_upstream error timeout http_404;" in text
-    assert "upstream storage { server b:9000 max_fails=0; keepalive 16; }" in alone
-    assert "proxy_next_upstream" not in alone
+    assert "upstream storage { server b:9000 max_fails=0; keepalive 16; }" in single
+    assert "proxy_next_upstream" not in single
 
 
-def test_clients_are_led_to_every_member_that_holds_data():
+def test_clients_get_every_member_that_holds_data():
     """All Cassandra and Kafka nodes; of Elasticsearch those with shards."""
-    told = services.stores(CLUSTER, Plan(21))
+    addresses = services.stores(CLUSTER, Plan(21))
 
-    assert told["cassandra"] == ["127.21.10.1:9042", "127.21.10.2:9042", "127.21.10.3:9042"]
-    assert told["kafka"] == ["127.21.20.1:9092", "127.21.20.2:9092", "127.21.20.3:9092"]
-    assert told["elasticsearch"] == ["http://127.21.60.1:9200", "http://127.21.60.2:9200"]
+    assert addresses["cassandra"] == ["127.21.10.1:9042", "127.21.10.2:9042", "127.21.10.3:9042"]
+    assert addresses["kafka"] == ["127.21.20.1:9092", "127.21.20.2:9092", "127.21.20.3:9092"]
+    assert addresses["elasticsearch"] == ["http://127.21.60.1:9200", "http://127.21.60.2:9200"]
 
 
 KEY = SimpleNamespace(host="127.21.60.1", port=9200, ssl=True)
 
 
 def attempt(cause):
-    """Return how the client tells one attempt that ended with `cause`."""
+    """Return the client's error for one attempt that failed with `cause`."""
     error = elastic_transport.ConnectionError(type(cause).__name__)
     error.__context__ = cause
     return error
@@ -157,8 +160,8 @@ def attempt(cause):
         (["refused"], "broken", False),
     ],
 )
-def test_a_call_certainly_did_nothing_where_no_attempt_reached_a_node(earlier, last, definite):
-    """With several nodes a broken connection is tried at the next one; the first may have done it."""
+def test_a_failure_is_definite_only_if_no_attempt_reached_a_node(earlier, last, definite):
+    """With several nodes a broken connection is retried at the next one; the first may have executed it."""
     causes = {"refused": aiohttp.ClientConnectorError(KEY, OSError("refused")), "broken": aiohttp.ServerDisconnectedError()}
     problem = attempt(causes[last])
     problem.errors = tuple(attempt(causes[each]) for each in earlier)
@@ -166,8 +169,8 @@ def test_a_call_certainly_did_nothing_where_no_attempt_reached_a_node(earlier, l
     assert elastic_index.mapped(problem, "urls").definite is definite
 
 
-def test_data_of_a_lab_with_fewer_members_are_not_started_on(tmp_path):
-    """A Cassandra of one refuses another rack, a MinIO of one drive is no piece of six: the message says how to go on."""
+def test_a_lab_does_not_start_on_the_data_of_one_with_fewer_members(tmp_path):
+    """Cassandra refuses another rack, and MinIO another set of drives: the message says what to do."""
     paths = Paths(tmp_path, 199)
     paths.make()
     try:
@@ -179,8 +182,8 @@ def test_data_of_a_lab_with_fewer_members_are_not_started_on(tmp_path):
         paths.remove()
 
 
-def test_the_data_of_a_cluster_are_not_those_of_regions(tmp_path):
-    """As many members at other addresses: each etcd would ask for its peers where they were, and find nobody."""
+def test_a_lab_with_regions_does_not_start_on_the_data_of_a_cluster(tmp_path):
+    """The same number of members at other addresses: each etcd would look for its peers at the old ones."""
     paths, regions = Paths(tmp_path, 199), blueprint.load("two_regions")
     paths.make()
     try:
@@ -195,8 +198,8 @@ def test_the_data_of_a_cluster_are_not_those_of_regions(tmp_path):
         paths.remove()
 
 
-def test_a_part_of_a_lab_leaves_what_is_known_of_the_rest(tmp_path):
-    """A start of the stores of one kind forgets no other."""
+def test_starting_a_part_of_a_lab_keeps_the_layout_of_the_rest(tmp_path):
+    """Starting the stores of one kind does not forget the others."""
     paths = Paths(tmp_path, 199)
     paths.make()
     try:
@@ -208,9 +211,9 @@ def test_a_part_of_a_lab_leaves_what_is_known_of_the_rest(tmp_path):
         paths.remove()
 
 
-def test_a_cluster_is_refused_where_it_would_not_fit_into_memory():
-    """A lab of one of each is left to the machine, as it always was."""
+def test_a_cluster_is_refused_if_it_does_not_fit_into_memory():
+    """A lab without zones is not checked."""
     preflight.check_memory(SMALL, available_mib=1)
     preflight.check_memory(CLUSTER, available_mib=8_192)
-    with pytest.raises(CouldNotRun, match=r"'cluster' holds 7\d{3} MiB, and 4000 MiB of memory and swap are free"):
+    with pytest.raises(CouldNotRun, match=r"'cluster' needs 7\d{3} MiB, and 4000 MiB of memory and swap are free"):
         preflight.check_memory(CLUSTER, available_mib=4_000)

@@ -1,1 +1,1 @@
-"""What the lab needs installed, how it is fetched, and what is checked before anything starts."""
+"""The packages a lab needs, how they are fetched, and the checks before a start."""

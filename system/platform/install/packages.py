@@ -1,13 +1,13 @@
-"""What the lab needs installed, as data, and where it lies once it is there. Nothing is fetched here.
+"""The packages a lab needs, as data, and where they are installed. Nothing is fetched here.
 
-| class | from | lies in |
+| class | source | installed in |
 |---|---|---|
-| Maven | a Maven repository: one artefact with its runtime dependencies, or one zip | the cache |
+| Maven | a Maven repository: one artifact with its runtime dependencies, or one zip | the cache |
 | Go | the Go module proxy, compiled on this machine | the cache |
-| Debian | the distribution's packages | where the distribution puts it |
+| Debian | the distribution's packages | the distribution's paths |
 
 The cache is `$XDG_CACHE_HOME/tweetlab` (default ~/.cache/tweetlab), shared by all checkouts of a user.
-A folder in it appears by one rename, with `SHA256SUMS` inside: it is complete or absent.
+A directory in it appears by one rename, with `SHA256SUMS` inside: it is complete or absent.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ OUTSIDE_PATH = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/local/go/bin")
 
 @dataclass(frozen=True)
 class Maven:
-    """`coordinates`: group:artifact:version of the roots; `zip`: fetch one zip and unpack it, else gather jars."""
+    """A package from Maven.
+
+    `coordinates`: group:artifact:version; `zip`: fetch and unpack one zip, else collect jars.
+    """
 
     name: str
     version: str
@@ -41,9 +44,10 @@ class Maven:
 
 @dataclass(frozen=True)
 class Go:
-    """`module`@`pin` is compiled by `go install`; `version` is what the cache folder is called.
+    """A Go program: `go install` compiles `module`@`pin`; `version` names the cache directory.
 
-    `tool`: its go.mod replaces modules, which `go install` refuses: it is built as a tool of a module of ours.
+    `tool`: its go.mod has replace directives, which `go install` refuses: it is built as a tool of a module
+    of ours.
     """
 
     name: str
@@ -55,7 +59,10 @@ class Go:
 
 @dataclass(frozen=True)
 class Debian:
-    """`binary`, a program or a pattern of the path of a file, must be found; `package` holds it on Debian and Ubuntu."""
+    """A distribution package.
+
+    `binary`: a program or a path pattern that must exist; `package`: its Debian and Ubuntu name.
+    """
 
     name: str
     binary: str
@@ -65,7 +72,8 @@ class Debian:
 Package = Maven | Go | Debian
 
 CASSANDRA = Maven("cassandra", "5.0.5", ("org.apache.cassandra:cassandra-all:5.0.5",))
-# A broker without a log binding is silent: the binding has the version of log4j among its dependencies.
+# Without an SLF4J binding a broker logs nothing; the binding has the version of the log4j in its
+# dependencies.
 KAFKA = Maven(
     "kafka", "4.1.1", ("org.apache.kafka:kafka_2.13:4.1.1", "org.apache.logging.log4j:log4j-slf4j-impl:2.24.3")
 )
@@ -91,7 +99,7 @@ PACKAGES: tuple[Package, ...] = (
     REDIS, SENTINEL, POSTGRES, HAPROXY, NGINX, NGINX_PURGE, NGINX_JS, CASSANDRA, KAFKA, ELASTICSEARCH, MINIO,
 )  # fmt: skip
 OBSERVING: tuple[Package, ...] = (PROMETHEUS, ALERTMANAGER, RSYSLOG, RSYSLOG_ELASTICSEARCH, JAEGER)
-"""What only a lab with --observe needs; fetched at its first use."""
+"""Needed only with --observe; fetched at its first use."""
 
 ETCD = Debian("etcd", "etcd", "etcd-server")
 PATRONI = Debian("patroni", "/usr/bin/patroni", "patroni")
@@ -102,49 +110,49 @@ PDNS_BIND = Debian("pdns-bind", "/usr/lib/*/pdns/libbindbackend.so", "pdns-backe
 
 _ZONES: tuple[Package, ...] = (ETCD, PATRONI, PATRONI_ETCD, PATRONI_POSTGRES, PDNS, PDNS_BIND)
 FURTHER: dict[str, tuple[Package, ...]] = {"cluster": _ZONES, "two_regions": _ZONES}
-"""Blueprint -> what it needs besides PACKAGES; fetched when it is first brought up."""
+"""Blueprint -> what it needs besides PACKAGES; fetched when it is first started."""
 
 CHROMIUM = Debian("chromium", "chromium", "chromium")
-BROWSERS = (CHROMIUM.binary, "chromium-browser", "google-chrome")  # any of them will do
+BROWSERS = (CHROMIUM.binary, "chromium-browser", "google-chrome")  # any of these
 IPROUTE = Debian("iproute2", "ip", "iproute2")
 
 TESTS: tuple[Package, ...] = (*OBSERVING, *_ZONES, CHROMIUM, IPROUTE)
-"""What the tests use beside PACKAGES: all that any blueprint or --observe needs, and a browser for the tests of our pages."""
+"""What the tests use besides PACKAGES: everything for any blueprint and --observe, and a browser to test our pages."""
 
 
 def cache() -> Path:
-    """Return the cache folder of this user. It may not exist yet."""
+    """Return the cache directory of this user. It may not exist yet."""
     base = os.environ.get("XDG_CACHE_HOME", "").strip() or os.path.join(os.path.expanduser("~"), ".cache")
     return Path(base) / "tweetlab"
 
 
 def home(package: Maven | Go) -> Path:
-    """Return the folder of a fetched package, complete or absent."""
+    """Return the directory of a fetched package, complete or absent."""
     return cache() / "servers" / f"{package.name}-{package.version}"
 
 
 def missing(package: Package) -> str:
-    """Return what is missing of `package` in one sentence with its fix; "" where nothing is."""
+    """Return one sentence that says what of `package` is missing and how to fix it; "" if nothing is."""
     if isinstance(package, Debian):
         if package.name == "postgres":
             return _missing_postgres()
         if package is CHROMIUM and browser():
             return ""
-        found = glob.glob(package.binary) if package.binary.startswith("/") else find(package.binary)
-        return "" if found else f"`{package.binary}` is not installed; install the package {package.package}."
+        installed = glob.glob(package.binary) if package.binary.startswith("/") else find(package.binary)
+        return "" if installed else f"`{package.binary}` is not installed; install the package {package.package}."
     if (home(package) / SUMS).is_file():
         return ""
     return f"{package.name} {package.version} is not in {cache()}; run `make servers`."
 
 
 def is_offered(package: Debian) -> bool:
-    """Does this machine's distribution offer `package`? False without apt; reads the package lists as they are."""
+    """Return whether the distribution offers `package`, by the current package lists; False without apt."""
     apt = find("apt-cache")
     return apt is not None and bool(re.search(r"Candidate: (?!\(none\))", _output([apt, "policy", package.package])))
 
 
 def is_out_of_reach(package: Package) -> bool:
-    """Can this machine not have it: a package of the distribution without root, or one that the distribution lacks?"""
+    """Return whether it cannot be installed: a distribution package without root, or one it lacks."""
     return isinstance(package, Debian) and (os.geteuid() != 0 or not is_offered(package))
 
 
@@ -155,25 +163,25 @@ def _missing_postgres() -> str:
 
 
 def find(binary: str) -> str | None:
-    """Return the path of a program, looking into the administrator's folders too; None where it is absent."""
+    """Return the path of a program, searching OUTSIDE_PATH too; None if it is absent."""
     return shutil.which(binary, path=os.pathsep.join((os.environ.get("PATH", ""), *OUTSIDE_PATH)))
 
 
 def browser() -> str | None:
-    """Return the path of a Chromium: TWEETLAB_CHROMIUM, else the first of BROWSERS; None where there is none."""
+    """Return the path of a Chromium: TWEETLAB_CHROMIUM, else the first of BROWSERS; None if there is none."""
     return os.environ.get("TWEETLAB_CHROMIUM") or next(filter(None, map(find, BROWSERS)), None)
 
 
 def need(binary: str) -> str:
-    """Return the path of a program. Raises CouldNotRun with the fix where it is absent."""
-    found = find(binary)
-    if found is None:
+    """Return the path of a program. Raises CouldNotRun, with the fix, if it is absent."""
+    path = find(binary)
+    if path is None:
         raise CouldNotRun(f"The program `{binary}` was not found; `tweetlab doctor` names what installs it.")
-    return found
+    return path
 
 
 def postgres_bin() -> Path | None:
-    """Return the folder of the newest PostgreSQL programs of at least the least major; None without one."""
+    """Return the directory of the newest PostgreSQL >= MIN_POSTGRES_MAJOR; None without one."""
     folders = [(int(p.parent.name), p) for p in Path("/usr/lib/postgresql").glob("[0-9]*/bin") if p.parent.name.isdigit()]
     for major, folder in sorted(folders, reverse=True):
         if major >= MIN_POSTGRES_MAJOR and (folder / "postgres").exists() and (folder / "initdb").exists():
@@ -187,7 +195,10 @@ def postgres_bin() -> Path | None:
 
 @functools.cache
 def java() -> str | None:
-    """Return the path of a Java of the right major; None without one. TWEETLAB_JAVA_HOME is tried first."""
+    """Return the path of a Java of version JAVA_MAJOR; None without one.
+
+    TWEETLAB_JAVA_HOME is tried first.
+    """
     homes = [os.environ.get(name, "") for name in ("TWEETLAB_JAVA_HOME", "JAVA_HOME")]
     homes += sorted(str(path) for path in Path("/usr/lib/jvm").glob(f"*{JAVA_MAJOR}*"))
     tried = [os.path.join(home_, "bin", "java") for home_ in homes if home_]
@@ -199,30 +210,33 @@ def java() -> str | None:
 
 @functools.cache
 def java_version() -> str:
-    """Return what the Java of `java` says about itself; "" without one."""
-    found = java()
-    return version_line([found, "-version"]) if found else ""
+    """Return the version line of the Java of `java`; "" without one."""
+    program = java()
+    return version_line([program, "-version"]) if program else ""
 
 
 def need_java() -> str:
-    """Return the path of Java. Raises CouldNotRun with the fix where no Java of the right major stands."""
-    found = java()
-    if found is None:
-        seen = version_line([find("java") or "java", "-version"]) or "no java on the path"
+    """Return the path of Java.
+
+    Raises CouldNotRun, with the fix, if there is no Java of version JAVA_MAJOR.
+    """
+    program = java()
+    if program is None:
+        other = version_line([find("java") or "java", "-version"]) or "no java on the path"
         raise CouldNotRun(
-            f"Java {JAVA_MAJOR} was not found ({seen}); install openjdk-{JAVA_MAJOR}-jre-headless or set TWEETLAB_JAVA_HOME."
+            f"Java {JAVA_MAJOR} was not found ({other}); install openjdk-{JAVA_MAJOR}-jre-headless or set TWEETLAB_JAVA_HOME."
         )
-    return found
+    return program
 
 
 def java_major(path: str) -> int:
-    """Return the major version of a java program; 0 where it does not answer."""
-    found = re.search(r'version "(\d+)', version_line([path, "-version"]))
-    return int(found.group(1)) if found else 0
+    """Return the major version of a java program; 0 if it does not run."""
+    match = re.search(r'version "(\d+)', version_line([path, "-version"]))
+    return int(match.group(1)) if match else 0
 
 
 def version_line(command: list[str]) -> str:
-    """Return the first line that a program prints about itself; "" where it does not run."""
+    """Return the first line of a version command's output; "" if it does not run."""
     return _output(command).split("\n")[0]
 
 
@@ -235,5 +249,5 @@ def _output(command: list[str]) -> str:
 
 
 def _first_number(text: str) -> int:
-    found = re.search(r"(\d+)", text)
-    return int(found.group(1)) if found else 0
+    match = re.search(r"(\d+)", text)
+    return int(match.group(1)) if match else 0

@@ -1,4 +1,4 @@
-"""What is checked before anything starts: programs, disk, ports. Each refusal names value, bound and fix."""
+"""Checks before a start: programs, disk, memory, ports. Each error names the value, the limit and the fix."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from system.platform.paths import Paths
 from system.platform.servers import SERVERS
 
 DEFAULT_MIN_FREE_MIB = 2048  # a fresh small lab writes about 300 MiB, a long run with 100,000 users about 1.5 GiB
-MAX_SOCKET_PATH_BYTES = 107  # of a Unix socket on Linux: sun_path without its closing zero
+MAX_SOCKET_PATH_BYTES = 107  # of a Unix socket on Linux: sun_path without its terminating zero
 KEEPS_DATA = ("cassandra", "elasticsearch", "etcd", "kafka", "minio", "postgres")
 JAVA_KINDS = ("cassandra", "kafka", "elasticsearch")
 
 
 def check_programs(blueprint: Blueprint) -> None:
-    """Raise CouldNotRun that lists every program the blueprint needs and this machine lacks."""
+    """Raise CouldNotRun, with a list, if this machine lacks programs that the blueprint needs."""
     servers = [SERVERS[node.kind] for node in blueprint.nodes]
     wanted = {package for server in servers for package in (server.package, *getattr(server, "modules", ()))} - {None}
     wanted |= {*packages.FURTHER.get(blueprint.name, ())}
@@ -38,8 +38,9 @@ def check_programs(blueprint: Blueprint) -> None:
 
 
 def check_disk(paths: Paths) -> None:
-    """Raise CouldNotRun where the data directory or the state folder has too little free space. TWEETLAB_MIN_FREE_MIB
-    moves the bound.
+    """Raise CouldNotRun if the data or the state directory has too little free space.
+
+    TWEETLAB_MIN_FREE_MIB sets the limit.
     """
     need_mib = _min_free_mib(os.environ.get("TWEETLAB_MIN_FREE_MIB", ""))
     for folder in (paths.data_dir.parent, paths.root):
@@ -52,7 +53,7 @@ def check_disk(paths: Paths) -> None:
 
 
 def check_socket_path(paths: Paths) -> None:
-    """Raise CouldNotRun where TWEETLAB_DATA is so deep that the supervisor's socket cannot be bound below it."""
+    """Raise CouldNotRun if TWEETLAB_DATA is so deep that the supervisor's socket cannot be bound below it."""
     too_many = len(os.fsencode(paths.socket)) - MAX_SOCKET_PATH_BYTES
     if too_many > 0:
         raise CouldNotRun(
@@ -72,18 +73,18 @@ def _min_free_mib(text: str) -> int:
 
 
 def check_memory(blueprint: Blueprint, available_mib: int | None = None) -> None:
-    """Raise CouldNotRun where a lab in zones expects more memory than this machine has free, swap included.
+    """Raise CouldNotRun if a lab with zones expects more memory than this machine has free, swap included.
 
-    A lab of one of each is not held to it. `available_mib`: None asks the machine.
+    A lab without zones is not checked. `available_mib`: None reads /proc/meminfo.
     """
     if not any(node.zone for node in blueprint.nodes):
         return
     need_mib = sum(node.memory_mib for node in blueprint.nodes)
-    found_mib = _available_mib() if available_mib is None else available_mib
-    if found_mib < need_mib:
+    free_mib = _available_mib() if available_mib is None else available_mib
+    if free_mib < need_mib:
         raise CouldNotRun(
-            f"The blueprint {blueprint.name!r} holds {need_mib} MiB, and {found_mib} MiB of memory and swap are free. "
-            "Stop something, or start the lab `small`."
+            f"The blueprint {blueprint.name!r} needs {need_mib} MiB, and {free_mib} MiB of memory and swap are free. "
+            "Stop other programs, or start the blueprint `small`."
         )
 
 
@@ -94,7 +95,7 @@ def _available_mib() -> int:
 
 
 def check_layout(paths: Paths, blueprint: Blueprint) -> None:
-    """Raise CouldNotRun where data of a lab with other members lie, in number or place: no store could start on them."""
+    """Raise CouldNotRun if the data directory holds data of other members: no store could start on it."""
     if not paths.layout.exists():
         return
     before, wanted = json.loads(paths.layout.read_text()), _layout(blueprint)
@@ -103,35 +104,38 @@ def check_layout(paths: Paths, blueprint: Blueprint) -> None:
             raise CouldNotRun(
                 f"{paths.data_dir} holds the data of a lab with {before[kind]} {kind}, "
                 f"and {blueprint.name!r} has {wanted[kind]}. "
-                "Remove them with `tweetlab down --purge`, or take another TWEETLAB_RANGE."
+                "Remove the data with `tweetlab down --purge`, or use another TWEETLAB_RANGE."
             )
 
 
 def keep_layout(paths: Paths, blueprint: Blueprint) -> None:
-    """Write down how many members of each kind keep data here from now on, and whether in regions."""
+    """Record how many members of each kind have data here, and whether they are in regions."""
     before = json.loads(paths.layout.read_text()) if paths.layout.exists() else {}
     paths.layout.write_text(json.dumps(before | _layout(blueprint)))
 
 
 def _layout(blueprint: Blueprint) -> dict[str, int | str]:
     members = {kind: nodes for kind in KEEPS_DATA if (nodes := blueprint.of_kind(kind))}
-    # Members keep the addresses of their peers, which regions have others of.
+    # Members store the addresses of their peers, and these differ in regions.
     return {kind: f"{len(nodes)} in regions" if nodes[0].region else len(nodes) for kind, nodes in members.items()}
 
 
 def check_ports(nodes: tuple[Node, ...], plan: Plan) -> None:
-    """Raise CouldNotRun that lists every address in use, with the process that holds it where it is visible."""
+    """Raise CouldNotRun, with a list, if addresses are in use.
+
+    Names the process that holds each if it is visible.
+    """
     taken = []
     for node in nodes:
         if node.region or node.role == "network":
-            continue  # in a namespace of the lab's own nobody else listens
+            continue  # no other process listens in the lab's own namespaces
         host = plan.host(node.kind, node.instance, node.region)
         for port in plan.ports(node.kind):
             if not _is_free(host, port):
                 taken.append(f"{host}:{port} ({node.name}) is in use by {_holder(host, port)}")
     if taken:
         other = plan.range + 1 if plan.range < 250 else 1
-        fix = f"Stop it, or take other addresses: TWEETLAB_RANGE={other}."
+        fix = f"Stop it, or use other addresses: TWEETLAB_RANGE={other}."
         raise CouldNotRun("\n".join((*taken, fix)))
 
 
@@ -150,7 +154,7 @@ def _is_free(host: str, port: int) -> bool:
 def _holder(host: str, port: int) -> str:
     inodes = _listeners(host, port)
     for pid in (name for name in os.listdir("/proc") if name.isdigit()):
-        with contextlib.suppress(OSError):  # gone, or another user's
+        with contextlib.suppress(OSError):  # it exited, or belongs to another user
             if inodes & _sockets(pid):
                 return f"process {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
     return "a process of another user"
@@ -158,18 +162,18 @@ def _holder(host: str, port: int) -> str:
 
 def _sockets(pid: str) -> set[str]:
     """Return the inodes of the sockets that a process holds open."""
-    found = set()
+    inodes = set()
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):  # closed since it was listed
             link = os.readlink(f"/proc/{pid}/fd/{fd}")
             if link.startswith("socket:["):
-                found.add(link[8:-1])
-    return found
+                inodes.add(link[8:-1])
+    return inodes
 
 
 def _listeners(host: str, port: int) -> set[str]:
     exact = "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
-    found = set()
+    inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             rows = Path(table).read_text().splitlines()[1:]
@@ -179,5 +183,5 @@ def _listeners(host: str, port: int) -> set[str]:
             address, _, number = fields[1].rpartition(":")
             ours = address in (exact, "0" * 8, "0" * 32) or address.endswith(exact)
             if ours and int(number, 16) == port and fields[3] == "0A":
-                found.add(fields[9])
-    return found
+                inodes.add(fields[9])
+    return inodes

@@ -1,11 +1,12 @@
-"""One control group a node: CPU accounting to the nanosecond, quota, freezing, and a name for iptables.
+"""One control group per node: CPU accounting to the nanosecond, quota, freezing, and a path for iptables.
 
-Two worlds. v1: one mounted tree a controller (cpu, cpuacct, freezer, memory) and beside them a v2 tree without
-controllers (`unified`), which `iptables -m cgroup --path` reads: a node gets a place in each. v2: one tree.
-Where neither can be written (an unprivileged user), `kind` is "none": the lab runs, CPU comes from process
-clocks, and no scaling verdict is given.
+Two versions. v1: one mounted tree per controller (cpu, cpuacct, freezer, memory) and next to them a v2 tree
+without controllers (`unified`), which `iptables -m cgroup --path` reads: a node gets a group in each. v2: one
+tree. If neither can be written (an unprivileged user), `kind` is "none": the lab runs, CPU comes from process
+clocks, and a run gets no verdict on scaling.
 
-A process joins before it opens a socket: `join_files` are written by the launcher, then it becomes the server.
+A process joins before it opens a socket: the launcher writes its pid to the files of `make`, then it execs
+the server.
 """
 
 from __future__ import annotations
@@ -19,21 +20,24 @@ from pathlib import Path
 MOUNT = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("cpu", "cpuacct", "freezer", "memory")
 TOP = "tweetlab"
-# Of the CPU quota. A fifth of a core is 4 ms in every 20: the kernel's default of 100 ms would let a process run for 20 ms
-# and then stand still for 80, a pause that no small machine makes.
+# Of the CPU quota. A fifth of a core is 4 ms in every 20: the kernel's default of 100 ms would let a process
+# run for 20 ms and then stop for 80, a pause that no small machine shows.
 PERIOD_US = 20_000
 
 
 @dataclass(frozen=True)
 class Groups:
-    """The control groups of one lab. `bases`: one folder a tree that this user can write; empty for "none"."""
+    """The control groups of one lab.
+
+    `bases`: the root of each tree that this user can write; empty for "none".
+    """
 
     lab_id: str
     kind: str
     bases: tuple[Path, ...]
 
     def paths(self, node: str) -> list[Path]:
-        """Return the folders of a node, one a tree."""
+        """Return the directories of a node, one per tree."""
         return [base / TOP / self.lab_id / node for base in self.bases]
 
     def make(self, node: str, quota_cores: float | None = None) -> list[Path]:
@@ -57,7 +61,7 @@ class Groups:
                 (path / "cpu.max").write_text(f"{quota_us if cores else 'max'} {PERIOD_US}")
 
     def cpu_ns(self, node: str) -> int | None:
-        """Return the CPU time of all that ever ran in the node's group; None without accounting."""
+        """Return the CPU time, in ns, of every process ever in the node's group; None without accounting."""
         for path in self.paths(node):
             with contextlib.suppress(OSError, ValueError, StopIteration):
                 if (path / "cpuacct.usage").exists():
@@ -68,24 +72,27 @@ class Groups:
         return None
 
     def pids(self, node: str) -> list[int]:
-        """Return the processes in the node's group, the groups below it included."""
-        found: set[int] = set()
+        """Return the processes in the node's group, including child groups, sorted."""
+        pids: set[int] = set()
         for path in self.paths(node)[:1]:
             for file in (path / "cgroup.procs", *path.glob("**/cgroup.procs")):
                 with contextlib.suppress(OSError):
-                    found.update(int(line) for line in file.read_text().split())
-        return sorted(found)
+                    pids.update(int(line) for line in file.read_text().split())
+        return sorted(pids)
 
     def nodes(self) -> list[str]:
-        """Return the nodes that have a group, those of an earlier start included."""
-        found: set[str] = set()
+        """Return the nodes that have a group, including those of an earlier start, sorted."""
+        names: set[str] = set()
         for base in self.bases:
             with contextlib.suppress(OSError):
-                found.update(path.name for path in (base / TOP / self.lab_id).iterdir() if path.is_dir())
-        return sorted(found)
+                names.update(path.name for path in (base / TOP / self.lab_id).iterdir() if path.is_dir())
+        return sorted(names)
 
     def remove(self) -> None:
-        """Remove the groups of this lab. A group empties a moment after its last process died: waits up to 2 s."""
+        """Remove the groups of this lab.
+
+        A group empties shortly after its last process died: waits up to 2 s.
+        """
         deadline = time.monotonic() + 2.0
         for node in self.nodes():
             for path in self.paths(node):
@@ -97,9 +104,9 @@ class Groups:
 
 
 def open_groups(lab_id: str, mount: Path = MOUNT) -> Groups:
-    """Return the control groups that this user can make on this machine.
+    """Return the control groups that this user can create on this machine.
 
-    On v2 it finds out by trying: that leaves our empty top folder at most.
+    On v2 it tries to write, which leaves at most an empty top directory.
     """
     if (mount / "cgroup.controllers").exists():
         bases: tuple[Path, ...] = (mount,) if os.access(mount, os.W_OK) and _enable_v2(mount) else ()
@@ -107,7 +114,7 @@ def open_groups(lab_id: str, mount: Path = MOUNT) -> Groups:
     names = [name for name in V1_CONTROLLERS if _mounted(mount, name)]
     if "cpuacct" in names and all(os.access(mount / name, os.W_OK) for name in names):
         unified = ["unified"] if (mount / "unified" / "cgroup.procs").exists() else []
-        # cpu and cpuacct may be one mount under two names: one place is enough.
+        # cpu and cpuacct may be one mount under two names: one group is enough.
         folders = list(dict.fromkeys((mount / name).resolve() for name in ["cpuacct", *names, *unified]))
         return Groups(lab_id, "v1", tuple(folders))
     return Groups(lab_id, "none", ())
@@ -118,7 +125,7 @@ def _mounted(mount: Path, name: str) -> bool:
 
 
 def _enable_v2(mount: Path) -> bool:
-    """Hand the cpu and memory controllers down to our groups; False where the kernel refuses."""
+    """Delegate the cpu and memory controllers to our groups; False if the kernel refuses."""
     for folder in (mount, mount / TOP):
         try:
             folder.mkdir(exist_ok=True)
@@ -134,5 +141,5 @@ def _remove(path: Path, deadline: float) -> None:
             path.rmdir()
         except OSError:
             if time.monotonic() > deadline:
-                return  # a process is in it still; the next sweep tries again
+                return  # a process is still in it; the next cleanup tries again
             time.sleep(0.02)

@@ -1,12 +1,13 @@
-"""One child of the supervisor: started in its own session and control group, watched, healed, stopped.
+"""One child of the supervisor: started in its own session and control group, monitored, restarted, stopped.
 
-    stopped -> starting -> well -> dead -> starting -> ...
+    stopped -> starting -> healthy -> dead -> starting -> ...
                   |
-                  +-> failed (died, or not well in time, before it was ever well)
+                  +-> failed (died, or not healthy in time, before it was ever healthy)
 
-A child that dies after it was well is dead, and healed: started again after a pause that doubles with each
-death in a row. `auto_heal` off leaves it dead until told otherwise. A member of a failover group (`Running.heal_pause_s`)
-is started again only when the others had the time to choose a new primary, whoever starts it.
+A child that dies after it was healthy is dead, and restarted after a pause that doubles with each consecutive
+death. With `auto_heal` off it stays dead until it is switched on or started. A member of a failover group
+(`Running.heal_pause_s`) is started only after the others had the time to elect a new primary, by automatic
+restart or by command.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from system.platform.regions import network
 from system.platform.servers import SERVERS
 from system.platform.servers.base import Context, Launch, Step
 
-HEAL_PAUSE_S = 0.1
-MAX_HEAL_PAUSE_S = 5.0
-CALM_S = 10.0  # a child that stayed well for so long starts its row of deaths again
+RESTART_PAUSE_S = 0.1
+MAX_RESTART_PAUSE_S = 5.0
+STABLE_S = 10.0  # a child that ran for so long has its count of consecutive deaths reset
 LOG_LINES = 15
-YIELD_NICE = 10  # of an unprivileged lab's nodes: a tenth of the weight of the load generator; equal among themselves
+YIELD_NICE = 10  # of an unprivileged lab's nodes: a tenth of the load generator's weight, the same for all nodes
 YIELD_TRIES = 50
 NO_SPACE = "No space left on device"
 
-# Sets the timer slack (ns; 0 leaves the kernel's 50,000), joins the control groups, then becomes the server: same pid, and no
-# socket was open before.
+# Sets the timer slack (ns; 0 keeps the kernel's 50,000), joins the control groups, then execs the server:
+# same pid, and no socket was open before.
 JOIN = (
     'echo "$1" > /proc/$$/timerslack_ns; n=$2; shift 2; '
     'while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
@@ -49,7 +50,7 @@ JOIN = (
 
 
 class Child:
-    """One node's process. All methods belong to the supervisor's event loop."""
+    """One node's process. All methods run in the supervisor's event loop."""
 
     def __init__(self, ctx: Context, groups: Groups, changed: Callable[[Child], None]) -> None:
         self.ctx = ctx
@@ -57,7 +58,7 @@ class Child:
         self.server = SERVERS[ctx.node.kind]
         self.groups = groups
         self.state = "stopped"
-        self.expected = False  # it was well, and nobody asked it to stop since: its silence is amiss
+        self.expected = False  # it was healthy and was not asked to stop since: an alert may fire if it is silent
         self.auto_heal = True
         self.quota_cores = ctx.node.running.cpu_quota_cores
         self.restarts = 0
@@ -74,7 +75,7 @@ class Child:
         self._past_cpu_ns = 0
         self._deaths = 0
         self._died_s = 0.0  # monotonic
-        self._healer: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
 
     @property
     def log(self) -> Path:
@@ -84,9 +85,11 @@ class Child:
         return not self._exited.is_set()
 
     async def start(self) -> None:
-        """Start the process and wait until it is well. Raises CouldNotRun, with last answer and log end.
+        """Start the process and wait until it is healthy.
 
-        A member of a failover group waits first until the others had their time to choose a new primary.
+        Raises CouldNotRun, with the last answer and the end of the log.
+
+        A member of a failover group first waits for `heal_pause_s` after its death.
         """
         self._wanted = True
         if (left_s := self._died_s + self.node.running.heal_pause_s - time.monotonic()) > 0 and self._process:
@@ -95,43 +98,48 @@ class Child:
         began = time.monotonic()
         try:
             await self._prepare_and_spawn()
-            (well, self.answer), _ = await asyncio.gather(
-                health.wait(lambda: self.server.probe(self.ctx), self.server.start_timeout_s, self.is_alive), self._yield()
+            (healthy, self.answer), _ = await asyncio.gather(
+                health.wait(lambda: self.server.probe(self.ctx), self.server.start_timeout_s, self.is_alive),
+                self._lower_priority(),
             )
         except OSError as problem:
             self._set("failed")
-            raise CouldNotRun(self._os_trouble(problem)) from problem
+            raise CouldNotRun(self._os_error_text(problem)) from problem
         except CouldNotRun:
             self._set("failed")
             raise
-        if not well:
+        if not healthy:
             self._set("failed")
-            raise CouldNotRun(self._trouble(time.monotonic() - began))
+            raise CouldNotRun(self._failure_text(time.monotonic() - began))
         self.expected = True
         self._set("healthy")
         self.limit(self.quota_cores)
 
     def limit(self, cores: float | None) -> None:
-        """Let it use at most `cores` of CPU from the moment it is well, None: all it gets. A start is never throttled."""
+        """Limit it to `cores` of CPU once it is healthy; None lifts the limit. A start is never throttled."""
         self.quota_cores = cores
         if self.state == "healthy":
             self.groups.set_quota(self.node.name, cores)
 
-    async def _yield(self) -> None:
-        # An unprivileged load generator cannot be real-time, and would start requests late behind the servers it measures.
+    async def _lower_priority(self) -> None:
+        # An unprivileged load generator cannot run in real time, and would send requests late behind the
+        # servers it measures.
         if os.geteuid() == 0 or not self.node.running.own_session:
             return
         for _ in range(YIELD_TRIES):
             if not self.is_alive() or procs.yield_to_others(self.pid, YIELD_NICE):
                 return
-            await asyncio.sleep(0.11)  # the kernel takes one such wish in 100 ms from all unprivileged users
+            await asyncio.sleep(0.11)  # the kernel accepts one such change in 100 ms from all unprivileged users
 
     async def stop(self, *, kill: bool = False) -> None:
-        """Stop the process and all it started, by its own signal or at once; safe to repeat."""
+        """Stop the process and all it started: by its own signal, or with `kill` immediately.
+
+        Safe to repeat.
+        """
         self._wanted = self.expected = False
         self._changed(self)
-        if self._healer:
-            self._healer.cancel()
+        if self._restarting:
+            self._restarting.cancel()
         if self.is_alive() and not kill and self._launch and self._process:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(self._launch.stop_signal)
@@ -139,40 +147,49 @@ class Child:
                 await asyncio.wait_for(self._exited.wait(), self._launch.stop_timeout_s)
         self.kill()
         await self._exited.wait()
-        for made, kept in self._launch.harvest if self._launch else ():
-            with contextlib.suppress(OSError):  # killed, or another lab was quicker, or the disk is full
-                made.replace(kept)
+        for source, destination in self._launch.harvest if self._launch else ():
+            with contextlib.suppress(OSError):  # it was killed, another lab wrote the file first, or the disk is full
+                source.replace(destination)
         self._set("stopped")
 
     def kill(self) -> None:
-        """SIGKILL the process and whatever else lives in its node."""
+        """SIGKILL the process and every other process of its node."""
         doomed = {self.pid, *self.pids()} if self.is_alive() else set(self.pids())
         for pid in doomed:
             if pid > 0:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
-    def pids(self, known: procs.Family | None = None) -> list[int]:
-        """Return the living processes of this node. `known`: a `procs.family` read just now; None reads it where it is needed."""
+    def pids(self, known: procs.Tree | None = None) -> list[int]:
+        """Return the living processes of this node.
+
+        `known`: a current `procs.process_tree`; None reads it if needed.
+        """
         if self.groups.kind != "none":
             return self.groups.pids(self.node.name)
         return [pid for root in self._roots() for pid in (root, *procs.descendants(root, known))]
 
     def _roots(self) -> list[int]:
-        """Return the process, if it lives, and the one that left its tree; with their descendants they are the node."""
+        """Return the process, if it lives, and the one that left its tree.
+
+        These and their descendants are the node.
+        """
         file = self._launch.escapes if self._launch else None
         further = procs.escaped(file, self.ctx.paths.lab_id, self.node.name) if file else []
         return [self.pid, *further] if self.is_alive() else further
 
-    def cpu_ns(self, known: procs.Family | None = None) -> int:
-        """Return the CPU time of this node since the lab came up, restarts included. `known`: as for `pids`."""
+    def cpu_ns(self, known: procs.Tree | None = None) -> int:
+        """Return the CPU time, in ns, of this node since the lab came up, restarts included.
+
+        `known`: as for `pids`.
+        """
         grouped = self.groups.cpu_ns(self.node.name)
         if grouped is not None:
             return grouped
         return self._past_cpu_ns + sum(procs.tree_cpu_ns(root, known) for root in self._roots())
 
     async def probe(self) -> str:
-        """Return "healthy", or why the node is not, asked now."""
+        """Probe the node; return "healthy", or why it is not."""
         if not self.is_alive():
             return "no process"
         try:
@@ -190,7 +207,7 @@ class Child:
             for step in launch.before:
                 if not step.unless.exists():
                     await self._run_step(step, launch, joins, log.fileno())
-            argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins, self._way_in())
+            argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins, self._netns_command())
             cwd = launch.cwd or self.ctx.paths.data_dir
             self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, 1 ms; asyncio's own waits in a thread each
                 argv, env=dict(launch.env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -203,11 +220,11 @@ class Child:
         self._watch(self._process)
         self._changed(self)
 
-    def _way_in(self) -> list[str]:
+    def _netns_command(self) -> list[str]:
         return network.inside(self.ctx.paths, self.node.region)
 
     async def _run_step(self, step: Step, launch: Launch, joins: list[Path], log: int) -> None:
-        argv = _wrapped(step.argv, Running(), launch.drops_root and not step.as_lab_owner, joins, self._way_in())
+        argv = _wrapped(step.argv, Running(), launch.drops_root and not step.as_lab_owner, joins, self._netns_command())
         env = dict(step.env or launch.env)
         process = await asyncio.create_subprocess_exec(
             *argv, env=env, cwd=self.ctx.paths.data_dir, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
@@ -220,47 +237,47 @@ class Child:
                 process.kill()
         if code != 0:
             end = self._log_end()
-            what = f"{self.node.name} could not be prepared (exit code {code}). {self._mend(end)}"
+            what = f"{self.node.name} could not be prepared (exit code {code}). {self._remedy(end)}"
             raise CouldNotRun(f"{what}\nEnd of {self.log}:\n{end}")
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         loop = asyncio.get_running_loop()
         fd = os.pidfd_open(process.pid)
 
-        def gone() -> None:
+        def exited() -> None:
             loop.remove_reader(fd)
             os.close(fd)
             if self.groups.kind == "none":
-                self._past_cpu_ns += procs.cpu_ns(process.pid)  # still a zombie: its clock can be read
+                self._past_cpu_ns += procs.cpu_ns(process.pid)  # still a zombie, whose clock can be read
             process.wait()
             self._died_s = time.monotonic()
             self._exited.set()
             self._on_exit()
 
-        loop.add_reader(fd, gone)
+        loop.add_reader(fd, exited)
 
     def _on_exit(self) -> None:
         self._changed(self)
         if self.state != "healthy" or not self._wanted:
             return
-        for pid in self.pids():  # what the dead process left: a server under a start script
+        for pid in self.pids():  # processes that the dead one left, as a server under a start script
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._set("dead")
         if self.auto_heal:
-            self.heal()
+            self.restart()
 
-    def heal(self) -> None:
-        """Start the process again in the background, unless that is under way or it lives."""
-        if self.is_alive() or (self._healer and not self._healer.done()):
+    def restart(self) -> None:
+        """Restart the process in the background, unless it lives or a restart is in progress."""
+        if self.is_alive() or (self._restarting and not self._restarting.done()):
             return
         self._wanted = True
-        self._healer = asyncio.get_running_loop().create_task(self._heal())
+        self._restarting = asyncio.get_running_loop().create_task(self._restart())
 
-    async def _heal(self) -> None:
+    async def _restart(self) -> None:
         while self._wanted and not self.is_alive():
-            self._deaths = 0 if time.time() - self.started_at > CALM_S else self._deaths + 1
-            await asyncio.sleep(min(MAX_HEAL_PAUSE_S, HEAL_PAUSE_S * 2**self._deaths))
+            self._deaths = 0 if time.time() - self.started_at > STABLE_S else self._deaths + 1
+            await asyncio.sleep(min(MAX_RESTART_PAUSE_S, RESTART_PAUSE_S * 2**self._deaths))
             self.restarts += 1
             try:
                 await self.start()
@@ -277,30 +294,30 @@ class Child:
     def _log_end(self) -> str:
         return log_end_with_reason(self.log)
 
-    def _trouble(self, waited_s: float) -> str:
+    def _failure_text(self, waited_s: float) -> str:
         end = self._log_end()
-        what = f"was not well after {waited_s:.0f} s (its bound is {self.server.start_timeout_s:.0f} s)"
+        what = f"was not healthy after {waited_s:.0f} s (its limit is {self.server.start_timeout_s:.0f} s)"
         if not self.is_alive() and self._process:
             what = f"died while starting, after {waited_s:.1f} s, with exit code {self._process.returncode}"
-        return f"{self.node.name} {what}; last answer: {self.answer}. {self._mend(end)}\nEnd of {self.log}:\n{end}"
+        return f"{self.node.name} {what}; last answer: {self.answer}. {self._remedy(end)}\nEnd of {self.log}:\n{end}"
 
-    def _mend(self, log: str) -> str:
+    def _remedy(self, log: str) -> str:
         full = f"The disk of {self.ctx.paths.data_dir} is full: free some space and start again."
-        return full if NO_SPACE in log else "Its log tells why:"
+        return full if NO_SPACE in log else "See its log:"
 
-    def _os_trouble(self, problem: OSError) -> str:
+    def _os_error_text(self, problem: OSError) -> str:
         if problem.errno == errno.ENOSPC:
             return f"The disk of {self.ctx.paths.data_dir} is full ({problem.filename}); free some space and start again."
         return f"{self.node.name} could not be started: {problem}."
 
 
 def prepare(ctx: Context, launch: Launch) -> None:
-    """Make the node's folders and write its configuration, owned by the user it runs as."""
+    """Create the node's directories and write its configuration, owned by the user it runs as."""
     own = ctx.paths.data_dir / ctx.node.name
     owner = paths.unprivileged() if launch.drops_root else None
-    made = [own, *launch.folders, *(path.parent for path in launch.files)]
-    for folder in made:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    directories = [own, *launch.folders, *(path.parent for path in launch.files)]
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in launch.stale:
         path.unlink(missing_ok=True)
     for path, text in launch.files.items():
@@ -311,14 +328,14 @@ def prepare(ctx: Context, launch: Launch) -> None:
 
 
 def log_end(path: Path, lines: int = LOG_LINES) -> str:
-    """Return the last lines of a log; "" where there is none."""
+    """Return the last lines of a log; "" if there is none."""
     return "\n".join(_tail(path)[-lines:])
 
 
 def log_end_with_reason(path: Path) -> str:
     """Return the last lines of a log, and before them the first line near the end that names an error.
 
-    A JVM prints the reason first and then a stack trace that would hide it.
+    A JVM prints the reason first and then a stack trace that would push it out of the last lines.
     """
     tail = _tail(path)
     end = tail[-LOG_LINES:]
@@ -336,8 +353,9 @@ def _tail(path: Path) -> list[str]:
         return []
 
 
-def _wrapped(argv: tuple[str, ...], running: Running, drops_root: bool, joins: list[Path], way_in: list[str]) -> list[str]:
-    command = [*way_in]
+def _wrapped(argv: tuple[str, ...], running: Running, drops_root: bool, joins: list[Path],
+             netns: list[str]) -> list[str]:
+    command = [*netns]
     if running.nice:
         command += ["nice", "-n", str(running.nice)]
     user = paths.unprivileged() if drops_root else None

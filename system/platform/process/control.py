@@ -1,11 +1,11 @@
-"""The supervisor's process: one a lab. `python -m system.platform.process.control ROOT RANGE`.
+"""The supervisor's process: one per lab. `python -m system.platform.process.control ROOT RANGE`.
 
 It listens on a Unix socket; a request is one line of JSON `{"op": ..., ...}`, answered by any number of
 lines `{"progress": [node, text]}` and one last line `{"result": ...}` or `{"error": {...}}`.
 
-Starting is a transaction: what `start` brought up on a connection stays only after `commit` on it. Where
-the connection ends without, all that it started is taken down again: a caller that dies half-way leaves
-nothing half-started. A supervisor without children ends itself.
+Starting is a transaction: the nodes that `start` brought up on a connection stay only after `commit` on it.
+If the connection ends without one, they are rolled back, so a client that dies midway leaves nothing
+half-started. A supervisor without children and clients exits.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from system.kernel.telemetry import logs
 from system.platform.paths import Paths
 from system.platform.process import cgroups, orphan_cleanup
 from system.platform.process.children import Child
-from system.platform.process.supervisor import Request, Supervisor, Tell
+from system.platform.process.supervisor import Request, Supervisor
+from system.platform.provider import Progress
 
-IDLE_S = 20.0  # how long a supervisor without children and callers stays
+IDLE_S = 20.0  # how long a supervisor without children and clients stays
 OPEN_FILES = 65536
 MAX_LINE_BYTES = 4 * 2**20
 
@@ -42,25 +43,25 @@ Operation = Callable[[], Awaitable[Any]]
 
 
 class Control:
-    """Serves callers of one supervisor on the lab's socket."""
+    """Serves the clients of one supervisor on the lab's socket."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._stopping = asyncio.Event()
-        self._callers = 0
-        self._open: list[list[Child]] = []  # what each caller has started and not committed
+        self._clients = 0
+        self._uncommitted: list[list[Child]] = []  # per client, the children it started and has not committed
 
     async def serve(self) -> None:
-        """Answer callers until told to stop, or until there has been nothing to do for a while."""
+        """Serve clients until SIGTERM or SIGINT, or until there were no children and clients for IDLE_S."""
         socket = self._supervisor.paths.socket
         socket.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._serve_caller, socket, limit=MAX_LINE_BYTES)
+        server = await asyncio.start_unix_server(self._serve_client, socket, limit=MAX_LINE_BYTES)
         os.chmod(socket, 0o600)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         async with server:
-            tasks = [asyncio.create_task(self._leave_when_idle()), asyncio.create_task(self._supervisor.run())]
+            tasks = [asyncio.create_task(self._exit_when_idle()), asyncio.create_task(self._supervisor.run())]
             await self._stopping.wait()
             for task in tasks:
                 task.cancel()
@@ -68,10 +69,10 @@ class Control:
         socket.unlink(missing_ok=True)
 
     def settled(self) -> dict[str, int]:
-        """Return how many children await their commit, and how many there are."""
-        return {"pending": sum(map(len, self._open)), "nodes": len(self._supervisor.children)}
+        """Return how many children are not committed, and how many there are."""
+        return {"pending": sum(map(len, self._uncommitted)), "nodes": len(self._supervisor.children)}
 
-    async def _answer(self, request: Request, tell: Tell, started: list[Child]) -> Any:
+    async def _answer(self, request: Request, progress: Progress, started: list[Child]) -> Any:
         name = str(request.get("op"))
         if name == "commit":
             started.clear()
@@ -80,99 +81,102 @@ class Control:
             await self._supervisor.stop(list(self._supervisor.children.values()), kill=bool(request.get("kill")))
             self._supervisor.children.clear()
             return {"stopped": True}
-        table = self._operations(request, tell, started)
+        table = self._operations(request, progress, started)
         if name not in table:
             raise WrongInput(f"The operation {name!r} is unknown; known are {', '.join(sorted(table))}, commit, down.")
         return await table[name]()
 
-    async def _serve_caller(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         started: list[Child] = []
-        self._open.append(started)
-        self._callers += 1
+        self._uncommitted.append(started)
+        self._clients += 1
 
-        def say(message: dict[str, Any]) -> None:
+        def send(message: dict[str, Any]) -> None:
             if not writer.is_closing():
                 writer.write(json.dumps(message).encode() + b"\n")
 
-        def tell(node: str, text: str) -> None:
-            say({"progress": [node, text]})
+        def progress(node: str, text: str) -> None:
+            send({"progress": [node, text]})
 
         try:
             while (line := await reader.readline()) and not self._stopping.is_set():
                 request = json.loads(line)
-                if not await self._obey(request, say, tell, started, reader):
+                if not await self._handle(request, send, progress, started, reader):
                     break
                 await writer.drain()
                 if request.get("op") == "down":
                     self._stopping.set()
         except (ConnectionError, ValueError) as problem:
-            _log.warning("a caller went away or spoke nonsense: %s", problem)
+            _log.warning("client disconnected or sent invalid JSON: %s", problem)
         finally:
-            self._callers -= 1
+            self._clients -= 1
             if started:
-                await self._supervisor.take_back(started)
-            self._open = [each for each in self._open if each is not started]
+                await self._supervisor.roll_back(started)
+            self._uncommitted = [children for children in self._uncommitted if children is not started]
             writer.close()
 
-    async def _obey(
-        self, request: Request, say: Callable[[dict[str, Any]], None], tell: Tell, started: list[Child],
+    async def _handle(
+        self, request: Request, send: Callable[[dict[str, Any]], None], progress: Progress, started: list[Child],
         reader: asyncio.StreamReader,
     ) -> bool:  # fmt: skip
-        """Carry out one request; False where the caller went away meanwhile."""
-        work = asyncio.ensure_future(self._answer(request, tell, started))
-        gone = asyncio.ensure_future(_end_of(reader))
-        await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+        """Execute one request; False if the client disconnected before its end, which cancels the request."""
+        work = asyncio.ensure_future(self._answer(request, progress, started))
+        disconnected = asyncio.ensure_future(_until_eof(reader))
+        await asyncio.wait([work, disconnected], return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError, LabError):
                 await work
             return False
-        gone.cancel()
+        disconnected.cancel()
         try:
-            say({"result": work.result()})
+            send({"result": work.result()})
         except LabError as problem:
             if started:
-                await self._supervisor.take_back(started)
-            say({"error": {"class": type(problem).__name__, "detail": problem.detail}})
+                await self._supervisor.roll_back(started)
+            send({"error": {"class": type(problem).__name__, "detail": problem.detail}})
         return True
 
-    def _operations(self, request: Request, tell: Tell, started: list[Child]) -> dict[str, Operation]:
-        """Return the operations by name, ready to be carried out for `request`. A change of scale outlives its caller."""
-        house = self._supervisor
+    def _operations(self, request: Request, progress: Progress, started: list[Child]) -> dict[str, Operation]:
+        """Return the operations by name, bound to `request`.
+
+        Scaling and rolling restarts continue if the client disconnects.
+        """
+        supervisor = self._supervisor
         node = str(request.get("node", ""))
         return {
             "ping": lambda: _later(lambda: {
-                "pid": os.getpid(), "range": house.plan.range, "blueprint": house.blueprint.to_json()}),
-            "start": lambda: house.alone(house.start(request, tell, started)),
+                "pid": os.getpid(), "range": supervisor.plan.range, "blueprint": supervisor.blueprint.to_json()}),
+            "start": lambda: supervisor.exclusive(supervisor.start(request, progress, started)),
             "settled": lambda: _later(self.settled),
-            "restart_services": lambda: house.alone(house.restart_services(request, tell)),
-            "stop_services": lambda: house.alone(house.stop_services()),
-            "renew": lambda: asyncio.shield(house.alone(house.renew(request))),
-            "status": house.status,
-            "cpu_ns": lambda: _later(house.cpu_ns),
-            "rss_bytes": lambda: asyncio.to_thread(house.rss_bytes),
-            "kill": lambda: _later(lambda: house.kill(node)),
-            "stop_node": lambda: house.child(node).stop(),
-            "start_node": lambda: house.child(node).start(),
-            "auto_heal": lambda: _later(lambda: house.auto_heal(node, bool(request["on"]))),
-            "set_quota": lambda: _later(lambda: house.child(node).limit(request["cores"])),
-            "scale": lambda: asyncio.shield(house.autoscaler.scale(str(request["service"]), int(request["instances"]))),
-            "scaling": lambda: _later(house.autoscaler.told),
+            "restart_services": lambda: supervisor.exclusive(supervisor.restart_services(request, progress)),
+            "stop_services": lambda: supervisor.exclusive(supervisor.stop_services()),
+            "renew": lambda: asyncio.shield(supervisor.exclusive(supervisor.rolling_restart(request))),
+            "status": supervisor.status,
+            "cpu_ns": lambda: _later(supervisor.cpu_ns),
+            "rss_bytes": lambda: asyncio.to_thread(supervisor.rss_bytes),
+            "kill": lambda: _later(lambda: supervisor.kill(node)),
+            "stop_node": lambda: supervisor.child(node).stop(),
+            "start_node": lambda: supervisor.child(node).start(),
+            "auto_heal": lambda: _later(lambda: supervisor.auto_heal(node, bool(request["on"]))),
+            "set_quota": lambda: _later(lambda: supervisor.child(node).limit(request["cores"])),
+            "scale": lambda: asyncio.shield(supervisor.autoscaler.scale(str(request["service"]), int(request["instances"]))),
+            "scaling": lambda: _later(supervisor.autoscaler.state),
             "set_scaling": lambda: asyncio.shield(
-                house.autoscaler.configure(policies.from_json(str(request["policies"])), request["quota"])),
+                supervisor.autoscaler.configure(policies.from_json(str(request["policies"])), request["quota"])),
         }
 
-    async def _leave_when_idle(self) -> None:
+    async def _exit_when_idle(self) -> None:
         idle_since = time.monotonic()
         while time.monotonic() - idle_since < IDLE_S:
             await asyncio.sleep(1.0)
-            if self._supervisor.children or self._callers:
+            if self._supervisor.children or self._clients:
                 idle_since = time.monotonic()
         self._stopping.set()
 
 
-async def _end_of(reader: asyncio.StreamReader) -> None:
-    """Return when the caller has closed its end; requests that wait in the buffer stay there."""
+async def _until_eof(reader: asyncio.StreamReader) -> None:
+    """Return once the client has closed its end; buffered requests stay in the buffer."""
     while not reader.at_eof():
         await asyncio.sleep(0.1)
 
@@ -182,7 +186,7 @@ async def _later(work: Callable[[], Any]) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """Sweep, then serve. Exit code 3 where another supervisor owns the lab."""
+    """Clean up orphans, then serve. Exit code 3 if another supervisor owns the lab."""
     logs.setup("supervisor")
     paths = Paths(Path(arguments[0]), int(arguments[1]))
     paths.make()
@@ -195,8 +199,8 @@ def main(arguments: list[str]) -> int:
         supervisor_hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         files = OPEN_FILES if supervisor_hard == resource.RLIM_INFINITY else min(OPEN_FILES, supervisor_hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, supervisor_hard))
-        swept = orphan_cleanup.sweep(paths, cgroups.open_groups(paths.lab_id))
-        _log.info("swept %d leftover processes", swept)
+        killed = orphan_cleanup.clean_up(paths, cgroups.open_groups(paths.lab_id))
+        _log.info("killed %d orphaned processes", killed)
         asyncio.run(_serve(paths))
     return 0
 

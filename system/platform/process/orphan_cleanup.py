@@ -1,7 +1,7 @@
-"""Finds and ends what an earlier start of this lab left behind, as after `kill -9` of its supervisor.
+"""Finds and kills orphaned processes of an earlier start of this lab, as after `kill -9` of its supervisor.
 
-Three traces, any of which is enough: the recorded pid + start time, membership in the lab's control groups,
-and the lab's mark in the environment. Nothing else on the machine is touched.
+A process is the lab's if any of three signs says so: the recorded pid and start time, membership in the lab's
+control groups, or the lab's id in its environment (`TWEETLAB_LAB`). Nothing else on the machine is touched.
 """
 
 from __future__ import annotations
@@ -20,37 +20,40 @@ from system.platform.regions import network
 
 def leftovers(paths: Paths, groups: Groups) -> list[tuple[int, int]]:
     """Return (pid, start ticks) of every living process that an earlier start of this lab owned."""
-    found: dict[int, int] = {}
+    processes: dict[int, int] = {}
     for row in read_children(paths).values():
         pid, started = int(row["pid"]), int(row["start_ticks"])
         if procs.is_alive(pid, started):
-            found[pid] = started
+            processes[pid] = started
     grouped = [pid for node in groups.nodes() for pid in groups.pids(node)]
     marked = [pid for pid in procs.all_pids() if procs.environment(pid).get("TWEETLAB_LAB") == paths.lab_id]
     for pid in (*grouped, *marked):
         if pid != os.getpid():
-            found[pid] = procs.start_ticks(pid)
-    for pid in list(found):
+            processes[pid] = procs.start_ticks(pid)
+    for pid in list(processes):
         for child in procs.descendants(pid):
-            found.setdefault(child, procs.start_ticks(child))
-    return sorted(found.items())
+            processes.setdefault(child, procs.start_ticks(child))
+    return sorted(processes.items())
 
 
-def sweep(paths: Paths, groups: Groups) -> int:
-    """End all leftovers and return how many there were. Raises CouldNotRun where one cannot be ended."""
+def clean_up(paths: Paths, groups: Groups) -> int:
+    """Kill all leftovers, remove control groups, network and files; return how many processes there were.
+
+    Raises CouldNotRun if one cannot be killed.
+    """
     targets = leftovers(paths, groups)
     stubborn = procs.kill_all(targets)
     if stubborn:
-        raise CouldNotRun(f"The processes {stubborn} of an earlier start could not be ended; end them and start again.")
+        raise CouldNotRun(f"The processes {stubborn} of an earlier start could not be killed; kill them and start again.")
     groups.remove()
     network.remove(paths, Plan(paths.range))
-    for trace in (paths.children, paths.socket):
-        trace.unlink(missing_ok=True)
+    for file in (paths.children, paths.socket):
+        file.unlink(missing_ok=True)
     return len(targets)
 
 
 def read_children(paths: Paths) -> dict[str, Any]:
-    """Return the recorded children, node -> {pid, start_ticks}; empty where none are recorded."""
+    """Return the recorded children, node -> {pid, start_ticks}; empty if none are recorded."""
     try:
         raw = json.loads(paths.children.read_text())
     except (OSError, ValueError):
@@ -59,7 +62,7 @@ def read_children(paths: Paths) -> dict[str, Any]:
 
 
 def write_children(paths: Paths, rows: dict[str, dict[str, int]]) -> None:
-    """Record the children, whole or not at all."""
+    """Record the children, atomically (rename)."""
     part = paths.children.with_suffix(".part")
     part.write_text(json.dumps(rows))
     part.replace(paths.children)

@@ -1,4 +1,7 @@
-"""Reads /proc: who a process is, what it holds, what it burnt. A pid alone is no identity; pid + start time is."""
+"""Reads /proc: identity, memory and CPU time of processes.
+
+A pid alone is not an identity; pid and start time are.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from pathlib import Path
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
-Family = dict[int, list[int]]  # pid -> pids of its living children
+Tree = dict[int, list[int]]  # pid -> pids of its living children
 
 
 @dataclass(frozen=True)
 class Stat:
-    """`start_ticks`: clock ticks from boot to the start. `reaped_cpu_ns`: CPU of children it has waited for."""
+    """One process.
+
+    `start_ticks`: clock ticks from boot to its start. `reaped_cpu_ns`: CPU time of children it waited for.
+    """
 
     pid: int
     parent: int
@@ -29,7 +35,7 @@ class Stat:
 
 
 def stat(pid: int) -> Stat | None:
-    """Return what /proc says of a process; None where it is gone. A zombie is there, with state Z."""
+    """Return a process as /proc lists it; None if it does not exist. A zombie exists, with state Z."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -40,35 +46,38 @@ def stat(pid: int) -> Stat | None:
 
 
 def start_ticks(pid: int) -> int:
-    """Return the start time of a process in clock ticks from boot; 0 where it is gone."""
-    found = stat(pid)
-    return found.start_ticks if found else 0
+    """Return the start time of a process in clock ticks from boot; 0 if it does not exist."""
+    row = stat(pid)
+    return row.start_ticks if row else 0
 
 
 def is_alive(pid: int, started_ticks: int) -> bool:
-    """Return whether this very process still runs (a zombie does not)."""
-    found = stat(pid)
-    return found is not None and found.start_ticks == started_ticks and found.state not in "ZX"
+    """Return whether the process with this pid and start time still runs (a zombie does not)."""
+    row = stat(pid)
+    return row is not None and row.start_ticks == started_ticks and row.state not in "ZX"
 
 
 def all_pids() -> list[int]:
-    """Return every pid of the machine that this user can see."""
+    """Return every pid that this user can see."""
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def family() -> Family:
-    """Return the living children of every process that has some: one look at the whole of /proc."""
-    children: Family = {}
-    for other in all_pids():
-        found = stat(other)
-        if found and found.state not in "ZX":
-            children.setdefault(found.parent, []).append(other)
+def process_tree() -> Tree:
+    """Return the living children of every process that has any; reads all of /proc once."""
+    children: Tree = {}
+    for pid in all_pids():
+        row = stat(pid)
+        if row and row.state not in "ZX":
+            children.setdefault(row.parent, []).append(pid)
     return children
 
 
-def descendants(pid: int, known: Family | None = None) -> list[int]:
-    """Return the living children of a process, and theirs, without itself. `known`: a `family` read just now; None reads it."""
-    children = family() if known is None else known
+def descendants(pid: int, known: Tree | None = None) -> list[int]:
+    """Return the living descendants of a process, without itself.
+
+    `known`: a current `process_tree`; None reads it.
+    """
+    children = process_tree() if known is None else known
     result, todo = [], [pid]
     while todo:
         for child in children.get(todo.pop(), []):
@@ -78,9 +87,9 @@ def descendants(pid: int, known: Family | None = None) -> list[int]:
 
 
 def yield_to_others(pid: int, nice: int) -> bool:
-    """Give the scheduler group (autogroup) of a process less weight: `nice` 1 to 19, for which no privilege is needed.
+    """Lower the weight of a process's scheduler group (autogroup): `nice` 1 to 19, which needs no privilege.
 
-    Returns False where the kernel has no such groups or wants this asked less often than now.
+    Returns False if the kernel has no such groups, or if it limits the rate of these changes.
     """
     try:
         Path(f"/proc/{pid}/autogroup").write_text(f"{nice}\n")
@@ -90,7 +99,7 @@ def yield_to_others(pid: int, nice: int) -> bool:
 
 
 def environment(pid: int) -> dict[str, str]:
-    """Return the environment a process was started with; empty where it cannot be read."""
+    """Return the environment a process was started with; empty if it cannot be read."""
     try:
         raw = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -100,36 +109,43 @@ def environment(pid: int) -> dict[str, str]:
 
 
 def escaped(pid_file: Path, lab_id: str, node: str) -> list[int]:
-    """Return the pid in the first line of `pid_file`, where that process bears the marks of this lab and node; else nothing."""
+    """Return the pid in the first line of `pid_file` if that process belongs to this lab and node.
+
+    Else [].
+    """
     try:
         pid = int(pid_file.read_text().split("\n")[0])
     except (OSError, ValueError):
         return []
-    marks = environment(pid)
-    return [pid] if (marks.get("TWEETLAB_LAB"), marks.get("TWEETLAB_NODE")) == (lab_id, node) else []
+    env = environment(pid)
+    return [pid] if (env.get("TWEETLAB_LAB"), env.get("TWEETLAB_NODE")) == (lab_id, node) else []
 
 
 def cpu_ns(pid: int) -> int:
-    """Return the CPU time of a process in ns, its exited threads included; 0 where it is gone."""
+    """Return the CPU time of a process in ns, exited threads included; 0 if it does not exist."""
     with contextlib.suppress(OSError):
         return time.clock_gettime_ns((~pid << 3) | 2)  # CPUCLOCK_SCHED of the whole process, see clock_getcpuclockid(3)
     return 0
 
 
-def tree_cpu_ns(pid: int, known: Family | None = None) -> int:
-    """Return the CPU time of a process and its children (`known`: as for `descendants`); of exited children to the tick."""
+def tree_cpu_ns(pid: int, known: Tree | None = None) -> int:
+    """Return the CPU time, in ns, of a process and its descendants; of exited children with a resolution of
+    one tick.
+
+    `known`: as for `descendants`.
+    """
     total = 0
-    for each in (pid, *descendants(pid, known)):
-        found = stat(each)
-        total += cpu_ns(each) + (found.reaped_cpu_ns if found else 0)
+    for member in (pid, *descendants(pid, known)):
+        row = stat(member)
+        total += cpu_ns(member) + (row.reaped_cpu_ns if row else 0)
     return total
 
 
 def rss_bytes(pids: Iterable[int]) -> int:
     """Return the resident memory of processes that share pages with each other.
 
-    Private memory is added up; of files and shared memory the largest share counts once, so that the
-    sessions of PostgreSQL do not count its buffers again and again.
+    Private memory is summed; of files and shared memory only the largest value counts, so that each session
+    of PostgreSQL does not count its buffers again.
     """
     private = shared_file = shared_memory = 0
     for pid in pids:
@@ -145,7 +161,10 @@ def rss_bytes(pids: Iterable[int]) -> int:
 
 
 def kill_all(targets: Iterable[tuple[int, int]], patience_s: float = 5.0) -> list[int]:
-    """SIGKILL these (pid, start ticks) and wait until they are gone; return the pids that stay."""
+    """SIGKILL these (pid, start ticks) and wait up to `patience_s` until they are dead.
+
+    Return the pids that are not.
+    """
     wanted = [(pid, started) for pid, started in targets if is_alive(pid, started)]
     for pid, _ in wanted:
         with contextlib.suppress(ProcessLookupError, PermissionError):

@@ -1,1 +1,1 @@
-"""Regions as network namespaces: the network, the WAN emulator, and where the primaries are placed."""
+"""Regions as network namespaces: the network, the WAN emulator, and primary placement."""

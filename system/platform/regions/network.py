@@ -1,9 +1,9 @@
 """The regions of a lab as network namespaces, and the lines between them as one `tun` device in each.
 
-Region r of a lab in range n is the network 10.<n+r-1>.0.0/16: its processes live in a namespace of its own, so nothing
-but the carrier (`wan_emulator.py`) joins it to another. Load, console and observers stay outside, on this machine's own
-network, where the carrier gives them a device too. Only root can do this, and a kill of the carrier takes devices and
-routes with it; namespaces stay until `remove`.
+Region r of a lab in range n is the network 10.<n+r-1>.0.0/16: its processes run in a namespace of its own, so
+only the WAN emulator (`wan_emulator.py`) connects it to another. Load, console and observers stay outside, on
+this machine's own network, where the WAN emulator has a device too. Only root can do this. If the WAN
+emulator is killed, devices and routes disappear with it; namespaces stay until `remove`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from system.kernel.errors import CouldNotRun
 from system.platform.addresses import Plan
 from system.platform.paths import Paths
 
-MTU = 16_000  # few large packets: a copy through user space costs by the packet
+MTU = 16_000  # few large packets: a copy through user space has a cost per packet
 DEVICE = "wan"
 NAMESPACES = Path("/run/netns")
 IP_TIMEOUT_S = 20.0
-# How often the kernel sends again what is not acknowledged: a connection over a line that was cut breaks after 6 s instead of a
-# quarter of an hour. Elasticsearch and MinIO take a silent peer for a slow one until then, and wait for it with every request.
+# How often the kernel retransmits unacknowledged data: a connection over a line that was cut breaks after 6 s
+# instead of a quarter of an hour. Until then Elasticsearch and MinIO treat a silent peer as slow, and wait
+# for it in every request.
 TCP_RETRIES = 4
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
@@ -35,38 +36,40 @@ IFF_TUN_NO_PI = 0x1001
 
 
 def namespace(paths: Paths, region: int) -> str:
-    """Return the name of a region's namespace; no other lab on this machine has it."""
+    """Return the name of a region's namespace, unique among the labs of this machine."""
     return f"tweetlab-{paths.lab_id}-{wan.NAMES[region]}"
 
 
 def inside(paths: Paths, region: int) -> list[str]:
-    """Return the words before a command that let it run in a region; none outside of them."""
+    """Return the command prefix that runs a command inside a region; [] outside of regions."""
     return [] if region in (0, wan.OUTSIDE) else ["nsenter", f"--net={NAMESPACES / namespace(paths, region)}", "--"]
 
 
 def check(plan: Plan) -> None:
-    """Raise CouldNotRun where regions cannot be made here: another user than root, no tun device, addresses in use."""
+    """Raise CouldNotRun if regions cannot be created here: not root, no tun device, or addresses in use."""
     if os.geteuid() != 0:
         raise CouldNotRun(
-            "Regions are network namespaces, which only root can make: start `two_regions` as root, or take `cluster`."
+            "Regions are network namespaces, which only root can create: start `two_regions` as root, or use `cluster`."
         )
     if not Path("/dev/net/tun").exists():
-        raise CouldNotRun("This machine has no /dev/net/tun, through which packets go between regions: `modprobe tun`.")
+        raise CouldNotRun("This machine has no /dev/net/tun, which carries packets between regions: run `modprobe tun`.")
     taken = [
         row
         for row in _ip("-o", "route", "show").splitlines()
         if any(row.startswith(f"{_net(plan, region)}.") for region in wan.NAMES)
     ]
     if taken:
-        raise CouldNotRun(f"This machine uses addresses that the regions need: {taken[0].strip()}. Take another TWEETLAB_RANGE.")
+        raise CouldNotRun(f"This machine uses addresses that the regions need: {taken[0].strip()}. Use another TWEETLAB_RANGE.")
 
 
 def make(paths: Paths, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[int, int]:
-    """Make what is missing of namespaces, devices, addresses and routes; return each region's `tun`, open and non-blocking.
+    """Create missing namespaces, devices, addresses and routes; return each region's `tun`, open and
+    non-blocking.
 
-    `hosts`: region -> addresses of its own each; the rest of its network needs none, but MinIO looks for its own on a device.
+    `hosts`: region -> addresses to assign to its `lo`. Other servers need none, but MinIO looks for its own
+    address on a device.
 
-    The calling process must have one thread: it visits each namespace. Raises CouldNotRun.
+    The calling process must have one thread: it enters each namespace in turn. Raises CouldNotRun.
     """
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     devices: dict[int, int] = {}
@@ -85,18 +88,21 @@ def make(paths: Paths, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[i
 
 
 def remove(paths: Paths, plan: Plan) -> None:
-    """Remove namespaces and addresses, and how the lines stood; safe to repeat, and where there never were any."""
+    """Remove namespaces, addresses and the stored state of the lines.
+
+    Safe to repeat, and if there are none.
+    """
     paths.lines.unlink(missing_ok=True)
     for region in wan.NAMES:
         if region != wan.OUTSIDE and (NAMESPACES / namespace(paths, region)).exists():
-            with contextlib.suppress(CouldNotRun):  # gone meanwhile
+            with contextlib.suppress(CouldNotRun):  # it was removed in the meantime
                 _ip("netns", "del", namespace(paths, region))
     if os.geteuid() == 0 and f"{_net(plan, wan.OUTSIDE)}.0.1/16" in _ip("-o", "-4", "addr", "show", "dev", "lo"):
         _ip("addr", "del", f"{_net(plan, wan.OUTSIDE)}.0.1/16", "dev", "lo")
 
 
 def device(plan: Plan, region: int) -> str:
-    """Return the name of a region's device; outside it names the lab's range."""
+    """Return the name of a region's device; outside of regions it includes the lab's range."""
     return f"{DEVICE}{plan.range}" if region == wan.OUTSIDE else DEVICE
 
 
@@ -108,11 +114,11 @@ def _enter_new(paths: Paths, region: int) -> None:
     path = NAMESPACES / namespace(paths, region)
     if not path.exists():
         _ip("netns", "add", path.name)
-    there = os.open(path, os.O_RDONLY)
+    fd = os.open(path, os.O_RDONLY)
     try:
-        _setns(there)
+        _setns(fd)
     finally:
-        os.close(there)
+        os.close(fd)
 
 
 def _setns(fd: int) -> None:
@@ -128,13 +134,13 @@ def _tun(name: str) -> int:
     except OSError as problem:
         os.close(fd)
         raise CouldNotRun(
-            f"The device {name} could not be made: {problem.strerror}. Is another lab with regions up in this range?"
+            f"The device {name} could not be created: {problem.strerror}. Is another lab with regions up in this range?"
         ) from None
     return fd
 
 
 def _address(plan: Plan, region: int) -> None:
-    """Give the namespace that this process is in its addresses (all of a /16, on lo) and the ways to the others."""
+    """Set up the current namespace: its addresses (a whole /16, on lo) and its routes."""
     own, name = _net(plan, region), device(plan, region)
     _ip("link", "set", "lo", "up")
     _ip("addr", "replace", f"{own}.0.1/16", "dev", "lo")
@@ -149,11 +155,11 @@ def _address(plan: Plan, region: int) -> None:
 
 
 def _second_addresses(own: str, name: str, others: Sequence[str]) -> None:
-    """Let the regions reach each other at 127.<second octet>.0.0/16 as well, for peers that insist on loopback."""
-    own, *others = (each.replace("10.", "127.", 1) for each in (own, *others))
+    """Let the regions reach each other at 127.<second octet>.0.0/16 too, for loopback-only servers."""
+    own, *others = (net.replace("10.", "127.", 1) for net in (own, *others))
     Path(f"/proc/sys/net/ipv4/conf/{name}/route_localnet").write_text("1")
     _ip("addr", "replace", "127.0.0.1/32", "dev", "lo")
-    with contextlib.suppress(CouldNotRun):  # a carrier that is started again finds it gone
+    with contextlib.suppress(CouldNotRun):  # already removed if the WAN emulator was restarted
         _ip("addr", "del", "127.0.0.1/8", "dev", "lo")
     _ip("addr", "replace", f"{own}.0.1/16", "dev", "lo")
     for other in others:

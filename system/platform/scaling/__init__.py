@@ -1,1 +1,1 @@
-"""Instances that come and go: autoscaler, outlier ejection, rolling restart, and HAProxy at run time."""
+"""Scaling and restarting instances: autoscaler, outlier ejection, rolling restart, HAProxy's runtime API."""

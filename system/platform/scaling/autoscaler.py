@@ -1,11 +1,12 @@
 """The autoscaler: a loop inside the supervisor that adds, removes, ejects and replaces service instances.
 
-    once a second:  what HAProxy says + CPU of each instance -> kernel.scaling decides -> instances come and go
+    once a second:  HAProxy's statistics + CPU of each instance -> kernel.scaling decides -> add or remove
 
-In: start the process, wait until it is well, then let HAProxy send it requests. Out: no new requests, wait until none is
-inside, stop the process, forget it. So no request fails for the change itself. A start is not throttled: the
-quota of an instance holds from the moment it is well, because the start of an interpreter is not what is measured.
-Instances of the blueprint stay; those that were added last go first.
+Add: start the process, wait until it is healthy, then let HAProxy send it requests. Remove: no new requests,
+wait until none is in flight, stop the process, delete it from HAProxy. So the change itself fails no request.
+A start is not throttled: the quota of an instance applies once it is healthy, because the start of an
+interpreter is not what is measured. Instances of the blueprint stay; those that were added last are removed
+first.
 """
 
 from __future__ import annotations
@@ -36,29 +37,29 @@ _log = logging.getLogger("tweetlab")
 
 EVERY_S = 1.0
 WORKERS = {"fanout": 4, "indexer": 4}  # scaled by CPU; as many as their topics have partitions
-MOST = 16        # instances of one service by hand; 80 MiB each
-KEPT = 500       # decisions remembered
+MOST = 16        # instances of one service, at most; 80 MiB each
+KEPT_DECISIONS = 500
 
 
 class ScalingHost(Protocol):
-    """What the autoscaler needs of the supervisor."""
+    """What the autoscaler needs from the supervisor."""
 
     children: dict[str, Child]
     blueprint: Blueprint
 
-    def adopt(self, node: Node) -> Child:
+    def add_child(self, node: Node) -> Child:
         """Return the child of a further node, not started."""
 
     def refresh(self, child: Child) -> None:
-        """Let a stopped child start with the environment of now."""
+        """Give a stopped child the current environment for its next start."""
 
-    def release(self, name: str) -> None:
+    def forget_child(self, name: str) -> None:
         """Forget a stopped child."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One change that was made. `at_ms`: wall time. `what`, `why`: for people."""
+    """One change that was made. `at_ms`: wall-clock time. `what`, `why`: text for people."""
 
     at_ms: int
     service: str
@@ -68,76 +69,76 @@ class Decision:
 
 @dataclass
 class _Service:
-    """The state of one scaled service. `cpu`: node -> (when, CPU time) at the last look."""
+    """The state of one scaled service. `cpu`: node -> (when, CPU time), both in ns, at the last poll."""
 
     scaler: Scaler
     cpu: dict[str, tuple[int, int]] = field(default_factory=dict)
     change: asyncio.Task[None] | None = None
-    answers: int = 0
-    seen_ns: int = 0
+    responses: int = 0
+    polled_ns: int = 0
 
 
 class Autoscaler:
-    """The instances of one lab. All methods belong to the supervisor's event loop."""
+    """The instances of one lab. All methods run in the supervisor's event loop."""
 
-    def __init__(self, house: ScalingHost, busy: Callable[[], bool] = lambda: False) -> None:
-        self.house, self._busy = house, busy
+    def __init__(self, host: ScalingHost, busy: Callable[[], bool] = lambda: False) -> None:
+        self.host, self._busy = host, busy
         self.knobs = AutoscaleKnobs()
         self.quota: float | None = None
-        self.decisions: deque[Decision] = deque(maxlen=KEPT)
+        self.decisions: deque[Decision] = deque(maxlen=KEPT_DECISIONS)
         self._services: dict[str, _Service] = {}
         self._leaving: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
-        self._healer = outlier_ejection.Healer(self.tell)
-        self.looked_s = time.monotonic()
+        self._outliers = outlier_ejection.OutlierEjection(self.record)
+        self.polled_s = time.monotonic()
         self.max_gateways = policies.LimitKnobs().max_gateways
-        self.spares: dict[str, list[Child]] = {}  # of the renewal under way, and of those that broke off
+        self.spares: dict[str, list[Child]] = {}  # of the current rolling restart, and of earlier failed ones
 
     async def run(self) -> None:
-        """Look once a second, until cancelled. Whatever goes wrong in one look is told in the supervisor's log."""
+        """Poll once a second, until cancelled. Logs every error in the supervisor's log and continues."""
         while True:
             await asyncio.sleep(EVERY_S)
             try:
-                await self._look()
-                self.looked_s = time.monotonic()
+                await self._poll()
+                self.polled_s = time.monotonic()
             except LabError as problem:
                 _log.warning("autoscaler: %s", problem)
-            except Exception:  # nobody else heals: it goes on whatever it met
-                _log.exception("autoscaler: a look broke off")
+            except Exception:  # nothing else ejects or replaces instances: continue after any error
+                _log.exception("autoscaler: poll failed")
 
-    async def _look(self) -> None:
-        if self._busy() or not any(child.node.role == "service" for child in self.house.children.values()):
+    async def _poll(self) -> None:
+        if self._busy() or not any(child.node.role == "service" for child in self.host.children.values()):
             return
-        mesh = haproxy_fleet.of(self.house.children)
-        looks = await self._looks(mesh)
-        backends = haproxy_fleet.summed(seen for _, seen in looks)
-        if mesh and looks:
-            for one, seen in looks:
-                await self._healer.reconcile(one, seen, self.house.children, self._leaving)
-            await self._healer.eject(mesh, backends, self._leaving)
-        self._healer.replace(backends, self.house.children)
+        fleet = haproxy_fleet.of(self.host.children)
+        snapshots = await self._snapshots(fleet)
+        backends = haproxy_fleet.merged(rows for _, rows in snapshots)
+        if fleet and snapshots:
+            for runtime, rows in snapshots:
+                await self._outliers.reconcile(runtime, rows, self.host.children, self._leaving)
+            await self._outliers.eject(fleet, backends, self._leaving)
+        self._outliers.replace(backends, self.host.children)
         for kind in self.kinds() if self.knobs.max else ():
             self._scale_one(kind, backends.get(kind, Backend({})))
 
     @staticmethod
-    async def _looks(mesh: haproxy_fleet.HaproxyFleet | None) -> list[tuple[Mesh, haproxy_fleet.Seen]]:
+    async def _snapshots(fleet: haproxy_fleet.HaproxyFleet | None) -> list[tuple[Mesh, haproxy_fleet.Backends]]:
         try:
-            return await mesh.looks() if mesh else []
+            return await fleet.snapshots() if fleet else []
         except CouldNotRun:
             return []
 
     def _scale_one(self, kind: str, backend: Backend) -> None:
         service = self._services.setdefault(kind, _Service(Scaler(self._limits(kind))))
-        look = self._measure(kind, service, backend)
+        load = self._measure(kind, service, backend)
         if service.change is not None and not service.change.done():
             return
-        wish = service.scaler.look(look, time.monotonic())
-        wanted = scaling.change(wish.wanted, look.ready, len(self.instances(kind)))
+        target = service.scaler.look(load, time.monotonic())
+        wanted = scaling.change(target.wanted, load.ready, len(self.instances(kind)))
         if wanted is not None:
-            service.change = asyncio.ensure_future(self._change(kind, wanted, wish.why))
+            service.change = asyncio.ensure_future(self._change(kind, wanted, target.why))
 
     def _measure(self, kind: str, service: _Service, backend: Backend) -> Look:
-        """Return what the instances of `kind` did since the last look."""
+        """Return the load of the instances of `kind` since the last poll."""
         now_ns, shares = time.monotonic_ns(), []
         ready = [child for child in self.instances(kind) if child.state == "healthy" and child.node.name not in self._leaving]
         for child in ready:
@@ -146,159 +147,172 @@ class Autoscaler:
             service.cpu[child.node.name] = (now_ns, used_ns)
             if now_ns > since_ns:
                 shares.append((used_ns - before_ns) / (now_ns - since_ns) / (self.quota or 1.0))
-        answers = sum(server.answers for server in backend.servers.values())
-        rate_per_s = max(0, answers - service.answers) / max(1e-9, (now_ns - service.seen_ns) / 1e9)
-        is_first, service.answers, service.seen_ns = not service.seen_ns, answers, now_ns
-        waiting = backend.waiting + sum(server.waiting for server in backend.servers.values())
-        wait_s = 0.0 if is_first else waiting / max(1.0, rate_per_s)  # at first there is no rate to tell it by
-        inside = sum(server.inside for server in backend.servers.values())
-        many = max(1, len(ready))
-        return Look(len(ready), sum(shares) / max(1, len(shares)), inside / many, wait_s)
+        responses = sum(server.responses for server in backend.servers.values())
+        rate_per_s = max(0, responses - service.responses) / max(1e-9, (now_ns - service.polled_ns) / 1e9)
+        is_first, service.responses, service.polled_ns = not service.polled_ns, responses, now_ns
+        queued = backend.queued + sum(server.queued for server in backend.servers.values())
+        wait_s = 0.0 if is_first else queued / max(1.0, rate_per_s)  # the first poll has no rate to compute a wait from
+        in_flight = sum(server.in_flight for server in backend.servers.values())
+        instances = max(1, len(ready))
+        return Look(len(ready), sum(shares) / max(1, len(shares)), in_flight / instances, wait_s)
 
     async def _change(self, kind: str, wanted: int, why: str) -> None:
         try:
             await self.scale(kind, wanted, why)
         except LabError as problem:
-            self.tell(kind, f"not scaled to {wanted}", problem.detail.splitlines()[0])
+            self.record(kind, f"not scaled to {wanted}", problem.detail.splitlines()[0])
         finally:
             self._services[kind].scaler.changed(time.monotonic())
 
     def instances(self, kind: str) -> list[Child]:
-        """Return the instances of a service, by number."""
-        found = [child for child in self.house.children.values() if child.node.kind == kind and child.node.role == "service"]
-        return sorted(found, key=lambda child: child.node.instance)
+        """Return the instances of a service, sorted by number."""
+        children = [child for child in self.host.children.values() if child.node.kind == kind and child.node.role == "service"]
+        return sorted(children, key=lambda child: child.node.instance)
 
     def kinds(self) -> list[str]:
         """Return the services that can be scaled."""
-        known = {"gateway", *MESH_PORTS, *WORKERS}
-        return [kind for kind in dict.fromkeys(node.kind for node in self.house.blueprint.of_role("service")) if kind in known]
+        scalable = {"gateway", *MESH_PORTS, *WORKERS}
+        kinds = dict.fromkeys(node.kind for node in self.host.blueprint.of_role("service"))
+        return [kind for kind in kinds if kind in scalable]
 
     def _limits(self, kind: str) -> AutoscaleKnobs:
-        least = max(self.knobs.min, len(self.house.blueprint.of_kind(kind)))
-        most = max(least, min(self.knobs.max, self._most(kind)))
+        least = max(self.knobs.min, len(self.host.blueprint.of_kind(kind)))
+        most = max(least, min(self.knobs.max, self._maximum(kind)))
         return dataclasses.replace(self.knobs, min=least, max=most)
 
-    async def scale(self, kind: str, wanted: int, why: str = "by hand") -> dict[str, Any]:
-        """Bring a service to `wanted` instances. Raises WrongInput outside its bounds, CouldNotRun where one does not start."""
-        self._check(kind, wanted)
-        async with self.alone(kind):
+    async def scale(self, kind: str, wanted: int, why: str = "manual") -> dict[str, Any]:
+        """Scale a service to `wanted` instances.
+
+        Raises WrongInput outside its bounds, CouldNotRun if one does not start.
+        """
+        self._check_bounds(kind, wanted)
+        async with self.exclusive(kind):
             before, began_s = len(self.instances(kind)), time.monotonic()
             if wanted > before:
-                await asyncio.gather(*(self.add(kind, number) for number in self._free(kind, wanted - before)))
-            for child in self._to_go(kind, before - wanted):
+                await asyncio.gather(*(self.add(kind, number) for number in self._free_numbers(kind, wanted - before)))
+            for child in self._to_remove(kind, before - wanted):
                 await self.remove(child)
             if wanted != before:
-                self.tell(kind, f"{before} -> {wanted} in {time.monotonic() - began_s:.1f} s", why)
+                self.record(kind, f"{before} -> {wanted} in {time.monotonic() - began_s:.1f} s", why)
         return {"service": kind, "before": before, "instances": wanted}
 
-    def _to_go(self, kind: str, many: int) -> list[Child]:
-        """Return who leaves: of those that were added, first who does not serve, then the youngest."""
-        kept = {node.name for node in self.house.blueprint.of_kind(kind)}
+    def _to_remove(self, kind: str, count: int) -> list[Child]:
+        """Return `count` added instances to remove: unhealthy ones first, then the newest."""
+        kept = {node.name for node in self.host.blueprint.of_kind(kind)}
         added = [child for child in self.instances(kind) if child.node.name not in kept]
-        return sorted(added, key=lambda child: (child.state == "healthy", -child.node.instance))[:max(0, many)]
+        return sorted(added, key=lambda child: (child.state == "healthy", -child.node.instance))[:max(0, count)]
 
-    def alone(self, kind: str) -> asyncio.Lock:
-        """Return what is held while instances of `kind` come and go."""
+    def exclusive(self, kind: str) -> asyncio.Lock:
+        """Return the lock that is held while instances of `kind` are added or removed."""
         return self._locks.setdefault(kind, asyncio.Lock())
 
     @contextlib.contextmanager
     def leaving(self, name: str) -> Iterator[None]:
-        """Leave an instance out of what heals the mesh: somebody takes it out now."""
+        """Exclude an instance from reconciliation and ejection while it is being taken out."""
         self._leaving.add(name)
         try:
             yield
         finally:
             self._leaving.discard(name)
 
-    def _check(self, kind: str, wanted: int) -> None:
+    def _check_bounds(self, kind: str, wanted: int) -> None:
         if kind not in self.kinds():
             raise WrongInput(f"The service {kind!r} cannot be scaled; {', '.join(self.kinds()) or 'none'} can.")
-        least, most = len(self.house.blueprint.of_kind(kind)), self._most(kind)
+        least, most = len(self.host.blueprint.of_kind(kind)), self._maximum(kind)
         if not least <= wanted <= most:
-            why = ", as many as `policies.limits.max_gateways` shares the limits among" if kind == "gateway" else ""
-            raise WrongInput(f"{kind} was to have {wanted} instances; it may have {least} (its blueprint's) to {most}{why}.")
+            why = ", the number that `policies.limits.max_gateways` shares the limits among" if kind == "gateway" else ""
+            raise WrongInput(f"{kind} cannot have {wanted} instances; it may have {least} (its blueprint's) to {most}{why}.")
 
-    def _most(self, kind: str) -> int:
-        """Return how many instances of `kind` may stand: more gateways would admit more than the limits while those are away."""
-        least = len(self.house.blueprint.of_kind(kind))
+    def _maximum(self, kind: str) -> int:
+        """Return the most instances of `kind`.
+
+        More gateways than `max_gateways` would admit more than the rate limits while the limits' Redis is
+        down.
+        """
+        least = len(self.host.blueprint.of_kind(kind))
         return max(least, self.max_gateways) if kind == "gateway" else WORKERS.get(kind, MOST)
 
-    def _free(self, kind: str, many: int) -> list[int]:
+    def _free_numbers(self, kind: str, count: int) -> list[int]:
         taken = {child.node.instance for child in self.instances(kind)}
-        return [number for number in range(1, MOST + len(taken) + 1) if number not in taken][:many]
+        return [number for number in range(1, MOST + len(taken) + 1) if number not in taken][:count]
 
-    def _emptiest(self, kind: str) -> int:
-        """Return the zone with the fewest instances of `kind`, the first of them; 0 where there are no zones."""
-        here = [child.node.zone for child in self.instances(kind)]
-        return min((node.zone for node in self.house.blueprint.of_kind(kind)), key=here.count)
+    def _emptiest_zone(self, kind: str) -> int:
+        """Return the zone with the fewest instances of `kind`, the first of a tie; 0 without zones."""
+        zones = [child.node.zone for child in self.instances(kind)]
+        return min((node.zone for node in self.host.blueprint.of_kind(kind)), key=zones.count)
 
     async def add(self, kind: str, number: int | None = None) -> Child:
-        """Start a further instance, by default with the first free number, and let it take requests. The caller is `alone`."""
-        number = self._free(kind, 1)[0] if number is None else number
-        zone = self._emptiest(kind)
-        sibling = next(node for node in self.house.blueprint.of_kind(kind) if node.zone == zone)  # in its region, too
+        """Start a further instance and let it take requests; None takes the first free number.
+
+        The caller holds `exclusive`.
+        """
+        number = self._free_numbers(kind, 1)[0] if number is None else number
+        zone = self._emptiest_zone(kind)
+        sibling = next(node for node in self.host.blueprint.of_kind(kind) if node.zone == zone)  # and so in the zone's region
         node = dataclasses.replace(sibling, name=f"{kind}-{number}", instance=number)
-        child = self.house.adopt(node)
+        child = self.host.add_child(node)
         child.quota_cores = self.quota
         try:
             await child.start()
-            mesh = haproxy_fleet.of(self.house.children)
-            if mesh and kind in await haproxy_fleet.seen_by(mesh):
-                await mesh.add(kind, node.name, child.ctx.address)
+            fleet = haproxy_fleet.of(self.host.children)
+            if fleet and kind in await haproxy_fleet.backends_or_none(fleet):
+                await fleet.add(kind, node.name, child.ctx.address)
         except BaseException:
             await child.stop(kill=True)
-            self.house.release(node.name)
+            self.host.forget_child(node.name)
             raise
         return child
 
     async def remove(self, child: Child) -> None:
-        """Drain an instance, stop it and forget it. The caller is `alone`."""
+        """Drain an instance, stop it and forget it. The caller holds `exclusive`."""
         kind, name = child.node.kind, child.node.name
         with self.leaving(name):
-            mesh = haproxy_fleet.of(self.house.children)
-            known = mesh is not None and name in (await haproxy_fleet.seen_by(mesh)).get(kind, Backend({})).servers
-            if mesh and known:
-                if not await mesh.drain(kind, name):
-                    self.tell(kind, f"{name} ends with requests inside", "they did not end in time")
-                await mesh.close(kind, name)
+            fleet = haproxy_fleet.of(self.host.children)
+            known = fleet is not None and name in (await haproxy_fleet.backends_or_none(fleet)).get(kind, Backend({})).servers
+            if fleet and known:
+                if not await fleet.drain(kind, name):
+                    self.record(kind, f"{name} stops with requests in flight", "they did not end in time")
+                await fleet.close(kind, name)
             await child.stop()
-            self.house.release(name)
-            if mesh and known:
-                await mesh.forget(kind, name)
+            self.host.forget_child(name)
+            if fleet and known:
+                await fleet.delete(kind, name)
 
-    async def configure(self, told: Policies, quota: float | None) -> None:
-        """Take new knobs. Every service begins at its least number of instances where scaling goes on or off.
+    async def configure(self, wanted: Policies, quota: float | None) -> None:
+        """Apply new knobs. `quota`: cores per instance, None for no limit.
 
-        A run calls it before its load: no instance is out for what it did in the run before.
+        Where scaling is switched on or off, every service first goes to its minimum number of instances. A
+        run calls this before its load, so no instance is ejected for what it did in the run before.
         """
-        with contextlib.suppress(CouldNotRun):  # an HAProxy that does not answer has forgotten the ejections
-            await self._healer.begin(haproxy_fleet.of(self.house.children))
-        was_on, scale = bool(self.knobs.max), told.autoscale
-        self.knobs, self._healer.knobs, self.quota = dataclasses.replace(scale, max=0), told.mesh, quota
-        self.max_gateways = told.limits.max_gateways
-        self._healer.max_in_flight = haproxy.QUEUED_PLACES if scale.max and scale.queue_s else haproxy.PLACES
+        with contextlib.suppress(CouldNotRun):  # an HAProxy that does not answer has lost its ejections
+            await self._outliers.reset(haproxy_fleet.of(self.host.children))
+        was_on, scale = bool(self.knobs.max), wanted.autoscale
+        self.knobs, self._outliers.knobs, self.quota = dataclasses.replace(scale, max=0), wanted.mesh, quota
+        self.max_gateways = wanted.limits.max_gateways
+        self._outliers.max_in_flight = haproxy.QUEUED_PLACES if scale.max and scale.queue_s else haproxy.PLACES
         pending = [service.change for service in self._services.values() if service.change is not None]
         await asyncio.gather(*pending, return_exceptions=True)
         self._services.clear()
-        for child in self.house.children.values():
+        for child in self.host.children.values():
             if child.node.role == "service":
                 child.limit(quota if quota is not None else child.node.running.cpu_quota_cores)
         if was_on or scale.max:
             least = scale.min if scale.max else 1
+            why = "autoscaling on" if scale.max else "autoscaling off"
             for kind in self.kinds():
-                await self.scale(kind, max(least, len(self.house.blueprint.of_kind(kind))), "begin" if scale.max else "end")
-        elif len(self.instances("gateway")) > self._most("gateway"):
-            await self.scale("gateway", self._most("gateway"), "limits.max_gateways")
+                await self.scale(kind, max(least, len(self.host.blueprint.of_kind(kind))), why)
+        elif len(self.instances("gateway")) > self._maximum("gateway"):
+            await self.scale("gateway", self._maximum("gateway"), "limits.max_gateways")
         self.knobs = scale
 
-    def told(self) -> dict[str, Any]:
-        """Return the instances of each service, the knobs in force, the age of the last whole look and the last decisions."""
+    def state(self) -> dict[str, Any]:
+        """Return healthy instances per service, knobs, age of the last full poll, and decisions."""
         counts = {kind: sum(child.state == "healthy" for child in self.instances(kind)) for kind in self.kinds()}
         return {"instances": counts, "quota": self.quota, "on": bool(self.knobs.max),
-                "looked_s": round(time.monotonic() - self.looked_s, 1),
+                "looked_s": round(time.monotonic() - self.polled_s, 1),
                 "decisions": [dataclasses.asdict(decision) for decision in self.decisions]}
 
-    def tell(self, service: str, what: str, why: str) -> None:
-        """Remember a change, and log it."""
+    def record(self, service: str, what: str, why: str) -> None:
+        """Keep a change in `decisions` and log it."""
         self.decisions.append(Decision(int(time.time() * 1e3), service, what, why))
         _log.info("autoscaler: %s %s: %s", service, what, why)

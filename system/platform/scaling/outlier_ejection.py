@@ -1,7 +1,9 @@
-"""Keeps the mesh true and the services answering: applies again what HAProxy forgot, ejects, and replaces what hangs.
+"""Keeps HAProxy consistent with the running instances and the services answering: re-adds, ejects, and
+replaces hung instances.
 
-Called once a second by the autoscaler (`autoscale`) with what HAProxy says. A process that dies is started again by its
-`Child`; here is what a death does not show: an instance that is stopped, or stuck, or answers errors alone.
+The autoscaler calls it once a second with what HAProxy reports. A process that dies is restarted by its
+`Child`; this module handles what a death does not show: an instance that is stopped, stuck, or answers only
+errors.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from system.platform.scaling.haproxy_fleet import HaproxyFleet
 from system.platform.scaling.haproxy_runtime import Backend, Mesh, Server
 from system.platform.servers import haproxy
 
-PROBE_EVERY_S = 2.0  # of what no load balancer checks: the workers
+PROBE_EVERY_S = 2.0  # for workers, which no load balancer checks
 
-Tell = Callable[[str, str, str], None]
+Record = Callable[[str, str, str], None]
 """(service, what was done, why)"""
 
 
 @dataclass
-class _Silence:
+class _NoAnswer:
     """Since when an instance has not answered, and the CPU time it had used by then."""
 
     pid: int
@@ -33,26 +35,27 @@ class _Silence:
     cpu_ns: int
 
 
-class Healer:
-    """What is wrong with the instances of one lab, second by second."""
+class OutlierEjection:
+    """The health of the instances of one lab, checked once a second."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, record: Record) -> None:
         self.knobs, self.max_in_flight = MeshKnobs(), haproxy.PLACES
-        self._tell = tell
+        self._record = record
         self._counts: dict[str, tuple[int, int]] = {}
         self._ejected: dict[str, float] = {}
-        self._ill: dict[str, int] = {}
-        self._silent: dict[str, _Silence] = {}
+        self._worse_polls: dict[str, int] = {}
+        self._no_answer: dict[str, _NoAnswer] = {}
         self._probes: dict[str, asyncio.Task[str]] = {}
-        self._answers: dict[str, str] = {}
+        self._probe_results: dict[str, str] = {}
         self._probed_s = float("-inf")
 
     async def reconcile(self, mesh: Mesh, backends: dict[str, Backend], children: dict[str, Child], leaving: set[str]) -> None:
-        """Add instances that are well and unknown to this HAProxy; take out those that nobody owns; give each its places.
+        """Add healthy instances that this HAProxy lacks; delete servers without an instance; set each
+        server's maxconn.
 
-        `leaving`: are being removed.
+        `leaving`: instances being removed.
         """
-        for child in list(children.values()):  # others come and go while this waits for HAProxy
+        for child in list(children.values()):  # others are added and removed while this waits for HAProxy
             backend = backends.get(child.node.kind)
             if backend is None or child.node.role != "service" or child.state != "healthy" or child.node.name in leaving:
                 continue
@@ -62,91 +65,98 @@ class Healer:
             for name, server in list(backend.servers.items()):
                 if name not in children and name not in leaving:
                     await mesh.close(kind, name)
-                    await mesh.forget(kind, name)
-                elif server.places != self.max_in_flight and name not in leaving:
+                    await mesh.delete(kind, name)
+                elif server.max_in_flight != self.max_in_flight and name not in leaving:
                     await mesh.resize(kind, name, self.max_in_flight)
 
-    async def eject(self, mesh: HaproxyFleet, backends: dict[str, Backend], leaving: set[str]) -> None:
-        """Take out instances that do clearly worse than their siblings; take them in again when their time is over.
+    async def eject(self, fleet: HaproxyFleet, backends: dict[str, Backend], leaving: set[str]) -> None:
+        """Eject instances that do clearly worse than their siblings; readmit them when their ejection time is
+        over.
 
-        `leaving`: are being removed, and stay out.
+        `leaving`: instances being removed, which stay out.
         """
         now_s = time.monotonic()
         for kind, backend in backends.items():
-            here = [server for name, server in backend.servers.items() if name not in leaving]
-            # One that only some can reach serves fewer, and so fails fewer: no sibling to be worse than.
-            standing = [server for server in here if server.checks.startswith("UP") and not server.apart]
-            seen = [self._seen(server) for server in standing]
-            out = sum(server.name in self._ejected for server in here)
-            for name in self._lasting(seen, scaling.ejected(seen, self.knobs, out)):
-                await mesh.eject(kind, name)
+            servers = [server for name, server in backend.servers.items() if name not in leaving]
+            # An instance that only some HAProxies reach serves fewer requests, and so fails fewer: not a fair
+            # sibling.
+            comparable = [server for server in servers if server.checks.startswith("UP") and not server.split_view]
+            observed = [self._observation(server) for server in comparable]
+            out = sum(server.name in self._ejected for server in servers)
+            for name in self._confirmed(observed, scaling.ejected(observed, self.knobs, out)):
+                await fleet.eject(kind, name)
                 self._ejected[name] = now_s + self.knobs.eject_s
-                self._tell(kind, f"{name} ejected for {self.knobs.eject_s:g} s", "it did worse than its siblings")
-            for server in here:
+                self._record(kind, f"{name} ejected for {self.knobs.eject_s:g} s", "it did worse than its siblings")
+            for server in servers:
                 if self._ejected.get(server.name, now_s + 1) <= now_s:
                     del self._ejected[server.name]
-                    await mesh.readmit(kind, server.name)
+                    await fleet.readmit(kind, server.name)
 
-    async def begin(self, mesh: HaproxyFleet | None) -> None:
-        """Take every ejected instance in again and forget what was seen so far: a run starts with all of
-        them."""
-        self._ill.clear()
+    async def reset(self, fleet: HaproxyFleet | None) -> None:
+        """Readmit every ejected instance and forget earlier observations: a run starts with all instances."""
+        self._worse_polls.clear()
         for name in list(self._ejected):
             del self._ejected[name]
-            if mesh is not None:
-                await mesh.readmit(name.rpartition("-")[0], name)
+            if fleet is not None:
+                await fleet.readmit(name.rpartition("-")[0], name)
 
-    def _lasting(self, seen: Sequence[scaling.Seen], worse: set[str]) -> list[str]:
-        """Return those to eject now: the silent at once, the ill after a few looks in a row."""
-        for each in seen:
-            self._ill[each.name] = self._ill.get(each.name, 0) + 1 if each.name in worse else 0
-        bad = [each for each in seen if each.name in worse]
-        return [each.name for each in bad if not each.checked or self._ill[each.name] >= scaling.ILL_LOOKS]
+    def _confirmed(self, observed: Sequence[scaling.Seen], worse: set[str]) -> list[str]:
+        """Return those to eject now: after one unanswered check, or after a few polls with errors."""
+        for instance in observed:
+            self._worse_polls[instance.name] = self._worse_polls.get(instance.name, 0) + 1 if instance.name in worse else 0
+        return [instance.name for instance in observed if instance.name in worse
+                and (not instance.checked or self._worse_polls[instance.name] >= scaling.ILL_LOOKS)]
 
-    def _seen(self, server: Server) -> scaling.Seen:
-        now = (server.answers, server.errors)
+    def _observation(self, server: Server) -> scaling.Seen:
+        now = (server.responses, server.errors)
         before = self._counts.get(server.name, now)
         self._counts[server.name] = now
-        answers, errors = max(0, now[0] - before[0]), max(0, now[1] - before[1])
-        return scaling.Seen(server.name, answers, errors, server.passed, server.inside)
+        responses, errors = max(0, now[0] - before[0]), max(0, now[1] - before[1])
+        return scaling.Seen(server.name, responses, errors, server.check_answered, server.in_flight)
 
     def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
-        """Kill instances that hang; auto-heal starts them again. One whose healing is switched off is left alone."""
+        """Kill hung instances; auto-restart starts them again.
+
+        An instance with auto-restart off is left running.
+        """
         silent = {name for backend in backends.values() for name, server in backend.servers.items()
-                  if server.down or not server.passed}
+                  if server.down or not server.check_answered}
         checked = {name for backend in backends.values() for name in backend.servers}
         watched = [child for child in children.values() if child.node.role == "service" and child.state == "healthy"]
-        silent |= self._unanswered(child for child in watched if child.node.name not in checked)
+        silent |= self._failed_probes(child for child in watched if child.node.name not in checked)
         now_s = time.monotonic()
         for child in watched:
             name = child.node.name
             if name not in silent or not child.is_alive() or not child.auto_heal:
-                self._silent.pop(name, None)
+                self._no_answer.pop(name, None)
                 continue
-            known = self._silent.get(name)
+            known = self._no_answer.get(name)
             if known is None or known.pid != child.pid:
-                self._silent[name] = _Silence(child.pid, now_s, child.cpu_ns())
+                self._no_answer[name] = _NoAnswer(child.pid, now_s, child.cpu_ns())
                 continue
             silent_s = now_s - known.since_s
             cores = (child.cpu_ns() - known.cpu_ns) / 1e9 / silent_s
             if scaling.is_hung(silent_s, cores, self.knobs):
-                self._tell(child.node.kind, f"{name} replaced", f"no answer for {silent_s:.0f} s, {cores:.2f} cores used")
-                self._silent.pop(name)
+                self._record(child.node.kind, f"{name} replaced", f"no answer for {silent_s:.0f} s, {cores:.2f} cores used")
+                self._no_answer.pop(name)
                 child.kill()
 
-    def _unanswered(self, children: Iterable[Child]) -> set[str]:
-        """Return those that did not answer our own last probe; a probe runs beside the loop, it may take seconds."""
-        now_s, silent = time.monotonic(), set()
-        again = now_s - self._probed_s >= PROBE_EVERY_S
+    def _failed_probes(self, children: Iterable[Child]) -> set[str]:
+        """Return those that failed our own last probe.
+
+        Probes run beside the loop, since one may take seconds.
+        """
+        now_s, failed = time.monotonic(), set()
+        due = now_s - self._probed_s >= PROBE_EVERY_S
         for child in children:
             name = child.node.name
             probe = self._probes.get(name)
             if probe is not None and probe.done() and not probe.cancelled() and probe.exception() is None:
-                self._answers[name] = probe.result()
-            if again and (probe is None or probe.done()):
+                self._probe_results[name] = probe.result()
+            if due and (probe is None or probe.done()):
                 self._probes[name] = asyncio.ensure_future(child.probe())
-            if self._answers.get(name, "healthy") != "healthy":
-                silent.add(name)
-        if again:
+            if self._probe_results.get(name, "healthy") != "healthy":
+                failed.add(name)
+        if due:
             self._probed_s = now_s
-        return silent
+        return failed

@@ -1,4 +1,4 @@
-"""One module a server: where it is from, how it is configured, started, probed and stopped.
+"""One module per kind of server: its package, and how it is configured, started, probed and stopped.
 
 `SERVERS` is the table: a further kind of server is one module and one row.
 """

@@ -1,6 +1,8 @@
-"""Alertmanager: groups and routes alerts to PagerDuty's Events v2 and to OpsGenie's alert API, both played by our receiver.
+"""Alertmanager: groups and routes alerts to PagerDuty's Events v2 and to OpsGenie's alert API, both simulated
+by our receiver.
 
-A page goes to both, a ticket to OpsGenie alone. Its own clients speak: with another `url` and key the same file pages a person.
+A page goes to both, a ticket only to OpsGenie. Alertmanager uses its real clients: with another `url` and key
+the same file pages a person.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from system.platform.servers.base import Context, Launch, base_env
 
 PROGRAM = "prometheus-alertmanager"  # Debian's name; upstream calls it alertmanager
 KEY = "0123456789abcdef0123456789abcdef"  # PagerDuty's keys have 32 characters; the receiver takes any
-# Of several alerts in one group the first speaks; what they have in common may be nothing, and an empty text is refused.
+# The first alert of a group gives the summary; the alerts may have nothing in common, and an empty text is
+# refused.
 SUMMARY = "{{ (index .Alerts 0).Annotations.summary }}{{ if gt (len .Alerts) 1 }} ({{ len .Alerts }} alerts){{ end }}"
 GROUP_BY = ["alertname", "severity", "slo", "set", "node", "store", "dependency", "group", "topic"]
 
@@ -72,7 +75,7 @@ def render(ctx: Context) -> str:
                 "tags": "{{ .CommonLabels.alertname }},{{ .CommonLabels.set }}",
             }]},
         ],
-        # While a budget burns fast enough to page, the slower window of the same set says nothing new.
+        # While a budget burns fast enough to page, the slower window of the same set adds no information.
         "inhibit_rules": [{"source_matchers": ['alertname="BudgetBurn"', 'severity="page"'],
                            "target_matchers": ['alertname="BudgetBurn"', 'severity="ticket"'], "equal": ["slo", "set"]}],
     }

@@ -1,4 +1,4 @@
-"""What every server module answers: how to launch a node of its kind, and whether that node is well."""
+"""The interface of every server module: how to launch a node, and whether it is healthy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from system.platform.install import packages
 from system.platform.install.packages import Package
 from system.platform.paths import Paths
 
-# The jars' checksums were verified when they were fetched; verifying each class again costs 0.6-0.9 s of CPU a start.
+# The jars' checksums were verified when they were fetched; verifying each class again costs 0.6-0.9 s of CPU
+# per start.
 UNVERIFIED = ("-XX:+UnlockDiagnosticVMOptions", "-XX:-BytecodeVerificationRemote")
 
 
 @dataclass(frozen=True)
 class Context:
-    """All that a launch may depend on. `env`: what the caller hands to our services."""
+    """Everything that a launch may depend on. `env`: the caller's environment for our services."""
 
     node: Node
     blueprint: Blueprint
@@ -49,7 +50,7 @@ class Context:
 
     @property
     def networks(self) -> list[str]:
-        """CIDR blocks from where the lab's own processes ask: loopback, and its regions where it has some."""
+        """CIDR blocks that the lab's own processes connect from: loopback, and its regions if it has some."""
         regions = wan.NAMES if self.blueprint.in_regions else ()
         return ["127.0.0.0/8", *(self.plan.network(region) for region in regions)]
 
@@ -58,7 +59,7 @@ class Context:
         return [self.plan.of(node.kind, node.instance, node.region) for node in self.blueprint.of_kind(kind)]
 
     def near(self, kind: str) -> list[str]:
-        """Return the same, those of the node's own zone first."""
+        """Return the same as `addresses`, with the node's own zone first."""
         nodes = sorted(self.blueprint.of_kind(kind), key=lambda node: node.zone != self.node.zone)
         return [self.plan.of(node.kind, node.instance, node.region) for node in nodes]
 
@@ -80,12 +81,13 @@ class Step:
 class Launch:
     """How one node starts.
 
-    `files`: rendered configuration, path to text. `folders`: created empty if absent.
-    `stale`: what a killed predecessor leaves and a start would stumble over; removed, since nothing of it lives.
-    `harvest`: (made, kept): what a gentle end leaves at `made` is kept at `kept`.
-    `escapes`: a file whose first line is the pid of a further process of the node, which leaves the tree of its starter.
-    `drops_root`: it runs as an unprivileged user when the lab is root's.
-    `stop_timeout_s`: how long after `stop_signal` it is killed.
+    `files`: rendered configuration, path to text. `folders`: directories, created if absent.
+    `stale`: files that a killed predecessor leaves and that would break a start; removed first.
+    `harvest`: (source, destination): a file that a graceful stop leaves is moved to its destination.
+    `escapes`: a file whose first line is the pid of a further process of the node, which leaves its parent's
+    process tree.
+    `drops_root`: it runs as an unprivileged user if the lab runs as root.
+    `stop_timeout_s`: time from `stop_signal` to SIGKILL.
     """
 
     argv: tuple[str, ...]
@@ -111,33 +113,36 @@ class Server(Protocol):
 
     @property
     def start_timeout_s(self) -> float:
-        """How long a node of this kind may take until it is well."""
+        """The longest time until a node of this kind is healthy."""
 
     def launch(self, ctx: Context) -> Launch:
-        """Return how to start the node. Raises CouldNotRun where a program is missing."""
+        """Return how to start the node. Raises CouldNotRun if a program is missing."""
 
     async def probe(self, ctx: Context) -> str:
-        """Return what a well node answered. Raises health.Unhealthy with its last answer otherwise."""
+        """Return what a healthy node answered.
+
+        Raises health.Unhealthy, with its last answer, if it is not healthy.
+        """
 
     def version(self) -> str:
-        """Return the server's version; "" where it cannot be told."""
+        """Return the server's version; "" if it is not known."""
 
 
 def base_env(ctx: Context) -> dict[str, str]:
-    """Return the environment every child starts from; its lab's mark lets a sweep find it."""
+    """Return the base environment of every child; the lab's id in it lets orphan cleanup find the process."""
     path = os.pathsep.join((os.environ.get("PATH", "/usr/bin:/bin"), *packages.OUTSIDE_PATH))
     return {
         "PATH": path,
         "LANG": "C.UTF-8",
         "HOME": str(ctx.paths.data_dir / ctx.node.name),
-        "MALLOC_ARENA_MAX": "2",  # glibc gives each thread an arena of 64 MiB of address space otherwise
+        "MALLOC_ARENA_MAX": "2",  # otherwise glibc gives each thread an arena of 64 MiB of address space
         "TWEETLAB_LAB": ctx.paths.lab_id,
         "TWEETLAB_NODE": ctx.node.name,
     }
 
 
 def jvm_flags(node: Node) -> list[str]:
-    """Return the flags that the blueprint's row asks for: heap, collector, processors."""
+    """Return the JVM flags for the blueprint's row: heap, collector, processors."""
     running = node.running
     flags = ["-Xshare:auto", "-XX:-UsePerfData", "-XX:+ExitOnOutOfMemoryError"]
     if running.heap_mib:
@@ -155,11 +160,12 @@ def class_path(package: packages.Maven) -> str:
 
 
 def class_archive(ctx: Context, package: packages.Maven) -> tuple[list[str], tuple[tuple[Path, Path], ...]]:
-    """Return JVM flags for a shared archive of loaded classes, and what to harvest.
+    """Return JVM flags for a class-data sharing archive, and what to harvest.
 
-    The first gentle end of a server writes the archive beside its jars; later starts map it instead of parsing and
-    verifying some ten thousand classes: Cassandra starts with 7.5 s of CPU instead of 10-11.7, Kafka with 3.4
-    instead of 4.1 (2 cores). An archive of another Java is another file; one that does not fit is ignored.
+    The first graceful stop of a server writes the archive next to its jars; later starts map it instead of
+    parsing and verifying some ten thousand classes: Cassandra starts with 7.5 s of CPU instead of 10-11.7,
+    Kafka with 3.4 instead of 4.1 (2 cores). Each Java version has its own archive file; the JVM ignores one
+    that does not match.
     """
     home = packages.home(package)
     digest = hashlib.sha256(f"{packages.need_java()} {packages.java_version()}".encode()).hexdigest()[:10]

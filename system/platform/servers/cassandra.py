@@ -1,9 +1,9 @@
 """Cassandra 5: tweets and their outbox, started from its jars (there is no tarball in Maven).
 
 `commitlog_sync: batch`: a write is acknowledged after its fsync. The default (periodic) loses up to 100 ms
-of acknowledged writes on SIGKILL, and "acknowledged means durable" is a promise of the house.
-Nodes that start together would refuse each other while bootstrapping: each gets its token beforehand.
-A zone is a rack: NetworkTopologyStrategy puts the copies of a row into as many racks as there are.
+of acknowledged writes on SIGKILL, and the lab guarantees that acknowledged means durable.
+Nodes that start together would refuse each other while bootstrapping: each gets its token in advance.
+A zone is a rack: NetworkTopologyStrategy spreads the replicas of a row over all racks.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class Cassandra:
     """Cassandra 5.0 from Maven."""
 
     package = packages.CASSANDRA
-    start_timeout_s = 180.0  # three at once beside a whole cluster, on two cores: 68 s measured
+    start_timeout_s = 180.0  # three in parallel with a whole cluster, on two cores: 68 s measured
 
     def launch(self, ctx: Context) -> Launch:
         conf, logback, rack = (ctx.config / name for name in ("cassandra.yaml", "logback.xml", "rackdc.properties"))
         archive, harvest = class_archive(ctx, packages.CASSANDRA)
-        # C2 stays on. Measured on 2 busy cores, µs of CPU an insert: with C2 900 at first, 400 after 10,000, below 200
-        # after 35,000; with C1 alone 350 from the start for good. C1 would start with 4 s less of CPU.
+        # C2 stays on. Measured on 2 busy cores, µs of CPU per insert: with C2 900 at first, 400 after 10,000,
+        # below 200 after 35,000; with C1 alone 350 from the start, permanently. C1 would start with 4 s less
+        # of CPU.
         flags = [
             *jvm_flags(ctx.node),
             *archive,
@@ -85,7 +86,7 @@ def token(instance: int, nodes: int) -> int:
 
 
 def render_rack(ctx: Context) -> str:
-    """Return where a node of a zone tells the others that it stands. The data centre is that of a lab without zones."""
+    """Return the rackdc file of a node in a zone. The data center is the same as in a lab without zones."""
     return f"dc=datacenter1\nrack=zone-{ctx.node.zone}\n"
 
 

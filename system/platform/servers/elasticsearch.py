@@ -1,9 +1,11 @@
 """Elasticsearch 8: recent search. The integ-test distribution is the real server with few modules.
 
-It has no `GET /`, no painless, no analysis-common: the index uses the core alone. It refuses root, and a
-cache below root's home cannot be entered by another user: then its programs are linked into the data directory.
+It has no `GET /`, no painless, no analysis-common: the index uses only the core. It refuses to run as root,
+and another user cannot enter a cache below root's home: if the lab runs as root, its programs are linked into
+the data directory.
 
-In a lab of zones a shard and its copy stand in two of them. A third zone only votes: two of a thing are no quorum.
+In a lab with zones a shard and its replica are in two of them. A third zone only votes, since two nodes are
+no quorum.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from system.platform.blueprint import Node
 from system.platform.install import packages
 from system.platform.servers.base import UNVERIFIED, Context, Launch, Step, base_env, jvm_flags
 
-VOTING_ZONE = 3  # what stands there votes for a master, and holds no data
+VOTING_ZONE = 3  # its node votes for a master, and holds no data
 
 LOG4J = """status = error
 appender.out.type = Console
@@ -32,13 +34,13 @@ class Elasticsearch:
     """Elasticsearch 8.19 from Maven."""
 
     package = packages.ELASTICSEARCH
-    start_timeout_s = 180.0  # three at once beside a whole cluster, on two cores: 68 s measured
+    start_timeout_s = 180.0  # three in parallel with a whole cluster, on two cores: 68 s measured
 
     def launch(self, ctx: Context) -> Launch:
         home, before = self._home(ctx)
         temporary = ctx.paths.data_dir / ctx.node.name / "tmp"
         java_home = Path(packages.need_java()).resolve().parent.parent
-        # Its own default touches the whole heap at once; here memory is taken as it is used.
+        # Its default touches the whole heap at start; here memory is allocated as it is used.
         tuning = ["-XX:-AlwaysPreTouch", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}", "-Xss512k"]
         options = [*jvm_flags(ctx.node), *UNVERIFIED, *tuning]
         env = {
@@ -46,7 +48,7 @@ class Elasticsearch:
             "ES_JAVA_HOME": str(java_home),
             "ES_PATH_CONF": str(ctx.config),
             "ES_TMPDIR": str(temporary),
-            # The start script is a small JVM of its own that then watches over the server.
+            # The start script is a small JVM of its own that then supervises the server.
             "CLI_JAVA_OPTS": "-XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData -XX:ReservedCodeCacheSize=16m",
         }
         return Launch(
@@ -69,7 +71,7 @@ class Elasticsearch:
         if os.geteuid() != 0:
             return home, ()
         copy = ctx.paths.data_dir / ctx.node.name / "home"
-        # Hard links where cache and data directory share a file system, else a copy.
+        # Hard links if cache and data directory share a file system, else a copy.
         script = (
             'rm -rf "$2.part"; cp -rl "$1" "$2.part" 2>/dev/null || { rm -rf "$2.part"; cp -r "$1" "$2.part"; }; '
             'mv "$2.part" "$2"'
@@ -84,12 +86,12 @@ class Elasticsearch:
 
 
 def holds_data(node: Node) -> bool:
-    """Return whether clients ask this node."""
+    """Return whether the node holds data, so that clients connect to it."""
     return node.zone != VOTING_ZONE
 
 
 def _zone(node: Node) -> str:
-    """Return the settings of a node in a zone, a line each; of a lab without zones none."""
+    """Return the settings of a node in a zone, one per line; "" in a lab without zones."""
     if not node.zone:
         return ""
     roles = "master, data" if holds_data(node) else "master"
@@ -98,10 +100,10 @@ def _zone(node: Node) -> str:
 
 
 def _peer(ctx: Context, node: Node) -> str:
-    """Return where a node's peers reach it: on loopback in regions, too.
+    """Return where a node's peers reach it: on loopback, in regions too.
 
-    A node whose peers come from elsewhere starts only as for production: 65,535 open files, mapped memory of 128 GiB, no serial
-    collector. Many a machine's limits forbid that.
+    A node with non-loopback peers enforces its production checks: 65,535 open files, mapped memory of 128
+    GiB, no serial collector. The limits of many machines do not allow that.
     """
     return ctx.plan.loopback(node.kind, node.instance, node.region)
 

@@ -1,4 +1,7 @@
-"""etcd: three members that agree on who is PostgreSQL's primary. Only blueprints with several PostgreSQL members have it."""
+"""etcd: three members that store which PostgreSQL member is primary.
+
+Only blueprints with several members have it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from system.platform.servers.base import Context, Launch, base_env
 
 PEER_PORT = 2380
 HEARTBEAT_MS = 100
-ELECTION_MS = 600  # up to twice that; with one hung request of a second below the 2 s after which a primary gives its key up
+ELECTION_MS = 600  # up to twice that; plus one hung request of 1 s still below the 2 s after which a primary gives up its key
 
 
 class Etcd:
@@ -27,7 +30,7 @@ class Etcd:
         )
 
     async def probe(self, ctx: Context) -> str:
-        """Well is who sees a leader: the member counts to a quorum."""
+        """Healthy once it sees a leader, that is, once it is part of a quorum."""
         return await health.http(ctx.address, "/health", ('"health":"true"',))
 
     def version(self) -> str:
@@ -36,7 +39,7 @@ class Etcd:
 
 
 def arguments(ctx: Context) -> tuple[str, ...]:
-    """Return what the member is told on its command line: where it listens and who its peers are."""
+    """Return the member's command-line arguments: where it listens and its peers."""
     peers = ",".join(f"{node.name}=http://{ctx.plan.host('etcd', node.instance, node.region)}:{PEER_PORT}"
                      for node in ctx.blueprint.of_kind("etcd"))
     own, peer = f"http://{ctx.address}", f"http://{ctx.host}:{PEER_PORT}"
@@ -51,6 +54,7 @@ def arguments(ctx: Context) -> tuple[str, ...]:
         "--heartbeat-interval", str(HEARTBEAT_MS), "--election-timeout", str(ELECTION_MS),
         "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "5m",
         "--enable-v2=false",
-        # One that was cut off has voted for itself again and again: asked first, the others refuse, and keep their leader.
+        # A member that was cut off has raised its term with elections: with pre-vote the others refuse it and
+        # keep their leader.
         *(("--pre-vote",) if ctx.node.region else ()),
     )  # fmt: skip

@@ -1,7 +1,8 @@
-"""Jaeger 1.65 all-in-one: takes the traces of an observed lab and answers questions about them.
+"""Jaeger 1.65 all-in-one: receives the traces of an observed lab and serves queries on them.
 
-What it keeps is in memory and bounded: the newest `MAX_TRACES`, about 120 MiB when each has nine spans (measured). A Go
-module carries no web page of Jaeger's, so the lab brings a page of its own (`jaeger_page.html`) that draws one trace.
+It stores traces in memory, bounded: the newest `MAX_TRACES`, about 120 MiB if each has nine spans (measured).
+The Go module does not contain Jaeger's web page, so the lab has a page of its own (`jaeger_page.html`) that
+draws one trace.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Jaeger:
                   *(f"--{name}.host-port={ctx.host}:{port}" for name, port in ports.items())),
             env={**base_env(ctx), "SPAN_STORAGE_TYPE": "memory", "GOMAXPROCS": str(ctx.node.running.processors or 2),
                  "GOMEMLIMIT": f"{ctx.node.memory_mib}MiB",
-                 # It would trace itself, to whatever listens on 127.0.0.1:4317.
+                 # Otherwise it traces itself, to whatever listens on 127.0.0.1:4317.
                  "OTEL_TRACES_SAMPLER": "always_off", "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://{ctx.host}:4317"},
             files={page: PAGE.read_text()},
             stop_timeout_s=3.0,

@@ -1,8 +1,8 @@
-"""Kafka in KRaft mode: broker and controller in one process a node.
+"""Kafka in KRaft mode: broker and controller in one process per node.
 
-A zone is a rack: the copies of a partition are spread over the zones.
-Topics are made before use (`auto.create.topics.enable=false`): the first produce to a new topic would
-answer NotLeader, and a misspelt topic would come alive.
+A zone is a rack: the replicas of a partition are spread over the zones.
+Topics are created before use (`auto.create.topics.enable=false`): the first produce to a new topic would
+fail with NotLeader, and a misspelled topic would be created.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ class Kafka:
     """Kafka 4.1 from Maven."""
 
     package = packages.KAFKA
-    start_timeout_s = 120.0  # three at once beside a whole cluster, on two cores: 22 s measured
+    start_timeout_s = 120.0  # three in parallel with a whole cluster, on two cores: 22 s measured
 
     def launch(self, ctx: Context) -> Launch:
         conf, log4j = ctx.config / "server.properties", ctx.config / "log4j2.xml"
         common = ["-cp", class_path(packages.KAFKA), f"-Dlog4j2.configurationFile={log4j}"]
         java = packages.need_java()
         archive, harvest = class_archive(ctx, packages.KAFKA)
-        # C1 alone: half the CPU of a start, and one broker moves far more than the lab asks (servers' table).
+        # C1 only: half the CPU of a start, and one broker handles far more than the lab needs (servers'
+        # table).
         tuning = ["-XX:TieredStopAtLevel=1", "-XX:MaxDirectMemorySize=64m", "-Xss512k"]
         flags = [*jvm_flags(ctx.node), *archive, *UNVERIFIED, *tuning]
         script = 'rm -rf "$LOGS" && "$@" && touch "$LOGS/formatted"'
@@ -59,7 +60,7 @@ class Kafka:
 
 
 def cluster_id(ctx: Context) -> str:
-    """Return the cluster's id, the same for all brokers of a lab: 16 bytes in URL-safe base 64."""
+    """Return the cluster's id, the same for all brokers of a lab: 16 bytes in URL-safe base64."""
     digest = hashlib.sha256(ctx.paths.lab_id.encode()).digest()[:16]
     return base64.urlsafe_b64encode(digest).decode().rstrip("=").replace("-", "A")
 

@@ -1,12 +1,14 @@
-"""PostgreSQL as members under Patroni, where a blueprint has etcd; a plain single server where it has none.
+"""PostgreSQL as members under Patroni if a blueprint has etcd; a plain single server if it has none.
 
-One node is one member: Patroni and the PostgreSQL that it starts. Patroni decides, by a key with a time to live in etcd, which
-member is the primary. A commit is acknowledged when the synchronous standby has flushed it; strict: without one it is not
-acknowledged at all. Only that standby may be promoted, so a new primary has every acknowledged commit. What was acknowledged
-stands on two of three members: who reads from all but one of them misses nothing. Revocations are read like that while no
-primary answers, so their commit waits until the standby has applied it too (`remote_apply`, in postgres/tokens.sql).
+One node is one member: Patroni and the PostgreSQL that it starts. Patroni decides, by a key with a time to
+live in etcd, which member is the primary. A commit is acknowledged when the synchronous standby has flushed
+it; strict: without one it is not acknowledged at all. Only that standby may be promoted, so a new primary has
+every acknowledged commit. An acknowledged commit is on two of three members, so a read of all but one of them
+misses none. Revocations are read like that while no primary answers, so their commit waits until the standby
+has applied it too (`remote_apply`, in postgres/tokens.sql).
 
-Patroni runs on Debian's Python, as the user that owns PostgreSQL: that user may not be able to enter our environment.
+Patroni runs on Debian's Python, as the user that owns PostgreSQL: that user may not be able to enter our
+environment.
 """
 
 from __future__ import annotations
@@ -24,12 +26,13 @@ from system.platform.servers.postgres import ROLE
 
 PYTHON = "/usr/bin/python3"
 REST_PORT = 8008
-TTL_S, LOOP_WAIT_S, RETRY_S = 6, 1, 2  # Patroni wants ttl >= loop_wait + 2 x retry_timeout
-MAX_CONNECTIONS = 400  # two of each service
-WAL_KEEP = "512MB"  # what a member that was away catches up from; behind that it is copied again
+TTL_S, LOOP_WAIT_S, RETRY_S = 6, 1, 2  # Patroni requires ttl >= loop_wait + 2 x retry_timeout
+MAX_CONNECTIONS = 400  # two instances of each service
+WAL_KEEP = "512MB"  # WAL for a member that was down to catch up from; beyond that it is copied again
 REWIND_OR_COPY = True
 
-# A member that starts before etcd answers waits 5 s until it asks again; this asks every 50 ms, for 20 s at most.
+# A member that starts before etcd answers would wait 5 s before it retries; this polls every 50 ms, for 20 s
+# at most.
 WAIT_FOR_ETCD = """
 import sys, time, urllib.request
 end = time.monotonic() + 20
@@ -43,7 +46,8 @@ while time.monotonic() < end:
     time.sleep(0.05)
 """
 
-# A lab in regions begins with its primary in the first: the others wait until that has made the cluster.
+# A lab with regions starts with its primary in the first: the other members wait until that has created the
+# cluster.
 WAIT_FOR_FIRST = """
 import sys, time, urllib.request
 end = time.monotonic() + 60
@@ -55,7 +59,8 @@ while time.monotonic() < end:
         time.sleep(0.1)
 """
 
-# Of a standby that streams; of a primary that sees a synchronous standby, without which it acknowledges nothing.
+# True for a standby that streams, and for a primary with a synchronous standby, without which it acknowledges
+# nothing.
 TAKES_PART = (
     "SELECT WHERE CASE WHEN pg_is_in_recovery() THEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming') "
     "ELSE EXISTS (SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync') END"
@@ -63,16 +68,16 @@ TAKES_PART = (
 
 
 def governs(blueprint: Blueprint) -> bool:
-    """Return whether Patroni runs the PostgreSQL of this blueprint."""
+    """Return whether Patroni manages the PostgreSQL of this blueprint."""
     return bool(blueprint.of_kind("etcd"))
 
 
 class Member(postgres.Postgres):
-    """A member under Patroni, or PostgreSQL by itself: the blueprint tells."""
+    """A member under Patroni, or a single PostgreSQL, depending on the blueprint."""
 
     @property
     def start_timeout_s(self) -> float:  # type: ignore[override]
-        return 150.0  # a member that rejoins may have to be copied; a first one beside other labs on two cores took over 60 s
+        return 150.0  # a rejoining member may have to be copied; a first one next to other labs on two cores took over 60 s
 
     def launch(self, ctx: Context) -> Launch:
         if not governs(ctx.blueprint):
@@ -94,7 +99,7 @@ class Member(postgres.Postgres):
         )
 
     async def probe(self, ctx: Context) -> str:
-        """Well is who takes part: a standby that streams, a primary with a standby that may be promoted without a loss."""
+        """Healthy if it is a streaming standby, or a primary with a standby that may be promoted."""
         if not governs(ctx.blueprint):
             return await super().probe(ctx)
         rest = f"{ctx.host}:{REST_PORT}"
@@ -103,7 +108,8 @@ class Member(postgres.Postgres):
             raise health.Unhealthy("it runs, but does not stream (a standby), or sees no synchronous standby (a primary)")
         if await health.postgres_execute(ctx.address, ROLE, "postgres", health.IS_PRIMARY) != "SELECT 1":
             return "standby, streaming"
-        # For some seconds after a promotion any standby's flush counts, and etcd names none that may be promoted.
+        # For some seconds after a promotion the flush of any standby counts, and etcd names none that may be
+        # promoted.
         await health.http(rest, "/cluster", ('"sync_standby"',))
         return "primary, with a synchronous standby"
 
@@ -118,14 +124,14 @@ def _after_first(ctx: Context) -> list[Step]:
 def render(ctx: Context) -> dict[str, Any]:
     """Return the member's patroni.json."""
     programs = packages.postgres_bin()
-    everybody = {"username": ROLE}
+    credentials = {"username": ROLE}
     return {
         "scope": "tweetlab",
         "namespace": f"/{ctx.paths.lab_id}/",
         "name": ctx.node.name,
         "restapi": {"listen": f"{ctx.host}:{REST_PORT}", "connect_address": f"{ctx.host}:{REST_PORT}"},
         "etcd3": {"hosts": ctx.addresses("etcd")},
-        "watchdog": {"mode": "off"},  # there may be no device; strict synchronous mode keeps a thawed primary from acknowledging
+        "watchdog": {"mode": "off"},  # may lack a device; strict synchronous mode stops a thawed primary from acknowledging
         "bootstrap": {
             "dcs": {
                 "ttl": TTL_S,
@@ -134,7 +140,8 @@ def render(ctx: Context) -> dict[str, Any]:
                 "synchronous_mode": True,
                 "synchronous_mode_strict": True,
                 "synchronous_node_count": 1,
-                # Slots would be made a loop after a promotion; until then no standby streams and nothing is acknowledged.
+                # Slots are created one loop after a promotion; until then no standby would stream and nothing
+                # be acknowledged.
                 "postgresql": {"use_pg_rewind": True, "use_slots": False, "parameters": shared(ctx)},
             },
             "initdb": [{"encoding": "UTF8"}, {"locale": "C"}, {"auth": "trust"}, "data-checksums", "no-sync"],
@@ -145,7 +152,7 @@ def render(ctx: Context) -> dict[str, Any]:
             "data_dir": str(ctx.data),
             "bin_dir": str(programs or ""),
             "pgpass": str(ctx.config / "pgpass"),
-            "authentication": {"superuser": everybody, "replication": everybody, "rewind": everybody},
+            "authentication": {"superuser": credentials, "replication": credentials, "rewind": credentials},
             "pg_hba": postgres.host_rules(ctx),
             "parameters": own_parameters(ctx),
             "basebackup": [{"checkpoint": "fast"}, "no-sync"],
@@ -159,7 +166,7 @@ SHARED = ("max_connections", "max_worker_processes", "wal_level")
 
 
 def own_parameters(ctx: Context) -> dict[str, str]:
-    """Return the parameters of one member. Patroni sets address, port and SHARED by itself."""
+    """Return the parameters of one member. Patroni itself sets address, port and SHARED."""
     plain = {name: value.strip("'") for name, value in postgres.parameters(ctx).items()}
     further = {
         "max_standby_streaming_delay": "2s",
@@ -173,12 +180,12 @@ def own_parameters(ctx: Context) -> dict[str, str]:
 
 
 def shared(ctx: Context) -> dict[str, Any]:
-    """Return the parameters that all members must have alike; Patroni keeps them in etcd."""
+    """Return the parameters that must be equal on all members; Patroni stores them in etcd."""
     return {
         "max_connections": MAX_CONNECTIONS,
         "max_worker_processes": int(postgres.parameters(ctx)["max_worker_processes"]),
         "wal_level": "replica",
-        "wal_log_hints": "on",  # lets pg_rewind bring an old primary back
+        "wal_log_hints": "on",  # required by pg_rewind to rejoin an old primary
         "hot_standby": "on",
         "max_wal_senders": 8,
         "max_replication_slots": 8,

@@ -1,15 +1,18 @@
-"""PowerDNS: authoritative for the lab's own name, `api.tweetlab.test`, which leads to the balancers that answer.
+"""PowerDNS: authoritative for the lab's own name, `api.tweetlab.test`, which resolves to the healthy load
+balancers.
 
-Each server asks every balancer for `/null` once a second; one that refuses fails at once, one that hangs after CHECK_S. An answer
-holds all addresses that passed, for a second. Where none passed it holds all of them: a check that failed on a busy machine must
-not close the door. The servers of a cluster hold the same zone and know nothing of each other; a client asks the next where one
-is silent. Nothing else is answered: no recursion, no transfer.
+Each server requests `/null` of every load balancer once a second; one that refuses fails immediately, one
+that hangs after CHECK_S. A response lists all addresses that passed, with a TTL of a second. If none passed
+it lists all of them: a check that failed on a busy machine must not make the lab unreachable. The servers of
+a cluster hold the same zone and do not know each other; a client tries the next if one does not answer.
+Nothing else is served: no recursion, no transfer.
 
-Checks begin with the first question, and until one has passed PowerDNS counts every address as failing. So a start asks until
-then. To tell, a second name has a last resort that nobody listens at: the DNS server's own address.
+Checks start with the first query, and until one has passed PowerDNS counts every address as failing. So the
+health probe queries until then. To recognize it, a second name falls back to an address without a listener:
+the DNS server's own.
 
-In a lab of regions the doors of the active one come first, those that answer `/active`: behind them the cache is near. Where none
-does, as for some seconds after a region was lost, all that are well are named.
+In a lab with regions, only the load balancers that answer `/active` are listed, those of the active region,
+near the cache. If none does, as for some seconds after the loss of a region, all healthy ones are listed.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
 CHECKED = f"checked.{dns.ZONE}"
-CHECK_S = 1  # between two checks, and for one; PowerDNS 4.7 knows whole seconds
+CHECK_S = 1  # interval and timeout of checks; PowerDNS 4.7 takes whole seconds
 
 
 class PowerDNS:
@@ -46,29 +49,30 @@ class PowerDNS:
 
     async def probe(self, ctx: Context) -> str:
         try:
-            found = await asyncio.to_thread(dns.ask, ctx.address, CHECKED, health.PROBE_TIMEOUT_S / 2)
+            addresses = await asyncio.to_thread(dns.ask, ctx.address, CHECKED, health.PROBE_TIMEOUT_S / 2)
         except CouldNotRun as problem:
             raise health.Unhealthy(problem.detail) from None
-        if not found or ctx.host in found:
-            raise health.Unhealthy("no balancer has passed its check")
-        return f"{dns.API}: {', '.join(found)}"
+        if not addresses or ctx.host in addresses:
+            raise health.Unhealthy("no load balancer has passed its check")
+        return f"{dns.API}: {', '.join(addresses)}"
 
     def version(self) -> str:
         words = packages.version_line([packages.find("pdns_server") or "pdns_server", "--version"]).split()
         return words[words.index("Server") + 1] if "Server" in words[:-1] else ""
 
 
-def _led(url: str, well: str, listed: str, own: str, how: str) -> str:
-    """Return the script that names the doors that answer `url`; where none does its answer holds `own`, and `well` is named.
+def _prefer_active(url: str, healthy: str, listed: str, own: str, options: str) -> str:
+    """Return the Lua script that lists the load balancers that answer `url`, or `healthy` if none does.
 
-    Both are asked each time, so that the checks of both have started when one is needed.
+    `own` is the fallback address of the first query: its presence means that none answers. Both queries run
+    each time, so that the checks of both have started when one is needed.
     """
-    return (f"\";local active=ifurlup('{url}', {{{{{listed}}}, {{'{own}'}}}}, {how}) local well={well} "
-            f"for _, door in pairs(active) do if door == '{own}' then return well end end return active\"")
+    return (f"\";local active=ifurlup('{url}', {{{{{listed}}}, {{'{own}'}}}}, {options}) local healthy={healthy} "
+            f"for _, address in pairs(active) do if address == '{own}' then return healthy end end return active\"")
 
 
 def conf(ctx: Context) -> str:
-    """Return pdns.conf. Nothing is cached: an answer is as old as the last check."""
+    """Return pdns.conf. Nothing is cached: a response is as old as the last check."""
     host, _, port = ctx.address.rpartition(":")
     return f"""launch=bind
 load-modules=libbindbackend.so
@@ -93,25 +97,25 @@ version-string=anonymous
 
 
 def named(ctx: Context) -> str:
-    """Return what the backend reads: the one zone."""
+    """Return named.conf for the bind backend: the one zone."""
     return f'zone "{dns.ZONE}" {{ type native; file "{ctx.config}/zone"; }};\n'
 
 
 def zone(ctx: Context) -> str:
     """Return the zone. Both names run the same checks."""
-    doors = ctx.addresses("haproxy")
-    listed = ", ".join(f"'{door.rpartition(':')[0]}'" for door in doors)
-    port = doors[0].rpartition(":")[2]
-    how = f"{{selector='all', backupSelector='all', timeout={CHECK_S}}}"
+    balancers = ctx.addresses("haproxy")
+    listed = ", ".join(f"'{address.rpartition(':')[0]}'" for address in balancers)
+    port = balancers[0].rpartition(":")[2]
+    options = f"{{selector='all', backupSelector='all', timeout={CHECK_S}}}"
     url = f"http://{dns.API}:{port}/null"
-    well = f"ifurlup('{url}', {{{listed}}}, {how})"
-    led = f'"{well}"'
+    healthy = f"ifurlup('{url}', {{{listed}}}, {options})"
+    script = f'"{healthy}"'
     if ctx.blueprint.in_regions:
-        led = _led(url.replace("/null", "/active"), well, listed, ctx.host, how)
+        script = _prefer_active(url.replace("/null", "/active"), healthy, listed, ctx.host, options)
     servers = [(f"ns{number}", ctx.plan.host(node.kind, node.instance, node.region))
                for number, node in enumerate(ctx.blueprint.of_kind("pdns"), 1)]
     rows = [f"@ IN NS {name}" for name, _ in servers] + [f"{name} IN A {host}" for name, host in servers]
-    rows += [f"api IN LUA A {led}",
-             f'checked IN LUA A "ifurlup(\'{url}\', {{{{{listed}}}, {{\'{ctx.host}\'}}}}, {how})"']
+    rows += [f"api IN LUA A {script}",
+             f'checked IN LUA A "ifurlup(\'{url}\', {{{{{listed}}}, {{\'{ctx.host}\'}}}}, {options})"']
     ttl_s = int(dns.TTL_S)
     return f"$ORIGIN {dns.ZONE}.\n$TTL {ttl_s}\n@ IN SOA ns1 hostmaster 1 3600 600 86400 {ttl_s}\n" + "\n".join(rows) + "\n"

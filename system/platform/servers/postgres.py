@@ -1,6 +1,6 @@
 """PostgreSQL: users, follows, their outbox, leases. Durable: fsync and synchronous commit stay on.
 
-Anybody on this machine may connect, from loopback alone (trust): the lab holds no secret data.
+Any user of this machine may connect, from loopback only (trust): the lab holds no secret data.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ ROLE = "tweetlab"
 
 
 class Postgres:
-    """PostgreSQL >= 14 of the distribution. It refuses root, so it drops to another user."""
+    """PostgreSQL >= 14 of the distribution. It refuses to run as root, so it drops to another user."""
 
     package = packages.POSTGRES
     start_timeout_s = 30.0
@@ -30,16 +30,17 @@ class Postgres:
             argv=(str(programs / "postgres"), "-D", str(ctx.data), "-c", f"config_file={conf}"),
             env=base_env(ctx),
             files={conf: render(ctx, str(hba)), hba: "".join(f"{row}\n" for row in host_rules(ctx))},
-            before=(self._make_cluster(ctx, str(programs / "initdb")),),
-            # It takes any process of the pid in there for a living server, a zombie or a stranger too.
+            before=(self._create_cluster(ctx, str(programs / "initdb")),),
+            # It treats any process with the pid in this file as a running server, even a zombie or an
+            # unrelated one.
             stale=(ctx.data / "postmaster.pid",),
             drops_root=True,
             stop_signal=signal.SIGINT,  # "fast": ends sessions and writes a checkpoint
         )
 
     @staticmethod
-    def _make_cluster(ctx: Context, initdb: str) -> Step:
-        # Into another folder and renamed: a cluster that was cut off half-way is made again.
+    def _create_cluster(ctx: Context, initdb: str) -> Step:
+        # Into another directory, then renamed: a half-made cluster is created again.
         # --no-sync: the new cluster holds nothing yet; what is written later is synced.
         part = f"{ctx.data}.part"
         script = 'rm -rf "$1" && "$2" -D "$1" -U "$3" -A trust -E UTF8 --locale=C --no-sync && mv "$1" "$4"'
@@ -59,7 +60,7 @@ class Postgres:
 
 
 def parameters(ctx: Context) -> dict[str, str]:
-    """Return the settings of the node's server, except where its files lie."""
+    """Return the settings of the node's server, except the paths of its files."""
     host, port = ctx.address.split(":")
     return {
         "listen_addresses": f"'{host}'",
@@ -83,7 +84,7 @@ def parameters(ctx: Context) -> dict[str, str]:
 
 
 def host_rules(ctx: Context) -> list[str]:
-    """Return the lines of pg_hba.conf: whoever is inside the lab is trusted (docs/decisions/0011)."""
+    """Return the lines of pg_hba.conf: every client inside the lab is trusted (docs/decisions/0011)."""
     return [f"host {what} all {network} trust" for network in ctx.networks for what in ("all", "replication")]
 
 

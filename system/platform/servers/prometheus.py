@@ -1,7 +1,8 @@
-"""Prometheus: scrapes every process of the lab, keeps four days, holds the rules of `alerting` against what it sees.
+"""Prometheus: scrapes every process of the lab, stores four days, evaluates the rules of `alerting`.
 
-Our processes are found through `targets.json`, which the supervisor keeps: no restart when an instance comes or goes.
-HAProxy, MinIO and Alertmanager tell their own metrics; the other stores are asked by our exporter.
+It finds our processes through `targets.json`, which the supervisor updates: no restart when instances are
+added or removed. HAProxy, MinIO and Alertmanager export their own metrics; our exporter exports those of the
+other stores.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 from system.platform.servers.haproxy import METRICS_PORT
 
-OURS_EVERY_S = 2    # the compressed burn windows begin at 5 s
+OURS_EVERY_S = 2    # the shortest compressed burn window is 5 s
 STORES_EVERY_S = 5
 HAPROXY_KEPT = "haproxy_(frontend_(http_(responses|requests)_total|bytes_.*_total|current_sessions)" \
     "|backend_(http_responses_total|current_.*|.*_time_average_seconds|.*_warnings_total)" \
@@ -36,7 +37,7 @@ class Prometheus:
             argv=(packages.need("prometheus"), f"--config.file={config}", f"--storage.tsdb.path={ctx.data}",
                   f"--storage.tsdb.retention.time={KEPT}", f"--storage.tsdb.retention.size={KEPT_SIZE}",
                   f"--web.listen-address={ctx.address}", "--log.level=warn"),
-            env={**base_env(ctx), "GOGC": "40", "GOMAXPROCS": "1"},  # memory counts here, speed does not
+            env={**base_env(ctx), "GOGC": "40", "GOMAXPROCS": "1"},  # memory matters here, speed does not
             files={config: render(ctx), rules: alerting.rules_text()},
             folders=(ctx.data,),
             stop_timeout_s=5.0,
@@ -54,12 +55,13 @@ class Prometheus:
 def render(ctx: Context) -> str:
     """Return the node's prometheus.yml."""
     jobs: list[dict[str, Any]] = [
-        # What the exporter tells of a store carries that store's node, which is not to be taken for the exporter's own.
+        # The exporter's metrics of a store carry that store's `node` label, which the exporter's own must not
+        # override.
         {"job_name": "tweetlab", "honor_labels": True, "file_sd_configs": [{"files": [str(ctx.paths.targets)]}],
          "scrape_interval": f"{OURS_EVERY_S}s", "scrape_timeout": f"{OURS_EVERY_S}s"},
-        # Counted at the door: a request that no gateway answers is an error too.
+        # Counted at the load balancer: a request that no gateway answers is an error too.
         {**_job(ctx, "haproxy", f"{OURS_EVERY_S}s", port=METRICS_PORT, params={"scope": ["frontend", "backend", "server"]}),
-         # Of 1,900 series those that a rule or a dashboard reads, and their like.
+         # Of 1,900 series those that a rule or a dashboard reads, and similar ones.
          "metric_relabel_configs": [{"source_labels": ["__name__"], "regex": HAPROXY_KEPT, "action": "keep"}]},
         _job(ctx, "minio", f"{STORES_EVERY_S}s", path="/minio/v2/metrics/cluster"),
         _job(ctx, "alertmanager", f"{STORES_EVERY_S}s"),
@@ -78,7 +80,7 @@ def render(ctx: Context) -> str:
 
 def _job(ctx: Context, kind: str, every: str, path: str = "/metrics", port: int | None = None,
          params: dict[str, list[str]] | None = None) -> dict[str, Any]:
-    """Return the job of one kind of node; without targets where the blueprint has none."""
+    """Return the scrape job of one kind of node; without targets if the blueprint has none."""
     rows = []
     for node in ctx.blueprint.of_kind(kind):
         host, own = ctx.plan.of(node.kind, node.instance, node.region).split(":")

@@ -1,12 +1,14 @@
-"""Redis, twice: the cache (timelines, follower lists, profiles), and the counters of rate limits. Both forget at a restart.
+"""Redis, twice: the cache (timelines, follower lists, profiles), and the counters of rate limits.
 
-No RDB and no AOF: a restart is a cache loss, and an honest one. `noeviction`, because an evicted piece
-of a timeline would look complete, and an evicted counter would let its caller in again. The counters have a server of
-their own, so that a cache that is full, busy or lost takes no limit with it, and the other way round.
+Both lose data on restart.
 
-In a blueprint with sentinels the cache is a primary and its replicas (`following`): the blueprint's first Redis begins as
-primary, and afterwards the sentinels say who is. An empty server never starts as primary over a replica that holds something:
-the replica would copy the emptiness.
+No RDB and no AOF: a restart is a visible, complete cache loss. `noeviction`, because a timeline with an
+evicted part would look complete, and an evicted counter would reset its caller's limit. The counters have a
+server of their own, so that a cache that is full, busy or lost affects no limit, and vice versa.
+
+In a blueprint with sentinels the cache is a primary and its replicas (`following`): the blueprint's first
+Redis starts as primary, and afterwards the sentinels decide. An empty server never starts as primary of a
+replica that holds data: the replica would sync with it and lose everything.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from system.platform.install import packages
 from system.platform.servers import sentinel
 from system.platform.servers.base import Context, Launch, base_env
 
-LIMITS_MIB = 64  # a counter takes about 250 bytes: 250,000 of them; a full server refuses, and gateways admit their local share
+LIMITS_MIB = 64  # room for 250,000 counters of about 250 bytes; a full server refuses, and gateways apply their local share
 
 
 class Redis:
@@ -38,24 +40,23 @@ class Redis:
             env=base_env(ctx),
             files={conf: render(ctx) + (following(ctx, primary_of(ctx)) if replicated else "")},
             folders=(ctx.data,),
-            stale=(ctx.data / "dump.rdb",) if replicated else (),  # what a synchronisation may leave; it would be loaded
+            stale=(ctx.data / "dump.rdb",) if replicated else (),  # left by a sync; it would be loaded
             stop_timeout_s=3.0,
         )
 
     async def probe(self, ctx: Context) -> str:
         if not is_replicated(ctx):
             return await health.redis(ctx.address)
-        role, *facts = await asyncio.to_thread(sentinel.asked, ctx.address, "ROLE")
+        role, *details = await asyncio.to_thread(sentinel.command, ctx.address, "ROLE")
         if role == "master":
-            return f"primary of {len(facts[1])}"
-        if facts[2] != "connected":
-            raise health.Unhealthy(f"replica of {facts[0]}:{facts[1]}, which it does not follow yet ({facts[2]})")
-        return f"replica of {facts[0]}:{facts[1]}"
+            return f"primary of {len(details[1])}"
+        if details[2] != "connected":
+            raise health.Unhealthy(f"replica of {details[0]}:{details[1]}, which it does not follow yet ({details[2]})")
+        return f"replica of {details[0]}:{details[1]}"
 
     def version(self) -> str:
         line = packages.version_line([packages.find("redis-server") or "redis-server", "--version"])
-        found = [word[2:] for word in line.split() if word.startswith("v=")]
-        return found[0] if found else ""
+        return next((word[2:] for word in line.split() if word.startswith("v=")), "")
 
 
 class Limits(Redis):
@@ -84,14 +85,18 @@ tcp-backlog 511
 
 
 def is_replicated(ctx: Context) -> bool:
-    """Say whether this node is one of a cache under sentinels."""
+    """Return whether this node is part of a cache under sentinels."""
     return ctx.node.kind == "redis" and bool(ctx.blueprint.of_kind("sentinel"))
 
 
 def following(ctx: Context, primary: str) -> str:
-    """Return what redis.conf says besides in a cache under sentinels. `primary`: whom to follow; its own address: nobody."""
+    """Return the further lines of redis.conf under sentinels.
+
+    `primary`: the server to replicate; its own address: none.
+    """
     host, port = ctx.address.split(":")
-    # The backlog is kept for ever: when it is given up, a primary changes its replication id, which is the epoch of marks.
+    # The backlog never expires: a primary that frees it changes its replication id, which is the epoch of
+    # timeline marks.
     text = f"""replica-announce-ip {host}
 replica-announce-port {port}
 repl-diskless-sync yes
@@ -104,24 +109,25 @@ repl-backlog-ttl 0
 
 
 def primary_of(ctx: Context) -> str:
-    """Return the address of the cache's primary of now; this node's own, where it is to be the one.
+    """Return the address of the cache's current primary; this node's own if it should be primary.
 
-    More than half of the sentinels decide, else a Redis that is primary already, else the blueprint's first. Raises CouldNotRun
-    where this empty node would become the primary of a replica that holds something: its promotion is under way.
+    A majority of the sentinels decides, else a Redis that is primary already, else the blueprint's first.
+    Raises CouldNotRun if this empty node would become the primary of a replica that holds data: its promotion
+    is in progress.
     """
     others = [address for address in ctx.addresses("redis") if address != ctx.address]
-    primaries = [address for address in others if _told(address, "ROLE")[:1] == ["master"]]
+    primaries = [address for address in others if _query(address, "ROLE")[:1] == ["master"]]
     primary = (sentinel.named(ctx.addresses("sentinel")) or next(iter(primaries), "")) or ctx.addresses("redis")[0]
-    holder = next((address for address in others if address not in primaries and _told(address, "DBSIZE") not in ([], [0])), "")
+    holder = next((address for address in others if address not in primaries and _query(address, "DBSIZE") not in ([], [0])), "")
     if primary == ctx.address and holder:
-        raise CouldNotRun(f"{ctx.node.name} is empty, and the replica at {holder} holds what it would wipe: it starts once the "
-                          "sentinels have promoted that one.")
+        raise CouldNotRun(f"{ctx.node.name} is empty, and the replica at {holder} holds data that it would wipe: "
+                          "it starts once the sentinels have promoted that replica.")
     return primary
 
 
-def _told(address: str, command: str) -> list[object]:
-    """Return the answer of a Redis as a list; empty where there is none."""
+def _query(address: str, command: str) -> list[object]:
+    """Return the reply of a Redis as a list; empty if there is none."""
     with contextlib.suppress(health.Unhealthy):
-        answer = sentinel.asked(address, command)
-        return answer if isinstance(answer, list) else [answer]
+        reply = sentinel.command(address, command)
+        return reply if isinstance(reply, list) else [reply]
     return []

@@ -1,13 +1,14 @@
 """rsyslog: ships the log lines of our processes to Elasticsearch, in bulk, each once.
 
-A process of the lab's own with its own configuration and working folder; the machine's rsyslog is never touched. Lines are
-read from the nodes' files (`imfile`), so a process never waits for the shipper, and what was not shipped stands there. While
-Elasticsearch does not answer, lines wait in memory, then on disk (at most `QUEUE_MIB`), then in the files themselves.
+A process of the lab with its own configuration and working directory; the machine's rsyslog is never touched.
+Lines are read from the nodes' files (`imfile`), so a process never waits for the shipper, and unshipped lines
+remain there. While Elasticsearch does not answer, lines wait in memory, then on disk (at most `QUEUE_MIB`),
+then in the files themselves.
 
-A line goes into the index of its own hour, under its own `id`, with the operation *create*: shipped twice it is one
-document. So how far a file was read is kept at a gentle end only: after a kill all of it is read and offered again, and
-what was in memory is not lost. A line that is no JSON, as a crash writes, goes as level `raw`; file and offset are its id.
-Indices and their size: `system/observe/log_index.py`.
+A line is stored in the index of its own hour, under its own `id`, with the operation *create*: a line shipped
+twice is one document. So the read position in a file is saved only by a graceful stop: after a kill the file
+is read and sent again, and lines that were in memory are not lost. A line that is not JSON, as a crash
+writes, has level `raw`; file and offset are its id. Indices and their size: `system/observe/log_index.py`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ QUEUE_MIB = 64
 NAMESPACE = "tweetlab"
 RETRY_S = 2
 OURS = (*(f"{kind}-*" for kind in (*SERVICE_MODULES, "exporter", "receiver")), "supervisor")
-"""Names of the log files that our own processes write; what stores say stays in their files."""
+"""Names of the log files that our own processes write; the stores' logs are not shipped."""
 
 
 class Rsyslog:
@@ -45,7 +46,7 @@ class Rsyslog:
         )
 
     async def probe(self, ctx: Context) -> str:
-        """rsyslogd writes its pid when its configuration was read and its inputs stand."""
+        """Healthy once its pid file exists: rsyslogd writes it after it has opened its inputs."""
         if not _pid_file(ctx).exists():
             raise health.Unhealthy("it has not read its configuration yet")
         return f"reads {ctx.paths.log('*')}"
@@ -69,9 +70,9 @@ def render(ctx: Context) -> str:
 
 
 def _elasticsearch(ctx: Context) -> str:
-    """Return host:port: as the caller's TWEETLAB_STORES says, like for our services, else the blueprint's first."""
-    told = json.loads(ctx.env.get("TWEETLAB_STORES", "{}")).get("elasticsearch")
-    return str(told[0]).removeprefix("http://") if told else ctx.addresses("elasticsearch")[0]
+    """Return host:port: of the caller's TWEETLAB_STORES, else of the blueprint's first."""
+    urls = json.loads(ctx.env.get("TWEETLAB_STORES", "{}")).get("elasticsearch")
+    return str(urls[0]).removeprefix("http://") if urls else ctx.addresses("elasticsearch")[0]
 
 
 _HEAD = """global(workDirectory="{work}" maxMessageSize="64k" parser.escapeControlCharactersOnReceive="off")
@@ -92,7 +93,7 @@ template(name="refused" type="string" string="refused by Elasticsearch: %$.omes%
 
 ruleset(name="bulk") {{
   if strlen($.omes!status) > 0 then {{
-    # An answer of Elasticsearch about one line of a bulk. 409: it stands there already.
+    # Elasticsearch's result for one line of a bulk. 409: it is stored already.
     if $.omes!status == 200 or $.omes!status == 201 or $.omes!status == 409 then stop
     if $.omes!status >= 400 and $.omes!status < 500 and $.omes!status != 429 then {{
       action(type="omfile" file="/dev/stdout" template="refused")
@@ -126,7 +127,7 @@ ruleset(name="ship") {{
   call bulk
 }}
 
-# What rsyslog says about itself goes to this node's own log.
+# rsyslog's own messages go to this node's log.
 if $syslogfacility-text == "syslog" then action(type="omfile" file="/dev/stdout")
 
 """

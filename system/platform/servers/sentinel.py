@@ -1,9 +1,10 @@
-"""Redis Sentinel: three that watch the cache's primary, agree that it is gone, and promote its replica.
+"""Redis Sentinel: three sentinels that monitor the cache's primary, agree that it is down, and promote its
+replica.
 
-All sentinels know each other and every Redis from their first line on: their ids are derived from their names, so nothing has
-to be found out before the first failover. Sentinel keeps what it learns (who is primary, which epoch it voted in) in its own
-configuration file. That file is written again at the first start under a supervisor, when every Redis is new too, and kept
-when a sentinel comes back from the dead: one that forgot its vote could vote twice.
+All sentinels know each other and every Redis from the start: their ids are derived from their names, so no
+discovery is needed before the first failover. Sentinel stores its state (the primary, the epoch it voted in)
+in its own configuration file. That file is written at the first start under a supervisor, when every Redis is
+new too, and kept when a sentinel is restarted: one that lost its vote could vote twice.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from system.platform.health import Unhealthy
 from system.platform.install import packages
 from system.platform.servers.base import Context, Launch, base_env
 
-GROUP = "cache"  # what the sentinels call the primary and its replica
-# A primary on two busy cores answers a PING within some 100 ms; a full synchronisation forks and copies pages.
+GROUP = "cache"  # the sentinels' name of the primary and its replica
+# A primary on two busy cores answers a PING within some 100 ms; a full sync forks and copies pages.
 DOWN_AFTER_MS = 2_000
-# An attempt that found no majority is repeated after twice this.
+# A failover attempt without a majority is repeated after twice this.
 FAILOVER_TIMEOUT_MS = 3_000
-ASK_TIMEOUT_S = 0.3
+REQUEST_TIMEOUT_S = 0.3
 
 
 class Sentinel:
@@ -38,7 +39,7 @@ class Sentinel:
     start_timeout_s = 20.0
 
     def __init__(self) -> None:
-        self._started: set[Path] = set()  # files of sentinels that this supervisor has started before
+        self._started: set[Path] = set()  # configuration files of sentinels that this supervisor has started before
 
     def launch(self, ctx: Context) -> Launch:
         conf = ctx.data / "sentinel.conf"
@@ -53,14 +54,14 @@ class Sentinel:
         )
 
     async def probe(self, ctx: Context) -> str:
-        """It knows the primary, every other Redis and the other sentinels."""
-        told = _pairs(await asyncio.to_thread(asked, ctx.address, "SENTINEL", "MASTER", GROUP))
-        known = {"replicas": int(told["num-slaves"]), "other sentinels": int(told["num-other-sentinels"])}
+        """Healthy once it knows the primary, every other Redis and the other sentinels."""
+        info = _pairs(await asyncio.to_thread(command, ctx.address, "SENTINEL", "MASTER", GROUP))
+        known = {"replicas": int(info["num-slaves"]), "other sentinels": int(info["num-other-sentinels"])}
         wanted = {"replicas": len(ctx.addresses("redis")) - 1, "other sentinels": len(ctx.addresses("sentinel")) - 1}
         lacking = [f"{known[what]} of {number} {what}" for what, number in wanted.items() if known[what] < number]
         if lacking:
             raise Unhealthy(f"it knows {' and '.join(lacking)}")
-        return f"primary {told['ip']}:{told['port']}"
+        return f"primary {info['ip']}:{info['port']}"
 
     def version(self) -> str:
         line = packages.version_line([packages.find("redis-sentinel") or "redis-sentinel", "--version"])
@@ -101,50 +102,54 @@ def _id(name: str) -> str:
 
 
 def url(sentinels: Sequence[str], servers: Sequence[str]) -> str:
-    """Return the address of the cache behind sentinels, as `TWEETLAB_STORES` carries it."""
+    """Return the URL of the cache behind sentinels, in the format of `TWEETLAB_STORES`."""
     return f"{SENTINEL}{','.join(sentinels)}/{GROUP}?servers={','.join(servers)}"
 
 
 def named(sentinels: Sequence[str]) -> str:
-    """Return the address of the primary that more than half of the sentinels name; "" where there is no such majority.
+    """Return the address of the primary that more than half of the sentinels name; "" if there is no such
+    majority.
 
-    Blocks for up to `ASK_TIMEOUT_S`.
+    Blocks for up to `REQUEST_TIMEOUT_S`.
     """
-    def one(address: str) -> str:
+    def vote(address: str) -> str:
         with contextlib.suppress(Unhealthy, TypeError):
-            host, port = asked(address, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", GROUP)
+            host, port = command(address, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", GROUP)
             return f"{host}:{port}"
         return ""
 
     with ThreadPoolExecutor(max(1, len(sentinels))) as pool:
-        votes = Counter(filter(None, pool.map(one, sentinels)))
-    best, count = max(votes.items(), key=lambda vote: vote[1], default=("", 0))
+        votes = Counter(filter(None, pool.map(vote, sentinels)))
+    best, count = max(votes.items(), key=lambda row: row[1], default=("", 0))
     return best if count > len(sentinels) / 2 else ""
 
 
-def asked(address: str, *words: str) -> Any:
-    """Send one command to a Redis or a sentinel and return its answer: str, int, None or a list of these. Blocks.
+def command(address: str, *words: str) -> Any:
+    """Send one command to a Redis or a sentinel and return its reply: str, int, None or a list of these.
 
-    Raises Unhealthy with the reason where there is no answer, and with the server's own words where it is an error.
+    Blocks.
+
+    Raises Unhealthy, with the reason if there is no reply, and with the server's text if the reply is an
+    error.
     """
-    import hiredis  # only where there are sentinels
+    import hiredis  # needed only with sentinels
 
     host, _, port = address.rpartition(":")
     reader = hiredis.Reader(encoding="utf-8")
     try:
-        with socket.create_connection((host, int(port)), ASK_TIMEOUT_S) as link:
-            link.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # its annotation says a tuple of one
+        with socket.create_connection((host, int(port)), REQUEST_TIMEOUT_S) as link:
+            link.sendall(hiredis.pack_command(words))  # type: ignore[arg-type]  # annotated as a tuple of one
             while (answer := reader.gets()) is False:
                 data = link.recv(65_536)
                 if not data:
                     raise Unhealthy(f"{address} closed the connection")
                 reader.feed(data)
     except TimeoutError:
-        raise Unhealthy(f"no answer on {address} within {ASK_TIMEOUT_S:g} s") from None
+        raise Unhealthy(f"no answer on {address} within {REQUEST_TIMEOUT_S:g} s") from None
     except OSError as problem:
         raise Unhealthy(f"{problem.strerror or problem} on {address}") from None
     except hiredis.ProtocolError:
-        raise Unhealthy(f"what answers on {address} is no Redis") from None
+        raise Unhealthy(f"the server on {address} is no Redis") from None
     if isinstance(answer, hiredis.ReplyError):
         raise Unhealthy(f"{address}: {answer}")
     return answer

@@ -1,7 +1,7 @@
-"""Our own services: one Python process a node, told everything by its environment.
+"""Our own services: one Python process per node, configured by its environment alone.
 
-The platform knows only the module's name. It sets where a process listens and who its neighbours are;
-the caller adds policies, the secret of the tokens and what else it wants.
+The platform knows only the module's name. It sets where a process listens and the addresses of its
+dependencies; the caller adds policies, the token secret and anything else.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Service:
     """A module of `system.services`, run with this Python."""
 
     package = None
-    start_timeout_s = 90.0  # 22 at once beside another lab on two cores: 35 s measured
+    start_timeout_s = 90.0  # 22 in parallel, next to another lab on two cores: 35 s measured
 
     def launch(self, ctx: Context) -> Launch:
         env = {
@@ -35,7 +35,7 @@ class Service:
             "TWEETLAB_STORES": json.dumps(stores(ctx.blueprint, ctx.plan, ctx.node.zone)),
             "TWEETLAB_MESH": json.dumps(mesh((ctx.near("haproxy") or [ctx.plan.of("haproxy")])[0])),
             "TWEETLAB_EFFECTS": str(ctx.paths.effects),
-            **media_doors(ctx),
+            **media_origins(ctx),
             **members(ctx),
             **({"TWEETLAB_EXPECTED": str(ctx.paths.expected)} if ctx.node.kind == "exporter" else {}),
             **ctx.env,
@@ -60,15 +60,16 @@ class Service:
 
 
 def _traces(ctx: Context) -> str:
-    found = [ctx.plan.host(node.kind, node.instance, node.region) for node in ctx.blueprint.of_kind("jaeger")]
-    return f"http://{found[0]}:{jaeger.OTLP_PORT}" if found else ""
+    hosts = [ctx.plan.host(node.kind, node.instance, node.region) for node in ctx.blueprint.of_kind("jaeger")]
+    return f"http://{hosts[0]}:{jaeger.OTLP_PORT}" if hosts else ""
 
 
 def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
-    """Return the addresses of the stores as TWEETLAB_STORES carries them; a kind that is not there is left out.
+    """Return the addresses of the stores in the format of TWEETLAB_STORES; kinds that the blueprint lacks are
+    left out.
 
-    `zone`: of who asks; its own zone's MinIO is named first, the others are spares. In regions its own Cassandra is, too: asked
-    first, it saves a way there and back of those that a quorum takes.
+    `zone`: of the client; the MinIO of its zone comes first, the others are spares. In regions its own
+    Cassandra comes first too: as coordinator it saves one of the round trips of a quorum.
     """
     nodes = {kind: [node for node in blueprint.of_kind(kind) if kind != "elasticsearch" or elasticsearch.holds_data(node)]
              for kind in STORE_KINDS}
@@ -76,9 +77,10 @@ def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
     near = bool(zone and blueprint.in_regions)
     if near:
         nodes["cassandra"].sort(key=lambda node: node.zone != zone)
-    at = {kind: [plan.of(kind, node.instance, node.region) for node in found] for kind, found in nodes.items() if found}
+    by_kind = {kind: [plan.of(kind, node.instance, node.region) for node in members]
+               for kind, members in nodes.items() if members}
     sentinels = [plan.of(node.kind, node.instance, node.region) for node in blueprint.of_kind("sentinel")]
-    shapes: dict[str, Callable[[list[str]], Any]] = {
+    formats: dict[str, Callable[[list[str]], Any]] = {
         "cassandra": list,
         "kafka": list,
         "redis": lambda addresses: sentinel.url(sentinels, addresses) if sentinels else addresses[0],
@@ -90,23 +92,26 @@ def stores(blueprint: Blueprint, plan: Plan, zone: int = 0) -> dict[str, Any]:
         },
         "elasticsearch": lambda addresses: [f"http://{address}" for address in addresses],
     }
-    return {kind: shapes[kind](addresses) for kind, addresses in at.items()} | ({"near": True} if near else {})
+    return {kind: formats[kind](addresses) for kind, addresses in by_kind.items()} | ({"near": True} if near else {})
 
 
 def postgres_url(addresses: list[str]) -> str:
-    """Return a URL without a database name; of several members it leads to the one that takes writes."""
+    """Return a URL without a database name; with several members it selects the one that takes writes."""
     if len(addresses) == 1:
         return f"postgresql://{ROLE}@{addresses[0]}"
     return f"postgresql://{ROLE}@{','.join(addresses)}/?target_session_attrs=read-write"
 
 
-def mesh(door: str) -> dict[str, str]:
-    """Return the base URL of each service behind the HAProxy `door` (host:port)."""
-    return {name: f"http://{door.rpartition(':')[0]}:{port}" for name, port in MESH_PORTS.items()}
+def mesh(balancer: str) -> dict[str, str]:
+    """Return the base URL of each service behind the HAProxy `balancer` (host:port)."""
+    return {name: f"http://{balancer.rpartition(':')[0]}:{port}" for name, port in MESH_PORTS.items()}
 
 
-def media_doors(ctx: Context) -> dict[str, str]:
-    """Return what tells a service of several edges: its zone's is in its links, all of them forget, pages may load from all."""
+def media_origins(ctx: Context) -> dict[str, str]:
+    """Return the environment that lists several edges, the zone's own first; {} with fewer than two.
+
+    Links use the first, a purge goes to all of them, and pages may load from all.
+    """
     edges = [f"http://{address}" for address in ctx.near("nginx")]
     if len(edges) < 2:
         return {}
@@ -115,7 +120,7 @@ def media_doors(ctx: Context) -> dict[str, str]:
 
 
 def members(ctx: Context) -> dict[str, str]:
-    """Return what tells the exporter of a lab with zones who stands where: kind, address, name and zone of each node."""
+    """Return the exporter's list of nodes in a lab with zones: kind, address, name and zone of each node."""
     rows = [[node.kind, ctx.plan.of(node.kind, node.instance, node.region), node.name, node.zone]
             for node in ctx.blueprint.nodes if node.zone]
     rows += [[node.kind, str(wan.control(ctx.paths)), node.name, 0] for node in ctx.blueprint.of_role("network")]

@@ -1,4 +1,7 @@
-"""The carrier between the regions of a lab, as a node: `wan-1`. See `system/platform/regions/wan_emulator.py`."""
+"""The WAN emulator between the regions of a lab, as a node: `wan-1`.
+
+See `system/platform/regions/wan_emulator.py`.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,23 @@ from system.platform import health, paths
 from system.platform.regions import wan_emulator
 from system.platform.servers.base import Context, Launch, base_env
 
-ASK_TIMEOUT_S = 3.0
+REQUEST_TIMEOUT_S = 3.0
 
 
 class Wan:
-    """One process for all lines. It needs nothing but root and /dev/net/tun."""
+    """One process for all lines. It needs root and /dev/net/tun."""
 
     package = None
     start_timeout_s = 15.0
 
     def launch(self, ctx: Context) -> Launch:
         config = ctx.config / "carrier.json"
-        told = {"root": str(ctx.paths.root), "range": ctx.plan.range, "socket": str(control(ctx.paths)), "delay_s": delay_s(),
+        settings = {"root": str(ctx.paths.root), "range": ctx.plan.range, "socket": str(control(ctx.paths)), "delay_s": delay_s(),
                 "state": str(ctx.paths.lines), "hosts": hosts(ctx)}
         return Launch(
             argv=(sys.executable, "-m", "system.platform.regions.wan_emulator", str(config)),
             env={**base_env(ctx), "PYTHONUNBUFFERED": "1"},
-            files={config: json.dumps(told)},
+            files={config: json.dumps(settings)},
             folders=(ctx.data,),
             cwd=paths.CODE,
             stop_timeout_s=3.0,
@@ -51,15 +54,18 @@ class Wan:
 
 
 def hosts(ctx: Context) -> dict[str, list[str]]:
-    """Return the addresses that must stand on a device, by region: those of the storage, which refuses to start otherwise."""
-    found: dict[str, list[str]] = {}
+    """Return the addresses to assign to a device, by region: MinIO's, which refuses to start otherwise."""
+    addresses: dict[str, list[str]] = {}
     for node in ctx.blueprint.of_kind("minio"):
-        found.setdefault(str(node.region), []).append(ctx.plan.host(node.kind, node.instance, node.region))
-    return found
+        addresses.setdefault(str(node.region), []).append(ctx.plan.host(node.kind, node.instance, node.region))
+    return addresses
 
 
 def delay_s() -> float:
-    """Return the delay between two regions, one way, in seconds: TWEETLAB_WAN_MS, by default 10 ms. Raises WrongInput."""
+    """Return the delay between two regions, one way, in seconds: TWEETLAB_WAN_MS, by default 10 ms.
+
+    Raises WrongInput.
+    """
     text = os.environ.get("TWEETLAB_WAN_MS", "").strip()
     try:
         value = numbers.decimal(text) / 1_000 if text else wan_emulator.DEFAULT_DELAY_S
@@ -71,27 +77,30 @@ def delay_s() -> float:
 
 
 def control(at: paths.Paths) -> Path:
-    """Return the carrier's socket."""
+    """Return the path of the WAN emulator's socket."""
     return at.data_dir / "wan.sock"
 
 
 async def ask(at: paths.Paths, request: dict[str, Any]) -> Any:
-    """Return the carrier's answer. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
+    """Return the WAN emulator's reply. Raises CouldNotRun if it does not answer, WrongInput if it refuses."""
     return await ask_at(control(at), request)
 
 
 async def ask_at(socket: Path, request: dict[str, Any]) -> Any:
-    """Return the answer of the carrier at a socket. Raises CouldNotRun where it does not answer, WrongInput where it refuses."""
+    """Return the reply of the WAN emulator at a socket.
+
+    Raises CouldNotRun if it does not answer, WrongInput if it refuses.
+    """
     try:
-        async with asyncio.timeout(ASK_TIMEOUT_S):
+        async with asyncio.timeout(REQUEST_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(socket, limit=2**20)
             try:
                 writer.write(json.dumps(request).encode() + b"\n")
-                told = json.loads(await reader.readline())
+                reply = json.loads(await reader.readline())
             finally:
                 writer.close()
     except (OSError, TimeoutError, ValueError):
-        raise CouldNotRun("The carrier between the regions does not answer; `tweetlab status` tells how wan-1 is.") from None
-    if "error" in told:
-        raise WrongInput(str(told["error"]))
-    return told["result"]
+        raise CouldNotRun("The WAN emulator does not answer; see wan-1 in `tweetlab status`.") from None
+    if "error" in reply:
+        raise WrongInput(str(reply["error"]))
+    return reply["result"]
