@@ -84,7 +84,7 @@ async def test_nobody_listening_is_a_definite_refusal():
 @pytest.mark.real
 async def test_bytes_that_are_no_event_are_shown_with_their_problem(real_log, group):
     """A poison message stops nobody: it can be buried, and the next record is read."""
-    producer = await real_log._sender()
+    producer = await real_log._open_producer()
     topic = real_log._settings.topic("new_tweet")
     await producer.send_and_wait(topic, value=b"\xff not json", key=b"1")
     await producer.send_and_wait(topic, value=b'{"id": "x"}', key=b"not a number")

@@ -225,7 +225,7 @@ async def test_revocations_are_known_while_there_is_no_primary_but_not_from_one_
         await _lose(lab, first)
         without_primary = await tokens.revoked()
         await _lose(lab, second)
-        with pytest.raises(StoreUnavailable, match="only 1 of its 3 members told"):
+        with pytest.raises(StoreUnavailable, match="only 1 of its 3 members returned"):
             await tokens.revoked()
     finally:
         for name in (first, second):

@@ -156,7 +156,7 @@ async def test_one_member_alone_does_not_tell_revocations(wire):
     """It may lag: fail closed."""
     wire.primary, wire.up, wire.names = "none", "c", {"c": ["x"]}
 
-    with pytest.raises(StoreUnavailable, match="only 1 of its 3 members told"):
+    with pytest.raises(StoreUnavailable, match="only 1 of its 3 members returned"):
         await PostgresTokens(THREE, "lab", Policies()).revoked()
 
 
