@@ -83,7 +83,7 @@ async def test_a_view_that_is_no_longer_kept_is_told(index) -> None:
     else:
         for _ in range(40):
             await index.view()
-    with pytest.raises(WrongInput, match="too late"):
+    with pytest.raises(WrongInput, match="requested too late"):
         await index.search(Ask(words("walrus"), 5, rank=RANK, view=view))
 
 

@@ -78,7 +78,7 @@ class MemoryBlobs:
 
     async def get(self, key: str) -> bytes:
         if key not in self._objects:
-            raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
+            raise NotFound(f"There is no object {key!r}; it was never uploaded, or was removed.")
         return self._objects[key][1]
 
     async def start(self, key: str, count: int) -> bytes:

@@ -95,7 +95,7 @@ class MemorySearch:
         if not view:
             return self._documents
         if view not in self._views:
-            raise WrongInput("The page came too late: its view is no longer kept. Search again without `next_token`.")
+            raise WrongInput("The page was requested too late: its view is no longer kept. Search again without `next_token`.")
         return self._views[view]
 
 

@@ -109,7 +109,7 @@ async def test_a_plain_address_takes_the_plain_way():
     text = b"run_id:" + b"c" * 40 + b"\r\n"
     async with Fake(INFO=b"$%d\r\n%s\r\n" % (len(text), text)) as server:
         at = config()
-        link = await redis_base.linked(dataclasses.replace(at, stores=dataclasses.replace(at.stores, redis=server.address)))
+        link = await redis_base.open_link(dataclasses.replace(at, stores=dataclasses.replace(at.stores, redis=server.address)))
         epoch = await link.epoch()
         await link.close()
 
