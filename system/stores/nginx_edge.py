@@ -1,8 +1,11 @@
-"""The CDN edge, nginx. Links are signed here, without I/O; a purge is one request to each edge, with the lab's key.
+"""The CDN edge, nginx.
 
-A link names the edge of its own zone, but its signature is valid at every edge, so a purge must reach all of them. A
-purge that one edge did not confirm has failed, and its caller repeats it until all have (`services/media/collecting`): an
-edge that was down drops its copy once it is back. Until then it serves that copy to holders of an older, still valid link.
+Links are signed here, without I/O; a purge is one request to each edge, with the lab's key.
+
+A link names the edge of its own zone, but its signature is valid at every edge, so a purge must reach all of
+them. A purge that one edge did not confirm has failed, and its caller repeats it until all have
+(`services/media/collecting`): an edge that was down drops its copy once it is back. Until then it serves that
+copy to holders of an older, still valid link.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fixtures for each port: the in-memory adapter and the real one, held to the same tests.
 
-The real adapters use the stores that `system.kernel.settings.from_env()` names, in a namespace of this test process, and
-skip if no lab answers there.
+The real adapters use the stores that `system.kernel.settings.from_env()` names, in a namespace of this test
+process, and skip if no lab answers there.
 """
 
 from __future__ import annotations

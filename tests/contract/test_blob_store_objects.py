@@ -40,7 +40,7 @@ async def test_a_client_uploads_and_reads_by_signed_urls(blobs) -> None:
 
 
 async def test_an_upload_url_accepts_only_the_declared_bytes(blobs) -> None:
-    """Other bytes of the same size, another size, another type, a missing header: each is refused, and nothing is stored."""
+    """Other bytes of that size, another size or type, a missing header: refused, and nothing is stored."""
     digest = hashlib.sha256(PICTURE).hexdigest()
     put = blobs.signed_put("torn", "image/png", len(PICTURE), digest, 60)
     html = {**put.headers, "content-type": "text/html"}
@@ -140,7 +140,7 @@ async def test_a_call_to_an_s3_that_is_down_fails_definitely(real_settings) -> N
 
 
 def test_every_error_of_the_clients_is_mapped() -> None:
-    """The base classes that the adapter catches cover everything that aiohttp, urllib3 and minio-py can raise."""
+    """The adapter catches base classes of everything that aiohttp, urllib3 and minio-py can raise."""
     from system.stores.s3 import blobs as minio_blobs
 
     for module, bases in ((minio.error, minio.error.MinioException), (urllib3.exceptions, urllib3.exceptions.HTTPError)):

@@ -1,4 +1,4 @@
-"""What only a real Kafka can show: a killed member, poison messages, refusals, and that every driver error is mapped."""
+"""What only a real Kafka can show: a killed member, poison messages, refusals, driver errors."""
 
 # ruff: noqa: F401, F811 (fixtures come in by tsuccessor names)
 
@@ -106,7 +106,7 @@ async def test_bytes_that_are_no_event_are_returned_with_tsuccessor_problem(real
 @pytest.mark.real
 @pytest.mark.parametrize("size", [1_048_000, 3_000_000])
 async def test_a_record_that_is_too_large_uncompressed_can_be_dead_lettered(real_log, group, size):
-    """Compressed, the broker accepted it. The dead letter keeps its start and names the full record's offset."""
+    """The broker accepted it compressed. The dead letter keeps its start and names the full record."""
     huge = Record("new_tweet", 0, 17, None, problem="no event", raw=b"z" * size)
     await real_log.bury(huge, "no event " + "y" * 100_000, group)
 
@@ -191,7 +191,10 @@ async def test_preparing_twice_changes_nothing(real_log):
 
 @pytest.mark.real
 async def test_members_frozen_past_their_poll_interval_can_be_closed(real_log, group, monkeypatch):
-    """A resumed member leaves its group by itself. Closed at that moment, it closes fully and does not cancel its caller."""
+    """A resumed member leaves its group by itself.
+
+    Closed at that moment, it closes fully and does not cancel its caller.
+    """
     monkeypatch.setattr(kafka_consumer, "MAX_POLL_MS", 1_000)
     before = asyncio.all_tasks()
     members = [await real_log.consumer(f"{group}-{number}", ["new_tweet"]) for number in range(12)]

@@ -107,7 +107,7 @@ async def _commit_once_stable(consumer) -> None:
 
 
 async def test_members_share_partitions_and_take_over_those_of_leavers(log, group):
-    """Uncommitted records of a member that leaves go to the others; no member commits partitions it no longer owns."""
+    """Uncommitted records of a leaver go to the others; no member commits partitions that it lost."""
     await log.publish([_event(n, key=n) for n in range(40)])
     first = await log.consumer(group, ["new_tweet"])
     before = await _poll(first, 40)

@@ -23,7 +23,7 @@ async def test_a_key_binds_once_and_a_repeat_gets_the_first_reservation(keys):
 
 
 async def test_racing_reservations_of_one_key_agree_on_one_tweet(keys):
-    """Point 9: of many tasks that reserve one key concurrently, one makes the reservation and all get its id."""
+    """Point 9: of many tasks that reserve one key, one makes the reservation and all get its id."""
     ada = fresh_author()
 
     answers = await asyncio.gather(*(keys.reserve(ada, "racing", 1000 + n, f"hash-{n}") for n in range(24)))
@@ -34,7 +34,7 @@ async def test_racing_reservations_of_one_key_agree_on_one_tweet(keys):
 
 @pytest.mark.real
 async def test_two_instances_racing_for_one_key_agree(real_keys, durable_settings):
-    """Point 9: the reservation is linearizable across the sessions of several processes, not only within one."""
+    """Point 9: the reservation is linearizable across the sessions of several processes."""
     from system.stores.postgres.keys import PostgresKeys
 
     other = await PostgresKeys.open(durable_settings)

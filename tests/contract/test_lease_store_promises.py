@@ -1,4 +1,4 @@
-"""Contract of every lease store: one holder per number, and ids that never collide with those of the last holder."""
+"""Contract of every lease store: one holder per number, and ids that never collide with earlier holders'."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -76,8 +76,11 @@ async def test_all_numbers_held_is_overload_until_one_is_released(leases):
 
 
 async def test_a_holder_paused_past_its_lease_never_collides_with_its_successor(leases):
-    """Point 15: paused, replaced, resumed. The old holder issues nothing and cannot renew, and even ids at its ceiling are
-    below the first id of the new holder."""
+    """Point 15: paused, replaced, resumed.
+
+    The old holder issues nothing and cannot renew, and even ids at its ceiling are below the first id of the
+    new holder.
+    """
     paused = await leases.acquire("tweets-1", 0.05)
     others = []
     for n in range(0, 1023, 33):

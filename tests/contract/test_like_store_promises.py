@@ -1,4 +1,4 @@
-"""Contract of every like store: one row per tweet and user, counts that are sizes of sets, an event for every change."""
+"""Contract of every like store: one row per tweet and user, counts of rows, an event per change."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -48,7 +48,7 @@ async def test_a_like_counts_once_and_its_version_grows_with_each_change(likes):
 
 
 async def test_a_tweet_that_was_never_liked_counts_zero(likes):
-    """Every requested tweet gets a count: without rows it is 0, and removing a like that never existed leaves no row."""
+    """Every requested tweet gets a count, 0 without rows; an unlike without a like leaves no row."""
     ada, tweet = fresh_author(), fresh_id()
 
     assert await likes.unlike(ada, tweet) == Like(tweet, ada, False, 0)
@@ -84,7 +84,7 @@ async def test_likers_and_liked_tweets_are_paged_by_id(likes):
 
 
 async def test_a_repeat_with_the_same_key_does_not_like_again(likes):
-    """Liked with a key, unliked, sent again: the tweet stays unliked. Another body with the key is refused."""
+    """Liked with a key, unliked, sent again: it stays unliked. Another body with the key is refused."""
     ada, tweet = fresh_author(), fresh_id()
 
     assert (await likes.like(ada, tweet, key="k1")).liked is True

@@ -46,7 +46,7 @@ async def test_a_caller_gets_the_full_limit_in_every_window(limits):
 
 @pytest.mark.real
 async def test_requests_counted_before_the_redis_clock_stepped_back_still_count(real_limits):
-    """They count from now on, for one window. The test simulates the step by moving the counters a day ahead."""
+    """They count from now on, for one window. Moving the counters a day ahead simulates the step."""
     for _ in range(3):
         await real_limits.take([Quota("ann", 3)], 0.6)
     moved = await real_limits.link.call("EVAL", """

@@ -57,7 +57,7 @@ async def test_a_state_only_moves_forward(media):
 
 
 async def test_attach_takes_all_media_of_a_tweet_or_none(media):
-    """Media of another user, unfinalized media and media of another tweet are refused; a repeat for the same tweet succeeds."""
+    """Media of another user or tweet and unfinalized media are refused; a repeat for the tweet succeeds."""
     good, unfinished = await a_medium(media, state=MediaState.FINALISED), await a_medium(media)
     others, taken = await a_medium(media, 8, MediaState.FINALISED), await a_medium(media, state=MediaState.FINALISED)
     assert await media.attach(7, [taken], 54) == []
@@ -92,7 +92,7 @@ async def test_a_detached_medium_is_free_again(media):
 
 
 async def test_orphans_are_selected_by_age_and_state(media):
-    """Initialised and finalised media have separate age limits; attached and condemned media are no orphans."""
+    """Initialised and finalised media have separate age limits; attached and condemned ones have none."""
     started, unattached = await a_medium(media), await a_medium(media, state=MediaState.FINALISED)
     kept = await a_medium(media, state=MediaState.FINALISED)
     await media.attach(7, [kept], 55)
@@ -127,7 +127,7 @@ async def test_a_medium_is_condemned_only_in_the_expected_state(media):
 
 
 async def test_a_condemned_medium_is_due_as_often_as_requested_and_then_deleted(media):
-    """It is due immediately, and again after each requested interval; a sweep recorded twice or too early changes nothing."""
+    """Due immediately, then after each requested interval; a repeated or early sweep changes nothing."""
     media_id = await a_medium(media)
     await media.finalise(media_id, SHA)
     await media.attach(7, [media_id], 77)
@@ -186,7 +186,10 @@ def service(media, blobs):
 
 
 async def test_no_upload_url_is_issued_for_a_condemned_medium(media):
-    """The URL would outlive the row. The key is refused as long as the row exists; a new key gets a new medium."""
+    """The URL would outlive the row.
+
+    The key is refused as long as the row exists; a new key gets a new medium.
+    """
     async with MemoryBlobs() as blobs:
         uploads = service(media, blobs)
         wanted, key = Wanted("image/png", 8, SHA), f"key-{next(_numbers)}"
@@ -202,7 +205,7 @@ async def test_no_upload_url_is_issued_for_a_condemned_medium(media):
 
 
 async def test_a_repeat_is_compared_by_the_declared_digest(media):
-    """A finalize fills the digest in; a repeat of a request that declared none still names the same picture."""
+    """A finalize fills the digest in; a repeat that declares none still names the same picture."""
     async with MemoryBlobs() as blobs:
         uploads = service(media, blobs)
         undeclared, declaring, key = Wanted("image/png", 8), Wanted("image/png", 8, SHA), f"key-{next(_numbers)}"

@@ -23,7 +23,7 @@ async def test_a_rarer_word_and_a_shorter_text_weigh_more(index) -> None:
 
 
 async def test_the_newer_of_two_equal_texts_comes_first(index) -> None:
-    """The age factor decays: its decaying part halves after `half_life_s`; very old tweets keep the floor and stay findable."""
+    """The decaying part of the age factor halves after `half_life_s`; very old tweets keep the floor."""
     ages_h = [0, 12, 24, 48, 24 * 400]
     await index.index([document(9 - at, "walrus", created_ms=NOW_MS - age * HOUR_MS) for at, age in enumerate(ages_h)])
     page = await _ranked(index, words("walrus"))

@@ -149,7 +149,10 @@ async def test_a_refused_document_does_not_affect_the_others(real_settings) -> N
     ([200, 201, 409], [], []), ([429, 201, 503], [], [0, 2]), ([400, 429, 413], [0, 2], [1]), ([500, 404, 200], [1], [0]),
 ])
 async def test_each_item_of_a_bulk_is_done_refused_or_busy(statuses, refused, busy, real_settings, monkeypatch) -> None:
-    """429, 503 and other server errors: busy, to be retried after a pause. Errors of the document itself: refused."""
+    """429, 503 and other server errors: busy, to be retried after a pause.
+
+    Errors of the document itself: refused.
+    """
     from system.stores.elasticsearch.index import ElasticIndex
 
     index = await ElasticIndex.open(real_settings)
@@ -167,7 +170,7 @@ async def test_each_item_of_a_bulk_is_done_refused_or_busy(statuses, refused, bu
 
 @pytest.mark.real
 async def test_an_index_with_an_older_schema_is_recreated(real_settings) -> None:
-    """The tweet store holds all its data; with an unknown field, every new tweet would go to the dead-letter topic."""
+    """No data is lost; with an unknown field, every new tweet would go to the dead-letter topic."""
     from system.stores.elasticsearch.index import ElasticIndex
 
     index = await opened(ElasticIndex, real_settings)

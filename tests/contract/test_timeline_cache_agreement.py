@@ -1,4 +1,7 @@
-"""TimelineCache: the in-memory and Redis adapters give the same results. Seeded random operations, compared step by step."""
+"""TimelineCache: the in-memory and Redis adapters give the same results.
+
+Seeded random operations, compared step by step.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ class RandomRun:
         return self.draw.choice(USERS)
 
     def tweet(self) -> Entry:
-        # Few milliseconds, few workers: many ties, repeats and late arrivals. The worker number represents the author.
+        # Few milliseconds, few workers: many ties, repeats and late arrivals. The worker number represents
+        # the author.
         author = self.draw.randrange(len(USERS))
         return Entry(ids.compose(1_800_000_000_000 + self.draw.randrange(6), author, 0), USERS[author])
 
@@ -94,7 +98,7 @@ class RandomRun:
 @pytest.mark.real
 @pytest.mark.parametrize("seed", range(12))
 async def test_memory_and_redis_agree_on_every_step_of_a_random_run(real_settings, seed: int) -> None:
-    """The adapters are equivalent: same results, same floors, same refusals, after any sequence of operations."""
+    """The adapters give the same results, floors and refusals after any sequence of operations."""
     from system.stores.redis.timelines import RedisTimelines
 
     long_lived = dataclasses.replace(SMALL, timeline=dataclasses.replace(SMALL.timeline, building_ttl_s=60))

@@ -96,7 +96,7 @@ async def test_a_home_read_merges_own_and_pulled_tweets_by_id(timelines) -> None
 
 
 async def test_a_home_read_drops_authors_who_are_not_followed(timelines) -> None:
-    """Correctness point 4: a push that arrives after the unfollow is never shown, and pages are still filled."""
+    """Correctness point 4: a push that arrives after the unfollow is never shown; pages still fill."""
     await reader(timelines, BOB, EVE)
     await build(timelines, Kind.HOME, ADA, [tweet(1), tweet(2, DAN), tweet(3, EVE), tweet(4, DAN), tweet(5)])
     page = await timelines.home(ADA, [], None, 2)
@@ -106,7 +106,7 @@ async def test_a_home_read_drops_authors_who_are_not_followed(timelines) -> None
 
 
 async def test_home_pages_are_filled_across_long_runs_of_hidden_tweets(timelines) -> None:
-    """Reading continues until the page is full or every source is exhausted (more hidden tweets than one slice holds)."""
+    """Reading continues until the page is full or every source is exhausted, over several slices."""
     await follow(timelines, ADA, BOB)
     token = await timelines.begin(Kind.HOME, ADA)
     await build(timelines, Kind.AUTHOR, ADA, [tweet(0, ADA)])

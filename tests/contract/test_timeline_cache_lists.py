@@ -1,4 +1,7 @@
-"""TimelineCache: how lists are built, grow, are trimmed, read and dropped. Cap 5, slack 2, chunk 3 (conftest.SMALL)."""
+"""TimelineCache: how lists are built, grow, are trimmed, read and dropped.
+
+Cap 5, slack 2, chunk 3 (conftest.SMALL).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ async def test_a_list_that_nobody_built_is_absent(timelines) -> None:
 
 
 async def test_one_rebuild_owns_a_list(timelines) -> None:
-    """`begin` returns a token to the first caller; others get None while the list is building and when it is complete."""
+    """`begin` returns a token to the first caller, and None while the list is building or complete."""
     token = await timelines.begin(Kind.HOME, ADA)
     assert await timelines.begin(Kind.HOME, ADA) is None
     assert await timelines.page(Kind.HOME, ADA, None, 10) is None
@@ -33,7 +36,7 @@ async def test_one_rebuild_owns_a_list(timelines) -> None:
 
 
 async def test_an_abandoned_rebuild_expires(timelines) -> None:
-    """A building mark expires after `building_ttl_s`; then another rebuild may begin, and the first token is invalid."""
+    """A building mark expires after `building_ttl_s`; then another may begin; the old token is invalid."""
     old = await timelines.begin(Kind.HOME, ADA)
     await asyncio.sleep(0.5)
     new = await timelines.begin(Kind.HOME, ADA)
@@ -88,7 +91,7 @@ async def test_a_late_push_is_inserted_deep_in_a_long_list(real_settings, timeli
 
 
 async def test_a_trim_raises_the_floor_to_the_lowest_id_kept(timelines) -> None:
-    """Correctness point 2: above cap + slack the oldest are removed, and the floor says down to which id the list is complete."""
+    """Correctness point 2: above cap + slack the oldest are removed, and the floor rises."""
     await build(timelines, Kind.HOME, ADA, [tweet(n) for n in range(1, 6)])
     for number in (6, 7):
         await timelines.push(tweet(number), [ADA])
@@ -108,7 +111,7 @@ async def test_a_list_completed_with_too_much_keeps_the_newest(timelines) -> Non
 
 
 async def test_a_list_shrunk_by_deletes_never_accepts_ids_below_its_floor(timelines) -> None:
-    """Correctness point 2: after trim, deletes and a back-fill, no tweet older than the floor leaves a gap."""
+    """Correctness point 2: after trim, deletes and back-fill, nothing older than the floor leaves a gap."""
     await build(timelines, Kind.HOME, ADA, [tweet(n) for n in range(10, 20)])
     for number in (17, 18, 19):
         await timelines.remove_tweet(tweet(number), [ADA])
@@ -148,7 +151,7 @@ async def test_pages_are_disjoint_ordered_and_gap_free_within_one_millisecond(ti
 
 
 async def test_a_page_below_the_floor_is_empty_and_keeps_the_cursor(timelines) -> None:
-    """Tweets older than the floor are read from Cassandra: the page shows that it is exhausted and where it stopped."""
+    """Tweets older than the floor are read from Cassandra: the page shows where it stopped."""
     await build(timelines, Kind.HOME, ADA, [tweet(5)], floor=tweet(4).id)
     page = await timelines.page(Kind.HOME, ADA, tweet(2).id, 10)
     assert (page.entries, page.exhausted, page.scanned, page.floor) == ((), True, tweet(2).id, tweet(4).id)

@@ -54,7 +54,7 @@ async def test_a_restarted_redis_is_empty_and_has_a_new_epoch(own_redis, cache) 
 
 
 async def test_lists_of_another_epoch_count_as_absent(cache) -> None:
-    """Correctness point 6: the lists of a new primary may lack the last pushes, so they are neither read nor added to."""
+    """Correctness point 6: a new primary's lists may lack the last pushes, so they are not used."""
     await build(cache, Kind.HOME, ADA, [tweet(1)])
     await build(cache, Kind.FOLLOWERS, ADA, [Entry(BOB, 0)])
     stale = await cache.begin(Kind.HOME, BOB)
@@ -79,7 +79,7 @@ async def test_lists_of_another_epoch_count_as_absent(cache) -> None:
 
 
 async def test_a_flushall_between_two_chunks_is_detected(cache) -> None:
-    """Correctness point 3: the scan does not end early as if it were done; a rebuilt list has another token."""
+    """Correctness point 3: the scan does not end early as if done; a rebuilt list has another token."""
     users = [Entry(user, 0) for user in range(1, 8)]
     await build(cache, Kind.FOLLOWERS, BOB, users)
     first = await cache.push_chunk(BOB, tweet(1), 0, None)
@@ -135,7 +135,7 @@ async def test_a_call_to_a_redis_that_is_down_fails_definitely(own_redis, cache)
 
 
 async def test_a_redis_that_stops_replying_leaves_the_outcome_unknown(own_settings, own_redis) -> None:
-    """After `deadline.store_s` without a reply the connection is dropped; the command may have been executed."""
+    """After `deadline.store_s` without a reply the connection is dropped; the command may have run."""
     knobs = dataclasses.replace(own_settings.policies, deadline=policies.DeadlineKnobs(store_s=0.3))
     cache = await RedisTimelines.open(dataclasses.replace(own_settings, policies=knobs))
     os.kill(own_redis.pid, signal.SIGSTOP)
@@ -172,7 +172,7 @@ async def test_a_cancelled_call_does_not_shift_the_replies(cache) -> None:
 
 
 async def test_a_refusal_is_definite_and_a_failed_script_is_not(cache) -> None:
-    """LOADING, OOM, READONLY etc. are returned before the command has any effect; other errors may be returned after."""
+    """LOADING, OOM, READONLY etc. precede any effect of a command; other errors may come after it."""
     await cache.link.call("SET", f"{cache.link.prefix}f:{BOB}", "no set")
     with pytest.raises(StoreUnavailable) as failed:
         await cache.push_chunk(BOB, tweet(1), 0, None)

@@ -1,4 +1,7 @@
-"""TokenStore: the same contract in memory and on PostgreSQL. Only the real server can race rotation and revocation."""
+"""TokenStore: the same contract in memory and on PostgreSQL.
+
+Only the real server can race rotation and revocation.
+"""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -98,7 +101,7 @@ async def test_of_many_rotations_at_once_one_wins_and_the_sign_in_ends(tokens):
 
 
 async def test_no_successor_survives_a_revocation_that_came_at_the_same_time(tokens):
-    """A concurrent rotation either waits for the revocation or is revoked by it: forty races, no token left."""
+    """A concurrent rotation waits for the revocation or is revoked by it: 40 races, no token left."""
     for _ in range(40):
         _, first = await started(tokens)
         second = first + "b"

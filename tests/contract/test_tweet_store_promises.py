@@ -23,7 +23,7 @@ from tests.helpers.durable_stores import (
 
 
 async def _rows(store, tweet_id: int, wall_ms: int | None = None):
-    """Return the outbox rows of one tweet, in the bucket of `wall_ms` (default: the id's own time) and the next one."""
+    """Return the outbox rows of one tweet in the bucket of `wall_ms` (default: the id's) and the next one."""
     bucket = bucket_of(wall_ms or ids.ms_of(tweet_id))
     rows = await store.outbox(shard_of(tweet_id), bucket) + await store.outbox(shard_of(tweet_id), bucket + 1)
     return [row for row in rows if row.event.payload["id"] == tweet_id]

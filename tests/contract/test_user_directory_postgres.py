@@ -1,4 +1,4 @@
-"""What only a real PostgreSQL can show: commits that are never cancelled, and outcomes that are truly unknown."""
+"""What only a real PostgreSQL can show: commits that are never cancelled, and unknown outcomes."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -104,7 +104,7 @@ async def test_an_invalid_id_does_not_open_the_circuit_breaker(real_users, inval
 
 @pytest.mark.real
 async def test_taken_names_do_not_open_the_circuit_breaker(real_users):
-    """Sign-ups for an existing name are answered, however many arrive in a row: they cannot block other users' requests."""
+    """However many sign-ups for an existing name arrive in a row, they block no other requests."""
     await _pair(real_users)
     for _ in range(20):
         with pytest.raises(Conflict, match="is taken"):

@@ -194,7 +194,7 @@ async def test_a_follow_wakes_the_relay_within_a_second(users):
 
 
 async def test_a_repeated_mode_keeps_its_first_timestamp(users):
-    """Pushing stops only when the flag is older than the readers' cached copy of it, so a repeat must not reset its age."""
+    """Pushing stops once the flag is older than the readers' cached copy, so a repeat must keep its age."""
     assert await users.mode(7) is None
     pulled = await users.set_mode(7, Mode.PULL, since_id=100)
 

@@ -1,4 +1,4 @@
-"""Contract of every user directory for protected users: a follow is a request, which the followee approves or refuses."""
+"""Contract of every user directory for protected users: a follow is a request to approve or refuse."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -80,7 +80,7 @@ async def test_an_approval_without_a_request_changes_nothing(users):
 
 
 async def test_an_approval_without_a_request_binds_no_key(users):
-    """The request comes later; the same approval, sent again with its key, is then the first one with an effect."""
+    """The request comes later; the same approval, repeated with its key, is then the first with an effect."""
     ada, bob = await _pair(users)
 
     assert await users.approve(ada, bob, key="k1") == Edge(ada, bob, False, 0)
@@ -92,7 +92,7 @@ async def test_an_approval_without_a_request_binds_no_key(users):
 
 
 async def test_followers_stay_and_requests_wait_when_protection_changes(users):
-    """Followers remain; an earlier request stays pending, and a new follow of a public user takes effect immediately."""
+    """Followers remain, an earlier request stays pending, and a public user is followed immediately."""
     ada, bob = await _pair(users)
     await users.set_profile(bob, protected=False)
     cyd = (await users.create("cyd", "Cyd", "hash")).id
@@ -123,7 +123,10 @@ async def test_protected_users_are_returned_in_full_and_only_after_a_change(user
 
 
 async def test_a_repeat_with_the_same_key_does_not_follow_again(users):
-    """Followed with a key, unfollowed, sent again: the user stays unfollowed. Another target with the key is refused."""
+    """Followed with a key, unfollowed, sent again: the user stays unfollowed.
+
+    Another target with the key is refused.
+    """
     ada, bob = await _pair(users)
     cyd = (await users.create("cyd", "Cyd", "hash")).id
     await users.follow(ada, cyd, key="key-of-ada")

@@ -1,4 +1,4 @@
-"""Common base of the in-memory adapters: open once created, always ready, nothing to prepare, nothing to close."""
+"""Common base of the in-memory adapters: always ready, nothing to prepare, nothing to close."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from system.kernel.settings import Settings
 
 
 class Memory:
-    """An in-memory adapter. Subclasses define `_reset`, which empties the adapter, and call it in `__init__`."""
+    """An in-memory adapter. Subclasses define `_reset`, which empties it, and call it in `__init__`."""
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:

@@ -1,7 +1,7 @@
 """In-memory BlobStore, held to the same contract tests as the S3 adapter.
 
-As an async context manager it serves its signed URLs (a small HTTP server on a free port of 127.0.0.1). Otherwise the URLs
-are well-formed, but no server answers them.
+As an async context manager it serves its signed URLs (a small HTTP server on a free port of 127.0.0.1).
+Otherwise the URLs are well-formed, but no server answers them.
 """
 
 from __future__ import annotations

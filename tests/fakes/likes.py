@@ -11,7 +11,7 @@ from tests.fakes.users import Claims, MemoryUsers
 
 
 class MemoryLikes(Memory):
-    """`LikeStore` in a dict. Changes go to the outbox of `users`, as both share one database in PostgreSQL."""
+    """`LikeStore` in a dict. Changes go to the outbox of `users`: in PostgreSQL both share a database."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users or MemoryUsers()

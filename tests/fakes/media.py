@@ -1,4 +1,7 @@
-"""In-memory media and CDN edge, for unit tests. The store passes the same contract tests as the one on PostgreSQL."""
+"""In-memory media and CDN edge, for unit tests.
+
+The store passes the same contract tests as the one on PostgreSQL.
+"""
 
 from __future__ import annotations
 

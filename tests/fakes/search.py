@@ -1,8 +1,9 @@
 """In-memory SearchIndex, held to the same contract tests as the Elasticsearch adapter.
 
-Text is tokenized as Elasticsearch's standard tokenizer does for Latin text: letters, digits and underscores, joined by an
-apostrophe or a dot inside a word; an emoji is a word; case is ignored. Scores are BM25 with Lucene's defaults, so the order
-is the same wherever scores differ by more than rounding. Documents are visible immediately, which the port allows.
+Text is tokenized as Elasticsearch's standard tokenizer does for Latin text: letters, digits and underscores,
+joined by an apostrophe or a dot inside a word; an emoji is a word; case is ignored. Scores are BM25 with
+Lucene's defaults, so the order is the same wherever scores differ by more than rounding. Documents are
+visible immediately, which the port allows.
 """
 
 from __future__ import annotations

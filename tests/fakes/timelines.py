@@ -1,7 +1,7 @@
 """In-memory TimelineCache and TweetCache, held to the same contract tests as the Redis adapters.
 
-One process, one event loop. `lose_everything` simulates a FLUSHALL or restart, `fail_over` a new primary that still has the
-lists: both change the epoch, as the server's run id changes.
+One process, one event loop. `lose_everything` simulates a FLUSHALL or restart, `fail_over` a new primary that
+still has the lists: both change the epoch, as the server's run id changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)
 
 @dataclass
 class _List:
-    """One cached list. `ids`: ascending; `authors`: id -> author. `ends_ns`: monotonic expiry of a building list."""
+    """One cached list. `ids`: ascending; `authors`: id -> author.
+
+    `ends_ns`: monotonic expiry of a building list.
+    """
 
     epoch: str
     token: str

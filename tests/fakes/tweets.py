@@ -1,4 +1,7 @@
-"""In-memory tweet store: the same contract, for tests and for the twin's rehearsals. One process, no durability."""
+"""In-memory tweet store: the same contract, for tests and for the twin's rehearsals.
+
+One process, no durability.
+"""
 
 from __future__ import annotations
 

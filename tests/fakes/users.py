@@ -32,7 +32,10 @@ class Claims:
         self._bound: dict[tuple[int, str], str] = {}
 
     def claim(self, user_id: int, key: str, meaning: str) -> bool:
-        """Bind the key; return False if it is already bound. Raises Conflict (422) if it is bound to something else."""
+        """Bind the key; return False if it is already bound.
+
+        Raises Conflict (422) if it is bound to something else.
+        """
         if key and self._bound.get((user_id, key), meaning) != meaning:
             problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for another request; use a new key.")
             problem.status = 422

@@ -11,7 +11,10 @@ from system.stores.cassandra.tweets import CassandraTweets
 
 
 class Cluster:
-    """Three nodes, each of which knows only the tables created through it, until they agree. Requests rotate over the nodes."""
+    """Three nodes, each of which knows only the tables created through it, until they agree.
+
+    Requests rotate over the nodes.
+    """
 
     def __init__(self, peers=(2,), agrees=True):
         self.peers, self.agrees, self.turn, self.created = list(peers), agrees, 0, {n: [] for n in range(3)}
@@ -43,7 +46,7 @@ def store(cluster):
 
 
 async def test_all_tables_are_created_by_the_node_that_created_the_keyspace():
-    """The next node may not know the keyspace yet: "Keyspace doesn't exist" at the start of a cluster with slow links."""
+    """The next node may not know the keyspace yet: "Keyspace doesn't exist" in a cluster with slow links."""
     cluster = Cluster()
     await store(cluster).prepare()
 
@@ -52,7 +55,7 @@ async def test_all_tables_are_created_by_the_node_that_created_the_keyspace():
 
 
 async def test_creation_waits_until_the_nodes_know_each_other(monkeypatch):
-    """A node announces a table only to known peers; a node that misses the announcement fetches it a minute later."""
+    """A node announces a table only to known peers; one that misses it fetches it a minute later."""
     monkeypatch.setattr(cassandra_tweets.time, "sleep", lambda seconds: None)
     cluster = Cluster(peers=(0, 1, 1, 2))
     await store(cluster).prepare()

@@ -57,7 +57,7 @@ async def test_a_purge_is_sent_to_every_edge(rig):
 @pytest.mark.parametrize("how", ["down", "failing"])
 @pytest.mark.parametrize("which", [0, 1])
 async def test_a_purge_that_one_edge_did_not_confirm_fails_after_reaching_the_other(rig, how, which):
-    """The caller repeats the purge until all edges confirm it; an edge that was down drops its copy once it is back."""
+    """The caller repeats it until all edges confirm; an edge that was down drops its copy when back."""
     adapter, *edges = rig
     lost, other = edges[which], edges[1 - which]
     if how == "down":

@@ -1,4 +1,4 @@
-"""Connections to one of several PostgreSQL members: only the primary is used; connections to other members are closed."""
+"""Connections to one of several PostgreSQL members: to the primary only; others are closed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ THREE = "postgresql://tweetlab@a:1,b:2,c:3/?target_session_attrs=read-write"
 
 
 class FakeDriver:
-    """Replaces the driver. `primary`: the member that accepts read-write connections. `urls`: URLs tried, in order."""
+    """Replaces the driver. `primary`: the member that accepts read-write connections.
+
+    `urls`: URLs tried, in order.
+    """
 
     def __init__(self, primary: str, up: str = "abc") -> None:
         self.primary, self.up, self.urls, self.names = primary, up, [], {}
@@ -90,7 +93,7 @@ async def test_a_single_server_is_connected_to_directly_by_its_url(driver):
 
 
 async def test_the_member_that_accepted_the_last_connection_is_tried_first(driver):
-    """Members are tried in order until one accepts writes; from then on it is tried first, until another one is primary."""
+    """Members are tried in order until one accepts writes; it is tried first from then on."""
     await pools.connect(THREE, 1.0)
     await pools.connect(THREE, 1.0)
     driver.primary = "c"
@@ -128,7 +131,7 @@ class Idle:
 
 @pytest.mark.parametrize(("url", "closes_idle"), [(THREE, True), (ONE, False)])
 async def test_a_connection_to_a_standby_is_closed_and_so_are_the_idle_ones(monkeypatch, url, closes_idle):
-    """25006 is definite; the connection is closed. With several members the idle connections are closed too."""
+    """25006 is definite; the connection is closed, and with several members the idle ones too."""
     pool = pools.Pool(url, size=4, knobs=Policies())
     used, idle = Idle(), Idle()
     monkeypatch.setattr(pools.PooledConnection, "usable", lambda pooled: not (pooled.timed_out or pooled.read_only))

@@ -1,4 +1,4 @@
-"""Which Cassandra node coordinates a service's requests: in a lab with regions, the service's own region's while it is up."""
+"""Which Cassandra node coordinates requests: in a lab with regions, the own region's while it is up."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,7 @@
-"""The cache under Redis Sentinel: its address, which server is primary, and when its replies count. Servers are fakes."""
+"""The cache under Redis Sentinel: its address, which server is primary, and when its replies count.
+
+Servers are fakes.
+"""
 
 import asyncio
 import contextlib
@@ -18,7 +21,7 @@ EPOCH_A, EPOCH_B, NEVER = "a" * 40, "b" * 40, "0" * 40
 
 
 class FakeServer:
-    """A server with a fixed reply per command name: raw bytes, or None for no reply. `calls` counts commands."""
+    """A server with a fixed reply per command: bytes, or None for no reply. `calls` counts commands."""
 
     def __init__(self, **replies):
         self.replies, self.calls, self.writers = replies, Counter(), []
@@ -64,7 +67,10 @@ REPLICA = {"ROLE": b"*1\r\n$5\r\nslave\r\n"}
 
 @contextlib.asynccontextmanager
 async def redis_group(*sentinels, first=None, second=None):
-    """Two servers and sentinels. `sentinels`: for each the number of the server that it names, None: it does not reply."""
+    """Two servers and sentinels.
+
+    `sentinels`: for each the number of the server that it names, None: it does not reply.
+    """
     async with contextlib.AsyncExitStack() as stack:
         one, two = [await stack.enter_async_context(FakeServer(**(replies or {}))) for replies in (first, second)]
         watch = [await stack.enter_async_context(FakeServer(SENTINEL=which and names((one, two)[which - 1].address)))
@@ -165,7 +171,7 @@ async def test_the_epoch_is_the_replication_id_and_a_never_promoted_server_is_no
 
 @pytest.mark.parametrize(("known", "emptied"), [(0, 1), (1, 0)])
 async def test_a_promoted_server_is_emptied_once_per_promotion(known, emptied):
-    """It may lack the last writes of its predecessor; the first client empties it and loads a script as a marker."""
+    """It may lack the last writes; the first client empties it and loads a script as a marker."""
     replies = {**primary(EPOCH_B, second=EPOCH_A), "SCRIPT": b"*1\r\n:%d\r\n" % known}
     async with redis_group(2, 2, 2, first=REPLICA, second=replies) as (_, two, _, group):
         link = await redis_sentinel.SentinelLink.of(config(), group)

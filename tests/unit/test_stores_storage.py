@@ -15,7 +15,7 @@ from system.stores.s3.blobs import MinioBlobs
 
 @contextlib.asynccontextmanager
 async def node(objects: dict[str, bytes]):
-    """Serve `objects` by key like a storage node, for any bucket and signature; yield its address and its requests."""
+    """Serve `objects` like a storage node, for any bucket and signature; yield address and requests."""
     requests: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:

@@ -1,9 +1,9 @@
 """Seeding the tweet store: rows serialized directly, sent as large unlogged batches.
 
-A batch of up to 40 KB (the server refuses 50 KB) amortizes the request; rows of one author are adjacent in it, so they
-become one mutation. Values are packed directly in the protocol's format, not bound by the driver: 17 us of client CPU
-per tweet against 100 us in the server, so more client processes gain nothing. Write timestamps derive from the id as in
-`append`: seeding twice changes nothing.
+A batch of up to 40 KB (the server refuses 50 KB) amortizes the request; rows of one author are adjacent in
+it, so they become one mutation. Values are packed directly in the protocol's format, not bound by the driver:
+17 us of client CPU per tweet against 100 us in the server, so more client processes gain nothing. Write
+timestamps derive from the id as in `append`: seeding twice changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ BATCH_BYTES = 40_000  # below batch_size_fail_threshold of 50 KiB
 ROW_OVERHEAD = 140  # bytes of a row in addition to its text, as the server counts them
 IN_FLIGHT = 16  # concurrent batches; 4 give half the rate, 32 no more (one node, two cores)
 DEADLINE_S = 30.0
-TRIES = 4  # per batch whose replicas exceed the server's write timeout: while seeding, three replicas share two cores
+# Per batch whose replicas exceed the server's write timeout: while seeding, three replicas share two cores.
+TRIES = 4
 
 _LONG = struct.Struct(">q").pack
 Plain = tuple[int, int, str, int, int | None, str]  # id, author, text, conversation, in reply to, media
@@ -49,7 +50,10 @@ def write(session: driver.Session, keyspace: str, tweets: Iterable[Tweet]) -> in
 
 
 def _finish(session: driver.Session, batch: BatchStatement, response: driver.ResponseFuture) -> None:
-    """Wait for a batch; send it again if its replicas timed out. Safe: it writes the same cells with the same timestamp."""
+    """Wait for a batch; send it again if its replicas timed out.
+
+    Safe: it writes the same cells with the same timestamp.
+    """
     for _ in range(TRIES - 1):
         try:
             response.result()

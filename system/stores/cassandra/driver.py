@@ -1,9 +1,10 @@
 """Adapts Cassandra's threaded driver to asyncio, and maps its errors to ours.
 
-The driver resolves its futures in its own thread. The loop is woken once for all results since the last wake-up, not
-once per result: under load most results need no wake-up of their own. Statements are prepared once, in a thread
-(`prepare` blocks). The bulkhead (`kernel.guard`) keeps concurrent requests below the driver's number of streams, so the
-driver never blocks the loop while it waits for one. The driver retries nothing: callers must know what happened.
+The driver resolves its futures in its own thread. The loop is woken once for all results since the last
+wake-up, not once per result: under load most results need no wake-up of their own. Statements are prepared
+once, in a thread (`prepare` blocks). The bulkhead (`kernel.guard`) keeps concurrent requests below the
+driver's number of streams, so the driver never blocks the loop while it waits for one. The driver retries
+nothing: callers must know what happened.
 
 Protocol 4, because the driver computes the checksums of protocol 5 bit by bit in Python.
 """
@@ -40,7 +41,8 @@ Row = tuple[Any, ...]
 T = TypeVar("T")
 UNSET = query.UNSET_VALUE  # leaves a column as it is
 
-# Whether the operation certainly did not happen. Looked up along the bases of the error's class; the nearest entry applies.
+# Whether the operation certainly did not happen. Looked up along the bases of the error's class; the nearest
+# entry applies.
 DEFINITE: dict[type[BaseException], bool] = {
     # refused by the coordinator before it wrote anything
     cassandra.Unavailable: True,
@@ -77,9 +79,9 @@ DEFINITE: dict[type[BaseException], bool] = {
 
 
 UNFIT = (TypeError, ValueError, OverflowError, struct.error)
-"""Raised by the driver if a value does not fit its column: before anything is sent; not a failure of the store."""
+"""Raised by the driver before it sends anything: a value does not fit its column."""
 MISSING = ("does not exist", "unconfigured table", "undefined column")
-"""Messages of invalid requests that are about missing tables (not created yet, or dropped), not about the request."""
+"""Messages of invalid requests that are about tables not created yet, or dropped."""
 
 
 def mapped(error: BaseException, doing: str) -> LabError:
@@ -120,8 +122,8 @@ class Bridge:
     ) -> Bridge:  # fmt: skip
         """Connect to the first of `addresses` (host:port) that answers. Raises StoreUnavailable (definite).
 
-        `alone`: requests go only to these nodes, even if their cluster has others. `near`: requests go to the first of
-        them while it is up.
+        `alone`: requests go only to these nodes, even if their cluster has others. `near`: requests go to the
+        first of them while it is up.
         """
         session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s, alone, near))
         return cls(session, knobs or Policies(), deadline_s)
@@ -141,13 +143,14 @@ class Bridge:
         return statement
 
     def forget_prepared(self) -> None:
-        """Forget prepared statements, so that they are prepared again, for example after the keyspace is dropped."""
+        """Prepare statements again from now on, for example after the keyspace is dropped."""
         self._prepared.clear()
 
     async def run(self, cql: str, values: Sequence[object], doing: str, deadline_s: float | None = None) -> list[Row]:
-        """Execute `cql` with `values` and return its rows (all in one page; statements here bound their own result size).
+        """Execute `cql` and return its rows, all in one page: statements here bound their result size.
 
-        Raises StoreUnavailable: definite if the request was not sent or was refused, else the outcome is unknown.
+        Raises StoreUnavailable: definite if the request was not sent or was refused, else the outcome is
+        unknown.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         ends_s = time.monotonic() + limit_s
@@ -172,8 +175,8 @@ class Bridge:
         return future
 
     def _resolved(self, future: asyncio.Future[list[Row]], rows: list[Row] | None, error: BaseException | None) -> None:
-        # Runs in the driver's thread. Reading the flag slightly too early costs one extra wake-up and never loses one:
-        # the loop clears the flag before it empties the queue.
+        # Runs in the driver's thread. Reading the flag slightly too early costs one extra wake-up and never
+        # loses one: the loop clears the flag before it empties the queue.
         self._done.append((future, rows, error))
         if not self._woken:
             self._woken = True
@@ -211,7 +214,7 @@ async def in_thread(doing: str, work: Callable[[], T]) -> T:
 
 
 class NearFirst(DCAwareRoundRobinPolicy):  # type: ignore[misc]
-    """Load balancing policy: one node coordinates every request while it is up; while it is down the others take turns.
+    """Load balancing policy: one node coordinates every request while it is up, else the others in turn.
 
     For a cluster of distant nodes with as many replicas as nodes: each node owns each row.
     """
@@ -229,7 +232,8 @@ def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone
             ) -> driver.Session:  # fmt: skip
     """Return a session on the cluster behind `addresses`. Blocks; for use in a separate thread or process.
 
-    `alone`: nodes that are not in `addresses` get no requests. `near`: requests go to the first of `addresses` while it is up.
+    `alone`: nodes that are not in `addresses` get no requests. `near`: requests go to the first of
+    `addresses` while it is up.
     """
     hosts = [address.rpartition(":")[0] for address in addresses]
     port = int(addresses[0].rpartition(":")[2])
@@ -262,7 +266,8 @@ def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone
     except Exception:
         cluster.shutdown()
         raise
-    # The coordinator assigns timestamps: the clock of a service instance must never decide between a write and a delete.
+    # The coordinator assigns timestamps: the clock of a service instance must never decide between a write
+    # and a delete.
     session.use_client_timestamp = False
     session.default_fetch_size = None
     return session

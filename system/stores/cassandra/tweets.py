@@ -7,11 +7,13 @@ Why a post can be repeated and a delete can never be undone:
 | append, upsert | the id's own millisecond, so every replay writes the same cells | all but `deleted` |
 | delete | the coordinator's clock | `deleted` (and the author, in case the row is new) |
 
-Both write the outbox row first, then the tweet's two rows. The outbox row holds everything that is to be written, so the
-relay can complete the write from it alone. A logged batch would do the same with its own log, at twice the writes; and
-that log needs a node in each of two other racks, so after the loss of one it would refuse until the loss is detected.
+Both write the outbox row first, then the tweet's two rows. The outbox row holds everything that is to be
+written, so the relay can complete the write from it alone. A logged batch would do the same with its own log,
+at twice the writes; and that log needs a node in each of two other racks, so after the loss of one it would
+refuse until the loss is detected.
 
-The two never write the same cell with different values, so clock skew does not matter. Schema: `cassandra/schema.cql`.
+The two never write the same cell with different values, so clock skew does not matter. Schema:
+`cassandra/schema.cql`.
 """
 
 from __future__ import annotations
@@ -34,7 +36,8 @@ from system.stores.cassandra.driver import Bridge, Row
 
 SHARDS = 4  # outbox partitions per bucket; at 2,000 posts/s a partition gets 5,000 rows
 BUCKET_MS = 10_000
-CONCURRENT_REMOVALS = 128  # when a lab is reset; far below the number at which a removal would miss its deadline
+# When a lab is reset; far below the number at which a removal would miss its deadline.
+CONCURRENT_REMOVALS = 128
 # Ids per IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms.
 IDS_PER_READ = 25
 PEERS_S = 20.0  # longest wait until nodes that start together know each other
@@ -60,7 +63,10 @@ def timestamp_of(tweet_id: int) -> int:
 
 
 class CassandraTweets:
-    """`TweetStore` on one keyspace. All reads and writes use the consistency level given to `open` (default: QUORUM)."""
+    """`TweetStore` on one keyspace.
+
+    All reads and writes use the consistency level given to `open` (default: QUORUM).
+    """
 
     def __init__(self, bridge: Bridge, keyspace: str, replication: int) -> None:
         self._bridge = bridge
@@ -70,7 +76,7 @@ class CassandraTweets:
 
     @classmethod
     async def open(cls, settings: Settings, consistency: str = "QUORUM") -> Self:
-        """Connect. Raises StoreUnavailable (definite) if no node answers. `prepare` creates the tables, once."""
+        """Connect. Raises StoreUnavailable (definite) if no node answers. `prepare` creates the tables."""
         addresses = settings.stores.cassandra
         deadline_s = settings.policies.timeout_s("cassandra")
         bridge = await Bridge.open(
@@ -94,7 +100,7 @@ class CassandraTweets:
         await bridges.in_thread("truncate", self._truncate)
 
     async def forget_above(self, floor_id: int) -> list[int]:
-        """Permanently remove every tweet with an id above `floor_id`, and all outbox rows; return the removed ids.
+        """Permanently remove all tweets above `floor_id` and all outbox rows; return the removed ids.
 
         Resets a lab to its seeded state while no event is in flight; the system itself never removes a row.
         """
@@ -124,7 +130,10 @@ class CassandraTweets:
         await self._after_note("rows", (stamp, *cells, *cells), "append the tweet", "the tweet may appear later")
 
     async def _after_note(self, name: str, values: tuple[object, ...], doing: str, perhaps: str) -> None:
-        """Run the write that follows an outbox row. The relay completes it if it fails, so no failure is definite."""
+        """Run the write that follows an outbox row.
+
+        The relay completes it if it fails, so no failure is definite.
+        """
         try:
             await self._run(name, values, doing)
         except StoreUnavailable as problem:
@@ -199,7 +208,10 @@ class CassandraTweets:
         return await bridges.in_thread("load tweets", lambda: cassandra_bulk.write(session, self._keyspace, tweets))
 
     async def all_ids(self) -> list[tuple[int, int, bool]]:
-        """Return (id, author_id, deleted) of every tweet, in no particular order. A full scan, for checkers after a run."""
+        """Return (id, author_id, deleted) of every tweet, in no particular order.
+
+        A full scan, for checkers after a run.
+        """
         cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_id'
         rows = await self._scan(cql)
         return [(row[0], row[1] or 0, bool(row[2])) for row in rows]
@@ -210,7 +222,10 @@ class CassandraTweets:
         return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
 
     async def outbox_rows(self) -> int:
-        """Return the number of rows in the outbox, whatever their age. A full scan, for the check after a reset."""
+        """Return the number of rows in the outbox, whatever their age.
+
+        A full scan, for the check after a reset.
+        """
         return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
 
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
@@ -233,14 +248,15 @@ class CassandraTweets:
         return await bridges.in_thread("scan a table", work)
 
     def _create(self) -> None:
-        """Create what is missing, all through one node: another may not know the keyspace yet when the first table comes."""
+        """Create what is missing through a single node: another may not know the new keyspace yet."""
         session = self._bridge.session
         host = session.execute("SELECT key FROM system.local", timeout=60).response_future.coordinator_host
 
         def execute(cql: str, *values: object) -> list[Row]:
             return list(session.execute(cql, values or None, timeout=60, host=host))
 
-        ends_s = time.monotonic() + PEERS_S  # a node announces a table only to the peers that it already knows
+        # A node announces a table only to the peers that it already knows.
+        ends_s = time.monotonic() + PEERS_S
         while len(execute("SELECT schema_version FROM system.peers")) < self._replication - 1 and time.monotonic() < ends_s:
             time.sleep(0.2)
         execute(f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '

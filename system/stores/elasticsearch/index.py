@@ -1,16 +1,18 @@
 """SearchIndex on Elasticsearch 8: one index of tweets, written with external versions.
 
-A document's version is the time at which the tweet was read from the tweet store, so an indexer that pauses with a stale
-tweet cannot overwrite a newer state (`external_gte`). The version of a deleted document is above all times, so a clock that
-steps back can neither keep nor revive a deleted tweet. Deleted tweets stay as documents with `deleted: true` and no text:
-Elasticsearch forgets the version of a document that is really deleted after `index.gc_deletes` (60 s), and a late write would
-revive it. They are swept once no write can be that late.
+A document's version is the time at which the tweet was read from the tweet store, so an indexer that pauses
+with a stale tweet cannot overwrite a newer state (`external_gte`). The version of a deleted document is above
+all times, so a clock that steps back can neither keep nor revive a deleted tweet. Deleted tweets stay as
+documents with `deleted: true` and no text: Elasticsearch forgets the version of a document that is really
+deleted after `index.gc_deletes` (60 s), and a late write would revive it. They are swept once no write can be
+that late.
 
-The index is sorted by id on disk, so newest-first stops early. A ranked search reads a *view* (a point in time): scores
-depend on counts of the whole index, so without a view a tweet could move across a page boundary. Searches within SHARED_S
-share a view; Elasticsearch drops it after `view_s` without a search.
+The index is sorted by id on disk, so newest-first stops early. A ranked search reads a *view* (a point in
+time): scores depend on counts of the whole index, so without a view a tweet could move across a page
+boundary. Searches within SHARED_S share a view; Elasticsearch drops it after `view_s` without a search.
 
-The native build answers 405 to `GET /`, so `client.info()` is never called. The queries: `elasticsearch/query.py`.
+The native build answers 405 to `GET /`, so `client.info()` is never called. The queries:
+`elasticsearch/query.py`.
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ from system.ports import Ask, Document, Found, Hit, Indexed
 from system.stores.elasticsearch import query as render
 
 SCHEMA = Path(__file__).with_name("tweets.json")
-BULK = 2_000  # documents per request when seeding: about 0.5 MB, within the 5-15 MB Elastic's own guide calls large
+# Documents per request when seeding: about 0.5 MB, within the 5-15 MB Elastic's own guide calls large.
+BULK = 2_000
 CONCURRENT_BULKS = 2  # when seeding: the client parses one while the server indexes the other
-DONE, OLDER = (200, 201), 409  # 409 is version_conflict: a newer version is indexed, which keeps the guarantee
+# 409 is version_conflict: a newer version is indexed, which keeps the guarantee.
+DONE, OLDER = (200, 201), 409
 BUSY = (429, 503)  # the queue or the shard could not accept this document now
 SHARED_S = 0.2  # searches that start within this time share a view; the index itself refreshes once a second
 IDS_PER_SEARCH = 1_000
@@ -53,7 +57,8 @@ class ElasticIndex:
         self._client = client
         self._index = f"{settings.namespace.lower()}-tweets"
         self._urls = ", ".join(settings.stores.elasticsearch_urls)
-        self._replicas = min(1, len(settings.stores.elasticsearch_urls) - 1)  # per shard, not counting the primary
+        # Per shard, not counting the primary.
+        self._replicas = min(1, len(settings.stores.elasticsearch_urls) - 1)
         self._view_s = max(1, int(settings.policies.search.view_s))
         self._view, self._view_until_s = "", 0.0
         self._opening = asyncio.Lock()
@@ -61,7 +66,10 @@ class ElasticIndex:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Create the client; the first call connects. If a connection breaks it tries the next node: every call is repeatable."""
+        """Create the client; the first call connects.
+
+        If a connection breaks it tries the next node: every call is repeatable.
+        """
         urls = list(settings.stores.elasticsearch_urls)
         client = elasticsearch.AsyncElasticsearch(
             urls, request_timeout=settings.policies.timeout_s("elasticsearch"), max_retries=len(urls) - 1,
@@ -83,7 +91,8 @@ class ElasticIndex:
     async def prepare(self) -> None:
         """Create the index if it does not exist. Safe to repeat, and from several processes concurrently.
 
-        An index with an older schema is removed first: the tweet store holds all its data, but seeding must fill it again.
+        An index with an older schema is removed first: the tweet store holds all its data, but seeding must
+        fill it again.
         """
         schema = json.loads(SCHEMA.read_text())
         schema["settings"]["number_of_replicas"] = self._replicas
@@ -192,9 +201,9 @@ class ElasticIndex:
         self._view = ""  # later searches must see the refreshed index
 
     async def bulk_load(self, documents: Iterable[Document]) -> int:
-        """Index many documents for seeding, with refresh disabled until the end. Return how many. Safe to repeat.
+        """Index many documents for seeding, with refresh disabled until the end. Return how many.
 
-        They are visible on return.
+        They are visible on return. Safe to repeat.
         """
         count, source, client = 0, iter(documents), self._client.options(request_timeout=60)
         await self._bulk_settings(client, "-1", "async")
@@ -297,7 +306,10 @@ def mapped(problem: Exception, urls: str) -> LabError:
 
 
 def _never_connected(attempt: Exception) -> bool:
-    """Return whether an attempt failed before it reached a node. The client keeps earlier attempts in the last one's `errors`."""
+    """Return whether an attempt failed before it reached a node.
+
+    The client keeps earlier attempts in the last one's `errors`.
+    """
     causes = (attempt, attempt.__cause__, attempt.__context__)
     return any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
 

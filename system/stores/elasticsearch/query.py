@@ -1,7 +1,7 @@
 """Converts a query tree to Elasticsearch's JSON, and a document to its two lines of a bulk request. Pure.
 
-Uses core features only: bool, match, match_phrase, term, terms, range, function_score with gauss and field_value_factor.
-The native build has no scripts, so the rank is two nested function_scores:
+Uses core features only: bool, match, match_phrase, term, terms, range, function_score with gauss and
+field_value_factor. The native build has no scripts, so the rank is two nested function_scores:
 
     BM25  x  (0.9 x gauss(age) + 0.1)  x  ln(2 + likes)
 """
@@ -18,7 +18,7 @@ from system.ports import Ask, Document
 
 Json = dict[str, Any]
 DELETED = 1 << 62
-"""Added to the version of a deleted document, so that it exceeds any live version despite clock skew (2^62 ns: year 2116)."""
+"""Added to the version of a deleted document, so that it exceeds any live one (2^62 ns: year 2116)."""
 NEWEST_FIRST: list[Json] = [{"id": "desc"}]
 BEST_FIRST: list[Json] = [{"_score": "desc"}, {"id": "desc"}]
 
@@ -39,9 +39,12 @@ def clause(term: Term) -> Json:
 
 
 def query(tree: Query, before: int | None, since: int | None, hidden: Collection[int] = ()) -> Json:
-    """Return the bool query of a tree, with exclusive id bounds (None = unbounded), without tweets of `hidden` authors.
+    """Return the bool query of a tree, without tweets of `hidden` authors.
 
-    Words and phrases score; exact terms only filter. A query of exact terms only gives every match the score 1.
+    `before`, `since`: exclusive bounds of ids, None = unbounded.
+
+    Words and phrases score; exact terms only filter. A query of exact terms only gives every match the score
+    1.
     """
     scoring = [clause(term) for term in tree.wanted if isinstance(term, Word | Phrase)]
     exact = [clause(term) for term in tree.wanted if not isinstance(term, Word | Phrase)]
@@ -77,7 +80,10 @@ def search(ask: Ask, keep_alive: str) -> Json:
 
 
 def lines(document: Document, index: str) -> tuple[bytes, bytes]:
-    """Return the two lines of a bulk request. A deleted tweet keeps only its id, version and time of the deleting version."""
+    """Return the two lines of a bulk request.
+
+    A deleted tweet keeps only its id, version and time of the deleting version.
+    """
     tweet = document.tweet
     action = {"_index": index, "_id": str(tweet.id), "version": document.version + DELETED * tweet.deleted,
                     "version_type": "external_gte"}

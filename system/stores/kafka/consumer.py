@@ -1,8 +1,8 @@
-"""A member of a consumer group on Kafka: commits manually, and detects records that were removed before it read them.
+"""A member of a consumer group on Kafka: commits manually, and detects records removed before it read them.
 
-Offsets of a partition are consecutive here (no compaction, no transactions), and a group resumes at its committed
-offset. So a record whose offset is above the next expected one shows that the records in between were removed: the
-topic was purged, or the group was offline for longer than the retention.
+Offsets of a partition are consecutive here (no compaction, no transactions), and a group resumes at its
+committed offset. So a record whose offset is above the next expected one shows that the records in between
+were removed: the topic was purged, or the group was offline for longer than the retention.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         return records
 
     async def _expected(self, partition: TopicPartition) -> int:
-        """Return the next offset that this member expects; 0 for a group without a commit, which reads from the start."""
+        """Return the next expected offset; 0 for a group without a commit, which reads from the start."""
         if partition in self._next:
             return self._next[partition]
         return await link.call(self._client.committed(partition), "read the committed offset", link.JOIN_S) or 0
@@ -93,11 +93,13 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         return lag
 
     async def close(self) -> None:
-        """Leave the group without committing, within 5 s. Safe to repeat. Raises CancelledError only where the caller is
-        cancelled.
+        """Leave the group without committing, within 5 s. Safe to repeat.
+
+        Raises CancelledError only where the caller is cancelled.
         """
-        # aiokafka cancels its own tasks and awaits them. If a member is just leaving the group, as after a freeze longer
-        # than max.poll.interval, that cancellation leaks to us, and what `stop` would have closed next is still open.
+        # aiokafka cancels its own tasks and awaits them. If a member is just leaving the group, as after a
+        # freeze longer than max.poll.interval, that cancellation leaks to us, and what `stop` would have
+        # closed next is still open.
         client = self._client
         if not await link.await_close(client.stop(), LEAVE_S) and client._coordinator is not None:
             coordinator = client._coordinator
@@ -117,7 +119,9 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
 def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes,
          headers: Sequence[tuple[str, bytes | None]] = ()) -> Record:
-    """Decode one record for consumers; `event` is None where the bytes are no event. Its trace continues that of the publish.
+    """Decode one record for consumers; `event` is None where the bytes are no event.
+
+    Its trace continues that of the publish.
 
     A header may be null in Kafka; that means no trace.
     """

@@ -55,7 +55,10 @@ LOST_PRODUCER = (  # the producer's sequence is permanently broken; a new produc
 
 
 def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
-    """Map a client error to a LabError. `definite` overrides what the error class says (for example: nothing was sent yet)."""
+    """Map a client error to a LabError.
+
+    `definite` overrides what the error class says (for example: nothing was sent yet).
+    """
     if isinstance(error, LabError):
         return error
     if definite is None:
@@ -89,10 +92,12 @@ async def start_client(client: Any, doing: str) -> None:
 
 
 async def await_close(closing: Coroutine[Any, Any, None], within_s: float) -> bool:
-    """Run the close of a client for at most `within_s`, then cancel it and wait as long again. Its errors are dropped.
+    """Run the close of a client for at most `within_s`, then cancel it and wait as long again.
 
-    Returns False where it was cancelled, by aiokafka or by us: aiokafka may leak a cancellation of its own tasks, which
-    must not cancel the caller.
+    Its errors are dropped.
+
+    Returns False where it was cancelled, by aiokafka or by us: aiokafka may leak a cancellation of its own
+    tasks, which must not cancel the caller.
     """
     task = asyncio.ensure_future(closing)
     await asyncio.wait({task}, timeout=within_s)

@@ -1,9 +1,11 @@
-"""The event log on Kafka: an idempotent producer, and consumer groups that commit manually. Topics: `kafka/topics.md`.
+"""The event log on Kafka: an idempotent producer, and consumer groups that commit manually.
 
-Client defaults that are overridden: auto-commit (a crash would skip records), a new group that starts at the newest
-record (it would miss what was published before), a dead member that stays for 10 s. An offset is committed only for a
-partition that is still assigned to this member: what was polled before a rebalance is delivered again, to the
-partition's new owner.
+Topics: `kafka/topics.md`.
+
+Client defaults that are overridden: auto-commit (a crash would skip records), a new group that starts at the
+newest record (it would miss what was published before), a dead member that stays for 10 s. An offset is
+committed only for a partition that is still assigned to this member: what was polled before a rebalance is
+delivered again, to the partition's new owner.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from system.stores.kafka.consumer import TRACEPARENT, KafkaConsumer, logical
 PARTITIONS = 4  # of a topic; a group can use as many workers
 LINGER_MS = 1  # events published within this time share a request
 BATCH_BYTES = 256 * 1024  # per partition; `publish` waits while the batch is full
-BURIED_BYTES = 512 * 1024  # kept of a record that cannot be handled: with its headers, a dead letter must fit the same limit
+# Kept of a record that cannot be handled: with its headers, a dead letter must fit the same limit.
+BURIED_BYTES = 512 * 1024
 REASON_BYTES = 4096
 
 
@@ -49,13 +52,19 @@ class KafkaLog:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Connect a producer. Raises StoreUnavailable (definite) if no broker answers. `prepare` creates the topics, once."""
+        """Connect a producer. Raises StoreUnavailable (definite) if no broker answers.
+
+        `prepare` creates the topics, once.
+        """
         log = cls(settings)
         await log._open_producer()
         return log
 
     async def close(self) -> None:
-        """Send what is pending (for at most 2 s) and close. Callers close the consumers they opened. Safe to repeat."""
+        """Send what is pending (for at most 2 s) and close. Callers close the consumers they opened.
+
+        Safe to repeat.
+        """
         clients = (self._producer, self._offset_reader, self._admin)
         self._producer, self._admin, self._offset_reader = None, None, None
         for client in clients:
@@ -84,8 +93,8 @@ class KafkaLog:
         await self._await_leaders([topic.name for topic in wanted])
 
     async def clear(self) -> None:
-        """Delete all records of this namespace's topics and move its groups to the ends of their topics, as if nothing
-        had been published.
+        """Delete all records of this namespace's topics and move its groups to the ends of their topics, as
+        if nothing had been published.
 
         A group with members detects removed records (`Consumer.missed`), so stop its members first.
         """
@@ -93,7 +102,10 @@ class KafkaLog:
         await self._skip_to_ends()
 
     async def purge(self) -> None:
-        """Delete all records of this namespace's topics. Offsets continue; a group that had not read all of them missed some."""
+        """Delete all records of this namespace's topics.
+
+        Offsets continue; a group that had not read all of them missed some.
+        """
         ends = await self._ends([name for name, _ in topics()])
         control = await self._admin_client()
         deletions = {partition: admin.RecordsToDelete(before_offset=end) for partition, (_, end) in ends.items() if end > 0}
@@ -157,7 +169,8 @@ class KafkaLog:
         headers = [("reason", reason.encode()[:REASON_BYTES]), ("group", group.encode()), ("origin", origin.encode())]
         key = str(record.event.key).encode() if record.event else None
         raw = record.raw or (record.event.encode() if record.event else b"")
-        if len(raw) > BURIED_BYTES:  # compressed, it was small enough for the broker; `origin` names the full record
+        # Compressed, it was small enough for the broker; `origin` names the full record.
+        if len(raw) > BURIED_BYTES:
             headers.append(("cut_from_bytes", str(len(raw)).encode()))
         await self._send([(record.topic + events.DEAD, key, raw[:BURIED_BYTES], headers)], "bury the record")
 
@@ -174,7 +187,8 @@ class KafkaLog:
                     waiting.append(sent)
                 # `wait` and not `gather`: records in flight at the deadline are not cancelled.
                 await asyncio.wait(waiting)
-            if any(sent.cancelled() for sent in waiting):  # by the client, which another task stopped; this task continues
+            # By the client, which another task stopped; this task continues.
+            if any(sent.cancelled() for sent in waiting):
                 await self._discard(producer)
                 raise StoreUnavailable(f"Kafka's client was stopped in a {doing}; it may have been done.", definite=False)
             for sent in waiting:

@@ -1,4 +1,4 @@
-"""Common base of all adapters on PostgreSQL: a pool on the namespace's database; creates, probes and drops its tables."""
+"""Common base of all adapters on PostgreSQL: a pool on the namespace's database, and its tables."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ class Postgres:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Return a store on the namespace's database. Connects on first use; `prepare` creates the tables, once."""
+        """Return a store on the namespace's database.
+
+        Connects on first use; `prepare` creates the tables, once.
+        """
         return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
 
     async def close(self) -> None:
@@ -47,7 +50,10 @@ class Postgres:
         await self._rows(self.probe, (), "answer")
 
     async def prepare(self) -> None:
-        """Create the database and its tables if they are missing. Safe to repeat, and from several processes concurrently."""
+        """Create the database and its tables if they are missing.
+
+        Safe to repeat, and from several processes concurrently.
+        """
         await pools.create_database(self._server_url, self._database, (SCHEMAS / self.schema).read_text(encoding="utf-8"))
 
     async def clear(self) -> None:

@@ -1,9 +1,9 @@
 """Batch concurrent calls: one statement and one commit for all calls that wait.
 
-A statement that is durable before it is answered costs a flush of the log, however little it writes. While `concurrency`
-batches are running, new calls wait, and the next batch takes all of them: an idle store answers a single call immediately,
-a busy one answers a hundred for the price of one. (A database's own group commit shares the flush, but not the round trips,
-the statements and the connections of the pool.)
+A statement that is durable before it is answered costs a flush of the log, however little it writes. While
+`concurrency` batches are running, new calls wait, and the next batch takes all of them: an idle store answers
+a single call immediately, a busy one answers a hundred for the price of one. (A database's own group commit
+shares the flush, but not the round trips, the statements and the connections of the pool.)
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Batches calls of `work`, which takes items with distinct `key` and returns their results in the same order.
+    """Batches calls of `work`, which takes items with distinct keys and returns results in the same order.
 
-    `concurrency`: batches that run at the same time. `max_items`: items per batch. An error of a batch is raised to the
-    caller of each of its items.
+    `concurrency`: batches that run at the same time. `max_items`: items per batch. An error of a batch is
+    raised to the caller of each of its items.
     """
 
     def __init__(self, work: Callable[[list[Item]], Awaitable[Sequence[Result]]], key: Callable[[Item], Hashable], *,
@@ -31,7 +31,10 @@ class Batcher(Generic[Item, Result]):
         self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: Item) -> Result:
-        """Return the result of `item` from the next batch. An item whose caller is cancelled before that is left out."""
+        """Return the result of `item` from the next batch.
+
+        An item whose caller is cancelled before that is left out.
+        """
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._free:
@@ -49,7 +52,7 @@ class Batcher(Generic[Item, Result]):
             self._free += 1
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """Take waiting items in their order; of two items with the same key the later one waits for a later batch."""
+        """Take waiting items in order; the second of two items with the same key waits for a later batch."""
         taken: dict[Hashable, tuple[Item, asyncio.Future[Result]]] = {}
         deferred: list[tuple[Item, asyncio.Future[Result]]] = []
         while self._waiting and len(taken) < self._max_items:

@@ -1,6 +1,7 @@
 """Seeding and full reads of the user directory, by binary COPY. numpy lays out rows in bulk.
 
-Indexes are built after the rows are loaded: sorting 4 million edges once is cheaper than 4 million insertions.
+Indexes are built after the rows are loaded: sorting 4 million edges once is cheaper than 4 million
+insertions.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Idempotency keys as unique rows in PostgreSQL.
 
-Concurrent reservations share one statement (`batcher`), one round trip and one commit. A repeat updates the existing row,
-so its commit writes WAL and waits for the standby, as the first one did. Keys are kept for at least a day; after every
-CLEAN_EVERY reservations an instance removes some older ones.
+Concurrent reservations share one statement (`batcher`), one round trip and one commit. A repeat updates the
+existing row, so its commit writes WAL and waits for the standby, as the first one did. Keys are kept for at
+least a day; after every CLEAN_EVERY reservations an instance removes some older ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from system.stores.postgres.batcher import Batcher
 Request = tuple[int, str, int, str]
 """(user, key, tweet id, hash of the body)"""
 
-CONCURRENT_BATCHES, MAX_KEYS = 2, 128  # MAX_KEYS per batch; one commit waits for the disk while the next batch is sent
+# MAX_KEYS per batch; one commit waits for the disk while the next batch is sent.
+CONCURRENT_BATCHES, MAX_KEYS = 2, 128
 CLEAN_EVERY = 1_000
 
 # Ordered by key, so that batches of two instances lock shared rows in the same order and never deadlock.

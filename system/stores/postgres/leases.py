@@ -1,8 +1,9 @@
 """Worker numbers for ids, leased from PostgreSQL by the server's clock.
 
-All 1,024 rows exist from the start. The number that has been unused longest is granted first. A grant raises the row's
-ceiling before the holder can issue an id, and starts above the last holder's ceiling. That floor grows with every grant, so
-it also identifies the grant (a fencing token): a holder that paused past its lease and was replaced no longer matches its row.
+All 1,024 rows exist from the start. The number that has been unused longest is granted first. A grant raises
+the row's ceiling before the holder can issue an id, and starts above the last holder's ceiling. That floor
+grows with every grant, so it also identifies the grant (a fencing token): a holder that paused past its lease
+and was replaced no longer matches its row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Likes on PostgreSQL: `LikeStore`. Schema and functions: `postgres/schema.sql`.
 
-A change is one statement, so one transaction: the like's row and the outbox row together. Counts are computed from the
-tweet's rows, all in one snapshot; the index-only scan of a tweet's rows costs about 0.2 ms per 1,000.
+A change is one statement, so one transaction: the like's row and the outbox row together. Counts are computed
+from the tweet's rows, all in one snapshot; the index-only scan of a tweet's rows costs about 0.2 ms per
+1,000.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ _COUNTS: LiteralString = """SELECT tweet_id, count(*) FILTER (WHERE liked), sum(
 
 
 class PostgresLikes(OutboxWriter):
-    """`LikeStore` in the namespace's database. Every error of a change says whether the change certainly did not happen."""
+    """`LikeStore` in the namespace's database.
+
+    Every error of a change says whether the change certainly did not happen.
+    """
 
     pool_size = 4  # services that only show counts need one or two
     probe = "SELECT 1 FROM likes LIMIT 1"

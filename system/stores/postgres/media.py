@@ -1,7 +1,8 @@
 """Media in PostgreSQL. Schema: `postgres/media.sql`.
 
-Every change is one statement, or one transaction that locks its rows first: if a finalize, an attach and a collector race
-for a row, each sees what the others committed. A repeat writes its row again, so its commit waits for the standby too.
+Every change is one statement, or one transaction that locks its rows first: if a finalize, an attach and a
+collector race for a row, each sees what the others committed. A repeat writes its row again, so its commit
+waits for the standby too.
 """
 
 from __future__ import annotations

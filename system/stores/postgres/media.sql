@@ -1,7 +1,8 @@
 -- Media, and the lease of their orphan collector, in the namespace's database. Safe to run again.
 --
--- A row is written before the first URL is issued, and deleted last, after the bytes: whatever crashes in between, storage
--- holds nothing without a row. `state` only moves forward (see system/ports/media.py). Ages are by this server's clock.
+-- A row is written before the first URL is issued, and deleted last, after the bytes: whatever crashes in
+-- between, storage holds nothing without a row. `state` only moves forward (see system/ports/media.py). Ages
+-- are by this server's clock.
 
 CREATE TABLE IF NOT EXISTS media (
     id text PRIMARY KEY,                  -- <owner>_<number>

@@ -1,7 +1,7 @@
 """Notifies the relay that PostgreSQL's outbox holds new rows.
 
-`NOTIFY` is a separate statement, sent after the commit: inside the transaction it would serialize all commits of the
-database. A lost wake-up costs one second, the relay's polling interval.
+`NOTIFY` is a separate statement, sent after the commit: inside the transaction it would serialize all commits
+of the database. A lost wake-up costs one second, the relay's polling interval.
 """
 
 from __future__ import annotations

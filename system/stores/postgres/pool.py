@@ -1,13 +1,14 @@
-"""A connection pool for PostgreSQL under asyncio: it never cancels a commit, and every error says whether it happened.
+"""A PostgreSQL pool for asyncio: it never cancels a commit, and every error says whether it happened.
 
-Why not an existing pool. (1) psycopg reacts to an asyncio timeout by sending the server a *cancel*. That ends the wait for
-the synchronous standby, and a commit that only the primary has would count as done. Here the work runs in its own task, which
-neither a deadline nor a cancelled caller cancels: at the deadline the socket is shut down, and the server finishes (or not)
-by itself. (2) A connection that died while idle must be detected before a statement is sent over it, since afterwards the
-outcome is unknown. (3) After a failover every connect is a new attempt, without backoff.
+Why not an existing pool. (1) psycopg reacts to an asyncio timeout by sending the server a *cancel*. That ends
+the wait for the synchronous standby, and a commit that only the primary has would count as done. Here the
+work runs in its own task, which neither a deadline nor a cancelled caller cancels: at the deadline the socket
+is shut down, and the server finishes (or not) by itself. (2) A connection that died while idle must be
+detected before a statement is sent over it, since afterwards the outcome is unknown. (3) After a failover
+every connect is a new attempt, without backoff.
 
-A URL may name several members of one PostgreSQL cluster; only the primary is used (`target_session_attrs`). A connection to a
-member that was demoted, or that no longer answers, is closed.
+A URL may name several members of one PostgreSQL cluster; only the primary is used (`target_session_attrs`). A
+connection to a member that was demoted, or that no longer answers, is closed.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from system.kernel.resilience.guard import Guard
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
-ATTEMPT_S = 1.0  # minimum timeout per member if there are several: a frozen one must leave time to try the next
-SET_UP_S = 30.0  # timeout to connect for creating or dropping a database: the primary of a starting cluster may be slow
+# Minimum timeout per member if there are several: a frozen one must leave time to try the next.
+ATTEMPT_S = 1.0
+# Timeout to connect for creating or dropping a database: the primary of a starting cluster may be slow.
+SET_UP_S = 30.0
 MAX_TIMEOUTS = 2  # consecutive timeouts after which the idle connections are assumed to be dead too
 
-# Whether the operation certainly did not happen, by the first two characters of the SQLSTATE. The server reports an
-# error of a statement before it commits, so most are definite; if the session itself ends, the commit may have happened.
+# Whether the operation certainly did not happen, by the first two characters of the SQLSTATE. The server
+# reports an error of a statement before it commits, so most are definite; if the session itself ends, the
+# commit may have happened.
 STATES: dict[str, bool] = {
     "00": False, "01": False, "02": True, "03": True, "08": False, "09": True, "0A": True, "0B": True, "0F": True,
     "0L": True, "0P": True, "0Z": True, "10": True, "20": True, "21": True, "22": True, "23": True, "24": True, "25": True,
@@ -81,7 +85,7 @@ def is_definite(error: BaseException) -> bool:
 
 
 def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
-    """Map `error` to Conflict if the value already exists, WrongInput if the value is invalid, else StoreUnavailable.
+    """Map to Conflict (the value exists already), WrongInput (invalid value) or StoreUnavailable.
 
     `definite` overrides what the error class says (for example: nothing was sent yet); None leaves it.
     """
@@ -101,7 +105,8 @@ def mapped(error: BaseException, doing: str, definite: bool | None = None) -> La
 class PooledConnection:
     """One connection with its state.
 
-    `timed_out`: shut down by our deadline. `warning`: set if a commit was not replicated. `read_only`: it is to a standby.
+    `timed_out`: shut down by our deadline. `warning`: set if a commit was not replicated. `read_only`: it is
+    to a standby.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -116,13 +121,13 @@ class PooledConnection:
             self.warning = notice.message_primary or "warning 01000"
 
     def shut_down(self) -> None:
-        """Shut down the socket under the connection: no cancel is sent, and a pending read gets an end of file."""
+        """Shut down the socket: no cancel is sent, and a pending read gets an end of file."""
         self.timed_out = True
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.connection.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
 
     def usable(self) -> bool:
-        """Return True while idle, outside a transaction, and with nothing to read: a dead peer leaves an end of file."""
+        """Return True if idle, outside a transaction, with nothing to read (a dead peer leaves an EOF)."""
         if self.timed_out or self.read_only or self.connection.closed:
             return False
         if self.connection.info.transaction_status != pq.TransactionStatus.IDLE:
@@ -153,8 +158,9 @@ class Pool:
     async def run(self, work: Callable[[Connection], Awaitable[T]], doing: str, deadline_s: float | None = None) -> T:
         """Return `work(connection)`; the connection commits each statement unless `work` opens a transaction.
 
-        Cancelling the caller does not stop the work. Raises what `mapped` returns: definite if nothing was sent or the server
-        refused, else the outcome is unknown (past the deadline, lost connection, commit that was not replicated).
+        Cancelling the caller does not stop the work. Raises what `mapped` returns: definite if nothing was
+        sent or the server refused, else the outcome is unknown (past the deadline, lost connection, commit
+        that was not replicated).
         """
         limit_s = self.deadline_s if deadline_s is None else deadline_s
         task = asyncio.get_running_loop().create_task(self._run(work, doing, limit_s))
@@ -231,7 +237,7 @@ _primaries: dict[str, str] = {}  # URL -> the member that accepted its last conn
 
 
 async def connect(url: str, timeout_s: float) -> Connection:
-    """Return a new connection that commits each statement; of several members, to the one that the URL targets."""
+    """Return a new connection in autocommit mode; of several members, to the one that the URL targets."""
     addresses = members(url)
     async with asyncio.timeout(timeout_s):
         if len(addresses) == 1:
@@ -256,7 +262,7 @@ def members(url: str) -> list[str]:
 
 
 def member_url(url: str, address: str, whatever: bool = False) -> str:
-    """Return `url` for the single member at `address`; with `whatever` it matches a primary and a standby alike."""
+    """Return `url` for the member at `address`; with `whatever`, for a primary and a standby alike."""
     head, _, query = url.partition("?")
     scheme, _, rest = head.partition("://")
     authority, slash, database = rest.partition("/")
@@ -265,14 +271,17 @@ def member_url(url: str, address: str, whatever: bool = False) -> str:
 
 
 def database_url(url: str, database: str) -> str:
-    """Return `url` (postgresql://user@host:port[,host:port...][/...][?...]) with its database set to `database`."""
+    """Return `url` (postgresql://user@host:port[,host:port...][/...][?...]) with this database."""
     scheme, _, rest = url.partition("://")
     location, _, query = rest.partition("?")
     return f"{scheme}://{location.partition('/')[0]}/{database}" + (f"?{query}" if query else "")
 
 
 async def create_database(url: str, database: str, schema: str) -> None:
-    """Create `database` if it is missing and run `schema` in it. Safe to repeat, and from several processes concurrently."""
+    """Create `database` if it is missing and run `schema` in it.
+
+    Safe to repeat, and from several processes concurrently.
+    """
     await _run_once(database_url(url, "postgres"), lambda connection: _create(connection, database), "create the database")
     await _run_once(database_url(url, database), lambda connection: _apply(connection, schema), "create the tables")
 

@@ -1,8 +1,12 @@
-"""TokenStore on PostgreSQL: each change is one statement, so one transaction. Schema and functions: `postgres/tokens.sql`.
+"""TokenStore on PostgreSQL: each change is one statement, so one transaction.
 
-While PostgreSQL has no primary, revocations are read from its other members (correctness.md, point 16); nothing else is.
+Schema and functions: `postgres/tokens.sql`.
 
-A repeated revocation writes its row again, so its commit waits for the same replicas as the first one's commit did.
+While PostgreSQL has no primary, revocations are read from its other members (correctness.md, point 16);
+nothing else is.
+
+A repeated revocation writes its row again, so its commit waits for the same replicas as the first one's
+commit did.
 """
 
 from __future__ import annotations
@@ -75,7 +79,7 @@ class PostgresTokens(Postgres):
             return await self._revoked_without_primary()
 
     async def _revoked_without_primary(self) -> frozenset[str]:
-        """Return the union of the revocations on at least all members but one: an acknowledged one is on at least two members.
+        """Return the union of the revocations on all members, or all but one: acknowledged ones are on two.
 
         Raises StoreUnavailable (definite) where fewer answer.
         """

@@ -1,7 +1,8 @@
 -- Refresh tokens and revocations, in the namespace's database. Safe to run again.
 --
--- A grant is one sign-in; each of its refresh tokens replaces the one before it. Everything that changes a grant first takes
--- that grant's advisory lock, so that a revocation cannot miss a successor that is being written.
+-- A grant is one sign-in; each of its refresh tokens replaces the one before it. Everything that changes a
+-- grant first takes that grant's advisory lock, so that a revocation cannot miss a successor that is being
+-- written.
 
 CREATE TABLE IF NOT EXISTS refresh_tokens (
     hash text PRIMARY KEY,                -- SHA-256 of the token, hex; the token itself is not stored
@@ -19,7 +20,8 @@ CREATE TABLE IF NOT EXISTS revocations (
     until timestamptz NOT NULL            -- after this time all tokens with this name have expired
 );
 
--- While no primary answers, revocations are read from standbys: the commit waits until the synchronous standby has applied it.
+-- While no primary answers, revocations are read from standbys: the commit waits until the synchronous
+-- standby has applied it.
 CREATE OR REPLACE FUNCTION revoke_name(name_ text, life_s double precision) RETURNS void LANGUAGE sql AS $$
     SELECT set_config('synchronous_commit', 'remote_apply', true);
     INSERT INTO revocations AS r VALUES (name_, clock_timestamp() + make_interval(secs => life_s))

@@ -1,6 +1,9 @@
-"""The user directory on PostgreSQL: users, follow edges, author modes and their outbox. Schema: `postgres/schema.sql`.
+"""The user directory on PostgreSQL: users, follow edges, author modes and their outbox.
 
-Each change is one statement, so one transaction and one round trip. `NOTIFY` wakes the relay for events of edges.
+Schema: `postgres/schema.sql`.
+
+Each change is one statement, so one transaction and one round trip. `NOTIFY` wakes the relay for events of
+edges.
 """
 
 from __future__ import annotations
@@ -25,8 +28,8 @@ if TYPE_CHECKING:
 
 WAKE_EVERY_S = 1.0
 DRAIN_S = 15.0  # longest time that a drain may lock its rows, publishing included
-# Tables that a reset keeps: the version of the protected users and the ceilings of worker numbers only grow, and the
-# collector's lease belongs to a running process. None of them holds data of a user or a tweet.
+# Tables that a reset keeps: the version of the protected users and the ceilings of worker numbers only grow,
+# and the collector's lease belongs to a running process. None of them holds data of a user or a tweet.
 KEPT = ("media_collector", "privacy", "worker_leases")
 
 _USER: LiteralString = "u.id, u.username, u.name, u.created_ms, u.protected, c.followers, c.following"
@@ -37,7 +40,10 @@ _DRAIN: LiteralString = """DELETE FROM outbox WHERE seq IN (SELECT seq FROM outb
 
 
 class PostgresUsers(OutboxWriter):
-    """`UserDirectory` in one database. Every error of a change says whether the change certainly did not happen."""
+    """`UserDirectory` in one database.
+
+    Every error of a change says whether the change certainly did not happen.
+    """
 
     pool_size = 8  # ten processes stay below PostgreSQL's default of 100
     probe = "SELECT 1 FROM outbox LIMIT 1"
@@ -60,7 +66,8 @@ class PostgresUsers(OutboxWriter):
         return User(row[0], row[1], row[2], row[3])
 
     async def _retry_create(self, statement: LiteralString, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        # Of two concurrent sign-ups with the same key, the loser may conflict on the name first. The retry finds the key.
+        # Of two concurrent sign-ups with the same key, the loser may conflict on the name first. The retry
+        # finds the key.
         username, key = values[0], values[3]
         if key:
             with contextlib.suppress(Conflict):
@@ -207,7 +214,7 @@ class PostgresUsers(OutboxWriter):
     async def bulk_load(
         self, users: Iterable[User], follower_ids: NDArray[np.int64], followee_ids: NDArray[np.int64]
     ) -> None:
-        """Write seeded users (with their ids), edges (parallel arrays, each edge once) and counters into empty tables.
+        """Write seeded users (with ids), edges (parallel arrays, each once) and counters into empty tables.
 
         No outbox rows. Raises StoreUnavailable; after an error nothing is written.
         """
@@ -219,7 +226,9 @@ class PostgresUsers(OutboxWriter):
         await self._pool.run(work, "load users and edges", deadline_s=600)
 
     async def row_counts(self) -> dict[str, int]:
-        """Return the number of rows in each table of the database, without the tables in `KEPT`. For the check after a reset.
+        """Return the number of rows in each table of the database, without the tables in `KEPT`.
+
+        For the check after a reset.
 
         The tables are read from PostgreSQL's catalog, so a table that is added later is included.
         """

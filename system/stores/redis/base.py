@@ -1,4 +1,4 @@
-"""Common base of the caches on Redis: one connection, own or shared; a health check; deletion of keys by pattern."""
+"""Common base of the caches on Redis: an own or shared connection, health check, deletion by pattern."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Redis:
 
     @classmethod
     async def open(cls, settings: Settings, link: Link | None = None) -> Self:
-        """Connect, or use `link`, the connection of another adapter. Raises StoreUnavailable (definite) if no server answers."""
+        """Connect, or use `link`, the connection of another adapter.
+
+        Raises StoreUnavailable (definite) if no server answers.
+        """
         return cls(link or await open_link(settings), settings)
 
     async def close(self) -> None:

@@ -1,4 +1,7 @@
-"""Cached like counts on Redis: `LikeCounts`. A count is set, never incremented, and replaces only an older one."""
+"""Cached like counts on Redis: `LikeCounts`.
+
+A count is set, never incremented, and replaces only an older one.
+"""
 
 from __future__ import annotations
 

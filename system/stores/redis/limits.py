@@ -1,7 +1,7 @@
 """LimitStore on a separate Redis: one Lua call per request (`lua/limits/take.lua`), by the server's clock.
 
-It connects on first use, so a gateway can start while the server is down. The timeout is short: the caller has a client
-request pending and another way to decide.
+It connects on first use, so a gateway can start while the server is down. The timeout is short: the caller
+has a client request pending and another way to decide.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ class RedisLimits:
             await slow_link.close()
 
     async def clear(self) -> None:
-        """Delete all counters of this namespace and nothing else. Uses the stores' longer timeout: no client request waits."""
+        """Delete all counters of this namespace and nothing else.
+
+        Uses the stores' longer timeout: no client request waits.
+        """
         slow_link = Link(self._settings, self._settings.stores.limits, None, LUA / "limits")
         try:
             await clear(slow_link, "r:*")

@@ -1,12 +1,13 @@
 """One multiplexed connection to Redis: commands of all tasks are pipelined, replies match them in order.
 
-Why not redis-py's client: its asyncio pool costs 3 to 6 times the CPU per call (figures in `redis/keys.md`), and the home
-timeline read has a CPU budget per request. hiredis, which redis-py also uses, parses the protocol.
+Why not redis-py's client: its asyncio pool costs 3 to 6 times the CPU per call (figures in `redis/keys.md`),
+and the home timeline read has a CPU budget per request. hiredis, which redis-py also uses, parses the
+protocol.
 
-Errors say what is certain: a command that was never written did not happen (`definite`). Once it was written, a lost
-connection or no reply within `timeout_s` leaves the outcome unknown. Nothing is retried here. The epoch (the server's run id)
-is read on each connect, before any other command, so a command never carries an older epoch. For a cache of several servers
-`sentinel.py` finds the primary.
+Errors say what is certain: a command that was never written did not happen (`definite`). Once it was written,
+a lost connection or no reply within `timeout_s` leaves the outcome unknown. Nothing is retried here. The
+epoch (the server's run id) is read on each connect, before any other command, so a command never carries an
+older epoch. For a cache of several servers `sentinel.py` finds the primary.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ class Wire(asyncio.Protocol):
 
 
 async def dial(address: str, timeout_s: float) -> Wire:
-    """Open a connection without sending anything. `timeout_s`: longest wait to connect, and for each reply. Raises OSError."""
+    """Open a connection without sending anything. `timeout_s`: longest wait to connect, and for each reply.
+
+    Raises OSError.
+    """
     host, _, port = address.rpartition(":")
     wire = Wire(timeout_s, address)
     async with asyncio.timeout(timeout_s):
@@ -132,10 +136,13 @@ async def dial(address: str, timeout_s: float) -> Wire:
 
 
 class Link:
-    """Redis client of the adapters: `call`, `calls` and `script`. Connects on first use and reconnects after a loss.
+    """Redis client of the adapters: `call`, `calls` and `script`.
 
-    `address`: a server other than the cache, None = the cache. `timeout_s`: longest wait for a reply, None = that of all
-    stores. `scripts`: a folder of self-contained scripts, None = the list scripts, which share `lists.lua`.
+    Connects on first use and reconnects after a loss.
+
+    `address`: a server other than the cache, None = the cache. `timeout_s`: longest wait for a reply, None =
+    that of all stores. `scripts`: a folder of self-contained scripts, None = the list scripts, which share
+    `lists.lua`.
     """
 
     _epoch_command: tuple[Arg, ...] = ("INFO", "server")  # `_parse_epoch` reads the epoch from its reply
@@ -181,7 +188,10 @@ class Link:
         return self._checked(await (await self._connected()).send(packed(args), 1)[0])
 
     async def calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
-        """Send commands in one write and return their replies. Raises the first error reply; the other commands were sent too."""
+        """Send commands in one write and return their replies.
+
+        Raises the first error reply; the other commands were sent too.
+        """
         return await self._guard.run(lambda: self._calls(commands)) if commands else []
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
@@ -201,14 +211,16 @@ class Link:
         wire = await self._connected()
         command = ("EVALSHA", self._shas[name], 0, self.prefix, wire.epoch, *args)
         reply = await wire.send(packed(command), 1)[0]
-        if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):  # after SCRIPT FLUSH: nothing was run
+        # After SCRIPT FLUSH: nothing was run.
+        if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):
             await self._call("SCRIPT", "LOAD", self._sources[name])
             return await self._call(*command)
         return self._checked(reply)
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, hiredis.ReplyError):
-            if str(reply).startswith("READONLY") and self._wire is not None:  # the primary was demoted: reconnect
+            # The primary was demoted: reconnect.
+            if str(reply).startswith("READONLY") and self._wire is not None:
                 self._wire.drop(reply)
             raise mapped(reply, sent=True, address=self._address)
         return reply

@@ -2,19 +2,21 @@
 
     sentinel://h1:p,h2:p,h3:p/name?servers=h1:p,h2:p    in place of host:port
 
-A server does not notice that it was replaced while it was frozen: when it resumes, it accepts writes until a sentinel demotes
-it, and those writes are lost. So a link holds a *lease* on its primary:
+A server does not notice that it was replaced while it was frozen: when it resumes, it accepts writes until a
+sentinel demotes it, and those writes are lost. So a link holds a *lease* on its primary:
 
 - a reply counts only if the last poll in which a majority of the sentinels named this primary started less than LEASE_S ago,
   or if another such poll starts after the reply;
 - a link uses a primary only if every other server is down or a replica, or LEASE_S after it first saw this primary named.
 
-The majorities of any two polls share a sentinel, and a sentinel does not return to an older primary. So clients of the old
-primary stop counting its replies before any client uses the new one: a push that counts is in the lists that are read.
+The majorities of any two polls share a sentinel, and a sentinel does not return to an older primary. So
+clients of the old primary stop counting its replies before any client uses the new one: a push that counts is
+in the lists that are read.
 
-The epoch is the primary's replication id. Unlike the run id it also changes at every promotion, so a server that lost the
-primary role and regained it does not treat its old lists as complete. Data without a mark (hot tweets, like counts, changes)
-may lack the last writes of the old primary, including a deletion, so the first client of a promoted primary empties it.
+The epoch is the primary's replication id. Unlike the run id it also changes at every promotion, so a server
+that lost the primary role and regained it does not treat its old lists as complete. Data without a mark (hot
+tweets, like counts, changes) may lack the last writes of the old primary, including a deletion, so the first
+client of a promoted primary empties it.
 """
 
 from __future__ import annotations
@@ -32,8 +34,10 @@ from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.settings import Group, Settings
 from system.stores.redis.link import Arg, Link, Wire, dial, packed
 
-LEASE_S = 2.0        # renewed when half of it is left; a poll takes about 1 ms, about 100 ms on two busy cores
-CONNECT_S = 1.0      # sentinels name a frozen primary until it is replaced: a longer wait for it delays finding the new one
+# Renewed when half of it is left; a poll takes about 1 ms, about 100 ms on two busy cores.
+LEASE_S = 2.0
+# Sentinels name a frozen primary until it is replaced: a longer wait for it delays finding the new one.
+CONNECT_S = 1.0
 ASK_TIMEOUT_S = 0.5  # longest wait for the reply of a sentinel, and of a server to ROLE
 NO_REPLID = b"0" * 40  # the second replication id of a server that was never promoted
 
@@ -46,7 +50,9 @@ class Sentinels:
         self._wires: dict[str, Wire] = {}
 
     async def primary(self) -> str:
-        """Return the address that a majority of the sentinels names. Raises StoreUnavailable (definite) without a majority.
+        """Return the address that a majority of the sentinels names.
+
+        Raises StoreUnavailable (definite) without a majority.
 
         Does not wait for slow sentinels once a majority agrees.
         """
@@ -111,7 +117,10 @@ class SentinelLink(Link):
 
     @classmethod
     async def of(cls, settings: Settings, group: Group) -> Self:
-        """Connect. Raises StoreUnavailable (definite) if no primary answers, or if the former one may still serve others."""
+        """Connect.
+
+        Raises StoreUnavailable (definite) if no primary answers, or if the former one may still serve others.
+        """
         link = cls(settings, group)
         try:
             await link._connected()
@@ -164,7 +173,10 @@ class SentinelLink(Link):
             wire.drop(ConnectionResetError(f"{primary} is the primary now"))
 
     async def _confirmed(self, wire: Wire, reply: Any) -> Any:
-        """Return the reply if its server was certainly the primary; renew the lease. Raises StoreUnavailable otherwise."""
+        """Return the reply if its server was certainly the primary; renew the lease.
+
+        Raises StoreUnavailable otherwise.
+        """
         replied_s = time.monotonic()
         for _ in range(2):  # a renewal that was already running may have started too early
             if wire is not self._wire:
@@ -233,8 +245,8 @@ async def _accepts_no_writes(address: str) -> bool:
 async def _empty_once(wire: Wire) -> None:
     """Empty a promoted server, once per promotion.
 
-    A loaded script records that it was done: FLUSHALL does not remove scripts, and replicas do not receive them. Two concurrent
-    clients may empty it twice, which only rebuilds the cache.
+    A loaded script records that it was done: FLUSHALL does not remove scripts, and replicas do not receive
+    them. Two concurrent clients may empty it twice, which only rebuilds the cache.
     """
     done = f"return '{wire.epoch}'"
     if _checked(await wire.send(packed(("SCRIPT", "EXISTS", hashlib.sha1(done.encode()).hexdigest())), 1)[0]) == [1]:

@@ -1,7 +1,7 @@
 """TimelineCache on Redis: the lists of `redis/keys.md`, changed only by the scripts in `lua/`.
 
-A method is one call of one script (in slices if a list may be long). Every script gets the epoch of its connection, so a
-list that another server (or this one before a restart) marked counts as absent.
+A method is one call of one script (in slices if a list may be long). Every script gets the epoch of its
+connection, so a list that another server (or this one before a restart) marked counts as absent.
 """
 
 from __future__ import annotations
@@ -129,7 +129,8 @@ class RedisTimelines(Redis):
         await self.link.script("remove", entry.id.to_bytes(8), author, "-", 0, *keys)
 
     async def remove_tweet_chunk(self, author_id: int, entry: Entry, after: int) -> Chunk:
-        # A removal rewrites a list, at about 8 times the cost of a push: the chunk is smaller, so that readers wait no longer.
+        # A removal rewrites a list, at about 8 times the cost of a push: the chunk is smaller, so that
+        # readers wait no longer.
         count = max(1, self._chunk // REMOVAL)
         return _chunk(await self.link.script("remove", entry.id.to_bytes(8), author_id, _member(after), count))
 

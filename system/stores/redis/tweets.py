@@ -12,8 +12,8 @@ from system.stores.redis.base import Redis, clear
 from system.stores.redis.link import Link
 
 DELETED = b"D"
-# A fill that read the tweet store before a delete may arrive late, but not after its request's deadline (5 s by default):
-# the marker lives far longer than that, and longer than any tweet that was filled before it.
+# A fill that read the tweet store before a delete may arrive late, but not after its request's deadline (5 s
+# by default): the marker lives far longer than that, and longer than any tweet that was filled before it.
 MARKER_TTL_S = 3600
 KEPT_CHANGES = 10_000  # announcements kept; each process polls once a second
 MAX_CHANGES = 1_000    # read per poll; if there are more, a process drops its whole local cache

@@ -1,13 +1,14 @@
 """BlobStore on plain S3 (here MinIO): clients and this adapter access objects by presigned URLs.
 
-`s3_signing` signs the URLs (no I/O), aiohttp sends the requests; minio-py creates and empties buckets. An upload URL signs not
-only method, key and expiry, but every header that decides what is stored: content-type, content-length, `if-none-match: *`
-(S3's conditional write: the first PUT wins, each later one gets 412) and, if the uploader declared the digest,
-`x-amz-checksum-sha256`, which the server verifies as it stores. Any other `x-amz-*` header is refused, as it is not signed.
+`s3_signing` signs the URLs (no I/O), aiohttp sends the requests; minio-py creates and empties buckets. An
+upload URL signs not only method, key and expiry, but every header that decides what is stored: content-type,
+content-length, `if-none-match: *` (S3's conditional write: the first PUT wins, each later one gets 412) and,
+if the uploader declared the digest, `x-amz-checksum-sha256`, which the server verifies as it stores. Any
+other `x-amz-*` header is refused, as it is not signed.
 
-Of several nodes (`Stores.minio_spares`) the first live one is used and named in URLs. The holder of a URL cannot fail over to
-another node, so the nodes are probed every WATCH_S. A call whose connection breaks is retried at the next node: all calls here
-are safe to repeat.
+Of several nodes (`Stores.minio_spares`) the first live one is used and named in URLs. The holder of a URL
+cannot fail over to another node, so the nodes are probed every WATCH_S. A call whose connection breaks is
+retried at the next node: all calls here are safe to repeat.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class MinioBlobs:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Create the clients; the first call connects. Bucket and user are created at the first node, without retries."""
+        """Create the clients; the first call connects.
+
+        Bucket and user are created at the first node, without retries.
+        """
         timeout_s = settings.policies.timeout_s("minio")
         http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=timeout_s, read=30.0), retries=False)
         stores = settings.stores
@@ -195,8 +199,8 @@ class MinioBlobs:
     async def _send_anywhere(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
         """Send a request; on 404 of a read, try the other nodes.
 
-        A node that restarts sees its peers' drives only some seconds later; until then it answers 404 for objects that were
-        written while it was down.
+        A node that restarts sees its peers' drives only some seconds later; until then it answers 404 for
+        objects that were written while it was down.
         """
         reply = await self._send(method, key, **options)
         if reply[0] == 404 and method in ("GET", "HEAD"):
@@ -255,7 +259,10 @@ class MinioBlobs:
 
 
 def mapped(problem: BaseException, endpoint: str, may_have_happened: bool = False) -> LabError:
-    """Map any error of the HTTP clients or minio-py. `may_have_happened`: an earlier attempt may have taken effect."""
+    """Map any error of the HTTP clients or minio-py.
+
+    `may_have_happened`: an earlier attempt may have taken effect.
+    """
     never_sent = isinstance(problem, NEVER_SENT) and not may_have_happened
     text = f"S3 at {endpoint}: {problem or type(problem).__name__}; see `tweetlab status` and the log of minio."
     return StoreUnavailable(text, definite=never_sent)

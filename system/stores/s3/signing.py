@@ -1,7 +1,7 @@
 """Presigned URLs of S3 (AWS Signature Version 4), with signed headers.
 
-minio-py signs only the host header; an upload URL must bind more. The algorithm is AWS': "Authenticating Requests:
-Using Query Parameters". The payload is not signed; the checksum header binds what is stored.
+minio-py signs only the host header; an upload URL must bind more. The algorithm is AWS': "Authenticating
+Requests: Using Query Parameters". The payload is not signed; the checksum header binds what is stored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ class Signer:
 
 
 def presigned(signer: Signer, method: str, path: str, expires_s: int, headers: Mapping[str, str]) -> str:
-    """Return a URL valid for one method and path, with exactly these `headers` (lower-case names), for `expires_s` seconds."""
+    """Return a URL valid for `expires_s` seconds, for one method and path.
+
+    A request must have exactly these `headers` (lower-case names).
+    """
     now = time.gmtime()
     day, at = time.strftime("%Y%m%d", now), time.strftime("%Y%m%dT%H%M%SZ", now)
     scope = f"{day}/{signer.region}/s3/aws4_request"

@@ -1,4 +1,5 @@
--- Announce to all processes that users changed. '*' means everything. Numbers only grow: after data loss they continue from the clock.
+-- Announce to all processes that users changed. '*' means everything. Numbers only grow: after data loss they
+-- continue from the clock.
 -- ARGV: prefix epoch keep user user ...
 local counter, changes = PREFIX .. 'x:n', PREFIX .. 'x'
 local number = call('INCR', counter)

@@ -1,7 +1,10 @@
--- Read one page of a home timeline: the reader's list, their own tweets and the pulled authors they follow, merged, newest first,
--- without authors they do not follow. Sources are read from the newest down, in slices, until the page is full.
--- Returns 'M' + names of missing lists, or 'P' + floor (19 digits) + exhausted + pulled ('1'|'0' each) + records, newest first.
--- ARGV: prefix epoch user before(8 bytes; '' = from the newest) limit pulled pulled ... (19 digits each, ascending)
+-- Read one page of a home timeline: the reader's list, their own tweets and the pulled authors they follow,
+-- merged, newest first, without authors they do not follow. Sources are read from the newest down, in slices,
+-- until the page is full.
+-- Returns 'M' + names of missing lists, or 'P' + floor (19 digits) + exhausted + pulled ('1'|'0' each) +
+-- records, newest first.
+-- ARGV: prefix epoch user before(8 bytes; '' = from the newest) limit pulled pulled ... (19 digits each,
+-- ascending)
 local user, before, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local missing, highest, following = {}, '', PREFIX .. 'g:' .. user
 local sources, self = {}, bytes_of(rep("0", 19 - #user) .. user)
@@ -65,7 +68,8 @@ local function look_up(slab)
   end
 end
 
--- Move a source to its next record that may be shown; its id is in source.hi, source.lo (hi = nil at the end).
+-- Move a source to its next record that may be shown; its id is in source.hi, source.lo (hi = nil at the
+-- end).
 local function advance(source)
   while true do
     if source.at < 1 then

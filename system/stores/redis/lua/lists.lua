@@ -1,7 +1,9 @@
--- Common library, prepended to every script: marks, packed lists of tweets, sets of users. Layout: redis/keys.md.
--- ARGV[1] is the key prefix, ARGV[2] the epoch (run id) that the caller connected to; a mark of another epoch counts as absent.
--- Two costs shape this code (Redis 7.0). Redis formats a number argument with "%.17g", so constant offsets are strings.
--- Its Lua hashes every byte of every new string (about 1.3 ns per byte): long values are never joined or cut in Lua, only moved.
+-- Common library, prepended to every script: marks, packed lists of tweets, sets of users. Layout:
+-- redis/keys.md.
+-- ARGV[1] is the key prefix, ARGV[2] the epoch (run id) that the caller connected to; a mark of another epoch
+-- counts as absent. Two costs shape this code (Redis 7.0). Redis formats a number argument with "%.17g", so
+-- constant offsets are strings. Its Lua hashes every byte of every new string (about 1.3 ns per byte): long
+-- values are never joined or cut in Lua, only moved.
 local call, sub, find, rep, format, floor = redis.call, string.sub, string.find, string.rep, string.format, math.floor
 local unpack_be, PREFIX = struct.unpack, ARGV[1]
 local COMPLETE, BUILDING = 'C|' .. ARGV[2] .. '|', 'B|' .. ARGV[2] .. '|'
@@ -54,7 +56,8 @@ local function count_below(body, hi, lo)
   return low
 end
 
--- The same for the list at a key that holds `count` records, and whether the record at that place has exactly this id.
+-- The same for the list at a key that holds `count` records, and whether the record at that place has exactly
+-- this id.
 local function place(key, count, hi, lo)
   local low, high = 0, count
   while low < high do
@@ -138,9 +141,9 @@ local function bytes_of(text)
   return struct.pack('>I4I4', hi + floor(rest / 4294967296), rest % 4294967296)
 end
 
--- Return a function that adds `record` to the live list at a key, trims it, and returns 1; it returns 0 if there is no live list.
--- The lists of one call are mostly alike (followers of one author), so the place found in one, counted from the end, is tried
--- first in the next: `depth` records are above it (0: append).
+-- Return a function that adds `record` to the live list at a key, trims it, and returns 1; it returns 0 if
+-- there is no live list. The lists of one call are mostly alike (followers of one author), so the place found
+-- in one, counted from the end, is tried first in the next: `depth` records are above it (0: append).
 local function deliverer(record, cap, slack)
   local id, HI, LO = sub(record, 1, 8), unpack_be('>I4I4', record)
   local most, kept = MARK + (cap + slack) * RECORD, tostring(-cap * RECORD)
@@ -181,8 +184,8 @@ local function deliverer(record, cap, slack)
       insert(key)
       return 1
     end
-    -- The records from the one just below the place onward. The last 16 bytes of an empty list are its token, which begins
-    -- with '~' and is therefore above every id.
+    -- The records from the one just below the place onward. The last 16 bytes of an empty list are its token,
+    -- which begins with '~' and is therefore above every id.
     local tail = call('GETRANGE', key, window, '-1')
     local hi, lo = unpack_be('>I4I4', tail)
     local fits = hi < HI or (hi == HI and lo < LO)
@@ -209,8 +212,8 @@ local function deliverer(record, cap, slack)
   end
 end
 
--- Up to `count` users of a set above `after` (19 digits of a member; '' = from the lowest), and whether more follow.
--- By rank, so exact for ids that a double cannot represent.
+-- Up to `count` users of a set above `after` (19 digits of a member; '' = from the lowest), and whether more
+-- follow. By rank, so exact for ids that a double cannot represent.
 local function users_above(key, after, count)
   local first = 0
   if after ~= '' then
@@ -223,7 +226,8 @@ local function users_above(key, after, count)
   return users, found > count and call('ZCARD', key) > first + count + 1
 end
 
--- Return a function that strips the leading zeros of an id. For ascending ids: it searches only when the number of digits grows.
+-- Return a function that strips the leading zeros of an id. For ascending ids: it searches only when the
+-- number of digits grows.
 local function stripper()
   local first, bound = 19, ''
   return function(padded)

@@ -1,4 +1,5 @@
--- Remove one id from lists of tweets: from the given keys and, if after ~= '-', from the home lists of an author's next followers.
+-- Remove one id from lists of tweets: from the given keys and, if after ~= '-', from the home lists of an
+-- author's next followers.
 -- ARGV: prefix epoch id(8 bytes) author after('-' | '' | 19 digits) chunk key key ...
 local HI, LO = unpack_be('>I4I4', ARGV[3])
 local function remove(key)
