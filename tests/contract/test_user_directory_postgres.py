@@ -49,10 +49,10 @@ def test_every_error_of_the_driver_says_whether_it_happened():
     kinds = {kind for module in (psycopg, pg) for _, kind in inspect.getmembers(module, inspect.isclass)
              if issubclass(kind, Exception) and kind.__module__.startswith("psycopg")}
     unmapped = [kind.__name__ for kind in kinds
-                if not ((state := getattr(kind, "sqlstate", None)) and state[:2] in postgres_pool.STATES)
-                and not any(base in postgres_pool.KINDS for base in kind.__mro__)]
+                if not ((state := getattr(kind, "sqlstate", None)) and state[:2] in postgres_pool.DEFINITE_BY_CLASS)
+                and not any(base in postgres_pool.DEFINITE_BY_TYPE for base in kind.__mro__)]
     unknown_states = {kind.sqlstate for kind in kinds if getattr(kind, "sqlstate", None)
-                      and kind.sqlstate[:2] not in postgres_pool.STATES}
+                      and kind.sqlstate[:2] not in postgres_pool.DEFINITE_BY_CLASS}
 
     assert len(kinds) > 200
     assert unmapped == []

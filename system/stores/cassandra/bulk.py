@@ -29,12 +29,12 @@ DEADLINE_S = 30.0
 TRIES = 4
 
 _LONG = struct.Struct(">q").pack
-Plain = tuple[int, int, str, int, int | None, str]  # id, author, text, conversation, in reply to, media
+TweetColumns = tuple[int, int, str, int, int | None, str]  # id, author, text, conversation, in reply to, media
 
 
 def write(session: driver.Session, keyspace: str, tweets: Iterable[Tweet]) -> int:
     """Write `tweets` into both tables of `keyspace`; blocks. Return the number written. Safe to repeat."""
-    rows = sorted((_plain(tweet) for tweet in tweets), key=lambda row: row[1])
+    rows = sorted((_columns(tweet) for tweet in tweets), key=lambda row: row[1])
     columns = "(id, author_id, text, conversation_id, in_reply_to, media_keys) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
     statements = [
         session.prepare(f'INSERT INTO "{keyspace}".{table} {columns}') for table in ("tweets_by_id", "tweets_by_author")
@@ -63,10 +63,10 @@ def _finish(session: driver.Session, batch: BatchStatement, response: driver.Res
     response.result()
 
 
-def _batches(rows: Sequence[Plain], statements: Sequence[PreparedStatement]) -> Iterator[BatchStatement]:
+def _batches(rows: Sequence[TweetColumns], statements: Sequence[PreparedStatement]) -> Iterator[BatchStatement]:
     remaining = iter(rows)
     while part := list(islice(remaining, 500)):
-        packed = [_packed(row) for row in part]
+        packed = [_parameters(row) for row in part]
         sizes = [ROW_OVERHEAD + len(row[2].encode()) for row in part]
         for statement in statements:
             start, used = 0, 0
@@ -84,7 +84,7 @@ def _batch(statement: PreparedStatement, packed: Sequence[list[object]]) -> Batc
     return batch
 
 
-def _packed(row: Plain) -> list[object]:
+def _parameters(row: TweetColumns) -> list[object]:
     tweet_id, author_id, text, conversation_id, in_reply_to, media = row
     key = _LONG(tweet_id)
     return [
@@ -98,6 +98,6 @@ def _packed(row: Plain) -> list[object]:
     ]
 
 
-def _plain(tweet: Tweet) -> Plain:
+def _columns(tweet: Tweet) -> TweetColumns:
     media = " ".join(tweet.media_keys)
     return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, tweet.in_reply_to, media)

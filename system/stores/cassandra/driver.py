@@ -78,7 +78,7 @@ DEFINITE: dict[type[BaseException], bool] = {
 }
 
 
-UNFIT = (TypeError, ValueError, OverflowError, struct.error)
+INVALID_VALUE = (TypeError, ValueError, OverflowError, struct.error)
 """Raised by the driver before it sends anything: a value does not fit its column."""
 MISSING = ("does not exist", "unconfigured table", "undefined column")
 """Messages of invalid requests that are about tables not created yet, or dropped."""
@@ -91,7 +91,7 @@ def mapped(error: BaseException, doing: str) -> LabError:
     """
     if isinstance(error, LabError):
         return error
-    if isinstance(error, UNFIT):
+    if isinstance(error, INVALID_VALUE):
         reason = " ".join(str(error).split())[:300]
         return WrongInput(f"Cassandra got no request to {doing}: a value does not fit its column ({reason}).")
     if isinstance(error, cassandra.InvalidRequest) and not any(text in str(error).lower() for text in MISSING):

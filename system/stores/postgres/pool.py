@@ -41,20 +41,20 @@ MAX_TIMEOUTS = 2  # consecutive timeouts after which the idle connections are as
 # Whether the operation certainly did not happen, by the first two characters of the SQLSTATE. The server
 # reports an error of a statement before it commits, so most are definite; if the session itself ends, the
 # commit may have happened.
-STATES: dict[str, bool] = {
+DEFINITE_BY_CLASS: dict[str, bool] = {
     "00": False, "01": False, "02": True, "03": True, "08": False, "09": True, "0A": True, "0B": True, "0F": True,
     "0L": True, "0P": True, "0Z": True, "10": True, "20": True, "21": True, "22": True, "23": True, "24": True, "25": True,
     "26": True, "27": True, "28": True, "2B": True, "2D": True, "2F": True, "34": True, "38": True, "39": True,
     "3B": True, "3D": True, "3F": True, "40": True, "42": True, "44": True, "53": True, "54": True, "55": True,
     "57": False, "58": False, "72": True, "F0": True, "HV": True, "P0": True, "XX": False,
 }  # fmt: skip
-EXACT: dict[str, bool] = {
+DEFINITE_BY_STATE: dict[str, bool] = {
     "40003": False,  # statement_completion_unknown
     "57P03": True,  # cannot_connect_now: the server is still starting
 }
 READ_ONLY = "25006"  # read_only_sql_transaction: the member is a standby, or became one
 # Errors that the driver raises itself, without a SQLSTATE. The entry of the nearest base class applies.
-KINDS: dict[type[BaseException], bool] = {
+DEFINITE_BY_TYPE: dict[type[BaseException], bool] = {
     psycopg.Warning: False,
     psycopg.Error: False,
     psycopg.OperationalError: False,  # the connection broke during the statement
@@ -72,16 +72,16 @@ KINDS: dict[type[BaseException], bool] = {
 }
 
 
-UNFIT = ("22", "23")  # classes of SQLSTATE: a value that its column, or a constraint of its table, rejects
-TAKEN = "23505"  # unique_violation
+INVALID_VALUE = ("22", "23")  # classes of SQLSTATE: a value that a column or a constraint rejects
+UNIQUE_VIOLATION = "23505"
 
 
 def is_definite(error: BaseException) -> bool:
     """Return whether the statement that failed with `error` certainly had no effect."""
     state = getattr(error, "sqlstate", None)
     if state:
-        return EXACT.get(state, STATES.get(state[:2], False))
-    return next((KINDS[base] for base in type(error).__mro__ if base in KINDS), False)
+        return DEFINITE_BY_STATE.get(state, DEFINITE_BY_CLASS.get(state[:2], False))
+    return next((DEFINITE_BY_TYPE[base] for base in type(error).__mro__ if base in DEFINITE_BY_TYPE), False)
 
 
 def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
@@ -92,8 +92,8 @@ def mapped(error: BaseException, doing: str, definite: bool | None = None) -> La
     if isinstance(error, LabError):
         return error
     state = getattr(error, "sqlstate", None) or ""
-    if state[:2] in UNFIT or (isinstance(error, psycopg.DataError) and not state):
-        kind = Conflict if state == TAKEN else WrongInput
+    if state[:2] in INVALID_VALUE or (isinstance(error, psycopg.DataError) and not state):
+        kind = Conflict if state == UNIQUE_VIOLATION else WrongInput
         return kind(f"PostgreSQL refused to {doing} ({type(error).__name__}: {' '.join(str(error).split())[:300]}).")
     if definite is None:
         definite = is_definite(error)

@@ -29,7 +29,8 @@ from system.kernel.settings import Settings
 Arg = bytes | str | int
 LUA = Path(__file__).with_name("lua")
 # Texts of error replies to an invalid argument, which no retry fixes.
-UNFIT = ("not an integer", "not a float", "not a valid float", "syntax error", "invalid expire time", "wrong number of arguments")
+INVALID_ARGUMENT = ("not an integer", "not a float", "not a valid float", "syntax error", "invalid expire time",
+                    "wrong number of arguments")
 IN_SCRIPT = "user_script"  # an error inside a script: its earlier writes remain
 # Error codes that Redis returns before the command has any effect (Redis 7: server.c, script.c).
 REFUSALS = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY")
@@ -48,13 +49,13 @@ def mapped(problem: BaseException, *, sent: bool, address: str) -> LabError:
         return problem
     text = f"Redis at {address}: {str(problem) or type(problem).__name__}; see `tweetlab status` and the log of redis."
     if isinstance(problem, hiredis.ReplyError):
-        if str(problem).startswith("ERR ") and any(text in str(problem) for text in UNFIT):
+        if str(problem).startswith("ERR ") and any(text in str(problem) for text in INVALID_ARGUMENT):
             return WrongInput(text, definite=IN_SCRIPT not in str(problem))
         return StoreUnavailable(text, definite=str(problem).split(" ", 1)[0] in REFUSALS)
     return StoreUnavailable(text, definite=not sent)
 
 
-class Wire(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """A connection. A reply resolves the oldest waiting future; losing the connection fails all of them."""
 
     def __init__(self, timeout_s: float, address: str) -> None:
@@ -123,16 +124,16 @@ class Wire(asyncio.Protocol):
             self._timer = self._loop.call_later(left_s, self._watch)
 
 
-async def dial(address: str, timeout_s: float) -> Wire:
+async def dial(address: str, timeout_s: float) -> Connection:
     """Open a connection without sending anything. `timeout_s`: longest wait to connect, and for each reply.
 
     Raises OSError.
     """
     host, _, port = address.rpartition(":")
-    wire = Wire(timeout_s, address)
+    connection = Connection(timeout_s, address)
     async with asyncio.timeout(timeout_s):
-        await asyncio.get_running_loop().create_connection(lambda: wire, host, int(port))
-    return wire
+        await asyncio.get_running_loop().create_connection(lambda: connection, host, int(port))
+    return connection
 
 
 class Link:
@@ -152,7 +153,7 @@ class Link:
         self.prefix = settings.key_prefix
         self._address = address or settings.stores.redis
         self._timeout_s = self._connect_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
-        self._wire: Wire | None = None
+        self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._guard = Guard("redis" if scripts is None else scripts.name, settings.policies)
         if scripts is None:
@@ -171,9 +172,9 @@ class Link:
 
     async def close(self) -> None:
         """Close the connection. Safe to repeat; a later call connects again."""
-        if self._wire is not None:
-            self._wire.drop(ConnectionResetError("closed by us"))
-            self._wire = None
+        if self._connection is not None:
+            self._connection.drop(ConnectionResetError("closed by us"))
+            self._connection = None
 
     async def epoch(self) -> str:
         """Return the run id of the connected server (a PING checks the connection first)."""
@@ -195,8 +196,8 @@ class Link:
         return await self._guard.run(lambda: self._calls(commands)) if commands else []
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
-        wire = await self._connected()
-        futures = wire.send(b"".join(map(packed, commands)), len(commands))
+        connection = await self._connected()
+        futures = connection.send(b"".join(map(packed, commands)), len(commands))
         replies = await asyncio.gather(*futures, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LabError):
@@ -208,9 +209,9 @@ class Link:
         return await self._guard.run(lambda: self._script(name, *args))
 
     async def _script(self, name: str, *args: Arg) -> Any:
-        wire = await self._connected()
-        command = ("EVALSHA", self._shas[name], 0, self.prefix, wire.epoch, *args)
-        reply = await wire.send(packed(command), 1)[0]
+        connection = await self._connected()
+        command = ("EVALSHA", self._shas[name], 0, self.prefix, connection.epoch, *args)
+        reply = await connection.send(packed(command), 1)[0]
         # After SCRIPT FLUSH: nothing was run.
         if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):
             await self._call("SCRIPT", "LOAD", self._sources[name])
@@ -220,36 +221,36 @@ class Link:
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, hiredis.ReplyError):
             # The primary was demoted: reconnect.
-            if str(reply).startswith("READONLY") and self._wire is not None:
-                self._wire.drop(reply)
+            if str(reply).startswith("READONLY") and self._connection is not None:
+                self._connection.drop(reply)
             raise mapped(reply, sent=True, address=self._address)
         return reply
 
-    async def _connected(self) -> Wire:
-        wire = self._wire
-        if wire is not None and wire.alive:
-            return wire
+    async def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is not None and connection.alive:
+            return connection
         async with self._connecting:
-            if self._wire is None or not self._wire.alive:
-                self._wire = await self._connect()
-            return self._wire
+            if self._connection is None or not self._connection.alive:
+                self._connection = await self._connect()
+            return self._connection
 
-    async def _connect(self) -> Wire:
+    async def _connect(self) -> Connection:
         host, _, port = self._address.rpartition(":")
         loop = asyncio.get_running_loop()
-        wire = Wire(self._timeout_s, self._address)
+        connection = Connection(self._timeout_s, self._address)
         try:
             async with asyncio.timeout(self._connect_s):
-                await loop.create_connection(lambda: wire, host, int(port))
+                await loop.create_connection(lambda: connection, host, int(port))
                 loads: list[tuple[Arg, ...]] = [("SCRIPT", "LOAD", text) for text in self._sources.values()]
-                futures = wire.send(b"".join(map(packed, [self._epoch_command, *loads])), 1 + len(loads))
+                futures = connection.send(b"".join(map(packed, [self._epoch_command, *loads])), 1 + len(loads))
                 replies = await asyncio.gather(*futures)
-            wire.epoch = self._parse_epoch(replies[0])
+            connection.epoch = self._parse_epoch(replies[0])
         except (OSError, TimeoutError, LabError, hiredis.HiredisError, ValueError) as problem:
-            wire.drop(problem)
+            connection.drop(problem)
             # The caller's own command was not sent in any case.
             raise StoreUnavailable(str(mapped(problem, sent=False, address=self._address)), definite=True) from problem
-        return wire
+        return connection
 
     def _parse_epoch(self, info: Any) -> str:
         """Return the server's run id."""

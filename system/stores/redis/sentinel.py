@@ -32,7 +32,7 @@ import hiredis
 
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.settings import Group, Settings
-from system.stores.redis.link import Arg, Link, Wire, dial, packed
+from system.stores.redis.link import Arg, Connection, Link, dial, packed
 
 # Renewed when half of it is left; a poll takes about 1 ms, about 100 ms on two busy cores.
 LEASE_S = 2.0
@@ -47,7 +47,7 @@ class Sentinels:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self._wires: dict[str, Wire] = {}
+        self._connections: dict[str, Connection] = {}
 
     async def primary(self) -> str:
         """Return the address that a majority of the sentinels names.
@@ -77,9 +77,9 @@ class Sentinels:
 
     def close(self) -> None:
         """Close the connections. Safe to repeat."""
-        for wire in self._wires.values():
-            wire.drop(ConnectionResetError("closed by us"))
-        self._wires.clear()
+        for connection in self._connections.values():
+            connection.drop(ConnectionResetError("closed by us"))
+        self._connections.clear()
 
     async def _poll(self, address: str) -> tuple[str, str]:
         """Return (address of the primary that this sentinel names, ""), or ("", error)."""
@@ -89,15 +89,15 @@ class Sentinels:
             return "", f"{address}: {str(problem) or type(problem).__name__}"
 
     async def _primary_of(self, address: str) -> str:
-        wire = self._wires.get(address)
-        if wire is None or not wire.alive:
-            wire = await dial(address, ASK_TIMEOUT_S)
-            existing = self._wires.get(address)
+        connection = self._connections.get(address)
+        if connection is None or not connection.alive:
+            connection = await dial(address, ASK_TIMEOUT_S)
+            existing = self._connections.get(address)
             if existing is not None and existing.alive:  # another task was faster
-                wire.drop(ConnectionResetError("closed by us"))
-                wire = existing
-            self._wires[address] = wire
-        host, port = _checked(await wire.send(packed(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.group.name)), 1)[0])
+                connection.drop(ConnectionResetError("closed by us"))
+                connection = existing
+            self._connections[address] = connection
+        host, port = _checked(await connection.send(packed(("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.group.name)), 1)[0])
         return f"{host.decode()}:{port.decode()}"
 
 
@@ -110,7 +110,7 @@ class SentinelLink(Link):
         super().__init__(settings)
         self._connect_s = min(self._timeout_s, CONNECT_S)
         self._sentinels = Sentinels(group)
-        self._lease_end_s = 0.0  # monotonic: end of the lease on the wire's primary
+        self._lease_end_s = 0.0  # monotonic: end of the lease on the connection's primary
         self._renewal: asyncio.Task[None] | None = None
         self._first_named: tuple[str, float] = ("", 0.0)  # (epoch, monotonic) of the newest primary
         self._promoted = False
@@ -136,81 +136,81 @@ class SentinelLink(Link):
         await super().close()
 
     async def _call(self, *args: Arg) -> Any:
-        wire = await self._connected()
+        connection = await self._connected()
         reply = await super()._call(*args)
-        return reply if self._leased(wire) else await self._confirmed(wire, reply)
+        return reply if self._leased(connection) else await self._confirmed(connection, reply)
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
-        wire = await self._connected()
+        connection = await self._connected()
         replies = await super()._calls(commands)
-        return replies if self._leased(wire) else cast(list[Any], await self._confirmed(wire, replies))
+        return replies if self._leased(connection) else cast(list[Any], await self._confirmed(connection, replies))
 
     async def _script(self, name: str, *args: Arg) -> Any:
-        wire = await self._connected()
+        connection = await self._connected()
         reply = await super()._script(name, *args)
-        return reply if self._leased(wire) else await self._confirmed(wire, reply)
+        return reply if self._leased(connection) else await self._confirmed(connection, reply)
 
-    def _leased(self, wire: Wire) -> bool:
-        """Return whether this wire is still the current one and more than half of its lease is left."""
-        return wire is self._wire and time.monotonic() < self._lease_end_s - LEASE_S / 2
+    def _leased(self, connection: Connection) -> bool:
+        """Return whether this connection is still the current one and more than half of its lease is left."""
+        return connection is self._connection and time.monotonic() < self._lease_end_s - LEASE_S / 2
 
-    def _renewal_task(self, wire: Wire) -> asyncio.Task[None]:
+    def _renewal_task(self, connection: Connection) -> asyncio.Task[None]:
         if self._renewal is None or self._renewal.done():
-            self._renewal = asyncio.get_running_loop().create_task(self._renew(wire))
+            self._renewal = asyncio.get_running_loop().create_task(self._renew(connection))
         return self._renewal
 
-    async def _renew(self, wire: Wire) -> None:
+    async def _renew(self, connection: Connection) -> None:
         polled_s = time.monotonic()
         try:
             primary = await self._sentinels.primary()
         except StoreUnavailable:
             return  # the lease expires
-        if wire is not self._wire:
+        if connection is not self._connection:
             return
-        if primary == wire.address:
+        if primary == connection.address:
             self._lease_end_s = polled_s + LEASE_S
         else:
-            wire.drop(ConnectionResetError(f"{primary} is the primary now"))
+            connection.drop(ConnectionResetError(f"{primary} is the primary now"))
 
-    async def _confirmed(self, wire: Wire, reply: Any) -> Any:
+    async def _confirmed(self, connection: Connection, reply: Any) -> Any:
         """Return the reply if its server was certainly the primary; renew the lease.
 
         Raises StoreUnavailable otherwise.
         """
         replied_s = time.monotonic()
         for _ in range(2):  # a renewal that was already running may have started too early
-            if wire is not self._wire:
+            if connection is not self._connection:
                 break
-            renewal = self._renewal_task(wire)
+            renewal = self._renewal_task(connection)
             if replied_s <= self._lease_end_s:
                 return reply
             await asyncio.wait([renewal])
-        if wire is self._wire and replied_s <= self._lease_end_s:
+        if connection is self._connection and replied_s <= self._lease_end_s:
             return reply
-        wire.drop(ConnectionResetError("its lease expired"))
-        raise StoreUnavailable(f"Redis at {wire.address} answered, but may no longer be the primary; see `tweetlab status`.",
-                               definite=False)
+        connection.drop(ConnectionResetError("its lease expired"))
+        raise StoreUnavailable(f"Redis at {connection.address} answered, but may no longer be the primary; "
+                               "see `tweetlab status`.", definite=False)
 
-    async def _connect(self) -> Wire:
+    async def _connect(self) -> Connection:
         polled_s = time.monotonic()
         self._address = await self._sentinels.primary()
         named_s = time.monotonic()
-        wire = await super()._connect()
+        connection = await super()._connect()
         try:
-            if wire.epoch != self._first_named[0]:
-                self._first_named = (wire.epoch, named_s)
+            if connection.epoch != self._first_named[0]:
+                self._first_named = (connection.epoch, named_s)
             if time.monotonic() < self._first_named[1] + LEASE_S and not await self._is_only_primary():
                 raise StoreUnavailable(f"Redis at {self._address} is a new primary, and the former one may still serve others; "
                                        f"it is used in {LEASE_S:g} s.", definite=True, retry_after_s=LEASE_S)
             if self._promoted:
-                await _empty_once(wire)
+                await _empty_once(connection)
         except (OSError, TimeoutError, LabError, hiredis.HiredisError) as problem:
-            wire.drop(problem)
+            connection.drop(problem)
             if isinstance(problem, StoreUnavailable) and problem.definite:
                 raise
             raise StoreUnavailable(str(problem), definite=True) from problem  # the caller's own command was not sent
         self._lease_end_s = polled_s + LEASE_S
-        return wire
+        return connection
 
     def _parse_epoch(self, info: Any) -> str:
         """Return the replication id of a primary. Raises StoreUnavailable (definite) for a replica."""
@@ -229,29 +229,29 @@ class SentinelLink(Link):
 
 async def _accepts_no_writes(address: str) -> bool:
     try:
-        wire = await dial(address, ASK_TIMEOUT_S)
+        connection = await dial(address, ASK_TIMEOUT_S)
     except ConnectionRefusedError:
         return True
     except (OSError, TimeoutError):
         return False
     try:
-        return bool(_checked(await wire.send(packed(("ROLE",)), 1)[0])[0] == b"slave")
+        return bool(_checked(await connection.send(packed(("ROLE",)), 1)[0])[0] == b"slave")
     except (LabError, hiredis.HiredisError):
         return False  # no reply, or starting
     finally:
-        wire.drop(ConnectionResetError("closed by us"))
+        connection.drop(ConnectionResetError("closed by us"))
 
 
-async def _empty_once(wire: Wire) -> None:
+async def _empty_once(connection: Connection) -> None:
     """Empty a promoted server, once per promotion.
 
     A loaded script records that it was done: FLUSHALL does not remove scripts, and replicas do not receive
     them. Two concurrent clients may empty it twice, which only rebuilds the cache.
     """
-    done = f"return '{wire.epoch}'"
-    if _checked(await wire.send(packed(("SCRIPT", "EXISTS", hashlib.sha1(done.encode()).hexdigest())), 1)[0]) == [1]:
+    done = f"return '{connection.epoch}'"
+    if _checked(await connection.send(packed(("SCRIPT", "EXISTS", hashlib.sha1(done.encode()).hexdigest())), 1)[0]) == [1]:
         return
-    for reply in await asyncio.gather(*wire.send(packed(("FLUSHALL", "ASYNC")) + packed(("SCRIPT", "LOAD", done)), 2)):
+    for reply in await asyncio.gather(*connection.send(packed(("FLUSHALL", "ASYNC")) + packed(("SCRIPT", "LOAD", done)), 2)):
         _checked(reply)
 
 
