@@ -1,6 +1,6 @@
 """What only a real Kafka can show: a killed member, poison messages, refusals, driver errors."""
 
-# ruff: noqa: F401, F811 (fixtures come in by tsuccessor names)
+# ruff: noqa: F401, F811 (fixtures come in by their names)
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_refused_connection_is_a_definite_failure():
 
 
 @pytest.mark.real
-async def test_bytes_that_are_no_event_are_returned_with_tsuccessor_problem(real_log, group):
+async def test_bytes_that_are_no_event_are_returned_with_their_problem(real_log, group):
     """A poison message does not block the partition: it can be dead-lettered, and the next record is read."""
     producer = await real_log._open_producer()
     topic = real_log._settings.topic("new_tweet")
