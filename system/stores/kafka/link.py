@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 JOIN_S = 20.0  # longest wait for a group's assignment: a dead member's session, and a rebalance
 
-# Whether the operation certainly did not happen. The nearest base of an error's class holds.
+# Whether the operation certainly did not happen. The entry of the nearest base class applies.
 DEFINITE: dict[type[BaseException], bool] = {
     kafka.KafkaError: False,
     kafka.ConsumerStoppedError: True,
     kafka.IllegalOperation: True,
-    # refused by the client or the broker as it is
+    # refused by the client or the broker before anything was done
     kafka.IllegalStateError: True,
     kafka.IllegalArgumentError: True,
     kafka.RecordTooLargeError: True,

@@ -29,7 +29,7 @@ from system.ports import Consumer, Record
 from system.stores.kafka import link
 from system.stores.kafka.consumer import TRACEPARENT, KafkaConsumer, logical
 
-PARTITIONS = 4  # of a topic; a group can use as many workers
+PARTITIONS = 4  # per topic; a group can use as many workers
 LINGER_MS = 1  # events published within this time share a request
 BATCH_BYTES = 256 * 1024  # per partition; `publish` waits while the batch is full
 # Kept of a record that cannot be handled: with its headers, a dead letter must fit the same limit.
