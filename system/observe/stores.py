@@ -279,9 +279,9 @@ class Kafka:
         from system.stores.kafka import link
 
         control = admin.AIOKafkaAdminClient(bootstrap_servers=address, request_timeout_ms=int(ANSWER_S * 1e3))
-        await link.started(control, "connect")
+        await link.start_client(control, "connect")
         self._control, looker = control, AIOKafkaConsumer(bootstrap_servers=address)
-        await link.started(looker, "connect")
+        await link.start_client(looker, "connect")
         self._looker = looker
 
 

@@ -1,1 +1,1 @@
-"""The ports on real servers, one file each, and their equals in memory."""
+"""Adapters that implement the ports on real servers, one file per port."""

@@ -1,8 +1,11 @@
-"""The CDN edge, nginx: links are signed here, without I/O; a purge is one request to each edge with the key of the lab.
+"""The CDN edge, nginx.
 
-A link leads to the zone's own edge, but whoever has it may take its signature to any: all have to forget. A purge that one of
-them did not hear has failed, and its caller asks again until all have (`services/media/collecting`): an edge that was away
-forgets when it is back. Until then its copy is there for who holds a link from before, while that link lasts.
+Links are signed here, without I/O; a purge is one request to each edge, with the lab's key.
+
+A link names the edge of its own zone, but its signature is valid at every edge, so a purge must reach all of
+them. A purge that one edge did not confirm has failed, and its caller repeats it until all have
+(`services/media/collecting`): an edge that was down drops its copy once it is back. Until then it serves that
+copy to holders of an older, still valid link.
 """
 
 from __future__ import annotations
@@ -18,11 +21,11 @@ from system.kernel.settings import Settings
 if TYPE_CHECKING:
     import aiohttp
 
-NOT_CACHED = (404, 412)  # of the purge module: there was nothing to forget
+NOT_CACHED = (404, 412)  # replies of the purge module: there was nothing to purge
 
 
 class NginxEdge:
-    """`MediaEdge` for the bucket of the namespace. Shared by all tasks of one event loop."""
+    """`MediaEdge` for the namespace's bucket. Shared by all tasks of one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._session: aiohttp.ClientSession | None = None
@@ -42,20 +45,21 @@ class NginxEdge:
             await self._session.close()
 
     async def ready(self) -> None:
-        """Return: a service may serve while the edge is away; only its purges wait."""
+        """Return immediately: a service can serve while the edge is down; only purges wait."""
 
     def link(self, key: str, expires_s: int) -> str:
         return cdn_links.link(self._base, self._path(key), self._link_key, int(time.time()) + expires_s)
 
     async def purge(self, key: str) -> None:
-        import aiohttp  # most services only make links
+        import aiohttp  # imported here: most services only sign links
 
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self._timeout_s))
-        told = await asyncio.gather(*(self._purge(self._session, base, key) for base in self._all), return_exceptions=True)
-        for problem in told:
-            if isinstance(problem, BaseException):
-                raise problem
+        purges = (self._purge(self._session, base, key) for base in self._all)
+        results = await asyncio.gather(*purges, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _purge(self, session: aiohttp.ClientSession, base: str, key: str) -> None:
         import aiohttp
@@ -66,7 +70,7 @@ class NginxEdge:
                 await reply.read()
                 status = reply.status
         except (aiohttp.ClientError, TimeoutError, OSError) as problem:
-            raise StoreUnavailable(f"The edge at {base} did not forget {key}: {problem!r}; it is asked again.") from problem
+            raise StoreUnavailable(f"The edge at {base} did not purge {key}: {problem!r}; the purge is repeated.") from problem
         if status != 200 and status not in NOT_CACHED:
             raise StoreUnavailable(f"The edge at {base} answered {status} to a purge of {key}; see `tweetlab logs cdn-1`.")
 

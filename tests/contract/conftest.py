@@ -1,7 +1,7 @@
-"""Two fixtures for each port: the memory adapter and the real one, held to the same tests.
+"""Fixtures for each port: the in-memory adapter and the real one, held to the same tests.
 
-The real ones use the stores that `system.kernel.settings.from_env()` names, in a namespace of this test process, and skip
-where no lab answers there.
+The real adapters use the stores that `system.kernel.settings.from_env()` names, in a namespace of this test
+process, and skip if no lab answers there.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.helpers.adapters import BOTH, SMALL, OwnRedis, opened
 
 @pytest.fixture
 def real_settings() -> settings.Settings:
-    """Settings of the lab that is up, in this process' own namespace, with small knobs."""
+    """Settings of the running lab, in this process' own namespace, with small policy values."""
     return dataclasses.replace(settings.from_env(), namespace=f"t{os.getpid()}", policies=SMALL)
 
 
@@ -103,6 +103,6 @@ async def own_redis(redis_folder: Path) -> AsyncIterator[OwnRedis]:
 
 @pytest.fixture
 def own_settings(real_settings: settings.Settings, own_redis: OwnRedis) -> settings.Settings:
-    """Settings that name the test's own Redis."""
+    """Settings that use the test's own Redis."""
     stores = dataclasses.replace(real_settings.stores, redis=own_redis.address)
     return dataclasses.replace(real_settings, stores=stores)

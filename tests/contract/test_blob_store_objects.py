@@ -1,4 +1,4 @@
-"""BlobStore: signed URLs for clients, and the same objects from inside."""
+"""BlobStore: signed URLs for clients, and direct access to the same objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def get_by_url(url: str) -> tuple[int, bytes]:
 
 
 async def test_a_client_uploads_and_reads_by_signed_urls(blobs) -> None:
-    """One PUT, one GET; `head` tells size, type and the declared digest."""
+    """One PUT, one GET; `head` returns size, type and the declared digest."""
     digest = hashlib.sha256(PICTURE).hexdigest()
     put = blobs.signed_put("7/cat é&1.png", "image/png", len(PICTURE), digest, 60)
     assert await put_by_url(put.url, PICTURE, put.headers) == 200
@@ -39,8 +39,8 @@ async def test_a_client_uploads_and_reads_by_signed_urls(blobs) -> None:
     assert (blob.key, blob.size, blob.content_type, blob.sha256) == ("7/cat é&1.png", 10_240, "image/png", digest)
 
 
-async def test_an_upload_url_takes_the_declared_bytes_and_no_others(blobs) -> None:
-    """Other bytes of the same size, another size, another type, a header left out: each is refused, and nothing is kept."""
+async def test_an_upload_url_accepts_only_the_declared_bytes(blobs) -> None:
+    """Other bytes of that size, another size or type, a missing header: refused, and nothing is stored."""
     digest = hashlib.sha256(PICTURE).hexdigest()
     put = blobs.signed_put("torn", "image/png", len(PICTURE), digest, 60)
     html = {**put.headers, "content-type": "text/html"}
@@ -55,8 +55,8 @@ async def test_an_upload_url_takes_the_declared_bytes_and_no_others(blobs) -> No
     assert await blobs.head("torn") is None
 
 
-async def test_an_upload_url_puts_once(blobs) -> None:
-    """Also without a digest: what stands is never replaced, however long the URL still holds."""
+async def test_an_upload_url_works_once(blobs) -> None:
+    """Also without a digest: a stored object is never replaced, even while the URL is still valid."""
     put = blobs.signed_put("once", "image/png", 5, "", 60)
 
     assert await put_by_url(put.url, b"first", put.headers) == 200
@@ -64,8 +64,8 @@ async def test_an_upload_url_puts_once(blobs) -> None:
     assert await blobs.get("once") == b"first"
 
 
-async def test_a_removed_object_is_gone(blobs) -> None:
-    """Safe to repeat; the start of what stands is read without the rest."""
+async def test_a_removed_object_is_absent(blobs) -> None:
+    """Removal is safe to repeat; before it, the start of the object is read without the rest."""
     await blobs.put("x", b"0123456789", "text/plain")
 
     assert (await blobs.start("x", 4), await blobs.start("x", 99)) == (b"0123", b"0123456789")
@@ -76,8 +76,8 @@ async def test_a_removed_object_is_gone(blobs) -> None:
         await blobs.start("x", 4)
 
 
-async def test_what_was_put_is_read_back(blobs) -> None:
-    """Read-after-write; a repeat replaces; the digest is of the bytes."""
+async def test_a_stored_object_is_read_back(blobs) -> None:
+    """Read-after-write; a repeated put replaces the object; the digest is that of the bytes."""
     await blobs.put("a/b", b"first", "text/plain")
     await blobs.put("a/b", b"second", "text/html")
     blob = await blobs.head("a/b")
@@ -86,23 +86,23 @@ async def test_what_was_put_is_read_back(blobs) -> None:
 
 
 async def test_an_upload_without_a_digest_has_none(blobs) -> None:
-    """The digest is empty where nobody declared it."""
+    """The digest is empty if the uploader did not declare it."""
     put = blobs.signed_put("x", "text/plain", 5, "", 60)
     assert await put_by_url(put.url, b"12345", put.headers) == 200
     blob = await blobs.head("x")
     assert (blob.size, blob.sha256) == (5, "")
 
 
-async def test_an_object_that_nobody_put_is_absent(blobs) -> None:
-    """`head` answers None, `get` raises NotFound, the URL answers 404."""
+async def test_an_object_that_was_never_put_is_absent(blobs) -> None:
+    """`head` returns None, `get` raises NotFound, the URL answers 404."""
     assert await blobs.head("nothing") is None
     with pytest.raises(NotFound, match="nothing"):
         await blobs.get("nothing")
     assert (await get_by_url(blobs.signed_get("nothing", 60)))[0] == 404
 
 
-async def test_a_url_is_good_for_its_method_and_key_alone(blobs) -> None:
-    """A URL for GET does not write, and one for a key opens no other."""
+async def test_a_url_is_valid_only_for_its_method_and_key(blobs) -> None:
+    """A URL for GET does not write, and a URL for one key does not read another."""
     await blobs.put("mine", b"secret", "text/plain")
     url = blobs.signed_get("mine", 60)
     assert await put_by_url(url, b"changed") == 403
@@ -112,12 +112,12 @@ async def test_a_url_is_good_for_its_method_and_key_alone(blobs) -> None:
 
 @pytest.mark.real
 async def test_a_store_without_its_bucket_is_not_ready(real_settings) -> None:
-    """`ready` tells that uploads would be refused, and names the bucket."""
+    """`ready` reports that uploads would be refused, and names the bucket."""
     from system.stores.s3.blobs import MinioBlobs
 
-    stands = await opened(MinioBlobs, real_settings)  # or skips, where no lab answers
-    await stands.drop()
-    await stands.close()
+    store = await opened(MinioBlobs, real_settings)  # skips if no lab answers
+    await store.drop()
+    await store.close()
     blobs = await MinioBlobs.open(dataclasses.replace(real_settings, namespace="nobody"))
     with pytest.raises(StoreUnavailable, match="nobody-media"):
         await blobs.ready()
@@ -125,8 +125,8 @@ async def test_a_store_without_its_bucket_is_not_ready(real_settings) -> None:
 
 
 @pytest.mark.real
-async def test_an_s3_that_is_down_certainly_did_nothing(real_settings) -> None:
-    """A refused connection is a definite failure with the address in it."""
+async def test_a_call_to_an_s3_that_is_down_fails_definitely(real_settings) -> None:
+    """A refused connection is a definite failure that names the address."""
     from system.stores.s3.blobs import MinioBlobs
 
     stores = dataclasses.replace(real_settings.stores, minio="127.51.50.1:9")
@@ -140,7 +140,7 @@ async def test_an_s3_that_is_down_certainly_did_nothing(real_settings) -> None:
 
 
 def test_every_error_of_the_clients_is_mapped() -> None:
-    """What aiohttp, urllib3 and minio-py can raise is caught by the bases the adapter catches."""
+    """The adapter catches base classes of everything that aiohttp, urllib3 and minio-py can raise."""
     from system.stores.s3 import blobs as minio_blobs
 
     for module, bases in ((minio.error, minio.error.MinioException), (urllib3.exceptions, urllib3.exceptions.HTTPError)):
@@ -149,8 +149,8 @@ def test_every_error_of_the_clients_is_mapped() -> None:
                 continue
             if issubclass(kind, Exception) and not issubclass(kind, Warning) and kind.__module__ == module.__name__:
                 assert issubclass(kind, bases), name
-    theirs = [kind for _, kind in inspect.getmembers(aiohttp, inspect.isclass)
+    errors = [kind for _, kind in inspect.getmembers(aiohttp, inspect.isclass)
               if issubclass(kind, aiohttp.ClientError | TimeoutError)]
-    assert len(theirs) > 10
+    assert len(errors) > 10
     assert isinstance(minio_blobs.mapped(aiohttp.ServerDisconnectedError(), "s3"), LabError)
     assert not minio_blobs.mapped(aiohttp.ServerDisconnectedError(), "s3").definite

@@ -1,4 +1,4 @@
-"""What only the real Kafka can show: a member that is killed, poison bytes, refusals, and no driver error left unmapped."""
+"""What only a real Kafka can show: a killed member, poison messages, refusals, driver errors."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -26,7 +26,7 @@ from system.stores.kafka import log as kafka_log
 from tests.helpers.durable_stores import durable_settings, group, real_log
 
 ROOT = Path(__file__).resolve().parents[2]
-# Joins the group, polls until it has seen something, says so, and waits to be killed.
+# Joins the group, polls until it gets a record, prints so, and waits to be killed.
 MEMBER = """
 import asyncio, sys
 from system.kernel import settings
@@ -43,13 +43,13 @@ asyncio.run(main())
 
 
 def test_every_error_of_the_driver_says_whether_it_happened():
-    """An error class without an entry among its bases would be guessed at; there is none."""
+    """The outcome of an error class without an entry for one of its bases would be a guess; there is none."""
     kinds = {kind for _, kind in inspect.getmembers(kafka, inspect.isclass)
              if issubclass(kind, Exception) and kind.__module__.startswith("aiokafka")}
-    left = [kind.__name__ for kind in kinds if not any(base in kafka_link.DEFINITE for base in kind.__mro__)]
+    unmapped = [kind.__name__ for kind in kinds if not any(base in kafka_link.DEFINITE for base in kind.__mro__)]
 
     assert len(kinds) > 80
-    assert left == []
+    assert unmapped == []
 
 
 @pytest.mark.parametrize(("error", "definite"), [
@@ -62,15 +62,15 @@ def test_every_error_of_the_driver_says_whether_it_happened():
     (kafka.OutOfOrderSequenceNumber(), False),
     (TimeoutError(), False),
 ], ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value))
-def test_only_what_was_surely_refused_is_definite(error, definite):
-    """A record that was on its way may be in the log."""
+def test_only_a_certain_refusal_is_definite(error, definite):
+    """A record that was in flight may be in the log."""
     ours = kafka_link.mapped(error, "publish")
 
     assert isinstance(ours, StoreUnavailable)
     assert ours.definite is definite
 
 
-async def test_nobody_listening_is_a_definite_refusal():
+async def test_a_refused_connection_is_a_definite_failure():
     """A log that never connected published nothing."""
     at = settings.from_env({})
     stores = dataclasses.replace(at.stores, kafka=("127.60.20.99:9092",))
@@ -82,9 +82,9 @@ async def test_nobody_listening_is_a_definite_refusal():
 
 
 @pytest.mark.real
-async def test_bytes_that_are_no_event_are_shown_with_their_problem(real_log, group):
-    """A poison message stops nobody: it can be buried, and the next record is read."""
-    producer = await real_log._sender()
+async def test_bytes_that_are_no_event_are_returned_with_their_problem(real_log, group):
+    """A poison message does not block the partition: it can be dead-lettered, and the next record is read."""
+    producer = await real_log._open_producer()
     topic = real_log._settings.topic("new_tweet")
     await producer.send_and_wait(topic, value=b"\xff not json", key=b"1")
     await producer.send_and_wait(topic, value=b'{"id": "x"}', key=b"not a number")
@@ -105,28 +105,28 @@ async def test_bytes_that_are_no_event_are_shown_with_their_problem(real_log, gr
 
 @pytest.mark.real
 @pytest.mark.parametrize("size", [1_048_000, 3_000_000])
-async def test_a_record_that_is_too_large_as_it_is_can_be_buried(real_log, group, size):
-    """Compressed it passed the broker. The dead letter keeps its begin and tells where the whole is, so nobody waits for ever."""
+async def test_a_record_that_is_too_large_uncompressed_can_be_dead_lettered(real_log, group, size):
+    """The broker accepted it compressed. The dead letter keeps its start and names the full record."""
     huge = Record("new_tweet", 0, 17, None, problem="no event", raw=b"z" * size)
     await real_log.bury(huge, "no event " + "y" * 100_000, group)
 
-    mourner = aiokafka.AIOKafkaConsumer(real_log._settings.topic("new_tweet.dead"), bootstrap_servers=real_log._brokers,
+    dead_letters = aiokafka.AIOKafkaConsumer(real_log._settings.topic("new_tweet.dead"), bootstrap_servers=real_log._brokers,
                                         group_id=None, auto_offset_reset="earliest", max_partition_fetch_bytes=4_000_000)
-    await mourner.start()
+    await dead_letters.start()
     try:
         async with asyncio.timeout(20):
-            while (dead := await mourner.getone()).headers[1] != ("group", group.encode()):
+            while (dead := await dead_letters.getone()).headers[1] != ("group", group.encode()):
                 pass
     finally:
-        await mourner.stop()
-    told = dict(dead.headers)
+        await dead_letters.stop()
+    headers = dict(dead.headers)
     assert dead.value == b"z" * kafka_log.BURIED_BYTES
-    assert (told["origin"], told["cut_from_bytes"]) == (b"new_tweet/0/17", str(size).encode())
+    assert (headers["origin"], headers["cut_from_bytes"]) == (b"new_tweet/0/17", str(size).encode())
 
 
 @pytest.mark.real
-async def test_a_killed_members_records_come_again_within_seconds(real_log, durable_settings, group):
-    """Point 14: session 3 s, and what it had polled but not committed is redelivered."""
+async def test_records_of_a_killed_member_are_redelivered_within_seconds(real_log, durable_settings, group):
+    """Point 14: the session timeout is 3 s, and records that it polled but did not commit are redelivered."""
     await real_log.publish([Event("new_tweet", n, f"e{n}", {}) for n in range(12)])
     env = os.environ | {"TWEETLAB_NAMESPACE": durable_settings.namespace, "PYTHONPATH": str(ROOT)}
     member = await asyncio.create_subprocess_exec(
@@ -137,19 +137,19 @@ async def test_a_killed_members_records_come_again_within_seconds(real_log, dura
     await member.wait()
 
     killed = time.monotonic()
-    heir = await real_log.consumer(group, ["new_tweet"])
+    successor = await real_log.consumer(group, ["new_tweet"])
     names: set[str] = set()
     while len(names) < 12 and time.monotonic() - killed < 20:
-        names |= {record.event.id for record in await heir.poll(100, 0.5)}
+        names |= {record.event.id for record in await successor.poll(100, 0.5)}
     took_s = time.monotonic() - killed
-    await heir.close()
+    await successor.close()
 
     assert names == {f"e{n}" for n in range(12)}
     assert took_s < 12
 
 
 @pytest.mark.real
-async def test_an_event_that_is_too_large_is_refused_for_certain(real_log):
+async def test_an_event_that_is_too_large_is_a_definite_failure(real_log):
     """The client refuses it before it is sent."""
     with pytest.raises(StoreUnavailable) as caught:
         await real_log.publish([Event("new_tweet", 1, "big", {"text": "x" * 2_000_000})])
@@ -159,7 +159,7 @@ async def test_an_event_that_is_too_large_is_refused_for_certain(real_log):
 
 @pytest.mark.real
 async def test_a_publish_past_its_deadline_is_unknown_and_still_arrives(real_log, group):
-    """The record stays on its way: at least once, never lost in silence."""
+    """The record stays in flight: at least once, never silently lost."""
     await real_log.publish([Event("new_tweet", 1, "first", {})])
     real_log._deadline_s = 0.0005
 
@@ -180,7 +180,7 @@ async def test_a_publish_past_its_deadline_is_unknown_and_still_arrives(real_log
 
 @pytest.mark.real
 async def test_preparing_twice_changes_nothing(real_log):
-    """All topics stand, dead-letter topics included; `ready` says so."""
+    """All topics exist, dead-letter topics included; `ready` returns."""
     await real_log.prepare()
     await real_log.ready()
 
@@ -190,21 +190,24 @@ async def test_preparing_twice_changes_nothing(real_log):
 
 
 @pytest.mark.real
-async def test_members_that_were_frozen_until_they_had_to_leave_can_be_closed(real_log, group, monkeypatch):
-    """A thawed member leaves its group by itself; closed in that moment, it ends whole, and its caller is not cancelled."""
+async def test_members_frozen_past_their_poll_interval_can_be_closed(real_log, group, monkeypatch):
+    """A resumed member leaves its group by itself.
+
+    Closed at that moment, it closes fully and does not cancel its caller.
+    """
     monkeypatch.setattr(kafka_consumer, "MAX_POLL_MS", 1_000)
     before = asyncio.all_tasks()
     members = [await real_log.consumer(f"{group}-{number}", ["new_tweet"]) for number in range(12)]
     for number, member in enumerate(members):
         await member.poll(1, 0.01)
-        member.late_s = 0.001 * number
-    time.sleep(1.5)  # noqa: ASYNC251 - the process stood still
+        member.delay_s = 0.001 * number
+    time.sleep(1.5)  # noqa: ASYNC251 - simulates a frozen process
 
     async def close(member):
-        await asyncio.sleep(member.late_s)
+        await asyncio.sleep(member.delay_s)
         await member.close()
 
-    told = await asyncio.gather(*(close(member) for member in members), return_exceptions=True)
+    results = await asyncio.gather(*(close(member) for member in members), return_exceptions=True)
 
-    assert told == [None] * len(members)
+    assert results == [None] * len(members)
     assert {task.get_coro().__qualname__ for task in asyncio.all_tasks() - before} == set()

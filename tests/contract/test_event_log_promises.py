@@ -1,4 +1,4 @@
-"""What every event log promises: order within a key, nothing skipped, nothing committed by itself."""
+"""Contract of every event log: order per key, no skipped records, no automatic commits."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -18,7 +18,7 @@ def _event(number: int, key: int = 1, topic: str = "new_tweet") -> Event:
 
 
 async def _poll(consumer, count: int, timeout_s: float = 8.0):
-    """Poll until `count` records came or the time is over."""
+    """Poll until `count` records arrive or the timeout expires."""
     records, end = [], time.monotonic() + timeout_s
     while len(records) < count and time.monotonic() < end:
         records += await consumer.poll(100, 0.2)
@@ -30,7 +30,7 @@ def _names(records) -> list[str]:
 
 
 async def test_a_new_group_starts_at_the_earliest_record_in_order(log, group):
-    """Point 14: what was published before the group existed is not missed; order holds within a key."""
+    """Point 14: records published before the group existed are not missed; order holds per key."""
     await log.publish([_event(n, key=7) for n in range(50)])
 
     consumer = await log.consumer(group, ["new_tweet"])
@@ -42,8 +42,8 @@ async def test_a_new_group_starts_at_the_earliest_record_in_order(log, group):
     assert records[3].event == _event(3, key=7)
 
 
-async def test_nothing_is_committed_by_itself(log, group):
-    """Point 14: a worker that dies before its commit sees the same records again."""
+async def test_nothing_is_committed_automatically(log, group):
+    """Point 14: records of a worker that dies before its commit are redelivered."""
     await log.publish([_event(n) for n in range(5)])
     first = await log.consumer(group, ["new_tweet"])
     assert len(await _poll(first, 5)) == 5
@@ -56,8 +56,8 @@ async def test_nothing_is_committed_by_itself(log, group):
     assert _names(again) == ["e0", "e1", "e2", "e3", "e4"]
 
 
-async def test_a_commit_covers_what_was_polled_and_no_more(log, group):
-    """The next member goes on with the first record that was not polled."""
+async def test_a_commit_covers_exactly_the_polled_records(log, group):
+    """The next member continues with the first record that was not polled."""
     await log.publish([_event(n) for n in range(5)])
     first = await log.consumer(group, ["new_tweet"])
     polled = []
@@ -76,19 +76,19 @@ async def test_a_commit_covers_what_was_polled_and_no_more(log, group):
 
 
 async def test_groups_are_independent(log, group):
-    """Each group sees every event."""
+    """Each group gets every event."""
     await log.publish([_event(1)])
     fanout, indexer = await log.consumer(group, ["new_tweet"]), await log.consumer(group + "-other", ["new_tweet"])
 
-    seen = [_names(await _poll(consumer, 1)) for consumer in (fanout, indexer)]
+    polled = [_names(await _poll(consumer, 1)) for consumer in (fanout, indexer)]
     await fanout.close()
     await indexer.close()
 
-    assert seen == [["e1"], ["e1"]]
+    assert polled == [["e1"], ["e1"]]
 
 
 async def test_one_consumer_reads_several_topics(log, group):
-    """Records say which topic they are of, without the namespace."""
+    """Records name their topic, without the namespace."""
     await log.publish([_event(1), _event(2, topic="new_follow"), _event(3, topic="tweet_deleted")])
 
     consumer = await log.consumer(group, ["new_tweet", "new_follow"])
@@ -99,16 +99,15 @@ async def test_one_consumer_reads_several_topics(log, group):
 
 
 async def _commit_once_stable(consumer) -> None:
-    """Commit. While the group rebalances a commit is refused, and certainly not done: the next poll goes on."""
+    """Commit. During a rebalance a commit is refused and certainly not done; the next poll continues."""
     try:
         await consumer.commit()
     except StoreUnavailable as refused:
         assert refused.definite
 
 
-async def test_members_share_the_partitions_and_inherit_them(log, group):
-    """A member that leaves without a commit leaves its records to the others; no member commits what it no longer owns.
-    """
+async def test_members_share_partitions_and_take_over_those_of_leavers(log, group):
+    """Uncommitted records of a leaver go to the others; no member commits partitions that it lost."""
     await log.publish([_event(n, key=n) for n in range(40)])
     first = await log.consumer(group, ["new_tweet"])
     before = await _poll(first, 40)
@@ -131,8 +130,8 @@ async def test_members_share_the_partitions_and_inherit_them(log, group):
     assert {f"e{n}" for n in range(40)} >= set(_names(rest)) >= set(_names(shared))
 
 
-async def test_an_empty_poll_returns_after_its_time(log, group):
-    """Nothing new is no error."""
+async def test_an_empty_poll_returns_after_its_timeout(log, group):
+    """No new records is not an error."""
     consumer = await log.consumer(group, ["tweet_deleted"])
     started = time.monotonic()
 
@@ -145,8 +144,8 @@ async def test_an_empty_poll_returns_after_its_time(log, group):
     assert 0.2 < waited_s < 2.0
 
 
-async def test_a_waiting_poll_returns_as_soon_as_something_comes(log, group):
-    """A push is not delayed by the poll's time-out."""
+async def test_a_waiting_poll_returns_as_soon_as_a_record_arrives(log, group):
+    """The poll's timeout does not delay a push."""
     consumer = await log.consumer(group, ["new_tweet"])
     waiting = asyncio.create_task(consumer.poll(10, 5.0))
     await asyncio.sleep(0.2)
@@ -161,8 +160,8 @@ async def test_a_waiting_poll_returns_as_soon_as_something_comes(log, group):
     assert waited_s < 2.0
 
 
-async def test_a_record_that_cannot_be_handled_is_buried_whole(log, group):
-    """The dead-letter topic has the same bytes; the event can be read from them and published again."""
+async def test_a_record_that_cannot_be_handled_is_dead_lettered_in_full(log, group):
+    """The dead-letter topic holds the same bytes; the event can be decoded from them and published again."""
     await log.publish([_event(1, key=9)])
     consumer = await log.consumer(group, ["new_tweet"])
     (record,) = await _poll(consumer, 1)
@@ -170,16 +169,16 @@ async def test_a_record_that_cannot_be_handled_is_buried_whole(log, group):
     await log.bury(record, "the handler gave up", group)
     await consumer.commit()
     await consumer.close()
-    mourner = await log.consumer(group + "-dead", ["new_tweet.dead"])
-    (dead,) = await _poll(mourner, 1)
-    await mourner.close()
+    dead_letters = await log.consumer(group + "-dead", ["new_tweet.dead"])
+    (dead,) = await _poll(dead_letters, 1)
+    await dead_letters.close()
 
     assert (dead.topic, dead.raw) == ("new_tweet.dead", record.raw)
     assert events.decode("new_tweet", b"9", dead.raw) == _event(1, key=9)
 
 
-async def test_lag_counts_what_a_group_has_not_committed(log, group):
-    """Also for a group that never came."""
+async def test_lag_counts_the_records_that_a_group_has_not_committed(log, group):
+    """Also for a group that never had a member."""
     await log.publish([_event(n, key=n) for n in range(10)])
 
     assert await log.lag(group, ["new_tweet", "new_follow"]) == {"new_tweet": 10, "new_follow": 0}
@@ -193,13 +192,15 @@ async def test_lag_counts_what_a_group_has_not_committed(log, group):
 
 
 async def test_records_that_were_purged_before_a_group_read_them_are_counted(log, group):
-    """A purge, or an outage beyond the retention, leaves a gap in the offsets; a group that had read all has
-    missed nothing."""
+    """A purge, or an outage longer than the retention, leaves a gap in the offsets.
+
+    A group that had read everything missed nothing.
+    """
     await log.publish([_event(n) for n in range(5)])
     reader = await log.consumer(group, ["new_tweet"])
     assert len(await _poll(reader, 5)) == 5
     await reader.commit()
-    reader.missed()  # what other tests removed: a new group was to read that too
+    reader.missed()  # resets the counter: a new group also missed what other tests removed
     await reader.close()
     await log.publish([_event(n) for n in range(5, 8)])
     await log.purge()
@@ -215,8 +216,8 @@ async def test_records_that_were_purged_before_a_group_read_them_are_counted(log
     assert (_names(records), counts, late.missed()) == (["e8"], (3, 0), 0)
 
 
-async def test_an_emptied_log_leaves_its_groups_nothing_to_miss(log):
-    """A reset of a lab: its groups go on at the ends of their topics, whatever they had not read."""
+async def test_after_a_clear_groups_report_no_missed_records(log):
+    """A reset of a lab: its groups continue at the ends of their topics, whatever they had not read."""
     group = "fanout"  # one of the lab's
     await log.publish([_event(n) for n in range(5)])
     first = await log.consumer(group, ["new_tweet"])

@@ -1,4 +1,4 @@
-"""What every key store promises: in memory, and on PostgreSQL."""
+"""Contract of every key store: in memory, and on PostgreSQL."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -10,7 +10,7 @@ from tests.helpers.durable_stores import durable_settings, fresh_author, keys, r
 
 
 async def test_a_key_binds_once_and_a_repeat_gets_the_first_reservation(keys):
-    """A repeat with another body is seen by its hash; another user's same key is another key."""
+    """The hash shows a repeat with another body; the same key of another user is a different key."""
     ada, bob = fresh_author(), fresh_author()
 
     first = await keys.reserve(ada, "key-1", 101, "hash-a")
@@ -23,7 +23,7 @@ async def test_a_key_binds_once_and_a_repeat_gets_the_first_reservation(keys):
 
 
 async def test_racing_reservations_of_one_key_agree_on_one_tweet(keys):
-    """Point 9: of many tasks that reserve one key at once, one makes the reservation and all get its id."""
+    """Point 9: of many tasks that reserve one key, one makes the reservation and all get its id."""
     ada = fresh_author()
 
     answers = await asyncio.gather(*(keys.reserve(ada, "racing", 1000 + n, f"hash-{n}") for n in range(24)))
@@ -34,7 +34,7 @@ async def test_racing_reservations_of_one_key_agree_on_one_tweet(keys):
 
 @pytest.mark.real
 async def test_two_instances_racing_for_one_key_agree(real_keys, durable_settings):
-    """Point 9: the reservation is linearisable between processes' sessions, not only within one."""
+    """Point 9: the reservation is linearizable across the sessions of several processes."""
     from system.stores.postgres.keys import PostgresKeys
 
     other = await PostgresKeys.open(durable_settings)
@@ -47,13 +47,13 @@ async def test_two_instances_racing_for_one_key_agree(real_keys, durable_setting
     await other.close()
 
     by_key = {n: {a.tweet_id for i, a in enumerate(answers) if i // 2 % 5 == n} for n in range(5)}
-    assert [len(chosen) for chosen in by_key.values()] == [1] * 5
+    assert [len(tweet_ids) for tweet_ids in by_key.values()] == [1] * 5
     assert sum(answer.fresh for answer in answers) == 5
 
 
 @pytest.mark.real
 async def test_a_repeat_writes_wal_so_that_its_commit_waits_for_the_standby(real_keys):
-    """Point 10: an answer that rests on an unreplicated row would be a promise that a failover breaks."""
+    """Point 10: an answer based on an unreplicated row would be wrong after a failover."""
     ada = fresh_author()
     await real_keys.reserve(ada, "key", 1, "h")
 

@@ -1,4 +1,4 @@
-"""What every like store promises: a row a tweet and user, counts that are sizes of sets, every change told."""
+"""Contract of every like store: one row per tweet and user, counts of rows, an event per change."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -47,8 +47,8 @@ async def test_a_like_counts_once_and_its_version_grows_with_each_change(likes):
     assert await likes.like(ada, tweet) == Like(tweet, ada, True, 3)
 
 
-async def test_a_tweet_that_nobody_ever_liked_counts_zero(likes):
-    """Asked for is answered: an absent row is a count of 0, and taking a like back that never was leaves none."""
+async def test_a_tweet_that_was_never_liked_counts_zero(likes):
+    """Every requested tweet gets a count, 0 without rows; an unlike without a like leaves no row."""
     ada, tweet = fresh_author(), fresh_id()
 
     assert await likes.unlike(ada, tweet) == Like(tweet, ada, False, 0)
@@ -57,7 +57,7 @@ async def test_a_tweet_that_nobody_ever_liked_counts_zero(likes):
 
 
 async def test_racing_likes_of_many_users_are_all_counted(likes):
-    """Twenty users who like, and half of whom take it back, all at once: ten likes stand."""
+    """Twenty users like concurrently, then half of them unlike concurrently: ten likes remain."""
     tweet, people = fresh_id(), [fresh_author() for _ in range(20)]
 
     await asyncio.gather(*(likes.like(user, tweet) for user in people))
@@ -68,8 +68,8 @@ async def test_racing_likes_of_many_users_are_all_counted(likes):
     assert await likes.liking_users(tweet, -1, 2, people[1:5]) == people[5:9:2]
 
 
-async def test_pages_of_likers_and_liked_tweets_are_walked_by_id(likes):
-    """Likers ascend, liked tweets descend, each page goes on where the one before ended."""
+async def test_likers_and_liked_tweets_are_paged_by_id(likes):
+    """Likers ascend, liked tweets descend; each page continues where the one before ended."""
     people, tweets = sorted(fresh_author() for _ in range(3)), sorted(fresh_id() for _ in range(3))
     for user in people:
         await likes.like(user, tweets[0])
@@ -84,7 +84,7 @@ async def test_pages_of_likers_and_liked_tweets_are_walked_by_id(likes):
 
 
 async def test_a_repeat_with_the_same_key_does_not_like_again(likes):
-    """Liked with a key, taken back, sent again: the like stays taken back. Another body under the key is refused."""
+    """Liked with a key, unliked, sent again: it stays unliked. Another body with the key is refused."""
     ada, tweet = fresh_author(), fresh_id()
 
     assert (await likes.like(ada, tweet, key="k1")).liked is True
@@ -97,27 +97,28 @@ async def test_a_repeat_with_the_same_key_does_not_like_again(likes):
     assert (await likes.like(ada + 1, tweet, key="k1")).liked is True
 
 
-async def test_every_change_is_told_with_the_tweet_as_its_key(likes):
-    """Events of one tweet stay in order; a repeat is told too, since its first answer may be lost."""
+async def test_every_change_is_published_with_the_tweet_as_its_key(likes):
+    """Events of one tweet stay in order; a repeat is published too, since its first reply may be lost."""
     users = likes._users if hasattr(likes, "_users") else None
     if users is None:
         from system.stores.postgres.users import PostgresUsers
 
         users = PostgresUsers(likes._server_url, likes._database, Policies())
-    told = []
+    published = []
 
     async def publish(events):
-        told.extend(events)
+        published.extend(events)
 
     await users.drain_outbox(1000, publish)
-    told.clear()
+    published.clear()
     ada, tweet = fresh_author(), fresh_id()
     await likes.like(ada, tweet, "trace-1")
     await likes.like(ada, tweet)
     await users.drain_outbox(1000, publish)
 
-    assert [(event.topic, event.key, event.trace) for event in told] == [("new_like", tweet, "trace-1"), ("new_like", tweet, "")]
-    assert told[0].payload == {"tweet_id": tweet, "user_id": ada, "liked": True, "version": 1}
+    assert [(event.topic, event.key, event.trace) for event in published] == [
+        ("new_like", tweet, "trace-1"), ("new_like", tweet, "")]
+    assert published[0].payload == {"tweet_id": tweet, "user_id": ada, "liked": True, "version": 1}
 
 
 async def test_a_count_is_never_replaced_by_an_older_one(like_counts):

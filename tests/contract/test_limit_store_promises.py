@@ -1,4 +1,4 @@
-"""LimitStore: one promise, in memory and on a Redis of its own."""
+"""LimitStore: the same contract in memory and on a separate Redis."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def limits(request):
     return MemoryLimits() if request.param == "memory" else request.getfixturevalue("real_limits")
 
 
-async def test_a_caller_gets_his_limit_in_a_window_and_then_again(limits):
+async def test_a_caller_gets_the_full_limit_in_every_window(limits):
     """Three of three, then none, then all three again when the window has passed."""
-    told = [await limits.take([Quota("ann", 3)], 0.6) for _ in range(4)]
-    await asyncio.sleep(told[3].wait_s + 0.01)
-    later = [await limits.take([Quota("ann", 3)], 0.6) for _ in range(4)]
+    first = [await limits.take([Quota("ann", 3)], 0.6) for _ in range(4)]
+    await asyncio.sleep(first[3].wait_s + 0.01)
+    second = [await limits.take([Quota("ann", 3)], 0.6) for _ in range(4)]
 
-    assert [each.admitted for each in told] == [each.admitted for each in later] == [True, True, True, False]
-    assert [each.remaining for each in told] == [2, 1, 0, 0]
-    assert 0.5 < told[3].wait_s <= 0.66
+    assert [take.admitted for take in first] == [take.admitted for take in second] == [True, True, True, False]
+    assert [take.remaining for take in first] == [2, 1, 0, 0]
+    assert 0.5 < first[3].wait_s <= 0.66
 
 
 @pytest.mark.real
-async def test_what_redis_counted_before_its_clock_stepped_back_still_counts(real_limits):
-    """From now on and for one window. The step is made by moving what was counted a day ahead."""
+async def test_requests_counted_before_the_redis_clock_stepped_back_still_count(real_limits):
+    """They count from now on, for one window. Moving the counters a day ahead simulates the step."""
     for _ in range(3):
         await real_limits.take([Quota("ann", 3)], 0.6)
     moved = await real_limits.link.call("EVAL", """
@@ -60,23 +60,23 @@ async def test_what_redis_counted_before_its_clock_stepped_back_still_counts(rea
             end
         end
         return moved""", 0)
-    told = await real_limits.take([Quota("ann", 3)], 0.6)
-    await asyncio.sleep(max(0.0, told.wait_s) + 0.01)
+    refused = await real_limits.take([Quota("ann", 3)], 0.6)
+    await asyncio.sleep(max(0.0, refused.wait_s) + 0.01)
 
-    assert moved == 3 and not told.admitted and told.wait_s <= 0.66
+    assert moved == 3 and not refused.admitted and refused.wait_s <= 0.66
     assert (await real_limits.take([Quota("ann", 3)], 0.6)).admitted
 
 
-async def test_the_reset_is_a_wall_time_ahead(limits):
-    """`x-rate-limit-reset` is made of it."""
-    told = await limits.take([Quota("ann", 3)], 60.0)
+async def test_the_reset_is_a_future_wall_time(limits):
+    """`x-rate-limit-reset` is derived from it."""
+    standing = await limits.take([Quota("ann", 3)], 60.0)
 
-    assert 54.0 < told.reset_s - time.time() <= 65.1
-    assert told.limit == 3
+    assert 54.0 < standing.reset_s - time.time() <= 65.1
+    assert standing.limit == 3
 
 
-async def test_one_full_quota_counts_in_none(limits):
-    """All or nothing, in one step; the tightest quota is the one that is told."""
+async def test_a_request_refused_by_one_quota_counts_in_none(limits):
+    """All or nothing, in one step; the tightest quota is the one reported."""
     await limits.take([Quota("all", 1)], 60.0)
     refused = await limits.take([Quota("home", 10), Quota("all", 1)], 60.0)
     alone = await limits.take([Quota("home", 10)], 60.0)
@@ -84,22 +84,22 @@ async def test_one_full_quota_counts_in_none(limits):
     assert (refused.admitted, refused.limit, alone.remaining) == (False, 1, 9)
 
 
-async def test_many_at_once_are_admitted_up_to_the_limit_exactly(limits):
-    """No interleaving of two gateways lets one more in."""
-    told = await asyncio.gather(*(limits.take([Quota("ann", 20), Quota("all", 100)], 60.0) for _ in range(60)))
+async def test_concurrent_requests_are_admitted_exactly_up_to_the_limit(limits):
+    """No interleaving of two gateways admits one more."""
+    takes = await asyncio.gather(*(limits.take([Quota("ann", 20), Quota("all", 100)], 60.0) for _ in range(60)))
 
-    assert sum(each.admitted for each in told) == 20
+    assert sum(take.admitted for take in takes) == 20
 
 
-async def test_callers_do_not_pay_for_each_other(limits):
-    """A counter for each key."""
+async def test_callers_have_separate_limits(limits):
+    """There is one counter per key."""
     await limits.take([Quota("ann", 1)], 60.0)
 
     assert (await limits.take([Quota("bob", 1)], 60.0)).admitted
 
 
-async def test_what_was_admitted_elsewhere_counts_whatever_the_limit(limits):
-    """A gateway tells what it let in while the store was away."""
+async def test_requests_admitted_elsewhere_count_whatever_the_limit(limits):
+    """A gateway reports the requests that it admitted while the store was down."""
     await limits.add({f"user {n}": 5 for n in range(1200)}, 60.0)
 
     assert not (await limits.take([Quota("user 0", 5)], 60.0)).admitted
@@ -109,7 +109,7 @@ async def test_what_was_admitted_elsewhere_counts_whatever_the_limit(limits):
 
 @pytest.mark.real
 async def test_counters_expire_and_old_slots_are_removed(real_limits):
-    """Redis holds at most a window and a slot of each caller, however long he calls."""
+    """Redis holds at most a window and a slot per caller, however long they keep calling."""
     for _ in range(40):
         await real_limits.take([Quota("ann", 1_000)], 0.3)
         await asyncio.sleep(0.02)
@@ -123,8 +123,8 @@ async def test_counters_expire_and_old_slots_are_removed(real_limits):
 
 
 @pytest.mark.real
-async def test_a_store_that_is_away_says_so_soon(real_limits, own_redis):
-    """A stopped server is noticed within a quarter of a second: a request waits for it."""
+async def test_a_frozen_store_fails_fast(real_limits, own_redis):
+    """A stopped server is detected within a quarter of a second, because a client request waits for it."""
     await real_limits.take([Quota("ann", 3)], 60.0)
     os.kill(own_redis.pid, signal.SIGSTOP)
     began_s = time.monotonic()

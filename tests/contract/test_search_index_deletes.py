@@ -1,4 +1,4 @@
-"""SearchIndex: a deletion is never taken back, and no clock can make a live document win over it."""
+"""SearchIndex: a deletion is never undone, and no clock can make a live document win over it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ async def test_a_deletion_wins_over_a_live_document_from_the_future(index) -> No
     await index.index([document(0, "walrus", version=now_ns + DAY_NS)])
     assert await found(index, words("walrus")) == [0]
 
-    told = await index.index([document(0, "walrus", version=now_ns, deleted=True)])
+    outcome = await index.index([document(0, "walrus", version=now_ns, deleted=True)])
 
-    assert not told.refused and not told.busy
+    assert not outcome.refused and not outcome.busy
     assert await found(index, words("walrus")) == []
     assert await index.found([FIRST]) == set()
 
 
-async def test_a_live_reading_from_the_future_does_not_take_a_deletion_back(index) -> None:
-    """It was made before the clock stepped back, by an indexer that slept meanwhile."""
+async def test_a_live_version_from_the_future_does_not_undo_a_deletion(index) -> None:
+    """An indexer read the tweet before the clock stepped back, and paused in between."""
     now_ns = time.time_ns()
     await index.index([document(0, "walrus", version=now_ns, deleted=True)])
 
@@ -32,8 +32,8 @@ async def test_a_live_reading_from_the_future_does_not_take_a_deletion_back(inde
     assert await found(index, words("walrus")) == []
 
 
-async def test_what_was_deleted_is_swept_by_the_time_it_was_found_so(index) -> None:
-    """Whatever stands before the version to make it win."""
+async def test_deleted_documents_are_swept_by_the_time_of_their_deletion(index) -> None:
+    """The offset that makes a deleted version win does not count."""
     now_ns = time.time_ns()
     await index.index([document(0, "x", version=now_ns - DAY_NS, deleted=True), document(1, "x", version=now_ns, deleted=True)])
     await index.refresh()

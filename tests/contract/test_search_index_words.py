@@ -1,4 +1,4 @@
-"""SearchIndex: words, order, versions, deleted tweets, and what happens to a bulk."""
+"""SearchIndex: words, order, versions, deleted tweets, and the results of a bulk."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tests.helpers.adapters import opened
 from tests.helpers.search_fixtures import FIRST, NOW_MS, document, found, words
 
 
-async def test_all_words_must_stand_in_a_tweet(index) -> None:
-    """Words are AND-ed, whatever their case and order; hashtags are found by their word too."""
+async def test_a_match_contains_all_words(index) -> None:
+    """Words are AND-ed, whatever their case and order; a hashtag is also found as a word."""
     await index.index([document(0, "Hello brave world"), document(1, "hello #World!"), document(2, "hello")])
     assert await found(index, words("WORLD hello")) == [1, 0]
     assert await found(index, words("hello")) == [2, 1, 0]
@@ -42,7 +42,7 @@ async def test_all_words_must_stand_in_a_tweet(index) -> None:
     (Query((Author(4),)), []),
 ])
 async def test_each_kind_of_term_is_wanted_or_unwanted(index, query: Query, numbers: list[int]) -> None:
-    """Phrases hold their order; hashtags and authors are exact; a word stands anywhere."""
+    """Phrases match in order; hashtags and authors match exactly; a word matches anywhere."""
     await index.index([
         document(0, "A sea lion."), document(1, "lion, sea and sun"), document(2, "look #Zoo", 43, hashtags=("zoo",)),
         document(3, "Sea lion at the #zoo", hashtags=("zoo",)), document(4, "sea otter 🦭 zoo", 43)])
@@ -50,28 +50,28 @@ async def test_each_kind_of_term_is_wanted_or_unwanted(index, query: Query, numb
 
 
 async def test_pages_go_from_the_newest_to_older_without_overlap(index) -> None:
-    """Neighbouring 64-bit ids are told apart by the cursor."""
+    """The cursor distinguishes adjacent 64-bit ids."""
     await index.index([document(number, "same words") for number in range(5)])
-    asked = words("words")
-    assert await found(index, asked, limit=2) == [4, 3]
-    assert await found(index, asked, before=FIRST + 3, limit=2) == [2, 1]
-    assert await found(index, asked, before=FIRST + 1, limit=2) == [0]
-    assert await found(index, asked, before=FIRST, limit=2) == []
-    assert await found(index, asked, since=FIRST + 2) == [4, 3]
-    assert await found(index, asked, before=FIRST + 4, since=FIRST + 1) == [3, 2]
+    query = words("words")
+    assert await found(index, query, limit=2) == [4, 3]
+    assert await found(index, query, before=FIRST + 3, limit=2) == [2, 1]
+    assert await found(index, query, before=FIRST + 1, limit=2) == [0]
+    assert await found(index, query, before=FIRST, limit=2) == []
+    assert await found(index, query, since=FIRST + 2) == [4, 3]
+    assert await found(index, query, before=FIRST + 4, since=FIRST + 1) == [3, 2]
 
 
-async def test_the_nth_newest_match_is_named(index) -> None:
-    """Where there are fewer matches than asked for there is none."""
+async def test_the_nth_newest_match_is_returned(index) -> None:
+    """None if there are fewer than n matches."""
     await index.index([document(number, f"odd {number % 2}") for number in range(7)])
-    asked = words("odd 1")
+    query = words("odd 1")
     assert await index.refresh() is None
-    assert [await index.nth_newest(Ask(asked, 0), n) for n in (1, 3, 4)] == [FIRST + 5, FIRST + 1, None]
-    assert await index.nth_newest(Ask(asked, 0, before=FIRST + 5), 1) == FIRST + 3
+    assert [await index.nth_newest(Ask(query, 0), n) for n in (1, 3, 4)] == [FIRST + 5, FIRST + 1, None]
+    assert await index.nth_newest(Ask(query, 0, before=FIRST + 5), 1) == FIRST + 3
 
 
 async def test_tweets_of_hidden_authors_are_no_matches(index) -> None:
-    """They fill no page, and count for no band."""
+    """They are on no page, and `nth_newest` does not count them."""
     await index.index([document(number, "walrus", 43 + number % 2) for number in range(6)])
     for hidden, numbers in ((frozenset[int](), [5, 4, 3, 2]), (frozenset({44, 99}), [4, 2, 0]), (frozenset({43, 44}), [])):
         assert await found(index, words("walrus"), limit=4, hidden=hidden) == numbers
@@ -81,11 +81,11 @@ async def test_tweets_of_hidden_authors_are_no_matches(index) -> None:
 
 
 async def test_an_older_version_never_overwrites_a_newer_one(index) -> None:
-    """The newest reading of the truth wins, in whatever order they come; equal versions may repeat."""
-    told = [await index.index([document(0, "second", version=2)]),
-            await index.index([document(0, "first", version=1), document(1, "first", version=1)]),
-            await index.index([document(0, "second", version=2)])]
-    assert [(dict(each.refused), each.busy) for each in told] == [({}, ())] * 3
+    """The newest version wins, in whatever order versions arrive; a version may repeat."""
+    outcomes = [await index.index([document(0, "second", version=2)]),
+                await index.index([document(0, "first", version=1), document(1, "first", version=1)]),
+                await index.index([document(0, "second", version=2)])]
+    assert [(dict(outcome.refused), outcome.busy) for outcome in outcomes] == [({}, ())] * 3
     assert await found(index, words("first")) == [1]
     assert await found(index, words("second")) == [0]
 
@@ -100,16 +100,16 @@ async def test_a_late_write_does_not_revive_a_deleted_tweet(index) -> None:
     assert await index.found([FIRST, FIRST + 1]) == set()
 
 
-async def test_what_a_search_can_find_is_told_by_id(index) -> None:
-    """Neither what was never indexed nor what is deleted."""
+async def test_found_returns_the_ids_that_a_search_can_find(index) -> None:
+    """Neither ids that were never indexed nor deleted ones."""
     await index.index([document(0, "here"), document(1, "gone", deleted=True), document(2, "")])
     await index.refresh()
     assert await index.found([FIRST + 9, FIRST + 2, FIRST + 1, FIRST]) == {FIRST, FIRST + 2}
     assert await index.found([]) == set()
 
 
-async def test_documents_of_long_deleted_tweets_are_swept_in_bounded_parts(index) -> None:
-    """By the time they were found deleted, which is their version; live ones stay however old they are."""
+async def test_documents_of_long_deleted_tweets_are_swept_in_bounded_batches(index) -> None:
+    """By the time of the deletion, which is their version; live documents stay, however old they are."""
     day_ns = 86_400 * 1_000_000_000
     await index.index([document(number, "x", version=day_ns + number, deleted=True) for number in range(5)])
     await index.index([document(7, "x", version=day_ns), document(8, "x", version=3 * day_ns, deleted=True)])
@@ -126,20 +126,20 @@ async def test_many_documents_are_loaded_and_visible(index) -> None:
     count = await index.bulk_load(document(number, f"seed {number % 7}") for number in range(4_500))
     assert count == 4_500
     assert len((await index.search(Ask(words("seed 3"), 5_000))).hits) == 643
-    told = await index.index([])
-    assert not told.refused and not told.busy
+    outcome = await index.index([])
+    assert not outcome.refused and not outcome.busy
 
 
 @pytest.mark.real
-async def test_a_document_that_is_refused_costs_the_others_nothing(real_settings) -> None:
-    """Each item of a bulk has its own answer: 400 is told with its reason, the rest is indexed."""
+async def test_a_refused_document_does_not_affect_the_others(real_settings) -> None:
+    """Each item of a bulk has its own status: a 400 is reported with its reason, the rest is indexed."""
     from system.stores.elasticsearch.index import ElasticIndex
 
     index = await opened(ElasticIndex, real_settings)
     immense = document(1, "immense", hashtags=("x" * 40_000,))
-    told = await index.index([document(0, "small"), immense, document(2, "small")])
-    assert list(told.refused) == [FIRST + 1] and "hashtags" in told.refused[FIRST + 1]
-    assert told.busy == ()
+    outcome = await index.index([document(0, "small"), immense, document(2, "small")])
+    assert list(outcome.refused) == [FIRST + 1] and "hashtags" in outcome.refused[FIRST + 1]
+    assert outcome.busy == ()
     assert await found(index, words("small")) == [2, 0]
     await index.remove()
     await index.close()
@@ -148,27 +148,29 @@ async def test_a_document_that_is_refused_costs_the_others_nothing(real_settings
 @pytest.mark.parametrize(("statuses", "refused", "busy"), [
     ([200, 201, 409], [], []), ([429, 201, 503], [], [0, 2]), ([400, 429, 413], [0, 2], [1]), ([500, 404, 200], [1], [0]),
 ])
-async def test_each_item_of_a_bulk_is_done_refused_or_to_be_sent_again(statuses, refused, busy, real_settings,
-                                                                       monkeypatch) -> None:
-    """429, 503 and other trouble of the server: again after a pause. What the document itself is to blame for: refused."""
+async def test_each_item_of_a_bulk_is_done_refused_or_busy(statuses, refused, busy, real_settings, monkeypatch) -> None:
+    """429, 503 and other server errors: busy, to be retried after a pause.
+
+    Errors of the document itself: refused.
+    """
     from system.stores.elasticsearch.index import ElasticIndex
 
     index = await ElasticIndex.open(real_settings)
 
-    async def answered(request):
+    async def respond(request):
         request.close()
         return {"items": [{"index": {"status": status, "error": {"type": "some", "reason": "why"}}} for status in statuses]}
 
-    monkeypatch.setattr(index, "_asked", answered)
-    told = await index.index([document(number, "x") for number in range(3)])
-    assert sorted(told.refused) == [FIRST + number for number in refused]
-    assert list(told.busy) == [FIRST + number for number in busy]
+    monkeypatch.setattr(index, "_call", respond)
+    outcome = await index.index([document(number, "x") for number in range(3)])
+    assert sorted(outcome.refused) == [FIRST + number for number in refused]
+    assert list(outcome.busy) == [FIRST + number for number in busy]
     await index.close()
 
 
 @pytest.mark.real
-async def test_an_index_of_an_older_schema_is_made_anew(real_settings) -> None:
-    """It holds nothing that the truth does not have; a field that it does not know would send every new tweet to the dead."""
+async def test_an_index_with_an_older_schema_is_recreated(real_settings) -> None:
+    """No data is lost; with an unknown field, every new tweet would go to the dead-letter topic."""
     from system.stores.elasticsearch.index import ElasticIndex
 
     index = await opened(ElasticIndex, real_settings)
@@ -185,12 +187,12 @@ async def test_an_index_of_an_older_schema_is_made_anew(real_settings) -> None:
 
 @pytest.mark.real
 async def test_a_cluster_without_its_index_is_not_ready(real_settings) -> None:
-    """`ready` tells that writes would be refused, and names the index."""
+    """`ready` reports that writes would be refused, and names the index."""
     from system.stores.elasticsearch.index import ElasticIndex
 
-    stands = await opened(ElasticIndex, real_settings)  # or skips, where no lab answers
-    await stands.remove()
-    await stands.close()
+    existing = await opened(ElasticIndex, real_settings)  # skips if no lab answers
+    await existing.remove()
+    await existing.close()
     index = await ElasticIndex.open(dataclasses.replace(real_settings, namespace="nobody"))
     with pytest.raises(StoreUnavailable, match="nobody-tweets"):
         await index.ready()
@@ -198,8 +200,8 @@ async def test_a_cluster_without_its_index_is_not_ready(real_settings) -> None:
 
 
 @pytest.mark.real
-async def test_an_elasticsearch_that_is_down_certainly_did_nothing(real_settings) -> None:
-    """A refused connection is a definite failure with the address in it."""
+async def test_a_call_to_an_elasticsearch_that_is_down_fails_definitely(real_settings) -> None:
+    """A refused connection is a definite failure that names the address."""
     from system.stores.elasticsearch.index import ElasticIndex
 
     stores = dataclasses.replace(real_settings.stores, elasticsearch_urls=("http://127.51.60.1:9",))

@@ -1,4 +1,4 @@
-"""A sign-up's idempotency key: over the directory in memory, and the one on PostgreSQL."""
+"""Idempotency keys of sign-ups: with the in-memory user directory, and with the one on PostgreSQL."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -11,7 +11,7 @@ from tests.helpers.durable_stores import durable_settings, real_users, users
 
 
 async def test_a_key_that_comes_with_another_password_is_refused(users):
-    """Else the second password would be acknowledged and never work. A true repeat gets the user."""
+    """Otherwise the second password would be acknowledged and never work. A true repeat returns the user."""
     passwords = Passwords()
     service = UserService(users, passwords)
     first = await service.sign_up(SignUp("grace_h", "Grace", "a long password"), "key-1")
@@ -24,8 +24,8 @@ async def test_a_key_that_comes_with_another_password_is_refused(users):
     assert await passwords.holds("a long password", (await users.by_name("grace_h")).password_hash)
 
 
-async def test_a_key_of_anothers_sign_up_does_not_tell_his_name(users):
-    """Keys of sign-ups belong to nobody yet: the refusal names only what the caller sent."""
+async def test_a_key_of_another_users_sign_up_does_not_reveal_their_name(users):
+    """A sign-up key has no owner yet: the refusal names only what the caller sent."""
     service = UserService(users, Passwords())
     await service.sign_up(SignUp("grace_h", "Grace", "a long password"), "key-1")
 

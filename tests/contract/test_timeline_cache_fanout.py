@@ -26,7 +26,7 @@ async def test_a_chunk_pushes_to_the_next_live_timelines(timelines) -> None:
 
 
 async def test_a_list_that_ends_with_a_chunk_is_done(timelines) -> None:
-    """No empty call follows; an empty list is done at once."""
+    """No empty call follows; an empty list is done immediately."""
     await build(timelines, Kind.FOLLOWERS, BOB, [Entry(user, 0) for user in CROWD[:3]])
     await build(timelines, Kind.FOLLOWERS, CLEO)
     assert (await timelines.push_chunk(BOB, tweet(2), 0, None)).status == "done"
@@ -34,14 +34,14 @@ async def test_a_list_that_ends_with_a_chunk_is_done(timelines) -> None:
 
 
 async def test_a_chunk_of_a_list_that_is_not_complete_is_absent(timelines) -> None:
-    """Absent and building lists alike: the caller takes the followers from PostgreSQL."""
+    """Absent and building lists alike: the caller reads the followers from PostgreSQL."""
     assert (await timelines.push_chunk(BOB, tweet(1), 0, None)).status == "absent"
     await timelines.begin(Kind.FOLLOWERS, BOB)
     assert (await timelines.push_chunk(BOB, tweet(1), 0, None)).status == "absent"
     assert (await timelines.remove_tweet_chunk(BOB, tweet(1), 0)).status == "absent"
 
 
-async def test_a_list_built_anew_between_two_chunks_is_noticed(timelines) -> None:
+async def test_a_list_rebuilt_between_two_chunks_is_detected(timelines) -> None:
     """Correctness point 3: a change of the list's token restarts the event."""
     await build(timelines, Kind.FOLLOWERS, BOB, [Entry(user, 0) for user in CROWD])
     first = await timelines.push_chunk(BOB, tweet(1), 0, None)
@@ -53,7 +53,7 @@ async def test_a_list_built_anew_between_two_chunks_is_noticed(timelines) -> Non
 
 
 async def test_a_deleted_tweet_is_removed_chunk_by_chunk(timelines) -> None:
-    """Removal walks the followers as the push did."""
+    """Removal iterates over the followers as the push does."""
     await build(timelines, Kind.FOLLOWERS, BOB, [Entry(user, 0) for user in CROWD[:4]])
     for user in CROWD[:4]:
         await build(timelines, Kind.HOME, user, [tweet(1), tweet(2)])
@@ -96,7 +96,7 @@ async def test_a_home_read_merges_own_and_pulled_tweets_by_id(timelines) -> None
 
 
 async def test_a_home_read_drops_authors_who_are_not_followed(timelines) -> None:
-    """Correctness point 4: a push that lands after the unfollow is never shown, and pages fill all the same."""
+    """Correctness point 4: a push that arrives after the unfollow is never shown; pages still fill."""
     await reader(timelines, BOB, EVE)
     await build(timelines, Kind.HOME, ADA, [tweet(1), tweet(2, DAN), tweet(3, EVE), tweet(4, DAN), tweet(5)])
     page = await timelines.home(ADA, [], None, 2)
@@ -105,8 +105,8 @@ async def test_a_home_read_drops_authors_who_are_not_followed(timelines) -> None
     assert (numbers(page.entries), page.exhausted, page.scanned) == ([1], True, 0)
 
 
-async def test_home_pages_fill_through_long_runs_of_ghosts(timelines) -> None:
-    """A page goes on until it is full or every source is spent (more ghosts than one slice holds)."""
+async def test_home_pages_are_filled_across_long_runs_of_hidden_tweets(timelines) -> None:
+    """Reading continues until the page is full or every source is exhausted, over several slices."""
     await follow(timelines, ADA, BOB)
     token = await timelines.begin(Kind.HOME, ADA)
     await build(timelines, Kind.AUTHOR, ADA, [tweet(0, ADA)])
@@ -119,7 +119,7 @@ async def test_home_pages_fill_through_long_runs_of_ghosts(timelines) -> None:
 
 
 async def test_a_home_read_ends_at_the_highest_floor_of_its_sources(timelines) -> None:
-    """Below the floor of one source the merge would have gaps: the rest comes from Cassandra."""
+    """Below the floor of any source the merge would have gaps: older tweets are read from Cassandra."""
     await follow(timelines, ADA, BOB, CLEO)
     await build(timelines, Kind.HOME, ADA, [tweet(n) for n in (1, 3, 5)])
     await build(timelines, Kind.AUTHOR, ADA, [])
@@ -131,15 +131,15 @@ async def test_a_home_read_ends_at_the_highest_floor_of_its_sources(timelines) -
     assert (below.entries, below.scanned, below.exhausted) == ((), tweet(2).id, True)
 
 
-async def test_home_pages_join_without_gap_or_overlap(timelines) -> None:
+async def test_home_pages_have_no_gap_or_overlap(timelines) -> None:
     """Any page size yields the same timeline."""
     await follow(timelines, ADA, BOB, CLEO)
     await build(timelines, Kind.HOME, ADA, [tweet(n) for n in (10, 20, 30, 40, 50)])
     await build(timelines, Kind.AUTHOR, ADA, [tweet(n, ADA) for n in (15, 25, 26)])
     await build(timelines, Kind.AUTHOR, CLEO, [tweet(n, CLEO) for n in (11, 12, 13, 14, 45)])
     for size in (1, 2, 3, 13, 14):
-        seen, before, exhausted = [], None, False
+        shown, before, exhausted = [], None, False
         while not exhausted:
             page = await timelines.home(ADA, [CLEO], before, size)
-            seen, before, exhausted = seen + numbers(page.entries), page.scanned, page.exhausted
-        assert seen == [50, 45, 40, 30, 26, 25, 20, 15, 14, 13, 12, 11, 10], f"pages of {size}"
+            shown, before, exhausted = shown + numbers(page.entries), page.scanned, page.exhausted
+        assert shown == [50, 45, 40, 30, 26, 25, 20, 15, 14, 13, 12, 11, 10], f"pages of {size}"

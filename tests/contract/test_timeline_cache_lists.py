@@ -1,4 +1,7 @@
-"""TimelineCache: how lists come to be, grow, are trimmed, read and dropped. Cap 5, slack 2, chunk 3 (conftest.SMALL)."""
+"""TimelineCache: how lists are built, grow, are trimmed, read and dropped.
+
+Cap 5, slack 2, chunk 3 (conftest.SMALL).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ async def test_a_list_that_nobody_built_is_absent(timelines) -> None:
 
 
 async def test_one_rebuild_owns_a_list(timelines) -> None:
-    """`begin` gives a token to the first; to others nothing while it builds, nor when it is complete."""
+    """`begin` returns a token to the first caller, and None while the list is building or complete."""
     token = await timelines.begin(Kind.HOME, ADA)
     assert await timelines.begin(Kind.HOME, ADA) is None
     assert await timelines.page(Kind.HOME, ADA, None, 10) is None
@@ -32,8 +35,8 @@ async def test_one_rebuild_owns_a_list(timelines) -> None:
     assert numbers((await timelines.page(Kind.HOME, ADA, None, 10)).entries) == [1]
 
 
-async def test_an_abandoned_rebuild_ends_with_its_ttl(timelines) -> None:
-    """A building mark lives `building_ttl_s`; then another may begin, and the first token no longer stands."""
+async def test_an_abandoned_rebuild_expires(timelines) -> None:
+    """A building mark expires after `building_ttl_s`; then another may begin; the old token is invalid."""
     old = await timelines.begin(Kind.HOME, ADA)
     await asyncio.sleep(0.5)
     new = await timelines.begin(Kind.HOME, ADA)
@@ -45,7 +48,7 @@ async def test_an_abandoned_rebuild_ends_with_its_ttl(timelines) -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.HOME, Kind.FOLLOWING])
-async def test_a_drop_takes_the_token_of_a_rebuild_under_way(timelines, kind: Kind) -> None:
+async def test_a_drop_invalidates_the_token_of_a_running_rebuild(timelines, kind: Kind) -> None:
     """Correctness point 1: a removal deletes the key, so the rebuild that read before it writes nothing."""
     stale = await timelines.begin(kind, ADA)
     await timelines.drop([(kind, ADA)])
@@ -55,8 +58,8 @@ async def test_a_drop_takes_the_token_of_a_rebuild_under_way(timelines, kind: Ki
     assert await timelines.complete(kind, ADA, fresh, [], 0)
 
 
-async def test_what_is_pushed_while_a_list_builds_is_kept(timelines) -> None:
-    """`complete` merges what came meanwhile with what the rebuild read, each tweet once."""
+async def test_tweets_pushed_while_a_list_is_building_are_kept(timelines) -> None:
+    """`complete` merges them with the tweets that the rebuild read, each tweet once."""
     token = await timelines.begin(Kind.HOME, ADA)
     assert await timelines.push(tweet(3), [ADA, BOB]) == (1, 1)
     assert await timelines.push(tweet(2), [ADA]) == (1, 0)
@@ -64,16 +67,16 @@ async def test_what_is_pushed_while_a_list_builds_is_kept(timelines) -> None:
     assert numbers((await timelines.page(Kind.HOME, ADA, None, 10)).entries) == [3, 2, 1]
 
 
-async def test_a_push_lands_in_order_and_once(timelines) -> None:
-    """A repeat changes nothing; a late tweet takes its place by id."""
+async def test_a_push_is_inserted_in_order_and_once(timelines) -> None:
+    """A repeat changes nothing; a late tweet is inserted by id."""
     await build(timelines, Kind.HOME, ADA, [tweet(2), tweet(4)])
     for number in (6, 3, 6, 3, 2):
         assert await timelines.push(tweet(number), [ADA]) == (1, 0)
     assert numbers((await timelines.page(Kind.HOME, ADA, None, 10)).entries) == [6, 4, 3, 2]
 
 
-async def test_a_late_push_finds_its_place_deep_in_a_long_list(real_settings, timelines) -> None:
-    """Order holds however late a tweet comes (lists longer than the newest 128 records)."""
+async def test_a_late_push_is_inserted_deep_in_a_long_list(real_settings, timelines) -> None:
+    """Order holds however late a tweet arrives (lists longer than the newest 128 records)."""
     token = await timelines.begin(Kind.HOME, ADA)
     for number in range(0, 600, 2):
         await timelines.push(tweet(number), [ADA])
@@ -88,7 +91,7 @@ async def test_a_late_push_finds_its_place_deep_in_a_long_list(real_settings, ti
 
 
 async def test_a_trim_raises_the_floor_to_the_lowest_id_kept(timelines) -> None:
-    """Correctness point 2: above cap + slack the oldest go, and the list says down to where it is complete."""
+    """Correctness point 2: above cap + slack the oldest are removed, and the floor rises."""
     await build(timelines, Kind.HOME, ADA, [tweet(n) for n in range(1, 6)])
     for number in (6, 7):
         await timelines.push(tweet(number), [ADA])
@@ -107,8 +110,8 @@ async def test_a_list_completed_with_too_much_keeps_the_newest(timelines) -> Non
     assert (numbers(page.entries), page.floor) == ([9, 8, 7, 6, 5], tweet(5).id)
 
 
-async def test_a_list_shrunk_by_deletes_never_takes_ids_below_its_floor(timelines) -> None:
-    """Correctness point 2: after trim, deletes and a back-fill, nothing older than the floor makes a gap."""
+async def test_a_list_shrunk_by_deletes_never_accepts_ids_below_its_floor(timelines) -> None:
+    """Correctness point 2: after trim, deletes and back-fill, nothing older than the floor leaves a gap."""
     await build(timelines, Kind.HOME, ADA, [tweet(n) for n in range(10, 20)])
     for number in (17, 18, 19):
         await timelines.remove_tweet(tweet(number), [ADA])
@@ -119,7 +122,7 @@ async def test_a_list_shrunk_by_deletes_never_takes_ids_below_its_floor(timeline
 
 
 async def test_a_back_fill_is_trimmed_like_a_push(timelines) -> None:
-    """Many old tweets of a new followee leave the newest, and a floor."""
+    """Of many old tweets of a new followee the newest stay, and the floor rises."""
     await build(timelines, Kind.HOME, ADA, [tweet(20), tweet(22)])
     assert await timelines.back_fill(ADA, [tweet(n, CLEO) for n in range(15, 24)])
     page = await timelines.page(Kind.HOME, ADA, None, 10)
@@ -127,7 +130,7 @@ async def test_a_back_fill_is_trimmed_like_a_push(timelines) -> None:
 
 
 async def test_ids_below_the_given_floor_are_left_out(timelines) -> None:
-    """A rebuild with read limits completes a list for ids from its floor upward, whatever lies below."""
+    """A rebuild with read limits completes a list only for ids from its floor upward."""
     token = await timelines.begin(Kind.AUTHOR, BOB)
     await timelines.push(tweet(9), [ADA])
     await timelines.complete(Kind.AUTHOR, BOB, token, [tweet(1), tweet(2), tweet(3)], tweet(2).id)
@@ -136,26 +139,26 @@ async def test_ids_below_the_given_floor_are_left_out(timelines) -> None:
 
 
 async def test_pages_are_disjoint_ordered_and_gap_free_within_one_millisecond(timelines) -> None:
-    """Cursors are exact to the id, though hundreds of ids share a millisecond."""
+    """Cursors are exact to the id, even if hundreds of ids share a millisecond."""
     crowd = [Entry(ids.compose(1_800_000_000_000, worker, 5), BOB) for worker in (3, 1, 2, 1023, 0)]
     await build(timelines, Kind.HOME, ADA, crowd)
-    seen, before = [], None
+    shown, before = [], None
     for _ in range(3):
         page = await timelines.page(Kind.HOME, ADA, before, 2)
-        seen, before = seen + [entry.id for entry in page.entries], page.scanned
-    assert seen == sorted((entry.id for entry in crowd), reverse=True)
+        shown, before = shown + [entry.id for entry in page.entries], page.scanned
+    assert shown == sorted((entry.id for entry in crowd), reverse=True)
     assert page.exhausted and page.scanned == 0
 
 
-async def test_a_page_below_the_floor_is_empty_and_says_where_it_stopped(timelines) -> None:
-    """What is older than the floor comes from Cassandra: the page tells so and keeps the cursor."""
+async def test_a_page_below_the_floor_is_empty_and_keeps_the_cursor(timelines) -> None:
+    """Tweets older than the floor are read from Cassandra: the page shows where it stopped."""
     await build(timelines, Kind.HOME, ADA, [tweet(5)], floor=tweet(4).id)
     page = await timelines.page(Kind.HOME, ADA, tweet(2).id, 10)
     assert (page.entries, page.exhausted, page.scanned, page.floor) == ((), True, tweet(2).id, tweet(4).id)
 
 
-async def test_many_lists_are_read_at_once_and_incomplete_ones_left_out(timelines) -> None:
-    """`pages` leaves out what is absent or building."""
+async def test_many_lists_are_read_in_one_call_without_incomplete_ones(timelines) -> None:
+    """`pages` omits lists that are absent or building."""
     await build(timelines, Kind.AUTHOR, ADA, [tweet(1, ADA), tweet(2, ADA)])
     await build(timelines, Kind.AUTHOR, CLEO, [])
     await timelines.begin(Kind.AUTHOR, BOB)
@@ -166,14 +169,14 @@ async def test_many_lists_are_read_at_once_and_incomplete_ones_left_out(timeline
 
 
 async def test_members_are_all_users_ascending(timelines) -> None:
-    """Sets of users are read whole, with those added later; ids above 2^53 stay apart."""
+    """Sets of users are read in full, with members added later; ids above 2^53 stay distinct."""
     await build(timelines, Kind.FOLLOWERS, ADA, [Entry(user, 0) for user in (EVE, CLEO, BOB)])
     assert await timelines.add_member(Kind.FOLLOWERS, ADA, DAN)
     assert await timelines.add_member(Kind.FOLLOWERS, ADA, DAN)
     assert await timelines.members(Kind.FOLLOWERS, ADA) == [BOB, CLEO, DAN, EVE]
 
 
-async def test_a_member_added_while_a_set_builds_is_kept(timelines) -> None:
+async def test_a_member_added_while_a_set_is_building_is_kept(timelines) -> None:
     """Correctness point 3: the follow consumer adds to a building list, too."""
     token = await timelines.begin(Kind.FOLLOWING, ADA)
     assert await timelines.add_member(Kind.FOLLOWING, ADA, EVE)
@@ -182,15 +185,15 @@ async def test_a_member_added_while_a_set_builds_is_kept(timelines) -> None:
     assert await timelines.members(Kind.FOLLOWING, ADA) == [BOB, EVE]
 
 
-async def test_a_big_set_of_users_is_completed_and_read_whole(timelines) -> None:
-    """Sets longer than one call of each kind (4,000 written, 10,000 read)."""
+async def test_a_large_set_of_users_is_written_and_read_in_full(timelines) -> None:
+    """Sets larger than one call of each kind (4,000 written, 10,000 read)."""
     users = list(range(1, 23_001, 2))
     await build(timelines, Kind.FOLLOWERS, ADA, [Entry(user, 0) for user in users])
     assert await timelines.members(Kind.FOLLOWERS, ADA) == users
 
 
-async def test_an_own_tweet_stands_in_both_lists_of_its_author(timelines) -> None:
-    """`add_own` adds to what is live, and creates nothing."""
+async def test_an_own_tweet_is_added_to_both_lists_of_its_author(timelines) -> None:
+    """`add_own` adds to live lists and creates none."""
     await build(timelines, Kind.HOME, BOB)
     await timelines.add_own(tweet(1))
     assert await timelines.page(Kind.AUTHOR, BOB, None, 10) is None
@@ -201,8 +204,8 @@ async def test_an_own_tweet_stands_in_both_lists_of_its_author(timelines) -> Non
     assert numbers((await timelines.page(Kind.AUTHOR, BOB, None, 10)).entries) == [2, 1]
 
 
-async def test_a_deleted_tweet_leaves_its_authors_lists_and_the_readers(timelines) -> None:
-    """`remove_tweet` removes one id and nothing else; a repeat and an absent list change nothing."""
+async def test_a_deleted_tweet_is_removed_from_lists_of_author_and_readers(timelines) -> None:
+    """`remove_tweet` removes exactly one id; a repeat and an absent list change nothing."""
     for kind, owner in ((Kind.HOME, BOB), (Kind.AUTHOR, BOB), (Kind.HOME, ADA)):
         await build(timelines, kind, owner, [tweet(1), tweet(2), tweet(3)])
     for _ in range(2):
@@ -212,7 +215,7 @@ async def test_a_deleted_tweet_leaves_its_authors_lists_and_the_readers(timeline
 
 
 async def test_seeded_lists_are_complete(timelines) -> None:
-    """`seed` writes lists as a rebuild would leave them."""
+    """`seed` writes lists in the state in which a rebuild leaves them."""
     await timelines.seed(Kind.HOME, {ADA: [tweet(1), tweet(2)], BOB: []}, floor=tweet(1).id)
     await timelines.seed(Kind.FOLLOWING, {ADA: [Entry(EVE, 0), Entry(BOB, 0)]})
     page = await timelines.page(Kind.HOME, ADA, None, 10)

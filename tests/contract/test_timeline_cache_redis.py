@@ -1,4 +1,4 @@
-"""TimelineCache on a Redis of the test's own: restarts, lost data, and what its errors say."""
+"""TimelineCache on the test's own Redis: restarts, lost data, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ async def until_it_answers(cache) -> None:
         with contextlib.suppress(StoreUnavailable):
             return await cache.ready()
         await asyncio.sleep(0.05)
-    raise AssertionError("Redis did not come back within 5 s")
+    raise AssertionError("Redis did not recover within 5 s")
 
 
-async def test_a_restarted_redis_holds_nothing_and_has_another_epoch(own_redis, cache) -> None:
+async def test_a_restarted_redis_is_empty_and_has_a_new_epoch(own_redis, cache) -> None:
     """Correctness point 6: no RDB, no AOF; the run id is read again on the new connection."""
     await build(cache, Kind.HOME, ADA, [tweet(1)])
     epoch = await cache.epoch()
@@ -54,7 +54,7 @@ async def test_a_restarted_redis_holds_nothing_and_has_another_epoch(own_redis, 
 
 
 async def test_lists_of_another_epoch_count_as_absent(cache) -> None:
-    """Correctness point 6: a new primary's copies may lack the last pushes, so nobody reads or adds to them."""
+    """Correctness point 6: a new primary's lists may lack the last pushes, so they are not used."""
     await build(cache, Kind.HOME, ADA, [tweet(1)])
     await build(cache, Kind.FOLLOWERS, ADA, [Entry(BOB, 0)])
     stale = await cache.begin(Kind.HOME, BOB)
@@ -78,8 +78,8 @@ async def test_lists_of_another_epoch_count_as_absent(cache) -> None:
     assert await cache.members(Kind.FOLLOWERS, ADA) == [5]
 
 
-async def test_a_flushall_between_two_chunks_is_noticed(cache) -> None:
-    """Correctness point 3: the scan does not end early as if it were done; a list built again has another token."""
+async def test_a_flushall_between_two_chunks_is_detected(cache) -> None:
+    """Correctness point 3: the scan does not end early as if done; a rebuilt list has another token."""
     users = [Entry(user, 0) for user in range(1, 8)]
     await build(cache, Kind.FOLLOWERS, BOB, users)
     first = await cache.push_chunk(BOB, tweet(1), 0, None)
@@ -90,7 +90,7 @@ async def test_a_flushall_between_two_chunks_is_noticed(cache) -> None:
 
 
 async def test_one_follow_after_a_cache_loss_does_not_shrink_an_audience(cache) -> None:
-    """A follower set that is not complete is never taken for one: the addition finds no list."""
+    """An incomplete follower set is never taken for a complete one: the addition finds no list."""
     await build(cache, Kind.FOLLOWERS, BOB, [Entry(user, 0) for user in range(1, 8)])
     await cache.link.call("FLUSHALL")
     assert not await cache.add_member(Kind.FOLLOWERS, BOB, 8)
@@ -98,7 +98,7 @@ async def test_one_follow_after_a_cache_loss_does_not_shrink_an_audience(cache) 
 
 
 async def test_pushes_and_pages_agree_under_many_tasks(cache, own_settings) -> None:
-    """Trim, floor and cursor hold while tasks push, delete and back-fill at once (points 2 and 3)."""
+    """Trim, floor and cursor hold while tasks push, delete and back-fill concurrently (points 2 and 3)."""
     await build(cache, Kind.HOME, ADA, [tweet(n) for n in range(5)])
     other = await RedisTimelines.open(own_settings)
     pushed = range(10, 210)
@@ -118,15 +118,15 @@ async def test_pushes_and_pages_agree_under_many_tasks(cache, own_settings) -> N
     await other.close()
 
 
-async def test_scripts_that_redis_forgot_are_loaded_again(cache) -> None:
+async def test_flushed_scripts_are_loaded_again(cache) -> None:
     """SCRIPT FLUSH costs one more round trip, not an error."""
     await build(cache, Kind.HOME, ADA, [tweet(1)])
     await cache.link.call("SCRIPT", "FLUSH")
     assert numbers((await cache.page(Kind.HOME, ADA, None, 10)).entries) == [1]
 
 
-async def test_a_redis_that_is_down_certainly_did_nothing(own_redis, cache) -> None:
-    """What was never written to a socket is a definite failure, at once."""
+async def test_a_call_to_a_redis_that_is_down_fails_definitely(own_redis, cache) -> None:
+    """A command that was never written to a socket fails definitely and immediately."""
     await own_redis.kill()
     await asyncio.sleep(0.05)
     with pytest.raises(StoreUnavailable, match=own_redis.address) as refused:
@@ -134,8 +134,8 @@ async def test_a_redis_that_is_down_certainly_did_nothing(own_redis, cache) -> N
     assert refused.value.definite
 
 
-async def test_a_redis_that_falls_silent_leaves_the_outcome_unknown(own_settings, own_redis) -> None:
-    """After `deadline.store_s` without a reply the connection is dropped; the command may have been carried out."""
+async def test_a_redis_that_stops_replying_leaves_the_outcome_unknown(own_settings, own_redis) -> None:
+    """After `deadline.store_s` without a reply the connection is dropped; the command may have run."""
     knobs = dataclasses.replace(own_settings.policies, deadline=policies.DeadlineKnobs(store_s=0.3))
     cache = await RedisTimelines.open(dataclasses.replace(own_settings, policies=knobs))
     os.kill(own_redis.pid, signal.SIGSTOP)
@@ -151,7 +151,7 @@ async def test_a_redis_that_falls_silent_leaves_the_outcome_unknown(own_settings
 
 
 async def test_a_redis_killed_in_mid_call_leaves_the_outcome_unknown(own_redis, cache) -> None:
-    """A connection lost after the write: nobody knows."""
+    """The connection is lost after the write: the outcome is unknown."""
     os.kill(own_redis.pid, signal.SIGSTOP)
     call = asyncio.create_task(cache.push(tweet(1), [ADA]))
     await asyncio.sleep(0.05)
@@ -162,7 +162,7 @@ async def test_a_redis_killed_in_mid_call_leaves_the_outcome_unknown(own_redis, 
 
 
 async def test_a_cancelled_call_does_not_shift_the_replies(cache) -> None:
-    """Replies answer commands in order, also where nobody waits for one any more."""
+    """Replies match commands in order, even if no task waits for one any more."""
     await build(cache, Kind.HOME, ADA, [tweet(1)])
     tasks = [asyncio.create_task(cache.link.call("ECHO", str(number))) for number in range(50)]
     await asyncio.sleep(0)
@@ -172,7 +172,7 @@ async def test_a_cancelled_call_does_not_shift_the_replies(cache) -> None:
 
 
 async def test_a_refusal_is_definite_and_a_failed_script_is_not(cache) -> None:
-    """LOADING, OOM, READONLY and the like come before the command does anything; other error replies may come after."""
+    """LOADING, OOM, READONLY etc. precede any effect of a command; other errors may come after it."""
     await cache.link.call("SET", f"{cache.link.prefix}f:{BOB}", "no set")
     with pytest.raises(StoreUnavailable) as failed:
         await cache.push_chunk(BOB, tweet(1), 0, None)
@@ -182,8 +182,8 @@ async def test_a_refusal_is_definite_and_a_failed_script_is_not(cache) -> None:
     assert not redis_link.mapped(hiredis.ReplyError("ERR user_script:1: …"), sent=True, address="redis").definite
 
 
-async def test_an_argument_that_cannot_be_is_refused_and_speaks_not_against_the_store(cache) -> None:
-    """However often it is sent: the breaker stays closed. Of a script nobody knows what it did before."""
+async def test_an_invalid_argument_does_not_open_the_circuit_breaker(cache) -> None:
+    """However often it is sent. If a script fails on one, its earlier effects are unknown."""
     for _ in range(20):
         with pytest.raises(WrongInput) as refused:
             await cache.link.call("SET", f"{cache.link.prefix}n", "1", "EX", str(2**70))
@@ -195,33 +195,33 @@ async def test_an_argument_that_cannot_be_is_refused_and_speaks_not_against_the_
 
 
 def test_every_error_of_the_driver_is_mapped() -> None:
-    """hiredis' own classes and the socket's become ours, with the address and a fix."""
-    theirs = [thing for _, thing in inspect.getmembers(hiredis, inspect.isclass) if issubclass(thing, BaseException)]
-    assert hiredis.HiredisError in theirs and hiredis.ProtocolError in theirs
-    for kind in [*theirs, OSError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError, TimeoutError]:
+    """Errors of hiredis and of the socket become ours, with the address and a fix."""
+    kinds = [kind for _, kind in inspect.getmembers(hiredis, inspect.isclass) if issubclass(kind, BaseException)]
+    assert hiredis.HiredisError in kinds and hiredis.ProtocolError in kinds
+    for kind in [*kinds, OSError, ConnectionRefusedError, ConnectionResetError, BrokenPipeError, TimeoutError]:
         problem = redis_link.mapped(kind("some reason"), sent=True, address="127.1.30.1:6379")
         assert isinstance(problem, LabError) and "127.1.30.1:6379" in str(problem), kind
 
 
 def test_the_link_works_on_uvloop(own_settings) -> None:
     """Services run on uvloop, tests on asyncio's own loop."""
-    async def journey() -> list[int]:
+    async def build_and_read() -> list[int]:
         cache = await RedisTimelines.open(own_settings)
         await build(cache, Kind.HOME, ADA, [tweet(1)])
         page = await cache.page(Kind.HOME, ADA, None, 10)
         await cache.close()
         return numbers(page.entries)
 
-    assert uvloop.run(journey()) == [1]
+    assert uvloop.run(build_and_read()) == [1]
 
 
 async def test_an_empty_list_of_tweets_does_not_stay_for_ever(cache) -> None:
-    """Anybody may ask for the tweets of any id: what holds nothing expires, what holds something stays."""
+    """Clients may request the tweets of any id: an empty list expires, a non-empty one stays."""
     await build(cache, Kind.AUTHOR, ADA, [])
     await build(cache, Kind.AUTHOR, BOB, [tweet(1)])
-    lives_ms = await cache.link.call("PTTL", f"{cache.link.prefix}a:{ADA}")
+    ttl_ms = await cache.link.call("PTTL", f"{cache.link.prefix}a:{ADA}")
 
-    assert 0 < lives_ms <= 600_000
+    assert 0 < ttl_ms <= 600_000
     assert await cache.link.call("PTTL", f"{cache.link.prefix}a:{BOB}") == -1
     assert (await cache.page(Kind.AUTHOR, ADA, None, 10)).exhausted
 
@@ -231,6 +231,6 @@ async def test_a_hot_tweet_and_a_deleted_marker_expire(own_settings, cache) -> N
     hot = RedisTweets(cache.link, own_settings)
     await hot.fill([Tweet(BOB, ADA, "once", 1, BOB)])
     await hot.mark_deleted(ADA)
-    lives_ms = [await cache.link.call("PTTL", f"{cache.link.prefix}t:{key}") for key in (BOB, ADA)]
+    ttls_ms = [await cache.link.call("PTTL", f"{cache.link.prefix}t:{key}") for key in (BOB, ADA)]
 
-    assert 0 < lives_ms[0] <= 600_000 < lives_ms[1] <= 3_600_000
+    assert 0 < ttls_ms[0] <= 600_000 < ttls_ms[1] <= 3_600_000

@@ -1,4 +1,7 @@
-"""TokenStore: one promise, in memory and on PostgreSQL. Rotation and revocation as a race is on the real server."""
+"""TokenStore: the same contract in memory and on PostgreSQL.
+
+Only the real server can race rotation and revocation.
+"""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -28,7 +31,7 @@ async def started(tokens, life_s: float = 60.0) -> tuple[Grant, str]:
 
 
 async def test_a_grant_is_found_by_its_refresh_token_until_it_expires(tokens):
-    """And by nothing else."""
+    """No other token finds it."""
     grant, first = await started(tokens)
     _, short = await started(tokens, 0.05)
     await asyncio.sleep(0.1)
@@ -39,8 +42,8 @@ async def test_a_grant_is_found_by_its_refresh_token_until_it_expires(tokens):
     assert await tokens.rotate(short, "next", 60, 60) is None
 
 
-async def test_a_rotated_token_is_used_and_its_successor_stands_for_the_same_grant(tokens):
-    """Same user, same scope."""
+async def test_a_rotated_token_is_used_and_its_successor_belongs_to_the_same_grant(tokens):
+    """The same user, the same scope."""
     grant, first = await started(tokens)
 
     assert await tokens.rotate(first, first + "b", 60, 60) == grant
@@ -49,7 +52,7 @@ async def test_a_rotated_token_is_used_and_its_successor_stands_for_the_same_gra
 
 
 async def test_a_used_token_ends_its_grant_and_no_other(tokens):
-    """What is returned says so; access tokens are revoked for as long as asked."""
+    """The returned grant is marked used; access tokens are revoked for the given time."""
     grant, first = await started(tokens)
     _, other = await started(tokens)
     await tokens.rotate(first, first + "b", 60, 60)
@@ -65,7 +68,7 @@ async def test_a_used_token_ends_its_grant_and_no_other(tokens):
 
 
 async def test_ending_a_grant_ends_all_its_tokens(tokens):
-    """By any of them, the used ones too; unknown ones are nobody's."""
+    """Any of its tokens ends it, used ones too; an unknown token ends nothing."""
     grant, first = await started(tokens)
     await tokens.rotate(first, first + "b", 60, 60)
 
@@ -75,8 +78,8 @@ async def test_ending_a_grant_ends_all_its_tokens(tokens):
     assert await tokens.end("never", 60) is None
 
 
-async def test_a_name_is_revoked_for_the_longest_time_asked(tokens):
-    """Safe to repeat; a shorter repeat takes nothing back."""
+async def test_a_name_is_revoked_for_the_longest_requested_time(tokens):
+    """Safe to repeat; a shorter repeat does not shorten the revocation."""
     await tokens.revoke("a1.7", 60)
     await tokens.revoke("a1.7", 0.01)
     await tokens.revoke("a1.8", 0.01)
@@ -86,19 +89,19 @@ async def test_a_name_is_revoked_for_the_longest_time_asked(tokens):
 
 
 async def test_of_many_rotations_at_once_one_wins_and_the_sign_in_ends(tokens):
-    """Linearisable: the second use is a reuse, however close."""
+    """Linearizable: the second use counts as reuse, however close in time."""
     grant, first = await started(tokens)
 
-    told = await asyncio.gather(*(tokens.rotate(first, f"{first}{n}", 60, 60) for n in range(6)))
+    results = await asyncio.gather(*(tokens.rotate(first, f"{first}{n}", 60, 60) for n in range(6)))
 
-    won = [each for each in told if each is not None and not each.used]
+    won = [result for result in results if result is not None and not result.used]
     assert len(won) == 1
     assert [await tokens.find(f"{first}{n}") for n in range(6)] == [None] * 6
     assert grant.id in await tokens.revoked()
 
 
 async def test_no_successor_survives_a_revocation_that_came_at_the_same_time(tokens):
-    """A rotation under way waits for the revocation or is found by it: forty races, no token left."""
+    """A concurrent rotation waits for the revocation or is revoked by it: 40 races, no token left."""
     for _ in range(40):
         _, first = await started(tokens)
         second = first + "b"

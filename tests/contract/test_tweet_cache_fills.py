@@ -20,7 +20,7 @@ async def test_a_filled_tweet_is_read_back_as_it_was(hot) -> None:
 
 
 async def test_a_late_fill_does_not_revive_a_deleted_tweet(hot) -> None:
-    """Correctness point 12: read live, delete, fill late: the marker stands."""
+    """Correctness point 12: read while live, delete, fill late: the marker remains."""
     await hot.fill([COVFEFE])
     await hot.mark_deleted(COVFEFE.id)
     await hot.fill([COVFEFE])
@@ -28,14 +28,14 @@ async def test_a_late_fill_does_not_revive_a_deleted_tweet(hot) -> None:
 
 
 async def test_a_fill_with_a_deleted_tweet_sets_the_marker(hot) -> None:
-    """What the truth calls deleted is deleted, whatever was cached before."""
+    """A tweet that is deleted in the tweet store becomes deleted in the cache, whatever was cached before."""
     await hot.fill([REPLY])
     await hot.fill([dataclasses.replace(REPLY, deleted=True)])
     assert await hot.get([REPLY.id]) == {REPLY.id: None}
 
 
 async def test_a_fill_never_overwrites(hot) -> None:
-    """SET NX: the first fill stands until it expires."""
+    """SET NX: the first fill remains until it expires."""
     await hot.fill([REPLY])
     await hot.fill([dataclasses.replace(REPLY, text="edited")])
     assert (await hot.get([REPLY.id]))[REPLY.id] == REPLY

@@ -1,16 +1,16 @@
-"""TweetCache: what changed of users, told to every process."""
+"""TweetCache: changes of users, announced to every process."""
 
 from __future__ import annotations
 
 
 async def start(hot) -> int:
-    """Return the mark of now, as a process does at its first look."""
+    """Return the current mark, as a process does on its first poll."""
     mark, _ = await hot.changes(-1)
     return mark
 
 
-async def test_an_announced_user_is_told_once(hot) -> None:
-    """After the mark he is told; after the next mark nothing is new."""
+async def test_an_announced_user_is_reported_once(hot) -> None:
+    """The user is reported after the mark; after the next mark there are no changes."""
     mark = await start(hot)
     await hot.announce([42, 43])
 
@@ -19,8 +19,8 @@ async def test_an_announced_user_is_told_once(hot) -> None:
     assert (await hot.changes(mark))[1] == frozenset()
 
 
-async def test_a_user_who_changes_again_is_told_again(hot) -> None:
-    """Twice the same user, with a look in between."""
+async def test_a_user_that_changes_again_is_reported_again(hot) -> None:
+    """The same user twice, with a poll in between."""
     mark = await start(hot)
     await hot.announce([42])
     mark, _ = await hot.changes(mark)
@@ -39,8 +39,8 @@ async def test_an_announcement_of_nobody_says_that_anything_may_have_changed(hot
     assert (await hot.changes(mark))[1] is None
 
 
-async def test_who_looks_first_hears_no_old_news(hot) -> None:
-    """A fresh process keeps nothing that could be old."""
+async def test_the_first_poll_reports_no_earlier_changes(hot) -> None:
+    """A new process has an empty local cache, so nothing in it can be stale."""
     await hot.announce([42])
 
     mark, changed = await hot.changes(-1)

@@ -1,4 +1,4 @@
-"""What only the real Cassandra can show: clocks, deadlines, refusals, and that no driver error is left unmapped."""
+"""What only a real Cassandra can show: clocks, deadlines, refusals, and that every driver error is mapped."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -22,18 +22,18 @@ MODULES = (cassandra, cluster, connection, metadata, pool, protocol, query, segm
 
 
 def _driver_errors() -> list[type[BaseException]]:
-    found = {thing for module in MODULES for _, thing in inspect.getmembers(module, inspect.isclass)
-             if issubclass(thing, Exception) and thing.__module__.startswith("cassandra")}
-    return sorted(found, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
+    kinds = {kind for module in MODULES for _, kind in inspect.getmembers(module, inspect.isclass)
+             if issubclass(kind, Exception) and kind.__module__.startswith("cassandra")}
+    return sorted(kinds, key=lambda kind: f"{kind.__module__}.{kind.__name__}")
 
 
 def test_every_error_of_the_driver_says_whether_it_happened():
-    """An error class without an entry among its bases would be guessed at; there is none."""
+    """The outcome of an error class without an entry for one of its bases would be a guess; there is none."""
     kinds = _driver_errors()
-    left = [kind for kind in kinds if not any(base in cassandra_bridge.DEFINITE for base in kind.__mro__)]
+    unmapped = [kind for kind in kinds if not any(base in cassandra_bridge.DEFINITE for base in kind.__mro__)]
 
     assert len(kinds) > 40
-    assert left == []
+    assert unmapped == []
 
 
 @pytest.mark.parametrize(("error", "definite"), [
@@ -51,32 +51,32 @@ def test_every_error_of_the_driver_says_whether_it_happened():
     (protocol.ServerError(0, "x", None), False),
     (KeyError("unheard of"), False),
 ], ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value))
-def test_only_what_was_surely_refused_is_definite(error, definite):
-    """A time-out after sending is never a "no"; neither is an error nobody has heard of."""
+def test_only_a_certain_refusal_is_definite(error, definite):
+    """A timeout after sending is never definite; neither is an unknown error class."""
     ours = cassandra_bridge.mapped(error, "append")
 
     assert isinstance(ours, StoreUnavailable)
     assert ours.definite is definite
 
 
-async def test_nobody_listening_is_a_definite_refusal():
+async def test_a_refused_connection_is_a_definite_failure():
     """A refused connection certainly wrote nothing."""
     at = settings.from_env({})
-    nobody = dataclasses.replace(at, stores=dataclasses.replace(at.stores, cassandra=("127.60.10.99:9042",)))
+    unreachable = dataclasses.replace(at, stores=dataclasses.replace(at.stores, cassandra=("127.60.10.99:9042",)))
 
     with pytest.raises(StoreUnavailable) as caught:
-        await cassandra_tweets.CassandraTweets.open(nobody)
+        await cassandra_tweets.CassandraTweets.open(unreachable)
 
     assert caught.value.definite is True
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("cannot_be", [2**70, "abc", None])
-async def test_an_id_that_cannot_be_is_refused_and_speaks_not_against_the_store(real_tweets, cannot_be):
-    """However often it is asked: the breaker stays closed, and who asks for what can be is answered."""
+@pytest.mark.parametrize("invalid_id", [2**70, "abc", None])
+async def test_an_invalid_id_does_not_open_the_circuit_breaker(real_tweets, invalid_id):
+    """However often it is requested, the breaker stays closed, and valid requests are answered."""
     for _ in range(20):
         with pytest.raises(WrongInput):
-            await real_tweets.get([cannot_be])
+            await real_tweets.get([invalid_id])
 
     assert real_tweets._bridge._guard.breaker.state.number == 0
     assert await real_tweets.get([1]) == {}
@@ -84,7 +84,7 @@ async def test_an_id_that_cannot_be_is_refused_and_speaks_not_against_the_store(
 
 @pytest.mark.real
 async def test_an_append_past_its_deadline_may_have_happened(real_tweets):
-    """The driver gives up; the server may not: the outcome is unknown, and a replay settles it."""
+    """The driver gives up, the server may not: the outcome is unknown, and a replay resolves it."""
     tweet = a_tweet()
     await real_tweets.append(a_tweet())
     real_tweets._bridge._deadline_s = 0.0001
@@ -100,8 +100,8 @@ async def test_an_append_past_its_deadline_may_have_happened(real_tweets):
 
 
 @pytest.mark.real
-async def test_a_caller_that_leaves_does_not_disturb_the_others(real_tweets):
-    """Cancelled reads leave their slot; the answers of the rest arrive."""
+async def test_a_cancelled_caller_does_not_affect_the_others(real_tweets):
+    """Cancelled reads free their slot; the other reads get their results."""
     author = fresh_author()
     await asyncio.gather(*(real_tweets.append(a_tweet(author_id=author)) for _ in range(20)))
     reads = [asyncio.create_task(real_tweets.by_author(author, None, 20)) for _ in range(100)]
@@ -117,7 +117,7 @@ async def test_a_caller_that_leaves_does_not_disturb_the_others(real_tweets):
 
 @pytest.mark.real
 async def test_preparing_twice_changes_nothing(real_tweets):
-    """Every instance may prepare at its start."""
+    """Every instance may call `prepare` when it starts."""
     tweet = a_tweet()
     await real_tweets.append(tweet)
 

@@ -1,4 +1,4 @@
-"""What every tweet store promises: kept once, deleted for good, told to the outbox."""
+"""Contract of every tweet store: stored once, deleted permanently, recorded in the outbox."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -23,13 +23,13 @@ from tests.helpers.durable_stores import (
 
 
 async def _rows(store, tweet_id: int, wall_ms: int | None = None):
-    """Outbox rows about one tweet, in the bucket of `wall_ms` (default: the id's own time) and the next one."""
+    """Return the outbox rows of one tweet in the bucket of `wall_ms` (default: the id's) and the next one."""
     bucket = bucket_of(wall_ms or ids.ms_of(tweet_id))
-    found = await store.outbox(shard_of(tweet_id), bucket) + await store.outbox(shard_of(tweet_id), bucket + 1)
-    return [row for row in found if row.event.payload["id"] == tweet_id]
+    rows = await store.outbox(shard_of(tweet_id), bucket) + await store.outbox(shard_of(tweet_id), bucket + 1)
+    return [row for row in rows if row.event.payload["id"] == tweet_id]
 
 
-async def test_a_tweet_is_read_back_whole_by_id_and_by_author(tweets):
+async def test_a_tweet_is_read_back_unchanged_by_id_and_by_author(tweets):
     """Every field survives, empty ones too."""
     parent = fresh_id()
     reply = a_tweet("Größe 10 €, naïve 🙂", in_reply_to=parent, conversation_id=parent, media_keys=("m1", "m2"))
@@ -43,7 +43,7 @@ async def test_a_tweet_is_read_back_whole_by_id_and_by_author(tweets):
 
 
 async def test_unknown_ids_are_left_out(tweets):
-    """`get` returns what exists, also for an empty question and for repeated ids."""
+    """`get` returns what exists, also for an empty request and for repeated ids."""
     known = a_tweet()
     await tweets.append(known)
 
@@ -53,7 +53,7 @@ async def test_unknown_ids_are_left_out(tweets):
 
 
 async def test_more_ids_than_one_read_holds_are_all_found(tweets):
-    """60 ids take three reads behind the port; the caller sees one answer."""
+    """60 ids take three reads behind the port; the caller gets one result."""
     many = [a_tweet(f"tweet {n}") for n in range(60)]
     await asyncio.gather(*(tweets.append(tweet) for tweet in many))
 
@@ -83,7 +83,7 @@ async def test_a_repeated_append_is_one_tweet_and_one_outbox_row(tweets):
     assert [row.event.id for row in await _rows(tweets, tweet.id)] == [str(tweet.id)]
 
 
-async def test_the_outbox_row_carries_the_whole_tweet(tweets):
+async def test_the_outbox_row_contains_the_whole_tweet(tweets):
     """The relay can publish from the row alone."""
     tweet = a_tweet("carried", media_keys=("m1",))
 
@@ -96,7 +96,7 @@ async def test_the_outbox_row_carries_the_whole_tweet(tweets):
     assert row.written_ms == ids.ms_of(tweet.id)
 
 
-async def test_a_delete_marks_both_tables_and_tells_the_outbox(tweets):
+async def test_a_delete_marks_both_tables_and_writes_an_outbox_row(tweets):
     """Deleted tweets stay, marked; a repeat changes nothing."""
     tweet = a_tweet()
     await tweets.append(tweet)
@@ -107,9 +107,9 @@ async def test_a_delete_marks_both_tables_and_tells_the_outbox(tweets):
 
     assert (await tweets.get([tweet.id]))[tweet.id].deleted is True
     assert [t.deleted for t in await tweets.by_author(tweet.author_id, None, 10)] == [True]
-    told = [row.event for row in await _rows(tweets, tweet.id, before_ms) if row.event.topic == "tweet_deleted"]
-    assert {event.id for event in told} == {f"{tweet.id}-deleted"}
-    assert told[0].payload == {"id": tweet.id, "author_id": tweet.author_id}
+    events = [row.event for row in await _rows(tweets, tweet.id, before_ms) if row.event.topic == "tweet_deleted"]
+    assert {event.id for event in events} == {f"{tweet.id}-deleted"}
+    assert events[0].payload == {"id": tweet.id, "author_id": tweet.author_id}
 
 
 @pytest.mark.parametrize("ahead_ms", [0, 5_000], ids=["same clock", "5 s ahead"])
@@ -126,9 +126,9 @@ async def test_a_late_replay_of_a_post_stays_deleted(tweets, ahead_ms):
     assert [t.deleted for t in await tweets.by_author(tweet.author_id, None, 10)] == [True]
 
 
-async def test_what_an_event_told_is_marked_without_another_event(tweets):
-    """Both tables; twice is once; nothing new in the outbox."""
-    tweet = a_tweet("told")
+async def test_mark_deleted_writes_no_event(tweets):
+    """It marks both tables, is safe to repeat and writes nothing to the outbox."""
+    tweet = a_tweet("announced")
     await tweets.append(tweet)
     before_ms = time.time_ns() // 1_000_000
     for _ in range(2):
@@ -140,7 +140,7 @@ async def test_what_an_event_told_is_marked_without_another_event(tweets):
 
 
 async def test_a_delete_that_overtakes_its_post_wins(tweets):
-    """The mark may come first, across regions or after a slow write; the text then joins it."""
+    """The mark may arrive first, across regions or after a slow write; the text is added later."""
     tweet = a_tweet("late")
 
     await tweets.delete(tweet.id, tweet.author_id)
@@ -152,21 +152,21 @@ async def test_a_delete_that_overtakes_its_post_wins(tweets):
     assert (whole.text, whole.deleted) == ("late", True)
 
 
-async def test_an_upsert_writes_the_tweet_without_telling_anybody(tweets):
-    """What an event carried is made durable, and not announced again."""
-    live, gone = a_tweet("live"), a_tweet("gone", deleted=True)
+async def test_an_upsert_writes_the_tweet_without_an_event(tweets):
+    """The tweet of a consumed event is stored, and not published again."""
+    live, deleted = a_tweet("live"), a_tweet("gone", deleted=True)
 
-    await tweets.upsert([live, gone])
+    await tweets.upsert([live, deleted])
     await tweets.upsert([])
 
-    found = await tweets.get([live.id, gone.id])
-    assert found[live.id] == live
-    assert found[gone.id].deleted is True
+    stored = await tweets.get([live.id, deleted.id])
+    assert stored[live.id] == live
+    assert stored[deleted.id].deleted is True
     assert await _rows(tweets, live.id) == []
 
 
-async def test_outbox_rows_lie_in_their_shard_and_bucket_oldest_first(tweets):
-    """Point 11: (id mod 4, ten seconds), so that a scan is short and meets no tombstone."""
+async def test_outbox_rows_are_in_their_shard_and_bucket_oldest_first(tweets):
+    """Point 11: (id mod 4, ten seconds), so that a scan is short and reads no tombstones."""
     start_ms = 1_800_000_000_000 + fresh_author() * 10_000
     early = ids.compose(start_ms + 9_998, 0, 3)
     late = ids.compose(start_ms + 9_999, 0, 3)
@@ -182,20 +182,20 @@ async def test_outbox_rows_lie_in_their_shard_and_bucket_oldest_first(tweets):
     assert [int(row.event.id) for row in await tweets.outbox(2, start_ms // 10_000)] == [other_shard]
 
 
-async def test_a_late_replay_lands_in_the_bucket_of_its_id(tweets):
-    """Point 11: so a re-scan of the last two minutes finds what a slow write left behind a mark."""
+async def test_a_late_replay_is_written_to_the_bucket_of_its_id(tweets):
+    """Point 11: so a re-scan of the last two minutes finds rows that a slow write left behind a mark."""
     minute_ago_ms = time.time_ns() // 1_000_000 - 60_000
     tweet = a_tweet(wall_ms=minute_ago_ms)
     await tweets.set_outbox_mark(shard_of(tweet.id), bucket_of(minute_ago_ms) + 3)
 
     await tweets.append(tweet)
 
-    found = await tweets.outbox(shard_of(tweet.id), bucket_of(minute_ago_ms))
-    assert str(tweet.id) in [row.event.id for row in found]
+    rows = await tweets.outbox(shard_of(tweet.id), bucket_of(minute_ago_ms))
+    assert str(tweet.id) in [row.event.id for row in rows]
 
 
 async def test_an_outbox_mark_only_rises(tweets):
-    """Two relays may raise it in any order. Shard 900 is nobody's."""
+    """Two relays may raise it in any order. Shard 900 is unused."""
     assert await tweets.outbox_mark(900) == 0
 
     await tweets.set_outbox_mark(900, 50)
@@ -207,7 +207,7 @@ async def test_an_outbox_mark_only_rises(tweets):
 
 
 async def test_seeded_tweets_are_ordinary_tweets(tweets):
-    """Seeding in bulk, twice, gives each tweet once; texts of every size fit."""
+    """Bulk seeding, done twice, stores each tweet once; texts of every size fit."""
     author = fresh_author()
     texts = ["", "short", "é" * 280, "🙂" * 280] * 300
     seeded = [a_tweet(text, author_id=author + n % 7) for n, text in enumerate(texts)]

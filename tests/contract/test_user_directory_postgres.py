@@ -1,4 +1,4 @@
-"""What only the real PostgreSQL can show: commits that are never cancelled, and outcomes that are honestly unknown."""
+"""What only a real PostgreSQL can show: commits that are never cancelled, and unknown outcomes."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -22,7 +22,7 @@ from tests.helpers.durable_stores import durable_settings, real_users
 
 @pytest.fixture
 async def beside(real_users):
-    """A connection of our own to the same database, outside the adapter."""
+    """A second connection to the same database, outside the adapter."""
     async with await psycopg.AsyncConnection.connect(real_users._pool.url, autocommit=True) as connection:
         yield connection
 
@@ -45,17 +45,17 @@ async def _one(connection, statement: str):
 
 
 def test_every_error_of_the_driver_says_whether_it_happened():
-    """Each class has a SQLSTATE whose class stands in the table, or an entry among its bases."""
+    """Each error has a SQLSTATE whose class is in the table, or an entry for one of its bases."""
     kinds = {kind for module in (psycopg, pg) for _, kind in inspect.getmembers(module, inspect.isclass)
              if issubclass(kind, Exception) and kind.__module__.startswith("psycopg")}
-    left = [kind.__name__ for kind in kinds
-            if not ((state := getattr(kind, "sqlstate", None)) and state[:2] in postgres_pool.STATES)
-            and not any(base in postgres_pool.KINDS for base in kind.__mro__)]
+    unmapped = [kind.__name__ for kind in kinds
+                if not ((state := getattr(kind, "sqlstate", None)) and state[:2] in postgres_pool.DEFINITE_BY_CLASS)
+                and not any(base in postgres_pool.DEFINITE_BY_TYPE for base in kind.__mro__)]
     unknown_states = {kind.sqlstate for kind in kinds if getattr(kind, "sqlstate", None)
-                      and kind.sqlstate[:2] not in postgres_pool.STATES}
+                      and kind.sqlstate[:2] not in postgres_pool.DEFINITE_BY_CLASS}
 
     assert len(kinds) > 200
-    assert left == []
+    assert unmapped == []
     assert unknown_states == set()
 
 
@@ -72,8 +72,8 @@ def test_every_error_of_the_driver_says_whether_it_happened():
     (pg.ConnectionFailure("x"), False),
     (KeyError("unheard of"), False),
 ], ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value))
-def test_only_what_the_server_refused_is_definite(error, definite):
-    """A session that ends may have committed."""
+def test_only_a_refusal_by_the_server_is_definite(error, definite):
+    """A session that ended may have committed."""
     ours = postgres_pool.mapped(error, "follow")
 
     assert isinstance(ours, StoreUnavailable)
@@ -83,8 +83,8 @@ def test_only_what_the_server_refused_is_definite(error, definite):
 @pytest.mark.parametrize("error", [
     pg.NumericValueOutOfRange("x"), pg.InvalidTextRepresentation("x"), psycopg.DataError("NUL in text"), pg.CheckViolation("x"),
 ], ids=lambda error: type(error).__name__)
-def test_a_value_that_no_column_takes_is_the_callers_mistake(error):
-    """It says nothing against PostgreSQL, whose breaker would open, and no repeat fixes it."""
+def test_a_value_that_its_column_rejects_is_the_callers_error(error):
+    """It is no failure of PostgreSQL, whose breaker would open otherwise, and no retry fixes it."""
     ours = postgres_pool.mapped(error, "follow")
 
     assert isinstance(ours, WrongInput)
@@ -92,19 +92,19 @@ def test_a_value_that_no_column_takes_is_the_callers_mistake(error):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("cannot_be", [2**70, "abc"])
-async def test_an_id_that_cannot_be_is_refused_and_speaks_not_against_the_store(real_users, cannot_be):
-    """However often it is asked: the breaker stays closed."""
+@pytest.mark.parametrize("invalid_id", [2**70, "abc"])
+async def test_an_invalid_id_does_not_open_the_circuit_breaker(real_users, invalid_id):
+    """However often it is requested."""
     for _ in range(20):
         with pytest.raises(WrongInput):
-            await real_users.follow(1, cannot_be)
+            await real_users.follow(1, invalid_id)
 
     assert real_users._pool._guard.breaker.state.number == 0
 
 
 @pytest.mark.real
-async def test_names_that_are_taken_speak_not_against_the_store(real_users):
-    """Sign-ups for a name that stands are answered, however many come in a row: nobody shuts the others out with them."""
+async def test_taken_names_do_not_open_the_circuit_breaker(real_users):
+    """However many sign-ups for an existing name arrive in a row, they block no other requests."""
     await _pair(real_users)
     for _ in range(20):
         with pytest.raises(Conflict, match="is taken"):
@@ -113,7 +113,7 @@ async def test_names_that_are_taken_speak_not_against_the_store(real_users):
     assert real_users._pool._guard.breaker.state.number == 0
 
 
-async def test_nobody_listening_is_a_definite_refusal():
+async def test_a_refused_connection_is_a_definite_failure():
     """A refused connection certainly changed nothing."""
     at = settings.from_env({})
     stores = dataclasses.replace(at.stores, postgres_url="postgresql://tweetlab@127.60.40.99:5432")
@@ -127,7 +127,7 @@ async def test_nobody_listening_is_a_definite_refusal():
 
 @pytest.mark.real
 async def test_a_repeated_follow_writes_wal(real_users, beside):
-    """Point 10: a repeat that wrote nothing would be acknowledged without having waited for the standby."""
+    """Point 10: a repeat without a write would be acknowledged without waiting for the standby."""
     ada, bob = await _pair(real_users)
     await real_users.follow(ada, bob)
     before = await _one(beside, "SELECT pg_current_wal_insert_lsn()")
@@ -153,7 +153,7 @@ async def test_a_repeated_sign_up_writes_wal(real_users, beside):
 
 @pytest.mark.real
 async def test_a_deadline_closes_the_connection_and_never_cancels(real_users, beside):
-    """Point 10: the caller hears "unknown", and the transaction goes on to its end by itself."""
+    """Point 10: the caller gets an unknown outcome, and the transaction finishes by itself."""
     ada, bob = await _pair(real_users)
     real_users._pool.deadline_s = 0.3
     async with beside.transaction():
@@ -169,16 +169,16 @@ async def test_a_deadline_closes_the_connection_and_never_cancels(real_users, be
     assert 0.25 < waited_s < 1.0
     assert waiting == 1
 
-    async def stands() -> bool:
+    async def followed() -> bool:
         return (await real_users.edge(ada, bob)).following
 
-    assert await _until(stands)
+    assert await _until(followed)
     assert await real_users.audience(bob) == 1
 
 
 @pytest.mark.real
-async def test_a_caller_that_leaves_does_not_stop_the_commit(real_users, beside):
-    """Point 10: an asyncio cancel never becomes a cancel at the server."""
+async def test_a_cancelled_caller_does_not_stop_the_commit(real_users, beside):
+    """Point 10: an asyncio cancellation never becomes a cancel on the server."""
     ada, bob = await _pair(real_users)
     async with beside.transaction():
         await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
@@ -189,10 +189,10 @@ async def test_a_caller_that_leaves_does_not_stop_the_commit(real_users, beside)
             await follow
         await asyncio.sleep(0.1)
 
-    async def stands() -> bool:
+    async def followed() -> bool:
         return (await real_users.edge(ada, bob)).following
 
-    assert await _until(stands)
+    assert await _until(followed)
 
 
 @pytest.mark.real
@@ -212,48 +212,48 @@ async def test_a_late_commit_is_not_skipped_by_the_drain(real_users, beside):
     """Point 11: a row with a lower number may become visible later than its successor; it is drained then."""
     ada, bob = await _pair(real_users)
     cyd, dan = (await real_users.create("cyd", "Cyd", "h")).id, (await real_users.create("dan", "Dan", "h")).id
-    seen: list[str] = []
+    published: list[str] = []
 
     async def publish(events):
-        seen.extend(event.id for event in events)
+        published.extend(event.id for event in events)
 
     async with beside.transaction():
         await beside.execute("SELECT * FROM change_edge(%s::bigint, %s::bigint, 'follow', '', 0, '')", (ada, bob))
         await real_users.follow(cyd, dan)
         assert await real_users.drain_outbox(10, publish) == 1
-        assert seen == [f"{cyd}-{dan}-1"]
+        assert published == [f"{cyd}-{dan}-1"]
 
     assert await real_users.drain_outbox(10, publish) == 1
-    assert seen == [f"{cyd}-{dan}-1", f"{ada}-{bob}-1"]
+    assert published == [f"{cyd}-{dan}-1", f"{ada}-{bob}-1"]
 
 
 @pytest.mark.real
-async def test_two_drains_at_once_share_the_rows(real_users):
-    """SKIP LOCKED: no row is published by both, none is left."""
+async def test_two_concurrent_drains_share_the_rows(real_users):
+    """SKIP LOCKED: no row is published twice, none is left."""
     ada, bob = await _pair(real_users)
     for _ in range(20):
         await real_users.follow(ada, bob)
-    busy, seen = asyncio.Event(), []
+    busy, published = asyncio.Event(), []
 
     async def slow(events):
-        seen.extend(events)
+        published.extend(events)
         busy.set()
         await asyncio.sleep(0.3)
 
     async def quick(events):
-        seen.extend(events)
+        published.extend(events)
 
     first = asyncio.create_task(real_users.drain_outbox(5, slow))
     await busy.wait()
     second = await real_users.drain_outbox(100, quick)
 
     assert (await first, second) == (5, 15)
-    assert len(seen) == 20
+    assert len(published) == 20
 
 
 @pytest.mark.real
 async def test_a_connection_that_died_while_idle_is_not_used(real_users, beside):
-    """After a failover the next statement goes into a new connection and is not lost in an old one."""
+    """After a failover the next statement uses a new connection and is not lost in an old one."""
     ada, bob = await _pair(real_users)
     await beside.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                          "WHERE datname = current_database() AND pid <> pg_backend_pid()")
@@ -263,8 +263,8 @@ async def test_a_connection_that_died_while_idle_is_not_used(real_users, beside)
 
 
 @pytest.mark.real
-async def test_a_session_that_is_ended_under_a_follow_is_unknown(real_users, beside):
-    """The server says 57P01; whether the commit stands, it does not say."""
+async def test_a_session_terminated_during_a_follow_leaves_the_outcome_unknown(real_users, beside):
+    """The server reports 57P01, but not whether the transaction committed."""
     ada, bob = await _pair(real_users)
     async with beside.transaction():
         await beside.execute("LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE")
@@ -279,8 +279,8 @@ async def test_a_session_that_is_ended_under_a_follow_is_unknown(real_users, bes
 
 
 @pytest.mark.real
-async def test_when_all_connections_are_busy_nothing_was_asked(real_users, beside):
-    """Waiting in our own queue past the deadline is a definite no."""
+async def test_a_call_that_got_no_connection_fails_definitely(real_users, beside):
+    """A wait in the pool's queue past the deadline is a definite failure."""
     ada, bob = await _pair(real_users)
     real_users._pool.deadline_s = 0.4
     async with beside.transaction():

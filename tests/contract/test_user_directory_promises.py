@@ -1,4 +1,4 @@
-"""What every user directory promises: names are unique, edges are counted, every change is told."""
+"""Contract of every user directory: names are unique, edges are counted, every change is published."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -15,7 +15,7 @@ from tests.helpers.durable_stores import durable_settings, real_users, users
 
 
 class Published:
-    """What an outbox was drained into; `refuse` makes the next call fail."""
+    """Collects the events of a drained outbox; `refuse` makes the next call fail."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -23,7 +23,7 @@ class Published:
 
     async def __call__(self, events):
         if self.refuse:
-            raise ConnectionError("the log is away")
+            raise ConnectionError("the log is down")
         self.events.extend(events)
 
 
@@ -37,13 +37,13 @@ async def test_a_new_user_is_found_by_name_and_id(users):
 
     assert (ada.username, ada.name, ada.followers, ada.password_hash) == ("AdaL", "Ada Lovelace", 0, "")
     assert await users.by_id([ada.id, 999_999]) == {ada.id: ada}
-    found = await users.by_name("adal")
-    assert found == User(ada.id, "AdaL", "Ada Lovelace", ada.created_ms, password_hash="argon-hash")
+    named = await users.by_name("adal")
+    assert named == User(ada.id, "AdaL", "Ada Lovelace", ada.created_ms, password_hash="argon-hash")
     assert await users.by_name("nobody") is None
 
 
 async def test_a_taken_name_is_a_conflict_in_any_case(users):
-    """Names are unique without regard to case; the second sign-up certainly made nobody."""
+    """Names are unique, case-insensitively; the second sign-up certainly created no user."""
     await users.create("Ada", "Ada", "h")
 
     with pytest.raises(Conflict) as caught:
@@ -53,7 +53,7 @@ async def test_a_taken_name_is_a_conflict_in_any_case(users):
 
 
 async def test_a_repeated_sign_up_returns_the_first_user(users):
-    """The same key makes one user; the same key for another name is a conflict."""
+    """The same key creates one user; the same key for another name is a conflict."""
     first = await users.create("ada", "Ada", "h", key="k1")
 
     assert await users.create("ada", "Ada", "h", key="k1") == first
@@ -62,11 +62,11 @@ async def test_a_repeated_sign_up_returns_the_first_user(users):
     assert await users.by_name("bob") is None
 
 
-async def test_racing_sign_ups_with_one_key_make_one_user(users):
-    """Whoever loses the race gets the winner's user."""
-    made = await asyncio.gather(*(users.create("ada", "Ada", "h", key="k1") for _ in range(12)))
+async def test_racing_sign_ups_with_one_key_create_one_user(users):
+    """Losers of the race get the winner's user."""
+    created = await asyncio.gather(*(users.create("ada", "Ada", "h", key="k1") for _ in range(12)))
 
-    assert len({user.id for user in made}) == 1
+    assert len({user.id for user in created}) == 1
 
 
 async def test_a_follow_counts_once_and_its_version_grows_with_each_change(users):
@@ -86,21 +86,21 @@ async def test_a_follow_counts_once_and_its_version_grows_with_each_change(users
     assert (both[bob].following, both[bob].followers) == (0, 1)
 
 
-async def test_an_unfollow_of_an_edge_that_never_was_is_told_and_counts_nothing(users):
+async def test_an_unfollow_without_an_edge_is_published_and_counts_nothing(users):
     """It is a repeat like any other."""
     ada, bob, _ = await _three(users)
-    told = Published()
+    published = Published()
 
     assert await users.unfollow(ada, bob) == Edge(ada, bob, False, 0)
 
     assert await users.audience(bob) == 0
-    assert await users.drain_outbox(10, told) == 1
+    assert await users.drain_outbox(10, published) == 1
 
 
 async def test_unknown_users_and_oneself_cannot_be_followed(users):
-    """Nothing is written then."""
+    """Nothing is written."""
     ada, *_ = await _three(users)
-    told = Published()
+    published = Published()
 
     for follower, followee in ((ada, 999_999), (999_999, ada)):
         with pytest.raises(NotFound):
@@ -108,7 +108,7 @@ async def test_unknown_users_and_oneself_cannot_be_followed(users):
     with pytest.raises(WrongInput):
         await users.follow(ada, ada)
 
-    assert await users.drain_outbox(10, told) == 0
+    assert await users.drain_outbox(10, published) == 0
     assert await users.audience(ada) == 0
 
 
@@ -129,7 +129,7 @@ async def test_edges_are_paged_in_ascending_order(users):
 
 
 async def test_racing_changes_leave_counters_that_match_the_edges(users):
-    """Both directions at once, follow and unfollow, many tasks: no deadlock, no drift."""
+    """Both directions concurrently, follow and unfollow, many tasks: no deadlock, no drift."""
     everyone = await _three(users)
     pairs = [(a, b) for a in everyone for b in everyone if a != b]
 
@@ -137,48 +137,48 @@ async def test_racing_changes_leave_counters_that_match_the_edges(users):
         (users.follow if turn % 3 else users.unfollow)(*pairs[turn % len(pairs)]) for turn in range(120)
     ))
 
-    found = await users.by_id(everyone)
+    by_id = await users.by_id(everyone)
     for user in everyone:
-        assert found[user].followers == len(await users.followers(user, 0, 10)) == await users.audience(user)
-        assert found[user].following == len(await users.following(user, 0, 10))
+        assert by_id[user].followers == len(await users.followers(user, 0, 10)) == await users.audience(user)
+        assert by_id[user].following == len(await users.following(user, 0, 10))
 
 
 async def test_every_change_and_every_repeat_is_published_in_order(users):
-    """A repeat has the same event id: consumers see it twice, effects happen once."""
+    """A repeat has the same event id: consumers get it twice, its effects happen once."""
     ada, bob, _ = await _three(users)
-    told = Published()
+    published = Published()
     await users.follow(ada, bob, trace="t1")
     await users.follow(ada, bob)
     await users.unfollow(ada, bob)
 
-    assert await users.drain_outbox(10, told) == 3
-    assert await users.drain_outbox(10, told) == 0
+    assert await users.drain_outbox(10, published) == 3
+    assert await users.drain_outbox(10, published) == 0
 
-    assert [event.id for event in told.events] == [f"{ada}-{bob}-1", f"{ada}-{bob}-1", f"{ada}-{bob}-2"]
-    assert told.events[0] == Event("new_follow", ada, f"{ada}-{bob}-1",
+    assert [event.id for event in published.events] == [f"{ada}-{bob}-1", f"{ada}-{bob}-1", f"{ada}-{bob}-2"]
+    assert published.events[0] == Event("new_follow", ada, f"{ada}-{bob}-1",
                                    {"follower_id": ada, "followee_id": bob, "following": True, "version": 1}, "t1")
-    assert told.events[2].payload["following"] is False
+    assert published.events[2].payload["following"] is False
 
 
 async def test_a_drain_that_cannot_publish_keeps_its_rows(users):
     """Rows leave the outbox only after the log has acknowledged them; `limit` bounds a drain."""
     ada, bob, cyd = await _three(users)
-    told = Published()
+    published = Published()
     await users.follow(ada, bob)
     await users.follow(ada, cyd)
-    told.refuse = True
+    published.refuse = True
 
     with pytest.raises(ConnectionError):
-        await users.drain_outbox(10, told)
-    told.refuse = False
+        await users.drain_outbox(10, published)
+    published.refuse = False
 
-    assert await users.drain_outbox(1, told) == 1
-    assert await users.drain_outbox(10, told) == 1
-    assert [event.payload["followee_id"] for event in told.events] == [bob, cyd]
+    assert await users.drain_outbox(1, published) == 1
+    assert await users.drain_outbox(10, published) == 1
+    assert [event.payload["followee_id"] for event in published.events] == [bob, cyd]
 
 
 async def test_a_follow_wakes_the_relay_within_a_second(users):
-    """And without any follow it looks each second."""
+    """Without any follow it polls every second."""
     ada, bob, _ = await _three(users)
     wakeups = users.outbox_wakeups()
     await asyncio.wait_for(anext(wakeups), 3.0)
@@ -193,8 +193,8 @@ async def test_a_follow_wakes_the_relay_within_a_second(users):
     assert waiting.done()
 
 
-async def test_a_repeated_mode_keeps_its_first_moment(users):
-    """Pushing stops only after the flag is older than the readers' view of it, so a repeat must not renew its age."""
+async def test_a_repeated_mode_keeps_its_first_timestamp(users):
+    """Pushing stops once the flag is older than the readers' cached copy, so a repeat must keep its age."""
     assert await users.mode(7) is None
     pulled = await users.set_mode(7, Mode.PULL, since_id=100)
 
@@ -205,8 +205,8 @@ async def test_a_repeated_mode_keeps_its_first_moment(users):
     assert (pulled.mode, pulled.since_id, pulled.pulled_once) == (Mode.PULL, 100, True)
 
 
-async def test_an_author_once_pulled_stays_on_the_list(users):
-    """Readers keep merging his list until his pull-era tweets are below every floor."""
+async def test_an_author_that_was_ever_pulled_stays_on_the_list(users):
+    """Readers keep merging their list until their tweets of the pull mode are below every floor."""
     await users.set_mode(7, Mode.PULL, since_id=100)
     await users.set_mode(8, Mode.PUSH, since_id=100)
 
@@ -218,7 +218,7 @@ async def test_an_author_once_pulled_stays_on_the_list(users):
 
 
 async def test_seeded_users_and_edges_are_ordinary_ones(users):
-    """Counters fit the edges, no event is told, and the next user gets the next id."""
+    """Counters match the edges, no event is published, and the next user gets the next id."""
     import numpy as np
 
     odd = User(3, "cyd", "tab\there \\ back\nslash", 1_700_000_000_000, password_hash="h")
@@ -227,8 +227,8 @@ async def test_seeded_users_and_edges_are_ordinary_ones(users):
 
     await users.bulk_load(seeded, follower_ids, followee_ids)
 
-    found = await users.by_id([1, 2, 3])
-    assert found[3] == User(3, "cyd", "tab\there \\ back\nslash", 1_700_000_000_000, followers=2, following=0)
+    by_id = await users.by_id([1, 2, 3])
+    assert by_id[3] == User(3, "cyd", "tab\there \\ back\nslash", 1_700_000_000_000, followers=2, following=0)
     assert (await users.edge(1, 2)).following is True
     assert [edge.tolist() for edge in await users.all_edges()] == [[1, 1, 2], [2, 3, 3]]
     assert await users.drain_outbox(10, Published()) == 0

@@ -1,4 +1,4 @@
-"""What every user directory promises about protected users: a follow asks, the answer makes or ends the edge."""
+"""Contract of every user directory for protected users: a follow is a request to approve or refuse."""
 
 # ruff: noqa: F401, F811 (fixtures come in by their names)
 
@@ -19,18 +19,18 @@ async def _pair(users):
     return ada, bob
 
 
-async def _told(users):
+async def _published(users):
     events = []
 
-    async def publish(found):
-        events.extend(found)
+    async def publish(batch):
+        events.extend(batch)
 
     await users.drain_outbox(1000, publish)
     return [(event.payload["following"], event.payload["version"]) for event in events]
 
 
-async def test_a_follow_of_a_protected_user_asks(users):
-    """A request is no edge: it is not counted, not listed, lets nobody read, and is told to no consumer."""
+async def test_a_follow_of_a_protected_user_is_a_request(users):
+    """A request is no edge: it is not counted, not listed, gives no read access, and publishes no event."""
     ada, bob = await _pair(users)
 
     assert await users.follow(ada, bob) == Edge(ada, bob, False, 1, pending=True)
@@ -39,11 +39,11 @@ async def test_a_follow_of_a_protected_user_asks(users):
     assert (await users.followers(bob, -1, 10), await users.requests(bob, -1, 10)) == ([], [ada])
     assert (await users.by_id([bob]))[bob].followers == 0
     assert await users.follows(ada, [bob]) == set()
-    assert await _told(users) == []
+    assert await _published(users) == []
 
 
 async def test_an_approved_request_is_an_edge(users):
-    """It is counted, listed and told, once; approving again changes nothing."""
+    """It is counted, listed and published; approving again changes nothing."""
     ada, bob = await _pair(users)
     await users.follow(ada, bob)
 
@@ -52,12 +52,12 @@ async def test_an_approved_request_is_an_edge(users):
     assert (await users.followers(bob, -1, 10), await users.requests(bob, -1, 10)) == ([ada], [])
     assert (await users.by_id([bob]))[bob].followers == 1
     assert await users.follows(ada, [bob, ada]) == {bob}
-    assert await _told(users) == [(True, 2), (True, 2)]
+    assert await _published(users) == [(True, 2), (True, 2)]
 
 
-@pytest.mark.parametrize("end", ["refuse", "unfollow"], ids=["refused by the followee", "taken back by the follower"])
+@pytest.mark.parametrize("end", ["refuse", "unfollow"], ids=["refused by the followee", "withdrawn by the follower"])
 async def test_a_request_can_be_ended_by_either_side(users, end):
-    """It is gone, it may be repeated, and the follower may ask again."""
+    """The request is removed, ending it may be repeated, and the follower may request again."""
     ada, bob = await _pair(users)
     await users.follow(ada, bob)
 
@@ -67,8 +67,8 @@ async def test_a_request_can_be_ended_by_either_side(users, end):
     assert await users.follow(ada, bob) == Edge(ada, bob, False, 3, pending=True)
 
 
-async def test_nothing_is_approved_that_was_not_asked_for(users):
-    """Approving and refusing without a request leave no row behind; unknown users are not found."""
+async def test_an_approval_without_a_request_changes_nothing(users):
+    """Approving and refusing without a request leave no row; unknown users are not found."""
     ada, bob = await _pair(users)
 
     assert await users.approve(ada, bob) == Edge(ada, bob, False, 0)
@@ -79,8 +79,8 @@ async def test_nothing_is_approved_that_was_not_asked_for(users):
         await users.set_profile(999_999, protected=True)
 
 
-async def test_an_approval_of_nothing_binds_no_key(users):
-    """He asks later; the same approval, sent again with its key, is then the first one that does something."""
+async def test_an_approval_without_a_request_binds_no_key(users):
+    """The request comes later; the same approval, repeated with its key, is then the first with an effect."""
     ada, bob = await _pair(users)
 
     assert await users.approve(ada, bob, key="k1") == Edge(ada, bob, False, 0)
@@ -92,7 +92,7 @@ async def test_an_approval_of_nothing_binds_no_key(users):
 
 
 async def test_followers_stay_and_requests_wait_when_protection_changes(users):
-    """Who followed before still follows; a request of before waits, and a new follow of a public user stands at once."""
+    """Followers remain, an earlier request stays pending, and a public user is followed immediately."""
     ada, bob = await _pair(users)
     await users.set_profile(bob, protected=False)
     cyd = (await users.create("cyd", "Cyd", "hash")).id
@@ -107,8 +107,8 @@ async def test_followers_stay_and_requests_wait_when_protection_changes(users):
     assert await users.requests(bob, -1, 10) == []
 
 
-async def test_who_is_protected_is_told_whole_and_only_when_it_changed(users):
-    """A look with the known version costs nothing; any change gives a higher version and the whole set."""
+async def test_protected_users_are_returned_in_full_and_only_after_a_change(users):
+    """A poll with the known version returns None; any change gives a higher version and the whole set."""
     ada, bob = await _pair(users)
 
     first = await users.protected_users()
@@ -123,7 +123,10 @@ async def test_who_is_protected_is_told_whole_and_only_when_it_changed(users):
 
 
 async def test_a_repeat_with_the_same_key_does_not_follow_again(users):
-    """Followed with a key, unfollowed, sent again: the edge stays away. Another target under the key is refused."""
+    """Followed with a key, unfollowed, sent again: the user stays unfollowed.
+
+    Another target with the key is refused.
+    """
     ada, bob = await _pair(users)
     cyd = (await users.create("cyd", "Cyd", "hash")).id
     await users.follow(ada, cyd, key="key-of-ada")
@@ -136,15 +139,15 @@ async def test_a_repeat_with_the_same_key_does_not_follow_again(users):
     assert await users.requests(bob, -1, 10) == []
 
 
-async def test_follows_that_race_protection_either_stand_or_ask(users):
-    """No edge is both; every edge that stands is counted."""
+async def test_follows_that_race_protection_are_either_edges_or_requests(users):
+    """None is both; every edge is counted."""
     bob = (await users.create("bob", "Bob", "hash")).id
     fans = [(await users.create(f"fan{n}", "Fan", "hash")).id for n in range(12)]
 
-    made = await asyncio.gather(*(users.follow(fan, bob) for fan in fans[:6]), users.set_profile(bob, protected=True),
-                                *(users.follow(fan, bob) for fan in fans[6:]))
+    results = await asyncio.gather(*(users.follow(fan, bob) for fan in fans[:6]), users.set_profile(bob, protected=True),
+                                   *(users.follow(fan, bob) for fan in fans[6:]))
 
-    edges = [edge for edge in made if isinstance(edge, Edge)]
+    edges = [edge for edge in results if isinstance(edge, Edge)]
     assert all(edge.following != edge.pending for edge in edges)
     assert await users.followers(bob, -1, 100) == [edge.follower_id for edge in edges if edge.following]
     assert await users.audience(bob) == sum(edge.following for edge in edges)

@@ -1,4 +1,4 @@
-"""What every adapter in memory does alike: open as soon as it is made, always ready, nothing to prepare, nothing to close."""
+"""Common base of the in-memory adapters: always ready, nothing to prepare, nothing to close."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from system.kernel.settings import Settings
 
 
 class Memory:
-    """An adapter in this process. Who inherits gives `_forget`, which makes it empty, and calls it when it is made."""
+    """An in-memory adapter. Subclasses define `_reset`, which empties it, and call it in `__init__`."""
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Return an empty one; `settings` are not read."""
+        """Return an empty adapter; `settings` are ignored."""
         return cls()
 
     async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
+        """Do nothing; the contents stay."""
 
     async def ready(self) -> None:
         """Always ready."""
 
     async def prepare(self) -> None:
-        """Nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
     async def clear(self) -> None:
-        """Forget everything."""
-        self._forget()
+        """Remove everything."""
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""BlobStore in memory: the equal of the S3 adapter, held to the same contract tests.
+"""In-memory BlobStore, held to the same contract tests as the S3 adapter.
 
-Its signed URLs work while it is entered as a context (a small HTTP server on a free port of 127.0.0.1); without that they
-are well-formed, and nobody answers them.
+As an async context manager it serves its signed URLs (a small HTTP server on a free port of 127.0.0.1).
+Otherwise the URLs are well-formed, but no server answers them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKSUM = "x-amz-checksum-sha256"
 
 
 class MemoryBlobs:
-    """Objects in this process."""
+    """Objects in memory."""
 
     def __init__(self) -> None:
         self._objects: dict[str, tuple[Blob, bytes]] = {}
@@ -78,7 +78,7 @@ class MemoryBlobs:
 
     async def get(self, key: str) -> bytes:
         if key not in self._objects:
-            raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
+            raise NotFound(f"There is no object {key!r}; it was never uploaded, or was removed.")
         return self._objects[key][1]
 
     async def start(self, key: str, count: int) -> bytes:
@@ -101,25 +101,25 @@ class MemoryBlobs:
     async def _serve(self, request: web.Request) -> web.Response:
         key, ends_s = request.match_info["key"], int(request.query.get("ends", "0"))
         if request.method == "PUT":
-            return await self._take(request, key, ends_s)
-        good = hmac.compare_digest(request.query.get("signature", ""), self._signature(request.method, key, ends_s, ""))
-        if not good or time.time() >= ends_s:
+            return await self._accept_put(request, key, ends_s)
+        valid = hmac.compare_digest(request.query.get("signature", ""), self._signature(request.method, key, ends_s, ""))
+        if not valid or time.time() >= ends_s:
             return web.Response(status=403)
         if key not in self._objects:
             return web.Response(status=404)
         blob, data = self._objects[key]
         return web.Response(body=data, headers={"Content-Type": blob.content_type})
 
-    async def _take(self, request: web.Request, key: str, ends_s: int) -> web.Response:
-        given = {name: request.headers[name] for name in ("content-type", "if-none-match", CHECKSUM) if name in request.headers}
+    async def _accept_put(self, request: web.Request, key: str, ends_s: int) -> web.Response:
+        headers = {name: request.headers[name] for name in ("content-type", "if-none-match", CHECKSUM) if name in request.headers}
         data = await request.read()
-        signature = self._signature("PUT", key, ends_s, f"{len(data)} {given}")
+        signature = self._signature("PUT", key, ends_s, f"{len(data)} {headers}")
         if not hmac.compare_digest(request.query.get("signature", ""), signature) or time.time() >= ends_s:
             return web.Response(status=403)
         if key in self._objects:
             return web.Response(status=412)
-        declared = base64.b64decode(given.get(CHECKSUM, "")).hex()
+        declared = base64.b64decode(headers.get(CHECKSUM, "")).hex()
         if declared not in ("", hashlib.sha256(data).hexdigest()):
             return web.Response(status=400)
-        self._store(key, data, given.get("content-type", ""), declared)
+        self._store(key, data, headers.get("content-type", ""), declared)
         return web.Response()

@@ -1,4 +1,4 @@
-"""Idempotency keys in memory, for unit tests."""
+"""In-memory idempotency keys, for unit tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ class MemoryKeys(Memory):
     """`KeyStore` in a dict."""
 
     def __init__(self) -> None:
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._keys: dict[tuple[int, str], tuple[int, str]] = {}
 
     async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:

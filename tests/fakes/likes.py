@@ -1,4 +1,4 @@
-"""Likes and their cached counts in memory: the same promises, in one process, without durability."""
+"""In-memory likes and cached like counts: the same contract, in one process, without durability."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.fakes.users import Claims, MemoryUsers
 
 
 class MemoryLikes(Memory):
-    """`LikeStore` in a dictionary. `users`: whose outbox tells of changes, as both share one database in PostgreSQL."""
+    """`LikeStore` in a dict. Changes go to the outbox of `users`: in PostgreSQL both share a database."""
 
     def __init__(self, users: MemoryUsers | None = None) -> None:
         self._users = users or MemoryUsers()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._rows: dict[tuple[int, int], Like] = {}
         self._claims = Claims()
 
@@ -32,54 +32,55 @@ class MemoryLikes(Memory):
         if self._claims.claim(user_id, key, f"like-{liked}-{tweet_id}") and row.liked != liked:
             row = Like(tweet_id, user_id, liked, row.version + 1)
             self._rows[tweet_id, user_id] = row
-        self._users.tell(events.new_like(user_id, tweet_id, row.liked, row.version, trace))
+        self._users.add_event(events.new_like(user_id, tweet_id, row.liked, row.version, trace))
         return row
 
     async def liked(self, user_id: int, tweet_ids: Sequence[int]) -> set[int]:
-        return {each for each in tweet_ids if (each, user_id) in self._rows and self._rows[each, user_id].liked}
+        return {tweet_id for tweet_id in tweet_ids
+                if (tweet_id, user_id) in self._rows and self._rows[tweet_id, user_id].liked}
 
     async def counts(self, tweet_ids: Sequence[int]) -> dict[int, LikeCount]:
-        return {each: self._count(each) for each in tweet_ids}
+        return {tweet_id: self._count(tweet_id) for tweet_id in tweet_ids}
 
     def _count(self, tweet_id: int) -> LikeCount:
         rows = [row for (tweet, _), row in self._rows.items() if tweet == tweet_id]
         return LikeCount(sum(row.liked for row in rows), sum(row.version for row in rows))
 
     async def liking_users(self, tweet_id: int, after: int, limit: int, hidden: Collection[int] = ()) -> list[int]:
-        found = (row.user_id for row in self._rows.values() if row.liked and row.tweet_id == tweet_id and row.user_id > after)
-        return sorted(set(found) - set(hidden))[:limit]
+        users = (row.user_id for row in self._rows.values() if row.liked and row.tweet_id == tweet_id and row.user_id > after)
+        return sorted(set(users) - set(hidden))[:limit]
 
     async def liked_tweets(self, user_id: int, before: int | None, limit: int) -> list[int]:
-        found = (row.tweet_id for row in self._rows.values() if row.liked and row.user_id == user_id)
-        return sorted((each for each in found if before is None or each < before), reverse=True)[:limit]
+        tweets = (row.tweet_id for row in self._rows.values() if row.liked and row.user_id == user_id)
+        return sorted((tweet for tweet in tweets if before is None or tweet < before), reverse=True)[:limit]
 
     async def bulk_load(self, likes: Iterable[tuple[int, int]]) -> None:
-        """Write seeded likes, (tweet id, user id), without outbox rows."""
+        """Write seeded likes, pairs of (tweet id, user id), without outbox rows."""
         self._rows.update({(tweet_id, user_id): Like(tweet_id, user_id, True, 1) for tweet_id, user_id in likes})
 
     async def all_likes(self) -> set[tuple[int, int]]:
-        """Return (tweet id, user id) of all likes that stand."""
+        """Return (tweet id, user id) of all current likes."""
         return {pair for pair, row in self._rows.items() if row.liked}
 
 
 class MemoryLikeCounts:
-    """`LikeCounts` in a dictionary; nothing expires."""
+    """`LikeCounts` in a dict; nothing expires."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, LikeCount] = {}
+        self._counts: dict[int, LikeCount] = {}
 
     async def close(self) -> None:
-        """Keep everything; there is nothing to close."""
+        """Do nothing; the contents stay."""
 
     async def clear(self) -> None:
-        """Forget everything."""
-        self._kept.clear()
+        """Remove everything."""
+        self._counts.clear()
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, int]:
-        return {each: self._kept[each].count for each in tweet_ids if each in self._kept}
+        return {tweet_id: self._counts[tweet_id].count for tweet_id in tweet_ids if tweet_id in self._counts}
 
     async def put(self, counts: Mapping[int, LikeCount]) -> int:
-        newer = {each: found for each, found in counts.items()
-                 if each not in self._kept or self._kept[each].stamp <= found.stamp}
-        self._kept.update(newer)
+        newer = {tweet_id: count for tweet_id, count in counts.items()
+                 if tweet_id not in self._counts or self._counts[tweet_id].stamp <= count.stamp}
+        self._counts.update(newer)
         return len(newer)

@@ -1,4 +1,4 @@
-"""LimitStore in memory: the same sums in one process."""
+"""In-memory LimitStore: the same windows, in one process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from system.kernel.resilience.rate_window import Quota, Standing, Windows
 
 
 class MemoryLimits:
-    """Windows of this process. `now_s`: wall time."""
+    """Rate windows in memory. `now_s`: returns the wall time."""
 
     def __init__(self, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s

@@ -1,4 +1,4 @@
-"""The event log in memory: topics, partitions and consumer groups that rebalance, in one process."""
+"""In-memory event log: topics, partitions and consumer groups that rebalance, in one process."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from system.ports import Consumer, Record
 from tests.fakes.base import Memory
 
 PARTITIONS = 4
-Place = tuple[str, int]  # topic, partition
+Partition = tuple[str, int]  # topic, number
 
 
 class MemoryLog(Memory):
-    """`EventLog` in lists. Events go through their bytes, as on the wire."""
+    """`EventLog` in lists. Events are encoded and decoded, as on the wire."""
 
     def __init__(self) -> None:
         self.growth = asyncio.Event()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        self.records: dict[Place, list[Record]] = {}
-        self.begins: dict[Place, int] = {}  # offset of the oldest record that was not purged
+    def _reset(self) -> None:
+        self.records: dict[Partition, list[Record]] = {}
+        self.begins: dict[Partition, int] = {}  # offset of the oldest record that is not purged
         self.groups: dict[str, _Group] = {}
 
     async def purge(self) -> None:
-        """Remove all records; offsets go on."""
-        self.begins = {place: len(batch) for place, batch in self.records.items()}
+        """Remove all records; offsets continue."""
+        self.begins = {partition: len(batch) for partition, batch in self.records.items()}
 
     async def publish(self, events: Sequence[Event]) -> None:
         for event in events:
@@ -53,43 +53,43 @@ class MemoryLog(Memory):
         self.put(record.topic + events.DEAD, str(record.event.key).encode() if record.event else None, raw)
 
     async def consumer(self, group: str, topics: Sequence[str]) -> Consumer:
-        team = self.groups.setdefault(group, _Group())
-        member = MemoryConsumer(self, team, topics)
-        team.members.append(member)
-        team.rebalance()
+        consumers = self.groups.setdefault(group, _Group())
+        member = MemoryConsumer(self, consumers, topics)
+        consumers.members.append(member)
+        consumers.rebalance()
         return member
 
     async def lag(self, group: str, topics: Sequence[str]) -> dict[str, int]:
         committed = self.groups[group].committed if group in self.groups else {}
-        left = dict.fromkeys(topics, 0)
-        for place, batch in self.records.items():
-            if place[0] in left:
-                left[place[0]] += len(batch) - max(committed.get(place, 0), self.begins.get(place, 0))
-        return left
+        lag = dict.fromkeys(topics, 0)
+        for partition, batch in self.records.items():
+            if partition[0] in lag:
+                lag[partition[0]] += len(batch) - max(committed.get(partition, 0), self.begins.get(partition, 0))
+        return lag
 
 
 class _Group:
     def __init__(self) -> None:
         self.members: list[MemoryConsumer] = []
-        self.committed: dict[Place, int] = {}
+        self.committed: dict[Partition, int] = {}
 
     def rebalance(self) -> None:
         topics = sorted({topic for member in self.members for topic in member.topics})
         for member in self.members:
             member.positions = {}
         for topic in topics:
-            able = [member for member in self.members if topic in member.topics]
-            for partition in range(PARTITIONS):
-                place = (topic, partition)
-                able[partition % len(able)].positions[place] = self.committed.get(place, 0)
+            subscribed = [member for member in self.members if topic in member.topics]
+            for number in range(PARTITIONS):
+                partition = (topic, number)
+                subscribed[number % len(subscribed)].positions[partition] = self.committed.get(partition, 0)
 
 
 class MemoryConsumer:
-    """`Consumer`: after a rebalance it goes on from what the group committed, like the real one."""
+    """`Consumer`: after a rebalance it continues from the group's committed offsets, as on Kafka."""
 
     def __init__(self, log: MemoryLog, group: _Group, topics: Sequence[str]) -> None:
         self.topics = tuple(topics)
-        self.positions: dict[Place, int] = {}
+        self.positions: dict[Partition, int] = {}
         self._missed = 0
         self._log = log
         self._group = group
@@ -97,24 +97,24 @@ class MemoryConsumer:
     async def poll(self, max_records: int, timeout_s: float) -> list[Record]:
         end_s = time.monotonic() + timeout_s
         while True:
-            growth = self._log.growth  # taken before the look, so that what comes after it is not missed
-            got = self._take(max_records)
+            growth = self._log.growth  # taken before the read, so that no later record is missed
+            records = self._take(max_records)
             left_s = end_s - time.monotonic()
-            if got or left_s <= 0:
-                return got
+            if records or left_s <= 0:
+                return records
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(growth.wait(), left_s)
 
     def _take(self, max_records: int) -> list[Record]:
-        got: list[Record] = []
-        for place, position in self.positions.items():
-            first = max(position, self._log.begins.get(place, 0))
-            batch = self._log.records.get(place, [])[first : first + max_records - len(got)]
+        records: list[Record] = []
+        for partition, position in self.positions.items():
+            first = max(position, self._log.begins.get(partition, 0))
+            batch = self._log.records.get(partition, [])[first : first + max_records - len(records)]
             if batch:
                 self._missed += first - position
-                self.positions[place] = first + len(batch)
-                got.extend(batch)
-        return got
+                self.positions[partition] = first + len(batch)
+                records.extend(batch)
+        return records
 
     def missed(self) -> int:
         count, self._missed = self._missed, 0
@@ -124,10 +124,10 @@ class MemoryConsumer:
         self._group.committed.update(self.positions)
 
     def behind(self) -> dict[str, int]:
-        left = dict.fromkeys(self.topics, 0)
-        for place, position in self.positions.items():
-            left[place[0]] += len(self._log.records.get(place, [])) - position
-        return left
+        lag = dict.fromkeys(self.topics, 0)
+        for partition, position in self.positions.items():
+            lag[partition[0]] += len(self._log.records.get(partition, [])) - position
+        return lag
 
     async def close(self) -> None:
         """Leave the group without committing. Safe to repeat."""
@@ -138,8 +138,8 @@ class MemoryConsumer:
 
 
 def _read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes) -> Record:
-    bare = Record(topic, partition, offset, None, raw=value)
+    undecoded = Record(topic, partition, offset, None, raw=value)
     try:
-        return replace(bare, event=events.decode(topic, key, value))
+        return replace(undecoded, event=events.decode(topic, key, value))
     except WrongInput as problem:
-        return replace(bare, problem=str(problem))
+        return replace(undecoded, problem=str(problem))

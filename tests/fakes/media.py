@@ -1,4 +1,7 @@
-"""Media and the edge in memory, for unit tests. The store is held to the same contract tests as the one on PostgreSQL."""
+"""In-memory media and CDN edge, for unit tests.
+
+The store passes the same contract tests as the one on PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +28,9 @@ class MemoryMedia(Memory):
     def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
         self._now_s = now_s
         self._leader = ("", float("-inf"))
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._rows: dict[str, _Row] = {}
 
     async def initialise(self, medium: Medium) -> Medium:
@@ -38,8 +41,8 @@ class MemoryMedia(Memory):
         return {media_id: self._rows[media_id].medium for media_id in media_ids if media_id in self._rows}
 
     async def of_tweets(self, tweet_ids: Sequence[int]) -> list[Medium]:
-        found = [row.medium for row in self._rows.values() if row.medium.tweet_id in tweet_ids]
-        return sorted((each for each in found if not each.sweeps), key=lambda each: each.id)
+        media = [row.medium for row in self._rows.values() if row.medium.tweet_id in tweet_ids]
+        return sorted((medium for medium in media if not medium.sweeps), key=lambda medium: medium.id)
 
     async def finalise(self, media_id: str, sha256: str) -> Medium | None:
         row = self._rows.get(media_id)
@@ -50,12 +53,12 @@ class MemoryMedia(Memory):
         return row.medium
 
     async def attach(self, owner_id: int, media_ids: Sequence[str], tweet_id: int) -> list[str]:
-        bad = [media_id for media_id in dict.fromkeys(media_ids) if not self._may(media_id, owner_id, tweet_id)]
-        for media_id in media_ids if not bad else ():
+        refused = [media_id for media_id in dict.fromkeys(media_ids) if not self._attachable(media_id, owner_id, tweet_id)]
+        for media_id in media_ids if not refused else ():
             self._set(self._rows[media_id], state=MediaState.ATTACHED, tweet_id=tweet_id)
-        return bad
+        return refused
 
-    def _may(self, media_id: str, owner_id: int, tweet_id: int) -> bool:
+    def _attachable(self, media_id: str, owner_id: int, tweet_id: int) -> bool:
         row = self._rows.get(media_id)
         if row is None or row.medium.owner_id != owner_id:
             return False
@@ -63,7 +66,7 @@ class MemoryMedia(Memory):
         return attached or row.medium.state is MediaState.FINALISED
 
     async def detach(self, media_ids: Sequence[str], tweet_id: int) -> None:
-        for row in (self._rows[each] for each in media_ids if each in self._rows):
+        for row in (self._rows[media_id] for media_id in media_ids if media_id in self._rows):
             if row.medium.state is MediaState.ATTACHED and row.medium.tweet_id == tweet_id and not row.confirmed:
                 self._set(row, state=MediaState.FINALISED, tweet_id=0)
 
@@ -79,12 +82,12 @@ class MemoryMedia(Memory):
         return [self._condemned(row) for row in orphans[:limit]]
 
     async def unconfirmed(self, older_s: float, limit: int) -> list[Medium]:
-        found = [row.medium for row in self._oldest() if row.medium.state is MediaState.ATTACHED and not row.confirmed
+        media = [row.medium for row in self._oldest() if row.medium.state is MediaState.ATTACHED and not row.confirmed
                  and self._now_s() - row.changed_s > older_s]
-        return found[:limit]
+        return media[:limit]
 
     async def confirm(self, media_ids: Sequence[str]) -> None:
-        for row in (self._rows[each] for each in media_ids if each in self._rows):
+        for row in (self._rows[media_id] for media_id in media_ids if media_id in self._rows):
             row.confirmed = row.confirmed or row.medium.state is MediaState.ATTACHED
 
     async def due(self, limit: int) -> list[Medium]:
@@ -93,8 +96,8 @@ class MemoryMedia(Memory):
 
     async def swept(self, medium: Medium, again_s: float | None) -> None:
         row = self._rows.get(medium.id)
-        noted = row is None or (row.medium.state, row.medium.sweeps) != (MediaState.CONDEMNED, medium.sweeps)
-        if row is None or noted or row.due_s > self._now_s():
+        recorded = row is None or (row.medium.state, row.medium.sweeps) != (MediaState.CONDEMNED, medium.sweeps)
+        if row is None or recorded or row.due_s > self._now_s():
             return
         if again_s is None:
             del self._rows[medium.id]
@@ -103,8 +106,8 @@ class MemoryMedia(Memory):
             row.due_s = self._now_s() + again_s
 
     async def lead(self, holder: str, ttl_s: float) -> bool:
-        standing, ends_s = self._leader
-        if standing != holder and ends_s >= self._now_s():
+        leader, ends_s = self._leader
+        if leader != holder and ends_s >= self._now_s():
             return False
         self._leader = (holder, self._now_s() + ttl_s)
         return True
@@ -123,13 +126,13 @@ class MemoryMedia(Memory):
 
 
 class MemoryEdge:
-    """`MediaEdge` without a server: links are well-formed, and `purged` keeps what was purged, in order."""
+    """`MediaEdge` without a server: links are well-formed, and `purged` records purged keys, in order."""
 
     def __init__(self) -> None:
         self.purged: list[str] = []
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: there is no connection."""
 
     async def ready(self) -> None:
         """Always ready."""

@@ -1,8 +1,9 @@
-"""SearchIndex in memory: the equal of the Elasticsearch adapter, held to the same contract tests.
+"""In-memory SearchIndex, held to the same contract tests as the Elasticsearch adapter.
 
-Words are cut as Elasticsearch's standard tokenizer cuts Latin text: letters, digits and underscores, joined by an
-apostrophe or a dot inside a word; a picture is a word; case does not matter. Scores are BM25 with Lucene's defaults, so
-that orders agree where they differ by more than rounding. Visible at once, which is within the promise.
+Text is tokenized as Elasticsearch's standard tokenizer does for Latin text: letters, digits and underscores,
+joined by an apostrophe or a dot inside a word; an emoji is a word; case is ignored. Scores are BM25 with
+Lucene's defaults, so the order is the same wherever scores differ by more than rounding. Documents are
+visible immediately, which the port allows.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from system.ports import Ask, Document, Found, Hit, Indexed
 
 WORD = re.compile(r"\w+(?:['’.]\w+)*|[☀-➿\U0001f300-\U0001faff]")
 K1, B = 1.2, 0.75  # Lucene's BM25Similarity
-VIEWS = 32         # views kept; an older one is gone
+VIEWS = 32         # views kept; older ones are dropped
 
 Documents = Mapping[int, Document]
 
 
 class MemorySearch:
-    """The index in this process."""
+    """The index in memory."""
 
     def __init__(self) -> None:
         self._documents: dict[int, Document] = {}
@@ -32,36 +33,36 @@ class MemorySearch:
         self._opened = 0
 
     async def close(self) -> None:
-        """Do nothing: what is in memory stays. Safe to repeat."""
+        """Do nothing; the contents stay. Safe to repeat."""
 
     async def ready(self) -> None:
-        """Return: memory always answers."""
+        """Return immediately: always ready."""
 
     async def prepare(self) -> None:
         """Do nothing: there is no schema."""
 
     async def clear(self) -> None:
-        """Forget all documents."""
+        """Remove all documents."""
         self._documents.clear()
 
     async def index(self, documents: Sequence[Document]) -> Indexed:
         for document in documents:
-            stands = self._documents.get(document.tweet.id)
-            if stands is None or _rank(document) >= _rank(stands):
+            indexed = self._documents.get(document.tweet.id)
+            if indexed is None or _version(document) >= _version(indexed):
                 self._documents[document.tweet.id] = document
         return Indexed()
 
     async def search(self, ask: Ask) -> Found:
-        seen = self._seen(ask.view)
-        hits = sorted(_ranked(seen, ask), key=lambda hit: (-hit.score, -hit.id))
+        visible = self._visible(ask.view)
+        hits = sorted(_ranked(visible, ask), key=lambda hit: (-hit.score, -hit.id))
         if ask.after is not None:
             score, last_id = ask.after
             hits = [hit for hit in hits if (-hit.score, -hit.id) > (-score, -last_id)]
         return Found(hits[:ask.limit], ask.view)
 
     async def nth_newest(self, ask: Ask, n: int) -> int | None:
-        found = sorted(_matches(self._seen(ask.view), ask), reverse=True)
-        return found[n - 1] if len(found) >= n else None
+        newest_first = sorted(_matches(self._visible(ask.view), ask), reverse=True)
+        return newest_first[n - 1] if len(newest_first) >= n else None
 
     async def view(self) -> str:
         self._opened += 1
@@ -83,19 +84,19 @@ class MemorySearch:
         return len(old[:limit])
 
     async def refresh(self) -> None:
-        """Do nothing: everything is visible."""
+        """Do nothing: everything is visible already."""
 
     async def bulk_load(self, documents: Iterable[Document]) -> int:
-        """Index many documents. Return how many. Safe to repeat."""
+        """Index many documents; return how many. Safe to repeat."""
         batch = list(documents)
         await self.index(batch)
         return len(batch)
 
-    def _seen(self, view: str) -> Documents:
+    def _visible(self, view: str) -> Documents:
         if not view:
             return self._documents
         if view not in self._views:
-            raise WrongInput("The page came too late: its view is no longer kept. Search again without `next_token`.")
+            raise WrongInput("The page was requested too late: its view is no longer kept. Search again without `next_token`.")
         return self._views[view]
 
 
@@ -108,21 +109,21 @@ def _matches(documents: Documents, ask: Ask) -> list[int]:
     return [tweet_id for tweet_id, document in documents.items()
             if not document.tweet.deleted and (ask.before is None or tweet_id < ask.before)
             and (ask.since is None or tweet_id > ask.since) and document.tweet.author_id not in ask.hidden
-            and _holds(document, ask.query)]
+            and _matches_query(document, ask.query)]
 
 
-def _holds(document: Document, query: Query) -> bool:
+def _matches_query(document: Document, query: Query) -> bool:
     words = words_of(document.tweet.text)
-    return (all(_has(document, words, term) for term in query.wanted)
-            and not any(_has(document, words, term) for term in query.unwanted))
+    return (all(_matches_term(document, words, term) for term in query.wanted)
+            and not any(_matches_term(document, words, term) for term in query.unwanted))
 
 
-def _has(document: Document, words: list[str], term: Term) -> bool:
+def _matches_term(document: Document, words: list[str], term: Term) -> bool:
     match term:
         case Word(text):
             return bool(wanted := set(words_of(text))) and wanted <= set(words)
         case Phrase(text):
-            return _times(words, words_of(text)) > 0
+            return _count(words, words_of(text)) > 0
         case Tag(name):
             return name in document.hashtags
         case Author(user_id):
@@ -131,11 +132,11 @@ def _has(document: Document, words: list[str], term: Term) -> bool:
             raise ValueError(f"from:{username} was not resolved to an id")
 
 
-def _times(words: list[str], phrase: list[str]) -> int:
+def _count(words: list[str], phrase: list[str]) -> int:
     return sum(words[at:at + len(phrase)] == phrase for at in range(len(words) - len(phrase) + 1)) if phrase else 0
 
 
-def _rank(document: Document) -> tuple[bool, int]:
+def _version(document: Document) -> tuple[bool, int]:
     return document.tweet.deleted, document.version
 
 
@@ -148,29 +149,29 @@ def _ranked(documents: Documents, ask: Ask) -> list[Hit]:
 
 
 class _Counts:
-    """What BM25 knows of the whole index."""
+    """The index statistics that BM25 uses."""
 
     def __init__(self, documents: Documents) -> None:
         texts = [words_of(document.tweet.text) for document in documents.values() if not document.tweet.deleted]
-        self.texts = len(texts)
-        self.length = sum(map(len, texts)) / max(1, len(texts))
-        self.holding = Counter(word for words in texts for word in set(words))
+        self.documents = len(texts)
+        self.mean_length = sum(map(len, texts)) / max(1, len(texts))
+        self.containing = Counter(word for words in texts for word in set(words))
 
     def idf(self, word: str) -> float:
-        """Return the inverse document frequency of a word, as Lucene counts it."""
-        return math.log(1 + (self.texts - self.holding[word] + 0.5) / (self.holding[word] + 0.5))
+        """Return the inverse document frequency of a word, by Lucene's formula."""
+        return math.log(1 + (self.documents - self.containing[word] + 0.5) / (self.containing[word] + 0.5))
 
 
 def _score(document: Document, query: Query, rank: Rank, counts: _Counts) -> float:
     words = words_of(document.tweet.text)
-    bent = K1 * (1 - B + B * len(words) / (counts.length or 1))
+    length_norm = K1 * (1 - B + B * len(words) / (counts.mean_length or 1))
     scoring = [words_of(term.text) for term in query.wanted if isinstance(term, Word | Phrase)]
     phrases = [isinstance(term, Phrase) for term in query.wanted if isinstance(term, Word | Phrase)]
     total = 0.0
-    for parts, together in zip(scoring, phrases):
-        for each in ([parts] if together else [[part] for part in parts]):
-            times = _times(words, each)
-            total += sum(map(counts.idf, each)) * times / (times + bent)
+    for parts, is_phrase in zip(scoring, phrases):
+        for sequence in ([parts] if is_phrase else [[part] for part in parts]):
+            frequency = _count(words, sequence)
+            total += sum(map(counts.idf, sequence)) * frequency / (frequency + length_norm)
     age = (document.tweet.created_ms - rank.origin_ms) / (rank.half_life_s * 1e3)
     decay = rank.floor + (1 - rank.floor) * math.exp2(-min(age * age, 1000.0))
     return (total if scoring else 1.0) * decay * math.log(2 + document.likes)

@@ -1,7 +1,7 @@
-"""TimelineCache and TweetCache in memory: the equals of the Redis adapters, held to the same contract tests.
+"""In-memory TimelineCache and TweetCache, held to the same contract tests as the Redis adapters.
 
-One process, one event loop. `lose_everything` is a FLUSHALL or restart, `fail_over` a new primary that still holds the
-lists: both change the epoch, as a server's run id does.
+One process, one event loop. `lose_everything` simulates a FLUSHALL or restart, `fail_over` a new primary that
+still has the lists: both change the epoch, as the server's run id changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)
 
 @dataclass
 class _List:
-    """One cached list. `ids`: ascending; `authors`: of each id. `ends_ns`: monotonic end of a building list."""
+    """One cached list. `ids`: ascending; `authors`: id -> author.
+
+    `ends_ns`: monotonic expiry of a building list.
+    """
 
     epoch: str
     token: str
@@ -55,7 +58,7 @@ class _List:
 
 
 class MemoryTimelines:
-    """The lists in this process."""
+    """The lists in memory."""
 
     def __init__(self, policies: Policies | None = None, clock: clocks.Clock | None = None) -> None:
         self._knobs = policies or Policies()
@@ -65,19 +68,19 @@ class MemoryTimelines:
         self._epoch = self._next_epoch()
 
     def lose_everything(self) -> None:
-        """As a FLUSHALL with a restart: no list stands, the epoch is another."""
+        """Simulate a FLUSHALL with a restart: no lists, a new epoch."""
         self._lists.clear()
         self._epoch = self._next_epoch()
 
     def fail_over(self) -> None:
-        """As a new primary: the lists stand, but their marks carry the old epoch."""
+        """Simulate a new primary: the lists remain, but their marks have the old epoch."""
         self._epoch = self._next_epoch()
 
     async def close(self) -> None:
-        """Do nothing: what is in memory stays. Safe to repeat."""
+        """Do nothing; the contents stay. Safe to repeat."""
 
     async def ready(self) -> None:
-        """Return: memory always answers."""
+        """Return immediately: always ready."""
 
     async def clear(self) -> None:
         """Delete all lists; the epoch stays."""
@@ -90,7 +93,7 @@ class MemoryTimelines:
 
     async def home(self, user_id: int, pulled: Sequence[int], before: int | None, limit: int) -> HomePage:
         following = self._complete(Kind.FOLLOWING, user_id)
-        merged = sorted(p for p in pulled if following and p in following.authors)
+        merged = sorted(author for author in pulled if following and author in following.authors)
         wanted = [(Kind.HOME, user_id), (Kind.AUTHOR, user_id), *[(Kind.AUTHOR, author) for author in merged]]
         sources = [self._complete(*name) for name in wanted]
         missing = [name for name, source in zip(wanted, sources) if source is None]
@@ -99,28 +102,28 @@ class MemoryTimelines:
         if following is None or missing:
             return HomePage((), 0, 0, False, False, tuple(missing))
         floor = max(source.floor for source in sources if source)
-        seen: dict[int, int] = {}
+        authors: dict[int, int] = {}
         for source in sources:
-            seen.update(source.authors if source else {})
-        shown = [Entry(item, author) for item, author in sorted(seen.items(), reverse=True)
+            authors.update(source.authors if source else {})
+        shown = [Entry(item, author) for item, author in sorted(authors.items(), reverse=True)
                  if item >= floor and (before is None or item < before) and (author == user_id or author in following.authors)]
         page = _page(shown, floor, before, limit)
         return HomePage(page.entries, page.scanned, floor, page.exhausted, bool(merged))
 
     async def page(self, kind: Kind, owner: int, before: int | None, limit: int) -> ListPage | None:
-        found = self._complete(kind, owner)
-        if found is None:
+        cached = self._complete(kind, owner)
+        if cached is None:
             return None
-        entries = [Entry(item, found.authors[item]) for item in reversed(found.ids) if before is None or item < before]
-        return _page(entries, found.floor, before, limit)
+        entries = [Entry(item, cached.authors[item]) for item in reversed(cached.ids) if before is None or item < before]
+        return _page(entries, cached.floor, before, limit)
 
     async def pages(self, kind: Kind, owners: Sequence[int], before: int | None, limit: int) -> dict[int, ListPage]:
-        found = {owner: await self.page(kind, owner, before, limit) for owner in owners}
-        return {owner: page for owner, page in found.items() if page is not None}
+        pages = {owner: await self.page(kind, owner, before, limit) for owner in owners}
+        return {owner: page for owner, page in pages.items() if page is not None}
 
     async def members(self, kind: Kind, owner: int) -> list[int] | None:
-        found = self._complete(kind, owner)
-        return None if found is None else list(found.ids)
+        cached = self._complete(kind, owner)
+        return None if cached is None else list(cached.ids)
 
     # ---- building
 
@@ -133,29 +136,29 @@ class MemoryTimelines:
         return token
 
     async def complete(self, kind: Kind, owner: int, token: str, entries: Iterable[Entry], floor: int) -> bool:
-        found = self._live(kind, owner)
-        if found is None or found.complete or found.token != token:
+        cached = self._live(kind, owner)
+        if cached is None or cached.complete or cached.token != token:
             return False
         for entry in entries:
-            found.add(entry.id, entry.author_id)
-        for item in [item for item in found.ids if item < floor]:
-            found.remove(item)
-        found.complete, found.floor = True, floor
+            cached.add(entry.id, entry.author_id)
+        for item in [item for item in cached.ids if item < floor]:
+            cached.remove(item)
+        cached.complete, cached.floor = True, floor
         if kind not in USERS:
-            found.trim(self._knobs.timeline.cap, 0)
+            cached.trim(self._knobs.timeline.cap, 0)
         return True
 
     # ---- adding
 
     async def push_chunk(self, author_id: int, entry: Entry, after: int, token: str | None) -> Chunk:
-        found = self._complete(Kind.FOLLOWERS, author_id)
-        if found is None:
+        cached = self._complete(Kind.FOLLOWERS, author_id)
+        if cached is None:
             return Chunk("absent", after, 0, 0, "")
-        if token and token != found.token:
-            return Chunk("changed", after, 0, 0, found.token)
-        users, more = found.users_above(after, self._knobs.fanout.chunk)
+        if token and token != cached.token:
+            return Chunk("changed", after, 0, 0, cached.token)
+        users, more = cached.users_above(after, self._knobs.fanout.chunk)
         pushed, skipped = await self.push(entry, users)
-        return Chunk("more" if more else "done", users[-1] if users else after, pushed, skipped, found.token)
+        return Chunk("more" if more else "done", users[-1] if users else after, pushed, skipped, cached.token)
 
     async def push(self, entry: Entry, owners: Sequence[int]) -> tuple[int, int]:
         pushed = sum(self._add(Kind.HOME, owner, [entry]) for owner in owners)
@@ -169,10 +172,10 @@ class MemoryTimelines:
         return self._add(Kind.HOME, user_id, entries)
 
     async def add_member(self, kind: Kind, owner: int, user_id: int) -> bool:
-        found = self._live(kind, owner)
-        if found is not None:
-            found.add(user_id, 0)
-        return found is not None
+        cached = self._live(kind, owner)
+        if cached is not None:
+            cached.add(user_id, 0)
+        return cached is not None
 
     # ---- removing
 
@@ -186,15 +189,15 @@ class MemoryTimelines:
             self._remove(Kind.HOME, owner, entry.id)
 
     async def remove_tweet_chunk(self, author_id: int, entry: Entry, after: int) -> Chunk:
-        found = self._complete(Kind.FOLLOWERS, author_id)
-        if found is None:
+        cached = self._complete(Kind.FOLLOWERS, author_id)
+        if cached is None:
             return Chunk("absent", after, 0, 0, "")
-        users, more = found.users_above(after, max(1, self._knobs.fanout.chunk // 8))
+        users, more = cached.users_above(after, max(1, self._knobs.fanout.chunk // 8))
         removed = sum(self._remove(Kind.HOME, user, entry.id) for user in users)
-        return Chunk("more" if more else "done", users[-1] if users else after, removed, len(users) - removed, found.token)
+        return Chunk("more" if more else "done", users[-1] if users else after, removed, len(users) - removed, cached.token)
 
     async def seed(self, kind: Kind, lists: Mapping[int, Sequence[Entry]], floor: int = 0) -> None:
-        """Make lists complete with the entries given, whatever stood there. Safe to repeat."""
+        """Replace lists by complete ones with these entries. Safe to repeat."""
         for owner, entries in lists.items():
             self._lists.pop((kind, owner), None)
             token = await self.begin(kind, owner)
@@ -204,47 +207,47 @@ class MemoryTimelines:
         return f"{next(self._numbers):040x}"
 
     def _live(self, kind: Kind, owner: int) -> _List | None:
-        found = self._lists.get((kind, owner))
-        if found is None or found.epoch != self._epoch:
+        cached = self._lists.get((kind, owner))
+        if cached is None or cached.epoch != self._epoch:
             return None
-        if not found.complete and self._clock.monotonic_ns() >= found.ends_ns:
+        if not cached.complete and self._clock.monotonic_ns() >= cached.ends_ns:
             del self._lists[kind, owner]
             return None
-        return found
+        return cached
 
     def _complete(self, kind: Kind, owner: int) -> _List | None:
-        found = self._live(kind, owner)
-        return found if found is not None and found.complete else None
+        cached = self._live(kind, owner)
+        return cached if cached is not None and cached.complete else None
 
     def _add(self, kind: Kind, owner: int, entries: Sequence[Entry]) -> bool:
-        found = self._live(kind, owner)
-        if found is None:
+        cached = self._live(kind, owner)
+        if cached is None:
             return False
         for entry in entries:
-            found.add(entry.id, entry.author_id)
-        found.trim(self._knobs.timeline.cap, self._knobs.timeline.trim_slack)
+            cached.add(entry.id, entry.author_id)
+        cached.trim(self._knobs.timeline.cap, self._knobs.timeline.trim_slack)
         return True
 
     def _remove(self, kind: Kind, owner: int, item: int) -> bool:
-        found = self._lists.get((kind, owner))
-        return found is not None and found.remove(item)
+        cached = self._lists.get((kind, owner))
+        return cached is not None and cached.remove(item)
 
 
 class MemoryHotTweets:
-    """Hot tweets in this process. Nothing expires: a longer life is within the promise."""
+    """Hot tweets in memory. Nothing expires: the port allows a longer lifetime."""
 
     def __init__(self) -> None:
         self._tweets: dict[int, Tweet | None] = {}
-        self._news: list[frozenset[int] | None] = []
+        self._changes: list[frozenset[int] | None] = []
 
     async def close(self) -> None:
         """Do nothing. Safe to repeat."""
 
     async def ready(self) -> None:
-        """Return: memory always answers."""
+        """Return immediately: always ready."""
 
     async def clear(self) -> None:
-        """Forget all."""
+        """Remove all tweets."""
         self._tweets.clear()
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet | None]:
@@ -261,17 +264,17 @@ class MemoryHotTweets:
         self._tweets[tweet_id] = None
 
     async def announce(self, user_ids: Sequence[int]) -> None:
-        self._news.append(frozenset(user_ids) or None)
+        self._changes.append(frozenset(user_ids) or None)
 
     async def changes(self, since: int) -> tuple[int, frozenset[int] | None]:
-        told = self._news[since:] if since >= 0 else []
-        if None in told:
-            return len(self._news), None
-        return len(self._news), frozenset().union(*(users for users in told if users))
+        changes = self._changes[since:] if since >= 0 else []
+        if None in changes:
+            return len(self._changes), None
+        return len(self._changes), frozenset().union(*(users for users in changes if users))
 
 
 def _page(entries: Sequence[Entry], floor: int, before: int | None, limit: int) -> ListPage:
-    """The first `limit` of the entries that stand below `before`, newest first."""
+    """Return a page of the first `limit` entries; `entries` are all those below `before`, newest first."""
     exhausted = len(entries) <= limit
     lowest = floor if before is None else min(floor, before)
     return ListPage(tuple(entries[:limit]), lowest if exhausted else entries[limit - 1].id, floor, exhausted)

@@ -1,4 +1,4 @@
-"""TokenStore in memory, for unit tests. Every method is atomic: none awaits in the middle."""
+"""In-memory TokenStore, for unit tests. Every method is atomic: none awaits in the middle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from system.ports.tokens import Grant
 
 
 class MemoryTokens:
-    """Grants and revocations of this process. `now_s`: wall time."""
+    """Grants and revocations in memory. `now_s`: returns the wall time."""
 
     def __init__(self, now_s: Callable[[], float] = time.time) -> None:
         self._now_s = now_s
@@ -42,7 +42,7 @@ class MemoryTokens:
         return grant
 
     def _end(self, grant: Grant, access_s: float) -> None:
-        self._tokens = {key: kept for key, kept in self._tokens.items() if kept[0].id != grant.id}
+        self._tokens = {key: token for key, token in self._tokens.items() if token[0].id != grant.id}
         self._revoked[grant.id] = self._now_s() + access_s
 
     async def revoke(self, name: str, life_s: float) -> None:

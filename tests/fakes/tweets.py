@@ -1,4 +1,7 @@
-"""The tweet store in memory: the same promises, for tests and for the twin's rehearsals. One process, no durability."""
+"""In-memory tweet store: the same contract, for tests and for the twin's rehearsals.
+
+One process, no durability.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ BUCKET_MS = 10_000
 
 
 class MemoryTweets(Memory):
-    """`TweetStore` in dictionaries. `clock` tells the time of a delete, and how late an append is."""
+    """`TweetStore` in dicts. `clock` gives the time of a delete, and how late an append is."""
 
     def __init__(self, clock: clocks.Clock | None = None) -> None:
         self._clock = clock or clocks.SystemClock()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._tweets: dict[int, Tweet] = {}
         self._deleted: dict[int, int] = {}
         self._by_author: dict[int, list[int]] = {}  # ids, ascending
@@ -32,7 +35,7 @@ class MemoryTweets(Memory):
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         self._write(tweet)
-        self._tell(tweet.id, events.noted_ms(tweet.id, self._clock.wall_ms()), events.new_tweet(tweet, trace))
+        self._add_event(tweet.id, events.noted_ms(tweet.id, self._clock.wall_ms()), events.new_tweet(tweet, trace))
 
     async def upsert(self, tweets: Sequence[Tweet]) -> None:
         for tweet in tweets:
@@ -45,10 +48,10 @@ class MemoryTweets(Memory):
             self._deleted[tweet.id] = tweet.author_id
 
     def _list(self, tweet_id: int, author_id: int) -> None:
-        mine = self._by_author.setdefault(author_id, [])
-        at = bisect.bisect_left(mine, tweet_id)
-        if mine[at : at + 1] != [tweet_id]:
-            mine.insert(at, tweet_id)
+        tweet_ids_of_author = self._by_author.setdefault(author_id, [])
+        at = bisect.bisect_left(tweet_ids_of_author, tweet_id)
+        if tweet_ids_of_author[at : at + 1] != [tweet_id]:
+            tweet_ids_of_author.insert(at, tweet_id)
 
     async def mark_deleted(self, tweets: Sequence[tuple[int, int]]) -> None:
         for tweet_id, author_id in tweets:
@@ -57,28 +60,28 @@ class MemoryTweets(Memory):
 
     async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
         await self.mark_deleted([(tweet_id, author_id)])
-        self._tell(tweet_id, self._clock.wall_ms(), events.tweet_deleted(tweet_id, author_id, trace))
+        self._add_event(tweet_id, self._clock.wall_ms(), events.tweet_deleted(tweet_id, author_id, trace))
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
-        found = {tweet_id: self._read(tweet_id) for tweet_id in tweet_ids}
-        return {tweet_id: tweet for tweet_id, tweet in found.items() if tweet is not None}
+        tweets = {tweet_id: self._read(tweet_id) for tweet_id in tweet_ids}
+        return {tweet_id: tweet for tweet_id, tweet in tweets.items() if tweet is not None}
 
     def _read(self, tweet_id: int) -> Tweet | None:
         tweet = self._tweets.get(tweet_id)
         if tweet_id not in self._deleted:
             return tweet
-        bare = Tweet(tweet_id, self._deleted[tweet_id], "", ids.ms_of(tweet_id), tweet_id)
-        return replace(tweet or bare, deleted=True)
+        empty = Tweet(tweet_id, self._deleted[tweet_id], "", ids.ms_of(tweet_id), tweet_id)
+        return replace(tweet or empty, deleted=True)
 
     async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
-        mine = self._by_author.get(author_id, [])
-        stop = bisect.bisect_left(mine, ids.MAX_ID if before is None else before)
-        newest = (self._read(tweet_id) for tweet_id in reversed(mine[max(0, stop - limit) : stop]))
+        tweet_ids_of_author = self._by_author.get(author_id, [])
+        stop = bisect.bisect_left(tweet_ids_of_author, ids.MAX_ID if before is None else before)
+        newest = (self._read(tweet_id) for tweet_id in reversed(tweet_ids_of_author[max(0, stop - limit) : stop]))
         return [tweet for tweet in newest if tweet]
 
-    def _tell(self, tweet_id: int, written_ms: int, event: Event) -> None:
-        place = (tweet_id % SHARDS, written_ms // BUCKET_MS)
-        self._outbox.setdefault(place, {})[written_ms, event.id] = event
+    def _add_event(self, tweet_id: int, written_ms: int, event: Event) -> None:
+        partition = (tweet_id % SHARDS, written_ms // BUCKET_MS)
+        self._outbox.setdefault(partition, {})[written_ms, event.id] = event
 
     async def outbox(self, shard: int, bucket: int) -> list[OutboxRow]:
         rows = sorted(self._outbox.get((shard, bucket), {}).items(), key=lambda item: item[0])
@@ -91,18 +94,18 @@ class MemoryTweets(Memory):
         self._marks[shard] = max(bucket, self._marks.get(shard, 0))
 
     async def bulk_load(self, tweets: Iterable[Tweet]) -> int:
-        """Write seeded tweets, without outbox rows. Return how many."""
+        """Write seeded tweets, without outbox rows; return how many."""
         seeded = list(tweets)
         await self.upsert(seeded)
         return len(seeded)
 
     async def all_ids(self) -> list[tuple[int, int, bool]]:
-        """Return (id, author_id, deleted) of every tweet, in no order."""
-        every = (self._read(tweet_id) for tweet_id in self._tweets.keys() | self._deleted.keys())
-        return [(tweet.id, tweet.author_id, tweet.deleted) for tweet in every if tweet]
+        """Return (id, author_id, deleted) of every tweet, in no particular order."""
+        tweets = (self._read(tweet_id) for tweet_id in self._tweets.keys() | self._deleted.keys())
+        return [(tweet.id, tweet.author_id, tweet.deleted) for tweet in tweets if tweet]
 
     async def all_author_ids(self) -> list[tuple[int, int, bool]]:
-        """Return the same: here both tables are one."""
+        """Return the same: in memory there is only one table."""
         return await self.all_ids()
 
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:

@@ -1,4 +1,4 @@
-"""The user directory and the worker leases in memory: the same promises, in one process, without durability."""
+"""In-memory user directory and worker leases: the same contract, in one process, without durability."""
 
 from __future__ import annotations
 
@@ -26,13 +26,16 @@ CEILING_ALLOWANCE_MS = 10_000
 
 
 class Claims:
-    """Idempotency keys of changes that are done in the same step."""
+    """Idempotency keys of changes that happen in the same step."""
 
     def __init__(self) -> None:
         self._bound: dict[tuple[int, str], str] = {}
 
     def claim(self, user_id: int, key: str, meaning: str) -> bool:
-        """Bind the key; False where it stands. Raises Conflict (422) where it stands for something else."""
+        """Bind the key; return False if it is already bound.
+
+        Raises Conflict (422) if it is bound to something else.
+        """
         if key and self._bound.get((user_id, key), meaning) != meaning:
             problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for another request; use a new key.")
             problem.status = 422
@@ -43,16 +46,16 @@ class Claims:
 
 
 class MemoryUsers(Memory):
-    """`UserDirectory` in dictionaries. `clock` is the database's."""
+    """`UserDirectory` in dicts. `clock` is the database's clock."""
 
     def __init__(self, clock: clocks.Clock | None = None) -> None:
         self._clock = clock or clocks.SystemClock()
         self._woken = asyncio.Event()
         self._draining = asyncio.Lock()
         self._privacy = 0
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._users: dict[int, User] = {}
         self._names: dict[str, int] = {}
         self._keys: dict[str, int] = {}
@@ -85,13 +88,13 @@ class MemoryUsers(Memory):
         self._names[user.username.lower()] = user.id
 
     async def by_id(self, user_ids: Sequence[int]) -> dict[int, User]:
-        return {each: replace(self._now(each), password_hash="") for each in user_ids if each in self._users}
+        return {user_id: replace(self._counted(user_id), password_hash="") for user_id in user_ids if user_id in self._users}
 
     async def by_name(self, username: str) -> User | None:
         user_id = self._names.get(username.lower())
-        return None if user_id is None else self._now(user_id)
+        return None if user_id is None else self._counted(user_id)
 
-    def _now(self, user_id: int) -> User:
+    def _counted(self, user_id: int) -> User:
         return replace(self._users[user_id], followers=len(self._in[user_id]), following=len(self._out[user_id]))
 
     async def set_profile(self, user_id: int, name: str | None = None, protected: bool | None = None) -> User:
@@ -101,7 +104,7 @@ class MemoryUsers(Memory):
         user = replace(was, name=was.name if name is None else name, protected=was.protected if protected is None else protected)
         self._users[user_id] = user
         self._privacy += user.protected != was.protected
-        return replace(self._now(user_id), password_hash="")
+        return replace(self._counted(user_id), password_hash="")
 
     async def protected_users(self, known: int = -1) -> ProtectedUsers | None:
         if known == self._privacy:
@@ -124,12 +127,13 @@ class MemoryUsers(Memory):
 
     def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str, caller: int = 0, key: str = "") -> Edge:
         if follower_id == followee_id:
-            raise WrongInput(f"User {follower_id} cannot follow himself; name another user.")
+            raise WrongInput(f"User {follower_id} cannot follow themselves; name another user.")
         if follower_id not in self._users or followee_id not in self._users:
             raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
         was = self._edges.get((follower_id, followee_id), Edge(follower_id, followee_id, False, 0))
-        of_nothing = change == "approve" and not was.following and not was.pending  # he may ask later: no key is bound
-        if of_nothing or self._claims.claim(caller, key, f"{change}-{follower_id}-{followee_id}"):
+        # Without a pending request no key is bound: the request may come later.
+        nothing_to_approve = change == "approve" and not was.following and not was.pending
+        if nothing_to_approve or self._claims.claim(caller, key, f"{change}-{follower_id}-{followee_id}"):
             following = {
                 "follow": was.following or not self._users[followee_id].protected, "approve": was.following or was.pending,
                 "refuse": was.following, "unfollow": False,
@@ -140,13 +144,13 @@ class MemoryUsers(Memory):
         if edge != was:
             edge = replace(edge, version=edge.version + 1)
             self._edges[follower_id, followee_id] = edge
-            self._place(edge)
-        asked = was.pending or edge.pending or change in ("approve", "refuse")
-        if was.following or following or not asked:  # no list changes with a request, so nobody is told
-            self.tell(events.new_follow(follower_id, followee_id, following, edge.version, trace))
+            self._index_edge(edge)
+        is_request = was.pending or edge.pending or change in ("approve", "refuse")
+        if was.following or following or not is_request:  # a request changes no list, so it needs no event
+            self.add_event(events.new_follow(follower_id, followee_id, following, edge.version, trace))
         return edge
 
-    def _place(self, edge: Edge) -> None:
+    def _index_edge(self, edge: Edge) -> None:
         if edge.following:
             self._out[edge.follower_id].add(edge.followee_id)
             self._in[edge.followee_id].add(edge.follower_id)
@@ -158,17 +162,17 @@ class MemoryUsers(Memory):
         return self._edges.get((follower_id, followee_id), Edge(follower_id, followee_id, False, 0))
 
     async def requests(self, user_id: int, after: int, limit: int) -> list[int]:
-        asked = sorted(edge.follower_id for edge in self._edges.values() if edge.pending and edge.followee_id == user_id)
-        return [each for each in asked if each > after][:limit]
+        pending = sorted(edge.follower_id for edge in self._edges.values() if edge.pending and edge.followee_id == user_id)
+        return [follower for follower in pending if follower > after][:limit]
 
     async def follows(self, follower_id: int, followee_ids: Sequence[int]) -> set[int]:
         return self._out[follower_id].intersection(followee_ids)
 
     async def followers(self, user_id: int, after: int, limit: int) -> list[int]:
-        return sorted(each for each in self._in[user_id] if each > after)[:limit]
+        return sorted(follower for follower in self._in[user_id] if follower > after)[:limit]
 
     async def following(self, user_id: int, after: int, limit: int) -> list[int]:
-        return sorted(each for each in self._out[user_id] if each > after)[:limit]
+        return sorted(followee for followee in self._out[user_id] if followee > after)[:limit]
 
     async def audience(self, user_id: int) -> int:
         return len(self._in[user_id])
@@ -183,17 +187,17 @@ class MemoryUsers(Memory):
         return mode if mode and mode.pulled_once else None
 
     async def set_mode(self, author_id: int, mode: Mode, since_id: int) -> AuthorMode:
-        now = self._modes.get(author_id)
-        if now is None or now.mode is not mode:
-            pulled_once = mode is Mode.PULL or (now is not None and now.pulled_once)
-            now = AuthorMode(author_id, mode, since_id, self._clock.wall_ms(), pulled_once)
-            self._modes[author_id] = now
-        return now
+        current = self._modes.get(author_id)
+        if current is None or current.mode is not mode:
+            pulled_once = mode is Mode.PULL or (current is not None and current.pulled_once)
+            current = AuthorMode(author_id, mode, since_id, self._clock.wall_ms(), pulled_once)
+            self._modes[author_id] = current
+        return current
 
     # ---- outbox --------------------------------------------------------------------------------------
 
-    def tell(self, event: Event) -> None:
-        """Put an event into the outbox."""
+    def add_event(self, event: Event) -> None:
+        """Append an event to the outbox."""
         self._outbox.append(event)
         self._woken.set()
 
@@ -223,10 +227,10 @@ class MemoryUsers(Memory):
             self._add(user)
         for follower, followee in zip(follower_ids.tolist(), followee_ids.tolist(), strict=True):
             self._edges[follower, followee] = Edge(follower, followee, True, 1)
-            self._place(self._edges[follower, followee])
+            self._index_edge(self._edges[follower, followee])
 
     async def all_edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (follower ids, followee ids) of all standing edges, ordered by both."""
+        """Return (follower ids, followee ids) of all current follows, ordered by both."""
         import numpy as np
 
         pairs = sorted(pair for pair, edge in self._edges.items() if edge.following)
@@ -243,13 +247,13 @@ class _Number:
 
 
 class MemoryLeases(Memory):
-    """`LeaseStore` in a list of 1,024 numbers. `clock` is both the database's and the holder's."""
+    """`LeaseStore` in a list of 1,024 numbers. `clock` is the clock of both the database and the holder."""
 
     def __init__(self, clock: clocks.Clock | None = None) -> None:
         self._clock = clock or clocks.SystemClock()
         self._numbers = [_Number() for _ in range(ids.MAX_WORKER + 1)]
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         # Takes all numbers from their holders. Ceilings stay, so ids stay unique.
         for number in self._numbers:
             number.holder, number.expires_ns = "", self._clock.monotonic_ns()
@@ -262,12 +266,12 @@ class MemoryLeases(Memory):
         worker = min(free)[1]
         number = self._numbers[worker]
         number.holder, number.floor_ms, number.ceiling_ms = holder, number.ceiling_ms, number.ceiling_ms + 1
-        return self._prolong(worker, ttl_s)
+        return self._extend(worker, ttl_s)
 
     async def renew(self, holder: str, lease: Lease, ttl_s: float) -> Lease:
         if not self._holds(holder, lease):
             raise Conflict(f"Worker number {lease.worker} is no longer {holder}'s; acquire another one.")
-        return self._prolong(lease.worker, ttl_s)
+        return self._extend(lease.worker, ttl_s)
 
     async def release(self, holder: str, lease: Lease) -> None:
         if self._holds(holder, lease):
@@ -278,7 +282,7 @@ class MemoryLeases(Memory):
         number = self._numbers[lease.worker]
         return number.holder == holder and number.floor_ms == lease.floor_ms
 
-    def _prolong(self, worker: int, ttl_s: float) -> Lease:
+    def _extend(self, worker: int, ttl_s: float) -> Lease:
         number = self._numbers[worker]
         now_ns = self._clock.monotonic_ns()
         number.expires_ns = now_ns + int(ttl_s * 1e9)

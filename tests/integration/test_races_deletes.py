@@ -50,7 +50,7 @@ async def test_a_delete_whose_rows_were_refused_is_unknown_and_comes_to_pass(ben
 
     with monkeypatch.context() as patched:
         patched.setattr(bench.ports.tweets, "_run", refused)
-        with pytest.raises(StoreUnavailable, match="the tweet may go") as told:
+        with pytest.raises(StoreUnavailable, match="the tweet may be deleted later") as told:
             await bench.ports.tweets.delete(tweet.id, author)
     time_.ahead_s = 4.0
     await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()

@@ -1,4 +1,4 @@
-"""Who comes while a round is under way goes with the next one, all together."""
+"""Calls that arrive while a batch is running share the next batch."""
 
 from __future__ import annotations
 
@@ -10,106 +10,106 @@ from system.kernel.errors import StoreUnavailable
 from system.stores.postgres.batcher import Batcher
 
 
-class Ferry:
-    """A store whose rounds end when they are told to; answers each item with its double."""
+class BatchedStore:
+    """A store whose batches finish on demand; it returns the double of each item."""
 
-    def __init__(self, lanes: int = 1, most: int = 10) -> None:
-        self.rounds: list[list[int]] = []
-        self.gates: list[asyncio.Event] = []
-        self.sinks: set[int] = set()
-        self.line = Batcher(self.cross, lambda item: item, lanes=lanes, most=most)
+    def __init__(self, concurrency: int = 1, max_items: int = 10) -> None:
+        self.batches: list[list[int]] = []
+        self.finished: list[asyncio.Event] = []
+        self.failing: set[int] = set()
+        self.batcher = Batcher(self.work, lambda item: item, concurrency=concurrency, max_items=max_items)
 
-    async def cross(self, items):
-        self.rounds.append(list(items))
-        self.gates.append(asyncio.Event())
-        await self.gates[-1].wait()
-        if self.sinks.intersection(items):
-            raise StoreUnavailable("sunk", definite=True)
+    async def work(self, items):
+        self.batches.append(list(items))
+        self.finished.append(asyncio.Event())
+        await self.finished[-1].wait()
+        if self.failing.intersection(items):
+            raise StoreUnavailable("failed on request", definite=True)
         return [2 * item for item in items]
 
-    def come(self, *items: int) -> list[asyncio.Task[int]]:
-        return [asyncio.ensure_future(self.line.do(item)) for item in items]
+    def submit(self, *items: int) -> list[asyncio.Task[int]]:
+        return [asyncio.ensure_future(self.batcher.submit(item)) for item in items]
 
-    async def land(self, n: int) -> None:
-        await _settled()
-        self.gates[n].set()
-        await _settled()
+    async def finish(self, n: int) -> None:
+        await _run_ready_tasks()
+        self.finished[n].set()
+        await _run_ready_tasks()
 
 
-async def _settled() -> None:
+async def _run_ready_tasks() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def test_a_lone_call_goes_at_once_and_those_who_come_meanwhile_go_together():
-    """An idle store answers without a wait; a busy one answers many for one flush."""
-    ferry = Ferry()
-    tasks = ferry.come(1)
-    await _settled()
-    tasks += ferry.come(2, 3, 4)
-    await ferry.land(0)
-    await ferry.land(1)
-    assert ferry.rounds == [[1], [2, 3, 4]]
+async def test_a_single_call_starts_immediately_and_later_calls_share_a_batch():
+    """An idle store answers without a wait; a busy one answers many calls with one flush."""
+    store = BatchedStore()
+    tasks = store.submit(1)
+    await _run_ready_tasks()
+    tasks += store.submit(2, 3, 4)
+    await store.finish(0)
+    await store.finish(1)
+    assert store.batches == [[1], [2, 3, 4]]
     assert [task.result() for task in tasks] == [2, 4, 6, 8]
 
 
-async def test_two_lanes_are_under_way_at_once():
-    """While one waits for the disk the next goes out."""
-    ferry = Ferry(lanes=2)
-    tasks = ferry.come(1, 2, 3)
-    await _settled()
-    assert ferry.rounds == [[1, 2, 3]]
-    tasks += ferry.come(4)
-    await _settled()
-    assert ferry.rounds == [[1, 2, 3], [4]]
-    await ferry.land(0)
-    await ferry.land(1)
+async def test_two_batches_run_concurrently():
+    """While one waits for the disk, the next is sent."""
+    store = BatchedStore(concurrency=2)
+    tasks = store.submit(1, 2, 3)
+    await _run_ready_tasks()
+    assert store.batches == [[1, 2, 3]]
+    tasks += store.submit(4)
+    await _run_ready_tasks()
+    assert store.batches == [[1, 2, 3], [4]]
+    await store.finish(0)
+    await store.finish(1)
     assert sorted(task.result() for task in tasks) == [2, 4, 6, 8]
 
 
-async def test_a_round_holds_at_most_so_many():
-    """A statement has a bound; the rest goes with the round after it, in order."""
-    ferry = Ferry(most=2)
-    tasks = ferry.come(1, 2, 3, 4, 5)
+async def test_a_batch_has_a_maximum_size():
+    """A statement is bounded; the remaining items are in the next batch, in order."""
+    store = BatchedStore(max_items=2)
+    tasks = store.submit(1, 2, 3, 4, 5)
     for n in range(3):
-        await ferry.land(n)
-    assert ferry.rounds == [[1, 2], [3, 4], [5]]
+        await store.finish(n)
+    assert store.batches == [[1, 2], [3, 4], [5]]
     assert [task.result() for task in tasks] == [2, 4, 6, 8, 10]
 
 
-async def test_the_same_key_twice_goes_in_two_rounds():
-    """One statement cannot touch a row twice; and the first to come is the first to go."""
-    ferry = Ferry()
-    tasks = ferry.come(7, 7, 8)
-    await ferry.land(0)
-    await ferry.land(1)
-    assert ferry.rounds == [[7, 8], [7]]
+async def test_two_items_with_one_key_are_in_separate_batches():
+    """One statement cannot write a row twice; the first to arrive is sent first."""
+    store = BatchedStore()
+    tasks = store.submit(7, 7, 8)
+    await store.finish(0)
+    await store.finish(1)
+    assert store.batches == [[7, 8], [7]]
     assert [task.result() for task in tasks] == [14, 14, 16]
 
 
-async def test_what_a_round_raises_reaches_each_of_its_callers_and_nobody_else():
-    """A store that fails once is asked again by who waits."""
-    ferry = Ferry()
-    ferry.sinks = {1}
-    lost = ferry.come(1)
-    await _settled()
-    saved = ferry.come(2, 3)
-    await ferry.land(0)
-    await ferry.land(1)
+async def test_an_error_reaches_exactly_the_callers_of_its_batch():
+    """Waiting calls still run after a failed batch."""
+    store = BatchedStore()
+    store.failing = {1}
+    failed = store.submit(1)
+    await _run_ready_tasks()
+    waiting = store.submit(2, 3)
+    await store.finish(0)
+    await store.finish(1)
     with pytest.raises(StoreUnavailable):
-        lost[0].result()
-    assert [task.result() for task in saved] == [4, 6]
+        failed[0].result()
+    assert [task.result() for task in waiting] == [4, 6]
 
 
-async def test_who_leaves_before_the_round_begins_is_left_out_of_it():
-    """Nothing is done for nobody."""
-    ferry = Ferry()
-    ferry.come(1)
-    await _settled()
-    gone, stays = ferry.come(2, 3)
-    await _settled()
-    gone.cancel()
-    await ferry.land(0)
-    await ferry.land(1)
-    assert ferry.rounds == [[1], [3]]
-    assert stays.result() == 6
+async def test_a_call_cancelled_before_its_batch_starts_is_left_out():
+    """No work is done for a caller that is no longer waiting."""
+    store = BatchedStore()
+    store.submit(1)
+    await _run_ready_tasks()
+    cancelled, waiting = store.submit(2, 3)
+    await _run_ready_tasks()
+    cancelled.cancel()
+    await store.finish(0)
+    await store.finish(1)
+    assert store.batches == [[1], [3]]
+    assert waiting.result() == 6

@@ -1,4 +1,4 @@
-"""Which Cassandra coordinates for a service: its own region's while it is up, in a lab of regions alone."""
+"""Which Cassandra node coordinates requests: in a lab with regions, the own region's while it is up."""
 
 from types import SimpleNamespace
 
@@ -18,28 +18,29 @@ HOSTS = [Host(DefaultEndPoint(f"10.21.10.{n}"), SimpleConvictionPolicy) for n in
 
 @pytest.fixture
 def policy():
-    """A policy of the west that knows three live hosts."""
+    """The policy of a service in the west; it knows three live hosts."""
     for host in HOSTS:
         host.set_location_info("datacenter1", f"zone-{host.address[-1]}")
-    made = NearFirst("10.21.10.2")
-    made.local_dc = "datacenter1"
-    made.populate(SimpleNamespace(endpoints_resolved=[host.endpoint for host in HOSTS]), HOSTS)
-    return made
+    near_first = NearFirst("10.21.10.2")
+    near_first.local_dc = "datacenter1"
+    near_first.populate(SimpleNamespace(endpoints_resolved=[host.endpoint for host in HOSTS]), HOSTS)
+    return near_first
 
 
-def plans(policy, many=6):
-    return [[host.address[-1] for host in policy.make_query_plan()] for _ in range(many)]
+def plans(policy, count=6):
+    return [[host.address[-1] for host in policy.make_query_plan()] for _ in range(count)]
 
 
-def test_the_near_node_comes_first_whichever_turn_it_is(policy):
-    """The others by turns, as spares."""
-    told = plans(policy)
+def test_the_near_node_is_first_in_every_query_plan(policy):
+    """The others follow in turns, as fallbacks."""
+    query_plans = plans(policy)
 
-    assert {plan[0] for plan in told} == {"2"} and {tuple(plan[1:]) for plan in told} == {("1", "3"), ("3", "1")}
+    assert {plan[0] for plan in query_plans} == {"2"}
+    assert {tuple(plan[1:]) for plan in query_plans} == {("1", "3"), ("3", "1")}
 
 
 def test_without_the_near_node_the_others_take_turns(policy):
-    """And it comes first again when it is back."""
+    """The near node is first again when it is back."""
     policy.on_down(HOSTS[1])
     assert {plan[0] for plan in plans(policy)} == {"1", "3"}
 
@@ -50,13 +51,13 @@ def test_without_the_near_node_the_others_take_turns(policy):
 @pytest.mark.parametrize(("name", "zone", "first", "near"), [
     ("two_regions", 2, "10.22.10.2:9042", True),
     ("two_regions", 1, "10.21.10.1:9042", True),
-    ("two_regions", 0, "10.21.10.1:9042", False),  # who looks on is outside
+    ("two_regions", 0, "10.21.10.1:9042", False),  # monitoring runs outside the regions
     ("cluster", 2, "127.21.10.1:9042", False),
     ("small", 0, "127.21.10.1:9042", False),
 ])
-def test_a_service_in_a_region_is_told_its_own_node_first(name, zone, first, near):
-    """What a cluster and a small lab are told stays as it was."""
-    told = services.stores(blueprint.load(name), Plan(21), zone)
+def test_a_service_in_a_region_gets_its_own_node_first(name, zone, first, near):
+    """The settings of a cluster and a small lab do not change."""
+    stores = services.stores(blueprint.load(name), Plan(21), zone)
 
-    assert (told["cassandra"][0], "near" in told) == (first, near)
-    assert settings.parse_stores(told).near is near
+    assert (stores["cassandra"][0], "near" in stores) == (first, near)
+    assert settings.parse_stores(stores).near is near

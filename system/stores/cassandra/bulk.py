@@ -1,9 +1,9 @@
-"""Seeding the tweet store: rows packed by hand, sent as large unlogged batches.
+"""Seeding the tweet store: rows serialized directly, sent as large unlogged batches.
 
-A batch of up to 40 KB (the server refuses 50 KB) amortises the request; rows of one author lie together in it, so they
-become one mutation. Values are packed straight into the protocol's form, not bound by the driver: 17 us of client CPU a
-tweet against 100 us in the server, so more processes on this side gain nothing. Write timestamps derive from the id as in
-`append`: seeding twice changes nothing.
+A batch of up to 40 KB (the server refuses 50 KB) amortizes the request; rows of one author are adjacent in
+it, so they become one mutation. Values are packed directly in the protocol's format, not bound by the driver:
+17 us of client CPU per tweet against 100 us in the server, so more client processes gain nothing. Write
+timestamps derive from the id as in `append`: seeding twice changes nothing.
 """
 
 from __future__ import annotations
@@ -22,47 +22,51 @@ from system.kernel.events import Tweet
 from system.stores.cassandra import driver as bridges
 
 BATCH_BYTES = 40_000  # below batch_size_fail_threshold of 50 KiB
-ROW_OVERHEAD = 140  # bytes of a row beside its text, as the server counts them
-IN_FLIGHT = 16  # batches under way; 4 give half the rate, 32 no more (one node, two cores)
+ROW_OVERHEAD = 140  # bytes of a row in addition to its text, as the server counts them
+IN_FLIGHT = 16  # concurrent batches; 4 give half the rate, 32 no more (one node, two cores)
 DEADLINE_S = 30.0
-TRIES = 4  # of a batch whose replicas are slower than the server's patience: three of them share two cores while seeding
+# Per batch whose replicas exceed the server's write timeout: while seeding, three replicas share two cores.
+TRIES = 4
 
 _LONG = struct.Struct(">q").pack
-Plain = tuple[int, int, str, int, int | None, str]  # id, author, text, conversation, in reply to, media
+TweetColumns = tuple[int, int, str, int, int | None, str]  # id, author, text, conversation, in reply to, media
 
 
 def write(session: driver.Session, keyspace: str, tweets: Iterable[Tweet]) -> int:
-    """Write `tweets` into both tables of `keyspace`, blocking. Return how many. Safe to repeat."""
-    rows = sorted((_plain(tweet) for tweet in tweets), key=lambda row: row[1])
+    """Write `tweets` into both tables of `keyspace`; blocks. Return the number written. Safe to repeat."""
+    rows = sorted((_columns(tweet) for tweet in tweets), key=lambda row: row[1])
     columns = "(id, author_id, text, conversation_id, in_reply_to, media_keys) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?"
     statements = [
         session.prepare(f'INSERT INTO "{keyspace}".{table} {columns}') for table in ("tweets_by_id", "tweets_by_author")
     ]
-    under_way: deque[tuple[BatchStatement, driver.ResponseFuture]] = deque()
+    in_flight: deque[tuple[BatchStatement, driver.ResponseFuture]] = deque()
     for batch in _batches(rows, statements):
-        if len(under_way) == IN_FLIGHT:
-            _finish(session, *under_way.popleft())
-        under_way.append((batch, session.execute_async(batch, timeout=DEADLINE_S)))
-    for batch, answer in under_way:
-        _finish(session, batch, answer)
+        if len(in_flight) == IN_FLIGHT:
+            _finish(session, *in_flight.popleft())
+        in_flight.append((batch, session.execute_async(batch, timeout=DEADLINE_S)))
+    for batch, response in in_flight:
+        _finish(session, batch, response)
     return len(rows)
 
 
-def _finish(session: driver.Session, batch: BatchStatement, answer: driver.ResponseFuture) -> None:
-    """Wait for a batch; send it again where its replicas were too slow, which is safe: it writes the same with the same time."""
+def _finish(session: driver.Session, batch: BatchStatement, response: driver.ResponseFuture) -> None:
+    """Wait for a batch; send it again if its replicas timed out.
+
+    Safe: it writes the same cells with the same timestamp.
+    """
     for _ in range(TRIES - 1):
         try:
-            answer.result()
+            response.result()
             return
         except (cassandra.Timeout, cassandra.OperationTimedOut):
-            answer = session.execute_async(batch, timeout=DEADLINE_S)
-    answer.result()
+            response = session.execute_async(batch, timeout=DEADLINE_S)
+    response.result()
 
 
-def _batches(rows: Sequence[Plain], statements: Sequence[PreparedStatement]) -> Iterator[BatchStatement]:
-    left = iter(rows)
-    while part := list(islice(left, 500)):
-        packed = [_packed(row) for row in part]
+def _batches(rows: Sequence[TweetColumns], statements: Sequence[PreparedStatement]) -> Iterator[BatchStatement]:
+    remaining = iter(rows)
+    while part := list(islice(remaining, 500)):
+        packed = [_parameters(row) for row in part]
         sizes = [ROW_OVERHEAD + len(row[2].encode()) for row in part]
         for statement in statements:
             start, used = 0, 0
@@ -80,7 +84,7 @@ def _batch(statement: PreparedStatement, packed: Sequence[list[object]]) -> Batc
     return batch
 
 
-def _packed(row: Plain) -> list[object]:
+def _parameters(row: TweetColumns) -> list[object]:
     tweet_id, author_id, text, conversation_id, in_reply_to, media = row
     key = _LONG(tweet_id)
     return [
@@ -94,6 +98,6 @@ def _packed(row: Plain) -> list[object]:
     ]
 
 
-def _plain(tweet: Tweet) -> Plain:
+def _columns(tweet: Tweet) -> TweetColumns:
     media = " ".join(tweet.media_keys)
     return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, tweet.in_reply_to, media)

@@ -1,9 +1,10 @@
-"""Cassandra's threaded driver under asyncio, and its errors as ours.
+"""Adapts Cassandra's threaded driver to asyncio, and maps its errors to ours.
 
-The driver resolves its futures in its own thread. A loop is woken once for all results that came in since the last
-wake-up, not once for each: under load most results ride along for free. Statements are prepared once, in a thread
-(`prepare` blocks). Its bulkhead (`kernel.guard`) keeps requests below the driver's streams, so it never blocks the loop
-for want of one. The driver retries nothing by itself: a caller must know what happened.
+The driver resolves its futures in its own thread. The loop is woken once for all results since the last
+wake-up, not once per result: under load most results need no wake-up of their own. Statements are prepared
+once, in a thread (`prepare` blocks). The bulkhead (`kernel.guard`) keeps concurrent requests below the
+driver's number of streams, so the driver never blocks the loop while it waits for one. The driver retries
+nothing: callers must know what happened.
 
 Protocol 4, because the driver computes the checksums of protocol 5 bit by bit in Python.
 """
@@ -40,7 +41,8 @@ Row = tuple[Any, ...]
 T = TypeVar("T")
 UNSET = query.UNSET_VALUE  # leaves a column as it is
 
-# Whether the operation certainly did not happen. Looked up along a class' bases; the nearest one holds.
+# Whether the operation certainly did not happen. Looked up along the bases of the error's class; the nearest
+# entry applies.
 DEFINITE: dict[type[BaseException], bool] = {
     # refused by the coordinator before it wrote anything
     cassandra.Unavailable: True,
@@ -50,7 +52,7 @@ DEFINITE: dict[type[BaseException], bool] = {
     protocol.IsBootstrappingErrorMessage: True,
     protocol.BadCredentials: True,
     protocol.UnavailableErrorMessage: True,
-    # the request was not sent: with no retries, "no host" means that none could be asked
+    # the request was not sent: without retries, "no host" means that no host was available
     driver.NoHostAvailable: True,
     pool.NoConnectionsAvailable: True,
     connection.ConnectionBusy: True,
@@ -61,7 +63,7 @@ DEFINITE: dict[type[BaseException], bool] = {
     driver.UserTypeDoesNotExist: True,
     metadata.NoMurmur3: True,
     protocol.NotSupportedError: True,
-    # sent, and the answer is missing, partial or not to be trusted
+    # sent, and the response is missing, partial or invalid
     cassandra.DriverException: False,
     cassandra.RequestExecutionException: False,
     cassandra.OperationTimedOut: False,
@@ -76,32 +78,32 @@ DEFINITE: dict[type[BaseException], bool] = {
 }
 
 
-UNFIT = (TypeError, ValueError, OverflowError, struct.error)
-"""What the driver raises where a value does not fit its column: before anything is sent, and about the value, not the store."""
-AWAY = ("does not exist", "unconfigured table", "undefined column")
-"""What Cassandra calls an invalid request as well, though it is about tables that are not there (yet, or any more)."""
+INVALID_VALUE = (TypeError, ValueError, OverflowError, struct.error)
+"""Raised by the driver before it sends anything: a value does not fit its column."""
+MISSING = ("does not exist", "unconfigured table", "undefined column")
+"""Messages of invalid requests that are about tables not created yet, or dropped."""
 
 
 def mapped(error: BaseException, doing: str) -> LabError:
-    """Return `error` of the driver as ours: WrongInput for a value that cannot be, else StoreUnavailable.
+    """Map an error of the driver: to WrongInput for an invalid value, else to StoreUnavailable.
 
-    An unknown error counts as "may have happened".
+    An unknown error class counts as "may have happened".
     """
     if isinstance(error, LabError):
         return error
-    if isinstance(error, UNFIT):
-        why = " ".join(str(error).split())[:300]
-        return WrongInput(f"Cassandra was not asked to {doing}: a value does not fit its column ({why}).")
-    if isinstance(error, cassandra.InvalidRequest) and not any(word in str(error).lower() for word in AWAY):
+    if isinstance(error, INVALID_VALUE):
+        reason = " ".join(str(error).split())[:300]
+        return WrongInput(f"Cassandra got no request to {doing}: a value does not fit its column ({reason}).")
+    if isinstance(error, cassandra.InvalidRequest) and not any(text in str(error).lower() for text in MISSING):
         return WrongInput(f"Cassandra refused to {doing}: {' '.join(str(error).split())[:300]}.")
     definite = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
     text = " ".join(str(error).split())[:300]
-    happened = "nothing was done" if definite else "it may have been done"
-    return StoreUnavailable(f"Cassandra did not {doing} ({type(error).__name__}: {text}); {happened}.", definite=definite)
+    outcome = "nothing was done" if definite else "it may have been done"
+    return StoreUnavailable(f"Cassandra did not {doing} ({type(error).__name__}: {text}); {outcome}.", definite=definite)
 
 
 class Bridge:
-    """One session, shared by a process' tasks. Made by `open`; bound to the loop that opened it."""
+    """One session, shared by all tasks of a process. Created by `open`; bound to the loop that opened it."""
 
     def __init__(self, session: driver.Session, knobs: Policies, deadline_s: float) -> None:
         self.session = session
@@ -120,7 +122,8 @@ class Bridge:
     ) -> Bridge:  # fmt: skip
         """Connect to the first of `addresses` (host:port) that answers. Raises StoreUnavailable (definite).
 
-        `alone`: only these nodes are asked, whatever others their cluster has. `near`: the first of them is asked while it is up.
+        `alone`: requests go only to these nodes, even if their cluster has others. `near`: requests go to the
+        first of them while it is up.
         """
         session = await in_thread("connect", lambda: connect(addresses, consistency, deadline_s, alone, near))
         return cls(session, knobs or Policies(), deadline_s)
@@ -130,7 +133,7 @@ class Bridge:
         await asyncio.to_thread(self.session.cluster.shutdown)
 
     async def prepare(self, cql: str) -> query.PreparedStatement:
-        """Return `cql` prepared; the server is asked once."""
+        """Return `cql` as a prepared statement; the server prepares it on the first call only."""
         statement = self._prepared.get(cql)
         if statement is None:
             async with self._preparing:
@@ -140,13 +143,14 @@ class Bridge:
         return statement
 
     def forget_prepared(self) -> None:
-        """Prepare again from here on, for example after the keyspace was dropped."""
+        """Prepare statements again from now on, for example after the keyspace is dropped."""
         self._prepared.clear()
 
     async def run(self, cql: str, values: Sequence[object], doing: str, deadline_s: float | None = None) -> list[Row]:
-        """Execute `cql` with `values` and return its rows (all of one page; statements here bound their own size).
+        """Execute `cql` and return its rows, all in one page: statements here bound their result size.
 
-        Raises StoreUnavailable: definite where the request was not sent or was refused, else the outcome is unknown.
+        Raises StoreUnavailable: definite if the request was not sent or was refused, else the outcome is
+        unknown.
         """
         limit_s = self._deadline_s if deadline_s is None else deadline_s
         ends_s = time.monotonic() + limit_s
@@ -162,39 +166,39 @@ class Bridge:
             raise mapped(error, doing) from error
 
     def _send(self, statement: query.PreparedStatement, values: Sequence[object], timeout_s: float) -> asyncio.Future[list[Row]]:
-        answer: asyncio.Future[list[Row]] = self._loop.create_future()
-        pending = self.session.execute_async(statement, values, timeout=timeout_s)
-        pending.add_callbacks(
-            callback=lambda rows: self._resolved(answer, rows or [], None),
-            errback=lambda error: self._resolved(answer, None, error),
+        future: asyncio.Future[list[Row]] = self._loop.create_future()
+        response = self.session.execute_async(statement, values, timeout=timeout_s)
+        response.add_callbacks(
+            callback=lambda rows: self._resolved(future, rows or [], None),
+            errback=lambda error: self._resolved(future, None, error),
         )
-        return answer
+        return future
 
-    def _resolved(self, answer: asyncio.Future[list[Row]], rows: list[Row] | None, error: BaseException | None) -> None:
-        # In the driver's thread. A flag read a moment too early costs one more wake-up, never a lost one:
-        # the loop clears it before it empties the queue.
-        self._done.append((answer, rows, error))
+    def _resolved(self, future: asyncio.Future[list[Row]], rows: list[Row] | None, error: BaseException | None) -> None:
+        # Runs in the driver's thread. Reading the flag slightly too early costs one extra wake-up and never
+        # loses one: the loop clears the flag before it empties the queue.
+        self._done.append((future, rows, error))
         if not self._woken:
             self._woken = True
             try:
                 self._loop.call_soon_threadsafe(self._deliver)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed: no task waits any more
                 self._done.clear()
 
     def _deliver(self) -> None:
         self._woken = False
         while self._done:
-            answer, rows, error = self._done.popleft()
-            if answer.done():
+            future, rows, error = self._done.popleft()
+            if future.done():
                 continue
             if error is not None:
-                answer.set_exception(error)
+                future.set_exception(error)
             else:
-                answer.set_result(rows or [])
+                future.set_result(rows or [])
 
 
 def paged(cql: str, rows: int) -> query.SimpleStatement:
-    """Return `cql` for a full scan, fetched `rows` rows at a time."""
+    """Return `cql` as a statement for a full scan, fetched `rows` rows at a time."""
     return query.SimpleStatement(cql, fetch_size=rows)
 
 
@@ -202,7 +206,7 @@ _SLOW = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cassandra-slow")
 
 
 async def in_thread(doing: str, work: Callable[[], T]) -> T:
-    """Run the driver's blocking `work` in a thread; its errors are mapped."""
+    """Run blocking `work` of the driver in a thread and map its errors."""
     try:
         return await asyncio.get_running_loop().run_in_executor(_SLOW, work)
     except Exception as error:
@@ -210,9 +214,9 @@ async def in_thread(doing: str, work: Callable[[], T]) -> T:
 
 
 class NearFirst(DCAwareRoundRobinPolicy):  # type: ignore[misc]
-    """One node coordinates every request while it is up, whoever owns the row; the others by turns while it is not.
+    """Load balancing policy: one node coordinates every request while it is up, else the others in turn.
 
-    For a cluster of as many nodes as copies, far from each other: each of them owns each row.
+    For a cluster of distant nodes with as many replicas as nodes: each node owns each row.
     """
 
     def __init__(self, near: str) -> None:
@@ -220,21 +224,22 @@ class NearFirst(DCAwareRoundRobinPolicy):  # type: ignore[misc]
         self._near = near
 
     def make_query_plan(self, working_keyspace: str | None = None, query: Any = None) -> Iterator[Any]:
-        """Yield the hosts in the order to ask."""
+        """Yield the hosts in the order in which to try them."""
         return iter(sorted(super().make_query_plan(working_keyspace, query), key=lambda host: host.address != self._near))
 
 
 def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone: bool = False, near: bool = False
             ) -> driver.Session:  # fmt: skip
-    """Return a session on the cluster behind `addresses`. Blocks; for use in a thread or a process of its own.
+    """Return a session on the cluster behind `addresses`. Blocks; for use in a separate thread or process.
 
-    `alone`: nodes that are not among `addresses` are never asked. `near`: the first of them is asked while it is up.
+    `alone`: nodes that are not in `addresses` get no requests. `near`: requests go to the first of
+    `addresses` while it is up.
     """
     hosts = [address.rpartition(":")[0] for address in addresses]
     port = int(addresses[0].rpartition(":")[2])
-    many = TokenAwarePolicy(DCAwareRoundRobinPolicy()) if len(hosts) > 1 else RoundRobinPolicy()
+    balanced = TokenAwarePolicy(DCAwareRoundRobinPolicy()) if len(hosts) > 1 else RoundRobinPolicy()
     profile = driver.ExecutionProfile(
-        load_balancing_policy=WhiteListRoundRobinPolicy(hosts) if alone else NearFirst(hosts[0]) if near else many,
+        load_balancing_policy=WhiteListRoundRobinPolicy(hosts) if alone else NearFirst(hosts[0]) if near else balanced,
         retry_policy=FallthroughRetryPolicy(),
         consistency_level=cassandra.ConsistencyLevel.name_to_value[consistency],
         serial_consistency_level=cassandra.ConsistencyLevel.name_to_value[
@@ -261,7 +266,8 @@ def connect(addresses: Sequence[str], consistency: str, deadline_s: float, alone
     except Exception:
         cluster.shutdown()
         raise
-    # Timestamps come from the coordinator: the clock of an instance must never decide between a write and a delete.
+    # The coordinator assigns timestamps: the clock of a service instance must never decide between a write
+    # and a delete.
     session.use_client_timestamp = False
     session.default_fetch_size = None
     return session

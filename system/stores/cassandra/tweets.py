@@ -1,17 +1,18 @@
-"""The tweet store on Cassandra: tweets by id and by author, the outbox.
+"""The tweet store on Cassandra: tweets by id and by author, and the outbox.
 
-How a post can be repeated and a delete can never be undone:
+Why a post can be repeated and a delete can never be undone:
 
 | write | timestamp | columns |
 |---|---|---|
 | append, upsert | the id's own millisecond, so every replay writes the same cells | all but `deleted` |
-| delete | the coordinator's clock | `deleted` (and the author, should the row be new) |
+| delete | the coordinator's clock | `deleted` (and the author, in case the row is new) |
 
-Both write the outbox row first, then the tweet's two rows: an outbox row says all that is to be written, so whoever finds it
-alone can write the rest (the relay does). That is what a logged batch would do with a log of its own, at twice the writes; and
-that log wants a node in two other racks, so for as long as a lost one is not known to be lost it would refuse.
+Both write the outbox row first, then the tweet's two rows. The outbox row holds everything that is to be
+written, so the relay can complete the write from it alone. A logged batch would do the same with its own log,
+at twice the writes; and that log needs a node in each of two other racks, so after the loss of one it would
+refuse until the loss is detected.
 
-The two never write the same cell with different values, so it does not matter whose clock is ahead. Schema:
+The two never write the same cell with different values, so clock skew does not matter. Schema:
 `cassandra/schema.cql`.
 """
 
@@ -33,12 +34,14 @@ from system.ports import OutboxRow
 from system.stores.cassandra import driver as bridges
 from system.stores.cassandra.driver import Bridge, Row
 
-SHARDS = 4  # outbox partitions per bucket; one post in a shard at 2,000/s leaves 5,000 rows in a partition
+SHARDS = 4  # outbox partitions per bucket; at 2,000 posts/s a partition gets 5,000 rows
 BUCKET_MS = 10_000
-FORGET_AT_ONCE = 128  # removals under way when a lab is reset; far below what makes one wait for its deadline
-IN_GROUP = 25  # ids of one IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms
-MEET_S = 20.0  # longest wait for nodes that start together to have met
-AGREE_S = 90.0  # a node that was not told of a table asks for it itself, a minute after its start
+# When a lab is reset; far below the number at which a removal would miss its deadline.
+CONCURRENT_REMOVALS = 128
+# Ids per IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms.
+IDS_PER_READ = 25
+PEERS_S = 20.0  # longest wait until nodes that start together know each other
+AGREE_S = 90.0  # a node that missed the announcement of a table fetches it itself, a minute after its start
 SCHEMA = Path(__file__).with_name("schema.cql")
 
 _COLUMNS = "id, author_id, text, conversation_id, in_reply_to, media_keys"
@@ -60,7 +63,10 @@ def timestamp_of(tweet_id: int) -> int:
 
 
 class CassandraTweets:
-    """`TweetStore` on one keyspace. All reads and writes at `consistency` (QUORUM unless told otherwise)."""
+    """`TweetStore` on one keyspace.
+
+    All reads and writes use the consistency level given to `open` (default: QUORUM).
+    """
 
     def __init__(self, bridge: Bridge, keyspace: str, replication: int) -> None:
         self._bridge = bridge
@@ -70,7 +76,7 @@ class CassandraTweets:
 
     @classmethod
     async def open(cls, settings: Settings, consistency: str = "QUORUM") -> Self:
-        """Connect. Raises StoreUnavailable (definite) where no node answers. Tables need `prepare` once."""
+        """Connect. Raises StoreUnavailable (definite) if no node answers. `prepare` creates the tables."""
         addresses = settings.stores.cassandra
         deadline_s = settings.policies.timeout_s("cassandra")
         bridge = await Bridge.open(
@@ -82,11 +88,11 @@ class CassandraTweets:
         await self._bridge.close()
 
     async def ready(self) -> None:
-        """Return where a quorum answers and the tables stand; raises StoreUnavailable otherwise."""
+        """Return if a quorum answers and the tables exist. Raises StoreUnavailable."""
         await self._run("mark", (0,), "answer")
 
     async def prepare(self) -> None:
-        """Create keyspace and tables where they are missing. Safe to repeat; run it from one process at a time."""
+        """Create the keyspace and missing tables. Safe to repeat; run it from one process at a time."""
         await bridges.in_thread("create tables", self._create)
 
     async def clear(self) -> None:
@@ -94,19 +100,19 @@ class CassandraTweets:
         await bridges.in_thread("truncate", self._truncate)
 
     async def forget_above(self, floor_id: int) -> list[int]:
-        """Remove every tweet with an id above `floor_id` for good, and all outbox rows; return those ids.
+        """Permanently remove all tweets above `floor_id` and all outbox rows; return the removed ids.
 
-        For bringing a lab back to its seeded state, where no event is under way: the system itself never removes a row.
+        Resets a lab to its seeded state while no event is in flight; the system itself never removes a row.
         """
         later = [(tweet_id, author) for tweet_id, author, _ in await self.all_ids() if tweet_id > floor_id]
-        for start in range(0, len(later), FORGET_AT_ONCE):
-            part = later[start : start + FORGET_AT_ONCE]
-            await asyncio.gather(*(self._run("forget", (i, a, i), "forget the tweet") for i, a in part))
+        for start in range(0, len(later), CONCURRENT_REMOVALS):
+            part = later[start : start + CONCURRENT_REMOVALS]
+            await asyncio.gather(*(self._run("forget", (i, a, i), "remove the tweet") for i, a in part))
         await bridges.in_thread("truncate", lambda: self._truncate("outbox", "outbox_marks"))
         return [tweet_id for tweet_id, _ in later]
 
     async def drop(self) -> None:
-        """Remove the keyspace with all it holds."""
+        """Drop the keyspace with all its contents."""
         self._bridge.forget_prepared()
         statement = f'DROP KEYSPACE IF EXISTS "{self._keyspace}"'
         await bridges.in_thread("drop the keyspace", lambda: self._bridge.session.execute(statement, timeout=60))
@@ -121,10 +127,13 @@ class CassandraTweets:
         stamp = timestamp_of(tweet.id)
         await self._run("note", (*row, stamp), "append the tweet")
         await checkpoints.reached("append.after_note", tweet_id=tweet.id)
-        await self._after_note("rows", (stamp, *cells, *cells), "append the tweet", "the tweet may appear")
+        await self._after_note("rows", (stamp, *cells, *cells), "append the tweet", "the tweet may appear later")
 
     async def _after_note(self, name: str, values: tuple[object, ...], doing: str, perhaps: str) -> None:
-        """Run what follows an outbox row: from here on the relay finishes it, so no failure is definite."""
+        """Run the write that follows an outbox row.
+
+        The relay completes it if it fails, so no failure is definite.
+        """
         try:
             await self._run(name, values, doing)
         except StoreUnavailable as problem:
@@ -153,16 +162,17 @@ class CassandraTweets:
         row = (shard_of(tweet_id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())
         await self._run("note_delete", row, "delete the tweet")
         await checkpoints.reached("delete.after_note", tweet_id=tweet_id)
-        await self._after_note("mark_deleted", (author_id, tweet_id, author_id, tweet_id), "delete the tweet", "the tweet may go")
+        await self._after_note("mark_deleted", (author_id, tweet_id, author_id, tweet_id), "delete the tweet",
+                               "the tweet may be deleted later")
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
         wanted = list(dict.fromkeys(tweet_ids))
         if len(wanted) == 1:
             rows = await self._run("one", (wanted[0],), "read the tweet")
             return {row[0]: _tweet(row) for row in rows}
-        groups = [wanted[start : start + IN_GROUP] for start in range(0, len(wanted), IN_GROUP)]
-        answers = await asyncio.gather(*(self._run("some", (group,), "read tweets") for group in groups))
-        return {row[0]: _tweet(row) for rows in answers for row in rows}
+        groups = [wanted[start : start + IDS_PER_READ] for start in range(0, len(wanted), IDS_PER_READ)]
+        results = await asyncio.gather(*(self._run("some", (group,), "read tweets") for group in groups))
+        return {row[0]: _tweet(row) for rows in results for row in rows}
 
     async def by_author(self, author_id: int, before: int | None, limit: int) -> list[Tweet]:
         values = (author_id, ids.MAX_ID if before is None else min(before, ids.MAX_ID), limit)
@@ -188,9 +198,9 @@ class CassandraTweets:
     # ---- in bulk: seeding and final reads ------------------------------------------------------------
 
     async def bulk_load(self, tweets: Iterable[Tweet]) -> int:
-        """Write seeded tweets, without outbox rows, from a thread. Return how many. Safe to repeat; raises StoreUnavailable.
+        """Write seeded tweets, without outbox rows, in a thread. Return the number written. Safe to repeat.
 
-        1 million took 110 s on two busy cores, beside all other servers.
+        Raises StoreUnavailable. 1 million tweets took 110 s on two busy cores, next to all other servers.
         """
         from system.stores.cassandra import bulk as cassandra_bulk
 
@@ -198,19 +208,24 @@ class CassandraTweets:
         return await bridges.in_thread("load tweets", lambda: cassandra_bulk.write(session, self._keyspace, tweets))
 
     async def all_ids(self) -> list[tuple[int, int, bool]]:
-        """Return (id, author_id, deleted) of every tweet, in no order. A full scan: for checkers after a run."""
+        """Return (id, author_id, deleted) of every tweet, in no particular order.
+
+        A full scan, for checkers after a run.
+        """
         cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_id'
         rows = await self._scan(cql)
         return [(row[0], row[1] or 0, bool(row[2])) for row in rows]
 
     async def all_author_ids(self) -> list[tuple[int, int, bool]]:
-        """Return the same from the table by author, so that a checker can hold one against the other."""
+        """Return the same from the table by author, so that a checker can compare the two tables."""
         cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_author'
         return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
 
     async def outbox_rows(self) -> int:
-        """Return how many rows the outbox holds, whatever their age. A full scan: for the probe after a
-        reset."""
+        """Return the number of rows in the outbox, whatever their age.
+
+        A full scan, for the check after a reset.
+        """
         return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
 
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
@@ -221,7 +236,7 @@ class CassandraTweets:
             for tweets in await asyncio.gather(*reads):
                 yield tweets
 
-    # ---- inside --------------------------------------------------------------------------------------
+    # ---- internal ------------------------------------------------------------------------------------
 
     async def _run(self, name: str, values: Sequence[object], doing: str) -> list[Row]:
         return await self._bridge.run(self._cql[name], values, doing)
@@ -233,37 +248,38 @@ class CassandraTweets:
         return await bridges.in_thread("scan a table", work)
 
     def _create(self) -> None:
-        """Create what is missing, by one node: another may not have heard of the keyspace when the first table comes."""
+        """Create what is missing through a single node: another may not know the new keyspace yet."""
         session = self._bridge.session
         host = session.execute("SELECT key FROM system.local", timeout=60).response_future.coordinator_host
 
-        def asked(cql: str, *values: object) -> list[Row]:
+        def execute(cql: str, *values: object) -> list[Row]:
             return list(session.execute(cql, values or None, timeout=60, host=host))
 
-        ends_s = time.monotonic() + MEET_S  # whom it has not met yet it does not tell of a table
-        while len(asked("SELECT schema_version FROM system.peers")) < self._replication - 1 and time.monotonic() < ends_s:
+        # A node announces a table only to the peers that it already knows.
+        ends_s = time.monotonic() + PEERS_S
+        while len(execute("SELECT schema_version FROM system.peers")) < self._replication - 1 and time.monotonic() < ends_s:
             time.sleep(0.2)
-        asked(f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '
-              f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replication}}}")
-        named = asked("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", self._keyspace)
-        standing = {row[0] for row in named}
+        execute(f'CREATE KEYSPACE IF NOT EXISTS "{self._keyspace}" WITH replication = '
+                f"{{'class': 'NetworkTopologyStrategy', 'replication_factor': {self._replication}}}")
+        rows = execute("SELECT table_name FROM system_schema.tables WHERE keyspace_name = %s", self._keyspace)
+        existing = {row[0] for row in rows}
         for name, statement in tables():
-            if name not in standing:
+            if name not in existing:
                 head = "CREATE TABLE IF NOT EXISTS "
-                asked(statement.replace(head, f'{head}"{self._keyspace}".'))
+                execute(statement.replace(head, f'{head}"{self._keyspace}".'))
         try:
             session.cluster.refresh_schema_metadata(max_schema_agreement_wait=AGREE_S)
         except cassandra.DriverException as problem:
-            raise StoreUnavailable(f"The nodes of Cassandra did not agree on the tables within {AGREE_S:g} s; their logs tell "
-                                   "why, and what is missing is created when this is repeated.", definite=True) from problem
+            raise StoreUnavailable(f"The nodes of Cassandra did not agree on the tables within {AGREE_S:g} s; see their logs. "
+                                   "Repeat this to create the missing tables.", definite=True) from problem
 
-    def _truncate(self, *chosen: str) -> None:
-        for name in chosen or [name for name, _ in tables()]:
+    def _truncate(self, *names: str) -> None:
+        for name in names or [name for name, _ in tables()]:
             self._bridge.session.execute(f'TRUNCATE "{self._keyspace}".{name}', timeout=60)
 
 
 def tables() -> list[tuple[str, str]]:
-    """Return (name, CREATE statement) of every table in `cassandra/schema.cql`, comments taken out."""
+    """Return (name, CREATE statement) of every table in `cassandra/schema.cql`, without comments."""
     lines = [line.partition("--")[0].rstrip() for line in SCHEMA.read_text(encoding="utf-8").splitlines()]
     statements = [part.strip() for part in "\n".join(lines).split(";") if part.strip()]
     return [(part.removeprefix("CREATE TABLE IF NOT EXISTS ").split()[0], part) for part in statements]
@@ -296,7 +312,7 @@ def _statements(keyspace: str) -> dict[str, str]:
 
 
 def _cells(tweet: Tweet) -> tuple[object, ...]:
-    # Unset, not null: a null would leave a tombstone in every row.
+    # Unset, not null: a null would write a tombstone in every row.
     media = " ".join(tweet.media_keys) or bridges.UNSET
     reply = bridges.UNSET if tweet.in_reply_to is None else tweet.in_reply_to
     return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, reply, media)

@@ -1,16 +1,18 @@
 """SearchIndex on Elasticsearch 8: one index of tweets, written with external versions.
 
-A document's version is the time at which the truth was read, so an indexer that pauses with an old tweet in hand cannot
-overwrite a newer state (`external_gte`); that of a deleted one stands above all times, so no clock that steps back can keep or
-revive what was deleted. Deleted tweets stay as documents with `deleted: true` and no text: Elasticsearch
-forgets the version of a document that is really deleted after `index.gc_deletes` (60 s), and a late write would revive it.
-They are swept when no write can be that late.
+A document's version is the time at which the tweet was read from the tweet store, so an indexer that pauses
+with a stale tweet cannot overwrite a newer state (`external_gte`). The version of a deleted document is above
+all times, so a clock that steps back can neither keep nor revive a deleted tweet. Deleted tweets stay as
+documents with `deleted: true` and no text: Elasticsearch forgets the version of a document that is really
+deleted after `index.gc_deletes` (60 s), and a late write would revive it. They are swept once no write can be
+that late.
 
-The index is sorted by id on disk, so newest-first stops early. A ranked search reads a *view* (a point in time): scores depend on
-counts of the whole index, so without it a tweet could move across the border of two pages. Views are shared by the searches of
-SHARED_S and let go by Elasticsearch when nobody asked for `view_s`.
+The index is sorted by id on disk, so newest-first stops early. A ranked search reads a *view* (a point in
+time): scores depend on counts of the whole index, so without a view a tweet could move across a page
+boundary. Searches within SHARED_S share a view; Elasticsearch drops it after `view_s` without a search.
 
-The native build's `GET /` answers 405, so `client.info()` is never called. What the queries look like: `elastic_index_query`.
+The native build answers 405 to `GET /`, so `client.info()` is never called. The queries:
+`elasticsearch/query.py`.
 """
 
 from __future__ import annotations
@@ -37,12 +39,14 @@ from system.ports import Ask, Document, Found, Hit, Indexed
 from system.stores.elasticsearch import query as render
 
 SCHEMA = Path(__file__).with_name("tweets.json")
-BULK = 2_000  # documents a request when seeding: about 0.5 MB, within the 5-15 MB Elastic's own guide calls large
-BULKS_AT_ONCE = 2  # when seeding: one is parsed here while the other is indexed there
-DONE, OLDER = (200, 201), 409  # 409 is version_conflict: a newer version stands; the promise is kept
-BUSY = (429, 503)  # the queue or the shard could not take this one now
-SHARED_S = 0.2  # a view is shared by searches that begin within this time; the index itself shows news once a second
-IDS_AT_ONCE = 1_000
+# Documents per request when seeding: about 0.5 MB, within the 5-15 MB Elastic's own guide calls large.
+BULK = 2_000
+CONCURRENT_BULKS = 2  # when seeding: the client parses one while the server indexes the other
+# 409 is version_conflict: a newer version is indexed, which keeps the guarantee.
+DONE, OLDER = (200, 201), 409
+BUSY = (429, 503)  # the queue or the shard could not accept this document now
+SHARED_S = 0.2  # searches that start within this time share a view; the index itself refreshes once a second
+IDS_PER_SEARCH = 1_000
 HITS = "pit_id,hits.hits._id,hits.hits.sort"
 
 
@@ -53,7 +57,8 @@ class ElasticIndex:
         self._client = client
         self._index = f"{settings.namespace.lower()}-tweets"
         self._urls = ", ".join(settings.stores.elasticsearch_urls)
-        self._copies = min(1, len(settings.stores.elasticsearch_urls) - 1)  # of a shard, besides itself
+        # Per shard, not counting the primary.
+        self._replicas = min(1, len(settings.stores.elasticsearch_urls) - 1)
         self._view_s = max(1, int(settings.policies.search.view_s))
         self._view, self._view_until_s = "", 0.0
         self._opening = asyncio.Lock()
@@ -61,7 +66,10 @@ class ElasticIndex:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Make the client; the first call connects. It asks the next node where one breaks off: any call may repeat."""
+        """Create the client; the first call connects.
+
+        If a connection breaks it tries the next node: every call is repeatable.
+        """
         urls = list(settings.stores.elasticsearch_urls)
         client = elasticsearch.AsyncElasticsearch(
             urls, request_timeout=settings.policies.timeout_s("elasticsearch"), max_retries=len(urls) - 1,
@@ -73,32 +81,33 @@ class ElasticIndex:
         await self._client.close()
 
     async def ready(self) -> None:
-        """Return if the index stands and can be searched. Raises StoreUnavailable."""
-        client = self._client.options(ignore_status=408)  # 408: the index is not there, or not yet open
-        health = await self._asked(client.cluster.health(index=self._index, wait_for_status="yellow", timeout="1s"))
+        """Return if the index exists and can be searched. Raises StoreUnavailable."""
+        client = self._client.options(ignore_status=408)  # 408: the index does not exist, or is not open yet
+        health = await self._call(client.cluster.health(index=self._index, wait_for_status="yellow", timeout="1s"))
         if health["timed_out"]:
-            raise StoreUnavailable(f"Elasticsearch at {self._urls} has no open index {self._index}; seeding makes it.",
+            raise StoreUnavailable(f"Elasticsearch at {self._urls} has no open index {self._index}; seeding creates it.",
                                    definite=True)
 
     async def prepare(self) -> None:
-        """Create the index where it does not stand. Safe to repeat, and by several processes at once.
+        """Create the index if it does not exist. Safe to repeat, and from several processes concurrently.
 
-        One of an older schema is removed first: it holds nothing that the truth does not, but seeding must fill it again.
+        An index with an older schema is removed first: the tweet store holds all its data, but seeding must
+        fill it again.
         """
         schema = json.loads(SCHEMA.read_text())
-        schema["settings"]["number_of_replicas"] = self._copies
+        schema["settings"]["number_of_replicas"] = self._replicas
         if await self._revision() not in (None, schema["mappings"]["_meta"]["revision"]):
             await self.remove()
-        client = self._client.options(ignore_status=400, request_timeout=30)  # 400: it stands already
-        reply = await self._asked(client.indices.create(index=self._index, **schema))
+        client = self._client.options(ignore_status=400, request_timeout=30)  # 400: it already exists
+        reply = await self._call(client.indices.create(index=self._index, **schema))
         kind = reply.get("error", {}).get("type", "") if isinstance(reply, dict) else ""
         if kind not in ("", "resource_already_exists_exception"):
             raise StoreUnavailable(f"Elasticsearch at {self._urls} did not create {self._index}: {kind}.", definite=True)
 
     async def _revision(self) -> int | None:
-        """Return the revision of the schema that stands (0 where it tells none), None where no index stands."""
+        """Return the revision of the index's schema; 0 if it names none, None if there is no index."""
         client = self._client.options(ignore_status=404, request_timeout=30)
-        reply = await self._asked(client.indices.get_mapping(index=self._index))
+        reply = await self._call(client.indices.get_mapping(index=self._index))
         mapping = reply.get(self._index, {}).get("mappings")
         return None if mapping is None else int(mapping.get("_meta", {}).get("revision", 0))
 
@@ -107,7 +116,7 @@ class ElasticIndex:
 
     async def _write(self, client: elasticsearch.AsyncElasticsearch, documents: Sequence[Document]) -> Indexed:
         lines: list[Any] = [line for document in documents for line in render.lines(document, self._index)]
-        reply = await self._asked(client.bulk(operations=lines, filter_path="items.*.status,items.*.error"))
+        reply = await self._call(client.bulk(operations=lines, filter_path="items.*.status,items.*.error"))
         refused: dict[int, str] = {}
         busy: list[int] = []
         counts = dict.fromkeys(("written", "older", "busy", "refused"), 0)
@@ -129,24 +138,24 @@ class ElasticIndex:
     async def search(self, ask: Ask) -> Found:
         body = render.search(ask, f"{self._view_s}s")
         try:
-            reply = await self._told(self._client.search(index=self._where(ask), body=body, filter_path=HITS))
+            reply = await self._call_if_exists(self._client.search(index=self._index_of(ask), body=body, filter_path=HITS))
         except elasticsearch.NotFoundError as problem:
             if not ask.view:
                 raise mapped(problem, self._urls) from problem
             metrics.count("tweetlab_search_views_total", result="gone")
-            raise WrongInput(f"The page came too late: its view is kept for {self._view_s} s after its last page. "
+            raise WrongInput(f"The page was requested too late: its view is kept for {self._view_s} s after its last page. "
                              "Search again without `next_token`.") from problem
         hits = reply.get("hits", {}).get("hits", ())
         scores = (hit["sort"][0] if ask.rank is not None else 0.0 for hit in hits)
         return Found([Hit(int(hit["_id"]), score) for hit, score in zip(hits, scores)], reply.get("pit_id", ""))
 
-    def _where(self, ask: Ask) -> str | None:
+    def _index_of(self, ask: Ask) -> str | None:
         return None if ask.view else self._index  # a view names its index itself
 
     async def nth_newest(self, ask: Ask, n: int) -> int | None:
         newest = Ask(ask.query, 1, ask.before, ask.since, view=ask.view, hidden=ask.hidden)
         body = render.search(newest, f"{self._view_s}s") | {"from": n - 1}
-        reply = await self._asked(self._client.search(index=self._where(ask), body=body, filter_path=HITS))
+        reply = await self._call(self._client.search(index=self._index_of(ask), body=body, filter_path=HITS))
         hits = reply.get("hits", {}).get("hits", ())
         return int(hits[0]["_id"]) if hits else None
 
@@ -155,124 +164,129 @@ class ElasticIndex:
             if self._view and time.monotonic() < self._view_until_s:
                 metrics.count("tweetlab_search_views_total", result="shared")
                 return self._view
-            began_s = time.monotonic()
-            reply = await self._asked(self._client.open_point_in_time(index=self._index, keep_alive=f"{self._view_s}s"))
-            self._view, self._view_until_s = str(reply["id"]), began_s + SHARED_S
+            opened_s = time.monotonic()
+            reply = await self._call(self._client.open_point_in_time(index=self._index, keep_alive=f"{self._view_s}s"))
+            self._view, self._view_until_s = str(reply["id"]), opened_s + SHARED_S
             metrics.count("tweetlab_search_views_total", result="opened")
             return self._view
 
     async def found(self, tweet_ids: Sequence[int]) -> set[int]:
-        seen: set[int] = set()
-        for start in range(0, len(tweet_ids), IDS_AT_ONCE):
-            batch = list(tweet_ids[start : start + IDS_AT_ONCE])
+        searchable: set[int] = set()
+        for start in range(0, len(tweet_ids), IDS_PER_SEARCH):
+            batch = list(tweet_ids[start : start + IDS_PER_SEARCH])
             query = {"bool": {"filter": [{"terms": {"id": batch}}], "must_not": [{"term": {"deleted": True}}]}}
-            seen.update(await self._ids(query, len(batch)))
-        return seen
+            searchable.update(await self._ids(query, len(batch)))
+        return searchable
 
     async def sweep(self, before_ms: int, limit: int) -> int:
         old = {"bool": {"filter": [{"term": {"deleted": True}}, {"range": {"deleted_ms": {"lt": before_ms}}}]}}
-        gone = await self._ids(old, limit)
-        if not gone:
+        expired = await self._ids(old, limit)
+        if not expired:
             return 0
-        version = time.time_ns() + render.DELETED  # newer than any reading so far; one that is made after this one wins
+        version = time.time_ns() + render.DELETED  # newer than any version so far; a later one still wins
         lines: list[Any] = [orjson.dumps({"delete": {"_index": self._index, "_id": str(i), "version": version,
-                                                     "version_type": "external_gte"}}) for i in gone]
-        reply = await self._asked(self._client.bulk(operations=lines))
+                                                     "version_type": "external_gte"}}) for i in expired]
+        reply = await self._call(self._client.bulk(operations=lines))
         swept = sum(item["delete"]["status"] in (200, 404) for item in reply["items"])
         metrics.count("tweetlab_index_documents_total", swept, result="swept")
         return swept
 
     async def _ids(self, query: dict[str, Any], limit: int) -> list[int]:
-        reply = await self._asked(self._client.search(index=self._index, size=limit, source=False, track_total_hits=False,
+        reply = await self._call(self._client.search(index=self._index, size=limit, source=False, track_total_hits=False,
                                                       sort=render.NEWEST_FIRST, query=query, filter_path=HITS))
         return [int(hit["_id"]) for hit in reply.get("hits", {}).get("hits", ())]
 
     async def refresh(self) -> None:
-        await self._asked(self._client.indices.refresh(index=self._index))
-        self._view = ""  # what is seen from now on must show it
+        await self._call(self._client.indices.refresh(index=self._index))
+        self._view = ""  # later searches must see the refreshed index
 
     async def bulk_load(self, documents: Iterable[Document]) -> int:
-        """Index many documents for seeding, without refreshes meanwhile; visible on return. Return how many. Safe to repeat."""
-        count, source, patient = 0, iter(documents), self._client.options(request_timeout=60)
-        await self._bulk_settings(patient, "-1", "async")
-        under_way: deque[asyncio.Task[None]] = deque()
+        """Index many documents for seeding, with refresh disabled until the end. Return how many.
+
+        They are visible on return. Safe to repeat.
+        """
+        count, source, client = 0, iter(documents), self._client.options(request_timeout=60)
+        await self._bulk_settings(client, "-1", "async")
+        in_flight: deque[asyncio.Task[None]] = deque()
         try:
             while batch := list(islice(source, BULK)):
-                under_way.append(asyncio.ensure_future(self._load(patient, batch)))
+                in_flight.append(asyncio.ensure_future(self._load(client, batch)))
                 count += len(batch)
-                while len(under_way) >= BULKS_AT_ONCE:
-                    await under_way.popleft()
-            while under_way:
-                await under_way.popleft()
+                while len(in_flight) >= CONCURRENT_BULKS:
+                    await in_flight.popleft()
+            while in_flight:
+                await in_flight.popleft()
         finally:
-            for task in under_way:
+            for task in in_flight:
                 task.cancel()
-            await self._bulk_settings(patient, "1s", "request")
-        await self._asked(patient.indices.refresh(index=self._index))
+            await self._bulk_settings(client, "1s", "request")
+        await self._call(client.indices.refresh(index=self._index))
         self._view = ""
         return count
 
     async def _load(self, client: elasticsearch.AsyncElasticsearch, documents: Sequence[Document]) -> None:
-        told = await self._write(client, documents)
-        if told.refused:
-            first, reason = next(iter(told.refused.items()))
-            raise WrongInput(f"Elasticsearch refused {len(told.refused)} of {len(documents)} documents, first {first}: {reason}.")
-        if told.busy:
-            raise StoreUnavailable(f"Elasticsearch was too busy for {len(told.busy)} of {len(documents)} documents; repeat them.")
+        outcome = await self._write(client, documents)
+        if outcome.refused:
+            first, reason = next(iter(outcome.refused.items()))
+            raise WrongInput(f"Elasticsearch refused {len(outcome.refused)} of {len(documents)} documents, "
+                             f"first {first}: {reason}.")
+        if outcome.busy:
+            raise StoreUnavailable(f"Elasticsearch was too busy for {len(outcome.busy)} of {len(documents)} documents; "
+                                   "repeat them.")
 
     async def clear(self) -> None:
-        """Empty the index of this namespace: it is removed and made again."""
+        """Empty this namespace's index: remove it and create it again."""
         await self.remove()
         await self.prepare()
 
     async def forget(self, tweet_ids: Sequence[int]) -> None:
-        """Remove these documents for good. For bringing a lab back to its seeded state; safe to repeat."""
+        """Permanently remove these documents. Resets a lab to its seeded state; safe to repeat."""
         for start in range(0, len(tweet_ids), BULK):
             batch = tweet_ids[start : start + BULK]
             lines: list[Any] = [orjson.dumps({"delete": {"_index": self._index, "_id": str(i)}}) for i in batch]
-            reply = await self._asked(self._client.options(request_timeout=60).bulk(operations=lines))
+            reply = await self._call(self._client.options(request_timeout=60).bulk(operations=lines))
             problems = [item["delete"] for item in reply["items"] if item["delete"]["status"] not in (200, 404)]
             if problems:
                 raise StoreUnavailable(f"Elasticsearch did not remove {len(problems)} of {len(batch)} documents, first "
                                        f"{problems[0]['_id']}: {_reason(problems[0])}; repeat them.")
 
     async def count(self) -> tuple[int, int]:
-        """Return how many documents the index holds and how many of them are marked deleted, as of now."""
+        """Refresh, then return (documents in the index, those of them that are marked deleted)."""
         await self.refresh()
         client = self._client.options(request_timeout=60)
-        every = await self._asked(client.count(index=self._index))
-        deleted = await self._asked(client.count(index=self._index, query={"term": {"deleted": True}}))
-        return int(every["count"]), int(deleted["count"])
+        total = await self._call(client.count(index=self._index))
+        deleted = await self._call(client.count(index=self._index, query={"term": {"deleted": True}}))
+        return int(total["count"]), int(deleted["count"])
 
     async def remove(self) -> None:
-        """Remove the index of this namespace. Safe to repeat."""
+        """Delete this namespace's index. Safe to repeat."""
         client = self._client.options(ignore_status=404, request_timeout=30)
-        await self._asked(client.indices.delete(index=self._index))
+        await self._call(client.indices.delete(index=self._index))
 
     async def _bulk_settings(self, client: elasticsearch.AsyncElasticsearch, refresh: str, durability: str) -> None:
         settings = {"index": {"refresh_interval": refresh, "translog.durability": durability}}
-        await self._asked(client.indices.put_settings(index=self._index, settings=settings))
+        await self._call(client.indices.put_settings(index=self._index, settings=settings))
 
-    async def _guarded(self, request: Any, answered: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def _guarded(self, request: Any, send: Callable[[Any], Awaitable[Any]]) -> Any:
         try:
-            return await self._guard.run(lambda: answered(request))
+            return await self._guard.run(lambda: send(request))
         finally:
-            request.close()  # one that was refused is never awaited
+            request.close()  # a request that the guard refused is never awaited
 
-    async def _asked(self, request: Any) -> Any:
-        return await self._guarded(request, self._answered)
+    async def _call(self, request: Any) -> Any:
+        return await self._guarded(request, self._send)
 
-    async def _answered(self, request: Any) -> Any:
+    async def _send(self, request: Any) -> Any:
         try:
             return (await request).body
         except (elasticsearch.ApiError, elastic_transport.TransportError) as problem:
             raise mapped(problem, self._urls) from problem
 
-    async def _told(self, request: Any) -> Any:
-        """As `_asked`, but what is not there is the caller's matter."""
-        return await self._guarded(request, self._answered_if_there)
+    async def _call_if_exists(self, request: Any) -> Any:
+        """Do as `_call`, but raise NotFoundError unmapped, for the caller to handle."""
+        return await self._guarded(request, self._send_if_exists)
 
-    async def _answered_if_there(self, request: Any) -> Any:
+    async def _send_if_exists(self, request: Any) -> Any:
         try:
             return (await request).body
         except elasticsearch.NotFoundError:
@@ -282,17 +296,20 @@ class ElasticIndex:
 
 
 def mapped(problem: Exception, urls: str) -> LabError:
-    """Return the error of ours for anything the client raises."""
+    """Map any error of the client to a LabError."""
     text = f"Elasticsearch at {urls}: {problem}; see `tweetlab status` and the log of elasticsearch."
     if isinstance(problem, elasticsearch.ApiError):
-        # 4xx is refused before anything is done; after 5xx nobody knows.
+        # 4xx is a refusal before anything is done; after 5xx the outcome is unknown.
         return StoreUnavailable(text, definite=400 <= problem.status_code < 500 and all(map(_never_connected, problem.errors)))
     refused = isinstance(problem, elastic_transport.ConnectionError) and all(map(_never_connected, (problem, *problem.errors)))
     return StoreUnavailable(text, definite=refused)
 
 
 def _never_connected(attempt: Exception) -> bool:
-    """Return whether one attempt ended before it reached a node. The client keeps the earlier ones as the last one's `errors`."""
+    """Return whether an attempt failed before it reached a node.
+
+    The client keeps earlier attempts in the last one's `errors`.
+    """
     causes = (attempt, attempt.__cause__, attempt.__context__)
     return any(isinstance(cause, aiohttp.ClientConnectorError) for cause in causes)
 

@@ -1,7 +1,7 @@
-"""From a query tree to Elasticsearch's JSON, and from a document to its two lines of a bulk. Pure.
+"""Converts a query tree to Elasticsearch's JSON, and a document to its two lines of a bulk request. Pure.
 
-Only features of the core: bool, match, match_phrase, term, terms, range, function_score with gauss and field_value_factor.
-The native build has no scripts, so the rank is two function_scores, one in the other:
+Uses core features only: bool, match, match_phrase, term, terms, range, function_score with gauss and
+field_value_factor. The native build has no scripts, so the rank is two nested function_scores:
 
     BM25  x  (0.9 x gauss(age) + 0.1)  x  ln(2 + likes)
 """
@@ -18,7 +18,7 @@ from system.ports import Ask, Document
 
 Json = dict[str, Any]
 DELETED = 1 << 62
-"""Added to the version of a deleted document: whatever the clocks did, it wins over any live one (2^62 ns are the year 2116)."""
+"""Added to the version of a deleted document, so that it exceeds any live one (2^62 ns: year 2116)."""
 NEWEST_FIRST: list[Json] = [{"id": "desc"}]
 BEST_FIRST: list[Json] = [{"_score": "desc"}, {"id": "desc"}]
 
@@ -38,20 +38,23 @@ def clause(term: Term) -> Json:
             raise ValueError(f"from:{username} was not resolved to an id")
 
 
-def query(asked: Query, before: int | None, since: int | None, hidden: Collection[int] = ()) -> Json:
-    """Return the bool query of a tree within bounds of ids, without what `hidden` authors wrote.
+def query(tree: Query, before: int | None, since: int | None, hidden: Collection[int] = ()) -> Json:
+    """Return the bool query of a tree, without tweets of `hidden` authors.
 
-    Words score; what is exact only filters, and then all score 1.
+    `before`, `since`: exclusive bounds of ids, None = unbounded.
+
+    Words and phrases score; exact terms only filter. A query of exact terms only gives every match the score
+    1.
     """
-    scoring = [clause(term) for term in asked.wanted if isinstance(term, Word | Phrase)]
-    exact = [clause(term) for term in asked.wanted if not isinstance(term, Word | Phrase)]
+    scoring = [clause(term) for term in tree.wanted if isinstance(term, Word | Phrase)]
+    exact = [clause(term) for term in tree.wanted if not isinstance(term, Word | Phrase)]
     bounds = {name: bound for name, bound in (("lt", before), ("gt", since)) if bound is not None}
     if bounds:
         exact.append({"range": {"id": bounds}})
-    never: list[Json] = [{"term": {"deleted": True}}, *(clause(term) for term in asked.unwanted)]
+    excluded: list[Json] = [{"term": {"deleted": True}}, *(clause(term) for term in tree.unwanted)]
     if hidden:
-        never.append({"terms": {"author_id": [str(author) for author in sorted(hidden)]}})
-    return {"bool": {"must": scoring or [{"match_all": {}}], "filter": exact, "must_not": never}}
+        excluded.append({"terms": {"author_id": [str(author) for author in sorted(hidden)]}})
+    return {"bool": {"must": scoring or [{"match_all": {}}], "filter": exact, "must_not": excluded}}
 
 
 def ranked(matching: Json, rank: Rank) -> Json:
@@ -65,7 +68,7 @@ def ranked(matching: Json, rank: Rank) -> Json:
 
 
 def search(ask: Ask, keep_alive: str) -> Json:
-    """Return the body of a search. With a view it names no index: the view does."""
+    """Return the body of a search request. With a view the request names no index: the view does."""
     matching = query(ask.query, ask.before, ask.since, ask.hidden)
     body: Json = {"query": matching if ask.rank is None else ranked(matching, ask.rank), "size": ask.limit, "_source": False,
                   "track_total_hits": False, "sort": NEWEST_FIRST if ask.rank is None else BEST_FIRST}
@@ -77,7 +80,10 @@ def search(ask: Ask, keep_alive: str) -> Json:
 
 
 def lines(document: Document, index: str) -> tuple[bytes, bytes]:
-    """Return the two lines of a bulk. A deleted tweet keeps its id, its version and when it was found deleted, nothing else."""
+    """Return the two lines of a bulk request.
+
+    A deleted tweet keeps only its id, version and time of the deleting version.
+    """
     tweet = document.tweet
     action = {"_index": index, "_id": str(tweet.id), "version": document.version + DELETED * tweet.deleted,
                     "version_type": "external_gte"}

@@ -1,4 +1,4 @@
-"""Calls to Kafka with a deadline, and the client's errors as ours."""
+"""Calls to Kafka with a deadline, and the mapping of aiokafka's errors to ours."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 JOIN_S = 20.0  # longest wait for a group's assignment: a dead member's session, and a rebalance
 
-# Whether the operation certainly did not happen. The nearest base of an error's class holds.
+# Whether the operation certainly did not happen. The entry of the nearest base class applies.
 DEFINITE: dict[type[BaseException], bool] = {
     kafka.KafkaError: False,
     kafka.ConsumerStoppedError: True,
     kafka.IllegalOperation: True,
-    # refused by the client or the broker as it is
+    # refused by the client or the broker before anything was done
     kafka.IllegalStateError: True,
     kafka.IllegalArgumentError: True,
     kafka.RecordTooLargeError: True,
@@ -37,14 +37,14 @@ DEFINITE: dict[type[BaseException], bool] = {
     kafka.PolicyViolationError: True,
     kafka.ProducerClosed: True,
     kafka.NotEnoughReplicasError: True,
-    # another generation of the group stands: nothing was committed
+    # the group is in another generation: nothing was committed
     kafka.CommitFailedError: True,
     kafka.IllegalGenerationError: True,
     kafka.UnknownMemberIdError: True,
     kafka.RebalanceInProgressError: True,
 }
 
-LOST_PRODUCER = (  # the producer's sequence is broken for good; a new one is needed
+LOST_PRODUCER = (  # the producer's sequence is permanently broken; a new producer is needed
     kafka.ProducerClosed,
     kafka.ProducerFenced,
     kafka.OutOfOrderSequenceNumber,
@@ -55,43 +55,51 @@ LOST_PRODUCER = (  # the producer's sequence is broken for good; a new one is ne
 
 
 def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
-    """Return `error` as ours. `definite` overrides what the error itself says (nothing was sent yet)."""
+    """Map a client error to a LabError.
+
+    `definite` overrides what the error class says (for example: nothing was sent yet).
+    """
     if isinstance(error, LabError):
         return error
-    sure = definite
-    if sure is None:
-        sure = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
-    happened = "nothing was done" if sure else "it may have been done"
+    if definite is None:
+        definite = next((DEFINITE[base] for base in type(error).__mro__ if base in DEFINITE), False)
+    outcome = "nothing was done" if definite else "it may have been done"
     text = " ".join(str(error).split())[:300]
-    return StoreUnavailable(f"Kafka did not {doing} ({type(error).__name__}: {text}); {happened}.", definite=sure)
+    return StoreUnavailable(f"Kafka did not {doing} ({type(error).__name__}: {text}); {outcome}.", definite=definite)
 
 
-async def asked(work: Awaitable[T], doing: str, timeout_s: float, definite: bool | None = None) -> T:
-    """Return what `work` returns. Raises StoreUnavailable; `definite` overrides what the error itself says."""
+async def call(request: Awaitable[T], doing: str, timeout_s: float, definite: bool | None = None) -> T:
+    """Await `request` for at most `timeout_s` and return its result.
+
+    Raises StoreUnavailable; `definite` overrides what the error class says, None leaves it.
+    """
     try:
         async with asyncio.timeout(timeout_s):
-            return await work
+            return await request
     except TimeoutError as error:
         raise mapped(error, f"{doing} within {timeout_s} s", definite) from error
     except (kafka.KafkaError, kafka.ConsumerStoppedError, kafka.IllegalOperation, OSError) as error:
         raise mapped(error, doing, definite) from error
 
 
-async def started(client: Any, doing: str) -> None:
-    """Start a client of aiokafka, or close it. Raises StoreUnavailable (definite)."""
+async def start_client(client: Any, doing: str) -> None:
+    """Start a client of aiokafka; close it where that fails. Raises StoreUnavailable (definite)."""
     try:
-        await asked(client.start(), doing, JOIN_S, definite=True)
+        await call(client.start(), doing, JOIN_S, definite=True)
     except BaseException:
-        await ended(client.close() if isinstance(client, admin.AIOKafkaAdminClient) else client.stop(), 2.0)
+        await await_close(client.close() if isinstance(client, admin.AIOKafkaAdminClient) else client.stop(), 2.0)
         raise
 
 
-async def ended(work: Coroutine[Any, Any, None], within_s: float) -> bool:
-    """Let the end of a client run for at most `within_s`, and as long again to give up. Its errors are dropped.
+async def await_close(closing: Coroutine[Any, Any, None], within_s: float) -> bool:
+    """Run the close of a client for at most `within_s`, then cancel it and wait as long again.
 
-    False where it was cancelled, by itself or by us: aiokafka may let a cancel of its own tasks out, which is not the caller's.
+    Its errors are dropped.
+
+    Returns False where it was cancelled, by aiokafka or by us: aiokafka may leak a cancellation of its own
+    tasks, which must not cancel the caller.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(closing)
     await asyncio.wait({task}, timeout=within_s)
     if not task.done():
         task.cancel()

@@ -1,4 +1,4 @@
-"""What every adapter on PostgreSQL does alike: a pool on the namespace's database, whose tables it makes, probes and drops."""
+"""Common base of all adapters on PostgreSQL: a pool on the namespace's database, and its tables."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ SCHEMAS = Path(__file__).parent
 
 
 class Postgres:
-    """An adapter with a pool of its own. Who inherits names what differs.
+    """An adapter with its own connection pool. Subclasses set these attributes:
 
-    `pool_size`: connections of one process, which takes up to that many of the server's. `schema`: the file with its tables.
-    `probe`: reads a row of them. `emptying`: forgets all of them, in `emptying_s` seconds, None for the store's time limit.
+    `pool_size`: maximum number of connections per process. `schema`: the SQL file that creates the tables.
+    `probe`: a statement that reads one row of them. `clear_statement`: empties them.
+    `clear_timeout_s`: deadline of that statement in seconds; None = the store's deadline.
     """
 
     pool_size: ClassVar[int]
     schema: ClassVar[str] = "schema.sql"
     probe: ClassVar[LiteralString]
-    emptying: ClassVar[LiteralString]
-    emptying_s: ClassVar[float | None] = None
+    clear_statement: ClassVar[LiteralString]
+    clear_timeout_s: ClassVar[float | None] = None
 
     def __init__(self, url: str, database: str, knobs: Policies) -> None:
         self._server_url = url
@@ -34,27 +35,34 @@ class Postgres:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Return a store on the database of the namespace. Connects at first use; tables need `prepare` once."""
+        """Return a store on the namespace's database.
+
+        Connects on first use; `prepare` creates the tables, once.
+        """
         return cls(settings.stores.postgres_url, settings.namespace, settings.policies)
 
     async def close(self) -> None:
-        """Wait for changes under way and close all connections. Safe to repeat."""
+        """Wait for running statements and close all connections. Safe to repeat."""
         await self._pool.close()
 
     async def ready(self) -> None:
-        """Return where the database answers with its tables; raises StoreUnavailable otherwise."""
+        """Return if the database answers and has its tables. Raises StoreUnavailable."""
         await self._rows(self.probe, (), "answer")
 
     async def prepare(self) -> None:
-        """Create database and tables where they are missing. Safe to repeat, and from several processes at once."""
+        """Create the database and its tables if they are missing.
+
+        Safe to repeat, and from several processes concurrently.
+        """
         await pools.create_database(self._server_url, self._database, (SCHEMAS / self.schema).read_text(encoding="utf-8"))
 
     async def clear(self) -> None:
-        """Forget what `emptying` names."""
-        await self._pool.run(lambda connection: connection.execute(self.emptying), "empty its tables", self.emptying_s)
+        """Run `clear_statement`."""
+        await self._pool.run(lambda connection: connection.execute(self.clear_statement), "empty its tables",
+                             self.clear_timeout_s)
 
     async def drop(self) -> None:
-        """Remove the database with all it holds."""
+        """Drop the database with all its contents."""
         await self.close()
         await pools.drop_database(self._server_url, self._database)
 

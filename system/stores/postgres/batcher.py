@@ -1,9 +1,9 @@
-"""Calls that come together go out together: one statement, one commit, for all that wait.
+"""Batch concurrent calls: one statement and one commit for all calls that wait.
 
-A statement that is durable before it is answered costs a flush of the log, however little it writes. While `lanes` rounds
-are under way, whoever comes waits, and the next round takes all of them: an idle store answers a lone call at once, a busy
-one answers a hundred for the price of one. (A database's own group commit shares the flush, but not the round trips, the
-statements and the places in the pool.)
+A statement that is durable before it is answered costs a flush of the log, however little it writes. While
+`concurrency` batches are running, new calls wait, and the next batch takes all of them: an idle store answers
+a single call immediately, a busy one answers a hundred for the price of one. (A database's own group commit
+shares the flush, but not the round trips, the statements and the connections of the pool.)
 """
 
 from __future__ import annotations
@@ -18,61 +18,65 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Batcher of `work`, which takes items of different `key` and returns their results in the same order.
+    """Batches calls of `work`, which takes items with distinct keys and returns results in the same order.
 
-    `lanes`: rounds under way at once. `most`: items of one round. What a round raises, each of its items raises.
+    `concurrency`: batches that run at the same time. `max_items`: items per batch. An error of a batch is
+    raised to the caller of each of its items.
     """
 
     def __init__(self, work: Callable[[list[Item]], Awaitable[Sequence[Result]]], key: Callable[[Item], Hashable], *,
-                 lanes: int, most: int) -> None:
-        self._work, self._key, self._free, self._most = work, key, lanes, most
+                 concurrency: int, max_items: int) -> None:
+        self._work, self._key, self._free, self._max_items = work, key, concurrency, max_items
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None]] = set()
 
-    async def do(self, item: Item) -> Result:
-        """Return the result of `item` in the next round. A caller who leaves before it begins is left out of it."""
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+    async def submit(self, item: Item) -> Result:
+        """Return the result of `item` from the next batch.
+
+        An item whose caller is cancelled before that is left out.
+        """
+        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
         if self._free:
             self._free -= 1
             task = asyncio.ensure_future(self._run())
-            self._under_way.add(task)
-            task.add_done_callback(self._under_way.discard)
-        return await answer
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+        return await future
 
     async def _run(self) -> None:
         try:
             while batch := self._take():
-                await self._round(batch)
+                await self._run_batch(batch)
         finally:
             self._free += 1
 
     def _take(self) -> list[tuple[Item, asyncio.Future[Result]]]:
-        """Take who waits, in their order; of two with one key the later stays for a later round."""
+        """Take waiting items in order; the second of two items with the same key waits for a later batch."""
         taken: dict[Hashable, tuple[Item, asyncio.Future[Result]]] = {}
-        stay: list[tuple[Item, asyncio.Future[Result]]] = []
-        while self._waiting and len(taken) < self._most:
-            item, answer = self._waiting.popleft()
-            if answer.done():
+        deferred: list[tuple[Item, asyncio.Future[Result]]] = []
+        while self._waiting and len(taken) < self._max_items:
+            item, future = self._waiting.popleft()
+            if future.done():
                 continue
             key = self._key(item)
             if key in taken:
-                stay.append((item, answer))
+                deferred.append((item, future))
             else:
-                taken[key] = (item, answer)
-        self._waiting.extendleft(reversed(stay))
+                taken[key] = (item, future)
+        self._waiting.extendleft(reversed(deferred))
         return list(taken.values())
 
-    async def _round(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._work([item for item, _ in batch])
-        except BaseException as problem:  # also where the loop ends: nobody may wait for ever
-            for _, answer in batch:
-                if not answer.done():
-                    answer.set_exception(problem) if isinstance(problem, Exception) else answer.cancel()
+        except BaseException as problem:  # also when the loop ends: no caller may wait forever
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(problem) if isinstance(problem, Exception) else future.cancel()
             if not isinstance(problem, Exception):
                 raise
             return
-        for (_, answer), result in zip(batch, results, strict=True):
-            if not answer.done():
-                answer.set_result(result)
+        for (_, future), result in zip(batch, results, strict=True):
+            if not future.done():
+                future.set_result(result)

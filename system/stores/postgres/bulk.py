@@ -1,6 +1,7 @@
-"""Seeding and full reads of the user directory, by binary COPY. Rows are laid out by numpy, not one by one.
+"""Seeding and full reads of the user directory, by binary COPY. numpy lays out rows in bulk.
 
-Indexes are built after the rows are in: sorting 4 million edges once is cheaper than 4 million insertions.
+Indexes are built after the rows are loaded: sorting 4 million edges once is cheaper than 4 million
+insertions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 ROWS_PER_CHUNK = 100_000
 
-# PostgreSQL's binary COPY: per row the number of fields, per field its length and its bytes, big-endian.
+# PostgreSQL's binary COPY: each row is the number of fields, then each field's length and bytes, big-endian.
 EDGE = np.dtype([("fields", ">i2"), ("n0", ">i4"), ("follower", ">i8"), ("n1", ">i4"), ("followee", ">i8"),
                  ("n2", ">i4"), ("following", "i1"), ("n3", ">i4"), ("version", ">i8")])
 COUNTER = np.dtype([("fields", ">i2"), ("n0", ">i4"), ("user", ">i8"), ("n1", ">i4"), ("followers", ">i8"),
@@ -46,7 +47,7 @@ async def load(
 
 
 async def edges(connection: Connection) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return (follower ids, followee ids) of all standing edges, ordered by follower, then followee."""
+    """Return (follower ids, followee ids) of all current follows, ordered by follower, then followee."""
     statement = "COPY (SELECT follower_id, followee_id FROM follows WHERE following ORDER BY 1, 2) TO STDOUT (FORMAT BINARY)"
     parts: list[bytes] = []
     async with connection.cursor().copy(statement) as copy:
@@ -66,8 +67,8 @@ async def _copy_users(connection: Connection, users: Sequence[User]) -> None:
 
 
 def _user_line(user: User) -> str:
-    words = (str(user.id), user.username, user.name, user.password_hash, str(user.created_ms), "t" if user.protected else "f")
-    return "\t".join(_escaped(word) for word in words) + "\n"
+    fields = (str(user.id), user.username, user.name, user.password_hash, str(user.created_ms), "t" if user.protected else "f")
+    return "\t".join(_escaped(field) for field in fields) + "\n"
 
 
 def _escaped(text: str) -> str:

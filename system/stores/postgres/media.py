@@ -1,7 +1,8 @@
 """Media in PostgreSQL. Schema: `postgres/media.sql`.
 
-Every change is one statement, or one transaction that locks its rows first: of a finalize, an attach and a collector that
-race for a row, each sees what the others did. A repeat writes its row again, so its commit waits for the standby too.
+Every change is one statement, or one transaction that locks its rows first: if a finalize, an attach and a
+collector race for a row, each sees what the others committed. A repeat writes its row again, so its commit
+waits for the standby too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from system.stores.postgres.base import Postgres
 from system.stores.postgres.pool import Connection
 
 _ALL: LiteralString = "id, owner_id, content_type, size, sha256, state, coalesce(tweet_id, 0), sweeps, coalesce(declared, sha256)"
-# The update locks the row: what it returns is the state after every condemn that was committed before.
+# The update locks the row, so it returns the state after every condemn that committed before it.
 _INITIALISE: LiteralString = f"""INSERT INTO media AS m (id, owner_id, content_type, size, sha256, declared, state)
             VALUES (%s, %s, %s, %s, %s, %s, 'initialised') ON CONFLICT (id) DO UPDATE SET size = m.size RETURNING {_ALL}"""
 _FINALISE: LiteralString = f"""UPDATE media SET sha256 = %s,
@@ -40,25 +41,25 @@ _UNCONFIRMED: LiteralString = f"""SELECT {_ALL} FROM media WHERE state = 'attach
             AND changed_at < clock_timestamp() - make_interval(secs => %s) ORDER BY changed_at LIMIT %s"""
 _DUE: LiteralString = f"""SELECT {_ALL} FROM media WHERE state = 'condemned' AND due_at <= clock_timestamp()
             ORDER BY due_at LIMIT %s"""
-_AGAIN: LiteralString = """UPDATE media SET sweeps = sweeps + 1, due_at = clock_timestamp() + make_interval(secs => %s)
+_RESCHEDULE: LiteralString = """UPDATE media SET sweeps = sweeps + 1, due_at = clock_timestamp() + make_interval(secs => %s)
             WHERE id = %s AND sweeps = %s AND state = 'condemned' AND due_at <= clock_timestamp() RETURNING id"""
-_GONE: LiteralString = """DELETE FROM media
+_DELETE: LiteralString = """DELETE FROM media
             WHERE id = %s AND sweeps = %s AND state = 'condemned' AND due_at <= clock_timestamp() RETURNING id"""
 _LEAD: LiteralString = """UPDATE media_collector SET holder = %s, expires_at = clock_timestamp() + make_interval(secs => %s)
             WHERE holder = %s OR expires_at < clock_timestamp() RETURNING holder"""
 
 
 class PostgresMedia(Postgres):
-    """`MediaStore` in the database of the namespace."""
+    """`MediaStore` in the namespace's database."""
 
     pool_size = 6
     schema = "media.sql"
     probe = "SELECT 1 FROM media LIMIT 1"
-    emptying = "TRUNCATE media"
+    clear_statement = "TRUNCATE media"
 
     async def initialise(self, medium: Medium) -> Medium:
         values = (medium.id, medium.owner_id, medium.content_type, medium.size, medium.sha256, medium.sha256)
-        return _medium((await self._rows(_INITIALISE, values, "keep the medium"))[0])
+        return _medium((await self._rows(_INITIALISE, values, "store the medium"))[0])
 
     async def get(self, media_ids: Sequence[str]) -> dict[str, Medium]:
         if not media_ids:
@@ -80,10 +81,10 @@ class PostgresMedia(Postgres):
         async def work(connection: Connection) -> list[str]:
             async with connection.transaction():
                 rows = await (await connection.execute(_LOCK, (wanted, owner_id, tweet_id))).fetchall()
-                good = {row[0] for row in rows}
-                if len(good) == len(wanted):
+                attachable = {row[0] for row in rows}
+                if len(attachable) == len(wanted):
                     await connection.execute(_ATTACH, (tweet_id, wanted))
-                return [media_id for media_id in wanted if media_id not in good]
+                return [media_id for media_id in wanted if media_id not in attachable]
 
         return await self._pool.run(work, "attach media")
 
@@ -111,12 +112,12 @@ class PostgresMedia(Postgres):
 
     async def swept(self, medium: Medium, again_s: float | None) -> None:
         if again_s is None:
-            await self._rows(_GONE, (medium.id, medium.sweeps), "forget what was removed")
+            await self._rows(_DELETE, (medium.id, medium.sweeps), "delete the row of removed media")
         else:
-            await self._rows(_AGAIN, (float(again_s), medium.id, medium.sweeps), "note what was removed")
+            await self._rows(_RESCHEDULE, (float(again_s), medium.id, medium.sweeps), "record the removal")
 
     async def lead(self, holder: str, ttl_s: float) -> bool:
-        return bool(await self._rows(_LEAD, (holder, float(ttl_s), holder), "take the lead"))
+        return bool(await self._rows(_LEAD, (holder, float(ttl_s), holder), "acquire the collector's lease"))
 
 
 def _medium(row: tuple[Any, ...]) -> Medium:

@@ -1,22 +1,23 @@
--- Media, and who collects their orphans, in the database of the namespace. Safe to run again.
+-- Media, and the lease of their orphan collector, in the namespace's database. Safe to run again.
 --
--- A row is written before the first URL is given and goes last, after the bytes: whatever dies in between, nothing lies in
--- storage that no row speaks of. `state` only moves forward (see system/ports/media.py). Ages are by this server's clock.
+-- A row is written before the first URL is issued, and deleted last, after the bytes: whatever crashes in
+-- between, storage holds nothing without a row. `state` only moves forward (see system/ports/media.py). Ages
+-- are by this server's clock.
 
 CREATE TABLE IF NOT EXISTS media (
     id text PRIMARY KEY,                  -- <owner>_<number>
     owner_id bigint NOT NULL,
     content_type text NOT NULL,
-    size bigint NOT NULL,                 -- bytes, as declared; the signed URL takes no other number
-    sha256 text NOT NULL,                 -- hex; empty until the bytes were checked, where it was not declared
+    size bigint NOT NULL,                 -- bytes, as declared; the signed URL accepts no other size
+    sha256 text NOT NULL,                 -- hex; if it was not declared, empty until the bytes are checked
     state text NOT NULL CHECK (state IN ('initialised', 'finalised', 'attached', 'condemned')),
-    tweet_id bigint,                      -- of an attached one
+    tweet_id bigint,                      -- the tweet of an attached medium
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    confirmed boolean NOT NULL DEFAULT false,  -- its tweet was seen to exist
-    sweeps int NOT NULL DEFAULT 0,        -- how often the bytes of a condemned one were removed
-    due_at timestamptz                    -- when the bytes of a condemned one are removed (again)
+    confirmed boolean NOT NULL DEFAULT false,  -- its tweet is known to exist
+    sweeps int NOT NULL DEFAULT 0,        -- how often the bytes of a condemned medium were removed
+    due_at timestamptz                    -- when the bytes of a condemned medium are removed (again)
 ) WITH (fillfactor = 80);
--- The digest that initialize was told, '' for none; NULL in rows of older labs, where `sha256` stands for it.
+-- The digest declared at initialize, '' for none; NULL in rows of older labs, where `sha256` is used instead.
 ALTER TABLE media ADD COLUMN IF NOT EXISTS declared text;
 CREATE INDEX IF NOT EXISTS media_by_tweet ON media (tweet_id) WHERE tweet_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS media_waiting ON media (changed_at) WHERE state <> 'condemned' AND NOT confirmed;

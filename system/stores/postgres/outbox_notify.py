@@ -1,7 +1,7 @@
-"""Tells the relay that PostgreSQL's outbox holds new rows.
+"""Notifies the relay that PostgreSQL's outbox holds new rows.
 
-`NOTIFY` goes out after the commit, by a statement of its own: inside the transaction it would make all commits of the
-database wait for each other. A lost wake-up costs a second, the relay's own pace.
+`NOTIFY` is a separate statement, sent after the commit: inside the transaction it would serialize all commits
+of the database. A lost wake-up costs one second, the relay's polling interval.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ CHANNEL = "tweetlab_outbox"
 NOTIFY_AFTER_S = 0.005  # changes within this time share one wake-up
 
 
-class Waker:
-    """Wakes the relay over `pool`, once for all changes of a few milliseconds."""
+class RelayWaker:
+    """Wakes the relay over `pool`, once for all changes within NOTIFY_AFTER_S."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -27,7 +27,7 @@ class Waker:
         self._running: set[asyncio.Task[None]] = set()
 
     def wake(self) -> None:
-        """Wake the relay soon. Never waits, never fails."""
+        """Schedule a wake-up of the relay. Never waits, never fails."""
         if self._due:
             return
         self._due = True
@@ -36,27 +36,27 @@ class Waker:
         task.add_done_callback(self._running.discard)
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Drop scheduled wake-ups."""
         for task in list(self._running):
             task.cancel()
 
     async def _notify(self) -> None:
         await asyncio.sleep(NOTIFY_AFTER_S)
         self._due = False
-        # NOTIFY writes a commit record; nobody needs it on disk.
+        # NOTIFY writes a commit record, which need not be on disk.
         statement = f"BEGIN; SET LOCAL synchronous_commit = off; NOTIFY {CHANNEL}; COMMIT"
-        with contextlib.suppress(StoreUnavailable):  # the relay looks each second anyway
+        with contextlib.suppress(StoreUnavailable):  # the relay polls every second anyway
             await self._pool.run(lambda connection: connection.execute(statement.encode()), "wake the relay")
 
 
-class Waking(Postgres):
-    """An adapter whose changes leave rows in the outbox; it wakes the relay after each."""
+class OutboxWriter(Postgres):
+    """An adapter whose changes write rows to the outbox; it wakes the relay after each change."""
 
     def __init__(self, url: str, database: str, knobs: Policies) -> None:
         super().__init__(url, database, knobs)
-        self._waker = Waker(self._pool)
+        self._waker = RelayWaker(self._pool)
 
     async def close(self) -> None:
-        """Drop wake-ups that wait, wait for changes under way and close all connections. Safe to repeat."""
+        """Drop scheduled wake-ups, wait for running statements and close all connections. Safe to repeat."""
         self._waker.close()
         await super().close()

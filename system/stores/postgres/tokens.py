@@ -1,8 +1,12 @@
-"""TokenStore on PostgreSQL: each change one statement, so one transaction. Schema and functions: `postgres/tokens.sql`.
+"""TokenStore on PostgreSQL: each change is one statement, so one transaction.
 
-While PostgreSQL has no primary, revocations are read from its other members (correctness.md, point 16); nothing else is.
+Schema and functions: `postgres/tokens.sql`.
 
-A repeated revocation writes its row again, so its commit waits for whatever the first one's commit waited for.
+While PostgreSQL has no primary, revocations are read from its other members (correctness.md, point 16);
+nothing else is.
+
+A repeated revocation writes its row again, so its commit waits for the same replicas as the first one's
+commit did.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from system.stores.postgres import pool as pools
 from system.stores.postgres.base import Postgres
 from system.stores.postgres.pool import Connection
 
-CLEAN_EVERY = 1_000  # grants after which an instance removes what is expired
+CLEAN_EVERY = 1_000  # grants between two removals of expired rows by an instance
 
 _REVOKED: LiteralString = "SELECT name FROM revocations WHERE until > clock_timestamp()"
 _GRANT: LiteralString = "grant_id, user_id, scope, used"
@@ -28,16 +32,16 @@ _CLEAN: tuple[LiteralString, ...] = (
 
 
 class PostgresTokens(Postgres):
-    """Grants and revocations in the database of the namespace."""
+    """Grants and revocations in the namespace's database."""
 
-    pool_size = 4  # gateways use one, to poll
+    pool_size = 4  # a gateway uses one, to poll
     schema = "tokens.sql"
     probe = "SELECT 1 FROM revocations LIMIT 1"
-    emptying = "TRUNCATE refresh_tokens, revocations"
+    clear_statement = "TRUNCATE refresh_tokens, revocations"
 
     def __init__(self, url: str, database: str, knobs: Policies) -> None:
         super().__init__(url, database, knobs)
-        self._begun = 0
+        self._granted = 0
 
     async def begin(self, grant: Grant, token_hash: str, life_s: float) -> None:
         async def work(connection: Connection) -> None:
@@ -45,9 +49,9 @@ class PostgresTokens(Postgres):
                 "INSERT INTO refresh_tokens VALUES (%s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s))",
                 (token_hash, grant.id, grant.user_id, grant.scope, life_s))
 
-        await self._pool.run(work, "keep the grant")
-        self._begun += 1
-        if self._begun % CLEAN_EVERY == 0:
+        await self._pool.run(work, "store the grant")
+        self._granted += 1
+        if self._granted % CLEAN_EVERY == 0:
             await self._pool.run(_clean, "remove old tokens")
 
     async def find(self, token_hash: str) -> Grant | None:
@@ -75,14 +79,17 @@ class PostgresTokens(Postgres):
             return await self._revoked_without_primary()
 
     async def _revoked_without_primary(self) -> frozenset[str]:
-        """Return what all members but one know together: an acknowledged revocation shows on two of them at least."""
+        """Return the union of the revocations on all members, or all but one: acknowledged ones are on two.
+
+        Raises StoreUnavailable (definite) where fewer answer.
+        """
         addresses = pools.members(self._pool.url)
-        found = await asyncio.gather(*(self._revoked_at(address) for address in addresses), return_exceptions=True)
-        known = [names for names in found if not isinstance(names, BaseException)]
-        if len(known) < len(addresses) - 1:
-            raise StoreUnavailable(f"PostgreSQL has no primary, and only {len(known)} of its {len(addresses)} members told "
-                                   f"revocations; {len(addresses) - 1} must.", definite=True)
-        return frozenset[str]().union(*known)
+        replies = await asyncio.gather(*(self._revoked_at(address) for address in addresses), return_exceptions=True)
+        revocations = [names for names in replies if not isinstance(names, BaseException)]
+        if len(revocations) < len(addresses) - 1:
+            raise StoreUnavailable(f"PostgreSQL has no primary, and only {len(revocations)} of its {len(addresses)} members "
+                                   f"returned revocations; {len(addresses) - 1} must.", definite=True)
+        return frozenset[str]().union(*revocations)
 
     async def _revoked_at(self, address: str) -> set[str]:
         connection = await pools.connect(pools.member_url(self._pool.url, address, whatever=True), pools.ATTEMPT_S)

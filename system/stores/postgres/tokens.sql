@@ -1,10 +1,11 @@
--- Refresh tokens and revocations, in the database of the namespace. Safe to run again.
+-- Refresh tokens and revocations, in the namespace's database. Safe to run again.
 --
--- A grant is one sign-in; its refresh tokens follow one another. Everything that changes a grant first takes the advisory
--- lock of that grant, so that a revocation cannot miss a successor that is being written.
+-- A grant is one sign-in; each of its refresh tokens replaces the one before it. Everything that changes a
+-- grant first takes that grant's advisory lock, so that a revocation cannot miss a successor that is being
+-- written.
 
 CREATE TABLE IF NOT EXISTS refresh_tokens (
-    hash text PRIMARY KEY,                -- SHA-256 of the token, hex; the token itself stands nowhere
+    hash text PRIMARY KEY,                -- SHA-256 of the token, hex; the token itself is not stored
     grant_id text NOT NULL,
     user_id bigint NOT NULL,
     scope text NOT NULL,
@@ -16,10 +17,11 @@ CREATE INDEX IF NOT EXISTS refresh_tokens_by_age ON refresh_tokens (expires_at);
 
 CREATE TABLE IF NOT EXISTS revocations (
     name text PRIMARY KEY,                -- of an access token (its jti) or of a grant
-    until timestamptz NOT NULL            -- from then on the tokens with this name are expired anyway
+    until timestamptz NOT NULL            -- after this time all tokens with this name have expired
 );
 
--- While no primary answers, revocations are read from standbys: the commit waits until the synchronous one shows it.
+-- While no primary answers, revocations are read from standbys: the commit waits until the synchronous
+-- standby has applied it.
 CREATE OR REPLACE FUNCTION revoke_name(name_ text, life_s double precision) RETURNS void LANGUAGE sql AS $$
     SELECT set_config('synchronous_commit', 'remote_apply', true);
     INSERT INTO revocations AS r VALUES (name_, clock_timestamp() + make_interval(secs => life_s))
@@ -28,13 +30,13 @@ $$;
 
 CREATE OR REPLACE FUNCTION lock_grant(hash_ text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
-    found text;
+    locked_grant text;
 BEGIN
-    SELECT grant_id INTO found FROM refresh_tokens WHERE hash = hash_;
-    IF found IS NOT NULL THEN
-        PERFORM pg_advisory_xact_lock(7411, hashtext(found));
+    SELECT grant_id INTO locked_grant FROM refresh_tokens WHERE hash = hash_;
+    IF locked_grant IS NOT NULL THEN
+        PERFORM pg_advisory_xact_lock(7411, hashtext(locked_grant));
     END IF;
-    RETURN found;
+    RETURN locked_grant;
 END $$;
 
 CREATE OR REPLACE FUNCTION rotate_refresh(hash_ text, next_ text, life_s double precision, access_s double precision)

@@ -1,6 +1,9 @@
-"""The user directory on PostgreSQL: users, edges, modes and their outbox. Schema and functions: `postgres/schema.sql`.
+"""The user directory on PostgreSQL: users, follow edges, author modes and their outbox.
 
-Each change is one statement, so one transaction and one round trip. Events of edges reach the relay by `NOTIFY`.
+Schema: `postgres/schema.sql`.
+
+Each change is one statement, so one transaction and one round trip. `NOTIFY` wakes the relay for events of
+edges.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from system.kernel.errors import Conflict, NotFound, WrongInput
 from system.kernel.events import Event
 from system.ports import AuthorMode, Edge, Mode, ProtectedUsers, Publish, User
 from system.stores.postgres import pool as pools
-from system.stores.postgres.outbox_notify import CHANNEL, Waking
+from system.stores.postgres.outbox_notify import CHANNEL, OutboxWriter
 from system.stores.postgres.pool import Connection
 
 if TYPE_CHECKING:
@@ -24,9 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WAKE_EVERY_S = 1.0
-DRAIN_S = 15.0  # longest time a drain may hold its rows, publishing included
-# What a reset keeps: the version of who is protected and the ceilings of worker numbers only grow, and the
-# collector's lease belongs to a running process. None of them says anything of a user or a tweet.
+DRAIN_S = 15.0  # longest time that a drain may lock its rows, publishing included
+# Tables that a reset keeps: the version of the protected users and the ceilings of worker numbers only grow,
+# and the collector's lease belongs to a running process. None of them holds data of a user or a tweet.
 KEPT = ("media_collector", "privacy", "worker_leases")
 
 _USER: LiteralString = "u.id, u.username, u.name, u.created_ms, u.protected, c.followers, c.following"
@@ -36,15 +39,18 @@ _DRAIN: LiteralString = """DELETE FROM outbox WHERE seq IN (SELECT seq FROM outb
             RETURNING seq, topic, key, event_id, payload, trace"""
 
 
-class PostgresUsers(Waking):
-    """`UserDirectory` in one database. Every error of a change says whether it certainly did not happen."""
+class PostgresUsers(OutboxWriter):
+    """`UserDirectory` in one database.
+
+    Every error of a change says whether the change certainly did not happen.
+    """
 
     pool_size = 8  # ten processes stay below PostgreSQL's default of 100
     probe = "SELECT 1 FROM outbox LIMIT 1"
-    # All tables but the leases (running services hold those).
-    emptying = ("TRUNCATE users, counters, follows, author_modes, outbox RESTART IDENTITY; "
-                "UPDATE privacy SET version = version + 1")
-    emptying_s = 60
+    # All tables except the leases, which running services hold.
+    clear_statement = ("TRUNCATE users, counters, follows, author_modes, outbox RESTART IDENTITY; "
+                       "UPDATE privacy SET version = version + 1")
+    clear_timeout_s = 60
 
     # ---- users ---------------------------------------------------------------------------------------
 
@@ -54,13 +60,14 @@ class PostgresUsers(Waking):
         try:
             (row,) = await self._rows(statement, values, "create the user")
         except Conflict:
-            (row,) = await self._again(statement, values)
+            (row,) = await self._retry_create(statement, values)
         if row[1].lower() != username.lower():
             raise Conflict(f"The idempotency key {key!r} was used for another sign-up; use another key for {username!r}.")
         return User(row[0], row[1], row[2], row[3])
 
-    async def _again(self, statement: LiteralString, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
-        # Two sign-ups with one key at once: the loser may meet the name before the key. The second look meets the key.
+    async def _retry_create(self, statement: LiteralString, values: tuple[str, ...]) -> list[tuple[Any, ...]]:
+        # Of two concurrent sign-ups with the same key, the loser may conflict on the name first. The retry
+        # finds the key.
         username, key = values[0], values[3]
         if key:
             with contextlib.suppress(Conflict):
@@ -82,17 +89,17 @@ class PostgresUsers(Waking):
 
     async def set_profile(self, user_id: int, name: str | None = None, protected: bool | None = None) -> User:
         statement: LiteralString = "SELECT set_profile(%s, %s, %s)"
-        ((found,),) = await self._rows(statement, (user_id, name, protected), "change the profile")
-        if not found:
+        ((changed,),) = await self._rows(statement, (user_id, name, protected), "change the profile")
+        if not changed:
             raise NotFound(f"Could not find user with id: [{user_id}].")
         return (await self.by_id([user_id]))[user_id]
 
     async def protected_users(self, known: int = -1) -> ProtectedUsers | None:
-        # One statement, one snapshot: version and users belong together.
+        # One statement reads one snapshot, so the version matches the users.
         statement: LiteralString = (
             "SELECT version, ARRAY(SELECT id FROM users WHERE protected) FROM privacy WHERE version <> %s"
         )
-        rows = await self._rows(statement, (known,), "read who is protected")
+        rows = await self._rows(statement, (known,), "read protected users")
         return ProtectedUsers(rows[0][0], frozenset(rows[0][1])) if rows else None
 
     # ---- edges ---------------------------------------------------------------------------------------
@@ -112,14 +119,14 @@ class PostgresUsers(Waking):
     async def _change_edge(self, follower_id: int, followee_id: int, change: str, trace: str, caller: int = 0,
                            key: str = "") -> Edge:
         if follower_id == followee_id:
-            raise WrongInput(f"User {follower_id} cannot follow himself; name another user.")
+            raise WrongInput(f"User {follower_id} cannot follow themselves; name another user.")
         statement: LiteralString = "SELECT * FROM change_edge(%s::bigint, %s::bigint, %s, %s, %s::bigint, %s)"
         ((outcome, following, pending, version),) = await self._rows(
             statement, (follower_id, followee_id, change, trace, caller, key), "change the edge")
         if outcome == "unknown":
             raise NotFound(f"There is no user {follower_id} or no user {followee_id}.")
         if outcome == "other":
-            raise used_key(key)
+            raise key_conflict(key)
         self._waker.wake()
         return Edge(follower_id, followee_id, following, version, pending)
 
@@ -207,9 +214,9 @@ class PostgresUsers(Waking):
     async def bulk_load(
         self, users: Iterable[User], follower_ids: NDArray[np.int64], followee_ids: NDArray[np.int64]
     ) -> None:
-        """Write seeded users (with their ids) and edges (parallel arrays, each edge once) into empty tables, with counters.
+        """Write seeded users (with ids), edges (parallel arrays, each once) and counters into empty tables.
 
-        No outbox rows. Raises StoreUnavailable; in an error's case nothing is left behind.
+        No outbox rows. Raises StoreUnavailable; after an error nothing is written.
         """
         from system.stores.postgres import bulk as postgres_bulk
 
@@ -219,10 +226,11 @@ class PostgresUsers(Waking):
         await self._pool.run(work, "load users and edges", deadline_s=600)
 
     async def row_counts(self) -> dict[str, int]:
-        """Return how many rows each table of the database holds, those of `KEPT` left out. For the probe
-        after a reset.
+        """Return the number of rows in each table of the database, without the tables in `KEPT`.
 
-        The tables are those that PostgreSQL knows, so one that is added later cannot be forgotten.
+        For the check after a reset.
+
+        The tables are read from PostgreSQL's catalog, so a table that is added later is included.
         """
         async def work(connection: Connection) -> dict[str, int]:
             names = await (await connection.execute(_TABLES)).fetchall()
@@ -234,7 +242,7 @@ class PostgresUsers(Waking):
         return await self._pool.run(work, "count the rows of its tables", deadline_s=120)
 
     async def all_edges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (follower ids, followee ids) of all standing edges, ordered by both. For checkers."""
+        """Return (follower ids, followee ids) of all current follows, ordered by both. For checkers."""
         from system.stores.postgres import bulk as postgres_bulk
 
         return await self._pool.run(postgres_bulk.edges, "read all edges", deadline_s=120)
@@ -255,7 +263,7 @@ async def _listen(connection: Connection) -> AsyncGenerator[None]:
         await connection.close()
 
 
-def used_key(key: str) -> Conflict:
+def key_conflict(key: str) -> Conflict:
     """Return the error for an idempotency key that was used for another request."""
     problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used for another request; use a new key.")
     problem.status = 422

@@ -1,4 +1,4 @@
-"""What the caches on Redis do alike: one connection of their own or shared, asked for its health, and emptied by pattern."""
+"""Common base of the caches on Redis: an own or shared connection, health check, deletion by pattern."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from system.stores.redis.link import Link
 
 
 class Redis:
-    """An adapter on a link. Shared by all tasks of one event loop."""
+    """An adapter on a `Link`. Shared by all tasks of one event loop."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
         self.link = link
 
     @classmethod
     async def open(cls, settings: Settings, link: Link | None = None) -> Self:
-        """Connect, or go over the connection of another adapter. Raises StoreUnavailable (definite) where nothing answers."""
-        return cls(link or await linked(settings), settings)
+        """Connect, or use `link`, the connection of another adapter.
+
+        Raises StoreUnavailable (definite) if no server answers.
+        """
+        return cls(link or await open_link(settings), settings)
 
     async def close(self) -> None:
         """Close the connection. Safe to repeat."""
@@ -29,8 +32,8 @@ class Redis:
         await self.link.call("PING")
 
 
-async def linked(settings: Settings) -> Link:
-    """Return a connection to the cache: to its one server, or to the primary that the sentinels name."""
+async def open_link(settings: Settings) -> Link:
+    """Return a connection to the cache: to its single server, or to the primary that the sentinels name."""
     group = group_of(settings.stores.redis)
     if group is None:
         return await Link.open(settings)

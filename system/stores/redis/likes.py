@@ -1,4 +1,7 @@
-"""Cached counts of likes on Redis: `LikeCounts`. A count is set, never incremented, and only over an older one."""
+"""Cached like counts on Redis: `LikeCounts`.
+
+A count is set, never incremented, and replaces only an older one.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +31,10 @@ class RedisLikes(Redis):
         if not counts:
             return 0
         flat: list[Arg] = []
-        for tweet_id, found in counts.items():
-            flat += (tweet_id, found.count, found.stamp)
+        for tweet_id, like_count in counts.items():
+            flat += (tweet_id, like_count.count, like_count.stamp)
         return int(await self.link.script("put_counts", self._ttl_s, *flat))
 
     async def clear(self) -> None:
-        """Delete all counts of this namespace, and nothing else."""
+        """Delete all counts of this namespace and nothing else."""
         await clear(self.link, "l:*")

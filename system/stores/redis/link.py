@@ -1,12 +1,13 @@
-"""One multiplexed connection to Redis: commands of all tasks go out as they come, replies answer them in order.
+"""One multiplexed connection to Redis: commands of all tasks are pipelined, replies match them in order.
 
-Why not redis-py's client: its asyncio pool costs 3 to 6 times the CPU of a call (figures in `redis/keys.md`), and the
-home read is held to a bar of CPU per request. The protocol itself is parsed by hiredis, which redis-py uses too.
+Why not redis-py's client: its asyncio pool costs 3 to 6 times the CPU per call (figures in `redis/keys.md`),
+and the home timeline read has a CPU budget per request. hiredis, which redis-py also uses, parses the
+protocol.
 
-Errors say what is certain: a command that was never written did not happen (`definite`); once it was written, a lost
-connection or a silence longer than `timeout_s` leaves the outcome unknown. Nothing is retried here. The epoch (the server's
-run id) is read on each connect, before anything else goes over the connection, so a command never carries an older one.
-A cache of several servers is reached over `redis_sentinel`, which finds the one that is primary.
+Errors say what is certain: a command that was never written did not happen (`definite`). Once it was written,
+a lost connection or no reply within `timeout_s` leaves the outcome unknown. Nothing is retried here. The
+epoch (the server's run id) is read on each connect, before any other command, so a command never carries an
+older epoch. For a cache of several servers `sentinel.py` finds the primary.
 """
 
 from __future__ import annotations
@@ -27,34 +28,35 @@ from system.kernel.settings import Settings
 
 Arg = bytes | str | int
 LUA = Path(__file__).with_name("lua")
-# What an error reply says of an argument that cannot be, whoever asks and however often.
-UNFIT = ("not an integer", "not a float", "not a valid float", "syntax error", "invalid expire time", "wrong number of arguments")
-IN_SCRIPT = "user_script"  # what a script did before its error stays
-# Replies with these first words were given before the command did anything (Redis 7: server.c, script.c).
+# Texts of error replies to an invalid argument, which no retry fixes.
+INVALID_ARGUMENT = ("not an integer", "not a float", "not a valid float", "syntax error", "invalid expire time",
+                    "wrong number of arguments")
+IN_SCRIPT = "user_script"  # an error inside a script: its earlier writes remain
+# Error codes that Redis returns before the command has any effect (Redis 7: server.c, script.c).
 REFUSALS = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY")
 
 
-# hiredis' own annotation says a tuple of one; it packs any number.
+# hiredis' annotation says a one-element tuple; it packs any number of elements.
 packed: Callable[[tuple[Arg, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 def mapped(problem: BaseException, *, sent: bool, address: str) -> LabError:
-    """Return the error of ours for anything the driver or the socket raises. `sent`: the command was (partly) written.
+    """Map any error of the driver or the socket. `sent`: the command was (partly) written.
 
-    WrongInput where an argument cannot be: it says nothing against the server.
+    Returns WrongInput for an invalid argument, which is not a failure of the server.
     """
     if isinstance(problem, LabError):
         return problem
     text = f"Redis at {address}: {str(problem) or type(problem).__name__}; see `tweetlab status` and the log of redis."
     if isinstance(problem, hiredis.ReplyError):
-        if str(problem).startswith("ERR ") and any(word in str(problem) for word in UNFIT):
+        if str(problem).startswith("ERR ") and any(text in str(problem) for text in INVALID_ARGUMENT):
             return WrongInput(text, definite=IN_SCRIPT not in str(problem))
         return StoreUnavailable(text, definite=str(problem).split(" ", 1)[0] in REFUSALS)
     return StoreUnavailable(text, definite=not sent)
 
 
-class Wire(asyncio.Protocol):
-    """A connection. Replies resolve the oldest waiting future; its loss fails all of them."""
+class Connection(asyncio.Protocol):
+    """A connection. A reply resolves the oldest waiting future; losing the connection fails all of them."""
 
     def __init__(self, timeout_s: float, address: str) -> None:
         self.address = address
@@ -71,7 +73,7 @@ class Wire(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def data_received(self, data: bytes) -> None:
         reader, waiting = self._reader, self.waiting
@@ -88,7 +90,7 @@ class Wire(asyncio.Protocol):
         self.drop(exc or ConnectionResetError("connection closed by the server"))
 
     def send(self, packed: bytes, count: int) -> list[asyncio.Future[Any]]:
-        """Write `count` commands at once; return the futures of their replies."""
+        """Write `count` commands in one call; return the futures of their replies."""
         assert self._transport is not None
         deadline_s = time.monotonic() + self._timeout_s
         futures = [self._loop.create_future() for _ in range(count)]
@@ -99,7 +101,7 @@ class Wire(asyncio.Protocol):
         return futures
 
     def drop(self, problem: BaseException) -> None:
-        """Close the connection and fail what waits on it: sent, outcome unknown."""
+        """Close the connection and fail all pending commands: they were sent, so their outcome is unknown."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -111,7 +113,7 @@ class Wire(asyncio.Protocol):
                 future.set_exception(mapped(problem, sent=True, address=self.address))
 
     def _watch(self) -> None:
-        # Replies come in order, so the oldest command alone tells whether the server is silent.
+        # Replies come in order, so the oldest command alone shows whether the server has stopped replying.
         self._timer = None
         if not self.waiting:
             return
@@ -122,30 +124,36 @@ class Wire(asyncio.Protocol):
             self._timer = self._loop.call_later(left_s, self._watch)
 
 
-async def dial(address: str, timeout_s: float) -> Wire:
-    """Return a connection that nothing went over yet. `timeout_s`: longest wait for it, and for each reply. Raises OSError."""
+async def dial(address: str, timeout_s: float) -> Connection:
+    """Open a connection without sending anything. `timeout_s`: longest wait to connect, and for each reply.
+
+    Raises OSError.
+    """
     host, _, port = address.rpartition(":")
-    wire = Wire(timeout_s, address)
+    connection = Connection(timeout_s, address)
     async with asyncio.timeout(timeout_s):
-        await asyncio.get_running_loop().create_connection(lambda: wire, host, int(port))
-    return wire
+        await asyncio.get_running_loop().create_connection(lambda: connection, host, int(port))
+    return connection
 
 
 class Link:
-    """Redis as the adapters use it: `call`, `calls` and `script`. Connects at first use and again after a loss.
+    """Redis client of the adapters: `call`, `calls` and `script`.
 
-    `address`: of another server than the cache; `timeout_s`: longest silence, None = that of all stores; `scripts`: a folder
-    of scripts that stand alone, None = those of the lists.
+    Connects on first use and reconnects after a loss.
+
+    `address`: a server other than the cache, None = the cache. `timeout_s`: longest wait for a reply, None =
+    that of all stores. `scripts`: a folder of self-contained scripts, None = the list scripts, which share
+    `lists.lua`.
     """
 
-    _asks: tuple[Arg, ...] = ("INFO", "server")  # whose answer `_told` turns into the epoch
+    _epoch_command: tuple[Arg, ...] = ("INFO", "server")  # `_parse_epoch` reads the epoch from its reply
 
     def __init__(self, settings: Settings, address: str | None = None, timeout_s: float | None = None,
                  scripts: Path | None = None) -> None:
         self.prefix = settings.key_prefix
         self._address = address or settings.stores.redis
         self._timeout_s = self._connect_s = settings.policies.timeout_s("redis") if timeout_s is None else timeout_s
-        self._wire: Wire | None = None
+        self._connection: Connection | None = None
         self._connecting = asyncio.Lock()
         self._guard = Guard("redis" if scripts is None else scripts.name, settings.policies)
         if scripts is None:
@@ -157,19 +165,19 @@ class Link:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Connect. Raises StoreUnavailable (definite) where nothing answers."""
+        """Connect. Raises StoreUnavailable (definite) if no server answers."""
         link = cls(settings)
         await link._connected()
         return link
 
     async def close(self) -> None:
         """Close the connection. Safe to repeat; a later call connects again."""
-        if self._wire is not None:
-            self._wire.drop(ConnectionResetError("closed by us"))
-            self._wire = None
+        if self._connection is not None:
+            self._connection.drop(ConnectionResetError("closed by us"))
+            self._connection = None
 
     async def epoch(self) -> str:
-        """Return the run id of the server behind the connection (the connection is proven with a PING)."""
+        """Return the run id of the connected server (a PING checks the connection first)."""
         await self.call("PING")
         return (await self._connected()).epoch
 
@@ -181,12 +189,15 @@ class Link:
         return self._checked(await (await self._connected()).send(packed(args), 1)[0])
 
     async def calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
-        """Send commands in one write and return their replies. Raises at the first error reply; the others were sent too."""
+        """Send commands in one write and return their replies.
+
+        Raises the first error reply; the other commands were sent too.
+        """
         return await self._guard.run(lambda: self._calls(commands)) if commands else []
 
     async def _calls(self, commands: Sequence[tuple[Arg, ...]]) -> list[Any]:
-        wire = await self._connected()
-        futures = wire.send(b"".join(map(packed, commands)), len(commands))
+        connection = await self._connected()
+        futures = connection.send(b"".join(map(packed, commands)), len(commands))
         replies = await asyncio.gather(*futures, return_exceptions=True)
         for reply in replies:
             if isinstance(reply, LabError):
@@ -194,52 +205,54 @@ class Link:
         return [self._checked(reply) for reply in replies]
 
     async def script(self, name: str, *args: Arg) -> Any:
-        """Run `lua/<name>.lua` with the key prefix and the connection's epoch before `args`."""
+        """Run `lua/<name>.lua`; its arguments are the key prefix, the connection's epoch, then `args`."""
         return await self._guard.run(lambda: self._script(name, *args))
 
     async def _script(self, name: str, *args: Arg) -> Any:
-        wire = await self._connected()
-        command = ("EVALSHA", self._shas[name], 0, self.prefix, wire.epoch, *args)
-        reply = await wire.send(packed(command), 1)[0]
-        if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):  # SCRIPT FLUSH: nothing was run
+        connection = await self._connected()
+        command = ("EVALSHA", self._shas[name], 0, self.prefix, connection.epoch, *args)
+        reply = await connection.send(packed(command), 1)[0]
+        # After SCRIPT FLUSH: nothing was run.
+        if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):
             await self._call("SCRIPT", "LOAD", self._sources[name])
             return await self._call(*command)
         return self._checked(reply)
 
     def _checked(self, reply: Any) -> Any:
         if isinstance(reply, hiredis.ReplyError):
-            if str(reply).startswith("READONLY") and self._wire is not None:  # a primary that was demoted: look again
-                self._wire.drop(reply)
+            # The primary was demoted: reconnect.
+            if str(reply).startswith("READONLY") and self._connection is not None:
+                self._connection.drop(reply)
             raise mapped(reply, sent=True, address=self._address)
         return reply
 
-    async def _connected(self) -> Wire:
-        wire = self._wire
-        if wire is not None and wire.alive:
-            return wire
+    async def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is not None and connection.alive:
+            return connection
         async with self._connecting:
-            if self._wire is None or not self._wire.alive:
-                self._wire = await self._connect()
-            return self._wire
+            if self._connection is None or not self._connection.alive:
+                self._connection = await self._connect()
+            return self._connection
 
-    async def _connect(self) -> Wire:
+    async def _connect(self) -> Connection:
         host, _, port = self._address.rpartition(":")
         loop = asyncio.get_running_loop()
-        wire = Wire(self._timeout_s, self._address)
+        connection = Connection(self._timeout_s, self._address)
         try:
             async with asyncio.timeout(self._connect_s):
-                await loop.create_connection(lambda: wire, host, int(port))
+                await loop.create_connection(lambda: connection, host, int(port))
                 loads: list[tuple[Arg, ...]] = [("SCRIPT", "LOAD", text) for text in self._sources.values()]
-                futures = wire.send(b"".join(map(packed, [self._asks, *loads])), 1 + len(loads))
+                futures = connection.send(b"".join(map(packed, [self._epoch_command, *loads])), 1 + len(loads))
                 replies = await asyncio.gather(*futures)
-            wire.epoch = self._told(replies[0])
+            connection.epoch = self._parse_epoch(replies[0])
         except (OSError, TimeoutError, LabError, hiredis.HiredisError, ValueError) as problem:
-            wire.drop(problem)
+            connection.drop(problem)
             # The caller's own command was not sent in any case.
             raise StoreUnavailable(str(mapped(problem, sent=False, address=self._address)), definite=True) from problem
-        return wire
+        return connection
 
-    def _told(self, info: Any) -> str:
+    def _parse_epoch(self, info: Any) -> str:
         """Return the server's run id."""
         if isinstance(info, hiredis.ReplyError):
             raise info

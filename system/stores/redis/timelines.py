@@ -1,7 +1,7 @@
 """TimelineCache on Redis: the lists of `redis/keys.md`, changed only by the scripts in `lua/`.
 
-A method is one call of one script (a slice at a time where a list may be long). Every script gets the epoch of the
-connection it goes over, so a list that another server (or an earlier life of this one) marked counts as absent.
+A method is one call of one script (in slices if a list may be long). Every script gets the epoch of its
+connection, so a list that another server (or this one before a restart) marked counts as absent.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from system.ports import Chunk, Entry, HomePage, Kind, ListPage
 from system.stores.redis.base import Redis, clear
 from system.stores.redis.link import Arg, Link
 
-RECORD = struct.Struct(">QQ")  # id, author: as redis/keys.md has it
-MEMBERS = 10_000  # users of a set read by one call: 190 kB of reply, about 2 ms of Redis
-STAGE = 4_000  # users written by one call; as many as a fan-out call handles
-REMOVAL = 8  # a fan-out chunk ÷ a chunk of removals
+RECORD = struct.Struct(">QQ")  # id, author; see redis/keys.md
+MEMBERS = 10_000  # users of a set read per call: a reply of 190 kB, about 2 ms of Redis
+STAGE = 4_000  # users written per call; as many as a fan-out call handles
+REMOVAL = 8  # size of a fan-out chunk ÷ size of a removal chunk
 USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)
 
 
@@ -55,14 +55,14 @@ class RedisTimelines(Redis):
         if not owners:
             return {}
         replies = await self.link.script("pages", _bound(before), limit, *[f"{kind.value}:{owner}" for owner in owners])
-        found = {}
+        pages = {}
         for owner, reply in zip(owners, replies, strict=True):
             if reply is not None:
                 head, records = reply
                 floor, exhausted = int(head[:19]), head[19:] == b"1"
                 entries = tuple([Entry(*pair) for pair in RECORD.iter_unpack(records)][::-1])
-                found[owner] = ListPage(entries, _scanned(entries, floor, exhausted, before), floor, exhausted)
-        return found
+                pages[owner] = ListPage(entries, _scanned(entries, floor, exhausted, before), floor, exhausted)
+        return pages
 
     async def members(self, kind: Kind, owner: int) -> list[int] | None:
         users: list[int] = []
@@ -70,7 +70,7 @@ class RedisTimelines(Redis):
         while True:
             reply = await self.link.script("members", f"{kind.value}:{owner}", after, MEMBERS)
             if reply is None or (token is not None and reply[0] != token):
-                return None  # dropped, or dropped and built again, between two slices
+                return None  # dropped, or dropped and rebuilt, between two slices
             token, after, more, digits = reply
             users.extend([int(digits[i:i + 19]) for i in range(0, len(digits), 19)])
             if more == b"0":
@@ -81,8 +81,8 @@ class RedisTimelines(Redis):
     async def begin(self, kind: Kind, owner: int) -> str | None:
         token = "~" + secrets.token_hex(8)[:15]
         is_users = "1" if kind in USERS else "0"
-        began = await self.link.script("begin", f"{kind.value}:{owner}", is_users, token, self._ttl_ms)
-        return token if began else None
+        started = await self.link.script("begin", f"{kind.value}:{owner}", is_users, token, self._ttl_ms)
+        return token if started else None
 
     async def complete(self, kind: Kind, owner: int, token: str, entries: Iterable[Entry], floor: int) -> bool:
         key = f"{kind.value}:{owner}"
@@ -129,14 +129,15 @@ class RedisTimelines(Redis):
         await self.link.script("remove", entry.id.to_bytes(8), author, "-", 0, *keys)
 
     async def remove_tweet_chunk(self, author_id: int, entry: Entry, after: int) -> Chunk:
-        # A removal rewrites a list, at some 8 times the cost of a push: the chunk is smaller, so that readers wait no longer.
+        # A removal rewrites a list, at about 8 times the cost of a push: the chunk is smaller, so that
+        # readers wait no longer.
         count = max(1, self._chunk // REMOVAL)
         return _chunk(await self.link.script("remove", entry.id.to_bytes(8), author_id, _member(after), count))
 
     # ---- bulk: seeding, benchmarks, resets
 
     async def seed(self, kind: Kind, lists: Mapping[int, Sequence[Entry]], floor: int = 0) -> None:
-        """Make lists complete with the entries given, whatever stood there, some hundred in one round trip. Safe to repeat."""
+        """Replace lists by complete ones with these entries, a few hundred per round trip. Safe to repeat."""
         mark = f"C|{await self.epoch()}|{floor:019d}|~{'seed':->15}".encode()
         commands: list[tuple[Arg, ...]] = []
         for owner, entries in lists.items():
@@ -151,7 +152,7 @@ class RedisTimelines(Redis):
         await self.link.calls(commands)
 
     async def clear(self) -> None:
-        """Delete all lists of this namespace, and nothing else."""
+        """Delete all lists of this namespace and nothing else."""
         await clear(self.link, "[hafg]:*")
 
     async def _push(self, entry: Entry, keys: Sequence[str]) -> int:
@@ -159,16 +160,16 @@ class RedisTimelines(Redis):
         return int(await self.link.script("push", record, self._cap, self._slack, *keys))
 
     def _pulled_members(self, pulled: Sequence[int]) -> tuple[str, ...]:
-        # A process passes the same list for about `mode_ttl_s`, so its text is kept.
+        # A process passes the same list for about `mode_ttl_s`, so its formatted ids are cached.
         if pulled != self._pulled[0]:
             self._pulled = (pulled, tuple(f"{author:019d}" for author in sorted(pulled)))
         return self._pulled[1]
 
 
 def packed(entries: Iterable[Entry]) -> bytes:
-    """Return entries as a packed list: ascending, each id once."""
+    """Return entries as a packed list: ascending by id, each id once."""
     authors = {entry.id: entry.author_id for entry in entries}
-    flat = [half for tweet_id in sorted(authors) for half in (tweet_id, authors[tweet_id])]
+    flat = [number for tweet_id in sorted(authors) for number in (tweet_id, authors[tweet_id])]
     return struct.pack(f">{len(flat)}Q", *flat)
 
 
@@ -180,7 +181,7 @@ def _scored(users: Sequence[int]) -> list[Arg]:
 
 
 def _member(user_id: int) -> str:
-    """The member of a set; '' for 0: nobody has id 0, so 'after 0' is the beginning."""
+    """Return a user's member in a set; '' for 0: no user has id 0, so 'after 0' is the beginning."""
     return f"{user_id:019d}" if user_id else ""
 
 

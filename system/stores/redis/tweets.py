@@ -12,11 +12,11 @@ from system.stores.redis.base import Redis, clear
 from system.stores.redis.link import Link
 
 DELETED = b"D"
-# A fill that read the truth before a delete may come late, but not later than its request's deadline (5 s by default):
-# the marker stays far longer than that, and longer than any tweet that was filled before it.
+# A fill that read the tweet store before a delete may arrive late, but not after its request's deadline (5 s
+# by default): the marker lives far longer than that, and longer than any tweet that was filled before it.
 MARKER_TTL_S = 3600
-NEWS = 10_000     # announcements kept; each process asks once a second
-MOST_NEWS = 1_000  # taken in one answer; beyond it a process forgets all it keeps
+KEPT_CHANGES = 10_000  # announcements kept; each process polls once a second
+MAX_CHANGES = 1_000    # read per poll; if there are more, a process drops its whole local cache
 EVERYTHING = b"*"
 
 
@@ -47,22 +47,22 @@ class RedisTweets(Redis):
         await self.link.call("SET", f"{self.link.prefix}t:{tweet_id}", DELETED, "EX", self._marker_ttl_s)
 
     async def announce(self, user_ids: Sequence[int]) -> None:
-        await self.link.script("announce", NEWS, *(user_ids or (EVERYTHING.decode(),)))
+        await self.link.script("announce", KEPT_CHANGES, *(user_ids or (EVERYTHING.decode(),)))
 
     async def changes(self, since: int) -> tuple[int, frozenset[int] | None]:
-        news = f"{self.link.prefix}x"
-        number, told = await self.link.calls([
-            ("GET", f"{news}:n"), ("ZRANGE", news, f"({max(since, 0)}", "+inf", "BYSCORE", "LIMIT", 0, MOST_NEWS + 1),
+        key = f"{self.link.prefix}x"
+        number, members = await self.link.calls([
+            ("GET", f"{key}:n"), ("ZRANGE", key, f"({max(since, 0)}", "+inf", "BYSCORE", "LIMIT", 0, MAX_CHANGES + 1),
         ])
         mark = int(number or 0)
         if since < 0:
             return mark, frozenset()
-        if mark < since or 0 < since < mark - NEWS or len(told) > MOST_NEWS or EVERYTHING in told:
+        if mark < since or 0 < since < mark - KEPT_CHANGES or len(members) > MAX_CHANGES or EVERYTHING in members:
             return mark, None
-        return mark, frozenset(map(int, told))
+        return mark, frozenset(map(int, members))
 
     async def clear(self) -> None:
-        """Delete all hot tweets and news of this namespace, and nothing else."""
+        """Delete all hot tweets and announced changes of this namespace and nothing else."""
         await clear(self.link, "t:*")
         await self.link.call("DEL", f"{self.link.prefix}x", f"{self.link.prefix}x:n")
 

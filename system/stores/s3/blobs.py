@@ -1,12 +1,14 @@
-"""BlobStore on plain S3 (here MinIO): objects by presigned URLs, for clients and for ourselves alike.
+"""BlobStore on plain S3 (here MinIO): clients and this adapter access objects by presigned URLs.
 
-Presigned by `s3_signing` (no I/O), carried by aiohttp; minio-py makes and empties buckets. A URL for an upload signs not only
-method, key and expiry, but every header that decides what is stored: content-type, content-length, `if-none-match: *` (S3's
-conditional write: the first PUT wins, each later one is refused with 412) and, where the uploader declared the digest,
-`x-amz-checksum-sha256`, which the server verifies while it stores. Another `x-amz-*` header is refused, as it is not signed.
+`s3_signing` signs the URLs (no I/O), aiohttp sends the requests; minio-py creates and empties buckets. An
+upload URL signs not only method, key and expiry, but every header that decides what is stored: content-type,
+content-length, `if-none-match: *` (S3's conditional write: the first PUT wins, each later one gets 412) and,
+if the uploader declared the digest, `x-amz-checksum-sha256`, which the server verifies as it stores. Any
+other `x-amz-*` header is refused, as it is not signed.
 
-Of several nodes (`Stores.minio_spares`) the first that lives is used, and named in URLs. Who holds a URL cannot turn to another
-node, so they are looked at each WATCH_S. A call whose connection breaks is tried at the next: all of ours may be repeated.
+Of several nodes (`Stores.minio_spares`) the first live one is used and named in URLs. The holder of a URL
+cannot fail over to another node, so the nodes are probed every WATCH_S. A call whose connection breaks is
+retried at the next node: all calls here are safe to repeat.
 """
 
 from __future__ import annotations
@@ -32,13 +34,13 @@ from system.kernel.settings import Settings
 from system.ports import Blob, SignedPut
 from system.stores.s3 import signing as s3_signing
 
-REGION = "us-east-1"  # MinIO's default; given, so that signing needs no look-up
-WATCH_S = 1.0  # between two looks at several nodes, and longest wait for one
-OWN_EXPIRY_S = 60  # life of the URLs that we use ourselves, at once
+REGION = "us-east-1"  # MinIO's default; set explicitly, so that signing needs no look-up
+WATCH_S = 1.0  # interval of the health checks of several nodes, and timeout of one check
+OWN_EXPIRY_S = 60  # validity of the URLs that this adapter uses itself, immediately
 CHECKSUM = "x-amz-checksum-sha256"
 READ_MEDIA = {"Version": "2012-10-17", "Statement": [
     {"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn:aws:s3:::*-media/media/*"]}]}
-"""All that the edge's user may do: read objects that are media, list nothing."""
+"""Permissions of the edge's user: read media objects; no listing."""
 
 
 NEVER_SENT = (aiohttp.ClientConnectorError, urllib3.exceptions.NewConnectionError, aiohttp.InvalidURL)
@@ -54,14 +56,17 @@ class MinioBlobs:
         self._settings = settings
         self._guard = Guard("minio", settings.policies)
         stores = settings.stores
-        self._signers = [s3_signing.Signer(each, stores.minio_access_key, stores.minio_secret_key, REGION)
-                         for each in (stores.minio, *stores.minio_spares)]
-        self._at = 0  # the one in use
-        self._watch = asyncio.ensure_future(background.keep(self._look, "storage")) if stores.minio_spares else None
+        self._signers = [s3_signing.Signer(endpoint, stores.minio_access_key, stores.minio_secret_key, REGION)
+                         for endpoint in (stores.minio, *stores.minio_spares)]
+        self._current = 0  # index of the node in use
+        self._watch = asyncio.ensure_future(background.keep(self._watch_nodes, "storage")) if stores.minio_spares else None
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Make the clients; the first call connects. Bucket and user are made at the first node, which retries nothing."""
+        """Create the clients; the first call connects.
+
+        Bucket and user are created at the first node, without retries.
+        """
         timeout_s = settings.policies.timeout_s("minio")
         http = urllib3.PoolManager(timeout=urllib3.Timeout(connect=timeout_s, read=30.0), retries=False)
         stores = settings.stores
@@ -77,14 +82,14 @@ class MinioBlobs:
         await self._session.close()
 
     async def ready(self) -> None:
-        """Return if the bucket stands. Raises StoreUnavailable."""
+        """Return if the bucket exists. Raises StoreUnavailable."""
         status, _, body = await self._exchange("GET", "no-such-object")
         if status != 200 and b"NoSuchKey" not in body:
-            raise StoreUnavailable(f"S3 at {self._endpoint} has no bucket {self._bucket} ({status}); seeding makes it.",
+            raise StoreUnavailable(f"S3 at {self._endpoint} has no bucket {self._bucket} ({status}); seeding creates it.",
                                    definite=True)
 
     async def prepare(self) -> None:
-        """Create the bucket where it does not stand, and the user that the edge reads with. Safe to repeat."""
+        """Create the bucket if it does not exist, and the user that the edge reads with. Safe to repeat."""
         def create() -> None:
             try:
                 self._client.make_bucket(self._bucket, location=REGION)
@@ -96,7 +101,7 @@ class MinioBlobs:
             await self._in_thread(self._make_reader)
 
     def _make_reader(self) -> None:
-        from minio import minioadmin  # needed once in the life of a lab
+        from minio import minioadmin  # imported here: needed once per lab
         from minio.credentials import providers
 
         stores = self._settings.stores
@@ -111,7 +116,7 @@ class MinioBlobs:
         if sha256:
             headers[CHECKSUM] = base64.b64encode(bytes.fromhex(sha256)).decode()
         url = self._signed("PUT", key, expires_s, {**headers, "content-length": str(size)})
-        return SignedPut(url, headers)  # content-length is set by every HTTP client from the body
+        return SignedPut(url, headers)  # every HTTP client sets content-length from the body
 
     def signed_get(self, key: str, expires_s: int) -> str:
         return self._signed("GET", key, expires_s)
@@ -132,14 +137,14 @@ class MinioBlobs:
     async def get(self, key: str) -> bytes:
         status, _, body = await self._exchange("GET", key)
         if status == 404:
-            raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
+            raise NotFound(f"There is no object {key!r}; it was never uploaded, or was removed.")
         self._expect(status, 200, f"GET of {key}", body)
         return body
 
     async def start(self, key: str, count: int) -> bytes:
         status, _, body = await self._exchange("GET", key, headers={"range": f"bytes=0-{count - 1}"})
         if status == 404:
-            raise NotFound(f"No object stands under {key!r}; it was never uploaded, or was removed.")
+            raise NotFound(f"There is no object {key!r}; it was never uploaded, or was removed.")
         if status == 416:  # an empty object has no first byte
             return b""
         self._expect(status, 206, f"GET of the start of {key}", body)
@@ -154,20 +159,20 @@ class MinioBlobs:
         def empty() -> None:
             if not self._client.bucket_exists(self._bucket):
                 return
-            found = self._client.list_objects(self._bucket, recursive=True)
-            doomed = [deleteobjects.DeleteObject(item.object_name) for item in found if item.object_name]
-            for problem in self._client.remove_objects(self._bucket, doomed):
+            objects = self._client.list_objects(self._bucket, recursive=True)
+            deletions = [deleteobjects.DeleteObject(item.object_name) for item in objects if item.object_name]
+            for problem in self._client.remove_objects(self._bucket, deletions):
                 raise StoreUnavailable(f"S3 at {self._endpoint} did not remove {problem.name}: {problem.message}.")
         await self._in_thread(empty)
 
     async def keys(self) -> list[str]:
-        """Return the keys of all objects of this namespace's bucket. For the probe after a reset."""
+        """Return the keys of all objects in this namespace's bucket. For the check after a reset."""
         keys: list[str] = []
 
-        def look() -> None:
-            found = self._client.list_objects(self._bucket, recursive=True)
-            keys.extend(item.object_name for item in found if item.object_name)
-        await self._in_thread(look)
+        def list_keys() -> None:
+            objects = self._client.list_objects(self._bucket, recursive=True)
+            keys.extend(item.object_name for item in objects if item.object_name)
+        await self._in_thread(list_keys)
         return keys
 
     async def drop(self) -> None:
@@ -180,62 +185,63 @@ class MinioBlobs:
         await self._in_thread(remove)
 
     def _signed(self, method: str, key: str, expires_s: int, headers: Mapping[str, str] | None = None,
-                at: int | None = None) -> str:
-        signer = self._signers[self._at if at is None else at]
+                node: int | None = None) -> str:
+        signer = self._signers[self._current if node is None else node]
         return s3_signing.presigned(signer, method, f"/{self._bucket}/{key}", expires_s, headers or {})
 
     @property
     def _endpoint(self) -> str:
-        return self._signers[self._at].endpoint
+        return self._signers[self._current].endpoint
 
     async def _exchange(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
-        return await self._guard.run(lambda: self._found(method, key, **options))
+        return await self._guard.run(lambda: self._send_anywhere(method, key, **options))
 
-    async def _found(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
-        """Send it; an object that one node does not find is looked for at the others.
+    async def _send_anywhere(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
+        """Send a request; on 404 of a read, try the other nodes.
 
-        A node that comes back knows its peers' drives some seconds later, and denies until then what was written without it.
+        A node that restarts sees its peers' drives only some seconds later; until then it answers 404 for
+        objects that were written while it was down.
         """
-        answer = await self._send(method, key, **options)
-        if answer[0] == 404 and method in ("GET", "HEAD"):
-            at = self._at
-            for other in (other for other in range(len(self._signers)) if other != at):
+        reply = await self._send(method, key, **options)
+        if reply[0] == 404 and method in ("GET", "HEAD"):
+            current = self._current
+            for other in (other for other in range(len(self._signers)) if other != current):
                 with contextlib.suppress(aiohttp.ClientError, OSError):
-                    told = await self._ask(other, method, key, **options)
-                    if told[0] in (200, 206, 416):
-                        return told
-        return answer
+                    retried = await self._send_to(other, method, key, **options)
+                    if retried[0] in (200, 206, 416):
+                        return retried
+        return reply
 
-    async def _ask(self, at: int, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
-        # The URL is signed as it stands: yarl must not encode it again.
-        url = yarl.URL(self._signed(method, key, OWN_EXPIRY_S, at=at), encoded=True)
+    async def _send_to(self, node: int, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
+        # The signature covers this exact URL: yarl must not encode it again.
+        url = yarl.URL(self._signed(method, key, OWN_EXPIRY_S, node=node), encoded=True)
         async with self._session.request(method, url, **options) as reply:
             return reply.status, reply.headers, await reply.read()
 
     async def _send(self, method: str, key: str, **options: Any) -> tuple[int, Any, bytes]:
         may_have_happened = False
         for left in reversed(range(len(self._signers))):
-            at = self._at
+            current = self._current
             try:
-                return await self._ask(at, method, key, **options)
+                return await self._send_to(current, method, key, **options)
             except (aiohttp.ClientError, OSError) as problem:
                 may_have_happened |= not isinstance(problem, NEVER_SENT)
                 broke = isinstance(problem, aiohttp.ClientConnectionError) and not isinstance(problem, TimeoutError)
                 if not broke or not left:
                     raise mapped(problem, self._endpoint, may_have_happened) from problem
-                if at == self._at:  # nobody else has turned to the next one
-                    self._at = (at + 1) % len(self._signers)
+                if current == self._current:  # no other task has failed over yet
+                    self._current = (current + 1) % len(self._signers)
         raise AssertionError("unreachable")
 
-    async def _look(self) -> None:
-        """Keep to the first node that lives; where none does, to the one in use."""
-        patience = aiohttp.ClientTimeout(total=WATCH_S)
+    async def _watch_nodes(self) -> None:
+        """Use the first live node; keep the current one while none is live."""
+        timeout = aiohttp.ClientTimeout(total=WATCH_S)
         while True:
-            for at, signer in enumerate(self._signers):
+            for node, signer in enumerate(self._signers):
                 with contextlib.suppress(aiohttp.ClientError, OSError):
-                    async with self._session.get(f"http://{signer.endpoint}{ALIVE}", timeout=patience) as reply:
+                    async with self._session.get(f"http://{signer.endpoint}{ALIVE}", timeout=timeout) as reply:
                         if reply.status == 200:
-                            self._at = at
+                            self._current = node
                             break
             await asyncio.sleep(WATCH_S)
 
@@ -247,13 +253,16 @@ class MinioBlobs:
 
     def _expect(self, status: int, wanted: int, what: str, body: bytes) -> None:
         if status != wanted:
-            # 4xx and 503 (SlowDown) are refused before anything is stored.
+            # 4xx and 503 (SlowDown) are refusals before anything is stored.
             raise StoreUnavailable(f"S3 at {self._endpoint} answered {status} to {what}: {body[:200]!r}; see the log of minio.",
                                    definite=400 <= status < 500 or status == 503)
 
 
 def mapped(problem: BaseException, endpoint: str, may_have_happened: bool = False) -> LabError:
-    """Return the error of ours for anything that the HTTP clients or minio-py raise. `may_have_happened`: earlier."""
+    """Map any error of the HTTP clients or minio-py.
+
+    `may_have_happened`: an earlier attempt may have taken effect.
+    """
     never_sent = isinstance(problem, NEVER_SENT) and not may_have_happened
     text = f"S3 at {endpoint}: {problem or type(problem).__name__}; see `tweetlab status` and the log of minio."
     return StoreUnavailable(text, definite=never_sent)

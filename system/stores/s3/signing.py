@@ -1,7 +1,7 @@
 """Presigned URLs of S3 (AWS Signature Version 4), with signed headers.
 
-minio-py presigns the host alone; a URL for an upload has to bind more. The recipe is AWS' own: "Authenticating Requests:
-Using Query Parameters". The payload is not signed; what is stored is bound by its checksum header.
+minio-py signs only the host header; an upload URL must bind more. The algorithm is AWS': "Authenticating
+Requests: Using Query Parameters". The payload is not signed; the checksum header binds what is stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 @dataclass(frozen=True)
 class Signer:
-    """Who signs, and for which server. `endpoint`: host:port."""
+    """Credentials, and the server that they are for. `endpoint`: host:port."""
 
     endpoint: str
     access_key: str
@@ -26,7 +26,10 @@ class Signer:
 
 
 def presigned(signer: Signer, method: str, path: str, expires_s: int, headers: Mapping[str, str]) -> str:
-    """Return a URL good for one method and path, with exactly these `headers` (lower-case names), for `expires_s` seconds."""
+    """Return a URL valid for `expires_s` seconds, for one method and path.
+
+    A request must have exactly these `headers` (lower-case names).
+    """
     now = time.gmtime()
     day, at = time.strftime("%Y%m%d", now), time.strftime("%Y%m%dT%H%M%SZ", now)
     scope = f"{day}/{signer.region}/s3/aws4_request"
@@ -36,12 +39,12 @@ def presigned(signer: Signer, method: str, path: str, expires_s: int, headers: M
         "X-Amz-Algorithm=AWS4-HMAC-SHA256", f"X-Amz-Credential={quote(f'{signer.access_key}/{scope}', safe='')}",
         f"X-Amz-Date={at}", f"X-Amz-Expires={expires_s}", f"X-Amz-SignedHeaders={quote(names, safe='')}",
     ))
-    where = quote(path, safe="/-_.~")
-    lines = [method, where, query, *(f"{name}:{signed[name]}" for name in sorted(signed)), "", names, "UNSIGNED-PAYLOAD"]
+    encoded_path = quote(path, safe="/-_.~")
+    lines = [method, encoded_path, query, *(f"{name}:{signed[name]}" for name in sorted(signed)), "", names, "UNSIGNED-PAYLOAD"]
     digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
     text = f"AWS4-HMAC-SHA256\n{at}\n{scope}\n{digest}"
     signature = _hmac(_key(signer.secret_key, day, signer.region), text).hex()
-    return f"http://{signer.endpoint}{where}?{query}&X-Amz-Signature={signature}"
+    return f"http://{signer.endpoint}{encoded_path}?{query}&X-Amz-Signature={signature}"
 
 
 @functools.lru_cache(maxsize=4)

@@ -1,4 +1,5 @@
--- Add entries to a live list of tweets; ids below its floor are left out. Returns 1, or 0 where no list is live.
+-- Add entries to a live list of tweets, without ids below its floor. Returns 1, or 0 if there is no live
+-- list.
 -- ARGV: prefix epoch key cap slack body(packed, ascending, each id once)
 local key, cap, extra = PREFIX .. ARGV[3], tonumber(ARGV[4]), ARGV[6]
 local mark = mark_of_tweets(key)

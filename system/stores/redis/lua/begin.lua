@@ -1,4 +1,4 @@
--- Mark a list *building* unless a live one stands. Returns 1 where this token now owns it.
+-- Mark a list *building* unless a live one exists. Returns 1 if this token now owns it, else 0.
 -- ARGV: prefix epoch key is_users('1'|'0') token ttl_ms
 local key, users = PREFIX .. ARGV[3], ARGV[4] == '1'
 local mark = BUILDING .. rep('0', 19) .. '|' .. ARGV[5]

@@ -1,4 +1,5 @@
--- Merge entries into a building list of tweets and mark it complete, if the token still stands. Returns 1 where it did.
+-- Merge entries into a building list of tweets and mark it complete, if it still has this token. Returns 1 if
+-- it did, else 0.
 -- ARGV: prefix epoch key token floor(19 digits) cap body(packed, ascending, each id once)
 local key, token, floor_text, cap = PREFIX .. ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 if mark_of_tweets(key) ~= BUILDING .. rep('0', 19) .. '|' .. token then
@@ -10,7 +11,7 @@ if #body > cap * RECORD then
 end
 write(key, COMPLETE .. floor_text .. '|' .. token, body)
 if body == '' then
-  call('PEXPIRE', key, '600000') -- an author who never tweeted, or does not exist at all: anybody may ask for any id
+  call('PEXPIRE', key, '600000') -- an author without tweets, or an unknown id: clients may request any id
 else
   call('PERSIST', key)
 end

@@ -1,5 +1,5 @@
--- Add users to a building set if the token still stands; the last part marks it complete. Returns 1 where it did.
--- A building set is not read by anybody, so its members may come in several calls.
+-- Add users to a building set, if it still has this token; the last part marks it complete. Returns 1 if it
+-- did, else 0. A building set is never read, so its members may arrive in several calls.
 -- ARGV: prefix epoch key token floor(19 digits) ttl_ms last('1'|'0') score member score member ...
 local key, token = PREFIX .. ARGV[3], ARGV[4]
 local mark = BUILDING .. rep('0', 19) .. '|' .. token

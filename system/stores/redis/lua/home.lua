@@ -1,7 +1,10 @@
--- Read one page of a home timeline: the reader's list, his own tweets and the pulled authors he follows, merged, newest first,
--- without authors he does not follow. Sources are read from the newest down, a slice at a time, until the page is full.
--- Returns 'M' + names of missing lists, or 'P' + floor (19 digits) + exhausted + pulled ('1'|'0' each) + records, newest first.
--- ARGV: prefix epoch user before(8 bytes; '' = from the newest) limit pulled pulled ... (19 digits each, ascending)
+-- Read one page of a home timeline: the reader's list, their own tweets and the pulled authors they follow,
+-- merged, newest first, without authors they do not follow. Sources are read from the newest down, in slices,
+-- until the page is full.
+-- Returns 'M' + names of missing lists, or 'P' + floor (19 digits) + exhausted + pulled ('1'|'0' each) +
+-- records, newest first.
+-- ARGV: prefix epoch user before(8 bytes; '' = from the newest) limit pulled pulled ... (19 digits each,
+-- ascending)
 local user, before, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local missing, highest, following = {}, '', PREFIX .. 'g:' .. user
 local sources, self = {}, bytes_of(rep("0", 19 - #user) .. user)
@@ -20,7 +23,7 @@ local function open(name, slice)
   if before ~= '' then
     left = place(key, left, unpack_be('>I4I4', before))
   end
-  -- left: records not yet read; at: offset in `slab` of the next one, below 1 where the slab is spent
+  -- left: records not read yet; at: offset in `slab` of the next one, below 1 if the slab is used up
   sources[#sources + 1] = {key = key, left = left, slab = '', at = -RECORD, slice = slice}
 end
 
@@ -43,29 +46,30 @@ if #missing > 0 then
 end
 
 local FLOOR_HI, FLOOR_LO = unpack_be('>I4I4', bytes_of(highest))
-local known = {} -- author (8 bytes) -> whether his tweets show
+local visible = {} -- author (8 bytes) -> whether their tweets are shown
 
-local function learn(slab)
+local function look_up(slab)
   local authors, members = {}, {}
   for from = 1, #slab, RECORD do
     local author = sub(slab, from + 8, from + 15)
-    if known[author] == nil then
-      known[author] = false
+    if visible[author] == nil then
+      visible[author] = false
       authors[#authors + 1] = author
       local digits19 = digits(unpack_be('>I4I4', author))
       members[#members + 1] = digits19
-      known[author] = author == self
+      visible[author] = author == self
     end
   end
   if #authors > 0 then
     local scores = call('ZMSCORE', following, unpack(members))
     for i = 1, #authors do
-      known[authors[i]] = known[authors[i]] or scores[i] ~= false
+      visible[authors[i]] = visible[authors[i]] or scores[i] ~= false
     end
   end
 end
 
--- Move a source to its next record that may show; its id lies in source.hi, source.lo (hi = nil at the end).
+-- Move a source to its next record that may be shown; its id is in source.hi, source.lo (hi = nil at the
+-- end).
 local function advance(source)
   while true do
     if source.at < 1 then
@@ -77,7 +81,7 @@ local function advance(source)
       source.slab = call('GETRANGE', source.key, MARK + from * RECORD, MARK + source.left * RECORD - 1)
       source.at, source.left = #source.slab - RECORD + 1, from
       if source == sources[1] then
-        learn(source.slab)
+        look_up(source.slab)
       end
     end
     local at = source.at
@@ -87,7 +91,7 @@ local function advance(source)
       source.left, source.at, source.hi = 0, -RECORD, nil
       return
     end
-    if source ~= sources[1] or known[sub(source.slab, at + 8, at + 15)] then
+    if source ~= sources[1] or visible[sub(source.slab, at + 8, at + 15)] then
       source.hi, source.lo, source.record = hi, lo, sub(source.slab, at, at + RECORD - 1)
       return
     end
@@ -110,7 +114,7 @@ while true do
     exhausted = '1'
     break
   end
-  if best.hi ~= last_hi or best.lo ~= last_lo then -- the same tweet may stand in two sources
+  if best.hi ~= last_hi or best.lo ~= last_lo then -- the same tweet may be in two sources
     if #page == limit then
       break
     end

@@ -1,14 +1,16 @@
--- What every script begins with: marks, packed lists of tweets, sets of users. Layout: redis/keys.md.
--- ARGV[1] is the key prefix, ARGV[2] the epoch (run id) the caller connected to; a mark of another epoch counts as absent.
--- Two costs shape this code (Redis 7.0). Redis formats a number argument with "%.17g", so offsets that never change are strings.
--- Its Lua hashes every byte of every string made (about 1.3 ns a byte): long values are never joined or cut in Lua, only moved.
+-- Common library, prepended to every script: marks, packed lists of tweets, sets of users. Layout:
+-- redis/keys.md.
+-- ARGV[1] is the key prefix, ARGV[2] the epoch (run id) that the caller connected to; a mark of another epoch
+-- counts as absent. Two costs shape this code (Redis 7.0). Redis formats a number argument with "%.17g", so
+-- constant offsets are strings. Its Lua hashes every byte of every new string (about 1.3 ns per byte): long
+-- values are never joined or cut in Lua, only moved.
 local call, sub, find, rep, format, floor = redis.call, string.sub, string.find, string.rep, string.format, math.floor
 local unpack_be, PREFIX = struct.unpack, ARGV[1]
 local COMPLETE, BUILDING = 'C|' .. ARGV[2] .. '|', 'B|' .. ARGV[2] .. '|'
-local NEAR = 32 -- records: tweets of one moment arrive in another order than their ids
+local NEAR = 32 -- records: tweets posted at about the same time arrive out of id order
 local MARK, RECORD = 79, 16 -- bytes: 'C|' + 40 + '|' + floor 19 + '|' + token 16; 8 id + 8 author, big-endian
 
-local function mark_of_tweets(key) -- '' where there is no list
+local function mark_of_tweets(key) -- '' if there is no list
   return call('GETRANGE', key, '0', '78')
 end
 
@@ -33,13 +35,13 @@ local function token_of(mark)
   return sub(mark, 64)
 end
 
--- The 19 decimal digits of a 64-bit number in two halves; exact, though a Lua number holds 53 bits only.
+-- The 19 decimal digits of a 64-bit number in two halves; exact, although a Lua number has only 53 bits.
 local function digits(hi, lo)
   local rest = (hi % 1000000) * 4294967296 + lo
   return format('%013.0f%06.0f', floor(hi / 1000000) * 4294967296 + floor(rest / 1000000), rest % 1000000)
 end
 
--- How many records of a packed list (ascending ids) lie below an id.
+-- How many records of a packed list (ascending ids) are below an id.
 local function count_below(body, hi, lo)
   local low, high = 0, #body / RECORD
   while low < high do
@@ -54,7 +56,8 @@ local function count_below(body, hi, lo)
   return low
 end
 
--- The same for the list under a key that holds `count` records, and whether the record there has this very id.
+-- The same for the list at a key that holds `count` records, and whether the record at that place has exactly
+-- this id.
 local function place(key, count, hi, lo)
   local low, high = 0, count
   while low < high do
@@ -72,7 +75,7 @@ local function place(key, count, hi, lo)
   return low, false
 end
 
--- The same where the place is among the newest NEAR records: one read instead of ten. nil where it lies deeper.
+-- The same if the place is among the newest NEAR records: one read instead of ten. nil if it is deeper.
 local function place_near(key, count, hi, lo)
   local near = count < NEAR and count or NEAR
   local body = near > 0 and call('GETRANGE', key, -near * RECORD, '-1') or ''
@@ -90,7 +93,7 @@ local function records_of(key)
   return (call('STRLEN', key) - MARK) / RECORD
 end
 
--- Both packed lists as one, each id once.
+-- Both packed lists merged, each id once.
 local function merged(body, extra)
   local pieces, done = {}, 0
   for from = 1, #extra, RECORD do
@@ -121,7 +124,7 @@ local function capped(body, cap)
   return body, digits(unpack_be('>I4I4', body))
 end
 
--- Write a whole list; the life of the key stays as it is.
+-- Write a whole list; the key's TTL stays unchanged.
 local function write(key, mark, body, more)
   call('SET', key, mark, 'KEEPTTL')
   call('APPEND', key, body)
@@ -130,7 +133,7 @@ local function write(key, mark, body, more)
   end
 end
 
--- The 8 bytes of 19 digits.
+-- The 8 bytes of a number given as 19 digits.
 local function bytes_of(text)
   local high, low = tonumber(sub(text, 1, 13)), tonumber(sub(text, 14))
   local hi = floor(high / 4294967296) * 1000000
@@ -138,9 +141,9 @@ local function bytes_of(text)
   return struct.pack('>I4I4', hi + floor(rest / 4294967296), rest % 4294967296)
 end
 
--- A function that adds `record` to the live list under a key, trims it, and returns 1; or returns 0 where no list is live.
--- The lists of one call are mostly of one kind (followers of one author), so the place found in one, counted from the end, is
--- tried first in the next: `depth` records lie above it (0: append).
+-- Return a function that adds `record` to the live list at a key, trims it, and returns 1; it returns 0 if
+-- there is no live list. The lists of one call are mostly alike (followers of one author), so the place found
+-- in one, counted from the end, is tried first in the next: `depth` records are above it (0: append).
 local function deliverer(record, cap, slack)
   local id, HI, LO = sub(record, 1, 8), unpack_be('>I4I4', record)
   local most, kept = MARK + (cap + slack) * RECORD, tostring(-cap * RECORD)
@@ -148,7 +151,7 @@ local function deliverer(record, cap, slack)
 
   local function trim(key)
     local mark = mark_of_tweets(key)
-    if is_complete(mark) then -- a building list is cut when it is completed
+    if is_complete(mark) then -- a building list is trimmed when it is completed
       local body = call('GETRANGE', key, kept, '-1')
       write(key, COMPLETE .. digits(unpack_be('>I4I4', body)) .. sub(mark, 63), body)
     end
@@ -156,11 +159,11 @@ local function deliverer(record, cap, slack)
 
   local function insert(key)
     local mark, count = mark_of_tweets(key), records_of(key)
-    local at, stands = place_near(key, count, HI, LO)
+    local at, exists = place_near(key, count, HI, LO)
     if not at then
-      at, stands = place(key, count, HI, LO)
+      at, exists = place(key, count, HI, LO)
     end
-    if stands or (is_complete(mark) and digits(HI, LO) < floor_of(mark)) then
+    if exists or (is_complete(mark) and digits(HI, LO) < floor_of(mark)) then
       return
     end
     depth = count - at
@@ -181,8 +184,8 @@ local function deliverer(record, cap, slack)
       insert(key)
       return 1
     end
-    -- The records from the one below the place on. Of an empty list the last 16 bytes are its token, which begins with '~' and
-    -- so lies above every id.
+    -- The records from the one just below the place onward. The last 16 bytes of an empty list are its token,
+    -- which begins with '~' and is therefore above every id.
     local tail = call('GETRANGE', key, window, '-1')
     local hi, lo = unpack_be('>I4I4', tail)
     local fits = hi < HI or (hi == HI and lo < LO)
@@ -198,7 +201,7 @@ local function deliverer(record, cap, slack)
     if depth == 0 then
       length = call('APPEND', key, record)
     else
-      -- Move the tail up by one record, its first one included, and write over the copy of that one.
+      -- Move the tail up by one record, including its first record, and overwrite that record's old copy.
       length = call('SETRANGE', key, start, tail)
       call('SETRANGE', key, start, record)
     end
@@ -209,8 +212,8 @@ local function deliverer(record, cap, slack)
   end
 end
 
--- Up to `count` users of a set above `after` (19 digits of a member; '' = from the lowest), and whether more follow.
--- By rank, so exact for ids that a double does not hold.
+-- Up to `count` users of a set above `after` (19 digits of a member; '' = from the lowest), and whether more
+-- follow. By rank, so exact for ids that a double cannot represent.
 local function users_above(key, after, count)
   local first = 0
   if after ~= '' then
@@ -223,7 +226,8 @@ local function users_above(key, after, count)
   return users, found > count and call('ZCARD', key) > first + count + 1
 end
 
--- A function that strips the zeros before an id. Made for ascending ids: it searches only where the number of digits grows.
+-- Return a function that strips the leading zeros of an id. For ascending ids: it searches only when the
+-- number of digits grows.
 local function stripper()
   local first, bound = 19, ''
   return function(padded)

@@ -1,4 +1,5 @@
--- Read the next users of a complete set, 19 digits each: {token, last, '1' where more follow, digits}; nil where not complete.
+-- Read the next users of a complete set, 19 digits each: {token, last, '1' if more follow, digits}; nil if it
+-- is not complete.
 -- ARGV: prefix epoch key after count
 local key = PREFIX .. ARGV[3]
 local mark = mark_of_users(key)

@@ -1,4 +1,5 @@
--- Read one page of each of some lists of tweets: {floor + '1' where the page reached it, records ascending}; nil where not complete.
+-- Read one page of each list of tweets: {floor + '1' if the page reached it, records ascending}; nil if it is
+-- not complete.
 -- ARGV: prefix epoch before(8 bytes; '' = from the newest) limit key key ...
 local before, limit, pages = ARGV[3], tonumber(ARGV[4]), {}
 for i = 5, #ARGV do

@@ -1,4 +1,5 @@
--- Add one entry to the live home timelines of the next followers of an author: no follower id crosses the wire.
+-- Add one entry to the live home timelines of an author's next followers; no follower id is sent over the
+-- network.
 -- ARGV: prefix epoch author record cap slack after chunk token
 local list, token, after = PREFIX .. 'f:' .. ARGV[3], ARGV[9], ARGV[7]
 local mark = mark_of_users(list)

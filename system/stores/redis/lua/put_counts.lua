@@ -1,5 +1,6 @@
--- Set counts of likes, except where a newer one stands. Returns how many were set.
--- ARGV: prefix epoch ttl_s, then for each tweet: id, count, stamp. A stamp is a sum of versions, far below 2^53.
+-- Set like counts, unless a newer count is stored. Returns how many were set.
+-- ARGV: prefix epoch ttl_s, then for each tweet: id, count, stamp. A stamp is a sum of versions, far below
+-- 2^53.
 local set = 0
 for i = 4, #ARGV, 3 do
   local key = PREFIX .. 'l:' .. ARGV[i]

@@ -1,5 +1,5 @@
--- Remove one id from lists of tweets, wherever it stands.
--- Either from the keys given, or (after ~= '-') from the home lists of the next followers of an author.
+-- Remove one id from lists of tweets: from the given keys and, if after ~= '-', from the home lists of an
+-- author's next followers.
 -- ARGV: prefix epoch id(8 bytes) author after('-' | '' | 19 digits) chunk key key ...
 local HI, LO = unpack_be('>I4I4', ARGV[3])
 local function remove(key)
@@ -7,8 +7,8 @@ local function remove(key)
   if count < 1 then
     return 0
   end
-  local at, stands = place(key, count, HI, LO)
-  if not stands then
+  local at, exists = place(key, count, HI, LO)
+  if not exists then
     return 0
   end
   local offset = MARK + at * RECORD

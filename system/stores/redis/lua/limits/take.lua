@@ -1,8 +1,9 @@
--- Count one request under every key, or under none where one of them is full (kernel/resilience/rate_window.py says the sums).
+-- Count one request under every key, or under none if one of them is full (the formulas:
+-- kernel/resilience/rate_window.py).
 -- ARGV: prefix, epoch (not used), window in ms, slots, then key and limit of each quota.
 -- Returns {admitted, limit, remaining, wall time of the reset in ms, wait in ms} of the tightest quota.
--- A key is a hash: slot number -> requests. It lives for one window and a slot after its last request, so fields older than
--- two windows cannot stand; a new slot removes those between one and two.
+-- A key is a hash: slot number -> requests. It expires one window and a slot after its last request, so
+-- fields older than two windows cannot exist; a new slot removes those between one and two windows old.
 local window_ms, slots = tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -27,7 +28,8 @@ for i = 5, #ARGV, 2 do
       if at > slot then ahead[#ahead + 1] = j end
     end
   end
-  -- The clock stepped back: what it counted ahead counts from now on, no longer than a window.
+  -- The clock stepped back: requests counted in future slots move to the current slot, so they count for one
+  -- window at most.
   for _, j in ipairs(ahead) do
     redis.call('HDEL', ARGV[1] .. ARGV[i], counts[j])
     redis.call('HINCRBY', ARGV[1] .. ARGV[i], running, counts[j + 1])
