@@ -152,7 +152,7 @@ class Autoscaler:
 
     # ---- changing ------------------------------------------------------------------------------------
 
-    def _change(self, kind: str, each: _Scaled, wish: scaling.Wish) -> None:
+    def _change(self, kind: str, each: _Scaled, wish: scaling.Desired) -> None:
         began_s, each.changing = self._engine.env.now, True
         there = len(each.fleet.instances)
 

@@ -1,1 +1,3 @@
-"""What looks on, with --observe: an exporter of the stores' counts, a receiver that plays PagerDuty and OpsGenie."""
+"""Monitoring, with --observe: an exporter of store metrics, and a receiver that emulates PagerDuty and
+OpsGenie.
+"""

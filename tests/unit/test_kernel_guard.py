@@ -29,7 +29,7 @@ async def test_a_full_bulkhead_refuses_definitely_after_the_time_limit():
     held = asyncio.ensure_future(narrow.run(lambda: asyncio.sleep(0.3)))
     await asyncio.sleep(0)
 
-    with pytest.raises(StoreUnavailable, match="1 calls are inside") as refused:
+    with pytest.raises(StoreUnavailable, match="1 calls are in flight") as refused:
         await narrow.run(answers)
 
     assert refused.value.definite

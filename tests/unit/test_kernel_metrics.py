@@ -66,7 +66,7 @@ async def test_what_was_counted_is_summed_up_without_a_scrape(monkeypatch):
     add = metrics.counter("tweetlab_shed_total", route="of that test")
     for _ in range(100):
         add(1.0)
-    waiting = [amounts for amounts, _ in metrics._waiting if len(amounts) == 100]
+    waiting = [amounts for amounts, _ in metrics._pending if len(amounts) == 100]
     assert len(waiting) == 1
     watch = asyncio.ensure_future(metrics.watch_loop())
     await asyncio.sleep(0.1)

@@ -103,4 +103,4 @@ def test_too_many_keys_make_room_by_the_oldest(monkeypatch):
         window.take([Quota(f"user {number}", 1)], 1_000.0)
 
     assert not window.take([Quota("user 24", 1)], 1_000.0).admitted
-    assert len(window._kept) <= 11
+    assert len(window._counts_by_key) <= 11

@@ -134,7 +134,7 @@ def test_calls_to_a_store_are_spans_only_inside_a_sampled_request(spans):
         async def get(self, key):
             return key
 
-    store = tracing.watched(Store(), "redis")
+    store = tracing.traced(Store(), "redis")
 
     async def ask():
         assert await store.get(1) == 1

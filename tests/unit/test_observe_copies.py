@@ -79,8 +79,8 @@ def test_another_primary_is_counted_once(exporter):
 def test_a_zone_counts_its_stores_that_answer_and_those_that_do_not(exporter):
     """A zone is lost where none answers; one that was not asked yet is not told."""
     exporter._answered |= {"redis-1", "redis-2"}
-    exporter._away |= {"redis-2"}
-    exporter._tell_zones()
+    exporter._down |= {"redis-2"}
+    exporter._report_zones()
 
     zones = {zone: (told(f'tweetlab_zone_stores{{state="up",zone="{zone}"}}'),
                     told(f'tweetlab_zone_stores{{state="away",zone="{zone}"}}')) for zone in "123"}
@@ -101,9 +101,9 @@ async def test_each_line_between_regions_is_told_and_which_of_them_serves(monkey
     members = [["wan", str(tmp_path / "wan.sock"), "wan-1", 0], ["sentinel", "10.21.32.1:26379", "sentinel-1", 1],
                ["redis", "10.21.30.1:6379", "redis-1", 1], ["redis", "10.22.30.2:6379", "redis-2", 2]]
     monkeypatch.setenv("TWEETLAB_MEMBERS", json.dumps(members))
-    monkeypatch.setattr(stores.carrier, "ask_at", ask)
+    monkeypatch.setattr(stores.wan_emulator, "ask_at", ask)
     monkeypatch.setattr(stores.sentinels, "named", lambda addresses: asked.append(addresses) or named)
-    samples = await stores.lines(settings.from_env({}), str(tmp_path / "wan.sock"), "wan-1")
+    samples = await stores.links(settings.from_env({}), str(tmp_path / "wan.sock"), "wan-1")
 
     way = {"source": "east", "target": "witness"}
     assert [(each.name, each.value, each.labels) for each in samples[:5]] == [

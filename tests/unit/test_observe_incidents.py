@@ -6,7 +6,7 @@ import pytest
 from system.kernel.errors import WrongInput
 from system.kernel.http.asgi import App
 from system.observe import incidents
-from system.observe.incidents import Book
+from system.observe.incidents import IncidentLog
 from system.observe.receiver import Receiver
 
 KEY = "0" * 32
@@ -16,29 +16,29 @@ TRIGGER = {"routing_key": KEY, "event_action": "trigger", "dedup_key": "the parr
 
 def test_a_trigger_that_comes_twice_is_one_incident():
     """Same dedup_key, still open: a duplicate, whatever its text says by now."""
-    book = Book()
+    log = IncidentLog()
     event = incidents.pagerduty(TRIGGER)
-    assert [book.take(event, 1), book.take(event, 2)] == ["opened", "duplicate"]
-    assert [(row["open"], row["duplicates"], row["opened_ms"]) for row in book.rows()] == [(True, 1, 1)]
+    assert [log.take(event, 1), log.take(event, 2)] == ["opened", "duplicate"]
+    assert [(row["open"], row["duplicates"], row["opened_ms"]) for row in log.rows()] == [(True, 1, 1)]
 
 
 def test_a_resolve_closes_the_incident_and_the_next_trigger_opens_another():
     """A key may be used again after its resolve; a resolve of what is not open changes nothing."""
-    book = Book()
+    log = IncidentLog()
     trigger = incidents.pagerduty(TRIGGER)
     resolve = incidents.pagerduty({**TRIGGER, "event_action": "resolve"})
-    assert [book.take(each, at) for at, each in enumerate((resolve, trigger, resolve, resolve, trigger))] == [
+    assert [log.take(each, at) for at, each in enumerate((resolve, trigger, resolve, resolve, trigger))] == [
         "ignored", "opened", "resolved", "ignored", "opened"]
-    assert [row["resolved_ms"] for row in book.rows()] == [2, 0]
+    assert [row["resolved_ms"] for row in log.rows()] == [2, 0]
 
 
 def test_the_same_key_at_two_pagers_is_two_incidents():
     """PagerDuty and OpsGenie know nothing of each other."""
-    book = Book()
-    book.take(incidents.pagerduty(TRIGGER), 1)
-    book.take(incidents.opsgenie({"message": "it rests", "alias": "the parrot"}, "GenieKey x"), 2)
-    book.take(incidents.opsgenie_close("the parrot", "alias"), 3)
-    assert [(row["pager"], row["open"]) for row in book.rows()] == [("pagerduty", True), ("opsgenie", False)]
+    log = IncidentLog()
+    log.take(incidents.pagerduty(TRIGGER), 1)
+    log.take(incidents.opsgenie({"message": "it rests", "alias": "the parrot"}, "GenieKey x"), 2)
+    log.take(incidents.opsgenie_close("the parrot", "alias"), 3)
+    assert [(row["pager"], row["open"]) for row in log.rows()] == [("pagerduty", True), ("opsgenie", False)]
 
 
 @pytest.mark.parametrize(("change", "named"), [
