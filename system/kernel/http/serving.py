@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from system.kernel.telemetry import logs
 
 
-class Joined:
+class CoalescingTransport:
     """A transport that holds the head of a response until its body arrives, at most until the loop's next
     iteration.
     """
@@ -52,11 +52,11 @@ class Joined:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol over a `Joined` transport."""
+    """uvicorn's protocol over a `CoalescingTransport` transport."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start a connection."""
-        super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
 
 def serve(app: Any, host: str, port: int) -> None:
