@@ -18,7 +18,7 @@ def test_both_instances_of_each_service_take_requests_from_the_start() -> None:
     for kind in ("gateway", "timelines", "tweets"):
         one, two = busy[f"{kind}-1"], busy[f"{kind}-2"]
         assert 0.7 < one / two < 1.4, kind
-    assert (replication.standing_of("cluster"), replication.standing_of("small")) == (2, 1)
+    assert (replication.initial_instances("cluster"), replication.standing_of("small")) == (2, 1)
 
 
 def test_a_dead_instance_of_the_cluster_leaves_the_other_to_serve() -> None:

@@ -32,8 +32,8 @@ def test_every_shipped_number_names_its_source() -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("{", "no calibration file"), ("[]", "schema_version None"), ('{"schema_version": 99}', "schema_version 99"),
-     ('{"schema_version": 1}', "no calibration file")],
+    [("{", "not a calibration file"), ("[]", "schema_version None"), ('{"schema_version": 99}', "schema_version 99"),
+     ('{"schema_version": 1}', "not a calibration file")],
 )  # fmt: skip
 def test_what_is_no_calibration_is_refused_with_a_mend(tmp_path: Path, text: str, told: str) -> None:
     """The error names the file, what is wrong and the command that makes a good one."""
@@ -48,7 +48,7 @@ def test_what_is_no_calibration_is_refused_with_a_mend(tmp_path: Path, text: str
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     """No file, no traceback."""
-    with pytest.raises(WrongInput, match="no calibration file"):
+    with pytest.raises(WrongInput, match="not a calibration file"):
         calibration.load(tmp_path / "nowhere.json")
 
 

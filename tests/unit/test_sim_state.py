@@ -35,7 +35,7 @@ def test_a_push_reaches_live_timelines_only(world: World) -> None:
 
     assert reached == 1
     assert world.live_home[BOB][0] == 50
-    assert not world.stands(HOME, CYD)
+    assert not world.is_complete(HOME, CYD)
     world.complete(HOME, CYD)
     assert world.live_home[CYD][0] == 50
 
@@ -69,8 +69,8 @@ def test_a_cache_loss_takes_every_list_and_tweet(world: World) -> None:
 
     world.lose_cache()
 
-    assert not world.stands(HOME, CYD)
-    assert not world.stands(FOLLOWING, CYD)
+    assert not world.is_complete(HOME, CYD)
+    assert not world.is_complete(FOLLOWING, CYD)
     assert sorted(world.absent_authors(CYD)) == [ANN, BOB, CYD]
     assert world.cold([40]) == [40]
 
@@ -96,11 +96,11 @@ def test_a_deleted_tweet_does_not_come_back(world: World) -> None:
 def test_a_list_that_stands_is_found_and_dropped(world: World) -> None:
     """Complete or absent, nothing between."""
     world.complete(AUTHOR, ANN)
-    assert world.stands(AUTHOR, ANN)
+    assert world.is_complete(AUTHOR, ANN)
 
     world.drop((AUTHOR, ANN))
 
-    assert not world.stands(AUTHOR, ANN)
+    assert not world.is_complete(AUTHOR, ANN)
 
 
 def test_the_seeded_history_is_the_one_that_stands_in_the_stores() -> None:
