@@ -138,8 +138,9 @@ def _fit_node(
     units: list[str], work: Mapping[str, tuple[list[float], list[float]]], prior: Calibration,
     windows: list[tuple[float, float]], measured: np.ndarray, background_cores: float,
 ) -> tuple[demand.Fitted, list[tuple[str, str]]]:  # fmt: skip
-    """Fit one process; a unit with a cost per item has two columns, so that a and b of a + b * n are
-    separate.
+    """Fit one process.
+
+    A unit with a cost per item has two columns, so that a and b of a + b * n are separate.
     """
     columns, names = [], []
     for unit in units:

@@ -80,9 +80,7 @@ class Calibration:
         path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def brief(self) -> dict[str, Any]:
-        """Return the part that a record stores: label, provenance, diagnostics, and which units were not
-        identified.
-        """
+        """Return what a record stores: label, provenance, diagnostics and unidentified units."""
         return {
             "label": self.label,
             "provenance": dict(self.provenance),

@@ -43,8 +43,9 @@ DELIVERY = "fanout.poll"
 def fit(
     run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Seeded, tape: workload.Tape
 ) -> tuple[dict[str, DelayShape], dict[str, Any]]:
-    """Return (delays, remaining gap by route) for a low-load run; routes with few responses keep the prior's
-    delay.
+    """Return (delays, remaining gap by route) for a low-load run.
+
+    Routes with few responses keep the prior's delay.
     """
     measured = _measured(run)
     net_ms = _net_ms(run)
@@ -88,8 +89,9 @@ def _grouped(routes: list[str], sources: list[str], took_ms: list[float]) -> Sam
 
 
 def _fitted_on(measured: Samples) -> dict[str, bool]:
-    """Return route -> whether its own delay is fitted on hits; routes with too few responses of either kind
-    are omitted.
+    """Return route -> whether its own delay is fitted on hits.
+
+    Routes with too few responses of either kind are omitted.
     """
     fitted = {route: False for (route, hit), values in measured.items() if not hit and len(values) >= LEAST}
     return fitted | {route: True for (route, hit), values in measured.items() if hit and len(values) >= LEAST}
@@ -111,9 +113,7 @@ def _behind(run: record.Run) -> Floats:
 def _simulated(
     scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int
 ) -> tuple[Samples, Floats]:
-    """Return the model's response times and delivery times after the acknowledgement, ms, pooled over `seeds`
-    seeds.
-    """
+    """Return the model's response times and delivery times (ms), pooled over `seeds` seeds."""
     good: list[Context] = []
     late: list[float] = []
     for seed in range(seeds):
@@ -136,8 +136,7 @@ def _factor(
     prior: Mapping[str, DelayShape],
     play: Callable[[Mapping[str, DelayShape], int], tuple[Samples, Floats]],
 ) -> float:
-    """Return the factor on the stores' delays whose lower simulated quantiles are closest to the measured
-    ones from below.
+    """Return the factor on the stores' delays that fits the lower quantiles best, from below.
 
     A route's own delay can add time, but hardly remove any: so excess time counts `TOO_SLOW` times.
     """
@@ -173,8 +172,9 @@ def _shape(quantiles_ms: Floats, source: str) -> DelayShape:
 def _corrected(
     shapes: Mapping[str, DelayShape], route: str, measured: Floats, simulated: Floats, source: str
 ) -> dict[str, DelayShape]:
-    """Return the route's two delays after one round; what would make the inner one negative is taken from the
-    outer one.
+    """Return the route's two delays after one round.
+
+    What would make the inner one negative is taken from the outer one.
     """
     new = _moved(shapes[f"{route}.store"], measured, simulated)
     net_ms = shapes[f"{route}.net"].quantiles_ms[0]
@@ -186,9 +186,7 @@ def _corrected(
 
 
 def _gaps(measured: Samples, simulated: Samples) -> dict[str, dict[str, float]]:
-    """Return simulated minus measured median and p95, ms, by route and kind: how well the model reproduces
-    its own run.
-    """
+    """Return simulated minus measured median and p95 (ms), by route and kind."""
     return {
         f"{route}{' hit' if hit else ''}": {
             "n": len(values),

@@ -1,5 +1,4 @@
-"""CPU per unit of work, from measured CPU per process and counted work: the service-demand law as a
-regression.
+"""CPU per unit of work, by regression of measured CPU on counted work (the service-demand law).
 
 In each window a process uses background + sum over units of (count * base + size * per_item). The counts come
 from the model's own programs, replayed on the operations of the measured run, so a rebuild of 40 lists counts

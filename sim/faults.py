@@ -23,8 +23,9 @@ RESTART_S = {
     "cassandra": 20.0, "cdn": 0.5, "elasticsearch": 18.0, "haproxy": 0.5, "kafka": 8.0, "limits": 0.7, "minio": 2.0,
     "postgres": 2.0, "redis": 0.7,
 }  # fmt: skip
-"""Seconds from SIGKILL until a server answers again: starts on the 2-core development machine, including the
-supervisor's poll.
+"""Seconds from SIGKILL until a server answers again.
+
+Measured on the 2-core development machine, including the supervisor's poll.
 """
 
 PYTHON_RESTART_S = 2.0

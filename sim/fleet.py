@@ -27,9 +27,7 @@ SERVER_ERROR = 500
 
 
 def seats_of(knobs: AutoscaleKnobs) -> int:
-    """Return how many concurrent requests each instance may have, as the lab's autoscaler configures the
-    mesh.
-    """
+    """Return the concurrency limit of an instance, as the lab's autoscaler configures the mesh."""
     return QUEUED_SEATS if knobs.max and knobs.queue_s else SEATS
 
 
@@ -89,8 +87,9 @@ class Seats(TimedPool):
 
 
 def bulkheads(env: simpy.Environment, names: Sequence[str], knobs: Policies, resume: Resume, gave_up: Resume) -> dict[str, Pool]:
-    """Return a gateway's slots for each of the services `names`: without a free slot in `deadline.store_s`
-    the answer is 503.
+    """Return a gateway's slots for each of the services `names`.
+
+    Without a free slot within `deadline.store_s` the answer is 503.
     """
     places = knobs.bulkhead.service or 1 << 40
     return {f"{name}.place": TimedPool(env, name, places, resume, gave_up, knobs.deadline.store_s) for name in names}

@@ -1,6 +1,4 @@
-"""Protection of the gateway from a service in the twin: the kernel's own breaker, retry schedule and retry
-budget.
-"""
+"""The gateway's breaker, retry schedule and retry budget in the twin: the kernel's own."""
 
 from __future__ import annotations
 

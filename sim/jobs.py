@@ -106,9 +106,7 @@ class Guard(Protocol):
 
 @dataclass
 class Frame:
-    """A guarded call in progress: where to restart it, its attempt, and how many loops and slots were held
-    before it.
-    """
+    """A guarded call in progress: its start, its attempt, and the loops and slots held before it."""
 
     guard: Guard
     start: int

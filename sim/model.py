@@ -27,8 +27,9 @@ from system.services.gateway import policy as gateway_policy
 from system.services.timelines import policy as timelines_policy
 
 AUTHOR_READS = 32
-"""Author partitions that a process reads concurrently, as in system/services/shared/list_rebuild.py, which
-sim may not import.
+"""Author partitions that a process reads concurrently.
+
+As in system/services/shared/list_rebuild.py, which sim may not import.
 """
 AUTHOR_READERS = (services.TIMELINES, services.TWEETS)
 
@@ -143,8 +144,9 @@ class Model:
         }
 
     def _lists_missing(self, job: Job) -> bool:
-        """Look up the lists of a home read, as one Lua call does: the reader's own and those of followed
-        pulled authors.
+        """Look up the lists of a home read, as one Lua call does.
+
+        These are the reader's own and those of followed pulled authors.
         """
         ctx, world = job.ctx, self.world
         ctx.pulled = world.pulled_of(ctx.user) if world.pulled else ()
@@ -197,9 +199,7 @@ class Model:
         return None if self.world.is_complete(*key) else key
 
     def _event(self, job: Job) -> tuple[int, Context]:
-        """Return the event that a request publishes: a separate context, so that the end of the request does
-        not end it.
-        """
+        """Return the event of a request: a separate context, which outlives the request."""
         ctx = job.ctx  # an approval creates an edge from the requester to the approver
         edge = ("follow", ctx.target, ctx.user) if ctx.route == "follow_approve" else (ctx.route, ctx.user, ctx.target)
         event = Context(ctx.index, *edge, self.engine.env.now)

@@ -83,8 +83,9 @@ def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd
 
 
 def _instances(played: Played, load_s: float) -> list[pd.DataFrame]:
-    """Return the number of instances of each service by second, as the sampler of a real run; empty without
-    autoscaling.
+    """Return the number of instances of each service by second, as the sampler of a real run.
+
+    Empty without autoscaling.
     """
     by_kind: dict[str, list[tuple[float, int]]] = {}
     for t_s, kind, count in played.autoscaler.counts:
@@ -104,9 +105,7 @@ def scaling(played: Played) -> list[str]:
 
 
 def index_visible_s(played: Played) -> dict[str, float] | None:
-    """Return the time from a tweet's acknowledgement until a search can find it (s): n, p50, p99; None
-    without tweets.
-    """
+    """Return n, p50 and p99 of the time until a tweet can be found (s); None without tweets."""
     acked = {str(ctx.tweet): ctx.done for ctx in played.operations if ctx.tweet and ctx.status == 200 and ctx.route in CREATES}
     rows = [row for row in played.effects if row.path == "index" and row.event == events.NEW_TWEET and row.key in acked]
     if not rows:

@@ -10,9 +10,7 @@ UNCERTAIN = frozenset({408, 409, 499})  # 4xx that do not mean "certainly no eff
 
 
 def of_status(status: int) -> str:
-    """Return ok (2xx), fail (certainly no effect: other 4xx, 429 included) or info (all else, no response
-    included).
-    """
+    """Return ok (2xx), fail (certainly no effect: other 4xx and 429) or info (all else)."""
     if 200 <= status < 300:
         return OK
     if status == NOT_CONNECTED:

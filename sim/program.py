@@ -39,8 +39,9 @@ class UnknownStep(CouldNotRun):
 
 @dataclass(frozen=True)
 class Cpu:
-    """Use the CPU of work `unit` at `node`; `size` names a measure of the job that scales the demand (a + b *
-    size).
+    """Use the CPU of work `unit` at `node`.
+
+    `size` names a measure of the job that scales the demand (a + b * size).
 
     `share`: part of the unit done in this step, for work before and after a call.
     """
@@ -154,8 +155,8 @@ Step = (
 
 @dataclass(frozen=True)
 class Consumer:
-    """A consumer group: its poll loop at process `node` runs the body of each event's topic, `lanes` keys at
-    once.
+    """A consumer group: its poll loop at `node` runs the body of each event's topic, for `lanes` keys
+    concurrently.
 
     `bodies`: (topic, steps). `poll_delay`: names the wait until an idle poll loop sees a new event. `batch`:
     gathered events of all topics are handled as one batch, by the first topic's body.

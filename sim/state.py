@@ -188,15 +188,11 @@ class World:
         return [author for author in (*self.followings_of(viewer), viewer) if author not in known]
 
     def matches(self, word: int) -> list[int]:
-        """Return the page that a search for word number `word` finds: the newest tweets of an arbitrary
-        author.
-        """
+        """Return the page of a search for word number `word`: the newest tweets of some author."""
         return self.recent_of(word % self.graph.users + 1)[-10:]
 
     def merged(self, page: Sequence[int], authors: Sequence[int]) -> list[int]:
-        """Return a page with the newest tweets of pulled `authors` merged in, newest first, without
-        duplicates.
-        """
+        """Return a page merged with the newest tweets of pulled `authors`, newest first."""
         merged = set(page)
         for author in authors:
             merged.update(self.recent_of(author))

@@ -70,9 +70,7 @@ class Tally:
 
 
 class Task:
-    """One job's visit to a node: its arrival, remaining CPU demand, and current slice (all of it, without a
-    quota).
-    """
+    """One job's visit to a node: arrival, remaining CPU demand, current slice (all without a quota)."""
 
     __slots__ = ("arrived", "job", "node", "rest_s", "slice_s")
 

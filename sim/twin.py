@@ -1,5 +1,4 @@
-"""Entry point of the twin: from a scenario, a calibration, a tape and a graph to the facts of a simulated
-run.
+"""Entry point of the twin: from scenario, calibration, tape and graph to the facts of a run.
 
 `run` plays the tape of the real run several times with different demands (replications) and records the one
 that is closest to their medians; the spread of all replications becomes t-intervals. The queueing laws
@@ -130,9 +129,7 @@ def _intervals(summaries: list[dict[str, dict[str, float]]]) -> dict[str, dict[s
 
 
 def _nearest_median(summaries: list[dict[str, dict[str, float]]]) -> int:
-    """Return the index of the replication whose log percentiles are closest to the medians, over all common
-    routes.
-    """
+    """Return the index of the replication whose log percentiles are closest to the medians."""
     routes = sorted(set.intersection(*(set(one) for one in summaries)))
     if not routes:
         return 0
@@ -141,9 +138,7 @@ def _nearest_median(summaries: list[dict[str, dict[str, float]]]) -> int:
 
 
 def _warm_up_s(played: Played) -> float | None:
-    """Return where MSER-5 cuts the home responses, in seconds from the start of load; None with too few of
-    them.
-    """
+    """Return where MSER-5 cuts the home responses (s of the load); None with too few of them."""
     home = [ctx for ctx in played.operations if ctx.route == "home" and ctx.status == 200 and ctx.pages]
     if len(home) < 50:
         return None
@@ -154,8 +149,9 @@ def _warm_up_s(played: Played) -> float | None:
 # ---- laws ------------------------------------------------------------------------------------------------
 
 def laws(played: Played) -> dict[str, Any]:
-    """Check every station against Little's law, flow balance and the utilisation law; return the largest gap
-    of each.
+    """Check every station against Little's law, flow balance and the utilisation law.
+
+    Return the largest gap of each.
 
     Flow balance accounts for jobs still inside at the end; the tolerance covers their missing sojourn times.
     """

@@ -1,5 +1,7 @@
-"""State that processes keep besides the caches: protected users, a view of the index, the end of a band of
-matches, and the contents of the CDN edge.
+"""State that processes keep besides the caches.
+
+These are protected users, a view of the index, the end of a band of matches, and the contents of the CDN
+edge.
 
 Each is a value with an age. The first request after its expiry reads it again, others reuse it; so at low
 load every request pays for it, and under load only few do.
@@ -111,8 +113,6 @@ def visible_s(indexed_s: float) -> float:
 
 
 def _words(job: Job) -> Any:
-    """Return the words of a search: a word of many searches, or one that occurs only in this run's own
-    tweets.
-    """
+    """Return the words of a search: a common word, or one that occurs only in this run's tweets."""
     ctx = job.ctx
     return ctx.target if ctx.index % OWN_WORDS else ("own", ctx.index)

@@ -155,8 +155,9 @@ class Opened:
 
 
 async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float = OPEN_FOR_S) -> Opened:
-    """Open the ports named in `needs` concurrently; retry a store that is not up yet for `patience_s`
-    seconds.
+    """Open the ports named in `needs` concurrently.
+
+    Retry a store that is not up yet for `patience_s` seconds.
 
     Raises the error of the last attempt, after closing the adapters that were opened.
     """
@@ -171,9 +172,7 @@ async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float
 
 
 def dependency_of(adapter: Any) -> str:
-    """Return the server behind an adapter, as named in spans: the adapter's package, as in
-    `system.stores.redis`.
-    """
+    """Return the server behind an adapter for spans: its package below `system.stores`."""
     package = type(adapter).__module__.removeprefix("system.stores.").partition(".")[0]
     return {"s3": "minio", "nginx_edge": "nginx"}.get(package, package)
 

@@ -1,5 +1,4 @@
-"""Run the tests by tier, and print result tier's duration, its slowest five tests, and every skip with its
-reason.
+"""Run the tests by tier, and print duration, slowest five tests and skips of each.
 
 `python tests/tiers.py [TIER ...]` (`make test TIER=unit`). The tiers that need a lab share one, in a separate
 range (TWEETLAB_TEST_RANGE, default 77), so a running lab is not touched. docs/how-to/run-the-tests.md
@@ -167,7 +166,7 @@ def read(tier: Tier, junit: str) -> Result:
 
 
 def summary(results: list[Result]) -> str:
-    """Return the table of tiers, the slowest five tests of result, and result skip with its reason."""
+    """Return the table of tiers, the slowest five tests of each, and each skip with its reason."""
     lines = ["", f"{'tier':<12} {'passed':>6} {'failed':>6} {'skipped':>7} {'took':>7} {'budget':>7}"]
     for result in results:
         mark = "" if result.took_s <= result.tier.budget_s else "  over budget"

@@ -74,8 +74,9 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _not_finite(text: str | bytes) -> str:
-    """Return a message about the first number of a JSON text that is not finite; "" if there is none, or no
-    JSON.
+    """Return a message about the first number of a JSON text that is not finite.
+
+    "" if there is none, or no JSON.
     """
     try:
         lenient = json.loads(text, parse_float=_Written, parse_int=_Written, parse_constant=_Written)

@@ -117,8 +117,9 @@ class ShedKnobs:
 
 @dataclass(frozen=True)
 class LimitKnobs:
-    """Requests that one caller may send within any `window_s`; 0 leaves a class unlimited, a window of 0 all
-    classes.
+    """Requests that one caller may send within any `window_s`.
+
+    0 leaves a class unlimited, a window of 0 all classes.
 
     `read`, `search`, `write`: by one user to one route of that class. `user`: by one user to all routes
     together. `sign_up`, `token`: by one client address to those routes. `login`: token requests for one user
@@ -172,8 +173,9 @@ class TimeoutKnobs:
 
 @dataclass(frozen=True)
 class CoalesceKnobs:
-    """`misses`: 1, callers that miss the same cache entry share one read of the source (single-flight); 0,
-    each reads alone.
+    """Single-flight for cache misses.
+
+    `misses`: 1, callers that miss the same cache entry share one read of the source; 0, each reads alone.
     """
 
     misses: int = 1

@@ -1,3 +1,1 @@
-"""Monitoring, with --observe: an exporter of store metrics, and a receiver that emulates PagerDuty and
-OpsGenie.
-"""
+"""Monitoring, with --observe: an exporter of store metrics, and a PagerDuty and OpsGenie emulator."""

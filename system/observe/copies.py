@@ -94,8 +94,9 @@ async def primaries(rows: Rows) -> list[str]:
 
 
 async def missing(rows: Rows) -> list[str]:
-    """Return a description of the first store of these nodes that lacks replicas; empty if all have caught
-    up.
+    """Return a description of the first store of these nodes that lacks replicas.
+
+    Empty if all have caught up.
 
     Cheap checks run first, and the next one runs only if the previous one found nothing.
     """

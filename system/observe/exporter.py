@@ -109,8 +109,9 @@ class Exporter:
                 self._primaries[store] = node
 
     def _report_zones(self) -> None:
-        """Report how many stores of each zone answer; a zone whose stores were not queried yet is not
-        reported.
+        """Report how many stores of each zone answer.
+
+        A zone whose stores were not queried yet is not reported.
         """
         for zone in set(self._zones.values()):
             nodes = [node for node, at in self._zones.items() if at == zone and node in self._answered | self._down]

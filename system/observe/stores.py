@@ -222,8 +222,9 @@ async def nginx(settings: Settings, address: str, node: str) -> list[Sample]:
 
 def lags_of(committed: Mapping[Any, int], begins: Mapping[Any, int], ends: Mapping[Any, int],
             expected: Collection[str]) -> dict[str, int]:
-    """Return topic -> records that a group has not committed, for `expected` topics and for each with a
-    committed offset.
+    """Return topic -> records that a group has not committed.
+
+    Included are `expected` topics and those with a committed offset.
 
     A partition without a committed offset (absent, or -1) counts from its beginning, where the group will
     start.

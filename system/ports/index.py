@@ -100,8 +100,9 @@ class SearchIndex(Protocol):
         ...
 
     async def view(self) -> str:
-        """Return a snapshot of what is visible now (or was a moment ago): its pages neither overlap nor miss
-        documents.
+        """Return a snapshot of what is visible now (or was a moment ago).
+
+        Its pages neither overlap nor miss documents.
 
         It is kept for `policies.search.view_s` seconds after its last use.
         """

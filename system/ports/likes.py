@@ -9,8 +9,9 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Like:
-    """`user_id` likes `tweet_id`, or not, as of `version` (grows with every change of the row; 0 if it never
-    existed).
+    """`user_id` likes `tweet_id`, or not, as of `version`.
+
+    `version` grows with every change of the row; 0 if the row never existed.
     """
 
     tweet_id: int

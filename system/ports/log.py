@@ -39,9 +39,7 @@ class Consumer(Protocol):
         ...
 
     def missed(self) -> int:
-        """Return how many records were removed before this member could read them, as observed by its polls
-        since the last call.
-        """
+        """Return how many records were removed unread, as observed by polls since the last call."""
         ...
 
     def behind(self) -> dict[str, int]:

@@ -61,8 +61,9 @@ class MediaStore(Protocol):
         ...
 
     async def of_tweets(self, tweet_ids: Sequence[int]) -> list[Medium]:
-        """Return media of these tweets that may still have bytes: condemned ones too, until their bytes were
-        removed once.
+        """Return media of these tweets that may still have bytes.
+
+        Condemned ones are included until their bytes were removed once.
         """
         ...
 
@@ -74,8 +75,9 @@ class MediaStore(Protocol):
         ...
 
     async def attach(self, owner_id: int, media_ids: Sequence[str], tweet_id: int) -> list[str]:
-        """Attach all of them, or none; return those that cannot be: not the owner's, not finalised, or
-        another tweet's.
+        """Attach all of them, or none.
+
+        Return those that cannot be: not the owner's, not finalised, or another tweet's.
 
         Safe to repeat with the same tweet.
         """
@@ -94,8 +96,9 @@ class MediaStore(Protocol):
         ...
 
     async def condemn_orphans(self, unfinished_s: float, unattached_s: float, limit: int) -> list[Medium]:
-        """Condemn, oldest first, media that stayed initialised or finalised for this many seconds; return
-        them.
+        """Condemn media that stayed initialised or finalised for this many seconds.
+
+        Oldest first, `limit` at most. Return them.
         """
         ...
 

@@ -103,8 +103,9 @@ class TimelineCache(Protocol):
         ...
 
     async def begin(self, kind: Kind, owner: int) -> str | None:
-        """Mark the list *building* and return the owner's token; None if another building marker or a
-        complete list exists.
+        """Mark the list *building* and return the owner's token.
+
+        None if another building marker or a complete list exists.
         """
         ...
 
@@ -196,8 +197,7 @@ class TweetCache(Protocol):
         ...
 
     async def changes(self, since: int) -> tuple[int, frozenset[int] | None]:
-        """Return (mark, users announced after the mark `since`); None instead of the users: any may have
-        changed.
+        """Return (mark, users announced after the mark `since`); None for users: any may have changed.
 
         -1 returns only the mark. None is also returned if announcements were lost with the cache, or are too
         many.

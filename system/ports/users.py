@@ -121,8 +121,9 @@ class UserDirectory(Protocol):
         ...
 
     async def follows(self, follower_id: int, followee_ids: Sequence[int]) -> set[int]:
-        """Return the subset of `followee_ids` that the user follows, from the primary: acknowledged removals
-        are visible.
+        """Return the subset of `followee_ids` that the user follows.
+
+        Read from the primary: acknowledged removals are visible.
         """
         ...
 

@@ -54,8 +54,9 @@ def test_constants_equal_those_of_the_system() -> None:
 # ---- media -----------------------------------------------------------------------------------------------
 
 def test_a_picture_costs_the_work_of_its_requests() -> None:
-    """Three requests to the API, a PUT, a miss and a hit at the edge; four statements; the object is read
-    twice.
+    """Three requests to the API, a PUT, a miss and a hit at the edge; four statements.
+
+    The object is read twice.
     """
     result, tape, _ = played("{media: 100}", "workload.stages.0.rate=10/s", "workload.stages.0.for=6 s", "measure.warm_up=1 s")
     pictures, done = len(tape), counts(result)

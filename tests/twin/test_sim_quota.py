@@ -26,8 +26,9 @@ def limited(seed: int, cores: float, *, phase_s: float = 0.0, period_s: float = 
 
 
 def submitted(lab: harness.Lab, node: str, at_s: float, demand_s: float) -> list[float]:
-    """Submit a demand of `demand_s` to a node at `at_s`; the list contains its end time after the engine has
-    run.
+    """Submit a demand of `demand_s` to a node at `at_s`.
+
+    The list contains its end time after the engine has run.
     """
     ended: list[float] = []
     station = lab.engine.bindings.nodes[node]

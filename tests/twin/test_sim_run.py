@@ -54,8 +54,9 @@ def test_the_record_of_the_twin_is_judged_like_a_real_one(calm: twin.Prediction)
 
 
 def test_the_probes_run_in_the_model_too(calm: twin.Prediction) -> None:
-    """Followers are polled until they see a fresh tweet, consistent with the worker's stamp; the null route
-    is requested.
+    """Followers are polled until they see a fresh tweet, consistent with the worker's stamp.
+
+    The null route is requested.
     """
     document = finish.parts(calm.facts).document
     probes = document["summary"]["delivery"]["probes"]

@@ -175,8 +175,9 @@ async def test_with_a_queue_target_instances_have_few_seats_as_in_the_autoscaler
 
 
 def test_a_slow_service_fills_only_its_own_slots_in_a_gateway() -> None:
-    """A job without a slot waits for `deadline.store_s`, then gives up; a job that leaves earlier frees a
-    slot.
+    """A job without a slot waits for `deadline.store_s`, then gives up.
+
+    A job that leaves earlier frees a slot.
     """
     lab, results = Lab(), []
     knobs = dataclasses.replace(Policies(), bulkhead=BulkheadKnobs(service=2), deadline=DeadlineKnobs(store_s=0.5))
@@ -302,8 +303,9 @@ def test_the_report_draws_the_models_instances_over_the_measured_ones(evening: A
 
 
 def test_a_killed_instance_is_restarted_and_its_sibling_serves_in_the_meantime() -> None:
-    """One of two gateways dies for two seconds: new requests go to the other; the autoscaler does not add a
-    third.
+    """One of two gateways dies for two seconds: new requests go to the other.
+
+    The autoscaler does not add a third.
     """
     prediction = predict(loader.load("evening_spike", (
         "population.users=700", "workload.stages=[{for: 14 s, rate: 60/s}]", "measure.warm_up=2 s",

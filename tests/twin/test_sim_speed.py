@@ -23,8 +23,9 @@ NODES = (
 
 
 def requests_per_cpu_s() -> float:
-    """Play N requests of seven CPU slices over five nodes on two shared cores; return requests per second of
-    own CPU.
+    """Play N requests of seven CPU slices over five nodes on two shared cores.
+
+    Return requests per second of own CPU.
     """
     lab = harness.lab(seed=1, cores=2.0)
     engine = lab.engine

@@ -64,8 +64,9 @@ async def test_without_a_bound_no_caller_waits():
 
 
 async def test_consecutive_failures_open_the_breaker_for_a_while():
-    """Three failures: the fourth call fails immediately with a definite error and a retry time; then a trial
-    closes it.
+    """Three failures: the fourth call fails immediately with a definite error and a retry time.
+
+    Then a trial closes it.
     """
     broken = guard(breaker=BreakerKnobs(failures=3, open_s=0.2))
     calls = []

@@ -15,8 +15,9 @@ MESH = MeshKnobs(eject_errors=5, eject_s=5.0, heal_s=5.0)
 
 
 def simulate(demand, seconds, knobs=KNOBS, ready=1, noise=0.0):
-    """Run a scaler on `demand(t)` (in instances' worth of CPU) once per second; return the number at each
-    second.
+    """Run a scaler on `demand(t)` (in instances' worth of CPU) once per second.
+
+    Return the number at each second.
     """
     scaler, draw, counts = Scaler(knobs), random.Random(1), []
     for t in range(seconds):
@@ -116,15 +117,17 @@ def test_the_most_exceeded_target_decides(look, knobs, worst):
 ], ids=["only", "one of two", "both alike", "sheds load", "too few", "a fifth", "silent", "only and silent", "half at most",
         "two of four"])
 def test_an_outlier_is_ejected_but_never_more_than_half(seen, out):
-    """Five errors in a second, half of its responses, and siblings with at most half its error rate; never
-    the only one.
+    """Five errors in a second, half of its responses, and siblings with at most half its error rate.
+
+    Never the only one.
     """
     assert ejected(seen, MESH) == out
 
 
 def test_ejected_instances_count_towards_the_half():
-    """Two of three are outliers: the second stays in while the first is out; of four, two may be ejected in
-    turn.
+    """Two of three are outliers: the second stays in while the first is out.
+
+    Of four, two may be ejected in turn.
     """
     rest = [Seen("b", 100, 90), Seen("c", 100, 0)]
     assert ejected(rest, MESH, out=1) == set()

@@ -98,8 +98,9 @@ def test_other_failures_are_not_retried(idempotent: bool, status: int) -> None:
 
 @pytest.mark.parametrize("no_response", [GATEWAY_TIMEOUT, OF_MESH])
 def test_only_missing_responses_open_the_breaker(no_response: int) -> None:
-    """Two calls without a response open it for a second, including a 503 of the mesh; the service's own 503
-    do not.
+    """Two calls without a response open it for a second, including a 503 of the mesh.
+
+    The service's own 503 do not.
     """
     calls = guard()
 

@@ -159,9 +159,7 @@ T = TypeVar("T")
 
 
 class Router(Generic[T]):
-    """Maps a method and a path to a value: literal segments take precedence over parameters, which are never
-    empty.
-    """
+    """Maps a method and a path to a value. Literal segments win over parameters, which are never empty."""
 
     def __init__(self, rows: Iterable[tuple[str, str, T]] = ()) -> None:
         self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[tuple[int, str]], T, str]]] = {}

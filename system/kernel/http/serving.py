@@ -16,9 +16,7 @@ from system.kernel.telemetry import logs
 
 
 class CoalescingTransport:
-    """A transport that holds the head of a response until its body arrives, at most until the loop's next
-    iteration.
-    """
+    """A transport that holds the head of a response until its body, at most one loop iteration."""
 
     __slots__ = ("_held", "_loop", "_transport", "get_extra_info", "is_closing", "pause_reading", "resume_reading")
 
@@ -52,7 +50,7 @@ class CoalescingTransport:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol over a `CoalescingTransport` transport."""
+    """uvicorn's protocol over a `CoalescingTransport`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start a connection."""

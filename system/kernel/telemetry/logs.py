@@ -150,8 +150,7 @@ def setup(instance: str = "") -> None:
 
 
 def count_on_terminal() -> None:
-    """Count connection errors in a process that sets up no log: Python's last-resort handler writes its
-    warnings.
+    """Count connection errors in a process without log setup, by Python's last-resort handler.
 
     Times are seconds since this call, as in progress lines.
     """

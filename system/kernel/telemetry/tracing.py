@@ -189,8 +189,9 @@ def at_edge(route: str, request_id: str, headers: Mapping[bytes, bytes]) -> Span
 
 
 def behind_mesh(route: str, request_id: str, parent: str, service: str) -> Span:
-    """Start the span of a request from the mesh, with its header `traceparent`; sampled if the gateway
-    sampled it.
+    """Start the span of a request from the mesh, with its header `traceparent`.
+
+    Sampled if the gateway sampled it.
     """
     if _exporter is not None and parent.endswith("-01") and TRACEPARENT.fullmatch(parent):
         span = _request(_exporter, route, request_id, parent, service)
