@@ -83,12 +83,12 @@ def _common_factor(design: Floats, measured: Floats, background_cores: float, id
     if float(expected.sum()) <= 0.0:
         return 1.0
     mean = float(measured.mean())
-    found = np.array([max(mean - background_cores, 0.1 * mean) / float(expected.mean()), background_cores])
+    solution = np.array([max(mean - background_cores, 0.1 * mean) / float(expected.mean()), background_cores])
     for _ in range(3):
-        sigma = max(float(np.std(measured - found[0] * expected - found[1])), 1e-4)
+        sigma = max(float(np.std(measured - solution[0] * expected - solution[1])), 1e-4)
         rows = np.vstack([np.column_stack([expected, np.ones(len(expected))]) / sigma, [[0.0, 1.0 / idle_spread]]])
-        found, _ = optimize.nnls(rows, np.append(measured / sigma, background_cores / idle_spread))
-    return max(float(found[0]), 1e-3)
+        solution, _ = optimize.nnls(rows, np.append(measured / sigma, background_cores / idle_spread))
+    return max(float(solution[0]), 1e-3)
 
 
 def _solve(design: Floats, measured: Floats, common: float, idle: tuple[float, float], sigma: float) -> Floats:
@@ -97,8 +97,8 @@ def _solve(design: Floats, measured: Floats, common: float, idle: tuple[float, f
     rows = np.column_stack([design, np.ones(len(design))]) / sigma
     spreads = np.append(np.full(units, PRIOR_SPREAD * common), idle[1])
     centre = np.append(np.full(units, common), idle[0])
-    found, _ = optimize.nnls(np.vstack([rows, np.diag(1.0 / spreads)]), np.append(measured / sigma, centre / spreads))
-    return np.asarray(found, dtype=np.float64)
+    solution, _ = optimize.nnls(np.vstack([rows, np.diag(1.0 / spreads)]), np.append(measured / sigma, centre / spreads))
+    return np.asarray(solution, dtype=np.float64)
 
 
 def _covariance(design: Floats, common: float, idle_spread: float, sigma: float) -> tuple[Floats, Floats]:
@@ -127,12 +127,12 @@ def _bounds(
     random = np.random.default_rng([seed, 11])
     windows = len(measured)
     blocks = max(1, windows // BLOCK_WINDOWS)
-    found = []
+    resampled = []
     for _ in range(RESAMPLES):
         starts = random.integers(0, max(1, windows - BLOCK_WINDOWS + 1), blocks)
         rows = (starts[:, None] + np.arange(min(BLOCK_WINDOWS, windows))[None, :]).ravel()
-        found.append(_solve(design[rows], measured[rows], common, idle, sigma)[:-1])
-    table = np.asarray(found)
+        resampled.append(_solve(design[rows], measured[rows], common, idle, sigma)[:-1])
+    table = np.asarray(resampled)
     return np.percentile(table, 5, axis=0), np.percentile(table, 95, axis=0)
 
 

@@ -168,8 +168,8 @@ def _search() -> Steps:
     them, then their current state from the stores."""
     view = Branch("index_view_is_old", (Once("index_view", (*stores.elastic("view"), Effect("index_view_opened"))),))
     band = Branch("band_unknown", (*stores.elastic("band"), Effect("band_known")))
-    found = (*stores.elastic("search"), Effect("found_page"), *stores.hydrate(SEARCH), *stores.visibility(SEARCH))
-    return request("search", SEARCH, (view, band, *found))
+    results = (*stores.elastic("search"), Effect("found_page"), *stores.hydrate(SEARCH), *stores.visibility(SEARCH))
+    return request("search", SEARCH, (view, band, *results))
 
 
 def _media() -> Steps:
@@ -179,8 +179,8 @@ def _media() -> Steps:
     """
     sixth = 1.0 / 6.0
 
-    def exchange(*there: Step) -> Steps:
-        return (Cpu(GENERATOR, "media", share=sixth / 2), *there, Cpu(GENERATOR, "media", share=sixth / 2))
+    def exchange(*steps: Step) -> Steps:
+        return (Cpu(GENERATOR, "media", share=sixth / 2), *steps, Cpu(GENERATOR, "media", share=sixth / 2))
 
     def gateway_call(inner: Steps, *, idempotent: bool = False) -> Steps:
         return exchange(*api("media", MEDIA, inner, idempotent=idempotent, share=sixth))
