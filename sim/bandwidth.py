@@ -1,14 +1,16 @@
-"""CPU quotas: what the kernel's CFS bandwidth does to a single-threaded process whose control group has one.
+"""CPU quotas: CFS bandwidth control of the Linux kernel, for a single-threaded process in a cgroup.
 
     |<----- PERIOD_S ----->|<----- PERIOD_S ----->|
     run run run  (spent)   run run  idle   run ...
 
-In each period of the group's own grid it may use `cores * PERIOD_S` of CPU. What is not used is lost; who has spent it stands
-still until the next period begins. So a demand of d seconds that finds a full budget of q ends after k whole periods and d - k q
-more, where k = ceil(d / q) - 1. For periods short against d the process is a server of speed q / PERIOD_S.
+In each period of the group's own grid it may use `cores * PERIOD_S` of CPU. Unused budget expires; a process
+that has used it up is throttled until the next period. So a demand of d seconds that starts with a full
+budget of q ends after k whole periods and d - k q more, where k = ceil(d / q) - 1. If periods are short
+compared with d, the process is a server of speed q / PERIOD_S.
 
-The kernel looks at the budget when the process sleeps and at its own tick (4 ms here): a process may overdraw by up to a tick
-and pays in the next period. The model cuts exactly, so a pause may come one tick earlier here; the speed is the same.
+The kernel checks the budget when the process sleeps and at its tick (4 ms here): a process may overdraw by up
+to a tick and pays in the next period. The model cuts exactly, so a pause may start one tick earlier here; the
+speed is the same.
 """
 
 from __future__ import annotations
@@ -20,16 +22,16 @@ import simpy
 
 from sim.stations import HostCpu, Task, call_after
 
-PERIOD_S = 0.020  # as `system/platform/process/cgroups.py` sets it, which the twin may not import; a test holds the two equal
-LEAST_S = 1e-9    # of CPU; rounding, not a demand
-LEAST_SHARE = 0.1  # of the quota that is left at least, whatever the process burns in the background
+PERIOD_S = 0.020  # as `system/platform/process/cgroups.py` sets it, which sim may not import; a test keeps them equal
+LEAST_S = 1e-9    # of CPU; less is a rounding error
+LEAST_SHARE = 0.1  # minimum fraction of the quota that remains after background CPU
 
 
 class Bandwidth:
-    """The quota of one process with one thread: at most one task of it is here at a time.
+    """The quota of one single-threaded process: at most one of its tasks is here at a time.
 
-    `cores`: of CPU a second. `phase_s`: where a period begins; groups do not begin theirs together. `throttled`: periods
-    in which it had to wait.
+    `cores`: CPU seconds per second. `phase_s`: start of a period; groups have different ones. `throttled`:
+    periods in which the process had to wait.
     """
 
     __slots__ = ("_ends_s", "_left_s", "_since", "_task", "_timer_s", "_waiting", "budget_s", "env", "host", "period_s",
@@ -48,13 +50,13 @@ class Bandwidth:
         self._timer_s = -math.inf
 
     def start(self, task: Task) -> None:
-        """Let `task` run for what is left of it, as far as the budget goes; the rest in the next periods."""
+        """Run the rest of `task` as far as the budget allows, and what remains in the next periods."""
         now = self.env.now
         self._refill(now)
         if self._left_s <= LEAST_S:
             self.throttled += 1
             self._waiting = task
-            call_after(self.env, self._ends_s - now, self._goes_on, task)
+            call_after(self.env, self._ends_s - now, self._next_period, task)
             return
         self._task = task
         task.slice_s = min(task.rest_s, self._left_s)
@@ -63,7 +65,10 @@ class Bandwidth:
         self._watch(now)
 
     def ended(self, task: Task) -> bool:
-        """The slice of `task` is burnt: say whether it was the last one; else it goes on here."""
+        """Account for a finished slice of `task`.
+
+        Return whether it was the last one; else the task continues here.
+        """
         self._task = None
         self._left_s -= self.host.virtual_now() - self._since
         task.rest_s -= task.slice_s
@@ -73,7 +78,7 @@ class Bandwidth:
         return False
 
     def drop(self) -> Task | None:
-        """The process died: forget its task; return it where it was waiting for the next period."""
+        """The process died: drop its task; return it if it was waiting for the next period."""
         waiting, self._waiting, self._task = self._waiting, None, None
         return waiting
 
@@ -83,14 +88,14 @@ class Bandwidth:
             self._ends_s = self.phase_s + (number + 1) * self.period_s
             self._left_s = self.budget_s
 
-    def _goes_on(self, event: Any) -> None:
+    def _next_period(self, event: Any) -> None:
         task: Task = event._value
         if self._waiting is task:
             self._waiting = None
             self.start(task)
 
     def _watch(self, now: float) -> None:
-        """Charge what runs when the period ends to that period, and give it the next one's budget."""
+        """Charge the running task to the period that ends, and give it the budget of the next one."""
         if self._timer_s < self._ends_s:
             self._timer_s = self._ends_s
             call_after(self.env, self._ends_s - now, self._period_ends)

@@ -1,12 +1,13 @@
 """Quick calibration: from the record of one low-load run to a calibration file.
 
-Three steps. **Work**: the model replays the very operations of the run and counts units of work by second.
-**CPU**: each process' measured CPU is explained by that work (`sim.demand`). **Delays**: what the answers took longer than the
-model with these demands says is delay without CPU (network wake-ups, disks, other programs' waits); the quantiles of each
-route's delay are corrected until the model repeats the run's own quantiles at low load, where nothing queues.
+Three steps. **Work**: the model replays the operations of the run and counts units of work per second.
+**CPU**: that work explains each process' measured CPU (`sim.demand`). **Delays**: the difference between
+measured and simulated response times is delay without CPU (network wake-ups, disks, waits of other programs);
+the quantiles of each route's delay are corrected until the model reproduces the run's quantiles at low load,
+where nothing queues.
 
-A prediction of the run that the calibration was made from proves nothing: `in_sample_of` keeps its id, and the twin marks
-such a prediction IN-SAMPLE.
+A prediction of the run that the calibration was made from proves nothing: `in_sample_of` stores its id, and
+the twin marks such a prediction IN-SAMPLE.
 """
 
 from __future__ import annotations
@@ -34,37 +35,37 @@ QUICK = "quick calibration, 1 load"
 def quick(run: record.Run, prior: Calibration | None = None) -> Calibration:
     """Return the calibration of one finished low-load run.
 
-    `prior`: what to keep where the run cannot tell; None for the shipped default. Raises WrongInput where the record holds too
-    few operations or no CPU series.
+    `prior`: values for what the run cannot determine; None for the shipped default. Raises WrongInput if the
+    record has too few operations or no CPU series.
     """
     known = prior or default()
     scenario = recorded.scenario_of(run.document)
     graph = population.graph_of(scenario.population, scenario.seed)
     tape = tape_of(run, scenario)
     seeded = Seeded.of(scenario, graph)
-    as_it_was = dataclasses.replace(scenario, faults=_struck(run))
-    work = Replication(as_it_was, known, seeded, scenario.seed, count_work=True).play(tape).work
+    replayed = dataclasses.replace(scenario, faults=_actual_faults(run))
+    work = Replication(replayed, known, seeded, scenario.seed, count_work=True).play(tape).work
     units, background, diagnostics = demands(run.series, work, known)
     with_cpu = dataclasses.replace(known, units=units, background_cores=background)
-    shapes, told = delays.fit(run, as_it_was, with_cpu, seeded, tape)
+    shapes, fit_diagnostics = delays.fit(run, replayed, with_cpu, seeded, tape)
     return dataclasses.replace(
         with_cpu,
         label=QUICK,
         delays=shapes,
         in_sample_of=run.run_id,
         provenance=provenance(run, len(tape)),
-        diagnostics={"cpu": diagnostics, "delays": told},
+        diagnostics={"cpu": diagnostics, "delays": fit_diagnostics},
     )
 
 
 def tape_of(run: record.Run, scenario: spec.Scenario) -> workload.Tape:
-    """Return the operations that the run really made, second pages included, as a tape."""
+    """Return the operations that the run actually performed, second pages included, as a tape."""
     history = run.history
     rows = history[(history["attempt"] == 0) & history["route"].isin(list(vocabulary.ROUTES))]
     rows = rows.sort_values("due_ns", kind="stable")
     if len(rows) < LEAST_OPERATIONS:
         raise WrongInput(
-            f"{run.path} holds {len(rows)} operations; a calibration needs at least {LEAST_OPERATIONS}. "
+            f"{run.path} has {len(rows)} operations; a calibration needs at least {LEAST_OPERATIONS}. "
             "Give the calibration run a longer stage or a higher rate."
         )
     start_ns = int(run.document["clock"]["start_monotonic_ns"])
@@ -80,14 +81,14 @@ def tape_of(run: record.Run, scenario: spec.Scenario) -> workload.Tape:
     )
 
 
-def _struck(run: record.Run) -> tuple[spec.Fault, ...]:
-    """The faults of the run at the moments when they really struck: a cache loss makes rebuilds, which cost CPU to count."""
+def _actual_faults(run: record.Run) -> tuple[spec.Fault, ...]:
+    """Return the run's faults at their actual times: a cache loss causes rebuilds, whose CPU must be counted."""
     windows = run.document["windows"]["faults"]
     return tuple(spec.Fault(float(one["start_s"]), one["kind"], one["target"]) for one in windows)
 
 
 def _targets(rows: pd.DataFrame) -> np.ndarray:
-    """A read of a user's tweets needs whose; a row without a target reads the reader's own."""
+    """Return the target of each row: a read of a user's tweets without a target reads the reader's own."""
     target = rows["target"].to_numpy(dtype=np.int64)
     return np.where((rows["route"] == "user_tweets") & (target <= 0), rows["user"].to_numpy(dtype=np.int64), target)
 
@@ -99,7 +100,7 @@ def demands(
 ) -> tuple[dict[str, UnitCost], dict[str, float], dict[str, Any]]:
     """Return (units, background cores by node, diagnostics by node) from a run's CPU series and its counted work.
 
-    A node that the model does not have (the runner, the host's own work) becomes background as a whole.
+    All CPU of a node that the model does not have (the runner, the host's own work) becomes background.
     """
     cpu = series[(series["name"] == "cpu_cores") & series["value"].notna()]
     if cpu.empty:
@@ -110,13 +111,13 @@ def demands(
         name = str(node)
         windows = _windows(rows)
         measured = rows.sort_values("t_s")["value"].to_numpy(dtype=np.float64)
-        mine = [unit for unit in work if unit.startswith(f"{name}.")]
-        if not mine or len(measured) < 5:
+        own_units = [unit for unit in work if unit.startswith(f"{name}.")]
+        if not own_units or len(measured) < 5:
             background[name] = float(measured.mean())
             continue
-        fitted, rows_of = _fit_node(mine, work, prior, windows, measured, prior.background_cores.get(name, 0.0))
+        fitted, rows_of = _fit_node(own_units, work, prior, windows, measured, prior.background_cores.get(name, 0.0))
         background[name] = fitted.background_cores
-        units |= _costs(mine, rows_of, fitted, prior)
+        units |= _costs(own_units, rows_of, fitted, prior)
         diagnostics[name] = {
             "windows": fitted.windows,
             "condition": round(fitted.condition, 2),
@@ -134,29 +135,32 @@ def _windows(rows: pd.DataFrame) -> list[tuple[float, float]]:
 
 
 def _fit_node(
-    mine: list[str], work: Mapping[str, tuple[list[float], list[float]]], prior: Calibration,
+    units: list[str], work: Mapping[str, tuple[list[float], list[float]]], prior: Calibration,
     windows: list[tuple[float, float]], measured: np.ndarray, background_cores: float,
 ) -> tuple[demand.Fitted, list[tuple[str, str]]]:  # fmt: skip
-    """Fit one process; a unit with a cost per item has two columns, so that a + b * n come out apart."""
+    """Fit one process.
+
+    A unit with a cost per item has two columns, so that a and b of a + b * n are separate.
+    """
     columns, names = [], []
-    for unit in mine:
+    for unit in units:
         counts, sizes = work[unit]
         cost = prior.units[unit]
         for part, by_second, price_us in (("base", counts, cost.base_us), ("item", sizes, cost.per_item_us)):
             if price_us > 0.0:
                 columns.append(demand.work_in(windows, by_second) * price_us * 1e-6)
                 names.append((unit, part))
-    sleeps = services.WIDTHS[mine[0].partition(".")[0]] == 1
+    sleeps = services.WIDTHS[units[0].partition(".")[0]] == 1
     spread = demand.LOOP_SPREAD if sleeps else demand.BACKGROUND_SPREAD
     return demand.fit(np.column_stack(columns), measured, background_cores, spread), names
 
 
 def _costs(
-    mine: list[str], names: list[tuple[str, str]], fitted: demand.Fitted, prior: Calibration
+    units: list[str], names: list[tuple[str, str]], fitted: demand.Fitted, prior: Calibration
 ) -> dict[str, UnitCost]:
-    found = {}
+    costs = {}
     place = {name: index for index, name in enumerate(names)}
-    for unit in mine:
+    for unit in units:
         base, item = place.get((unit, "base")), place.get((unit, "item"))
         main = base if base is not None else item
         if main is None:
@@ -165,17 +169,18 @@ def _costs(
         base_us = cost.base_us * (float(fitted.factors[base]) if base is not None else 1.0)
         item_us = cost.per_item_us * (float(fitted.factors[item]) if item is not None else 1.0)
         scale = cost.base_us if base is not None else cost.per_item_us
-        told = bool(fitted.identified[main])
-        found[unit] = UnitCost(
+        identified = bool(fitted.identified[main])
+        costs[unit] = UnitCost(
             round(base_us, 3), round(item_us, 4), round(scale * float(fitted.low[main]), 3),
-            round(scale * float(fitted.high[main]), 3), told,
-            "regression on windows of the run" if told else "prior, scaled with its process; the run could not tell it apart",
+            round(scale * float(fitted.high[main]), 3), identified,
+            "regression on windows of the run" if identified
+            else "prior, scaled with its process; the run could not distinguish it",
         )  # fmt: skip
-    return found
+    return costs
 
 
 def _unexplained(series: pd.DataFrame, cpu: pd.DataFrame) -> float:
-    """Cores that the host was busy with beyond all listed processes, on average; 0 where the run did not say."""
+    """Return the mean busy cores of the host beyond all listed processes; 0 if the run did not measure it."""
     busy = series[series["name"] == "host_busy_cores"].groupby("t_s")["value"].sum()
     listed = cpu.groupby("t_s")["value"].sum()
     both = busy.index.intersection(listed.index)
@@ -183,7 +188,7 @@ def _unexplained(series: pd.DataFrame, cpu: pd.DataFrame) -> float:
 
 
 def provenance(run: record.Run, operations: int) -> dict[str, Any]:
-    """Where the numbers are from."""
+    """Return the source of the numbers."""
     document = run.document
     windows = document["windows"]
     return {

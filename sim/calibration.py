@@ -1,7 +1,7 @@
-"""What the model was told about the machine: CPU per unit of work, delays, background. One JSON file with its provenance.
+"""Parameters of the model: CPU per unit of work, delays, background CPU. One JSON file with its provenance.
 
-A file says for each number where it is from, within which bounds it is known, and whether the runs behind it could tell
-it at all (`identified`). `default()` is the file that ships with the lab, so that a twin runs with Python alone.
+A file states the source and the bounds of each number, and whether the runs could determine it at all
+(`identified`). `default()` is the file that ships with the lab, so that the twin needs only Python.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STAND_INS: dict[str, str] = {
     "postgres-1.media_write": "postgres-1.edge", "postgres-1.privacy": "postgres-1.user",
     "like.net": "follow.net", "like.store": "follow.store", "liker.poll": "indexer.poll",
 }
-"""Unit or delay -> the one of the same shape that stands in for it in a file made before it was known. Marked unidentified."""
+"""Unit or delay -> a similar one that replaces it in files that are older than it. Marked as unidentified."""
 
 DEFAULT = Path(__file__).with_name("default_calibration.json")
 
@@ -34,9 +34,9 @@ DEFAULT = Path(__file__).with_name("default_calibration.json")
 class UnitCost:
     """CPU of one unit of work: `base_us + per_item_us * size` microseconds.
 
-    `low_us`, `high_us`: 90 % bounds of the cost at the sizes that were seen (bootstrap over windows); equal to the value where
-    nothing was resampled. `identified`: False where the runs could not tell this unit from its neighbours, or it did
-    not occur, so that the value is the prior's. `source`: where it is from.
+    `low_us`, `high_us`: 90 % bounds of the cost at the observed sizes (bootstrap over windows); equal to the
+    value without resampling. `identified`: False if the runs could not separate this unit from others, or it
+    did not occur, so that the value is the prior's. `source`: of the value.
     """
 
     base_us: float
@@ -57,11 +57,11 @@ class DelayShape:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Everything a prediction rests on.
+    """All parameters of a prediction.
 
-    `cores`: of the machine. `background_cores`: CPU that is used whatever the load is, by node. `noise_cv`:
+    `cores`: of the machine. `background_cores`: CPU that is used independent of load, by node. `noise_cv`:
     coefficient of variation of one unit's demand. `in_sample_of`: run id of the run it was made from. `diagnostics`: condition
-    number and residuals by node, what the delays' fit left.
+    number and residuals by node, residuals of the delays.
     """
 
     label: str
@@ -80,7 +80,7 @@ class Calibration:
         path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def brief(self) -> dict[str, Any]:
-        """What a record keeps of it: label, provenance, diagnostics, and which units were not identified."""
+        """Return what a record stores: label, provenance, diagnostics and unidentified units."""
         return {
             "label": self.label,
             "provenance": dict(self.provenance),
@@ -91,11 +91,11 @@ class Calibration:
 
 
 def load(path: Path) -> Calibration:
-    """Read a calibration file. Raises WrongInput where it is none, or of another schema version."""
+    """Read a calibration file. Raises WrongInput if it is not one, or has another schema version."""
     try:
         raw = numbers.parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
-        raise WrongInput(f"{path} is no calibration file ({problem}); `make demo` makes one.") from None
+        raise WrongInput(f"{path} is not a calibration file ({problem}); `make demo` makes one.") from None
     version = raw.pop("schema_version", None) if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise WrongInput(
@@ -108,18 +108,18 @@ def load(path: Path) -> Calibration:
         }
         return _completed(Calibration(**raw))
     except (KeyError, TypeError, AttributeError) as problem:
-        raise WrongInput(f"{path} is no calibration file ({problem!r}); `make demo` makes one.") from None
+        raise WrongInput(f"{path} is not a calibration file ({problem!r}); `make demo` makes one.") from None
 
 
-def _completed(found: Calibration) -> Calibration:
-    units, delays = dict(found.units), dict(found.delays)
+def _completed(loaded: Calibration) -> Calibration:
+    units, delays = dict(loaded.units), dict(loaded.delays)
     for name, other in STAND_INS.items():
-        told = f"not measured; as {other}"
+        source = f"not measured; as {other}"
         if name not in units and other in units:
-            units[name] = replace(units[other], identified=False, source=told)
+            units[name] = replace(units[other], identified=False, source=source)
         elif name not in delays and other in delays:
-            delays[name] = replace(delays[other], source=told)
-    return replace(found, units=units, delays=delays)
+            delays[name] = replace(delays[other], source=source)
+    return replace(loaded, units=units, delays=delays)
 
 
 def default() -> Calibration:

@@ -1,4 +1,4 @@
-"""Consumer groups on an engine: the poll loop of each, and what it does with an event or with a gathered batch."""
+"""Consumer groups on an engine: the poll loop of each, and how it handles an event or a batch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from sim.program import Consumer, flatten
 from sim.queues import BatchLoop, PollLoop
 
 PAUSE_S = 0.5
-"""Seconds until a consumer takes a failed event again; offsets are committed only after the effect."""
+"""Seconds until a consumer retries a failed event; offsets are committed only after the effect."""
 
 
 def consume(engine: Engine, consumer: Consumer, gather_s: float = 0.0) -> PollLoop:
-    """Add a consumer group and return its poll loop. An event that fails is tried again until it is done.
+    """Add a consumer group and return its poll loop. A failed event is retried until it succeeds.
 
-    `gather_s`: for a group that does a poll in one go, how long its events are gathered under load.
+    `gather_s`: for a group that handles a poll as one batch, how long its events are gathered under load.
     """
     codes = {topic: engine.link(flatten(body)) for topic, body in consumer.bodies}
     draw = engine.bound(engine.bindings.delays, consumer.poll_delay, "delay").__next__
@@ -29,11 +29,11 @@ def consume(engine: Engine, consumer: Consumer, gather_s: float = 0.0) -> PollLo
         engine.start(codes[ctx.topic], ctx, ended)
 
     def bundle(events: list[Context]) -> Context:
-        """One context for all events of a poll; `page` names what they are about, each once."""
-        made = Context(0, "batch", 0, 0, engine.env.now)
-        made.topic, made.batch = events[0].topic, tuple(events)
-        made.page = tuple(dict.fromkeys(one.tweet or one.target for one in events))
-        return made
+        """Return one context for all events of a poll; `page`: the distinct ids that they concern."""
+        batch = Context(0, "batch", 0, 0, engine.env.now)
+        batch.topic, batch.batch = events[0].topic, tuple(events)
+        batch.page = tuple(dict.fromkeys(one.tweet or one.target for one in events))
+        return batch
 
     loop: PollLoop
     if consumer.batch:

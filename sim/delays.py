@@ -1,10 +1,11 @@
-"""Delays without CPU, fitted so that the model repeats the quantiles of a low-load run.
+"""Delays without CPU, fitted so that the model reproduces the quantiles of a low-load run.
 
-The stores' own delays get one common factor; what is still missing in a route's quantiles goes into the route's own delay.
-Each round plays the run's operations through the model and adds the gap between measured and simulated quantiles to
-the delay's quantiles (never below zero, in rising order). At low load the two are nearly additive, so three rounds suffice.
-A route that is sometimes served from the cache and sometimes rebuilt has two humps: its own delay is fitted on the hits
-where there are enough of them, and what a rebuild takes longer is left to the stores' delays and to CPU.
+The stores' delays get one common factor; the remaining gap of a route's quantiles goes into the route's own
+delay. Each round plays the run's operations through the model and adds the gap between measured and simulated
+quantiles to the delay's quantiles (never below zero, in rising order). At low load the two are nearly
+additive, so three rounds suffice. A route that is served partly from the cache and partly by a rebuild has a
+bimodal distribution: its own delay is fitted on the hits if there are enough of them, and the additional time
+of a rebuild comes from the stores' delays and CPU.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from sim.state import Seeded
 
 Floats = NDArray[np.float64]
 Samples = dict[tuple[str, bool], Floats]
-"""(route, whether the answer was a hit of the cache) -> response times in ms, ascending."""
+"""(route, whether it was a cache hit) -> response times in ms, ascending."""
 
 STORES = ("cassandra", "elasticsearch", "kafka", "minio", "postgres", "redis")
 FACTORS = (0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 ROUNDS = 3
 SEEDS = 2
 TOO_SLOW = 10.0
-LEAST = 12  # answers of a route below which its delay stays as it was
+LEAST = 12  # responses of a route below which its delay is not changed
 MOST_STEPS = 21
-PER_STEP = 6  # answers a quantile step rests on
+PER_STEP = 6  # responses per quantile step
 HIT = "hit"
 DELIVERY = "fanout.poll"
 
@@ -42,7 +43,10 @@ DELIVERY = "fanout.poll"
 def fit(
     run: record.Run, scenario: spec.Scenario, start: Calibration, seeded: Seeded, tape: workload.Tape
 ) -> tuple[dict[str, DelayShape], dict[str, Any]]:
-    """Return (delays, what is left of the gap by route) for a low-load run; routes with few answers keep the prior's delay."""
+    """Return (delays, remaining gap by route) for a low-load run.
+
+    Routes with few responses keep the prior's delay.
+    """
     measured = _measured(run)
     net_ms = _net_ms(run)
     shapes = dict(start.delays)
@@ -70,7 +74,7 @@ def fit(
 
 
 def _measured(run: record.Run) -> Samples:
-    """Response times (ms) of OK operations by (route, whether a hit), from their intended start."""
+    """Return response times (ms) of OK operations by (route, whether a hit), from their intended start."""
     history = run.history
     rows = history[(history["outcome"] == "ok") & (history["attempt"] == 0) & (history["route"] != "null")]
     took = ((rows["done_ns"] - rows["due_ns"]) / 1e6).to_numpy(dtype=np.float64)
@@ -78,27 +82,30 @@ def _measured(run: record.Run) -> Samples:
 
 
 def _grouped(routes: list[str], sources: list[str], took_ms: list[float]) -> Samples:
-    found: dict[tuple[str, bool], list[float]] = {}
+    groups: dict[tuple[str, bool], list[float]] = {}
     for route, source, value in zip(routes, sources, took_ms, strict=True):
-        found.setdefault((route, source.startswith(HIT)), []).append(value)
-    return {key: np.sort(values) for key, values in found.items()}
+        groups.setdefault((route, source.startswith(HIT)), []).append(value)
+    return {key: np.sort(values) for key, values in groups.items()}
 
 
 def _fitted_on(measured: Samples) -> dict[str, bool]:
-    """Return route -> whether its own delay is fitted on hits; routes with too few answers of either kind are left out."""
-    found = {route: False for (route, hit), values in measured.items() if not hit and len(values) >= LEAST}
-    return found | {route: True for (route, hit), values in measured.items() if hit and len(values) >= LEAST}
+    """Return route -> whether its own delay is fitted on hits.
+
+    Routes with too few responses of either kind are omitted.
+    """
+    fitted = {route: False for (route, hit), values in measured.items() if not hit and len(values) >= LEAST}
+    return fitted | {route: True for (route, hit), values in measured.items() if hit and len(values) >= LEAST}
 
 
 def _net_ms(run: record.Run) -> dict[str, float]:
-    """Median time outside the gateway by route, less 0.3 ms that client and proxy burn as CPU there."""
+    """Return the median time outside the gateway by route, minus 0.3 ms of CPU in client and proxy."""
     rows = run.history[(run.history["outcome"] == "ok") & run.history["gateway_us"].notna()]
     outside = (rows["done_ns"] - rows["sent_ns"]) / 1e6 - rows["gateway_us"] / 1e3
     return {str(route): max(0.0, float(value) - 0.3) for route, value in outside.groupby(rows["route"]).median().items()}
 
 
 def _behind(run: record.Run) -> Floats:
-    """Delivery of pushed tweets behind their acknowledgement (ms), sorted."""
+    """Return delivery times of pushed tweets after their acknowledgement (ms), sorted."""
     start_ns = int(run.document["clock"]["start_monotonic_ns"])
     return np.sort(delivery.table(run.history, run.effects, start_ns)["delay_s"].to_numpy(dtype=np.float64) * 1e3)
 
@@ -106,7 +113,7 @@ def _behind(run: record.Run) -> Floats:
 def _simulated(
     scenario: spec.Scenario, calibration: Calibration, seeded: Seeded, tape: workload.Tape, seeds: int
 ) -> tuple[Samples, Floats]:
-    """Return the model's response times and its deliveries behind the acknowledgement, ms, pooled over `seeds` seeds."""
+    """Return the model's response times and delivery times (ms), pooled over `seeds` seeds."""
     good: list[Context] = []
     late: list[float] = []
     for seed in range(seeds):
@@ -129,14 +136,14 @@ def _factor(
     prior: Mapping[str, DelayShape],
     play: Callable[[Mapping[str, DelayShape], int], tuple[Samples, Floats]],
 ) -> float:
-    """The factor on the stores' delays with which the model's lower quantiles come nearest the measured ones from below.
+    """Return the factor on the stores' delays that fits the lower quantiles best, from below.
 
-    A route's own delay can add what is missing, but little can be taken away: so too slow counts `TOO_SLOW` times.
+    A route's own delay can add time, but hardly remove any: so excess time counts `TOO_SLOW` times.
     """
     best, least = 1.0, np.inf
     for factor in FACTORS:
         simulated, _ = play({**shapes, **{name: _scaled(prior[name], factor, "") for name in STORES}}, 1)
-        cost = 0.01 * abs(float(np.log(factor)))  # a tie goes to the prior
+        cost = 0.01 * abs(float(np.log(factor)))  # on a tie the prior wins
         for key, values in measured.items():
             if len(values) >= LEAST and key in simulated:
                 gaps = [float(np.quantile(simulated[key], q) / np.quantile(values, q)) - 1.0 for q in (0.1, 0.5)]
@@ -165,18 +172,21 @@ def _shape(quantiles_ms: Floats, source: str) -> DelayShape:
 def _corrected(
     shapes: Mapping[str, DelayShape], route: str, measured: Floats, simulated: Floats, source: str
 ) -> dict[str, DelayShape]:
-    """Return the route's two delays after one round; what the inner one would have to be below zero, the outer one gives."""
+    """Return the route's two delays after one round.
+
+    What would make the inner one negative is taken from the outer one.
+    """
     new = _moved(shapes[f"{route}.store"], measured, simulated)
     net_ms = shapes[f"{route}.net"].quantiles_ms[0]
-    given = min(net_ms, max(0.0, -float(np.median(new[: len(new) // 2 + 1]))))
+    shift = min(net_ms, max(0.0, -float(np.median(new[: len(new) // 2 + 1]))))
     return {
-        f"{route}.store": _shape(np.maximum(new + given, 0.0), source),
-        f"{route}.net": DelayShape((round(net_ms - given, 4),), source),
+        f"{route}.store": _shape(np.maximum(new + shift, 0.0), source),
+        f"{route}.net": DelayShape((round(net_ms - shift, 4),), source),
     }
 
 
 def _gaps(measured: Samples, simulated: Samples) -> dict[str, dict[str, float]]:
-    """Simulated less measured median and p95, ms, by route and kind: how well the model repeats the run it was made from."""
+    """Return simulated minus measured median and p95 (ms), by route and kind."""
     return {
         f"{route}{' hit' if hit else ''}": {
             "n": len(values),

@@ -1,10 +1,11 @@
-"""CPU per unit of work, from measured CPU per process and counted work: the service-demand law as a regression.
+"""CPU per unit of work, by regression of measured CPU on counted work (the service-demand law).
 
-In each window a process burns  background + sum over units of (count * base + size * per_item).  The counts come from the
-model's own programs, replayed on the operations of the measured run, so a rebuild of 40 lists counts as 40 lists. What is
-fitted for each unit is a factor on its prior cost, under "not negative", by least squares with a pull towards the one
-factor that fits the whole process best. A short run can tell the sum well and some units not at all: a unit whose factor the
-data hardly moved is marked as not identified and keeps the common factor. Bounds come from resampling blocks of windows.
+In each window a process uses background + sum over units of (count * base + size * per_item). The counts come
+from the model's own programs, replayed on the operations of the measured run, so a rebuild of 40 lists counts
+as 40 lists. The fit determines for each unit a factor on its prior cost, by non-negative least squares with a
+pull towards the one factor that fits the whole process best. A short run determines the sum well and some
+units not at all: a unit whose factor the data hardly changes is marked as not identified and keeps the common
+factor. Bounds come from resampling blocks of windows.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from scipy import optimize
 
 Floats = NDArray[np.float64]
 
-PRIOR_SPREAD = 0.7  # of a factor, relative: single figures from other machines and versions were off by up to this much
-IDENTIFIED = 0.5  # a unit counts as identified when the data cut the spread of its factor at least by half
-BACKGROUND_SPREAD = 0.2  # of a process' mean CPU: what it may burn without load beyond what the prior says; a JVM does
-LOOP_SPREAD = 0.05  # the same for an event loop or Redis, which sleep when nobody asks
-COLLINEAR = 1e12  # condition numbers are told up to here; beyond it two units always came together
+PRIOR_SPREAD = 0.7  # of a factor, relative: values from other machines and versions were off by up to this much
+IDENTIFIED = 0.5  # a unit is identified if the data reduce the spread of its factor at least by half
+BACKGROUND_SPREAD = 0.2  # of a process' mean CPU: what it may use without load beyond the prior; a JVM does
+LOOP_SPREAD = 0.05  # the same for an event loop or Redis, which sleep without requests
+COLLINEAR = 1e12  # condition numbers are capped here; beyond it two units always occurred together
 RESAMPLES = 100
 BLOCK_WINDOWS = 2  # windows drawn together: garbage collection and compaction last about this long
 
@@ -32,7 +33,7 @@ class Fitted:
     """One process. `factors`: float64, shape (units,); `low`, `high`: their 5th and 95th percentile over resamples.
 
     `identified`: bool, shape (units,). `background_cores`: CPU without any load. `condition`: condition number of the
-    design with columns of equal length. `residual_cores`: standard deviation of what is left, per window.
+    design with columns of equal length. `residual_cores`: standard deviation of the residual, per window.
     """
 
     factors: Floats
@@ -50,7 +51,7 @@ def fit(
 ) -> Fitted:
     """Fit one process. `design`: cores that the prior expects, shape (windows, units); `measured`: cores, shape (windows,).
 
-    `background_cores`, `spread`: what the prior says of its background, and how far that may be off, as part of its mean CPU.
+    `background_cores`, `spread`: the prior's background, and its uncertainty as a fraction of the mean CPU.
     """
     windows, units = design.shape
     idle_spread = max(spread * float(measured.mean()), 5e-4)
@@ -59,9 +60,9 @@ def fit(
     solution = np.zeros(units + 1)
     for _ in range(3):
         solution = _solve(design, measured, common, (background_cores, idle_spread), sigma)
-        left = measured - design @ solution[:-1] - solution[-1]
+        residual = measured - design @ solution[:-1] - solution[-1]
         free = max(windows - _freedom(design, common, idle_spread, sigma), 2.0)
-        sigma = max(float(np.sqrt(np.sum(left**2) / free)), 1e-4)
+        sigma = max(float(np.sqrt(np.sum(residual**2) / free)), 1e-4)
     low, high = _bounds(design, measured, common, (background_cores, idle_spread), sigma, seed)
     steady = (high - low) / 2.0 < IDENTIFIED * np.maximum(solution[:-1], 1e-9)
     return Fitted(
@@ -77,17 +78,17 @@ def fit(
 
 
 def _common_factor(design: Floats, measured: Floats, background_cores: float, idle_spread: float) -> float:
-    """The one factor on all units that fits best; 1 where no work was seen."""
+    """Return the single factor on all units that fits best; 1 without any work."""
     expected = design.sum(axis=1)
     if float(expected.sum()) <= 0.0:
         return 1.0
     mean = float(measured.mean())
-    found = np.array([max(mean - background_cores, 0.1 * mean) / float(expected.mean()), background_cores])
+    solution = np.array([max(mean - background_cores, 0.1 * mean) / float(expected.mean()), background_cores])
     for _ in range(3):
-        sigma = max(float(np.std(measured - found[0] * expected - found[1])), 1e-4)
+        sigma = max(float(np.std(measured - solution[0] * expected - solution[1])), 1e-4)
         rows = np.vstack([np.column_stack([expected, np.ones(len(expected))]) / sigma, [[0.0, 1.0 / idle_spread]]])
-        found, _ = optimize.nnls(rows, np.append(measured / sigma, background_cores / idle_spread))
-    return max(float(found[0]), 1e-3)
+        solution, _ = optimize.nnls(rows, np.append(measured / sigma, background_cores / idle_spread))
+    return max(float(solution[0]), 1e-3)
 
 
 def _solve(design: Floats, measured: Floats, common: float, idle: tuple[float, float], sigma: float) -> Floats:
@@ -96,8 +97,8 @@ def _solve(design: Floats, measured: Floats, common: float, idle: tuple[float, f
     rows = np.column_stack([design, np.ones(len(design))]) / sigma
     spreads = np.append(np.full(units, PRIOR_SPREAD * common), idle[1])
     centre = np.append(np.full(units, common), idle[0])
-    found, _ = optimize.nnls(np.vstack([rows, np.diag(1.0 / spreads)]), np.append(measured / sigma, centre / spreads))
-    return np.asarray(found, dtype=np.float64)
+    solution, _ = optimize.nnls(np.vstack([rows, np.diag(1.0 / spreads)]), np.append(measured / sigma, centre / spreads))
+    return np.asarray(solution, dtype=np.float64)
 
 
 def _covariance(design: Floats, common: float, idle_spread: float, sigma: float) -> tuple[Floats, Floats]:
@@ -110,7 +111,7 @@ def _covariance(design: Floats, common: float, idle_spread: float, sigma: float)
 
 
 def _freedom(design: Floats, common: float, idle_spread: float, sigma: float) -> float:
-    """How many parameters the data really choose: between 0 and units + 1."""
+    """Return the effective number of parameters: between 0 and units + 1."""
     information, covariance = _covariance(design, common, idle_spread, sigma)
     return float(np.trace(information @ covariance))
 
@@ -126,18 +127,18 @@ def _bounds(
     random = np.random.default_rng([seed, 11])
     windows = len(measured)
     blocks = max(1, windows // BLOCK_WINDOWS)
-    found = []
+    resampled = []
     for _ in range(RESAMPLES):
         starts = random.integers(0, max(1, windows - BLOCK_WINDOWS + 1), blocks)
         rows = (starts[:, None] + np.arange(min(BLOCK_WINDOWS, windows))[None, :]).ravel()
-        found.append(_solve(design[rows], measured[rows], common, idle, sigma)[:-1])
-    table = np.asarray(found)
+        resampled.append(_solve(design[rows], measured[rows], common, idle, sigma)[:-1])
+    table = np.asarray(resampled)
     return np.percentile(table, 5, axis=0), np.percentile(table, 95, axis=0)
 
 
 def _condition(design: Floats) -> float:
-    seen = design[:, design.sum(axis=0) > 0.0]
-    columns = np.column_stack([seen, np.ones(len(seen))])
+    occurred = design[:, design.sum(axis=0) > 0.0]
+    columns = np.column_stack([occurred, np.ones(len(occurred))])
     return min(float(np.linalg.cond(columns / np.linalg.norm(columns, axis=0))), COLLINEAR)
 
 

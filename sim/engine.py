@@ -1,10 +1,11 @@
 """The SimPy engine: walks jobs through their programs, one instruction after the other.
 
-The reference of the twin. A job is a place in a program (`code`, `pc`); an instruction either goes on at once or
-leaves the job with a station that resumes it later. Only CPU completions, delays and timers are SimPy events, so a
-request costs about one event per slice of CPU.
+The reference engine of the twin. A job is a position in a program (`code`, `pc`); an instruction either
+continues immediately or leaves the job with a station that resumes it later. Only CPU completions, delays and
+timers are SimPy events, so a request costs about one event per slice of CPU.
 
-Names in a program are bound by `Engine.link`; a name that nobody defined is an `UnknownStep`, at start, not halfway.
+Names in a program are bound by `Engine.link`; an undefined name is an `UnknownStep` at the start, not during
+the run.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from sim.jobs import (
     REFUSED,
     Bindings,
     Context,
-    Door,
     Frame,
     Guard,
     Job,
     Join,
     Linked,
+    PoolSource,
     Unit,
 )  # fmt: skip
 from sim.program import Code, UnknownStep
@@ -62,18 +63,18 @@ class Engine:
         return self.bindings.nodes[name]
 
     def refuse(self, job: Job) -> None:
-        """Fail a job that waited too long for a place: nobody was free."""
+        """Fail a job that waited too long for a slot."""
         assert job.held is not None
         job.held.pop()
         self.fail(job, OF_MESH)
 
     def pool(self, name: str, places: int, admits: Callable[[int, int], bool] | None = None) -> Pool:
-        """Add a pool of `places`; `admits(running, waiting)` says who may wait, everybody where it is None."""
-        made = self.bindings.pools[name] = Pool(self.env, name, places, admits, self.advance)
-        return made
+        """Add a pool of `places`; `admits(running, waiting)` decides whether a job may wait, None: always."""
+        pool = self.bindings.pools[name] = Pool(self.env, name, places, admits, self.advance)
+        return pool
 
     def link(self, code: Code) -> Linked:
-        """Bind every name in `code`. Raises UnknownStep on an operation or a name that is not known."""
+        """Bind every name in `code`. Raises UnknownStep for an unknown operation or name."""
         return [self._linked(instruction.op, instruction.args) for instruction in code]
 
     def _linked(self, op: str, args: tuple[Any, ...]) -> tuple[Callable[..., bool], Any, Any, Any]:
@@ -110,7 +111,7 @@ class Engine:
 
     @staticmethod
     def bound(table: dict[str, Any], name: str, what: str) -> Any:
-        """Return what `name` means. Raises UnknownStep, naming what is known."""
+        """Return the binding of `name`. Raises UnknownStep with the known names."""
         if name not in table:
             raise UnknownStep(f"No {what} is named `{name}`; known: {', '.join(sorted(table)) or 'none'}.")
         return table[name]
@@ -118,7 +119,7 @@ class Engine:
     # ---- running -------------------------------------------------------------------------------------
 
     def start(self, code: Linked, ctx: Context, on_end: Callable[[Job, int], None]) -> None:
-        """Start a job now; `on_end(job, status)` is called once, with 0 where it reached its end."""
+        """Start a job now; `on_end(job, status)` is called once, with 0 if it reached its end."""
         self.advance(Job(code, ctx, None, on_end))
 
     def expire_after(self, seconds: float, ctx: Context, on_deadline: Callable[[Context], None]) -> None:
@@ -139,7 +140,7 @@ class Engine:
             call_after(self.env, waiting[0][0] - self.env.now, self._deadline_passed)
 
     def advance(self, job: Job) -> None:
-        """Go on with `job` until it waits for something or ends."""
+        """Run `job` until it waits for something or ends."""
         code = job.code
         while True:
             step = code[job.pc]
@@ -148,7 +149,7 @@ class Engine:
                 return
 
     def fail(self, job: Job, status: int) -> None:
-        """Let `job` fail with `status`: its guarded calls may try again, else it ends and gives back what it holds."""
+        """Fail `job` with `status`: its guarded calls may retry, else it ends and releases its slots."""
         now = self.env.now
         while job.frames:
             frame = job.frames[-1]
@@ -168,11 +169,11 @@ class Engine:
 
     @staticmethod
     def _give_back(job: Job, held: int, status: int) -> None:
-        """Let go what the job took since it held `held` places."""
+        """Release the slots that the job took since it held `held` of them."""
         if job.held and len(job.held) > held:
-            mine = job.held[held:]
+            taken = job.held[held:]
             del job.held[held:]
-            for pool in mine:
+            for pool in taken:
                 pool.release(status)
 
     def _finish(self, job: Job, status: int) -> None:
@@ -198,7 +199,7 @@ class Engine:
         if join.need == 0:
             self.advance(join.parent)
 
-    # ---- one handler per operation: True goes on at once, False waits or ends -----------------------
+    # ---- one handler per operation: True continues immediately, False waits or ends -----------------
 
     def _end(self, job: Job, _a: Any, _b: Any, _c: Any) -> bool:
         self._finish(job, 0)
@@ -232,8 +233,8 @@ class Engine:
         call_after(self.env, seconds, self._resume, job)
         return False
 
-    def _acquire(self, job: Job, door: Door, _b: Any, _c: Any) -> bool:
-        pool = door.entered(job)
+    def _acquire(self, job: Job, source: PoolSource, _b: Any, _c: Any) -> bool:
+        pool = source.entered(job)
         taken = pool.acquire(job)
         if taken is None:
             self.fail(job, REFUSED)
@@ -243,8 +244,8 @@ class Engine:
         job.held.append(pool)
         return taken
 
-    def _release(self, job: Job, door: Door, _b: Any, _c: Any) -> bool:
-        pool = door.left(job)
+    def _release(self, job: Job, source: PoolSource, _b: Any, _c: Any) -> bool:
+        pool = source.left(job)
         if job.held:
             job.held.remove(pool)
         pool.release()
@@ -268,7 +269,7 @@ class Engine:
         return False
 
     def _call(self, job: Job, guard: Guard, idempotent: bool, _c: Any) -> bool:
-        # A retry starts here again with its frame still on top: the breaker is asked again.
+        # A retry starts here with its frame still on top: the breaker is checked again.
         frames = job.frames
         if frames is None:
             frames = job.frames = []

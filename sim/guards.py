@@ -1,4 +1,4 @@
-"""What stands between the gateway and a service in the twin: the kernel's own breaker, schedule and budget."""
+"""The gateway's breaker, retry schedule and retry budget in the twin: the kernel's own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from system.services.gateway import policy as gateway_policy
 
 
 class ServiceGuard:
-    """The gateway's way to one service: one breaker and one retry budget, as in the gateway itself.
+    """The gateway's calls to one service: one breaker and one retry budget, as in the gateway itself.
 
-    `draws`: even in [0, 1), for the jitter. Implements `sim.jobs.Guard`.
+    `draws`: uniform in [0, 1), for the jitter. Implements `sim.jobs.Guard`.
     """
 
     def __init__(self, policies: Policies, draws: Iterator[float]) -> None:
@@ -24,19 +24,19 @@ class ServiceGuard:
         self._draws = draws
 
     def admit(self, now_s: float, attempt: int) -> bool:
-        """Whether the breaker lets this attempt pass; the first one pays into the budget of retries."""
+        """Return whether the breaker lets this attempt pass; the first one adds to the retry budget."""
         if attempt == 1:
             self._budget.first_try()
         return self.breaker.allows(now_s)
 
     def succeeded(self, _now_s: float) -> None:
-        """The service answered."""
+        """Record that the service answered."""
         self.breaker.succeeded()
 
     def failed(self, now_s: float, attempt: int, idempotent: bool, status: int) -> float | None:
-        """The call came back with an error; return the pause until the next attempt, None for no more.
+        """Record a failed call; return the pause until the next attempt, None for no more.
 
-        A 503 of the service is an answer; the breaker counts calls to which it gave none, though the mesh may have.
+        A 503 of the service is a response; the breaker counts calls without one, even if the mesh responded.
         """
         answered = status in (UNAVAILABLE, REFUSED) or status < UNAVAILABLE
         if answered:
@@ -44,8 +44,8 @@ class ServiceGuard:
         else:
             self.breaker.failed(now_s)
         method = "GET" if idempotent else "POST"
-        told = UNAVAILABLE if status == REFUSED else status if answered else None
-        again = gateway_policy.may_retry(method, told, attempt, self._retry.attempts, status == REFUSED)
-        if not again or status == GATEWAY_TIMEOUT or not self._budget.take():
+        reply = UNAVAILABLE if status == REFUSED else status if answered else None
+        may_retry = gateway_policy.may_retry(method, reply, attempt, self._retry.attempts, status == REFUSED)
+        if not may_retry or status == GATEWAY_TIMEOUT or not self._budget.take():
             return None
         return retry.pause_s(attempt, self._retry, next(self._draws))

@@ -1,4 +1,4 @@
-"""What the engines of the twin have in common: jobs, the requests they work for, and what names are bound to."""
+"""Types shared by the engines of the twin: jobs, the requests that they work for, and name bindings."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sim.stations import Node
 UNAVAILABLE = 503
 GATEWAY_TIMEOUT = 504
 TOO_MANY = 429
-REFUSED = 1503  # a 503 that carries `retry-after`: the service asks to be left alone
-OF_MESH = 2503  # a 503 of the load balancer: the service did not answer
-NOT_CONNECTED = 1000  # nobody listens: nothing was sent
+REFUSED = 1503  # a 503 with `retry-after`: the service requests a pause
+OF_MESH = 2503  # a 503 of the load balancer: the service did not respond
+NOT_CONNECTED = 1000  # no listener: nothing was sent
 
 Linked = list[tuple[Callable[..., bool], Any, Any, Any]]
 
 
 class Context:
-    """What one request (or one event) carries through its jobs.
+    """State of one request (or one event), shared by its jobs.
 
-    `due`, `sent`, `done`: seconds of simulated time. `ended`: the client has its answer or has left; work that has
-    not started is not started any more. `status`: HTTP status, 0 while none. `gateway_s`, `service_s`, `store_s`: time
-    inside each, from its first instruction to its last. `arrived`: when it last came to the public door. `at`: service -> the
-    instance that serves it. The other fields belong to the services' model.
+    `due`, `sent`, `done`: seconds of simulated time. `ended`: the client has its response or has left; work
+    that has not started is skipped. `status`: HTTP status, 0 while none. `gateway_s`, `service_s`, `store_s`:
+    time inside each, from its first instruction to its last. `arrived`: when it last reached the public load
+    balancer. `at`: service -> the instance that serves it. The other fields belong to the services' model.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Context:
 
 
 class Job:
-    """One thread of work: where it is in which code, whom it answers to, what it holds."""
+    """One thread of work: its position in its code, its parent, and the slots that it holds."""
 
     __slots__ = ("code", "ctx", "frames", "gone", "held", "item", "join", "loops", "on_end", "pc")
 
@@ -77,7 +77,7 @@ class Job:
 
 
 class Join:
-    """Waits for `need` of `alive` children, then goes on with `parent`; fails it when that cannot happen any more."""
+    """Waits for `need` of `alive` children, then continues `parent`; fails it once that is impossible."""
 
     __slots__ = ("alive", "need", "on_done", "parent")
 
@@ -89,24 +89,24 @@ class Join:
 
 
 class Guard(Protocol):
-    """What stands before a dependency: its breaker and its retry schedule (the kernel's own)."""
+    """Protection of calls to a dependency: its breaker and its retry schedule (the kernel's own)."""
 
     def admit(self, now_s: float, attempt: int) -> bool:
-        """Whether a call may be made now; attempts count from 1."""
+        """Return whether a call may be made now; attempts count from 1."""
         ...
 
     def succeeded(self, now_s: float) -> None:
-        """The call was answered."""
+        """Record that the call was answered."""
         ...
 
     def failed(self, now_s: float, attempt: int, idempotent: bool, status: int) -> float | None:
-        """The call failed with `status`; return seconds until the next attempt, None for no more."""
+        """Record that the call failed with `status`; return seconds until the next attempt, None for no more."""
         ...
 
 
 @dataclass
 class Frame:
-    """A guarded call in progress: where to start it again, which attempt it is, how many loops and places it found held."""
+    """A guarded call in progress: its start, its attempt, and the loops and slots held before it."""
 
     guard: Guard
     start: int
@@ -120,7 +120,8 @@ class Frame:
 class Unit:
     """A unit of work at a node: CPU seconds `base_s + per_item_s * size`, times one draw of `noise` (mean 1).
 
-    `counts`, `sizes`: work units and their summed sizes by second of the run, or None where nobody asked for them.
+    `counts`, `sizes`: work units and their summed sizes by second of the run, or None if they are not
+    recorded.
     """
 
     name: str
@@ -137,15 +138,15 @@ class Unit:
         return dataclasses.replace(self, base_s=base_s, per_item_s=per_item_s, share=share)
 
 
-class Door(Protocol):
-    """Whatever a program may take a place in: one pool, or the pool of the instance that serves the job."""
+class PoolSource(Protocol):
+    """Provides the pool for a job: a single pool, or the pool of the instance that serves the job."""
 
     def entered(self, job: Job) -> Pool:
-        """The pool in which a place is to be taken now."""
+        """Return the pool to take a slot in."""
         ...
 
     def left(self, job: Job) -> Pool:
-        """The pool in which this job has its place."""
+        """Return the pool in which this job holds its slot."""
         ...
 
 
@@ -153,18 +154,18 @@ class Placed(Protocol):
     """A service of several instances."""
 
     def node_of(self, job: Job) -> Node:
-        """The process that does this job's work."""
+        """Return the process that does this job's work."""
         ...
 
 
 @dataclass
 class Bindings:
-    """What the names in programs mean: the services' model fills it, `Engine.link` reads it."""
+    """Bindings of the names in programs: the model of the services fills it, `Engine.link` reads it."""
 
     nodes: dict[str, Node] = field(default_factory=dict)
     units: dict[str, Unit] = field(default_factory=dict)
     delays: dict[str, Iterator[float]] = field(default_factory=dict)
-    pools: dict[str, Door] = field(default_factory=dict)
+    pools: dict[str, PoolSource] = field(default_factory=dict)
     fleets: dict[str, Placed] = field(default_factory=dict)
     guards: dict[str, Guard] = field(default_factory=dict)
     predicates: dict[str, Callable[[Job], bool]] = field(default_factory=dict)

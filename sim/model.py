@@ -1,8 +1,8 @@
-"""What the names in the routes mean: each decision, size, list and effect, over the `World`.
+"""Bindings of the names in the routes: each decision, size, list and effect, on the `World`.
 
-Decisions are the services' own: fan-out asks `system.services.fanout.policy`, the bound on rebuilds
-`system.services.timelines.policy`, the shedding of the gateway `system.services.gateway.policy`. A change of a policy so
-changes the prediction together with the system.
+Decisions are the services' own: fan-out uses `system.services.fanout.policy`, the bound on rebuilds
+`system.services.timelines.policy`, the shedding of the gateway `system.services.gateway.policy`. A change of
+a policy thus changes the prediction together with the system.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from scenarios import spec
 from sim import services, stores
 from sim.engine import Engine
-from sim.fleet import Fleet, Inside, Instance, Seats, bulkheads, seats_of
+from sim.fleet import Fleet, Instance, InstancePool, Seats, bulkheads, seats_of
 from sim.jobs import Context, Job
 from sim.queues import Pool
 from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
@@ -27,7 +27,10 @@ from system.services.gateway import policy as gateway_policy
 from system.services.timelines import policy as timelines_policy
 
 AUTHOR_READS = 32
-"""Author partitions that a process reads at once, as in system/services/shared/list_rebuild.py, which the twin may not import."""
+"""Author partitions that a process reads concurrently.
+
+As in system/services/shared/list_rebuild.py, which sim may not import.
+"""
 AUTHOR_READERS = (services.TIMELINES, services.TWEETS)
 
 
@@ -57,10 +60,10 @@ class Model:
         self.fleets: dict[str, Fleet] = {}
         self.views = Views(engine, self.policies)
         self.windows = Windows(self.policies.limits.window_s or 1.0)
-        self.limited = self.policies.limits != LimitKnobs()  # the defaults limit nobody, and asking costs a tenth of a read
+        self.limited = self.policies.limits != LimitKnobs()  # the defaults never limit, and the check costs a tenth of a read
 
     def bind(self) -> None:
-        """Give every name in `sim.services` its meaning."""
+        """Bind every name in `sim.services`."""
         bindings = self.engine.bindings
         bindings.predicates |= self._predicates()
         bindings.effects |= self._hop_effects() | self._read_effects() | self._write_effects()
@@ -75,30 +78,30 @@ class Model:
         for service, name in ((services.TIMELINES, "rebuilds"), (services.GATEWAY, "gateway.in_flight"),
                               *((services.GATEWAY, f"{one}.place") for one in services.BEHIND),
                               *((one, f"{one}.author_reads") for one in AUTHOR_READERS)):
-            bindings.pools[name] = Inside(self.fleets[service], name)
+            bindings.pools[name] = InstancePool(self.fleets[service], name)
         self.views.bind()
 
     def _instance(self, name: str, number: int) -> Instance:
-        """Make one process of a service, with the pools inside it."""
+        """Create one process of a service, with its pools."""
         env, first = self.engine.env, f"{name.rpartition('-')[0]}-1"
         node = self.engine.bindings.nodes.get(name) or self.engine.node(name, 1)
         node.down = False
         knobs = self.policies
         seats = Seats(env, f"{name}.seat", self.engine.advance, self.engine.refuse, seats_of(knobs.autoscale))
-        made = Instance(name, number, node, seats)
+        instance = Instance(name, number, node, seats)
 
-        def pool(called: str, places: int, admits: Callable[[int, int], bool] | None = None) -> None:
-            made.pools[called] = Pool(env, called, places, admits, self.engine.advance)
+        def pool(pool_name: str, places: int, admits: Callable[[int, int], bool] | None = None) -> None:
+            instance.pools[pool_name] = Pool(env, pool_name, places, admits, self.engine.advance)
 
         if first == services.GATEWAY:
             pool("gateway.in_flight", knobs.shed.max_in_flight or 1 << 40, self._admits_request)
-            made.queue = gateway_policy.Queue(knobs.shed)
-            made.pools |= bulkheads(env, services.BEHIND, knobs, self.engine.advance, self.engine.refuse)
+            instance.queue = gateway_policy.Queue(knobs.shed)
+            instance.pools |= bulkheads(env, services.BEHIND, knobs, self.engine.advance, self.engine.refuse)
         if first == services.TIMELINES:
             pool("rebuilds", knobs.timeline.rebuild_concurrency, self._admits_rebuild)
         if first in AUTHOR_READERS:
             pool(f"{first}.author_reads", AUTHOR_READS)
-        return made
+        return instance
 
     # ---- decisions -----------------------------------------------------------------------------------
 
@@ -109,7 +112,7 @@ class Model:
     def _admits_request(self, running: int, _waiting: int) -> bool:
         return gateway_policy.admits(running, self.policies.shed.max_in_flight)
 
-    def _queue_stands(self, job: Job) -> bool:
+    def _queue_too_long(self, job: Job) -> bool:
         now_s, queue = self.engine.env.now, self.fleets[services.GATEWAY].of(job.ctx).queue
         return queue is not None and queue.sheds(now_s - job.ctx.arrived, now_s)
 
@@ -123,7 +126,7 @@ class Model:
     def _predicates(self) -> dict[str, Callable[[Job], bool]]:
         redis = self.engine.bindings.nodes[stores.REDIS]
         return {
-            "queue_stands": self._queue_stands,
+            "queue_too_long": self._queue_too_long,
             "over_limit": self._over_limit,
             "lists_missing": self._lists_missing,
             "authors_absent": lambda job: bool(job.ctx.absent),
@@ -141,16 +144,19 @@ class Model:
         }
 
     def _lists_missing(self, job: Job) -> bool:
-        """Ask for the lists of a home read, as one Lua call does: the reader's own and those of pulled authors he follows."""
+        """Look up the lists of a home read, as one Lua call does.
+
+        These are the reader's own and those of followed pulled authors.
+        """
         ctx, world = job.ctx, self.world
         ctx.pulled = world.pulled_of(ctx.user) if world.pulled else ()
         wanted = [(HOME, ctx.user), (FOLLOWING, ctx.user), (AUTHOR, ctx.user), *((AUTHOR, one) for one in ctx.pulled)]
-        ctx.missing = [one for one in wanted if not world.stands(*one)]
+        ctx.missing = [one for one in wanted if not world.is_complete(*one)]
         ctx.source = ("rebuild" if ctx.missing else "hit") + (",pull" if ctx.pulled else "")
         return bool(ctx.missing)
 
     def _author_absent(self, job: Job) -> bool:
-        absent = not self.world.stands(AUTHOR, job.ctx.target)
+        absent = not self.world.is_complete(AUTHOR, job.ctx.target)
         job.ctx.source = "rebuild" if absent else "hit"
         return absent
 
@@ -188,13 +194,13 @@ class Model:
         }
 
     def _list_key(self, job: Job) -> tuple[str, int] | None:
-        """The list to build, None where it stands by now."""
+        """Return the list to build, None if it is complete by now."""
         key: tuple[str, int] = job.item
-        return None if self.world.stands(*key) else key
+        return None if self.world.is_complete(*key) else key
 
     def _event(self, job: Job) -> tuple[int, Context]:
-        """The event that a request publishes: its own context, so that the request's end does not end it."""
-        ctx = job.ctx  # an approval makes an edge from who asked to who approves
+        """Return the event of a request: a separate context, which outlives the request."""
+        ctx = job.ctx  # an approval creates an edge from the requester to the approver
         edge = ("follow", ctx.target, ctx.user) if ctx.route == "follow_approve" else (ctx.route, ctx.user, ctx.target)
         event = Context(ctx.index, *edge, self.engine.env.now)
         event.tweet, event.at = ctx.tweet, dict(ctx.at)
@@ -212,7 +218,7 @@ class Model:
             job.ctx.arrived = env.now
 
         def journey_ends(job: Job) -> None:
-            # Of several requests there is no one time inside the gateway; the real row tells none either.
+            # Several requests have no single time inside the gateway; the real row has none either.
             job.ctx.gateway_s = job.ctx.service_s = job.ctx.store_s = 0.0
 
         def enters_gateway(job: Job) -> None:
@@ -247,8 +253,8 @@ class Model:
         def home_page(job: Job) -> None:
             ctx = job.ctx
             page = world.live_home.get(ctx.user)
-            found = world.page_of(ctx.user) if page is None else page
-            look_up(ctx, world.merged(found, ctx.pulled) if ctx.pulled else found)
+            ids = world.page_of(ctx.user) if page is None else page
+            look_up(ctx, world.merged(ids, ctx.pulled) if ctx.pulled else ids)
 
         def author_page(job: Job) -> None:
             look_up(job.ctx, world.recent_of(job.ctx.target))
@@ -275,14 +281,14 @@ class Model:
         def sources_known(job: Job) -> None:
             job.ctx.absent = world.absent_authors(job.ctx.user)
 
-        def list_stands(job: Job) -> None:
-            # A build that began before the cache was lost has lost its token: its list is not kept.
+        def list_completed(job: Job) -> None:
+            # A build that started before a cache loss has lost its token: its list is not kept.
             if job.ctx.epoch == world.losses:
                 world.complete(*job.item)
 
         reads = (
             home_page, author_page, one_tweet, event_page, found_page, read_directly, page_is_hot, list_begins,
-            sources_known, list_stands,
+            sources_known, list_completed,
         )  # fmt: skip
         return {read.__name__: read for read in reads}
 
@@ -307,7 +313,7 @@ class Model:
             world.unfollow(job.ctx.user, job.ctx.target)
 
         def back_filled(job: Job) -> None:
-            if world.stands(HOME, job.ctx.user):
+            if world.is_complete(HOME, job.ctx.user):
                 world.complete(HOME, job.ctx.user)
 
         def lists_dropped(job: Job) -> None:
@@ -324,8 +330,8 @@ class Model:
         ctx, knobs = job.ctx, self.policies.fanout
         ctx.audience = self.world.audience(ctx.user)
         now_ms = self.world.start_ms + int(self.engine.env.now * 1000)
-        standing = self.modes.get(ctx.user)
-        decision = fanout_policy.choose(ctx.audience, standing, knobs, self.policies.timeline.mode_ttl_s, now_ms)
+        mode = self.modes.get(ctx.user)
+        decision = fanout_policy.choose(ctx.audience, mode, knobs, self.policies.timeline.mode_ttl_s, now_ms)
         ctx.changed = decision.change_to is not None
         if decision.change_to is not None:
             self.modes[ctx.user] = fanout_policy.Standing(decision.change_to, now_ms)
@@ -344,4 +350,4 @@ class Model:
 
 
 def _absent(world: World, kind: str, owner: int) -> Sequence[tuple[str, int]]:
-    return () if world.stands(kind, owner) else ((kind, owner),)
+    return () if world.is_complete(kind, owner) else ((kind, owner),)

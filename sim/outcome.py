@@ -1,4 +1,4 @@
-"""From a replication to the facts of a run, in the very shape that a real run hands to `reports`."""
+"""Converts a replication to the facts of a run, in the format that a real run passes to `reports`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sim.jobs import Context
 from sim.replication import CREATES, Played
 from system.kernel import events
 
-START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would read as "did not happen"
-HOST = "host"  # background of no listed process: the kernel's own work
+START_NS = 1_000_000_000  # simulated clock at the start of load; 0 would mean "did not happen"
+HOST = "host"  # background CPU outside of listed processes: the kernel's own work
 
 
 def _ns(seconds: float) -> int:
@@ -27,7 +27,7 @@ def _ns(seconds: float) -> int:
 
 
 def history(played: Played) -> pd.DataFrame:
-    """Return one row an attempt (second pages are operations of their own), as the real driver writes them."""
+    """Return one row per attempt (second pages are operations of their own), as the real driver writes them."""
     count = len(played.operations)
     nulls = [{**_row(ctx), "op": 2 * count + ctx.index, "page_ids": None} for ctx in played.nulls]
     return pd.DataFrame([*(_row(ctx) for ctx in played.operations), *nulls])
@@ -63,7 +63,7 @@ def _row(ctx: Context) -> dict[str, Any]:
 
 
 def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd.DataFrame:
-    """Return CPU cores a second by node, background included, and their sum as the host's busy cores."""
+    """Return CPU cores per second by node, background included, and their sum as the host's busy cores."""
     seconds = np.arange(math.ceil(load_s), dtype=np.float64)
     frames = []
     total = np.zeros(len(seconds))
@@ -83,7 +83,10 @@ def series(played: Played, load_s: float, background: Mapping[str, float]) -> pd
 
 
 def _instances(played: Played, load_s: float) -> list[pd.DataFrame]:
-    """How many instances of each service stood, by second, as the real run's sampler asks; nothing where none are added."""
+    """Return the number of instances of each service by second, as the sampler of a real run.
+
+    Empty without autoscaling.
+    """
     by_kind: dict[str, list[tuple[float, int]]] = {}
     for t_s, kind, count in played.autoscaler.counts:
         if t_s < load_s:
@@ -97,12 +100,12 @@ def _frame(t_s: np.ndarray, name: str, node: str, values: np.ndarray) -> pd.Data
 
 
 def scaling(played: Played) -> list[str]:
-    """What the autoscaler did, a line each: second of the run, service, what and why."""
-    return [f"{t_s:.1f} s {kind}: {what}: {why}" for t_s, kind, what, why in played.autoscaler.decisions]
+    """Return the autoscaler's decisions as lines: second of the run, service, change and reason."""
+    return [f"{t_s:.1f} s {kind}: {change}: {reason}" for t_s, kind, change, reason in played.autoscaler.decisions]
 
 
 def index_visible_s(played: Played) -> dict[str, float] | None:
-    """From the acknowledgement of a tweet to the moment when a search can find it (s): n, p50, p99; None without tweets."""
+    """Return n, p50 and p99 of the time until a tweet can be found (s); None without tweets."""
     acked = {str(ctx.tweet): ctx.done for ctx in played.operations if ctx.tweet and ctx.status == 200 and ctx.route in CREATES}
     rows = [row for row in played.effects if row.path == "index" and row.event == events.NEW_TWEET and row.key in acked]
     if not rows:
@@ -134,7 +137,7 @@ def effects(played: Played, start_wall_ms: int) -> pd.DataFrame:
 
 
 def probed(played: Played) -> pd.DataFrame:
-    """Return what the delivery probes saw."""
+    """Return the results of the delivery probes."""
     rows = [
         {
             "tweet_id": row.tweet,
@@ -150,7 +153,7 @@ def probed(played: Played) -> pd.DataFrame:
 def facts_of(
     played: Played, scenario: spec.Scenario, tape: workload.Tape, notes: Mapping[str, Any], calibration: Calibration
 ) -> facts.Facts:
-    """Return what `reports` needs to write the twin's record."""
+    """Return the facts from which `reports` writes the twin's record."""
     load_s = scenario.workload.load_s
     planned = _planned(played, tape)
     start_wall_ms = played.model.world.start_ms
@@ -178,7 +181,7 @@ def facts_of(
 
 
 def _planned(played: Played, tape: workload.Tape) -> pd.DataFrame:
-    """The tape, and the second pages that its readers asked for, as the real driver counts them."""
+    """Return the tape and the second pages that readers requested, as the real driver counts them."""
     second = [ctx for ctx in played.operations if ctx.pages == 0 and ctx.attempt == 0]
     routes = [*np.asarray(tape.routes)[tape.route].tolist(), *(ctx.route for ctx in second)]
     return pd.DataFrame({"route": routes, "due_ns": [*(tape.due_ns + START_NS).tolist(), *(_ns(ctx.due) for ctx in second)]})
@@ -196,10 +199,10 @@ def _fault_windows(played: Played, scenario: spec.Scenario) -> tuple[facts.Fault
 
 
 def _stages(scenario: spec.Scenario) -> tuple[facts.Stage, ...]:
-    found, start_s = [], 0.0
+    stages, start_s = [], 0.0
     for stage in scenario.workload.stages:
-        found.append(facts.Stage(start_s, start_s + stage.for_s, stage.rate_from, stage.rate_to))
+        stages.append(facts.Stage(start_s, start_s + stage.for_s, stage.rate_from, stage.rate_to))
         start_s += stage.for_s
-    return tuple(found)
+    return tuple(stages)
 
 

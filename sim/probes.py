@@ -1,8 +1,8 @@
-"""The two probes that run beside every load, in the model: they are load too, and they fill caches.
+"""The two probes that accompany every load, simulated: they are load too, and they fill caches.
 
-The real driver polls followers' home pages for fresh tweets and asks HAProxy's null route at an even rate (its module
-`tweetlab/load/generator/probes.py`, a floor above, holds the originals of these constants). A twin without them would see
-a tenth fewer home reads than the machine does.
+The real driver polls followers' home pages for fresh tweets and requests HAProxy's null route at a constant
+rate (these constants are copied from `tweetlab/load/generator/probes.py`, a higher layer). Without them the
+twin would simulate a tenth fewer home reads than the real run has.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ NULL_PER_S = 10.0
 
 @dataclass
 class ProbeRow:
-    """One pair. `seen_s`: end of the first poll that showed the tweet, negative: never. `gap_s`: since the poll before it."""
+    """One pair.
+
+    `seen_s`: end of the first poll that showed the tweet, negative: never. `gap_s`: since the previous poll.
+    """
 
     tweet: int
     follower: int
@@ -46,7 +49,7 @@ class Delivery:
         self._credit, self._at_s = 1.0, 0.0
 
     def acknowledged(self, ctx: Context) -> None:
-        """A tweet was acknowledged: poll some of its followers, within the budget of pairs."""
+        """Poll some followers of the author of an acknowledged tweet, within the budget of pairs."""
         now = self.engine.env.now
         self._credit = min(self._credit + (now - self._at_s) * PAIRS_PER_S, PAIRS_PER_S * SAVED_S)
         self._at_s = now
@@ -75,8 +78,8 @@ class Delivery:
         self.engine.start(self.read, ctx, ended)
 
 
-def ask_null(engine: Engine, code: Linked, until_s: float, ended: Callable[[Context], None]) -> None:
-    """Ask the null route at an even rate until `until_s`; `ended(ctx)` is called with each answer."""
+def request_null(engine: Engine, code: Linked, until_s: float, ended: Callable[[Context], None]) -> None:
+    """Request the null route at a constant rate until `until_s`; `ended(ctx)` is called for each response."""
 
     def begin(event: object) -> None:
         number: int = event._value  # type: ignore[attr-defined]

@@ -1,26 +1,28 @@
-"""The language of the twin: a route is a small program of steps, and an engine walks it.
+"""The program language of the twin: a route is a small program of steps, which an engine executes.
 
-A `Step` says what one request needs next (a slice of CPU at a node, a wait, a place in a pool, a decision, ...).
-`flatten` turns a nested tree of steps into one flat tuple of `Instruction`s with relative-free jump targets, so that a
-compiled engine can run the very same program from integer arrays. Names (nodes, units of work, predicates, effects)
-stay strings here; an engine binds them when it links the program and refuses a name it does not know.
+A `Step` is one need of a request (a slice of CPU at a node, a wait, a slot in a pool, a decision, ...).
+`flatten` turns a nested tree of steps into one flat tuple of `Instruction`s with relative-free jump targets,
+so that a compiled engine can run the same program from integer arrays. Names (nodes, units of work,
+predicates, effects) are strings here; an engine binds them when it links the program and rejects unknown
+names.
 
 | step | meaning |
 |---|---|
-| `Cpu` | burn the demand of a unit of work at a node (FCFS there if the node is single-threaded, on the shared CPU) |
+| `Cpu` | use the CPU demand of a unit of work at a node (FCFS there if the node is single-threaded, on the shared CPU) |
 | `Delay` | wait without CPU: network, disk, timers |
-| `Acquire`, `Release` | a place in a bounded pool; `Acquire` fails the request when the pool's queue is full |
+| `Acquire`, `Release` | a slot in a bounded pool; `Acquire` fails the request when the pool's queue is full |
 | `Branch` | a decision on the state of the model: hit or miss, push or pull |
-| `Each` | run a body once per item, all at the same time, go on when all (or the first k) are done: fan-out, k-of-n |
-| `Parallel` | different bodies at the same time, go on when `need` of them are done |
+| `Each` | run a body once per item, concurrently, continue when all (or the first k) are done: fan-out, k-of-n |
+| `Parallel` | different bodies concurrently, continue when `need` of them are done |
 | `Loop` | run a body once per item, one after the other (the chunks of a fan-out) |
-| `Once` | single-flight: the first runs the body, those who come meanwhile wait for it |
+| `Once` | single-flight: the first runs the body, later ones wait for it |
 | `Call` | a guarded call of a dependency: breaker before, retry schedule after a failure |
 | `Publish` | append to a topic; its consumer groups run their own program |
 | `Effect` | change the state of the model at this moment |
 | `Fail` | end the request with an error status |
 
-To consume is not a step inside a route: a `Consumer` row names group, process, topics and the program run per event.
+Consuming is not a step of a route: a `Consumer` row names group, process, topics and the program run per
+event.
 """
 
 from __future__ import annotations
@@ -32,14 +34,16 @@ from system.kernel.errors import CouldNotRun
 
 
 class UnknownStep(CouldNotRun):
-    """A program holds something that no engine can run: a bug of the program's author, never skipped in silence."""
+    """A program contains something that no engine can run: a bug in the program, never silently skipped."""
 
 
 @dataclass(frozen=True)
 class Cpu:
-    """Burn CPU of work `unit` at `node`; `size` names a measure of the job that scales the demand (a + b * size).
+    """Use the CPU of work `unit` at `node`.
 
-    `share`: part of the unit done in this step, for work that lies before and after a call.
+    `size` names a measure of the job that scales the demand (a + b * size).
+
+    `share`: part of the unit done in this step, for work before and after a call.
     """
 
     node: str
@@ -57,21 +61,21 @@ class Delay:
 
 @dataclass(frozen=True)
 class Acquire:
-    """Take a place in `pool`, waiting in its queue; a full queue fails the job with 503."""
+    """Take a slot in `pool`, waiting in its queue; a full queue fails the job with 503."""
 
     pool: str
 
 
 @dataclass(frozen=True)
 class Release:
-    """Give the place in `pool` back."""
+    """Release the slot in `pool`."""
 
     pool: str
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Go on with `then` where predicate `when` holds for the job at this moment, else with `otherwise`."""
+    """Continue with `then` if predicate `when` holds for the job at this time, else with `otherwise`."""
 
     when: str
     then: tuple[Step, ...]
@@ -80,9 +84,9 @@ class Branch:
 
 @dataclass(frozen=True)
 class Each:
-    """Run `body` once per item of list `items`, concurrently; go on when `need` are done (0: all of them).
+    """Run `body` once per item of list `items`, concurrently; continue when `need` are done (0: all of them).
 
-    Those still running afterwards keep burning what they burn: a late replica is not free.
+    The others keep running and using CPU: a late replica is not free.
     """
 
     items: str
@@ -92,7 +96,7 @@ class Each:
 
 @dataclass(frozen=True)
 class Parallel:
-    """Run the bodies concurrently; go on when `need` of them are done (0: all)."""
+    """Run the bodies concurrently; continue when `need` of them are done (0: all)."""
 
     bodies: tuple[tuple[Step, ...], ...]
     need: int = 0
@@ -108,7 +112,7 @@ class Loop:
 
 @dataclass(frozen=True)
 class Once:
-    """Single-flight by the key that function `key` gives: one runs `body`, the others wait until it is done."""
+    """Single-flight by the result of function `key`: one runs `body`, the others wait until it is done."""
 
     key: str
     body: tuple[Step, ...]
@@ -132,7 +136,7 @@ class Publish:
 
 @dataclass(frozen=True)
 class Effect:
-    """Apply the named change to the state of the model."""
+    """Apply the named change to the model's state."""
 
     name: str
 
@@ -151,10 +155,11 @@ Step = (
 
 @dataclass(frozen=True)
 class Consumer:
-    """A consumer group: its poll loop at process `node` runs the body of each event's topic, `lanes` keys at once.
+    """A consumer group: its poll loop at `node` runs the body of each event's topic, for `lanes` keys
+    concurrently.
 
-    `bodies`: (topic, steps). `poll_delay`: names the wait until an idle poll loop sees a new event. `batch`: events of all
-    topics that are gathered for a while are done in one go, by the first topic's body.
+    `bodies`: (topic, steps). `poll_delay`: names the wait until an idle poll loop sees a new event. `batch`:
+    gathered events of all topics are handled as one batch, by the first topic's body.
     """
 
     group: str
@@ -177,7 +182,7 @@ Code = tuple[Instruction, ...]
 
 
 def flatten(steps: tuple[Step, ...]) -> Code:
-    """Turn a tree of steps into flat code ending with `end`. Raises `UnknownStep` on anything else than a step."""
+    """Turn a tree of steps into flat code ending with `end`. Raises `UnknownStep` for anything but a step."""
     code: list[Instruction] = []
     _emit(steps, code)
     code.append(Instruction("end"))
@@ -217,7 +222,7 @@ def _emit(steps: tuple[Step, ...], code: list[Instruction]) -> None:
 
 
 def _emit_jump(step: Branch | Call | Loop, code: list[Instruction]) -> None:
-    """Emit the steps that jump inside the same code, so that the common path makes no child job."""
+    """Emit the steps that jump inside the same code, so that the common path creates no child job."""
     start = len(code)
     match step:
         case Branch(when, then, otherwise):

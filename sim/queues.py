@@ -1,7 +1,8 @@
-"""Stations that hold no CPU: pools of places, and the poll loops of consumer groups.
+"""Stations without CPU: pools of slots, and the poll loops of consumer groups.
 
-**A pool** is a bounded number of places; a policy decides who may wait for one. **A poll loop** is a member of a consumer group:
-it takes what waits in its topics, in order within a key, and polls again when all of it is done.
+**A pool** is a bounded number of slots; a policy decides which jobs may wait for one. **A poll loop** is a
+member of a consumer group: it takes all pending events of its topics, in order within a key, and polls again
+when they are done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from sim.stations import Resume, call_after
 
 
 class Pool:
-    """`places` in all. `admits(running, waiting)` decides who may wait when none is free; None: everybody."""
+    """`places` slots.
+
+    `admits(running, waiting)` decides whether a job may wait when none is free; None: always.
+    """
 
     def __init__(
         self, env: simpy.Environment, name: str, places: int, admits: Callable[[int, int], bool] | None, resume: Resume
@@ -31,13 +35,13 @@ class Pool:
         self.refused = 0
 
     def entered(self, _job: Any) -> Pool:
-        """It is the same pool for every job."""
+        """Return this pool, for every job."""
         return self
 
     left = entered
 
     def acquire(self, job: Any) -> bool | None:
-        """True: taken now. False: waits, and is resumed with the place. None: refused."""
+        """Take a slot. True: taken. False: waiting, resumed with the slot. None: refused."""
         if self.free > 0:
             self.free -= 1
             return True
@@ -48,7 +52,7 @@ class Pool:
         return False
 
     def release(self, _status: int = 0) -> None:
-        """Give a place back; the first in the queue gets it at once."""
+        """Release a slot; the first waiting job gets it immediately."""
         while self.queue:
             job = self.queue.popleft()
             if not job.gone:
@@ -58,11 +62,11 @@ class Pool:
 
 
 class PollLoop:
-    """One member of a consumer group: polls everything that waits, does it, commits, polls again.
+    """One member of a consumer group: polls all pending events, handles them, commits, polls again.
 
-    Events of one poll run at the same time where their keys differ (`lanes` at most), in their order within a key. An
-    idle loop sees a new event `poll_s()` later (a long poll that wakes); the next poll starts when the last event of this one
-    is done. `inside`: event -> key of those in hand.
+    Events of one poll with different keys run concurrently (`lanes` at most), in order within a key. An idle
+    loop sees a new event `poll_s()` later (a long poll that returns); the next poll starts when the last
+    event of this one is done. `inside`: event in progress -> queue of its key.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class PollLoop:
 
     @property
     def lag(self) -> int:
-        """Events not yet done."""
+        """Return the number of events that are not done."""
         return len(self.waiting) + len(self.inside) + sum(len(queue) for queue in self.queues)
 
     def append(self, key: int, event: Any) -> None:
@@ -89,7 +93,7 @@ class PollLoop:
         self._wake()
 
     def done(self, event: Any) -> None:
-        """An event in hand is finished."""
+        """Record that an event is done."""
         queue = self.inside.pop(event, None)
         if queue is None:
             return
@@ -98,12 +102,12 @@ class PollLoop:
         self._launch()
 
     def again(self, event: Any, pause_s: float) -> None:
-        """An event in hand failed: it is tried again after a pause, before the others of its key."""
+        """Retry a failed event after a pause, before the others of its key."""
         if event in self.inside and not self.stopped:
             call_after(self.env, pause_s, lambda _: self.handle(event) if event in self.inside else None)
 
     def stop(self) -> None:
-        """The consumer died: nothing of the poll in hand was committed, so all of it waits again."""
+        """Stop the consumer: nothing of the current poll was committed, so all of it is pending again."""
         self.stopped = True
         self.busy = False
         for event, queue in self.inside.items():
@@ -114,7 +118,7 @@ class PollLoop:
         self.queues.clear()
 
     def resume(self) -> None:
-        """The consumer is back."""
+        """Restart the consumer."""
         self.stopped = False
         self._wake()
 
@@ -147,10 +151,11 @@ class PollLoop:
 
 
 class BatchLoop(PollLoop):
-    """A member that does all events of a poll in one go, and gathers them under load.
+    """A member that handles all events of a poll as one batch, and gathers them under load.
 
-    Where the poll before was answered less than `gather_s` ago, it waits until then and takes what came meanwhile, as
-    system/services/shared/consumer_loop.py does; after a calm it begins at once. `handle(batch)` gets what `bundle(events)` made.
+    If the previous poll returned less than `gather_s` ago, it waits until then and includes events that
+    arrived since, as system/services/shared/consumer_loop.py does; otherwise it starts immediately.
+    `handle(batch)`: of `bundle(events)`.
     """
 
     def __init__(
@@ -160,11 +165,11 @@ class BatchLoop(PollLoop):
         super().__init__(env, poll_s, handle, 1)
         self.gather_s = gather_s
         self._bundle = bundle
-        self._answered_s = float("-inf")
+        self._last_poll_s = float("-inf")
         self._parts: list[Any] = []
 
     def _polled(self, event: Any) -> None:
-        wait_s = self._answered_s + self.gather_s - self.env.now
+        wait_s = self._last_poll_s + self.gather_s - self.env.now
         if wait_s > 1e-9 and not self.stopped:
             call_after(self.env, wait_s, self._gathered)
         else:
@@ -173,19 +178,19 @@ class BatchLoop(PollLoop):
     def _gathered(self, _event: Any) -> None:
         if self.stopped or self.inside:
             return
-        self._answered_s = self.env.now
-        taken = [event for _, event in self.waiting]
+        self._last_poll_s = self.env.now
+        events = [event for _, event in self.waiting]
         self.waiting.clear()
-        if not taken:
+        if not events:
             self.busy = False
             return
-        batch = self._bundle(taken)
+        batch = self._bundle(events)
         self.inside[batch] = deque()
-        self._parts = taken
+        self._parts = events
         self.handle(batch)
 
     def stop(self) -> None:
-        """The consumer died: all events of the batch in hand wait again."""
+        """Stop the consumer: all events of the current batch are pending again."""
         if self.inside:
             self.inside.clear()
             self.waiting.extendleft((0, event) for event in reversed(self._parts))

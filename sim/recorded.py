@@ -1,4 +1,4 @@
-"""A scenario back from a record: what was asked, as values, without the file it came from."""
+"""Restores a scenario from a record, without its original file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from system.kernel.errors import WrongInput
 
 
 def scenario_of(document: Mapping[str, Any]) -> spec.Scenario:
-    """Return the scenario of a record's document, without objectives. Raises WrongInput where the record does not hold it."""
+    """Return the scenario of a record, without objectives.
+
+    Raises WrongInput if the record does not contain it.
+    """
     try:
         return _scenario(document["scenario"]["resolved"])
     except (KeyError, TypeError) as problem:
         raise WrongInput(
-            f"The record of {document.get('run_id', 'this run')} does not hold its scenario ({problem!r}); run it again."
+            f"The record of {document.get('run_id', 'this run')} does not contain its scenario ({problem!r}); run it again."
         ) from None
 
 
@@ -36,7 +39,7 @@ def _scenario(values: Mapping[str, Any]) -> spec.Scenario:
             int(people["history_tweets"]),
             Path(graph) if graph else None,
             str(people["cache"]),
-            undirected=people.get("undirected"),  # missing in records made before graph files had them
+            undirected=people.get("undirected"),  # absent in records from before graph files had them
             direction=people.get("direction"),
         ),
         workload=spec.Workload(
@@ -46,5 +49,5 @@ def _scenario(values: Mapping[str, Any]) -> spec.Scenario:
         faults=tuple(spec.Fault(**fault) for fault in values["faults"]),
         objectives=(),
         measure=spec.Measure(**values["measure"]),
-        cpu_quota=values.get("cpu_quota"),  # None in records made before there were quotas
+        cpu_quota=values.get("cpu_quota"),  # None in records from before there were quotas
     )

@@ -1,7 +1,7 @@
 """One replication: the tape played once through the model, with one seed.
 
-Random numbers come in streams, one per (seed, name), so that two scenarios that differ in one policy draw the same
-demands for everything else (common random numbers), and the tape itself is the very one that the real run plays.
+Random numbers come from streams, one per (seed, name), so that two scenarios that differ in one policy draw
+the same demands for everything else (common random numbers), and the tape is the same as in the real run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sim.autoscaling import Autoscaler
 from sim.calibration import Calibration, DelayShape
 from sim.consumers import consume
 from sim.engine import Engine
-from sim.faults import Faults, Stricken
+from sim.faults import Faults, FaultWindow
 from sim.guards import ServiceGuard
 from sim.jobs import GATEWAY_TIMEOUT, NOT_CONNECTED, Context, Job, Unit
 from sim.model import EffectRow, Model
@@ -30,14 +30,14 @@ from sim.stations import Node, call_after
 from system.kernel.resilience import retry
 
 BLOCK = 2048
-WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/run/warming.py, a floor above
+WARMED_USERS = 10_000  # seeding fills the cache up to here, as in tweetlab/run/warming.py, a higher layer
 DRAIN_S = 30.0  # simulated seconds after the load in which requests, events and rebuilds may end
 CREATES = frozenset({"post", "reply"})
 READS = frozenset(vocabulary.ROUTES) - vocabulary.WRITES - {"delete"}
 
 
 def stream(seed: int, name: str, draw: Callable[[np.random.Generator, int], np.ndarray]) -> Iterator[float]:
-    """Endless draws of the stream `name`."""
+    """Yield draws of the stream `name`, without end."""
     random = np.random.default_rng([seed, zlib.crc32(name.encode())])
     while True:
         yield from draw(random, BLOCK).tolist()
@@ -57,21 +57,23 @@ def _shape(shape: DelayShape) -> Callable[[np.random.Generator, int], np.ndarray
     return lambda random, n: np.interp(random.random(n), steps, seconds)
 
 
-def standing_of(platform: str) -> int:
+def initial_instances(platform: str) -> int:
     """Return how many instances of each service a blueprint starts."""
     return sum(node.startswith("gateway-") for node in vocabulary.BLUEPRINTS[platform])
 
 
 @dataclass
 class Played:
-    """What one replication left. `operations`: one an attempt, in order of their begin; second pages have numbers from
-    `planned` up. `work`: unit -> (counts, sizes) by second, empty unless asked for. `probes`, `nulls`: what ran beside the load.
-    `autoscaler`: which instances came and went.
+    """Results of one replication.
+
+    `operations`: one per attempt, in order of their start; second pages have numbers from `planned` up.
+    `work`: unit -> (counts, sizes) by second, empty unless requested. `probes`, `nulls`: the probes that
+    accompany the load. `autoscaler`: its decisions.
     """
 
     operations: list[Context]
     effects: list[EffectRow]
-    faults: list[Stricken]
+    faults: list[FaultWindow]
     nodes: dict[str, Node]
     engine: Engine
     model: Model
@@ -104,7 +106,7 @@ class Replication:
         self.loops = self._consume()
         even = stream(seed, "quota periods", lambda random, n: random.random(n) * bandwidth.PERIOD_S)
         self.autoscaler = Autoscaler(self.engine, self.model.fleets, scenario.policies, scenario.cpu_quota,
-                             dict(calibration.background_cores), even.__next__, standing_of(scenario.platform))
+                             dict(calibration.background_cores), even.__next__, initial_instances(scenario.platform))
         self.delivery = probes.Delivery(self.engine, self.world, self.code["home"], seed)
         self.nulls: list[Context] = []
         if scenario.population.cache == "warm" and seeded.graph.users <= WARMED_USERS:
@@ -129,15 +131,15 @@ class Replication:
             bindings.guards[service] = ServiceGuard(self.scenario.policies, jitter)
 
     def _consume(self) -> dict[str, list[PollLoop]]:
-        found: dict[str, list[PollLoop]] = {}
+        loops: dict[str, list[PollLoop]] = {}
         knobs = self.scenario.policies
         gather_s = {"indexer": knobs.search.gather_s, "liker": knobs.cache.like_gather_s}
         for consumer in workers.CONSUMERS:
-            found.setdefault(consumer.node, []).append(consume(self.engine, consumer, gather_s.get(consumer.group, 0.0)))
-        return found
+            loops.setdefault(consumer.node, []).append(consume(self.engine, consumer, gather_s.get(consumer.group, 0.0)))
+        return loops
 
     def play(self, tape: workload.Tape) -> Played:
-        """Play the whole tape, let what is in flight end, and return what happened."""
+        """Play the whole tape, drain what is in flight, and return the results."""
         if self.scenario.measure.warm_caches:
             home = tape.routes.index("home")
             self.world.read_once(np.unique(tape.user[tape.route == home]).tolist())
@@ -146,7 +148,7 @@ class Replication:
             faults.plan(fault)
         self._feed(tape)
         null = self.engine.link(flatten(services.NULL))
-        probes.ask_null(self.engine, null, self.scenario.workload.load_s, self.nulls.append)
+        probes.request_null(self.engine, null, self.scenario.workload.load_s, self.nulls.append)
         self.engine.env.run(until=self.scenario.workload.load_s + DRAIN_S)
         units = self.engine.bindings.units
         work = {name: (unit.counts, unit.sizes) for name, unit in units.items() if unit.counts and unit.sizes}
@@ -188,7 +190,7 @@ class Replication:
         ctx.ended = True
         ctx.status = status or 200
         if status:
-            self._again(ctx)
+            self._retry(ctx)
         elif ctx.route in CREATES:
             self.delivery.acknowledged(ctx)
         elif ctx.pages == 2:
@@ -197,21 +199,24 @@ class Replication:
             self._first(following)
 
     def _deadline(self, ctx: Context) -> None:
-        """The client has its 504. A read is cancelled with it; a write goes on to its end, and nobody waits for it."""
+        """End the attempt with 504.
+
+        A read is cancelled; a write runs to completion without a waiting client.
+        """
         if ctx.done >= 0.0:
             return
         ctx.done = self.engine.env.now
         ctx.status = GATEWAY_TIMEOUT
         ctx.ended = ctx.route in READS
-        self._again(ctx)
+        self._retry(ctx)
 
     def _first(self, ctx: Context) -> None:
-        """The first attempt of an operation pays into the client's budget of retries."""
+        """Start the first attempt of an operation, which adds to the client's retry budget."""
         self.budget.first_try()
         self._begin(ctx)
 
-    def _again(self, ctx: Context) -> None:
-        """The client tries once more where the outcome is not certain, by its policy, as the load driver does."""
+    def _retry(self, ctx: Context) -> None:
+        """Retry an attempt with an uncertain outcome by the client's policy, as the load driver does."""
         knobs = self.scenario.policies.retry
         uncertain = outcomes.of_status(ctx.status) == outcomes.INFO
         if not uncertain or ctx.attempt + 1 >= knobs.attempts or not self.budget.take():

@@ -1,8 +1,9 @@
-"""The routes of the system as programs: one entry a route of a scenario's mix.
+"""The routes of the system as programs: one entry per route of a scenario's mix.
 
-Every request goes generator -> HAProxy -> gateway -> HAProxy -> service -> stores and back. The work of generator and
-gateway lies half before and half after the call, so that an event loop makes answers wait, too. Decisions are named
-here and taken in `sim.model`, which asks the services' own policies. What the workers do stands in `sim.workers`.
+Every request goes generator -> HAProxy -> gateway -> HAProxy -> service -> stores and back. Half of the work
+of generator and gateway is before the call and half after it, so that an event loop delays responses, too.
+Decisions are named here and made in `sim.model` by the services' own policies. Programs of workers are in
+`sim.workers`.
 """
 
 from __future__ import annotations
@@ -23,28 +24,28 @@ EVENT_LOOPS = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, LIKES, FANOUT, 
 """One Python process each: one task at a time, first come first served."""
 
 SCALED = (GATEWAY, USERS, TWEETS, TIMELINES, SEARCH, MEDIA, LIKES)
-"""What HAProxy stands in front of: of these there can be several instances."""
+"""Services behind HAProxy, which can have several instances."""
 
 BEHIND = SCALED[1:]
-"""What a gateway asks: it has places of its own for each."""
+"""Services that a gateway calls: it has separate slots for each."""
 
 QUOTED = (*SCALED, FANOUT, INDEXER, LIKER, RELAY)
-"""What a scenario's `cpu_quota` limits: our services, and no store."""
+"""Processes that a scenario's `cpu_quota` limits: services and workers, no store."""
 
 READERS = (TWEETS, TIMELINES, SEARCH, MEDIA, LIKES)
-"""Services that look who is protected before they show a tweet or a picture."""
+"""Services that check protected users before they show a tweet or a picture."""
 
-LIMITS = "limits-1"  # counts for the gateway; what that costs is in the gateway's own work, so it only can be killed
+LIMITS = "limits-1"  # counters of the gateway; their cost is in the gateway's own work, so the node can only be killed
 WIDTHS = {
     **dict.fromkeys(EVENT_LOOPS, 1),
     HAPROXY: 0, stores.REDIS: 1, stores.CASSANDRA: 0, stores.POSTGRES: 0, stores.KAFKA: 0, stores.ELASTIC: 0,
     stores.MINIO: 0, LIMITS: 1, stores.CDN: 1,
 }  # fmt: skip
-"""Node -> tasks that may use the CPU at once; 0 is any number."""
+"""Node -> tasks that may use the CPU concurrently; 0 is any number."""
 
 
 def api(route: str, service: str, inner: Steps, *, idempotent: bool = True, share: float = 0.5) -> Steps:
-    """One HTTP request at the public door, through gateway and mesh to `service` and back.
+    """One HTTP request at the public load balancer, through gateway and mesh to `service` and back.
 
     `share`: of the route's work at gateway and service, before the call and again after it.
     """
@@ -67,7 +68,7 @@ def api(route: str, service: str, inner: Steps, *, idempotent: bool = True, shar
         Acquire("gateway.in_flight"),
         Effect("enters_gateway"),
         Cpu(GATEWAY, route, share=share),
-        Branch("queue_stands", (Effect("leaves_gateway"), Fail(UNAVAILABLE))),
+        Branch("queue_too_long", (Effect("leaves_gateway"), Fail(UNAVAILABLE))),
         Branch("over_limit", (Effect("leaves_gateway"), Fail(TOO_MANY))),
         Acquire(f"{service}.place"),
         Call(service, behind, idempotent),
@@ -139,9 +140,11 @@ def _edge(route: str) -> Steps:
     return request(route, USERS, (*stores.postgres("edge"), Effect(route), Publish("outbox")), idempotent=False)
 
 
-def _asked() -> Steps:
-    """A request to follow: the transaction of an edge that makes none, and no event. Each of its steps costs what a follow's
-    does, and so does an approval's."""
+def _follow_request() -> Steps:
+    """A follow request: a transaction that creates no edge and no event.
+
+    Its steps cost the same as those of a follow; so do those of an approval.
+    """
     return request("follow", USERS, stores.postgres("edge"), idempotent=False)
 
 
@@ -150,10 +153,10 @@ def _approved() -> Steps:
 
 
 def _like() -> Steps:
-    """The tweet is looked up (who may not see it may not like it), then row and outbox row are one transaction."""
+    """The tweet is looked up (only visible tweets can be liked), then row and outbox row are one transaction."""
     row = (*stores.postgres("like"), Publish("outbox"))
-    seen = (Effect("one_tweet"), *stores.hydrate(LIKES), *stores.visibility(LIKES))
-    return request("like", LIKES, (*seen, *row), idempotent=False)
+    visible = (Effect("one_tweet"), *stores.hydrate(LIKES), *stores.visibility(LIKES))
+    return request("like", LIKES, (*visible, *row), idempotent=False)
 
 
 def _profile() -> Steps:
@@ -161,37 +164,38 @@ def _profile() -> Steps:
 
 
 def _search() -> Steps:
-    """A ranked search: a view of the index (shared), where the newest `band` matches end (known for a while), a page of
-    them, then the truth about what was found."""
+    """A ranked search: a view of the index (shared), the end of the newest `band` matches (cached), a page of
+    them, then their current state from the stores."""
     view = Branch("index_view_is_old", (Once("index_view", (*stores.elastic("view"), Effect("index_view_opened"))),))
     band = Branch("band_unknown", (*stores.elastic("band"), Effect("band_known")))
-    found = (*stores.elastic("search"), Effect("found_page"), *stores.hydrate(SEARCH), *stores.visibility(SEARCH))
-    return request("search", SEARCH, (view, band, *found))
+    results = (*stores.elastic("search"), Effect("found_page"), *stores.hydrate(SEARCH), *stores.visibility(SEARCH))
+    return request("search", SEARCH, (view, band, *results))
 
 
 def _media() -> Steps:
-    """The journey of a picture, as the load walks it: initialize, PUT to storage, finalize, show, and two reads from the
-    edge, of which the first is a miss. Six exchanges, three of them with the gateway, so a sixth of each unit an exchange.
+    """The requests of a picture, as in the load: initialize, PUT to storage, finalize, show, and two reads
+    from the edge, of which the first is a miss. Six exchanges, three of them with the gateway, so a sixth of
+    each unit per exchange.
     """
     sixth = 1.0 / 6.0
 
-    def exchange(*there: Step) -> Steps:
-        return (Cpu(GENERATOR, "media", share=sixth / 2), *there, Cpu(GENERATOR, "media", share=sixth / 2))
+    def exchange(*steps: Step) -> Steps:
+        return (Cpu(GENERATOR, "media", share=sixth / 2), *steps, Cpu(GENERATOR, "media", share=sixth / 2))
 
-    def asked(inner: Steps, *, idempotent: bool = False) -> Steps:
+    def gateway_call(inner: Steps, *, idempotent: bool = False) -> Steps:
         return exchange(*api("media", MEDIA, inner, idempotent=idempotent, share=sixth))
 
-    checked = Parallel((stores.minio("head"), stores.minio("get")))  # size and digest beside the first bytes
+    checked = Parallel((stores.minio("head"), stores.minio("get")))  # size and digest concurrently with the first bytes
     row = stores.postgres("media_read")
-    fetched = (Cpu(stores.CDN, "miss"), *stores.minio("get"), Effect("edge_keeps"))
-    read = exchange(Branch("edge_has_it", (Cpu(stores.CDN, "hit"),), fetched))
+    fetched = (Cpu(stores.CDN, "miss"), *stores.minio("get"), Effect("edge_stores"))
+    read = exchange(Branch("edge_cached", (Cpu(stores.CDN, "hit"),), fetched))
     return (
         Effect("sent"),
         Delay("media.net"),
-        *asked(stores.postgres("media_write")),
+        *gateway_call(stores.postgres("media_write")),
         *exchange(*stores.minio("put")),
-        *asked((*row, checked, *stores.postgres("media_write"), Delay("media.store"))),
-        *asked((*row, *stores.visibility(MEDIA)), idempotent=True),
+        *gateway_call((*row, checked, *stores.postgres("media_write"), Delay("media.store"))),
+        *gateway_call((*row, *stores.visibility(MEDIA)), idempotent=True),
         *read,
         *read,
         Effect("journey_ends"),
@@ -202,7 +206,7 @@ ROUTES: dict[str, Steps] = {
     "delete": _delete(),
     "follow": _edge("follow"),
     "follow_approve": _approved(),
-    "follow_request": _asked(),
+    "follow_request": _follow_request(),
     "home": _home(),
     "like": _like(),
     "media": _media(),
@@ -216,9 +220,14 @@ ROUTES: dict[str, Steps] = {
 }
 """Route of the mix -> its program."""
 
-_DOORS = {route.name: route for route in gateway_policy.ROUTES}
-LIMITED = {**_DOORS, "reply": _DOORS["post"], "media": _DOORS["media_initialize"], "follow_request": _DOORS["follow"]}
-"""Route of the mix -> the route at the gateway whose limit its requests meet."""
+_GATEWAY_ROUTES = {route.name: route for route in gateway_policy.ROUTES}
+LIMITED = {
+    **_GATEWAY_ROUTES,
+    "reply": _GATEWAY_ROUTES["post"],
+    "media": _GATEWAY_ROUTES["media_initialize"],
+    "follow_request": _GATEWAY_ROUTES["follow"],
+}
+"""Route of the mix -> the gateway route whose rate limit applies."""
 
 NULL: Steps = (
     Cpu(GENERATOR, "null", share=0.5),
@@ -227,4 +236,4 @@ NULL: Steps = (
     Delay("null.net"),
     Cpu(GENERATOR, "null", share=0.5),
 )
-"""The null route: HAProxy answers by itself, so its latency is what the machine adds."""
+"""The null route: HAProxy responds itself, so its latency is the overhead of the machine."""

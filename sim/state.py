@@ -1,11 +1,12 @@
-"""What the model knows of the data: who follows whom, who wrote what, and what the cache holds at this moment.
+"""The data of the model: follows, tweets, and the current contents of the cache.
 
-The twin keeps ids, not texts. A viewer's first page is the newest 20 ids of those he follows; it exists in `live_home`
-only while his timeline stands in Redis, so that a cache loss empties it and the next read must rebuild it. Lists of
-authors, followers and followings are present or absent in the same way, hot tweets are a set of resident ids. That is
-all a prediction needs: which reads hit, how many author lists a rebuild finds, how many tweets a page must fetch.
+The twin stores ids, not texts. A viewer's first page is the newest 20 ids of the authors they follow; it
+exists in `live_home` only while their timeline is in Redis, so that a cache loss removes it and the next read
+must rebuild it. Lists of authors, followers and followings are present or absent in the same way, hot tweets
+are a set of resident ids. A prediction needs no more: which reads hit, how many author lists a rebuild hits,
+how many tweets a page must fetch.
 
-`Seeded` is what every replication starts from and is shared; `World` is one replication's own copy, changed by it.
+`Seeded` is the shared initial state of every replication; `World` is the mutable copy of one replication.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from scenarios.world import population
 from scenarios.world import seeded_tweets as histories
 from system.kernel import ids
 
-PAGE = 20  # tweets of a page, as the load driver asks for
+PAGE = 20  # tweets per page, as the load driver requests
 HOME, AUTHOR, FOLLOWERS, FOLLOWING = "home", "author", "followers", "following"
 """The kinds of cached list."""
 
 
 @dataclass
 class Seeded:
-    """The population before the run. `recent`: author -> his newest ids, ascending, at most PAGE.
+    """The population before the run. `recent`: author -> newest ids, ascending, at most PAGE.
 
-    `pages`: viewer -> first page, newest first; filled as viewers appear, since most never do.
+    `pages`: viewer -> first page, newest first; filled on demand, since most viewers never appear.
     """
 
     graph: population.Graph
@@ -60,7 +61,7 @@ class Seeded:
 
 
 class World:
-    """The data of one replication. Every method is one atomic change or look, at the current simulated moment.
+    """The data of one replication. Every method is one atomic change or read, at the current simulated time.
 
     `live_home`: viewer -> page, only while the timeline is complete in the cache. `lists`: kind -> users whose list of that
     kind is complete (timelines are in `live_home`). `hot`: tweet ids resident in the cache.
@@ -82,39 +83,39 @@ class World:
         self._posted: dict[int, list[int]] = {}
         self._sequence = 0
 
-    # ---- the truth -----------------------------------------------------------------------------------
+    # ---- the stores ----------------------------------------------------------------------------------
 
     def audience(self, author: int) -> int:
-        """Followers of the author now."""
+        """Return the author's current number of followers."""
         known = self._followers.get(author)
         start = self.graph.follower_start
         return len(known) if known is not None else int(start[author + 1] - start[author])
 
     def followers_of(self, author: int) -> list[int]:
-        """Follower ids now; a list that the caller must not change."""
+        """Return the current follower ids; the caller must not change the list."""
         known = self._followers.get(author)
         if known is None:
             known = self._followers[author] = self.graph.followers_of(author).tolist()
         return known
 
     def followings_of(self, viewer: int) -> set[int]:
-        """Followed ids now."""
+        """Return the currently followed ids."""
         known = self._followings.get(viewer)
         if known is None:
             known = self._followings[viewer] = set(self.graph.following_of(viewer).tolist())
         return known
 
     def recent_of(self, author: int) -> list[int]:
-        """The author's newest ids, ascending, at most PAGE."""
+        """Return the author's newest ids, ascending, at most PAGE."""
         return self._recent.get(author) or self.seeded.recent[author]
 
     def new_id(self, now_s: float) -> int:
-        """Return an id as the system makes them: this moment, one worker, a running sequence."""
+        """Return an id as the system generates them: current time, one worker, an increasing sequence."""
         self._sequence = (self._sequence + 1) & ids.MAX_SEQUENCE
         return ids.floor_id(self.start_ms + int(now_s * 1000)) + self._sequence
 
     def write(self, author: int, tweet: int) -> None:
-        """A tweet became durable; its author's own lists have it where they stand."""
+        """Store a tweet; add it to its author's own lists if they are cached."""
         recent = self._recent.get(author)
         if recent is None:
             recent = self._recent[author] = list(self.seeded.recent[author])
@@ -124,7 +125,7 @@ class World:
         self.push(tweet, (author,))
 
     def delete(self, author: int) -> int:
-        """Delete the author's last tweet of this run; return its id, 0 where he has none."""
+        """Delete the author's last tweet of this run; return its id, 0 if there is none."""
         own = self._posted.get(author)
         if not own:
             return 0
@@ -137,13 +138,13 @@ class World:
         return tweet
 
     def follow(self, viewer: int, author: int) -> None:
-        """The edge stands."""
+        """Add the edge."""
         if author not in self.followings_of(viewer):
             self.followings_of(viewer).add(author)
             self.followers_of(author).append(viewer)
 
     def unfollow(self, viewer: int, author: int) -> None:
-        """The edge does not stand any more."""
+        """Remove the edge."""
         if author in self.followings_of(viewer):
             self.followings_of(viewer).discard(author)
             self.followers_of(author).remove(viewer)
@@ -151,7 +152,7 @@ class World:
     # ---- the cache -----------------------------------------------------------------------------------
 
     def page_of(self, viewer: int) -> list[int]:
-        """The viewer's first page from the truth, newest first."""
+        """Return the viewer's first page from the stores, newest first."""
         if viewer not in self._followings and not self._recent:
             return self.seeded.first_page(viewer)
         followed = self.followings_of(viewer)
@@ -162,19 +163,19 @@ class World:
             return _newest(set(base).union(fresh))
         return _newest(tweet for author in (*followed, viewer) for tweet in self.recent_of(author))
 
-    def stands(self, kind: str, owner: int) -> bool:
-        """Whether the list is complete in the cache."""
+    def is_complete(self, kind: str, owner: int) -> bool:
+        """Return whether the list is complete in the cache."""
         return owner in (self.live_home if kind == HOME else self.lists[kind])
 
     def complete(self, kind: str, owner: int) -> None:
-        """A build ended: the list stands."""
+        """Mark the list as complete after a build."""
         if kind == HOME:
             self.live_home[owner] = list(self.page_of(owner))
         else:
             self.lists[kind].add(owner)
 
     def drop(self, *lists: tuple[str, int]) -> None:
-        """Delete lists; absent is always right."""
+        """Delete lists; an absent list is always correct."""
         for kind, owner in lists:
             if kind == HOME:
                 self.live_home.pop(owner, None)
@@ -182,23 +183,23 @@ class World:
                 self.lists[kind].discard(owner)
 
     def absent_authors(self, viewer: int) -> list[int]:
-        """Whose author lists a rebuild of this viewer's timeline must read from Cassandra now."""
+        """Return the authors whose lists a rebuild of this viewer's timeline must read from Cassandra."""
         known = self.lists[AUTHOR]
         return [author for author in (*self.followings_of(viewer), viewer) if author not in known]
 
     def matches(self, word: int) -> list[int]:
-        """A page of tweets that a search for word number `word` finds: the newest of one author, as good as any other."""
+        """Return the page of a search for word number `word`: the newest tweets of some author."""
         return self.recent_of(word % self.graph.users + 1)[-10:]
 
     def merged(self, page: Sequence[int], authors: Sequence[int]) -> list[int]:
-        """A page with the newest tweets of pulled `authors` merged in, newest first, each id once."""
-        found = set(page)
+        """Return a page merged with the newest tweets of pulled `authors`, newest first."""
+        merged = set(page)
         for author in authors:
-            found.update(self.recent_of(author))
-        return _newest(found)
+            merged.update(self.recent_of(author))
+        return _newest(merged)
 
     def push(self, tweet: int, viewers: Iterable[int]) -> int:
-        """Add a tweet to the live timelines of `viewers`; return how many there were."""
+        """Add a tweet to the live timelines of `viewers`; return their number."""
         pushed = 0
         live = self.live_home
         for viewer in viewers:
@@ -211,23 +212,23 @@ class World:
         return pushed
 
     def cold(self, tweets: Iterable[int]) -> list[int]:
-        """Which of `tweets` are not resident in the cache."""
+        """Return those of `tweets` that are not cached."""
         hot = self.hot
         return [tweet for tweet in tweets if tweet not in hot]
 
     def pulled_of(self, viewer: int) -> list[int]:
-        """Pulled authors that this viewer follows."""
+        """Return the pulled authors that this viewer follows."""
         return [author for author in self.pulled if author in self.followings_of(viewer)]
 
     def warm(self) -> None:
-        """Let every list stand, as seeding leaves them where it fills the cache."""
-        everybody = range(1, self.graph.users + 1)
-        self.live_home = {viewer: list(self.seeded.first_page(viewer)) for viewer in everybody}
+        """Complete every list, as seeding does when it fills the cache."""
+        users = range(1, self.graph.users + 1)
+        self.live_home = {viewer: list(self.seeded.first_page(viewer)) for viewer in users}
         for members in self.lists.values():
-            members.update(everybody)
+            members.update(users)
 
     def read_once(self, viewers: Iterable[int]) -> None:
-        """Let every viewer have read his home page once before the load: his lists stand and his page is hot."""
+        """Simulate one home read per viewer before the load: their lists are complete and their pages hot."""
         for viewer in viewers:
             self.lists[FOLLOWING].add(viewer)
             self.lists[AUTHOR].update(self.absent_authors(viewer))
@@ -235,11 +236,11 @@ class World:
             self.hot.update(self.live_home[viewer])
 
     def keys(self) -> int:
-        """How many keys the cache holds."""
+        """Return the number of keys in the cache."""
         return len(self.live_home) + len(self.hot) + sum(len(members) for members in self.lists.values())
 
     def lose_cache(self) -> None:
-        """Redis is empty from now on."""
+        """Empty the cache."""
         self.losses += 1
         self.live_home.clear()
         self.hot.clear()
@@ -248,5 +249,8 @@ class World:
 
 
 def _newest(tweets: Iterable[int]) -> list[int]:
-    """The PAGE highest ids, newest first. A sort beats a heap for the hundreds of ids that a page is chosen from."""
+    """Return the PAGE highest ids, newest first.
+
+    A sort beats a heap for the hundreds of ids of a page's sources.
+    """
     return sorted(tweets, reverse=True)[:PAGE]

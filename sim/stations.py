@@ -1,15 +1,18 @@
 """The stations: where requests of the twin spend their time.
 
-**The shared CPU.** Every service, every store and the load generator run on the same cores, so one `HostCpu` stands
-under all of them. It shares evenly (processor sharing): with n tasks on c cores each runs at rate min(1, c / n); one
-task never uses more than one core. Virtual time makes this O(log n) an event: v grows at that common rate, a task that
-needs d seconds of CPU and starts at v0 ends at v0 + d, and a heap keeps who is next. A change of n only changes the
-slope of v. Background CPU (compaction, garbage collection, the kernel) is a constant tenant: it takes its share away.
+**The shared CPU.** Every service, every store and the load generator run on the same cores, so all of them
+share one `HostCpu`. It shares evenly (processor sharing): with n tasks on c cores each runs at rate min(1, c
+/ n); one task never uses more than one core. Virtual time makes this O(log n) per event: v grows at that
+common rate, a task that needs d seconds of CPU and starts at v0 ends at v0 + d, and a heap orders the
+completions. A change of n only changes the slope of v. Background CPU (compaction, garbage collection, the
+kernel) is a constant load that reduces the cores.
 
-**A node** is a process on that host. `width` tasks of it may hold the CPU at once: 1 for an event loop or for Redis'
-single thread (first come, first served before the shared CPU), none for a thread pool such as Cassandra's.
+**A node** is a process on that host. `width` of its tasks may use the CPU concurrently: 1 for an event loop
+or for Redis' single thread (first come, first served before the shared CPU), none for a thread pool such as
+Cassandra's.
 
-Each station keeps what its laws need: arrivals, completions, the integral of the number inside, the sum of sojourns.
+Each station records what the queueing laws need: arrivals, completions, the integral of the number inside,
+the sum of sojourns.
 """
 
 from __future__ import annotations
@@ -35,7 +38,10 @@ def call_after(env: simpy.Environment, delay_s: float, function: Callable[[Any],
 
 
 class Tally:
-    """What a station counts for its laws. `area`: integral of the number inside over time, in job-seconds."""
+    """Counters of a station for the queueing laws.
+
+    `area`: integral of the number inside over time, in job-seconds.
+    """
 
     __slots__ = ("area", "arrivals", "completions", "inside", "lost", "since", "sojourn_s")
 
@@ -52,7 +58,7 @@ class Tally:
         self.arrivals += 1
 
     def leave(self, now: float, arrived: float, *, lost: bool = False) -> None:
-        """Count one departure of a job that came at `arrived`."""
+        """Count one departure of a job that arrived at `arrived`."""
         self.area += self.inside * (now - self.since)
         self.since = now
         self.inside -= 1
@@ -64,7 +70,7 @@ class Tally:
 
 
 class Task:
-    """One job's stay at a node: when it came, what it has still to burn, and how much of it in one go (all, without a quota)."""
+    """One job's visit to a node: arrival, remaining CPU demand, current slice (all without a quota)."""
 
     __slots__ = ("arrived", "job", "node", "rest_s", "slice_s")
 
@@ -76,23 +82,29 @@ class Task:
 
 
 class Quota(Protocol):
-    """What limits the CPU of a single-threaded process (`sim.bandwidth`)."""
+    """CPU limit of a single-threaded process (`sim.bandwidth`)."""
 
     def start(self, task: Task) -> None:
-        """Let `task` run within the limit."""
+        """Run `task` within the limit."""
         ...
 
     def ended(self, task: Task) -> bool:
-        """A slice of `task` is burnt: say whether it was the last one; else it goes on by itself."""
+        """Account for a finished slice of `task`.
+
+        Return whether it was the last one; else the task continues.
+        """
         ...
 
     def drop(self) -> Task | None:
-        """The process died; return the task that was waiting, if any."""
+        """Drop the task of a dead process; return it if it was waiting."""
         ...
 
 
 class HostCpu:
-    """The cores under everything, shared evenly. `cores`: what is left after the constant `background_cores`."""
+    """The cores of the machine, shared evenly.
+
+    `cores`: those that remain after the constant `background_cores`.
+    """
 
     def __init__(self, env: simpy.Environment, cores: float, background_cores: float = 0.0) -> None:
         self.env = env
@@ -119,12 +131,12 @@ class HostCpu:
             self._arm(now)
 
     def virtual_now(self) -> float:
-        """CPU seconds that a task which ran since the start would have had by now."""
+        """Return the CPU seconds that a task running since the start would have received."""
         self._advance(self.env.now)
         return self.virtual
 
     def drop(self, node: Node) -> list[Task]:
-        """Take all tasks of a dead process off the CPU and return them; what they burnt stays burnt."""
+        """Take all tasks of a dead process off the CPU and return them; CPU that they used stays counted."""
         self._advance(self.env.now)
         dropped = [task for _, _, task in self._heap if task.node is node]
         for task in dropped:
@@ -147,7 +159,7 @@ class HostCpu:
             self.since = now
 
     def _arm(self, now: float) -> None:
-        """Set the timer for the next completion; one that is already earlier looks again when it fires."""
+        """Set the timer for the next completion; an earlier one sets it again when it fires."""
         heap = self._heap
         while heap and heap[0][2].node is None:
             heapq.heappop(heap)
@@ -185,10 +197,10 @@ class HostCpu:
 
 
 class Node:
-    """One process on the shared CPU: FCFS for `width` places (0: any number at once), then the CPU itself.
+    """One process on the shared CPU: FCFS for `width` slots (0: unlimited), then the CPU itself.
 
     `cpu_s[i]`: CPU seconds of slices that ended in second i of the run. `down`: its process is dead;
-    `down_status`: what its callers then get. `quota`: of a single-threaded one, None is no limit.
+    `down_status`: the status that callers then get. `quota`: of a single-threaded one, None: no limit.
     """
 
     __slots__ = (
@@ -213,7 +225,7 @@ class Node:
         self.cpu_s: list[float] = []
 
     def submit(self, job: Any, demand_s: float) -> None:
-        """Queue `job` for `demand_s` seconds of CPU; `resume(job)` is called when it has had them."""
+        """Queue `job` for `demand_s` seconds of CPU; then call `resume(job)`."""
         now = self.env.now
         self.tally.enter(now)
         task = Task(self, job, demand_s, now)
@@ -224,7 +236,7 @@ class Node:
             self.queue.append(task)
 
     def finished(self, task: Task) -> None:
-        """The shared CPU is done with `task`, or with as much of it as its quota allowed."""
+        """Handle the end of `task` on the shared CPU, or of the slice that its quota allowed."""
         now = self.env.now
         self.demand_s += task.slice_s
         second = int(now)
@@ -243,7 +255,7 @@ class Node:
         self.resume(task.job)
 
     def crash(self) -> list[Any]:
-        """Kill the process: return the jobs that were inside; whoever comes until `restart` finds it down."""
+        """Kill the process; return the jobs that were inside. Until `restart` new jobs find it down."""
         self.down = True
         now = self.env.now
         lost = self.host.drop(self) + list(self.queue)
@@ -257,5 +269,5 @@ class Node:
         return [task.job for task in lost]
 
     def restart(self) -> None:
-        """The process answers again."""
+        """Start the process again."""
         self.down = False

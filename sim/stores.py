@@ -1,7 +1,7 @@
 """The steps that a request spends in the stores: building blocks of the routes.
 
-Each block is what one call of a port costs: CPU at the server, and a delay that is not CPU (its own waits, the wake-up of
-the socket). The units and delays are named here once; their values come from a calibration.
+Each block is the cost of one call of a port: CPU at the server, and a delay without CPU (its own waits, the
+wake-up of the socket). Units and delays are named here; their values come from a calibration.
 """
 
 from __future__ import annotations
@@ -40,36 +40,39 @@ def elastic(unit: str, size: str = "") -> Steps:
 
 
 def minio(unit: str) -> Steps:
-    """One object put or read, or what storage knows of it."""
+    """One object written or read, or its metadata."""
     return (Cpu(MINIO, unit), Delay("minio"))
 
 
-# ---- lists: complete, or absent and then built from the truth, once at a time ----------------------------
+# ---- lists: complete, or absent and then built from the stores, single-flight ---------------------------
 
 def build(read: Steps, size: str) -> Steps:
-    """Build the list that the job's item names: begin, read the truth, complete. Callers of one list share one build."""
-    steps = (*redis("begin"), Effect("list_begins"), *read, *redis("complete", size), Effect("list_stands"))
+    """Build the list of the job's item: begin, read the stores, complete.
+
+    Concurrent builds of a list are shared.
+    """
+    steps = (*redis("begin"), Effect("list_begins"), *read, *redis("complete", size), Effect("list_completed"))
     return (Once("list", steps),)
 
 
 def author_list(service: str) -> Steps:
-    """An author's tweets: one Cassandra read, a bounded number of them at once in a process."""
+    """An author's tweets: one Cassandra read, with bounded concurrency per process."""
     read = (Acquire(f"{service}.author_reads"), *cassandra("author_read"), Release(f"{service}.author_reads"))
     return build((*read, Cpu(service, "author_list")), "author_entries")
 
 
 def following_list() -> Steps:
-    """Whom a reader follows: one read of PostgreSQL."""
+    """The users that a reader follows: one read of PostgreSQL."""
     return build(postgres("following", "followings"), "followings")
 
 
 def follower_list() -> Steps:
-    """Who follows an author: one read of PostgreSQL."""
+    """The followers of an author: one read of PostgreSQL."""
     return build(postgres("followers", "audience"), "audience")
 
 
 def home_list(service: str) -> Steps:
-    """A reader's timeline: his followings, then their lists (absent ones are built), then the merge."""
+    """A reader's timeline: the followed users, then their lists (absent ones are built), then the merge."""
     absent = (Each("absent_authors", author_list(service)), *redis("lists_read", "absent"))
     read = (
         *redis("lists_read", "one"),
@@ -83,7 +86,7 @@ def home_list(service: str) -> Steps:
 
 
 def missing_list(service: str) -> Steps:
-    """Whichever list of a home read the job's item names."""
+    """The list of a home read that the job's item names."""
     others = (Branch("item_is_following", following_list(), author_list(service)),)
     return (Branch("item_is_home", home_list(service), others),)
 
@@ -91,7 +94,7 @@ def missing_list(service: str) -> Steps:
 def hydrate(service: str) -> Steps:
     """Turn the ids of a page into tweets: hot ones from Redis, the others from Cassandra, kept hot afterwards.
 
-    While Redis is away all of them come from Cassandra and none is kept.
+    While Redis is down all of them come from Cassandra and none is cached.
     """
     cold = (*cassandra("get", "cold"), Cpu(service, "cold_tweets", "cold"), *redis("fill", "cold"), Effect("page_is_hot"))
     cached = (*redis("hot_read", "page"), Branch("page_is_cold", cold))
@@ -99,9 +102,9 @@ def hydrate(service: str) -> Steps:
 
 
 def visibility(service: str) -> Steps:
-    """Who is protected, as a process knows it: read from PostgreSQL where nothing young enough is known, else only looked up.
+    """A process' view of protected users: read from PostgreSQL if it has expired, else only looked up.
 
-    From a quarter of its life on it is read again beside the requests.
+    From a quarter of its TTL on it is refreshed in the background.
     """
     read = Once(f"{service}.privacy", (*postgres("privacy"), Effect(f"{service}.privacy_read")))
     again = Branch(f"{service}.privacy_ages", (Publish(f"{service}.privacy"),))
@@ -109,7 +112,7 @@ def visibility(service: str) -> Steps:
 
 
 def from_truth(service: str, authors: str) -> Steps:
-    """A page read from Cassandra, an author's rows at a time, while Redis is away. `authors`: a list of items."""
+    """A page read from Cassandra, one author at a time, while Redis is down. `authors`: a list of items."""
     pool = f"{service}.author_reads"
     rows = (Acquire(pool), *cassandra("author_read"), Release(pool), Cpu(service, "author_list"))
     return (Each(authors, rows), Effect("read_directly"))

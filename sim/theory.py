@@ -1,7 +1,7 @@
-"""Closed forms of queueing theory that the stations are held against, and the sample sizes that a tolerance needs.
+"""Closed forms of queueing theory against which the stations are tested, and sample sizes for a tolerance.
 
 Rates are per second, times in seconds; `servers` is a whole number of equal servers, `service_s` a mean.
-Every function raises `WrongInput` where its formula does not hold (an unstable queue has no mean).
+Every function raises `WrongInput` if its formula does not hold (an unstable queue has no mean).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def mg1_response_s(rate_per_s: float, service_s: float, cv_squared: float) -> fl
 
 
 def mm1k(rate_per_s: float, service_s: float, room: int) -> tuple[float, float]:
-    """Return (probability that an arrival is lost, mean response of the rest) of M/M/1/K with `room` in all."""
+    """Return (probability that an arrival is lost, mean response of the rest) of M/M/1/K with `room` as K."""
     rho = rate_per_s * service_s
     weights = [rho**n for n in range(room + 1)]
     total = sum(weights)
@@ -71,7 +71,7 @@ def mm1k(rate_per_s: float, service_s: float, room: int) -> tuple[float, float]:
 
 
 def machine_repair(users: int, think_s: float, service_s: float, servers: int) -> tuple[float, float]:
-    """Return (throughput per second, mean response) of `users` who think, then need one of `servers`.
+    """Return (throughput per second, mean response) of `users` that think, then need one of `servers`.
 
     Exact, from the birth-death chain. The same holds for processor sharing on `servers` cores.
     """
@@ -102,7 +102,7 @@ def fork_join2_response_s(rate_per_s: float, service_s: float) -> float:
     return (12.0 - rho) / 8.0 * service_s / (1.0 - rho)
 
 
-# ---- what a sample can tell ------------------------------------------------------------------------------
+# ---- statistics of samples -------------------------------------------------------------------------------
 
 def batch_standard_error(values: Floats, batches: int = 30) -> float:
     """Return the standard error of the mean of autocorrelated `values`, shape (n,), from means of long batches."""

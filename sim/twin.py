@@ -1,8 +1,9 @@
-"""The twin's one call: a scenario, a calibration, a tape and a graph in; the facts of a simulated run out.
+"""Entry point of the twin: from scenario, calibration, tape and graph to the facts of a run.
 
-`run` plays the same tape as the real run a few times with other demands (replications) and hands over the one that lies
-nearest their medians as the run to be recorded; the spread of all of them becomes t-intervals. The laws of queueing
-(Little, utilisation, flow balance) are checked on every station of every replication and kept with the record.
+`run` plays the tape of the real run several times with different demands (replications) and records the one
+that is closest to their medians; the spread of all replications becomes t-intervals. The queueing laws
+(Little, utilisation, flow balance) are checked on every station of every replication and stored in the
+record.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ REPLICATIONS = 5
 LAW_TOLERANCE = 0.01
 
 Progress = Callable[[int, int], None]
-"""Called with (replications done, replications in all)."""
+"""Called with (replications done, total replications)."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the twin says. `facts`: of the recorded replication, for `reports`. `intervals`: route -> percentile ->
-    (mean, half width of the 95 % t-interval over replications), ms, steady part. `in_sample`: the calibration comes from the
-    very run that is predicted. `took_s`: wall time of all replications."""
+    """Result of the twin.
+
+    `facts`: of the recorded replication, for `reports`. `intervals`: route -> percentile -> (mean, half width
+    of the 95 % t-interval over replications), ms, steady part. `in_sample`: the calibration comes from the
+    run that is predicted. `took_s`: wall time of all replications.
+    """
 
     facts: facts.Facts
     label: str
@@ -55,28 +59,28 @@ def run(
     progress: Progress | None = None,
     scored_run: str = "",
 ) -> Prediction:
-    """Predict `scenario`. `scored_run`: id of the run that the prediction will be held against, if any.
+    """Predict `scenario`. `scored_run`: id of the run that the prediction will be compared with, if any.
 
-    Raises UnknownStep where the scenario needs something that the model or the calibration does not have.
+    Raises UnknownStep if the scenario needs something that the model or the calibration does not have.
     """
-    began = time.perf_counter()
+    start_s = time.perf_counter()
     seeded = Seeded.of(scenario, graph)
     played: list[Played] = []
     for index in range(max(1, replications)):
         played.append(Replication(scenario, calibration, seeded, scenario.seed + index).play(tape))
         if progress is not None:
             progress(index + 1, max(1, replications))
-    told = [percentiles(one, scenario) for one in played]
-    chosen = _nearest_median(told)
+    summaries = [percentiles(one, scenario) for one in played]
+    chosen = _nearest_median(summaries)
     in_sample = bool(scored_run) and scored_run == calibration.in_sample_of
-    found_laws = merged_laws([laws(one) for one in played])
-    took_s = time.perf_counter() - began
-    intervals = _intervals(told)
+    checked_laws = merged_laws([laws(one) for one in played])
+    took_s = time.perf_counter() - start_s
+    intervals = _intervals(summaries)
     notes = {
         "how": "SimPy, processor sharing on one host",
         "calibration": calibration.brief(),
         "replications": {"n": len(played), "recorded": chosen, "intervals_ms": intervals},
-        "laws": found_laws,
+        "laws": checked_laws,
         "warm_up_mser5_s": _warm_up_s(played[chosen]),
         "scaling": outcome.scaling(played[chosen]),
         "index_visible_s": outcome.index_visible_s(played[chosen]),
@@ -89,7 +93,7 @@ def run(
         in_sample=in_sample,
         calibration=calibration.brief(),
         intervals=intervals,
-        laws=found_laws,
+        laws=checked_laws,
         took_s=took_s,
     )
 
@@ -103,38 +107,38 @@ def percentiles(played: Played, scenario: spec.Scenario) -> dict[str, dict[str, 
     for ctx in played.operations:
         if ctx.due >= warm_up_s and ctx.status == 200:
             by_route.setdefault(ctx.route, []).append((ctx.done - ctx.due) * 1000.0)
-    found = {}
+    summary = {}
     for route, values in by_route.items():
         ordered = np.sort(values)
         at = {name: ordered[histogram.rank(len(ordered), q) - 1] for name, q in QUANTILES.items()}
-        found[route] = {"mean": float(ordered.mean()), **{name: float(value) for name, value in at.items()}}
-    return found
+        summary[route] = {"mean": float(ordered.mean()), **{name: float(value) for name, value in at.items()}}
+    return summary
 
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
-def _intervals(told: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, tuple[float, float]]]:
-    routes = sorted(set.intersection(*(set(one) for one in told))) if told else []
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+def _intervals(summaries: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, tuple[float, float]]]:
+    routes = sorted(set.intersection(*(set(one) for one in summaries))) if summaries else []
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
     for route in routes:
-        names = told[0][route]
-        pairs = {name: theory.t_interval([one[route][name] for one in told]) for name in names}
-        found[route] = {name: (round(mean, 4), round(half, 4)) for name, (mean, half) in pairs.items()}
-    return found
+        names = summaries[0][route]
+        pairs = {name: theory.t_interval([one[route][name] for one in summaries]) for name in names}
+        intervals[route] = {name: (round(mean, 4), round(half, 4)) for name, (mean, half) in pairs.items()}
+    return intervals
 
 
-def _nearest_median(told: list[dict[str, dict[str, float]]]) -> int:
-    """Return the replication whose log percentiles lie nearest the medians of all, over all routes they share."""
-    routes = sorted(set.intersection(*(set(one) for one in told)))
+def _nearest_median(summaries: list[dict[str, dict[str, float]]]) -> int:
+    """Return the index of the replication whose log percentiles are closest to the medians."""
+    routes = sorted(set.intersection(*(set(one) for one in summaries)))
     if not routes:
         return 0
-    table = np.log([[max(one[route][name], 1e-6) for route in routes for name in QUANTILES] for one in told])
+    table = np.log([[max(one[route][name], 1e-6) for route in routes for name in QUANTILES] for one in summaries])
     return int(np.argmin(np.abs(table - np.median(table, axis=0)).sum(axis=1)))
 
 
 def _warm_up_s(played: Played) -> float | None:
-    """Where MSER-5 would cut the home responses, in seconds from the start of load; None with too few of them."""
+    """Return where MSER-5 cuts the home responses (s of the load); None with too few of them."""
     home = [ctx for ctx in played.operations if ctx.route == "home" and ctx.status == 200 and ctx.pages]
     if len(home) < 50:
         return None
@@ -145,9 +149,11 @@ def _warm_up_s(played: Played) -> float | None:
 # ---- laws ------------------------------------------------------------------------------------------------
 
 def laws(played: Played) -> dict[str, Any]:
-    """Hold every station against Little, flow balance and the utilisation law; tell the worst relative gap of each.
+    """Check every station against Little's law, flow balance and the utilisation law.
 
-    Jobs still inside at the end are allowed for in the flow, and their absence from the sojourns in the tolerance.
+    Return the largest gap of each.
+
+    Flow balance accounts for jobs still inside at the end; the tolerance covers their missing sojourn times.
     """
     little = flow = 0.0
     for node in played.nodes.values():
@@ -161,8 +167,8 @@ def laws(played: Played) -> dict[str, Any]:
     return {"little_gap": little, "flow_gap": flow, "utilisation_gap": utilisation}
 
 
-def merged_laws(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """The worst of all replications, and whether every law holds within one per cent."""
-    worst = {name: max(one[name] for one in found) for name in found[0]}
+def merged_laws(gaps: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the largest gaps of all replications, and whether every law holds within one per cent."""
+    worst = {name: max(one[name] for one in gaps) for name in gaps[0]}
     holds = worst["little_gap"] <= LAW_TOLERANCE and worst["flow_gap"] == 0 and worst["utilisation_gap"] <= LAW_TOLERANCE
     return {**{name: round(value, 6) for name, value in worst.items()}, "hold": holds}

@@ -1,8 +1,10 @@
-"""What processes remember beside the caches: who is protected, a view of the index, where a band of matches ends, and
-what the edge holds.
+"""State that processes keep besides the caches.
 
-Each is a value with an age. Who finds it too old asks again, the others look it up; so at low load every request pays for it, and
-under load one in many does.
+These are protected users, a view of the index, the end of a band of matches, and the contents of the CDN
+edge.
+
+Each is a value with an age. The first request after its expiry reads it again, others reuse it; so at low
+load every request pays for it, and under load only few do.
 """
 
 from __future__ import annotations
@@ -15,21 +17,21 @@ from sim.engine import Engine
 from sim.jobs import Job
 from system.kernel.policies import Policies
 
-REFRESH_AT = 0.25   # of its life, when a view of who is protected is read again: system/services/shared/ttl_value.py
-VIEW_SHARED_S = 0.2  # searches that begin within this time share a view of the index: system/stores/elasticsearch/index.py
-BAND_TTL_S = 30.0   # how old the knowledge may be where a band ends: system/services/search/handlers.py
-OWN_WORDS = 2       # one search in so many looks for a word of this very run: tweetlab/load/generator/journeys.py
+REFRESH_AT = 0.25   # of its TTL, when the view of protected users is refreshed: system/services/shared/ttl_value.py
+VIEW_SHARED_S = 0.2  # searches that start within this time share a view of the index: system/stores/elasticsearch/index.py
+BAND_TTL_S = 30.0   # maximum age of the known end of a band: system/services/search/handlers.py
+OWN_WORDS = 2       # one search in this many is for a word of this run: tweetlab/load/generator/journeys.py
 REFRESH_S = 1.0     # `refresh_interval` of the index: system/stores/elasticsearch/tweets.json
-"""The twin may not import those modules; tests hold the numbers equal."""
+"""Sim may not import those modules; tests keep the numbers equal."""
 
 FOREVER_AGO = float("-inf")
 
 
 @dataclass
-class Known:
-    """What one process knows. `privacy_s`: begin of the last read; `reading`: a further one is under way.
+class ProcessViews:
+    """The views of one process. `privacy_s`: start of the last read; `reading`: another read is in progress.
 
-    `view_s`: when its view of the index was opened. `bands`: query -> until when its end is known.
+    `view_s`: when its view of the index was opened. `bands`: query -> expiry of its known end.
     """
 
     privacy_s: float = FOREVER_AGO
@@ -39,25 +41,25 @@ class Known:
 
 
 class Views:
-    """The memories of all processes of one replication."""
+    """The views of all processes of one replication."""
 
     def __init__(self, engine: Engine, policies: Policies) -> None:
         self._engine, self._ttl_s = engine, policies.cache.privacy_ttl_s
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, ProcessViews] = {}
         self._edge: set[int] = set()
 
     def bind(self) -> None:
-        """Give the names of views and edge their meaning."""
+        """Bind the names of views and edge."""
         bindings = self._engine.bindings
         bindings.predicates |= {
             "index_view_is_old": lambda job: self._now() >= self._of(job, services.SEARCH).view_s + VIEW_SHARED_S,
             "band_unknown": lambda job: self._now() >= self._of(job, services.SEARCH).bands.get(_words(job), FOREVER_AGO),
-            "edge_has_it": lambda job: job.ctx.index in self._edge,
+            "edge_cached": lambda job: job.ctx.index in self._edge,
         }
         bindings.effects |= {
             "index_view_opened": self._view_opened,
             "band_known": self._band_known,
-            "edge_keeps": lambda job: self._edge.add(job.ctx.index),
+            "edge_stores": lambda job: self._edge.add(job.ctx.index),
         }
         bindings.keys["index_view"] = lambda job: ("view", self._name(job, services.SEARCH))
         for service in services.READERS:
@@ -88,11 +90,11 @@ class Views:
         at = job.ctx.at.get(service)
         return service if at is None else str(at.name)
 
-    def _of(self, job: Job, service: str) -> Known:
+    def _of(self, job: Job, service: str) -> ProcessViews:
         name = self._name(job, service)
         known = self._known.get(name)
         if known is None:
-            known = self._known[name] = Known()
+            known = self._known[name] = ProcessViews()
         return known
 
     def _now(self) -> float:
@@ -106,11 +108,11 @@ class Views:
 
 
 def visible_s(indexed_s: float) -> float:
-    """When a document that was written at `indexed_s` is found: at the next refresh of the index."""
+    """Return when a document written at `indexed_s` becomes visible: at the next refresh of the index."""
     return (indexed_s // REFRESH_S + 1.0) * REFRESH_S
 
 
 def _words(job: Job) -> Any:
-    """What a search looks for: a word that many look for, or one that only this run's own tweets have."""
+    """Return the words of a search: a common word, or one that occurs only in this run's tweets."""
     ctx = job.ctx
     return ctx.target if ctx.index % OWN_WORDS else ("own", ctx.index)

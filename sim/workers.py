@@ -1,7 +1,7 @@
-"""The workers of the system as programs: one entry a consumer group.
+"""The workers of the system as programs: one entry per consumer group.
 
-The fan-out does each event by itself, keys in parallel; indexer and liker gather what comes within a while and do it in one
-go (`Consumer.batch`), because one bulk costs nearly the same for one event as for ten.
+The fan-out handles each event separately, keys in parallel; indexer and liker gather events and handle them
+as one batch (`Consumer.batch`), because a bulk costs nearly the same for one event as for ten.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Steps = tuple[Step, ...]
 
 
 def _published() -> Steps:
-    """The tweets service hands an event to Kafka in the background, after the answer may have gone."""
+    """The tweets service publishes an event to Kafka in the background, possibly after the response."""
     topic = Branch("is_delete", (Publish(events.TWEET_DELETED),), (Publish(events.NEW_TWEET),))
     return (Cpu(TWEETS, "publish"), *stores.publish(), topic)
 
@@ -66,7 +66,7 @@ def _edge_changed() -> Steps:
 
 
 def _index() -> Steps:
-    """A gathered batch: the truth about its tweets, their likes, one bulk."""
+    """A batch: the current state of its tweets, their likes, one bulk."""
     truth = (*stores.cassandra("get", "batch"), *stores.postgres("count_likes", "batch"))
     return (Cpu(INDEXER, "event", "batch"), *truth, *stores.elastic("index", "batch"), Effect("indexed"))
 
@@ -77,7 +77,7 @@ def _recount() -> Steps:
 
 
 def _privacy() -> Consumer:
-    """Who is protected is read again beside the requests while the last answer still serves."""
+    """Protected users are refreshed in the background while the last view is still valid."""
     bodies = tuple((f"{one}.privacy", (*stores.postgres("privacy"), Effect(f"{one}.privacy_read"))) for one in READERS)
     return Consumer("privacy", stores.POSTGRES, bodies, lanes=len(READERS), poll_delay="publisher.poll")
 
@@ -88,7 +88,7 @@ def _relayed() -> Steps:
 
 
 def _announced() -> Steps:
-    """The relay listens to the topics, so that it knows which outbox rows were published."""
+    """The relay consumes the topics to learn which outbox rows were published."""
     return (Cpu(stores.KAFKA, "fetch"), Cpu(RELAY, "announced"))
 
 
@@ -128,4 +128,7 @@ CONSUMERS: tuple[Consumer, ...] = (
     ),
     _privacy(),
 )
-"""Every consumer group. `publisher` is the queue inside the tweets service, `outbox` is PostgreSQL's, drained by the relay."""
+"""Every consumer group.
+
+`publisher` is the queue inside the tweets service, `outbox` that of PostgreSQL, drained by the relay.
+"""

@@ -1,1 +1,4 @@
-"""The Twitter itself: kernel, platform, ports, stores and services. It knows nothing of the harness above it."""
+"""The Twitter itself: kernel, platform, ports, stores and services.
+
+It does not depend on the harness above it.
+"""

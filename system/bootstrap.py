@@ -1,7 +1,9 @@
-"""Settings -> ports: the only place where real things are chosen. A service gets what it names, the rest is absent.
+"""Settings -> ports: the only place that chooses real adapters.
 
-Adapters are imported only where they are opened, so a process carries no driver that it does not use. Tests
-build the same services on `Ports` of memory adapters.
+A service gets the ports that it names in NEEDS.
+
+Adapters are imported only when they are opened, so a process loads no driver that it does not use. Tests
+build the same services on `Ports` of in-memory adapters.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from system.kernel.settings import Settings
 from system.kernel.telemetry import tracing
 from system.ports import Ports
 
-OPEN_FOR_S = 60.0   # seconds for which a store may refuse while a lab starts
-PAUSE_S = 0.25      # seconds between two tries
+OPEN_FOR_S = 60.0   # seconds for which a store may be unavailable while a lab starts
+PAUSE_S = 0.25      # seconds between two attempts
 
 _log = logging.getLogger("tweetlab")
 
 
 class Absent:
-    """Stands for a port that a service did not ask for."""
+    """Placeholder for a port that a service did not request. Any use raises CouldNotRun."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -132,13 +134,16 @@ ADAPTERS: dict[str, Callable[[Settings], Awaitable[Any]]] = {
 
 @dataclass
 class Opened:
-    """Open ports, and the way to close them."""
+    """Open ports with their adapters, which `close` closes."""
 
     ports: Ports
     adapters: list[Any]
 
     async def ready(self, patience_s: float = OPEN_FOR_S) -> None:
-        """Return when every store answers with its tables, topics, index or bucket in place. Raises what the last try raised."""
+        """Wait until every store answers and its tables, topics, index or bucket exist.
+
+        Raises the error of the last attempt.
+        """
         checks = [adapter.ready for adapter in self.adapters if hasattr(adapter, "ready")]
         await asyncio.gather(*(_retried(check, type(check.__self__).__name__, patience_s) for check in checks))
 
@@ -150,32 +155,34 @@ class Opened:
 
 
 async def open_ports(settings: Settings, needs: Sequence[str], patience_s: float = OPEN_FOR_S) -> Opened:
-    """Open the ports named in `needs`, all at once, retrying a store that is not up yet for `patience_s` seconds.
+    """Open the ports named in `needs` concurrently.
 
-    Raises what the last try raised; what was opened before is closed.
+    Retry a store that is not up yet for `patience_s` seconds.
+
+    Raises the error of the last attempt, after closing the adapters that were opened.
     """
-    done = await asyncio.gather(*(_patiently(name, settings, patience_s) for name in needs), return_exceptions=True)
-    adapters = [adapter for adapter in done if not isinstance(adapter, BaseException)]
-    problems = [problem for problem in done if isinstance(problem, BaseException)]
-    if problems:
+    results = await asyncio.gather(*(_open(name, settings, patience_s) for name in needs), return_exceptions=True)
+    adapters = [adapter for adapter in results if not isinstance(adapter, BaseException)]
+    errors = [error for error in results if isinstance(error, BaseException)]
+    if errors:
         await Opened(ports_of({}), adapters).close()
-        raise problems[0]
-    return Opened(ports_of({name: tracing.watched(adapter, dependency_of(adapter)) for name, adapter in zip(needs, adapters)}),
+        raise errors[0]
+    return Opened(ports_of({name: tracing.traced(adapter, dependency_of(adapter)) for name, adapter in zip(needs, adapters)}),
                   adapters)
 
 
 def dependency_of(adapter: Any) -> str:
-    """Return the server behind an adapter, as spans name it: the package of the adapter, as in `system.stores.redis`."""
+    """Return the server behind an adapter for spans: its package below `system.stores`."""
     package = type(adapter).__module__.removeprefix("system.stores.").partition(".")[0]
     return {"s3": "minio", "nginx_edge": "nginx"}.get(package, package)
 
 
 def ports_of(adapters: dict[str, Any]) -> Ports:
-    """Return `Ports` of the adapters named; the others raise CouldNotRun when they are used."""
+    """Return `Ports` of the given adapters; the others raise CouldNotRun when used."""
     return Ports(**{field.name: adapters.get(field.name, Absent(field.name)) for field in fields(Ports)})
 
 
-async def _patiently(name: str, settings: Settings, patience_s: float) -> Any:
+async def _open(name: str, settings: Settings, patience_s: float) -> Any:
     return await _retried(lambda: ADAPTERS[name](settings), name, patience_s)
 
 

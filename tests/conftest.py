@@ -1,4 +1,4 @@
-"""What holds for every test: its requirements are checked before it begins (tests/helpers/requirements.py)."""
+"""Checks the requirements of every test before it starts (tests/helpers/requirements.py)."""
 
 import pytest
 

@@ -1,8 +1,8 @@
-"""Run the tests by tier, and print what each took, its slowest five, and every skip with its reason.
+"""Run the tests by tier, and print duration, slowest five tests and skips of each.
 
-`python tests/tiers.py [TIER ...]` (`make test TIER=unit`). The tiers that need a lab share one, in a range of its own
-(TWEETLAB_TEST_RANGE, default 77), so a lab that is up is left alone. docs/how-to/run-the-tests.md describes the tiers.
-The last line sums up: `tests: N passed, N failed, N skipped`.
+`python tests/tiers.py [TIER ...]` (`make test TIER=unit`). The tiers that need a lab share one, in a separate
+range (TWEETLAB_TEST_RANGE, default 77), so a running lab is not touched. docs/how-to/run-the-tests.md
+describes the tiers. The last line is the total: `tests: N passed, N failed, N skipped`.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ SLOWEST = 5
 
 @dataclass(frozen=True)
 class Tier:
-    """`folders`: below tests/. `budget_s`: from warm caches on two cores. `workers`: processes of pytest-xdist, 0 for none.
+    """`folders`: below tests/.
 
-    `by_file`: the tests of a file stay in one process, in order. `lab`: the lab `small` must be up. `last`: after that lab
-    is down, since both do not fit one machine. `marks`: pytest's -m.
+    `budget_s`: with warm caches on two cores. `workers`: processes of pytest-xdist, 0 for none.
+
+    `by_file`: the tests of a file run in one process, in order. `lab`: the lab `small` must be up. `last`:
+    run after that lab is down, because both do not fit on one machine. `marks`: pytest's -m.
     """
 
     name: str
@@ -60,15 +62,18 @@ TIERS = (
 )
 CAMPAIGNS = (
     Tier("campaigns", 900, last=True, folders=("drills",), marks="campaign"),
-    Tier("regions", 900, last=True, marks="campaign"),  # 52 processes: the figures want a quiet machine
+    Tier("regions", 900, last=True, marks="campaign"),  # 52 processes: the measurements need an idle machine
     Tier("pairs", 3_600, last=True, marks="campaign"),
 )
-"""What `make drills` runs: labs that lose members, zones and regions; pairs of runs held against fresh labs."""
+"""Tiers of `make drills`: labs that lose members, zones and regions; pairs of runs compared with fresh labs."""
 
 
 @dataclass
 class Result:
-    """What a tier did. `failures` and `skips`: test id -> reason; `times_s`: test id -> seconds, set-up and teardown included."""
+    """Outcome of a tier.
+
+    `failures` and `skips`: test id -> reason; `times_s`: test id -> seconds, setup and teardown included.
+    """
 
     tier: Tier
     took_s: float = 0.0
@@ -79,7 +84,10 @@ class Result:
 
 
 def main(names: list[str]) -> int:
-    """Run the chosen tiers (all by default). Return 0 where every test passed and at least one ran, 64 for an unknown name."""
+    """Run the chosen tiers (all by default).
+
+    Return 0 if every test passed and at least one ran, 64 for an unknown name.
+    """
     known = {tier.name: tier for tier in (*TIERS, *CAMPAIGNS)}
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -89,28 +97,31 @@ def main(names: list[str]) -> int:
     range_ = os.environ.get("TWEETLAB_TEST_RANGE", "77")
     env = os.environ | {"TWEETLAB_RANGE": range_, "PYTHONUNBUFFERED": "1", requirements.RUN: requirements.SET_UP}
     results, problems = [], []
-    began = time.monotonic()
+    start_s = time.monotonic()
     if chosen != [known["unit"]] and _call("tweetlab.setup", "--tests", env=env, within_s=1_800):
         return 1
     with_lab = [tier for tier in chosen if tier.lab]
     results += [_run(tier, env) for tier in chosen if not tier.lab and not tier.last]
     if with_lab:
-        of_lab, problem = _with_lab(with_lab, env)
-        results += of_lab
-        problems += problem
+        lab_results, lab_problems = _with_lab(with_lab, env)
+        results += lab_results
+        problems += lab_problems
     results += [_run(tier, env) for tier in chosen if tier.last]
     print(summary(results))
     failed = sum(len(result.failures) for result in results) + len(problems)
     passed, skipped = sum(result.passed for result in results), sum(len(result.skips) for result in results)
     for problem in problems:
         print(problem)
-    print(f"took {time.monotonic() - began:.0f} s")
+    print(f"took {time.monotonic() - start_s:.0f} s")
     print(f"tests: {passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed or not passed else 0
 
 
 def _with_lab(tiers: list[Tier], env: dict[str, str]) -> tuple[list[Result], list[str]]:
-    """Run `tiers` against one lab, taken down afterwards. Return their results, and what went wrong beside the tests."""
+    """Run `tiers` against one lab, and stop it afterwards.
+
+    Return their results, and problems outside the tests.
+    """
     try:
         if _call("tweetlab", "up", env=env, within_s=300):
             return [], ["the lab did not come up"]
@@ -126,27 +137,27 @@ def _call(module: str, *words: str, env: dict[str, str], within_s: float) -> int
 def _run(tier: Tier, env: dict[str, str]) -> Result:
     print(f"\n== {tier.name} ==", flush=True)
     workers = ["-n", str(tier.workers), "--dist", "loadfile" if tier.by_file else "worksteal"] if tier.workers else []
-    began = time.monotonic()
+    start_s = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "results.xml"
         command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-m", tier.marks, *workers, *tier.paths()]
         code = subprocess.run(command, cwd=ROOT, env=env).returncode
         result = read(tier, report.read_text(encoding="utf-8") if report.exists() else "")
-    result.took_s = time.monotonic() - began
+    result.took_s = time.monotonic() - start_s
     if code not in (0, 1, 5) or (code == 1 and not result.failures):
-        result.failures[f"pytest of {tier.name}"] = f"it ended with exit {code}"
+        result.failures[f"pytest of {tier.name}"] = f"exited with {code}"
     return result
 
 
 def read(tier: Tier, junit: str) -> Result:
-    """Return the counts, times and reasons of a JUnit report of pytest; nothing of an empty text."""
+    """Return the counts, times and reasons in a JUnit report of pytest; an empty result for an empty text."""
     result = Result(tier)
     for case in ET.fromstring(junit).iter("testcase") if junit else ():
         name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
         result.times_s[name] = result.times_s.get(name, 0.0) + float(case.get("time", 0))
-        bad, skip = [*case.findall("failure"), *case.findall("error")], case.find("skipped")
-        if bad:
-            result.failures[name] = bad[0].get("message", "")
+        failed, skip = [*case.findall("failure"), *case.findall("error")], case.find("skipped")
+        if failed:
+            result.failures[name] = failed[0].get("message", "")
         elif skip is not None:
             result.skips[name] = skip.get("message", "")
         else:
@@ -157,17 +168,17 @@ def read(tier: Tier, junit: str) -> Result:
 def summary(results: list[Result]) -> str:
     """Return the table of tiers, the slowest five tests of each, and each skip with its reason."""
     lines = ["", f"{'tier':<12} {'passed':>6} {'failed':>6} {'skipped':>7} {'took':>7} {'budget':>7}"]
-    for each in results:
-        mark = "" if each.took_s <= each.tier.budget_s else "  over budget"
-        lines.append(f"{each.tier.name:<12} {each.passed:>6} {len(each.failures):>6} {len(each.skips):>7} "
-                     f"{each.took_s:>5.0f} s {each.tier.budget_s:>5} s{mark}")
-    for each in results:
-        lines.append(f"\nslowest of {each.tier.name}:")
-        lines += [f"  {took_s:6.1f} s  {name}" for name, took_s in _slowest(each)]
-    skips = [(name, reason) for each in results for name, reason in each.skips.items()]
+    for result in results:
+        mark = "" if result.took_s <= result.tier.budget_s else "  over budget"
+        lines.append(f"{result.tier.name:<12} {result.passed:>6} {len(result.failures):>6} {len(result.skips):>7} "
+                     f"{result.took_s:>5.0f} s {result.tier.budget_s:>5} s{mark}")
+    for result in results:
+        lines.append(f"\nslowest of {result.tier.name}:")
+        lines += [f"  {took_s:6.1f} s  {name}" for name, took_s in _slowest(result)]
+    skips = [(name, reason) for result in results for name, reason in result.skips.items()]
     if skips:
         lines += ["\nskipped:", *(f"  {name}: {reason}" for name, reason in skips)]
-    failures = [(name, reason) for each in results for name, reason in each.failures.items()]
+    failures = [(name, reason) for result in results for name, reason in result.failures.items()]
     if failures:
         lines += ["\nfailed:", *(f"  {name}: {reason.splitlines()[0] if reason else ''}" for name, reason in failures)]
     return "\n".join(lines) + "\n"

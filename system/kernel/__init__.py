@@ -1,1 +1,4 @@
-"""What every room may use: ids, events, errors, clock, policies, retry, breaker. Imports nothing of ours."""
+"""What every package may use: ids, events, errors, clock, policies, retry, breaker.
+
+Imports no other package of the project.
+"""

@@ -1,7 +1,8 @@
-"""Tasks that stand as long as their process: who ends in a way that nobody meant is told, counted and started again.
+"""Background tasks that must outlive any error. One that exits unexpectedly is logged, counted and restarted.
 
-A task that dies in silence leaves a process that looks well and does not do its work: it reads no revocations, renews no lease,
-publishes nothing. What a task foresees (a store that is away) it handles itself; this is for the rest.
+A task that dies silently leaves a process that looks healthy and does not do its work: it reads no
+revocations, renews no lease, publishes nothing. A task handles the errors it expects (a store that is
+unavailable) itself; this module handles the rest.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from collections.abc import Awaitable, Callable
 
 from system.kernel.telemetry import metrics
 
-PAUSE_S = 1.0  # before it begins again: an error that comes at once each time must not eat a core
+PAUSE_S = 1.0  # before a restart: an error that occurs immediately each time must not use up a core
 
 _log = logging.getLogger("tweetlab")
 
 
 async def keep(work: Callable[[], Awaitable[object]], task: str, once: bool = False) -> None:
-    """Do `work` again and again until this task is cancelled. `task`: its name in the log and in METRICS.
+    """Run `work` repeatedly until this task is cancelled. `task`: its name in the log and in METRICS.
 
-    `once`: work that has an end; return after it came to it.
+    `once`: return after `work` finishes normally; only failures restart it.
     """
     restarted = metrics.counter("tweetlab_task_restarts_total", task=task)
     while True:
@@ -29,18 +30,18 @@ async def keep(work: Callable[[], Awaitable[object]], task: str, once: bool = Fa
             await work()
             if once:
                 return
-        except asyncio.CancelledError as told:
+        except asyncio.CancelledError as error:
             if is_cancelled():
                 raise
-            problem = told  # a client that cancels a task of its own may let that out
-        except Exception as told:
-            problem = told
+            problem = error  # a client library that cancels a task of its own may let the error escape
+        except Exception as error:
+            problem = error
         restarted(1)
-        _log.error("the task %r ended; it begins again", task, exc_info=problem)
+        _log.error("task %r exited unexpectedly; restarting", task, exc_info=problem)
         await asyncio.sleep(PAUSE_S)
 
 
 def is_cancelled() -> bool:
-    """Was the cancel meant for the task that runs this?"""
+    """Return whether the current task itself was cancelled, rather than something that it awaits."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

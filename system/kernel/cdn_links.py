@@ -1,10 +1,11 @@
-"""Links to the CDN edge: a path, the second at which it ends, and a signature that only the lab can make.
+"""Links to the CDN edge: a path, its expiry in Unix seconds, and a signature that only the lab can make.
 
     http://127.1.8.1:8080/tweetlab-media/media/7/42?e=1795300000&s=3q2-7w...
 
-nginx checks them with `secure_link`, before it looks into its cache. That module knows MD5 alone, over expiry, path and a
-key that comes last; whoever has a signed link can neither extend it nor read the key out of it. Its keys, and the password
-of the edge's own storage user, derive from one secret of the lab, so no two of them are the same.
+nginx checks them with `secure_link` before it reads its cache. That module supports only MD5, over expiry,
+path and a key in last position; the holder of a signed link can neither extend it nor recover the key. The
+keys, and the password of the edge's own storage user, derive from one secret of the lab, so no two of them
+are the same.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hmac
 STORAGE_USER = "tweetlab-edge"  # may read finished media, and nothing else
 PURGE_HEADER = "x-edge-key"
 PURGE_PREFIX = "/purge"
-OBJECTS = "[a-z0-9][a-z0-9.-]*-media/media/[0-9]+/[0-9]+"  # bucket/key of what may be read through the edge
+OBJECTS = "[a-z0-9][a-z0-9.-]*-media/media/[0-9]+/[0-9]+"  # bucket/key of the objects that may be read through the edge
 
 
 def link_key(secret: str) -> str:
@@ -25,7 +26,7 @@ def link_key(secret: str) -> str:
 
 
 def purge_key(secret: str) -> str:
-    """Return the key that a purge carries."""
+    """Return the key that a purge request carries."""
     return _derived(secret, "purge")
 
 
@@ -44,11 +45,14 @@ def bucket(namespace: str) -> str:
 
 
 def object_key(media_id: str) -> str:
-    """Return where the bytes of the medium `<owner>_<number>` lie in its bucket."""
+    """Return the object key of the medium `<owner>_<number>` in its bucket."""
     return "media/" + media_id.replace("_", "/")
 
 
 def link(base_url: str, path: str, key: str, ends_s: int) -> str:
-    """Return a URL that the edge serves until `ends_s` (seconds since 1970). `path`: begins with a slash, needs no quoting."""
+    """Return a URL that the edge serves until `ends_s` (Unix time).
+
+    `path`: starts with a slash, needs no quoting.
+    """
     digest = hashlib.md5(f"{ends_s}{path} {key}".encode(), usedforsecurity=False).digest()
     return f"{base_url}{path}?e={ends_s}&s={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

@@ -1,7 +1,7 @@
 """Named points at which a test can hold the system, to force an interleaving that matters.
 
-In production every point costs one dictionary look-up and waits for nothing. The names used stand in
-`docs/correctness.md`; each belongs to a race that loses or revives data where its rule is not kept.
+In production each point costs one dictionary lookup and never waits. The names in use are listed in
+`docs/correctness.md`; each belongs to a race that loses or revives data if its rule is broken.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _hooks: dict[str, Hook] = {}
 
 
 async def reached(name: str, **facts: object) -> None:
-    """Tell that the point `name` was reached; wait as long as an installed hook wants."""
+    """Report that the point `name` was reached; wait until an installed hook returns."""
     hook = _hooks.get(name)
     if hook is not None:
         await hook(**facts)

@@ -1,4 +1,4 @@
-"""Time as a thing that is passed in, so that a test can hold it."""
+"""Time as an injected dependency, so that a test can control it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the system asks of time."""
+    """What the system needs from a clock."""
 
     def wall_ms(self) -> int:
         """Milliseconds since 1970 by the wall clock. May step."""
@@ -37,7 +37,7 @@ class SystemClock:
 
 
 class FakeClock:
-    """A clock that moves only when told, or when somebody sleeps on it."""
+    """A clock that moves only by `advance` and `step_wall`, or when a task sleeps on it."""
 
     def __init__(self, wall_ms: int = 1_800_000_000_000) -> None:
         self._wall_ms = float(wall_ms)
@@ -59,5 +59,5 @@ class FakeClock:
         self._monotonic_ns += seconds * 1e9
 
     def step_wall(self, seconds: float) -> None:
-        """Step the wall clock alone, as a bad time daemon does. Negative steps back."""
+        """Step the wall clock alone, as a faulty time daemon does. A negative value steps back."""
         self._wall_ms += seconds * 1e3

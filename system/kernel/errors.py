@@ -1,27 +1,27 @@
 """One error tree for the whole system. Every error says whether the operation certainly did not happen.
 
     LabError
-    +- WrongInput            the caller's input is outside its bound          HTTP 400, exit 64
+    +- WrongInput            the caller's input is out of bounds              HTTP 400, exit 64
     |  +- TooLarge           a body or page above its limit                   HTTP 413
-    +- Unauthorized          no token, or one that does not hold              HTTP 401
-    +- Forbidden             a good token that may not do this                HTTP 403
-    +- NotFound              no such thing (or none that the caller may see)  HTTP 404
-    +- Conflict              the same key with another body, a taken name     HTTP 409 / 422
+    +- Unauthorized          no token, or an invalid one                      HTTP 401
+    +- Forbidden             a valid token that may not do this               HTTP 403
+    +- NotFound              no such object, or not visible to the caller     HTTP 404
+    +- Conflict              a taken name, a key reused with another body     HTTP 409 / 422
     +- Unavailable           a dependency or the service itself cannot answer HTTP 503
     |  +- StoreUnavailable   a store did not answer, or refused
     |  +- Overloaded         refused before any work was done
-    |  +- DeadlineExceeded   the time ran out                                 HTTP 504
-    +- CouldNotRun           the lab itself cannot start or go on             exit 3
+    |  +- DeadlineExceeded   the request's time ran out                       HTTP 504
+    +- CouldNotRun           the lab itself cannot start or continue          exit 3
 
-`definite` is True where the operation certainly did not happen. Where it is False the outcome is
-unknown: a history says `info`, and no checker counts the operation as lost or as done.
+`definite` is True if the operation certainly did not happen. If it is False the outcome is
+unknown: a history records `info`, and no checker counts the operation as lost or as done.
 """
 
 from __future__ import annotations
 
 
 class LabError(Exception):
-    """Base of every error of ours. `str(error)` names the value, the bound and the fix."""
+    """Base of every error of the project. `str(error)` names the value, the bound and the fix."""
 
     title = "Lab Error"
     status = 500
@@ -36,12 +36,12 @@ class LabError(Exception):
             self.definite = definite
 
     def body(self) -> dict[str, object]:
-        """The error as Twitter's API v2 tells it."""
+        """Return the error in the format of Twitter's API v2."""
         return {"title": self.title, "detail": self.detail, "type": "about:blank", "status": self.status}
 
 
 class WrongInput(LabError):
-    """The caller's input is outside its bound."""
+    """The caller's input is out of bounds."""
 
     title = "Invalid Request"
     status = 400
@@ -57,7 +57,7 @@ class TooLarge(WrongInput):
 
 
 class Unauthorized(LabError):
-    """No token, or one that does not hold."""
+    """No token, or an invalid one."""
 
     title = "Unauthorized"
     status = 401
@@ -65,7 +65,7 @@ class Unauthorized(LabError):
 
 
 class Forbidden(LabError):
-    """A good token that may not do this."""
+    """A valid token that may not do this."""
 
     title = "Forbidden"
     status = 403
@@ -73,7 +73,7 @@ class Forbidden(LabError):
 
 
 class NotFound(LabError):
-    """No such thing, or none that the caller may see."""
+    """No such object, or none that the caller may see."""
 
     title = "Not Found Error"
     status = 404
@@ -81,7 +81,7 @@ class NotFound(LabError):
 
 
 class TooManyRequests(LabError):
-    """A caller is above his rate limit; `x-rate-limit-reset` says when there is room again."""
+    """A caller exceeded a rate limit; `x-rate-limit-reset` says when requests are admitted again."""
 
     title = "Too Many Requests"
     status = 429
@@ -89,7 +89,7 @@ class TooManyRequests(LabError):
 
 
 class Conflict(LabError):
-    """What stands there already contradicts the request: a taken name, the same key with another body."""
+    """The request conflicts with existing state: a taken name, the same key with another body."""
 
     title = "Conflict"
     status = 409
@@ -104,11 +104,11 @@ class Unavailable(LabError):
 
 
 class StoreUnavailable(Unavailable):
-    """A store did not answer (`definite=False`) or refused before doing anything (`definite=True`)."""
+    """A store did not answer (`definite=False`) or refused before it did anything (`definite=True`)."""
 
 
 class Overloaded(Unavailable):
-    """Refused before any work was done: too much is in flight."""
+    """Refused before any work was done: too many requests are in flight."""
 
     definite = True
 
@@ -121,7 +121,7 @@ class DeadlineExceeded(Unavailable):
 
 
 class CouldNotRun(LabError):
-    """The lab itself cannot start or go on: a missing program, a port in use, a server that dies."""
+    """The lab itself cannot start or continue: a missing program, a port in use, a server that dies."""
 
     title = "Could Not Run"
     exit_code = 3

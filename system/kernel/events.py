@@ -1,10 +1,10 @@
-"""Facts that travel through Kafka, in the past tense. Consumers may see each more than once.
+"""Events that services publish to Kafka, named in the past tense. Consumers may see each more than once.
 
-| topic | key | says |
+| topic | key | meaning |
 |---|---|---|
 | new_tweet | author id | a tweet is durable; carries the whole tweet |
 | tweet_deleted | author id | a tweet's `deleted` flag is durable |
-| new_follow | follower id | an edge changed; a hint to read the edge again |
+| new_follow | follower id | an edge changed; a hint to reread the edge |
 | new_like | tweet id | a like changed; a hint to count the tweet's likes again |
 
 Each topic has a dead-letter topic `<topic>.dead`.
@@ -31,19 +31,19 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "indexer": (NEW_TWEET, TWEET_DELETED, NEW_LIKE),
     "liker": (NEW_LIKE,),
 }
-"""Consumer group -> the topics that it reads. The relays' own groups are not here."""
+"""Consumer group -> the topics that it reads. The relays' own groups are not included."""
 RELAYED = (NEW_TWEET, TWEET_DELETED)
-"""What every relay reads, in a group of its own, to learn what was published."""
+"""Topics that every relay reads, in a group of its own, to learn what was published."""
 DEAD = ".dead"
-LATE_MS = 90_000  # the relay looks into an outbox row's bucket until that is 110 s old; a write may take some seconds
+LATE_MS = 90_000  # the relay reads an outbox bucket until it is 110 s old; a write may take some seconds
 
 
 @dataclass(frozen=True)
 class Tweet:
     """A tweet as it is stored.
 
-    `created_ms`: wall time since 1970, the one its id carries. `conversation_id`: id of the first tweet
-    of the thread (its own where it replies to none). `media_keys`: ids of attached media.
+    `created_ms`: wall time in ms since 1970, the one in its id. `conversation_id`: id of the first tweet
+    of the thread (its own id if it is no reply). `media_keys`: ids of attached media.
     `deleted`: monotone; once True it stays.
     """
 
@@ -59,9 +59,10 @@ class Tweet:
 
 @dataclass(frozen=True)
 class Event:
-    """One fact on its way. `id`: the same for every copy. `payload`: plain JSON values.
+    """One event. `id`: the same for every copy. `payload`: plain JSON values.
 
-    `trace`: the id of its request and, where that is sampled, a space and its W3C traceparent (`kernel/telemetry/tracing.py`).
+    `trace`: the id of its request and, if that is sampled, a space and its W3C traceparent
+    (`kernel/telemetry/tracing.py`).
     """
 
     topic: str
@@ -76,25 +77,26 @@ class Event:
 
 
 def decode(topic: str, key: bytes | None, value: bytes) -> Event:
-    """Return the event in a record. Raises WrongInput where the bytes are not one (a poison message)."""
+    """Return the event in a record. Raises WrongInput if the bytes are not an event (a poison message)."""
     try:
         raw = orjson.loads(value)
         return Event(topic, int(key or b"0"), str(raw["id"]), dict(raw["payload"]), str(raw.get("trace", "")))
     except (ValueError, KeyError, TypeError) as problem:
-        raise WrongInput(f"A record of topic {topic} is no event ({problem!r}): {value[:80]!r}.") from None
+        raise WrongInput(f"A record of topic {topic} is not an event ({problem!r}): {value[:80]!r}.") from None
 
 
 def flaw(event: Event) -> str:
-    """Return why no consumer can ever do anything with `event`; "" where its fields are what its topic promises."""
+    """Return why no consumer can ever process `event`; "" if its fields are valid for its topic."""
     if not _is_id(event.key):
-        return f"its key is {event.key}, and it is the id of what events are about: a whole number from 0 to {MAX_ID}"
-    wrong = [name for name in _IDS.get(event.topic, ()) if not _is_id(event.payload.get(name))]
-    if not wrong and event.topic == NEW_TWEET:
-        wrong = [name for name, fits in _TWEET_FIELDS.items() if not fits(event.payload.get(name))]
-    if not wrong:
+        return f"its key is {event.key}; the key must be an id: a whole number from 0 to {MAX_ID}"
+    invalid = [name for name in _IDS.get(event.topic, ()) if not _is_id(event.payload.get(name))]
+    if not invalid and event.topic == NEW_TWEET:
+        invalid = [name for name, fits in _TWEET_FIELDS.items() if not fits(event.payload.get(name))]
+    if not invalid:
         return ""
-    told = repr(event.payload.get(wrong[0]))[:80]
-    return f"{wrong[0]} is {told}, which no event of {event.topic} has; an id is a whole number from 0 to {MAX_ID}"
+    value = repr(event.payload.get(invalid[0]))[:80]
+    return (f"{invalid[0]} is {value}, which is not valid in an event of {event.topic}; "
+            f"an id is a whole number from 0 to {MAX_ID}")
 
 
 def _is_id(value: object) -> bool:
@@ -116,7 +118,7 @@ _TWEET_FIELDS: dict[str, Callable[[Any], bool]] = {
 
 def tweet_payload(tweet: Tweet) -> dict[str, Any]:
     """Return `tweet` as plain JSON values; ids stay integers."""
-    return {  # spelled out: dataclasses.asdict took 20 µs, more than any other client step of a post
+    return {  # written out: dataclasses.asdict took 20 µs, more than any other client step of a post
         "id": tweet.id, "author_id": tweet.author_id, "text": tweet.text, "created_ms": tweet.created_ms,
         "conversation_id": tweet.conversation_id, "in_reply_to": tweet.in_reply_to, "media_keys": list(tweet.media_keys),
         "deleted": tweet.deleted,
@@ -124,39 +126,40 @@ def tweet_payload(tweet: Tweet) -> dict[str, Any]:
 
 
 def tweet_of(payload: dict[str, Any]) -> Tweet:
-    """Return the tweet in a payload. Raises WrongInput where a field is missing."""
+    """Return the tweet in a payload. Raises WrongInput if a field is missing."""
     try:
         return Tweet(**(payload | {"media_keys": tuple(payload.get("media_keys", ()))}))
     except TypeError as problem:
-        raise WrongInput(f"A payload is no tweet: {problem}.") from None
+        raise WrongInput(f"A payload is not a tweet: {problem}.") from None
 
 
 def new_tweet(tweet: Tweet, trace: str = "") -> Event:
-    """The tweet is durable."""
+    """Return the event that the tweet is durable."""
     return Event(NEW_TWEET, tweet.author_id, str(tweet.id), tweet_payload(tweet), trace)
 
 
 def noted_ms(tweet_id: int, now_ms: int) -> int:
-    """Return the time under which the outbox notes a tweet, in ms since 1970: the id's own, so that a repeat is the same row.
+    """Return the time under which the outbox stores a tweet, in ms since 1970.
 
-    One that comes later than the relay surely looks back is noted now: under its own time nobody would find it.
+    It is the time in the id, so that a repeat writes the same row. A write later than LATE_MS is stored under
+    the current time: the relay no longer reads the bucket of its own time.
     """
-    made_ms = ms_of(tweet_id)
-    return made_ms if now_ms - made_ms < LATE_MS else now_ms
+    created_ms = ms_of(tweet_id)
+    return created_ms if now_ms - created_ms < LATE_MS else now_ms
 
 
 def tweet_deleted(tweet_id: int, author_id: int, trace: str = "") -> Event:
-    """The tweet's `deleted` flag is durable."""
+    """Return the event that the tweet's `deleted` flag is durable."""
     return Event(TWEET_DELETED, author_id, f"{tweet_id}-deleted", {"id": tweet_id, "author_id": author_id}, trace)
 
 
 def new_follow(follower_id: int, followee_id: int, following: bool, version: int, trace: str = "") -> Event:
-    """The edge changed; `following` is what it became at `version`, a hint only."""
+    """Return the event that the edge changed. `following`: its state at `version`, a hint only."""
     payload = {"follower_id": follower_id, "followee_id": followee_id, "following": following, "version": version}
     return Event(NEW_FOLLOW, follower_id, f"{follower_id}-{followee_id}-{version}", payload, trace)
 
 
 def new_like(user_id: int, tweet_id: int, liked: bool, version: int, trace: str = "") -> Event:
-    """The like changed; `liked` is what it became at `version`, a hint only."""
+    """Return the event that the like changed. `liked`: its state at `version`, a hint only."""
     payload = {"tweet_id": tweet_id, "user_id": user_id, "liked": liked, "version": version}
     return Event(NEW_LIKE, tweet_id, f"{tweet_id}-{user_id}-{version}", payload, trace)

@@ -1,11 +1,11 @@
-"""Tweet ids: 64 bits that sort by time, unique without asking anybody.
+"""Tweet ids: 64 bits that sort by time, unique without coordination per id.
 
     41 bits milliseconds since EPOCH_MS | 10 bits worker number | 12 bits sequence
 
-A worker number is leased (`system.ports.LeaseStore`). The lease holds a *ceiling*: no id may carry a
-time above it, and the next holder of the number starts above it. So two processes with the same
+A worker number is leased (`system.ports.LeaseStore`). The lease has a *ceiling*: no id may carry a
+later time, and the next holder of the number starts above it. So two processes with the same
 number (one of them paused past its lease) can never issue the same id. When the sequence of a
-millisecond is spent, or the wall clock steps back, the generator says how long to wait; it never
+millisecond is used up, or the wall clock steps back, the generator reports how long to wait; it never
 exits and never collides.
 """
 
@@ -41,7 +41,7 @@ def worker_of(tweet_id: int) -> int:
 
 
 def floor_id(wall_ms: int) -> int:
-    """Return the smallest id that `wall_ms` can carry; ids below it are older."""
+    """Return the smallest id with the time `wall_ms`; smaller ids are older."""
     return (wall_ms - EPOCH_MS) << TIME_SHIFT
 
 
@@ -54,11 +54,11 @@ def parse(text: str, name: str = "id") -> int:
 
 @dataclass(frozen=True)
 class Lease:
-    """A worker number granted for a while.
+    """A worker number granted for a limited time.
 
     `worker`: 0 to 1023. `floor_ms`: ids must carry a wall time above this one (the last holder's
     ceiling). `ceiling_ms`: no id may carry a later wall time. `deadline_ns`: monotonic time from which
-    the lease no longer holds.
+    the lease is expired.
     """
 
     worker: int
@@ -80,13 +80,13 @@ class Generator:
         self._sequence = MAX_SEQUENCE
 
     def renew(self, lease: Lease) -> None:
-        """Go on under a renewed lease of the same number, or start above the floor of another one."""
+        """Continue under a renewed lease of the same number, or start above the floor of a new number."""
         if lease.worker != self.lease.worker:
             self._last_ms, self._sequence = lease.floor_ms, MAX_SEQUENCE
         self.lease = lease
 
     def try_next(self) -> int | None:
-        """Return the next id, or None where the caller must wait a moment (`wait_s` says how long).
+        """Return the next id, or None if the caller must wait (`wait_s` says how long).
 
         Raises Overloaded (definite) when the lease has less than 1 s left or its ceiling is reached.
         """
@@ -105,13 +105,13 @@ class Generator:
         return compose(now_ms, lease.worker, self._sequence)
 
     def wait_s(self) -> float:
-        """Return the seconds after which `try_next` may answer: at least one millisecond."""
+        """Return the seconds until `try_next` may return an id: at least 0.001."""
         return max(1, self._last_ms - self._clock.wall_ms()) / 1e3
 
     async def next(self, deadline_ns: int) -> int:
-        """Return the next id, waiting for the clock if it must, until monotonic `deadline_ns`.
+        """Return the next id; wait for the clock if necessary, until monotonic `deadline_ns`.
 
-        Raises Overloaded (definite) where the wait would pass the deadline.
+        Raises Overloaded (definite) if the wait would exceed the deadline.
         """
         while (tweet_id := self.try_next()) is None:
             wait_s = self.wait_s()

@@ -1,7 +1,9 @@
-"""Numbers as people and other programs write them. NaN, infinity and what is too large are refused here.
+"""Parse numbers that people and other programs write.
+
+NaN, infinity and values that are too large are rejected.
 
     is_number(value)         whether a value that a parser returned may be used as a number
-    shown(value)             any value, as an error message shows it
+    shown(value)             any value, shortened for an error message
     decimal(text)            a decimal number with an optional exponent, from a text
     whole(text, low, high)   a whole number within its bounds, from a text
     parse_json(text)         a JSON value in which every number is finite
@@ -21,7 +23,7 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)
 
 
 def is_number(value: object) -> bool:
-    """Return whether `value` is a finite float, or an int of at most 63 bits. A bool is no number."""
+    """Return whether `value` is a finite float, or an int of at most 63 bits. A bool is not a number."""
     if isinstance(value, bool):
         return False
     if isinstance(value, int):
@@ -30,7 +32,10 @@ def is_number(value: object) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return the repr of `value` in at most 80 characters. Python writes no int of 4,300 digits."""
+    """Return the repr of `value` in at most 80 characters.
+
+    Python refuses to write an int of more than 4,300 digits.
+    """
     if isinstance(value, int) and not is_number(value) and not isinstance(value, bool):
         return f"a whole number of {value.bit_length()} bits"
     text = repr(value)
@@ -53,29 +58,32 @@ def whole(text: str, low: int, high: int) -> int:
 
 
 class NotFinite(ValueError):
-    """A JSON text holds a number that no float holds; the message names key, value and bound."""
+    """A JSON text contains a number that no float can hold; the message names key, value and bound."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return the JSON value in `text`. Raises NotFinite where a number is the reason, else ValueError."""
-    import orjson  # here, since the platform imports this module with PyYAML alone
+    """Return the JSON value in `text`. Raises NotFinite if a number is the reason, else ValueError."""
+    import orjson  # here, because the platform imports this module in an environment with only PyYAML
 
     try:
         return orjson.loads(text)
     except ValueError as problem:
-        if found := _not_finite(text):
-            raise NotFinite(found) from None
+        if message := _not_finite(text):
+            raise NotFinite(message) from None
         raise ValueError(f"it is not JSON: {problem}.") from None
 
 
 def _not_finite(text: str | bytes) -> str:
-    """Return which number of a JSON text is not finite, in words; "" where none is, or in no JSON."""
+    """Return a message about the first number of a JSON text that is not finite.
+
+    "" if there is none, or no JSON.
+    """
     try:
         lenient = json.loads(text, parse_float=_Written, parse_int=_Written, parse_constant=_Written)
-        found = list(_numbers(lenient, ""))
+        written = list(_numbers(lenient, ""))
     except (ValueError, RecursionError):
         return ""
-    for path, number in found:
+    for path, number in written:
         try:
             decimal(number.text)
         except ValueError:

@@ -1,7 +1,7 @@
 """The knobs of the system, as one value: the `policies` block of a scenario.
 
 Services read it from their environment, the twin from the scenario: a change of a knob changes the
-system and its prediction together. Every field says its unit; every default says where it is from.
+system and its prediction together. Every field states its unit; every default states its source.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from system.kernel.errors import WrongInput
 class FanoutKnobs:
     """When fan-out pushes and when readers pull.
 
-    `push_limit`: followers; an author above it is pulled.
+    `push_limit`: followers; tweets of an author with more are pulled, not pushed.
     `hysteresis`: fraction; a pulled author is pushed again below `push_limit * hysteresis`.
-    `chunk`: followers handled by one Lua call (Twitter's own pipelines had 4,000 destinations).
+    `chunk`: followers per Lua call (Twitter's own pipelines had 4,000 destinations).
     """
 
     push_limit: int = 10_000
@@ -35,8 +35,9 @@ class TimelineKnobs:
     """How timelines are cached and rebuilt.
 
     `cap`: entries kept (Twitter and Mastodon: 800). `trim_slack`: entries above the cap before a trim.
-    `rebuild_concurrency`: rebuilds at once in a process; `rebuild_queue`: how many more may wait.
-    `building_ttl_s`: life of a building mark. `mode_ttl_s`: how old a reader's view of pulled authors may be.
+    `rebuild_concurrency`: concurrent rebuilds per process; `rebuild_queue`: how many more may wait.
+    `building_ttl_s`: TTL of the building marker. `mode_ttl_s`: maximum age of a reader's view of pulled
+    authors.
     """
 
     cap: int = 800
@@ -49,13 +50,13 @@ class TimelineKnobs:
 
 @dataclass(frozen=True)
 class CacheKnobs:
-    """`tweet_ttl_s`: life of a hot tweet in Redis; `profile_ttl_s`: of a profile. Seconds.
+    """`tweet_ttl_s`: TTL of a hot tweet in Redis; `profile_ttl_s`: of a profile. Seconds.
 
-    `privacy_ttl_s`: how old a process' view of who is protected may be. A switch to protected is acknowledged when every
-    older view has expired, so it takes that long (longer than `deadline.request_s` it ends as a 504, and stands all the same);
-    without PostgreSQL reads go on that long and then fail closed.
-    `like_ttl_s`: life of a cached count of likes. `like_gather_s`: how long changes of likes are gathered under load before the
-    tweets they name are counted again.
+    `privacy_ttl_s`: maximum age of a process' view of which users are protected. A switch to protected is
+    acknowledged once every older view has expired, so it takes that long (if that exceeds
+    `deadline.request_s` the response is a 504, and the switch still takes effect); without PostgreSQL reads
+    continue for that long and then fail closed. `like_ttl_s`: TTL of a cached like count. `like_gather_s`:
+    how long like changes are batched under load before the tweets they name are counted again.
     """
 
     tweet_ttl_s: int = 600
@@ -67,9 +68,9 @@ class CacheKnobs:
 
 @dataclass(frozen=True)
 class RetryKnobs:
-    """`attempts`: tries in all, 1 switches retries off. `budget`: retries allowed as a fraction of first tries.
+    """`attempts`: tries in total, 1 disables retries. `budget`: retries allowed as a fraction of first tries.
 
-    `base_s`, `max_s`: first and longest pause; each pause is drawn evenly from 0 to its bound (full jitter).
+    `base_s`, `max_s`: first and longest backoff; each is uniform from 0 to its bound (full jitter).
     """
 
     attempts: int = 2
@@ -80,7 +81,7 @@ class RetryKnobs:
 
 @dataclass(frozen=True)
 class DeadlineKnobs:
-    """`request_s`: time a request has in all. `store_s`: longest wait for one call of a store."""
+    """`request_s`: total time of a request. `store_s`: longest wait for one call of a store."""
 
     request_s: float = 5.0
     store_s: float = 2.0
@@ -88,7 +89,10 @@ class DeadlineKnobs:
 
 @dataclass(frozen=True)
 class BreakerKnobs:
-    """`failures`: failures in a row that open a breaker; 0 switches it off. `open_s`: time until a trial."""
+    """`failures`: consecutive failures that open a breaker; 0 disables it.
+
+    `open_s`: time until a trial call.
+    """
 
     failures: int = 20
     open_s: float = 1.0
@@ -96,13 +100,14 @@ class BreakerKnobs:
 
 @dataclass(frozen=True)
 class ShedKnobs:
-    """What a gateway refuses with 503 before any work.
+    """Load shedding: what a gateway refuses with 503 before any work.
 
-    `max_in_flight`: requests at once in one gateway; 0 switches it off. HAProxy lets 256 in and keeps the others waiting, so
-    a lower number refuses what would have waited, and a higher one guards a gateway that is asked past HAProxy.
-    `queue_target_s`, `queue_interval_s`: where every request of the last `queue_interval_s` had waited longer than
-    `queue_target_s` since it arrived at the public door, those that did are refused (CoDel's rule: a queue that never
-    empties is no buffer). A target of 0 switches it off. The defaults wait for what a started or added instance would fix.
+    `max_in_flight`: concurrent requests in one gateway; 0 disables the check. HAProxy admits 256 and queues
+    the others, so a lower value refuses requests that would have waited, and a higher one protects a gateway
+    that is called directly. `queue_target_s`, `queue_interval_s`: if every request of the last
+    `queue_interval_s` had waited longer than `queue_target_s` since it arrived at the public load balancer,
+    those that did are refused (the CoDel rule: a queue that never empties is not a buffer). A target of 0
+    disables the check. The defaults tolerate a queue that a restarted or added instance would clear.
     """
 
     max_in_flight: int = 512
@@ -112,12 +117,15 @@ class ShedKnobs:
 
 @dataclass(frozen=True)
 class LimitKnobs:
-    """Requests that one caller may send within any `window_s`; a class at 0 is not limited, a window of 0 limits nothing.
+    """Requests that one caller may send within any `window_s`.
 
-    `read`, `search`, `write`: of one user to one route of that class. `user`: of one user to all routes together.
-    `sign_up`, `token`: of one client address to those routes. `login`: token requests for one user name.
-    `max_gateways`: gateways at most; while the counters are away each of them admits limit / `max_gateways`.
-    Generous, so that no shipped scenario meets them: the busiest of 2,000 Zipf readers sends 43 of 800 reads/s.
+    0 leaves a class unlimited, a window of 0 all classes.
+
+    `read`, `search`, `write`: by one user to one route of that class. `user`: by one user to all routes
+    together. `sign_up`, `token`: by one client address to those routes. `login`: token requests for one user
+    name. `max_gateways`: gateways at most; while the counters are unavailable each admits limit /
+    `max_gateways`. Generous, so that no shipped scenario reaches them: the busiest of 2,000 Zipf readers
+    sends 43 of 800 reads/s.
     """
 
     window_s: float = 60.0
@@ -133,10 +141,13 @@ class LimitKnobs:
 
 @dataclass(frozen=True)
 class BulkheadKnobs:
-    """Calls at once from one process to each dependency; more wait for a place, at most for their time limit. 0: no bound.
+    """Concurrent calls from one process to each dependency; more wait for a slot, at most for their timeout.
 
-    `postgres`: connections of each pool of a process, 0 for the size that its users chose. `service`: requests of a gateway
-    inside one service: two of them that hang leave a third of the 256 that HAProxy lets into a gateway at once.
+    0: no bound.
+
+    `postgres`: connections per pool of a process, 0 for the size that its code chooses. `service`: requests
+    of a gateway inside one service: two hanging services leave 64 of the 256 requests that HAProxy admits to
+    a gateway.
     """
 
     redis: int = 1_024
@@ -162,20 +173,24 @@ class TimeoutKnobs:
 
 @dataclass(frozen=True)
 class CoalesceKnobs:
-    """`misses`: 1, callers that miss the same cache entry wait for one read of the truth; 0, each reads for itself."""
+    """Single-flight for cache misses.
+
+    `misses`: 1, callers that miss the same cache entry share one read of the source; 0, each reads alone.
+    """
 
     misses: int = 1
 
 
 @dataclass(frozen=True)
 class AutoscaleKnobs:
-    """How many instances of each service stand, between `min` and `max`; `max` 0 leaves their number alone.
+    """How many instances each service runs, between `min` and `max`; `max` 0 disables autoscaling.
 
-    Targets, of which the worst decides; 0 leaves one out. `cpu`: share of an instance's CPU quota (of one core without a
-    quota). `in_flight`: requests inside an instance. `queue_s`: wait in the mesh for a place in an instance; where it is aimed
-    at, an instance has 32 places instead of 256, so that what it cannot do yet waits where it is counted.
-    `hysteresis`: fraction around a target in which nothing changes. `cool_down_s`: time after a change until more are added.
-    `calm_s`: time for which fewer must have been enough before one is taken away.
+    Targets, of which the most exceeded one decides; 0 omits one. `cpu`: fraction of an instance's CPU quota
+    (of one core without a quota). `in_flight`: requests inside an instance. `queue_s`: wait in the mesh for a
+    slot of an instance; with this target an instance has 32 slots instead of 256, so that excess requests
+    wait where they are measured. `hysteresis`: fraction around a target within which nothing changes.
+    `cool_down_s`: time after a change until instances are added again. `calm_s`: time for which fewer
+    instances must have been enough before one is removed.
     """
 
     min: int = 1
@@ -190,10 +205,11 @@ class AutoscaleKnobs:
 
 @dataclass(frozen=True)
 class MeshKnobs:
-    """What the mesh does with an instance that answers badly. A service's only instance is never ejected.
+    """Outlier ejection and replacement of unhealthy instances. A service's only instance is never ejected.
 
-    `eject_errors`: errors of one instance in a second, while its siblings do better, that eject it; 0 switches it off.
-    `eject_s`: for how long. `heal_s`: an instance that has not answered its checks for so long is replaced; 0 never.
+    `eject_errors`: errors of one instance per second, while its siblings do better, that eject it; 0 disables
+    ejection. `eject_s`: for how long. `heal_s`: an instance that fails its health checks for this long is
+    replaced; 0 never.
     """
 
     eject_errors: int = 5
@@ -205,10 +221,11 @@ class MeshKnobs:
 class SearchKnobs:
     """How search ranks, and how the indexer works.
 
-    `half_life_s`: age at which the decaying part of a tweet's rank is a half; `floor`: fraction that an old tweet keeps.
-    `band`: newest matches that are ranked together, older ones come after them (Elasticsearch's own bound of a result window).
-    `view_s`: how long the view of a paged search is kept after its last use. `gather_s`: pause between two bulks under load.
-    `keep_deleted_s`: how long a deleted tweet stays as a document, so that no late write revives it.
+    `half_life_s`: age at which the decaying part of a tweet's rank is one half; `floor`: fraction that an old
+    tweet keeps. `band`: newest matches that are ranked together, older ones follow (Elasticsearch's own limit
+    of a result window). `view_s`: how long the view of a paged search is kept after its last use. `gather_s`:
+    pause between bulks under load. `keep_deleted_s`: how long a deleted tweet remains as a document, so that
+    no late write revives it.
     """
 
     half_life_s: float = 86_400.0
@@ -221,12 +238,12 @@ class SearchKnobs:
 
 @dataclass(frozen=True)
 class MediaKnobs:
-    """How long links to media hold, and when orphans are collected. Seconds.
+    """How long links to media are valid, and when orphans are removed. Seconds.
 
-    `link_s`: life of a link to read; who has one reads for so long, whatever happens to his right meanwhile.
-    `unfinished_s`: age at which an upload that was never finalised is removed (its URL holds for 900), and at which the tweet of
-    an attached picture is looked for. `unattached_s`: age at which a finalised picture without a tweet is removed.
-    `sweep_s`: pause between two collections; 0 collects nothing.
+    `link_s`: validity of a link to read; its holder can read for that long, even if they lose access in the
+    meantime. `unfinished_s`: age at which an upload that was never finalised is removed (its URL is valid for
+    900), and at which the tweet of an attached picture is checked. `unattached_s`: age at which a finalised
+    picture without a tweet is removed. `sweep_s`: pause between two cleanups; 0 disables them.
     """
 
     link_s: int = 120
@@ -266,7 +283,7 @@ class Policies:
 
 
 def from_json(text: str) -> Policies:
-    """Return the knobs in `text`; what is not named keeps its default. Raises WrongInput, naming the knob."""
+    """Return the knobs in `text`; omitted knobs keep their defaults. Raises WrongInput, naming the knob."""
     try:
         values = numbers.parse_json(text) if text.strip() else {}
     except ValueError as problem:

@@ -1,13 +1,13 @@
-"""What an access token may be good for: the scopes of Twitter's OAuth 2, as far as the lab has routes for them."""
+"""Scopes of access tokens: those of Twitter's OAuth 2 for which the lab has routes."""
 
 from __future__ import annotations
 
-OFFLINE = "offline.access"  # asks for a refresh token beside the access token
+OFFLINE = "offline.access"  # requests a refresh token in addition to the access token
 
 SCOPES: dict[str, str] = {
-    "follows.read": "see who follows whom",
+    "follows.read": "see follows between users",
     "follows.write": "follow and unfollow",
-    "like.read": "see who likes what",
+    "like.read": "see likes",
     "like.write": "like and unlike",
     "media.write": "upload pictures",
     OFFLINE: "stay signed in: get a refresh token",
@@ -18,8 +18,10 @@ SCOPES: dict[str, str] = {
 """Scope -> what it allows."""
 
 MEASURED = "lab.timings"
-"""Of the lab's own load alone, and in no grant: its answers tell how long each service and store took. To a stranger that would
-tell what he may not see: which words stand in protected tweets, whether a hidden tweet exists."""
+"""Only for the lab's own load driver, and in no grant: responses then include how long each service and store
+took. To other clients such timings would reveal what they may not see: which words protected tweets contain,
+whether a hidden tweet exists.
+"""
 
 ALL = " ".join(SCOPES)
-"""Every scope, as a token carries them: separated by blanks (RFC 6749, 3.3)."""
+"""Every scope, as a token carries them: separated by spaces (RFC 6749, 3.3)."""

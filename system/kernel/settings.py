@@ -1,4 +1,4 @@
-"""What a process of the lab reads from its environment. Nothing connects here.
+"""Settings that a process of the lab reads from its environment. Nothing connects here.
 
 | variable | meaning | default |
 |---|---|---|
@@ -8,17 +8,17 @@
 | TWEETLAB_MESH | JSON, service -> base URL behind HAProxy | those of `small` in the range |
 | TWEETLAB_POLICIES | JSON, see `policies` | all defaults |
 | TWEETLAB_LISTEN | host:port this process listens on | 127.0.0.1:8000 |
-| TWEETLAB_INSTANCE | its name, for example timelines-1 | local-1 |
-| TWEETLAB_JWT_SECRET | key of the tokens, at least 32 bytes | none: a gateway refuses to start |
-| TWEETLAB_JWT_SECRET_PREVIOUS | an older key whose tokens still hold | none |
-| TWEETLAB_CDN | base URLs of the CDN edges, separated by spaces; links lead to the first | that of `small` in the range |
-| TWEETLAB_MEDIA_ORIGINS | where the signed URLs of any instance lead, separated by spaces | its own storage and edge |
-| TWEETLAB_MEMBERS | JSON, kind, address, name and zone of every node; for the exporter alone | none: a lab without zones |
-| TWEETLAB_EXPECTED | file that tells of which processes silence is amiss; for the exporter alone | none: that is not told |
-| TWEETLAB_EDGE_SECRET | what the keys of the edge derive from | none: no link that the edge takes |
+| TWEETLAB_INSTANCE | name of this process, for example timelines-1 | local-1 |
+| TWEETLAB_JWT_SECRET | key that signs tokens, at least 32 bytes | none: a gateway refuses to start |
+| TWEETLAB_JWT_SECRET_PREVIOUS | an older key whose tokens are still valid | none |
+| TWEETLAB_CDN | base URLs of the CDN edges, separated by spaces; links point to the first | that of `small` in the range |
+| TWEETLAB_MEDIA_ORIGINS | origins of the signed URLs of any instance, separated by spaces | its own storage and edge |
+| TWEETLAB_MEMBERS | JSON, kind, address, name and zone of every node; only for the exporter | none: a lab without zones |
+| TWEETLAB_EXPECTED | file that lists which processes are expected to run; only for the exporter | none: not reported |
+| TWEETLAB_EDGE_SECRET | secret from which the keys of the edge derive | none: no link that the edge accepts |
 | TWEETLAB_EFFECTS | directory for the effect logs of workers | none: no log |
-| TWEETLAB_OTLP | base URL of an OTLP/HTTP collector that gets the traces | none: nothing is traced |
-| TWEETLAB_TRACE_RATIO | share of the requests that the gateway traces, 0 to 1 | 0.01 |
+| TWEETLAB_OTLP | base URL of an OTLP/HTTP collector for traces | none: nothing is traced |
+| TWEETLAB_TRACE_RATIO | fraction of requests that the gateway traces, 0 to 1 | 0.01 |
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ TRACE_RATIO = 0.01
 class Stores:
     """Addresses of the stores. `host:port` without a scheme, except where a URL is named.
 
-    `redis`: of one server, or what `group_of` reads: a primary and replicas under sentinels.
-    `near`: the first of `cassandra` is in the asker's own region, and coordinates while it is there.
-    `minio_spares`: further nodes of the same storage, asked where `minio` does not answer.
+    `redis`: one server, or an address that `group_of` parses: a primary and replicas under sentinels. `near`:
+    the first of `cassandra` is in the client's own region, and is the coordinator while it is available.
+    `minio_spares`: further nodes of the same storage, used if `minio` does not answer.
     """
 
     cassandra: tuple[str, ...]
@@ -60,7 +60,10 @@ class Stores:
 
 @dataclass(frozen=True)
 class Group:
-    """A cache under sentinels. `name`: what they call it; `servers`: primary and replicas, by instance."""
+    """A Redis primary with replicas under sentinels.
+
+    `name`: its master name; `servers`: primary and replicas, by instance.
+    """
 
     sentinels: tuple[str, ...]
     name: str
@@ -69,7 +72,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Settings:
-    """One process' settings; `from_env` fills it."""
+    """The settings of one process; `from_env` builds it."""
 
     range: int
     namespace: str
@@ -91,7 +94,7 @@ class Settings:
 
     @property
     def key_prefix(self) -> str:
-        """Prefix of Redis keys, topics: empty in the default namespace."""
+        """Return the prefix of Redis keys and topics: empty in the default namespace."""
         return "" if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}:"
 
     def topic(self, name: str) -> str:
@@ -164,17 +167,20 @@ def parse_stores(raw: Mapping[str, object]) -> Stores:
             near=bool(raw.get("near")),
         )
     except (KeyError, AssertionError, TypeError) as problem:
-        raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab up --json` prints a good one.") from None
+        raise WrongInput(f"TWEETLAB_STORES lacks or misnames {problem}; `tweetlab up --json` prints a valid one.") from None
 
 
 def group_of(address: str) -> Group | None:
-    """Return what `sentinel://h1:p,h2:p/name?servers=h1:p,h2:p` says; None for the address of one server. Raises WrongInput."""
+    """Parse `sentinel://h1:p,h2:p/name?servers=h1:p,h2:p`; None for the address of one server.
+
+    Raises WrongInput.
+    """
     if not address.startswith(SENTINEL):
         return None
     sentinels, _, rest = address.removeprefix(SENTINEL).partition("/")
     name, _, servers = rest.partition("?servers=")
     group = Group(tuple(sentinels.split(",")), name, tuple(servers.split(",")))
-    parts = [each.rpartition(":") for each in group.sentinels + group.servers]
+    parts = [member.rpartition(":") for member in group.sentinels + group.servers]
     if not name or not all(host and port.isdigit() for host, _, port in parts):
         raise WrongInput(f"The cache's address in TWEETLAB_STORES is {address!r}; it must be host:port or "
                          "sentinel://host:port,host:port/name?servers=host:port,host:port.")
@@ -182,7 +188,7 @@ def group_of(address: str) -> Group | None:
 
 
 def _cache(address: str) -> str:
-    group_of(address)  # refused here, not at the first use
+    group_of(address)  # rejected here, not at the first use
     return address
 
 

@@ -1,1 +1,1 @@
-"""What looks on, with --observe: an exporter of the stores' counts, a receiver that plays PagerDuty and OpsGenie."""
+"""Monitoring, with --observe: an exporter of store metrics, and a PagerDuty and OpsGenie emulator."""

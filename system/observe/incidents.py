@@ -1,6 +1,6 @@
-"""What a pager makes of the events it gets: one incident a key, whatever is sent twice; closed by its resolve.
+"""Incidents of a pager: one per key, however often an event is sent; a resolve closes it.
 
-Two shapes are understood, as their makers publish them: PagerDuty's Events API v2 and OpsGenie's alert API. It keeps no clock.
+Two published formats are accepted: PagerDuty's Events API v2 and OpsGenie's alert API. Times are passed in.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ GENIE = "GenieKey "
 
 @dataclass(frozen=True)
 class Event:
-    """One event as a pager reads it. `action`: trigger, acknowledge or resolve. `key`: dedup_key or alias."""
+    """One event in the pager's terms.
+
+    `action`: trigger, acknowledge or resolve. `key`: dedup_key or alias.
+    """
 
     pager: str
     action: str
@@ -32,7 +35,10 @@ class Event:
 
 @dataclass
 class Incident:
-    """One trouble. `duplicates`: triggers that came while it was open. Times: wall clock of the receiver, ms since 1970."""
+    """One incident.
+
+    `duplicates`: triggers received while it was open. Times: wall clock of the receiver, ms since 1970.
+    """
 
     pager: str
     key: str
@@ -44,39 +50,43 @@ class Incident:
 
     @property
     def open(self) -> bool:
-        """Return whether nothing has resolved it yet."""
+        """Return whether it is still unresolved."""
         return not self.resolved_ms
 
 
-class Book:
+class IncidentLog:
     """All incidents, in the order in which they were opened."""
 
     def __init__(self) -> None:
         self.incidents: list[Incident] = []
 
     def take(self, event: Event, at_ms: int) -> str:
-        """Return what the event did: opened, duplicate, acknowledged, resolved or ignored (a resolve of what is not open)."""
-        found = self._open(event.pager, event.key)
+        """Apply an event.
+
+        Return opened, duplicate, acknowledged, resolved, or ignored (without an open incident).
+        """
+        incident = self._open(event.pager, event.key)
         if event.action == "trigger":
-            if found is not None:
-                found.duplicates += 1
-                found.summary = event.summary
+            if incident is not None:
+                incident.duplicates += 1
+                incident.summary = event.summary
                 return "duplicate"
             self.incidents.append(Incident(event.pager, event.key, event.summary, event.severity, at_ms))
             return "opened"
-        if found is None:
+        if incident is None:
             return "ignored"
         if event.action == "resolve":
-            found.resolved_ms = at_ms
+            incident.resolved_ms = at_ms
             return "resolved"
         return "acknowledged"
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the incidents as plain values."""
+        """Return the incidents as plain JSON values."""
         return [{**asdict(incident), "open": incident.open} for incident in self.incidents]
 
     def _open(self, pager: str, key: str) -> Incident | None:
-        return next((each for each in reversed(self.incidents) if (each.pager, each.key) == (pager, key) and each.open), None)
+        return next((incident for incident in reversed(self.incidents)
+                     if (incident.pager, incident.key) == (pager, key) and incident.open), None)
 
 
 def pagerduty(body: Any) -> Event:
@@ -103,9 +113,12 @@ def opsgenie(body: Any, key: str) -> Event:
 
 
 def opsgenie_close(alias: str, identifier_type: str) -> Event:
-    """Return the resolve in POST /v2/alerts/{alias}/close. Raises WrongInput unless it is named by its alias."""
+    """Return the resolve event of POST /v2/alerts/{alias}/close.
+
+    Raises WrongInput unless it identifies by alias.
+    """
     if identifier_type != "alias":
-        raise WrongInput(f"identifierType is {identifier_type!r}; this receiver knows alerts by `alias`.")
+        raise WrongInput(f"identifierType is {identifier_type!r}; this receiver identifies alerts only by `alias`.")
     return Event(OPSGENIE, "resolve", alias, "", "")
 
 

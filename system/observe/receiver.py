@@ -1,15 +1,16 @@
-"""Plays PagerDuty and OpsGenie on loopback: `python -m system.observe.receiver`. Alertmanager's own clients talk to it.
+"""Emulates PagerDuty and OpsGenie on loopback for Alertmanager: `python -m system.observe.receiver`.
 
-| route | what |
+| route | purpose |
 |---|---|
 | POST /v2/enqueue | PagerDuty Events v2: trigger, acknowledge, resolve by `dedup_key`; 202 |
 | POST /opsgenie/v2/alerts | OpsGenie: an alert by `alias`; 202 |
 | POST /opsgenie/v2/alerts/{alias}/close | OpsGenie: resolve; 202 |
-| GET /incidents | one row an incident, with the receiver's own times |
-| GET /events | every request as it came, refused and failed ones too |
-| POST /fail {"next": n, "status": s} | let the next n events fail with that status, to see them retried |
+| GET /incidents | one row per incident, with the receiver's own times |
+| GET /events | every event as received, failed ones included |
+| POST /fail {"next": n, "status": s} | fail the next n events with that status, to test retries |
 
-Each event is a line of `received.jsonl` in TWEETLAB_DATA before it is answered, so a restart forgets no incident.
+Each event is appended to `received.jsonl` in TWEETLAB_DATA before the response, so a restart loses no
+incident.
 """
 
 from __future__ import annotations
@@ -26,22 +27,22 @@ from system.kernel.errors import WrongInput
 from system.kernel.http import asgi, serving
 from system.kernel.http.asgi import Answer, App, Call
 from system.observe import incidents
-from system.observe.incidents import Book, Event
+from system.observe.incidents import Event, IncidentLog
 
 NAME = "receiver"
-MAX_EVENTS = 2_000  # told by GET /events; the file has all
+MAX_EVENTS = 2_000  # returned by GET /events; the file has all
 
 
 class Receiver:
-    """The handlers. `file`: where events are kept; read back at the start."""
+    """The handlers. `file`: stores the events; read at startup."""
 
     def __init__(self, file: Path) -> None:
-        self.book = Book()
+        self.book = IncidentLog()
         self._file = file
         self._events: list[dict[str, Any]] = []
         self._failing, self._failure = 0, 500
         file.parent.mkdir(parents=True, exist_ok=True)
-        for row in self._kept():
+        for row in self._stored_rows():
             self._events.append(row)
             if row["status"] == 202:
                 self.book.take(Event(*(row[name] for name in ("pager", "action", "key", "summary", "severity"))), row["at_ms"])
@@ -58,16 +59,16 @@ class Receiver:
         ]
 
     async def pagerduty(self, call: Call) -> Answer:
-        """Take an event in PagerDuty's shape."""
+        """Accept an event in PagerDuty's format."""
         event = incidents.pagerduty(await call.json())
         return self._take(event, {"status": "success", "message": "Event processed", "dedup_key": event.key})
 
     async def opsgenie(self, call: Call) -> Answer:
-        """Take an alert in OpsGenie's shape."""
+        """Accept an alert in OpsGenie's format."""
         return self._take(incidents.opsgenie(await call.json(), call.header("authorization")), _processed())
 
     async def close(self, call: Call) -> Answer:
-        """Close an alert in OpsGenie's shape."""
+        """Close an alert in OpsGenie's format."""
         return self._take(incidents.opsgenie_close(call.params["alias"], call.query().get("identifierType", "id")), _processed())
 
     async def incidents(self, call: Call) -> Answer:
@@ -75,19 +76,19 @@ class Receiver:
         return Answer({"incidents": self.book.rows()})
 
     async def events(self, call: Call) -> Answer:
-        """Return the newest events, the oldest of them first."""
+        """Return the newest MAX_EVENTS events, oldest first."""
         return Answer({"events": self._events[-MAX_EVENTS:]})
 
     async def fail(self, call: Call) -> Answer:
-        """Let the next events fail."""
-        asked = await call.json()
-        count, status = asked.get("next"), asked.get("status", 500)
+        """Make the next events fail."""
+        params = await call.json()
+        count, status = params.get("next"), params.get("status", 500)
         if not isinstance(count, int) or not 0 <= count <= 1_000 or status not in (429, 500, 502, 503, 504):
-            raise WrongInput(f"{asked!r}: `next` must be 0 to 1000 and `status` 429, 500, 502, 503 or 504.")
+            raise WrongInput(f"{params!r}: `next` must be 0 to 1000 and `status` 429, 500, 502, 503 or 504.")
         self._failing, self._failure = count, status
         return Answer({"next": count, "status": status})
 
-    def _take(self, event: Event, told: dict[str, Any]) -> Answer:
+    def _take(self, event: Event, reply: dict[str, Any]) -> Answer:
         at_ms, at_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
         status, did = 202, "failed on purpose"
         if self._failing:
@@ -100,15 +101,15 @@ class Receiver:
         with self._file.open("ab") as file:
             file.write(orjson.dumps(row) + b"\n")
         self._events.append(row)
-        return Answer(told if status == 202 else {"status": "failed", "message": "told to fail"}, status)
+        return Answer(reply if status == 202 else {"status": "failed", "message": "failed on request"}, status)
 
-    def _kept(self) -> list[dict[str, Any]]:
+    def _stored_rows(self) -> list[dict[str, Any]]:
         if not self._file.exists():
             return []
-        whole, feed, cut_off = self._file.read_bytes().rpartition(b"\n")
-        if cut_off:  # by a crash, in the middle of a line that nobody was answered for
-            os.truncate(self._file, len(whole) + len(feed))
-        return [orjson.loads(line) for line in whole.splitlines()]
+        complete, newline, partial = self._file.read_bytes().rpartition(b"\n")
+        if partial:  # a crash interrupted the write, before any response
+            os.truncate(self._file, len(complete) + len(newline))
+        return [orjson.loads(line) for line in complete.splitlines()]
 
 
 def _processed() -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""The promises that services stand on. Each port has a real adapter and a memory adapter, held to one contract test.
+"""The interfaces that services use.
 
-Every method states what it promises (consistency), whether it may be repeated (idempotency) and how it fails.
-All raise `StoreUnavailable`: `definite=True` where certainly nothing happened, else the outcome is unknown.
-Pages are ordered newest first (descending id). `before`: exclusive upper bound of ids; None = from the newest.
+Each port has a real and an in-memory adapter that pass the same contract tests.
+
+Every method states its guarantees (consistency), whether it may be repeated (idempotency) and how it fails.
+All raise `StoreUnavailable`: `definite=True` if certainly nothing happened, else the outcome is unknown.
+Pages are ordered newest first (descending id). `before`: exclusive upper bound of ids; None: from the newest.
 """
 
 from __future__ import annotations
@@ -73,7 +75,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Ports:
-    """Everything a service may stand on. `bootstrap` fills what a service needs; the rest is absent."""
+    """All ports that a service may use.
+
+    `bootstrap` opens those that a service needs; the others are absent.
+    """
 
     tweets: TweetStore
     timelines: TimelineCache

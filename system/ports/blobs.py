@@ -9,7 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Blob:
-    """What is known of a stored object. `sha256`: hex of its bytes where the uploader declared it, else empty."""
+    """Metadata of a stored object.
+
+    `sha256`: hex digest of its bytes if the uploader declared it, else empty.
+    """
 
     key: str
     size: int
@@ -19,7 +22,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class SignedPut:
-    """Where and how a client puts an object: `url`, with exactly these `headers` (lower-case names)."""
+    """How a client uploads an object: PUT to `url` with exactly these `headers` (lower-case names)."""
 
     url: str
     headers: Mapping[str, str]
@@ -31,8 +34,9 @@ class BlobStore(Protocol):
     def signed_put(self, key: str, content_type: str, size: int, sha256: str, expires_s: int) -> SignedPut:
         """Return how a client PUTs the object. No I/O.
 
-        The signature covers type, size in bytes, digest (hex; "" where the uploader does not know it) and that nothing
-        stands under `key`: the store takes these bytes, once. It refuses everything else, also while the URL still holds.
+        The signature covers type, size in bytes, digest (hex; "" if the uploader does not know it) and that
+        no object exists under `key`: the store accepts these bytes, once. It rejects everything else, even
+        while the URL is valid.
         """
         ...
 
@@ -41,7 +45,7 @@ class BlobStore(Protocol):
         ...
 
     async def head(self, key: str) -> Blob | None:
-        """Return what is stored under `key`, or None."""
+        """Return the metadata of the object under `key`, or None."""
         ...
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
@@ -53,9 +57,9 @@ class BlobStore(Protocol):
         ...
 
     async def start(self, key: str, count: int) -> bytes:
-        """Return the first `count` bytes, or all where there are fewer. Raises NotFound."""
+        """Return the first `count` bytes, or all if there are fewer. Raises NotFound."""
         ...
 
     async def remove(self, key: str) -> None:
-        """Remove an object. Safe to repeat, and where there is none."""
+        """Remove an object. Safe to repeat, also if there is none."""
         ...

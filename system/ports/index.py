@@ -1,4 +1,4 @@
-"""Full text of tweets: Elasticsearch."""
+"""Full-text index of tweets: Elasticsearch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from system.kernel.search_query import Query, Rank
 
 @dataclass(frozen=True)
 class Document:
-    """A tweet as the index holds it.
+    """A tweet as stored in the index.
 
-    `version`: external, the wall time (ns) at which the truth was read; the newest wins. `hashtags`: folded, without the sign.
-    `likes`: how many users like it.
+    `version`: external, the wall time (ns) at which the source was read; the newest wins. `hashtags`: folded,
+    without the sign. `likes`: how many users like it.
     """
 
     tweet: Tweet
@@ -26,25 +26,29 @@ class Document:
 
 @dataclass(frozen=True)
 class Indexed:
-    """What became of a bulk. What is in neither is done (or a newer version stands, which keeps the promise).
+    """Outcome of a bulk.
 
-    `refused`: tweet id -> reason; it will never be taken as it is. `busy`: ids to be sent again after a pause.
+    Documents in neither field are indexed (or a newer version exists, which is just as good).
+
+    `refused`: tweet id -> reason; the document is never accepted unchanged. `busy`: ids to retry after a
+    pause.
     """
 
     refused: Mapping[int, str] = field(default_factory=dict)
     busy: tuple[int, ...] = ()
 
 
-MAX_HIDDEN = 60_000  # Elasticsearch takes 65,536 terms of a field
+MAX_HIDDEN = 60_000  # Elasticsearch accepts 65,536 terms per field
 
 
 @dataclass(frozen=True)
 class Ask:
     """One page of a search. Live tweets only.
 
-    `before`, `since`: exclusive bounds of ids. `rank` None: newest first, else best first and among equals newest first.
-    `after`: (score, id) of the last one seen, where ranked. `view`: what `SearchIndex.view` returned; empty: what is visible now.
-    `hidden`: authors whose tweets do not count as matches, at most MAX_HIDDEN.
+    `before`, `since`: exclusive bounds of ids. `rank` None: newest first, else best first and newest first on
+    ties. `after`: (score, id) of the last hit of the previous page, if ranked. `view`: from
+    `SearchIndex.view`; empty: the documents that are visible now. `hidden`: authors whose tweets do not
+    match, at most MAX_HIDDEN.
     """
 
     query: Query
@@ -59,7 +63,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Hit:
-    """A tweet that was found. `score`: 0 where nothing was ranked."""
+    """A matching tweet. `score`: 0 without ranking."""
 
     id: int
     score: float = 0.0
@@ -67,46 +71,51 @@ class Hit:
 
 @dataclass(frozen=True)
 class Found:
-    """A page. `view`: the one to ask the next page of, empty where none was given."""
+    """A page of hits. `view`: the view to use for the next page, empty if the search had none."""
 
     hits: Sequence[Hit]
     view: str = ""
 
 
 class SearchIndex(Protocol):
-    """Full text of tweets. Visible within about a second (`refresh_interval: 1s`)."""
+    """Full-text index of tweets. Documents are visible within about a second (`refresh_interval: 1s`)."""
 
     async def index(self, documents: Sequence[Document]) -> Indexed:
-        """Index in bulk. Safe to repeat; an older version never overwrites a newer one. Deleted tweets stay as `deleted`,
-        and win over live ones whatever their versions: a deletion is never taken back, but clocks step.
+        """Index in bulk.
 
-        One document that is refused costs the others nothing. Raises StoreUnavailable where nobody knows what was taken.
+        Safe to repeat; an older version never overwrites a newer one. Deleted tweets remain as `deleted`, and
+        win over live ones regardless of versions: a deletion is never undone, but clocks step.
+
+        A refused document does not affect the others. Raises StoreUnavailable if it is unknown which were
+        indexed.
         """
         ...
 
     async def search(self, ask: Ask) -> Found:
-        """Return one page. Raises WrongInput where its view is no longer kept."""
+        """Return one page. Raises WrongInput if its view has expired."""
         ...
 
     async def nth_newest(self, ask: Ask, n: int) -> int | None:
-        """Return the id of the `n`-th newest tweet that matches (1 = the newest), None where there are fewer."""
+        """Return the id of the `n`-th newest tweet that matches (1 = the newest), None if there are fewer."""
         ...
 
     async def view(self) -> str:
-        """Return a frozen view of what is visible now (or was a moment ago): pages asked of it neither overlap nor miss.
+        """Return a snapshot of what is visible now (or was a moment ago).
+
+        Its pages neither overlap nor miss documents.
 
         It is kept for `policies.search.view_s` seconds after its last use.
         """
         ...
 
     async def found(self, tweet_ids: Sequence[int]) -> set[int]:
-        """Return which of these a search can find now: there, visible and not deleted."""
+        """Return the subset that a search can find now: indexed, visible and not deleted."""
         ...
 
     async def sweep(self, before_ms: int, limit: int) -> int:
-        """Remove up to `limit` documents that are known to be deleted since before wall time `before_ms`. Return how many."""
+        """Remove up to `limit` documents that were deleted before wall time `before_ms`. Return how many."""
         ...
 
     async def refresh(self) -> None:
-        """Make what was indexed visible now. For tests and final reads."""
+        """Make all indexed documents visible now. For tests and final reads."""
         ...

@@ -8,7 +8,7 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Reservation:
-    """What stands under an idempotency key: the id that the first request reserved, and its body's hash.
+    """The value of an idempotency key: the id that the first request reserved, and the hash of its body.
 
     `fresh`: this call made the reservation.
     """
@@ -19,11 +19,11 @@ class Reservation:
 
 
 class KeyStore(Protocol):
-    """What a user's idempotency keys are bound to, for at least a day. Durable: it outlives every cache."""
+    """Idempotency keys of users, kept for at least a day. Durable: independent of every cache."""
 
     async def reserve(self, user_id: int, key: str, tweet_id: int, body_hash: str) -> Reservation:
         """Bind `key` of `user_id` to `tweet_id`, once. Linearisable; a repeat returns the first reservation.
 
-        A repeat is a write too, so its answer waits for whatever the first one's commit waited for.
+        A repeat is a write too, so it waits for everything that the first commit waited for.
         """
         ...

@@ -9,7 +9,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Like:
-    """`user_id` likes `tweet_id`, or not, as of `version` (grows with every change of the row; 0 where it never was)."""
+    """`user_id` likes `tweet_id`, or not, as of `version`.
+
+    `version` grows with every change of the row; 0 if the row never existed.
+    """
 
     tweet_id: int
     user_id: int
@@ -19,33 +22,38 @@ class Like:
 
 @dataclass(frozen=True)
 class LikeCount:
-    """How many like a tweet. `stamp`: grows with every change of its likes, so the newer of two counts is known by it."""
+    """Number of likes of a tweet. `stamp`: grows with every change of its likes, so it orders two counts."""
 
     count: int
     stamp: int
 
 
 class LikeStore(Protocol):
-    """A row per tweet and user. Serial on the primary; a commit is never cancelled. Counts are sizes of sets, never sums."""
+    """One row per tweet and user.
+
+    Serial on the primary; a commit is never cancelled. Counts are set sizes, never sums.
+    """
 
     async def like(self, user_id: int, tweet_id: int, trace: str = "", key: str = "") -> Like:
-        """Make the like stand, with an outbox row, in one transaction. Safe to repeat: a repeat writes its outbox row too.
+        """Create the like and an outbox row in one transaction.
 
-        An idempotency `key` is the user's: a repeat with it changes nothing and tells the like as it is now. Raises Conflict
-        (422) where the key was used for something else.
+        Safe to repeat: a repeat writes its outbox row too.
+
+        An idempotency `key` belongs to the user: a repeat with it changes nothing and returns the like as it
+        is now. Raises Conflict (422) if the key was used for something else.
         """
         ...
 
     async def unlike(self, user_id: int, tweet_id: int, trace: str = "") -> Like:
-        """Make the like not stand, likewise."""
+        """Remove the like and write an outbox row in one transaction. Safe to repeat."""
         ...
 
     async def liked(self, user_id: int, tweet_ids: Sequence[int]) -> set[int]:
-        """Return which of these tweets the user likes."""
+        """Return the subset of these tweets that the user likes."""
         ...
 
     async def counts(self, tweet_ids: Sequence[int]) -> dict[int, LikeCount]:
-        """Return the counts of all these tweets, from one snapshot; (0, 0) where nobody ever liked one."""
+        """Return the counts of all these tweets, from one snapshot; (0, 0) for one that was never liked."""
         ...
 
     async def liking_users(self, tweet_id: int, after: int, limit: int, hidden: Collection[int] = ()) -> list[int]:
@@ -58,12 +66,18 @@ class LikeStore(Protocol):
 
 
 class LikeCounts(Protocol):
-    """Cached counts: what was recomputed last. Lost at any time; may lag behind the rows until the consumer has caught up."""
+    """Cached counts, as last recomputed.
+
+    May be lost at any time; may lag behind the rows until the consumer catches up.
+    """
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, int]:
         """Return the counts that are cached."""
         ...
 
     async def put(self, counts: Mapping[int, LikeCount]) -> int:
-        """Set these, except where a newer one stands. Safe to repeat, in any order. Return how many were set."""
+        """Set these counts, unless a newer one is cached.
+
+        Safe to repeat, in any order. Return how many were set.
+        """
         ...

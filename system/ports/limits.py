@@ -1,4 +1,4 @@
-"""Counters of rate limits: a Redis of their own. They may be lost; they are never evicted one by one."""
+"""Rate limit counters: a dedicated Redis. They may be lost; they are never evicted individually."""
 
 from __future__ import annotations
 
@@ -11,12 +11,21 @@ __all__ = ["LimitStore", "Quota", "Standing"]
 
 
 class LimitStore(Protocol):
-    """Moving windows shared by all gateways. One clock: that of the server. The sums: `kernel/resilience/rate_window.py`."""
+    """Sliding windows shared by all gateways.
+
+    Uses the server's clock. Algorithm: `kernel/resilience/rate_window.py`.
+    """
 
     async def take(self, quotas: Sequence[Quota], window_s: float) -> Standing:
-        """Count one request under every key in one atomic step, or under none where one of them is full. One round trip."""
+        """Count one request under every key in one atomic step, or under none if one is at its limit.
+
+        One round trip.
+        """
         ...
 
     async def add(self, counted: Mapping[str, int], window_s: float) -> None:
-        """Count requests that were admitted elsewhere, whatever the limit. Not idempotent: a repeat counts again."""
+        """Count requests that were admitted elsewhere, regardless of the limit.
+
+        Not idempotent: a repeat counts again.
+        """
         ...

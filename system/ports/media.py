@@ -1,4 +1,4 @@
-"""What is known of media: PostgreSQL. And the edge that serves them: nginx."""
+"""Metadata of media: PostgreSQL. And the edge that serves their bytes: nginx."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 
 
 class MediaState(enum.StrEnum):
-    """Where a medium stands. It only moves forward.
+    """State of a medium. It only moves forward.
 
-    initialised: a URL to put the bytes was given. finalised: the bytes were checked. attached: it belongs to a tweet.
-    condemned: nobody gets a link any more; its bytes are removed, then its row.
+    initialised: an upload URL was issued. finalised: the bytes were checked. attached: it belongs to a tweet.
+    condemned: no more links are issued; its bytes are removed, then its row.
     """
 
     INITIALISED = "initialised"
@@ -23,10 +23,13 @@ class MediaState(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Medium:
-    """One medium. `size`: bytes, as declared. `sha256`: hex of its bytes; empty until known. `tweet_id`: 0 where it has none.
+    """One medium.
 
-    `sweeps`: how often the bytes of a condemned medium were removed. `declared`: the digest that initialize was told, if any; a
-    store sets it from `sha256` when it first keeps the medium, and a finalize does not change it.
+    `size`: bytes, as declared. `sha256`: hex of its bytes; empty until known. `tweet_id`: 0 if none.
+
+    `sweeps`: how often the bytes of a condemned medium were removed. `declared`: the digest declared at
+    initialize, if any; a store sets it from `sha256` when it first stores the medium, and a finalize does not
+    change it.
     """
 
     id: str
@@ -41,10 +44,16 @@ class Medium:
 
 
 class MediaStore(Protocol):
-    """Media by id. Durable; every change is one statement on its rows, so of two that race one wins. Ages by its own clock."""
+    """Media by id.
+
+    Durable; every change is a single statement, so one of two racing changes wins. Ages use its own clock.
+    """
 
     async def initialise(self, medium: Medium) -> Medium:
-        """Keep a new medium; return what stands under its id, which a repeat does not change: a condemned one stays condemned."""
+        """Store a new medium; return the stored one.
+
+        A repeat does not change it: a condemned one remains condemned.
+        """
         ...
 
     async def get(self, media_ids: Sequence[str]) -> dict[str, Medium]:
@@ -52,67 +61,82 @@ class MediaStore(Protocol):
         ...
 
     async def of_tweets(self, tweet_ids: Sequence[int]) -> list[Medium]:
-        """Return what was attached to these tweets and may still have bytes: condemned ones too, until they were swept once."""
+        """Return media of these tweets that may still have bytes.
+
+        Condemned ones are included until their bytes were removed once.
+        """
         ...
 
     async def finalise(self, media_id: str, sha256: str) -> Medium | None:
-        """Mark it checked, with the digest of its bytes; return it, None where it is unknown or condemned. Safe to repeat."""
+        """Mark it checked, with the digest of its bytes; return it, None if it is unknown or condemned.
+
+        Safe to repeat.
+        """
         ...
 
     async def attach(self, owner_id: int, media_ids: Sequence[str], tweet_id: int) -> list[str]:
-        """Attach all of them, or none; return those that may not be: not the owner's, not finalised, or another tweet's.
+        """Attach all of them, or none.
+
+        Return those that cannot be: not the owner's, not finalised, or another tweet's.
 
         Safe to repeat with the same tweet.
         """
         ...
 
     async def detach(self, media_ids: Sequence[str], tweet_id: int) -> None:
-        """Take back an `attach` of a tweet that certainly was not made."""
+        """Undo an `attach` to a tweet that certainly was not created."""
         ...
 
     async def condemn(self, media_ids: Sequence[str], state: MediaState | None = None, older_s: float = 0.0) -> list[Medium]:
-        """Let nobody read them again; return those that were not condemned before. They are due at once.
+        """Mark media for removal; return those that were not condemned before. They are due immediately.
 
-        `state`: only those that stand there are. `older_s`: only those that have stood so for as many seconds.
+        `state`: only those in this state. `older_s`: only those that have been in their state for this many
+        seconds.
         """
         ...
 
     async def condemn_orphans(self, unfinished_s: float, unattached_s: float, limit: int) -> list[Medium]:
-        """Condemn, oldest first, what was initialised or finalised so many seconds ago and has not moved since; return it."""
+        """Condemn media that stayed initialised or finalised for this many seconds.
+
+        Oldest first, `limit` at most. Return them.
+        """
         ...
 
     async def unconfirmed(self, older_s: float, limit: int) -> list[Medium]:
-        """Return attached media whose tweet nobody has seen to exist, attached more than `older_s` seconds ago."""
+        """Return media attached more than `older_s` seconds ago whose tweet is not confirmed to exist."""
         ...
 
     async def confirm(self, media_ids: Sequence[str]) -> None:
-        """Note that the tweets of these exist."""
+        """Record that the tweets of these media exist."""
         ...
 
     async def due(self, limit: int) -> list[Medium]:
-        """Return condemned media whose bytes are to be removed now."""
+        """Return condemned media whose bytes must be removed now."""
         ...
 
     async def swept(self, medium: Medium, again_s: float | None) -> None:
-        """Note that the bytes of a condemned medium were removed once more than `medium` says.
+        """Record that the bytes of a condemned medium were removed once more than `medium.sweeps`.
 
-        It is due again after `again_s` seconds, None: its row goes. Nothing is changed before it is due, or where somebody else
-        was first.
+        It is due again after `again_s` seconds; None: its row is deleted. Changes nothing before it is due,
+        or if another caller was first.
         """
         ...
 
     async def lead(self, holder: str, ttl_s: float) -> bool:
-        """Return whether `holder` is the one that collects, for `ttl_s` seconds from now. At most one is."""
+        """Return whether `holder` is the leader of the cleanup for the next `ttl_s` seconds.
+
+        At most one is.
+        """
         ...
 
 
 class MediaEdge(Protocol):
-    """The cache in front of the bytes."""
+    """The CDN edge: a cache in front of the object store."""
 
     def link(self, key: str, expires_s: int) -> str:
-        """Return a URL from which whoever has it reads `key` for `expires_s` seconds. No I/O."""
+        """Return a URL from which any holder can read `key` for `expires_s` seconds. No I/O."""
         ...
 
     async def purge(self, key: str) -> None:
-        """Forget a cached object. Safe to repeat. Raises StoreUnavailable where the edge does not answer."""
+        """Purge a cached object. Safe to repeat. Raises StoreUnavailable if the edge does not answer."""
         ...

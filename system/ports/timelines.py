@@ -20,7 +20,10 @@ class Kind(enum.StrEnum):
 
 
 class Entry(NamedTuple):
-    """A tweet in a list: its id and its author's. Sorts by id; a tuple, because a rebuild handles hundreds of them."""
+    """A tweet in a list: its id and its author's id.
+
+    Sorts by id; a tuple, because a rebuild handles hundreds of them.
+    """
 
     id: int
     author_id: int
@@ -28,13 +31,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class HomePage:
-    """Part of a home timeline as the cache holds it.
+    """Part of a home timeline as cached.
 
-    `missing`: lists that are absent, building or of another epoch; where it is not empty, `entries` is empty
-    and the caller builds them or reads the truth. `entries`: newest first, merged from the reader's list, his
-    own tweets and the pulled authors he follows, without authors he does not follow. `scanned`: lowest id that was
-    looked at: everything of the sources above it was considered. `exhausted`: the page reached the floor:
-    what is older comes from Cassandra (nothing older exists where `floor` is 0). `pulled`: a pulled author was merged.
+    `missing`: lists that are absent, building or of another epoch; if it is not empty, `entries` is empty and
+    the caller builds them or reads the source. `entries`: newest first, merged from the reader's list, their
+    own tweets and the pulled authors they follow, without authors they do not follow. `scanned`: lowest id
+    that was considered: the page covers everything above it. `exhausted`: the page reached the floor: older
+    tweets must be read from Cassandra (there are none if `floor` is 0). `pulled`: a pulled author was merged.
     """
 
     entries: tuple[Entry, ...]
@@ -47,7 +50,7 @@ class HomePage:
 
 @dataclass(frozen=True)
 class ListPage:
-    """Part of one cached list; None is returned instead where the list is not complete. Meaning as in HomePage."""
+    """Part of one cached list; None is returned if the list is not complete. Fields as in HomePage."""
 
     entries: tuple[Entry, ...]
     scanned: int
@@ -57,9 +60,12 @@ class ListPage:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one push call did. `status`: 'more', 'done', or 'absent' (list not complete) or 'changed' (its token differs:
-    start that event again). `last`: highest follower id handled. `pushed`: timelines the tweet was added to;
-    `skipped`: followers without a live timeline."""
+    """Outcome of one push call.
+
+    `status`: 'more', 'done', or 'absent' (list not complete) or 'changed' (its token differs: restart
+    processing of the event). `last`: highest follower id handled. `pushed`: timelines that the tweet was
+    added to; `skipped`: followers without a live timeline.
+    """
 
     status: str
     last: int
@@ -71,42 +77,50 @@ class Chunk:
 class TimelineCache(Protocol):
     """Lists that are complete down to their floor, or absent. Volatile: may lose everything at any time.
 
-    Only `begin` creates a list (as *building*, with an owner's token and a TTL); additions go into existing lists
-    only; every removal of an edge deletes the list. A list whose mark carries another epoch (the server's life as primary)
-    counts as absent.
+    Only `begin` creates a list (as *building*, with an owner's token and a TTL); additions change only
+    existing lists; every removal of an edge deletes the list. A list whose marker has another epoch (the
+    server's term as primary) counts as absent.
     """
 
     async def home(self, user_id: int, pulled: Sequence[int], before: int | None, limit: int) -> HomePage:
-        """Return one page of the reader's home timeline in one call. `pulled`: all authors that are merged at read."""
+        """Return one page of the reader's home timeline in one call.
+
+        `pulled`: all authors that are merged on read.
+        """
         ...
 
     async def page(self, kind: Kind, owner: int, before: int | None, limit: int) -> ListPage | None:
-        """Return one page of a list of tweets (HOME or AUTHOR), or None where it is not complete."""
+        """Return one page of a list of tweets (HOME or AUTHOR), or None if it is not complete."""
         ...
 
     async def pages(self, kind: Kind, owners: Sequence[int], before: int | None, limit: int) -> dict[int, ListPage]:
-        """Return the same for many owners in one round trip; owners whose list is not complete are left out."""
+        """Return the same for many owners in one round trip; owners whose list is not complete are omitted.
+        """
         ...
 
     async def members(self, kind: Kind, owner: int) -> list[int] | None:
-        """Return all users of a FOLLOWERS or FOLLOWING list, ascending, or None where it is not complete."""
+        """Return all users of a FOLLOWERS or FOLLOWING list, ascending, or None if it is not complete."""
         ...
 
     async def begin(self, kind: Kind, owner: int) -> str | None:
-        """Mark the list *building* and return the owner's token; None where another building mark or a complete list stands."""
+        """Mark the list *building* and return the owner's token.
+
+        None if another building marker or a complete list exists.
+        """
         ...
 
     async def complete(self, kind: Kind, owner: int, token: str, entries: Iterable[Entry], floor: int) -> bool:
         """Merge `entries` into the building list and mark it complete for ids >= `floor` in one call.
 
-        Does nothing and returns False unless `token` still stands. For lists of users `Entry.id` is the user.
+        Does nothing and returns False unless `token` is still valid. For lists of users `Entry.id` is the
+        user.
         """
         ...
 
     async def push_chunk(self, author_id: int, entry: Entry, after: int, token: str | None) -> Chunk:
         """Add `entry` to the live home timelines of the next followers of `author_id` above `after` (one Lua call).
 
-        `token`: of the follower list as the event's first chunk saw it; None on the first chunk.
+        `token`: of the follower list at the event's first chunk; None on the first chunk.
         """
         ...
 
@@ -115,19 +129,22 @@ class TimelineCache(Protocol):
         ...
 
     async def add_own(self, entry: Entry) -> None:
-        """Add `entry` to its author's own home and author lists where they are live. One call; safe to repeat."""
+        """Add `entry` to its author's own home and author lists if they are live.
+
+        One call; safe to repeat.
+        """
         ...
 
     async def back_fill(self, user_id: int, entries: Sequence[Entry]) -> bool:
-        """Add `entries` (ids below the floor are left out) to a live home timeline. False where there is none."""
+        """Add `entries` (ids below the floor are omitted) to a live home timeline. False if there is none."""
         ...
 
     async def add_member(self, kind: Kind, owner: int, user_id: int) -> bool:
-        """Add a user to a live FOLLOWERS or FOLLOWING list. False where there is none."""
+        """Add a user to a live FOLLOWERS or FOLLOWING list. False if there is none."""
         ...
 
     async def drop(self, lists: Sequence[tuple[Kind, int]]) -> None:
-        """Delete lists; a rebuild under way loses its token. Safe to repeat."""
+        """Delete lists; a rebuild in progress loses its token. Safe to repeat."""
         ...
 
     async def remove_tweet(self, entry: Entry, owners: Sequence[int]) -> None:
@@ -139,15 +156,15 @@ class TimelineCache(Protocol):
         ...
 
     async def clear(self) -> None:
-        """Delete every list; a rebuild under way loses its token. Safe to repeat.
+        """Delete every list; a rebuild in progress loses its token. Safe to repeat.
 
-        For whoever learns that an effect may be missing in any of them. What is built afterwards comes from
-        the truth.
+        Called when an effect may be missing in any list. Lists that are built afterwards are read from the
+        source.
         """
         ...
 
     async def epoch(self) -> str:
-        """Return what names the life of the server behind the connection: another one after a restart or a failover."""
+        """Return the epoch of the server behind the connection: it changes with a restart or a failover."""
         ...
 
 
@@ -155,24 +172,34 @@ class TweetCache(Protocol):
     """Hot tweets in Redis. Fills never overwrite: a `deleted` marker wins over a late fill."""
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet | None]:
-        """Return what is cached: a tweet, or None for a tweet known as deleted. Ids that are not cached are left out."""
+        """Return what is cached: a tweet, or None for a tweet known as deleted.
+
+        Ids that are not cached are omitted.
+        """
         ...
 
     async def fill(self, tweets: Sequence[Tweet]) -> None:
-        """Cache tweets read from the truth, where nothing stands (SET NX EX). Deleted ones set the marker."""
+        """Cache tweets read from the source, unless an entry exists (SET NX EX).
+
+        Deleted ones set the marker.
+        """
         ...
 
     async def mark_deleted(self, tweet_id: int) -> None:
-        """Set the *deleted* marker, whatever stands there."""
+        """Set the *deleted* marker, replacing any entry."""
         ...
 
     async def announce(self, user_ids: Sequence[int]) -> None:
-        """Tell all processes that these users changed; none: that anything may have. Safe to repeat."""
+        """Notify all processes that these users changed; no ids: any user may have changed.
+
+        Safe to repeat.
+        """
         ...
 
     async def changes(self, since: int) -> tuple[int, frozenset[int] | None]:
-        """Return (mark, users announced after the mark `since`); None in place of the users: anything may have changed.
+        """Return (mark, users announced after the mark `since`); None for users: any may have changed.
 
-        -1 asks for the mark alone. Announcements that were lost with the cache, or are too many, are told as None.
+        -1 returns only the mark. None is also returned if announcements were lost with the cache, or are too
+        many.
         """
         ...

@@ -1,7 +1,7 @@
 """Refresh tokens and revocations: PostgreSQL.
 
-A *grant* is one sign-in. Its refresh tokens follow one another, each used once; they and all access tokens that came of them
-carry the grant's id. Revoking the grant ends all of them.
+A *grant* is one sign-in. Its refresh tokens replace one another, each used once; they and all access tokens
+issued with them carry the grant's id. Revoking the grant invalidates all of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Grant:
-    """What a refresh token stands for. `scope`: as granted, separated by blanks. `used`: it was exchanged before."""
+    """The grant of a refresh token.
+
+    `scope`: as granted, separated by spaces. `used`: the token was exchanged before.
+    """
 
     id: str
     user_id: int
@@ -21,26 +24,32 @@ class Grant:
 
 
 class TokenStore(Protocol):
-    """Grants and revocations. Durable; a commit is never cancelled. Tokens are known by their hash alone."""
+    """Grants and revocations. Durable; a commit is never cancelled. Only hashes of tokens are stored."""
 
     async def begin(self, grant: Grant, token_hash: str, life_s: float) -> None:
-        """Keep the first refresh token of a new grant for `life_s` seconds."""
+        """Store the first refresh token of a new grant for `life_s` seconds."""
         ...
 
     async def find(self, token_hash: str) -> Grant | None:
-        """Return the grant of a refresh token, None where it is unknown, expired or revoked."""
+        """Return the grant of a refresh token, None if it is unknown, expired or revoked."""
         ...
 
     async def rotate(self, token_hash: str, next_hash: str, life_s: float, access_s: float) -> Grant | None:
-        """Use a refresh token up and keep its successor for `life_s`, in one transaction. Linearisable: one of two wins.
+        """Consume a refresh token and store its successor for `life_s` seconds, in one transaction.
 
-        Returns None where it is unknown, expired or revoked. Where it was used before (`used` in what is returned) no
-        successor is kept and the whole grant is revoked, its access tokens for `access_s` seconds: somebody has a copy.
+        Linearisable.
+
+        Returns None if it is unknown, expired or revoked. If it was used before (`used` of the result) no
+        successor is stored and the whole grant is revoked, its access tokens for `access_s` seconds: the
+        token was copied.
         """
         ...
 
     async def end(self, token_hash: str, access_s: float) -> Grant | None:
-        """Revoke the grant of a refresh token, and its access tokens for `access_s` seconds. None where it is unknown."""
+        """Revoke the grant of a refresh token, and its access tokens for `access_s` seconds.
+
+        None if it is unknown.
+        """
         ...
 
     async def revoke(self, name: str, life_s: float) -> None:

@@ -11,7 +11,10 @@ from system.kernel.events import Event, Tweet
 
 @dataclass(frozen=True)
 class OutboxRow:
-    """An event that was made durable with its cause. `written_ms`: wall time of the id or change it belongs to."""
+    """An event that was made durable with its change.
+
+    `written_ms`: wall time of the id or change it belongs to.
+    """
 
     shard: int
     bucket: int
@@ -23,11 +26,12 @@ class TweetStore(Protocol):
     """Tweets by id and by author, and the outbox. QUORUM reads and writes."""
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
-        """Make `tweet` durable: first its outbox row, which carries it whole, then the rows that are read.
+        """Make `tweet` durable: first its outbox row, which contains all of it, then the rows that are read.
 
-        A failure between the two is never `definite`: what finds the outbox row (the relay) writes the rest.
+        A failure between the two is never `definite`: the relay finds the outbox row and writes the rest.
 
-        Safe to repeat: the write timestamp derives from the id, so a replay is a no-op and never newer than a delete.
+        Safe to repeat: the write timestamp derives from the id, so a repeat is a no-op and never newer than a
+        delete.
         """
         ...
 
@@ -38,12 +42,16 @@ class TweetStore(Protocol):
     async def delete(self, tweet_id: int, author_id: int, trace: str = "") -> None:
         """Write an outbox row, then set `deleted` on the tweet, in both tables. Monotone; safe to repeat.
 
-        Raises StoreUnavailable: definite only where nothing was written; where the row stands the relay finishes the delete.
+        Raises StoreUnavailable: definite only if nothing was written; if the row exists the relay completes
+        the delete.
         """
         ...
 
     async def mark_deleted(self, tweets: Sequence[tuple[int, int]]) -> None:
-        """Set `deleted` on these (tweet id, author id), in both tables, without outbox rows: an event told it. Safe to repeat."""
+        """Set `deleted` on these (tweet id, author id), in both tables, without outbox rows: from an event.
+
+        Safe to repeat.
+        """
         ...
 
     async def get(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
@@ -59,7 +67,7 @@ class TweetStore(Protocol):
         ...
 
     async def outbox_mark(self, shard: int) -> int:
-        """Return the bucket below which every row of `shard` is known to be published; 0 where none is."""
+        """Return the bucket below which every row of `shard` is known to be published; 0 if none is."""
         ...
 
     async def set_outbox_mark(self, shard: int, bucket: int) -> None:

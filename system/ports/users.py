@@ -13,9 +13,9 @@ from system.kernel.ids import Lease
 
 @dataclass(frozen=True)
 class User:
-    """A user. `password_hash`: argon2, empty where none was read. `created_ms`: wall time since 1970.
+    """A user. `password_hash`: argon2, empty if not read. `created_ms`: wall time since 1970.
 
-    `protected`: only approved followers read what he posts and likes.
+    `protected`: only approved followers can read their tweets and likes.
     """
 
     id: int
@@ -30,7 +30,7 @@ class User:
 
 @dataclass(frozen=True)
 class ProtectedUsers:
-    """Who is protected, all of them. `version`: grows with every change."""
+    """All protected users. `version`: grows with every change."""
 
     version: int
     ids: frozenset[int]
@@ -47,7 +47,7 @@ class Mode(enum.StrEnum):
 class AuthorMode:
     """An author's durable mode. `since_id`: first id of the mode. `changed_ms`: wall time (of the database) of the change.
 
-    `pulled_once`: was ever pulled, so readers keep merging his list.
+    `pulled_once`: was ever pulled, so readers keep merging the author's list.
     """
 
     author_id: int
@@ -61,7 +61,7 @@ class AuthorMode:
 class Edge:
     """`follower_id` follows `followee_id`, or not, as of `version` (grows with every change of the edge).
 
-    `pending`: asked for and not yet answered; then `following` is False.
+    `pending`: requested and not yet approved or refused; then `following` is False.
     """
 
     follower_id: int
@@ -87,32 +87,44 @@ class UserDirectory(Protocol):
         ...
 
     async def follow(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
-        """Make the edge stand, with an outbox row, in one transaction. Safe to repeat: a repeat writes its outbox row too.
+        """Create the edge and an outbox row in one transaction.
 
-        Where the followee is protected and the edge does not stand yet, it is asked for instead (`pending`), without an
-        outbox row. An idempotency `key` is the follower's: a repeat with it changes nothing and tells the edge as it is.
-        Raises NotFound where one of the users is unknown, Conflict (422) where the key was used for something else.
+        Safe to repeat: a repeat writes its outbox row too.
+
+        If the followee is protected and the edge does not exist yet, it is requested instead (`pending`),
+        without an outbox row. An idempotency `key` belongs to the follower: a repeat with it changes nothing
+        and returns the edge as it is. Raises NotFound if one of the users is unknown, Conflict (422) if the
+        key was used for something else.
         """
         ...
 
     async def unfollow(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        """Make the edge not stand, likewise; a request is taken back."""
+        """Remove the edge, or withdraw a request, and write an outbox row in one transaction.
+
+        Safe to repeat.
+        """
         ...
 
     async def approve(self, follower_id: int, followee_id: int, trace: str = "", key: str = "") -> Edge:
-        """Make a requested edge stand. Safe to repeat. Where nothing was asked for, nothing changes. `key`: the followee's."""
+        """Turn a request into an edge.
+
+        Safe to repeat. Without a request nothing changes. `key`: the followee's.
+        """
         ...
 
     async def refuse(self, follower_id: int, followee_id: int, trace: str = "") -> Edge:
-        """End a request. Safe to repeat; an edge that stands is left alone."""
+        """Remove a request. Safe to repeat; an existing edge is not changed."""
         ...
 
     async def requests(self, user_id: int, after: int, limit: int) -> list[int]:
-        """Return up to `limit` ids above `after` of users who asked to follow, ascending."""
+        """Return up to `limit` ids above `after` of users with a follow request, ascending."""
         ...
 
     async def follows(self, follower_id: int, followee_ids: Sequence[int]) -> set[int]:
-        """Return whom of `followee_ids` the user follows, from the primary: a removal that was acknowledged is seen."""
+        """Return the subset of `followee_ids` that the user follows.
+
+        Read from the primary: acknowledged removals are visible.
+        """
         ...
 
     async def set_profile(self, user_id: int, name: str | None = None, protected: bool | None = None) -> User:
@@ -120,11 +132,11 @@ class UserDirectory(Protocol):
         ...
 
     async def protected_users(self, known: int = -1) -> ProtectedUsers | None:
-        """Return who is protected, as of now; None where nothing changed since version `known`."""
+        """Return the protected users as of now; None if nothing changed since version `known`."""
         ...
 
     async def edge(self, follower_id: int, followee_id: int) -> Edge:
-        """Return the edge as it is (`following=False, version=0` where it never was)."""
+        """Return the edge as it is (`following=False, version=0` if it never existed)."""
         ...
 
     async def followers(self, user_id: int, after: int, limit: int) -> list[int]:
@@ -144,7 +156,7 @@ class UserDirectory(Protocol):
         ...
 
     async def mode(self, author_id: int) -> AuthorMode | None:
-        """Return one author's mode, None where it never was anything but push."""
+        """Return one author's mode, None if it was always push."""
         ...
 
     async def set_mode(self, author_id: int, mode: Mode, since_id: int) -> AuthorMode:
@@ -156,12 +168,12 @@ class UserDirectory(Protocol):
         ...
 
     def outbox_wakeups(self) -> AsyncIterator[None]:
-        """Yield whenever new outbox rows may stand (LISTEN), and at least each second."""
+        """Yield whenever new outbox rows may exist (LISTEN), and at least every second."""
         ...
 
 
 class Publish(Protocol):
-    """What an outbox is drained into: returns only after every event is acknowledged."""
+    """Sink of an outbox: returns only after every event is acknowledged."""
 
     async def __call__(self, events: Sequence[Event]) -> None: ...
 
@@ -170,16 +182,19 @@ class LeaseStore(Protocol):
     """Worker numbers for ids, leased durably (PostgreSQL), granted least-recently-used."""
 
     async def acquire(self, holder: str, ttl_s: float) -> Lease:
-        """Grant a free number. Its ids must lie above the last holder's ceiling (`floor_ms`).
+        """Grant a free number. Its ids must have times above the last holder's ceiling (`floor_ms`).
 
-        Raises Overloaded where all 1024 numbers are held.
+        Raises Overloaded if all 1024 numbers are held.
         """
         ...
 
     async def renew(self, holder: str, lease: Lease, ttl_s: float) -> Lease:
-        """Prolong the lease and raise its ceiling. Raises Conflict where the number was given to another."""
+        """Extend the lease and raise its ceiling.
+
+        Raises Conflict if the number was granted to another holder.
+        """
         ...
 
     async def release(self, holder: str, lease: Lease) -> None:
-        """Give the number back. Safe to repeat."""
+        """Release the number. Safe to repeat."""
         ...

@@ -1,4 +1,4 @@
-"""The packages are as ARCHITECTURE.md draws them: inside the checkout, imports downwards, no cycle, small enough to scan."""
+"""The packages match ARCHITECTURE.md: inside the checkout, imports downwards, no cycles, limited in size."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def name_of(path: Path) -> str:
 
 
 def imported(path: Path, modules: set[str]) -> set[str]:
-    """Return the modules of ours that `path` imports anywhere: at the top, in a function, for types only."""
+    """Return the project's modules that `path` imports anywhere: at the top, in a function, for types only."""
     own = name_of(path)
     package = own if path.name == "__init__.py" else own.rpartition(".")[0]
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
+            names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             above = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             base = ".".join(part for part in (above, node.module or "") if part)
-            found.update(f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names)
-    return found & modules - {own}
+            names.update(f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules else base for alias in node.names)
+    return names & modules - {own}
 
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_a_root_resolves_inside_the_checkout(root):
-    """`import reports` must never find another package of that name."""
+    """`import reports` must never resolve to another package of that name."""
     module = importlib.import_module(root)
 
     assert Path(module.__file__ or "").resolve().is_relative_to(ROOT)
@@ -67,16 +67,16 @@ def test_imports_run_downwards_only():
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_no_module_imports_itself_by_way_of_others():
-    """No import cycle, deferred and type-only imports included."""
+def test_there_is_no_import_cycle():
+    """Deferred and type-only imports count too."""
     modules = {name_of(path) for path in FILES}
     graph = {name_of(path): imported(path, modules) for path in FILES}
 
     assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
-def test_a_cycle_would_be_found():
-    """The sorter refuses a graph with a cycle, so the test above can fail."""
+def test_a_cycle_would_be_detected():
+    """The sorter rejects a graph with a cycle, so the test above can fail."""
     with pytest.raises(graphlib.CycleError):
         list(graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).static_order())
 
@@ -90,7 +90,7 @@ def test_a_package_is_small_enough_to_scan(package):
 
 
 def test_the_program_imports_no_test_code():
-    """Memory adapters and mutation tests live below `tests/`; nothing that ships imports them."""
+    """In-memory adapters and mutation tests are below `tests/`; shipped code does not import them."""
     offenders = [name_of(path) for path in FILES if "tests." in path.read_text() and any(
         isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tests"
         for node in ast.walk(ast.parse(path.read_text())))]
@@ -99,12 +99,11 @@ def test_the_program_imports_no_test_code():
 
 
 def test_simulation_needs_no_client_of_a_server():
-    """`run --on twin` works where only Python is: sim imports no driver of a store."""
+    """`run --on twin` works with only Python installed: sim imports no store driver."""
     code = (
         "import sys, sim.twin, scenarios.loader, reports.record\n"
         "names = ('cassandra', 'aiokafka', 'psycopg', 'redis', 'elasticsearch', 'minio', 'locust')\n"
-        "bad = [m for m in names if m in sys.modules]\n"
-        "print(bad)"
+        "print([name for name in names if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
 
@@ -113,7 +112,7 @@ def test_simulation_needs_no_client_of_a_server():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_file_is_longer_than_600_lines(path, record_property):
-    """A file that does too much is hard to navigate. Above 350 lines it is reported, above 600 it fails."""
+    """A long file is hard to navigate. Above 350 lines it is reported, above 600 it fails."""
     lines = len(path.read_text().splitlines())
     if lines > 350:
         record_property("long file", f"{path.relative_to(ROOT)}: {lines} lines")
@@ -121,8 +120,8 @@ def test_no_file_is_longer_than_600_lines(path, record_property):
     assert lines <= 600
 
 
-def test_set_up_needs_the_standard_library_alone():
-    """It works beside the installation of the environment."""
+def test_setup_needs_only_the_standard_library():
+    """It runs before the environment is installed."""
     done = subprocess.run([sys.executable, "-S", "-c", "import tweetlab.setup"], cwd=ROOT, capture_output=True, text=True,
                           env={"PYTHONPATH": str(ROOT), "PATH": ""}, timeout=60)
 

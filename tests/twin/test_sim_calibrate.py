@@ -1,7 +1,8 @@
 """Calibration end to end: a machine with known costs is measured, and another load of it is predicted.
 
-The machine is the model itself with other demands and delays than the prior has, so the truth is known exactly; what is
-tested is the path from a record to a prediction, not the model's likeness to real servers.
+The machine is the model itself with other demands and delays than the prior, so the true values are known
+exactly. The tests cover the path from a record to a prediction, not the accuracy of the model for real
+servers.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SCALES = {"gateway-1": 1.8, "timelines-1": 1.5, "cassandra-1": 0.6, "redis-1": 1
 
 
 def machine() -> Calibration:
-    """Other costs than the prior's, delays in the reads and the posts, and more background."""
+    """Return other costs than the prior's, delays in reads and posts, and more background CPU."""
     prior = calibration.load(harness.LITERATURE)
     units = {}
     for name, cost in prior.units.items():
@@ -38,66 +39,69 @@ def machine() -> Calibration:
 
 
 def measured(scenario: spec.Scenario, seed: int) -> tuple[facts.Facts, workload.Tape, population.Graph]:
-    """What a run of `scenario` on that machine would hand over."""
+    """Return the facts of a run of `scenario` on that machine."""
     graph = population.graph_of(scenario.population, scenario.seed)
     tape = workload.draw(scenario, graph)
     played = Replication(scenario, machine(), Seeded.of(scenario, graph), seed).play(tape)
-    told = outcome.facts_of(played, scenario, tape, {}, machine())
-    as_real = dataclasses.replace(told, kind="system", generator=facts.Generator(0.1, 0, True), host={"steal": 0.0})
+    simulated = outcome.facts_of(played, scenario, tape, {}, machine())
+    as_real = dataclasses.replace(simulated, kind="system", generator=facts.Generator(0.1, 0, True), host={"steal": 0.0})
     return as_real, tape, graph
 
 
 @pytest.fixture(scope="module")
 def low_load(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
-    """The record of the quick calibration's 20 s."""
-    told, _, _ = measured(loader.load("calibrate_quick", ("measure.warm_caches=false",)), seed=99)
-    return finish.finish(tmp_path_factory.mktemp("runs"), told)
+    """Return the record of the 20 s of the quick calibration."""
+    run_facts, _, _ = measured(loader.load("calibrate_quick", ("measure.warm_caches=false",)), seed=99)
+    return finish.finish(tmp_path_factory.mktemp("runs"), run_facts)
 
 
 @pytest.fixture(scope="module")
-def made(low_load: record.Run) -> Calibration:
-    """The calibration that is made from it."""
+def calibrated(low_load: record.Run) -> Calibration:
+    """Return the calibration from that record."""
     return calibrate.quick(low_load, calibration.load(harness.LITERATURE))
 
 
-def test_the_file_says_where_it_is_from(made: Calibration, low_load: record.Run, tmp_path: Path) -> None:
-    """Label, run, operations; it survives the way to disk."""
-    assert made.label == "quick calibration, 1 load"
-    assert made.provenance["runs"] == [low_load.run_id]
-    assert made.in_sample_of == low_load.run_id
-    assert made.diagnostics["cpu"]["gateway-1"]["condition"] > 1.0
-    made.save(tmp_path / "c.json")
-    assert calibration.load(tmp_path / "c.json") == made
+def test_the_file_states_its_source(calibrated: Calibration, low_load: record.Run, tmp_path: Path) -> None:
+    """Label, run, operations; the file round-trips."""
+    assert calibrated.label == "quick calibration, 1 load"
+    assert calibrated.provenance["runs"] == [low_load.run_id]
+    assert calibrated.in_sample_of == low_load.run_id
+    assert calibrated.diagnostics["cpu"]["gateway-1"]["condition"] > 1.0
+    calibrated.save(tmp_path / "c.json")
+    assert calibration.load(tmp_path / "c.json") == calibrated
 
 
-def test_dominant_costs_come_back_and_are_marked_as_identified(made: Calibration) -> None:
-    """The gateway's home read costs 450 us here, an author's list 210 us of Cassandra: found within a fifth."""
-    home, author = made.units["gateway-1.home"], made.units["cassandra-1.author_read"]
+def test_dominant_costs_are_recovered_and_marked_as_identified(calibrated: Calibration) -> None:
+    """The gateway's home read costs 450 us here, an author's list 210 us of Cassandra: recovered within a
+    fifth.
+    """
+    home, author = calibrated.units["gateway-1.home"], calibrated.units["cassandra-1.author_read"]
 
     assert home.identified
     assert home.base_us == pytest.approx(450.0, rel=0.2)
     assert author.base_us == pytest.approx(210.0, rel=0.2)
-    assert made.background_cores["cassandra-1"] == pytest.approx(0.08, abs=0.02)
+    assert calibrated.background_cores["cassandra-1"] == pytest.approx(0.08, abs=0.02)
 
 
-def test_what_the_run_did_not_do_is_marked_as_not_identified(made: Calibration) -> None:
-    """A search service that built no author lists tells nothing about their cost."""
-    assert not made.units["fanout-1.author_list"].identified
-    assert "fanout-1.author_list" in made.brief()["unidentified"]
+def test_units_that_did_not_occur_are_marked_as_not_identified(calibrated: Calibration) -> None:
+    """A worker that built no author lists gives no information about their cost."""
+    assert not calibrated.units["fanout-1.author_list"].identified
+    assert "fanout-1.author_list" in calibrated.brief()["unidentified"]
 
 
-def test_another_load_and_mix_is_predicted(made: Calibration) -> None:
-    """A held-out run at three times the rate: mean within 20 %, p95 within 25 % where samples are many; CPU within 15 %.
+def test_another_load_and_mix_is_predicted(calibrated: Calibration) -> None:
+    """A held-out run at three times the rate: mean within 20 %, p95 within 25 % for large samples; CPU within
+    15 %.
 
-    So wide because 20 s hold few answers of each route; a longer calibration run narrows it.
+    The bounds are wide because 20 s contain few responses of each route; a longer calibration run narrows it.
     """
     scenario = loader.load("first_run", ("workload.stages.0.for=30 s", "workload.stages.0.rate=80/s", "faults=[]",
                                          "objectives=[home p99 <= 250 ms steady]"))  # fmt: skip
     truth, tape, graph = measured(scenario, seed=77)
 
-    told = twin.run(scenario, made, tape, graph, replications=1)
+    predicted = twin.run(scenario, calibrated, tape, graph, replications=1)
 
-    block = prediction.block(finish.parts(truth).document, finish.parts(told.facts).document, told.label)
+    block = prediction.block(finish.parts(truth).document, finish.parts(predicted.facts).document, predicted.label)
     for route in ("home", "post"):
         errors = {name: pair["error"] for name, pair in block["routes"][route]["response_ms"].items()}
         assert abs(errors["mean"]) < 0.20, errors
@@ -107,7 +111,7 @@ def test_another_load_and_mix_is_predicted(made: Calibration) -> None:
 
 
 def test_a_record_without_cpu_or_operations_is_refused(low_load: record.Run) -> None:
-    """The error says what is missing and how to get it."""
+    """The error states what is missing and how to get it."""
     class Bare(record.Run):
         @property
         def history(self):  # type: ignore[no-untyped-def, override]

@@ -26,8 +26,8 @@ def test_an_event_loop_is_an_mm1_queue_in_mean_and_tail() -> None:
     assert np.quantile(responses, 0.99) == pytest.approx(theory.mm1_quantile_s(70.0, 0.010, 0.99), rel=0.12)
 
 
-def test_three_places_of_a_node_are_an_mmc_queue() -> None:
-    """Width 3 on a host of many cores waits as Erlang C says."""
+def test_three_slots_of_a_node_are_an_mmc_queue() -> None:
+    """Width 3 on a host of many cores waits according to Erlang C."""
     lab = harness.lab(seed=2, cores=64)
     lab.engine.node("threads", 3)
     lab.unit("threads", "work", 0.030)
@@ -38,7 +38,7 @@ def test_three_places_of_a_node_are_an_mmc_queue() -> None:
 
 
 @pytest.mark.parametrize(("draw", "cv_squared"), [(harness.constant, 0.0), (harness.lognormal2, 4.0)])
-def test_a_single_thread_waits_as_pollaczek_and_khinchine_say(draw: harness.Draw, cv_squared: float) -> None:
+def test_a_single_thread_waits_according_to_pollaczek_and_khinchine(draw: harness.Draw, cv_squared: float) -> None:
     """M/G/1: the wait grows with 1 + cv squared."""
     lab = harness.lab(seed=3, cores=2)
     lab.engine.node("redis", 1)
@@ -51,7 +51,7 @@ def test_a_single_thread_waits_as_pollaczek_and_khinchine_say(draw: harness.Draw
 
 @pytest.mark.parametrize("cores", [1, 2])
 @pytest.mark.parametrize("draw", [harness.exponential, harness.lognormal2], ids=["exp", "lognormal"])
-def test_the_shared_cpu_does_not_care_how_demands_vary(cores: int, draw: harness.Draw) -> None:
+def test_the_shared_cpu_is_insensitive_to_the_distribution_of_demands(cores: int, draw: harness.Draw) -> None:
     """M/G/c-PS is insensitive: exponential and lognormal demands give the mean of M/M/c."""
     lab = harness.lab(seed=4, cores=cores)
     lab.engine.node("jvm", 0)
@@ -77,8 +77,10 @@ def test_two_services_on_one_core_share_it() -> None:
     assert harness.holds(responses, 2 * 0.005 / (1 - 0.7))
 
 
-def test_a_pool_with_a_full_queue_refuses_as_mm1k_says() -> None:
-    """One place, room for four in all: the share refused and the response of the rest are those of M/M/1/4."""
+def test_a_pool_with_a_full_queue_refuses_according_to_mm1k() -> None:
+    """One slot, capacity of four in total: the fraction refused and the response of the rest are those of
+    M/M/1/4.
+    """
     lab = harness.lab(seed=6)
     lab.engine.pool("places", 1, admits=lambda running, waiting: waiting < 3)
     lab.engine.bindings.delays["service"] = harness.stream(lab.rng, harness.exponential, 0.010)
@@ -91,7 +93,7 @@ def test_a_pool_with_a_full_queue_refuses_as_mm1k_says() -> None:
     assert harness.holds(responses[statuses == 0], response_s)
 
 
-def test_users_who_think_are_the_machine_repair_model() -> None:
+def test_users_with_think_time_are_the_machine_repair_model() -> None:
     """20 users on 2 cores: throughput and response of the exact birth-death chain."""
     lab = harness.lab(seed=7, cores=2)
     lab.engine.node("jvm", 0)
@@ -143,7 +145,7 @@ def test_a_quorum_is_the_kth_of_n_answers(need: int, expected_s: float) -> None:
 
 
 def test_the_laws_hold_on_every_station_of_a_run() -> None:
-    """Little, utilisation and flow balance come out of the tallies to within rounding."""
+    """Little's law, utilisation and flow balance hold in the tallies to within rounding."""
     lab = harness.lab(seed=11, cores=2)
     lab.engine.node("gateway", 1)
     lab.engine.node("store", 0)

@@ -1,4 +1,4 @@
-"""Media's journey, search's views and the indexer's gathering: counted to the last statement, or held against theory."""
+"""Media requests, views of searches and batches of the indexer: counted exactly, or compared with theory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tweetlab.load.generator import journeys
 
 
 def played(mix: str, *overrides: str) -> tuple[Played, workload.Tape, spec.Scenario]:
-    """Play a short run of one route and count its work."""
+    """Simulate a short run of one route and count its work."""
     scenario = asked(CALM, f"workload.mix={mix}", "objectives=[errors < 5 % whole]", *overrides)
     graph = population.graph_of(scenario.population, scenario.seed)
     tape = workload.draw(scenario, graph)
@@ -36,13 +36,13 @@ def played(mix: str, *overrides: str) -> tuple[Played, workload.Tape, spec.Scena
     return Replication(scenario, known, Seeded.of(scenario, graph), scenario.seed, count_work=True).play(tape), tape, scenario
 
 
-def counts(told: Played) -> Counter[str]:
-    """Unit -> how often it was done."""
-    return Counter({name: round(sum(by_second)) for name, (by_second, _) in told.work.items()})
+def counts(result: Played) -> Counter[str]:
+    """Return unit -> how often it was done."""
+    return Counter({name: round(sum(by_second)) for name, (by_second, _) in result.work.items()})
 
 
-def test_numbers_that_the_system_sets_too_are_the_same() -> None:
-    """The twin may not import those modules; so the numbers are held equal here."""
+def test_constants_equal_those_of_the_system() -> None:
+    """Sim may not import those modules; this test keeps the numbers equal."""
     assert views.REFRESH_AT == shared_views.REFRESH_AT
     assert views.VIEW_SHARED_S == elastic_index.SHARED_S
     assert views.BAND_TTL_S == search_handlers.BREADTH_TTL_S
@@ -53,10 +53,13 @@ def test_numbers_that_the_system_sets_too_are_the_same() -> None:
 
 # ---- media -----------------------------------------------------------------------------------------------
 
-def test_a_picture_costs_what_its_journey_says() -> None:
-    """Three requests to the API, a PUT, a miss and a hit at the edge; four statements; what is stored is read twice."""
-    told, tape, _ = played("{media: 100}", "workload.stages.0.rate=10/s", "workload.stages.0.for=6 s", "measure.warm_up=1 s")
-    pictures, done = len(tape), counts(told)
+def test_a_picture_costs_the_work_of_its_requests() -> None:
+    """Three requests to the API, a PUT, a miss and a hit at the edge; four statements.
+
+    The object is read twice.
+    """
+    result, tape, _ = played("{media: 100}", "workload.stages.0.rate=10/s", "workload.stages.0.for=6 s", "measure.warm_up=1 s")
+    pictures, done = len(tape), counts(result)
 
     for unit, times in {
         "haproxy-1.public": 3, "haproxy-1.mesh": 3, "gateway-1.media": 1, "media-1.media": 1, "load-generator.media": 1,
@@ -64,65 +67,66 @@ def test_a_picture_costs_what_its_journey_says() -> None:
         "cdn-1.miss": 1, "cdn-1.hit": 1,
     }.items():  # fmt: skip
         assert done[unit] == times * pictures, unit
-    assert {ctx.status for ctx in told.operations} == {200}
+    assert {ctx.status for ctx in result.operations} == {200}
 
 
-def test_the_edge_keeps_what_it_fetched_once() -> None:
-    """A slow storage shows in the first of the two reads alone: a journey waits for it three times, not four."""
+def test_the_edge_caches_what_it_fetched() -> None:
+    """Slow storage affects only the first of the two reads: an upload waits for it three times, not four."""
     known = calibration.load(harness.LITERATURE)
     slow = {**known.delays, "minio": calibration.DelayShape((1000.0,)), "media.store": calibration.DelayShape((0.0,))}
     slow = {**slow, "media.net": calibration.DelayShape((0.0,))}
-    told = predict(asked(CALM, "workload.mix={media: 100}", "objectives=[errors < 5 % whole]", "workload.stages.0.rate=2/s",
+    result = predict(asked(CALM, "workload.mix={media: 100}", "objectives=[errors < 5 % whole]", "workload.stages.0.rate=2/s",
                          "policies.deadline.request=10 s"), dataclasses.replace(known, delays=slow))  # fmt: skip
 
-    rows = told.facts.history[told.facts.history["route"] == "media"]
+    rows = result.facts.history[result.facts.history["route"] == "media"]
     took_s = (rows["done_ns"] - rows["due_ns"]) / 1e9
-    assert took_s.min() > 3.0   # put, the later of head and first bytes, the miss
+    assert took_s.min() > 3.0   # put, the slower of head and first bytes, the miss
     assert took_s.max() < 3.2
     assert rows["gateway_us"].isna().all()
 
 
 # ---- search ----------------------------------------------------------------------------------------------
 
-def test_searches_that_begin_together_share_a_view_of_the_index() -> None:
-    """A view serves 0.2 s, then the next search opens one: at rate r that is r / (1 + 0.2 r) views a second.
+def test_searches_that_start_together_share_a_view_of_the_index() -> None:
+    """A view is shared for 0.2 s, then the next search opens one: at rate r that is r / (1 + 0.2 r) views per
+    second.
 
     Openings are a renewal process: the time between two is 0.2 s plus an exponential gap, so the count over t has variance
     t * sd^2 / mean^3; four standard errors.
     """
     rate_per_s, load_s = 20.0, 40.0
-    told, tape, _ = played("{search: 100}", f"workload.stages.0.rate={rate_per_s:g}/s", f"workload.stages.0.for={load_s:g} s")
+    result, tape, _ = played("{search: 100}", f"workload.stages.0.rate={rate_per_s:g}/s", f"workload.stages.0.for={load_s:g} s")
 
     mean_s, sd_s = views.VIEW_SHARED_S + 1 / rate_per_s, 1 / rate_per_s
-    opened = counts(told)["elasticsearch-1.view"]
+    opened = counts(result)["elasticsearch-1.view"]
     assert abs(opened - load_s / mean_s) <= 4 * math.sqrt(load_s * sd_s**2 / mean_s**3) + 1
-    assert counts(told)["elasticsearch-1.search"] == len(tape)
+    assert counts(result)["elasticsearch-1.search"] == len(tape)
 
 
-def test_where_a_band_ends_is_asked_once_for_a_word_and_always_for_an_own_one() -> None:
-    """The tape says which words were asked before; searches of one word that overlap may ask twice."""
-    told, tape, _ = played("{search: 100}", "workload.stages.0.rate=10/s", "workload.stages.0.for=25 s")
+def test_the_end_of_a_band_is_queried_once_per_common_word_and_always_for_own_words() -> None:
+    """The tape determines which words were searched before; overlapping searches of one word may query twice."""
+    result, tape, _ = played("{search: 100}", "workload.stages.0.rate=10/s", "workload.stages.0.for=25 s")
 
     own = sum(number % views.OWN_WORDS == 0 for number in range(len(tape)))
     words = {int(word) for number, word in enumerate(tape.target) if number % views.OWN_WORDS}
-    assert own + len(words) <= counts(told)["elasticsearch-1.band"] <= own + len(words) + 3
+    assert own + len(words) <= counts(result)["elasticsearch-1.band"] <= own + len(words) + 3
 
 
-def test_who_is_protected_is_read_twice_a_second_by_a_busy_process_and_nobody_waits() -> None:
-    """Every quarter of the 2 s of its life, whatever the load; only the very first read makes a request wait."""
-    told, _, _ = played("{home: 100}", "workload.stages.0.rate=100/s", "workload.stages.0.for=10 s")
+def test_a_busy_process_refreshes_protected_users_twice_per_second_in_the_background() -> None:
+    """Every quarter of the TTL of 2 s, independent of load; only the first read delays a request."""
+    result, _, _ = played("{home: 100}", "workload.stages.0.rate=100/s", "workload.stages.0.for=10 s")
     slower, _, _ = played("{home: 100}", "workload.stages.0.rate=100/s", "workload.stages.0.for=10 s",
                           "policies.cache.privacy_ttl=8 s")  # fmt: skip
 
-    # Delivery probes may read on for a while after the load; 100 reads/s notice an age within 10 ms or so.
-    assert 10 / (0.5 + 0.02) - 1 <= counts(told)["postgres-1.privacy"] <= 10 / 0.5 + 2
+    # Delivery probes may continue after the load; at 100 reads/s an expiry is noticed within about 10 ms.
+    assert 10 / (0.5 + 0.02) - 1 <= counts(result)["postgres-1.privacy"] <= 10 / 0.5 + 2
     assert 10 / (2.0 + 0.02) - 1 <= counts(slower)["postgres-1.privacy"] <= 10 / 2.0 + 2
 
 
 # ---- the indexer -----------------------------------------------------------------------------------------
 
-def test_after_a_calm_an_event_is_done_at_once_and_under_load_they_are_gathered() -> None:
-    """Gathering for 150 ms, 5 ms of work a batch: the moments are exact."""
+def test_an_idle_indexer_handles_an_event_immediately_and_gathers_under_load() -> None:
+    """Gathering for 150 ms, 5 ms of work per batch: the times are exact."""
     env = simpy.Environment()
     started: list[tuple[float, tuple[str, ...]]] = []
 
@@ -139,8 +143,8 @@ def test_after_a_calm_an_event_is_done_at_once_and_under_load_they_are_gathered(
     assert loop.lag == 0
 
 
-def test_a_batch_of_a_killed_indexer_is_done_again_in_its_order() -> None:
-    """Nothing of it was committed."""
+def test_a_batch_of_a_killed_indexer_is_repeated_in_order() -> None:
+    """None of it was committed."""
     env = simpy.Environment()
     started: list[tuple[Any, ...]] = []
     loop = BatchLoop(env, lambda: 0.0, started.append, tuple, 0.0)
@@ -156,34 +160,36 @@ def test_a_batch_of_a_killed_indexer_is_done_again_in_its_order() -> None:
 
 
 @pytest.mark.parametrize(("indexed_s", "visible_s"), [(0.0, 1.0), (0.4, 1.0), (0.999, 1.0), (1.0, 2.0), (7.3, 8.0)])
-def test_a_document_is_found_after_the_next_refresh(indexed_s: float, visible_s: float) -> None:
-    """The index shows news once a second."""
+def test_a_document_is_visible_after_the_next_refresh(indexed_s: float, visible_s: float) -> None:
+    """The index refreshes once per second."""
     assert views.visible_s(indexed_s) == visible_s
 
 
-def test_posts_are_indexed_in_fewer_bulks_than_events_and_found_within_the_arithmetic() -> None:
-    """40 posts/s gathered for 150 ms: at most one bulk in 150 ms. From bulk to refresh is even in [0, 1] s.
+def test_posts_are_indexed_in_fewer_bulks_than_events_and_visible_as_computed() -> None:
+    """40 posts/s gathered for 150 ms: at most one bulk in 150 ms.
 
-    So the median from acknowledgement to being found is about a half second and what gathering and the bulk take; with n
-    posts the standard error of the mean of an even draw is 0.29 / sqrt(n).
+    The time from bulk to refresh is uniform in [0, 1] s.
+
+    So the median from acknowledgement to visibility is about half a second plus gathering and the bulk; with
+    n posts the standard error of the mean of a uniform draw is 0.29 / sqrt(n).
     """
-    told, tape, _ = played("{post: 100}", "workload.stages.0.rate=40/s", "workload.stages.0.for=20 s")
+    result, tape, _ = played("{post: 100}", "workload.stages.0.rate=40/s", "workload.stages.0.for=20 s")
 
-    done, found = counts(told), outcome.index_visible_s(told)
-    rows = [row for row in told.effects if row.path == "index"]
+    done, visible = counts(result), outcome.index_visible_s(result)
+    rows = [row for row in result.effects if row.path == "index"]
     assert len(rows) == len(tape)
     assert 20 / 0.2 < done["elasticsearch-1.index"] <= 20 / 0.15 + 2
-    assert sum(told.work["elasticsearch-1.index"][1]) == pytest.approx(len(tape))
+    assert sum(result.work["elasticsearch-1.index"][1]) == pytest.approx(len(tape))
     waits = np.asarray([views.visible_s(row.at_s) - row.at_s for row in rows])
     assert abs(float(waits.mean()) - 0.5) <= 4 * 0.29 / math.sqrt(done["elasticsearch-1.index"])  # a bulk is one draw
-    assert found is not None
-    assert found["n"] == len(tape)
-    assert found["p50"] == pytest.approx(0.5 + 0.075, abs=0.1)
-    assert found["p99"] < 1.0 + 0.150 + 0.1
+    assert visible is not None
+    assert visible["n"] == len(tape)
+    assert visible["p50"] == pytest.approx(0.5 + 0.075, abs=0.1)
+    assert visible["p99"] < 1.0 + 0.150 + 0.1
 
 
-def test_the_indexers_effects_are_told_like_the_real_ones() -> None:
-    """Path `index`, one row an event, so that no fan-out is mistaken for it."""
+def test_the_indexers_effects_are_logged_like_the_real_ones() -> None:
+    """Path `index`, one row per event, distinct from fan-out."""
     effects = predict(asked(CALM, "workload.mix={post: 100}", "objectives=[errors < 5 % whole]")).facts.effects
     indexed = effects[effects["group"] == "indexer"]
 

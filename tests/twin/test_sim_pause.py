@@ -1,4 +1,4 @@
-"""The twin in a pause: nobody asks, and the load goes on after it as if nothing had been."""
+"""The twin in a pause: no requests, and the load continues normally after it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ BUSY, PAUSE = "{for: 5 s, rate: 40/s}", "{for: 10 s, rate: 0/s}"
     ],
     ids=["between", "first", "last", "between ramps"],
 )
-def test_a_stage_of_no_rate_is_a_pause_of_the_twin(tmp_path, stages, busy):
-    """Every operation is answered, none is due in the pause, and the report is written."""
+def test_a_stage_with_rate_zero_is_a_pause_in_the_twin(tmp_path, stages, busy):
+    """Every operation succeeds, none is due in the pause, and the report is written."""
     scenario = asked(
         CALM,
         f"workload.stages=[{', '.join(stages)}]",
@@ -46,7 +46,10 @@ def test_a_stage_of_no_rate_is_a_pause_of_the_twin(tmp_path, stages, busy):
 
 
 def test_a_fault_past_the_end_of_the_load_does_not_happen_in_the_twin():
-    """k6 #1346: what never happens is not shown as survived. The twin plays on for a while after the load."""
+    """k6 #1346: a fault that never happens must not count as survived.
+
+    The twin simulates past the end of the load.
+    """
     scenario = asked("faults=[{at: 14 s, kind: cache_loss, target: redis}]")
 
     assert predict(scenario).facts.windows.faults == ()

@@ -1,4 +1,4 @@
-"""Instances that come and go in the model: the system's own decisions, seats in the mesh, ejection and drain."""
+"""Autoscaling in the model: the system's own decisions, seats in the mesh, ejection and drain."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ COST_S, QUOTA = 0.010, 0.2
 KNOBS = AutoscaleKnobs(max=4, cpu=0.5, cool_down_s=3.0, calm_s=12.0)
 
 
-class House:
-    """One scaled service, to which requests of 10 ms come at an even rate, and a autoscaler."""
+class Lab:
+    """One scaled service under a constant rate of requests of 10 ms, and an autoscaler."""
 
     def __init__(self, knobs: AutoscaleKnobs = KNOBS, mesh_knobs: MeshKnobs | None = None, quota: float = QUOTA) -> None:
         self.engine = Engine(64.0)
@@ -50,12 +50,12 @@ class House:
         self.code = self.engine.link(flatten((Acquire(seat), Cpu(GATEWAY, "work"), Release(seat))))
 
     def instance(self, name: str, number: int) -> Instance:
-        """One process of the service."""
+        """Return one process of the service."""
         node = self.engine.bindings.nodes.get(name) or self.engine.node(name, 1)
         return Instance(name, number, node, Seats(self.engine.env, name, self.engine.advance, self.engine.refuse))
 
     def load(self, rate_per_s: float, from_s: float, until_s: float) -> None:
-        """Let requests come at even gaps."""
+        """Schedule requests at even gaps."""
         def arrive(event: Any) -> None:
             self.engine.start(self.code, Context(0, "r", 0, 0, self.engine.env.now), lambda _job, s: self.statuses.append(s))
             if self.engine.env.now + 1 / rate_per_s < until_s:
@@ -63,13 +63,13 @@ class House:
 
         call_after(self.engine.env, from_s, arrive)
 
-    def counted(self) -> dict[int, int]:
-        """Instances by second."""
+    def instances_by_second(self) -> dict[int, int]:
+        """Return the number of instances by second."""
         return {round(t_s): count for t_s, kind, count in self.autoscaler.counts if kind == "gateway"}
 
 
-def test_numbers_that_the_system_sets_too_are_the_same() -> None:
-    """The twin may not import the platform, where they stand."""
+def test_constants_equal_those_of_the_system() -> None:
+    """Sim may not import the platform, which defines them."""
     assert (autoscaling.EVERY_S, autoscaling.MOST) == (autoscaler.EVERY_S, autoscaler.MOST)
     assert (autoscaling.DRAIN_S, autoscaling.LOOK_S) == (haproxy_runtime.DRAIN_S, haproxy_runtime.LOOK_S)
     assert set(autoscaling.FIXED) == set(autoscaler.WORKERS)
@@ -84,53 +84,58 @@ def test_numbers_that_the_system_sets_too_are_the_same() -> None:
         (9, 1),    # 0.09 core of 0.2: 0.9 of the target
         (10, 1),   # 1.0, within the hysteresis of the target
         (15, 2),   # 1.5, so ceil(1.5) of one; then 0.75 each
-        (25, 3),   # the one is full and shows at most 2.0; 2 stand at 1.25, ceil(2.5) = 3, then 0.83
+        (25, 3),   # one instance is saturated and shows at most 2.0; 2 instances at 1.25, ceil(2.5) = 3, then 0.83
         (35, 4),   # 2 at 1.75, ceil(3.5) = 4
-        (60, 4),   # 6 would be wanted; 4 are the bound
+        (60, 4),   # 6 would be needed; 4 is the bound
     ],
 )  # fmt: skip
-def test_a_steady_load_ends_with_as_many_instances_as_the_rule_says(rate_per_s: float, instances: int) -> None:
-    """Requests of 10 ms, a fifth of a core each instance, a target of half of it: n = the first with rate * 0.1 / n <= 1.1."""
-    house = House()
-    house.load(rate_per_s, 0.013, 40.0)
-
-    house.engine.env.run(until=40.0)
-
-    assert house.counted()[39] == instances
-
-
-def test_an_instance_comes_after_three_looks_and_its_start_and_leaves_after_the_calm() -> None:
-    """15/s from 0 to 20 s. Looks at 0 (nothing yet), 1, 2 and 3 s; the third full one decides, 0.7 s later the second stands.
-
-    From 20 s on nothing comes; at the first look that sees a second alone below the bound 12 s of calm begin.
+def test_a_steady_load_settles_at_the_computed_number_of_instances(rate_per_s: float, instances: int) -> None:
+    """Requests of 10 ms, a fifth of a core per instance, a target of half of it: n = the first with rate *
+    0.1 / n <= 1.1.
     """
-    house = House()
-    house.load(15, 0.013, 20.0)
+    lab = Lab()
+    lab.load(rate_per_s, 0.013, 40.0)
 
-    house.engine.env.run(until=45.0)
-    counted = house.counted()
+    lab.engine.env.run(until=40.0)
+
+    assert lab.instances_by_second()[39] == instances
+
+
+def test_an_instance_is_added_after_three_samples_and_removed_after_the_calm() -> None:
+    """15/s from 0 to 20 s.
+
+    Samples at 0 (empty), 1, 2 and 3 s; the third full one decides, 0.7 s later the second is ready.
+
+    From 20 s on there is no load; the 12 s of calm start at the first sample in which one instance would be
+    enough.
+    """
+    lab = Lab()
+    lab.load(15, 0.013, 20.0)
+
+    lab.engine.env.run(until=45.0)
+    counted = lab.instances_by_second()
 
     start_s = autoscaling.START_CPU_S + autoscaling.START_WAIT_S
-    (came_s, kind, came, why), (left_s, _, left, _) = house.autoscaler.decisions
-    assert (kind, came, left) == ("gateway", f"1 -> 2 in {start_s:.1f} s", "2 -> 1 in 0.1 s")
-    assert why == "cpu at 0.75 of 0.50"
-    assert came_s == pytest.approx(3.0 + start_s)
+    (added_s, kind, added, reason), (removed_s, _, removed, _) = lab.autoscaler.decisions
+    assert (kind, added, removed) == ("gateway", f"1 -> 2 in {start_s:.1f} s", "2 -> 1 in 0.1 s")
+    assert reason == "cpu at 0.75 of 0.50"
+    assert added_s == pytest.approx(3.0 + start_s)
     assert [counted[t] for t in (3, 4, 20, 32)] == [1, 2, 2, 2]
-    assert 32.0 <= left_s <= 35.0
-    assert set(house.statuses) == {0}
+    assert 32.0 <= removed_s <= 35.0
+    assert set(lab.statuses) == {0}
 
 
 def test_requests_go_to_the_instance_with_the_fewest_inside() -> None:
-    """Four at once on two instances: two each; one that is drained gets none."""
-    house = House()
-    second = house.fleet.add()
+    """Four concurrent requests on two instances: two each; a draining one gets none."""
+    lab = Lab()
+    second = lab.fleet.add()
     second.open = True
-    seats = [one.seats for one in house.fleet.instances]
+    seats = [one.seats for one in lab.fleet.instances]
 
     def enters(many: int) -> None:
         for _ in range(many):
             job = Job([], Context(0, "r", 0, 0, 0.0), None, None)
-            house.fleet.entered(job).acquire(job)
+            lab.fleet.entered(job).acquire(job)
 
     enters(4)
     assert [one.inside for one in seats] == [2, 2]
@@ -139,16 +144,18 @@ def test_requests_go_to_the_instance_with_the_fewest_inside() -> None:
     assert [one.inside for one in seats] == [5, 2]
 
 
-def test_who_waits_too_long_for_a_seat_is_told_that_nobody_is_free() -> None:
-    """256 inside, 10 ms each at a fifth of a core: 40 in the 2 s of patience get a seat, the others the mesh's 503."""
-    house = House(AutoscaleKnobs())
+def test_a_request_that_waits_too_long_for_a_seat_gets_503() -> None:
+    """256 inside, 10 ms each at a fifth of a core: 40 get a seat within the 2 s timeout, the others the
+    mesh's 503.
+    """
+    lab = Lab(AutoscaleKnobs())
     for _ in range(400):
-        house.engine.start(house.code, Context(0, "r", 0, 0, 0.0), lambda _job, status: house.statuses.append(status))
+        lab.engine.start(lab.code, Context(0, "r", 0, 0, 0.0), lambda _job, status: lab.statuses.append(status))
 
-    house.engine.env.run()
+    lab.engine.env.run()
 
-    served = house.statuses.count(0)
-    assert house.statuses.count(OF_MESH) == 400 - served
+    served = lab.statuses.count(0)
+    assert lab.statuses.count(OF_MESH) == 400 - served
     assert served == fleets.SEATS + int(fleets.PATIENCE_S * QUOTA / COST_S)
 
 
@@ -156,95 +163,101 @@ def test_who_waits_too_long_for_a_seat_is_told_that_nobody_is_free() -> None:
     (AutoscaleKnobs(), 256), (AutoscaleKnobs(max=4), 256), (AutoscaleKnobs(queue_s=0.1), 256),
     (AutoscaleKnobs(max=4, queue_s=0.1), 32),
 ])  # fmt: skip
-async def test_where_the_wait_is_aimed_at_there_are_few_seats_as_the_keeper_says(knobs: AutoscaleKnobs, seats: int) -> None:
-    """The model's instances and what the lab's own autoscaler asks HAProxy for, from the same knobs."""
-    keeps = autoscaler.Autoscaler(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
-    keeps.kinds = list  # type: ignore[method-assign]
-    await keeps.configure(Policies(autoscale=knobs), None)
+async def test_with_a_queue_target_instances_have_few_seats_as_in_the_autoscaler(knobs: AutoscaleKnobs, seats: int) -> None:
+    """The model's instances and the HAProxy settings of the lab's autoscaler, from the same knobs."""
+    real = autoscaler.Autoscaler(SimpleNamespace(children={}, blueprint=SimpleNamespace(of_kind=lambda kind: ())))
+    real.kinds = list  # type: ignore[method-assign]
+    await real.configure(Policies(autoscale=knobs), None)
     scenario = dataclasses.replace(loader.load("first_run"), policies=dataclasses.replace(Policies(), autoscale=knobs))
-    made = Model(Engine(2.0), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
+    instance = Model(Engine(2.0), SimpleNamespace(), scenario)._instance("tweets-1", 1)  # type: ignore[arg-type]
 
-    assert (made.seats.places, keeps._outliers.max_in_flight) == (seats, seats)
+    assert (instance.seats.places, real._outliers.max_in_flight) == (seats, seats)
 
 
-def test_a_slow_service_fills_its_own_places_in_a_gateway_and_no_others() -> None:
-    """Who finds none waits for the time of a store, then is told; who left meanwhile made room."""
-    house, told = House(), []
+def test_a_slow_service_fills_only_its_own_slots_in_a_gateway() -> None:
+    """A job without a slot waits for `deadline.store_s`, then gives up.
+
+    A job that leaves earlier frees a slot.
+    """
+    lab, results = Lab(), []
     knobs = dataclasses.replace(Policies(), bulkhead=BulkheadKnobs(service=2), deadline=DeadlineKnobs(store_s=0.5))
-    places = fleets.bulkheads(house.engine.env, ("tweets-1", "users-1"), knobs, lambda job: told.append((job, "in")),
-                              lambda job: told.append((job, "away")))  # fmt: skip
+    places = fleets.bulkheads(lab.engine.env, ("tweets-1", "users-1"), knobs, lambda job: results.append((job, "in")),
+                              lambda job: results.append((job, "timeout")))  # fmt: skip
     jobs = [Job([], Context(n, "r", 0, 0, 0.0), None, None) for n in range(5)]
 
     assert [places["tweets-1.place"].acquire(job) for job in jobs[:4]] == [True, True, False, False]
     assert places["users-1.place"].acquire(jobs[4]) is True
-    call_after(house.engine.env, 0.3, lambda _event: places["tweets-1.place"].release())
-    house.engine.env.run(until=2.0)
+    call_after(lab.engine.env, 0.3, lambda _event: places["tweets-1.place"].release())
+    lab.engine.env.run(until=2.0)
 
-    assert told == [(jobs[2], "in"), (jobs[3], "away")]
+    assert results == [(jobs[2], "in"), (jobs[3], "timeout")]
 
 
-def test_requests_without_a_place_in_the_gateway_are_answered_503() -> None:
-    """One place for each service and a millisecond of patience; without a bound nobody is refused."""
+def test_requests_without_a_slot_in_the_gateway_are_answered_503() -> None:
+    """One slot per service and a timeout of a millisecond; without a bound no request is refused."""
     narrow = ("policies.deadline.store=1 ms", "policies.retry.attempts=1")
     bound, free = (statuses(*narrow, f"policies.bulkhead.service={places}") for places in (1, 0))
 
     assert bound[503] > 0 and free[503] == 0
 
 
-def test_an_instance_leaves_only_when_nobody_is_inside() -> None:
-    """Who is inside when it is closed gets his answer."""
-    house = House()
-    one = house.fleet.add()
-    each = house.autoscaler._services["gateway"]
-    one.open = True
+def test_an_instance_stops_only_without_requests_in_flight() -> None:
+    """Requests in flight at the drain are answered."""
+    lab = Lab()
+    instance = lab.fleet.add()
+    service = lab.autoscaler._services["gateway"]
+    instance.open = True
     job = Job([], Context(0, "r", 0, 0, 0.0), None, None)
-    one.seats.acquire(job)
-    gone: list[float] = []
+    instance.seats.acquire(job)
+    removed_s: list[float] = []
 
-    house.autoscaler._remove(each, [one], lambda: gone.append(house.engine.env.now))
-    call_after(house.engine.env, 1.04, lambda _event: one.seats.release())
-    house.engine.env.run(until=5.0)
+    lab.autoscaler._remove(service, [instance], lambda: removed_s.append(lab.engine.env.now))
+    call_after(lab.engine.env, 1.04, lambda _event: instance.seats.release())
+    lab.engine.env.run(until=5.0)
 
-    assert gone == [pytest.approx(1.1 + autoscaling.STOP_S)]
-    assert house.fleet.instances == [house.fleet.instances[0]]
+    assert removed_s == [pytest.approx(1.1 + autoscaling.STOP_S)]
+    assert lab.fleet.instances == [lab.fleet.instances[0]]
 
 
-def test_an_instance_that_answers_errors_alone_is_ejected_for_a_while() -> None:
-    """Ten errors a second beside a sibling without: after three looks it gets nothing for `eject_s`, then it is back."""
-    house = House(mesh_knobs=MeshKnobs(eject_s=4.0))
-    ill, _ = house.fleet.instances[0], house.fleet.add()
-    house.fleet.instances[1].open = True
+def test_an_instance_with_only_errors_is_ejected_for_a_while() -> None:
+    """Ten errors per second, its sibling none: after three samples it gets no requests for `eject_s`, then
+    again.
+    """
+    lab = Lab(mesh_knobs=MeshKnobs(eject_s=4.0))
+    outlier, _ = lab.fleet.instances[0], lab.fleet.add()
+    lab.fleet.instances[1].open = True
 
     def answers(_event: Any) -> None:
-        for one in house.fleet.instances:
+        for one in lab.fleet.instances:
             one.seats.answers += 10
-        ill.seats.errors += 10
-        if house.engine.env.now < 2.0:
-            call_after(house.engine.env, 1.0, answers)
+        outlier.seats.errors += 10
+        if lab.engine.env.now < 2.0:
+            call_after(lab.engine.env, 1.0, answers)
 
-    call_after(house.engine.env, 0.5, answers)
-    house.engine.env.run(until=4.5)
-    assert not ill.open
-    house.engine.env.run(until=9.5)
+    call_after(lab.engine.env, 0.5, answers)
+    lab.engine.env.run(until=4.5)
+    assert not outlier.open
+    lab.engine.env.run(until=9.5)
 
-    assert ill.open
-    assert [(what, round(t_s)) for t_s, _, what, _ in house.autoscaler.decisions if "ejected" in what] == [
+    assert outlier.open
+    assert [(change, round(t_s)) for t_s, _, change, _ in lab.autoscaler.decisions if "ejected" in change] == [
         ("gateway-1 ejected for 4 s", 3)]
 
 
 @pytest.fixture(scope="module")
 def evening() -> Any:
-    """The shipped evening, shorter: as steep, on a smaller population."""
+    """Return a shorter run of the shipped scenario: as steep, with a smaller population."""
     scenario = loader.load("evening_spike", (
         "population.users=700", "workload.stages.0.for=5 s", "workload.stages.1.for=10 s", "workload.stages.2.for=15 s",
         "workload.stages.2.rate=400/s", "workload.stages.1.rate=60/s..400/s", "workload.stages.3.for=20 s"))  # fmt: skip
     return scenario, predict(scenario)
 
 
-def test_the_evening_is_carried_by_instances_that_come_and_go_again(evening: Any) -> None:
-    """The shape of the record's series is the real run's: name, node = service, one value a second."""
-    _, told = evening
-    counts = told.facts.series[told.facts.series["name"] == "instances"].pivot(index="t_s", columns="node", values="value")
+def test_instances_are_added_for_the_evening_peak_and_removed_after_it(evening: Any) -> None:
+    """The record's series have the format of the real run: name, node = service, one value per second."""
+    _, prediction = evening
+    series = prediction.facts.series
+    counts = series[series["name"] == "instances"].pivot(index="t_s", columns="node", values="value")
 
     assert set(counts.columns) == {"fanout", "gateway", "indexer", "likes", "media", "search", "timelines", "tweets", "users"}
     assert len(counts) == 50
@@ -252,22 +265,22 @@ def test_the_evening_is_carried_by_instances_that_come_and_go_again(evening: Any
     assert 2 <= counts["gateway"].max() <= 4
     assert counts["gateway"].iloc[-1] < counts["gateway"].max()
     assert (counts["fanout"] == 1).all()
-    assert told.facts.platform["twin"]["scaling"]
-    assert told.laws["hold"] is True
+    assert prediction.facts.platform["twin"]["scaling"]
+    assert prediction.laws["hold"] is True
 
 
-def test_no_instance_burns_more_than_its_quota(evening: Any) -> None:
-    """A second holds 50 periods of 4 ms; a slice that ends in the next second may move one budget."""
-    _, told = evening
-    cpu = told.facts.series[told.facts.series["name"] == "cpu_cores"]
-    ours = cpu[cpu["node"].str.rpartition("-")[0].isin(["timelines", "tweets", "fanout"]) & (cpu["node"].str.endswith("-1"))]
+def test_no_instance_exceeds_its_quota(evening: Any) -> None:
+    """A second has 50 periods of 4 ms; a slice that ends in the next second may shift one budget."""
+    _, prediction = evening
+    cpu = prediction.facts.series[prediction.facts.series["name"] == "cpu_cores"]
+    limited = cpu[cpu["node"].str.rpartition("-")[0].isin(["timelines", "tweets", "fanout"]) & (cpu["node"].str.endswith("-1"))]
 
-    assert ours["value"].max() <= 0.2 + 0.004
-    assert ours["value"].max() > 0.1
+    assert limited["value"].max() <= 0.2 + 0.004
+    assert limited["value"].max() > 0.1
 
 
 def test_without_a_quota_the_same_evening_needs_no_second_instance(evening: Any) -> None:
-    """Whole cores carry the load; and without a autoscaler the record tells no numbers of instances."""
+    """Whole cores suffice for the load; and without an autoscaler the record has no series of instances."""
     scenario, _ = evening
     free = predict(dataclasses.replace(scenario, cpu_quota=None))
     fixed = predict(dataclasses.replace(scenario, policies=dataclasses.replace(scenario.policies, autoscale=AutoscaleKnobs())))
@@ -278,9 +291,9 @@ def test_without_a_quota_the_same_evening_needs_no_second_instance(evening: Any)
 
 
 def test_the_report_draws_the_models_instances_over_the_measured_ones(evening: Any, tmp_path: Any) -> None:
-    """As dashed stairs of the same colour."""
-    _, told = evening
-    run = finish.finish(tmp_path, dataclasses.replace(told.facts, kind="system"), told.facts, told.label)
+    """As a dashed step line of the same color."""
+    _, prediction = evening
+    run = finish.finish(tmp_path, dataclasses.replace(prediction.facts, kind="system"), prediction.facts, prediction.label)
 
     figure = charts.CHARTS["instances"](View(run))
 
@@ -289,16 +302,20 @@ def test_the_report_draws_the_models_instances_over_the_measured_ones(evening: A
     assert render.render(run)
 
 
-def test_a_killed_instance_is_healed_not_replaced_and_its_siblings_serve_meanwhile() -> None:
-    """One of two gateways dies for two seconds: new requests go to the other; the autoscaler starts no third for it."""
-    told = predict(loader.load("evening_spike", (
+def test_a_killed_instance_is_restarted_and_its_sibling_serves_in_the_meantime() -> None:
+    """One of two gateways dies for two seconds: new requests go to the other.
+
+    The autoscaler does not add a third.
+    """
+    prediction = predict(loader.load("evening_spike", (
         "population.users=700", "workload.stages=[{for: 14 s, rate: 60/s}]", "measure.warm_up=2 s",
         "policies.autoscale={min: 2, max: 2}", "faults=[{at: 7 s, kind: kill, target: gateway-1}]")))  # fmt: skip
-    history = told.facts.history[told.facts.history["route"] != "null"]
-    due_s = (history["due_ns"] - told.facts.windows.start_ns) / 1e9
-    counts = told.facts.series[(told.facts.series["name"] == "instances") & (told.facts.series["node"] == "gateway")]
+    history = prediction.facts.history[prediction.facts.history["route"] != "null"]
+    due_s = (history["due_ns"] - prediction.facts.windows.start_ns) / 1e9
+    series = prediction.facts.series
+    counts = series[(series["name"] == "instances") & (series["node"] == "gateway")]
 
     assert set(history[(due_s > 7.1) & (due_s < 8.9)]["outcome"]) == {"ok"}
     assert dict(zip(counts["t_s"], counts["value"], strict=True))[8.0] == 1
     assert counts["value"].iloc[-1] == 2
-    assert told.facts.platform["twin"]["scaling"] == []
+    assert prediction.facts.platform["twin"]["scaling"] == []

@@ -1,4 +1,4 @@
-"""Burn-rate alerts need evidence: what fires on a lab just started, and on one that ran for days.
+"""Burn-rate alerts need evidence: which fire on a lab that just started, and on one that ran for days.
 
 Each series has a value every 2 s, as scraped; alerts are counted by their windows.
 """
@@ -20,17 +20,17 @@ FAST = {"1m/5s", "6m/30s"}
 
 
 def steps(*parts):
-    """Return a counter in promtool's notation from (seconds, events a second) parts; it starts at 0."""
+    """Return a counter in promtool's notation from (seconds, events per second) parts; it starts at 0."""
     value, text = 0, "0"
     for length_s, per_s in parts:
-        count, each = length_s // STEP_S, per_s * STEP_S
-        text += f" {value + each}+{each}x{count - 1}"
-        value += each * count
+        count, increment = length_s // STEP_S, per_s * STEP_S
+        text += f" {value + increment}+{increment}x{count - 1}"
+        value += increment * count
     return text
 
 
-def at_the_door(*parts):
-    """Return the answers of the public load balancer from (seconds, good a second, 5xx a second) parts."""
+def responses(*parts):
+    """Return the responses of the public load balancer from (seconds, good per second, 5xx per second) parts."""
     rows = {
         "2xx": [(length_s, good) for length_s, good, _ in parts],
         "5xx": [(length_s, bad) for length_s, _, bad in parts],
@@ -45,10 +45,10 @@ def at_the_door(*parts):
 
 
 def promtool(tmp_path, every_s, **test):
-    """Run one promtool test of the lab's rules; return its output, empty where everything is as expected."""
+    """Run one promtool test of the lab's rules; return its output, empty if everything is as expected."""
     (tmp_path / "rules.yml").write_text(alerting.rules_text())
     file = tmp_path / "tests.yml"
-    order = [group["name"] for group in alerting.rules()["groups"]]  # else promtool draws it
+    order = [group["name"] for group in alerting.rules()["groups"]]  # otherwise promtool picks a random order
     file.write_text(
         yaml.safe_dump(
             {
@@ -68,18 +68,18 @@ def promtool(tmp_path, every_s, **test):
 def differences(tmp_path, series, expected, every_s=STEP_S):
     """Return where the windows of firing alerts differ from `expected`: time in seconds -> windows."""
     query = 'count by (windows) (ALERTS{alertname="BudgetBurn",alertstate="firing"})'
-    asked = [
+    checks = [
         {
             "expr": query,
             "eval_time": f"{at_s}s",
-            "exp_samples": [{"labels": f'{{windows="{each}"}}', "value": 1} for each in sorted(windows)],
+            "exp_samples": [{"labels": f'{{windows="{pair}"}}', "value": 1} for pair in sorted(windows)],
         }
         for at_s, windows in expected.items()
     ]
-    return promtool(tmp_path, every_s, input_series=series, promql_expr_test=asked)
+    return promtool(tmp_path, every_s, input_series=series, promql_expr_test=checks)
 
 
-def test_the_first_slow_deliveries_of_a_lab_page_nobody(tmp_path):
+def test_the_first_slow_deliveries_of_a_lab_do_not_page(tmp_path):
     """9 of the first 12 tweets took more than 5 s while caches were cold: too few to be a rate."""
     series = [
         {"series": "tweetlab_delivery_seconds_count", "values": steps((60, 3))},
@@ -89,8 +89,8 @@ def test_the_first_slow_deliveries_of_a_lab_page_nobody(tmp_path):
 
 
 def test_long_windows_do_not_fire_before_they_are_full(tmp_path):
-    """Five minutes without an answer in the first 15: the windows of minutes page, those of hours do not."""
-    series = at_the_door((600, 20, 0), (300, 0, 20), (60, 20, 0))
+    """Five minutes of outage in the first 15: the windows of minutes page, those of hours do not."""
+    series = responses((600, 20, 0), (300, 0, 20), (60, 20, 0))
     assert differences(tmp_path, series, {598: set(), 890: FAST}) == ""
 
 
@@ -100,9 +100,9 @@ def test_a_ticket_of_three_days_is_opened_once_three_days_were_observed(tmp_path
     series = [
         {
             "series": f'haproxy_backend_http_responses_total{{proxy="gateway",code="{code}"}}',
-            "values": f"0+{each}x1150",
+            "values": f"0+{increment}x1150",
         }
-        for code, each in (("2xx", 998), ("5xx", 2))
+        for code, increment in (("2xx", 998), ("5xx", 2))
     ]
     expected = {71 * hour: {"72m/6m"}, 73 * hour: {"72m/6m", "3d/6h"}}
     assert differences(tmp_path, series, expected, four_min) == ""
@@ -110,25 +110,25 @@ def test_a_ticket_of_three_days_is_opened_once_three_days_were_observed(tmp_path
 
 @pytest.mark.parametrize("healthy_s", [10, 30, 120, 400])
 def test_an_outage_at_20_requests_a_second_pages_with_the_second_scrape(tmp_path, healthy_s):
-    """Nothing answers any more: page after 4 s at the latest, as without these conditions."""
-    series = at_the_door((healthy_s, 20, 0), (60, 0, 20))
+    """A total outage: page after 4 s at the latest, as without these conditions."""
+    series = responses((healthy_s, 20, 0), (60, 0, 20))
     query = 'count(ALERTS{alertname="BudgetBurn",alertstate="firing",severity="page",windows="1m/5s"})'
-    asked = [
+    checks = [
         {"expr": query, "eval_time": f"{healthy_s}s", "exp_samples": []},
         {"expr": query, "eval_time": f"{healthy_s + 4}s", "exp_samples": [{"labels": "{}", "value": 1}]},
     ]
-    assert promtool(tmp_path, STEP_S, input_series=series, promql_expr_test=asked) == ""
+    assert promtool(tmp_path, STEP_S, input_series=series, promql_expr_test=checks) == ""
 
 
 @pytest.mark.parametrize(("bad", "windows"), [(9, set()), (12, FAST)])
-def test_a_rate_of_fewer_than_ten_bad_events_pages_nobody(tmp_path, bad, windows):
-    """At 3 requests a second 9 errors are a burn rate of 50, and could be a tenth of that by chance alone."""
-    series = at_the_door((600, 3, 0), (bad // 3 * 2, 1.5, 1.5), (20, 3, 0))
+def test_fewer_than_ten_bad_events_do_not_page(tmp_path, bad, windows):
+    """At 3 requests a second 9 errors are a burn rate of 50, and the true rate could be a tenth of that."""
+    series = responses((600, 3, 0), (bad // 3 * 2, 1.5, 1.5), (20, 3, 0))
     assert differences(tmp_path, series, {600 + bad // 3 * 2: windows}) == ""
 
 
-def test_an_alert_over_a_window_that_is_not_full_says_how_much_it_holds(tmp_path):
-    """24 s after the start a minute's window holds 24 s; once it is full, its summary says nothing of it."""
+def test_an_alert_of_an_unfilled_window_says_how_much_it_contains(tmp_path):
+    """24 s after the start a window of a minute contains 24 s; once it is filled, the summary omits this."""
     text = (
         "availability: budget burns more than 14.4 times too fast over 1m/5s (real windows divided by 60)"
     )
@@ -148,7 +148,7 @@ def test_an_alert_over_a_window_that_is_not_full_says_how_much_it_holds(tmp_path
             {"exp_labels": other, "exp_annotations": {"summary": slower + second}},
         ]
 
-    asked = [
+    checks = [
         {
             "alertname": "BudgetBurn",
             "eval_time": "24s",
@@ -163,5 +163,5 @@ def test_an_alert_over_a_window_that_is_not_full_says_how_much_it_holds(tmp_path
         },
         {"alertname": "BudgetBurn", "eval_time": "400s", "exp_alerts": alerts("", "")},
     ]
-    series = at_the_door((10, 20, 0), (600, 0, 20))
-    assert promtool(tmp_path, STEP_S, input_series=series, alert_rule_test=asked) == ""
+    series = responses((10, 20, 0), (600, 0, 20))
+    assert promtool(tmp_path, STEP_S, input_series=series, alert_rule_test=checks) == ""

@@ -1,4 +1,4 @@
-"""A fault under load is one counted line a kind and target, not a line an attempt."""
+"""A fault under load logs one summary line per kind and target, not one per attempt."""
 
 import logging
 
@@ -68,8 +68,8 @@ ENDLESS = float("inf")
         ("timeout", LATE, ""),
     ],
 )
-def test_the_kind_and_the_target_of_an_error_are_read_from_what_each_client_says(text, kind, target):
-    """aiokafka, redis, psycopg, elasticsearch, urllib3 (MinIO), Cassandra's driver and the generator."""
+def test_kind_and_target_are_parsed_from_the_message_of_each_client(text, kind, target):
+    """aiokafka, redis, psycopg, elasticsearch, urllib3 (MinIO), Cassandra's driver and the load generator."""
     assert connection_errors.connection_error(text) == ClientError(kind, target)
 
 
@@ -82,8 +82,8 @@ def test_the_kind_and_the_target_of_an_error_are_read_from_what_each_client_says
         "Cluster called without a policy",
     ],
 )
-def test_what_is_no_connection_error_is_not_counted_as_one(text):
-    """Only what a broken connection explains may be held back."""
+def test_other_messages_are_not_counted_as_connection_errors(text):
+    """Only connection errors may be suppressed."""
     assert connection_errors.connection_error(text) is None
 
 
@@ -91,7 +91,7 @@ def clock(at_s):
     return f"{at_s:.1f} s"
 
 
-def test_143_refused_connections_are_one_line_with_their_first_and_last_moment():
+def test_143_refused_connections_are_one_line_with_first_and_last_time():
     """A burst ends 5 s after its last error, not at every pause between two attempts."""
     counter = Counter()
     for n in range(143):
@@ -104,8 +104,8 @@ def test_143_refused_connections_are_one_line_with_their_first_and_last_moment()
     assert len(counter) == 0
 
 
-def test_an_outage_that_lasts_is_written_in_parts():
-    """Nobody waits for the end of an hour to read that it goes on."""
+def test_a_long_outage_is_logged_in_parts():
+    """An outage of an hour is visible before its end."""
     counter = Counter()
     for second in range(40):
         counter.add("k", "no connection to 127.1.5.1:9042", float(second))
@@ -117,7 +117,7 @@ def test_an_outage_that_lasts_is_written_in_parts():
 
 
 @pytest.fixture
-def written():
+def logged():
     """Loggers whose records pass the filter into a list of (logger, message)."""
     lines, handler = [], logging.Handler()
     handler.emit = lambda record: lines.append((record.name, record.getMessage()))
@@ -131,9 +131,9 @@ def written():
         logger.removeHandler(handler)
 
 
-def test_a_hundred_records_of_client_libraries_become_one_counted_line_each(written):
-    """Of a library nothing else passes; what is no connection error does, at once."""
-    lines, repeats = written
+def test_a_hundred_records_of_client_libraries_become_one_counted_line_each(logged):
+    """Single connection errors of a library do not pass; other records pass immediately."""
+    lines, repeats = logged
     for attempt in range(100):
         logging.getLogger("aiokafka.client").error(
             'Unable connect to "127.1.9.1:9092": [Errno 111] Connect call failed'
@@ -152,17 +152,17 @@ def test_a_hundred_records_of_client_libraries_become_one_counted_line_each(writ
     ]
 
 
-def test_a_message_of_ours_says_at_once_what_follows_and_its_repeats_are_counted(written):
-    """'left to the relay' is news the first time; a message of another kind is news of its own."""
-    lines, repeats = written
-    ours = logging.getLogger("tweetlab")
+def test_the_first_own_message_passes_and_its_repeats_are_counted(logged):
+    """'left to the relay' is new information the first time; so is a message of another kind."""
+    lines, repeats = logged
+    own = logging.getLogger("tweetlab")
     for _ in range(20):
-        ours.warning(
+        own.warning(
             "%d events are left to the relay: %s",
             3,
             "Kafka: [Errno 111] Connect call failed ('127.1.9.1', 9092)",
         )
-    ours.warning(
+    own.warning(
         "revocations could not be read: %s", "Error 111 connecting to 127.1.3.1:6379. Connection refused."
     )
     first = "3 events are left to the relay: Kafka: [Errno 111] Connect call failed ('127.1.9.1', 9092)"
@@ -174,9 +174,9 @@ def test_a_message_of_ours_says_at_once_what_follows_and_its_repeats_are_counted
     assert [text for _, text in lines[2:]] == [f"{first}: 20 times between 12:00:30.1 and 12:00:30.1"]
 
 
-def test_a_store_that_is_unavailable_counts_whatever_words_it_is_refused_in(written):
-    """Our loops try again until the store is back, and say so each time."""
-    lines, repeats = written
+def test_an_unavailable_store_counts_regardless_of_the_wording(logged):
+    """Background loops retry until the store is back, and log each attempt."""
+    lines, repeats = logged
     for _ in range(3):
         logging.getLogger("tweetlab").warning(
             "the outbox waits: %s", StoreUnavailable("Cassandra did not read")
@@ -189,8 +189,8 @@ def test_a_store_that_is_unavailable_counts_whatever_words_it_is_refused_in(writ
     ]
 
 
-def test_where_no_log_is_set_up_python_s_last_resort_counts_too():
+def test_without_log_setup_the_last_resort_handler_counts_too():
     """The command's own process connects to the stores as well; the filter is added once."""
     logs.count_on_terminal()
     logs.count_on_terminal()
-    assert sum(isinstance(each, logs.Repeats) for each in logging.lastResort.filters) == 1
+    assert sum(isinstance(existing, logs.Repeats) for existing in logging.lastResort.filters) == 1

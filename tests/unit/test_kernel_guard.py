@@ -24,12 +24,12 @@ async def answers():
 
 
 async def test_a_full_bulkhead_refuses_definitely_after_the_time_limit():
-    """One place, taken: the second caller waits 50 ms and knows that nothing was sent."""
+    """One slot, taken: the second caller waits 50 ms and gets a definite error."""
     narrow = guard(bulkhead=BulkheadKnobs(redis=1), timeout=TimeoutKnobs(redis_s=0.05))
     held = asyncio.ensure_future(narrow.run(lambda: asyncio.sleep(0.3)))
     await asyncio.sleep(0)
 
-    with pytest.raises(StoreUnavailable, match="1 calls are inside") as refused:
+    with pytest.raises(StoreUnavailable, match="1 calls are in flight") as refused:
         await narrow.run(answers)
 
     assert refused.value.definite
@@ -37,39 +37,42 @@ async def test_a_full_bulkhead_refuses_definitely_after_the_time_limit():
     assert await narrow.run(answers) == "a cracker"
 
 
-async def test_who_waits_gets_the_place_in_order_of_arrival():
-    """Two places, six callers: never more than two inside, first come first served."""
-    gate, inside, most, order = Bulkhead("redis", 2), 0, 0, []
+async def test_waiting_callers_enter_in_order_of_arrival():
+    """Two slots, six callers: never more than two inside, first come first served."""
+    bulkhead, inside, peak, order = Bulkhead("redis", 2), 0, 0, []
 
-    async def one(number):
-        nonlocal inside, most
-        await gate.enter(1.0)
+    async def caller(number):
+        nonlocal inside, peak
+        await bulkhead.enter(1.0)
         inside += 1
-        most = max(most, inside)
+        peak = max(peak, inside)
         order.append(number)
         await asyncio.sleep(0.01)
         inside -= 1
-        gate.leave()
+        bulkhead.leave()
 
-    await asyncio.gather(*(one(number) for number in range(6)))
+    await asyncio.gather(*(caller(number) for number in range(6)))
 
-    assert most == 2 and order == [0, 1, 2, 3, 4, 5]
-
-
-async def test_without_a_bound_nobody_waits():
-    """0 switches the bulkhead off."""
-    gate = Bulkhead("redis", 0)
-
-    assert [await gate.enter(0.0) for _ in range(2_000)] == [0.0] * 2_000
+    assert peak == 2 and order == [0, 1, 2, 3, 4, 5]
 
 
-async def test_a_dependency_that_fails_in_a_row_is_not_asked_for_a_while():
-    """Three failures: the fourth call is refused at once, definitely, and told when to come back; then a trial closes it."""
+async def test_without_a_bound_no_caller_waits():
+    """0 disables the bulkhead."""
+    bulkhead = Bulkhead("redis", 0)
+
+    assert [await bulkhead.enter(0.0) for _ in range(2_000)] == [0.0] * 2_000
+
+
+async def test_consecutive_failures_open_the_breaker_for_a_while():
+    """Three failures: the fourth call fails immediately with a definite error and a retry time.
+
+    Then a trial closes it.
+    """
     broken = guard(breaker=BreakerKnobs(failures=3, open_s=0.2))
-    asked = []
+    calls = []
 
     async def failing():
-        asked.append(1)
+        calls.append(1)
         await fails()
 
     for _ in range(3):
@@ -78,35 +81,35 @@ async def test_a_dependency_that_fails_in_a_row_is_not_asked_for_a_while():
     with pytest.raises(StoreUnavailable, match="3 times in a row") as refused:
         await broken.run(failing)
 
-    assert len(asked) == 3 and refused.value.definite and 0 < refused.value.retry_after_s <= 0.2
+    assert len(calls) == 3 and refused.value.definite and 0 < refused.value.retry_after_s <= 0.2
     await asyncio.sleep(0.21)
     assert await broken.run(answers) == "a cracker"
     assert await broken.run(answers) == "a cracker"
 
 
-async def test_a_breaker_that_is_off_asks_every_time():
+async def test_a_disabled_breaker_lets_every_call_pass():
     """`failures` 0."""
-    stubborn = guard(breaker=BreakerKnobs(failures=0))
+    unprotected = guard(breaker=BreakerKnobs(failures=0))
     for _ in range(50):
         with pytest.raises(StoreUnavailable, match="Polly"):
-            await stubborn.run(fails)
+            await unprotected.run(fails)
 
 
-async def test_an_answer_that_refuses_the_input_is_an_answer():
-    """A store that says no is not a store that is away."""
-    well = guard(breaker=BreakerKnobs(failures=2))
+async def test_a_refusal_of_the_input_does_not_count_as_a_failure():
+    """A store that rejects a request is available."""
+    healthy = guard(breaker=BreakerKnobs(failures=2))
 
     async def refuses():
         raise NotFound("No such parrot.")
 
     for _ in range(5):
         with pytest.raises(NotFound):
-            await well.run(refuses)
-    assert await well.run(answers) == "a cracker"
+            await healthy.run(refuses)
+    assert await healthy.run(answers) == "a cracker"
 
 
-async def test_a_caller_that_leaves_says_nothing_about_the_dependency():
-    """Cancelled calls neither open the breaker nor keep a place."""
+async def test_a_cancelled_call_does_not_count_as_a_failure():
+    """Cancelled calls neither open the breaker nor keep a slot."""
     patient = guard(breaker=BreakerKnobs(failures=2), bulkhead=BulkheadKnobs(redis=1))
     for _ in range(4):
         with pytest.raises(TimeoutError):
@@ -115,28 +118,28 @@ async def test_a_caller_that_leaves_says_nothing_about_the_dependency():
     assert await patient.run(answers) == "a cracker"
 
 
-def test_a_dependency_has_its_own_time_limit_or_that_of_all():
+def test_a_dependency_has_its_own_timeout_or_the_default():
     """`timeout.redis` 300 ms; without it `deadline.store`."""
     knobs = Policies(deadline=DeadlineKnobs(store_s=2.0), timeout=TimeoutKnobs(redis_s=0.3))
 
     assert (knobs.timeout_s("redis"), knobs.timeout_s("cassandra")) == (0.3, 2.0)
 
 
-async def test_an_answer_to_an_older_call_closes_no_open_breaker():
-    """It was sent before the failures that opened it: the trial decides, a second later."""
+async def test_an_answer_to_an_earlier_call_does_not_close_an_open_breaker():
+    """It was sent before the failures that opened the breaker: only the trial decides."""
     broken = guard(breaker=BreakerKnobs(failures=2, open_s=60.0))
-    gate = asyncio.Event()
+    release = asyncio.Event()
 
     async def late():
-        await gate.wait()
+        await release.wait()
         return "a cracker"
 
-    older = asyncio.create_task(broken.run(late))
+    earlier = asyncio.create_task(broken.run(late))
     await asyncio.sleep(0)
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
             await broken.run(fails)
-    gate.set()
-    assert await older == "a cracker"
+    release.set()
+    assert await earlier == "a cracker"
     with pytest.raises(StoreUnavailable, match="in a row"):
         await broken.run(answers)

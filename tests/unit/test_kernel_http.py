@@ -1,4 +1,4 @@
-"""A request's deadline: what is left when the gateway sends it, and when that is over by the clock both share."""
+"""Deadlines of requests: the time left when the gateway sends it, and the deadline on the shared clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def left_s(**headers: str) -> float:
 
 
 def in_us(seconds: float) -> str:
-    """Return the moment so many seconds from now as the gateway writes it."""
+    """Return the time this many seconds from now, as the gateway formats it."""
     return str(int((time.monotonic() + seconds) * 1e6))
 
 
@@ -31,7 +31,7 @@ UPTIMES_S = {"10-minutes": 600, "10-days": 864_000}
 
 @pytest.mark.parametrize("up_s", UPTIMES_S.values(), ids=UPTIMES_S)
 def test_the_time_that_a_request_waited_in_a_socket_is_subtracted(up_s):
-    """Of 2 s it spent 1.5 s there; one that is 5 s late is 5 s late."""
+    """Of 2 s it spent 1.5 s there; a request that is 5 s late is 5 s late."""
     now_ns = up_s * 10**9
 
     assert asgi.deadline_ns(b"2000", b"%d" % (up_s * 10**6 + 500_000), now_ns) - now_ns == 500_000_000
@@ -40,16 +40,16 @@ def test_the_time_that_a_request_waited_in_a_socket_is_subtracted(up_s):
 
 @pytest.mark.parametrize("up_s", UPTIMES_S.values(), ids=UPTIMES_S)
 @pytest.mark.parametrize("at_us", ["a day ahead", "0", "-5", "abc", "", "9" * 30, "²"])
-def test_a_moment_that_cannot_be_counts_as_none(at_us, up_s):
-    """In the future or no number: the time from here on holds."""
-    moment = str((up_s + 86_400) * 10**6) if at_us == "a day ahead" else at_us
+def test_an_impossible_deadline_counts_as_absent(at_us, up_s):
+    """Beyond the time left, or not a number: the time left applies."""
+    value = str((up_s + 86_400) * 10**6) if at_us == "a day ahead" else at_us
     now_ns = up_s * 10**9
 
-    assert asgi.deadline_ns(b"2000", moment.encode(), now_ns) - now_ns == 2_000_000_000
+    assert asgi.deadline_ns(b"2000", value.encode(), now_ns) - now_ns == 2_000_000_000
 
 
-def test_a_moment_more_than_an_hour_ago_is_of_another_clock():
-    """A microsecond after boot is no deadline after ten days; after ten minutes it is one that passed long ago."""
+def test_a_deadline_more_than_an_hour_ago_is_from_another_clock():
+    """One microsecond after boot is not a deadline after ten days; after ten minutes it has passed."""
     ten_minutes_ns, ten_days_ns = 600 * 10**9, 864_000 * 10**9
 
     assert asgi.deadline_ns(b"2000", b"1", ten_days_ns) == ten_days_ns + 2_000_000_000
@@ -59,13 +59,13 @@ def test_a_moment_more_than_an_hour_ago_is_of_another_clock():
 
 
 def test_a_request_reads_its_deadline_from_its_headers():
-    """The gateway sends both; the earlier of them holds."""
+    """The gateway sends both; the earlier one applies."""
     assert left_s(x_deadline_ms="2000", x_deadline_at_us=in_us(0.5)) <= 0.5
     assert left_s(x_deadline_ms="2000") <= 2.0
 
 
-async def test_what_came_too_late_is_refused_before_it_begins():
-    """504, and it certainly was not done."""
+async def test_a_request_past_its_deadline_is_refused_before_it_starts():
+    """504, and it certainly was not executed."""
     done, sent = [], []
 
     async def handler(_):

@@ -1,4 +1,4 @@
-"""Log lines: what stands in one, and how it is found again."""
+"""Log lines: their fields, and how they are searched."""
 
 import json
 import logging
@@ -15,53 +15,56 @@ HOUR = 3600
 
 
 def line(message, **more):
-    """Return one line as a process of ours writes it."""
+    """Return one line as a process of the lab writes it."""
     record = logging.LogRecord("tweetlab", more.pop("level", logging.WARNING), "x.py", 1, message, (), more.pop("exc_info", None))
     for name, value in more.items():
         setattr(record, name, value)
     return logs.Json("tweets", "tweets-1").format(record)
 
 
-def test_a_line_says_who_when_what_and_for_whom():
-    """One object a line, so that a shipper need not guess where an entry ends."""
+def test_a_line_contains_source_time_message_and_request():
+    """One object per line, so that a shipper finds the end of an entry."""
     tracing.behind_mesh("GET /2/tweets", "r42", "", "tweets")
     text = line("the parrot\nsleeps", fields={"seeds": 3})
-    told = json.loads(text)
+    entry = json.loads(text)
 
     assert "\n" not in text
     tracing.use(None)
-    assert (told["service"], told["instance"], told["level"]) == ("tweets", "tweets-1", "warning")
-    assert (told["message"], told["request_id"], told["fields"]) == ("the parrot\nsleeps", "r42", {"seeds": 3})
-    assert told["time"].endswith("Z") and told["id"].startswith("tweets-1-")
+    assert (entry["service"], entry["instance"], entry["level"]) == ("tweets", "tweets-1", "warning")
+    assert (entry["message"], entry["request_id"], entry["fields"]) == ("the parrot\nsleeps", "r42", {"seeds": 3})
+    assert entry["time"].endswith("Z") and entry["id"].startswith("tweets-1-")
 
 
-def test_no_two_lines_have_one_id():
-    """The id is the document's: two lines under one id would be one."""
+def test_every_line_has_its_own_id():
+    """The id is that of the indexed document: two lines with one id would be one document."""
     format_ = logs.Json("tweets", "tweets-1").format
     record = logging.LogRecord("tweetlab", logging.INFO, "x.py", 1, "again", (), None)
 
     assert len({json.loads(format_(record))["id"] for _ in range(100)}) == 100
 
 
-def test_a_line_is_shown_to_people_as_text_and_any_other_line_as_it_is():
-    """`tweetlab logs` shows our JSON and Cassandra's prose alike."""
-    told = {"time": "2026-01-02T03:04:05.678Z", "instance": "tweets-1", "level": "error", "message": "no", "trace_id": "abc",
+def test_a_json_line_is_shown_as_text_and_any_other_line_unchanged():
+    """`tweetlab logs` shows both the lab's JSON and the plain text of Cassandra."""
+    entry = {"time": "2026-01-02T03:04:05.678Z", "instance": "tweets-1", "level": "error", "message": "no", "trace_id": "abc",
             "error": "Traceback"}
 
-    assert logs.readable(json.dumps(told)) == "2026-01-02T03:04:05.678Z tweets-1 ERROR no [trace_id=abc]\nTraceback"
+    assert logs.readable(json.dumps(entry)) == "2026-01-02T03:04:05.678Z tweets-1 ERROR no [trace_id=abc]\nTraceback"
     assert logs.readable("INFO main prose") == "INFO main prose"
 
 
-def test_an_access_line_is_shown_with_its_answer():
+def test_an_access_line_is_shown_with_its_status():
     """It has no message of its own."""
-    told = {"time": "2026-01-02T03:04:05.678Z", "instance": "gateway-1", "level": "warning", "logger": "access", "method": "GET",
+    entry = {"time": "2026-01-02T03:04:05.678Z", "instance": "gateway-1", "level": "warning", "logger": "access", "method": "GET",
             "path": "/2/tweets/1", "status": 404, "ms": 1.5}
 
-    assert logs.readable(json.dumps(told)) == "2026-01-02T03:04:05.678Z gateway-1 WARNING GET /2/tweets/1 404 1.5 ms"
+    assert logs.readable(json.dumps(entry)) == "2026-01-02T03:04:05.678Z gateway-1 WARNING GET /2/tweets/1 404 1.5 ms"
 
 
 def test_files_are_searched_as_the_index_is(tmp_path):
-    """Words, trace, level, service and age: the same answer without --observe. A line that is no JSON is `raw`."""
+    """Words, trace, level, service and age: the same result without --observe.
+
+    A line that is not JSON is `raw`.
+    """
     (tmp_path / "tweets-1.log").write_text("\n".join([
         '{"time":"2026-01-02T03:00:00.000Z","level":"info","service":"tweets","instance":"tweets-1",'
         '"message":"the parrot sleeps"}',
@@ -70,21 +73,21 @@ def test_files_are_searched_as_the_index_is(tmp_path):
         '"trace_id":"t"}',
     ]))
 
-    def found(**ask):
-        return [told["message"] for told in log_search.in_files(tmp_path, Ask(**ask), 10)[0]]
+    def messages(**ask):
+        return [entry["message"] for entry in log_search.in_files(tmp_path, Ask(**ask), 10)[0]]
 
-    assert found(words="Parrot sleeps") == ["the parrot sleeps"]
-    assert found(trace="t") == found(level="error") == ["no"]
-    assert found(level="raw") == ["Traceback of a parrot", "no"]
-    assert found(service="users") == found(words="parr") == []
-    assert len(found(service="tweets-1")) == 3
+    assert messages(words="Parrot sleeps") == ["the parrot sleeps"]
+    assert messages(trace="t") == messages(level="error") == ["no"]
+    assert messages(level="raw") == ["Traceback of a parrot", "no"]
+    assert messages(service="users") == messages(words="parr") == []
+    assert len(messages(service="tweets-1")) == 3
     now_s = 1_767_326_400.0  # 2026-01-02T04:00:00Z
     assert log_search.matches({"time": "2026-01-02T03:58:00.000Z"}, Ask(since_s=300), now_s)
     assert not log_search.matches({"time": "2026-01-02T03:00:00.000Z"}, Ask(since_s=300), now_s)
 
 
-def test_the_oldest_hours_go_when_they_are_old_or_too_much():
-    """At most a day and 256 MiB; the running hour stays whatever it holds."""
+def test_the_oldest_hours_are_deleted_by_age_and_size():
+    """At most a day and 256 MiB; the current hour is always kept."""
     now_s = 1_767_326_400.0  # 2026-01-02T04:00:00Z
     names = ["x-logs-2026-01-01-03", "x-logs-2026-01-02-02", "x-logs-2026-01-02-03", "x-logs-2026-01-02-04"]
 
@@ -95,11 +98,11 @@ def test_the_oldest_hours_go_when_they_are_old_or_too_much():
 
 @pytest.mark.parametrize("service", ["nosuch", "user", "users-", "users-x", "redis"])
 def test_a_service_that_writes_no_lines_is_refused(service):
-    """Nothing found would look like nothing happened."""
+    """An empty result would look like an absence of events."""
     with pytest.raises(WrongInput, match=r"known are .*users.*, or one instance"):
         Ask(service=service)
 
 
 def test_instances_and_kinds_are_services():
-    """As lines name them."""
-    assert [Ask(service=each).service for each in ("users", "users-12", "supervisor", "exporter-1")]
+    """With the names used in log lines."""
+    assert [Ask(service=name).service for name in ("users", "users-12", "supervisor", "exporter-1")]

@@ -1,4 +1,4 @@
-"""Metrics of a process: the table holds every name, a scrape tells what was counted."""
+"""Metrics of a process: the table contains every name, a scrape returns all values."""
 
 import asyncio
 import threading
@@ -11,11 +11,11 @@ from system.kernel.telemetry import metrics
 from system.kernel.telemetry.metrics import METRICS
 
 
-def told(line_start: str) -> list[str]:
+def samples(line_start: str) -> list[str]:
     return [line for line in metrics.text().decode().splitlines() if line.startswith(line_start)]
 
 
-def test_every_metric_is_named_by_what_it_is_and_says_its_unit():
+def test_every_metric_follows_the_naming_rules_and_has_a_unit():
     """`tweetlab_<what>_<unit>`; a counter ends in _total, a histogram has rising buckets."""
     for name, row in METRICS.items():
         assert name.startswith("tweetlab_") and name == name.lower(), name
@@ -24,28 +24,28 @@ def test_every_metric_is_named_by_what_it_is_and_says_its_unit():
         assert list(row.buckets) == sorted(set(row.buckets)), name
 
 
-def test_a_counter_tells_the_sum_of_what_was_added():
-    """Two counts of one label set are one series."""
+def test_a_counter_is_the_sum_of_its_increments():
+    """Two increments with the same labels are one series."""
     metrics.count("tweetlab_shed_total", route="of this test")
     metrics.count("tweetlab_shed_total", 2, route="of this test")
-    assert told('tweetlab_shed_total{route="of this test"}') == ['tweetlab_shed_total{route="of this test"} 3.0']
+    assert samples('tweetlab_shed_total{route="of this test"}') == ['tweetlab_shed_total{route="of this test"} 3.0']
 
 
 def test_a_bound_histogram_counts_into_the_same_series():
-    """The fast way and the plain way meet in one child."""
-    seen = metrics.observer("tweetlab_pool_wait_seconds", dependency="of this test")
-    seen(0.3)
+    """A bound observer and a plain call update the same child."""
+    observe = metrics.observer("tweetlab_pool_wait_seconds", dependency="of this test")
+    observe(0.3)
     metrics.observe("tweetlab_pool_wait_seconds", 0.1, dependency="of this test")
-    assert told('tweetlab_pool_wait_seconds_count{dependency="of this test"}')[0].endswith(" 2.0")
-    assert told('tweetlab_pool_wait_seconds_bucket{dependency="of this test",le="0.25"}')[0].endswith(" 1.0")
+    assert samples('tweetlab_pool_wait_seconds_count{dependency="of this test"}')[0].endswith(" 2.0")
+    assert samples('tweetlab_pool_wait_seconds_bucket{dependency="of this test",le="0.25"}')[0].endswith(" 1.0")
 
 
 def test_a_gauge_may_be_read_at_each_scrape():
-    """`read` asks its function when it is scraped, not before."""
+    """`read` calls its function at the scrape, not before."""
     box = [1.0]
     metrics.read("tweetlab_breaker_state", lambda: box[0], dependency="of this test")
     box[0] = 2.0
-    assert told('tweetlab_breaker_state{dependency="of this test"}')[0].endswith(" 2.0")
+    assert samples('tweetlab_breaker_state{dependency="of this test"}')[0].endswith(" 2.0")
 
 
 @pytest.mark.parametrize(("name", "labels"), [
@@ -55,39 +55,39 @@ def test_a_gauge_may_be_read_at_each_scrape():
     ("tweetlab_breaker_state", {"dependency": "redis"}),
 ])
 def test_a_name_or_label_outside_the_table_is_refused(name, labels):
-    """A metric stands in METRICS with its labels and kind, or it raises."""
+    """A metric without a row in METRICS, or with other labels or another kind, raises."""
     with pytest.raises(WrongInput, match=name):
         metrics.count(name, **labels)
 
 
-async def test_what_was_counted_is_summed_up_without_a_scrape(monkeypatch):
-    """The loop's watch empties the lists, so a process that nobody scrapes does not grow; nothing is told twice."""
+async def test_pending_amounts_are_aggregated_without_a_scrape(monkeypatch):
+    """The loop watcher empties the lists, so a process without scrapes does not grow; nothing counts twice."""
     monkeypatch.setattr(metrics, "LAG_EVERY_S", 0.01)
     add = metrics.counter("tweetlab_shed_total", route="of that test")
     for _ in range(100):
         add(1.0)
-    waiting = [amounts for amounts, _ in metrics._waiting if len(amounts) == 100]
-    assert len(waiting) == 1
+    pending = [amounts for amounts, _ in metrics._pending if len(amounts) == 100]
+    assert len(pending) == 1
     watch = asyncio.ensure_future(metrics.watch_loop())
     await asyncio.sleep(0.1)
     watch.cancel()
-    assert waiting == [[]]
-    assert told('tweetlab_shed_total{route="of that test"}') == ['tweetlab_shed_total{route="of that test"} 100.0']
+    assert pending == [[]]
+    assert samples('tweetlab_shed_total{route="of that test"}') == ['tweetlab_shed_total{route="of that test"} 100.0']
 
 
-def test_counts_of_another_thread_are_all_told():
-    """What is appended while the lists are summed up waits for the next time."""
-    seen = metrics.observer("tweetlab_pool_wait_seconds", dependency="threads")
-    threads = [threading.Thread(target=lambda: [seen(0.1) for _ in range(20_000)]) for _ in range(4)]
+def test_observations_of_other_threads_are_all_counted():
+    """Amounts that are appended during an aggregation wait for the next one."""
+    observe = metrics.observer("tweetlab_pool_wait_seconds", dependency="threads")
+    threads = [threading.Thread(target=lambda: [observe(0.1) for _ in range(20_000)]) for _ in range(4)]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         metrics.text()
-    assert told('tweetlab_pool_wait_seconds_count{dependency="threads"}')[0].endswith(" 80000.0")
+    assert samples('tweetlab_pool_wait_seconds_count{dependency="threads"}')[0].endswith(" 80000.0")
 
 
-async def test_a_service_tells_its_requests_by_route_and_class_of_status():
-    """The label is the row of the table, never the path that was asked; an unknown path has a label of its own."""
+async def test_a_service_exposes_its_requests_by_route_and_status_class():
+    """The label is the route pattern, never the requested path; unknown paths share one label."""
     async def handler(call: asgi.Call) -> asgi.Answer:
         return asgi.Answer({"id": call.params["id"]})
 

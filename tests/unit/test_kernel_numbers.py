@@ -1,11 +1,11 @@
-"""Numbers are read in one place, and NaN, infinity and what is too large end there."""
+"""Numbers are parsed in one place, which rejects NaN, infinity and values that are too large."""
 
 import json
 import math
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as some
+from hypothesis import strategies as strategies
 
 from system.kernel import numbers, policies, settings
 from system.kernel.errors import WrongInput
@@ -17,14 +17,14 @@ from tests.unit.test_services_on_memory import call, house
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2**63, -(2**63), 10**400, True, "1", None])
-def test_what_no_store_or_program_can_count_with_is_no_number(value):
+def test_values_that_no_store_can_hold_are_not_numbers(value):
     """NaN, infinity, an int beyond 63 bits, a bool and a text."""
     assert not numbers.is_number(value)
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**63 - 1, 0.5, 1e308, -0.0])
 def test_a_finite_float_and_an_int_of_63_bits_are_numbers(value):
-    """The bounds themselves are taken."""
+    """The bounds themselves are accepted."""
     assert numbers.is_number(value)
 
 
@@ -45,15 +45,15 @@ def test_a_finite_float_and_an_int_of_63_bits_are_numbers(value):
         "0x10",
     ],
 )
-def test_a_text_that_is_no_finite_decimal_number_is_refused(text):
-    """Python's own float() takes nan, inf, 1_000 and the digits of every script."""
+def test_a_text_that_is_not_a_finite_decimal_number_is_rejected(text):
+    """Python's own float() accepts nan, inf, 1_000 and the digits of every script."""
     with pytest.raises(ValueError, match="finite"):
         numbers.decimal(text)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1e3", "1.0", "-1", "11", "9" * 5_000, "\u00b2", "", " 1"])
-def test_a_whole_number_outside_its_bounds_is_refused(text):
-    """Also one so long that Python would not read it."""
+def test_a_whole_number_out_of_bounds_is_rejected(text):
+    """Also one so long that Python refuses to parse it."""
     with pytest.raises(ValueError, match="whole number from 0 to 10"):
         numbers.whole(text, 0, 10)
 
@@ -68,8 +68,8 @@ def test_a_whole_number_outside_its_bounds_is_refused(text):
         ("Infinity", "the value", "Infinity"),
     ],
 )
-def test_a_json_number_that_is_not_finite_is_refused_by_its_key(text, key, value):
-    """Python's own json module takes NaN, Infinity and 1e999."""
+def test_a_json_number_that_is_not_finite_is_rejected_with_its_key(text, key, value):
+    """Python's own json module accepts NaN, Infinity and 1e999."""
     with pytest.raises(numbers.NotFinite) as caught:
         numbers.parse_json(text)
 
@@ -77,39 +77,39 @@ def test_a_json_number_that_is_not_finite_is_refused_by_its_key(text, key, value
 
 
 @given(
-    some.recursive(
-        some.none()
-        | some.booleans()
-        | some.integers(-(2**53), 2**53)
-        | some.text()
-        | some.floats(allow_nan=False, allow_infinity=False),
-        lambda inner: some.lists(inner) | some.dictionaries(some.text(), inner),
+    strategies.recursive(
+        strategies.none()
+        | strategies.booleans()
+        | strategies.integers(-(2**53), 2**53)
+        | strategies.text()
+        | strategies.floats(allow_nan=False, allow_infinity=False),
+        lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
         max_leaves=8,
     )
 )
-def test_any_json_without_such_a_number_is_read_as_it_was_written(value):
-    """Nothing else is refused, not even a text that says NaN."""
+def test_any_json_without_such_a_number_round_trips(value):
+    """Nothing else is rejected, not even the text "NaN"."""
     assert numbers.parse_json(json.dumps(value, ensure_ascii=False)) == value
 
 
 @pytest.mark.parametrize("text", ['{"text": "\\ud800"}', "[" * 5_000, "{", "\ud800", '{"a": NaN'])
-def test_a_text_that_is_no_json_is_a_plain_value_error(text):
-    """Whatever it holds, no other error comes out of the parser."""
+def test_a_text_that_is_not_json_is_a_plain_value_error(text):
+    """The parser raises no other error."""
     with pytest.raises(ValueError, match="not JSON"):
         numbers.parse_json(text)
 
 
-@pytest.mark.parametrize("shown", [10**5_000, "x" * 500, math.nan], ids=["int", "text", "nan"])
-def test_any_value_can_be_shown_in_an_error(shown):
-    """Python refuses to write an int of more than 4,300 digits; a message about it must not fail for that."""
-    assert 0 < len(numbers.shown(shown)) <= 80
+@pytest.mark.parametrize("value", [10**5_000, "x" * 500, math.nan], ids=["int", "text", "nan"])
+def test_any_value_can_be_shown_in_an_error(value):
+    """Python refuses to write an int of more than 4,300 digits; an error message about it must still work."""
+    assert 0 < len(numbers.shown(value)) <= 80
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 10**400])
 @pytest.mark.parametrize(
     ("group", "name"), [("retry", "budget"), ("fanout", "push_limit"), ("deadline", "request_s")]
 )
-def test_a_policy_that_is_not_finite_is_refused_by_name(group, name, value):
+def test_a_policy_that_is_not_finite_is_rejected_by_name(group, name, value):
     """A process reads its policies from its environment."""
     with pytest.raises(WrongInput, match=f"policies.{group}.{name}` is"):
         policies.from_dict({group: {name: value}})
@@ -127,9 +127,9 @@ ENVIRONMENT = {
 
 @pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", "Infinity", "1e999", "9" * 5_000])
 @pytest.mark.parametrize("name", ENVIRONMENT)
-def test_a_variable_of_the_environment_that_is_not_finite_is_refused_by_name(name, value):
-    """Each variable that holds a number, alone or inside JSON."""
-    written = {
+def test_an_environment_variable_that_is_not_finite_is_rejected_by_name(name, value):
+    """Each variable that contains a number, alone or inside JSON."""
+    values = {
         "TWEETLAB_LISTEN": f"127.0.0.1:{value}",
         "TWEETLAB_POLICIES": f'{{"retry": {{"budget": {value}}}}}',
         "TWEETLAB_STORES": f'{{"near": {value}}}',
@@ -137,12 +137,12 @@ def test_a_variable_of_the_environment_that_is_not_finite_is_refused_by_name(nam
     }
 
     with pytest.raises(WrongInput, match=name):
-        ENVIRONMENT[name]({name: written.get(name, value)})
+        ENVIRONMENT[name]({name: values.get(name, value)})
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e999", "9" * 5_000, "\u0663"])
-def test_the_variables_of_the_platform_are_refused_by_name_too(monkeypatch, value):
-    """Delay between regions, least free space, members of a lab."""
+def test_variables_of_the_platform_are_rejected_by_name_too(monkeypatch, value):
+    """Delay between regions, minimum free space, members of a lab."""
     monkeypatch.setenv("TWEETLAB_WAN_MS", value)
 
     with pytest.raises(WrongInput, match=r"TWEETLAB_WAN_MS is .* from 0 to 1000"):
@@ -154,8 +154,8 @@ def test_the_variables_of_the_platform_are_refused_by_name_too(monkeypatch, valu
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400])
-async def test_a_body_of_the_api_with_such_a_number_is_400_and_names_its_key(value):
-    """Whichever route reads the body."""
+async def test_a_request_body_with_such_a_number_is_400_and_names_its_key(value):
+    """For every route that reads a body."""
 
     async def echo(request):
         return Answer({"body": await request.json()})
@@ -188,7 +188,7 @@ BODIES = [
 ]
 
 
-async def test_no_parameter_and_no_body_of_the_api_takes_such_a_number():
+async def test_no_parameter_and_no_body_of_the_api_accepts_such_a_number():
     """400 that names the parameter or the key, from the services themselves."""
     async with house() as lab:
         for value in NOT_NUMBERS:

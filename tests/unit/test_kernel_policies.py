@@ -1,4 +1,4 @@
-"""The knobs: one value for services and twin, refused where a name or a type is wrong."""
+"""The knobs: one value for services and twin; unknown names and wrong types are rejected."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from system.kernel import policies
 from system.kernel.errors import WrongInput
 
 
-def test_knobs_survive_their_journey_through_the_environment():
+def test_knobs_round_trip_through_the_environment():
     """What a scenario declares is what a service reads."""
-    told = policies.from_dict({"fanout": {"push_limit": 150}, "retry": {"budget": 0.2}})
+    knobs = policies.from_dict({"fanout": {"push_limit": 150}, "retry": {"budget": 0.2}})
 
-    assert policies.from_json(told.to_json()) == told
-    assert told.fanout.push_limit == 150
-    assert told.fanout.chunk == 4_000
+    assert policies.from_json(knobs.to_json()) == knobs
+    assert knobs.fanout.push_limit == 150
+    assert knobs.fanout.chunk == 4_000
 
 
 @pytest.mark.parametrize(("block", "word"), [
@@ -23,7 +23,7 @@ def test_knobs_survive_their_journey_through_the_environment():
     ({"fanout": {"push_limit": True}}, "True"),
     ({"fanout": 3}, "must be a block"),
 ])
-def test_a_wrong_knob_is_named_with_its_bound(block, word):
-    """The message holds the full name and what is allowed."""
+def test_an_invalid_knob_is_named_with_its_bound(block, word):
+    """The message contains the full name and the allowed values."""
     with pytest.raises(WrongInput, match=word):
         policies.from_dict(block)

@@ -1,4 +1,4 @@
-"""The moving window: never more than the limit in any span, room back at most a slot late."""
+"""The sliding window: never more than the limit in any span; capacity returns at most one slot late."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from system.kernel.resilience.rate_window import SLOTS, Quota, Windows
 THREE = [Quota("ann", 3)]
 
 
-def test_a_caller_gets_his_limit_and_no_more():
+def test_a_caller_gets_its_limit_and_no_more():
     """Three of three; `remaining` counts down; the reset is when the first of them leaves the window."""
     window = Windows(60.0)
-    told = [window.take(THREE, 1_000.0) for _ in range(4)]
+    results = [window.take(THREE, 1_000.0) for _ in range(4)]
 
-    assert [each.admitted for each in told] == [True, True, True, False]
-    assert [each.remaining for each in told] == [2, 1, 0, 0]
-    assert {each.reset_s for each in told} == {1_065.0}
-    assert told[3].wait_s == 65.0
+    assert [result.admitted for result in results] == [True, True, True, False]
+    assert [result.remaining for result in results] == [2, 1, 0, 0]
+    assert {result.reset_s for result in results} == {1_065.0}
+    assert results[3].wait_s == 65.0
 
 
-def test_what_was_counted_before_the_clock_stepped_back_still_counts():
-    """From now on and for one window: neither forgotten nor held for as long as the step was."""
+def test_requests_counted_before_a_clock_step_back_still_count():
+    """As of now and for one window: neither lost nor kept for the duration of the step."""
     window = Windows(60.0)
     for _ in range(3):
         window.take(THREE, 10_000.0)
 
-    told = window.take(THREE, 1_000.0)
+    refused = window.take(THREE, 1_000.0)
 
-    assert not told.admitted and told.wait_s <= 65.0
-    assert window.take(THREE, 1_000.0 + told.wait_s).admitted
+    assert not refused.admitted and refused.wait_s <= 65.0
+    assert window.take(THREE, 1_000.0 + refused.wait_s).admitted
 
 
 def test_a_refused_request_is_not_counted():
-    """Who keeps knocking gets in as soon as who waits does."""
+    """A caller that keeps retrying is admitted as soon as one that waits."""
     window = Windows(60.0)
     for _ in range(50):
         window.take(THREE, 1_000.0)
@@ -44,8 +44,8 @@ def test_a_refused_request_is_not_counted():
     assert window.take(THREE, 1_065.0).admitted
 
 
-def test_room_comes_back_as_the_oldest_leave():
-    """A window that moves, not one that is emptied at once."""
+def test_capacity_returns_as_the_oldest_requests_expire():
+    """A sliding window, not a fixed one that resets."""
     window = Windows(60.0)
     for at_s in (1_000.0, 1_030.0, 1_050.0):
         assert window.take(THREE, at_s).admitted
@@ -57,7 +57,7 @@ def test_room_comes_back_as_the_oldest_leave():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_span_of_a_window_ever_holds_more_than_the_limit(seed):
-    """The promise itself, at random times; and nobody waits longer than a window and a slot."""
+    """The guarantee itself, at random times; and no caller waits longer than a window and a slot."""
     draw, window, now_s, admitted = random.Random(seed), Windows(6.0), 1_000.0, []
     for _ in range(2_000):
         now_s += draw.expovariate(3.0)
@@ -69,8 +69,8 @@ def test_no_span_of_a_window_ever_holds_more_than_the_limit(seed):
     assert min(spans) <= 6.0 * (1 + 1 / SLOTS) + 1.0
 
 
-def test_one_full_quota_refuses_and_counts_in_none():
-    """All or nothing: the other counters do not pay for a request that is not admitted."""
+def test_one_exhausted_quota_refuses_and_no_quota_counts_the_request():
+    """All or nothing: a refused request does not use the other quotas."""
     window = Windows(60.0)
     window.take([Quota("all", 1)], 1_000.0)
 
@@ -81,13 +81,13 @@ def test_one_full_quota_refuses_and_counts_in_none():
     assert alone.remaining == 9
 
 
-def test_a_limit_of_none_admits_nobody():
-    """As the share of a limit below the number of gateways."""
+def test_a_limit_of_zero_admits_nothing():
+    """This is the share of a limit that is below the number of gateways."""
     assert not Windows(60.0).take([Quota("ann", 0)], 1_000.0).admitted
 
 
-def test_what_others_admitted_counts_whatever_the_limit():
-    """And it leaves the window like everything else."""
+def test_requests_admitted_elsewhere_count_regardless_of_the_limit():
+    """And they expire like all others."""
     window = Windows(60.0)
     window.add({"ann": 5}, 1_000.0)
 
@@ -95,12 +95,12 @@ def test_what_others_admitted_counts_whatever_the_limit():
     assert window.take(THREE, 1_065.0).admitted
 
 
-def test_too_many_keys_make_room_by_the_oldest(monkeypatch):
-    """A flood of callers does not fill the memory, and live counters of the newest stay."""
+def test_too_many_keys_evict_the_oldest(monkeypatch):
+    """A flood of callers does not exhaust memory, and the counters of the newest are kept."""
     monkeypatch.setattr(rate_window, "MAX_KEYS", 10)
     window = Windows(60.0)
     for number in range(25):
         window.take([Quota(f"user {number}", 1)], 1_000.0)
 
     assert not window.take([Quota("user 24", 1)], 1_000.0).admitted
-    assert len(window._kept) <= 11
+    assert len(window._counts_by_key) <= 11

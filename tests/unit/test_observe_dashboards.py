@@ -1,4 +1,4 @@
-"""Dashboards and alerts stand on metrics that exist and that the code moves."""
+"""Dashboards and alerts use only metrics that exist and that the code updates."""
 
 import re
 from pathlib import Path
@@ -14,25 +14,25 @@ SYSTEM = Path(__file__).resolve().parents[2] / "system"
 SUFFIXES = re.compile(r"_(bucket|count|sum)$")
 
 
-def named(expression):
-    """Return the metrics of ours that an expression reads."""
+def metrics_in(expression):
+    """Return the lab's metrics in an expression."""
     return {name if name in METRICS else SUFFIXES.sub("", name) for name in re.findall(r"\btweetlab_\w+", expression)}
 
 
 @pytest.mark.parametrize("board", sorted(dashboards.BOARDS))
 def test_a_dashboard_reads_only_metrics_that_exist(board):
-    """Every expression names rows of METRICS, recorded ratios of an objective, or HAProxy's own."""
+    """Every expression uses rows of METRICS, recorded ratios of an objective, or metrics of HAProxy."""
     recorded = {rule["record"] for group in alerting.rules()["groups"] for rule in group["rules"] if "record" in rule}
     for panel in dashboards.dashboard(board)["panels"]:
         for target in panel["targets"]:
-            assert named(target["expr"]) <= set(METRICS), target["expr"]
+            assert metrics_in(target["expr"]) <= set(METRICS), target["expr"]
             assert set(re.findall(r"slo:[\w:]+", target["expr"])) <= recorded, target["expr"]
 
 
-def test_every_metric_is_drawn_once_declared():
-    """A row of METRICS without a panel would be a number that nobody sees."""
+def test_every_declared_metric_has_a_panel():
+    """A metric without a panel would never be seen."""
     drawn = {name for board in dashboards.BOARDS for panel in dashboards.dashboard(board)["panels"]
-             for target in panel["targets"] for name in named(target["expr"])}
+             for target in panel["targets"] for name in metrics_in(target["expr"])}
     assert drawn == set(METRICS)
 
 
@@ -40,11 +40,11 @@ def test_rules_read_only_metrics_that_exist():
     """An alert on a misspelt name would never fire."""
     for group in alerting.rules()["groups"]:
         for rule in group["rules"]:
-            assert named(rule["expr"]) <= set(METRICS), rule["expr"]
+            assert metrics_in(rule["expr"]) <= set(METRICS), rule["expr"]
 
 
-def test_every_metric_is_moved_by_the_code():
-    """A declared metric that no module names stays empty for ever."""
+def test_every_metric_is_updated_by_the_code():
+    """A declared metric that no module names would remain empty."""
     code = "\n".join(path.read_text() for path in SYSTEM.rglob("*.py") if path.name != "metrics.py")
     assert [name for name in METRICS if f'"{name}"' not in code] == []
 
@@ -61,13 +61,13 @@ def test_burn_windows_are_those_of_the_sre_workbook_and_their_compressed_copies(
     assert alerting.COMPRESSION == 60
 
 
-def test_the_windows_that_are_not_full_are_known_from_the_time_observed():
+def test_unfilled_windows_follow_from_the_observation_time():
     """After ten minutes those of an hour and more, real and compressed; after three days none."""
     assert [w.long_s for w in alerting.not_full(600)] == [3600, 4320, 21600, 259200]
     assert alerting.not_full(259_200) == ()
 
 
 def test_an_expression_with_a_pipe_does_not_break_its_table():
-    """A page of Markdown shows each alert in one row."""
+    """A Markdown page shows each alert in one row."""
     rows = [line for line in reference.telemetry().splitlines() if line.startswith("| DeadLetters")]
     assert len(rows) == 1

@@ -132,7 +132,7 @@ async def test_every_service_refuses_work_whose_time_is_up():
                               for method, path in ROUTES_OF[module.NAME]] for module in APPS}
 
     assert {status for answers in told.values() for status, _ in answers} == {504}
-    assert all("before it began" in body["detail"] for answers in told.values() for _, body in answers)
+    assert all("before it was started" in body["detail"] for answers in told.values() for _, body in answers)
 
 
 async def test_a_port_that_was_not_named_is_told_by_its_name():

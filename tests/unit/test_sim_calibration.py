@@ -12,8 +12,8 @@ from sim import calibration, demand
 from system.kernel.errors import WrongInput
 
 
-def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
-    """Nothing is lost on the way to disk and back."""
+def test_a_file_round_trips(tmp_path: Path) -> None:
+    """Nothing is lost on disk."""
     shipped = calibration.default()
 
     shipped.save(tmp_path / "mine.json")
@@ -31,24 +31,24 @@ def test_every_shipped_number_names_its_source() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
-    [("{", "no calibration file"), ("[]", "schema_version None"), ('{"schema_version": 99}', "schema_version 99"),
-     ('{"schema_version": 1}', "no calibration file")],
+    ("text", "message"),
+    [("{", "not a calibration file"), ("[]", "schema_version None"), ('{"schema_version": 99}', "schema_version 99"),
+     ('{"schema_version": 1}', "not a calibration file")],
 )  # fmt: skip
-def test_what_is_no_calibration_is_refused_with_a_mend(tmp_path: Path, text: str, told: str) -> None:
-    """The error names the file, what is wrong and the command that makes a good one."""
+def test_an_invalid_calibration_is_rejected_with_a_fix(tmp_path: Path, text: str, message: str) -> None:
+    """The error names the file, the problem and the command that creates a valid one."""
     path = tmp_path / "broken.json"
     path.write_text(text)
 
     with pytest.raises(WrongInput, match="make demo") as caught:
         calibration.load(path)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    """No file, no traceback."""
-    with pytest.raises(WrongInput, match="no calibration file"):
+def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
+    """A clear error instead of a traceback."""
+    with pytest.raises(WrongInput, match="not a calibration file"):
         calibration.load(tmp_path / "nowhere.json")
 
 
@@ -60,15 +60,17 @@ def test_the_shipped_file_is_sorted_json() -> None:
 
 
 def _windows(costs_cores: list[float], noise: float, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """Cores that the prior expects in n windows whose mix varies, and measured ones with the true factors."""
+    """Return the cores that the prior expects in n windows with a varying mix, and measured ones with the
+    true factors.
+    """
     random = np.random.default_rng(5)
     design = random.uniform(0.0, 0.05, (n, len(costs_cores)))
     measured = design @ np.asarray(costs_cores) + 0.02 + random.normal(0.0, noise, n)
     return design, measured
 
 
-def test_costs_that_vary_apart_are_found_and_marked_as_found() -> None:
-    """Three units of work in changing shares: the factors come back within a few per cent, and so does the background."""
+def test_costs_that_vary_independently_are_recovered_and_identified() -> None:
+    """Three units of work in changing shares: factors and background are recovered within a few per cent."""
     design, measured = _windows([2.0, 0.5, 1.0], noise=0.0005)
 
     fitted = demand.fit(design, measured, background_cores=0.01)
@@ -79,8 +81,8 @@ def test_costs_that_vary_apart_are_found_and_marked_as_found() -> None:
     assert fitted.condition < 10
 
 
-def test_two_units_that_always_come_together_are_told_as_not_identified() -> None:
-    """Their sum is known, their split is not: both are marked, and the condition number says why."""
+def test_two_units_that_always_occur_together_are_not_identified() -> None:
+    """Their sum is known, their split is not: both are marked, and the condition number shows why."""
     design, _ = _windows([1.5, 1.0], noise=0.0005)
     twins = np.column_stack([design[:, 0], design[:, 0]])
 
@@ -91,8 +93,8 @@ def test_two_units_that_always_come_together_are_told_as_not_identified() -> Non
     assert fitted.condition > 1e6
 
 
-def test_a_unit_that_never_came_keeps_the_common_factor() -> None:
-    """Work that the run did not do is scaled like the rest of its process and is not marked as measured."""
+def test_a_unit_that_never_occurred_keeps_the_common_factor() -> None:
+    """Work that did not occur is scaled like the rest of its process and is not marked as measured."""
     design, measured = _windows([2.0, 2.0], noise=0.0005)
     design = np.column_stack([design, np.zeros(len(design))])
 
@@ -102,8 +104,8 @@ def test_a_unit_that_never_came_keeps_the_common_factor() -> None:
     assert not fitted.identified[2]
 
 
-def test_work_is_spread_over_the_windows_it_fell_into() -> None:
-    """A window of half a second in a second with ten units holds five, at ten a second."""
+def test_work_is_spread_over_its_windows() -> None:
+    """A window of half a second in a second with ten units contains five, at ten per second."""
     work = demand.work_in([(0.5, 1.0), (1.0, 2.0), (0.0, 2.0)], [10.0, 4.0])
 
     assert work.tolist() == [10.0, 4.0, 7.0]

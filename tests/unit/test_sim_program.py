@@ -1,4 +1,4 @@
-"""The program language of the twin: flat code, bound names, loud failures."""
+"""The program language of the twin: flat code, bound names, early errors."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def test_a_loop_jumps_back_to_its_next_item() -> None:
     assert code[3].args == (1,)
 
 
-def test_what_is_no_step_is_refused() -> None:
-    """An unknown step is an error that lists the known ones, never skipped."""
+def test_an_unknown_step_is_rejected() -> None:
+    """The error lists the known steps."""
     with pytest.raises(UnknownStep, match="Branch, Call, Cpu"):
         flatten(("sleep",))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("step", "what"),
+    ("step", "kind"),
     [(Cpu("mars-1", "read"), "node"), (Delay("tide"), "delay"), (Release("places"), "pool"), (Call("moon-1", ()), "guard")],
 )
-def test_a_name_that_nobody_defined_is_refused_before_the_run(step: object, what: str) -> None:
-    """Linking names the kind of thing that is missing."""
-    with pytest.raises(UnknownStep, match=f"No {what} is named"):
+def test_an_undefined_name_is_rejected_before_the_run(step: object, kind: str) -> None:
+    """The error names the kind of the missing binding."""
+    with pytest.raises(UnknownStep, match=f"No {kind} is named"):
         Engine(2.0).link(flatten((step,)))  # type: ignore[arg-type]
 
 
-def test_an_operation_of_another_engine_is_refused() -> None:
+def test_an_operation_of_another_engine_is_rejected() -> None:
     """Code with an operation that this engine lacks does not run."""
     with pytest.raises(UnknownStep, match="`teleport`"):
         Engine(2.0).link((Instruction("teleport"),))
 
 
-def test_parallel_work_on_two_cores_takes_as_long_as_the_longer_part() -> None:
+def test_parallel_work_on_two_cores_takes_as_long_as_its_longest_part() -> None:
     """One task never uses more than one core, so 1 s and 3 s together take 3 s on two cores."""
     engine = Engine(2.0)
     engine.node("jvm-1", 0)
@@ -100,7 +100,7 @@ def test_an_event_loop_does_one_thing_at_a_time() -> None:
     assert ended == pytest.approx([1.0, 2.0])
 
 
-def test_background_work_takes_its_share_of_the_cores() -> None:
+def test_background_work_reduces_the_cores() -> None:
     """With half a core of background, three tasks of 1 s have 1.5 cores and end after 2 s."""
     engine = Engine(2.0, background_cores=0.5)
     engine.node("jvm-1", 0)
@@ -115,8 +115,8 @@ def test_background_work_takes_its_share_of_the_cores() -> None:
     assert ended == pytest.approx([2.0, 2.0, 2.0])
 
 
-def test_a_failed_step_ends_the_job_with_its_status_and_frees_its_place() -> None:
-    """A job that fails while it holds a place in a pool gives the place back."""
+def test_a_failed_step_ends_the_job_with_its_status_and_frees_its_slot() -> None:
+    """A job that fails while it holds a slot in a pool releases the slot."""
     engine = Engine(1.0)
     pool = engine.pool("places", 1)
     ended: list[int] = []

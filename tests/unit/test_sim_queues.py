@@ -1,4 +1,4 @@
-"""Poll loops, guards and the rule that tells whether an operation happened."""
+"""Poll loops, guards and the rule for whether an operation took effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from system.kernel.resilience.breaker import State
 
 
 class Consumer:
-    """A worker that takes one second for every event."""
+    """A worker that takes one second per event."""
 
     def __init__(self, lanes: int) -> None:
         self.env = simpy.Environment()
@@ -33,8 +33,8 @@ class Consumer:
             self.loop.done(event)
 
 
-def test_events_of_one_poll_run_together_where_their_keys_differ() -> None:
-    """Two authors' events take one second together; a second event of an author waits for his first."""
+def test_events_of_one_poll_with_different_keys_run_concurrently() -> None:
+    """Two authors' events take one second together; a second event of an author waits for the first."""
     worker = Consumer(lanes=16)
 
     for key, event in ((1, "ada-1"), (2, "bob-1"), (1, "ada-2")):
@@ -45,7 +45,7 @@ def test_events_of_one_poll_run_together_where_their_keys_differ() -> None:
     assert worker.loop.lag == 0
 
 
-def test_a_full_set_of_lanes_makes_the_next_key_wait() -> None:
+def test_without_a_free_lane_the_next_key_waits() -> None:
     """With two lanes, the third author starts when the first is done."""
     worker = Consumer(lanes=2)
 
@@ -56,8 +56,8 @@ def test_a_full_set_of_lanes_makes_the_next_key_wait() -> None:
     assert worker.done == [(1.0, "ada"), (1.0, "bob"), (2.0, "cyd")]
 
 
-def test_a_killed_consumer_does_its_uncommitted_events_again() -> None:
-    """What was in hand at the kill is done after the restart: at least once, nothing lost."""
+def test_a_killed_consumer_repeats_its_uncommitted_events() -> None:
+    """Events in progress at the kill are handled after the restart: at least once, nothing lost."""
     worker = Consumer(lanes=1)
     worker.loop.append(1, "ada")
     worker.loop.append(2, "bob")
@@ -76,7 +76,7 @@ def guard(**knobs: object) -> ServiceGuard:
 
 
 @pytest.mark.parametrize("status", [UNAVAILABLE, OF_MESH])
-def test_a_read_that_met_a_plain_503_is_tried_once_more(status: int) -> None:
+def test_a_read_with_a_plain_503_is_retried_once(status: int) -> None:
     """The gateway's own rule and the kernel's schedule: half of the 50 ms bound with a draw of 0.5."""
     calls = guard()
 
@@ -88,24 +88,27 @@ def test_a_read_that_met_a_plain_503_is_tried_once_more(status: int) -> None:
 @pytest.mark.parametrize(
     ("idempotent", "status"), [(False, UNAVAILABLE), (True, REFUSED), (True, GATEWAY_TIMEOUT), (True, 404)]
 )
-def test_what_must_not_be_repeated_is_not(idempotent: bool, status: int) -> None:
-    """Writes, refusals that ask for peace, timeouts and plain errors go back to the caller."""
+def test_other_failures_are_not_retried(idempotent: bool, status: int) -> None:
+    """Writes, refusals with `retry-after`, timeouts and plain errors are returned to the caller."""
     calls = guard()
     calls.admit(0.0, 1)
 
     assert calls.failed(0.0, 1, idempotent, status) is None
 
 
-@pytest.mark.parametrize("silence", [GATEWAY_TIMEOUT, OF_MESH])
-def test_only_silence_opens_the_breaker(silence: int) -> None:
-    """Two calls that the service did not answer open it for a second, a 503 of the mesh among them; its own 503 do not."""
+@pytest.mark.parametrize("no_response", [GATEWAY_TIMEOUT, OF_MESH])
+def test_only_missing_responses_open_the_breaker(no_response: int) -> None:
+    """Two calls without a response open it for a second, including a 503 of the mesh.
+
+    The service's own 503 do not.
+    """
     calls = guard()
 
     for _ in range(5):
         calls.failed(0.0, 1, False, UNAVAILABLE)
     assert calls.breaker.state is State.CLOSED
     for _ in range(2):
-        calls.failed(0.0, 1, False, silence)
+        calls.failed(0.0, 1, False, no_response)
 
     assert not calls.admit(0.5, 1)
     assert calls.admit(1.1, 1)
@@ -116,7 +119,7 @@ def test_only_silence_opens_the_breaker(silence: int) -> None:
     [(200, "ok", 200), (404, "fail", 404), (429, "fail", 429), (409, "info", 409), (503, "info", 503),
      (REFUSED, "info", 503), (OF_MESH, "info", 503), (GATEWAY_TIMEOUT, "info", 504), (NOT_CONNECTED, "fail", 0)],
 )  # fmt: skip
-def test_a_status_tells_whether_it_happened(status: int, outcome: str, seen: int) -> None:
-    """ok, fail (surely no effect) or info, as the load driver tells them."""
+def test_a_status_determines_the_outcome(status: int, outcome: str, seen: int) -> None:
+    """ok, fail (certainly no effect) or info, as in the load driver."""
     assert outcomes.of_status(status) == outcome
     assert outcomes.as_seen(status) == seen

@@ -1,4 +1,4 @@
-"""The twin's data: pages, cached lists, what a cache loss takes."""
+"""The twin's data: pages, cached lists, cache losses."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def world() -> World:
     return World(seeded, start_ms=1_790_000_000_000)
 
 
-def test_a_page_holds_the_newest_tweets_of_those_one_follows(world: World) -> None:
+def test_a_page_contains_the_newest_tweets_of_followed_users(world: World) -> None:
     """Newest first, the reader's own included."""
     assert world.page_of(CYD) == [40, 30, 20, 10]
     assert world.page_of(ANN) == [40, 10]
 
 
 def test_a_push_reaches_live_timelines_only(world: World) -> None:
-    """An absent timeline is not created by a push; the rebuild finds the tweet in the truth."""
+    """An absent timeline is not created by a push; the rebuild reads the tweet from the stores."""
     world.complete(HOME, BOB)
 
     world.write(ANN, 50)
@@ -35,13 +35,13 @@ def test_a_push_reaches_live_timelines_only(world: World) -> None:
 
     assert reached == 1
     assert world.live_home[BOB][0] == 50
-    assert not world.stands(HOME, CYD)
+    assert not world.is_complete(HOME, CYD)
     world.complete(HOME, CYD)
     assert world.live_home[CYD][0] == 50
 
 
 def test_a_push_twice_is_one_tweet(world: World) -> None:
-    """Events come at least once."""
+    """Events are delivered at least once."""
     world.complete(HOME, BOB)
 
     world.push(50, [BOB])
@@ -51,7 +51,7 @@ def test_a_push_twice_is_one_tweet(world: World) -> None:
 
 
 def test_a_page_never_grows_beyond_its_size(world: World) -> None:
-    """The model keeps what a first page shows."""
+    """The model stores only the first page."""
     world.complete(HOME, BOB)
 
     for tweet in range(100, 160):
@@ -61,7 +61,7 @@ def test_a_page_never_grows_beyond_its_size(world: World) -> None:
     assert world.live_home[BOB][0] == 159
 
 
-def test_a_cache_loss_takes_every_list_and_tweet(world: World) -> None:
+def test_a_cache_loss_removes_every_list_and_tweet(world: World) -> None:
     """After it a rebuild must read one author list per followee from Cassandra."""
     world.warm()
     world.hot.add(40)
@@ -69,14 +69,14 @@ def test_a_cache_loss_takes_every_list_and_tweet(world: World) -> None:
 
     world.lose_cache()
 
-    assert not world.stands(HOME, CYD)
-    assert not world.stands(FOLLOWING, CYD)
+    assert not world.is_complete(HOME, CYD)
+    assert not world.is_complete(FOLLOWING, CYD)
     assert sorted(world.absent_authors(CYD)) == [ANN, BOB, CYD]
     assert world.cold([40]) == [40]
 
 
-def test_an_unfollow_takes_the_author_out_of_the_page(world: World) -> None:
-    """The page after a rebuild shows no tweet of somebody who is no longer followed."""
+def test_an_unfollow_removes_the_author_from_the_page(world: World) -> None:
+    """After a rebuild the page contains no tweet of an unfollowed user."""
     world.unfollow(CYD, ANN)
     world.drop((HOME, CYD), (FOLLOWING, CYD))
 
@@ -85,7 +85,7 @@ def test_an_unfollow_takes_the_author_out_of_the_page(world: World) -> None:
 
 
 def test_a_deleted_tweet_does_not_come_back(world: World) -> None:
-    """Not even through the seeded page."""
+    """Not even from the seeded page."""
     world.write(ANN, 50)
 
     assert world.delete(ANN) == 50
@@ -93,18 +93,18 @@ def test_a_deleted_tweet_does_not_come_back(world: World) -> None:
     assert 50 not in world.page_of(BOB)
 
 
-def test_a_list_that_stands_is_found_and_dropped(world: World) -> None:
-    """Complete or absent, nothing between."""
+def test_a_complete_list_is_found_and_dropped(world: World) -> None:
+    """A list is complete or absent."""
     world.complete(AUTHOR, ANN)
-    assert world.stands(AUTHOR, ANN)
+    assert world.is_complete(AUTHOR, ANN)
 
     world.drop((AUTHOR, ANN))
 
-    assert not world.stands(AUTHOR, ANN)
+    assert not world.is_complete(AUTHOR, ANN)
 
 
-def test_the_seeded_history_is_the_one_that_stands_in_the_stores() -> None:
-    """Ids of the model are the ids of the population, so both can be held against each other."""
+def test_the_seeded_history_equals_that_of_the_stores() -> None:
+    """The model uses the ids of the population, so both can be compared."""
     from scenarios.world import seeded_tweets
 
     people = spec.Population(users=50, follows=spec.Follows("even", 5.0, 5), history_tweets=3)
@@ -114,5 +114,5 @@ def test_the_seeded_history_is_the_one_that_stands_in_the_stores() -> None:
     seeded = Seeded.of(scenario, graph)
 
     drawn = seeded_tweets.generate(50, 3, 7)
-    mine = drawn.tweet_ids[drawn.authors == 1]
-    assert seeded.recent[1] == mine[-PAGE:].tolist()
+    expected = drawn.tweet_ids[drawn.authors == 1]
+    assert seeded.recent[1] == expected[-PAGE:].tolist()

@@ -1,4 +1,4 @@
-"""The runner of the tiers: what it counts, what it prints, and that no folder of tests is forgotten."""
+"""The test runner: its counts, its summary, and that every test directory belongs to a tier."""
 
 from pathlib import Path
 
@@ -17,14 +17,14 @@ JUNIT = """<testsuites><testsuite>
 </testsuite></testsuites>"""
 
 
-def test_every_folder_of_tests_belongs_to_one_tier_and_campaigns_to_drills():
-    """A folder without a tier would never run; one in two would run twice."""
+def test_every_test_directory_belongs_to_exactly_one_tier():
+    """A directory without a tier would never run; one in two tiers would run twice."""
     folders = {path.parent.name for path in TESTS.glob("*/test_*.py")}
-    of_make_test = [path.removeprefix("tests/") for tier in tiers.TIERS for path in tier.paths()]
-    of_make_drills = [path.removeprefix("tests/") for tier in tiers.CAMPAIGNS for path in tier.paths()]
+    in_make_test = [path.removeprefix("tests/") for tier in tiers.TIERS for path in tier.paths()]
+    in_make_drills = [path.removeprefix("tests/") for tier in tiers.CAMPAIGNS for path in tier.paths()]
 
-    assert len(of_make_test) == len(set(of_make_test))
-    assert set(of_make_test) | set(of_make_drills) == folders
+    assert len(in_make_test) == len(set(in_make_test))
+    assert set(in_make_test) | set(in_make_drills) == folders
 
 
 def test_a_tier_counts_passes_failures_and_skips_with_their_reasons():
@@ -38,7 +38,7 @@ def test_a_tier_counts_passes_failures_and_skips_with_their_reasons():
 
 
 def test_the_summary_names_each_skip_each_failure_and_the_slowest_five():
-    """The slowest first; a tier beyond its budget is marked."""
+    """The slowest first; a tier above its budget is marked."""
     result = tiers.read(tiers.TIERS[0], JUNIT)
     result.took_s = tiers.TIERS[0].budget_s + 1
     result.times_s |= {f"quick {number}": 0.01 for number in range(9)}
@@ -52,18 +52,18 @@ def test_the_summary_names_each_skip_each_failure_and_the_slowest_five():
     assert "  tests/unit/test_parrot.py::test_it_flies[far]: it rests" in lines
 
 
-def test_a_run_that_left_no_report_counts_nothing():
-    """Pytest that crashed is reported by its exit code."""
+def test_a_run_without_a_report_counts_nothing():
+    """A crash of pytest is reported by its exit code."""
     assert tiers.read(tiers.TIERS[0], "").times_s == {}
 
 
-def test_an_unknown_tier_is_refused_with_those_that_exist(capsys):
-    """`make test TIER=unti` must not pass by running nothing."""
+def test_an_unknown_tier_is_rejected_with_the_known_ones(capsys):
+    """`make test TIER=unti` must not succeed by running nothing."""
     assert tiers.main(["unti"]) == 64
     assert "tier 'unti' is unknown; use one of: unit, twin, load" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["unit", "twin", "load", "notebooks"])
-def test_tiers_of_python_alone_need_no_lab(name):
-    """They run where no server can."""
+def test_tiers_in_pure_python_need_no_lab(name):
+    """They run on machines that cannot run a server."""
     assert not next(tier for tier in tiers.TIERS if tier.name == name).lab

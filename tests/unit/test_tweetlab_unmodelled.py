@@ -37,12 +37,12 @@ def test_a_run_on_both_keeps_its_answer_without_a_prediction(question, monkeypat
 
 @pytest.mark.parametrize(("scenario", "overrides", "told"), [
     ("zone_loss", [], "the fault zone_loss"),
-    ("region_loss", [], "the fault region_loss, the lines between regions"),
-    ("region_cut", [], "the fault region_cut, the lines between regions"),
-    ("region_calm", ["faults=[{at: 20 s, kind: wan_slow, target: lines, for: 9 s, loss: 1 %}]"], "the fault wan_slow, the lines"),
-    ("region_calm", [], "the lines between regions"),
-    ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: cassandra-2}]"], "the death of cassandra-2, one of several"),
-    ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: redis}]"], "the death of redis, one of several"),
+    ("region_loss", [], "the fault region_loss, the links between regions"),
+    ("region_cut", [], "the fault region_cut, the links between regions"),
+    ("region_calm", ["faults=[{at: 20 s, kind: wan_slow, target: lines, for: 9 s, loss: 1 %}]"], "the fault wan_slow, the links"),
+    ("region_calm", [], "the links between regions"),
+    ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: cassandra-2}]"], "the loss of cassandra-2, one of several"),
+    ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: redis}]"], "the loss of redis, one of several"),
 ])
 def test_a_fault_that_the_model_cannot_play_is_named_instead_of_played_wrongly(scenario, overrides, told):
     """A zone, and a member of a store that has others: in the model the death of one would be the death of all."""

@@ -40,7 +40,7 @@ def test_quantities_carry_their_units():
 
 @pytest.mark.parametrize(("options", "told"), [
     (("40", "", "", ""), "--delay is '40'; it must be a"), (("", "", "2", ""), "--loss is '2'"),
-    (("", "", "", "10"), "--rate is '10'"), (("11s", "", "", ""), "delay_s of a line between regions is 11"),
+    (("", "", "", "10"), "--rate is '10'"), (("11s", "", "", ""), "delay_s of a link between regions is 11"),
 ])
 def test_what_no_line_can_be_is_refused(options, told):
     """Before anything is asked of the lab."""

@@ -1,10 +1,11 @@
-"""The smallest HTTP service that keeps our promises: raw ASGI, one table of routes, one error shape.
+"""A minimal HTTP service: raw ASGI, one table of routes, one error format.
 
-A service behind the mesh gets its caller from the gateway: `x-user-id` (the token's user), `x-deadline-ms` (time left),
-`x-deadline-at-us` (when that is over, in µs of this machine's CLOCK_MONOTONIC: what lay in a queue, or in the socket of a
-process that stood still, is as late as it is), `x-request-id`. It answers JSON; every error is `{title, detail, type, status}`;
-`server-timing` and `x-tweetlab-instance` say where the time went. A read is cancelled when its time is up. A write is never
-cancelled: the caller gets 504 (outcome unknown) and the write goes on to its end.
+A service behind the mesh gets its caller from the gateway: `x-user-id` (the token's user), `x-deadline-ms`
+(time left), `x-deadline-at-us` (the deadline in µs of this machine's CLOCK_MONOTONIC, so that time in a
+queue, or in the socket of a paused process, counts), `x-request-id`. It answers JSON; every error is `{title,
+detail, type, status}`; `server-timing` and `x-tweetlab-instance` say where the time was spent. A read is
+cancelled at its deadline. A write is never cancelled: the caller gets 504 (outcome unknown) and the write
+runs to completion.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from system.kernel.telemetry import metrics, tracing
 
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_DEADLINE_MS = 5_000
-OLDEST_NS = 3_600 * 10**9  # a deadline that passed longer ago is of another clock, and counts as none
+OLDEST_NS = 3_600 * 10**9  # a deadline that passed longer ago is from another clock, and counts as absent
 NO_ROUTE = "none"  # the label of requests that match no row
 
 _log = logging.getLogger("tweetlab")
@@ -36,7 +37,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Answer:
-    """What a handler returns. `headers`: lower-case names."""
+    """The response of a handler. `headers`: lower-case names."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -47,7 +48,7 @@ class Answer:
 
 
 class Spent:
-    """Time that went to each store within one request, in ns, for `server-timing`."""
+    """Time spent in each store within one request, in ns, for `server-timing`."""
 
     __slots__ = ("parts",)
 
@@ -55,16 +56,16 @@ class Spent:
         self.parts: dict[str, int] = {}
 
     def since(self, name: str, start_ns: int) -> None:
-        """Count the time from `start_ns` (perf_counter_ns) until now for `name`."""
+        """Add the time from `start_ns` (perf_counter_ns) until now to `name`."""
         self.parts[name] = self.parts.get(name, 0) + time.perf_counter_ns() - start_ns
 
 
 def deadline_ns(left_ms: bytes, at_us: bytes, now_ns: int) -> int:
-    """Return when a request's time is up, on the monotonic clock (ns since boot), as of `now_ns`.
+    """Return a request's deadline on the monotonic clock (ns since boot), as of `now_ns`.
 
-    `left_ms`, `at_us`: the headers `x-deadline-ms` (time left) and `x-deadline-at-us` (moment on the shared clock), b"" where
-    absent. A value that is no number counts as absent; so does a moment more than an hour (`OLDEST_NS`) ago: it is of another
-    clock. Without both, DEFAULT_DEADLINE_MS from now.
+    `left_ms`, `at_us`: the headers `x-deadline-ms` (time left) and `x-deadline-at-us` (time on the shared
+    clock), b"" if absent. A value that is not a number counts as absent; so does a time more than an hour
+    (`OLDEST_NS`) ago: it is from another clock. Without both, DEFAULT_DEADLINE_MS from now.
     """
     latest_ns = now_ns + (int(left_ms) if left_ms.isdigit() and len(left_ms) <= 9 else DEFAULT_DEADLINE_MS) * 1_000_000
     at_ns = int(at_us) * 1_000 if at_us.isdigit() and len(at_us) <= 16 else 0
@@ -72,7 +73,7 @@ def deadline_ns(left_ms: bytes, at_us: bytes, now_ns: int) -> int:
 
 
 class Call:
-    """One request as a handler sees it. `params`: path parameters; `deadline_ns`: monotonic, when its time is up."""
+    """One request as a handler sees it. `params`: path parameters; `deadline_ns`: monotonic."""
 
     __slots__ = ("_receive", "deadline_ns", "headers", "method", "params", "query_string", "spent")
 
@@ -88,7 +89,10 @@ class Call:
 
     @property
     def user_id(self) -> int:
-        """The caller. Raises Unauthorized where the gateway named none: the mesh is not a way around it."""
+        """Return the caller.
+
+        Raises Unauthorized if the gateway named none: the mesh does not bypass authentication.
+        """
         text = self.headers.get(b"x-user-id", b"")
         if not text.isdigit():
             raise Unauthorized("The request names no user; send it through the gateway with a bearer token.")
@@ -96,20 +100,21 @@ class Call:
 
     @property
     def request_id(self) -> str:
-        """The trace that the gateway gave to this request; empty where it gave none."""
+        """Return the id that the gateway gave to this request; empty if it gave none."""
         return self.headers.get(b"x-request-id", b"").decode("latin-1")[:64]
 
     @property
     def trace(self) -> str:
-        """What an event of this request takes along: its id and, where it is sampled, its trace (`Event.trace`)."""
+        """Return the `Event.trace` for events of this request: its id and, if it is sampled, its traceparent.
+        """
         return tracing.carried(self.request_id)
 
     def header(self, name: str) -> str:
-        """Return a request header by its lower-case name, empty where it is absent."""
+        """Return a request header by its lower-case name, empty if it is absent."""
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters; of a repeated one the last."""
+        """Return the query parameters; if one is repeated, its last value."""
         if not self.query_string:
             return {}
         pairs = (part.partition("=") for part in self.query_string.decode("latin-1").split("&") if part)
@@ -120,7 +125,7 @@ class Call:
         return await read_body(self._receive, MAX_BODY_BYTES)
 
     async def json(self) -> Any:
-        """Return the body as JSON. Raises WrongInput where it is none."""
+        """Return the body as JSON. Raises WrongInput if it is not JSON."""
         data = await self.body()
         try:
             return numbers.parse_json(data)
@@ -131,7 +136,10 @@ class Call:
 
 
 async def read_body(receive: Receive, limit: int) -> bytes:
-    """Return the body of a request. Raises TooLarge as soon as it passes `limit` bytes, WrongInput where its sender leaves."""
+    """Return the body of a request.
+
+    Raises TooLarge above `limit` bytes, WrongInput if the client disconnects.
+    """
     message = await receive()
     data: bytes = message.get("body", b"")
     while message.get("more_body") and len(data) <= limit:
@@ -151,7 +159,7 @@ T = TypeVar("T")
 
 
 class Router(Generic[T]):
-    """Finds what stands for a method and a path: literal segments win over names, and a name is never empty."""
+    """Maps a method and a path to a value. Literal segments win over parameters, which are never empty."""
 
     def __init__(self, rows: Iterable[tuple[str, str, T]] = ()) -> None:
         self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[tuple[int, str]], T, str]]] = {}
@@ -159,28 +167,28 @@ class Router(Generic[T]):
 
     def add(self, rows: Iterable[tuple[str, str, T]]) -> None:
         """Add routes to the table."""
-        for method, path, found in rows:
+        for method, path, target in rows:
             parts = path.split("/")
             names = [(n, part.strip("{}")) for n, part in enumerate(parts) if part.startswith("{")]
             literal = [None if part.startswith("{") else part for part in parts]
-            self._rows.setdefault((method, len(parts)), []).append((literal, names, found, f"{method} {path}"))
-        for same in self._rows.values():
-            same.sort(key=lambda row: len(row[1]))
+            self._rows.setdefault((method, len(parts)), []).append((literal, names, target, f"{method} {path}"))
+        for candidates in self._rows.values():
+            candidates.sort(key=lambda row: len(row[1]))
 
     def find(self, method: str, path: str) -> tuple[T, dict[str, str], str] | None:
-        """Return what the row holds, its path parameters and the route as the row names it; None where none fits."""
+        """Return the row's value, its path parameters and its route pattern; None if no row matches."""
         parts = path.split("/")
-        for literal, names, found, route in self._rows.get((method, len(parts)), ()):
-            for want, part in zip(literal, parts):
-                if (want != part) if want is not None else not part:
+        for literal, names, target, route in self._rows.get((method, len(parts)), ()):
+            for expected, part in zip(literal, parts):
+                if (expected != part) if expected is not None else not part:
                     break
             else:
-                return found, {name: parts[n] for n, name in names}, route
+                return target, {name: parts[n] for n, name in names}, route
         return None
 
 
 async def send_metrics(send: Send) -> None:
-    """Answer GET /metrics."""
+    """Respond to GET /metrics."""
     body = metrics.text()
     headers = [(b"content-type", metrics.CONTENT_TYPE.encode()), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -201,7 +209,7 @@ class App:
         self._requests = metrics.Requests()
 
     def route(self, rows: Sequence[Row]) -> None:
-        """Add routes: for a service that is built only when its stores are open."""
+        """Add routes; for a service that is built only after its stores are open."""
         self._router.add(rows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -238,24 +246,24 @@ class App:
             await send_metrics(send)
             return
         else:
-            route, span, trouble = NO_ROUTE, None, None
+            route, span, error = NO_ROUTE, None, None
             self._requests.inside += 1
             try:
-                if (found := self._router.find(scope["method"], scope["path"])) is None:
+                if (match := self._router.find(scope["method"], scope["path"])) is None:
                     raise NotFound(f"No route {scope['method']} {scope['path'][:80]}; "
                                    "the API is described at /openapi.json of the gateway.")
-                handler, params, route = found
+                handler, params, route = match
                 call = Call(scope, receive, params)
                 spent = call.spent
                 span = tracing.behind_mesh(route, call.request_id, call.header("traceparent"), self.name)
                 answer = await self._run(handler, call)
             except Exception as problem:
-                answer, trouble = error_answer(problem), problem
+                answer, error = error_answer(problem), problem
             finally:
                 self._requests.inside -= 1
             self._requests.done(route, answer.status, start_ns)
             if span is not None:
-                span.answer(answer.status, trouble)
+                span.answer(answer.status, error)
         headers = answer.headers
         headers.append((b"content-type", b"application/json"))
         headers.append((b"content-length", b"%d" % len(answer.body)))
@@ -273,7 +281,7 @@ class App:
     async def _run(self, handler: Handler, call: Call) -> Answer:
         left_s = (call.deadline_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0:
-            raise DeadlineExceeded("The request's time was up before it began.", definite=True)
+            raise DeadlineExceeded("The request's deadline passed before it was started.", definite=True)
         if call.method == "GET":
             try:
                 async with asyncio.timeout(left_s):
@@ -288,22 +296,25 @@ class App:
         task.add_done_callback(self._writes.discard)
         done, _ = await asyncio.wait({task}, timeout=left_s)
         if not done:
-            task.add_done_callback(_seen)
+            task.add_done_callback(_log_failure)
             raise DeadlineExceeded(f"The write took longer than the {left_s:.3f} s it had; it may still happen.")
         return task.result()
 
 
-def _seen(task: asyncio.Task[Answer]) -> None:
-    """A write that outlived its caller ended; its error was not the caller's any more, but is told."""
+def _log_failure(task: asyncio.Task[Answer]) -> None:
+    """Log the error of a write that ended after its deadline; the caller has already got 504."""
     if not task.cancelled() and task.exception() is not None:
         _log.warning("a write that outlived its deadline failed: %s", task.exception())
 
 
 def error_answer(problem: BaseException) -> Answer:
-    """Return the answer for an error; anything but a LabError is a fault of ours: 500, told in the log, not to the caller."""
+    """Return the response for an error.
+
+    Anything but a LabError is a bug: 500, with details only in the log.
+    """
     if not isinstance(problem, LabError):
         _log.error("unexpected error", exc_info=problem)
-        problem = LabError("An unexpected error of the service; its log tells more.")
+        problem = LabError("An unexpected error of the service; see its log.")
     headers: Headers = []
     if problem.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, round(problem.retry_after_s))))

@@ -1,7 +1,7 @@
-"""How an ASGI application is served: uvicorn on uvloop, an answer's head and body in one write.
+"""Serve an ASGI application: uvicorn on uvloop, with head and body of a response in one write.
 
-uvicorn writes the head of an answer and its body one after the other, each a system call, a segment, and a read of whoever
-waits for it: HAProxy, then the gateway, then HAProxy again.
+uvicorn writes the head and the body of a response separately; each costs a system call, a segment, and a read
+by every hop that receives it: HAProxy, then the gateway, then HAProxy again.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from system.kernel.telemetry import logs
 
 
-class Joined:
-    """A transport that keeps the head of an answer until its body comes, at most until the loop's next turn."""
+class CoalescingTransport:
+    """A transport that holds the head of a response until its body, at most one loop iteration."""
 
     __slots__ = ("_held", "_loop", "_transport", "get_extra_info", "is_closing", "pause_reading", "resume_reading")
 
@@ -26,7 +26,7 @@ class Joined:
         self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
 
     def write(self, data: bytes) -> None:
-        """Write what is held and `data`, or hold `data` where it begins an answer."""
+        """Write the held bytes and `data`, or hold `data` if it starts a response."""
         if self._held:
             data, self._held = self._held + data, b""
         elif data.startswith(b"HTTP/1.1 "):
@@ -41,7 +41,7 @@ class Joined:
             self._transport.write(held)
 
     def close(self) -> None:
-        """Write what is held and close."""
+        """Write the held bytes and close."""
         self._flush()
         self._transport.close()
 
@@ -50,17 +50,20 @@ class Joined:
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's protocol over a `Joined` transport."""
+    """uvicorn's protocol over a `CoalescingTransport`."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection."""
-        super().connection_made(Joined(transport, self.loop))  # type: ignore[arg-type]
+        """Start a connection."""
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
 
 def serve(app: Any, host: str, port: int) -> None:
-    """Serve `app` on `host:port` until SIGTERM. Logs as `kernel/telemetry/logs.py` says, no access log.
+    """Serve `app` on `host:port` until SIGTERM.
 
-    Who a client is, is the public door's to say, and `handlers.Passing` that reads it: uvicorn looks at no forwarded header.
+    Logs in the format of `kernel/telemetry/logs.py`, no access log.
+
+    The public load balancer determines the client's address, and `handlers.Passing` reads it: uvicorn ignores
+    forwarded headers.
     """
     logs.setup()
     uvicorn.run(app, host=host, port=port, loop="uvloop", http=Protocol, ws="none", lifespan="on", access_log=False,

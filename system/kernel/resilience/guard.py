@@ -1,9 +1,10 @@
-"""What stands between a process and one dependency: a bulkhead, a breaker, and the clock that measures its calls.
+"""Protection of a process from one dependency: a bulkhead, a breaker, and metrics of its calls.
 
-    wait for a place (bulkhead) -> may it be asked at all (breaker) -> the call -> what became of it
+    wait for a slot (bulkhead) -> check the breaker -> the call -> record the outcome
 
-A bulkhead keeps a slow dependency from holding every task of the process; a breaker answers at once, for a second, where
-nothing but failures came back. Both say `definite`: nothing was sent. Each belongs to one process and one event loop.
+A bulkhead keeps a slow dependency from blocking every task of the process; a breaker fails calls immediately,
+for `open_s`, after consecutive failures. Both raise errors with `definite=True`: nothing was sent. Each
+belongs to one process and one event loop.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ T = TypeVar("T")
 
 
 class Bulkhead:
-    """At most `limit` inside at once, the others in order of arrival; 0 is no bound."""
+    """At most `limit` concurrent calls; the others wait in order of arrival. 0: no bound."""
 
     def __init__(self, name: str, limit: int) -> None:
         self._name, self._limit = name, limit
         self._places = asyncio.Semaphore(limit) if limit else None
 
     async def enter(self, limit_s: float) -> float:
-        """Take a place and return the seconds waited for it. Raises StoreUnavailable (definite) after `limit_s`."""
+        """Take a slot and return the seconds waited for it.
+
+        Raises StoreUnavailable (definite) after `limit_s`.
+        """
         if self._places is None:
             return 0.0
         if not self._places.locked():
@@ -41,47 +45,54 @@ class Bulkhead:
             await asyncio.wait_for(self._places.acquire(), limit_s)
         except TimeoutError:
             raise StoreUnavailable(
-                f"{self._name} was not asked: {self._limit} calls are inside, and no place was free within {limit_s:g} s; retry.",
+                f"{self._name} was not called: {self._limit} calls are in flight, and no slot was free within "
+                f"{limit_s:g} s; retry.",
                 definite=True,
             ) from None
         return time.monotonic() - began_s
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the slot."""
         if self._places is not None:
             self._places.release()
 
 
 class Guard:
-    """The way of a process to one dependency. `size`: places, None for the knob of that name."""
+    """All calls of a process to one dependency.
+
+    `size`: slots if the knob of that name is 0, None: no bound then.
+    """
 
     def __init__(self, name: str, policies: Policies, size: int | None = None) -> None:
         self.name = name
         self.limit_s = policies.timeout_s(name)
         self.bulkhead = Bulkhead(name, int(getattr(policies.bulkhead, name, 0)) or size or 0)
         self.breaker = Breaker(policies.breaker)
-        self._seen = metrics.Dependency(name)
+        self._metrics = metrics.Dependency(name)
         _known.setdefault(name, weakref.WeakSet()).add(self)
         metrics.read("tweetlab_breaker_state", lambda: _worst(name), dependency=name)
         metrics.read("tweetlab_breaker_opened_total", lambda: _opened(name), dependency=name)
 
     async def run(self, work: Callable[[], Awaitable[T]], limit_s: float | None = None) -> T:
-        """Return what `work()` returns. `limit_s`: longest wait for a place, None for the dependency's time limit.
+        """Return the result of `work()`.
 
-        Raises StoreUnavailable (definite) where the dependency was not asked, and what `work` raises.
+        `limit_s`: longest wait for a slot, None for the dependency's timeout.
+
+        Raises StoreUnavailable (definite) if the dependency was not called, and whatever `work` raises.
         """
         waited_s = await self.bulkhead.enter(self.limit_s if limit_s is None else limit_s)
         try:
             if waited_s:
-                self._seen.waited(waited_s)
-            return await self._seen.timed(self._tried(work))
+                self._metrics.waited(waited_s)
+            return await self._metrics.timed(self._tried(work))
         finally:
             self.bulkhead.leave()
 
     async def _tried(self, work: Callable[[], Awaitable[T]]) -> T:
         breaker = self.breaker
         if not breaker.allows(time.monotonic()):
-            raise StoreUnavailable(f"{self.name} failed {breaker.failures} times in a row; it is asked again in a moment.",
+            raise StoreUnavailable(f"{self.name} failed {breaker.failures} times in a row; its breaker is open, "
+                                   "retry shortly.",
                                    definite=True, retry_after_s=max(0.1, breaker.retry_after_s(time.monotonic())))
         try:
             result = await work()
@@ -89,7 +100,7 @@ class Guard:
             breaker.failed(time.monotonic())
             raise
         except (LabError, Overloaded):
-            breaker.succeeded()  # a refusal of the input is an answer
+            breaker.succeeded()  # the dependency answered, even if it rejected the input
             raise
         except BaseException:
             breaker.abandoned()

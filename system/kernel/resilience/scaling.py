@@ -1,11 +1,14 @@
-"""How many instances a service needs, which of them to eject, and which to replace. Pure: times are given by the caller.
+"""How many instances a service needs, which of them to eject, and which to replace.
 
-    look at a second -> ratio = what is used / what is aimed at, of the worst target -> instances needed = ready x ratio
+Pure: times are passed in.
 
-More are added as soon as the mean of a few looks asks for them and the last change has cooled down. One is taken away only
-after fewer have been enough for `calm_s` without a break, and fewer means: enough also with `hysteresis` to spare. So noise
-within the hysteresis never makes the number swing, and a short dip costs nothing. The service's load is all that is
-looked at: how an instance is added without a failed request is the affair of `system.platform.scaling.autoscaler`.
+    one sample per second -> ratio = used / target (of the most exceeded target) -> instances = ready x ratio
+
+Instances are added as soon as the mean of a few samples requires them and the last change has cooled down.
+One is removed only after fewer have been enough for `calm_s` without interruption, where enough includes a
+margin of `hysteresis`. So noise within the hysteresis never makes the number oscillate, and a short dip
+removes nothing. Only the service's load is considered: `system.platform.scaling.autoscaler` adds instances
+without failed requests.
 """
 
 from __future__ import annotations
@@ -17,21 +20,23 @@ from dataclasses import dataclass
 
 from system.kernel.policies import AutoscaleKnobs, MeshKnobs
 
-LOOKS = 3        # looks that an addition averages over: a second alone is noise, three are a load
-MOST_GROWTH = 2  # times as many instances at most in one change: a full CPU shows as 100 %, whatever waits behind it
-BAD_SHARE = 0.5  # of the answers of one second; an instance below that is ill at most now and then
-ILL_LOOKS = 3    # in a row before one that answers is ejected: a moment of shedding is no illness
-CROWDED = 16     # requests inside; errors of a crowded instance are shed load, and its siblings would get the rest too
-SPARE = 0.5      # siblings must do at least twice as well, else the fault is not the instance's
-IDLE_SHARE = 0.01  # of a core; a stopped process uses none, one that is only slow uses all it gets
-BUSY_PATIENCE = 6  # times `heal_s` before an instance that works but does not answer is replaced
+LOOKS = 3        # samples that a scale-up averages over: a single second is noise
+MOST_GROWTH = 2  # factor of instances per change, at most: a saturated CPU shows as 100 %, however long the queue
+BAD_SHARE = 0.5  # error rate in one second; an instance below it fails only occasionally
+ILL_LOOKS = 3    # consecutive bad samples before an instance that answers is ejected: brief load shedding is not a failure
+CROWDED = 16     # requests in flight; errors of such an instance are shed load, which would overload its siblings next
+SPARE = 0.5      # siblings must have at most half its error rate, else the cause is not the instance
+IDLE_SHARE = 0.01  # of a core; a stopped process uses none, a slow one uses all it gets
+BUSY_PATIENCE = 6  # times `heal_s` before an instance that uses CPU but does not answer is replaced
 
 
 @dataclass(frozen=True)
 class Look:
-    """One service in the last second. `ready`: instances that take requests. `cpu`: mean share of their quotas.
+    """Load of one service in the last second.
 
-    `in_flight`: mean requests inside an instance. `queue_s`: mean wait in the mesh.
+    `ready`: instances that accept requests. `cpu`: mean fraction of their quotas.
+
+    `in_flight`: mean requests inside an instance. `queue_s`: mean wait in the mesh, in seconds.
     """
 
     ready: int
@@ -41,26 +46,27 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """How many instances there should be, and why."""
+class Desired:
+    """The desired number of instances, and the reason."""
 
     wanted: int
     why: str = ""
 
 
 def ratio(look: Look, knobs: AutoscaleKnobs) -> tuple[float, str]:
-    """Return the worst of used / aimed at, and which it is. No target at all: 1, as good as wanted."""
+    """Return the highest used / target, and a description of it. Without any target: 1, exactly on target."""
     pairs = [(look.cpu, knobs.cpu, "cpu"), (look.in_flight, float(knobs.in_flight), "in flight"),
              (look.queue_s, knobs.queue_s, "queue")]
-    told = [(used / target, f"{what} at {used:.2f} of {target:.2f}") for used, target, what in pairs if target > 0]
-    return max(told, default=(1.0, ""))
+    ratios = [(used / target, f"{what} at {used:.2f} of {target:.2f}") for used, target, what in pairs if target > 0]
+    return max(ratios, default=(1.0, ""))
 
 
 def change(wanted: int, ready: int, existing: int) -> int | None:
-    """Return to how many instances a service is brought now, None where nothing is done.
+    """Return the number of instances to scale to now, None for no change.
 
-    `ready`: those that take requests; the others are started or healed. Until all are ready none leaves, and more come only
-    where all that exist would be too few: of three with one ready, two are on their way back, and the one is all there is.
+    `ready`: those that accept requests; the others are starting or being replaced. Until all are ready none
+    is removed, and more are added only if all existing ones would be too few: of three with one ready, two
+    are about to return.
     """
     if ready < existing:
         return wanted if wanted > existing else None
@@ -68,7 +74,10 @@ def change(wanted: int, ready: int, existing: int) -> int | None:
 
 
 class Scaler:
-    """The number of instances of one service. Look at it once a second; after a change it begins to look again."""
+    """Decides the number of instances of one service, from one sample per second.
+
+    A change restarts the averages.
+    """
 
     def __init__(self, knobs: AutoscaleKnobs) -> None:
         self._knobs = knobs
@@ -76,13 +85,13 @@ class Scaler:
         self._changed_s = float("-inf")
         self._calm_since_s: float | None = None
 
-    def look(self, look: Look, now_s: float) -> Wish:
-        """Return how many instances there should be. `now_s`: monotonic."""
+    def look(self, look: Look, now_s: float) -> Desired:
+        """Return the desired number of instances. `now_s`: monotonic."""
         knobs, ready = self._knobs, look.ready
         if ready < knobs.min:
-            return Wish(knobs.min, f"fewer than {knobs.min}")
+            return Desired(knobs.min, f"fewer than {knobs.min}")
         if ready > knobs.max:
-            return Wish(knobs.max, f"more than {knobs.max}")
+            return Desired(knobs.max, f"more than {knobs.max}")
         used, why = ratio(look, knobs)
         self._ratios.append(used)
         mean = sum(self._ratios) / len(self._ratios)
@@ -92,13 +101,13 @@ class Scaler:
             self._calm_since_s = now_s
         if len(self._ratios) == LOOKS and mean > 1 + knobs.hysteresis and now_s - self._changed_s >= knobs.cool_down_s:
             more = min(math.ceil(ready * mean), MOST_GROWTH * ready, knobs.max)
-            return Wish(more, why) if more > ready else Wish(ready)
+            return Desired(more, why) if more > ready else Desired(ready)
         if self._calm_since_s is not None and now_s - self._calm_since_s >= knobs.calm_s and ready > knobs.min:
-            return Wish(ready - 1, f"{ready - 1} were enough for {knobs.calm_s:g} s")
-        return Wish(ready)
+            return Desired(ready - 1, f"{ready - 1} were enough for {knobs.calm_s:g} s")
+        return Desired(ready)
 
     def changed(self, now_s: float) -> None:
-        """The number was changed: what was seen before says nothing about what stands now."""
+        """Record that the number was changed: earlier samples do not describe the new number."""
         self._changed_s = now_s
         self._ratios.clear()
         self._calm_since_s = None
@@ -106,9 +115,11 @@ class Scaler:
 
 @dataclass(frozen=True)
 class Seen:
-    """One instance in the last second. `errors`: answers of 5xx and broken connections, of `answers` in all.
+    """One instance in the last second.
 
-    `checked`: its last health check was answered. `inside`: requests in it now.
+    `errors`: 5xx responses and broken connections, out of `answers` in total.
+
+    `checked`: its last health check was answered. `inside`: requests in flight.
     """
 
     name: str
@@ -119,33 +130,36 @@ class Seen:
 
 
 def ejected(seen: Sequence[Seen], knobs: MeshKnobs, out: int = 0) -> set[str]:
-    """Return the instances of one service to take out for a while: clearly worse than their siblings. `out`: taken out already.
+    """Return the instances of one service to eject: clearly worse than their siblings.
 
-    Never more than half of all, so never an only one: where all do badly, it is not the instance, and the
-    others would have to carry its share too.
+    `out`: already ejected.
+
+    Never more than half of all, so never the only one: if all fail, the cause is not the instance, and the
+    others would have to take over its load.
     """
     if not knobs.eject_errors:
         return set()
-    silent = [each.name for each in seen if not each.checked]
-    ill = sorted((each for each in seen if each.checked and _ill(each, seen, knobs)), key=lambda each: -each.errors)
-    return set([*silent, *(each.name for each in ill)][: max(0, (len(seen) + out) // 2 - out)])
+    silent = [instance.name for instance in seen if not instance.checked]
+    outliers = sorted((instance for instance in seen if instance.checked and _is_outlier(instance, seen, knobs)),
+                      key=lambda instance: -instance.errors)
+    return set([*silent, *(instance.name for instance in outliers)][: max(0, (len(seen) + out) // 2 - out)])
 
 
-def _ill(one: Seen, seen: Sequence[Seen], knobs: MeshKnobs) -> bool:
-    others = [each for each in seen if each.name != one.name]
-    bad = one.errors >= knobs.eject_errors and _share([one]) >= BAD_SHARE
-    return bad and one.inside < CROWDED and _share(others) <= SPARE * _share([one])
+def _is_outlier(instance: Seen, seen: Sequence[Seen], knobs: MeshKnobs) -> bool:
+    siblings = [other for other in seen if other.name != instance.name]
+    bad = instance.errors >= knobs.eject_errors and _error_rate([instance]) >= BAD_SHARE
+    return bad and instance.inside < CROWDED and _error_rate(siblings) <= SPARE * _error_rate([instance])
 
 
-def _share(seen: Sequence[Seen]) -> float:
-    return sum(each.errors for each in seen) / max(1, sum(each.answers for each in seen))
+def _error_rate(instances: Sequence[Seen]) -> float:
+    return sum(instance.errors for instance in instances) / max(1, sum(instance.answers for instance in instances))
 
 
 def is_hung(silent_s: float, cpu_share: float, knobs: MeshKnobs) -> bool:
-    """Say whether to replace an instance that has failed its checks for `silent_s` seconds.
+    """Return whether to replace an instance that has failed its health checks for `silent_s` seconds.
 
-    `cpu_share`: cores it used in that time. One that works hard is overloaded rather than hung: replacing it would only
-    move its load to the others, so it gets more time.
+    `cpu_share`: cores it used in that time. A busy instance is overloaded rather than hung: replacing it
+    would only move its load to the others, so it gets more time.
     """
     if not knobs.heal_s:
         return False

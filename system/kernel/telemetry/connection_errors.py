@@ -1,9 +1,9 @@
-"""Counts connection errors, so that a fault is one line a kind and target, not one an attempt.
+"""Counts connection errors, so that a fault logs one line per kind and target, not one per attempt.
 
     connection refused by 127.1.9.1:8080: 143 times between 30.1 s and 33.4 s
 
-`connection_error` reads the kind and the target out of a client's message; `Counter` collects repeats into
-bursts. Both are pure: no clock, no log. `kernel/telemetry/logs.py` filters log records with them, the load generator
+`connection_error` parses kind and target from a client's message; `Counter` groups repeats into bursts. Both
+are pure: no clock, no log. `kernel/telemetry/logs.py` filters log records with them, the load generator
 counts its own failures.
 """
 
@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-QUIET_S = 5.0  # without a repeat a burst has ended; clients try again every 0.05 s to 4 s
-LONGEST_S = 30.0  # a burst that lasts longer is written in parts
+QUIET_S = 5.0  # without a repeat a burst has ended; clients retry every 0.05 s to 4 s
+LONGEST_S = 30.0  # a longer burst is written in parts
 REFUSED, CLOSED, LATE, UNREACHABLE = (
     "connection refused by",
     "connection closed by",
@@ -34,7 +34,7 @@ CODES = {
     errno.EHOSTDOWN: UNREACHABLE,
 }
 NAMES = {errno.errorcode[code]: kind for code, kind in CODES.items()}
-WORDS = (  # what clients of the stores say where no code is given; the first that fits decides
+WORDS = (  # wording of store clients if there is no error code; the first match decides
     (REFUSED, r"connection refused|refused the connection"),
     (UNREACHABLE, r"has failed for \d+ times"),
     (
@@ -59,19 +59,19 @@ TARGET = re.compile(rf"(?<![\d.])(\d{{1,3}}(?:\.\d{{1,3}}){{3}})(?:{PORT})?")
 
 @dataclass(frozen=True)
 class ClientError:
-    """`kind`: one of the four above; `target`: host:port as far as the message names it, else empty."""
+    """`kind`: one of the four above; `target`: host:port as far as the message contains it, else empty."""
 
     kind: str
     target: str
 
 
 def connection_error(text: str) -> ClientError | None:
-    """Return which connection error a client's message is about; None where it is about none."""
+    """Return the connection error in a client's message; None if there is none."""
     kind = _kind(text)
     if kind is None:
         return None
-    place = TARGET.search(text)
-    return ClientError(kind, ":".join(part for part in place.groups() if part) if place else "")
+    match = TARGET.search(text)
+    return ClientError(kind, ":".join(part for part in match.groups() if part) if match else "")
 
 
 def _kind(text: str) -> str | None:
@@ -86,9 +86,9 @@ def _kind(text: str) -> str | None:
 
 @dataclass
 class Burst:
-    """Repeats of one error. `words`: what is said of it; `first_s`, `last_s`: on the clock of the caller.
+    """Repeats of one error. `words`: its description; `first_s`, `last_s`: on the caller's clock.
 
-    `shown`: its first error was written already, so that a burst of one needs no line.
+    `shown`: its first error was already logged, so that a burst of one needs no line.
     """
 
     words: str
@@ -98,7 +98,7 @@ class Burst:
     shown: bool = False
 
     def line(self, clock: Callable[[float], str]) -> str:
-        """Return the counted line; `clock` writes a time."""
+        """Return the summary line; `clock` formats a time."""
         if self.count == 1:
             return f"{self.words}: once at {clock(self.first_s)}"
         return f"{self.words}: {self.count} times between {clock(self.first_s)} and {clock(self.last_s)}"
@@ -111,7 +111,10 @@ class Counter:
         self._open: dict[Hashable, Burst] = {}
 
     def add(self, key: Hashable, words: str, at_s: float, shown: bool = False) -> bool:
-        """Count one error at `at_s`; those of the first stay. Return whether it is the first."""
+        """Count one error at `at_s`; the first one's `words` and `shown` are kept.
+
+        Return whether it is the first.
+        """
         burst = self._open.get(key)
         if burst is None:
             self._open[key] = Burst(words, 1, at_s, at_s, shown)
@@ -121,7 +124,7 @@ class Counter:
         return False
 
     def due(self, now_s: float) -> list[Burst]:
-        """Take out the bursts that are due at `now_s` (infinity: all) and return those that need a line."""
+        """Remove the bursts that are due at `now_s` (infinity: all) and return those that need a line."""
         keys = [
             key
             for key, burst in self._open.items()
@@ -131,5 +134,5 @@ class Counter:
         return [burst for burst in bursts if burst.count > 1 or not burst.shown]
 
     def __len__(self) -> int:
-        """Bursts that are open."""
+        """Return the number of open bursts."""
         return len(self._open)

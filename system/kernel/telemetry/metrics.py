@@ -1,18 +1,19 @@
-"""Counts and times of this process, told at GET /metrics in Prometheus' text format. The table is `METRICS`.
+"""Metrics of this process, exposed at GET /metrics in the Prometheus text format. The table is `METRICS`.
 
     telemetry.count("tweetlab_shed_total", route="home")
     telemetry.observe("tweetlab_dependency_seconds", 0.004, dependency="redis", result="ok")
     telemetry.gauge("tweetlab_requests_in_flight", 12)
 
-On a hot path bind the labels once: `seen = telemetry.observer(NAME, dependency="redis", result="ok")`, then `seen(0.004)`.
-A value that stands somewhere already is read at each scrape: `telemetry.read(NAME, function)`.
-An unknown name or label raises WrongInput: a metric stands in the table, or it is not told.
+On a hot path bind the labels once: `add = telemetry.observer(NAME, dependency="redis", result="ok")`, then
+`add(0.004)`. A value that is kept elsewhere is read at each scrape: `telemetry.read(NAME, function)`. An
+unknown name or label raises WrongInput: every metric must be in the table.
 
-A count or a time only goes to the end of a list; every half second, and before each scrape, the lists are summed up. An idle
-process finds the library's code out of the CPU's caches: 35 µs an observation between other work, 5 µs to append, and 1 µs for
-each of a list's values in a row.
+A count or a time is only appended to a list; every half second, and before each scrape, the lists are
+aggregated. In an idle process the library's code drops out of the CPU's caches: 35 µs per observation between
+other work, 5 µs to append, and 1 µs for each value of a list in a row.
 
-TWEETLAB_METRICS=off counts nothing (the bench compares both). Counts are of the process, not of the lab: Prometheus adds.
+TWEETLAB_METRICS=off counts nothing (the bench compares both). Counts are per process, not per lab: Prometheus
+sums.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ T = TypeVar("T")
 
 ON = os.environ.get("TWEETLAB_METRICS", "").lower() not in ("off", "0", "no")
 
-prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # a series for each child that no rule reads
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # would add a series per child that no rule reads
 REGISTRY = prometheus.CollectorRegistry()
-_made: dict[str, Any] = {}
+_parents: dict[str, Any] = {}
 _bound: dict[tuple[str, ...], Any] = {}
-_told: dict[str, dict[tuple[str, ...], Callable[[], float]]] = {}
-_waiting: list[tuple[list[float], Callable[[list[float]], None]]] = []
+_sources: dict[str, dict[tuple[str, ...], Callable[[], float]]] = {}
+_pending: list[tuple[list[float], Callable[[list[float]], None]]] = []
 _NONE = Metric("gauge", "")
 
 
@@ -57,7 +58,7 @@ def count(name: str, amount: float = 1.0, **labels: str) -> None:
 
 
 def observe(name: str, seconds: float, **labels: str) -> None:
-    """Put one value into a histogram."""
+    """Observe one value in a histogram."""
     observer(name, **labels)(seconds)
 
 
@@ -68,41 +69,45 @@ def gauge(name: str, value: float, **labels: str) -> None:
 
 
 def counter(name: str, **labels: str) -> Amount:
-    """Return the function that adds to this counter: bind once, call often. It stands at 0 from now on."""
+    """Return a function that adds to this counter: bind once, call often.
+
+    The series is exposed as 0 from now on.
+    """
     return _put("counter", name, labels) if ON else _nothing
 
 
 def observer(name: str, **labels: str) -> Amount:
-    """Return the function that puts a value into this histogram: bind once, call often."""
+    """Return a function that observes a value in this histogram: bind once, call often."""
     return _put("histogram", name, labels) if ON else _nothing
 
 
 def read(name: str, value: Callable[[], float], **labels: str) -> None:
-    """Read a gauge or a counter by `value()` at each scrape; a later reader of the same series takes its place."""
+    """Read a gauge or a counter from `value()` at each scrape; a later call for the same series replaces it.
+    """
     if ON:
         row = _row(name, METRICS.get(name, _NONE).kind, labels)
-        _told.setdefault(name, {})[tuple(labels[label] for label in row.labels)] = value
+        _sources.setdefault(name, {})[tuple(labels[label] for label in row.labels)] = value
 
 
-def tell(name: str, value: float, **labels: str) -> None:
-    """Tell a gauge, or a counter that another program keeps, as it stands."""
+def report(name: str, value: float, **labels: str) -> None:
+    """Expose the current value of a gauge, or of a counter that another program maintains."""
     read(name, lambda: value, **labels)
 
 
 def forget(name: str, **labels: str) -> None:
-    """Tell this series no more: what `read` or `tell` said of it is not known any longer."""
-    if name in _told:
-        _told[name].pop(tuple(labels[label] for label in METRICS[name].labels), None)
+    """Stop exposing a series that `read` or `report` added."""
+    if name in _sources:
+        _sources[name].pop(tuple(labels[label] for label in METRICS[name].labels), None)
 
 
 def text() -> bytes:
-    """Return all that was counted, in the text format."""
-    _sum_up()
+    """Return all metrics in the Prometheus text format."""
+    _aggregate()
     return bytes(prometheus.generate_latest(REGISTRY))
 
 
 def _nothing(amount: float) -> None:
-    """Metrics are off."""
+    """Do nothing: metrics are off."""
 
 
 def _child(kind: str, name: str, labels: dict[str, str]) -> Any:
@@ -114,12 +119,12 @@ def _child(kind: str, name: str, labels: dict[str, str]) -> Any:
 
 
 def _put(kind: str, name: str, labels: dict[str, str]) -> Amount:
-    """Return the function that lets one more amount wait for `_sum_up`."""
+    """Return the function that queues one amount for `_aggregate`."""
     key = ("put", kind, name, *labels, *labels.values())
     put: Amount | None = _bound.get(key)
     if put is None:
         child, amounts = _make(kind, name, labels), list[float]()
-        _waiting.append((amounts, functools.partial(_add if kind == "counter" else _each, child)))
+        _pending.append((amounts, functools.partial(_add if kind == "counter" else _observe_all, child)))
         put = _bound[key] = amounts.append
     return put
 
@@ -128,18 +133,21 @@ def _add(child: Any, amounts: list[float]) -> None:
     child.inc(math.fsum(amounts))
 
 
-def _each(child: Any, amounts: list[float]) -> None:
+def _observe_all(child: Any, amounts: list[float]) -> None:
     for amount in amounts:
         child.observe(amount)
 
 
-def _sum_up() -> None:
-    """Put what waits into the counters and histograms. What comes meanwhile, from another thread, waits for the next time."""
-    for amounts, into in _waiting:
+def _aggregate() -> None:
+    """Move pending amounts into the counters and histograms.
+
+    Amounts that another thread adds now wait for the next call.
+    """
+    for amounts, apply in _pending:
         if amounts:
-            taken = amounts[:]
-            del amounts[:len(taken)]
-            into(taken)
+            batch = amounts[:]
+            del amounts[:len(batch)]
+            apply(batch)
 
 
 def _row(name: str, kind: str, labels: dict[str, str]) -> Metric:
@@ -154,9 +162,9 @@ def _row(name: str, kind: str, labels: dict[str, str]) -> Metric:
 
 def _make(kind: str, name: str, labels: dict[str, str]) -> Any:
     row = _row(name, kind, labels)
-    parent = _made.get(name)
+    parent = _parents.get(name)
     if parent is None:
-        parent = _made[name] = _declare(name, row)
+        parent = _parents[name] = _declare(name, row)
     return parent.labels(**labels) if row.labels else parent
 
 
@@ -168,26 +176,26 @@ def _declare(name: str, row: Metric) -> Any:
 
 
 class Requests:
-    """Rate, errors and duration of each route of this process. `inside`: requests under way."""
+    """Rate, errors and duration of each route of this process. `inside`: requests in flight."""
 
-    __slots__ = ("_seen", "inside")
+    __slots__ = ("_observers", "inside")
 
     def __init__(self) -> None:
         self.inside = 0
-        self._seen: dict[tuple[str, int], Amount] = {}
+        self._observers: dict[tuple[str, int], Amount] = {}
         read("tweetlab_requests_in_flight", lambda: self.inside)
 
     def done(self, route: str, status: int, start_ns: int) -> None:
-        """A request was answered. `start_ns`: perf_counter_ns when it began."""
-        seen = self._seen.get((route, status // 100))
-        if seen is None:
-            seen = observer("tweetlab_request_seconds", route=route, status=f"{status // 100}xx")
-            self._seen[route, status // 100] = seen
-        seen((time.perf_counter_ns() - start_ns) / 1e9)
+        """Record a response. `start_ns`: perf_counter_ns when the request started."""
+        observe_s = self._observers.get((route, status // 100))
+        if observe_s is None:
+            observe_s = observer("tweetlab_request_seconds", route=route, status=f"{status // 100}xx")
+            self._observers[route, status // 100] = observe_s
+        observe_s((time.perf_counter_ns() - start_ns) / 1e9)
 
 
 class Dependency:
-    """Times and errors of the calls to one store, and waits for a free place before they could be sent."""
+    """Times and errors of the calls to one store, and waits for a free slot before they were sent."""
 
     __slots__ = ("error", "ok", "waited")
 
@@ -197,7 +205,10 @@ class Dependency:
         self.waited = observer("tweetlab_pool_wait_seconds", dependency=name)
 
     async def timed(self, work: Awaitable[T]) -> T:
-        """Return what `work` returns, and count it. A refusal of the input is an answer; who leaves is not counted."""
+        """Return the result of `work` and record its time.
+
+        Rejected input counts as ok; a cancelled call is not recorded.
+        """
         start_ns = time.perf_counter_ns()
         try:
             result = await work
@@ -211,12 +222,12 @@ class Dependency:
         return result
 
 
-class _Told:
-    """What `read` and `tell` said, as the registry asks for it at each scrape."""
+class _SourceCollector:
+    """Exposes the series of `read` and `report` to the registry at each scrape."""
 
     def collect(self) -> Iterator[Any]:
-        """Return the samples of now. A reader that fails leaves its series out of this scrape."""
-        for name, series in list(_told.items()):
+        """Yield the current samples. A function that raises omits its series from this scrape."""
+        for name, series in list(_sources.items()):
             row = METRICS[name]
             make = core.CounterMetricFamily if row.kind == "counter" else core.GaugeMetricFamily
             family = make(name.removesuffix("_total"), row.help, labels=row.labels)
@@ -232,18 +243,18 @@ def _resident_bytes() -> int:
 
 
 async def watch_loop() -> None:
-    """Measure how late the event loop runs its timers, and sum up what was counted, until cancelled."""
-    late = observer("tweetlab_loop_lag_seconds")
+    """Measure how late the event loop runs its timers, and aggregate pending amounts, until cancelled."""
+    observe_lag = observer("tweetlab_loop_lag_seconds")
     while ON:
         due_s = time.monotonic() + LAG_EVERY_S
         await asyncio.sleep(LAG_EVERY_S)
-        late(max(0.0, time.monotonic() - due_s))
-        _sum_up()
+        observe_lag(max(0.0, time.monotonic() - due_s))
+        _aggregate()
 
 
 if ON:
-    _BEGAN_S = time.time()
-    REGISTRY.register(_Told())
+    _STARTED_S = time.time()
+    REGISTRY.register(_SourceCollector())
     read("tweetlab_process_cpu_seconds_total", time.process_time)
     read("tweetlab_process_resident_bytes", _resident_bytes)
-    read("tweetlab_process_started_seconds", lambda: _BEGAN_S)
+    read("tweetlab_process_started_seconds", lambda: _STARTED_S)

@@ -1,17 +1,20 @@
-"""Traces: which request is one, and how its identity goes from process to process. Nothing is exported here.
+"""Tracing: which requests are sampled, and how trace context propagates between processes.
 
-A trace begins at the gateway, which alone decides whether it is *sampled*: by TWEETLAB_TRACE_RATIO, whatever the client
-says. A client's `traceparent` (W3C) becomes the parent, its wish to be sampled is not heard; `x-tweetlab-trace: 1` asks for
-a sample and gets one at most `ASKED_PER_S` times a second, so nobody can make tracing dear. From there on:
+Nothing is exported here.
+
+A trace starts at the gateway, which alone decides whether it is *sampled*: by TWEETLAB_TRACE_RATIO,
+regardless of the client. A client's `traceparent` (W3C) becomes the parent, but its sampled flag is ignored;
+`x-tweetlab-trace: 1` requests a sample and gets one at most `ASKED_PER_S` times per second, so clients cannot
+make tracing expensive. From there on:
 
 | hop | carries |
 |---|---|
-| gateway -> service | header `traceparent`; the flag 01 means sampled, every process obeys it |
-| service -> outbox row, event | `Event.trace`: the request id and, where sampled, a space and the traceparent |
+| gateway -> service | header `traceparent`; the flag 01 means sampled, every process follows it |
+| service -> outbox row, event | `Event.trace`: the request id and, if sampled, a space and the traceparent |
 | event -> consumer | header `traceparent` of the Kafka record: the span of the publish |
 
-Where nothing is exported (no TWEETLAB_OTLP) a span is only the request's id, for the log lines; the OpenTelemetry SDK is
-not imported, and a call costs about a microsecond. An unsampled request costs the same, and one header.
+Without an exporter (no TWEETLAB_OTLP) a span is only the request's id, for log lines; the OpenTelemetry SDK
+is not imported, and a call costs about a microsecond. An unsampled request costs the same, plus one header.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, Protocol
 
-ASKED_PER_S = 5  # traces that clients may ask for, in one gateway
+ASKED_PER_S = 5  # traces that clients may request, per gateway
 TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 Kind = Literal["server", "client", "producer", "consumer"]
@@ -38,7 +41,7 @@ class Recorded(Protocol):
 
     @property
     def traceparent(self) -> str:
-        """The identity that its children name as their parent."""
+        """Return the traceparent that child spans use as their parent."""
 
     def tell(self, name: str, value: str | int) -> None:
         """Set an attribute."""
@@ -55,14 +58,20 @@ class Exporter(Protocol):
 
     def start(self, service: str, name: str, parent: str, kind: Kind, attributes: Attributes,
               links: Sequence[str] = ()) -> Recorded:
-        """Begin a span now. `parent`: a traceparent; "" begins a trace. `links`: traceparents of related spans."""
+        """Start a span now.
+
+        `parent`: a traceparent; "" starts a trace. `links`: traceparents of related spans.
+        """
 
     def close(self) -> None:
-        """Export what waits, for at most two seconds."""
+        """Export pending spans, for at most two seconds."""
 
 
 class Span:
-    """What a task is doing for whom. `request_id`: "" outside of requests. `traceparent`: "" where nothing is traced."""
+    """The request or event that a task handles.
+
+    `request_id`: "" outside of requests. `traceparent`: "" without tracing.
+    """
 
     __slots__ = ("_recorded", "request_id", "service", "traceparent")
 
@@ -72,17 +81,17 @@ class Span:
 
     @property
     def sampled(self) -> bool:
-        """Is it exported?"""
+        """Return whether the span is exported."""
         return self._recorded is not None
 
     @property
     def trace_id(self) -> str:
-        """32 hexadecimal digits, or ""."""
+        """Return the trace id, 32 hexadecimal digits, or ""."""
         return self.traceparent[3:35]
 
     @property
     def carried(self) -> str:
-        """What an event of this span takes along as `Event.trace`."""
+        """Return the `Event.trace` for events of this span."""
         return f"{self.request_id} {self.traceparent}" if self._recorded is not None else self.request_id
 
     def tell(self, name: str, value: str | int) -> None:
@@ -96,7 +105,8 @@ class Span:
             self._recorded.fail(type(problem).__name__, str(problem)[:300])
 
     def answer(self, status: int, problem: BaseException | None = None) -> None:
-        """End a request's span; from 500 on it is marked as failed, by `problem` where there is one."""
+        """End a request's span; a status of 500 or above marks it as failed, with `problem` if there is one.
+        """
         if self._recorded is not None:
             self._recorded.tell("http.response.status_code", status)
             if status >= 500 and problem is not None:
@@ -117,8 +127,8 @@ _exporter: Exporter | None = None
 _ratio = 0.0
 
 
-class _Asked:
-    """How many traces clients may still ask for in this second."""
+class _RequestedTraces:
+    """Rate limit of traces that clients request."""
 
     def __init__(self) -> None:
         self._second, self._left = 0, 0
@@ -131,55 +141,58 @@ class _Asked:
         return self._left >= 0
 
 
-_asked = _Asked()
+_requested = _RequestedTraces()
 
 
 def use(exporter: Exporter | None, ratio: float = 1.0) -> None:
-    """Export spans by `exporter` from now on; None exports nothing. Whatever this task was doing, it is no more."""
+    """Export spans by `exporter` from now on; None exports nothing. Clears the current span of this task."""
     global _exporter, _ratio
     _exporter, _ratio = exporter, ratio
     _current.set(None)
 
 
 def stop() -> None:
-    """Export what waits, for at most two seconds. Safe to repeat."""
+    """Export pending spans, for at most two seconds. Safe to repeat."""
     if _exporter is not None:
         _exporter.close()
 
 
 def serve_as(service: str) -> None:
-    """Say which service the tasks that are made from here on belong to."""
+    """Set the service of spans in this context and in tasks created from it."""
     _service.set(service)
 
 
 def current() -> Span | None:
-    """Return what this task is doing; None outside of requests and events."""
+    """Return the span of this task; None outside of requests and events."""
     return _current.get()
 
 
 def carried(request_id: str) -> str:
-    """Return what an event of the request takes along as `Event.trace`."""
+    """Return the `Event.trace` for events of the request."""
     span = _current.get()
     return span.carried if span is not None and span.request_id == request_id else request_id
 
 
-def at_edge(route: str, request_id: str, given: Mapping[bytes, bytes]) -> Span:
-    """Begin a request of a client at the gateway; `given`: its headers. The decision whether to sample is made here alone."""
+def at_edge(route: str, request_id: str, headers: Mapping[bytes, bytes]) -> Span:
+    """Start the span of a client's request at the gateway. Only this function decides whether to sample."""
     if _exporter is None:
         span = Span(request_id, "gateway")
     else:
-        parent = given.get(b"traceparent", b"").decode("latin-1")
+        parent = headers.get(b"traceparent", b"").decode("latin-1")
         parent = parent if TRACEPARENT.fullmatch(parent) else ""
-        if random.random() < _ratio or (given.get(b"x-tweetlab-trace") == b"1" and _asked.take()):
+        if random.random() < _ratio or (headers.get(b"x-tweetlab-trace") == b"1" and _requested.take()):
             span = _request(_exporter, route, request_id, parent, "gateway")
-        else:  # passed on all the same, so that log lines of all services name one trace
+        else:  # still propagated, so that log lines of all services contain one trace id
             span = Span(request_id, "gateway", _unsampled(parent))
     _current.set(span)
     return span
 
 
 def behind_mesh(route: str, request_id: str, parent: str, service: str) -> Span:
-    """Begin a request that came through the mesh with the header `traceparent`; sampled where the gateway sampled it."""
+    """Start the span of a request from the mesh, with its header `traceparent`.
+
+    Sampled if the gateway sampled it.
+    """
     if _exporter is not None and parent.endswith("-01") and TRACEPARENT.fullmatch(parent):
         span = _request(_exporter, route, request_id, parent, service)
     else:
@@ -190,8 +203,8 @@ def behind_mesh(route: str, request_id: str, parent: str, service: str) -> Span:
 
 def _request(exporter: Exporter, route: str, request_id: str, parent: str, service: str) -> Span:
     method, _, path = route.partition(" ")
-    told = {"http.request.method": method, "http.route": path, "tweetlab.request_id": request_id}
-    return Span(request_id, service, recorded=exporter.start(service, route, parent, "server", told))
+    attributes = {"http.request.method": method, "http.route": path, "tweetlab.request_id": request_id}
+    return Span(request_id, service, recorded=exporter.start(service, route, parent, "server", attributes))
 
 
 def _unsampled(parent: str) -> str:
@@ -202,7 +215,10 @@ def _unsampled(parent: str) -> str:
 
 @contextlib.contextmanager
 def step(name: str, kind: Kind = "client", attributes: Attributes | None = None) -> Iterator[Span | None]:
-    """Do one step of a sampled request as a span of its own; None where it is not sampled. An error marks the span."""
+    """Run the block as a child span of a sampled request; yields None if it is not sampled.
+
+    An error marks the span.
+    """
     above = _current.get()
     if above is None or above._recorded is None or _exporter is None:
         yield None
@@ -213,7 +229,7 @@ def step(name: str, kind: Kind = "client", attributes: Attributes | None = None)
 
 
 def inject(headers: dict[str, str]) -> None:
-    """Write `traceparent` into the headers of a call to another process."""
+    """Add `traceparent` to the headers of a call to another process."""
     span = _current.get()
     if span is not None and span.traceparent:
         headers["traceparent"] = span.traceparent
@@ -223,7 +239,10 @@ def inject(headers: dict[str, str]) -> None:
 
 
 def produced(trace: str, topic: str) -> Recorded | None:
-    """Begin the span of publishing an event with this `Event.trace`; None where it is not sampled. Its caller ends it."""
+    """Start the span of publishing an event with this `Event.trace`; None if it is not sampled.
+
+    The caller ends it.
+    """
     if _exporter is None or not (parent := _parent(trace)):
         return None
     return _exporter.start(_service.get(), f"{topic} publish", parent, "producer", _messaging(topic))
@@ -231,16 +250,20 @@ def produced(trace: str, topic: str) -> Recorded | None:
 
 @contextlib.contextmanager
 def consumed(trace: str, topic: str) -> Iterator[Span]:
-    """Handle an event with this `Event.trace`: the continuation of its request. An error marks the span."""
+    """Run the block as the handling of an event with this `Event.trace`, in its trace.
+
+    An error marks the span.
+    """
     with _entered(_consumer(trace, topic, ())) as span:
         yield span
 
 
 @contextlib.contextmanager
 def consumed_together(events: Sequence[tuple[str, str]]) -> Iterator[None]:
-    """Handle many events, given as (trace, topic), in one go.
+    """Run the block as the handling of a batch of events, given as (trace, topic).
 
-    Each that is sampled gets a span; what is done for all stands below the first, to which the others link.
+    Each sampled event gets a span; spans of the shared work are children of the first, to which the others
+    link.
     """
     sampled = [(trace, topic) for trace, topic in events if _parent(trace)] if _exporter is not None else []
     if not sampled:
@@ -269,7 +292,7 @@ def _consumer(trace: str, topic: str, links: Sequence[str]) -> Span:
 
 
 def _parent(trace: str) -> str:
-    """Return the traceparent in an `Event.trace`, "" without a good one."""
+    """Return the traceparent in an `Event.trace`, "" without a valid one."""
     parent = trace.partition(" ")[2]
     return parent if parent and TRACEPARENT.fullmatch(parent) else ""
 
@@ -294,24 +317,25 @@ def _entered(span: Span) -> Iterator[Span]:
 # ---- stores ------------------------------------------------------------------------------------------
 
 
-def watched(port: Any, dependency: str) -> Any:
-    """Return `port` with a span around each of its calls in a sampled request; itself where nothing is exported."""
-    return port if _exporter is None else _Watched(port, dependency)
+def traced(port: Any, dependency: str) -> Any:
+    """Wrap `port` so that each call in a sampled request is a span; return `port` itself without an exporter.
+    """
+    return port if _exporter is None else _Traced(port, dependency)
 
 
-class _Watched:
+class _Traced:
     def __init__(self, port: Any, dependency: str) -> None:
         self._port, self._dependency = port, dependency
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._port, name)
-        if not inspect.iscoroutinefunction(found):
-            return found
-        call = self.__dict__[name] = _spanned(found, f"{self._dependency} {name}", {"db.system.name": self._dependency})
+        attribute = getattr(self._port, name)
+        if not inspect.iscoroutinefunction(attribute):
+            return attribute
+        call = self.__dict__[name] = _with_span(attribute, f"{self._dependency} {name}", {"db.system.name": self._dependency})
         return call
 
 
-def _spanned(method: Any, name: str, attributes: Attributes) -> Any:
+def _with_span(method: Any, name: str, attributes: Attributes) -> Any:
     @functools.wraps(method)
     async def call(*args: Any, **more: Any) -> Any:
         above = _current.get()

@@ -1,7 +1,7 @@
-"""Spans by the OpenTelemetry SDK, sent to a collector over OTLP/HTTP by a thread of their own.
+"""Spans of the OpenTelemetry SDK, sent to a collector over OTLP/HTTP by a separate thread.
 
-Imported only where TWEETLAB_OTLP is set. Every span that is started here is exported: who is sampled was decided before.
-What cannot be sent is dropped: at most 2,048 spans wait, and a request never does.
+Imported only if TWEETLAB_OTLP is set. Every span that is started here is exported: sampling was decided
+before. Spans that cannot be sent are dropped: at most 2,048 spans are queued, and a request never waits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from system.kernel.telemetry.tracing import Attributes, Kind
 
-EVERY_MS = 1_000      # spans are sent that often
-SEND_S = 2.0          # and given up after that long
+EVERY_MS = 1_000      # interval between exports
+SEND_S = 2.0          # timeout of one export
 KINDS = {"server": otel.SpanKind.SERVER, "client": otel.SpanKind.CLIENT, "producer": otel.SpanKind.PRODUCER,
          "consumer": otel.SpanKind.CONSUMER}
 _log = logging.getLogger("tweetlab")
@@ -31,12 +31,13 @@ class OpenTelemetry:
     """`tracing.Exporter` on the SDK. `instance`: name of this process, an attribute of every span."""
 
     def __init__(self, endpoint: str, instance: str, exporter: SpanExporter | None = None) -> None:
-        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # it would tell each failure; `_Telling` tells the first
+        # The SDK would log each failure; `_LogsOutages` logs the first.
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
         session = requests.Session()
-        session.trust_env = False  # a proxy of the user is no way to the loopback
+        session.trust_env = False  # a configured proxy does not reach the loopback
         url = f"{endpoint.rstrip('/')}/v1/traces"
         exporter = exporter or OTLPSpanExporter(endpoint=url, timeout=SEND_S, session=session)
-        self._processor = BatchSpanProcessor(_Telling(exporter, url), schedule_delay_millis=EVERY_MS)
+        self._processor = BatchSpanProcessor(_LogsOutages(exporter, url), schedule_delay_millis=EVERY_MS)
         self._instance = instance
         self._tracers: dict[str, otel.Tracer] = {}
 
@@ -44,7 +45,7 @@ class OpenTelemetry:
               links: Sequence[str] = ()) -> RecordedSpan:
         above = otel.set_span_in_context(otel.NonRecordingSpan(_remote(parent))) if parent else Context()
         return RecordedSpan(self._tracer(service).start_span(
-            name, above, KINDS[kind], dict(attributes), [otel.Link(_remote(each)) for each in links],
+            name, above, KINDS[kind], dict(attributes), [otel.Link(_remote(link)) for link in links],
             record_exception=False, set_status_on_exception=False))
 
     def close(self) -> None:
@@ -61,18 +62,19 @@ class OpenTelemetry:
         return tracer
 
 
-class _Telling(SpanExporter):
-    """Says once when spans are not taken, and once when they are again."""
+class _LogsOutages(SpanExporter):
+    """Logs once when the collector rejects spans, and once when it accepts them again."""
 
     def __init__(self, exporter: SpanExporter, url: str) -> None:
-        self._exporter, self._url, self._taken = exporter, url, True
+        self._exporter, self._url, self._accepted = exporter, url, True
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._exporter.export(spans)
-        taken = result is SpanExportResult.SUCCESS
-        if taken != self._taken:
-            self._taken = taken
-            _log.log(logging.INFO if taken else logging.WARNING, "%s %s spans", self._url, "takes" if taken else "does not take")
+        accepted = result is SpanExportResult.SUCCESS
+        if accepted != self._accepted:
+            self._accepted = accepted
+            _log.log(logging.INFO if accepted else logging.WARNING, "%s %s spans", self._url,
+                     "accepts" if accepted else "does not accept")
         return result
 
     def shutdown(self) -> None:
@@ -104,5 +106,5 @@ class RecordedSpan:
 
 
 def _remote(traceparent: str) -> otel.SpanContext:
-    """Return the context that a traceparent of ours names."""
+    """Return the span context of a traceparent of the lab."""
     return otel.SpanContext(int(traceparent[3:35], 16), int(traceparent[36:52], 16), True, SAMPLED)

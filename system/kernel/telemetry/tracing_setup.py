@@ -1,4 +1,4 @@
-"""Turns the export of traces on for this process."""
+"""Enables the export of traces in this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from system.kernel.telemetry import tracing
 
 
 def start(endpoint: str, ratio: float, instance: str) -> None:
-    """Export a share `ratio` of all requests as spans to `endpoint` (http://host:4318); "" exports nothing."""
+    """Export a fraction `ratio` of all requests as spans to `endpoint` (http://host:4318).
+
+    "" exports nothing.
+    """
     if endpoint:
         # Imported only here: 9 MiB and 80 ms that a process without traces does not need.
         from system.kernel.telemetry.tracing_export import OpenTelemetry
