@@ -112,9 +112,8 @@ def _workload(arrivals: str, stages: Any, mix: Any, popularity: Any) -> spec.Wor
     return spec.Workload(arrivals, stages, mix, popularity["zipf"])
 
 
-def _population(users: int, follows: spec.Follows, history: int, graph: Path | None, cache: str, likes: float,
-                protected: float, undirected: bool | None, direction: str | None) -> spec.Population:
-    return spec.Population(users, follows, history, graph, cache, likes, protected, undirected, direction)
+def _population(history: int, **keys: Any) -> spec.Population:
+    return spec.Population(history_tweets=history, **keys)
 
 
 def _fault(at: float, kind: str, target: str, for_: float | None, delay: float | None, loss: float | None,

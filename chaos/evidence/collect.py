@@ -13,7 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import aiohttp
@@ -62,28 +62,60 @@ class _Plan:
     lookups: list[int]
 
 
-async def collect(history: pd.DataFrame, effects: pd.DataFrame, ports: Ports, base_url: str, token: Callable[[int], str],
-                  edges: tuple[Ids, Ids], seeded_ids: Ids, faults: Sequence[FaultRecord], start_ns: int,
-                  start_wall_ms: int, *, quiesced: bool, seed: int, bounds: Bounds | None = None,
-                  protected: Ids = NO_IDS, likes: Iterable[tuple[int, int]] = (), plan: Plan | None = None,
-                  seeded_authors: Ids | None = None) -> Evidence:
-    """Return the evidence of a run that has ended.
+@dataclass(frozen=True)
+class System:
+    """Access to the system under test. `token(user)`: a bearer token of that user."""
 
-    `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`:
-    a bearer token of that user. `quiesced`: the queues are known to be empty. `protected`: users who were
-    seeded so. `likes`: seeded (tweet, user). `plan`: words of the scenario's plan. `seeded_authors`: of
-    `seeded_ids`, row by row; None where the stores hold data of earlier runs, so that nothing is known of the
-    seeded tweets and accounts.
+    ports: Ports
+    base_url: str
+    token: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """What the stores held before the load began.
+
+    `edges`: (followers, followees), int64, row by row. `tweet_ids`: ascending. `authors`: of `tweet_ids`, row by row;
+    None where the stores hold data of earlier runs, so that nothing is known of the seeded tweets and accounts.
+    `protected`: users who were seeded so. `likes`: (tweet, user).
     """
-    graph = population.from_edges(edges[0], edges[1], users=int(max((int(side.max()) for side in edges if len(side)), default=0)))
-    order = np.argsort(seeded_ids, kind="stable")
-    evidence = Evidence(history, effects, None, graph, RunClock(start_ns, start_wall_ms), seeded_ids[order],
-                        tuple(faults), bounds or Bounds(), "", frozenset(protected.tolist()),
-                        frozenset(likes), plan=plan,
-                        seeded_authors=NO_IDS if seeded_authors is None else seeded_authors[order])
-    seeded_users = 0 if seeded_authors is None else graph.users
+
+    edges: tuple[Ids, Ids]
+    tweet_ids: Ids
+    authors: Ids | None = None
+    protected: Ids = field(default_factory=lambda: NO_IDS)
+    likes: Iterable[tuple[int, int]] = ()
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load that has ended, and what was recorded of it.
+
+    `history`: one row an attempt. `effects`: the effect log. `quiesced`: the queues are known to be empty.
+    `plan`: words of the scenario's plan, None where no plan is known.
+    """
+
+    history: pd.DataFrame
+    effects: pd.DataFrame
+    clock: RunClock
+    quiesced: bool
+    faults: Sequence[FaultRecord] = ()
+    bounds: Bounds = field(default_factory=Bounds)
+    plan: Plan | None = None
+
+
+async def collect(load: Load, seeded: Seeded, system: System, seed: int) -> Evidence:
+    """Return the evidence of a run that has ended; `seed` draws the samples of its final reads."""
+    users = int(max((int(side.max()) for side in seeded.edges if len(side)), default=0))
+    graph = population.from_edges(*seeded.edges, users=users)
+    order = np.argsort(seeded.tweet_ids, kind="stable")
+    evidence = Evidence(load.history, load.effects, None, graph, load.clock, seeded.tweet_ids[order],
+                        tuple(load.faults), load.bounds, "", frozenset(seeded.protected.tolist()),
+                        frozenset(seeded.likes), plan=load.plan,
+                        seeded_authors=NO_IDS if seeded.authors is None else seeded.authors[order])
+    seeded_users = 0 if seeded.authors is None else graph.users
     try:
-        finals = await _finals(evidence, ports, base_url, token, quiesced, random.Random(seed), seeded_users)
+        finals = await _finals(evidence, system, load.quiesced, random.Random(seed), seeded_users)
     except (LabError, aiohttp.ClientError, OSError, TimeoutError) as problem:
         return _with(evidence, None, f"{type(problem).__name__}: {problem}")
     return _with(evidence, finals, "")
@@ -93,9 +125,8 @@ def _with(evidence: Evidence, finals: Finals | None, trouble: str) -> Evidence:
     return dataclasses.replace(evidence, finals=finals, trouble=trouble)
 
 
-async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callable[[int], str], quiesced: bool,
-                  rng: random.Random, seeded_users: int) -> Finals:
-    plan = _plan(evidence.history, evidence.graph, rng)
+async def _finals(evidence: Evidence, system: System, quiesced: bool, rng: random.Random, seeded_users: int) -> Finals:
+    ports, plan = system.ports, _plan(evidence.history, evidence.graph, rng)
     wall_ms, at_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
     following = await _each([*plan.readers, *plan.edge_users], lambda user: _users(ports.users.following, user))
     followers = await _each(plan.audiences, lambda user: _users(ports.users.followers, user))
@@ -117,7 +148,7 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
     expected = [user for user in plan.readers if user <= seeded_users]
     known = await ports.users.by_id(expected)
     pulled = frozenset(mode.author_id for mode in await ports.users.modes())
-    async with Api.opened(base_url, token, evidence.may_read) as api:
+    async with Api.opened(system.base_url, system.token, evidence.may_read) as api:
         shown = await api.lookups(plan.lookups)
         like_counts = await api.like_counts(liked)
         down_to = evidence.run_floor_id
@@ -128,7 +159,7 @@ async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callab
         author_floors={author: found[-1].id if len(found) >= ROWS_LIMIT else 0 for author, found in rows.items()},
         api_tweets=shown, pages=tuple(pages), unread=api.unread, followers=followers, following=following,
         lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable, pictures=pictures,
-        likers=likers, like_counts=like_counts, canary=await _canary(base_url, token),
+        likers=likers, like_counts=like_counts, canary=await _canary(system),
         accounts={user: user in known for user in expected})
 
 
@@ -187,10 +218,10 @@ def _told(plan: _Plan, evidence: Evidence, authors: list[int]) -> str:
             f"{min(len(plan.posters), PAGES)} of {len(plan.posters)} authors' pages, {len(plan.audiences)} audiences")
 
 
-async def _canary(base_url: str, token: Callable[[int], str]) -> Canary | None:
+async def _canary(system: System) -> Canary | None:
     """Plant and watch a canary; None where the API did not let it be planted."""
     try:
-        return await canaries.watch(base_url, token)
+        return await canaries.watch(system.base_url, system.token)
     except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
         return None
 
