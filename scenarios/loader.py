@@ -246,7 +246,7 @@ def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> No
     if fault.for_s is None and kind.held:
         where.key("for").refuse(None, f"`{fault.kind}` is held: write how long, such as `for: 10 s`.")
     _check_strength(fault, kind, where)
-    if set(kind.targets) & vocabulary.AREAS.keys():
+    if set(kind.targets) & vocabulary.FAILURE_DOMAINS.keys():
         _check_area(fault, kind, scenario.platform, where.key("target"))
         return
     nodes = vocabulary.BLUEPRINTS[scenario.platform]
@@ -267,14 +267,14 @@ def _check_strength(fault: spec.Fault, kind: vocabulary.FaultKind, where: Where)
             where.key(name).refuse(tell(value), f"`{fault.kind}` has no `{name}`; leave it out, or take {able}.")
         if value is not None and not low <= value <= high:
             where.key(name).refuse(tell(value), f"it must be from {tell(low)} to {tell(high)}.")
-    if kind.takes and not fault.asked:
+    if kind.takes and not fault.strength:
         words = " or ".join(f"`{name}`" for name in kind.takes)
         where.refuse(fault.kind, f"it must say how much: {words}, such as `delay: 80 ms`.")
 
 
 def _check_area(fault: spec.Fault, kind: vocabulary.FaultKind, platform: str, where: Where) -> None:
     word = kind.targets[-1]
-    of = vocabulary.AREAS[word]
+    of = vocabulary.FAILURE_DOMAINS[word]
     if platform not in of:
         able = " or ".join(f"`platform: {name}`" for name in sorted(of))
         where.refuse(fault.target, f"`{platform}` has no {word}s, so `{fault.kind}` cannot strike one; write {able}.")

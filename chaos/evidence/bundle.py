@@ -1,6 +1,7 @@
 """Everything an invariant may look at: client history, effect log, final reads, graph, faults.
 
-Seeded tweets and edges are input: an invariant never calls them phantoms. `chaos.evidence.collect` makes the final reads.
+Seeded tweets and edges are input: an invariant never calls them phantoms. `chaos.evidence.collect` makes the
+final reads.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Bounds:
 
     `delivery_s`: acknowledged tweet -> in every follower's home; starts again at the end of a fault it met.
     `ghost_s`: acknowledged delete or unfollow -> shown by no later read. `id_skew_ms`: tolerated difference
-    between the time in an id and the time it was asked for (one machine, one clock: rounding and a slewed clock).
-    `limits`: rate limits of the run.
+    between the time in an id and the time it was asked for (one machine, one clock: rounding and a slewed
+    clock). `limits`: rate limits of the run.
     """
 
     delivery_s: float = 10.0
@@ -65,7 +66,8 @@ class Stored:
 class CachedList:
     """A *complete* list as Redis held it before any final API read.
 
-    `members`: (tweet id, author) for lists of tweets, (user, 0) for lists of users. `whole`: all of it was read.
+    `members`: (tweet id, author) for lists of tweets, (user, 0) for lists of users. `whole`: all of it was
+    read.
     """
 
     kind: Kind
@@ -79,8 +81,8 @@ class CachedList:
 class Canary:
     """What became of a canary. `scanned`: answers to whom it is not for; `leaks`: requests answered otherwise than is owed.
 
-    `seen_by_follower`: an approved follower saw it, so it was there to be seen. `unanswered`: requests without an answer that
-    tells anything.
+    `seen_by_follower`: an approved follower saw it, so it was there to be seen. `unanswered`: requests
+    without an answer that tells anything.
     """
 
     scanned: int
@@ -94,12 +96,13 @@ class Finals:
     """What the stores and the API said after the load had ended and the queues were empty.
 
     `quiesced`: the queues were empty before the first of these reads. `wall_ms`, `at_ns`: when they began.
-    `by_id`: tweets of the run by id (`asked`: the ids that were asked for). `by_author`: author -> tweet id -> deleted,
-    complete for ids >= `author_floors[author]`. `api_tweets`: id -> shown by GET; None where it gave no answer.
-    `pages`: final home and profile pages. `unread`: API reads without an answer. `followers`, `following`: edges in
-    PostgreSQL of the users that were looked at. `pulled`: authors that are or were pulled. `sample`: what was drawn.
-    `searchable`: those of `asked` that the index finds; None where it was not asked.
-    `pictures`: (owner, number) -> SHA-256 of what storage holds, as `History.pictures` tells it; "" where that is nothing.
+    `by_id`: tweets of the run by id (`asked`: the ids that were asked for). `by_author`: author -> tweet id
+    -> deleted, complete for ids >= `author_floors[author]`. `api_tweets`: id -> shown by GET; None where it
+    gave no answer. `pages`: final home and profile pages. `unread`: API reads without an answer. `followers`,
+    `following`: edges in PostgreSQL of the users that were looked at. `pulled`: authors that are or were
+    pulled. `sample`: what was drawn. `searchable`: those of `asked` that the index finds; None where it was
+    not asked. `pictures`: (owner, number) -> SHA-256 of what storage holds, as `History.pictures` tells it;
+    "" where that is nothing.
     """
 
     quiesced: bool = True
@@ -133,7 +136,8 @@ class Finals:
 class Evidence:
     """All that is known of a run.
 
-    `finals`: None where no final reads were made; `trouble` says why. `seeded_ids`: int64, shape (n,), ascending.
+    `finals`: None where no final reads were made; `trouble` says why. `seeded_ids`: int64, shape (n,),
+    ascending.
     """
 
     rows: pd.DataFrame
@@ -197,7 +201,8 @@ class Evidence:
     def deliver_by(self, acked_ns: int) -> int:
         """Return until when a tweet acknowledged at `acked_ns` must be in every home; NEVER_NS under a fault that did not end.
 
-        A fault that begins before that time and ends after the acknowledgement lets the bound start again at its end.
+        A fault that begins before that time and ends after the acknowledgement lets the bound start again at
+        its end.
         """
         bound_ns = int(self.bounds.delivery_s * 1e9)
         until = acked_ns + bound_ns
@@ -206,7 +211,7 @@ class Evidence:
                 until = max(until, min(NEVER_NS, end + bound_ns))
         return until
 
-    def edge_stands(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
+    def edge_exists(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
         """Say whether the edge surely stood before `from_ns` and surely was not taken away before `until_ns`."""
         if (follower, author) not in self.history.edges:
             return self.seeded_edge(follower, author)
@@ -228,7 +233,7 @@ class Evidence:
     def _known_spans(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
         return {}
 
-    def edge_gone(self, follower: int, author: int, sent_ns: int, done_ns: int) -> Change | None:
+    def removed_by(self, follower: int, author: int, sent_ns: int, done_ns: int) -> Change | None:
         """Return the unfollow after which the edge surely did not stand while [sent_ns, done_ns] passed, or None."""
         bound_ns = int(self.bounds.ghost_s * 1e9)
         changes = self.history.edges.get((follower, author), ())

@@ -49,8 +49,8 @@ async def plant(base_url: str, token: Callable[[int], str], askers: Sequence[int
 class Way:
     """One way to ask. `owed`: the status that is owed to whom it is not for; where that is 200, the page lacks all `secrets`.
 
-    `secrets`: ids and words. `shown_to`: who is shown the first of them, so that its absence elsewhere proves something; 0:
-    nobody.
+    `secrets`: ids and words. `shown_to`: who is shown the first of them, so that its absence elsewhere proves
+    something; 0: nobody.
     """
 
     path: str
@@ -74,8 +74,8 @@ class Way:
 class Scene:
     """Who and what was planted. The owner is protected; the friend is public, approved, and followed by the owner.
 
-    `gone`: was approved, and is removed before he asks. `post`: the owner's, with the picture `attached`, liked by both.
-    `liked`: a post of the friend that the owner likes. `raw`: a picture that was never put.
+    `gone`: was approved, and is removed before he asks. `post`: the owner's, with the picture `attached`,
+    liked by both. `liked`: a post of the friend that the owner likes. `raw`: a picture that was never put.
     """
 
     owner: int

@@ -75,9 +75,9 @@ class System:
 class Seeded:
     """What the stores held before the load began.
 
-    `edges`: (followers, followees), int64, row by row. `tweet_ids`: ascending. `authors`: of `tweet_ids`, row by row;
-    None where the stores hold data of earlier runs, so that nothing is known of the seeded tweets and accounts.
-    `protected`: users who were seeded so. `likes`: (tweet, user).
+    `edges`: (followers, followees), int64, row by row. `tweet_ids`: ascending. `authors`: of `tweet_ids`, row
+    by row; None where the stores hold data of earlier runs, so that nothing is known of the seeded tweets and
+    accounts. `protected`: users who were seeded so. `likes`: (tweet, user).
     """
 
     edges: tuple[Ids, Ids]

@@ -2,12 +2,13 @@
 
 A history has one row an attempt. An attempt ended `ok` (2xx, fully read), `fail` (surely no effect) or `info`
 (it may have happened, now or at any later time). So an `ok` took effect somewhere in [sent, done], an `info`
-somewhere in [sent, for ever], a `fail` never. Times are CLOCK_MONOTONIC in ns and comparable within a run; a row with
-`sent_ns` 0 was never sent and is left out. Ids of 0 are none.
+somewhere in [sent, for ever], a `fail` never. Times are CLOCK_MONOTONIC in ns and comparable within a run; a
+row with `sent_ns` 0 was never sent and is left out. Ids of 0 are none.
 
 A page covers an interval of ids: [low, high). Of what lies inside, it claims to show everything; of what lies
-outside, it says nothing. `low` is the lowest id the server scanned; `high` is the end of the page before it in
-the same walk, or infinity for a first page. Where the server did not say, the interval is cut to the ids shown.
+outside, it says nothing. `low` is the lowest id the server scanned; `high` is the end of the page before it
+in the same walk, or infinity for a first page. Where the server did not say, the interval is cut to the ids
+shown.
 """
 
 from __future__ import annotations
@@ -37,8 +38,9 @@ DEFAULTS: dict[str, Any] = {
 class Post:
     """A tweet that a client asked for. `tweet_ids`: every id it was answered with (one, if keys are honoured).
 
-    `sent_ns`: of the first attempt. `acked_ns`: when the first `ok` was read. `rows`: its attempts in the history.
-    `key`: idempotency key, empty where none was sent. `bodies`: distinct hashes of acknowledged bodies.
+    `sent_ns`: of the first attempt. `acked_ns`: when the first `ok` was read. `rows`: its attempts in the
+    history. `key`: idempotency key, empty where none was sent. `bodies`: distinct hashes of acknowledged
+    bodies.
     """
 
     user: int
@@ -134,7 +136,7 @@ class History:
         """Return how many attempts of a route were answered `ok`."""
         return sum(self._columns["outcome"][row] == "ok" for row in self.rows_of((route,)))
 
-    def tell(self, row: int) -> str:
+    def describe(self, row: int) -> str:
         """Return one row as the evidence of a violation: op, what, who, outcome, when (s from the first send)."""
         c = self._columns
         target = f" {c['target'][row]}" if c["target"][row] > 0 else ""

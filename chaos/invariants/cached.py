@@ -36,10 +36,10 @@ def check(evidence: Evidence) -> Finding:
     """Every complete list in Redis holds all that Cassandra and PostgreSQL say belongs into it, down to its floor.
 
     Home lists: every live tweet of every followed author whose tweets were read and that was pushed, and of
-    authors who are or were pulled those that the fan-out says it pushed; other tweets of theirs and own tweets
-    are allowed, as are deleted tweets and authors once followed, which readers drop. Author lists: every live
-    tweet. Follower and following lists: exactly the edges. Nothing may be in a list of tweets that was never
-    stored.
+    authors who are or were pulled those that the fan-out says it pushed; other tweets of theirs and own
+    tweets are allowed, as are deleted tweets and authors once followed, which readers drop. Author lists:
+    every live tweet. Follower and following lists: exactly the edges. Nothing may be in a list of tweets that
+    was never stored.
     """
     tally = Tally(NAME)
     finals = evidence.finals

@@ -11,7 +11,7 @@ import numpy as np
 from chaos.evidence.bundle import Evidence, Ids
 from chaos.evidence.history import HOME, NEVER_NS, TOP_ID, Post, Read
 from chaos.invariants.finding import Finding, Tally
-from chaos.invariants.pages import told
+from chaos.invariants.pages import describe_read
 from system.kernel import events
 from system.ports import Kind
 
@@ -30,8 +30,8 @@ class Fanout:
 def fanout_of(evidence: Evidence) -> Fanout:
     """Return the first effect of each new tweet; rows of other events and groups are left out.
 
-    A row names the topic as its kind and the tweet as its event (as workers write), or the topic as its event and the
-    tweet as its key (as the columns of a record tell it).
+    A row names the topic as its kind and the tweet as its event (as workers write), or the topic as its event
+    and the tweet as its key (as the columns of a record tell it).
     """
     frame = evidence.effects
     done: dict[int, int] = {}
@@ -53,10 +53,10 @@ def fanout_of(evidence: Evidence) -> Fanout:
 def check(evidence: Evidence) -> Finding:
     """An acknowledged tweet is in the home of everybody who surely followed its author before it was posted.
 
-    Due: the delivery bound after the acknowledgement, starting again at the end of a fault it met; at once for final reads
-    after the queues were empty. Judged on the fan-out's effect log, on every later home page that covers the id, on final
-    pages, and for pushed tweets on the complete home lists in Redis. Follows in flight, unfollows and deletes that may have
-    happened make a pair optional.
+    Due: the delivery bound after the acknowledgement, starting again at the end of a fault it met; at once
+    for final reads after the queues were empty. Judged on the fan-out's effect log, on every later home page
+    that covers the id, on final pages, and for pushed tweets on the complete home lists in Redis. Follows in
+    flight, unfollows and deletes that may have happened make a pair optional.
     """
     tally = Tally(NAME)
     posts = {tweet_id: post for tweet_id, post in evidence.history.acked.items()
@@ -84,7 +84,7 @@ def check(evidence: Evidence) -> Finding:
             if tweet_id not in shown:
                 post = posts[tweet_id]
                 tally.violated(f"follower {read.user} does not see tweet {tweet_id} of {post.user}; "
-                               f"{evidence.history.tell(post.rows[-1])}; {told(evidence, read)}", 2, read.sent_ns)
+                               f"{evidence.history.describe(post.rows[-1])}; {describe_read(evidence, read)}", 2, read.sent_ns)
     tally.checked = sum(pairs.values())
     tally.remarks.append(f"{pairs['push']} sightings judged by push, {pairs['pull']} by pull, {len(posts)} tweets.")
     return tally.finding("no home page covered a tweet that its reader had to see")
@@ -98,7 +98,7 @@ def _handled(evidence: Evidence, posts: dict[int, Post], fanout: Fanout, tally: 
     open_ = 0
     for tweet_id, post in posts.items():
         done_ns = fanout.done_ns.get(tweet_id)
-        proof = evidence.history.tell(post.rows[-1])
+        proof = evidence.history.describe(post.rows[-1])
         if done_ns is not None and done_ns > evidence.deliver_by(post.acked_ns):
             late_s = (done_ns - post.acked_ns) / 1e9
             tally.violated(f"the fan-out of tweet {tweet_id} ended {late_s:.3f} s after the acknowledgement "
@@ -172,4 +172,4 @@ class _Due:
 
     def _stands(self, read: Read, tweet_id: int) -> bool:
         post = self._posts[tweet_id]
-        return self._evidence.edge_stands(read.user, post.user, post.sent_ns, read.done_ns)
+        return self._evidence.edge_exists(read.user, post.user, post.sent_ns, read.done_ns)

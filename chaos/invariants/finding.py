@@ -42,7 +42,8 @@ class Finding:
 class Tally:
     """Collects what one check compares, proves and misses, and makes its finding.
 
-    `checked`: facts compared. `doubts`: reasons why something could not be decided. `remarks`: for the note only.
+    `checked`: facts compared. `doubts`: reasons why something could not be decided. `remarks`: for the note
+    only.
     """
 
     name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chaos.evidence.bundle import Evidence
 from chaos.evidence.history import HOME, TWEET, Change, Read
 from chaos.invariants.finding import Finding, Tally
-from chaos.invariants.pages import told
+from chaos.invariants.pages import describe_read
 from scenarios import plan
 
 NAME = "no_ghost_after_delete_or_unfollow"
@@ -14,9 +14,9 @@ NAME = "no_ghost_after_delete_or_unfollow"
 def check(evidence: Evidence) -> Finding:
     """No read sent later than an acknowledged delete or unfollow plus the bound shows what it took away.
 
-    Deletes are judged on home and profile pages, GET by id and Cassandra; unfollows on home pages and PostgreSQL. An
-    unfollow is judged only where no follow of the same pair can have come after it. Search converges on its own
-    clock and is not judged here.
+    Deletes are judged on home and profile pages, GET by id and Cassandra; unfollows on home pages and
+    PostgreSQL. An unfollow is judged only where no follow of the same pair can have come after it. Search
+    converges on its own clock and is not judged here.
     """
     tally = Tally(NAME)
     history = evidence.history
@@ -41,14 +41,14 @@ def _page(evidence: Evidence, read: Read, gone: dict[int, tuple[int, int]], left
     bound_ns = int(evidence.bounds.ghost_s * 1e9)
     for tweet_id in read.ids:
         if tweet_id in gone and gone[tweet_id][0] + bound_ns <= read.sent_ns:
-            tally.violated(f"deleted tweet {tweet_id} was shown; {evidence.history.tell(gone[tweet_id][1])}; "
-                           f"{told(evidence, read)}", 2, read.sent_ns)
+            tally.violated(f"deleted tweet {tweet_id} was shown; {evidence.history.describe(gone[tweet_id][1])}; "
+                           f"{describe_read(evidence, read)}", 2, read.sent_ns)
     if read.route != HOME or read.user not in left:
         return
     for author in left[read.user].intersection(read.authors):
-        if author != read.user and (cut := evidence.edge_gone(read.user, author, read.sent_ns, read.done_ns)):
+        if author != read.user and (cut := evidence.removed_by(read.user, author, read.sent_ns, read.done_ns)):
             tally.violated(f"a tweet of unfollowed author {author} was shown to {read.user}; "
-                           f"{evidence.history.tell(cut.row)}; {told(evidence, read)}", 2, read.sent_ns)
+                           f"{evidence.history.describe(cut.row)}; {describe_read(evidence, read)}", 2, read.sent_ns)
 
 
 def _lookups(evidence: Evidence, gone: dict[int, tuple[int, int]], tally: Tally) -> None:
@@ -58,7 +58,7 @@ def _lookups(evidence: Evidence, gone: dict[int, tuple[int, int]], tally: Tally)
     for row in history.rows_of((TWEET,)):
         at = gone.get(target[row])
         if at and outcome[row] == "ok" and at[0] + bound_ns <= sent[row]:
-            tally.violated(f"deleted tweet {target[row]} was answered by id; {history.tell(at[1])}; {history.tell(row)}",
+            tally.violated(f"deleted tweet {target[row]} was answered by id; {history.describe(at[1])}; {history.describe(row)}",
                            2, sent[row])
 
 
@@ -72,16 +72,16 @@ def _stores(evidence: Evidence, gone: dict[int, tuple[int, int]], cuts: list[tup
         return
     for tweet_id, (done_ns, row) in gone.items():
         if done_ns + bound_ns <= finals.at_ns and finals.api_tweets.get(tweet_id):
-            tally.violated(f"deleted tweet {tweet_id} was answered by the final GET; {evidence.history.tell(row)}", 2)
+            tally.violated(f"deleted tweet {tweet_id} was answered by the final GET; {evidence.history.describe(row)}", 2)
         stored = finals.by_id.get(tweet_id)
         tally.keep("deletes", int(stored is not None), int(stored is not None and not stored.deleted))
         if stored is not None and not stored.deleted:
-            tally.violated(f"deleted tweet {tweet_id} is not marked deleted in Cassandra; {evidence.history.tell(row)}")
+            tally.violated(f"deleted tweet {tweet_id} is not marked deleted in Cassandra; {evidence.history.describe(row)}")
     for (follower, author), _ in cuts:
         following = finals.following.get(follower)
-        cut = evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns)
+        cut = evidence.removed_by(follower, author, finals.at_ns, finals.at_ns)
         if cut and following is not None:
             tally.keep("unfollows", 1, int(author in following))
             if author in following:
                 tally.violated(f"{follower} unfollowed {author} and the edge stands in PostgreSQL; "
-                               f"{evidence.history.tell(cut.row)}")
+                               f"{evidence.history.describe(cut.row)}")

@@ -22,7 +22,7 @@ def check(evidence: Evidence) -> Finding:
     tally.exercised(evidence.plan, {plan.FOLLOWS: evidence.history.acknowledged("follow"),
                                     plan.APPROVALS: evidence.history.acknowledged("follow_approve")})
     for follower, author in evidence.history.edges:
-        if evidence.edge_stands(follower, author, finals.at_ns, finals.at_ns):
+        if evidence.edge_exists(follower, author, finals.at_ns, finals.at_ns):
             _both_ends(evidence, follower, author, tally)
     for author, followers in finals.followers.items():
         for follower in evidence.seeded_followers(author).tolist():
@@ -42,7 +42,7 @@ def check(evidence: Evidence) -> Finding:
 def _both_ends(evidence: Evidence, follower: int, author: int, tally: Tally) -> None:
     finals = evidence.finals
     assert finals is not None
-    proof = "; ".join(evidence.history.tell(change.row) for change in evidence.history.edges[follower, author])
+    proof = "; ".join(evidence.history.describe(change.row) for change in evidence.history.edges[follower, author])
     ends = (("following", finals.following.get(follower), author),
             ("followers", finals.followers.get(author), follower))
     sides = [(name, side, other) for name, side, other in ends if side is not None]

@@ -13,8 +13,9 @@ UNIQUE, KEYS = "unique_ids", "idempotency_keys_are_honoured"
 def check_unique(evidence: Evidence) -> Finding:
     """No id is given twice, none belongs to two authors, and ids follow time.
 
-    Of one worker number ids grow strictly: a tweet asked for after another's acknowledgement has the larger id.
-    Between workers, and against the wall clock at the request, the time in an id is off by no more than the bound.
+    Of one worker number ids grow strictly: a tweet asked for after another's acknowledgement has the larger
+    id. Between workers, and against the wall clock at the request, the time in an id is off by no more than
+    the bound.
     """
     tally = Tally(UNIQUE)
     given: dict[int, Post] = {}
@@ -22,10 +23,10 @@ def check_unique(evidence: Evidence) -> Finding:
         for tweet_id in post.tweet_ids:
             tally.checked += 1
             if tweet_id in given:
-                tally.violated(f"tweet id {tweet_id} was given twice; {evidence.history.tell(given[tweet_id].rows[-1])}; "
-                               f"{evidence.history.tell(post.rows[-1])}", 2, post.acked_ns)
+                tally.violated(f"tweet id {tweet_id} was given twice; {evidence.history.describe(given[tweet_id].rows[-1])}; "
+                               f"{evidence.history.describe(post.rows[-1])}", 2, post.acked_ns)
             elif evidence.is_seeded(tweet_id):
-                tally.violated(f"tweet id {tweet_id} was seeded; {evidence.history.tell(post.rows[-1])}", 1, post.acked_ns)
+                tally.violated(f"tweet id {tweet_id} was seeded; {evidence.history.describe(post.rows[-1])}", 1, post.acked_ns)
             given.setdefault(tweet_id, post)
     _one_author(evidence, given, tally)
     _growing(evidence, given, tally)
@@ -58,7 +59,7 @@ def _growing(evidence: Evidence, given: dict[int, Post], tally: Tally) -> None:
             at += 1
         made_ms = ids.ms_of(tweet_id)
         highest = top.get(ids.worker_of(tweet_id), -1)
-        proof = evidence.history.tell(post.rows[-1])
+        proof = evidence.history.describe(post.rows[-1])
         if tweet_id < highest:
             tally.violated(f"tweet id {tweet_id} lies below {highest}, which its worker had already given; {proof}",
                            2, post.sent_ns)
@@ -80,8 +81,8 @@ def _wall(evidence: Evidence, tweet_id: int, post: Post, proof: str, tally: Tall
 def check_keys(evidence: Evidence) -> Finding:
     """All attempts with one idempotency key are one tweet, and a key never covers two bodies.
 
-    Checked on the answers; that an answer stands for one tweet in Cassandra is part of no_acknowledged_tweet_lost
-    (a second tweet is a phantom there).
+    Checked on the answers; that an answer stands for one tweet in Cassandra is part of
+    no_acknowledged_tweet_lost (a second tweet is a phantom there).
     """
     tally = Tally(KEYS)
     again = 0
@@ -90,7 +91,7 @@ def check_keys(evidence: Evidence) -> Finding:
             continue
         tally.checked += 1
         again += len(post.rows) > 1
-        proof = "; ".join(evidence.history.tell(row) for row in post.rows)
+        proof = "; ".join(evidence.history.describe(row) for row in post.rows)
         if len(post.tweet_ids) > 1:
             tally.violated(f"key {post.key!r} of user {post.user} made tweets {list(post.tweet_ids)}; {proof}",
                            len(post.rows), post.acked_ns)

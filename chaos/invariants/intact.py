@@ -11,8 +11,8 @@ NAME = "pictures_are_intact"
 def check(evidence: Evidence) -> Finding:
     """Every picture whose upload was acknowledged stands in storage with the SHA-256 that its client computed, and is finalised.
 
-    The bytes are read from storage, past the edge and its cache, and hashed. No user of a run deletes a picture, and the
-    collector's ages are longer than a run.
+    The bytes are read from storage, past the edge and its cache, and hashed. No user of a run deletes a
+    picture, and the collector's ages are longer than a run.
     """
     tally = Tally(NAME)
     if evidence.finals is None:
@@ -27,5 +27,6 @@ def check(evidence: Evidence) -> Finding:
         tally.keep("pictures", 1, int(stored[key] != digest))
         if stored[key] != digest:
             what = f"other bytes ({stored[key]} instead of {digest})" if stored[key] else "nothing, or is not finalised"
-            tally.violated(f"picture {key[0]}_{key[1]} was acknowledged and storage holds {what}; {evidence.history.tell(row)}")
+            tally.violated(f"picture {key[0]}_{key[1]} was acknowledged and storage holds {what}; "
+                           f"{evidence.history.describe(row)}")
     return tally.finding("no picture was acknowledged")

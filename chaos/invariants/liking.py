@@ -13,8 +13,8 @@ NAME = "likes_exact"
 def check(evidence: Evidence) -> Finding:
     """Every acknowledged like stands in PostgreSQL, nothing stands that nobody asked for, and the API counts what stands.
 
-    A like whose answer never came may stand or not. Likes that stood before the run stay: no route of a mix takes one back. The
-    API's count is read after the queues were empty.
+    A like whose answer never came may stand or not. Likes that stood before the run stay: no route of a mix
+    takes one back. The API's count is read after the queues were empty.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -34,7 +34,7 @@ def check(evidence: Evidence) -> Finding:
             sure = _stands(changes)
             tally.keep("likes", int(bool(sure)), int(bool(sure) and user not in standing))
             if sure is not None and sure != (user in standing):
-                proof = "; ".join(evidence.history.tell(change.row) for change in changes)
+                proof = "; ".join(evidence.history.describe(change.row) for change in changes)
                 tally.violated(f"the like of {tweet} by {user} {'is lost' if sure else 'stands again'}: {proof}", len(changes))
         before = seeded.get(tweet, set())
         tally.checked += len(before)

@@ -16,8 +16,9 @@ COUNTERS = "limits"  # kind of the node that counts
 def check(evidence: Evidence) -> Finding:
     """In any window of `limits.window_s`, a user's served requests to one route are at most the limit of its class.
 
-    Where the server of the counters was away at most twice the limit (once what it had counted, once the gateways' shares).
-    Judged on what was surely served inside one window: from the first send to the last answer.
+    Where the server of the counters was away at most twice the limit (once what it had counted, once the
+    gateways' shares). Judged on what was surely served inside one window: from the first send to the last
+    answer.
     """
     tally, knobs = Tally(NAME), evidence.bounds.limits
     history = evidence.history

@@ -38,7 +38,7 @@ def check(evidence: Evidence) -> Finding:
         unanswered += finals.api_tweets.get(tweet_id, True) is None
         tally.keep("tweets", 1, int(bool(absent)))
         if absent:
-            proof = evidence.history.tell(post.rows[-1])
+            proof = evidence.history.describe(post.rows[-1])
             tally.violated(f"tweet {tweet_id} was acknowledged and is absent from {', '.join(absent)}; {proof}",
                            len(post.rows), post.acked_ns)
     nameless = sum(post.acked_ns < NEVER_NS and not post.tweet_ids for post in evidence.history.posts)

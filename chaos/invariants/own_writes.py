@@ -7,7 +7,7 @@ import bisect
 from chaos.evidence.bundle import Evidence
 from chaos.evidence.history import Post, Read
 from chaos.invariants.finding import Finding, Tally
-from chaos.invariants.pages import told
+from chaos.invariants.pages import describe_read
 
 NAME = "read_your_writes"
 
@@ -38,5 +38,5 @@ def _judge(evidence: Evidence, read: Read, tweets: list[tuple[int, Post]], tally
             continue
         tally.checked += 1
         if tweet_id not in read.ids:
-            tally.violated(f"own tweet {tweet_id} is missing; {evidence.history.tell(post.rows[-1])}; "
-                           f"{told(evidence, read)}", 2, read.sent_ns)
+            tally.violated(f"own tweet {tweet_id} is missing; {evidence.history.describe(post.rows[-1])}; "
+                           f"{describe_read(evidence, read)}", 2, read.sent_ns)

@@ -32,14 +32,14 @@ def check(evidence: Evidence) -> Finding:
 def _order(evidence: Evidence, read: Read, tally: Tally) -> None:
     for newer, older in zip(read.ids, read.ids[1:], strict=False):
         if newer == older or (newer < older and older in read.ids[:read.ids.index(newer)]):
-            tally.violated(f"tweet {older} stands twice in one page; {told(evidence, read)}", 1, read.sent_ns)
+            tally.violated(f"tweet {older} stands twice in one page; {describe_read(evidence, read)}", 1, read.sent_ns)
         elif newer < older:
-            tally.violated(f"tweet {older} stands below the older {newer}; {told(evidence, read)}", 1, read.sent_ns)
+            tally.violated(f"tweet {older} stands below the older {newer}; {describe_read(evidence, read)}", 1, read.sent_ns)
     if read.continues:
         for tweet_id in read.ids:
             if tweet_id >= read.high:
                 tally.violated(f"tweet {tweet_id} lies in a page whose walk had already passed {read.high}; "
-                               f"{told(evidence, read)}", 2, read.sent_ns)
+                               f"{describe_read(evidence, read)}", 2, read.sent_ns)
 
 
 def _gaps(evidence: Evidence, reads: Iterable[Read], tally: Tally) -> None:
@@ -54,7 +54,7 @@ def _gaps(evidence: Evidence, reads: Iterable[Read], tally: Tally) -> None:
         for tweet_id in known[bisect.bisect_left(known, read.low):bisect.bisect_left(known, read.high)]:
             if tweet_id not in shown and not _explained(evidence, read, tweet_id, first[tweet_id][1]):
                 tally.violated(f"tweet {tweet_id} was seen and then missing from a page that covers it; "
-                               f"{told(evidence, first[tweet_id][0])}; {told(evidence, read)}", 2, read.sent_ns)
+                               f"{describe_read(evidence, first[tweet_id][0])}; {describe_read(evidence, read)}", 2, read.sent_ns)
         waiting.append(read)
 
 
@@ -78,8 +78,8 @@ def _explained(evidence: Evidence, read: Read, tweet_id: int, author: int) -> bo
                for followee in authors for change in edges.get((read.user, followee), ()))
 
 
-def told(evidence: Evidence, read: Read) -> str:
+def describe_read(evidence: Evidence, read: Read) -> str:
     """Return a read as the evidence of a violation, final reads included."""
     if read.row >= 0:
-        return evidence.history.tell(read.row)
+        return evidence.history.describe(read.row)
     return f"final {read.route} of {read.subject} @{evidence.history.seconds(read.sent_ns):.3f} s"

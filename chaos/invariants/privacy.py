@@ -13,18 +13,20 @@ SHOWING = ("home", "user_tweets", "search", "tweet")  # routes of the mix whose 
 def check(evidence: Evidence) -> Finding:
     """No page shows a protected user's tweet to somebody who was never approved, and no answer his words to a stranger.
 
-    Before the load a protected user posts a word that nobody else has, beside words that the load searches for; readers of the
-    load ask to follow him, and nobody is approved. Every answer of the load, of any route and status, is looked through for it.
+    Before the load a protected user posts a word that nobody else has, beside words that the load searches
+    for; readers of the load ask to follow him, and nobody is approved. Every answer of the load, of any route
+    and status, is looked through for it.
 
-    After the load canaries are planted by a new user who is protected: a tweet with a word that nobody else has and a picture,
-    likes, edges, a picture in no tweet and one that was never put. Then one who asked to follow, and one who was approved and
-    removed, ask on every way (ids, lists, search, likes, edges, pictures): each answer must have the status that is owed to them
-    and show neither id nor word. Pictures that are in no tweet are asked for by a follower, too, and the bytes at edge and
-    storage without a right signature. Whom each thing is for must see it: otherwise the silence would prove nothing.
+    After the load canaries are planted by a new user who is protected: a tweet with a word that nobody else
+    has and a picture, likes, edges, a picture in no tweet and one that was never put. Then one who asked to
+    follow, and one who was approved and removed, ask on every way (ids, lists, search, likes, edges,
+    pictures): each answer must have the status that is owed to them and show neither id nor word. Pictures
+    that are in no tweet are asked for by a follower, too, and the bytes at edge and storage without a right
+    signature. Whom each thing is for must see it: otherwise the silence would prove nothing.
 
-    Where users were seeded protected, every page of the load (home, user's tweets, search, a tweet by id) and every final page is
-    judged too: who is shown a protected author was let in at some moment of the read, or may have been: what surely ended before
-    the read decides, and whatever was under way or unknown.
+    Where users were seeded protected, every page of the load (home, user's tweets, search, a tweet by id) and
+    every final page is judged too: who is shown a protected author was let in at some moment of the read, or
+    may have been: what surely ended before the read decides, and whatever was under way or unknown.
     """
     tally = Tally(NAME)
     _pages(evidence, tally)
@@ -59,7 +61,7 @@ def _pages(evidence: Evidence, tally: Tally) -> None:
     history, seen = evidence.history, 0
     authors, done_ns, outcome = history.column("page_authors"), history.column("done_ns"), history.column("outcome")
     sent_ns = history.column("sent_ns")
-    shown = [(history.column("user")[row], numbers(authors[row]), (sent_ns[row], done_ns[row]), history.tell(row))
+    shown = [(history.column("user")[row], numbers(authors[row]), (sent_ns[row], done_ns[row]), history.describe(row))
              for row in history.rows_of(SHOWING) if outcome[row] == "ok"]
     shown += [(read.user, read.authors, (read.sent_ns, read.done_ns), f"final read of {read.route} by {read.user}")
               for read in (evidence.finals.pages if evidence.finals else ())]

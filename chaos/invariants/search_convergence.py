@@ -13,8 +13,9 @@ def check(evidence: Evidence) -> Finding:
     """After the queues have emptied, the index finds every acknowledged tweet that nobody may have deleted, and no tweet
     whose delete was acknowledged.
 
-    The index itself is asked, after a refresh: what the API hides by the truth would not show a ghost. A tweet whose delete
-    ended `info` may be found or not. Fewer than 10 tweets, or queues that did not empty, are unknown.
+    The index itself is asked, after a refresh: what the API hides by the truth would not show a ghost. A
+    tweet whose delete ended `info` may be found or not. Fewer than 10 tweets, or queues that did not empty,
+    are unknown.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -38,8 +39,8 @@ def check(evidence: Evidence) -> Finding:
         tally.doubt(tally.checked, "tweets were looked for while events were under way.")
         return tally.finding("no tweet was posted or deleted")
     for tweet_id, row in missing:
-        tally.violated(f"tweet {tweet_id} was acknowledged and no search finds it; {evidence.history.tell(row)}")
+        tally.violated(f"tweet {tweet_id} was acknowledged and no search finds it; {evidence.history.describe(row)}")
     for tweet_id, row in ghosts:
-        tally.violated(f"deleted tweet {tweet_id} is still found; {evidence.history.tell(row)}")
+        tally.violated(f"deleted tweet {tweet_id} is still found; {evidence.history.describe(row)}")
     tally.doubt(tally.checked if tally.checked < LEAST else 0, f"tweets are too few; {LEAST} would prove something.")
     return tally.finding("no tweet was posted or deleted")

@@ -139,7 +139,7 @@ async def test_after_the_primary_is_killed_its_replica_serves_and_it_comes_back_
     took_s = await until(lambda: serves(cache), within_s=15)
     absent = await shown(cache)
     await built(cache, NEW)
-    aimed = await table.FAULTS["cache_loss"].aim(lab, "redis")
+    aimed = await table.FAULTS["cache_loss"].choose_target(lab, "redis")
     nothing = Ports(**dict.fromkeys(Ports.__annotations__))
     tool = session.Session(lab, config(lab.stores(CACHE)["redis"]), nothing, Screen(), "", False).redis()
     keys = await tool.dbsize()

@@ -85,16 +85,16 @@ async def test_a_runner_killed_in_the_middle_of_a_cut_leaves_no_region_cut(lab):
     runner.kill()
     await runner.wait()
     log, ends_s = undo.UndoLog(undo.path_of(lab.paths.state)), time.monotonic() + 30
-    while log.standing() and time.monotonic() < ends_s:
+    while log.pending() and time.monotonic() < ends_s:
         await asyncio.sleep(0.2)
 
-    assert (struck, log.standing(), await cuts(lab)) == (6, [], [])
+    assert (struck, log.pending(), await cuts(lab)) == (6, [], [])
     assert all(row.auto_heal for row in await lab.status())
 
 
 async def test_a_lab_that_goes_down_takes_its_cuts_with_it(lab):
     """The sweep says that the fault went with the lab: so it must not stand in the next one."""
-    aim = await table.FAULTS["region_cut"].aim(lab, "west")
+    aim = await table.FAULTS["region_cut"].choose_target(lab, "west")
     await table.FAULTS["region_cut"].inject(lab, aim)
     await lab.down()
     await lab.up(CACHE, stores_only=True)
@@ -149,7 +149,7 @@ async def leads(lab):
 async def test_a_voter_that_was_cut_off_deposes_nobody_when_it_is_joined(voters):
     """Alone it votes and votes; if its number counted, the others would elect again, and PostgreSQL's primary lose its lock."""
     cut = "east" if await leads(voters) != "etcd-1" else "west"
-    aim = await table.FAULTS["region_cut"].aim(voters, cut)
+    aim = await table.FAULTS["region_cut"].choose_target(voters, cut)
     before = await terms(voters)
     await table.FAULTS["region_cut"].inject(voters, aim)
     await asyncio.sleep(8.0)

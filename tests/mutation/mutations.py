@@ -185,7 +185,7 @@ def show_an_unfollowed(evidence: Evidence, rng: random.Random) -> Evidence | Non
         for (follower, author), _ in evidence.history.edges.items():
             old = [t for t in evidence.seeded_ids.tolist() if t in edits.finals_of(evidence).by_author[author]
                    and not evidence.history.maybe_deleted(t)]
-            if follower == read.user and old and evidence.edge_gone(follower, author, read.sent_ns, read.done_ns):
+            if follower == read.user and old and evidence.removed_by(follower, author, read.sent_ns, read.done_ns):
                 return edits.with_rows(evidence, {read.row: edits.page_with(evidence, read.row, old[0], author)})
     return None
 
@@ -212,7 +212,7 @@ def keep_a_cut_edge(evidence: Evidence, rng: random.Random) -> Evidence | None:
     """An unfollow was acknowledged and the edge still stands in PostgreSQL."""
     finals = edits.finals_of(evidence)
     for (follower, author) in evidence.history.edges:
-        if evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns):
+        if evidence.removed_by(follower, author, finals.at_ns, finals.at_ns):
             following = {**finals.following, follower: finals.following[follower] | {author}}
             return edits.with_finals(evidence, following=following)
     return None
@@ -275,7 +275,7 @@ def lose_a_follow(evidence: Evidence, rng: random.Random) -> Evidence | None:
     finals = edits.finals_of(evidence)
     for (follower, author), changes in evidence.history.edges.items():
         made: list[Change] = [c for c in changes if c.on and c.ok]
-        if made and evidence.edge_stands(follower, author, finals.at_ns, finals.at_ns):
+        if made and evidence.edge_exists(follower, author, finals.at_ns, finals.at_ns):
             following = {**finals.following, follower: finals.following[follower] - {author}}
             return edits.with_finals(evidence, following=following)
     return None

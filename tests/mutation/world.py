@@ -39,7 +39,7 @@ class Size:
 
 
 @dataclass
-class TrialTweet:
+class WorldTweet:
     """A tweet of the world. `posted_ns`: when it took effect. `deleted_ns`: None while it stands."""
 
     id: int
@@ -56,7 +56,7 @@ class World:
         self.size = size
         self.users = range(1, size.users + 1)
         self.rows: list[dict[str, Any]] = []
-        self.tweets: dict[int, TrialTweet] = {}
+        self.tweets: dict[int, WorldTweet] = {}
         self.by_author: dict[int, list[int]] = {user: [] for user in self.users}
         self.following: dict[int, dict[int, int]] = {user: {} for user in self.users}
         self.pulled = frozenset(range(1, size.pulled + 1))
@@ -88,7 +88,7 @@ class World:
         return ids.compose(ms, worker, sequence & ids.MAX_SEQUENCE)
 
     def _store(self, tweet_id: int, author: int, at_ns: int) -> None:
-        self.tweets[tweet_id] = TrialTweet(tweet_id, author, at_ns)
+        self.tweets[tweet_id] = WorldTweet(tweet_id, author, at_ns)
         bisect.insort(self.by_author[author], tweet_id)
 
     # ---- what a reader sees ----

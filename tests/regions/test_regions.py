@@ -132,7 +132,7 @@ async def users_inside(lab, region, base, wishes):
 
 async def test_users_who_are_cut_off_with_their_region_are_promised_nothing_that_is_lost(lab):
     """Neither while nobody hears them nor when it wakes up; and they see nothing that was taken from them meanwhile."""
-    active = (await REGION.aim(lab, "region")).node
+    active = (await REGION.choose_target(lab, "region")).node
     other = next(name for name in NAMES if name != active)
     inside, outside = (f"http://{lab.address('haproxy', NAMES[name])}" for name in (active, other))
     town = await asyncio.to_thread(Town, outside)

@@ -17,7 +17,7 @@ SEEDS = range(100)
 
 
 @functools.cache
-def specimen_of(seed):
+def fixture_of(seed):
     """Evidence is never changed in place, so all tests of a seed share it."""
     return fixture.make(seed)
 
@@ -36,7 +36,7 @@ def test_a_perfect_system_is_never_red(decade):
 
 def test_a_perfect_run_with_enough_work_passes_everything():
     """Where every kind of operation happened and all finals were read, no invariant is unknown."""
-    findings = invariants.judge(specimen_of(7))
+    findings = invariants.judge(fixture_of(7))
 
     assert {f.name: f.verdict for f in findings} == dict.fromkeys(invariants.INVARIANTS, invariants.PASS)
     assert all(finding.checked > 0 for finding in findings)
@@ -47,7 +47,7 @@ def test_a_perfect_run_with_enough_work_passes_everything():
 def test_a_broken_promise_turns_its_invariant_red(name, seed):
     """Each mutation is found by the invariant it breaks, and by others only where they may explain themselves by it."""
     mutation = mutations.MUTATIONS[name]
-    tries = (mutation.mutate(specimen_of(each), random.Random(each)) for each in range(seed, seed + 50, 5))
+    tries = (mutation.mutate(fixture_of(each), random.Random(each)) for each in range(seed, seed + 50, 5))
     broken = next(history for history in tries if history is not None)  # not every history holds what this one breaks
 
     red = reds(broken)
@@ -59,7 +59,7 @@ def test_a_broken_promise_turns_its_invariant_red(name, seed):
 @pytest.mark.parametrize("name", sorted(mutations.MUTATIONS))
 def test_every_mutation_finds_something_to_break(name):
     """No mutation test passes by skipping all of its histories."""
-    made = [mutations.MUTATIONS[name].mutate(specimen_of(seed), random.Random(seed)) is not None for seed in range(5)]
+    made = [mutations.MUTATIONS[name].mutate(fixture_of(seed), random.Random(seed)) is not None for seed in range(5)]
 
     assert sum(made) >= 3
 
@@ -88,7 +88,7 @@ def test_a_checker_that_crashes_is_unknown_and_the_others_still_run():
         raise ZeroDivisionError("by a bug of ours")
 
     rows = {"broken": table.Invariant("broken", broken), **invariants.INVARIANTS}
-    first, *others = invariants.judge(specimen_of(3), rows)
+    first, *others = invariants.judge(fixture_of(3), rows)
 
     assert (first.name, first.verdict) == ("broken", invariants.UNKNOWN)
     assert "ZeroDivisionError: by a bug of ours" in first.note
@@ -128,7 +128,7 @@ def test_a_quarter_of_a_hundred_thousand_operations_is_judged_in_a_quarter_of_te
 def test_what_was_pushed_belongs_into_home_lists_though_its_author_was_pulled_before(seed):
     """An author who fell below the push limit stays merged; what is pushed from then on is in the complete
     lists all the same."""
-    clean = specimen_of(seed)
+    clean = fixture_of(seed)
     everybody = frozenset(clean.finals.by_author)
     pulled_once = replace(clean, finals=replace(clean.finals, pulled=everybody))
     path = delivery.fanout_of(clean).path

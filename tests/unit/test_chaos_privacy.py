@@ -106,7 +106,7 @@ def test_an_approval_is_an_edge_from_who_asked_and_a_request_is_none():
                      row("follow_approve", OWNER, GUEST, 3))
 
     assert set(found.history.edges) == {(GUEST, OWNER)}
-    assert found.edge_stands(GUEST, OWNER, int(4e9), int(5e9))
+    assert found.edge_exists(GUEST, OWNER, int(4e9), int(5e9))
 
 
 def test_who_was_approved_must_see_what_is_posted_then():

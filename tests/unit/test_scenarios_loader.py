@@ -230,8 +230,8 @@ def test_the_lines_of_a_scenario_are_as_slow_as_it_asks():
 
     [both], [one] = load("lines", "delay: 80 ms", "loss: 1 %").faults, load("west", "loss: 0.5 %").faults
 
-    assert (both.asked, one.asked) == ({"delay_s": 0.08, "loss": 0.01}, {"loss": pytest.approx(0.005)})
-    assert loader.load("region_cut").faults[0].asked == {}
+    assert (both.strength, one.strength) == ({"delay_s": 0.08, "loss": 0.01}, {"loss": pytest.approx(0.005)})
+    assert loader.load("region_cut").faults[0].strength == {}
 
 
 def test_what_slows_a_line_may_be_asked_is_what_a_line_can_be():
