@@ -123,7 +123,7 @@ class WanSlow:
         slow = all((took_s or 0.0) >= 2 * target.strength.get("delay_s", 0.0) * ON_TIME for took_s in took)
         if not slow or "delay_s" in target.strength or "loss" not in target.strength:
             return slow
-        return _packets_lost(await _links(lab, target)) > target.facts["lost"]
+        return bool(_packets_lost(await _links(lab, target)) > target.facts["lost"])
 
     async def undo(self, lab: Lab, target: Target) -> None:
         if await _has_wan(lab):

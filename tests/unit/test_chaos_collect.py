@@ -147,11 +147,11 @@ def test_a_delivery_can_be_judged_where_nobody_read_home_during_the_run():
         ]
     )
 
-    drawn = collect._plan(collect.History(rows), graph, random.Random(1))
+    sample = collect._draw_sample(collect.History(rows), graph, random.Random(1))
 
     reached = {
         reader
-        for reader in drawn.readers[: collect.PAGES]
+        for reader in sample.readers[: collect.PAGES]
         if any(40 <= author < 60 for author in graph.following_of(reader))
     }
     assert len(reached) >= 15

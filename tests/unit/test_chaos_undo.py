@@ -23,7 +23,7 @@ DEAD_PID, DEAD_TICKS = 2**22 + 1, 1  # above the kernel's largest pid
 
 
 class OneNode:
-    """A lab of one sleeping process, which `auto_heal` restarts. Its state is in files, readable by any process."""
+    """A lab of one sleeping process, which `auto_heal` restarts. Its state is in files, for any process."""
 
     def __init__(self, root, range):
         self.paths = Paths(Path(root), range)
@@ -222,7 +222,7 @@ def test_the_watchdog_undoes_when_the_runner_is_killed(lab, log, tmp_path):
 
 
 def test_faults_and_the_vocabulary_of_scenarios_agree():
-    """Every fault of the vocabulary exists, is held or instant as stated there, and accepts the same targets."""
+    """Each fault of the vocabulary exists, is held or instant as stated, and accepts the same targets."""
     listed = {name: (kind.held, kind.targets) for name, kind in vocabulary.FAULT_KINDS.items()}
 
     assert {name: (fault.held, fault.kinds) for name, fault in faults.FAULTS.items()} == listed
