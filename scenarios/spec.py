@@ -162,7 +162,7 @@ class Scenario:
         return {key: _plain(value) for key, value in dataclasses.asdict(self).items() if key != "source"}
 
     def at_rate(self, rate_per_s: float, for_s: float) -> Scenario:
-        """Return the scenario at one constant rate for `for_s` seconds, without faults; for finding capacity."""
+        """Return the scenario at one constant rate for `for_s` seconds, without faults, to find capacity."""
         stage = Stage(for_s=for_s, rate_from=rate_per_s, rate_to=rate_per_s)
         return dataclasses.replace(self, workload=dataclasses.replace(self.workload, stages=(stage,)), faults=())
 

@@ -109,7 +109,7 @@ class _DomainLoss:
 
 
 class ZoneLoss(_DomainLoss):
-    """Kills every process of a zone with SIGKILL and keeps the zone down for as long as the fault is held.
+    """Kills every process of a zone with SIGKILL and keeps the zone down while the fault is held.
 
     The target is `zone-1`, `zone-2` or `zone-3`, or `zone`: the one where the cache's primary currently runs,
     the most expensive loss. Auto-heal of all nodes of the zone is switched off before the first of them is
@@ -125,7 +125,7 @@ class ZoneLoss(_DomainLoss):
 
 
 class RegionLoss(_DomainLoss):
-    """Kills every process of a region with SIGKILL and keeps the region down for as long as the fault is held.
+    """Kills every process of a region with SIGKILL and keeps the region down while the fault is held.
 
     The target is `east`, `west` or `witness`, or `region`: the active one, where the cache's primary
     currently runs. Effect, undo and recovery are those of `zone_loss`; the WAN links of the region are not
@@ -142,7 +142,7 @@ def node_names(target: Target) -> list[str]:
 
 
 def all_healthy(target: Target, rows: list[NodeStatus]) -> bool:
-    """Return whether every node of the target is healthy, in the same process or a new one."""
+    """Return whether every node of the target is healthy, in its old process or a new one."""
     healthy = {row.name for row in rows if _is_healthy(row)}
     return healthy >= set(node_names(target))
 

@@ -69,7 +69,7 @@ def check(evidence: Evidence) -> Finding:
     _handled(evidence, posts, fanout, tally)
     pulled = {tweet_id for tweet_id, path in fanout.path.items() if path == "pull"}
     if evidence.finals:
-        # Authors that are or were pulled are merged at read time; tweets of theirs that were pushed are in the lists too.
+        # Authors that are or were pulled are merged at read time; their pushed tweets are in the lists too.
         pulled |= {tweet_id for tweet_id, post in posts.items()
                    if post.user in evidence.finals.pulled and fanout.path.get(tweet_id) != "push"}
     reads = [read for read in evidence.all_reads if read.route == HOME] + _lists(evidence)

@@ -104,7 +104,7 @@ class World:
         return hash((tweet_id, reader, self._salt)) % (2 * S)
 
     def sees(self, reader: int, tweet_id: int, at_ns: int) -> bool:
-        """Return whether the reader's home holds the tweet at `at_ns`, without delay of deletes and unfollows."""
+        """Return whether the reader's home holds the tweet at `at_ns`; deletes apply immediately."""
         tweet = self.tweets[tweet_id]
         if tweet.posted_ns > at_ns or (tweet.deleted_ns is not None and tweet.deleted_ns <= at_ns):
             return False

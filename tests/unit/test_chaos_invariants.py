@@ -126,8 +126,7 @@ def test_a_quarter_of_a_hundred_thousand_operations_is_judged_in_a_quarter_of_te
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_pushed_tweet_must_be_in_home_lists_even_if_its_author_was_pulled_before(seed):
-    """An author who fell below the push limit stays merged; what is pushed from then on is in the complete
-    lists all the same."""
+    """The author fell below the push limit: reads still merge them, and later tweets are pushed, too."""
     clean = fixture_of(seed)
     all_authors = frozenset(clean.finals.by_author)
     pulled_once = replace(clean, finals=replace(clean.finals, pulled=all_authors))

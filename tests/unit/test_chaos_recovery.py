@@ -86,7 +86,7 @@ async def test_the_recovery_of_a_cache_is_observed_no_longer_than_the_load(tmp_p
 def test_check_warns_where_a_fault_may_still_recover_when_the_load_ends(fault, warned):
     """A load of 80 s: the warning names the fault, the allowed time, both ends and the fix."""
     scenario = loader.load("steady_home", [f"faults=[{fault}]", "workload.stages.0.for=80 s"])
-    found = recovery.warnings(scenario)
+    found = list(recovery.warnings(scenario))
 
     assert len(found) == warned
     assert all("may take" in text and "the load ends at 80 s" in text and "To fix:" in text for text in found)
@@ -97,7 +97,7 @@ def test_check_does_not_warn_about_a_fault_that_is_held_until_the_end(for_s, war
     """Injected at 30 s of 130 s: held for 100 s or more it lasts until the end, and is not judged."""
     scenario = loader.load("zone_loss", [f"faults.0.for={for_s} s", "objectives=[]"])
 
-    assert len(recovery.warnings(scenario)) == warned
+    assert len(list(recovery.warnings(scenario))) == warned
 
 
 def test_check_prints_the_warning_and_exits_0(capsys):
