@@ -29,9 +29,9 @@ from system.kernel.errors import LabError
 EFFECT_WITHIN_S = 5.0
 PROBE_EVERY_S = 0.05  # resolution of effect times
 CHOOSE_BEFORE_S = 1.5  # choosing a target queries every node and syncs a file: 1 s on a machine under full load
-STOPPED = "the run was stopped before it began"
+STOPPED = "the run was stopped before the fault was injected"
 NS = 1_000_000_000
-EXPECTED_ERRORS = (LabError, RedisError, OSError, TimeoutError)
+FAULT_ERRORS = (LabError, RedisError, OSError, TimeoutError)
 
 
 async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, state: Path, *,
@@ -97,7 +97,7 @@ class Injection:
             return
         try:
             target = replace(await self.fault.choose_target(self.lab, self.planned.target), strength=self.planned.strength)
-        except EXPECTED_ERRORS as problem:
+        except FAULT_ERRORS as problem:
             self.void = f"no target could be chosen: {problem}"
             return
         self.target_name = target.node
@@ -105,7 +105,7 @@ class Injection:
         try:
             await self._until(self.start_ns)
             await self._inject(target, entry)
-        except EXPECTED_ERRORS as problem:
+        except FAULT_ERRORS as problem:
             self.void = f"could not be injected: {problem}"
         finally:
             await asyncio.shield(self._undo(target, entry))
@@ -126,7 +126,7 @@ class Injection:
     async def _undo(self, target: Target, entry: str) -> None:
         try:
             await self.fault.undo(self.lab, target)
-        except EXPECTED_ERRORS as problem:
+        except FAULT_ERRORS as problem:
             self.void = self.void or f"could not be undone: {problem}; the next start undoes what {self.log.path} lists"
             return
         self.times_ns["undone"] = time.monotonic_ns()
@@ -151,7 +151,7 @@ class Injection:
         """Run a probe until it succeeds and record the time; False where it does not within `within_s`."""
         deadline_ns = time.monotonic_ns() + int(within_s * NS)
         while time.monotonic_ns() < deadline_ns and not (name == "recovered" and self.stopped.is_set()):
-            with contextlib.suppress(*EXPECTED_ERRORS):
+            with contextlib.suppress(*FAULT_ERRORS):
                 if await probe(self.lab, target):
                     self.times_ns[name] = time.monotonic_ns()
                     return True

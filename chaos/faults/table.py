@@ -33,9 +33,10 @@ class Kill:
     """Kills one process of the lab with SIGKILL; auto-heal restarts it. Instant.
 
     The page cache of the machine survives, so this does not test fsync.
-    Effect: the targeted process no longer exists.
-    Undo: auto-heal of the node is switched on, which immediately starts a dead node.
-    Recovery: the node is healthy in a new process.
+
+    - Effect: the targeted process no longer exists.
+    - Undo: auto-heal of the node is switched on, which immediately starts a dead node.
+    - Recovery: the node is healthy in a new process.
     """
 
     held = False
@@ -66,10 +67,11 @@ class Kill:
 class CacheLoss:
     """Empties the cache Redis with FLUSHALL: every cached timeline, list and tweet is lost. Instant.
 
-    It cannot be undone; the cache refills from the stores.
-    Effect: a canary key that was written just before no longer exists.
-    Recovery: the server answers and holds a tenth of the keys that it held before. When users no longer
-    notice the fault is the question of the `after fault` objectives.
+    It cannot be undone; the cache refills from the stores as users read.
+
+    - Effect: a canary key that was written just before no longer exists.
+    - Recovery: the server answers and holds a tenth of the keys that it held before. When users no longer
+      notice the fault is the question of the `after fault` objectives.
     """
 
     held = False

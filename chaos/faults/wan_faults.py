@@ -35,11 +35,12 @@ class RegionCut:
     currently runs. When it is reconnected, that region still considers itself the leader. Auto-heal of all
     nodes of the region is switched off first: from outside they look unhealthy, and must not be replaced for
     it.
-    Effect: all its processes are alive, and no connection into it succeeds, neither from outside nor from
-    another region.
-    Undo: the links that the fault cut are restored, and auto-heal is switched on.
-    Recovery: connections succeed again, all nodes of the region are healthy, and the stores have as many
-    copies of their data as before (`system.observe.copies`).
+
+    - Effect: all its processes are alive, and no connection into it succeeds, neither from outside nor from
+      another region.
+    - Undo: the links that the fault cut are restored, and auto-heal is switched on.
+    - Recovery: connections succeed again, all nodes of the region are healthy, and the stores have as many
+      copies of their data as before (`system.observe.copies`).
     """
 
     held = True
@@ -83,10 +84,11 @@ class WanSlow:
 
     The links to users are not affected. The target is `lines` for all links, or `east`, `west` or `witness`
     for those of one region. A parameter that is left out stays as it is.
-    Effect: a TCP connect over each link takes as long as requested; where only a loss is requested, the
-    emulator counts lost packets.
-    Undo: the links return to their state at the start of the lab.
-    Recovery: TCP connects are as fast as before.
+
+    - Effect: a TCP connect over each link takes as long as requested; where only a loss is requested, the
+      emulator counts lost packets.
+    - Undo: the links return to their state at the start of the lab.
+    - Recovery: TCP connects are as fast as before.
     """
 
     held = True

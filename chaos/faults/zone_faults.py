@@ -114,10 +114,11 @@ class ZoneLoss(_DomainLoss):
     The target is `zone-1`, `zone-2` or `zone-3`, or `zone`: the one where the cache's primary currently runs,
     the most expensive loss. Auto-heal of all nodes of the zone is switched off before the first of them is
     killed, so that none restarts early.
-    Effect: none of the targeted processes is alive.
-    Undo: auto-heal is switched on, which immediately starts every dead node.
-    Recovery: all nodes of the zone are healthy in new processes, and the stores have as many copies of their
-    data as before (`system.observe.copies`).
+
+    - Effect: none of the targeted processes is alive.
+    - Undo: auto-heal is switched on, which immediately starts every dead node.
+    - Recovery: all nodes of the zone are healthy in new processes, and the stores have as many copies of
+      their data as before (`system.observe.copies`).
     """
 
     domain = ZONE

@@ -60,7 +60,7 @@ class Regions(House):
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def lab(tmp_path, monkeypatch):
     made = Regions(tmp_path)
     monkeypatch.setattr(wan_faults.wan_node, "ask", made.ask)
     monkeypatch.setattr(wan_faults, "connect_s", made.connect)
@@ -73,63 +73,63 @@ def house(tmp_path, monkeypatch):
 WEST = sorted([(2, other) for other in (1, 3, 4)] + [(other, 2) for other in (1, 3, 4)])
 
 
-async def test_every_node_of_a_region_dies_and_restarts_in_new_processes(house):
+async def test_every_node_of_a_region_dies_and_restarts_in_new_processes(lab):
     """As in zone_loss; the WAN links are not touched."""
-    target = await LOSS.choose_target(house, "west")
-    others = [house.sleepers[name].pid for name in ("cat-1", "dog-1")]
+    target = await LOSS.choose_target(lab, "west")
+    others = [lab.sleepers[name].pid for name in ("cat-1", "dog-1")]
 
-    assert await LOSS.inject(house, target) == {"killed": 2, "nodes": 2, "primaries": []}
-    assert await LOSS.has_taken_effect(house, target) and not await LOSS.has_recovered(house, target)
-    await LOSS.undo(house, target)
+    assert await LOSS.inject(lab, target) == {"killed": 2, "nodes": 2, "primaries": []}
+    assert await LOSS.has_taken_effect(lab, target) and not await LOSS.has_recovered(lab, target)
+    await LOSS.undo(lab, target)
 
-    assert await LOSS.has_recovered(house, target)
-    assert [house.sleepers[name].pid for name in ("cat-1", "dog-1")] == others
-    assert await house.cuts() == []
+    assert await LOSS.has_recovered(lab, target)
+    assert [lab.sleepers[name].pid for name in ("cat-1", "dog-1")] == others
+    assert await lab.cuts() == []
 
 
 @pytest.mark.parametrize("fault", [LOSS, CUT])
-async def test_the_active_region_is_the_region_of_the_caches_primary(house, monkeypatch, fault):
+async def test_the_active_region_is_the_region_of_the_caches_primary(lab, monkeypatch, fault):
     """The current one; the record lists the primaries in it."""
     async def primaries(rows):
         return ["dog-2", "cat-1"]
 
     monkeypatch.setattr(copies, "primaries", primaries)
-    target = await fault.choose_target(house, "region")
+    target = await fault.choose_target(lab, "region")
 
     assert (target.node, target.facts["primaries"]) == ("west", ["dog-2"])
 
 
-async def test_a_region_that_is_cut_off_stays_alive_and_is_unreachable(house):
+async def test_a_region_that_is_cut_off_stays_alive_and_is_unreachable(lab):
     """Every link is cut in both directions, also to users; auto-heal of its nodes is off during the fault."""
-    target = await CUT.choose_target(house, "west")
-    before = {name: child.pid for name, child in house.sleepers.items()}
-    assert not await CUT.has_taken_effect(house, target)
+    target = await CUT.choose_target(lab, "west")
+    before = {name: child.pid for name, child in lab.sleepers.items()}
+    assert not await CUT.has_taken_effect(lab, target)
 
-    assert await CUT.inject(house, target) == {"lines": 6, "nodes": 2, "primaries": []}
-    during = (await house.cuts(), await CUT.has_taken_effect(house, target), await CUT.has_recovered(house, target),
-              dict(house.healing))
-    await CUT.undo(house, target)
-    await CUT.undo(house, target)
+    assert await CUT.inject(lab, target) == {"lines": 6, "nodes": 2, "primaries": []}
+    during = (await lab.cuts(), await CUT.has_taken_effect(lab, target), await CUT.has_recovered(lab, target),
+              dict(lab.healing))
+    await CUT.undo(lab, target)
+    await CUT.undo(lab, target)
 
     assert during == (WEST, True, False, {name: name[-1] != "2" for name in before})
-    assert house.order[:3] == ["heal cat-2 False", "heal dog-2 False", ("set", {"cut": True})]
-    assert house.order[3:6] == [("set", {"cut": False}), "heal cat-2 True", "heal dog-2 True"]
-    assert (await house.cuts(), await CUT.has_recovered(house, target)) == ([], True)
-    assert {name: child.pid for name, child in house.sleepers.items()} == before
+    assert lab.order[:3] == ["heal cat-2 False", "heal dog-2 False", ("set", {"cut": True})]
+    assert lab.order[3:6] == [("set", {"cut": False}), "heal cat-2 True", "heal dog-2 True"]
+    assert (await lab.cuts(), await CUT.has_recovered(lab, target)) == ([], True)
+    assert {name: child.pid for name, child in lab.sleepers.items()} == before
 
 
-async def test_a_cut_in_which_a_process_died_proves_nothing(house):
+async def test_a_cut_in_which_a_process_died_proves_nothing(lab):
     """It would be partly a loss of the region."""
-    target = await CUT.choose_target(house, "west")
-    await CUT.inject(house, target)
-    await house.kill("cat-2")
+    target = await CUT.choose_target(lab, "west")
+    await CUT.inject(lab, target)
+    await lab.kill("cat-2")
 
-    assert not await CUT.has_taken_effect(house, target)
+    assert not await CUT.has_taken_effect(lab, target)
 
 
-async def test_a_reconnected_region_has_not_recovered_before_its_stores_have_all_copies_again(house, monkeypatch):
+async def test_a_reconnected_region_has_not_recovered_before_its_stores_have_all_copies_again(lab, monkeypatch):
     """The writes of the other side must be replicated to it first."""
-    target = await CUT.choose_target(house, "east")
+    target = await CUT.choose_target(lab, "east")
     answers = iter([["Elasticsearch is yellow"], []])
 
     async def missing(rows):
@@ -137,44 +137,44 @@ async def test_a_reconnected_region_has_not_recovered_before_its_stores_have_all
 
     monkeypatch.setattr(copies, "missing", missing)
 
-    assert [await CUT.has_recovered(house, target), await CUT.has_recovered(house, target)] == [False, True]
+    assert [await CUT.has_recovered(lab, target), await CUT.has_recovered(lab, target)] == [False, True]
 
 
-async def test_only_the_links_that_the_fault_cut_are_restored(house):
+async def test_only_the_links_that_the_fault_cut_are_restored(lab):
     """A link that was cut by hand before stays cut; a region with all links cut is no valid target."""
-    await house.ask(None, {"op": "set", "pairs": [[2, 3]], "line": {"cut": True}})
-    target = await CUT.choose_target(house, "west")
-    await CUT.inject(house, target)
+    await lab.ask(None, {"op": "set", "pairs": [[2, 3]], "line": {"cut": True}})
+    target = await CUT.choose_target(lab, "west")
+    await CUT.inject(lab, target)
     with pytest.raises(CouldNotRun, match="west is cut off already"):
-        await CUT.choose_target(house, "west")
-    await CUT.undo(house, target)
+        await CUT.choose_target(lab, "west")
+    await CUT.undo(lab, target)
 
-    assert await house.cuts() == [(2, 3)]
+    assert await lab.cuts() == [(2, 3)]
 
 
 @pytest.mark.parametrize("fault", [CUT, SLOW])
-async def test_the_undo_is_safe_where_the_running_lab_has_no_regions(house, fault):
+async def test_the_undo_is_safe_where_the_running_lab_has_no_regions(lab, fault):
     """After a runner died, the next lab has no WAN emulator and other nodes."""
-    target = await fault.choose_target(house, "west")
-    house.nodes, house.order = blueprint.load("small").nodes, []
-    house.sleepers = {f"other-{name}": child for name, child in house.sleepers.items()}
-    house.healing = dict.fromkeys(house.sleepers, True)
+    target = await fault.choose_target(lab, "west")
+    lab.nodes, lab.order = blueprint.load("small").nodes, []
+    lab.sleepers = {f"other-{name}": child for name, child in lab.sleepers.items()}
+    lab.healing = dict.fromkeys(lab.sleepers, True)
 
-    await fault.undo(house, target)
+    await fault.undo(lab, target)
 
-    assert house.order == []
+    assert lab.order == []
 
 
-async def test_a_cut_is_logged_before_it_is_injected_and_a_stopped_run_undoes_it(house, tmp_path):
+async def test_a_cut_is_logged_before_it_is_injected_and_a_stopped_run_undoes_it(lab, tmp_path):
     """The undo log holds what the watchdog or the next run needs."""
     stop = asyncio.Event()
     asyncio.get_running_loop().call_later(0.3, stop.set)
-    [record] = await schedule.run([spec.Fault(0.0, "region_cut", "west", for_s=60.0)], house, time.monotonic_ns(), tmp_path,
+    [record] = await schedule.run([spec.Fault(0.0, "region_cut", "west", for_s=60.0)], lab, time.monotonic_ns(), tmp_path,
                                   stop=stop, table={"region_cut": Planned(tmp_path)})
 
     assert (record.void, record.target, record.undone_ns is not None) == ("", "west", True)
     assert sorted(record.facts["planned"]) == WEST
-    assert await house.cuts() == [] and all(house.healing.values())
+    assert await lab.cuts() == [] and all(lab.healing.values())
 
 
 class Planned(type(CUT)):
@@ -188,66 +188,66 @@ class Planned(type(CUT)):
         return await super().inject(lab, target) | {"planned": planned}
 
 
-async def test_an_unknown_region_is_refused_by_name(house):
+async def test_an_unknown_region_is_refused_by_name(lab):
     """The message names the known regions, or a blueprint that has regions."""
     with pytest.raises(WrongInput, match="'mars'; regions of this lab: east, west, witness"):
-        await CUT.choose_target(house, "mars")
+        await CUT.choose_target(lab, "mars")
     with pytest.raises(WrongInput, match="'mars'; targets in this lab: lines for all links, or east, west, witness"):
-        await SLOW.choose_target(house, "mars")
-    house.nodes = blueprint.load("cluster").nodes
+        await SLOW.choose_target(lab, "mars")
+    lab.nodes = blueprint.load("cluster").nodes
     for fault in (LOSS, CUT, SLOW):
         with pytest.raises(WrongInput, match=r"has none; take it down.*tweetlab up two_regions"):
-            await fault.choose_target(house, "west")
+            await fault.choose_target(lab, "west")
 
 
 def slowed(target, **strength):
     return dataclasses.replace(target, strength=strength)
 
 
-async def test_slow_links_are_measured_and_restored(house):
+async def test_slow_links_are_measured_and_restored(lab):
     """Only links between regions are slow; those to users are unchanged."""
-    target = slowed(await SLOW.choose_target(house, "lines"), delay_s=0.08, loss=0.01)
-    assert not await SLOW.has_taken_effect(house, target)
+    target = slowed(await SLOW.choose_target(lab, "lines"), delay_s=0.08, loss=0.01)
+    assert not await SLOW.has_taken_effect(lab, target)
 
-    await SLOW.inject(house, target)
-    rows = await house.ask(None, {"op": "look"})
-    during = await SLOW.has_taken_effect(house, target), await SLOW.has_recovered(house, target)
-    await SLOW.undo(house, target)
-    await SLOW.undo(house, target)
+    await SLOW.inject(lab, target)
+    rows = await lab.ask(None, {"op": "look"})
+    during = await SLOW.has_taken_effect(lab, target), await SLOW.has_recovered(lab, target)
+    await SLOW.undo(lab, target)
+    await SLOW.undo(lab, target)
 
     assert {(row["delay_s"], row["loss"]) for row in rows if wan.OUTSIDE not in (row["from"], row["to"])} == {(0.08, 0.01)}
     assert {(row["delay_s"], row["loss"]) for row in rows if wan.OUTSIDE in (row["from"], row["to"])} == {(0.0, 0.0)}
-    assert (during, await SLOW.has_recovered(house, target)) == ((True, False), True)
-    assert {row["delay_s"] for row in await house.ask(None, {"op": "look"})} == {0.0, 0.01}
+    assert (during, await SLOW.has_recovered(lab, target)) == ((True, False), True)
+    assert {row["delay_s"] for row in await lab.ask(None, {"op": "look"})} == {0.0, 0.01}
 
 
-async def test_the_links_of_one_region_can_be_slow(house):
+async def test_the_links_of_one_region_can_be_slow(lab):
     """The links between the other regions are unchanged."""
-    target = slowed(await SLOW.choose_target(house, "west"), loss=0.1)
-    await SLOW.inject(house, target)
+    target = slowed(await SLOW.choose_target(lab, "west"), loss=0.1)
+    await SLOW.inject(lab, target)
 
-    rows = await house.ask(None, {"op": "look"})
+    rows = await lab.ask(None, {"op": "look"})
 
     assert {(row["from"], row["to"]) for row in rows if row["loss"]} == {pair for pair in WEST if wan.OUTSIDE not in pair}
-    assert not await SLOW.has_taken_effect(house, target)  # no packet was lost so far
+    assert not await SLOW.has_taken_effect(lab, target)  # no packet was lost so far
 
 
-async def test_links_that_are_slower_already_are_not_made_faster(house):
+async def test_links_that_are_slower_already_are_not_made_faster(lab):
     """The fault would improve the network."""
-    target = slowed(await SLOW.choose_target(house, "lines"), delay_s=0.005)
+    target = slowed(await SLOW.choose_target(lab, "lines"), delay_s=0.005)
     with pytest.raises(CouldNotRun, match="already take 10 ms, more than the 5 ms"):
-        await SLOW.inject(house, target)
+        await SLOW.inject(lab, target)
 
 
-async def test_the_undo_of_slow_links_leaves_a_cut_in_place(house):
+async def test_the_undo_of_slow_links_leaves_a_cut_in_place(lab):
     """The end of one fault is not the end of another."""
-    target = slowed(await SLOW.choose_target(house, "lines"), delay_s=0.08)
-    cut = await CUT.choose_target(house, "west")
-    await SLOW.inject(house, target)
-    await CUT.inject(house, cut)
-    await SLOW.undo(house, target)
+    target = slowed(await SLOW.choose_target(lab, "lines"), delay_s=0.08)
+    cut = await CUT.choose_target(lab, "west")
+    await SLOW.inject(lab, target)
+    await CUT.inject(lab, cut)
+    await SLOW.undo(lab, target)
 
-    assert await house.cuts() == WEST
+    assert await lab.cuts() == WEST
 
 
 async def test_a_connect_opens_a_real_tcp_connection(tmp_path):

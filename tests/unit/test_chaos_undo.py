@@ -128,7 +128,7 @@ async def test_a_stopped_run_undoes_active_faults_and_injects_no_other(lab, log)
     first, second = await asyncio.wait_for(run(planned, lab, {"toy": toy}, stop), 5)
 
     assert (first.effect_ns is not None, first.undone_ns is not None) == (True, True)
-    assert second.void == "the run was stopped before it began"
+    assert second.void == "the run was stopped before the fault was injected"
     assert not (lab.paths.root / "broken").exists()
 
 

@@ -15,7 +15,7 @@ ZONE_LOSS = FAULTS["zone_loss"]
 
 
 @pytest.fixture
-def house():
+def lab():
     made = House()
     yield made
     for child in made.sleepers.values():
@@ -23,31 +23,31 @@ def house():
         child.wait()
 
 
-async def test_every_node_of_a_zone_dies_stays_dead_and_restarts_after_the_undo(house):
+async def test_every_node_of_a_zone_dies_stays_dead_and_restarts_after_the_undo(lab):
     """No node of the zone restarts before the fault is undone; the other zone is not touched."""
-    target = await ZONE_LOSS.choose_target(house, "zone-2")
-    others = [house.sleepers[name].pid for name in ("cat-1", "dog-1")]
-    facts = await ZONE_LOSS.inject(house, target)
-    dead = {row.name for row in await house.status() if row.state == "dead"}
+    target = await ZONE_LOSS.choose_target(lab, "zone-2")
+    others = [lab.sleepers[name].pid for name in ("cat-1", "dog-1")]
+    facts = await ZONE_LOSS.inject(lab, target)
+    dead = {row.name for row in await lab.status() if row.state == "dead"}
 
     assert facts == {"killed": 2, "nodes": 2, "primaries": []}
-    assert (dead, await ZONE_LOSS.has_taken_effect(house, target)) == ({"cat-2", "dog-2"}, True)
-    assert house.order[:2] == ["heal cat-2 False", "heal dog-2 False"]
-    assert not await ZONE_LOSS.has_recovered(house, target)
+    assert (dead, await ZONE_LOSS.has_taken_effect(lab, target)) == ({"cat-2", "dog-2"}, True)
+    assert lab.order[:2] == ["heal cat-2 False", "heal dog-2 False"]
+    assert not await ZONE_LOSS.has_recovered(lab, target)
 
-    await ZONE_LOSS.undo(house, target)
-    await ZONE_LOSS.undo(house, target)
+    await ZONE_LOSS.undo(lab, target)
+    await ZONE_LOSS.undo(lab, target)
 
-    assert await ZONE_LOSS.has_recovered(house, target)
-    assert [house.sleepers[name].pid for name in ("cat-1", "dog-1")] == others
-    assert all(house.healing.values())
+    assert await ZONE_LOSS.has_recovered(lab, target)
+    assert [lab.sleepers[name].pid for name in ("cat-1", "dog-1")] == others
+    assert all(lab.healing.values())
 
 
-async def test_a_zone_has_not_recovered_before_its_stores_have_all_copies_again(house, monkeypatch):
+async def test_a_zone_has_not_recovered_before_its_stores_have_all_copies_again(lab, monkeypatch):
     """A Kafka whose partitions are under-replicated would not survive the loss of the next zone."""
-    target = await ZONE_LOSS.choose_target(house, "zone-1")
-    await ZONE_LOSS.inject(house, target)
-    await ZONE_LOSS.undo(house, target)
+    target = await ZONE_LOSS.choose_target(lab, "zone-1")
+    await ZONE_LOSS.inject(lab, target)
+    await ZONE_LOSS.undo(lab, target)
     answers = iter([["3 partitions of Kafka are under-replicated"], []])
 
     async def missing(rows):
@@ -55,48 +55,48 @@ async def test_a_zone_has_not_recovered_before_its_stores_have_all_copies_again(
 
     monkeypatch.setattr(copies, "missing", missing)
 
-    assert [await ZONE_LOSS.has_recovered(house, target), await ZONE_LOSS.has_recovered(house, target)] == [False, True]
+    assert [await ZONE_LOSS.has_recovered(lab, target), await ZONE_LOSS.has_recovered(lab, target)] == [False, True]
 
 
-async def test_the_target_zone_is_the_zone_of_the_caches_primary(house, monkeypatch):
+async def test_the_target_zone_is_the_zone_of_the_caches_primary(lab, monkeypatch):
     """The current one, after any failover; the record lists the primaries in it."""
     async def primaries(rows):
         return ["dog-2", "cat-1"]
 
     monkeypatch.setattr(copies, "primaries", primaries)
-    target = await ZONE_LOSS.choose_target(house, "zone")
+    target = await ZONE_LOSS.choose_target(lab, "zone")
 
     assert (target.node, target.facts["primaries"]) == ("zone-2", ["dog-2"])
 
 
-async def test_an_unhealthy_zone_is_refused_as_a_target_and_nothing_is_changed(house):
+async def test_an_unhealthy_zone_is_refused_as_a_target_and_nothing_is_changed(lab):
     """The drill would prove nothing."""
-    house.healing["dog-1"] = False
-    await house.kill("dog-1")
+    lab.healing["dog-1"] = False
+    await lab.kill("dog-1")
 
     with pytest.raises(CouldNotRun, match=r"zone-1 is unhealthy before the fault.*dog-1 \(dead"):
-        await ZONE_LOSS.choose_target(house, "zone-1")
+        await ZONE_LOSS.choose_target(lab, "zone-1")
 
 
-async def test_a_lab_without_zones_refuses_and_names_a_blueprint_that_has_them(house):
+async def test_a_lab_without_zones_refuses_and_names_a_blueprint_that_has_them(lab):
     """An unknown zone is refused with the zones of this lab."""
     with pytest.raises(WrongInput, match="'zone-7'; zones of this lab: zone-1, zone-2"):
-        await ZONE_LOSS.choose_target(house, "zone-7")
-    house.nodes = blueprint.load("small").nodes
+        await ZONE_LOSS.choose_target(lab, "zone-7")
+    lab.nodes = blueprint.load("small").nodes
     with pytest.raises(WrongInput, match=r"has none; take it down.*tweetlab up cluster"):
-        await ZONE_LOSS.choose_target(house, "zone-1")
+        await ZONE_LOSS.choose_target(lab, "zone-1")
 
 
-async def test_the_undo_restarts_dead_nodes_and_skips_nodes_that_the_lab_does_not_have(house):
+async def test_the_undo_restarts_dead_nodes_and_skips_nodes_that_the_lab_does_not_have(lab):
     """The target is plain JSON in the undo log; since it was written, another lab may have started."""
-    target = await ZONE_LOSS.choose_target(house, "zone-1")
-    await ZONE_LOSS.inject(house, target)
+    target = await ZONE_LOSS.choose_target(lab, "zone-1")
+    await ZONE_LOSS.inject(lab, target)
     target.facts["nodes"].append({"name": "cow-1", "pid": 1, "start_ticks": 1})
 
-    await ZONE_LOSS.undo(house, target)
+    await ZONE_LOSS.undo(lab, target)
 
-    assert {row.name for row in await house.status() if row.state == "dead"} == set()
-    assert not any("cow" in step for step in house.order)
+    assert {row.name for row in await lab.status() if row.state == "dead"} == set()
+    assert not any("cow" in step for step in lab.order)
 
 
 def test_the_replicas_in_the_info_of_a_redis_primary_are_parsed():
