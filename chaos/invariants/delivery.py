@@ -89,7 +89,7 @@ def check(evidence: Evidence) -> Finding:
                 tally.violated(f"follower {read.user} does not see tweet {tweet_id} of {post.user}; "
                                f"{evidence.history.describe(post.rows[-1])}; {describe_read(evidence, read)}", 2, read.sent_ns)
     tally.checked = sum(pairs.values())
-    tally.remarks.append(f"{pairs['push']} reads judged by push, {pairs['pull']} by pull, {len(posts)} tweets.")
+    tally.remarks.append(f"{pairs['push']} (follower, tweet) pairs judged by push, {pairs['pull']} by pull, {len(posts)} tweets.")
     return tally.finding("no home page covered a tweet that its reader had to see")
 
 
