@@ -1,1 +1,1 @@
-"""Breaks the real system on purpose and checks what its users were promised."""
+"""Fault injection into the real system, and the invariants that must hold through every fault."""

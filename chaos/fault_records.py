@@ -1,4 +1,4 @@
-"""What a run keeps of its faults (faults.json): when each was due, injected, seen to bite, undone and gone."""
+"""The faults of a run, as in faults.json: when each was due, injected, effective, undone and recovered."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FaultRecord:
-    """One injected fault on the run's clock; all times are CLOCK_MONOTONIC in ns, None where it never came to that.
+    """One fault of a run. Times are CLOCK_MONOTONIC in ns; None where the fault never reached that step.
 
-    `start_ns`: when the scenario wanted it. `injected_ns`: injection began. `effect_ns`: the effect probe
-    first held. `undone_ns`: the undo returned. `recovered_ns`: the recovery probe first held. `void`: why the
-    drill proves nothing (the fault had no effect, or could not be injected); empty where it counts. `facts`:
-    what the probes saw. `for_s`: how long the scenario holds it, None for an instant one.
-    `recovers_within_s`: seconds that its recovery may take. `observed_until_ns`: until when the recovery
-    probe ran; None where it never did.
+    `start_ns`: when the scenario schedules it. `injected_ns`: injection started. `effect_ns`: the effect
+    probe first succeeded. `undone_ns`: the undo returned. `recovered_ns`: the recovery probe first succeeded.
+    `held`: it lasts until it is undone. `void`: why the drill proves nothing (the fault had no effect, or
+    could not be injected); empty where it counts. `facts`: what injection and probes reported. `for_s`: how
+    long the scenario holds it, None for an instant fault. `recovers_within_s`: seconds that its recovery may
+    take. `observed_until_ns`: when the recovery probe stopped; None where it never ran.
     """
 
     kind: str
@@ -39,7 +39,7 @@ class FaultRecord:
 
 
 def from_dict(raw: Mapping[str, Any]) -> FaultRecord:
-    """Return the record in one entry of faults.json; unknown keys are left out."""
+    """Return the record of one entry of faults.json; unknown keys are ignored."""
     return FaultRecord(**{key: value for key, value in raw.items() if key in FaultRecord.__dataclass_fields__})
 
 

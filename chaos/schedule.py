@@ -1,8 +1,9 @@
-"""Runs a scenario's faults at their time on the run's clock, each with its probes and its entry in the undo log.
+"""Injects a scenario's faults on the run's clock, each with its probes and its entry in the undo log.
 
-    aim -> planned, fsynced -> inject -> effect probe -> (hold) -> undo -> recovery probe
+    choose target -> log the plan, fsync -> inject -> effect probe -> (hold) -> undo -> recovery probe
 
-Whatever happens in between, Ctrl-C included, a fault that was planned is undone before this room is left.
+A fault that was planned is undone before `run` returns or raises, whatever happens in between, Ctrl-C
+included.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ from system.kernel.errors import LabError
 
 EFFECT_WITHIN_S = 5.0
 PROBE_EVERY_S = 0.05  # resolution of effect times
-AIM_BEFORE_S = 1.5  # aiming asks every node and syncs a file: a second on a machine under full load
-STOPPED = "the run was stopped before it began"
+CHOOSE_BEFORE_S = 1.5  # choosing a target queries every node and syncs a file: 1 s on a machine under full load
+STOPPED = "the run was stopped before the fault was injected"
 NS = 1_000_000_000
-TROUBLE = (LabError, RedisError, OSError, TimeoutError)
+FAULT_ERRORS = (LabError, RedisError, OSError, TimeoutError)
 
 
 async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, state: Path, *,
               stop: asyncio.Event | None = None, table: Mapping[str, Fault] | None = None,
               load_s: float = math.inf) -> list[FaultRecord]:
-    """Inject all `faults`, `at_s` after `start_monotonic_ns` each, and return their records by start.
+    """Inject all `faults`, each `at_s` after `start_monotonic_ns`, and return their records by start time.
 
-    `state`: the lab's own folder, where the undo log lies. Sweeps first what a dead runner left there; a
-    watchdog lives as long as this call. Returns when the last fault is over, or soon after `stop` is set:
-    what stands is undone then, what was not started is not injected. A fault that cannot be injected or does
-    not bite has a `void` record; the others go on. A cancellation undoes too. `load_s`: seconds from the
-    start to the end of the load, after which no cache fills.
+    `state`: the lab's data directory, which holds the undo log. `load_s`: seconds from the start to the end
+    of the load, after which no cache refills. `table`: faults by kind; None for FAULTS.
+
+    First undoes what a dead runner left. A watchdog process runs as long as this call. Returns when the last
+    fault has recovered or its time is over, or soon after `stop` is set: active faults are undone then, and
+    those not yet started are not injected. Cancellation undoes too. A fault that cannot be injected or takes
+    no effect has a `void` record; the others continue.
     """
     log = undo.UndoLog(undo.path_of(state))
     known = FAULTS if table is None else table
@@ -50,106 +53,106 @@ async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, s
     if not faults:
         return []
     stopped = stop or asyncio.Event()
-    strikes = [Injection(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped, load_s)
-               for fault in faults]
+    injections = [Injection(fault, known[fault.kind], lab, start_monotonic_ns, log, stopped, load_s)
+                  for fault in faults]
     with watchdog.guard(log, lab):
         async with asyncio.TaskGroup() as group:
-            for strike in strikes:
-                group.create_task(strike.run())
-    return sorted((strike.record() for strike in strikes), key=lambda record: record.start_ns)
+            for injection in injections:
+                group.create_task(injection.run())
+    return sorted((injection.record() for injection in injections), key=lambda record: record.start_ns)
 
 
 @dataclass
 class Injection:
-    """One fault on its way through its steps."""
+    """One fault of the scenario and the state of its steps."""
 
-    wanted: spec.Fault
+    planned: spec.Fault
     fault: Fault
     lab: Lab
-    begin_ns: int
+    load_start_ns: int
     log: undo.UndoLog
     stopped: asyncio.Event
     load_s: float = math.inf
-    target: str = ""
+    target_name: str = ""
     void: str = ""
     times_ns: dict[str, int] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def start_ns(self) -> int:
-        """When the scenario wants it, CLOCK_MONOTONIC."""
-        return self.begin_ns + int(self.wanted.at_s * NS)
+        """When the scenario schedules the fault, CLOCK_MONOTONIC."""
+        return self.load_start_ns + int(self.planned.at_s * NS)
 
     @property
     def within_s(self) -> float:
-        """How long its recovery may take, in seconds."""
-        own = self.wanted.recovers_within_s
+        """Seconds that its recovery may take: set by the scenario, else the default of its kind."""
+        own = self.planned.recovers_within_s
         return self.fault.recovers_within_s if own is None else own
 
     async def run(self) -> None:
-        """Go through all steps; trouble makes the record void, never ends the run."""
-        await self._until(self.start_ns - int(AIM_BEFORE_S * NS))
+        """Run all steps. An expected error makes the record void; it never ends the run."""
+        await self._until(self.start_ns - int(CHOOSE_BEFORE_S * NS))
         if self.stopped.is_set():
             self.void = STOPPED
             return
         try:
-            aim = replace(await self.fault.aim(self.lab, self.wanted.target), asked=self.wanted.asked)
-        except TROUBLE as problem:
-            self.void = f"could not be aimed: {problem}"
+            target = replace(await self.fault.choose_target(self.lab, self.planned.target), strength=self.planned.strength)
+        except FAULT_ERRORS as problem:
+            self.void = f"no target could be chosen: {problem}"
             return
-        self.target = aim.node
-        entry = self.log.plan(self.wanted.kind, aim)
+        self.target_name = target.node
+        entry = self.log.plan(self.planned.kind, target)
         try:
             await self._until(self.start_ns)
-            await self._strike(aim, entry)
-        except TROUBLE as problem:
+            await self._inject(target, entry)
+        except FAULT_ERRORS as problem:
             self.void = f"could not be injected: {problem}"
         finally:
-            await asyncio.shield(self._undo(aim, entry))
-        await self._recover(aim, entry)
+            await asyncio.shield(self._undo(target, entry))
+        await self._recover(target, entry)
 
-    async def _strike(self, aim: Target, entry: str) -> None:
+    async def _inject(self, target: Target, entry: str) -> None:
         if self.stopped.is_set():
             self.void = STOPPED
             return
         self.times_ns["injected"] = time.monotonic_ns()
-        self.facts.update(await self.fault.inject(self.lab, aim))
+        self.facts.update(await self.fault.inject(self.lab, target))
         self.log.mark(entry, undo.INJECTED)
-        if not await self._probe("effect", self.fault.bites, aim, EFFECT_WITHIN_S, PROBE_EVERY_S):
-            self.void = f"did not bite within {EFFECT_WITHIN_S:g} s"
-        elif self.fault.held and self.wanted.for_s:
-            await self._until(self.times_ns["injected"] + int(self.wanted.for_s * NS))
+        if not await self._probe("effect", self.fault.has_taken_effect, target, EFFECT_WITHIN_S, PROBE_EVERY_S):
+            self.void = f"took no effect within {EFFECT_WITHIN_S:g} s"
+        elif self.fault.held and self.planned.for_s:
+            await self._until(self.times_ns["injected"] + int(self.planned.for_s * NS))
 
-    async def _undo(self, aim: Target, entry: str) -> None:
+    async def _undo(self, target: Target, entry: str) -> None:
         try:
-            await self.fault.undo(self.lab, aim)
-        except TROUBLE as problem:
-            self.void = self.void or f"could not be undone: {problem}; the next start sweeps {self.log.path}"
+            await self.fault.undo(self.lab, target)
+        except FAULT_ERRORS as problem:
+            self.void = self.void or f"could not be undone: {problem}; the next start undoes what {self.log.path} lists"
             return
         self.times_ns["undone"] = time.monotonic_ns()
         self.log.mark(entry, undo.UNDONE)
 
-    async def _recover(self, aim: Target, entry: str) -> None:
+    async def _recover(self, target: Target, entry: str) -> None:
         fault = self.fault
         if self.void:
             return
-        if await self._probe("recovered", fault.gone, aim, self._observe_s(), fault.look_every_s):
-            self.log.mark(entry, undo.GONE)
+        if await self._probe("recovered", fault.has_recovered, target, self._observe_s(), fault.probe_every_s):
+            self.log.mark(entry, undo.RECOVERED)
 
     def _observe_s(self) -> float:
-        """Return how many seconds from now the recovery is observed; 0 where it cannot happen any more."""
-        kind = vocabulary.FAULT_KINDS.get(self.wanted.kind)
+        """Return how many seconds from now the recovery is probed; 0 where it can no longer happen."""
+        kind = vocabulary.FAULT_KINDS.get(self.planned.kind)
         if kind is None or not kind.needs_load:
             return self.within_s
-        return max(0.0, min(self.within_s, self.load_s - (time.monotonic_ns() - self.begin_ns) / NS))
+        return max(0.0, min(self.within_s, self.load_s - (time.monotonic_ns() - self.load_start_ns) / NS))
 
-    async def _probe(self, name: str, holds: Callable[[Lab, Target], Awaitable[bool]], aim: Target, within_s: float,
+    async def _probe(self, name: str, probe: Callable[[Lab, Target], Awaitable[bool]], target: Target, within_s: float,
                      every_s: float) -> bool:
-        """Ask a probe until it holds and note when; False where it does not within `within_s`."""
+        """Run a probe until it succeeds and record the time; False where it does not within `within_s`."""
         deadline_ns = time.monotonic_ns() + int(within_s * NS)
         while time.monotonic_ns() < deadline_ns and not (name == "recovered" and self.stopped.is_set()):
-            with contextlib.suppress(*TROUBLE):
-                if await holds(self.lab, aim):
+            with contextlib.suppress(*FAULT_ERRORS):
+                if await probe(self.lab, target):
                     self.times_ns[name] = time.monotonic_ns()
                     return True
             await asyncio.sleep(every_s)
@@ -158,15 +161,16 @@ class Injection:
         return False
 
     def record(self) -> FaultRecord:
-        """Return what is known of the fault so far."""
-        void = self.void or ("" if "effect" in self.times_ns else "the run ended before it bit")
-        return FaultRecord(self.wanted.kind, self.target or self.wanted.target, self.start_ns, self.times_ns.get("injected"),
-                           self.times_ns.get("effect"), self.times_ns.get("undone"), self.times_ns.get("recovered"),
-                           self.fault.held, void, self.facts, self.wanted.for_s, self.within_s,
-                           self.times_ns.get("observed_until", self.times_ns.get("recovered")))
+        """Return the record of the fault so far."""
+        void = self.void or ("" if "effect" in self.times_ns else "the run ended before it took effect")
+        return FaultRecord(
+            self.planned.kind, self.target_name or self.planned.target, self.start_ns, self.times_ns.get("injected"),
+            self.times_ns.get("effect"), self.times_ns.get("undone"), self.times_ns.get("recovered"),
+            self.fault.held, void, self.facts, self.planned.for_s, self.within_s,
+            self.times_ns.get("observed_until", self.times_ns.get("recovered")))
 
     async def _until(self, at_ns: int) -> None:
-        """Return at a monotonic time, at once where it has passed, or when the run is stopped."""
+        """Wait until a monotonic time has passed or the run is stopped."""
         while (left_ns := at_ns - time.monotonic_ns()) > 0 and not self.stopped.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.stopped.wait(), left_ns / NS)

@@ -1,8 +1,8 @@
-"""Undoes a run's faults when its runner dies. `python -m chaos.watchdog LOG PID TICKS ROOT RANGE LAB`
+"""Undoes the faults of a run when its runner dies. `python -m chaos.watchdog LOG PID TICKS ROOT RANGE LAB`
 
-The runner starts it before the first fault (`guard`) and ends it after the last. It lives in its own session, so
-that neither Ctrl-C nor the death of the runner's terminal reaches it; it watches the runner by pid and start time.
-LAB: `module:class` of the platform, made as LAB(ROOT, RANGE).
+The runner starts it before the first fault (`guard`) and terminates it after the last. It runs in a session
+of its own, so that neither Ctrl-C nor the loss of the runner's terminal reaches it, and identifies the runner
+by pid and start time. LAB: `module:class` of the platform, constructed as LAB(ROOT, RANGE).
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from system.kernel.errors import LabError
 from system.platform.process import procs
 
 WATCH_EVERY_S = 0.1
-TRY_FOR_S = 30.0  # a supervisor that is busy healing may refuse for a while
+TRY_FOR_S = 30.0  # a supervisor that is busy restarting nodes may refuse for a while
 
 
 @contextlib.contextmanager
 def guard(log: undo.UndoLog, lab: Lab) -> Iterator[int]:
-    """Watch over the calling process while the block runs; yield the watchdog's pid.
+    """Watch the calling process while the block runs; yield the watchdog's pid.
 
-    A lab is made again in the watchdog from its class, its checkout and its range.
+    The watchdog constructs its own client of the lab from the class, the root directory and the range of
+    `lab`.
     """
     code, kind = Path(__file__).resolve().parents[1], type(lab)
     command = [sys.executable, "-m", "chaos.watchdog", str(log.path), str(os.getpid()), str(procs.start_ticks(os.getpid())),
@@ -47,9 +48,9 @@ def guard(log: undo.UndoLog, lab: Lab) -> Iterator[int]:
 
 
 async def watch(log: undo.UndoLog, pid: int, ticks: int, lab: Lab) -> list[undo.Entry]:
-    """Wait for the end of a runner, then undo what it left; return what was undone.
+    """Wait until a runner has exited, then undo what it left; return what was undone.
 
-    Tries again for 30 s where the lab refuses, then raises its last answer.
+    Retries for TRY_FOR_S where the lab refuses, then raises its last error.
     """
     while procs.is_alive(pid, ticks):
         await asyncio.sleep(WATCH_EVERY_S)
@@ -64,7 +65,7 @@ async def watch(log: undo.UndoLog, pid: int, ticks: int, lab: Lab) -> list[undo.
 
 
 def main(arguments: list[str]) -> int:
-    """Run the watchdog; 64 where the arguments are wrong."""
+    """Run the watchdog; return the exit code, 64 for wrong arguments."""
     if len(arguments) != 6:
         print(__doc__, file=sys.stderr)
         return 64

@@ -1,9 +1,9 @@
-"""Compare measured values with bounds as they were written, without binary rounding.
+"""Compares measured values with bounds exactly as they are written, without binary rounding.
 
-Binary floating point cannot hold most decimal bounds: 1 - 99 / 100 is 0.010000000000000009, which is above 1
-%. Bounds are therefore rational numbers read from their decimal text, and counts and whole nanoseconds are
-compared with them as integers. A measured float takes part as the shortest decimal that names it, the number
-that record.json shows.
+Binary floating point cannot represent most decimal bounds: 1 - 99 / 100 is 0.010000000000000009, which is
+above 1 %. Bounds are therefore rational numbers parsed from their decimal text; counts and whole nanoseconds
+are compared with them as integers. A measured float takes part as the shortest decimal that identifies it,
+the number that record.json shows.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def exact(value: Number) -> Fraction:
-    """Return `value` as a rational number; a float as the shortest decimal that names it. Raises ValueError
-    for NaN and infinity.
+    """Return `value` as a rational number; a float as the shortest decimal that identifies it.
+
+    Raises ValueError for NaN and infinity.
     """
     if isinstance(value, numbers.Integral):
         return Fraction(int(value))  # also of numpy, whose integers overflow
@@ -33,8 +34,9 @@ def exact(value: Number) -> Fraction:
 
 
 def holds(value: Number, op: str, bound: Number) -> bool:
-    """Return whether `value` `op` `bound` is true, both in the same unit. `op` is a key of OPERATORS. NaN
-    never holds.
+    """Return whether `value` `op` `bound` is true, both in the same unit.
+
+    `op`: a key of OPERATORS. False for NaN.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return OPERATORS[op](value, float(bound))

@@ -1,7 +1,7 @@
-"""What a scenario plans: the windows of its objectives and the operations expected in them.
+"""The windows of a scenario's objectives, and the operations expected in them.
 
-The plan is the best case. A fault of the plan takes effect at its time and recovers as soon as it may: a held
-fault at its end, an instant one immediately. The recovery that an objective grants is never steady.
+The plan is the best case: a fault takes effect at its time and recovers as early as possible, a held fault at
+its end, an instant one immediately. The recovery time that an objective grants is never steady.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from scenarios import objectives, spec, vocabulary
 
 Span = tuple[float, float]
-"""A half-open stretch of the load, seconds from its start. Empty where its end is not after its start."""
+"""A half-open interval of the load, in seconds; empty where its end is not after its start."""
 
 
 def windows(objective: spec.Objective, scenario: spec.Scenario) -> list[list[Span]]:
-    """Return the windows of `objective`, one for each fault where it names faults; each a list of stretches.
+    """Return the windows of `objective`, one per fault where it refers to faults; each a list of intervals.
 
-    An empty window has none. `during fault` of an instant fault ends with a recovery that no plan knows: it
-    is taken as the rest of the load.
+    An empty window has none. The end of `during fault` of an instant fault is its recovery, which no plan
+    knows; it is taken as the end of the load.
     """
     load_s = scenario.workload.load_s
     if objective.window == "steady":
@@ -38,9 +38,9 @@ def windows(objective: spec.Objective, scenario: spec.Scenario) -> list[list[Spa
 
 
 def steady(scenario: spec.Scenario) -> list[Span]:
-    """Return the stretches after warm-up, outside the faults and the recovery that the objectives grant."""
+    """Return the intervals after warm-up, outside the faults and the recovery that the objectives grant."""
     load_s = scenario.workload.load_s
-    granted = (one.within_s or 0.0 for one in scenario.objectives if one.window == "after fault")
+    granted = (objective.within_s or 0.0 for objective in scenario.objectives if objective.window == "after fault")
     granted_s = max(granted, default=0.0)
     left: list[Span] = [(scenario.measure.warm_up_s, load_s)]
     for fault in scenario.faults_in_load:
@@ -51,14 +51,17 @@ def steady(scenario: spec.Scenario) -> list[Span]:
 
 
 def fault_end_s(fault: spec.Fault, load_s: float) -> float:
-    """Return when a fault may end: a held one after `for` or with the load, an instant one as it begins."""
+    """Return the earliest end of a fault, in seconds of the load.
+
+    A held fault ends after `for` or with the load, an instant one when it starts.
+    """
     return min(load_s, fault.at_s + (fault.for_s or 0.0 if _is_held(fault) else 0.0))
 
 
 def expected(routes: Sequence[str], spans: Sequence[Span], workload: spec.Workload) -> float:
     """Return the expected operations of `routes` in `spans`: planned rate times share of the mix, summed.
 
-    Routes that a drawn operation falls back to (a profile where nothing is left to like) are not counted.
+    Operations that fall back to another route (a profile where nothing is left to like) are not counted.
     """
     total, begin_s = 0.0, 0.0
     for stage in workload.stages:
@@ -78,7 +81,7 @@ def routes_of(objective: spec.Objective) -> tuple[str, ...]:
 
 
 def _operations(stage: spec.Stage, first_s: float, last_s: float) -> float:
-    """Return the operations of `stage` between two moments, in seconds from its start."""
+    """Return the operations of `stage` between two times, in seconds from its start."""
     first_s, last_s = max(0.0, first_s), min(stage.for_s, last_s)
     if last_s <= first_s:
         return 0.0

@@ -1,7 +1,7 @@
-"""Kinds of value a scenario key may hold: each reads a YAML value and tells its own JSON Schema.
+"""The kinds of value that a scenario key may have: each parses a YAML value and provides its JSON Schema.
 
-A kind refuses what does not fit with `Where.refuse`: the error names file, key, value, what is allowed
-and the nearest known word. Only `table` says which key holds which kind.
+A kind refuses an invalid value with `Where.refuse`: the error names file, key, value, what is allowed and the
+nearest known word. `table` assigns the kinds to keys.
 """
 
 from __future__ import annotations
@@ -17,53 +17,53 @@ from system.kernel.errors import WrongInput
 
 T = TypeVar("T")
 REQUIRED = object()
-"""Default of a key that must be written."""
+"""Default of a required key."""
 
 
 class Refused(WrongInput):
-    """A scenario that cannot be run. `problems`: one text for each thing that is wrong with it."""
+    """A scenario that cannot be run. `problems`: one text per problem."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 
 
-def each(readers: Iterable[Callable[[], T]]) -> list[T]:
-    """Call every reader and return what they return. Raises Refused with the problems of all that refuse."""
-    read: list[T] = []
+def read_all(readers: Iterable[Callable[[], T]]) -> list[T]:
+    """Call every reader and return their results. Raises Refused with the problems of all that refuse."""
+    values: list[T] = []
     problems: list[str] = []
     for reader in readers:
         try:
-            read.append(reader())
+            values.append(reader())
         except Refused as error:
             problems += error.problems
     if problems:
         raise Refused(problems)
-    return read
+    return values
 
 
 @dataclass(frozen=True)
 class Where:
-    """The place being read: which file, and the keys down to the value."""
+    """The position being read: the file, and the path of keys to the value."""
 
     file: str
     path: str = ""
 
     def key(self, name: str | int) -> Where:
-        """Return the place one key (or list index) deeper."""
+        """Return the position one key (or list index) deeper."""
         return Where(self.file, f"{self.path}.{name}" if self.path else str(name))
 
     def refuse(self, value: object, allowed: str, fix: str = "") -> NoReturn:
-        """Raise Refused for `value` at this place."""
+        """Raise Refused for `value` at this position."""
         place = f"{self.file}: `{self.path or 'the file'}`"
         raise Refused([f"{place} is {numbers.shown(value)}; {allowed}" + fix])
 
 
 class Kind(Protocol):
-    """What stands behind a key."""
+    """The type of a key's value."""
 
     def read(self, value: Any, where: Where) -> Any:
-        """Return the value in SI units. Raises WrongInput."""
+        """Return the parsed value in SI units. Raises WrongInput."""
         ...
 
     def schema(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Kind(Protocol):
 
 @dataclass(frozen=True)
 class Key:
-    """A key of a block: its name in the file, the kind of its value, one line of help, its default."""
+    """A key of a block: its name, the kind of its value, one line of help, and its default."""
 
     name: str
     kind: Kind
@@ -83,13 +83,13 @@ class Key:
 
 @dataclass(frozen=True)
 class Text:
-    """A line of text, not empty."""
+    """A non-empty line of text."""
 
     def read(self, value: Any, where: Where) -> str:
         if not isinstance(value, str) or not value.strip():
             where.refuse(value, "it must be text.")
         if any("\ud800" <= char <= "\udfff" for char in value):
-            where.refuse(value, "it holds half of a surrogate pair; write the whole character.")
+            where.refuse(value, "it contains half of a surrogate pair; write the complete character.")
         return " ".join(value.split())
 
     def schema(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Word:
-    """One of a set of words; `refused` are known words with the reason why not now."""
+    """One of a set of words. `refused`: known words that are not allowed -> the reason."""
 
     allowed: Callable[[], Sequence[str]]
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Number:
-    """A bare number from `low` to `high`; `whole` refuses fractions."""
+    """A number without unit, from `low` to `high`; `whole` refuses fractions."""
 
     low: float = 0
     high: float | None = None
@@ -141,7 +141,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Flag:
-    """Yes or no."""
+    """`true` or `false`."""
 
     def read(self, value: Any, where: Where) -> bool:
         if not isinstance(value, bool):
@@ -154,7 +154,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with its unit, read by one of `units`; `positive` refuses zero."""
+    """A number with its unit, parsed by a function of `units`; `positive` refuses zero."""
 
     reader: Callable[[object], Any]
     example: str
@@ -177,7 +177,7 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Block:
-    """A mapping with known keys; `build` makes the value from what was read."""
+    """A mapping with known keys; `build` constructs the value from the parsed keys."""
 
     keys: Callable[[], Sequence[Key]]
     build: Callable[..., Any] = dict
@@ -187,7 +187,7 @@ class Block:
         if not isinstance(value, dict):
             where.refuse(value, f"it must be a block with {', '.join(keys)}.")
         names = [*(name for name in value if name not in keys), *keys]
-        read = each(functools.partial(_read_key, keys, value, name, where) for name in names)
+        read = read_all(functools.partial(_read_key, keys, value, name, where) for name in names)
         return self.build(**dict(read))
 
     def schema(self) -> dict[str, Any]:
@@ -200,7 +200,7 @@ class Block:
 
 @dataclass(frozen=True)
 class ListOf:
-    """A list of one kind, as a tuple."""
+    """A list of values of one kind, as a tuple; `least`: minimum length."""
 
     item: Kind
     least: int = 0
@@ -209,7 +209,7 @@ class ListOf:
         if not isinstance(value, list) or len(value) < self.least:
             where.refuse(value, "it must be a list" + (f" of at least {self.least}." if self.least else "."))
         read = self.item.read
-        return tuple(each(functools.partial(read, item, where.key(n)) for n, item in enumerate(value)))
+        return tuple(read_all(functools.partial(read, item, where.key(n)) for n, item in enumerate(value)))
 
     def schema(self) -> dict[str, Any]:
         return {"type": "array", "items": self.item.schema(), **({"minItems": self.least} if self.least else {})}
@@ -217,7 +217,7 @@ class ListOf:
 
 @dataclass(frozen=True)
 class Mix:
-    """Word -> weight, from 0 up; read as shares that sum to 1."""
+    """Word -> weight from 0 up, as shares that sum to 1."""
 
     words: Word
 
@@ -225,9 +225,9 @@ class Mix:
         if not isinstance(value, dict) or not value:
             where.refuse(value, f"it must map routes to weights, such as {{home: 60, post: 10}} "
                                 f"(routes: {', '.join(self.words.allowed())}).")
-        each(functools.partial(self.words.read, word, where.key(word)) for word in value)
+        read_all(functools.partial(self.words.read, word, where.key(word)) for word in value)
         read = Number().read
-        weights = each(functools.partial(read, value[word], where.key(word)) for word in value)
+        weights = read_all(functools.partial(read, value[word], where.key(word)) for word in value)
         total = sum(weights)
         if total <= 0:
             where.refuse(value, "at least one weight must be above 0.")
@@ -239,18 +239,18 @@ class Mix:
 
 
 def _read_key(keys: Mapping[str, Key], value: Mapping[str, Any], name: str, where: Where) -> tuple[str, Any]:
-    """Return the argument of one key of a block and its value, read or by default."""
+    """Return the argument name of one key of a block and its value, parsed or default."""
     if name not in keys:
-        where.key(name).refuse(value[name], f"no such key; allowed here: {', '.join(keys)}.",
+        where.key(name).refuse(value[name], f"there is no such key; allowed here: {', '.join(keys)}.",
                                units.nearest(name, keys))
     key = keys[name]
     if name in value:
         return _python(name), key.kind.read(value[name], where.key(name))
     if key.default is REQUIRED:
-        where.key(name).refuse(None, f"it must be written: {key.help}.")
+        where.key(name).refuse(None, f"it is required: {key.help}.")
     return _python(name), key.default
 
 
 def _python(name: str) -> str:
-    """Return a keyword argument for a key: `for` and `from` are words of Python."""
+    """Return the keyword argument of a key: `for` and `from` are reserved words of Python."""
     return name + "_" if name in ("for", "from") else name

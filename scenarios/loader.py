@@ -1,4 +1,7 @@
-"""From a YAML file to a `Scenario`. Every error names file, key, value, what is allowed and the nearest known word."""
+"""Parses a YAML file into a `Scenario`.
+
+Every error names file, key, value, what is allowed and the nearest known word.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +22,15 @@ CATALOG = Path(__file__).parent / "catalog"
 
 
 def names() -> list[str]:
-    """Return the names of the catalog's scenarios, sorted."""
+    """Return the names of the scenarios in the catalog, sorted."""
     return sorted(path.stem for path in CATALOG.glob("*.yaml"))
 
 
 def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> spec.Scenario:
-    """Return the scenario of the catalog, or of a YAML file, with `key.path=value` overrides applied.
+    """Return a scenario of the catalog or of a YAML file, with `key.path=value` overrides applied.
 
-    `overrides` are applied in order; a value is read as YAML: `workload.mix.home=70`, `faults=[]`,
-    `workload.stages.0.rate=300/s`. Raises WrongInput with everything that is wrong, a line each.
+    `overrides` apply in order; each value is parsed as YAML: `workload.mix.home=70`, `faults=[]`,
+    `workload.stages.0.rate=300/s`. Raises WrongInput with all problems, one per line.
     """
     raw, file, text = _raw(name_or_path, overrides)
     scenario = _read(raw, file, text)
@@ -37,9 +40,10 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> spec.Scenar
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """What `check` found. `scenario`: None where the file could not be read as one.
+    """The result of `check`.
 
-    `errors`: why it is refused, none where it may be run. `warnings`: see `scenarios.warnings`.
+    `scenario`: None where the file is not a scenario. `errors`: why it is refused; empty where it may run.
+    `warnings`: see `scenarios.warnings`.
     """
 
     scenario: spec.Scenario | None
@@ -48,7 +52,7 @@ class Checked:
 
 
 def check(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Checked:
-    """Return everything that is wrong or doubtful about a scenario: `load`, but with problems as values."""
+    """Return all errors and warnings about a scenario, as `load` and `warnings` find them. Raises nothing."""
     scenario = None
     try:
         raw, file, text = _raw(name_or_path, overrides)
@@ -60,12 +64,12 @@ def check(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Checked:
 
 
 def problems_of(error: WrongInput) -> tuple[str, ...]:
-    """Return each thing that is wrong, as one text."""
+    """Return the problems of an error, one text each."""
     return error.problems if isinstance(error, kinds.Refused) else (error.detail,)
 
 
 def _raw(name_or_path: str | Path, overrides: Sequence[str]) -> tuple[dict[str, Any], str, str]:
-    """Return the keys of a file with the overrides applied, its path, and its text."""
+    """Return the parsed keys of a file with overrides applied, its path, and its text."""
     path = find(str(name_or_path))
     text = _text(path)
     raw = _parse(text, str(path))
@@ -75,7 +79,7 @@ def _raw(name_or_path: str | Path, overrides: Sequence[str]) -> tuple[dict[str, 
 
 
 def find(name_or_path: str) -> Path:
-    """Return the file behind a name of the catalog or a path. Raises WrongInput with the nearest name."""
+    """Return the path of a catalog name or a file. Raises WrongInput with the nearest name."""
     path = Path(name_or_path)
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         if not path.is_file():
@@ -89,14 +93,15 @@ def find(name_or_path: str) -> Path:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a scenario file, made from the same table as the loader."""
+    """Return the JSON Schema of a scenario file, built from the same table as the loader."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tweetlab scenario", **table.ROOT.schema()}
 
 
 class _Strict(yaml.SafeLoader):
-    """YAML that refuses a key written twice; plain YAML would silently keep the last one.
+    """YAML that refuses duplicate keys; plain YAML silently keeps the last one.
 
-    A number or date that Python cannot hold stays text, so that the reader of its key refuses it by name.
+    A number or date that Python cannot represent remains text, so that the reader of its key refuses it by
+    name.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -108,13 +113,13 @@ class _Strict(yaml.SafeLoader):
             return node.value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+        keys: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (list, dict)) or key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key `{key}` stands twice or is no word; write it once",
+            if isinstance(key, (list, dict)) or key in keys:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key}` is a duplicate or not a word; write it once",
                                            problem_mark=key_node.start_mark)
-            seen.add(key)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -139,7 +144,7 @@ def _parse(text: str, file: str) -> dict[str, Any]:
 
 
 def _override(raw: dict[str, Any], text: str) -> None:
-    """Set one value in the parsed file; blocks on the way are made where they are missing."""
+    """Set one value in the parsed file; missing blocks on the path are created."""
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
         raise WrongInput(f"--set {text!r}: it must read key.path=value, such as workload.mix.home=70.")
@@ -153,7 +158,7 @@ def _override(raw: dict[str, Any], text: str) -> None:
     elif isinstance(place, dict):
         place[last] = value_read
     else:
-        raise WrongInput(f"--set {text!r}: `{'.'.join(parents)}` is {place!r}, not a block; nothing can be set inside it.")
+        raise WrongInput(f"--set {text!r}: `{'.'.join(parents)}` is {place!r}, not a block, so nothing can be set inside it.")
 
 
 def _step(place: Any, step: str, text: str) -> Any:
@@ -185,7 +190,7 @@ def _read(raw: dict[str, Any], file: str, text: str) -> spec.Scenario:
 
 
 def refuse(scenario: spec.Scenario, file: str) -> None:
-    """Raise Refused where good values do not fit together, or where no run could judge an objective."""
+    """Raise Refused where valid values contradict each other, or where no run could judge an objective."""
     where = Where(file)
     at_faults, at_objectives = where.key("faults"), where.key("objectives")
     checks: list[Callable[[], None]] = [
@@ -195,8 +200,8 @@ def refuse(scenario: spec.Scenario, file: str) -> None:
         *(functools.partial(_check_fault, fault, scenario, at_faults.key(index))
           for index, fault in enumerate(scenario.faults)),
     ]
-    kinds.each(checks)
-    kinds.each(functools.partial(refusals.check_objective, objective, scenario, at_objectives.key(index))
+    kinds.read_all(checks)
+    kinds.read_all(functools.partial(refusals.check_objective, objective, scenario, at_objectives.key(index))
                for index, objective in enumerate(scenario.objectives))
 
 
@@ -221,66 +226,71 @@ def _check_times(scenario: spec.Scenario, where: Where) -> None:
     load_s, warm_up_s = scenario.workload.load_s, scenario.measure.warm_up_s
     if warm_up_s >= load_s:
         where.key("measure").key("warm_up").refuse(
-            units.tell_duration(warm_up_s), f"it must be shorter than the load, which lasts {units.tell_duration(load_s)}.")
+            units.format_duration(warm_up_s),
+            f"it must be shorter than the load, which lasts {units.format_duration(load_s)}.")
 
 
 def _check_gateways(scenario: spec.Scenario, where: Where) -> None:
-    """Refuse what begins with more gateways than share the limits. `autoscale.max` is every service's: the
-    autoscaler bounds it.
+    """Refuse an initial number of gateways above the number that shares the rate limits.
+
+    `autoscale.max` applies to every service; the autoscaler bounds it for gateways.
     """
-    most, least = scenario.policies.limits.max_gateways, scenario.policies.autoscale.min
-    stand = sum(node.startswith("gateway-") for node in vocabulary.BLUEPRINTS[scenario.platform])
-    if most < stand:
+    max_gateways, minimum = scenario.policies.limits.max_gateways, scenario.policies.autoscale.min
+    gateways = sum(node.startswith("gateway-") for node in vocabulary.BLUEPRINTS[scenario.platform])
+    if max_gateways < gateways:
         where.key("limits").key("max_gateways").refuse(
-            most, f"it must be at least {stand}, the gateways of {scenario.platform!r}: each admits a share of the limits.")
-    if scenario.policies.autoscale.max and least > most:
+            max_gateways, f"it must be at least {gateways}, the gateways of {scenario.platform!r}: each admits a share of "
+                          "the limits.")
+    if scenario.policies.autoscale.max and minimum > max_gateways:
         where.key("autoscale").key("min").refuse(
-            least, f"it must be at most {most}, as `policies.limits.max_gateways` is; raise that too, or take fewer.")
+            minimum, f"it must be at most {max_gateways}, the value of `policies.limits.max_gateways`; raise that too, "
+                     "or lower this.")
 
 
 def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> None:
     kind = vocabulary.FAULT_KINDS[fault.kind]
     if fault.for_s is not None and not kind.held:
-        where.key("for").refuse(units.tell_duration(fault.for_s),
-                                f"`{fault.kind}` is instant: it is over when its recovery shows. Leave `for` out.")
+        where.key("for").refuse(units.format_duration(fault.for_s),
+                                f"`{fault.kind}` is instant, without a duration. Leave `for` out.")
     if fault.for_s is None and kind.held:
         where.key("for").refuse(None, f"`{fault.kind}` is held: write how long, such as `for: 10 s`.")
     _check_strength(fault, kind, where)
-    if set(kind.targets) & vocabulary.AREAS.keys():
-        _check_area(fault, kind, scenario.platform, where.key("target"))
+    if kind.is_area:
+        _check_domain(fault, kind, scenario.platform, where.key("target"))
         return
     nodes = vocabulary.BLUEPRINTS[scenario.platform]
-    known = sorted(set(nodes) | {node.rsplit("-", 1)[0] for node in nodes})
-    if fault.target not in known:
-        where.key("target").refuse(fault.target, f"`{scenario.platform}` has {', '.join(known)}.",
-                                   units.nearest(fault.target, known))
+    targets = sorted(set(nodes) | {node.rsplit("-", 1)[0] for node in nodes})
+    if fault.target not in targets:
+        where.key("target").refuse(fault.target, f"`{scenario.platform}` has {', '.join(targets)}.",
+                                   units.nearest(fault.target, targets))
     if kind.targets and fault.target.rsplit("-", 1)[0] not in kind.targets and fault.target not in kind.targets:
-        where.key("target").refuse(fault.target, f"`{fault.kind}` strikes {', '.join(kind.targets)}.")
+        where.key("target").refuse(fault.target, f"the target of `{fault.kind}` must be {', '.join(kind.targets)}.")
 
 
 def _check_strength(fault: spec.Fault, kind: vocabulary.FaultKind, where: Where) -> None:
-    asked = {"delay": (fault.delay_s, units.tell_duration), "loss": (fault.loss, units.tell_share)}
-    for name, (value, tell) in asked.items():
+    parameters = {"delay": (fault.delay_s, units.format_duration), "loss": (fault.loss, units.tell_share)}
+    for name, (value, text_of) in parameters.items():
         low, high = vocabulary.STRENGTHS[name]
         if value is not None and name not in kind.takes:
-            able = ", ".join(f"`{other}`" for other, each in vocabulary.FAULT_KINDS.items() if name in each.takes)
-            where.key(name).refuse(tell(value), f"`{fault.kind}` has no `{name}`; leave it out, or take {able}.")
+            able = ", ".join(f"`{other}`" for other, row in vocabulary.FAULT_KINDS.items() if name in row.takes)
+            where.key(name).refuse(text_of(value), f"`{fault.kind}` has no `{name}`; leave it out, or use {able}.")
         if value is not None and not low <= value <= high:
-            where.key(name).refuse(tell(value), f"it must be from {tell(low)} to {tell(high)}.")
-    if kind.takes and not fault.asked:
+            where.key(name).refuse(text_of(value), f"it must be from {text_of(low)} to {text_of(high)}.")
+    if kind.takes and not fault.strength:
         words = " or ".join(f"`{name}`" for name in kind.takes)
-        where.refuse(fault.kind, f"it must say how much: {words}, such as `delay: 80 ms`.")
+        where.refuse(fault.kind, f"it needs a strength: {words}, such as `delay: 80 ms`.")
 
 
-def _check_area(fault: spec.Fault, kind: vocabulary.FaultKind, platform: str, where: Where) -> None:
+def _check_domain(fault: spec.Fault, kind: vocabulary.FaultKind, platform: str, where: Where) -> None:
     word = kind.targets[-1]
-    of = vocabulary.AREAS[word]
-    if platform not in of:
-        able = " or ".join(f"`platform: {name}`" for name in sorted(of))
-        where.refuse(fault.target, f"`{platform}` has no {word}s, so `{fault.kind}` cannot strike one; write {able}.")
+    domains = vocabulary.FAILURE_DOMAINS[word]
+    if platform not in domains:
+        able = " or ".join(f"`platform: {name}`" for name in sorted(domains))
+        where.refuse(fault.target, f"`{platform}` has no {word}s, so `{fault.kind}` has no target; write {able}.")
     if "lines" in kind.targets:
-        known, told = ("lines", *of[platform]), "or `lines`: all of them."
+        targets, more = ("lines", *domains[platform]), "or `lines`: all WAN links."
     else:
-        known, told = (word, *of[platform]), f"or `{word}`: the one where the cache's primary stands."
-    if fault.target not in known:
-        where.refuse(fault.target, f"`{fault.kind}` strikes {', '.join(known[1:])}, {told}", units.nearest(fault.target, known))
+        targets, more = (word, *domains[platform]), f"or `{word}`: the one of the cache's primary."
+    if fault.target not in targets:
+        where.refuse(fault.target, f"the target of `{fault.kind}` must be {', '.join(targets[1:])}, {more}",
+                     units.nearest(fault.target, targets))

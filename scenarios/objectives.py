@@ -1,18 +1,18 @@
-"""What a run must keep: one line of text, read into a bound that the judge can hold against a record.
+"""Objectives: one line of text each, parsed into a bound that the judge compares with a record.
 
     home p99 <= 250 ms steady                     a latency of one route
-    p99 <= 400 ms                                 of all routes together; `steady` where no window is named
+    p99 <= 400 ms                                 of all routes together; the default window is `steady`
     errors < 0.5 % whole                          failed and unknown operations ÷ all that were due
     post goodput >= 99 % during fault             OK operations ÷ all that were due
     refused <= 10 % whole                         429 under the scenario's own `limits` ÷ all that were due
     delivery p99 <= 1 s whole                     acknowledged post -> in every follower's timeline
-    home p99 <= 250 ms after fault within 20 s    holds from 20 s after each fault on, until the load ends
-    errors < 50 % whole abort                     ends the run as soon as it is broken
+    home p99 <= 250 ms after fault within 20 s    holds from 20 s after each fault until the load ends
+    errors < 50 % whole abort                     ends the run as soon as it is violated
 
-`steady` is the time after warm-up and outside fault and recovery. A latency covers every operation due in its
+`steady` is the time after warm-up, outside faults and recovery. A latency covers every operation due in its
 window: one that failed or was never answered counts as slower than any bound. A refusal that the scenario
 configures (429 under its own `limits`) is neither: latencies, `errors` and `goodput` leave it out, and
-`refused` is its share. Bounds are kept as they are written and compared exactly (`bounds`).
+`refused` is its share. Bounds are kept as written and compared exactly (`bounds`).
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ ALLOWED = (f"it must read `[route] metric operator bound [window] [abort]`, such
 
 @dataclass(frozen=True)
 class Objective:
-    """A promise on one number of a run.
+    """A bound on one measured value of a run.
 
-    `route`: a route of the mix, `all`, or `delivery`. `metric`: one of LATENCIES or SHARES.
-    `bound`: seconds for a latency, a fraction for a share, exactly as written. `window`: one of WINDOWS.
-    `within_s`: seconds after a fault's start from which the promise holds again; None unless the window
-    is `after fault`. `abort`: whether breaking it ends the run.
+    `route`: a route of the mix, `all`, or `delivery`. `metric`: one of LATENCIES or SHARES. `bound`: seconds
+    for a latency, a fraction for a share, exactly as written. `window`: one of WINDOWS. `within_s`: seconds
+    after a fault from which the objective applies again; None unless the window is `after fault`. `abort`:
+    whether a violation ends the run.
     """
 
     route: str
@@ -60,12 +60,12 @@ class Objective:
     text: str = ""
 
     def holds(self, value: bounds.Number) -> bool:
-        """Return whether `value` (same unit as `bound`) meets the objective. NaN never does."""
+        """Return whether `value` (same unit as `bound`) meets the objective. False for NaN."""
         return bounds.holds(value, self.op, self.bound)
 
 
 def parse(text: object, routes: Iterable[str]) -> Objective:
-    """Read one objective. Raises UnitError naming what is wrong with it and the nearest known word."""
+    """Parse one objective. Raises UnitError, naming the problem and the nearest known word."""
     match = _SHAPE.match(" ".join(text.split())) if isinstance(text, str) else None
     if match is None:
         raise units.UnitError(text, ALLOWED)
@@ -82,7 +82,7 @@ def parse(text: object, routes: Iterable[str]) -> Objective:
 
 
 def _left(text: str, left: str, routes: tuple[str, ...]) -> tuple[str, str]:
-    """Return route and metric of the words before the operator."""
+    """Return route and metric from the words before the operator."""
     words = left.split()
     if len(words) > 2:
         raise units.UnitError(text, ALLOWED)
@@ -98,7 +98,7 @@ def _left(text: str, left: str, routes: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _rest(text: str, rest: str) -> tuple[str, float | None, bool]:
-    """Return window, seconds after the fault and whether a breach aborts, from the words after the bound."""
+    """Return window, seconds after the fault, and whether a violation aborts."""
     abort = rest.split()[-1:] == ["abort"]
     window = rest.removesuffix("abort").strip() or "steady"
     if window in ("steady", "during fault", "whole"):

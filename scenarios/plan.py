@@ -1,10 +1,10 @@
-"""What a scenario plans to happen, as a set of words: they decide which invariants apply to its run.
+"""What a scenario plans, as a set of words, which decide which invariants apply to its run.
 
     mix, population, faults, policies -> plan_of(scenario) -> {"posts", "seeded tweets", "faults", ...}
 
 Everything here is known before the first request is sent. A route without share, or one whose operations the
-tape turns into others (an unfollow where nobody follows anybody), plans nothing. What was acknowledged plays
-no part.
+tape replaces by others (an unfollow where no follow exists), plans nothing. What was acknowledged is
+irrelevant.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SEEDED_TWEETS, SEEDED_FOLLOWS, SEEDED_LIKES = "seeded tweets", "seeded follows",
 CACHED_LISTS, LIMITED_REQUESTS, FAULTS = "cached lists", "requests under a rate limit", "faults"
 
 WORDS: dict[str, str] = {
-    POSTS: "`post` or `reply` in the mix; also `delete`, which posts where there is nothing to delete yet",
+    POSTS: "`post` or `reply` in the mix; also `delete`, which posts while there is nothing to delete",
     DELETES: "`delete` in the mix",
     FOLLOWS: "`follow` in the mix, and users who are not protected",
     UNFOLLOWS: "`unfollow` in the mix, and seeded follows of users who are not protected",
@@ -32,22 +32,22 @@ WORDS: dict[str, str] = {
     SEEDED_FOLLOWS: "`population.follows.mean` above 0, or a graph file",
     SEEDED_LIKES: "`population.likes` above 0, and seeded tweets",
     CACHED_LISTS: "`home` or `user_tweets` in the mix, pushed posts, or a warm cache that no fault empties",
-    LIMITED_REQUESTS: "a route in the mix whose class of `policies.limits` is above 0 in a window above 0 s",
+    LIMITED_REQUESTS: "a route in the mix whose class of `policies.limits` is above 0, with a window above 0 s",
     FAULTS: "a fault in `faults`",
 }
-"""Word of a plan -> what in a scenario makes it hold."""
+"""Word of a plan -> the content of a scenario that implies it."""
 
 WARMED_USERS = 10_000
-"""Most users of a population whose cache is warmed; beyond it, warming would take minutes."""
+"""The largest population whose cache is warmed; warming a larger one would take minutes."""
 
 EMPTIES_CACHE = frozenset({"cache_loss", "region_cut", "region_loss", "zone_loss"})
-"""Faults after which no cached list need be left; so is the death of a Redis."""
+"""Faults that may empty the cache. A `kill` of Redis is another."""
 
 Plan = frozenset[str]
 
 
 def routes_of(scenario: spec.Scenario) -> frozenset[str]:
-    """Return the routes with a share in a stage with operations; a stage's mix replaces the workload's."""
+    """Return the routes with a share in a stage that has operations; a stage may have its own mix."""
     work = scenario.workload
     busy = [stage for stage in work.stages if stage.for_s * (stage.rate_from + stage.rate_to) > 0]
     return frozenset(route for stage in busy for route, share in (stage.mix or work.mix).items() if share > 0)
@@ -60,11 +60,11 @@ def plan_of(
     *,
     kept_data: bool = False,
 ) -> Plan:
-    """Return the words of WORDS that hold for `scenario`.
+    """Return the words of WORDS that apply to `scenario`.
 
-    `drawn`: routes of the tape that have operations; None takes those of the mix. `users`: of the graph,
-    where it is read from a file; None takes `population.users`. `kept_data`: the run starts on data of
-    earlier runs, which may hold tweets and follows whatever the population says.
+    `drawn`: routes of the tape that have operations; None for those of the mix. `users`: number of users of a
+    graph file; None for `population.users`. `kept_data`: the run starts on data of earlier runs, which may
+    contain tweets and follows whatever the population says.
     """
     population = scenario.population
     routes = routes_of(scenario) if drawn is None else frozenset(drawn)

@@ -1,4 +1,4 @@
-"""A scenario as values: what `loader.load` returns and everybody reads. Times in seconds, rates per second."""
+"""A scenario as frozen values: what `loader.load` returns. Times are in seconds, rates per second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ Objective = objectives.Objective
 
 @dataclass(frozen=True)
 class Follows:
-    """The follower counts. `shape`: a word of vocabulary.GRAPH_SHAPES; `mean`: followers a user; `max`: of the most followed."""
+    """The distribution of follower counts.
+
+    `shape`: a key of vocabulary.GRAPH_SHAPES. `mean`: mean followers per user. `max`: followers of the most
+    followed user.
+    """
 
     shape: str = "pareto"
     mean: float = 40.0
@@ -25,13 +29,13 @@ class Follows:
 
 @dataclass(frozen=True)
 class Population:
-    """Who stands in the stores before the load starts.
+    """The data that the stores hold before the load starts.
 
-    `history_tweets`: tweets already posted, as a mean a user. `likes`: likes that stand, as a mean a posted tweet.
-    `protected`: share of the users that only their followers may read. `graph`: a file of follows, replaces
-    `users` and `follows`; None draws the graph from the seed. `cache`: a word of vocabulary.CACHE_STATES.
-    `undirected`: whether a line of `graph` is two follows; None: as the file says. `direction`: a word of
-    vocabulary.GRAPH_DIRECTIONS; None: the first column follows the second.
+    `history_tweets`: mean seeded tweets per user. `likes`: mean seeded likes per seeded tweet. `protected`:
+    share of the users whose tweets only their followers may read. `graph`: a file of follows, which replaces
+    `users` and `follows`; None draws the graph from the seed. `cache`: a key of vocabulary.CACHE_STATES.
+    `undirected`: whether each line of `graph` is two follows, one in each direction; None: as the file says.
+    `direction`: a key of vocabulary.GRAPH_DIRECTIONS; None: the first column follows the second.
     """
 
     users: int = 2000
@@ -47,7 +51,10 @@ class Population:
 
 @dataclass(frozen=True)
 class Stage:
-    """`for_s` seconds in which the rate goes evenly from `rate_from` to `rate_to`. `mix` None: that of the workload."""
+    """`for_s` seconds in which the rate changes linearly from `rate_from` to `rate_to`.
+
+    `mix`: None for the mix of the workload.
+    """
 
     for_s: float
     rate_from: float
@@ -57,7 +64,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Workload:
-    """The load. `mix`: route -> share, sums to 1. `zipf`: exponent of popularity, 0 for everybody alike."""
+    """The load. `mix`: route -> share, sums to 1. `zipf`: exponent of popularity; 0 makes all users equal."""
 
     arrivals: str
     stages: tuple[Stage, ...]
@@ -66,12 +73,12 @@ class Workload:
 
     @property
     def load_s(self) -> float:
-        """Seconds of planned load."""
+        """Planned duration of the load, in seconds."""
         return sum(stage.for_s for stage in self.stages)
 
     @property
     def peak_per_s(self) -> float:
-        """The highest planned rate, operations a second."""
+        """The highest planned rate, in operations per second."""
         return max(max(stage.rate_from, stage.rate_to) for stage in self.stages)
 
     @property
@@ -82,10 +89,12 @@ class Workload:
 
 @dataclass(frozen=True)
 class Fault:
-    """`at_s`: seconds from the start of load. `for_s`: how long it is held; None for an instant fault.
+    """A fault to inject.
 
-    `delay_s`: of the lines it slows down, one way. `loss`: share of the packets they lose. None where it was not asked.
-    `recovers_within_s`: the time that its recovery may take after `ends_s`; None for that of its kind.
+    `at_s`: seconds from the start of the load. `for_s`: how long it is held; None for an instant fault.
+    `delay_s`: one-way delay of the WAN links. `loss`: share of the packets that they lose. None where not
+    set. `recovers_within_s`: seconds from `ends_s` that its recovery may take; None for the default of its
+    kind.
     """
 
     at_s: float
@@ -98,21 +107,21 @@ class Fault:
 
     @property
     def ends_s(self) -> float:
-        """When it is to end: undo of a held fault, injection of an instant one; seconds of the load."""
+        """Planned end, in seconds of the load: undo of a held fault, injection of an instant one."""
         return self.at_s + (self.for_s or 0.0)
 
     @property
-    def asked(self) -> dict[str, float]:
-        """What the scenario says of its strength, by name; empty for a fault that has but one."""
+    def strength(self) -> dict[str, float]:
+        """The parameters of its strength that the scenario sets, by name; empty for faults without any."""
         return {name: value for name, value in (("delay_s", self.delay_s), ("loss", self.loss)) if value is not None}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """`warm_up_s`: seconds at the start that no `steady` number counts. `repeats`: runs in all.
+    """`warm_up_s`: seconds at the start that `steady` windows leave out. `repeats`: total number of runs.
 
-    `warm_caches`: whether every reader's home page is read once through the API before the load begins. For populations
-    beyond what `population.cache: warm` fills (10,000 users); off unless it is asked for.
+    `warm_caches`: whether every reader's home page is read once through the API before the load starts; for
+    populations above the 10,000 users that `population.cache: warm` fills.
     """
 
     warm_up_s: float = 10.0
@@ -122,10 +131,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One question with everything needed to ask it again. `source`: the YAML text as it was read.
+    """One question, with everything needed to repeat the experiment. `source`: the YAML text as it was read.
 
-    `cpu_quota`: cores that each service instance may use at most while the load runs; None is no limit.
-    `expect_overload`: the load is meant to exceed what the system carries, so an OVERLOADED run may pass.
+    `cpu_quota`: maximum cores of each service instance while the load runs; None for no limit.
+    `expect_overload`: the load is meant to exceed the system's capacity, so an OVERLOADED run may pass.
     """
 
     name: str
@@ -145,15 +154,15 @@ class Scenario:
 
     @property
     def faults_in_load(self) -> tuple[Fault, ...]:
-        """The faults that begin before the load ends; the others are never injected."""
+        """The faults that start before the load ends; the others are never injected."""
         return tuple(fault for fault in self.faults if fault.at_s < self.workload.load_s)
 
     def resolved(self) -> dict[str, Any]:
-        """Return every value that holds, defaults included, as plain JSON types."""
+        """Return every effective value, defaults included, as plain JSON types."""
         return {key: _plain(value) for key, value in dataclasses.asdict(self).items() if key != "source"}
 
     def at_rate(self, rate_per_s: float, for_s: float) -> Scenario:
-        """Return the same question at one steady rate for `for_s` seconds, without faults; for finding capacity."""
+        """Return the scenario at one constant rate for `for_s` seconds, without faults, to find capacity."""
         stage = Stage(for_s=for_s, rate_from=rate_per_s, rate_to=rate_per_s)
         return dataclasses.replace(self, workload=dataclasses.replace(self.workload, stages=(stage,)), faults=())
 

@@ -1,7 +1,8 @@
-"""The table of every key a scenario file may hold. Loader and published JSON Schema are both made from it.
+"""Every key that a scenario file may contain.
 
-To add a key: add its `Key` here and its field in `spec`. The `policies` block needs no row: its keys are the
-fields of `system.kernel.policies`, with the unit moved from the field's name (`open_s`) to the value (`1 s`).
+The loader and the published JSON Schema are both built from this table. To add a key: add its `Key` here and
+its field in `spec`. The `policies` block needs no row: its keys are the fields of `system.kernel.policies`,
+with the unit moved from the field's name (`open_s`) to the value (`1 s`).
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from scenarios import kinds, objectives, spec, units, vocabulary
 from scenarios.kinds import Block, Flag, Key, ListOf, Mix, Number, Quantity, Text, Where, Word
 from system.kernel import policies
 
-# Knobs whose 0 would not switch something off but stop a service or close a route, and the one that has a most.
+# Policies that must be above 0: their 0 would not disable a feature but stop a service or a route.
 POSITIVE = frozenset({
     "FanoutKnobs.chunk", "TimelineKnobs.cap", "TimelineKnobs.rebuild_concurrency", "TimelineKnobs.building_ttl_s",
     "TimelineKnobs.mode_ttl_s", "CacheKnobs.tweet_ttl_s", "CacheKnobs.profile_ttl_s", "CacheKnobs.privacy_ttl_s",
     "CacheKnobs.like_ttl_s", "RetryKnobs.attempts", "DeadlineKnobs.request_s", "DeadlineKnobs.store_s", "LimitKnobs.max_gateways",
     "AutoscaleKnobs.min", "SearchKnobs.half_life_s", "SearchKnobs.band", "SearchKnobs.view_s", "MediaKnobs.link_s",
 })  # fmt: skip
-MOST = {"SearchKnobs.band": 10_000}  # Elasticsearch's own bound of a result window
+MOST = {"SearchKnobs.band": 10_000}  # Elasticsearch's limit of a result window
 
 ROUTE = Word(lambda: list(vocabulary.ROUTES), vocabulary.NOT_SERVED)
 DURATION = Quantity(units.duration_s, "20 s")
 
 
 class ObjectiveKind:
-    """One line, as `objectives` describes."""
+    """One line of text, in the grammar of `objectives`."""
 
     def read(self, value: Any, where: Where) -> spec.Objective:
         try:
@@ -44,12 +45,12 @@ class ObjectiveKind:
 
 
 class ExistingFile:
-    """A path to a file that can be read now; relative to the working directory."""
+    """The path of a readable file, relative to the working directory."""
 
     def read(self, value: Any, where: Where) -> Path:
         path = Path(value) if isinstance(value, str) and value else where.refuse(value, "it must be a path.")
         if not path.is_file():
-            where.refuse(value, f"no such file ({path.resolve()}); give the path of an edge list, a CSV file "
+            where.refuse(value, f"there is no such file ({path.resolve()}); give the path of an edge list, a CSV file "
                                 "with named columns or a Matrix Market file (docs/how-to/graphs.md).")
         return path
 
@@ -58,7 +59,7 @@ class ExistingFile:
 
 
 class NameKind(Text):
-    """A name that is also a folder of `runs/`."""
+    """A name that is also used as a directory name in `runs/`."""
 
     def read(self, value: Any, where: Where) -> str:
         if not isinstance(value, str) or not value.replace("_", "").isalnum() or not value.isascii() or value != value.lower():
@@ -70,9 +71,9 @@ class NameKind(Text):
 
 
 def _policy_keys(kind: Any) -> list[Key]:
-    """Return the keys of one group of knobs: `open_s: float = 1.0` becomes `open`, a duration."""
+    """Return the keys of one group of policies: `open_s: float = 1.0` becomes `open`, a duration."""
     hints = typing.get_type_hints(kind)
-    found = []
+    keys = []
     for item in dataclasses.fields(kind):
         label = f"{kind.__name__}.{item.name}"
         value: kinds.Kind = Number(int(label in POSITIVE), MOST.get(label), whole=hints[item.name] is int)
@@ -81,8 +82,8 @@ def _policy_keys(kind: Any) -> list[Key]:
         elif hints[item.name] is float:
             value = Quantity(units.share, "10 %")
         name = item.name.removesuffix("_s")
-        found.append(Key(name, value, f"{label}, see system/kernel/policies.py", item.default))
-    return found
+        keys.append(Key(name, value, f"{label}, see system/kernel/policies.py", item.default))
+    return keys
 
 
 def _whole_seconds(value: object) -> int:
@@ -112,9 +113,8 @@ def _workload(arrivals: str, stages: Any, mix: Any, popularity: Any) -> spec.Wor
     return spec.Workload(arrivals, stages, mix, popularity["zipf"])
 
 
-def _population(users: int, follows: spec.Follows, history: int, graph: Path | None, cache: str, likes: float,
-                protected: float, undirected: bool | None, direction: str | None) -> spec.Population:
-    return spec.Population(users, follows, history, graph, cache, likes, protected, undirected, direction)
+def _population(history: int, **keys: Any) -> spec.Population:
+    return spec.Population(history_tweets=history, **keys)
 
 
 def _fault(at: float, kind: str, target: str, for_: float | None, delay: float | None, loss: float | None,
@@ -127,71 +127,78 @@ def _measure(warm_up: float, repeats: int, warm_caches: bool) -> spec.Measure:
 
 
 FOLLOWS = (
-    Key("shape", Word(lambda: list(vocabulary.GRAPH_SHAPES)), "how follower counts are spread", "pareto"),
-    Key("mean", Number(low=0), "mean followers of a user", 40.0),
+    Key("shape", Word(lambda: list(vocabulary.GRAPH_SHAPES)), "distribution of follower counts", "pareto"),
+    Key("mean", Number(low=0), "mean followers per user", 40.0),
     Key("max", Number(low=1, whole=True), "followers of the most followed user", 600),
 )
 POPULATION = (
-    Key("users", Number(low=2, high=5_000_000, whole=True), "how many users", 2000),
-    Key("follows", Block(lambda: FOLLOWS, spec.Follows), "who follows whom", spec.Follows()),
+    Key("users", Number(low=2, high=5_000_000, whole=True), "number of users", 2000),
+    Key("follows", Block(lambda: FOLLOWS, spec.Follows), "the follow graph, drawn from the seed", spec.Follows()),
     Key("history", Quantity(units.counting("tweets"), "20 tweets", accepts_number=True),
-        "tweets already posted before the run, as a mean a user", 20),
+        "seeded tweets per user (mean), posted before the run", 20),
     Key("graph", ExistingFile(),
-        "a file of follows (edge list, CSV or Matrix Market); replaces users and follows", None),
+        "file of follows (edge list, CSV or Matrix Market); replaces `users` and `follows`", None),
     Key("undirected", Flag(),
-        "whether a line of `graph` is a pair who follow each other; as the file says where left out", None),
+        "`true`: each line of `graph` is a mutual follow; default: as the file declares", None),
     Key("direction", Word(lambda: list(vocabulary.GRAPH_DIRECTIONS)),
-        "which column of `graph` follows: `follower_followee` (also where left out) or `followee_follower`",
-        None),
-    Key("cache", Word(lambda: list(vocabulary.CACHE_STATES)), "what the cache holds when the load starts", "warm"),
-    Key("likes", Number(low=0), "likes that stand before the run, as a mean a posted tweet", 0.0),
-    Key("protected", Quantity(units.share, "10 %"), "share of the users who are protected: only their followers read them", 0.0),
+        "order of the columns of `graph`: `follower_followee` (default) or `followee_follower`", None),
+    Key("cache", Word(lambda: list(vocabulary.CACHE_STATES)),
+        "state of the cache when the load starts: `warm` or `cold`", "warm"),
+    Key("likes", Number(low=0), "seeded likes per seeded tweet (mean)", 0.0),
+    Key("protected", Quantity(units.share, "10 %"),
+        "share of the users that are protected: only approved followers may read them", 0.0),
 )
 STAGE = (
-    Key("for", Quantity(units.duration_s, "20 s", positive=True), "how long"),
+    Key("for", Quantity(units.duration_s, "20 s", positive=True), "duration of the stage"),
     Key("rate", Quantity(units.ramp_per_s, "100/s"),
-        "operations a second, or a ramp `100/s..400/s`; `0/s` is a pause"),
-    Key("mix", Mix(ROUTE), "shares of the routes in this stage; that of the workload where left out", None),
+        "operations per second, or a linear ramp `100/s..400/s`; `0/s` is a pause"),
+    Key("mix", Mix(ROUTE), "weights of the routes in this stage; default: the mix of the workload", None),
+)
+POPULARITY = (
+    Key("zipf", Number(low=0, high=3), "exponent of Zipf's law; 0 makes all users equally popular", 0.8),
 )
 WORKLOAD = (
-    Key("arrivals", Word(lambda: vocabulary.ARRIVALS), "poisson: users do not wait for each other; even: a metronome",
-        "poisson"),
-    Key("stages", ListOf(Block(lambda: STAGE, _stage), least=1), "the rate over time"),
-    Key("mix", Mix(ROUTE), "shares of the routes"),
-    Key("popularity", Block(lambda: (Key("zipf", Number(low=0, high=3), "exponent; 0 makes all users alike", 0.8),)),
-        "how unequal users are", {"zipf": 0.8}),
+    Key("arrivals", Word(lambda: vocabulary.ARRIVALS),
+        "arrivals of an open workload: `poisson` (random) or `even` (evenly spaced)", "poisson"),
+    Key("stages", ListOf(Block(lambda: STAGE, _stage), least=1), "the arrival rate over time"),
+    Key("mix", Mix(ROUTE), "weights of the routes"),
+    Key("popularity", Block(lambda: POPULARITY), "skew of the users' popularity", {"zipf": 0.8}),
 )
 FAULT = (
-    Key("at", DURATION, "when, from the start of the load"),
-    Key("kind", Word(lambda: list(vocabulary.FAULT_KINDS)), "which fault"),
-    Key("target", Text(), "the node, such as `redis` or `timelines-1`; or the zone, region or lines"),
-    Key("for", Quantity(units.duration_s, "10 s", positive=True), "how long it is held; only for held faults", None),
-    Key("delay", Quantity(units.duration_s, "80 ms"), "what a slow line takes, one way; only for `wan_slow`", None),
-    Key("loss", Quantity(units.share, "1 %"), "share of the packets that a line loses; only for `wan_slow`", None),
+    Key("at", DURATION, "time of injection, from the start of the load"),
+    Key("kind", Word(lambda: list(vocabulary.FAULT_KINDS)), "kind of fault"),
+    Key("target", Text(), "a node, such as `redis` or `timelines-1`; or a zone, a region or `lines` (all WAN links)"),
+    Key("for", Quantity(units.duration_s, "10 s", positive=True),
+        "how long the fault is held; required for held faults, not allowed for instant ones", None),
+    Key("delay", Quantity(units.duration_s, "80 ms"), "one-way delay of the WAN links; only for `wan_slow`", None),
+    Key("loss", Quantity(units.share, "1 %"), "share of the packets that the WAN links drop; only for `wan_slow`", None),
     Key("recovers_within", Quantity(units.duration_s, "20 s", positive=True),
-        "time that its recovery may take, or the run fails; that of its kind where left out", None),
+        "time that its recovery may take, after which the run fails; default: that of its kind", None),
 )
 MEASURE = (
-    Key("warm_up", DURATION, "time at the start that no steady number counts", 10.0),
-    Key("repeats", Number(low=1, high=100, whole=True), "runs in all; the command tells the median of their percentiles", 1),
-    Key("warm_caches", Flag(), "read every reader's home once through the API before the load", False),
+    Key("warm_up", DURATION, "time at the start that `steady` windows leave out", 10.0),
+    Key("repeats", Number(low=1, high=100, whole=True),
+        "total number of runs; the command reports the median of their percentiles", 1),
+    Key("warm_caches", Flag(), "read every reader's home timeline once through the API before the load", False),
 )
 SCENARIO = (
-    Key("name", NameKind(), "name of the scenario and of its folder in runs/"),
-    Key("question", Text(), "what the run is to answer"),
-    Key("expect", Text(), "what you think it will answer, written before", ""),
-    Key("seed", Number(low=0, high=2**32 - 1, whole=True), "draws population, tape and texts", 1),
-    Key("platform", Word(lambda: sorted(vocabulary.BLUEPRINTS)), "the blueprint it runs on", "small"),
+    Key("name", NameKind(), "name of the scenario and of its directory in `runs/`"),
+    Key("question", Text(), "the question that the run answers"),
+    Key("expect", Text(), "the expected answer, written before the run", ""),
+    Key("seed", Number(low=0, high=2**32 - 1, whole=True),
+        "seed of population, tape (the recorded schedule of arrivals) and texts", 1),
+    Key("platform", Word(lambda: sorted(vocabulary.BLUEPRINTS)), "blueprint of the lab that it runs on", "small"),
     Key("cpu_quota", Quantity(units.cores, "0.2 core", positive=True),
-        "CPU of each service instance at most; none where left out. It makes an instance a unit of capacity", None),
+        "CPU limit of each service instance, so that an instance is a unit of capacity; default: none", None),
     Key("expect_overload", Flag(),
-        "the load is meant to exceed what the system carries: an OVERLOADED run may pass", False),
-    Key("population", Block(lambda: POPULATION, _population), "who is there before the load", spec.Population()),
-    Key("workload", Block(lambda: WORKLOAD, _workload), "the load"),
-    Key("policies", Block(_policy_groups, policies.Policies), "knobs of the system", policies.Policies()),
-    Key("faults", ListOf(Block(lambda: FAULT, _fault)), "what breaks, and when", ()),
-    Key("objectives", ListOf(ObjectiveKind()), "what must hold", ()),
-    Key("measure", Block(lambda: MEASURE, _measure), "how it is measured",
-        spec.Measure()),
+        "`true`: the load is meant to exceed the system's capacity, and an OVERLOADED run may pass", False),
+    Key("population", Block(lambda: POPULATION, _population), "users and data in the stores before the load",
+        spec.Population()),
+    Key("workload", Block(lambda: WORKLOAD, _workload), "the load: arrival rate, mix and popularity"),
+    Key("policies", Block(_policy_groups, policies.Policies),
+        "policies of the system: fan-out, caches, limits, timeouts, retries, scaling", policies.Policies()),
+    Key("faults", ListOf(Block(lambda: FAULT, _fault)), "faults to inject", ()),
+    Key("objectives", ListOf(ObjectiveKind()), "objectives that the run must meet", ()),
+    Key("measure", Block(lambda: MEASURE, _measure), "warm-up and repeats", spec.Measure()),
 )
 ROOT = Block(lambda: SCENARIO, spec.Scenario)

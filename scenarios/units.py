@@ -1,15 +1,15 @@
-"""Quantities with their units, as scenario files write them, turned into SI numbers.
+"""Quantities with units, as written in scenario files, parsed into SI values.
 
     duration   20 s, 250ms, 5m, 1h30m, 1.5 h, 40 us -> seconds; m and min are minutes
-    rate       100/s, 30/min                        -> operations a second
-    ramp       100/s..400/s (or one rate)           -> (from, to), operations a second
+    rate       100/s, 30/min                        -> operations per second
+    ramp       100/s..400/s (or one rate)           -> (from, to), operations per second
     share      10 %                                 -> fraction, 0.10
     cores      0.2 core                             -> CPU cores
     memory     512 MiB, 2 GiB                       -> MiB
-    count      20 tweets (the noun is fixed by the key) -> whole number
+    count      20 tweets (the key fixes the noun)   -> whole number
 
-A bare number where a unit belongs is refused: `for: 20` could be seconds or minutes. Only a zero may
-stand alone. NaN, infinity and what no float holds are refused like any other text that is no quantity.
+A number without its unit is refused: `for: 20` could be seconds or minutes. Only zero needs no unit. NaN,
+infinity and values that no float can hold are refused like any other text that is not a quantity.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ DURATIONS = {  # exact, so that a bound stays as it is written
 """Unit -> seconds, as in Go, k6 and Prometheus: `m` is minutes."""
 SPELLED_OUT = {"sec": "s", "second": "s", "minute": "min", "hour": "h", "hr": "h", "day": "d", "week": "w",
                "millisecond": "ms", "microsecond": "us", "msec": "ms", "usec": "us"}
-"""Unit as people spell it out, in the singular -> the unit to write."""
-MAX_DURATION_S = 9_223_372_036  # 292 years: what a clock of nanoseconds in 63 bits holds
+"""Spelled-out unit in the singular -> the unit to write."""
+MAX_DURATION_S = 9_223_372_036  # 292 years: the range of a clock in nanoseconds with 63 bits
 RATES = {"/s": Fraction(1), "/m": Fraction(1, 60), "/min": Fraction(1, 60), "/h": Fraction(1, 3600)}
 SHARES = {"%": Fraction(1, 100)}
 CORES = {"core": 1.0, "cores": 1.0}
@@ -43,7 +43,7 @@ _PART = re.compile(rf"{_NUMBER}\s*([^\d\s.]+)\s*", re.ASCII)
 
 
 class UnitError(ValueError):
-    """A quantity that cannot be read. `allowed` says what the place takes, `hint` the nearest good word."""
+    """A quantity that cannot be parsed. `allowed`: what is valid here; `hint`: the nearest valid word."""
 
     def __init__(self, value: object, allowed: str, hint: str = "") -> None:
         super().__init__(f"{numbers.shown(value)}; {allowed}{hint}")
@@ -53,9 +53,9 @@ class UnitError(ValueError):
 
 
 def nearest(word: object, known: Iterable[str]) -> str:
-    """Return ` Did you mean "x"?` for the nearest of `known`, or an empty text where nothing is near."""
-    found = difflib.get_close_matches(str(word), sorted(known), n=1, cutoff=0.5)
-    return f' Did you mean "{found[0]}"?' if found else ""
+    """Return ` Did you mean "x"?` for the nearest of `known`, or an empty text where none is close."""
+    matches = difflib.get_close_matches(str(word), sorted(known), n=1, cutoff=0.5)
+    return f' Did you mean "{matches[0]}"?' if matches else ""
 
 
 def quantity(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> float:
@@ -64,7 +64,7 @@ def quantity(value: object, table: Mapping[str, float | Fraction], what: str, ex
 
 
 def exact(value: object, table: Mapping[str, float | Fraction], what: str, example: str) -> Fraction:
-    """Return `value` in the base unit of `table`, not rounded. Raises UnitError, naming the units."""
+    """Return `value` in the base unit of `table`, without rounding. Raises UnitError, naming the units."""
     known = ", ".join(unit for unit in table if unit != GREEK_US)
     allowed = f"it must be a {what} such as `{example}` (units: {known})."
     if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -89,13 +89,13 @@ def exact(value: object, table: Mapping[str, float | Fraction], what: str, examp
     except UnitError:
         raise
     except (ValueError, OverflowError):
-        raise UnitError(value, allowed, " The number is larger than a program can hold.") from None
+        raise UnitError(value, allowed, " The number is too large.") from None
 
 
 def _nearest_unit(unit: str, table: Mapping[str, float | Fraction]) -> str:
-    """Return ` Did you mean "s"?` for a unit that is spelled out or misspelled, or an empty text.
+    """Return ` Did you mean "s"?` for a spelled-out or misspelled unit, or an empty text.
 
-    No duration is guessed: `M` and `mo` are as near to months as to minutes.
+    No duration is guessed: `M` and `mo` are as close to months as to minutes.
     """
     short = SPELLED_OUT.get(unit.lower().removesuffix("s"))
     if table is DURATIONS:
@@ -104,17 +104,17 @@ def _nearest_unit(unit: str, table: Mapping[str, float | Fraction]) -> str:
 
 
 def _likely(table: Mapping[str, float | Fraction]) -> Iterable[str]:
-    """Return the unit a newcomer most likely means: the one of size 1, else the first."""
+    """Return the unit that was most likely meant: the one of size 1, else the first."""
     return [unit for unit, size in table.items() if size == 1.0] or list(table)
 
 
 def duration_s(value: object) -> float:
-    """Return seconds of `90 s` or of `1h30m`: each unit once, the largest first. Raises UnitError."""
+    """Return the seconds of `90 s` or of `1h30m`: each unit once, largest first. Raises UnitError."""
     return float(exact_s(value))
 
 
 def exact_s(value: object) -> Fraction:
-    """Return seconds as they are written, for a bound; read as `duration_s` does. Raises UnitError."""
+    """Return seconds exactly as written, for a bound; parsed as by `duration_s`. Raises UnitError."""
     parts = _PART.findall(value) if isinstance(value, str) else []
     if len(parts) < 2 or _PART.sub("", str(value)).strip():
         seconds = exact(value, DURATIONS, "duration", "20 s")
@@ -134,7 +134,7 @@ def exact_s(value: object) -> Fraction:
 
 
 def rate_per_s(value: object) -> float:
-    """Return operations a second. Raises UnitError."""
+    """Return operations per second. Raises UnitError."""
     return quantity(value, RATES, "rate", "100/s")
 
 
@@ -144,7 +144,7 @@ def share(value: object) -> float:
 
 
 def exact_share(value: object) -> Fraction:
-    """Return a fraction from 0 to 1 as it is written, for a bound. Raises UnitError outside 0 % to 100 %."""
+    """Return a fraction exactly as written, for a bound. Raises UnitError outside 0 % to 100 %."""
     fraction = exact(value, SHARES, "share", "10 %")
     if fraction > 1:
         raise UnitError(value, "it must be a share from `0 %` to `100 %`.")
@@ -162,7 +162,7 @@ def memory_mib(value: object) -> float:
 
 
 def ramp_per_s(value: object) -> tuple[float, float]:
-    """Return the rates at the start and the end of a stage; both equal for a single rate. Raises UnitError."""
+    """Return the rates at start and end of a stage; equal for a single rate. Raises UnitError."""
     if isinstance(value, str) and ".." in value:
         first, _, last = value.partition("..")
         return rate_per_s(first), rate_per_s(last)
@@ -190,11 +190,11 @@ def counting(noun: str) -> Callable[[object], int]:
     return read
 
 
-def tell_duration(seconds: float) -> str:
-    """Return `seconds` as a scenario would write it: `250 ms`, `20 s`."""
+def format_duration(seconds: float) -> str:
+    """Return `seconds` as written in a scenario: `250 ms`, `20 s`."""
     return f"{seconds * 1e3:g} ms" if 0 < seconds < 1 else f"{seconds:g} s"
 
 
 def tell_share(fraction: float) -> str:
-    """Return `fraction` as a scenario would write it: `0.5 %`."""
+    """Return `fraction` as written in a scenario: `0.5 %`."""
     return f"{fraction * 100:g} %"

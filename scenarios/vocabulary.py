@@ -1,31 +1,34 @@
-"""The words a scenario may use, and where each comes from. What can be added stands in these tables."""
+"""The vocabulary of scenario files: routes, faults, blueprints, and other words that a value may be.
+
+Everything that can be extended is a row in one of these tables.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 ROUTES: dict[str, str] = {
-    "home": "read the home timeline; every fifth reader asks for a second page, some of them far down",
+    "home": "read the home timeline; one in five reads continues to a second page, some of them far down",
     "user_tweets": "read the tweets of one user",
     "tweet": "read one tweet by its id",
     "post": "post a tweet",
     "reply": "reply to a tweet",
-    "delete": "delete an own tweet that was posted in this run",
-    "follow": "follow a user not followed yet",
-    "unfollow": "end a follow that exists",
+    "delete": "delete one of their own tweets, posted in this run",
+    "follow": "follow a user they do not follow yet",
+    "unfollow": "unfollow a user they follow",
     "search": "search recent tweets for a word",
-    "media": "upload a picture by a signed URL, finalize it and read it back",
+    "media": "upload a picture through a signed URL, finalize it and read it back",
     "profile": "read the profile of one user",
-    "like": "like a tweet not liked yet",
-    "follow_request": "ask a protected user to follow him",
-    "follow_approve": "a protected user approves a request of this run",
+    "like": "like a tweet they do not like yet",
+    "follow_request": "ask to follow a protected user",
+    "follow_approve": "as a protected user, approve a follow request of this run",
 }
-"""Route of the mix -> what its user does. The order fixes the numbers of the tape."""
+"""Route of the mix -> what its user does. The order defines the route numbers in a tape."""
 
 WRITES = frozenset({"post", "reply", "delete", "follow", "unfollow", "media", "like", "follow_request", "follow_approve"})
 
 DELIVERED = ("post", "reply")
-"""Routes whose tweets are delivered into timelines: what an objective on `delivery` measures."""
+"""Routes whose tweets are fanned out to timelines: what a `delivery` objective measures."""
 
 LIMIT_CLASSES: dict[str, tuple[str, str]] = {
     "delete": ("delete", "write"), "follow": ("follow", "write"),
@@ -35,16 +38,16 @@ LIMIT_CLASSES: dict[str, tuple[str, str]] = {
     "search": ("search", "search"), "tweet": ("tweet", "read"), "unfollow": ("unfollow", "write"),
     "user_tweets": ("user_tweets", "read"),
 }
-"""Route of the mix -> (route at the gateway, class of its limit); `media`, several requests, has no row."""
+"""Route of the mix -> (gateway route, class of its rate limit). `media`, several requests, has no row."""
 
 NOT_SERVED: dict[str, str] = {"retweet": "the system has no retweets; give its share to another route"}
-"""Words the schema knows but refuses, and the fix."""
+"""Words that are known but refused -> the reason and the fix."""
 
 ARRIVALS = ("poisson", "even")
 GRAPH_SHAPES: dict[str, str] = {
-    "pareto": "lognormal body with a Pareto tail, as real follower counts",
+    "pareto": "lognormal body with a Pareto tail, like real follower counts",
     "lognormal": "lognormal body without the tail",
-    "even": "everybody has the same number of followers",
+    "even": "all users have the same number of followers",
 }
 
 FOLLOWER_FIRST, FOLLOWEE_FIRST = "follower_followee", "followee_follower"
@@ -54,18 +57,19 @@ GRAPH_DIRECTIONS: dict[str, str] = {
 }
 
 CACHE_STATES: dict[str, str] = {
-    "warm": "every cached list stands, as after a day of use",
-    "cold": "nothing is cached; each list is built at its first read",
+    "warm": "every cached list is present, as after a day of use",
+    "cold": "the cache is empty; each list is built on its first read",
 }
 
 
 @dataclass(frozen=True)
 class FaultKind:
-    """`held`: has a duration and is undone at its end; otherwise instant. `targets`: kinds of node, empty for any; or `AREAS`.
+    """A kind of fault. `held`: it has a duration and is undone at its end; otherwise it is instant.
 
-    `recovers_within_s`: the time that its recovery may take, in seconds from its undo (held) or injection
-    (instant). `takes`: what of its strength may be asked, words of `STRENGTHS`; one at least is.
-    `needs_load`: only requests bring the system back, so recovery is observed no longer than the load lasts.
+    `targets`: kinds of node, empty for any; or keys of FAILURE_DOMAINS, or `lines`. `recovers_within_s`:
+    seconds that its recovery may take, from its undo (held) or its injection (instant). `takes`: the
+    parameters of STRENGTHS that it accepts; a scenario sets at least one. `needs_load`: only requests bring
+    the system back, so recovery is observed no longer than the load lasts.
     """
 
     held: bool
@@ -77,33 +81,33 @@ class FaultKind:
 
     @property
     def is_area(self) -> bool:
-        """Whether it strikes zones, regions or the lines between them."""
-        return bool(set(self.targets) & AREAS.keys())
+        """Whether its target is a zone, a region or the WAN links between regions."""
+        return bool(set(self.targets) & FAILURE_DOMAINS.keys())
 
 
-AREA_RECOVERS_WITHIN_S = 150.0  # three JVMs, PostgreSQL and a zone's services start on two cores under load
+DOMAIN_RECOVERS_WITHIN_S = 150.0  # three JVMs, PostgreSQL and a zone's services start on two cores under load
 
 
 FAULT_KINDS: dict[str, FaultKind] = {
-    "cache_loss": FaultKind(False, ("redis",), "every cached timeline, list and tweet is gone at once",
+    "cache_loss": FaultKind(False, ("redis",), "FLUSHALL of the cache: every cached timeline, list and tweet is lost",
                             60.0, needs_load=True),
-    "kill": FaultKind(False, (), "one process dies by SIGKILL and is restarted by auto-heal",
-                      90.0),  # Cassandra starts in about 20 s on two shared cores; the rest is reserve
+    "kill": FaultKind(False, (), "SIGKILL of one process, which auto-heal restarts",
+                      90.0),  # Cassandra starts in about 20 s on two shared cores; the rest is margin
     "region_cut": FaultKind(
-        True, ("region",), "nothing goes into a region or out of it, while its processes live on",
-        AREA_RECOVERS_WITHIN_S),
+        True, ("region",), "network partition: a region is cut off while its processes stay alive",
+        DOMAIN_RECOVERS_WITHIN_S),
     "region_loss": FaultKind(
-        True, ("region",), "every process of a region dies by SIGKILL and stays dead for a while",
-        AREA_RECOVERS_WITHIN_S),
-    "wan_slow": FaultKind(True, ("lines", "region"), "the lines between regions are slow, or lose packets",
+        True, ("region",), "SIGKILL of every process of a region, which stays down for a while",
+        DOMAIN_RECOVERS_WITHIN_S),
+    "wan_slow": FaultKind(True, ("lines", "region"), "the WAN links between regions are slow, or lose packets",
                           30.0, ("delay", "loss")),
     "zone_loss": FaultKind(
-        True, ("zone",), "every process of a zone dies by SIGKILL and stays dead for a while",
-        AREA_RECOVERS_WITHIN_S),
+        True, ("zone",), "SIGKILL of every process of a zone, which stays down for a while",
+        DOMAIN_RECOVERS_WITHIN_S),
 }
 
 STRENGTHS: dict[str, tuple[float, float]] = {"delay": (0.001, 0.5), "loss": (0.001, 0.5)}
-"""What of a fault's strength may be asked -> its bounds: seconds one way, share of the packets."""
+"""Parameter of a fault's strength -> its bounds: seconds one way, share of the packets."""
 
 BLUEPRINTS: dict[str, tuple[str, ...]] = {
     "cluster": ("cassandra-1", "cassandra-2", "cassandra-3", "cdn-1", "cdn-2", "elasticsearch-1", "elasticsearch-2",
@@ -118,14 +122,14 @@ BLUEPRINTS: dict[str, tuple[str, ...]] = {
               "timelines-1", "tweets-1", "users-1"),
 }
 BLUEPRINTS["two_regions"] = (*BLUEPRINTS["cluster"], "wan-1")
-"""Blueprint -> its nodes. The platform builds them, one floor above; a test holds both lists equal."""
+"""Blueprint -> its nodes. The platform, a layer above, defines them; a test keeps both lists equal."""
 
 _ZONES = ("zone-1", "zone-2", "zone-3")
 ZONES: dict[str, tuple[str, ...]] = {"cluster": _ZONES, "two_regions": _ZONES}
-"""Blueprint -> its zones, where it has any; held equal to the platform's by the same test. `zone`: the cache's primary's."""
+"""Blueprint -> its zones, if any. The target `zone` is the one of the cache's primary."""
 
 REGIONS: dict[str, tuple[str, ...]] = {"two_regions": ("east", "west", "witness")}
-"""Blueprint -> its regions, likewise. `region`: the active one, where the cache's primary stands."""
+"""Blueprint -> its regions, if any. The target `region` is the active one, with the cache's primary."""
 
-AREAS: dict[str, dict[str, tuple[str, ...]]] = {"zone": ZONES, "region": REGIONS}
-"""What a fault may strike that is more than a node -> which blueprint has which."""
+FAILURE_DOMAINS: dict[str, dict[str, tuple[str, ...]]] = {"zone": ZONES, "region": REGIONS}
+"""Kind of failure domain -> blueprint -> its domains."""

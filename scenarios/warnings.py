@@ -1,7 +1,7 @@
-"""What a run will hardly be able to judge: warnings of `check` and `run`, no refusals.
+"""What a run can hardly judge: warnings of `check` and `run`, not refusals.
 
-`WARNINGS` is the table. To add one, write a function that yields a text for each case of it, and add its row.
-A text begins with the key, names the value and the bound, and says what to change.
+`WARNINGS` is the table. To add one, write a function that yields a text for each case, and add it to the
+table. A text starts with the key, names the value and the bound, and says what to change.
 """
 
 from __future__ import annotations
@@ -10,17 +10,17 @@ from collections.abc import Callable, Iterable, Iterator
 
 from scenarios import expected_operations, objectives, recovery, spec, units
 
-BEYOND = 10  # operations beyond a percentile that make it repeatable: with fewer, one slow request decides
-LEAST = 10  # operations that a mean, a maximum or a share needs in its window; the judge's own bound
+BEYOND = 10  # operations beyond a percentile that make it reproducible: with fewer, one slow request decides
+LEAST = 10  # operations that a mean, a maximum or a share needs in its window; the same bound as the judge's
 MORE = "Raise the rate or lengthen the load"
 
 
 def few_operations(scenario: spec.Scenario) -> Iterator[str]:
     """Yield each objective whose window expects too few operations.
 
-    For a percentile p: the operations of the route expected in the window x (1 - p) < 10. For errors,
-    goodput, mean and max: the operations expected in the window < 10. Of several windows (one for each fault)
-    the poorest decides.
+    For a percentile p: the expected operations of the route in the window x (1 - p) < 10. For errors,
+    goodput, mean and max: the expected operations in the window < 10. Of several windows (one per fault) the
+    one with the fewest operations counts.
     """
     for index, objective in enumerate(scenario.objectives):
         routes, work = expected_operations.routes_of(objective), scenario.workload
@@ -37,25 +37,25 @@ def few_operations(scenario: spec.Scenario) -> Iterator[str]:
 
 
 def faults_past_the_end(scenario: spec.Scenario) -> Iterator[str]:
-    """Yield each fault that begins at or after the end of the load (never injected), or is held beyond it."""
+    """Yield each fault that starts at or after the end of the load (never injected), or is held past it."""
     load_s = scenario.workload.load_s
     for index, fault in enumerate(scenario.faults):
-        at, until = units.tell_duration(fault.at_s), units.tell_duration(fault.at_s + (fault.for_s or 0.0))
-        end = f"but the load ends at {units.tell_duration(load_s)}"
+        at, until = units.format_duration(fault.at_s), units.format_duration(fault.at_s + (fault.for_s or 0.0))
+        end = f"but the load ends at {units.format_duration(load_s)}"
         if fault.at_s >= load_s:
-            yield (f"faults.{index} `{fault.kind}`: it begins at {at}, {end}, so it is never injected. "
-                   "Move it forward or lengthen the load.")
+            yield (f"faults.{index} `{fault.kind}`: it starts at {at}, {end}, so it is never injected. "
+                   "Inject it earlier or lengthen the load.")
         elif fault.at_s + (fault.for_s or 0.0) > load_s:
-            yield (f"faults.{index} `{fault.kind}`: it is held until {until}, {end}, so no request sees its "
-                   "end. Shorten it or lengthen the load.")
+            yield (f"faults.{index} `{fault.kind}`: it is held until {until}, {end}, so no request "
+                   "is sent after its end. Shorten it or lengthen the load.")
 
 
 WARNINGS: tuple[Callable[[spec.Scenario], Iterable[str]], ...] = (
     few_operations, faults_past_the_end, recovery.warnings,
 )
-"""Every warning; each yields nothing for a scenario that it does not concern."""
+"""All warnings; each yields nothing for a scenario that it does not concern."""
 
 
 def of(scenario: spec.Scenario) -> list[str]:
-    """Return every warning about `scenario`, in the order of the table. Pure."""
+    """Return all warnings about `scenario`, in the order of the table. Pure."""
     return [text for warn in WARNINGS for text in warn(scenario)]

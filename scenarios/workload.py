@@ -1,10 +1,14 @@
-"""The tape: every operation of a run, drawn from the seed beforehand. The load driver and the twin play the same tape.
+"""The tape: the recorded schedule of arrivals, which the load driver and the twin both replay.
 
-Arrivals are an open process: nobody waits for anybody. `poisson` draws unit exponentials and maps them through the
-planned rate (a ramp is followed exactly); `even` is a metronome along the same rate. Readers are popular in a drawn
-order; whoever is followed most (user 1, 2, ...) is also written by, read and looked up most. Follows and unfollows name
-edges that can be made or ended, and no edge is touched twice, so that every final edge is known. Nobody reads, likes
-or answers by id what a protected user keeps from him: a refusal that the system owes him would count as an error.
+It holds every operation of a run, drawn from the seed beforehand: when it is due, its route, its user and its
+target.
+
+Arrivals form an open workload: no user waits for another. `poisson` draws unit exponentials and maps them
+through the planned rate (a ramp is followed exactly); `even` spaces arrivals evenly along the same rate.
+Popularity follows Zipf's law: readers in a drawn order; authors, authors read and profiles looked up by
+number of followers (user 1, 2, ...). Follows and unfollows name edges that can be made or removed, and no
+edge is used twice, so that every final edge is known. No user reads, likes or replies by id to what a
+protected user hides from them: a correct refusal would count as an error.
 """
 
 from __future__ import annotations
@@ -20,22 +24,23 @@ from scenarios.world import population, private_circle, seeded_tweets
 
 Int64s = NDArray[np.int64]
 ROUTES = tuple(vocabulary.ROUTES)
-SECOND_PAGE_SHARE = 0.2  # of home reads that go on to the next page
-APPROVE_AFTER_NS = 3_000_000_000  # a request is approved at the earliest this long after it was due
-DELETE_AFTER_NS = 3_000_000_000  # a post is deleted at the earliest this long after it was due
+SECOND_PAGE_SHARE = 0.2  # share of home reads that continue to the next page
+APPROVE_AFTER_NS = 3_000_000_000  # earliest approval of a request, after its due time
+DELETE_AFTER_NS = 3_000_000_000  # earliest delete of a post, after its due time
 LIKE_TRIES = 8  # tweets drawn for one like
-TRIES = 50  # draws by popularity before a target is drawn evenly
+TRIES = 50  # draws by popularity before a target is drawn uniformly
 
 
 @dataclass(frozen=True)
 class Tape:
-    """One row an operation, in order of `due_ns`.
+    """One row per operation, in order of `due_ns`.
 
-    `due_ns`: int64, shape (n,), intended start from the start of the load. `route`: int16, shape (n,), index into
-    `routes`. `user`: int64, shape (n,), who asks. `target`: int64, shape (n,): the user read or (un)followed; the seeded
-    tweet read, liked or replied to (0: one that was posted in this run); for `delete` the row of the post; for `search` the
-    number of the word; for `follow_approve` who asked; else 0. `second_page`: bool, shape (n,), whether a home read goes on to
-    its next page. `protected`: int64, shape (m,), the protected users.
+    `due_ns`: int64, shape (n,), intended start from the start of the load. `route`: int16, shape (n,), index
+    into `routes`. `user`: int64, shape (n,), the user that sends it. `target`: int64, shape (n,): the user
+    read or (un)followed; the seeded tweet read, liked or replied to (0: one that was posted in this run); for
+    `delete` the row of the post; for `search` the number of the word; for `follow_approve` the requesting
+    user; otherwise 0. `second_page`: bool, shape (n,), whether a home read continues to its next page.
+    `protected`: int64, shape (m,), the protected users.
     """
 
     due_ns: Int64s
@@ -51,7 +56,7 @@ class Tape:
         return len(self.due_ns)
 
     def planned(self) -> dict[str, int]:
-        """Return operations by route; routes that do not occur are left out."""
+        """Return the number of operations by route; routes without operations are left out."""
         counts = np.bincount(self.route, minlength=len(self.routes))
         return {name: int(count) for name, count in zip(self.routes, counts) if count}
 
@@ -71,7 +76,7 @@ def load(path: Path) -> Tape:
 
 
 def draw(scenario: spec.Scenario, graph: population.Graph, past: seeded_tweets.History | None = None) -> Tape:
-    """Draw the tape of `scenario` over `graph`. `past`: the seeded tweets; None draws them as seeding does."""
+    """Draw the tape of `scenario` over `graph`. `past`: the seeded tweets; None draws them like seeding."""
     work = scenario.workload
     if past is None:
         past = seeded_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
@@ -97,7 +102,7 @@ def draw(scenario: spec.Scenario, graph: population.Graph, past: seeded_tweets.H
 
 
 def _arrivals(work: spec.Workload, random: np.random.Generator) -> tuple[Int64s, Int64s]:
-    """Return the due times (ns) and the stage of each."""
+    """Return the due times (ns) and the stage of each operation."""
     lengths = np.array([stage.for_s for stage in work.stages])
     rates = np.array([(stage.rate_from, stage.rate_to) for stage in work.stages])
     expected = np.concatenate([[0.0], np.cumsum(lengths * rates.mean(axis=1))])
@@ -108,25 +113,28 @@ def _arrivals(work: spec.Workload, random: np.random.Generator) -> tuple[Int64s,
         marks = np.cumsum(random.exponential(1, draws))
         marks = marks[marks < expected[-1]]
     stage = np.searchsorted(expected, marks, side="right") - 1
-    begins = np.concatenate([[0.0], np.cumsum(lengths)])[stage]
+    starts = np.concatenate([[0.0], np.cumsum(lengths)])[stage]
     into = _invert(marks - expected[stage], rates[stage, 0], rates[stage, 1], lengths[stage])
-    return ((begins + into) * 1e9).astype(np.int64), stage.astype(np.int64)
+    return ((starts + into) * 1e9).astype(np.int64), stage.astype(np.int64)
 
 
 def _invert(mark: NDArray[np.float64], first: NDArray[np.float64], last: NDArray[np.float64],
             length: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the time into a stage at which `mark` operations are expected: a root of first*t + slope*t*t/2 = mark."""
+    """Return the time into a stage at which `mark` operations are expected.
+
+    It is a root of first*t + slope*t*t/2 = mark.
+    """
     slope = (last - first) / length
     root = np.sqrt(np.maximum(first * first + 2 * slope * mark, 0.0))
     return np.asarray(np.minimum(2 * mark / np.maximum(first + root, 1e-12), length))
 
 
-def _routes(work: spec.Workload, stage: Int64s, random: np.random.Generator) -> NDArray[np.int16]:
+def _routes(work: spec.Workload, stages: Int64s, random: np.random.Generator) -> NDArray[np.int16]:
     """Return the route of each operation, by the mix of its stage."""
-    shares = np.array([[(each.mix or work.mix).get(name, 0.0) for name in ROUTES] for each in work.stages])
+    shares = np.array([[(stage.mix or work.mix).get(name, 0.0) for name in ROUTES] for stage in work.stages])
     bounds = np.cumsum(shares, axis=1)
-    drawn = random.random(len(stage)) * bounds[stage, -1]
-    return np.asarray((drawn[:, None] >= bounds[stage]).sum(axis=1), dtype=np.int16)
+    drawn = random.random(len(stages)) * bounds[stages, -1]
+    return np.asarray((drawn[:, None] >= bounds[stages]).sum(axis=1), dtype=np.int16)
 
 
 def _zipf(count: int, exponent: float, size: int, random: np.random.Generator) -> Int64s:
@@ -137,7 +145,7 @@ def _zipf(count: int, exponent: float, size: int, random: np.random.Generator) -
 
 def _targets(route: NDArray[np.int16], graph: population.Graph, past: seeded_tweets.History, zipf: float,
              random: np.random.Generator) -> Int64s:
-    """Return the targets of all routes that need nothing but popularity."""
+    """Return the targets of all routes that depend on popularity alone."""
     count = len(route)
     target = np.zeros(count, np.int64)
     is_user = np.isin(route, [ROUTES.index("user_tweets"), ROUTES.index("profile")])
@@ -153,18 +161,18 @@ def _targets(route: NDArray[np.int16], graph: population.Graph, past: seeded_twe
 
 
 def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target: Int64s, random: np.random.Generator) -> None:
-    """Give each delete a post that is old enough, once; where there is none yet the delete becomes a post."""
+    """Assign a post that is old enough to each delete; a delete without one becomes a post."""
     post, delete = ROUTES.index("post"), ROUTES.index("delete")
     posts: list[int] = []
-    young = 0
+    next_old = 0
     written = np.flatnonzero((route == post) | (route == delete))
     for row in written:
         if route[row] != delete:
             continue
-        while young < len(written) and due_ns[written[young]] <= due_ns[row] - DELETE_AFTER_NS:
-            if route[written[young]] == post:
-                posts.append(int(written[young]))
-            young += 1
+        while next_old < len(written) and due_ns[written[next_old]] <= due_ns[row] - DELETE_AFTER_NS:
+            if route[written[next_old]] == post:
+                posts.append(int(written[next_old]))
+            next_old += 1
         if not posts:
             route[row] = post
             continue
@@ -174,22 +182,29 @@ def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target
 
 def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: seeded_tweets.History, zipf: float,
                 random: np.random.Generator, circle: private_circle.Circle, seeded: private_circle.Likes) -> None:
-    """Give each like a seeded tweet, the newest most often, that its user does not like yet: every final like is known."""
-    liked = {(who, tweet) for tweet, who in seeded.pairs()}
+    """Assign to each like a seeded tweet that its user does not like yet, the newest most often.
+
+    So every final like is known.
+    """
+    liked = {(liker, tweet) for tweet, liker in seeded.pairs()}
     rows = np.flatnonzero(route == ROUTES.index("like"))
     drawn = _zipf(max(1, len(past)), zipf, len(rows) * LIKE_TRIES, random).reshape(len(rows), LIKE_TRIES)
     for row, ranks in zip(rows, drawn.tolist()):
-        seen = circle.may_read(np.full(len(ranks), user[row]), past.authors[len(past) - 1 - np.array(ranks)]) if len(past) else ()
-        free = (int(past.tweet_ids[len(past) - 1 - rank]) for rank, may in zip(ranks, seen) if may)
+        authors = past.authors[len(past) - 1 - np.array(ranks)] if len(past) else past.authors[:0]
+        readable = circle.may_read(np.full(len(authors), user[row]), authors) if len(past) else ()
+        free = (int(past.tweet_ids[len(past) - 1 - rank]) for rank, may in zip(ranks, readable) if may)
         target[row] = next((tweet for tweet in free if (int(user[row]), tweet) not in liked), 0)
         liked.add((int(user[row]), int(target[row])))
-        if not target[row]:  # nothing is left to like: look a profile up instead
+        if not target[row]:  # nothing is left to like: read a profile instead
             route[row], target[row] = ROUTES.index("profile"), user[row]
 
 
 def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: private_circle.Circle,
               past: seeded_tweets.History) -> None:
-    """Turn reads and replies of what is kept from their user to his own tweets, and to a tweet that everybody sees."""
+    """Redirect reads and replies that the protection of an author forbids.
+
+    Reads of tweets go to the reader's own, reads by id and replies to a public tweet.
+    """
     if not len(circle.protected):
         return
     reads = np.flatnonzero(route == ROUTES.index("user_tweets"))
@@ -200,14 +215,14 @@ def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: pr
     hidden = by_id[~circle.may_read(user[by_id], authors)]
     public = past.tweet_ids[~circle.closed[past.authors]]
     target[hidden] = public[np.maximum(np.searchsorted(public, target[hidden]) - 1, 0)] if len(public) else 0
-    if not len(public):  # nothing is left to be seen by id: look a profile up instead
+    if not len(public):  # nothing is left to read by id: read a profile instead
         route[hidden], target[hidden] = ROUTES.index("profile"), user[hidden]
 
 
 class _Edges:
-    """Finds follows that do not stand yet and unfollows that do; each edge is used once.
+    """Finds follows that do not exist yet and unfollows that do; each edge is used once.
 
-    Who follows a protected user from the start goes on, so what he may read is known throughout.
+    Seeded followers of a protected user never unfollow, so that what each user may read is known throughout.
     """
 
     def __init__(self, circle: private_circle.Circle, zipf: float, random: np.random.Generator) -> None:
@@ -216,7 +231,7 @@ class _Edges:
         self._touched: set[tuple[int, int]] = set()
 
     def draw(self, route: NDArray[np.int16], user: Int64s, target: Int64s) -> None:
-        """Fill the targets of follows and unfollows; a user who can do neither is replaced by another."""
+        """Fill in the targets of follows and unfollows; a user who can do neither is replaced by another."""
         for name, find in (("follow", self._follow), ("unfollow", self._unfollow)):
             spent = False
             for row in np.flatnonzero(route == ROUTES.index(name)):
@@ -226,14 +241,14 @@ class _Edges:
                         break
                     follower, followee = other, find(other)
                 spent = not followee
-                if spent:  # hardly an edge is left to make or end: look a profile up instead
+                if spent:  # hardly any edge is left to make or remove: read a profile instead
                     route[row], target[row] = ROUTES.index("profile"), user[row]
                     continue
                 self._touched.add((follower, followee))
                 user[row], target[row] = follower, followee
 
     def _follow(self, follower: int) -> int:
-        """Return somebody not followed yet, or 0."""
+        """Return a user that `follower` does not follow yet, or 0."""
         for drawn in _zipf(self._graph.users, self._zipf, TRIES, self._random) + 1:
             followee = int(drawn)
             if not self._closed[followee] and self._new(follower, followee):
@@ -244,31 +259,32 @@ class _Edges:
         return followee != follower and not self._graph.follows(follower, followee) and (follower, followee) not in self._touched
 
     def draw_requests(self, due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target: Int64s) -> None:
-        """Give each request a protected user who does not know the caller yet, and each approval a request that is old enough.
+        """Assign to each follow request a protected user, and to each approval a request that is old enough.
 
-        Where there is nobody to ask or nothing to approve, a profile is looked up instead.
+        The protected user is not followed yet. Without a user to ask, or a request to approve, it becomes a
+        profile read.
         """
         ask, approve = ROUTES.index("follow_request"), ROUTES.index("follow_approve")
-        asked: list[tuple[int, int, int]] = []  # (due, who, whom) that nobody approved yet
+        pending: list[tuple[int, int, int]] = []  # (due, follower, followee) not approved yet
         for row in np.flatnonzero((route == ask) | (route == approve)):
             if route[row] == ask and (followee := self._request(int(user[row]))):
                 self._touched.add((int(user[row]), followee))
                 target[row] = followee
-                asked.append((int(due_ns[row]), int(user[row]), followee))
-            elif route[row] == approve and asked and asked[0][0] <= due_ns[row] - APPROVE_AFTER_NS:
-                _, target[row], user[row] = asked.pop(0)
+                pending.append((int(due_ns[row]), int(user[row]), followee))
+            elif route[row] == approve and pending and pending[0][0] <= due_ns[row] - APPROVE_AFTER_NS:
+                _, target[row], user[row] = pending.pop(0)
             else:
                 route[row], target[row] = ROUTES.index("profile"), user[row]
 
     def _request(self, follower: int) -> int:
-        """Return a protected user not followed yet, the most followed most often, or 0."""
+        """Return a protected user that is not followed yet, the most followed most often, or 0."""
         if not len(self._protected):
             return 0
         drawn = self._protected[_zipf(len(self._protected), self._zipf, TRIES, self._random)].tolist()
         return next((followee for followee in drawn if self._new(follower, followee)), 0)
 
     def _unfollow(self, follower: int) -> int:
-        """Return somebody followed, or 0."""
+        """Return a user that `follower` follows, or 0."""
         followed = self._graph.following_of(follower)
         for index in self._random.permutation(len(followed))[:TRIES]:
             if not self._closed[followed[index]] and (follower, int(followed[index])) not in self._touched:

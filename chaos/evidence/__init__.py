@@ -1,1 +1,1 @@
-"""What a run leaves for the invariants: client history, final reads, canaries."""
+"""What invariants are judged on: the client history, the final reads and the canaries of a run."""

@@ -1,4 +1,4 @@
-"""The final reads through the public API: tweets by id, home and profile pages down to the beginning of the run."""
+"""The final reads through the public API: tweets by id, home and profile pages of the whole run."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ import aiohttp
 
 from chaos.evidence.history import HOME, PROFILE, TOP_ID, Read, covered_low
 
-AT_ONCE = 16
-TRIES = 4          # a read that is shed or times out is asked again: the run is over, patience costs nothing
+CONCURRENCY = 16
+TRIES = 4          # a read that is shed or times out is retried: the run is over, waiting costs nothing
 PAUSE_S = 0.5
 TIMEOUT_S = 10.0
-PAGE = 100         # tweets a page, the API's most
-MOST_PAGES = 30    # of one walk: more than the 800 of a cached list and a tail
-READERS = 64       # who take turns to look tweets up: one alone would meet his rate limit
+PAGE = 100         # tweets per page, the maximum of the API
+MOST_PAGES = 30    # per walk: more than the 800 entries of a cached list and a tail
+READERS = 64       # users that take turns in lookups: a single one would hit the rate limit
 SESSION = "final"
 
 
 @dataclass
 class Api:
-    """A reader of the public API. `unread`: walks that ended without an answer."""
+    """A reader of the public API. `unread`: number of walks that ended without an answer."""
 
     session: aiohttp.ClientSession
     base_url: str
     token: Callable[[int], str]
     may_read: Mapping[int, int] = field(default_factory=dict)
-    """Tweet of a protected user -> somebody who may read it; the others are asked for by users in turn."""
+    """Tweet of a protected user -> a user who may read it; all other tweets are read by users in turn."""
     unread: int = 0
     _turns: Iterator[int] = field(default_factory=lambda: itertools.cycle(range(1, READERS + 1)))
-    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
+    _semaphore: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONCURRENCY))
 
     @classmethod
     @asynccontextmanager
     async def opened(cls, base_url: str, token: Callable[[int], str], may_read: Mapping[int, int]) -> AsyncIterator[Api]:
-        """Open a reader; closed with the block."""
+        """Open a reader; it is closed when the block ends."""
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-        connector = aiohttp.TCPConnector(limit=AT_ONCE)
+        connector = aiohttp.TCPConnector(limit=CONCURRENCY)
         async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             yield cls(session, base_url, token, may_read)
 
     async def lookups(self, tweet_ids: Sequence[int]) -> dict[int, bool | None]:
-        """Ask for tweets by id: True where shown, False where 404, None where there was no such answer."""
-        found = await self._all(tweet_ids, self._lookup)
-        return dict(zip(tweet_ids, found, strict=True))
+        """Return for each id whether GET shows the tweet; False for 404, None for no conclusive answer."""
+        shown = await self._all(tweet_ids, self._lookup)
+        return dict(zip(tweet_ids, shown, strict=True))
 
     async def like_counts(self, tweet_ids: Sequence[int]) -> dict[int, int | None]:
-        """Ask for the tweets' counts of likes: None where there was no answer; tweets that are gone are left out."""
-        found = await self._all(tweet_ids, self._like_count)
-        return {tweet_id: count for tweet_id, (shown, count) in zip(tweet_ids, found, strict=True) if shown}
+        """Return the like count of each tweet, None where there was no answer; without deleted tweets."""
+        counts = await self._all(tweet_ids, self._like_count)
+        return {tweet_id: count for tweet_id, (shown, count) in zip(tweet_ids, counts, strict=True) if shown}
 
     async def homes(self, users: Sequence[int], down_to: int) -> list[Read]:
-        """Walk the users' home timelines down to the id `down_to`."""
+        """Read the users' home timelines, page by page, down to the id `down_to`."""
         walks = await self._all(users, lambda user: self._walk(HOME, user, down_to))
         return [page for walk in walks for page in walk]
 
     async def profiles(self, users: Sequence[int], down_to: int) -> list[Read]:
-        """Walk the users' own tweets, read by themselves, down to the id `down_to`."""
+        """Read the users' own tweets as these users, page by page, down to the id `down_to`."""
         walks = await self._all(users, lambda user: self._walk(PROFILE, user, down_to))
         return [page for walk in walks for page in walk]
 
     async def _all(self, keys: Iterable[int], read: Callable[[int], Awaitable[Any]]) -> list[Any]:
-        async def one(key: int) -> Any:
-            async with self._gate:
+        async def limited(key: int) -> Any:
+            async with self._semaphore:
                 return await read(key)
 
-        return list(await asyncio.gather(*(one(key) for key in keys)))
+        return list(await asyncio.gather(*(limited(key) for key in keys)))
 
     def _reader(self, tweet_id: int) -> int:
         return self.may_read.get(tweet_id) or next(self._turns)
@@ -107,16 +107,19 @@ class Api:
         return pages
 
     async def _get(self, path: str, params: dict[str, str], user: int) -> tuple[int, dict[str, Any], int]:
-        """Return (status, JSON body, lowest id scanned) of a GET; status 0 where no answer came in any try."""
+        """Return (status, JSON body, lowest id scanned) of a GET.
+
+        Status 0 where no attempt got an answer.
+        """
         status, body, scanned = 0, {}, 0
         headers = {"authorization": f"Bearer {self.token(user)}"}
         for attempt in range(TRIES):
             if attempt:
                 await asyncio.sleep(PAUSE_S)
             try:
-                async with self.session.get(self.base_url + path, params=params, headers=headers) as answer:
-                    status, scanned = answer.status, int(answer.headers.get("x-tweetlab-scanned", "0"))
-                    body = await answer.json(content_type=None)
+                async with self.session.get(self.base_url + path, params=params, headers=headers) as response:
+                    status, scanned = response.status, int(response.headers.get("x-tweetlab-scanned", "0"))
+                    body = await response.json(content_type=None)
             except (aiohttp.ClientError, TimeoutError, ValueError):
                 status = 0
             if status in (200, 404):

@@ -1,6 +1,7 @@
-"""Everything an invariant may look at: client history, effect log, final reads, graph, faults.
+"""The evidence of a run: client history, effect log, final reads, graph and faults.
 
-Seeded tweets and edges are input: an invariant never calls them phantoms. `chaos.evidence.collect` makes the final reads.
+Invariants read nothing else. Seeded tweets and edges are input: an invariant never counts them as phantoms.
+`chaos.evidence.collect` makes the final reads.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ NO_IDS: Ids = np.zeros(0, dtype=np.int64)
 class Bounds:
     """How long "eventually" may take in this lab.
 
-    `delivery_s`: acknowledged tweet -> in every follower's home; starts again at the end of a fault it met.
-    `ghost_s`: acknowledged delete or unfollow -> shown by no later read. `id_skew_ms`: tolerated difference
-    between the time in an id and the time it was asked for (one machine, one clock: rounding and a slewed clock).
-    `limits`: rate limits of the run.
+    `delivery_s`: from the acknowledgement of a tweet until it is in every follower's home timeline; a fault
+    within that time restarts it at its end. `ghost_s`: from an acknowledged delete or unfollow until no later
+    read shows what it removed. `id_skew_ms`: tolerated difference between the time in an id and the time of
+    its request (one machine, one clock: rounding and a slewed clock). `limits`: rate limits of the run.
     """
 
     delivery_s: float = 10.0
@@ -43,7 +44,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class RunClock:
-    """One instant on both clocks of the run, as `record.json` keeps it."""
+    """One instant on both clocks of the run, as in `record.json`."""
 
     monotonic_ns: int
     wall_ms: int
@@ -55,7 +56,7 @@ class RunClock:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A tweet as Cassandra holds it."""
+    """A tweet as stored in Cassandra."""
 
     author: int
     deleted: bool
@@ -65,7 +66,8 @@ class Stored:
 class CachedList:
     """A *complete* list as Redis held it before any final API read.
 
-    `members`: (tweet id, author) for lists of tweets, (user, 0) for lists of users. `whole`: all of it was read.
+    `floor`: the list claims to be complete for ids from here upwards. `members`: (tweet id, author) for lists
+    of tweets, (user, 0) for lists of users. `whole`: all of it was read.
     """
 
     kind: Kind
@@ -77,10 +79,11 @@ class CachedList:
 
 @dataclass(frozen=True, slots=True)
 class Canary:
-    """What became of a canary. `scanned`: answers to whom it is not for; `leaks`: requests answered otherwise than is owed.
+    """The result of a canary check.
 
-    `seen_by_follower`: an approved follower saw it, so it was there to be seen. `unanswered`: requests without an answer that
-    tells anything.
+    `scanned`: number of answers to users who must not see the canary. `leaks`: requests with an answer that
+    shows too much. `seen_by_follower`: an approved follower saw it, so there was something to leak.
+    `unanswered`: requests without a conclusive answer.
     """
 
     scanned: int
@@ -91,21 +94,23 @@ class Canary:
 
 @dataclass(frozen=True)
 class Finals:
-    """What the stores and the API said after the load had ended and the queues were empty.
+    """The final reads: the state of stores and API after the load has ended and the queues are empty.
 
-    `quiesced`: the queues were empty before the first of these reads. `wall_ms`, `at_ns`: when they began.
-    `by_id`: tweets of the run by id (`asked`: the ids that were asked for). `by_author`: author -> tweet id -> deleted,
-    complete for ids >= `author_floors[author]`. `api_tweets`: id -> shown by GET; None where it gave no answer.
-    `pages`: final home and profile pages. `unread`: API reads without an answer. `followers`, `following`: edges in
-    PostgreSQL of the users that were looked at. `pulled`: authors that are or were pulled. `sample`: what was drawn.
-    `searchable`: those of `asked` that the index finds; None where it was not asked.
-    `pictures`: (owner, number) -> SHA-256 of what storage holds, as `History.pictures` tells it; "" where that is nothing.
+    `quiesced`: the queues were empty before the first of these reads. `wall_ms`, `at_ns`: when the reads
+    started. `looked_up`: the ids of the run that were looked up; `by_id`: those that Cassandra has.
+    `by_author`: author -> tweet id -> deleted, complete for ids >= `author_floors[author]`. `api_tweets`: id
+    -> shown by GET; None where it had no answer. `pages`: final home and profile pages. `unread`: API reads
+    without an answer. `followers`, `following`: edges in PostgreSQL of the sampled users. `lists`: complete
+    cached lists. `pulled`: authors that are or were pulled. `sample`: the size of the sample, in words.
+    `searchable`: those of `looked_up` that the index finds; None where it was not queried. `pictures`:
+    (owner, number) -> SHA-256 of the bytes in storage, in the format of `History.pictures`; "" where there
+    are none.
     """
 
     quiesced: bool = True
     wall_ms: int = 0
     at_ns: int = 0
-    asked: frozenset[int] = frozenset()
+    looked_up: frozenset[int] = frozenset()
     by_id: Mapping[int, Stored] = field(default_factory=dict)
     by_author: Mapping[int, Mapping[int, bool]] = field(default_factory=dict)
     author_floors: Mapping[int, int] = field(default_factory=dict)
@@ -120,20 +125,21 @@ class Finals:
     searchable: frozenset[int] | None = None
     pictures: Mapping[tuple[int, int], str] | None = None
     likers: Mapping[int, frozenset[int]] = field(default_factory=dict)
-    """Tweet -> who likes it in PostgreSQL, of tweets that the run liked."""
+    """Tweet -> the users that like it in PostgreSQL, for the sampled liked tweets."""
     like_counts: Mapping[int, int | None] = field(default_factory=dict)
-    """Tweet -> `like_count` of the API; None where it gave no answer."""
+    """Tweet -> `like_count` of the API; None where it had no answer."""
     canary: Canary | None = None
-    """None where none could be planted."""
+    """Result of the canaries after the load; None where none could be planted."""
     accounts: Mapping[int, bool] = field(default_factory=dict)
-    """Seeded user -> whether PostgreSQL has the account, of those that were looked for."""
+    """Seeded user -> whether PostgreSQL has the account, for the sampled users."""
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that is known of a run.
 
-    `finals`: None where no final reads were made; `trouble` says why. `seeded_ids`: int64, shape (n,), ascending.
+    `rows`: the client history. `effects`: the effect log. `finals`: None where no final reads were made;
+    `trouble` says why. `seeded_ids`: int64, shape (n,), ascending.
     """
 
     rows: pd.DataFrame
@@ -148,22 +154,22 @@ class Evidence:
     protected: frozenset[int] = frozenset()
     """Users who were protected from the start to the end of the run."""
     seeded_likes: frozenset[tuple[int, int]] = frozenset()
-    """(tweet, user) of the likes that stood before the run."""
+    """(tweet, user) of the seeded likes."""
     load_canary: Canary | None = None
-    """What became of the canary that stood during the load; None where none could be planted."""
+    """Result of the canary planted before the load; None where none could be planted."""
     plan: Plan | None = None
-    """What the scenario planned to happen, words of `scenarios.plan.WORDS`; None where no plan is known."""
+    """What the scenario plans, as words of `scenarios.plan.WORDS`; None where no plan is known."""
     seeded_authors: Ids = field(default_factory=lambda: NO_IDS)
-    """Authors of `seeded_ids`, row by row; empty where it is not known whether these tweets stand."""
+    """Authors of `seeded_ids`, row by row; empty where it is not known whether these tweets exist."""
 
     @property
     def no_finals(self) -> str:
-        """What a check says that stands on final reads, where there are none."""
+        """The reason that a check of final reads gives where there are none."""
         return f"no final reads were made{f' ({self.trouble})' if self.trouble else ''}"
 
     @functools.cached_property
     def history(self) -> History:
-        """The rows with their indices."""
+        """The indexed history of `rows`."""
         return History(self.rows)
 
     @functools.cached_property
@@ -173,19 +179,19 @@ class Evidence:
 
     @functools.cached_property
     def run_floor_id(self) -> int:
-        """The smallest id that a tweet of this load can carry."""
+        """The smallest id that a tweet of this load can have."""
         return ids.floor_id(self.clock.wall_ms_at(self.history.start_ns) - self.bounds.id_skew_ms)
 
     def seeded_followers(self, author: int) -> Ids:
-        """Return who followed `author` before the run, ascending; nobody for one who signed up during it."""
+        """Return the seeded followers of `author`, ascending; none for a user created in the run."""
         return self.graph.followers_of(author) if 0 < author <= self.graph.users else NO_IDS
 
     def seeded_edge(self, follower: int, author: int) -> bool:
-        """Say whether the edge stood before the run."""
+        """Return whether the edge was seeded."""
         return 0 < follower <= self.graph.users and self.graph.follows(follower, author)
 
     def is_seeded(self, tweet_id: int) -> bool:
-        """Say whether `tweet_id` was there before the run."""
+        """Return whether `tweet_id` was seeded."""
         at = int(np.searchsorted(self.seeded_ids, tweet_id))
         return at < len(self.seeded_ids) and int(self.seeded_ids[at]) == tweet_id
 
@@ -195,9 +201,10 @@ class Evidence:
                 for fault in self.faults if fault.injected_ns is not None]
 
     def deliver_by(self, acked_ns: int) -> int:
-        """Return until when a tweet acknowledged at `acked_ns` must be in every home; NEVER_NS under a fault that did not end.
+        """Return when a tweet acknowledged at `acked_ns` must be in every home timeline.
 
-        A fault that begins before that time and ends after the acknowledgement lets the bound start again at its end.
+        A fault that starts before that time and ends after the acknowledgement restarts the bound at its end;
+        under one that never recovered, the result is NEVER_NS.
         """
         bound_ns = int(self.bounds.delivery_s * 1e9)
         until = acked_ns + bound_ns
@@ -206,14 +213,20 @@ class Evidence:
                 until = max(until, min(NEVER_NS, end + bound_ns))
         return until
 
-    def edge_stands(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
-        """Say whether the edge surely stood before `from_ns` and surely was not taken away before `until_ns`."""
+    def edge_exists(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
+        """Return whether the edge certainly existed from `from_ns` to `until_ns`.
+
+        It was certainly made before `from_ns` and certainly not removed before `until_ns`.
+        """
         if (follower, author) not in self.history.edges:
             return self.seeded_edge(follower, author)
-        return any(made_ns < from_ns and until_ns <= cut_ns for made_ns, cut_ns in self._spans(follower, author))
+        return any(made_ns < from_ns and until_ns <= removed_ns for made_ns, removed_ns in self._spans(follower, author))
 
     def _spans(self, follower: int, author: int) -> list[tuple[int, int]]:
-        """Return when a changed edge surely stood: (made at the latest, cut at the earliest), one for each making."""
+        """Return when a changed edge certainly existed, one span per follow.
+
+        A span is (made at the latest, removed at the earliest).
+        """
         spans = self._known_spans.get((follower, author))
         if spans is None:
             changes = self.history.edges[follower, author]
@@ -228,8 +241,8 @@ class Evidence:
     def _known_spans(self) -> dict[tuple[int, int], list[tuple[int, int]]]:
         return {}
 
-    def edge_gone(self, follower: int, author: int, sent_ns: int, done_ns: int) -> Change | None:
-        """Return the unfollow after which the edge surely did not stand while [sent_ns, done_ns] passed, or None."""
+    def removed_by(self, follower: int, author: int, sent_ns: int, done_ns: int) -> Change | None:
+        """Return the unfollow that certainly kept the edge removed in [sent_ns, done_ns], or None."""
         bound_ns = int(self.bounds.ghost_s * 1e9)
         changes = self.history.edges.get((follower, author), ())
         for cut in changes:
@@ -241,13 +254,13 @@ class Evidence:
 
     @functools.cached_property
     def may_read(self) -> dict[int, int]:
-        """Tweet of a protected user that the run posted or liked -> its author, or who was let like it."""
+        """Tweet of a protected user that the run posted or liked -> a user who may read it."""
         if not self.protected:
             return {}
         liked = {tweet: user for user, tweet in self.history.likes}
         return liked | {tweet: post.user for tweet, post in self.history.acked.items() if post.user in self.protected}
 
     def ever_followed(self, follower: int, author: int) -> bool:
-        """Say whether the edge was seeded or may have been made during the run."""
+        """Return whether the edge was seeded or may have been made in the run."""
         return (self.seeded_edge(follower, author)
                 or any(change.on for change in self.history.edges.get((follower, author), ())))

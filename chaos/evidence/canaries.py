@@ -1,4 +1,8 @@
-"""Canaries in a protected account: planted through the public API before and after a load, looked for where they must not be."""
+"""Canaries in a protected account: data that only its approved followers may see.
+
+They are planted through the public API before and after a load, then requested by users who must not see
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,258 +19,276 @@ import yarl
 
 from chaos.evidence.bundle import Canary
 
-TIMEOUT_S = 15.0   # of one request: becoming protected waits until every older view of it has expired
-SETTLE_S = 10.0    # longest wait until the approved follower finds the canary in his home timeline and in search
+TIMEOUT_S = 15.0   # per request: becoming protected waits until every older cached view has expired
+SETTLE_S = 10.0    # longest wait until the approved follower sees the canary at home and in search
 PAUSE_S = 0.5
-TRIES = 4          # an answer that tells nothing (429, 5xx) is asked for again
+TRIES = 4          # attempts: an inconclusive answer (429, 5xx) is retried
 PASSWORD = "canary-password"
-LETTERS = "BCDFGHJKLMNPQRSVWX"  # capitals are rare in answers, so 6 kB are looked through in 1.5 us, not in 6 to 9
+# Capitals are rare in answers, so that 6 kB are scanned in 1.5 us, not in 6 to 9.
+LETTERS = "BCDFGHJKLMNPQRSVWX"
 LETTER_COUNT = 24
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HOME = "/2/users/{me}/timelines/reverse_chronological"
-SHOWN, CLOSED, UNKNOWN = 200, 403, 404
+OK, FORBIDDEN, NOT_FOUND = 200, 403, 404
 
 
 async def watch(base_url: str, token: Callable[[int], str]) -> Canary:
-    """Plant canaries, ask for them as a stranger, as a removed and as an approved follower; return what was seen.
+    """Plant canaries, request them as a stranger, a removed and an approved follower; return the result.
 
-    Raises aiohttp.ClientError.
+    Raises aiohttp.ClientError where they cannot be planted.
     """
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-        return await _Watch(session, base_url, token).run()
+        return await _Check(session, base_url, token).run()
 
 
 async def plant(base_url: str, token: Callable[[int], str], askers: Sequence[int], words: str) -> str:
-    """Let a new protected user post a word that nobody else has, beside `words`; return it. Raises aiohttp.ClientError.
+    """Post a unique word, next to `words`, as a new protected user; return the word.
 
-    `askers` ask to follow him and are never approved, so no answer to anybody but him may hold the word.
+    `askers` send follow requests to that user, which are never approved, so no answer to anybody else may
+    hold the word. Raises aiohttp.ClientError.
     """
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
-        return await _Watch(session, base_url, token).planted(askers, words)
+        return await _Check(session, base_url, token).plant_word(askers, words)
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to ask. `owed`: the status that is owed to whom it is not for; where that is 200, the page lacks all `secrets`.
+class Probe:
+    """One request by which a canary could leak.
 
-    `secrets`: ids and words. `shown_to`: who is shown the first of them, so that its absence elsewhere proves something; 0:
-    nobody.
+    `path`: `{me}` stands for the requesting user. `expected`: the status for users who must not see it; where
+    that is 200, the page must lack all `secrets`. `secrets`: ids and words. `visible_to`: the user who must
+    be shown the first secret, so that its absence elsewhere proves something; 0 for nobody.
     """
 
     path: str
-    owed: int
+    expected: int
     secrets: tuple[str, ...]
-    shown_to: int
+    visible_to: int
 
     def at(self, user: int) -> str:
-        """Return the path as `user` asks for it."""
+        """Return the path for a request by `user`."""
         return self.path.replace("{me}", str(user))
 
     def leak(self, status: int, body: Any) -> str:
-        """Say what is wrong with an answer to somebody whom this is not for; "" where nothing is."""
-        if status != self.owed:
-            return f"{status} in place of {self.owed}"
-        held = [secret for secret in self.secrets if holds(body, secret)]
-        return f"{status} with {', '.join(held)}" if held else ""
+        """Return what is wrong with an answer to a user who must not see it; "" where nothing is."""
+        if status != self.expected:
+            return f"{status} in place of {self.expected}"
+        leaked = [secret for secret in self.secrets if holds(body, secret)]
+        return f"{status} with {', '.join(leaked)}" if leaked else ""
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Who and what was planted. The owner is protected; the friend is public, approved, and followed by the owner.
+class Planted:
+    """The planted users and data.
 
-    `gone`: was approved, and is removed before he asks. `post`: the owner's, with the picture `attached`, liked by both.
-    `liked`: a post of the friend that the owner likes. `raw`: a picture that was never put.
+    The owner is protected; the friend is public, approved, and followed by the owner. `removed`: was
+    approved, and is removed before requesting. `post`: the owner's, with the picture `attached`, liked by
+    both. `liked`: a post of the friend that the owner likes. `raw`: a picture that was never uploaded.
+    `finalised`: one in no tweet.
     """
 
     owner: int
     friend: int
     stranger: int
-    gone: int
+    removed: int
     post: str
     liked: str
     raw: str
     finalised: str
     attached: str
 
-    def ways(self, word: str) -> list[Way]:
-        """Return all ways to what only his approved followers may see, and to what only he may."""
+    def probes(self, word: str) -> list[Probe]:
+        """Return the probes of what only approved followers may see, and of what only the owner may."""
         o, f, post, picture = str(self.owner), str(self.friend), self.post, self.attached
         own = (post, word, picture)
         rows = [
-            (f"/2/tweets/{post}", UNKNOWN, own), (f"/2/tweets?ids={post}", SHOWN, own), (f"/2/users/{o}/tweets", CLOSED, own),
-            (f"/2/tweets/search/recent?query={word}", SHOWN, own), (HOME, SHOWN, own),
-            (f"/2/users/{f}/liked_tweets", SHOWN, own), (f"/2/users/{o}/liked_tweets", CLOSED, (self.liked, *own)),
-            (f"/2/tweets/{post}/liking_users", UNKNOWN, (o, f)), (f"/2/tweets/{self.liked}/liking_users", SHOWN, (o,)),
-            (f"/2/users/{o}/followers", CLOSED, (f,)), (f"/2/users/{o}/following", CLOSED, (f,)),
-            (f"/2/media/{picture}", UNKNOWN, (picture,)),
+            (f"/2/tweets/{post}", NOT_FOUND, own), (f"/2/tweets?ids={post}", OK, own), (f"/2/users/{o}/tweets", FORBIDDEN, own),
+            (f"/2/tweets/search/recent?query={word}", OK, own), (HOME, OK, own),
+            (f"/2/users/{f}/liked_tweets", OK, own), (f"/2/users/{o}/liked_tweets", FORBIDDEN, (self.liked, *own)),
+            (f"/2/tweets/{post}/liking_users", NOT_FOUND, (o, f)), (f"/2/tweets/{self.liked}/liking_users", OK, (o,)),
+            (f"/2/users/{o}/followers", FORBIDDEN, (f,)), (f"/2/users/{o}/following", FORBIDDEN, (f,)),
+            (f"/2/media/{picture}", NOT_FOUND, (picture,)),
         ]
-        shared = [Way(path, owed, held, self.friend) for path, owed, held in rows]
-        return [*shared, *self.own(), Way(f"/2/users/{o}/follow_requests", CLOSED, (str(self.stranger),), self.owner)]
+        shared = [Probe(path, expected, held, self.friend) for path, expected, held in rows]
+        return [*shared, *self.owner_only(), Probe(f"/2/users/{o}/follow_requests", FORBIDDEN, (str(self.stranger),), self.owner)]
 
-    def own(self) -> list[Way]:
-        """Return the ways to pictures that are in no tweet: closed to friends, too."""
-        return [Way(f"/2/media/{self.finalised}", UNKNOWN, (self.finalised,), self.owner), self.unfinished()]
+    def owner_only(self) -> list[Probe]:
+        """Return the probes of pictures in no tweet, which even approved followers must not see."""
+        return [Probe(f"/2/media/{self.finalised}", NOT_FOUND, (self.finalised,), self.owner), self.never_uploaded()]
 
-    def unfinished(self) -> Way:
-        """Return the way to the picture that was never put: closed to its owner, too."""
-        return Way(f"/2/media/{self.raw}", UNKNOWN, (self.raw,), 0)
+    def never_uploaded(self) -> Probe:
+        """Return the probe of the picture that was never uploaded, which even its owner cannot read."""
+        return Probe(f"/2/media/{self.raw}", NOT_FOUND, (self.raw,), 0)
 
 
-class _Watch:
+class _Check:
     def __init__(self, session: aiohttp.ClientSession, base_url: str, token: Callable[[int], str]) -> None:
         self._session, self._base_url, self._token = session, base_url, token
         self._word = f"canary{secrets.token_hex(8)}"
         self._picture = SIGNATURE + secrets.token_bytes(64)
-        self._places: dict[str, str] = {}
+        self._upload_urls: dict[str, str] = {}
         self._scanned, self._leaks, self._unanswered = 0, list[str](), list[str]()
-        self._timing = ""  # `server-timing` of the last answer
+        self._timing = ""  # `server-timing` of the last response
 
     async def run(self) -> Canary:
-        scene = await self._planted()
-        ways = scene.ways(self._word)
-        wanted = [(way, way.shown_to) for way in ways if way.shown_to] + [(way, scene.gone) for way in ways if way.path == HOME]
-        seen = await self._seen(wanted)
-        await self._ask("DELETE", f"/2/users/{scene.owner}/followers/{scene.gone}", scene.owner, {})
-        for who, user, closed in (("a stranger", scene.stranger, ways), ("a removed follower", scene.gone, ways),
-                                  ("a follower", scene.friend, scene.own()), ("its owner", scene.owner, [scene.unfinished()])):
-            for way in closed:
-                await self._look(way, user, who)
-        read = await self._look_at_bytes(scene)
-        return Canary(self._scanned, tuple(self._leaks), seen and read, tuple(self._unanswered))
+        planted = await self._plant_all()
+        probes = planted.probes(self._word)
+        pending = [(probe, probe.visible_to) for probe in probes if probe.visible_to]
+        pending += [(probe, planted.removed) for probe in probes if probe.path == HOME]
+        visible = await self._all_visible(pending)
+        await self._request("DELETE", f"/2/users/{planted.owner}/followers/{planted.removed}", planted.owner, {})
+        for role, user, probed in (
+                ("a stranger", planted.stranger, probes), ("a removed follower", planted.removed, probes),
+                ("a follower", planted.friend, planted.owner_only()),
+                ("its owner", planted.owner, [planted.never_uploaded()])):
+            for probe in probed:
+                await self._probe_as(probe, user, role)
+        readable = await self._probe_bytes(planted)
+        return Canary(self._scanned, tuple(self._leaks), visible and readable, tuple(self._unanswered))
 
-    async def planted(self, askers: Sequence[int], words: str) -> str:
-        """Plant the word of a load, and return it."""
+    async def plant_word(self, askers: Sequence[int], words: str) -> str:
+        """Post a unique word as a new protected user with pending requests of `askers`; return the word."""
         self._word = "".join(secrets.choice(LETTERS) for _ in range(LETTER_COUNT))
         owner = await self._sign_up("c")
-        await self._ask("PUT", "/2/users/me", owner, {"protected": True})
+        await self._request("PUT", "/2/users/me", owner, {"protected": True})
         for user in askers:
             await self._follow(user, owner)
-        await self._ask("POST", "/2/tweets", owner, {"text": f"{self._word} {words}"})
+        await self._request("POST", "/2/tweets", owner, {"text": f"{self._word} {words}"})
         return self._word
 
     # ---- planting ------------------------------------------------------------------------------------
 
-    async def _planted(self) -> Scene:
-        owner, friend, stranger, gone = [await self._sign_up(name) for name in ("o", "f", "s", "g")]
-        await self._ask("PUT", "/2/users/me", owner, {"protected": True})
-        for user in (friend, stranger, gone):
+    async def _plant_all(self) -> Planted:
+        owner, friend, stranger, removed = [await self._sign_up(name) for name in ("o", "f", "s", "g")]
+        await self._request("PUT", "/2/users/me", owner, {"protected": True})
+        for user in (friend, stranger, removed):
             await self._follow(user, owner)
-        for user in (friend, gone):
-            await self._ask("POST", f"/2/users/{owner}/follow_requests/{user}", owner, {})
+        for user in (friend, removed):
+            await self._request("POST", f"/2/users/{owner}/follow_requests/{user}", owner, {})
         await self._follow(owner, friend)
         raw, finalised, attached = [await self._upload(owner, finalise) for finalise in (False, True, True)]
-        post = await self._ask("POST", "/2/tweets", owner, {"text": self._word, "media": {"media_ids": [attached]}})
-        other = await self._ask("POST", "/2/tweets", friend, {"text": "to be liked"})
+        post = await self._request("POST", "/2/tweets", owner, {"text": self._word, "media": {"media_ids": [attached]}})
+        other = await self._request("POST", "/2/tweets", friend, {"text": "to be liked"})
         for user, tweet in ((owner, post), (friend, post), (owner, other)):
-            await self._ask("POST", f"/2/users/{user}/likes", user, {"tweet_id": tweet["data"]["id"]})
-        return Scene(owner, friend, stranger, gone, post["data"]["id"], other["data"]["id"], raw, finalised, attached)
+            await self._request("POST", f"/2/users/{user}/likes", user, {"tweet_id": tweet["data"]["id"]})
+        return Planted(owner, friend, stranger, removed, post["data"]["id"], other["data"]["id"], raw, finalised, attached)
 
     async def _follow(self, user: int, target: int) -> None:
-        await self._ask("POST", f"/2/users/{user}/following", user, {"target_user_id": str(target)})
+        await self._request("POST", f"/2/users/{user}/following", user, {"target_user_id": str(target)})
 
     async def _upload(self, owner: int, finalise: bool) -> str:
-        wish = {"media_type": "image/png", "total_bytes": len(self._picture), "sha256": hashlib.sha256(self._picture).hexdigest()}
-        place = (await self._ask("POST", "/2/media/upload/initialize", owner, wish))["data"]
-        picture = str(place["id"])
-        self._places[picture] = place["upload_url"].partition("?")[0]
+        request = {"media_type": "image/png", "total_bytes": len(self._picture),
+                   "sha256": hashlib.sha256(self._picture).hexdigest()}
+        upload = (await self._request("POST", "/2/media/upload/initialize", owner, request))["data"]
+        picture = str(upload["id"])
+        self._upload_urls[picture] = upload["upload_url"].partition("?")[0]
         if finalise:
-            status, _ = await self._call("PUT", place["upload_url"], 0, self._picture, place["upload_headers"])
-            if status != SHOWN:
+            status, _ = await self._call("PUT", upload["upload_url"], 0, self._picture, upload["upload_headers"])
+            if status != OK:
                 raise aiohttp.ClientError(f"the signed PUT of a picture answered {status}")
-            await self._ask("POST", f"/2/media/upload/{picture}/finalize", owner, {})
+            await self._request("POST", f"/2/media/upload/{picture}/finalize", owner, {})
         return picture
 
     async def _sign_up(self, name: str) -> int:
-        wish = {"username": f"{name}{secrets.token_hex(6)}", "password": PASSWORD}
-        return int((await self._ask("POST", "/2/users", 0, wish))["data"]["id"])
+        request = {"username": f"{name}{secrets.token_hex(6)}", "password": PASSWORD}
+        return int((await self._request("POST", "/2/users", 0, request))["data"]["id"])
 
-    async def _ask(self, method: str, path: str, user: int, body: dict[str, Any]) -> Any:
-        """Return what a request that has to succeed answered. Raises aiohttp.ClientError where it did not."""
-        status, told = await self._call(method, self._base_url + path, user, json.dumps(body).encode())
+    async def _request(self, method: str, path: str, user: int, body: dict[str, Any]) -> Any:
+        """Send a request that must succeed; return its JSON body. Raises aiohttp.ClientError on failure."""
+        status, content = await self._call(method, self._base_url + path, user, json.dumps(body).encode())
         if status >= 400:
             raise aiohttp.ClientError(f"{method} {path} answered {status}")
-        return json.loads(told)
+        return json.loads(content)
 
-    # ---- looking -------------------------------------------------------------------------------------
+    # ---- probing -------------------------------------------------------------------------------------
 
-    async def _seen(self, wanted: list[tuple[Way, int]]) -> bool:
-        """Return whether everything shows to whom it is for, within some seconds."""
+    async def _all_visible(self, pending: list[tuple[Probe, int]]) -> bool:
+        """Return whether each probe shows its canary to its user within SETTLE_S."""
         for _ in range(int(SETTLE_S / PAUSE_S)):
-            wanted = [(way, user) for way, user in wanted if not await self._shows(way, user)]
-            if not wanted:
+            pending = [(probe, user) for probe, user in pending if not await self._is_visible(probe, user)]
+            if not pending:
                 return True
             await asyncio.sleep(PAUSE_S)
         return False
 
-    async def _shows(self, way: Way, user: int) -> bool:
-        status, body = await self._told(way.at(user), user)
-        return status == SHOWN and holds(body, way.secrets[0])
+    async def _is_visible(self, probe: Probe, user: int) -> bool:
+        status, body = await self._get(probe.at(user), user)
+        return status == OK and holds(body, probe.secrets[0])
 
-    async def _look(self, way: Way, user: int, who: str) -> None:
-        """Ask as somebody whom this is not for."""
-        path = way.at(user)
+    async def _probe_as(self, probe: Probe, user: int, role: str) -> None:
+        """Send a probe as a user who must not see the canary, and record a leak."""
+        path = probe.at(user)
         for _ in range(TRIES):
-            status, body = await self._told(path, user)
+            status, body = await self._get(path, user)
             if status < 500 and status != 429:
                 break
             await asyncio.sleep(PAUSE_S)
         else:
             self._unanswered.append(f"GET {path}: {status}")
             return
-        self._note(f"GET {path} by {who}", way.leak(status, body) or told_by(self._timing))
+        self._record(f"GET {path} by {role}", probe.leak(status, body) or backends_named(self._timing))
 
-    async def _look_at_bytes(self, scene: Scene) -> bool:
-        """Ask edge and storage for the bytes without a right signature; return whether a right one shows them."""
-        _, body = await self._told(f"/2/media/{scene.attached}", scene.friend)
+    async def _probe_bytes(self, planted: Planted) -> bool:
+        """Request the bytes without a valid signature from edge and storage.
+
+        Return whether a valid signature shows them.
+        """
+        _, body = await self._get(f"/2/media/{planted.attached}", planted.friend)
         link = str(body.get("data", {}).get("url", ""))
         path, _, query = link.partition("?")
         if not query:
             return False
-        status, told = await self._call("GET", link)  # from here on the edge's cache is warm
-        number = scene.attached.partition("_")[2]
+        status, content = await self._call("GET", link)  # from here on the edge's cache is warm
+        number = planted.attached.partition("_")[2]
         ends, _, signature = query.partition("&s=")
         forged = [path, f"{path}?{ends}&s={signature[::-1]}", link.replace("?e=", "?e=1")]
-        forged += [link.replace(number, other.partition("_")[2]) for other in (scene.raw, scene.finalised)]
-        for url in (*forged, *self._places.values()):
-            answered, bytes_ = await self._call("GET", url)
-            wrong = answered < 400 or self._picture[len(SIGNATURE):] in bytes_
-            self._note(f"GET {url} without a right signature", str(answered) if wrong else "")
-        return status == SHOWN and told == self._picture
+        forged += [link.replace(number, other.partition("_")[2]) for other in (planted.raw, planted.finalised)]
+        for url in (*forged, *self._upload_urls.values()):
+            denied, content_denied = await self._call("GET", url)
+            wrong = denied < 400 or self._picture[len(SIGNATURE):] in content_denied
+            self._record(f"GET {url} without a valid signature", str(denied) if wrong else "")
+        return status == OK and content == self._picture
 
-    def _note(self, asked: str, wrong: str) -> None:
+    def _record(self, request: str, problem: str) -> None:
         self._scanned += 1
-        if wrong:
-            self._leaks.append(f"{asked}: {wrong}")
+        if problem:
+            self._leaks.append(f"{request}: {problem}")
 
-    async def _told(self, path: str, user: int) -> tuple[int, Any]:
-        status, told = await self._call("GET", self._base_url + path, user)
+    async def _get(self, path: str, user: int) -> tuple[int, Any]:
+        status, content = await self._call("GET", self._base_url + path, user)
         try:
-            body = json.loads(told)
+            body = json.loads(content)
         except ValueError:
             body = None
-        return status, body if isinstance(body, dict) else {"data": told.decode(errors="replace")}
+        return status, body if isinstance(body, dict) else {"data": content.decode(errors="replace")}
 
     async def _call(self, method: str, url: str, user: int = 0, body: bytes = b"",
                     headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
-        """Send one request; `headers` in place of those of the API. Returns (status, body). Raises aiohttp.ClientError."""
+        """Send one request; return (status, body).
+
+        `headers` replace those of the API. Raises aiohttp.ClientError.
+        """
         if headers is None:
             headers = {"authorization": f"Bearer {self._token(user)}"} if user else {}
             headers |= {"content-type": "application/json"} if body else {}
-        async with self._session.request(method, yarl.URL(url, encoded=True), headers=headers, data=body or None) as answer:
-            self._timing = answer.headers.get("server-timing", "")
-            return answer.status, await answer.read()
+        async with self._session.request(method, yarl.URL(url, encoded=True), headers=headers, data=body or None) as response:
+            self._timing = response.headers.get("server-timing", "")
+            return response.status, await response.read()
 
 
-def told_by(timing: str) -> str:
-    """Say what a `server-timing` tells beyond the time in the gateway: which stores were asked tells what they hold."""
+def backends_named(timing: str) -> str:
+    """Return what a `server-timing` header reveals beyond the gateway: the backends that were queried.
+
+    They reveal which data exists.
+    """
     inside = sorted({part.partition(";")[0].strip() for part in timing.split(",")} - {"", "gateway"})
     return f"`server-timing` names {', '.join(inside)}" if inside else ""
 
 
 def holds(body: Any, secret: str) -> bool:
-    """Say whether what an answer shows holds an id as a whole value, or a word anywhere.
+    """Return whether a body contains a secret: an id as a whole value, a word anywhere.
 
-    Only `data` and `includes` count: `errors` repeat the id that was asked for.
+    Only `data` and `includes` count: `errors` repeat the id of the request.
     """
     shown = [body.get("data"), body.get("includes")]
     return any(secret == text if secret.partition("_")[0].isdecimal() else secret in text for text in _texts(shown))

@@ -1,8 +1,8 @@
 """Makes the final reads of a run: stores first, API last, because API reads repair the cache.
 
-What is large is drawn from a seed, and the evidence names the sample. A cached list is drawn together
-with the truth that it is compared with, so that a population of any size can be judged. A store that does not
-answer ends the collection: the evidence then has no finals, and what stands on them is unknown.
+Large sets are sampled from the seed, and the evidence states the size of the sample. A cached list is sampled
+together with the data that it must match, so that populations of any size can be judged. A store that does
+not answer ends the collection: the evidence then has no final reads, and what depends on them is unknown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import hashlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import aiohttp
@@ -31,18 +31,18 @@ from system.kernel import cdn_links
 from system.kernel.errors import LabError, NotFound
 from system.ports import Kind, MediaState, Ports
 
-READERS = 200     # users whose home list and page are read: most read home in the run, some follow authors
+READERS = 200     # users whose home list and page are read: most of them read home in the run, some follow authors
 AUTHORS = 3000    # partitions of posting authors read from Cassandra: under a second at 4,000/s
-FOLLOWED = 3000   # partitions of authors that readers follow, as many again: the truth of home lists
-EDGE_USERS = 1000 # users whose follows in PostgreSQL are read, beyond the readers
+FOLLOWED = 3000   # partitions of authors that readers follow, as many again: what home lists must match
+EDGE_USERS = 1000 # users besides the readers whose follows in PostgreSQL are read
 AUDIENCES = 300   # authors whose followers in PostgreSQL are read
-PAGES = 100       # users whose final home or profile pages are walked through the API
-LOOKUPS = 500     # tweets asked for by GET
+PAGES = 100       # users whose final home or profile pages are read through the API
+LOOKUPS = 500     # tweets read by GET
 LIST_LIMIT = 2000 # entries of a cached list: above the cap of 800 and its trim slack
 ROWS_LIMIT = 2000 # newest rows of an author's partition
-AT_ONCE = 32
+CONCURRENCY = 32
 USERS_PAGE = 10_000
-LIKED = 500       # tweets that were liked, whose likes are read from PostgreSQL and counted by the API
+LIKED = 500       # liked tweets whose likes are read from PostgreSQL and counted by the API
 PICTURES = 200    # acknowledged uploads whose bytes are read from storage: up to 40 kB each
 
 T = TypeVar("T")
@@ -51,8 +51,8 @@ Drawn = TypeVar("Drawn", int, tuple[int, int])
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The sample of final reads, drawn once, from the seed. `shown`: authors whose profile the run read."""
+class _Sample:
+    """The sample of final reads, drawn once from the seed. `shown`: authors whose profile the run read."""
 
     readers: list[int]
     posters: list[int]
@@ -62,115 +62,146 @@ class _Plan:
     lookups: list[int]
 
 
-async def collect(history: pd.DataFrame, effects: pd.DataFrame, ports: Ports, base_url: str, token: Callable[[int], str],
-                  edges: tuple[Ids, Ids], seeded_ids: Ids, faults: Sequence[FaultRecord], start_ns: int,
-                  start_wall_ms: int, *, quiesced: bool, seed: int, bounds: Bounds | None = None,
-                  protected: Ids = NO_IDS, likes: Iterable[tuple[int, int]] = (), plan: Plan | None = None,
-                  seeded_authors: Ids | None = None) -> Evidence:
-    """Return the evidence of a run that has ended.
+@dataclass(frozen=True)
+class System:
+    """Access to the system under test. `token(user)` returns a bearer token of that user."""
 
-    `edges`: seeded (followers, followees). `seeded_ids`: tweet ids before the run, ascending. `token(user)`:
-    a bearer token of that user. `quiesced`: the queues are known to be empty. `protected`: users who were
-    seeded so. `likes`: seeded (tweet, user). `plan`: words of the scenario's plan. `seeded_authors`: of
-    `seeded_ids`, row by row; None where the stores hold data of earlier runs, so that nothing is known of the
-    seeded tweets and accounts.
+    ports: Ports
+    base_url: str
+    token: Callable[[int], str]
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """The data that the stores held before the load started.
+
+    `edges`: (followers, followees), int64, row by row. `tweet_ids`: int64. `authors`: of `tweet_ids`, row by
+    row; None where the stores hold data of earlier runs, so that nothing is known of the seeded tweets and
+    accounts. `protected`: protected users. `likes`: (tweet, user).
     """
-    graph = population.from_edges(edges[0], edges[1], users=int(max((int(side.max()) for side in edges if len(side)), default=0)))
-    order = np.argsort(seeded_ids, kind="stable")
-    evidence = Evidence(history, effects, None, graph, RunClock(start_ns, start_wall_ms), seeded_ids[order],
-                        tuple(faults), bounds or Bounds(), "", frozenset(protected.tolist()),
-                        frozenset(likes), plan=plan,
-                        seeded_authors=NO_IDS if seeded_authors is None else seeded_authors[order])
-    seeded_users = 0 if seeded_authors is None else graph.users
+
+    edges: tuple[Ids, Ids]
+    tweet_ids: Ids
+    authors: Ids | None = None
+    protected: Ids = field(default_factory=lambda: NO_IDS)
+    likes: Iterable[tuple[int, int]] = ()
+
+
+@dataclass(frozen=True)
+class Load:
+    """A load that has ended, and its records.
+
+    `history`: one row per attempt. `effects`: the effect log. `quiesced`: the queues are known to be empty.
+    `plan`: what the scenario plans, as words of `scenarios.plan.WORDS`; None where no plan is known.
+    """
+
+    history: pd.DataFrame
+    effects: pd.DataFrame
+    clock: RunClock
+    quiesced: bool
+    faults: Sequence[FaultRecord] = ()
+    bounds: Bounds = field(default_factory=Bounds)
+    plan: Plan | None = None
+
+
+async def collect(load: Load, seeded: Seeded, system: System, seed: int) -> Evidence:
+    """Return the evidence of a run that has ended; its final reads are sampled by `seed`."""
+    users = int(max((int(side.max()) for side in seeded.edges if len(side)), default=0))
+    graph = population.from_edges(*seeded.edges, users=users)
+    order = np.argsort(seeded.tweet_ids, kind="stable")
+    evidence = Evidence(load.history, load.effects, None, graph, load.clock, seeded.tweet_ids[order],
+                        tuple(load.faults), load.bounds, "", frozenset(seeded.protected.tolist()),
+                        frozenset(seeded.likes), plan=load.plan,
+                        seeded_authors=NO_IDS if seeded.authors is None else seeded.authors[order])
+    seeded_users = 0 if seeded.authors is None else graph.users
     try:
-        finals = await _finals(evidence, ports, base_url, token, quiesced, random.Random(seed), seeded_users)
+        finals = await _finals(evidence, system, load.quiesced, random.Random(seed), seeded_users)
     except (LabError, aiohttp.ClientError, OSError, TimeoutError) as problem:
-        return _with(evidence, None, f"{type(problem).__name__}: {problem}")
-    return _with(evidence, finals, "")
+        return _with_finals(evidence, None, f"{type(problem).__name__}: {problem}")
+    return _with_finals(evidence, finals, "")
 
 
-def _with(evidence: Evidence, finals: Finals | None, trouble: str) -> Evidence:
+def _with_finals(evidence: Evidence, finals: Finals | None, trouble: str) -> Evidence:
     return dataclasses.replace(evidence, finals=finals, trouble=trouble)
 
 
-async def _finals(evidence: Evidence, ports: Ports, base_url: str, token: Callable[[int], str], quiesced: bool,
-                  rng: random.Random, seeded_users: int) -> Finals:
-    plan = _plan(evidence.history, evidence.graph, rng)
+async def _finals(evidence: Evidence, system: System, quiesced: bool, rng: random.Random, seeded_users: int) -> Finals:
+    ports, sample = system.ports, _draw_sample(evidence.history, evidence.graph, rng)
     wall_ms, at_ns = time.time_ns() // 1_000_000, time.monotonic_ns()
-    following = await _each([*plan.readers, *plan.edge_users], lambda user: _users(ports.users.following, user))
-    followers = await _each(plan.audiences, lambda user: _users(ports.users.followers, user))
-    compared, followed = comparable(plan.readers, following, FOLLOWED, rng)
-    authors = list(dict.fromkeys([*plan.posters, *plan.shown, *plan.readers, *followed]))
+    following = await _read_all([*sample.readers, *sample.edge_users], lambda user: _users(ports.users.following, user))
+    followers = await _read_all(sample.audiences, lambda user: _users(ports.users.followers, user))
+    compared, followed = comparable(sample.readers, following, FOLLOWED, rng)
+    authors = list(dict.fromkeys([*sample.posters, *sample.shown, *sample.readers, *followed]))
     lists = [*await _tweet_lists(ports, Kind.HOME, compared),
              *await _tweet_lists(ports, Kind.AUTHOR, authors),
              *await _user_lists(ports, Kind.FOLLOWING, following), *await _user_lists(ports, Kind.FOLLOWERS, followers)]
-    rows = await _each(authors, lambda author: ports.tweets.by_author(author, None, ROWS_LIMIT))
-    asked = sorted(set(evidence.history.acked) | set(evidence.history.deletes))
-    stored = await _stored(ports, asked)
+    rows = await _read_all(authors, lambda author: ports.tweets.by_author(author, None, ROWS_LIMIT))
+    run_ids = sorted(set(evidence.history.acked) | set(evidence.history.deletes))
+    stored = await _stored(ports, run_ids)
     await ports.index.refresh()
-    searchable = frozenset(await ports.index.found(asked))
+    searchable = frozenset(await ports.index.found(run_ids))
     liked_now = _shuffled({tweet for _, tweet in evidence.history.likes}, rng)
     liked_before = _shuffled({tweet for tweet, _ in evidence.seeded_likes}, rng)
     liked = list(dict.fromkeys([*liked_now, *liked_before]))[:LIKED]
-    likers = await _each(liked, lambda tweet: _users(ports.likes.liking_users, tweet))
+    likers = await _read_all(liked, lambda tweet: _users(ports.likes.liking_users, tweet))
     pictures = await _pictures(ports, _shuffled(evidence.history.pictures, rng)[:PICTURES])
-    expected = [user for user in plan.readers if user <= seeded_users]
-    known = await ports.users.by_id(expected)
+    expected = [user for user in sample.readers if user <= seeded_users]
+    accounts = await ports.users.by_id(expected)
     pulled = frozenset(mode.author_id for mode in await ports.users.modes())
-    async with Api.opened(base_url, token, evidence.may_read) as api:
-        shown = await api.lookups(plan.lookups)
+    async with Api.opened(system.base_url, system.token, evidence.may_read) as api:
+        shown = await api.lookups(sample.lookups)
         like_counts = await api.like_counts(liked)
         down_to = evidence.run_floor_id
-        pages = [*await api.homes(plan.readers[:PAGES], down_to), *await api.profiles(plan.posters[:PAGES], down_to)]
+        pages = [*await api.homes(sample.readers[:PAGES], down_to), *await api.profiles(sample.posters[:PAGES], down_to)]
     return Finals(
-        quiesced=quiesced, wall_ms=wall_ms, at_ns=at_ns, asked=frozenset(asked), by_id=stored,
-        by_author={author: {row.id: row.deleted for row in found} for author, found in rows.items()},
-        author_floors={author: found[-1].id if len(found) >= ROWS_LIMIT else 0 for author, found in rows.items()},
+        quiesced=quiesced, wall_ms=wall_ms, at_ns=at_ns, looked_up=frozenset(run_ids), by_id=stored,
+        by_author={author: {row.id: row.deleted for row in tweets} for author, tweets in rows.items()},
+        author_floors={author: tweets[-1].id if len(tweets) >= ROWS_LIMIT else 0 for author, tweets in rows.items()},
         api_tweets=shown, pages=tuple(pages), unread=api.unread, followers=followers, following=following,
-        lists=tuple(lists), pulled=pulled, sample=_told(plan, evidence, authors), searchable=searchable, pictures=pictures,
-        likers=likers, like_counts=like_counts, canary=await _canary(base_url, token),
-        accounts={user: user in known for user in expected})
+        lists=tuple(lists), pulled=pulled, sample=_describe(sample, evidence, authors), searchable=searchable, pictures=pictures,
+        likers=likers, like_counts=like_counts, canary=await _canary(system),
+        accounts={user: user in accounts for user in expected})
 
 
 def comparable(readers: Sequence[int], following: Mapping[int, frozenset[int]], most: int,
                rng: random.Random) -> tuple[list[int], list[int]]:
-    """Draw home lists together with the authors whose tweets are their truth: (readers, followed authors).
+    """Choose the home lists to compare, and the authors whose tweets they must match: (readers, authors).
 
-    A reader is taken with all authors that the reader follows, as long as there are at most `most` authors in
-    all. Where every reader follows more than that, the first is taken with `most` of them and compared in
+    A reader is chosen with all authors that they follow, as long as there are at most `most` authors in
+    total. Where every reader follows more than that, the first is chosen with `most` of them and compared in
     part.
     """
-    taken: list[int] = []
+    chosen: list[int] = []
     authors: dict[int, None] = {}
     for reader in readers:
         new = following[reader] - authors.keys()
         if len(authors) + len(new) <= most:
-            taken.append(reader)
+            chosen.append(reader)
             authors.update(dict.fromkeys(sorted(new)))
-    if not taken and readers:
+    if not chosen and readers:
         return list(readers[:1]), rng.sample(sorted(following[readers[0]]), most)
-    return taken, list(authors)
+    return chosen, list(authors)
 
 
-def _plan(history: History, graph: population.Graph, rng: random.Random) -> _Plan:
+def _draw_sample(history: History, graph: population.Graph, rng: random.Random) -> _Sample:
     users = graph.users
     posters = _shuffled({post.user for post in history.posts}, rng)
     changed = _shuffled({follower for follower, _ in history.edges}, rng)
     targets = _shuffled({author for _, author in history.edges}, rng)
-    everybody = _shuffled(range(1, users + 1), rng)
+    all_users = _shuffled(range(1, users + 1), rng)
     active = _shuffled({read.user for read in history.reads if read.route == HOME and read.user <= users}, rng)
     audiences_of = [graph.followers_of(poster) for poster in posters[:READERS] if poster <= users]
     reached = [int(rng.choice(followers)) for followers in audiences_of if len(followers)]
     first = [*active[:PAGES * 3 // 4], *reached[:PAGES // 4]]
-    readers = list(dict.fromkeys([*first, *active[:READERS * 3 // 4], *reached, *everybody]))[:READERS]
+    readers = list(dict.fromkeys([*first, *active[:READERS * 3 // 4], *reached, *all_users]))[:READERS]
     subjects = {read.subject for read in history.reads if read.route == PROFILE and read.subject <= users}
     shown = _shuffled(subjects, rng)
     deleted = _shuffled(history.deletes, rng)[:LOOKUPS // 4]
     lookups = [*deleted, *_shuffled(set(history.acked) - set(deleted), rng)]
     followed = np.flatnonzero(graph.follower_counts()).tolist()
     popular = rng.sample(followed, min(AUDIENCES, len(followed)))
-    audiences = [*targets[:AUDIENCES // 2], *posters[:AUDIENCES // 4], *popular, *everybody]
-    return _Plan(readers, posters[:AUTHORS], shown[:READERS], changed[:EDGE_USERS],
+    audiences = [*targets[:AUDIENCES // 2], *posters[:AUDIENCES // 4], *popular, *all_users]
+    return _Sample(readers, posters[:AUTHORS], shown[:READERS], changed[:EDGE_USERS],
                  list(dict.fromkeys(audiences))[:AUDIENCES], lookups[:LOOKUPS])
 
 
@@ -180,23 +211,23 @@ def _shuffled(values: Iterable[Drawn], rng: random.Random) -> list[Drawn]:
     return ordered
 
 
-def _told(plan: _Plan, evidence: Evidence, authors: list[int]) -> str:
+def _describe(sample: _Sample, evidence: Evidence, authors: list[int]) -> str:
     history = evidence.history
-    return (f"{len(plan.readers)} of {evidence.graph.users} readers, {len(authors)} author partitions, "
-            f"{len(plan.lookups)} of {len(set(history.acked) | set(history.deletes))} tweets by GET, "
-            f"{min(len(plan.posters), PAGES)} of {len(plan.posters)} authors' pages, {len(plan.audiences)} audiences")
+    return (f"{len(sample.readers)} of {evidence.graph.users} readers, {len(authors)} author partitions, "
+            f"{len(sample.lookups)} of {len(set(history.acked) | set(history.deletes))} tweets by GET, "
+            f"{min(len(sample.posters), PAGES)} of {len(sample.posters)} authors' pages, {len(sample.audiences)} audiences")
 
 
-async def _canary(base_url: str, token: Callable[[int], str]) -> Canary | None:
-    """Plant and watch a canary; None where the API did not let it be planted."""
+async def _canary(system: System) -> Canary | None:
+    """Plant canaries and check them; None where the API refused to plant them."""
     try:
-        return await canaries.watch(base_url, token)
+        return await canaries.watch(system.base_url, system.token)
     except (aiohttp.ClientError, TimeoutError, KeyError, ValueError):
         return None
 
 
 async def _pictures(ports: Ports, keys: Sequence[tuple[int, int]]) -> dict[tuple[int, int], str]:
-    """Return the digest of the bytes of each finalised picture, as the history tells it; "" where there are none."""
+    """Return the digest of each finalized picture, in the history's format; "" where there are no bytes."""
     if not keys:
         return {}
     rows = await ports.media.get([f"{owner}_{number}" for owner, number in keys])
@@ -210,46 +241,46 @@ async def _pictures(ports: Ports, keys: Sequence[tuple[int, int]]) -> dict[tuple
         except NotFound:
             return ""
 
-    return await _each(keys, digest)
+    return await _read_all(keys, digest)
 
 
-async def _each(keys: Iterable[K], read: Callable[[K], Awaitable[T]]) -> dict[K, T]:
-    """Read for every key once, AT_ONCE at a time."""
-    gate = asyncio.Semaphore(AT_ONCE)
+async def _read_all(keys: Iterable[K], read: Callable[[K], Awaitable[T]]) -> dict[K, T]:
+    """Read each distinct key once, CONCURRENCY at a time; return the results by key."""
+    semaphore = asyncio.Semaphore(CONCURRENCY)
 
-    async def one(key: K) -> T:
-        async with gate:
+    async def limited(key: K) -> T:
+        async with semaphore:
             return await read(key)
 
-    wanted = list(dict.fromkeys(keys))
-    return dict(zip(wanted, await asyncio.gather(*(one(key) for key in wanted)), strict=True))
+    distinct = list(dict.fromkeys(keys))
+    return dict(zip(distinct, await asyncio.gather(*(limited(key) for key in distinct)), strict=True))
 
 
 async def _users(read: Callable[[int, int, int], Awaitable[list[int]]], user: int) -> frozenset[int]:
-    """Return one whole side of a user's edges."""
-    found: list[int] = []
+    """Return all followers or followees of a user, read page by page."""
+    users: list[int] = []
     while True:
-        part = await read(user, found[-1] if found else 0, USERS_PAGE)
-        found.extend(part)
-        if len(part) < USERS_PAGE:
-            return frozenset(found)
+        page = await read(user, users[-1] if users else 0, USERS_PAGE)
+        users.extend(page)
+        if len(page) < USERS_PAGE:
+            return frozenset(users)
 
 
 async def _tweet_lists(ports: Ports, kind: Kind, owners: Sequence[int]) -> list[CachedList]:
-    """Return the complete lists among `owners`; one that is longer than was read counts down to where it was read."""
-    pages = await _each(owners, lambda owner: ports.timelines.page(kind, owner, None, LIST_LIMIT))
+    """Return the complete lists among `owners`; one longer than LIST_LIMIT has the last id read as floor."""
+    pages = await _read_all(owners, lambda owner: ports.timelines.page(kind, owner, None, LIST_LIMIT))
     return [CachedList(kind, owner, page.floor if page.exhausted else page.scanned,
                        tuple((entry.id, entry.author_id) for entry in page.entries))
             for owner, page in pages.items() if page is not None]
 
 
 async def _user_lists(ports: Ports, kind: Kind, owners: Iterable[int]) -> list[CachedList]:
-    lists = await _each(owners, lambda owner: ports.timelines.members(kind, owner))
+    lists = await _read_all(owners, lambda owner: ports.timelines.members(kind, owner))
     return [CachedList(kind, owner, 0, tuple((user, 0) for user in members)) for owner, members in lists.items()
             if members is not None]
 
 
 async def _stored(ports: Ports, tweet_ids: Sequence[int]) -> dict[int, Stored]:
     parts = [tuple(tweet_ids[at:at + 100]) for at in range(0, len(tweet_ids), 100)]
-    found = await _each(parts, ports.tweets.get)
-    return {tweet.id: Stored(tweet.author_id, tweet.deleted) for part in found.values() for tweet in part.values()}
+    tweets = await _read_all(parts, ports.tweets.get)
+    return {tweet.id: Stored(tweet.author_id, tweet.deleted) for part in tweets.values() for tweet in part.values()}

@@ -1,13 +1,14 @@
-"""The client history of a run, read once into what the invariants ask for.
+"""The client history of a run, indexed for the invariants.
 
-A history has one row an attempt. An attempt ended `ok` (2xx, fully read), `fail` (surely no effect) or `info`
-(it may have happened, now or at any later time). So an `ok` took effect somewhere in [sent, done], an `info`
-somewhere in [sent, for ever], a `fail` never. Times are CLOCK_MONOTONIC in ns and comparable within a run; a row with
-`sent_ns` 0 was never sent and is left out. Ids of 0 are none.
+A history has one row per attempt, with one of three outcomes, as in Jepsen: `ok` (2xx, fully read), `fail`
+(certainly no effect) or `info` (it may have happened, now or at any later time). So an `ok` took effect
+within [sent, done], an `info` within [sent, infinity), a `fail` never. Times are CLOCK_MONOTONIC in ns and
+comparable within a run; a row with `sent_ns` 0 was never sent and is left out. An id of 0 means none.
 
-A page covers an interval of ids: [low, high). Of what lies inside, it claims to show everything; of what lies
-outside, it says nothing. `low` is the lowest id the server scanned; `high` is the end of the page before it in
-the same walk, or infinity for a first page. Where the server did not say, the interval is cut to the ids shown.
+A page covers a range of ids: [low, high). It claims to show everything within the range and says nothing
+about the rest. `low` is the lowest id that the server scanned; `high` is the `low` of the previous page of
+the same walk, or infinity for a first page. Where the server did not report `low`, the range is cut to the
+ids shown.
 """
 
 from __future__ import annotations
@@ -35,10 +36,12 @@ DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """A tweet that a client asked for. `tweet_ids`: every id it was answered with (one, if keys are honoured).
+    """A tweet that a client requested.
 
-    `sent_ns`: of the first attempt. `acked_ns`: when the first `ok` was read. `rows`: its attempts in the history.
-    `key`: idempotency key, empty where none was sent. `bodies`: distinct hashes of acknowledged bodies.
+    `key`: idempotency key, empty where none was sent. `tweet_ids`: every id that an attempt was answered with
+    (one, if keys are honoured). `sent_ns`: when the first attempt was sent. `acked_ns`: when the first `ok`
+    was read. `maybe`: an attempt ended `info`. `rows`: its attempts in the history. `bodies`: distinct hashes
+    of acknowledged bodies.
     """
 
     user: int
@@ -53,9 +56,10 @@ class Post:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An attempt to delete a tweet, or to follow (`on`) or unfollow somebody, that may have happened.
+    """A delete, follow, unfollow, like or unlike that may have happened.
 
-    `done_ns`: NEVER_NS for an `info`. `ok`: it surely happened within [sent_ns, done_ns].
+    `on`: it adds the edge or like; False: it removes it, or deletes the tweet. `ok`: it certainly happened
+    within [sent_ns, done_ns]. `done_ns`: NEVER_NS for an `info`.
     """
 
     on: bool
@@ -67,10 +71,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A page that was fully read, of the history (`row` >= 0) or of the final reads (`row` = -1).
+    """A page that was fully read, in the history (`row` >= 0) or in the final reads (`row` = -1).
 
-    `subject`: whose timeline: the reader himself for a home page, the author for a profile.
-    `continues`: the page before it in the same walk was found.
+    `subject`: whose timeline it is: the reader for a home page, the author for a profile. `low`, `high`: the
+    range of ids that it covers. `continues`: the previous page of the same walk is known.
     """
 
     route: str
@@ -97,45 +101,44 @@ def covered_low(scanned_low: int, cursor_out: str, ids: Sequence[int], high: int
 
 
 def numbers(values: Any) -> list[int]:
-    """Return a page column's cell (list, array or missing) as plain integers."""
+    """Return the cell of a page column (list, array or missing) as a list of int."""
     if values is None or isinstance(values, float):
         return []
     return [int(v) for v in (values.tolist() if isinstance(values, np.ndarray) else values)]
 
 
 class History:
-    """The rows of a history and the indices over them; every index is made at first use.
+    """The rows of a history and the indexes over them; each index is built on first use.
 
     Raises ValueError where the frame lacks the columns without which nothing can be judged.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
         if missing := {"route", "user", "sent_ns", "done_ns", "outcome"} - set(frame.columns):
-            raise ValueError(f"The history lacks the columns {sorted(missing)}; see the record's table of columns.")
+            raise ValueError(f"The history lacks the columns {sorted(missing)}; see the table of columns of a record.")
         self.size = len(frame)
         self._columns: dict[str, list[Any]] = {}
         for name, default in DEFAULTS.items():
-            known = name in frame.columns
-            values = frame[name].tolist() if known else [default] * self.size
+            values = frame[name].tolist() if name in frame.columns else [default] * self.size
             self._columns[name] = ["" if v is None or v != v else v for v in values] if default == "" else values
         self.sent = [row for row, sent_ns in enumerate(self._columns["sent_ns"]) if sent_ns > 0]
         self.start_ns = min((self._columns["sent_ns"][row] for row in self.sent), default=0)
 
     def column(self, name: str) -> list[Any]:
-        """Return one column as a list; its default where the history does not have it."""
+        """Return one column as a list; its default value where the history does not have it."""
         return self._columns[name]
 
     def rows_of(self, routes: Iterable[str]) -> list[int]:
-        """Return the indices of the rows of `routes` that were sent, in order of the history."""
+        """Return the indexes of the rows of `routes` that were sent, in the order of the history."""
         wanted, route = frozenset(routes), self._columns["route"]
         return [row for row in self.sent if route[row] in wanted]
 
     def acknowledged(self, route: str) -> int:
-        """Return how many attempts of a route were answered `ok`."""
+        """Return how many attempts of a route ended `ok`."""
         return sum(self._columns["outcome"][row] == "ok" for row in self.rows_of((route,)))
 
-    def tell(self, row: int) -> str:
-        """Return one row as the evidence of a violation: op, what, who, outcome, when (s from the first send)."""
+    def describe(self, row: int) -> str:
+        """Return one row as evidence: operation, user, outcome, and seconds from the first send."""
         c = self._columns
         target = f" {c['target'][row]}" if c["target"][row] > 0 else ""
         tweet = f" -> {c['tweet_id'][row]}" if c["tweet_id"][row] > 0 else ""
@@ -144,7 +147,7 @@ class History:
                 f"@{self.seconds(c['sent_ns'][row]):.3f}..{self.seconds(c['done_ns'][row]):.3f} s")
 
     def seconds(self, at_ns: int) -> float:
-        """Return a monotonic time as seconds from the first send."""
+        """Return a monotonic time as seconds since the first send."""
         return (at_ns - self.start_ns) / 1e9
 
     @functools.cached_property
@@ -156,7 +159,7 @@ class History:
 
     @functools.cached_property
     def posts(self) -> list[Post]:
-        """Every post or reply that was acknowledged or may have happened; attempts with one key are one post."""
+        """Every post or reply that was acknowledged or may have happened; one per idempotency key."""
         c = self._columns
         groups: dict[tuple[int, str], list[int]] = {}
         for row in self.rows_of(POSTS):
@@ -178,16 +181,16 @@ class History:
 
     @functools.cached_property
     def acked(self) -> dict[int, Post]:
-        """Tweet id -> the post that was answered with it. Of two posts with one id the first stands here."""
-        found: dict[int, Post] = {}
+        """Tweet id -> the post that was answered with it. Of two posts with the same id, the first."""
+        posts: dict[int, Post] = {}
         for post in self.posts:
             for tweet_id in post.tweet_ids:
-                found.setdefault(tweet_id, post)
-        return found
+                posts.setdefault(tweet_id, post)
+        return posts
 
     def _changes(self, routes: dict[str, bool]) -> dict[tuple[int, int], list[Change]]:
         c = self._columns
-        found: dict[tuple[int, int], list[Change]] = {}
+        by_pair: dict[tuple[int, int], list[Change]] = {}
         for row in self.rows_of(routes):
             outcome = c["outcome"][row]
             if outcome not in ("ok", "info"):
@@ -195,39 +198,42 @@ class History:
             ok = outcome == "ok"
             done_ns = c["done_ns"][row] if ok else NEVER_NS
             change = Change(routes[c["route"][row]], ok, c["sent_ns"][row], done_ns, row)
-            found.setdefault((c["user"][row], c["target"][row]), []).append(change)
-        return found
+            by_pair.setdefault((c["user"][row], c["target"][row]), []).append(change)
+        return by_pair
 
     @functools.cached_property
     def edges(self) -> dict[tuple[int, int], list[Change]]:
-        """(follower, followee) -> the follows, approvals and unfollows that may have happened, in order of the history."""
+        """(follower, followee) -> the follows, approvals and unfollows that may have happened, in order."""
         return self._with_approvals(self._changes({"follow": True, "unfollow": False}))
 
     @functools.cached_property
     def admissions(self) -> dict[tuple[int, int], list[Change]]:
-        """(follower, protected followee) -> the same without the follows: to a protected user each is a request alone."""
+        """(follower, protected followee) -> the approvals and unfollows that may have happened.
+
+        Without the follows: for a protected user a follow is only a request.
+        """
         return self._with_approvals(self._changes({"unfollow": False}))
 
-    def _with_approvals(self, found: dict[tuple[int, int], list[Change]]) -> dict[tuple[int, int], list[Change]]:
+    def _with_approvals(self, by_pair: dict[tuple[int, int], list[Change]]) -> dict[tuple[int, int], list[Change]]:
         for (followee, follower), changes in self._changes({"follow_approve": True}).items():
-            found.setdefault((follower, followee), []).extend(changes)
-        return found
+            by_pair.setdefault((follower, followee), []).extend(changes)
+        return by_pair
 
     @functools.cached_property
     def likes(self) -> dict[tuple[int, int], list[Change]]:
-        """(user, tweet) -> the likes and unlikes that may have happened, in order of the history."""
+        """(user, tweet) -> the likes and unlikes that may have happened, in order."""
         return self._changes({"like": True, "unlike": False})
 
     @functools.cached_property
     def deletes(self) -> dict[int, list[Change]]:
         """Tweet id -> the deletes that may have happened."""
-        found: dict[int, list[Change]] = {}
+        by_tweet: dict[int, list[Change]] = {}
         for (_, tweet_id), changes in self._changes({"delete": False}).items():
-            found.setdefault(tweet_id, []).extend(changes)
-        return found
+            by_tweet.setdefault(tweet_id, []).extend(changes)
+        return by_tweet
 
     def maybe_deleted(self, tweet_id: int, before_ns: int = NEVER_NS) -> bool:
-        """Say whether a delete of `tweet_id` was sent before `before_ns` and may have happened."""
+        """Return whether a delete of `tweet_id` that may have happened was sent before `before_ns`."""
         return any(change.sent_ns < before_ns for change in self.deletes.get(tweet_id, ()))
 
     @functools.cached_property

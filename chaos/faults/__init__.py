@@ -1,1 +1,1 @@
-"""The faults a drill can inject, and their targets. `table.FAULTS` is the list."""
+"""The faults that a scenario can inject, and their targets. `table.FAULTS` lists them."""

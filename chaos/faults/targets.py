@@ -1,8 +1,9 @@
-"""What every fault is made of: the lab it strikes, the target it aimed at, and the steps it goes through.
+"""The interface of a fault: the lab it runs against, its target, and its steps.
 
-A fault aims (finds its target among what this lab owns), injects, proves by a probe that it bites, is undone, and
-proves by a second probe that it is gone. It strikes only a process that the lab's supervisor owns, known by
-pid and start time, or a server that answers at that process' address.
+A fault chooses its target among the processes of this lab, injects, confirms by an effect probe that the
+injection took effect, is undone, and confirms by a recovery probe that the target has recovered. It touches
+only a process that the lab's supervisor owns (identified by pid and start time), or a server that listens at
+that process's address.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from system.platform.process import procs
 from system.platform.provider import Killed, NodeStatus
 from system.platform.servers import sentinel
 
-LOOK_EVERY_S = 0.05  # resolution of recovery times; to ask the status of twenty nodes costs the supervisor about 1 ms
+# Resolution of recovery times; the status of twenty nodes costs the supervisor about 1 ms.
+PROBE_EVERY_S = 0.05
 
 
 class Lab(Protocol):
-    """What a fault needs of a platform."""
+    """The part of a platform that faults use."""
 
     paths: Paths
 
@@ -34,9 +36,11 @@ class Lab(Protocol):
 
 @dataclass(frozen=True)
 class Target:
-    """A target, as it was when it was aimed at. `pid` and `start_ticks` name the very process; `facts`: plain JSON values.
+    """The target of a fault, as it was when it was chosen.
 
-    `asked`: what the scenario says of the fault's strength, by name; empty for a fault that has but one.
+    `node`: the node, zone, region or `lines`. `pid`, `start_ticks`: identity of the process; 0 where there is
+    none. `address`: host:port. `facts`: plain JSON values that the later steps need. `strength`: parameters
+    of the fault that the scenario sets (`delay_s`, `loss`); empty for faults without any.
     """
 
     node: str
@@ -44,63 +48,71 @@ class Target:
     start_ticks: int
     address: str
     facts: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, float] = field(default_factory=dict)
+    strength: dict[str, float] = field(default_factory=dict)
 
 
 class Fault(Protocol):
-    """One way to break the system. `held`: lasts until it is undone. `kinds`: kinds of node it strikes, empty for any.
+    """One way to break the system.
 
-    `recovers_within_s`: how long its recovery probe is asked, `look_every_s`: the pause between two questions.
+    `held`: it lasts until it is undone; otherwise it is instant. `kinds`: the kinds of node that it accepts
+    as target, empty for any. `recovers_within_s`: the default time that its recovery may take.
+    `probe_every_s`: pause between recovery probes.
     """
 
     held: bool
     kinds: tuple[str, ...]
     recovers_within_s: float
-    look_every_s: float
+    probe_every_s: float
 
-    async def aim(self, lab: Lab, target: str) -> Target:
-        """Return the target; changes nothing. Raises WrongInput or CouldNotRun where the lab does not own such a one."""
+    async def choose_target(self, lab: Lab, name: str) -> Target:
+        """Return the target called `name`. Changes nothing.
+
+        Raises WrongInput for an unknown target or one of the wrong kind, CouldNotRun where its state would
+        make the drill prove nothing.
+        """
         ...
 
-    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
-        """Break it; return what the record should keep."""
+    async def inject(self, lab: Lab, target: Target) -> dict[str, Any]:
+        """Break the target; return the facts that the record keeps."""
         ...
 
-    async def bites(self, lab: Lab, aim: Target) -> bool:
-        """Effect probe: say whether the fault is seen to work."""
+    async def has_taken_effect(self, lab: Lab, target: Target) -> bool:
+        """Effect probe: return whether the injection is observed to work."""
         ...
 
-    async def undo(self, lab: Lab, aim: Target) -> None:
-        """Take the fault back. Safe to repeat, and safe where it was never injected."""
+    async def undo(self, lab: Lab, target: Target) -> None:
+        """Undo the fault. Idempotent, and safe where the fault was never injected."""
         ...
 
-    async def gone(self, lab: Lab, aim: Target) -> bool:
-        """Recovery probe: say whether the target is as good as before."""
+    async def has_recovered(self, lab: Lab, target: Target) -> bool:
+        """Recovery probe: return whether the target is as healthy as before the fault."""
         ...
 
 
-async def owned(lab: Lab, target: str, kinds: tuple[str, ...]) -> NodeStatus:
-    """Return the node named `target`, or the first of that kind, if its process is alive and the lab's own.
+async def owned(lab: Lab, name: str, kinds: tuple[str, ...]) -> NodeStatus:
+    """Return the node called `name`, or the first node of that kind.
 
-    The first Redis of a cache under sentinels is its primary of now.
+    Its process is alive and owned by this lab. `kinds`: accepted kinds, empty for any. For `redis` under
+    sentinels, the first node is the current primary. Raises WrongInput for an unknown node or a kind that is
+    not accepted, CouldNotRun for a node without a live process.
     """
     rows = await lab.status()
-    node = next((row for row in rows if row.name == target), None) or await _first(rows, target)
+    node = next((row for row in rows if row.name == name), None) or await _first(rows, name)
     if node is None:
         names = ", ".join(sorted(row.name for row in rows)) or "none: it is down"
-        raise WrongInput(f"The fault's target is {target!r}; nodes of this lab: {names}.")
+        raise WrongInput(f"The fault's target is {name!r}; nodes of this lab: {names}.")
     if kinds and node.kind not in kinds:
-        raise WrongInput(f"The fault's target {node.name} is of kind {node.kind}; this fault strikes {', '.join(kinds)}.")
+        raise WrongInput(f"The fault's target {node.name} is of kind {node.kind}; this fault accepts {', '.join(kinds)}.")
     if not procs.is_alive(node.pid, node.start_ticks):
-        raise CouldNotRun(f"{node.name} has no living process of this lab (state {node.state!r}); nothing to strike.")
+        raise CouldNotRun(f"{node.name} has no live process in this lab (state {node.state!r}), so there is nothing to break.")
     return node
 
 
 async def _first(rows: list[NodeStatus], kind: str) -> NodeStatus | None:
-    same = [row for row in rows if row.kind == kind]
-    if kind != "redis" or len(same) < 2:
-        return same[0] if same else None
+    same_kind = [row for row in rows if row.kind == kind]
+    if kind != "redis" or len(same_kind) < 2:
+        return same_kind[0] if same_kind else None
     primary = await asyncio.to_thread(sentinel.named, [row.address for row in rows if row.kind == "sentinel"])
     if not primary:
-        raise CouldNotRun("No majority of the sentinels names a primary of the cache now; see `tweetlab status`.")
-    return next((row for row in same if row.address == primary), None)
+        raise CouldNotRun("No majority of the sentinels agrees on a primary of the cache; see `tweetlab status`.")
+    return next((row for row in same_kind if row.address == primary), None)

@@ -1,7 +1,7 @@
-"""Faults of the lines between regions: one that is cut off with everything in it alive, and lines that are slow or lose packets.
+"""Faults of the WAN links between regions: an isolated region, and links that are slow or lose packets.
 
-They are asked of the lab's carrier (`system/platform/regions/wan_emulator.py`), which keeps them over its own death;
-only undo ends them.
+The lab's WAN emulator (`system/platform/regions/wan_emulator.py`) applies them. It keeps them across its own
+restarts; only the undo ends them.
 """
 
 from __future__ import annotations
@@ -20,140 +20,155 @@ from system.observe import copies
 from system.platform.paths import Paths
 from system.platform.process import procs
 from system.platform.regions import network
-from system.platform.servers import wan as carrier
+from system.platform.servers import wan as wan_node
 
 LINES = "lines"
-TRY_S = 1.5      # of a connect: a lost SYN is sent again after 1 s
-ON_TIME = 0.995  # of the time that was asked for: the carrier's clock and ours tick apart
-SAMPLES = 3      # connects a line; a round trip that waited for a lost SYN is no measure of it
+TRY_S = 1.5      # timeout of a connect: a lost SYN is sent again after 1 s
+ON_TIME = 0.995  # share of the requested delay that must be measured: two processes, two clocks
+SAMPLES = 3      # connects per link; a round trip that waited for a lost SYN does not measure its delay
 
 
 class RegionCut:
-    """Nothing goes between a region and any other place, users included, while all its processes live on: a partition.
+    """Cuts a region off from the other regions and from users, while all its processes stay alive.
 
-    Auto-heal of all its nodes is switched off first: nobody outside sees them well, and none is to be replaced for that. Bites:
-    all its processes live, and no connection is made into it, neither from outside nor from another region. Undo: the lines
-    are joined as they were, and auto-heal is switched on. Recovery: connections are made again, all nodes of the region are
-    well, and the stores have as many copies of their data as before (`copies`). The target is `east`, `west` or `witness`;
-    `region` is the active one, where the cache's primary stands now: it wakes up believing that it leads.
+    The target is `east`, `west` or `witness`, or `region`: the active one, where the cache's primary
+    currently runs. When it is reconnected, that region still considers itself the leader. Auto-heal of all
+    nodes of the region is switched off first: from outside they look unhealthy, and must not be replaced for
+    it.
+
+    - Effect: all its processes are alive, and no connection into it succeeds, neither from outside nor from
+      another region.
+    - Undo: the links that the fault cut are restored, and auto-heal is switched on.
+    - Recovery: connections succeed again, all nodes of the region are healthy, and the stores have as many
+      copies of their data as before (`system.observe.copies`).
     """
 
     held = True
     kinds: tuple[str, ...] = (zone_faults.REGION.word,)
     recovers_within_s = vocabulary.FAULT_KINDS["region_cut"].recovers_within_s
-    look_every_s = zone_faults.LOOK_EVERY_S
+    probe_every_s = zone_faults.PROBE_EVERY_S
 
-    async def aim(self, lab: Lab, target: str) -> Target:
-        aim = await zone_faults.REGION.aim(lab, target)
-        region = _number(aim.node)
-        pairs = [[row["from"], row["to"]] for row in await carrier.ask(lab.paths, {"op": "look"})
+    async def choose_target(self, lab: Lab, name: str) -> Target:
+        target = await zone_faults.REGION.choose_target(lab, name)
+        region = _region_number(target.node)
+        pairs = [[row["from"], row["to"]] for row in await wan_node.ask(lab.paths, {"op": "look"})
                  if region in (row["from"], row["to"]) and not row["cut"]]
         if not pairs:
-            raise CouldNotRun(f"{aim.node} is cut off already, so the drill would prove nothing; join it first.")
-        aim.facts["pairs"] = pairs
-        return aim
+            raise CouldNotRun(f"{target.node} is cut off already, so the drill would prove nothing; restore its links first.")
+        target.facts["pairs"] = pairs
+        return target
 
-    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
-        await zone_faults.leave_alone(lab, aim)
-        await carrier.ask(lab.paths, {"op": "set", "pairs": aim.facts["pairs"], "line": {"cut": True}})
-        return {"lines": len(aim.facts["pairs"]), "nodes": len(aim.facts["nodes"]), "primaries": aim.facts["primaries"]}
+    async def inject(self, lab: Lab, target: Target) -> dict[str, Any]:
+        await zone_faults.disable_auto_heal(lab, target)
+        await wan_node.ask(lab.paths, {"op": "set", "pairs": target.facts["pairs"], "line": {"cut": True}})
+        return {"lines": len(target.facts["pairs"]), "nodes": len(target.facts["nodes"]), "primaries": target.facts["primaries"]}
 
-    async def bites(self, lab: Lab, aim: Target) -> bool:
-        alive = all(procs.is_alive(node["pid"], node["start_ticks"]) for node in aim.facts["nodes"])
-        return alive and not any(await _connects(lab, aim))
+    async def has_taken_effect(self, lab: Lab, target: Target) -> bool:
+        alive = all(procs.is_alive(node["pid"], node["start_ticks"]) for node in target.facts["nodes"])
+        return alive and not any(await _can_connect(lab, target))
 
-    async def undo(self, lab: Lab, aim: Target) -> None:
-        if await _has_lines(lab):
-            await carrier.ask(lab.paths, {"op": "set", "pairs": aim.facts["pairs"], "line": {"cut": False}})
-        await zone_faults.heal(lab, aim)
+    async def undo(self, lab: Lab, target: Target) -> None:
+        if await _has_wan(lab):
+            await wan_node.ask(lab.paths, {"op": "set", "pairs": target.facts["pairs"], "line": {"cut": False}})
+        await zone_faults.enable_auto_heal(lab, target)
 
-    async def gone(self, lab: Lab, aim: Target) -> bool:
-        if not all(await _connects(lab, aim)):
+    async def has_recovered(self, lab: Lab, target: Target) -> bool:
+        if not all(await _can_connect(lab, target)):
             return False
         rows = await lab.status()
-        return zone_faults.all_healthy(aim, rows) and not await copies.missing(rows)
+        return zone_faults.all_healthy(target, rows) and not await copies.missing(rows)
 
 
 class WanSlow:
-    """The lines between regions take `delay` one way and lose the share `loss` of the packets; users are as near as before.
+    """Makes the WAN links between regions slow (`delay`, one way) or lossy (`loss`, share of the packets).
 
-    The target `lines` is all of them; `east`, `west` or `witness` those of one region. What is left out stays as it is. Bites: a
-    connection from one end of each line to the other takes as long as was asked for, or the line tells that it has lost
-    packets where only a loss was. Undo: the lines are calm, as at the start of the lab. Recovery: connections are as quick again.
+    The links to users are not affected. The target is `lines` for all links, or `east`, `west` or `witness`
+    for those of one region. A parameter that is left out stays as it is.
+
+    - Effect: a TCP connect over each link takes as long as requested; where only a loss is requested, the
+      emulator counts lost packets.
+    - Undo: the links return to their state at the start of the lab.
+    - Recovery: TCP connects are as fast as before.
     """
 
     held = True
     kinds: tuple[str, ...] = (LINES, zone_faults.REGION.word)
     recovers_within_s = vocabulary.FAULT_KINDS["wan_slow"].recovers_within_s
-    look_every_s = 1.0
+    probe_every_s = 1.0
 
-    async def aim(self, lab: Lab, target: str) -> Target:
-        named = zone_faults.REGION.named(await lab.blueprint())
-        if target not in (LINES, *named):
-            raise WrongInput(f"The fault's target is {target!r}; lines of this lab: {LINES} for all, or {', '.join(named)}.")
+    async def choose_target(self, lab: Lab, name: str) -> Target:
+        regions = zone_faults.REGION.named(await lab.blueprint())
+        if name not in (LINES, *regions):
+            raise WrongInput(f"The fault's target is {name!r}; targets in this lab: {LINES} for all links, "
+                             f"or {', '.join(regions)}.")
         rows = {row.name: row for row in await lab.status()}
-        doors = {str(_number(name)): rows[nodes[0].name].address for name, nodes in named.items() if nodes[0].name in rows}
-        wanted = [row for row in await carrier.ask(lab.paths, {"op": "look"})
-                  if wan.OUTSIDE not in (row["from"], row["to"])
-                  and (target == LINES or _number(target) in (row["from"], row["to"]))]
-        facts = {"pairs": [[row["from"], row["to"]] for row in wanted], "doors": doors,
-                 "before_s": max(row["delay_s"] for row in wanted), "lost": _lost(wanted)}
-        return Target(target, 0, 0, "", facts)
+        endpoints = {str(_region_number(region)): rows[nodes[0].name].address for region, nodes in regions.items()
+                     if nodes[0].name in rows}
+        links = [row for row in await wan_node.ask(lab.paths, {"op": "look"})
+                 if wan.OUTSIDE not in (row["from"], row["to"])
+                 and (name == LINES or _region_number(name) in (row["from"], row["to"]))]
+        facts = {"pairs": [[row["from"], row["to"]] for row in links], "doors": endpoints,
+                 "before_s": max(row["delay_s"] for row in links), "lost": _packets_lost(links)}
+        return Target(name, 0, 0, "", facts)
 
-    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
-        if aim.asked.get("delay_s", wan.MAX_DELAY_S) < aim.facts["before_s"]:
-            raise CouldNotRun(f"The lines take {aim.facts['before_s'] * 1e3:g} ms already, more than the "
-                              f"{aim.asked['delay_s'] * 1e3:g} ms that the fault asks for; ask for more.")
-        await carrier.ask(lab.paths, {"op": "set", "pairs": aim.facts["pairs"], "line": aim.asked})
-        return {"lines": len(aim.facts["pairs"]), "asked": aim.asked, "before_s": aim.facts["before_s"]}
+    async def inject(self, lab: Lab, target: Target) -> dict[str, Any]:
+        if target.strength.get("delay_s", wan.MAX_DELAY_S) < target.facts["before_s"]:
+            raise CouldNotRun(f"The links already take {target.facts['before_s'] * 1e3:g} ms, more than the "
+                              f"{target.strength['delay_s'] * 1e3:g} ms of the fault; give it a longer `delay`.")
+        await wan_node.ask(lab.paths, {"op": "set", "pairs": target.facts["pairs"], "line": target.strength})
+        return {"lines": len(target.facts["pairs"]), "asked": target.strength, "before_s": target.facts["before_s"]}
 
-    async def bites(self, lab: Lab, aim: Target) -> bool:
-        took = await _round_trips(lab, aim)
+    async def has_taken_effect(self, lab: Lab, target: Target) -> bool:
+        took = await _round_trips(lab, target)
         if None in took:
             return False
-        slow = all((each or 0.0) >= 2 * aim.asked.get("delay_s", 0.0) * ON_TIME for each in took)
-        return slow and ("loss" not in aim.asked or "delay_s" in aim.asked or _lost(await _rows(lab, aim)) > aim.facts["lost"])
+        slow = all((took_s or 0.0) >= 2 * target.strength.get("delay_s", 0.0) * ON_TIME for took_s in took)
+        if not slow or "delay_s" in target.strength or "loss" not in target.strength:
+            return slow
+        return bool(_packets_lost(await _links(lab, target)) > target.facts["lost"])
 
-    async def undo(self, lab: Lab, aim: Target) -> None:
-        if await _has_lines(lab):
-            await carrier.ask(lab.paths, {"op": "calm", "pairs": aim.facts["pairs"]})
+    async def undo(self, lab: Lab, target: Target) -> None:
+        if await _has_wan(lab):
+            await wan_node.ask(lab.paths, {"op": "calm", "pairs": target.facts["pairs"]})
 
-    async def gone(self, lab: Lab, aim: Target) -> bool:
-        if any(row["delay_s"] > aim.facts["before_s"] or row["loss"] for row in await _rows(lab, aim)):
+    async def has_recovered(self, lab: Lab, target: Target) -> bool:
+        if any(row["delay_s"] > target.facts["before_s"] or row["loss"] for row in await _links(lab, target)):
             return False
-        between_s = aim.facts["before_s"] + aim.asked.get("delay_s", wan.MAX_DELAY_S)  # of both round trips, calm and slow
-        return all(each is not None and each < between_s for each in await _round_trips(lab, aim))
+        # Half-way between the round trip before the fault and the one during it.
+        between_s = target.facts["before_s"] + target.strength.get("delay_s", wan.MAX_DELAY_S)
+        return all(took_s is not None and took_s < between_s for took_s in await _round_trips(lab, target))
 
 
-def _number(region: str) -> int:
+def _region_number(region: str) -> int:
     return next(number for number, name in wan.NAMES.items() if name == region)
 
 
-def _lost(rows: Iterable[dict[str, Any]]) -> int:
+def _packets_lost(rows: Iterable[dict[str, Any]]) -> int:
     return sum(row["lost"] for row in rows)
 
 
-async def _rows(lab: Lab, aim: Target) -> list[dict[str, Any]]:
-    return [row for row in await carrier.ask(lab.paths, {"op": "look"}) if [row["from"], row["to"]] in aim.facts["pairs"]]
+async def _links(lab: Lab, target: Target) -> list[dict[str, Any]]:
+    rows = await wan_node.ask(lab.paths, {"op": "look"})
+    return [row for row in rows if [row["from"], row["to"]] in target.facts["pairs"]]
 
 
-async def _has_lines(lab: Lab) -> bool:
-    """Say whether the lab that stands here now has any: another may have come up since the runner died."""
+async def _has_wan(lab: Lab) -> bool:
+    """Return whether the running lab has WAN links: after a runner died, another lab may be up."""
     return (await lab.blueprint()).in_regions
 
 
-async def _connects(lab: Lab, aim: Target) -> list[bool]:
-    """Say of every place but the region itself, outside first, whether a connection into the region is made from there."""
-    paths = [wan.OUTSIDE, *(number for number in wan.NAMES if number not in (wan.OUTSIDE, _number(aim.node)))]
-    told = await asyncio.gather(*(connect_s(lab.paths, number, aim.address, samples=1) for number in paths))
-    return [each is not None for each in told]
+async def _can_connect(lab: Lab, target: Target) -> list[bool]:
+    """Return whether a connect into the region succeeds: from outside first, then from each other region."""
+    sources = [wan.OUTSIDE, *(number for number in wan.NAMES if number not in (wan.OUTSIDE, _region_number(target.node)))]
+    took = await asyncio.gather(*(connect_s(lab.paths, number, target.address, samples=1) for number in sources))
+    return [took_s is not None for took_s in took]
 
 
-async def _round_trips(lab: Lab, aim: Target) -> list[float | None]:
-    """Return the seconds of the quickest connection over each line of the fault; None where there was none."""
-    doors = aim.facts["doors"]
-    ends = [(one, other) for one, other in aim.facts["pairs"] if one < other]
-    return await asyncio.gather(*(connect_s(lab.paths, one, doors[str(other)]) for one, other in ends))
+async def _round_trips(lab: Lab, target: Target) -> list[float | None]:
+    """Return the seconds of the fastest connect over each link of the target; None where none succeeded."""
+    endpoints = target.facts["doors"]
+    links = [(source, sink) for source, sink in target.facts["pairs"] if source < sink]
+    return await asyncio.gather(*(connect_s(lab.paths, source, endpoints[str(sink)]) for source, sink in links))
 
 
 CONNECT = """
@@ -170,13 +185,17 @@ for _ in range(tries):
 
 
 async def connect_s(at: Paths, region: int, address: str, samples: int = SAMPLES) -> float | None:
-    """Return the seconds that the quickest of some connects took, made inside a region or outside; None where none was made."""
+    """Return the seconds of the fastest of `samples` TCP connects to `address`; None where none succeeded.
+
+    `region`: the region to connect from, or `wan.OUTSIDE`. Raises CouldNotRun where no connect could be tried
+    there.
+    """
     host, _, port = address.rpartition(":")
     command = [*network.inside(at, region), sys.executable, "-S", "-E", "-c", CONNECT, host, port, str(samples), str(TRY_S)]
     process = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
                                                    stderr=asyncio.subprocess.PIPE)
-    told, trouble = await process.communicate()
+    output, errors = await process.communicate()
     if process.returncode:
-        end = trouble.decode(errors="replace").strip()[-300:]
+        end = errors.decode(errors="replace").strip()[-300:]
         raise CouldNotRun(f"No connection could be tried from {wan.NAMES[region]}: {end}")
-    return min((float(line) for line in told.split()), default=None)
+    return min((float(line) for line in output.split()), default=None)

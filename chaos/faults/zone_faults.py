@@ -1,4 +1,4 @@
-"""Whole areas as targets: a zone, which fails together, or a region, which is a zone with a network of its own."""
+"""Faults of failure domains: zones, and regions, which are zones with a network of their own."""
 
 from __future__ import annotations
 
@@ -16,138 +16,153 @@ from system.platform.blueprint import Blueprint, Node
 from system.platform.process import procs
 from system.platform.provider import NodeStatus
 
-LOOK_EVERY_S = 2.0         # a question here asks fifty nodes
+PROBE_EVERY_S = 2.0  # a recovery probe queries fifty nodes
 
 
 @dataclass(frozen=True)
-class Area:
-    """A way to part a lab. `word`: what a part is called; `blueprint`: one that has parts; `name`: a node's, "" for none."""
+class FailureDomain:
+    """A kind of failure domain of a lab.
+
+    `word`: `zone` or `region`. `blueprint`: a blueprint that has such domains. `name`: returns the domain of
+    a node, "" for none.
+    """
 
     word: str
     blueprint: str
     name: Callable[[Node], str]
 
     def named(self, blueprint: Blueprint) -> dict[str, tuple[Node, ...]]:
-        """Return the areas of a blueprint with their nodes. Raises WrongInput where it has none."""
+        """Return the nodes of each domain of a blueprint, by name. Raises WrongInput where it has none."""
         names = sorted({self.name(node) for node in blueprint.nodes} - {""})
         if not names:
-            raise WrongInput(f"The fault strikes a {self.word}, but the lab that is up, {blueprint.name!r}, has none; take it "
-                             f"down and bring one up that has: `tweetlab down`, then `tweetlab up {self.blueprint}`.")
+            raise WrongInput(f"The fault's target is a {self.word}, but the running lab, {blueprint.name!r}, has none; take it "
+                             f"down and start one that has: `tweetlab down`, then `tweetlab up {self.blueprint}`.")
         return {name: tuple(node for node in blueprint.nodes if self.name(node) == name) for name in names}
 
-    async def aim(self, lab: Lab, target: str) -> Target:
-        """Return an aim at a whole area; its facts are `nodes` and the `primaries` among them.
+    async def choose_target(self, lab: Lab, name: str) -> Target:
+        """Return a whole domain as target; its facts are `nodes` and the names of the `primaries` among them.
 
-        The target `zone` or `region` is the one where the cache's primary stands now. Raises WrongInput for an unknown area,
-        CouldNotRun where a node of it is not well.
+        `name`: a domain, or `zone` or `region` for the one where the cache's primary currently runs. Raises
+        WrongInput for an unknown domain, CouldNotRun where one of its nodes is unhealthy.
         """
-        areas = self.named(await lab.blueprint())
+        domains = self.named(await lab.blueprint())
         rows = {row.name: row for row in await lab.status()}
         primaries = await copies.primaries(list(rows.values()))
-        of_node = {node.name: name for name, nodes in areas.items() for node in nodes}
-        target = next((of_node[name] for name in primaries if target == self.word and name in of_node), target)
-        if target not in areas:
-            raise WrongInput(f"The fault's target is {target!r}; {self.word}s of this lab: {', '.join(areas)}.")
-        struck = [rows[node.name] for node in areas[target] if node.name in rows]
-        sick = [f"{row.name} ({row.state}: {row.health})" for row in struck if not _is_well(row)]
-        if sick:
-            raise CouldNotRun(f"{target} is not whole before it is lost, so the drill would prove nothing: {', '.join(sick)}.")
-        nodes = [{"name": row.name, "pid": row.pid, "start_ticks": row.start_ticks} for row in struck]
-        facts = {"nodes": nodes, "primaries": [row.name for row in struck if row.name in primaries]}
-        return Target(target, struck[0].pid, struck[0].start_ticks, struck[0].address, facts)
+        domain_of = {node.name: domain for domain, nodes in domains.items() for node in nodes}
+        if name == self.word:
+            name = next((domain_of[primary] for primary in primaries if primary in domain_of), name)
+        if name not in domains:
+            raise WrongInput(f"The fault's target is {name!r}; {self.word}s of this lab: {', '.join(domains)}.")
+        members = [rows[node.name] for node in domains[name] if node.name in rows]
+        unhealthy = [f"{row.name} ({row.state}: {row.health})" for row in members if not _is_healthy(row)]
+        if unhealthy:
+            raise CouldNotRun(f"{name} is unhealthy before the fault, so the drill would prove nothing: {', '.join(unhealthy)}.")
+        nodes = [{"name": row.name, "pid": row.pid, "start_ticks": row.start_ticks} for row in members]
+        facts = {"nodes": nodes, "primaries": [row.name for row in members if row.name in primaries]}
+        return Target(name, members[0].pid, members[0].start_ticks, members[0].address, facts)
 
 
 def _region(node: Node) -> str:
     return wan.NAMES[node.region] if node.region not in (0, wan.OUTSIDE) else ""
 
 
-ZONE = Area("zone", "cluster", lambda node: f"zone-{node.zone}" if node.zone else "")
-REGION = Area("region", "two_regions", _region)
+ZONE = FailureDomain("zone", "cluster", lambda node: f"zone-{node.zone}" if node.zone else "")
+REGION = FailureDomain("region", "two_regions", _region)
 
 
-class _AreaLoss:
-    """The death of an area; `area` says of which kind."""
+class _DomainLoss:
+    """SIGKILL of every process of a failure domain; `domain` says of which kind."""
 
-    area: Area
+    domain: FailureDomain
     held = True
-    recovers_within_s = vocabulary.AREA_RECOVERS_WITHIN_S
-    look_every_s = LOOK_EVERY_S
+    recovers_within_s = vocabulary.DOMAIN_RECOVERS_WITHIN_S
+    probe_every_s = PROBE_EVERY_S
 
-    async def aim(self, lab: Lab, target: str) -> Target:
-        return await self.area.aim(lab, target)
+    async def choose_target(self, lab: Lab, name: str) -> Target:
+        return await self.domain.choose_target(lab, name)
 
-    async def inject(self, lab: Lab, aim: Target) -> dict[str, Any]:
-        names = names_of(aim)
-        await leave_alone(lab, aim)
-        told = await asyncio.gather(*(lab.kill(name) for name in names), return_exceptions=True)
-        for problem in told:
-            if isinstance(problem, BaseException) and not isinstance(problem, CouldNotRun):  # that one was dead already
-                raise problem
-        killed = sum(not isinstance(each, BaseException) for each in told)
-        return {"killed": killed, "nodes": len(names), "primaries": aim.facts["primaries"]}
+    async def inject(self, lab: Lab, target: Target) -> dict[str, Any]:
+        names = node_names(target)
+        await disable_auto_heal(lab, target)
+        results = await asyncio.gather(*(lab.kill(name) for name in names), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, CouldNotRun):  # CouldNotRun: it was dead already
+                raise result
+        killed = sum(not isinstance(result, BaseException) for result in results)
+        return {"killed": killed, "nodes": len(names), "primaries": target.facts["primaries"]}
 
-    async def bites(self, lab: Lab, aim: Target) -> bool:
-        return not any(procs.is_alive(node["pid"], node["start_ticks"]) for node in aim.facts["nodes"])
+    async def has_taken_effect(self, lab: Lab, target: Target) -> bool:
+        return not any(procs.is_alive(node["pid"], node["start_ticks"]) for node in target.facts["nodes"])
 
-    async def undo(self, lab: Lab, aim: Target) -> None:
-        await heal(lab, aim)
+    async def undo(self, lab: Lab, target: Target) -> None:
+        await enable_auto_heal(lab, target)
 
-    async def gone(self, lab: Lab, aim: Target) -> bool:
+    async def has_recovered(self, lab: Lab, target: Target) -> bool:
         rows = {row.name: row for row in await lab.status()}
-        for node in aim.facts["nodes"]:
+        for node in target.facts["nodes"]:
             row = rows.get(node["name"])
-            if row is None or not _is_well(row):
+            if row is None or not _is_healthy(row):
                 return False
             if (row.pid, row.start_ticks) == (node["pid"], node["start_ticks"]):
                 return False
         return not await copies.missing(list(rows.values()))
 
 
-class ZoneLoss(_AreaLoss):
-    """SIGKILL of every process of a zone, which stays dead for as long as the fault is held.
+class ZoneLoss(_DomainLoss):
+    """Kills every process of a zone with SIGKILL and keeps the zone down while the fault is held.
 
-    Auto-heal of all its nodes is switched off before the first of them dies, so that none comes back half-way. Bites: none of the
-    processes that were aimed at lives. Undo: auto-heal is switched on, which starts every dead node at once. Recovery: all nodes
-    of the zone are well in new processes, and the stores have as many copies of their data as before (`copies`).
-    The target `zone` is the one where the cache's primary stands now: the loss that costs most.
+    The target is `zone-1`, `zone-2` or `zone-3`, or `zone`: the one where the cache's primary currently runs,
+    the most expensive loss. Auto-heal of all nodes of the zone is switched off before the first of them is
+    killed, so that none restarts early.
+
+    - Effect: none of the targeted processes is alive.
+    - Undo: auto-heal is switched on, which immediately starts every dead node.
+    - Recovery: all nodes of the zone are healthy in new processes, and the stores have as many copies of
+      their data as before (`system.observe.copies`).
     """
 
-    area = ZONE
+    domain = ZONE
     kinds: tuple[str, ...] = (ZONE.word,)
 
 
-class RegionLoss(_AreaLoss):
-    """SIGKILL of every process of a region, which stays dead for as long as the fault is held; its lines stay.
+class RegionLoss(_DomainLoss):
+    """Kills every process of a region with SIGKILL and keeps the region down while the fault is held.
 
-    As `zone_loss`, of `east`, `west` or `witness`; the target `region` is the active one, where the cache's primary stands now.
+    The target is `east`, `west` or `witness`, or `region`: the active one, where the cache's primary
+    currently runs. Effect, undo and recovery are those of `zone_loss`; the WAN links of the region are not
+    touched.
     """
 
-    area = REGION
+    domain = REGION
     kinds: tuple[str, ...] = (REGION.word,)
 
 
-def names_of(aim: Target) -> list[str]:
-    """Return the nodes of an area that was aimed at."""
-    return [node["name"] for node in aim.facts["nodes"]]
+def node_names(target: Target) -> list[str]:
+    """Return the names of the nodes of a target."""
+    return [node["name"] for node in target.facts["nodes"]]
 
 
-def all_healthy(aim: Target, rows: list[NodeStatus]) -> bool:
-    """Say whether every node that was aimed at is well now, in whatever process."""
-    well = {row.name for row in rows if _is_well(row)}
-    return well >= set(names_of(aim))
+def all_healthy(target: Target, rows: list[NodeStatus]) -> bool:
+    """Return whether every node of the target is healthy, in its old process or a new one."""
+    healthy = {row.name for row in rows if _is_healthy(row)}
+    return healthy >= set(node_names(target))
 
 
-async def leave_alone(lab: Lab, aim: Target) -> None:
-    """Let nothing heal or replace a node of the area until `heal`."""
-    await asyncio.gather(*(lab.auto_heal(name, False) for name in names_of(aim)))
+async def disable_auto_heal(lab: Lab, target: Target) -> None:
+    """Switch auto-heal off for every node of the target."""
+    await asyncio.gather(*(lab.auto_heal(name, False) for name in node_names(target)))
 
 
-async def heal(lab: Lab, aim: Target) -> None:
-    """Let every node of the area be healed again; another lab may stand here since the runner died."""
-    known = {row.name for row in await lab.status()}
+async def enable_auto_heal(lab: Lab, target: Target) -> None:
+    """Switch auto-heal on for every node of the target that this lab has.
+
+    After a runner died, another lab may be up, without some of these nodes. Raises the first error, after all
+    were tried.
+    """
+    existing = {row.name for row in await lab.status()}
     problems = []
-    for name in names_of(aim):
-        if name in known:
+    for name in node_names(target):
+        if name in existing:
             try:
                 await lab.auto_heal(name, True)
             except LabError as problem:
@@ -156,5 +171,5 @@ async def heal(lab: Lab, aim: Target) -> None:
         raise problems[0]
 
 
-def _is_well(row: NodeStatus) -> bool:
+def _is_healthy(row: NodeStatus) -> bool:
     return row.state == "healthy" and row.health == "healthy"

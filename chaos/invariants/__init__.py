@@ -1,4 +1,4 @@
-"""What users were promised, checked on what a run left behind: `INVARIANTS` by name, `judge(evidence)` for all."""
+"""Invariants of the system, judged on the evidence of a run: `INVARIANTS` by name, `judge(evidence)`."""
 
 from chaos.invariants.finding import FAIL, NOT_APPLICABLE, PASS, UNKNOWN, Finding
 from chaos.invariants.table import INVARIANTS, Invariant, judge, verdict

@@ -1,6 +1,6 @@
-"""A cached list is complete down to its floor, or absent: every complete list is compared with the stores.
+"""Every *complete* cached list matches the stores: it holds everything from its floor upwards.
 
-Read from Redis before any final API read, since API reads repair the cache.
+The lists are read from Redis before any final API read, because API reads repair the cache.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NAME = "cached_lists_match_the_oracle"
 
 @dataclass(frozen=True)
 class _Oracle:
-    """The truth a list is held against. `newest`: ids above it may still be under way.
+    """What the lists are compared with.
 
-    `pulled`: tweets never pushed. `pushed`: tweets that were, also of authors who were pulled before or
-    later.
+    `newest`: tweets with a larger id may still be in flight. `pulled`: tweets that the fan-out never pushed.
+    `pushed`: tweets that it pushed, also of authors that were pulled before or later.
     """
 
     evidence: Evidence
@@ -33,13 +33,13 @@ class _Oracle:
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every complete list in Redis holds all that Cassandra and PostgreSQL say belongs into it, down to its floor.
+    """Every complete list in Redis holds all entries that the stores require, down to its floor.
 
-    Home lists: every live tweet of every followed author whose tweets were read and that was pushed, and of
-    authors who are or were pulled those that the fan-out says it pushed; other tweets of theirs and own tweets
-    are allowed, as are deleted tweets and authors once followed, which readers drop. Author lists: every live
-    tweet. Follower and following lists: exactly the edges. Nothing may be in a list of tweets that was never
-    stored.
+    Home lists: every live tweet that was pushed, of every followed author whose partition was read. For
+    authors that are or were pulled, only the tweets that the fan-out log reports as pushed; their other
+    tweets are allowed, and so are the reader's own tweets, deleted tweets and tweets of authors followed
+    earlier, which reads filter out. Author lists: every live tweet. Follower and following lists: exactly the
+    edges. No list may hold a tweet that was never stored.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -48,17 +48,17 @@ def check(evidence: Evidence) -> Finding:
     busy_ms = 0 if finals.quiesced else int(evidence.bounds.delivery_s * 1e3)
     newest = ids.floor_id(finals.wall_ms - busy_ms + (evidence.bounds.id_skew_ms if finals.quiesced else 0))
     path = fanout_of(evidence).path
-    pulled, pushed = (frozenset(t for t, how in path.items() if how == word) for word in ("pull", "push"))
+    pulled, pushed = (frozenset(tweet_id for tweet_id, value in path.items() if value == word) for word in ("pull", "push"))
     oracle = _Oracle(evidence, finals, newest, pulled, pushed)
     unknown = 0
     for cached in finals.lists:
         judged = _JUDGES[cached.kind](oracle, cached, tally)
         tally.checked += judged
         unknown += not judged
-    tally.doubt(unknown, "complete lists could not be compared: their truth was not read.")
+    tally.doubt(unknown, "complete lists could not be compared: the data they depend on was not read.")
     tally.remarks.append(", ".join(f"{sum(c.kind == kind for c in finals.lists)} {kind.name.lower()}" for kind in Kind)
                          + " lists.")
-    return tally.finding("no complete list stood in Redis")
+    return tally.finding("Redis held no complete list")
 
 
 def _home(oracle: _Oracle, cached: CachedList, tally: Tally) -> bool:
@@ -69,13 +69,13 @@ def _home(oracle: _Oracle, cached: CachedList, tally: Tally) -> bool:
     read = following & finals.by_author.keys()
     if following and not read:
         return False
-    wanted = (tweet_id for author in read for tweet_id in _live(finals, author)
+    expected = (tweet_id for author in read for tweet_id in _live(finals, author)
               if (tweet_id in oracle.pushed if author in finals.pulled else tweet_id not in oracle.pulled))
-    _missing(oracle, cached, wanted, tally)
+    _missing(oracle, cached, expected, tally)
     _invented(oracle, cached, tally)
     for tweet_id, author in cached.members:
         if author != cached.owner and author not in following and not oracle.evidence.ever_followed(cached.owner, author):
-            tally.violated(f"list h:{cached.owner} holds tweet {tweet_id} of {author}, whom {cached.owner} never followed")
+            tally.violated(f"list h:{cached.owner} holds tweet {tweet_id} of {author}, which {cached.owner} never followed")
     return True
 
 
@@ -90,15 +90,15 @@ def _author(oracle: _Oracle, cached: CachedList, tally: Tally) -> bool:
 def _users(oracle: _Oracle, cached: CachedList, tally: Tally) -> bool:
     edges: Mapping[int, frozenset[int]] = (oracle.finals.followers if cached.kind == Kind.FOLLOWERS
                                            else oracle.finals.following)
-    truth = edges.get(cached.owner)
-    if truth is None:
+    stored = edges.get(cached.owner)
+    if stored is None:
         return False
     held = {user for user, _ in cached.members}
-    for what, users in (("lacks", sorted(truth - held)), ("holds", sorted(held - truth))):
+    for verb, users in (("lacks", sorted(stored - held)), ("holds", sorted(held - stored))):
         wrong = [user for user in users if user >= cached.floor]
         if wrong:
-            tally.violated(f"list {cached.kind}:{cached.owner} {what} {len(wrong)} users against PostgreSQL, which has "
-                           f"{len(truth)} ({', '.join(map(str, wrong[:5]))})", len(wrong))
+            tally.violated(f"list {cached.kind}:{cached.owner} {verb} {len(wrong)} users against PostgreSQL, which has "
+                           f"{len(stored)} ({', '.join(map(str, wrong[:5]))})", len(wrong))
     return True
 
 
@@ -110,9 +110,9 @@ def _live(finals: Finals, author: int) -> Iterable[int]:
     return (tweet_id for tweet_id, deleted in finals.by_author[author].items() if not deleted and tweet_id >= floor)
 
 
-def _missing(oracle: _Oracle, cached: CachedList, wanted: Iterable[int], tally: Tally) -> None:
+def _missing(oracle: _Oracle, cached: CachedList, expected: Iterable[int], tally: Tally) -> None:
     held = {tweet_id for tweet_id, _ in cached.members}
-    missing = sorted(t for t in wanted if cached.floor <= t < oracle.newest and t not in held)
+    missing = sorted(t for t in expected if cached.floor <= t < oracle.newest and t not in held)
     if missing:
         tally.violated(f"list {cached.kind}:{cached.owner}, complete down to {cached.floor}, lacks {len(missing)} tweets "
                        f"({', '.join(map(str, missing[:5]))})", len(missing))

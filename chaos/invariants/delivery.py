@@ -1,4 +1,4 @@
-"""Every follower sees it: pushed into his timeline, or merged when he reads."""
+"""Every follower sees every tweet: pushed into the home timeline, or merged at read time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from chaos.evidence.bundle import Evidence, Ids
 from chaos.evidence.history import HOME, NEVER_NS, TOP_ID, Post, Read
 from chaos.invariants.finding import Finding, Tally
-from chaos.invariants.pages import told
+from chaos.invariants.pages import describe_read
 from system.kernel import events
 from system.ports import Kind
 
@@ -21,17 +21,20 @@ LIST = "cached home list"
 
 @dataclass(frozen=True)
 class Fanout:
-    """What the fan-out's effect log says of the tweets of a run: when each was first done, and by which path."""
+    """The fan-out's effect log of a run.
+
+    `done_ns`: tweet id -> when it was first processed. `path`: tweet id -> `push` or `pull`.
+    """
 
     done_ns: dict[int, int]
     path: dict[int, str]
 
 
 def fanout_of(evidence: Evidence) -> Fanout:
-    """Return the first effect of each new tweet; rows of other events and groups are left out.
+    """Return the first effect of each new tweet; rows of other events and consumer groups are ignored.
 
-    A row names the topic as its kind and the tweet as its event (as workers write), or the topic as its event and the
-    tweet as its key (as the columns of a record tell it).
+    A row names the topic as `kind` and the tweet as `event` (the workers' log), or the topic as `event` and
+    the tweet as `key` (the columns of a record).
     """
     frame = evidence.effects
     done: dict[int, int] = {}
@@ -39,54 +42,54 @@ def fanout_of(evidence: Evidence) -> Fanout:
     if not len(frame):
         return Fanout(done, path)
     rows = zip(frame["group"], frame["kind"], frame["event"], frame["key"], frame["at_ns"], frame["path"], strict=True)
-    for group, kind, event, key, at_ns, how in rows:
+    for group, kind, event, key, at_ns, path_word in rows:
         name = str(event) if kind == events.NEW_TWEET else str(key) if event == events.NEW_TWEET else ""
         if not str(group).startswith("fanout") or not name.isdigit():
             continue
         tweet_id = int(name)
         done[tweet_id] = min(done.get(tweet_id, NEVER_NS), int(at_ns))
         if path.get(tweet_id) != "pull":
-            path[tweet_id] = str(how)
+            path[tweet_id] = str(path_word)
     return Fanout(done, path)
 
 
 def check(evidence: Evidence) -> Finding:
-    """An acknowledged tweet is in the home of everybody who surely followed its author before it was posted.
+    """Every acknowledged tweet is in the home timeline of each user that followed its author before the post.
 
-    Due: the delivery bound after the acknowledgement, starting again at the end of a fault it met; at once for final reads
-    after the queues were empty. Judged on the fan-out's effect log, on every later home page that covers the id, on final
-    pages, and for pushed tweets on the complete home lists in Redis. Follows in flight, unfollows and deletes that may have
-    happened make a pair optional.
+    It is due `Bounds.delivery_s` after the acknowledgement; a fault within that time restarts the bound at
+    the end of the fault. Final reads after the queues are empty have no bound. Judged on the fan-out's effect
+    log, on every later home page that covers the id, on final pages, and for pushed tweets on the complete
+    home lists in Redis. A follow in flight, an unfollow or a delete that may have happened makes the pair
+    (follower, tweet) optional.
     """
     tally = Tally(NAME)
     posts = {tweet_id: post for tweet_id, post in evidence.history.acked.items()
              if not evidence.history.maybe_deleted(tweet_id)}
     fanout = fanout_of(evidence)
     _handled(evidence, posts, fanout, tally)
-    pulled = {tweet_id for tweet_id, how in fanout.path.items() if how == "pull"}
+    pulled = {tweet_id for tweet_id, path in fanout.path.items() if path == "pull"}
     if evidence.finals:
-        # An author who is or was pulled is merged, but what was pushed of theirs is in the lists all the
-        # same.
+        # Authors that are or were pulled are merged at read time; their pushed tweets are in the lists too.
         pulled |= {tweet_id for tweet_id, post in posts.items()
                    if post.user in evidence.finals.pulled and fanout.path.get(tweet_id) != "push"}
     reads = [read for read in evidence.all_reads if read.route == HOME] + _lists(evidence)
     due = _Due(evidence, posts, {read.user for read in reads})
     pairs = {"push": 0, "pull": 0}
     for read in reads:
-        seen = due.before(read)
+        expected = due.before(read)
         if read.route == LIST:
-            seen = [tweet_id for tweet_id in seen if tweet_id not in pulled]
-        merged = sum(map(pulled.__contains__, seen)) if pulled else 0
+            expected = [tweet_id for tweet_id in expected if tweet_id not in pulled]
+        merged = sum(map(pulled.__contains__, expected)) if pulled else 0
         pairs["pull"] += merged
-        pairs["push"] += len(seen) - merged
+        pairs["push"] += len(expected) - merged
         shown = frozenset(read.ids)
-        for tweet_id in seen:
+        for tweet_id in expected:
             if tweet_id not in shown:
                 post = posts[tweet_id]
                 tally.violated(f"follower {read.user} does not see tweet {tweet_id} of {post.user}; "
-                               f"{evidence.history.tell(post.rows[-1])}; {told(evidence, read)}", 2, read.sent_ns)
+                               f"{evidence.history.describe(post.rows[-1])}; {describe_read(evidence, read)}", 2, read.sent_ns)
     tally.checked = sum(pairs.values())
-    tally.remarks.append(f"{pairs['push']} sightings judged by push, {pairs['pull']} by pull, {len(posts)} tweets.")
+    tally.remarks.append(f"{pairs['push']} (follower, tweet) pairs judged by push, {pairs['pull']} by pull, {len(posts)} tweets.")
     return tally.finding("no home page covered a tweet that its reader had to see")
 
 
@@ -95,18 +98,18 @@ def _handled(evidence: Evidence, posts: dict[int, Post], fanout: Fanout, tally: 
         tally.doubt(len(posts), "tweets have no effect log of the fan-out.")
         return
     quiesced = evidence.finals is not None and evidence.finals.quiesced
-    open_ = 0
+    pending = 0
     for tweet_id, post in posts.items():
         done_ns = fanout.done_ns.get(tweet_id)
-        proof = evidence.history.tell(post.rows[-1])
+        proof = evidence.history.describe(post.rows[-1])
         if done_ns is not None and done_ns > evidence.deliver_by(post.acked_ns):
             late_s = (done_ns - post.acked_ns) / 1e9
-            tally.violated(f"the fan-out of tweet {tweet_id} ended {late_s:.3f} s after the acknowledgement "
+            tally.violated(f"the fan-out of tweet {tweet_id} finished {late_s:.3f} s after the acknowledgement "
                            f"(bound {evidence.bounds.delivery_s:g} s); {proof}", 2, done_ns)
         elif done_ns is None and quiesced:
             tally.violated(f"tweet {tweet_id} never reached the fan-out; {proof}", 1, post.acked_ns)
-        open_ += done_ns is None and not quiesced
-    tally.doubt(open_, "tweets had not reached the fan-out when the queues were still busy.")
+        pending += done_ns is None and not quiesced
+    tally.doubt(pending, "tweets had not reached the fan-out while the queues were still busy.")
 
 
 def _lists(evidence: Evidence) -> list[Read]:
@@ -120,7 +123,7 @@ def _lists(evidence: Evidence) -> list[Read]:
 
 
 class _Due:
-    """Which tweets each reader must see: one ascending list of ids a reader."""
+    """The tweets that each reader must see: one ascending list of ids per reader."""
 
     def __init__(self, evidence: Evidence, posts: dict[int, Post], readers: set[int]) -> None:
         self._evidence, self._posts = evidence, posts
@@ -134,13 +137,13 @@ class _Due:
         self._of: dict[int, list[int]] = {}
         tweet_ids = np.fromiter(posts, dtype=np.int64, count=len(posts))
         followers = [self._followers(post.user) for post in posts.values()]
-        who = np.concatenate(followers) if followers else np.zeros(0, dtype=np.int64)
-        what = np.repeat(tweet_ids, [len(f) for f in followers])
-        keep = np.isin(who, np.fromiter(readers, dtype=np.int64, count=len(readers)))
-        order = np.lexsort((what[keep], who[keep]))
-        who, what = who[keep][order], what[keep][order]
-        owners, starts = np.unique(who, return_index=True)
-        for owner, mine in zip(owners.tolist(), np.split(what, starts[1:]), strict=False):
+        readers_of = np.concatenate(followers) if followers else np.zeros(0, dtype=np.int64)
+        tweets_of = np.repeat(tweet_ids, [len(f) for f in followers])
+        keep = np.isin(readers_of, np.fromiter(readers, dtype=np.int64, count=len(readers)))
+        order = np.lexsort((tweets_of[keep], readers_of[keep]))
+        readers_of, tweets_of = readers_of[keep][order], tweets_of[keep][order]
+        owners, starts = np.unique(readers_of, return_index=True)
+        for owner, mine in zip(owners.tolist(), np.split(tweets_of, starts[1:]), strict=False):
             self._of[owner] = mine.tolist()
 
     @functools.cached_property
@@ -151,14 +154,14 @@ class _Due:
                 found.setdefault(author, []).append(follower)
         return found
 
-    @functools.cache  # noqa: B019 (lives as long as one check)
+    @functools.cache  # noqa: B019 (freed after one check)
     def _followers(self, author: int) -> Ids:
         seeded = self._evidence.seeded_followers(author)
         joined = self._joined.get(author)
         return np.concatenate([seeded, np.array(joined, dtype=np.int64)]) if joined else seeded
 
     def before(self, read: Read) -> list[int]:
-        """Return the tweets inside what `read` covers that were due when it was sent and whose edge surely stood."""
+        """Return the tweets in the range of `read` that were due and whose edge certainly existed."""
         mine = self._of.get(read.user)
         if not mine:
             return []
@@ -168,8 +171,8 @@ class _Due:
         changed, author = self._changed.get(read.user), self._author
         if not changed:
             return due
-        return [tweet_id for tweet_id in due if author[tweet_id] not in changed or self._stands(read, tweet_id)]
+        return [tweet_id for tweet_id in due if author[tweet_id] not in changed or self._edge_existed(read, tweet_id)]
 
-    def _stands(self, read: Read, tweet_id: int) -> bool:
+    def _edge_existed(self, read: Read, tweet_id: int) -> bool:
         post = self._posts[tweet_id]
-        return self._evidence.edge_stands(read.user, post.user, post.sent_ns, read.done_ns)
+        return self._evidence.edge_exists(read.user, post.user, post.sent_ns, read.done_ns)

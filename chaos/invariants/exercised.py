@@ -1,4 +1,4 @@
-"""A fault proves something only where work met it."""
+"""A fault proves something only where enough operations met it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from chaos.invariants.finding import Finding, Tally
 from scenarios import plan, vocabulary
 
 NAME = "fault_windows_were_exercised"
-LEAST_OPERATIONS = 500  # a window below these is unknown (correctness.md, last section)
+LEAST_OPERATIONS = 500  # a window with fewer is unknown (docs/correctness.md, last section)
 LEAST_WRITES = 50
 
 
 def check(evidence: Evidence) -> Finding:
-    """Each fault took effect, and at least 500 operations with 50 writes met it or its aftermath.
+    """Each fault took effect, and at least 500 operations, 50 of them writes, fell into its window.
 
-    The window of a held fault ends with its undo; that of an instant one with the load. Never a fail:
-    unknown. Writes are not asked of a load that plans none.
+    The window of a held fault ends with its undo, that of an instant fault with the load. The verdict is
+    never fail: a window with too few operations is unknown. Writes are required only of a load that plans
+    any.
     """
     tally = Tally(NAME)
     rows = evidence.history.rows_of(vocabulary.ROUTES)
@@ -37,5 +38,5 @@ def check(evidence: Evidence) -> Finding:
         tally.remarks.append(f"{fault.kind} of {fault.target}: {operations} operations, {written} writes.")
         if operations < LEAST_OPERATIONS or written < least_writes:
             needed = f"{LEAST_OPERATIONS} operations and {least_writes} writes"
-            tally.doubt(1, f"window is too thin: it needs {needed}.")
+            tally.doubt(1, f"window has too few operations: it needs {needed}.")
     return tally.finding("no fault was injected")

@@ -1,8 +1,8 @@
-"""What a check says: pass, unknown, fail or not applicable, with the operations that prove it.
+"""The result of a check: pass, unknown, fail or not applicable, with the operations that prove it.
 
-Unknown is not pass: a check that saw no relevant operation, or could not read what it needed, is unknown and
+Unknown is not pass: a check that found no relevant operation, or could not read what it needs, is unknown and
 says why. A proven violation is a fail, whatever else could not be read. Not applicable is decided from the
-plan of the run (`table`), never by a check from what it saw.
+plan of the run (`table`), never by a check from what it observed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ MOST_SHOWN = 20  # violations a finding lists; the rest are counted
 
 @dataclass(frozen=True)
 class Finding:
-    """The verdict of one invariant. `checked`: facts it compared. `found`: all violations, listed or not.
+    """The verdict of one invariant.
 
-    `kept`: kind of data, such as tweets -> how many acknowledged ones were looked for (`acknowledged`), how
-    many of these are not there (`lost`).
+    `checked`: number of facts compared. `found`: number of violations, listed or not. `kept`: kind of data,
+    such as tweets -> how many acknowledged ones were looked for (`acknowledged`) and how many are missing
+    (`lost`).
     """
 
     name: str
@@ -40,9 +41,10 @@ class Finding:
 
 @dataclass
 class Tally:
-    """Collects what one check compares, proves and misses, and makes its finding.
+    """Collects what one check compares, proves and misses, and returns its finding.
 
-    `checked`: facts compared. `doubts`: reasons why something could not be decided. `remarks`: for the note only.
+    `checked`: facts compared. `doubts`: reasons why something could not be decided. `remarks`: for the note
+    only; they do not affect the verdict.
     """
 
     name: str
@@ -53,34 +55,34 @@ class Tally:
     kept: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def keep(self, kind: str, acknowledged: int, lost: int) -> None:
-        """Count `acknowledged` facts of a kind that were looked for, `lost` of them in vain; calls add up."""
+        """Count `acknowledged` facts of a kind that were looked for, `lost` of them missing; calls add up."""
         counts = self.kept.setdefault(kind, {"acknowledged": 0, "lost": 0})
         counts["acknowledged"] += acknowledged
         counts["lost"] += lost
 
     def exercised(self, planned: Plan | None, acknowledged: Mapping[str, int]) -> None:
-        """Doubt each planned word of which nothing was acknowledged. `acknowledged`: word -> operations."""
+        """Doubt each planned word without an acknowledged operation. `acknowledged`: word -> operations."""
         for word, count in acknowledged.items():
             if planned is not None and word in planned and not count:
                 self.doubts.append(f"The run planned {word}, and none was acknowledged.")
 
     def violated(self, text: str, operations: int = 1, at_ns: int = 0) -> None:
-        """Note a violation that `operations` operations prove; `at_ns`: when it was seen."""
+        """Record a violation that `operations` operations prove; `at_ns`: when it was observed."""
         self.witnesses.append((operations, at_ns, text))
 
     def doubt(self, count: int, text: str) -> None:
-        """Note that `count` facts could not be decided, unless it is 0."""
+        """Record that `count` facts could not be decided, unless it is 0."""
         if count:
             self.doubts.append(f"{count} {text}")
 
     def finding(self, nothing: str) -> Finding:
-        """Return the verdict. `nothing`: what the history did not hold, where no fact was compared."""
+        """Return the finding. `nothing`: what was absent, for a check that compared no fact."""
         self.witnesses.sort()
         found = len(self.witnesses)
         shown = tuple(text for _, _, text in self.witnesses[:MOST_SHOWN])
         notes = list(self.doubts)
         if not self.checked:
-            notes.append(f"Saw no relevant operation: {nothing}.")
+            notes.append(f"Found no relevant operation: {nothing}.")
         verdict = FAIL if found else UNKNOWN if notes else PASS
         if found > MOST_SHOWN:
             notes.append(f"{found - MOST_SHOWN} more violations are not listed.")

@@ -1,4 +1,4 @@
-"""The follow graph in PostgreSQL is what the clients were told."""
+"""Acknowledged follows are durable: the follow graph in PostgreSQL is what the clients were answered."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ NAME = "acknowledged_follows_stand"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every edge that surely stands by the answers is in PostgreSQL, from both ends, and each seeded account.
+    """Every edge that certainly exists is in PostgreSQL, from both ends, and so is every seeded account.
 
-    Seeded edges that nobody may have cut count too. Edges that may or may not stand are left out; edges that
-    surely do not stand are judged by no_ghost_after_delete_or_unfollow.
+    Seeded edges that no request may have removed count too. Edges that may or may not exist are left out;
+    edges that certainly do not exist are judged by no_ghost_after_delete_or_unfollow.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -22,7 +22,7 @@ def check(evidence: Evidence) -> Finding:
     tally.exercised(evidence.plan, {plan.FOLLOWS: evidence.history.acknowledged("follow"),
                                     plan.APPROVALS: evidence.history.acknowledged("follow_approve")})
     for follower, author in evidence.history.edges:
-        if evidence.edge_stands(follower, author, finals.at_ns, finals.at_ns):
+        if evidence.edge_exists(follower, author, finals.at_ns, finals.at_ns):
             _both_ends(evidence, follower, author, tally)
     for author, followers in finals.followers.items():
         for follower in evidence.seeded_followers(author).tolist():
@@ -31,18 +31,18 @@ def check(evidence: Evidence) -> Finding:
             tally.checked += 1
             tally.keep("follows", 1, int(follower not in followers))
             if follower not in followers:
-                tally.violated(f"the seeded edge {follower} -> {author}, which nobody cut, is not in PostgreSQL")
-    for user, stands in finals.accounts.items():
-        tally.keep("accounts", 1, int(not stands))
-        if not stands:
-            tally.violated(f"the account of user {user}, which stood before the run, is not in PostgreSQL")
+                tally.violated(f"the seeded edge {follower} -> {author}, which no request removed, is not in PostgreSQL")
+    for user, exists in finals.accounts.items():
+        tally.keep("accounts", 1, int(not exists))
+        if not exists:
+            tally.violated(f"the account of user {user}, which was seeded, is not in PostgreSQL")
     return tally.finding("no edge was read back")
 
 
 def _both_ends(evidence: Evidence, follower: int, author: int, tally: Tally) -> None:
     finals = evidence.finals
     assert finals is not None
-    proof = "; ".join(evidence.history.tell(change.row) for change in evidence.history.edges[follower, author])
+    proof = "; ".join(evidence.history.describe(change.row) for change in evidence.history.edges[follower, author])
     ends = (("following", finals.following.get(follower), author),
             ("followers", finals.followers.get(author), follower))
     sides = [(name, side, other) for name, side, other in ends if side is not None]
@@ -50,4 +50,4 @@ def _both_ends(evidence: Evidence, follower: int, author: int, tally: Tally) -> 
     for name, side, other in sides:
         tally.checked += 1
         if other not in side:
-            tally.violated(f"the edge {follower} -> {author} stands by the answers and is not in {name}; {proof}", 2)
+            tally.violated(f"the edge {follower} -> {author} exists by the answers and is not in {name}; {proof}", 2)

@@ -1,4 +1,4 @@
-"""Ids are unique and sort by time; an idempotency key names one tweet."""
+"""Tweet ids are unique and ordered by time; an idempotency key identifies one tweet."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ UNIQUE, KEYS = "unique_ids", "idempotency_keys_are_honoured"
 
 
 def check_unique(evidence: Evidence) -> Finding:
-    """No id is given twice, none belongs to two authors, and ids follow time.
+    """No id is issued twice, none belongs to two authors, and ids follow time.
 
-    Of one worker number ids grow strictly: a tweet asked for after another's acknowledgement has the larger id.
-    Between workers, and against the wall clock at the request, the time in an id is off by no more than the bound.
+    The ids of one worker number are strictly monotonic: a tweet that is requested after another was
+    acknowledged has the larger id. Between workers, and against the wall clock of the request, the time in an
+    id differs by at most `Bounds.id_skew_ms`.
     """
     tally = Tally(UNIQUE)
-    given: dict[int, Post] = {}
+    issued: dict[int, Post] = {}
     for post in evidence.history.posts:
         for tweet_id in post.tweet_ids:
             tally.checked += 1
-            if tweet_id in given:
-                tally.violated(f"tweet id {tweet_id} was given twice; {evidence.history.tell(given[tweet_id].rows[-1])}; "
-                               f"{evidence.history.tell(post.rows[-1])}", 2, post.acked_ns)
+            if tweet_id in issued:
+                tally.violated(f"tweet id {tweet_id} was issued twice; {evidence.history.describe(issued[tweet_id].rows[-1])}; "
+                               f"{evidence.history.describe(post.rows[-1])}", 2, post.acked_ns)
             elif evidence.is_seeded(tweet_id):
-                tally.violated(f"tweet id {tweet_id} was seeded; {evidence.history.tell(post.rows[-1])}", 1, post.acked_ns)
-            given.setdefault(tweet_id, post)
-    _one_author(evidence, given, tally)
-    _growing(evidence, given, tally)
+                tally.violated(f"tweet id {tweet_id} was seeded; {evidence.history.describe(post.rows[-1])}", 1, post.acked_ns)
+            issued.setdefault(tweet_id, post)
+    _one_author(evidence, issued, tally)
+    _growing(evidence, issued, tally)
     return tally.finding("no post was acknowledged")
 
 
-def _one_author(evidence: Evidence, given: dict[int, Post], tally: Tally) -> None:
-    owner = {tweet_id: post.user for tweet_id, post in given.items()}
+def _one_author(evidence: Evidence, issued: dict[int, Post], tally: Tally) -> None:
+    owner = {tweet_id: post.user for tweet_id, post in issued.items()}
     for read in evidence.all_reads:
         for tweet_id, author in zip(read.ids, read.authors, strict=False):
             if owner.setdefault(tweet_id, author) != author:
@@ -42,29 +43,32 @@ def _one_author(evidence: Evidence, given: dict[int, Post], tally: Tally) -> Non
                 owner[tweet_id] = author
 
 
-def _growing(evidence: Evidence, given: dict[int, Post], tally: Tally) -> None:
-    """Sweep over sends and acknowledgements: an id must lie above every id of its worker that was known when it was asked for."""
-    asked = sorted(given.items(), key=lambda item: item[1].sent_ns)
-    known = sorted(given.items(), key=lambda item: item[1].acked_ns)
+def _growing(evidence: Evidence, issued: dict[int, Post], tally: Tally) -> None:
+    """Sweep over sends and acknowledgements in order of time.
+
+    An id must be above every id of its worker that was acknowledged when it was requested.
+    """
+    by_send = sorted(issued.items(), key=lambda item: item[1].sent_ns)
+    by_ack = sorted(issued.items(), key=lambda item: item[1].acked_ns)
     skew_ms = evidence.bounds.id_skew_ms
     top: dict[int, int] = {}
     newest_ms = at = 0
-    for tweet_id, post in asked:
-        while known[at][1].acked_ns < post.sent_ns:
-            older = known[at][0]
+    for tweet_id, post in by_send:
+        while by_ack[at][1].acked_ns < post.sent_ns:
+            older = by_ack[at][0]
             worker = ids.worker_of(older)
             top[worker] = max(top.get(worker, 0), older)
             newest_ms = max(newest_ms, ids.ms_of(older))
             at += 1
         made_ms = ids.ms_of(tweet_id)
         highest = top.get(ids.worker_of(tweet_id), -1)
-        proof = evidence.history.tell(post.rows[-1])
+        proof = evidence.history.describe(post.rows[-1])
         if tweet_id < highest:
-            tally.violated(f"tweet id {tweet_id} lies below {highest}, which its worker had already given; {proof}",
+            tally.violated(f"tweet id {tweet_id} is below {highest}, which its worker had already issued; {proof}",
                            2, post.sent_ns)
         elif made_ms < newest_ms - skew_ms:
-            tally.violated(f"tweet id {tweet_id} is {newest_ms - made_ms} ms older than an id acknowledged before it was "
-                           f"asked for (bound {skew_ms} ms); {proof}", 2, post.sent_ns)
+            tally.violated(f"tweet id {tweet_id} is {newest_ms - made_ms} ms older than an id acknowledged before its "
+                           f"request (bound {skew_ms} ms); {proof}", 2, post.sent_ns)
         _wall(evidence, tweet_id, post, proof, tally)
 
 
@@ -78,24 +82,24 @@ def _wall(evidence: Evidence, tweet_id: int, post: Post, proof: str, tally: Tall
 
 
 def check_keys(evidence: Evidence) -> Finding:
-    """All attempts with one idempotency key are one tweet, and a key never covers two bodies.
+    """All attempts with one idempotency key yield one tweet, and no key covers two request bodies.
 
-    Checked on the answers; that an answer stands for one tweet in Cassandra is part of no_acknowledged_tweet_lost
-    (a second tweet is a phantom there).
+    Judged on the answers. That an answer corresponds to one tweet in Cassandra is part of
+    no_acknowledged_tweet_lost, where a second tweet is a phantom.
     """
     tally = Tally(KEYS)
-    again = 0
+    retried = 0
     for post in evidence.history.posts:
         if not post.key:
             continue
         tally.checked += 1
-        again += len(post.rows) > 1
-        proof = "; ".join(evidence.history.tell(row) for row in post.rows)
+        retried += len(post.rows) > 1
+        proof = "; ".join(evidence.history.describe(row) for row in post.rows)
         if len(post.tweet_ids) > 1:
             tally.violated(f"key {post.key!r} of user {post.user} made tweets {list(post.tweet_ids)}; {proof}",
                            len(post.rows), post.acked_ns)
         if len(post.bodies) > 1:
             tally.violated(f"key {post.key!r} of user {post.user} was accepted with {len(post.bodies)} bodies; {proof}",
                            len(post.rows), post.acked_ns)
-    tally.remarks.append(f"{again} of {tally.checked} keys were sent more than once.")
+    tally.remarks.append(f"{retried} of {tally.checked} keys were sent more than once.")
     return tally.finding("no post carried an idempotency key")

@@ -1,4 +1,4 @@
-"""Likes are a set: what stands is what was acknowledged, and a count is its size."""
+"""Likes are a set: it holds exactly the acknowledged likes, and a count is its size."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ NAME = "likes_exact"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every acknowledged like stands in PostgreSQL, nothing stands that nobody asked for, and the API counts what stands.
+    """PostgreSQL holds every acknowledged like and none that was never requested, and the API's counts match.
 
-    A like whose answer never came may stand or not. Likes that stood before the run stay: no route of a mix takes one back. The
-    API's count is read after the queues were empty.
+    A like without an answer may exist or not. Seeded likes remain: no route of a mix removes them. The API's
+    count is read after the queues are empty.
     """
     tally = Tally(NAME)
     finals = evidence.finals
     if finals is None:
         return tally.finding(evidence.no_finals)
     tally.exercised(evidence.plan, {plan.LIKES: evidence.history.acknowledged("like")})
-    asked: dict[int, dict[int, list[Change]]] = {}
+    requested: dict[int, dict[int, list[Change]]] = {}
     seeded: dict[int, set[int]] = {}
     for tweet, user in evidence.seeded_likes:
         seeded.setdefault(tweet, set()).add(user)
     for (user, tweet), changes in evidence.history.likes.items():
-        asked.setdefault(tweet, {})[user] = changes
-    for tweet, standing in finals.likers.items():
-        by_user = asked.get(tweet, {})
+        requested.setdefault(tweet, {})[user] = changes
+    for tweet, likers in finals.likers.items():
+        by_user = requested.get(tweet, {})
         for user, changes in by_user.items():
             tally.checked += 1
-            sure = _stands(changes)
-            tally.keep("likes", int(bool(sure)), int(bool(sure) and user not in standing))
-            if sure is not None and sure != (user in standing):
-                proof = "; ".join(evidence.history.tell(change.row) for change in changes)
-                tally.violated(f"the like of {tweet} by {user} {'is lost' if sure else 'stands again'}: {proof}", len(changes))
+            sure = _certainly_exists(changes)
+            tally.keep("likes", int(bool(sure)), int(bool(sure) and user not in likers))
+            if sure is not None and sure != (user in likers):
+                proof = "; ".join(evidence.history.describe(change.row) for change in changes)
+                tally.violated(f"the like of {tweet} by {user} {'is lost' if sure else 'exists again'}: {proof}", len(changes))
         before = seeded.get(tweet, set())
         tally.checked += len(before)
-        gone = before - standing - set(by_user)
-        tally.keep("likes", len(before - set(by_user)), len(gone))
-        for user in sorted(gone):
-            tally.violated(f"the like of {tweet} by {user}, which stood before the run, is gone")
-        for user in sorted(standing - set(by_user) - before):
-            tally.violated(f"user {user} likes {tweet} in PostgreSQL, and nobody asked for it")
-        _counted(finals.like_counts.get(tweet), tweet, len(standing), tally)
-    tally.doubt(sum(count is None for count in finals.like_counts.values()), "counts were not answered by the API.")
-    return tally.finding("no like that was acknowledged or may stand")
+        lost = before - likers - set(by_user)
+        tally.keep("likes", len(before - set(by_user)), len(lost))
+        for user in sorted(lost):
+            tally.violated(f"the like of {tweet} by {user}, which was seeded, is lost")
+        for user in sorted(likers - set(by_user) - before):
+            tally.violated(f"user {user} likes {tweet} in PostgreSQL, and no request asked for it")
+        _counted(finals.like_counts.get(tweet), tweet, len(likers), tally)
+    tally.doubt(sum(count is None for count in finals.like_counts.values()), "like counts had no answer from the API.")
+    return tally.finding("no like was acknowledged or may exist")
 
 
-def _stands(changes: list[Change]) -> bool | None:
-    """Say whether the like surely stands; None where it may or may not."""
+def _certainly_exists(changes: list[Change]) -> bool | None:
+    """Return whether the like certainly exists or certainly does not; None where either is possible."""
     if len({change.on for change in changes}) == 1:
         return changes[0].on if any(change.ok for change in changes) else None
     last = max(changes, key=lambda change: change.sent_ns)
@@ -63,4 +63,4 @@ def _counted(count: int | None, tweet: int, size: int, tally: Tally) -> None:
         return
     tally.checked += 1
     if count != size:
-        tally.violated(f"the API counts {count} likes of {tweet}; {size} stand in PostgreSQL")
+        tally.violated(f"the API counts {count} likes of {tweet}; PostgreSQL holds {size}")

@@ -1,4 +1,4 @@
-"""Rate limits hold: no user is served more often than his limit allows, whatever happens to the server that counts."""
+"""Rate limits hold: no user is served more often than allowed, even when the counter server fails."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from chaos.invariants.finding import Finding, Tally
 from scenarios.vocabulary import LIMIT_CLASSES
 
 NAME = "limits_hold"
-COUNTERS = "limits"  # kind of the node that counts
+COUNTERS = "limits"  # kind of the node that holds the counters
 
 
 def check(evidence: Evidence) -> Finding:
-    """In any window of `limits.window_s`, a user's served requests to one route are at most the limit of its class.
+    """In any window of `limits.window`, a user is served at most the limit of a route's class.
 
-    Where the server of the counters was away at most twice the limit (once what it had counted, once the gateways' shares).
-    Judged on what was surely served inside one window: from the first send to the last answer.
+    While the counter server is away, at most twice the limit: once what it had already counted, once the
+    gateways' local shares. Only requests that were certainly served within one window count: from the first
+    send to the last answer.
     """
     tally, knobs = Tally(NAME), evidence.bounds.limits
     history = evidence.history
@@ -30,28 +31,28 @@ def check(evidence: Evidence) -> Finding:
         if outcome[row] == "ok" and window_ns and getattr(knobs, kind):
             served[user[row], name, getattr(knobs, kind)].append(row)
     away = _outages(evidence, window_ns)
-    for (who, name, limit), rows in served.items():
+    for (user_id, name, limit), rows in served.items():
         tally.checked += len(rows)
         if len(rows) <= limit:
             continue
         rows.sort(key=lambda row: int(sent_ns[row]))
-        _judge(tally, f"user {who} was served {name}", rows, sent_ns, done_ns, limit, window_ns, away)
+        _judge(tally, f"user {user_id} was served {name}", rows, sent_ns, done_ns, limit, window_ns, away)
     return tally.finding("no request of a limited route was served")
 
 
-def _judge(tally: Tally, what: str, rows: list[int], sent_ns: list[int], done_ns: list[int], limit: int, window_ns: int,
+def _judge(tally: Tally, subject: str, rows: list[int], sent_ns: list[int], done_ns: list[int], limit: int, window_ns: int,
            away: list[tuple[int, int]]) -> None:
     for first in range(len(rows) - limit):
         begin = int(sent_ns[rows[first]])
         allowed = 2 * limit if any(start < begin + window_ns and begin < end for start, end in away) else limit
         inside = rows[first:first + allowed + 1]
         if len(inside) > allowed and max(int(done_ns[row]) for row in inside) - begin < window_ns:
-            found = f"{what} {len(inside)} times within {window_ns / 1e9:g} s; the limit is {allowed}."
-            tally.violated(found, len(inside), begin)
+            text = f"{subject} {len(inside)} times within {window_ns / 1e9:g} s; the limit is {allowed}."
+            tally.violated(text, len(inside), begin)
             return
 
 
 def _outages(evidence: Evidence, window_ns: int) -> list[tuple[int, int]]:
-    """Return when more than the limit may show: from a fault of the counters until a window after its end."""
+    """Return the spans in which twice the limit is allowed: a fault of the counters plus one window."""
     return [(fault.injected_ns, (fault.recovered_ns if fault.recovered_ns is not None else NEVER_NS) + window_ns)
             for fault in evidence.faults if fault.injected_ns is not None and fault.target.startswith(COUNTERS)]

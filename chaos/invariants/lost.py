@@ -1,4 +1,4 @@
-"""Acknowledged means durable: what a client was told is posted can be read afterwards, everywhere."""
+"""Acknowledged writes are durable: every acknowledged tweet can be read afterwards, from every place."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ NAME = "no_acknowledged_tweet_lost"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every acknowledged tweet that nobody may have deleted is there at the end, and nothing is there that nobody posted.
+    """Every acknowledged tweet that was not deleted is present at the end, and no unexplained tweet is.
 
-    Lost = acknowledged - perhaps deleted - final. Final is asked three times: Cassandra by id and by author,
-    GET by id, the author's page; all must agree. A post that ended `info` may be there (recovered) or not. A
-    tweet of the run that no acknowledged and no `info` post explains is a phantom. Seeded tweets, which no
-    route deletes, are looked for in the partitions of the authors that were read.
+    Lost = acknowledged - possibly deleted - final. The final state is read three times: Cassandra by id and
+    by author, GET by id, and the author's page; all must agree. A post that ended `info` may be present
+    (recovered) or not. A tweet of the run that neither an acknowledged nor an `info` post explains is a
+    phantom. Seeded tweets, which no route deletes, are looked for in the partitions of the authors that were
+    read.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -28,22 +29,22 @@ def check(evidence: Evidence) -> Finding:
         return tally.finding(evidence.no_finals)
     tally.exercised(evidence.plan, {plan.POSTS: len(evidence.history.acked)})
     shown = _shown(finals)
-    unasked = unanswered = 0
+    unread = unanswered = 0
     for tweet_id, post in evidence.history.acked.items():
         if evidence.history.maybe_deleted(tweet_id):
             continue
         tally.checked += 1
-        absent, asked = _absent(finals, shown, tweet_id, post)
-        unasked += not asked
+        absent, was_read = _absent(finals, shown, tweet_id, post)
+        unread += not was_read
         unanswered += finals.api_tweets.get(tweet_id, True) is None
         tally.keep("tweets", 1, int(bool(absent)))
         if absent:
-            proof = evidence.history.tell(post.rows[-1])
+            proof = evidence.history.describe(post.rows[-1])
             tally.violated(f"tweet {tweet_id} was acknowledged and is absent from {', '.join(absent)}; {proof}",
                            len(post.rows), post.acked_ns)
     nameless = sum(post.acked_ns < NEVER_NS and not post.tweet_ids for post in evidence.history.posts)
     tally.doubt(nameless, "posts were acknowledged without a tweet id.")
-    tally.doubt(unasked, "acknowledged tweets were not read back from Cassandra.")
+    tally.doubt(unread, "acknowledged tweets were not read back from Cassandra.")
     tally.doubt(unanswered, "final GETs had no answer.")
     tally.doubt(finals.unread, "final pages had no answer.")
     _phantoms(evidence, finals, tally)
@@ -55,22 +56,22 @@ def check(evidence: Evidence) -> Finding:
 
 def _shown(finals: Finals) -> dict[int, list[tuple[int, int, frozenset[int]]]]:
     """Return author -> the final profile pages as (low, high, ids)."""
-    found: dict[int, list[tuple[int, int, frozenset[int]]]] = {}
+    pages: dict[int, list[tuple[int, int, frozenset[int]]]] = {}
     for page in finals.pages:
         if page.route == PROFILE:
-            found.setdefault(page.subject, []).append((page.low, page.high, frozenset(page.ids)))
-    return found
+            pages.setdefault(page.subject, []).append((page.low, page.high, frozenset(page.ids)))
+    return pages
 
 
 def _absent(finals: Finals, shown: dict[int, list[tuple[int, int, frozenset[int]]]], tweet_id: int,
             post: Post) -> tuple[list[str], bool]:
-    """Return where the tweet should be and is not, and whether Cassandra was asked at all."""
+    """Return the places that lack the tweet, and whether Cassandra was read for it at all."""
     absent = []
     stored = finals.by_id.get(tweet_id)
-    if tweet_id in finals.asked and stored is None:
+    if tweet_id in finals.looked_up and stored is None:
         absent.append("Cassandra by id")
     if stored is not None and stored.deleted:
-        absent.append("Cassandra by id (deleted by nobody)")
+        absent.append("Cassandra by id (marked deleted without a request)")
     of_author = finals.by_author.get(post.user)
     if of_author is not None and tweet_id >= finals.author_floors.get(post.user, 0) and of_author.get(tweet_id, True):
         absent.append("Cassandra by author")
@@ -78,11 +79,11 @@ def _absent(finals: Finals, shown: dict[int, list[tuple[int, int, frozenset[int]
         absent.append("GET by id")
     if any(low <= tweet_id < high and tweet_id not in ids for low, high, ids in shown.get(post.user, ())):
         absent.append("the author's page")
-    return absent, tweet_id in finals.asked or of_author is not None
+    return absent, tweet_id in finals.looked_up or of_author is not None
 
 
 def _seeded(evidence: Evidence, finals: Finals, tally: Tally) -> None:
-    """Look for every seeded tweet of the authors that were read; one violation an author."""
+    """Look for every seeded tweet of the authors that were read; one violation per author."""
     order = np.argsort(evidence.seeded_authors, kind="stable")
     authors, tweet_ids = evidence.seeded_authors[order], evidence.seeded_ids[order] if len(order) else order
     for author, stored in finals.by_author.items():
@@ -95,7 +96,7 @@ def _seeded(evidence: Evidence, finals: Finals, tally: Tally) -> None:
         tally.keep("seeded tweets", len(expected), len(absent))
         if absent:
             tally.violated(f"author {author} lacks {len(absent)} of {len(expected)} seeded tweets in "
-                           f"Cassandra that nobody deleted ({', '.join(map(str, absent[:5]))})", len(absent))
+                           f"Cassandra that no request deleted ({', '.join(map(str, absent[:5]))})", len(absent))
 
 
 def _phantoms(evidence: Evidence, finals: Finals, tally: Tally) -> None:

@@ -1,4 +1,4 @@
-"""Read-your-writes: an author sees what he was told is posted."""
+"""Read-your-writes: authors see their own acknowledged tweets."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import bisect
 from chaos.evidence.bundle import Evidence
 from chaos.evidence.history import Post, Read
 from chaos.invariants.finding import Finding, Tally
-from chaos.invariants.pages import told
+from chaos.invariants.pages import describe_read
 
 NAME = "read_your_writes"
 
 
 def check(evidence: Evidence) -> Finding:
-    """A read of his own home or profile that an author sends after the acknowledgement shows the tweet.
+    """After the acknowledgement of a tweet, every read of the author's own home or profile timeline shows it.
 
-    Judged on pages that cover the id, and not for tweets that may have been deleted before the read ended.
-    There is no bound: the promise holds at once, through every fault.
+    Judged on pages that cover the id, except for tweets that may have been deleted before the read ended.
+    There is no time bound: the guarantee holds immediately, and through every fault.
     """
     tally = Tally(NAME)
     own: dict[int, list[tuple[int, Post]]] = {}
@@ -27,7 +27,7 @@ def check(evidence: Evidence) -> Finding:
     for read in evidence.all_reads:
         if read.user == read.subject and read.user in own:
             _judge(evidence, read, own[read.user], tally)
-    return tally.finding("no author read his home or profile after a post of his own was acknowledged")
+    return tally.finding("no author read their own home or profile after one of their posts was acknowledged")
 
 
 def _judge(evidence: Evidence, read: Read, tweets: list[tuple[int, Post]], tally: Tally) -> None:
@@ -38,5 +38,5 @@ def _judge(evidence: Evidence, read: Read, tweets: list[tuple[int, Post]], tally
             continue
         tally.checked += 1
         if tweet_id not in read.ids:
-            tally.violated(f"own tweet {tweet_id} is missing; {evidence.history.tell(post.rows[-1])}; "
-                           f"{told(evidence, read)}", 2, read.sent_ns)
+            tally.violated(f"own tweet {tweet_id} is missing; {evidence.history.describe(post.rows[-1])}; "
+                           f"{describe_read(evidence, read)}", 2, read.sent_ns)

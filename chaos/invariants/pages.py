@@ -1,4 +1,4 @@
-"""Pages are cursors by id: ordered, disjoint and gap-free."""
+"""Pages are cursors by id: ordered, disjoint and without gaps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ NAME = "pages_have_no_duplicates_or_disorder"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Within a page ids strictly descend; a walk's pages are disjoint; what one read saw, the next one still covers.
+    """Ids strictly descend within a page, pages of a walk are disjoint, and later reads lose nothing.
 
-    Gaps are judged only between reads of one session that do not overlap in time, on the ids that both cover,
-    without tweets that may have been deleted and authors that may have been unfollowed meanwhile.
+    A walk is a read of successive pages by cursor. Reads of one session that do not overlap in time are
+    compared on the ids that both cover, except for tweets that may have been deleted and authors that may
+    have been unfollowed in the meantime.
     """
     tally = Tally(NAME)
     sessions: dict[tuple[str, int, int, str], list[Read]] = {}
@@ -32,18 +33,18 @@ def check(evidence: Evidence) -> Finding:
 def _order(evidence: Evidence, read: Read, tally: Tally) -> None:
     for newer, older in zip(read.ids, read.ids[1:], strict=False):
         if newer == older or (newer < older and older in read.ids[:read.ids.index(newer)]):
-            tally.violated(f"tweet {older} stands twice in one page; {told(evidence, read)}", 1, read.sent_ns)
+            tally.violated(f"tweet {older} is twice in one page; {describe_read(evidence, read)}", 1, read.sent_ns)
         elif newer < older:
-            tally.violated(f"tweet {older} stands below the older {newer}; {told(evidence, read)}", 1, read.sent_ns)
+            tally.violated(f"tweet {older} is below the older {newer}; {describe_read(evidence, read)}", 1, read.sent_ns)
     if read.continues:
         for tweet_id in read.ids:
             if tweet_id >= read.high:
-                tally.violated(f"tweet {tweet_id} lies in a page whose walk had already passed {read.high}; "
-                               f"{told(evidence, read)}", 2, read.sent_ns)
+                tally.violated(f"tweet {tweet_id} is in a page whose walk had already passed {read.high}; "
+                               f"{describe_read(evidence, read)}", 2, read.sent_ns)
 
 
 def _gaps(evidence: Evidence, reads: Iterable[Read], tally: Tally) -> None:
-    """Compare each read with what the session's earlier, finished reads saw inside the interval it covers."""
+    """Compare each read with what earlier, finished reads of the session showed in the range it covers."""
     known: list[int] = []
     first: dict[int, tuple[Read, int]] = {}
     waiting: list[Read] = []
@@ -53,8 +54,8 @@ def _gaps(evidence: Evidence, reads: Iterable[Read], tally: Tally) -> None:
         shown = frozenset(read.ids)
         for tweet_id in known[bisect.bisect_left(known, read.low):bisect.bisect_left(known, read.high)]:
             if tweet_id not in shown and not _explained(evidence, read, tweet_id, first[tweet_id][1]):
-                tally.violated(f"tweet {tweet_id} was seen and then missing from a page that covers it; "
-                               f"{told(evidence, first[tweet_id][0])}; {told(evidence, read)}", 2, read.sent_ns)
+                tally.violated(f"tweet {tweet_id} was shown and is then missing from a page that covers it; "
+                               f"{describe_read(evidence, first[tweet_id][0])}; {describe_read(evidence, read)}", 2, read.sent_ns)
         waiting.append(read)
 
 
@@ -67,7 +68,7 @@ def _learn(reads: list[Read], known: list[int], first: dict[int, tuple[Read, int
 
 
 def _explained(evidence: Evidence, read: Read, tweet_id: int, author: int) -> bool:
-    """Say whether a delete or an unfollow may have taken the tweet away before the read ended."""
+    """Return whether a delete or an unfollow may have removed the tweet before the read ended."""
     if evidence.history.maybe_deleted(tweet_id, read.done_ns):
         return True
     if read.route != HOME:
@@ -78,8 +79,8 @@ def _explained(evidence: Evidence, read: Read, tweet_id: int, author: int) -> bo
                for followee in authors for change in edges.get((read.user, followee), ()))
 
 
-def told(evidence: Evidence, read: Read) -> str:
-    """Return a read as the evidence of a violation, final reads included."""
+def describe_read(evidence: Evidence, read: Read) -> str:
+    """Return a read as evidence of a violation, final reads included."""
     if read.row >= 0:
-        return evidence.history.tell(read.row)
+        return evidence.history.describe(read.row)
     return f"final {read.route} of {read.subject} @{evidence.history.seconds(read.sent_ns):.3f} s"

@@ -1,4 +1,4 @@
-"""Private stays private: the canary's words reach nobody who was not approved."""
+"""Private data stays private: nobody without approval is shown what protected users post."""
 
 from __future__ import annotations
 
@@ -7,75 +7,79 @@ from chaos.evidence.history import numbers
 from chaos.invariants.finding import Finding, Tally
 
 NAME = "no_unauthorised_read"
-SHOWING = ("home", "user_tweets", "search", "tweet")  # routes of the mix whose answers name authors
+SHOWING = ("home", "user_tweets", "search", "tweet")  # routes of the mix whose answers contain authors
 
 
 def check(evidence: Evidence) -> Finding:
-    """No page shows a protected user's tweet to somebody who was never approved, and no answer his words to a stranger.
+    """No page shows a protected user's tweet to a user who was never approved, and no answer leaks its text.
 
-    Before the load a protected user posts a word that nobody else has, beside words that the load searches for; readers of the
-    load ask to follow him, and nobody is approved. Every answer of the load, of any route and status, is looked through for it.
+    Before the load, a protected user posts a unique word next to words that the load searches for. Users of
+    the load ask to follow that user; nobody is approved. Every answer of the load, of any route and status,
+    is scanned for the word.
 
-    After the load canaries are planted by a new user who is protected: a tweet with a word that nobody else has and a picture,
-    likes, edges, a picture in no tweet and one that was never put. Then one who asked to follow, and one who was approved and
-    removed, ask on every way (ids, lists, search, likes, edges, pictures): each answer must have the status that is owed to them
-    and show neither id nor word. Pictures that are in no tweet are asked for by a follower, too, and the bytes at edge and
-    storage without a right signature. Whom each thing is for must see it: otherwise the silence would prove nothing.
+    After the load, a new protected user plants canaries: a tweet with a unique word and a picture, likes,
+    edges, a picture without a tweet and one that was never uploaded. Then a user who asked to follow, and one
+    who was approved and removed, request them by every route (ids, lists, search, likes, edges, pictures).
+    Each answer must have the expected status and show neither ids nor words. An approved follower also
+    requests the pictures without a tweet, and edge and storage are asked for the bytes without a valid
+    signature. Users that may see a canary must see it: otherwise its absence elsewhere proves nothing.
 
-    Where users were seeded protected, every page of the load (home, user's tweets, search, a tweet by id) and every final page is
-    judged too: who is shown a protected author was let in at some moment of the read, or may have been: what surely ended before
-    the read decides, and whatever was under way or unknown.
+    Where protected users were seeded, every page of the load (home, user's tweets, search, a tweet by id) and
+    every final page is judged too: a reader who is shown a protected author must have been approved, or
+    possibly so, at some moment of the read. Only what certainly ended before the read counts against it;
+    changes that were in flight or unknown do not.
     """
     tally = Tally(NAME)
     _pages(evidence, tally)
     _answers(evidence, tally)
-    found = evidence.finals.canary if evidence.finals else None
-    if found is None:
+    canary = evidence.finals.canary if evidence.finals else None
+    if canary is None:
         return tally.finding("no canary was planted" if evidence.finals else evidence.no_finals)
-    tally.checked += found.scanned
-    for leak in found.leaks:
-        tally.violated(f"what a protected user keeps from others was not kept: {leak}")
-    tally.doubt(len(found.unanswered), f"requests for it were answered by nothing that tells: {', '.join(found.unanswered[:3])}.")
-    blind = "approved follower did not see the canary, so its absence elsewhere tells nothing."
-    tally.doubt(int(not found.seen_by_follower), blind)
+    tally.checked += canary.scanned
+    for leak in canary.leaks:
+        tally.violated(f"private data of a protected user leaked: {leak}")
+    tally.doubt(len(canary.unanswered), f"requests for it had no conclusive answer: {', '.join(canary.unanswered[:3])}.")
+    tally.doubt(int(not canary.seen_by_follower),
+                "approved follower did not see the canary, so its absence elsewhere proves nothing.")
     return tally.finding("no answer was scanned")
 
 
 def _answers(evidence: Evidence, tally: Tally) -> None:
-    """Judge every answer of the load by the canary that stood meanwhile."""
-    found = evidence.load_canary
-    if found is None:
+    """Judge every answer of the load by the canary that was planted before it."""
+    canary = evidence.load_canary
+    if canary is None:
         return
-    tally.checked += found.scanned
-    for asked in found.leaks:
-        tally.violated(f"the words of a protected user, who approved nobody, stood in the answer to {asked}")
-    tally.remarks.append(f"{found.scanned} answers of the load were looked through for the canary.")
+    tally.checked += canary.scanned
+    for request in canary.leaks:
+        tally.violated(f"the words of a protected user, who approved nobody, were in the answer to {request}")
+    tally.remarks.append(f"{canary.scanned} answers of the load were scanned for the canary.")
 
 
 def _pages(evidence: Evidence, tally: Tally) -> None:
     """Judge every page that shows a protected author."""
     if not evidence.protected:
         return
-    history, seen = evidence.history, 0
+    history, sightings = evidence.history, 0
     authors, done_ns, outcome = history.column("page_authors"), history.column("done_ns"), history.column("outcome")
     sent_ns = history.column("sent_ns")
-    shown = [(history.column("user")[row], numbers(authors[row]), (sent_ns[row], done_ns[row]), history.tell(row))
+    shown = [(history.column("user")[row], numbers(authors[row]), (sent_ns[row], done_ns[row]), history.describe(row))
              for row in history.rows_of(SHOWING) if outcome[row] == "ok"]
     shown += [(read.user, read.authors, (read.sent_ns, read.done_ns), f"final read of {read.route} by {read.user}")
               for read in (evidence.finals.pages if evidence.finals else ())]
-    for reader, page, read_ns, told in shown:
+    for reader, page, read_ns, description in shown:
         for author in evidence.protected.intersection(page) - {reader}:
-            seen += 1
+            sightings += 1
             if not _approved(evidence, reader, author, *read_ns):
-                tally.violated(f"user {reader} was shown what the protected user {author} posted, unapproved; {told}")
-    tally.checked += seen
-    tally.remarks.append(f"{seen} sightings of protected authors on {len(shown)} pages.")
+                tally.violated(f"user {reader} was shown what the protected user {author} posted, unapproved; {description}")
+    tally.checked += sightings
+    tally.remarks.append(f"{sightings} sightings of protected authors on {len(shown)} pages.")
 
 
 def _approved(evidence: Evidence, reader: int, author: int, sent_ns: int, done_ns: int) -> bool:
-    """Say whether the reader was let in at some moment of a read, or may have been."""
+    """Return whether the reader was approved, or possibly so, at some moment of a read."""
     changes = evidence.history.admissions.get((reader, author), ())
-    ended = [change for change in changes if not change.on and change.ok and change.done_ns < sent_ns]  # surely, before the read
+    # Certainly, and before the read.
+    ended = [change for change in changes if not change.on and change.ok and change.done_ns < sent_ns]
     if evidence.seeded_edge(reader, author) and not ended:
         return True
     started = (change for change in changes if change.on and change.sent_ns < done_ns)

@@ -1,6 +1,6 @@
-"""The invariants of a run, by name. To add a check: one function from Evidence to Finding, one row here.
+"""The invariants of a run, by name. To add one: write a function from Evidence to Finding and add a row.
 
-A row also says what in the plan of a run (`scenarios.plan`) makes its invariant applicable.
+A row also states what the plan of a run (`scenarios.plan`) must contain for its invariant to apply.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ from scenarios import plan
 
 @dataclass(frozen=True)
 class Invariant:
-    """One invariant. `needs`: groups of words of `plan.WORDS`; it applies where a plan holds a word of each.
+    """One invariant.
 
-    No group: it applies to every run.
+    `needs`: groups of words of `plan.WORDS`; it applies where the plan contains at least one word of each
+    group. Without a group it applies to every run.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Invariant:
 
     @property
     def docs(self) -> str:
-        """The promise in words, for the reference: the docstring of its check."""
+        """Its description for the reference: the docstring of its check."""
         return inspect.getdoc(self.check) or ""
 
     @property
@@ -55,7 +56,7 @@ class Invariant:
         return f"runs that plan {', and '.join(' or '.join(group) for group in self.needs)}."
 
     def not_applicable(self, planned: plan.Plan | None) -> str:
-        """Return why it does not apply to a run with this plan; "" where it does, or no plan is known."""
+        """Return why it does not apply to a run with this plan; "" where it does, or the plan is unknown."""
         if planned is None:
             return ""
         absent = next((group for group in self.needs if not planned.intersection(group)), None)
@@ -76,7 +77,7 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
     Invariant(ghosts.NAME, ghosts.check, ((plan.DELETES, plan.UNFOLLOWS),)),
     Invariant(pages.NAME, pages.check, ((plan.POSTS, plan.SEEDED_TWEETS),)),
     Invariant(intact.NAME, intact.check, ((plan.PICTURES,),)),
-    Invariant(privacy.NAME, privacy.check),  # plants protected canaries of its own around every load
+    Invariant(privacy.NAME, privacy.check),  # plants canaries of its own before and after every load
     Invariant(own_writes.NAME, own_writes.check, ((plan.POSTS,),)),
     Invariant(search_convergence.NAME, search_convergence.check, ((plan.POSTS,),)),
     Invariant(identity.UNIQUE, identity.check_unique, ((plan.POSTS,),)),
@@ -84,10 +85,10 @@ INVARIANTS: dict[str, Invariant] = {row.name: row for row in (
 
 
 def judge(evidence: Evidence, invariants: dict[str, Invariant] | None = None) -> list[Finding]:
-    """Return the finding of every invariant, in the table's order.
+    """Return the finding of every invariant, in the order of the table.
 
     One that does not apply to the plan is *not applicable*, unless it found a violation all the same. A check
-    that crashes is unknown and carries its traceback; the others still run.
+    that raises is unknown and carries its traceback; the others still run.
     """
     rows = INVARIANTS if invariants is None else invariants
     return [_run(row, evidence) for row in rows.values()]
@@ -95,16 +96,16 @@ def judge(evidence: Evidence, invariants: dict[str, Invariant] | None = None) ->
 
 def _run(row: Invariant, evidence: Evidence) -> Finding:
     try:
-        found = row.check(evidence)
-    except Exception:  # whatever a checker stumbles over, the other verdicts of the run must stand
+        finding = row.check(evidence)
+    except Exception:  # a defect of one check must not void the other verdicts of the run
         return Finding(row.name, UNKNOWN, 0, note=f"The check crashed: {traceback.format_exc()}")
     reason = row.not_applicable(evidence.plan)
-    if reason and found.verdict != FAIL:
+    if reason and finding.verdict != FAIL:
         return Finding(row.name, NOT_APPLICABLE, 0, note=reason)
-    return found
+    return finding
 
 
 def verdict(findings: list[Finding]) -> str:
-    """Return the worst verdict: pass < unknown < fail, without what is not applicable; of none, unknown."""
-    found = {finding.verdict for finding in findings} - {NOT_APPLICABLE}
-    return FAIL if FAIL in found else PASS if found == {PASS} else UNKNOWN
+    """Return the worst verdict (pass < unknown < fail) of those that apply; unknown where none does."""
+    verdicts = {finding.verdict for finding in findings} - {NOT_APPLICABLE}
+    return FAIL if FAIL in verdicts else PASS if verdicts == {PASS} else UNKNOWN

@@ -1,1 +1,1 @@
-"""The population of a scenario: who follows whom, who is protected, what was tweeted and liked before."""
+"""The population of a scenario: follow graph, protected users, seeded tweets and seeded likes."""

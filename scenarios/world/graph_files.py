@@ -1,9 +1,7 @@
-"""From a file of follows, as people have them, to users 1..N: edge lists, CSV with named columns, Matrix
-Market.
+"""Reads files of follows (edge lists, CSV with named columns, Matrix Market) into users 1..N.
 
-Every id of the file becomes a user; the most followed is user 1. Lines that repeat a follow and follows of
-oneself are left out and counted. `Summary` says what was read; its hints say what may have been meant
-otherwise.
+Every id of the file becomes a user; the most followed is user 1. Duplicate follows and self follows are
+dropped and counted. `Summary` says what was read; its hints name other possible interpretations.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ from system.kernel.errors import WrongInput
 
 @dataclass(frozen=True)
 class Summary:
-    """What a graph file held. Counts are of users, follows or lines.
+    """The contents of a graph file. Counts are of users, follows or lines.
 
     `format`: edge list, CSV or Matrix Market. `compression`: "" for none. `header`: column names, empty
-    without a header line. `lines`: lines with a follow, before repeated ones (`duplicates`) and follows of
-    oneself (`self_loops`) were left out. `follows`: follows of the graph: two for each pair where
-    `undirected`. `reciprocal_pairs`: pairs that follow each other. `renumbered`: whether any user has
-    another number than in the file. `names`: ids that are no numbers up to 2^63 - 1. `largest_audience`:
-    followers of the most followed user, `largest_audience_id` that user's id in the file.
+    without a header line. `lines`: lines with a follow, before duplicates (`duplicates`) and self follows
+    (`self_loops`) were dropped. `follows`: edges of the graph: two per pair where `undirected`.
+    `reciprocal_pairs`: pairs that follow each other. `renumbered`: whether any user has another number than
+    in the file. `names`: ids that are not numbers up to 2^63 - 1. `largest_audience`: followers of the most
+    followed user, `largest_audience_id` that user's id in the file.
     """
 
     file: str
@@ -55,7 +53,7 @@ class Summary:
 
     @property
     def line(self) -> str:
-        """One line for people."""
+        """One line of text for the console."""
         packed = f", {self.compression}" if self.compression else ""
         header = f" with header {', '.join(self.header)[:60]!r}" if self.header else ""
         made = (
@@ -79,7 +77,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class EdgeList:
-    """The follows of a file. `follower`, `followee`: int64, shape (follows,), users 1..N, no follow twice.
+    """The follows of a file. `follower`, `followee`: int64, shape (follows,), users 1..N, without duplicates.
 
     `labels`: shape (N + 1,), the id of each user in the file: int64 where all are numbers, otherwise str;
     index 0 is unused.
@@ -99,16 +97,16 @@ class EdgeList:
 def read(path: Path, undirected: bool | None = None, direction: str | None = None) -> EdgeList:
     """Read a file of follows.
 
-    `undirected`: whether each line is a pair who follow each other; None: as the file says (a SNAP header,
-    a symmetric matrix), otherwise no. `direction`: a word of vocabulary.GRAPH_DIRECTIONS; None: follower
-    first, with a hint where nothing supports it. Raises WrongInput for what is no list of follows, with
-    line number and text where it is a line.
+    `undirected`: whether each line is a mutual follow; None: as the file declares (a SNAP header, a symmetric
+    matrix), otherwise no. `direction`: a key of vocabulary.GRAPH_DIRECTIONS; None: follower first, with a
+    hint where nothing confirms it. Raises WrongInput for anything but a list of follows, with line number and
+    text where the problem is in a line.
     """
     text = graph_text.read(path)
     notation = graph_matrix if graph_matrix.is_one(text.data) else graph_rows
     rows = notation.read(text.data, path)
     compression = text.compression
-    del text  # hundreds of MiB that nobody needs any more
+    del text  # hundreds of MiB that are no longer needed
     codes, labels, names = _numbered(rows)
     if direction == vocabulary.FOLLOWEE_FIRST:
         codes = codes[::-1]
@@ -147,7 +145,7 @@ def _by_audience(followee: Int64s, labels: NDArray[Any]) -> tuple[Int64s, NDArra
     """Number the users from 1, the most followed first.
 
     `followee`: index of the followed user of each follow; `labels`: shape (N,), each user's id in the file.
-    Return (number of each index, labels in that order with index 0 unused, largest audience).
+    Returns (number of each index, labels in that order with index 0 unused, largest audience).
     """
     users = len(labels)
     audience = np.bincount(followee, minlength=users)
@@ -162,18 +160,18 @@ def _hints(reciprocal: int, undirected: bool | None, direction: str | None) -> t
     if reciprocal or undirected is not None or direction is not None:
         return ()
     return (
-        "no two users follow each other: if the file lists friendships, once each, make both directions "
-        "(--undirected, or population.undirected: true); if its first column is who is followed, swap them "
+        "no two users follow each other: if the file lists each friendship once, read both directions "
+        "(--undirected, or population.undirected: true); if its first column is the followee, swap the columns "
         "(--direction followee_follower); "
-        "if it is right as it is, --direction follower_followee says so",
+        "if it is correct as it is, state it with --direction follower_followee",
     )
 
 
 def _numbered(rows: Rows) -> tuple[Int64s, NDArray[Any], int]:
-    """Return codes from 0 for both columns (int64, shape (2, lines)), the id of each code, and how many ids
-    are names.
+    """Replace the ids of both columns by codes.
 
-    Codes follow the ids: numbers ascending, then names in the order of their letters.
+    Returns the codes from 0 (int64, shape (2, lines)), the id of each code, and the number of ids that are
+    names. Codes follow the order of the ids: numbers ascending, then names alphabetically.
     """
     spelled = np.fromiter((_number(word) for word in rows.words), np.int64, len(rows.words))
     is_number = spelled >= 0
@@ -197,7 +195,7 @@ def _numbered(rows: Rows) -> tuple[Int64s, NDArray[Any], int]:
 
 
 def _number(word: str) -> int:
-    """Return the id that a word spells, -1 where it is a name or above 2^63 - 1."""
+    """Return the id that a word spells; -1 for a name or a number above 2^63 - 1."""
     if not graph_rows.is_digits(word) or len(digits := word.lstrip("0")) > 19:
         return -1
     return number if (number := int(digits or "0")) < 2**63 else -1
@@ -206,7 +204,7 @@ def _number(word: str) -> int:
 def _distinct(keys: Int64s) -> Int64s:
     """Return the distinct keys, ascending.
 
-    By a sort: `numpy.unique` hashes integers, which takes ten times as long at millions.
+    By sorting: `numpy.unique` hashes integers, which takes ten times as long for millions.
     """
     ordered = np.sort(keys)
     kept: Int64s = ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])]

@@ -1,10 +1,9 @@
-"""How the lines of an edge list are to be read: what separates the columns, and which two of them hold a
-follow.
+"""Detects the layout of an edge list: the separator, and which two columns hold follower and followee.
 
-Decided from the first lines alone. Without a header the first two columns are follower and followee. A
-header that names a known pair (`PAIRS`) says which columns they are, in any position. The separator is a
-tab, semicolon or comma where every line has it; otherwise blanks, where lines of plain numbers may also mix
-the separators.
+Decided from the first lines alone. Without a header, the first two columns are follower and followee. A
+header that names a known pair (`PAIRS`) says which columns they are, in any position. The separator is a tab,
+semicolon or comma if every line has it; otherwise blanks, where lines of plain numbers may also mix
+separators.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ NUMBERS_BY_BLANK = re.compile(rf"[ \t]*{NUMBER}[ ]+{NUMBER}(?:[ \t,;]|$)")
 
 @dataclass(frozen=True)
 class Layout:
-    """`delimiter`: "\\t", ";" or ","; "" for blanks. `first`, `second`: columns of follower and followee,
-    from 0.
+    """The layout of an edge list.
 
-    `header`: the names of all columns where the first line names a known pair, otherwise empty.
+    `delimiter`: "\\t", ";" or ","; "" for blanks. `first`, `second`: columns of follower and followee, from
+    0. `header`: the names of all columns where the first line names a known pair, otherwise empty.
     """
 
     delimiter: str = ""
@@ -54,11 +53,11 @@ class Layout:
 
     @property
     def separator(self) -> str:
-        """The name of what separates the columns, for messages."""
+        """The name of the separator, for messages."""
         return {"\t": "tabs", ";": "semicolons", ",": "commas", "": "blanks"}[self.delimiter]
 
     def cells(self, line: str) -> list[str]:
-        """Split one line into its columns, quotes taken off."""
+        """Split one line into its columns, without quotes."""
         if not self.delimiter:
             return [cell.strip('"') for cell in re.findall(r'"[^"]*"|[^ \t]+', line)]
         return [
@@ -89,15 +88,15 @@ class Layout:
 
 
 def head(data: bytes | bytearray) -> tuple[list[str], list[str], list[int]]:
-    """Return the comments before the data, the first lines of data, and the bytes that these begin at."""
+    """Return the comments before the data, the first lines of data, and the byte offsets of these."""
     comments: list[str] = []
     sample: list[str] = []
     starts: list[int] = []
-    for found in itertools.islice(re.finditer(rb"[^\r\n]+", data), MAX_HEAD_LINES):
-        line = found[0].decode("utf-8", "replace")
+    for match in itertools.islice(re.finditer(rb"[^\r\n]+", data), MAX_HEAD_LINES):
+        line = match[0].decode("utf-8", "replace")
         if not re.match(SKIPPED, line):
             sample.append(line)
-            starts.append(found.start())
+            starts.append(match.start())
         elif not sample and len(comments) < SAMPLE_LINES:
             comments.append(line.strip())
         if len(sample) == SAMPLE_LINES:
@@ -121,18 +120,18 @@ def of(lines: Sequence[str]) -> Layout:
 
 
 def named_columns(header: Sequence[str]) -> tuple[int, int] | None:
-    """Return the positions of follower and followee in a header, None where it names no known pair."""
+    """Return the positions of follower and followee in a header; None without a known pair."""
     places: dict[str, int] = {}
     for place, name in enumerate(header):
         plain = re.sub(r"[^a-z0-9]", "", name.lower())
         for word in (plain, plain.removesuffix("id"), re.sub(r"(?:node|user)?(?:id)?$", "", plain)):
             places.setdefault(word, place)
-    found = [(places[one], places[other]) for one, other in PAIRS if one in places and other in places]
-    return next((pair for pair in found if pair[0] != pair[1]), None)
+    pairs = [(places[first], places[second]) for first, second in PAIRS if first in places and second in places]
+    return next((pair for pair in pairs if pair[0] != pair[1]), None)
 
 
 def says_undirected(comments: Sequence[str]) -> bool:
-    """Say whether comments declare an undirected graph: "Undirected graph" (SNAP) or "sym" (KONECT)."""
+    """Return whether comments declare an undirected graph: "Undirected graph" (SNAP) or "sym" (KONECT)."""
     for comment in comments:
         if re.match(r"%\s*sym\b", comment):
             return True

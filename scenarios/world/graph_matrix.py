@@ -1,4 +1,4 @@
-"""The follows of a Matrix Market file, read by SciPy: entry (row, column) is a follow, whatever its value."""
+"""Reads a Matrix Market file with SciPy: entry (row, column) is a follow, whatever its value."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ BANNER = b"%%matrixmarket"
 
 
 def is_one(data: bytes | bytearray) -> bool:
-    """Say whether a text begins as a Matrix Market file does."""
+    """Return whether a text starts as a Matrix Market file does."""
     return bytes(data[: len(BANNER)]).lower() == BANNER
 
 
 def read(data: bytes | bytearray, path: Path) -> Rows:
-    """Return the entries of a matrix as rows; those of a symmetric one once, as they are written.
+    """Return the entries of a matrix as rows; those of a symmetric one once, as written.
 
-    Raises WrongInput where it is not a square matrix of coordinates, with the line where SciPy names one.
+    Raises WrongInput where it is not a square matrix of coordinates, with the line where SciPy reports one.
     """
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -44,14 +44,14 @@ def read(data: bytes | bytearray, path: Path) -> Rows:
             )
         if (
             entries > len(data) // 4
-        ):  # an entry takes 4 bytes at least; nothing is reserved for what is not there
+        ):  # an entry takes at least 4 bytes; allocate nothing for entries that do not exist
             raise ValueError(f"the size line says {entries:,} entries, more than the file has room for")
         matrix: Any = scipy.io.mmread(io.BytesIO(data))
     except (ValueError, OverflowError, MemoryError) as problem:
-        found = re.match(r"Line (\d+): (.*)", str(problem))
-        where = f", line {found[1]}: {graph_rows.shown(_line(data, int(found[1])))}" if found else ""
+        match = re.match(r"Line (\d+): (.*)", str(problem))
+        where = f", line {match[1]}: {graph_rows.shown(_line(data, int(match[1])))}" if match else ""
         raise WrongInput(
-            f"{path}{where}: is not readable as Matrix Market: {found[2] if found else problem}"
+            f"{path}{where}: is not readable as Matrix Market: {match[2] if match else problem}"
         ) from None
     pairs = np.stack([matrix.row, matrix.col], axis=1).astype(np.int64) + 1
     if symmetry != "general":  # SciPy adds the mirrored entries; those below the diagonal are the file's own

@@ -1,8 +1,7 @@
-"""The follows of an edge list as columns: pyarrow cuts the text into lines and these into two ids.
+"""The follows of an edge list as columns; pyarrow splits the text into lines and each line into two ids.
 
-An id is a whole number up to 2^63 - 1, kept as an integer from the first to the last step, or else a name.
-Floats and signs are refused: ids that went through floats have lost digits. Every refusal names the line
-and its text.
+An id is a whole number up to 2^63 - 1, kept as an integer throughout, or else a name. Floats and signs are
+refused: ids that went through floats have lost digits. Every refusal names the line and its text.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ COMMENT_LINE = rb"(^|[\r\n])[ \t]*(?:#|%|//)[^\r\n]*"
 
 @dataclass(frozen=True)
 class Rows:
-    """The follows of a file, one row each, in no particular order.
+    """The follows of a file, one per row, in no particular order.
 
-    `numbers`: int64, shape (n, 2), rows of two numbers. `words`: the distinct ids of all other rows, as
-    text; `word_rows`: int64, shape (m, 2), those rows as indexes of `words`. `kind`: what the file was read
-    as. `undirected`: whether the file says so itself. `header`: names of all columns, if any.
+    `numbers`: int64, shape (n, 2), rows of two numbers. `words`: the distinct ids of all other rows, as text;
+    `word_rows`: int64, shape (m, 2), those rows as indexes into `words`. `kind`: the detected format.
+    `undirected`: whether the file declares so. `header`: names of all columns, if any.
     """
 
     numbers: Int64s
@@ -55,7 +54,7 @@ def read(data: bytes | bytearray, path: Path) -> Rows:
     if any(re.match(r"%\s*bip\b", comment) for comment in comments):
         raise WrongInput(
             f"{path}: is a bipartite network ({comments[0][:60]!r}): its columns are two kinds of user. "
-            "Take a network of one kind."
+            "Use a network of one kind."
         )
     layout = graph_layout.of(sample)
     reader = _Reader(data, path, layout, sample)
@@ -67,7 +66,7 @@ def read(data: bytes | bytearray, path: Path) -> Rows:
 
 
 class _Reader:
-    """Collects the rows of one edge list. `quotes`: its cells may hold separators and line ends."""
+    """Collects the rows of one edge list. `quotes`: its cells may contain separators and line ends."""
 
     def __init__(self, data: bytes | bytearray, path: Path, layout: Layout, sample: list[str]) -> None:
         self.data, self.path, self.layout = data, path, layout
@@ -78,16 +77,16 @@ class _Reader:
             self.data = re.sub(COMMENT_LINE, rb"\1", data)
         self.quotes = (
             self.quotes and self.data.count(b'"') % 2 == 0
-        )  # otherwise one is no quote, but a letter
-        self.header_left = bool(layout.header)  # the first line of data is still to be left out
+        )  # an odd number: one of them is an ordinary character
+        self.header_left = bool(layout.header)  # the first line of data has yet to be skipped
         self.numbers: list[Int64s] = []
         self.words: tuple[list[pa.Array], list[pa.Array]] = ([], [])
 
     def read_numbers(self, starts: list[int]) -> bool:
-        """Read a file of numbers alone in columns of one separator, many times faster than `read_plain`.
+        """Read a file of numbers only, in columns with one separator, many times faster than `read_plain`.
 
-        Return whether it is one: False with nothing read where a line is otherwise. Arrow refuses floats,
-        but takes signs and hexadecimal for numbers.
+        Returns False, with nothing read, where any line is different. Arrow refuses floats, but accepts signs
+        and hexadecimal numbers.
         """
         cells = self.layout.cells(self.first_line)
         named = len(cells) > 1 and not any(re.match(NUMERIC, cell) for cell in cells[:2])
@@ -118,7 +117,7 @@ class _Reader:
         return True
 
     def read_plain(self) -> None:
-        """Read rows that are lines: each is cut by one regular expression."""
+        """Read rows that are lines: each is split by one regular expression."""
         number = self.layout.pattern(NUMBER)
         numeric = any(re.match(number, line) for line in self.sample)
         line = 1
@@ -132,7 +131,7 @@ class _Reader:
             line += len(lines)
 
     def _others(self, lines: pa.Array, places: pa.Array, first: int) -> None:
-        """Keep the rows with names among the lines at `places`; leave out comments, blanks and the header."""
+        """Keep the rows with names among the lines at `places`; skip comments, blanks and the header."""
         places = places.filter(pc.invert(pc.match_substring_regex(lines.take(places), graph_layout.SKIPPED)))
         if self.header_left and len(places):
             self.header_left, places = False, places[1:]
@@ -144,7 +143,7 @@ class _Reader:
         self._keep_words(*_pair(cut))
 
     def read_quoted(self) -> None:
-        """Read a CSV file with quotes, row by row of its first line's width; other rows one by one."""
+        """Read a CSV file with quotes: rows as wide as the first line in batches, other rows one by one."""
         names = [str(number) for number in range(max(2, len(self.layout.cells(self.first_line))))]
         wanted = [str(self.layout.first), str(self.layout.second)]
         odd: list[Any] = []
@@ -169,7 +168,7 @@ class _Reader:
                 self._refuse(*self._locate(functools.partial(_is_row, row.number)))
 
     def _keep_cells(self, first: pa.Array, second: pa.Array) -> None:
-        """Keep the rows of two columns of a CSV file; leave out those that hold neither id."""
+        """Keep the rows of two columns of a CSV file; skip those that hold neither id."""
         cut = [
             pc.struct_field(pc.extract_regex(column, rf"^\s*(?P<n>{NUMBER})\s*$"), "n")
             for column in (first, second)
@@ -198,7 +197,7 @@ class _Reader:
             self.words[1].append(second)
 
     def rows(self, undirected: bool) -> Rows:
-        """Return what was read. A single line without any number before numbers alone was a header."""
+        """Return the rows. A single line without any number, before numbers only, was a header."""
         numbers = np.concatenate(self.numbers) if self.numbers else np.empty((0, 2), np.int64)
         header = self.header
         both = (
@@ -235,9 +234,9 @@ class _Reader:
             raise WrongInput(
                 f"{self.path}, line {number}: {shown(text)} is not UTF-8; save the file as UTF-8."
             ) from None
-        torn = pc.match_substring_regex(texts, r"[\r\n]")
-        if pc.any(torn).as_py():
-            word = texts[pc.index(torn, True).as_py()].as_py().strip()
+        multiline = pc.match_substring_regex(texts, r"[\r\n]")
+        if pc.any(multiline).as_py():
+            word = texts[pc.index(multiline, True).as_py()].as_py().strip()
             number, text = self._locate(lambda _, cells: word in cells)
             raise WrongInput(
                 f"{self.path}, line {number}: {shown(text)} holds an id of several lines; close the "
@@ -282,15 +281,15 @@ class _Reader:
                 (line[0] for line in itertools.islice(re.finditer(rb"[^\r\n]+", self.data), 10**6)), key=len
             )
             raise WrongInput(
-                f"{self.path}: cannot be cut into lines ({problem}); the longest has {len(longest):,} bytes: "
-                f"{shown(longest)}. Write one follow a line, and close every quote."
+                f"{self.path}: cannot be split into lines ({problem}); the longest has {len(longest):,} bytes: "
+                f"{shown(longest)}. Write one follow per line, and close every quote."
             ) from None
 
     def _locate(self, wanted: Callable[[int, list[str]], bool]) -> tuple[int, bytes]:
-        """Return number and text of the first line whose row is `wanted`, a function of the row's number
-        from 1 and its two ids.
+        """Return number and text of the first line whose row is `wanted`.
 
-        Only for messages: it walks the text again, row by row. A row with quotes may take many lines.
+        `wanted`: a function of the row's number from 1 and its two ids. Only for messages: it parses the text
+        again, row by row. A row with quotes may span many lines.
         """
         text = io.StringIO(self.data.decode("utf-8", "replace"), newline="")
         if self.quotes:
@@ -318,7 +317,7 @@ class _Reader:
 
 
 def shown(text: bytes) -> str:
-    """Return the beginning of a line for a message."""
+    """Return the start of a line, for a message."""
     return repr(text[:240].decode("utf-8", "replace").strip()[:60])
 
 
@@ -331,7 +330,7 @@ def _is_row(wanted: int, number: int, _: list[str]) -> bool:
 
 
 def is_digits(word: str) -> bool:
-    """Say whether a word is a whole number as it is written in a graph file: ASCII digits alone."""
+    """Return whether a word is a whole number as written in a graph file: ASCII digits only."""
     return word.isascii() and word.isdigit()
 
 

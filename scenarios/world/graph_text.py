@@ -1,9 +1,9 @@
-"""The text of a graph file: unpacked by its content, bounded in size, refused where it is no text.
+"""The text of a graph file: decompressed, bounded in size, and refused where it is not text.
 
-The name of a file decides nothing. gzip, bzip2, xz and zstd are recognized by their first bytes and
-unpacked block by block, so that a file that grows without end is refused at `MAX_TEXT_BYTES`, and one that
-unpacks to no text at its first block. What is no text, or text of another kind (JSON, XML, a web page), is
-refused with the name of what it is.
+The file name is ignored. gzip, bzip2, xz and zstd are recognized by their first bytes and decompressed block
+by block, so that a decompression bomb is refused at `MAX_TEXT_BYTES`, and a file that decompresses to
+something else than text at its first block. Binary files and texts of another kind (JSON, XML, a web page)
+are refused with the name of their format.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from system.kernel.errors import WrongInput
 
 MAX_TEXT_BYTES = (
     2**30
-)  # about 25 million follows with ids of 19 digits; a lab seeds 4 million in some minutes
+)  # about 25 million follows with ids of 19 digits; a lab seeds 4 million in a few minutes
 BLOCK_BYTES = 2**20
-HEAD_BYTES = 64 * 1024  # what a format shows itself in
+HEAD_BYTES = 64 * 1024  # enough to recognize a format
 
 COMPRESSIONS: tuple[tuple[str, bytes, Callable[[Path], Any]], ...] = (
     ("gzip", rb"\x1f\x8b\x08", gzip.open),
@@ -72,7 +72,7 @@ NOT_TEXT: tuple[tuple[str, bytes], ...] = (
     ("a Windows program", rb"MZ[\x00-\xff]{10,}\x00"),
     ("a tar archive", rb"[\x00-\xff]{257}ustar"),
 )
-"""Name and pattern of the first bytes of what is no text in UTF-8."""
+"""Name and pattern of the first bytes of formats that are not UTF-8 text."""
 
 NOT_EDGES: tuple[tuple[str, bytes], ...] = (
     ("a web page (HTML)", rb"\s*<(?:!doctype html|html)"),
@@ -83,19 +83,22 @@ NOT_EDGES: tuple[tuple[str, bytes], ...] = (
     ("a Pajek network", rb"\s*\*(?:vertices|network)\b"),
     ("a Git LFS pointer, not the file itself,", rb"version https://git-lfs"),
 )
-"""Name and pattern (any case) of the beginning of texts that hold graphs or pages in another notation."""
+"""Name and pattern (any case) of the start of texts that hold graphs or pages in another notation."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """`data`: the text without byte order marks, lines ended as in the file. `compression`: "" for none."""
+    """`data`: the text without byte order marks, with line ends as in the file.
+
+    `compression`: "" for none.
+    """
 
     data: bytes | bytearray
     compression: str
 
 
 def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
-    """Return the text of `path`, unpacked. Raises WrongInput for no text, for damage, above `max_bytes`."""
+    """Return the decompressed text of `path`. Raises WrongInput for other formats, damage, or size."""
     with path.open("rb") as file:
         head = file.read(BLOCK_BYTES)
     packed = ((name, opener) for name, magic, opener in COMPRESSIONS if re.match(magic, head, re.DOTALL))
@@ -113,7 +116,7 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
                 if b"\0" in block:
                     raise WrongInput(
                         f"{path}: holds a zero byte{inside} (at byte {data.index(0)}): it is a binary file, "
-                        "not text; export the follows as text, `follower followee` a line."
+                        "not text; export the follows as text, `follower followee` per line."
                     )
                 if len(data) > max_bytes:
                     raise _too_long(path, max_bytes, inside)
@@ -121,9 +124,9 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
         if not name:
             raise
         raise WrongInput(f"{path}: is damaged {name} ({problem}); fetch or compress it again.") from None
-    if b"\xef\xbb\xbf" in data:  # byte order marks; files that were joined have them inside, too
+    if b"\xef\xbb\xbf" in data:  # byte order marks; concatenated files contain them inside, too
         data = data.replace(b"\xef\xbb\xbf", b"")
-    if data.endswith(b"\x1a"):  # the end of a file of DOS
+    if data.endswith(b"\x1a"):  # end-of-file mark of DOS
         del data[-1:]
     return Text(data, name)
 
@@ -131,7 +134,7 @@ def read(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> Text:
 def _too_long(path: Path, max_bytes: int, inside: str) -> WrongInput:
     return WrongInput(
         f"{path}: holds more than {max_bytes / 2**20:,.0f} MiB of text{inside}, the most that is read; "
-        "take a part of its lines, such as the first 10 million."
+        "use a part of its lines, such as the first 10 million."
     )
 
 
@@ -142,13 +145,13 @@ def _refuse_other_formats(path: Path, block: bytes, inside: str) -> None:
         if re.match(magic, head, re.DOTALL):
             raise WrongInput(
                 f"{path}: is {name}{inside}, not text in UTF-8; unpack it, or export its follows as text: "
-                "`follower followee` a line."
+                "`follower followee` per line."
             )
     text = head.removeprefix(b"\xef\xbb\xbf")
     for name, start in NOT_EDGES:
         if re.match(start, text, re.IGNORECASE):
             raise WrongInput(
-                f"{path}: is {name}{inside}, not an edge list; convert it to `follower followee` a line "
+                f"{path}: is {name}{inside}, not an edge list; convert it to `follower followee` per line "
                 "(NetworkX: read it, then `write_edgelist(graph, path, data=False)`)."
             )
     if control := re.search(rb"[\x01-\x08\x0e-\x1f\x7f](?!\Z)", head):

@@ -1,11 +1,11 @@
-"""Who follows whom, and what was tweeted before: functions of the seed, so a manifest's hash can name them.
+"""The follow graph of a population, a function of the seed, so that a manifest can identify it by its hash.
 
-The graph is directed and simple (no self follow, no edge twice). Follower counts have a lognormal body with a
-Pareto tail; the mean is kept, and the most followed user has exactly `max` followers. Users are 1 to N and user 1
-is the most followed: popularity by rank needs no second table. Each user draws his followers, keen
-ones more often; a collision is drawn again, so every follower count is met exactly.
+The graph is directed and simple (no self follow, no duplicate edge). Follower counts have a lognormal body
+with a Pareto tail; the mean is exact, and the most followed user has exactly `max` followers. Users are 1 to
+N and user 1 is the most followed: rank and id are the same. Followers are drawn, active users more often; a
+collision is drawn again, so every follower count is met exactly.
 
-    Graph.follower_start[u] .. follower_start[u + 1]   the slice of `followers` that follows user u (ascending)
+    Graph.follower_start[u] .. follower_start[u + 1]   slice of `followers`: those of user u, ascending
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ if TYPE_CHECKING:
 
 Int64s = NDArray[np.int64]
 BODY_SIGMA = 1.0  # spread of the lognormal body; heavy enough that the median is 0.6 of the mean
-TAIL_SHARE = 0.02  # of the users, the most followed, whose counts come from the Pareto tail
-TAIL_ALPHA = 1.6  # exponent of the tail; follower counts of real graphs lie between 1.3 and 2.3
-SPREAD_OF_FOLLOWING = 0.7  # spread of how many one follows: people follow more alike than they are followed
+TAIL_SHARE = 0.02  # share of the users, the most followed, whose counts come from the Pareto tail
+TAIL_ALPHA = 1.6  # exponent of the tail; real follower graphs have 1.3 to 2.3
+SPREAD_OF_FOLLOWING = 0.7  # sigma of the number of followees, which varies less than that of followers
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A directed graph of users 1..N, by follower and by followee. Index 0 of the `_start` arrays is unused.
+    """A directed graph of users 1..N, indexed by follower and by followee.
 
-    `follower_start`, `following_start`: int64, shape (N + 2,). `followers`, `following`: int64, shape (edges,),
-    ascending within each user. `labels`: shape (N + 1,), the id that each user has in a graph file (int64, or
-    str where there are names); empty for a drawn graph. `summary`: what the file held; None for a drawn graph.
+    `follower_start`, `following_start`: int64, shape (N + 2,); index 0 is unused. `followers`, `following`:
+    int64, shape (edges,), ascending per user. `labels`: shape (N + 1,), the id of each user in a graph file
+    (int64, or str where there are names); empty for a drawn graph. `summary`: the contents of the file; None
+    for a drawn graph.
     """
 
     follower_start: Int64s
@@ -58,23 +59,23 @@ class Graph:
         return len(self.followers)
 
     def followers_of(self, user: int) -> Int64s:
-        """Return who follows `user`, ascending."""
+        """Return the followers of `user`, ascending."""
         return self.followers[self.follower_start[user]:self.follower_start[user + 1]]
 
     def following_of(self, user: int) -> Int64s:
-        """Return whom `user` follows, ascending."""
+        """Return the users that `user` follows, ascending."""
         return self.following[self.following_start[user]:self.following_start[user + 1]]
 
     def follower_counts(self) -> Int64s:
-        """Return followers by user: int64, shape (N + 1,), index 0 is 0."""
+        """Return the number of followers by user: int64, shape (N + 1,), index 0 is 0."""
         return np.diff(self.follower_start)
 
     def following_counts(self) -> Int64s:
-        """Return followed users by user: int64, shape (N + 1,), index 0 is 0."""
+        """Return the number of followed users by user: int64, shape (N + 1,), index 0 is 0."""
         return np.diff(self.following_start)
 
     def follows(self, follower: int, followee: int) -> bool:
-        """Return whether the edge stands."""
+        """Return whether the edge exists."""
         row = self.following_of(follower)
         place = int(np.searchsorted(row, followee))
         return place < len(row) and int(row[place]) == followee
@@ -84,17 +85,17 @@ class Graph:
         return np.repeat(np.arange(self.users + 1), self.following_counts()), self.following
 
     def sha256(self) -> str:
-        """Return the fingerprint of the edges."""
+        """Return the SHA-256 of the edges."""
         digest = hashlib.sha256(np.ascontiguousarray(self.following_start).tobytes())
         digest.update(np.ascontiguousarray(self.following).tobytes())
         return digest.hexdigest()
 
 
 def graph_of(population: spec.Population, seed: int) -> Graph:
-    """Return the population's graph: read from its file, or drawn from `seed`."""
+    """Return the graph of a population: read from its file, or drawn from `seed`."""
     if population.graph is None:
         return generate(population, seed)
-    from scenarios.world import graph_files  # pandas and Arrow, which gevent in the load generator would break
+    from scenarios.world import graph_files  # imports pandas and Arrow, which break under gevent in the load generator
 
     return of_file(graph_files.read(population.graph, population.undirected, population.direction))
 
@@ -109,8 +110,8 @@ def generate(population: spec.Population, seed: int) -> Graph:
     edges = round(users * follows.mean)
     audience = np.sort(_follower_weights(follows.shape, users, random))[::-1]
     in_degrees = _fit(audience, edges, follows.max, pin_first=follows.shape == "pareto")
-    keenness = np.minimum(random.lognormal(0, SPREAD_OF_FOLLOWING, users), 20.0)
-    source, target = _draw_followers(np.sort(in_degrees)[::-1].copy(), keenness, random)
+    activity = np.minimum(random.lognormal(0, SPREAD_OF_FOLLOWING, users), 20.0)
+    source, target = _draw_followers(np.sort(in_degrees)[::-1].copy(), activity, random)
     return from_edges(source, target, users=users)
 
 
@@ -126,15 +127,15 @@ def _follower_weights(shape: str, users: int, random: np.random.Generator) -> ND
 
 
 def _fit(weights: NDArray[np.float64], total: int, highest: int, pin_first: bool = False) -> Int64s:
-    """Return whole degrees in proportion to `weights` that sum to `total` and do not pass `highest`.
+    """Return whole degrees in proportion to `weights` that sum to `total` and do not exceed `highest`.
 
-    `pin_first`: the first has exactly `highest` (where the total allows it).
+    `pin_first`: the first is exactly `highest` (where the total allows it).
     """
     if pin_first and total >= highest:
         rest = _fit(weights[1:], total - highest, highest) if len(weights) > 1 else np.empty(0, np.int64)
         return np.concatenate([np.array([highest], np.int64), rest])
     scale = total / weights.sum()
-    for _ in range(60):  # the cap takes some of the sum away; scale the others up until it is met
+    for _ in range(60):  # the cap removes part of the sum; scale the others up until it is met
         capped = weights * scale >= highest
         free = weights[~capped].sum()
         if free <= 0:
@@ -148,27 +149,28 @@ def _fit(weights: NDArray[np.float64], total: int, highest: int, pin_first: bool
     short = total - int(degrees.sum())
     order = np.argsort(degrees - exact, kind="stable")  # largest remainders first
     while short > 0:
-        room = order[degrees[order] < highest][:short]
-        degrees[room] += 1
-        short -= len(room)
+        below = order[degrees[order] < highest][:short]
+        degrees[below] += 1
+        short -= len(below)
     return degrees
 
 
 def _draw_followers(in_degrees: Int64s, weights: NDArray[np.float64], random: np.random.Generator) -> tuple[Int64s, Int64s]:
-    """Return edges (follower, followee): each user gets exactly `in_degrees` distinct followers, never himself.
+    """Return edges (follower, followee) with exactly `in_degrees` distinct followers per user.
 
-    Followers are drawn in proportion to `weights`. Collisions are drawn again; users followed by more than a
-    quarter of all would collide too often and get a draw without replacement.
+    No user follows themselves. Followers are drawn in proportion to `weights`. Collisions are drawn again;
+    users followed by more than a quarter of all would collide too often, so theirs are drawn without
+    replacement.
     """
     users = len(in_degrees)
-    everyone = np.arange(1, users + 1)
+    all_users = np.arange(1, users + 1)
     dense = np.flatnonzero(in_degrees > users // 4) + 1
     sparse_degrees = in_degrees.copy()
     sparse_degrees[dense - 1] = 0
     sources = [_without_replacement(int(user), int(in_degrees[user - 1]), weights, random) for user in dense]
     targets = [np.full(len(drawn), user, np.int64) for user, drawn in zip(dense, sources)]
     cumulated = np.cumsum(weights)
-    target = np.repeat(everyone, sparse_degrees)
+    target = np.repeat(all_users, sparse_degrees)
     keys = np.empty(0, np.int64)
     while len(target):
         source = np.searchsorted(cumulated, random.random(len(target)) * cumulated[-1], side="right") + 1
@@ -188,16 +190,19 @@ def _draw_followers(in_degrees: Int64s, weights: NDArray[np.float64], random: np
 
 
 def _without_replacement(user: int, count: int, weights: NDArray[np.float64], random: np.random.Generator) -> Int64s:
-    """Return `count` distinct followers of `user`, in proportion to `weights` (exponential keys, smallest first)."""
+    """Return `count` distinct followers of `user`, drawn in proportion to `weights`.
+
+    By exponential keys, the smallest first.
+    """
     keys = random.exponential(1, len(weights)) / weights
     keys[user - 1] = np.inf
     return (np.argpartition(keys, count - 1)[:count] + 1).astype(np.int64) if count < len(weights) else np.empty(0, np.int64)
 
 
-def of_file(read: graph_files.EdgeList) -> Graph:
-    """Return the graph of a file's follows."""
-    graph = from_edges(read.follower, read.followee, users=read.users)
-    return dataclasses.replace(graph, labels=read.labels, summary=read.summary)
+def of_file(edge_list: graph_files.EdgeList) -> Graph:
+    """Return the graph of the follows in a file."""
+    graph = from_edges(edge_list.follower, edge_list.followee, users=edge_list.users)
+    return dataclasses.replace(graph, labels=edge_list.labels, summary=edge_list.summary)
 
 
 def from_edges(source: Int64s, target: Int64s, users: int) -> Graph:

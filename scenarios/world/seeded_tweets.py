@@ -1,7 +1,8 @@
-"""Tweets that stand in the stores before a run, and the words they are made of: functions of the seed.
+"""The tweets that the stores hold before a run, and the words they are made of: functions of the seed.
 
-The days before the run end at a fixed moment (`END_MS`), so the same scenario has the same seeded data, and the
-same fingerprint, on every day it is run. Texts are three to nine words of a small made-up language and often a hashtag.
+The days before the run end at a fixed time (`END_MS`), so that the same scenario has the same seeded data,
+with the same hash, whenever it is run. Texts have three to nine words of a small invented language and often
+a hashtag.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from system.kernel import ids
 
 Int64s = NDArray[np.int64]
 END_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z: before any run
-DAYS = 30  # the seeded tweets spread over these days before END_MS
-WORKER = ids.MAX_WORKER  # the worker number of seeded ids; leases are granted from 0 upwards
+DAYS = 30  # the seeded tweets are spread over these days before END_MS
+WORKER = ids.MAX_WORKER  # the worker number of seeded ids; leases start at 0
 WORDS = 1500
 TAGS = 60
 LONGEST_TEXT = 9  # words
@@ -31,7 +32,7 @@ _CODAS = ["", "n", "r", "l", "s", "m"]
 
 @functools.cache
 def vocabulary() -> tuple[str, ...]:
-    """Return the WORDS words of the made-up language, the most used first. The same on every machine."""
+    """Return the WORDS words of the invented language, most used first. Identical on every machine."""
     random = np.random.default_rng(20_06)
     words: dict[str, None] = {}
     while len(words) < WORDS:
@@ -41,13 +42,13 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def word_shares() -> NDArray[np.float64]:
-    """Return how often each word is used: Zipf with exponent 1, float64, shape (WORDS,)."""
+    """Return the relative frequency of each word: Zipf with exponent 1, float64, shape (WORDS,)."""
     weights = 1 / np.arange(1, WORDS + 1)
     return np.asarray(weights / weights.sum())
 
 
 def text_of(words: NDArray[np.int64] | list[int], tag: int) -> str:
-    """Return a text of the words with these numbers; `tag` from 0 adds that hashtag, -1 none."""
+    """Return the text of the words with these numbers; `tag` from 0 adds that hashtag, -1 none."""
     known = vocabulary()
     text = " ".join([known[index] for index in words])
     return f"{text} #{known[tag]}" if tag >= 0 else text
@@ -55,7 +56,10 @@ def text_of(words: NDArray[np.int64] | list[int], tag: int) -> str:
 
 @dataclass(frozen=True)
 class History:
-    """`tweet_ids`: int64, shape (n,), ascending. `authors`: int64, shape (n,). Texts are made when asked for."""
+    """The seeded tweets. Texts are generated on demand.
+
+    `tweet_ids`: int64, shape (n,), ascending. `authors`: int64, shape (n,).
+    """
 
     tweet_ids: Int64s
     authors: Int64s
@@ -80,7 +84,7 @@ class History:
         return words.tolist(), lengths.tolist(), tags.tolist()
 
     def sha256(self) -> str:
-        """Return the fingerprint of ids, authors and (through the seed) texts."""
+        """Return the SHA-256 of ids, authors and (through the seed) texts."""
         digest = hashlib.sha256(self.tweet_ids.tobytes())
         digest.update(self.authors.tobytes())
         digest.update(str(self.seed).encode())
@@ -88,13 +92,17 @@ class History:
 
 
 def generate(users: int, per_user: int, seed: int) -> History:
-    """Draw `users * per_user` tweets: everybody wrote about `per_user`, the most followed (low ids) rather more."""
+    """Draw `users * per_user` tweets.
+
+    Each user writes about `per_user`, the most followed (low ids) more.
+    """
     count = users * per_user
     random = np.random.default_rng([seed, 2])
     offsets_ms = np.sort(random.integers(0, DAYS * 86_400_000, count))
-    again = np.arange(count) - np.searchsorted(offsets_ms, offsets_ms)  # how many tweets share the millisecond before this one
+    sequence = np.arange(count) - np.searchsorted(offsets_ms, offsets_ms)  # earlier tweets of the same millisecond
     wall_ms = END_MS - DAYS * 86_400_000 + offsets_ms
-    tweet_ids = (wall_ms - ids.EPOCH_MS << ids.TIME_SHIFT) | WORKER << ids.SEQUENCE_BITS | again
-    weights = np.arange(1, users + 1) ** -0.3  # who is followed more writes more, by a factor of about 10 over 2,000 users
+    tweet_ids = (wall_ms - ids.EPOCH_MS << ids.TIME_SHIFT) | WORKER << ids.SEQUENCE_BITS | sequence
+    # Users with more followers write more, by a factor of about 10 over 2,000 users.
+    weights = np.arange(1, users + 1) ** -0.3
     authors = random.choice(users, count, p=weights / weights.sum()) + 1
     return History(tweet_ids.astype(np.int64), authors.astype(np.int64), seed)

@@ -143,7 +143,7 @@ async def test_after_the_primary_is_killed_its_replica_serves_and_it_rejoins_as_
     took_s = await until(lambda: serves(cache), within_s=15)
     absent = await timeline(cache)
     await built(cache, NEW)
-    target = await table.FAULTS["cache_loss"].aim(lab, "redis")
+    target = await table.FAULTS["cache_loss"].choose_target(lab, "redis")
     no_ports = Ports(**dict.fromkeys(Ports.__annotations__))
     client = session.Session(lab, config(lab.stores(CACHE)["redis"]), no_ports, Screen(), "", False).redis()
     keys = await client.dbsize()

@@ -89,16 +89,16 @@ async def test_a_runner_killed_during_a_cut_leaves_no_region_cut(lab):
     runner.kill()
     await runner.wait()
     log, ends_s = undo.UndoLog(undo.path_of(lab.paths.state)), time.monotonic() + 30
-    while log.standing() and time.monotonic() < ends_s:
+    while log.pending() and time.monotonic() < ends_s:
         await asyncio.sleep(0.2)
 
-    assert (cut_lines, log.standing(), await cuts(lab)) == (6, [], [])
+    assert (cut_lines, log.pending(), await cuts(lab)) == (6, [], [])
     assert all(row.auto_heal for row in await lab.status())
 
 
 async def test_cuts_end_when_the_lab_goes_down(lab):
     """The undo log treats the fault as ended with the lab, so the next lab must not have it."""
-    target = await table.FAULTS["region_cut"].aim(lab, "west")
+    target = await table.FAULTS["region_cut"].choose_target(lab, "west")
     await table.FAULTS["region_cut"].inject(lab, target)
     await lab.down()
     await lab.up(CACHE, stores_only=True)
@@ -156,7 +156,7 @@ async def test_a_member_that_was_cut_off_deposes_no_leader_when_it_rejoins(voter
     If its term counted, the others would elect again, and PostgreSQL's primary lose its key.
     """
     cut = "east" if await leader(voters) != "etcd-1" else "west"
-    target = await table.FAULTS["region_cut"].aim(voters, cut)
+    target = await table.FAULTS["region_cut"].choose_target(voters, cut)
     before = await terms(voters)
     await table.FAULTS["region_cut"].inject(voters, target)
     await asyncio.sleep(8.0)

@@ -107,7 +107,7 @@ async def test_a_runner_killed_during_the_fault_leaves_no_zone_dead(cluster):
 
     assert dead == {node.name for node in blueprint.load("cluster").in_zone(3)}
     assert await unhealthy(cluster) == []
-    assert undo.UndoLog(undo.path_of(cluster.paths.state)).standing() == []
+    assert undo.UndoLog(undo.path_of(cluster.paths.state)).pending() == []
 
 
 async def unhealthy(lab: native.Lab):

@@ -33,7 +33,7 @@ async def striking(at: Paths, fault: str, target: str) -> asyncio.subprocess.Pro
 async def _strike(root: str, range_: str, fault: str, target: str) -> None:
     lab = native.Lab(Path(root), int(range_))
     log = undo.UndoLog(undo.path_of(lab.paths.state))
-    aim = await FAULTS[fault].aim(lab, target)
+    aim = await FAULTS[fault].choose_target(lab, target)
     with watchdog.guard(log, lab):
         if fault == "kill":  # else it would be healed before anybody looks
             await lab.auto_heal(target, False)

@@ -12,7 +12,7 @@ import pytest
 
 from chaos import invariants
 from chaos.evidence import api_reads, collect, history
-from chaos.evidence.bundle import Canary
+from chaos.evidence.bundle import Canary, RunClock
 from scenarios import plan
 from system.kernel import events, policies
 from system.ports import Kind
@@ -127,9 +127,9 @@ async def step(client, people, draw, edges):
 async def judged(played, **changed):
     rig, client, edges, seeded, start_ns, wall_ms, folder = played
     table = effect_log_reader.read(folder, from_ns=start_ns)
-    evidence = await collect.collect(client.frame(), table, rig.ports, changed.get("url", rig.url), rig.token,
-                                     (edges[0], edges[1]), seeded, (), start_ns, wall_ms, quiesced=True,
-                                     seed=1, plan=PLANNED)
+    load = collect.Load(client.frame(), table, RunClock(start_ns, wall_ms), quiesced=True, plan=PLANNED)
+    system = collect.System(rig.ports, changed.get("url", rig.url), rig.token)
+    evidence = await collect.collect(load, collect.Seeded((edges[0], edges[1]), seeded), system, seed=1)
     return evidence, {finding.name: finding for finding in invariants.judge(evidence)}
 
 

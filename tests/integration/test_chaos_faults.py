@@ -48,7 +48,7 @@ async def test_a_killed_redis_is_dead_and_then_well_in_a_new_process(lab):
     assert record.start_ns <= record.injected_ns <= record.effect_ns <= record.recovered_ns
     assert not procs.is_alive(before.pid, before.start_ticks)
     assert (after.health, after.restarts) == ("healthy", before.restarts + 1)
-    assert undo.UndoLog(undo.path_of(lab.paths.state)).standing() == []
+    assert undo.UndoLog(undo.path_of(lab.paths.state)).pending() == []
 
 
 async def test_a_cache_loss_drops_every_key_and_recovers_when_keys_come_back(lab):
@@ -84,7 +84,7 @@ async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
             return [type(status)(**{**vars(status), "pid": other.pid, "start_ticks": other.start_ticks})]
 
     with pytest.raises(CouldNotRun, match="is not this lab's"):
-        await table.FAULTS["cache_loss"].aim(Liar(), "redis-1")
+        await table.FAULTS["cache_loss"].choose_target(Liar(), "redis-1")
 
 
 async def test_a_runner_killed_in_the_middle_of_a_fault_leaves_a_well_lab(lab):

@@ -1,1 +1,1 @@
-"""Trust in the checkers: histories of a perfect system with known verdicts, and mutations that must turn them red."""
+"""Mutation tests of the invariants: evidence of a correct system, and mutations that must fail."""

@@ -1,4 +1,4 @@
-"""Small lawful edits of evidence, from which the mutations are built. Each returns new evidence; nothing is changed in place."""
+"""Edits of evidence, of which the mutations are built. Each returns new evidence and changes no input."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def with_finals(evidence: Evidence, **fields: Any) -> Evidence:
 
 
 def finals_of(evidence: Evidence) -> Finals:
-    """Return the final reads, which a trial always has."""
+    """Return the final reads, which the evidence of a fixture always has."""
     assert evidence.finals is not None
     return evidence.finals
 
@@ -52,7 +52,7 @@ def _cells(evidence: Evidence, row: int) -> tuple[list[int], list[int]]:
 
 
 def pages_without(evidence: Evidence, tweet_id: int, keep: Callable[[Read], bool]) -> Evidence:
-    """Return the evidence with a tweet gone from the final pages for which `keep` is False."""
+    """Return the evidence without a tweet on the final pages for which `keep` is False."""
     pages = tuple(page if keep(page) or tweet_id not in page.ids else _shorter(page, tweet_id)
                   for page in finals_of(evidence).pages)
     return with_finals(evidence, pages=pages)
@@ -71,5 +71,5 @@ def with_list(evidence: Evidence, kind: Kind, owner: int, members: tuple[tuple[i
 
 
 def a_list(evidence: Evidence, kind: Kind, wanted: Callable[[CachedList], bool]) -> CachedList | None:
-    """Return the first complete list of a kind that suits, or None."""
+    """Return the first complete list of a kind for which `wanted` is True, or None."""
     return next((c for c in finals_of(evidence).lists if c.kind == kind and wanted(c)), None)

@@ -1,4 +1,4 @@
-"""Turns a played world into the evidence that a collector would have gathered from it."""
+"""The fixture: evidence as the collector would gather it from a simulated, correct system."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.mutation.world import START_MS, START_NS, Size, World
 
 
 def make(seed: int, size: Size | None = None) -> Evidence:
-    """Return the evidence of a perfect system's run: no invariant may find a violation in it."""
+    """Return the evidence of a run of a correct system: no invariant may find a violation in it."""
     world = World(seed, size or Size())
     end_ns = world.run()
     rng = random.Random(seed + 1)
@@ -48,7 +48,7 @@ def _effects(world: World) -> pd.DataFrame:
 
 
 def _uploads(rng: random.Random, world: World) -> list[dict[str, Any]]:
-    """Journeys of pictures: nothing else of the world knows of them, so they are drawn from a source of their own."""
+    """Return uploads of pictures, drawn from a random stream of their own: nothing else depends on them."""
     rows = []
     for op in range(world.size.operations, world.size.operations + 20):
         sent_ns = START_NS + rng.randrange(10**10)
@@ -60,9 +60,9 @@ def _uploads(rng: random.Random, world: World) -> list[dict[str, Any]]:
 
 
 def _likes(rng: random.Random, world: World) -> list[dict[str, Any]]:
-    """Likes of seeded tweets, each user and tweet once; some were never answered."""
-    every = [(user, tweet) for user in world.users for tweet in list(world.seeded)[:10]]
-    pairs = rng.sample(every, min(40, len(every)))
+    """Return likes of seeded tweets, each (user, tweet) once; some were never answered."""
+    pairs = [(user, tweet) for user in world.users for tweet in list(world.seeded)[:10]]
+    pairs = rng.sample(pairs, min(40, len(pairs)))
     rows = []
     for op, (user, tweet) in enumerate(pairs, world.size.operations + 20):
         sent_ns = START_NS + rng.randrange(10**10)
@@ -73,12 +73,12 @@ def _likes(rng: random.Random, world: World) -> list[dict[str, Any]]:
 
 
 def _likers(likes: list[dict[str, Any]], rng: random.Random) -> dict[int, frozenset[int]]:
-    """What PostgreSQL holds: every acknowledged like, and some of those without an answer."""
-    found: dict[int, set[int]] = {row["target"]: set() for row in likes}
+    """Return what PostgreSQL holds: every acknowledged like, and some of those without an answer."""
+    likers: dict[int, set[int]] = {row["target"]: set() for row in likes}
     for row in likes:
         if row["outcome"] == "ok" or rng.random() < 0.5:
-            found[row["target"]].add(row["user"])
-    return {tweet: frozenset(users) for tweet, users in found.items()}
+            likers[row["target"]].add(row["user"])
+    return {tweet: frozenset(users) for tweet, users in likers.items()}
 
 
 def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[str, Any]],
@@ -88,7 +88,7 @@ def _finals(world: World, end_ns: int, rng: random.Random, uploads: list[dict[st
     following = {user: frozenset(world.following[user]) for user in world.users}
     followers = {user: frozenset(f for f in world.users if user in following[f]) for user in world.users}
     return Finals(
-        quiesced=True, wall_ms=START_MS + (end_ns - START_NS) // 1_000_000, at_ns=end_ns, asked=run_ids,
+        quiesced=True, wall_ms=START_MS + (end_ns - START_NS) // 1_000_000, at_ns=end_ns, looked_up=run_ids,
         by_id={t: Stored(world.tweets[t].author, world.tweets[t].deleted_ns is not None) for t in run_ids},
         by_author={user: {t: world.tweets[t].deleted_ns is not None for t in world.by_author[user]} for user in world.users},
         author_floors=dict.fromkeys(world.users, 0),

@@ -1,6 +1,6 @@
-"""Broken promises, one by one: each mutation of a clean trial must turn its invariant red and only explainable others.
+"""Mutations of clean evidence: each must fail its invariant, and no other that it does not explain.
 
-A mutation returns None where the trial holds nothing to break in that way.
+A mutation returns None where the evidence contains nothing that it could break.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ Mutate = Callable[[Evidence, random.Random], Evidence | None]
 
 @dataclass(frozen=True)
 class Mutation:
-    """A broken promise. `reds`: the invariant that must be red; `may`: others that may explain themselves by it."""
+    """A mutation. `violates`: the invariant that must fail. `may_violate`: others that may fail with it."""
 
     mutate: Mutate
-    reds: str
-    may: frozenset[str] = frozenset()
+    violates: str
+    may_violate: frozenset[str] = frozenset()
 
 
 def _live_posts(evidence: Evidence, rng: random.Random) -> Iterator[tuple[int, Post]]:
@@ -57,14 +57,14 @@ def _reads(evidence: Evidence, rng: random.Random, route: str) -> Iterator[Read]
 
 
 def lose_from_cassandra(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """The tweet's row is gone."""
+    """Cassandra lost the tweet's row."""
     tweet_id, _ = next(_live_posts(evidence, rng), (0, None))
     stored = {t: s for t, s in edits.finals_of(evidence).by_id.items() if t != tweet_id}
     return edits.with_finals(evidence, by_id=stored) if tweet_id else None
 
 
 def lose_from_author(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """The second table of the batch lacks the tweet."""
+    """The table by author lacks the tweet."""
     for tweet_id, post in _live_posts(evidence, rng):
         by_author = dict(edits.finals_of(evidence).by_author)
         by_author[post.user] = {t: d for t, d in by_author[post.user].items() if t != tweet_id}
@@ -73,7 +73,7 @@ def lose_from_author(evidence: Evidence, rng: random.Random) -> Evidence | None:
 
 
 def lose_from_api(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """GET answers 404 for a tweet that stands."""
+    """GET answers 404 for a tweet that exists."""
     for tweet_id, _ in _live_posts(evidence, rng):
         return edits.with_finals(evidence, api_tweets={**edits.finals_of(evidence).api_tweets, tweet_id: False})
     return None
@@ -143,7 +143,7 @@ def forget_what_was_seen(evidence: Evidence, rng: random.Random) -> Evidence | N
 
 
 def miss_a_follower(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """One follower never sees a tweet: neither in his pages nor in his list."""
+    """One follower never sees a tweet: neither on pages nor in the cached list."""
     for tweet_id, post in _live_posts(evidence, rng):
         followers = [f for f in evidence.seeded_followers(post.user).tolist() if (f, post.user) not in evidence.history.edges]
         if not followers:
@@ -180,12 +180,12 @@ def delay_the_fanout(evidence: Evidence, rng: random.Random) -> Evidence | None:
 
 
 def show_an_unfollowed(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """A home page shows an author whom its reader left before."""
+    """A home page shows an author that its reader has unfollowed before."""
     for read in _reads(evidence, rng, HOME):
         for (follower, author), _ in evidence.history.edges.items():
             old = [t for t in evidence.seeded_ids.tolist() if t in edits.finals_of(evidence).by_author[author]
                    and not evidence.history.maybe_deleted(t)]
-            if follower == read.user and old and evidence.edge_gone(follower, author, read.sent_ns, read.done_ns):
+            if follower == read.user and old and evidence.removed_by(follower, author, read.sent_ns, read.done_ns):
                 return edits.with_rows(evidence, {read.row: edits.page_with(evidence, read.row, old[0], author)})
     return None
 
@@ -201,18 +201,18 @@ def show_a_deleted(evidence: Evidence, rng: random.Random) -> Evidence | None:
 
 
 def revive_a_deleted(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """A deleted tweet is answered by id at the end."""
-    gone = [t for t, changes in evidence.history.deletes.items() if any(c.ok for c in changes)]
-    if not gone:
+    """The final GET returns a deleted tweet."""
+    deleted = [t for t, changes in evidence.history.deletes.items() if any(c.ok for c in changes)]
+    if not deleted:
         return None
-    return edits.with_finals(evidence, api_tweets={**edits.finals_of(evidence).api_tweets, rng.choice(gone): True})
+    return edits.with_finals(evidence, api_tweets={**edits.finals_of(evidence).api_tweets, rng.choice(deleted): True})
 
 
 def keep_a_cut_edge(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """An unfollow was acknowledged and the edge still stands in PostgreSQL."""
+    """An unfollow was acknowledged and the edge still exists in PostgreSQL."""
     finals = edits.finals_of(evidence)
     for (follower, author) in evidence.history.edges:
-        if evidence.edge_gone(follower, author, finals.at_ns, finals.at_ns):
+        if evidence.removed_by(follower, author, finals.at_ns, finals.at_ns):
             following = {**finals.following, follower: finals.following[follower] | {author}}
             return edits.with_finals(evidence, following=following)
     return None
@@ -228,7 +228,7 @@ def give_an_id_twice(evidence: Evidence, rng: random.Random) -> Evidence | None:
 
 
 def step_an_id_back(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """A worker gives an id below one it gave before: its clock went back and it did not wait."""
+    """A worker issues an id below an earlier one: its clock went back and it did not wait."""
     for tweet_id, post in _live_posts(evidence, rng):
         if post.acked_ns - evidence.history.start_ns > 3 * 10**9:
             older = tweet_id - (2500 << ids.TIME_SHIFT)
@@ -237,7 +237,7 @@ def step_an_id_back(evidence: Evidence, rng: random.Random) -> Evidence | None:
 
 
 def hide_an_own_tweet(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """An author's own page, read after the acknowledgement, lacks his tweet."""
+    """An author's own page, read after the acknowledgement, lacks the tweet."""
     for read in evidence.history.reads:
         for tweet_id in read.ids:
             post = evidence.history.acked.get(tweet_id)
@@ -257,16 +257,16 @@ def break_a_key(evidence: Evidence, rng: random.Random) -> Evidence | None:
 
 
 def shrink_a_follower_list(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """After a cache loss one new follow made a complete-looking list of one."""
-    found = edits.a_list(evidence, Kind.FOLLOWERS, lambda c: len(c.members) > 1)
-    return edits.with_list(evidence, Kind.FOLLOWERS, found.owner, found.members[-1:]) if found else None
+    """After a cache loss, one new follow created a list of one that claims to be complete."""
+    cached_list = edits.a_list(evidence, Kind.FOLLOWERS, lambda c: len(c.members) > 1)
+    return edits.with_list(evidence, Kind.FOLLOWERS, cached_list.owner, cached_list.members[-1:]) if cached_list else None
 
 
 def drop_from_a_list(kind: Kind) -> Mutate:
-    """Return the mutation: a complete list of tweets lacks one above its floor."""
+    """Return the mutation in which a complete list of tweets lacks one above its floor."""
     def mutate(evidence: Evidence, rng: random.Random) -> Evidence | None:
-        found = edits.a_list(evidence, kind, lambda c: len(c.members) > 1)
-        return edits.with_list(evidence, kind, found.owner, found.members[:-1]) if found else None
+        cached_list = edits.a_list(evidence, kind, lambda c: len(c.members) > 1)
+        return edits.with_list(evidence, kind, cached_list.owner, cached_list.members[:-1]) if cached_list else None
     return mutate
 
 
@@ -275,7 +275,7 @@ def lose_a_follow(evidence: Evidence, rng: random.Random) -> Evidence | None:
     finals = edits.finals_of(evidence)
     for (follower, author), changes in evidence.history.edges.items():
         made: list[Change] = [c for c in changes if c.on and c.ok]
-        if made and evidence.edge_stands(follower, author, finals.at_ns, finals.at_ns):
+        if made and evidence.edge_exists(follower, author, finals.at_ns, finals.at_ns):
             following = {**finals.following, follower: finals.following[follower] - {author}}
             return edits.with_finals(evidence, following=following)
     return None
@@ -284,19 +284,19 @@ def lose_a_follow(evidence: Evidence, rng: random.Random) -> Evidence | None:
 def lose_from_the_index(evidence: Evidence, rng: random.Random) -> Evidence | None:
     """A tweet never reached the index."""
     tweet_id, _ = next(_live_posts(evidence, rng), (0, None))
-    found = edits.finals_of(evidence).searchable or frozenset()
-    return edits.with_finals(evidence, searchable=found - {tweet_id}) if tweet_id else None
+    searchable = edits.finals_of(evidence).searchable or frozenset()
+    return edits.with_finals(evidence, searchable=searchable - {tweet_id}) if tweet_id else None
 
 
 def find_a_deleted(evidence: Evidence, rng: random.Random) -> Evidence | None:
     """A late write revived a document."""
-    gone = [t for t, changes in evidence.history.deletes.items() if any(c.ok for c in changes)]
-    found = edits.finals_of(evidence).searchable or frozenset()
-    return edits.with_finals(evidence, searchable=found | {rng.choice(gone)}) if gone else None
+    deleted = [t for t, changes in evidence.history.deletes.items() if any(c.ok for c in changes)]
+    searchable = edits.finals_of(evidence).searchable or frozenset()
+    return edits.with_finals(evidence, searchable=searchable | {rng.choice(deleted)}) if deleted else None
 
 
 def serve_beyond_the_limit(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """A limit below what somebody was served within a second of his first read."""
+    """The limit is below what a user was served within a second of their first read."""
     knobs = LimitKnobs(window_s=10_000.0, read=1, write=0, search=0, user=0)
     return replace(evidence, bounds=replace(evidence.bounds, limits=knobs))
 

@@ -1,4 +1,4 @@
-"""Mutations of pictures, likes, seeded data and of what a protected user keeps from others."""
+"""Mutations of pictures, likes, seeded data and private data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Mutate = Callable[[Evidence, random.Random], Evidence | None]
 
 
 def tear_a_picture(stored: str) -> Mutate:
-    """Return the mutation: storage holds `stored` (a digest, "" for nothing) in place of an acknowledged picture."""
+    """Return the mutation in which storage holds other bytes, with the digest `stored`, or none ("")."""
     def mutate(evidence: Evidence, rng: random.Random) -> Evidence | None:
         pictures = dict(edits.finals_of(evidence).pictures or {})
         if not pictures:
@@ -23,14 +23,14 @@ def tear_a_picture(stored: str) -> Mutate:
 
 
 def lose_a_like(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """PostgreSQL forgets an acknowledged like, and the count follows it."""
+    """PostgreSQL loses an acknowledged like, and the count matches the loss."""
     likers = dict(edits.finals_of(evidence).likers)
     sure = sorted((tweet, user) for (user, tweet), changes in evidence.history.likes.items() if changes[0].ok)
     if not sure:
         return None
     tweet, user = rng.choice(sure)
     likers[tweet] -= {user}
-    return edits.with_finals(evidence, likers=likers, like_counts={each: len(users) for each, users in likers.items()})
+    return edits.with_finals(evidence, likers=likers, like_counts={tweet_id: len(users) for tweet_id, users in likers.items()})
 
 
 def drift_a_count(evidence: Evidence, rng: random.Random) -> Evidence | None:
@@ -46,7 +46,7 @@ def leak_the_canary(evidence: Evidence, rng: random.Random) -> Evidence | None:
 
 
 def show_to_a_former_follower(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """By id a protected user's tweet is answered to one who followed him from the start and had left before he asked."""
+    """GET shows a protected user's tweet to a seeded follower who unfollowed before the request."""
     history = evidence.history
     for (follower, author), changes in history.edges.items():
         left_ns = min((change.done_ns for change in changes if not change.on and change.ok), default=None)
@@ -62,18 +62,18 @@ def show_to_a_former_follower(evidence: Evidence, rng: random.Random) -> Evidenc
 
 
 def lose_a_seeded_tweet(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """A tweet that was there before the run is gone from its author's partition."""
+    """A seeded tweet is missing from its author's partition."""
     by_author = dict(edits.finals_of(evidence).by_author)
     seeded = zip(evidence.seeded_ids.tolist(), evidence.seeded_authors.tolist(), strict=True)
-    standing = [(tweet, author) for tweet, author in seeded if not evidence.history.maybe_deleted(tweet)]
-    if not standing:
+    existing = [(tweet, author) for tweet, author in seeded if not evidence.history.maybe_deleted(tweet)]
+    if not existing:
         return None
-    tweet_id, author = rng.choice(standing)
-    by_author[author] = {tweet: gone for tweet, gone in by_author[author].items() if tweet != tweet_id}
+    tweet_id, author = rng.choice(existing)
+    by_author[author] = {tweet: deleted for tweet, deleted in by_author[author].items() if tweet != tweet_id}
     return edits.with_finals(evidence, by_author=by_author)
 
 
 def lose_an_account(evidence: Evidence, rng: random.Random) -> Evidence | None:
-    """PostgreSQL forgets a user who signed up before the run."""
+    """PostgreSQL loses a seeded account."""
     accounts = edits.finals_of(evidence).accounts
     return edits.with_finals(evidence, accounts={**accounts, rng.choice(sorted(accounts)): False})

@@ -1,8 +1,8 @@
-"""A perfect Twitter in memory that writes a client history: every promise holds, under every lawful irregularity.
+"""A correct Twitter in memory that writes a client history in which every invariant holds.
 
-Each operation takes effect at one instant between its sending and its answer (an `info` perhaps later, perhaps
-never; a `fail` never). Operations overlap. Pushes arrive late, each follower's at his own time; pulled authors are
-merged at once. So a history made here must never be red, whatever the seed.
+Each operation takes effect at one instant between its sending and its answer (an `info` possibly later or
+never, a `fail` never). Operations overlap. Pushes arrive late, at a different time for each follower; pulled
+authors are merged immediately. So no history generated here may fail an invariant, whatever the seed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ QUIET_NS = 30 * S  # between the last operation and the final reads
 
 @dataclass(frozen=True)
 class Size:
-    """How big a trial is. `rate_per_s`: operations sent a second; `history`: seeded tweets a user; `protected`: users."""
+    """The size of a fixture.
+
+    `rate_per_s`: operations sent per second. `follows`: seeded follows per user. `history`: seeded tweets per
+    user. `pulled`, `protected`: number of such users. `page`: tweets per page.
+    """
 
     users: int = 30
     operations: int = 1200
@@ -39,8 +43,8 @@ class Size:
 
 
 @dataclass
-class TrialTweet:
-    """A tweet of the world. `posted_ns`: when it took effect. `deleted_ns`: None while it stands."""
+class WorldTweet:
+    """A tweet. `posted_ns`: when it took effect. `deleted_ns`: None while it exists."""
 
     id: int
     author: int
@@ -49,14 +53,14 @@ class TrialTweet:
 
 
 class World:
-    """The state and the history it writes. `run` plays all operations in the order of their effects."""
+    """The state of the system and the history it writes. `run` executes all operations in order of effect."""
 
     def __init__(self, seed: int, size: Size) -> None:
         self.rng = random.Random(seed)
         self.size = size
         self.users = range(1, size.users + 1)
         self.rows: list[dict[str, Any]] = []
-        self.tweets: dict[int, TrialTweet] = {}
+        self.tweets: dict[int, WorldTweet] = {}
         self.by_author: dict[int, list[int]] = {user: [] for user in self.users}
         self.following: dict[int, dict[int, int]] = {user: {} for user in self.users}
         self.pulled = frozenset(range(1, size.pulled + 1))
@@ -88,7 +92,7 @@ class World:
         return ids.compose(ms, worker, sequence & ids.MAX_SEQUENCE)
 
     def _store(self, tweet_id: int, author: int, at_ns: int) -> None:
-        self.tweets[tweet_id] = TrialTweet(tweet_id, author, at_ns)
+        self.tweets[tweet_id] = WorldTweet(tweet_id, author, at_ns)
         bisect.insort(self.by_author[author], tweet_id)
 
     # ---- what a reader sees ----
@@ -100,7 +104,7 @@ class World:
         return hash((tweet_id, reader, self._salt)) % (2 * S)
 
     def sees(self, reader: int, tweet_id: int, at_ns: int) -> bool:
-        """Say whether the reader's home holds the tweet at `at_ns`, deletes and unfollows applied at once."""
+        """Return whether the reader's home holds the tweet at `at_ns`; deletes apply immediately."""
         tweet = self.tweets[tweet_id]
         if tweet.posted_ns > at_ns or (tweet.deleted_ns is not None and tweet.deleted_ns <= at_ns):
             return False
@@ -110,11 +114,11 @@ class World:
         return since is not None and max(tweet.posted_ns, since) + self.delay_ns(tweet_id, reader) <= at_ns
 
     def may_read(self, reader: int, author: int) -> bool:
-        """Say whether the author shows himself to the reader, as edges stand now."""
+        """Return whether the reader may read the author, by the current edges."""
         return author not in self.protected or author == reader or author in self.following[reader]
 
     def newest(self, authors: list[int], below: int) -> Iterator[int]:
-        """Yield the authors' tweet ids below `below`, newest first, whatever became of them."""
+        """Yield the authors' tweet ids below `below`, newest first, deleted ones included."""
         return heapq.merge(*(self._descending(author, below) for author in authors), reverse=True)
 
     def _descending(self, author: int, below: int) -> Iterator[int]:
@@ -138,7 +142,7 @@ class World:
     # ---- operations ----
 
     def run(self) -> int:
-        """Play all operations; return the time after which nothing changes any more."""
+        """Execute all operations; return the time after which nothing changes."""
         at_ns = START_NS
         for op in range(self.size.operations):
             at_ns += int(self.rng.expovariate(self.size.rate_per_s) * S) + 1
@@ -159,7 +163,7 @@ class World:
         return lambda: self._send(op, route, sent_ns)
 
     def _send(self, op: int, route: str, sent_ns: int) -> None:
-        """Choose outcome and instants, then put effect and answer into the future."""
+        """Choose outcome and times, then schedule effect and answer."""
         outcome = self.rng.choices(("ok", "info", "fail"), (92, 5, 3))[0]
         done_ns = sent_ns + self.rng.randrange(1_000_000, 60_000_000)
         row = DEFAULTS | {"op": op, "route": route, "user": self.rng.choice(self.users), "sent_ns": sent_ns, "due_ns": sent_ns,
@@ -188,11 +192,11 @@ class World:
 
         self._at(made_ns, make)
         if retried:
-            again = row | {"attempt": 1, "retry_of": row["op"], "outcome": "ok", "status": 201,
+            retry = row | {"attempt": 1, "retry_of": row["op"], "outcome": "ok", "status": 201,
                            "sent_ns": row["done_ns"] + 50_000_000}
-            again["done_ns"] = max(again["sent_ns"], effect_ns) + self.rng.randrange(1_000_000, 30_000_000)
-            self.rows.append(again)
-            self._at(effect_ns + 1, lambda: again.update(tweet_id=row["made"]))
+            retry["done_ns"] = max(retry["sent_ns"], effect_ns) + self.rng.randrange(1_000_000, 30_000_000)
+            self.rows.append(retry)
+            self._at(effect_ns + 1, lambda: retry.update(tweet_id=row["made"]))
 
     def _last_ns(self) -> int:
         newest_ms = max((ms for worker, (ms, _) in self._last_id.items() if worker != 1000), default=0)
@@ -211,7 +215,7 @@ class World:
     def _follow(self, row: dict[str, Any], effect_ns: int, happens: bool) -> None:
         follower, author = row["user"], self.rng.choice([user for user in self.users if user != row["user"]])
         row["target"] = author
-        if author in self.protected:  # who is asked for, and lets him in
+        if author in self.protected:  # the protected author approves the follower
             row.update(route="follow_approve", user=author, target=follower, session=f"s{author}")
         if happens:
             self._at(effect_ns, lambda: self._edge(follower, author, effect_ns))
@@ -223,7 +227,7 @@ class World:
             self._at(effect_ns, lambda: self._edge(row["user"], row["target"], None))
 
     def _edge(self, follower: int, author: int, since_ns: int | None) -> None:
-        """Make the edge stand since an instant, or not stand."""
+        """Create the edge with its time, or remove it (None)."""
         if since_ns is None:
             self.following[follower].pop(author, None)
         else:
@@ -234,8 +238,8 @@ class World:
 
         def look() -> None:
             tweet = self.tweets[row["target"]]
-            gone = tweet.deleted_ns is not None and tweet.deleted_ns <= effect_ns
-            if row["outcome"] == "ok" and (gone or not self.may_read(row["user"], tweet.author)):
+            deleted = tweet.deleted_ns is not None and tweet.deleted_ns <= effect_ns
+            if row["outcome"] == "ok" and (deleted or not self.may_read(row["user"], tweet.author)):
                 row["outcome"], row["status"] = "fail", 404
             elif row["outcome"] == "ok":
                 row.update(page_ids=[tweet.id], page_authors=[tweet.author])
@@ -250,7 +254,7 @@ class World:
         self._walk(row, row["target"], effect_ns)
 
     def _walk(self, row: dict[str, Any], subject: int, effect_ns: int) -> None:
-        """Read a first page, or go on with the walk this user began."""
+        """Read a first page, or the next page of the walk that this user started."""
         open_ = self.cursors.pop(row["user"], None)
         below = ids.MAX_ID
         if open_ and open_[:2] == (row["route"], subject):

@@ -138,7 +138,7 @@ async def users_inside(lab, region, base, rows):
 
 async def test_users_in_a_cut_off_region_get_no_acknowledgment_that_is_lost(lab):
     """Neither during the cut nor after it; and they do not see what was deleted or hidden in the meantime."""
-    active = (await REGION.aim(lab, "region")).node
+    active = (await REGION.choose_target(lab, "region")).node
     other = next(name for name in NAMES if name != active)
     inside, outside = (f"http://{lab.address('haproxy', NAMES[name])}" for name in (active, other))
     population = await asyncio.to_thread(Population, outside)

@@ -1,4 +1,4 @@
-"""Not applicable is not unknown: the plan of a run decides what applies, never what was acknowledged."""
+"""The plan of a run decides which invariants apply, never what was acknowledged; the rest is unknown."""
 
 import dataclasses
 
@@ -64,7 +64,7 @@ APPLIES = {
     "search_converges": [["workload.mix.post=1"]],
     "unique_ids": [["workload.mix.reply=1"]],
 }
-"""Invariant -> what of a scenario that plans nothing makes it applicable, each alternative by itself."""
+"""Invariant -> alternatives, each of which makes it apply to a scenario that otherwise plans nothing."""
 
 
 def plan_with(*overrides):
@@ -76,7 +76,7 @@ def findings_of(evidence):
 
 
 def evidence_of(rows, planned, **fields):
-    """A run that left these rows and whose final reads hold nothing."""
+    """Return the evidence of a run with these rows and empty final reads."""
     frame = pd.DataFrame([DEFAULTS | row for row in rows], columns=list(DEFAULTS))
     graph = population.generate(population_of(), 1)
     return Evidence(frame, pd.DataFrame(), Finals(), graph, RunClock(S, 10**12), plan=planned, **fields)
@@ -92,7 +92,7 @@ def population_of():
 
 
 @pytest.mark.parametrize("name", sorted(invariants.INVARIANTS))
-def test_an_invariant_applies_only_where_the_plan_holds_what_it_is_about(name):
+def test_an_invariant_applies_only_where_the_plan_contains_its_subject(name):
     """Without its routes an invariant is not applicable; with any alternative of them it applies."""
     row = invariants.INVARIANTS[name]
 
@@ -102,16 +102,16 @@ def test_an_invariant_applies_only_where_the_plan_holds_what_it_is_about(name):
 
 
 @pytest.mark.parametrize("name", sorted(invariants.INVARIANTS))
-def test_a_run_whose_plan_holds_everything_and_saw_nothing_is_unknown_in_each_invariant(name):
-    """What was acknowledged never makes an invariant inapplicable: planned and not seen is unknown."""
-    nothing = evidence_of([], frozenset(plan.WORDS))
+def test_every_invariant_is_unknown_where_everything_was_planned_and_nothing_happened(name):
+    """Planned and not observed is unknown, never not applicable."""
+    empty = evidence_of([], frozenset(plan.WORDS))
 
-    assert findings_of(nothing)[name].verdict == invariants.UNKNOWN
+    assert findings_of(empty)[name].verdict == invariants.UNKNOWN
 
 
 @pytest.mark.parametrize("name", sorted(set(invariants.INVARIANTS) - {"no_unauthorised_read"}))
-def test_what_the_plan_lacks_is_not_applicable_and_says_what_is_absent(name):
-    """A run that plans only profile reads has one invariant left, which plants its own canary."""
+def test_a_finding_that_is_not_applicable_says_what_the_plan_lacks(name):
+    """To a run of profile reads only one invariant applies: the one that plants its own canary."""
     found = findings_of(evidence_of([], plan_with()))[name]
 
     assert (found.verdict, found.checked) == (invariants.NOT_APPLICABLE, 0)
@@ -127,7 +127,7 @@ def test_what_the_plan_lacks_is_not_applicable_and_says_what_is_absent(name):
     ],
 )
 def test_forty_planned_deletes_of_which_none_was_acknowledged_are_unknown(route, other, name):
-    """Neither not applicable nor passed by what else the invariant covers."""
+    """They are not excused by the other operations that the invariant covers."""
     rows = [
         {
             "op": n,
@@ -169,21 +169,21 @@ def test_forty_planned_deletes_of_which_none_was_acknowledged_are_unknown(route,
     ],
 )
 def test_seeded_data_does_not_pass_an_invariant_whose_planned_writes_all_failed(route, name, word):
-    """What was there before the run is right; that no write of the run was acknowledged stays unknown."""
-    whole = fixture.make(3)
-    rows = whole.rows.copy()
+    """The seeded data is correct; without an acknowledged write the verdict remains unknown."""
+    clean = fixture.make(3)
+    rows = clean.rows.copy()
     rows.loc[rows["route"] == route, "outcome"] = "fail"
     seeded = dataclasses.replace(
-        whole,
+        clean,
         rows=rows,
         plan=frozenset(plan.WORDS),
         finals=dataclasses.replace(
-            whole.finals,
+            clean.finals,
             likers={},
             like_counts={},
             by_author={
-                author: {t: gone for t, gone in tweets.items() if whole.is_seeded(t)}
-                for author, tweets in whole.finals.by_author.items()
+                author: {t: deleted for t, deleted in tweets.items() if clean.is_seeded(t)}
+                for author, tweets in clean.finals.by_author.items()
             },
         ),
     )
@@ -194,11 +194,11 @@ def test_seeded_data_does_not_pass_an_invariant_whose_planned_writes_all_failed(
     assert found.verdict in (
         invariants.UNKNOWN,
         invariants.FAIL,
-    )  # the specimen's own follows are then unexplained
+    )  # the fixture's own follows are then unexplained
 
 
-def test_a_violation_counts_even_where_the_plan_holds_nothing_of_the_kind():
-    """A tweet that nobody planned and nobody posted is a phantom, whatever the plan says."""
+def test_a_violation_counts_even_where_the_plan_contains_nothing_of_the_kind():
+    """A tweet that was neither planned nor posted is a phantom, whatever the plan says."""
     evidence = dataclasses.replace(fixture.make(5), plan=frozenset())
     phantom = {
         **evidence.finals.by_author,
@@ -213,7 +213,7 @@ def test_a_violation_counts_even_where_the_plan_holds_nothing_of_the_kind():
 
 
 def test_a_check_that_crashes_is_unknown_even_where_it_does_not_apply():
-    """A fault of a checker is never hidden behind the plan."""
+    """A defect of a checker is never hidden by the plan."""
 
     def broken(evidence):
         raise ZeroDivisionError("a defect of the check")
@@ -224,7 +224,7 @@ def test_a_check_that_crashes_is_unknown_even_where_it_does_not_apply():
 
 
 def test_a_read_only_load_exercises_its_fault_without_writes():
-    """500 operations met the fault; 50 writes are asked only of a load that plans any."""
+    """500 operations fell into the window; 50 writes are required only where the load plans any."""
     rows = [
         {"op": n, "route": "home", "user": 3, "sent_ns": 2 * S + n, "done_ns": 2 * S + n + 9, "outcome": "ok"}
         for n in range(600)
@@ -242,7 +242,7 @@ def test_a_read_only_load_exercises_its_fault_without_writes():
 
 
 def test_a_rate_limit_that_is_off_compares_nothing():
-    """Requests that no limit covers are no evidence that limits hold."""
+    """Requests without a limit are no evidence that limits hold."""
     rows = [{"op": 1, "route": "home", "user": 3, "sent_ns": S, "done_ns": S + 9, "outcome": "ok"}]
     evidence = evidence_of(rows, None)
     off = dataclasses.replace(evidence.bounds, limits=LimitKnobs(read=0))
@@ -252,12 +252,12 @@ def test_a_rate_limit_that_is_off_compares_nothing():
 
 
 def test_a_lost_seeded_tweet_and_a_lost_account_are_violations_with_their_counts():
-    """What was seeded is acknowledged data: a read-only run with a fault is judged by it."""
+    """Seeded data counts as acknowledged: a read-only run with a fault is judged by it."""
     evidence = fixture.make(11)
     author = next(
         a for a, tweets in evidence.finals.by_author.items() if any(map(evidence.is_seeded, tweets))
     )
-    kept = {t: gone for t, gone in evidence.finals.by_author[author].items() if not evidence.is_seeded(t)}
+    kept = {t: deleted for t, deleted in evidence.finals.by_author[author].items() if not evidence.is_seeded(t)}
     lost = sum(
         evidence.is_seeded(t) and not evidence.history.maybe_deleted(t)
         for t in evidence.finals.by_author[author]
@@ -276,8 +276,8 @@ def test_a_lost_seeded_tweet_and_a_lost_account_are_violations_with_their_counts
     assert found["acknowledged_follows_stand"].verdict == invariants.FAIL
 
 
-def test_findings_merge_without_those_that_do_not_apply():
-    """Pass and not applicable is pass; nothing but not applicable is unknown to the invariants alone."""
+def test_the_verdict_ignores_findings_that_are_not_applicable():
+    """Pass and not applicable is pass; not applicable alone is unknown."""
     passed = invariants.Finding("a", invariants.PASS, 3)
     other = invariants.Finding("b", invariants.NOT_APPLICABLE, 0)
 

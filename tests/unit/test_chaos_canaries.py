@@ -1,4 +1,4 @@
-"""The canaries: planted as a user would, looked for by whom they are not for, and seen by whom they are for."""
+"""The canaries: planted through the API, visible to approved followers, and requested by everybody else."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ import pytest
 from chaos.evidence import canaries
 
 API, EDGE, STORE = "http://api", "http://edge", "http://store"
-OWNER, FRIEND, STRANGER, GONE = 1, 2, 3, 4
+OWNER, FRIEND, STRANGER, REMOVED = 1, 2, 3, 4
 LINK = EDGE + "/b/media/1/{}?e=9&s=abcdef"
 
 
 class Town:
-    """An API, an edge and a storage that answer by rule. `leaky(way, user)`: shown to him although it is not for him.
+    """An API, an edge and a storage that answer by rule.
 
-    `blind(way)`: it is shown to nobody. `status`: of every refusal, in place of what is owed.
+    `leaky(probe, user)`: the user is shown what they must not see. `blind(probe)`: nobody is shown it.
+    `status`: of every refusal, in place of the expected one; 0 for the expected one.
     """
 
-    def __init__(self, leaky=lambda way, user: False, blind=lambda way: False, status: int = 0, bytes_leak: str = "") -> None:
+    def __init__(self, leaky=lambda probe, user: False, blind=lambda probe: False, status: int = 0, bytes_leak: str = "") -> None:
         self.leaky, self.blind, self.status, self.bytes_leak = leaky, blind, status, bytes_leak
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.timing = "gateway;dur=1.5"
         self.users, self.ids = itertools.count(1), itertools.count(70)
         self.friends: set[int] = set()
         self.media: dict[str, str] = {}
         self.picture = b""
-        self.scene: canaries.Scene | None = None
-        self.watch = canaries._Watch(None, API, lambda user: "")
-        self.watch._call = self.call
+        self.planted: canaries.Planted | None = None
+        self.check = canaries._Check(None, API, lambda user: "")
+        self.check._call = self.call
 
     async def call(self, method, url, user=0, body=b"", headers=None):
-        self.asked.append(f"{method} {url.removeprefix(API)}")
-        self.watch._timing = self.timing
+        self.requests.append(f"{method} {url.removeprefix(API)}")
+        self.check._timing = self.timing
         if not url.startswith(API):
             return self.bytes_of(method, url, body)
         path = url.removeprefix(API)
@@ -56,104 +57,109 @@ class Town:
         return 200, json.dumps({"data": data}).encode()
 
     def read(self, path, user):
-        scene = self.scene = self.scene or self.guessed()
-        way = next(way for way in scene.ways(self.watch._word) if way.at(user) == path)
-        may = user in (way.shown_to, OWNER) if way in scene.own() or "requests" in path else user == OWNER or user in self.friends
-        if self.blind(way) or not ((may and way.shown_to) or self.leaky(way, user)):
-            empty = {"data": []} if way.owed == 200 else {"detail": path}
-            return self.status or way.owed, json.dumps(empty).encode()
-        first = way.secrets[0]
+        planted = self.planted = self.planted or self.expected_ids()
+        probe = next(probe for probe in planted.probes(self.check._word) if probe.at(user) == path)
+        if probe in planted.owner_only() or "requests" in path:
+            may = user in (probe.visible_to, OWNER)
+        else:
+            may = user == OWNER or user in self.friends
+        if self.blind(probe) or not ((may and probe.visible_to) or self.leaky(probe, user)):
+            empty = {"data": []} if probe.expected == 200 else {"detail": path}
+            return self.status or probe.expected, json.dumps(empty).encode()
+        first = probe.secrets[0]
         if path.startswith("/2/media"):
             return 200, json.dumps({"data": {"id": first, "url": LINK.format(first.partition("_")[2])}}).encode()
         return 200, json.dumps({"data": [{"id": first, "text": "", "entities": {}}]}).encode()
 
-    def guessed(self):
+    def expected_ids(self):
         raw, finalised, attached = self.media
-        posts = [asked for asked in self.asked if asked == "POST /2/tweets"]
+        posts = [request for request in self.requests if request == "POST /2/tweets"]
         first = int(attached.partition("_")[2]) + 2  # its finalize took the number in between
         assert len(posts) == 2
-        return canaries.Scene(OWNER, FRIEND, STRANGER, GONE, str(first), str(first + 1), raw, finalised, attached)
+        return canaries.Planted(OWNER, FRIEND, STRANGER, REMOVED, str(first), str(first + 1), raw, finalised, attached)
 
     def bytes_of(self, method, url, body):
         if method == "PUT":
             self.picture = body
             return 200, b""
-        right = self.scene is not None and url == LINK.format(self.scene.attached.partition("_")[2])
+        right = self.planted is not None and url == LINK.format(self.planted.attached.partition("_")[2])
         return (200, self.picture) if right or (self.bytes_leak and re.search(self.bytes_leak, url)) else (403, b"no")
 
 
-async def test_a_tight_lab_shows_the_canaries_to_whom_they_are_for_alone():
-    """41 answers to others are scanned; the owner is protected before he posts, and the removed follower was let in before."""
+async def test_a_correct_lab_shows_the_canaries_only_to_approved_followers():
+    """41 answers are scanned; the owner posts once protected; the removed follower was approved before."""
     town = Town()
 
-    assert await town.watch.run() == canaries.Canary(41, (), True)
-    assert town.asked.index("PUT /2/users/me") < town.asked.index("POST /2/tweets")
-    assert town.asked.index(f"POST /2/users/1/follow_requests/{GONE}") < town.asked.index(f"DELETE /2/users/1/followers/{GONE}")
-    assert f"POST /2/users/1/follow_requests/{STRANGER}" not in town.asked
-    seen_before = town.asked.index(f"GET /2/users/{GONE}/timelines/reverse_chronological")
-    assert seen_before < town.asked.index(f"DELETE /2/users/1/followers/{GONE}")
+    assert await town.check.run() == canaries.Canary(41, (), True)
+    assert town.requests.index("PUT /2/users/me") < town.requests.index("POST /2/tweets")
+    removal = town.requests.index(f"DELETE /2/users/1/followers/{REMOVED}")
+    assert town.requests.index(f"POST /2/users/1/follow_requests/{REMOVED}") < removal
+    assert f"POST /2/users/1/follow_requests/{STRANGER}" not in town.requests
+    first_read = town.requests.index(f"GET /2/users/{REMOVED}/timelines/reverse_chronological")
+    assert first_read < removal
 
 
-WAYS = canaries.Scene(OWNER, FRIEND, STRANGER, GONE, "70", "71", "1_72", "1_73", "1_74").ways("w")
+PROBES = canaries.Planted(OWNER, FRIEND, STRANGER, REMOVED, "70", "71", "1_72", "1_73", "1_74").probes("w")
 
 
-@pytest.mark.parametrize("number", range(len(WAYS)))
-@pytest.mark.parametrize("user", [STRANGER, GONE])
-async def test_a_leak_on_any_way_to_anybody_is_told_by_its_way(number, user):
-    """Each way of the table, lists of users and pictures as well as tweets."""
+@pytest.mark.parametrize("number", range(len(PROBES)))
+@pytest.mark.parametrize("user", [STRANGER, REMOVED])
+async def test_a_leak_of_any_probe_to_any_user_is_reported_with_its_request(number, user):
+    """Each probe of the table, lists of users and pictures as well as tweets."""
     removed = [False]
 
-    def leaky(way, asker):
-        removed[0] |= f"DELETE /2/users/1/followers/{GONE}" in town.asked
-        return removed[0] and asker == user and town.scene.ways(town.watch._word)[number] == way
+    def leaky(probe, asker):
+        removed[0] |= f"DELETE /2/users/1/followers/{REMOVED}" in town.requests
+        return removed[0] and asker == user and town.planted.probes(town.check._word)[number] == probe
 
     town = Town(leaky)
-    found = await town.watch.run()
+    canary = await town.check.run()
 
-    way = town.scene.ways(town.watch._word)[number].at(user)
-    assert [leak.partition(" by ")[0] for leak in found.leaks] == [f"GET {way}"]
-    assert found.scanned == 41
+    path = town.planted.probes(town.check._word)[number].at(user)
+    assert [leak.partition(" by ")[0] for leak in canary.leaks] == [f"GET {path}"]
+    assert canary.scanned == 41
 
 
-async def test_an_answer_that_tells_which_stores_were_asked_is_a_leak():
-    """A hidden tweet in the cache costs no look into Cassandra, one that never was does."""
+async def test_a_header_that_names_the_queried_backends_is_a_leak():
+    """A hidden tweet in the cache needs no query of Cassandra; a tweet that never existed does."""
     town = Town()
     town.timing = "gateway;dur=1.5, tweets;dur=0.8, redis;dur=0.3"
-    found = await town.watch.run()
+    canary = await town.check.run()
 
-    assert found.leaks and all(leak.endswith("`server-timing` names redis, tweets") for leak in found.leaks)
+    assert canary.leaks and all(leak.endswith("`server-timing` names redis, tweets") for leak in canary.leaks)
 
 
 @pytest.mark.parametrize(("user", "state"), [(FRIEND, "finalised"), (FRIEND, "raw"), (OWNER, "raw")])
-async def test_pictures_in_no_tweet_are_closed_to_friends_and_unfinished_ones_to_all(user, state):
-    """A link before finalize would show bytes that nobody checked."""
-    found = await (town := Town(lambda way, asker: asker == user and way.secrets == (getattr(town.scene, state),))).watch.run()
+async def test_pictures_in_no_tweet_are_hidden_from_followers_and_unfinished_ones_from_all(user, state):
+    """A link before finalize would serve bytes that were never verified."""
+    town = Town(lambda probe, asker: asker == user and probe.secrets == (getattr(town.planted, state),))
+    canary = await town.check.run()
 
-    assert len(found.leaks) == 1 and "/2/media/" in found.leaks[0]
+    assert len(canary.leaks) == 1 and "/2/media/" in canary.leaks[0]
 
 
 @pytest.mark.parametrize("shape", [r"^http://edge[^?]*$", "s=fedcba", "e=19", r"/media/1/7[78]\?e=9&s=abc", "^http://store"])
-async def test_bytes_without_a_right_signature_are_told(shape):
-    """At the edge without one, with a forged one, with another end, with that of another picture; and past the edge."""
-    found = await Town(bytes_leak=shape).watch.run()
+async def test_bytes_without_a_valid_signature_are_a_leak(shape):
+    """At the edge: none, a forged one, another expiry, that of another picture; and directly at storage."""
+    canary = await Town(bytes_leak=shape).check.run()
 
-    assert found.leaks and all("without a right signature" in leak for leak in found.leaks)
+    assert canary.leaks and all("without a valid signature" in leak for leak in canary.leaks)
 
 
 @pytest.mark.parametrize("part", ["", "/search/", "/timelines/", "/following", f"/users/{FRIEND}/liked_tweets", "/media/1_7"])
-async def test_a_canary_that_nobody_sees_proves_nothing(monkeypatch, part):
-    """Without the sight of whom it is for, on each way, the silence elsewhere would pass for privacy."""
+async def test_a_canary_that_no_follower_sees_proves_nothing(monkeypatch, part):
+    """Unless each probe shows it to its follower, its absence elsewhere would pass for privacy."""
     monkeypatch.setattr(canaries, "SETTLE_S", 0.5)
 
-    assert (await Town(blind=lambda way: part in way.path).watch.run()).seen_by_follower is False
+    assert (await Town(blind=lambda probe: part in probe.path).check.run()).seen_by_follower is False
 
 
-async def test_another_status_than_is_owed_is_told_and_one_that_tells_nothing_is_no_proof(monkeypatch):
-    """An empty 200 on a closed list is a leak, a 404 in its place as well; a 503 is neither kept nor leaked."""
+async def test_an_unexpected_status_is_a_leak_and_an_inconclusive_one_is_not(monkeypatch):
+    """A wrong refusal is a leak; a 503 is neither a leak nor a proof."""
     monkeypatch.setattr(canaries, "PAUSE_S", 0.001)
     monkeypatch.setattr(canaries, "SETTLE_S", 0.001)
 
-    wrong, away = await Town(status=402).watch.run(), await Town(status=503).watch.run()
+    wrong, away = await Town(status=402).check.run(), await Town(status=503).check.run()
 
     assert len(wrong.leaks) == 33 and "402 in place of 404" in wrong.leaks[0]
     assert (away.leaks, away.scanned, len(away.unanswered)) == ((), 8, 33)
@@ -165,30 +171,30 @@ async def test_another_status_than_is_owed_is_told_and_one_that_tells_nothing_is
     ({"includes": {"users": [{"id": "7"}]}}, "7", True), ({"errors": [{"resource_id": "7"}], "data": []}, "7", False),
     ({"data": {"attachments": {"media_keys": ["1_2"]}}}, "1_2", True),
 ])
-def test_every_shape_of_an_answer_is_scanned(body, secret, held):
-    """One tweet, a page, what it includes; that a refusal repeats what was asked is no leak."""
+def test_every_shape_of_a_body_is_scanned(body, secret, held):
+    """One tweet, a page, its includes. A refusal that repeats the requested id is no leak."""
     assert canaries.holds(body, secret) is held
 
 
-async def test_the_canary_of_a_load_is_posted_when_protected_and_nobody_is_approved():
-    """Those who asked go on waiting, so no answer of the load may hold the word."""
+async def test_the_canary_of_a_load_is_posted_by_a_protected_user_who_approves_nobody():
+    """The follow requests stay pending, so no answer of the load may hold the word."""
     town = Town()
 
-    word = await town.watch.planted([7, 8], "ba ce")
+    word = await town.check.plant_word([7, 8], "ba ce")
 
     assert len(word) == canaries.LETTER_COUNT and set(word) <= set(canaries.LETTERS)
-    assert town.asked.index("PUT /2/users/me") < town.asked.index("POST /2/tweets")
-    assert {"POST /2/users/7/following", "POST /2/users/8/following"} <= set(town.asked)
-    assert not any("follow_requests" in asked for asked in town.asked)
+    assert town.requests.index("PUT /2/users/me") < town.requests.index("POST /2/tweets")
+    assert {"POST /2/users/7/following", "POST /2/users/8/following"} <= set(town.requests)
+    assert not any("follow_requests" in request for request in town.requests)
 
 
-async def test_what_cannot_be_planted_is_told_as_an_error_of_the_client():
-    """Who plants it leaves the run without one, rather than end it."""
+async def test_a_canary_that_cannot_be_planted_raises_a_client_error():
+    """The caller continues the run without a canary."""
     town = Town()
 
     async def refuses(*_, **__):
         return 503, b"{}"
 
-    town.watch._call = refuses
+    town.check._call = refuses
     with pytest.raises(aiohttp.ClientError):
-        await town.watch.planted([], "")
+        await town.check.plant_word([], "")

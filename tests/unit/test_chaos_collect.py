@@ -8,7 +8,7 @@ import pytest
 
 from chaos import invariants
 from chaos.evidence import api_reads, collect
-from chaos.evidence.bundle import Canary
+from chaos.evidence.bundle import Canary, RunClock
 from chaos.evidence.history import DEFAULTS
 from scenarios import plan, spec
 from scenarios.world import population, seeded_tweets
@@ -57,22 +57,15 @@ async def collected(ports, graph, past, monkeypatch):
             for n in range(300)
         ]
     )
-    return await collect.collect(
+    load = collect.Load(
         rows,
         pd.DataFrame(),
-        ports,
-        "http://127.0.0.1:9",
-        str,
-        graph.pairs(),
-        past.tweet_ids,
-        (),
-        S,
-        1_800_000_000_000,
+        RunClock(S, 1_800_000_000_000),
         quiesced=True,
-        seed=3,
-        seeded_authors=past.authors,
         plan=frozenset({plan.CACHED_LISTS}),
     )
+    seeded = collect.Seeded(graph.pairs(), past.tweet_ids, authors=past.authors)
+    return await collect.collect(load, seeded, collect.System(ports, "http://127.0.0.1:9", str), seed=3)
 
 
 @pytest.mark.parametrize(
@@ -154,11 +147,11 @@ def test_a_delivery_can_be_judged_where_nobody_read_home_during_the_run():
         ]
     )
 
-    drawn = collect._plan(collect.History(rows), graph, random.Random(1))
+    sample = collect._draw_sample(collect.History(rows), graph, random.Random(1))
 
     reached = {
         reader
-        for reader in drawn.readers[: collect.PAGES]
+        for reader in sample.readers[: collect.PAGES]
         if any(40 <= author < 60 for author in graph.following_of(reader))
     }
     assert len(reached) >= 15

@@ -1,4 +1,4 @@
-"""How long a recovery is observed, and what `check` says of it beforehand."""
+"""How long the recovery of a fault is observed, and what `check` warns about."""
 
 import json
 import time
@@ -16,23 +16,23 @@ S = 10**9
 
 
 class NeverRecovers:
-    """An instant fault that takes effect, and whose recovery probe never holds."""
+    """An instant fault that takes effect and whose recovery probe never succeeds."""
 
-    held, kinds, recovers_within_s, look_every_s = False, (), 0.6, 0.02
+    held, kinds, recovers_within_s, probe_every_s = False, (), 0.6, 0.02
 
-    async def aim(self, lab, target):
-        return table.Target(target, 1, 1, "")
+    async def choose_target(self, lab, name):
+        return table.Target(name, 1, 1, "")
 
-    async def inject(self, lab, aim):
+    async def inject(self, lab, target):
         return {}
 
-    async def bites(self, lab, aim):
+    async def has_taken_effect(self, lab, target):
         return True
 
-    async def undo(self, lab, aim):
-        """There is nothing to take back."""
+    async def undo(self, lab, target):
+        """There is nothing to undo."""
 
-    async def gone(self, lab, aim):
+    async def has_recovered(self, lab, target):
         return False
 
 
@@ -50,22 +50,22 @@ async def drilled(tmp_path, kind, load_s, within_s=None):
 @pytest.mark.parametrize(
     ("kind", "load_s", "within_s"),
     [
-        ("kill", 0.1, None),  # a process comes back without requests, so it is observed past the load
-        ("kill", 9.0, 0.2),  # the scenario's own span goes before that of its kind
+        ("kill", 0.1, None),  # a process restarts without requests, so it is observed past the load
+        ("kill", 9.0, 0.2),  # the time in the scenario overrides the default of the kind
         ("cache_loss", 9.0, None),
     ],
 )
-async def test_a_recovery_is_observed_for_its_whole_span(tmp_path, kind, load_s, within_s):
-    """The record tells until when the probe ran, the span, and that it never held."""
+async def test_a_recovery_is_observed_for_all_of_its_time(tmp_path, kind, load_s, within_s):
+    """The record says when the probe stopped, the allowed time, and that it never succeeded."""
     record = await drilled(tmp_path, kind, load_s, within_s)
-    span_s = within_s or NeverRecovers.recovers_within_s
+    allowed_s = within_s or NeverRecovers.recovers_within_s
 
-    assert (record.void, record.recovered_ns, record.recovers_within_s) == ("", None, span_s)
-    assert record.observed_until_ns - record.undone_ns >= span_s * S
+    assert (record.void, record.recovered_ns, record.recovers_within_s) == ("", None, allowed_s)
+    assert record.observed_until_ns - record.undone_ns >= allowed_s * S
 
 
 async def test_the_recovery_of_a_cache_is_observed_no_longer_than_the_load(tmp_path):
-    """Nobody fills a cache that nobody reads, so what happens after the load proves nothing."""
+    """A cache that nobody reads does not refill, so what happens after the load proves nothing."""
     record = await drilled(tmp_path, "cache_loss", 0.5)
 
     assert record.recovered_ns is None
@@ -77,31 +77,31 @@ async def test_the_recovery_of_a_cache_is_observed_no_longer_than_the_load(tmp_p
     ("fault", "warned"),
     [
         ("{at: 30 s, kind: cache_loss, target: redis}", True),  # 30 + 60 > 80
-        ("{at: 20 s, kind: cache_loss, target: redis}", False),  # exactly until the end
+        ("{at: 20 s, kind: cache_loss, target: redis}", False),  # exactly until the end of the load
         ("{at: 30 s, kind: cache_loss, target: redis, recovers_within: 50 s}", False),
         ("{at: 30 s, kind: cache_loss, target: redis, recovers_within: 51 s}", True),
         ("{at: 1 s, kind: kill, target: cassandra}", True),
     ],
 )
 def test_check_warns_where_a_fault_may_still_recover_when_the_load_ends(fault, warned):
-    """A run of 80 s: the warning names fault, span, both ends, and the remedy."""
+    """A load of 80 s: the warning names the fault, the allowed time, both ends and the fix."""
     scenario = loader.load("steady_home", [f"faults=[{fault}]", "workload.stages.0.for=80 s"])
-    found = recovery.warnings(scenario)
+    found = list(recovery.warnings(scenario))
 
     assert len(found) == warned
     assert all("may take" in text and "the load ends at 80 s" in text and "To fix:" in text for text in found)
 
 
 @pytest.mark.parametrize(("for_s", "warned"), [(30, True), (99, True), (100, False), (500, False)])
-def test_check_does_not_warn_of_a_fault_that_is_held_until_the_end(for_s, warned):
-    """At 30 s of 130 s: from 100 s on it lasts until the end, and is not judged."""
+def test_check_does_not_warn_about_a_fault_that_is_held_until_the_end(for_s, warned):
+    """Injected at 30 s of 130 s: held for 100 s or more it lasts until the end, and is not judged."""
     scenario = loader.load("zone_loss", [f"faults.0.for={for_s} s", "objectives=[]"])
 
-    assert len(recovery.warnings(scenario)) == warned
+    assert len(list(recovery.warnings(scenario))) == warned
 
 
-def test_check_prints_the_warning_and_stays_good(capsys):
-    """Exit 0, and the JSON value holds it."""
+def test_check_prints_the_warning_and_exits_0(capsys):
+    """Exit code 0, and the JSON document lists it."""
     code = results.check("first_run", ["faults.0.recovers_within=60 s"], as_json=True)
 
     output = json.loads(capsys.readouterr().out)
@@ -110,8 +110,8 @@ def test_check_prints_the_warning_and_stays_good(capsys):
     assert output["resolved"]["faults"][0]["recovers_within_s"] == 60
 
 
-def test_a_recovery_within_no_time_is_refused():
-    """The key, the value and an example."""
+def test_a_recovery_within_0_s_is_refused():
+    """The message names the key, the value and an example."""
     with pytest.raises(WrongInput, match=r"faults.0.recovers_within.*above 0"):
         loader.load("first_run", ["faults.0.recovers_within=0 s"])
 
@@ -120,7 +120,7 @@ def words(*overrides, name="steady_home", **more):
     return plan.plan_of(loader.load(name, ["workload.mix={home: 1}", "objectives=[]", *overrides]), **more)
 
 
-def test_a_plan_holds_the_routes_of_stages_that_have_operations():
+def test_a_plan_covers_the_routes_of_stages_that_have_operations():
     """A stage's own mix replaces the workload's; a share of 0 plans nothing."""
     staged = "workload.stages=[{for: 20 s, rate: 10/s, mix: {media: 1, delete: 0}}]"
 
@@ -129,8 +129,8 @@ def test_a_plan_holds_the_routes_of_stages_that_have_operations():
     assert plan.routes_of(loader.load("calibrate_quick")) >= {"like", "delete", "unfollow"}
 
 
-def test_a_route_that_the_population_turns_into_another_plans_nothing():
-    """No unfollow where nobody follows, no like without tweets, no request where nobody is protected."""
+def test_a_route_that_the_population_cannot_serve_plans_nothing():
+    """No unfollow without follows, no like without tweets, no follow request without protected users."""
     bare = ["population.follows.mean=0", "population.history=0"]
     every = "workload.mix={unfollow: 1, like: 1, follow_request: 1, follow_approve: 1}"
 
@@ -144,8 +144,8 @@ def test_a_route_that_the_population_turns_into_another_plans_nothing():
     assert plan.FOLLOWS not in words("workload.mix={follow: 1}", "population.protected=100 %")
 
 
-def test_what_the_tape_did_not_draw_is_not_planned():
-    """No delete was drawn; data of earlier runs may hold what this population does not."""
+def test_a_route_that_the_tape_did_not_draw_is_not_planned():
+    """No delete was drawn; data of earlier runs may hold tweets that this population does not have."""
     assert plan.DELETES not in words("workload.mix={home: 999999, delete: 1}", drawn={"home"})
     assert plan.SEEDED_TWEETS in words("population.history=0", kept_data=True)
     assert plan.SEEDED_TWEETS not in words("population.history=0")
@@ -165,6 +165,6 @@ def test_what_the_tape_did_not_draw_is_not_planned():
         (["population.cache=cold", "workload.mix={user_tweets: 1}"], True),
     ],
 )
-def test_cached_lists_are_planned_where_something_makes_them_and_nothing_empties_them(overrides, held):
-    """Profile reads make no list; a warm cache has them until a fault takes them away."""
+def test_cached_lists_are_planned_where_something_builds_them_and_no_fault_empties_the_cache(overrides, held):
+    """Profile reads build no list; a warm cache has lists until a fault empties it."""
     assert (plan.CACHED_LISTS in words("workload.mix={profile: 1}", *overrides)) == held

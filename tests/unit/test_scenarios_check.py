@@ -1,4 +1,4 @@
-"""What no run could judge is refused before it starts; what one hardly can is a warning."""
+"""A scenario that no run could judge is refused; one that a run can hardly judge causes a warning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HELD = "faults=[{at: 20 s, kind: zone_loss, target: zone, for: 30 s, recovers_wi
 
 
 def checked(*overrides: str, base: str = "first_run") -> loader.Checked:
-    """Check 100 s of 10/s, half of it home reads and half posts, with these changes."""
+    """Check 100 s of 10/s, half home reads and half posts, with these overrides."""
     return loader.check(base, [*PLAIN, *overrides])
 
 
@@ -118,7 +118,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_no_run_could_judge_is_refused(name):
+def test_an_objective_that_no_run_could_judge_is_refused(name):
     """Issue 13: an objective that nothing can decide passed `check`, and the run ended UNKNOWN."""
     overrides, reason = REFUSED[name]
 
@@ -128,8 +128,8 @@ def test_what_no_run_could_judge_is_refused(name):
     assert reason in errors[0]
 
 
-def test_every_problem_is_listed_in_one_answer():
-    """Two misspelled keys, a wrong number and an unknown route in one answer."""
+def test_all_problems_are_reported_together():
+    """Two misspelled keys, an invalid number and an unknown route."""
     errors = checked("workload.mxi=3", "seed=seven", "population.userz=3", "workload.mix.hom=1").errors
 
     assert [error.split("`")[1] for error in errors] == [
@@ -154,26 +154,26 @@ FEW = [
 
 
 @pytest.mark.parametrize(("text", "beyond"), FEW)
-def test_a_percentile_wants_ten_expected_operations_beyond_it(text, beyond):
-    """k6 #1346: what has too little to judge says so before: expected operations x (1 - p) < 10."""
-    found = checked(f"objectives=[{text}]", "measure.warm_up=10 s")
+def test_a_percentile_needs_ten_expected_operations_beyond_it(text, beyond):
+    """k6 #1346: too few operations are a warning beforehand: expected operations x (1 - p) < 10."""
+    result = checked(f"objectives=[{text}]", "measure.warm_up=10 s")
 
     if beyond == "refused":
-        assert found.errors
+        assert result.errors
         return
-    assert found.errors == ()
-    assert len(found.warnings) == (beyond is not None)
-    for warning in found.warnings:
+    assert result.errors == ()
+    assert len(result.warnings) == (beyond is not None)
+    for warning in result.warnings:
         assert f"= {beyond:.3g} beyond" in warning and text in warning
 
 
 def test_exactly_ten_operations_beyond_a_percentile_are_enough():
-    """100 s of 10/s are 1,000 operations, ten of them beyond p99; one second less is too little."""
+    """100 s of 10/s are 1,000 operations, ten of them beyond p99; one second less is too short."""
     assert not checked("objectives=[p99 <= 1 s whole]").warnings
     assert checked("objectives=[p99 <= 1 s whole]", "workload.stages.0.for=99 s").warnings
 
 
-def test_a_share_wants_as_many_operations_as_the_judge_does():
+def test_a_share_needs_as_many_operations_as_the_judge_does():
     """`errors` over nine expected operations would end UNKNOWN."""
     assert objectives.MIN_OPERATIONS == warnings.LEAST
     assert (
@@ -184,7 +184,7 @@ def test_a_share_wants_as_many_operations_as_the_judge_does():
     )
 
 
-def test_of_several_windows_the_poorest_is_warned_of():
+def test_of_several_windows_the_one_with_fewest_operations_is_reported():
     """The window after the second fault is 5 s long, that after the first 45 s."""
     kills = f"faults=[{KILL}, {{at: 75 s, kind: kill, target: tweets, recovers_within: 5 s}}]"
 
@@ -194,7 +194,7 @@ def test_of_several_windows_the_poorest_is_warned_of():
 
 
 LATE = {
-    "faults=[{at: 100 s, kind: kill, target: redis}]": "begins at 100 s, but the load ends at 100 s",
+    "faults=[{at: 100 s, kind: kill, target: redis}]": "starts at 100 s, but the load ends at 100 s",
     "faults=[{at: 300 s, kind: cache_loss, target: redis}]": "never injected",
     HELD.replace("30 s", "90 s"): "held until 110 s, but the load ends at 100 s",
 }
@@ -202,19 +202,19 @@ LATE = {
 
 @pytest.mark.parametrize("faults", LATE)
 def test_a_fault_past_the_end_of_the_run_is_a_warning(faults):
-    """k6 #1346 taught it: what never happens must not look as if it had been survived."""
-    found = checked(faults, "platform=cluster")
+    """k6 #1346: a fault that never happens must not look as if it had been survived."""
+    result = checked(faults, "platform=cluster")
 
-    assert found.errors == ()
-    assert len(found.warnings) == 1 and LATE[faults] in found.warnings[0]
+    assert result.errors == ()
+    assert len(result.warnings) == 1 and LATE[faults] in result.warnings[0]
 
 
 @pytest.mark.parametrize("faults", [HELD, HELD.replace("30 s", "80 s"), f"faults=[{KILL}]"])
-def test_a_fault_within_the_load_or_until_its_end_is_none(faults):
-    """One that is meant to last until the end is no mistake."""
-    found = checked(faults, "platform=cluster")
+def test_a_fault_within_the_load_or_until_its_end_is_no_warning(faults):
+    """A fault may last until the end of the load."""
+    result = checked(faults, "platform=cluster")
 
-    assert found == loader.Checked(found.scenario)
+    assert result == loader.Checked(result.scenario)
 
 
 def test_a_fault_past_the_end_is_not_injected():
@@ -227,7 +227,7 @@ def test_a_fault_past_the_end_is_not_injected():
 
 
 def test_planned_windows_are_those_that_the_judge_measures():
-    """Warm-up 10 s, a fault from 20 s to 50 s, 15 s granted."""
+    """Warm-up 10 s, a fault from 20 s to 50 s, 15 s granted for recovery."""
     scenario = loader.load(
         "zone_loss",
         [
@@ -265,18 +265,18 @@ def test_expected_operations_follow_the_ramps_and_mixes_of_the_stages():
 
 
 def test_plan_and_judge_name_the_same_percentiles_and_deliveries():
-    """One fact, held equal on both sides."""
+    """Both sides list them; they must be equal."""
     assert histogram.QUANTILES == wanted.QUANTILES
     assert delivery.WRITES == vocabulary.DELIVERED
 
 
 @pytest.mark.parametrize("name", loader.names())
 def test_the_catalog_has_no_scenario_that_check_refuses(name):
-    """Warnings it has: a minute on two cores is short."""
+    """Warnings are allowed: a minute on two cores is short."""
     assert loader.check(name).errors == ()
 
 
-def said(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
+def run_command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
     """Run the command; return exit code, the JSON on stdout, and stderr."""
     code = cli.run([*words, "--json"])
     out, err = capsys.readouterr()
@@ -299,8 +299,8 @@ FEW_SET = ["--set", "objectives=[home p99 <= 1 s whole]"]
     ],
 )
 def test_check_has_errors_and_warnings_as_lists(capsys, more, code, errors, warnings):
-    """0 with warnings, 65 with `--strict`, 64 where it is refused; both lists are always there."""
-    left, document, err = said(capsys, "check", "first_run", *SETS, *more)
+    """Exit code 0 with warnings, 65 with `--strict`, 64 if refused; both lists are always present."""
+    left, document, err = run_command(capsys, "check", "first_run", *SETS, *more)
 
     assert (left, len(document["errors"]), len(document["warnings"])) == (code, errors, warnings)
     assert document["ok"] is (errors == 0)
@@ -320,7 +320,7 @@ def test_run_prints_the_warnings_too(capsys, monkeypatch):
     )
 
 
-def test_an_objective_of_the_best_case_never_expects_less_than_none():
+def test_expected_operations_are_never_negative():
     """Whatever the faults, no window is longer than the load."""
     scenario = loader.load("zone_loss")
 

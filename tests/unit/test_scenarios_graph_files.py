@@ -1,4 +1,4 @@
-"""Graph files as people have them: every notation reads to the same follows, and what is none is refused."""
+"""Graph files in common formats: every notation yields the same follows; other files are refused."""
 
 import bz2
 import gzip
@@ -77,7 +77,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_every_notation_reads_to_the_same_follows(name, tmp_path):
+def test_every_notation_yields_the_same_follows(name, tmp_path):
     """1 follows 2 and 2 follows 3, however it is written."""
     assert follows(SAME[name], tmp_path) == {("1", "2"), ("2", "3")}
 
@@ -124,14 +124,14 @@ NAMES = {
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_are_kept_as_they_are_written(name, tmp_path):
-    """Numbers up to 2^63 - 1 stay exact, everything else is a name, and both may be in one file."""
+    """Numbers up to 2^63 - 1 remain exact, everything else is a name; a file may contain both."""
     content, expected = NAMES[name]
 
     assert follows(content, tmp_path) == expected
 
 
 def test_ids_beyond_the_largest_and_names_are_counted_as_names(tmp_path):
-    """All users are numbered 1 to N by audience; the summary says how many were no numbers."""
+    """All users are numbered 1 to N by audience; the summary counts the ids that are not numbers."""
     read = graph_files.read(written(f"ann {MOST}\n{MOST + 1} {MOST}\n", tmp_path))
 
     assert (read.summary.names, read.summary.renumbered, read.summary.largest_audience_id) == (
@@ -151,8 +151,8 @@ PACKED = {
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_a_compressed_file_is_known_by_its_content(name, tmp_path):
-    """The name has no suffix; parts that were compressed one by one and joined are one file."""
+def test_a_compressed_file_is_recognized_by_its_content(name, tmp_path):
+    """The name has no suffix; concatenated compressed parts are one file."""
     content = PACKED[name](b"1 2\n") + PACKED[name](b"2 3\n")
 
     assert follows(content, tmp_path) == {("1", "2"), ("2", "3")}
@@ -160,8 +160,8 @@ def test_a_compressed_file_is_known_by_its_content(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", PACKED)
-def test_a_compressed_file_is_read_no_further_than_the_limit(name, tmp_path):
-    """A small file that unpacks without end costs neither memory nor time beyond the bound."""
+def test_a_compressed_file_is_not_read_past_the_limit(name, tmp_path):
+    """A decompression bomb costs neither memory nor time beyond the limit."""
     path = written(PACKED[name](b"1 2\n" * 2**20), tmp_path)
 
     with pytest.raises(WrongInput, match=rf"more than 2 MiB of text inside {name}"):
@@ -178,7 +178,7 @@ def test_a_plain_file_has_the_same_limit(tmp_path):
 
 @pytest.mark.parametrize("name", PACKED)
 def test_a_damaged_compressed_file_is_refused(name, tmp_path):
-    """Cut off in the middle, as after a broken download."""
+    """Truncated, as after an interrupted download."""
     packed = PACKED[name](str(list(range(5000))).encode())
 
     with pytest.raises(WrongInput, match=f"is damaged {name}"):
@@ -214,8 +214,8 @@ UNDIRECTED = {
 
 
 @pytest.mark.parametrize("name", UNDIRECTED)
-def test_direction_is_as_the_options_say_or_else_the_file(name, tmp_path):
-    """`undirected` makes both directions, `direction` swaps the columns; else a header counts."""
+def test_the_direction_is_that_of_the_options_or_else_of_the_file(name, tmp_path):
+    """`undirected` creates both directions, `direction` swaps the columns; otherwise the header decides."""
     content, options, expected = UNDIRECTED[name]
 
     assert follows(content, tmp_path, **options) == expected
@@ -236,8 +236,8 @@ def test_direction_is_as_the_options_say_or_else_the_file(name, tmp_path):
         ("// directed", False),
     ],
 )
-def test_a_comment_declares_an_undirected_graph_in_plain_words(comment, undirected):
-    """The first mention counts."""
+def test_a_comment_may_declare_an_undirected_graph(comment, undirected):
+    """The first mention decides."""
     assert graph_layout.says_undirected([comment]) is undirected
 
 
@@ -251,15 +251,15 @@ def test_a_comment_declares_an_undirected_graph_in_plain_words(comment, undirect
         ("# Undirected graph\n1 2\n", {}, False),
     ],
 )
-def test_a_hint_is_given_where_nobody_follows_back(content, options, hinted, tmp_path):
-    """A list of friendships looks like that; whoever states what it is sees no hint."""
+def test_a_graph_without_mutual_follows_causes_a_hint(content, options, hinted, tmp_path):
+    """A list of friendships looks like that; an explicit option suppresses the hint."""
     hints = summary(content, tmp_path, **options).hints
 
     assert any("--undirected" in hint and "followee_follower" in hint for hint in hints) is hinted
 
 
-def test_one_line_says_what_was_read(tmp_path):
-    """Users, follows, direction, what was dropped, the numbering and the largest audience."""
+def test_the_summary_is_one_line(tmp_path):
+    """Users, follows, direction, dropped lines, numbering and the largest audience."""
     assert summary("# x\n10 99\n11 99\n10 11 5\n10 99\n99 99\n", tmp_path).line == (
         "a.graph (edge list): 3 users, 3 follows, directed (follower, followee), "
         "duplicates dropped: 1, self loops dropped: 1, "
@@ -274,8 +274,8 @@ def test_a_pair_listed_both_ways_is_one_duplicate_of_an_undirected_graph(tmp_pat
     assert (read.follows, read.duplicates, read.reciprocal_pairs) == (4, 1, 2)
 
 
-def test_a_symmetric_matrix_counts_its_entries_as_they_are_written(tmp_path):
-    """Below the diagonal once, on it a follow of oneself."""
+def test_a_symmetric_matrix_counts_its_entries_as_written(tmp_path):
+    """An entry below the diagonal counts once; one on it is a self follow."""
     read = summary(
         "%%MatrixMarket matrix coordinate pattern symmetric\n3 3 4\n2 1\n3 1\n3 1\n2 2\n", tmp_path
     )
@@ -283,7 +283,7 @@ def test_a_symmetric_matrix_counts_its_entries_as_they_are_written(tmp_path):
     assert (read.lines, read.follows, read.duplicates, read.self_loops) == (4, 4, 1, 1)
 
 
-def test_ids_that_are_the_numbers_of_the_users_already_are_kept(tmp_path):
+def test_ids_that_already_are_the_user_numbers_are_kept(tmp_path):
     """1 is the most followed, 2 the next."""
     assert not summary("2 1\n3 1\n1 2\n", tmp_path).renumbered
     assert summary("1 2\n3 2\n2 1\n", tmp_path).renumbered
@@ -313,7 +313,7 @@ IDS = st.one_of(
     st.booleans(),
     st.booleans(),
 )
-def test_what_was_written_is_read_whatever_the_notation(
+def test_the_follows_that_were_written_are_read_in_every_notation(
     tmp_path_factory, pairs, delimiter, line_end, quoted, packed
 ):
     """Any ids, separators and line ends, quoted or not: the same set of follows."""
@@ -341,8 +341,8 @@ LINES = st.lists(st.sampled_from(SAMPLES), min_size=1, max_size=4)
 
 @settings(deadline=None)
 @given(LINES)
-def test_a_comment_changes_nothing_of_what_is_read(tmp_path_factory, lines):
-    """Plain numbers take a fast way, which a comment at the end closes: both ways read or refuse alike."""
+def test_a_comment_does_not_change_what_is_read(tmp_path_factory, lines):
+    """A comment at the end disables the fast path of plain numbers: both paths must agree."""
     folder = tmp_path_factory.mktemp("drawn")
 
     def outcome(content):
@@ -355,7 +355,7 @@ def test_a_comment_changes_nothing_of_what_is_read(tmp_path_factory, lines):
 
 
 def test_a_large_file_is_read_across_the_blocks_of_the_parser(tmp_path):
-    """Comments, names and numbers in 400,000 lines: none is lost, and a bad last one has its number."""
+    """Of 400,000 lines with comments, names and numbers none is lost; an invalid last one has its number."""
     lines = [f"{n} {n + 1}" for n in range(200_000)] + ["# c"] + [f"u{n} u{n + 1}" for n in range(200_000)]
 
     read = graph_files.read(written("\n".join(lines), tmp_path))

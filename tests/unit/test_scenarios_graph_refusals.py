@@ -1,4 +1,4 @@
-"""What is no graph file is refused, naming what it is or the line that cannot be read."""
+"""A file that is not a graph is refused, with its format or the line that cannot be parsed."""
 
 
 import gzip
@@ -51,8 +51,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_edge_list_is_refused_with_its_format(name, tmp_path):
-    """The message names what the file is, so that one knows how to convert it."""
+def test_a_file_of_another_format_is_refused_with_its_format(name, tmp_path):
+    """The message names the format, so that users know how to convert the file."""
     with pytest.raises(WrongInput, match=name):
         graph_files.read(written(REFUSED[name], tmp_path))
 
@@ -69,7 +69,7 @@ WITHOUT = {
 
 
 @pytest.mark.parametrize("name", WITHOUT)
-def test_a_file_without_one_usable_follow_is_refused(name, tmp_path):
+def test_a_file_without_a_valid_follow_is_refused(name, tmp_path):
     """A population needs at least one."""
     with pytest.raises(WrongInput, match="holds no follow"):
         graph_files.read(written(WITHOUT[name], tmp_path))
@@ -96,7 +96,7 @@ MALFORMED = {
     ),
     "a quoted float": ('source,target\n"1","2"\n"1.0","2"\n', "line 3: '1.0,2' holds 1.0"),
     "another encoding": (b"1 2\n" + "Jos\u00e9 2\n".encode("latin-1"), "line 2: .* is not UTF-8"),
-    "a line without end": ("1 2\n" + "x" * 3_000_000, "cannot be cut into lines .* 3,000,000 bytes"),
+    "a line without end": ("1 2\n" + "x" * 3_000_000, "cannot be split into lines .* 3,000,000 bytes"),
     "a bipartite network": ("% bip unweighted\n1 1\n1 2\n", "bipartite"),
     "a matrix that ends early": (
         "%%MatrixMarket matrix coordinate pattern general\n3 3 2\n1 2\n",
@@ -124,9 +124,9 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_what_cannot_be_read_is_refused_with_its_line(name, tmp_path):
-    """Number and text of the line, counted as an editor counts."""
-    content, said = MALFORMED[name]
+def test_a_line_that_cannot_be_parsed_is_refused_with_its_number(name, tmp_path):
+    """Number and text of the line, counted as in an editor."""
+    content, message = MALFORMED[name]
 
-    with pytest.raises(WrongInput, match=said):
+    with pytest.raises(WrongInput, match=message):
         graph_files.read(written(content, tmp_path))

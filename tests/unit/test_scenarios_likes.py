@@ -1,4 +1,4 @@
-"""Likes on the tape: seeded tweets, each user and tweet once, and no other route's draw is moved by them."""
+"""Likes in the tape: of seeded tweets, each (user, tweet) once; they do not change other routes' draws."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def drawn(*changes: str) -> tuple[workload.Tape, seeded_tweets.History]:
     return workload.draw(scenario, graph, past), past
 
 
-def test_every_like_names_a_seeded_tweet_and_none_is_sent_twice():
-    """So every final like is known from the answers alone."""
+def test_every_like_is_of_a_seeded_tweet_and_none_is_sent_twice():
+    """So every final like is known from the answers."""
     tape, past = drawn("workload.mix={home: 50, like: 50}")
     likes = tape.route == tape.routes.index("like")
     pairs = list(zip(tape.user[likes].tolist(), tape.target[likes].tolist()))
@@ -28,7 +28,7 @@ def test_every_like_names_a_seeded_tweet_and_none_is_sent_twice():
     assert np.isin(tape.target[likes], past.tweet_ids).all()
 
 
-def test_without_seeded_tweets_a_like_becomes_a_look_at_a_profile():
+def test_without_seeded_tweets_a_like_becomes_a_profile_read():
     """There is nothing to like."""
     tape, _ = drawn("workload.mix={home: 50, like: 50}", "population.history=0 tweets")
 

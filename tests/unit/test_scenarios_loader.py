@@ -1,4 +1,4 @@
-"""A scenario file is read into SI values, or refused with file, key, value, bound and fix."""
+"""A scenario file is parsed into SI values, or refused with file, key, value, bound and fix."""
 
 import jsonschema
 import pytest
@@ -12,7 +12,7 @@ from system.platform import blueprint
 from tweetlab.commands import graphs
 
 
-def test_the_first_run_asks_for_sixty_seconds_with_a_cache_loss_in_the_middle():
+def test_first_run_lasts_sixty_seconds_with_a_cache_loss_in_the_middle():
     """The demo's scenario: about 60 s, one cache_loss at 30 s, every route that needs no protected user."""
     scenario = loader.load("first_run")
 
@@ -32,17 +32,17 @@ def test_every_scenario_of_the_catalog_loads_and_fits_the_published_schema(name)
 
 
 @pytest.mark.parametrize("name", loader.names())
-def test_a_scenario_that_writes_gives_every_check_something_to_see(name):
-    """A check that saw nothing is unknown, and unknown is not pass: who posts also deletes, unfollows and reads."""
+def test_a_scenario_that_posts_exercises_every_invariant(name):
+    """A check without operations is unknown, so a mix with posts also has deletes, unfollows and reads."""
     scenario = loader.load(name)
     mixes = [scenario.workload.mix, *(stage.mix for stage in scenario.workload.stages if stage.mix)]
-    asked = {route for mix in mixes for route, share in mix.items() if share}
+    routes = {route for mix in mixes for route, share in mix.items() if share}
 
-    assert "post" not in asked or {"home", "delete", "unfollow"} <= asked
+    assert "post" not in routes or {"home", "delete", "unfollow"} <= routes
 
 
 def test_an_override_reaches_into_blocks_lists_and_knobs():
-    """`--set key.path=value` is read as YAML and takes the same checks as the file."""
+    """`--set key.path=value` is parsed as YAML and checked like the file."""
     scenario = loader.load("first_run", ["workload.stages.0.rate=100/s..400/s", "policies.breaker.open=300 ms", "faults=[]",
                                          "objectives=[errors < 1 % whole]", "policies.retry.budget=20 %"])
 
@@ -62,7 +62,7 @@ WRONG = {
     "platform=smal": ("'smal'", 'Did you mean "small"?'),
     "faults.0.kind=cash_loss": ("'cash_loss'", 'Did you mean "cache_loss"?'),
     "faults.0.target=reddis": ("'reddis'", 'Did you mean "redis"?'),
-    "faults.0.target=kafka": ("'kafka'", "strikes redis"),
+    "faults.0.target=kafka": ("'kafka'", "must be redis"),
     "faults.0.for=3 s": ("`faults.0.for`", "Leave `for` out"),
     "objectives=[home p9 < 3 ms]": ("`p9`", 'Did you mean "p99"?'),
     "objectives=[hom p99 < 3 ms]": ("`hom`", 'Did you mean "home"?'),
@@ -85,8 +85,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("override", WRONG)
-def test_what_does_not_fit_is_refused_with_the_key_the_value_and_a_mend(override):
-    """Every wrong input ends as WrongInput, exit 64, and tells what to write instead."""
+def test_an_invalid_value_is_refused_with_its_key_and_a_fix(override):
+    """Every invalid input raises WrongInput, exit code 64, and says what to write instead."""
     named, fix = WRONG[override]
 
     with pytest.raises(WrongInput) as caught:
@@ -97,54 +97,54 @@ def test_what_does_not_fit_is_refused_with_the_key_the_value_and_a_mend(override
     assert caught.value.exit_code == 64
 
 
-def test_an_unknown_scenario_names_its_nearest_neighbour():
-    """A name that is no file and not in the catalog is refused."""
+def test_an_unknown_scenario_is_refused_with_the_nearest_name():
+    """The name is neither a file nor in the catalog."""
     with pytest.raises(WrongInput, match='Did you mean "first_run"'):
         loader.load("frist_run")
 
 
-@pytest.mark.parametrize(("text", "told"), [
+@pytest.mark.parametrize(("text", "message"), [
     ("name: a\nname: b\n", "line 2"),
     ("name: [a\n", "not readable as YAML"),
     ("- 1\n", "holds list"),
-    ("name: a\nquestion: b\n", "`workload` is None; it must be written"),
+    ("name: a\nquestion: b\n", "`workload` is None; it is required"),
 ])
-def test_a_broken_file_is_refused_with_its_line_or_its_missing_key(tmp_path, text, told):
-    """A key written twice is refused, since YAML itself would silently keep the last."""
+def test_a_broken_file_is_refused_with_its_line_or_its_missing_key(tmp_path, text, message):
+    """A duplicate key is refused, because YAML itself silently keeps the last one."""
     path = tmp_path / "broken.yaml"
     path.write_text(text)
 
     with pytest.raises(WrongInput) as caught:
         loader.load(path)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "broken.yaml" in str(caught.value)
 
 
-@pytest.mark.parametrize(("overrides", "told"), [
+@pytest.mark.parametrize(("overrides", "message"), [
     (("platform=cluster", "policies.limits.max_gateways=1"), "`policies.limits.max_gateways` is 1; it must be at least 2"),
     (("policies.autoscale.max=8", "policies.autoscale.min=6"), "`policies.autoscale.min` is 6; it must be at most 4"),
 ])  # fmt: skip
-def test_more_gateways_than_share_the_limits_are_refused_before_anything_starts(overrides, told):
-    """While the limits are away each admits its share of `max_gateways`: a further one would admit more than the limit."""
-    with pytest.raises(WrongInput, match=told):
+def test_more_gateways_than_max_gateways_are_refused(overrides, message):
+    """Without the counter server each admits a share of `max_gateways`: one more would exceed the limit."""
+    with pytest.raises(WrongInput, match=message):
         loader.load("steady_home", overrides)
 
 
-@pytest.mark.parametrize(("override", "told"), [
+@pytest.mark.parametrize(("override", "message"), [
     ("cache.privacy_ttl=0 s", "above 0"),
     ("cache.tweet_ttl=400 ms", "above 0"), ("search.band=0", "from 1 to 10000"), ("search.band=20000", "from 1 to 10000"),
     ("search.half_life=0 s", "above 0"), ("fanout.chunk=0", "from 1 up"), ("timeline.rebuild_concurrency=0", "from 1 up"),
     ("deadline.store=0 s", "above 0"),
 ])  # fmt: skip
-def test_a_knob_that_would_close_a_route_is_refused(override, told):
-    """Its 0 switches nothing off: every read, page or write would fail."""
-    with pytest.raises(WrongInput, match=told):
+def test_a_policy_that_would_close_a_route_is_refused(override, message):
+    """Its 0 disables no feature: every read, page or write would fail."""
+    with pytest.raises(WrongInput, match=message):
         loader.load("steady_home", [f"policies.{override}"])
 
 
-def test_a_file_that_is_no_text_is_refused_with_the_byte(tmp_path):
-    """A picture given by mistake, or a file saved in another encoding."""
+def test_a_file_that_is_not_utf8_is_refused_with_the_byte(tmp_path):
+    """A picture, or a file saved in another encoding."""
     path = tmp_path / "latin.yaml"
     path.write_bytes("question: Wie spät?\n".encode("latin-1"))
 
@@ -153,89 +153,90 @@ def test_a_file_that_is_no_text_is_refused_with_the_byte(tmp_path):
 
 
 def test_a_population_may_say_how_its_graph_file_is_read(tmp_path):
-    """By `--set` as in the file; the record of the run says it again; left out, the graph file decides."""
+    """By `--set` as in the file; the record keeps it; by default the graph file decides."""
     path = tmp_path / "a: #1 graph.edges"
     path.write_text("1 2\n")
     options = graphs.overrides(str(path), True, "followee_follower")
 
     scenario = loader.load("first_run", options)
 
-    people = scenario.population
-    assert (people.graph, people.undirected, people.direction) == (path, True, "followee_follower")
-    assert recorded.scenario_of({"scenario": {"resolved": scenario.resolved()}}).population == people
+    read = scenario.population
+    assert (read.graph, read.undirected, read.direction) == (path, True, "followee_follower")
+    assert recorded.scenario_of({"scenario": {"resolved": scenario.resolved()}}).population == read
     left_out = loader.load("first_run", graphs.overrides(str(path), False, "")).population
     assert (left_out.undirected, left_out.direction) == (None, None)
 
 
 def test_a_fault_window_without_a_fault_is_refused():
-    """An objective `after fault` would never be judged in a scenario that has no fault."""
+    """An objective `after fault` could never be judged in a scenario without a fault."""
     with pytest.raises(WrongInput, match="its window needs a fault"):
         loader.load("first_run", ["faults=[]"])
 
 
 def test_scenarios_know_the_same_blueprints_as_the_platform():
-    """The vocabulary stands one floor below the platform; both must tell the same nodes and zones."""
-    built = {name: tuple(sorted(node.name for node in each.nodes)) for name, each in blueprint.BLUEPRINTS.items()}
-    zones = {name: tuple(sorted({f"zone-{node.zone}" for node in each.nodes if node.zone}))
-             for name, each in blueprint.BLUEPRINTS.items()}
+    """The vocabulary is a layer below the platform; both must list the same nodes, zones and regions."""
+    built = {name: tuple(sorted(node.name for node in plan.nodes)) for name, plan in blueprint.BLUEPRINTS.items()}
+    zones = {name: tuple(sorted({f"zone-{node.zone}" for node in plan.nodes if node.zone}))
+             for name, plan in blueprint.BLUEPRINTS.items()}
 
     assert built == vocabulary.BLUEPRINTS
-    assert {name: found for name, found in zones.items() if found} == vocabulary.ZONES
-    regions = {name: tuple(wan.NAMES[number] for number in sorted({node.region for node in each.nodes} - {0}))
-               for name, each in blueprint.BLUEPRINTS.items()}
-    assert {name: found for name, found in regions.items() if found} == vocabulary.REGIONS
+    assert {name: names for name, names in zones.items() if names} == vocabulary.ZONES
+    regions = {name: tuple(wan.NAMES[number] for number in sorted({node.region for node in plan.nodes} - {0}))
+               for name, plan in blueprint.BLUEPRINTS.items()}
+    assert {name: names for name, names in regions.items() if names} == vocabulary.REGIONS
 
 
-@pytest.mark.parametrize(("override", "told"), [
+@pytest.mark.parametrize(("override", "message"), [
     ("platform=small", "`small` has no zones"),
     ("platform=small", "write `platform: cluster`"),
-    ("faults.0.target=zone-4", "strikes zone-1, zone-2, zone-3"),
-    ("faults.0.target=redis", "strikes zone-1, zone-2, zone-3"),
+    ("faults.0.target=zone-4", "must be zone-1, zone-2, zone-3"),
+    ("faults.0.target=redis", "must be zone-1, zone-2, zone-3"),
     ("faults=[{at: 30 s, kind: zone_loss, target: zone-1}]", "write how long"),
 ])
-def test_a_zone_is_lost_only_where_there_are_zones_and_for_a_while(override, told):
-    """A scenario that cannot mean what it says is refused before anything starts."""
+def test_zone_loss_needs_a_blueprint_with_zones_a_zone_and_a_duration(override, message):
+    """A contradictory scenario is refused before anything starts."""
     with pytest.raises(WrongInput) as caught:
         loader.load("zone_loss", [override])
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("scenario", "override", "told"), [
-    ("region_loss", "platform=cluster", "has no regions, so `region_loss` cannot strike one; write `platform: two_regions`"),
-    ("region_cut", "faults.0.target=zone-1", "`region_cut` strikes east, west, witness, or `region`: the one where the cache's"),
+@pytest.mark.parametrize(("scenario", "override", "message"), [
+    ("region_loss", "platform=cluster", "has no regions, so `region_loss` has no target; write `platform: two_regions`"),
+    ("region_cut", "faults.0.target=zone-1",
+     "the target of `region_cut` must be east, west, witness, or `region`: the one of the cache's primary"),
     ("region_cut", "faults.0.target=wets", 'Did you mean "west"?'),
     ("region_cut", "faults=[{at: 30 s, kind: region_cut, target: region}]", "write how long"),
-    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: region, for: 9 s, loss: 1 %}]", "or `lines`: all of them"),
-    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s}]", "must say how much: `delay` or `loss`"),
+    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: region, for: 9 s, loss: 1 %}]", "or `lines`: all WAN links"),
+    ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s}]", "it needs a strength: `delay` or `loss`"),
     ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s, delay: 2 s}]",
      "`faults.0.delay` is '2 s'; it must be from 1 ms to 500 ms."),
     ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s, loss: 60 %}]",
      "`faults.0.loss` is '60 %'; it must be from 0.1 % to 50 %."),
     ("region_calm", "faults=[{at: 30 s, kind: wan_slow, target: lines, for: 9 s, delay: 80}]", "Write the unit"),
-    ("region_cut", "faults.0.delay=80 ms", "`region_cut` has no `delay`; leave it out, or take `wan_slow`"),
+    ("region_cut", "faults.0.delay=80 ms", "`region_cut` has no `delay`; leave it out, or use `wan_slow`"),
 ])
-def test_a_fault_of_regions_that_cannot_be_is_refused(scenario, override, told):
-    """With value, bound and fix, before anything starts."""
+def test_an_invalid_fault_of_a_region_or_link_is_refused(scenario, override, message):
+    """The message has the value, the bound and the fix."""
     with pytest.raises(WrongInput) as caught:
         loader.load(scenario, [override])
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_the_lines_of_a_scenario_are_as_slow_as_it_asks():
-    """In seconds and shares; what it does not ask for is not changed."""
-    def load(*asked):
-        return loader.load("region_calm", [f"faults=[{{at: 9 s, kind: wan_slow, for: 9 s, target: {', '.join(asked)}}}]"])
+def test_the_strength_of_wan_slow_is_parsed_into_si_values():
+    """Seconds and shares; a parameter that is left out is absent."""
+    def load(*keys):
+        return loader.load("region_calm", [f"faults=[{{at: 9 s, kind: wan_slow, for: 9 s, target: {', '.join(keys)}}}]"])
 
-    [both], [one] = load("lines", "delay: 80 ms", "loss: 1 %").faults, load("west", "loss: 0.5 %").faults
+    [both], [loss] = load("lines", "delay: 80 ms", "loss: 1 %").faults, load("west", "loss: 0.5 %").faults
 
-    assert (both.asked, one.asked) == ({"delay_s": 0.08, "loss": 0.01}, {"loss": pytest.approx(0.005)})
-    assert loader.load("region_cut").faults[0].asked == {}
+    assert (both.strength, loss.strength) == ({"delay_s": 0.08, "loss": 0.01}, {"loss": pytest.approx(0.005)})
+    assert loader.load("region_cut").faults[0].strength == {}
 
 
-def test_what_slows_a_line_may_be_asked_is_what_a_line_can_be():
-    """The bounds stand one floor below the carrier's."""
+def test_the_bounds_of_a_strength_are_those_of_the_wan_emulator():
+    """The vocabulary repeats the bounds that the emulator accepts."""
     for name, bounds in vocabulary.STRENGTHS.items():
         field = {"delay": "delay_s", "loss": "loss"}[name]
         assert [getattr(wan.Line(**{field: value}), field) for value in bounds] == list(bounds)
@@ -243,8 +244,8 @@ def test_what_slows_a_line_may_be_asked_is_what_a_line_can_be():
 
 @pytest.mark.parametrize(("drilled", "calm"), [
     ("zone_loss", "zone_calm"), ("region_loss", "region_calm"), ("region_cut", "region_calm")])
-def test_the_control_of_a_drill_differs_in_its_fault_alone(drilled, calm):
-    """Else the two would not be held against each other."""
+def test_the_control_of_a_drill_differs_only_in_its_fault(drilled, calm):
+    """Otherwise the two could not be compared."""
     drill, control = loader.load(drilled), loader.load(calm)
 
     assert (drill.population, drill.workload, drill.policies, drill.seed, drill.platform, drill.measure) == (
@@ -253,7 +254,7 @@ def test_the_control_of_a_drill_differs_in_its_fault_alone(drilled, calm):
 
 
 def test_the_resolved_scenario_is_plain_json_with_defaults_filled_in():
-    """The record keeps what really held, not only what was written."""
+    """The record keeps the effective values, not only those written."""
     resolved = loader.load("steady_home").resolved()
 
     assert resolved["policies"]["timeline"]["cap"] == 800

@@ -1,4 +1,4 @@
-"""No number of a scenario may be NaN or infinite, however it is written and wherever it stands."""
+"""No number of a scenario may be NaN or infinite, in any spelling and under any key."""
 
 import pytest
 
@@ -24,8 +24,8 @@ def test_no_key_of_the_schema_takes_nan_or_infinity():
     assert check_rows.accepted() == []
 
 
-def test_a_good_value_of_every_key_is_not_mistaken_for_one():
-    """The walk itself is right: with a finite number no refusal says that the value is no number."""
+def test_a_finite_value_of_every_key_is_not_refused_as_nan():
+    """Control of the test above: no refusal says that a finite value is not a number."""
     for path, good in check_rows.numeric_keys():
         errors = loader.check("first_run", [f"{path}={good}"]).errors
 
@@ -61,8 +61,8 @@ WRITTEN = {
     ],
 )
 @pytest.mark.parametrize("key", WRITTEN)
-def test_yaml_has_many_ways_to_write_what_is_no_number(tmp_path, key, value):
-    """In a file as by `--set`: the key is named, and the bound."""
+def test_every_yaml_spelling_of_nan_and_infinity_is_refused(tmp_path, key, value):
+    """In a file as by `--set`; the message names the key and the bound."""
     path = tmp_path / "drawn.yaml"
     path.write_text(
         loader.find("first_run").read_text().replace(WRITTEN[key], f"{key.rpartition('.')[2]}: {value}")
@@ -76,13 +76,13 @@ def test_yaml_has_many_ways_to_write_what_is_no_number(tmp_path, key, value):
 
 
 @pytest.mark.parametrize("value", ["9" * 400 + " s", "9" * 5_000 + " s", "99999999999 s", "1e999 s", "nan s"])
-def test_a_duration_beyond_what_a_clock_holds_is_refused(value):
-    """292 years are what nanoseconds in 63 bits hold."""
+def test_a_duration_above_292_years_is_refused(value):
+    """292 years are the range of nanoseconds in 63 bits."""
     with pytest.raises(WrongInput, match=r"`measure.warm_up` is .*it must be a duration"):
         loader.load("first_run", [f"measure.warm_up={value}"])
 
 
 def test_an_infinite_weight_does_not_turn_a_mix_into_one_route():
-    """It did: infinity divided by infinity is no share, and the other shares became 0."""
+    """Regression: infinity divided by infinity is not a share, and the other shares became 0."""
     with pytest.raises(WrongInput, match=r"`workload.mix.post` is inf"):
         loader.load("first_run", ["workload.mix.post=.inf"])

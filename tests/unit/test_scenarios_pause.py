@@ -1,4 +1,4 @@
-"""A stage of `0/s` is a pause: no operation is due in it, and all others are where they would be."""
+"""A stage of `0/s` is a pause: no operation is due in it, and all others keep their times."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_no_operation_is_due_in_a_pause_and_none_is_lost_around_it(arrivals, sta
     assert (np.diff(due) >= 0).all()
 
 
-def test_a_pause_moves_no_arrival_of_the_stage_before_it():
+def test_a_pause_does_not_move_arrivals_of_the_stage_before():
     """The tape before the pause is the tape without the pause."""
-    alone, paused = due_s("poisson", BUSY), due_s("poisson", BUSY, PAUSE)
+    expected, paused = due_s("poisson", BUSY), due_s("poisson", BUSY, PAUSE)
 
-    assert np.array_equal(alone, paused)
+    assert np.array_equal(expected, paused)
 
 
 def test_a_ramp_from_zero_grows_evenly():
@@ -75,7 +75,7 @@ def test_a_load_of_nothing_but_pauses_is_refused(stages):
     assert "`workload.stages` is '0/s throughout'; at least one stage must have a rate above 0" in errors[0]
 
 
-def test_the_mix_of_a_pause_asks_for_nothing():
+def test_the_mix_of_a_pause_plans_nothing():
     """A pause may name a route that no other stage has; no operation of it is ever due."""
     scenario = loader.load(
         "first_run",

@@ -1,4 +1,4 @@
-"""The population is a function of the seed, and its counts are what the scenario says."""
+"""The population is a function of the seed, and its counts are those of the scenario."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ def graph(users=500, mean=20.0, most=200, shape="pareto", seed=7):
 
 
 @pytest.mark.parametrize("shape", ["pareto", "lognormal", "even"])
-def test_a_drawn_graph_keeps_mean_and_maximum_and_has_no_double_or_self_follow(shape):
-    """Exactly users x mean edges; nobody above the maximum; simple."""
+def test_a_drawn_graph_has_the_mean_and_maximum_and_is_simple(shape):
+    """Exactly users x mean edges, no user above the maximum, no duplicate and no self follow."""
     drawn = graph(shape=shape)
     follower, followee = drawn.pairs()
 
@@ -26,7 +26,7 @@ def test_a_drawn_graph_keeps_mean_and_maximum_and_has_no_double_or_self_follow(s
 
 
 def test_the_most_followed_user_is_user_one_with_exactly_the_maximum():
-    """Popularity by rank is popularity by id."""
+    """The rank by popularity is the id."""
     counts = graph().follower_counts()
 
     assert counts[1] == 200
@@ -34,15 +34,15 @@ def test_the_most_followed_user_is_user_one_with_exactly_the_maximum():
 
 
 def test_follower_counts_have_a_heavy_tail():
-    """Lognormal body and Pareto tail: the median lies well below the mean."""
+    """Lognormal body and Pareto tail: the median is well below the mean."""
     counts = graph(users=5000, mean=40, most=2000).follower_counts()[1:]
 
     assert np.median(counts) < 32
     assert counts[:50].mean() > 8 * 40
 
 
-def test_both_directions_tell_the_same_edges():
-    """Followers and following are one set of edges, read two ways."""
+def test_both_directions_hold_the_same_edges():
+    """Followers and following are two indexes of one set of edges."""
     drawn = graph(users=60, mean=5, most=30)
 
     by_following = {(user, int(other)) for user in range(1, 61) for other in drawn.following_of(user)}
@@ -54,27 +54,27 @@ def test_both_directions_tell_the_same_edges():
 
 
 def test_the_same_seed_draws_the_same_graph_and_another_seed_another():
-    """The manifest's hash can name a graph."""
+    """So a hash in the manifest identifies the graph."""
     assert graph().sha256() == graph().sha256()
     assert graph().sha256() != graph(seed=8).sha256()
 
 
 @pytest.mark.parametrize(("users", "mean", "most"), [(10, 9, 9), (2, 1, 1), (300, 40, 299), (5, 0, 1)])
 def test_small_and_full_graphs_are_drawn_too(users, mean, most):
-    """Everybody may follow everybody, or nobody anybody."""
+    """Complete and empty graphs are possible."""
     assert graph(users=users, mean=mean, most=most).edges == users * mean
 
 
 def test_a_mean_above_the_maximum_is_refused():
-    """The counts must be possible."""
+    """No graph has such counts."""
     with pytest.raises(WrongInput, match="mean must be at most the maximum"):
         graph(users=10, mean=8, most=5)
 
 
 def test_a_graph_file_becomes_users_from_one_and_keeps_their_labels(tmp_path):
-    """Comments, blank lines, commas and further columns are allowed; doubles and self follows are left out."""
+    """Comments, blank lines, commas and more columns are allowed; duplicates and self follows are dropped."""
     path = tmp_path / "list.edges"
-    path.write_text("# who follows whom\n\n10 99\n11,99\n% more\n10 11 0.5\n10 99\n99 99\n")
+    path.write_text("# follower followee\n\n10 99\n11,99\n% more\n10 11 0.5\n10 99\n99 99\n")
 
     read = population.graph_of(spec.Population(graph=path), seed=1)
 
@@ -89,7 +89,7 @@ def test_a_graph_file_becomes_users_from_one_and_keeps_their_labels(tmp_path):
     ({}, [0, 1, 0]), ({"direction": "followee_follower"}, [0, 1, 0]), ({"undirected": True}, [0, 1, 1]),
 ])
 def test_a_population_says_how_its_file_is_read(options, followers, tmp_path):
-    """The keys of the population reach the reader, with the edge 5 -> 6 as the witness."""
+    """The keys of the population are passed to the reader; the edge 5 -> 6 shows it."""
     path = tmp_path / "one.edges"
     path.write_text("5 6\n")
 
@@ -110,11 +110,11 @@ def test_seeded_tweets_are_unique_ordered_and_older_than_any_run():
     assert set(past.authors.tolist()) <= set(range(1, 201))
 
 
-def test_texts_do_not_depend_on_how_they_are_sliced():
-    """A million texts are made in blocks; any slice gives the same."""
+def test_texts_do_not_depend_on_the_slicing():
+    """Texts are generated in blocks; any slice gives the same."""
     past = seeded_tweets.generate(users=500, per_user=20, seed=7)
-    whole = list(past.texts(0, len(past)))
+    texts = list(past.texts(0, len(past)))
 
-    assert list(past.texts(4090, 4110)) == whole[4090:4110]
-    assert all(0 < len(text) <= 280 for text in whole)
+    assert list(past.texts(4090, 4110)) == texts[4090:4110]
+    assert all(0 < len(text) <= 280 for text in texts)
     assert seeded_tweets.vocabulary()[:3] == ("skuvan", "poumum", "dairum")

@@ -1,4 +1,4 @@
-"""Protected users and seeded likes: drawn from the seed, exact in number, and nobody on the tape meets a refusal he is owed."""
+"""Protected users and seeded likes: drawn from the seed, exact in number, and no operation is refused."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def rows(tape, name):
     return list(zip(tape.due_ns[picked].tolist(), tape.user[picked].tolist(), tape.target[picked].tolist()))
 
 
-def test_likes_and_protected_users_are_as_many_as_asked_for_and_follow_the_seed(world):
-    """2 likes a tweet and 30 % of the users, exactly; no like twice."""
+def test_likes_and_protected_users_have_the_planned_number_and_depend_on_the_seed(world):
+    """Exactly 2 likes per tweet and 30 % of the users; no duplicate like."""
     scenario, circle, past, likes, _ = world
     again = private_circle.likes_of(circle, past, scenario.population, scenario.seed)
     other = private_circle.likes_of(circle, past, scenario.population, scenario.seed + 1)
@@ -43,7 +43,7 @@ def test_likes_and_protected_users_are_as_many_as_asked_for_and_follow_the_seed(
 
 
 def test_a_seeded_like_is_of_a_tweet_that_its_user_may_read(world):
-    """Nobody liked what he could not see."""
+    """No user likes a tweet that is hidden from them."""
     _, circle, past, likes, _ = world
     authors = past.authors[np.searchsorted(past.tweet_ids, likes.tweets)]
 
@@ -52,7 +52,7 @@ def test_a_seeded_like_is_of_a_tweet_that_its_user_may_read(world):
 
 
 def test_newer_tweets_are_liked_more():
-    """So that a search has something to rank by."""
+    """So that search has something to rank by."""
     wanted = loader.load("protected_circle", CHANGES).population
     graph = population.generate(wanted, 3)
     past = seeded_tweets.generate(300, 20, 3)
@@ -62,16 +62,16 @@ def test_newer_tweets_are_liked_more():
     assert 0.6 < (likes.tweets >= middle).mean() < 0.8
 
 
-def test_more_likes_than_there_are_pairs_to_draw_are_refused(world):
+def test_more_likes_than_can_be_drawn_are_refused(world):
     """The message names the value and the bound."""
     scenario, circle, past, _, _ = world
 
-    with pytest.raises(WrongInput, match=r"population\.likes is 61 a tweet; with 300 users it may be at most 60"):
+    with pytest.raises(WrongInput, match=r"population\.likes is 61 per tweet; with 300 users it must be at most 60"):
         private_circle.likes_of(circle, past, dataclasses.replace(scenario.population, likes=61.0), 1)
 
 
-def test_a_follow_names_a_public_user_and_a_request_a_protected_one_who_is_not_followed(world):
-    """So a follow surely makes an edge, and a request surely none."""
+def test_follows_are_of_public_users_and_requests_of_protected_ones_not_followed(world):
+    """So a follow certainly creates an edge, and a request certainly none."""
     _, circle, _, _, tape = world
     requests = rows(tape, "follow_request")
 
@@ -81,18 +81,18 @@ def test_a_follow_names_a_public_user_and_a_request_a_protected_one_who_is_not_f
     assert not any(circle.closed[target] for name in ("follow", "unfollow") for _, _, target in rows(tape, name))
 
 
-def test_an_approval_is_given_once_by_who_was_asked_and_three_seconds_after_the_request(world):
+def test_a_request_is_approved_at_most_once_and_not_within_three_seconds(world):
     """Every approval has its request."""
     _, _, _, _, tape = world
-    asked = {(user, target): due for due, user, target in rows(tape, "follow_request")}
-    given = rows(tape, "follow_approve")
+    requested = {(user, target): due for due, user, target in rows(tape, "follow_request")}
+    approvals = rows(tape, "follow_approve")
 
-    assert len(given) > 40 and len({(user, target) for _, user, target in given}) == len(given)
-    assert all(due - asked[target, user] >= workload.APPROVE_AFTER_NS for due, user, target in given)
+    assert len(approvals) > 40 and len({(user, target) for _, user, target in approvals}) == len(approvals)
+    assert all(due - requested[target, user] >= workload.APPROVE_AFTER_NS for due, user, target in approvals)
 
 
-def test_nobody_reads_likes_or_answers_by_id_what_is_kept_from_him(world):
-    """A refusal that the system owes him would count as an error of the run."""
+def test_no_operation_uses_a_tweet_that_is_hidden_from_its_user(world):
+    """A correct refusal would count as an error of the run."""
     _, circle, past, likes, tape = world
     read = np.array([(user, target) for _, user, target in rows(tape, "user_tweets")])
     by_id = np.array([(user, target) for name in ("tweet", "reply", "like") for _, user, target in rows(tape, name) if target])
@@ -103,8 +103,8 @@ def test_nobody_reads_likes_or_answers_by_id_what_is_kept_from_him(world):
     assert not {(target, user) for _, user, target in rows(tape, "like")} & set(likes.pairs())
 
 
-def test_without_protected_users_requests_become_looks_at_profiles():
-    """There is nobody to ask."""
+def test_without_protected_users_follow_requests_become_profile_reads():
+    """There is no protected user to ask."""
     mix = "workload.mix={home: 50, follow_request: 30, follow_approve: 20}"
     scenario = loader.load("protected_circle", [*CHANGES, "population.protected=0 %", mix])
     tape = workload.draw(scenario, population.graph_of(scenario.population, scenario.seed))
@@ -112,7 +112,7 @@ def test_without_protected_users_requests_become_looks_at_profiles():
     assert set(tape.planned()) == {"home", "profile"}
 
 
-def test_a_saved_tape_knows_who_is_protected(world, tmp_path):
+def test_a_saved_tape_holds_the_protected_users(world, tmp_path):
     """The load process reads it back."""
     tape = world[-1]
     tape.save(tmp_path / "tape.npz")

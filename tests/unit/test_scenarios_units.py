@@ -1,4 +1,4 @@
-"""Quantities carry their unit; objectives read as one line."""
+"""Quantities have units; an objective is one line."""
 
 from fractions import Fraction
 
@@ -14,8 +14,8 @@ from tweetlab.commands import options
     (units.share, "0.5 %", 0.005), (units.memory_mib, "2 GiB", 2048), (units.ramp_per_s, "100/s..400/s", (100, 400)),
     (units.ramp_per_s, "30/min", (0.5, 0.5)), (units.counting("tweets"), "20 tweets", 20), (units.counting("tweets"), 7, 7),
 ])
-def test_a_quantity_is_read_in_si(reader, text, value):
-    """Seconds, operations a second, fractions, MiB."""
+def test_a_quantity_is_parsed_into_si(reader, text, value):
+    """Seconds, operations per second, fractions, MiB."""
     assert reader(text) == pytest.approx(value)
 
 
@@ -25,7 +25,7 @@ def test_a_quantity_is_read_in_si(reader, text, value):
     ("250\u03bcs", 0.00025),
     ("100ns", 1e-7), ("1d12h", 129_600), ("2w", 1_209_600), ("1s500ms", 1.5), ("1.1 min", 66), ("90s", 90),
 ])
-def test_a_duration_is_read_as_in_go_k6_and_prometheus(text, seconds):
+def test_a_duration_is_parsed_as_in_go_k6_and_prometheus(text, seconds):
     """With or without blanks, `m` is minutes, parts go from large to small, and the value is rounded once."""
     assert units.duration_s(text) == seconds
 
@@ -52,7 +52,7 @@ def test_m_is_minutes_wherever_a_duration_is_read(read, text, seconds):
     ("1h30x", "units: ns, us"),
 ])
 def test_a_unit_that_is_unknown_or_ambiguous_is_refused_with_the_known_ones(text, reason):
-    """`M` and `mo` are as near to months as to minutes, so nothing is guessed."""
+    """`M` and `mo` are as close to months as to minutes, so nothing is guessed."""
     with pytest.raises(units.UnitError) as caught:
         units.duration_s(text)
 
@@ -82,16 +82,17 @@ def test_a_quantity_without_its_unit_is_refused(reader, text):
     ("delivery p99 <= 1 s whole", ("delivery", "p99", "<=", 1.0, "whole", None, False)),
     ("errors < 50 % whole abort", ("all", "errors", "<", 0.5, "whole", None, True)),
 ])
-def test_an_objective_is_read_into_route_metric_bound_and_window(text, expected):
+def test_an_objective_is_parsed_into_route_metric_bound_and_window(text, expected):
     """The window defaults to `steady`; bounds are in SI."""
-    found = objectives.parse(text, vocabulary.ROUTES)
+    objective = objectives.parse(text, vocabulary.ROUTES)
 
-    assert (found.route, found.metric, found.op, found.bound, found.window, found.within_s, found.abort) == expected
-    assert found.text == text
+    assert (objective.route, objective.metric, objective.op, objective.bound, objective.window, objective.within_s,
+            objective.abort) == expected
+    assert objective.text == text
 
 
-def test_a_value_that_is_not_a_number_keeps_no_promise():
-    """An objective over an empty window is never held by accident."""
+def test_nan_meets_no_objective():
+    """An objective over an empty window is never met by accident."""
     bound = objectives.parse("home p99 <= 250 ms", vocabulary.ROUTES)
 
     assert bound.holds(0.25)

@@ -1,4 +1,4 @@
-"""The tape is a function of scenario and graph, and asks only for what can be done."""
+"""The tape is a function of scenario and graph, and contains only operations that can succeed."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def rows(tape, name):
 
 
 def test_the_same_seed_draws_the_same_tape(drawn):
-    """Locust and the twin play the same operations at the same times."""
+    """Locust and the twin replay the same operations at the same times."""
     scenario, graph, tape = drawn
     again = workload.draw(scenario, graph)
 
@@ -30,7 +30,7 @@ def test_the_same_seed_draws_the_same_tape(drawn):
         assert (getattr(tape, name) == getattr(again, name)).all()
 
 
-def test_a_tape_survives_its_file(drawn, tmp_path):
+def test_a_saved_tape_is_read_back_unchanged(drawn, tmp_path):
     """The driver's process reads the tape from an npz file."""
     tape = drawn[2]
     tape.save(tmp_path / "tape.npz")
@@ -41,7 +41,7 @@ def test_a_tape_survives_its_file(drawn, tmp_path):
     assert read.seed == 7
 
 
-def test_poisson_arrivals_have_the_mean_and_the_spread_of_poisson(drawn):
+def test_poisson_arrivals_have_the_mean_and_variance_of_a_poisson_process(drawn):
     """3,000 expected; counts of 100 ms have a variance near their mean."""
     tape = drawn[2]
     counts = np.bincount(tape.due_ns // 100_000_000, minlength=300)
@@ -95,8 +95,8 @@ def test_a_delete_names_an_earlier_post_of_the_same_user_once(drawn):
     assert len(set(posts.tolist())) == len(posts)
 
 
-def test_popular_users_are_read_more_and_readers_are_another_order(drawn):
-    """Zipf over the most followed for what is read; over a drawn order for who reads."""
+def test_popular_users_are_read_more_and_readers_have_another_order(drawn):
+    """Users read: Zipf by number of followers. Readers: Zipf over a drawn order."""
     tape = drawn[2]
     read = tape.target[rows(tape, "user_tweets")]
     readers = np.bincount(tape.user[rows(tape, "home")], minlength=301)
@@ -106,8 +106,8 @@ def test_popular_users_are_read_more_and_readers_are_another_order(drawn):
     assert readers.max() > 5 * readers[1:].mean()
 
 
-def test_a_fifth_of_home_reads_go_on_to_a_second_page(drawn):
-    """The choice is drawn with the tape, so the twin makes the same."""
+def test_a_fifth_of_home_reads_continue_to_a_second_page(drawn):
+    """The choice is part of the tape, so the twin makes the same."""
     tape = drawn[2]
     home = rows(tape, "home")
 
@@ -115,8 +115,8 @@ def test_a_fifth_of_home_reads_go_on_to_a_second_page(drawn):
     assert tape.second_page.sum() == tape.second_page[home].sum()
 
 
-def test_where_nobody_can_be_followed_any_more_a_profile_is_read_instead():
-    """A full graph has no edge left to make."""
+def test_where_no_follow_is_possible_a_profile_is_read_instead():
+    """A complete graph has no edge left to create."""
     scenario = loader.load("first_run", [*SETS, "population.users=4", "population.follows={mean: 3, max: 3}",
                                          "workload.mix={follow: 1}"])
     tape = workload.draw(scenario, population.graph_of(scenario.population, 7))

@@ -21,7 +21,7 @@ import pandas as pd
 
 from chaos import invariants, schedule
 from chaos.evidence import collect
-from chaos.evidence.bundle import Bounds, Canary
+from chaos.evidence.bundle import Bounds, Canary, RunClock
 from chaos.fault_records import FaultRecord
 from reports import columns, facts, finish, record
 from scenarios import plan, spec, workload
@@ -267,15 +267,16 @@ def _tables(seen: Seen, world: World) -> tuple[pd.DataFrame, pd.DataFrame, pd.Da
 async def _judge(lab: Session, scenario: spec.Scenario, world: World, seen: Seen, history: pd.DataFrame,
                  table: pd.DataFrame) -> None:
     with lab.screen.step("final reads and invariants"):
-        evidence = await collect.collect(
-            history, table, lab.ports, lab.base_url, lab.token, seen.edges or world.graph.pairs(), world.past.tweet_ids,
-            seen.faults, seen.start_ns, seen.start_wall_ms, quiesced=not seen.problems, seed=scenario.seed,
-            bounds=Bounds(limits=scenario.policies.limits), protected=world.tape.protected,
-            plan=plan.plan_of(scenario, world.tape.planned(), world.graph.users,
-                              kept_data=seen.edges is not None),
-            seeded_authors=world.past.authors if seen.edges is None else None,
-            likes=private_circle.likes_of(private_circle.Circle(world.graph, world.tape.protected), world.past,
-                                          scenario.population, scenario.seed).pairs())
+        planned = plan.plan_of(scenario, world.tape.planned(), world.graph.users, kept_data=seen.edges is not None)
+        circle = private_circle.Circle(world.graph, world.tape.protected)
+        likes = private_circle.likes_of(circle, world.past, scenario.population, scenario.seed).pairs()
+        load = collect.Load(history, table, RunClock(seen.start_ns, seen.start_wall_ms),
+                            not seen.problems, seen.faults, bounds=Bounds(limits=scenario.policies.limits), plan=planned)
+        seeded = collect.Seeded(seen.edges or world.graph.pairs(), world.past.tweet_ids,
+                                authors=world.past.authors if seen.edges is None else None,
+                                protected=world.tape.protected, likes=likes)
+        system = collect.System(lab.ports, lab.base_url, lab.token)
+        evidence = await collect.collect(load, seeded, system, scenario.seed)
         if seen.canary and seen.load is not None:
             evidence = dataclasses.replace(evidence, load_canary=Canary(seen.load.scanned, seen.load.leaks, True))
         seen.findings = list(invariants.judge(evidence))
