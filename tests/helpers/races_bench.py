@@ -15,7 +15,7 @@ from system.kernel.settings import Settings
 from system.ports import Edge, Kind, Ports
 from system.services.fanout.audience import Audience
 from system.services.fanout.handlers import Done, Fanout
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
 from system.services.shared.read_through import Tweets
@@ -85,9 +85,9 @@ class Bench:
         """The policies all handlers run with."""
         return self.settings.policies
 
-    def lists(self) -> Lists:
+    def lists(self) -> CachedLists:
         """Return cached lists as one process holds them."""
-        return Lists(self.ports.timelines, self.ports.hot, self.ports.tweets, self.ports.users, self.knobs.timeline)
+        return CachedLists(self.ports.timelines, self.ports.hot, self.ports.tweets, self.ports.users, self.knobs.timeline)
 
     def timelines(self) -> Timelines:
         """Return the home timelines of one process."""

@@ -16,7 +16,7 @@ from system.kernel.telemetry import metrics
 from system.ports import Kind, Mode
 from system.services.fanout.audience import Audience
 from system.services.shared import change_feed, read_through
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.publisher import Publisher
 from system.services.shared.read_through import Profiles, Tweets
 from system.services.shared.visibility import Visibility
@@ -47,7 +47,7 @@ async def test_a_delete_is_announced_though_redis_does_not_answer():
     store, log, hot, cache, users = MemoryTweets(), MemoryLog(), Away(), MemoryTimelines(), MemoryUsers()
     ports = bootstrap.ports_of({"tweets": store, "log": log, "hot": hot, "timelines": cache, "users": users})
     publisher = Publisher(log, hot)
-    lists = Lists(cache, hot, store, users, Policies().timeline)
+    lists = CachedLists(cache, hot, store, users, Policies().timeline)
     service = TweetService(ports, lists, Tweets(hot, store), publisher, IdSource(), Visibility(users, 2.0))
     now_ms = clock.SystemClock().wall_ms()
     tweet_id = ids.compose(now_ms, 1, 1)

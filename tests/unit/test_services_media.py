@@ -19,7 +19,7 @@ from system.services.media import orphan_collector
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, EdgeCounter
 from system.services.media.policy import LONGEST_PUT_S, Wanted
-from system.services.shared.media_includes import Pictures
+from system.services.shared.media_includes import MediaIncludes
 from system.services.shared.visibility import Visibility
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.media import MemoryEdge, MemoryMedia
@@ -277,7 +277,7 @@ async def test_pictures_of_readable_tweets_are_included_where_they_are_asked_for
         kept, gone = await lab.finished(), await lab.finished()
         tweets = [await lab.tweet(kept), await lab.tweet(gone)]
         await lab.store.condemn([gone])
-        pictures = Pictures(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
+        pictures = MediaIncludes(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
         body, other = {"data": []}, {"data": []}
 
         await pictures.include(body, {"expansions": "author_id,attachments.media_keys"}, tweets)

@@ -15,7 +15,7 @@ from system.services.search import handlers
 from system.services.search import worker as indexer
 from system.services.shared import hosting
 from system.services.shared.consumer_loop import Loop
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from tests.fakes.likes import MemoryLikes
 from tests.fakes.log import MemoryLog
 from tests.fakes.search import MemorySearch
@@ -274,7 +274,7 @@ async def test_a_lone_event_is_handled_at_once_and_a_stream_of_them_in_few_parts
 async def test_a_build_that_outlives_its_own_mark_is_not_tried_again():
     """Under overload four builds would be made in the place of one, and none of them kept."""
     knobs = policies.Policies(timeline=policies.TimelineKnobs(building_ttl_s=0.01))
-    lists = Lists(MemoryTimelines(knobs), MemoryHotTweets(), MemoryTweets(), MemoryUsers(), knobs.timeline)
+    lists = CachedLists(MemoryTimelines(knobs), MemoryHotTweets(), MemoryTweets(), MemoryUsers(), knobs.timeline)
     reads: list[int] = []
 
     async def slow(owner: int):

@@ -21,7 +21,7 @@ from system.kernel.policies import Policies
 from system.ports import Chunk, Edge, Entry, Kind, Mode, Ports
 from system.services.fanout import policy
 from system.services.fanout.audience import Audience
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Done:
 class Fanout:
     """Effects over the ports."""
 
-    def __init__(self, ports: Ports, lists: Lists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
+    def __init__(self, ports: Ports, lists: CachedLists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
         self._cache, self._hot, self._store, self._users = ports.timelines, ports.hot, ports.tweets, ports.users
         self._lists, self._audience, self._policies, self._clock = lists, audience, policies, time_
 

@@ -19,7 +19,7 @@ from system.ports import Ports, Record
 from system.services.fanout.audience import Audience
 from system.services.fanout.handlers import Done, Fanout
 from system.services.shared import consumer_loop, hosting
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.reads import Reads
 
 NAME = "fanout"
 NEEDS = ("timelines", "hot", "tweets", "users", "log")
@@ -99,10 +99,8 @@ async def _nowhere(record: Record, reason: str) -> None:
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the worker together on `ports`."""
     time_ = clock.SystemClock()
-    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, settings.policies.timeline,
-                  bool(settings.policies.coalesce.misses))
     audience = Audience(ports.users, hot=ports.hot, replaced=ports.timelines.clear)
-    fanout = Fanout(ports, lists, audience, settings.policies, time_)
+    fanout = Fanout(ports, Reads(ports, settings.policies).lists, audience, settings.policies, time_)
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     lanes = Lanes(fanout, effect_log, time_)
     loop = consumer_loop.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S,

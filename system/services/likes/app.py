@@ -13,11 +13,8 @@ from system.ports import Ports
 from system.services.likes import policy
 from system.services.likes.handlers import LikeService
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.media_includes import Pictures
-from system.services.shared.public_metrics import Metrics
-from system.services.shared.read_through import Profiles, Tweets
+from system.services.shared.reads import Reads
 from system.services.shared.sealed_cursors import Seal
-from system.services.shared.visibility import Visibility
 
 NAME = "likes"
 NEEDS = ("likes", "like_counts", "users", "hot", "tweets", "media", "edge")
@@ -26,9 +23,9 @@ NEEDS = ("likes", "like_counts", "users", "hot", "tweets", "media", "edge")
 class Routes:
     """HTTP in front of `LikeService`."""
 
-    def __init__(self, service: LikeService, metrics: Metrics, profiles: Profiles, pictures: Pictures, seal: Seal) -> None:
-        self._service, self._metrics, self._profiles, self._pictures = service, metrics, profiles, pictures
-        self._seal = seal
+    def __init__(self, service: LikeService, seal: Seal, reads: Reads) -> None:
+        self._service, self._seal = service, seal
+        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -77,7 +74,7 @@ class Routes:
         data = [shapes.tweet(tweet, fields, metrics) for tweet in page.tweets]
         token = None if page.next_before is None else here.next(page.next_before)
         body = shapes.page(data, self._closed(token, user_id), users, self._closed(here.previous(), user_id))
-        await self._pictures.include(body, query, page.tweets)
+        await self._media.include(body, query, page.tweets)
         return Answer(body)
 
     # A page of what is liked may end at a tweet that the caller must not see: its cursors are sealed.
@@ -98,14 +95,10 @@ class Routes:
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
-    knobs = settings.policies
-    shared = bool(knobs.coalesce.misses)
-    visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
-    service = LikeService(ports.likes, ports.users, Tweets(ports.hot, ports.tweets, shared), visibility)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, shared)
-    pictures = Pictures(ports, knobs.media.link_s)
-    metrics, seal = Metrics(ports.likes, ports.like_counts), Seal(settings.edge_secret or settings.jwt_secret, "liked tweets")
-    return hosting.Service(Routes(service, metrics, profiles, pictures, seal).rows())
+    reads = Reads(ports, settings.policies)
+    service = LikeService(ports.likes, ports.users, reads.tweets, reads.visibility)
+    seal = Seal(settings.edge_secret or settings.jwt_secret, "liked tweets")
+    return hosting.Service(Routes(service, seal, reads).rows())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from system.services.media import policy
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, count_edge
 from system.services.shared import consumer_loop, hosting
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 
 NAME = "media"
 NEEDS = ("blobs", "media", "edge", "users", "tweets", "log")
@@ -63,9 +63,9 @@ def _shape(medium: Medium) -> dict[str, object]:
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
-    knobs = settings.policies
-    media = Media(ports, Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.media.link_s)
-    collector = Collector(ports, media, knobs.media, settings.instance)
+    knobs = settings.policies.media
+    media = Media(ports, Reads(ports, settings.policies).visibility, knobs.link_s)
+    collector = Collector(ports, media, knobs, settings.instance)
 
     async def deleted(records: list[Record]) -> None:
         await collector.deleted(records, deletes.bury)

@@ -13,10 +13,7 @@ from system.services.search import policy
 from system.services.search.cursors import Seal
 from system.services.search.handlers import Names, Search, Wanted
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.media_includes import Pictures
-from system.services.shared.public_metrics import Metrics
-from system.services.shared.read_through import Profiles, Tweets
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 
 NAME = "search"
 NEEDS = ("index", "hot", "tweets", "users", "media", "edge", "likes", "like_counts")
@@ -27,9 +24,9 @@ TOKENS = ("next_token", "pagination_token")  # Twitter's search takes the cursor
 class Routes:
     """HTTP in front of `Search`."""
 
-    def __init__(self, search: Search, profiles: Profiles, seal: Seal, pictures: Pictures, metrics: Metrics) -> None:
-        self._search, self._profiles, self._seal = search, profiles, seal
-        self._pictures, self._metrics = pictures, metrics
+    def __init__(self, search: Search, seal: Seal, reads: Reads) -> None:
+        self._search, self._seal = search, seal
+        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -45,7 +42,7 @@ class Routes:
         token = None if cursor is None else self._seal.close(cursor, about)
         metrics = await self._metrics.of(found, fields)
         body = _page([shapes.tweet(tweet, fields, metrics) for tweet in found], token, users)
-        await self._pictures.include(body, query, found)
+        await self._media.include(body, query, found)
         return Answer(body)
 
     def _wanted(self, query: dict[str, str], about: str) -> Wanted:
@@ -70,13 +67,10 @@ def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`."""
-    knobs = settings.policies
-    search = Search(ports.index, Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses)), Names(ports.users, ports.hot),
-                    Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.search)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
-    pictures = Pictures(ports, knobs.media.link_s)
-    metrics = Metrics(ports.likes, ports.like_counts)
-    return hosting.Service(Routes(search, profiles, Seal(settings.edge_secret or settings.jwt_secret), pictures, metrics).rows())
+    reads = Reads(ports, settings.policies)
+    names = Names(ports.users, ports.hot)
+    search = Search(ports.index, reads.tweets, names, reads.visibility, settings.policies.search)
+    return hosting.Service(Routes(search, Seal(settings.edge_secret or settings.jwt_secret), reads).rows())
 
 
 if __name__ == "__main__":

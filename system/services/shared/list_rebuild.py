@@ -34,7 +34,7 @@ Content = tuple[list[Entry], int]
 """(entries, floor)"""
 
 
-class Lists:
+class CachedLists:
     """Cached lists of one process: authors' tweets, followers, followings."""
 
     def __init__(self, cache: TimelineCache, hot: TweetCache, tweets: TweetStore, users: UserDirectory,

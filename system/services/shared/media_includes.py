@@ -13,7 +13,7 @@ from system.ports import MediaState, Medium, Ports
 from system.services.shared.shapes import MEDIA_EXPANSION, Json
 
 
-class Pictures:
+class MediaIncludes:
     """Media of tweets over the ports `media` and `edge`. `link_s`: seconds for which a link holds."""
 
     def __init__(self, ports: Ports, link_s: int) -> None:

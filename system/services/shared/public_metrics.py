@@ -15,7 +15,7 @@ from system.ports import LikeCounts, LikeStore
 from system.services.shared import shapes
 
 
-class Metrics:
+class PublicMetrics:
     """Counts of one process."""
 
     def __init__(self, likes: LikeStore, counts: LikeCounts) -> None:

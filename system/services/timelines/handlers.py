@@ -23,7 +23,7 @@ from system.kernel.http.asgi import Spent
 from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, HomePage, Kind, TimelineCache
 from system.services.shared import paging
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
@@ -69,7 +69,7 @@ class Step:
 class Timelines:
     """Home timelines over the ports."""
 
-    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: Lists, modes: PulledAuthors, visibility: Visibility,
+    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: CachedLists, modes: PulledAuthors, visibility: Visibility,
                  knobs: TimelineKnobs) -> None:
         self._visibility = visibility
         self._cache, self._tweets, self._lists, self._modes, self._knobs = cache, tweets, lists, modes, knobs

@@ -16,7 +16,7 @@ from system.kernel.errors import Conflict, DeadlineExceeded, Forbidden, NotFound
 from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
 from system.ports import Entry, Kind, ListPage, Ports
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
 from system.services.shared.read_through import Tweets
@@ -50,7 +50,7 @@ class UserPage:
 class TweetService:
     """Tweets over the ports."""
 
-    def __init__(self, ports: Ports, lists: Lists, reader: Tweets, publisher: Publisher, source: IdSource,
+    def __init__(self, ports: Ports, lists: CachedLists, reader: Tweets, publisher: Publisher, source: IdSource,
                  visibility: Visibility) -> None:
         self._store, self._cache, self._hot, self._log = ports.tweets, ports.timelines, ports.hot, ports.log
         self._keys, self._media = ports.keys, ports.media

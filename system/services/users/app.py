@@ -9,7 +9,7 @@ from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports, User
 from system.services.shared import hosting, shapes, signing
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 from system.services.users import policy
 from system.services.users.edge_routes import EdgeRoutes
 from system.services.users.edges import Edges
@@ -85,13 +85,12 @@ def _one(call: Call, user: User) -> Answer:
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
     """Put the service together on `ports`. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
-    ttl_s = settings.policies.cache.privacy_ttl_s
-    edges = Edges(ports.users, Visibility(ports.users, ttl_s), ttl_s, hot=ports.hot)
+    settle_s = settings.policies.cache.privacy_ttl_s
+    edges = Edges(ports.users, Reads(ports, settings.policies).visibility, settle_s, hot=ports.hot)
     passwords, keys = Passwords(), signing.Keys(settings.jwt_secret, settings.jwt_secret_previous)
     tokens = TokenService(ports.users, ports.tokens, passwords, keys)
     return hosting.Service([
         *Routes(UserService(ports.users, passwords)).rows(), *EdgeRoutes(edges).rows(), *TokenRoutes(tokens).rows()])
-
 
 
 if __name__ == "__main__":
