@@ -184,7 +184,7 @@ async def test_an_audience_does_not_survive_a_reset(monkeypatch):
     users, hot = MemoryUsers(), MemoryHotTweets()
     ann = (await users.create("ann", "Ann", "")).id
     audience = Audience(users, hot=hot)
-    audience.learned(ann, 5_000)
+    audience.record_size(ann, 5_000)
     await audience.size(ann)
 
     kept = await audience.size(ann)
@@ -199,18 +199,18 @@ async def test_a_database_without_the_modes_of_before_costs_every_cached_list():
     users, lists, now = MemoryUsers(), MemoryTimelines(), [0.0]
     ann, bob = [(await users.create(name, name, "")).id for name in ("ann", "bob")]
     await users.set_mode(ann, Mode.PULL, 1)
-    audience = Audience(users, now=lambda: now[0], replaced=lists.clear)
+    audience = Audience(users, now=lambda: now[0], on_replaced=lists.clear)
     await lists.seed(Kind.HOME, {bob: []})
-    assert (await audience.standing(ann)).mode == Mode.PULL
+    assert (await audience.mode(ann)).mode == Mode.PULL
 
     now[0] = 1.0
     await users.set_mode(ann, Mode.PUSH, 2)
-    await audience.standing(ann)
+    await audience.mode(ann)
     kept = await lists.page(Kind.HOME, bob, None, 5)
     users._modes.clear()
     now[0] = 2.0
 
-    assert await audience.standing(ann) is None
+    assert await audience.mode(ann) is None
     assert (kept is not None, await lists.page(Kind.HOME, bob, None, 5)) == (True, None)
 
 
@@ -230,12 +230,12 @@ async def test_readings_of_the_modes_that_overlap_delete_nothing():
         return found
 
     users.modes = modes
-    audience = Audience(users, replaced=lists.clear)
-    first = asyncio.create_task(audience.standing(ann))
+    audience = Audience(users, on_replaced=lists.clear)
+    first = asyncio.create_task(audience.mode(ann))
     await asyncio.sleep(0)
     await users.set_mode(ann, Mode.PULL, 1)
-    audience.forget_modes()
-    second = asyncio.create_task(audience.standing(ann))
+    audience.expire_modes()
+    second = asyncio.create_task(audience.mode(ann))
     await asyncio.sleep(0.01)
     slow.set()
     await asyncio.gather(first, second)

@@ -30,7 +30,7 @@ class Routes:
         return [("GET", "/2/users/{id}/timelines/reverse_chronological", self.home)]
 
     async def home(self, call: Call) -> Answer:
-        """`GET /2/users/{id}/timelines/reverse_chronological`: only the user himself reads his home timeline."""
+        """`GET /2/users/{id}/timelines/reverse_chronological`, of the caller only."""
         user_id = ids.parse(call.params["id"])
         if user_id != call.user_id:
             raise Forbidden(f"The token is of user {call.user_id}; only user {user_id} may read this home timeline.")
@@ -50,7 +50,7 @@ class Routes:
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`."""
+    """Build the service on `ports`."""
     knobs = settings.policies.timeline
     reads = Reads(ports, settings.policies)
     pulled_authors = PulledAuthors(ports.users, knobs.mode_ttl_s)

@@ -68,16 +68,16 @@ class Routes:
         query = call.query()
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         wanted = policy.id_list(query.get("ids", ""))
-        found = await self._service.by_ids(call.user_id, wanted, call.spent)
-        metrics = await self._metrics.of(found.values(), fields)
-        body: shapes.Json = {"data": [shapes.tweet(found[key], fields, metrics) for key in wanted if key in found]}
-        absent = [shapes.missing("tweet", str(key)) for key in wanted if key not in found]
+        tweets = await self._service.by_ids(call.user_id, wanted, call.spent)
+        metrics = await self._metrics.of(tweets.values(), fields)
+        body: shapes.Json = {"data": [shapes.tweet(tweets[key], fields, metrics) for key in wanted if key in tweets]}
+        absent = [shapes.missing("tweet", str(key)) for key in wanted if key not in tweets]
         if absent:
             body["errors"] = absent
         if with_authors:
-            users = await self._profiles.get(tweet.author_id for tweet in found.values())
+            users = await self._profiles.get(tweet.author_id for tweet in tweets.values())
             body["includes"] = {"users": shapes.users(users, query)}
-        await self._media.include(body, query, found.values())
+        await self._media.include(body, query, tweets.values())
         return Answer(body)
 
     async def of_user(self, call: Call) -> Answer:
@@ -99,7 +99,7 @@ class Routes:
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`."""
+    """Build the service on `ports`."""
     reads = Reads(ports, settings.policies)
     source = IdSource()
     publisher = Publisher(ports.log, ports.hot)
