@@ -45,16 +45,16 @@ def inodes_of(nodes: Iterable[NodeStatus]) -> dict[str, str]:
         with contextlib.suppress(OSError):  # it exited in the meantime
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
     node_of = {node.pid: node.name for node in nodes if node.pid}
-    held = {}
+    node_of_inode = {}
     for pid in parents:
-        at = pid
-        while at and at not in node_of:
-            at = parents.get(at, 0)
+        ancestor = pid
+        while ancestor and ancestor not in node_of:
+            ancestor = parents.get(ancestor, 0)
         with contextlib.suppress(OSError):
-            for link in Path(f"/proc/{pid}/fd").iterdir() if at else ():
+            for link in Path(f"/proc/{pid}/fd").iterdir() if ancestor else ():
                 with contextlib.suppress(OSError):
-                    held[os.readlink(link).removeprefix("socket:[").rstrip("]")] = node_of[at]
-    return held
+                    node_of_inode[os.readlink(link).removeprefix("socket:[").rstrip("]")] = node_of[ancestor]
+    return node_of_inode
 
 
 def test_every_socket_of_the_lab_is_on_loopback(gateway_url: str) -> None:

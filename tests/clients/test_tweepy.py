@@ -129,11 +129,11 @@ def test_the_paginator_reads_all_pages(someone: Person) -> None:
     client = client_of(someone)
     made = [client.create_tweet(text=f"number {n}", user_auth=False).data["id"] for n in range(23)]
 
-    walked = [str(tweet.id) for tweet in tweepy.Paginator(client.get_users_tweets, someone.id, max_results=5).flatten()]
+    flat = [str(tweet.id) for tweet in tweepy.Paginator(client.get_users_tweets, someone.id, max_results=5).flatten()]
     pages = [len(page.data or []) for page in tweepy.Paginator(client.get_users_tweets, someone.id, max_results=10)]
     searched = until(lambda: len(_all_found(client, someone)) == 23 and _all_found(client, someone))
 
-    assert walked == made[::-1]
+    assert flat == made[::-1]
     assert pages[:3] == [10, 10, 3] and sum(pages) == 23
     assert sorted(searched) == sorted(made)
 

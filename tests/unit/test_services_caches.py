@@ -31,11 +31,11 @@ async def test_cached_profiles_are_returned_when_the_cache_makes_room(monkeypatc
     """A request that fills the cache must not lose the authors that it found in it."""
     monkeypatch.setattr(read_through, "MAX_PROFILES", 2)
     users = MemoryUsers()
-    made = [(await users.create(name, name, "")).id for name in ("ann", "bob", "eve")]
+    user_ids = [(await users.create(name, name, "")).id for name in ("ann", "bob", "eve")]
     profiles = Profiles(users, 60.0)
-    await profiles.get(made[:2])
+    await profiles.get(user_ids[:2])
 
-    assert [user.id for user in await profiles.get([*made, 999])] == made
+    assert [user.id for user in await profiles.get([*user_ids, 999])] == user_ids
 
 
 async def test_a_delete_is_published_while_redis_does_not_answer():
@@ -88,9 +88,9 @@ async def test_callers_that_miss_the_same_tweet_share_one_read(coalesce, reads):
     tweet_id = await posted(store)
     reader = Tweets(MemoryHotTweets(), store, coalesce)
 
-    told = await asyncio.gather(*(reader.live([tweet_id], Spent()) for _ in range(20)))
+    results = await asyncio.gather(*(reader.live([tweet_id], Spent()) for _ in range(20)))
 
-    assert all(tweet_id in found for found in told)
+    assert all(tweet_id in found for found in results)
     assert store.reads == reads
 
 
@@ -122,9 +122,9 @@ async def test_a_failed_read_fails_only_its_own_caller():
     tweet_id = await posted(store)
     reader = Tweets(MemoryHotTweets(), store)
 
-    told = await asyncio.gather(*(reader.live([tweet_id], Spent()) for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(*(reader.live([tweet_id], Spent()) for _ in range(3)), return_exceptions=True)
 
-    assert [isinstance(one, StoreUnavailable) for one in told] == [True, False, False]
+    assert [isinstance(result, StoreUnavailable) for result in results] == [True, False, False]
 
 
 async def test_a_changed_profile_is_read_again_once_the_change_feed_names_it(monkeypatch):
@@ -174,10 +174,10 @@ async def test_every_cache_counts_its_hits_and_misses():
     for _ in range(3):
         await reader.live([tweet_id], Spent())
         await profiles.get([ann])
-    told = metrics.text().decode()
+    exposition = metrics.text().decode()
 
     for cache in ("tweets", "profiles"):
-        hits = [float(line.split()[-1]) for line in told.splitlines() if f'cache="{cache}",result="hit"' in line]
+        hits = [float(line.split()[-1]) for line in exposition.splitlines() if f'cache="{cache}",result="hit"' in line]
         assert hits and hits[0] >= 2
 
 
@@ -230,11 +230,11 @@ async def test_overlapping_reads_of_the_modes_delete_nothing():
     read, calls = users.modes, []
 
     async def modes():
-        found = await read()
-        calls.append(found)
+        rows = await read()
+        calls.append(rows)
         if len(calls) == 1:
             await slow.wait()
-        return found
+        return rows
 
     users.modes = modes
     audience = Audience(users, on_replaced=lists.clear)

@@ -71,9 +71,9 @@ async def test_a_revoked_token_and_every_token_of_a_revoked_sign_in_are_refused(
         await gateway.store.end("h", 60)
         await gateway.edge.revocations.poll()
 
-        told = [(await gateway.ask("home", bearer(jti=name)))[0] for name in ("g1.1", "g1.2", "g2.1", "g2.9", "g22.1")]
+        statuses = [(await gateway.ask("home", bearer(jti=name)))[0] for name in ("g1.1", "g1.2", "g2.1", "g2.9", "g22.1")]
 
-    assert told == [401, 200, 401, 401, 200]
+    assert statuses == [401, 200, 401, 401, 200]
 
 
 class Away(MemoryTokens):

@@ -46,10 +46,10 @@ def test_requests_without_a_route_go_to_fastapi(method, path):
 
 def test_lifespan_events_go_to_fastapi():
     """Startup and shutdown are handled by FastAPI."""
-    seen = []
+    scope_types = []
 
     async def rest(scope, receive, send):
-        seen.append(scope["type"])
+        scope_types.append(scope["type"])
 
     asyncio.run(FastPath({}, rest)({"type": "lifespan"}, None, None))
-    assert seen == ["lifespan"]
+    assert scope_types == ["lifespan"]

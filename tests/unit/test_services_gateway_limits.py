@@ -28,12 +28,12 @@ async def test_every_response_of_a_limited_route_has_rate_limit_headers():
 async def test_a_caller_above_the_limit_is_refused_until_the_window_moves_on():
     """429; another user and another route have their own limits."""
     async with running_gateway(limits=LimitKnobs(read=2, window_s=60.0)) as gateway:
-        told = [await gateway.ask("home", bearer()) for _ in range(3)]
+        responses = [await gateway.ask("home", bearer()) for _ in range(3)]
         other_user = await gateway.ask("home", bearer(sub="43"))
         other_route = await gateway.ask("profile", bearer())
 
-    _, body, headers = told[2]
-    assert [each[0] for each in told] == [200, 200, 429] and (other_user[0], other_route[0]) == (200, 200)
+    _, body, headers = responses[2]
+    assert [response[0] for response in responses] == [200, 200, 429] and (other_user[0], other_route[0]) == (200, 200)
     assert body["title"] == "Too Many Requests" and headers["x-rate-limit-remaining"] == "0"
     assert 54 <= int(headers["retry-after"]) <= 65
     assert len(gateway.service.reached) == 4
@@ -42,9 +42,9 @@ async def test_a_caller_above_the_limit_is_refused_until_the_window_moves_on():
 async def test_a_user_also_has_a_limit_over_all_routes():
     """The headers state the tighter of both."""
     async with running_gateway(limits=LimitKnobs(read=10, user=2)) as gateway:
-        told = [(await gateway.ask(name, bearer()))[0] for name in ("home", "profile", "tweet")]
+        statuses = [(await gateway.ask(name, bearer()))[0] for name in ("home", "profile", "tweet")]
 
-    assert told == [200, 200, 429]
+    assert statuses == [200, 200, 429]
 
 
 async def test_open_routes_are_limited_by_address_and_log_ins_by_name():
@@ -69,11 +69,12 @@ async def test_a_sign_in_gets_the_headers_of_the_tighter_of_its_two_windows():
     """
     form, kind = b"grant_type=password&username=user%d&password=x", "application/x-www-form-urlencoded"
     async with running_gateway(limits=LimitKnobs(token=3, login=60)) as gateway:
-        told = [(await gateway.ask("token", None, form % n, content_type=kind))[2] for n in range(3)]
+        all_headers = [(await gateway.ask("token", None, form % n, content_type=kind))[2] for n in range(3)]
     async with running_gateway(limits=LimitKnobs(token=60, login=3)) as gateway:
         _, _, other = await gateway.ask("token", None, form % 1, content_type=kind)
 
-    assert [(each["x-rate-limit-limit"], each["x-rate-limit-remaining"]) for each in told] == [("3", "2"), ("3", "1"), ("3", "0")]
+    assert [headers["x-rate-limit-limit"] for headers in all_headers] == ["3", "3", "3"]
+    assert [headers["x-rate-limit-remaining"] for headers in all_headers] == ["2", "1", "0"]
     assert (other["x-rate-limit-limit"], other["x-rate-limit-remaining"]) == ("3", "2")
 
 
@@ -109,9 +110,9 @@ async def test_while_the_store_is_away_each_gateway_admits_its_share():
     for gateway in gateways:
         await gateway.open()
     store.away = True
-    told = [await gateway.take([Quota("ann", 10)]) for gateway in gateways for _ in range(5)]
+    decisions = [await gateway.take([Quota("ann", 10)]) for gateway in gateways for _ in range(5)]
 
-    assert sum(each.admitted for each in told) == 8
+    assert sum(decision.admitted for decision in decisions) == 8
     assert all(gateway.local for gateway in gateways)
     for gateway in gateways:
         await gateway.close()

@@ -37,19 +37,19 @@ def test_every_route_is_described_and_nothing_else_is():
 @pytest.mark.parametrize("route", policy.ROUTES, ids=lambda route: route.name)
 def test_a_route_that_is_not_open_names_a_scope_that_exists(route):
     """A misspelled scope would lock every caller out."""
-    told = OPERATIONS[route.name].get("security")
+    security = OPERATIONS[route.name].get("security")
 
     assert route.open or route.scope in SCOPES
-    assert told == (None if route.open else [{"bearer": [route.scope]}])
+    assert security == (None if route.open else [{"bearer": [route.scope]}])
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
 def test_every_path_parameter_and_every_post_body_has_a_schema(name):
     """Path parameters are all named; POST routes have a body or none, as described."""
     path = next(path for path, methods in DOCUMENT["paths"].items() if any(m["operationId"] == name for m in methods.values()))
-    told = {each["name"] for each in OPERATIONS[name]["parameters"] if each["in"] == "path"}
+    described = {parameter["name"] for parameter in OPERATIONS[name]["parameters"] if parameter["in"] == "path"}
 
-    assert told == set(re.findall(r"{(\w+)}", path))
+    assert described == set(re.findall(r"{(\w+)}", path))
     for each in OPERATIONS[name]["parameters"]:
         Draft202012Validator.check_schema(each["schema"])
 
@@ -67,11 +67,11 @@ def test_bounds_are_those_of_the_services():
 def test_current_ids_and_cursors_match_their_patterns():
     """All that responses return: ids of 19 digits, cursors in both directions, of the first page and of a cut trail."""
     now = 1_800_000_000_000_000_000
-    given = {describe_parts.ASKED_ID["pattern"]: ["0", "7", str(now), "8" + "9" * 18],
+    samples = {describe_parts.ASKED_ID["pattern"]: ["0", "7", str(now), "8" + "9" * 18],
              describe_parts.IDS.schema["pattern"]: [f"{now},7,{now}"],
              describe_parts.TOKEN["pattern"]: [str(now), f"{now}.{now + 1}", f"{now}~", str(paging.NEWEST.start), "0"]}
 
-    for pattern, texts in given.items():
+    for pattern, texts in samples.items():
         assert [each for each in texts if not re.fullmatch(pattern, each)] == []
     for text in (str(2**63), "9" * 19, "1" * 20, "", "7,8"):
         assert not re.fullmatch(describe_parts.ASKED_ID["pattern"], text)

@@ -63,12 +63,12 @@ def test_a_gateway_without_a_long_enough_secret_does_not_start():
         Keys("short")
 
 
-@pytest.mark.parametrize(("asked", "allowed"), [
+@pytest.mark.parametrize(("requested", "allowed"), [
     (None, 5_000), ("", 5_000), ("100", 100), ("0", 1), ("99999", 5_000), ("-5", 5_000), ("x", 5_000),
 ])
-def test_a_deadline_is_the_requested_one_up_to_the_gateways_own(asked, allowed):
+def test_a_deadline_is_the_requested_one_up_to_the_gateways_own(requested, allowed):
     """Invalid values are ignored."""
-    assert policy.deadline_ms(asked, 5.0) == allowed
+    assert policy.deadline_ms(requested, 5.0) == allowed
 
 
 @pytest.mark.parametrize(("method", "status", "attempts", "refused", "again"), [
@@ -133,9 +133,9 @@ def test_every_bucket_is_visited_at_each_age_however_irregular_the_walks_are():
     """Walks 1 to 40 s apart: no bucket is skipped at 30 s or 2 min."""
     now_ms, visits = NOW_MS, {}
     for step in [1, 5, 5, 12, 40, 7, 3, 25, 5, 5] * 6:
-        found = relay.next_walk(now_ms, now_ms + step * 1_000)
+        buckets = relay.next_walk(now_ms, now_ms + step * 1_000)
         now_ms += step * 1_000
-        for bucket in found:
+        for bucket in buckets:
             visits.setdefault(bucket, []).append(relay.bucket_of(now_ms) - bucket)
 
     settled = [bucket for bucket in visits if NOW + 1 <= bucket < relay.bucket_of(now_ms) - 16]

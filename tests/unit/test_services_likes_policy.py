@@ -22,13 +22,13 @@ def test_any_other_body_is_refused(body):
         policy.tweet_of(body)
 
 
-@pytest.mark.parametrize(("query", "cursor", "asked"), [
+@pytest.mark.parametrize(("query", "cursor", "expected"), [
     ({}, None, (100, None)), ({"max_results": "1"}, None, (1, None)), ({"max_results": "100"}, 77, (100, 77)),
 ])
-def test_a_page_has_1_to_100_entries_and_starts_after_its_token(query, cursor, asked):
+def test_a_page_has_1_to_100_entries_and_starts_after_its_token(query, cursor, expected):
     """Twitter's bounds; the token is the last id that was scanned."""
-    found = policy.page_request(query, cursor)
-    assert (found.limit, found.cursor) == asked
+    request = policy.page_request(query, cursor)
+    assert (request.limit, request.cursor) == expected
 
 
 @pytest.mark.parametrize("query", [{"max_results": "0"}, {"max_results": "101"}, {"max_results": "x"}])
@@ -74,11 +74,11 @@ async def test_with_thousands_of_hidden_liked_tweets_a_page_reads_a_few_rounds_a
 
     At most five queries per page, and the pages reach it.
     """
-    asked = []
+    queries = []
 
     class Likes:
         async def liked_tweets(self, user_id, before, limit):
-            asked.append(limit)
+            queries.append(limit)
             return [tweet for tweet in range(3_001, 0, -1) if before is None or tweet < before][:limit]
 
     class Visible:
@@ -94,9 +94,9 @@ async def test_with_thousands_of_hidden_liked_tweets_a_page_reads_a_few_rounds_a
 
     service, pages, before = LikeService(Likes(), MemoryUsers(), Live(), Visible()), [], None
     while True:
-        asked.clear()
+        queries.clear()
         page = await service.liked_tweets(7, 70, policy.PageRequest(1, before), None)
-        assert len(asked) <= policy.MAX_ROUNDS
+        assert len(queries) <= policy.MAX_ROUNDS
         pages.append(list(page.tweets))
         before = page.next_before
         if before is None:
@@ -115,7 +115,7 @@ class Live:
 def every_id_a_user():
     """A directory in which every id is a user, represented by the id itself."""
     users = MemoryUsers()
-    users.by_id = lambda found: _now({each: each for each in found})
+    users.by_id = lambda ids: _now({each: each for each in ids})
     return users
 
 
@@ -124,20 +124,20 @@ async def test_no_cursor_of_liking_users_names_a_hidden_user():
 
     One query per page, and cursors that name those two.
     """
-    users, asked = every_id_a_user(), []
-    seen = {1_000, 2_000}
+    users, queries = every_id_a_user(), []
+    visible_ids = {1_000, 2_000}
 
     class Likes:
         async def liking_users(self, tweet_id, after, limit, hidden=()):
-            asked.append(limit)
+            queries.append(limit)
             return [user for user in range(1, 3_002) if user > after and user not in hidden][:limit]
 
     class Visible:
         async def hidden_from(self, viewer):
-            return frozenset(range(1, 3_002)) - seen
+            return frozenset(range(1, 3_002)) - visible_ids
 
         async def visible(self, viewer, ids):
-            return seen & set(ids)
+            return visible_ids & set(ids)
 
         async def readable(self, viewer, tweets):
             return tweets
@@ -147,7 +147,7 @@ async def test_no_cursor_of_liking_users_names_a_hidden_user():
     last = await service.liking_users(7, 70, policy.PageRequest(1, first.next_after), None)
 
     assert (first.users, first.next_after, last.users, last.next_after) == ((1_000,), 1_000, (2_000,), None)
-    assert len(asked) == 2
+    assert len(queries) == 2
 
 
 async def test_a_user_who_became_hidden_during_the_read_of_the_likes_is_left_out():

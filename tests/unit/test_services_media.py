@@ -61,8 +61,8 @@ class Rig:
         return tweet
 
     async def state(self, media_id: str) -> MediaState | None:
-        found = (await self.store.get([media_id])).get(media_id)
-        return found.state if found else None
+        medium = (await self.store.get([media_id])).get(media_id)
+        return medium.state if medium else None
 
 
 async def no_dead_letter(record, reason):
@@ -271,13 +271,13 @@ async def test_a_purge_is_retried_while_the_edge_is_away():
 
 def test_a_datagram_of_the_edge_counts_one_look_up(monkeypatch):
     """The last word of a syslog line is nginx's cache status."""
-    told = []
-    monkeypatch.setattr("system.kernel.telemetry.metrics.count", lambda name, **labels: told.append((name, labels["result"])))
+    counted = []
+    monkeypatch.setattr("system.kernel.telemetry.metrics.count", lambda name, **labels: counted.append((name, labels["result"])))
 
     for line in (b"<190>Nov 22 21:00:00 cdn: HIT", b"<190>Nov 22 21:00:00 cdn: MISS", b"\xff\xfe"):
         EdgeCounter().datagram_received(line, None)
 
-    assert told == [("tweetlab_cache_requests_total", result) for result in ("hit", "miss", "miss")]
+    assert counted == [("tweetlab_cache_requests_total", result) for result in ("hit", "miss", "miss")]
 
 
 async def test_pictures_of_readable_tweets_are_included_if_requested():
@@ -286,9 +286,9 @@ async def test_pictures_of_readable_tweets_are_included_if_requested():
     Deleted ones and other expansions add nothing.
     """
     async with rig() as lab:
-        kept, gone = await lab.finished(), await lab.finished()
-        tweets = [await lab.tweet(kept), await lab.tweet(gone)]
-        await lab.store.condemn([gone])
+        kept, deleted = await lab.finished(), await lab.finished()
+        tweets = [await lab.tweet(kept), await lab.tweet(deleted)]
+        await lab.store.condemn([deleted])
         pictures = MediaIncludes(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
         body, other = {"data": []}, {"data": []}
 

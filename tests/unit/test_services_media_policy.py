@@ -68,9 +68,9 @@ def test_the_first_bytes_must_match_the_type(content_type, start, fits):
 ])
 def test_finalize_says_what_is_wrong_with_the_bytes(stored, start, says):
     """Size, type, digest, first bytes: one sentence with both values; "" if all match."""
-    told = policy.mismatch(Wanted("image/png", 8, SHA), stored, start)
+    mismatch = policy.mismatch(Wanted("image/png", 8, SHA), stored, start)
 
-    assert says in told and bool(told) is bool(says)
+    assert says in mismatch and bool(mismatch) is bool(says)
 
 
 def test_an_undeclared_digest_is_not_compared():

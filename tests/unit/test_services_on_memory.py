@@ -79,14 +79,14 @@ class Services:
 @contextlib.asynccontextmanager
 async def services():
     """Run everything."""
-    found = Services()
+    running = Services()
     async with contextlib.AsyncExitStack() as stack:
         for module in (*APPS, *WORKERS):
-            host = hosting.Host(module.NAME, module.NEEDS, module.build, found.config, found.ports)
+            host = hosting.Host(module.NAME, module.NEEDS, module.build, running.config, running.ports)
             await host.open()
             stack.push_async_callback(host.close)
-            found.apps[module.NAME] = host.app
-        yield found
+            running.apps[module.NAME] = host.app
+        yield running
 
 
 async def until(check, within_s: float = 5.0) -> None:
@@ -99,9 +99,9 @@ async def until(check, within_s: float = 5.0) -> None:
 async def test_a_tweet_travels_through_all_services():
     """Sign-up, follow, post, fan-out, home, search, delete."""
     async with services() as lab:
-        wish = {"username": "ann", "password": "correct horse"}
-        _, ann = await lab.ask("users", "POST", "/2/users", None, wish)
-        _, bob = await lab.ask("users", "POST", "/2/users", None, {**wish, "username": "bob"})
+        body = {"username": "ann", "password": "correct horse"}
+        _, ann = await lab.ask("users", "POST", "/2/users", None, body)
+        _, bob = await lab.ask("users", "POST", "/2/users", None, {**body, "username": "bob"})
         ann_id, bob_id = int(ann["data"]["id"]), int(bob["data"]["id"])
         await lab.home(bob_id)
         target = {"target_user_id": str(ann_id)}
@@ -131,11 +131,11 @@ async def test_a_service_on_the_mesh_requires_a_user():
 async def test_every_service_refuses_a_request_whose_deadline_passed():
     """The deadline travels with the request: no work for a caller that has left, and the error is definite."""
     async with services() as lab:
-        told = {module.NAME: [await lab.ask(module.NAME, method, path, 1, {}, x_deadline_ms="0")
+        responses = {module.NAME: [await lab.ask(module.NAME, method, path, 1, {}, x_deadline_ms="0")
                               for method, path in ROUTES_OF[module.NAME]] for module in APPS}
 
-    assert {status for answers in told.values() for status, _ in answers} == {504}
-    assert all("before it began" in body["detail"] for answers in told.values() for _, body in answers)
+    assert {status for answers in responses.values() for status, _ in answers} == {504}
+    assert all("before it began" in body["detail"] for answers in responses.values() for _, body in answers)
 
 
 async def test_using_a_port_that_was_not_named_raises_with_its_name():

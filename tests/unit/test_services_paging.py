@@ -24,9 +24,9 @@ def tweets_page(held: list[int], size: int, token: str | None, **bounds: str) ->
     """
     window = paging.window({"max_results": str(size), **({"pagination_token": token} if token else {}), **bounds}, 10)
     low = -1 if window.since_id is None else window.since_id
-    found = [each for each in sorted(held, reverse=True) if (window.before is None or each < window.before) and each > low]
-    shown = found[:size]
-    after = paging.next_token(shown[-1] if shown else 0, len(found) <= size, window.since_id, window.cursor)
+    tweet_ids = [each for each in sorted(held, reverse=True) if (window.before is None or each < window.before) and each > low]
+    shown = tweet_ids[:size]
+    after = paging.next_token(shown[-1] if shown else 0, len(tweet_ids) <= size, window.since_id, window.cursor)
     return shown, after, window.cursor.previous()
 
 
@@ -116,8 +116,8 @@ def test_a_trail_that_was_cut_leads_back_to_its_last_known_bound_and_no_further(
 
     forward, back = forward_and_back(keep)
 
-    seen = [page for page in forward if page]
-    assert len(seen) == 150
+    pages = [page for page in forward if page]
+    assert len(pages) == 150
     assert back == forward[-2:-2 - len(back):-1] and len(back) == paging.MAX_TRAIL - 1
     assert max(len(token or "") for token in tokens) <= describe_parts.TOKEN["maxLength"] == 2000
     assert tokens[-1].endswith("~") and tokens[-1].count(".") == 0
@@ -134,9 +134,9 @@ def test_an_invalid_cursor_is_refused_with_value_bound_and_fix(token, first):
     with pytest.raises(WrongInput) as refusal:
         paging.cursor({"pagination_token": token}, first)
 
-    told = str(refusal.value)
-    assert repr(token[:40]) in told and "1 to 100 whole numbers" in told and "leave it out for the first page" in told
-    assert len(told) < 400
+    message = str(refusal.value)
+    assert repr(token[:40]) in message and "1 to 100 whole numbers" in message and "leave it out for the first page" in message
+    assert len(message) < 400
 
 
 @pytest.mark.parametrize(("token", "first", "way"), [

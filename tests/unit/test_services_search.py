@@ -79,10 +79,10 @@ class Library:
 
 @pytest.fixture
 async def library():
-    found = Library()
-    await found.host.open()
-    yield found
-    await found.host.close()
+    built = Library()
+    await built.host.open()
+    yield built
+    await built.host.close()
 
 
 async def test_tweets_of_a_user_are_found_by_name(library) -> None:
@@ -112,7 +112,7 @@ async def test_a_like_raises_a_tweet_and_is_counted_if_requested(library) -> Non
 async def test_pages_are_disjoint_and_complete_during_posts(library, order: str) -> None:
     """Tweets from before the search are shown once; later ones disturb no page."""
     (ann,) = await library.people("ann")
-    there = [await library.post(ann, f"walrus {'fish ' * (n % 3)}", n % 4) for n in range(11)]
+    posted = [await library.post(ann, f"walrus {'fish ' * (n % 3)}", n % 4) for n in range(11)]
     pages, token = [], ""
     while True:
         _, body = await library.ask(ann, f"query=walrus&max_results=3&sort_order={order}{token}")
@@ -122,9 +122,9 @@ async def test_pages_are_disjoint_and_complete_during_posts(library, order: str)
             break
         token = f"&next_token={body['meta']['next_token']}"
     assert [len(page) for page in pages] == [3, 3, 3, 2]
-    assert sorted(chain(*pages)) == there
+    assert sorted(chain(*pages)) == posted
     if order == "recency":
-        assert [*chain(*pages)] == there[::-1]
+        assert [*chain(*pages)] == posted[::-1]
 
 
 async def test_a_page_names_its_newest_and_oldest_tweet_whatever_its_order(library) -> None:
@@ -184,15 +184,15 @@ async def test_a_search_for_the_tweets_of_one_user_checks_their_visibility_once(
     for guarded in (ann, eve):
         await library.users.set_profile(guarded, protected=True)
     await asyncio.sleep(0.1)
-    asked, follows = [], library.users.follows
+    checks, follows = [], library.users.follows
 
     async def counted(viewer_id: int, user_ids: Any) -> Any:
-        asked.append(list(user_ids))
+        checks.append(list(user_ids))
         return await follows(viewer_id, user_ids)
 
     monkeypatch.setattr(library.users, "follows", counted)
     assert await library.ids(bob, "query=from:ann") == [posted]
-    assert asked == [[ann], [ann]]  # before the index is asked, and after the tweet was read
+    assert checks == [[ann], [ann]]  # before the index is asked, and after the tweet was read
 
 
 async def test_sets_of_hidden_authors_are_not_cached_per_viewer(library) -> None:
@@ -201,7 +201,7 @@ async def test_sets_of_hidden_authors_are_not_cached_per_viewer(library) -> None
 
     class Guarded:
         async def hidden_from(self, viewer_id: int) -> frozenset[int]:
-            return guarded - {10**9 + viewer_id}  # differs from viewer to viewer, as who follows whom does
+            return guarded - {10**9 + viewer_id}  # differs from viewer to viewer, as follows do
 
         async def readable(self, viewer_id: int, tweets: dict[int, Tweet]) -> dict[int, Tweet]:
             return tweets
@@ -246,8 +246,8 @@ async def test_a_cursor_is_valid_only_for_its_own_search(library) -> None:
                   f"query=walrus&since_id=7&next_token={token}", f"query=walrus&next_token={changed}",
                   f"query=walrus&next_token={token[:-4]}", "query=walrus&next_token=7", "query=walrus&next_token=",
                   f"query=walrus&next_token={token}&pagination_token={changed}"):
-        status, told = await library.ask(ann, query)
-        assert status == 400 and "next_token" in told["detail"], query
+        status, problem = await library.ask(ann, query)
+        assert status == 400 and "next_token" in problem["detail"], query
 
 
 async def test_a_cursor_can_be_opened_by_another_instance(library) -> None:
@@ -272,21 +272,21 @@ async def test_an_expired_cursor_is_refused(library) -> None:
     _, body = await library.ask(ann, "query=walrus&max_results=2")
     for _ in range(40):
         await library.index.view()
-    status, told = await library.ask(ann, f"query=walrus&max_results=2&next_token={body['meta']['next_token']}")
-    assert status == 400 and "too late" in told["detail"]
+    status, problem = await library.ask(ann, f"query=walrus&max_results=2&next_token={body['meta']['next_token']}")
+    assert status == 400 and "too late" in problem["detail"]
 
 
-@pytest.mark.parametrize(("query", "told"), [
+@pytest.mark.parametrize(("query", "text"), [
     ("", "`query` is empty"), ("query=", "`query` is empty"), ("query=%22sea+lion", "never closed"),
     ("query=lang:en", "not supported"), ("query=a&sort_order=best", "sort_order"), ("query=a&max_results=101", "max_results"),
     ("query=a&max_results=0", "max_results"),
     ("query=a&start_time=now", "start_time"), ("query=a&since_id=x", "since_id"), ("query=a&tweet.fields=x", "tweet.fields"),
     ("query=a&expansions=x", "expansions"),
 ])
-async def test_an_invalid_request_is_refused(library, query: str, told: str) -> None:
+async def test_an_invalid_request_is_refused(library, query: str, text: str) -> None:
     """400 that names the parameter."""
     status, body = await library.ask(1, query)
-    assert status == 400 and told in body["detail"]
+    assert status == 400 and text in body["detail"]
 
 
 async def test_bounds_by_id_and_time_apply(library) -> None:

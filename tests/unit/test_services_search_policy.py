@@ -43,7 +43,7 @@ def test_a_query_becomes_the_tree_of_its_terms(text, wanted, unwanted):
     assert policy.parse(text) == Query(tuple(wanted), tuple(unwanted))
 
 
-@pytest.mark.parametrize(("text", "told"), [
+@pytest.mark.parametrize(("text", "problem"), [
     (None, "is empty"), ("", "is empty"), (" \t ", "is empty"),
     ("x" * 513, "513 characters"),
     (" ".join("abcdefghijklmnopq"), "17 terms"),
@@ -56,9 +56,9 @@ def test_a_query_becomes_the_tree_of_its_terms(text, wanted, unwanted):
     ("cat lang:en", "not supported"), ("-is:retweet cat", "character 2"), ("cat OR dog", "character 5"), ("(cat dog)", "group"),
     ("!?", "no letter"),
 ])
-def test_an_invalid_query_is_refused_with_position_and_fix(text, told):
+def test_an_invalid_query_is_refused_with_position_and_fix(text, problem):
     """400; an unsupported operator is not treated as a word: wrong results are worse than an error."""
-    with pytest.raises(WrongInput, match=told):
+    with pytest.raises(WrongInput, match=problem):
         policy.parse(text)
 
 
@@ -68,11 +68,11 @@ def test_an_invalid_query_is_refused_with_position_and_fix(text, told):
 def test_any_text_is_a_query_or_refused(text):
     """No text crashes the parser; a query always has a term that must match."""
     try:
-        found = policy.parse(text)
+        query = policy.parse(text)
     except WrongInput as refused:
         assert str(refused).startswith("`query`")
     else:
-        assert found.wanted and len(found.wanted) + len(found.unwanted) <= policy.MAX_TERMS
+        assert query.wanted and len(query.wanted) + len(query.unwanted) <= policy.MAX_TERMS
 
 
 WORDS = st.text(string.ascii_letters, min_size=1, max_size=8).filter(lambda word: word not in ("OR", "AND"))
@@ -89,10 +89,10 @@ def test_the_order_of_terms_does_not_matter(wanted, unwanted, dice):
     """In any order, the same terms are wanted and unwanted."""
     written = [text for text, _ in wanted] + [f"-{text}" for text, _ in unwanted]
     dice.shuffle(written)
-    found = policy.parse("  ".join(written))
+    query = policy.parse("  ".join(written))
 
-    assert set(found.wanted) == {term for _, term in wanted}
-    assert set(found.unwanted) == {term for _, term in unwanted}
+    assert set(query.wanted) == {term for _, term in wanted}
+    assert set(query.unwanted) == {term for _, term in unwanted}
 
 
 @pytest.mark.parametrize(("text", "tags"), [

@@ -103,12 +103,12 @@ async def test_limits_are_shared_again_after_an_unexpected_error(monkeypatch):
     monkeypatch.setattr(limiter, "PROBE_S", 0.01)
     monkeypatch.setattr(limiter, "SETTLE_S", 0.0)
     store = Faulty(MemoryLimits(), StoreUnavailable("it is away"), *ERRORS)
-    made = limiter.Limiter(store, LimitKnobs())
+    shared_limiter = limiter.Limiter(store, LimitKnobs())
     async with check_restarts("limits"):  # what is no error of ours counts as "it does not answer"
-        await made.take([Quota("user", 10)])
-        assert made.local
-        await until(lambda: not made.local)
-    await made.close()
+        await shared_limiter.take([Quota("user", 10)])
+        assert shared_limiter.local
+        await until(lambda: not shared_limiter.local)
+    await shared_limiter.close()
     assert store.errors == []
 
 
@@ -116,30 +116,30 @@ async def test_a_lease_is_renewed_after_an_unexpected_error(monkeypatch):
     """Without a lease no id is issued any more, ten seconds later."""
     monkeypatch.setattr(worker_lease, "RENEW_EVERY_S", 0.01)
     store, source = MemoryLeases(), IdSource()
-    made = worker_lease.Leasing(store, source, "tweets-1", clock.SystemClock())
-    await made.start()
+    leasing = worker_lease.Leasing(store, source, "tweets-1", clock.SystemClock())
+    await leasing.start()
     began_ns = source.generator.lease.deadline_ns
     async with check_restarts("lease", 2):
-        made._leases = frail = Faulty(store, *ERRORS)
+        leasing._leases = frail = Faulty(store, *ERRORS)
         await until(lambda: source.generator.lease.deadline_ns > began_ns)
-    await made.stop()
+    await leasing.stop()
     assert frail.errors == [] and source.generator is None
 
 
 async def test_events_are_published_after_an_unexpected_error():
     """The failed batch is left to the relay and logged; what is queued is published."""
     log = MemoryLog()
-    made = Publisher(Faulty(log, *ERRORS), MemoryHotTweets())
-    made.start()
+    publisher = Publisher(Faulty(log, *ERRORS), MemoryHotTweets())
+    publisher.start()
     async with check_restarts("publisher"):
         for number in range(3):
-            made.put(events.tweet_deleted(number, 7))
+            publisher.put(events.tweet_deleted(number, 7))
             await asyncio.sleep(0.03)
-        made.put(events.tweet_deleted(3, 7))
+        publisher.put(events.tweet_deleted(3, 7))
         await until(lambda: sum(map(len, log.records.values())) == 2)
-    await made.stop()
+    await publisher.stop()
 
-    assert made.left_behind == 2
+    assert publisher.left_behind == 2
     assert "tweetlab_events_left_total" in metrics.text().decode()
 
 

@@ -47,7 +47,7 @@ def test_merged_pages_return_every_id_once(authors, read, limit):
     Disjoint, ordered, without gaps.
     """
     tweets = {author: sorted(ids, reverse=True) for author, ids in enumerate(authors)}
-    seen: list[int] = []
+    shown: list[int] = []
     before, ended = 1_000, False
     while not ended:
         sources = []
@@ -55,10 +55,10 @@ def test_merged_pages_return_every_id_once(authors, read, limit):
             part = [(each, author) for each in ids if each < before][:read]
             sources.append(policy.source_of(part, read))
         merged = policy.merge(sources, limit)
-        seen += [entry[0] for entry in merged.entries]
+        shown += [entry[0] for entry in merged.entries]
         before, ended = merged.low, merged.exhausted
 
-    assert seen == sorted(set().union(*authors), reverse=True)
+    assert shown == sorted(set().union(*authors), reverse=True)
 
 
 @pytest.mark.parametrize(("followings", "cap", "per_author"), [
@@ -96,9 +96,9 @@ def test_a_cursor_is_returned_while_something_older_may_follow(scanned, ended, s
 ])
 def test_a_window_has_the_tightest_of_the_requested_bounds(params, window):
     """A cursor and an until_id both bound from above."""
-    found = paging.window(params, 100)
+    actual = paging.window(params, 100)
 
-    assert (found.limit, found.before, found.since_id) == window
+    assert (actual.limit, actual.before, actual.since_id) == window
 
 
 @pytest.mark.parametrize("params", [{"max_results": "0"}, {"max_results": "101"}, {"max_results": "ten"}, {"max_results": "٣"},

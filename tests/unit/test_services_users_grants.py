@@ -68,20 +68,20 @@ def test_an_invalid_request_is_refused_with_an_error_of_the_rfc(body, kind, erro
     """RFC 6749, 5.2: 400 with `error`, and the fields of the API's other errors."""
     with pytest.raises(grants.Refused) as refusal:
         grants.token_request(grants.form_of(body, kind))
-    told = refusal.value.body()
+    answer = refusal.value.body()
 
-    assert (refusal.value.status, told["error"], told["status"]) == (400, error, 400)
-    assert not set(str(told["error_description"])) & set('"\\')
+    assert (refusal.value.status, answer["error"], answer["status"]) == (400, error, 400)
+    assert not set(str(answer["error_description"])) & set('"\\')
 
 
 async def test_a_password_gets_an_access_token_with_its_claims(service):
     """Key name, user, times, name, scopes."""
     issued = await service.issue(sign_in(scope="tweet.read users.read"))
-    told = claims(issued.access)
+    payload = claims(issued.access)
 
     assert jwt.get_unverified_header(issued.access)["kid"] == kid_of(SECRET)
-    assert (told["sub"], told["scope"], told["exp"] - told["iat"]) == ("1", "tweet.read users.read", 7_200)
-    assert len(told["jti"].split(".")) == 2
+    assert (payload["sub"], payload["scope"], payload["exp"] - payload["iat"]) == ("1", "tweet.read users.read", 7_200)
+    assert len(payload["jti"].split(".")) == 2
     assert issued.refresh == ""
 
 
@@ -133,10 +133,10 @@ async def test_scopes_can_be_narrowed_and_never_widened(service):
     with pytest.raises(grants.Refused) as refusal:
         await service.issue(refresh(first.refresh, scope="tweet.write"))
     narrow = await service.issue(refresh(first.refresh, scope="tweet.read"))
-    whole = await service.issue(refresh(narrow.refresh))
+    restored = await service.issue(refresh(narrow.refresh))
 
     assert refusal.value.error == "invalid_scope"
-    assert (narrow.scope, whole.scope) == ("tweet.read", "offline.access tweet.read users.read")
+    assert (narrow.scope, restored.scope) == ("tweet.read", "offline.access tweet.read users.read")
 
 
 async def test_revoking_an_access_token_ends_only_that_token(service):

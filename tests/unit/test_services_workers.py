@@ -48,17 +48,17 @@ async def test_the_relay_writes_the_tweet_before_it_publishes_the_event():
     store.whole = False
     await store.append(tweet(1))
     store.whole = True
-    seen: list[bool] = []
+    existed: list[bool] = []
 
     class RecordingLog(MemoryLog):
-        async def publish(self, told):
-            seen.extend([int(event.id) in await store.get([int(event.id)]) for event in told])
-            await log.publish(told)
+        async def publish(self, batch):
+            existed.extend([int(event.id) in await store.get([int(event.id)]) for event in batch])
+            await log.publish(batch)
 
     time_.advance(5.0)
     assert await TweetRelay(store, RecordingLog(), Announced(time_), time_).walk() == 1
 
-    assert seen == [True]
+    assert existed == [True]
 
 
 async def test_the_relay_publishes_a_large_backlog_in_batches():
@@ -69,8 +69,8 @@ async def test_the_relay_publishes_a_large_backlog_in_batches():
         await store.append(tweet(4 * sequence % 4096 + sequence // 1024))
 
     class RecordingLog(MemoryLog):
-        async def publish(self, told):
-            sizes.append(len(told))
+        async def publish(self, batch):
+            sizes.append(len(batch))
 
     time_.advance(5.0)
     published = await TweetRelay(store, RecordingLog(), Announced(time_), time_).walk()
@@ -80,7 +80,7 @@ async def test_the_relay_publishes_a_large_backlog_in_batches():
 
 async def test_a_leaked_cancellation_does_not_end_a_consumer():
     """A Kafka client that cancels a task of its own may leak that from any call; the group is joined again."""
-    log, seen = MemoryLog(), []
+    log, handled = MemoryLog(), []
 
     class Frail(MemoryLog):
         joined = 0
@@ -106,31 +106,31 @@ async def test_a_leaked_cancellation_does_not_end_a_consumer():
             return Member()
 
     async def handle(records):
-        seen.extend(record.event.id for record in records)
+        handled.extend(record.event.id for record in records)
 
     await log.publish([events.Event(events.TWEET_DELETED, 7, "e1", {"id": 1, "author_id": 7})])
     task = asyncio.create_task(Loop(Frail(), "group", (events.TWEET_DELETED,), handle).run())
     async with asyncio.timeout(5):
-        while not seen:
+        while not handled:
             await asyncio.sleep(0.01)
 
     task.cancel()  # this one is meant
     await asyncio.wait({task})
-    assert seen == ["e1"] and Frail.joined == 2 and task.cancelled()
+    assert handled == ["e1"] and Frail.joined == 2 and task.cancelled()
 
 
 async def test_purged_records_are_repaired_before_the_next_record_is_handled():
     """A purged topic, or an outage beyond the retention, is detected by a gap in the offsets and never ignored."""
-    log, seen = MemoryLog(), []
+    log, calls = MemoryLog(), []
 
     async def handle(records):
-        seen.extend(record.event.id for record in records)
+        calls.extend(record.event.id for record in records)
 
-    async def make_good():
-        if "tried" not in seen:
-            seen.append("tried")
+    async def repair():
+        if "tried" not in calls:
+            calls.append("tried")
             raise StoreUnavailable("Redis is away", definite=True)
-        seen.append("made good")
+        calls.append("made good")
 
     def deleted(number):
         return events.Event(events.TWEET_DELETED, 7, f"e{number}", {"id": number, "author_id": 7})
@@ -138,14 +138,14 @@ async def test_purged_records_are_repaired_before_the_next_record_is_handled():
     await log.publish([deleted(1), deleted(2)])
     await log.purge()
     await log.publish([deleted(3)])
-    task = asyncio.create_task(Loop(log, "group", (events.TWEET_DELETED,), handle, missed=make_good).run())
+    task = asyncio.create_task(Loop(log, "group", (events.TWEET_DELETED,), handle, missed=repair).run())
     async with asyncio.timeout(5):
-        while "e3" not in seen:
+        while "e3" not in calls:
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait({task})
 
-    assert seen == ["tried", "made good", "e3"]
+    assert calls == ["tried", "made good", "e3"]
 
 
 async def test_a_record_that_a_store_refuses_for_good_is_dead_lettered_and_the_others_are_handled():
