@@ -62,7 +62,7 @@ def test_tokens_without_a_valid_signature_are_refused(private: PrivateObjects, a
 
 
 @pytest.mark.parametrize("change", [{"exp": -60}, {"exp": None}, {"nbf": 600}, {"iat": 600}, {"sub": None}, {"sub": "one"}],
-                         ids=["expired", "no end", "not yet", "of the future", "of nobody", "of no id"])
+                         ids=["expired", "no expiry", "not yet", "from the future", "no user", "not an id"])
 def test_tokens_outside_their_time_or_without_claims_are_refused(private: PrivateObjects, change: dict[str, Any]) -> None:
     """Signed with the lab's own key, so only the claims can be the reason. Numbers are seconds from now."""
     claims = _claims(private.owner) | {name: int(time.time()) + value if isinstance(value, int) else value

@@ -107,8 +107,8 @@ def test_a_word_is_found_by_search(someone: Person) -> None:
     made = client.create_tweet(text=f"{word} with a #tag{word}", user_auth=False).data["id"]
 
     for query in (word, f"#tag{word}", f"{word} from:{someone.username}", f'"{word} with"'):
-        found = until(lambda query=query: client.search_recent_tweets(query).data)
-        assert [str(tweet.id) for tweet in found] == [made]
+        results = until(lambda query=query: client.search_recent_tweets(query).data)
+        assert [str(tweet.id) for tweet in results] == [made]
 
 
 def test_users_are_found_by_id_and_by_name(someone: Person, other: Person) -> None:

@@ -79,7 +79,7 @@ def history(seconds: float = 60.0, rate: float = 60.0, seed: int = 7, slow: floa
 
 
 def counted(total: int, failed: int, ms: float = 20.0) -> pd.DataFrame:
-    """Return `total` home reads of `ms` each, evenly over 60 s;
+    """Return `total` home reads of `ms` each, evenly over 60 s.
 
     `failed` of them, also evenly, were 503 after 1 ms.
     """

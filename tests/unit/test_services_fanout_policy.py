@@ -27,8 +27,8 @@ def pulled_for(seconds: float) -> AuthorMode:
     (800, pulled_for(60), PULL, None),
     (799, pulled_for(60), PUSH, PUSH),
     (799, pulled_for(0.0), PUSH, PUSH),
-], ids=["nobody", "at the limit", "crossing up", "again up", "flag is new", "flag as old as a view", "flag older",
-        "inside the band", "crossing down", "down at once"])
+], ids=["no followers", "at the limit", "crossing up", "again up", "flag is new", "flag as old as a copy", "flag older",
+        "inside the band", "crossing down", "down immediately"])
 def test_a_tweet_is_pushed_until_every_reader_knows_that_its_author_is_pulled(audience, current, path, change_to):
     """Pushing stops once the flag is older than mode_ttl_s (2 s) plus a second of settling.
 

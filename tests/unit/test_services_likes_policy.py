@@ -56,12 +56,12 @@ def test_ten_events_about_one_tweet_cost_one_recount():
 
 
 @pytest.mark.parametrize(("shown", "scanned", "more", "ended"), [
-    ([9, 7, 5], 5, True, ([9, 7], 7)),      # one more than it takes may be seen: it ends at the last that it shows
+    ([9, 7, 5], 5, True, ([9, 7], 7)),      # more visible ids than fit: it ends at the last one shown
     ([9, 7, 5], 5, False, ([9, 7], 7)),
-    ([9, 7], 5, False, ([9, 7], None)),     # what follows is all hidden: no cursor tells of it
+    ([9, 7], 5, False, ([9, 7], None)),     # only hidden ids follow: no cursor reveals them
     ([9], 9, False, ([9], None)),
     ([], None, False, ([], None)),
-    ([9], 3, True, ([9], 3)),               # the rounds did not suffice: short, and it goes on
+    ([9], 3, True, ([9], 3)),               # the rounds did not suffice: a short page with a next one
     ([9, 7], 3, True, ([9, 7], 3)),
 ])
 def test_a_page_ends_at_the_last_id_it_shows_or_where_its_rounds_ended(shown, scanned, more, ended):

@@ -155,10 +155,10 @@ def app(*rows: asgi.Row) -> asgi.App:
 
 async def test_literal_segments_win_over_parameters():
     """`/2/users/me` is not a user with the id me."""
-    async def named(asked: asgi.Call) -> asgi.Answer:
-        return asgi.Answer(asked.params)
+    async def named(call_: asgi.Call) -> asgi.Answer:
+        return asgi.Answer(call_.params)
 
-    async def literal(asked: asgi.Call) -> asgi.Answer:
+    async def literal(call_: asgi.Call) -> asgi.Answer:
         return asgi.Answer({"literal": True})
 
     routes = app(("GET", "/u/{id}", named), ("GET", "/u/me", literal))
@@ -184,9 +184,9 @@ async def test_a_slow_read_is_cancelled_and_a_slow_write_is_not():
     """Both callers get 504; the write runs to its end."""
     ended: list[str] = []
 
-    async def slow(asked: asgi.Call) -> asgi.Answer:
+    async def slow(call_: asgi.Call) -> asgi.Answer:
         await asyncio.sleep(0.1)
-        ended.append(asked.method)
+        ended.append(call_.method)
         return asgi.Answer({})
 
     routes = app(("GET", "/x", slow), ("POST", "/x", slow))
@@ -208,8 +208,8 @@ async def test_an_unavailable_store_is_503_with_retry_after():
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"\xff", 400), (b"[" * 70_000, 413)])
 async def test_a_body_that_is_invalid_json_or_too_large_is_refused(body, status):
     """4xx, before any work."""
-    async def takes(asked: asgi.Call) -> asgi.Answer:
-        return asgi.Answer(await asked.json())
+    async def takes(call_: asgi.Call) -> asgi.Answer:
+        return asgi.Answer(await call_.json())
 
     assert (await call(app(("POST", "/x", takes)), "POST", "/x", None, body))[0] == status
 

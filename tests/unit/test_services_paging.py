@@ -32,9 +32,9 @@ def tweets_page(held: list[int], size: int, token: str | None, **bounds: str) ->
 
 def users_page(held: list[int], size: int, token: str | None) -> tuple[list[int], str | None, str | None]:
     """Serve one page of `held`, ascending, as lists of users do."""
-    here = paging.cursor({"pagination_token": token} if token else {}, paging.LEAST)
-    shown = [each for each in sorted(held) if each > (-1 if here.bound is None else here.bound)][:size]
-    return shown, here.next(shown[-1]) if len(shown) == size else None, here.previous()
+    current = paging.cursor({"pagination_token": token} if token else {}, paging.LEAST)
+    shown = [each for each in sorted(held) if each > (-1 if current.bound is None else current.bound)][:size]
+    return shown, current.next(shown[-1]) if len(shown) == size else None, current.previous()
 
 
 def forward_and_back(serve):

@@ -153,8 +153,8 @@ async def test_a_tweet_deleted_in_the_store_is_not_shown_and_the_page_is_full(li
     """The index may be a second behind; the page continues with the next hits."""
     (ann,) = await library.people("ann")
     posted = [await library.post(ann, "walrus") for _ in range(9)]
-    for gone in posted[3:7]:
-        await library.tweets.delete(gone, ann)
+    for deleted_id in posted[3:7]:
+        await library.tweets.delete(deleted_id, ann)
     pages = await library.walk(ann, "query=walrus&max_results=4&sort_order=recency")
     assert pages == [[posted[at] for at in (8, 7, 2, 1)], [posted[0]]]
 
@@ -192,7 +192,7 @@ async def test_a_search_for_the_tweets_of_one_user_checks_their_visibility_once(
 
     monkeypatch.setattr(library.users, "follows", counted)
     assert await library.ids(bob, "query=from:ann") == [posted]
-    assert checks == [[ann], [ann]]  # before the index is asked, and after the tweet was read
+    assert checks == [[ann], [ann]]  # before the query of the index, and after the tweet was read
 
 
 async def test_sets_of_hidden_authors_are_not_cached_per_viewer(library) -> None:
@@ -290,7 +290,7 @@ async def test_an_invalid_request_is_refused(library, query: str, text: str) -> 
 
 
 async def test_bounds_by_id_and_time_apply(library) -> None:
-    """`since_id` and `until_id` are exclusive;
+    """`since_id` and `until_id` are exclusive.
 
     `start_time` is inclusive, `end_time` is not; an empty range is an empty page.
     """

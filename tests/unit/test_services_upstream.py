@@ -87,11 +87,11 @@ async def test_a_service_that_hangs_uses_up_only_its_own_slots():
         assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 200
 
 
-async def _break_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[str]) -> None:
+async def _break_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, methods: list[str]) -> None:
     """Answer the first request of a connection, and close it without a byte once the second has arrived."""
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         for answer in (b"HTTP/1.1 200 OK\r\nx-tweetlab-instance: users-1\r\ncontent-length: 0\r\n\r\n", b""):
-            seen.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[0])
+            methods.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[0])
             writer.write(answer)
             await writer.drain()
     writer.close()
@@ -100,8 +100,8 @@ async def _break_connection(reader: asyncio.StreamReader, writer: asyncio.Stream
 @pytest.mark.parametrize(("method", "many"), [("DELETE", 1), ("PUT", 1), ("POST", 1), ("GET", 2)])
 async def test_a_write_whose_connection_breaks_is_sent_once_and_is_not_definite(method, many):
     """Also on a reused connection: HTTP libraries treat DELETE and PUT as idempotent, and resend them."""
-    seen: list[str] = []
-    server = await asyncio.start_server(lambda reader, writer: _break_connection(reader, writer, seen), "127.0.0.1", 0)
+    methods: list[str] = []
+    server = await asyncio.start_server(lambda reader, writer: _break_connection(reader, writer, methods), "127.0.0.1", 0)
     upstream = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", Policies())
     await upstream.open()
     try:
@@ -116,4 +116,4 @@ async def test_a_write_whose_connection_breaks_is_sent_once_and_is_not_definite(
         await upstream.close()
         server.close()
 
-    assert seen.count(method) == many + (method == "GET")
+    assert methods.count(method) == many + (method == "GET")

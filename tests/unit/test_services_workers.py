@@ -99,7 +99,7 @@ async def test_a_leaked_cancellation_does_not_end_a_consumer():
                 async def close(self):
                     await real.close()
                     if number == 1:
-                        raise StoreUnavailable("it was gone", definite=True)
+                        raise StoreUnavailable("connection lost", definite=True)
 
                 commit, behind, missed = real.commit, real.behind, real.missed
 
@@ -228,12 +228,12 @@ async def test_the_sweep_continues_in_batches_and_survives_an_outage(monkeypatch
     """
     monkeypatch.setattr(indexer, "SWEEP_PAUSE_S", 0.01)
     monkeypatch.setattr(indexer, "SWEEP_EVERY_S", 0.02)
-    asked: list[float] = []
+    keeps: list[float] = []
     left = [handlers.SWEEP_AT_ONCE, handlers.SWEEP_AT_ONCE, 7, None, 0]
 
     class Sweeping:
         async def sweep(self, keep_s):
-            asked.append(keep_s)
+            keeps.append(keep_s)
             swept = left.pop(0) if left else 0
             if swept is None:
                 raise StoreUnavailable("away")
@@ -245,7 +245,7 @@ async def test_the_sweep_continues_in_batches_and_survives_an_outage(monkeypatch
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
-    assert left == [] and len(asked) >= 5 and set(asked) == {86_400.0}
+    assert left == [] and len(keeps) >= 5 and set(keeps) == {86_400.0}
 
 
 async def test_a_single_event_is_handled_immediately_and_a_stream_in_few_batches():

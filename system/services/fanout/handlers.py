@@ -60,9 +60,9 @@ class Fanout:
         return await self._unless_deleted(entry, await self._push(entry))
 
     async def _is_live(self, tweet: Tweet) -> bool:
-        known = await self._hot.get([tweet.id])
-        if tweet.id in known:
-            return known[tweet.id] is not None
+        cached = await self._hot.get([tweet.id])
+        if tweet.id in cached:
+            return cached[tweet.id] is not None
         rows = await self._store.get([tweet.id])
         if tweet.id in rows:
             await self._hot.fill([rows[tweet.id]])

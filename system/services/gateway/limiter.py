@@ -108,14 +108,14 @@ class Limiter:
 
     async def _wait_settled(self) -> None:
         """Return once the store has answered for SETTLE_S."""
-        since_s: float | None = None
+        answering_since_s: float | None = None
         while True:
             await asyncio.sleep(PROBE_S)
             if not await self._report():
-                since_s = None
+                answering_since_s = None
                 continue
-            since_s = time.monotonic() if since_s is None else since_s
-            if time.monotonic() - since_s >= SETTLE_S:
+            answering_since_s = time.monotonic() if answering_since_s is None else answering_since_s
+            if time.monotonic() - answering_since_s >= SETTLE_S:
                 return
 
     async def _report(self) -> bool:

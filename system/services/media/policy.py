@@ -82,7 +82,7 @@ def looks_like(content_type: str, start: bytes) -> bool:
 
 
 def mismatch(declared: Wanted, stored: Wanted, start: bytes) -> str:
-    """Return how the stored bytes differ from the declaration, in one sentence;
+    """Return how the stored bytes differ from the declaration, in one sentence.
 
     "" if they match. Digests must be known.
     """

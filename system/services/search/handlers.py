@@ -118,7 +118,7 @@ class Usernames:
         return self._cached[username]
 
     async def resolved(self, query: Query) -> Query | None:
-        """Return the query with ids in place of usernames;
+        """Return the query with ids in place of usernames.
 
         None if it requires an author that does not exist.
         """
@@ -153,9 +153,9 @@ class Search:
         self._breadth: dict[tuple[Ask, int], tuple[float, int | None]] = {}  # oldest first
 
     async def recent(self, viewer_id: int, request: SearchRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
-        """Return (tweets, where the page ended;
+        """Return one page: (tweets, cursor at its end).
 
-        None if nothing follows). Deleted and unreadable tweets are left out.
+        The cursor is None if nothing follows. Deleted and unreadable tweets are left out.
 
         A page has a next one only if that will show something: a cursor must not reveal hidden tweets. After
         ROUNDS requests with few visible hits the page ends anyway, short or empty, with a next one. Raises
@@ -167,7 +167,8 @@ class Search:
             return [], None
         authors = {term.user_id for term in query.wanted if isinstance(term, Author)}
         if authors and authors != await self._visibility.visible(viewer_id, authors):
-            # Before the index is queried: the number of its hits must not be visible in cursors or response times.
+            # Before the index is queried: the number of its hits must not be visible in cursors or response
+            # times.
             return [], None
         # If there are `authors`, every match is by them, and they were just checked.
         hidden = frozenset() if authors else await self._visibility.hidden_from(viewer_id)

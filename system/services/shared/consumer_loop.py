@@ -2,7 +2,7 @@
 
 No offset is committed before its record is handled.
 
-A record that is no event, holds impossible values (`events.flaw`), or fails in every try goes to the
+A record that is not an event, holds impossible values (`events.flaw`), or fails in every try goes to the
 dead-letter topic; the offset moves on only once that write is acknowledged. While a store or Kafka does not
 answer, the same records are retried with growing pauses and the offset stays.
 """

@@ -84,7 +84,7 @@ class CachedLists:
     def _built(self, key: tuple[Kind, int], task: asyncio.Task[bool]) -> None:
         self._building.pop(key, None)
         if not task.cancelled():
-            task.exception()  # already raised to the callers; retrieved here in case all of them have gone
+            task.exception()  # already raised to the callers; retrieved here in case all were cancelled
 
     async def _build(self, kind: Kind, owner: int, read: Callable[[int], Awaitable[Content]]) -> bool:
         ends_s = time.monotonic() + self._knobs.building_ttl_s

@@ -46,7 +46,7 @@ class Cursor:
         return _text(bounds[:MAX_TRAIL], self.cut or len(bounds) > MAX_TRAIL)
 
     def previous(self) -> str | None:
-        """Return the cursor of the previous page;
+        """Return the cursor of the previous page.
 
         None on the first page, and at the end of a trail that was cut.
         """
@@ -60,7 +60,7 @@ LEAST = Cursor(0)            # first page of a list in ascending order of id
 
 
 def cursor(params: Mapping[str, str], first: Cursor) -> Cursor:
-    """Return the cursor in `pagination_token`;
+    """Return the cursor in `pagination_token`.
 
     `first` (NEWEST or LEAST) if it is absent. Raises WrongInput naming the value.
     """

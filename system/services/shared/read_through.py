@@ -89,35 +89,35 @@ class Tweets:
             return {}
         start = time.perf_counter_ns()
         try:
-            known = await self._hot.get(tweet_ids)
+            cached = await self._hot.get(tweet_ids)
         except StoreUnavailable:
             return {key: tweet for key, tweet in (await self._store.get(tweet_ids)).items() if not tweet.deleted}
         finally:
             spent.since("redis", start)
-        self._cache_hits.count(len(known), len(tweet_ids) - len(known))
-        found = {key: tweet for key, tweet in known.items() if tweet is not None}
-        if len(known) < len(tweet_ids):
+        self._cache_hits.count(len(cached), len(tweet_ids) - len(cached))
+        tweets = {key: tweet for key, tweet in cached.items() if tweet is not None}
+        if len(cached) < len(tweet_ids):
             start = time.perf_counter_ns()
-            found.update(await self._missed([tweet_id for tweet_id in tweet_ids if tweet_id not in known]))
+            tweets.update(await self._missed([tweet_id for tweet_id in tweet_ids if tweet_id not in cached]))
             spent.since("cassandra", start)
-        return found
+        return tweets
 
     async def _missed(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
-        found: dict[int, Tweet] = {}
+        tweets: dict[int, Tweet] = {}
 
         async def read(mine: list[int]) -> None:
-            found.update(await self._from_store(mine))
+            tweets.update(await self._from_store(mine))
 
         others = await self._single_flight.read(tweet_ids, read)
         if others:
             try:
-                known = await self._hot.get(others)
+                cached = await self._hot.get(others)
             except StoreUnavailable:
-                known = {}
-            found.update((key, tweet) for key, tweet in known.items() if tweet is not None)
-            absent = [key for key in others if key not in known]
-            found.update(await self._from_store(absent) if absent else {})
-        return found
+                cached = {}
+            tweets.update((key, tweet) for key, tweet in cached.items() if tweet is not None)
+            absent = [key for key in others if key not in cached]
+            tweets.update(await self._from_store(absent) if absent else {})
+        return tweets
 
     async def _from_store(self, tweet_ids: Sequence[int]) -> dict[int, Tweet]:
         rows = await self._store.get(tweet_ids)
@@ -152,11 +152,11 @@ class Profiles:
         if self._changes is not None:
             await self._changes.refresh()
         now_s = time.monotonic()
-        found = {key: self._cached[key][1] for key in wanted if key in self._cached and self._cached[key][0] >= now_s}
-        self._cache_hits.count(len(found), len(wanted) - len(found))
-        if len(found) < len(wanted):
-            found.update(await self._missed([key for key in wanted if key not in found], now_s))
-        return [found[key] for key in wanted if key in found]
+        users = {key: self._cached[key][1] for key in wanted if key in self._cached and self._cached[key][0] >= now_s}
+        self._cache_hits.count(len(users), len(wanted) - len(users))
+        if len(users) < len(wanted):
+            users.update(await self._missed([key for key in wanted if key not in users], now_s))
+        return [users[key] for key in wanted if key in users]
 
     async def require(self, user_id: int) -> None:
         """Raise NotFound if the user does not exist: an empty list of theirs would suggest that they do."""
@@ -164,16 +164,16 @@ class Profiles:
             raise NotFound(f"Could not find user with id: [{user_id}].")
 
     async def _missed(self, user_ids: list[int], now_s: float) -> dict[int, User]:
-        found: dict[int, User] = {}
+        users: dict[int, User] = {}
 
         async def read(mine: list[int]) -> None:
-            found.update(await self._read(mine, now_s))
+            users.update(await self._read(mine, now_s))
 
         others = await self._single_flight.read(user_ids, read)
-        found.update((key, self._cached[key][1]) for key in others if key in self._cached)
-        absent = [key for key in others if key not in found]
-        found.update(await self._read(absent, now_s) if absent else {})
-        return found
+        users.update((key, self._cached[key][1]) for key in others if key in self._cached)
+        absent = [key for key in others if key not in users]
+        users.update(await self._read(absent, now_s) if absent else {})
+        return users
 
     async def _read(self, user_ids: list[int], now_s: float) -> dict[int, User]:
         before = self._invalidations

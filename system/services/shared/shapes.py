@@ -117,7 +117,7 @@ def user(value: User, fields: frozenset[str] | None = None) -> Json:
 
 
 def user_fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
-    """Return the fields that `user.fields` names and those that are always present;
+    """Return the fields that `user.fields` names and those that are always present.
 
     None (all) if it is absent.
 

@@ -1,6 +1,6 @@
 """Access tokens: JSON Web Tokens signed with HS256 by one of at most two keys.
 
-The newest key signs and the previous one still verifies, so a key rotation signs nobody out: every gateway
+The newest key signs and the previous one still verifies, so a key rotation ends no session: every gateway
 first gets both keys, then the users service signs with the new one, and once the old tokens have expired the
 old key is removed. A token's header names its key (`kid`, a fingerprint that does not reveal the key). A
 token without it is tried with both.

@@ -127,7 +127,7 @@ class Timelines:
         return Step(cached.entries, policy.tail_before(before, cached.floor), False, floor_reached=True)
 
     async def _complete_page(self, user_id: int, before: int | None, want: int, page: Page, spent: Spent) -> HomePage | None:
-        """Return a page of complete lists, rebuilding missing ones;
+        """Return a page of complete lists, rebuilding missing ones.
 
         None if it must be read from the stores.
         """

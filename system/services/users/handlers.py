@@ -26,7 +26,7 @@ class Passwords:
     def __init__(self) -> None:
         self._waiting = 0
         self._slots = asyncio.Semaphore(2)
-        self._no_user_hash = HASHER.hash("a password that nobody has")
+        self._no_user_hash = HASHER.hash("a password that no user has")
 
     async def hash(self, password: str) -> str:
         """Return the argon2 hash. Raises Overloaded (definite) if too many wait."""

@@ -117,10 +117,10 @@ TWEET = record(
      "referenced_tweets": listed(record({"type": {"const": "replied_to"}, "id": ID})),
      "attachments": record({"media_keys": listed({"type": "string"})}),
      "public_metrics": record({"like_count": COUNT, "quote_count": COUNT, "retweet_count": COUNT})})
-NEIGHBOURS: Mapping[str, Schema] = {  # each is left out if there is no such page; a search has no previous_token
+NEIGHBORS: Mapping[str, Schema] = {  # each is left out if there is no such page; a search has no previous_token
     "next_token": {"type": "string"}, "previous_token": {"type": "string"}}
-TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, **NEIGHBOURS})
-USERS_META = record({"result_count": COUNT}, NEIGHBOURS)
+TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, **NEIGHBORS})
+USERS_META = record({"result_count": COUNT}, NEIGHBORS)
 
 COMPONENTS: dict[str, Schema] = {"Error": ERROR, "Missing": MISSING, "Tweet": TWEET, "User": USER}
 """Schemas that others reference by `named`."""

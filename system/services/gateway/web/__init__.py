@@ -1,4 +1,4 @@
-"""The web client: a page of ours at `/` and its files, served by the gateway.
+"""The web client: a page at `/` and its files, served by the gateway.
 
-Everything it does goes over the public API.
+It uses only the public API.
 """
