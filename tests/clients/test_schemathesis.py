@@ -96,7 +96,7 @@ def test_every_response_conforms_to_the_document(someone: Person, tmp_path: Path
 
 
 def test_every_response_conforms_to_the_document_while_services_are_killed(someone: Person, tmp_path: Path) -> None:
-    """One service instance after the other is killed and restarted by auto-heal. 503 is allowed then, 500 is not."""
+    """Services are killed one after the other and restarted by auto-heal; 503 is allowed, 500 is not."""
     stop = threading.Event()
     killed: list[str] = []
 

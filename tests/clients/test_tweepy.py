@@ -1,4 +1,4 @@
-"""tweepy's `Client`, unpatched: an adapter mounted on its session sends requests for Twitter to the lab instead."""
+"""tweepy's `Client`, unpatched: an adapter on its session sends requests for Twitter to the lab instead."""
 
 from __future__ import annotations
 

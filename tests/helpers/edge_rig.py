@@ -53,7 +53,10 @@ async def _answers(call: asgi.Call) -> asgi.Answer:
 
 @contextlib.asynccontextmanager
 async def gateways(config: settings.Settings, count: int, **adapters: Any) -> AsyncIterator[Gateways]:
-    """Run `count` gateways, each with adapters from the factories in `adapters` (limits, tokens; memory adapters by default)."""
+    """Run `count` gateways.
+
+    `adapters`: factories of the adapters of each (limits, tokens); memory adapters by default.
+    """
     async with contextlib.AsyncExitStack() as stack:
         stub = asgi.App("any", [("GET", HOME.replace("7", "{id}"), _answers), ("POST", "/2/tweets", _answers)], "any-1")
         url = await stack.enter_async_context(services_rig.listening(stub))

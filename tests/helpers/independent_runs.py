@@ -1,4 +1,4 @@
-"""Pairs of short scenarios, drawn from a seed, and the results of a run that must not depend on the previous run.
+"""Pairs of short scenarios, drawn from a seed, and results that must not depend on the previous run.
 
 The first of a pair leaves as much state behind as 8 s allow: pulled authors, deletes, likes, pictures,
 protected users, a lost cache or a killed process at the end. The second has another population, other

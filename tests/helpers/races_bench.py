@@ -1,4 +1,4 @@
-"""Bench of the race tests: real stores in their own namespace, handlers called directly, and holds at named checkpoints."""
+"""Bench of the race tests: real stores in a namespace, handlers called directly, holds at checkpoints."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ FINDINGS = tuple(
 
 
 def history(seconds: float = 60.0, rate: float = 60.0, seed: int = 7, slow: float = 1.0, dip_s: float = 30.0) -> pd.DataFrame:
-    """Return a history: Poisson arrivals, lognormal latencies, a burst of slow reads that decays within 5 s of `dip_s`."""
+    """Return Poisson arrivals with lognormal latencies and slow reads that decay within 5 s of `dip_s`."""
     dice = np.random.default_rng(seed)
     n = int(seconds * rate)
     due_s = np.sort(dice.uniform(0, seconds, n))

@@ -137,7 +137,7 @@ async def test_every_refused_request_is_logged_and_successful_ones_are_sampled()
 
 @pytest.mark.parametrize("method, path, status", [("GET", "/2/wp-admin", 404), ("PATCH", "/2/tweets", 405)])
 async def test_requests_for_unknown_paths_are_logged_and_counted(method, path, status):
-    """A request without a route is logged and counted, too, and its response has the same request id as the log line."""
+    """A request without a route is logged and counted; response and log line have the same request id."""
     config = settings.from_env({"TWEETLAB_JWT_SECRET": SECRET, "TWEETLAB_INSTANCE": "gateway-9"})
     lines: list[bytes] = []
     built = app.build(config, bootstrap.ports_of({"limits": MemoryLimits(), "tokens": MemoryTokens()}),

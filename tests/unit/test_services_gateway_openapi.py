@@ -65,7 +65,7 @@ def test_bounds_are_those_of_the_services():
 
 
 def test_current_ids_and_cursors_match_their_patterns():
-    """All that responses return: ids of 19 digits, cursors in both directions, of the first page and of a cut trail."""
+    """All that responses return: ids of 19 digits, cursors in both directions and of a cut trail."""
     now = 1_800_000_000_000_000_000
     samples = {describe_parts.ASKED_ID["pattern"]: ["0", "7", str(now), "8" + "9" * 18],
              describe_parts.IDS.schema["pattern"]: [f"{now},7,{now}"],

@@ -209,7 +209,7 @@ async def test_sets_of_hidden_authors_are_not_cached_per_viewer(library) -> None
     ports = library.ports
     tweets, names = Tweets(ports.hot, ports.tweets, True), handlers.Usernames(ports.users, ports.hot)
     search = handlers.Search(ports.index, tweets, names, Guarded(), policies.SearchKnobs())
-    wanted = handlers.SearchRequest(policy.parse("walrus"), "relevancy", 10)
+    wanted = handlers.PageRequest(policy.parse("walrus"), "relevancy", 10)
     await search.recent(200, wanted, Spent())
     tracemalloc.start()
     try:

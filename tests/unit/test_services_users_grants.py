@@ -115,7 +115,7 @@ async def test_a_refresh_token_is_used_once_and_replaced(service):
 
 
 async def test_a_refresh_token_that_is_used_twice_ends_the_sign_in(service):
-    """It may have been copied: the thief and the owner both have to sign in again, and access tokens are revoked."""
+    """It may have been copied: thief and owner both have to sign in again, and access tokens are revoked."""
     first = await service.issue(sign_in())
     second = await service.issue(refresh(first.refresh))
 

@@ -120,7 +120,7 @@ async def test_a_leaked_cancellation_does_not_end_a_consumer():
 
 
 async def test_purged_records_are_repaired_before_the_next_record_is_handled():
-    """A purged topic, or an outage beyond the retention, is detected by a gap in the offsets and never ignored."""
+    """A purged topic, or an outage beyond the retention, is detected by a gap in the offsets."""
     log, calls = MemoryLog(), []
 
     async def handle(records):

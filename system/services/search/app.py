@@ -11,7 +11,7 @@ from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.search import policy
 from system.services.search.cursors import Seal
-from system.services.search.handlers import Search, SearchRequest, Usernames
+from system.services.search.handlers import Search, PageRequest, Usernames
 from system.services.shared import hosting, paging, shapes
 from system.services.shared.reads import Reads
 
@@ -45,14 +45,14 @@ class Routes:
         await self._media.include(body, query, tweets)
         return Answer(body)
 
-    def _request(self, query: dict[str, str], about: str) -> SearchRequest:
+    def _request(self, query: dict[str, str], about: str) -> PageRequest:
         tokens = {query[name] for name in TOKENS if name in query}
         if len(tokens) > 1:
             raise WrongInput("`next_token` and `pagination_token` differ; send one of them.")
         before, since = policy.bounds(query)
         limit = paging.window({name: query[name] for name in ("max_results",) if name in query}, policy.DEFAULT_RESULTS,
                               policy.MIN_RESULTS).limit
-        return SearchRequest(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
+        return PageRequest(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
                              self._seal.open(tokens.pop(), about) if tokens else None)
 
 

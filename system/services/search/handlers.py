@@ -74,7 +74,7 @@ class Indexer:
 
 
 @dataclass(frozen=True)
-class SearchRequest:
+class PageRequest:
     """A requested page. `before`, `since`: exclusive bounds of ids. `cursor`: where the previous page ended.
 
     `hidden`: authors whose tweets must not match for this caller.
@@ -152,7 +152,7 @@ class Search:
         self._knobs, self._wall_ns = knobs, wall_ns
         self._breadth: dict[tuple[Ask, int], tuple[float, int | None]] = {}  # oldest first
 
-    async def recent(self, viewer_id: int, request: SearchRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
+    async def recent(self, viewer_id: int, request: PageRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         """Return one page: (tweets, cursor at its end).
 
         The cursor is None if nothing follows. Deleted and unreadable tweets are left out.
@@ -176,7 +176,7 @@ class Search:
             hidden = frozenset()
         return await self._page(viewer_id, replace(request, query=query, hidden=hidden), spent)
 
-    async def _page(self, viewer_id: int, request: SearchRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
+    async def _page(self, viewer_id: int, request: PageRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         cursor = page_end = request.cursor or await self._first(request, spent)
         tweets: list[Tweet] = []
         for number in range(ROUNDS):
@@ -197,7 +197,7 @@ class Search:
                 cursor = next_band
         return tweets, page_end if len(tweets) == request.limit else cursor
 
-    async def _first(self, request: SearchRequest, spent: Spent) -> Cursor:
+    async def _first(self, request: PageRequest, spent: Spent) -> Cursor:
         if request.order == policy.RECENCY:
             return Cursor(None, before=request.before, since=request.since)
         start = time.perf_counter_ns()
@@ -205,13 +205,13 @@ class Search:
         spent.since("elasticsearch", start)
         return await self._band(request, Cursor(None, 0.0, self._wall_ns() // 1_000_000, view, request.before), spent)
 
-    async def _next_band(self, request: SearchRequest, cursor: Cursor, spent: Spent) -> Cursor | None:
+    async def _next_band(self, request: PageRequest, cursor: Cursor, spent: Spent) -> Cursor | None:
         """Return a cursor at the start of the next lower band, None after the last one."""
         if request.order == policy.RECENCY or cursor.since == request.since or cursor.since is None:
             return None
         return await self._band(request, replace(cursor, last_id=None, score=0.0, before=cursor.since + 1), spent)
 
-    async def _band(self, request: SearchRequest, cursor: Cursor, spent: Spent) -> Cursor:
+    async def _band(self, request: PageRequest, cursor: Cursor, spent: Spent) -> Cursor:
         """Return `cursor` with the lower bound of its band: the newest `band` matches below `before`."""
         about = Ask(request.query, 0, cursor.before, request.since, hidden=request.hidden)
         # Not the set itself: it may hold 60,000 ids, and differs by viewer.
@@ -228,7 +228,7 @@ class Search:
             known = self._breadth[key] = (now_s + BREADTH_TTL_S, lowest)
         return replace(cursor, since=request.since if known[1] is None else known[1] - 1)
 
-    async def _ask(self, request: SearchRequest, cursor: Cursor, size: int, spent: Spent) -> tuple[Sequence[Hit], str]:
+    async def _ask(self, request: PageRequest, cursor: Cursor, size: int, spent: Spent) -> tuple[Sequence[Hit], str]:
         start = time.perf_counter_ns()
         if request.order == policy.RECENCY:
             before = cursor.last_id if cursor.last_id is not None else cursor.before
@@ -253,7 +253,7 @@ class Search:
 
 
 async def index_all(indexer: Indexer, left: set[int], refused: dict[int, str]) -> None:
-    """Index the tweets in `left`: remove those that are done, record refused ones in `refused` (id -> reason).
+    """Index the tweets in `left`: remove done ones, record refused ones in `refused` (id -> reason).
 
     Raises StoreUnavailable while some must be sent again: call it again after a pause.
     """

@@ -216,7 +216,7 @@ class Timelines:
         return list(sources.values())
 
     async def _listed(self, authors: Sequence[int], before: int | None, limit: int) -> dict[int, policy.Source[Entry]]:
-        """Return the content of the authors' cached lists, except lists that are absent or end before `limit`."""
+        """Return the content of the authors' cached lists, without lists that are absent or too short."""
         try:
             pages = await self._cache.pages(Kind.AUTHOR, authors, before, limit)
         except StoreUnavailable:
