@@ -11,7 +11,7 @@ from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.search import policy
 from system.services.search.cursors import Seal
-from system.services.search.handlers import Search, PageRequest, Usernames
+from system.services.search.handlers import PageRequest, Search, Usernames
 from system.services.shared import hosting, paging, shapes
 from system.services.shared.reads import Reads
 
@@ -53,7 +53,7 @@ class Routes:
         limit = paging.window({name: query[name] for name in ("max_results",) if name in query}, policy.DEFAULT_RESULTS,
                               policy.MIN_RESULTS).limit
         return PageRequest(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
-                             self._seal.open(tokens.pop(), about) if tokens else None)
+                           self._seal.open(tokens.pop(), about) if tokens else None)
 
 
 def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json:
