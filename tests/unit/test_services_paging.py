@@ -32,7 +32,7 @@ def tweets_page(held: list[int], size: int, token: str | None, **bounds: str) ->
 
 def users_page(held: list[int], size: int, token: str | None) -> tuple[list[int], str | None, str | None]:
     """Serve one page of `held`, ascending, as lists of users do."""
-    current = paging.cursor({"pagination_token": token} if token else {}, paging.LEAST)
+    current = paging.cursor({"pagination_token": token} if token else {}, paging.LOWEST)
     shown = [each for each in sorted(held) if each > (-1 if current.bound is None else current.bound)][:size]
     return shown, current.next(shown[-1]) if len(shown) == size else None, current.previous()
 
@@ -98,7 +98,7 @@ def test_the_cursors_of_the_first_pages():
     assert users_page(held, 2, "40.20") == ([50], None, "20")
 
 
-@pytest.mark.parametrize(("token", "first"), [(str(ids.MAX_ID), paging.NEWEST), ("0", paging.LEAST), ("000", paging.LEAST)])
+@pytest.mark.parametrize(("token", "first"), [(str(ids.MAX_ID), paging.NEWEST), ("0", paging.LOWEST), ("000", paging.LOWEST)])
 def test_the_bound_beyond_every_id_is_the_first_page(token, first):
     """Exactly as without a cursor, and so are the next pages."""
     assert paging.cursor({"pagination_token": token}, first) is first is paging.cursor({}, first)
@@ -128,7 +128,7 @@ BAD = ["", ".", "~", "7.", ".7", "7..8", "7~~", "7~.8", "7 .8", "+7", "٣", "-1"
 
 
 @pytest.mark.parametrize("token", BAD)
-@pytest.mark.parametrize("first", [paging.NEWEST, paging.LEAST])
+@pytest.mark.parametrize("first", [paging.NEWEST, paging.LOWEST])
 def test_an_invalid_cursor_is_refused_with_value_bound_and_fix(token, first):
     """400, never a page of something else; and the message stays short."""
     with pytest.raises(WrongInput) as refusal:
@@ -141,7 +141,7 @@ def test_an_invalid_cursor_is_refused_with_value_bound_and_fix(token, first):
 
 @pytest.mark.parametrize(("token", "first", "way"), [
     ("80.70", paging.NEWEST, "above"), ("70.90.80", paging.NEWEST, "above"), ("70.70", paging.NEWEST, "above"),
-    ("70.80", paging.LEAST, "below"), ("90.70.80~", paging.LEAST, "below"), ("70.70", paging.LEAST, "below"),
+    ("70.80", paging.LOWEST, "below"), ("90.70.80~", paging.LOWEST, "below"), ("70.70", paging.LOWEST, "below"),
 ])
 def test_a_trail_has_one_direction(token, first, way):
     """Previous pages are newer in lists of tweets, and lower in lists of users.

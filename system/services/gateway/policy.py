@@ -18,8 +18,8 @@ from system.kernel.resilience.rate_window import Quota
 
 MAX_BODY_BYTES = 64 * 1024   # a tweet is at most 280 characters; pictures go to a signed URL
 MAX_TOKEN_BYTES = 4 * 1024
-LEAST_DEADLINE_MS = 1
-MOST_WAITED_S = 60.0         # a longer wait since arrival means a wrong clock, and counts as 0
+MIN_DEADLINE_MS = 1
+MAX_WAITED_S = 60.0         # a longer wait since arrival means a wrong clock, and counts as 0
 PROBE_KEY = "probe"          # key of the probes by which gateways test whether the limit store answers
 MAX_FIELDS = 16              # in the form of a token request
 MAX_LOGIN = 15               # characters of a username that form a rate-limit key
@@ -98,7 +98,7 @@ def waited_s(arrival_us: bytes | None, now_s: float) -> float:
     if arrival_us is None or not (arrival_us.isascii() and arrival_us.isdigit() and len(arrival_us) <= 17):
         return 0.0
     waited = now_s - int(arrival_us) / 1e6
-    return waited if 0.0 < waited <= MOST_WAITED_S else 0.0
+    return waited if 0.0 < waited <= MAX_WAITED_S else 0.0
 
 
 class Queue:
@@ -172,7 +172,7 @@ def deadline_ms(requested: str | None, request_s: float) -> int:
     most = int(request_s * 1_000)
     if requested is None or not (requested.isascii() and requested.isdigit() and len(requested) <= 9):
         return most
-    return max(LEAST_DEADLINE_MS, min(int(requested), most))
+    return max(MIN_DEADLINE_MS, min(int(requested), most))
 
 
 def is_service_timeout(waited_s: float, request_s: float) -> bool:

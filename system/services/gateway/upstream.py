@@ -106,7 +106,7 @@ class Upstream:
                 raise Unavailable("The service is unavailable and its circuit breaker is open; retry later.",
                                   definite=attempts == 0, retry_after_s=self._breaker.retry_after_s(now_s))
             attempts += 1
-            headers["x-deadline-ms"] = str(max(policy.LEAST_DEADLINE_MS, int((deadline_s - now_s) * 1e3)))
+            headers["x-deadline-ms"] = str(max(policy.MIN_DEADLINE_MS, int((deadline_s - now_s) * 1e3)))
             headers["x-deadline-at-us"] = str(int(deadline_s * 1e6))
             with tracing.step(f"call {self._name}", attributes={"http.request.method": method, "http.resend_count": attempts - 1}
                               ) as span:

@@ -52,7 +52,7 @@ class Routes:
     async def liking_users(self, call: Call) -> Answer:
         """`GET /2/tweets/{id}/liking_users`"""
         query = call.query()
-        cursor, fields = paging.cursor(query, paging.LEAST), shapes.user_fields_of(query)
+        cursor, fields = paging.cursor(query, paging.LOWEST), shapes.user_fields_of(query)
         request = policy.page_request(query, cursor.bound)
         page = await self._service.liking_users(call.user_id, ids.parse(call.params["id"]), request, call.spent)
         token = None if page.next_after is None else cursor.next(page.next_after)

@@ -18,7 +18,7 @@ MAX_KEY = 128          # characters of an Idempotency-Key
 DEFAULT_RESULTS = 100  # Twitter's API v2, for liking users and for liked tweets
 MAX_RESULTS = 100
 BATCH = 200            # tweets counted by one statement
-MOST_IDS = 200         # ids that each round of a page reads after the first one
+ROUND_IDS = 200         # ids that each round of a page reads after the first one
 MAX_ROUNDS = 5         # rounds of a page: it scans no more than about 900 ids
 
 
@@ -68,10 +68,10 @@ def recounts(tweet_ids: Iterable[int]) -> list[list[int]]:
 def round_sizes(limit: int) -> list[int]:
     """Return how many ids each round of a page reads.
 
-    First `limit` and one more, to see whether another page follows, then MOST_IDS, as many as one look-up
+    First `limit` and one more, to see whether another page follows, then ROUND_IDS, as many as one look-up
     takes.
     """
-    return [limit + 1] + [MOST_IDS] * (MAX_ROUNDS - 1)
+    return [limit + 1] + [ROUND_IDS] * (MAX_ROUNDS - 1)
 
 
 def page_end(visible: Sequence[int], limit: int, scanned: int | None, more: bool) -> tuple[list[int], int | None]:

@@ -56,13 +56,13 @@ class Cursor:
 
 
 NEWEST = Cursor(ids.MAX_ID)  # first page of a list in descending order of id
-LEAST = Cursor(0)            # first page of a list in ascending order of id
+LOWEST = Cursor(0)            # first page of a list in ascending order of id
 
 
 def cursor(params: Mapping[str, str], first: Cursor) -> Cursor:
     """Return the cursor in `pagination_token`.
 
-    `first` (NEWEST or LEAST) if it is absent. Raises WrongInput naming the value.
+    `first` (NEWEST or LOWEST) if it is absent. Raises WrongInput naming the value.
     """
     text = params.get("pagination_token")
     if text is None:

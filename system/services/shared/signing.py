@@ -17,7 +17,7 @@ import jwt
 from system.kernel.errors import CouldNotRun
 
 ALGORITHM = "HS256"
-LEAST_CHARACTERS = 32  # RFC 7518, 3.2: a key of at least 256 bits
+MIN_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: a key of at least 256 bits
 
 
 def kid_of(secret: str) -> str:
@@ -62,8 +62,8 @@ class Keys:
 
 
 def _check_length(name: str, secret: str) -> None:
-    if len(secret) < LEAST_CHARACTERS:
-        raise CouldNotRun(f"{name} has {len(secret)} characters; it needs {LEAST_CHARACTERS} or more. Set it.")
+    if len(secret) < MIN_SECRET_CHARACTERS:
+        raise CouldNotRun(f"{name} has {len(secret)} characters; it needs {MIN_SECRET_CHARACTERS} or more. Set it.")
 
 
 def name_of(token: str | bytes, claims: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ class EdgeRoutes:
         query = call.query()
         limit = policy.page_limit(query.get("max_results"))
         fields = shapes.user_fields_of(query)
-        cursor = paging.cursor(query, paging.LEAST)
+        cursor = paging.cursor(query, paging.LOWEST)
         users = await read(call.user_id, ids.parse(call.params["id"]), -1 if cursor.bound is None else cursor.bound, limit)
         token = cursor.next(users[-1].id) if len(users) == limit else None
         return Answer(shapes.user_page(users, token, fields, cursor.previous()))
