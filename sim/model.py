@@ -54,7 +54,7 @@ class Model:
         self.world = world
         self.policies: Policies = scenario.policies
         self.history_tweets = scenario.population.history_tweets
-        self.modes: dict[int, fanout_policy.Standing] = {}
+        self.modes: dict[int, fanout_policy.AuthorMode] = {}
         self.effects: list[EffectRow] = []
         self.last_posted = 0
         self.fleets: dict[str, Fleet] = {}
@@ -334,7 +334,7 @@ class Model:
         decision = fanout_policy.choose(ctx.audience, mode, knobs, self.policies.timeline.mode_ttl_s, now_ms)
         ctx.changed = decision.change_to is not None
         if decision.change_to is not None:
-            self.modes[ctx.user] = fanout_policy.Standing(decision.change_to, now_ms)
+            self.modes[ctx.user] = fanout_policy.AuthorMode(decision.change_to, now_ms)
             self.world.pulled.add(ctx.user)
         ctx.path = decision.path
         ctx.chunks = fanout_policy.chunks(ctx.audience, knobs.chunk)

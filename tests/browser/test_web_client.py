@@ -1,4 +1,4 @@
-"""The web client as people use it: in Chromium, on the real lab."""
+"""The web client in Chromium, on the real lab."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ ATTACK = "<img src=x onerror=\"window.owned=1\"><script>window.owned=1</script>"
 
 
 def test_a_picture_travels_from_its_author_to_a_follower_who_likes_it(windows, web_url):
-    """Sign up, follow, post with a picture, see it arrive, like it, see the count: through every box of the data flow."""
+    """Sign up, follow, post with a picture, see it arrive, like it, see the count.
+
+    Through every box of the data flow.
+    """
     ada, grace = sign_up(windows.open(web_url), "Ada"), sign_up(windows.open(web_url), "Grace")
     grace.go(f"u/{ada.username}")
     grace.page.get_by_role("button", name="Follow", exact=True).click()
@@ -27,18 +30,18 @@ def test_a_picture_travels_from_its_author_to_a_follower_who_likes_it(windows, w
     ada.write("The engine weaves algebraic patterns", png())
     ada.write("and a second note, without a picture")
 
-    grace.page.wait_for_timeout(1000)  # fan-out takes some 10 ms, on a busy machine some 100
+    grace.page.wait_for_timeout(1000)  # fan-out takes about 10 ms, on a busy machine about 100
     grace.page.reload()
-    seen = grace.tweet("weaves algebraic")
-    expect(seen).to_contain_text(f"Ada @{ada.username}")
-    picture = seen.get_by_role("img", name="Picture posted by Ada")
+    shown = grace.tweet("weaves algebraic")
+    expect(shown).to_contain_text(f"Ada @{ada.username}")
+    picture = shown.get_by_role("img", name="Picture posted by Ada")
     expect(picture).to_be_visible()
     grace.page.wait_for_function("image => image.complete && image.naturalWidth === 12", arg=picture.element_handle())
-    seen.get_by_role("button", name="Like; 0 likes").click()
-    expect(seen.get_by_role("button", name="Like; 1 like")).to_have_attribute("aria-pressed", "true")
+    shown.get_by_role("button", name="Like; 0 likes").click()
+    expect(shown.get_by_role("button", name="Like; 1 like")).to_have_attribute("aria-pressed", "true")
     ada.go(f"u/{ada.username}")
     counted = ada.tweet("weaves algebraic").get_by_role("button", name="Like; 1 like")
-    for _ in range(8):  # the count that others see is refreshed by a worker
+    for _ in range(8):  # a worker refreshes the count that others see
         ada.page.wait_for_timeout(700)
         if counted.count():
             break
@@ -49,8 +52,8 @@ def test_a_picture_travels_from_its_author_to_a_follower_who_likes_it(windows, w
     assert windows.complaints == []
 
 
-def come_back(page):
-    """Let the client look for news, as it does when its tab is shown again, until it found some."""
+def show_tab(page):
+    """Let the client poll for new tweets, as it does when its tab is shown again, until it has found some."""
     for _ in range(20):
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         page.wait_for_timeout(300)
@@ -58,8 +61,8 @@ def come_back(page):
             return
 
 
-def test_new_tweets_are_announced_and_shown_when_asked_for(windows, web_url):
-    """A timeline that moves under its reader's eyes is none."""
+def test_new_tweets_are_announced_and_shown_on_request(windows, web_url):
+    """The timeline does not move while it is being read."""
     ada, grace = sign_up(windows.open(web_url), "Ada"), sign_up(windows.open(web_url), "Grace")
     grace.write("the first of my own")
     grace.go(f"u/{ada.username}")
@@ -79,16 +82,16 @@ def test_new_tweets_are_announced_and_shown_when_asked_for(windows, web_url):
     ada.write("posted right before hers")
     grace.write("an own one in between")
     expect(grace.page.locator("article").first).to_contain_text("an own one in between")
-    come_back(grace.page)
-    expect(news).to_be_visible()  # older than what is on top, and news all the same
+    show_tab(grace.page)
+    expect(news).to_be_visible()  # older than the newest one shown, but new to this list
     news.click()
     expect(grace.page.locator("article").nth(0)).to_contain_text("an own one in between")
     expect(grace.page.locator("article").nth(1)).to_contain_text("posted right before hers")
     expect(grace.page.locator("article").nth(2)).to_contain_text("news for those who wait")
 
 
-def test_more_news_than_a_page_holds_leave_no_gap(windows, web_url):
-    """As after a while in a hidden tab; here a page of news holds three."""
+def test_more_new_tweets_than_a_page_holds_leave_no_gap(windows, web_url):
+    """As after some time in a hidden tab; here a page of new tweets holds three."""
     page = windows.open(web_url)
     ada = sign_up(page, "Ada")
     ada.write("the oldest")
@@ -102,14 +105,17 @@ def test_more_news_than_a_page_holds_leave_no_gap(windows, web_url):
         }
     }""")
 
-    come_back(page)
+    show_tab(page)
     page.get_by_role("button", name="and more new tweets").click()
 
     expect(page.locator("article")).to_have_count(8)
 
 
-def test_what_users_write_is_shown_as_text_and_never_runs(windows, web_url):
-    """A name, a tweet and a search that look like HTML are words; the page's policy would stop them too."""
+def test_text_of_users_is_shown_as_text_and_never_executed(windows, web_url):
+    """A name, a tweet and a search that look like HTML are shown as text.
+
+    The page's policy would block them, too.
+    """
     page = windows.open(web_url)
     mallory = sign_up(page, "<b>Mallory</b>")
 
@@ -144,8 +150,8 @@ def test_a_search_finds_what_was_just_posted(windows, web_url):
     expect(ada.page.get_by_role("searchbox", name="Search tweets")).to_have_value(f"#word{ada.username}")
 
 
-def test_a_reply_names_what_it_answers_and_a_deleted_tweet_is_gone(windows, web_url):
-    """Reply from the tweet's own page; delete asks once more, then it is gone for good."""
+def test_a_reply_links_its_parent_and_a_deleted_tweet_disappears(windows, web_url):
+    """Reply on the page of the tweet; delete asks for confirmation, then the tweet is removed for good."""
     ada = sign_up(windows.open(web_url), "Ada")
     ada.write("a question")
     ada.tweet("a question").get_by_role("link", name="Reply").click()
@@ -166,7 +172,7 @@ def test_a_reply_names_what_it_answers_and_a_deleted_tweet_is_gone(windows, web_
     expect(ada.page.locator("article", has_text="a question")).to_have_count(0)
 
 
-def test_older_tweets_come_page_by_page_without_repeats(windows, web_url):
+def test_older_tweets_are_loaded_page_by_page_without_repeats(windows, web_url):
     """The cursor of the API, behind a button."""
     ada = sign_up(windows.open(web_url), "Ada")
     ada.page.evaluate("""async () => {
@@ -182,13 +188,13 @@ def test_older_tweets_come_page_by_page_without_repeats(windows, web_url):
     ada.page.get_by_role("button", name="Show older tweets").click()
 
     expect(ada.page.locator("article")).to_have_count(23)
-    ids = ada.page.locator("article").evaluate_all("all => all.map(one => one.dataset.id)")
+    ids = ada.page.locator("article").evaluate_all("all => all.map(card => card.dataset.id)")
     assert len(set(ids)) == 23
     expect(ada.page.get_by_role("button", name="Show older tweets")).to_be_hidden()
 
 
-def test_a_lab_that_is_busy_for_a_moment_costs_neither_the_session_nor_the_page(windows, web_url):
-    """503 while the token is renewed, and for the first page of the timeline: both are tried again."""
+def test_a_short_overload_loses_neither_the_session_nor_the_page(windows, web_url):
+    """503 during the renewal of the token, and for the first page of the timeline: both are retried."""
     page = windows.open(web_url)
     ada = sign_up(page, "Ada")
     ada.write("still here")
@@ -213,8 +219,8 @@ def test_a_lab_that_is_busy_for_a_moment_costs_neither_the_session_nor_the_page(
     assert refused and page.get_by_role("button", name="Try again").count() == 0
 
 
-def test_a_picture_that_comes_into_view_late_is_signed_again(windows, web_url):
-    """Its first address has expired by then; one that is gone for good is told."""
+def test_a_picture_that_is_shown_late_is_signed_again(windows, web_url):
+    """Its first signed URL has expired by then."""
     page = windows.open(web_url)
     ada = sign_up(page, "Ada")
     ada.write("a picture", png(12))
@@ -236,8 +242,8 @@ def test_a_picture_that_comes_into_view_late_is_signed_again(windows, web_url):
     assert len(late) == 2
 
 
-def test_a_protected_user_approves_who_reads(windows, web_url):
-    """Protect, be asked, approve: only then are the tweets there."""
+def test_a_protected_user_approves_readers(windows, web_url):
+    """Protect, receive a request, approve: only then are the tweets visible."""
     ada, grace = sign_up(windows.open(web_url), "Ada"), sign_up(windows.open(web_url), "Grace")
     ada.write("for my friends alone")
     ada.go(f"u/{ada.username}")
@@ -249,18 +255,18 @@ def test_a_protected_user_approves_who_reads(windows, web_url):
     expect(grace.page.get_by_role("button", name="Requested")).to_be_visible()
     assert grace.tweet("for my friends alone").count() == 0
     grace.page.reload()
-    asked = grace.page.get_by_role("button", name="Requested")
-    expect(asked).to_have_attribute("aria-pressed", "true")  # what was asked for is no secret of one page view
-    asked.click()
+    requested = grace.page.get_by_role("button", name="Requested")
+    expect(requested).to_have_attribute("aria-pressed", "true")  # the request survives a reload of the page
+    requested.click()
     expect(grace.page.get_by_role("button", name="Follow", exact=True)).to_be_visible()
     grace.page.reload()
     grace.page.get_by_role("button", name="Follow", exact=True).click()
-    expect(asked).to_be_visible()
+    expect(requested).to_be_visible()
     ada.go("requests")
     ada.page.get_by_role("button", name=f"Approve @{grace.username}").click()
     expect(ada.page.get_by_text(f"@{grace.username} follows you now.")).to_be_visible()
 
-    for _ in range(8):  # who may read what is remembered for a moment
+    for _ in range(8):  # visibility is cached for a moment
         grace.page.reload()
         expect(grace.page.get_by_role("button", name="Following", exact=True)).to_be_visible()
         grace.page.wait_for_timeout(700)
@@ -270,24 +276,24 @@ def test_a_protected_user_approves_who_reads(windows, web_url):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_place_needs_sideways_scrolling_on_a_phone(windows, web_url, scheme):
-    """390 px wide, long words included, in both colour schemes."""
+def test_no_view_needs_horizontal_scrolling_on_a_phone(windows, web_url, scheme):
+    """390 px wide, long words included, in both color schemes."""
     page = windows.open(web_url, PHONE, scheme)
     assert not is_wider_than_its_window(page)
     ada = sign_up(page, "Ada Augusta King, Countess of Lovelace, née Byron")
     ada.write("W" * 200, png(40))
 
-    places = {"": "Home", "search/WWW": "Search", f"u/{ada.username}": "Ada Augusta", "requests": "Follow requests"}
-    for place, title in places.items():
-        ada.go(place)
+    views = {"": "Home", "search/WWW": "Search", f"u/{ada.username}": "Ada Augusta", "requests": "Follow requests"}
+    for view, title in views.items():
+        ada.go(view)
         expect(page.locator("h1", has_text=title)).to_be_visible()
-        assert not is_wider_than_its_window(page), place
+        assert not is_wider_than_its_window(page), view
     assert page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--paper')").strip() == (
         "#fbfaf7" if scheme == "light" else "#12151b")
 
 
-def test_the_client_is_usable_by_keyboard_alone(windows, web_url):
-    """The first Tab reaches the skip link; the places follow in order; every control says its name."""
+def test_the_client_is_usable_with_the_keyboard_only(windows, web_url):
+    """The first Tab reaches the skip link; the navigation follows in order; every control has a name."""
     ada = sign_up(windows.open(web_url, DESK), "Ada")
     page = ada.page
     ada.write("something to stand on")
@@ -303,14 +309,14 @@ def test_the_client_is_usable_by_keyboard_alone(windows, web_url):
         })()"""))
 
     assert names[:6] == ["Skip to the content", "Tweetlab", "Home", "Search", "Profile", "Sign out"]
-    nameless = page.evaluate("""[...document.querySelectorAll("button, a, input, textarea")].filter((one) => !one.hidden
-        && one.tabIndex >= 0 && !(one.textContent.trim() || one.getAttribute("aria-label") || one.labels?.length))
-        .map((one) => one.outerHTML)""")
+    nameless = page.evaluate("""[...document.querySelectorAll("button, a, input, textarea")].filter((node) => !node.hidden
+        && node.tabIndex >= 0 && !(node.textContent.trim() || node.getAttribute("aria-label") || node.labels?.length))
+        .map((node) => node.outerHTML)""")
     assert nameless == []
 
 
-def test_signing_out_forgets_the_tokens(windows, web_url):
-    """Nothing of the session stays in the tab, and the door is back."""
+def test_signing_out_removes_the_tokens(windows, web_url):
+    """Nothing of the session remains in the tab, and the sign-in form is shown."""
     ada = sign_up(windows.open(web_url), "Ada")
 
     ada.page.get_by_role("button", name="Sign out").click()
@@ -319,8 +325,8 @@ def test_signing_out_forgets_the_tokens(windows, web_url):
     assert ada.page.evaluate("[sessionStorage.length, localStorage.length, document.cookie]") == [0, 0, ""]
 
 
-def test_a_wrong_password_is_told_and_nothing_else_happens(windows, web_url):
-    """The refusal stands beside the form, in the API's own words."""
+def test_a_wrong_password_shows_an_error_and_nothing_else_happens(windows, web_url):
+    """The error is shown beside the form, in the API's own words."""
     page = windows.open(web_url)
     page.get_by_label("User name").fill("nobody_at_all")
     page.get_by_label("Password").fill("not-the-password")

@@ -1,4 +1,4 @@
-"""tweepy's `Client`, unpatched: an adapter mounted on its session sends what it addresses to Twitter to the lab instead."""
+"""tweepy's `Client`, unpatched: an adapter on its session sends requests for Twitter to the lab instead."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.real
 TWITTER = "https://api.twitter.com"
 
 
-class ToTheLab(HTTPAdapter):
-    """Sends a request for Twitter's host to the lab's gateway."""
+class LabAdapter(HTTPAdapter):
+    """Sends requests for Twitter's host to the lab's gateway."""
 
     def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         request.url = request.url.replace(TWITTER, GATEWAY, 1)
@@ -24,9 +24,9 @@ class ToTheLab(HTTPAdapter):
 
 
 def client_of(person: Person) -> tweepy.Client:
-    """Return a client that acts for `person` by his OAuth 2 token."""
+    """Return a client that acts for `person` with their OAuth 2 token."""
     client = tweepy.Client(bearer_token=person.token)
-    client.session.mount(TWITTER, ToTheLab())
+    client.session.mount(TWITTER, LabAdapter())
     return client
 
 
@@ -38,25 +38,25 @@ def test_a_tweet_is_posted_read_answered_and_deleted(someone: Person, other: Per
     reply = bob.create_tweet(text="and an answer", in_reply_to_tweet_id=made, user_auth=False).data["id"]
     read = ann.get_tweet(reply, tweet_fields=["conversation_id", "author_id", "created_at"], expansions=["author_id"])
     both = ann.get_tweets([made, reply])
-    gone = ann.delete_tweet(made, user_auth=False)
+    deleted = ann.delete_tweet(made, user_auth=False)
 
     assert (read.data.text, str(read.data.conversation_id)) == ("and an answer", str(made))
     assert [user.username for user in read.includes["users"]] == [other.username]
     assert {str(tweet.id) for tweet in both.data} == {made, reply}
-    assert gone.data["deleted"] is True
-    missing = ann.get_tweet(made).errors if _is_answered(ann, made) else []
-    assert _is_answered(ann, made) is False or missing
+    assert deleted.data["deleted"] is True
+    missing = ann.get_tweet(made).errors if _exists(ann, made) else []
+    assert _exists(ann, made) is False or missing
 
 
-def _is_answered(client: tweepy.Client, tweet_id: str) -> bool:
+def _exists(client: tweepy.Client, tweet_id: str) -> bool:
     try:
         return client.get_tweet(tweet_id).data is not None
     except tweepy.NotFound:
         return False
 
 
-def test_one_foreign_tweet_cannot_be_deleted(someone: Person, other: Person) -> None:
-    """tweepy maps 403 to its own Forbidden, with our reason in it."""
+def test_a_tweet_of_another_user_cannot_be_deleted(someone: Person, other: Person) -> None:
+    """tweepy maps 403 to its own Forbidden, with the lab's reason in it."""
     made = client_of(someone).create_tweet(text="mine", user_auth=False).data["id"]
 
     with pytest.raises(tweepy.Forbidden) as refusal:
@@ -65,12 +65,12 @@ def test_one_foreign_tweet_cannot_be_deleted(someone: Person, other: Person) -> 
     assert refusal.value.response.json()["detail"] == "Only its author may delete a tweet."
 
 
-def test_who_is_followed_fills_the_home_timeline(someone: Person, other: Person) -> None:
+def test_followed_users_fill_the_home_timeline(someone: Person, other: Person) -> None:
     """follow_user, get_home_timeline, get_users_followers and _following, unfollow_user."""
     reader, author = client_of(someone), client_of(other)
 
     followed = reader.follow_user(other.id, user_auth=False)
-    made = author.create_tweet(text="to whom it concerns", user_auth=False).data["id"]
+    made = author.create_tweet(text="to all it may concern", user_auth=False).data["id"]
     until(lambda: made in [str(t.id) for t in reader.get_home_timeline(user_auth=False).data or []])
     followers = author.get_users_followers(other.id)
     following = reader.get_users_following(someone.id)
@@ -83,7 +83,7 @@ def test_who_is_followed_fills_the_home_timeline(someone: Person, other: Person)
     assert left.data["following"] is False
 
 
-def test_a_like_is_seen_by_those_who_ask(someone: Person, other: Person) -> None:
+def test_a_like_is_visible_and_counted(someone: Person, other: Person) -> None:
     """like, get_liking_users, get_liked_tweets, the count in public_metrics, unlike."""
     fan, author = client_of(someone), client_of(other)
     made = author.create_tweet(text="like me", user_auth=False).data["id"]
@@ -107,8 +107,8 @@ def test_a_word_is_found_by_search(someone: Person) -> None:
     made = client.create_tweet(text=f"{word} with a #tag{word}", user_auth=False).data["id"]
 
     for query in (word, f"#tag{word}", f"{word} from:{someone.username}", f'"{word} with"'):
-        found = until(lambda query=query: client.search_recent_tweets(query).data)
-        assert [str(tweet.id) for tweet in found] == [made]
+        results = until(lambda query=query: client.search_recent_tweets(query).data)
+        assert [str(tweet.id) for tweet in results] == [made]
 
 
 def test_users_are_found_by_id_and_by_name(someone: Person, other: Person) -> None:
@@ -121,25 +121,31 @@ def test_users_are_found_by_id_and_by_name(someone: Person, other: Person) -> No
     assert {user.id for user in client.get_users(ids=[someone.id, other.id]).data} == {someone.id, other.id}
 
 
-def test_pages_are_walked_by_the_paginator(someone: Person) -> None:
-    """Paginator over get_users_tweets: disjoint pages, every tweet once, newest first. A search, which goes forward alone."""
+def test_the_paginator_reads_all_pages(someone: Person) -> None:
+    """Paginator over get_users_tweets: disjoint pages, every tweet once, newest first.
+
+    And over a search, which pages only forward.
+    """
     client = client_of(someone)
     made = [client.create_tweet(text=f"number {n}", user_auth=False).data["id"] for n in range(23)]
 
-    walked = [str(tweet.id) for tweet in tweepy.Paginator(client.get_users_tweets, someone.id, max_results=5).flatten()]
+    flat = [str(tweet.id) for tweet in tweepy.Paginator(client.get_users_tweets, someone.id, max_results=5).flatten()]
     pages = [len(page.data or []) for page in tweepy.Paginator(client.get_users_tweets, someone.id, max_results=10)]
     searched = until(lambda: len(_all_found(client, someone)) == 23 and _all_found(client, someone))
 
-    assert walked == made[::-1]
+    assert flat == made[::-1]
     assert pages[:3] == [10, 10, 3] and sum(pages) == 23
     assert sorted(searched) == sorted(made)
 
 
-def test_the_way_back_leads_over_the_same_pages(someone: Person, other: Person) -> None:
-    """previous_token, by reversed(Paginator): tweets of a user, home, liked tweets, followers, following, liking users."""
-    from tests.helpers.people import arrive
+def test_paging_back_returns_the_same_pages(someone: Person, other: Person) -> None:
+    """previous_token, by reversed(Paginator).
 
-    author, fans = client_of(someone), [other, *(arrive() for _ in range(3))]
+    Tweets of a user, home, liked tweets, followers, following, liking users.
+    """
+    from tests.helpers.people import sign_up
+
+    author, fans = client_of(someone), [other, *(sign_up() for _ in range(3))]
     reader = client_of(other)
     made = [author.create_tweet(text=f"step {n}", user_auth=False).data["id"] for n in range(18)]
     for fan in fans:
@@ -150,13 +156,13 @@ def test_the_way_back_leads_over_the_same_pages(someone: Person, other: Person) 
         reader.like(each, user_auth=False)
     until(lambda: len(_home(reader)) == 18)
 
-    tweets = forth_and_back(author.get_users_tweets, someone.id, max_results=5)
-    bounded = forth_and_back(author.get_users_tweets, someone.id, max_results=5, since_id=made[0], until_id=made[-1])
-    home = forth_and_back(reader.get_home_timeline, max_results=5, user_auth=False)
-    liked = forth_and_back(reader.get_liked_tweets, other.id, max_results=1)
-    people = [forth_and_back(author.get_users_followers, someone.id, max_results=1),
-              forth_and_back(author.get_users_following, someone.id, max_results=1),
-              forth_and_back(author.get_liking_users, made[0], max_results=1)]
+    tweets = forward_and_back(author.get_users_tweets, someone.id, max_results=5)
+    bounded = forward_and_back(author.get_users_tweets, someone.id, max_results=5, since_id=made[0], until_id=made[-1])
+    home = forward_and_back(reader.get_home_timeline, max_results=5, user_auth=False)
+    liked = forward_and_back(reader.get_liked_tweets, other.id, max_results=1)
+    people = [forward_and_back(author.get_users_followers, someone.id, max_results=1),
+              forward_and_back(author.get_users_following, someone.id, max_results=1),
+              forward_and_back(author.get_liking_users, made[0], max_results=1)]
 
     assert [str(each) for page in tweets for each in page] == made[::-1] == [str(each) for page in home for each in page]
     assert [str(each) for page in bounded for each in page] == made[-2:0:-1]
@@ -164,11 +170,11 @@ def test_the_way_back_leads_over_the_same_pages(someone: Person, other: Person) 
     assert [[each for page in pages for each in page] for pages in people] == [sorted(fan.id for fan in fans)] * 3
 
 
-def forth_and_back(method: Any, *asked: Any, **more: Any) -> list[list[int]]:
-    """Return the pages to the end, having walked back from the last one: the same pages, and none before the first."""
-    answers = list(tweepy.Paginator(method, *asked, **more))
-    behind = answers[-1].meta["previous_token"]
-    back = list(reversed(tweepy.Paginator(method, *asked, pagination_token=behind, **more)))
+def forward_and_back(method: Any, *args: Any, **more: Any) -> list[list[int]]:
+    """Return all pages, after paging back from the last one: the same pages, and none before the first."""
+    answers = list(tweepy.Paginator(method, *args, **more))
+    last_token = answers[-1].meta["previous_token"]
+    back = list(reversed(tweepy.Paginator(method, *args, pagination_token=last_token, **more)))
     pages = [[each.id for each in answer.data or []] for answer in answers]
     assert len(pages) >= 4 and "previous_token" not in answers[0].meta
     assert [[each.id for each in answer.data or []] for answer in back] == pages[-2::-1]
@@ -181,11 +187,11 @@ def _all_found(client: tweepy.Client, person: Person) -> list[str]:
     return [str(tweet.id) for tweet in pages.flatten()]
 
 
-def test_followers_and_home_are_walked_by_the_paginator(someone: Person, other: Person) -> None:
+def test_the_paginator_reads_followers_and_home(someone: Person, other: Person) -> None:
     """Paginator over get_users_followers, get_home_timeline and get_liking_users."""
-    from tests.helpers.people import arrive
+    from tests.helpers.people import sign_up
 
-    author, fans = client_of(someone), [other, arrive(), arrive()]
+    author, fans = client_of(someone), [other, sign_up(), sign_up()]
     for fan in fans:
         client_of(fan).follow_user(someone.id, user_auth=False)
     made = [author.create_tweet(text=f"part {n}", user_auth=False).data["id"] for n in range(12)]

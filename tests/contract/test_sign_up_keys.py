@@ -21,7 +21,7 @@ async def test_a_key_that_comes_with_another_password_is_refused(users):
         await service.sign_up(SignUp("grace_h", "Grace", "another password"), "key-1")
 
     assert refused.value.status == 422
-    assert await passwords.holds("a long password", (await users.by_name("grace_h")).password_hash)
+    assert await passwords.matches("a long password", (await users.by_name("grace_h")).password_hash)
 
 
 async def test_a_key_of_another_users_sign_up_does_not_reveal_their_name(users):

@@ -1,4 +1,4 @@
-"""Adapters opened for a test in a namespace of its own, and a Redis that a test may kill."""
+"""Adapters opened in a namespace of the test, and a Redis that a test may kill."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from tests.helpers.requirements import lab_missing
 
 BOTH = ["memory", pytest.param("real", marks=pytest.mark.real)]
 
-SMALL = policies.Policies(  # small numbers, so that caps, trims and chunks are met with a handful of entries
+SMALL = policies.Policies(  # small numbers, so that a few entries reach caps, trims and chunks
     fanout=policies.FanoutKnobs(chunk=3),
     timeline=policies.TimelineKnobs(cap=5, trim_slack=2, building_ttl_s=0.4),
 )
 
 
 async def opened(adapter: Any, at: settings.Settings) -> Any:
-    """Open a real adapter in a clean namespace, or skip where its server does not answer."""
+    """Open a real adapter in a clean namespace, or skip the test if its server does not answer."""
     try:
         store = await adapter.open(at)
         if hasattr(store, "prepare"):
             await store.prepare()
         await store.ready()
     except StoreUnavailable as problem:
-        lab_missing(f"no lab answers: {problem}; start one with `tweetlab up`")
+        lab_missing(f"no lab responds: {problem}; start one with `tweetlab up`")
     await store.clear()
     return store
 
 
 class OwnRedis:
-    """A redis-server of one test, without persistence, that can be killed and started again at the same address."""
+    """A redis-server for one test, without persistence, that can be killed and restarted at the same address."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

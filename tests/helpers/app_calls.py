@@ -1,4 +1,4 @@
-"""Requests to one application, as the gateway would send them."""
+"""Requests to one application, as the gateway sends them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from system.kernel.http import asgi
 
 async def call(app: asgi.App, method: str, path: str, user: int | None = None, body: Any = None,
                **headers: str) -> tuple[int, Any]:
-    """Send one request to an application as the gateway would; return (status, JSON)."""
-    given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    """Send one request to an application as the gateway does; return (status, JSON)."""
+    raw_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     if user is not None:
-        given.append((b"x-user-id", str(user).encode()))
+        raw_headers.append((b"x-user-id", str(user).encode()))
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     path, _, query = path.partition("?")
-    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": given}
+    scope = {"type": "http", "method": method, "path": path, "query_string": query.encode(), "headers": raw_headers}
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:

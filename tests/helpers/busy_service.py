@@ -1,7 +1,9 @@
-"""A service for the tests of scaling: our own server with keep-alive. `python -m tests.helpers.busy_service`.
+"""A service for the tests of scaling: the lab's own HTTP server with keep-alive.
 
-GET /work?ms=N uses N ms of CPU, GET /wait?ms=N waits, GET /fail answers 500 on the instance that TWEETLAB_BUSY_FAILS names;
-GET /fall-ill lets /health answer 503 from then on.
+`python -m tests.helpers.busy_service`.
+
+GET /work?ms=N uses N ms of CPU, GET /wait?ms=N waits, GET /fail answers 500 on the instance that
+TWEETLAB_BUSY_FAILS names; after GET /fall-ill, /health answers 503.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ INSTANCE = os.environ.get("TWEETLAB_INSTANCE", "")
 
 
 async def work(call):
-    """Use CPU."""
+    """Use CPU time."""
     end = time.thread_time() + int(call.query().get("ms", "1")) / 1e3
     while time.thread_time() < end:
         pass
@@ -23,18 +25,18 @@ async def work(call):
 
 
 async def wait(call):
-    """Take time, but no CPU."""
+    """Take time without CPU."""
     await asyncio.sleep(int(call.query().get("ms", "1")) / 1e3)
     return Answer({"instance": INSTANCE})
 
 
 async def fail(call):
-    """Fail where told to."""
+    """Fail on the configured instance."""
     return Answer({"instance": INSTANCE}, 500 if os.environ.get("TWEETLAB_BUSY_FAILS") == INSTANCE else 200)
 
 
 async def fall_ill(call):
-    """Answer health checks with an error from now on."""
+    """Fail health checks from now on."""
     app._ready = lambda: False
     return Answer({"instance": INSTANCE})
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from system.kernel import ids
 from system.ports import Entry, Kind
 
-ADA, BOB, CLEO, DAN, EVE = 7, 8, 1_000_000_009, 10**18 + 1, 10**18 + 2  # two that no double tells apart
+ADA, BOB, CLEO, DAN, EVE = 7, 8, 1_000_000_009, 10**18 + 1, 10**18 + 2  # the last two are equal as doubles
 
 
 def tweet(number: int, author: int = BOB) -> Entry:
-    """A tweet of a minute of its own."""
+    """Return the entry of a tweet posted in minute `number`."""
     return Entry(ids.compose(1_800_000_000_000 + number * 60_000, 1, 0), author)
 
 

@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
-class Said:
-    """What the command answered."""
+class Completed:
+    """The result of a command."""
 
     code: int
     out: str
@@ -23,8 +23,8 @@ class Said:
         return json.loads(self.out)
 
 
-def tweetlab(*words: str, timeout_s: float = 240, **env: str) -> Said:
-    """Run `tweetlab WORDS` from another folder, as `bin/tweetlab` does; return what it said."""
+def tweetlab(*words: str, timeout_s: float = 240, **env: str) -> Completed:
+    """Run `tweetlab WORDS` from the root of the project, as `bin/tweetlab` does; return its result."""
     command = [sys.executable, "-m", "tweetlab", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, env=os.environ | env)
-    return Said(done.returncode, done.stdout, done.stderr)
+    return Completed(done.returncode, done.stdout, done.stderr)

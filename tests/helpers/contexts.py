@@ -1,4 +1,4 @@
-"""What a server of a blueprint is launched with."""
+"""Launch contexts of the nodes of a blueprint."""
 
 from pathlib import Path
 

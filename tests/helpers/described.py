@@ -1,4 +1,4 @@
-"""Holds every answer of a test against what /openapi.json says of its route: a field that nobody told of fails the test."""
+"""Checks every response of a test against the schema of its route in /openapi.json."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ def _document() -> dict[str, Any]:
 
 @functools.cache
 def _routes() -> list[tuple[str, re.Pattern[str], dict[str, Any]]]:
-    """Return (method, pattern of the path, operation), literal paths before those with names in them."""
-    rows = [(method.upper(), path, told) for path, methods in _document()["paths"].items() for method, told in methods.items()]
+    """Return (method, pattern of the path, operation), literal paths before those with parameters."""
+    rows = [(method.upper(), path, operation) for path, methods in _document()["paths"].items()
+            for method, operation in methods.items()]
     rows.sort(key=lambda row: row[1].count("{"))
-    return [(method, re.compile(re.sub(r"{\w+}", "[^/]+", path)), told) for method, path, told in rows]
+    return [(method, re.compile(re.sub(r"{\w+}", "[^/]+", path)), operation) for method, path, operation in rows]
 
 
 def check(method: str, path: str, status: int, body: Any) -> None:
-    """Fail where a described route answered what it does not tell of. Other paths are not looked at."""
+    """Fail if the response of a described route does not match its description. Other paths are ignored."""
     plain = path.partition("?")[0]
-    for known, pattern, told in _routes():
+    for known, pattern, operation in _routes():
         if known == method and pattern.fullmatch(plain):
-            answer = told["responses"].get(str(status)) or told["responses"].get(f"{status // 100}XX")
-            assert answer is not None, f"{method} {plain} answered {status}, which {told['operationId']} does not tell of"
-            schema = answer["content"]["application/json"]["schema"]
+            response = operation["responses"].get(str(status)) or operation["responses"].get(f"{status // 100}XX")
+            assert response is not None, f"{method} {plain} answered {status}, which {operation['operationId']} does not describe"
+            schema = response["content"]["application/json"]["schema"]
             problem = next(Draft202012Validator({**schema, "components": _document()["components"]}).iter_errors(body), None)
-            assert problem is None, f"{told['operationId']} {status}: {problem.message} at {problem.json_path}"
+            assert problem is None, f"{operation['operationId']} {status}: {problem.message} at {problem.json_path}"
             return

@@ -10,7 +10,7 @@ import dns.rrset
 
 
 class Server:
-    """A DNS server that answers every question with `addresses`, or with `rcode`; `silent`: with nothing."""
+    """A DNS server that answers every query with `addresses`, or with `rcode`; `silent`: not at all."""
 
     def __init__(self, *addresses):
         self.addresses, self.asked, self.silent, self.rcode = addresses, 0, False, dns.rcode.NOERROR
@@ -23,7 +23,7 @@ class Server:
     def _serve(self):
         with contextlib.suppress(OSError):
             while True:
-                raw, asker = self._socket.recvfrom(4096)
+                raw, client = self._socket.recvfrom(4096)
                 if raw == b"end":
                     return
                 self.asked += 1
@@ -33,7 +33,7 @@ class Server:
                 if self.addresses:
                     reply.answer.append(dns.rrset.from_text(question.question[0].name, 1, "IN", "A", *self.addresses))
                 if not self.silent:
-                    self._socket.sendto(reply.to_wire(), asker)
+                    self._socket.sendto(reply.to_wire(), client)
 
     def close(self):
         host, _, port = self.address.rpartition(":")

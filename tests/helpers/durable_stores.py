@@ -1,7 +1,8 @@
 """Fixtures of the durable stores: each port once in memory, once on its real server.
 
-The real ones live in a keyspace, a database and topics named after this process, made at the first use and dropped when the
-session ends. Tests use ids and names of their own where emptying a table would be slow (Cassandra).
+The real ones live in a keyspace, a database and topics named after this process, created at first use and
+dropped when the session ends. Tests use unique ids and names where emptying a table would be slow
+(Cassandra).
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ _prepared: dict[str, Any] = {}
 
 
 def fresh_id(wall_ms: int | None = None) -> int:
-    """Return an id nobody else uses, of now or of `wall_ms`."""
+    """Return a unique id, of now or of `wall_ms`."""
     number = next(_sequence)
     return ids.compose(wall_ms or time.time_ns() // 1_000_000, number >> 12 & 1023, number & 4095)
 
 
 def fresh_author() -> int:
-    """Return a user id nobody else uses."""
+    """Return a unique user id."""
     return next(_sequence) + 1_000_000
 
 
 def a_tweet(text: str = "Ada was here", author_id: int | None = None, wall_ms: int | None = None, **more: Any) -> Tweet:
-    """Return a tweet with an id of its own; fields can be given."""
+    """Return a tweet with a unique id. `more`: other fields."""
     tweet_id = fresh_id(wall_ms)
     author = fresh_author() if author_id is None else author_id
     return Tweet(tweet_id, author, text, ids.ms_of(tweet_id), **({"conversation_id": tweet_id} | more))
@@ -48,7 +49,7 @@ def a_tweet(text: str = "Ada was here", author_id: int | None = None, wall_ms: i
 
 @pytest.fixture(scope="session")
 def durable_settings() -> Iterator[settings.Settings]:
-    """Settings of the lab that is up, in this process' own namespace; what was made is dropped at the end."""
+    """Settings of the running lab, in a namespace of this process that is dropped at the end."""
     at = dataclasses.replace(settings.from_env(), namespace=f"t{os.getpid()}d")
     yield at
     asyncio.run(_drop_all(at))
@@ -62,19 +63,22 @@ async def _drop_all(at: settings.Settings) -> None:
 
 
 async def opened(adapter: Any, at: settings.Settings) -> Any:
-    """Open a real adapter, its tables made; skip where its server does not answer."""
+    """Open a real adapter and create its tables; skip the test if its server does not answer."""
     try:
         store = await adapter.open(at)
         if adapter.__name__ not in _prepared:
             await store.prepare()
             _prepared[adapter.__name__] = adapter
     except StoreUnavailable as problem:
-        lab_missing(f"no lab answers: {problem}; start one with `tweetlab up`")
+        lab_missing(f"no lab responds: {problem}; start one with `tweetlab up`")
     return store
 
 
 def _pair(port: str, memory: str, real: str, *, emptied: bool = True) -> tuple[Any, Any]:
-    """Return the fixtures `real_<port>` and `<port>`, for both adapters. Drivers are imported where a test asks for them."""
+    """Return the fixtures `real_<port>` and `<port>`, for both adapters.
+
+    Drivers are imported when a test needs them.
+    """
 
     async def opened_real(durable_settings: settings.Settings) -> AsyncIterator[Any]:
         store = await opened(pkgutil.resolve_name(f"system.stores.{real}"), durable_settings)
@@ -103,7 +107,7 @@ _, leases = _pair("leases", "users:MemoryLeases", "postgres.leases:PostgresLease
 
 @pytest.fixture
 async def real_leases(durable_settings: settings.Settings) -> AsyncIterator[Any]:
-    # In a database of its own, since ceilings outlive what empties the table.
+    # In a separate database, since ceilings survive the emptying of the table.
     from system.stores.postgres.leases import PostgresLeases
 
     store = await opened(PostgresLeases, dataclasses.replace(durable_settings, namespace=durable_settings.namespace + "l"))
@@ -114,5 +118,5 @@ async def real_leases(durable_settings: settings.Settings) -> AsyncIterator[Any]
 
 @pytest.fixture
 def group() -> str:
-    """A consumer group nobody else uses."""
+    """A unique consumer group."""
     return f"fanout-{next(_sequence)}"

@@ -1,6 +1,9 @@
-"""A service for the tests of the platform: answers /health, tells its environment, burns CPU in a child when asked.
+"""A service for the tests of the platform.
 
-`python -m tests.helpers.echo_service`; standard library alone. TWEETLAB_ECHO_FAILS makes it die while starting.
+Answers /health, returns its environment, burns CPU in a child on request.
+
+`python -m tests.helpers.echo_service`; standard library alone. TWEETLAB_ECHO_FAILS makes it exit during
+start.
 """
 
 import json
@@ -19,20 +22,20 @@ class Echo(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/burn":
             subprocess.run([sys.executable, "-c", BURN], check=True)
-        told = {name: value for name, value in os.environ.items() if name.startswith("TWEETLAB_")}
-        body = json.dumps({**told, "started_at": STARTED_AT}).encode()
+        variables = {name: value for name, value in os.environ.items() if name.startswith("TWEETLAB_")}
+        body = json.dumps({**variables, "started_at": STARTED_AT}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *words):
-        """Stay silent."""
+        """Log nothing."""
 
 
 if __name__ == "__main__":
     STARTED_AT = time.time()
     if os.environ.get("TWEETLAB_ECHO_FAILS"):
-        raise SystemExit("the echo service was told to fail: lorem ipsum")
+        raise SystemExit("the echo service fails as configured: lorem ipsum")
     host, port = os.environ["TWEETLAB_LISTEN"].rsplit(":", 1)
     HTTPServer((host, int(port)), Echo).serve_forever()

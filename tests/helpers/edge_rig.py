@@ -1,4 +1,7 @@
-"""Gateways on real stores, with a service behind them that only answers: what the edge promises, without the rest of the lab."""
+"""Gateways on real stores with a stub service behind them.
+
+Guarantees of the gateway without the rest of the lab.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +27,14 @@ HOME = "/2/users/7/timelines/reverse_chronological"
 
 
 @dataclass
-class FastPath:
-    """Some gateways. `urls`: where each listens."""
+class Gateways:
+    """Running gateways. `urls`: base URL of each."""
 
     urls: list[str]
     session: aiohttp.ClientSession
 
     async def ask(self, which: int, token: str, path: str = HOME, method: str = "GET", **more: Any) -> tuple[int, dict[str, str]]:
-        """Send a request to one gateway; return (status, headers by lower-case name)."""
+        """Send a request to gateway number `which`; return (status, headers by lower-case name)."""
         headers = {"authorization": f"Bearer {token}"} | more.pop("headers", {})
         async with self.session.request(method, self.urls[which] + path, headers=headers, **more) as response:
             await response.read()
@@ -39,7 +42,7 @@ class FastPath:
 
 
 def token(user_id: int = 7, **changed: Any) -> str:
-    """Return a token of a user with every scope."""
+    """Return a token of a user with all scopes. `changed`: other claims."""
     claims = {"sub": str(user_id), "exp": time.time() + 600, "scope": scopes.ALL, "jti": f"g{user_id}.1"} | changed
     return signing.sign(claims, services_rig.SECRET)
 
@@ -49,25 +52,28 @@ async def _answers(call: asgi.Call) -> asgi.Answer:
 
 
 @contextlib.asynccontextmanager
-async def gateways(config: settings.Settings, count: int, **adapters: Any) -> AsyncIterator[FastPath]:
-    """Run `count` gateways, each with adapters made by the functions in `adapters` (limits, tokens; memory where not named)."""
+async def gateways(config: settings.Settings, count: int, **adapters: Any) -> AsyncIterator[Gateways]:
+    """Run `count` gateways.
+
+    `adapters`: factories of the adapters of each (limits, tokens); memory adapters by default.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        answering = asgi.App("any", [("GET", HOME.replace("7", "{id}"), _answers), ("POST", "/2/tweets", _answers)], "any-1")
-        url = await stack.enter_async_context(services_rig._listening(answering))
+        stub = asgi.App("any", [("GET", HOME.replace("7", "{id}"), _answers), ("POST", "/2/tweets", _answers)], "any-1")
+        url = await stack.enter_async_context(services_rig.listening(stub))
         mesh = dict.fromkeys(config.mesh, url)
         tokens, urls = MemoryTokens(), []
         for number in range(count):
-            made = {name: await adapters[name]() for name in adapters}
-            for adapter in made.values():
+            opened = {name: await adapters[name]() for name in adapters}
+            for adapter in opened.values():
                 stack.push_async_callback(adapter.close)
-            ports = bootstrap.ports_of({"limits": MemoryLimits(), "tokens": tokens, **made})
+            ports = bootstrap.ports_of({"limits": MemoryLimits(), "tokens": tokens, **opened})
             built = gateway.build(replace(config, mesh=mesh, instance=f"gateway-{number}"), ports)
-            urls.append(await stack.enter_async_context(services_rig._listening(built)))
-        yield FastPath(urls, await stack.enter_async_context(aiohttp.ClientSession()))
+            urls.append(await stack.enter_async_context(services_rig.listening(built)))
+        yield Gateways(urls, await stack.enter_async_context(aiohttp.ClientSession()))
 
 
 class Pipe:
-    """A TCP relay to a server that can fall silent (connections stay, nothing passes) and speak again."""
+    """A TCP relay to a server that can stall (connections stay open, no data passes) and resume."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target, self._open = (host, port), asyncio.Event()
@@ -94,8 +100,8 @@ class Pipe:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._open.wait()
-        there, back = await asyncio.open_connection(*self._target)
-        for source, sink in ((reader, back), (there, writer)):
+        server_reader, server_writer = await asyncio.open_connection(*self._target)
+        for source, sink in ((reader, server_writer), (server_reader, writer)):
             task = asyncio.ensure_future(self._copy(source, sink))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

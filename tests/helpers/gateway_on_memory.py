@@ -1,4 +1,4 @@
-"""A gateway on memory ports without a socket: one ASGI call a request, and a service behind it that only answers."""
+"""A gateway on memory ports without sockets: one ASGI call per request, and a stub service behind it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bearer(secret: str = SECRET, **changed) -> str:
 
 
 class Service:
-    """Stands behind the mesh: keeps what reached it."""
+    """A stub behind the mesh that records the requests that reach it."""
 
     def __init__(self) -> None:
         self.reached: list[tuple[str, dict[str, str]]] = []
@@ -42,19 +42,19 @@ class Service:
         return Reply(200, {"content-type": "application/json"}, b"{}", 0)
 
 
-class House:
+class MemoryGateway:
     """A gateway on memory ports; `ask` sends a request to one of its routes."""
 
     def __init__(self, edge: Edge, service: Service, store: MemoryTokens, lines: list[bytes]) -> None:
         self.edge, self.service, self.store, self.lines = edge, service, store, lines
 
     async def ask(self, route: str, token: str | None = None, body: bytes = b"", **headers: str):
-        given = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        raw_headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         if token is not None:
-            given.append((b"authorization", token.encode()))
+            raw_headers.append((b"authorization", token.encode()))
         path = ROUTES[route].path
         scope = {"type": "http", "method": ROUTES[route].method, "path": path, "raw_path": path.encode(), "query_string": b"",
-                 "headers": given, "client": ("127.0.0.1", 1)}
+                 "headers": raw_headers, "client": ("127.0.0.1", 1)}
         sent: list = []
 
         async def receive():
@@ -68,12 +68,12 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(ratio: float = 0.0, **knobs):
+async def running_gateway(ratio: float = 0.0, **knobs):
     service, store, lines = Service(), MemoryTokens(), []
     upstreams = {route.service: service for route in policy.ROUTES}
     edge = Edge(Tokens(Keys(SECRET, OLDER)), upstreams, Policies(**knobs), AccessLog("gateway-1", ratio, lines.append))
     await edge.open(bootstrap.ports_of({"limits": MemoryLimits(), "tokens": store}))
     try:
-        yield House(edge, service, store, lines)
+        yield MemoryGateway(edge, service, store, lines)
     finally:
         await edge.close()

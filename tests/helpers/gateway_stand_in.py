@@ -1,4 +1,7 @@
-"""A gateway for the tests of balancers: the generator's stand-in, as a service. `python -m tests.helpers.gateway_stand_in`."""
+"""A stub gateway for the tests of load balancers: the load generator's, as a service.
+
+`python -m tests.helpers.gateway_stand_in`.
+"""
 
 import os
 
@@ -8,7 +11,7 @@ from bench.selfchecks import gateway_stand_in
 
 
 def with_health(app):
-    """Return `app` with a page for health checks."""
+    """Return `app` with an endpoint for health checks."""
 
     async def answer(scope, receive, send):
         if scope["type"] == "http" and scope["path"] == "/health":

@@ -1,8 +1,8 @@
-"""Pairs of short scenarios, drawn from a seed, and what a run says that must not depend on the run before it.
+"""Pairs of short scenarios, drawn from a seed, and results that must not depend on the previous run.
 
-The first of a pair leaves as much behind as 8 s allow: pulled authors, deletes, likes, pictures, protected
-users, a lost cache or a killed process at the end. The second has another population, other policies and
-another state of the cache.
+The first of a pair leaves as much state behind as 8 s allow: pulled authors, deletes, likes, pictures,
+protected users, a lost cache or a killed process at the end. The second has another population, other
+policies and another state of the cache.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ Doc = dict[str, Any]
 
 LOAD_S = 8
 SHARE, LEAST = 0.2, 12
-"""Path counts agree within a fifth, or within 12: which of two readers rebuilds a list, and in which of its 5
-s a reader's view of the modes is read again, is a matter of milliseconds. A leftover moves hundreds."""
+"""Path counts agree within a fifth, or within 12.
+
+Which of two readers rebuilds a list, and when within 5 s a reader's copy of the modes is refreshed, depends
+on milliseconds. State left behind by a run changes hundreds.
+"""
 
 SHAPES = ("pareto", "lognormal", "even")
 MIXES = (
@@ -32,11 +35,11 @@ def drawn(seed: int) -> tuple[Doc, Doc]:
     """Return two scenarios as YAML documents; the same for the same seed."""
     dice = random.Random(seed)
     first, second = _scenario(dice, f"before_{seed}"), _scenario(dice, f"after_{seed}")
-    # Below its most followed, so they are pulled.
+    # Below the audience of the most followed authors, so that they are pulled.
     first["policies"] = {"fanout": {"push_limit": dice.choice((5, 20, 40))}}
     if dice.random() < 0.6:
         first["faults"] = [_fault(dice)]
-    if dice.random() < 0.3:  # the same people again: what was seeded is kept, and only what runs added goes
+    if dice.random() < 0.3:  # the same population: seeded data stay, and only what runs added is removed
         second["population"], second["seed"] = first["population"], first["seed"]
     return first, second
 
@@ -77,10 +80,9 @@ def written(doc: Doc, folder: Path) -> Path:
 
 
 def said_by(run: Doc) -> Doc:
-    """Return what a run says that must not depend on the run before it: the invariants and how often each
-    path was taken.
+    """Return the results of a run that must not depend on the previous run: invariants and counts of paths.
 
-    Its verdict is left to them: latencies and validity are the machine's, which is shared.
+    The verdict is not compared: latencies and validity depend on the machine, which is shared.
     """
     return {"invariants": {row["name"]: row["verdict"] for row in run["invariants"]},
             "violations": [line for row in run["invariants"] for line in row["violations"]],
@@ -88,13 +90,13 @@ def said_by(run: Doc) -> Doc:
 
 
 def differences(after: Doc, fresh: Doc) -> list[str]:
-    """Return in what a run after another differs from the same run on a fresh lab, a line each."""
-    found = [f"{name}: {after['invariants'].get(name)}, {verdict} on a fresh lab"
+    """Return how a run after another differs from the same run on a fresh lab, one line per difference."""
+    lines = [f"{name}: {after['invariants'].get(name)}, {verdict} on a fresh lab"
              for name, verdict in fresh["invariants"].items() if after["invariants"].get(name) != verdict]
-    found += [f"{len(after['violations'])} violations, first {line}" for line in after["violations"][:1]
+    lines += [f"{len(after['violations'])} violations, first {line}" for line in after["violations"][:1]
               if not fresh["violations"]]
     for path, count in fresh["paths"].items():
-        here = after["paths"][path]
-        if path != "retry" and abs(here - count) > max(LEAST, SHARE * count):
-            found.append(f"path {path}: {here}, {count} on a fresh lab")
-    return found
+        actual = after["paths"][path]
+        if path != "retry" and abs(actual - count) > max(LEAST, SHARE * count):
+            lines.append(f"path {path}: {actual}, {count} on a fresh lab")
+    return lines

@@ -1,4 +1,4 @@
-"""Labs of a whole blueprint, for the drills."""
+"""Labs of complete blueprints, for the drills."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tweetlab.terminal import Screen
 
 
 def whole(blueprint: str, range_: int) -> Iterator[native.Lab]:
-    """Yield a lab of `blueprint` in this range, brought up and taken down again unless it stood."""
+    """Yield a lab of `blueprint` in this range, started and stopped here unless it was already up."""
     lab = native.Lab(home.ROOT, range_)
-    stood = asyncio.run(lab.is_up())
-    if stood and (standing := asyncio.run(lab.blueprint()).name) != blueprint:
-        pytest.fail(f"the lab {standing!r} is up in range {lab.plan.range}: take it down with `tweetlab down`")
+    was_up = asyncio.run(lab.is_up())
+    if was_up and (running := asyncio.run(lab.blueprint()).name) != blueprint:
+        pytest.fail(f"the lab {running!r} is up in range {lab.plan.range}: take it down with `tweetlab down`")
     try:
-        if not stood:
+        if not was_up:
             asyncio.run(session.start(lab, blueprint, Screen(), Policies()))
     except LabError as problem:
         pytest.fail(f"{blueprint} did not come up: {problem}")
     yield lab
-    if not stood:
+    if not was_up:
         asyncio.run(lab.down(purge=True))

@@ -1,4 +1,7 @@
-"""The exporter of a lab without stores: it tells which nodes are expected. `python -m tests.helpers.monitored_exporter`."""
+"""The exporter of a lab without stores: it reports the expected nodes.
+
+`python -m tests.helpers.monitored_exporter`.
+"""
 
 from system.kernel import settings
 from system.kernel.http import serving

@@ -1,4 +1,6 @@
-"""A gateway for the tests of what looks on: answers every route that they ask with 200, and /metrics as every process does.
+"""A stub gateway for the tests of monitoring.
+
+200 for every route that they call, and /metrics as every process has.
 
 `python -m tests.helpers.monitored_service`.
 """
@@ -9,7 +11,7 @@ from system.kernel.http.asgi import Answer, App, Call
 
 
 async def answer(call: Call) -> Answer:
-    """The parrot is always well."""
+    """The parrot is always healthy."""
     return Answer({"data": "pining"})
 
 

@@ -1,4 +1,4 @@
-"""People who come through the public load balancer of the lab in this range, by plain HTTP and nothing else."""
+"""Users that reach the lab in this range through its public load balancer, by plain HTTP only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from system.platform.addresses import Plan
 
 PASSWORD = "correct horse battery"
 
-CANARY = "canary-7f3a-of-a-private-object"  # stands in what only its owner and his friends may read
+CANARY = "canary-7f3a-of-a-private-object"  # part of objects that only their owner and approved followers may read
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -27,14 +27,17 @@ RANGE = int(os.environ.get("TWEETLAB_RANGE", "1"))
 GATEWAY = f"http://{Plan(RANGE).host('haproxy', 1)}:8080"
 
 LEAKS: list[str] = []
-"""Answers that carried the canary to somebody who may not know it: looked at once more when the last test is done."""
+"""Responses that leaked the canary to an unauthorized user; checked again after the last test."""
 
 _numbers = itertools.count(time.time_ns() // 1_000 % 10**9)
 
 
 @dataclass
 class Person:
-    """Someone who signed up. `form`: his token as the token endpoint answered it. `may_know`: the canary is no leak to him."""
+    """A user that signed up.
+
+    `form`: response of the token endpoint. `may_know`: the user is authorized to read the canary.
+    """
 
     id: int
     username: str
@@ -46,24 +49,24 @@ class Person:
     def token(self) -> str:
         return str(self.form["access_token"])
 
-    def ask(self, method: str, path: str, **given: Any) -> requests.Response:
-        """Send one request with this person's token (or other headers, where `headers` is given)."""
-        given.setdefault("headers", {"authorization": f"Bearer {self.token}"})
-        answer = self.http.request(method, GATEWAY + path, timeout=10, allow_redirects=False, **given)
+    def ask(self, method: str, path: str, **options: Any) -> requests.Response:
+        """Send one request with this person's token (or with `headers`, if given)."""
+        options.setdefault("headers", {"authorization": f"Bearer {self.token}"})
+        answer = self.http.request(method, GATEWAY + path, timeout=10, allow_redirects=False, **options)
         if CANARY in answer.text and not self.may_know:
             LEAKS.append(f"{method} {path} as {self.username}: {answer.status_code}")
         return answer
 
-    def says(self, text: str, **more: Any) -> str:
+    def post(self, text: str, **more: Any) -> str:
         """Post; return the tweet's id."""
         answer = self.ask("POST", "/2/tweets", json={"text": text, **more})
         assert answer.status_code == 201, answer.text
         return str(answer.json()["data"]["id"])
 
-    def shows(self) -> str:
+    def upload_picture(self) -> str:
         """Upload a picture; return its media id."""
-        wish = {"media_type": "image/png", "total_bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
-        started = self.ask("POST", "/2/media/upload/initialize", json=wish).json()["data"]
+        body = {"media_type": "image/png", "total_bytes": len(PNG), "sha256": hashlib.sha256(PNG).hexdigest()}
+        started = self.ask("POST", "/2/media/upload/initialize", json=body).json()["data"]
         put = requests.put(started["upload_url"], data=PNG, headers=started["upload_headers"], timeout=10)
         assert put.status_code == 200, put.text
         done = self.ask("POST", f"/2/media/upload/{started['id']}/finalize")
@@ -71,8 +74,8 @@ class Person:
         return str(started["id"])
 
 
-def arrive(prefix: str = "p") -> Person:
-    """Sign up and take a token."""
+def sign_up(prefix: str = "p") -> Person:
+    """Sign up a new user and get a token."""
     name = f"{prefix}{next(_numbers)}"[:15]
     made = requests.post(f"{GATEWAY}/2/users", json={"username": name, "name": name, "password": PASSWORD}, timeout=10)
     assert made.status_code == 201, made.text
@@ -82,20 +85,23 @@ def arrive(prefix: str = "p") -> Person:
     return Person(int(made.json()["data"]["id"]), name, token.json())
 
 
-def until(what: Callable[[], Any], patience_s: float = 10.0) -> Any:
-    """Return what `what` answers as soon as it is true; fail after `patience_s`."""
+def until(check: Callable[[], Any], patience_s: float = 10.0) -> Any:
+    """Return the result of `check` as soon as it is truthy; fail after `patience_s`."""
     deadline_s = time.monotonic() + patience_s
     while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < deadline_s, f"{what} stayed false for {patience_s} s"
+        result = check()
+        if result:
+            return result
+        assert time.monotonic() < deadline_s, f"{check} stayed false for {patience_s} s"
         time.sleep(0.1)
 
 
 @dataclass
-class House:
-    """Who lives here. `owner` is protected; `friend` was approved, `former` was and was removed; `stranger` never asked."""
+class PrivateObjects:
+    """A protected `owner` with a private tweet and picture, and other users.
+
+    `friend`: an approved follower. `former`: approved, then removed. `stranger`: never requested to follow.
+    """
 
     owner: Person
     friend: Person
@@ -104,8 +110,8 @@ class House:
     tweet: str
     picture: str
 
-    def principals(self) -> dict[str, dict[str, str]]:
-        """Return what each who is no friend sends as headers."""
+    def outsiders(self) -> dict[str, dict[str, str]]:
+        """Return the request headers of each principal that is not authorized, by name."""
         return {
             "former": bearer(self.former.token), "stranger": bearer(self.stranger.token), "nobody": {},
             "forged": bearer(self.owner.token[:-4] + "AAAA"),

@@ -15,12 +15,12 @@ SHORT = ("workload.stages.0.for=14 s", "workload.stages.0.rate=40/s", "measure.w
 
 
 def asked(*overrides: str) -> spec.Scenario:
-    """A short `first_run` on a small population."""
+    """Return a short `first_run` on a small population."""
     return loader.load("first_run", (*SHORT, *overrides))
 
 
 def predict(scenario: spec.Scenario, with_: calibration.Calibration | None = None, **more: Any) -> twin.Prediction:
-    """The twin's answer, from the literature's calibration where none is given."""
+    """Return the twin's prediction. `with_`: None for the calibration from the literature."""
     graph = population.graph_of(scenario.population, scenario.seed)
     tape = workload.draw(scenario, graph)
     return twin.run(scenario, with_ or calibration.load(harness.LITERATURE), tape, graph, **{"replications": 1, **more})

@@ -1,4 +1,4 @@
-"""What the race tests stand on: real stores in a namespace of their own, handlers by hand, and a hold on named points."""
+"""Bench of the race tests: real stores in a namespace, handlers called directly, holds at checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from system.kernel.settings import Settings
 from system.ports import Edge, Kind, Ports
 from system.services.fanout.audience import Audience
 from system.services.fanout.handlers import Done, Fanout
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
 from system.services.shared.read_through import Tweets
@@ -29,31 +29,31 @@ CORE = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "likes",
 
 
 class Held:
-    """A point at which the first task that comes by with the given facts is held until `release`."""
+    """A checkpoint that holds the first task that reaches it with these facts until `release`."""
 
     def __init__(self, wanted: dict[str, object]) -> None:
         self._wanted = wanted
         self._reached, self._free = asyncio.Event(), asyncio.Event()
 
     async def hook(self, **facts: object) -> None:
-        """Hold one; let all others pass."""
+        """Hold the first matching task; let all others pass."""
         if self._reached.is_set() or any(facts.get(name) != value for name, value in self._wanted.items()):
             return
         self._reached.set()
         await self._free.wait()
 
     async def reached(self) -> None:
-        """Return when somebody is held here."""
+        """Return once a task is held here."""
         await asyncio.wait_for(self._reached.wait(), 10)
 
     def release(self) -> None:
-        """Let him go on."""
+        """Release the held task."""
         self._free.set()
 
 
 @contextlib.contextmanager
 def held(name: str, **facts: object) -> Iterator[Held]:
-    """Hold the first task that reaches the point `name` with `facts`."""
+    """Hold the first task that reaches the checkpoint `name` with `facts`."""
     point = Held(facts)
     with checkpoints.at(name, point.hook):
         try:
@@ -63,7 +63,7 @@ def held(name: str, **facts: object) -> Iterator[Held]:
 
 
 class Swapped:
-    """A port with some methods replaced: for a store that fails, or one that counts."""
+    """A port with some methods replaced, for example by ones that fail or count."""
 
     def __init__(self, port: Any, **methods: Any) -> None:
         self._port = port
@@ -75,29 +75,29 @@ class Swapped:
 
 @dataclass
 class Bench:
-    """Handlers of one imagined process each time one is asked for: their only common ground is the stores."""
+    """Builds new handlers on every call, as if in separate processes: they share nothing but the stores."""
 
     settings: Settings
     ports: Ports
 
     @property
     def knobs(self) -> policies.Policies:
-        """The policies all handlers run with."""
+        """The policies of all handlers."""
         return self.settings.policies
 
-    def lists(self) -> Lists:
-        """Return cached lists as one process holds them."""
-        return Lists(self.ports.timelines, self.ports.hot, self.ports.tweets, self.ports.users, self.knobs.timeline)
+    def lists(self) -> CachedLists:
+        """Return the cached lists of one process."""
+        return CachedLists(self.ports.timelines, self.ports.hot, self.ports.tweets, self.ports.users, self.knobs.timeline)
 
     def timelines(self) -> Timelines:
         """Return the home timelines of one process."""
         ports = self.ports
-        modes = PulledAuthors(ports.users, self.knobs.timeline.mode_ttl_s)
-        return Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), self.lists(), modes, self.visibility(),
+        pulled_authors = PulledAuthors(ports.users, self.knobs.timeline.mode_ttl_s)
+        return Timelines(ports.timelines, Tweets(ports.hot, ports.tweets), self.lists(), pulled_authors, self.visibility(),
                          self.knobs.timeline)
 
     def visibility(self) -> Visibility:
-        """Return the rule of who may see, as one process holds it."""
+        """Return the visibility rule of one process."""
         return Visibility(self.ports.users, self.knobs.cache.privacy_ttl_s)
 
     def fanout(self) -> Fanout:
@@ -105,13 +105,16 @@ class Bench:
         return Fanout(self.ports, self.lists(), Audience(self.ports.users), self.knobs, clock.SystemClock())
 
     def tweets(self, worker: int = 1) -> TweetService:
-        """Return the tweets service of one process. It publishes nothing by itself: the relay's case."""
+        """Return the tweets service of one process.
+
+        It publishes nothing by itself, as before a crash: the relay has to.
+        """
         ports, source = self.ports, IdSource()
         source.generator = ids.Generator(ids.Lease(worker, 0, 2**62, 2**62), clock.SystemClock())
         publisher = Publisher(ports.log, ports.hot)
         return TweetService(ports, self.lists(), Tweets(ports.hot, ports.tweets), publisher, source, self.visibility())
 
-    # ---- what users do -------------------------------------------------------------------------------
+    # ---- actions of users ----------------------------------------------------------------------------
 
     async def people(self, count: int) -> list[int]:
         """Sign up `count` new users."""
@@ -120,23 +123,23 @@ class Bench:
         return [user.id for user in made]
 
     async def follow(self, follower: int, followee: int) -> Edge:
-        """Follow; the event is handled."""
+        """Follow, and handle the event."""
         edge = await self.ports.users.follow(follower, followee)
         await self.handle_edge(edge)
         return edge
 
     async def unfollow(self, follower: int, followee: int) -> Edge:
-        """Unfollow; the event is handled."""
+        """Unfollow, and handle the event."""
         edge = await self.ports.users.unfollow(follower, followee)
         await self.handle_edge(edge)
         return edge
 
     async def handle_edge(self, edge: Edge) -> Done:
-        """Handle the event of an edge in a worker of its own."""
+        """Handle the event of an edge in a separate worker."""
         return await self.fanout().new_follow(edge_event(edge))
 
     async def post(self, author: int, count: int = 1) -> list[int]:
-        """Post; the events are handled. Returns ids, oldest first."""
+        """Post, and handle the events. Return the ids, oldest first."""
         posted, fanout = [], self.fanout()
         for _ in range(count):
             tweet = await services_rig.stored(self.ports, author)
@@ -145,27 +148,27 @@ class Bench:
         return posted
 
     async def home(self, user: int, limit: int = 100, before: int | None = None) -> list[int]:
-        """Return one page of a home timeline, read in a process of its own."""
+        """Return one page of a home timeline, read in a separate process."""
         return [tweet.id for tweet in (await self.home_page(user, limit, before)).tweets]
 
     async def home_page(self, user: int, limit: int = 100, before: int | None = None) -> Page:
-        """Return the same with its cursor and source."""
+        """Return the same page with its cursor and source."""
         return await self.timelines().home(user, Window(limit, before, None), Spent())
 
     async def walk(self, user: int, limit: int) -> list[int]:
         """Page through a home timeline to its end."""
-        seen: list[int] = []
+        tweet_ids: list[int] = []
         before = None
         for _ in range(1_000):
             page = await self.home_page(user, limit, before)
-            seen += [tweet.id for tweet in page.tweets]
+            tweet_ids += [tweet.id for tweet in page.tweets]
             if page.next_token is None:
-                return seen
+                return tweet_ids
             before = int(page.next_token)
-        raise AssertionError("the walk does not end")
+        raise AssertionError("paging does not end")
 
     async def listed(self, user: int) -> list[int] | None:
-        """Return what the cached home list itself holds, None where it is not complete."""
+        """Return the content of the cached home list, None if it is not complete."""
         page = await self.ports.timelines.page(Kind.HOME, user, None, 10_000)
         return None if page is None else [entry.id for entry in page.entries]
 
@@ -194,6 +197,6 @@ async def bench(knobs: policies.Policies | None = None, names: Sequence[str] = C
         yield Bench(settings, ports)
 
 
-def with_knobs(given: Bench, knobs: policies.Policies) -> Bench:
-    """Return a bench on the same stores whose handlers run with other policies (the adapters keep theirs)."""
-    return Bench(replace(given.settings, policies=knobs), given.ports)
+def with_knobs(base: Bench, knobs: policies.Policies) -> Bench:
+    """Return a bench on the same stores whose handlers have other policies (the adapters keep theirs)."""
+    return Bench(replace(base.settings, policies=knobs), base.ports)

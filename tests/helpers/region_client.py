@@ -1,8 +1,10 @@
-"""Users who are cut off together with their region: `region_client.py BASE_URL SECONDS`, their wishes as JSON on stdin.
+"""Users that are cut off together with their region.
 
-A wish is [name, method, path, body, token, pause in seconds], sent over and over, `{n}` in its body the turn. An answer is a line
-of JSON: name, n, status (0: none), when it was sent and when it was over (monotonic), the text.
-Needs the standard library alone.
+`region_client.py BASE_URL SECONDS`, with requests as JSON on stdin.
+
+A request is [name, method, path, body, token, pause in seconds]; it is sent repeatedly, with `{n}` in its
+body replaced by the number of the turn. Each response is one line of JSON: name, n, status (0: none), times
+of send and end (monotonic), the text. Needs only the standard library.
 """
 
 import json
@@ -27,14 +29,14 @@ def ask(base, method, path, body, token):
         return 0, repr(problem)
 
 
-def walk(base, ends_s, wish):
-    name, method, path, body, token, pause_s = wish
+def send_repeatedly(base, ends_s, request):
+    name, method, path, body, token, pause_s = request
     n = 0
     while time.monotonic() < ends_s:
         sent_s = time.monotonic()
         status, text = ask(base, method, path, body.replace("{n}", str(n)), token)
-        told = {"name": name, "n": n, "status": status, "sent_s": sent_s, "done_s": time.monotonic(), "text": text[:4000]}
-        print(json.dumps(told), flush=True)
+        row = {"name": name, "n": n, "status": status, "sent_s": sent_s, "done_s": time.monotonic(), "text": text[:4000]}
+        print(json.dumps(row), flush=True)
         n += 1
         time.sleep(pause_s)
 
@@ -42,7 +44,7 @@ def walk(base, ends_s, wish):
 def main():
     base, seconds = sys.argv[1], float(sys.argv[2])
     ends_s = time.monotonic() + seconds
-    threads = [threading.Thread(target=walk, args=(base, ends_s, wish)) for wish in json.load(sys.stdin)]
+    threads = [threading.Thread(target=send_repeatedly, args=(base, ends_s, request)) for request in json.load(sys.stdin)]
     for thread in threads:
         thread.start()
     for thread in threads:

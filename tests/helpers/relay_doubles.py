@@ -1,4 +1,4 @@
-"""What the tests of the relay replace: the event log, the clock, the marks."""
+"""Test doubles for the relay: the event log, the clock, the marks."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ async def rows(bench: Bench, author: int) -> list[Tweet]:
 
 
 class Gathering:
-    """An event log that keeps what is published, or refuses it."""
+    """An event log that records published events, or refuses them."""
 
     def __init__(self) -> None:
         self.published: list[events.Event] = []
         self.refuses = False
 
-    async def publish(self, given):
+    async def publish(self, events_):
         if self.refuses:
             raise StoreUnavailable("the log is away")
-        self.published += given
+        self.published += events_
 
     def ids(self) -> list[str]:
         return [event.id for event in self.published]
 
 
 def own_marks(bench: Bench):
-    """Return the tweet store with marks of its own: the tests move time, and marks only ever rise."""
+    """Return the tweet store with separate marks: the tests shift time, and stored marks only rise."""
     marks: dict[int, int] = {}
 
     async def mark(shard):
@@ -42,7 +42,7 @@ def own_marks(bench: Bench):
 
 
 class Shifted(clock.SystemClock):
-    """The machine's clock, some seconds ahead."""
+    """The system clock, `ahead_s` seconds ahead."""
 
     ahead_s = 0.0
 

@@ -1,7 +1,7 @@
 """Synthetic runs for the tests of `reports`: small, seeded, with every table filled.
 
-`quiet()` is a run of 60 s at 60/s with a cache loss at 30 s that passes everything; the others change one thing.
-Names are those of the specimens: a timeline of parrots, with Polly as the busiest process.
+`quiet()` is a run of 60 s at 60/s with a cache loss at 30 s that passes every objective; the others change
+one thing. Names are those of the fixtures: a timeline of parrots, with Polly as the busiest process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RSS_MIB = {"cassandra-1": 1010, "elasticsearch-1": 760, "kafka-1": 420, "gateway
 
 SOURCE = """name: first_run
 question: Does a timeline of parrots survive the loss of its cache?
-expect: p99 doubles for some seconds and comes back; nothing is lost.
+expect: p99 doubles for some seconds and recovers; nothing is lost.
 seed: 7
 workload: {arrivals: poisson, stages: [{for: 60 s, rate: 60/s}], mix: {home: 60, user_tweets: 20, post: 15, search: 5}}
 faults: [{at: 30 s, kind: cache_loss, target: redis}]
@@ -50,7 +50,7 @@ FINDINGS = tuple(
 
 
 def history(seconds: float = 60.0, rate: float = 60.0, seed: int = 7, slow: float = 1.0, dip_s: float = 30.0) -> pd.DataFrame:
-    """Poisson arrivals; lognormal latencies; a burst of slow reads that decays within 5 s of `dip_s`."""
+    """Return Poisson arrivals with lognormal latencies and slow reads that decay within 5 s of `dip_s`."""
     dice = np.random.default_rng(seed)
     n = int(seconds * rate)
     due_s = np.sort(dice.uniform(0, seconds, n))
@@ -79,8 +79,9 @@ def history(seconds: float = 60.0, rate: float = 60.0, seed: int = 7, slow: floa
 
 
 def counted(total: int, failed: int, ms: float = 20.0) -> pd.DataFrame:
-    """`total` home reads of `ms` each, evenly over 60 s; `failed` of them, evenly too, were answered 503
-    after 1 ms.
+    """Return `total` home reads of `ms` each, evenly over 60 s.
+
+    `failed` of them, also evenly, were 503 after 1 ms.
     """
     due_ns = START_NS + (np.arange(total) * 60_000_000_000 // total).astype(np.int64)
     bad = np.zeros(total, dtype=bool)
@@ -94,26 +95,32 @@ def counted(total: int, failed: int, ms: float = 20.0) -> pd.DataFrame:
 
 
 def effects(rows: pd.DataFrame, delay_ms: float = 40.0) -> pd.DataFrame:
-    """One pushed fan-out an acknowledged post, about `delay_ms` after the acknowledgement; the indexer is 20 ms earlier."""
+    """Return one pushed fan-out per acknowledged post, about `delay_ms` after it.
+
+    The indexer is 20 ms earlier.
+    """
     posts = rows[rows["route"] == "post"]
     dice = np.random.default_rng(3)
     delays = (delay_ms * 1e6 * dice.lognormal(0, 0.5, len(posts))).astype(np.int64)
-    told = {"event": posts["tweet_id"].astype(str), "key": posts["user"].astype(str), "kind": "new_tweet", "applied": True}
+    common = {"event": posts["tweet_id"].astype(str), "key": posts["user"].astype(str), "kind": "new_tweet", "applied": True}
     stamp_ns = posts["done_ns"] + delays
-    pushed = pd.DataFrame({**told, "group": "fanout", "path": "push", "targets": 40, "at_ns": stamp_ns})
-    indexed = pd.DataFrame({**told, "group": "indexer", "path": "index", "targets": 1, "at_ns": stamp_ns - 20_000_000})
+    pushed = pd.DataFrame({**common, "group": "fanout", "path": "push", "targets": 40, "at_ns": stamp_ns})
+    indexed = pd.DataFrame({**common, "group": "indexer", "path": "index", "targets": 1, "at_ns": stamp_ns - 20_000_000})
     return pd.concat([pushed, indexed], ignore_index=True)
 
 
 def probes(stamped: pd.DataFrame, late_ms: float = 0.0) -> pd.DataFrame:
-    """Every third tweet probed with a gap of 50 ms; each seen 10 ms + `late_ms` after its stamp."""
-    some = stamped[stamped["group"] == "fanout"].iloc[::3]
-    seen = some["at_ns"] + int((10 + late_ms) * 1e6)
-    return pd.DataFrame({"tweet_id": some["event"].astype("int64"), "follower": 9, "seen_ns": seen, "gap_ns": 50_000_000})
+    """Return probes of every third tweet with a gap of 50 ms.
+
+    Each is visible 10 ms + `late_ms` after its stamp.
+    """
+    probed = stamped[stamped["group"] == "fanout"].iloc[::3]
+    seen_ns = probed["at_ns"] + int((10 + late_ms) * 1e6)
+    return pd.DataFrame({"tweet_id": probed["event"].astype("int64"), "follower": 9, "seen_ns": seen_ns, "gap_ns": 50_000_000})
 
 
 def series(seconds: int = 60, nodes: dict[str, float] | None = None, seed: int = 5) -> pd.DataFrame:
-    """CPU and memory of every node, lag of two groups, host busy and steal, each second."""
+    """Return CPU and memory of every node, lag of two groups, host busy and steal, each second."""
     dice = np.random.default_rng(seed)
     rows: list[tuple[float, str, str, float]] = []
     for second in range(seconds):
@@ -132,11 +139,11 @@ def series(seconds: int = 60, nodes: dict[str, float] | None = None, seed: int =
 
 
 def quiet(**changes: Any) -> facts.Facts:
-    """A run that is valid and passes; `changes` replace fields of its facts."""
+    """Return a valid run that passes. `changes` replace fields of its facts."""
     rows = changes.pop("history", None)
     rows = history() if rows is None else rows
     stamped = effects(rows)
-    given = facts.Facts(
+    base = facts.Facts(
         kind="system",
         scenario="first_run",
         windows=facts.Windows(
@@ -153,7 +160,7 @@ def quiet(**changes: Any) -> facts.Facts:
         generator=facts.Generator(cpu_share=0.31, lost=0, smoke_ok=True),
         scenario_doc={
             "question": "Does a timeline of parrots survive the loss of its cache?",
-            "expect": "p99 doubles for some seconds and comes back; nothing is lost.",
+            "expect": "p99 doubles for some seconds and recovers; nothing is lost.",
             "source": SOURCE,
         },
         seed=7,
@@ -169,27 +176,27 @@ def quiet(**changes: Any) -> facts.Facts:
                  "injected_ns": START_NS + 30_000_000_000, "recovered_ns": START_NS + 35_200_000_000, "held": False}],
         start_wall_ms=1_795_370_940_000,
     )  # fmt: skip
-    return dataclasses.replace(given, **changes)
+    return dataclasses.replace(base, **changes)
 
 
 def twin(**changes: Any) -> facts.Facts:
-    """The model's run of the same scenario, a little faster than the truth."""
+    """Return the twin's run of the same scenario, a little faster than the system."""
     rows = history(seed=11, slow=0.93)
     nodes = {name: share * 0.95 for name, share in NODES.items() if name not in ("load", "other")}
-    given = quiet(
+    base = quiet(
         history=rows, kind="twin", effects=effects(rows, delay_ms=31.0), generator=facts.Generator(), host={},
         probes=None, invariants=(), series=series(nodes=nodes),
     )  # fmt: skip
-    return dataclasses.replace(given, **changes)
+    return dataclasses.replace(base, **changes)
 
 
 def void() -> facts.Facts:
-    """A run whose generator had no time left: 93 % of a core."""
+    """Return a run whose load generator was saturated: 93 % of a core."""
     return quiet(generator=facts.Generator(cpu_share=0.93, lost=0, smoke_ok=True))
 
 
 def overloaded() -> facts.Facts:
-    """Two parrots behind one counter: work of 1.2 s arrives each second, and the queue only grows."""
+    """Return an overloaded run: work of 1.2 s arrives each second, and the queue only grows."""
     rows = history(dip_s=1000.0)
     gap_ns = (rows["due_ns"] - START_NS) // 6
     done_ns = rows["done_ns"] + gap_ns
@@ -199,13 +206,13 @@ def overloaded() -> facts.Facts:
 
 
 def failing() -> facts.Facts:
-    """A tweet by Polly was acknowledged and is gone."""
+    """Return a run that lost an acknowledged tweet by Polly."""
     lost = {"name": "no_acknowledged_tweet_lost", "verdict": "fail", "checked": 512, "note": "",
             "violations": ["tweet 1900000000000000042 of polly: acknowledged at 31.2 s, in no store at the end"]}  # fmt: skip
     return quiet(invariants=(lost, *FINDINGS[1:]))
 
 
 def unknown() -> facts.Facts:
-    """Nobody unfollowed anybody, so nothing is known about ghosts."""
+    """Return a run without unfollows, so that the ghost invariant is unknown."""
     idle = {"name": "no_ghost_after_delete_or_unfollow", "verdict": "pass", "checked": 0, "violations": [], "note": ""}
     return quiet(invariants=(*FINDINGS[:3], idle))

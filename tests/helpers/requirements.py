@@ -1,8 +1,8 @@
-"""What a test needs of this machine, and what happens where it is missing.
+"""Requirements of tests on the machine, and how a missing one is handled.
 
-Alone (`pytest tests/...`) such a test is skipped with the reason. In a run that installed everything itself (`make test`
-sets RUN) it fails: a skip would hide that the set-up forgot something. What the machine cannot have (another user than
-root, no such package in its distribution, no kernel feature) is a skip everywhere.
+Run directly (`pytest tests/...`), such a test is skipped with the reason. In a run that installed everything
+itself (`make test` sets RUN) it fails: a skip would hide an incomplete set-up. What the machine cannot
+provide (root, a package in its distribution, a kernel feature) is a skip everywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from system.platform.install import packages
 from system.platform.install.packages import Package
 
 RUN = "TWEETLAB_TEST_RUN"
-"""Environment variable set by the runner of the tiers: SET_UP once everything is installed, LAB while a lab is up as well."""
+"""Environment variable set by the runner of the tiers.
+
+SET_UP once everything is installed, LAB while a lab is up as well.
+"""
 SET_UP, LAB = "set-up", "lab"
 
 needs_regions = pytest.mark.skipif(
@@ -24,12 +27,15 @@ needs_regions = pytest.mark.skipif(
 
 
 def requires(*needed: Package) -> pytest.MarkDecorator:
-    """Return the mark of tests that need these packages installed; checked before each test (tests/conftest.py)."""
+    """Return the mark of tests that need these packages installed.
+
+    Checked before each test (tests/conftest.py).
+    """
     return pytest.mark.requires(*needed)
 
 
 def check(*needed: Package) -> None:
-    """Skip or fail the test where one of `needed` is missing."""
+    """Skip or fail the test if one of `needed` is missing."""
     for package in needed:
         reason = packages.missing(package)
         if reason:
@@ -37,9 +43,9 @@ def check(*needed: Package) -> None:
 
 
 def lab_missing(reason: str) -> NoReturn:
-    """Skip the test for want of a lab, or fail it where the run brought one up."""
+    """Skip the test because no lab is up, or fail it if this run started one."""
     if os.environ.get(RUN) == LAB:
-        pytest.fail(f"the lab of this test run does not answer any more: {reason}")
+        pytest.fail(f"the lab of this test run no longer responds: {reason}")
     pytest.skip(reason)
 
 

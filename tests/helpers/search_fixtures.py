@@ -1,4 +1,4 @@
-"""Documents and questions for the contract tests of SearchIndex."""
+"""Documents and queries for the contract tests of SearchIndex."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from system.kernel.events import Tweet
 from system.kernel.search_query import Query, Word
 from system.ports import Ask, Document
 
-FIRST = 2_100_000_000_000_000_001  # far above 2^53: an id that a double does not hold
+FIRST = 2_100_000_000_000_000_001  # far above 2^53: not representable as a double
 NOW_MS = 1_800_000_000_000
 
 
@@ -25,7 +25,7 @@ def words(text: str) -> Query:
 
 
 async def found(index: Any, query: Query, **more: Any) -> list[int]:
-    """Return the numbers of the specimens that match, after a refresh."""
+    """Return the numbers of the documents that match, after a refresh."""
     await index.refresh()
     page = await index.search(Ask(query, **({"limit": 10} | more)))
     return [hit.id - FIRST for hit in page.hits]

@@ -1,7 +1,9 @@
-"""The services on real stores in one process: every app behind a real HTTP socket, every worker's loop as a task.
+"""The services on real stores in one process.
 
-There is no HAProxy here: the gateway's mesh points at the apps. A rig has a namespace of its own beside whatever
-runs in the lab, and removes it at the end.
+Every app behind a real HTTP socket, every worker's loop as a task.
+
+There is no HAProxy: the gateway's mesh points at the apps. A rig has its own namespace beside whatever runs
+in the lab, and removes it at the end.
 """
 
 from __future__ import annotations
@@ -46,16 +48,16 @@ WORKERS = (fanout, indexer, relay, liker)
 
 
 def fresh_settings(knobs: policies.Policies | None = None) -> settings.Settings:
-    """Return settings of the lab in this range with a namespace that nobody has."""
-    found = settings.from_env()
-    edge_secret = edge_secret_of(native.Lab(home.ROOT, found.range))  # the lab's own edge serves every namespace
-    return replace(found, namespace=f"t{secrets.token_hex(4)}", jwt_secret=SECRET, edge_secret=edge_secret,
-                   policies=knobs or found.policies)
+    """Return settings of the lab in this range with a unique namespace."""
+    config = settings.from_env()
+    edge_secret = edge_secret_of(native.Lab(home.ROOT, config.range))  # the lab's own edge serves every namespace
+    return replace(config, namespace=f"t{secrets.token_hex(4)}", jwt_secret=SECRET, edge_secret=edge_secret,
+                   policies=knobs or config.policies)
 
 
 @contextlib.asynccontextmanager
 async def stores(config: settings.Settings, names: tuple[str, ...] = tuple(bootstrap.ADAPTERS)) -> AsyncIterator[Ports]:
-    """Open the ports `names` in the namespace of `config`, made before and removed after."""
+    """Open the ports `names` in the namespace of `config`, created before and removed afterwards."""
     opened = await bootstrap.open_ports(config, names, patience_s=10)
     adapters = list(opened.adapters)
     await asyncio.gather(*(adapter.prepare() for adapter in adapters if hasattr(adapter, "prepare")))
@@ -95,19 +97,19 @@ class Rig:
         if user_id is not None and "authorization" not in headers:
             headers["authorization"] = f"Bearer {self.token(user_id)}"
         async with self.session.request(method, self.url + path, headers=headers, **more) as response:
-            told = {name.lower(): value for name, value in response.headers.items()}
+            response_headers = {name.lower(): value for name, value in response.headers.items()}
             answer = await response.json(content_type=None)
             described.check(method, path, response.status, answer)
-            return response.status, answer, told
+            return response.status, answer, response_headers
 
     async def catch_up(self) -> None:
-        """Return once the gateway lets callers in: what it knows of revoked tokens was read a moment ago."""
-        async def is_let_in() -> bool:
+        """Return once the gateway accepts tokens: it has just read the revocations."""
+        async def is_accepted() -> bool:
             headers = {"authorization": f"Bearer {self.token(1)}"}
             async with self.session.get(f"{self.url}/2/users/1/tweets", headers=headers) as response:
                 return response.status < 500
 
-        await until(is_let_in)
+        await until(is_accepted)
 
     async def people(self, *names: str) -> list[int]:
         """Sign users up directly; return their ids."""
@@ -115,9 +117,9 @@ class Rig:
         return [(await self.ports.users.create(f"{name}_{mark}"[:15], name, "")).id for name in names]
 
     async def post(self, user_id: int, text: str, media: list[str] | None = None, **more: Any) -> int:
-        """Post by the API, with `media` attached; return the id."""
-        wish = {"text": text, **({"media": {"media_ids": media}} if media else {})}
-        status, body, _ = await self.ask("POST", "/2/tweets", user_id, json=wish, **more)
+        """Post through the API, with `media` attached; return the id."""
+        body = {"text": text, **({"media": {"media_ids": media}} if media else {})}
+        status, body, _ = await self.ask("POST", "/2/tweets", user_id, json=body, **more)
         assert status == 201, body
         return int(body["data"]["id"])
 
@@ -136,24 +138,26 @@ async def running(config: settings.Settings, ports: Ports, apps: Iterable[Any] =
         mesh = dict(config.mesh)
         for module in apps:
             host = hosting.Host(module.NAME, module.NEEDS, module.build, config, ports)
-            mesh[module.NAME] = await stack.enter_async_context(_listening(host.app))
+            mesh[module.NAME] = await stack.enter_async_context(listening(host.app))
         for module in workers:
             host = hosting.Host(module.NAME, module.NEEDS, module.build, config, ports)
             await host.open()
             stack.push_async_callback(host.close)
-        url = await stack.enter_async_context(_listening(gateway.build(replace(config, mesh=mesh))))
+        url = await stack.enter_async_context(listening(gateway.build(replace(config, mesh=mesh))))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         yield Rig(config, ports, url, session)
 
 
 @contextlib.asynccontextmanager
-async def _listening(app: Any) -> AsyncIterator[str]:
+async def listening(app: Any) -> AsyncIterator[str]:
     """Serve an ASGI application on a free port of the loopback."""
-    # asyncio sets TCP_NODELAY only where a socket names its protocol; without it every answer waits 40 ms for an ACK.
+    # asyncio sets TCP_NODELAY only if a socket names its protocol; without it every response waits 40 ms for
+    # an ACK.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(100)
-    # As `kernel/http/serving.py`: longer than the gateway keeps a connection, or a POST may go into one that closes.
+    # As in `kernel/http/serving.py`: longer than the gateway keeps a connection, or a POST may use one that
+    # closes.
     config = uvicorn.Config(app, lifespan="on", log_config=None, ws="none", access_log=False, timeout_keep_alive=75)
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -168,15 +172,15 @@ async def _listening(app: Any) -> AsyncIterator[str]:
 
 
 async def until(check: Callable[[], Awaitable[bool]], within_s: float = 15.0) -> None:
-    """Return when `check()` holds; fail after `within_s` seconds, telling where every task waits."""
+    """Return when `check()` holds; fail after `within_s` seconds with the stack of every task."""
     deadline_s = time.monotonic() + within_s
     while not await check():
-        assert time.monotonic() < deadline_s, f"it did not hold within {within_s} s; tasks:\n{_waiting()}"
+        assert time.monotonic() < deadline_s, f"the condition was not met within {within_s} s; tasks:\n{_waiting()}"
         await asyncio.sleep(0.05)
 
 
 def _waiting() -> str:
-    """Return a line for each task of ours: the coroutines it is in, outermost first, with their lines."""
+    """Return a line for each task: its coroutines, outermost first, with their line numbers."""
     lines = []
     for task in asyncio.all_tasks():
         chain: list[str] = []

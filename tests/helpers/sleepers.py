@@ -11,8 +11,11 @@ from system.platform.provider import Killed, NodeStatus
 NODES = tuple(Node(f"{kind}-{zone}", kind, "service", zone, zone=zone) for zone in (1, 2) for kind in ("cat", "dog"))
 
 
-class House:
-    """Four sleepers in two zones. Heals a dead one that may heal at every look, as a supervisor does."""
+class SleeperLab:
+    """Four sleepers in two zones.
+
+    Restarts dead ones that may heal at each status call, as a supervisor does.
+    """
 
     def __init__(self):
         self.healing = {node.name: True for node in NODES}
@@ -36,9 +39,9 @@ class House:
         return [self.row(name, child.pid) for name, child in self.sleepers.items()]
 
     def row(self, name, pid):
-        word = "healthy" if self.alive(name) else "dead"
-        ticks = procs.start_ticks(pid) if word == "healthy" else 0
-        return NodeStatus(name, name[:3], "service", word, pid, ticks, "127.0.0.1:1", 0.0, 0, 0, word, self.healing[name],
+        state = "healthy" if self.alive(name) else "dead"
+        ticks = procs.start_ticks(pid) if state == "healthy" else 0
+        return NodeStatus(name, name[:3], "service", state, pid, ticks, "127.0.0.1:1", 0.0, 0, 0, state, self.healing[name],
                           int(name[-1]))
 
     async def kill(self, name):

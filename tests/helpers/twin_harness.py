@@ -15,7 +15,7 @@ from sim.program import Step, flatten
 from sim.stations import call_after
 
 LITERATURE = Path(__file__).with_name("literature_calibration.json")
-"""A calibration that stays as it is, whatever file ships with the lab: single figures measured one by one, and assumptions."""
+"""A fixed calibration, independent of the file that ships with the lab: published figures, and assumptions."""
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 
@@ -50,7 +50,7 @@ class Lab:
     rng: np.random.Generator
 
     def unit(self, node: str, name: str, mean_s: float, draw: Draw = exponential) -> None:
-        """Name a unit of work at a node."""
+        """Define a unit of work at a node."""
         noise = stream(self.rng, draw)
         self.engine.bindings.units[f"{node}.{name}"] = Unit(name, mean_s, 0.0, noise)
 
@@ -98,11 +98,11 @@ class Lab:
 
 
 def lab(seed: int, cores: float = 1.0) -> Lab:
-    """A fresh engine."""
+    """Return a new engine."""
     return Lab(Engine(cores), np.random.default_rng(seed))
 
 
 def holds(values: np.ndarray, expected: float, errors: float = 4.0) -> bool:
-    """Whether the mean of autocorrelated `values` lies within `errors` standard errors of `expected`."""
+    """Return whether the mean of autocorrelated `values` is within `errors` standard errors of `expected`."""
     steady = values[len(values) // 20 :]
     return abs(float(steady.mean()) - expected) <= errors * theory.batch_standard_error(steady)

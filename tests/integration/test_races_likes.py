@@ -19,7 +19,7 @@ from tests.helpers.races_bench import Bench, held
 from tests.helpers.services_rig import stored
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
-PAGE = policy.Asked(100, None)
+PAGE = policy.PageRequest(100, None)
 
 
 def likes_of(bench: Bench) -> LikeService:

@@ -151,8 +151,8 @@ async def test_tweets_of_pulled_days_stay_when_the_database_is_restored_without_
     *readers, author = await small.people(6)
     pulled = await crossed(small, readers, author)
     lists, worker = small.ports.timelines, small.fanout()
-    worker._audience = Audience(small.ports.users, replaced=lists.clear)
-    await worker._audience.standing(author)
+    worker._audience = Audience(small.ports.users, on_replaced=lists.clear)
+    await worker._audience.mode(author)
     known = await small.ports.users.modes()
 
     async def restored():

@@ -14,7 +14,7 @@ from scenarios import plan, spec
 from scenarios.world import population, seeded_tweets
 from system.kernel.policies import TimelineKnobs
 from system.ports import Kind
-from tests.unit.test_services_on_memory import House
+from tests.unit.test_services_on_memory import Services
 from tweetlab.run import seeding, warming
 
 S = 10**9
@@ -22,7 +22,7 @@ S = 10**9
 
 async def stores_of(graph, past):
     """Return ports in memory that hold a population with every list of every user in the cache."""
-    ports = House().ports
+    ports = Services().ports
     users = [
         seeding.User(n, seeding.username(n), f"User {n}", seeding.PROFILE_MS)
         for n in range(1, graph.users + 1)

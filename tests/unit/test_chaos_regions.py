@@ -20,7 +20,7 @@ from system.platform.addresses import Plan
 from system.platform.blueprint import Node
 from system.platform.paths import Paths
 from system.platform.regions import wan_emulator
-from tests.helpers.sleepers import House
+from tests.helpers.sleepers import SleeperLab
 
 LOSS, CUT, SLOW = FAULTS["region_loss"], FAULTS["region_cut"], FAULTS["wan_slow"]
 NODES = (Node("wan-1", "wan", "network"),
@@ -28,7 +28,7 @@ NODES = (Node("wan-1", "wan", "network"),
          Node("cow-3", "cow", "service", 3, 3, 3))
 
 
-class Regions(House):
+class Regions(SleeperLab):
     """Four sleeping processes in two regions, one in the witness, and the links between the regions."""
 
     def __init__(self, root):

@@ -9,14 +9,14 @@ from chaos.faults.table import FAULTS
 from system.kernel.errors import CouldNotRun, WrongInput
 from system.observe import copies
 from system.platform import blueprint
-from tests.helpers.sleepers import House
+from tests.helpers.sleepers import SleeperLab
 
 ZONE_LOSS = FAULTS["zone_loss"]
 
 
 @pytest.fixture
 def lab():
-    made = House()
+    made = SleeperLab()
     yield made
     for child in made.sleepers.values():
         child.kill()

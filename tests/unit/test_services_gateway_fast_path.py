@@ -1,4 +1,4 @@
-"""The way in: which requests go straight to their route, and which take FastAPI's way."""
+"""The fast path: which requests go directly to their route, and which to FastAPI."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from system.services.gateway.fast_path import FastPath
 NAMES = {(route.method, route.path): route.name for route in policy.ROUTES}
 
 
-def way(method: str, path: str) -> str:
-    """Return the name of the route that a request reaches, "rest" where it takes the long way."""
+def route_of(method: str, path: str) -> str:
+    """Return the name of the route that a request reaches, "rest" if FastAPI handles it."""
     reached: list[str] = []
 
     def answering(name):
@@ -21,35 +21,35 @@ def way(method: str, path: str) -> str:
             reached.append(name)
         return application
 
-    door = FastPath({route: answering(route.name) for route in policy.ROUTES}, answering("rest"))
-    asyncio.run(door({"type": "http", "method": method, "path": path}, None, None))
+    fast_path = FastPath({route: answering(route.name) for route in policy.ROUTES}, answering("rest"))
+    asyncio.run(fast_path({"type": "http", "method": method, "path": path}, None, None))
     return reached[0]
 
 
 @pytest.mark.parametrize("route", policy.ROUTES, ids=lambda route: route.name)
 def test_each_route_is_reached_by_its_own_path(route):
-    """Literal segments win over names: `me` is no user's id, `recent` no tweet's."""
+    """Literal segments win over parameters: `me` is not a user id, `recent` is not a tweet id."""
     path = route.path.replace("{name}", "jack")
     for name in ("id", "requester", "follower", "tweet_id", "target"):
         path = path.replace("{" + name + "}", "12")
-    assert way(route.method, path) == route.name
+    assert route_of(route.method, path) == route.name
 
 
 @pytest.mark.parametrize("method, path", [
     ("GET", "/health"), ("GET", "/"), ("GET", "/openapi.json"), ("GET", "/2/users/12/"), ("GET", "/2/users//tweets"),
     ("GET", "/2/users/"), ("PATCH", "/2/tweets"), ("HEAD", "/2/users/me"), ("GET", "/2/oauth2/token"), ("GET", "2/users/me"),
 ])
-def test_what_is_no_route_takes_the_long_way(method, path):
-    """An empty segment is no id, a wrong method is FastAPI's to refuse, a page is a page."""
-    assert way(method, path) == "rest"
+def test_requests_without_a_route_go_to_fastapi(method, path):
+    """An empty segment is not an id; wrong methods and pages are handled by FastAPI."""
+    assert route_of(method, path) == "rest"
 
 
-def test_what_is_no_request_takes_the_long_way():
-    """The start and the end of the process are FastAPI's to handle."""
-    seen = []
+def test_lifespan_events_go_to_fastapi():
+    """Startup and shutdown are handled by FastAPI."""
+    scope_types = []
 
     async def rest(scope, receive, send):
-        seen.append(scope["type"])
+        scope_types.append(scope["type"])
 
     asyncio.run(FastPath({}, rest)({"type": "lifespan"}, None, None))
-    assert seen == ["lifespan"]
+    assert scope_types == ["lifespan"]

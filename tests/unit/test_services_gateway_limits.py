@@ -13,44 +13,44 @@ from system.kernel.resilience.rate_window import Quota
 from system.services.gateway import policy
 from system.services.gateway.limiter import Limiter
 from tests.fakes.limits import MemoryLimits
-from tests.helpers.gateway_on_memory import bearer, house
+from tests.helpers.gateway_on_memory import bearer, running_gateway
 
 
-async def test_every_answer_of_a_limited_route_tells_how_its_caller_stands():
+async def test_every_response_of_a_limited_route_has_rate_limit_headers():
     """x-rate-limit-limit, -remaining, -reset; then 429 with retry-after, and nothing reaches the service."""
-    async with house() as gateway:
+    async with running_gateway() as gateway:
         _, _, first = await gateway.ask("home", bearer())
 
     assert (first["x-rate-limit-limit"], first["x-rate-limit-remaining"]) == ("12000", "11999")
     assert 0 < int(first["x-rate-limit-reset"]) - time.time() <= 66
 
 
-async def test_a_caller_above_his_limit_is_refused_until_there_is_room():
-    """429; another user and another route have their own."""
-    async with house(limits=LimitKnobs(read=2, window_s=60.0)) as gateway:
-        told = [await gateway.ask("home", bearer()) for _ in range(3)]
+async def test_a_caller_above_the_limit_is_refused_until_the_window_moves_on():
+    """429; another user and another route have their own limits."""
+    async with running_gateway(limits=LimitKnobs(read=2, window_s=60.0)) as gateway:
+        responses = [await gateway.ask("home", bearer()) for _ in range(3)]
         other_user = await gateway.ask("home", bearer(sub="43"))
         other_route = await gateway.ask("profile", bearer())
 
-    _, body, headers = told[2]
-    assert [each[0] for each in told] == [200, 200, 429] and (other_user[0], other_route[0]) == (200, 200)
+    _, body, headers = responses[2]
+    assert [response[0] for response in responses] == [200, 200, 429] and (other_user[0], other_route[0]) == (200, 200)
     assert body["title"] == "Too Many Requests" and headers["x-rate-limit-remaining"] == "0"
     assert 54 <= int(headers["retry-after"]) <= 65
     assert len(gateway.service.reached) == 4
 
 
-async def test_a_user_has_a_limit_over_all_routes_too():
-    """The tightest of both is told."""
-    async with house(limits=LimitKnobs(read=10, user=2)) as gateway:
-        told = [(await gateway.ask(name, bearer()))[0] for name in ("home", "profile", "tweet")]
+async def test_a_user_also_has_a_limit_over_all_routes():
+    """The headers state the tighter of both."""
+    async with running_gateway(limits=LimitKnobs(read=10, user=2)) as gateway:
+        statuses = [(await gateway.ask(name, bearer()))[0] for name in ("home", "profile", "tweet")]
 
-    assert told == [200, 200, 429]
+    assert statuses == [200, 200, 429]
 
 
 async def test_open_routes_are_limited_by_address_and_log_ins_by_name():
-    """From many addresses one password cannot be guessed; one address cannot try many names."""
+    """A password cannot be guessed from many addresses, and one address cannot try many names."""
     form, kind = b"grant_type=password&username=Ann&password=x", "application/x-www-form-urlencoded"
-    async with house(limits=LimitKnobs(token=3, login=2)) as gateway:
+    async with running_gateway(limits=LimitKnobs(token=3, login=2)) as gateway:
         async def log_in(name: bytes, address: str) -> int:
             body = form.replace(b"Ann", name)
             return (await gateway.ask("token", None, body, content_type=kind, x_forwarded_for=address))[0]
@@ -62,29 +62,33 @@ async def test_open_routes_are_limited_by_address_and_log_ins_by_name():
     assert one_address == [200, 200, 200, 429]
 
 
-async def test_a_sign_in_is_told_the_tightest_of_its_two_windows():
-    """The window of the address is asked first, that of the name after the body: whichever has less left is told."""
+async def test_a_sign_in_gets_the_headers_of_the_tighter_of_its_two_windows():
+    """The window of the address is counted first, that of the name after the body was read.
+
+    The headers are of the tighter one.
+    """
     form, kind = b"grant_type=password&username=user%d&password=x", "application/x-www-form-urlencoded"
-    async with house(limits=LimitKnobs(token=3, login=60)) as gateway:
-        told = [(await gateway.ask("token", None, form % n, content_type=kind))[2] for n in range(3)]
-    async with house(limits=LimitKnobs(token=60, login=3)) as gateway:
+    async with running_gateway(limits=LimitKnobs(token=3, login=60)) as gateway:
+        all_headers = [(await gateway.ask("token", None, form % n, content_type=kind))[2] for n in range(3)]
+    async with running_gateway(limits=LimitKnobs(token=60, login=3)) as gateway:
         _, _, other = await gateway.ask("token", None, form % 1, content_type=kind)
 
-    assert [(each["x-rate-limit-limit"], each["x-rate-limit-remaining"]) for each in told] == [("3", "2"), ("3", "1"), ("3", "0")]
+    assert [headers["x-rate-limit-limit"] for headers in all_headers] == ["3", "3", "3"]
+    assert [headers["x-rate-limit-remaining"] for headers in all_headers] == ["2", "1", "0"]
     assert (other["x-rate-limit-limit"], other["x-rate-limit-remaining"]) == ("3", "2")
 
 
 @pytest.mark.parametrize("knobs", [LimitKnobs(read=0, user=0), LimitKnobs(window_s=0.0)], ids=["class off", "all off"])
-async def test_limits_that_are_off_cost_nothing_and_tell_nothing(knobs):
-    """0 switches off."""
-    async with house(limits=knobs) as gateway:
+async def test_disabled_limits_cost_nothing_and_add_no_headers(knobs):
+    """0 disables a limit."""
+    async with running_gateway(limits=knobs) as gateway:
         status, _, headers = await gateway.ask("home", bearer())
 
     assert status == 200 and "x-rate-limit-limit" not in headers
 
 
-class Leaving(MemoryLimits):
-    """A store that can be away."""
+class FailingStore(MemoryLimits):
+    """A limit store that can become unavailable."""
 
     away = False
 
@@ -100,23 +104,26 @@ class Leaving(MemoryLimits):
 
 
 async def test_while_the_store_is_away_each_gateway_admits_its_share():
-    """limit / max_gateways each: together at most the limit; and the store is not asked again for every request."""
-    store = Leaving()
+    """limit / max_gateways each: together at most the limit; and not every request tries the store again."""
+    store = FailingStore()
     gateways = [Limiter(store, LimitKnobs(max_gateways=4)) for _ in range(4)]
     for gateway in gateways:
         await gateway.open()
     store.away = True
-    told = [await gateway.take([Quota("ann", 10)]) for gateway in gateways for _ in range(5)]
+    decisions = [await gateway.take([Quota("ann", 10)]) for gateway in gateways for _ in range(5)]
 
-    assert sum(each.admitted for each in told) == 8
+    assert sum(decision.admitted for decision in decisions) == 8
     assert all(gateway.local for gateway in gateways)
     for gateway in gateways:
         await gateway.close()
 
 
-async def test_a_gateway_that_begins_while_the_store_is_away_admits_nothing_for_a_window():
-    """Its predecessor admitted the share and was killed; a second share in the same window would be above the limit."""
-    store, knobs = Leaving(), LimitKnobs(window_s=0.24, max_gateways=2)
+async def test_a_gateway_that_starts_while_the_store_is_away_admits_nothing_for_a_window():
+    """Its predecessor admitted the share and was killed.
+
+    A second share in the same window would exceed the limit.
+    """
+    store, knobs = FailingStore(), LimitKnobs(window_s=0.24, max_gateways=2)
     before = Limiter(store, knobs)
     await before.open()
     store.away = True
@@ -131,11 +138,11 @@ async def test_a_gateway_that_begins_while_the_store_is_away_admits_nothing_for_
     assert (sum(first), sum(second), sum(third)) == (5, 0, 5)
 
 
-async def test_a_gateway_tries_more_than_once_to_reach_the_store_before_it_takes_requests(monkeypatch):
-    """A first connection that took too long would refuse everybody until the store had answered for a while."""
+async def test_a_gateway_tries_more_than_once_to_reach_the_store_before_it_accepts_requests(monkeypatch):
+    """A slow first connection would refuse every request until the store had answered for a while."""
     monkeypatch.setattr("system.services.gateway.limiter.PROBE_S", 0.01)
 
-    class Slow(Leaving):
+    class Slow(FailingStore):
         tries = 0
 
         async def add(self, counted, window_s):
@@ -152,11 +159,11 @@ async def test_a_gateway_tries_more_than_once_to_reach_the_store_before_it_takes
     await gateway.close()
 
 
-async def test_what_was_admitted_locally_is_known_to_the_store_when_it_is_back(monkeypatch):
-    """No third window: after the outage the caller has what is left of his limit."""
+async def test_local_counts_are_reported_to_the_store_when_it_is_back(monkeypatch):
+    """No third window: after the outage the caller has the rest of the limit."""
     monkeypatch.setattr("system.services.gateway.limiter.PROBE_S", 0.01)
     monkeypatch.setattr("system.services.gateway.limiter.SETTLE_S", 0.05)
-    store = Leaving()
+    store = FailingStore()
     gateway = Limiter(store, LimitKnobs(max_gateways=1))
     await gateway.open()
     store.away = True
@@ -172,8 +179,8 @@ async def test_what_was_admitted_locally_is_known_to_the_store_when_it_is_back(m
 # ---- shedding and deadlines ------------------------------------------------------------------------------
 
 
-def test_a_queue_that_stands_is_shed_and_a_burst_is_not():
-    """CoDel's rule: only where every request of an interval waited longer than the target."""
+def test_a_standing_queue_is_shed_and_a_burst_is_not():
+    """CoDel's rule: only if every request of an interval waited longer than the target."""
     queue = policy.Queue(ShedKnobs(queue_target_s=0.1, queue_interval_s=1.0))
     burst = [queue.sheds(0.5, 10.0 + n / 100) for n in range(90)]
     emptied = queue.sheds(0.05, 10.95)
@@ -190,14 +197,14 @@ def test_a_queue_that_stands_is_shed_and_a_burst_is_not():
     (None, 0.0), (b"", 0.0), (b"x", 0.0), (b"-5", 0.0), (b"1000000000", 0.0), (b"1699999999500000", 0.5),
     (b"1700000001000000", 0.0), (b"9" * 30, 0.0),
 ])
-def test_only_a_sensible_stamp_counts_as_waiting(stamp, waited):
-    """A clock that is off, and a stranger's header, shed nobody."""
+def test_only_a_plausible_stamp_counts_as_waiting(stamp, waited):
+    """A wrong clock or a forged header sheds no request."""
     assert policy.waited_s(stamp, 1_700_000_000.0) == pytest.approx(waited)
 
 
-async def test_the_time_in_queues_is_taken_off_the_deadline():
-    """Who waited too long already is told so, and the service is spared."""
-    async with house() as gateway:
+async def test_the_time_in_queues_is_subtracted_from_the_deadline():
+    """A request that already waited too long gets its error without reaching the service."""
+    async with running_gateway() as gateway:
         waited = str(int((time.time() - 1.0) * 1e6))
         good = await gateway.ask("home", bearer(), x_request_start=waited, x_deadline_ms="3000")
         left_s = float(gateway.service.reached[0][1]["left_s"])
@@ -206,8 +213,8 @@ async def test_the_time_in_queues_is_taken_off_the_deadline():
 
 
 async def test_a_standing_queue_is_answered_503_before_any_work():
-    """With retry-after; the caller's token is not even looked at."""
-    async with house(shed=ShedKnobs(queue_target_s=0.1, queue_interval_s=0.0)) as gateway:
+    """With retry-after; the token is not even verified."""
+    async with running_gateway(shed=ShedKnobs(queue_target_s=0.1, queue_interval_s=0.0)) as gateway:
         status, _, headers = await gateway.ask("home", None, x_request_start=str(int((time.time() - 1.0) * 1e6)))
 
     assert (status, headers["retry-after"]) == (503, "1")

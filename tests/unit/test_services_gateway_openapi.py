@@ -1,4 +1,4 @@
-"""The OpenAPI document: complete, closed, and in the bounds that the services themselves hold."""
+"""The OpenAPI document: complete, closed, and with the bounds of the services."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ OPERATIONS = {each["operationId"]: each for path in DOCUMENT["paths"].values() f
 
 
 def problems(name: str, status: str, body: object) -> list[str]:
-    """Return how `body` differs from what route `name` says that it answers."""
+    """Return how `body` differs from the schema of route `name` for this status."""
     schema = OPERATIONS[name]["responses"][status]["content"]["application/json"]["schema"]
     fits = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
     return [problem.message for problem in fits.iter_errors(body)]
 
 
 def test_every_route_is_described_and_nothing_else_is():
-    """A route without a description would be undocumented; a description without a route is a promise broken."""
+    """A route without a description is undocumented; a description without a route is wrong."""
     assert set(describe.OPERATIONS) == {route.name for route in policy.ROUTES} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("route", policy.ROUTES, ids=lambda route: route.name)
 def test_a_route_that_is_not_open_names_a_scope_that_exists(route):
-    """A misspelt scope would lock everybody out."""
-    told = OPERATIONS[route.name].get("security")
+    """A misspelled scope would lock every caller out."""
+    security = OPERATIONS[route.name].get("security")
 
     assert route.open or route.scope in SCOPES
-    assert told == (None if route.open else [{"bearer": [route.scope]}])
+    assert security == (None if route.open else [{"bearer": [route.scope]}])
 
 
 @pytest.mark.parametrize("name", sorted(OPERATIONS))
-def test_every_place_in_a_path_and_every_post_has_its_schema(name):
-    """Parameters of the path are all named; POST routes take a body or none, as told."""
+def test_every_path_parameter_and_every_post_body_has_a_schema(name):
+    """Path parameters are all named; POST routes have a body or none, as described."""
     path = next(path for path, methods in DOCUMENT["paths"].items() if any(m["operationId"] == name for m in methods.values()))
-    told = {each["name"] for each in OPERATIONS[name]["parameters"] if each["in"] == "path"}
+    described = {parameter["name"] for parameter in OPERATIONS[name]["parameters"] if parameter["in"] == "path"}
 
-    assert told == set(re.findall(r"{(\w+)}", path))
+    assert described == set(re.findall(r"{(\w+)}", path))
     for each in OPERATIONS[name]["parameters"]:
         Draft202012Validator.check_schema(each["schema"])
 
 
 def test_bounds_are_those_of_the_services():
-    """The edge may not import a service, so the numbers stand twice."""
+    """The gateway may not import a service, so the numbers are repeated."""
     assert describe_parts.TWEET_FIELDS == shapes.TWEET_FIELDS
     assert describe.OPERATIONS["post"].body["properties"]["text"]["maxLength"] == tweets.MAX_TEXT == 280
     assert describe_parts.TWEET_WINDOW[0].schema["maximum"] == paging.MAX_RESULTS == 100
@@ -64,21 +64,21 @@ def test_bounds_are_those_of_the_services():
     assert tuple(describe.OPERATIONS["media_initialize"].body["properties"]["media_type"]["enum"]) == media.TYPES
 
 
-def test_ids_and_cursors_of_today_may_be_sent():
-    """Whatever answers give out: ids of 19 digits, cursors forward and back, those of the first page and of a cut trail too."""
+def test_current_ids_and_cursors_match_their_patterns():
+    """All that responses return: ids of 19 digits, cursors in both directions and of a cut trail."""
     now = 1_800_000_000_000_000_000
-    given = {describe_parts.ASKED_ID["pattern"]: ["0", "7", str(now), "8" + "9" * 18],
+    samples = {describe_parts.ASKED_ID["pattern"]: ["0", "7", str(now), "8" + "9" * 18],
              describe_parts.IDS.schema["pattern"]: [f"{now},7,{now}"],
              describe_parts.TOKEN["pattern"]: [str(now), f"{now}.{now + 1}", f"{now}~", str(paging.NEWEST.start), "0"]}
 
-    for pattern, texts in given.items():
+    for pattern, texts in samples.items():
         assert [each for each in texts if not re.fullmatch(pattern, each)] == []
     for text in (str(2**63), "9" * 19, "1" * 20, "", "7,8"):
         assert not re.fullmatch(describe_parts.ASKED_ID["pattern"], text)
 
 
-def test_what_services_answer_fits_what_is_told():
-    """Shapes as the services make them, with and without their optional parts."""
+def test_responses_of_services_match_their_schemas():
+    """Shapes as the services build them, with and without their optional parts."""
     tweet = Tweet(9, 7, "hello", 1_800_000_000_000, 9, in_reply_to=8, media_keys=("7_1",))
     user = User(7, "ann", "Ann", 1_800_000_000_000)
 

@@ -16,12 +16,12 @@ ORIGINS = ("http://127.9.50.1:9000", "http://127.9.8.1:8080")
 
 @pytest.fixture
 def client():
-    """An application with the client's routes alone."""
+    """An application with only the client's routes."""
     return Starlette(routes=list(pages.routes(ORIGINS)))
 
 
-async def test_the_page_stands_at_the_root_and_names_files_that_stand(client):
-    """Every file that the page or a script names is served with its own type."""
+async def test_the_page_is_served_at_the_root_and_references_existing_files(client):
+    """Every file that the page or a script references is served with its own type."""
     status, headers, body = await ask(client, "GET", "/", "lab")
     named = set(re.findall(rb'(?:src|href)="(/web/[^"]+)"', body))
     for name in list(named):
@@ -33,8 +33,8 @@ async def test_the_page_stands_at_the_root_and_names_files_that_stand(client):
     assert len(named) >= 6 and set(answers.values()) == {200}
 
 
-async def test_the_policy_lets_the_page_reach_itself_and_the_media_alone(client):
-    """No inline script, no other origin, no frame around it, no text turned into HTML."""
+async def test_the_policy_allows_only_the_own_origin_and_the_media_origins(client):
+    """No inline script, no other origin, no framing, no text turned into HTML."""
     _, headers, _ = await ask(client, "GET", "/", "lab")
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
 
@@ -45,7 +45,7 @@ async def test_the_policy_lets_the_page_reach_itself_and_the_media_alone(client)
 
 
 async def test_a_file_that_did_not_change_is_not_sent_again(client):
-    """An ETag of the bytes; asked with it the answer is 304 without a body."""
+    """ETag of the bytes; a request with it gets 304 without a body."""
     _, headers, body = await ask(client, "GET", "/web/app.js", "lab")
 
     assert re.fullmatch(r'"[0-9a-f]{32}"', headers["etag"]) and body
@@ -60,8 +60,8 @@ def test_media_come_from_storage_and_from_the_edge():
     assert pages.media_origins(config) == ["http://127.9.50.1:9000", "http://127.9.8.1:8080"]
 
 
-def test_no_script_of_ours_turns_text_into_html_or_runs_text():
-    """Text becomes text nodes; the ways around that stand in no file."""
+def test_no_script_turns_text_into_html_or_executes_text():
+    """Text becomes text nodes; no file uses an API that bypasses this."""
     code = b"".join(file.body for path, file in pages.files().items() if path.endswith(".js"))
 
     assert not re.search(rb"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|localStorage", code)

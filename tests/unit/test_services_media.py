@@ -1,4 +1,4 @@
-"""The media service on memory adapters: uploads by real HTTP to the memory store, links, collection."""
+"""The media service on memory adapters: uploads by real HTTP to the memory store, links, orphan cleanup."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from system.services.media import orphan_collector
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, EdgeCounter
 from system.services.media.policy import LONGEST_PUT_S, Wanted
-from system.services.shared.media_includes import Pictures
+from system.services.shared.media_includes import MediaIncludes
 from system.services.shared.visibility import Visibility
 from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.media import MemoryEdge, MemoryMedia
@@ -32,7 +32,7 @@ WISH = Wanted("image/png", len(PNG), SHA)
 
 
 class Rig:
-    """The service, its stores and a clock that the test turns."""
+    """The service, its stores and a clock that the test sets."""
 
     def __init__(self, blobs: MemoryBlobs) -> None:
         self.now_s = 1_000.0
@@ -61,11 +61,11 @@ class Rig:
         return tweet
 
     async def state(self, media_id: str) -> MediaState | None:
-        found = (await self.store.get([media_id])).get(media_id)
-        return found.state if found else None
+        medium = (await self.store.get([media_id])).get(media_id)
+        return medium.state if medium else None
 
 
-async def no_burial(record, reason):
+async def no_dead_letter(record, reason):
     raise AssertionError(reason)
 
 
@@ -75,8 +75,8 @@ async def rig():
         yield Rig(blobs)
 
 
-async def test_what_was_checked_stays_though_the_upload_url_still_holds():
-    """The URL takes the declared bytes, once: no copy is needed to keep what finalize saw."""
+async def test_checked_bytes_stay_while_the_upload_url_is_still_valid():
+    """The URL accepts the declared bytes, once: no copy is needed to keep what finalize checked."""
     async with rig() as lab:
         upload = await lab.media.initialize(7, WISH, "")
         assert [await lab.put(upload, PNG[:-1] + b"X"), await lab.put(upload, PNG + b"!")] == [400, 403]
@@ -90,7 +90,7 @@ async def test_what_was_checked_stays_though_the_upload_url_still_holds():
 
 
 async def test_bytes_without_a_declared_digest_are_read_back_once():
-    """The digest that is kept is of what storage holds."""
+    """The stored digest is that of the stored bytes."""
     async with rig() as lab:
         upload = await lab.media.initialize(7, Wanted("image/png", len(PNG)), "")
         await lab.put(upload)
@@ -98,8 +98,8 @@ async def test_bytes_without_a_declared_digest_are_read_back_once():
         assert (await lab.media.finalize(7, upload.media_id)).sha256 == SHA
 
 
-async def test_bytes_that_are_no_picture_are_dropped_for_good():
-    """They cannot be fixed, the URL takes one PUT: 400, and the medium is condemned."""
+async def test_bytes_that_are_not_a_picture_are_dropped_for_good():
+    """They cannot be fixed, as the URL accepts one PUT: 400, and the medium is condemned."""
     html = b"<html><script>alert(1)</script>"
     async with rig() as lab:
         upload = await lab.media.initialize(7, Wanted("image/png", len(html)), "")
@@ -112,21 +112,21 @@ async def test_bytes_that_are_no_picture_are_dropped_for_good():
         assert await lab.state(upload.media_id) is MediaState.CONDEMNED
 
 
-async def test_finalize_is_the_owners_and_wants_bytes():
-    """403 for another, 404 while nothing was put, or where the id is nobody's."""
+async def test_only_the_owner_can_finalize_and_only_after_the_upload():
+    """403 for another user, 404 before the PUT and for an unknown id."""
     async with rig() as lab:
         upload = await lab.media.initialize(7, WISH, "")
 
         with pytest.raises(Forbidden):
             await lab.media.finalize(8, upload.media_id)
-        with pytest.raises(NotFound, match="PUT the bytes"):
+        with pytest.raises(NotFound, match="PUT them"):
             await lab.media.finalize(7, upload.media_id)
         with pytest.raises(NotFound):
             await lab.media.finalize(7, "7_99")
 
 
 async def test_one_key_is_one_upload():
-    """A repeat gets the same medium; another picture under the same key is refused with 422."""
+    """A repeat returns the same medium; another picture under the same key is refused with 422."""
     async with rig() as lab:
         first, again = await lab.media.initialize(7, WISH, "k"), await lab.media.initialize(7, WISH, "k")
         with pytest.raises(Conflict) as refused:
@@ -136,8 +136,11 @@ async def test_one_key_is_one_upload():
         assert refused.value.status == 422
 
 
-async def test_a_link_is_given_to_whoever_may_read_the_tweet_and_to_nobody_else():
-    """Unattached: the owner alone. Attached: the readers of its author. Condemned: nobody. Each refusal looks the same."""
+async def test_only_users_that_may_read_the_tweet_get_a_link():
+    """Unattached: the owner only.
+
+    Attached: the readers of its author. Condemned: nobody. All refusals look the same.
+    """
     async with rig() as lab:
         ann, bob = [(await lab.users.create(name, name, "")).id for name in ("ann", "bob")]
         media_id = await lab.finished(ann)
@@ -154,8 +157,11 @@ async def test_a_link_is_given_to_whoever_may_read_the_tweet_and_to_nobody_else(
             assert gone.value.detail == hidden.value.detail
 
 
-async def test_orphans_are_condemned_by_their_age_and_what_is_used_stays():
-    """Initialised after 100 s, finalised after 1,000 s; attached never. The bytes go, then the cache, at last the row."""
+async def test_orphans_are_condemned_by_their_age_and_used_media_stay():
+    """Initialised after 100 s, finalised after 1,000 s; attached never.
+
+    First the bytes are removed, then the cache, then the row.
+    """
     async with rig() as lab:
         started = (await lab.media.initialize(7, WISH, "")).media_id
         kept, loose = await lab.finished(), await lab.finished()
@@ -178,8 +184,8 @@ async def test_orphans_are_condemned_by_their_age_and_what_is_used_stays():
         assert await lab.blobs.get(cdn_links.object_key(kept)) == PNG
 
 
-async def test_bytes_that_a_living_url_brought_back_are_removed_again():
-    """After a delete the URL may put once more; the second sweep comes when it no longer holds."""
+async def test_bytes_restored_under_a_valid_url_are_removed_again():
+    """After a delete the URL may be used once more; the second removal runs when it is no longer valid."""
     async with rig() as lab:
         upload = await lab.media.initialize(7, WISH, "")
         await lab.put(upload)
@@ -194,8 +200,8 @@ async def test_bytes_that_a_living_url_brought_back_are_removed_again():
         assert await lab.state(upload.media_id) is MediaState.CONDEMNED
 
 
-async def test_bytes_that_a_slow_put_brought_back_are_removed_too():
-    """It began under a URL that held and took an hour: the row outlives it, so somebody still looks."""
+async def test_bytes_restored_by_a_slow_put_are_removed_too():
+    """It started under a valid URL and took an hour: the row outlives it, so there is still a removal."""
     async with rig() as lab:
         upload = await lab.media.initialize(7, WISH, "")
         await lab.media.delete(7, upload.media_id)
@@ -210,8 +216,8 @@ async def test_bytes_that_a_slow_put_brought_back_are_removed_too():
         assert await lab.state(upload.media_id) is None
 
 
-async def test_a_post_that_died_after_it_took_its_picture_leaves_an_orphan():
-    """Attached, but no such tweet exists: collected. Where the tweet exists it is looked for once."""
+async def test_a_post_that_failed_after_attaching_its_picture_leaves_an_orphan():
+    """Attached, but the tweet does not exist: collected. An existing tweet is checked once."""
     async with rig() as lab:
         lost, kept = await lab.finished(), await lab.finished()
         await lab.store.attach(7, [lost], ids.compose(clock.SystemClock().wall_ms(), 9, 9))
@@ -225,24 +231,27 @@ async def test_a_post_that_died_after_it_took_its_picture_leaves_an_orphan():
 
 
 async def test_the_event_of_a_delete_is_a_hint_and_the_tweet_decides():
-    """A tweet that stands keeps its pictures, whatever an event says; a deleted one loses them from storage and cache."""
+    """An existing tweet keeps its pictures, whatever an event says.
+
+    A deleted one loses them from storage and cache.
+    """
     async with rig() as lab:
         media_id = await lab.finished()
         tweet = await lab.tweet(media_id)
         record = Record("tweet_deleted", 0, 0, tweet_deleted(tweet.id, 7), "")
 
-        await lab.collector.deleted([record], no_burial)
+        await lab.collector.deleted([record], no_dead_letter)
         assert await lab.state(media_id) is MediaState.ATTACHED
         await lab.tweets.delete(tweet.id, 7)
-        await lab.collector.deleted([record], no_burial)
+        await lab.collector.deleted([record], no_dead_letter)
 
         assert await lab.state(media_id) is MediaState.CONDEMNED
         assert lab.edge.purged == [cdn_links.object_key(media_id)]
         assert await lab.blobs.head(cdn_links.object_key(media_id)) is None
 
 
-async def test_an_edge_that_is_away_is_asked_again():
-    """The row stays due until bytes and cache are both gone."""
+async def test_a_purge_is_retried_while_the_edge_is_away():
+    """The row stays due until both bytes and cache are cleared."""
     async with rig() as lab:
         media_id = await lab.finished()
 
@@ -261,23 +270,26 @@ async def test_an_edge_that_is_away_is_asked_again():
 
 
 def test_a_datagram_of_the_edge_counts_one_look_up(monkeypatch):
-    """The last word of a syslog line is nginx' cache status."""
-    told = []
-    monkeypatch.setattr("system.kernel.telemetry.metrics.count", lambda name, **labels: told.append((name, labels["result"])))
+    """The last word of a syslog line is nginx's cache status."""
+    counted = []
+    monkeypatch.setattr("system.kernel.telemetry.metrics.count", lambda name, **labels: counted.append((name, labels["result"])))
 
     for line in (b"<190>Nov 22 21:00:00 cdn: HIT", b"<190>Nov 22 21:00:00 cdn: MISS", b"\xff\xfe"):
         EdgeCounter().datagram_received(line, None)
 
-    assert told == [("tweetlab_cache_requests_total", result) for result in ("hit", "miss", "miss")]
+    assert counted == [("tweetlab_cache_requests_total", result) for result in ("hit", "miss", "miss")]
 
 
-async def test_pictures_of_readable_tweets_are_included_where_they_are_asked_for():
-    """`expansions=attachments.media_keys`: one entry a picture with a link; deleted ones and other expansions add nothing."""
+async def test_pictures_of_readable_tweets_are_included_if_requested():
+    """`expansions=attachments.media_keys`: one entry per picture with a link.
+
+    Deleted ones and other expansions add nothing.
+    """
     async with rig() as lab:
-        kept, gone = await lab.finished(), await lab.finished()
-        tweets = [await lab.tweet(kept), await lab.tweet(gone)]
-        await lab.store.condemn([gone])
-        pictures = Pictures(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
+        kept, deleted = await lab.finished(), await lab.finished()
+        tweets = [await lab.tweet(kept), await lab.tweet(deleted)]
+        await lab.store.condemn([deleted])
+        pictures = MediaIncludes(bootstrap.ports_of({"media": lab.store, "edge": lab.edge}), 120)
         body, other = {"data": []}, {"data": []}
 
         await pictures.include(body, {"expansions": "author_id,attachments.media_keys"}, tweets)
@@ -288,8 +300,8 @@ async def test_pictures_of_readable_tweets_are_included_where_they_are_asked_for
         assert other == {"data": []}
 
 
-async def test_a_deleted_event_without_a_tweet_goes_to_the_dead_letters_and_the_others_are_handled():
-    """As liker and indexer do: nothing is dropped in silence."""
+async def test_a_delete_event_without_a_tweet_is_dead_lettered_and_the_others_are_handled():
+    """As in the liker and the indexer: nothing is dropped silently."""
     async with rig() as lab:
         media_id = await lab.finished()
         tweet = await lab.tweet(media_id)
@@ -308,8 +320,11 @@ async def test_a_deleted_event_without_a_tweet_goes_to_the_dead_letters_and_the_
         assert await lab.state(media_id) is MediaState.CONDEMNED
 
 
-async def test_a_sweep_goes_on_until_nothing_is_left(monkeypatch):
-    """A backlog of many batches needs no pause between them; storage that is away ends the sweep after one batch."""
+async def test_a_sweep_continues_until_nothing_is_left(monkeypatch):
+    """A backlog of many batches needs no pause between them.
+
+    Storage that is away ends the sweep after one batch.
+    """
     monkeypatch.setattr(orphan_collector, "AT_ONCE", 2)
     async with rig() as lab:
         for _ in range(7):

@@ -1,4 +1,4 @@
-"""What may be uploaded, who may read it, what is collected: the decisions alone."""
+"""What may be uploaded, who may read it, what is removed: only the decisions."""
 
 import pytest
 
@@ -15,8 +15,8 @@ SHA = "ab" * 32
     ({"media_type": "image/gif", "total_bytes": 5242880.0}, Wanted("image/gif", 5_242_880)),
     ({"media_type": "image/webp", "total_bytes": 9, "sha256": SHA, "media_category": "x"}, Wanted("image/webp", 9, SHA)),
 ])
-def test_a_wish_names_type_and_size_and_may_name_the_digest(body, expected):
-    """JSON's 8.0 is 8; what Twitter's clients send beside them is left alone."""
+def test_an_upload_declares_type_and_size_and_optionally_the_digest(body, expected):
+    """JSON's 8.0 is 8; other fields that Twitter's clients send are ignored."""
     assert policy.wanted(body) == expected
 
 
@@ -36,8 +36,8 @@ def test_a_wish_names_type_and_size_and_may_name_the_digest(body, expected):
     ({"media_type": "image/png", "total_bytes": 5, "sha256": SHA.upper()}, WrongInput, "sha256"),
     ({"media_type": "image/png", "total_bytes": 5, "sha256": 7}, WrongInput, "sha256"),
 ])
-def test_a_wish_that_cannot_be_is_told_by_field_and_value(body, kind, names):
-    """400 or 413, before anything is signed."""
+def test_an_invalid_upload_is_refused_by_field_and_value(body, kind, names):
+    """400 or 413, before a URL is signed."""
     with pytest.raises(kind, match=names.replace("+", r"\+")):
         policy.wanted(body)
 
@@ -54,27 +54,27 @@ def test_a_wish_that_cannot_be_is_told_by_field_and_value(body, kind, names):
     ("image/webp", b"RIFF\x00\x00\x00\x00WAVEfmt ", False),
     ("image/png", b"", False),
 ])
-def test_the_first_bytes_must_fit_the_type(content_type, start, fits):
-    """A page that calls itself a picture is no picture."""
+def test_the_first_bytes_must_match_the_type(content_type, start, fits):
+    """A page declared as a picture is not a picture."""
     assert policy.looks_like(content_type, start) is fits
 
 
 @pytest.mark.parametrize(("stored", "start", "says"), [
     (Wanted("image/png", 8, SHA), PNG, ""),
-    (Wanted("image/png", 9, SHA), PNG, "9 bytes were put and 8 declared"),
+    (Wanted("image/png", 9, SHA), PNG, "9 bytes were uploaded, but 8 were declared"),
     (Wanted("text/html", 8, SHA), PNG, "text/html"),
     (Wanted("image/png", 8, "cd" * 32), PNG, "SHA-256"),
     (Wanted("image/png", 8, SHA), b"MZ\x90", "4d 5a 90"),
 ])
 def test_finalize_says_what_is_wrong_with_the_bytes(stored, start, says):
-    """Size, type, digest, first bytes: one sentence with both values; nothing where all hold."""
-    told = policy.mismatch(Wanted("image/png", 8, SHA), stored, start)
+    """Size, type, digest, first bytes: one sentence with both values; "" if all match."""
+    mismatch = policy.mismatch(Wanted("image/png", 8, SHA), stored, start)
 
-    assert says in told and bool(told) is bool(says)
+    assert says in mismatch and bool(mismatch) is bool(says)
 
 
-def test_a_digest_that_nobody_declared_is_not_held_against_the_bytes():
-    """The client may leave it to the service to read the bytes back."""
+def test_an_undeclared_digest_is_not_compared():
+    """The client may leave the digest to the service."""
     assert policy.mismatch(Wanted("image/png", 8), Wanted("image/png", 8, SHA), PNG) == ""
 
 
@@ -82,31 +82,34 @@ def test_a_digest_that_nobody_declared_is_not_held_against_the_bytes():
     ("initialised", False, False), ("finalised", True, False), ("attached", True, True), ("condemned", False, False),
 ])
 def test_a_picture_is_shown_by_its_state(state, owner, other):
-    """Unchecked bytes to nobody, checked ones to their owner, attached ones to whoever may read the author."""
+    """Unchecked: to nobody; checked: to the owner; attached: to the readers of the author."""
     assert (policy.is_shown(state, True), policy.is_shown(state, False)) == (owner, other)
 
 
 @pytest.mark.parametrize("text", ["", "7", "7_", "_7", "7_8_9", "7_x", "../7_8", "7_" + "9" * 20, "٧_٨"])
-def test_an_id_that_none_has_is_not_found(text):
+def test_a_malformed_id_is_not_found(text):
     """It never becomes a key of storage."""
     with pytest.raises(NotFound):
         policy.owner_of(text)
 
 
-def test_one_key_asks_for_one_medium_of_one_owner():
-    """A repeat finds the first; another's same key does not."""
+def test_one_key_is_one_medium_of_one_owner():
+    """A repeat finds the first; the same key of another user does not."""
     assert policy.number_of(7, "k") == policy.number_of(7, "k") < 2**62
     assert len({policy.number_of(7, "k"), policy.number_of(8, "k"), policy.number_of(7, "l")}) == 3
 
 
-def test_a_condemned_picture_is_removed_again_when_no_url_of_it_holds_any_more():
-    """Its upload URL could bring the bytes back until then."""
+def test_a_condemned_picture_is_removed_again_when_its_urls_have_expired():
+    """Until then its upload URL could restore the bytes."""
     assert policy.again_s(120.0, 0) == policy.PUT_LIFE_S + policy.LATE_S
     assert policy.again_s(5_000.0, 0) == 5_000.0
 
 
-def test_the_row_of_a_condemned_picture_goes_when_no_slow_put_can_still_end():
-    """A PUT that began in the last second of its URL may be fed drop by drop: a third removal, a day later, is the last."""
+def test_the_row_of_a_condemned_picture_is_removed_when_no_slow_put_can_still_end():
+    """A PUT that started in the last second of its URL may be very slow.
+
+    The third removal, a day later, is the last.
+    """
     assert [policy.again_s(120.0, sweeps) for sweeps in (1, 2, 3)] == [policy.LONGEST_PUT_S, None, None]
     assert policy.LONGEST_PUT_S >= 3_600
 
@@ -115,6 +118,6 @@ def test_the_row_of_a_condemned_picture_goes_when_no_slow_put_can_still_end():
     ("HIT", "hit"), ("MISS", "miss"), ("EXPIRED", "miss"), ("STALE", "stale"), ("UPDATING", "stale"), ("REVALIDATED", "hit"),
     ("-", "miss"),
 ])
-def test_nginx_words_become_results_of_the_cache_metric(word, result):
-    """Only what came out of the cache is a hit."""
-    assert policy.looked(word) == result
+def test_nginx_statuses_become_results_of_the_cache_metric(word, result):
+    """Only a response from the cache is a hit."""
+    assert policy.cache_result(word) == result

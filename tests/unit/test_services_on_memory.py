@@ -1,4 +1,7 @@
-"""All services on memory adapters: the same builds as in production, without a server. Also the small HTTP kit itself."""
+"""All services on memory adapters: the same builds as in production, without a server.
+
+Also the small HTTP layer itself.
+"""
 
 from __future__ import annotations
 
@@ -50,8 +53,8 @@ ROUTES_OF = {
 }
 
 
-class House:
-    """Services by name, and what stands under them."""
+class Services:
+    """All services by name, and their ports."""
 
     def __init__(self) -> None:
         self.config = settings.from_env({"TWEETLAB_JWT_SECRET": "x" * 32})
@@ -74,16 +77,16 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house():
+async def services():
     """Run everything."""
-    found = House()
+    running = Services()
     async with contextlib.AsyncExitStack() as stack:
         for module in (*APPS, *WORKERS):
-            host = hosting.Host(module.NAME, module.NEEDS, module.build, found.config, found.ports)
+            host = hosting.Host(module.NAME, module.NEEDS, module.build, running.config, running.ports)
             await host.open()
             stack.push_async_callback(host.close)
-            found.apps[module.NAME] = host.app
-        yield found
+            running.apps[module.NAME] = host.app
+        yield running
 
 
 async def until(check, within_s: float = 5.0) -> None:
@@ -95,10 +98,10 @@ async def until(check, within_s: float = 5.0) -> None:
 
 async def test_a_tweet_travels_through_all_services():
     """Sign-up, follow, post, fan-out, home, search, delete."""
-    async with house() as lab:
-        wish = {"username": "ann", "password": "correct horse"}
-        _, ann = await lab.ask("users", "POST", "/2/users", None, wish)
-        _, bob = await lab.ask("users", "POST", "/2/users", None, {**wish, "username": "bob"})
+    async with services() as lab:
+        body = {"username": "ann", "password": "correct horse"}
+        _, ann = await lab.ask("users", "POST", "/2/users", None, body)
+        _, bob = await lab.ask("users", "POST", "/2/users", None, {**body, "username": "bob"})
         ann_id, bob_id = int(ann["data"]["id"]), int(bob["data"]["id"])
         await lab.home(bob_id)
         target = {"target_user_id": str(ann_id)}
@@ -118,24 +121,24 @@ async def test_a_tweet_travels_through_all_services():
         assert await lab.home(bob_id) == []
 
 
-async def test_a_service_on_the_mesh_asks_for_a_user():
-    """The mesh is no way around the gateway: without x-user-id there is no caller."""
-    async with house() as lab:
+async def test_a_service_on_the_mesh_requires_a_user():
+    """The mesh does not bypass the gateway: without x-user-id there is no caller."""
+    async with services() as lab:
         assert (await lab.ask("tweets", "POST", "/2/tweets", None, {"text": "x"}))[0] == 401
         assert (await lab.ask("timelines", "GET", "/2/users/1/timelines/reverse_chronological"))[0] == 401
 
 
-async def test_every_service_refuses_work_whose_time_is_up():
-    """The deadline travels with the request: nobody works for a caller who has left, and says that nothing was done."""
-    async with house() as lab:
-        told = {module.NAME: [await lab.ask(module.NAME, method, path, 1, {}, x_deadline_ms="0")
+async def test_every_service_refuses_a_request_whose_deadline_passed():
+    """The deadline travels with the request: no work for a caller that has left, and the error is definite."""
+    async with services() as lab:
+        responses = {module.NAME: [await lab.ask(module.NAME, method, path, 1, {}, x_deadline_ms="0")
                               for method, path in ROUTES_OF[module.NAME]] for module in APPS}
 
-    assert {status for answers in told.values() for status, _ in answers} == {504}
-    assert all("before it was started" in body["detail"] for answers in told.values() for _, body in answers)
+    assert {status for answers in responses.values() for status, _ in answers} == {504}
+    assert all("before it was started" in body["detail"] for answers in responses.values() for _, body in answers)
 
 
-async def test_a_port_that_was_not_named_is_told_by_its_name():
+async def test_using_a_port_that_was_not_named_raises_with_its_name():
     """The error says where to add it."""
     ports = bootstrap.ports_of({})
 
@@ -150,12 +153,12 @@ def app(*rows: asgi.Row) -> asgi.App:
     return asgi.App("x", rows, "x-1")
 
 
-async def test_literal_segments_win_over_names():
-    """`/2/users/me` is not a user called me."""
-    async def named(asked: asgi.Call) -> asgi.Answer:
-        return asgi.Answer(asked.params)
+async def test_literal_segments_win_over_parameters():
+    """`/2/users/me` is not a user with the id me."""
+    async def named(call_: asgi.Call) -> asgi.Answer:
+        return asgi.Answer(call_.params)
 
-    async def literal(asked: asgi.Call) -> asgi.Answer:
+    async def literal(call_: asgi.Call) -> asgi.Answer:
         return asgi.Answer({"literal": True})
 
     routes = app(("GET", "/u/{id}", named), ("GET", "/u/me", literal))
@@ -166,7 +169,7 @@ async def test_literal_segments_win_over_names():
     assert (await call(routes, "POST", "/u/7"))[0] == 404
 
 
-async def test_an_unexpected_error_is_told_in_the_log_not_to_the_caller():
+async def test_an_unexpected_error_is_logged_and_not_returned_to_the_caller():
     """500 without a traceback, in the API's shape."""
     async def fails(_: asgi.Call) -> asgi.Answer:
         raise RuntimeError("secret detail")
@@ -178,12 +181,12 @@ async def test_an_unexpected_error_is_told_in_the_log_not_to_the_caller():
 
 
 async def test_a_slow_read_is_cancelled_and_a_slow_write_is_not():
-    """Both callers hear 504; the write goes on to its end."""
+    """Both callers get 504; the write runs to its end."""
     ended: list[str] = []
 
-    async def slow(asked: asgi.Call) -> asgi.Answer:
+    async def slow(call_: asgi.Call) -> asgi.Answer:
         await asyncio.sleep(0.1)
-        ended.append(asked.method)
+        ended.append(call_.method)
         return asgi.Answer({})
 
     routes = app(("GET", "/x", slow), ("POST", "/x", slow))
@@ -194,8 +197,8 @@ async def test_a_slow_read_is_cancelled_and_a_slow_write_is_not():
     assert ended == ["POST"]
 
 
-async def test_a_store_that_is_away_is_503_with_what_to_do():
-    """`retry-after` travels as a header; the body says what happened."""
+async def test_an_unavailable_store_is_503_with_retry_after():
+    """`retry-after` is a header; the body says what happened."""
     async def away(_: asgi.Call) -> asgi.Answer:
         raise StoreUnavailable("Redis is away", definite=True, retry_after_s=0.2)
 
@@ -203,16 +206,16 @@ async def test_a_store_that_is_away_is_503_with_what_to_do():
 
 
 @pytest.mark.parametrize(("body", "status"), [(b"{", 400), (b"\xff", 400), (b"[" * 70_000, 413)])
-async def test_a_body_that_is_no_json_or_too_large_is_refused(body, status):
+async def test_a_body_that_is_invalid_json_or_too_large_is_refused(body, status):
     """4xx, before any work."""
-    async def takes(asked: asgi.Call) -> asgi.Answer:
-        return asgi.Answer(await asked.json())
+    async def takes(call_: asgi.Call) -> asgi.Answer:
+        return asgi.Answer(await call_.json())
 
     assert (await call(app(("POST", "/x", takes)), "POST", "/x", None, body))[0] == status
 
 
-async def test_a_body_whose_sender_left_midway_is_no_body():
-    """Half of it must not pass for the whole."""
+async def test_a_body_whose_client_disconnected_midway_is_refused():
+    """Half of a body must not pass for all of it."""
     parts = iter([{"type": "http.request", "body": b"{}", "more_body": True}, {"type": "http.disconnect"}])
 
     async def receive():
@@ -223,7 +226,7 @@ async def test_a_body_whose_sender_left_midway_is_no_body():
 
 
 def test_query_parameters_are_decoded():
-    """Plus and percent; of a repeated name the last."""
+    """Plus and percent encoding; of a repeated parameter the last."""
     scope = {"method": "GET", "headers": [], "query_string": b"q=a+b%20c&q=d%26e&empty=&flag"}
 
     assert asgi.Call(scope, None, {}).query() == {"q": "d&e", "empty": "", "flag": ""}

@@ -1,4 +1,4 @@
-"""Breaker, retry schedule and budget: pure, shared with the twin."""
+"""Circuit breaker, retry schedule and retry budget: pure, shared with the twin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def broken(at_s: float = 0.0) -> Breaker:
 
 
 def test_three_failures_in_a_row_open_the_breaker():
-    """Then nothing passes for a second."""
+    """Then no call passes for a second."""
     breaker = broken()
 
     assert breaker.state is State.OPEN
@@ -38,8 +38,8 @@ def test_a_success_in_between_starts_the_count_again():
     assert breaker.state is State.CLOSED
 
 
-def test_after_its_time_one_trial_passes_and_decides():
-    """Half-open lets one through; the others wait for its outcome."""
+def test_a_half_open_breaker_lets_one_probe_through_and_its_result_decides():
+    """The other calls wait for its result."""
     breaker = broken()
 
     assert breaker.allows(1.0)
@@ -48,7 +48,7 @@ def test_after_its_time_one_trial_passes_and_decides():
     assert breaker.state is State.CLOSED and breaker.allows(1.0)
 
 
-def test_a_failed_trial_opens_it_for_another_second():
+def test_a_failed_probe_opens_the_breaker_for_another_second():
     """Counted as another opening."""
     breaker = broken()
     assert breaker.allows(1.0)
@@ -60,7 +60,7 @@ def test_a_failed_trial_opens_it_for_another_second():
 
 
 def test_a_breaker_without_a_bound_never_opens():
-    """`failures` 0 switches it off."""
+    """`failures` 0 disables it."""
     breaker = Breaker(BreakerKnobs(failures=0))
     for _ in range(100):
         breaker.failed(0.0)
@@ -68,8 +68,8 @@ def test_a_breaker_without_a_bound_never_opens():
     assert breaker.allows(0.0)
 
 
-def test_a_trial_that_was_abandoned_is_made_again():
-    """Its caller left: nothing is known, and the next call asks."""
+def test_an_abandoned_probe_is_repeated():
+    """Its caller left: nothing is known, and the next call is the probe."""
     breaker = broken()
     assert breaker.allows(1.0)
 
@@ -79,7 +79,7 @@ def test_a_trial_that_was_abandoned_is_made_again():
 
 
 def test_an_abandoned_call_counts_neither_way():
-    """Neither one failure more, nor an end of a row of failures."""
+    """Neither as a failure, nor as a success that ends a row of failures."""
     breaker = Breaker(KNOBS)
     for _ in range(2):
         breaker.failed(0.0)
@@ -100,7 +100,7 @@ def test_the_bound_of_a_pause_doubles_up_to_its_limit(attempt, bound_s):
 
 
 def test_retries_stay_within_their_share_of_first_tries():
-    """A tenth: after the reserve of ten, 100 first tries pay for ten retries."""
+    """A tenth: after the reserve of ten, 100 first tries earn ten retries."""
     budget = retry.Budget(RetryKnobs(budget=0.125))
     assert sum(budget.take() for _ in range(50)) == 10
 
@@ -111,6 +111,6 @@ def test_retries_stay_within_their_share_of_first_tries():
     assert budget.refused == 80
 
 
-def test_a_budget_of_nothing_pays_for_nothing():
-    """0 switches retries off."""
+def test_a_budget_of_0_allows_no_retries():
+    """0 disables retries."""
     assert not retry.Budget(RetryKnobs(budget=0.0)).take()

@@ -1,4 +1,4 @@
-"""Search on memory adapters: pages, what is hidden, cursors, and who may look where."""
+"""Search on memory adapters: pages, hidden tweets, cursors, and access."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NOW_MS = 1_800_000_000_000
 
 
 class Library:
-    """The search service over memory, and the way to fill it."""
+    """The search service on memory adapters, with helpers to fill it."""
 
     def __init__(self, knobs: policies.SearchKnobs | None = None) -> None:
         config = settings.from_env({"TWEETLAB_JWT_SECRET": "y" * 32})
@@ -79,14 +79,14 @@ class Library:
 
 @pytest.fixture
 async def library():
-    found = Library()
-    await found.host.open()
-    yield found
-    await found.host.close()
+    built = Library()
+    await built.host.open()
+    yield built
+    await built.host.close()
 
 
 async def test_tweets_of_a_user_are_found_by_name(library) -> None:
-    """Case does not matter; a name that nobody has finds nothing, and excludes nothing."""
+    """Case-insensitive; an unknown name finds nothing, and excludes nothing."""
     ann, bob = await library.people("Ann", "bob")
     first, second = await library.post(ann, "walrus"), await library.post(bob, "walrus")
     assert await library.ids(bob, "query=from:ann") == [first]
@@ -95,8 +95,8 @@ async def test_tweets_of_a_user_are_found_by_name(library) -> None:
     assert len(await library.ids(bob, "query=walrus+-from:nobody")) == 2
 
 
-async def test_a_like_lifts_a_tweet_and_is_counted_where_it_is_asked_for(library) -> None:
-    """The indexer counts the rows again; `public_metrics` come where `tweet.fields` names them."""
+async def test_a_like_raises_a_tweet_and_is_counted_if_requested(library) -> None:
+    """The indexer recounts the rows; `public_metrics` are returned if `tweet.fields` names them."""
     ann, bob = await library.people("ann", "bob")
     first, second = await library.post(ann, "walrus"), await library.post(ann, "walrus")
     assert await library.ids(ann, "query=walrus") == [second, first]
@@ -109,10 +109,10 @@ async def test_a_like_lifts_a_tweet_and_is_counted_where_it_is_asked_for(library
 
 
 @pytest.mark.parametrize("order", ["relevancy", "recency"])
-async def test_pages_are_disjoint_and_complete_while_others_post(library, order: str) -> None:
-    """What was there when the search began is shown once; what comes meanwhile disturbs no page."""
+async def test_pages_are_disjoint_and_complete_during_posts(library, order: str) -> None:
+    """Tweets from before the search are shown once; later ones disturb no page."""
     (ann,) = await library.people("ann")
-    there = [await library.post(ann, f"walrus {'fish ' * (n % 3)}", n % 4) for n in range(11)]
+    posted = [await library.post(ann, f"walrus {'fish ' * (n % 3)}", n % 4) for n in range(11)]
     pages, token = [], ""
     while True:
         _, body = await library.ask(ann, f"query=walrus&max_results=3&sort_order={order}{token}")
@@ -122,9 +122,9 @@ async def test_pages_are_disjoint_and_complete_while_others_post(library, order:
             break
         token = f"&next_token={body['meta']['next_token']}"
     assert [len(page) for page in pages] == [3, 3, 3, 2]
-    assert sorted(chain(*pages)) == there
+    assert sorted(chain(*pages)) == posted
     if order == "recency":
-        assert [*chain(*pages)] == there[::-1]
+        assert [*chain(*pages)] == posted[::-1]
 
 
 async def test_a_page_names_its_newest_and_oldest_tweet_whatever_its_order(library) -> None:
@@ -137,7 +137,7 @@ async def test_a_page_names_its_newest_and_oldest_tweet_whatever_its_order(libra
 
 
 async def test_the_newest_band_is_ranked_before_older_matches(library) -> None:
-    """However broad a word is, only so many matches are ranked together; all are reached."""
+    """However common a word is, only `band` matches are ranked together; all are reachable."""
     broad = Library(policies.SearchKnobs(band=4))
     await broad.host.open()
     (ann,) = await broad.people("ann")
@@ -149,18 +149,18 @@ async def test_the_newest_band_is_ranked_before_older_matches(library) -> None:
     await broad.host.close()
 
 
-async def test_a_tweet_that_the_truth_calls_deleted_is_not_shown_and_the_page_is_full(library) -> None:
-    """The index may be a second behind; the page goes on to the next ones."""
+async def test_a_tweet_deleted_in_the_store_is_not_shown_and_the_page_is_full(library) -> None:
+    """The index may be a second behind; the page continues with the next hits."""
     (ann,) = await library.people("ann")
     posted = [await library.post(ann, "walrus") for _ in range(9)]
-    for gone in posted[3:7]:
-        await library.tweets.delete(gone, ann)
+    for deleted_id in posted[3:7]:
+        await library.tweets.delete(deleted_id, ann)
     pages = await library.walk(ann, "query=walrus&max_results=4&sort_order=recency")
     assert pages == [[posted[at] for at in (8, 7, 2, 1)], [posted[0]]]
 
 
 async def test_tweets_of_protected_authors_are_found_by_approved_followers_only(library) -> None:
-    """Rule 10: neither in results, nor by what a cursor or its absence tells."""
+    """Rule 10: neither results nor the presence of a cursor reveal them to others."""
     ann, bob, eve = await library.people("ann", "bob", "eve")
     await library.users.follow(bob, ann)
     secret = [await library.post(ann, "walrus #canary") for _ in range(5)]
@@ -176,40 +176,40 @@ async def test_tweets_of_protected_authors_are_found_by_approved_followers_only(
     assert sorted(await library.ids(ann, "query=from:ann")) == secret
 
 
-async def test_a_search_for_somebodys_tweets_asks_once_who_may_see_them(library, monkeypatch) -> None:
-    """Whoever else is protected has no match: a question to PostgreSQL less where protected users exist."""
+async def test_a_search_for_the_tweets_of_one_user_checks_their_visibility_once(library, monkeypatch) -> None:
+    """No other protected user can match: one query to PostgreSQL less if there are protected users."""
     ann, bob, eve = await library.people("ann", "bob", "eve")
     await library.users.follow(bob, ann)
     posted = await library.post(ann, "walrus")
     for guarded in (ann, eve):
         await library.users.set_profile(guarded, protected=True)
     await asyncio.sleep(0.1)
-    asked, follows = [], library.users.follows
+    checks, follows = [], library.users.follows
 
     async def counted(viewer_id: int, user_ids: Any) -> Any:
-        asked.append(list(user_ids))
+        checks.append(list(user_ids))
         return await follows(viewer_id, user_ids)
 
     monkeypatch.setattr(library.users, "follows", counted)
     assert await library.ids(bob, "query=from:ann") == [posted]
-    assert asked == [[ann], [ann]]  # before the index is asked, and after the tweet was read
+    assert checks == [[ann], [ann]]  # before the query of the index, and after the tweet was read
 
 
-async def test_what_is_hidden_from_many_viewers_is_not_kept_for_each(library) -> None:
-    """Where the newest matches of a query end is remembered for some time; the sets of hidden authors are large."""
+async def test_sets_of_hidden_authors_are_not_cached_per_viewer(library) -> None:
+    """The lower end of the newest matches is cached for some time; the sets of hidden authors are large."""
     guarded = frozenset(range(10**9, 10**9 + 5_000))
 
     class Guarded:
         async def hidden_from(self, viewer_id: int) -> frozenset[int]:
-            return guarded - {10**9 + viewer_id}  # differs from viewer to viewer, as who follows whom does
+            return guarded - {10**9 + viewer_id}  # differs from viewer to viewer, as follows do
 
         async def readable(self, viewer_id: int, tweets: dict[int, Tweet]) -> dict[int, Tweet]:
             return tweets
 
     ports = library.ports
-    tweets, names = Tweets(ports.hot, ports.tweets, True), handlers.Names(ports.users, ports.hot)
+    tweets, names = Tweets(ports.hot, ports.tweets, True), handlers.Usernames(ports.users, ports.hot)
     search = handlers.Search(ports.index, tweets, names, Guarded(), policies.SearchKnobs())
-    wanted = handlers.Wanted(policy.parse("walrus"), "relevancy", 10)
+    wanted = handlers.PageRequest(policy.parse("walrus"), "relevancy", 10)
     await search.recent(200, wanted, Spent())
     tracemalloc.start()
     try:
@@ -222,8 +222,8 @@ async def test_what_is_hidden_from_many_viewers_is_not_kept_for_each(library) ->
     assert len(search._breadth) == 101 and grown < 5 * 2**20
 
 
-async def test_a_page_gives_up_after_some_rounds_and_goes_on_from_there(library) -> None:
-    """Where nearly all that matches is hidden the page is short, bounded in work, and has a next one."""
+async def test_a_page_ends_after_a_bounded_number_of_rounds_and_the_next_continues(library) -> None:
+    """If nearly all matches are hidden, the page is short, bounded in work, and has a next one."""
     (ann,) = await library.people("ann")
     last = await library.post(ann, "walrus")
     for _ in range(50):
@@ -232,8 +232,8 @@ async def test_a_page_gives_up_after_some_rounds_and_goes_on_from_there(library)
     assert pages[0] == [] and pages[-1] == [last] and len(pages) > 1
 
 
-async def test_a_cursor_holds_for_its_own_search_only(library) -> None:
-    """Another query, order or bound, a forged or a cut one: 400, never a wrong page."""
+async def test_a_cursor_is_valid_only_for_its_own_search(library) -> None:
+    """Another query, order or bound, a forged or a truncated one: 400, never a wrong page."""
     (ann,) = await library.people("ann")
     for _ in range(5):
         await library.post(ann, "walrus fish")
@@ -246,8 +246,8 @@ async def test_a_cursor_holds_for_its_own_search_only(library) -> None:
                   f"query=walrus&since_id=7&next_token={token}", f"query=walrus&next_token={changed}",
                   f"query=walrus&next_token={token[:-4]}", "query=walrus&next_token=7", "query=walrus&next_token=",
                   f"query=walrus&next_token={token}&pagination_token={changed}"):
-        status, told = await library.ask(ann, query)
-        assert status == 400 and "next_token" in told["detail"], query
+        status, problem = await library.ask(ann, query)
+        assert status == 400 and "next_token" in problem["detail"], query
 
 
 async def test_a_cursor_can_be_opened_by_another_instance(library) -> None:
@@ -264,33 +264,36 @@ async def test_a_cursor_can_be_opened_by_another_instance(library) -> None:
     await other.close()
 
 
-async def test_a_page_that_comes_too_late_is_told(library) -> None:
-    """The view of a ranked search is kept for a while; afterwards one searches again."""
+async def test_an_expired_cursor_is_refused(library) -> None:
+    """The view of a ranked search is kept for a while; afterwards the client must search again."""
     (ann,) = await library.people("ann")
     for _ in range(3):
         await library.post(ann, "walrus")
     _, body = await library.ask(ann, "query=walrus&max_results=2")
     for _ in range(40):
         await library.index.view()
-    status, told = await library.ask(ann, f"query=walrus&max_results=2&next_token={body['meta']['next_token']}")
-    assert status == 400 and "too late" in told["detail"]
+    status, problem = await library.ask(ann, f"query=walrus&max_results=2&next_token={body['meta']['next_token']}")
+    assert status == 400 and "too late" in problem["detail"]
 
 
-@pytest.mark.parametrize(("query", "told"), [
-    ("", "`query` is empty"), ("query=", "`query` is empty"), ("query=%22sea+lion", "never closes"),
-    ("query=lang:en", "not served"), ("query=a&sort_order=best", "sort_order"), ("query=a&max_results=101", "max_results"),
+@pytest.mark.parametrize(("query", "text"), [
+    ("", "`query` is empty"), ("query=", "`query` is empty"), ("query=%22sea+lion", "never closed"),
+    ("query=lang:en", "not supported"), ("query=a&sort_order=best", "sort_order"), ("query=a&max_results=101", "max_results"),
     ("query=a&max_results=0", "max_results"),
     ("query=a&start_time=now", "start_time"), ("query=a&since_id=x", "since_id"), ("query=a&tweet.fields=x", "tweet.fields"),
     ("query=a&expansions=x", "expansions"),
 ])
-async def test_what_cannot_be_answered_is_refused(library, query: str, told: str) -> None:
-    """400 with the parameter in it."""
+async def test_an_invalid_request_is_refused(library, query: str, text: str) -> None:
+    """400 that names the parameter."""
     status, body = await library.ask(1, query)
-    assert status == 400 and told in body["detail"]
+    assert status == 400 and text in body["detail"]
 
 
-async def test_bounds_by_id_and_time_hold(library) -> None:
-    """`since_id` and `until_id` are exclusive; a start is inside, an end is not; no room between them is an empty page."""
+async def test_bounds_by_id_and_time_apply(library) -> None:
+    """`since_id` and `until_id` are exclusive.
+
+    `start_time` is inclusive, `end_time` is not; an empty range is an empty page.
+    """
     (ann,) = await library.people("ann")
     posted = [await library.post(ann, "walrus") for _ in range(4)]
     assert await library.ids(ann, f"query=walrus&since_id={posted[0]}&until_id={posted[3]}&sort_order=recency") == posted[2:0:-1]

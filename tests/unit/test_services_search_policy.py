@@ -1,4 +1,4 @@
-"""What a search may ask for, and what it means."""
+"""Which queries a search accepts, and their meaning."""
 
 from __future__ import annotations
 
@@ -36,40 +36,43 @@ from system.services.search import policy
     ("weather:", [Word("weather:")], []),
 ])
 def test_a_query_becomes_the_tree_of_its_terms(text, wanted, unwanted):
-    """Terms are separated by blanks, each stands once; tags and names are folded, words are left to the index."""
+    """Terms are separated by blanks, each occurs once.
+
+    Tags and names are folded, words are left to the index.
+    """
     assert policy.parse(text) == Query(tuple(wanted), tuple(unwanted))
 
 
-@pytest.mark.parametrize(("text", "told"), [
+@pytest.mark.parametrize(("text", "problem"), [
     (None, "is empty"), ("", "is empty"), (" \t ", "is empty"),
     ("x" * 513, "513 characters"),
     (" ".join("abcdefghijklmnopq"), "17 terms"),
-    ('cat "sea lion', "character 5"), ('cat "sea lion', "never closes"),
+    ('cat "sea lion', "character 5"), ('cat "sea lion', "never closed"),
     ('"sea"lion', "put a blank"), ('cat"s', "quotation mark inside"), ('""', "no letter"), ('"?!"', "no letter"),
     ("cat -", "character 5"), ("- cat", "excludes nothing"), ("--cat", "excludes nothing"),
-    ("-cat", "what must not"), ('-"sea lion" -from:ann', "what must not"),
-    ("#", "no hashtag"), ("#7", "no hashtag"), ("#a-b", "no hashtag"), ("cat ##b", "character 5"),
-    ("from:", "names no user"), ("from:ann-b", "names no user"), ("from:" + "x" * 16, "names no user"),
-    ("cat lang:en", "not served"), ("-is:retweet cat", "character 2"), ("cat OR dog", "character 5"), ("(cat dog)", "group"),
+    ("-cat", "only exclusions"), ('-"sea lion" -from:ann', "only exclusions"),
+    ("#", "not a hashtag"), ("#7", "not a hashtag"), ("#a-b", "not a hashtag"), ("cat ##b", "character 5"),
+    ("from:", "is not a username"), ("from:ann-b", "is not a username"), ("from:" + "x" * 16, "is not a username"),
+    ("cat lang:en", "not supported"), ("-is:retweet cat", "character 2"), ("cat OR dog", "character 5"), ("(cat dog)", "group"),
     ("!?", "no letter"),
 ])
-def test_what_is_no_query_is_refused_with_its_place_and_the_mend(text, told):
-    """400; an operator that is not served is no word: an answer to another question is worse than none."""
-    with pytest.raises(WrongInput, match=told):
+def test_an_invalid_query_is_refused_with_position_and_fix(text, problem):
+    """400; an unsupported operator is not treated as a word: wrong results are worse than an error."""
+    with pytest.raises(WrongInput, match=problem):
         policy.parse(text)
 
 
 @given(st.text(max_size=80))
 @example('"' * 3)
 @example("-")
-def test_whatever_is_typed_is_a_query_or_refused(text):
-    """No text makes the parser stumble; a query always wants something."""
+def test_any_text_is_a_query_or_refused(text):
+    """No text crashes the parser; a query always has a term that must match."""
     try:
-        found = policy.parse(text)
+        query = policy.parse(text)
     except WrongInput as refused:
         assert str(refused).startswith("`query`")
     else:
-        assert found.wanted and len(found.wanted) + len(found.unwanted) <= policy.MAX_TERMS
+        assert query.wanted and len(query.wanted) + len(query.unwanted) <= policy.MAX_TERMS
 
 
 WORDS = st.text(string.ascii_letters, min_size=1, max_size=8).filter(lambda word: word not in ("OR", "AND"))
@@ -82,14 +85,14 @@ TERMS = st.one_of(
 
 
 @given(st.lists(TERMS, min_size=1, max_size=5), st.lists(TERMS, max_size=5), st.randoms(use_true_random=False))
-def test_the_order_of_terms_says_nothing(wanted, unwanted, dice):
-    """Written in any order, the same terms are wanted and unwanted."""
+def test_the_order_of_terms_does_not_matter(wanted, unwanted, dice):
+    """In any order, the same terms are wanted and unwanted."""
     written = [text for text, _ in wanted] + [f"-{text}" for text, _ in unwanted]
     dice.shuffle(written)
-    found = policy.parse("  ".join(written))
+    query = policy.parse("  ".join(written))
 
-    assert set(found.wanted) == {term for _, term in wanted}
-    assert set(found.unwanted) == {term for _, term in unwanted}
+    assert set(query.wanted) == {term for _, term in wanted}
+    assert set(query.unwanted) == {term for _, term in unwanted}
 
 
 @pytest.mark.parametrize(("text", "tags"), [
@@ -99,14 +102,14 @@ def test_the_order_of_terms_says_nothing(wanted, unwanted, dice):
     ("#", ()), ("##x", ("x",)), ("#ﬁsh", ("fish",)), ("#😀", ()), ("#مرحبا#", ("مرحبا",)),
 ])
 def test_hashtags_are_found_in_every_script(text, tags):
-    """At the start of a word, letters, marks, digits and underscores, not digits alone; folded; each once."""
+    """At the start of a word: letters, marks, digits and underscores, not digits alone; folded; each once."""
     assert policy.hashtags(text) == tags
 
 
 @given(st.text(max_size=60))
 @example("#ǰ #İx #ﬀ")
-def test_a_hashtag_of_a_text_is_found_by_asking_for_it(text):
-    """What the indexer takes from `#Name` is what the parser makes of `#Name`."""
+def test_a_hashtag_of_a_text_is_found_by_a_query_for_it(text):
+    """The indexer's form of `#Name` equals the parser's."""
     for part in text.split():
         if part[0] in policy.SIGNS and policy.tag_of(part[1:]) is not None:
             assert policy.parse(part).wanted == (Tag(policy.hashtags(part)[0]),)
@@ -120,8 +123,8 @@ def test_a_hashtag_of_a_text_is_found_by_asking_for_it(text):
     ({"end_time": "2026-11-22T18:00:00Z", "until_id": "7"}, 7, None),
     ({"start_time": "1999-01-01T00:00:00Z"}, None, 0),
 ])
-def test_the_tightest_bound_of_each_side_holds(params, before, since):
-    """Ids and times bound ids; both bounds are exclusive, `start_time` itself is inside."""
+def test_the_tightest_bound_of_each_side_applies(params, before, since):
+    """Ids and times bound ids; both bounds are exclusive, `start_time` itself is included."""
     assert policy.bounds(params) == (before, since)
 
 
@@ -129,13 +132,13 @@ def test_the_tightest_bound_of_each_side_holds(params, before, since):
     {"since_id": "x"}, {"until_id": "-1"}, {"start_time": "yesterday"}, {"start_time": "2026-11-22T18:00:00"},
     {"end_time": "2026-13-01T00:00:00Z"},
 ])
-def test_bounds_that_are_no_ids_and_no_times_are_refused(params):
+def test_bounds_that_are_not_ids_or_times_are_refused(params):
     """400, naming the parameter."""
     with pytest.raises(WrongInput, match=r"since_id|until_id|start_time|end_time"):
         policy.bounds(params)
 
 
-def test_results_are_ranked_unless_newest_first_is_asked_for():
+def test_results_are_ranked_unless_newest_first_is_requested():
     """`sort_order`, as Twitter names it."""
     assert (policy.order_of(None), policy.order_of("recency")) == (policy.RELEVANCY, policy.RECENCY)
     with pytest.raises(WrongInput, match="sort_order"):
@@ -143,5 +146,5 @@ def test_results_are_ranked_unless_newest_first_is_asked_for():
 
 
 def test_a_read_that_saw_a_tweet_alive_never_wins_over_one_that_saw_it_deleted():
-    """The live read began before the deleted read had ended, however their middles lay."""
+    """The live read started before the deleted read ended, whatever their overlap."""
     assert policy.version(False, 100, 500) < policy.version(True, 50, 101)

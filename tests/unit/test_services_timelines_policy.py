@@ -1,4 +1,4 @@
-"""How pages are merged, and how far a rebuild reaches."""
+"""How pages are merged, and how much a rebuild reads."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def test_a_merge_is_newest_first_and_holds_each_id_once():
 
 
 def test_a_merge_shows_nothing_below_the_highest_low_mark():
-    """Ann was read down to 6 only; what Bob has below could be followed by an unread tweet of hers."""
+    """Ann was read down to 6 only; below that, her unread tweets could belong between Bob's."""
     merged = policy.merge([Source(((9, ANN), (6, ANN)), 6), Source(((8, BOB), (5, BOB)), 0)], 10)
 
     assert merged == Merged(((9, ANN), (8, BOB), (6, ANN)), 6, False)
 
 
 def test_a_full_page_ends_at_its_last_entry():
-    """The cursor is the last id looked at."""
+    """The cursor is the last id scanned."""
     merged = policy.merge([Source(((9, ANN), (8, ANN), (7, ANN)), 0)], 2)
 
     assert merged == Merged(((9, ANN), (8, ANN)), 8, False)
@@ -41,10 +41,13 @@ def test_a_page_that_is_full_with_the_last_entry_is_known_to_be_the_end():
 
 
 @given(st.lists(st.sets(st.integers(1, 60), max_size=12), min_size=1, max_size=5), st.integers(1, 9), st.integers(1, 9))
-def test_walking_down_by_merged_pages_meets_every_id_once(authors, read, limit):
-    """Whatever each author has, and however little is read of each at a time: disjoint, ordered, gap-free."""
+def test_merged_pages_return_every_id_once(authors, read, limit):
+    """Whatever each author has, and however little is read of each at a time.
+
+    Disjoint, ordered, without gaps.
+    """
     tweets = {author: sorted(ids, reverse=True) for author, ids in enumerate(authors)}
-    seen: list[int] = []
+    shown: list[int] = []
     before, ended = 1_000, False
     while not ended:
         sources = []
@@ -52,37 +55,37 @@ def test_walking_down_by_merged_pages_meets_every_id_once(authors, read, limit):
             part = [(each, author) for each in ids if each < before][:read]
             sources.append(policy.source_of(part, read))
         merged = policy.merge(sources, limit)
-        seen += [entry[0] for entry in merged.entries]
+        shown += [entry[0] for entry in merged.entries]
         before, ended = merged.low, merged.exhausted
 
-    assert seen == sorted(set().union(*authors), reverse=True)
+    assert shown == sorted(set().union(*authors), reverse=True)
 
 
 @pytest.mark.parametrize(("followings", "cap", "per_author"), [
     (1, 800, 800), (7, 800, 400), (39, 800, 80), (500, 800, 40), (3, 30, 30),
 ])
 def test_a_rebuild_reads_less_of_each_author_the_more_there_are(followings, cap, per_author):
-    """Four times the cap in all, never below 40 ids, never above the cap."""
+    """Four times the cap in total, never below 40 ids per author, never above the cap."""
     plan = policy.plan_rebuild(999, range(followings), cap)
 
     assert (plan.per_author, len(plan.authors)) == (per_author, followings + 1)
 
 
-def test_the_readers_own_tweets_belong_to_his_timeline():
-    """Also where he is told to follow himself: once."""
+def test_the_readers_own_tweets_belong_to_their_timeline():
+    """Once, even if the reader is among the followed users."""
     assert policy.plan_rebuild(7, [3, 7], 800).authors == (3, 7)
 
 
 @pytest.mark.parametrize(("before", "floor", "start"), [(None, 50, 50), (90, 50, 50), (40, 50, 40)])
-def test_cassandra_goes_on_where_the_cached_list_ends(before, floor, start):
-    """Below the floor, or below the cursor where that is deeper already."""
+def test_cassandra_continues_where_the_cached_list_ends(before, floor, start):
+    """Below the floor, or below the cursor if that is already lower."""
     assert policy.tail_before(before, floor) == start
 
 
 @pytest.mark.parametrize(("scanned", "ended", "since", "token"), [
     (70, False, None, "70"), (70, True, None, None), (0, False, None, None), (70, False, 60, "70"), (61, False, 60, None),
 ])
-def test_a_cursor_is_given_while_something_older_may_follow(scanned, ended, since, token):
+def test_a_cursor_is_returned_while_something_older_may_follow(scanned, ended, since, token):
     """None at the end, at the bottom and at `since_id`."""
     assert paging.next_token(scanned, ended, since) == token
 
@@ -91,11 +94,11 @@ def test_a_cursor_is_given_while_something_older_may_follow(scanned, ended, sinc
     ({}, (100, None, None)),
     ({"max_results": "5", "pagination_token": "70", "until_id": "60", "since_id": "10"}, (5, 60, 10)),
 ])
-def test_a_window_is_the_narrowest_of_what_was_asked(params, window):
+def test_a_window_has_the_tightest_of_the_requested_bounds(params, window):
     """A cursor and an until_id both bound from above."""
-    found = paging.window(params, 100)
+    actual = paging.window(params, 100)
 
-    assert (found.limit, found.before, found.since_id) == window
+    assert (actual.limit, actual.before, actual.since_id) == window
 
 
 @pytest.mark.parametrize("params", [{"max_results": "0"}, {"max_results": "101"}, {"max_results": "ten"}, {"max_results": "٣"},
@@ -116,20 +119,20 @@ def test_rebuilds_are_bounded(running, waiting, admitted):
 
 
 @pytest.mark.parametrize(("running", "waiting", "took_s", "wait_s"), [(15, 9, 1.0, 0.0), (16, 0, 1.6, 0.1), (16, 63, 1.0, 4.0)])
-def test_who_waits_waits_for_those_before_him(running, waiting, took_s, wait_s):
-    """16 places: the queue moves 16 / took_s times a second."""
+def test_a_queued_rebuild_waits_for_those_before_it(running, waiting, took_s, wait_s):
+    """16 slots: the queue moves 16 / took_s times a second."""
     assert policy.expected_wait_s(running, waiting, 16, took_s) == pytest.approx(wait_s)
 
 
 @pytest.mark.parametrize(("wait_s", "took_s", "left_s", "served"), [
     (4.0, 0.5, 5.0, True), (4.0, 1.5, 5.0, False), (0.0, 60.0, 0.1, True), (0.1, 60.0, float("inf"), True),
 ])
-def test_nobody_waits_for_a_page_that_would_come_too_late(wait_s, took_s, left_s, served):
-    """But a free place is always used: else a slow hour would keep every list from being built."""
+def test_a_rebuild_that_would_end_too_late_is_not_queued(wait_s, took_s, left_s, served):
+    """But a free slot is always used: else a slow hour would keep every list from being rebuilt."""
     assert policy.in_time(wait_s, took_s, left_s) is served
 
 
-def test_how_long_a_rebuild_takes_is_learned_and_forgotten():
-    """The first one counts wholly, then a fifth each."""
+def test_the_duration_of_rebuilds_is_a_running_mean():
+    """The first one counts fully, then a fifth each."""
     assert policy.mean_s(0.0, 2.0) == 2.0
     assert policy.mean_s(2.0, 1.0) == pytest.approx(1.8)

@@ -1,4 +1,4 @@
-"""What may be posted, signed up and uploaded."""
+"""What may be posted, signed up with and uploaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from system.services.users import policy as users
 
 @pytest.mark.parametrize("text", ["a", "x" * 280, "日" * 280, "line\nline", "👩‍👩‍👧‍👦"])
 def test_a_text_of_1_to_280_code_points_is_a_tweet(text):
-    """Each code point counts one."""
+    """Each code point counts as one."""
     assert policy.draft({"text": text}) == Draft(text)
 
 
@@ -38,8 +38,8 @@ def test_a_picture_needs_no_text():
     assert policy.draft({"media": {"media_ids": ["7_8"]}}) == Draft("", None, ("7_8",))
 
 
-def test_the_same_body_has_the_same_hash_and_another_has_another():
-    """The hash is of the meaning, not of the bytes."""
+def test_equal_bodies_have_the_same_hash_and_others_differ():
+    """The hash is of the content, not of the bytes."""
     first = policy.body_hash(policy.draft({"text": "a", "reply": {"in_reply_to_tweet_id": "7"}}))
 
     assert first == policy.body_hash(policy.draft({"reply": {"in_reply_to_tweet_id": "7"}, "text": "a"}))
@@ -62,8 +62,8 @@ def test_a_reply_belongs_to_the_conversation_of_its_parent():
     (Tweet(1, 1, "x", 0, 1), False, True), (Tweet(1, 1, "x", 0, 1, deleted=True), False, False),
     (Tweet(1, 1, "x", 0, 1, deleted=True), True, True),
 ])
-def test_only_a_standing_tweet_can_be_answered_unless_the_answer_stands_already(parent, replay, allowed):
-    """A replay of an accepted reply is told what the first was told."""
+def test_only_an_existing_tweet_can_be_replied_to_unless_the_reply_exists_already(parent, replay, allowed):
+    """A replay of an accepted reply gets the response of the first try."""
     assert policy.may_reply(parent, replay) is allowed
 
 
@@ -75,14 +75,14 @@ def test_a_list_of_ids_holds_1_to_100_whole_numbers(text):
 
 
 def test_an_id_that_is_named_twice_is_looked_up_once():
-    """In the order given."""
+    """In the order of the request."""
     assert policy.id_list("9,7,9") == [9, 7]
 
 
 @pytest.mark.parametrize(("value", "good"), [("Ann_1", True), ("a" * 15, True), ("a" * 16, False), ("", False), ("ann!", False),
                                              ("änn", False), (7, False), (None, False), ("ann\n", False)])
-def test_a_user_name_has_1_to_15_letters_digits_or_underscores(value, good):
-    """Twitter's own rule; nothing at the ends slips through."""
+def test_a_username_has_1_to_15_letters_digits_or_underscores(value, good):
+    """Twitter's own rule, for the whole text."""
     if good:
         assert users.check_username(value) == value
         return
@@ -90,8 +90,8 @@ def test_a_user_name_has_1_to_15_letters_digits_or_underscores(value, good):
         users.check_username(value)
 
 
-def test_a_short_password_is_refused_without_being_told():
-    """The message names the length, never the password."""
+def test_a_short_password_is_refused_and_not_in_the_message():
+    """The message states the length, never the password."""
     with pytest.raises(WrongInput) as refusal:
         users.check_password("hunter2")
 
@@ -104,13 +104,13 @@ def test_a_short_password_is_refused_without_being_told():
     ({"media_type": "image/png", "total_bytes": 0}, WrongInput), ({"media_type": "image/png"}, WrongInput), ([], WrongInput),
 ])
 def test_a_picture_is_png_jpeg_gif_or_webp_of_at_most_5_mib(body, problem):
-    """Asked before the upload, and checked after it."""
+    """Checked before the upload, and after it."""
     with pytest.raises(problem):
         media.wanted(body)
 
 
 @pytest.mark.parametrize("text", ["", "7", "7_", "_7", "a_b", "1_2_3", "../1_2"])
-def test_a_media_id_that_nobody_was_given_is_not_found(text):
+def test_a_malformed_media_id_is_not_found(text):
     """404, and never a key outside the media folder."""
     with pytest.raises(NotFound):
         media.owner_of(text)

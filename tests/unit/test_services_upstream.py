@@ -1,4 +1,4 @@
-"""The gateway's way to a service, against a small server that is told how to behave."""
+"""The gateway's client of a service, against a small server with scripted behavior."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ async def service(takes_s: float, status: int = 200, headers: dict[str, str] | N
         await runner.cleanup()
 
 
-async def test_callers_without_patience_do_not_close_a_service_for_everybody():
-    """Their time-outs say nothing about it."""
+async def test_clients_with_short_deadlines_do_not_open_the_breaker():
+    """Their timeouts say nothing about the service."""
     async with service(0.05) as upstream:
         for _ in range(6):
             with pytest.raises(DeadlineExceeded):
@@ -49,8 +49,8 @@ async def test_callers_without_patience_do_not_close_a_service_for_everybody():
         assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 200
 
 
-async def test_a_request_whose_time_is_up_is_certainly_not_passed_on():
-    """A slow upload used it: the answer says that nothing was done."""
+async def test_a_request_past_its_deadline_is_certainly_not_forwarded():
+    """A slow upload used it up: the error is definite."""
     async with service(0.0) as upstream:
         with pytest.raises(DeadlineExceeded) as refusal:
             await upstream.send("GET", "/x", {}, None, time.monotonic() - 0.001)
@@ -58,8 +58,8 @@ async def test_a_request_whose_time_is_up_is_certainly_not_passed_on():
     assert refusal.value.definite
 
 
-async def test_what_the_load_balancer_answers_for_a_dead_service_opens_its_breaker():
-    """A 503 that names no instance comes from the mesh; one that does is a service's own refusal, and it lives."""
+async def test_a_503_of_the_load_balancer_opens_the_breaker():
+    """A 503 without an instance comes from the mesh; one with an instance is a refusal by a live service."""
     async with service(0.0, 503) as upstream:
         for _ in range(3):
             assert (await upstream.send("DELETE", "/x", {}, None, time.monotonic() + 5.0)).status == 503
@@ -72,8 +72,8 @@ async def test_what_the_load_balancer_answers_for_a_dead_service_opens_its_break
             assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 503
 
 
-async def test_a_service_that_hangs_holds_its_own_places_and_no_more():
-    """The third call waits for a place no longer than a store's time, and is certainly not sent."""
+async def test_a_service_that_hangs_uses_up_only_its_own_slots():
+    """The third call waits for a slot no longer than a store call may take, and is certainly not sent."""
     knobs = {"bulkhead": BulkheadKnobs(service=2), "deadline": DeadlineKnobs(store_s=0.1)}
     async with service(0.5, **knobs) as upstream:
         inside = [asyncio.create_task(upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)) for _ in range(2)]
@@ -87,21 +87,21 @@ async def test_a_service_that_hangs_holds_its_own_places_and_no_more():
         assert (await upstream.send("GET", "/x", {}, None, time.monotonic() + 5.0)).status == 200
 
 
-async def _breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[str]) -> None:
-    """Answer the first request of a connection, and end it without a byte once the second is there."""
+async def _break_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, methods: list[str]) -> None:
+    """Answer the first request of a connection, and close it without a byte once the second has arrived."""
     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
         for answer in (b"HTTP/1.1 200 OK\r\nx-tweetlab-instance: users-1\r\ncontent-length: 0\r\n\r\n", b""):
-            seen.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[0])
+            methods.append((await reader.readuntil(b"\r\n\r\n")).decode().split(" ")[0])
             writer.write(answer)
             await writer.drain()
     writer.close()
 
 
 @pytest.mark.parametrize(("method", "many"), [("DELETE", 1), ("PUT", 1), ("POST", 1), ("GET", 2)])
-async def test_a_write_whose_connection_breaks_is_sent_once_and_may_have_happened(method, many):
-    """Also where the connection had served before: libraries take a DELETE and a PUT for harmless, and send them again."""
-    seen: list[str] = []
-    server = await asyncio.start_server(lambda reader, writer: _breaks(reader, writer, seen), "127.0.0.1", 0)
+async def test_a_write_whose_connection_breaks_is_sent_once_and_is_not_definite(method, many):
+    """Also on a reused connection: HTTP libraries treat DELETE and PUT as idempotent, and resend them."""
+    methods: list[str] = []
+    server = await asyncio.start_server(lambda reader, writer: _break_connection(reader, writer, methods), "127.0.0.1", 0)
     upstream = Upstream(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", Policies())
     await upstream.open()
     try:
@@ -116,4 +116,4 @@ async def test_a_write_whose_connection_breaks_is_sent_once_and_may_have_happene
         await upstream.close()
         server.close()
 
-    assert seen.count(method) == many + (method == "GET")
+    assert methods.count(method) == many + (method == "GET")

@@ -21,16 +21,16 @@ SECRET = "s" * 32
 KIND = "application/x-www-form-urlencoded"
 
 
-def asked(**form: str) -> grants.Asked:
-    return grants.asked(grants.form_of(urlencode(form).encode(), KIND))
+def request(**form: str) -> grants.Asked:
+    return grants.token_request(grants.form_of(urlencode(form).encode(), KIND))
 
 
 def sign_in(**more: str) -> grants.Asked:
-    return asked(grant_type="password", username="ann", password="correct horse", **more)
+    return request(grant_type="password", username="ann", password="correct horse", **more)
 
 
 def refresh(token: str, **more: str) -> grants.Asked:
-    return asked(grant_type="refresh_token", refresh_token=token, **more)
+    return request(grant_type="refresh_token", refresh_token=token, **more)
 
 
 def claims(token: str) -> dict:
@@ -46,7 +46,7 @@ async def service():
 
 
 def test_every_scope_of_a_route_can_be_granted_and_every_scope_has_a_use():
-    """A route nobody may ever use, or a scope that opens nothing, would be a mistake of the table."""
+    """A route that no token can use, or a scope without a route, would be an error in the table."""
     used = {route.scope for route in gateway.ROUTES if not route.open}
 
     assert used <= set(SCOPES)
@@ -64,29 +64,29 @@ def test_every_scope_of_a_route_can_be_granted_and_every_scope_has_a_use():
     (b"grant_type=client_credentials", KIND, "unsupported_grant_type"),
     (b"grant_type=password&username=ann&password=x&scope=admin", KIND, "invalid_scope"),
 ])
-def test_a_request_that_is_none_is_refused_in_the_words_of_the_rfc(body, kind, error):
+def test_an_invalid_request_is_refused_with_an_error_of_the_rfc(body, kind, error):
     """RFC 6749, 5.2: 400 with `error`, and the fields of the API's other errors."""
     with pytest.raises(grants.Refused) as refusal:
-        grants.asked(grants.form_of(body, kind))
-    told = refusal.value.body()
+        grants.token_request(grants.form_of(body, kind))
+    answer = refusal.value.body()
 
-    assert (refusal.value.status, told["error"], told["status"]) == (400, error, 400)
-    assert not set(str(told["error_description"])) & set('"\\')
+    assert (refusal.value.status, answer["error"], answer["status"]) == (400, error, 400)
+    assert not set(str(answer["error_description"])) & set('"\\')
 
 
-async def test_a_password_gets_an_access_token_that_says_what_it_is_good_for(service):
+async def test_a_password_gets_an_access_token_with_its_claims(service):
     """Key name, user, times, name, scopes."""
     issued = await service.issue(sign_in(scope="tweet.read users.read"))
-    told = claims(issued.access)
+    payload = claims(issued.access)
 
     assert jwt.get_unverified_header(issued.access)["kid"] == kid_of(SECRET)
-    assert (told["sub"], told["scope"], told["exp"] - told["iat"]) == ("1", "tweet.read users.read", 7_200)
-    assert len(told["jti"].split(".")) == 2
+    assert (payload["sub"], payload["scope"], payload["exp"] - payload["iat"]) == ("1", "tweet.read users.read", 7_200)
+    assert len(payload["jti"].split(".")) == 2
     assert issued.refresh == ""
 
 
-async def test_a_refresh_token_comes_with_offline_access_alone(service):
-    """As Twitter does; without a wish everything is granted."""
+async def test_a_refresh_token_requires_offline_access(service):
+    """As in Twitter's API; without a requested scope all are granted."""
     assert (await service.issue(sign_in())).refresh
     assert (await service.issue(sign_in())).scope == ALL
 
@@ -94,15 +94,15 @@ async def test_a_refresh_token_comes_with_offline_access_alone(service):
 @pytest.mark.parametrize(("username", "password"), [
     ("ann", "wrong horse"), ("nobody", "correct horse"), ("a b", "x"), ("ann", "\x00"),
 ])
-async def test_a_wrong_name_and_a_wrong_password_are_told_alike(service, username, password):
-    """invalid_grant, in the same words."""
-    with pytest.raises(grants.Refused, match="do not belong together") as refusal:
-        await service.issue(asked(grant_type="password", username=username, password=password))
+async def test_a_wrong_name_and_a_wrong_password_get_the_same_error(service, username, password):
+    """invalid_grant, with the same message."""
+    with pytest.raises(grants.Refused, match="username or the password is wrong") as refusal:
+        await service.issue(request(grant_type="password", username=username, password=password))
 
     assert refusal.value.error == "invalid_grant"
 
 
-async def test_a_refresh_token_is_used_once_and_its_successor_goes_on(service):
+async def test_a_refresh_token_is_used_once_and_replaced(service):
     """Rotation: same sign-in, new tokens, the old one is used up."""
     first = await service.issue(sign_in())
     second = await service.issue(refresh(first.refresh))
@@ -114,8 +114,8 @@ async def test_a_refresh_token_is_used_once_and_its_successor_goes_on(service):
     assert len({claims(each.access)["jti"] for each in (first, second, third)}) == 3
 
 
-async def test_a_refresh_token_that_is_used_twice_ends_the_whole_sign_in(service):
-    """Somebody has a copy: the thief and the owner both sign in again, and access tokens are revoked."""
+async def test_a_refresh_token_that_is_used_twice_ends_the_sign_in(service):
+    """It may have been copied: thief and owner both have to sign in again, and access tokens are revoked."""
     first = await service.issue(sign_in())
     second = await service.issue(refresh(first.refresh))
 
@@ -128,19 +128,19 @@ async def test_a_refresh_token_that_is_used_twice_ends_the_whole_sign_in(service
 
 
 async def test_scopes_can_be_narrowed_and_never_widened(service):
-    """RFC 6749, 6: and a wish that is too wide does not use the token up."""
+    """RFC 6749, 6: and a refused scope does not use the token up."""
     first = await service.issue(sign_in(scope="tweet.read users.read offline.access"))
     with pytest.raises(grants.Refused) as refusal:
         await service.issue(refresh(first.refresh, scope="tweet.write"))
     narrow = await service.issue(refresh(first.refresh, scope="tweet.read"))
-    whole = await service.issue(refresh(narrow.refresh))
+    restored = await service.issue(refresh(narrow.refresh))
 
     assert refusal.value.error == "invalid_scope"
-    assert (narrow.scope, whole.scope) == ("tweet.read", "offline.access tweet.read users.read")
+    assert (narrow.scope, restored.scope) == ("tweet.read", "offline.access tweet.read users.read")
 
 
-async def test_revoking_an_access_token_ends_it_alone(service):
-    """RFC 7009: the sign-in goes on."""
+async def test_revoking_an_access_token_ends_only_that_token(service):
+    """RFC 7009: the sign-in continues."""
     issued = await service.issue(sign_in())
     await service.revoke(issued.access)
 
@@ -161,8 +161,8 @@ async def test_revoking_a_refresh_token_ends_the_sign_in(service):
 @pytest.mark.parametrize("token", ["noise", "a.b.c", "..", jwt.encode({"sub": "1", "exp": time.time() - 9}, SECRET, "HS256"),
                                    jwt.encode({"sub": "1", "exp": time.time() + 9}, "x" * 32, "HS256")],
                          ids=["noise", "three noises", "dots", "expired", "another key"])
-async def test_revoking_what_does_not_hold_is_no_error_and_revokes_nothing(service, token):
-    """RFC 7009, 2.2: the client has what it wants; nobody can fill the list with invented names."""
+async def test_revoking_an_invalid_token_is_no_error_and_revokes_nothing(service, token):
+    """RFC 7009, 2.2: the client has what it wants; and the list cannot be filled with invented names."""
     await service.revoke(token)
 
     assert await service._store.revoked() == frozenset()

@@ -1,4 +1,4 @@
-"""Workers on memory adapters: what a crash, or a record that nobody can handle, must not cost the others."""
+"""Workers on memory adapters: what a crash, or a poison record, must not cost the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from system.services.search import handlers
 from system.services.search import worker as indexer
 from system.services.shared import hosting
 from system.services.shared.consumer_loop import Loop
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from tests.fakes.likes import MemoryLikes
 from tests.fakes.log import MemoryLog
 from tests.fakes.search import MemorySearch
@@ -31,8 +31,8 @@ def tweet(sequence: int, text: str = "once") -> Tweet:
     return Tweet(tweet_id, 7, text, NOW_MS, tweet_id)
 
 
-class Torn(MemoryTweets):
-    """A store whose writer died inside an append: the outbox row stands, the tweet is not there yet."""
+class TornStore(MemoryTweets):
+    """A store whose writer died inside an append: the outbox row exists, the tweet does not yet."""
 
     def _write(self, written: Tweet) -> None:
         if self.whole:
@@ -41,46 +41,46 @@ class Torn(MemoryTweets):
     whole = True
 
 
-async def test_the_relay_writes_the_tweet_before_it_tells_of_it():
-    """Consumers look at the tweet as it is: an event that beats its row would be skipped, and never come again."""
+async def test_the_relay_writes_the_tweet_before_it_publishes_the_event():
+    """Consumers read the current tweet: an event before its row would be skipped for good."""
     time_ = clock.FakeClock(NOW_MS)
-    store, log = Torn(time_), MemoryLog()
+    store, log = TornStore(time_), MemoryLog()
     store.whole = False
     await store.append(tweet(1))
     store.whole = True
-    seen: list[bool] = []
+    existed: list[bool] = []
 
-    class Watching(MemoryLog):
-        async def publish(self, told):
-            seen.extend([int(event.id) in await store.get([int(event.id)]) for event in told])
-            await log.publish(told)
+    class RecordingLog(MemoryLog):
+        async def publish(self, batch):
+            existed.extend([int(event.id) in await store.get([int(event.id)]) for event in batch])
+            await log.publish(batch)
 
     time_.advance(5.0)
-    assert await TweetRelay(store, Watching(), Announced(time_), time_).walk() == 1
+    assert await TweetRelay(store, RecordingLog(), Announced(time_), time_).walk() == 1
 
-    assert seen == [True]
+    assert existed == [True]
 
 
-async def test_the_relay_publishes_a_long_outage_a_part_at_a_time():
-    """One publish has two seconds: 1,200 events at once may never get through."""
+async def test_the_relay_publishes_a_large_backlog_in_batches():
+    """One publish has two seconds: 1,200 events in one call may never get through."""
     time_ = clock.FakeClock(NOW_MS)
     store, sizes = MemoryTweets(time_), []
     for sequence in range(1_200):
         await store.append(tweet(4 * sequence % 4096 + sequence // 1024))
 
-    class Watching(MemoryLog):
-        async def publish(self, told):
-            sizes.append(len(told))
+    class RecordingLog(MemoryLog):
+        async def publish(self, batch):
+            sizes.append(len(batch))
 
     time_.advance(5.0)
-    published = await TweetRelay(store, Watching(), Announced(time_), time_).walk()
+    published = await TweetRelay(store, RecordingLog(), Announced(time_), time_).walk()
 
     assert published == sum(sizes) == 1_200 and max(sizes) <= 500
 
 
-async def test_a_cancel_that_nobody_meant_for_it_does_not_end_a_consumer():
-    """A client of Kafka that cancels a task of its own may let that out of any call; the group is joined again."""
-    log, seen = MemoryLog(), []
+async def test_a_leaked_cancellation_does_not_end_a_consumer():
+    """A Kafka client that cancels a task of its own may leak that from any call; the group is joined again."""
+    log, handled = MemoryLog(), []
 
     class Frail(MemoryLog):
         joined = 0
@@ -99,39 +99,38 @@ async def test_a_cancel_that_nobody_meant_for_it_does_not_end_a_consumer():
                 async def close(self):
                     await real.close()
                     if number == 1:
-                        raise StoreUnavailable("it was gone", definite=True)
+                        raise StoreUnavailable("connection lost", definite=True)
 
                 commit, behind, missed = real.commit, real.behind, real.missed
 
             return Member()
 
     async def handle(records):
-        seen.extend(record.event.id for record in records)
+        handled.extend(record.event.id for record in records)
 
     await log.publish([events.Event(events.TWEET_DELETED, 7, "e1", {"id": 1, "author_id": 7})])
     task = asyncio.create_task(Loop(Frail(), "group", (events.TWEET_DELETED,), handle).run())
     async with asyncio.timeout(5):
-        while not seen:
+        while not handled:
             await asyncio.sleep(0.01)
 
     task.cancel()  # this one is meant
     await asyncio.wait({task})
-    assert seen == ["e1"] and Frail.joined == 2 and task.cancelled()
+    assert handled == ["e1"] and Frail.joined == 2 and task.cancelled()
 
 
-async def test_what_was_purged_before_it_was_read_is_made_good_before_the_next_record_is_handled():
-    """A topic that was purged, or an outage beyond the retention, is noticed by a gap in the offsets, and
-    never passed over."""
-    log, seen = MemoryLog(), []
+async def test_purged_records_are_repaired_before_the_next_record_is_handled():
+    """A purged topic, or an outage beyond the retention, is detected by a gap in the offsets."""
+    log, calls = MemoryLog(), []
 
     async def handle(records):
-        seen.extend(record.event.id for record in records)
+        calls.extend(record.event.id for record in records)
 
-    async def make_good():
-        if "tried" not in seen:
-            seen.append("tried")
+    async def repair():
+        if "tried" not in calls:
+            calls.append("tried")
             raise StoreUnavailable("Redis is away", definite=True)
-        seen.append("made good")
+        calls.append("made good")
 
     def deleted(number):
         return events.Event(events.TWEET_DELETED, 7, f"e{number}", {"id": number, "author_id": 7})
@@ -139,18 +138,18 @@ async def test_what_was_purged_before_it_was_read_is_made_good_before_the_next_r
     await log.publish([deleted(1), deleted(2)])
     await log.purge()
     await log.publish([deleted(3)])
-    task = asyncio.create_task(Loop(log, "group", (events.TWEET_DELETED,), handle, missed=make_good).run())
+    task = asyncio.create_task(Loop(log, "group", (events.TWEET_DELETED,), handle, missed=repair).run())
     async with asyncio.timeout(5):
-        while "e3" not in seen:
+        while "e3" not in calls:
             await asyncio.sleep(0.01)
     task.cancel()
     await asyncio.wait({task})
 
-    assert seen == ["tried", "made good", "e3"]
+    assert calls == ["tried", "made good", "e3"]
 
 
-async def test_a_record_that_a_store_refuses_for_good_is_buried_and_the_others_are_done():
-    """Repeating it can fix nothing: neither may the others wait behind it, nor its process end again and again."""
+async def test_a_record_that_a_store_refuses_for_good_is_dead_lettered_and_the_others_are_handled():
+    """A retry cannot fix it: the others must not wait behind it, and the process must not crash repeatedly."""
     log, done = MemoryLog(), []
 
     async def handle(records):
@@ -172,8 +171,8 @@ async def test_a_record_that_a_store_refuses_for_good_is_buried_and_the_others_a
     assert done == [1, 3] and buried.raw == events.Event(events.TWEET_DELETED, 7, "e2", {"id": 2, "author_id": 7}).encode()
 
 
-async def test_a_loop_that_ends_by_whatever_ends_its_process(monkeypatch):
-    """A worker without its loop would only look alive; the supervisor starts a fresh one."""
+async def test_a_loop_that_exits_ends_its_process(monkeypatch):
+    """A worker without its loop would only look healthy; the supervisor restarts it."""
     ends = []
     monkeypatch.setattr(hosting.os, "_exit", ends.append)
 
@@ -194,8 +193,8 @@ async def test_a_loop_that_ends_by_whatever_ends_its_process(monkeypatch):
     assert ends == [1, 1]
 
 
-async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_others_are_indexed():
-    """Without this the indexer would end, start again, and meet the same record for ever."""
+async def test_a_refused_document_is_dead_lettered_and_the_others_are_indexed():
+    """Otherwise the indexer would crash, restart, and read the same record forever."""
     class Picky(MemorySearch):
         async def index(self, documents):
             if any(document.tweet.text == "poison" for document in documents):
@@ -222,16 +221,19 @@ async def test_a_document_that_is_refused_goes_to_the_dead_letters_and_the_other
     assert sum((await log.lag(indexer.GROUP, [events.NEW_TWEET])).values()) == 0
 
 
-async def test_the_sweep_goes_on_bulk_by_bulk_and_outlives_an_outage(monkeypatch):
-    """Only documents of tweets deleted longer ago than `keep_deleted_s` go; a store that is away is asked again later."""
+async def test_the_sweep_continues_in_batches_and_survives_an_outage(monkeypatch):
+    """Only documents of tweets deleted more than `keep_deleted_s` ago are removed.
+
+    A store that is away is retried later.
+    """
     monkeypatch.setattr(indexer, "SWEEP_PAUSE_S", 0.01)
     monkeypatch.setattr(indexer, "SWEEP_EVERY_S", 0.02)
-    asked: list[float] = []
+    keeps: list[float] = []
     left = [handlers.SWEEP_AT_ONCE, handlers.SWEEP_AT_ONCE, 7, None, 0]
 
     class Sweeping:
         async def sweep(self, keep_s):
-            asked.append(keep_s)
+            keeps.append(keep_s)
             swept = left.pop(0) if left else 0
             if swept is None:
                 raise StoreUnavailable("away")
@@ -243,11 +245,11 @@ async def test_the_sweep_goes_on_bulk_by_bulk_and_outlives_an_outage(monkeypatch
     with contextlib.suppress(asyncio.CancelledError):
         await task
 
-    assert left == [] and len(asked) >= 5 and set(asked) == {86_400.0}
+    assert left == [] and len(keeps) >= 5 and set(keeps) == {86_400.0}
 
 
-async def test_a_lone_event_is_handled_at_once_and_a_stream_of_them_in_few_parts():
-    """Gathering costs a calm topic nothing: the pause counts from the last answer of the log."""
+async def test_a_single_event_is_handled_immediately_and_a_stream_in_few_batches():
+    """Batching costs a quiet topic nothing: the pause counts from the last poll."""
     log, parts = MemoryLog(), []
 
     async def handle(records):
@@ -271,10 +273,10 @@ async def test_a_lone_event_is_handled_at_once_and_a_stream_of_them_in_few_parts
     assert sum((await log.lag("gatherers", [events.NEW_TWEET])).values()) == 0
 
 
-async def test_a_build_that_outlives_its_own_mark_is_not_tried_again():
-    """Under overload four builds would be made in the place of one, and none of them kept."""
+async def test_a_rebuild_that_outlives_its_mark_is_not_retried():
+    """Under overload four rebuilds would run in the place of one, and none of them would be kept."""
     knobs = policies.Policies(timeline=policies.TimelineKnobs(building_ttl_s=0.01))
-    lists = Lists(MemoryTimelines(knobs), MemoryHotTweets(), MemoryTweets(), MemoryUsers(), knobs.timeline)
+    lists = CachedLists(MemoryTimelines(knobs), MemoryHotTweets(), MemoryTweets(), MemoryUsers(), knobs.timeline)
     reads: list[int] = []
 
     async def slow(owner: int):

@@ -1,14 +1,14 @@
-"""What each event does to the cached lists.
+"""The effects of each event on the cached lists.
 
-Events are hints: the handler looks at the tweet or the edge as it is now and makes the lists match. Every effect may
-be repeated, and no order between topics is needed:
+Events are hints: the handler reads the current tweet or edge and makes the lists match. Every effect is
+idempotent, and no order between topics is needed:
 
 | event | effect |
 |---|---|
 | new_tweet | author's own lists, then (pushed authors) every live home timeline of a follower |
-| tweet_deleted | marker on the hot tweet, then out of all these lists |
-| new_follow, edge stands | followee into g:, follower into f:, *then* the followee's tweets into h: |
-| new_follow, edge does not stand | h:, g: of the follower and f: of the followee are deleted |
+| tweet_deleted | deletion marker on the hot tweet, then removed from all these lists |
+| new_follow, edge exists | followee into g:, follower into f:, *then* the followee's tweets into h: |
+| new_follow, edge does not exist | h:, g: of the follower and f: of the followee are deleted |
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from system.kernel.policies import Policies
 from system.ports import Chunk, Edge, Entry, Kind, Mode, Ports
 from system.services.fanout import policy
 from system.services.fanout.audience import Audience
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 
 
 @dataclass(frozen=True)
 class Done:
-    """What an event did. `path`: see the effect log. `targets`: live lists changed. `retries`: fresh starts it took."""
+    """What an event did.
+
+    `path`: see the effect log. `targets`: live lists changed. `retries`: restarts it took.
+    """
 
     applied: bool
     path: str
@@ -37,19 +40,19 @@ class Done:
 class Fanout:
     """Effects over the ports."""
 
-    def __init__(self, ports: Ports, lists: Lists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
+    def __init__(self, ports: Ports, lists: CachedLists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
         self._cache, self._hot, self._store, self._users = ports.timelines, ports.hot, ports.tweets, ports.users
         self._lists, self._audience, self._policies, self._clock = lists, audience, policies, time_
 
     # ---- new_tweet -----------------------------------------------------------------------------------
 
     async def new_tweet(self, event: Event) -> Done:
-        """Carry a tweet to its readers. A tweet that was deleted meanwhile is not carried."""
+        """Deliver a tweet to its readers, unless it has been deleted in the meantime."""
         tweet = tweet_of(event.payload)
         if not await self._is_live(tweet):
             return Done(False, "skip")
         entry = Entry(tweet.id, tweet.author_id)
-        # Before the followers are read: who starts to follow from now on finds the tweet in this list.
+        # Before the followers are read: a user who follows from now on finds the tweet in this list.
         await self._cache.add_own(entry)
         await checkpoints.reached("fanout.after_own", tweet_id=tweet.id)
         if await self._path(tweet) == policy.PULL:
@@ -57,16 +60,16 @@ class Fanout:
         return await self._unless_deleted(entry, await self._push(entry))
 
     async def _is_live(self, tweet: Tweet) -> bool:
-        known = await self._hot.get([tweet.id])
-        if tweet.id in known:
-            return known[tweet.id] is not None
-        read = await self._store.get([tweet.id])
-        if tweet.id in read:
-            await self._hot.fill([read[tweet.id]])
-        return tweet.id in read and not read[tweet.id].deleted
+        cached = await self._hot.get([tweet.id])
+        if tweet.id in cached:
+            return cached[tweet.id] is not None
+        rows = await self._store.get([tweet.id])
+        if tweet.id in rows:
+            await self._hot.fill([rows[tweet.id]])
+        return tweet.id in rows and not rows[tweet.id].deleted
 
     async def _unless_deleted(self, entry: Entry, done: Done) -> Done:
-        """Take the tweet out again where its delete was handled while it was being carried."""
+        """Remove the tweet again if its delete was handled during the delivery."""
         if (await self._hot.get([entry.id])).get(entry.id, entry) is None:
             await self._remove(entry)
             return Done(False, "skip", retries=done.retries)
@@ -75,12 +78,12 @@ class Fanout:
     async def _path(self, tweet: Tweet) -> str:
         """Decide push or pull, and make a change of mode durable first."""
         knobs = self._policies.fanout
-        standing = await self._audience.standing(tweet.author_id)
+        current = await self._audience.mode(tweet.author_id)
         audience = await self._audience.size(tweet.author_id)
-        choice = policy.choose(audience, standing, knobs, self._policies.timeline.mode_ttl_s, self._clock.wall_ms())
+        choice = policy.choose(audience, current, knobs, self._policies.timeline.mode_ttl_s, self._clock.wall_ms())
         if choice.change_to is not None:
             await self._users.set_mode(tweet.author_id, Mode(choice.change_to), tweet.id)
-            self._audience.forget_modes()
+            self._audience.expire_modes()
         await checkpoints.reached("fanout.after_mode", author_id=tweet.author_id, path=choice.path)
         return choice.path
 
@@ -89,37 +92,43 @@ class Fanout:
         while True:
             chunk = await self._cache.push_chunk(entry.author_id, entry, after, token)
             if not after:
-                self._lists.seen(Kind.FOLLOWERS, int(chunk.status != "absent"), int(chunk.status == "absent"))
+                self._lists.count_lookups(Kind.FOLLOWERS, int(chunk.status != "absent"), int(chunk.status == "absent"))
             if chunk.status in ("absent", "changed"):
                 retries += 1
-                if retries > policy.MAX_RESTARTS or not await self._list_stands(entry.author_id, chunk):
-                    return await self._push_from_truth(entry, retries)
+                if retries > policy.MAX_RESTARTS or not await self._list_exists(entry.author_id, chunk):
+                    return await self._push_from_postgres(entry, retries)
                 after, token, pushed, handled = 0, None, 0, 0
                 continue
             after, token = chunk.last, chunk.token
             pushed, handled = pushed + chunk.pushed, handled + chunk.pushed + chunk.skipped
             if chunk.status == "done":
-                self._audience.learned(entry.author_id, handled)
+                self._audience.record_size(entry.author_id, handled)
                 return Done(True, policy.PUSH, pushed, retries)
             await checkpoints.reached("fanout.between_chunks", author_id=entry.author_id, after=after)
 
-    async def _list_stands(self, author_id: int, chunk: Chunk) -> bool:
+    async def _list_exists(self, author_id: int, chunk: Chunk) -> bool:
         return chunk.status == "changed" or await self._lists.ensure(Kind.FOLLOWERS, author_id)
 
-    async def _push_from_truth(self, entry: Entry, retries: int) -> Done:
-        """Push to the followers as PostgreSQL names them: while another builds the list, or it changes too often."""
+    async def _push_from_postgres(self, entry: Entry, retries: int) -> Done:
+        """Push to the followers as read from PostgreSQL.
+
+        Another process is rebuilding the list, or it changes too often.
+        """
         followers = await self._lists.all_followers(entry.author_id)
         await checkpoints.reached("fanout.truth.after_read", author_id=entry.author_id)
         size, pushed = self._policies.fanout.chunk, 0
         for start in range(0, len(followers), size):
             pushed += (await self._cache.push(entry, followers[start : start + size]))[0]
-        self._audience.learned(entry.author_id, len(followers))
+        self._audience.record_size(entry.author_id, len(followers))
         return Done(True, policy.PUSH, pushed, retries)
 
     # ---- tweet_deleted -------------------------------------------------------------------------------
 
     async def tweet_deleted(self, event: Event) -> Done:
-        """Hide the tweet, then take its id out of every list. Its id can never return, so single members may go."""
+        """Hide the tweet, then remove its id from every list.
+
+        The id can never return, so entries can be removed one by one.
+        """
         entry = Entry(int(event.payload["id"]), int(event.payload["author_id"]))
         await self._hot.mark_deleted(entry.id)
         await checkpoints.reached("fanout.after_marker", tweet_id=entry.id)
@@ -135,7 +144,7 @@ class Fanout:
                 chunk = await self._cache.remove_tweet_chunk(entry.author_id, entry, after)
             if chunk.status == "done":
                 return handled + chunk.pushed
-            if not await self._list_stands(entry.author_id, chunk):
+            if not await self._list_exists(entry.author_id, chunk):
                 break
         followers = await self._lists.all_followers(entry.author_id)
         size = self._policies.fanout.chunk
@@ -146,22 +155,23 @@ class Fanout:
     # ---- new_follow ----------------------------------------------------------------------------------
 
     async def new_follow(self, event: Event) -> Done:
-        """Make the lists match the edge as it stands now, and look again: it may have changed meanwhile."""
+        """Make the lists match the current edge, then read it again: it may have changed in the meantime."""
         follower, followee = int(event.payload["follower_id"]), int(event.payload["followee_id"])
         edge = await self._users.edge(follower, followee)
-        for again in range(policy.MAX_RESTARTS):
+        for restarts in range(policy.MAX_RESTARTS):
             await checkpoints.reached("follow.after_edge", following=edge.following, version=edge.version)
             done = await (self._followed(edge) if edge.following else self._unfollowed(edge))
-            standing = await self._users.edge(follower, followee)
-            if standing.version == edge.version:
-                return Done(done.applied, done.path, done.targets, again)
-            edge = standing
-        # It changes faster than we look. Absent lists are always right.
+            current = await self._users.edge(follower, followee)
+            if current.version == edge.version:
+                return Done(done.applied, done.path, done.targets, restarts)
+            edge = current
+        # It changes faster than it can be read. Absent lists are always correct.
         done = await self._unfollowed(edge)
         return Done(done.applied, done.path, done.targets, policy.MAX_RESTARTS)
 
     async def _followed(self, edge: Edge) -> Done:
-        # Both lists before Cassandra is read: a tweet posted from now on is pushed to this follower, an older one is read.
+        # Both lists before Cassandra is read: a tweet posted from now on is pushed to this follower, an older
+        # one is read.
         await self._cache.add_member(Kind.FOLLOWERS, edge.followee_id, edge.follower_id)
         await self._cache.add_member(Kind.FOLLOWING, edge.follower_id, edge.followee_id)
         await checkpoints.reached("follow.before_read", follower=edge.follower_id, followee=edge.followee_id)

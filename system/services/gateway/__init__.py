@@ -1,1 +1,1 @@
-"""The edge: tokens, deadlines, limits, and the way to the service behind the mesh."""
+"""The API gateway: tokens, deadlines, rate limits, and forwarding to the services behind the mesh."""

@@ -1,18 +1,18 @@
-"""The access log: one JSON object a line, on standard error, which the platform keeps as the node's log.
+"""The access log: one JSON object per line, on standard error, which the platform stores as the node's log.
 
-Requests that went well are sampled like traces (TWEETLAB_TRACE_RATIO; those that are traced are all here); every request
-that was refused or failed is told, up to ERRORS_PER_S a second: an attack must not fill the disk. What was left out is told
-in the next line's `left_out`. Lines are written in bundles, at most FLUSH_S late.
+Successful requests are sampled like traces (TWEETLAB_TRACE_RATIO; every traced request is logged). Every
+refused or failed request is logged, up to ERRORS_PER_S a second: an attack must not fill the disk. The next
+line's `left_out` counts those that were dropped. Lines are written in batches, at most FLUSH_S late.
 
 The keys are those of every log line (`kernel/telemetry/logs.py`); `fields` holds:
 
-| field | is |
+| field | content |
 |---|---|
-| route, method, path | the route's name; the path without its query, which may hold what somebody searches for |
-| status, ms, waited_ms | answer, time inside the gateway, time in queues before it |
+| route, method, path | the route's name; the path without its query, which may contain search terms |
+| status, ms, waited_ms | response status, time in the gateway, time in queues before it |
 | user | id of the caller, absent without a token; never the token |
 | error | title of a refusal |
-| left_out | rows that were not told since the last one |
+| left_out | requests dropped from the log since the last line |
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import orjson
 from system.kernel.telemetry import logs, tracing
 
 ERRORS_PER_S = 200
-BUNDLE = 64      # lines written at once
+BUNDLE = 64      # lines per write
 FLUSH_S = 0.5
 
 Write = Callable[[bytes], object]
@@ -41,7 +41,7 @@ def _to_stderr(lines: bytes) -> object:
 
 
 class AccessLog:
-    """Rows of one gateway. `ratio`: share of the good requests that is told, 0 to 1."""
+    """The log of one gateway. `ratio`: share of successful requests that is logged, 0 to 1."""
 
     def __init__(self, instance: str, ratio: float, write: Write = _to_stderr) -> None:
         self._instance, self._ratio, self._write = instance, ratio, write
@@ -49,10 +49,10 @@ class AccessLog:
         self._lines: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second, self._left_out = 0, 0
-        self._told = {400: 0, 500: 0}  # of this second: a flood of refusals must not hide what failed
+        self._errors = {400: 0, 500: 0}  # of this second, separately: a flood of 4xx must not hide 5xx
 
     def wants(self, status: int) -> bool:
-        """Is a request with this answer told? Cheap: asked for every request."""
+        """Return whether to log a request with this status. Cheap: called for every request."""
         if status < 400:
             span = tracing.current()
             if span is not None and span.traceparent:
@@ -60,33 +60,37 @@ class AccessLog:
             return self._ratio > 0.0 and random.random() < self._ratio
         second = int(time.monotonic())
         if second != self._second:
-            self._second, self._told = second, {400: 0, 500: 0}
+            self._second, self._errors = second, {400: 0, 500: 0}
         kind = 500 if status >= 500 else 400
-        self._told[kind] += 1
-        self._left_out += self._told[kind] > ERRORS_PER_S
-        return self._told[kind] <= ERRORS_PER_S
+        self._errors[kind] += 1
+        self._left_out += self._errors[kind] > ERRORS_PER_S
+        return self._errors[kind] <= ERRORS_PER_S
 
-    def tell(self, status: int, request_id: str, **fields: object) -> None:
-        """Add a row. Fields that are None are left out."""
-        told = {name: value for name, value in fields.items() if value is not None} | {"status": status}
+    def add(self, status: int, request_id: str, **fields: object) -> None:
+        """Add a line. Fields that are None are left out."""
+        row_fields = {name: value for name, value in fields.items() if value is not None} | {"status": status}
         if self._left_out:
-            told["left_out"], self._left_out = self._left_out, 0
+            row_fields["left_out"], self._left_out = self._left_out, 0
         row: dict[str, object] = {
             "id": f"{self._prefix}-{next(self._numbers):x}", "time": logs.stamp(time.time()),
             "level": "info" if status < 400 else "warning" if status < 500 else "error", "service": "gateway",
-            "instance": self._instance, "message": f"{told.get('method')} {told.get('route')} {status}", "request_id": request_id,
+            "instance": self._instance, "message": f"{row_fields.get('method')} {row_fields.get('route')} {status}",
+            "request_id": request_id,
         }
         span = tracing.current()
         if span is not None and span.traceparent:
             row["trace_id"] = span.trace_id
-        self._lines.append(orjson.dumps(row | {"fields": told}) + b"\n")
+        self._lines.append(orjson.dumps(row | {"fields": row_fields}) + b"\n")
         if len(self._lines) >= BUNDLE:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_S, self.flush)
 
     def flush(self) -> None:
-        """Write what waits. A log that cannot be written (disk full) is lost; requests go on."""
+        """Write the buffered lines.
+
+        If they cannot be written (disk full) they are lost; requests continue.
+        """
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,8 +1,8 @@
 """The gateway: `python -m system.services.gateway.app`. Its API is described at /openapi.json.
 
-FastAPI describes the routes and answers what is none of them; each route's own application is `handlers.Forward`, raw ASGI,
-and `door.FastPath` leads straight to it, because the gateway must not cost more than what it guards (measured by the bench row
-`home_read_cpu_ratio`).
+FastAPI describes the routes and handles requests that match none; each route's own application is
+`handlers.Forward`, raw ASGI, and `fast_path.FastPath` dispatches directly to it, because the gateway must not
+cost more than the services that it protects (measured by the bench row `home_read_cpu_ratio`).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from system.services.shared import signing
 NEEDS = ("limits", "tokens")
 
 
-class _Method(LabError):
-    """The path is known, the method is not."""
+class _MethodNotAllowed(LabError):
+    """The path has a route, but not for this method."""
 
     title = "Method Not Allowed"
     status = 405
@@ -44,9 +44,12 @@ class _Method(LabError):
 
 
 def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = None) -> Application:
-    """Return the gateway's application. `ports`: None opens those of `config` (limits and revoked tokens); `log`: None its own.
+    """Return the gateway's application.
 
-    Raises CouldNotRun without a good TWEETLAB_JWT_SECRET.
+    `ports`: None opens those of `config` (limits and revoked tokens); `log`: None
+    creates one.
+
+    Raises CouldNotRun if TWEETLAB_JWT_SECRET is missing or too short.
     """
     upstreams = {name: Upstream(url, config.policies, name) for name, url in config.mesh.items()}
     keys = signing.Keys(config.jwt_secret, config.jwt_secret_previous)
@@ -55,7 +58,7 @@ def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         watch = asyncio.ensure_future(background.keep(metrics.watch_loop, "loop_watch", once=True))
-        opened = None if ports is not None else await bootstrap.open_ports(config, NEEDS)  # both connect at first use
+        opened = None if ports is not None else await bootstrap.open_ports(config, NEEDS)  # both connect on first use
         await edge.open(ports if ports is not None else opened.ports)  # type: ignore[union-attr]
         yield
         await edge.close()
@@ -65,20 +68,20 @@ def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = 
         watch.cancel()
 
     app = FastAPI(docs_url=None, redoc_url=None, lifespan=lifespan)
-    described = describe.document(policy.ROUTES)
-    app.openapi = lambda: described  # type: ignore[method-assign]
+    openapi = describe.document(policy.ROUTES)
+    app.openapi = lambda: openapi  # type: ignore[method-assign]
     routes: dict[policy.Route, Application] = {route: Forward(edge, route) for route in policy.ROUTES}
     for route, forward in routes.items():
         _add(app, forward, route)
     app.add_api_route("/health", _health(edge), methods=["GET"], include_in_schema=False)
     app.add_api_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     app.router.routes.extend(pages.routes(pages.media_origins(config)))
-    app.add_exception_handler(HTTPException, _unknown(edge))
+    app.add_exception_handler(HTTPException, _no_route(edge))
     return FastPath(routes, app)
 
 
 def _add(app: FastAPI, forward: Application, route: policy.Route) -> None:
-    """Let FastAPI know the path: it says which methods a path has (405), and redirects one with a slash too many."""
+    """Register the path with FastAPI, which answers 405 to other methods and redirects trailing slashes."""
     app.add_api_route(route.path, _placeholder, methods=[route.method], name=route.name, include_in_schema=False)
     added = app.router.routes[-1]
     assert isinstance(added, APIRoute)
@@ -102,22 +105,22 @@ async def _metrics() -> Response:
     return Response(metrics.text(), headers={"content-type": metrics.CONTENT_TYPE})
 
 
-def _unknown(edge: Edge) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def unknown(request: Request, problem: Exception) -> Response:
+def _no_route(edge: Edge) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def no_route(request: Request, problem: Exception) -> Response:
         status, path = problem.status_code if isinstance(problem, HTTPException) else 500, request.url.path
         error: LabError = NotFound(f"No route {request.method} {path[:80]}; the API is described at /openapi.json.")
         if status == 405:
-            error = _Method(f"{request.method} is not known for {path[:80]}; the API is described at /openapi.json.")
+            error = _MethodNotAllowed(f"{request.method} is not allowed for {path[:80]}; the API is described at /openapi.json.")
         answer = asgi.error_answer(error)
-        request_id = edge.unknown(request.method, path, dict(request.headers.raw), answer.status)
+        request_id = edge.log_no_route(request.method, path, dict(request.headers.raw), answer.status)
         headers = dict(getattr(problem, "headers", None) or {}) | {"x-request-id": request_id}
         return Response(answer.body, answer.status, headers=headers, media_type="application/json")
 
-    return unknown
+    return no_route
 
 
 def main() -> None:
-    """Serve until SIGTERM, with the settings of this process' environment."""
+    """Serve until SIGTERM, with settings from the environment."""
     config = settings.from_env()
     tracing_setup.start(config.otlp, config.trace_ratio, config.instance)
     serving.serve(build(config), config.listen_host, config.listen_port)

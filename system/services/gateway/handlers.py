@@ -1,4 +1,4 @@
-"""One request through the gateway, as raw ASGI: nothing stands between the server and this but the route's match."""
+"""One request through the gateway, as raw ASGI: between the server and this code is only the route match."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from system.services.gateway.upstream import Reply, Upstream
 
 
 class Edge:
-    """What all routes share: who calls, how many are inside, how often they may, the ways out."""
+    """What all routes share: token checks, load shedding, rate limits, upstreams, the access log."""
 
     limiter: Limiter
     revocations: Revocations
@@ -41,11 +41,11 @@ class Edge:
 
     @property
     def ready(self) -> bool:
-        """Does it know who may enter, and go on asking?"""
-        return self._polling is not None and self.revocations.known and self.revocations.polled
+        """Whether revocations were read and are still polled."""
+        return self._polling is not None and self.revocations.known and self.revocations.polling
 
     async def open(self, ports: Ports) -> None:
-        """Open the ways to the services, and read who may not enter."""
+        """Open the upstreams and the limiter, and read the revocations."""
         self.limiter = Limiter(ports.limits, self.policies.limits)
         self.revocations = Revocations(ports.tokens)
         for upstream in self.upstreams.values():
@@ -55,7 +55,7 @@ class Edge:
         self._polling = asyncio.ensure_future(background.keep(self.revocations.run, "revocations"))
 
     async def close(self) -> None:
-        """Close them."""
+        """Stop polling and close the limiter and the upstreams."""
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.wait({self._polling})
@@ -64,58 +64,65 @@ class Edge:
             await upstream.close()
         self.log.flush()
 
-    def request_id(self, asked: bytes | None) -> str:
-        """Return the id of a request: the caller's own where it is short and plain, else a new one."""
-        if asked and len(asked) <= 64 and asked.isascii() and asked.isalnum():
-            return asked.decode()
+    def request_id(self, requested: bytes | None) -> str:
+        """Return the id of a request: the client's own (at most 64 ASCII letters and digits), else a new one."""
+        if requested and len(requested) <= 64 and requested.isascii() and requested.isalnum():
+            return requested.decode()
         return f"{self._prefix}{next(self._numbers):x}"
 
     def admit(self, route: str, waited_s: float) -> None:
-        """Return where there is room for this request, which is counted already. Raises Overloaded."""
+        """Return if this request, which is already counted, may proceed.
+
+        Raises Overloaded otherwise (load shedding).
+        """
         inside, shed = self.requests.inside - 1, self.policies.shed
         if not policy.admits(inside, shed.max_in_flight):
-            refusal = Overloaded(f"{inside} requests are inside; retry in a second.", retry_after_s=1.0)
+            refusal = Overloaded(f"{inside} requests are in flight; retry in a second.", retry_after_s=1.0)
         elif self.queue.sheds(waited_s, time.monotonic()):
-            refusal = Overloaded(f"The request waited {waited_s:.1f} s in a queue that does not empty; retry in a second.",
+            refusal = Overloaded(f"The request waited {waited_s:.1f} s in a queue that does not drain; retry in a second.",
                                  retry_after_s=1.0)
         else:
             return
         metrics.count("tweetlab_shed_total", route=route)
         raise refusal
 
+    def log_no_route(self, method: str, path: str, headers: Mapping[bytes, bytes], status: int) -> str:
+        """Count and log a request that matches no route, so that path scans are visible.
 
-    def unknown(self, method: str, path: str, given: Mapping[bytes, bytes], status: int) -> str:
-        """Count and log a request that no route takes, so that who tries paths is seen; returns the request's id."""
-        request_id = self.request_id(given.get(b"x-request-id"))
+        Return the request's id.
+        """
+        request_id = self.request_id(headers.get(b"x-request-id"))
         self.requests.done(asgi.NO_ROUTE, status, time.perf_counter_ns())
         if self.log.wants(status):
-            self.log.tell(status, request_id=request_id, method=method[:20], route=asgi.NO_ROUTE, path=path[:200])
+            self.log.add(status, request_id=request_id, method=method[:20], route=asgi.NO_ROUTE, path=path[:200])
         return request_id
 
 
-class Passing:
-    """One request on its way. `limits`: headers that tell how its caller stands where least is `left`; `user`: "" if unknown.
+class RequestContext:
+    """The state of one request.
 
-    `measured`: the caller is the lab's load, which is told where the time went.
+    `user`: "" if unknown. `measured`: the caller is the lab's load and gets timing headers.
+
+    `limits`: rate-limit headers of the tightest window so far, in which `left` requests remain.
     """
 
-    __slots__ = ("given", "id", "left", "limits", "measured", "receive", "scope", "user", "waited_s")
+    __slots__ = ("headers", "id", "left", "limits", "measured", "receive", "scope", "user", "waited_s")
 
     def __init__(self, scope: Scope, receive: Receive, edge: Edge) -> None:
         self.scope, self.receive = scope, receive
-        self.given: dict[bytes, bytes] = dict(scope["headers"])
-        self.id = edge.request_id(self.given.get(b"x-request-id"))
-        self.waited_s = policy.waited_s(self.given.get(b"x-request-start"), time.time())
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.id = edge.request_id(self.headers.get(b"x-request-id"))
+        self.waited_s = policy.waited_s(self.headers.get(b"x-request-start"), time.time())
         self.user, self.measured = "", False
         self.limits: Headers = []
         self.left = math.inf
 
     @property
     def address(self) -> str:
-        """Where the client is, as the public door says: it overwrites what a client claims."""
-        told = self.given.get(b"x-forwarded-for")
-        if told:
-            return told.rpartition(b",")[2].strip().decode("latin-1")[:64]
+        """Address of the client, from a header that the public load balancer always overwrites."""
+        forwarded_for = self.headers.get(b"x-forwarded-for")
+        if forwarded_for:
+            return forwarded_for.rpartition(b",")[2].strip().decode("latin-1")[:64]
         client = self.scope.get("client")
         return str(client[0]) if client else "unknown"
 
@@ -133,89 +140,92 @@ class Forward:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         start_ns = time.perf_counter_ns()
-        edge, passing = self._edge, Passing(scope, receive, self._edge)
+        edge, ctx = self._edge, RequestContext(scope, receive, self._edge)
         edge.requests.inside += 1
-        status, trouble = 500, None
+        status, error = 500, None
         try:
-            reply = await self._forward(passing)
+            reply = await self._forward(ctx)
             status = reply.status
-            await responses.send_reply(send, reply, passing.id, passing.limits, start_ns, passing.measured)
+            await responses.send_reply(send, reply, ctx.id, ctx.limits, start_ns, ctx.measured)
         except Exception as problem:
-            status, trouble = await responses.send_error(send, problem, passing.id, passing.limits, start_ns), problem
+            status, error = await responses.send_error(send, problem, ctx.id, ctx.limits, start_ns), problem
         finally:
             edge.requests.inside -= 1
             edge.requests.done(self._route.name, status, start_ns)
             span = tracing.current()
             if span is not None:
-                span.answer(status, trouble)
+                span.answer(status, error)
             if edge.log.wants(status):
-                self._log(passing, status, trouble, start_ns)
+                self._log(ctx, status, error, start_ns)
 
-    def _log(self, passing: Passing, status: int, trouble: Exception | None, start_ns: int) -> None:
-        self._edge.log.tell(
-            status, request_id=passing.id, method=self._route.method, route=self._route.name,
-            path=passing.scope["path"][:200], ms=round((time.perf_counter_ns() - start_ns) / 1e6, 3),
-            waited_ms=round(passing.waited_s * 1e3, 3) or None, user=passing.user or None,
-            error=getattr(trouble, "title", None))
+    def _log(self, ctx: RequestContext, status: int, error: Exception | None, start_ns: int) -> None:
+        self._edge.log.add(
+            status, request_id=ctx.id, method=self._route.method, route=self._route.name,
+            path=ctx.scope["path"][:200], ms=round((time.perf_counter_ns() - start_ns) / 1e6, 3),
+            waited_ms=round(ctx.waited_s * 1e3, 3) or None, user=ctx.user or None,
+            error=getattr(error, "title", None))
 
-    async def _forward(self, passing: Passing) -> Reply:
-        """Check the caller and pass the request on. Raises what `policy` lists, in its order."""
-        edge, route, given = self._edge, self._route, passing.given
-        tracing.at_edge(self._label, passing.id, given)
-        if passing.waited_s:
-            self._waited(passing.waited_s)
-        edge.admit(route.name, passing.waited_s)
-        allowed_ms = policy.deadline_ms(given.get(b"x-deadline-ms", b"").decode("latin-1"), edge.policies.deadline.request_s)
-        deadline_s = time.monotonic() + allowed_ms / 1e3 - passing.waited_s
-        headers = {"x-request-id": passing.id}
+    async def _forward(self, ctx: RequestContext) -> Reply:
+        """Check the request and forward it. Raises the errors that `policy` lists, in that order."""
+        edge, route, received = self._edge, self._route, ctx.headers
+        tracing.at_edge(self._label, ctx.id, received)
+        if ctx.waited_s:
+            self._waited(ctx.waited_s)
+        edge.admit(route.name, ctx.waited_s)
+        deadline_ms = policy.deadline_ms(received.get(b"x-deadline-ms", b"").decode("latin-1"), edge.policies.deadline.request_s)
+        deadline_s = time.monotonic() + deadline_ms / 1e3 - ctx.waited_s
+        headers = {"x-request-id": ctx.id}
         if route.open:
-            await self._limit(passing, policy.quotas(route, passing.address, edge.policies.limits))
+            await self._limit(ctx, policy.quotas(route, ctx.address, edge.policies.limits))
         else:
-            caller = self._caller(given.get(b"authorization"))
-            headers["x-user-id"] = passing.user = caller.user.decode()
-            passing.measured = scopes.MEASURED in caller.scopes
-            await self._limit(passing, policy.quotas(route, passing.user, edge.policies.limits))
+            caller = self._caller(received.get(b"authorization"))
+            headers["x-user-id"] = ctx.user = caller.user.decode()
+            ctx.measured = scopes.MEASURED in caller.scopes
+            await self._limit(ctx, policy.quotas(route, ctx.user, edge.policies.limits))
         body = None
         if route.method != "GET":
-            body = await self._body(passing)
+            body = await self._body(ctx)
             for name in (b"content-type", b"idempotency-key"):
-                if name in given:
-                    headers[name.decode()] = given[name].decode("latin-1")
+                if name in received:
+                    headers[name.decode()] = received[name].decode("latin-1")
             if route.name == "token":
-                await self._limit(passing, policy.login_quotas(policy.username_in(body), edge.policies.limits))
-        query = passing.scope["query_string"]
-        path = passing.scope["raw_path"].decode("latin-1") + ("?" + query.decode("latin-1") if query else "")
+                await self._limit(ctx, policy.login_quotas(policy.username_in(body), edge.policies.limits))
+        query = ctx.scope["query_string"]
+        path = ctx.scope["raw_path"].decode("latin-1") + ("?" + query.decode("latin-1") if query else "")
         return await self._upstream.send(route.method, path, headers, body, deadline_s)
 
     def _caller(self, authorization: bytes | None) -> Caller:
-        """Return whom a token speaks for that holds and is good for this route. Raises Unauthorized, Forbidden."""
+        """Return the caller of a valid token with the scope of this route.
+
+        Raises Unauthorized, Forbidden, Unavailable.
+        """
         caller = self._edge.tokens.caller_of(authorization)
         self._edge.revocations.check(caller)
         if self._route.scope not in caller.scopes:
             raise responses.InsufficientScope(self._route.scope, caller.scopes)
         return caller
 
-    async def _limit(self, passing: Passing, quotas: list[Quota]) -> None:
-        """Count the request. Raises TooManyRequests where it is one too many."""
+    async def _limit(self, ctx: RequestContext, quotas: list[Quota]) -> None:
+        """Count the request against `quotas`. Raises TooManyRequests if one is exceeded."""
         if not quotas:
             return
         limiter = self._edge.limiter
-        standing = await limiter.take(quotas)
-        left = standing.remaining if standing.admitted else -1
-        if left < passing.left:  # the tightest of all windows, also of those that were asked one after the other
-            passing.left, passing.limits = left, responses.limit_headers(standing)
-        self._decided["refused" if not standing.admitted else "local" if limiter.local else "admitted"](1)
-        if not standing.admitted:
+        decision = await limiter.take(quotas)
+        left = decision.remaining if decision.admitted else -1
+        if left < ctx.left:  # the tightest window so far: a token request is counted twice
+            ctx.left, ctx.limits = left, responses.limit_headers(decision)
+        self._decided["refused" if not decision.admitted else "local" if limiter.local else "admitted"](1)
+        if not decision.admitted:
             window_s = self._edge.policies.limits.window_s
-            raise TooManyRequests(f"{standing.limit} requests are allowed in {window_s:g} s; there is room again in "
-                                  f"{math.ceil(standing.wait_s)} s.", retry_after_s=math.ceil(standing.wait_s))
+            raise TooManyRequests(f"{decision.limit} requests are allowed in {window_s:g} s; retry in "
+                                  f"{math.ceil(decision.wait_s)} s.", retry_after_s=math.ceil(decision.wait_s))
 
-    async def _body(self, passing: Passing) -> bytes:
-        declared = passing.given.get(b"content-length", b"0")
+    async def _body(self, ctx: RequestContext) -> bytes:
+        declared = ctx.headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > policy.MAX_BODY_BYTES:
             raise TooLarge(f"The body has {int(declared)} bytes; the limit is {policy.MAX_BODY_BYTES}.")
         try:
             async with asyncio.timeout(self._edge.policies.deadline.request_s):
-                return await asgi.read_body(passing.receive, policy.MAX_BODY_BYTES)
+                return await asgi.read_body(ctx.receive, policy.MAX_BODY_BYTES)
         except TimeoutError:
             raise DeadlineExceeded("The body did not arrive in time; nothing was done.", definite=True) from None

@@ -1,8 +1,10 @@
-"""What the edge lets through, where it goes and how long it may take. Decides; reads no clock, no socket.
+"""Which requests the gateway admits, where they go and how long they may take.
 
-Order of the checks: room in the house and time in its queue (503), the token (401) and its revocation (401, or 503 where
-nobody can tell), its scope (403), the caller's limits (429), the body's size (413), then the way. A request that is refused
-here was certainly not done.
+Pure: reads no clock, no socket.
+
+Order of the checks: load shedding by requests in flight and by queueing time (503), the token (401) and its
+revocation (401, or 503 if revocations are unknown), its scope (403), the caller's rate limits (429), the size
+of the body (413); then the request is forwarded. A request that is refused here was certainly not executed.
 """
 
 from __future__ import annotations
@@ -16,20 +18,21 @@ from system.kernel.resilience.rate_window import Quota
 
 MAX_BODY_BYTES = 64 * 1024   # a tweet is at most 280 characters; pictures go to a signed URL
 MAX_TOKEN_BYTES = 4 * 1024
-LEAST_DEADLINE_MS = 1
-MOST_WAITED_S = 60.0         # a longer wait since arrival is a clock that is off, and counts as none
-PROBE_KEY = "probe"          # counts what gateways ask to see whether the store of limits answers
-MAX_FIELDS = 16              # of a token request's form
-MAX_LOGIN = 15               # characters of a user name that are counted by
+MIN_DEADLINE_MS = 1
+MAX_WAITED_S = 60.0         # a longer wait since arrival means a wrong clock, and counts as 0
+PROBE_KEY = "probe"          # key of the probes by which gateways test whether the limit store answers
+MAX_FIELDS = 16              # in the form of a token request
+MAX_LOGIN = 15               # characters of a username that form a rate-limit key
 
 
 @dataclass(frozen=True)
 class Route:
-    """One way through the gateway.
+    """One route of the public API.
 
-    `name`: as in a scenario's mix where it stands there. `scope`: what a token must be good for (`kernel/scopes.py`);
-    "" needs no token. `limit`: class of its rate limit, a field of `policies.limits`; "" is read for GET, else write.
-    What a route takes and gives is told in `describe_*.py`.
+    `name`: as in the mix of a scenario, if it occurs there. `scope`: scope that the token needs
+    (`kernel/scopes.py`); "" for a route without a token. `limit`: class of its rate limit, a field of
+    `policies.limits`; "" is read for GET, else write. Parameters and responses of a route are described in
+    `openapi/`.
     """
 
     name: str
@@ -41,12 +44,12 @@ class Route:
 
     @property
     def limit_class(self) -> str:
-        """Class of its rate limit."""
+        """Class of the rate limit."""
         return self.limit or ("read" if self.method == "GET" else "write")
 
     @property
     def open(self) -> bool:
-        """Does the route need no token?"""
+        """Whether the route needs no token."""
         return not self.scope
 
 
@@ -86,24 +89,24 @@ ROUTES: tuple[Route, ...] = (
 
 
 def admits(in_flight: int, max_in_flight: int) -> bool:
-    """May one more request enter? `max_in_flight` 0 switches shedding off."""
+    """Return whether one more request may enter. `max_in_flight` 0 disables the bound."""
     return not max_in_flight or in_flight < max_in_flight
 
 
 def waited_s(arrival_us: bytes | None, now_s: float) -> float:
-    """Return how long a request waited since the public door stamped it (µs since 1970). Nonsense counts as 0."""
+    """Return the seconds since the load balancer stamped the request (µs since 1970); 0 for an invalid stamp."""
     if arrival_us is None or not (arrival_us.isascii() and arrival_us.isdigit() and len(arrival_us) <= 17):
         return 0.0
     waited = now_s - int(arrival_us) / 1e6
-    return waited if 0.0 < waited <= MOST_WAITED_S else 0.0
+    return waited if 0.0 < waited <= MAX_WAITED_S else 0.0
 
 
 class Queue:
-    """Does the queue in front of the gateway stand? CoDel's rule, over requests instead of packets.
+    """Detects a standing queue in front of the gateway. CoDel's rule, over requests instead of packets.
 
-    A burst fills a queue and the queue empties again: that is what it is for. A queue in which *every* request of an interval
-    waited longer than the target only adds that wait to each answer; then those that waited longer are refused until one
-    comes that did not.
+    A queue that fills in a burst and drains again does its job. A queue in which *every* request of an
+    interval waited longer than the target only adds that wait to each response: then requests that waited
+    longer are refused until one arrives that did not.
     """
 
     def __init__(self, knobs: ShedKnobs) -> None:
@@ -111,7 +114,10 @@ class Queue:
         self._above_since_s: float | None = None
 
     def sheds(self, waited: float, now_s: float) -> bool:
-        """Is a request refused that waited so long? Told of every request. `now_s`: monotonic."""
+        """Return whether to refuse a request that waited `waited` seconds.
+
+        Call it for every request. `now_s`: monotonic.
+        """
         if not self._target_s or waited <= self._target_s:
             self._above_since_s = None
             return False
@@ -121,18 +127,21 @@ class Queue:
 
 
 def quotas(route: Route, caller: str, knobs: LimitKnobs) -> list[Quota]:
-    """Return what a request counts against; nothing where it is not limited. `caller`: a user, or an address on an open route."""
-    found = []
+    """Return the quotas of a request, [] if it is not limited.
+
+    `caller`: a user, or an address on an open route.
+    """
+    limits = []
     if knobs.window_s:
         if limit := getattr(knobs, route.limit_class):
-            found.append(Quota(f"{route.name}:{caller}", limit))
+            limits.append(Quota(f"{route.name}:{caller}", limit))
         if not route.open and knobs.user:
-            found.append(Quota(f"u:{caller}", knobs.user))
-    return found
+            limits.append(Quota(f"u:{caller}", knobs.user))
+    return limits
 
 
 def username_in(form: bytes) -> str:
-    """Return the user name in the form of a token request, "" where there is none."""
+    """Return the username in the form of a token request, "" if there is none."""
     try:
         return parse_qs(form.decode("latin-1"), max_num_fields=MAX_FIELDS).get("username", [""])[-1]
     except ValueError:
@@ -140,43 +149,54 @@ def username_in(form: bytes) -> str:
 
 
 def login_quotas(username: str, knobs: LimitKnobs) -> list[Quota]:
-    """Return what a token request counts against besides its address: its user name, so that a password cannot be guessed
-    from many addresses. Case does not matter, as it does not for the user's name."""
+    """Return the quota of a token request by its username, besides that of its address.
+
+    So a password cannot be guessed from many addresses. Usernames are case-insensitive, so the key is lower
+    case.
+    """
     if not (username and knobs.window_s and knobs.login):
         return []
     return [Quota(f"login:{username[:MAX_LOGIN].lower()}", knobs.login)]
 
 
-def shares(asked: Sequence[Quota], max_gateways: int) -> list[Quota]:
-    """Return what one gateway may admit of each quota by itself."""
-    return [Quota(quota.key, quota.limit // max(1, max_gateways)) for quota in asked]
+def shares(quotas: Sequence[Quota], max_gateways: int) -> list[Quota]:
+    """Return the share of each quota that one gateway may admit on its own."""
+    return [Quota(quota.key, quota.limit // max(1, max_gateways)) for quota in quotas]
 
 
-def deadline_ms(asked: str | None, request_s: float) -> int:
-    """Return the milliseconds a request has: what the caller asked for, at most `request_s`. Nonsense is ignored."""
+def deadline_ms(requested: str | None, request_s: float) -> int:
+    """Return the deadline of a request in ms: as the client requested, at most `request_s`.
+
+    Invalid values are ignored.
+    """
     most = int(request_s * 1_000)
-    if asked is None or not (asked.isascii() and asked.isdigit() and len(asked) <= 9):
+    if requested is None or not (requested.isascii() and requested.isdigit() and len(requested) <= 9):
         return most
-    return max(LEAST_DEADLINE_MS, min(int(asked), most))
+    return max(MIN_DEADLINE_MS, min(int(requested), most))
 
 
-def blames(waited_s: float, request_s: float) -> bool:
-    """Does a silence of `waited_s` speak against the service? Not where its caller had no patience: his `x-deadline-ms: 1`
-    must not open the breaker for everybody. `request_s`: time a request has in the house."""
+def is_service_timeout(waited_s: float, request_s: float) -> bool:
+    """Return whether a timeout after `waited_s` counts as a failure of the service.
+
+    It does not if the client's own deadline was short: one client's `x-deadline-ms: 1` must not open the
+    circuit breaker for all. `request_s`: the longest deadline of a request.
+    """
     return waited_s >= min(1.0, request_s / 2)
 
 
-def is_of_mesh(status: int, instance: str | None) -> bool:
-    """Did the load balancer answer in the place of a service? Then none of its instances did, and each would name itself.
+def is_from_mesh(status: int, instance: str | None) -> bool:
+    """Return whether the mesh's load balancer answered: no instance of the service did, as each names itself.
 
-    `instance`: the answer's `x-tweetlab-instance`, None without one.
+    `instance`: `x-tweetlab-instance` of the response, None if absent.
     """
     return instance is None and status in (502, 503, 504)
 
 
 def may_retry(method: str, status: int | None, attempts: int, most: int, refused: bool) -> bool:
-    """May a request be sent again? Only a GET, only after a failed connection (`status` None) or a plain 503.
+    """Return whether a request may be retried.
 
-    `attempts`: made so far. `refused`: the answer carried `retry-after`: the service asks to be left alone.
+    Only a GET, only after a failed connection (`status` None) or a plain 503.
+
+    `attempts`: made so far. `refused`: the response has `retry-after`, so the service asks for no retry.
     """
     return method == "GET" and attempts < most and status in (None, 503) and not refused

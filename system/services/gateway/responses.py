@@ -1,4 +1,4 @@
-"""What goes back to the client: a service's reply, or an error in the API's shape, with the headers of limits and tokens."""
+"""Responses to the client: a service's reply or an error, with rate-limit and token headers."""
 
 from __future__ import annotations
 
@@ -13,50 +13,56 @@ from system.kernel.telemetry import tracing
 from system.services.gateway.upstream import Reply
 
 PASSED_ON = ("x-tweetlab-source", "x-tweetlab-scanned", "x-tweetlab-instance", "retry-after", "cache-control", "pragma")
-"""Response headers of a service that reach the client."""
+"""Response headers of a service that are passed on to the client."""
 
 
 class InsufficientScope(Forbidden):
-    """A good token without the scope of this route."""
+    """A valid token without the scope of this route."""
 
-    def __init__(self, scope: str, given: frozenset[str]) -> None:
-        have = " ".join(sorted(given)) or "no scope"
-        super().__init__(f"The token is good for {have}; this route needs {scope}. Ask for it at POST /2/oauth2/token.")
+    def __init__(self, scope: str, granted: frozenset[str]) -> None:
+        have = " ".join(sorted(granted)) or "no scope"
+        super().__init__(f"The token has {have}; this route needs {scope}. Request it from POST /2/oauth2/token.")
         self.scope = scope
 
 
-def limit_headers(standing: Standing) -> Headers:
-    """Return the headers of a limited route, as Twitter's API names them. The reset is in whole seconds since 1970."""
-    return [(b"x-rate-limit-limit", b"%d" % standing.limit), (b"x-rate-limit-remaining", b"%d" % standing.remaining),
-            (b"x-rate-limit-reset", b"%d" % math.ceil(standing.reset_s))]
+def limit_headers(decision: Standing) -> Headers:
+    """Return the rate-limit headers, as Twitter's API names them.
+
+    The reset is in whole seconds since 1970.
+    """
+    return [(b"x-rate-limit-limit", b"%d" % decision.limit), (b"x-rate-limit-remaining", b"%d" % decision.remaining),
+            (b"x-rate-limit-reset", b"%d" % math.ceil(decision.reset_s))]
 
 
 async def send_reply(send: Send, reply: Reply, request_id: str, limits: Headers, start_ns: int, measured: bool) -> None:
-    """Pass a service's reply on. `measured`: with what it tells of its own times, which are for the lab's load alone."""
-    given = reply.headers
+    """Send a service's reply.
+
+    `measured`: include the service's own timings, which only the lab's load gets.
+    """
+    received = reply.headers
     headers: Headers = [
-        (b"content-type", given.get("content-type", "application/json").encode("latin-1")),
+        (b"content-type", received.get("content-type", "application/json").encode("latin-1")),
         (b"content-length", b"%d" % len(reply.body)),
         (b"x-request-id", request_id.encode()),
         (b"x-tweetlab-retries", b"%d" % reply.retries),
-        (b"server-timing", _timing(start_ns, given.get("server-timing", "") if measured else "").encode("latin-1")),
+        (b"server-timing", _timing(start_ns, received.get("server-timing", "") if measured else "").encode("latin-1")),
         *limits,
     ]
     body, span = reply.body, tracing.current()
     if span is not None and span.sampled:
         headers.append((b"x-tweetlab-trace", span.trace_id.encode()))
     for name in PASSED_ON:
-        if name in given:
-            headers.append((name.encode(), given[name].encode("latin-1")))
-    if reply.status >= 400 and not given.get("content-type", "").startswith("application/json"):
-        body = _shaped(reply.status)  # HAProxy's own page: no server of the service is up
+        if name in received:
+            headers.append((name.encode(), received[name].encode("latin-1")))
+    if reply.status >= 400 and not received.get("content-type", "").startswith("application/json"):
+        body = _shaped(reply.status)  # HAProxy's own error page: no instance of the service is healthy
         headers[0], headers[1] = (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 async def send_error(send: Send, problem: Exception, request_id: str, limits: Headers, start_ns: int) -> int:
-    """Answer with an error in the API's shape; return its status."""
+    """Send an error in the API's shape; return its status."""
     answer = asgi.error_answer(problem)
     headers: Headers = [
         *answer.headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)),

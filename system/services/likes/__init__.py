@@ -1,1 +1,1 @@
-"""Likes: who likes what, and exact counts of it."""
+"""Likes: which users like which tweets, and exact counts."""

@@ -13,11 +13,8 @@ from system.ports import Ports
 from system.services.likes import policy
 from system.services.likes.handlers import LikeService
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.media_includes import Pictures
-from system.services.shared.public_metrics import Metrics
-from system.services.shared.read_through import Profiles, Tweets
+from system.services.shared.reads import Reads
 from system.services.shared.sealed_cursors import Seal
-from system.services.shared.visibility import Visibility
 
 NAME = "likes"
 NEEDS = ("likes", "like_counts", "users", "hot", "tweets", "media", "edge")
@@ -26,9 +23,9 @@ NEEDS = ("likes", "like_counts", "users", "hot", "tweets", "media", "edge")
 class Routes:
     """HTTP in front of `LikeService`."""
 
-    def __init__(self, service: LikeService, metrics: Metrics, profiles: Profiles, pictures: Pictures, seal: Seal) -> None:
-        self._service, self._metrics, self._profiles, self._pictures = service, metrics, profiles, pictures
-        self._seal = seal
+    def __init__(self, service: LikeService, seal: Seal, reads: Reads) -> None:
+        self._service, self._seal = service, seal
+        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -55,19 +52,19 @@ class Routes:
     async def liking_users(self, call: Call) -> Answer:
         """`GET /2/tweets/{id}/liking_users`"""
         query = call.query()
-        here, fields = paging.cursor(query, paging.LEAST), shapes.user_fields_of(query)
-        asked = policy.page(query, here.bound)
-        page = await self._service.liking_users(call.user_id, ids.parse(call.params["id"]), asked, call.spent)
-        token = None if page.next_after is None else here.next(page.next_after)
-        return Answer(shapes.user_page(page.users, token, fields, here.previous()))
+        cursor, fields = paging.cursor(query, paging.LOWEST), shapes.user_fields_of(query)
+        request = policy.page_request(query, cursor.bound)
+        page = await self._service.liking_users(call.user_id, ids.parse(call.params["id"]), request, call.spent)
+        token = None if page.next_after is None else cursor.next(page.next_after)
+        return Answer(shapes.user_page(page.users, token, fields, cursor.previous()))
 
     async def liked_tweets(self, call: Call) -> Answer:
         """`GET /2/users/{id}/liked_tweets`"""
         query, user_id = call.query(), ids.parse(call.params["id"])
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
-        here = self._opened(query, user_id)
-        asked = policy.page(query, here.bound)
-        page = await self._service.liked_tweets(call.user_id, user_id, asked, call.spent)
+        cursor = self._unseal(query, user_id)
+        request = policy.page_request(query, cursor.bound)
+        page = await self._service.liked_tweets(call.user_id, user_id, request, call.spent)
         if not page.tweets:
             await self._profiles.require(user_id)
         metrics = await self._metrics.of(page.tweets, fields)
@@ -75,37 +72,33 @@ class Routes:
         if with_authors:
             users = shapes.users(await self._profiles.get(tweet.author_id for tweet in page.tweets), query)
         data = [shapes.tweet(tweet, fields, metrics) for tweet in page.tweets]
-        token = None if page.next_before is None else here.next(page.next_before)
-        body = shapes.page(data, self._closed(token, user_id), users, self._closed(here.previous(), user_id))
-        await self._pictures.include(body, query, page.tweets)
+        token = None if page.next_before is None else cursor.next(page.next_before)
+        body = shapes.page(data, self._sealed(token, user_id), users, self._sealed(cursor.previous(), user_id))
+        await self._media.include(body, query, page.tweets)
         return Answer(body)
 
-    # A page of what is liked may end at a tweet that the caller must not see: its cursors are sealed.
+    # A page of liked tweets may end at one that the caller must not see: its cursors are sealed.
 
-    def _opened(self, query: Mapping[str, str], user_id: int) -> paging.Cursor:
+    def _unseal(self, query: Mapping[str, str], user_id: int) -> paging.Cursor:
         token = query.get("pagination_token")
         if token is None:
             return paging.NEWEST
         text = self._seal.open(token, str(user_id))
         if text is None:
-            raise WrongInput(f"`pagination_token` {token[:24]!r} was not given for this list; send `next_token` or "
-                             "`previous_token` as an answer of the same list gave it, or none for the first page.")
+            raise WrongInput(f"`pagination_token` {token[:24]!r} was not issued for this list; send `next_token` or "
+                             "`previous_token` of a page of the same list unchanged, or leave it out for the first page.")
         return paging.cursor({"pagination_token": text}, paging.NEWEST)
 
-    def _closed(self, cursor: str | None, user_id: int) -> str | None:
+    def _sealed(self, cursor: str | None, user_id: int) -> str | None:
         return None if cursor is None else self._seal.close(cursor, str(user_id))
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`."""
-    knobs = settings.policies
-    shared = bool(knobs.coalesce.misses)
-    visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
-    service = LikeService(ports.likes, ports.users, Tweets(ports.hot, ports.tweets, shared), visibility)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, shared)
-    pictures = Pictures(ports, knobs.media.link_s)
-    metrics, seal = Metrics(ports.likes, ports.like_counts), Seal(settings.edge_secret or settings.jwt_secret, "liked tweets")
-    return hosting.Service(Routes(service, metrics, profiles, pictures, seal).rows())
+    """Build the service on `ports`."""
+    reads = Reads(ports, settings.policies)
+    service = LikeService(ports.likes, ports.users, reads.tweets, reads.visibility)
+    seal = Seal(settings.edge_secret or settings.jwt_secret, "liked tweets")
+    return hosting.Service(Routes(service, seal, reads).rows())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Like, take a like back, who likes, what is liked; and the recount that follows each change.
+"""Like, unlike, liking users, liked tweets, and the recount that follows each change.
 
-Protected users: a tweet that the caller may not see is to him as if it did not exist. Among the likers of a tweet he sees only
-those whose likes he may see; the count names nobody, so it counts all.
+Protected users: a tweet that the caller may not see is treated as absent. Of the users that like a tweet, the
+caller sees only those whose likes they may see; the count identifies no user, so it counts all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from system.services.shared.visibility import Visibility
 
 @dataclass(frozen=True)
 class UserPage:
-    """Likers, by id. `next_after`: where the next page begins, None at the end."""
+    """Liking users, ids ascending. `next_after`: where the next page starts, None at the end."""
 
     users: tuple[User, ...]
     next_after: int | None
@@ -29,7 +29,7 @@ class UserPage:
 
 @dataclass(frozen=True)
 class TweetPage:
-    """Liked tweets, newest first. `next_before`: where the next page begins, None at the end."""
+    """Liked tweets, newest first. `next_before`: where the next page starts, None at the end."""
 
     tweets: tuple[Tweet, ...]
     next_before: int | None
@@ -42,9 +42,12 @@ class LikeService:
         self._likes, self._users, self._tweets, self._visibility = likes, users, tweets, visibility
 
     async def like(self, caller: int, user_id: int, tweet_id: int, trace: str, key: str, spent: Spent) -> Like:
-        """Like a tweet. Safe to repeat. Raises Forbidden for another's likes, NotFound where the caller sees no such tweet."""
-        _own(caller, user_id)
-        await self._seen(caller, tweet_id, spent)
+        """Like a tweet.
+
+        Safe to repeat. Raises Forbidden for another user's likes, NotFound if the caller sees no such tweet.
+        """
+        _require_self(caller, user_id)
+        await self._require_visible(caller, tweet_id, spent)
         await checkpoints.reached("like.before_row", tweet_id=tweet_id)
         start = time.perf_counter_ns()
         like = await self._likes.like(user_id, tweet_id, trace, key)
@@ -52,65 +55,78 @@ class LikeService:
         return like
 
     async def unlike(self, caller: int, user_id: int, tweet_id: int, trace: str) -> Like:
-        """Take a like back, whether or not the tweet still stands or shows. Safe to repeat. Raises Forbidden."""
-        _own(caller, user_id)
+        """Remove a like, whether or not the tweet still exists or is visible.
+
+        Safe to repeat. Raises Forbidden.
+        """
+        _require_self(caller, user_id)
         return await self._likes.unlike(user_id, tweet_id, trace)
 
-    async def liking_users(self, caller: int, tweet_id: int, asked: policy.Asked, spent: Spent) -> UserPage:
-        """Return who likes a tweet, ids ascending, as far as the caller may know. Raises NotFound.
+    async def liking_users(self, caller: int, tweet_id: int, request: policy.PageRequest, spent: Spent) -> UserPage:
+        """Return the users that like a tweet, ids ascending, as far as the caller may see them.
 
-        Whom he may not see is left out where the ids are read, so no cursor names one; who became hidden a moment ago is
-        left out after it, and then a page is short.
+        Raises NotFound.
+
+        Users that the caller may not see are left out in the store's query, so no cursor names one; a user
+        that became hidden a moment ago is filtered afterwards, and then a page is short.
         """
-        after = -1 if asked.cursor is None else asked.cursor
+        after = -1 if request.cursor is None else request.cursor
         hidden = await self._visibility.hidden_from(caller)
-        part = await self._likes.liking_users(tweet_id, after, asked.limit + 1, hidden)
-        allowed = await self._visibility.visible(caller, part)
-        found = [user for user in part[:asked.limit] if user in allowed]
-        await self._seen(caller, tweet_id, spent)  # after the read
-        users = await self._users.by_id(found) if found else {}
-        more = len(part) > asked.limit and bool(found)
-        return UserPage(tuple(users[user] for user in found if user in users), found[-1] if more else None)
+        user_ids = await self._likes.liking_users(tweet_id, after, request.limit + 1, hidden)
+        allowed = await self._visibility.visible(caller, user_ids)
+        shown = [user for user in user_ids[:request.limit] if user in allowed]
+        await self._require_visible(caller, tweet_id, spent)  # after the read
+        users = await self._users.by_id(shown) if shown else {}
+        more = len(user_ids) > request.limit and bool(shown)
+        return UserPage(tuple(users[user] for user in shown if user in users), shown[-1] if more else None)
 
-    async def liked_tweets(self, caller: int, user_id: int, asked: policy.Asked, spent: Spent) -> TweetPage:
-        """Return what a user likes, newest tweet first, as far as the caller may see. Raises Forbidden on a protected user.
+    async def liked_tweets(self, caller: int, user_id: int, request: policy.PageRequest, spent: Spent) -> TweetPage:
+        """Return the tweets that a user likes, newest first, as far as the caller may see.
 
-        A page has a next one where that shows something. Where hundreds in a row are hidden or deleted it may be short, and
-        then its end names one of those.
+        Raises Forbidden on a protected user.
+
+        A page has a next one if that shows something. If hundreds in a row are hidden or deleted it may be
+        short, and then its cursor names one of those.
         """
-        found: dict[int, Tweet] = {}
-        before = asked.cursor
-        for want in policy.rounds(asked.limit):
-            part = await self._likes.liked_tweets(user_id, before, want)
-            live = await self._tweets.live(part, spent)
-            found |= await self._visibility.readable(caller, {key: live[key] for key in part if key in live})
-            before, more = part[-1] if part else before, len(part) == want
-            if len(found) > asked.limit or not more:
+        tweets: dict[int, Tweet] = {}
+        before = request.cursor
+        for want in policy.round_sizes(request.limit):
+            tweet_ids = await self._likes.liked_tweets(user_id, before, want)
+            live = await self._tweets.live(tweet_ids, spent)
+            tweets |= await self._visibility.readable(caller, {key: live[key] for key in tweet_ids if key in live})
+            before, more = tweet_ids[-1] if tweet_ids else before, len(tweet_ids) == want
+            if len(tweets) > request.limit or not more:
                 break
         await self._visibility.require(caller, user_id)
-        taken, end = policy.ended(list(found), asked.limit, before, more)
-        return TweetPage(tuple(found[key] for key in taken), end)
+        shown, end = policy.page_end(list(tweets), request.limit, before, more)
+        return TweetPage(tuple(tweets[key] for key in shown), end)
 
-    async def _seen(self, caller: int, tweet_id: int, spent: Spent) -> Tweet:
-        seen = await self._visibility.readable(caller, await self._tweets.live([tweet_id], spent))
-        if tweet_id not in seen:
+    async def _require_visible(self, caller: int, tweet_id: int, spent: Spent) -> Tweet:
+        readable = await self._visibility.readable(caller, await self._tweets.live([tweet_id], spent))
+        if tweet_id not in readable:
             raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
-        return seen[tweet_id]
+        return readable[tweet_id]
 
 
-def _own(caller: int, user_id: int) -> None:
+def _require_self(caller: int, user_id: int) -> None:
     if caller != user_id:
-        raise Forbidden(f"The token is of user {caller}; only user {user_id} may change what he likes.")
+        raise Forbidden(f"The token is of user {caller}; only user {user_id} may change these likes.")
 
 
 class Counter:
-    """Counts tweets again and sets what it counted. Safe to repeat, in any order, from any number of processes."""
+    """Recounts likes and sets the cached counts.
+
+    Safe to repeat, in any order, from any number of processes.
+    """
 
     def __init__(self, likes: LikeStore, counts: LikeCounts) -> None:
         self._likes, self._counts = likes, counts
 
     async def recount(self, tweet_ids: list[int]) -> int:
-        """Bring the cached counts of these tweets up to date. Return how many were set. Raises StoreUnavailable."""
+        """Bring the cached counts of these tweets up to date.
+
+        Return how many were set. Raises StoreUnavailable.
+        """
         done = 0
         for batch in policy.recounts(tweet_ids):
             counted = await self._likes.counts(batch)
@@ -120,5 +136,5 @@ class Counter:
 
 
 def tweet_id_of(event: Event) -> int:
-    """Return the tweet that a new_like event is about."""
+    """Return the id of the tweet that a new_like event names."""
     return int(event.payload["tweet_id"])

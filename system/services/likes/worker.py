@@ -1,7 +1,7 @@
 """The liker: `python -m system.services.likes.worker`.
 
-An event is a hint that a tweet's likes changed: the tweet is counted again from its rows and the count is set. Under load
-events are gathered for `policies.cache.like_gather_s`, and all events about one tweet cost one recount.
+An event is a hint that a tweet's likes changed: they are recounted from the rows and the count is set. Under
+load, events are batched for `policies.cache.like_gather_s`, and all events about one tweet cost one recount.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GROUP = "liker"
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the worker together on `ports`."""
+    """Build the worker on `ports`."""
     time_ = clock.SystemClock()
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     counter = Counter(ports.likes, ports.like_counts)
@@ -37,11 +37,12 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
             await counter.recount(list(changed))
 
         retries = await consumer_loop.until_available(recount, "recount")
-        for told in changed.values():
-            for record in told:
+        for of_tweet in changed.values():
+            for record in of_tweet:
                 assert record.event is not None
-                effect_log.write(effects.Effect(GROUP, record.event.id, record.event.key, record.event.topic, record is told[-1],
-                                                "recount", 1, time_.monotonic_ns(), time_.wall_ms(), retries))
+                effect_log.write(effects.Effect(
+                    GROUP, record.event.id, record.event.key, record.event.topic, record is of_tweet[-1], "recount", 1,
+                    time_.monotonic_ns(), time_.wall_ms(), retries))
 
     loop = consumer_loop.Loop(ports.log, GROUP, events.GROUPS[GROUP], consumer_loop.traced(handle), effect_log.flush,
                           settings.policies.cache.like_gather_s)

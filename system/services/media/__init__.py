@@ -1,1 +1,1 @@
-"""Media: signed uploads to storage, signed reads through the edge, and the collection of what nobody wants."""
+"""Media: signed uploads to storage, signed reads through the edge cache, and the cleanup of orphans."""

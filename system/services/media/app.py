@@ -1,4 +1,7 @@
-"""The media service: `python -m system.services.media.app`. It also collects orphans, and counts what the edge looked up."""
+"""The media service: `python -m system.services.media.app`.
+
+It also removes orphans, and counts the look-ups of the edge cache.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from system.services.media import policy
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, count_edge
 from system.services.shared import consumer_loop, hosting
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 
 NAME = "media"
 NEEDS = ("blobs", "media", "edge", "users", "tweets", "log")
@@ -62,20 +65,20 @@ def _shape(medium: Medium) -> dict[str, object]:
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`."""
-    knobs = settings.policies
-    media = Media(ports, Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.media.link_s)
-    collector = Collector(ports, media, knobs.media, settings.instance)
+    """Build the service on `ports`."""
+    knobs = settings.policies.media
+    media = Media(ports, Reads(ports, settings.policies).visibility, knobs.link_s)
+    collector = Collector(ports, media, knobs, settings.instance)
 
     async def deleted(records: list[Record]) -> None:
         await collector.deleted(records, deletes.bury)
 
     deletes = consumer_loop.Loop(ports.log, GROUP, (events.TWEET_DELETED,), consumer_loop.traced(deleted))
 
-    async def counting() -> None:
+    async def count_lookups() -> None:
         await count_edge(settings.listen_host, settings.listen_port)
 
-    loops = (deletes.run, collector.run, *((counting,) if settings.edge_secret else ()))
+    loops = (deletes.run, collector.run, *((count_lookups,) if settings.edge_secret else ()))
     return hosting.Service(Routes(media).rows(), loops=loops)
 
 

@@ -1,17 +1,17 @@
-"""What may be uploaded, who may read it, and what is collected. Decides; reads no clock, no store.
+"""What may be uploaded, who may read it, and when it is removed. Pure: reads no clock, no store.
 
-A media id is `<owner>_<number>`, and its bytes lie under `media/<owner>/<number>`: the key can be told without a look-up.
-A picture goes through these states, and only forward:
+A media id is `<owner>_<number>`, and its bytes are stored under `media/<owner>/<number>`: the key needs no
+look-up. A picture goes through these states, only forward:
 
 | state | bytes | who gets a link |
 |---|---|---|
 | initialised | none, or unchecked | nobody |
-| finalised | checked: size, type, first bytes, digest | its owner |
-| attached to a tweet | the same, for ever | whoever may read its author's tweets |
+| finalised | checked: size, type, first bytes, digest | the owner |
+| attached to a tweet | the same, forever | users that may read the author's tweets |
 | condemned | removed, three times | nobody |
 
-Once is not enough because an upload URL outlives its medium: for as long as it holds, its holder could put the bytes again, and
-a PUT that began under it may take its time.
+One removal is not enough because an upload URL outlives its medium: while it is valid, its holder can put the
+bytes again, and a PUT that started under it may take long.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 from system.kernel.errors import NotFound, TooLarge, WrongInput
 
 MAX_BYTES = 5 * 1024 * 1024  # Twitter's limit for pictures
-STARTS = {  # type -> how the bytes of such a picture begin; a dot is any byte
+STARTS = {  # type -> pattern of the first bytes; a dot is any byte
     "image/gif": rb"GIF8[79]a",
     "image/jpeg": rb"\xff\xd8\xff",
     "image/png": rb"\x89PNG\r\n\x1a\n",
@@ -32,16 +32,16 @@ STARTS = {  # type -> how the bytes of such a picture begin; a dot is any byte
 }
 TYPES = tuple(STARTS)
 START_BYTES = 16
-PUT_LIFE_S = 900    # seconds a signed upload URL holds
-LATE_S = 60.0       # a PUT that began in time ends so much later, if nobody makes it slow on purpose
-LONGEST_PUT_S = 86_400.0  # and so much later at most: 5 MiB at 60 bytes a second
+PUT_LIFE_S = 900    # seconds a signed upload URL is valid
+LATE_S = 60.0       # a PUT that started in time normally ends within this time afterwards
+LONGEST_PUT_S = 86_400.0  # and within this time at most: 5 MiB at 60 bytes a second
 MAX_KEY = 128       # characters of an Idempotency-Key
 HITS = {"HIT": "hit", "REVALIDATED": "hit", "STALE": "stale", "UPDATING": "stale"}
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What an upload is to be. `sha256`: hex, empty where the client does not say."""
+    """A declared or stored picture. `sha256`: hex, empty if the client declared none."""
 
     content_type: str
     size: int
@@ -49,11 +49,11 @@ class Wanted:
 
 
 def wanted(body: Any) -> Wanted:
-    """Return what a JSON body asks to upload. Raises WrongInput or TooLarge."""
+    """Return the upload that a JSON body declares. Raises WrongInput or TooLarge."""
     if not isinstance(body, dict):
         raise WrongInput(f"The body is {type(body).__name__}; it must be a JSON object with `media_type` and `total_bytes`.")
     size = body.get("total_bytes")
-    if isinstance(size, float) and size.is_integer():  # JSON has one kind of number: 8.0 is 8
+    if isinstance(size, float) and size.is_integer():  # JSON has one number type: 8.0 is 8
         size = int(size)
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise WrongInput(f"`total_bytes` is {str(size)[:40]!r}; it must be a whole number from 1 to {MAX_BYTES}.")
@@ -65,7 +65,10 @@ def wanted(body: Any) -> Wanted:
 
 
 def check(content_type: str, size: int) -> str:
-    """Return the type of a picture that may be kept. Raises WrongInput (type) or TooLarge (size in bytes)."""
+    """Return the media type if type and size (bytes) are allowed.
+
+    Raises WrongInput (type) or TooLarge (size).
+    """
     if content_type not in TYPES:
         raise WrongInput(f"`media_type` is {content_type[:60]!r}; it must be one of {', '.join(TYPES)}.")
     if size > MAX_BYTES:
@@ -74,32 +77,35 @@ def check(content_type: str, size: int) -> str:
 
 
 def looks_like(content_type: str, start: bytes) -> bool:
-    """Do the first bytes of a picture fit its type?"""
+    """Return whether the first bytes of a picture match its type."""
     return re.match(STARTS[content_type], start, re.DOTALL) is not None
 
 
 def mismatch(declared: Wanted, stored: Wanted, start: bytes) -> str:
-    """Return what is wrong with stored bytes in one sentence; "" where they are what was declared. Digests must be known."""
+    """Return how the stored bytes differ from the declaration, in one sentence.
+
+    "" if they match. Digests must be known.
+    """
     if stored.size != declared.size:
-        return f"{stored.size} bytes were put and {declared.size} declared."
+        return f"{stored.size} bytes were uploaded, but {declared.size} were declared."
     if stored.content_type != declared.content_type:
-        return f"The bytes were put as {stored.content_type[:60]!r} and declared as {declared.content_type!r}."
+        return f"The bytes were uploaded as {stored.content_type[:60]!r}, but declared as {declared.content_type!r}."
     if declared.sha256 and stored.sha256 != declared.sha256:
-        return f"The SHA-256 of the bytes is {stored.sha256} and {declared.sha256} was declared."
+        return f"The SHA-256 of the bytes is {stored.sha256}, but {declared.sha256} was declared."
     if not looks_like(declared.content_type, start):
-        return f"The bytes begin with {start[:8].hex(' ')}: that is no {declared.content_type}."
+        return f"The bytes start with {start[:8].hex(' ')}, so they are not {declared.content_type}."
     return ""
 
 
 def check_key(key: str) -> str:
-    """Return an Idempotency-Key that may be used. Raises WrongInput."""
+    """Return the Idempotency-Key if it is valid. Raises WrongInput."""
     if len(key) > MAX_KEY or not key.isprintable():
         raise WrongInput(f"`Idempotency-Key` has {len(key)} characters; it must be at most {MAX_KEY} printable ones.")
     return key
 
 
 def number_of(owner_id: int, key: str) -> int:
-    """Return the number of the medium that an Idempotency-Key asks for: 62 bits of a digest, the same for each repeat."""
+    """Return the media number for an Idempotency-Key: 62 bits of a digest, the same for each repeat."""
     return int.from_bytes(hashlib.sha256(f"{owner_id} {key}".encode()).digest()[:8]) >> 2
 
 
@@ -109,7 +115,7 @@ def media_id(owner_id: int, number: int) -> str:
 
 
 def owner_of(text: str) -> int:
-    """Return the owner of a public id. Raises NotFound where the text is no such id."""
+    """Return the owner of a public id. Raises NotFound if the text is not such an id."""
     owner, _, number = text.partition("_")
     if not all(part.isascii() and part.isdigit() and len(part) <= 19 for part in (owner, number)):
         raise unknown(text)
@@ -117,23 +123,32 @@ def owner_of(text: str) -> int:
 
 
 def unknown(text: str) -> NotFound:
-    """Return the one answer for what is absent, unfinished, removed, or hidden from the caller: they look alike."""
-    return NotFound(f"No media with id {text[:60]!r}, or none that you may see.")
+    """Return the error for media that are absent, unfinished, removed or hidden from the caller.
+
+    All look alike.
+    """
+    return NotFound(f"No media with id {text[:60]!r}, or you may not see it.")
 
 
 def is_shown(state: str, is_owner: bool) -> bool:
-    """May a medium in this state be read at all? Others than its owner see it once it belongs to a tweet."""
+    """Return whether a medium in this state may be read.
+
+    By its owner once finalised, by others once attached to a tweet.
+    """
     return state == "attached" or (is_owner and state == "finalised")
 
 
 def again_s(link_s: float, sweeps: int) -> float | None:
-    """Return seconds until a condemned medium is removed once more, None: never. `sweeps`: how often it was before this time.
+    """Return the seconds until a condemned medium is removed again, None for never.
 
-    The second time no URL of it holds any more; the third time no PUT that began under one can still be on its way.
+    `sweeps`: earlier removals.
+
+    At the second removal no URL of it is valid any more; at the third no PUT that started under one can still
+    be running.
     """
     return (max(PUT_LIFE_S + LATE_S, link_s), LONGEST_PUT_S)[sweeps] if sweeps < 2 else None
 
 
-def looked(status: str) -> str:
-    """Return what a look-up of the edge's cache was, hit, miss or stale, from nginx' word for it."""
+def cache_result(status: str) -> str:
+    """Return hit, miss or stale for nginx's cache status of a look-up."""
     return HITS.get(status, "miss")

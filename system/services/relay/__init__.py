@@ -1,1 +1,1 @@
-"""The worker that publishes what stands in an outbox and was not published."""
+"""The worker that publishes outbox rows that were not published."""

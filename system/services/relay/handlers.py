@@ -1,4 +1,4 @@
-"""Publishes what stands in the outboxes: PostgreSQL's is drained, Cassandra's is walked."""
+"""Publishes the rows of the outboxes: PostgreSQL's is drained, Cassandra's is scanned."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from system.kernel.events import NEW_TWEET, TWEET_DELETED, Event, tweet_of
 from system.ports import EventLog, OutboxRow, TweetStore, UserDirectory
 from system.services.relay import policy
 
-DRAIN = 500          # rows of one transaction, events handed to the log at once
-READS_AT_ONCE = 8    # partitions read at once during a first walk
+DRAIN = 500          # rows of one transaction, events handed to the log in one call
+READS_AT_ONCE = 8    # partitions read concurrently during a first walk
 
 
 class Announced:
-    """Events that were seen on the topics, for as long as a row of theirs may be looked at."""
+    """Ids of events that were read from the topics, kept for as long as their outbox rows may be visited."""
 
     def __init__(self, time_: clock.Clock) -> None:
         self._clock = time_
-        self._seen: dict[str, int] = {}
+        self._seen_ms: dict[str, int] = {}
 
     def add(self, event_ids: Iterable[str]) -> None:
-        """Remember these."""
+        """Remember these ids."""
         now_ms = self._clock.wall_ms()
         for event_id in event_ids:
-            self._seen.pop(event_id, None)  # the newest last, so that the oldest stand first
-            self._seen[event_id] = now_ms
-        while self._seen:
-            oldest = next(iter(self._seen))
-            if now_ms - self._seen[oldest] <= policy.REMEMBER_MS:
+            self._seen_ms.pop(event_id, None)  # re-inserted at the end, so that the oldest are first
+            self._seen_ms[event_id] = now_ms
+        while self._seen_ms:
+            oldest = next(iter(self._seen_ms))
+            if now_ms - self._seen_ms[oldest] <= policy.REMEMBER_MS:
                 break
-            del self._seen[oldest]
+            del self._seen_ms[oldest]
 
     def __contains__(self, event_id: str) -> bool:
-        return event_id in self._seen
+        return event_id in self._seen_ms
 
 
 class EdgeRelay:
-    """PostgreSQL's outbox: rows leave it in the transaction in which they were acknowledged by the log."""
+    """PostgreSQL's outbox: rows are deleted in the transaction in which the log acknowledged them."""
 
     def __init__(self, users: UserDirectory, log: EventLog) -> None:
         self._users, self._log = users, log
 
     async def drain(self) -> int:
-        """Publish everything that stands. Return how many."""
+        """Publish all rows. Return how many."""
         total = 0
         while True:
             count = await self._users.drain_outbox(DRAIN, self._publish)
@@ -58,31 +58,31 @@ class EdgeRelay:
 
 
 class TweetRelay:
-    """Cassandra's outbox: partitions are looked at again and again, nothing is deleted."""
+    """Cassandra's outbox: partitions are scanned repeatedly, nothing is deleted."""
 
     def __init__(self, store: TweetStore, log: EventLog, announced: Announced, time_: clock.Clock) -> None:
         self._store, self._log, self._announced, self._clock = store, log, announced, time_
-        self._last_ms: int | None = None
+        self._last_walk_ms: int | None = None
         self._marks: dict[int, int] = {}
 
     async def walk(self) -> int:
-        """Look at the buckets that are due, publish what is overdue, raise the marks. Return how many were published.
+        """Scan the due buckets, publish overdue rows, raise the marks. Return how many were published.
 
-        Raises StoreUnavailable; the next walk then starts where the last successful one did.
+        Raises StoreUnavailable; the next walk then starts where the last successful one started.
         """
-        began_ms = self._clock.wall_ms()
+        started_ms = self._clock.wall_ms()
         published = 0
         for shard in range(policy.SHARDS):
-            published += await self._walk_shard(shard, began_ms)
-        self._last_ms = began_ms
+            published += await self._walk_shard(shard, started_ms)
+        self._last_walk_ms = started_ms
         return published
 
     async def _walk_shard(self, shard: int, now_ms: int) -> int:
-        if self._last_ms is None:
+        if self._last_walk_ms is None:
             self._marks[shard] = await self._store.outbox_mark(shard)
             buckets: Sequence[int] = policy.first_walk(self._marks[shard], now_ms)
         else:
-            buckets = policy.next_walk(self._last_ms, now_ms)
+            buckets = policy.next_walk(self._last_walk_ms, now_ms)
         overdue: list[Event] = []
         waiting: list[int] = []
         for start in range(0, len(buckets), READS_AT_ONCE):
@@ -100,8 +100,8 @@ class TweetRelay:
         return len(overdue)
 
     async def _publish(self, events: Sequence[Event]) -> None:
-        # Who wrote an outbox row and then died, or failed, left the tweet's own rows as they were. Consumers look at the tweet as
-        # it is: an event that beats its rows would be skipped for ever.
+        # A writer that died or failed after the outbox row did not change the tweet's own rows. Consumers
+        # read the current tweet: an event published before those rows would be skipped forever.
         await self._store.upsert([tweet_of(event.payload) for event in events if event.topic == NEW_TWEET])
         await self._store.mark_deleted([(event.payload["id"], event.payload["author_id"]) for event in events
                                         if event.topic == TWEET_DELETED])

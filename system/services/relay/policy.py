@@ -1,14 +1,15 @@
-"""Which outbox partitions to look at, and which rows to publish. Decides; reads no clock, no store.
+"""Which outbox partitions to scan, and which rows to publish. Pure: reads no clock, no store.
 
-Rows lie in (shard, 10 s) partitions by the wall time of the change. The tweets service publishes an event right
-after its row; the relay publishes what a crash left behind. It listens to the topics and so knows
-what was published; a row that nobody announced for `GRACE_MS` is published by the relay. A second copy does no harm.
+Rows are stored in (shard, 10 s) partitions by the wall time of the change. The tweets service publishes an
+event right after its row; the relay publishes what a crash left unpublished. It reads the topics and so knows
+what was published; a row whose event has not appeared within `GRACE_MS` is published by the relay. A second
+copy does no harm.
 
-| a bucket is looked at | to find |
+| a bucket is scanned | to find |
 |---|---|
-| at every tick until it has settled | what a crash left behind |
-| 30 s and 120 s later, once each | rows that came late: a batch that timed out and was carried out after all |
-| after an outage of the relay, from the mark | all of that |
+| at every tick until it has settled | rows that a crash left unpublished |
+| 30 s and 120 s later, once each | late rows: a batch that timed out and was applied after all |
+| after an outage of the relay, from the mark | all of these |
 
 The *mark* of a shard is the bucket below which every row is known to be published.
 """
@@ -17,14 +18,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-SHARDS = 4               # outbox partitions per bucket, as the tweet store writes them (a test holds the two together)
+SHARDS = 4               # outbox partitions per bucket, as the tweet store writes them (a test keeps the two equal)
 BUCKET_MS = 10_000       # width of a partition, likewise
-TICK_S = 5.0             # seconds between two walks; a row is read about five times in all
+TICK_S = 5.0             # seconds between two walks; a row is read about five times in total
 REVISIT = (3, 12)        # buckets: 30 s and 2 min; the longest write timeout here is 2 s
 GRACE_MS = 3_000         # age from which an unannounced row is published; a publish takes some ms
-REMEMBER_MS = 240_000    # how long an announced event is remembered: twice the last visit
-FIRST_BUCKETS = 360      # an hour: how far the first walk goes where no mark was ever set
-MAX_BUCKETS = 8_640      # a day; rows live no longer
+REMEMBER_MS = 240_000    # how long a published event is remembered: twice the age at the last visit
+FIRST_BUCKETS = 360      # an hour: how far back the first walk starts if no mark was ever set
+MAX_BUCKETS = 8_640      # a day: the TTL of rows
 
 
 def bucket_of(wall_ms: int) -> int:
@@ -33,10 +34,10 @@ def bucket_of(wall_ms: int) -> int:
 
 
 def first_walk(mark: int, now_ms: int) -> range:
-    """Return the buckets to look at after a start, oldest first. `mark`: 0 where none was ever set.
+    """Return the buckets to scan after a start, oldest first. `mark`: 0 if none was ever set.
 
-    It begins 30 s below the mark: rows that came late while nobody looked. What lies there and was announced
-    before the start is published once more.
+    It starts 30 s below the mark, for late rows that were written while no relay ran. Rows there whose events
+    were published before the start are published again.
     """
     now = bucket_of(now_ms)
     start = mark - REVISIT[0] if mark else now - FIRST_BUCKETS
@@ -44,19 +45,19 @@ def first_walk(mark: int, now_ms: int) -> range:
 
 
 def next_walk(last_ms: int, now_ms: int) -> list[int]:
-    """Return the buckets to look at, oldest first, when the last walk began at `last_ms` and succeeded."""
+    """Return the buckets to scan, oldest first, if the last successful walk started at `last_ms`."""
     last, now = bucket_of(last_ms), bucket_of(now_ms)
-    found = set(range(last - 1, now + 1))
+    buckets = set(range(last - 1, now + 1))
     for later in REVISIT:
-        found.update(range(last - later + 1, now - later + 1))
-    return sorted(found)
+        buckets.update(range(last - later + 1, now - later + 1))
+    return sorted(buckets)
 
 
 def overdue(written_ms: int, now_ms: int, announced: bool) -> bool:
-    """Must the relay publish this row? Not while its writer may still do it, nor where it was announced."""
+    """Return whether the relay must publish this row: its writer had time to, and its event has not appeared."""
     return not announced and now_ms - written_ms >= GRACE_MS
 
 
 def mark_after(now_ms: int, waiting: Sequence[int]) -> int:
-    """Return the mark after a walk. `waiting`: buckets with rows that were neither announced nor published yet."""
+    """Return the mark after a walk. `waiting`: buckets with rows whose events have not appeared yet."""
     return min([bucket_of(now_ms - GRACE_MS), *waiting])

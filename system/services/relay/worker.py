@@ -15,14 +15,14 @@ from system.services.shared import consumer_loop, hosting
 
 NAME = "relay"
 NEEDS = ("users", "tweets", "log")
-LISTEN_S = 0.5     # seconds between two looks at a busy topic: nothing is overdue before policy.GRACE_MS
-CATCH_UP_S = 15.0  # seconds the first walk waits for the topics, so that it need not publish what was published
+LISTEN_S = 0.5     # seconds between two polls of a busy topic: nothing is overdue before policy.GRACE_MS
+CATCH_UP_S = 15.0  # seconds the first walk waits for the topics to be read, so that it republishes less
 
 _log = logging.getLogger("tweetlab")
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the worker together on `ports`."""
+    """Build the worker on `ports`."""
     announced = Announced(clock.SystemClock())
     edges = EdgeRelay(ports.users, ports.log)
     tweets = TweetRelay(ports.tweets, ports.log, announced, clock.SystemClock())
@@ -30,7 +30,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     async def remember(records: list[Record]) -> None:
         announced.add(record.event.id for record in records if record.event is not None)
 
-    # A group of its own for each instance: every relay must hear everything.
+    # One consumer group per instance: every relay must read all events.
     listener = consumer_loop.Loop(ports.log, f"relay-{settings.instance}", events.RELAYED, remember,
                              gather_s=LISTEN_S)
 
@@ -40,21 +40,21 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
                 async for _ in ports.users.outbox_wakeups():
                     await edges.drain()
             except Unavailable as problem:
-                _log.warning("the outbox of PostgreSQL waits: %s", problem)
+                _log.warning("the outbox of PostgreSQL is not drained: %s", problem)
             await consumer_loop.pause(3)
 
     async def tweets_loop() -> None:
         try:
             await asyncio.wait_for(listener.caught_up.wait(), CATCH_UP_S)
         except TimeoutError:
-            _log.warning("the topics were not read to their end within %s s; some events are published twice", CATCH_UP_S)
+            _log.warning("the topics were not read to the end within %s s; some events will be published twice", CATCH_UP_S)
         while True:
             try:
                 count = await tweets.walk()
                 if count:
-                    _log.info("published %d events that their writer left behind", count)
+                    _log.info("published %d events that their writers had not", count)
             except Unavailable as problem:
-                _log.warning("the outbox of Cassandra waits: %s", problem)
+                _log.warning("the outbox of Cassandra is not scanned: %s", problem)
             await asyncio.sleep(policy.TICK_S)
 
     return hosting.Service(loops=(listener.run, edges_loop, tweets_loop))

@@ -1,1 +1,1 @@
-"""Search: an indexer that follows the truth, and words answered from it."""
+"""Search: an indexer that keeps documents up to date with the stores, and queries over its index."""

@@ -11,25 +11,22 @@ from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.search import policy
 from system.services.search.cursors import Seal
-from system.services.search.handlers import Names, Search, Wanted
+from system.services.search.handlers import PageRequest, Search, Usernames
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.media_includes import Pictures
-from system.services.shared.public_metrics import Metrics
-from system.services.shared.read_through import Profiles, Tweets
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 
 NAME = "search"
 NEEDS = ("index", "hot", "tweets", "users", "media", "edge", "likes", "like_counts")
-ABOUT = ("query", "sort_order", "since_id", "until_id", "start_time", "end_time")  # what a cursor is bound to
-TOKENS = ("next_token", "pagination_token")  # Twitter's search takes the cursor under either name
+ABOUT = ("query", "sort_order", "since_id", "until_id", "start_time", "end_time")  # parameters that a cursor is bound to
+TOKENS = ("next_token", "pagination_token")  # Twitter's search accepts the cursor under either name
 
 
 class Routes:
     """HTTP in front of `Search`."""
 
-    def __init__(self, search: Search, profiles: Profiles, seal: Seal, pictures: Pictures, metrics: Metrics) -> None:
-        self._search, self._profiles, self._seal = search, profiles, seal
-        self._pictures, self._metrics = pictures, metrics
+    def __init__(self, search: Search, seal: Seal, reads: Reads) -> None:
+        self._search, self._seal = search, seal
+        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -40,27 +37,27 @@ class Routes:
         viewer_id, query = call.user_id, call.query()
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         about = "\n".join(query.get(name, "") for name in ABOUT)
-        found, cursor = await self._search.recent(viewer_id, self._wanted(query, about), call.spent)
-        users = shapes.users(await self._profiles.get(tweet.author_id for tweet in found), query) if with_authors else None
+        tweets, cursor = await self._search.recent(viewer_id, self._request(query, about), call.spent)
+        users = shapes.users(await self._profiles.get(tweet.author_id for tweet in tweets), query) if with_authors else None
         token = None if cursor is None else self._seal.close(cursor, about)
-        metrics = await self._metrics.of(found, fields)
-        body = _page([shapes.tweet(tweet, fields, metrics) for tweet in found], token, users)
-        await self._pictures.include(body, query, found)
+        metrics = await self._metrics.of(tweets, fields)
+        body = _page([shapes.tweet(tweet, fields, metrics) for tweet in tweets], token, users)
+        await self._media.include(body, query, tweets)
         return Answer(body)
 
-    def _wanted(self, query: dict[str, str], about: str) -> Wanted:
+    def _request(self, query: dict[str, str], about: str) -> PageRequest:
         tokens = {query[name] for name in TOKENS if name in query}
         if len(tokens) > 1:
             raise WrongInput("`next_token` and `pagination_token` differ; send one of them.")
         before, since = policy.bounds(query)
         limit = paging.window({name: query[name] for name in ("max_results",) if name in query}, policy.DEFAULT_RESULTS,
                               policy.MIN_RESULTS).limit
-        return Wanted(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
-                      self._seal.open(tokens.pop(), about) if tokens else None)
+        return PageRequest(policy.parse(query.get("query")), policy.order_of(query.get("sort_order")), limit, before, since,
+                           self._seal.open(tokens.pop(), about) if tokens else None)
 
 
 def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json:
-    """Return the envelope; a page that is not in order of age names its newest and oldest tweet all the same."""
+    """Return the envelope; `newest_id` and `oldest_id` are by age even if the page is ordered by rank."""
     envelope = shapes.page(data, token, users)
     if data:
         by_age = sorted((shape["id"] for shape in data), key=int)
@@ -69,14 +66,11 @@ def _page(data: list[shapes.Json], token: str | None, users: Any) -> shapes.Json
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`."""
-    knobs = settings.policies
-    search = Search(ports.index, Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses)), Names(ports.users, ports.hot),
-                    Visibility(ports.users, knobs.cache.privacy_ttl_s), knobs.search)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
-    pictures = Pictures(ports, knobs.media.link_s)
-    metrics = Metrics(ports.likes, ports.like_counts)
-    return hosting.Service(Routes(search, profiles, Seal(settings.edge_secret or settings.jwt_secret), pictures, metrics).rows())
+    """Build the service on `ports`."""
+    reads = Reads(ports, settings.policies)
+    usernames = Usernames(ports.users, ports.hot)
+    search = Search(ports.index, reads.tweets, usernames, reads.visibility, settings.policies.search)
+    return hosting.Service(Routes(search, Seal(settings.edge_secret or settings.jwt_secret), reads).rows())
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The `next_token` of a search: where it stands, sealed. Only who knows the lab's key can make one or look into it.
+"""The `next_token` of a search: a sealed cursor. Only a holder of the lab's key can make or read one.
 
-It is sealed because the place where a page ended may be a tweet that the caller must not see, and bound to the search it was
-given for: a token of another query, order or bound is refused. Any process of the service can open it.
+It is sealed because a page may end at a tweet that the caller must not see, and bound to the search it was
+issued for: a token of another query, order or bound is refused. Every process of the service can open it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ REVISION = 2
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a page ended. `last_id`: of the last tweet looked at; None: the next one begins a band.
+    """Where a page ended. `last_id`: id of the last tweet scanned; None: the next page starts a band.
 
-    A ranked search also has `score` of that tweet, `origin_ms` of all its ages, the `view` it reads, and the band it ranks:
-    ids below `before` (None: the newest) and above `since` (None: no bound but that of the query).
+    A ranked search also has the `score` of that tweet, `origin_ms`, from which all ages count, the `view` of
+    the index it reads, and the band it ranks: ids below `before` (None: the newest) and above `since` (None:
+    only the query's bound).
     """
 
     last_id: int | None
@@ -33,7 +34,10 @@ class Cursor:
 
 
 class Seal:
-    """Makes and opens tokens with a key derived from `secret`; an empty one: a key of this process alone."""
+    """Makes and opens tokens with a key derived from `secret`; an empty secret.
+
+    A random key, valid in this process only.
+    """
 
     def __init__(self, secret: str) -> None:
         self._seal = sealed_cursors.Seal(secret, f"search cursor {REVISION}")
@@ -43,9 +47,12 @@ class Seal:
         return self._seal.close(orjson.dumps(astuple(cursor)).decode(), about)
 
     def open(self, token: str, about: str) -> Cursor:
-        """Return what a token holds. Raises WrongInput where it is not one of ours, or of another search."""
+        """Return the cursor in a token.
+
+        Raises WrongInput if it was not issued here, or was issued for another search.
+        """
         text = self._seal.open(token, about)
         if text is None:
-            raise WrongInput(f"`next_token` {token[:24]!r} was not given for this search; send it with the very query, order and "
-                             "bounds of the page before, or leave it out to begin again.")
+            raise WrongInput(f"`next_token` {token[:24]!r} was not issued for this search; send it with the same query, order "
+                             "and bounds as the previous page, or leave it out to start again.")
         return Cursor(*orjson.loads(text))

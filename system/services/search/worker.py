@@ -1,8 +1,8 @@
 """The indexer: `python -m system.services.search.worker`.
 
-An event is a hint that a tweet, or the set of who likes it, changed; the document is made from both as they are now. Under load
-events are gathered for `policies.search.gather_s`: one bulk costs nearly the same for one document as for ten. A second loop
-removes documents of tweets that were deleted long ago.
+An event is a hint that a tweet, or the set of its likes, changed; the document is built from the current
+state of both. Under load, events are batched for `policies.search.gather_s`: a bulk request costs nearly the
+same for one document as for ten. A second loop removes documents of tweets that were deleted long ago.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ NAME = "indexer"
 NEEDS = ("index", "tweets", "likes", "log")
 GROUP = "indexer"
 SWEEP_EVERY_S = 600.0
-SWEEP_PAUSE_S = 1.0  # between two bulks of one sweep: at most 500 documents a second, whatever piled up
+SWEEP_PAUSE_S = 1.0  # between two batches of one sweep: at most 500 documents a second, whatever the backlog
 
 _log = logging.getLogger("tweetlab")
 
 
 class Worker:
-    """What the indexer does with the records of a poll."""
+    """Handles the records of a poll."""
 
     def __init__(self, ports: Ports, effect_log: effects.EffectLog, gather_s: float) -> None:
         self.indexer = Indexer(ports)
@@ -39,17 +39,20 @@ class Worker:
                                    effect_log.flush, gather_s)
 
     async def handle(self, records: list[Record]) -> None:
-        """Index what the records are about; return when each of them is done or in the dead letters."""
-        wanted: dict[int, list[Record]] = {}
+        """Index the tweets that the records name.
+
+        Return when each record is done or in the dead-letter topic.
+        """
+        by_tweet: dict[int, list[Record]] = {}
         for record in records:
             assert record.event is not None
             try:
-                wanted.setdefault(tweet_id_of(record.event), []).append(record)
+                by_tweet.setdefault(tweet_id_of(record.event), []).append(record)
             except (KeyError, TypeError, ValueError) as problem:
                 await self.loop.bury(record, f"no tweet id: {problem!r}")
-        refused, retries = await self._index(set(wanted))
-        for tweet_id, about in wanted.items():
-            for record in about:
+        refused, retries = await self._index(set(by_tweet))
+        for tweet_id, named_by in by_tweet.items():
+            for record in named_by:
                 if tweet_id in refused:
                     await self.loop.bury(record, refused[tweet_id])
                 else:
@@ -61,7 +64,7 @@ class Worker:
         refused: dict[int, str] = {}
         try:
             return refused, await consumer_loop.until_available(lambda: index_all(self.indexer, left, refused), "index")
-        except Exception as problem:  # one of them breaks what makes documents: the others must not wait behind it for ever
+        except Exception as problem:  # one of them makes no document: the others must not wait behind it forever
             if len(left) == 1:
                 return refused | {left.pop(): repr(problem)}, 0
             for tweet_id in list(left):
@@ -79,18 +82,18 @@ class Worker:
 
 
 async def sweep(indexer: Indexer, keep_s: float) -> None:
-    """Remove documents of long deleted tweets, now and every SWEEP_EVERY_S, a bulk at a time, until cancelled."""
+    """Remove documents of long deleted tweets, in batches, now and every SWEEP_EVERY_S, until cancelled."""
     while True:
         try:
             while await indexer.sweep(keep_s) == SWEEP_AT_ONCE:
                 await asyncio.sleep(SWEEP_PAUSE_S)
         except Unavailable as problem:
-            _log.warning("the sweep of deleted documents waits: %s", problem)
-        await asyncio.sleep(SWEEP_EVERY_S * random.uniform(0.5, 1.5))  # several indexers do not all sweep at once
+            _log.warning("the sweep of deleted documents is delayed: %s", problem)
+        await asyncio.sleep(SWEEP_EVERY_S * random.uniform(0.5, 1.5))  # spreads out the indexers
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the worker together on `ports`."""
+    """Build the worker on `ports`."""
     knobs = settings.policies.search
     effect_log = effects.EffectLog(settings.effects, settings.instance)
     worker = Worker(ports, effect_log, knobs.gather_s)

@@ -1,1 +1,1 @@
-"""What several services do alike: JSON shapes, reading through caches, building cached lists, listening."""
+"""Code that several services share: JSON shapes, read-through caches, cached lists, hosting and consuming."""

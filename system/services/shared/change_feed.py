@@ -1,7 +1,7 @@
-"""What changed of users since this process last asked: so that what it keeps of them need not live out its time.
+"""The feed of changed users: lets a process drop a cached user before the TTL of the entry ends.
 
-Asked at most once in `EVERY_S`, whatever the load. Where Redis does not answer, nothing is learned and what is kept
-lives until its own time is over: that time bounds every staleness, the news only shorten it.
+Redis is polled at most once in `EVERY_S`, whatever the load. While it does not answer, no change is learned
+and cached entries live until their TTL: the TTL bounds every staleness, the feed only shortens it.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from system.ports import TweetCache
 
 EVERY_S = 1.0
 
-Forget = Callable[[frozenset[int] | None], None]
-"""Called with the users that changed; None: anything may have."""
+Invalidate = Callable[[frozenset[int] | None], None]
+"""Called with the users that changed; None: any user may have changed."""
 
 
 class ChangeFeed:
-    """The news of one process; `forget` is told."""
+    """The feed of one process; `invalidate` is called for each batch of changes."""
 
-    def __init__(self, hot: TweetCache, forget: Forget, now: Callable[[], float] = time.monotonic) -> None:
-        self._hot, self._forget, self._now = hot, forget, now
+    def __init__(self, hot: TweetCache, invalidate: Invalidate, now: Callable[[], float] = time.monotonic) -> None:
+        self._hot, self._invalidate, self._now = hot, invalidate, now
         self._mark = -1
-        self._asked_s = float("-inf")
-        self._asking: asyncio.Task[None] | None = None
+        self._polled_s = float("-inf")
+        self._polling: asyncio.Task[None] | None = None
 
-    async def heard(self) -> None:
-        """Return when the news are at most `EVERY_S` old; callers share one question."""
-        if self._now() - self._asked_s < EVERY_S:
+    async def refresh(self) -> None:
+        """Return once changes up to `EVERY_S` ago are applied; concurrent callers share one poll."""
+        if self._now() - self._polled_s < EVERY_S:
             return
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.ensure_future(self._ask())
-        await asyncio.shield(self._asking)
+        if self._polling is None or self._polling.done():
+            self._polling = asyncio.ensure_future(self._poll())
+        await asyncio.shield(self._polling)
 
-    async def _ask(self) -> None:
-        began_s = self._now()
+    async def _poll(self) -> None:
+        started_s = self._now()
         try:
             mark, changed = await self._hot.changes(self._mark)
         except StoreUnavailable:
-            self._asked_s = began_s  # what is kept lives until its own time is over
+            self._polled_s = started_s  # cached entries live until their TTL
             return
         if changed is None or changed:
-            self._forget(changed)
-        self._mark, self._asked_s = mark, began_s
+            self._invalidate(changed)
+        self._mark, self._polled_s = mark, started_s

@@ -1,8 +1,10 @@
-"""A consumer's loop: poll, do, log the effects, commit. Nothing is committed before it is done.
+"""A consumer's loop: poll, handle, log the effects, commit.
 
-What is no event, names what cannot be (`events.flaw`), or cannot be handled however often it is tried, goes to the dead-letter
-topic, and only its acknowledgement lets the position move on. While a store or Kafka does not answer, the same records are tried
-again with growing pauses; the position is kept.
+No offset is committed before its record is handled.
+
+A record that is not an event, holds impossible values (`events.flaw`), or fails in every try goes to the
+dead-letter topic; the offset moves on only once that write is acknowledged. While a store or Kafka does not
+answer, the same records are retried with growing pauses and the offset stays.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from system.kernel.telemetry import metrics, tracing
 from system.ports import Consumer, EventLog, Record
 
 PAUSES = RetryKnobs(attempts=0, budget=0.0, base_s=0.05, max_s=1.0)
-TRIES = 3            # of a record that fails without a store being away
+TRIES = 3            # of a record that fails while every store answers
 POLL_S = 1.0
 MAX_RECORDS = 500
 
@@ -37,7 +39,10 @@ async def pause(attempt: int) -> None:
 
 
 async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int:
-    """Do `work` until no store is away. Return the number of retries. Raises what is no Unavailable."""
+    """Run `work` until every store answers.
+
+    Return the number of retries. Raises any error other than Unavailable.
+    """
     attempt = 0
     while True:
         try:
@@ -51,7 +56,7 @@ async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int
 
 
 def traced(handle: Handle) -> Handle:
-    """Return `handle` with a span for each sampled event of a poll: for who does all events of a poll in one go."""
+    """Return `handle` with a span for each sampled event of a poll; for handlers that take a whole poll."""
     async def handle_traced(records: list[Record]) -> None:
         with tracing.consumed_together([(record.event.trace, record.topic) for record in records if record.event is not None]):
             await handle(records)
@@ -60,25 +65,28 @@ def traced(handle: Handle) -> Handle:
 
 
 class Loop:
-    """One member of a consumer group. `handle` gets the records of a poll that are events; `done` runs before each commit.
+    """One member of a consumer group.
 
-    `gather_s`: where the poll before was answered less than so long ago, more is awaited until then, so that a busy topic is
-    handled in few large parts. What comes after a calm is handled at once.
+    `handle` gets the records of a poll that are events; `done` runs before each commit.
 
-    `missed` runs before the records of a poll are handled where others were removed before this group read
-    them: the topic was purged, or the group was away for longer than its retention. It makes good what their
-    effects would have been.
+    `gather_s`: a poll that follows the previous one sooner than this waits for the rest of it and takes what
+    has arrived, so that a busy topic is handled in few large batches. The first record after a quiet period
+    is handled immediately.
+
+    `missed` runs before the records of a poll are handled if the log removed others before this group read
+    them: the topic was purged, or the group was down for longer than the retention. It repairs what the
+    missed records would have changed.
     """
 
     def __init__(self, log: EventLog, group: str, topics: Sequence[str], handle: Handle,
                  done: Callable[[], None] = lambda: None, gather_s: float = 0.0,
                  missed: Missed | None = None) -> None:
         self._log, self._group, self._topics, self._handle, self._done = log, group, topics, handle, done
-        self._gather_s, self._answered_s = gather_s, float("-inf")
-        self._make_good = missed
+        self._gather_s, self._polled_s = gather_s, float("-inf")
+        self._on_missed = missed
         self._count_missed = metrics.counter("tweetlab_missed_total", group=group)
         self.caught_up = asyncio.Event()
-        self._buried: set[int] = set()  # of the records in hand
+        self._buried: set[int] = set()  # ids of the records of the current poll
         self._took = metrics.observer("tweetlab_batch_seconds", group=group)
         self._consumed = {(topic, result): metrics.counter("tweetlab_consumed_total", group=group, topic=topic, result=result)
                           for topic in topics for result in ("done", "dead")}
@@ -91,14 +99,15 @@ class Loop:
             try:
                 consumer = await self._log.consumer(self._group, self._topics)
                 while True:
-                    await self._once(consumer)
+                    await self._poll_once(consumer)
                     attempt = 0
             except (Unavailable, asyncio.CancelledError) as problem:
-                # A client that cancels a task of its own may let that out, and the loop would end without a word.
+                # A client that cancels a task of its own may leak the CancelledError, which would end the
+                # loop silently.
                 if isinstance(problem, asyncio.CancelledError) and background.is_cancelled():
                     raise
                 attempt += 1
-                _log.warning("group %s lost Kafka (%s); joins again", self._group, str(problem) or "its client cancelled a call")
+                _log.warning("group %s lost Kafka (%s); rejoining", self._group, str(problem) or "its client cancelled a call")
                 await pause(attempt)
             finally:
                 if consumer is not None:
@@ -108,47 +117,50 @@ class Loop:
         try:
             await consumer.close()
         except LabError as problem:
-            _log.warning("group %s could not leave: %s", self._group, problem)
+            _log.warning("group %s could not leave cleanly: %s", self._group, problem)
 
-    async def _once(self, consumer: Consumer) -> None:
+    async def _poll_once(self, consumer: Consumer) -> None:
         records = await consumer.poll(MAX_RECORDS, POLL_S)
-        self._tell_lag(consumer)
+        self._report_lag(consumer)
         if not records:
             self.caught_up.set()
             return
         records += await self._more(consumer, MAX_RECORDS - len(records))
-        began_s = time.monotonic()
-        await self._look_for_missed(consumer)
-        good = []
+        started_s = time.monotonic()
+        await self._handle_missed(consumer)
+        valid = []
         for record in records:
             why = record.problem if record.event is None else events.flaw(record.event)
             if record.event is None or why:
                 await self.bury(record, why)
             else:
-                good.append(record)
-        if good:
-            await self._try(good)
+                valid.append(record)
+        if valid:
+            await self._try(valid)
         self._done()
         await checkpoints.reached("consumer.before_commit", group=self._group, count=len(records))
         await consumer.commit()
-        self._took(time.monotonic() - began_s)
-        for record in good:
+        self._took(time.monotonic() - started_s)
+        for record in valid:
             if id(record) not in self._buried:
                 self._consumed[record.topic, "done"](1)
         self._buried.clear()
 
-    async def _look_for_missed(self, consumer: Consumer) -> None:
+    async def _handle_missed(self, consumer: Consumer) -> None:
         count = consumer.missed()
         if not count:
             return
         self._count_missed(count)
         _log.error("%d records were removed before the group %s read them (a purge, or a long outage)", count,
                    self._group)
-        if self._make_good is not None:
-            await until_available(self._make_good, "make good what was missed")
+        if self._on_missed is not None:
+            await until_available(self._on_missed, "repair after missed records")
 
     async def _try(self, records: list[Record]) -> None:
-        """Handle `records`; where one of them is refused for good, each by itself, so that the others need not wait behind it."""
+        """Handle `records`; if one is refused for good, handle each by itself.
+
+        So the others do not wait behind it.
+        """
         try:
             await self._handle(records)
         except WrongInput as problem:
@@ -158,22 +170,22 @@ class Loop:
             for record in records:
                 await self._try([record])
 
-    def _tell_lag(self, consumer: Consumer) -> None:
+    def _report_lag(self, consumer: Consumer) -> None:
         for topic, count in consumer.behind().items():
             metrics.gauge("tweetlab_consumer_lag_records", count, group=self._group, topic=topic)
 
     async def _more(self, consumer: Consumer, most: int) -> list[Record]:
-        wait_s = self._answered_s + self._gather_s - time.monotonic()
+        wait_s = self._polled_s + self._gather_s - time.monotonic()
         more: list[Record] = []
         if most > 0 and wait_s > 0:
             await asyncio.sleep(wait_s)
             more = await consumer.poll(most, 0.0)
-        self._answered_s = time.monotonic()
+        self._polled_s = time.monotonic()
         return more
 
     async def bury(self, record: Record, reason: str) -> None:
-        """Write a record to the dead-letter topic, however long it takes."""
-        _log.error("%s %d:%d goes to the dead letters: %s", record.topic, record.partition, record.offset, reason)
+        """Write a record to the dead-letter topic. Retries until the log acknowledges it."""
+        _log.error("%s %d:%d goes to the dead-letter topic: %s", record.topic, record.partition, record.offset, reason)
         await until_available(lambda: self._log.bury(record, reason, self._group), "dead letter")
         self._consumed[record.topic, "dead"](1)
         self._buried.add(id(record))

@@ -1,4 +1,4 @@
-"""From settings to a listening process: opens ports, builds the service, serves it, closes everything."""
+"""Hosts a service in a process: opens its ports, builds it, serves it and closes everything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Step = Callable[[], Awaitable[None]]
 class Service:
     """A built service. `rows`: its routes. `start`, `stop`: run before the first and after the last request.
 
-    `loops`: tasks that must run as long as the process; where one ends, the process ends with an error.
+    `loops`: tasks that must run as long as the process; if one exits, the process exits with an error.
     """
 
     rows: Sequence[Row] = ()
@@ -38,20 +38,23 @@ Build = Callable[[Ports, Settings], Service]
 
 
 class Host:
-    """One service in one process: its ports, routes and loops as an ASGI application (`app`)."""
+    """One service in one process, with its ports, routes and loops, as an ASGI application (`app`).
+
+    `ports`: None opens those that `needs` names.
+    """
 
     def __init__(self, name: str, needs: Sequence[str], build: Build, config: Settings, ports: Ports | None = None) -> None:
-        self._needs, self._build, self._config, self._given = needs, build, config, ports
+        self._needs, self._build, self._config, self._ports = needs, build, config, ports
         self._opened: bootstrap.Opened | None = None
         self._service = Service()
         self._tasks: list[asyncio.Future[None]] = []
         self._stopping = False
-        self.app = App(name, (), config.instance, self.open, self.close, lambda: bool(self._opened or self._given))
+        self.app = App(name, (), config.instance, self.open, self.close, lambda: bool(self._opened or self._ports))
 
     async def open(self) -> None:
-        """Open the ports (or take those given), build the service, start its loops."""
+        """Open the ports, build the service and start its loops."""
         tracing.serve_as(self.app.name)
-        ports = self._given
+        ports = self._ports
         if ports is None:
             self._opened = await bootstrap.open_ports(self._config, self._needs)
             await self._opened.ready()
@@ -62,17 +65,17 @@ class Host:
             await self._service.start()
         for loop in self._service.loops:
             task = asyncio.ensure_future(loop())
-            task.add_done_callback(self._ended)
+            task.add_done_callback(self._on_exit)
             self._tasks.append(task)
 
-    def _ended(self, task: asyncio.Future[None]) -> None:
+    def _on_exit(self, task: asyncio.Future[None]) -> None:
         if not self._stopping:
-            problem = asyncio.CancelledError("by nobody") if task.cancelled() else task.exception()
-            _log.critical("a loop of %s ended; the process ends too", self.app.name, exc_info=problem)
-            os._exit(1)  # the supervisor starts a fresh one; a worker without its loop would only look alive
+            problem = asyncio.CancelledError("not by its host") if task.cancelled() else task.exception()
+            _log.critical("a loop of %s exited unexpectedly; exiting the process", self.app.name, exc_info=problem)
+            os._exit(1)  # the supervisor restarts it; a worker without its loop would only look healthy
 
     async def close(self) -> None:
-        """Stop loops and service, close the ports."""
+        """Stop the loops and the service, then close the ports."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
@@ -86,7 +89,7 @@ class Host:
 
 
 def run(name: str, needs: Sequence[str], build: Build) -> None:
-    """Serve until SIGTERM, with the settings of this process' environment."""
+    """Serve until SIGTERM, with settings from the environment."""
     config = settings.from_env()
     tracing_setup.start(config.otlp, config.trace_ratio, config.instance)
     host = Host(name, needs, build, config)

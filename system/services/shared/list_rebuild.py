@@ -1,13 +1,13 @@
-"""Building cached lists from the truth, once at a time for each list.
+"""Rebuilds cached lists from the durable stores, one rebuild per list at a time.
 
-    begin (the key is *building*, with our token)  ->  read the truth  ->  complete (only while the token stands)
+    begin (marks the key *building*, with a token)  ->  read the stores  ->  complete (only if the token is still set)
 
-What happens between begin and complete is added to the building key by whoever does it; what was there before
-begin is in the truth that is read after it. So nothing falls between. A removal deletes the key: the
-token is lost, and the build starts again from a fresh read.
+A write between begin and complete adds its entry to the building key itself; a write before begin is in the
+stores, which are read after it. So no entry is lost. A removal deletes the key, and with it the token: the
+rebuild starts again with a new read.
 
-Within a process callers of one list wait for one build. They must read the *list* afterwards, not
-share what the build read: it may have read before their own begin.
+Within a process, callers of one list wait for one rebuild. Afterwards they must read the *list*, not share
+what the rebuild read: it may have read before their own request.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, Kind, TimelineCache, TweetCache, TweetStore, UserDirectory
 from system.services.shared.read_through import CacheHits
 
-MAX_ATTEMPTS = 4      # builds in a row that may lose their token before the caller reads the truth itself
+MAX_ATTEMPTS = 4      # rebuilds in a row that may lose their token before the caller reads the stores itself
 AUTHOR_READS = 32     # author partitions read at once in a process; 2 cores do about 4,000/s, so 8 ms of work
-KEPT = 20             # newest tweets of an author that go into the hot cache when his rows are read: one page of him alone
+KEPT = 20             # newest tweets of an author to put into the hot cache after a read: one page of one author
 USERS_PAGE = 10_000   # edges read from PostgreSQL at once
 
 NAMES = {Kind.HOME: "timelines", Kind.AUTHOR: "author_timelines", Kind.FOLLOWERS: "followers", Kind.FOLLOWING: "following"}
@@ -34,7 +34,7 @@ Content = tuple[list[Entry], int]
 """(entries, floor)"""
 
 
-class Lists:
+class CachedLists:
     """Cached lists of one process: authors' tweets, followers, followings."""
 
     def __init__(self, cache: TimelineCache, hot: TweetCache, tweets: TweetStore, users: UserDirectory,
@@ -47,24 +47,30 @@ class Lists:
         self._building: dict[tuple[Kind, int], asyncio.Task[bool]] = {}
         self._author_reads = asyncio.Semaphore(AUTHOR_READS)
         self._coalesce = coalesce
-        self._looks = {kind: CacheHits(name) for kind, name in NAMES.items()}
+        self._cache_hits = {kind: CacheHits(name) for kind, name in NAMES.items()}
 
     async def ensure(self, kind: Kind, owner: int) -> bool:
-        """Build an absent list. False where another process is building it, or its token was lost too often.
+        """Rebuild an absent list.
 
-        True does not promise that the list still stands: read it, and go to the truth where it does not.
+        Return False if another process is rebuilding it, or if the token was lost too often.
+
+        True does not guarantee that the list still exists: read it, and fall back to the stores if it does
+        not.
         """
         reads: dict[Kind, Callable[[int], Awaitable[Content]]] = {
             Kind.AUTHOR: self._read_author, Kind.FOLLOWERS: self._read_followers, Kind.FOLLOWING: self._read_following,
         }
         return await self.single_flight(kind, owner, reads[kind])
 
-    def seen(self, kind: Kind, hits: int, misses: int) -> None:
-        """Count look-ups: so many lists stood complete, so many did not."""
-        self._looks[kind].seen(hits, misses)
+    def count_lookups(self, kind: Kind, hits: int, misses: int) -> None:
+        """Count look-ups of lists. `hits`: lists that were complete; `misses`: lists that were not."""
+        self._cache_hits[kind].count(hits, misses)
 
     async def single_flight(self, kind: Kind, owner: int, read: Callable[[int], Awaitable[Content]]) -> bool:
-        """Build the list with what `read(owner)` returns; callers of the same list share one build (with coalescing on)."""
+        """Rebuild the list from what `read(owner)` returns.
+
+        With coalescing on, callers of one list share one rebuild.
+        """
         if not self._coalesce:
             return await self._build(kind, owner, read)
         key = (kind, owner)
@@ -78,7 +84,7 @@ class Lists:
     def _built(self, key: tuple[Kind, int], task: asyncio.Task[bool]) -> None:
         self._building.pop(key, None)
         if not task.cancelled():
-            task.exception()  # told to whoever waits; nobody may be waiting any more
+            task.exception()  # already raised to the callers; retrieved here in case all were cancelled
 
     async def _build(self, kind: Kind, owner: int, read: Callable[[int], Awaitable[Content]]) -> bool:
         ends_s = time.monotonic() + self._knobs.building_ttl_s
@@ -93,20 +99,20 @@ class Lists:
                 if await self.cache.complete(kind, owner, token, entries, floor):
                     return True
                 if time.monotonic() > ends_s:
-                    return False  # so slow that the mark expired: another try would only add to what makes it slow
+                    return False  # so slow that the mark expired: another try would only add load
             except BaseException:
                 await self._abandon(kind, owner)
                 raise
         return False
 
     async def _abandon(self, kind: Kind, owner: int) -> None:
-        """Take our building mark away, so that the next reader need not wait for its TTL."""
+        """Delete our building mark, so that the next reader does not wait for its TTL."""
         try:
             await asyncio.shield(self.cache.drop([(kind, owner)]))
         except (StoreUnavailable, asyncio.CancelledError):
             pass  # the mark's TTL ends it
 
-    # ---- the truth -----------------------------------------------------------------------------------
+    # ---- the stores ----------------------------------------------------------------------------------
 
     async def _read_author(self, owner: int) -> Content:
         cap = self._knobs.cap
@@ -131,10 +137,10 @@ class Lists:
         return await _all(self._users.following, owner)
 
     async def followings(self, owner: int) -> list[int]:
-        """Return all followed users: from the cached list, which is built where absent, else from the primary."""
+        """Return all followed users from the cached list, rebuilt if it is absent, else from the primary."""
         for _ in range(2):
             members = await self.cache.members(Kind.FOLLOWING, owner)
-            self.seen(Kind.FOLLOWING, int(members is not None), int(members is None))
+            self.count_lookups(Kind.FOLLOWING, int(members is not None), int(members is None))
             if members is not None:
                 return members
             if not await self.ensure(Kind.FOLLOWING, owner):
@@ -149,20 +155,20 @@ class Lists:
         return [Entry(row.id, owner) for row in rows]
 
     async def _keep(self, rows: Sequence[Tweet]) -> None:
-        """Put the newest tweets that were just read into the hot cache: a page will ask for them next."""
+        """Put the newest of the tweets just read into the hot cache: the next page will need them."""
         newest = [row for row in rows[:KEPT] if not row.deleted]
         try:
             await self._hot.fill(newest)
         except StoreUnavailable:
-            pass  # they are read again where they are needed
+            pass  # they are read again when needed
 
 
 async def _all(read: Callable[[int, int, int], Awaitable[Sequence[int]]], owner: int) -> list[int]:
-    found: list[int] = []
+    user_ids: list[int] = []
     after = -1
     while True:
-        part = await read(owner, after, USERS_PAGE)
-        found.extend(part)
-        if len(part) < USERS_PAGE:
-            return found
-        after = part[-1]
+        page = await read(owner, after, USERS_PAGE)
+        user_ids.extend(page)
+        if len(page) < USERS_PAGE:
+            return user_ids
+        after = page[-1]

@@ -1,6 +1,7 @@
-"""Pictures of tweets under `includes.media`, each with a link to read it: for `expansions=attachments.media_keys`.
+"""`includes.media`: the pictures of tweets, each with a signed link, for `expansions=attachments.media_keys`.
 
-Whoever may read a tweet may see its pictures, so this is asked with tweets that were found readable. Deleted ones are left out.
+A viewer who may read a tweet may see its pictures, so callers pass only tweets that the viewer may read.
+Deleted pictures are left out.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from system.ports import MediaState, Medium, Ports
 from system.services.shared.shapes import MEDIA_EXPANSION, Json
 
 
-class Pictures:
-    """Media of tweets over the ports `media` and `edge`. `link_s`: seconds for which a link holds."""
+class MediaIncludes:
+    """Media of tweets over the ports `media` and `edge`. `link_s`: seconds for which a link is valid."""
 
     def __init__(self, ports: Ports, link_s: int) -> None:
         self._media, self._edge, self._link_s = ports.media, ports.edge, link_s
 
     async def include(self, body: Json, query: Mapping[str, str], tweets: Iterable[Tweet]) -> None:
-        """Add `includes.media` to an answer where the query asks for it and the tweets have pictures."""
+        """Add `includes.media` to a response body if the query asks for it and the tweets have pictures."""
         if MEDIA_EXPANSION not in query.get("expansions", "").split(","):
             return
         keys = list(dict.fromkeys(key for tweet in tweets for key in tweet.media_keys))
-        found = await self._media.get(keys) if keys else {}
-        shown = [self._shape(found[key]) for key in keys if key in found and found[key].state is MediaState.ATTACHED]
-        if shown:
-            body.setdefault("includes", {})["media"] = shown
+        media = await self._media.get(keys) if keys else {}
+        shapes = [self._shape(media[key]) for key in keys if key in media and media[key].state is MediaState.ATTACHED]
+        if shapes:
+            body.setdefault("includes", {})["media"] = shapes
 
     def _shape(self, medium: Medium) -> Json:
         return {"media_key": medium.id, "type": "photo", "url": self._edge.link(cdn_links.object_key(medium.id), self._link_s)}

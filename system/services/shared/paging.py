@@ -1,11 +1,12 @@
-"""Which page a caller asks for, and the cursors to its neighbours. Pure.
+"""The requested page, and the cursors of its neighbors. Pure.
 
-A cursor (`pagination_token`) is the bound of its page, then the bounds of the pages before it, nearest first: `70.80.90`. A
-bound is the last id that was looked at, exclusive. The first page has none, so `70` alone is the second page, and the way
-back needs no memory here: `70.80.90` goes back to `80.90`, that to `90`, that to the first page. A bare id is a cursor too.
+A cursor (`pagination_token`) is the bound of its page, then the bounds of the previous pages, nearest first:
+`70.80.90`. A bound is the last id that was scanned, exclusive. The first page has none, so `70` alone is the
+second page. Paging back needs no state here: the page before `70.80.90` is `80.90`, then `90`, then the first
+page. A bare id is a valid cursor.
 
-A trail holds at most MAX_TRAIL bounds. Where older ones fell off it ends in `~`: the way back then ends at the last bound
-that is known, with no cursor rather than with a wrong page.
+A trail holds at most MAX_TRAIL bounds. If older ones were dropped it ends in `~`: paging back then ends at
+the last known bound, without a cursor rather than with a wrong page.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from system.kernel.errors import WrongInput
 
 MAX_RESULTS = 100  # tweets in one page; Twitter's API v2
 MAX_TRAIL = 100    # bounds in one cursor: 2,000 characters at most
-CUT = "~"          # stands in no id, and a URL takes it as it is
+CUT = "~"          # occurs in no id, and needs no escaping in a URL
 MAX_TOKEN = MAX_TRAIL * (len(str(ids.MAX_ID)) + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page begins. `bound`: exclusive, None = the first page. `trail`: bounds of the pages before, nearest first.
+    """Where a page begins.
 
-    `cut`: the trail does not reach back to the second page. `start`: the bound that means the first page, as a number.
+    `bound`: exclusive, None = the first page. `trail`: bounds of the previous pages, nearest first.
+
+    `cut`: older bounds were dropped from the trail. `start`: the bound that means the first page, as a
+    number.
     """
 
     start: int
@@ -35,25 +39,31 @@ class Cursor:
     cut: bool = False
 
     def next(self, scanned: int) -> str:
-        """Return the cursor to the page after this one. `scanned`: last id looked at."""
+        """Return the cursor of the next page. `scanned`: last id scanned."""
         if self.bound is None:
             return str(scanned)
         bounds = (scanned, self.bound, *self.trail)
         return _text(bounds[:MAX_TRAIL], self.cut or len(bounds) > MAX_TRAIL)
 
     def previous(self) -> str | None:
-        """Return the cursor to the page before this one; None on the first page, and where the trail was cut."""
+        """Return the cursor of the previous page.
+
+        None on the first page, and at the end of a trail that was cut.
+        """
         if self.bound is None or (self.cut and not self.trail):
             return None
         return _text(self.trail, self.cut) if self.trail else str(self.start)
 
 
-NEWEST = Cursor(ids.MAX_ID)  # first page of a list that goes down by id
-LEAST = Cursor(0)            # first page of a list that goes up by id
+NEWEST = Cursor(ids.MAX_ID)  # first page of a list in descending order of id
+LOWEST = Cursor(0)            # first page of a list in ascending order of id
 
 
 def cursor(params: Mapping[str, str], first: Cursor) -> Cursor:
-    """Return what `pagination_token` says; `first` (NEWEST or LEAST) where it is absent. Raises WrongInput naming the value."""
+    """Return the cursor in `pagination_token`.
+
+    `first` (NEWEST or LOWEST) if it is absent. Raises WrongInput naming the value.
+    """
     text = params.get("pagination_token")
     if text is None:
         return first
@@ -61,8 +71,8 @@ def cursor(params: Mapping[str, str], first: Cursor) -> Cursor:
     if not parts or len(parts) > MAX_TRAIL or not all(map(_is_id, parts)):
         raise _refusal(text, f"it must be 1 to {MAX_TRAIL} whole numbers from 0 to {ids.MAX_ID}, joined by '.'")
     bound, *trail = map(int, parts)
-    away = 1 if first.start else -1
-    if any((after - before) * away <= 0 for before, after in zip([bound, *trail], trail, strict=False)):
+    step = 1 if first.start else -1
+    if any((after - before) * step <= 0 for before, after in zip([bound, *trail], trail, strict=False)):
         raise _refusal(text, f"each of its numbers must be {'above' if first.start else 'below'} the one before")
     if bound == first.start:
         return first
@@ -79,25 +89,27 @@ def _text(bounds: tuple[int, ...], cut: bool) -> str:
 
 def _refusal(text: str, bound: str) -> WrongInput:
     return WrongInput(f"`pagination_token` is {text[:40]!r} ({len(text)} characters); {bound}. Send `next_token` or "
-                      "`previous_token` as an answer gave it, or none for the first page.")
+                      "`previous_token` of a response unchanged, or leave it out for the first page.")
 
 
-def next_token(scanned: int, ended: bool, since_id: int | None, here: Cursor = NEWEST) -> str | None:
-    """Return the cursor to the next page of tweets, or None where nothing older can follow.
+def next_token(scanned: int, ended: bool, since_id: int | None, current: Cursor = NEWEST) -> str | None:
+    """Return the cursor of the next page of tweets, or None if nothing older can follow.
 
-    `scanned`: lowest id looked at. `ended`: every source is exhausted. `since_id`: exclusive lower bound asked for.
-    `here`: the cursor of this page.
+    `scanned`: lowest id scanned. `ended`: every source is exhausted. `since_id`: exclusive lower bound of the
+    request. `current`: the cursor of this page.
     """
     if ended or scanned <= 0 or (since_id is not None and scanned <= since_id + 1):
         return None
-    return here.next(scanned)
+    return current.next(scanned)
 
 
 @dataclass(frozen=True)
 class Window:
-    """What a caller asked of a page. `before`: exclusive upper bound of ids, None = newest. `since_id`: exclusive lower bound.
+    """A requested page.
 
-    `cursor`: where the page stands in its walk; `before` is its bound, or `until_id` where that is lower.
+    `before`: exclusive upper bound of ids, None = newest. `since_id`: exclusive lower bound.
+
+    `cursor`: the cursor of the page; `before` is its bound, or `until_id` if that is lower.
     """
 
     limit: int
@@ -107,14 +119,17 @@ class Window:
 
 
 def window(params: Mapping[str, str], default: int, least: int = 1) -> Window:
-    """Return the page asked for by query parameters. Raises WrongInput naming parameter, value and bound."""
+    """Return the page that the query parameters request.
+
+    Raises WrongInput naming parameter, value and bound.
+    """
     text = params.get("max_results", str(default))
     if not (text.isascii() and text.isdigit() and len(text) <= 4 and least <= int(text) <= MAX_RESULTS):
         raise WrongInput(f"`max_results` is {text[:40]!r}; it must be a whole number from {least} to {MAX_RESULTS}.")
-    here = cursor(params, NEWEST)
-    before = here.bound
+    current = cursor(params, NEWEST)
+    before = current.bound
     if "until_id" in params:
         until = ids.parse(params["until_id"], "until_id")
         before = until if before is None else min(before, until)
     since = ids.parse(params["since_id"], "since_id") if "since_id" in params else None
-    return Window(int(text), before, since, here)
+    return Window(int(text), before, since, current)

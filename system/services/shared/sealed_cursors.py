@@ -1,7 +1,8 @@
-"""Cursors that tell nothing: sealed, so that only who knows the lab's key can make one or look into it.
+"""Sealed cursors: encrypted and authenticated, so that only a holder of the lab's key can make or read one.
 
-For lists whose pages may end at an entry that the caller must not see. A token is bound to what it was given for; of another list
-it is refused. It is deterministic (SIV, RFC 5297): the same page has the same token, whichever process gives it.
+For lists whose pages may end at an entry that the caller must not see. A token is bound to the list it was
+issued for and is refused for any other. It is deterministic (SIV, RFC 5297): the same page has the same token
+in every process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ MAX_TOKEN = 4_096  # characters
 
 
 class Seal:
-    """Makes and opens tokens with a key derived from `secret` for one `purpose`; an empty secret: a key of this process alone."""
+    """Makes and opens tokens with a key derived from `secret` for one `purpose`.
+
+    An empty secret: a random key, valid in this process only.
+    """
 
     def __init__(self, secret: str, purpose: str) -> None:
         self._key = hashlib.sha512(f"tweetlab {purpose} ".encode() + (secret.encode() or secrets.token_bytes(32))).digest()
@@ -30,7 +34,7 @@ class Seal:
         return base64.urlsafe_b64encode(mac + sealed).rstrip(b"=").decode()
 
     def open(self, token: str, about: str) -> str | None:
-        """Return what a token holds; None where it is not one of ours, or of another list."""
+        """Return the content of a token; None if it was not issued here, or was issued for another list."""
         try:
             if len(token) > MAX_TOKEN:
                 return None

@@ -1,7 +1,7 @@
 """JSON in the shapes of Twitter's API v2: tweets, users, the envelope. Ids are decimal strings.
 
-Without `tweet.fields` a tweet carries all fields that cost nothing to know; with it, `id`, `text` and those named.
-`public_metrics` of a tweet are counted, so they come only where they are named.
+Without `tweet.fields` a tweet carries every field that costs no look-up; with it, `id`, `text` and the named
+ones. `public_metrics` of a tweet have to be counted, so they are returned only if named.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from system.kernel.errors import WrongInput
 from system.kernel.events import Tweet
 from system.ports import User
 
-TWEET_FIELDS = (  # those of Twitter's API v2, so that a client may ask for what it always asks for
+TWEET_FIELDS = (  # those of Twitter's API v2, so that existing clients work unchanged
     "attachments", "author_id", "context_annotations", "conversation_id", "created_at", "edit_controls",
     "edit_history_tweet_ids", "entities", "geo", "id", "in_reply_to_user_id", "lang", "non_public_metrics", "organic_metrics",
     "possibly_sensitive", "promoted_metrics", "public_metrics", "referenced_tweets", "reply_settings", "source", "text",
@@ -47,7 +47,10 @@ def timestamp(wall_ms: int) -> str:
 
 
 def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[int, Json] | None = None) -> Json:
-    """Return one tweet. `fields`: as `fields_of` returned them. `metrics`: of tweets by id, where they were asked for."""
+    """Return one tweet.
+
+    `fields`: as `fields_of` returned them. `metrics`: by tweet id; None if not requested.
+    """
     text_id = str(value.id)
     shape: Json = {
         "id": text_id, "text": value.text, "author_id": str(value.author_id), "created_at": timestamp(value.created_ms),
@@ -65,14 +68,15 @@ def tweet(value: Tweet, fields: frozenset[str] | None = None, metrics: Mapping[i
 
 
 def tweet_metrics(likes: int) -> Json:
-    """Return a tweet's `public_metrics`: what the lab counts. What it does not know (replies, views) is left out."""
+    """Return a tweet's `public_metrics`. The lab does not count replies and views, so they are left out."""
     return {"like_count": likes, "quote_count": 0, "retweet_count": 0}
 
 
 def fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
-    """Return the fields that `tweet.fields` names, with those that are always there; None where it is absent.
+    """Return the fields that `tweet.fields` names and those that are always present; None if it is absent.
 
-    Raises WrongInput on a field that a tweet cannot have; fields of Twitter's that the lab has no value for are left out.
+    Raises WrongInput on a field that a tweet cannot have; fields of Twitter's API without a value in the lab
+    are left out.
     """
     text = query.get("tweet.fields")
     if text is None:
@@ -85,9 +89,9 @@ def fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
 
 
 def wants_authors(query: Mapping[str, str]) -> bool:
-    """Does the caller want the authors under `includes.users`?
+    """Return whether the request wants the authors under `includes.users`.
 
-    Raises WrongInput on an expansion that is not served, and on a field of users that they cannot have.
+    Raises WrongInput on an unsupported expansion, and on a field that a user cannot have.
     """
     user_fields_of(query)
     text = query.get("expansions")
@@ -96,7 +100,7 @@ def wants_authors(query: Mapping[str, str]) -> bool:
     named = [part for part in text.split(",") if part]
     unknown = [part for part in named if part not in EXPANSIONS]
     if unknown:
-        raise WrongInput(f"`expansions` names {unknown[0][:40]!r}; served are {', '.join(EXPANSIONS)}.")
+        raise WrongInput(f"`expansions` names {unknown[0][:40]!r}; supported are {', '.join(EXPANSIONS)}.")
     return EXPANSIONS[0] in named
 
 
@@ -113,9 +117,12 @@ def user(value: User, fields: frozenset[str] | None = None) -> Json:
 
 
 def user_fields_of(query: Mapping[str, str]) -> frozenset[str] | None:
-    """Return the fields that `user.fields` names, with those that are always there; None (all) where it is absent.
+    """Return the fields that `user.fields` names and those that are always present.
 
-    Raises WrongInput on a field that a user cannot have; fields of Twitter's that the lab has no value for are left out.
+    None (all) if it is absent.
+
+    Raises WrongInput on a field that a user cannot have; fields of Twitter's API without a value in the lab
+    are left out.
     """
     text = query.get("user.fields")
     if text is None:
@@ -135,18 +142,21 @@ def user_page(users: Sequence[User], next_token: str | None, fields: frozenset[s
         meta["next_token"] = next_token
     if previous_token is not None:
         meta["previous_token"] = previous_token
-    return {"data": [user(each, fields) for each in users], "meta": meta}
+    return {"data": [user(value, fields) for value in users], "meta": meta}
 
 
 def users(values: Sequence[User], query: Mapping[str, str]) -> list[Json]:
-    """Return users for `includes`, with the fields that the caller named."""
+    """Return users for `includes`, with the fields that the request names."""
     fields = user_fields_of(query)
-    return [user(each, fields) for each in values]
+    return [user(value, fields) for value in values]
 
 
 def page(data: Sequence[Json], next_token: str | None, users: Sequence[Json] | None = None,
          previous_token: str | None = None) -> Json:
-    """Return the envelope of a page of tweets, newest first. `users`: for `includes`, None where not asked for."""
+    """Return the envelope of a page of tweets, newest first.
+
+    `users`: for `includes`; None if not requested.
+    """
     meta: Json = {"result_count": len(data)}
     if data:
         meta["newest_id"], meta["oldest_id"] = data[0]["id"], data[-1]["id"]
@@ -161,6 +171,6 @@ def page(data: Sequence[Json], next_token: str | None, users: Sequence[Json] | N
 
 
 def missing(kind: str, value: str) -> Json:
-    """Return the `errors` entry for something that was asked for among others and does not exist."""
+    """Return the `errors` entry for one of several requested objects that does not exist."""
     return {"title": "Not Found Error", "detail": f"Could not find {kind} with id: [{value}].", "type": "about:blank",
             "status": 404, "resource_type": kind, "resource_id": value}

@@ -1,8 +1,9 @@
 """Access tokens: JSON Web Tokens signed with HS256 by one of at most two keys.
 
-The newest key signs; the one before it still verifies, so keys change without signing anybody out: first every gateway gets
-both, then the users service signs with the new one, and when the old tokens are expired the old key goes. A token's header
-names its key (`kid`, a fingerprint that does not give the key away). One without it is tried with both.
+The newest key signs and the previous one still verifies, so a key rotation ends no session: every gateway
+first gets both keys, then the users service signs with the new one, and once the old tokens have expired the
+old key is removed. A token's header names its key (`kid`, a fingerprint that does not reveal the key). A
+token without it is tried with both.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import jwt
 from system.kernel.errors import CouldNotRun
 
 ALGORITHM = "HS256"
-LEAST_CHARACTERS = 32  # RFC 7518, 3.2: a key of at least 256 bits
+MIN_SECRET_CHARACTERS = 32  # RFC 7518, 3.2: a key of at least 256 bits
 
 
 def kid_of(secret: str) -> str:
@@ -30,17 +31,22 @@ def sign(claims: Mapping[str, Any], secret: str) -> str:
 
 
 class Keys:
-    """The keys whose tokens hold. `previous`: the key before `newest`, "" where there is none. Raises CouldNotRun."""
+    """The keys that verify tokens.
+
+    `previous`: the key before `newest`, "" if there is none. Raises CouldNotRun on a short key.
+    """
 
     def __init__(self, newest: str, previous: str = "") -> None:
-        _long_enough("TWEETLAB_JWT_SECRET", newest)
+        _check_length("TWEETLAB_JWT_SECRET", newest)
         if previous:
-            _long_enough("TWEETLAB_JWT_SECRET_PREVIOUS", previous)
+            _check_length("TWEETLAB_JWT_SECRET_PREVIOUS", previous)
         self.newest = newest
         self._by_kid = {kid_of(secret): secret for secret in (newest, previous) if secret}
 
     def claims_of(self, token: str | bytes) -> dict[str, Any]:
-        """Return the claims of a token that holds: signed by HS256 with one of the keys, not expired, with `exp` and `sub`.
+        """Return the claims of a valid token.
+
+        Signed by HS256 with one of the keys, not expired, with `exp` and `sub`.
 
         Raises jwt.ExpiredSignatureError, jwt.InvalidTokenError.
         """
@@ -55,9 +61,9 @@ class Keys:
         raise problem
 
 
-def _long_enough(name: str, secret: str) -> None:
-    if len(secret) < LEAST_CHARACTERS:
-        raise CouldNotRun(f"{name} has {len(secret)} characters; tokens are signed with {LEAST_CHARACTERS} or more. Set it.")
+def _check_length(name: str, secret: str) -> None:
+    if len(secret) < MIN_SECRET_CHARACTERS:
+        raise CouldNotRun(f"{name} has {len(secret)} characters; it needs {MIN_SECRET_CHARACTERS} or more. Set it.")
 
 
 def name_of(token: str | bytes, claims: Mapping[str, Any]) -> str:

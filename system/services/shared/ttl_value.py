@@ -1,7 +1,7 @@
-"""A value that a process reads from the truth now and then, and never shows when it is older than it may be.
+"""A value that a process reads from its source periodically and never returns once it is older than its TTL.
 
-It is read again well before it expires; while the truth does not answer, the last one serves until its end, then callers
-are refused. One read at a time, whatever the load.
+It is refreshed long before it expires. While the source does not answer, the last value is served until the
+TTL ends; after that callers are refused. One read at a time, whatever the load.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import Generic, TypeVar
 
 from system.kernel.errors import StoreUnavailable
 
-REFRESH_AT = 0.25  # of the TTL: three quarters of it are left to ride over a restart of PostgreSQL
+REFRESH_AT = 0.25  # of the TTL: the other three quarters ride out a restart of PostgreSQL
 T = TypeVar("T")
 
 
-class View(Generic[T]):
-    """What `read` returned last. `what`: the words of the refusal. `ttl_s`: greatest age, counted from the begin of the read."""
+class TtlValue(Generic[T]):
+    """What `read` returned last.
+
+    `what`: names the value in errors. `ttl_s`: greatest age, counted from the start of the read.
+    """
 
     def __init__(self, read: Callable[[], Awaitable[T]], first: T, what: str, ttl_s: float,
                  now: Callable[[], float] = time.monotonic) -> None:
@@ -27,11 +30,14 @@ class View(Generic[T]):
         self._refresh: asyncio.Task[None] | None = None
 
     async def get(self) -> T:
-        """Return the value. Raises StoreUnavailable (definite) where no young enough one can be had, or what `read` raised."""
+        """Return the value.
+
+        Raises StoreUnavailable (definite) if none younger than the TTL can be read, or what `read` raises.
+        """
         age_s = self._now() - self._read_s
         if age_s < self._ttl_s * REFRESH_AT:
             return self._value
-        refresh = self._start()
+        refresh = self._start_refresh()
         if age_s >= self._ttl_s:
             await asyncio.shield(refresh)
             if self._now() - self._read_s >= self._ttl_s:
@@ -39,13 +45,13 @@ class View(Generic[T]):
                                        retry_after_s=1.0)
         return self._value
 
-    def _start(self) -> asyncio.Task[None]:
+    def _start_refresh(self) -> asyncio.Task[None]:
         if self._refresh is None or self._refresh.done():
-            self._refresh = asyncio.ensure_future(self._again())
+            self._refresh = asyncio.ensure_future(self._read_again())
             self._refresh.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self._refresh
 
-    async def _again(self) -> None:
-        began_s = self._now()  # the view is as old as the begin of its read
+    async def _read_again(self) -> None:
+        started_s = self._now()  # the value is as old as the start of its read
         self._value = await self._read()
-        self._read_s = began_s
+        self._read_s = started_s

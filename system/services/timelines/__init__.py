@@ -1,1 +1,1 @@
-"""Home timelines: read from Redis, rebuilt from Cassandra."""
+"""Home timelines: read from Redis, rebuilt from PostgreSQL and Cassandra."""

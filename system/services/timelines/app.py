@@ -9,11 +9,7 @@ from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.list_rebuild import Lists
-from system.services.shared.media_includes import Pictures
-from system.services.shared.public_metrics import Metrics
-from system.services.shared.read_through import Profiles, Tweets
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 from system.services.timelines import policy
 from system.services.timelines.handlers import Timelines
 from system.services.timelines.pulled_authors import PulledAuthors
@@ -25,15 +21,16 @@ NEEDS = ("timelines", "hot", "tweets", "users", "media", "edge", "likes", "like_
 class Routes:
     """HTTP in front of `Timelines`."""
 
-    def __init__(self, timelines: Timelines, profiles: Profiles, pictures: Pictures, metrics: Metrics) -> None:
-        self._timelines, self._profiles, self._pictures, self._metrics = timelines, profiles, pictures, metrics
+    def __init__(self, timelines: Timelines, reads: Reads) -> None:
+        self._timelines = timelines
+        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
         return [("GET", "/2/users/{id}/timelines/reverse_chronological", self.home)]
 
     async def home(self, call: Call) -> Answer:
-        """`GET /2/users/{id}/timelines/reverse_chronological`: only the user himself reads his home timeline."""
+        """`GET /2/users/{id}/timelines/reverse_chronological`, of the caller only."""
         user_id = ids.parse(call.params["id"])
         if user_id != call.user_id:
             raise Forbidden(f"The token is of user {call.user_id}; only user {user_id} may read this home timeline.")
@@ -47,23 +44,18 @@ class Routes:
         metrics = await self._metrics.of(page.tweets, fields)
         body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], page.next_token, users,
                            window.cursor.previous())
-        await self._pictures.include(body, query, page.tweets)
+        await self._media.include(body, query, page.tweets)
         headers = [(b"x-tweetlab-source", page.label().encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)]
         return Answer(body, headers=headers)
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`."""
-    knobs = settings.policies
-    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline,
-                  bool(knobs.coalesce.misses))
-    modes = PulledAuthors(ports.users, knobs.timeline.mode_ttl_s)
-    visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
-    tweets = Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses))
-    timelines = Timelines(ports.timelines, tweets, lists, modes, visibility, knobs.timeline)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
-    metrics = Metrics(ports.likes, ports.like_counts)
-    return hosting.Service(Routes(timelines, profiles, Pictures(ports, knobs.media.link_s), metrics).rows())
+    """Build the service on `ports`."""
+    knobs = settings.policies.timeline
+    reads = Reads(ports, settings.policies)
+    pulled_authors = PulledAuthors(ports.users, knobs.mode_ttl_s)
+    timelines = Timelines(ports.timelines, reads.tweets, reads.lists, pulled_authors, reads.visibility, knobs)
+    return hosting.Service(Routes(timelines, reads).rows())
 
 
 if __name__ == "__main__":

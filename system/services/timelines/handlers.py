@@ -1,12 +1,12 @@
 """A page of a home timeline.
 
-    hit      one call: the reader's list, his own tweets and the pulled authors he follows, merged in Redis
-    rebuild  a list was absent: it was built from the truth first
-    direct   another process is building it, or Redis does not answer: this page is read from the truth
-    tail     the page passed the floor of the cached list and goes on in Cassandra
+    hit      one call: the reader's list, their own tweets and the pulled authors they follow, merged in Redis
+    rebuild  a list was absent: it was rebuilt from the durable stores first
+    direct   another process is rebuilding it, or Redis does not answer: this page is read from the stores
+    tail     the page passed the floor of the cached list and continues in Cassandra
 
-A page fills until it is full or every source is exhausted; deleted tweets are dropped after the look-up, so the walk
-goes on where the page is short. The cursor is the last id that was looked at.
+A page is filled until it is full or every source is exhausted; deleted tweets are dropped after the look-up,
+and then reading continues. The cursor is the last id that was scanned.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from system.kernel.http.asgi import Spent
 from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, HomePage, Kind, TimelineCache
 from system.services.shared import paging
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 from system.services.timelines import policy
@@ -35,9 +35,9 @@ HIT, REBUILD, DIRECT, TAIL = "hit", "rebuild", "direct", "tail"
 
 @dataclass
 class Page:
-    """What a reader gets. `scanned`: lowest id looked at. `next_token`: None at the end. `source`: see the module.
+    """One page. `scanned`: lowest id scanned. `next_token`: None at the end. `source`: see the module.
 
-    `deadline_ns`: monotonic, when the reader is gone; 0 where he waits for ever.
+    `deadline_ns`: monotonic, when the reader gives up; 0 for no deadline.
     """
 
     tweets: list[Tweet] = field(default_factory=list)
@@ -48,17 +48,20 @@ class Page:
     deadline_ns: int = 0
 
     def left_s(self) -> float:
-        """Return the seconds until the reader is gone."""
+        """Return the seconds until the reader gives up."""
         return (self.deadline_ns - time.monotonic_ns()) / 1e9 if self.deadline_ns else float("inf")
 
     def label(self) -> str:
-        """The source as the response header tells it."""
+        """Return the source as the response header states it."""
         return f"{self.source},pull" if self.pulled else self.source
 
 
 @dataclass(frozen=True)
 class Step:
-    """One part of the walk. `next_before`: where it goes on. `ended`: nothing older exists. `floor_reached`: go on below it."""
+    """One step through the ids. `next_before`: where the next step starts. `ended`: nothing older exists.
+
+    `floor_reached`: continue below the floor of the cached list.
+    """
 
     entries: Sequence[Entry]
     next_before: int
@@ -69,21 +72,24 @@ class Step:
 class Timelines:
     """Home timelines over the ports."""
 
-    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: Lists, modes: PulledAuthors, visibility: Visibility,
-                 knobs: TimelineKnobs) -> None:
-        self._visibility = visibility
-        self._cache, self._tweets, self._lists, self._modes, self._knobs = cache, tweets, lists, modes, knobs
-        self._gate = RebuildLimiter(knobs.rebuild_concurrency, knobs.rebuild_queue)
+    def __init__(self, cache: TimelineCache, tweets: Tweets, lists: CachedLists, pulled_authors: PulledAuthors,
+                 visibility: Visibility, knobs: TimelineKnobs) -> None:
+        self._visibility, self._pulled_authors = visibility, pulled_authors
+        self._cache, self._tweets, self._lists, self._knobs = cache, tweets, lists, knobs
+        self._rebuild_limiter = RebuildLimiter(knobs.rebuild_concurrency, knobs.rebuild_queue)
 
     async def home(self, user_id: int, window: paging.Window, spent: Spent, deadline_ns: int = 0) -> Page:
-        """Return one page. Raises Overloaded where too many rebuilds run, StoreUnavailable where the truth does not answer."""
+        """Return one page.
+
+        Raises Overloaded if too many rebuilds run, StoreUnavailable if the durable stores do not answer.
+        """
         page = Page(deadline_ns=deadline_ns)
         before, low, ended = window.before, -1 if window.since_id is None else window.since_id, False
         below_floor = False
         while len(page.tweets) < window.limit and not ended:
             want = window.limit - len(page.tweets)
             if below_floor:
-                step = await self._truth(user_id, before, want, page, TAIL, spent)
+                step = await self._from_stores(user_id, before, want, page, TAIL, spent)
             else:
                 step = await self._cached(user_id, before, want, page, spent)
             entries = [entry for entry in step.entries if entry.id > low]
@@ -95,43 +101,47 @@ class Timelines:
         return page
 
     async def _add(self, user_id: int, page: Page, entries: Sequence[Entry], spent: Spent) -> None:
-        # Cached lists follow a change of edges with a delay, so they do not decide what of a protected author may be seen.
+        # Cached lists follow a change of edges with a delay, so they do not decide whether a protected author
+        # may be read.
         live = await self._tweets.live([entry.id for entry in entries], spent)
         await checkpoints.reached("home.before_look", user_id=user_id)
-        seen = await self._visibility.readable(user_id, live)
-        page.tweets.extend(seen[entry.id] for entry in entries if entry.id in seen)
+        readable = await self._visibility.readable(user_id, live)
+        page.tweets.extend(readable[entry.id] for entry in entries if entry.id in readable)
 
     # ---- from the cache ------------------------------------------------------------------------------
 
     async def _cached(self, user_id: int, before: int | None, want: int, page: Page, spent: Spent) -> Step:
         try:
-            found = await self._complete_page(user_id, before, want, page, spent)
+            cached = await self._complete_page(user_id, before, want, page, spent)
         except StoreUnavailable as problem:
             if problem.retry_after_s is not None:
                 raise
-            found = None
-        if found is None:
-            return await self._truth(user_id, before, want, page, DIRECT, spent)
-        page.pulled = page.pulled or found.pulled
-        if not found.exhausted:
-            return Step(found.entries, found.scanned, False)
-        if found.floor == 0:
-            return Step(found.entries, 0, True)
-        return Step(found.entries, policy.tail_before(before, found.floor), False, floor_reached=True)
+            cached = None
+        if cached is None:
+            return await self._from_stores(user_id, before, want, page, DIRECT, spent)
+        page.pulled = page.pulled or cached.pulled
+        if not cached.exhausted:
+            return Step(cached.entries, cached.scanned, False)
+        if cached.floor == 0:
+            return Step(cached.entries, 0, True)
+        return Step(cached.entries, policy.tail_before(before, cached.floor), False, floor_reached=True)
 
     async def _complete_page(self, user_id: int, before: int | None, want: int, page: Page, spent: Spent) -> HomePage | None:
-        """Return a page of complete lists, building what is missing; None where it must come from the truth."""
+        """Return a page of complete lists, rebuilding missing ones.
+
+        None if it must be read from the stores.
+        """
         for _ in range(policy.MAX_ATTEMPTS):
-            pulled = await self._modes.pulled()
+            pulled = await self._pulled_authors.get()
             start = time.perf_counter_ns()
-            found = await self._cache.home(user_id, pulled, before, want)
+            cached = await self._cache.home(user_id, pulled, before, want)
             spent.since("redis", start)
-            self._lists.seen(Kind.HOME, int(not found.missing), int(bool(found.missing)))
-            if not found.missing:
-                return found
+            self._lists.count_lookups(Kind.HOME, int(not cached.missing), int(bool(cached.missing)))
+            if not cached.missing:
+                return cached
             if page.source == HIT:
                 page.source = REBUILD
-            if not await self._build(found.missing, page, spent):
+            if not await self._build(cached.missing, page, spent):
                 return None
         return None
 
@@ -140,7 +150,7 @@ class Timelines:
             return await asyncio.gather(*(self._ensure(kind, owner) for kind, owner in missing))
 
         start = time.perf_counter_ns()
-        built = await self._gate.run(build, page.left_s())
+        built = await self._rebuild_limiter.run(build, page.left_s())
         spent.since("rebuild", start)
         return all(built)
 
@@ -150,20 +160,23 @@ class Timelines:
         return await self._lists.ensure(kind, owner)
 
     async def _read_home(self, user_id: int) -> tuple[list[Entry], int]:
-        """Read what a home timeline is made of. Runs between begin and complete, so nothing can fall between."""
+        """Read the content of a home timeline.
+
+        Runs between begin and complete, so no concurrent write is lost.
+        """
         followings = await self._lists.followings(user_id)
         await checkpoints.reached("build.home.after_followings", owner=user_id)
         plan = policy.plan_rebuild(user_id, followings, self._knobs.cap)
         merged = policy.merge(await self._sources(plan.authors, None, plan.per_author, build=True), self._knobs.cap)
         return list(merged.entries), policy.floor_of(merged)
 
-    # ---- from the truth ------------------------------------------------------------------------------
+    # ---- from the durable stores ---------------------------------------------------------------------
 
-    async def _truth(self, user_id: int, before: int | None, want: int, page: Page, source: str, spent: Spent) -> Step:
-        """Walk one step through the authors' own lists, and Cassandra where they do not reach."""
+    async def _from_stores(self, user_id: int, before: int | None, want: int, page: Page, source: str, spent: Spent) -> Step:
+        """Take one step through the authors' own lists, continued in Cassandra below their floors."""
         page.source = source
         start = time.perf_counter_ns()
-        async with self._gate.enter(page.left_s()):
+        async with self._rebuild_limiter.enter(page.left_s()):
             try:
                 followings = await self._lists.followings(user_id)
             except StoreUnavailable:
@@ -171,47 +184,53 @@ class Timelines:
             authors = policy.plan_rebuild(user_id, followings, self._knobs.cap).authors
             merged = policy.merge(await self._sources(authors, before, want, build=False), want)
         if source == DIRECT:
-            await self._keep_seen(user_id, merged.entries)
+            await self._keep_shown(user_id, merged.entries)
         spent.since("truth", start)
         return Step(merged.entries, merged.low, merged.exhausted)
 
-    async def _keep_seen(self, user_id: int, entries: Sequence[Entry]) -> None:
-        """Put what the truth showed into the list that somebody else builds meanwhile: it may have read before, and the events of
-        what came in between may be seconds late. Else the next page, from that list, would lack what this one shows."""
+    async def _keep_shown(self, user_id: int, entries: Sequence[Entry]) -> None:
+        """Add what this page shows to the list that another process is rebuilding.
+
+        That rebuild may have read the stores earlier, and the events of tweets since then may be seconds
+        late: without this the next page, from that list, would lack tweets that this page shows.
+        """
         try:
             await self._cache.back_fill(user_id, entries)
         except StoreUnavailable:
-            pass  # no list stands there, or none that is ever shown
+            pass  # there is no list, or none that is ever shown
 
     async def _sources(self, authors: Sequence[int], before: int | None, limit: int, build: bool) -> list[policy.Source[Entry]]:
-        """Read `limit` ids of each author below `before`: lists where they stand, else (`build`) built, else Cassandra."""
-        found = await self._listed(authors, before, limit)
-        absent = [author for author in authors if author not in found]
+        """Read up to `limit` ids of each author below `before`.
+
+        From the cached list, which `build` allows to rebuild if it is absent, else from Cassandra.
+        """
+        sources = await self._listed(authors, before, limit)
+        absent = [author for author in authors if author not in sources]
         if absent and build:
             await asyncio.gather(*(self._lists.ensure(Kind.AUTHOR, author) for author in absent))
-            found.update(await self._listed(absent, before, limit))
-            absent = [author for author in absent if author not in found]
+            sources.update(await self._listed(absent, before, limit))
+            absent = [author for author in absent if author not in sources]
         rows = await asyncio.gather(*(self._lists.author_rows(author, before, limit) for author in absent))
         for author, entries in zip(absent, rows):
-            found[author] = policy.source_of(entries, limit)
-        return list(found.values())
+            sources[author] = policy.source_of(entries, limit)
+        return list(sources.values())
 
     async def _listed(self, authors: Sequence[int], before: int | None, limit: int) -> dict[int, policy.Source[Entry]]:
-        """Return what the authors' cached lists hold; authors are left out whose list is absent or ends above the limit."""
+        """Return the content of the authors' cached lists, without lists that are absent or too short."""
         try:
             pages = await self._cache.pages(Kind.AUTHOR, authors, before, limit)
         except StoreUnavailable:
             return {}
-        self._lists.seen(Kind.AUTHOR, len(pages), len(authors) - len(pages))
-        found: dict[int, policy.Source[Entry]] = {}
+        self._lists.count_lookups(Kind.AUTHOR, len(pages), len(authors) - len(pages))
+        sources: dict[int, policy.Source[Entry]] = {}
         for author, part in pages.items():
             entries = part.entries
             if part.exhausted and part.floor > 0 and len(entries) < limit:
                 if before is not None:
-                    continue  # a tail: below the floor only Cassandra knows
-                found[author] = policy.Source(entries, part.floor)
+                    continue  # a tail: below the floor only Cassandra has the rows
+                sources[author] = policy.Source(entries, part.floor)
             elif part.exhausted and part.floor == 0:
-                found[author] = policy.Source(entries, 0)
+                sources[author] = policy.Source(entries, 0)
             else:
-                found[author] = policy.Source(entries, part.scanned)
-        return found
+                sources[author] = policy.Source(entries, part.scanned)
+        return sources

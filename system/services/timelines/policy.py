@@ -1,13 +1,12 @@
-"""How a page of a home timeline is put together. Decides; reads no clock, no store.
+"""How a page of a home timeline is assembled. Pure: reads no clock, no store.
 
-A page is a walk down the ids. Each source (the reader's list, his own tweets, pulled authors, the
-authors' rows in Cassandra) is *complete* from its newest id down to a low mark. A page may show what
-lies at or above the highest of these marks, and no more: below it some source has not been looked at.
-So the cursor is the last id that was looked at, not the last one shown, and pages are disjoint,
-ordered and without gaps.
+A page goes down the ids. Each source (the reader's list, their own tweets, pulled authors, the authors' rows
+in Cassandra) is *complete* from its newest id down to a low mark. A page may show ids at or above the highest
+of these marks and no others: below it some source has not been read. So the cursor is the last id that was
+scanned, not the last one shown, and pages are disjoint, ordered and without gaps.
 
-A cached list carries a *floor*: it is complete for ids at or above it. A page that reaches the floor
-goes on in Cassandra, unless the floor is 0: nothing older exists.
+A cached list has a *floor*: it is complete for ids at or above it. A page that reaches the floor continues in
+Cassandra, unless the floor is 0: nothing older exists.
 """
 
 from __future__ import annotations
@@ -22,12 +21,15 @@ Entry = TypeVar("Entry", bound=tuple[int, int])
 
 DEFAULT_RESULTS = 100  # tweets; Twitter's API v2 for the home timeline
 MIN_PER_AUTHOR = 40    # ids; two pages of 20 of a reader's single followee need no tail
-SPREAD = 4             # a rebuild reads this many times the list's cap in all, so that one busy followee fits
+SPREAD = 4             # a rebuild reads this many times the list's cap in total, so that one busy followee fits
 
 
 @dataclass(frozen=True)
 class Source(Generic[Entry]):
-    """What was read of one source. `entries`: newest first. `low`: it is complete for ids >= `low`; 0 = wholly."""
+    """What was read of one source.
+
+    `entries`: newest first. `low`: complete for ids >= `low`; 0: nothing older exists.
+    """
 
     entries: Sequence[Entry]
     low: int
@@ -35,7 +37,10 @@ class Source(Generic[Entry]):
 
 @dataclass(frozen=True)
 class Merged(Generic[Entry]):
-    """Newest first, each id once. `low`: complete for ids >= `low`. `exhausted`: nothing below exists in any source."""
+    """Newest first, each id once.
+
+    `low`: complete for ids >= `low`. `exhausted`: no source has older entries.
+    """
 
     entries: tuple[Entry, ...]
     low: int
@@ -44,21 +49,25 @@ class Merged(Generic[Entry]):
 
 @dataclass(frozen=True)
 class RebuildPlan:
-    """How a home timeline is rebuilt. `per_author`: ids read per followee. `authors`: whom, the reader himself included."""
+    """How a home timeline is rebuilt.
+
+    `per_author`: ids read per author. `authors`: the followed users and the reader.
+    """
 
     per_author: int
     authors: tuple[int, ...]
 
 
 def merge(sources: Sequence[Source[Entry]], limit: int) -> Merged[Entry]:
-    """Merge sources into at most `limit` entries that leave no gap.
+    """Merge sources into at most `limit` entries without gaps.
 
-    Entries below the highest low mark are left out; where the limit cuts, the low mark is the last entry's id.
+    Entries below the highest low mark are left out; if the limit cuts, the low mark is the last entry's id.
     """
     low = max((source.low for source in sources), default=0)
     kept: list[Entry] = []
     last = -1
-    # Sorting runs that are sorted already costs one pass in C; heapq.merge would cost a step of Python an entry.
+    # Sorting runs that are already sorted costs one pass in C; heapq.merge would cost a Python step per
+    # entry.
     for entry in sorted(itertools.chain.from_iterable(source.entries for source in sources), reverse=True):
         if entry[0] < low:
             break
@@ -72,48 +81,58 @@ def merge(sources: Sequence[Source[Entry]], limit: int) -> Merged[Entry]:
 
 
 def source_of(entries: Sequence[Entry], limit: int) -> Source[Entry]:
-    """Return what a read of `limit` rows of one author tells: with fewer rows there is nothing older."""
+    """Return the source for a read of `limit` rows of one author; fewer rows mean that nothing older exists."""
     return Source(entries, entries[-1][0] if len(entries) >= limit and entries else 0)
 
 
 def plan_rebuild(user_id: int, followings: Sequence[int], cap: int) -> RebuildPlan:
-    """Return whom to read and how much of each, for a list of `cap` entries. The reader's own tweets belong to it."""
+    """Return which authors to read, and how much of each, for a list of `cap` entries.
+
+    It includes the reader's own tweets.
+    """
     authors = tuple(dict.fromkeys([*followings, user_id]))
     return RebuildPlan(min(cap, max(MIN_PER_AUTHOR, SPREAD * cap // len(authors))), authors)
 
 
 def floor_of(merged: Merged[Entry]) -> int:
-    """Return the floor of a list that was rebuilt as `merged`: 0 where nothing older exists."""
+    """Return the floor of a list that was rebuilt as `merged`: 0 if nothing older exists."""
     return 0 if merged.exhausted else merged.low
 
 
 def tail_before(before: int | None, floor: int) -> int:
-    """Return the exclusive upper bound from which Cassandra goes on after a cached list ended at `floor`."""
+    """Return the exclusive upper bound of the read from Cassandra that continues a cached list below `floor`."""
     return floor if before is None else min(before, floor)
 
 
 def admits(running: int, waiting: int, concurrency: int, queue: int) -> bool:
-    """May another rebuild start or wait? Beyond it the answer is 503 with `retry-after`."""
+    """Return whether one more rebuild may start or queue; otherwise the response is 503 with `retry-after`."""
     return running < concurrency or waiting < queue
 
 
 def expected_wait_s(running: int, waiting: int, concurrency: int, took_s: float) -> float:
-    """Return the seconds until one more rebuild would get a place, when each lately held its place for `took_s`."""
+    """Return the expected seconds until one more rebuild gets a slot.
+
+    `took_s`: how long recent rebuilds held theirs.
+    """
     return 0.0 if running < concurrency else (waiting + 1) * took_s / concurrency
 
 
 def in_time(wait_s: float, took_s: float, left_s: float) -> bool:
-    """Would a rebuild that waits first be done before its reader is gone in `left_s`?
+    """Return whether a rebuild that waits `wait_s` first ends before its reader gives up in `left_s`.
 
-    A free place is always used, however slow rebuilds are: what it builds serves the next read, and tells the next `took_s`.
+    A free slot is always used, however slow rebuilds are: the rebuilt list serves the next read, and its
+    duration updates `took_s`.
     """
     return wait_s <= 0.0 or wait_s + took_s <= left_s
 
 
 def mean_s(before_s: float, took_s: float) -> float:
-    """Return the running mean of how long a place was held: the last ten count most. `before_s` 0: none was measured yet."""
+    """Return the running mean of how long a slot was held; the last ten count most.
+
+    `before_s` 0: none was measured yet.
+    """
     return took_s if before_s <= 0.0 else before_s + (took_s - before_s) / 5
 
 
 MAX_ATTEMPTS = 4
-"""Times a rebuild starts again after it lost its token, before the page is served from Cassandra directly."""
+"""Times a rebuild is retried after it lost its token, before the page is served from Cassandra directly."""

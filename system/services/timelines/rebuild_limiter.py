@@ -1,7 +1,8 @@
-"""How many rebuilds run and wait in a process.
+"""Limits how many rebuilds run and wait in a process.
 
-After a cache loss every reader asks for a rebuild. Without a bound by time a full queue would be served in order long after
-its readers left, and everybody would get 504 instead of some a page and the others 503 at once.
+After a cache loss every reader needs a rebuild. Without a bound by time, a full queue would be served in
+order long after its readers gave up, and all of them would get 504 instead of some a page and the others an
+immediate 503.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ T = TypeVar("T")
 
 
 class RebuildLimiter:
-    """Lets `concurrency` run and `queue` more wait; refuses what comes beyond, and who could not be served in time."""
+    """Lets `concurrency` rebuilds run and `queue` more wait.
+
+    Refuses the rest, and those that would miss their deadline.
+    """
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self._concurrency, self._queue = concurrency, queue
@@ -29,30 +33,36 @@ class RebuildLimiter:
 
     @asynccontextmanager
     async def enter(self, left_s: float) -> AsyncIterator[None]:
-        """Hold a place. `left_s`: until the reader is gone. Raises Overloaded (definite, with a time to retry after)."""
-        began_s = await self._take(left_s)
+        """Hold a slot.
+
+        `left_s`: seconds until the reader gives up. Raises Overloaded (definite, with `retry_after_s`).
+        """
+        started_s = await self._acquire(left_s)
         try:
             yield
         finally:
-            self._give_back(began_s)
+            self._release(started_s)
 
     async def run(self, work: Callable[[], Awaitable[T]], left_s: float) -> T:
-        """Do `work` to its end, whatever becomes of the caller: a build goes on without its reader, and so does its place."""
-        began_s = await self._take(left_s)
+        """Run `work` to its end, even if the caller is cancelled.
+
+        A rebuild outlives its reader, and keeps its slot.
+        """
+        started_s = await self._acquire(left_s)
         task = asyncio.ensure_future(work())
-        task.add_done_callback(lambda done: self._ended(done, began_s))
+        task.add_done_callback(lambda done: self._on_done(done, started_s))
         return await asyncio.shield(task)
 
-    def _ended(self, task: asyncio.Future[T], began_s: float) -> None:
-        self._give_back(began_s)
+    def _on_done(self, task: asyncio.Future[T], started_s: float) -> None:
+        self._release(started_s)
         if not task.cancelled():
-            task.exception()  # told to the caller; he may be gone
+            task.exception()  # already raised to the caller, who may have given up
 
-    async def _take(self, left_s: float) -> float:
+    async def _acquire(self, left_s: float) -> float:
         wait_s = policy.expected_wait_s(self._running, self._waiting, self._concurrency, self._took_s)
         admitted = policy.admits(self._running, self._waiting, self._concurrency, self._queue)
         if not admitted or not policy.in_time(wait_s, self._took_s, left_s):
-            raise Overloaded(f"{self._running} timelines are being rebuilt and {self._waiting} wait; a place would be free in "
+            raise Overloaded(f"{self._running} timelines are being rebuilt and {self._waiting} wait; a slot should be free in "
                              f"{wait_s:.1f} s. Retry then.", retry_after_s=max(1.0, wait_s))
         self._waiting += 1
         try:
@@ -62,7 +72,7 @@ class RebuildLimiter:
         self._running += 1
         return time.monotonic()
 
-    def _give_back(self, began_s: float) -> None:
-        self._took_s = policy.mean_s(self._took_s, time.monotonic() - began_s)
+    def _release(self, started_s: float) -> None:
+        self._took_s = policy.mean_s(self._took_s, time.monotonic() - started_s)
         self._running -= 1
         self._slots.release()

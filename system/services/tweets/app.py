@@ -9,12 +9,8 @@ from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports
 from system.services.shared import hosting, paging, shapes
-from system.services.shared.list_rebuild import Lists
-from system.services.shared.media_includes import Pictures
-from system.services.shared.public_metrics import Metrics
 from system.services.shared.publisher import Publisher
-from system.services.shared.read_through import Profiles, Tweets
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 from system.services.tweets import policy
 from system.services.tweets.handlers import IdSource, TweetService
 from system.services.tweets.worker_lease import Leasing
@@ -26,8 +22,9 @@ NEEDS = ("tweets", "timelines", "hot", "users", "leases", "keys", "log", "media"
 class Routes:
     """HTTP in front of `TweetService`."""
 
-    def __init__(self, service: TweetService, profiles: Profiles, pictures: Pictures, metrics: Metrics) -> None:
-        self._service, self._profiles, self._pictures, self._metrics = service, profiles, pictures, metrics
+    def __init__(self, service: TweetService, reads: Reads) -> None:
+        self._service = service
+        self._profiles, self._media, self._metrics = reads.profiles, reads.media, reads.metrics
 
     def rows(self) -> list[asgi.Row]:
         """Return the table of routes."""
@@ -63,7 +60,7 @@ class Routes:
         body: shapes.Json = {"data": shapes.tweet(tweet, fields, await self._metrics.of([tweet], fields))}
         if with_authors:
             body["includes"] = {"users": shapes.users(await self._profiles.get([tweet.author_id]), query)}
-        await self._pictures.include(body, query, [tweet])
+        await self._media.include(body, query, [tweet])
         return Answer(body)
 
     async def many(self, call: Call) -> Answer:
@@ -71,16 +68,16 @@ class Routes:
         query = call.query()
         fields, with_authors = shapes.fields_of(query), shapes.wants_authors(query)
         wanted = policy.id_list(query.get("ids", ""))
-        found = await self._service.by_ids(call.user_id, wanted, call.spent)
-        metrics = await self._metrics.of(found.values(), fields)
-        body: shapes.Json = {"data": [shapes.tweet(found[key], fields, metrics) for key in wanted if key in found]}
-        absent = [shapes.missing("tweet", str(key)) for key in wanted if key not in found]
+        tweets = await self._service.by_ids(call.user_id, wanted, call.spent)
+        metrics = await self._metrics.of(tweets.values(), fields)
+        body: shapes.Json = {"data": [shapes.tweet(tweets[key], fields, metrics) for key in wanted if key in tweets]}
+        absent = [shapes.missing("tweet", str(key)) for key in wanted if key not in tweets]
         if absent:
             body["errors"] = absent
         if with_authors:
-            users = await self._profiles.get(tweet.author_id for tweet in found.values())
+            users = await self._profiles.get(tweet.author_id for tweet in tweets.values())
             body["includes"] = {"users": shapes.users(users, query)}
-        await self._pictures.include(body, query, found.values())
+        await self._media.include(body, query, tweets.values())
         return Answer(body)
 
     async def of_user(self, call: Call) -> Answer:
@@ -97,22 +94,17 @@ class Routes:
         metrics = await self._metrics.of(page.tweets, fields)
         body = shapes.page([shapes.tweet(tweet, fields, metrics) for tweet in page.tweets], token, users,
                            window.cursor.previous())
-        await self._pictures.include(body, query, page.tweets)
+        await self._media.include(body, query, page.tweets)
         return Answer(body, headers=[(b"x-tweetlab-source", page.source.encode()), (b"x-tweetlab-scanned", b"%d" % page.scanned)])
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`."""
-    knobs = settings.policies
+    """Build the service on `ports`."""
+    reads = Reads(ports, settings.policies)
     source = IdSource()
     publisher = Publisher(ports.log, ports.hot)
     leasing = Leasing(ports.leases, source, settings.instance, clock.SystemClock())
-    lists = Lists(ports.timelines, ports.hot, ports.tweets, ports.users, knobs.timeline,
-                  bool(knobs.coalesce.misses))
-    visibility = Visibility(ports.users, knobs.cache.privacy_ttl_s)
-    reader = Tweets(ports.hot, ports.tweets, bool(knobs.coalesce.misses))
-    service = TweetService(ports, lists, reader, publisher, source, visibility)
-    profiles = Profiles(ports.users, knobs.cache.profile_ttl_s, ports.hot, bool(knobs.coalesce.misses))
+    service = TweetService(ports, reads.lists, reads.tweets, publisher, source, reads.visibility)
 
     async def start() -> None:
         await leasing.start()
@@ -122,8 +114,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
         await publisher.stop()
         await leasing.stop()
 
-    routes = Routes(service, profiles, Pictures(ports, knobs.media.link_s), Metrics(ports.likes, ports.like_counts))
-    return hosting.Service(routes.rows(), start, stop)
+    return hosting.Service(Routes(service, reads).rows(), start, stop)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Post, reply, delete and read tweets.
 
-A post is acknowledged when three things hold: its id is bound to the idempotency key (where one was sent), tweet and
-outbox row are durable in one batch, and the author's own cached lists hold it. A repeat with the same key
-does all three again with the same id: each is a no-op where it was done, and it publishes before it answers.
+A post is acknowledged once its id is bound to the idempotency key (if one was sent), the tweet and its outbox
+row are durable, and the author's own cached lists hold it. A repeat with the same key does all three again
+with the same id: each step is idempotent, and a repeat publishes the event before it responds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from system.kernel.errors import Conflict, DeadlineExceeded, Forbidden, NotFound
 from system.kernel.events import Tweet
 from system.kernel.http.asgi import Spent
 from system.ports import Entry, Kind, ListPage, Ports
-from system.services.shared.list_rebuild import Lists
+from system.services.shared.list_rebuild import CachedLists
 from system.services.shared.paging import Window
 from system.services.shared.publisher import Publisher
 from system.services.shared.read_through import Tweets
@@ -25,13 +25,16 @@ from system.services.tweets import policy
 
 
 class IdSource:
-    """Where new ids come from: the generator of the worker number that is leased now."""
+    """The source of new ids: the generator of the currently leased worker number."""
 
     def __init__(self) -> None:
         self.generator: ids.Generator | None = None
 
     async def next(self, deadline_ns: int) -> int:
-        """Return a new id. Raises Overloaded (definite) where no number is leased or the clock must be waited for too long."""
+        """Return a new id.
+
+        Raises Overloaded (definite) if no number is leased or waiting for the clock would take too long.
+        """
         if self.generator is None:
             raise Overloaded("This process holds no worker number yet; retry in a second.", retry_after_s=1.0)
         return await self.generator.next(deadline_ns)
@@ -39,7 +42,7 @@ class IdSource:
 
 @dataclass(frozen=True)
 class UserPage:
-    """A page of one author's tweets. `scanned`: lowest id looked at. `ended`: nothing older exists."""
+    """A page of one author's tweets. `scanned`: lowest id scanned. `ended`: nothing older exists."""
 
     tweets: tuple[Tweet, ...]
     scanned: int
@@ -50,7 +53,7 @@ class UserPage:
 class TweetService:
     """Tweets over the ports."""
 
-    def __init__(self, ports: Ports, lists: Lists, reader: Tweets, publisher: Publisher, source: IdSource,
+    def __init__(self, ports: Ports, lists: CachedLists, reader: Tweets, publisher: Publisher, source: IdSource,
                  visibility: Visibility) -> None:
         self._store, self._cache, self._hot, self._log = ports.tweets, ports.timelines, ports.hot, ports.log
         self._keys, self._media = ports.keys, ports.media
@@ -60,24 +63,27 @@ class TweetService:
     # ---- write ---------------------------------------------------------------------------------------
 
     async def post(self, user_id: int, draft: policy.Draft, key: str, trace: str, deadline_ns: int) -> Tweet:
-        """Post, once per key. Raises Conflict (422) where the key was used with another body; WrongInput on a bad reply."""
+        """Post, once per key.
+
+        Raises Conflict (422) if the key was used with another body; WrongInput on a bad reply or media.
+        """
         parent = await self._parent(draft)
-        tweet_id, standing, fresh = await self._ids.next(deadline_ns), None, True
+        tweet_id, existing, fresh = await self._ids.next(deadline_ns), None, True
         if key:
             tweet_id, fresh = await self._reserve(user_id, key, draft, tweet_id)
-            standing = None if fresh else await self._one(tweet_id)
-        seen = parent if parent is None or await self._sees(user_id, parent) else None
-        if draft.in_reply_to is not None and not policy.may_reply(seen, standing is not None):
-            raise WrongInput(f"The tweet {draft.in_reply_to} that this one answers is deleted or does not exist; "
-                             "leave `reply` out or name a tweet that stands.")
+            existing = None if fresh else await self._one(tweet_id)
+        visible = parent if parent is None or await self._sees(user_id, parent) else None
+        if draft.in_reply_to is not None and not policy.may_reply(visible, existing is not None):
+            raise WrongInput(f"The tweet {draft.in_reply_to} that this one replies to is deleted or does not exist; "
+                             "leave `reply` out or name an existing tweet.")
         tweet = policy.tweet(tweet_id, user_id, draft, parent)
-        if tweet.media_keys and standing is None:
+        if tweet.media_keys and existing is None:
             await self._attach(tweet)
         await checkpoints.reached("post.before_append", tweet_id=tweet_id)
         await self._append(tweet, trace, alone=not key)
         await checkpoints.reached("post.after_append", tweet_id=tweet_id)
-        if standing is not None and standing.deleted:
-            return tweet  # posted, then deleted: the repeat is told what the first was told, and nothing shows
+        if existing is not None and existing.deleted:
+            return tweet  # posted, then deleted: the repeat gets the same response, and nothing becomes visible
         await self._add_own(Entry(tweet_id, user_id), deadline_ns)
         if not fresh:
             await self._log.publish([events.new_tweet(tweet, trace)])
@@ -94,26 +100,37 @@ class TweetService:
         return await self._one(draft.in_reply_to)
 
     async def _reserve(self, user_id: int, key: str, draft: policy.Draft, tweet_id: int) -> tuple[int, bool]:
-        """Return (the id that the key is bound to, whether this call bound it)."""
+        """Bind the key to `tweet_id` or to the id of an earlier try.
+
+        Return (bound id, whether this call bound it).
+        """
         body_hash = policy.body_hash(draft)
-        standing = await self._keys.reserve(user_id, key, tweet_id, body_hash)
-        await checkpoints.reached("post.after_reserve", tweet_id=standing.tweet_id, fresh=standing.fresh)
-        if standing.body_hash != body_hash:
+        reservation = await self._keys.reserve(user_id, key, tweet_id, body_hash)
+        await checkpoints.reached("post.after_reserve", tweet_id=reservation.tweet_id, fresh=reservation.fresh)
+        if reservation.body_hash != body_hash:
             problem = Conflict(f"The Idempotency-Key {key[:40]!r} was used with another body; use a new key for a new tweet.")
             problem.status = 422
             raise problem
-        return standing.tweet_id, standing.fresh
+        return reservation.tweet_id, reservation.fresh
 
     async def _attach(self, tweet: Tweet) -> None:
-        """Give the media to the tweet before it is durable: of two posts that race for one picture, one is refused."""
+        """Attach the media before the tweet is durable.
+
+        Of two posts that race for one picture, one is refused.
+        """
         bad = await self._media.attach(tweet.author_id, tweet.media_keys, tweet.id)
         if bad:
             raise WrongInput(f"`media.media_ids` names {bad[0]}, which is not yours, not finalised, or belongs to another tweet; "
-                             "name what finalize answered to.")
+                             "use ids that were finalized.")
         await checkpoints.reached("post.after_attach", tweet_id=tweet.id)
 
     async def _append(self, tweet: Tweet, trace: str, alone: bool) -> None:
-        """`alone`: no other attempt makes this tweet. Otherwise it may stand by now, and the collector looks whether it does."""
+        """Make the tweet durable.
+
+        `alone`: no other attempt creates it, so media can be detached if the write certainly failed.
+
+        Otherwise the tweet may exist by now, and the orphan collector checks whether it does.
+        """
         try:
             await self._store.append(tweet, trace)
         except StoreUnavailable as problem:
@@ -122,20 +139,23 @@ class TweetService:
             raise
 
     async def _add_own(self, entry: Entry, deadline_ns: int) -> None:
-        """Put the tweet where its author reads. A failure is told as 503 (unknown): the tweet is durable, but not yet his."""
+        """Add the tweet to its author's own lists.
+
+        A failure is a 503 or 504 that is not definite: the tweet is durable.
+        """
         left_s = (deadline_ns - time.monotonic_ns()) / 1e9
         try:
             async with asyncio.timeout(max(left_s, 0.0)):
                 await self._cache.add_own(entry)
         except TimeoutError:
-            raise DeadlineExceeded("The tweet is durable, but the author's timeline did not take it in time.",
+            raise DeadlineExceeded("The tweet is durable, but could not be added to the author's timeline in time.",
                                    definite=False) from None
         except StoreUnavailable:
-            raise StoreUnavailable("The tweet is durable, but the author's timeline did not take it; it may show later.",
+            raise StoreUnavailable("The tweet is durable, but could not be added to the author's timeline; it may appear later.",
                                    definite=False) from None
 
     async def delete(self, user_id: int, tweet_id: int, trace: str) -> None:
-        """Delete an own tweet. Safe to repeat. Raises NotFound; Forbidden where it is another's."""
+        """Delete a tweet of the user. Safe to repeat. Raises NotFound; Forbidden if another user wrote it."""
         tweet = await self._one(tweet_id)
         if tweet is None or not await self._sees(user_id, tweet):
             raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
@@ -143,9 +163,10 @@ class TweetService:
             raise Forbidden("Only its author may delete a tweet.")
         await self._store.delete(tweet_id, user_id, trace)
         await checkpoints.reached("delete.after_delete", tweet_id=tweet_id)
-        # First the event: where Redis does not answer now, the fan-out worker hides the tweet as soon as it does.
+        # The event first: if Redis does not answer now, the fan-out worker hides the tweet as soon as it
+        # does.
         self._publisher.put(events.tweet_deleted(tweet_id, user_id, trace))
-        if tweet.media_keys:  # no new link from here on; the media service removes the bytes when it hears of the event
+        if tweet.media_keys:  # no new links from now on; the media service removes the bytes on the event
             await self._media.condemn(tweet.media_keys)
         await self._hot.mark_deleted(tweet_id)
         await self._cache.remove_tweet(Entry(tweet_id, user_id), [user_id])
@@ -156,36 +177,39 @@ class TweetService:
         return bool(await self._visibility.visible(viewer_id, [tweet.author_id]))
 
     async def by_ids(self, viewer_id: int, tweet_ids: list[int], spent: Spent) -> dict[int, Tweet]:
-        """Return the live ones that the viewer may read: what he may not read does not exist to him."""
+        """Return the live tweets that the viewer may read; the others are treated as absent."""
         live = await self._reader.live(tweet_ids, spent)
         await checkpoints.reached("tweets.before_look", viewer=viewer_id)
         return await self._visibility.readable(viewer_id, live)
 
     async def of_user(self, viewer_id: int, author_id: int, window: Window, spent: Spent) -> UserPage:
-        """Return a page of an author's tweets, newest first. Raises Forbidden where the viewer may not read them."""
+        """Return a page of an author's tweets, newest first.
+
+        Raises Forbidden if the viewer may not read them.
+        """
         page = await self._of_user(author_id, window.before, window.since_id, window.limit, spent)
         await checkpoints.reached("user_tweets.before_look", viewer=viewer_id)
         await self._visibility.require(viewer_id, author_id)
         return page
 
     async def _of_user(self, author_id: int, before: int | None, since_id: int | None, limit: int, spent: Spent) -> UserPage:
-        """Fills until full or nothing older exists."""
-        found: list[Tweet] = []
+        """Fill a page until it is full or nothing older exists."""
+        tweets: list[Tweet] = []
         low = -1 if since_id is None else since_id
         source = "hit"
         while True:
-            want = limit - len(found)
-            entries, before, ended, part = await self._part(author_id, before, want, spent)
-            source = part if source == "hit" else source
+            want = limit - len(tweets)
+            entries, before, ended, step_source = await self._step(author_id, before, want, spent)
+            source = step_source if source == "hit" else source
             entries = [entry for entry in entries if entry.id > low]
             live = await self._reader.live([entry.id for entry in entries], spent)
-            found.extend(live[entry.id] for entry in entries if entry.id in live)
+            tweets.extend(live[entry.id] for entry in entries if entry.id in live)
             ended = ended or before <= low + 1
-            if ended or len(found) >= limit:
-                return UserPage(tuple(found), max(before, low + 1), ended, source)
+            if ended or len(tweets) >= limit:
+                return UserPage(tuple(tweets), max(before, low + 1), ended, source)
 
-    async def _part(self, author_id: int, before: int | None, want: int, spent: Spent) -> tuple[list[Entry], int, bool, str]:
-        """Return (entries, where to go on, whether nothing older exists, source)."""
+    async def _step(self, author_id: int, before: int | None, want: int, spent: Spent) -> tuple[list[Entry], int, bool, str]:
+        """Return (entries, where the next step starts, whether nothing older exists, source)."""
         start = time.perf_counter_ns()
         page, built = await self._page(author_id, before, want)
         spent.since("redis", start)
@@ -202,7 +226,7 @@ class TweetService:
     async def _page(self, author_id: int, before: int | None, want: int) -> tuple[ListPage | None, bool]:
         try:
             page = await self._cache.page(Kind.AUTHOR, author_id, before, want)
-            self._lists.seen(Kind.AUTHOR, int(page is not None), int(page is None))
+            self._lists.count_lookups(Kind.AUTHOR, int(page is not None), int(page is None))
             if page is not None or not await self._lists.ensure(Kind.AUTHOR, author_id):
                 return page, False
             return await self._cache.page(Kind.AUTHOR, author_id, before, want), True

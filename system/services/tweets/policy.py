@@ -1,4 +1,4 @@
-"""What may be posted, and what makes two posts the same. Decides; reads no clock, no store."""
+"""What may be posted, and what makes two posts the same. Pure: reads no clock, no store."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ MEDIA_ID = re.compile(r"[0-9]{1,19}_[0-9]{1,19}")
 MAX_IDS = 100            # ids in one look-up; Twitter's API v2
 MAX_KEY = 128            # characters of an Idempotency-Key
 DEFAULT_RESULTS = 10     # of a user's tweets page; Twitter's API v2
-MIN_RESULTS = 1          # Twitter asks for 5; a smaller page costs nobody
+MIN_RESULTS = 1          # Twitter requires 5; a smaller page does no harm
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A post before it has an id. `in_reply_to`: id of the tweet it answers. `media_keys`: ids of finalised media."""
+    """A post before it has an id.
+
+    `in_reply_to`: id of the tweet it replies to. `media_keys`: ids of finalised media.
+    """
 
     text: str
     in_reply_to: int | None = None
@@ -38,9 +41,9 @@ def draft(body: Any) -> Draft:
     text = body.get("text", "")
     if not isinstance(text, str) or len(text) > MAX_TEXT or not (text.strip() or media):
         size = len(text) if isinstance(text, str) else type(text).__name__
-        raise WrongInput(f"`text` has {size} characters; it must be a string of 1 to {MAX_TEXT}, not only blanks.")
+        raise WrongInput(f"`text` has {size} characters; it must be a string of 1 to {MAX_TEXT}, not blank.")
     if "\x00" in text or not _encodable(text):
-        raise WrongInput("`text` holds a NUL or half a surrogate pair; send well-formed UTF-8.")
+        raise WrongInput("`text` holds a NUL or an unpaired surrogate; send well-formed UTF-8.")
     return Draft(text, _reply(body.get("reply")), media)
 
 
@@ -69,31 +72,37 @@ def _media(raw: Any) -> tuple[str, ...]:
     if not all(MEDIA_ID.fullmatch(key) for key in keys):
         raise WrongInput(f"`media.media_ids` holds {str(keys)[:80]!r}; use the ids that initialize returned.")
     if len(set(keys)) < len(keys):
-        raise WrongInput(f"`media.media_ids` is {str(keys)[:80]!r}; it must name each picture once: leave the repeated one out.")
+        raise WrongInput(f"`media.media_ids` is {str(keys)[:80]!r}; it must name each picture once: remove the repeated one.")
     return tuple(keys)
 
 
 def body_hash(value: Draft) -> str:
-    """Return what makes two posts with the same Idempotency-Key the same: 32 hex digits of their meaning."""
-    meaning = json.dumps([value.text, value.in_reply_to, value.media_keys], separators=(",", ":"))
-    return hashlib.sha256(meaning.encode()).hexdigest()[:32]
+    """Return a hash of the content of a post, 32 hex digits.
+
+    Two posts with one Idempotency-Key must have the same.
+    """
+    content = json.dumps([value.text, value.in_reply_to, value.media_keys], separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 def check_key(key: str) -> str:
-    """Return an Idempotency-Key that may be used. Raises WrongInput."""
+    """Return the Idempotency-Key if it is valid. Raises WrongInput."""
     if len(key) > MAX_KEY or not key.isprintable():
         raise WrongInput(f"`Idempotency-Key` has {len(key)} characters; it must be at most {MAX_KEY} printable ones.")
     return key
 
 
 def tweet(tweet_id: int, author_id: int, value: Draft, parent: Tweet | None) -> Tweet:
-    """Return the tweet of a draft: time from its id, conversation from its parent. The same arguments give the same tweet."""
+    """Return the tweet of a draft: time from its id, conversation from its parent. Deterministic."""
     conversation = parent.conversation_id if parent else (value.in_reply_to or tweet_id)
     return Tweet(tweet_id, author_id, value.text, ids.ms_of(tweet_id), conversation, value.in_reply_to, value.media_keys)
 
 
 def may_reply(parent: Tweet | None, replay: bool) -> bool:
-    """May a post answer `parent`? Not where it is unknown or deleted; a replay of an accepted post always may."""
+    """Return whether a post may reply to `parent`.
+
+    An unknown or deleted one: only a replay of an accepted post.
+    """
     return replay or (parent is not None and not parent.deleted)
 
 

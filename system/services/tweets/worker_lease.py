@@ -1,4 +1,4 @@
-"""Keeps this process' worker number leased, so that its ids are its own."""
+"""Keeps the worker number of this process leased, so that no other process generates the same ids."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from system.kernel.errors import Conflict, LabError
 from system.ports import LeaseStore
 from system.services.tweets.handlers import IdSource
 
-TTL_S = 10.0         # seconds a lease lasts; a process that dies keeps its number from others for so long
+TTL_S = 10.0         # seconds a lease lasts; the number of a process that dies is blocked for as long
 RENEW_EVERY_S = 2.0  # leaves three more tries before the last second, in which no id is issued
 
 _log = logging.getLogger("tweetlab")
 
 
 class Leasing:
-    """A task that acquires and renews. The number is given back at the end."""
+    """A task that acquires and renews the lease. The number is released at the end."""
 
     def __init__(self, leases: LeaseStore, source: IdSource, instance: str, time_: clock.Clock) -> None:
         self._leases, self._source, self._clock = leases, source, time_
@@ -32,7 +32,7 @@ class Leasing:
         self._task = asyncio.ensure_future(background.keep(self._run, "lease"))
 
     async def stop(self) -> None:
-        """Stop renewing and give the number back."""
+        """Stop renewing and release the number."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
@@ -41,13 +41,13 @@ class Leasing:
             try:
                 await self._leases.release(self._holder, generator.lease)
             except LabError as problem:
-                _log.warning("worker number %d was not given back: %s", generator.lease.worker, problem)
+                _log.warning("worker number %d was not released: %s", generator.lease.worker, problem)
 
     async def _acquire(self) -> None:
         self._source.generator = ids.Generator(await self._leases.acquire(self._holder, TTL_S), self._clock)
 
     async def renew(self) -> None:
-        """Renew once; where the number was given to another, take a new one."""
+        """Renew once; if the number was leased to another process, acquire a new one."""
         generator = self._source.generator
         if generator is None:
             await self._acquire()
@@ -55,7 +55,7 @@ class Leasing:
         try:
             generator.renew(await self._leases.renew(self._holder, generator.lease, TTL_S))
         except Conflict:
-            _log.warning("worker number %d was given to another holder; taking a new one", generator.lease.worker)
+            _log.warning("worker number %d was leased to another holder; acquiring a new one", generator.lease.worker)
             self._source.generator = None
             await self._acquire()
 

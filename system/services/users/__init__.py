@@ -1,1 +1,1 @@
-"""Users: sign-up, tokens, profiles, who follows whom."""
+"""Users: sign-up, tokens, profiles, follows."""

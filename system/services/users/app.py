@@ -9,7 +9,7 @@ from system.kernel.http.asgi import Answer, Call
 from system.kernel.settings import Settings
 from system.ports import Ports, User
 from system.services.shared import hosting, shapes, signing
-from system.services.shared.visibility import Visibility
+from system.services.shared.reads import Reads
 from system.services.users import policy
 from system.services.users.edge_routes import EdgeRoutes
 from system.services.users.edges import Edges
@@ -50,14 +50,14 @@ class Routes:
 
     async def profile(self, call: Call) -> Answer:
         """`GET /2/users/{id}`"""
-        return await self._seen(call, await self._service.by_id(ids.parse(call.params["id"])))
+        return await self._with_connection(call, await self._service.by_id(ids.parse(call.params["id"])))
 
     async def by_name(self, call: Call) -> Answer:
         """`GET /2/users/by/username/{name}`"""
-        return await self._seen(call, await self._service.by_name(call.params["name"]))
+        return await self._with_connection(call, await self._service.by_name(call.params["name"]))
 
-    async def _seen(self, call: Call, user: User) -> Answer:
-        """Return one user, with `connection_status` to the caller where that was asked for by name."""
+    async def _with_connection(self, call: Call, user: User) -> Answer:
+        """Return one user, with the `connection_status` to the caller if `user.fields` names it."""
         fields = shapes.user_fields_of(call.query())
         shape = shapes.user(user, fields)
         if fields is not None and CONNECTION in fields:
@@ -70,10 +70,10 @@ class Routes:
         if not 1 <= len(parts) <= MAX_IDS:
             raise WrongInput(f"`ids` holds {len(parts)} ids; it must hold 1 to {MAX_IDS}, separated by commas.")
         wanted = list(dict.fromkeys(ids.parse(part, "ids") for part in parts))
-        found = await self._service.by_ids(wanted)
+        users = await self._service.by_ids(wanted)
         fields = shapes.user_fields_of(call.query())
-        body: shapes.Json = {"data": [shapes.user(found[key], fields) for key in wanted if key in found]}
-        absent = [shapes.missing("user", str(key)) for key in wanted if key not in found]
+        body: shapes.Json = {"data": [shapes.user(users[key], fields) for key in wanted if key in users]}
+        absent = [shapes.missing("user", str(key)) for key in wanted if key not in users]
         if absent:
             body["errors"] = absent
         return Answer(body)
@@ -84,14 +84,13 @@ def _one(call: Call, user: User) -> Answer:
 
 
 def build(ports: Ports, settings: Settings) -> hosting.Service:
-    """Put the service together on `ports`. Raises CouldNotRun without a good TWEETLAB_JWT_SECRET."""
-    ttl_s = settings.policies.cache.privacy_ttl_s
-    edges = Edges(ports.users, Visibility(ports.users, ttl_s), ttl_s, hot=ports.hot)
+    """Build the service on `ports`. Raises CouldNotRun if TWEETLAB_JWT_SECRET is missing or too short."""
+    settle_s = settings.policies.cache.privacy_ttl_s
+    edges = Edges(ports.users, Reads(ports, settings.policies).visibility, settle_s, hot=ports.hot)
     passwords, keys = Passwords(), signing.Keys(settings.jwt_secret, settings.jwt_secret_previous)
     tokens = TokenService(ports.users, ports.tokens, passwords, keys)
     return hosting.Service([
         *Routes(UserService(ports.users, passwords)).rows(), *EdgeRoutes(edges).rows(), *TokenRoutes(tokens).rows()])
-
 
 
 if __name__ == "__main__":

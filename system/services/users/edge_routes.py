@@ -1,4 +1,4 @@
-"""HTTP in front of `Edges`: following, follow requests, followers, the own profile."""
+"""HTTP in front of `Edges`: following, follow requests, followers, the caller's profile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Lister = Callable[[int, int, int, int], Awaitable[list[User]]]
 
 
 class EdgeRoutes:
-    """The routes of edges. Every answer tells the edge as it became: `following`, `pending_follow`."""
+    """The routes of edges. Each response states the resulting edge: `following`, `pending_follow`."""
 
     def __init__(self, edges: Edges) -> None:
         self._edges = edges
@@ -44,7 +44,7 @@ class EdgeRoutes:
             raise WrongInput(f"`target_user_id` is {str(target)[:40]!r}; it must be a decimal string.")
         follower_id, followee_id = ids.parse(call.params["id"]), ids.parse(target, "target_user_id")
         key = policy.check_key(call.header("idempotency-key"))
-        return _told(await self._edges.follow(call.user_id, follower_id, followee_id, call.trace, key))
+        return _edge(await self._edges.follow(call.user_id, follower_id, followee_id, call.trace, key))
 
     async def unfollow(self, call: Call) -> Answer:
         """`DELETE /2/users/{id}/following/{target}`"""
@@ -56,17 +56,17 @@ class EdgeRoutes:
         """`POST /2/users/{id}/follow_requests/{requester}`"""
         user_id, requester_id = ids.parse(call.params["id"]), ids.parse(call.params["requester"], "requester")
         key = policy.check_key(call.header("idempotency-key"))
-        return _told(await self._edges.approve(call.user_id, user_id, requester_id, call.trace, key))
+        return _edge(await self._edges.approve(call.user_id, user_id, requester_id, call.trace, key))
 
     async def refuse(self, call: Call) -> Answer:
         """`DELETE /2/users/{id}/follow_requests/{requester}`"""
         user_id, requester_id = ids.parse(call.params["id"]), ids.parse(call.params["requester"], "requester")
-        return _told(await self._edges.refuse(call.user_id, user_id, requester_id, call.trace))
+        return _edge(await self._edges.refuse(call.user_id, user_id, requester_id, call.trace))
 
     async def remove(self, call: Call) -> Answer:
         """`DELETE /2/users/{id}/followers/{follower}`"""
         user_id, follower_id = ids.parse(call.params["id"]), ids.parse(call.params["follower"], "follower")
-        return _told(await self._edges.remove(call.user_id, user_id, follower_id, call.trace))
+        return _edge(await self._edges.remove(call.user_id, user_id, follower_id, call.trace))
 
     async def change_me(self, call: Call) -> Answer:
         """`PUT /2/users/me`"""
@@ -88,11 +88,11 @@ class EdgeRoutes:
         query = call.query()
         limit = policy.page_limit(query.get("max_results"))
         fields = shapes.user_fields_of(query)
-        here = paging.cursor(query, paging.LEAST)
-        users = await read(call.user_id, ids.parse(call.params["id"]), -1 if here.bound is None else here.bound, limit)
-        token = here.next(users[-1].id) if len(users) == limit else None
-        return Answer(shapes.user_page(users, token, fields, here.previous()))
+        cursor = paging.cursor(query, paging.LOWEST)
+        users = await read(call.user_id, ids.parse(call.params["id"]), -1 if cursor.bound is None else cursor.bound, limit)
+        token = cursor.next(users[-1].id) if len(users) == limit else None
+        return Answer(shapes.user_page(users, token, fields, cursor.previous()))
 
 
-def _told(edge: Edge) -> Answer:
+def _edge(edge: Edge) -> Answer:
     return Answer({"data": {"following": edge.following, "pending_follow": edge.pending}})

@@ -1,4 +1,4 @@
-"""What a user may be called, and what a password must be. Decides; reads no clock, no store."""
+"""Rules for usernames, display names and passwords. Pure: reads no clock, no store."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from system.kernel.errors import WrongInput
 
 USERNAME = re.compile(r"[A-Za-z0-9_]{1,15}")  # Twitter's own rule
-MIN_PASSWORD = 8     # characters; NIST SP 800-63B asks for at least 8
-MAX_PASSWORD = 128   # characters; bounds the work of one hash
+MIN_PASSWORD = 8     # characters; NIST SP 800-63B requires at least 8
+MAX_PASSWORD = 128   # characters; bounds the cost of one hash
 MAX_KEY = 128        # characters of an Idempotency-Key
 MAX_NAME = 50        # characters of a display name; Twitter's limit
 DEFAULT_RESULTS = 100
@@ -19,7 +19,7 @@ MAX_RESULTS = 1_000  # users in one page of followers; Twitter's API v2
 
 @dataclass(frozen=True)
 class SignUp:
-    """A valid wish to sign up."""
+    """A valid sign-up request."""
 
     username: str
     name: str
@@ -28,7 +28,7 @@ class SignUp:
 
 @dataclass(frozen=True)
 class Profile:
-    """A valid wish to change one's profile; None keeps what stands."""
+    """A valid profile change; None keeps the current value."""
 
     name: str | None
     protected: bool | None
@@ -43,10 +43,13 @@ def sign_up(body: Any) -> SignUp:
 
 
 def profile(body: Any) -> Profile:
-    """Return the change in a JSON body of `PUT /2/users/me`. Raises WrongInput; nothing but these two fields is taken."""
+    """Return the change in a JSON body of `PUT /2/users/me`.
+
+    Raises WrongInput; other fields than these two are refused.
+    """
     if not isinstance(body, dict) or not body or not set(body) <= {"name", "protected"}:
-        found = ", ".join(sorted(map(str, body)))[:80] if isinstance(body, dict) else type(body).__name__
-        raise WrongInput(f"The body holds {found or 'nothing'}; it must be a JSON object with `name`, `protected` or both.")
+        fields = ", ".join(sorted(map(str, body)))[:80] if isinstance(body, dict) else type(body).__name__
+        raise WrongInput(f"The body holds {fields or 'nothing'}; it must be a JSON object with `name`, `protected` or both.")
     protected = body.get("protected")
     if "protected" in body and not isinstance(protected, bool):
         raise WrongInput(f"`protected` is {str(protected)[:40]!r}; it must be true or false.")
@@ -54,37 +57,44 @@ def profile(body: Any) -> Profile:
 
 
 def check_name(value: Any) -> str:
-    """Return a display name that may be used. Raises WrongInput."""
+    """Return the display name if it is valid. Raises WrongInput."""
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME or not value.isprintable():
         raise WrongInput(f"`name` is {str(value)[:60]!r}; it must be 1 to {MAX_NAME} printable characters.")
     return value
 
 
 def check_key(key: str) -> str:
-    """Return an Idempotency-Key that may be used. Raises WrongInput."""
+    """Return the Idempotency-Key if it is valid. Raises WrongInput."""
     if len(key) > MAX_KEY or not key.isprintable():
         raise WrongInput(f"`Idempotency-Key` has {len(key)} characters; it must be at most {MAX_KEY} printable ones.")
     return key
 
 
 def check_username(value: Any) -> str:
-    """Return a user name that may be used. Raises WrongInput."""
+    """Return the username if it is valid. Raises WrongInput."""
     if not isinstance(value, str) or not USERNAME.fullmatch(value):
         raise WrongInput(f"`username` is {str(value)[:40]!r}; it must be 1 to 15 letters, digits or underscores.")
     return value
 
 
 def check_password(value: Any) -> str:
-    """Return a password that may be hashed. Raises WrongInput; the message never holds the password."""
+    """Return the password if its length is valid.
+
+    Raises WrongInput; the message never contains the password.
+    """
     size = len(value) if isinstance(value, str) else 0
     if not MIN_PASSWORD <= size <= MAX_PASSWORD:
         raise WrongInput(f"`password` has {size} characters; it must have {MIN_PASSWORD} to {MAX_PASSWORD}.")
     return str(value)
 
 
-def connections(following: bool, asked: bool, followed: bool, was_asked: bool) -> list[str]:
-    """Return `connection_status` as Twitter words it. `asked`, `was_asked`: a request of one's own, of the other, is open."""
-    words = {"follow_request_received": was_asked, "follow_request_sent": asked, "followed_by": followed, "following": following}
+def connections(following: bool, requested: bool, followed_by: bool, requested_by: bool) -> list[str]:
+    """Return `connection_status` as Twitter words it.
+
+    `requested`, `requested_by`: an open request to, from the other user.
+    """
+    words = {"follow_request_received": requested_by, "follow_request_sent": requested, "followed_by": followed_by,
+             "following": following}
     return [word for word, holds in words.items() if holds]
 
 

@@ -1,4 +1,4 @@
-"""The token endpoint and its revocation, over the ports. What is granted is decided in `grants`."""
+"""The token endpoint and its revocation, over the ports. `grants` decides what is granted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_STORE = ((b"cache-control", b"no-store"), (b"pragma", b"no-cache"))  # RFC 67
 
 @dataclass(frozen=True)
 class Issued:
-    """Tokens for a client. `refresh`: "" where the scope has no offline.access."""
+    """Tokens for a client. `refresh`: "" if the scope has no offline.access."""
 
     access: str
     refresh: str
@@ -29,39 +29,40 @@ class Issued:
 
 
 class TokenService:
-    """Sign-ins: started with a password, kept up by refresh tokens that are used once each, ended by revocation."""
+    """Sign-ins: started with a password, continued by single-use refresh tokens, ended by revocation."""
 
     def __init__(self, users: UserDirectory, store: TokenStore, passwords: Passwords, keys: signing.Keys) -> None:
         self._users, self._store, self._passwords, self._keys = users, store, passwords, keys
 
-    async def issue(self, asked: grants.Asked) -> Issued:
-        """Answer a token request. Raises Refused, StoreUnavailable, Overloaded."""
+    async def issue(self, request: grants.TokenRequest) -> Issued:
+        """Issue tokens for a token request. Raises Refused, StoreUnavailable, Overloaded."""
         try:
-            issued = await (self._sign_in(asked) if asked.grant_type == "password" else self._refresh(asked))
+            issued = await (self._sign_in(request) if request.grant_type == "password" else self._refresh(request))
         except grants.Refused:
             metrics.count("tweetlab_token_requests_total", result="refused")
             raise
-        metrics.count("tweetlab_token_requests_total", result="granted" if asked.grant_type == "password" else "refreshed")
+        metrics.count("tweetlab_token_requests_total", result="granted" if request.grant_type == "password" else "refreshed")
         return issued
 
-    async def _sign_in(self, asked: grants.Asked) -> Issued:
-        scope = grants.granted(asked.scope)
-        user = await self._users.by_name(asked.username) if policy.USERNAME.fullmatch(asked.username) else None
+    async def _sign_in(self, request: grants.TokenRequest) -> Issued:
+        scope = grants.granted(request.scope)
+        user = await self._users.by_name(request.username) if policy.USERNAME.fullmatch(request.username) else None
         hashed = user.password_hash if user else ""
-        if not await self._passwords.holds(asked.password[: policy.MAX_PASSWORD + 1], hashed) or user is None:
-            raise grants.Refused("invalid_grant", "Name and password do not belong together.")
+        if not await self._passwords.matches(request.password[: policy.MAX_PASSWORD + 1], hashed) or user is None:
+            raise grants.Refused("invalid_grant", "The username or the password is wrong.")
         grant, refresh = Grant(secrets.token_hex(12), user.id, scope), ""
         if grants.refreshable(scope):
             refresh = secrets.token_urlsafe(32)
             await self._store.begin(grant, grants.hash_of(refresh), grants.REFRESH_LIFE_S)
         return Issued(self._access(grant, scope), refresh, scope)
 
-    async def _refresh(self, asked: grants.Asked) -> Issued:
-        used = grants.hash_of(asked.refresh_token)
+    async def _refresh(self, request: grants.TokenRequest) -> Issued:
+        used = grants.hash_of(request.refresh_token)
         known = await self._store.find(used)
         if known is None:
             raise grants.Refused("invalid_grant", "The refresh token is unknown, expired or revoked; sign in again.")
-        scope = grants.granted(asked.scope, frozenset(known.scope.split()))  # a wish that is too wide uses nothing up
+        # Before the rotation: a refused scope must not use up the token.
+        scope = grants.granted(request.scope, frozenset(known.scope.split()))
         refresh = secrets.token_urlsafe(32)
         grant = await self._store.rotate(used, grants.hash_of(refresh), grants.REFRESH_LIFE_S, grants.REVOKED_FOR_S)
         if grant is None or grant.used:
@@ -76,9 +77,11 @@ class TokenService:
         return signing.sign(grants.claims(grant.user_id, scope, name, int(time.time())), self._keys.newest)
 
     async def revoke(self, token: str) -> None:
-        """Revoke an access token, or a refresh token with its whole sign-in. A token that does not hold is revoked already.
+        """Revoke an access token, or a refresh token with its whole sign-in.
 
-        Raises StoreUnavailable: then it may stand, and the caller asks again.
+        An invalid token counts as revoked.
+
+        Raises StoreUnavailable: the token may still be valid, and the caller must retry.
         """
         if token.count(".") != 2:
             await self._store.end(grants.hash_of(token), grants.REVOKED_FOR_S)
@@ -104,12 +107,15 @@ class TokenRoutes:
 
     async def token(self, call: Call) -> Answer:
         """`POST /2/oauth2/token`"""
-        issued = await self._service.issue(grants.asked(grants.form_of(await call.body(), call.header("content-type"))))
+        issued = await self._service.issue(grants.token_request(grants.form_of(await call.body(), call.header("content-type"))))
         body = {"token_type": "bearer", "access_token": issued.access, "expires_in": grants.ACCESS_LIFE_S, "scope": issued.scope}
         return Answer(body | ({"refresh_token": issued.refresh} if issued.refresh else {}), headers=list(NO_STORE))
 
     async def revoke(self, call: Call) -> Answer:
-        """`POST /2/oauth2/revoke` (RFC 7009): whoever has the token may end it; what does not hold is no error."""
+        """`POST /2/oauth2/revoke` (RFC 7009).
+
+        Any holder of the token may revoke it; an invalid token is no error.
+        """
         form = grants.form_of(await call.body(), call.header("content-type"))
         if not form.get("token"):
             raise grants.Refused("invalid_request", "`token` is missing.")

@@ -1,7 +1,7 @@
-"""The OpenAPI document of the public API, made from the table of routes and what is told of each beside it.
+"""The OpenAPI document of the public API, generated from the table of routes and a description of each.
 
-To describe a route, add its name to `OPERATIONS` of the `describe_*` module of its service; a test fails on a route that
-is not described, and on a description without a route.
+To describe a route, add its name to `OPERATIONS` of the module of its service in this package; a test fails
+on a route without a description, and on a description without a route.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 _LIMITS = {
-    "x-rate-limit-limit": {"description": "requests in one window", "schema": {"type": "integer", "minimum": 0}},
-    "x-rate-limit-remaining": {"description": "of them still free", "schema": {"type": "integer", "minimum": 0}},
-    "x-rate-limit-reset": {"description": "when there is more room, in seconds since 1970", "schema": {"type": "integer"}},
+    "x-rate-limit-limit": {"description": "requests allowed in one window", "schema": {"type": "integer", "minimum": 0}},
+    "x-rate-limit-remaining": {"description": "requests that remain in the window", "schema": {"type": "integer", "minimum": 0}},
+    "x-rate-limit-reset": {"description": "when more requests are allowed, in seconds since 1970", "schema": {"type": "integer"}},
 }
-_LATER = {"retry-after": {"description": "seconds after which to ask again", "schema": {"type": "integer", "minimum": 1}}}
+_RETRY_AFTER = {"retry-after": {"description": "seconds after which to retry", "schema": {"type": "integer", "minimum": 1}}}
 _ERROR = {"application/json": {"schema": named("Error")}}
-_REFUSED = {"description": "refused; certainly not done", "content": _ERROR, "headers": {**_LIMITS, **_LATER}}
-_NOT_ANSWERED = {"description": "not answered; `detail` says whether it may have been done", "content": _ERROR, "headers": _LATER}
+_REFUSED = {"description": "refused; certainly not executed", "content": _ERROR, "headers": {**_LIMITS, **_RETRY_AFTER}}
+_UNAVAILABLE = {"description": "no response from the service; `detail` says whether it may have been executed",
+                "content": _ERROR, "headers": _RETRY_AFTER}
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -63,31 +64,32 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, told: Operation) -> dict[str, Any]:
+def _operation(route: Route, description: Operation) -> dict[str, Any]:
     names = re.findall(r"{(\w+)}", route.path)
-    in_path = [Parameter(name, told.path.get(name, ASKED_ID), "", required=True, place="path") for name in names]
-    found: dict[str, Any] = {
+    in_path = [Parameter(name, description.path.get(name, ASKED_ID), "", required=True, place="path") for name in names]
+    operation: dict[str, Any] = {
         "operationId": route.name,
-        "summary": told.summary,
+        "summary": description.summary,
         "tags": [route.service],
-        "parameters": [_parameter(each) for each in (*in_path, *told.parameters)],
+        "parameters": [_parameter(parameter) for parameter in (*in_path, *description.parameters)],
         "responses": {
-            **{str(status): _answer(status, schema) for status, schema in told.answers.items()}, "4XX": _REFUSED,
-            "5XX": _NOT_ANSWERED},
+            **{str(status): _answer(status, schema) for status, schema in description.answers.items()}, "4XX": _REFUSED,
+            "5XX": _UNAVAILABLE},
     }
     if not route.open:
-        found["security"] = [{"bearer": [route.scope]}]
-    if told.body is not None:
-        kind = "application/x-www-form-urlencoded" if told.form else "application/json"
-        found["requestBody"] = {"required": True, "content": {kind: {"schema": told.body}}}
-    return found
+        operation["security"] = [{"bearer": [route.scope]}]
+    if description.body is not None:
+        kind = "application/x-www-form-urlencoded" if description.form else "application/json"
+        operation["requestBody"] = {"required": True, "content": {kind: {"schema": description.body}}}
+    return operation
 
 
-def _parameter(told: Parameter) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": told.name, "in": told.place, "required": told.required, "schema": told.schema}
-    return found | ({"description": told.about} if told.about else {})
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    shape: dict[str, Any] = {"name": parameter.name, "in": parameter.place, "required": parameter.required,
+                             "schema": parameter.schema}
+    return shape | ({"description": parameter.about} if parameter.about else {})
 
 
 def _answer(status: int, schema: Any) -> dict[str, Any]:
-    what = "done" if status < 400 else "refused; certainly not done"
-    return {"description": what, "content": {"application/json": {"schema": schema}}, "headers": _LIMITS}
+    description = "done" if status < 400 else "refused; certainly not executed"
+    return {"description": description, "content": {"application/json": {"schema": schema}}, "headers": _LIMITS}

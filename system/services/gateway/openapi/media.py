@@ -1,4 +1,4 @@
-"""What the routes of media take and give."""
+"""Parameters and responses of the routes of media."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ MEDIUM = {"id": MEDIA_ID, "media_key": MEDIA_ID, "size": COUNT, "media_type": TY
 
 OPERATIONS: dict[str, Operation] = {
     "media": Operation(
-        "Where a picture is read", {200: data(record({**MEDIUM, "url": {"type": "string"}, "expires_after_secs": COUNT}))},
+        "A picture, with a signed URL to read it",
+        {200: data(record({**MEDIUM, "url": {"type": "string"}, "expires_after_secs": COUNT}))},
         path={"id": MEDIA_ID}),
     "media_delete": Operation(
-        "Remove an own picture", {200: data(record({"deleted": {"type": "boolean"}}))}, path={"id": MEDIA_ID}),
-    "media_finalize": Operation("Say that the bytes are up", {200: data(record(MEDIUM))}, (KEY,), path={"id": MEDIA_ID}),
+        "Delete a picture of the caller", {200: data(record({"deleted": {"type": "boolean"}}))}, path={"id": MEDIA_ID}),
+    "media_finalize": Operation(
+        "Finish the upload after the bytes were PUT", {200: data(record(MEDIUM))}, (KEY,), path={"id": MEDIA_ID}),
     "media_initialize": Operation(
-        "Ask for a signed URL to PUT a picture to",
+        "Start an upload: get a signed URL to PUT a picture to",
         {201: data(record({
             "id": MEDIA_ID, "media_key": MEDIA_ID, "expires_after_secs": COUNT, "upload_url": {"type": "string"},
             "upload_method": {"const": "PUT"}, "upload_headers": HEADERS}))},

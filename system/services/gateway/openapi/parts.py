@@ -1,7 +1,7 @@
-"""Pieces that descriptions of routes are made of: JSON Schemas of what the API takes and gives. Data; decides nothing.
+"""Building blocks of route descriptions: JSON Schemas of parameters and bodies. Data only.
 
-Objects are closed (`additionalProperties: false`): a field that a service adds without telling here is a violation that the
-tests of the API find.
+Objects are closed (`additionalProperties: false`): a field that a service adds without a schema here fails
+the API tests.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from system.kernel.ids import MAX_ID
 
 Schema = dict[str, Any]
 
-TWEET_FIELDS = (  # those of Twitter's API v2; the lab leaves out what it has no value for
+TWEET_FIELDS = (  # those of Twitter's API v2; the lab leaves out fields that it has no value for
     "attachments", "author_id", "context_annotations", "conversation_id", "created_at", "edit_controls",
     "edit_history_tweet_ids", "entities", "geo", "id", "in_reply_to_user_id", "lang", "non_public_metrics", "organic_metrics",
     "possibly_sensitive", "promoted_metrics", "public_metrics", "referenced_tweets", "reply_settings", "source", "text",
     "withheld",
 )
 
-USER_FIELD_NAMES = (  # likewise
+USER_FIELD_NAMES = (  # as above
     "affiliation", "connection_status", "created_at", "description", "entities", "id", "is_identity_verified", "location",
     "most_recent_tweet_id", "name", "parody", "pinned_tweet_id", "profile_banner_url", "profile_image_url", "protected",
     "public_metrics", "receives_your_dm", "subscription_type", "url", "username", "verified", "verified_followers_count",
@@ -42,10 +42,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Operation:
-    """What one route takes and gives.
+    """The description of one route.
 
-    `answers`: status of success -> schema of its JSON body. `body`: schema of the request's body, None where there is none;
-    `form`: it is sent form-encoded instead of as JSON.
+    `answers`: success status -> schema of its JSON body. `body`: schema of the request body, None if it has
+    none; `form`: the body is form-encoded instead of JSON.
     """
 
     summary: str
@@ -54,7 +54,7 @@ class Operation:
     body: Schema | None = None
     form: bool = False
     path: Mapping[str, Schema] = field(default_factory=dict)
-    """Schemas of path parameters that are no ids."""
+    """Schemas of path parameters that are not ids."""
 
 
 def record(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None, closed: bool = True) -> Schema:
@@ -71,12 +71,12 @@ def listed(items: Schema, most: int | None = None) -> Schema:
 
 
 def data(schema: Schema) -> Schema:
-    """Return the envelope of one thing."""
+    """Return the schema of the envelope `{"data": …}`."""
     return record({"data": schema})
 
 
 def whole(low: int, high: int, default: int | None = None) -> Schema:
-    """Return the schema of a whole number."""
+    """Return the schema of an integer."""
     return {"type": "integer", "minimum": low, "maximum": high} | ({"default": default} if default is not None else {})
 
 
@@ -92,8 +92,9 @@ def named(name: str) -> Schema:
 
 TRUTH: Schema = {"type": "boolean"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
-ID: Schema = text(1, 19, "^[0-9]{1,19}$") | {"description": f"a whole number from 0 to {MAX_ID}, as decimal digits"}
-# A pattern cannot say "at most 2^63 - 1" shortly: this one says "below 9 * 10^18", which tweets reach in the year 2078.
+ID: Schema = text(1, 19, "^[0-9]{1,19}$") | {"description": f"an integer from 0 to {MAX_ID}, as decimal digits"}
+# A short pattern cannot express "at most 2^63 - 1": this one means "below 9 * 10^18", which tweets reach in
+# the year 2078.
 _ASKED = "[0-8]?[0-9]{1,18}"
 ASKED_ID: Schema = text(1, 19, f"^{_ASKED}$")
 TOKEN: Schema = text(1, 2000, rf"^({MAX_ID}|{_ASKED}(\.{_ASKED}){{0,99}}~?)$")
@@ -116,13 +117,13 @@ TWEET = record(
      "referenced_tweets": listed(record({"type": {"const": "replied_to"}, "id": ID})),
      "attachments": record({"media_keys": listed({"type": "string"})}),
      "public_metrics": record({"like_count": COUNT, "quote_count": COUNT, "retweet_count": COUNT})})
-NEIGHBOURS: Mapping[str, Schema] = {  # each is left out where there is no such page; a search has no way back
+NEIGHBORS: Mapping[str, Schema] = {  # each is left out if there is no such page; a search has no previous_token
     "next_token": {"type": "string"}, "previous_token": {"type": "string"}}
-TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, **NEIGHBOURS})
-USERS_META = record({"result_count": COUNT}, NEIGHBOURS)
+TWEETS_META = record({"result_count": COUNT}, {"newest_id": ID, "oldest_id": ID, **NEIGHBORS})
+USERS_META = record({"result_count": COUNT}, NEIGHBORS)
 
 COMPONENTS: dict[str, Schema] = {"Error": ERROR, "Missing": MISSING, "Tweet": TWEET, "User": USER}
-"""Schemas that others refer to by `named`."""
+"""Schemas that others reference by `named`."""
 
 MEDIA_SHOWN = record({"media_key": {"type": "string"}, "type": {"const": "photo"}, "url": {"type": "string"}})
 INCLUDES: Mapping[str, Schema] = {"includes": record({}, {"users": listed(named("User")), "media": listed(MEDIA_SHOWN)})}
@@ -135,21 +136,21 @@ USER_PAGE = record({"data": listed(named("User")), "meta": USERS_META}, ERRORS)
 IDS = Parameter("ids", text(1, 1999, f"^{_ASKED}(,{_ASKED}){{0,99}}$"), "1 to 100 ids, separated by commas", required=True)
 _ANY_FIELD = f"({'|'.join(TWEET_FIELDS)})"
 FIELDS = Parameter("tweet.fields", {"type": "string", "pattern": f"^{_ANY_FIELD}(,{_ANY_FIELD}){{0,21}}$"},
-                   "fields of a tweet, separated by commas; all but public_metrics where it is absent")
+                   "fields of a tweet, separated by commas; if absent, all but public_metrics")
 _ANY_OF_USER = f"({'|'.join(USER_FIELD_NAMES)})"
 USER_FIELDS = Parameter("user.fields", {"type": "string", "pattern": f"^{_ANY_OF_USER}(,{_ANY_OF_USER}){{0,23}}$"},
-                        "fields of a user, separated by commas; all but connection_status (of one user alone) where it is absent")
+                        "fields of a user, separated by commas; if absent, all but connection_status (only for single users)")
 _EXPANSION = r"(author_id|attachments\.media_keys)"
 EXPANSIONS = Parameter("expansions", {"type": "string", "pattern": f"^{_EXPANSION}(,{_EXPANSION}){{0,1}}$"},
-                       "author_id: the authors under includes.users; attachments.media_keys: pictures under includes.media")
-KEY = Parameter("idempotency-key", text(1, 128, "^[!-~]{1,128}$"), "a repeat with the same key is done once", place="header")
+                       "author_id: authors in includes.users; attachments.media_keys: pictures in includes.media")
+KEY = Parameter("idempotency-key", text(1, 128, "^[!-~]{1,128}$"), "requests with the same key are executed once", place="header")
 
 
 def page_of(most: int, default: int, least: int = 1) -> tuple[Parameter, ...]:
-    """Return the parameters of a page that is walked by cursor."""
+    """Return the parameters of a list with cursors."""
     return (Parameter("max_results", whole(least, most, default), "entries in one page"),
-            Parameter("pagination_token", TOKEN, "`next_token` of the page before, or `previous_token` of the page after, as it "
-                      "was given; none for the first page. A bare id is one too: the page beyond it"))
+            Parameter("pagination_token", TOKEN, "`next_token` or `previous_token` of a page, unchanged; leave it out for the "
+                      "first page. A bare id is valid too: the page after that id"))
 
 
 TWEET_WINDOW = (*page_of(100, 10), Parameter("since_id", ASKED_ID, "only tweets newer than this one"),

@@ -1,4 +1,4 @@
-"""What the token endpoint and its revocation take and give (RFC 6749, RFC 7009)."""
+"""Parameters and responses of the token endpoint and its revocation (RFC 6749, RFC 7009)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from system.kernel.scopes import SCOPES
 from system.services.gateway.openapi.parts import COUNT, ERROR, NAME, Operation, Schema, record, text
 
 SCOPE: Schema = text(0, 200, f"^(({'|'.join(SCOPES)})( ({'|'.join(SCOPES)})){{0,8}})?$") | {
-    "description": "scopes, separated by blanks; all where it is absent"}
+    "description": "scopes, separated by blanks; all if absent"}
 GRANTS: Schema = {"oneOf": [
     record({"grant_type": {"const": "password"}, "username": NAME, "password": text(8, 128)}, {"scope": SCOPE}, closed=False),
     record({"grant_type": {"const": "refresh_token"}, "refresh_token": text(1, 256)}, {"scope": SCOPE}, closed=False),

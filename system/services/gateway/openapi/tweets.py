@@ -1,4 +1,4 @@
-"""What the routes of tweets, timelines and search take and give."""
+"""Parameters and responses of the routes of tweets, timelines and search."""
 
 from __future__ import annotations
 
@@ -29,28 +29,29 @@ from system.services.gateway.openapi.parts import (
 MEDIA_ID = text(3, 39, "^[0-9]{1,19}_[0-9]{1,19}$")
 _WORD = "[a-z0-9]{1,15}"
 _TERM = f'({_WORD}|#[a-z][a-z0-9_]{{0,14}}|from:[A-Za-z0-9_]{{1,15}}|"{_WORD}( {_WORD}){{0,3}}")'
-# A part of what is understood: words of every script are, and a term may be excluded at any place but needs a wanted one.
+# A subset of the accepted queries: the service also accepts words of other scripts, and exclusions before the
+# first term.
 QUERY = text(1, 512, f"^{_TERM}( -?{_TERM}){{0,5}}$")
 SEARCH_WINDOW = (
-    Parameter("query", QUERY, 'words, #tag, from:username, "phrase", and - before any of them; all must hold', required=True),
+    Parameter("query", QUERY, 'words, #tag, from:username, "phrase", and - before any of them; all must match', required=True),
     Parameter("sort_order", {"type": "string", "enum": ["relevancy", "recency"]},
-              "best first (the default: words, age and likes), or newest first"),
-    Parameter("start_time", ASKED_TIME, "only tweets of this moment and later"),
-    Parameter("end_time", ASKED_TIME, "only tweets before this moment"),
-    Parameter("next_token", SEALED, "`next_token` of the page before, of the very same search"),
-    Parameter("pagination_token", SEALED, "the same under another name"),
-    *(each for each in TWEET_WINDOW if each.name != "pagination_token"))
+              "by relevance (the default: words, age and likes), or newest first"),
+    Parameter("start_time", ASKED_TIME, "only tweets from this time on"),
+    Parameter("end_time", ASKED_TIME, "only tweets before this time"),
+    Parameter("next_token", SEALED, "`next_token` of the previous page of the same search"),
+    Parameter("pagination_token", SEALED, "another name of `next_token`"),
+    *(parameter for parameter in TWEET_WINDOW if parameter.name != "pagination_token"))
 POST = record(
     {"text": text(1, 280, r"^[^\x00]*[!-~][^\x00]*$")},
     {"reply": record({"in_reply_to_tweet_id": ASKED_ID}, closed=False),
      "media": record({"media_ids": listed(MEDIA_ID, 4) | {"minItems": 1}}, closed=False)}, closed=False)
 
 OPERATIONS: dict[str, Operation] = {
-    "delete": Operation("Delete a tweet of one's own", {200: data(record({"deleted": TRUTH}))}),
-    "home": Operation("One's home timeline, newest first", {200: TWEET_PAGE}, TWEET_WINDOW),
+    "delete": Operation("Delete a tweet of the caller", {200: data(record({"deleted": TRUTH}))}),
+    "home": Operation("The caller's home timeline, newest first", {200: TWEET_PAGE}, TWEET_WINDOW),
     "post": Operation("Post a tweet", {201: data(named("Tweet"))}, (KEY,), POST),
     "search": Operation(
-        "Tweets that match, a page at a time", {200: TWEET_PAGE}, SEARCH_WINDOW),
+        "Tweets that match a query", {200: TWEET_PAGE}, SEARCH_WINDOW),
     "tweet": Operation("One tweet", {200: ONE_TWEET}, (FIELDS, EXPANSIONS, USER_FIELDS)),
     "tweets": Operation(
         "Tweets by id", {200: record({"data": listed(named("Tweet"))}, {**INCLUDES, **ERRORS})},

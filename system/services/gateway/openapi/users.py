@@ -1,4 +1,4 @@
-"""What the routes of users and edges take and give."""
+"""Parameters and responses of the routes of users and edges."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ from system.services.gateway.openapi.parts import (
 )
 
 PASSWORD = text(8, 128)
-NAMES = text(1, 50, r"^[ -~\u00a1-\u00ac\u00ae-\u0377]{1,50}$")  # printable; the service takes further scripts too
+NAMES = text(1, 50, r"^[ -~\u00a1-\u00ac\u00ae-\u0377]{1,50}$")  # printable; the service also accepts other scripts
 EDGE = data(record({"following": TRUTH, "pending_follow": TRUTH}))
 
 OPERATIONS: dict[str, Operation] = {
     "follow": Operation(
-        "Follow a user, or ask to where he is protected", {200: EDGE}, (KEY,),
+        "Follow a user; a request if that user is protected", {200: EDGE}, (KEY,),
         record({"target_user_id": ASKED_ID}, closed=False)),
-    "follow_approve": Operation("Let a user follow who asked to", {200: EDGE}, (KEY,)),
-    "follow_refuse": Operation("Refuse a user who asked to follow", {200: EDGE}),
-    "follow_requests": Operation("Who asked to follow oneself, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
-    "follower_remove": Operation("Take a follower of one's own away", {200: EDGE}),
-    "followers": Operation("Who follows a user, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
-    "following": Operation("Whom a user follows, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
-    "me": Operation("The token's own user", {200: ONE_USER}, (USER_FIELDS,)),
+    "follow_approve": Operation("Approve a follow request", {200: EDGE}, (KEY,)),
+    "follow_refuse": Operation("Refuse a follow request", {200: EDGE}),
+    "follow_requests": Operation(
+        "Users that requested to follow the caller, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "follower_remove": Operation("Remove a follower of the caller", {200: EDGE}),
+    "followers": Operation("Followers of a user, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "following": Operation("Users that a user follows, by id", {200: USER_PAGE}, (*page_of(1000, 100), USER_FIELDS)),
+    "me": Operation("The user of the token", {200: ONE_USER}, (USER_FIELDS,)),
     "me_change": Operation(
-        "Change one's name, or whether one is protected", {200: ONE_USER}, (),
+        "Change the caller's name or protection", {200: ONE_USER}, (),
         record({}, {"name": NAMES, "protected": TRUTH}) | {"minProperties": 1}),
     "profile": Operation("One user", {200: ONE_USER}, (USER_FIELDS,)),
     "sign_up": Operation(
-        "Sign a user up (the lab's own)", {201: ONE_USER}, (KEY,),
+        "Sign up a user (specific to the lab)", {201: ONE_USER}, (KEY,),
         record({"username": NAME, "password": PASSWORD}, {"name": NAMES}, closed=False)),
     "unfollow": Operation("Unfollow a user", {200: data(record({"following": TRUTH}))}),
     "username": Operation("One user by name", {200: ONE_USER}, (USER_FIELDS,), path={"name": NAME}),

@@ -1,1 +1,4 @@
-"""The web client: a page of ours at `/` and its files, served by the gateway. Everything it does goes over the public API."""
+"""The web client: a page at `/` and its files, served by the gateway.
+
+It uses only the public API.
+"""

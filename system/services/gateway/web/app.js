@@ -1,14 +1,14 @@
-// Finds the place that the address names (#/…), shows it, and keeps focus, title and navigation right.
+// Routes the hash of the address (#/…) to a view, shows it, and updates focus, title and navigation.
 
 import * as api from "./api.js";
-import { avatar, el, icon, tell } from "./dom.js";
+import { avatar, el, icon, notify } from "./dom.js";
 import * as views from "./views.js";
 
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
 const side = document.getElementById("side");
 
-const PLACES = [
+const ROUTES = [
   [/^#?\/?$/, () => views.home()],
   [/^#\/search(?:\/(.*))?$/, (words) => views.search(words ?? "")],
   [/^#\/u\/([A-Za-z0-9_]{1,15})$/, (name) => views.profile(name)],
@@ -33,7 +33,7 @@ function navigate() {
   side.replaceChildren(
     el("a", { class: "card mine", href: `#/u/${user.username}` }, avatar(user), el("span", {}, el("b", {}, user.name), el("br"),
       el("span", { class: "soft" }, `@${user.username}`))),
-    el("form", { class: "searching", role: "search", onsubmit: find }, icon("search"),
+    el("form", { class: "search-form", role: "search", onsubmit: find }, icon("search"),
       el("input", { type: "search", name: "q", placeholder: "Search", "aria-label": "Search", maxlength: 512, autocomplete: "off" })),
     el("p", { class: "soft small" }, "A small client of the public API, served by the gateway. The API is described at ",
       el("a", { href: "/openapi.json" }, "/openapi.json"), "."));
@@ -51,17 +51,17 @@ async function signOut() {
   show();
 }
 
-function placeOf(address) {
-  for (const [pattern, view] of PLACES) {
-    const found = pattern.exec(address);
-    if (!found) continue;
+function viewOf(address) {
+  for (const [pattern, view] of ROUTES) {
+    const match = pattern.exec(address);
+    if (!match) continue;
     try {
-      return () => view(found[1] === undefined ? undefined : decodeURIComponent(found[1]));
+      return () => view(match[1] === undefined ? undefined : decodeURIComponent(match[1]));
     } catch {
-      break; // a broken % sequence in the address
+      break; // an invalid % sequence in the address
     }
   }
-  return () => { throw new api.Refused(404, "There is no such page here."); };
+  return () => { throw new api.ApiError(404, "This page does not exist."); };
 }
 
 async function show(moved = true) {
@@ -69,26 +69,26 @@ async function show(moved = true) {
   leave?.();
   leave = null;
   navigate();
-  let found;
+  let shown;
   try {
-    found = api.me() ? await placeOf(location.hash)() : views.door(() => show());
+    shown = api.me() ? await viewOf(location.hash)() : views.signIn(() => show());
   } catch (problem) {
     if (!api.me()) return show();
-    found = { title: "Not here", nodes: [el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Not here")),
+    shown = { title: "Not found", nodes: [el("div", { class: "head" }, el("h1", { tabindex: "-1" }, "Not found")),
       el("p", { class: "note" }, problem.message), el("p", { class: "note" }, el("a", { href: "#/" }, "Back to the home timeline"))] };
   }
-  if (number !== visit) return found.leave?.(); // somebody went on meanwhile
-  leave = found.leave ?? null;
-  document.title = `${found.title} · Tweetlab`;
-  main.replaceChildren(...found.nodes);
+  if (number !== visit) return shown.leave?.(); // the user navigated on in the meantime
+  leave = shown.leave ?? null;
+  document.title = `${shown.title} · Tweetlab`;
+  main.replaceChildren(...shown.nodes);
   if (moved) {
     window.scrollTo(0, 0);
-    (found.focus ?? main.querySelector("h1"))?.focus({ preventScroll: true });
+    (shown.focus ?? main.querySelector("h1"))?.focus({ preventScroll: true });
   }
   return undefined;
 }
 
-api.ended.listener = () => { tell("Your session has ended; sign in again.", true); show(); };
+api.ended.listener = () => { notify("Your session has ended; sign in again.", true); show(); };
 window.addEventListener("hashchange", () => show());
 document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); main.querySelector("h1")?.focus(); });
 show(false);

@@ -1,4 +1,4 @@
-// Builds elements. Text from users only ever becomes a text node; there is no way here to turn it into HTML.
+// Builds elements. Text from users only becomes text nodes; nothing here turns text into HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -17,7 +17,7 @@ const ICONS = {
   close: "M6 6l12 12M18 6 6 18",
 };
 
-/** Return a new element. `props`: attributes; `on…` are listeners, `class` the class, false and null are left out. */
+/** Return a new element. `props`: attributes; `on…` are listeners; false, null and undefined are left out. */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {
@@ -30,7 +30,7 @@ export function el(tag, props = {}, ...children) {
   return node;
 }
 
-/** Return a line drawing from ICONS; it says nothing to screen readers, its button does. */
+/** Return an icon from ICONS, hidden from screen readers: its button has the label. */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   for (const [key, value] of Object.entries({ viewBox: "0 0 24 24", class: "icon", "aria-hidden": "true" })) svg.setAttribute(key, value);
@@ -42,7 +42,7 @@ export function icon(name) {
 
 const PARTS = /(https?:\/\/[^\s<>"']+|(?<![\p{L}\p{N}_])[#@][\p{L}\p{N}_]+)/gu;
 
-/** Return the nodes of a tweet's text: words as text, and links for #tags, @names and http(s) addresses. */
+/** Return the nodes of a tweet's text: text, and links for #tags, @names and http(s) URLs. */
 export function linked(text) {
   return text.split(PARTS).map((part, index) => {
     if (index % 2 === 0) return part;
@@ -57,28 +57,28 @@ const AGO = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "narrow"
 const DAY = new Intl.DateTimeFormat("en", { dateStyle: "medium" });
 const FULL = new Intl.DateTimeFormat("en", { dateStyle: "medium", timeStyle: "short" });
 
-/** Return a <time>: how long ago for a week, then the day; the full time is its title. */
+/** Return a <time>: relative for a week, then the date; the full time is its title. */
 export function when(iso) {
   const then = new Date(iso);
   const ago = Math.max(0, (Date.now() - then.getTime()) / 1000);
-  let told = DAY.format(then);
+  let label = DAY.format(then);
   let unit = 1;
   for (const [limit, name] of STEPS) {
     if (ago < limit) {
-      told = ago < 10 ? "now" : AGO.format(-Math.floor(ago / unit), name);
+      label = ago < 10 ? "now" : AGO.format(-Math.floor(ago / unit), name);
       break;
     }
     unit = limit;
   }
-  return el("time", { datetime: iso, title: FULL.format(then) }, told);
+  return el("time", { datetime: iso, title: FULL.format(then) }, label);
 }
 
 const COUNT = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
-/** Return a count as people write it: 999, 1.2K. */
+/** Return a count in compact form: 999, 1.2K. */
 export const count = (value) => COUNT.format(value);
 
-/** Return the round sign of a user: the first letter of the name on one of eight colours. */
+/** Return the avatar of a user: the first letter of the name on one of eight colors. */
 export function avatar(user, size = "") {
   const letter = [...(user.name || user.username || "?").trim()][0] || "?";
   return el("span", { class: `avatar ${size} a${Number(BigInt(user.id || 0) % 8n)}`, "aria-hidden": "true" }, letter.toUpperCase());
@@ -86,24 +86,24 @@ export function avatar(user, size = "") {
 
 let hiding = 0;
 
-/** Tell the reader one sentence, for some seconds; screen readers say it. */
-export function tell(text, bad = false) {
-  const place = document.getElementById("told");
-  place.textContent = text;
-  place.classList.toggle("bad", bad);
-  place.classList.add("shown");
+/** Show a message for some seconds; screen readers announce it. */
+export function notify(text, bad = false) {
+  const toast = document.getElementById("toast");
+  toast.textContent = text;
+  toast.classList.toggle("bad", bad);
+  toast.classList.add("shown");
   clearTimeout(hiding);
-  hiding = setTimeout(() => place.classList.remove("shown"), 5000);
+  hiding = setTimeout(() => toast.classList.remove("shown"), 5000);
 }
 
-/** Run `work` while `button` is busy; what goes wrong is told. Returns what it returned, or undefined. */
+/** Run `work` while `button` is busy and return its result; an error is shown, and undefined returned. */
 export async function busy(button, work) {
   if (button.getAttribute("aria-busy") === "true") return undefined;
   button.setAttribute("aria-busy", "true");
   try {
     return await work();
   } catch (problem) {
-    tell(problem.message, true);
+    notify(problem.message, true);
     return undefined;
   } finally {
     button.removeAttribute("aria-busy");

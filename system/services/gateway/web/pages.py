@@ -1,7 +1,8 @@
-"""Serves the page's files: read once, told apart by ETag, under a strict Content-Security-Policy.
+"""Serves the files of the web client: read once, with an ETag, under a strict Content-Security-Policy.
 
-The page may talk to its own origin and to the two that hand out media (signed uploads, signed reads), and to nobody else.
-Scripts come from files alone; `require-trusted-types-for` makes the browser refuse text that is turned into HTML.
+The page may connect only to its own origin and to the two media origins (signed uploads, signed reads).
+Scripts are loaded only from files; `require-trusted-types-for` makes the browser refuse to turn text into
+HTML.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8",
 
 @dataclass(frozen=True)
 class File:
-    """One file as it is sent. `etag`: of its bytes, quoted."""
+    """One file as sent. `etag`: of its bytes, quoted."""
 
     body: bytes
     media_type: str
@@ -33,22 +34,25 @@ class File:
 
 def files() -> dict[str, File]:
     """Return path -> file: `index.html` at /, the rest below /web/."""
-    found = {}
+    by_path = {}
     for path in sorted(HERE.iterdir()):
         if path.suffix in TYPES:
             body = path.read_bytes()
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-            found["/" if path.name == "index.html" else f"/web/{path.name}"] = File(body, TYPES[path.suffix], etag)
-    return found
+            by_path["/" if path.name == "index.html" else f"/web/{path.name}"] = File(body, TYPES[path.suffix], etag)
+    return by_path
 
 
 def media_origins(config: Settings) -> list[str]:
-    """Return the origins that signed URLs lead to: storage for uploads, the edge for reads; those of all zones."""
+    """Return the origins of signed URLs, of all zones: storage for uploads, the edge cache for reads."""
     return list(config.media_origins) or [f"http://{config.stores.minio}", *([config.cdn] if config.cdn else [])]
 
 
 def policy(media_origins: Iterable[str]) -> str:
-    """Return the Content-Security-Policy. `media_origins`: `scheme://host:port` of the uploads and of the reads."""
+    """Return the Content-Security-Policy.
+
+    `media_origins`: `scheme://host:port` of the uploads and of the reads.
+    """
     media = " ".join(sorted(set(media_origins)))
     return "; ".join((
         "default-src 'none'", "script-src 'self'", "style-src 'self'", f"img-src 'self' blob: {media}".rstrip(),
@@ -58,7 +62,7 @@ def policy(media_origins: Iterable[str]) -> str:
 
 
 def routes(media_origins: Iterable[str]) -> list[Route]:
-    """Return a GET route for each file; HEAD comes with it. None of them needs a token or reaches a service."""
+    """Return a GET route for each file; HEAD comes with it. None needs a token or calls a service."""
     headers = {
         "content-security-policy": policy(media_origins), "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
         "cross-origin-opener-policy": "same-origin", "cache-control": "no-cache",
@@ -67,12 +71,12 @@ def routes(media_origins: Iterable[str]) -> list[Route]:
 
 
 def _endpoint(file: File, headers: dict[str, str]) -> Callable[[Request], Awaitable[Response]]:
-    told = {**headers, "etag": file.etag}
+    headers_with_etag = {**headers, "etag": file.etag}
 
     async def send(request: Request) -> Response:
-        asked = request.headers.get("if-none-match", "")
-        if file.etag in (tag.strip().removeprefix("W/") for tag in asked.split(",")):
-            return Response(status_code=304, headers=told)
-        return Response(file.body, media_type=file.media_type, headers=told)
+        if_none_match = request.headers.get("if-none-match", "")
+        if file.etag in (tag.strip().removeprefix("W/") for tag in if_none_match.split(",")):
+            return Response(status_code=304, headers=headers_with_etag)
+        return Response(file.body, media_type=file.media_type, headers=headers_with_etag)
 
     return send

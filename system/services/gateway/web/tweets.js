@@ -1,20 +1,20 @@
-// A tweet on the page, lists of them, and the box to write one.
+// A tweet, lists of tweets, and the form to write one.
 
 import * as api from "./api.js";
-import { avatar, busy, count, el, icon, linked, tell, when } from "./dom.js";
+import { avatar, busy, count, el, icon, linked, notify, when } from "./dom.js";
 
 const MAX_TEXT = 280;
 const MAX_PICTURE_BYTES = 5 * 1024 * 1024;
 const PICTURES = "image/png,image/jpeg,image/webp,image/gif";
-const KEPT_URLS_MS = 60_000; // signed addresses hold for two minutes; asked for again before that
+const URL_TTL_MS = 60_000; // signed URLs are valid for two minutes; requested again before that
 
-const LATE = 20; // places below the newest in which a tweet that arrives late is still noticed
+const LATE = 20; // number of newest tweets among which a late arrival is still noticed
 
 const urls = new Map();
 
 async function pictureUrl(key) {
-  const known = urls.get(key);
-  if (known && Date.now() - known.at < KEPT_URLS_MS) return known.url;
+  const cached = urls.get(key);
+  if (cached && Date.now() - cached.at < URL_TTL_MS) return cached.url;
   const url = await api.mediaUrl(key);
   urls.set(key, { url, at: Date.now() });
   return url;
@@ -26,11 +26,11 @@ function pictures(tweet, author) {
   const box = el("div", { class: `pictures n${Math.min(keys.length, 4)}` });
   for (const key of keys) {
     const image = el("img", { alt: `Picture posted by ${author.name}`, loading: "lazy", decoding: "async" });
-    const show = () => pictureUrl(key).then((url) => { image.src = url; }, gone);
-    const gone = () => image.replaceWith(el("p", { class: "note small" }, "The picture cannot be shown."));
-    // Loaded when it comes into view, which may be long after its address was signed: then it is signed once more.
+    const show = () => pictureUrl(key).then((url) => { image.src = url; }, showError);
+    const showError = () => image.replaceWith(el("p", { class: "note small" }, "The picture cannot be shown."));
+    // Loaded when it scrolls into view, which may be long after its URL was signed: on an error it is signed once more.
     image.addEventListener("error", () => {
-      image.addEventListener("error", gone, { once: true });
+      image.addEventListener("error", showError, { once: true });
       urls.delete(key);
       show();
     }, { once: true });
@@ -57,7 +57,7 @@ function likeButton(tweet) {
     show();
   }));
   show();
-  if (likes) api.likes(tweet.id).then((found) => { liked = found; show(); }, () => {});
+  if (likes) api.likes(tweet.id).then((contained) => { liked = contained; show(); }, () => {});
   return button;
 }
 
@@ -73,15 +73,15 @@ function removeButton(tweet, article) {
     busy(button, async () => {
       await api.remove(tweet.id);
       article.remove();
-      tell("The tweet is deleted.");
+      notify("The tweet is deleted.");
     });
   });
   return button;
 }
 
-/** Return one tweet as an <article>. `author` may be unknown: then only the id of the author is. */
-export function tweetCard(tweet, author = { id: tweet.author_id, name: "Somebody", username: "" }) {
-  const parent = tweet.referenced_tweets?.find((each) => each.type === "replied_to");
+/** Return one tweet as an <article>. `author`: absent if only the id of the author is known. */
+export function tweetCard(tweet, author = { id: tweet.author_id, name: "Unknown user", username: "" }) {
+  const parent = tweet.referenced_tweets?.find((reference) => reference.type === "replied_to");
   const profile = author.username ? `#/u/${author.username}` : null;
   const article = el("article", { class: "tweet", "data-id": tweet.id, "aria-label": `Tweet by ${author.name}` });
   const head = el("header", {},
@@ -101,7 +101,7 @@ export function tweetCard(tweet, author = { id: tweet.author_id, name: "Somebody
   return article;
 }
 
-/** Return a list that fills itself page by page. `read(cursor)` gives { tweets, users, next }; `empty`: said where nothing is. */
+/** Return a list that loads page by page. `read(cursor)` returns { tweets, users, next }; `empty`: text of an empty list. */
 export function tweetList(read, empty) {
   const seen = new Set();
   const items = el("div", { class: "list", role: "feed", "aria-busy": "true" });
@@ -109,8 +109,8 @@ export function tweetList(read, empty) {
   const more = el("button", { class: "more", type: "button", hidden: true }, OLDER);
   const note = el("p", { class: "note" }, "Loading …");
   const root = el("section", { class: "feed", "aria-label": "Tweets" }, items, note, more);
-  let next; // undefined until the first page was read
-  const olderThan = (id) => [...items.children].find((each) => BigInt(each.dataset.id) < BigInt(id)) ?? null;
+  let next; // undefined until the first page is loaded
+  const olderThan = (id) => [...items.children].find((card) => BigInt(card.dataset.id) < BigInt(id)) ?? null;
   const add = (page, first = false) => {
     const fresh = page.tweets.filter((tweet) => !seen.has(tweet.id));
     const cards = fresh.map((tweet) => tweetCard(tweet, page.users.get(tweet.author_id)));
@@ -141,11 +141,11 @@ export function tweetList(read, empty) {
   };
   more.addEventListener("click", () => busy(more, load));
   load();
-  // What comes late is older than what is shown already, one's own post above all: news are what is not shown, not what is newer.
+  // A late arrival may be older than tweets that are shown, such as the own post: new means not shown yet, not newer.
   const since = () => [...items.children].slice(0, LATE)[LATE - 1]?.dataset.id ?? items.lastElementChild?.dataset.id;
   const unseen = (page) => ({ ...page, tweets: page.tweets.filter((tweet) => !seen.has(tweet.id)) });
-  // True where the first page is still to be read; read again where that failed.
-  const begin = async () => {
+  // True if the first page is not loaded yet; loads it again if that failed.
+  const loadFirst = async () => {
     if (next !== undefined) return false;
     if (items.getAttribute("aria-busy") === "false") await load();
     return true;
@@ -156,7 +156,7 @@ export function tweetList(read, empty) {
     next = undefined;
     return load();
   };
-  return { root, add, since, unseen, begin, restart };
+  return { root, add, since, unseen, loadFirst, restart };
 }
 
 function pictureField(form) {
@@ -178,7 +178,7 @@ function pictureField(form) {
     if (!file) return;
     if (file.size > MAX_PICTURE_BYTES || !PICTURES.split(",").includes(file.type)) {
       clear();
-      tell("Pictures are PNG, JPEG, WebP or GIF of at most 5 MB.", true);
+      notify("Pictures are PNG, JPEG, WebP or GIF of at most 5 MB.", true);
       return;
     }
     url = URL.createObjectURL(file);
@@ -190,7 +190,7 @@ function pictureField(form) {
   return { input, view, button, clear, file: () => input.files[0] ?? null };
 }
 
-/** Return the form to write a tweet. `posted(tweet)` is called with what was posted; `replyTo`: the id it answers. */
+/** Return the form to write a tweet. `posted(tweet)` is called with the new tweet; `replyTo`: id of the parent. */
 export function composer(posted, replyTo = null) {
   const label = replyTo ? "Your reply" : "What is happening?";
   const text = el("textarea", { rows: 2, placeholder: label, "aria-label": label, dir: "auto" });
@@ -198,9 +198,9 @@ export function composer(posted, replyTo = null) {
   const send = el("button", { class: "primary", type: "submit", disabled: true }, replyTo ? "Reply" : "Post");
   const form = el("form", { class: "composer", "aria-label": replyTo ? "Reply" : "New tweet" });
   const picture = pictureField(form);
-  let wish = null; // the same draft sent again after a lost answer keeps its key, and stays one tweet
+  let request = null; // a retry of the same draft after a lost response keeps its key, and makes no second tweet
   const check = () => {
-    wish = null;
+    request = null;
     const size = [...text.value].length;
     left.textContent = size > MAX_TEXT - 60 ? String(MAX_TEXT - size) : "";
     left.classList.toggle("bad", size > MAX_TEXT);
@@ -216,8 +216,8 @@ export function composer(posted, replyTo = null) {
     event.preventDefault();
     if (send.disabled) return;
     busy(send, async () => {
-      wish ??= { key: crypto.randomUUID(), mediaIds: picture.file() ? [await api.upload(picture.file())] : [] };
-      const tweet = await api.post(text.value, { replyTo, ...wish });
+      request ??= { key: crypto.randomUUID(), mediaIds: picture.file() ? [await api.upload(picture.file())] : [] };
+      const tweet = await api.post(text.value, { replyTo, ...request });
       text.value = "";
       picture.clear();
       posted(tweet);

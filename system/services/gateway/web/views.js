@@ -1,10 +1,10 @@
-// The places of the client. Each function returns what stands in <main>, and what to do when it is left.
+// The views of the client. Each function returns { title, nodes of <main>, focus, leave }.
 
 import * as api from "./api.js";
-import { avatar, busy, count, el, icon, tell } from "./dom.js";
+import { avatar, busy, count, el, icon, notify } from "./dom.js";
 import { composer, tweetCard, tweetList } from "./tweets.js";
 
-const NEWS_EVERY_MS = 8000;
+const POLL_EVERY_MS = 8000;
 
 function heading(text, ...more) {
   return el("div", { class: "head" }, el("h1", { tabindex: "-1" }, text), ...more);
@@ -12,56 +12,56 @@ function heading(text, ...more) {
 
 const withMe = (tweet) => ({ tweets: [tweet], users: new Map([[api.me().id, api.me()]]) });
 
-/** The home timeline; new tweets are announced, and shown when asked for. */
+/** The home timeline; new tweets are announced, and shown on request. */
 export function home() {
-  const feed = tweetList((cursor) => api.home({ pagination_token: cursor }), "Nothing here yet: follow somebody, or post.");
-  const news = el("button", { class: "news", type: "button", hidden: true });
+  const feed = tweetList((cursor) => api.home({ pagination_token: cursor }), "Nothing here yet: follow someone, or post.");
+  const newTweets = el("button", { class: "news", type: "button", hidden: true });
   let waiting = null;
-  const look = async () => {
+  const poll = async () => {
     if (document.hidden) return;
     try {
-      if (await feed.begin()) return;
+      if (await feed.loadFirst()) return;
       const page = feed.unseen(await api.home({ since_id: feed.since(), max_results: 100 }));
       if (!page.tweets.length) return;
       waiting = page;
-      news.textContent = `Show ${page.tweets.length}${page.next ? " and more" : ""} new ${page.tweets.length === 1 ? "tweet" : "tweets"}`;
-      news.hidden = false;
+      newTweets.textContent = `Show ${page.tweets.length}${page.next ? " and more" : ""} new ${page.tweets.length === 1 ? "tweet" : "tweets"}`;
+      newTweets.hidden = false;
     } catch {
-      // the next look may find the lab again
+      // the next poll may succeed
     }
   };
-  news.addEventListener("click", () => {
-    news.hidden = true;
-    if (waiting.next) feed.restart(); // more than one page: what lies between it and the list would be missing
+  newTweets.addEventListener("click", () => {
+    newTweets.hidden = true;
+    if (waiting.next) feed.restart(); // more than one page: those between it and the list would be missing
     else feed.add(waiting, true)[0]?.querySelector("a.who")?.focus();
   });
-  const timer = setInterval(look, NEWS_EVERY_MS);
-  document.addEventListener("visibilitychange", look); // who comes back to the tab need not wait for the next look
-  const posted = (tweet) => { feed.add(withMe(tweet), true); tell("Posted."); };
+  const timer = setInterval(poll, POLL_EVERY_MS);
+  document.addEventListener("visibilitychange", poll); // without waiting for the next poll when the tab is shown again
+  const posted = (tweet) => { feed.add(withMe(tweet), true); notify("Posted."); };
   return {
     title: "Home",
-    nodes: [heading("Home"), composer(posted), el("div", { role: "status" }, news), feed.root],
+    nodes: [heading("Home"), composer(posted), el("div", { role: "status" }, newTweets), feed.root],
     leave: () => {
       clearInterval(timer);
-      document.removeEventListener("visibilitychange", look);
+      document.removeEventListener("visibilitychange", poll);
     },
   };
 }
 
-/** Tweets that hold the words, newest or best first as the lab ranks them. */
+/** Tweets that match the query, in the lab's default order. */
 export function search(words) {
   const field = el("input", { type: "search", name: "q", value: words, maxlength: 512, placeholder: "Words or #tags",
     "aria-label": "Search tweets", autocomplete: "off" });
-  const form = el("form", { class: "searching", role: "search" }, icon("search"), field,
+  const form = el("form", { class: "search-form", role: "search" }, icon("search"), field,
     el("button", { class: "primary", type: "submit" }, "Search"));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const wanted = field.value.trim();
-    location.hash = wanted.startsWith("@") ? `#/u/${encodeURIComponent(wanted.slice(1))}` : `#/search/${encodeURIComponent(wanted)}`;
+    const query = field.value.trim();
+    location.hash = query.startsWith("@") ? `#/u/${encodeURIComponent(query.slice(1))}` : `#/search/${encodeURIComponent(query)}`;
   });
-  const found = words ? tweetList((cursor) => api.search(words, { next_token: cursor }), `No tweet holds “${words}”.`).root
+  const results = words ? tweetList((cursor) => api.search(words, { next_token: cursor }), `No tweets match “${words}”.`).root
     : el("p", { class: "note" }, "Search for words, #tags, from:name, \"a phrase\" or -word; @name opens a profile.");
-  return { title: words ? `Search: ${words}` : "Search", nodes: [heading("Search"), form, found], focus: words ? null : field };
+  return { title: words ? `Search: ${words}` : "Search", nodes: [heading("Search"), form, results], focus: words ? null : field };
 }
 
 function followButton(user, changed) {
@@ -76,17 +76,17 @@ function followButton(user, changed) {
   };
   button.addEventListener("click", () => busy(button, async () => {
     if (state === "none") {
-      const told = await api.follow(user.id);
-      show(told.pending_follow ? "pending" : "following");
-      tell(told.pending_follow ? `@${user.username} will be asked.` : `You follow @${user.username} now.`);
+      const edge = await api.follow(user.id);
+      show(edge.pending_follow ? "pending" : "following");
+      notify(edge.pending_follow ? `You requested to follow @${user.username}.` : `You follow @${user.username} now.`);
     } else {
       await api.unfollow(user.id);
       show("none");
     }
     changed();
   }));
-  const stands = user.connection_status ?? [];
-  show(stands.includes("following") ? "following" : stands.includes("follow_request_sent") ? "pending" : "none");
+  const connections = user.connection_status ?? [];
+  show(connections.includes("following") ? "following" : connections.includes("follow_request_sent") ? "pending" : "none");
   return button;
 }
 
@@ -99,24 +99,24 @@ function protectButton(user) {
     button.setAttribute("aria-pressed", String(on));
   };
   button.addEventListener("click", () => busy(button, async () => {
-    on = (await api.change({ protected: !on })).protected;
+    on = (await api.changeProfile({ protected: !on })).protected;
     show();
-    tell(on ? "Only approved followers read your tweets now." : "Everybody may read your tweets now.");
+    notify(on ? "Only approved followers can read your tweets now." : "Everyone can read your tweets now.");
   }));
   show();
   return button;
 }
 
-/** A user: who, how many, follow, and the tweets. */
+/** A user: profile, counts, follow button, and the tweets. */
 export async function profile(name) {
   const user = await api.userNamed(name);
   const own = user.id === api.me().id;
   const card = el("section", { class: "profile", "aria-label": `Profile of ${user.name}` });
   const show = (shown) => {
-    const told = shown.public_metrics ?? {};
+    const metrics = shown.public_metrics ?? {};
     return el("p", { class: "numbers" },
-      el("span", {}, el("b", {}, count(told.following_count ?? 0)), " following"),
-      el("span", {}, el("b", {}, count(told.followers_count ?? 0)), told.followers_count === 1 ? " follower" : " followers"));
+      el("span", {}, el("b", {}, count(metrics.following_count ?? 0)), " following"),
+      el("span", {}, el("b", {}, count(metrics.followers_count ?? 0)), metrics.followers_count === 1 ? " follower" : " followers"));
   };
   let numbers = show(user);
   const changed = async () => {
@@ -129,43 +129,43 @@ export async function profile(name) {
     el("div", { class: "top" }, avatar(user, "big"), own ? protectButton(user) : followButton(user, changed)),
     el("h1", { tabindex: "-1" }, user.name, user.protected ? icon("lock") : null),
     el("p", { class: "soft" }, `@${user.username} · joined ${joined}`), numbers);
-  const none = user.protected && !own ? "These tweets are protected: only approved followers read them." : "No tweets yet.";
+  const none = user.protected && !own ? "These tweets are protected: only approved followers can read them." : "No tweets yet.";
   const feed = tweetList((cursor) => api.tweetsOf(user.id, { pagination_token: cursor }), none);
   return { title: `${user.name} (@${user.username})`, nodes: [card, feed.root] };
 }
 
-/** One tweet, what it answers, and a box to answer it. */
+/** One tweet, its parent, and a form to reply. */
 export async function thread(id) {
   const { tweet, author } = await api.tweet(id);
   const nodes = [heading("Tweet", el("a", { class: "quiet button", href: "#/" }, icon("back"), "Home"))];
-  const parent = tweet.referenced_tweets?.find((each) => each.type === "replied_to");
+  const parent = tweet.referenced_tweets?.find((reference) => reference.type === "replied_to");
   if (parent) {
-    const told = await api.tweet(parent.id).catch(() => null);
-    nodes.push(told ? tweetCard(told.tweet, told.author) : el("p", { class: "note" }, "The tweet it answers is not there for you."));
+    const shown = await api.tweet(parent.id).catch(() => null);
+    nodes.push(shown ? tweetCard(shown.tweet, shown.author) : el("p", { class: "note" }, "The tweet that it replies to is not available."));
   }
-  const answers = el("div", { class: "list" });
+  const replies = el("div", { class: "list" });
   const card = tweetCard(tweet, author);
   card.classList.add("chosen");
-  const posted = (answer) => { answers.append(tweetCard(answer, api.me())); tell("Your reply is posted."); };
-  nodes.push(card, composer(posted, id), answers);
+  const posted = (reply) => { replies.append(tweetCard(reply, api.me())); notify("Your reply is posted."); };
+  nodes.push(card, composer(posted, id), replies);
   return { title: `${author?.name ?? "A tweet"}: ${tweet.text.slice(0, 40)}`, nodes };
 }
 
-/** Who wants to follow me, while my tweets are protected. */
+/** Open follow requests to the user. */
 export async function requests() {
   const users = await api.requests();
   const list = el("ul", { class: "people" });
   for (const user of users) {
     const row = el("li", {});
-    const decide = (label, work, told, kind) => el("button", { type: "button", class: kind, "aria-label": `${label} @${user.username}`,
-      onclick: (event) => busy(event.currentTarget, async () => { await work(user.id); row.remove(); tell(told); }) }, label);
+    const decide = (label, work, message, kind) => el("button", { type: "button", class: kind, "aria-label": `${label} @${user.username}`,
+      onclick: (event) => busy(event.currentTarget, async () => { await work(user.id); row.remove(); notify(message); }) }, label);
     row.append(avatar(user), el("a", { href: `#/u/${user.username}`, class: "grow who" }, el("b", {}, user.name),
       el("span", { class: "soft" }, ` @${user.username}`)),
     decide("Approve", api.approve, `@${user.username} follows you now.`, "primary"),
     decide("Refuse", api.refuse, `@${user.username} was refused.`, "quiet"));
     list.append(row);
   }
-  const none = users.length ? null : el("p", { class: "note" }, "Nobody waits for your approval.");
+  const none = users.length ? null : el("p", { class: "note" }, "No open follow requests.");
   return { title: "Follow requests", nodes: [heading("Follow requests"), list, none].filter(Boolean) };
 }
 
@@ -174,45 +174,45 @@ function field(label, props) {
   return { input, row: el("label", { class: "field" }, el("span", {}, label), input) };
 }
 
-/** Sign in, or sign up. `entered()` is called when that worked. */
-export function door(entered) {
+/** Sign in, or sign up. `signedIn()` is called on success. */
+export function signIn(signedIn) {
   const name = field("Name", { autocomplete: "name", maxlength: 50, name: "name" });
   const user = field("User name", { autocomplete: "username", maxlength: 15, pattern: "[A-Za-z0-9_]{1,15}", name: "username",
     autocapitalize: "none", spellcheck: "false", title: "1 to 15 letters, digits or underscores" });
-  const word = field("Password", { type: "password", minlength: 8, maxlength: 128, autocomplete: "current-password", name: "password" });
+  const password = field("Password", { type: "password", minlength: 8, maxlength: 128, autocomplete: "current-password", name: "password" });
   const go = el("button", { class: "primary wide", type: "submit" });
   const other = el("button", { class: "link", type: "button" });
   const title = el("h1", { tabindex: "-1" });
   const wrong = el("p", { class: "bad", role: "alert" });
   let fresh = false;
   const show = () => {
-    title.textContent = fresh ? "Make an account" : "Sign in";
+    title.textContent = fresh ? "Create an account" : "Sign in";
     go.textContent = fresh ? "Sign up" : "Sign in";
     other.textContent = fresh ? "I have an account: sign in" : "New here? Sign up";
     name.row.hidden = !fresh;
     name.input.required = fresh;
-    word.input.autocomplete = fresh ? "new-password" : "current-password";
+    password.input.autocomplete = fresh ? "new-password" : "current-password";
     wrong.textContent = "";
   };
   other.addEventListener("click", () => { fresh = !fresh; show(); (fresh ? name : user).input.focus(); });
-  const form = el("form", { class: "door" }, title, name.row, user.row, word.row, wrong, go, other);
+  const form = el("form", { class: "sign-in" }, title, name.row, user.row, password.row, wrong, go, other);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     wrong.textContent = "";
     busy(go, async () => {
       try {
-        if (fresh) await api.signUp(name.input.value.trim(), user.input.value, word.input.value);
-        else await api.signIn(user.input.value, word.input.value);
+        if (fresh) await api.signUp(name.input.value.trim(), user.input.value, password.input.value);
+        else await api.signIn(user.input.value, password.input.value);
       } catch (problem) {
         wrong.textContent = problem.message;
         return;
       }
-      entered();
+      signedIn();
     });
   });
   show();
   const hero = el("div", { class: "hero" }, el("img", { src: "/web/icon.svg", alt: "", width: 56, height: 56 }),
     el("p", { class: "claim" }, "A Twitter that fits on a laptop."),
-    el("p", { class: "soft" }, "Real servers, on this machine alone. What you post is gone when the lab is reset."));
+    el("p", { class: "soft" }, "Real servers, on this machine alone. Posts are deleted when the lab is reset."));
   return { title: "Sign in", nodes: [el("div", { class: "entry" }, hero, form)], focus: user.input };
 }
