@@ -18,8 +18,8 @@ from tweetlab.commands import run as running
 from tweetlab.terminal import Screen
 
 EXPECTS = {"resolved": {"expect_overload": True}}
-HOLDS = (facts.Promise("home", "p99", "<=", 60.0),)
-MISSED = (facts.Promise("home", "p99", "<=", 0.001),)
+HOLDS = (facts.Objective("home", "p99", "<=", 60.0),)
+MISSED = (facts.Objective("home", "p99", "<=", 0.001),)
 FAILED = report_runs.failing().invariants
 IDLE = report_runs.unknown().invariants
 
@@ -58,7 +58,7 @@ RUNS: dict[str, tuple[str, Callable[[], facts.Facts]]] = {
     "an invariant saw nothing": ("UNKNOWN", report_runs.unknown),
     "too few operations": (
         "UNKNOWN",
-        lambda: report_runs.quiet(objectives=(facts.Promise("home", "p9999", "<=", 9.0, "during fault"),)),
+        lambda: report_runs.quiet(objectives=(facts.Objective("home", "p9999", "<=", 9.0, "during fault"),)),
     ),
     "nothing is asked": ("UNKNOWN", lambda: report_runs.quiet(objectives=(), invariants=())),
     "overloaded": ("UNKNOWN", overloaded),

@@ -77,7 +77,7 @@ def test_fewer_than_five_runs_cannot_tell(polly: list[record.Run], slower: list[
     """Even a clear difference is no verdict from four runs."""
     found = compare.compare(polly, slower[:4])
     assert found.answer == "cannot tell"
-    assert found.reason == "5 and 4 valid runs; 5 interleaved repeats a side are needed: add --repeat 5."
+    assert found.reason == "5 and 4 valid runs; 5 interleaved repeats per side are needed: add --repeat 5."
 
 
 def test_repeats_that_are_not_interleaved_cannot_tell(polly: list[record.Run], slower: list[record.Run]) -> None:
@@ -110,7 +110,7 @@ def test_runs_of_two_populations_are_refused(polly: list[record.Run], slower: li
 
 def test_a_run_on_both_sides_is_refused(polly: list[record.Run]) -> None:
     """Comparing a run with itself proves nothing."""
-    with pytest.raises(errors.WrongInput, match="stands on both sides"):
+    with pytest.raises(errors.WrongInput, match="is on both sides"):
         compare.compare(polly, polly)
 
 
@@ -119,7 +119,7 @@ def test_void_runs_are_left_out_and_told(polly: list[record.Run], slower: list[r
     void = with_document(slower[:1], validity={"verdict": "VOID", "criteria": []})
     found = compare.compare(polly, [*void, *slower[1:]])
     assert found.answer == "cannot tell"
-    assert found.notes[0] == "1 void runs were left out"
+    assert found.notes[0] == "1 void runs were excluded"
 
 
 def test_the_effect_is_a_ratio_with_its_interval() -> None:

@@ -60,7 +60,7 @@ def test_a_float_bound_stands_for_its_shortest_decimal() -> None:
     """Objectives made in Python, not read from a file, are exact too."""
     given = report_runs.quiet(
         history=report_runs.counted(1000, 70),
-        objectives=(facts.Promise("all", "errors", "<=", 0.07, "whole"),),
+        objectives=(facts.Objective("all", "errors", "<=", 0.07, "whole"),),
     )
     (one,) = objectives.judge(given, summary.summarise(given))
     assert one["verdict"] == "pass"

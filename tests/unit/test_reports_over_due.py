@@ -229,7 +229,7 @@ def test_a_side_that_fails_more_than_half_its_reads_has_changed_for_the_worse(tm
     row = next(row for row in found.rows if (row.route, row.measure) == ("home", "median"))
     assert (found.answer, row.beyond) == ("changed", (False, True))
     assert row.effect.change > 0
-    assert "or more: of B it falls among operations without an answer" in found.reason
+    assert "or more: for B it falls among unanswered operations" in found.reason
     (line,) = [line for line in compare.text(found).splitlines() if line.startswith("| home | median |")]
     assert line.split(" | ")[3].startswith("> ")
 
@@ -238,7 +238,7 @@ def test_two_sides_whose_percentiles_fall_among_failures_cannot_be_told_apart(tm
     """Two lower bounds say nothing about each other."""
     found = compare.compare(side(tmp_path, 0, 1800), side(tmp_path, 1, 1800))
     assert found.answer == "cannot tell"
-    assert "falls among operations without an answer" in found.reason
+    assert "falls among unanswered operations" in found.reason
 
 
 def test_compare_takes_its_percentiles_from_the_same_function() -> None:

@@ -142,7 +142,7 @@ def test_a_run_that_ended_before_the_span_is_unknown_and_says_how_long_it_was_ob
 
     assert (found.verdict, found.exit_code) == ("UNKNOWN", 2)
     assert found.decided_by == (
-        "cache_loss of redis-1 was not recovered when the run ended, 30 s into the 60 s that it may take."
+        "cache_loss of redis-1 was not recovered when the run ended, 30 s into the allowed 60 s."
     )
 
 
@@ -151,7 +151,7 @@ def test_a_fault_that_lasts_until_the_end_does_not_touch_the_verdict() -> None:
     found = judged(
         with_faults(
             {**REGION, "for_s": 40.0, "undone_ns": START + 60 * S, "recovered_ns": None},
-            objectives=report_runs.PROMISES[1:2],
+            objectives=report_runs.OBJECTIVES[1:2],
         )
     )
 
@@ -233,7 +233,7 @@ def test_time_to_recovery_counts_from_the_end_of_the_fault() -> None:
 
 def test_a_twin_answers_the_same_keys() -> None:
     """The model loses nothing that could be counted: RPO is null, and recovery is judged as in a real run."""
-    twin = report_runs.twin(objectives=report_runs.PROMISES[:3])
+    twin = report_runs.twin(objectives=report_runs.OBJECTIVES[:3])
     entry = judged(twin).recovery[0]
 
     assert entry.keys() == judged(report_runs.quiet()).recovery[0].keys()

@@ -59,7 +59,7 @@ def test_refusals_under_the_scenarios_own_limits_are_a_share_of_their_own() -> N
 def test_errors_says_that_it_does_not_contain_refusals() -> None:
     """The count that was left out stands in the note and in the record."""
     (one,) = judged(refused(1000, 5), "errors < 0.1 %").objectives
-    assert one["note"] == "200 refusals (429) under the scenario's own limits are not part of it"
+    assert one["note"] == "200 refusals (429) under the scenario's own limits are excluded"
     assert one["refused"] == 200
 
 
@@ -123,7 +123,7 @@ def test_the_search_for_capacity_does_not_count_refusals(tmp_path: Path) -> None
 def overloaded(**changes: object) -> facts.Facts:
     """A queue that only grows, with objectives that hold all the same."""
     given = report_runs.overloaded()
-    holds = (facts.Promise("home", "p99", "<=", 60.0),)
+    holds = (facts.Objective("home", "p99", "<=", 60.0),)
     return dataclasses.replace(given, **{"objectives": holds, **changes})
 
 
@@ -149,7 +149,7 @@ def test_an_expected_overload_excuses_no_objective() -> None:
     """FAIL stays FAIL, and unknown stays unknown."""
     failing = overloaded(
         scenario_doc={"resolved": {"expect_overload": True}},
-        objectives=(facts.Promise("home", "p99", "<=", 0.25),),
+        objectives=(facts.Objective("home", "p99", "<=", 0.25),),
     )
     assert run_verdict.judge(failing, summary.summarise(failing)).verdict == "FAIL"
     nothing = overloaded(scenario_doc={"resolved": {"expect_overload": True}}, objectives=(), invariants=())

@@ -57,7 +57,7 @@ def test_instances_are_drawn_over_the_load(tmp_path: Path) -> None:
     figure = charts.instances(View(run))
 
     assert figure is not None and ET.fromstring(figure.svg) is not None
-    assert "timelines went from 1 to 3 instances" in figure.caption
+    assert "timelines scaled from 1 to 3 instances" in figure.caption
     assert ">timelines<" in figure.svg and ">users<" not in figure.svg
 
 

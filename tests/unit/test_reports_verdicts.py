@@ -137,7 +137,7 @@ def test_cpu_that_does_not_close_is_a_note() -> None:
 
 def test_a_twin_is_not_asked_for_a_generator() -> None:
     """A simulated run has no generator, host or steal time to be judged by."""
-    found = judged(report_runs.twin(objectives=report_runs.PROMISES[:3]))
+    found = judged(report_runs.twin(objectives=report_runs.OBJECTIVES[:3]))
     assert (found.validity["verdict"], found.verdict) == ("VALID", "PASS")
     assert "generator CPU" not in [one["name"] for one in found.validity["criteria"]]
 
@@ -154,7 +154,7 @@ def test_an_invariant_that_checked_nothing_is_unknown() -> None:
     found = judged(report_runs.unknown())
     assert (found.verdict, found.exit_code) == ("UNKNOWN", 2)
     assert found.decided_by == (
-        "no ghost after delete or unfollow cannot be told: it saw no operation that it could check."
+        "no ghost after delete or unfollow is unknown: no operation could be checked."
     )
 
 
@@ -162,23 +162,23 @@ def test_a_run_without_promises_is_unknown() -> None:
     """Nothing promised, nothing kept."""
     found = judged(report_runs.quiet(objectives=(), invariants=()))
     assert found.verdict == "UNKNOWN"
-    assert found.decided_by.startswith("Nothing was promised")
+    assert found.decided_by.startswith("Nothing to judge")
 
 
-def promise(given: facts.Facts, *promises: facts.Promise) -> list[dict]:
+def promise(given: facts.Facts, *promises: facts.Objective) -> list[dict]:
     return objectives.judge(dataclasses.replace(given, objectives=promises), summary.summarise(given))
 
 
 def test_an_objective_tells_its_value_bound_window_and_count() -> None:
     """errors of a run without errors: 0 of 3600 in the whole run."""
-    (one,) = promise(report_runs.quiet(), facts.Promise("all", "errors", "<", 0.005, "whole"))
+    (one,) = promise(report_runs.quiet(), facts.Objective("all", "errors", "<", 0.005, "whole"))
     assert one["text"] == "errors < 0.5 % whole"
     assert (one["verdict"], one["value"], one["bound"], one["window"], one["n"]) == ("pass", 0.0, 0.005, "whole", 3600)
 
 
 def test_a_window_with_too_few_operations_is_unknown() -> None:
     """p99.9 of 5 s of fault cannot be told from 180 home reads."""
-    (one,) = promise(report_runs.quiet(), facts.Promise("home", "p999", "<=", 9.0, "during fault"))
+    (one,) = promise(report_runs.quiet(), facts.Objective("home", "p999", "<=", 9.0, "during fault"))
     assert one["verdict"] == "unknown"
     assert one["note"].endswith("operations in the window; 1000 are needed")
 
@@ -186,7 +186,7 @@ def test_a_window_with_too_few_operations_is_unknown() -> None:
 def test_a_promise_about_a_fault_that_did_not_happen_is_unknown() -> None:
     """No fault, no aftermath."""
     calm = dataclasses.replace(report_runs.quiet(), windows=facts.Windows(report_runs.START_NS, 10.0, 60.0))
-    (one,) = promise(calm, facts.Promise("home", "p99", "<=", 0.25, "after fault", 10.0))
+    (one,) = promise(calm, facts.Objective("home", "p99", "<=", 0.25, "after fault", 10.0))
     assert (one["verdict"], one["note"]) == ("unknown", "no fault happened")
 
 
@@ -194,8 +194,8 @@ def test_the_aftermath_begins_when_it_was_promised_to_be_over() -> None:
     """Reads are slow for 5 s after the loss: well within 10 s they hold, within 0 s they do not."""
     late, soon = promise(
         report_runs.quiet(),
-        facts.Promise("home", "p99", "<=", 0.06, "after fault", 10.0),
-        facts.Promise("home", "p99", "<=", 0.06, "after fault", 0.0),
+        facts.Objective("home", "p99", "<=", 0.06, "after fault", 10.0),
+        facts.Objective("home", "p99", "<=", 0.06, "after fault", 0.0),
     )
     assert (late["verdict"], soon["verdict"]) == ("pass", "fail")
 
@@ -204,20 +204,20 @@ def test_delivery_is_believed_only_while_the_probes_agree() -> None:
     """One late probe makes the delivery objective unknown, however good its number is."""
     given = report_runs.quiet()
     late = report_runs.probes(given.effects, late_ms=300.0)
-    (one,) = promise(dataclasses.replace(given, probes=late), report_runs.PROMISES[3])
+    (one,) = promise(dataclasses.replace(given, probes=late), report_runs.OBJECTIVES[3])
     assert (one["verdict"], one["value"]) == ("unknown", None)
     assert one["note"].startswith("API probes confirm 0 of ")
 
 
 def test_goodput_is_a_share_of_what_was_planned() -> None:
     """Every operation answered: goodput is 1."""
-    (one,) = promise(report_runs.quiet(), facts.Promise("post", "goodput", ">=", 0.99, "whole"))
+    (one,) = promise(report_runs.quiet(), facts.Objective("post", "goodput", ">=", 0.99, "whole"))
     assert (one["verdict"], one["value"], one["unit"]) == ("pass", 1.0, "share")
 
 
 def test_an_unknown_metric_is_unknown_and_names_the_known_ones() -> None:
     """A metric that nobody measures is no pass."""
-    (one,) = promise(report_runs.quiet(), facts.Promise("home", "wingspan", "<=", 1.0))
+    (one,) = promise(report_runs.quiet(), facts.Objective("home", "wingspan", "<=", 1.0))
     assert one["verdict"] == "unknown"
     assert "known are p50, p90" in one["note"]
 
