@@ -24,7 +24,7 @@ _MAYBE: Json = {"type": ["number", "null"]}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
 _ANY: Json = {"type": "object"}
-_FIX_V1 = "mend"  # key of a criterion's fix in records of version 1
+FIX_V1 = "mend"  # key of a criterion's fix in records of version 1
 
 
 def _object(required: Mapping[str, Json], **optional: Json) -> Json:
@@ -140,8 +140,8 @@ def upgraded(document: Any) -> Any:
     validity = document.get("validity")
     criteria = validity.get("criteria", []) if isinstance(validity, dict) else []
     for criterion in criteria:
-        if isinstance(criterion, dict) and _FIX_V1 in criterion:
-            criterion["fix"] = criterion.pop(_FIX_V1)
+        if isinstance(criterion, dict) and FIX_V1 in criterion:
+            criterion["fix"] = criterion.pop(FIX_V1)
     return {**document, "schema_version": SCHEMA_VERSION}
 
 
