@@ -66,10 +66,10 @@ async def test_a_service_that_dies_while_starting_takes_the_whole_start_down(lab
     with pytest.raises(CouldNotRun) as refused:
         await lab.up(Blueprint("quick", (*REDIS, ECHO)), {"TWEETLAB_ECHO_FAILS": "1"})
 
-    told = refused.value.detail
-    assert "users-1 died while starting" in told
-    assert "exit code 1" in told
-    assert "the echo service was told to fail: lorem ipsum" in told
+    message = refused.value.detail
+    assert "users-1 died while starting" in message
+    assert "exit code 1" in message
+    assert "the echo service was told to fail: lorem ipsum" in message
     assert left_behind(lab) == []
 
 

@@ -50,10 +50,10 @@ async def test_a_delete_whose_rows_were_refused_is_unknown_and_comes_to_pass(ben
 
     with monkeypatch.context() as patched:
         patched.setattr(bench.ports.tweets, "_run", refused)
-        with pytest.raises(StoreUnavailable, match="the tweet may go") as told:
+        with pytest.raises(StoreUnavailable, match="the tweet may go") as failure:
             await bench.ports.tweets.delete(tweet.id, author)
     time_.ahead_s = 4.0
     await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
 
-    assert told.value.definite is False
+    assert failure.value.definite is False
     assert (await bench.ports.tweets.get([tweet.id]))[tweet.id].deleted

@@ -117,10 +117,10 @@ async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
            for n, (topic, field, value) in enumerate(named)]
     bad_keys = [dataclasses.replace(EVENTS[topic](good, reader), key=key, id=f"key-{good.id}-{key}")  # no effect log takes 2**70
                 for topic in GROUPS[group][:1] for key in (2**70, -1)]
-    told, handled = {}, []
+    reasons, handled = {}, []
 
     async def bury(record, reason, group):
-        told[record.event.id] = reason
+        reasons[record.event.id] = reason
 
     async def handle(records):
         payloads = [record.event.payload for record in records if record.topic != events.NEW_FOLLOW]
@@ -133,11 +133,11 @@ async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
     loop = Loop(Swapped(bench.ports.log, bury=bury), f"bad-{group}-{good.id}", GROUPS[group], handle)
     async with _running(loop):
         await until(lambda: _true(last.id in handled))
-        await until(lambda: _true(all(event.id in told for event in [*bad, *bad_keys])))
+        await until(lambda: _true(all(event.id in reasons for event in [*bad, *bad_keys])))
 
     assert not {event.id for event in [*bad, *bad_keys]} & set(handled)
-    assert all(field in told[event.id] for event, (_, field, _) in zip(bad, named, strict=True))
-    assert all("its key" in told[event.id] for event in bad_keys)
+    assert all(field in reasons[event.id] for event, (_, field, _) in zip(bad, named, strict=True))
+    assert all("its key" in reasons[event.id] for event in bad_keys)
     assert guard._worst("cassandra") == 0
 
 

@@ -128,18 +128,18 @@ async def test_the_relay_publishes_what_a_crash_left_behind_and_only_that(bench)
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
     announced = Announced(time_)
-    told, left = await stored(bench.ports, author), await stored(bench.ports, author)
-    announced.add([str(told.id)])
+    published, left = await stored(bench.ports, author), await stored(bench.ports, author)
+    announced.add([str(published.id)])
     relay = TweetRelay(own_marks(bench), log, announced, time_)
 
     await relay.walk()
-    early = [event for event in log.ids() if int(event.split("-")[0]) in (told.id, left.id)]
+    early = [event for event in log.ids() if int(event.split("-")[0]) in (published.id, left.id)]
     time_.ahead_s = 4.0
     await relay.walk()
     await relay.walk()
 
     assert early == []
-    assert [event for event in log.ids() if event in (str(told.id), str(left.id))] == [str(left.id)]
+    assert [event for event in log.ids() if event in (str(published.id), str(left.id))] == [str(left.id)]
 
 
 async def test_a_post_that_died_between_its_event_and_its_rows_is_finished_by_the_relay(bench):

@@ -80,8 +80,8 @@ async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig, sec
         ("DELETE", f"/2/tweets/{tweet}", None, 404),
     ]
     for method, path, body, status in asks:
-        told, answer, _ = await rig.ask(method, path, stranger, **({"json": body} if body else {}))
-        assert (path, told) == (path, status)
+        reply_status, answer, _ = await rig.ask(method, path, stranger, **({"json": body} if body else {}))
+        assert (path, reply_status) == (path, status)
         assert f'"{canary}"' not in str(answer).replace("'", '"') and not answer.get("data")
     assert (await rig.ask("GET", f"/2/tweets/{tweet}", fan))[1]["data"]["text"] == canary
 
@@ -89,7 +89,7 @@ async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig, sec
 VOLATILE = ("x-request-id", "x-rate-limit-remaining", "x-rate-limit-reset", "content-length", "date", "x-tweetlab-instance")
 
 
-def _told(headers):
+def _comparable(headers):
     """What of an answer's headers could tell two answers apart: all names, all values that do not change by themselves."""
     parts = {part.split(";")[0].strip() for part in headers.get("server-timing", "").split(",")}
     return {**{name: "" if name in VOLATILE else value for name, value in headers.items()}, "server-timing": parts}
@@ -99,7 +99,7 @@ async def _blinded(rig, user, method, path, sent, tweet, word):
     """The answer to a request about a tweet or word, without their names."""
     asked = {"json": json.loads(json.dumps(sent).replace("ID", str(tweet)))} if sent else {}
     status, body, headers = await rig.ask(method, path.replace("ID", str(tweet)).replace("WORD", word), user, **asked)
-    return status, json.dumps(body).replace(str(tweet), "ID").replace(word, "WORD"), _told(headers)
+    return status, json.dumps(body).replace(str(tweet), "ID").replace(word, "WORD"), _comparable(headers)
 
 
 async def test_no_header_tells_what_is_hidden_from_what_never_was(rig, secret):
@@ -211,8 +211,8 @@ async def test_likes_are_counted_in_every_read_that_asks_for_them(rig):
     word = f"likeable{secrets.token_hex(4)}"
     tweet = await rig.post(ann, word)
     for user in (bob, cyd):
-        _, told, _ = await rig.ask("POST", f"/2/users/{user}/likes", user, json={"tweet_id": str(tweet)})
-        assert told == {"data": {"liked": True}}
+        _, reply, _ = await rig.ask("POST", f"/2/users/{user}/likes", user, json={"tweet_id": str(tweet)})
+        assert reply == {"data": {"liked": True}}
     assert (await rig.ask("DELETE", f"/2/users/{cyd}/likes/{tweet}", cyd))[1] == {"data": {"liked": False}}
     reads = [f"/2/tweets/{tweet}", f"/2/tweets?ids={tweet}", f"/2/users/{ann}/tweets", f"/2/users/{bob}/liked_tweets",
              f"/2/users/{bob}/timelines/reverse_chronological", f"/2/tweets/search/recent?query={word}"]

@@ -43,7 +43,7 @@ class Silent:
     """An exporter for requests of which none is sampled."""
 
 
-class FastPath:
+class Proxy:
     """A way to Elasticsearch that can be shut: then it answers nobody, and who is inside is thrown out."""
 
     def __init__(self, to):
@@ -80,21 +80,21 @@ async def _pump(reader, writer):
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def looking(tmp_path_factory):
-    """Jaeger and rsyslog in a lab of their own, beside the stores of the tests' lab; (lab, door, index, configuration)."""
+    """Jaeger and rsyslog in a lab of their own, beside the stores of the tests' lab; (lab, proxy, index, configuration)."""
     config = services_rig.fresh_settings()
     address = config.stores.elasticsearch_urls[0].removeprefix("http://")
-    lab, door = native.Lab(tmp_path_factory.mktemp("looking"), home.lab_range()), FastPath(address)
+    lab, proxy = native.Lab(tmp_path_factory.mktemp("looking"), home.lab_range()), Proxy(address)
     index = LogIndex(f"http://{address}", config.namespace)
-    await door.open()
+    await proxy.open()
     await index.prepare()
-    stores = json.dumps({"elasticsearch": [f"http://127.0.0.1:{door.port}"]})
+    stores = json.dumps({"elasticsearch": [f"http://127.0.0.1:{proxy.port}"]})
     try:
         await lab.up(Blueprint("looking", LOOKING_ON), {"TWEETLAB_NAMESPACE": config.namespace, "TWEETLAB_STORES": stores})
-        yield lab, door, index, config
+        yield lab, proxy, index, config
     finally:
         await lab.down(purge=True)
         await index.remove()
-        await door.shut()
+        await proxy.shut()
 
 
 async def until(look, what, within_s=15.0):
@@ -138,16 +138,16 @@ async def test_a_post_and_all_that_follows_from_it_is_one_trace(looking):
 
 async def test_every_log_line_is_found_once_though_elasticsearch_and_the_shipper_fail(looking):
     """What cannot be shipped waits; what is shipped twice is one document. A line that is no JSON is shipped as `raw`."""
-    lab, door, index, _ = looking
+    lab, proxy, index, _ = looking
     file = lab.log_path("tweets-1")
     write = logs.Json("tweets", "tweets-1").format
     made = []
 
     def say(count, what):
-        told = [write(logging.LogRecord("tweetlab", logging.INFO, "x.py", 1, f"{what} {n}", (), None)) for n in range(count)]
-        made.extend(told)
+        lines = [write(logging.LogRecord("tweetlab", logging.INFO, "x.py", 1, f"{what} {n}", (), None)) for n in range(count)]
+        made.extend(lines)
         with file.open("a") as out:
-            out.write("\n".join(told) + "\n")
+            out.write("\n".join(lines) + "\n")
 
     async def count(what):
         await index.refresh()
@@ -158,7 +158,7 @@ async def test_every_log_line_is_found_once_though_elasticsearch_and_the_shipper
 
     say(300, "parrot")
     await until(lambda: arrived("parrot", 300), "shipping")
-    await door.shut()
+    await proxy.shut()
     say(300, "walrus")
     await asyncio.sleep(2.0)
     await lab.kill("rsyslog-1")
@@ -166,7 +166,7 @@ async def test_every_log_line_is_found_once_though_elasticsearch_and_the_shipper
     with file.open("a") as out:
         out.write("Traceback of an auk\n")
     await asyncio.sleep(1.0)
-    await door.open()
+    await proxy.open()
     await until(lambda: arrived("walrus", 300), "catching up")
     await until(lambda: arrived("auk", 1), "shipping what is no JSON")
 
@@ -216,5 +216,5 @@ async def test_the_lines_of_old_hours_are_deleted(looking):
     found = await until(there, "shipping")
     gone = await index.prune()
 
-    assert [told["id"] for told in found] == ["dodo-1"]
+    assert [row["id"] for row in found] == ["dodo-1"]
     assert gone == [f"{config.namespace}-logs-2026-01-02-03"] and await there() == []
