@@ -185,7 +185,7 @@ async def test_a_restarted_haproxy_gets_its_added_servers_again(lab):
 
 
 async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
-    """SIGSTOP: no new requests, then a new process. Also for workers, which no load balancer checks; faults of a drill are kept."""
+    """SIGSTOP: no new requests, then a new process. Workers, too, which no load balancer checks; not faults of a drill."""
     await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=2.0)))
     await lab.scale("users", 2)
     await lab.auto_heal("fanout-1", False)
