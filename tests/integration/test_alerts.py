@@ -58,8 +58,8 @@ class Watched:
 
     async def value(self, query):
         """Return the result of a Prometheus query: a number, or None."""
-        found = (await self.json("prometheus", f"/api/v1/query?query={query}"))["data"]["result"]
-        return float(found[0]["value"][1]) if found else None
+        result = (await self.json("prometheus", f"/api/v1/query?query={query}"))["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
 
     async def load(self):
         """Send requests at a constant rate, whatever the responses (open workload)."""
@@ -70,10 +70,10 @@ class Watched:
             except aiohttp.ClientError:
                 pass
 
-        asked = set()
+        tasks = set()
         while True:
-            asked.add(task := asyncio.create_task(ask()))
-            task.add_done_callback(asked.discard)
+            tasks.add(task := asyncio.create_task(ask()))
+            task.add_done_callback(tasks.discard)
             await asyncio.sleep(1 / RATE_PER_S)
 
 
@@ -84,9 +84,9 @@ async def watched(tmp_path):
     await lab.up(Blueprint("watched", (*HAPROXY, WATCHED, EXPORTER, *MONITORING)))
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as web:
-            made = Watched(lab, web)
-            load = asyncio.create_task(made.load())
-            yield made
+            observed = Watched(lab, web)
+            load = asyncio.create_task(observed.load())
+            yield observed
             load.cancel()
     finally:
         await lab.down(purge=True)
@@ -129,7 +129,7 @@ async def test_a_killed_service_pages_once_and_is_resolved_after_recovery(watche
 
     down = await until(lambda: watched.incident("pagerduty", "gateway-1 does not answer"), "a page")
     burn = await until(lambda: watched.incident("pagerduty", "availability: budget burns"), "a page of the burn rate")
-    also = await until(lambda: watched.incident("opsgenie", "gateway-1 does not answer"), "an alert at OpsGenie")
+    alert = await until(lambda: watched.incident("opsgenie", "gateway-1 does not answer"), "an alert at OpsGenie")
     assert "availability: budget burns more than" in burn["summary"]
     assert killed_ms < down["opened_ms"] < killed_ms + 20_000
     shown = await monitoring.alerts(watched.lab)  # what `tweetlab alerts` shows
@@ -148,15 +148,15 @@ async def test_a_killed_service_pages_once_and_is_resolved_after_recovery(watche
         return now and all(value is not None and value != before for value, before in zip(now, was))
 
     async def resolved():
-        found = [await watched.incident(pager, "gateway-1 does not answer") for pager in ("pagerduty", "opsgenie")]
-        return all(row["resolved_ms"] for row in found)
+        incidents = [await watched.incident(pager, "gateway-1 does not answer") for pager in ("pagerduty", "opsgenie")]
+        return all(row["resolved_ms"] for row in incidents)
 
     await until(resolved, "the resolve")
     await until(all_have_moved, "a movement of every metric that box 7 of docs/data-flow.md names")
     events = (await watched.json("receiver", "/events"))["events"]
     of_down = [row for row in events if row["key"] == down["key"] and row["pager"] == "pagerduty"]
     assert [row["did"] for row in of_down if row["status"] == 202] == ["opened", "resolved"]
-    assert also["opened_ms"] > killed_ms
+    assert alert["opened_ms"] > killed_ms
     rows = (await watched.json("receiver", "/incidents"))["incidents"]
     for pager in ("pagerduty", "opsgenie"):  # nor under any other key
         assert sum(row["pager"] == pager and "gateway-1 does not answer" in row["summary"] for row in rows) == 1, rows
@@ -185,12 +185,12 @@ def test_ten_percent_errors_page_within_ten_minutes_and_resolve_with_the_errors(
             for code, values in series.items()]
     page = fires("page", "1h/5m", "real", 1, 14.4)
     fast_ticket = fires("ticket", "72m/6m", "compressed", alerting.COMPRESSION, 1)
-    asked = [{"eval_time": at, "alertname": "BudgetBurn", "exp_alerts": expected}
+    checks = [{"eval_time": at, "alertname": "BudgetBurn", "exp_alerts": expected}
              for at, expected in (("6h", []), ("372m", [page, fast_ticket]), ("400m", []))]
     (tmp_path / "rules.yml").write_text(alerting.rules_text())
     file = tmp_path / "tests.yml"
     file.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [
-        {"interval": "1m", "input_series": responses, "alert_rule_test": asked}]}))
+        {"interval": "1m", "input_series": responses, "alert_rule_test": checks}]}))
 
     done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, cwd=tmp_path, timeout=60)
 

@@ -36,10 +36,10 @@ QUOTA = 0.1
 @pytest.fixture
 async def lab(tmp_path):
     """A minimal lab that is up; purged afterwards."""
-    made = native.Lab(tmp_path, RANGE)
-    await made.up(QUICK)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    await started.up(QUICK)
+    yield started
+    await started.down(purge=True)
 
 
 class LoadResult:

@@ -26,15 +26,15 @@ def leaks_of(found: canaries.Canary) -> set[tuple[str, str]]:
     shapes = ((r"canary\w+", "W"), (r"(tweets/|ids=)\d+", r"\1T"), (r"users/\d+", "users/U"), (r"media/\d+_\d+", "media/M"))
     pairs = set()
     for leak in found.leaks:
-        way, _, who = leak.removeprefix("GET ").partition(": ")[0].partition(" by ")
+        way, _, viewer = leak.removeprefix("GET ").partition(": ")[0].partition(" by ")
         for shape, name in shapes:
             way = re.sub(shape, name, way)
-        pairs.add((way, who))
+        pairs.add((way, viewer))
     return pairs
 
 
 def both(*ways: str) -> set[tuple[str, str]]:
-    return {(way, who) for way in ways for who in ("a stranger", "a removed follower")}
+    return {(way, viewer) for way in ways for viewer in ("a stranger", "a removed follower")}
 
 
 async def test_no_protected_data_leaks_and_the_check_takes_seconds_after_the_load(rig):

@@ -63,8 +63,8 @@ class Client:
         row = history.DEFAULTS | {"op": len(self.rows), "route": "media", "user": user, "session": f"s{user}", "outcome": "ok",
                                   "sent_ns": time.monotonic_ns(), "body_sha": hashlib.sha256(data).hexdigest()[:16]}
         wish = {"media_type": "image/png", "total_bytes": len(data)}
-        _, asked, _ = await self.rig.ask("POST", "/2/media/upload/initialize", user, json=wish)
-        place = asked["data"]
+        _, upload, _ = await self.rig.ask("POST", "/2/media/upload/initialize", user, json=wish)
+        place = upload["data"]
         async with self.rig.session.put(place["upload_url"], data=data, headers=place["upload_headers"]) as answer:
             assert answer.status == 200
         assert (await self.rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", user))[0] == 200

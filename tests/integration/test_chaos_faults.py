@@ -28,10 +28,10 @@ QUICK = Blueprint("quick", (*SMALL.of_kind("redis"), *SMALL.of_kind("postgres"))
 
 @pytest.fixture
 async def lab(tmp_path):
-    made = native.Lab(tmp_path, RANGE)
-    await made.up(QUICK, stores_only=True)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    await started.up(QUICK, stores_only=True)
+    yield started
+    await started.down(purge=True)
 
 
 async def node(lab, name):

@@ -32,9 +32,9 @@ def scraped():
 
 @pytest.fixture
 async def exporter():
-    made = Exporter(settings.from_env(), asked=[])
-    yield made
-    await made.close()
+    started = Exporter(settings.from_env(), asked=[])
+    yield started
+    await started.close()
 
 
 @pytest.mark.parametrize("store", sorted(REQUIRED_SERIES))

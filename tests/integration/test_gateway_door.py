@@ -98,8 +98,8 @@ async def test_the_load_balancer_retries_only_reads(tmp_path, port):
 async def test_the_load_balancer_sets_client_address_and_arrival_time_whatever_a_client_sends(tmp_path):
     """Limits by address and shedding by waiting time depend on these two headers."""
     async with load_balancer(tmp_path, hangs_up=False) as (_, session):
-        lies = {"x-forwarded-for": "6.6.6.6", "x-request-start": "1"}
-        async with session.get(f"http://{PLAN.of('haproxy')}/2/tweets/1", headers=lies) as answer:
+        forged = {"x-forwarded-for": "6.6.6.6", "x-request-start": "1"}
+        async with session.get(f"http://{PLAN.of('haproxy')}/2/tweets/1", headers=forged) as answer:
             sent = (await answer.text()).lower()
     headers = dict(line.split(": ", 1) for line in sent.split("\r\n")[1:] if ": " in line)
 

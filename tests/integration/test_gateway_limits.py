@@ -24,10 +24,10 @@ KNOBS = Policies(limits=LimitKnobs(window_s=120.0, read=LIMIT, user=0, max_gatew
 @pytest.fixture
 async def server(tmp_path):
     """A Redis for limits that a test can stop and kill."""
-    found = OwnRedis(tmp_path)
-    await found.start()
-    yield found
-    await found.kill()
+    redis = OwnRedis(tmp_path)
+    await redis.start()
+    yield redis
+    await redis.kill()
 
 
 @pytest.fixture
@@ -52,11 +52,11 @@ async def shared_again(gateways) -> None:
     """Return when both gateways count in the store: a new caller gets the full limit."""
     names = iter(range(1_000, 2_000))
 
-    async def whole() -> bool:
+    async def full() -> bool:
         limits = [(await gateways.ask(which, edge_rig.token(next(names))))[1]["x-rate-limit-limit"] for which in (0, 1)]
         return limits == [str(LIMIT)] * 2
 
-    await until(whole, 8.0)
+    await until(full, 8.0)
 
 
 async def test_two_gateways_share_one_limit_exactly(gateways):

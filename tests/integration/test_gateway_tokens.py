@@ -30,15 +30,15 @@ async def lab():
 async def test_a_revoked_token_is_refused_at_every_gateway_within_five_seconds():
     """By token and by sign-in; until then, and for others, the token is valid."""
     async with lab() as (gateways, store, _):
-        own, whole, other = (edge_rig.token(jti=name) for name in ("a1.1", "a2.1", "a3.1"))
-        assert [(await gateways.ask(which, each))[0] for which in (0, 1) for each in (own, whole, other)] == [200] * 6
+        own, session, other = (edge_rig.token(jti=name) for name in ("a1.1", "a2.1", "a3.1"))
+        assert [(await gateways.ask(which, each))[0] for which in (0, 1) for each in (own, session, other)] == [200] * 6
         await store.begin(Grant("a2", 7, "tweet.read"), "hash", 60)
 
         await asyncio.gather(store.revoke("a1.1", 60), store.end("hash", 60))
         acknowledged_s = time.monotonic()
 
         async def refused() -> bool:
-            return {(await gateways.ask(which, each))[0] for which in (0, 1) for each in (own, whole)} == {401}
+            return {(await gateways.ask(which, each))[0] for which in (0, 1) for each in (own, session)} == {401}
 
         await until(refused, 5.0)
         assert time.monotonic() - acknowledged_s <= 5.0

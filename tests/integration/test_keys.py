@@ -38,10 +38,10 @@ PASSWORD = "a password of ann"
 @pytest.fixture
 async def lab(tmp_path):
     """A minimal lab that is up, with the keys that `tweetlab up` creates; purged afterwards."""
-    made = native.Lab(tmp_path, RANGE)
-    await start(made)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    await start(started)
+    yield started
+    await started.down(purge=True)
 
 
 async def start(lab):

@@ -221,12 +221,12 @@ async def test_finalize_refuses_data_that_are_no_picture_of_the_declared_type(ri
 async def test_a_tweet_takes_only_its_authors_finalized_and_unattached_media(rig):
     """Unknown, of another user, not finalized, already attached: 400, and the tweet is not created."""
     ann, bob = await rig.people("ann", "bob")
-    mine, his = await uploaded(rig, ann, picture()), await uploaded(rig, bob, picture())
+    mine, foreign = await uploaded(rig, ann, picture()), await uploaded(rig, bob, picture())
     unchecked = (await place_for(rig, ann, picture()))["id"]
     taken = await uploaded(rig, ann, picture())
     tweet = await rig.post(ann, "first", media=[taken])
 
-    for bad in (f"{ann}_1", his, unchecked, taken):
+    for bad in (f"{ann}_1", foreign, unchecked, taken):
         status, body, _ = await rig.ask("POST", "/2/tweets", ann, json={"text": "x", "media": {"media_ids": [mine, bad]}})
         assert status == 400 and bad in body["detail"]
     key = {"idempotency-key": secrets.token_hex(8)}

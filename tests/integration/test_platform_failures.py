@@ -34,9 +34,9 @@ ECHO = Node("users-1", "users", "service", module="tests.helpers.echo_service")
 
 @pytest.fixture
 async def lab(tmp_path):
-    made = native.Lab(tmp_path, RANGE)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    yield started
+    await started.down(purge=True)
 
 
 def left_behind(lab):
@@ -69,7 +69,7 @@ async def test_a_service_that_dies_while_starting_fails_the_start(lab):
     message = refused.value.detail
     assert "users-1 died while starting" in message
     assert "exit code 1" in message
-    assert "the echo service was told to fail: lorem ipsum" in message
+    assert "the echo service fails as configured: lorem ipsum" in message
     assert left_behind(lab) == []
 
 

@@ -37,9 +37,9 @@ REDIS_ONLY = Blueprint("quick", SMALL.of_kind("redis"))
 async def lab(tmp_path):
     """A lab whose checkout is 0700, as `mktemp -d` creates it; purged afterwards."""
     tmp_path.chmod(0o700)
-    made = native.Lab(tmp_path, RANGE)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    yield started
+    await started.down(purge=True)
 
 
 def echo(lab, path="/env"):
@@ -62,17 +62,17 @@ async def node(lab, name):
 
 async def test_stores_are_prepared_before_the_first_service_starts(lab):
     """`prepare` gets healthy stores and an existing database; services start only after it."""
-    seen = {}
+    observed = {}
 
     async def prepare(stores):
-        seen.update(stores)
+        observed.update(stores)
         await health.postgres_execute(lab.plan.of("postgres"), "tweetlab", "tweetlab", "CREATE TABLE parrots (id int)")
-        seen["done_at"] = time.time()
+        observed["done_at"] = time.time()
 
     await lab.up(QUICK, {"TWEETLAB_POLICIES": "{}"}, prepare=prepare)
 
-    assert seen["redis"] == "127.211.30.1:6379"
-    assert echo(lab)["started_at"] > seen["done_at"]
+    assert observed["redis"] == "127.211.30.1:6379"
+    assert echo(lab)["started_at"] > observed["done_at"]
     assert {row.name: row.health for row in await lab.status()} == {
         "redis-1": "healthy", "postgres-1": "healthy", "haproxy-1": "healthy", "users-1": "healthy",
     }  # fmt: skip

@@ -56,12 +56,12 @@ async def test_a_storm_of_likes_and_unlikes_is_counted_exactly(bench):
                 await counter.recount([tweet.id])
         return liked
 
-    stands = await asyncio.gather(*(user(number, who) for number, who in enumerate(people)))
+    liked_at_end = await asyncio.gather(*(user(number, who) for number, who in enumerate(people)))
     await asyncio.gather(*(counter.recount([tweet.id]) for _ in range(3)))
 
     page = await services[0].liking_users(author, tweet.id, PAGE, Spent())
-    assert [each.id for each in page.users] == sorted(who for who, liked in zip(people, stands) if liked)
-    assert await bench.ports.like_counts.get([tweet.id]) == {tweet.id: sum(stands)}
+    assert [each.id for each in page.users] == sorted(who for who, liked in zip(people, liked_at_end) if liked)
+    assert await bench.ports.like_counts.get([tweet.id]) == {tweet.id: sum(liked_at_end)}
 
 
 async def test_a_recount_that_resumes_late_does_not_restore_an_old_count(bench):

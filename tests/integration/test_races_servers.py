@@ -171,11 +171,11 @@ async def test_a_deadline_does_not_cancel_a_commit(bench):
     await app(scope, receive, send)
     free.set()
 
-    async def stands() -> bool:
+    async def is_stored() -> bool:
         return (await bench.ports.users.edge(follower, followee)).following
 
     assert sent[0]["status"] == 504
-    await until(stands)
+    await until(is_stored)
 
 
 # ---- 12: the index ---------------------------------------------------------------------------------------

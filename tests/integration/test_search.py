@@ -46,11 +46,11 @@ async def dead_letters(rig: Rig, topic: str, reason: str) -> list[Any]:
     consumer = await rig.ports.log.consumer(f"reader-{fresh_word()}", [topic + events.DEAD])
     found: list[Any] = []
     try:
-        async def there() -> bool:
+        async def has_letter() -> bool:
             found.extend(await consumer.poll(500, 0.5))
             return any(reason.encode() in record.raw for record in found)
 
-        await until(there)
+        await until(has_letter)
     finally:
         await consumer.close()
     return found
@@ -189,8 +189,8 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
     """Scores change with every document, and the index refreshes between pages: tweets present at the start appear once."""
     (ann,) = await rig.people("ann")
     word = fresh_word()
-    there = [await stored(rig.ports, ann, f"{word} {'fish ' * (number % 5)}") for number in range(40)]
-    await rig.ports.index.index([document_of(tweet, 1, likes=tweet.id % 7) for tweet in there])
+    existing = [await stored(rig.ports, ann, f"{word} {'fish ' * (number % 5)}") for number in range(40)]
+    await rig.ports.index.index([document_of(tweet, 1, likes=tweet.id % 7) for tweet in existing])
     await rig.ports.index.refresh()
     await asyncio.sleep(0.3)  # the service may still share a slightly older view
     late: list[Tweet] = []
@@ -198,7 +198,7 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
     async def disturb() -> None:
         fresh = [await stored(rig.ports, ann, f"{word} fish") for _ in range(5)]
         late.extend(fresh)
-        changed = [document_of(tweet, 2, likes=1_000) for tweet in there[::5]]
+        changed = [document_of(tweet, 2, likes=1_000) for tweet in existing[::5]]
         await rig.ports.index.index([document_of(tweet, 1) for tweet in fresh] + changed)
         await rig.ports.index.refresh()
 
@@ -212,7 +212,7 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
         token = f"&next_token={meta['next_token']}"
     shown = list(chain(*pages))
     assert len(shown) == len(set(shown))
-    assert set(shown) == {tweet.id for tweet in there}
+    assert set(shown) == {tweet.id for tweet in existing}
     assert len(late) >= 25
 
 
@@ -263,9 +263,9 @@ async def test_many_hidden_matches_leave_no_empty_page_with_a_cursor(rig):
 
     await until(indexed)
     for order in ("relevancy", "recency"):
-        asked = f"{word}&max_results=1&sort_order={order}"
-        assert await page(rig, eve, asked) == ([], {"result_count": 0})
-        ids, meta = await page(rig, bob, asked)
+        query = f"{word}&max_results=1&sort_order={order}"
+        assert await page(rig, eve, query) == ([], {"result_count": 0})
+        ids, meta = await page(rig, bob, query)
         assert len(ids) == 1 and "next_token" in meta
 
 
@@ -276,11 +276,11 @@ async def test_a_tweet_that_becomes_protected_during_a_search_is_not_shown(rig):
     tweet = await rig.post(ann, word)
     await finds(rig, eve, word, {tweet})
     with held("search.after_live", ids=(tweet,)) as slow:
-        asked = asyncio.create_task(page(rig, eve, word))
+        search = asyncio.create_task(page(rig, eve, word))
         await slow.reached()
         assert (await rig.ask("PUT", "/2/users/me", ann, json={"protected": True}))[0] == 200
         slow.release()
-    assert await asked == ([], {"result_count": 0})
+    assert await search == ([], {"result_count": 0})
 
 
 async def test_an_invalid_query_is_refused_with_position_and_fix(rig):

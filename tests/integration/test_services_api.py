@@ -76,20 +76,20 @@ async def test_a_tweet_reaches_a_follower_and_disappears_with_its_delete(rig):
 
     assert await rig.home(ann) == [tweet]
     await shows(rig, bob, tweet)
-    asked = "?expansions=author_id&tweet.fields=author_id,created_at"
+    query = "?expansions=author_id&tweet.fields=author_id,created_at"
     measured = {"authorization": f"Bearer {rig.token(bob, scope=f'{scopes.ALL} {scopes.MEASURED}')}"}
-    status, body, headers = await rig.ask("GET", HOME.format(bob) + asked, headers=measured)
+    status, body, headers = await rig.ask("GET", HOME.format(bob) + query, headers=measured)
     assert status == 200
     assert set(body["data"][0]) == {"id", "text", "author_id", "created_at", "edit_history_tweet_ids"}
     assert body["includes"]["users"][0]["id"] == str(ann)
     assert headers["x-tweetlab-source"] == "hit"
     assert {"gateway", "timelines", "redis"} <= {part.split(";")[0].strip() for part in headers["server-timing"].split(",")}
 
-    async def found() -> bool:
+    async def is_found() -> bool:
         _, hits, _ = await rig.ask("GET", "/2/tweets/search/recent?query=walrus", bob)
         return str(tweet) in [hit["id"] for hit in hits["data"]]
 
-    await until(found)
+    await until(is_found)
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", bob))[0] == 403
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", ann))[:2] == (200, {"data": {"deleted": True}})
     assert await rig.home(ann) == [] and await rig.home(bob) == []
@@ -125,16 +125,16 @@ async def test_pages_of_a_users_tweets_are_disjoint_and_complete(rig):
     """Cursors by id; `since_id` ends the walk; the last page has no token."""
     (ann,) = await rig.people("ann")
     posted = [await rig.post(ann, f"number {n}") for n in range(11)]
-    seen, token = [], ""
+    read, token = [], ""
     for _ in range(4):
         status, body, _ = await rig.ask("GET", f"/2/users/{ann}/tweets?max_results=4{token}", ann)
         assert status == 200
-        seen += [int(tweet["id"]) for tweet in body["data"]]
+        read += [int(tweet["id"]) for tweet in body["data"]]
         if "next_token" not in body["meta"]:
             break
         token = f"&pagination_token={body['meta']['next_token']}"
 
-    assert seen == posted[::-1]
+    assert read == posted[::-1]
     _, since, _ = await rig.ask("GET", f"/2/users/{ann}/tweets?since_id={posted[7]}", ann)
     assert [int(tweet["id"]) for tweet in since["data"]] == posted[:7:-1]
 
@@ -151,11 +151,11 @@ async def test_paging_backwards_returns_the_same_pages(rig, path):
         token = next_of(answers[-1], "next_token")
     deep = ".".join(str(2**62 + n) for n in range(100)) + "~"
 
-    found = answers[-1]
+    body = answers[-1]
     for expected in answers[-2::-1]:
-        found = (await rig.ask("GET", f"{path}{next_of(found, 'previous_token')}", ann))[1]
-        assert found == expected
-    assert len(answers) >= 4 and "previous_token" not in found["meta"]
+        body = (await rig.ask("GET", f"{path}{next_of(body, 'previous_token')}", ann))[1]
+        assert body == expected
+    assert len(answers) >= 4 and "previous_token" not in body["meta"]
     status, far, _ = await rig.ask("GET", f"{path}pagination_token={deep}", ann)
     assert status == 200 and far["meta"]["previous_token"] == deep.partition(".")[2]
     assert (await rig.ask("GET", f"{path}pagination_token=80.70", ann))[0] == 400
@@ -172,11 +172,11 @@ async def test_one_key_is_one_tweet_over_the_api(rig):
     (ann,) = await rig.people("ann")
     key = {"idempotency-key": f"k{time.monotonic_ns()}"}
 
-    made = await asyncio.gather(*(rig.ask("POST", "/2/tweets", ann, json={"text": "once"}, headers=key) for _ in range(8)))
+    answers = await asyncio.gather(*(rig.ask("POST", "/2/tweets", ann, json={"text": "once"}, headers=key) for _ in range(8)))
     other = await rig.ask("POST", "/2/tweets", ann, json={"text": "twice"}, headers=key)
 
-    assert {status for status, _, _ in made} == {201}
-    assert len({body["data"]["id"] for _, body, _ in made}) == 1
+    assert {status for status, _, _ in answers} == {201}
+    assert len({body["data"]["id"] for _, body, _ in answers}) == 1
     assert other[0] == 422
 
 
@@ -252,8 +252,8 @@ async def test_a_picture_is_uploaded_and_downloaded_by_signed_urls(rig):
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[1]["data"]["size"] == 8
     assert (await rig.ask("GET", f"/2/media/{media}", bob))[0] == 404
     await rig.post(ann, "look", media=[media])
-    _, found, _ = await rig.ask("GET", f"/2/media/{media}", bob)
-    async with rig.session.get(found["data"]["url"]) as answer:
+    _, medium, _ = await rig.ask("GET", f"/2/media/{media}", bob)
+    async with rig.session.get(medium["data"]["url"]) as answer:
         assert (answer.status, await answer.read()) == (200, b"\x89PNG\r\n\x1a\n")
 
 

@@ -49,8 +49,8 @@ async def secret(standing_rig):
     assert await _follow(rig, stranger, ann) == {"following": False, "pending_follow": True}
     assert await _stands(rig, fan, ann) == ["follow_request_sent"]
     assert await _stands(rig, ann, fan) == ["follow_request_received"]
-    _, asked, _ = await rig.ask("GET", f"/2/users/{ann}/follow_requests", ann)
-    assert [int(user["id"]) for user in asked["data"]] == [fan, stranger]
+    _, requests, _ = await rig.ask("GET", f"/2/users/{ann}/follow_requests", ann)
+    assert [int(user["id"]) for user in requests["data"]] == [fan, stranger]
     assert (await rig.ask("POST", f"/2/users/{ann}/follow_requests/{fan}", ann))[1]["data"]["following"] is True
     assert (await _stands(rig, fan, ann), await _stands(rig, ann, fan)) == (["following"], ["followed_by"])
     canary = f"canary{secrets.token_hex(6)}"
@@ -97,8 +97,8 @@ def _comparable(headers):
 
 async def _blinded(rig, user, method, path, sent, tweet, word):
     """Return the response to a request about a tweet or word, with both replaced by placeholders."""
-    asked = {"json": json.loads(json.dumps(sent).replace("ID", str(tweet)))} if sent else {}
-    status, body, headers = await rig.ask(method, path.replace("ID", str(tweet)).replace("WORD", word), user, **asked)
+    options = {"json": json.loads(json.dumps(sent).replace("ID", str(tweet)))} if sent else {}
+    status, body, headers = await rig.ask(method, path.replace("ID", str(tweet)).replace("WORD", word), user, **options)
     return status, json.dumps(body).replace(str(tweet), "ID").replace(word, "WORD"), _comparable(headers)
 
 
@@ -158,8 +158,8 @@ async def test_the_cursors_of_liked_tweets_do_not_reveal_hidden_ones(rig, secret
             tokens.append(token or body["meta"].get("previous_token"))
         return walked, tokens
 
-    seen, tokens = await walk(stranger)
-    assert seen == [tweets[4], tweets[2]] and len(tokens) == 2  # no page after the last one with visible tweets
+    shown, tokens = await walk(stranger)
+    assert shown == [tweets[4], tweets[2]] and len(tokens) == 2  # no page after the last one with visible tweets
     assert not any(token.replace(".", "").isdigit() for token in tokens)
     assert (await walk(stranger, tokens[-1], "previous_token"))[0] == [tweets[4]]
     assert (await walk(bob))[0] == tweets[::-1]

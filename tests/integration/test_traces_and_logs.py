@@ -62,10 +62,10 @@ class Proxy:
         await asyncio.sleep(0)
 
     async def _pass(self, reader, writer):
-        there = await asyncio.open_connection(*self.to.split(":"))
-        self._inside |= {writer, there[1]}
-        await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
-        self._inside -= {writer, there[1]}
+        upstream = await asyncio.open_connection(*self.to.split(":"))
+        self._inside |= {writer, upstream[1]}
+        await asyncio.gather(_pump(reader, upstream[1]), _pump(upstream[0], writer))
+        self._inside -= {writer, upstream[1]}
 
 
 async def _pump(reader, writer):
@@ -119,14 +119,14 @@ async def test_a_post_and_its_asynchronous_effects_are_one_trace(looking):
             await rig.home(bob)
             _, _, posted = await rig.ask("POST", "/2/tweets", ada, json={"text": "one walrus, one trace"})
 
-            async def whole(trace_id, wanted):
+            async def complete(trace_id, wanted):
                 tracing.stop()
-                found = await traces.one(url, trace_id)
-                return found if found is not None and wanted <= {f"{s.service} {s.name}" for s in found.steps} else None
+                trace = await traces.one(url, trace_id)
+                return trace if trace is not None and wanted <= {f"{s.service} {s.name}" for s in trace.steps} else None
 
             ids = posted["x-tweetlab-trace"], followed["x-tweetlab-trace"]
-            post = await until(lambda: whole(ids[0], OF_A_POST), "the trace of the post")
-            follow = await until(lambda: whole(ids[1], OF_A_FOLLOW), "the trace of the follow")
+            post = await until(lambda: complete(ids[0], OF_A_POST), "the trace of the post")
+            follow = await until(lambda: complete(ids[1], OF_A_FOLLOW), "the trace of the follow")
             slow, _ = await traces.slowest(url, route="POST /2/tweets")
     finally:
         tracing.use(None)
@@ -141,11 +141,11 @@ async def test_every_log_line_is_stored_once_though_elasticsearch_and_the_shippe
     lab, proxy, index, _ = looking
     file = lab.log_path("tweets-1")
     write = logs.Json("tweets", "tweets-1").format
-    made = []
+    written = []
 
     def say(count, what):
         lines = [write(logging.LogRecord("tweetlab", logging.INFO, "x.py", 1, f"{what} {n}", (), None)) for n in range(count)]
-        made.extend(lines)
+        written.extend(lines)
         with file.open("a") as out:
             out.write("\n".join(lines) + "\n")
 
@@ -189,10 +189,10 @@ async def test_a_log_search_by_trace_gives_the_same_lines_from_index_and_files(l
         await index.refresh()
         return await index.find(log_index.query(trace=ask.trace, level=ask.level, since_s=ask.since_s), 10)
 
-    (there,) = await until(shipped, "shipping")
-    ((here,), _) = log_search.in_files(lab.log_path("x").parent, ask, 10)
+    (indexed,) = await until(shipped, "shipping")
+    ((in_file,), _) = log_search.in_files(lab.log_path("x").parent, ask, 10)
 
-    assert there == here and there["message"] == "no nest"
+    assert indexed == in_file and indexed["message"] == "no nest"
 
 
 async def test_jaeger_serves_a_page_that_shows_a_trace(looking):
@@ -209,12 +209,12 @@ async def test_log_indices_of_old_hours_are_deleted(looking):
     with lab.log_path("users-1").open("a") as out:
         out.write(old + old)
 
-    async def there():
+    async def shipped():
         await index.refresh()
         return await index.find(log_index.query("dodo"), 10)
 
-    found = await until(there, "shipping")
+    rows = await until(shipped, "shipping")
     gone = await index.prune()
 
-    assert [row["id"] for row in found] == ["dodo-1"]
-    assert gone == [f"{config.namespace}-logs-2026-01-02-03"] and await there() == []
+    assert [row["id"] for row in rows] == ["dodo-1"]
+    assert gone == [f"{config.namespace}-logs-2026-01-02-03"] and await shipped() == []
