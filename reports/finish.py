@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from reports import columns, facts, operations, record, schema, summary
-from reports import series as windows_of
+from reports import series as derived_series
 from reports.judge import run_verdict
 from reports.page import prediction, render
 from reports.stats import histogram
@@ -70,9 +70,9 @@ def parts(given: facts.Facts) -> record.Parts:
     """Judge one run and return the contents of its files."""
     history = columns.conform("history", given.history)
     done = operations.operations(history, given.windows.start_ns)
-    numbers = summary.summarise(given)
+    numbers = summary.summarize(given)
     recorded = columns.conform("series", given.series)
-    complete = windows_of.complete(recorded, done, summary.plan(given, done), given.windows)
+    complete = derived_series.complete(recorded, done, summary.plan(given, done), given.windows)
     judged = run_verdict.judge(given, numbers)
     return record.Parts(
         document=finite(_document(given, numbers, judged)),
@@ -87,7 +87,7 @@ def parts(given: facts.Facts) -> record.Parts:
     )
 
 
-def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdict.Judgement) -> dict[str, Any]:
+def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdict.Judgment) -> dict[str, Any]:
     started_at = given.started_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "schema_version": schema.SCHEMA_VERSION,

@@ -76,7 +76,7 @@ def inside(due_s: npt.NDArray[np.float64], spans: list[Span]) -> Mask:
     return mask
 
 
-def whole(windows: facts.Windows) -> list[Span]:
+def whole_load(windows: facts.Windows) -> list[Span]:
     """Return the whole load, warm-up included."""
     return [Span(0.0, windows.load_s)]
 

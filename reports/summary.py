@@ -23,7 +23,7 @@ HOME_ROUTE = "home"
 ALL = "all"  # name of the row with the sum over all routes, for counts only
 
 
-def summarise(given: facts.Facts) -> dict[str, Any]:
+def summarize(given: facts.Facts) -> dict[str, Any]:
     """Return the summary block: latencies in ms, CPU in core seconds, memory in MiB, delivery in s; None = unknown.
 
     CPU, memory and lag cover the load only, without samples taken after it.

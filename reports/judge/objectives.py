@@ -127,7 +127,7 @@ def _spans(objective: facts.ObjectiveLike, windows: facts.Windows) -> list[list[
     if objective.window == "steady":
         return [operations.steady(windows)]
     if objective.window == "whole":
-        return [operations.whole(windows)]
+        return [operations.whole_load(windows)]
     if objective.window == "during fault":
         return [[span] for span in operations.during_faults(windows)]
     return [[span] for span in operations.after_faults(windows, objective.within_s or 0.0)]

@@ -54,7 +54,7 @@ def _entry(
         "kind": fault.kind,
         "target": fault.target,
         "verdict": word,
-        "recovers_within_s": span_s(fault),
+        "recovers_within_s": allowed_s(fault),
         "time_to_recovery_s": None if recovered_s is None else max(0.0, recovered_s - _ended_s(fault)),
         "rto_s": outage.get("rto_s"),
         "rto_at_least_s": outage.get("rto_at_least_s"),
@@ -64,7 +64,7 @@ def _entry(
     }
 
 
-def span_s(fault: facts.FaultWindow) -> float | None:
+def allowed_s(fault: facts.FaultWindow) -> float | None:
     """Return how long the recovery from a fault may take, s; None for an unknown kind without a recorded time."""
     if fault.recovers_within_s is not None:
         return fault.recovers_within_s
@@ -74,7 +74,7 @@ def span_s(fault: facts.FaultWindow) -> float | None:
 
 def verdict_of(fault: facts.FaultWindow, load_s: float) -> tuple[str, str]:
     """Return the verdict on a fault's recovery and the sentence that explains it."""
-    within_s = span_s(fault)
+    within_s = allowed_s(fault)
     if fault.void:
         return verdict.UNKNOWN, f"the fault proves nothing: {fault.void}"
     if lasts_to_end(fault, load_s):
@@ -146,6 +146,6 @@ def rpo(findings: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]] | No
     return kept or None
 
 
-def words_of(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def deciding_verdicts(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the verdicts that count for the run: unknown and fail. A recovery alone does not make a run pass."""
     return [one["verdict"] for one in entries if one["verdict"] in (verdict.UNKNOWN, verdict.FAIL)]

@@ -19,7 +19,7 @@ SHOWN_VIOLATIONS = 20  # per invariant; the checkers' full lists are in invarian
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """`verdict`: PASS, FAIL, UNKNOWN or VOID. `decided_by`: the sentence that explains it."""
 
     validity: dict[str, Any]
@@ -31,7 +31,7 @@ class Judgement:
     decided_by: str
 
 
-def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgement:
+def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgment:
     """Judge one run from its facts and its summary."""
     self_check = validity.judge(given, summary)
     results = objectives.judge(given, summary)
@@ -40,11 +40,11 @@ def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgement:
     recoveries = recovery.judge(given, findings, done)
     merged = verdict.merge(one["verdict"] for one in [*results, *findings])
     expected = validity.expects_overload(given.scenario_doc)
-    word = verdict.of_run(self_check["verdict"], [merged, *recovery.words_of(recoveries)], expected)
+    word = verdict.of_run(self_check["verdict"], [merged, *recovery.deciding_verdicts(recoveries)], expected)
     reason = _reason(word, self_check, results, findings, recoveries)
     if overloads := validity.overloads(self_check):
         reason = _with_overload(word, reason, overloads, [*results, *findings, *recoveries], expected)
-    return Judgement(self_check, results, findings, recoveries, word, verdict.exit_code(word), reason)
+    return Judgment(self_check, results, findings, recoveries, word, verdict.exit_code(word), reason)
 
 
 def finding(one: Any, shown: int | None = SHOWN_VIOLATIONS) -> dict[str, Any]:

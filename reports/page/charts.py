@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from reports.page import distribution_charts as shapes
+from reports.page import distribution_charts
 from reports.page.svg import LEFT, LETTER, RIGHT, WIDTH, Canvas, Floats, Scale, millis, number
 from reports.page.view import View
 
@@ -226,14 +226,14 @@ CHARTS: dict[str, Callable[[View], Figure | None]] = {
     "latency": latency,
     "rates": rates,
     "instances": instances,
-    "delivery": _drawn(shapes.delivered),
+    "delivery": _drawn(distribution_charts.delivered),
     "cpu": cpu,
     "lag": lag,
     "flight": flight,
-    "spectrum": _drawn(shapes.spectrum),
-    "heatmap": _drawn(shapes.heatmap),
+    "spectrum": _drawn(distribution_charts.spectrum),
+    "heatmap": _drawn(distribution_charts.heatmap),
     "routes": routes,
-    "hops": _drawn(shapes.hops),
+    "hops": _drawn(distribution_charts.hops),
 }
 MAIN = 6  # figures before any table, the golden signals over time: latency, traffic, errors, saturation
 

@@ -67,7 +67,7 @@ def render(run: record.Run) -> str:
         main_figures=figures[:charts.MAIN],
         more_figures=figures[charts.MAIN:],
         findings=findings(document),
-        errors=errors_of(document.get("prediction") or {}),
+        errors=prediction_rows(document.get("prediction") or {}),
         processes=processes(document["summary"]),
         paths=paths(document["summary"]),
         recoveries=recoveries(document),
@@ -208,10 +208,10 @@ def counts(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the counts of each route, busiest first, then the totals; `fail` excludes configured refusals."""
     table = document["summary"]["routes"]
     ordered = sorted(table.items(), key=lambda pair: -pair[1]["planned"])
-    return [(name, _refused_apart(row)) for name, row in (*ordered, ("all", document["summary"]["totals"]))]
+    return [(name, _without_refusals(row)) for name, row in (*ordered, ("all", document["summary"]["totals"]))]
 
 
-def _refused_apart(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def _without_refusals(row: Mapping[str, Any]) -> Mapping[str, Any]:
     refused = row.get("refused", 0)  # older records lack this count
     return {**row, "fail": row["fail"] - refused, "refused": refused}
 
@@ -236,7 +236,7 @@ def borne(block: Mapping[str, Any], kind: str) -> dict[str, float | None]:
     return {key: value if histogram.enough(block["ok"], key) else None for key, value in block[kind].items()}
 
 
-def errors_of(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
+def prediction_rows(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return rows of predicted vs. measured; `left` and `width` (percent) draw the signed error, clipped at 50 %."""
     rows = []
     for route, block in prediction.get("routes", {}).items():

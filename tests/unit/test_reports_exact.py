@@ -19,7 +19,7 @@ from tests.helpers import report_runs
 
 def verdict_of(text: str, rows: pd.DataFrame) -> dict:
     given = report_runs.quiet(history=rows, objectives=(written.parse(text, vocabulary.ROUTES),))
-    (one,) = objectives.judge(given, summary.summarise(given))
+    (one,) = objectives.judge(given, summary.summarize(given))
     return one
 
 
@@ -62,7 +62,7 @@ def test_a_float_bound_is_taken_as_its_shortest_decimal() -> None:
         history=report_runs.counted(1000, 70),
         objectives=(facts.Objective("all", "errors", "<=", 0.07, "whole"),),
     )
-    (one,) = objectives.judge(given, summary.summarise(given))
+    (one,) = objectives.judge(given, summary.summarize(given))
     assert one["verdict"] == "pass"
 
 
@@ -91,7 +91,7 @@ def test_nan_and_infinity_meet_no_upper_bound(value: float) -> None:
 def test_steal_time_is_compared_with_its_bound_unrounded(steal: float, holds: bool) -> None:
     """A measured float is compared as its shortest decimal, without rounding."""
     given = report_runs.quiet(host={"cores": 2, "steal": steal})
-    found = run_verdict.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarize(given))
     (one,) = [each for each in found.validity["criteria"] if each["name"] == "steal time"]
     assert one["holds"] is holds
     assert (criterion(one) == "1.0 %") is (steal == 0.01)
@@ -102,7 +102,7 @@ def test_start_lag_is_compared_in_nanoseconds(lag_ns: int, holds: bool) -> None:
     """3.000001 ms is above 3 ms, although both are equal to 4 digits."""
     rows = report_runs.counted(1000, 0, 20.0)
     given = report_runs.quiet(history=rows.assign(sent_ns=rows["due_ns"] + lag_ns))
-    found = validity.judge(given, summary.summarise(given))
+    found = validity.judge(given, summary.summarize(given))
     (one,) = [each for each in found["criteria"] if each["name"] == "start lag p99"]
     assert one["holds"] is holds
 
@@ -111,7 +111,7 @@ def test_start_lag_may_be_exactly_a_twentieth_of_the_p99() -> None:
     """5 % of 107 ms is 5.35 ms, but not in float arithmetic."""
     rows = report_runs.counted(1000, 0, 107.0)
     given = report_runs.quiet(history=rows.assign(sent_ns=rows["due_ns"] + 5_350_000))
-    found = validity.judge(given, summary.summarise(given))
+    found = validity.judge(given, summary.summarize(given))
     (one,) = [each for each in found["criteria"] if each["name"] == "start lag p99"]
     assert one["holds"] is True
 
@@ -121,7 +121,7 @@ def test_goodput_at_its_bound_is_no_overload(failed: int, holds: bool) -> None:
     """990 of 1,000 are exactly 99 %."""
     calm = facts.Windows(report_runs.START_NS, 0.0, 60.0)
     given = report_runs.quiet(history=report_runs.counted(1000, failed), windows=calm, faults=())
-    found = validity.judge(given, summary.summarise(given))
+    found = validity.judge(given, summary.summarize(given))
     (one,) = [each for each in found["criteria"] if each["name"] == "goodput (steady)"]
     assert one["holds"] is holds
 

@@ -22,7 +22,7 @@ from tweetlab.load import capacity
 def judged(given: facts.Facts, *lines: str) -> list[dict]:
     parsed = tuple(written.parse(line, vocabulary.ROUTES) for line in lines)
     given = dataclasses.replace(given, objectives=parsed)
-    return objectives.judge(given, summary.summarise(given))
+    return objectives.judge(given, summary.summarize(given))
 
 
 def calm(rows: pd.DataFrame, **changes: object) -> facts.Facts:
@@ -38,7 +38,7 @@ def quantile(metric: str, answered: list[int], observed: list[int]) -> over_due.
 def test_sixty_percent_failures_and_fast_successes_do_not_pass() -> None:
     """ghz #248, vegeta PR 404: the percentile of the successes alone is 20 ms."""
     given = calm(report_runs.counted(1000, 600), objectives=(written.parse("home p99 <= 250 ms", ("home",)),))
-    found = run_verdict.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarize(given))
     (one,) = found.objectives
     assert (found.verdict, found.exit_code) == ("FAIL", 1)
     assert (one["verdict"], one["value"], one["n"], one["unanswered"]) == ("fail", None, 1000, 600)
@@ -181,8 +181,8 @@ def test_a_timestamp_of_zero_is_no_delivery() -> None:
     never = dataclasses.replace(given, effects=given.effects.assign(at_ns=0))
     (one,) = judged(never, "delivery p50 <= 1 s whole")
     assert (one["verdict"], one["value"]) == ("fail", None)
-    assert summary.summarise(never)["delivery"]["undelivered"] == 537
-    assert summary.summarise(never)["delivery"]["n"] == 0
+    assert summary.summarize(never)["delivery"]["undelivered"] == 537
+    assert summary.summarize(never)["delivery"]["n"] == 0
 
 
 def test_a_tweet_without_a_timestamp_is_not_due_if_its_author_is_pulled() -> None:

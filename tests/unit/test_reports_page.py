@@ -141,7 +141,7 @@ def test_the_prediction_has_its_label_and_signed_errors(run: record.Run) -> None
     """The label is 'quick calibration, 1 load', and the error has its sign."""
     html = (run.path / "report.html").read_text(encoding="utf-8")
     assert "Label: <b>quick calibration, 1 load</b>" in html
-    row = next(row for row in render.errors_of(run.document["prediction"]) if row["name"] == "home p50")
+    row = next(row for row in render.prediction_rows(run.document["prediction"]) if row["name"] == "home p50")
     assert row["error"] == "-10.3 %"
 
 

@@ -72,8 +72,8 @@ def with_faults(*entries, **changes) -> facts.Facts:
     )
 
 
-def judged(given: facts.Facts) -> run_verdict.Judgement:
-    return run_verdict.judge(given, summary.summarise(given))
+def judged(given: facts.Facts) -> run_verdict.Judgment:
+    return run_verdict.judge(given, summary.summarize(given))
 
 
 def failing_between(*spans: tuple[float, float], status: int = 503) -> pd.DataFrame:

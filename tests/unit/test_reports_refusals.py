@@ -36,9 +36,9 @@ def refused(n: int, every: int, limits: dict | None = None, status: int = 429) -
     )
 
 
-def judged(given: facts.Facts, *lines: str) -> run_verdict.Judgement:
+def judged(given: facts.Facts, *lines: str) -> run_verdict.Judgment:
     given = dataclasses.replace(given, objectives=tuple(written.parse(line, ("home",)) for line in lines))
-    return run_verdict.judge(given, summary.summarise(given))
+    return run_verdict.judge(given, summary.summarize(given))
 
 
 def test_refusals_under_the_scenarios_own_limits_are_a_share_of_their_own() -> None:
@@ -130,7 +130,7 @@ def overloaded(**changes: object) -> facts.Facts:
 def test_an_overloaded_run_whose_objectives_hold_is_unknown_and_names_the_criterion() -> None:
     """Exit 2: the offered load exceeded capacity."""
     given = overloaded()
-    found = run_verdict.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarize(given))
     assert [one["verdict"] for one in found.objectives] == ["pass"]
     assert (found.validity["verdict"], found.verdict, found.exit_code) == ("OVERLOADED", "UNKNOWN", 2)
     assert "growth of the queue over a stage: 7.3" in found.decided_by
@@ -140,7 +140,7 @@ def test_an_overloaded_run_whose_objectives_hold_is_unknown_and_names_the_criter
 def test_an_expected_overload_can_pass() -> None:
     """The scenario sets `expect_overload: true`."""
     given = overloaded(scenario_doc={"resolved": {"expect_overload": True}})
-    found = run_verdict.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarize(given))
     assert (found.validity["verdict"], found.verdict, found.exit_code) == ("OVERLOADED", "PASS", 0)
     assert "OVERLOADED, as the scenario expects" in found.decided_by
 
@@ -151,15 +151,15 @@ def test_an_expected_overload_excuses_no_objective() -> None:
         scenario_doc={"resolved": {"expect_overload": True}},
         objectives=(facts.Objective("home", "p99", "<=", 0.25),),
     )
-    assert run_verdict.judge(failing, summary.summarise(failing)).verdict == "FAIL"
+    assert run_verdict.judge(failing, summary.summarize(failing)).verdict == "FAIL"
     nothing = overloaded(scenario_doc={"resolved": {"expect_overload": True}}, objectives=(), invariants=())
-    assert run_verdict.judge(nothing, summary.summarise(nothing)).verdict == "UNKNOWN"
+    assert run_verdict.judge(nothing, summary.summarize(nothing)).verdict == "UNKNOWN"
 
 
 def test_an_overloaded_run_that_fails_is_a_failure() -> None:
     """Overload explains a missed objective but does not excuse it."""
     given = report_runs.overloaded()
-    found = run_verdict.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarize(given))
     assert (found.verdict, found.exit_code) == ("FAIL", 1)
     assert found.decided_by.startswith("home p99 <= 250 ms steady does not hold")
 
@@ -168,7 +168,7 @@ def test_an_unknown_run_names_the_overload_and_the_unknown_part() -> None:
     """The criterion comes first, then the part."""
     idle = {"name": "unique_ids", "verdict": "pass", "checked": 0, "violations": [], "note": ""}
     given = overloaded(invariants=(idle,))
-    found = run_verdict.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarize(given))
     assert found.decided_by.startswith("The run is OVERLOADED")
     assert "unique ids" in found.decided_by
 

@@ -28,7 +28,7 @@ def with_quota(groups: str) -> facts.Facts:
 def test_without_control_groups_there_is_no_scaling_verdict(groups: str, word: str) -> None:
     """An instance without its quota is no unit of capacity: the run is VOID and names the broken criterion."""
     given = with_quota(groups)
-    judgement = run_verdict.judge(given, summary.summarise(given))
+    judgement = run_verdict.judge(given, summary.summarize(given))
 
     assert judgement.validity["verdict"] == word
     broken = [one for one in judgement.validity["criteria"] if one["holds"] is False]
@@ -39,7 +39,7 @@ def test_without_control_groups_there_is_no_scaling_verdict(groups: str, word: s
 def test_a_run_without_a_quota_lacks_the_criterion() -> None:
     """The criterion applies only to scenarios with `cpu_quota`."""
     given = report_runs.quiet()
-    judgement = run_verdict.judge(given, summary.summarise(given))
+    judgement = run_verdict.judge(given, summary.summarize(given))
 
     assert "CPU quota in force" not in [one["name"] for one in judgement.validity["criteria"]]
 

@@ -12,11 +12,11 @@ from reports.judge import objectives, run_verdict, validity, verdict
 from tests.helpers import report_runs
 
 
-def judged(given: facts.Facts) -> run_verdict.Judgement:
-    return run_verdict.judge(given, summary.summarise(given))
+def judged(given: facts.Facts) -> run_verdict.Judgment:
+    return run_verdict.judge(given, summary.summarize(given))
 
 
-def broken(judgement: run_verdict.Judgement) -> list[str]:
+def broken(judgement: run_verdict.Judgment) -> list[str]:
     return [one["name"] for one in judgement.validity["criteria"] if one["holds"] is False]
 
 
@@ -166,7 +166,7 @@ def test_a_run_without_objectives_and_invariants_is_unknown() -> None:
 
 
 def results(given: facts.Facts, *specified: facts.Objective) -> list[dict]:
-    return objectives.judge(dataclasses.replace(given, objectives=specified), summary.summarise(given))
+    return objectives.judge(dataclasses.replace(given, objectives=specified), summary.summarize(given))
 
 
 def test_the_result_of_an_objective_has_value_bound_window_and_count() -> None:
