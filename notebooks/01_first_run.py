@@ -13,8 +13,8 @@
 # %% [markdown]
 # # The first run, on the twin
 #
-# *What does it cost the users when the cache is lost?* Here nothing is started: no server, no Java, no root. The twin plays
-# the scenario `first_run` through a model of the machine. Read a cell, guess, then run it.
+# *How does the loss of the cache affect users?* This notebook starts nothing: no server, no Java, no root. The digital
+# twin simulates the scenario `first_run` on a model of the machine. Read a cell, predict its result, then run it.
 
 # %%
 import tempfile
@@ -34,9 +34,9 @@ print(scenario.question)
 print("Expected:", scenario.expect)
 
 # %% [markdown]
-# ## Who follows whom, and who asks for what
+# ## Follow graph and arrivals
 #
-# Both are drawn from the seed in the file. A real run draws the very same: the same graph, the same arrivals, to the nanosecond.
+# Both are drawn from the seed in the file. A real run draws the same graph and the same arrivals, to the nanosecond.
 
 # %%
 graph = population.graph_of(scenario.population, scenario.seed)
@@ -45,44 +45,45 @@ followers = graph.follower_counts()[1:]
 median = int(pd.Series(followers).median())
 print(f"{graph.users} users, {graph.edges} follows; followers: median {median}, most {followers.max()}")
 limit = scenario.policies.fanout.push_limit
-print(f"push_limit {limit}: {(followers > limit).sum()} authors are pulled by their readers, everybody else is pushed")
+print(f"push_limit {limit}: {(followers > limit).sum()} authors are pulled (fan-out on read), all others are pushed")
 pd.Series(tape.planned(), name="operations").to_frame()
 
 # %% [markdown]
-# ## What the model was told
+# ## Calibration
 #
-# A calibration: CPU per unit of work at each process, delays without CPU, CPU that is used by nobody's request. Each number says
-# where it is from. The shipped one runs anywhere; one made on your machine (`make demo` does it) is the one to trust there.
+# The service demands of the model: CPU per unit of work of each process, delays without CPU, and background CPU that
+# no request causes. Each number states its source. The shipped calibration works anywhere; for your machine, trust
+# one that was made there (`make demo` makes one).
 
 # %%
-told = calibration.default()
-print("Label:", told.label)
-print("Cores:", told.cores, " background:", round(sum(told.background_cores.values()), 3), "cores")
-units = pd.DataFrame({name: vars(cost) for name, cost in told.units.items()}).T
+calibrated = calibration.default()
+print("Label:", calibrated.label)
+print("Cores:", calibrated.cores, " background:", round(sum(calibrated.background_cores.values()), 3), "cores")
+units = pd.DataFrame({name: vars(cost) for name, cost in calibrated.units.items()}).T
 units.loc[["gateway-1.home", "timelines-1.home", "redis-1.home_read", "cassandra-1.author_read", "cassandra-1.append"],
           ["base_us", "per_item_us", "source"]]
 
 # %% [markdown]
-# ## Guess before you look
+# ## Predict before you look
 #
-# At 30 s Redis loses everything. A home read then finds no timeline: it reads whom the viewer follows, and the list of each of
-# them, from the stores. How much slower is the first read after the loss? How many seconds until most reads hit again?
+# At 30 s Redis loses all data. A home read is then a cache miss: it reads the viewer's followees, and the list of each
+# of them, from the stores. How much slower is the first read after the loss? How many seconds until most reads hit?
 
 # %%
-answer = twin.run(scenario, told, tape, graph, replications=3)
-document = finish.parts(answer.facts).document
+prediction = twin.run(scenario, calibrated, tape, graph, replications=3)
+document = finish.parts(prediction.facts).document
 print(f"{document['verdict']}: {document['decided_by']}")
 pd.DataFrame(document["objectives"])[["text", "verdict", "value", "bound", "n"]]
 
 # %% [markdown]
-# ## Where the reads came from
+# ## Cache hits and rebuilds
 #
-# `hit`: the timeline stood in the cache. `rebuild`: it was built first. Look at the seconds around 30.
+# `hit`: the timeline was in the cache. `rebuild`: it was rebuilt first. Look at the seconds around 30.
 
 # %%
-history = answer.facts.history
+history = prediction.facts.history
 home = history[history["route"] == "home"].copy()
-home["second"] = ((home["due_ns"] - answer.facts.windows.start_ns) / 1e9).astype(int)
+home["second"] = ((home["due_ns"] - prediction.facts.windows.start_ns) / 1e9).astype(int)
 home["ms"] = (home["done_ns"] - home["due_ns"]) / 1e6
 home["from"] = home["source"].str.split(",").str[0]
 around = home[home["second"].between(27, 40)]
@@ -90,50 +91,52 @@ around.groupby("second").agg(reads=("ms", "size"), rebuilt=("from", lambda s: f"
                              p50_ms=("ms", "median"), worst_ms=("ms", "max")).round(1)
 
 # %% [markdown]
-# The cache does not come back at once: each viewer pays once, at his own next visit. The frequent ones come soon, the rare ones
-# late: that is why the share of rebuilds falls fast at first and then slowly. Author lists are shared, so the second viewer who
-# follows the same author finds his list already there: the first seconds after the loss are the dearest for Cassandra.
+# The cache does not refill immediately: each viewer's next read pays for one rebuild. Frequent viewers return soon, rare
+# viewers late, so the share of rebuilds falls fast at first and then slowly. Author lists are shared: for the second
+# viewer of the same author, that list is a hit. The first seconds after the loss are the most expensive for Cassandra.
 
 # %%
-cpu = answer.facts.series[answer.facts.series["name"] == "cpu_cores"].copy()
+cpu = prediction.facts.series[prediction.facts.series["name"] == "cpu_cores"].copy()
 cpu["phase"] = pd.cut(cpu["t_s"], [10, 29, 33, 60], labels=["before", "just after the loss", "later"])
 table = cpu.groupby(["node", "phase"], observed=True)["value"].mean().unstack()
 table.loc[["cassandra-1", "redis-1", "timelines-1", "gateway-1"]].round(3)
 
 # %% [markdown]
-# ## The report's own figures
+# ## The figures of the report
 #
-# The twin's record has the shape of a real run's, so the report draws it with the same code.
+# The twin's record has the same format as that of a real run, so the report draws it with the same code.
 
 # %%
-run = finish.finish(Path(tempfile.mkdtemp()), answer.facts)
+run = finish.finish(Path(tempfile.mkdtemp()), prediction.facts)
 style = f"<style>{(render.TEMPLATES / 'report.css').read_text()}</style>"
 for figure in charts.draw(view.View(run))[:2]:
     display(HTML(f"{style}<h3>{figure.title}</h3>{figure.svg}<p>{figure.caption}</p>"))
 
 # %% [markdown]
-# ## How sure is it?
+# ## How certain is the prediction?
 #
-# Two doubts, kept apart. *Luck*: other demands could have been drawn; the t-interval over replications tells how much that moves
-# a number. *Ignorance*: the calibration's numbers may be wrong for your machine; only a measured run can tell, which is what
-# `tweetlab run first_run` does: it puts the measurement beside this prediction, with the error of each percentile.
+# There are two kinds of uncertainty. *Chance*: other service demands could have been drawn; the t-interval over the
+# replications shows how much that changes a number. *Calibration*: its numbers may be wrong for your machine; only a
+# measured run shows that. `tweetlab run first_run` reports the measurement with this prediction and the error of each
+# percentile.
 
 # %%
 rows = {route: {name: f"{mean:.2f} ± {half:.2f}" for name, (mean, half) in parts.items()}
-        for route, parts in answer.intervals.items()}
+        for route, parts in prediction.intervals.items()}
 display(pd.DataFrame(rows).T[["mean", "p50", "p95", "p99"]])
-print("Little, flow balance and utilisation hold:", answer.laws["hold"])
+print("Little's law, flow balance and the utilization law hold:", prediction.laws["hold"])
 
 # %% [markdown]
-# ## Change one thing
+# ## Change one parameter
 #
-# Twice the load, then four times. The table is the whole story of a queue: utilisation goes up evenly, waiting does not.
+# Double the load, then double it again. The table shows how queues behave: utilization grows linearly, waiting time does
+# not.
 
 # %%
 def at(rate_per_s: float) -> dict[str, float]:
-    asked = scenario.at_rate(rate_per_s, 20.0)
-    told_ = twin.run(asked, told, workload.draw(asked, graph), graph, replications=1)
-    numbers = finish.parts(told_.facts).document["summary"]
+    scaled = scenario.at_rate(rate_per_s, 20.0)
+    predicted = twin.run(scaled, calibrated, workload.draw(scaled, graph), graph, replications=1)
+    numbers = finish.parts(predicted.facts).document["summary"]
     cores = sum(node["core_s"] for node in numbers["cpu"].values()) / 20.0
     latency = numbers["routes"]["home"]["steady"]["response_ms"]
     return {"busy cores": cores, "home p50 ms": latency["p50"], "home p99 ms": latency["p99"]}
@@ -142,4 +145,5 @@ def at(rate_per_s: float) -> dict[str, float]:
 pd.DataFrame({f"{rate}/s": at(rate) for rate in (60, 120, 240)}).T.round(2)
 
 # %% [markdown]
-# Next: `tweetlab run first_run` asks the real system, and `docs/how-to/twin.md` tells how to read and to mistrust the model.
+# Next: `tweetlab run first_run` runs the scenario on the real system, and `docs/how-to/twin.md` explains how to read the
+# model and its limits.

@@ -1,6 +1,6 @@
-"""What a run leaves behind, how it is judged, and the page that tells it.
+"""The record of a run, its verdict, and its report.
 
-The path of one run: `finish.finish(folder, facts)` calls, in this order, `summary` (numbers), `judge` (is
-the run valid, does it keep its promises), `record` (files) and `page` (the report). This room starts
-nothing and talks to no server: it turns values into values and files.
+`finish.finish(folder, facts)` processes one run. It calls, in this order, `summary` (numbers), `judge` (is the
+run valid, does it meet its objectives and invariants), `record` (files) and `page` (the report). This package
+starts no process and talks to no server: it turns values into values and files.
 """

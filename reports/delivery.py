@@ -1,14 +1,14 @@
-"""Delivery: from the acknowledgement of a tweet to its place in every follower's timeline.
+"""Delivery delay: from the acknowledgement of a tweet until it is in every follower's timeline.
 
-The worker's stamp (after its last chunk) minus the moment the client had the acknowledgement, matched by
-tweet id; only tweets that are pushed count, since a pulled tweet needs no delivery. Where the worker was
-faster than the acknowledgement the delay is 0. The figures of `measure` are of delivered tweets; objectives
-also cover those that were not delivered by the end of observation (`due`).
+The delay is the worker's timestamp (after its last chunk) minus the moment that the client received the
+acknowledgement, matched by tweet id. Only pushed tweets count, since a pulled tweet needs no delivery. If the
+worker finished before the acknowledgement, the delay is 0. `measure` covers delivered tweets; objectives also
+cover tweets that were not delivered by the end of observation (`due`).
 
-The probes check that stamp from outside: an API poll brackets the moment a follower could see the tweet
-within (seen - gap, seen]. A probe agrees when it saw the tweet no later than one gap after the stamp, or
-before the stamp; else the stamp claims a delivery that a reader did not find. Agreement is the verdict
-`pass`, no probe or no stamp `unknown`, and a contradiction also `unknown`: it discredits the measurement.
+API probes check that timestamp from outside: polling brackets the moment at which a follower could see the tweet
+within (seen - gap, seen]. A probe agrees if it saw the tweet no later than one gap after the timestamp;
+otherwise the timestamp claims a delivery that a reader did not find. The verdict is `pass` if all probes agree.
+It is `unknown` without probes or timestamps, and also if one disagrees: that discredits the measurement.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ FAN_OUT_PATHS = ("push", "pull", "skip")
 
 
 def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, start_ns: int) -> dict[str, Any]:
-    """The `delivery` block: n pushed and delivered tweets, their delays in s (p50_s .. p9999_s, max_s,
-    mean_s, of those alone), `undelivered`, the acknowledged tweets whose delivery was due and not seen, and
-    `without_stamp`, those that the fan-out never reported.
+    """Return the `delivery` block.
+
+    `n`: tweets pushed and delivered; their delays in s (p50_s .. p9999_s, max_s, mean_s). `undelivered`:
+    acknowledged tweets whose delivery was due and not observed. `without_stamp`: acknowledged tweets that the
+    fan-out never reported.
     """
     delays = table(history, effects, start_ns)
     acked = acknowledged(history)
     stamps = first_stamps(effects)
-    told = histogram.describe(delays["delay_s"].to_numpy())
+    figures = histogram.describe(delays["delay_s"].to_numpy())
     return {
         "n": len(delays),
-        **{f"{name}_s": None if value is None else round(value, 6) for name, value in told.items()},
+        **{f"{name}_s": None if value is None else round(value, 6) for name, value in figures.items()},
         "acknowledged": len(acked),
         "undelivered": int((due(history, effects, start_ns)["outcome"] != columns.OK).sum()),
         "without_stamp": len(set(acked.index) - set(stamps["tweet_id"])),
@@ -48,28 +50,31 @@ def measure(history: pd.DataFrame, effects: pd.DataFrame, probes: pd.DataFrame, 
 
 
 def table(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataFrame:
-    """One row a pushed and acknowledged tweet: tweet_id, acked_s (from the run's start), delay_s; by acked_s."""
+    """Return one row per pushed and acknowledged tweet, ordered by acked_s.
+
+    Columns: tweet_id, acked_s (from the run's start), delay_s.
+    """
     acked = acknowledged(history)
     stamps = first_stamps(effects)
     pushed = stamps[(stamps["path"] == "push") & (stamps["at_ns"] > 0) & stamps["tweet_id"].isin(acked.index)]
     acked_ns = acked.reindex(pushed["tweet_id"]).to_numpy()
     behind_ns = np.maximum(pushed["at_ns"].to_numpy() - acked_ns, 0)
-    found = pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "tweet_id": pushed["tweet_id"].to_numpy(),
             "acked_s": (acked_ns - start_ns) / NS_PER_S,
             "delay_s": behind_ns / NS_PER_S,
         }
     )
-    return found.sort_values("acked_s", kind="stable", ignore_index=True)
+    return rows.sort_values("acked_s", kind="stable", ignore_index=True)
 
 
 def due(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataFrame:
-    """One row an acknowledged tweet whose delivery is due, in the shape of operations: due_ns, due_s (when it
-    was acknowledged), response_ns (-1 where it was not delivered), outcome (ok or info), refused (never).
+    """Return one row per acknowledged tweet whose delivery is due, with columns like those of operations.
 
-    Due are pushed tweets, and those that the fan-out never reported: unless the author's other tweets are
-    pulled, which need no delivery.
+    Columns: due_ns, due_s (when it was acknowledged), response_ns (-1 if it was not delivered), outcome (ok or
+    info), refused (always False). Delivery is due for pushed tweets, and for tweets that the fan-out never
+    reported, unless the author's other tweets are pulled: those need no delivery.
     """
     acked = acknowledged(history)
     stamps = first_stamps(effects).set_index("tweet_id")
@@ -77,9 +82,9 @@ def due(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataF
     writes = history[history["tweet_id"].isin(acked.index) & history["route"].isin(WRITES)]
     authors = writes.groupby("tweet_id")["user"].first().reindex(acked.index)
     pulled = set(authors[path == "pull"]) - set(authors[path == "push"]) - {columns.NOBODY}
-    wanted = ((path == "push") | (path.isna() & ~authors.isin(pulled))).to_numpy()
-    acked_ns = acked.to_numpy(dtype=np.int64)[wanted]
-    at_ns = stamps["at_ns"].reindex(acked.index[wanted], fill_value=0).to_numpy(dtype=np.int64)
+    is_due = ((path == "push") | (path.isna() & ~authors.isin(pulled))).to_numpy()
+    acked_ns = acked.to_numpy(dtype=np.int64)[is_due]
+    at_ns = stamps["at_ns"].reindex(acked.index[is_due], fill_value=0).to_numpy(dtype=np.int64)
     return pd.DataFrame(
         {
             "due_ns": acked_ns,
@@ -92,35 +97,36 @@ def due(history: pd.DataFrame, effects: pd.DataFrame, start_ns: int) -> pd.DataF
 
 
 def acknowledged(history: pd.DataFrame) -> pd.Series[Any]:
-    """tweet id -> done_ns of its first acknowledgement."""
+    """Return tweet id -> done_ns of its first acknowledgement."""
     rows = history[history["route"].isin(WRITES) & (history["outcome"] == columns.OK) & (history["tweet_id"] > 0)]
     return rows.groupby("tweet_id")["done_ns"].min()
 
 
 def handled(effects: pd.DataFrame) -> pd.DataFrame:
-    """The effects of fan-outs on new tweets, with `tweet_id`; a row a time that one was done.
+    """Return the fan-out effects of new tweets, with `tweet_id`; one row per completed fan-out.
 
-    Workers name the topic as kind and the tweet as event; a twin names the topic as event and the tweet as key.
-    Other consumers of the same topic (the indexer) are told apart by their path.
+    Workers write the topic to `kind` and the tweet to `event`; a twin writes the topic to `event` and the tweet to
+    `key`. Other consumers of the same topic (the indexer) are excluded by their path.
     """
     by_worker = effects["kind"] == TOPIC
     rows = effects[(by_worker | (effects["event"] == TOPIC)) & effects["path"].isin(FAN_OUT_PATHS)]
-    named = rows["event"].where(rows["kind"] == TOPIC, rows["key"])
-    ids = named.str.extract(r"(\d+)\s*$", expand=False).dropna().astype("int64")
+    texts = rows["event"].where(rows["kind"] == TOPIC, rows["key"])
+    ids = texts.str.extract(r"(\d+)\s*$", expand=False).dropna().astype("int64")
     return rows.loc[ids.index].assign(tweet_id=ids)
 
 
 def first_stamps(effects: pd.DataFrame) -> pd.DataFrame:
-    """One row a tweet: tweet_id, path, at_ns of the first time the fan-out was done with it (0: it never
-    was).
-    """
+    """Return one row per tweet: tweet_id, path, at_ns of its first completed fan-out (0 = never completed)."""
     rows = handled(effects)
     done = rows.assign(never=rows["at_ns"] <= 0).sort_values(["never", "at_ns"], kind="stable")
     return done.drop_duplicates("tweet_id")[["tweet_id", "path", "at_ns"]]
 
 
 def judge_probes(probes: pd.DataFrame, stamps: pd.DataFrame) -> dict[str, Any]:
-    """pairs: probed pairs whose tweet was pushed and stamped; agree: those the API confirms; see the module."""
+    """Return pairs (probes whose tweet was pushed and stamped), agree (those that the API confirms), and the verdict.
+
+    The module's docstring defines when a probe agrees. `never_seen`: pairs whose tweet no poll returned.
+    """
     pairs = probes.merge(stamps[stamps["path"] == "push"], on="tweet_id", how="inner")
     agree = int(((pairs["seen_ns"] > 0) & (pairs["seen_ns"] <= pairs["at_ns"] + pairs["gap_ns"])).sum())
     word = verdict.PASS if len(pairs) and agree == len(pairs) else verdict.UNKNOWN

@@ -1,7 +1,7 @@
-"""A run in other people's formats: Markdown for a pull request, JUnit for a build server, lines for a terminal.
+"""Exports of a run: Markdown for a pull request, JUnit XML for a CI server, text lines for a terminal.
 
-HdrHistogram V2 logs stand in the run's folder (histograms/). In a void run no export gives a headline number.
-All of them agree with the exit code of the run: see `junit` for what a build server counts.
+HdrHistogram V2 logs are in the run's folder (histograms/). No export shows a headline number of a void run.
+All of them agree with the exit code of the run; `junit` documents what a CI server counts.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ TAGS = {"fail": "failure", "unknown": "error", "skip": "skipped", verdict.NOT_AP
 
 
 def markdown(run: record.Run) -> str:
-    """The verdict, promises, invariants, broken criteria and percentiles as Markdown tables."""
+    """Return verdict, objectives, invariants, recovery, broken criteria and percentiles as Markdown tables."""
     view, d = View(run), run.document
     parts = [
         f"# {d['scenario']['name']}: {d['verdict']}",
         texts.markdown_line(d["scenario"].get("question", "")),
-        f"**{texts.markdown_line(d['decided_by'])}** The run itself is {d['validity']['verdict']}; exit code {d['exit_code']}.",
+        f"**{texts.markdown_line(d['decided_by'])}** This run is {d['validity']['verdict']}; "
+        f"exit code {d['exit_code']}.",
         _table(("objective", "verdict", "measured", "n", "note"),
                [_objective(one, view.is_void) for one in d["objectives"]]),
         _table(("invariant", "verdict", "checked", "note"), [_invariant(one) for one in d["invariants"]]),
@@ -46,9 +47,10 @@ def _reproduce(d: Mapping[str, Any]) -> str:
 def _latencies(view: View) -> str:
     rows = []
     for name in view.routes:
-        calm = view.document["summary"]["routes"][name]["steady"]
-        told = render.borne(calm, "response_ms")
-        rows.append((name, calm["planned"], calm["ok"], *(render.ms(told[key]) for key in ("p50", "p95", "p99", "p999", "max"))))
+        steady = view.document["summary"]["routes"][name]["steady"]
+        response_ms = render.borne(steady, "response_ms")
+        shown = [render.ms(response_ms[key]) for key in ("p50", "p95", "p99", "p999", "max")]
+        rows.append((name, steady["planned"], steady["ok"], *shown))
     head = ("route, steady response in ms, OK only", "planned", "ok", "p50", "p95", "p99", "p99.9", "max")
     return _table(head, rows)
 
@@ -86,12 +88,11 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def junit(run: record.Run) -> str:
-    """One test case a validity criterion, objective, invariant and fault (its recovery), in agreement with the
-    run's verdict.
+    """Return one test case per validity criterion, objective, invariant and fault (its recovery) as JUnit XML.
 
-    PASS: no failure and no error. FAIL: at least one failure. UNKNOWN and VOID: no failure and at least one
-    error, since a build server has no third color and neither may be green. What was not judged or does not
-    apply is skipped.
+    The counts agree with the run's verdict. PASS: no failure and no error. FAIL: at least one failure. UNKNOWN
+    and VOID: no failure and at least one error, since a CI server has no third color and neither may be green.
+    Criteria that were not judged and findings that do not apply are skipped.
     """
     d = run.document
     void = d["validity"]["verdict"] == verdict.VOID
@@ -124,20 +125,18 @@ def junit(run: record.Run) -> str:
 
 
 def _properties(suite: ElementTree.Element, d: Mapping[str, Any]) -> None:
-    listed = ElementTree.SubElement(suite, "properties")
+    properties = ElementTree.SubElement(suite, "properties")
     for name in ("verdict", "exit_code"):
-        ElementTree.SubElement(listed, "property", name=name, value=str(d[name]))
+        ElementTree.SubElement(properties, "property", name=name, value=str(d[name]))
 
 
 def _criterion_word(one: Mapping[str, Any], d: Mapping[str, Any]) -> str:
-    """A criterion judges the run, not the system: broken, it makes the verdict VOID or UNKNOWN, never
-    FAIL.
-    """
+    """Return pass, unknown or skip: a broken criterion makes the verdict VOID or UNKNOWN, never FAIL."""
     if one["holds"] is None:
         return "skip"
     expected = d["verdict"] == "PASS" or validity.expects_overload(d["scenario"])
-    forgiven = one.get("kind") == validity.NOTES or (one.get("kind") == validity.OVERLOADS and expected)
-    return "pass" if one["holds"] or forgiven else "unknown"
+    ignored = one.get("kind") == validity.NOTES or (one.get("kind") == validity.OVERLOADS and expected)
+    return "pass" if one["holds"] or ignored else "unknown"
 
 
 def _case(suite: ElementTree.Element, group: str, name: str, word: str, message: str) -> None:
@@ -148,11 +147,11 @@ def _case(suite: ElementTree.Element, group: str, name: str, word: str, message:
 
 
 def brief(run: record.Run) -> list[str]:
-    """A few lines for a terminal: verdict, what decided it, the numbers on top (unless void)."""
+    """Return a few lines for a terminal: the verdict, its reason, and the headline numbers (unless void)."""
     view, d = View(run), run.document
     lines = [f"{d['verdict']}  {d['decided_by']}"]
     if d["validity"]["verdict"] == verdict.OVERLOADED:
-        lines.append("OVERLOADED  the system was offered more than it carries; its numbers are true")
+        lines.append("OVERLOADED  the offered load exceeded capacity; the numbers are valid")
     if not view.is_void:
         lines.extend(f"  {tile['value']:>10}  {tile['words']}" for tile in render.tiles(view))
     return lines

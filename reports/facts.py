@@ -1,4 +1,4 @@
-"""What the runner (or the twin) hands over when a run is over. Values only; nothing is judged here."""
+"""The facts of a finished run, as the runner or the twin reports them. Values only; nothing is judged here."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pandas as pd
 
 
 class ObjectiveLike(Protocol):
-    """A promise of the scenario: `route metric op bound window`, for example home p99 <= 0.25 s steady.
+    """An objective of the scenario: `route metric op bound window`, for example home p99 <= 0.25 s steady.
 
-    `bound` is SI (s for latencies, a fraction for shares); a float stands for its shortest decimal.
-    `within_s` belongs to the window 'after fault': the promise holds again from `within_s` seconds after the
-    fault on (after its end where it is held, after its start where it is instant); None means 0 s.
+    `bound`: in SI units (s for latencies, a fraction for shares); a float is taken as its shortest decimal.
+    `within_s`: used by the window 'after fault': the objective must hold again from `within_s` seconds after the
+    fault (after the end of a held one, after the start of an instant one); None means 0 s.
     """
 
     @property
@@ -33,8 +33,8 @@ class ObjectiveLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Promise:
-    """A plain `ObjectiveLike`, for those who have no scenario file."""
+class Objective:
+    """A plain `ObjectiveLike` that needs no scenario file."""
 
     route: str
     metric: str
@@ -46,14 +46,14 @@ class Promise:
 
 @dataclass(frozen=True)
 class FaultWindow:
-    """When a fault stood, in seconds from the start of the run. None = not known to have happened.
+    """The times of a fault, in seconds from the start of the run. None = not known to have happened.
 
-    `held`: it stands until it is undone (at `end_s`); an instant fault is over when it has `recovered_s`.
-    `granted_s`: recovery time that the scenario itself grants (`after fault within N s`), from the same
-    moment as that objective counts; no steady number counts it. `planned_end_s`: when the scenario ends it
-    (an instant one: its planned injection). `recovers_within_s`: the time that recovery may take after that,
-    None for that of its kind. `observed_until_s`: when the recovery probe stopped, None for the end of the
-    load. `void`: why it proves nothing.
+    `held`: the fault lasts until it is undone (at `end_s`); an instant fault lasts until `recovered_s`.
+    `granted_s`: the recovery time that the scenario allows (`after fault within N s`), from the same moment as
+    that objective; it is excluded from steady time. `planned_end_s`: when the scenario ends the fault (an
+    instant one: its planned injection). `recovers_within_s`: the time that recovery may take after that, None
+    for the default of its kind. `observed_until_s`: when the recovery probe stopped, None for the end of the
+    load. `void`: why the fault proves nothing, "" if it took effect.
     """
 
     kind: str
@@ -70,15 +70,18 @@ class FaultWindow:
 
 
 def granted_s(objectives: Iterable[ObjectiveLike]) -> float:
-    """The longest recovery that an `after fault within N s` grants, in s; 0 where none does."""
+    """Return the longest recovery time that an `after fault within N s` objective allows, in s; 0 without one."""
     return max((one.within_s or 0.0 for one in objectives if one.window == "after fault"), default=0.0)
 
 
 def fault_windows(
     entries: Iterable[Mapping[str, Any]], start_ns: int, objectives: Iterable[ObjectiveLike] = ()
 ) -> tuple[FaultWindow, ...]:
-    """The windows of the entries of faults.json (kind, target, start_ns, injected_ns, undone_ns, recovered_ns,
-    held, void); a fault that was never injected has none."""
+    """Return the windows of the entries of faults.json.
+
+    Each entry has kind, target, start_ns, injected_ns, undone_ns, recovered_ns, held and void. A fault that was
+    never injected has no window.
+    """
     granted = granted_s(objectives)
     return tuple(
         FaultWindow(
@@ -100,7 +103,7 @@ def fault_windows(
 
 
 def _planned_end_s(entry: Mapping[str, Any], start_ns: int) -> float | None:
-    """When the scenario ends the fault; None where its planned start or length is unknown."""
+    """Return when the scenario ends the fault; None if its planned start or length is unknown."""
     planned_s, for_s = _seconds(entry.get("start_ns"), start_ns), entry.get("for_s")
     if planned_s is None or (entry.get("held") and for_s is None):
         return None
@@ -113,7 +116,7 @@ def _seconds(moment_ns: int | None, start_ns: int) -> float | None:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the workload, seconds from the start of the run, rates in 1/s."""
+    """A stage of the workload: seconds from the start of the run, rates in 1/s."""
 
     start_s: float
     end_s: float
@@ -122,17 +125,17 @@ class Stage:
 
 
 def stages(planned: Iterable[Any]) -> tuple[Stage, ...]:
-    """The stages of a scenario's workload (for_s, rate_from, rate_to), laid end to end from 0 s."""
-    found: list[Stage] = []
-    for one in planned:
-        start_s = found[-1].end_s if found else 0.0
-        found.append(Stage(start_s, start_s + one.for_s, one.rate_from, one.rate_to))
-    return tuple(found)
+    """Return the stages of a scenario's workload (for_s, rate_from, rate_to) one after the other from 0 s."""
+    timed: list[Stage] = []
+    for stage in planned:
+        start_s = timed[-1].end_s if timed else 0.0
+        timed.append(Stage(start_s, start_s + stage.for_s, stage.rate_from, stage.rate_to))
+    return tuple(timed)
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The clock of a run: warm-up, end of load, faults and stages; seconds from `start_ns`."""
+    """The timeline of a run: warm-up, end of load, faults and stages; seconds from `start_ns`."""
 
     start_ns: int
     warm_up_s: float
@@ -143,22 +146,22 @@ class Windows:
 
 @dataclass(frozen=True)
 class Generator:
-    """What the load generator says about itself. None = it did not measure it (the run is then VOID)."""
+    """The load generator's report on itself. None = not measured (the run is then VOID)."""
 
     cpu_share: float | None = None  # of one core, over the whole load
     lost: int | None = None  # planned operations without a row in the history
-    smoke_ok: bool | None = None  # sign-up, post, read and search worked before the load began
+    smoke_ok: bool | None = None  # sign-up, post, read and search worked before the load started
     smoke_note: str = ""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything known about one run at its end.
+    """All facts about one finished run.
 
-    `planned`: the tape, columns route (str) and due_ns (int64), one row a planned operation; None = the
-    history holds them all. `host['steal']` is a fraction of the machine's time. `invariants` are objects or
-    mappings with name, verdict, checked, violations, note, and `kept` where they looked for acknowledged
-    data. `group` names the set of repeats a run is one of.
+    `planned`: the tape of arrivals, columns route (str) and due_ns (int64), one row per planned operation; None =
+    the history has all of them. `host['steal']`: a fraction of the machine's time. `invariants`: objects or
+    mappings with name, verdict, checked, violations, note, and `kept` if they looked for acknowledged data.
+    `group`: the set of repeats that the run belongs to.
     """
 
     kind: str  # 'system' or 'twin'
@@ -182,7 +185,7 @@ class Facts:
     platform: Mapping[str, Any] = field(default_factory=dict)
     population: Mapping[str, Any] = field(default_factory=dict)
     start_wall_ms: int = 0
-    faults: Sequence[Mapping[str, Any]] = ()  # faults.json: the undo log's entries, probes included
+    faults: Sequence[Mapping[str, Any]] = ()  # faults.json: the entries of the undo log, probes included
     logs: Mapping[str, str] = field(default_factory=dict)  # name -> last lines
     group: str = ""
     interrupted: bool = False

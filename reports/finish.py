@@ -1,4 +1,4 @@
-"""From the facts of a finished run to its folder: summarise, judge, write, render. The runner's one call."""
+"""Turns the facts of a finished run into its folder: summarize, judge, write, render."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from reports import columns, facts, operations, record, schema, summary
-from reports import series as windows_of
+from reports import series as derived_series
 from reports.judge import run_verdict
 from reports.page import prediction, render
 from reports.stats import histogram
 
 _PUNCTUATION = re.compile(r"[-:]|[.]\d+")
-INTERVALS = 24  # lines in each histogram log, at least 5 s each
+INTERVALS = 24  # lines in each histogram log, at least 5 s per line
 
 
 def finish(
@@ -33,14 +33,14 @@ def finish(
     in_sample: bool = False,
     calibration: Mapping[str, Any] | None = None,
 ) -> record.Run:
-    """Write the run into `runs`, the twin's beside it, and the report. Returns the run.
+    """Write the run to `runs`, with its twin and its report. Return the run.
 
-    `label` says what the prediction rests on, for example 'quick calibration, 1 load'; `in_sample`: its service
-    times come from this very run, so it gets no error figure. Also writes interrupted and void runs.
+    `label`: what the prediction is based on, for example 'quick calibration, 1 load'. `in_sample`: its service
+    times come from this run, so it gets no error. Interrupted and void runs are written, too.
     """
     run = record.write(runs, parts(given))
     if twin is not None:
-        run = add_twin(run, twin, label, in_sample=in_sample, calibration=calibration)
+        return add_twin(run, twin, label, in_sample=in_sample, calibration=calibration)
     render.write(run)
     return run
 
@@ -53,19 +53,26 @@ def add_twin(
     in_sample: bool = False,
     calibration: Mapping[str, Any] | None = None,
 ) -> record.Run:
-    """Write the model's run into <run>/twin and the comparison into the run's record. Renders nothing."""
+    """Write the twin's run to <run>/twin and the prediction to the run's record, and render the report.
+
+    Return the amended run. See `finish` for the parameters.
+    """
     predicted = record.attach_twin(run, parts(twin))
-    block = prediction.block(run.document, predicted.document, label, in_sample=in_sample, calibration=calibration)
-    return record.amend(run, prediction=block)
+    block = prediction.block(
+        run.document, predicted.document, label, in_sample=in_sample, calibration=calibration
+    )
+    amended = record.amend(run, prediction=block)
+    render.write(amended)
+    return amended
 
 
 def parts(given: facts.Facts) -> record.Parts:
-    """The files of one run, judged."""
+    """Judge one run and return the contents of its files."""
     history = columns.conform("history", given.history)
     done = operations.operations(history, given.windows.start_ns)
-    numbers = summary.summarise(given)
-    told = columns.conform("series", given.series)
-    complete = windows_of.complete(told, done, summary.plan(given, done), given.windows)
+    numbers = summary.summarize(given)
+    recorded = columns.conform("series", given.series)
+    complete = derived_series.complete(recorded, done, summary.plan(given, done), given.windows)
     judged = run_verdict.judge(given, numbers)
     return record.Parts(
         document=finite(_document(given, numbers, judged)),
@@ -80,7 +87,7 @@ def parts(given: facts.Facts) -> record.Parts:
     )
 
 
-def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdict.Judgement) -> dict[str, Any]:
+def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdict.Judgment) -> dict[str, Any]:
     started_at = given.started_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "schema_version": schema.SCHEMA_VERSION,
@@ -121,12 +128,12 @@ def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdic
 def _histograms(done: pd.DataFrame, given: facts.Facts) -> dict[str, str]:
     length_s = max(5.0, math.ceil(given.windows.load_s / INTERVALS))
     good = done[done["outcome"] == columns.OK]
-    found = {}
+    logs = {}
     for route, rows in good.groupby("route"):
         for kind in ("response", "service"):
             intervals = _intervals(rows["due_s"].to_numpy(), rows[f"{kind}_ms"].to_numpy() * 1000, length_s)
-            found[f"{route}.{kind}"] = histogram.log_text(intervals, given.start_wall_ms, f"{route}.{kind}")
-    return found
+            logs[f"{route}.{kind}"] = histogram.log_text(intervals, given.start_wall_ms, f"{route}.{kind}")
+    return logs
 
 
 def _intervals(due_s: histogram.Floats, latencies_us: histogram.Floats, length_s: float) -> list[histogram.Interval]:
@@ -139,7 +146,7 @@ def _intervals(due_s: histogram.Floats, latencies_us: histogram.Floats, length_s
 
 
 def finite(value: Any) -> Any:
-    """`value` as plain JSON: NaN and infinity become None, numpy scalars numbers, tuples lists, paths text."""
+    """Return `value` as plain JSON: NaN and infinity become None, numpy scalars numbers, tuples lists, paths text."""
     if isinstance(value, Mapping):
         return {str(key): finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

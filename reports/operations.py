@@ -1,9 +1,9 @@
-"""From attempts to operations, and which operations a window holds.
+"""Operations, built from attempts, and the windows that they belong to.
 
-A history has one row an attempt; a user sees one operation. Its intended start is that of its first
-attempt, its outcome, answer and send are those of its last. Response = answer - intended start (what a user
-waits, queueing in the generator included); service = answer - send of the attempt that was answered.
-An operation belongs to a window by its intended start, whenever it ended.
+A history has one row per attempt; a user sees one operation. Its intended start is that of its first attempt;
+its outcome, answer and send are those of its last. Response = answer - intended start (the time that the user
+waits, queueing in the generator included); service = answer - send of the last attempt. An operation belongs
+to the window of its intended start, whenever it ended.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from reports import columns, facts
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
-SETTLE_S = 10.0  # a fault whose recovery was never seen hides this much of the run after its end
+SETTLE_S = 10.0  # excluded from steady time after a fault whose recovery was not observed
 
 Mask = npt.NDArray[np.bool_]
 
 
 def operations(history: pd.DataFrame, start_ns: int) -> pd.DataFrame:
-    """One row an operation, in order of intended start, without the null route.
+    """Return one row per operation, ordered by intended start, without the null route.
 
-    Columns of the last attempt, plus: due_s (from the run's start), response_ms, service_ms (NaN where never
-    sent or never done), lag_ms (first send - intended start), attempts, was_sent; response_ns and lag_ns are
-    the same times as whole numbers, for verdicts (-1 where they are NaN).
+    Columns of the last attempt, plus: due_s (from the run's start), response_ms, service_ms (NaN if never sent
+    or never done), lag_ms (first send - intended start), attempts, was_sent; response_ns and lag_ns are the
+    same times as integers, for verdicts (-1 instead of NaN).
     """
     rows = history[history["route"] != columns.NULL_ROUTE]
     root = np.where(rows["retry_of"] >= 0, rows["retry_of"], rows["op"])
@@ -58,7 +58,7 @@ def operations(history: pd.DataFrame, start_ns: int) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Span:
-    """A half-open stretch of a run, seconds from its start."""
+    """A half-open interval of a run, in seconds from its start."""
 
     start_s: float
     end_s: float
@@ -69,62 +69,67 @@ class Span:
 
 
 def inside(due_s: npt.NDArray[np.float64], spans: list[Span]) -> Mask:
-    """Which intended starts, shape (n,), lie in any of `spans`."""
-    found = np.zeros(len(due_s), dtype=np.bool_)
+    """Return a mask of the intended starts, shape (n,), that are inside any of `spans`."""
+    mask = np.zeros(len(due_s), dtype=np.bool_)
     for span in spans:
-        found |= (due_s >= span.start_s) & (due_s < span.end_s)
-    return found
+        mask |= (due_s >= span.start_s) & (due_s < span.end_s)
+    return mask
 
 
-def whole(windows: facts.Windows) -> list[Span]:
-    """All of the load, warm-up included."""
+def whole_load(windows: facts.Windows) -> list[Span]:
+    """Return the whole load, warm-up included."""
     return [Span(0.0, windows.load_s)]
 
 
 def disturbed(windows: facts.Windows) -> list[Span]:
-    """Each fault with its recovery: the known one, or the one that the scenario grants where that is longer.
+    """Return one span per fault, from injection to recovery.
 
-    Without a known recovery, `SETTLE_S` after it count as one.
+    The recovery is the observed one, or the one that the scenario allows if that is later. If none was observed,
+    the span ends `SETTLE_S` after the end of the fault.
     """
     return [Span(one.start_s, _recovered_s(one, windows)) for one in windows.faults]
 
 
 def steady(windows: facts.Windows) -> list[Span]:
-    """After warm-up, outside of faults and their recovery."""
-    left = [Span(windows.warm_up_s, windows.load_s)]
-    for hole in disturbed(windows):
-        left = [part for span in left for part in _without(span, hole)]
-    return left
+    """Return the load after warm-up, without faults and their recovery."""
+    spans = [Span(windows.warm_up_s, windows.load_s)]
+    for excluded in disturbed(windows):
+        spans = [part for span in spans for part in _without(span, excluded)]
+    return spans
 
 
 def during_faults(windows: facts.Windows) -> list[Span]:
-    """One span a fault, from injection to its end: undone, or (instant faults) recovered."""
+    """Return one span per fault, from injection to its end: undone, or (instant faults) recovered."""
     return [Span(one.start_s, _end_s(one, windows)) for one in windows.faults]
 
 
 def after_faults(windows: facts.Windows, within_s: float) -> list[Span]:
-    """One span a fault, to the next fault or the end of the load: from `within_s` after its end where it is held,
-    after its start where it is instant."""
-    starts = sorted(one.start_s for one in windows.faults)
+    """Return one span per fault, until the next fault or the end of the load.
+
+    It starts `within_s` after the end of a held fault, or after the start of an instant one.
+    """
+    starts = sorted(fault.start_s for fault in windows.faults)
     spans = []
-    for one in windows.faults:
-        begin = (_end_s(one, windows) if one.held else one.start_s) + within_s
-        following = [start for start in starts if start > one.start_s]
-        spans.append(Span(begin, min([*following, windows.load_s])))
+    for fault in windows.faults:
+        start_s = (_end_s(fault, windows) if fault.held else fault.start_s) + within_s
+        later = [other_s for other_s in starts if other_s > fault.start_s]
+        spans.append(Span(start_s, min([*later, windows.load_s])))
     return spans
 
 
-def _end_s(one: facts.FaultWindow, windows: facts.Windows) -> float:
-    end_s = one.end_s if one.held else one.recovered_s
-    return windows.load_s if end_s is None else min(windows.load_s, max(one.start_s, end_s))
+def _end_s(fault: facts.FaultWindow, windows: facts.Windows) -> float:
+    end_s = fault.end_s if fault.held else fault.recovered_s
+    return windows.load_s if end_s is None else min(windows.load_s, max(fault.start_s, end_s))
 
 
-def _recovered_s(one: facts.FaultWindow, windows: facts.Windows) -> float:
-    end_s = _end_s(one, windows) if one.held else one.start_s
-    known_s = max(one.recovered_s, _end_s(one, windows)) if one.recovered_s is not None else end_s + SETTLE_S
-    return min(windows.load_s, max(known_s, end_s + one.granted_s))
+def _recovered_s(fault: facts.FaultWindow, windows: facts.Windows) -> float:
+    end_s = _end_s(fault, windows) if fault.held else fault.start_s
+    settled_s = end_s + SETTLE_S
+    recovered_s = settled_s if fault.recovered_s is None else max(fault.recovered_s, _end_s(fault, windows))
+    return min(windows.load_s, max(recovered_s, end_s + fault.granted_s))
 
 
-def _without(span: Span, hole: Span) -> list[Span]:
-    parts = [Span(span.start_s, min(span.end_s, hole.start_s)), Span(max(span.start_s, hole.end_s), span.end_s)]
-    return [part for part in parts if part.length_s > 0]
+def _without(span: Span, excluded: Span) -> list[Span]:
+    before = Span(span.start_s, min(span.end_s, excluded.start_s))
+    after = Span(max(span.start_s, excluded.end_s), span.end_s)
+    return [part for part in (before, after) if part.length_s > 0]

@@ -1,7 +1,7 @@
-"""A run for everybody's eyes: report and record in reports/gallery/<name>/, without whose machine it was.
+"""Publication of a run: its anonymized report and record in reports/gallery/<name>/.
 
-Host name, user, absolute paths and addresses beyond loopback are taken out; then the finished text is scanned,
-and a find refuses the whole publication: what the washing missed is told, never shipped.
+Host name, user, absolute paths and non-loopback addresses are redacted. Then the finished files are scanned; if
+anything identifying is left, the publication is refused with a list of it, and nothing is written.
 """
 
 from __future__ import annotations
@@ -36,102 +36,104 @@ _LOOPBACK = re.compile(r"^(127\.\d+\.\d+\.\d+|0\.0\.0\.0)$")
 
 
 @dataclass(frozen=True)
-class Whose:
-    """The words that tell whose machine it was."""
+class Owner:
+    """The names that identify a machine and its user."""
 
     names: tuple[str, ...]
 
     @classmethod
-    def here(cls) -> Whose:
-        """Host and user names of this machine; words too common to search for are left out."""
+    def of_this_machine(cls) -> Owner:
+        """Return the host and user names of this machine, without words too common to search for."""
         host = socket.gethostname()
-        found = {host, host.split(".")[0], socket.getfqdn(), _user(), Path.home().name}
-        return cls(tuple(sorted(name for name in found if len(name) >= 3 and name.lower() not in COMMON_WORDS)))
+        names = {host, host.split(".")[0], socket.getfqdn(), _user(), Path.home().name}
+        return cls(tuple(sorted(name for name in names if len(name) >= 3 and name.lower() not in COMMON_WORDS)))
 
 
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a uid without an entry has no name to give away
+    except (KeyError, OSError):  # a uid without a passwd entry has no name to leak
         return ""
 
 
-def publish(run: record.Run, name: str, gallery: Path = GALLERY, whose: Whose | None = None) -> Path:
-    """Write report.html and record.json of `run` to `gallery`/<name>, replacing what stands there.
+def publish(run: record.Run, name: str, gallery: Path = GALLERY, owner: Owner | None = None) -> Path:
+    """Write report.html and record.json of `run` to `gallery`/<name>, replacing existing files.
 
-    Raises WrongInput where the name is not a-z0-9_-, where the scan finds what must not be told, or where the
-    two files are larger than 1 MB. Nothing is written then.
+    `owner`: the names to redact; None for those of this machine. Raises WrongInput, and writes nothing, if the
+    name is not a-z0-9_-, if the scan finds identifying text, or if the two files exceed 1 MB.
     """
     if not _NAME.match(name):
-        raise errors.WrongInput(f"{name!r} is no name for the gallery; use a-z, 0-9, _ and -, such as first_run.")
-    owner = whose or Whose.here()
+        raise errors.WrongInput(f"{name!r} is not a valid gallery name; use a-z, 0-9, _ and -, such as first_run.")
+    owner = owner or Owner.of_this_machine()
     files = _files(run, owner)
-    refuse_finds(files, owner)
+    refuse_identifying(files, owner)
     size = sum(len(text.encode()) for text in files.values())
     if size > LIMIT_BYTES:
         raise errors.WrongInput(
-            f"{run.run_id} would take {size:,} bytes; the gallery takes {LIMIT_BYTES:,}: publish a shorter run."
+            f"{run.run_id} takes {size:,} bytes; the gallery allows {LIMIT_BYTES:,}: publish a shorter run."
         )
     return _replace(gallery / name, files)
 
 
-def _files(run: record.Run, owner: Whose) -> dict[str, str]:
-    document = wash(run.document, owner)
-    clean = record.Run(run.path, document)
-    clean.__dict__["twin"] = run.twin  # drawn over the charts; its own record is not published
+def _files(run: record.Run, owner: Owner) -> dict[str, str]:
+    document = redact(run.document, owner)
+    redacted = record.Run(run.path, document)
+    redacted.__dict__["twin"] = run.twin  # the charts draw it; its own record is not published
     return {
-        render.REPORT: render.render(clean),
+        render.REPORT: render.render(redacted),
         record.RECORD: texts.utf8_safe(
             json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
         ),
     }
 
 
-def wash(value: Any, owner: Whose) -> Any:
-    """`value` with telling keys dropped, and paths, names and addresses in its texts replaced."""
+def redact(value: Any, owner: Owner) -> Any:
+    """Return `value` without identifying keys, and with paths, names and addresses in its texts replaced."""
     if isinstance(value, Mapping):
-        kept = ((key, each) for key, each in value.items() if not _names_the_owner(str(key), each))
-        return {key: wash(each, owner) for key, each in kept}
+        kept = ((key, each) for key, each in value.items() if not _is_identifying(str(key), each))
+        return {key: redact(each, owner) for key, each in kept}
     if isinstance(value, list | tuple):
-        return [wash(each, owner) for each in value]
-    return _wash_text(value, owner) if isinstance(value, str) else value
+        return [redact(each, owner) for each in value]
+    return _redact_text(value, owner) if isinstance(value, str) else value
 
 
-def _names_the_owner(key: str, value: Any) -> bool:
-    """Whether an entry is a text under a telling key. `home` with a number or a table is the route."""
+def _is_identifying(key: str, value: Any) -> bool:
+    """Return whether an entry is text under an identifying key. `home` with a number or a table is the route."""
     return key.lower() in DROPPED_KEYS and isinstance(value, str)
 
 
-def _wash_text(text: str, owner: Whose) -> str:
-    text = _PATH.sub(lambda found: "<path>/" + re.split(r"[/\\]", found.group().rstrip("/\\"))[-1], text)
+def _redact_text(text: str, owner: Owner) -> str:
+    text = _PATH.sub(lambda match: "<path>/" + re.split(r"[/\\]", match.group().rstrip("/\\"))[-1], text)
     for name in owner.names:
         text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "<name>", text)
-    text = _ADDRESS.sub(lambda found: found.group() if _LOOPBACK.match(found.group()) else "<address>", text)
+    text = _ADDRESS.sub(lambda match: match.group() if _LOOPBACK.match(match.group()) else "<address>", text)
     return _ADDRESS6.sub("<address>", text)
 
 
-def finds(text: str, owner: Whose) -> list[str]:
-    """What `text` still tells: paths, addresses beyond loopback, names of host and user."""
-    found = [match.group() for match in _PATH.finditer(text)]
-    found += [match.group() for match in _ADDRESS.finditer(text) if not _LOOPBACK.match(match.group())]
-    found += [match.group() for match in _ADDRESS6.finditer(text)]
-    found += [name for name in owner.names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
-    return list(dict.fromkeys(found))
+def identifying(text: str, owner: Owner) -> list[str]:
+    """Return the identifying parts of `text`: paths, non-loopback addresses, names of host and user."""
+    parts = [match.group() for match in _PATH.finditer(text)]
+    parts += [match.group() for match in _ADDRESS.finditer(text) if not _LOOPBACK.match(match.group())]
+    parts += [match.group() for match in _ADDRESS6.finditer(text)]
+    parts += [name for name in owner.names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)]
+    return list(dict.fromkeys(parts))
 
 
-def refuse_finds(files: Mapping[str, str], owner: Whose) -> None:
-    """Raise WrongInput naming file and words where any text tells too much."""
+def refuse_identifying(files: Mapping[str, str], owner: Owner) -> None:
+    """Raise WrongInput, naming the file and the parts, if any text contains identifying parts."""
     for name, text in files.items():
-        told = finds(text, owner)
-        if told:
+        parts = identifying(text, owner)
+        if parts:
             raise errors.WrongInput(
-                f"{name} still tells {_some(told)}; nothing was published: take it out of the scenario or command and run again."
+                f"{name} still contains {_first_few(parts)}; nothing was published: "
+                "remove it from the scenario or the command and run again."
             )
 
 
-def _some(words: Iterable[str]) -> str:
-    shown = list(words)
-    return ", ".join(repr(word) for word in shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")
+def _first_few(words: Iterable[str]) -> str:
+    listed = list(words)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(repr(word) for word in listed[:3]) + more
 
 
 def _replace(target: Path, files: Mapping[str, str]) -> Path:

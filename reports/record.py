@@ -1,11 +1,11 @@
-"""The folder of a run: written whole or not at all, and read back lazily.
+"""The folder of a run: written atomically and read lazily.
 
     runs/<scenario>/<UTC time>/     record.json history.parquet series.parquet effects.parquet probes.parquet
                                     faults.json invariants.json histograms/ logs/ report.html twin/
-    runs/latest                     points to the newest run of the real system (or twin, where none ran beside)
+    runs/latest                     symlink to the newest run (of the real system, or of the twin alone)
 
-A run is built in a hidden folder next to its place, flushed to disk, and renamed: a crash leaves a hidden
-folder, never half a record. Later additions (the twin, the report) are renamed into place one file each.
+A run is built in a hidden folder next to its target, flushed to disk, and renamed: a crash leaves a hidden
+folder, never a partial record. Later additions are renamed into place: the twin's folder, the report file.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from system.kernel import errors
 RECORD = "record.json"
 LATEST = "latest"
 TWIN = "twin"
-LONE_SURROGATES = "backslashreplace"  # half a pair, from a file name on a command line, becomes JSON's \udc80
+LONE_SURROGATES = "backslashreplace"  # a lone surrogate from a file name on a command line becomes JSON's \udc80
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The files of a run before they are files. `histograms`: file stem -> V2 log; `logs`: name -> text."""
+    """The contents of a run's files. `histograms`: file stem -> V2 log; `logs`: name -> text."""
 
     document: Mapping[str, Any]
     history: pd.DataFrame
@@ -50,7 +50,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Run:
-    """A run on disk. Its tables are read when first asked for, then kept."""
+    """A run on disk. Its tables are read on first access and cached."""
 
     path: Path
     document: Mapping[str, Any]
@@ -67,7 +67,7 @@ class Run:
 
     @property
     def run_id(self) -> str:
-        """scenario/time."""
+        """The run's id, scenario/time."""
         return str(self.document["run_id"])
 
     @property
@@ -83,7 +83,7 @@ class Run:
 
     @cached_property
     def history(self) -> pd.DataFrame:
-        """One row an attempt; see columns.HISTORY."""
+        """One row per attempt; see columns.HISTORY."""
         return self._table("history")
 
     @cached_property
@@ -93,17 +93,17 @@ class Run:
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """What the workers did; see columns.EFFECTS."""
+        """The effects of the workers; see columns.EFFECTS."""
         return self._table("effects")
 
     @cached_property
     def probes(self) -> pd.DataFrame:
-        """What the API probes saw; see columns.PROBES."""
+        """The results of the API probes; see columns.PROBES."""
         return self._table("probes")
 
     @cached_property
     def twin(self) -> Run | None:
-        """The model's run of the same scenario, where one stands beside."""
+        """The twin's run of the same scenario, or None."""
         return read(self.path / TWIN) if (self.path / TWIN / RECORD).exists() else None
 
     def _table(self, name: str) -> pd.DataFrame:
@@ -114,8 +114,11 @@ class Run:
 
 
 def write(runs: Path, parts: Parts, *, make_latest: bool = True) -> Run:
-    """Write a new run folder `runs`/<run_id> and point `runs`/latest to it. Raises WrongInput where the document
-    breaks the schema (nothing is left behind), CouldNotRun where the disk refuses."""
+    """Write a new run folder `runs`/<run_id> and point `runs`/latest to it.
+
+    If the folder exists, -2, -3, ... is appended to the id. Raises WrongInput if the document violates the schema
+    (no files remain), CouldNotRun if a write fails.
+    """
     run_id = str(parts.document["run_id"])
     target = _free(runs / run_id)
     document = {**parts.document, "run_id": str(target.relative_to(runs))}
@@ -126,7 +129,7 @@ def write(runs: Path, parts: Parts, *, make_latest: bool = True) -> Run:
 
 
 def attach_twin(run: Run, parts: Parts) -> Run:
-    """Put the model's run into <run>/twin, replacing one that stands there. Returns the twin."""
+    """Write the twin's run to <run>/twin, replacing an existing one. Return the twin."""
     target = run.path / TWIN
     if target.exists():
         shutil.rmtree(target)
@@ -136,7 +139,7 @@ def attach_twin(run: Run, parts: Parts) -> Run:
 
 
 def amend(run: Run, **changes: Any) -> Run:
-    """Replace whole blocks of record.json; the tables stay. Returns the run as it is now."""
+    """Replace top-level blocks of record.json; the tables stay. Return the amended run."""
     document = {**run.document, **changes}
     schema.check(document, str(run.path / RECORD))
     write_text(run.path / RECORD, _json(document))
@@ -144,18 +147,19 @@ def amend(run: Run, **changes: Any) -> Run:
 
 
 def read(path: Path) -> Run:
-    """The run in folder `path` (its record.json, or a link such as runs/latest, are also accepted).
+    """Return the run in folder `path` (its record.json, or a link such as runs/latest, are also accepted).
 
-    Raises NotFound where no record stands there, WrongInput where it is of another schema version or broken.
+    Raises NotFound if there is no record, WrongInput if it is invalid or of an unsupported schema version.
     """
     folder = path.parent if path.name == RECORD else path
     file = folder / RECORD
     if not file.exists():
-        raise errors.NotFound(f"no {RECORD} in {folder}; `tweetlab list runs` names the runs there are.")
+        raise errors.NotFound(f"no {RECORD} in {folder}; `tweetlab list runs` lists all runs.")
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise errors.WrongInput(f"{file} is not JSON ({error}); it was changed by hand: restore or remove it.") from error
+        message = f"{file} is not JSON ({error}); it was changed by hand: restore or remove it."
+        raise errors.WrongInput(message) from error
     document = schema.upgraded(document)
     version = document.get("schema_version") if isinstance(document, dict) else None
     if version != schema.SCHEMA_VERSION:
@@ -168,24 +172,31 @@ def read(path: Path) -> Run:
 
 
 def find(runs: Path, name: str = LATEST) -> Run:
-    """A run by 'latest', by scenario (its newest), by scenario/time, or by a path."""
+    """Return a run by 'latest', by scenario (its newest), by scenario/time, or by path.
+
+    Raises NotFound if no run matches, and the errors of `read`.
+    """
     for candidate in (runs / name, Path(name)):
         if (candidate / RECORD).exists() or candidate.name == RECORD:
             return read(candidate)
     newest = [run for run in every(runs) if run.parent.name == name]
     if newest:
         return read(newest[-1])
-    raise errors.NotFound(f"no run named {name!r} in {runs}; `tweetlab list runs` names the runs there are.")
+    raise errors.NotFound(f"no run named {name!r} in {runs}; `tweetlab list runs` lists all runs.")
 
 
 def every(runs: Path) -> list[Path]:
-    """The folders of all finished runs, oldest first."""
-    found = [file.parent for file in runs.glob(f"*/*/{RECORD}") if not file.parent.name.startswith(".")]
-    return sorted((path for path in found if path.parent.name != LATEST), key=lambda path: (path.name, str(path)))
+    """Return the folders of all finished runs, oldest first."""
+    folders = [file.parent for file in runs.glob(f"*/*/{RECORD}") if not file.parent.name.startswith(".")]
+    finished = [folder for folder in folders if folder.parent.name != LATEST]
+    return sorted(finished, key=lambda folder: (folder.name, str(folder)))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `path` by temp and rename, flushed to disk: readers see the old text or the new one, never a part."""
+    """Write `path` atomically (temporary file, fsync, rename): readers see the old or the new text, never a part.
+
+    Raises CouldNotRun if a write fails.
+    """
     with _disk(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "w", encoding="utf-8", errors=LONE_SURROGATES) as out:
@@ -197,7 +208,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 class _disk:
-    """Turns an OSError into CouldNotRun that names the path and the fix."""
+    """Converts an OSError into CouldNotRun that names the path and the fix."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -208,7 +219,8 @@ class _disk:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError):
             fix = "free some space or choose another folder for runs"
-            raise errors.CouldNotRun(f"cannot write {self.path}: {error.strerror or error}; {fix}.") from error
+            message = f"cannot write {self.path}: {error.strerror or error}; {fix}."
+            raise errors.CouldNotRun(message) from error
 
 
 def _write_folder(target: Path, parts: Parts, document: Mapping[str, Any]) -> Path:
@@ -253,15 +265,15 @@ def _sync(path: Path) -> None:
 
 
 def _free(path: Path) -> Path:
-    """`path`, or path-2, path-3 ... where a run of the same second stands already."""
-    found, n = path, 2
-    while found.exists():
-        found, n = path.with_name(f"{path.name}-{n}"), n + 1
-    return found
+    """Return `path`, or the first of path-2, path-3, ... that is free if a run of the same second exists."""
+    candidate, n = path, 2
+    while candidate.exists():
+        candidate, n = path.with_name(f"{path.name}-{n}"), n + 1
+    return candidate
 
 
 def _point(link: Path, target: Path) -> None:
-    """Repoint a symlink in one step."""
+    """Point a symlink to `target`, atomically."""
     with _disk(link):
         hidden = link.with_name(f".{link.name}-{os.getpid()}")
         hidden.unlink(missing_ok=True)
@@ -274,9 +286,9 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """numpy scalars, paths and tuples as JSON knows them."""
+    """Convert numpy scalars and paths to JSON types. Raises TypeError for anything else."""
     if hasattr(value, "item"):
         return value.item()
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"{type(value).__name__} does not belong into a record: {value!r}")
+    raise TypeError(f"a record cannot contain a {type(value).__name__}: {value!r}")

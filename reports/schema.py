@@ -1,8 +1,7 @@
-"""The published JSON Schema of record.json, version 1.
+"""The published JSON Schema of record.json, version 2.
 
-The schema is strict where readers depend on a value and open where a run may tell more: an unknown extra
-key inside a block is allowed, a missing or mistyped one is an error at the time of writing. A change that an
-old reader could misread raises SCHEMA_VERSION; a new optional key does not.
+A missing or mistyped key is an error when a record is written; unknown extra keys inside a block are allowed. A
+change that an older reader could misinterpret increments SCHEMA_VERSION; a new optional key does not.
 """
 
 from __future__ import annotations
@@ -25,6 +24,7 @@ _MAYBE: Json = {"type": ["number", "null"]}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
 _ANY: Json = {"type": "object"}
+FIX_V1 = "mend"  # key of a criterion's fix in records of version 1
 
 
 def _object(required: Mapping[str, Json], **optional: Json) -> Json:
@@ -40,7 +40,7 @@ def _map(values: Json) -> Json:
 
 
 def record_schema() -> Json:
-    """The JSON Schema (draft 2020-12) of record.json, as a fresh value."""
+    """Return the JSON Schema (draft 2020-12) of record.json, as a new value."""
     root = _object(
         {
             "schema_version": {"const": SCHEMA_VERSION},
@@ -59,10 +59,10 @@ def record_schema() -> Json:
             "windows": _windows(),
             "summary": _summary(),
             "validity": _validity(),
-            "objectives": _list(_object({"text": _TEXT, "verdict": _three(), "value": _MAYBE, "bound": _NUMBER,
+            "objectives": _list(_object({"text": _TEXT, "verdict": _verdict(), "value": _MAYBE, "bound": _NUMBER,
                                          "window": _TEXT, "n": _COUNT},
                                         at_least=_MAYBE, unanswered=_COUNT, refused=_COUNT)),
-            "invariants": _list(_object({"name": _TEXT, "verdict": _four(), "checked": _COUNT,
+            "invariants": _list(_object({"name": _TEXT, "verdict": _finding(), "checked": _COUNT,
                                          "violations": _list(_TEXT), "note": _TEXT}, kept=_map(_kept()))),
             "verdict": {"enum": list(verdict.EXIT_CODES)},
             "exit_code": {"enum": sorted(verdict.EXIT_CODES.values())},
@@ -75,11 +75,11 @@ def record_schema() -> Json:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Tweetlab run record", **root}
 
 
-def _three() -> Json:
+def _verdict() -> Json:
     return {"enum": list(verdict.RANK)}
 
 
-def _four() -> Json:
+def _finding() -> Json:
     return {"enum": list(verdict.FINDINGS)}
 
 
@@ -95,7 +95,7 @@ def _kept() -> Json:
 def _recovery() -> Json:
     times = ("recovers_within_s", "time_to_recovery_s", "rto_s", "rto_at_least_s", "first_success_s")
     rpo = {"anyOf": [{"type": "null"}, _map(_kept())]}
-    return _object({"name": _TEXT, "kind": _TEXT, "target": _TEXT, "verdict": _four(),
+    return _object({"name": _TEXT, "kind": _TEXT, "target": _TEXT, "verdict": _finding(),
                     **dict.fromkeys(times, _MAYBE), "rpo": rpo, "note": _TEXT})  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def _latencies() -> Json:
 def _summary() -> Json:
     counts = dict.fromkeys(("planned", "sent", "ok", "fail", "info", "retried"), _COUNT)
     block = {**counts, "response_ms": _latencies(), "service_ms": _latencies()}
-    probes = _object({"pairs": _COUNT, "agree": _COUNT, "verdict": _three()})
+    probes = _object({"pairs": _COUNT, "agree": _COUNT, "verdict": _verdict()})
     delay = dict.fromkeys(("p50_s", "p95_s", "p99_s", "max_s"), _MAYBE)
     paths = dict.fromkeys(("push", "pull", "rebuild", "tail", "retry", "hit", "direct"), _COUNT)
     return _object(
@@ -131,25 +131,25 @@ def _validity() -> Json:
 
 
 def upgraded(document: Any) -> Any:
-    """Return a record of version 1 as one of today; anything else as it is.
+    """Return a version 1 record converted to the current version; anything else unchanged.
 
-    Version 2 renamed `validity.criteria[].mend` to `fix`.
+    Version 2 renamed one key of `validity.criteria[]` to `fix`. Changes the criteria in place.
     """
     if not isinstance(document, dict) or document.get("schema_version") != 1:
         return document
     validity = document.get("validity")
     criteria = validity.get("criteria", []) if isinstance(validity, dict) else []
-    for one in criteria:
-        if isinstance(one, dict) and "mend" in one:
-            one["fix"] = one.pop("mend")
+    for criterion in criteria:
+        if isinstance(criterion, dict) and FIX_V1 in criterion:
+            criterion["fix"] = criterion.pop(FIX_V1)
     return {**document, "schema_version": SCHEMA_VERSION}
 
 
 def check(document: Mapping[str, Any], where: str) -> None:
-    """Raise WrongInput naming the first place where `document` breaks the schema; `where` names its file."""
+    """Raise WrongInput naming the first key of `document` that violates the schema; `where` names its file."""
     validator = jsonschema.Draft202012Validator(record_schema())
-    broken = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.absolute_path)))
-    if broken:
-        place = ".".join(map(str, broken[0].absolute_path)) or "the record"
-        message = broken[0].message[:200]
-        raise errors.WrongInput(f"{where}: {place}: {message}; see `reports.schema.record_schema()`.")
+    violations = sorted(validator.iter_errors(document), key=lambda error: list(map(str, error.absolute_path)))
+    if violations:
+        key = ".".join(map(str, violations[0].absolute_path)) or "the record"
+        message = violations[0].message[:200]
+        raise errors.WrongInput(f"{where}: {key}: {message}; see `reports.schema.record_schema()`.")

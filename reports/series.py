@@ -1,8 +1,8 @@
-"""The 1 s windows of a run that follow from its history: rates, percentiles, errors, number in flight.
+"""The 1 s series that are derived from a run's history: rates, percentiles, errors, operations in flight.
 
-The runner brings what only it can see (CPU, memory, lag, steal). What the history already tells is computed
-here, from the operations, so that a live table and the record can never differ in what a second means. An
-operation belongs to the second of its intended start.
+The runner supplies the series that it alone can measure (CPU, memory, lag, steal). The others are computed here
+from the operations, so that a live table and the record use the same windows. An operation belongs to the
+second of its intended start.
 """
 
 from __future__ import annotations
@@ -20,18 +20,21 @@ PERCENTILES = ("p50", "p95", "p99", "p999")
 Rows = list[tuple[float, str, str, str, float]]
 
 
-def complete(told: pd.DataFrame, done: pd.DataFrame, plan: pd.DataFrame, windows: facts.Windows) -> pd.DataFrame:
-    """`told` plus every series that follows from the history and that `told` does not hold already."""
+def complete(
+    recorded: pd.DataFrame, done: pd.DataFrame, plan: pd.DataFrame, windows: facts.Windows
+) -> pd.DataFrame:
+    """Return `recorded` plus every series derived from the history that it does not contain yet."""
     computed = pd.concat(
         [rates(done, plan, windows), percentiles(done), flight(done, windows)], ignore_index=True
     )
-    missing = computed[~computed["name"].isin(set(told["name"]))]
-    joined = pd.concat([frame for frame in (told, missing) if len(frame)], ignore_index=True) if len(computed) else told
+    missing = computed[~computed["name"].isin(set(recorded["name"]))]
+    frames = [frame for frame in (recorded, missing) if len(frame)]
+    joined = pd.concat(frames, ignore_index=True) if len(computed) else recorded
     return columns.conform("series", joined)
 
 
 def rates(done: pd.DataFrame, plan: pd.DataFrame, windows: facts.Windows) -> pd.DataFrame:
-    """rate.planned, rate.sent, rate.ok, rate.fail, rate.info of all routes together, per second of intended start."""
+    """Return rate.planned, rate.sent, rate.ok, rate.fail, rate.info of all routes, per second of intended start."""
     seconds = np.arange(0.0, np.ceil(windows.load_s), WINDOW_S)
     edges = np.append(seconds, seconds[-1] + WINDOW_S) if len(seconds) else np.array([0.0, WINDOW_S])
     parts = {
@@ -47,22 +50,23 @@ def rates(done: pd.DataFrame, plan: pd.DataFrame, windows: facts.Windows) -> pd.
 
 
 def percentiles(done: pd.DataFrame) -> pd.DataFrame:
-    """p50, p95, p99, p999 (ms, response) of each route in each second that holds an OK operation."""
+    """Return p50, p95, p99, p999 (ms, response) of each route for each second with an OK operation."""
     good = done[(done["outcome"] == columns.OK) & done["response_ms"].notna()]
     rows: Rows = []
     seconds = good.assign(second=np.floor(good["due_s"]))
     for key, values in seconds.groupby(["route", "second"])["response_ms"]:
         route, second = key if isinstance(key, tuple) else (key, 0.0)
-        told = histogram.describe(values.to_numpy())
-        rows.extend((float(str(second)), name, str(route), "", told[name] or 0.0) for name in PERCENTILES)
+        figures = histogram.describe(values.to_numpy())
+        rows.extend((float(str(second)), name, str(route), "", figures[name] or 0.0) for name in PERCENTILES)
     return pd.DataFrame(rows, columns=[column.name for column in columns.SERIES])
 
 
 def flight(done: pd.DataFrame, windows: facts.Windows) -> pd.DataFrame:
-    """in_flight: operations due and not yet ended, mean of ten looks in each second."""
+    """Return in_flight: operations due and not yet ended, mean of ten samples per second."""
     seconds = np.arange(0.0, np.ceil(windows.load_s), WINDOW_S)
-    looks = seconds[:, None] + np.arange(0.05, 1.0, 0.1)[None, :]
-    return _frame(seconds, "in_flight", "", validity.in_flight(done, looks.ravel()).reshape(looks.shape).mean(axis=1))
+    samples_s = seconds[:, None] + np.arange(0.05, 1.0, 0.1)[None, :]
+    counts = validity.in_flight(done, samples_s.ravel()).reshape(samples_s.shape)
+    return _frame(seconds, "in_flight", "", counts.mean(axis=1))
 
 
 def _frame(t_s: np.ndarray, name: str, route: str, values: np.ndarray) -> pd.DataFrame:

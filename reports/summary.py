@@ -1,9 +1,8 @@
-"""From the rows of a run to its numbers: the `summary` block of record.json.
+"""The `summary` block of record.json, computed from the tables of a run.
 
-Counts are operations (an operation that was retried is one); `refused` says how many of `fail` were refusals
-that the scenario configures. Percentiles are nearest-rank over the OK operations of one route whose intended
-start lies inside the window: they describe the answers that users had, and no verdict rests on them
-(`over_due` says what does).
+Counts are of operations (a retried operation counts once); `refused` is the part of `fail` that are refusals
+configured by the scenario. Percentiles are nearest-rank over the OK operations of one route whose intended start
+is inside the window. They describe the successful responses; verdicts use the percentiles of `over_due`.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from reports.stats import histogram
 SOURCES = ("hit", "rebuild", "direct", "tail")
 HOPS = ("wait", "network", "gateway", "service", "store")
 HOME_ROUTE = "home"
-ALL = "all"  # name of the row that pools the routes, for counts only
+ALL = "all"  # name of the row with the sum over all routes, for counts only
 
 
-def summarise(given: facts.Facts) -> dict[str, Any]:
-    """The summary block. Latencies ms, CPU core seconds, memory MiB, delivery s; None where nothing is known.
+def summarize(given: facts.Facts) -> dict[str, Any]:
+    """Return the summary block: latencies in ms, CPU in core seconds, memory in MiB, delivery in s; None = unknown.
 
-    CPU, memory and lag are those of the load; what the series hold of the time after it is left out.
+    CPU, memory and lag cover the load only, without samples taken after it.
     """
     history = columns.conform("history", given.history)
-    told = columns.conform("series", given.series)
-    series = told[(told["t_s"] >= 0) & (told["t_s"] < given.windows.load_s)]
+    recorded = columns.conform("series", given.series)
+    series = recorded[(recorded["t_s"] >= 0) & (recorded["t_s"] < given.windows.load_s)]
     effects = columns.conform("effects", given.effects)
     probes = columns.conform("probes", given.probes)
     done = operations.operations(history, given.windows.start_ns)
@@ -54,7 +53,7 @@ def summarise(given: facts.Facts) -> dict[str, Any]:
 
 
 def plan(given: facts.Facts, done: pd.DataFrame) -> pd.DataFrame:
-    """What was planned: route and due_s, one row an operation; without a tape, what the history holds."""
+    """Return the planned operations (route, due_s), one row each; without a tape, those of the history."""
     if given.planned is None:
         return done[["route", "due_s"]]
     due_s = (given.planned["due_ns"] - given.windows.start_ns) / operations.NS_PER_S
@@ -62,20 +61,20 @@ def plan(given: facts.Facts, done: pd.DataFrame) -> pd.DataFrame:
 
 
 def routes(done: pd.DataFrame, tape: pd.DataFrame, windows: facts.Windows) -> dict[str, Any]:
-    """One entry a route, by name: counts and percentiles of the whole run, and `steady` the same again."""
+    """Return one entry per route, by name: counts and percentiles of the whole run, and in `steady` of steady time."""
     names = sorted(set(tape["route"]) | set(done["route"]))
     spans = operations.steady(windows)
-    found = {}
+    blocks = {}
     for name in names:
-        mine, planned = done[done["route"] == name], tape[tape["route"] == name]
-        calm = mine[operations.inside(mine["due_s"].to_numpy(), spans)]
-        calm_plan = planned[operations.inside(planned["due_s"].to_numpy(), spans)]
-        found[name] = {**block(mine, len(planned)), "steady": block(calm, len(calm_plan))}
-    return found
+        rows, planned = done[done["route"] == name], tape[tape["route"] == name]
+        steady = rows[operations.inside(rows["due_s"].to_numpy(), spans)]
+        steady_plan = planned[operations.inside(planned["due_s"].to_numpy(), spans)]
+        blocks[name] = {**block(rows, len(planned)), "steady": block(steady, len(steady_plan))}
+    return blocks
 
 
 def block(done: pd.DataFrame, planned: int) -> dict[str, Any]:
-    """Counts and percentiles of the operations `done`."""
+    """Return counts and percentiles of the operations `done`; `planned`: how many were planned."""
     good = done[done["outcome"] == columns.OK]
     return {
         **_counts(done, planned),
@@ -99,12 +98,12 @@ def _counts(done: pd.DataFrame, planned: int) -> dict[str, int]:
 
 def _totals(done: pd.DataFrame, tape: pd.DataFrame, windows: facts.Windows) -> dict[str, Any]:
     spans = operations.steady(windows)
-    calm = done[operations.inside(done["due_s"].to_numpy(), spans)]
-    calm_planned = int(operations.inside(tape["due_s"].to_numpy(), spans).sum())
+    steady = done[operations.inside(done["due_s"].to_numpy(), spans)]
+    steady_planned = int(operations.inside(tape["due_s"].to_numpy(), spans).sum())
     length_s = max(windows.load_s, 1e-9)
     return {
         **_counts(done, len(tape)),
-        "steady": _counts(calm, calm_planned),
+        "steady": _counts(steady, steady_planned),
         "offered_per_s": len(tape) / length_s,
         "ok_per_s": int((done["outcome"] == columns.OK).sum()) / length_s,
         "failures": _failures(done),
@@ -112,38 +111,43 @@ def _totals(done: pd.DataFrame, tape: pd.DataFrame, windows: facts.Windows) -> d
 
 
 def _failures(done: pd.DataFrame) -> list[dict[str, Any]]:
-    """Why operations were not ok: the ten commonest (route, outcome, status, error), most frequent first."""
+    """Return the ten most frequent kinds of failure (route, outcome, status, error), most frequent first."""
     bad = done[done["outcome"] != columns.OK]
     keys = ["route", "outcome", "status", "error"]
     counted = bad.assign(error=bad["error"].str.slice(0, 120)).groupby(keys).size()
     top = counted.sort_values(ascending=False, kind="stable").head(10)
     return [
-        {"route": str(route), "outcome": str(outcome), "status": int(status), "error": str(why), "n": int(n)}
-        for (route, outcome, status, why), n in zip(top.index.tolist(), top.tolist(), strict=True)
+        {"route": str(route), "outcome": str(outcome), "status": int(status), "error": str(error), "n": int(n)}
+        for (route, outcome, status, error), n in zip(top.index.tolist(), top.tolist(), strict=True)
     ]
 
 
 def paths(done: pd.DataFrame, effects: pd.DataFrame) -> dict[str, int]:
-    """How often each path was taken. push: tweets pushed; pull: reads that merged pulled authors; retry: both
-    the client's repeats and the workers'. The others count reads by their source header."""
-    parts = done["source"].str.split(",", n=1).str[0].value_counts()
+    """Return the count of each path.
+
+    push: tweets pushed. pull: reads that merged pulled authors. retry: retries of clients and workers. The others
+    count reads by their source header.
+    """
+    sources = done["source"].str.split(",", n=1).str[0].value_counts()
     tweets = delivery.first_stamps(effects)
     retries = int((done["attempts"] - 1).sum()) + int(effects["retries"].sum())
     return {
         "push": int((tweets["path"] == "push").sum()),
         "pull": int(done["source"].str.contains("pull", regex=False).sum()),
-        **{name: int(parts.get(name, 0)) for name in SOURCES},
+        **{name: int(sources.get(name, 0)) for name in SOURCES},
         "retry": retries,
     }
 
 
 def hops(done: pd.DataFrame, windows: facts.Windows) -> dict[str, Any]:
-    """Where the time of an OK operation went, steady part, by route; means in ms, which add up to the mean
-    response. wait: intended start to send; network: outside the gateway (HAProxy and sockets included)."""
-    calm = done[operations.inside(done["due_s"].to_numpy(), operations.steady(windows))]
-    told = calm[(calm["outcome"] == columns.OK) & calm["gateway_us"].notna() & calm["service_ms"].notna()]
-    found = {}
-    for name, rows in told.groupby("route"):
+    """Return the latency of OK operations by hop and route in steady time: means in ms, which add up to the mean response.
+
+    wait: intended start to send. network: outside the gateway (HAProxy and sockets included).
+    """
+    steady = done[operations.inside(done["due_s"].to_numpy(), operations.steady(windows))]
+    timed = steady[(steady["outcome"] == columns.OK) & steady["gateway_us"].notna() & steady["service_ms"].notna()]
+    breakdown = {}
+    for name, rows in timed.groupby("route"):
         gateway = rows["gateway_us"].to_numpy(dtype=np.float64) / 1000
         service = np.nan_to_num(rows["service_us"].to_numpy(dtype=np.float64) / 1000)
         store = np.nan_to_num(rows["store_us"].to_numpy(dtype=np.float64) / 1000)
@@ -151,12 +155,12 @@ def hops(done: pd.DataFrame, windows: facts.Windows) -> dict[str, Any]:
         wait = (rows["response_ms"] - rows["service_ms"]).to_numpy()
         own = (wait, outside, gateway - service, service - store, store)
         means = {hop: round(max(0.0, float(part.mean())), 4) for hop, part in zip(HOPS, own, strict=True)}
-        found[str(name)] = {"n": len(rows), "mean_ms": means}
-    return found
+        breakdown[str(name)] = {"n": len(rows), "mean_ms": means}
+    return breakdown
 
 
 def cpu(series: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Core seconds of each node over the run, and its share of all of them; largest first."""
+    """Return the core seconds of each node over the run, and its share of the total; largest first."""
     rows = series[series["name"] == "cpu_cores"]
     core_s = (rows.groupby("node")["value"].sum() * window_s(rows)).sort_values(ascending=False)
     total = float(core_s.sum()) or 1.0
@@ -167,7 +171,7 @@ def cpu(series: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def window_s(rows: pd.DataFrame) -> float:
-    """The length of a window of these series rows: the median step between their times; 1 s of fewer than two."""
+    """Return the window length of these series rows, s: the median step of their times, or 1 s for fewer than two."""
     steps = np.diff(np.unique(rows["t_s"].to_numpy()))
     return float(np.median(steps)) if len(steps) else 1.0
 
@@ -179,16 +183,16 @@ def _peaks(series: pd.DataFrame, name: str) -> dict[str, float]:
 
 
 def _host_busy(series: pd.DataFrame) -> dict[str, float | None]:
-    """Busy time of the host beside the sum over processes, core seconds, over the windows that have both."""
-    busy = series[series["name"] == "host_busy_cores"].groupby("t_s")["value"].sum()
-    ours = series[series["name"] == "cpu_cores"].groupby("t_s")["value"].sum()
-    both = busy.index.intersection(ours.index)
+    """Return the busy time of the host and of all processes, core seconds, over the windows that have both."""
+    host = series[series["name"] == "host_busy_cores"].groupby("t_s")["value"].sum()
+    processes = series[series["name"] == "cpu_cores"].groupby("t_s")["value"].sum()
+    both = host.index.intersection(processes.index)
     if len(both) == 0:
         return {"host_core_s": None, "processes_core_s": None}
     step = window_s(series[series["name"] == "host_busy_cores"])
     return {
-        "host_core_s": round(float(busy[both].sum()) * step, 3),
-        "processes_core_s": round(float(ours[both].sum()) * step, 3),
+        "host_core_s": round(float(host[both].sum()) * step, 3),
+        "processes_core_s": round(float(processes[both].sum()) * step, 3),
     }
 
 
@@ -199,7 +203,7 @@ def _null_route(history: pd.DataFrame, start_ns: int) -> dict[str, Any]:
 
 
 def _pages(done: pd.DataFrame) -> dict[str, int]:
-    """First pages of home timelines that were read, and how many of them were empty."""
+    """Count the first pages of home timelines that were read, and those of them that were empty."""
     first = done[(done["route"] == HOME_ROUTE) & (done["outcome"] == columns.OK) & (done["cursor_in"] == "")]
     sizes = first["page_ids"].map(lambda ids: 0 if ids is None else len(ids))
     return {"read": len(first), "empty": int((sizes == 0).sum())}

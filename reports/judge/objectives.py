@@ -1,12 +1,12 @@
 """The objectives of a scenario, each measured in its window: pass, fail or unknown.
 
-A latency covers every operation due in the window (`over_due`); one without a good answer is slower than any
-bound. A share is a ratio of counts. Both are compared with the bound as it was written, in whole numbers
-(`scenarios.bounds`). Refusals that the scenario configures are left out, except from `refused`, which is
-their share.
+A latency covers every operation due in the window (`over_due`); an operation that did not succeed is slower than
+any bound. A share is a ratio of counts. Both are compared with the bound as written, in exact arithmetic
+(`scenarios.bounds`). Refusals that the scenario configures are excluded, except from `refused`, which is their
+share.
 
-A percentile that its window cannot bear (fewer than 1/(1-q) operations, or fewer than 10) is unknown, and
-so is every objective about a fault that did not happen. With several faults, the worst one decides.
+A percentile of too few operations (fewer than 1/(1-q), or fewer than 10) is unknown, and so is every objective
+about a fault that did not happen. With several faults, the worst one decides.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from reports.judge import over_due, refusals, verdict
 from reports.stats import histogram
 from scenarios import bounds
 
-MIN_OPERATIONS = 10  # fewer operations carry no rate of errors
+MIN_OPERATIONS = 10  # too few operations for an error rate below this
 NS_PER_S = operations.NS_PER_S
 
 ALIASES = {"p99.9": "p999", "p99.99": "p9999", "median": "p50", "error": "errors", "error_rate": "errors"}
-DELIVERY = "delivery"  # a route of its own: acknowledged tweets on their way into timelines
+DELIVERY = "delivery"  # a pseudo-route: acknowledged tweets until they are in the timelines
 SHARES = ("errors", "goodput", "refused")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One window's figure: s or a fraction. `value` None: `at_least` says why (it falls among operations
-    without an answer and is more than that), or, where that is None too, the window cannot bear it and `note`
-    says why.
+    """The figure of one window, in s or as a fraction.
 
-    `n`: operations that the figure covers. `unanswered`, `refused`: operations without a good answer, and
-    refusals.
+    `value`: None if the figure falls among unanswered operations; it is then more than `at_least`. If `at_least`
+    is None, too, the window does not allow a figure and `note` explains why. `n`: operations that the figure
+    covers. `unanswered`: operations that did not succeed. `refused`: refusals.
     """
 
     value: Fraction | None
@@ -49,8 +48,10 @@ class Measured:
     refused: int = 0
 
     def judged(self, op: str, bound: bounds.Number) -> str:
-        """Return pass, fail or unknown. What has no value is slower than any bound, so it fails an upper one;
-        a lower one it passes only as far as it was observed.
+        """Return pass, fail or unknown.
+
+        A figure among unanswered operations fails an upper bound. It passes a lower bound only if `at_least`
+        reaches it, and is otherwise unknown.
         """
         if self.value is not None:
             return verdict.PASS if bounds.holds(self.value, op, bound) else verdict.FAIL
@@ -62,77 +63,78 @@ class Measured:
 
     @property
     def size(self) -> tuple[bool, Fraction]:
-        """Return a key that orders figures, those without a value last."""
+        """A sort key: figures without a value come last."""
         return self.value is None, self.value if self.value is not None else self.at_least or Fraction(0)
 
 
 def judge(given: facts.Facts, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One entry an objective, in the scenario's order: text, verdict, value, at_least, bound (SI), window, n,
-    note.
+    """Return one entry per objective, in the scenario's order.
+
+    Keys: text, verdict, value, at_least, bound (SI), window, n, note and others.
     """
     history = columns.conform("history", given.history)
     done = operations.operations(history, given.windows.start_ns)
     done = done.assign(refused=refusals.mask(done, given.scenario_doc))
-    return [_judge_one(promise, given, summary, done) for promise in given.objectives]
+    return [_judge_one(objective, given, summary, done) for objective in given.objectives]
 
 
 def _judge_one(
-    promise: facts.ObjectiveLike, given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame
+    objective: facts.ObjectiveLike, given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame
 ) -> dict[str, Any]:
-    metric = ALIASES.get(promise.metric, promise.metric)
-    if promise.route == DELIVERY:
+    metric = ALIASES.get(objective.metric, objective.metric)
+    if objective.route == DELIVERY:
         rows, end_ns = _deliveries(given, done)
     else:
-        rows, end_ns = _of_route(done, promise.route), over_due.end_ns(given.windows, done["done_ns"])
-    found = _worst(promise, metric, given.windows, rows, end_ns)
-    distrust = _distrust(given, summary) if promise.route == DELIVERY else ""
-    if distrust and found.at_least is None:  # tweets without a delivery need no probe's word
-        found = Measured(None, found.n, distrust)
+        rows, end_ns = _of_route(done, objective.route), over_due.end_ns(given.windows, done["done_ns"])
+    measured = _worst(objective, metric, given.windows, rows, end_ns)
+    unconfirmed = _unconfirmed(given, summary) if objective.route == DELIVERY else ""
+    if unconfirmed and measured.at_least is None:  # undelivered tweets need no confirmation by probes
+        measured = Measured(None, measured.n, unconfirmed)
     return {
-        "text": text(promise),
-        "verdict": found.judged(promise.op, promise.bound),
-        "value": None if found.value is None else float(found.value),
-        "at_least": None if found.at_least is None else float(found.at_least),
-        "bound": float(promise.bound),
+        "text": text(objective),
+        "verdict": measured.judged(objective.op, objective.bound),
+        "value": None if measured.value is None else float(measured.value),
+        "at_least": None if measured.at_least is None else float(measured.at_least),
+        "bound": float(objective.bound),
         "unit": unit(metric),
-        "route": promise.route,
+        "route": objective.route,
         "metric": metric,
-        "op": promise.op,
-        "window": window_text(promise),
-        "n": found.n,
-        "unanswered": found.unanswered,
-        "refused": found.refused,
-        "note": found.note or _note(metric, promise.route, found),
+        "op": objective.op,
+        "window": window_text(objective),
+        "n": measured.n,
+        "unanswered": measured.unanswered,
+        "refused": measured.refused,
+        "note": measured.note or _note(metric, objective.route, measured),
     }
 
 
 def _worst(
-    promise: facts.ObjectiveLike, metric: str, windows: facts.Windows, rows: pd.DataFrame, end_ns: int
+    objective: facts.ObjectiveLike, metric: str, windows: facts.Windows, rows: pd.DataFrame, end_ns: int
 ) -> Measured:
-    """The window that decides: the worst verdict, and of those the worst figure."""
-    spans = _spans(promise, windows)
+    """Return the figure of the deciding window: the worst verdict, and among those the worst figure."""
+    spans = _spans(objective, windows)
     if not spans:
-        why = "no fault happened" if "fault" in promise.window else "no such window in this run"
+        why = "no fault happened" if "fault" in objective.window else "no such window in this run"
         return Measured(None, 0, why)
-    found = [_measure(metric, rows, one, end_ns) for one in spans]
-    rank = {one: verdict.RANK[one.judged(promise.op, promise.bound)] for one in found}
-    worst = [one for one in found if rank[one] == max(rank.values())]
-    return (max if promise.op in ("<=", "<") else min)(worst, key=lambda one: one.size)
+    figures = [_measure(metric, rows, window, end_ns) for window in spans]
+    rank = {one: verdict.RANK[one.judged(objective.op, objective.bound)] for one in figures}
+    worst = [one for one in figures if rank[one] == max(rank.values())]
+    return (max if objective.op in ("<=", "<") else min)(worst, key=lambda one: one.size)
 
 
-def _spans(promise: facts.ObjectiveLike, windows: facts.Windows) -> list[list[operations.Span]]:
-    """The windows to measure: each inner list is one window (of one or several stretches)."""
-    if promise.window == "steady":
+def _spans(objective: facts.ObjectiveLike, windows: facts.Windows) -> list[list[operations.Span]]:
+    """Return the windows to measure: each inner list is one window, of one or several spans."""
+    if objective.window == "steady":
         return [operations.steady(windows)]
-    if promise.window == "whole":
-        return [operations.whole(windows)]
-    if promise.window == "during fault":
+    if objective.window == "whole":
+        return [operations.whole_load(windows)]
+    if objective.window == "during fault":
         return [[span] for span in operations.during_faults(windows)]
-    return [[span] for span in operations.after_faults(windows, promise.within_s or 0.0)]
+    return [[span] for span in operations.after_faults(windows, objective.within_s or 0.0)]
 
 
-def _measure(metric: str, mine: pd.DataFrame, spans: list[operations.Span], end_ns: int) -> Measured:
-    due = mine[operations.inside(mine["due_s"].to_numpy(), spans)]
+def _measure(metric: str, rows: pd.DataFrame, spans: list[operations.Span], end_ns: int) -> Measured:
+    due = rows[operations.inside(rows["due_s"].to_numpy(), spans)]
     refused = int(due["refused"].sum())
     if metric in SHARES:
         return share(metric, len(due), int((due["outcome"] == columns.OK).sum()), refused)
@@ -143,14 +145,12 @@ def _measure(metric: str, mine: pd.DataFrame, spans: list[operations.Span], end_
     n, unanswered = len(answered) + len(observed), len(observed)
     if not histogram.enough(n, metric):
         return Measured(None, n, _few(n, histogram.needed(metric)), None, unanswered, refused)
-    found = over_due.quantile(metric, answered, observed)
-    return Measured(_seconds(found.value), n, "", _seconds(found.at_least), unanswered, refused)
+    quantile = over_due.quantile(metric, answered, observed)
+    return Measured(_seconds(quantile.value), n, "", _seconds(quantile.at_least), unanswered, refused)
 
 
 def share(metric: str, due: int, ok: int, refused: int) -> Measured:
-    """Return a metric of SHARES from counts: operations due, those of them that were ok, and those that were
-    refused.
-    """
+    """Return a metric of SHARES from counts: operations due, and the ok and the refused ones among them."""
     n = due if metric == "refused" else due - refused
     part = {"errors": due - refused - ok, "goodput": ok, "refused": refused}[metric]
     if n < MIN_OPERATIONS:
@@ -162,14 +162,14 @@ def _seconds(value_ns: Fraction | float | None) -> Fraction | None:
     return None if value_ns is None else Fraction(value_ns) / NS_PER_S
 
 
-def _note(metric: str, route: str, found: Measured) -> str:
-    """What the figure covers, where operations had no good answer or were refused."""
+def _note(metric: str, route: str, measured: Measured) -> str:
+    """Return how unanswered and refused operations are counted; "" if there are none."""
     parts = []
-    if found.unanswered and metric not in SHARES:
+    if measured.unanswered and metric not in SHARES:
         what = "were not delivered" if route == DELIVERY else "failed, had no answer or an unknown outcome"
-        parts.append(f"{found.unanswered:,} of {found.n:,} {what} and count as slower than any bound")
-    if found.refused and metric != "refused":
-        parts.append(f"{found.refused:,} refusals (429) under the scenario's own limits are not part of it")
+        parts.append(f"{measured.unanswered:,} of {measured.n:,} {what} and count as slower than any bound")
+    if measured.refused and metric != "refused":
+        parts.append(f"{measured.refused:,} refusals (429) under the scenario's own limits are excluded")
     return "; ".join(parts)
 
 
@@ -182,42 +182,43 @@ def _of_route(done: pd.DataFrame, route: str) -> pd.DataFrame:
 
 
 def _deliveries(given: facts.Facts, done: pd.DataFrame) -> tuple[pd.DataFrame, int]:
-    """Deliveries in the shape of operations, due when acknowledged and answered when the last chunk was in;
-    and the end of their observation.
+    """Return deliveries with the columns of operations, and the end of their observation.
+
+    A delivery is due when the tweet is acknowledged, and answered when the last chunk is written.
     """
     history, effects = columns.conform("history", given.history), columns.conform("effects", given.effects)
     rows = delivery.due(history, effects, given.windows.start_ns)
     return rows, over_due.end_ns(given.windows, done["done_ns"], effects["at_ns"])
 
 
-def _distrust(given: facts.Facts, summary: Mapping[str, Any]) -> str:
-    """Why delivery delays of a real run cannot be believed; empty where they can."""
+def _unconfirmed(given: facts.Facts, summary: Mapping[str, Any]) -> str:
+    """Return why delivery delays of a real run are not confirmed by probes; "" if they are."""
     probes = summary["delivery"]["probes"]
     if given.kind != "system" or probes["verdict"] == verdict.PASS:
         return ""
-    return f"API probes confirm {probes['agree']} of {probes['pairs']} deliveries; all must agree, and one at least"
+    return f"API probes confirm {probes['agree']} of {probes['pairs']} deliveries; at least one is needed, and all must agree"
 
 
 def unit(metric: str) -> str:
-    """The SI unit of a metric's value and bound: s or share."""
+    """Return the SI unit of a metric's value and bound: s or share."""
     return "share" if metric in SHARES else "s"
 
 
-def window_text(promise: facts.ObjectiveLike) -> str:
-    """The window in words."""
-    within = f" within {promise.within_s:g} s" if promise.within_s is not None else ""
-    return f"{promise.window}{within}"
+def window_text(objective: facts.ObjectiveLike) -> str:
+    """Return the window as text."""
+    within = f" within {objective.within_s:g} s" if objective.within_s is not None else ""
+    return f"{objective.window}{within}"
 
 
-def text(promise: facts.ObjectiveLike) -> str:
-    """The promise as its author wrote it; where that is not known, as near as its values allow."""
-    written = str(getattr(promise, "text", ""))
+def text(objective: facts.ObjectiveLike) -> str:
+    """Return the objective as its author wrote it; if that is unknown, a text made from its values."""
+    written = str(getattr(objective, "text", ""))
     if written:
         return written
-    metric = ALIASES.get(promise.metric, promise.metric)
-    value = bounds.exact(promise.bound)
+    metric = ALIASES.get(objective.metric, objective.metric)
+    value = bounds.exact(objective.bound)
     bound = f"{float(value * 1000):g} ms" if value < 1 else f"{float(value):g} s"
     if unit(metric) == "share":
         bound = f"{float(value * 100):g} %"
-    subject = metric if promise.route == "all" else f"{promise.route} {metric}"
-    return f"{subject} {promise.op} {bound} {window_text(promise)}"
+    subject = metric if objective.route == "all" else f"{objective.route} {metric}"
+    return f"{subject} {objective.op} {bound} {window_text(objective)}"

@@ -1,15 +1,15 @@
-"""The one rule for a percentile that decides anything: over every operation that was due, an answer or none.
+"""The rule for every percentile that decides a verdict: it covers all operations due, answered or not.
 
-A percentile of OK operations alone improves when slow operations fail. Here an operation that failed, was
-never answered or has an unknown outcome is slower than any bound: the n operations are ordered with all of
-those last, and pXX is the operation at rank ceil(XX/100 * n), nearest rank in whole numbers. If an OK
-operation has that rank, its response time is the value. If not, there is no value, only `at_least`: how long
-the operation of that rank, which still had no good answer when observation ended, had been due by then (at
-least the slowest OK operation). `max` is the last rank; `mean` has no value as soon as one operation has no
-answer. Refusals that the scenario configures (`refusals`) are not part of it.
+A percentile of OK operations alone improves when slow operations fail. Here an operation that failed, was never
+answered or has an unknown outcome is slower than any bound: the n operations are ordered with all of those last,
+and pXX is the operation at rank ceil(XX/100 * n), nearest rank in exact arithmetic. If an OK operation has that
+rank, its response time is the value. If not, there is no value, only `at_least`: the time from the due moment of
+the operation at that rank, which had not succeeded, to the end of observation (at least the slowest OK response
+time). `max` is the last rank; `mean` has no value if any operation is unanswered. Refusals that the scenario
+configures (`refusals`) are excluded.
 
-Objectives of a system and of its twin, `compare` and, by the objectives of its trials, the search for
-capacity use this.
+It is used by the objectives of system and twin, by `compare`, and, through the objectives of its runs, by the
+search for capacity.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ Values = npt.NDArray[Any]
 class Quantile:
     """A percentile, max or mean over the operations due, in the unit of the values it was made from.
 
-    `value`: None where it falls among operations without an answer; it is then more than `at_least`, else
-    that is None. `n`: operations due. `unanswered`: those of them without a good answer.
+    `value`: None if it falls among unanswered operations; it is then more than `at_least`, which is None
+    otherwise. `n`: operations due. `unanswered`: those of them that did not succeed.
     """
 
     value: Fraction | float | None
@@ -43,17 +43,16 @@ class Quantile:
 
     @property
     def least(self) -> float:
-        """The value, or the lower bound where there is none."""
-        known = self.at_least if self.value is None else self.value
-        return float(known) if known is not None else 0.0
+        """The value, or its lower bound if there is none."""
+        figure = self.at_least if self.value is None else self.value
+        return float(figure) if figure is not None else 0.0
 
 
 def quantile(metric: str, answered: Values, observed: Values) -> Quantile:
     """Return `metric` (a key of histogram.KEYS) of operations, at least one in all.
 
-    `answered`: shape (n,), response times of OK operations. `observed`: shape (m,), for each operation
-    without a good answer the time from its due moment to the end of observation. Whole numbers give exact
-    values.
+    `answered`: shape (n,), response times of OK operations. `observed`: shape (m,), for each other operation
+    the time from its due moment to the end of observation. Integers give exact values.
     """
     n = len(answered) + len(observed)
     slow = ordered_last(answered, observed)
@@ -67,9 +66,7 @@ def quantile(metric: str, answered: Values, observed: Values) -> Quantile:
 
 
 def ordered_last(answered: Values, observed: Values) -> Values:
-    """Return `observed`, raised to the slowest of `answered` where it is less: each of them is slower than
-    that.
-    """
+    """Return `observed`, each at least the slowest of `answered`: an unanswered operation is slower than that."""
     return np.maximum(observed, answered.max()) if len(answered) else observed
 
 
@@ -79,8 +76,9 @@ def _plain(value: Any) -> Any:
 
 
 def split(rows: pd.DataFrame, end_ns: int) -> tuple[Values, Values]:
-    """Return the arguments of `quantile`, in ns, for operations with the columns outcome, due_ns and
-    response_ns.
+    """Return `answered` and `observed` for `quantile`, in ns.
+
+    `rows`: operations with the columns outcome, due_ns and response_ns.
     """
     good = (rows["outcome"] == columns.OK).to_numpy() & (rows["response_ns"] >= 0).to_numpy()
     due_ns = rows["due_ns"].to_numpy(dtype=np.int64)[~good]
@@ -88,9 +86,7 @@ def split(rows: pd.DataFrame, end_ns: int) -> tuple[Values, Values]:
 
 
 def end_ns(windows: facts.Windows, *moments_ns: pd.Series[Any]) -> int:
-    """Return the end of observation: that of the load, or the last of `moments_ns` where something happened
-    later.
-    """
+    """Return the end of observation: the end of the load, or the latest of `moments_ns` if that is later."""
     return max(
         [
             windows.start_ns + round(windows.load_s * 1e9),

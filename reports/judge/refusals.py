@@ -1,8 +1,7 @@
-"""Refusals that a scenario configures: 429 under its own `policies.limits`.
+"""Refusals that a scenario configures: 429 responses under its own `policies.limits`.
 
-Such an answer is what the scenario asked for. It is neither slow nor an error nor a sign of overload, but a
-share of its own. A 429 in a run whose scenario leaves the limits at their defaults, which no shipped load
-meets, is an error.
+The scenario intends these responses. They count neither as slow, nor as errors, nor as overload, but as a share of
+their own. A 429 in a run whose scenario keeps the default limits, which no shipped load reaches, is an error.
 """
 
 from __future__ import annotations
@@ -23,16 +22,14 @@ DEFAULTS = dataclasses.asdict(policies.LimitKnobs())
 
 
 def configured(scenario_doc: Mapping[str, Any]) -> bool:
-    """Return whether the scenario of a record sets limits of its own. False where the record does not hold
-    its policies.
-    """
+    """Return whether the scenario of a record sets limits of its own; False if the record lacks its policies."""
     resolved = scenario_doc.get("resolved") or {}
     limits = (resolved.get("policies") or {}).get("limits") or {}
     return bool({**DEFAULTS, **limits} != DEFAULTS and limits.get("window_s", DEFAULTS["window_s"]))
 
 
 def mask(done: pd.DataFrame, scenario_doc: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
-    """Return which operations of `done`, shape (n,), were refused as the scenario configures."""
+    """Return a mask of the operations of `done`, shape (n,), that the scenario's limits refused."""
     if not configured(scenario_doc):
         return np.zeros(len(done), dtype=np.bool_)
     return ((done["status"] == STATUS) & (done["outcome"] == columns.FAIL)).to_numpy()

@@ -1,8 +1,8 @@
-"""The verdict of a run: first on itself, then on the system's promises and invariants.
+"""The verdict of a run: first its own validity, then the system's objectives and invariants.
 
-Invariants come from the checkers as they are, with one rule added: a pass that checked nothing is unknown.
-A fault that did not recover decides beside them (`recovery`). An OVERLOADED run whose parts all hold is unknown
-too, unless its scenario says `expect_overload: true`.
+The invariants' verdicts come from the checkers, with one rule added: a pass that checked nothing is unknown. A
+fault that did not recover counts, too (`recovery`). An OVERLOADED run whose parts all hold is also unknown, unless
+its scenario sets `expect_overload: true`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHOWN_VIOLATIONS = 20  # per invariant; the checkers' full lists are in invarian
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """`verdict`: PASS, FAIL, UNKNOWN or VOID. `decided_by`: the sentence that explains it."""
 
     validity: dict[str, Any]
@@ -31,31 +31,35 @@ class Judgement:
     decided_by: str
 
 
-def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgement:
+def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgment:
     """Judge one run from its facts and its summary."""
     self_check = validity.judge(given, summary)
-    promises = objectives.judge(given, summary)
+    results = objectives.judge(given, summary)
     findings = [finding(one) for one in given.invariants]
     done = operations.operations(columns.conform("history", given.history), given.windows.start_ns)
     recoveries = recovery.judge(given, findings, done)
-    promised = verdict.merge(one["verdict"] for one in [*promises, *findings])
+    merged = verdict.merge(one["verdict"] for one in [*results, *findings])
     expected = validity.expects_overload(given.scenario_doc)
-    word = verdict.of_run(self_check["verdict"], [promised, *recovery.words_of(recoveries)], expected)
-    reason = _reason(word, self_check, promises, findings, recoveries)
+    word = verdict.of_run(self_check["verdict"], [merged, *recovery.deciding_verdicts(recoveries)], expected)
+    reason = _reason(word, self_check, results, findings, recoveries)
     if overloads := validity.overloads(self_check):
-        reason = _with_overload(word, reason, overloads, [*promises, *findings, *recoveries], expected)
-    return Judgement(self_check, promises, findings, recoveries, word, verdict.exit_code(word), reason)
+        reason = _with_overload(word, reason, overloads, [*results, *findings, *recoveries], expected)
+    return Judgment(self_check, results, findings, recoveries, word, verdict.exit_code(word), reason)
 
 
 def finding(one: Any, shown: int | None = SHOWN_VIOLATIONS) -> dict[str, Any]:
-    """An invariant's finding (dataclass or mapping) as the record keeps it; `shown` None keeps every violation."""
+    """Return an invariant's finding (dataclass or mapping) as a block of the record.
+
+    `shown`: the number of violations to keep, None for all. An invalid verdict, and a pass that checked nothing,
+    become unknown.
+    """
     raw: dict[str, Any] = asdict(one) if is_dataclass(one) and not isinstance(one, type) else dict(one)
     checked, note = int(raw.get("checked", 0)), str(raw.get("note", ""))
     word = str(raw.get("verdict", verdict.UNKNOWN)).lower()
     if word not in verdict.FINDINGS:
-        word, note = verdict.UNKNOWN, f"{note} (the checker said {raw.get('verdict')!r})".strip()
+        word, note = verdict.UNKNOWN, f"{note} (the checker returned {raw.get('verdict')!r})".strip()
     if word == verdict.PASS and checked == 0:
-        word, note = verdict.UNKNOWN, note or "it saw no operation that it could check"
+        word, note = verdict.UNKNOWN, note or "no operation could be checked"
     violations = [str(each) for each in raw.get("violations", ())]
     return {
         "name": str(raw["name"]),
@@ -71,45 +75,46 @@ def finding(one: Any, shown: int | None = SHOWN_VIOLATIONS) -> dict[str, Any]:
 def _reason(
     word: str,
     self_check: Mapping[str, Any],
-    promises: list[dict[str, Any]],
+    results: list[dict[str, Any]],
     findings: list[dict[str, Any]],
     recoveries: list[dict[str, Any]],
 ) -> str:
+    """Return the sentence that explains the verdict `word`."""
     if word == verdict.VOID:
         broken = [c for c in self_check["criteria"] if c["holds"] is False and c["kind"] == validity.VOIDS]
-        return f"{broken[0]['name']}: {_told(broken[0])} (bound {broken[0]['bound']}); {broken[0]['fix']}."
+        return f"{broken[0]['name']}: {_value_text(broken[0])} (bound {broken[0]['bound']}); {broken[0]['fix']}."
     if word == "PASS":
-        return _passed(promises, findings)
+        return _passed(results, findings)
     unrecovered = [one for one in recoveries if one["verdict"].upper() == word]
-    deciding = [one for one in [*findings, *promises] if one["verdict"].upper() == word]
+    deciding = [one for one in [*findings, *results] if one["verdict"].upper() == word]
     if unrecovered:
         others = f" (and {len(deciding)} more)" if deciding else ""
         return "; ".join(f"{one['name']} {one['note']}" for one in unrecovered) + f"{others}."
     if not deciding:
         checked = "no invariant applies to its plan" if findings else "no invariant was checked"
-        return f"Nothing was promised: the scenario has no objectives and {checked}."
+        return f"Nothing to judge: the scenario has no objectives and {checked}."
     names = [one.get("text") or one["name"].replace("_", " ") for one in deciding]
     why = _why(deciding[0])
     others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-    said = "does not hold" if word == "FAIL" else "cannot be told"
-    return f"{names[0]} {said}{': ' + why if why else ''}{others}."
+    outcome = "does not hold" if word == "FAIL" else "is unknown"
+    return f"{names[0]} {outcome}{': ' + why if why else ''}{others}."
 
 
-def _passed(promises: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str:
-    hold = f"{_count(promises, 'objective')} {'holds' if len(promises) == 1 else 'hold'}"
+def _passed(results: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str:
+    hold = f"{_count(results, 'objective')} {'holds' if len(results) == 1 else 'hold'}"
     if not findings:
         return f"{hold}; no invariant was checked."
-    apply = [one for one in findings if one["verdict"] != verdict.NOT_APPLICABLE]
-    others = len(findings) - len(apply)
+    applicable = [one for one in findings if one["verdict"] != verdict.NOT_APPLICABLE]
+    others = len(findings) - len(applicable)
     are = "is" if others == 1 else "are"
     rest = f"; {_count(findings[:others], 'invariant')} {are} not applicable" if others else ""
-    if not apply:
+    if not applicable:
         return f"{hold}{rest}."
-    return f"{_count(promises, 'objective')} and {_count(apply, 'invariant')} hold{rest}."
+    return f"{_count(results, 'objective')} and {_count(applicable, 'invariant')} hold{rest}."
 
 
 def _why(one: Mapping[str, Any]) -> str:
-    """What an objective measured and its note, or an invariant's note or first violation."""
+    """Return an objective's measured value and note, or an invariant's note or first violation."""
     if "op" in one:
         return "; ".join(part for part in (_measured(one), one["note"]) if part)
     return str(one.get("note") or (one.get("violations") or [""])[0])
@@ -118,22 +123,22 @@ def _why(one: Mapping[str, Any]) -> str:
 def _with_overload(
     word: str, reason: str, overloads: list[dict[str, Any]], parts: list[dict[str, Any]], expected: bool
 ) -> str:
-    """`reason` with the criteria of an overload, where they bear on the verdict."""
+    """Return `reason` with the criteria of an overload, if they affect the verdict."""
     if word not in ("PASS", "UNKNOWN") or (word == "UNKNOWN" and expected):
         return reason
-    named = "; ".join(f"{one['name']}: {_told(one)} (bound {one['bound']})" for one in overloads)
+    criteria = "; ".join(f"{one['name']}: {_value_text(one)} (bound {one['bound']})" for one in overloads)
     if word == "PASS":
-        return f"{reason} The run is OVERLOADED, as the scenario expects: {named}."
+        return f"{reason} The run is OVERLOADED, as the scenario expects: {criteria}."
     others = f" {reason}" if any(one["verdict"] == verdict.UNKNOWN for one in parts) or not parts else ""
-    return (f"The run is OVERLOADED, so nothing that holds is a pass: {named}. Lower workload.rate, or write "
-            f"`expect_overload: true` where the overload is meant.{others}")  # fmt: skip
+    return (f"The run is OVERLOADED, so no result counts as a pass: {criteria}. Lower workload.rate, or set "
+            f"`expect_overload: true` if the overload is intended.{others}")  # fmt: skip
 
 
 def _count(parts: list[dict[str, Any]], noun: str) -> str:
     return f"{len(parts)} {noun}{'' if len(parts) == 1 else 's'}"
 
 
-def _told(criterion: Mapping[str, Any]) -> str:
+def _value_text(criterion: Mapping[str, Any]) -> str:
     value = criterion["value"]
     if value is None:
         return "not recorded"
@@ -152,8 +157,8 @@ def _measured(one: Mapping[str, Any]) -> str:
         return ""
     if one["unit"] == "share":
         return f"measured {digits.apart(value, one['bound'], '{:.2%}'.format, 100, '%')}"
-    return f"measured {more}{digits.apart(value, one['bound'], _span, 1000, ' ms')}"
+    return f"measured {more}{digits.apart(value, one['bound'], _duration, 1000, ' ms')}"
 
 
-def _span(value_s: float) -> str:
+def _duration(value_s: float) -> str:
     return f"{value_s * 1000:.4g} ms" if value_s < 1 else f"{value_s:.4g} s"

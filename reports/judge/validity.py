@@ -1,10 +1,10 @@
-"""A run judges itself before it judges the system.
+"""The validity of a run: whether its measurement can be trusted, checked before the system is judged.
 
-VOID: the run cannot be trusted, whatever its numbers are (the generator was late, samples were lost, ...).
-OVERLOADED: the numbers are true, but the system was offered more than it carries: no PASS, unless the
-scenario says `expect_overload: true`. Notes inform and decide nothing. Every criterion tells value, bound
-and, when it does not hold, how to fix it. A fact that a real run did not record breaks its criterion: unknown
-is not good. A twin has no generator, no host and no steal time; those criteria are left out for it.
+VOID: the measurement cannot be trusted (the generator was late, samples were lost, ...). OVERLOADED: the numbers
+are valid, but the offered load exceeded capacity: no PASS, unless the scenario sets `expect_overload: true`. Notes
+are informational. Every criterion has a value, a bound and, if it does not hold, a fix. A fact that a real run did
+not record breaks its criterion, since unknown is not good. A twin has no generator, host or steal time; those
+criteria are omitted for it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from scenarios import bounds
 
 # Decimal, so that a share of 3 of 30 is not above 10 %: see `scenarios.bounds`.
 EMPTY_PAGES = Decimal("0.10")  # of home reads; users who follow nobody are rare in every shipped population
-GENERATOR_SHARE = Decimal("0.80")  # of one core; a Python loop above it answers late in bursts
+GENERATOR_SHARE = Decimal("0.80")  # of one core; above it, a Python event loop is late during bursts
 STEAL_SHARE = Decimal("0.01")  # of the machine's time
 LAG_FLOOR_MS = Decimal("3")  # a Python generator at 100/s starts within 2-3 ms at p99 on two cores
-LAG_SHARE = Decimal("0.05")  # of the p99 that is reported
-GOODPUT = Decimal("0.99")  # share of what was offered
+LAG_SHARE = Decimal("0.05")  # of the reported p99
+GOODPUT = Decimal("0.99")  # share of the offered load
 CPU_CLOSES = Decimal("0.03")  # of the host's busy time
-RISE_S = Decimal("0.1")  # a queue that grew by less than this waiting time over a stage is no overload
+RISE_S = Decimal("0.1")  # waiting time; a queue that grows by less over a stage is no overload
 RISE_P = 0.01  # one-sided, for the slope of the number in flight
-BLOCKS = 12  # block means of the number in flight make its slope test honest under autocorrelation
+BLOCKS = 12  # block means of the number in flight keep its slope test valid under autocorrelation
 
 VOIDS, OVERLOADS, NOTES = "void", "overload", "note"
 
@@ -65,35 +65,37 @@ def _measured(
     unit: str,
     limit: bounds.Number,
 ) -> Criterion:
-    """A criterion on a number. `value`: in `unit`, unrounded. `limit`: the number in `bound`, in `unit`: a
-    display needs it to write as many digits as tell the two apart.
+    """Return a criterion on a number.
+
+    `value`: in `unit`, unrounded. `limit`: the number in `bound`, in `unit`, from which a display determines how
+    many digits distinguish the two.
     """
-    found = None if value is None else float(value)
-    return {**_criterion(name, kind, found, bound, holds, fix, unit), "limit": float(limit)}
+    number = None if value is None else float(value)
+    return {**_criterion(name, kind, number, bound, holds, fix, unit), "limit": float(limit)}
 
 
 def _finished(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    fix = "the run was interrupted; let it come to its end"
+    fix = "the run was interrupted; let it run to its end"
     return _criterion("ran to its end", VOIDS, not given.interrupted, "yes", not given.interrupted, fix)
 
 
 def _operations(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     n = int(summary["totals"]["sent"])
-    fix = "nothing was sent: look at the generator's log in logs/"
+    fix = "nothing was sent: check the generator's log in logs/"
     return _criterion("operations sent", VOIDS, n, ">= 1", n >= 1, fix)
 
 
 def _smoke(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     value = given.generator.smoke_ok
     why = given.generator.smoke_note or "no smoke journey was recorded"
-    fix = f"{why}; try `tweetlab status` and the failing call by hand"
+    fix = f"{why}; run `tweetlab status` and repeat the failing call by hand"
     return _criterion("smoke journey", VOIDS, value, "passes", value is True, fix)
 
 
 def _pages(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     read, empty = summary["pages"]["read"], summary["pages"]["empty"]
     share = Fraction(empty, read) if read else None
-    fix = "the population is not seeded, or users follow nobody: run `tweetlab seed` and look at follows.mean"
+    fix = "the population is not seeded, or users follow nobody: run `tweetlab seed` and check follows.mean"
     holds = None if share is None else bounds.holds(share, "<=", EMPTY_PAGES)
     bound = f"<= {EMPTY_PAGES:.0%}"
     return _measured("empty home pages", VOIDS, share, bound, holds, fix, "share", EMPTY_PAGES)
@@ -117,15 +119,15 @@ def _generator(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFram
 
 def _steal(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     share = given.host.get("steal")
-    fix = "other machines share these cores: run again at a calmer time or on a machine of your own"
+    fix = "other machines share these cores: run again at a quieter time or on a dedicated machine"
     holds = share is not None and bounds.holds(share, "<=", STEAL_SHARE)
     return _measured("steal time", VOIDS, share, f"<= {STEAL_SHARE:.0%}", holds, fix, "share", STEAL_SHARE)
 
 
 def _lag(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     lag_ns = done["lag_ns"].to_numpy()[done["lag_ms"].notna().to_numpy()]
-    calm = done[operations.inside(done["due_s"].to_numpy(), operations.steady(given.windows))]
-    good_ns = calm[(calm["outcome"] == columns.OK) & (calm["response_ns"] >= 0)]["response_ns"].to_numpy()
+    steady = done[operations.inside(done["due_s"].to_numpy(), operations.steady(given.windows))]
+    good_ns = steady[(steady["outcome"] == columns.OK) & (steady["response_ns"] >= 0)]["response_ns"].to_numpy()
     p99_ms = _p99_ms(good_ns) or Fraction(0)
     bound_ms = max(bounds.exact(LAG_FLOOR_MS), bounds.exact(LAG_SHARE) * p99_ms)
     lag_ms = _p99_ms(lag_ns)
@@ -136,7 +138,7 @@ def _lag(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> 
 
 
 def _p99_ms(values_ns: Any) -> Fraction | None:
-    """The nearest-rank p99 of whole nanoseconds, shape (n,), in ms without rounding; None of none."""
+    """Return the nearest-rank p99 of integer nanoseconds, shape (n,), in exact ms; None if there are none."""
     if len(values_ns) == 0:
         return None
     at = histogram.rank(len(values_ns), 0.99) - 1
@@ -144,10 +146,10 @@ def _p99_ms(values_ns: Any) -> Fraction | None:
 
 
 def _goodput(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    calm = summary["totals"]["steady"]
-    offered = calm["planned"] - calm["refused"]  # a refusal that the scenario configures is no overload
-    share = Fraction(calm["ok"], offered) if offered > 0 else None
-    fix = "fewer were answered well than were offered: lower workload.rate, or add capacity where CPU is full"
+    steady = summary["totals"]["steady"]
+    offered = steady["planned"] - steady["refused"]  # a refusal that the scenario configures is no overload
+    share = Fraction(steady["ok"], offered) if offered > 0 else None
+    fix = "goodput is below the offered load: lower workload.rate, or add capacity where CPU is saturated"
     holds = None if share is None else bounds.holds(share, ">=", GOODPUT)
     bound = f">= {GOODPUT:.0%} of offered"
     return _measured("goodput (steady)", OVERLOADS, share, bound, holds, fix, "share", GOODPUT)
@@ -156,7 +158,7 @@ def _goodput(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame)
 def _rising(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     rises = [rise for span in _level_spans(given.windows) if (rise := rise_s(done, span)) is not None]
     worst = max(rises) if rises else None
-    fix = "the queue grew through a stage of constant rate: lower workload.rate, or add capacity"
+    fix = "the queue grew during a stage of constant rate: lower workload.rate, or add capacity"
     holds = None if worst is None else bounds.holds(worst, "<=", RISE_S)
     name = "growth of the queue over a stage"
     return _measured(name, OVERLOADS, worst, f"<= {RISE_S:g} s of waiting", holds, fix, "s", RISE_S)
@@ -164,81 +166,84 @@ def _rising(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) 
 
 def _cpu_closes(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     busy = summary["host_busy"]
-    host, ours = busy["host_core_s"], busy["processes_core_s"]
-    gap = None if not host else abs(host - ours) / host
-    fix = "CPU was used that no listed process owns (or counted twice): look at what else runs here"
+    host, processes = busy["host_core_s"], busy["processes_core_s"]
+    gap = None if not host else abs(host - processes) / host
+    fix = "CPU time is not attributed to any listed process (or counted twice): check what else runs here"
     holds = None if gap is None else bounds.holds(gap, "<=", CPU_CLOSES)
     bound = f"within {CPU_CLOSES:.0%} of host busy"
     return _measured("CPU accounts close", NOTES, gap, bound, holds, fix, "share", CPU_CLOSES)
 
 
 def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
-    """A fault that did not bite proves nothing; with no fault planned there is nothing to judge."""
+    """A fault that did not take effect proves nothing. None if no fault was planned."""
     if not given.faults:
         return None
-    blunt = [entry for entry in given.faults if entry.get("void")]
-    fix = "; ".join(f"{entry['kind']} on {entry['target']}: {entry['void']}" for entry in blunt)
-    return _criterion("faults without effect", VOIDS, len(blunt), "0", not blunt, fix)
+    ineffective = [entry for entry in given.faults if entry.get("void")]
+    fix = "; ".join(f"{entry['kind']} on {entry['target']}: {entry['void']}" for entry in ineffective)
+    return _criterion("faults without effect", VOIDS, len(ineffective), "0", not ineffective, fix)
 
 
 def _quota(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
-    """Without its quota an instance is no unit of capacity: two on shared cores carry no more than one."""
-    asked = dict(given.scenario_doc.get("resolved", {})).get("cpu_quota")
-    if asked is None:
+    """Without its quota an instance is no unit of capacity: two on shared cores handle no more load than one."""
+    quota = dict(given.scenario_doc.get("resolved", {})).get("cpu_quota")
+    if quota is None:
         return None
     holds = given.platform.get("control_groups") in ("v1", "v2")
-    fix = f"this user cannot make control groups, so no instance had its {asked:g} core; run as root for a scaling verdict"
+    cause = f"this user cannot create control groups, so no instance was limited to {quota:g} core"
+    fix = f"{cause}; run as root for a scaling verdict"
     return _criterion("CPU quota in force", VOIDS, holds, "yes", holds, fix)
 
 
 SYSTEM_CRITERIA: tuple[Rule, ...] = (
-    _finished, _operations, _smoke, _pages, _lost, _faults, _quota, _generator, _steal, _lag, _goodput, _rising, _cpu_closes,
+    _finished, _operations, _smoke, _pages, _lost, _faults, _quota, _generator, _steal, _lag, _goodput, _rising,
+    _cpu_closes,
 )  # fmt: skip
 TWIN_CRITERIA: tuple[Rule, ...] = (_finished, _operations, _lost, _goodput, _rising)
 
 
 def judge(given: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """The `validity` block: verdict VALID, OVERLOADED or VOID, and every criterion."""
+    """Return the `validity` block: verdict VALID, OVERLOADED or VOID, and every criterion."""
     history = columns.conform("history", given.history)
     done = operations.operations(history, given.windows.start_ns)
     rules = SYSTEM_CRITERIA if given.kind == "system" else TWIN_CRITERIA
-    criteria = [found for rule in rules if (found := rule(given, summary, done)) is not None]
+    criteria = [result for rule in rules if (result := rule(given, summary, done)) is not None]
     broken = {criterion["kind"] for criterion in criteria if criterion["holds"] is False}
     word = verdict.VOID if VOIDS in broken else verdict.OVERLOADED if OVERLOADS in broken else verdict.VALID
     return {"verdict": word, "criteria": criteria}
 
 
 def expects_overload(scenario_doc: Mapping[str, Any]) -> bool:
-    """Whether the scenario of a record says `expect_overload: true`; False where the record does not hold
-    that key.
-    """
+    """Return whether the scenario of a record sets `expect_overload: true`; False if the record lacks that key."""
     return bool((scenario_doc.get("resolved") or {}).get("expect_overload", False))
 
 
 def overloads(self_check: Mapping[str, Any]) -> list[Criterion]:
-    """The criteria of a `validity` block that show an overload."""
+    """Return the broken criteria of a `validity` block that indicate an overload."""
     return [one for one in self_check["criteria"] if one["holds"] is False and one.get("kind") == OVERLOADS]
 
 
 def _level_spans(windows: facts.Windows) -> list[operations.Span]:
-    """Steady spans at a constant rate; where no stages are told, the second half of the longest steady span."""
-    calm = operations.steady(windows)
+    """Return the steady spans at a constant rate; without stages, the second half of the longest steady span."""
+    steady = operations.steady(windows)
     level = [stage for stage in windows.stages if stage.rate_from_per_s == stage.rate_to_per_s]
     if windows.stages:
-        cuts = [
-            operations.Span(max(span.start_s, one.start_s), min(span.end_s, one.end_s))
-            for one in level
-            for span in calm
+        overlaps = [
+            operations.Span(max(span.start_s, stage.start_s), min(span.end_s, stage.end_s))
+            for stage in level
+            for span in steady
         ]
-        return [cut for cut in cuts if cut.length_s > 0]
-    if not calm:
+        return [overlap for overlap in overlaps if overlap.length_s > 0]
+    if not steady:
         return []
-    longest = max(calm, key=lambda span: span.length_s)
+    longest = max(steady, key=lambda span: span.length_s)
     return [operations.Span((longest.start_s + longest.end_s) / 2, longest.end_s)]
 
 
 def in_flight(done: pd.DataFrame, at_s: np.ndarray) -> np.ndarray:
-    """Operations due and not yet ended at each moment of `at_s`, shape (n,); never-ended ones stay in flight."""
+    """Return the operations due and not yet ended at each time of `at_s`, shape (n,).
+
+    Operations that never end stay in flight.
+    """
     due = np.sort(done["due_s"].to_numpy())
     ends = done["due_s"].to_numpy() + done["response_ms"].to_numpy() / 1000
     ended = np.sort(ends[~np.isnan(ends)])
@@ -246,10 +251,13 @@ def in_flight(done: pd.DataFrame, at_s: np.ndarray) -> np.ndarray:
 
 
 def rise_s(done: pd.DataFrame, span: operations.Span) -> float | None:
-    """By how much waiting (s, by Little's law) the number in flight grew over `span`; 0 where its slope is not
-    surely positive, None where the span is shorter than 6 s or holds fewer than 60 operations."""
-    held = int(operations.inside(done["due_s"].to_numpy(), [span]).sum())
-    if span.length_s < 6 or held < 60:
+    """Return the waiting time (s, by Little's law) by which the number in flight grew over `span`.
+
+    0 if its slope is not significantly positive; None if the span is shorter than 6 s or has fewer than 60
+    operations.
+    """
+    n = int(operations.inside(done["due_s"].to_numpy(), [span]).sum())
+    if span.length_s < 6 or n < 60:
         return None
     blocks = np.array_split(np.arange(span.start_s, span.end_s, 0.05), BLOCKS)
     means = [float(in_flight(done, moments).mean()) for moments in blocks]
@@ -257,5 +265,5 @@ def rise_s(done: pd.DataFrame, span: operations.Span) -> float | None:
     fit = stats.linregress(middles, means, alternative="greater")
     if fit.pvalue > RISE_P or fit.slope <= 0:
         return 0.0
-    rate_per_s = held / span.length_s
+    rate_per_s = n / span.length_s
     return float(fit.slope * span.length_s / rate_per_s)

@@ -1,8 +1,8 @@
-"""The model's answer beside the measurement: signed error per route and percentile, with its label.
+"""Prediction vs. measurement: the signed error per route and percentile, with the label of the calibration.
 
-error = predicted / measured - 1: +0.10 says the model was 10 % too high. A prediction whose service times come
-from the scored run itself (in-sample) proves nothing and gets no error figure. A percentile that its window
-cannot bear on either side gets none either.
+error = predicted / measured - 1: +0.10 means that the prediction was 10 % too high. A prediction whose
+service times come from the scored run itself (in-sample) proves nothing and gets no error. A percentile with
+too few operations on either side gets none either.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def block(
     in_sample: bool = False,
     calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The `prediction` block from the two records, steady windows; `routes` only where both have the route."""
+    """Return the `prediction` block of two records, steady windows. `routes` has the routes of both records."""
     ours, theirs = measured["summary"]["routes"], predicted["summary"]["routes"]
     common = [route for route in ours if route in theirs]
     return {
@@ -41,9 +41,9 @@ def block(
 def _route(ours: Mapping[str, Any], theirs: Mapping[str, Any], in_sample: bool) -> dict[str, Any]:
     scored = {}
     for name in SCORED:
-        borne = histogram.enough(ours["ok"], name) and histogram.enough(theirs["ok"], name)
+        enough = histogram.enough(ours["ok"], name) and histogram.enough(theirs["ok"], name)
         pair = _pair(ours["response_ms"][name], theirs["response_ms"][name], in_sample)
-        scored[name] = pair if borne else {**pair, "error": None}
+        scored[name] = pair if enough else {**pair, "error": None}
     return {"n": ours["ok"], "n_predicted": theirs["ok"], "response_ms": scored}
 
 
@@ -53,7 +53,7 @@ def _pairs(ours: Mapping[str, Any], theirs: Mapping[str, Any], in_sample: bool) 
 
 
 def _cpu(measured: Mapping[str, Any], predicted: Mapping[str, Any], in_sample: bool) -> dict[str, Any]:
-    """Core seconds of the nodes that both name."""
+    """Return the core seconds of the nodes that are in both records."""
     ours, theirs = measured["summary"]["cpu"], predicted["summary"]["cpu"]
     return {node: _pair(ours[node]["core_s"], theirs[node]["core_s"], in_sample) for node in ours if node in theirs}
 

@@ -1,7 +1,7 @@
 """The report: one HTML file that opens without network and without JavaScript.
 
-`render` is a pure function of a run (and of the twin beside it); `write` puts it into the run's folder.
-The template holds the words and their order; this module only prepares rows.
+`render` is a pure function of a run (and of its twin); `write` saves the page in the run's folder.
+The template holds the texts and their order; this module only prepares rows.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ REPORT = "report.html"
 SHOWN_VIOLATIONS = 5  # of each invariant; invariants.json has all of them
 
 PATH_WORDS = {
-    "push": "tweets pushed into followers' timelines",
-    "pull": "reads that merged authors who are not pushed",
+    "push": "tweets fanned out on write to followers' timelines",
+    "pull": "reads that merged pulled authors (fan-out on read)",
     "hit": "reads served from the cached timeline",
-    "rebuild": "reads that rebuilt a lost timeline",
-    "direct": "reads served from Cassandra while a rebuild stood",
-    "tail": "reads beyond the cached 800",
-    "retry": "attempts beyond the first, of clients and workers",
+    "rebuild": "reads that rebuilt a missing timeline",
+    "direct": "reads served from Cassandra while a rebuild was in progress",
+    "tail": "reads beyond the 800 cached entries",
+    "retry": "attempts after the first, by clients and workers",
 }
 
 
-BROKEN = {  # kind of a criterion -> colour, what follows when it does not hold
+BROKEN = {  # kind of a criterion -> color, consequence when it does not hold
     "void": ("void", "the run is void"),
     "overload": ("overloaded", "the system is overloaded"),
-    "note": ("unknown", "a note"),
+    "note": ("unknown", "informational"),
 }
 
 
 def write(run: record.Run) -> Path:
-    """Render the run's report into its folder, in one step. Returns the file."""
+    """Render the run's report into its folder, atomically. Return the file."""
     path = run.path / REPORT
     record.write_text(path, render(run))
     return path
 
 
 def render(run: record.Run) -> str:
-    """The report of `run` as HTML."""
+    """Return the report of `run` as HTML."""
     view = View(run)
     document = run.document
     figures = charts.draw(view)
@@ -67,7 +67,7 @@ def render(run: record.Run) -> str:
         main_figures=figures[:charts.MAIN],
         more_figures=figures[charts.MAIN:],
         findings=findings(document),
-        errors=errors_of(document.get("prediction") or {}),
+        errors=prediction_rows(document.get("prediction") or {}),
         processes=processes(document["summary"]),
         paths=paths(document["summary"]),
         recoveries=recoveries(document),
@@ -78,7 +78,7 @@ def render(run: record.Run) -> str:
 
 
 def _safe(value: Any) -> Any:
-    """Return a text of the template without characters that no page may hold; markup of ours as it is."""
+    """Return a template value with the characters that are invalid in a page escaped; our own markup unchanged."""
     is_markup = isinstance(value, markupsafe.Markup)
     return texts.xml_safe(value) if isinstance(value, str) and not is_markup else value
 
@@ -86,29 +86,36 @@ def _safe(value: Any) -> Any:
 @cache
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(TEMPLATES)
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_safe
     )
-    made.filters.update(
-        ms=ms, millis=millis, share=share, seconds=seconds, words=words, pname=pname, objective=objective, criterion=criterion
+    environment.filters.update(
+        ms=ms,
+        millis=millis,
+        share=share,
+        seconds=seconds,
+        words=words,
+        pname=pname,
+        objective=objective,
+        criterion=criterion,
     )
-    return made
+    return environment
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds for a column: three significant digits, no unit."""
+    """Format milliseconds for a table column: three significant digits, no unit."""
     if value is None:
         return "–"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value >= 100 else f"{value:.2f}"
 
 
 def millis(value: float | None) -> str:
-    """Milliseconds with a fitting unit."""
+    """Format milliseconds with a suitable unit."""
     return "–" if value is None else svg.millis(value)
 
 
 def share(value: float | None) -> str:
-    """A fraction as percent, with as many digits as it needs near 0 and 1."""
+    """Format a fraction as a percentage, with more digits near 0 and 1."""
     if value is None:
         return "–"
     near = min(abs(value), abs(1 - value))
@@ -118,24 +125,22 @@ def share(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Seconds with a fitting unit."""
+    """Format seconds with a suitable unit."""
     return "–" if value is None else svg.millis(value * 1000)
 
 
 def words(name: str) -> str:
-    """no_acknowledged_tweet_lost -> no acknowledged tweet lost."""
+    """Format an identifier as text: no_acknowledged_tweet_lost -> no acknowledged tweet lost."""
     return name.replace("_", " ")
 
 
 def pname(key: str) -> str:
-    """p999 -> p99.9."""
+    """Format the key of a percentile: p999 -> p99.9."""
     return {"p999": "p99.9", "p9999": "p99.99"}.get(key, key)
 
 
 def objective(one: Mapping[str, Any]) -> str:
-    """An objective's measured value with its unit; `> 12 s` where it falls among operations without an
-    answer.
-    """
+    """Format an objective's measured value with its unit; `> 12 s` if it falls among unanswered operations."""
     value, more = (one["value"], "") if one["value"] is not None else (one.get("at_least"), "> ")
     if value is None:
         return "–"
@@ -145,7 +150,7 @@ def objective(one: Mapping[str, Any]) -> str:
 
 
 def criterion(one: Mapping[str, Any]) -> str:
-    """A criterion's value with its unit, with the digits that separate it from its bound."""
+    """Format a criterion's value with its unit, with enough digits to distinguish it from its bound."""
     value, unit = one["value"], one.get("unit", "")
     if value is None:
         return "not recorded" if one["holds"] is False else "–"
@@ -156,37 +161,38 @@ def criterion(one: Mapping[str, Any]) -> str:
 
 
 def tiles(view: View) -> list[dict[str, str]]:
-    """The five or six numbers on top."""
+    """Return the headline numbers, at most seven."""
     block, totals = view.document["summary"], view.document["summary"]["totals"]
-    found = [
-        {"value": f"{totals['offered_per_s']:.4g}/s", "words": f"offered, {totals['planned']} operations"},
-        {"value": share(totals["ok"] / totals["planned"]) if totals["planned"] else "–", "words": "answered well"},
+    success_rate = share(totals["ok"] / totals["planned"]) if totals["planned"] else "–"
+    rows = [
+        {"value": f"{totals['offered_per_s']:.4g}/s", "words": f"offered load, {totals['planned']} operations"},
+        {"value": success_rate, "words": "success rate, OK of planned"},
     ]
     if totals.get("refused"):
         refused = share(totals["refused"] / totals["planned"])
-        found.append({"value": refused, "words": "refused (429) under the scenario's own limits"})
+        rows.append({"value": refused, "words": "refused (429) under the scenario's own limits"})
     if view.headline:
-        calm = block["routes"][view.headline]["steady"]["response_ms"]
-        found += [
-            {"value": millis(calm["p50"]), "words": f"{view.headline} median, steady, OK only"},
-            {"value": millis(calm["p99"]), "words": f"{view.headline} p99, steady, OK only"},
+        steady = block["routes"][view.headline]["steady"]["response_ms"]
+        rows += [
+            {"value": millis(steady["p50"]), "words": f"{view.headline} median, steady, OK only"},
+            {"value": millis(steady["p99"]), "words": f"{view.headline} p99, steady, OK only"},
         ]
     if block["delivery"]["n"]:
         label = "delivery p99, delivered only: post to all timelines"
-        found.append({"value": seconds(block["delivery"]["p99_s"]), "words": label})
-    core_s = sum(one["core_s"] for one in block["cpu"].values())
+        rows.append({"value": seconds(block["delivery"]["p99_s"]), "words": label})
+    core_s = sum(usage["core_s"] for usage in block["cpu"].values())
     if core_s:
         average = core_s / max(view.windows.load_s, 1e-9)
         cores = view.document["host"].get("cores") or view.document["platform"].get("cores")
-        found.append({"value": f"{average:.2f}", "words": f"cores used of {cores}" if cores else "cores used"})
-    return found
+        rows.append({"value": f"{average:.2f}", "words": f"cores used of {cores}" if cores else "cores used"})
+    return rows
 
 
 def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return one row an invariant, the worst verdict first, then in the order of the record.
+    """Return one row per invariant, worst verdict first, then in the order of the record.
 
-    `open`: it does not hold. `violations`: the first SHOWN_VIOLATIONS of them; `more`: how many further
-    ones there are.
+    `open`: whether the row is expanded, that is, the invariant failed or is unknown. `violations`: the first
+    SHOWN_VIOLATIONS of them; `more`: the number of the others.
     """
     rows = []
     for one in document["invariants"]:
@@ -199,41 +205,39 @@ def findings(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def counts(document: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Routes, busiest first, and all of them together; `fail` without the refusals that the scenario
-    configures.
-    """
+    """Return the counts of each route, busiest first, then the totals; `fail` excludes configured refusals."""
     table = document["summary"]["routes"]
     ordered = sorted(table.items(), key=lambda pair: -pair[1]["planned"])
-    return [(name, _refused_apart(row)) for name, row in (*ordered, ("all", document["summary"]["totals"]))]
+    return [(name, _without_refusals(row)) for name, row in (*ordered, ("all", document["summary"]["totals"]))]
 
 
-def _refused_apart(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    refused = row.get("refused", 0)  # records of before have no such count
+def _without_refusals(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    refused = row.get("refused", 0)  # older records lack this count
     return {**row, "fail": row["fail"] - refused, "refused": refused}
 
 
 def percentiles(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Per route: response steady, service steady, response whole."""
+    """Return per route three rows of percentiles: response (steady), service (steady), response (whole run)."""
     table = view.document["summary"]["routes"]
-    found = []
+    tables = []
     for name in view.routes:
-        whole, calm = table[name], table[name]["steady"]
+        overall, steady = table[name], table[name]["steady"]
         rows = [
-            {"words": "response, steady, OK only", "n": calm["ok"], **borne(calm, "response_ms")},
-            {"words": "service, steady, OK only", "n": calm["ok"], **borne(calm, "service_ms")},
-            {"words": "response, whole run, OK only", "n": whole["ok"], **borne(whole, "response_ms")},
+            {"words": "response, steady, OK only", "n": steady["ok"], **borne(steady, "response_ms")},
+            {"words": "service, steady, OK only", "n": steady["ok"], **borne(steady, "service_ms")},
+            {"words": "response, whole run, OK only", "n": overall["ok"], **borne(overall, "response_ms")},
         ]
-        found.append((name, rows))
-    return found
+        tables.append((name, rows))
+    return tables
 
 
 def borne(block: Mapping[str, Any], kind: str) -> dict[str, float | None]:
-    """The percentiles that so many operations can bear; the others would only repeat the maximum."""
+    """Return the percentiles; None for those that need more operations and would only repeat the maximum."""
     return {key: value if histogram.enough(block["ok"], key) else None for key, value in block[kind].items()}
 
 
-def errors_of(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of predicted against measured; `left` and `width` (percent) draw the signed error, clipped at 50 %."""
+def prediction_rows(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return rows of predicted vs. measured; `left` and `width` (percent) draw the signed error, clipped at 50 %."""
     rows = []
     for route, block in prediction.get("routes", {}).items():
         for key in ("p50", "p99"):
@@ -245,13 +249,13 @@ def errors_of(prediction: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [row for row in rows if row["measured"] != "–" or row["predicted"] != "–"]
 
 
-def _error_row(name: str, pair: Mapping[str, float | None], told: Any) -> dict[str, Any]:
+def _error_row(name: str, pair: Mapping[str, float | None], formatted: Any) -> dict[str, Any]:
     error = pair["error"]
     clipped = None if error is None else max(-0.5, min(0.5, error)) * 100
     return {
         "name": name,
-        "measured": told(pair["measured"]),
-        "predicted": told(pair["predicted"]),
+        "measured": formatted(pair["measured"]),
+        "predicted": formatted(pair["predicted"]),
         "error": "–" if error is None else f"{error * 100:+.1f} %",
         "left": None if clipped is None else 50 + min(0.0, clipped),
         "width": None if clipped is None else abs(clipped),
@@ -259,26 +263,26 @@ def _error_row(name: str, pair: Mapping[str, float | None], told: Any) -> dict[s
 
 
 def processes(block: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """CPU and peak memory of each process, most CPU first."""
+    """Return CPU and peak memory of each process, most CPU first."""
     names = [*block["cpu"], *(name for name in block["rss_mib"] if name not in block["cpu"])]
     rows = []
     for name in names:
         used = block["cpu"].get(name, {"core_s": 0.0, "share": 0.0})
-        rss = block["rss_mib"].get(name)
-        told = "–" if rss is None else f"{rss:,.0f}"
-        rows.append({"name": name, "core_s": f"{used['core_s']:.2f}", "share": used["share"], "rss": told})
+        rss_mib = block["rss_mib"].get(name)
+        memory = "–" if rss_mib is None else f"{rss_mib:,.0f}"
+        rows.append({"name": name, "core_s": f"{used['core_s']:.2f}", "share": used["share"], "rss": memory})
     return rows
 
 
 def paths(block: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """How often each path was taken."""
-    return [{"name": name, "n": block["paths"].get(name, 0), "words": told} for name, told in PATH_WORDS.items()]
+    """Return the count of each read and write path."""
+    return [{"name": name, "n": block["paths"].get(name, 0), "words": text} for name, text in PATH_WORDS.items()]
 
 
 def recoveries(document: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Rows of faults: verdict and note, time to recovery, RTO and RPO in words; a dash where not known.
+    """Return one row per fault: verdict, note, time to recovery, RTO and RPO as text; a dash if unknown.
 
-    Of a void run neither verdict nor numbers are given.
+    For a void run, verdict and numbers are withheld.
     """
     faults = document.get("recovery", ())
     if document["validity"]["verdict"] == verdict.VOID:
@@ -304,13 +308,13 @@ def _rto(one: Mapping[str, Any]) -> str:
 
 
 def _lost(rpo: Mapping[str, Mapping[str, int]] | None) -> str:
-    """What was lost of what was acknowledged: `2 of 310 tweets, 0 of 41 likes`."""
+    """Format the acknowledged writes that were lost: `2 of 310 tweets, 0 of 41 likes`."""
     parts = [f"{counts['lost']} of {counts['acknowledged']} {kind}" for kind, counts in (rpo or {}).items()]
     return ", ".join(parts) or "–"
 
 
 def disclosure(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What another person needs to judge or repeat the run."""
+    """Return the facts that a reader needs to assess or reproduce the run."""
     clock = {"started": document["started_at"], "warm-up": f"{document['windows']['warm_up_s']:g} s",
              "load": f"{document['windows']['load_s']:g} s"}  # fmt: skip
     groups = {
@@ -320,22 +324,22 @@ def disclosure(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         "platform": {key: value for key, value in document["platform"].items() if key != "traces"},
         "population": document["population"],
     }
-    return [(name, _told(values)) for name, values in groups.items() if values]
+    return [(name, _as_text(values)) for name, values in groups.items() if values]
 
 
-LONGEST = 260  # letters of one nested value in the disclosure; the whole of it stands in record.json
+LONGEST = 260  # characters of one nested value in the disclosure; record.json has the full value
 
 
-def _told(value: Any) -> str:
+def _as_text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return " · ".join(f"{words(str(key))} {_short(_told(each))}" for key, each in value.items())
+        return " · ".join(f"{words(str(key))} {_truncated(_as_text(each))}" for key, each in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_told(each) for each in value)
+        return ", ".join(_as_text(each) for each in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} … (whole in record.json)"
+def _truncated(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} … (full value in record.json)"
 
 
 def _overloads(document: Mapping[str, Any]) -> list[str]:

@@ -1,8 +1,8 @@
-"""Drawing: scales, axes, lines, areas and legends as SVG text. Knows pixels and numbers, nothing of runs.
+"""SVG drawing primitives: scales, axes, lines, areas and legends. Independent of runs and records.
 
-A chart is 480 x 270 units, so that its 12-unit letters stay readable at the width of a phone. Colours are
-CSS classes (c1..c8, ink, grid, ...) that the page defines once, for light and dark. Points are whole tenths
-of a unit and relative to the one before: about 6 bytes each, so 20 series of 30 min fit into 250 kB.
+A chart is 480 x 270 units, so that its 12-unit text is readable at the width of a phone. Colors are CSS
+classes (c1..c8, ink, grid, ...) that the page defines once for light and dark mode. Points are relative, in
+tenths of a unit: about 6 bytes each, so 20 series of 30 min fit into 250 kB.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from reports.page import texts
 WIDTH, HEIGHT = 480, 270
 LEFT, RIGHT, BOTTOM = 54, 12, 34
 LEGEND_ROW = 17
-LETTER = 6.9  # mean width of a letter of the 12-unit face, for placing legend entries
+LETTER = 6.9  # mean width of a character at 12 units, for placing legend entries
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps `low`..`high` to pixels `start`..`end`, linearly or by logarithm; values outside are clipped."""
+    """Maps `low`..`high` to pixels `start`..`end`, linearly or logarithmically; values outside are clipped."""
 
     low: float
     high: float
@@ -41,15 +41,15 @@ class Scale:
         if self.log:
             clipped, low, high = np.log10(clipped), math.log10(low), math.log10(high)
         share = (clipped - low) / ((high - low) or 1.0)
-        placed: Floats = self.start + share * (self.end - self.start)
-        return placed
+        pixels: Floats = self.start + share * (self.end - self.start)
+        return pixels
 
     def at(self, value: float) -> float:
-        """The pixel of one value."""
+        """Return the pixel of one value."""
         return float(self(value))
 
     def ticks(self) -> list[float]:
-        """Round values on the axis: 1-2-5 steps, or 1-2-5 of each decade (1 of each, beyond four decades)."""
+        """Return round tick values: 1-2-5 steps, or 1-2-5 per decade (1 per decade for wide spans)."""
         return _log_ticks(self.low, self.high) if self.log else _linear_ticks(self.low, self.high)
 
 
@@ -65,19 +65,19 @@ def _log_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     span = math.log10(high / low)
     mantissas = (1, 2, 5) if span < 1.6 else (1, 3) if span < 2.6 else (1,)
-    found = [m * 10.0**d for d in decades for m in mantissas]
-    return [value for value in found if low * 0.999 <= value <= high * 1.001]
+    values = [m * 10.0**d for d in decades for m in mantissas]
+    return [value for value in values if low * 0.999 <= value <= high * 1.001]
 
 
 def number(value: float) -> str:
-    """A short number for an axis: 0.5, 20, 1.5k."""
+    """Format a number for an axis: 0.5, 20, 15k."""
     if abs(value) >= 10_000:
         return f"{value / 1000:g}k"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:g}"
 
 
 def millis(value: float) -> str:
-    """A time in ms for an axis or a cell: 250 µs, 20 ms, 1.5 s."""
+    """Format a duration in ms for an axis or a cell: 250 µs, 20 ms, 1.5 s."""
     if 0 < value < 1:
         return f"{value * 1000:.3g} µs"
     return f"{value:.3g} ms" if value < 1000 else f"{value / 1000:.3g} s"
@@ -85,7 +85,7 @@ def millis(value: float) -> str:
 
 @dataclass
 class Canvas:
-    """An SVG under construction. `top` is where the plot begins, below the legend."""
+    """An SVG under construction. `top`: where the plot starts, below the legend."""
 
     title: str
     describe: str
@@ -103,23 +103,23 @@ class Canvas:
         self.parts.extend(parts)
 
     def text(self, x: float, y: float, words: str, css: str = "tick", anchor: str = "start") -> None:
-        """A word at a place."""
-        place = f'x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}"'
-        self.add(f"<text {place}>{_escaped(words)}</text>")
+        """Draw text at a position."""
+        attributes = f'x="{x:.1f}" y="{y:.1f}" class="{css}" text-anchor="{anchor}"'
+        self.add(f"<text {attributes}>{_escaped(words)}</text>")
 
     def rect(self, box: tuple[float, float, float, float], css: str, title: str = "") -> None:
-        """A box (x, y, width, height) with an optional tooltip."""
+        """Draw a box (x, y, width, height) with an optional tooltip."""
         x, y, w, h = box
         tooltip = f"<title>{_escaped(title)}</title>" if title else ""
         shape = f'x="{x:.1f}" y="{y:.1f}" width="{max(0.0, w):.1f}" height="{max(0.0, h):.1f}" class="{css}"'
         self.add(f"<rect {shape}>{tooltip}</rect>" if tooltip else f"<rect {shape}/>")
 
     def line(self, x: float, y: float, x2: float, y2: float, css: str) -> None:
-        """A straight line."""
+        """Draw a straight line."""
         self.add(f'<line x1="{x:.1f}" y1="{y:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{css}"/>')
 
     def legend(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Entries (css class, words) in rows above the plot; moves `top` below them."""
+        """Draw entries (CSS class, text) in rows above the plot and move `top` below them."""
         x, y = float(LEFT), 11.0
         for css, words in entries:
             width = 20 + LETTER * len(words) + 12
@@ -135,39 +135,39 @@ class Canvas:
         self.top = y + 13
 
     def axes(
-        self, x: Scale | None, y: Scale, x_word: str, y_word: str, told: Callable[[float], str] = number
+        self, x: Scale | None, y: Scale, x_label: str, y_label: str, y_format: Callable[[float], str] = number
     ) -> None:
-        """Grid, ticks and axis words; `x` None draws no ticks along the foot. `told`: value -> text, for y."""
+        """Draw grid, ticks and axis labels. `x` None: no ticks on the x axis. `y_format`: y value -> text."""
         for value in y.ticks():
             at = y.at(value)
             self.line(LEFT, at, WIDTH - RIGHT, at, "grid")
-            self.text(LEFT - 5, at + 4, told(value), "tick", "end")
+            self.text(LEFT - 5, at + 4, y_format(value), "tick", "end")
         for value, at in [(value, x.at(value)) for value in x.ticks()] if x else []:
             self.text(at, self.plot_bottom + 15, number(value), "tick", "middle")
         self.line(LEFT, self.plot_bottom, WIDTH - RIGHT, self.plot_bottom, "axis")
-        self.axis_words(x_word, y_word)
+        self.axis_labels(x_label, y_label)
 
-    def axis_words(self, x_word: str, y_word: str) -> None:
-        """The words of both axes, below the plot, each with the direction of its axis."""
-        self.text(WIDTH - RIGHT, self.height - 4, f"{x_word} →" if x_word else "", "word", "end")
-        self.text(LEFT, self.height - 4, f"↑ {y_word}" if y_word else "", "word")
+    def axis_labels(self, x_label: str, y_label: str) -> None:
+        """Draw the labels of both axes below the plot, each with an arrow in the direction of its axis."""
+        self.text(WIDTH - RIGHT, self.height - 4, f"{x_label} →" if x_label else "", "word", "end")
+        self.text(LEFT, self.height - 4, f"↑ {y_label}" if y_label else "", "word")
 
     def path(self, xs: Floats, ys: Floats, css: str, gap: float = math.inf) -> None:
-        """A line through pixels (xs, ys); NaN and steps of x wider than `gap` break it."""
+        """Draw a line through pixels (xs, ys); NaN and steps of x wider than `gap` break it."""
         data = "".join(_relative(xs[part], ys[part]) for part in _runs(xs, ys, gap))
         if data:
             self.add(f'<path d="{data}" class="{css}" transform="scale(.1)"/>')
 
     def area(self, xs: Floats, ys: Floats, css: str) -> None:
-        """The area between pixels (xs, ys) and the foot of the plot."""
+        """Fill the area between pixels (xs, ys) and the bottom of the plot."""
         if len(xs) == 0:
             return
-        foot = round(self.plot_bottom * 10)
-        data = f"{_relative(xs, ys)}V{foot}H{round(float(xs[0]) * 10)}Z"
+        bottom = round(self.plot_bottom * 10)
+        data = f"{_relative(xs, ys)}V{bottom}H{round(float(xs[0]) * 10)}Z"
         self.add(f'<path d="{data}" class="{css}" transform="scale(.1)"/>')
 
     def svg(self) -> str:
-        """The finished SVG, with title and description for those who cannot see it."""
+        """Return the finished SVG, with a title and a description for screen readers."""
         head = (
             f'<svg viewBox="0 0 {WIDTH} {self.height}" role="img" aria-labelledby="{self.key}-t {self.key}-d">'
             f'<title id="{self.key}-t">{_escaped(self.title)}</title>'
@@ -196,7 +196,7 @@ def _runs(xs: Floats, ys: Floats, gap: float) -> Iterable[slice]:
 def _relative(xs: Floats, ys: Floats) -> str:
     points = np.rint(np.column_stack([xs, ys]) * 10).astype(np.int64)
     steps = np.diff(points, axis=0).tolist()
-    if not steps:  # a single point is drawn as a dot by its round line cap
+    if not steps:  # the round line cap draws a single point as a dot
         return f"M{points[0][0]} {points[0][1]}h1"
     moves = " ".join(f"{dx}{dy}" if dy < 0 else f"{dx} {dy}" for dx, dy in steps)
     return f"M{points[0][0]} {points[0][1]}l{moves}"

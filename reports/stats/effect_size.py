@@ -1,10 +1,10 @@
 """The statistics of `compare`: the effect between two sides of repeated runs, with its interval.
 
-The unit is the run. Each run gives one number per measure; a side has at least five. On the log scale the
-effect is a ratio, and Welch's t over run-level numbers is honest whatever the requests inside a run do.
-Requests are autocorrelated, so a run's own uncertainty comes from a block bootstrap (whole stretches of the
-run are drawn, never single requests); it is the floor of the standard error: five runs that happen to agree
-cannot make the interval narrower than what each of them knows.
+The unit of analysis is the run. Each run gives one number per measure; a side has at least five. On the log scale
+the effect is a ratio, and Welch's t over run-level numbers is valid whatever the dependence of requests within a
+run. Requests are autocorrelated, so a run's own uncertainty comes from a block bootstrap (whole blocks of time
+are drawn, never single requests). It is the floor of the standard error: five runs that agree by chance cannot
+make the interval narrower than the error of each of them.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 
-BLOCKS = 30  # stretches of a run; 2 s each in a run of 60 s, longer than a queue at 90 % load remembers
-DRAWS = 200  # bootstrap draws; their spread is then known to 5 %
+BLOCKS = 30  # of a run; 2 s each in a run of 60 s, longer than the correlation time of a queue at 90 % load
+DRAWS = 200  # bootstrap draws; their standard deviation is then known to 5 %
 BINS = 400  # log-spaced between the smallest and the largest value: at most 2 % wide over 3 decades
 LEVEL = 0.95  # of the intervals shown
-ALPHA = 0.05  # of a verdict `changed` over all its tests together
+ALPHA = 0.05  # family-wise, for the result `changed` over all its tests
 
 
 @dataclass(frozen=True)
 class Measured:
     """One measure of one run on the log scale: its value and the standard error within the run.
 
-    `beyond`: the value is only a lower bound, since the percentile falls among operations without an answer.
+    `beyond`: the value is only a lower bound, since the percentile falls among unanswered operations.
     """
 
     value: float
@@ -40,7 +40,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Effect:
-    """B against A as a ratio - 1 (0.10 = B is 10 % higher), its 95 % interval, p of 'no effect'."""
+    """B against A as ratio - 1 (0.10 = B is 10 % higher), its 95 % interval, and the p-value of 'no effect'."""
 
     change: float
     low: float
@@ -49,10 +49,10 @@ class Effect:
 
 
 def bootstrap_quantiles(values: Floats, at_s: Floats, quantiles: Sequence[float], seed: int = 0) -> Floats:
-    """Block bootstrap of log quantiles: shape (DRAWS, len(quantiles)).
+    """Return block bootstrap draws of log quantiles: shape (DRAWS, len(quantiles)).
 
-    `values` > 0, shape (n,), belong to times `at_s`. The run is cut into BLOCKS stretches of equal time; a draw
-    takes as many with replacement. Stretches are kept as histograms, so a draw costs a row of sums.
+    `values` > 0, shape (n,), at times `at_s`. The run is split into BLOCKS blocks of equal time; a draw takes as
+    many with replacement. Blocks are stored as histograms, so a draw costs one sum of rows.
     """
     logs = np.log(values)
     edges = np.linspace(logs.min(), logs.max() + 1e-12, BINS + 1)
@@ -62,15 +62,15 @@ def bootstrap_quantiles(values: Floats, at_s: Floats, quantiles: Sequence[float]
     counts = np.bincount(block * BINS + column, minlength=BLOCKS * BINS).reshape(BLOCKS, BINS)
     weights = np.random.default_rng(seed).multinomial(BLOCKS, np.full(BLOCKS, 1 / BLOCKS), size=DRAWS)
     below = np.cumsum(weights @ counts, axis=1)
-    wanted = below[:, -1:] * np.asarray(quantiles)[None, :]
-    found = np.array([np.searchsorted(row, need) for row, need in zip(below, wanted, strict=True)])
+    ranks = below[:, -1:] * np.asarray(quantiles)[None, :]
+    bins = np.array([np.searchsorted(row, row_ranks) for row, row_ranks in zip(below, ranks, strict=True)])
     middles: Floats = (edges[:-1] + edges[1:]) / 2
-    drawn: Floats = middles[np.minimum(found, BINS - 1)]
-    return drawn
+    draws: Floats = middles[np.minimum(bins, BINS - 1)]
+    return draws
 
 
 def effect(a: Sequence[Measured], b: Sequence[Measured]) -> Effect:
-    """Welch's t between two sides, at least two runs each, with the within-run error as floor."""
+    """Return Welch's t between two sides, at least two runs each, with the within-run error as the floor."""
     values = [np.array([one.value for one in side]) for side in (a, b)]
     parts = [_squared_error(side, numbers) for side, numbers in zip((a, b), values, strict=True)]
     se = math.sqrt(sum(parts))
@@ -90,7 +90,7 @@ def _squared_error(side: Sequence[Measured], values: Floats) -> float:
 
 
 def holm(p_values: Sequence[float], alpha: float = ALPHA) -> list[bool]:
-    """Which of several tests reject, keeping the chance of any false rejection below `alpha` (Holm's steps)."""
+    """Return which tests reject, with a family-wise error rate of at most `alpha` (Holm's step-down procedure)."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])
     rejected = [False] * len(p_values)
     for step, i in enumerate(order):

@@ -1,11 +1,11 @@
 """Percentiles and HdrHistograms of latencies.
 
-The percentiles here are of the values given; those that an objective is judged by also cover operations
-without an answer (`over_due`). A percentile is nearest-rank: of n values in ascending order, p is the value
-at rank ceil(p/100 * n). It is always a value that was measured, never an interpolation, and windows are never
-averaged: a percentile of a window is taken from that window's values, and repeats give the median of their
-percentiles. Exact percentiles come from the arrays; HdrHistogram (1 µs..120 s, 3 digits: at most 0.1 % off)
-is the exchange format, written as a V2 log that HdrHistogram's own tools and plotters read.
+These percentiles cover the given values only; the percentiles that decide an objective also cover unanswered
+operations (`over_due`). A percentile is nearest-rank: of n values in ascending order, p is the value at rank
+ceil(p/100 * n). It is always a measured value, never an interpolation, and windows are never averaged: the
+percentile of a window is computed from that window's values, and that of repeats is the median of their
+percentiles. Exact percentiles come from the arrays. HdrHistogram (1 µs..120 s, 3 digits: error at most 0.1 %) is
+the exchange format, written as a V2 log that HdrHistogram's own tools and plotters read.
 """
 
 from __future__ import annotations
@@ -35,9 +35,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def rank(n: int, quantile: float) -> int:
-    """The nearest rank ceil(quantile * n), 1..n, in whole numbers: 0.99 * 100 is 99, not
-    99.00000000000001.
-    """
+    """Return the nearest rank ceil(quantile * n), 1..n, in exact arithmetic: 0.99 * 100 is 99, not more."""
     return min(n, max(1, math.ceil(_exact(quantile) * n)))
 
 
@@ -45,7 +43,7 @@ _exact = functools.cache(bounds.exact)
 
 
 def percentile(values: Floats, quantile: float) -> float:
-    """Nearest-rank percentile of `values`, shape (n,), in any order; NaN of none."""
+    """Return the nearest-rank percentile of `values`, shape (n,), in any order; NaN if it is empty."""
     n = len(values)
     if n == 0:
         return math.nan
@@ -54,28 +52,28 @@ def percentile(values: Floats, quantile: float) -> float:
 
 
 def describe(values: Floats) -> dict[str, float | None]:
-    """p50..p99.99, max and mean of `values`, shape (n,), in their unit; None for each where there are none."""
+    """Return p50..p99.99, max and mean of `values`, shape (n,), in their unit; None for each if it is empty."""
     if len(values) == 0:
         return dict.fromkeys(KEYS)
     ordered = np.sort(values)
-    found: dict[str, float | None] = {
+    percentiles: dict[str, float | None] = {
         name: float(ordered[rank(len(ordered), quantile) - 1]) for name, quantile in QUANTILES.items()
     }
-    return {**found, "max": float(ordered[-1]), "mean": float(ordered.mean())}
+    return {**percentiles, "max": float(ordered[-1]), "mean": float(ordered.mean())}
 
 
 def needed(metric: str) -> int:
-    """How many values a percentile needs: one of them must lie beyond it, and 10 in all (also for max and mean)."""
+    """Return how many values a percentile needs: 1/(1-q), and at least 10 (also for max and mean)."""
     return max(10, round(1 / (1 - QUANTILES.get(metric, 0.5))))
 
 
 def enough(n: int, metric: str) -> bool:
-    """Whether `n` values can bear this percentile."""
+    """Return whether `n` values are enough for this percentile."""
     return n >= needed(metric)
 
 
 def of_repeats(repeats: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
-    """The median of each percentile over the repeats; None where no repeat has it."""
+    """Return the median of each percentile over the repeats; None if no repeat has it."""
     keys = list(dict.fromkeys(key for one in repeats for key in one))
     return {key: _median(one.get(key) for one in repeats) for key in keys}
 
@@ -86,7 +84,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def hdr(latencies_us: Floats) -> HdrHistogram:
-    """An HdrHistogram of `latencies_us`, shape (n,); values outside 1 µs..120 s are clipped into it."""
+    """Return an HdrHistogram of `latencies_us`, shape (n,); values outside 1 µs..120 s are clipped."""
     histogram = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
     rounded = np.clip(np.rint(latencies_us), LOWEST_US, HIGHEST_US).astype(np.int64)
     values, counts = np.unique(rounded, return_counts=True)
@@ -97,7 +95,7 @@ def hdr(latencies_us: Floats) -> HdrHistogram:
 
 @dataclass(frozen=True)
 class Interval:
-    """The latencies of one stretch of a run: start and length in s from the run's start, values in µs."""
+    """The latencies of one interval of a run: start (from the run's start) and length in s, values in µs."""
 
     start_s: float
     length_s: float
@@ -105,10 +103,10 @@ class Interval:
 
 
 def log_text(intervals: Iterable[Interval], start_wall_ms: int, tag: str) -> str:
-    """An HdrHistogram V2 log, one line an interval, `tag` on each line, values in µs.
+    """Return an HdrHistogram V2 log, one line per interval, `tag` on each line, values in µs.
 
-    Written by hand: hdrhistogram 0.10.8 encodes and reads logs, but its writer knows no tags and its start
-    line raises for any date (milliseconds are taken for seconds).
+    Formatted here because the log writer of hdrhistogram 0.10.8 does not support tags, and its start line raises
+    for any date (it takes milliseconds for seconds). Its encoder and reader are used.
     """
     head = (
         "#[Histogram log format version 1.3]\n"
@@ -126,7 +124,7 @@ def _log_line(one: Interval, tag: str) -> str:
 
 
 def read_log(path: Path) -> HdrHistogram:
-    """All intervals of a V2 log, added up."""
+    """Return the sum of all intervals of a V2 log."""
     total = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
     reader = HistogramLogReader(str(path), total)
     while reader.add_next_interval_histogram():

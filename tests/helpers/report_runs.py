@@ -33,11 +33,11 @@ faults: [{at: 30 s, kind: cache_loss, target: redis}]
 objectives: [home p99 <= 250 ms steady, errors < 0.5 % whole, home p99 <= 250 ms after fault within 10 s]
 """
 
-PROMISES = (
-    facts.Promise("home", "p99", "<=", 0.25),
-    facts.Promise("all", "errors", "<", 0.005, "whole"),
-    facts.Promise("home", "p99", "<=", 0.25, "after fault", 10.0),
-    facts.Promise("delivery", "p95", "<=", 1.0, "whole"),
+OBJECTIVES = (
+    facts.Objective("home", "p99", "<=", 0.25),
+    facts.Objective("all", "errors", "<", 0.005, "whole"),
+    facts.Objective("home", "p99", "<=", 0.25, "after fault", 10.0),
+    facts.Objective("delivery", "p95", "<=", 1.0, "whole"),
 )
 
 FINDINGS = tuple(
@@ -155,7 +155,7 @@ def quiet(**changes: Any) -> facts.Facts:
         series=series(),
         effects=stamped,
         probes=probes(stamped),
-        objectives=PROMISES,
+        objectives=OBJECTIVES,
         invariants=FINDINGS,
         generator=facts.Generator(cpu_share=0.31, lost=0, smoke_ok=True),
         scenario_doc={
@@ -200,7 +200,7 @@ def overloaded() -> facts.Facts:
     rows = history(dip_s=1000.0)
     gap_ns = (rows["due_ns"] - START_NS) // 6
     done_ns = rows["done_ns"] + gap_ns
-    promises = PROMISES[:1]
+    promises = OBJECTIVES[:1]
     return quiet(history=rows.assign(done_ns=done_ns), objectives=promises, faults=(), windows=facts.Windows(
         START_NS, 10.0, 60.0, (), (facts.Stage(0.0, 60.0, 60.0, 60.0),)))
 

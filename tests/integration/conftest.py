@@ -38,6 +38,6 @@ async def standing_rig() -> AsyncIterator[services_rig.Rig]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def rig(standing_rig: services_rig.Rig) -> services_rig.Rig:
-    """The running services, ready. Their tasks stood still while a test of another event loop ran: they catch up first."""
+    """The running services, ready. Their tasks did not run during a test in another event loop: let them catch up first."""
     await standing_rig.catch_up()
     return standing_rig

@@ -1,4 +1,4 @@
-"""Prometheus and Alertmanager as they run in a lab with --observe: what fires, what the pagers get, and when it ends."""
+"""Prometheus and Alertmanager in a lab with --observe: which alerts fire, what the pagers receive, when alerts resolve."""
 
 import asyncio
 import subprocess
@@ -26,9 +26,9 @@ pytestmark = [
 ]
 RANGE = 217
 WATCHED = Node("gateway-1", "gateway", "service", module="tests.helpers.monitored_service")
-LOOKING_ON = tuple(node for node in blueprint.OBSERVERS if node.kind in ("prometheus", "alertmanager", "receiver"))
+MONITORING = tuple(node for node in blueprint.OBSERVERS if node.kind in ("prometheus", "alertmanager", "receiver"))
 EXPORTER = Node("exporter-1", "exporter", "observer", module="tests.helpers.monitored_exporter")
-DOOR = blueprint.load("small").of_kind("haproxy")
+HAPROXY = blueprint.load("small").of_kind("haproxy")
 RATE_PER_S = 20
 
 
@@ -42,7 +42,7 @@ async def until(look, what, within_s=25.0):
 
 
 class Watched:
-    """A lab of a door, one service behind it and what looks on; under a steady load."""
+    """A lab with HAProxy, one service and the observability stack, under constant load."""
 
     def __init__(self, lab, web):
         self.lab, self.web = lab, web
@@ -52,17 +52,17 @@ class Watched:
             return await answer.json()
 
     async def incident(self, pager, words):
-        """Return the newest incident of a pager whose summary has these words, else None."""
+        """Return the newest incident of a pager whose summary contains `words`, else None."""
         rows = (await self.json("receiver", "/incidents"))["incidents"]
         return next((row for row in reversed(rows) if row["pager"] == pager and words in row["summary"]), None)
 
     async def value(self, query):
-        """Return what Prometheus answers to a query: a number, or None."""
-        found = (await self.json("prometheus", f"/api/v1/query?query={query}"))["data"]["result"]
-        return float(found[0]["value"][1]) if found else None
+        """Return the result of a Prometheus query: a number, or None."""
+        result = (await self.json("prometheus", f"/api/v1/query?query={query}"))["data"]["result"]
+        return float(result[0]["value"][1]) if result else None
 
     async def load(self):
-        """Ask at an even rate, whatever the answers do."""
+        """Send requests at a constant rate, whatever the responses (open workload)."""
         async def ask():
             try:
                 async with self.web.get(f"http://{self.lab.plan.of('haproxy')}/parrot"):
@@ -70,29 +70,29 @@ class Watched:
             except aiohttp.ClientError:
                 pass
 
-        asked = set()
+        tasks = set()
         while True:
-            asked.add(task := asyncio.create_task(ask()))
-            task.add_done_callback(asked.discard)
+            tasks.add(task := asyncio.create_task(ask()))
+            task.add_done_callback(tasks.discard)
             await asyncio.sleep(1 / RATE_PER_S)
 
 
 @pytest.fixture
 async def watched(tmp_path):
-    """The lab, up and asked; nothing of it stays."""
+    """A lab that is up and under load; purged afterwards."""
     lab = native.Lab(tmp_path, RANGE)
-    await lab.up(Blueprint("watched", (*DOOR, WATCHED, EXPORTER, *LOOKING_ON)))
+    await lab.up(Blueprint("watched", (*HAPROXY, WATCHED, EXPORTER, *MONITORING)))
     try:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as web:
-            made = Watched(lab, web)
-            load = asyncio.create_task(made.load())
-            yield made
+            observed = Watched(lab, web)
+            load = asyncio.create_task(observed.load())
+            yield observed
             load.cancel()
     finally:
         await lab.down(purge=True)
 
 
-async def both_of_a_group_are_told(watched):
+async def both_alerts_of_a_group_page(watched):
     """Two alerts of one group whose texts differ have no common text; the pagers refuse an empty one."""
     labels = {"alertname": "BudgetBurn", "severity": "page", "slo": "parrots", "set": "real"}
     alerts = [{"labels": {**labels, "windows": windows}, "annotations": {"summary": f"parrots burn over {windows}"}}
@@ -100,47 +100,47 @@ async def both_of_a_group_are_told(watched):
     async with watched.web.post(f"http://{watched.lab.plan.of('alertmanager')}/api/v2/alerts", json=alerts) as answer:
         assert answer.status == 200
     for pager in ("pagerduty", "opsgenie"):
-        told = await until(lambda pager=pager: watched.incident(pager, "parrots burn over"), f"an event at {pager}")
-        assert told["summary"].endswith("(2 alerts)")
+        event = await until(lambda pager=pager: watched.incident(pager, "parrots burn over"), f"an event at {pager}")
+        assert event["summary"].endswith("(2 alerts)")
 
 
-async def one_comes_and_goes(watched):
-    """A second gateway is added, asked by Prometheus, and taken out again as the end of an evening does."""
+async def add_and_remove_a_gateway(watched):
+    """Add a second gateway, wait until Prometheus scrapes it, and remove it, as a scale-in does."""
     await watched.lab.scale("gateway", 2)
     await until(lambda: watched.value('up{node="gateway-2"}'), "a scrape of the second gateway")
     assert await until(lambda: watched.value('tweetlab_node_expected{node="gateway-2"}'), "the word that it is expected") == 1.0
     await watched.lab.scale("gateway", 1)
 
 
-async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(watched):
-    """Kill the only gateway: InstanceDown and the compressed burn rate fire; a refused page is sent again under the same key.
+async def test_a_killed_service_pages_once_and_is_resolved_after_recovery(watched):
+    """Kill the only gateway: InstanceDown and the compressed burn rate fire; a rejected page is retried with the same key.
 
-    One that was taken out right before, as asked, is missed by nobody.
+    An instance that was removed on purpose right before does not page.
     """
     await until(lambda: watched.value('up{job="gateway"}'), "the first scrape")
     async with watched.web.post(f"http://{watched.lab.plan.of('receiver')}/fail", json={"next": 1, "status": 500}) as answer:
         assert answer.status == 200
     named = [each for each in data_flow.rows()["7"].metrics if each.labels.get("job") == "gateway"]
     was = [await watched.value(each.query()) for each in named]
-    await one_comes_and_goes(watched)
+    await add_and_remove_a_gateway(watched)
     await watched.lab.auto_heal("gateway-1", False)
     killed_ms = time.time() * 1e3
     await watched.lab.kill("gateway-1")
 
     down = await until(lambda: watched.incident("pagerduty", "gateway-1 does not answer"), "a page")
     burn = await until(lambda: watched.incident("pagerduty", "availability: budget burns"), "a page of the burn rate")
-    also = await until(lambda: watched.incident("opsgenie", "gateway-1 does not answer"), "an alert at OpsGenie")
+    alert = await until(lambda: watched.incident("opsgenie", "gateway-1 does not answer"), "an alert at OpsGenie")
     assert "availability: budget burns more than" in burn["summary"]
     assert killed_ms < down["opened_ms"] < killed_ms + 20_000
-    told = await monitoring.alerts(watched.lab)  # what `tweetlab alerts` shows
-    firing = {row["labels"]["alertname"] for row in told["prometheus"] if row["state"] == "firing"}
+    shown = await monitoring.alerts(watched.lab)  # what `tweetlab alerts` shows
+    firing = {row["labels"]["alertname"] for row in shown["prometheus"] if row["state"] == "firing"}
     assert firing >= {"InstanceDown", "BudgetBurn"}
-    # One incident may stand for both sets of windows, and then tells the first: the factor stands at each alert.
-    burning = [row["summary"] for row in told["prometheus"] if row["labels"]["alertname"] == "BudgetBurn"]
+    # One incident can cover both sets of windows and then shows the first: each alert has its own factor.
+    burning = [row["summary"] for row in shown["prometheus"] if row["labels"]["alertname"] == "BudgetBurn"]
     assert any("real windows divided by 60" in summary for summary in burning), burning
-    assert down["key"] in {row["key"] for row in told["incidents"] if row["open"]}
+    assert down["key"] in {row["key"] for row in shown["incidents"] if row["open"]}
 
-    await both_of_a_group_are_told(watched)
+    await both_alerts_of_a_group_page(watched)
     await watched.lab.auto_heal("gateway-1", True)
 
     async def all_have_moved():
@@ -148,17 +148,17 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
         return now and all(value is not None and value != before for value, before in zip(now, was))
 
     async def resolved():
-        found = [await watched.incident(pager, "gateway-1 does not answer") for pager in ("pagerduty", "opsgenie")]
-        return all(row["resolved_ms"] for row in found)
+        incidents = [await watched.incident(pager, "gateway-1 does not answer") for pager in ("pagerduty", "opsgenie")]
+        return all(row["resolved_ms"] for row in incidents)
 
     await until(resolved, "the resolve")
     await until(all_have_moved, "a movement of every metric that box 7 of docs/data-flow.md names")
     events = (await watched.json("receiver", "/events"))["events"]
     of_down = [row for row in events if row["key"] == down["key"] and row["pager"] == "pagerduty"]
     assert [row["did"] for row in of_down if row["status"] == 202] == ["opened", "resolved"]
-    assert also["opened_ms"] > killed_ms
+    assert alert["opened_ms"] > killed_ms
     rows = (await watched.json("receiver", "/incidents"))["incidents"]
-    for pager in ("pagerduty", "opsgenie"):  # also under no other key
+    for pager in ("pagerduty", "opsgenie"):  # nor under any other key
         assert sum(row["pager"] == pager and "gateway-1 does not answer" in row["summary"] for row in rows) == 1, rows
 
     assert not any("gateway-2" in row["summary"] for row in rows), "an instance that was taken out woke somebody"
@@ -170,27 +170,27 @@ async def test_a_killed_service_pages_once_and_is_resolved_when_it_is_healed(wat
 
 
 def fires(severity, windows, set_, factor, burn):
-    """Return one firing burn-rate alert of availability, as promtool wants it."""
-    told = f"availability: budget burns more than {burn} times too fast over {windows}"
-    told += f" (real windows divided by {factor})" if factor > 1 else ""
+    """Return one firing burn-rate alert of availability in promtool's format."""
+    summary = f"availability: budget burns more than {burn} times too fast over {windows}"
+    summary += f" (real windows divided by {factor})" if factor > 1 else ""
     labels = {"severity": severity, "slo": "availability", "set": set_, "factor": str(factor), "windows": windows}
-    return {"exp_labels": labels, "exp_annotations": {"summary": told}}
+    return {"exp_labels": labels, "exp_annotations": {"summary": summary}}
 
 
-def test_a_tenth_of_errors_pages_within_ten_minutes_and_the_page_ends_with_the_errors(tmp_path):
-    """Six good hours, 20 min with 10 % of errors: the hour's window pages once 1.44 % of it is bad, and ends 5 min after the last
-    error. The slow page (0.6 % of six hours) is never reached, and three days were not observed yet."""
+def test_ten_percent_errors_page_within_ten_minutes_and_resolve_with_the_errors(tmp_path):
+    """Six good hours, 20 min with 10 % errors: the one-hour window pages once 1.44 % of it is bad, and resolves 5 min
+    after the last error. The slow page (0.6 % of six hours) does not fire, and three days were not observed yet."""
     series = {"2xx": "0+100x360 36000+90x20 37800+100x60", "5xx": "0+0x360 0+10x20 200+0x60"}
-    door = [{"series": f'haproxy_backend_http_responses_total{{proxy="gateway",code="{code}"}}', "values": values}
+    responses = [{"series": f'haproxy_backend_http_responses_total{{proxy="gateway",code="{code}"}}', "values": values}
             for code, values in series.items()]
     page = fires("page", "1h/5m", "real", 1, 14.4)
     fast_ticket = fires("ticket", "72m/6m", "compressed", alerting.COMPRESSION, 1)
-    asked = [{"eval_time": at, "alertname": "BudgetBurn", "exp_alerts": expected}
+    checks = [{"eval_time": at, "alertname": "BudgetBurn", "exp_alerts": expected}
              for at, expected in (("6h", []), ("372m", [page, fast_ticket]), ("400m", []))]
     (tmp_path / "rules.yml").write_text(alerting.rules_text())
     file = tmp_path / "tests.yml"
     file.write_text(yaml.safe_dump({"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [
-        {"interval": "1m", "input_series": door, "alert_rule_test": asked}]}))
+        {"interval": "1m", "input_series": responses, "alert_rule_test": checks}]}))
 
     done = subprocess.run(["promtool", "test", "rules", str(file)], capture_output=True, text=True, cwd=tmp_path, timeout=60)
 
@@ -198,13 +198,13 @@ def test_a_tenth_of_errors_pages_within_ten_minutes_and_the_page_ends_with_the_e
 
 
 @pytest.mark.parametrize("exporter", [True, False])
-def test_who_is_silent_is_missed_unless_it_starts_or_was_stopped_as_asked(tmp_path, exporter):
-    """A door, a storage and a dead service page; one that starts and one that left do not, where somebody can tell."""
+def test_a_silent_instance_pages_unless_it_is_starting_or_was_stopped_on_purpose(tmp_path, exporter):
+    """HAProxy, a store and a dead service page; a starting and a removed one do not, if the exporter reports expectations."""
     silent = {"haproxy": "haproxy-1", "minio": "minio-1", "gateway": "gateway-1", "users": "users-2", "likes": "likes-2"}
     series = [{"series": f'up{{job="{job}",node="{node}"}}', "values": "1 1 0x20"} for job, node in silent.items()]
-    told = {"gateway-1": "1x22", "users-2": "1 1 0x20", "likes-2": "0x22"}  # silent, taken out, about to start
+    up = {"gateway-1": "1x22", "users-2": "1 1 0x20", "likes-2": "0x22"}  # silent, taken out, about to start
     series += [{"series": f'tweetlab_node_expected{{job="exporter",node="{node}"}}', "values": values}
-               for node, values in told.items() if exporter]
+               for node, values in up.items() if exporter]
     missed = [(job, node) for job, node in silent.items() if not exporter or job in ("haproxy", "minio", "gateway")]
     pages = [{"exp_labels": {"severity": "page", "job": job, "node": node},
               "exp_annotations": {"summary": f"{node} does not answer"}} for job, node in missed]
@@ -219,7 +219,7 @@ def test_who_is_silent_is_missed_unless_it_starts_or_was_stopped_as_asked(tmp_pa
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_rules_are_what_prometheus_accepts(tmp_path):
+def test_prometheus_accepts_the_rules(tmp_path):
     """`promtool check rules`: every expression parses."""
     (tmp_path / "rules.yml").write_text(alerting.rules_text())
     done = subprocess.run(["promtool", "check", "rules", str(tmp_path / "rules.yml")], capture_output=True, text=True, timeout=60)
@@ -227,8 +227,8 @@ def test_the_rules_are_what_prometheus_accepts(tmp_path):
     assert "SUCCESS" in done.stdout
 
 
-def test_every_expression_of_the_dashboards_is_one_that_prometheus_parses(tmp_path):
-    """`promtool check rules` over all of them, each as a rule of its own."""
+def test_prometheus_parses_every_expression_of_the_dashboards(tmp_path):
+    """`promtool check rules` on all of them, each as a rule of its own."""
     expressions = [target["expr"] for board in dashboards.BOARDS for panel in dashboards.dashboard(board)["panels"]
                    for target in panel["targets"]]
     rules = [{"record": f"dashboards:expression:{n}", "expr": expression} for n, expression in enumerate(expressions)]
@@ -245,8 +245,8 @@ def test_every_expression_of_the_dashboards_is_one_that_prometheus_parses(tmp_pa
     ("prometheus", ["promtool", "check", "config", "--syntax-only"]),
     ("alertmanager", ["amtool", "check-config"]),
 ])
-def test_the_configuration_of_an_observed_lab_is_what_its_program_accepts(tmp_path, kind, command):
-    """Rendered for `small` with everything that looks on: every scrape job, route, receiver and inhibition."""
+def test_programs_accept_the_configuration_of_an_observed_lab(tmp_path, kind, command):
+    """Rendered for `small` with the observability stack: every scrape job, route, receiver and inhibition."""
     lab = blueprint.observed(blueprint.load("small"))
     (node,) = lab.of_kind(kind)
     launch = SERVERS[kind].launch(Context(node, lab, Plan(RANGE), Paths(tmp_path, RANGE)))

@@ -1,6 +1,6 @@
-"""Instances that come and go, fail and hang, on the real HAProxy, while requests run.
+"""Instances that are added, removed, fail and hang, on the real HAProxy under load.
 
-A quick lab: HAProxy and one service of ours with keep-alive (`tests.helpers.busy_service`), as the supervisor runs them.
+A minimal lab: HAProxy and one service with keep-alive (`tests.helpers.busy_service`), run by the supervisor.
 """
 
 import asyncio
@@ -35,15 +35,15 @@ QUOTA = 0.1
 
 @pytest.fixture
 async def lab(tmp_path):
-    """A quick lab that is up; nothing of it stays."""
-    made = native.Lab(tmp_path, RANGE)
-    await made.up(QUICK)
-    yield made
-    await made.down(purge=True)
+    """A minimal lab that is up; purged afterwards."""
+    started = native.Lab(tmp_path, RANGE)
+    await started.up(QUICK)
+    yield started
+    await started.down(purge=True)
 
 
-class Crowd:
-    """Clients with keep-alive connections that ask until told to stop. `bad`: what was not 200."""
+class LoadResult:
+    """The results of clients with keep-alive connections. `bad`: responses other than 200, and errors."""
 
     def __init__(self):
         self.by_instance = collections.Counter()
@@ -66,18 +66,18 @@ class Crowd:
 
 @contextlib.asynccontextmanager
 async def crowd(lab, path, clients=6, pause_s=0.005):
-    """Let `clients` ask for `path` one request after the other."""
-    told, url, stop = Crowd(), f"http://{lab.plan.host('haproxy')}:8101{path}", asyncio.Event()
+    """Let `clients` request `path` in closed loops until the block ends."""
+    load, url, stop = LoadResult(), f"http://{lab.plan.host('haproxy')}:8101{path}", asyncio.Event()
 
     async def one(session):
         while not stop.is_set():
-            await told.ask(session, url)
+            await load.ask(session, url)
             await asyncio.sleep(pause_s)
 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session:
         tasks = [asyncio.create_task(one(session)) for _ in range(clients)]
         try:
-            yield told
+            yield load
         finally:
             stop.set()
             await asyncio.gather(*tasks)
@@ -96,42 +96,42 @@ async def node(lab, name):
     return next((row for row in await lab.status() if row.name == name), None)
 
 
-def decided(told, word):
-    return [row for row in told["decisions"] if word in row["what"]]
+def decided(report, word):
+    return [row for row in report["decisions"] if word in row["what"]]
 
 
-async def test_instances_come_and_go_under_load_without_a_failed_request(lab):
-    """1 -> 3 -> 1 while six clients ask: all three serve, nobody notices, nothing of the two stays."""
-    async with crowd(lab, "/work?ms=2") as told:
+async def test_scaling_out_and_in_under_load_fails_no_request(lab):
+    """1 -> 3 -> 1 with six clients: all three instances serve, no request fails, nothing of the removed two remains."""
+    async with crowd(lab, "/work?ms=2") as clients:
         await lab.scale("users", 3)
-        told.by_instance.clear()
+        clients.by_instance.clear()
         await asyncio.sleep(1.0)
-        spread = dict(told.by_instance)
+        spread = dict(clients.by_instance)
         await lab.scale("users", 1)
-        told.by_instance.clear()
+        clients.by_instance.clear()
         await asyncio.sleep(0.5)
 
-    assert told.bad == [] and len(told.took_s) > 200
+    assert clients.bad == [] and len(clients.took_s) > 200
     assert set(spread) == {"users-1", "users-2", "users-3"}
-    assert set(told.by_instance) == {"users-1"}
+    assert set(clients.by_instance) == {"users-1"}
     assert {row.name for row in await lab.status()} == {"haproxy-1", "users-1", "fanout-1"}
 
 
-async def test_a_removed_instance_ends_the_requests_inside_it_first(lab):
-    """Drain: requests of 1.5 s that began before the removal are answered by the instance that leaves."""
+async def test_a_removed_instance_drains_its_requests(lab):
+    """Requests of 1.5 s that started before the removal are answered by the instance that is removed."""
     await lab.scale("users", 2)
-    async with crowd(lab, "/wait?ms=1500", clients=8, pause_s=0.0) as told:
+    async with crowd(lab, "/wait?ms=1500", clients=8, pause_s=0.0) as clients:
         await asyncio.sleep(0.3)
         began = time.monotonic()
         await lab.scale("users", 1)
         took_s = time.monotonic() - began
 
-    assert told.bad == [] and told.by_instance["users-2"] >= 1
+    assert clients.bad == [] and clients.by_instance["users-2"] >= 1
     assert took_s > 0.5
 
 
-async def test_a_load_scales_out_and_its_end_scales_in(lab):
-    """The autoscaler by itself: CPU of a quota of 0.1 core; no request fails either way, every change says why."""
+async def test_load_scales_out_and_its_end_scales_in(lab):
+    """The autoscaler with a CPU quota of 0.1 core: no request fails either way, and every change states its reason."""
     if lab.accounting() == "none":
         pytest.skip("this user can make no control groups here")
     knobs = policies.AutoscaleKnobs(max=3, cool_down_s=1.0, calm_s=1.0)
@@ -140,18 +140,18 @@ async def test_a_load_scales_out_and_its_end_scales_in(lab):
     async def has(count):
         return (await lab.scaling())["instances"]["users"] == count
 
-    async with crowd(lab, "/work?ms=4", clients=3, pause_s=0.02) as told:
+    async with crowd(lab, "/work?ms=4", clients=3, pause_s=0.02) as clients:
         await until(lambda: has(3), "the third instance")
     async with crowd(lab, "/wait?ms=1", clients=1, pause_s=0.1) as quiet:
         await until(lambda: has(1), "the way back to one instance")
     said = [row for row in (await lab.scaling())["decisions"] if "->" in row["what"]]
 
-    assert told.bad == [] and quiet.bad == []
+    assert clients.bad == [] and quiet.bad == []
     assert any("cpu at" in row["why"] for row in said) and any("were enough for" in row["why"] for row in said)
 
 
-async def test_an_overload_while_others_are_dead_takes_nothing_from_the_one_that_serves(lab):
-    """Two of three are dead and the load asks for two: the third serves on, and no request fails."""
+async def test_scaling_with_dead_instances_keeps_the_one_that_serves(lab):
+    """Two of three are dead and the load needs two: the third keeps serving, and no request fails."""
     await lab.set_scaling(policies.Policies(autoscale=policies.AutoscaleKnobs(max=3, in_flight=4, cool_down_s=0.0, calm_s=60.0)))
     await lab.scale("users", 3)
     serving = await node(lab, "users-3")
@@ -159,43 +159,43 @@ async def test_an_overload_while_others_are_dead_takes_nothing_from_the_one_that
         await lab.auto_heal(name, False)
         await lab.kill(name)
     await asyncio.sleep(1.5)
-    async with crowd(lab, "/wait?ms=200", clients=6) as told:
+    async with crowd(lab, "/wait?ms=200", clients=6) as clients:
         await asyncio.sleep(6.0)
         after = await node(lab, "users-3")
 
-    assert told.bad == [] and set(told.by_instance) == {"users-3"}
+    assert clients.bad == [] and set(clients.by_instance) == {"users-3"}
     assert after is not None and after.pid == serving.pid
 
 
-async def test_a_haproxy_that_starts_anew_gets_its_added_servers_again(lab):
-    """They vanish with its process; the autoscaler applies them again within a few seconds."""
+async def test_a_restarted_haproxy_gets_its_added_servers_again(lab):
+    """They are lost with its process; the autoscaler adds them again within a few seconds."""
     await lab.scale("users", 2)
-    door = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
+    mesh = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
 
     killed = await lab.kill("haproxy-1")
 
     async def back():
         row = await node(lab, "haproxy-1")
-        return row.pid not in (0, killed.pid) and row.state == "healthy" and "users-2" in (await door.backends())["users"].servers
+        return row.pid not in (0, killed.pid) and row.state == "healthy" and "users-2" in (await mesh.backends())["users"].servers
 
     await until(back, "the second server's return")
-    async with crowd(lab, "/work?ms=1") as told:
+    async with crowd(lab, "/work?ms=1") as clients:
         await asyncio.sleep(0.5)
-    assert told.bad == [] and told.by_instance["users-2"] > 0
+    assert clients.bad == [] and clients.by_instance["users-2"] > 0
 
 
 async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
-    """SIGSTOP: no new requests, then a fresh process. Workers too, which no load balancer checks; what a drill holds is left."""
+    """SIGSTOP: no new requests, then a new process. Workers, too, which no load balancer checks; not faults of a drill."""
     await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=2.0)))
     await lab.scale("users", 2)
     await lab.auto_heal("fanout-1", False)
-    door = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
+    mesh = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
     hung, worker = await node(lab, "users-2"), await node(lab, "fanout-1")
     for each in (hung, worker):
         os.kill(each.pid, signal.SIGSTOP)
 
     async def out():
-        return not (await door.backends())["users"].servers["users-2"].checks.startswith("UP")
+        return not (await mesh.backends())["users"].servers["users-2"].checks.startswith("UP")
 
     await until(out, "the ejection")
     stood_when_ejected = procs.is_alive(hung.pid, hung.start_ticks)
@@ -213,8 +213,8 @@ async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
     assert (await node(lab, "users-1")).restarts == 0
 
 
-async def test_an_instance_whose_checks_are_answered_by_errors_alone_is_replaced(lab):
-    """It lives and answers, but says that it cannot serve: after `heal` a fresh process takes its place."""
+async def test_an_instance_that_answers_its_checks_with_errors_is_replaced(lab):
+    """It is alive but reports that it cannot serve: after `heal_s` a new process replaces it."""
     await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=1.0)))
     ill = await node(lab, "users-1")
     async with aiohttp.ClientSession() as session, session.get(f"http://{lab.plan.of('users', 1)}/fall-ill") as answer:
@@ -229,35 +229,35 @@ async def test_an_instance_whose_checks_are_answered_by_errors_alone_is_replaced
 
 
 async def test_a_queue_in_the_mesh_scales_out(lab):
-    """CPU is not looked at: what waits for one of an instance's places is counted, and asks for more instances."""
+    """Not CPU: requests that queue for an instance in the mesh are counted, and scale the service out."""
     knobs = policies.AutoscaleKnobs(max=3, cpu=0.0, queue_s=0.05, cool_down_s=1.0, calm_s=60.0)
     await lab.set_scaling(policies.Policies(autoscale=knobs))
 
     async def grown():
         return (await lab.scaling())["instances"]["users"] >= 2
 
-    async with crowd(lab, "/wait?ms=300", clients=70, pause_s=0.0) as told:
+    async with crowd(lab, "/wait?ms=300", clients=70, pause_s=0.0) as clients:
         await until(grown, "the second instance")
     said = [row for row in (await lab.scaling())["decisions"] if "->" in row["what"]]
 
-    assert told.bad == [] and any("queue at" in row["why"] for row in said)
+    assert clients.bad == [] and any("queue at" in row["why"] for row in said)
 
 
-async def test_an_instance_that_answers_errors_alone_is_ejected_for_a_while(tmp_path):
-    """users-2 answers 500: it gets no more requests, and is taken in again later. An only instance stays in."""
+async def test_an_instance_that_only_returns_errors_is_ejected_for_a_while(tmp_path):
+    """users-2 returns 500: it gets no more requests and is readmitted later. An only instance is never ejected."""
     lab = native.Lab(tmp_path, RANGE)
     try:
         await lab.up(QUICK, {"TWEETLAB_BUSY_FAILS": "users-2"})
         await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(eject_s=3.0)))
         await lab.scale("users", 2)
 
-        async with crowd(lab, "/fail") as told:
-            await until(lambda: asyncio.sleep(0, bool(told.bad)), "the first error")
+        async with crowd(lab, "/fail") as clients:
+            await until(lambda: asyncio.sleep(0, bool(clients.bad)), "the first error")
             await asyncio.sleep(4.0)
-            before = len(told.bad)
+            before = len(clients.bad)
             await asyncio.sleep(0.5)
-            while_out = len(told.bad) - before
-            await until(lambda: asyncio.sleep(0, len(told.bad) > before + while_out + 5), "its return")
+            while_out = len(clients.bad) - before
+            await until(lambda: asyncio.sleep(0, len(clients.bad) > before + while_out + 5), "its return")
 
         assert while_out == 0
         assert decided(await lab.scaling(), "users-2 ejected") and not decided(await lab.scaling(), "users-1 ejected")
@@ -265,18 +265,18 @@ async def test_an_instance_that_answers_errors_alone_is_ejected_for_a_while(tmp_
         await lab.down(purge=True)
 
 
-async def test_a_killed_only_instance_costs_waiting_and_no_refusal(lab):
-    """While none passes its checks, a read is tried again where the instance should be, for about as long as healing takes."""
-    async with crowd(lab, "/work?ms=1", clients=2, pause_s=0.05) as told:
+async def test_killing_the_only_instance_delays_requests_and_fails_none(lab):
+    """While no instance passes its checks, reads are retried for about as long as a restart takes."""
+    async with crowd(lab, "/work?ms=1", clients=2, pause_s=0.05) as clients:
         await asyncio.sleep(0.3)
         await lab.kill("users-1")
-        await until(lambda: asyncio.sleep(0, told.by_instance["users-1"] > 50), "a normal service")
+        await until(lambda: asyncio.sleep(0, clients.by_instance["users-1"] > 50), "a normal service")
 
-    assert told.bad == []
+    assert clients.bad == []
 
 
 async def test_a_scale_outside_its_bounds_is_refused(lab):
-    """The message names the value and the bound."""
+    """The error names the value and the bound."""
     wrong = [("users", 0, "may have 1"), ("users", 99, "to 16"), ("fanout", 5, "to 4"), ("redis", 2, "cannot be scaled")]
     for service, count, says in wrong:
         with pytest.raises(WrongInput, match=says):

@@ -1,4 +1,4 @@
-"""The canaries on the real system: nothing leaks, and each of its rules, taken away, is told by the ways that it guards."""
+"""The canaries on the real system: nothing leaks, and each disabled rule is detected by exactly the checks that it guards."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ LISTS = ["/2/users/U/followers", "/2/users/U/following", "/2/tweets/T/liking_use
 HOME = "/2/users/U/timelines/reverse_chronological"
 
 
-def told(found: canaries.Canary) -> set[tuple[str, str]]:
-    """Return (way, who) of all leaks, ids left out."""
+def leaks_of(found: canaries.Canary) -> set[tuple[str, str]]:
+    """Return (way, viewer) of all leaks, without ids."""
     shapes = ((r"canary\w+", "W"), (r"(tweets/|ids=)\d+", r"\1T"), (r"users/\d+", "users/U"), (r"media/\d+_\d+", "media/M"))
     pairs = set()
     for leak in found.leaks:
-        way, _, who = leak.removeprefix("GET ").partition(": ")[0].partition(" by ")
+        way, _, viewer = leak.removeprefix("GET ").partition(": ")[0].partition(" by ")
         for shape, name in shapes:
             way = re.sub(shape, name, way)
-        pairs.add((way, who))
+        pairs.add((way, viewer))
     return pairs
 
 
 def both(*ways: str) -> set[tuple[str, str]]:
-    return {(way, who) for way in ways for who in ("a stranger", "a removed follower")}
+    return {(way, viewer) for way in ways for viewer in ("a stranger", "a removed follower")}
 
 
-async def test_nothing_of_a_protected_user_is_shown_and_the_look_costs_seconds_after_the_load(rig):
-    """41 answers, about 75 requests with the planting; 6.1 s here, 2 s of which the switch to protected takes.
+async def test_no_protected_data_leaks_and_the_check_takes_seconds_after_the_load(rig):
+    """41 checks, about 75 requests including the setup; 6.1 s here, 2 s of which the switch to protected takes.
 
-    All of it comes after the load's end; what stands during a load is one tweet, and a look through every answer (1.5 us for
-    6 kB).
+    All of it runs after the end of the load; during the load there is one canary tweet, and a scan of every response
+    (1.5 us for 6 kB).
     """
     began_s = time.monotonic()
 
@@ -65,24 +65,24 @@ async def found(_self, _caller, _user, page):
     return page
 
 
-async def test_without_the_rule_of_who_may_see_whom_every_way_is_told(rig, monkeypatch):
-    """The rule lets everybody see everybody. Requests to follow and pictures in no tweet have rules of their own; a home
-    timeline drops whom one does not follow before it asks this rule, as soon as it knows.
+async def test_without_the_visibility_rule_every_way_leaks(rig, monkeypatch):
+    """The rule lets everybody see everybody. Follow requests and pictures without a tweet have rules of their own; a home
+    timeline drops authors that the viewer does not follow before it applies this rule.
     """
     monkeypatch.setattr(Visibility, "visible", everybody)
     monkeypatch.setattr(Visibility, "hidden_from", nobody)
 
-    leaks = told(await canaries.watch(rig.url, rig.token))
+    leaks = leaks_of(await canaries.watch(rig.url, rig.token))
 
     assert {pair for pair in leaks if pair[0] != HOME} == both(*TWEETS, *LISTS, "/2/media/M")
 
 
-async def test_rules_that_are_taken_away_are_told_by_their_ways_alone(rig, monkeypatch):
-    """Edges, requests, likers, unfinished pictures; each way by each asker is looked at in tests/unit/test_chaos_canaries.py."""
+async def test_disabled_rules_are_detected_by_their_own_ways_only(rig, monkeypatch):
+    """Edges, requests, likers, unfinished pictures; tests/unit/test_chaos_canaries.py checks each way for each viewer."""
     monkeypatch.setattr(edges.Edges, "_seen", found)
     monkeypatch.setattr(edges, "_answering", lambda *_: None)
     monkeypatch.setattr(LikeService, "_seen", nothing)
     monkeypatch.setattr(media_policy, "is_shown", lambda *_: True)
 
     leaks = both(*LISTS, "/2/users/U/follow_requests") | {("/2/media/M", "a follower"), ("/2/media/M", "its owner")}
-    assert told(await canaries.watch(rig.url, rig.token)) == leaks
+    assert leaks_of(await canaries.watch(rig.url, rig.token)) == leaks

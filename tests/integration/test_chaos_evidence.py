@@ -1,4 +1,4 @@
-"""The invariants on a real system: collected from real stores and the real API, right when it is whole and when it is broken."""
+"""The invariants on a real system, from real stores and the real API: they pass if it is intact and fail if it is not."""
 
 import asyncio
 import hashlib
@@ -27,7 +27,7 @@ NAMES = ("zarquon", "hotblack", "lallafa", "deep_thot", "slarti", "gargravarr", 
 
 
 class Client:
-    """Plays requests against a rig and keeps a row of each, as the load driver does."""
+    """Sends requests to a rig and keeps one row per request, as the load driver does."""
 
     def __init__(self, rig):
         self.rig, self.rows = rig, []
@@ -58,13 +58,13 @@ class Client:
         return row
 
     async def picture(self, user):
-        """Upload a picture: the whole journey is one row."""
+        """Upload a picture; the whole journey is one row."""
         data = b"\x89PNG\r\n\x1a\n" + random.Random(len(self.rows)).randbytes(50)
         row = history.DEFAULTS | {"op": len(self.rows), "route": "media", "user": user, "session": f"s{user}", "outcome": "ok",
                                   "sent_ns": time.monotonic_ns(), "body_sha": hashlib.sha256(data).hexdigest()[:16]}
         wish = {"media_type": "image/png", "total_bytes": len(data)}
-        _, asked, _ = await self.rig.ask("POST", "/2/media/upload/initialize", user, json=wish)
-        place = asked["data"]
+        _, upload, _ = await self.rig.ask("POST", "/2/media/upload/initialize", user, json=wish)
+        place = upload["data"]
         async with self.rig.session.put(place["upload_url"], data=data, headers=place["upload_headers"]) as answer:
             assert answer.status == 200
         assert (await self.rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", user))[0] == 200
@@ -86,7 +86,7 @@ async def quiet(rig):
 
 @pytest.fixture(scope="module")
 async def played(tmp_path_factory):
-    """A rig after 300 requests of eight users with a loss of the cache in the middle, and the client that sent them."""
+    """A rig after 300 requests of eight users with a cache loss in the middle, and the client that sent them."""
     folder = tmp_path_factory.mktemp("effects")
     config = replace(services_rig.fresh_settings(KNOBS), effects=str(folder))
     async with services_rig.stores(config) as ports, services_rig.running(config, ports) as rig:
@@ -108,7 +108,7 @@ async def played(tmp_path_factory):
 
 
 async def step(client, people, draw, edges):
-    """One request that a user might send."""
+    """Send one request that a user might send."""
     route = draw.choices(["home", "user_tweets", "post", "delete", "follow", "unfollow"], [8, 3, 5, 1, 1, 1])[0]
     user, other = draw.sample(people, 2)
     if route == "delete":
@@ -134,20 +134,20 @@ async def judged(played, **changed):
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_whole_system_passes_every_invariant_through_a_cache_loss(played):
-    """Nothing is red, nothing is unknown; pushed and pulled authors were both judged."""
+async def test_an_intact_system_passes_every_invariant_after_a_cache_loss(played):
+    """No invariant fails or is unknown; pushed and pulled authors were both checked."""
     evidence, findings = await judged(played)
 
-    told = {name: (f.verdict, f.violations, f.note if f.verdict == "unknown" else "") for name, f in findings.items()}
+    results = {name: (f.verdict, f.violations, f.note if f.verdict == "unknown" else "") for name, f in findings.items()}
     outside = dict.fromkeys(("fault_windows_were_exercised", "likes_exact"), ("not_applicable", (), ""))
-    assert told == dict.fromkeys(invariants.INVARIANTS, ("pass", (), "")) | outside
+    assert results == dict.fromkeys(invariants.INVARIANTS, ("pass", (), "")) | outside
     assert evidence.finals.pulled
     assert {cached.kind for cached in evidence.finals.lists} == set(Kind)
 
 
 @pytest.fixture
 def without_canaries(monkeypatch):
-    """The look at canaries takes seconds of each collection, and what a test breaks here has nothing to do with them."""
+    """The canary checks take seconds per collection and are unrelated to what these tests break."""
     async def watch(base_url, token):
         return Canary(0, (), False)
 
@@ -156,9 +156,9 @@ def without_canaries(monkeypatch):
 
 @pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
-async def test_an_unreachable_api_makes_finals_doubtful_and_never_red(played, monkeypatch):
-    """What could not be read is unknown, and says so."""
-    monkeypatch.setattr(api_reads, "PAUSE_S", 0.01)  # between its tries
+async def test_an_unreachable_api_makes_final_reads_unknown_and_never_failed(played, monkeypatch):
+    """Reads that failed make their invariant unknown, with a note."""
+    monkeypatch.setattr(api_reads, "PAUSE_S", 0.01)  # between retries
     _, findings = await judged(played, url="http://127.0.0.1:9")
 
     assert findings["no_acknowledged_tweet_lost"].verdict == "unknown"
@@ -168,8 +168,8 @@ async def test_an_unreachable_api_makes_finals_doubtful_and_never_red(played, mo
 
 @pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_follower_list_that_lies_about_being_complete_is_found(played):
-    """A complete list of one, as a cache loss leaves it in systems that trust any list, against PostgreSQL's many."""
+async def test_an_incomplete_follower_list_marked_complete_is_detected(played):
+    """A complete list with one entry, as a cache loss leaves it in systems that trust any list; PostgreSQL has many."""
     rig, _, edges, *_ = played
     star = int(edges[1][0])
     await rig.ports.timelines.drop([(Kind.FOLLOWERS, star)])
@@ -184,8 +184,8 @@ async def test_a_follower_list_that_lies_about_being_complete_is_found(played):
 
 @pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_picture_that_storage_lost_is_found(played):
-    """It was finalised, and its bytes are gone, or others."""
+async def test_a_picture_lost_by_storage_is_detected(played):
+    """It was finalized, and its bytes are missing or differ."""
     rig, client, *_ = played
     row = next(row for row in client.rows if row["route"] == "media")
     key = f"media/{row['user']}/{row['target']}"
@@ -203,8 +203,8 @@ async def test_a_picture_that_storage_lost_is_found(played):
 
 @pytest.mark.usefixtures("without_canaries")
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_tweet_deleted_behind_the_clients_back_is_lost(played):
-    """The client was told it stands; the stores say it is deleted."""
+async def test_a_tweet_deleted_without_a_client_request_is_lost(played):
+    """The client has an acknowledgement; the stores say that the tweet is deleted."""
     rig, client, *_ = played
     deleted = {row["target"] for row in client.rows if row["route"] == "delete"}
     tweet = next(row for row in client.rows if row["route"] == "post" and row["tweet_id"] not in deleted)

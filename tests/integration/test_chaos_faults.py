@@ -1,4 +1,4 @@
-"""The faults on real servers: they bite, they are proven, and a killed runner leaves nothing behind."""
+"""The faults on real servers: they take effect, the effect is confirmed, and a killed runner leaves a healthy lab."""
 
 import asyncio
 import time
@@ -28,18 +28,18 @@ QUICK = Blueprint("quick", (*SMALL.of_kind("redis"), *SMALL.of_kind("postgres"))
 
 @pytest.fixture
 async def lab(tmp_path):
-    made = native.Lab(tmp_path, RANGE)
-    await made.up(QUICK, stores_only=True)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    await started.up(QUICK, stores_only=True)
+    yield started
+    await started.down(purge=True)
 
 
 async def node(lab, name):
     return next(row for row in await lab.status() if row.name == name)
 
 
-async def test_a_killed_redis_is_dead_and_then_well_in_a_new_process(lab):
-    """The record holds injection, effect and recovery, in this order; the undo log is closed."""
+async def test_a_killed_redis_is_dead_and_then_healthy_in_a_new_process(lab):
+    """The record has injection, effect and recovery, in this order; the undo log is closed."""
     before = await node(lab, "redis-1")
     [record] = await schedule.run([spec.Fault(0.2, "kill", "redis-1")], lab, time.monotonic_ns(), lab.paths.state)
     after = await node(lab, "redis-1")
@@ -51,14 +51,14 @@ async def test_a_killed_redis_is_dead_and_then_well_in_a_new_process(lab):
     assert undo.UndoLog(undo.path_of(lab.paths.state)).pending() == []
 
 
-async def test_a_cache_loss_drops_every_key_and_recovers_when_keys_come_back(lab):
-    """The canary is gone; recovery shows when a tenth of the keys is there again."""
+async def test_a_cache_loss_drops_every_key_and_recovers_with_new_keys(lab):
+    """The canary key is missing; the fault has recovered once a tenth of the keys exists again."""
     host, _, port = (await node(lab, "redis-1")).address.rpartition(":")
     async with redis.Redis(host=host, port=int(port)) as client:
         await client.mset({f"h:{n}": "x" for n in range(100)})
-        begun_ns = time.monotonic_ns()
+        start_ns = time.monotonic_ns()
         struck = asyncio.create_task(
-            schedule.run([spec.Fault(0.0, "cache_loss", "redis")], lab, begun_ns, lab.paths.state))
+            schedule.run([spec.Fault(0.0, "cache_loss", "redis")], lab, start_ns, lab.paths.state))
         while await client.dbsize() > 50:
             await asyncio.sleep(0.02)
         left = await client.keys("h:*")
@@ -72,8 +72,8 @@ async def test_a_cache_loss_drops_every_key_and_recovers_when_keys_come_back(lab
     assert record.effect_ns < refilled_ns < record.recovered_ns
 
 
-async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
-    """The server must be the very process that the supervisor owns."""
+async def test_a_foreign_redis_at_the_nodes_address_is_left_alone(lab):
+    """The server must be the process that the supervisor owns."""
     status = await node(lab, "redis-1")
 
     class Liar:
@@ -87,8 +87,8 @@ async def test_a_redis_of_somebody_else_at_the_nodes_address_is_left_alone(lab):
         await table.FAULTS["cache_loss"].choose_target(Liar(), "redis-1")
 
 
-async def test_a_runner_killed_in_the_middle_of_a_fault_leaves_a_well_lab(lab):
-    """With auto-heal off the dead node would stay dead; the watchdog undoes the fault, which heals it."""
+async def test_a_runner_killed_during_a_fault_leaves_a_healthy_lab(lab):
+    """Without auto-heal the dead node would stay dead; the watchdog undoes the fault, which restarts it."""
     runner = await striking(lab.paths, "kill", "redis-1")
     dead = await node(lab, "redis-1")
     runner.kill()

@@ -1,4 +1,4 @@
-"""The exporter on the real stores: each tells its counts; one that is away is told as such, and its series vanish."""
+"""The exporter on the real stores: it exports each store's counts; an unreachable store is reported and its series vanish."""
 
 import subprocess
 
@@ -15,7 +15,7 @@ from tests.helpers.requirements import requires
 
 pytestmark = pytest.mark.real
 
-TELLING = {  # store -> a series that it must tell
+REQUIRED_SERIES = {  # store -> a series that must be exported
     "cassandra": 'tweetlab_cassandra_tasks{node="cassandra-1",pool="MutationStage",state="pending"}',
     "elasticsearch": 'tweetlab_elasticsearch_heap_bytes{node="elasticsearch-1"}',
     "kafka": 'tweetlab_kafka_records_total{topic="new_tweet"}',
@@ -26,48 +26,48 @@ TELLING = {  # store -> a series that it must tell
 }
 
 
-def told():
+def scraped():
     return metrics.text().decode()
 
 
 @pytest.fixture
 async def exporter():
-    made = Exporter(settings.from_env(), asked=[])
-    yield made
-    await made.close()
+    started = Exporter(settings.from_env(), asked=[])
+    yield started
+    await started.close()
 
 
-@pytest.mark.parametrize("store", sorted(TELLING))
-async def test_a_store_tells_its_counts(exporter, store):
-    """Asked twice, since readers of Cassandra and Kafka keep their client: the second answer comes over it."""
+@pytest.mark.parametrize("store", sorted(REQUIRED_SERIES))
+async def test_a_store_exports_its_counts(exporter, store):
+    """Scraped twice, since readers of Cassandra and Kafka keep their client: the second scrape reuses it."""
     (row,) = [row for row in stores.addresses(settings.from_env()) if row[0] == store]
     is_up = f'tweetlab_store_up{{node="{row[2]}",store="{store}"}} 1.0'
 
     async def answers() -> bool:
         await exporter.ask(*row)
-        return is_up in told()
+        return is_up in scraped()
 
-    await services_rig.until(answers)  # the first connection may take longer than the exporter waits for one answer
+    await services_rig.until(answers)  # the first connection may take longer than the exporter's timeout
     await exporter.ask(*row)
 
-    assert is_up in told()
-    assert TELLING[store] in told()
+    assert is_up in scraped()
+    assert REQUIRED_SERIES[store] in scraped()
 
 
-async def test_a_store_that_is_away_is_told_and_its_old_counts_vanish(exporter):
-    """A gauge that stands still while its store is dead would be a lie."""
+async def test_an_unreachable_store_is_reported_and_its_old_counts_vanish(exporter):
+    """A constant gauge of a dead store would be misleading."""
     config = settings.from_env()
     await exporter.ask("redis", config.stores.redis, "redis-77")
-    assert 'tweetlab_redis_keys{node="redis-77"}' in told()
+    assert 'tweetlab_redis_keys{node="redis-77"}' in scraped()
 
     await exporter.ask("redis", f"127.{config.range}.30.77:6379", "redis-77")
 
-    assert 'tweetlab_store_up{node="redis-77",store="redis"} 0.0' in told()
-    assert 'tweetlab_redis_keys{node="redis-77"}' not in told()
+    assert 'tweetlab_store_up{node="redis-77",store="redis"} 0.0' in scraped()
+    assert 'tweetlab_redis_keys{node="redis-77"}' not in scraped()
 
 
-async def test_a_group_that_never_committed_is_behind_by_all_that_stands():
-    """A worker that dies on its first records, or was never there, is as far behind as one that stopped later: it shows."""
+async def test_the_lag_of_a_group_that_never_committed_is_the_whole_topic():
+    """A worker that fails on its first records, or never started, lags like one that stopped later."""
     config = services_rig.fresh_settings()
     (row,) = [row for row in stores.addresses(config) if row[0] == "kafka"]
     reader = stores.Kafka()
@@ -77,27 +77,27 @@ async def test_a_group_that_never_committed_is_behind_by_all_that_stands():
         try:
             while not await member.poll(1, 1.0):
                 pass
-            await member.commit()  # of one partition; of the others nothing is committed
+            await member.commit()  # of one partition; nothing is committed for the others
         finally:
             await member.close()
-        told = {(each.labels["group"], each.labels["topic"]): each.value for each in await reader(config, row[1], row[2])
+        lag = {(each.labels["group"], each.labels["topic"]): each.value for each in await reader(config, row[1], row[2])
                 if each.name == "tweetlab_group_lag_records"}
         await reader.close()
 
     topic = config.topic(events.TWEET_DELETED)
-    assert told[config.topic("fanout"), topic] == 39
-    assert told[config.topic("indexer"), topic] == told[config.topic("media"), topic] == 40
-    assert told[config.topic("liker"), config.topic(events.NEW_LIKE)] == 0
+    assert lag[config.topic("fanout"), topic] == 39
+    assert lag[config.topic("indexer"), topic] == lag[config.topic("media"), topic] == 40
+    assert lag[config.topic("liker"), config.topic(events.NEW_LIKE)] == 0
 
 
-def test_every_standing_group_is_known():
+def test_every_consumer_group_is_known():
     """A group that the exporter does not know would be invisible until it commits."""
     assert stores.GROUPS == {**events.GROUPS, media.GROUP: (events.TWEET_DELETED,)}
 
 
 @requires(packages.PROMETHEUS)
-async def test_a_scrape_is_what_prometheus_lints_as_good():
-    """`promtool check metrics` over everything that this process has counted so far."""
+async def test_prometheus_lints_a_scrape_without_errors():
+    """`promtool check metrics` on all metrics of this process."""
     metrics.observe("tweetlab_dependency_seconds", 0.1, dependency="redis", result="ok")
     done = subprocess.run(["promtool", "check", "metrics"], input=metrics.text(), capture_output=True, timeout=30)  # noqa: ASYNC221
     assert done.returncode == 0, done.stderr.decode()

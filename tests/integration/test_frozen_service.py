@@ -1,4 +1,4 @@
-"""A service that stands still, on the lab's real processes: what it finds in its sockets afterwards is as old as it is."""
+"""A frozen service in the lab's real processes: after it resumes, requests in its sockets are past their deadlines."""
 
 import asyncio
 import os
@@ -18,8 +18,8 @@ from tweetlab.lab import session
 pytestmark = pytest.mark.real
 
 
-async def test_a_write_whose_time_is_up_when_a_frozen_service_wakes_is_not_done():
-    """Its caller was told that its time is up; a tweet that appears later would be one that nobody waits for."""
+async def test_a_frozen_service_does_not_execute_expired_writes_when_it_resumes():
+    """The caller already received a timeout; a tweet that appears later would be unexpected."""
     lab = native.Lab(home.ROOT, home.lab_range())
     (tweets,) = [row for row in await lab.status() if row.kind == "tweets"]
     base = session.public_url(lab)
@@ -35,13 +35,13 @@ async def test_a_write_whose_time_is_up_when_a_frozen_service_wakes_is_not_done(
                 return answer.status
 
         async def lets_in():
-            return await post("before") == 201  # a refused one was certainly not done: the list below would show it
+            return await post("before") == 201  # a refused one definitely has no effect: the list below would show it
 
         await services_rig.until(lets_in)
         os.kill(tweets.pid, signal.SIGSTOP)
         try:
             late = await asyncio.gather(*(post(f"late {n}", **{"x-deadline-ms": "500"}) for n in range(3)))
-            await asyncio.sleep(0.5)  # longer than the time that they were allowed
+            await asyncio.sleep(0.5)  # longer than the deadline of the requests
         finally:
             os.kill(tweets.pid, signal.SIGCONT)
 
@@ -52,8 +52,8 @@ async def test_a_write_whose_time_is_up_when_a_frozen_service_wakes_is_not_done(
             values = await asyncio.to_thread(data_flow.scraped, lab.paths)
             return values[f"tweets/{tweets.name}"]["tweetlab_requests_in_flight"] == 0
 
-        await services_rig.until(is_served_again)  # the balancer and the gateway's breaker noticed the freeze
-        await services_rig.until(is_at_rest)  # whatever it found in its sockets is dealt with
+        await services_rig.until(is_served_again)  # load balancer and circuit breaker have noticed the freeze
+        await services_rig.until(is_at_rest)  # all requests in its sockets are processed
         async with web.get(f"{base}/2/users/{user}/tweets", headers=headers) as answer:
             texts = [tweet["text"] for tweet in (await answer.json())["data"]]
 

@@ -1,4 +1,4 @@
-"""The public door, a real HAProxy with the lab's own configuration: what it sends twice, and what it says of a client."""
+"""The public load balancer: a real HAProxy with the lab's configuration. Which requests it retries, which headers it sets."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SMALL = blueprint.load("small")
 
 
 class Server:
-    """Stands where an instance would: answers its health check, and hangs up on everything else (or tells what it was sent)."""
+    """A fake instance: answers its health check, and closes the connection for other requests (or echoes them)."""
 
     def __init__(self, hangs_up: bool) -> None:
         self._hangs_up = hangs_up
@@ -51,8 +51,8 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def door(tmp_path, hangs_up: bool, kinds=("gateway", "tweets")):
-    """Run HAProxy in front of one gateway and one tweets service, where `kinds` has them."""
+async def load_balancer(tmp_path, hangs_up: bool, kinds=("gateway", "tweets")):
+    """Run HAProxy in front of one gateway and one tweets service, those that `kinds` names."""
     requirements.check(packages.HAPROXY)
     paths = Paths(tmp_path, PLAN.range)
     node = SMALL.of_kind("haproxy")[0]
@@ -65,7 +65,7 @@ async def door(tmp_path, hangs_up: bool, kinds=("gateway", "tweets")):
             await stack.enter_async_context(await asyncio.start_server(server.serve, PLAN.host(kind), 8000))
         process = await asyncio.create_subprocess_exec("haproxy", "-db", "-q", "-f", str(tmp_path / "haproxy.cfg"))
         try:
-            # A connection a request: aiohttp repeats by itself what a kept connection lost.
+            # A connection per request: aiohttp itself retries requests on a lost keep-alive connection.
             connector = aiohttp.TCPConnector(force_close=True)
             session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
             for _ in range(100):
@@ -79,27 +79,27 @@ async def door(tmp_path, hangs_up: bool, kinds=("gateway", "tweets")):
             await process.wait()
 
 
-@pytest.mark.parametrize("port", [8080, 8102], ids=["public door", "mesh of tweets"])
-async def test_only_reads_are_sent_again_by_the_load_balancer(tmp_path, port):
-    """Point 18: a server that hangs up before it answers met a GET three times; every other method once."""
-    async with door(tmp_path, hangs_up=True) as (server, session):
-        told = {}
+@pytest.mark.parametrize("port", [8080, 8102], ids=["public load balancer", "mesh of tweets"])
+async def test_the_load_balancer_retries_only_reads(tmp_path, port):
+    """Point 18: a server that closes the connection before it responds gets a GET three times, other methods once."""
+    async with load_balancer(tmp_path, hangs_up=True) as (server, session):
+        statuses = {}
         for method in ("GET", "POST", "DELETE", "PUT"):
             try:
                 async with session.request(method, f"http://{PLAN.host('haproxy')}:{port}/2/tweets/1") as answer:
-                    told[method] = answer.status
+                    statuses[method] = answer.status
             except aiohttp.ServerDisconnectedError:
-                told[method] = 0
+                statuses[method] = 0
 
     assert server.met == {"GET": 3, "POST": 1, "DELETE": 1, "PUT": 1}
-    assert set(told.values()) <= {0, 502}
+    assert set(statuses.values()) <= {0, 502}
 
 
-async def test_the_door_says_who_asks_and_since_when_whatever_a_client_claims(tmp_path):
-    """Limits by address and shedding by waiting time hang on these two headers."""
-    async with door(tmp_path, hangs_up=False) as (_, session):
-        lies = {"x-forwarded-for": "6.6.6.6", "x-request-start": "1"}
-        async with session.get(f"http://{PLAN.of('haproxy')}/2/tweets/1", headers=lies) as answer:
+async def test_the_load_balancer_sets_client_address_and_arrival_time_whatever_a_client_sends(tmp_path):
+    """Limits by address and shedding by waiting time depend on these two headers."""
+    async with load_balancer(tmp_path, hangs_up=False) as (_, session):
+        forged = {"x-forwarded-for": "6.6.6.6", "x-request-start": "1"}
+        async with session.get(f"http://{PLAN.of('haproxy')}/2/tweets/1", headers=forged) as answer:
             sent = (await answer.text()).lower()
     headers = dict(line.split(": ", 1) for line in sent.split("\r\n")[1:] if ": " in line)
 
@@ -108,9 +108,9 @@ async def test_the_door_says_who_asks_and_since_when_whatever_a_client_claims(tm
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/health", "/%6detrics", "//metrics", "/health/", "/%2fhealth"])
-async def test_pages_for_the_house_are_not_behind_the_public_door(tmp_path, path):
-    """What a scraper and a load balancer ask for; the API's paths that begin alike go through."""
-    async with door(tmp_path, hangs_up=False) as (server, session):
+async def test_internal_pages_are_not_public(tmp_path, path):
+    """Paths for scrapers and health checks are blocked; API paths with similar prefixes pass."""
+    async with load_balancer(tmp_path, hangs_up=False) as (server, session):
         async with session.get(URL(f"http://{PLAN.of('haproxy')}{path}", encoded=True)) as answer:
             assert (answer.status, (await answer.json())["status"]) == (404, 404)
         async with session.get(f"http://{PLAN.of('haproxy')}/2/healthy") as answer:
@@ -119,9 +119,9 @@ async def test_pages_for_the_house_are_not_behind_the_public_door(tmp_path, path
     assert server.met == {"GET": 1}
 
 
-async def test_a_body_that_dribbles_takes_no_place_in_a_gateway(tmp_path):
-    """Its head is finished, its body is not: nothing is passed on, and others pass. (408 after 10 s: `test_owasp`.)"""
-    async with door(tmp_path, hangs_up=False) as (server, session):
+async def test_a_slow_body_takes_no_slot_of_a_gateway(tmp_path):
+    """Its head is complete, its body is not: it is not forwarded, and others pass. (408 after 10 s: `test_owasp`.)"""
+    async with load_balancer(tmp_path, hangs_up=False) as (server, session):
         host, port = PLAN.of("haproxy").split(":")
         slow = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
         for _, writer in slow:
@@ -135,20 +135,20 @@ async def test_a_body_that_dribbles_takes_no_place_in_a_gateway(tmp_path):
     assert server.met == {"GET": 1}
 
 
-async def test_a_service_that_is_dead_behind_the_mesh_opens_the_gateways_breaker(tmp_path):
-    """HAProxy answers 503 in its place, seconds later; after a few of those the gateway answers at once, and asks no more."""
+async def test_a_dead_service_behind_the_mesh_opens_the_gateways_circuit_breaker(tmp_path):
+    """HAProxy returns 503 seconds later; after a few of those the gateway responds immediately, without a request."""
     knobs = Policies(breaker=BreakerKnobs(failures=3, open_s=30.0))
-    async with door(tmp_path, hangs_up=False, kinds=("gateway",)):
+    async with load_balancer(tmp_path, hangs_up=False, kinds=("gateway",)):
         upstream = Upstream(f"http://{PLAN.host('haproxy')}:{MESH_PORTS['tweets']}", knobs, "tweets")
         await upstream.open()
         try:
             ends_s = time.monotonic() + 5.0
-            told = await asyncio.gather(*(upstream.send("POST", "/2/tweets", {}, b"{}", ends_s) for _ in range(3)))
+            replies = await asyncio.gather(*(upstream.send("POST", "/2/tweets", {}, b"{}", ends_s) for _ in range(3)))
             began_s = time.monotonic()
             with pytest.raises(Unavailable) as refusal:
                 await upstream.send("GET", "/2/tweets/1", {}, None, time.monotonic() + 5.0)
         finally:
             await upstream.close()
 
-    assert [reply.status for reply in told] == [503] * 3
+    assert [reply.status for reply in replies] == [503] * 3
     assert refusal.value.definite and time.monotonic() - began_s < 0.1

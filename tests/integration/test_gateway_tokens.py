@@ -1,4 +1,4 @@
-"""Tokens on the real PostgreSQL: revoked at every gateway within five seconds, refused by all where nobody can tell."""
+"""Tokens on the real PostgreSQL: revoked at every gateway within five seconds, refused if revocations cannot be read."""
 
 from __future__ import annotations
 
@@ -23,59 +23,59 @@ async def lab():
     """Two gateways on the tokens of one database; its settings and a store of the users' service."""
     config = services_rig.fresh_settings()
     async with services_rig.stores(config, ("tokens",)) as ports, \
-            edge_rig.gateways(config, 2, tokens=lambda: PostgresTokens.open(config)) as door:
-        yield door, ports.tokens, config
+            edge_rig.gateways(config, 2, tokens=lambda: PostgresTokens.open(config)) as gateways:
+        yield gateways, ports.tokens, config
 
 
 async def test_a_revoked_token_is_refused_at_every_gateway_within_five_seconds():
-    """By its own name and by its sign-in; until then, and for others, it holds."""
-    async with lab() as (door, store, _):
-        own, whole, other = (edge_rig.token(jti=name) for name in ("a1.1", "a2.1", "a3.1"))
-        assert [(await door.ask(which, each))[0] for which in (0, 1) for each in (own, whole, other)] == [200] * 6
+    """By token and by sign-in; until then, and for others, the token is valid."""
+    async with lab() as (gateways, store, _):
+        own, session, other = (edge_rig.token(jti=name) for name in ("a1.1", "a2.1", "a3.1"))
+        assert [(await gateways.ask(which, each))[0] for which in (0, 1) for each in (own, session, other)] == [200] * 6
         await store.begin(Grant("a2", 7, "tweet.read"), "hash", 60)
 
         await asyncio.gather(store.revoke("a1.1", 60), store.end("hash", 60))
         acknowledged_s = time.monotonic()
 
         async def refused() -> bool:
-            return {(await door.ask(which, each))[0] for which in (0, 1) for each in (own, whole)} == {401}
+            return {(await gateways.ask(which, each))[0] for which in (0, 1) for each in (own, session)} == {401}
 
         await until(refused, 5.0)
         assert time.monotonic() - acknowledged_s <= 5.0
-        assert [(await door.ask(which, other))[0] for which in (0, 1)] == [200, 200]
+        assert [(await gateways.ask(which, other))[0] for which in (0, 1)] == [200, 200]
 
 
-async def test_gateways_that_cannot_read_revocations_let_nobody_in_and_recover():
-    """PostgreSQL is silent: five seconds later every answer is 503, never 200; it speaks: they are open again."""
+async def test_gateways_that_cannot_read_revocations_refuse_everybody_and_recover():
+    """PostgreSQL is silent: after five seconds every response is 503, never 200; once it responds, requests pass again."""
     config = services_rig.fresh_settings()
     host, _, port = config.stores.postgres_url.rpartition("@")[2].partition(":")
     async with services_rig.stores(config, ("tokens",)) as ports, edge_rig.Pipe(host, int(port)) as pipe:
         through = replace(config, stores=replace(config.stores, postgres_url=f"postgresql://tweetlab@{pipe.address}"))
-        async with edge_rig.gateways(config, 1, tokens=lambda: PostgresTokens.open(through)) as door:
+        async with edge_rig.gateways(config, 1, tokens=lambda: PostgresTokens.open(through)) as gateways:
             good, revoked = edge_rig.token(jti="b1.1"), edge_rig.token(jti="b2.1")
-            assert (await door.ask(0, good))[0] == 200
+            assert (await gateways.ask(0, good))[0] == 200
 
             pipe.fall_silent()
             await ports.tokens.revoke("b2.1", 60)
-            silent_s, told = time.monotonic(), []
+            silent_s, statuses = time.monotonic(), []
             while time.monotonic() - silent_s < 6.5:
-                told.append((time.monotonic() - silent_s, (await door.ask(0, revoked))[0]))
+                statuses.append((time.monotonic() - silent_s, (await gateways.ask(0, revoked))[0]))
                 await asyncio.sleep(0.1)
-            status, headers = await door.ask(0, good)
+            status, headers = await gateways.ask(0, good)
 
-            assert {answer for at_s, answer in told if at_s > 5.0} == {503}
+            assert {answer for at_s, answer in statuses if at_s > 5.0} == {503}
             assert (status, headers["retry-after"]) == (503, "2")
             pipe.speak_again()
 
             async def open_again() -> bool:
-                return (await door.ask(0, good))[0] == 200
+                return (await gateways.ask(0, good))[0] == 200
 
             await until(open_again, 5.0)
-            assert (await door.ask(0, revoked))[0] == 401
+            assert (await gateways.ask(0, revoked))[0] == 401
 
 
-async def test_a_sign_in_by_the_api_goes_on_by_refresh_tokens_and_ends_by_revocation():
-    """Password, refresh, narrow, reuse: as a client meets it, users service and gateway on real stores."""
+async def test_a_sign_in_is_renewed_by_refresh_tokens_and_ended_by_revocation():
+    """Password, refresh, narrowing, reuse: as clients use it, with users service and gateway on real stores."""
     config = services_rig.fresh_settings()
     async with services_rig.stores(config, ("users", "tokens")) as ports, \
             services_rig.running(config, ports, (users,), ()) as rig:

@@ -1,6 +1,6 @@
-"""The signing key changes while people read and sign in: nobody notices, and two changes later the first key is worth nothing.
+"""Rotation of the signing key under load: no request fails, and the second rotation invalidates the first key.
 
-A quick lab with the real gateway and users service: HAProxy, PostgreSQL, both Redis, one of each as in `small`.
+A minimal lab with the real gateway and users service: HAProxy, PostgreSQL, both Redis, one of each as in `small`.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ PASSWORD = "a password of ann"
 
 @pytest.fixture
 async def lab(tmp_path):
-    """A quick lab that is up, with the keys that `tweetlab up` would have given it; nothing of it stays."""
-    made = native.Lab(tmp_path, RANGE)
-    await start(made)
-    yield made
-    await made.down(purge=True)
+    """A minimal lab that is up, with the keys that `tweetlab up` creates; purged afterwards."""
+    started = native.Lab(tmp_path, RANGE)
+    await start(started)
+    yield started
+    await started.down(purge=True)
 
 
 async def start(lab):
@@ -50,8 +50,8 @@ async def start(lab):
            "TWEETLAB_POLICIES": LIMITS.to_json(), "TWEETLAB_STORES": stores}
 
     async def prepare(_):
-        told = settings.from_env({"TWEETLAB_RANGE": str(RANGE), "TWEETLAB_STORES": stores})
-        opened = await bootstrap.open_ports(told, ("users", "tokens"))
+        parsed = settings.from_env({"TWEETLAB_RANGE": str(RANGE), "TWEETLAB_STORES": stores})
+        opened = await bootstrap.open_ports(parsed, ("users", "tokens"))
         for adapter in opened.adapters:
             await adapter.prepare()
         await opened.close()
@@ -64,8 +64,8 @@ def signed(secret, user_id):
     return signing.sign({"sub": str(user_id), "iat": now_s, "exp": now_s + 600, "scope": scopes.ALL, "jti": "t1.1"}, secret)
 
 
-class FastPath:
-    """The public door. `bad`: answers to the crowd that were not 200; `kids`: of the tokens that were issued."""
+class PublicApi:
+    """A client of the public API. `bad`: responses other than 200; `kids`: key ids of the issued tokens."""
 
     def __init__(self, lab, web):
         self.base, self.web, self.bad, self.reads, self.kids = session.public_url(lab), web, [], 0, []
@@ -96,7 +96,7 @@ class FastPath:
             await asyncio.sleep(0.005)
 
     async def newcomer(self, name, stop):
-        """Sign in, and read with that very token at once: whoever answers must know its key."""
+        """Sign in, and read with the new token immediately: every instance must know its key."""
         while not stop.is_set():
             with contextlib.suppress(AssertionError):
                 await self.one(self.fresh_read(name))
@@ -118,10 +118,10 @@ class FastPath:
 
 
 @contextlib.asynccontextmanager
-async def crowd(door, name, token, readers=6):
+async def crowd(api, name, token, readers=6):
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(door.reader(token, stop)) for _ in range(readers)]
-    tasks.append(asyncio.create_task(door.newcomer(name, stop)))
+    tasks = [asyncio.create_task(api.reader(token, stop)) for _ in range(readers)]
+    tasks.append(asyncio.create_task(api.newcomer(name, stop)))
     try:
         yield
     finally:
@@ -130,41 +130,41 @@ async def crowd(door, name, token, readers=6):
 
 
 async def test_keys_rotate_under_load_without_a_failed_request_and_the_second_rotation_retires_the_first(lab):
-    """Old tokens are read with, new ones issued and used at once; also a healed and a restarted lab know both keys."""
+    """Old tokens stay valid, new ones are used immediately; restarted nodes and a restarted lab know both keys."""
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as web:
-        door = FastPath(lab, web)
-        name, user_id = await door.sign_up()
+        api = PublicApi(lab, web)
+        name, user_id = await api.sign_up()
         first = session.secret_of(lab)
         nodes = {row.name for row in await lab.status()}
-        async with crowd(door, name, signed(first, user_id)):
-            told = await keys.rotate(lab, lambda text: None)
+        async with crowd(api, name, signed(first, user_id)):
+            rotated = await keys.rotate(lab, lambda text: None)
         second = session.secret_of(lab)
 
-        assert door.bad == [] and door.reads > 200
-        assert set(door.kids) == {signing.kid_of(first), signing.kid_of(second)}
-        assert door.kids == sorted(door.kids, key=lambda kid: kid == signing.kid_of(second))  # never back to the old one
-        assert told == {"current": signing.kid_of(second), "previous": signing.kid_of(first), "retired": ""}
+        assert api.bad == [] and api.reads > 200
+        assert set(api.kids) == {signing.kid_of(first), signing.kid_of(second)}
+        assert api.kids == sorted(api.kids, key=lambda kid: kid == signing.kid_of(second))  # never back to the old one
+        assert rotated == {"current": signing.kid_of(second), "previous": signing.kid_of(first), "retired": ""}
         assert {row.name for row in await lab.status()} == nodes
-        assert [await door.read(signed(each, user_id)) for each in (first, second)] == [200, 200]
+        assert [await api.read(signed(each, user_id)) for each in (first, second)] == [200, 200]
         for node in ("gateway-1", "users-1"):
             await lab.kill(node)
-        await well(lab)
-        assert [await door.read(signed(each, user_id)) for each in (first, second)] == [200, 200]
+        await healthy(lab)
+        assert [await api.read(signed(each, user_id)) for each in (first, second)] == [200, 200]
 
-        async with crowd(door, name, signed(second, user_id)):
-            told = await keys.rotate(lab, lambda text: None)
+        async with crowd(api, name, signed(second, user_id)):
+            rotated = await keys.rotate(lab, lambda text: None)
         third = session.secret_of(lab)
 
-        assert door.bad == [] and told["retired"] == signing.kid_of(first)
-        assert [await door.read(signed(each, user_id)) for each in (first, second, third)] == [401, 200, 200]
+        assert api.bad == [] and rotated["retired"] == signing.kid_of(first)
+        assert [await api.read(signed(each, user_id)) for each in (first, second, third)] == [401, 200, 200]
         await lab.down()
         await start(lab)
-        assert [await door.read(signed(each, user_id)) for each in (first, second, third)] == [401, 200, 200]
+        assert [await api.read(signed(each, user_id)) for each in (first, second, third)] == [401, 200, 200]
         files = (lab.paths.state / name for name in (session.KEY, session.PREVIOUS_KEY))
         assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-async def well(lab):
+async def healthy(lab):
     for _ in range(200):
         if all(row.health == "healthy" for row in await lab.status()):
             return
@@ -172,8 +172,8 @@ async def well(lab):
     pytest.fail("the lab was not well within 20 s")
 
 
-async def test_a_rotation_that_broke_off_is_finished_with_its_own_key(tmp_path, monkeypatch):
-    """Whatever had been done, the key it began with becomes the current one and the old one is the previous."""
+async def test_an_aborted_rotation_is_completed_with_its_own_key(tmp_path, monkeypatch):
+    """Wherever it aborted, the key that it started with becomes current, and the old one previous."""
     lab = native.Lab(tmp_path, RANGE)
     first = session.secret_of(lab)
 
@@ -205,19 +205,19 @@ async def test_a_rotation_that_broke_off_is_finished_with_its_own_key(tmp_path, 
 
 
 async def test_the_command_shows_names_and_ages_and_never_a_secret(tmp_path, monkeypatch, capsys):
-    """A lab that is down rotates its files alone; the previous key keeps its age."""
+    """A lab that is down rotates only its files; the previous key keeps its age."""
     monkeypatch.setattr(command.home, "ROOT", tmp_path)
     monkeypatch.setenv("TWEETLAB_RANGE", str(RANGE))
     lab = native.Lab(tmp_path, RANGE)
     first = session.secret_of(lab)
 
     await asyncio.to_thread(command.keys, "rotate", True)
-    told = json.loads(capsys.readouterr().out)
+    listing = json.loads(capsys.readouterr().out)
     await asyncio.to_thread(command.keys, "show", False)
     shown = capsys.readouterr().out
 
-    assert [(key["role"], key["kid"]) for key in told["keys"]] == [
+    assert [(key["role"], key["kid"]) for key in listing["keys"]] == [
         ("current", signing.kid_of(session.secret_of(lab))), ("previous", signing.kid_of(first))]
-    assert told["keys"][0]["age_s"] <= told["keys"][1]["age_s"] < 60
+    assert listing["keys"][0]["age_s"] <= listing["keys"][1]["age_s"] < 60
     assert signing.kid_of(first) in shown
-    assert not any(secret in shown + json.dumps(told) for secret in (first, session.secret_of(lab)))
+    assert not any(secret in shown + json.dumps(listing) for secret in (first, session.secret_of(lab)))

@@ -1,4 +1,4 @@
-"""Media on the real MinIO, PostgreSQL, Kafka and nginx: uploads that cannot be replaced, links checked before the cache."""
+"""Media on the real MinIO, PostgreSQL, Kafka and nginx: immutable uploads, and links that are checked before the cache."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ async def link(rig, viewer: int, media_id: str) -> str:
 
 
 async def read(rig, url: str, method: str = "GET", **headers: str) -> tuple[int, str | None, bytes]:
-    """Return (status, what the cache did, bytes); the path goes out as it stands in `url`."""
+    """Return (status, cache status, bytes); the path is sent exactly as in `url`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with rig.session.request(method, yarl.URL(url, encoded=True), headers=named) as answer:
         return answer.status, answer.headers.get("X-Cache"), await answer.read()
 
 
-async def test_the_cache_is_keyed_on_the_path_and_serves_what_was_put(rig):
-    """A miss, then hits under other signatures, by other viewers, in part and by HEAD."""
+async def test_the_cache_key_is_the_path_and_hits_return_the_upload(rig):
+    """A miss, then hits with other signatures, for other viewers, for ranges and HEAD."""
     ann, bob = await rig.people("ann", "bob")
     data = picture()
     media_id = await uploaded(rig, ann, data)
     await rig.post(ann, "look", media=[media_id])
     first = await link(rig, ann, media_id)
-    await asyncio.sleep(1.0)  # so that the other link ends at another second
+    await asyncio.sleep(1.0)  # so that the other link expires in another second
     other = await link(rig, bob, media_id)
 
     assert first != other and first.partition("?")[0] == other.partition("?")[0]
@@ -84,8 +84,8 @@ async def test_the_cache_is_keyed_on_the_path_and_serves_what_was_put(rig):
     assert await read(rig, other, "HEAD") == (200, "HIT", b"")
 
 
-async def test_no_signature_no_picture_however_warm_the_cache_is(rig):
-    """Without one, with a forged one, with another picture's, another end, or after its end: 403, and nothing of the cache."""
+async def test_a_warm_cache_serves_nothing_without_a_valid_signature(rig):
+    """Missing, forged, of another picture, with another expiry, or expired: 403, and nothing from the cache."""
     (ann,) = await rig.people("ann")
     media_id, second = await uploaded(rig, ann, picture()), await uploaded(rig, ann, picture())
     good = await link(rig, ann, media_id)
@@ -110,8 +110,8 @@ async def test_no_signature_no_picture_however_warm_the_cache_is(rig):
     "/../../etc/passwd", "/.minio.sys/config/config.json", "/{bucket}/media/7/8/", "//minio/admin/v3/info",
     "/purge/{bucket}/media/7/8",
 ])
-async def test_the_edge_serves_media_and_nothing_else(rig, path):
-    """No listing, no file, no way out of the bucket: 4xx, signed or not."""
+async def test_the_edge_serves_only_media(rig, path):
+    """No listing, no files, no path traversal out of the bucket: 4xx, signed or not."""
     bucket = cdn_links.bucket(rig.config.namespace)
     path = path.format(bucket=bucket)
     for url in (rig.config.cdn + path, cdn_links.link(rig.config.cdn, path, cdn_links.link_key(rig.config.edge_secret), 2**31)):
@@ -119,8 +119,8 @@ async def test_the_edge_serves_media_and_nothing_else(rig, path):
         assert status in (400, 403, 404, 405) and cache is None and b"root:" not in body
 
 
-async def test_a_path_that_folds_to_a_signed_one_is_that_one(rig):
-    """nginx folds `..` before it checks: the signature is of the folded path, and so is the key of the cache."""
+async def test_a_path_that_normalizes_to_a_signed_one_is_that_path(rig):
+    """nginx normalizes `..` before it checks: signature and cache key are of the normalized path."""
     (ann,) = await rig.people("ann")
     data = picture()
     good = await link(rig, ann, await uploaded(rig, ann, data))
@@ -130,8 +130,8 @@ async def test_a_path_that_folds_to_a_signed_one_is_that_one(rig):
     assert await read(rig, good) == (200, "HIT", data)
 
 
-async def test_a_protected_authors_picture_stays_his_followers_on_a_warm_cache(rig):
-    """Point 17: the link is given to whoever may read the author; the path alone, in the cache, is worth nothing."""
+async def test_a_protected_authors_picture_stays_visible_to_followers_only_with_a_warm_cache(rig):
+    """Point 17: viewers that may read the author get a link; the path alone gives no access to the cache."""
     ann, bob, eve = await rig.people("ann", "bob", "eve")
     status, _, _ = await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
     assert status == 200
@@ -139,7 +139,7 @@ async def test_a_protected_authors_picture_stays_his_followers_on_a_warm_cache(r
     data = picture()
     media_id = await uploaded(rig, ann, data)
     await rig.post(ann, "for friends", media=[media_id])
-    assert (await rig.ask("GET", f"/2/media/{media_id}", bob))[0] == 404  # he asked, and waits
+    assert (await rig.ask("GET", f"/2/media/{media_id}", bob))[0] == 404  # the follow request is pending
     assert (await rig.ask("POST", f"/2/users/{ann}/follow_requests/{bob}", ann))[0] == 200
     url = await link(rig, bob, media_id)
     assert [(await read(rig, url))[1] for _ in range(2)] == ["MISS", "HIT"]
@@ -151,8 +151,8 @@ async def test_a_protected_authors_picture_stays_his_followers_on_a_warm_cache(r
     assert (await rig.ask("GET", f"/2/media/{media_id}", bob))[0] == 404
 
 
-async def test_a_delete_of_the_tweet_takes_its_picture_from_storage_and_cache(rig):
-    """No new link from the acknowledgement on; soon after, a link that still holds finds nothing."""
+async def test_deleting_the_tweet_removes_its_picture_from_storage_and_cache(rig):
+    """No new link from the acknowledgement on; soon after, a link that is still valid gets 404."""
     ann, bob = await rig.people("ann", "bob")
     media_id = await uploaded(rig, ann, picture())
     tweet = await rig.post(ann, "look", media=[media_id])
@@ -169,8 +169,8 @@ async def test_a_delete_of_the_tweet_takes_its_picture_from_storage_and_cache(ri
     assert await rig.ports.blobs.head(cdn_links.object_key(media_id)) is None
 
 
-async def test_a_delete_of_the_medium_purges_at_once_and_only_with_the_labs_key(rig):
-    """Its owner's right alone; a stranger's PURGE is refused and the picture stays."""
+async def test_deleting_the_medium_purges_it_immediately_and_only_with_the_labs_key(rig):
+    """Only its owner may delete it; a stranger's PURGE is refused and the picture stays."""
     ann, bob = await rig.people("ann", "bob")
     media_id = await uploaded(rig, ann, picture())
     url = await link(rig, ann, media_id)
@@ -186,8 +186,8 @@ async def test_a_delete_of_the_medium_purges_at_once_and_only_with_the_labs_key(
     assert (await read(rig, url))[:2] == (404, "MISS")
 
 
-async def test_a_finalised_picture_cannot_be_replaced_through_its_upload_url(rig):
-    """The URL still holds, and puts nothing: neither other bytes nor, a second time, the same."""
+async def test_a_finalized_picture_cannot_be_replaced_through_its_upload_url(rig):
+    """The URL is still valid, but stores nothing: neither other bytes nor the same bytes again."""
     (ann,) = await rig.people("ann")
     data, evil = picture(), picture()
     place = await place_for(rig, ann, data)
@@ -207,8 +207,8 @@ async def test_a_finalised_picture_cannot_be_replaced_through_its_upload_url(rig
     (b"\xff\xd8\xff\xe0 a jpeg", True, "no image/png"),
     (b"GIF89a", False, "no image/png"),
 ])
-async def test_what_is_no_picture_of_its_type_is_refused_by_finalize(rig, data, digest, says):
-    """By its first bytes, whether the digest was declared or not; it is dropped, since it cannot be fixed."""
+async def test_finalize_refuses_data_that_are_no_picture_of_the_declared_type(rig, data, digest, says):
+    """By the first bytes, with or without a declared digest; the upload is dropped, since it cannot be fixed."""
     (ann,) = await rig.people("ann")
     place = await place_for(rig, ann, data, digest)
     assert await put(rig, place, data) == 200
@@ -218,15 +218,15 @@ async def test_what_is_no_picture_of_its_type_is_refused_by_finalize(rig, data, 
     assert (await rig.ask("POST", f"/2/media/upload/{place['id']}/finalize", ann))[0] == 404
 
 
-async def test_a_tweet_takes_only_own_finalised_media_that_no_other_tweet_has(rig):
-    """Unknown, another's, unchecked, taken: 400, and the tweet is not made."""
+async def test_a_tweet_takes_only_its_authors_finalized_and_unattached_media(rig):
+    """Unknown, of another user, not finalized, already attached: 400, and the tweet is not created."""
     ann, bob = await rig.people("ann", "bob")
-    mine, his = await uploaded(rig, ann, picture()), await uploaded(rig, bob, picture())
+    mine, foreign = await uploaded(rig, ann, picture()), await uploaded(rig, bob, picture())
     unchecked = (await place_for(rig, ann, picture()))["id"]
     taken = await uploaded(rig, ann, picture())
     tweet = await rig.post(ann, "first", media=[taken])
 
-    for bad in (f"{ann}_1", his, unchecked, taken):
+    for bad in (f"{ann}_1", foreign, unchecked, taken):
         status, body, _ = await rig.ask("POST", "/2/tweets", ann, json={"text": "x", "media": {"media_ids": [mine, bad]}})
         assert status == 400 and bad in body["detail"]
     key = {"idempotency-key": secrets.token_hex(8)}
@@ -236,8 +236,8 @@ async def test_a_tweet_takes_only_own_finalised_media_that_no_other_tweet_has(ri
     assert body["data"]["attachments"] == {"media_keys": [mine]}
 
 
-async def test_of_two_posts_that_race_for_one_picture_one_is_made(rig):
-    """The row decides."""
+async def test_of_two_concurrent_posts_with_one_picture_one_succeeds(rig):
+    """The row in PostgreSQL decides."""
     (ann,) = await rig.people("ann")
     media_id = await uploaded(rig, ann, picture())
     wish = {"text": "mine", "media": {"media_ids": [media_id]}}
@@ -247,8 +247,8 @@ async def test_of_two_posts_that_race_for_one_picture_one_is_made(rig):
     assert sorted(status for status, _, _ in answers) == [201, 400, 400, 400, 400, 400]
 
 
-async def test_the_edges_user_reads_media_and_nothing_else(rig):
-    """No anonymous bucket: who has no credentials reads nothing; the edge's own may neither list nor write nor read around."""
+async def test_the_edges_user_may_only_read_media(rig):
+    """No anonymous access to the bucket; the edge's credentials may neither list nor write nor read other objects."""
     config = rig.config
     (ann,) = await rig.people("ann")
     key, bucket = cdn_links.object_key(await uploaded(rig, ann, picture())), cdn_links.bucket(config.namespace)
@@ -270,7 +270,7 @@ async def test_the_edges_user_reads_media_and_nothing_else(rig):
 
 
 async def test_orphans_are_collected_by_one_of_two_instances(rig):
-    """Never finalised, finalised and never attached: gone after their ages; a picture in a tweet stays. One instance sweeps."""
+    """Uploads never finalized or never attached are removed after their ages; a picture in a tweet stays. One instance runs."""
     (ann,) = await rig.people("ann")
     data = picture()
     started = await place_for(rig, ann, data)
@@ -286,7 +286,7 @@ async def test_orphans_are_collected_by_one_of_two_instances(rig):
             swept.append(self._holder)
             return await super().sweep()
 
-    # The rig's own service may have the lead for a minute and a half.
+    # The rig's own service may hold the lease for a minute and a half.
     await rig.ports.media._rows("UPDATE media_collector SET expires_at = 'epoch' RETURNING holder", (), "end the lead")
     tasks = [asyncio.create_task(Watched(rig.ports, service, knobs, name).run()) for name in ("media-a", "media-b")]
     try:
@@ -305,8 +305,8 @@ async def test_orphans_are_collected_by_one_of_two_instances(rig):
     assert (await rig.ask("POST", f"/2/media/upload/{started['id']}/finalize", ann))[0] == 404
 
 
-async def test_a_link_holds_as_long_as_the_knob_says(rig):
-    """`policies.media.link_s`: the answer tells it, and the edge keeps to it."""
+async def test_a_link_is_valid_as_long_as_the_policy_says(rig):
+    """`policies.media.link_s`: the response states it, and the edge enforces it."""
     (ann,) = await rig.people("ann")
     media_id = await uploaded(rig, ann, picture())
     config = replace(rig.config, policies=Policies(media=MediaKnobs(link_s=1)))

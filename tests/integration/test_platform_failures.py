@@ -1,4 +1,4 @@
-"""Bad input and bad luck: each is one clear error, and nothing half-started is left behind."""
+"""Invalid input and failures: each is one clear error, and no partial start is left behind."""
 
 import asyncio
 import os
@@ -34,13 +34,13 @@ ECHO = Node("users-1", "users", "service", module="tests.helpers.echo_service")
 
 @pytest.fixture
 async def lab(tmp_path):
-    made = native.Lab(tmp_path, RANGE)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    yield started
+    await started.down(purge=True)
 
 
 def left_behind(lab):
-    """Return what a failed start must not leave: processes, control groups, the folder of data."""
+    """Return what a failed start must not leave: processes, control groups, the data directory."""
     groups = cgroups.open_groups(lab.paths.lab_id)
     data_dir = [str(lab.paths.data_dir)] if lab.paths.data_dir.exists() else []
     return orphan_cleanup.leftovers(lab.paths, groups) + groups.nodes() + data_dir
@@ -50,8 +50,8 @@ def call(*command):
     subprocess.run(command, check=True)
 
 
-async def test_a_port_in_use_names_the_address_and_who_holds_it(lab):
-    """The holder is this very test: its pid stands in the message, and so does the way out."""
+async def test_a_port_in_use_names_the_address_and_the_process_that_holds_it(lab):
+    """This test holds the port: the message contains its pid and the fix."""
     with socket.create_server((f"127.{RANGE}.30.1", 6379)):
         with pytest.raises(CouldNotRun) as refused:
             await lab.up(Blueprint("quick", REDIS))
@@ -61,20 +61,20 @@ async def test_a_port_in_use_names_the_address_and_who_holds_it(lab):
     assert left_behind(lab) == []
 
 
-async def test_a_service_that_dies_while_starting_takes_the_whole_start_down(lab):
-    """The error holds exit code, last answer and the end of that node's log; the stores are stopped again."""
+async def test_a_service_that_dies_while_starting_fails_the_start(lab):
+    """The error has the exit code, the last response and the end of the node's log; the stores are stopped again."""
     with pytest.raises(CouldNotRun) as refused:
         await lab.up(Blueprint("quick", (*REDIS, ECHO)), {"TWEETLAB_ECHO_FAILS": "1"})
 
-    told = refused.value.detail
-    assert "users-1 died while starting" in told
-    assert "exit code 1" in told
-    assert "the echo service was told to fail: lorem ipsum" in told
+    message = refused.value.detail
+    assert "users-1 died while starting" in message
+    assert "exit code 1" in message
+    assert "the echo service fails as configured: lorem ipsum" in message
     assert left_behind(lab) == []
 
 
-async def test_a_configuration_that_cannot_be_written_is_an_error_of_that_node(lab):
-    """A folder stands where PostgreSQL's configuration belongs: no traceback, and nothing runs."""
+async def test_a_configuration_that_cannot_be_written_is_an_error_of_its_node(lab):
+    """A directory exists where PostgreSQL's configuration belongs: no traceback, and nothing runs."""
     (lab.paths.config("postgres-1") / "postgresql.conf").mkdir(parents=True)
 
     with pytest.raises(CouldNotRun, match=r"postgres-1 could not be started: .*Is a directory"):
@@ -83,8 +83,8 @@ async def test_a_configuration_that_cannot_be_written_is_an_error_of_that_node(l
     assert orphan_cleanup.leftovers(lab.paths, cgroups.open_groups(lab.paths.lab_id)) == []
 
 
-async def test_a_missing_program_is_named_before_anything_starts(lab, monkeypatch):
-    """Nothing is started to find out that Redis is not installed."""
+async def test_a_missing_program_is_reported_before_anything_starts(lab, monkeypatch):
+    """No process is started before the check for Redis."""
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(packages, "OUTSIDE_PATH", ())
 
@@ -95,8 +95,8 @@ async def test_a_missing_program_is_named_before_anything_starts(lab, monkeypatc
     assert left_behind(lab) == []
 
 
-async def test_too_little_free_disk_is_refused_with_both_numbers(lab, monkeypatch):
-    """The bound is checked before the start: a lab that fills the disk half-way helps nobody."""
+async def test_too_little_free_disk_space_is_refused_with_both_numbers(lab, monkeypatch):
+    """The bound is checked before the start."""
     monkeypatch.setenv("TWEETLAB_MIN_FREE_MIB", "999999999")
 
     with pytest.raises(CouldNotRun, match=r"has \d+ MiB free; a lab needs 999999999 MiB"):
@@ -106,7 +106,7 @@ async def test_too_little_free_disk_is_refused_with_both_numbers(lab, monkeypatc
 
 
 async def test_a_data_folder_whose_path_is_too_long_for_a_socket_is_refused_before_anything_starts(lab, tmp_path, monkeypatch):
-    """The kernel takes 107 bytes; the message names the path, its length and the way out."""
+    """The kernel allows 107 bytes; the message has the path, its length and the fix."""
     deep = tmp_path / ("parrot" * 15)
     deep.mkdir()
     monkeypatch.setenv("TWEETLAB_DATA", str(deep))
@@ -119,7 +119,7 @@ async def test_a_data_folder_whose_path_is_too_long_for_a_socket_is_refused_befo
 
 @pytest.fixture
 def short_folder():
-    """A folder that every user may enter, whose path leaves room for a socket's: pytest's own is deep and 0700."""
+    """A directory that every user may enter, with a path short enough for a socket: pytest's own is deep and 0700."""
     folder = Path(tempfile.mkdtemp(prefix="disk-", dir="/var/tmp"))
     folder.chmod(0o755)
     yield folder
@@ -127,8 +127,8 @@ def short_folder():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, short_folder, monkeypatch):
-    """A PostgreSQL cluster takes 40 MB; on a disk of 16 MiB the start fails, and the message says why."""
+async def test_a_disk_that_fills_while_starting_is_reported_as_full(lab, short_folder, monkeypatch):
+    """A PostgreSQL cluster takes 40 MB; on a disk of 16 MiB the start fails, and the error names the cause."""
     disk = short_folder
     await asyncio.to_thread(call, "mount", "-t", "tmpfs", "-o", "size=16m,mode=755", "tmpfs", str(disk))
     monkeypatch.setenv("TWEETLAB_DATA", str(disk))
@@ -143,8 +143,8 @@ async def test_a_disk_that_fills_while_starting_is_told_as_a_full_disk(lab, shor
     assert left == []
 
 
-async def test_an_unknown_blueprint_node_or_range_names_what_is_known(lab):
-    """Value, bound and fix, exit code 64."""
+async def test_an_unknown_blueprint_node_or_range_names_the_known_ones(lab):
+    """The error has value, bound and fix; exit code 64."""
     with pytest.raises(WrongInput, match=r"'smal' is unknown; known are cluster, small, two_regions. Did you mean 'small'\?"):
         blueprint.load("smal")
     with pytest.raises(WrongInput, match="TWEETLAB_RANGE is 251; it must be a whole number from 1 to 250"):
@@ -154,8 +154,8 @@ async def test_an_unknown_blueprint_node_or_range_names_what_is_known(lab):
         await lab.kill("reddis-1")
 
 
-async def test_after_kill_9_of_the_supervisor_the_next_start_leaves_no_orphan(lab):
-    """The children outlive it; the next start ends them by pid + start time and control group, then starts again."""
+async def test_after_kill_9_of_the_supervisor_the_next_start_removes_the_orphans(lab):
+    """The children outlive it; the next start finds them by pid + start time and control group, ends them, and starts again."""
     await lab.up(Blueprint("quick", (*REDIS, *POSTGRES, ECHO)))
     old = {row.name: (row.pid, row.start_ticks) for row in await lab.status()}
     supervisor = orphan_cleanup.read_children(lab.paths)["supervisor"]
@@ -175,8 +175,8 @@ async def test_after_kill_9_of_the_supervisor_the_next_start_leaves_no_orphan(la
     assert all(new[name] != old[name][0] for name in old)
 
 
-async def test_down_alone_sweeps_the_orphans_too(lab):
-    """A user who never starts again is not left with processes either."""
+async def test_down_removes_the_orphans_too(lab):
+    """No later start is needed to clean up."""
     await lab.up(Blueprint("quick", REDIS))
     redis = (await lab.status())[0]
     os.kill(orphan_cleanup.read_children(lab.paths)["supervisor"]["pid"], signal.SIGKILL)
@@ -187,8 +187,8 @@ async def test_down_alone_sweeps_the_orphans_too(lab):
     assert left_behind(lab) == []
 
 
-async def test_a_caller_that_is_killed_half_way_leaves_nothing(lab, tmp_path):
-    """Starting is a transaction: without its commit the supervisor takes back what it started, and ends."""
+async def test_a_caller_that_is_killed_during_the_start_leaves_nothing(lab, tmp_path):
+    """A start is a transaction: without its commit the supervisor rolls back and exits."""
     script = textwrap.dedent(f"""
         import asyncio, pathlib
         from system.platform import blueprint, native
@@ -208,7 +208,7 @@ async def test_a_caller_that_is_killed_half_way_leaves_nothing(lab, tmp_path):
     caller.kill()
     caller.wait()
     deadline = time.monotonic() + 10
-    while await lab.status() and time.monotonic() < deadline:  # the node is forgotten a moment after its process has ended
+    while await lab.status() and time.monotonic() < deadline:  # a node is removed shortly after its process ended
         await asyncio.sleep(0.05)
 
     assert await lab.status() == []
@@ -216,7 +216,7 @@ async def test_a_caller_that_is_killed_half_way_leaves_nothing(lab, tmp_path):
 
 
 async def test_an_interrupted_start_leaves_nothing(lab):
-    """Ctrl-C while stores are being prepared stops them again before the command returns."""
+    """Ctrl-C while the stores are being prepared stops them before the command returns."""
     started = asyncio.Event()
 
     async def hang(stores):
@@ -232,8 +232,8 @@ async def test_an_interrupted_start_leaves_nothing(lab):
     assert left_behind(lab) == []
 
 
-async def test_another_blueprint_is_refused_while_one_is_up(lab):
-    """One lab a range: the message names both blueprints and the way out."""
+async def test_another_blueprint_is_refused_while_a_lab_is_up(lab):
+    """One lab per range: the message names both blueprints and the fix."""
     await lab.up(Blueprint("quick", REDIS))
 
     with pytest.raises(CouldNotRun, match=f"blueprint 'quick' is up in range {RANGE}; to start 'other' run `tweetlab down`"):
@@ -242,8 +242,8 @@ async def test_another_blueprint_is_refused_while_one_is_up(lab):
     assert [row.health for row in await lab.status()] == ["healthy"]
 
 
-async def test_an_error_of_the_caller_while_preparing_leaves_nothing(lab):
-    """Whatever `prepare` raises comes through unchanged, after everything was stopped again."""
+async def test_an_error_of_prepare_leaves_nothing(lab):
+    """The exception propagates unchanged after everything was stopped."""
 
     async def stumble(stores):
         raise ZeroDivisionError("lorem ipsum")

@@ -1,6 +1,6 @@
-"""Real processes under a real supervisor: coming up, healing, accounting, neighbours, unprivileged users.
+"""Real processes under a real supervisor: start, restart, accounting, several labs, unprivileged users.
 
-A quick lab stands for the large one: Redis, PostgreSQL, HAProxy and one service that echoes.
+A minimal lab represents the large one: Redis, PostgreSQL, HAProxy and an echo service.
 """
 
 import asyncio
@@ -35,11 +35,11 @@ REDIS_ONLY = Blueprint("quick", SMALL.of_kind("redis"))
 
 @pytest.fixture
 async def lab(tmp_path):
-    """A lab whose checkout is 0700, as `mktemp -d` makes it; nothing of it stays."""
+    """A lab whose checkout is 0700, as `mktemp -d` creates it; purged afterwards."""
     tmp_path.chmod(0o700)
-    made = native.Lab(tmp_path, RANGE)
-    yield made
-    await made.down(purge=True)
+    started = native.Lab(tmp_path, RANGE)
+    yield started
+    await started.down(purge=True)
 
 
 def echo(lab, path="/env"):
@@ -61,18 +61,18 @@ async def node(lab, name):
 
 
 async def test_stores_are_prepared_before_the_first_service_starts(lab):
-    """`prepare` sees well stores and an existing database; services start only after it."""
-    seen = {}
+    """`prepare` gets healthy stores and an existing database; services start only after it."""
+    observed = {}
 
     async def prepare(stores):
-        seen.update(stores)
+        observed.update(stores)
         await health.postgres_execute(lab.plan.of("postgres"), "tweetlab", "tweetlab", "CREATE TABLE parrots (id int)")
-        seen["done_at"] = time.time()
+        observed["done_at"] = time.time()
 
     await lab.up(QUICK, {"TWEETLAB_POLICIES": "{}"}, prepare=prepare)
 
-    assert seen["redis"] == "127.211.30.1:6379"
-    assert echo(lab)["started_at"] > seen["done_at"]
+    assert observed["redis"] == "127.211.30.1:6379"
+    assert echo(lab)["started_at"] > observed["done_at"]
     assert {row.name: row.health for row in await lab.status()} == {
         "redis-1": "healthy", "postgres-1": "healthy", "haproxy-1": "healthy", "users-1": "healthy",
     }  # fmt: skip
@@ -80,7 +80,7 @@ async def test_stores_are_prepared_before_the_first_service_starts(lab):
 
 
 async def test_every_process_has_its_own_session_and_control_group(lab):
-    """A scheduler group and an account of its own for each node, joined before it opens a socket."""
+    """Each node joins a scheduler group and an accounting group of its own before it opens a socket."""
     await lab.up(QUICK)
 
     rows = await lab.status()
@@ -95,8 +95,8 @@ async def test_every_process_has_its_own_session_and_control_group(lab):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root drops")
-async def test_as_root_postgres_runs_as_another_user_below_a_checkout_that_only_root_enters(lab):
-    """PostgreSQL refuses root and cannot enter a 0700 folder: its data lie in the data directory."""
+async def test_as_root_postgres_runs_as_another_user_outside_a_checkout_that_only_root_may_enter(lab):
+    """PostgreSQL refuses to run as root and cannot enter a 0700 directory: its files are in the data directory."""
     await lab.up(Blueprint("quick", SMALL.of_kind("postgres")))
 
     uid = Path(f"/proc/{(await node(lab, 'postgres-1')).pid}").stat().st_uid
@@ -104,8 +104,8 @@ async def test_as_root_postgres_runs_as_another_user_below_a_checkout_that_only_
     assert uid == paths.unprivileged()[0] != 0
 
 
-async def test_cpu_of_a_child_that_exited_is_counted(lab):
-    """CPU per node counts threads and children that are gone: 0.3 s were burnt, nobody is left to ask."""
+async def test_cpu_of_an_exited_child_is_counted(lab):
+    """CPU per node includes threads and children that have exited: here 0.3 s."""
     await lab.up(Blueprint("quick", (ECHO,)))
     before = (await lab.cpu_ns())["users-1"]
 
@@ -116,8 +116,8 @@ async def test_cpu_of_a_child_that_exited_is_counted(lab):
     assert (await lab.rss_bytes())["users-1"] > 5 * 2**20
 
 
-async def test_a_killed_node_is_healed_as_another_process(lab):
-    """Auto-heal: SIGKILL of Redis is followed by a well Redis with another pid, counted as one restart."""
+async def test_a_killed_node_is_restarted_as_a_new_process(lab):
+    """Auto-heal: after SIGKILL, Redis is healthy again with another pid, counted as one restart."""
     await lab.up(REDIS_ONLY)
 
     killed = await lab.kill("redis-1")
@@ -131,8 +131,8 @@ async def test_a_killed_node_is_healed_as_another_process(lab):
     assert (await node(lab, "redis-1")).restarts == 1
 
 
-async def test_healing_can_be_switched_off_for_a_node(lab):
-    """During a drill a dead node stays dead; switching healing on brings it back."""
+async def test_auto_heal_can_be_disabled_for_a_node(lab):
+    """During a drill a dead node stays dead; enabling auto-heal restarts it."""
     await lab.up(REDIS_ONLY)
     await lab.auto_heal("redis-1", False)
 
@@ -149,8 +149,8 @@ async def test_healing_can_be_switched_off_for_a_node(lab):
     await until(back, "the return")
 
 
-async def test_services_are_restarted_with_new_policies_and_stores_stay(lab):
-    """New policies need no new lab: our services come back with them, Redis keeps its process."""
+async def test_services_are_restarted_with_new_policies_and_stores_keep_running(lab):
+    """New policies need no new lab: our services restart with them, Redis keeps its process."""
     await lab.up(QUICK, {"TWEETLAB_POLICIES": '{"old": 1}'})
     redis_before = (await node(lab, "redis-1")).pid
 
@@ -161,14 +161,12 @@ async def test_services_are_restarted_with_new_policies_and_stores_stay(lab):
 
 
 async def test_stopped_services_stay_down_until_they_are_started_again(lab):
-    """A reset empties the stores in between: nothing may heal a service, and the stores keep their
-    processes.
-    """
+    """During a reset the stores are emptied: auto-heal starts no service, and the stores keep their processes."""
     await lab.up(QUICK, {"TWEETLAB_POLICIES": '{"old": 1}'})
     before = {row.name: (row.role, row.pid) for row in await lab.status()}
 
     await lab.stop_services()
-    await asyncio.sleep(2.5)  # two looks of what heals
+    await asyncio.sleep(2.5)  # two cycles of auto-heal
     down = {row.name: row.pid for row in await lab.status()}
     await lab.restart_services({})
 
@@ -178,8 +176,8 @@ async def test_stopped_services_stay_down_until_they_are_started_again(lab):
     assert echo(lab)["TWEETLAB_POLICIES"] == '{"old": 1}'
 
 
-async def test_data_outlive_down_and_end_with_purge(lab):
-    """`down` keeps what the stores hold; `down --purge` removes it and the folder outside of the checkout."""
+async def test_data_survive_down_and_are_removed_by_purge(lab):
+    """`down` keeps the stores' data; `down --purge` removes them and the directory outside of the checkout."""
     postgres = Blueprint("quick", SMALL.of_kind("postgres"))
     where = lab.plan.of("postgres"), "tweetlab", "tweetlab"
     await lab.up(postgres)
@@ -195,8 +193,8 @@ async def test_data_outlive_down_and_end_with_purge(lab):
     assert not lab.paths.state.exists()
 
 
-async def test_two_labs_stand_side_by_side(lab, tmp_path):
-    """One environment variable moves the whole range; ending one lab leaves the other alone."""
+async def test_two_labs_run_side_by_side(lab, tmp_path):
+    """One environment variable changes the whole range; stopping one lab does not affect the other."""
     neighbour = native.Lab(tmp_path, NEIGHBOUR)
     try:
         await asyncio.gather(lab.up(REDIS_ONLY), neighbour.up(REDIS_ONLY))
@@ -212,7 +210,7 @@ async def test_two_labs_stand_side_by_side(lab, tmp_path):
 
 @pytest.fixture
 def readable_code():
-    """A copy of the system's code that every user may read: the checkout may be in a folder that only root enters."""
+    """A copy of the system's code that every user may read: the checkout can be in a directory that only root may enter."""
     folder = Path(tempfile.mkdtemp(prefix="tweetlab-code-", dir="/var/tmp"))
     shutil.copytree(paths.CODE / "system", folder / "system", ignore=shutil.ignore_patterns("__pycache__"))
     folder.chmod(0o755)
@@ -221,8 +219,8 @@ def readable_code():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
-def test_a_user_without_rights_runs_a_lab_of_their_own(readable_code):
-    """With the packages installed no root is needed: no control groups are made, and the lab says so."""
+def test_an_unprivileged_user_runs_a_lab(readable_code):
+    """With the packages installed no root is needed: no control groups are created, and the lab reports that."""
     python = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if _is_new_enough(p)), None)
     if python is None:
         pytest.skip("no Python 3.11 or later with PyYAML that another user may enter")
@@ -259,7 +257,7 @@ def _is_new_enough(python):
 
 
 async def test_extending_a_lab_of_stores_starts_only_what_is_missing(lab):
-    """`up` on a lab that is up adds the nodes that do not run yet and touches no other."""
+    """`up` on a running lab adds the missing nodes and does not touch the others."""
     await lab.up(dataclasses.replace(QUICK, nodes=QUICK.nodes), stores_only=True)
     before = {row.name: row.pid for row in await lab.status()}
 

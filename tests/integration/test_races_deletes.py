@@ -1,4 +1,4 @@
-"""Races around deletes (point 11), on the real servers: their outbox row stands first, and the relay finishes them."""
+"""Races around deletes (point 11), on the real servers: the outbox row is written first, and the relay completes them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_a_delete_that_died_between_its_event_and_its_rows_is_finished_by_the_relay(bench):
-    """Point 11. Nobody was told that it is gone; the relay sets it deleted, then tells, so no consumer finds it live."""
+    """Point 11. It was not acknowledged; the relay marks the tweet deleted, then publishes, so no consumer finds it live."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
     tweet = await stored(bench.ports, author)
@@ -36,8 +36,8 @@ async def test_a_delete_that_died_between_its_event_and_its_rows_is_finished_by_
     assert f"{tweet.id}-deleted" in log.ids()
 
 
-async def test_a_delete_whose_rows_were_refused_is_unknown_and_comes_to_pass(bench, monkeypatch):
-    """Its event stands, so to say "certainly failed" would be wrong."""
+async def test_a_delete_whose_rows_were_refused_is_unknown_and_takes_effect(bench, monkeypatch):
+    """Its event exists, so "definitely failed" would be wrong."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
     tweet = await stored(bench.ports, author)
@@ -50,10 +50,10 @@ async def test_a_delete_whose_rows_were_refused_is_unknown_and_comes_to_pass(ben
 
     with monkeypatch.context() as patched:
         patched.setattr(bench.ports.tweets, "_run", refused)
-        with pytest.raises(StoreUnavailable, match="the tweet may be deleted later") as told:
+        with pytest.raises(StoreUnavailable, match="the tweet may be deleted later") as failure:
             await bench.ports.tweets.delete(tweet.id, author)
     time_.ahead_s = 4.0
     await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
 
-    assert told.value.definite is False
+    assert failure.value.definite is False
     assert (await bench.ports.tweets.get([tweet.id]))[tweet.id].deleted

@@ -1,4 +1,4 @@
-"""Races around likes and protection (correctness point 13, rule 10), on the real servers, with pauses at named points."""
+"""Races around likes and protection (correctness point 13, rule 10), on the real servers, paused at named points."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def likes_of(bench: Bench) -> LikeService:
 
 
 def edges_of(bench: Bench) -> Edges:
-    """Return the edges of one process, with a short wait until every view of who is protected expired."""
+    """Return the edges of one process, with a short wait until every cached view of protection has expired."""
     return Edges(bench.ports.users, bench.visibility(), bench.knobs.cache.privacy_ttl_s)
 
 
@@ -37,8 +37,8 @@ def edges_of(bench: Bench) -> Edges:
 
 
 async def test_a_storm_of_likes_and_unlikes_is_counted_exactly(bench):
-    """Point 13. 30 users like and unlike 300 times through 3 processes while 3 workers recount at random: the cached count is
-    the number of rows that stand. Counting up and down with each event drifts, because events come twice and out of order."""
+    """Point 13. 30 users like and unlike 300 times through 3 processes while 3 workers recount at random: the cached count
+    equals the number of rows. Incrementing per event would drift, since events arrive twice and out of order."""
     author, *people = await bench.people(31)
     tweet, services = await stored(bench.ports, author), [likes_of(bench) for _ in range(3)]
     counter, dice = Counter(bench.ports.likes, bench.ports.like_counts), random.Random(7)
@@ -56,16 +56,16 @@ async def test_a_storm_of_likes_and_unlikes_is_counted_exactly(bench):
                 await counter.recount([tweet.id])
         return liked
 
-    stands = await asyncio.gather(*(user(number, who) for number, who in enumerate(people)))
+    liked_at_end = await asyncio.gather(*(user(number, who) for number, who in enumerate(people)))
     await asyncio.gather(*(counter.recount([tweet.id]) for _ in range(3)))
 
     page = await services[0].liking_users(author, tweet.id, PAGE, Spent())
-    assert [each.id for each in page.users] == sorted(who for who, liked in zip(people, stands) if liked)
-    assert await bench.ports.like_counts.get([tweet.id]) == {tweet.id: sum(stands)}
+    assert [each.id for each in page.users] == sorted(who for who, liked in zip(people, liked_at_end) if liked)
+    assert await bench.ports.like_counts.get([tweet.id]) == {tweet.id: sum(liked_at_end)}
 
 
-async def test_a_recount_that_wakes_late_does_not_bring_an_old_count_back(bench):
-    """Point 13. A worker counts 1 and is held; another like comes and is counted; the first wakes and sets nothing."""
+async def test_a_recount_that_resumes_late_does_not_restore_an_old_count(bench):
+    """Point 13. A worker counts 1 and is paused; another like arrives and is counted; the first resumes and sets nothing."""
     author, ann, bob = await bench.people(3)
     tweet, service = await stored(bench.ports, author), likes_of(bench)
     counter = Counter(bench.ports.likes, bench.ports.like_counts)
@@ -85,9 +85,9 @@ async def test_a_recount_that_wakes_late_does_not_bring_an_old_count_back(bench)
 # ---- 10: private stays private ---------------------------------------------------------------------------
 
 
-async def test_a_tweet_posted_after_protection_is_not_shown_to_a_reader_who_began_before(bench):
-    """Rule 10. A reader is held between the tweets and the look at who may see them; the author becomes protected, is told
-    so, and posts: the reader's page, when it comes, holds nothing of him. Looked at first, the page would be shown."""
+async def test_a_tweet_posted_after_protection_is_not_shown_to_a_reader_that_started_before(bench):
+    """Rule 10. A reader is paused between reading tweets and checking visibility; the author's switch to protected is
+    acknowledged, and they post: the reader's page has none of their tweets. With the check first, it would."""
     author, reader = await bench.people(2)
     await bench.follow(reader, author)
     first = await stored(bench.ports, author)
@@ -104,8 +104,8 @@ async def test_a_tweet_posted_after_protection_is_not_shown_to_a_reader_who_bega
 
 
 async def test_protection_is_in_force_everywhere_when_it_is_acknowledged(bench):
-    """Rule 10. Other processes read all the time, so their views are as old as views can be; after the answer none of them
-    shows a tweet, though a view taken just before the switch would still call the author public."""
+    """Rule 10. Other processes read all the time, so their views are as old as possible; after the acknowledgement none
+    shows a tweet, though a view taken just before the switch would still say that the author is public."""
     author, reader = await bench.people(2)
     tweet, processes = await stored(bench.ports, author), [bench.tweets(worker) for worker in range(3)]
     stop, shown_after, acknowledged = asyncio.Event(), [], asyncio.Event()
@@ -129,9 +129,9 @@ async def test_protection_is_in_force_everywhere_when_it_is_acknowledged(bench):
     assert shown_after == []
 
 
-async def test_a_removed_follower_sees_nothing_though_his_cached_lists_still_hold_it(bench):
-    """Rule 10. The edge goes, its event is not yet handled: the home timeline in Redis still holds the tweet, and so does the
-    cached list of followings. The page does not."""
+async def test_a_removed_follower_sees_nothing_though_cached_lists_still_have_it(bench):
+    """Rule 10. The edge is removed, its event not yet handled: the home timeline in Redis still has the tweet, and so does
+    the cached list of followings. The page does not."""
     author, fan = await bench.people(2)
     await bench.follow(fan, author)
     await edges_of(bench).change_profile(author, Profile(None, True))
@@ -148,8 +148,8 @@ async def test_a_removed_follower_sees_nothing_though_his_cached_lists_still_hol
         await likes_of(bench).like(fan, fan, tweet.id, "", "", Spent())
 
 
-async def test_a_follow_and_its_approval_that_race_a_refusal_leave_one_truth(bench):
-    """Either the edge stands and is counted, or it does not; never half of it."""
+async def test_a_follow_and_its_approval_that_race_a_refusal_leave_a_consistent_state(bench):
+    """Either the edge exists and is counted, or neither."""
     author, *fans = await bench.people(9)
     await bench.ports.users.set_profile(author, protected=True)
     await asyncio.gather(*(bench.ports.users.follow(fan, author) for fan in fans))

@@ -46,8 +46,8 @@ async def state(rig, media_id: str) -> MediaState:
     return (await rig.ports.media.get([media_id]))[media_id].state
 
 
-async def test_a_finalize_that_the_collector_overtook_tells_its_owner(rig):
-    """The bytes were checked, then condemned: the row decides, and nobody is told that a removed picture is his."""
+async def test_a_finalize_that_the_collector_overtook_is_refused(rig):
+    """The bytes were checked, then condemned: the row decides, and no removed picture is acknowledged."""
     (ann,) = await rig.people("ann")
     media = service(rig)
     media_id = await put(media, ann)
@@ -63,8 +63,8 @@ async def test_a_finalize_that_the_collector_overtook_tells_its_owner(rig):
     assert await state(rig, media_id) is MediaState.CONDEMNED
 
 
-async def test_a_post_that_died_after_it_took_its_picture_leaves_none_behind(rig):
-    """Attached to a tweet that was never made: the collector looks for the tweet, and removes the picture."""
+async def test_a_post_that_died_after_it_attached_its_picture_leaves_no_orphan(rig):
+    """Attached to a tweet that was never created: the collector looks for the tweet, and removes the picture."""
     (ann,) = await rig.people("ann")
     media = service(rig)
     media_id = (await media.finalize(ann, await put(media, ann))).id
@@ -83,7 +83,7 @@ async def test_a_post_that_died_after_it_took_its_picture_leaves_none_behind(rig
 
 
 async def test_no_link_is_given_between_a_delete_and_the_removal_of_the_bytes(rig):
-    """The row is condemned first: whoever asks while bytes and cache still stand gets nothing."""
+    """The row is condemned first: requests while bytes and cache still exist get nothing."""
     (ann,) = await rig.people("ann")
     media = service(rig)
     media_id = (await media.finalize(ann, await put(media, ann))).id
@@ -100,8 +100,8 @@ async def test_no_link_is_given_between_a_delete_and_the_removal_of_the_bytes(ri
     assert await rig.ports.blobs.head(cdn_links.object_key(media_id)) is None
 
 
-async def test_a_picture_of_a_standing_tweet_is_confirmed_once_and_kept(rig):
-    """The collector's ages never touch what a tweet holds."""
+async def test_a_picture_of_an_existing_tweet_is_confirmed_once_and_kept(rig):
+    """The collector's ages do not apply to a picture in a tweet."""
     (ann,) = await rig.people("ann")
     media = service(rig)
     media_id = (await media.finalize(ann, await put(media, ann))).id
@@ -115,8 +115,8 @@ async def test_a_picture_of_a_standing_tweet_is_confirmed_once_and_kept(rig):
     assert tweet > ids.floor_id(0)
 
 
-async def test_an_older_attempt_that_fails_leaves_the_picture_to_the_tweet_of_its_repeat(rig):
-    """Two attempts of one key make one tweet: when the second is acknowledged, the first may take nothing back."""
+async def test_an_older_attempt_that_fails_does_not_detach_the_picture_of_its_retry(rig):
+    """Two attempts with one key make one tweet: once the second is acknowledged, the first must not undo anything."""
     (ann,) = await rig.people("ann")
     media = service(rig)
     media_id = (await media.finalize(ann, await put(media, ann))).id
@@ -140,8 +140,8 @@ async def test_an_older_attempt_that_fails_leaves_the_picture_to_the_tweet_of_it
     assert await state(rig, media_id) is MediaState.ATTACHED
 
 
-async def test_a_finalize_that_meets_its_put_drops_nothing(rig):
-    """Asked while the bytes are on their way it finds nothing, or all: never a picture without its first bytes."""
+async def test_a_finalize_during_its_put_drops_nothing(rig):
+    """While the bytes are being uploaded it finds nothing or everything, never a picture without its first bytes."""
     (ann,) = await rig.people("ann")
     media, blobs = service(rig), rig.ports.blobs
     data = b"\x89PNG\r\n\x1a\n" + secrets.token_bytes(20)
@@ -166,7 +166,7 @@ async def test_a_finalize_that_meets_its_put_drops_nothing(rig):
 
 
 async def test_a_check_that_failed_does_not_undo_one_that_passed(rig):
-    """Of two finalizes one read the bytes of a node that had lost them: what the other found stands."""
+    """One of two finalizes read from a node that had lost the bytes: the result of the other holds."""
     (ann,) = await rig.people("ann")
     media, sick = service(rig), service(rig)
     media_id = await put(media, ann)
@@ -186,8 +186,8 @@ async def test_a_check_that_failed_does_not_undo_one_that_passed(rig):
     assert await state(rig, media_id) is MediaState.FINALISED
 
 
-async def test_a_post_that_is_repeated_while_the_collector_looks_keeps_its_picture(rig):
-    """The first attempt was refused, and its picture lies unconfirmed; the repeat attaches it after the look for its tweet."""
+async def test_a_post_that_is_retried_while_the_collector_runs_keeps_its_picture(rig):
+    """The first attempt was refused, its picture is unconfirmed; the retry attaches it after the search for its tweet."""
     (ann,) = await rig.people("ann")
     media, bench, key = service(rig), Bench(rig.config, rig.ports), secrets.token_hex(8)
     media_id = (await media.finalize(ann, await put(media, ann))).id

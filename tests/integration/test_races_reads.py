@@ -1,4 +1,4 @@
-"""Races around reading: modes, rebuilds, own tweets (points 4, 5, 7, 8), on the real servers, held at their places."""
+"""Races around reads: pulled authors, rebuilds, own tweets (points 4, 5, 7, 8), on the real servers, paused at named points."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_a_push_that_lands_after_an_unfollow_is_not_shown(bench):
-    """Point 4. Fan-out has read the followers; one unfollows and his list is rebuilt; the push lands in it. A home read drops
-    authors whom the reader does not follow now."""
+    """Point 4. Fan-out has read the followers; one unfollows and their list is rebuilt; the push arrives in it. A home read
+    drops authors that the reader does not follow now."""
     reader, author, other = await bench.people(3)
     await bench.follow(reader, author)
     await bench.follow(reader, other)
     (good,) = await bench.post(other)
     await bench.ports.timelines.drop([(Kind.FOLLOWERS, author)])
-    assert await bench.ports.timelines.begin(Kind.FOLLOWERS, author)  # another process builds it: followers come from the truth
+    assert await bench.ports.timelines.begin(Kind.FOLLOWERS, author)  # another process builds it: followers come from PostgreSQL
     tweet = await stored(bench.ports, author)
 
     with held("fanout.truth.after_read", author_id=author) as reading:
@@ -51,8 +51,8 @@ async def test_a_push_that_lands_after_an_unfollow_is_not_shown(bench):
 
 
 async def test_no_tweet_is_missed_while_an_author_crosses_the_push_limit(bench):
-    """Point 5, up. Readers' views of the modes are up to 0.5 s old. Every tweet is in every reader's next page, the whole
-    way from push to pull; stopping to push with the flag would hide tweets from readers with an older view."""
+    """Point 5, up. Readers' views of the pulled authors are up to 0.5 s old. Every tweet is in every reader's next page
+    during the switch from push to pull; if the flag stopped the push, readers with an older view would miss tweets."""
     small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
     *readers, author = await small.people(6)
     for reader in readers:
@@ -72,8 +72,8 @@ async def test_no_tweet_is_missed_while_an_author_crosses_the_push_limit(bench):
     assert paths == {"push", "pull"}
 
 
-async def test_tweets_of_an_authors_pulled_days_stay_when_he_is_pushed_again(bench):
-    """Point 5, down. Once pulled, an author stays on the merge list: his pull-era tweets were never pushed."""
+async def test_tweets_of_an_author_from_the_time_of_pull_stay_when_they_are_pushed_again(bench):
+    """Point 5, down. Once pulled, an author stays on the merge list: those tweets were never pushed."""
     small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
     *readers, author = await small.people(6)
     for reader in readers:
@@ -95,21 +95,21 @@ async def test_tweets_of_an_authors_pulled_days_stay_when_he_is_pushed_again(ben
 
 
 async def crossed(small, readers, author, settle_s=1.6):
-    """Let everybody follow the author, who crosses the limit for good; return a tweet that was not pushed."""
+    """Let everybody follow the author, who permanently crosses the limit; return a tweet that was not pushed."""
     for reader in readers:
         await small.follow(reader, author)
     await small.ports.users.set_mode(author, Mode.PULL, 0)
     await small.warm(*readers)
-    await asyncio.sleep(settle_s)  # older than any reader's view of the modes
+    await asyncio.sleep(settle_s)  # older than any reader's view of the pulled authors
     (pulled,) = await small.post(author)
     assert pulled not in await small.listed(readers[0])
     return pulled
 
 
 async def test_no_tweet_is_missed_while_an_author_falls_below_the_push_limit(bench):
-    """Point 5, down. A worker has decided to pull by the mode of before and is held; meanwhile the author
-    falls below the limit and another worker pushes. Readers with a view of before, of in between and of after
-    see every tweet, in every page."""
+    """Point 5, down. A worker has decided to pull and is paused; in the meantime the author falls below the limit and
+    another worker pushes. Readers with a view from before, during and after the change see every tweet in
+    every page."""
     small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
     *readers, author = await small.people(6)
     posted = [await crossed(small, readers, author)]
@@ -143,10 +143,10 @@ async def test_no_tweet_is_missed_while_an_author_falls_below_the_push_limit(ben
     assert not set(posted[:2]) & set(await small.listed(reader))
 
 
-async def test_tweets_of_pulled_days_stay_when_the_database_is_restored_without_them(bench):
-    """PulledAuthors are never removed, but a backup may not have them: whoever finds one missing deletes every cached
-    list, since a home list does not hold what was pulled and nobody merges it any more. The next page is
-    built from the truth."""
+async def test_pulled_tweets_stay_when_the_database_is_restored_without_the_pulled_authors(bench):
+    """Pulled authors are never removed, but a backup may lack them: a reader that finds one missing deletes every cached
+    list, since a home list does not contain pulled tweets and nobody merges them any more. The next page is
+    built from the stores."""
     small = with_knobs(bench, replace(bench.knobs, fanout=replace(bench.knobs.fanout, push_limit=3)))
     *readers, author = await small.people(6)
     pulled = await crossed(small, readers, author)
@@ -174,7 +174,7 @@ async def test_tweets_of_pulled_days_stay_when_the_database_is_restored_without_
 
 
 async def test_a_full_loss_costs_one_cassandra_read_per_author(bench):
-    """Point 7. 12 readers follow the same 8 authors; all lists are lost; all read at once. Through the author lists,
+    """Point 7. 12 readers follow the same 8 authors; all lists are lost; all read concurrently. With author lists and
     single-flight per author, Cassandra is read once per author, not once per edge (12 x 8)."""
     readers, authors = await bench.people(12), await bench.people(8)
     for reader in readers:
@@ -194,11 +194,11 @@ async def test_a_full_loss_costs_one_cassandra_read_per_author(bench):
     pages = await asyncio.gather(*(process.home(reader, newest(100), Spent()) for reader in readers))
 
     assert [len(page.tweets) for page in pages] == [16] * 12
-    assert sorted(reads) == sorted([*authors, *readers])  # each reader is an author too: his own tweets
+    assert sorted(reads) == sorted([*authors, *readers])  # each reader is an author, too: own tweets
 
 
-async def test_rebuilds_beyond_the_bound_are_refused(bench):
-    """Point 7. One rebuild at a time, one may wait: the third is told to come again, before any work was done."""
+async def test_rebuilds_beyond_the_limit_are_refused(bench):
+    """Point 7. One rebuild at a time, one may wait: the third gets a retryable refusal before any work is done."""
     narrow = with_knobs(bench, replace(
         bench.knobs, timeline=replace(bench.knobs.timeline, rebuild_concurrency=1, rebuild_queue=1)))
     first, second, third = await narrow.people(3)
@@ -217,8 +217,8 @@ async def test_rebuilds_beyond_the_bound_are_refused(bench):
     assert refusal.value.retry_after_s == 1.0 and refusal.value.definite
 
 
-async def test_readers_are_served_from_the_truth_while_another_process_rebuilds(bench):
-    """Point 7. While a building mark of another process stands, a page comes from Cassandra directly, and is whole."""
+async def test_readers_are_served_from_cassandra_while_another_process_rebuilds(bench):
+    """Point 7. While another process holds the building mark, a page comes directly from Cassandra, and is complete."""
     reader, author = await bench.people(2)
     await bench.ports.users.follow(reader, author)
     posted = await bench.post(author, 3)
@@ -234,9 +234,9 @@ async def test_readers_are_served_from_the_truth_while_another_process_rebuilds(
     assert [tweet.id for tweet in page.tweets] == posted[::-1]
 
 
-async def test_a_tweet_that_the_truth_showed_during_a_rebuild_does_not_vanish_again(bench):
-    """Monotonic reads. The rebuild read before the tweet was written, and its event is late: a page from the truth shows it, and
-    so does the next one, from the list that was rebuilt meanwhile."""
+async def test_a_tweet_that_cassandra_showed_during_a_rebuild_does_not_vanish_again(bench):
+    """Monotonic reads. The rebuild read before the tweet was written, and its event is late: a page from Cassandra shows it,
+    and so does the next one, from the list that was rebuilt in the meantime."""
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
 
@@ -255,7 +255,7 @@ async def test_a_tweet_that_the_truth_showed_during_a_rebuild_does_not_vanish_ag
 
 
 async def test_a_tweet_fanned_out_during_a_rebuild_is_in_the_rebuilt_list(bench):
-    """The rule under points 1 to 3: a push goes into the building key, and the merge keeps it."""
+    """The rule behind points 1 to 3: a push goes into the building key, and the merge keeps it."""
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
 
@@ -269,9 +269,9 @@ async def test_a_tweet_fanned_out_during_a_rebuild_is_in_the_rebuilt_list(bench)
     assert await bench.listed(reader) == [tweet]
 
 
-async def test_a_build_that_began_earlier_is_not_taken_for_a_later_one(bench):
+async def test_a_build_that_started_earlier_is_not_used_for_a_later_one(bench):
     """Single-flight trap: an author build has read Cassandra; the tweet is posted and fanned out while the reader has no
-    list; the reader's rebuild begins and joins that build. It reads the list, which the fan-out filled, not what was read."""
+    list; the reader's rebuild joins that build. It uses the list, which the fan-out filled, not the earlier read."""
     reader, author = await bench.people(2)
     await bench.ports.users.follow(reader, author)
     process = bench.timelines()
@@ -297,9 +297,9 @@ async def _is_building(bench, reader: int) -> bool:
 
 
 @pytest.mark.parametrize("state", ["warm", "absent", "rebuilding"])
-async def test_an_author_reads_his_tweet_as_soon_as_it_is_acknowledged(bench, state):
-    """Point 8. No worker runs. Before the answer the id goes into the author's own lists where they are live; where they
-    are absent, Cassandra has it; where one is being rebuilt from an earlier read, the building key takes it."""
+async def test_authors_read_their_tweet_as_soon_as_it_is_acknowledged(bench, state):
+    """Point 8. No worker runs. Before the response the id is added to the author's own lists if they exist; if not,
+    Cassandra has it; if one is being rebuilt from an earlier read, the building key gets it."""
     (author,) = await bench.people(1)
     service = bench.tweets()
     if state == "warm":

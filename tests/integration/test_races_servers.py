@@ -1,4 +1,4 @@
-"""Races that need a server of their own or all ports: a Redis that changes (6), deadlines and commits (10), the index (12)."""
+"""Races that need a dedicated server or all ports: a Redis that changes (6), deadlines and commits (10), the index (12)."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from tests.helpers.services_rig import stored, until
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 
-# ---- 6: a Redis that changed under you -------------------------------------------------------------------
+# ---- 6: a Redis that was replaced ------------------------------------------------------------------------
 
 
 class OwnRedis:
-    """A Redis of this test alone, which can be killed and come back with what it held."""
+    """A Redis of this test alone, which can be killed and restarted with its data."""
 
     def __init__(self, folder: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -70,8 +70,8 @@ async def own_redis(bench, tmp_path):
     await server.kill()
 
 
-async def test_lists_that_survived_a_restart_count_as_absent(own_redis):
-    """Point 6. The server comes back with lists that miss what was pushed meanwhile (as a promoted replica would): its run
+async def test_lists_that_survived_a_restart_count_as_missing(own_redis):
+    """Point 6. The server restarts with lists that lack what was pushed in the meantime (like a promoted replica): its run
     id differs from the one in their marks, so they are rebuilt on the next read."""
     server, bench = own_redis
     reader, author = await bench.people(2)
@@ -92,8 +92,8 @@ async def test_lists_that_survived_a_restart_count_as_absent(own_redis):
     assert page.source == "rebuild"
 
 
-async def test_a_page_comes_from_the_truth_while_the_cache_is_away(own_redis):
-    """Point 6. Without Redis a reader is served from Cassandra, whole; nothing is trusted, nothing is filled."""
+async def test_a_page_comes_from_cassandra_while_the_cache_is_down(own_redis):
+    """Point 6. Without Redis a reader is served completely from Cassandra; no list is trusted or filled."""
     server, bench = own_redis
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
@@ -107,8 +107,8 @@ async def test_a_page_comes_from_the_truth_while_the_cache_is_away(own_redis):
     assert page.source == "direct"
 
 
-async def test_a_loss_during_a_rebuild_makes_it_start_again(own_redis):
-    """Point 6. The server dies with the building mark and comes back empty: the token is gone, so nothing is completed."""
+async def test_a_loss_during_a_rebuild_restarts_it(own_redis):
+    """Point 6. The server dies with the building mark and restarts empty: the token is missing, so nothing is completed."""
     server, bench = own_redis
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
@@ -130,7 +130,7 @@ async def test_a_loss_during_a_rebuild_makes_it_start_again(own_redis):
 
 
 async def test_a_repeated_follow_is_durable_by_itself(bench):
-    """Point 10. A repeat that changes nothing writes an outbox row all the same, so its commit waits for the standby too."""
+    """Point 10. A repeat that changes nothing still writes an outbox row, so its commit waits for the standby, too."""
     follower, followee = await bench.people(2)
     kept: list = []
 
@@ -148,8 +148,8 @@ async def test_a_repeated_follow_is_durable_by_itself(bench):
 
 
 async def test_a_deadline_does_not_cancel_a_commit(bench):
-    """Point 10. The caller is told 504, outcome unknown; the statement goes on to its end, so nobody later takes a cancelled
-    wait for the standby for a commit."""
+    """Point 10. The caller gets 504, outcome unknown; the statement runs to its end, so a cancelled wait for the standby is
+    never mistaken for a commit."""
     follower, followee = await bench.people(2)
     free = asyncio.Event()
 
@@ -171,19 +171,19 @@ async def test_a_deadline_does_not_cancel_a_commit(bench):
     await app(scope, receive, send)
     free.set()
 
-    async def stands() -> bool:
+    async def is_stored() -> bool:
         return (await bench.ports.users.edge(follower, followee)).following
 
     assert sent[0]["status"] == 504
-    await until(stands)
+    await until(is_stored)
 
 
 # ---- 12: the index ---------------------------------------------------------------------------------------
 
 
-async def test_a_late_index_of_a_live_read_does_not_revive_a_deleted_document(rig):
-    """Point 12. An indexer has read the tweet alive and pauses; it is deleted and another indexes that; the first goes on. The
-    time of the read is the version, and deleted documents stay: a version of the event, or a delete, would lose."""
+async def test_a_late_write_of_an_earlier_read_does_not_revive_a_deleted_document(rig):
+    """Point 12. An indexer reads the live tweet and pauses; it is deleted and another indexes that; the first resumes. The
+    time of the read is the version, and deleted documents are kept: a version from the event, or a delete, would fail."""
     (author,) = await rig.people("ann")
     word = f"revenant{author}x{rig.config.namespace}"
     tweet = await stored(rig.ports, author, f"a {word} walks")

@@ -1,4 +1,4 @@
-"""Races around lists: removals, floors, follows (correctness points 1 to 3), on the real servers, held at their places."""
+"""Races around lists: removals, floors, follows (correctness points 1 to 3), on the real servers, paused at named points."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 # ---- 1: removal against rebuild --------------------------------------------------------------------------
 
 
-async def test_an_unfollow_during_a_rebuild_makes_the_rebuild_start_again(bench):
-    """Point 1. The rebuild has read the followee's tweets; the unfollow finds a building key. Deleting the key takes the
-    rebuild's token; purging single members would find nothing, and the merge would bring them back for good."""
+async def test_an_unfollow_during_a_rebuild_restarts_the_rebuild(bench):
+    """Point 1. The rebuild has read the followee's tweets; the unfollow finds a building key. Deleting the key invalidates the
+    rebuild's token; removing single members would find none, and the merge would restore them permanently."""
     reader, left, kept = await bench.people(3)
     await bench.follow(reader, left)
     await bench.follow(reader, kept)
@@ -37,9 +37,9 @@ async def test_an_unfollow_during_a_rebuild_makes_the_rebuild_start_again(bench)
     assert ghost not in await bench.home(reader)
 
 
-async def test_an_unfollow_that_wakes_late_costs_no_tweet(bench):
-    """Point 1. A worker pauses while it holds the unfollow; others handle unfollow, refollow and back-fill; the first
-    wakes. It deletes the whole list, which is rebuilt; taking single members out of a complete list would lose them."""
+async def test_an_unfollow_that_resumes_late_loses_no_tweet(bench):
+    """Point 1. A worker pauses while it handles the unfollow; others handle unfollow, refollow and back-fill; the first
+    resumes. It deletes the whole list, which is rebuilt; removing members from a complete list would lose them."""
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
     posted = await bench.post(author, 3)
@@ -59,9 +59,9 @@ async def test_an_unfollow_that_wakes_late_costs_no_tweet(bench):
     assert await bench.listed(reader) == posted[::-1]
 
 
-async def test_a_follow_that_wakes_late_leaves_no_member(bench):
+async def test_a_follow_that_resumes_late_leaves_no_member(bench):
     """Points 1 and 14. A worker has read 'follows' and pauses; another handles the unfollow; lists are rebuilt; the first
-    adds the edge to complete lists. It looks at the edge again after its effects, and deletes what it made wrong."""
+    adds the edge to complete lists. It checks the edge again after its effects, and deletes what is now wrong."""
     reader, author = await bench.people(2)
     edge = await bench.ports.users.follow(reader, author)
 
@@ -80,8 +80,8 @@ async def test_a_follow_that_wakes_late_leaves_no_member(bench):
     assert await bench.home(reader) == []
 
 
-async def test_many_follows_and_unfollows_under_reads_end_where_the_truth_ends(bench):
-    """Point 1, without a held point: 6 readers change 4 edges each 5 times while they read and authors post."""
+async def test_many_follows_and_unfollows_under_reads_converge_to_the_stored_edges(bench):
+    """Point 1, without pauses: 6 readers change 4 edges each 5 times while they read and authors post."""
     readers, authors = await bench.people(6), await bench.people(4)
     for reader in readers:
         for author in authors:
@@ -112,7 +112,7 @@ async def test_many_follows_and_unfollows_under_reads_end_where_the_truth_ends(b
 
 async def test_pages_have_no_gap_across_trim_delete_and_back_fill(bench):
     """Point 2. A list of 30 with a floor loses entries by deletes; a follow fills in older tweets of another author. Ids
-    below the floor are not added, and a page that reaches the floor goes on in Cassandra: no id is skipped."""
+    below the floor are not added, and a page that reaches the floor continues in Cassandra: no id is skipped."""
     reader, first, second, old = await bench.people(4)
     await bench.post(old, 12)
     for author in (first, second):
@@ -133,7 +133,7 @@ async def test_pages_have_no_gap_across_trim_delete_and_back_fill(bench):
 
 
 async def test_a_back_fill_of_a_busy_author_leaves_no_gap(bench):
-    """Point 2. The followed author has more tweets than a list holds; what was not read must lie below the floor."""
+    """Point 2. The followed author has more tweets than a list can have; tweets that were not read must be below the floor."""
     reader, busy, quiet = await bench.people(3)
     oldest = await bench.post(quiet, 2)
     await bench.follow(reader, quiet)
@@ -150,8 +150,8 @@ async def test_a_back_fill_of_a_busy_author_leaves_no_gap(bench):
 
 @pytest.mark.parametrize("point", ["follow.before_read", "follow.after_read"])
 async def test_a_tweet_posted_during_a_back_fill_reaches_the_new_follower(bench, point):
-    """Point 3. The follower stands in the follower list before the back-fill reads Cassandra: a tweet that was read too
-    early is pushed. Added after the read instead, the tweet in between would be neither read nor pushed."""
+    """Point 3. The follower is in the follower list before the back-fill reads Cassandra: a tweet after that read is
+    pushed. If added after the read, a tweet in between would be neither read nor pushed."""
     reader, author = await bench.people(2)
     await bench.warm(reader)
     await bench.lists().ensure(Kind.FOLLOWERS, author)
@@ -167,9 +167,9 @@ async def test_a_tweet_posted_during_a_back_fill_reaches_the_new_follower(bench,
     assert await bench.listed(reader) == [tweet]
 
 
-async def test_a_follower_list_lost_between_two_chunks_costs_no_delivery(bench):
-    """Point 3. The follower list is gone after the first chunk, and stands again with a new, lower follower before the
-    second. The token tells, and the event starts again; going on above `after`, it would miss him."""
+async def test_a_follower_list_lost_between_two_chunks_loses_no_delivery(bench):
+    """Point 3. The follower list is lost after the first chunk, and exists again with a new, lower follower before the
+    second. The token shows that, and the event restarts; continuing above `after` would skip that follower."""
     early, *followers, author = await bench.people(14)
     for follower in followers:
         await bench.follow(follower, author)
@@ -191,9 +191,9 @@ async def test_a_follower_list_lost_between_two_chunks_costs_no_delivery(bench):
         assert await bench.listed(follower) == [tweet.id]
 
 
-async def test_losing_all_lists_between_two_chunks_costs_no_delivery(bench):
-    """Point 3. Everything in the cache is lost after the first chunk, and some timelines are rebuilt from a read that began
-    before; the scan must not end early."""
+async def test_losing_all_lists_between_two_chunks_loses_no_delivery(bench):
+    """Point 3. The whole cache is lost after the first chunk, and some timelines are rebuilt from an earlier read; the scan
+    must not end early."""
     *followers, author = await bench.people(13)
     for follower in followers:
         await bench.follow(follower, author)

@@ -43,8 +43,8 @@ def soon() -> int:
 # ---- 14: consumers ---------------------------------------------------------------------------------------
 
 
-async def test_a_worker_that_dies_between_effect_and_commit_is_followed_by_one_that_does_it_again(bench):
-    """Point 14. Offsets are committed by hand after the effect; with automatic commits the record could be lost instead."""
+async def test_the_effect_of_a_worker_that_dies_before_its_commit_is_repeated_by_the_next(bench):
+    """Point 14. Offsets are committed manually after the effect; with automatic commits the record could be lost."""
     (author,) = await bench.people(1)
     seen: list[str] = []
     tweet = await stored(bench.ports, author)
@@ -53,7 +53,7 @@ async def test_a_worker_that_dies_between_effect_and_commit_is_followed_by_one_t
         seen.extend(record.event.id for record in records)
 
     class Killed(BaseException):
-        """No handler of the loop may take it for an error."""
+        """Not an Exception, so that no handler of the loop catches it."""
 
     async def die(**_):
         raise Killed
@@ -70,7 +70,7 @@ async def test_a_worker_that_dies_between_effect_and_commit_is_followed_by_one_t
 
 
 async def test_a_new_group_starts_at_the_beginning(bench):
-    """Point 14. What was published before the first member joined is handled; the default `latest` would skip it."""
+    """Point 14. Records published before the first member joined are handled; the default `latest` would skip them."""
     (author,) = await bench.people(1)
     tweet = await stored(bench.ports, author)
     await bench.ports.log.publish([events.new_tweet(tweet)])
@@ -85,8 +85,8 @@ async def test_a_new_group_starts_at_the_beginning(bench):
     assert str(tweet.id) in seen
 
 
-async def test_a_poison_record_goes_to_the_dead_letters_and_the_next_is_handled(bench):
-    """Point 14. An event that cannot be handled is buried after three tries; its position is passed only then."""
+async def test_a_poison_record_goes_to_the_dead_letter_topic_and_the_next_is_handled(bench):
+    """Point 14. After three attempts it is dead-lettered; only then is its offset committed."""
     (author,) = await bench.people(1)
     good = await stored(bench.ports, author)
     poison = events.Event(events.NEW_TWEET, author, f"poison-{good.id}", {"id": "no tweet at all"})
@@ -108,8 +108,8 @@ async def test_a_poison_record_goes_to_the_dead_letters_and_the_next_is_handled(
 
 
 @pytest.mark.parametrize("group", sorted(GROUPS))
-async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
-    """Each goes to the dead letters with its reason; no store is asked, so none counts as failing, and the next event is done."""
+async def test_events_with_impossible_ids_block_no_consumer(bench, group):
+    """Each is dead-lettered with its reason; no store is called, so none counts as failing; the next event is handled."""
     author, reader = await bench.people(2)
     good = await stored(bench.ports, author)
     named = [(topic, field, value) for topic, field in FIELDS if topic in GROUPS[group] for value in CANNOT_BE]
@@ -117,10 +117,10 @@ async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
            for n, (topic, field, value) in enumerate(named)]
     bad_keys = [dataclasses.replace(EVENTS[topic](good, reader), key=key, id=f"key-{good.id}-{key}")  # no effect log takes 2**70
                 for topic in GROUPS[group][:1] for key in (2**70, -1)]
-    told, handled = {}, []
+    reasons, handled = {}, []
 
     async def bury(record, reason, group):
-        told[record.event.id] = reason
+        reasons[record.event.id] = reason
 
     async def handle(records):
         payloads = [record.event.payload for record in records if record.topic != events.NEW_FOLLOW]
@@ -133,16 +133,16 @@ async def test_events_that_name_what_cannot_be_stop_nobody(bench, group):
     loop = Loop(Swapped(bench.ports.log, bury=bury), f"bad-{group}-{good.id}", GROUPS[group], handle)
     async with _running(loop):
         await until(lambda: _true(last.id in handled))
-        await until(lambda: _true(all(event.id in told for event in [*bad, *bad_keys])))
+        await until(lambda: _true(all(event.id in reasons for event in [*bad, *bad_keys])))
 
     assert not {event.id for event in [*bad, *bad_keys]} & set(handled)
-    assert all(field in told[event.id] for event, (_, field, _) in zip(bad, named, strict=True))
-    assert all("its key" in told[event.id] for event in bad_keys)
+    assert all(field in reasons[event.id] for event, (_, field, _) in zip(bad, named, strict=True))
+    assert all("its key" in reasons[event.id] for event in bad_keys)
     assert guard._worst("cassandra") == 0
 
 
-async def test_events_that_come_again_and_out_of_order_end_where_the_truth_is(bench):
-    """Point 14. Events are hints: follow, unfollow, follow, delivered backwards and twice, leave the edge as it stands."""
+async def test_repeated_and_reordered_events_converge_to_the_stored_state(bench):
+    """Point 14. Events are hints: follow, unfollow, follow, delivered in reverse and twice, leave the edge as stored."""
     reader, author = await bench.people(2)
     posted = await bench.post(author, 2)
     users = bench.ports.users
@@ -164,8 +164,8 @@ async def test_events_that_come_again_and_out_of_order_end_where_the_truth_is(be
 # ---- 15: worker numbers ----------------------------------------------------------------------------------
 
 
-async def test_a_process_that_slept_past_its_lease_issues_no_id(bench):
-    """Point 15. Stopped past its lease, its number may be another's: less than a second of lease left means no id."""
+async def test_a_process_paused_past_its_lease_issues_no_id(bench):
+    """Point 15. After its lease expired, another process may have its number: with less than 1 s of lease left, no ids."""
 
     class Stopped(clock.SystemClock):
         ahead_ns = 0
@@ -189,7 +189,7 @@ async def test_a_process_that_slept_past_its_lease_issues_no_id(bench):
 
 
 async def test_many_processes_issue_different_ids(bench):
-    """Point 15. Eight processes lease numbers and issue 500 ids each at once: no two are the same."""
+    """Point 15. Eight processes lease numbers and issue 500 ids each concurrently: no two are equal."""
     sources = [IdSource() for _ in range(8)]
     leasings = [Leasing(bench.ports.leases, source, f"p{n}", clock.SystemClock()) for n, source in enumerate(sources)]
     for leasing in leasings:
@@ -206,8 +206,8 @@ async def test_many_processes_issue_different_ids(bench):
     assert len({each for part in issued for each in part}) == 8 * 500
 
 
-async def test_a_number_that_was_given_away_is_not_used_again(bench):
-    """Point 15. The lease ended and another holds the number: a renewal is refused, and a new number is taken."""
+async def test_a_reassigned_number_is_not_used_again(bench):
+    """Point 15. The lease expired and another process has the number: a renewal is refused, and a new number is taken."""
     source = IdSource()
     leasing = Leasing(bench.ports.leases, source, "late", clock.SystemClock())
     await leasing.start()
@@ -226,7 +226,7 @@ async def test_a_number_that_was_given_away_is_not_used_again(bench):
 
 
 class _Effects:
-    """Keeps the ids of effects."""
+    """Stores the ids of effects."""
 
     def __init__(self) -> None:
         self.done: list[str] = []

@@ -32,9 +32,9 @@ def soon() -> int:
 # ---- 9: idempotency keys ---------------------------------------------------------------------------------
 
 
-async def test_one_key_sent_through_many_processes_at_once_makes_one_tweet(bench):
-    """Point 9. 24 posts with one key through 4 processes: the key is reserved before anything is written, so all write the
-    same row; looking for the key first and writing it after lets several through."""
+async def test_concurrent_posts_with_one_key_through_many_processes_make_one_tweet(bench):
+    """Point 9. 24 posts with one key through 4 processes: the key is reserved before anything is written, so all write
+    the same row; checking for the key first and writing it later would admit several."""
     (author,) = await bench.people(1)
     processes = [bench.tweets(worker) for worker in range(4)]
 
@@ -44,8 +44,8 @@ async def test_one_key_sent_through_many_processes_at_once_makes_one_tweet(bench
     assert [row.id for row in await rows(bench, author)] == [made[0].id]
 
 
-async def test_a_post_held_after_its_reservation_and_its_repeat_are_one_tweet(bench):
-    """Point 9. The first holds the key and has written nothing; the repeat writes with the id of the first."""
+async def test_a_post_paused_after_its_reservation_and_its_retry_are_one_tweet(bench):
+    """Point 9. The first has reserved the key and written nothing; the retry writes with the id of the first."""
     (author,) = await bench.people(1)
 
     with held("post.after_reserve", fresh=True) as first:
@@ -59,7 +59,7 @@ async def test_a_post_held_after_its_reservation_and_its_repeat_are_one_tweet(be
 
 
 async def test_a_key_with_another_body_is_refused(bench):
-    """Point 9. The reservation holds the body's hash."""
+    """Point 9. The reservation contains the hash of the body."""
     (author,) = await bench.people(1)
     await bench.tweets().post(author, Draft("once"), "key-3", "", soon())
 
@@ -70,9 +70,9 @@ async def test_a_key_with_another_body_is_refused(bench):
     assert [row.text for row in await rows(bench, author)] == ["once"]
 
 
-async def test_a_batch_that_timed_out_and_came_through_is_published_by_its_repeat(bench):
-    """Point 9. The write is carried out but its answer is lost, so nothing was published; the repeat writes the same cells
-    and publishes before it answers."""
+async def test_a_batch_that_timed_out_and_succeeded_is_published_by_its_retry(bench):
+    """Point 9. The write succeeds but its response is lost, so nothing was published; the retry writes the same cells and
+    publishes before it responds."""
     (author,) = await bench.people(1)
     log = Gathering()
 
@@ -91,8 +91,8 @@ async def test_a_batch_that_timed_out_and_came_through_is_published_by_its_repea
     assert [row.id for row in await rows(bench, author)] == [tweet.id]
 
 
-async def test_a_repeat_after_the_delete_does_not_bring_the_tweet_back(bench):
-    """Point 9 and 12. The replayed batch carries the timestamp of the id and never writes `deleted`."""
+async def test_a_retry_after_the_delete_does_not_restore_the_tweet(bench):
+    """Points 9 and 12. The replayed batch has the timestamp of the id and never writes `deleted`."""
     (author,) = await bench.people(1)
     service = bench.tweets()
     tweet = await service.post(author, Draft("gone"), "key-5", "", soon())
@@ -106,7 +106,7 @@ async def test_a_repeat_after_the_delete_does_not_bring_the_tweet_back(bench):
 
 
 async def test_a_post_whose_own_lists_cannot_be_reached_is_not_acknowledged(bench):
-    """Point 8. The tweet is durable, its author would not see it: 503, outcome unknown; the relay still delivers it."""
+    """Point 8. The tweet is durable, but its author would not see it: 503, outcome unknown; the relay still delivers it."""
     (author,) = await bench.people(1)
 
     async def away(entry):
@@ -123,28 +123,28 @@ async def test_a_post_whose_own_lists_cannot_be_reached_is_not_acknowledged(benc
 # ---- 11: outboxes ----------------------------------------------------------------------------------------
 
 
-async def test_the_relay_publishes_what_a_crash_left_behind_and_only_that(bench):
-    """Point 11. Two tweets are durable; one was announced on the topic, the writer of the other died before it published."""
+async def test_the_relay_publishes_only_what_a_crash_left_unpublished(bench):
+    """Point 11. Two tweets are durable; one was published, the writer of the other died before it published."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
     announced = Announced(time_)
-    told, left = await stored(bench.ports, author), await stored(bench.ports, author)
-    announced.add([str(told.id)])
+    published, left = await stored(bench.ports, author), await stored(bench.ports, author)
+    announced.add([str(published.id)])
     relay = TweetRelay(own_marks(bench), log, announced, time_)
 
     await relay.walk()
-    early = [event for event in log.ids() if int(event.split("-")[0]) in (told.id, left.id)]
+    early = [event for event in log.ids() if int(event.split("-")[0]) in (published.id, left.id)]
     time_.ahead_s = 4.0
     await relay.walk()
     await relay.walk()
 
     assert early == []
-    assert [event for event in log.ids() if event in (str(told.id), str(left.id))] == [str(left.id)]
+    assert [event for event in log.ids() if event in (str(published.id), str(left.id))] == [str(left.id)]
 
 
-async def test_a_post_that_died_between_its_event_and_its_rows_is_finished_by_the_relay(bench):
-    """Point 11. The outbox row is durable, the process is gone before the tweet's own rows are: the relay writes them from the
-    event, then publishes, so nobody is told of a tweet that cannot be read."""
+async def test_a_post_that_died_between_its_outbox_row_and_its_rows_is_completed_by_the_relay(bench):
+    """Point 11. The outbox row is durable, the process died before it wrote the tweet's own rows: the relay writes them
+    from the event, then publishes, so no event names an unreadable tweet."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
 
@@ -164,9 +164,9 @@ async def test_a_post_that_died_between_its_event_and_its_rows_is_finished_by_th
     assert (await bench.ports.tweets.get([written.id]))[written.id] == written
 
 
-async def test_a_row_that_lands_behind_the_mark_is_still_published(bench):
-    """Point 11. A batch of 25 s ago is carried out after the relay's mark passed its bucket. Each bucket is looked at again
-    after 30 s and after 2 min; a relay that never looks below its mark loses the row."""
+async def test_a_row_that_is_written_behind_the_mark_is_still_published(bench):
+    """Point 11. A batch from 25 s ago is written after the relay's mark passed its bucket. Each bucket is scanned again
+    after 30 s and after 2 min; a relay that never scans below its mark loses the row."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
     store = own_marks(bench)
@@ -185,9 +185,9 @@ async def test_a_row_that_lands_behind_the_mark_is_still_published(bench):
     assert log.ids().count(str(late.id)) >= 1
 
 
-async def test_a_key_that_is_repeated_long_after_its_reservation_is_still_published(bench):
-    """Point 11. Cassandra was away for ten minutes; the repeat dies after its outbox row. Under the id's own time, ten
-    minutes below the mark, no relay would ever look."""
+async def test_a_key_that_is_retried_long_after_its_reservation_is_still_published(bench):
+    """Point 11. Cassandra was down for ten minutes; the retry dies after its outbox row. With the time of the id, ten
+    minutes below the mark, no relay would find it."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
     relay = TweetRelay(own_marks(bench), log, Announced(time_), time_)
@@ -203,8 +203,8 @@ async def test_a_key_that_is_repeated_long_after_its_reservation_is_still_publis
     assert str(late.id) in log.ids()
 
 
-async def test_after_an_outage_the_relay_walks_from_its_mark(bench):
-    """Point 11. A relay that starts after ten minutes of absence publishes what was left behind in between."""
+async def test_after_an_outage_the_relay_continues_from_its_mark(bench):
+    """Point 11. A relay that starts after ten minutes of downtime publishes what was left in the meantime."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
     store = own_marks(bench)
@@ -217,8 +217,8 @@ async def test_after_an_outage_the_relay_walks_from_its_mark(bench):
     assert str(left.id) in log.ids()
 
 
-async def test_edge_events_stay_until_the_log_acknowledged_them(bench):
-    """Point 11. The log refuses; the rows stand. Several relays drain at once; each row leaves once it was acknowledged."""
+async def test_edge_events_stay_in_the_outbox_until_the_log_acknowledged_them(bench):
+    """Point 11. The log refuses; the rows stay. Several relays drain concurrently; each row is removed once acknowledged."""
     follower, *followees = await bench.people(9)
     edges = [await bench.ports.users.follow(follower, followee) for followee in followees]
     wanted = {edge_event(edge).id for edge in edges}
@@ -237,8 +237,8 @@ async def test_edge_events_stay_until_the_log_acknowledged_them(bench):
 # ---- 12: deletes -----------------------------------------------------------------------------------------
 
 
-async def test_a_cache_fill_that_was_read_before_the_delete_does_not_revive_the_tweet(bench):
-    """Point 12. Read alive, deleted, then filled. The fill finds the delete's marker and leaves it."""
+async def test_a_cache_fill_from_before_the_delete_does_not_revive_the_tweet(bench):
+    """Point 12. Read live, deleted, then filled. The fill finds the marker of the delete and keeps it."""
     (author,) = await bench.people(1)
     tweet = await stored(bench.ports, author)
     reader = Tweets(bench.ports.hot, bench.ports.tweets)
@@ -255,7 +255,7 @@ async def test_a_cache_fill_that_was_read_before_the_delete_does_not_revive_the_
 
 
 async def test_a_delete_handled_before_its_tweet_leaves_no_ghost(bench):
-    """Points 12 and 14. The topics have no common order: the delete is handled first, then the tweet's event comes."""
+    """Points 12 and 14. The topics have no common order: the delete is handled first, then the tweet's event arrives."""
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
     await bench.warm(reader, author)
@@ -270,7 +270,7 @@ async def test_a_delete_handled_before_its_tweet_leaves_no_ghost(bench):
 
 
 async def test_a_delete_handled_while_its_tweet_is_pushed_leaves_no_ghost(bench):
-    """Point 12. The push has started; the delete is handled in between; the push lands. It looks at the marker afterwards."""
+    """Point 12. The push has started; the delete is handled in between; the push completes, then checks the marker."""
     reader, author = await bench.people(2)
     await bench.follow(reader, author)
     await bench.warm(reader, author)
@@ -288,7 +288,7 @@ async def test_a_delete_handled_while_its_tweet_is_pushed_leaves_no_ghost(bench)
     assert await bench.home(reader) == []
 
 
-async def test_a_tweet_from_an_instance_that_is_ahead_can_be_deleted(bench):
+async def test_a_tweet_from_an_instance_with_a_fast_clock_can_be_deleted(bench):
     """Point 12. The id is 5 s ahead of the deleter's clock, and the batch is replayed after the delete."""
     (author,) = await bench.people(1)
     ahead_ms = clock.SystemClock().wall_ms() + 5_000

@@ -1,4 +1,4 @@
-"""Search on the real servers: dead letters, versions, pages while others write, what must not be seen."""
+"""Search on the real servers: dead letters, versions, pages during writes, and tweets that must not be visible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PATH = "/2/tweets/search/recent?query="
 
 
 def fresh_word() -> str:
-    """Return a word that no other tweet holds."""
+    """Return a word that no other tweet contains."""
     return f"w{secrets.token_hex(6)}"
 
 
@@ -34,7 +34,7 @@ async def page(rig: Rig, viewer: int, query: str) -> tuple[list[int], dict[str, 
 
 
 async def finds(rig: Rig, viewer: int, query: str, wanted: set[int]) -> None:
-    """Return when a search shows exactly these tweets."""
+    """Wait until a search returns exactly these tweets."""
     async def shown() -> bool:
         return set((await page(rig, viewer, query))[0]) == wanted
 
@@ -42,22 +42,22 @@ async def finds(rig: Rig, viewer: int, query: str, wanted: set[int]) -> None:
 
 
 async def dead_letters(rig: Rig, topic: str, reason: str) -> list[Any]:
-    """Return the records in the dead letters of `topic`, once one is there whose bytes hold `reason`."""
+    """Return the dead letters of `topic`, once there is one whose bytes contain `reason`."""
     consumer = await rig.ports.log.consumer(f"reader-{fresh_word()}", [topic + events.DEAD])
     found: list[Any] = []
     try:
-        async def there() -> bool:
+        async def has_letter() -> bool:
             found.extend(await consumer.poll(500, 0.5))
             return any(reason.encode() in record.raw for record in found)
 
-        await until(there)
+        await until(has_letter)
     finally:
         await consumer.close()
     return found
 
 
-async def test_a_tweet_is_found_by_every_kind_of_term_and_leaves_with_its_delete(rig):
-    """From the acknowledged post to the index and out of it, through Kafka, by the truth."""
+async def test_a_tweet_is_found_by_every_kind_of_term_and_disappears_with_its_delete(rig):
+    """From the acknowledged post to the index and out of it, through Kafka, by the stored tweet."""
     (ann,) = await rig.people("ann")
     word = fresh_word()
     tweet = await rig.post(ann, f"The {word} sings, loudly. #Opera{word}")
@@ -72,7 +72,7 @@ async def test_a_tweet_is_found_by_every_kind_of_term_and_leaves_with_its_delete
     assert body["includes"]["users"][0]["username"] == user.username
 
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", ann))[0] == 200
-    assert (await page(rig, ann, word))[0] == []  # by the truth, before the index knows
+    assert (await page(rig, ann, word))[0] == []  # by the stored tweet, before the index is updated
 
     async def gone() -> bool:
         return not await rig.ports.index.found([tweet])
@@ -80,8 +80,8 @@ async def test_a_tweet_is_found_by_every_kind_of_term_and_leaves_with_its_delete
     await until(gone)
 
 
-async def test_poison_goes_to_the_dead_letters_and_the_others_are_indexed(rig):
-    """An event without a tweet, and a document that Elasticsearch will never take: both are kept, neither stops the partition."""
+async def test_poison_records_are_dead_lettered_and_the_others_are_indexed(rig):
+    """An event without a tweet, and a document that Elasticsearch rejects: both are kept, neither blocks the partition."""
     (ann,) = await rig.people("ann")
     word = fresh_word()
     immense = await stored(rig.ports, ann, f"{word} #{'x' * 40_000}")
@@ -100,8 +100,8 @@ async def test_poison_goes_to_the_dead_letters_and_the_others_are_indexed(rig):
     await until(caught_up)
 
 
-async def test_what_the_index_was_too_busy_for_is_read_and_sent_again(rig):
-    """A 429 of one item costs the others nothing, and the item is not lost. It is made from the truth of the second try."""
+async def test_items_that_the_index_refused_as_busy_are_read_and_sent_again(rig):
+    """A 429 of one item does not affect the others, and the item is not lost. The retry reads the tweet again."""
     (ann,) = await rig.people("ann")
     word = fresh_word()
     first, second = await stored(rig.ports, ann, f"{word} a"), await stored(rig.ports, ann, f"{word} b")
@@ -127,8 +127,8 @@ async def test_what_the_index_was_too_busy_for_is_read_and_sent_again(rig):
     assert await real.found([first.id, second.id]) == {first.id}
 
 
-async def test_a_like_reaches_the_index_and_lifts_its_tweet(rig):
-    """Through PostgreSQL's outbox, Kafka and a fresh count; taken back, it sinks again."""
+async def test_a_like_reaches_the_index_and_raises_the_rank_of_its_tweet(rig):
+    """Through PostgreSQL's outbox, Kafka and a new count; without the like, the rank falls again."""
     ann, bob = await rig.people("ann", "bob")
     word = fresh_word()
     older, newer = await rig.post(ann, f"{word} one"), await rig.post(ann, f"{word} two")
@@ -149,8 +149,8 @@ async def test_a_like_reaches_the_index_and_lifts_its_tweet(rig):
 
 
 async def test_counts_that_are_read_late_do_not_overwrite_newer_ones(rig):
-    """Point 13. An indexer read no like and pauses; a like stands and another indexes it; the first goes on with an older
-    version."""
+    """Point 13. An indexer reads no like and pauses; a like is stored and another indexes it; the first resumes with an
+    older version."""
     ann, bob = await rig.people("ann", "bob")
     word = fresh_word()
     liked, plain = await stored(rig.ports, ann, f"{word} one"), await stored(rig.ports, ann, f"{word} two")
@@ -167,8 +167,8 @@ async def test_counts_that_are_read_late_do_not_overwrite_newer_ones(rig):
     assert (await page(rig, ann, word))[0] == [liked.id, plain.id]
 
 
-async def test_events_in_any_order_leave_the_newest_reading(rig):
-    """Delete before post, post twice, delete twice, from two indexers at once: the index ends where the truth is."""
+async def test_events_in_any_order_leave_the_newest_version(rig):
+    """Delete before post, post twice, delete twice, by two concurrent indexers: the index converges to the stored state."""
     (ann,) = await rig.people("ann")
     word = fresh_word()
     tweets = [await stored(rig.ports, ann, f"{word} {number}") for number in range(6)]
@@ -186,19 +186,19 @@ async def test_events_in_any_order_leave_the_newest_reading(rig):
 
 @pytest.mark.parametrize("order", ["relevancy", "recency"])
 async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, order):
-    """Scores move with every document, and refreshes come between the pages: what was there at the begin is shown once."""
+    """Scores change with every document, and the index refreshes between pages: tweets present at the start appear once."""
     (ann,) = await rig.people("ann")
     word = fresh_word()
-    there = [await stored(rig.ports, ann, f"{word} {'fish ' * (number % 5)}") for number in range(40)]
-    await rig.ports.index.index([document_of(tweet, 1, likes=tweet.id % 7) for tweet in there])
+    existing = [await stored(rig.ports, ann, f"{word} {'fish ' * (number % 5)}") for number in range(40)]
+    await rig.ports.index.index([document_of(tweet, 1, likes=tweet.id % 7) for tweet in existing])
     await rig.ports.index.refresh()
-    await asyncio.sleep(0.3)  # the service may still share a view of a moment ago
+    await asyncio.sleep(0.3)  # the service may still share a slightly older view
     late: list[Tweet] = []
 
     async def disturb() -> None:
         fresh = [await stored(rig.ports, ann, f"{word} fish") for _ in range(5)]
         late.extend(fresh)
-        changed = [document_of(tweet, 2, likes=1_000) for tweet in there[::5]]
+        changed = [document_of(tweet, 2, likes=1_000) for tweet in existing[::5]]
         await rig.ports.index.index([document_of(tweet, 1) for tweet in fresh] + changed)
         await rig.ports.index.refresh()
 
@@ -212,12 +212,12 @@ async def test_pages_are_disjoint_and_complete_while_tweets_are_indexed(rig, ord
         token = f"&next_token={meta['next_token']}"
     shown = list(chain(*pages))
     assert len(shown) == len(set(shown))
-    assert set(shown) == {tweet.id for tweet in there}
+    assert set(shown) == {tweet.id for tweet in existing}
     assert len(late) >= 25
 
 
-async def test_a_tweet_that_was_deleted_after_it_was_found_is_not_shown(rig):
-    """The index says yes, the truth says no, and the truth holds; the page is filled from what follows."""
+async def test_a_tweet_deleted_after_the_index_search_is_not_shown(rig):
+    """The index has it, the store does not, and the store wins; the page is filled with the next matches."""
     (ann,) = await rig.people("ann")
     word = fresh_word()
     tweets = [await stored(rig.ports, ann, f"{word} {number}") for number in range(5)]
@@ -229,7 +229,7 @@ async def test_a_tweet_that_was_deleted_after_it_was_found_is_not_shown(rig):
     assert (await page(rig, ann, f"{word}&max_results=3&sort_order=recency&next_token={meta['next_token']}"))[0] == [tweets[0].id]
 
 
-async def test_tweets_of_a_protected_author_are_found_by_who_may_read_them_alone(rig):
+async def test_tweets_of_a_protected_author_are_found_only_by_permitted_readers(rig):
     """Rule 10: from the acknowledgement of the switch on, in results, counts and cursors."""
     ann, bob, eve = await rig.people("ann", "bob", "eve")
     word = fresh_word()
@@ -250,7 +250,7 @@ async def test_tweets_of_a_protected_author_are_found_by_who_may_read_them_alone
 
 
 async def test_many_hidden_matches_leave_no_empty_page_with_a_cursor(rig):
-    """More of them than all asks for one page would find: to a stranger it is a word that nobody wrote."""
+    """There are more than all queries for one page can return: to a stranger it looks like a word that nobody used."""
     ann, bob, eve = await rig.people("ann", "bob", "eve")
     word = fresh_word()
     await rig.ports.users.follow(bob, ann)
@@ -263,28 +263,28 @@ async def test_many_hidden_matches_leave_no_empty_page_with_a_cursor(rig):
 
     await until(indexed)
     for order in ("relevancy", "recency"):
-        asked = f"{word}&max_results=1&sort_order={order}"
-        assert await page(rig, eve, asked) == ([], {"result_count": 0})
-        ids, meta = await page(rig, bob, asked)
+        query = f"{word}&max_results=1&sort_order={order}"
+        assert await page(rig, eve, query) == ([], {"result_count": 0})
+        ids, meta = await page(rig, bob, query)
         assert len(ids) == 1 and "next_token" in meta
 
 
-async def test_a_tweet_that_becomes_protected_while_a_search_holds_it_is_not_shown(rig):
-    """Who may see is looked at last: looked at before, what was switched in between would slip through."""
+async def test_a_tweet_that_becomes_protected_during_a_search_is_not_shown(rig):
+    """Visibility is checked last: checked earlier, a switch in between would be missed."""
     ann, eve = await rig.people("ann", "eve")
     word = fresh_word()
     tweet = await rig.post(ann, word)
     await finds(rig, eve, word, {tweet})
     with held("search.after_live", ids=(tweet,)) as slow:
-        asked = asyncio.create_task(page(rig, eve, word))
+        search = asyncio.create_task(page(rig, eve, word))
         await slow.reached()
         assert (await rig.ask("PUT", "/2/users/me", ann, json={"protected": True}))[0] == 200
         slow.release()
-    assert await asked == ([], {"result_count": 0})
+    assert await search == ([], {"result_count": 0})
 
 
-async def test_a_wrong_query_is_told_by_place_and_mend(rig):
-    """400 through the gateway, as Twitter's API tells errors."""
+async def test_an_invalid_query_is_refused_with_position_and_fix(rig):
+    """400 through the gateway, in the error format of Twitter's API."""
     (ann,) = await rig.people("ann")
     status, body, _ = await rig.ask("GET", PATH + "walrus+%22sea+lion", ann)
     assert (status, body["title"]) == (400, "Invalid Request")

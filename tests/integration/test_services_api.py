@@ -35,7 +35,7 @@ async def hides(rig, reader: int, tweet: int) -> None:
     await until(check)
 
 
-async def test_who_signs_up_gets_a_token_that_is_his(rig):
+async def test_sign_up_returns_a_token_of_the_new_user(rig):
     """Sign-up, password grant, `me`: the plain HTTP part outside tweepy's Client."""
     name = f"ann{time.monotonic_ns() % 10**9}"
     status, body, _ = await rig.ask("POST", "/2/users", json={"username": name, "password": "correct horse", "name": "Ann"})
@@ -54,8 +54,8 @@ async def test_who_signs_up_gets_a_token_that_is_his(rig):
     assert (await rig.ask("POST", "/2/users", json={"username": name, "password": "correct horse"}))[0] == 409
 
 
-async def test_a_sign_up_with_one_key_is_one_user(rig):
-    """A repeat returns the first user; the same key for another name is refused."""
+async def test_sign_ups_with_one_key_create_one_user(rig):
+    """A retry returns the first user; the same key with another name is refused."""
     name, key = f"key{time.monotonic_ns() % 10**9}", {"idempotency-key": f"k{time.monotonic_ns()}"}
     wish = {"username": name, "password": "correct horse"}
 
@@ -67,7 +67,7 @@ async def test_a_sign_up_with_one_key_is_one_user(rig):
     assert first[1]["data"]["id"] == again[1]["data"]["id"]
 
 
-async def test_a_tweet_travels_to_a_follower_and_goes_with_its_delete(rig):
+async def test_a_tweet_reaches_a_follower_and_disappears_with_its_delete(rig):
     """Post, home, user page, by id, search, delete: a follower sees it and then does not."""
     ann, bob = await rig.people("ann", "bob")
     await follow(rig, bob, ann)
@@ -76,27 +76,27 @@ async def test_a_tweet_travels_to_a_follower_and_goes_with_its_delete(rig):
 
     assert await rig.home(ann) == [tweet]
     await shows(rig, bob, tweet)
-    asked = "?expansions=author_id&tweet.fields=author_id,created_at"
+    query = "?expansions=author_id&tweet.fields=author_id,created_at"
     measured = {"authorization": f"Bearer {rig.token(bob, scope=f'{scopes.ALL} {scopes.MEASURED}')}"}
-    status, body, headers = await rig.ask("GET", HOME.format(bob) + asked, headers=measured)
+    status, body, headers = await rig.ask("GET", HOME.format(bob) + query, headers=measured)
     assert status == 200
     assert set(body["data"][0]) == {"id", "text", "author_id", "created_at", "edit_history_tweet_ids"}
     assert body["includes"]["users"][0]["id"] == str(ann)
     assert headers["x-tweetlab-source"] == "hit"
     assert {"gateway", "timelines", "redis"} <= {part.split(";")[0].strip() for part in headers["server-timing"].split(",")}
 
-    async def found() -> bool:
+    async def is_found() -> bool:
         _, hits, _ = await rig.ask("GET", "/2/tweets/search/recent?query=walrus", bob)
         return str(tweet) in [hit["id"] for hit in hits["data"]]
 
-    await until(found)
+    await until(is_found)
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", bob))[0] == 403
     assert (await rig.ask("DELETE", f"/2/tweets/{tweet}", ann))[:2] == (200, {"data": {"deleted": True}})
     assert await rig.home(ann) == [] and await rig.home(bob) == []
     assert (await rig.ask("GET", f"/2/tweets/{tweet}", bob))[0] == 404
 
 
-async def test_an_unfollow_takes_tweets_away_and_a_follow_brings_them_back(rig):
+async def test_an_unfollow_removes_tweets_and_a_follow_restores_them(rig):
     """Edges reach the timelines through outbox, relay and fan-out."""
     ann, bob = await rig.people("ann", "bob")
     tweet = await rig.post(ann, "hello")
@@ -110,7 +110,7 @@ async def test_an_unfollow_takes_tweets_away_and_a_follow_brings_them_back(rig):
 
 
 async def test_a_thread_keeps_its_conversation(rig):
-    """A reply carries the conversation of its parent; a reply to nothing is refused."""
+    """A reply has the conversation of its parent; a reply to a missing tweet is refused."""
     ann, bob = await rig.people("ann", "bob")
     root = await rig.post(ann, "root")
     status, body, _ = await rig.ask("POST", "/2/tweets", bob, json={"text": "re", "reply": {"in_reply_to_tweet_id": str(root)}})
@@ -121,27 +121,27 @@ async def test_a_thread_keeps_its_conversation(rig):
     assert refused[0] == 400 and "77" in refused[1]["detail"]
 
 
-async def test_pages_of_a_users_tweets_are_disjoint_and_whole(rig):
+async def test_pages_of_a_users_tweets_are_disjoint_and_complete(rig):
     """Cursors by id; `since_id` ends the walk; the last page has no token."""
     (ann,) = await rig.people("ann")
     posted = [await rig.post(ann, f"number {n}") for n in range(11)]
-    seen, token = [], ""
+    read, token = [], ""
     for _ in range(4):
         status, body, _ = await rig.ask("GET", f"/2/users/{ann}/tweets?max_results=4{token}", ann)
         assert status == 200
-        seen += [int(tweet["id"]) for tweet in body["data"]]
+        read += [int(tweet["id"]) for tweet in body["data"]]
         if "next_token" not in body["meta"]:
             break
         token = f"&pagination_token={body['meta']['next_token']}"
 
-    assert seen == posted[::-1]
+    assert read == posted[::-1]
     _, since, _ = await rig.ask("GET", f"/2/users/{ann}/tweets?since_id={posted[7]}", ann)
     assert [int(tweet["id"]) for tweet in since["data"]] == posted[:7:-1]
 
 
 @pytest.mark.parametrize("path", ["tweets?max_results=5", "timelines/reverse_chronological?max_results=3"])
-async def test_the_way_back_is_the_way_forward(rig, path):
-    """previous_token leads over the very answers that came, to one that has none; a deep cursor fits in a request."""
+async def test_paging_backwards_returns_the_same_pages(rig, path):
+    """previous_token returns the same responses in reverse, up to one without it; a deep cursor fits in a request."""
     (ann,) = await rig.people("ann")
     for n in range(17):
         await rig.post(ann, f"number {n}")
@@ -151,37 +151,37 @@ async def test_the_way_back_is_the_way_forward(rig, path):
         token = next_of(answers[-1], "next_token")
     deep = ".".join(str(2**62 + n) for n in range(100)) + "~"
 
-    found = answers[-1]
+    body = answers[-1]
     for expected in answers[-2::-1]:
-        found = (await rig.ask("GET", f"{path}{next_of(found, 'previous_token')}", ann))[1]
-        assert found == expected
-    assert len(answers) >= 4 and "previous_token" not in found["meta"]
+        body = (await rig.ask("GET", f"{path}{next_of(body, 'previous_token')}", ann))[1]
+        assert body == expected
+    assert len(answers) >= 4 and "previous_token" not in body["meta"]
     status, far, _ = await rig.ask("GET", f"{path}pagination_token={deep}", ann)
     assert status == 200 and far["meta"]["previous_token"] == deep.partition(".")[2]
     assert (await rig.ask("GET", f"{path}pagination_token=80.70", ann))[0] == 400
 
 
 def next_of(body, name):
-    """Return the query that leads to a page's neighbour, None where it has none."""
+    """Return the query for a page's neighbor; None if it has none."""
     token = body["meta"].get(name)
     return token and f"pagination_token={token}"
 
 
 async def test_one_key_is_one_tweet_over_the_api(rig):
-    """Eight requests at once with one key: one id; another body: 422."""
+    """Eight concurrent requests with one key: one id; another body: 422."""
     (ann,) = await rig.people("ann")
     key = {"idempotency-key": f"k{time.monotonic_ns()}"}
 
-    made = await asyncio.gather(*(rig.ask("POST", "/2/tweets", ann, json={"text": "once"}, headers=key) for _ in range(8)))
+    answers = await asyncio.gather(*(rig.ask("POST", "/2/tweets", ann, json={"text": "once"}, headers=key) for _ in range(8)))
     other = await rig.ask("POST", "/2/tweets", ann, json={"text": "twice"}, headers=key)
 
-    assert {status for status, _, _ in made} == {201}
-    assert len({body["data"]["id"] for _, body, _ in made}) == 1
+    assert {status for status, _, _ in answers} == {201}
+    assert len({body["data"]["id"] for _, body, _ in answers}) == 1
     assert other[0] == 422
 
 
-async def test_lists_of_tweets_and_users_name_what_is_missing(rig):
-    """Found ones under data, the others under errors."""
+async def test_lists_of_tweets_and_users_name_the_missing_ones(rig):
+    """Existing ones are in data, missing ones in errors."""
     (ann,) = await rig.people("ann")
     tweet = await rig.post(ann, "here")
 
@@ -193,7 +193,7 @@ async def test_lists_of_tweets_and_users_name_what_is_missing(rig):
 
 
 async def test_followers_and_followings_are_paged(rig):
-    """By user id, ascending; counts are maintained."""
+    """Ordered by user id, ascending, with counts."""
     ann, *others = await rig.people("ann", "bob", "cid", "dan")
     for other in others:
         await follow(rig, other, ann)
@@ -212,8 +212,8 @@ async def test_followers_and_followings_are_paged(rig):
 
 
 @pytest.mark.parametrize("path", ["tweets", "followers", "following", "liked_tweets"])
-async def test_a_list_of_nobody_is_not_an_empty_list(rig, path):
-    """404 says that there is no such user; somebody who did nothing yet has an empty page."""
+async def test_a_list_of_an_unknown_user_is_not_an_empty_list(rig, path):
+    """404 if there is no such user; a user without activity has an empty page."""
     (ann,) = await rig.people("ann")
 
     nobody, body, _ = await rig.ask("GET", f"/2/users/999999999/{path}", ann)
@@ -223,8 +223,8 @@ async def test_a_list_of_nobody_is_not_an_empty_list(rig, path):
     assert (quiet, page["data"], page["meta"]["result_count"]) == (200, [], 0)
 
 
-async def test_fields_of_included_authors_are_those_that_were_named(rig):
-    """`user.fields` is good for `includes.users` too, on every route that includes them; an unknown one is refused."""
+async def test_included_authors_have_the_requested_fields(rig):
+    """`user.fields` applies to `includes.users`, too, on every route that includes them; unknown ones are refused."""
     (ann,) = await rig.people("ann")
     tweet = await rig.post(ann, "here")
     paths = [f"/2/tweets/{tweet}?", f"/2/tweets?ids={tweet}&", f"/2/users/{ann}/tweets?",
@@ -236,8 +236,8 @@ async def test_fields_of_included_authors_are_those_that_were_named(rig):
         assert refused == 400
 
 
-async def test_a_picture_goes_up_and_comes_down_by_signed_urls(rig):
-    """Initialize, PUT, finalize, GET; before finalize nobody reads it, before it is in a tweet its owner alone."""
+async def test_a_picture_is_uploaded_and_downloaded_by_signed_urls(rig):
+    """Initialize, PUT, finalize, GET; before finalize nobody can read it, before it is in a tweet only its owner."""
     ann, bob = await rig.people("ann", "bob")
     wish = {"media_type": "image/png", "total_bytes": 8}
     status, body, _ = await rig.ask("POST", "/2/media/upload/initialize", ann, json=wish)
@@ -252,8 +252,8 @@ async def test_a_picture_goes_up_and_comes_down_by_signed_urls(rig):
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[1]["data"]["size"] == 8
     assert (await rig.ask("GET", f"/2/media/{media}", bob))[0] == 404
     await rig.post(ann, "look", media=[media])
-    _, found, _ = await rig.ask("GET", f"/2/media/{media}", bob)
-    async with rig.session.get(found["data"]["url"]) as answer:
+    _, medium, _ = await rig.ask("GET", f"/2/media/{media}", bob)
+    async with rig.session.get(medium["data"]["url"]) as answer:
         assert (answer.status, await answer.read()) == (200, b"\x89PNG\r\n\x1a\n")
 
 
@@ -276,8 +276,8 @@ async def test_a_picture_goes_up_and_comes_down_by_signed_urls(rig):
     ("POST", "/2/oauth2/token", {"data": {"grant_type": "magic"}}, 400),
     ("POST", "/2/users", {"json": {"username": "way too long a name", "password": "correct horse"}}, 400),
 ])
-async def test_bad_input_is_told_in_one_shape(rig, method, path, more, status):
-    """Each a 4xx with {title, detail, type, status}; never a 500, never a traceback."""
+async def test_invalid_input_has_one_error_format(rig, method, path, more, status):
+    """Always a 4xx with {title, detail, type, status}; never a 500, never a traceback."""
     (ann,) = await rig.people("ann")
 
     got, body, _ = await rig.ask(method, path, ann, **more)
@@ -287,8 +287,8 @@ async def test_bad_input_is_told_in_one_shape(rig, method, path, more, status):
     assert "Traceback" not in body["detail"]
 
 
-async def test_nobody_gets_in_without_a_good_token_of_his_own(rig):
-    """401 without one; 403 with another's; the timeline of another is not readable at all."""
+async def test_requests_need_a_valid_token_of_the_acting_user(rig):
+    """401 without one; 403 with another user's; another user's home timeline is not readable."""
     ann, bob = await rig.people("ann", "bob")
 
     assert (await rig.ask("GET", HOME.format(ann)))[0] == 401

@@ -1,4 +1,4 @@
-"""Ids that cannot be, on every route of the API that takes one: the caller's mistake, never the stores' outage."""
+"""Impossible ids, on every API route that takes one: a client error, never a store failure."""
 
 import re
 
@@ -10,7 +10,7 @@ from system.services.gateway import policy
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
 
 CANNOT_BE = (str(2**70), str(2**63), "%00")
-IN_BODIES = {  # route -> a body that names an id
+IN_BODIES = {  # route -> a body that contains an id
     "post": lambda wrong: {"text": "once", "reply": {"in_reply_to_tweet_id": wrong}},
     "follow": lambda wrong: {"target_user_id": wrong},
     "like": lambda wrong: {"tweet_id": wrong},
@@ -18,8 +18,8 @@ IN_BODIES = {  # route -> a body that names an id
 
 
 @pytest.mark.parametrize("wrong", CANNOT_BE, ids=lambda wrong: wrong[:22])
-async def test_an_id_that_cannot_be_is_the_callers_mistake_on_every_route(rig, wrong):
-    """400 or 404 (403 where nobody but its owner may ask), as for a text that cannot be; no store counts as failing by it."""
+async def test_an_impossible_id_is_a_client_error_on_every_route(rig, wrong):
+    """400 or 404 (403 on routes for the owner only), as for other invalid text; no store counts as failing."""
     (me,) = await rig.people("ada")
     for route in policy.ROUTES:
         for name in re.findall(r"{(\w+)}", route.path):

@@ -21,7 +21,7 @@ async def _follow(rig, follower, followee):
 
 
 async def _stands(rig, viewer, user):
-    """What `connection_status` says of `user` to `viewer`; nobody gets it unasked."""
+    """Return the `connection_status` of `user` for `viewer`; it is returned only on request."""
     _, plain, _ = await rig.ask("GET", f"/2/users/{user}", viewer)
     status, body, _ = await rig.ask("GET", f"/2/users/{user}?user.fields=connection_status", viewer)
     assert status == 200 and "connection_status" not in plain["data"]
@@ -30,7 +30,7 @@ async def _stands(rig, viewer, user):
 
 @dataclass(frozen=True)
 class Secret:
-    """A tweet of a protected user, and its one word: cached, indexed, in the home of a `fan` who was approved."""
+    """A tweet of a protected user, with a unique word: cached, indexed, and in the home timeline of an approved `fan`."""
 
     owner: int
     fan: int
@@ -49,8 +49,8 @@ async def secret(standing_rig):
     assert await _follow(rig, stranger, ann) == {"following": False, "pending_follow": True}
     assert await _stands(rig, fan, ann) == ["follow_request_sent"]
     assert await _stands(rig, ann, fan) == ["follow_request_received"]
-    _, asked, _ = await rig.ask("GET", f"/2/users/{ann}/follow_requests", ann)
-    assert [int(user["id"]) for user in asked["data"]] == [fan, stranger]
+    _, requests, _ = await rig.ask("GET", f"/2/users/{ann}/follow_requests", ann)
+    assert [int(user["id"]) for user in requests["data"]] == [fan, stranger]
     assert (await rig.ask("POST", f"/2/users/{ann}/follow_requests/{fan}", ann))[1]["data"]["following"] is True
     assert (await _stands(rig, fan, ann), await _stands(rig, ann, fan)) == (["following"], ["followed_by"])
     canary = f"canary{secrets.token_hex(6)}"
@@ -65,8 +65,8 @@ async def secret(standing_rig):
     return Secret(ann, fan, stranger, tweet, canary)
 
 
-async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig, secret):
-    """By id, in lists, in search, as a reply, by likes: a stranger meets 403, 404 or an empty page, and the words never."""
+async def test_nothing_of_a_protected_user_is_visible_without_approval(rig, secret):
+    """By id, in lists, in search, as a reply, by likes: a stranger gets 403, 404 or an empty page, and never the text."""
     ann, fan, stranger, tweet, canary = astuple(secret)
     asks = [
         ("GET", f"/2/tweets/{tweet}", None, 404), ("GET", f"/2/tweets?ids={tweet}", None, 200),
@@ -80,8 +80,8 @@ async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig, sec
         ("DELETE", f"/2/tweets/{tweet}", None, 404),
     ]
     for method, path, body, status in asks:
-        told, answer, _ = await rig.ask(method, path, stranger, **({"json": body} if body else {}))
-        assert (path, told) == (path, status)
+        reply_status, answer, _ = await rig.ask(method, path, stranger, **({"json": body} if body else {}))
+        assert (path, reply_status) == (path, status)
         assert f'"{canary}"' not in str(answer).replace("'", '"') and not answer.get("data")
     assert (await rig.ask("GET", f"/2/tweets/{tweet}", fan))[1]["data"]["text"] == canary
 
@@ -89,21 +89,21 @@ async def test_nothing_of_a_protected_user_reaches_who_was_not_approved(rig, sec
 VOLATILE = ("x-request-id", "x-rate-limit-remaining", "x-rate-limit-reset", "content-length", "date", "x-tweetlab-instance")
 
 
-def _told(headers):
-    """What of an answer's headers could tell two answers apart: all names, all values that do not change by themselves."""
+def _comparable(headers):
+    """Return the headers that could distinguish two responses: all names, and all values that do not vary by themselves."""
     parts = {part.split(";")[0].strip() for part in headers.get("server-timing", "").split(",")}
     return {**{name: "" if name in VOLATILE else value for name, value in headers.items()}, "server-timing": parts}
 
 
 async def _blinded(rig, user, method, path, sent, tweet, word):
-    """The answer to a request about a tweet or word, without their names."""
-    asked = {"json": json.loads(json.dumps(sent).replace("ID", str(tweet)))} if sent else {}
-    status, body, headers = await rig.ask(method, path.replace("ID", str(tweet)).replace("WORD", word), user, **asked)
-    return status, json.dumps(body).replace(str(tweet), "ID").replace(word, "WORD"), _told(headers)
+    """Return the response to a request about a tweet or word, with both replaced by placeholders."""
+    options = {"json": json.loads(json.dumps(sent).replace("ID", str(tweet)))} if sent else {}
+    status, body, headers = await rig.ask(method, path.replace("ID", str(tweet)).replace("WORD", word), user, **options)
+    return status, json.dumps(body).replace(str(tweet), "ID").replace(word, "WORD"), _comparable(headers)
 
 
-async def test_no_header_tells_what_is_hidden_from_what_never_was(rig, secret):
-    """A word, a tweet by its id: to a stranger the answers are the same, whatever caches and index hold of them."""
+async def test_no_header_distinguishes_hidden_from_missing(rig, secret):
+    """For a word and a tweet id: a stranger gets the same responses, whatever caches and index contain."""
     stranger, tweet, word = secret.stranger, secret.tweet, secret.word
     absent, unwritten = tweet - 1, f"canary{secrets.token_hex(6)}"
     asks = [("GET", path, None) for path in (
@@ -120,7 +120,7 @@ async def test_no_header_tells_what_is_hidden_from_what_never_was(rig, secret):
 
 
 async def test_a_protected_liker_shows_in_no_page_and_no_cursor(rig):
-    """Between two public likers: the cursor of a page is the last one that it shows."""
+    """Between two public likers: the cursor of a page is the last liker that it shows."""
     ann, bob, shy, cyd, stranger = await rig.people("ann", "bob", "shy", "cyd", "stranger")
     tweet = await rig.post(ann, "liked by three")
     for user in (bob, shy, cyd):
@@ -140,8 +140,8 @@ async def test_a_protected_liker_shows_in_no_page_and_no_cursor(rig):
     assert walked == sorted([bob, cyd]) and str(shy) not in bounds
 
 
-async def test_the_cursors_of_what_is_liked_tell_nothing_of_hidden_tweets(rig, secret):
-    """Liked: two public tweets, a hidden one between them and two below. The last page that shows something is the last one."""
+async def test_the_cursors_of_liked_tweets_do_not_reveal_hidden_ones(rig, secret):
+    """Liked: two public tweets, a hidden one between them and two below. The last page with visible tweets is the last one."""
     shy, bob, stranger = secret.owner, secret.fan, secret.stranger
     (ann,) = await rig.people("ann")
     tweets = [await rig.post(author, "liked by bob") for author in (shy, shy, ann, shy, ann)]
@@ -158,8 +158,8 @@ async def test_the_cursors_of_what_is_liked_tell_nothing_of_hidden_tweets(rig, s
             tokens.append(token or body["meta"].get("previous_token"))
         return walked, tokens
 
-    seen, tokens = await walk(stranger)
-    assert seen == [tweets[4], tweets[2]] and len(tokens) == 2  # no page behind the last that shows something
+    shown, tokens = await walk(stranger)
+    assert shown == [tweets[4], tweets[2]] and len(tokens) == 2  # no page after the last one with visible tweets
     assert not any(token.replace(".", "").isdigit() for token in tokens)
     assert (await walk(stranger, tokens[-1], "previous_token"))[0] == [tweets[4]]
     assert (await walk(bob))[0] == tweets[::-1]
@@ -167,8 +167,8 @@ async def test_the_cursors_of_what_is_liked_tell_nothing_of_hidden_tweets(rig, s
         assert (await rig.ask("GET", f"{path}&pagination_token={forged}", stranger))[0] == 400
 
 
-async def test_a_removed_follower_loses_access_with_the_answer(rig):
-    """The next request after the 200 shows nothing, on every way."""
+async def test_a_removed_follower_loses_access_with_the_response(rig):
+    """The next request after the 200 shows nothing, on every route."""
     ann, fan = await rig.people("ann", "fan")
     await _follow(rig, fan, ann)
     await rig.ask("PUT", "/2/users/me", ann, json={"protected": True})
@@ -182,8 +182,8 @@ async def test_a_removed_follower_loses_access_with_the_answer(rig):
     assert await rig.home(fan) == []
 
 
-async def test_his_own_lists_are_closed_and_lists_of_public_users_name_him(rig):
-    """Whom he follows is told by nobody's request to him; the public user whom he follows shows him among his followers."""
+async def test_lists_of_a_protected_user_are_closed_and_lists_of_public_users_include_them(rig):
+    """Other users cannot list the followings of a protected user; a followed public user lists them as a follower."""
     shy, star, fan, stranger = await rig.people("shy", "star", "fan", "stranger")
     await rig.ask("PUT", "/2/users/me", shy, json={"protected": True})
     await _follow(rig, fan, shy)
@@ -204,15 +204,15 @@ async def test_his_own_lists_are_closed_and_lists_of_public_users_name_him(rig):
     assert await listed(f"/2/users/{fan}/followers", stranger) == (200, sorted([shy, star]))
 
 
-async def test_likes_are_counted_in_every_read_that_asks_for_them(rig):
-    """One tweet, two likes, one of them taken back: `like_count` is 1 wherever the tweet shows."""
+async def test_likes_are_counted_in_every_read_that_requests_them(rig):
+    """One tweet, two likes, one of them removed: `like_count` is 1 in every response with the tweet."""
     ann, bob, cyd = await rig.people("ann", "bob", "cyd")
     await _follow(rig, bob, ann)
     word = f"likeable{secrets.token_hex(4)}"
     tweet = await rig.post(ann, word)
     for user in (bob, cyd):
-        _, told, _ = await rig.ask("POST", f"/2/users/{user}/likes", user, json={"tweet_id": str(tweet)})
-        assert told == {"data": {"liked": True}}
+        _, reply, _ = await rig.ask("POST", f"/2/users/{user}/likes", user, json={"tweet_id": str(tweet)})
+        assert reply == {"data": {"liked": True}}
     assert (await rig.ask("DELETE", f"/2/users/{cyd}/likes/{tweet}", cyd))[1] == {"data": {"liked": False}}
     reads = [f"/2/tweets/{tweet}", f"/2/tweets?ids={tweet}", f"/2/users/{ann}/tweets", f"/2/users/{bob}/liked_tweets",
              f"/2/users/{bob}/timelines/reverse_chronological", f"/2/tweets/search/recent?query={word}"]
@@ -233,7 +233,7 @@ async def test_likes_are_counted_in_every_read_that_asks_for_them(rig):
 
 
 async def test_the_likes_of_a_protected_user_are_counted_and_not_named(rig):
-    """A count names nobody; the list of likers shows him to his followers alone."""
+    """A count names nobody; the list of likers shows the protected user only to approved followers."""
     ann, bob, shy = await rig.people("ann", "bob", "shy")
     tweet = await rig.post(ann, "like me")
     await rig.ask("PUT", "/2/users/me", shy, json={"protected": True})

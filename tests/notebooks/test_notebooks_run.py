@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom with Python alone, in a kernel of its own."""
+"""Every notebook runs from top to bottom without a lab, in a kernel of its own."""
 
 import os
 from pathlib import Path
@@ -13,8 +13,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_a_notebook_runs_and_shows_something(path, monkeypatch):
-    """A cell that raises fails the test; a notebook without output teaches nothing."""
+def test_a_notebook_runs_and_has_output(path, monkeypatch):
+    """A cell that raises fails the test."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = jupytext.read(path)
 
@@ -26,5 +26,5 @@ def test_a_notebook_runs_and_shows_something(path, monkeypatch):
 
 
 def test_there_is_a_notebook_for_the_first_run():
-    """Students begin there."""
+    """It is the entry point for students."""
     assert (ROOT / "notebooks" / "01_first_run.py") in NOTEBOOKS

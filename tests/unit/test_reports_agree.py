@@ -18,8 +18,8 @@ from tweetlab.commands import run as running
 from tweetlab.terminal import Screen
 
 EXPECTS = {"resolved": {"expect_overload": True}}
-HOLDS = (facts.Promise("home", "p99", "<=", 60.0),)
-MISSED = (facts.Promise("home", "p99", "<=", 0.001),)
+HOLDS = (facts.Objective("home", "p99", "<=", 60.0),)
+MISSED = (facts.Objective("home", "p99", "<=", 0.001),)
 FAILED = report_runs.failing().invariants
 IDLE = report_runs.unknown().invariants
 
@@ -55,12 +55,12 @@ RUNS: dict[str, tuple[str, Callable[[], facts.Facts]]] = {
         lambda: overloaded(objectives=MISSED, scenario_doc=EXPECTS),
     ),
     "failed and unknown": ("FAIL", lambda: report_runs.quiet(objectives=MISSED, invariants=IDLE)),
-    "an invariant saw nothing": ("UNKNOWN", report_runs.unknown),
+    "an invariant checked nothing": ("UNKNOWN", report_runs.unknown),
     "too few operations": (
         "UNKNOWN",
-        lambda: report_runs.quiet(objectives=(facts.Promise("home", "p9999", "<=", 9.0, "during fault"),)),
+        lambda: report_runs.quiet(objectives=(facts.Objective("home", "p9999", "<=", 9.0, "during fault"),)),
     ),
-    "nothing is asked": ("UNKNOWN", lambda: report_runs.quiet(objectives=(), invariants=())),
+    "nothing to judge": ("UNKNOWN", lambda: report_runs.quiet(objectives=(), invariants=())),
     "overloaded": ("UNKNOWN", overloaded),
     "an overload that is expected, and unknown": (
         "UNKNOWN",
@@ -69,7 +69,7 @@ RUNS: dict[str, tuple[str, Callable[[], facts.Facts]]] = {
     "a busy generator": ("VOID", void),
     "void and missed": ("VOID", lambda: void(objectives=MISSED)),
     "void and violated": ("VOID", lambda: void(invariants=FAILED)),
-    "void and nothing asked": ("VOID", lambda: void(objectives=(), invariants=())),
+    "void and nothing to judge": ("VOID", lambda: void(objectives=(), invariants=())),
     "a twin": ("PASS", lambda: report_runs.twin(objectives=HOLDS)),
 }
 
@@ -101,9 +101,7 @@ def of_markdown(run: record.Run, output: str) -> str:
 
 
 def of_junit(run: record.Run, output: str) -> str:
-    """What a build server sees: failures, errors or neither; and the verdict by name, which must agree with
-    that.
-    """
+    """Return the verdict property, which must agree with the failures and errors that a CI server counts."""
     suite = ET.fromstring(exports.junit(run))
     named = {one.get("name"): str(one.get("value")) for one in suite.iter("property")}
     failures, errors = int(str(suite.get("failures"))), int(str(suite.get("errors")))
@@ -137,19 +135,19 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, record.Run]:
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("case", RUNS)
 def test_every_format_agrees_on_every_verdict(case: str, form: str, finished: dict[str, record.Run]) -> None:
-    """JUnit and exit code once disagreed on overloaded and on empty runs."""
+    """Regression: JUnit and exit code disagreed on overloaded and on empty runs."""
     run = finished[case]
     assert FORMATS[form](run, running.summary_lines(run).plain) == RUNS[case][0]
 
 
-def test_every_verdict_is_tried() -> None:
-    """All four."""
+def test_the_cases_cover_every_verdict() -> None:
+    """PASS, FAIL, UNKNOWN and VOID."""
     assert {word for word, _ in RUNS.values()} == set(verdict.EXIT_CODES)
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_no_format_shows_a_result_of_a_void_run(form: str, finished: dict[str, record.Run]) -> None:
-    """An objective of a void run is neither passed nor missed."""
+    """An objective of a void run neither passes nor fails."""
     run = finished["void and missed"]
     text = {
         "page": (run.path / "report.html").read_text(encoding="utf-8"),
@@ -173,12 +171,12 @@ def test_no_format_shows_a_result_of_a_void_run(form: str, finished: dict[str, r
     ],
 )
 def test_of_several_runs_the_worst_decides_the_exit_code(words: list[str], code: int) -> None:
-    """A failure among the repeats is not hidden behind an unknown, whose exit code is higher."""
+    """A failure among the repeats takes precedence over an unknown, whose exit code is higher."""
     assert verdict.exit_code(verdict.worst(words)) == code
 
 
-def test_a_record_made_before_there_were_lower_bounds_and_refusals_is_still_read(tmp_path: Path) -> None:
-    """New keys are optional: page, Markdown, JUnit and console are made from what it has."""
+def test_a_record_without_lower_bounds_and_refusals_is_readable(tmp_path: Path) -> None:
+    """These keys are optional, since older records lack them: every format works without them."""
     run = finish.finish(tmp_path, report_runs.failing())
     document = json.loads((run.path / "record.json").read_text(encoding="utf-8"))
     for one in document["objectives"]:

@@ -1,4 +1,4 @@
-"""Shares, counts and whole nanoseconds are compared with bounds as they are written."""
+"""Shares, counts and integer nanoseconds are compared with bounds as written, in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.helpers import report_runs
 
 def verdict_of(text: str, rows: pd.DataFrame) -> dict:
     given = report_runs.quiet(history=rows, objectives=(written.parse(text, vocabulary.ROUTES),))
-    (one,) = objectives.judge(given, summary.summarise(given))
+    (one,) = objectives.judge(given, summary.summarize(given))
     return one
 
 
@@ -37,61 +37,61 @@ def verdict_of(text: str, rows: pd.DataFrame) -> dict:
         ("errors <= 28.999999999999999999 % whole", 100, 29, "fail"),
     ],
 )
-def test_a_share_on_its_bound_is_judged_by_whole_numbers(
+def test_a_share_at_its_bound_is_compared_exactly(
     text: str, total: int, failed: int, verdict: str
 ) -> None:
-    """failed * 100 <= bound * total, in integers: what k6 #5316 and Hyperfoil #91 taught."""
+    """failed * 100 <= bound * total, in integers. Compare k6 #5316 and Hyperfoil #91."""
     assert verdict_of(text, report_runs.counted(total, failed))["verdict"] == verdict
 
 
-def test_ten_thousand_drawn_bounds_are_judged_as_whole_numbers_judge_them() -> None:
-    """The bench row exact_bounds_wrong is 0."""
+def test_ten_thousand_random_bounds_are_compared_exactly() -> None:
+    """The benchmark row exact_bounds_wrong is 0."""
     assert bounds_selfcheck.exact_bounds_wrong() == 0
 
 
-def test_a_bound_is_kept_as_it_is_written() -> None:
-    """0.07 % is 7 of 10,000, whatever a float makes of it."""
+def test_a_bound_is_stored_exactly_as_written() -> None:
+    """0.07 % is 7 of 10,000, without float error."""
     assert written.parse("errors <= 0.07 %", ()).bound == Fraction(7, 10_000)
     assert written.parse("home p99 <= 250.1 ms", ("home",)).bound == Fraction(2501, 10_000)
     assert units.exact_s("0.3 us") == Fraction(3, 10_000_000)
 
 
-def test_a_float_bound_stands_for_its_shortest_decimal() -> None:
-    """Objectives made in Python, not read from a file, are exact too."""
+def test_a_float_bound_is_taken_as_its_shortest_decimal() -> None:
+    """Objectives that are created in Python, not read from a file, are exact, too."""
     given = report_runs.quiet(
         history=report_runs.counted(1000, 70),
-        objectives=(facts.Promise("all", "errors", "<=", 0.07, "whole"),),
+        objectives=(facts.Objective("all", "errors", "<=", 0.07, "whole"),),
     )
-    (one,) = objectives.judge(given, summary.summarise(given))
+    (one,) = objectives.judge(given, summary.summarize(given))
     assert one["verdict"] == "pass"
 
 
 @pytest.mark.parametrize(("extra_ns", "verdict"), [(0, "pass"), (1, "fail")])
-def test_one_nanosecond_beyond_its_bound_is_beyond_it(extra_ns: int, verdict: str) -> None:
-    """Response times are whole nanoseconds, compared with 250.1 ms without rounding."""
+def test_one_nanosecond_above_the_bound_fails(extra_ns: int, verdict: str) -> None:
+    """Response times are integer nanoseconds, compared with 250.1 ms without rounding."""
     rows = report_runs.counted(1000, 0, 250.1)
     found = verdict_of("home max <= 250.1 ms whole", rows.assign(done_ns=rows["done_ns"] + extra_ns))
     assert found["verdict"] == verdict
 
 
-def test_a_value_that_rounds_to_its_bound_is_shown_with_the_digits_that_tell_them_apart() -> None:
-    """FAIL beside `250 ms, bound 250 ms` would mislead."""
+def test_a_value_that_rounds_to_its_bound_is_shown_with_more_digits() -> None:
+    """FAIL with `250 ms, bound 250 ms` would be misleading."""
     rows = report_runs.counted(1000, 0, 250.0)
     found = verdict_of("home max <= 250 ms whole", rows.assign(done_ns=rows["done_ns"] + 1000))
     assert (found["verdict"], objective(found)) == ("fail", "250.001 ms")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_not_a_number_meets_no_upper_bound(value: float) -> None:
-    """NaN and infinity are compared, never raised."""
+def test_nan_and_infinity_meet_no_upper_bound(value: float) -> None:
+    """The comparison does not raise."""
     assert not bounds.holds(value, "<=", Fraction(1, 4))
 
 
 @pytest.mark.parametrize(("steal", "holds"), [(0.01, True), (0.010000000000000002, False), (0.0099, True)])
-def test_steal_time_on_its_bound_holds_and_unrounded_beyond_it_does_not(steal: float, holds: bool) -> None:
-    """A measured float is compared as the shortest decimal that names it, without rounding."""
+def test_steal_time_is_compared_with_its_bound_unrounded(steal: float, holds: bool) -> None:
+    """A measured float is compared as its shortest decimal, without rounding."""
     given = report_runs.quiet(host={"cores": 2, "steal": steal})
-    found = run_verdict.judge(given, summary.summarise(given))
+    found = run_verdict.judge(given, summary.summarize(given))
     (one,) = [each for each in found.validity["criteria"] if each["name"] == "steal time"]
     assert one["holds"] is holds
     assert (criterion(one) == "1.0 %") is (steal == 0.01)
@@ -99,29 +99,29 @@ def test_steal_time_on_its_bound_holds_and_unrounded_beyond_it_does_not(steal: f
 
 @pytest.mark.parametrize(("lag_ns", "holds"), [(3_000_000, True), (3_000_001, False)])
 def test_start_lag_is_compared_in_nanoseconds(lag_ns: int, holds: bool) -> None:
-    """3.000001 ms is above 3 ms; rounded to 4 digits it was not."""
+    """3.000001 ms is above 3 ms, although both are equal to 4 digits."""
     rows = report_runs.counted(1000, 0, 20.0)
     given = report_runs.quiet(history=rows.assign(sent_ns=rows["due_ns"] + lag_ns))
-    found = validity.judge(given, summary.summarise(given))
+    found = validity.judge(given, summary.summarize(given))
     (one,) = [each for each in found["criteria"] if each["name"] == "start lag p99"]
     assert one["holds"] is holds
 
 
 def test_start_lag_may_be_exactly_a_twentieth_of_the_p99() -> None:
-    """5 % of 107 ms is 5.35 ms, which floats do not say."""
+    """5 % of 107 ms is 5.35 ms, but not in float arithmetic."""
     rows = report_runs.counted(1000, 0, 107.0)
     given = report_runs.quiet(history=rows.assign(sent_ns=rows["due_ns"] + 5_350_000))
-    found = validity.judge(given, summary.summarise(given))
+    found = validity.judge(given, summary.summarize(given))
     (one,) = [each for each in found["criteria"] if each["name"] == "start lag p99"]
     assert one["holds"] is True
 
 
 @pytest.mark.parametrize(("failed", "holds"), [(10, True), (11, False)])
-def test_goodput_on_its_bound_is_no_overload(failed: int, holds: bool) -> None:
-    """990 of 1,000 are 99 %."""
+def test_goodput_at_its_bound_is_no_overload(failed: int, holds: bool) -> None:
+    """990 of 1,000 are exactly 99 %."""
     calm = facts.Windows(report_runs.START_NS, 0.0, 60.0)
     given = report_runs.quiet(history=report_runs.counted(1000, failed), windows=calm, faults=())
-    found = validity.judge(given, summary.summarise(given))
+    found = validity.judge(given, summary.summarize(given))
     (one,) = [each for each in found["criteria"] if each["name"] == "goodput (steady)"]
     assert one["holds"] is holds
 
@@ -129,18 +129,18 @@ def test_goodput_on_its_bound_is_no_overload(failed: int, holds: bool) -> None:
 @pytest.mark.parametrize(
     ("n", "quantile", "rank"), [(100, 0.99, 99), (1000, 0.07, 70), (10, 0.999, 10), (3, 0.5, 2)]
 )
-def test_the_nearest_rank_is_counted_in_whole_numbers(n: int, quantile: float, rank: int) -> None:
+def test_the_nearest_rank_is_computed_exactly(n: int, quantile: float, rank: int) -> None:
     """ceil(0.07 * 1000) is 70, not 71."""
     assert histogram.rank(n, quantile) == rank
 
 
-def test_every_quantity_is_the_nearest_float_of_what_is_written() -> None:
+def test_every_quantity_is_the_float_nearest_to_its_text() -> None:
     """0.07 % is 0.0007, not 0.0007000000000000001."""
     assert units.share("0.07 %") == 0.0007
     assert units.duration_s("0.3 ms") == 0.0003
 
 
 def test_a_scenario_with_exact_bounds_resolves_to_plain_json() -> None:
-    """The record of a run keeps the bound as a number."""
+    """The record of a run contains the bound as a number."""
     resolved = loader.load("first_run").resolved()
     assert [one["bound"] for one in resolved["objectives"]] == [0.25, 0.005, 0.25, 2.0]

@@ -1,4 +1,4 @@
-"""What is published tells nothing of whose machine it was."""
+"""A published run does not identify its machine or its user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reports import finish, publish, record
 from system.kernel import errors
 from tests.helpers import report_runs
 
-WHOSE = publish.Whose(("pollys-laptop", "polly77"))
+OWNER = publish.Owner(("pollys-laptop", "polly77"))
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
 
 def test_a_published_run_is_report_and_record(run: record.Run, tmp_path: Path) -> None:
     """Two files, at most 1 MB together."""
-    folder = publish.publish(run, "first_run", tmp_path, WHOSE)
+    folder = publish.publish(run, "first_run", tmp_path, OWNER)
     assert sorted(path.name for path in folder.iterdir()) == ["record.json", "report.html"]
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 1_000_000
 
 
-def test_host_user_paths_and_addresses_are_washed_out(run: record.Run, tmp_path: Path) -> None:
-    """The command keeps the names of files; loopback addresses stay, since everybody has them."""
-    folder = publish.publish(run, "first_run", tmp_path, WHOSE)
+def test_host_user_paths_and_addresses_are_redacted(run: record.Run, tmp_path: Path) -> None:
+    """The command keeps the file names; loopback addresses stay, since they identify nobody."""
+    folder = publish.publish(run, "first_run", tmp_path, OWNER)
     document = json.loads((folder / "record.json").read_text())
     assert document["command"] == "<path>/tweetlab run first_run --graph <path>/birds.edges"
     assert document["platform"] == {"cache": "<path>/tweetlab", "gateway": "127.1.9.1:8080", "proxy": "<address>"}
@@ -48,12 +48,12 @@ def test_host_user_paths_and_addresses_are_washed_out(run: record.Run, tmp_path:
 
 
 def test_the_route_home_stays_in_a_published_record(run: record.Run, tmp_path: Path) -> None:
-    """`home` is dropped where it is a path; the route of that name keeps its counts."""
-    folder = publish.publish(run, "first_run", tmp_path, WHOSE)
+    """`home` is dropped if it is a path; the route of that name keeps its counts."""
+    folder = publish.publish(run, "first_run", tmp_path, OWNER)
     document = json.loads((folder / "record.json").read_text())
     assert document["summary"]["routes"]["home"] == run.document["summary"]["routes"]["home"]
     assert "home p99, steady" in (folder / "report.html").read_text()
-    assert publish.wash({"home": "/home/polly77", "mix": {"home": 60}}, WHOSE) == {"mix": {"home": 60}}
+    assert publish.redact({"home": "/home/polly77", "mix": {"home": 60}}, OWNER) == {"mix": {"home": 60}}
 
 
 @pytest.mark.parametrize(
@@ -67,37 +67,41 @@ def test_the_route_home_stays_in_a_published_record(run: record.Run, tmp_path: P
         ('<path d="M0 50l10-5" transform="scale(.1)"/>', []),
     ],
 )
-def test_the_scan_finds_what_tells(text: str, found: list[str]) -> None:
-    """Paths, addresses beyond loopback, names; routes, versions and drawings are no finds."""
-    assert publish.finds(text, WHOSE) == found
+def test_the_scan_finds_identifying_text(text: str, found: list[str]) -> None:
+    """Paths, non-loopback addresses and names; but not routes, versions and drawings."""
+    assert publish.identifying(text, OWNER) == found
 
 
-def test_a_find_refuses_the_whole_publication(run: record.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the washing missed is told, and nothing is written."""
-    monkeypatch.setattr(publish, "wash", lambda value, owner: value)
-    with pytest.raises(errors.WrongInput, match="still tells '/home/polly77/"):
-        publish.publish(run, "first_run", tmp_path / "gallery", WHOSE)
+def test_identifying_text_refuses_the_publication(
+    run: record.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the text that was not redacted, and nothing is written."""
+    monkeypatch.setattr(publish, "redact", lambda value, owner: value)
+    with pytest.raises(errors.WrongInput, match="still contains '/home/polly77/"):
+        publish.publish(run, "first_run", tmp_path / "gallery", OWNER)
     assert not (tmp_path / "gallery").exists()
 
 
-def test_a_run_too_large_for_the_gallery_is_refused(run: record.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Value, bound and fix."""
+def test_a_run_too_large_for_the_gallery_is_refused(
+    run: record.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has value, bound and fix."""
     monkeypatch.setattr(publish, "LIMIT_BYTES", 1000)
-    with pytest.raises(errors.WrongInput, match=r"bytes; the gallery takes 1,000: publish a shorter run"):
-        publish.publish(run, "first_run", tmp_path, WHOSE)
+    with pytest.raises(errors.WrongInput, match=r"bytes; the gallery allows 1,000: publish a shorter run"):
+        publish.publish(run, "first_run", tmp_path, OWNER)
 
 
 @pytest.mark.parametrize("name", ["../etc", "First Run", "", "a/b"])
-def test_a_name_that_leaves_the_gallery_is_refused(run: record.Run, tmp_path: Path, name: str) -> None:
-    """a-z, 0-9, _ and - only."""
-    with pytest.raises(errors.WrongInput, match="is no name for the gallery"):
-        publish.publish(run, name, tmp_path, WHOSE)
+def test_an_invalid_gallery_name_is_refused(run: record.Run, tmp_path: Path, name: str) -> None:
+    """Only a-z, 0-9, _ and - are allowed."""
+    with pytest.raises(errors.WrongInput, match="is not a valid gallery name"):
+        publish.publish(run, name, tmp_path, OWNER)
 
 
 def test_publishing_again_replaces_the_old_files(run: record.Run, tmp_path: Path) -> None:
-    """The folder holds the newer run, whole."""
-    publish.publish(run, "first_run", tmp_path, WHOSE)
+    """The folder contains only the newer run."""
+    publish.publish(run, "first_run", tmp_path, OWNER)
     newer = dataclasses.replace(run, document={**run.document, "commit": "7777777"})
-    folder = publish.publish(newer, "first_run", tmp_path, WHOSE)
+    folder = publish.publish(newer, "first_run", tmp_path, OWNER)
     assert json.loads((folder / "record.json").read_text())["commit"] == "7777777"
     assert [path.name for path in tmp_path.iterdir()] == ["first_run"]

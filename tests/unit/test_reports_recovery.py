@@ -1,4 +1,4 @@
-"""A fault that did not recover fails its run by name; RTO and RPO are figures of zones and regions."""
+"""A fault that did not recover fails its run and is named; zone and region faults have RTO and RPO."""
 
 from __future__ import annotations
 
@@ -72,20 +72,20 @@ def with_faults(*entries, **changes) -> facts.Facts:
     )
 
 
-def judged(given: facts.Facts) -> run_verdict.Judgement:
-    return run_verdict.judge(given, summary.summarise(given))
+def judged(given: facts.Facts) -> run_verdict.Judgment:
+    return run_verdict.judge(given, summary.summarize(given))
 
 
 def failing_between(*spans: tuple[float, float], status: int = 503) -> pd.DataFrame:
-    """The quiet run's history with every operation that is due in one of these spans refused."""
+    """Return the quiet run's history in which every operation that is due in one of the spans fails."""
     rows = report_runs.history()
     due_s = (rows["due_ns"] - START) / S
     bad = np.logical_or.reduce([(due_s >= low) & (due_s < high) for low, high in spans])
     return rows.assign(outcome=np.where(bad, "fail", "ok"), status=np.where(bad, status, rows["status"]))
 
 
-def test_a_fault_whose_whole_span_passed_without_recovery_fails_the_run_by_name() -> None:
-    """chaostoolkit-lib #94: every objective holds, and the steady state did not come back: FAIL, exit 1."""
+def test_a_fault_that_did_not_recover_in_time_fails_the_run_and_is_named() -> None:
+    """chaostoolkit-lib #94: every objective holds, but the steady state was not restored: FAIL, exit 1."""
     found = judged(with_faults(CACHE))
 
     assert [one["verdict"] for one in found.objectives] == ["pass"] * 4
@@ -93,8 +93,8 @@ def test_a_fault_whose_whole_span_passed_without_recovery_fails_the_run_by_name(
     assert found.decided_by == "cache_loss of redis-1 did not recover within 20 s."
 
 
-def test_every_fault_that_did_not_recover_is_named_beside_what_else_does_not_hold() -> None:
-    """A lost tweet does not push the fault's name out of the sentence."""
+def test_every_fault_that_did_not_recover_is_named_first() -> None:
+    """A lost tweet is counted, but the sentence names the faults."""
     kill = {
         **CACHE,
         "kind": "kill",
@@ -130,36 +130,36 @@ def test_every_fault_that_did_not_recover_is_named_beside_what_else_does_not_hol
     ],
 )
 def test_recovery_is_judged_by_how_long_it_was_observed(changes: dict, word: str) -> None:
-    """Observed in full: fail. Ended earlier: unknown. Held until the end of the load: not applicable."""
+    """Fully observed: fail. Ended earlier: unknown. Held until the end of the load: not applicable."""
     [window] = facts.fault_windows([{**CACHE, **changes}], START)
 
     assert recovery.verdict_of(window, 60.0)[0] == word
 
 
-def test_a_run_that_ended_before_the_span_is_unknown_and_says_how_long_it_was_observed() -> None:
-    """30 of 60 s: neither pass nor fail, exit 2."""
+def test_a_run_that_ended_before_the_recovery_time_is_unknown() -> None:
+    """30 of 60 s were observed: neither pass nor fail, exit 2."""
     found = judged(with_faults({**CACHE, "recovers_within_s": 60.0}))
 
     assert (found.verdict, found.exit_code) == ("UNKNOWN", 2)
     assert found.decided_by == (
-        "cache_loss of redis-1 was not recovered when the run ended, 30 s into the 60 s that it may take."
+        "cache_loss of redis-1 was not recovered when the run ended, 30 s into the allowed 60 s."
     )
 
 
-def test_a_fault_that_lasts_until_the_end_does_not_touch_the_verdict() -> None:
-    """It has nothing to recover from within the run."""
+def test_a_fault_that_lasts_until_the_end_does_not_affect_the_verdict() -> None:
+    """Recovery does not apply to it."""
     found = judged(
         with_faults(
             {**REGION, "for_s": 40.0, "undone_ns": START + 60 * S, "recovered_ns": None},
-            objectives=report_runs.PROMISES[1:2],
+            objectives=report_runs.OBJECTIVES[1:2],
         )
     )
 
     assert (found.verdict, found.recovery[0]["verdict"]) == ("PASS", "not_applicable")
 
 
-def test_a_recovery_alone_passes_no_run() -> None:
-    """Without objective and invariant nothing was promised, however well the fault recovered."""
+def test_a_recovery_alone_does_not_pass_a_run() -> None:
+    """Without objectives and invariants there is nothing to judge, even if the fault recovered."""
     assert (
         judged(with_faults({**CACHE, "recovered_ns": START + 31 * S}, objectives=(), invariants=())).verdict
         == "UNKNOWN"
@@ -177,15 +177,15 @@ def test_a_recovery_alone_passes_no_run() -> None:
         ([(20.0, 22.0), (58.5, 60.0)], None, 40.0, 2.0),
     ],
 )
-def test_rto_ends_with_the_first_second_of_success_that_stays(spans, rto_s, at_least_s, first_s) -> None:
-    """Whole seconds from the injection; one bad second later moves it there; never reached is no number."""
+def test_rto_ends_with_the_last_bad_second(spans, rto_s, at_least_s, first_s) -> None:
+    """Whole seconds from the injection; a later bad second extends it; if never reached, there is no value."""
     [entry] = judged(with_faults(REGION, history=failing_between(*spans))).recovery
 
     assert (entry["rto_s"], entry["rto_at_least_s"], entry["first_success_s"]) == (rto_s, at_least_s, first_s)
 
 
 def test_a_second_with_exactly_99_percent_is_good() -> None:
-    """Shares are compared in whole numbers: 99 of 100 holds, 98 of 99 does not."""
+    """Shares are compared exactly: 99 of 100 holds, 98 of 99 does not."""
     due_s = np.repeat([0.5, 1.5], [100, 99])
     outcome = ["fail", *["ok"] * 99, "fail", *["ok"] * 98]
     done = pd.DataFrame({"due_s": due_s, "outcome": outcome, "status": 200})
@@ -195,14 +195,14 @@ def test_a_second_with_exactly_99_percent_is_good() -> None:
 
 
 def test_a_refusal_by_a_rate_limit_is_no_outage() -> None:
-    """429 is what the scenario asked for."""
+    """The scenario configures the 429 responses."""
     [entry] = judged(with_faults(REGION, history=failing_between((20.0, 28.0), status=429))).recovery
 
     assert entry["rto_s"] == 0.0
 
 
 def test_rto_stops_at_the_next_fault() -> None:
-    """What the second fault breaks is its own."""
+    """Failures after the second fault count for that fault."""
     second = {
         **REGION,
         "start_ns": START + 50 * S,
@@ -219,7 +219,7 @@ def test_rto_stops_at_the_next_fault() -> None:
 
 
 def test_time_to_recovery_counts_from_the_end_of_the_fault() -> None:
-    """Undo of a held one, injection of an instant one; only zones and regions have RTO and RPO."""
+    """The end is the undo of a held one, the injection of an instant one; only zones and regions have RTO and RPO."""
     found = judged(with_faults(REGION, {**CACHE, "recovered_ns": START + 35 * S}, invariants=KEPT)).recovery
 
     assert [one["time_to_recovery_s"] for one in found] == [11.0, 5.0]
@@ -231,17 +231,17 @@ def test_time_to_recovery_counts_from_the_end_of_the_fault() -> None:
     assert found[1]["rpo"] is None
 
 
-def test_a_twin_answers_the_same_keys() -> None:
-    """The model loses nothing that could be counted: RPO is null, and recovery is judged as in a real run."""
-    twin = report_runs.twin(objectives=report_runs.PROMISES[:3])
+def test_a_twin_has_the_same_recovery_keys() -> None:
+    """The twin has no stores: RPO is null, and recovery is judged as in a real run."""
+    twin = report_runs.twin(objectives=report_runs.OBJECTIVES[:3])
     entry = judged(twin).recovery[0]
 
     assert entry.keys() == judged(report_runs.quiet()).recovery[0].keys()
     assert (entry["verdict"], entry["rpo"], entry["rto_s"]) == ("pass", None, None)
 
 
-def test_the_spans_of_recovery_are_declared_once() -> None:
-    """What a drill waits for is what `check`, the twin and the judge go by."""
+def test_recovery_times_are_declared_once() -> None:
+    """Drills, `check`, the twin and the judge use the same times."""
     declared = {name: kind.recovers_within_s for name, kind in vocabulary.FAULT_KINDS.items()}
 
     assert {name: fault.recovers_within_s for name, fault in table.FAULTS.items()} == declared
@@ -256,13 +256,13 @@ def test_the_spans_of_recovery_are_declared_once() -> None:
         (["not_applicable", "fail", "pass"], "fail"),
     ],
 )
-def test_what_is_not_applicable_does_not_touch_the_verdict(parts, expected) -> None:
-    """It has no rank; where nothing else is left, nothing is known."""
+def test_not_applicable_parts_do_not_affect_the_verdict(parts, expected) -> None:
+    """They have no rank; without other parts the verdict is unknown."""
     assert verdict.merge(parts) == expected
 
 
 def test_objectives_that_hold_pass_a_run_to_which_no_invariant_applies() -> None:
-    """A run of profile reads keeps its promises."""
+    """For example a run that only reads profiles."""
     none = [{**KEPT[1], "name": name} for name in ("unique_ids", "read_your_writes")]
     found = judged(report_runs.quiet(invariants=none))
 
@@ -273,7 +273,7 @@ def test_objectives_that_hold_pass_a_run_to_which_no_invariant_applies() -> None
 
 
 def test_a_run_with_neither_objectives_nor_invariants_that_apply_is_unknown() -> None:
-    """Nothing was promised."""
+    """There is nothing to judge."""
     found = judged(report_runs.quiet(invariants=KEPT[1:], objectives=()))
 
     assert found.verdict == "UNKNOWN"
@@ -294,7 +294,7 @@ def run(tmp_path_factory):
     )
 
 
-def test_every_format_names_recovery_and_what_is_not_applicable(run) -> None:
+def test_every_format_shows_recovery_and_findings_that_do_not_apply(run) -> None:
     """Page, Markdown, JUnit (skipped, with the reason), console and record."""
     html, text = (run.path / "report.html").read_text(), exports.markdown(run)
     cases = {case.get("name"): case for case in ET.fromstring(exports.junit(run))}
@@ -315,8 +315,8 @@ def test_every_format_names_recovery_and_what_is_not_applicable(run) -> None:
     assert record["invariants"][0]["kept"]["likes"] == {"acknowledged": 40, "lost": 2}
 
 
-def test_a_void_run_gives_no_figure_of_recovery(tmp_path) -> None:
-    """Neither time, RTO nor RPO of a run that cannot be trusted."""
+def test_a_void_run_has_no_recovery_figures(tmp_path) -> None:
+    """Neither time to recovery nor RTO nor RPO are shown for a run that cannot be trusted."""
     void = finish.finish(
         tmp_path, with_faults(REGION, generator=report_runs.void().generator, invariants=KEPT)
     )
@@ -327,7 +327,7 @@ def test_a_void_run_gives_no_figure_of_recovery(tmp_path) -> None:
 
 
 def test_compare_shows_the_recovery_of_both_sides(run, tmp_path) -> None:
-    """Median of the times, sum of the losses; shown even where there are too few runs to tell."""
+    """Median of the times, sum of the losses; shown even if there are too few runs to compare."""
     slow = finish.finish(
         tmp_path,
         with_faults(

@@ -1,4 +1,4 @@
-"""A run with a CPU quota: what it says without control groups, and the figure of its instances."""
+"""Runs with a CPU quota: the verdict without control groups, and the figure of instances."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def with_quota(groups: str) -> facts.Facts:
 
 @pytest.mark.parametrize(("groups", "word"), [("v1", "VALID"), ("v2", "VALID"), ("none", "VOID")])
 def test_without_control_groups_there_is_no_scaling_verdict(groups: str, word: str) -> None:
-    """An instance without its quota is no unit of capacity: the run is VOID, and says which criterion broke."""
+    """An instance without its quota is no unit of capacity: the run is VOID and names the broken criterion."""
     given = with_quota(groups)
-    told = run_verdict.judge(given, summary.summarise(given))
+    judgement = run_verdict.judge(given, summary.summarize(given))
 
-    assert told.validity["verdict"] == word
-    broken = [one for one in told.validity["criteria"] if one["holds"] is False]
+    assert judgement.validity["verdict"] == word
+    broken = [one for one in judgement.validity["criteria"] if one["holds"] is False]
     assert [one["name"] for one in broken] == (["CPU quota in force"] if groups == "none" else [])
     assert groups != "none" or "run as root" in broken[0]["fix"]
 
 
-def test_a_run_without_a_quota_is_not_asked_for_one() -> None:
-    """The criterion is left out."""
+def test_a_run_without_a_quota_lacks_the_criterion() -> None:
+    """The criterion applies only to scenarios with `cpu_quota`."""
     given = report_runs.quiet()
-    told = run_verdict.judge(given, summary.summarise(given))
+    judgement = run_verdict.judge(given, summary.summarize(given))
 
-    assert "CPU quota in force" not in [one["name"] for one in told.validity["criteria"]]
+    assert "CPU quota in force" not in [one["name"] for one in judgement.validity["criteria"]]
 
 
 def instances(counts: dict[str, list[int]]) -> pd.DataFrame:
@@ -50,19 +50,19 @@ def instances(counts: dict[str, list[int]]) -> pd.DataFrame:
 
 
 def test_instances_are_drawn_over_the_load(tmp_path: Path) -> None:
-    """One line a service whose number changed, the load behind them; the caption tells the largest change."""
-    told = instances({"timelines": [1] * 20 + [3] * 25 + [1] * 15, "users": [1] * 60})
-    run = finish.finish(tmp_path, report_runs.quiet(series=told))
+    """One line per service whose number changed, with the load behind; the caption names the largest change."""
+    series = instances({"timelines": [1] * 20 + [3] * 25 + [1] * 15, "users": [1] * 60})
+    run = finish.finish(tmp_path, report_runs.quiet(series=series))
 
     figure = charts.instances(View(run))
 
     assert figure is not None and ET.fromstring(figure.svg) is not None
-    assert "timelines went from 1 to 3 instances" in figure.caption
+    assert "timelines scaled from 1 to 3 instances" in figure.caption
     assert ">timelines<" in figure.svg and ">users<" not in figure.svg
 
 
 def test_a_run_that_did_not_scale_has_no_such_figure(tmp_path: Path) -> None:
-    """A flat line tells nothing."""
+    """A constant number of instances is not drawn."""
     run = finish.finish(tmp_path, report_runs.quiet(series=instances({"users": [1] * 60})))
 
     assert charts.instances(View(run)) is None
@@ -76,8 +76,8 @@ def test_a_scenario_declares_its_quota_with_a_unit() -> None:
         loader.load("first_run", ["cpu_quota=0.2"])
 
 
-def test_the_evening_spike_asks_for_scaling() -> None:
-    """Quota and autoscale block of the shipped scenario."""
+def test_the_evening_spike_uses_autoscaling() -> None:
+    """The shipped scenario has a quota, an autoscale block and a load peak."""
     scenario = loader.load("evening_spike")
 
     assert scenario.cpu_quota == 0.2 and scenario.policies.autoscale.max == 4

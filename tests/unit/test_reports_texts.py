@@ -1,4 +1,4 @@
-"""Whatever a user, a server or a scenario writes, the files that carry it stay whole."""
+"""No text from users, servers or scenarios breaks an exported file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reports import exports, finish, publish, record
 from reports.page import render, svg, texts
 from tests.helpers import report_runs
 
-# Any code point, the ones that break something far more often than chance would draw them.
+# Code points that tend to break formats; drawn far more often than others.
 AWKWARD = some.sampled_from(
     [
         "\x00",
@@ -59,12 +59,12 @@ BUDGET = settings(
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> record.Run:
-    """A run that failed: each format tells a violation."""
+    """A failed run: every format shows a violation."""
     return finish.finish(tmp_path_factory.mktemp("runs"), report_runs.failing())
 
 
-def saying(run: record.Run, text: str) -> record.Run:
-    """The same run, with `text` wherever a text of others can stand."""
+def with_text(run: record.Run, text: str) -> record.Run:
+    """Return the run with `text` in every field that can contain foreign text."""
     document = json.loads(json.dumps(run.document))
     document["scenario"] |= {"question": text, "expect": text, "source": text}
     document |= {"command": text, "decided_by": text}
@@ -81,8 +81,8 @@ def saying(run: record.Run, text: str) -> record.Run:
 @given(TEXT)
 @example("\x00\ud800\uffff]]>")
 def test_junit_is_well_formed_for_any_text(run, text):
-    """Issue 13: a tweet with a control character in a violation made a file that no build server read."""
-    written = exports.junit(saying(run, text))
+    """Issue 13: a tweet with a control character in a violation produced a file that no CI server could read."""
+    written = exports.junit(with_text(run, text))
 
     suite = ElementTree.fromstring(written.encode("utf-8"))
 
@@ -97,8 +97,8 @@ def test_junit_is_well_formed_for_any_text(run, text):
 
 
 @given(TEXT)
-def test_a_text_without_such_characters_is_left_as_it_is(text):
-    """Only what XML cannot carry is written as a code, and what is written can be carried."""
+def test_only_characters_that_are_invalid_in_xml_are_escaped(text):
+    """The result is valid in XML, and escaping it again changes nothing."""
     safe = texts.xml_safe(text)
 
     assert (safe == text) == (not re.search("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", text))
@@ -110,22 +110,22 @@ def test_a_text_without_such_characters_is_left_as_it_is(text):
 @BUDGET
 @given(TEXT)
 @example("a | b\\| c\n| d")
-def test_a_markdown_table_has_the_same_cells_whatever_stands_in_them(run, text):
-    """A `|`, a backslash before one, or a line break would open another cell or row."""
-    written, plain = exports.markdown(saying(run, text)), exports.markdown(saying(run, "parrot"))
+def test_a_markdown_table_has_the_same_cells_for_any_text(run, text):
+    """A `|`, a backslash before one, or a line break would start another cell or row."""
+    written, plain = exports.markdown(with_text(run, text)), exports.markdown(with_text(run, "parrot"))
 
     assert shape(written) == shape(plain)
     assert not re.search(r"(?<!\\)<[A-Za-z/!?]", re.sub(r"`[^\n]*`", "", written))
 
 
 def shape(markdown: str) -> list[int]:
-    """Return the number of cells of each row of a table, as GitHub reads it: a backslash escapes a sign."""
+    """Return the number of cells of each table row, as GitHub parses it: a backslash escapes a character."""
     rows = [line for line in markdown.split("\n") if line.startswith("|")]
     return [len(re.findall(r"(?:\\.|[^\\|])*\|", row)) for row in rows]
 
 
 @given(TEXT)
-def test_a_code_span_ends_where_it_should(text):
+def test_a_code_span_contains_the_whole_text(text):
     """Its fence is longer than any run of backticks in it."""
     span = texts.markdown_code(text)
     fence = re.match("`+", span)
@@ -140,9 +140,9 @@ def test_a_code_span_ends_where_it_should(text):
 @settings(BUDGET, max_examples=30)
 @given(TEXT)
 @example("<script>alert(1)</script>\x00\ud800")
-def test_the_page_holds_no_tag_and_no_character_of_a_text(run, text):
-    """Escaped, and without what neither HTML nor UTF-8 can hold."""
-    html = render.render(saying(run, text))
+def test_the_page_escapes_any_text(run, text):
+    """It contains no tags from the text and no characters that are invalid in HTML or UTF-8."""
+    html = render.render(with_text(run, text))
 
     html.encode("utf-8")
     assert "<script" not in html
@@ -150,8 +150,8 @@ def test_the_page_holds_no_tag_and_no_character_of_a_text(run, text):
 
 
 @pytest.mark.parametrize("text", ["\ud800", "\udce9.yaml", "\x00", "\uffff"])
-def test_a_record_can_be_written_read_and_published_whatever_the_command_line_held(tmp_path: Path, text):
-    """A file name that is not UTF-8 arrives as half a surrogate pair; the whole run was lost for it."""
+def test_a_record_with_any_command_line_is_written_read_and_published(tmp_path: Path, text):
+    """Regression: a file name that is not UTF-8 arrives as a lone surrogate, and the run was lost."""
     quiet = report_runs.quiet()
     doc = {**quiet.scenario_doc, "expect": text}
     odd = dataclasses.replace(quiet, scenario_doc=doc, command=f"tweetlab run {text}", logs={"x.log": text})

@@ -105,11 +105,7 @@ def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
         told = twin.run(scenario, with_, world.tape, world.graph, scored_run=run.run_id,
                         progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
-    run = finish.add_twin(run, told.facts, told.label, in_sample=told.in_sample, calibration=told.calibration)
-    from reports.page import render
-
-    render.write(run)
-    return run
+    return finish.add_twin(run, told.facts, told.label, in_sample=told.in_sample, calibration=told.calibration)
 
 
 def unmodelled(world: runner.World, scenario: spec.Scenario) -> list[str]:
