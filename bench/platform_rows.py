@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from scenarios import loader
+from scenarios.world import seeded_world
 from system.kernel import policies
 from system.kernel.errors import CouldNotRun
 from system.platform import native
@@ -49,10 +50,10 @@ async def seed_100k_s() -> float:
     """Return the seconds to write 100,000 users, 4 million follows and 1 million tweets into the stores."""
     await fresh()
     scenario = loader.load("first_run", BIG)
-    world = runner.world_of(scenario)
+    world = seeded_world.draw(scenario.population, scenario.seed)
     async with session.opened(Screen(), "small", scenario.policies) as lab:
         began = time.monotonic()
-        manifest = await seeding.ensure(lab, scenario, world.graph, world.past, force=True)
+        manifest = await seeding.ensure(lab, scenario, world, force=True)
         took = time.monotonic() - began
         if (manifest["users"], manifest["tweets"]) != (100_000, 1_000_000) or manifest["follows"] < 3_900_000:
             raise CouldNotRun(f"Seeding wrote another population: {dict(manifest)}.")

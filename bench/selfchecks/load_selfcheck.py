@@ -75,15 +75,18 @@ async def _start_lag_p99_ms(for_s: float) -> float:
 
 async def play(base_url: str, folder: Path, arrivals: str, for_s: float, mix: dict[str, float] | None = None,
                rate_per_s: float = RATE_PER_S, **how: Any) -> tuple[workload.Tape, driver.LoadResult]:
-    """Play a small rehearsal at `rate_per_s`; return its tape and what the driver returned. `how` goes to `driver.run`."""
+    """Play a small rehearsal at `rate_per_s`; return its tape and the driver's result.
+
+    `how`: fields of `driver.Target` and `driver.Options`, and `on_second` and `stop` of `driver.run`.
+    """
     people = spec.Population(users=200, follows=spec.Follows("pareto", 10, 100), history_tweets=5)
     load = spec.Workload(arrivals, (spec.Stage(for_s, rate_per_s, rate_per_s),), mix or {"home": 1.0})
     scenario = spec.Scenario("rehearsal", "Does the generator tell the truth?", "", 5, "small", people, load,
                              policies.Policies(), (), (), spec.Measure(0.0, warm_caches=False))
     tape = workload.draw(scenario, population.generate(people, scenario.seed))
-    how.setdefault("stop", asyncio.Event())
-    how.setdefault("on_second", lambda tick: None)
-    return tape, await driver.run(scenario, tape, base_url, SECRET, folder, **how)
+    stop, on_second = how.pop("stop", asyncio.Event()), how.pop("on_second", lambda tick: None)
+    target = driver.Target(base_url, SECRET, name_servers=how.pop("name_servers", ()))
+    return tape, await driver.run(scenario, tape, target, folder, on_second, stop, driver.Options(**how))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from scenarios import loader
-from scenarios.world import population, private_circle, seeded_tweets
+from scenarios.world import seeded_world
 from system.services.search.handlers import document_of
 from tweetlab.lab import session
 from tweetlab.run import seeding
@@ -35,10 +35,8 @@ async def asked(lab, path, user):
 def test_seeded_likes_and_protected_users_are_exact_and_a_reset_brings_them_back():
     """400 tweets, 1,200 likes, 20 protected users; a run's own likes leave rows and index with the reset."""
     question = loader.load("protected_circle", SMALL)
-    graph = population.graph_of(question.population, question.seed)
-    past = seeded_tweets.generate(graph.users, 5, question.seed)
-    circle = private_circle.circle_of(graph, question.population, question.seed)
-    likes = private_circle.likes_of(circle, past, question.population, question.seed)
+    world = seeded_world.draw(question.population, question.seed)
+    graph, past, circle, likes = world.graph, world.past, world.circle, world.likes
     wanted = {tweet: likes.counts().get(tweet, 0) for tweet in past.tweet_ids.tolist()}
     public = [tweet for tweet, author in zip(past.tweet_ids.tolist(), past.authors.tolist()) if not circle.closed[author]]
     favourite = max(public, key=lambda tweet: wanted[tweet])

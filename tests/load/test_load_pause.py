@@ -30,8 +30,7 @@ def test_the_generator_sends_nothing_in_a_pause_and_is_on_time_after_it(tmp_path
         return await driver.run(
             scenario,
             tape,
-            base_url,
-            load_selfcheck.SECRET,
+            driver.Target(base_url, load_selfcheck.SECRET),
             tmp_path,
             stop=asyncio.Event(),
             on_second=seconds.append,

@@ -26,7 +26,7 @@ def test_a_calibration_older_than_the_model_gives_way_to_the_shipped_one(tmp_pat
 
 def test_the_twin_is_asked_about_quotas_and_scaling_too(monkeypatch):
     """It models both, so no question of the catalog is the system's alone."""
-    ask = run_request.Ask(loader.load("evening_spike"), "twin", "tweetlab run", False, False, 1, "", None, False)
-    monkeypatch.setattr(run_request, "_twin_alone", lambda ask, screen: ask.scenario.cpu_quota)
+    ask = run_request.RunRequest(loader.load("evening_spike"), "twin", "tweetlab run", False, False, 1, "", None, False)
+    monkeypatch.setattr(run_request, "_predict_alone", lambda ask, screen: ask.scenario.cpu_quota)
 
-    assert run_request.answer(ask, Screen()) == [0.2]
+    assert run_request.execute(ask, Screen()) == [0.2]

@@ -13,7 +13,7 @@ def started(monkeypatch):
     """What seeding answers, one after the other: an exception is raised. `said`: what people were told."""
     made = types.SimpleNamespace(answers=[], said=[])
 
-    async def ensure(lab, scenario, graph, past):
+    async def ensure(lab, scenario, world):
         answer = made.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -22,7 +22,7 @@ def started(monkeypatch):
     monkeypatch.setattr(runner.seeding, "ensure", ensure)
     monkeypatch.setattr(runner, "SEED_PAUSE_S", 0.0)
     made.lab = types.SimpleNamespace(screen=types.SimpleNamespace(say=made.said.append))
-    made.world = types.SimpleNamespace(graph=None, past=None)
+    made.inputs = types.SimpleNamespace(world=None)
     return made
 
 
@@ -30,8 +30,8 @@ async def test_seeding_begins_again_where_a_store_goes_away(started):
     """After a drill PostgreSQL's primary may be moved in the run's first seconds; the run before is over and cannot wait."""
     started.answers = [StoreUnavailable("moved"), StoreUnavailable("moved"), {"users": 7}]
 
-    assert await runner._seeded(started.lab, None, started.world) == {"users": 7}
-    assert len(started.said) == 2 and "begins again" in started.said[0]
+    assert await runner._seed(started.lab, None, started.inputs) == {"users": 7}
+    assert len(started.said) == 2 and "seeding again in" in started.said[0]
 
 
 async def test_a_store_that_stays_away_is_told(started):
@@ -39,5 +39,5 @@ async def test_a_store_that_stays_away_is_told(started):
     started.answers = [StoreUnavailable(f"away {n}") for n in range(9)]
 
     with pytest.raises(StoreUnavailable, match="away 2"):
-        await runner._seeded(started.lab, None, started.world)
+        await runner._seed(started.lab, None, started.inputs)
     assert len(started.answers) == 6

@@ -7,7 +7,7 @@ import pytest
 from scenarios import loader
 from sim import services
 from system.kernel.errors import CouldNotRun
-from tweetlab.run import run_request, runner
+from tweetlab.run import measure, run_request
 from tweetlab.terminal import Screen
 
 SMALL = ["population.users=200", "population.follows={shape: even, mean: 5, max: 5}", "population.likes=0"]
@@ -22,8 +22,8 @@ def question(monkeypatch):
 
 def test_the_twin_alone_refuses_with_the_route_and_the_mend(question):
     """Before any replication begins."""
-    with pytest.raises(CouldNotRun, match=r"does not model like, which this scenario holds.*--on system"):
-        run_request.answer(run_request.Ask(question, "twin", "tweetlab run"), Screen())
+    with pytest.raises(CouldNotRun, match=r"does not model like, which this scenario contains.*--on system"):
+        run_request.execute(run_request.RunRequest(question, "twin", "tweetlab run"), Screen())
 
 
 def test_a_run_on_both_keeps_its_answer_without_a_prediction(question, monkeypatch):
@@ -31,7 +31,7 @@ def test_a_run_on_both_keeps_its_answer_without_a_prediction(question, monkeypat
     run, told = types.SimpleNamespace(run_id="r"), []
     monkeypatch.setattr(Screen, "warn", lambda self, text: told.append(text))
 
-    assert run_request.predict(run, question, runner.world_of(question), None, Screen()) is run
+    assert run_request.predict(run, question, measure.draw(question), None, Screen()) is run
     assert told == ["no prediction: the twin does not model like"]
 
 
@@ -47,11 +47,11 @@ def test_a_run_on_both_keeps_its_answer_without_a_prediction(question, monkeypat
 def test_a_fault_that_the_model_cannot_play_is_named_instead_of_played_wrongly(scenario, overrides, told):
     """A zone, and a member of a store that has others: in the model the death of one would be the death of all."""
     with pytest.raises(CouldNotRun, match=f"does not model {told}.*which"):
-        run_request.answer(run_request.Ask(loader.load(scenario, overrides), "twin", "tweetlab run"), Screen())
+        run_request.execute(run_request.RunRequest(loader.load(scenario, overrides), "twin", "tweetlab run"), Screen())
 
 
 def test_the_death_of_a_service_instance_is_played_in_a_cluster_too():
     """The model has both instances of each service."""
     asked = loader.load("zone_calm", ["faults=[{at: 20 s, kind: kill, target: timelines-2}]"])
 
-    assert run_request.unmodelled(runner.world_of(asked), asked) == []
+    assert run_request.unmodelled(measure.draw(asked), asked) == []

@@ -173,7 +173,7 @@ def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scena
          as_json: Json = False) -> int:
     """Write a population into the lab (started and kept where none is up): users, follows, history. Replaces what stands."""
     from scenarios import loader
-    from scenarios.world import population
+    from scenarios.world import population, seeded_world
     from tweetlab.lab import session
     from tweetlab.run import seeding
 
@@ -181,12 +181,13 @@ def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scena
     question = loader.load(scenario, graphs.overrides(file, undirected, direction))
     graph = population.graph_of(question.population, question.seed)
     seeding.announce(graph, screen)
+    world = seeded_world.over(graph, question.population, question.seed)
 
     async def go() -> dict[str, object]:
         async with session.opened(screen, question.platform, question.policies, keep=True,
                                   resets=True) as lab:
             with session.alone(lab.lab):  # the reset stops the services: not under a run
-                return await seeding.ensure(lab, question, graph, force=True)
+                return await seeding.ensure(lab, question, world, force=True)
 
     manifest = asyncio.run(go())
     screen.show(f"seeded {manifest['users']:,} users, {manifest['follows']:,} follows, {manifest['tweets']:,} tweets")

@@ -40,7 +40,7 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
     from scenarios import loader, warnings
     from tweetlab.run import capacity_run, run_request
 
-    run_request.check_wishes(on, find_capacity, bool(versus), repeat or 1)
+    run_request.check_options(on, find_capacity, bool(versus), repeat or 1)
     overrides = [*(set_ or []), *graphs.overrides(graph, undirected, direction)]
     question = loader.load(scenario, overrides)
     screen = Screen(as_json)
@@ -49,9 +49,9 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
     if find_capacity:
         return capacity_run.command(question, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None
-    ask = run_request.Ask(question, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
-                     repeat or question.measure.repeats, calibration, other, observe)
-    return show(run_request.answer(ask, screen), screen, compared=bool(other))
+    request = run_request.RunRequest(question, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
+                                     repeat or question.measure.repeats, calibration, other, observe)
+    return show(run_request.execute(request, screen), screen, compared=bool(other))
 
 
 def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:

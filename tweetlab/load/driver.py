@@ -1,6 +1,6 @@
 """The door to the load: starts Locust's process, passes its progress on, and returns what it left, whatever ends it.
 
-    load = driver.Load(scenario, tape, base_url, jwt_secret, out_dir, on_second=driver.teller(console))
+    load = driver.Load(scenario, tape, driver.Target(base_url, jwt_secret), out_dir, on_second=driver.teller(console))
     start_ns, start_wall_ms = await load.begin()
     result = await load.finish(stop)
     rows = driver.history(result)
@@ -32,7 +32,7 @@ from system.kernel.errors import CouldNotRun
 from tweetlab.load import tables, warm
 from tweetlab.load.live import Tick, teller
 
-__all__ = ["GeneratorHealth", "Load", "LoadResult", "Tick", "history", "planned", "probes", "run", "teller"]
+__all__ = ["GeneratorHealth", "Load", "LoadResult", "Options", "Target", "Tick", "history", "planned", "probes", "run", "teller"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT_EXTRA_S = 2.0  # the client waits this much longer than the gateway's deadline: the 504 comes first
@@ -84,26 +84,49 @@ class LoadResult:
     leaks: tuple[str, ...] = ()
 
 
-class Load:
-    """One load, in three steps, so that faults and samplers can stand on its clock.
+@dataclass(frozen=True)
+class Target:
+    """The API that a load is sent to. `jwt_secret` signs the tokens of its users.
 
-    `on_second` hears each second; where it has them, `note` hears lines to show, `close` the end.
-    `graph`: whose followers the delivery probes poll; None draws it again from the scenario. `probes`,
-    `null_route`: switch those off for a pure measurement.
-    `canary`: a word that no answer may hold; every answer is looked through for it.
-    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to whom they name, again each second; `base_url` is
-    one of those for what is done beforehand.
+    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to the load balancers that they name,
+    resolved again each second; `base_url` is one of those, for what is done before the load.
     """
 
-    def __init__(self, scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path, *,
-                 on_second: Callable[[Tick], None] = lambda tick: None, graph: population.Graph | None = None,
-                 probes: bool = True, null_route: bool = True, region: str = "1", canary: str = "",
-                 name_servers: Sequence[str] = ()) -> None:
+    base_url: str
+    jwt_secret: str
+    region: str = "1"
+    name_servers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a load does besides its operations.
+
+    `graph`: the graph whose followers the delivery probes poll; None draws it again from the scenario. `probes`,
+    `null_route`: switch those off for a pure measurement. `canary`: a word that no reply may contain; every reply is
+    searched for it. "" searches none.
+    """
+
+    graph: population.Graph | None = None
+    probes: bool = True
+    null_route: bool = True
+    canary: str = ""
+
+
+class Load:
+    """One load, in three steps, so that faults and samplers can share its clock.
+
+    `on_second` receives each second's `Tick`; if it has the methods `note` and `close`, they receive lines to show and
+    the end of the load.
+    """
+
+    def __init__(self, scenario: spec.Scenario, tape: workload.Tape, target: Target, out_dir: Path, *,
+                 on_second: Callable[[Tick], None] = lambda tick: None, options: Options | None = None) -> None:
+        options = options or Options()
         self._scenario, self._tape, self._folder, self._on_second = scenario, tape, out_dir, on_second
-        self._base_url, self.warmed = base_url, warm.Warmed(0, 0)
-        self._graph, self._probes = graph, probes and "post" in tape.planned()
-        self._job = _job(scenario, base_url, jwt_secret, out_dir, probes=self._probes, null_route=null_route, region=region,
-                         canary=canary, name_servers=list(name_servers))
+        self._target, self.warmed = target, warm.Warmed(0, 0)
+        self._graph, self._probes = options.graph, options.probes and "post" in tape.planned()
+        self._job = _job(scenario, target, out_dir, probes=self._probes, null_route=options.null_route, canary=options.canary)
         self._conversation: _Conversation | None = None
 
     async def begin(self) -> tuple[int, int]:
@@ -114,7 +137,7 @@ class Load:
         """
         self._prepare()
         if self._scenario.measure.warm_caches:
-            self.warmed = await warm.warm(self._base_url, self._job["jwt_secret"], warm.readers(self._tape))
+            self.warmed = await warm.warm(self._target.base_url, self._target.jwt_secret, warm.readers(self._tape))
         with (self._folder / "generator.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tweetlab.load.generator.process", stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT,
@@ -164,10 +187,10 @@ class Load:
             close()
 
 
-async def run(scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path,
-              on_second: Callable[[Tick], None], stop: asyncio.Event, **more: Any) -> LoadResult:
-    """Play `tape` against `base_url` from begin to end. `more` as in `Load`. Raises CouldNotRun."""
-    load = Load(scenario, tape, base_url, jwt_secret, out_dir, on_second=on_second, **more)
+async def run(scenario: spec.Scenario, tape: workload.Tape, target: Target, out_dir: Path,
+              on_second: Callable[[Tick], None], stop: asyncio.Event, options: Options | None = None) -> LoadResult:
+    """Play `tape` against `target` from start to end; parameters as in `Load`. Raises CouldNotRun."""
+    load = Load(scenario, tape, target, out_dir, on_second=on_second, options=options)
     await load.begin()
     return await load.finish(stop)
 
@@ -187,11 +210,13 @@ def planned(result: LoadResult) -> pd.DataFrame:
     return tables.planned(workload.load(result.folder / "tape.npz"), result.start_ns, history(result))
 
 
-def _job(scenario: spec.Scenario, base_url: str, jwt_secret: str, out_dir: Path, **more: Any) -> dict[str, Any]:
-    address = urlsplit(base_url).netloc or base_url
-    return {"address": address, "jwt_secret": jwt_secret, "out_dir": str(out_dir.resolve()), "run": uuid.uuid4().hex[:8],
+def _job(scenario: spec.Scenario, target: Target, out_dir: Path, **options: Any) -> dict[str, Any]:
+    """Return the order that the load process reads as JSON."""
+    return {"address": urlsplit(target.base_url).netloc or target.base_url, "jwt_secret": target.jwt_secret,
+            "region": target.region, "name_servers": list(target.name_servers),
+            "out_dir": str(out_dir.resolve()), "run": uuid.uuid4().hex[:8],
             "load_s": scenario.workload.load_s, "timeout_s": scenario.policies.deadline.request_s + CLIENT_EXTRA_S,
-            "retry": dataclasses.asdict(scenario.policies.retry), **more}
+            "retry": dataclasses.asdict(scenario.policies.retry), **options}
 
 
 def _save_followers(path: Path, graph: population.Graph, tape: workload.Tape) -> None:
