@@ -118,7 +118,7 @@ def test_an_answer_that_is_not_what_was_promised_is_no_success(route, body):
     row = journeys.read(route, ok(body))
 
     assert row["outcome"] == "info"
-    assert row["error"].startswith("unreadable answer")
+    assert row["error"].startswith("unreadable reply")
 
 
 def test_a_send_whose_end_nobody_saw_becomes_an_unknown_row(tmp_path):

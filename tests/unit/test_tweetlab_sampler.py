@@ -74,7 +74,7 @@ def test_work_done_in_a_gap_is_counted_and_no_dip_counts_twice():
     async def go():
         watch = sampler.Sampler(sampler.Sources(cpu, nothing, nothing, counters), 0)
         for second in range(1, 6):
-            watch._tell(await watch._read() | {"at_ns": second * 1e9})
+            watch._record(await watch._read() | {"at_ns": second * 1e9})
         return watch
 
     watch = asyncio.run(go())

@@ -35,7 +35,7 @@ async def find(lab: Session, scenario: spec.Scenario) -> capacity.Capacity:
 
     with lab.screen.step("warm-up run for the JVMs; it does not count"):
         await trial(scenario.workload.peak_per_s)
-    return await capacity.find(trial, scenario.workload.peak_per_s, told=show)
+    return await capacity.find(trial, scenario.workload.peak_per_s, on_trial=show)
 
 
 def _first_pages_only(scenario: spec.Scenario) -> measure.Inputs:
