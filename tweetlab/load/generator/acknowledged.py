@@ -47,7 +47,7 @@ class Ledger:
             self._recent.append(own)
 
     def to_delete(self, row: int) -> Own | None:
-        """Return the tweet of the tape's post `row`, once; if it was never acknowledged another own tweet, None if none is left."""
+        """Return the tweet of the tape's post `row`, once; if it was not acknowledged another own tweet; None if none is left."""
         own = self._by_row.pop(row, None)
         if own is None and self._recent:
             own = self._recent.popleft()
