@@ -1,4 +1,4 @@
-"""The generator in a pause: it sends nothing, keeps the clock, and starts the next request on time."""
+"""The generator during a pause: it sends nothing, and starts the next request on time."""
 
 import asyncio
 

@@ -157,8 +157,8 @@ class _Journey:
         url = (await author.call("GET", f"/2/media/{made['id']}"))["data"]["url"]
         for wanted in ("MISS", "HIT"):
             async with self.session.get(url) as reply:
-                body, cache = await reply.read(), reply.headers.get("x-cache")
-            assert body == PICTURE, f"the edge answered {reply.status} with other bytes: {body[:80]!r}"
+                content, cache = await reply.read(), reply.headers.get("x-cache")
+            assert content == PICTURE, f"the edge answered {reply.status} with other bytes: {content[:80]!r}"
             assert cache == wanted, f"the edge's x-cache is {cache}; it must be {wanted}"
         await author.call("DELETE", f"/2/media/{made['id']}")
 
