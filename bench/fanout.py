@@ -56,11 +56,11 @@ async def _measure() -> Figures:
         zadd = _redis_benchmark(lab.settings.stores.redis)
         screen.say(f"redis-benchmark ZADD: {zadd:,.0f}/s")
         tweets = await _publish_and_wait(lab, screen)
-        found = await _read_back(lab, tweets)
+        share = await _read_back(lab, tweets)
         last_ns, first_ns = tweets.last_ns, tweets.first_ns
-        rate = found * FOLLOWERS * len(tweets.entries) / ((last_ns - first_ns) / 1e9)
-        screen.say(f"{rate:,.0f} deliveries/s, {found:.4f} of a sample found")
-        return Figures(rate, zadd, found)
+        rate = share * FOLLOWERS * len(tweets.entries) / ((last_ns - first_ns) / 1e9)
+        screen.say(f"{rate:,.0f} deliveries/s, {share:.4f} of a sample found")
+        return Figures(rate, zadd, share)
 
 
 async def _population(lab: session.Session) -> None:

@@ -115,7 +115,7 @@ def _machine() -> list[Fact]:
         Fact("memory", enough, f"{memory_mib} MiB", "" if enough else f"The small lab needs {MIN_MEMORY_MIB} MiB."),
         Fact(
             "disk", has_space, f"{free_mib} MiB free in {paths.data_dirs()}",
-            "" if has_space else f"Free space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
+            "" if has_space else f"Free some space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
         ),
     ]  # fmt: skip
 

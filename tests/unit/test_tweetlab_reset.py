@@ -32,13 +32,13 @@ def reset(monkeypatch, tmp_path):
             made.steps.append(name)
         return work
 
-    async def found(lab, seeded):
+    async def find(lab, seeded):
         made.steps.append("probe")
         return made.left.pop(0) if made.left else []
 
     for name in ("_write", "_reset", "_empty_edges", "_mark_outbox", "_lift_scaling"):
         monkeypatch.setattr(seeding, name, step(name))
-    monkeypatch.setattr(seeding.leftovers, "found", found)
+    monkeypatch.setattr(seeding.leftovers, "find", find)
     screen = types.SimpleNamespace(step=lambda title: contextlib.nullcontext(), say=made.said.append)
     platform = types.SimpleNamespace(paths=types.SimpleNamespace(data_dir=tmp_path))
     made.lab = types.SimpleNamespace(lab=platform, screen=screen, without_services=without_services)

@@ -110,7 +110,7 @@ def _list(value: object) -> list[str]:
 
 
 def demo(observe: Observe = False, as_json: Json = False) -> int:
-    """Run the whole walkthrough: start a lab, calibrate the twin, run and predict `first_run`, write the report, stop."""
+    """Run the full walkthrough: start a lab, calibrate the twin, run and predict `first_run`, write the report, stop."""
     from tweetlab import demo as walkthrough
 
     screen = Screen(as_json)

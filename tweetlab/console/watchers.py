@@ -20,16 +20,16 @@ PAGES = {  # kind -> (link text, port, path); Debian's Prometheus has only the c
 
 def links(nodes: Iterable[NodeStatus]) -> list[Json]:
     """Return links to the pages of a lab's nodes; of several load balancers the first healthy one."""
-    found: list[Json] = []
+    pages: list[Json] = []
     for node in sorted(nodes, key=lambda node: node.health != "healthy"):
         host = node.address.rpartition(":")[0]
-        if node.kind == "haproxy" and all(link["name"] != "API" for link in found):
-            found.append({"name": "Web client", "url": f"http://{node.address}/"})
-            found.append({"name": "API", "url": f"http://{node.address}/openapi.json"})
+        if node.kind == "haproxy" and all(link["name"] != "API" for link in pages):
+            pages.append({"name": "Web client", "url": f"http://{node.address}/"})
+            pages.append({"name": "API", "url": f"http://{node.address}/openapi.json"})
         elif node.kind in PAGES:
             name, port, path = PAGES[node.kind]
-            found.append({"name": name, "url": f"http://{host}:{port}{path}"})
-    return found
+            pages.append({"name": name, "url": f"http://{host}:{port}{path}"})
+    return pages
 
 
 async def alerts(web: aiohttp.ClientSession, nodes: Iterable[NodeStatus]) -> list[Json] | None:

@@ -1,6 +1,6 @@
 """What a reset must not leave behind: every place that keeps state of a run, each with the probe that checks it.
 
-A reset is complete when `found` returns nothing: each store holds exactly what was seeded, and every process that
+A reset is complete when `find` returns nothing: each store holds exactly what was seeded, and every process that
 may remember more was started after the stores were emptied. Each probe compares everything that its store
 contains (all tables, all topics, all keys), not a list of what a run is thought to write, so whatever is added to
 the system later is found too. The places, and why each leftover is a defect of the reset or of the system:
@@ -128,7 +128,7 @@ def edge_cache(lab: native.Lab, node: str) -> Path:
     return lab.paths.data(node) / "cache"
 
 
-async def found(lab: Session, seeded: Seeded) -> list[str]:
+async def find(lab: Session, seeded: Seeded) -> list[str]:
     """Return what remains of an earlier run, a line each, the place first; empty if nothing does."""
-    answers = await asyncio.gather(*(probe(lab, seeded) for probe in PROBES.values()))
-    return [f"{place}: {line}" for place, lines in zip(PROBES, answers) for line in lines]
+    results = await asyncio.gather(*(probe(lab, seeded) for probe in PROBES.values()))
+    return [f"{place}: {line}" for place, lines in zip(PROBES, results) for line in lines]

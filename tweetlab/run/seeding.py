@@ -94,7 +94,7 @@ async def _restore(lab: Session, world: World, *, rewrite: bool) -> bool:
             await _mark_outbox(lab)
             times.append(time.monotonic())
         times.append(time.monotonic())
-        left = await leftovers.found(lab, leftovers.Seeded(world, since_s))
+        left = await leftovers.find(lab, leftovers.Seeded(world, since_s))
         times.append(time.monotonic())
     steps = ("services stopped", "stores", "services started", "probe")
     parts = ", ".join(f"{step} {end - begin:.1f} s" for step, begin, end in zip(steps, times, times[1:]))
