@@ -22,7 +22,10 @@ LATEST = home.RUNS / "bench" / "latest.json"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure. Exit: 0 every measured row is within its bar, 1 one misses it, 3 one could not run, 64 ROW is unknown."""
+    """Measure.
+
+    Exit: 0 every measured row is within its bar, 1 one misses it, 3 one could not run, 64 ROW is unknown.
+    """
     if words:  # the bench takes an hour, so a stray argument must not start it
         print(f"make bench does not accept {words[0]!r}; select one row with ROW=NAME.\n{__doc__}", file=sys.stderr)
         return 64

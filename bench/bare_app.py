@@ -1,7 +1,7 @@
 """The baseline of `home_read_cpu_ratio`: the minimum that can serve a home read.
 
-One FastAPI process that checks the token, makes the two Redis calls of a home read (20 ids of a sorted set, 20 tweets
-by MGET) and returns the tweets. No gateway, no mesh, no completeness check, no followings.
+One FastAPI process that checks the token, makes the two Redis calls of a home read (20 ids of a sorted set,
+20 tweets by MGET) and returns the tweets. No gateway, no mesh, no completeness check, no followings.
 """
 
 from __future__ import annotations

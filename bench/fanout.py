@@ -1,7 +1,7 @@
 """Fan-out on write at full width: authors with 10,000 followers, every timeline live, complete and full, one Redis.
 
-Timed from the publication of the first event to Kafka until the worker's timestamp after the last chunk of the last
-event. Then a sample of timelines is read back, and only the share of ids that are found counts.
+Timed from the publication of the first event to Kafka until the worker's timestamp after the last chunk of
+the last event. Then a sample of timelines is read back, and only the share of ids that are found counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ SAMPLE = 300
 
 @dataclass(frozen=True)
 class Figures:
-    """`deliveries_per_s`: verified deliveries per second. `zadd_per_s`: of redis-benchmark, same run. `found`: share verified."""
+    """`deliveries_per_s`: verified deliveries per second.
+
+    `zadd_per_s`: of redis-benchmark, same run. `found`: share verified.
+    """
 
     deliveries_per_s: float
     zadd_per_s: float
@@ -111,7 +114,10 @@ async def _publish_and_wait(lab: session.Session, screen: Screen) -> _Sent:
 
 
 async def _stamps(directory: Path, wanted: set[str], within_s: float = 120.0) -> dict[str, int]:
-    """Return the fan-out timestamp of each event in `wanted`. Raises CouldNotRun if one is missing after `within_s`."""
+    """Return the fan-out timestamp of each event in `wanted`.
+
+    Raises CouldNotRun if one is missing after `within_s`.
+    """
     deadline = time.monotonic() + within_s
     while True:
         table = effect_log_reader.read(directory)

@@ -1,8 +1,9 @@
 """`home_read_cpu_ratio`: CPU of the full path for one home read of 20 tweets, relative to a minimal server.
 
-Full path: HAProxy, gateway, HAProxy, timelines (tokens, deadlines, completeness, followings, own and pulled tweets).
-Baseline: `bare_app`, one FastAPI process with the token check and two Redis calls. Same machine, same run, same
-readers, same rate, same tweets; each side's idle CPU is measured first and subtracted. CPU of Redis counts on neither.
+Full path: HAProxy, gateway, HAProxy, timelines (tokens, deadlines, completeness, followings, own and pulled
+tweets). Baseline: `bare_app`, one FastAPI process with the token check and two Redis calls. Same machine,
+same run, same readers, same rate, same tweets; each side's idle CPU is measured first and subtracted. CPU of
+Redis counts on neither.
 """
 
 from __future__ import annotations
@@ -50,14 +51,20 @@ async def cpu_ratio() -> float:
 
 
 async def _warm(urls: list[str], headers: list[dict[str, str]]) -> None:
-    """Read every timeline twice, so that lists and tweets are cached. Raises CouldNotRun unless pages are full."""
+    """Read every timeline twice, so that lists and tweets are cached.
+
+    Raises CouldNotRun unless pages are full.
+    """
     sent = await drive.get_at_rate(urls, headers, 100, 2 * len(urls) / 100 + 2, full=2_000, seed=2)
     if sent.ok < 0.9 * (sent.ok + sent.other):
         raise CouldNotRun(f"{sent.other} of {sent.ok + sent.other} home reads were not full pages: the lab cannot be measured.")
 
 
 async def _cost(cpu_s: Callable[[], Awaitable[float]], urls: list[str], headers: list[dict[str, str]]) -> float:
-    """Return core seconds per read, without idle CPU. Raises CouldNotRun unless every reply is a full page."""
+    """Return core seconds per read, without idle CPU.
+
+    Raises CouldNotRun unless every reply is a full page.
+    """
     before = await cpu_s()
     await asyncio.sleep(IDLE_S)
     idle_per_s = (await cpu_s() - before) / IDLE_S

@@ -45,8 +45,9 @@ _ratios: tuple[float, float] | None = None
 async def ratios() -> tuple[float, float]:
     """Return (signed PUTs/s, complete uploads/s), each ÷ plain S3 PUTs/s, 1 MiB each, in one run; measured once per process.
 
-    A signed PUT is part of a complete upload: it is initialized before the clock starts and must finalize after it
-    stops. So the first ratio compares the path of the bytes, which the API never touches; the second times all three steps.
+    A signed PUT is part of a complete upload: it is initialized before the clock starts and must finalize
+    after it stops. So the first ratio compares the path of the bytes, which the API never touches; the second
+    times all three steps.
     """
     global _ratios
     if _ratios is None:
@@ -82,7 +83,10 @@ def _client() -> aiohttp.ClientSession:
 
 
 class _Uploads:
-    """The ways to upload a picture of 1 MiB. Rates are per second of CLIENTS clients, each sending sequentially."""
+    """The ways to upload a picture of 1 MiB.
+
+    Rates are per second of CLIENTS clients, each sending sequentially.
+    """
 
     def __init__(self, lab: session.Session, web: aiohttp.ClientSession) -> None:
         stores = lab.settings.stores
@@ -211,7 +215,8 @@ def zipf(count: int, exponent: float) -> np.ndarray[Any, np.dtype[np.float64]]:
 def che(shares: np.ndarray[Any, np.dtype[np.float64]], capacity: float) -> float:
     """Return the hit ratio of an LRU cache of `capacity` objects, by Che's approximation.
 
-    An object is in the cache if it was requested within the last t requests; t is such that `capacity` objects are.
+    An object is in the cache if it was requested within the last t requests; t is such that `capacity`
+    objects are.
     """
     low, high = 0.0, float(len(shares)) * 1e6
     for _ in range(200):
@@ -288,8 +293,9 @@ async def _request(links: NginxEdge, folder: Path) -> CacheResult:
 def _check_size(result: CacheResult) -> None:
     """Raise CouldNotRun unless the cache held a tenth of the bytes: a larger one would beat LRU, a smaller one lose to it.
 
-    nginx enforces `max_size` every 10 s at most, by its cache manager; it enforces the bound on objects immediately,
-    when an object exceeds the capacity of the index. At hundreds of misses per second the index determines the size.
+    nginx enforces `max_size` every 10 s at most, by its cache manager; it enforces the bound on objects
+    immediately, when an object exceeds the capacity of the index. At hundreds of misses per second the index
+    determines the size.
     """
     share = result.cached_bytes / (OBJECTS * BLOCK)
     if not 0.9 * SHARE <= share <= 1.1 * SHARE:

@@ -1,4 +1,7 @@
-"""Rows about the platform: startup time, memory, bulk seeding. Each starts from empty data in the lab's range."""
+"""Rows about the platform: startup time, memory, bulk seeding.
+
+Each starts from empty data in the lab's range.
+"""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ _doubled: tuple[float, float] | None = None
 async def doubled() -> tuple[float, float]:
     """Return (seconds until p99 meets its objective again, failed operations); measured once per process.
 
-    Raises CouldNotRun if the run is inconclusive: p99 missed its objective before the step, CPU was stolen from the
-    machine, or no instance joined after the step.
+    Raises CouldNotRun if the run is inconclusive: p99 missed its objective before the step, CPU was stolen
+    from the machine, or no instance joined after the step.
     """
     global _doubled
     if _doubled is None:
@@ -56,9 +56,9 @@ async def doubled() -> tuple[float, float]:
 def check_shows(before_ms: npt.NDArray[np.float64], series: pd.DataFrame | None, steal: float, quota: float) -> None:
     """Raise CouldNotRun if a run is inconclusive about scaling out.
 
-    `before_ms`: response times right before the step, infinite without an ok reply. `series`: the run's samples.
-    `steal`: share of the machine's CPU time. `quota`: cores per instance. The instances before the step must be too
-    few for twice the load, since otherwise 0 s would be trivial.
+    `before_ms`: response times right before the step, infinite without an ok reply. `series`: the run's
+    samples. `steal`: share of the machine's CPU time. `quota`: cores per instance. The instances before the
+    step must be too few for twice the load, since otherwise 0 s would be trivial.
     """
     if not _holds(before_ms):
         raise CouldNotRun(f"p99 of home reads was not under {BOUND_MS:g} ms before the load doubled; is the machine busy?")

@@ -1,8 +1,9 @@
 """Search through the public API: latency with a million indexed tweets, and the time until a new tweet is found.
 
-`p95_ms`: open loop, 20 searches per second, latency from the intended start, all operators, next pages included. The
-million tweets are seeded into Cassandra and Elasticsearch, and remain for the next time. `visible_p99_s`: posts at
-20/s; every fifth is searched by a word that no other tweet has, from its acknowledgement until a search returns it.
+`p95_ms`: open loop, 20 searches per second, latency from the intended start, all operators, next pages
+included. The million tweets are seeded into Cassandra and Elasticsearch, and remain for the next time.
+`visible_p99_s`: posts at 20/s; every fifth is searched by a word that no other tweet has, from its
+acknowledgement until a search returns it.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ async def _documents(lab: session.Session) -> int:
 
 
 async def p95_ms() -> float:
-    """Return the p95 of a search in ms. Raises CouldNotRun if too many searches failed, or found too few tweets."""
+    """Return the p95 of a search in ms.
+
+    Raises CouldNotRun if too many searches failed, or found too few tweets.
+    """
     screen = Screen()
     scenario = loader.load("first_run", MILLION)
     async with session.opened(screen, "small", scenario.policies) as lab:
@@ -149,7 +153,10 @@ async def visible_p99_s() -> float:
 
 
 async def _posts(base_url: str, headers: list[dict[str, str]], for_s: float, seed: int) -> list[float]:
-    """Post at POSTS_PER_S and search every EVERY-th; return the seconds until each was found. Raises CouldNotRun."""
+    """Post at POSTS_PER_S and search every EVERY-th; return the seconds until each was found.
+
+    Raises CouldNotRun.
+    """
     dice, found_s, problems, mark = random.Random(seed), list[float](), list[str](), f"{time.time_ns():x}"
     async with _web() as web:
         async def post(due_s: float) -> None:

@@ -1,10 +1,11 @@
 """`telemetry_overhead`: CPU of a home read with metrics and 1 % traces ÷ without, both in one run, alternating.
 
-Two pairs of a gateway and a timelines service run next to the lab's own, on the same stores: one exports metrics, is
-scraped as often as by Prometheus, and exports one trace in a hundred to Jaeger; the other runs with
-TWEETLAB_METRICS=off and no collector. Blocks of load alternate between them, so that drift of the machine affects both
-alike. The CPU is that of the pair's processes; the idle CPU of the silent pair is subtracted from both sides, so timers
-and scrapes count against telemetry. `rss_small_observed_gib` is defined here too.
+Two pairs of a gateway and a timelines service run next to the lab's own, on the same stores: one exports
+metrics, is scraped as often as by Prometheus, and exports one trace in a hundred to Jaeger; the other runs
+with TWEETLAB_METRICS=off and no collector. Blocks of load alternate between them, so that drift of the
+machine affects both alike. The CPU is that of the pair's processes; the idle CPU of the silent pair is
+subtracted from both sides, so timers and scrapes count against telemetry. `rss_small_observed_gib` is defined
+here too.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ LEAST_FRAMES = 30  # of a console with an open page during a run of a minute
 
 @dataclass
 class Pair:
-    """A gateway and the timelines service behind it. `address`: of the gateway; `scraped`: the /metrics URLs to scrape."""
+    """A gateway and the timelines service behind it.
+
+    `address`: of the gateway; `scraped`: the /metrics URLs to scrape.
+    """
 
     address: str
     pids: tuple[int, ...]

@@ -1,6 +1,7 @@
 """`make demo` end to end: lab, population, 20 s of low load to calibrate, the scored run with its fault, twin, report.
 
-The calibration comes from a separate run before the scored one, so the prediction is independent of what it predicts.
+The calibration comes from a separate run before the scored one, so the prediction is independent of what it
+predicts.
 """
 
 from __future__ import annotations

@@ -31,7 +31,10 @@ IMPORT_ROOTS = ("chaos", "reports", "scenarios", "sim", "system", "tweetlab")
 
 @dataclass(frozen=True)
 class Fact:
-    """`ok`: the requirement is met. `fact`: what was found. `fix`: the command or step that fixes it; "" if ok."""
+    """`ok`: the requirement is met.
+
+    `fact`: what was found. `fix`: the command or step that fixes it; "" if ok.
+    """
 
     name: str
     ok: bool

@@ -1,10 +1,12 @@
-"""Installs the servers: the distribution's packages as root, the rest into the user's cache. `make servers` calls it.
+"""Installs the servers: the distribution's packages as root, the rest into the user's cache.
 
-Uses only the standard library, so that it can run while the Python environment is being installed. What is already
-installed is left alone, so a second call is quick. Each step is one line of progress.
+`make servers` calls it.
 
-Server packages start their daemons on installation by default: a policy prevents that during the installation, and
-afterwards the services of the packages that were installed here are disabled.
+Uses only the standard library, so that it can run while the Python environment is being installed. What is
+already installed is left alone, so a second call is quick. Each step is one line of progress.
+
+Server packages start their daemons on installation by default: a policy prevents that during the
+installation, and afterwards the services of the packages that were installed here are disabled.
 """
 
 from __future__ import annotations
@@ -46,8 +48,9 @@ BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while somethin
 async def servers(say: Say, further: tuple[packages.Package, ...] = (), required: bool = True) -> None:
     """Install what is missing of PACKAGES and of `further`.
 
-    With `required` False, the distribution's packages of `further` that cannot be installed here (no root, not
-    offered) are left out, with one line each. Raises CouldNotRun that lists every other failure and its fix.
+    With `required` False, the distribution's packages of `further` that cannot be installed here (no root,
+    not offered) are left out, with one line each. Raises CouldNotRun that lists every other failure and its
+    fix.
     """
     began = time.monotonic()
 
@@ -178,7 +181,10 @@ async def _after_its_tools(package: Maven | Go, system: asyncio.Future[None], pr
 
 
 def main() -> int:
-    """Install everything, each step a line on stderr. `--observe`: also the observability stack; `--tests`: also test tools."""
+    """Install everything, each step a line on stderr.
+
+    `--observe`: also the observability stack; `--tests`: also test tools.
+    """
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -1,7 +1,7 @@
 """Terminal output: progress on stderr, results on stdout, plain lines if there is no terminal.
 
-With `--json` stdout contains one JSON value and nothing else. Texts are printed verbatim: brackets in a log line or a
-path are not markup.
+With `--json` stdout contains one JSON value and nothing else. Texts are printed verbatim: brackets in a log
+line or a path are not markup.
 """
 
 from __future__ import annotations

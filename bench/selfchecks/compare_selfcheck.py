@@ -2,13 +2,13 @@
 
 Runs are simulated as an M/M/2 queue, first come first served, the hardest simple case: at utilization 0.8 a
 slow second delays the next ones, so the requests of one run carry far less information than their number. A
-run has the shape of a capacity run: 70 s at 160/s with 10 s of warm-up, five repeats a side, 10 ms of demand on
-each of two servers. Each run has its own seed; nothing is shared between runs.
+run has the shape of a capacity run: 70 s at 160/s with 10 s of warm-up, five repeats a side, 10 ms of demand
+on each of two servers. Each run has its own seed; nothing is shared between runs.
 
-Power, as measured with this file: 7 of 500 A/A pairs are called changed; demands 1, 2, 3, 5 % apart are detected
-in 2, 13, 53, 100 of 100 pairs. Near saturation a small change of demand is a large change of response time (10 %
-raise the median by 75 %), and the noise is as large (five runs per side determine the median to ±11 %), so an A/A
-pair at this load ends as `cannot tell`, not as `not changed`.
+Power, as measured with this file: 7 of 500 A/A pairs are called changed; demands 1, 2, 3, 5 % apart are
+detected in 2, 13, 53, 100 of 100 pairs. Near saturation a small change of demand is a large change of
+response time (10 % raise the median by 75 %), and the noise is as large (five runs per side determine the
+median to ±11 %), so an A/A pair at this load ends as `cannot tell`, not as `not changed`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A fake gateway to test the load generator: it replies immediately, and freezes, refuses or drops on request.
 
-It implements the API's shapes and keeps its tweets in memory; a run against it measures the generator, not a system.
-`python -m bench.selfchecks.gateway_stand_in HOST PORT` with REHEARSAL set to JSON: {"freeze_at_s", "freeze_s"} (from
-the first request on), {"refuse_every": n} (each n-th write is refused with 503), {"drop_every": n} (each n-th write
-is executed and its connection closed in the middle of the reply).
+It implements the API's shapes and keeps its tweets in memory; a run against it measures the generator, not a
+system. `python -m bench.selfchecks.gateway_stand_in HOST PORT` with REHEARSAL set to JSON: {"freeze_at_s",
+"freeze_s"} (from the first request on), {"refuse_every": n} (each n-th write is refused with 503),
+{"drop_every": n} (each n-th write is executed and its connection closed in the middle of the reply).
 """
 
 from __future__ import annotations

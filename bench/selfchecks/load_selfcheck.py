@@ -1,7 +1,9 @@
-"""Does the load generator measure correctly? Two numbers of `make bench`, measured against a fake with a known result.
+"""Does the load generator measure correctly?
 
-The fake gateway replies immediately and freezes once. The true values do not come from the generator: the fake records
-when it replied to each operation, and the plan has the intended start.
+Two numbers of `make bench`, measured against a fake with a known result.
+
+The fake gateway replies immediately and freezes once. The true values do not come from the generator: the
+fake records when it replied to each operation, and the plan has the intended start.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     world = seeded_world.draw(scenario.population, scenario.seed)
 
-Seeding writes it into the stores, the tape is drawn over it, the invariants compare with it, and the twin starts from it.
+Seeding writes it into the stores, the tape is drawn over it, the invariants compare with it, and the twin
+starts from it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ def draw(wanted: spec.Population, seed: int) -> World:
 
 
 def over(graph: population.Graph, wanted: spec.Population, seed: int, past: seeded_tweets.History | None = None) -> World:
-    """Draw the rest over an existing `graph`. `past`: the seeded tweets; None draws them, `wanted.history_tweets` a user."""
+    """Draw the rest over an existing `graph`.
+
+    `past`: the seeded tweets; None draws them, `wanted.history_tweets` a user.
+    """
     if past is None:
         past = seeded_tweets.generate(graph.users, wanted.history_tweets, seed)
     circle = private_circle.circle_of(graph, wanted, seed)

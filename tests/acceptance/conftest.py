@@ -31,7 +31,10 @@ def lab() -> None:
 
 @dataclass
 class Traffic:
-    """The results of real traffic. `runs`: of `first_run`, the last one counts. Metrics of every process, before and after."""
+    """The results of real traffic.
+
+    `runs`: of `first_run`, the last one counts. Metrics of every process, before and after.
+    """
 
     runs: list[dict[str, Any]]
     before: data_flow.Values

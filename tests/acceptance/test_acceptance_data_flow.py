@@ -1,7 +1,7 @@
 """The metrics that docs/data-flow.md lists for each box change under real traffic: `first_run`, then one more instance.
 
-The page's table is the data of this test. The reaction of the monitoring box to a dying service is tested with a real
-Prometheus by tests/integration/test_alerts.py.
+The page's table is the data of this test. The reaction of the monitoring box to a dying service is tested
+with a real Prometheus by tests/integration/test_alerts.py.
 """
 
 import json

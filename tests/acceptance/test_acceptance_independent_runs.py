@@ -15,8 +15,10 @@ SEED = 109
 authors.
 """
 RECORD = Path(__file__).with_name("independent_pair.json")
-"""The results of the second run on a fresh lab. To record them again after a change of the drawing or of the paths,
-run this test with `TWEETLAB_RECORD=1` on a purged and newly started lab.
+"""The results of the second run on a fresh lab.
+
+To record them again after a change of the drawing or of the paths, run this test with `TWEETLAB_RECORD=1` on
+a purged and newly started lab.
 """
 
 

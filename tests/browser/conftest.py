@@ -1,4 +1,7 @@
-"""Chromium on the lab that the test run started. Without a browser or a lab these tests are skipped, with the reason."""
+"""Chromium on the lab that the test run started.
+
+Without a browser or a lab these tests are skipped, with the reason.
+"""
 
 from __future__ import annotations
 

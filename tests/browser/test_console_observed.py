@@ -1,7 +1,7 @@
 """The console of an observed lab: alerts and links of the observability stack, shown from recorded replies.
 
-The console, its page and its queries are the real ones; Prometheus and the others are one small server that replays
-their replies in a lab with --observe, at their addresses.
+The console, its page and its queries are the real ones; Prometheus and the others are one small server that
+replays their replies in a lab with --observe, at their addresses.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def test_every_planned_operation_of_every_route_has_a_row(tmp_path):
 def test_at_each_tick_no_more_operations_are_finished_than_sent_and_no_more_ok_than_finished(tmp_path):
     """An operation counts once, with its retries, pages and uploads; its HTTP requests are counted separately.
 
-    The mix has second pages (home), journeys of six requests (media), retries (posts) and deletes without a target.
+    The mix has second pages (home), journeys of six requests (media), retries (posts) and deletes without a
+    target.
     """
     sums, snapshots = live.Totals(), []
 

@@ -48,7 +48,10 @@ def test_a_request_has_the_shape_of_the_public_api(route, target, method, path):
 
 
 def test_a_tenth_of_second_pages_are_far_down_where_the_cache_ends():
-    """So every run also reads the tail beyond the cached 800. The same operation always makes the same choice."""
+    """So every run also reads the tail beyond the cached 800.
+
+    The same operation always makes the same choice.
+    """
     newest = str(1 << 62)
     cursors = [journeys.second_cursor(op("home", number), newest) for number in range(1000)]
 

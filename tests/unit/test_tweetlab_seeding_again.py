@@ -10,7 +10,10 @@ from tweetlab.run import runner
 
 @pytest.fixture
 def started(monkeypatch):
-    """A fake lab. `results`: what seeding returns or raises, one per call. `said`: the lines that were shown."""
+    """A fake lab.
+
+    `results`: what seeding returns or raises, one per call. `said`: the lines that were shown.
+    """
     made = types.SimpleNamespace(results=[], said=[])
 
     async def ensure(lab, scenario, world):

@@ -20,8 +20,8 @@ def keys(what: Annotated[str, typer.Argument(help="`show` the keys with name and
          as_json: Json = False) -> int:
     """Show or rotate the keys that sign access tokens.
 
-    `rotate`: a new key signs from now on, the previous one remains valid, and the one before it is retired: its
-    tokens get 401. No request fails during a rotation, and no secret is ever shown.
+    `rotate`: a new key signs from now on, the previous one remains valid, and the one before it is retired:
+    its tokens get 401. No request fails during a rotation, and no secret is ever shown.
     """
     from system.platform import native
     from tweetlab.lab import keys as ring

@@ -136,7 +136,10 @@ def scale(service: Annotated[str, typer.Argument(help="A service, such as `timel
           instances: Annotated[int, typer.Argument(help="The wanted number of instances.",
                                                    parser=options.whole("INSTANCES", 0, 1_000))],
           as_json: Json = False) -> int:
-    """Add or remove instances of a service without failing a request. The blueprint's own instances remain."""
+    """Add or remove instances of a service without failing a request.
+
+    The blueprint's own instances remain.
+    """
     screen = Screen(as_json)
     began = time.monotonic()
     result = asyncio.run(_lab().scale(service, instances))

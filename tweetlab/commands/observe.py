@@ -34,7 +34,8 @@ def logs(node: Annotated[str, typer.Argument(
          as_json: Json = False) -> int:
     """Show the end of a node's log, or search the log lines of all services.
 
-    A search runs in Elasticsearch if the lab ships its logs there (`tweetlab up --observe`), else in the log files.
+    A search runs in Elasticsearch if the lab ships its logs there (`tweetlab up --observe`), else in the log
+    files.
     """
     from tweetlab.lab import log_search
 
@@ -120,7 +121,10 @@ def traces(trace: Annotated[str, typer.Argument(help="A trace id to show; omit i
 
 
 def _span_name(route: str) -> str:
-    """Return the name of a route in the gateway's spans; "" for "". Raises WrongInput for an unknown route."""
+    """Return the name of a route in the gateway's spans; "" for "".
+
+    Raises WrongInput for an unknown route.
+    """
     from system.services.gateway import policy
 
     known = {row.name: f"{row.method} {row.path}" for row in policy.ROUTES}

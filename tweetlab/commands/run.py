@@ -1,4 +1,7 @@
-"""`tweetlab run`: run a scenario on the system, predict it with the twin, or both. `tweetlab demo`: the full walkthrough."""
+"""`tweetlab run`: run a scenario on the system, predict it with the twin, or both.
+
+`tweetlab demo`: the full walkthrough.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,10 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
 
 
 def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
-    """Print a summary of the runs and return the worst exit code. `compared`: sides A and B alternate; compare them too."""
+    """Print a summary of the runs and return the worst exit code.
+
+    `compared`: sides A and B alternate; compare them too.
+    """
     from reports.judge import verdict
     from tweetlab import results
 

@@ -1,7 +1,7 @@
 """Serves the console on 127.0.0.1 only: the page, a stream of frames, the end of a node's log, the reports of runs.
 
-Every route is read-only. A request whose Host header is not this machine's loopback address and this port is refused,
-so a foreign page whose name was made to resolve to it (DNS rebinding) gets nothing.
+Every route is read-only. A request whose Host header is not this machine's loopback address and this port is
+refused, so a foreign page whose name was made to resolve to it (DNS rebinding) gets nothing.
 """
 
 from __future__ import annotations
@@ -176,7 +176,10 @@ def _file(path: Path) -> Callable[[Request], Any]:
 
 
 def bind(port: int) -> socket.socket:
-    """Return a socket that listens on 127.0.0.1. `port` 0: any free one. Raises CouldNotRun if the port is taken."""
+    """Return a socket that listens on 127.0.0.1.
+
+    `port` 0: any free one. Raises CouldNotRun if the port is taken.
+    """
     try:
         return socket.create_server((HOST, port))
     except OSError as problem:

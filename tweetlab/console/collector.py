@@ -1,7 +1,9 @@
-"""Collects the state of the lab once a second while the page is open, as one frame. A lab that is down is a frame too.
+"""Collects the state of the lab once a second while the page is open, as one frame.
 
-While no page is open, nothing is queried. Health, CPU, memory and HAProxy's counters are read each second, the
-processes' /metrics every second time, queues, alerts and runs less often: see the constants.
+A lab that is down is a frame too.
+
+While no page is open, nothing is queried. Health, CPU, memory and HAProxy's counters are read each second,
+the processes' /metrics every second time, queues, alerts and runs less often: see the constants.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ class Last:
 
 
 class Collector:
-    """Produces frames of the lab of checkout `root` in range `number`. `past`: the points of the charts, oldest first."""
+    """Produces frames of the lab of checkout `root` in range `number`.
+
+    `past`: the points of the charts, oldest first.
+    """
 
     def __init__(self, root: Path, number: int, runs: Path) -> None:
         self.lab = native.Lab(root, number)
@@ -248,7 +253,10 @@ def _traffic(hops: list[topology.Hop], buckets: dict[float, float], rows: list[h
 
 def _point(nodes: list[NodeStatus], cores: dict[str, float], host: float, traffic: Json, lags: dict[str, int],
            load: Json | None) -> Json:
-    """Return one second of the charts. `c50`, `c99`: at the client, from the intended start, while a load runs."""
+    """Return one second of the charts.
+
+    `c50`, `c99`: at the client, from the intended start, while a load runs.
+    """
     roles: dict[str, float] = {}
     for node in nodes:
         roles[node.role] = roles.get(node.role, 0.0) + cores.get(node.name, 0.0)

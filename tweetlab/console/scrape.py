@@ -46,7 +46,10 @@ def read(text: str, at_s: float) -> Reading:
 
 
 def growth(before: Reading | None, after: Reading) -> Growth:
-    """Return the increases since `before`. A counter that fell was reset by a restart, so its full value counts."""
+    """Return the increases since `before`.
+
+    A counter that fell was reset by a restart, so its full value counts.
+    """
     if before is None:
         return Growth(0.0)
     grown: dict[str, list[tuple[Labels, float]]] = {}
@@ -68,7 +71,8 @@ def split(series: str) -> tuple[str, Labels]:
 def percentile(buckets: Mapping[float, float], share: float) -> float | None:
     """Return the percentile of a histogram, in the unit of its bounds, interpolated linearly; None if it is empty.
 
-    `buckets`: upper bound -> cumulative count, including `inf`. Above the last finite bound the result is that bound.
+    `buckets`: upper bound -> cumulative count, including `inf`. Above the last finite bound the result is
+    that bound.
     """
     bounds = sorted(buckets)
     total = buckets[bounds[-1]] if bounds else 0.0

@@ -1,7 +1,9 @@
-"""The boxes of the data flow and the hops between them. `BOXES` is the table; a kind without a row is shown at the end.
+"""The boxes of the data flow and the hops between them.
 
-A hop's figures come from its caller: HAProxy counts the requests that it forwards, a process exports its calls by
-dependency, a worker the records that it consumed from Kafka.
+`BOXES` is the table; a kind without a row is shown at the end.
+
+A hop's figures come from its caller: HAProxy counts the requests that it forwards, a process exports its
+calls by dependency, a worker the records that it consumed from Kafka.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from tweetlab.console.scrape import Growth, percentile, split
 
 @dataclass(frozen=True)
 class Box:
-    """One box of the data flow. `lane`: edge, services, stores, workers, quorum or watch. `what`: in a few words."""
+    """One box of the data flow.
+
+    `lane`: edge, services, stores, workers, quorum or watch. `what`: in a few words.
+    """
 
     title: str
     lane: str
@@ -57,7 +62,10 @@ BOXES: dict[str, Box] = {
     "receiver": Box("Receiver", "watch", "incidents sent to pagers"),
 }
 GROUPS = events.GROUPS
-"""Consumer groups whose lag is read before they export what they consume. A group is named after its worker."""
+"""Consumer groups whose lag is read before they export what they consume.
+
+A group is named after its worker.
+"""
 
 
 @dataclass

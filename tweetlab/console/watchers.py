@@ -1,4 +1,7 @@
-"""The alerts and the links of the observability stack (`tweetlab up --observe`). Absent nodes contribute nothing."""
+"""The alerts and the links of the observability stack (`tweetlab up --observe`).
+
+Absent nodes contribute nothing.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,8 @@ def links(nodes: Iterable[NodeStatus]) -> list[Json]:
 async def alerts(web: aiohttp.ClientSession, nodes: Iterable[NodeStatus]) -> list[Json] | None:
     """Return the active alerts of Prometheus, pages before tickets, firing before pending.
 
-    One row for all windows of a budget, and one for all tickets of a kind, so that a restart of the services is one
-    row. None if the lab is not observed or Prometheus does not answer.
+    One row for all windows of a budget, and one for all tickets of a kind, so that a restart of the services
+    is one row. None if the lab is not observed or Prometheus does not answer.
     """
     address = next((node.address for node in nodes if node.kind == "prometheus"), None)
     if address is None:

@@ -11,8 +11,8 @@ The order makes it safe: a key may sign only when every instance accepts it, so
     every gateway: (next, current)  ->  every users instance: (current, next), still signs with the old key
     -> the files  ->  every users instance: (next, current), signs with the new key
 
-A rotation that was interrupted at any point is completed by the next `rotate`, with the same new key, so no key is
-lost or skipped.
+A rotation that was interrupted at any point is completed by the next `rotate`, with the same new key, so no
+key is lost or skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ NEXT = "jwt.secret.next"
 
 @dataclass(frozen=True)
 class Key:
-    """One key, by its id. `role`: current, previous or next (of an interrupted rotation). `age_s`: since it was created."""
+    """One key, by its id.
+
+    `role`: current, previous or next (of an interrupted rotation). `age_s`: since it was created.
+    """
 
     kid: str
     role: str
@@ -56,7 +59,8 @@ async def rotate(lab: Lab, say: Say) -> dict[str, str]:
     """Make a new key the current one and the current one the previous; return the `kid` of `current`, `previous` and
     `retired` ("": none).
 
-    A lab that is down only changes its files. Raises CouldNotRun if an instance does not start; then call it again.
+    A lab that is down only changes its files. Raises CouldNotRun if an instance does not start; then call it
+    again.
     """
     with _alone(lab):
         retired = session.previous_secret_of(lab)
@@ -79,7 +83,10 @@ async def rotate(lab: Lab, say: Say) -> dict[str, str]:
 
 
 def _start_rotation(lab: Lab) -> tuple[str, str, bool]:
-    """Return the old key, the new key and whether a rotation is resumed. A new key is on disk before any process has it."""
+    """Return the old key, the new key and whether a rotation is resumed.
+
+    A new key is on disk before any process has it.
+    """
     path = lab.paths.state / NEXT
     resumed, current = path.exists(), session.secret_of(lab)
     if not resumed:

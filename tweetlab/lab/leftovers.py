@@ -1,10 +1,10 @@
 """What a reset must not leave behind: every place that keeps state of a run, each with the probe that checks it.
 
-A reset is complete when `find` returns nothing: each store holds exactly what was seeded, and every process that
-may remember more was started after the stores were emptied. Each probe compares everything that its store
-contains (all tables, all topics, all keys), not a list of what a run is thought to write, so whatever is added to
-the system later is found too. The places, and why each leftover is a defect of the reset or of the system:
-docs/decisions/0014-a-run-owes-nothing.md.
+A reset is complete when `find` returns nothing: each store holds exactly what was seeded, and every process
+that may remember more was started after the stores were emptied. Each probe compares everything that its
+store contains (all tables, all topics, all keys), not a list of what a run is thought to write, so whatever
+is added to the system later is found too. The places, and why each leftover is a defect of the reset or of
+the system: docs/decisions/0014-a-run-owes-nothing.md.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from tweetlab.lab.session import Session
 
 @dataclass(frozen=True)
 class Seeded:
-    """What the stores must hold, and nothing else. `since_s`: wall time (s since 1970) at which they were emptied."""
+    """What the stores must hold, and nothing else.
+
+    `since_s`: wall time (s since 1970) at which they were emptied.
+    """
 
     world: World
     since_s: float

@@ -24,7 +24,10 @@ MAX_FILE_BYTES = 64 * 2**20  # of each file, read from its end
 
 @dataclass(frozen=True)
 class Ask:
-    """What to search for; empty fields match everything. `level`: this or above. `since_s`: maximum age; None is any age."""
+    """What to search for; empty fields match everything.
+
+    `level`: this or above. `since_s`: maximum age; None is any age.
+    """
 
     words: str = ""
     trace: str = ""
@@ -64,7 +67,10 @@ async def shipped_lines(lab: Lab, ask: Ask, limit: int) -> list[dict[str, Any]]:
 
 
 def in_files(folder: Path, ask: Ask, limit: int) -> tuple[list[dict[str, Any]], int]:
-    """Return (the newest matching lines in the files of `folder`, the number of files). Lines that are not JSON are `raw`."""
+    """Return (the newest matching lines in the files of `folder`, the number of files).
+
+    Lines that are not JSON are `raw`.
+    """
     files = sorted(path for name in rsyslog.OURS for path in folder.glob(f"{name}.log"))
     rows = [row for path in files for row in _lines(path) if matches(row, ask)]
     rows.sort(key=lambda row: str(row["time"]))

@@ -39,8 +39,8 @@ def lines(lab: Lab) -> list[str]:
 async def alerts(lab: Lab) -> dict[str, Any]:
     """Return the alerts: `prometheus` (pending ones too), `alertmanager` (forwarded ones), `incidents` (sent to pagers).
 
-    `observed_s`: seconds since Prometheus first evaluated its rules; `not_full`: burn-rate windows longer than
-    that. Raises CouldNotRun if the lab is not observed.
+    `observed_s`: seconds since Prometheus first evaluated its rules; `not_full`: burn-rate windows longer
+    than that. Raises CouldNotRun if the lab is not observed.
     """
     import aiohttp
 

@@ -17,10 +17,12 @@ def place_of(node: NodeStatus) -> str:
 
 
 def between(rows: Iterable[Mapping[str, Any]]) -> list[Json]:
-    """Return one row per pair of regions, from the WAN emulator's row per direction. Users' links only if not calm.
+    """Return one row per pair of regions, from the WAN emulator's row per direction.
 
-    `delay_ms`, `loss`, `rate_bps`: of the worse direction, one way. `cut`: "" or which direction is cut. `calm`:
-    no cut, no loss, no bandwidth limit.
+    Users' links only if not calm.
+
+    `delay_ms`, `loss`, `rate_bps`: of the worse direction, one way. `cut`: "" or which direction is cut.
+    `calm`: no cut, no loss, no bandwidth limit.
     """
     ways = {(row["from"], row["to"]): row for row in rows}
     pairs = []

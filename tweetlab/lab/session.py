@@ -1,7 +1,7 @@
 """A lab in use: servers up, ports open, policies applied. Commands, the runner and the bench build on it.
 
-`opened` uses the running lab if its blueprint fits, else starts one and stops it afterwards (unless `keep` is set).
-A start that fails is rolled back.
+`opened` uses the running lab if its blueprint fits, else starts one and stops it afterwards (unless `keep` is
+set). A start that fails is rolled back.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ SENTINEL_S = 0.5  # timeout of one sentinel before the next is queried
 
 @dataclass
 class Session:
-    """An open lab. `started_here`: this process started it. `wanted`: the policies that the services must run with.
+    """An open lab.
+
+    `started_here`: this process started it. `wanted`: the policies that the services must run with.
 
     `names`: resolver of a lab in zones; None where it has none.
     """
@@ -83,7 +85,10 @@ class Session:
         return signing.sign(claims, self.jwt_secret)
 
     def redis(self) -> redis.asyncio.Redis:
-        """Return a plain client of the cache's primary, for faults, counters and benchmarks. The caller closes it."""
+        """Return a plain client of the cache's primary, for faults, counters and benchmarks.
+
+        The caller closes it.
+        """
         import redis.asyncio
 
         group = settings.group_of(self.settings.stores.redis)
@@ -98,7 +103,10 @@ class Session:
         return redis.asyncio.Redis(host=host, port=int(port))
 
     async def get_json(self, path: str, headers: dict[str, str]) -> dict[str, Any]:
-        """GET `path` of the public API and return the JSON body. Raises CouldNotRun unless the status is 200."""
+        """GET `path` of the public API and return the JSON body.
+
+        Raises CouldNotRun unless the status is 200.
+        """
         import aiohttp
 
         async with aiohttp.ClientSession() as web, web.get(self.base_url + path, headers=headers) as reply:
@@ -121,8 +129,8 @@ class Session:
     async def without_services(self) -> AsyncIterator[None]:
         """Stop every service and worker for the block; afterwards start them with the policies `wanted`, however it ends.
 
-        Nothing that a process kept in memory reaches the stores that the block empties, and no service sees them
-        half empty.
+        Nothing that a process kept in memory reaches the stores that the block empties, and no service sees
+        them half empty.
         """
         path = _applied(self.lab)
         path.unlink(missing_ok=True)
@@ -238,7 +246,10 @@ async def _roles(lab: native.Lab) -> set[str]:
 
 
 async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
-    """Install missing packages that only `blueprint` or --observe needs. Raises CouldNotRun that names the fix."""
+    """Install missing packages that only `blueprint` or --observe needs.
+
+    Raises CouldNotRun that names the fix.
+    """
     extras = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
     if any(packages.missing(package) for package in extras):
         from tweetlab import setup
@@ -264,10 +275,13 @@ def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies
 @contextlib.asynccontextmanager
 async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | None = None,
                  keep: bool = False, observe: bool = False, resets: bool = False) -> AsyncIterator[Session]:
-    """Open the lab of this checkout and range. If it is down, start it, and stop it at the end unless `keep` is set.
+    """Open the lab of this checkout and range.
 
-    `observe`: with the observability stack; it is added to a running lab and stays there. `resets`: the caller
-    resets the lab before it uses a service, and the reset applies `wanted`, so no restart is made here.
+    If it is down, start it, and stop it at the end unless `keep` is set.
+
+    `observe`: with the observability stack; it is added to a running lab and stays there. `resets`: the
+    caller resets the lab before it uses a service, and the reset applies `wanted`, so no restart is made
+    here.
     """
     wanted = wanted or policies.Policies()
     lab = native.Lab(home.ROOT, home.lab_range())
@@ -297,7 +311,10 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
 
 @contextlib.contextmanager
 def alone(lab: native.Lab) -> Iterator[None]:
-    """Lock the lab for one run. Raises CouldNotRun if another run holds it: two would disturb each other's measurement."""
+    """Lock the lab for one run.
+
+    Raises CouldNotRun if another run holds it: two would disturb each other's measurement.
+    """
     with (lab.paths.state / "run.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,10 @@ KEPT_OF_RUN = 10  # slowest requests that a run's record keeps
 
 @dataclass(frozen=True)
 class Step:
-    """One span. `at_ms`: from the start of the trace. `depth`: 0 for the request itself. `attributes`: its tags."""
+    """One span.
+
+    `at_ms`: from the start of the trace. `depth`: 0 for the request itself. `attributes`: its tags.
+    """
 
     service: str
     name: str
@@ -30,7 +33,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Trace:
-    """One request and everything it caused, parents before children. `ms`: of the request itself; `all_ms`: of everything."""
+    """One request and everything it caused, parents before children.
+
+    `ms`: of the request itself; `all_ms`: of everything.
+    """
 
     id: str
     route: str
@@ -50,8 +56,8 @@ async def slowest(url: str, *, route: str = "", least_ms: float = 0.0, limit: in
                   ) -> tuple[list[Trace], list[dict[str, Any]]]:
     """Return the slowest requests, slowest first, and the same in Jaeger's JSON.
 
-    `route`: the name of the gateway's span, "" for all. `between_ms`: wall time of the first and the last request
-    that count, () for all. Raises CouldNotRun if Jaeger does not answer.
+    `route`: the name of the gateway's span, "" for all. `between_ms`: wall time of the first and the last
+    request that count, () for all. Raises CouldNotRun if Jaeger does not answer.
     """
     params = {"service": "gateway", "limit": str(AT_MOST)}
     if route:

@@ -1,10 +1,11 @@
 """The highest sustainable request rate: bisection to 3 % over trials, each a warm run at one steady rate.
 
-A rate is *carried* if its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the queue, and
-meets every objective. Those are the verdicts of `reports.judge.objectives`, whose percentiles include operations
-without a reply; shares are compared exactly (`scenarios.bounds`), and refusals that the scenario configures count
-neither as planned nor as failed. The result is the highest rate that is carried in all of its repeats. A void run
-says nothing about the rate: it is repeated, and the search ends with an error if it stays void.
+A rate is *carried* if its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the queue,
+and meets every objective. Those are the verdicts of `reports.judge.objectives`, whose percentiles include
+operations without a reply; shares are compared exactly (`scenarios.bounds`), and refusals that the scenario
+configures count neither as planned nor as failed. The result is the highest rate that is carried in all of
+its repeats. A void run says nothing about the rate: it is repeated, and the search ends with an error if it
+stays void.
 """
 
 from __future__ import annotations
@@ -27,9 +28,12 @@ LEAST_PER_S = 1.0
 
 @dataclass(frozen=True)
 class TrialResult:
-    """The outcome of one run at `rate_per_s`. `goodput`, `errors`: fractions of the offered load, steady part.
+    """The outcome of one run at `rate_per_s`.
 
-    `grows`: the number in flight kept rising. `holds`: every objective was met. `void`: why the run is invalid, or "".
+    `goodput`, `errors`: fractions of the offered load, steady part.
+
+    `grows`: the number in flight kept rising. `holds`: every objective was met. `void`: why the run is
+    invalid, or "".
     """
 
     rate_per_s: float
@@ -58,8 +62,10 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class Capacity:
-    """`rate_per_s`: the highest rate carried in all repeats; 0 if none is. `refused_per_s`: the lowest rate that is not
-    carried; None if the search reached its upper bound."""
+    """`rate_per_s`: the highest rate carried in all repeats; 0 if none is.
+
+    `refused_per_s`: the lowest rate that is not carried; None if the search reached its upper bound.
+    """
 
     rate_per_s: float
     refused_per_s: float | None

@@ -5,9 +5,9 @@
     result = await load.finish(stop)
     rows = driver.history(result)
 
-The caller handles Ctrl-C: it sets `stop`; the load then ends, requests in flight are awaited, and everything is
-written. A load process that is killed leaves every attempt that ended up to the last full second, and an unknown for
-each send after it.
+The caller handles Ctrl-C: it sets `stop`; the load then ends, requests in flight are awaited, and everything
+is written. A load process that is killed leaves every attempt that ended up to the last full second, and an
+unknown for each send after it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ FILES = ("rows.jsonl", "invokes.jsonl", "probes.jsonl")
 class GeneratorHealth:
     """The generator's own measurements. None: unknown, because its process died.
 
-    `start_lag_ms_*`: actual minus intended start. `cpu_share`: of one core. `lost`: planned operations, due before the
-    load ended, that have no row. `sched`: the scheduling class it was granted. `warmed`: readers whose caches were
-    filled before the load.
+    `start_lag_ms_*`: actual minus intended start. `cpu_share`: of one core. `lost`: planned operations, due
+    before the load ended, that have no row. `sched`: the scheduling class it was granted. `warmed`: readers
+    whose caches were filled before the load.
     """
 
     start_lag_ms_p50: float | None
@@ -68,7 +68,9 @@ class GeneratorHealth:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """`folder`: rows.jsonl, invokes.jsonl, probes.jsonl, tape.npz. `died`: why the process ended, "" for a normal end.
+    """`folder`: rows.jsonl, invokes.jsonl, probes.jsonl, tape.npz.
+
+    `died`: why the process ended, "" for a normal end.
 
     `start_ns`, `start_wall_ms`: the start of the load by both clocks. `stopped_early`: by `stop`.
     `scanned`: replies that were searched for the canary; `leaks`: requests whose reply contained it.
@@ -90,8 +92,8 @@ class LoadResult:
 class Target:
     """The API that a load is sent to. `jwt_secret` signs the tokens of its users.
 
-    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to the load balancers that they name,
-    resolved again each second; `base_url` is one of those, for what is done before the load.
+    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to the load balancers that they
+    name, resolved again each second; `base_url` is one of those, for what is done before the load.
     """
 
     base_url: str
@@ -104,9 +106,9 @@ class Target:
 class Options:
     """What a load does besides its operations.
 
-    `graph`: the graph whose followers the delivery probes poll; None draws it again from the scenario. `probes`,
-    `null_route`: switch those off for a pure measurement. `canary`: a word that no reply may contain; every reply is
-    searched for it. "" searches none.
+    `graph`: the graph whose followers the delivery probes poll; None draws it again from the scenario.
+    `probes`, `null_route`: switch those off for a pure measurement. `canary`: a word that no reply may
+    contain; every reply is searched for it. "" searches none.
     """
 
     graph: population.Graph | None = None
@@ -118,8 +120,8 @@ class Options:
 class Load:
     """One load, in three steps, so that faults and samplers can share its clock.
 
-    `on_second` receives each second's `Tick`; if it has the methods `note` and `close`, they receive lines to show and
-    the end of the load.
+    `on_second` receives each second's `Tick`; if it has the methods `note` and `close`, they receive lines to
+    show and the end of the load.
     """
 
     def __init__(self, scenario: spec.Scenario, tape: workload.Tape, target: Target, out_dir: Path, *,
@@ -228,7 +230,10 @@ def _save_followers(path: Path, graph: population.Graph, tape: workload.Tape) ->
 
 
 class _ProcessConnection:
-    """Communicates with the load process over its stdin and stdout. Kills only this process, by its own handle."""
+    """Communicates with the load process over its stdin and stdout.
+
+    Kills only this process, by its own handle.
+    """
 
     def __init__(self, process: Process, on_second: Callable[[Tick], None]) -> None:
         self._process, self._on_second = process, on_second

@@ -1,7 +1,8 @@
 """Terminal output while the load runs: tables on a terminal, otherwise one line per second.
 
-Both count operations since the start of the load: planned >= sent >= finished >= ok at every tick. HTTP requests
-are counted separately, since an operation may send several: retries, second pages, the steps of a picture's upload.
+Both count operations since the start of the load: planned >= sent >= finished >= ok at every tick. HTTP
+requests are counted separately, since an operation may send several: retries, second pages, the steps of a
+picture's upload.
 """
 
 from __future__ import annotations

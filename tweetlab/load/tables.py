@@ -1,4 +1,6 @@
-"""Turns the files of the load process into the tables of the record. Runs in the caller's process, never in Locust's.
+"""Turns the files of the load process into the tables of the record.
+
+Runs in the caller's process, never in Locust's.
 
 An invoke without a row is an operation with an unknown outcome: it becomes a row `info`.
 """
@@ -29,7 +31,10 @@ def history(folder: Path) -> pd.DataFrame:
 
 
 def _table(wanted: Sequence[columns.Column], rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return `rows` as a table; missing cells get the column's neutral value. Built by column: ids must not become floats."""
+    """Return `rows` as a table; missing cells get the column's neutral value.
+
+    Built by column: ids must not become floats.
+    """
     return pd.DataFrame({column.name: pd.Series([row.get(column.name, column.empty) for row in rows], dtype=_dtype(column))
                          for column in wanted})
 
@@ -63,8 +68,8 @@ def probes(folder: Path) -> pd.DataFrame:
 def planned(tape: workload.Tape, start_ns: int, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the planned operations: route and due_ns (monotonic), one row per operation.
 
-    These are the operations of the tape, and second pages, which are planned as soon as their first page has arrived.
-    A delete without a tweet of this run left to delete is planned like any other operation.
+    These are the operations of the tape, and second pages, which are planned as soon as their first page has
+    arrived. A delete without a tweet of this run left to delete is planned like any other operation.
     """
     tape_rows = pd.DataFrame({"route": [tape.routes[index] for index in tape.route.tolist()], "due_ns": tape.due_ns + start_ns})
     second = rows[(rows["op"] >= len(tape)) & (rows["attempt"] == 0) & (rows["route"] != columns.NULL_ROUTE)]

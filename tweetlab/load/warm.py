@@ -1,7 +1,7 @@
 """Fills the caches before a load through the public API: the home page of every reader of the tape is read once.
 
-For populations larger than seeding warms by itself (`measure: {warm_caches: true}`). Few requests run at the same
-time; without it, the run would measure the rebuilds of a cold start in its first half minute.
+For populations larger than seeding warms by itself (`measure: {warm_caches: true}`). Few requests run at the
+same time; without it, the run would measure the rebuilds of a cold start in its first half minute.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ TRIES = 5
 
 @dataclass(frozen=True)
 class Warmed:
-    """`read`: readers whose home page was returned. `left_out`: readers with an error, or without time left."""
+    """`read`: readers whose home page was returned.
+
+    `left_out`: readers with an error, or without time left.
+    """
 
     read: int
     left_out: int
@@ -38,7 +41,10 @@ def readers(tape: workload.Tape) -> list[int]:
 
 
 async def warm(base_url: str, jwt_secret: str, users: Iterable[int], patience_s: float = PATIENCE_S) -> Warmed:
-    """Read the home page of each of `users` once, in order, for at most `patience_s`. Failures raise nothing."""
+    """Read the home page of each of `users` once, in order, for at most `patience_s`.
+
+    Failures raise nothing.
+    """
     signed, queue = tokens.Tokens(jwt_secret), list(users)[::-1]
     wanted, read = len(queue), 0
 

@@ -15,7 +15,8 @@ from system.kernel.errors import CouldNotRun
 def read(directory: Path, from_ns: int = 0, until_ns: int = 2**63 - 1) -> pd.DataFrame:
     """Return the lines of all logs in `directory` with `from_ns` <= at_ns <= `until_ns`, by time.
 
-    A truncated last line (the worker was killed while writing) is left out; any other invalid line raises CouldNotRun.
+    A truncated last line (the worker was killed while writing) is left out; any other invalid line raises
+    CouldNotRun.
     """
     rows = [row for path in sorted(directory.glob("*.jsonl")) for row in _lines(path)
             if from_ns <= int(row["at_ns"]) <= until_ns]

@@ -1,7 +1,7 @@
 """The measured part of a run: the load, the faults and the samples on one clock, until the queues have drained.
 
-Whatever happens after the load started (Ctrl-C, a dead server), faults that are still active are undone and what was
-measured until then is returned. The raw rows of the load stay in `raw_folder` until the next run.
+Whatever happens after the load started (Ctrl-C, a dead server), faults that are still active are undone and
+what was measured until then is returned. The raw rows of the load stay in `raw_folder` until the next run.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ class Inputs:
 class Measured:
     """What the load, the faults and the samples left. The defaults describe a run whose load never started.
 
-    `start_ns`, `start_wall_ms`: start of the load by both clocks, 0 where it never started. `samples`: None where
-    nothing was sampled. `problems`: what kept the run from a clean end, a line each. `sampling_problems`: gaps in the
-    samples. `scaling`: decisions of the autoscaler, a line each. `slow_traces`, `trace_file`: the slowest traced
-    requests as a summary and as a file. `canary`: the word that no reply may contain, "" where none was planted.
+    `start_ns`, `start_wall_ms`: start of the load by both clocks, 0 where it never started. `samples`: None
+    where nothing was sampled. `problems`: what kept the run from a clean end, a line each.
+    `sampling_problems`: gaps in the samples. `scaling`: decisions of the autoscaler, a line each.
+    `slow_traces`, `trace_file`: the slowest traced requests as a summary and as a file. `canary`: the word
+    that no reply may contain, "" where none was planted.
     """
 
     start_ns: int = 0
@@ -125,7 +126,10 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
 
 
 def forget_last_load(lab: native.Lab) -> None:
-    """Remove the raw rows of the run before. They stay until here so that a full disk loses no measurement."""
+    """Remove the raw rows of the run before.
+
+    They stay until here so that a full disk loses no measurement.
+    """
     shutil.rmtree(raw_folder(lab), ignore_errors=True)
 
 
@@ -167,9 +171,12 @@ async def _remove_scaling(lab: Session, scenario: spec.Scenario, since_ms: int) 
 
 
 async def _drain(lab: Session, relayed: bool) -> list[str]:
-    """Wait until no consumer lags, then let the index refresh. Return the problem if some still lag after DRAIN_S.
+    """Wait until no consumer lags, then let the index refresh.
 
-    `relayed`: a process died, so events may be left that only the relay will publish; no lag includes them yet.
+    Return the problem if some still lag after DRAIN_S.
+
+    `relayed`: a process died, so events may be left that only the relay will publish; no lag includes them
+    yet.
     """
     if relayed:
         await asyncio.sleep(RELAY_S)

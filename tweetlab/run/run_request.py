@@ -1,6 +1,7 @@
 """Running a scenario on the system, predicting it with the twin, or both; each run becomes one record with one report.
 
-Shared by `run` and `demo`. A prediction uses a calibration that was made before the scored run, never from it.
+Shared by `run` and `demo`. A prediction uses a calibration that was made before the scored run, never from
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ ON = ("system", "twin", "both")
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What to run. `on`: a word of ON. `calibration_file`: "" = the newest one made here, else the shipped one.
+    """What to run.
+
+    `on`: a word of ON. `calibration_file`: "" = the newest one made here, else the shipped one.
 
     `keep`: leave a lab that this run started running. `keep_data`: do not reset the lab before the run.
     `versus`: a second scenario that alternates with the first, repeat by repeat, so that drift of the machine
@@ -54,7 +57,10 @@ def check_on(word: str) -> str:
 
 
 def check_options(on: str, find_capacity: bool, versus: bool, repeats: int) -> None:
-    """Refuse options that need the real system if --on is 'twin', before anything starts. Raises WrongInput."""
+    """Refuse options that need the real system if --on is 'twin', before anything starts.
+
+    Raises WrongInput.
+    """
     options = {"--find-capacity": find_capacity, "--versus": versus, "--repeat": repeats > 1}
     used = [option for option, is_used in options.items() if is_used]
     if check_on(on) == "twin" and used:
@@ -63,7 +69,10 @@ def check_options(on: str, find_capacity: bool, versus: bool, repeats: int) -> N
 
 
 def execute(request: RunRequest, screen: Screen) -> list[record.Run]:
-    """Run, write and render; return the runs, one per repeat. Ctrl-C ends the load early and still writes the report."""
+    """Run, write and render; return the runs, one per repeat.
+
+    Ctrl-C ends the load early and still writes the report.
+    """
     if request.on == "twin":
         return [_predict_alone(request, screen)]
     return asyncio.run(_run(request, screen))
@@ -160,8 +169,8 @@ def _calibration(file: str) -> calibration.Calibration:
 async def quick_calibration(lab: Any, screen: Screen, population: spec.Population, seed: int) -> calibration.Calibration:
     """Run the 20 s low-load scenario on `population` and calibrate the twin from it; keep the file for later runs.
 
-    A run that is void (another process took the CPU, for example) is repeated once; if that one is void too, the twin
-    predicts with the calibration that ships with the lab, and its label says so.
+    A run that is void (another process took the CPU, for example) is repeated once; if that one is void too,
+    the twin predicts with the calibration that ships with the lab, and its label says so.
     """
     import dataclasses
 

@@ -2,8 +2,8 @@
 
     prepare (reset, smoke journey) -> measure (load, faults, samples, drain) -> judge (final reads, invariants) -> facts
 
-Each step returns a value: `Prepared`, `Measured`, `Judged`. Whatever happens after the load started (Ctrl-C, a dead
-server), what was measured until then becomes a record.
+Each step returns a value: `Prepared`, `Measured`, `Judged`. Whatever happens after the load started (Ctrl-C,
+a dead server), what was measured until then becomes a record.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ SEED_TRIES, SEED_PAUSE_S = 3, 5.0  # a planned switchover of a primary takes 2 t
 class Prepared:
     """A lab that is ready for load.
 
-    `manifest`: what was seeded; empty where the data of the run before was kept. `kept_follows`: in that case the
-    follows read from the stores (followers, followees); None where the lab was seeded. `journey`: steps of the smoke
-    journey, a failed one last.
+    `manifest`: what was seeded; empty where the data of the run before was kept. `kept_follows`: in that case
+    the follows read from the stores (followers, followees); None where the lab was seeded. `journey`: steps
+    of the smoke journey, a failed one last.
     """
 
     inputs: Inputs
@@ -71,8 +71,8 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, inputs: In
               check: bool = True, stop: asyncio.Event | None = None, group: str = "") -> facts.Facts:
     """Run `scenario` once on the lab.
 
-    `inputs`: its world and arrivals; None draws them. `check`: poll delivery by the API, make final reads and judge
-    invariants. `stop`: set it to end the load early.
+    `inputs`: its world and arrivals; None draws them. `check`: poll delivery by the API, make final reads and
+    judge invariants. `stop`: set it to end the load early.
     """
     with session.alone(lab.lab):
         prepared = await _prepare(lab, scenario, inputs or measure.draw(scenario), keep_data)
@@ -84,7 +84,10 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, inputs: In
 
 
 def finished(result: facts.Facts, lab: native.Lab, runs: Path = home.RUNS) -> record.Run:
-    """Write a run's record and report. Raises CouldNotRun, naming the folder of the raw rows, if the disk refuses."""
+    """Write a run's record and report.
+
+    Raises CouldNotRun, naming the folder of the raw rows, if the disk refuses.
+    """
     try:
         return finish.finish(runs, result)
     except (CouldNotRun, OSError) as problem:
@@ -108,7 +111,10 @@ async def _prepare(lab: Session, scenario: spec.Scenario, inputs: Inputs, keep_d
 
 
 async def _seed(lab: Session, scenario: spec.Scenario, inputs: Inputs) -> dict[str, Any]:
-    """Seed the lab and return the manifest. Retries where a store is unavailable: after a drill a primary may still move."""
+    """Seed the lab and return the manifest.
+
+    Retries where a store is unavailable: after a drill a primary may still move.
+    """
     for tries_left in reversed(range(SEED_TRIES)):
         try:
             return await seeding.ensure(lab, scenario, inputs.world)

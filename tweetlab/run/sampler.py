@@ -1,7 +1,8 @@
 """Samples of the machine and the lab, once a second: CPU and memory per process, consumer lag, cache hits.
 
-CPU of a lab's node comes from the platform (cgroup or process CPU clock: ns, exited threads included). CPU of the
-load generator and of the runner comes from their process CPU clocks. The sum must match the host's busy time.
+CPU of a lab's node comes from the platform (cgroup or process CPU clock: ns, exited threads included). CPU of
+the load generator and of the runner comes from their process CPU clocks. The sum must match the host's busy
+time.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ class Sample:
 class Sources:
     """The sources of the samples. Counters are cumulative; gauges are current values.
 
-    `cpu_ns`, `rss_bytes`: by node. `lag`: records by consumer group. `counters`: more cumulative counts by name.
-    `pids`: more processes by node name. `instances`: by service; None if their number is fixed.
+    `cpu_ns`, `rss_bytes`: by node. `lag`: records by consumer group. `counters`: more cumulative counts by
+    name. `pids`: more processes by node name. `instances`: by service; None if their number is fixed.
     """
 
     cpu_ns: Reader

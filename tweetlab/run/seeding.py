@@ -2,8 +2,9 @@
 
 `ensure` restores it before a run. It stops every service, empties the stores, writes the population in bulk
 (COPY, batched CQL, bulk index) unless it is still there untouched, and starts the services again, so that no
-process keeps anything of an earlier run in memory. It returns when a probe of every place has found nothing of
-an earlier run (`leftovers`). What is written is a function of the scenario; the record keeps its fingerprint.
+process keeps anything of an earlier run in memory. It returns when a probe of every place has found nothing
+of an earlier run (`leftovers`). What is written is a function of the scenario; the record keeps its
+fingerprint.
 """
 
 from __future__ import annotations
@@ -232,8 +233,10 @@ async def forget_cache(lab: Session) -> None:
 
 
 async def empty(lab: Session) -> None:
-    """Empty every store of the lab's namespace. What services hold in memory remains; only `ensure` clears that
-    too."""
+    """Empty every store of the lab's namespace.
+
+    What services hold in memory remains; only `ensure` clears that too.
+    """
     real: Any = lab.ports
     await asyncio.gather(real.users.clear(), real.keys.clear(), real.tweets.clear(), real.index.clear(), real.log.clear(),
                          real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())
@@ -241,7 +244,10 @@ async def empty(lab: Session) -> None:
 
 
 async def write_users(lab: Session, count: int, followers: Any, followees: Any, protected: Any = private_circle.NOBODY) -> None:
-    """Write users 1..`count` and edges (parallel int64 arrays) by COPY into empty tables. One lab password for all."""
+    """Write users 1..`count` and edges (parallel int64 arrays) by COPY into empty tables.
+
+    One lab password for all.
+    """
     from system.services.users import handlers
 
     hashed = await asyncio.to_thread(handlers.HASHER.hash, PASSWORD)

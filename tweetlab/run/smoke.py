@@ -39,7 +39,10 @@ class Api:
         self._session, self._base, self._token = session, base_url, token
 
     async def call(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """Send one request; return the JSON body, {} if empty. Raises CouldNotRun with status and body unless 2xx."""
+        """Send one request; return the JSON body, {} if empty.
+
+        Raises CouldNotRun with status and body unless 2xx.
+        """
         headers = {"authorization": f"Bearer {self._token}"} if self._token else {}
         try:
             async with self._session.request(method, self._base + path, headers=headers, **options) as reply:

@@ -1,7 +1,7 @@
 """A warm cache as part of the seeded state: every list of every user complete, as after a day of use.
 
-Written through the port, by the same begin and complete as a rebuild. The lists contain what a rebuild would find:
-the newest tweets of each user and of the users they follow, the followers and the followings.
+Written through the port, by the same begin and complete as a rebuild. The lists contain what a rebuild would
+find: the newest tweets of each user and of the users they follow, the followers and the followings.
 """
 
 from __future__ import annotations

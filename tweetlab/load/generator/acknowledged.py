@@ -16,7 +16,9 @@ SEARCHABLE_AFTER_NS = 3_000_000_000  # the index refreshes each second; Kafka an
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A tweet that this run posted. `row`: of the tape. `sent_ns`: when the post was sent, `acked_ns`: when its 201 was read.
+    """A tweet that this run posted.
+
+    `row`: of the tape. `sent_ns`: when the post was sent, `acked_ns`: when its 201 was read.
 
     `word`: occurs in no other tweet.
     """

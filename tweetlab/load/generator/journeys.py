@@ -1,7 +1,7 @@
 """The request of each route, and the columns that are read from its reply. Runs in Locust's process.
 
-`REQUESTS` is the table: to add a route, add its builder. Builders get only the tape's row and the ledger; ids of users
-and tweets are sent as decimal strings, in the shapes of Twitter's API v2.
+`REQUESTS` is the table: to add a route, add its builder. Builders get only the tape's row and the ledger; ids
+of users and tweets are sent as decimal strings, in the shapes of Twitter's API v2.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Op:
-    """A row of the tape as it is played. `seed`: of the tape; the operation's random draws derive from it and `number`."""
+    """A row of the tape as it is played.
+
+    `seed`: of the tape; the operation's random draws derive from it and `number`.
+    """
 
     number: int
     route: str

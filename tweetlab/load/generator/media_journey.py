@@ -2,8 +2,9 @@
 
 The first GET fills the edge's cache, the second is served from it; the bytes of both are compared.
 
-One operation of the mix is one row: due, first send, end of the last step. Its outcome is that of the first step that
-was not ok; a picture that is returned with other bytes is `info`, with that error. Runs in Locust's process.
+One operation of the mix is one row: due, first send, end of the last step. Its outcome is that of the first
+step that was not ok; a picture that is returned with other bytes is `info`, with that error. Runs in Locust's
+process.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Uploads:
     def journey(self, op: Op, before_send: Callable[[int], None]) -> tuple[wire.Answer, Row]:
         """Run all steps; return one reply for the journey, with the send time of the first step, and columns of its row.
 
-        `target`: number of the picture, `body_sha`: of its bytes; a check reads them back from storage after the run.
+        `target`: number of the picture, `body_sha`: of its bytes; a check reads them back from storage after
+        the run.
         """
         picture = picture_of(op)
         walk = _Walk(self, op.user, before_send)

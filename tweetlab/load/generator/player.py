@@ -1,8 +1,10 @@
-"""Plays a tape: starts every operation at its due time, regardless of replies (open workload). Runs in Locust's process.
+"""Plays a tape: starts every operation at its due time, regardless of replies (open workload).
 
-One greenlet walks the tape and spawns one greenlet per operation: the walk never waits for a reply. An operation that
-ends `info` or is refused with 503 is retried by the client policy, after a pause with full jitter and within the
-retry budget, with the same idempotency key; each attempt is a row.
+Runs in Locust's process.
+
+One greenlet walks the tape and spawns one greenlet per operation: the walk never waits for a reply. An
+operation that ends `info` or is refused with 503 is retried by the client policy, after a pause with full
+jitter and within the retry budget, with the same idempotency key; each attempt is a row.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ NS = 1e9
 
 @dataclass
 class Player:
-    """Everything that an operation needs. `run`: eight hex digits that make this run's idempotency keys unique."""
+    """Everything that an operation needs.
+
+    `run`: eight hex digits that make this run's idempotency keys unique.
+    """
 
     tape: Tape
     over: wire.Wire

@@ -1,8 +1,8 @@
 """Two probes besides the load: the time until a follower can see a tweet, and the latency that the machine itself adds.
 
-Delivery: of the acknowledged tweets, a seeded sample of (tweet, follower) pairs is polled through the public API until
-the tweet is on the follower's home page or GIVE_UP_S have passed. The null route is answered by HAProxy itself.
-Runs in Locust's process.
+Delivery: of the acknowledged tweets, a seeded sample of (tweet, follower) pairs is polled through the public
+API until the tweet is on the follower's home page or GIVE_UP_S have passed. The null route is answered by
+HAProxy itself. Runs in Locust's process.
 """
 
 from __future__ import annotations

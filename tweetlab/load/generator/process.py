@@ -1,8 +1,8 @@
 """The load process: Locust plays a tape. Started by `driver`, never by hand.
 
-stdin: one line, the job as JSON; then `stop` or end of file ends the load early. stdout: one JSON object per line:
-`started`, then `second` each second and `note` for lines to show, finally `ended` with the generator's health.
-Results are files.
+stdin: one line, the job as JSON; then `stop` or end of file ends the load early. stdout: one JSON object per
+line: `started`, then `second` each second and `note` for lines to show, finally `ended` with the generator's
+health. Results are files.
 """
 
 from __future__ import annotations
@@ -151,7 +151,10 @@ class Session:
 
 
 def say(message: Json) -> None:
-    """Write a message to the caller. A caller that exited is noticed on stdin; the files are still written."""
+    """Write a message to the caller.
+
+    A caller that exited is noticed on stdin; the files are still written.
+    """
     try:
         os.write(1, orjson.dumps(message) + b"\n")
     except BrokenPipeError:

@@ -1,4 +1,6 @@
-"""The files that the load process writes while it runs, so that Ctrl-C or SIGKILL loses nothing. Runs in Locust's process.
+"""The files that the load process writes while it runs, so that Ctrl-C or SIGKILL loses nothing.
+
+Runs in Locust's process.
 
     invokes.jsonl   one line before each send, unbuffered: a killed process leaves unknown outcomes, not gaps
     rows.jsonl      one line per attempt when it has ended, written each second
@@ -100,7 +102,8 @@ class Recorder:
 class Second:
     """Counts and latencies (ns) of one second, by the time of each event.
 
-    `sent`, `outcomes`, `unsent`: planned operations; `requests`: HTTP requests of them and of their second pages.
+    `sent`, `outcomes`, `unsent`: planned operations; `requests`: HTTP requests of them and of their second
+    pages.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
 """One HTTP exchange with its timestamps: when it was sent, and when the reply was fully read.
 
-geventhttpclient (the client of Locust's FastHttpUser) silently repeats a request when a kept-alive connection turns
-out dead. A history needs one row per attempt, so the exchange is implemented here over its pool and parser, and
-repeats nothing. Runs in Locust's process.
+geventhttpclient (the client of Locust's FastHttpUser) silently repeats a request when a kept-alive connection
+turns out dead. A history needs one row per attempt, so the exchange is implemented here over its pool and
+parser, and repeats nothing. Runs in Locust's process.
 
 In a lab in zones, requests go round-robin to the addresses of the newest DNS reply. If an address refuses the
 connection, nothing was sent, and the same attempt continues with the next address. An address that breaks the
@@ -35,7 +35,9 @@ MAYBE_DONE = frozenset({408, 409, 499})  # 4xx after which the request may have 
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of an exchange. `status` 0: no reply. `sent_ns` 0: nothing was sent. `outcome`: ok, fail or info.
+    """The result of an exchange.
+
+    `status` 0: no reply. `sent_ns` 0: nothing was sent. `outcome`: ok, fail or info.
 
     `address`: host:port that was connected to if there are several; else "".
     """
@@ -58,7 +60,10 @@ def outcome_of(status: int) -> str:
 
 
 class Pool(ConnectionPool):
-    """Connections to one address. Detects a dead idle connection by a peek: select() refuses descriptors above 1023."""
+    """Connections to one address.
+
+    Detects a dead idle connection by a peek: select() refuses descriptors above 1023.
+    """
 
     def _is_socket_alive(self, sock: Any) -> bool:
         try:
@@ -75,8 +80,8 @@ class Pool(ConnectionPool):
 class Wire:
     """Sends requests to one `host:port`, or to the addresses that `names` resolves to, at that port.
 
-    `size`: maximum connections per address; further requests wait, which is visible as start lag.
-    `canary`: bytes that no reply may contain. `scanned`: replies that were searched for it; `leaks`: the first LEAKS
+    `size`: maximum connections per address; further requests wait, which is visible as start lag. `canary`:
+    bytes that no reply may contain. `scanned`: replies that were searched for it; `leaks`: the first LEAKS
     requests whose reply contained it. `errors`: connection errors by kind and address.
     """
 
@@ -98,8 +103,9 @@ class Wire:
                  before_send: Callable[[int], None] | None = None) -> Answer:
         """Send one request and read the complete reply. Never raises for network errors.
 
-        `headers`: lines that end with CRLF. `before_send(now_ns)` is called when the connection is established and
-        nothing has been sent yet: what it records survives if this process is killed while it waits.
+        `headers`: lines that end with CRLF. `before_send(now_ns)` is called when the connection is
+        established and nothing has been sent yet: what it records survives if this process is killed while it
+        waits.
         """
         length = f"content-length: {len(body)}\r\n" if body or method in ("POST", "PUT") else ""
         data = f"{method} {path} HTTP/1.1\r\nhost: {self.address}\r\n{headers}{length}\r\n".encode("latin-1") + body
@@ -137,7 +143,10 @@ class Wire:
                     network_timeout=self._timeout_s)
 
     def _connected(self) -> tuple[str, Pool, Any]:
-        """Return the host ("" if there is only one), its pool and a connection. Raises the error of the last host tried."""
+        """Return the host ("" if there is only one), its pool and a connection.
+
+        Raises the error of the last host tried.
+        """
         if self._names is None:
             return "", self._only, self._only.get_socket()
         refused: BaseException = OSError(errno.EHOSTUNREACH, "no address is known")
