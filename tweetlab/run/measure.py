@@ -1,7 +1,8 @@
 """The measured part of a run: the load, the faults and the samples on one clock, until the queues have drained.
 
-Whatever happens after the load started (Ctrl-C, a dead server), faults that are still active are undone and
-what was measured until then is returned. The raw rows of the load stay in `raw_folder` until the next run.
+Ctrl-C, a dead generator or a dead server ends the load early or leaves gaps, and what was measured until then is
+returned. If anything is raised after the load started, active faults are undone first, and the raw rows of the load
+stay in `raw_folder` until the next run.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
     done = asyncio.Event()
     redis = lab.redis()
     if probes:
-        canary = await canaries.planted(lab, inputs.tape)
+        canary = await canaries.plant(lab, inputs.tape)
     progress = journal.Journal(journal.path_of(lab.lab.paths.state), scenario, driver.teller(lab.screen.err))
     target = driver.Target(lab.base_url, lab.jwt_secret, name_servers=lab.name_servers)
     load = driver.Load(scenario, inputs.tape, target, raw_folder(lab.lab), on_second=progress,
