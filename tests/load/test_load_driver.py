@@ -221,7 +221,7 @@ def test_the_load_process_imports_nothing_that_gevent_would_break():
 def test_the_line_of_a_second_counts_operations_since_the_start_and_requests_separately():
     """A burst of late replies finishes more than that second sent, but never more than were sent so far."""
     console = Console(record=True, width=200, file=io.StringIO())
-    show = live.teller(console)
+    show = live.progress_display(console)
 
     show(live.Tick(0, 60, 60, 2, 0, 0, 58, 1.0, 0.1, {}, 0, 65))
     show(live.Tick(1, 60, 58, 110, 1, 4, 1, 1.0, 0.1, {"all": {"p50": 900.0, "p99": 990.0}}, 2, 70))
@@ -237,7 +237,7 @@ def test_each_second_is_shown_as_a_table_on_a_terminal_and_otherwise_as_a_line(t
     """The listener shows rates, outcomes and latency from the intended start; a terminal that cannot redraw gets lines."""
     monkeypatch.setenv("TERM", term)
     console = Console(force_terminal=terminal, record=True, width=160, file=io.StringIO())
-    show = live.teller(console)
+    show = live.progress_display(console)
 
     show(live.Tick(4, 100, 99, 97, 1, 1, 3, 1.25, 0.1, {"all": {"p50": 2.0, "p99": 31.5}, "home": {"p50": 2.0, "p99": 31.5}}))
     show.close()

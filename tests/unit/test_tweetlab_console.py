@@ -337,12 +337,12 @@ def test_the_traffic_of_several_load_balancers_is_added_up():
     assert [(hop.source, hop.rate, hop.errors) for hop in topology.added(hops)] == [("clients", 7.0, 1.0), ("haproxy", 2.0, 0.0)]
 
 
-def test_of_two_doors_the_page_links_to_the_one_that_answers():
+def test_of_two_load_balancers_the_page_links_to_the_healthy_one():
     """A dead balancer's address would be a broken link."""
-    def door(number, health):
+    def balancer(number, health):
         return NodeStatus(f"haproxy-{number}", "haproxy", "mesh", "healthy", 7, 1,
                           f"127.9.9.{number}:8080", 0.0, 0, 0, health, True)
 
-    links = watchers.links([door(1, "connection refused"), door(2, "healthy")])
+    links = watchers.links([balancer(1, "connection refused"), balancer(2, "healthy")])
 
     assert [link["url"] for link in links] == ["http://127.9.9.2:8080/", "http://127.9.9.2:8080/openapi.json"]

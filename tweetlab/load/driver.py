@@ -1,6 +1,7 @@
 """Client of the load process: starts it, forwards its progress, and returns its results, however it ends.
 
-    load = driver.Load(scenario, tape, driver.Target(base_url, jwt_secret), out_dir, on_second=driver.teller(console))
+    target = driver.Target(base_url, jwt_secret)
+    load = driver.Load(scenario, tape, target, out_dir, on_second=driver.progress_display(console))
     start_ns, start_wall_ms = await load.begin()
     result = await load.finish(stop)
     rows = driver.history(result)
@@ -31,9 +32,10 @@ from scenarios import spec, workload
 from scenarios.world import population
 from system.kernel.errors import CouldNotRun
 from tweetlab.load import tables, warm
-from tweetlab.load.live import Tick, teller
+from tweetlab.load.live import Tick, progress_display
 
-__all__ = ["GeneratorHealth", "Load", "LoadResult", "Options", "Target", "Tick", "history", "planned", "probes", "run", "teller"]
+__all__ = ["GeneratorHealth", "Load", "LoadResult", "Options", "Target", "Tick", "history", "planned", "probes",
+           "progress_display", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT_EXTRA_S = 2.0  # the client waits this much longer than the gateway's deadline, so that the 504 arrives first

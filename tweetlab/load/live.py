@@ -68,7 +68,7 @@ class Totals:
             setattr(self, count.name, getattr(self, count.name) + getattr(tick, count.name))
 
 
-def teller(console: Console) -> Callable[[Tick], None]:
+def progress_display(console: Console) -> Callable[[Tick], None]:
     """Return a listener that shows each second on `console`. The load calls its `close` at the end.
 
     A terminal that cannot move its cursor (TERM=dumb) gets lines, like a file.

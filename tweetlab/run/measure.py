@@ -92,7 +92,7 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
     redis = lab.redis()
     if probes:
         canary = await canaries.plant(lab, inputs.tape)
-    progress = journal.Journal(journal.path_of(lab.lab.paths.state), scenario, driver.teller(lab.screen.err))
+    progress = journal.Journal(journal.path_of(lab.lab.paths.state), scenario, driver.progress_display(lab.screen.err))
     target = driver.Target(lab.base_url, lab.jwt_secret, name_servers=lab.name_servers)
     load = driver.Load(scenario, inputs.tape, target, raw_folder(lab.lab), on_second=progress,
                        options=driver.Options(graph=inputs.world.graph, probes=probes, canary=canary))
