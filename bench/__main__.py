@@ -1,4 +1,4 @@
-"""`make bench`: measure every row (or ROW=name alone) and merge into `runs/bench/latest.json`."""
+"""`make bench`: measure every row (or only ROW=name) and merge the results into `runs/bench/latest.json`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ LATEST = home.RUNS / "bench" / "latest.json"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Measure; exit 0 where every measured row holds its bar, 1 where one misses, 3 where one could not run, 64 on a bad ROW."""
-    if words:  # a bench takes an hour: no stray word starts it
-        print(f"make bench takes no {words[0]!r}; name one row with ROW=NAME.\n{__doc__}", file=sys.stderr)
+    """Measure.
+
+    Exit: 0 every measured row is within its bar, 1 one misses it, 3 one could not run, 64 ROW is unknown.
+    """
+    if words:  # the bench takes an hour, so a stray argument must not start it
+        print(f"make bench does not accept {words[0]!r}; select one row with ROW=NAME.\n{__doc__}", file=sys.stderr)
         return 64
     chosen = _chosen(os.environ.get("ROW", ""))
     if chosen is None:
@@ -65,16 +68,16 @@ def _chosen(name: str) -> tuple[rows.Row, ...] | None:
 
 
 def merge(row: rows.Row, value: float, path: Path = LATEST) -> None:
-    """Write one row into the table, keeping the others. Atomic."""
+    """Write one row into the table and keep the others. Atomic."""
     _put({"name": row.name, "value": value, "unit": row.unit, "bar": row.bar, "holds": row.holds(value),
           "commit": home.commit(), "at": _now()}, path)
 
 
 def failed(row: rows.Row, why: str, path: Path = LATEST) -> None:
-    """Note at a row that it could not be measured now: an older value stays, and is not taken for a new one. Atomic."""
+    """Mark a row as not measured now: an older value remains and is not taken for a new one. Atomic."""
     never = {"name": row.name, "value": None, "unit": row.unit, "bar": row.bar, "holds": False, "commit": "", "at": ""}
-    told = next((r for r in _rows(path) if r["name"] == row.name), never)
-    _put({**told, "holds": None, "failed": {"why": why[:300], "commit": home.commit(), "at": _now()}}, path)
+    previous = next((r for r in _rows(path) if r["name"] == row.name), never)
+    _put({**previous, "holds": None, "failed": {"why": why[:300], "commit": home.commit(), "at": _now()}}, path)
 
 
 def _now() -> str:
@@ -85,8 +88,8 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text())["rows"]) if path.exists() else []
 
 
-def _put(told: dict[str, Any], path: Path) -> None:
-    kept = [*(r for r in _rows(path) if r["name"] != told["name"]), told]
+def _put(row: dict[str, Any], path: Path) -> None:
+    kept = [*(r for r in _rows(path) if r["name"] != row["name"]), row]
     order = {r.name: n for n, r in enumerate(rows.ROWS)}
     kept.sort(key=lambda r: order.get(r["name"], len(order)))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,13 +99,13 @@ def _put(told: dict[str, Any], path: Path) -> None:
 
 
 def show(path: Path = LATEST) -> None:
-    """Print the table as it stands."""
+    """Print the table."""
     if not path.exists():
         return
     table = Table("row", "value", "unit", "bar", "holds", "commit", "measured", title="make bench")
     for r in _rows(path):
         holds = "yes" if r["holds"] else "[red]no[/red]"
-        if "failed" in r:  # what stands beside it is older
+        if "failed" in r:  # its value is older
             holds = f"[red]could not run[/red] {r['failed']['at'][5:16].replace('T', ' ')}"
         value = "–" if r["value"] is None else f"{r['value']:,.4g}"
         table.add_row(r["name"], value, r["unit"], r["bar"], holds, r["commit"], r["at"][5:16].replace("T", " "))

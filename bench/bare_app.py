@@ -1,7 +1,7 @@
-"""The rival of `home_read_cpu_ratio`: the least that could serve a home read.
+"""The baseline of `home_read_cpu_ratio`: the minimum that can serve a home read.
 
-One FastAPI process that checks the token and makes the two Redis calls of a home read (20 ids of a
-sorted set, 20 tweets by MGET) and answers them. No gateway, no mesh, no completeness, no followings.
+One FastAPI process that checks the token, makes the two Redis calls of a home read (20 ids of a sorted set,
+20 tweets by MGET) and returns the tweets. No gateway, no mesh, no completeness check, no followings.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SECRET = os.environ.get("BARE_SECRET", "x" * 32)
 
 
 def application(redis_url: str, prefix: str) -> FastAPI:
-    """Return the app; `prefix` is that of its keys."""
+    """Return the app; `prefix` of its Redis keys."""
     client = redis.asyncio.from_url(redis_url)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""How many numbers of a scenario could be NaN or infinite: a row of the bench that needs no lab."""
+"""How many numbers of a scenario accept NaN or infinity: a row of the bench that needs no lab."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OBJECTIVE = "home p99 <= 250 ms after fault within 20 s"
 
 def numeric_keys(block: kinds.Block = table.ROOT, at: str = "") -> Iterator[tuple[str, str]]:
     """Yield (path, a good value as YAML) of every numeric key of a scenario, policies included."""
-    for key in block.keys():  # noqa: SIM118 - a field of the block, no dict
+    for key in block.keys():  # noqa: SIM118 - a field of the block, not a dict
         yield from _of_kind(key.kind, f"{at}{key.name}")
 
 
@@ -35,18 +35,18 @@ def _of_kind(kind: kinds.Kind, path: str) -> Iterator[tuple[str, str]]:
 
 def spellings(good: str, word: str) -> list[str]:
     """Return `word` (nan, inf or -inf) in place of each number of a good value, and as a YAML float."""
-    found = [good[: number.start()] + word + good[number.end() :]
+    texts = [good[: number.start()] + word + good[number.end() :]
              for number in re.finditer(r"(?<![A-Za-z0-9])[0-9]+(?:\.[0-9]+)?", good)]
-    return [*found, word.replace("nan", ".nan").replace("inf", ".inf")]
+    return [*texts, word.replace("nan", ".nan").replace("inf", ".inf")]
 
 
 def accepted() -> list[str]:
-    """Return each `key=value` that is taken, or refused without its key, although it is not finite."""
-    taken = []
+    """Return each non-finite `key=value` that is accepted, or refused without naming its key."""
+    wrong = []
     for path, good in numeric_keys():
         for word in NOT_FINITE:
             for value in spellings(good, word):
                 errors = loader.check(BASE, [f"{path}={value}"]).errors
                 if not any(f"`{path}` is" in error for error in errors):
-                    taken.append(f"{path}={value}")
-    return taken
+                    wrong.append(f"{path}={value}")
+    return wrong

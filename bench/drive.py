@@ -1,4 +1,4 @@
-"""A plain open-loop client for rows that count CPU, not latency: requests at an even rate from one session."""
+"""A minimal open-loop client for rows that measure CPU, not latency: requests at a constant rate from one session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 
 @dataclass(frozen=True)
 class Drive:
-    """What was sent: `ok` answers of status 200 with at least `full` bytes, `other` the rest, in `took_s` seconds."""
+    """The result: `ok` replies with status 200 and at least `full` bytes, `other` the rest, in `took_s` seconds."""
 
     ok: int
     other: int
@@ -22,22 +22,22 @@ class Drive:
 
 async def get_at_rate(urls: Sequence[str], headers: Sequence[dict[str, str]], rate_per_s: float, for_s: float,
                       full: int = 0, seed: int = 1) -> Drive:
-    """GET a random one of `urls` (with the headers of the same index) `rate_per_s` times a second, whatever the answers do."""
+    """GET a random one of `urls` (with the headers of the same index) `rate_per_s` times per second, regardless of replies."""
     draw, counts = random.Random(seed), {True: 0, False: 0}
     connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=60)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=10)) as session:
-        async def one(n: int) -> None:
+        async def get(n: int) -> None:
             try:
-                async with session.get(urls[n], headers=headers[n]) as answer:
-                    body = await answer.read()
-                    counts[answer.status == 200 and len(body) >= full] += 1
+                async with session.get(urls[n], headers=headers[n]) as reply:
+                    body = await reply.read()
+                    counts[reply.status == 200 and len(body) >= full] += 1
             except (aiohttp.ClientError, TimeoutError):
                 counts[False] += 1
 
         began, tasks = time.monotonic(), set()
         for k in range(int(rate_per_s * for_s)):
             await asyncio.sleep(max(0.0, began + k / rate_per_s - time.monotonic()))
-            task = asyncio.create_task(one(draw.randrange(len(urls))))
+            task = asyncio.create_task(get(draw.randrange(len(urls))))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)

@@ -1,7 +1,7 @@
-"""Fan-out at full width: authors of 10,000 followers, every timeline live, complete and full, one Redis.
+"""Fan-out on write at full width: authors with 10,000 followers, every timeline live, complete and full, one Redis.
 
-What is timed: from the moment the first event is handed to Kafka until the worker's stamp after the last chunk of the
-last event. Then a sample of timelines is read back, and only the share of ids that are found counts.
+Timed from the publication of the first event to Kafka until the worker's timestamp after the last chunk of
+the last event. Then a sample of timelines is read back, and only the share of ids that are found counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ SAMPLE = 300
 
 @dataclass(frozen=True)
 class Figures:
-    """`deliveries_per_s`: found deliveries a second. `zadd_per_s`: redis-benchmark's, same run. `found`: share read back."""
+    """`deliveries_per_s`: verified deliveries per second.
+
+    `zadd_per_s`: of redis-benchmark, same run. `found`: share verified.
+    """
 
     deliveries_per_s: float
     zadd_per_s: float
@@ -34,18 +37,18 @@ class Figures:
 
     @property
     def vs_zadd(self) -> float:
-        """Deliveries a second ÷ redis-benchmark's pipelined ZADD."""
+        """Deliveries per second ÷ redis-benchmark's pipelined ZADD."""
         return self.deliveries_per_s / self.zadd_per_s
 
 
-_told: list[Figures] = []
+_figures: list[Figures] = []
 
 
 async def measured() -> Figures:
-    """Measure once in this process; both rows of the bench read the same run."""
-    if not _told:
-        _told.append(await _measure())
-    return _told[0]
+    """Measure once per process; both rows of the bench use the same run."""
+    if not _figures:
+        _figures.append(await _measure())
+    return _figures[0]
 
 
 async def _measure() -> Figures:
@@ -56,11 +59,11 @@ async def _measure() -> Figures:
         zadd = _redis_benchmark(lab.settings.stores.redis)
         screen.say(f"redis-benchmark ZADD: {zadd:,.0f}/s")
         tweets = await _publish_and_wait(lab, screen)
-        found = await _read_back(lab, tweets)
+        share = await _read_back(lab, tweets)
         last_ns, first_ns = tweets.last_ns, tweets.first_ns
-        rate = found * FOLLOWERS * len(tweets.entries) / ((last_ns - first_ns) / 1e9)
-        screen.say(f"{rate:,.0f} deliveries/s, {found:.4f} of a sample found")
-        return Figures(rate, zadd, found)
+        rate = share * FOLLOWERS * len(tweets.entries) / ((last_ns - first_ns) / 1e9)
+        screen.say(f"{rate:,.0f} deliveries/s, {share:.4f} of a sample found")
+        return Figures(rate, zadd, share)
 
 
 async def _population(lab: session.Session) -> None:
@@ -81,7 +84,7 @@ async def _population(lab: session.Session) -> None:
 
 
 async def _build(lab: session.Session, kind: ports.Kind, owner: int, entries: list[ports.Entry], floor: int) -> None:
-    """Make one list complete, as a rebuild would. Raises CouldNotRun where it does not stand afterwards."""
+    """Make one list complete, as a rebuild does. Raises CouldNotRun if it is not complete afterwards."""
     cache = lab.ports.timelines
     token = await cache.begin(kind, owner)
     if token is None or not await cache.complete(kind, owner, token, entries, floor):
@@ -111,16 +114,19 @@ async def _publish_and_wait(lab: session.Session, screen: Screen) -> _Sent:
 
 
 async def _stamps(directory: Path, wanted: set[str], within_s: float = 120.0) -> dict[str, int]:
-    """Return the fan-out stamp of each event in `wanted`. Raises CouldNotRun where one is missing after `within_s`."""
-    ends = time.monotonic() + within_s
+    """Return the fan-out timestamp of each event in `wanted`.
+
+    Raises CouldNotRun if one is missing after `within_s`.
+    """
+    deadline = time.monotonic() + within_s
     while True:
         table = effect_log_reader.read(directory)
         if len(table):
             rows = table[(table["group"] == "fanout") & table["event"].isin(wanted)]
             if set(rows["event"]) == wanted:
                 return {str(e): int(at) for e, at in zip(rows["event"], rows["at_ns"])}
-        if time.monotonic() > ends:
-            raise CouldNotRun(f"Fan-out did not stamp all of {len(wanted)} events within {within_s:.0f} s; "
+        if time.monotonic() > deadline:
+            raise CouldNotRun(f"Fan-out did not process all {len(wanted)} events within {within_s:.0f} s; "
                               "see `tweetlab logs fanout-1`.")
         await asyncio.sleep(0.2)
 
@@ -142,5 +148,5 @@ def _redis_benchmark(address: str) -> float:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     rates = re.findall(r"([\d.]+) requests per second", done.stdout.replace("\r", "\n"))
     if not rates:
-        raise CouldNotRun(f"redis-benchmark told no rate: {done.stdout[-200:]!r}")
+        raise CouldNotRun(f"redis-benchmark printed no rate: {done.stdout[-200:]!r}")
     return float(rates[-1])

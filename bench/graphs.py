@@ -1,8 +1,6 @@
-"""Rows on graph files: reading a list of 5 million follows, in a process of its own whose peak of memory is
-its own.
+"""Rows about graph files: reading a list of 5 million follows, in a separate process to measure its peak memory.
 
-`python -m bench.graphs` prints seconds and GiB for plain numbers, for ids of 19 digits and for
-names.
+`python -m bench.graphs` prints seconds and GiB for plain numbers, for ids of 19 digits and for names.
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ def measured(kind: str = "numbers") -> tuple[float, float]:
 
 
 def write(path: Path, kind: str) -> None:
-    """Write LINES follows among USERS users; a few of these are followed by very many."""
+    """Write LINES follows among USERS users; a few users have very many followers."""
     random = np.random.default_rng(5)
     follower = (USERS * random.random(LINES)).astype(np.int64)
     followee = (USERS * random.random(LINES) ** 3).astype(np.int64)
@@ -72,7 +70,7 @@ def read_once(path: Path) -> dict[str, float]:
     graph = population.of_file(graph_files.read(path))
     taken_s = time.monotonic() - began
     assert 0.9 * LINES < graph.edges <= LINES, f"{graph.edges:,} follows of {LINES:,} lines"
-    status = Path("/proc/self/status").read_text()  # not getrusage, which takes over the peak of the parent
+    status = Path("/proc/self/status").read_text()  # not getrusage, which inherits the peak of the parent
     peak_kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
     return {"s": taken_s, "gib": peak_kib / 2**20}
 
@@ -81,5 +79,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         print(json.dumps(read_once(Path(sys.argv[1]))))
     else:
-        for each in KINDS:
-            print(each, "{:.1f} s, {:.2f} GiB".format(*measured(each)))
+        for kind in KINDS:
+            print(kind, "{:.1f} s, {:.2f} GiB".format(*measured(kind)))

@@ -1,8 +1,9 @@
-"""`home_read_cpu_ratio`: what the full path costs for one home read of 20 tweets, against the least that could serve it.
+"""`home_read_cpu_ratio`: CPU of the full path for one home read of 20 tweets, relative to a minimal server.
 
-Ours: HAProxy, gateway, HAProxy, timelines (tokens, deadlines, completeness, followings, own and pulled tweets).
-Rival: `bare_app`, one FastAPI process with the token check and two Redis calls. Same machine, same run, same readers,
-same rate, same tweets; each side's idle CPU is measured first and taken off. CPU of Redis is on neither side.
+Full path: HAProxy, gateway, HAProxy, timelines (tokens, deadlines, completeness, followings, own and pulled
+tweets). Baseline: `bare_app`, one FastAPI process with the token check and two Redis calls. Same machine,
+same run, same readers, same rate, same tweets; each side's idle CPU is measured first and subtracted. CPU of
+Redis counts on neither.
 """
 
 from __future__ import annotations
@@ -39,25 +40,31 @@ async def cpu_ratio() -> float:
         await _warm(ours, tokens)
 
         async def lab_cpu() -> float:
-            told = await lab.lab.cpu_ns()
-            return float(sum(ns for node, ns in told.items() if node.rpartition("-")[0] in OURS)) / 1e9
+            cpu_ns = await lab.lab.cpu_ns()
+            return float(sum(ns for node, ns in cpu_ns.items() if node.rpartition("-")[0] in OURS)) / 1e9
 
         full_s = await _cost(lab_cpu, ours, tokens)
-        screen.say(f"full path: {full_s * 1e6:,.0f} µs of CPU a home read")
+        screen.say(f"full path: {full_s * 1e6:,.0f} µs of CPU per home read")
         bare_s = await _bare(lab, readers, tokens)
         screen.say(f"bare FastAPI app: {bare_s * 1e6:,.0f} µs")
         return full_s / bare_s
 
 
 async def _warm(urls: list[str], headers: list[dict[str, str]]) -> None:
-    """Read every timeline twice, so that lists and tweets are cached, and see that pages are full."""
+    """Read every timeline twice, so that lists and tweets are cached.
+
+    Raises CouldNotRun unless pages are full.
+    """
     sent = await drive.get_at_rate(urls, headers, 100, 2 * len(urls) / 100 + 2, full=2_000, seed=2)
     if sent.ok < 0.9 * (sent.ok + sent.other):
-        raise CouldNotRun(f"{sent.other} of {sent.ok + sent.other} home reads were no full pages: the lab is not fit to measure.")
+        raise CouldNotRun(f"{sent.other} of {sent.ok + sent.other} home reads were not full pages: the lab cannot be measured.")
 
 
 async def _cost(cpu_s: Callable[[], Awaitable[float]], urls: list[str], headers: list[dict[str, str]]) -> float:
-    """Return core seconds a read, idle CPU taken off. Raises CouldNotRun unless every answer was a full page."""
+    """Return core seconds per read, without idle CPU.
+
+    Raises CouldNotRun unless every reply is a full page.
+    """
     before = await cpu_s()
     await asyncio.sleep(IDLE_S)
     idle_per_s = (await cpu_s() - before) / IDLE_S
@@ -65,12 +72,12 @@ async def _cost(cpu_s: Callable[[], Awaitable[float]], urls: list[str], headers:
     sent = await drive.get_at_rate(urls, headers, RATE_PER_S, FOR_S, full=2_000)
     used = await cpu_s() - before - idle_per_s * sent.took_s
     if sent.other:
-        raise CouldNotRun(f"{sent.other} of {sent.ok + sent.other} answers were no full page.")
+        raise CouldNotRun(f"{sent.other} of {sent.ok + sent.other} replies were not full pages.")
     return used / sent.ok
 
 
 async def _bare(lab: session.Session, readers: list[int], tokens: list[dict[str, str]]) -> float:
-    """Fill the bare app's keys with the same pages, serve them from it, and return its cost a read."""
+    """Fill the bare app's keys with the same pages, read them from it, and return its cost per read."""
     client = lab.redis()
     for reader, token in zip(readers, tokens):
         page = await lab.get_json(PATH.format(reader), token)

@@ -1,4 +1,4 @@
-"""Rows that need load on the whole system: capacities by the design's procedure, and delivery."""
+"""Rows that load the whole system: capacities by bisection (`tweetlab.load.capacity`), and delivery."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tweetlab.lab import session
 from tweetlab.run import capacity_run, runner
 from tweetlab.terminal import Screen
 
-CAPACITY = {  # row's route -> the scenario, and what makes it a question about that route alone
+CAPACITY = {  # row's route -> the scenario, and the overrides that limit it to that route
     "home": ("steady_home", ["workload.mix={home: 100}", "workload.stages.0.rate=700/s",
                              "objectives=[home p99 <= 100 ms steady, errors < 0.5 % whole]"]),
     "post": ("steady_posts", ["workload.mix={post: 100}", "workload.stages.0.rate=140/s",
@@ -18,13 +18,13 @@ DELIVERY = ["workload.stages=[{for: 40 s, rate: 50/s}]", "workload.mix={post: 10
 
 
 async def capacity(route: str) -> float:
-    """Return the capacity for `route` (home or post) in requests a second, with its p99 at or below 100 ms."""
+    """Return the capacity for `route` (home or post) in requests per second, with its p99 at or below 100 ms."""
     scenario = loader.load(*CAPACITY[route])
     screen = Screen()
     async with session.opened(screen, scenario.platform, scenario.policies) as lab:
-        found = await capacity_run.find(lab, scenario)
-    screen.say(found.explain())
-    return found.rate_per_s
+        result = await capacity_run.find(lab, scenario)
+    screen.say(result.explain())
+    return result.rate_per_s
 
 
 async def delivery_p99_s() -> float:
@@ -39,10 +39,10 @@ async def delivery_p99_s() -> float:
     run = finish.finish(home.RUNS, facts)
     due = delivery.due(run.history, run.effects, run.start_ns)
     if due.empty:
-        raise CouldNotRun(f"No delivery was seen; see {run.path}/report.html.")
+        raise CouldNotRun(f"No delivery was recorded; see {run.path}/report.html.")
     end_ns = over_due.end_ns(facts.windows, run.history["done_ns"])
-    found = over_due.quantile("p99", *over_due.split(due, end_ns))
-    if found.value is None:
-        raise CouldNotRun(f"{found.unanswered} of {found.n} tweets were not delivered, so p99 has no value; "
+    p99 = over_due.quantile("p99", *over_due.split(due, end_ns))
+    if p99.value is None:
+        raise CouldNotRun(f"{p99.unanswered} of {p99.n} tweets were not delivered, so p99 has no value; "
                           f"see {run.path}/report.html.")
-    return float(found.value) / 1e9
+    return float(p99.value) / 1e9

@@ -1,10 +1,14 @@
-"""Rows about the platform: time to come up, memory, bulk seeding. Each starts from fresh data in the lab's range."""
+"""Rows about the platform: startup time, memory, bulk seeding.
+
+Each starts from empty data in the lab's range.
+"""
 
 from __future__ import annotations
 
 import time
 
 from scenarios import loader
+from scenarios.world import seeded_world
 from system.kernel import policies
 from system.kernel.errors import CouldNotRun
 from system.platform import native
@@ -17,16 +21,16 @@ BIG = ["population.users=100000", "population.follows.mean=40", "population.foll
 
 
 async def fresh() -> native.Lab:
-    """Return the lab of this range, down and without data. Raises CouldNotRun where one is up."""
+    """Return the lab of this range, down and without data. Raises CouldNotRun if it is up."""
     lab = native.Lab(home.ROOT, home.lab_range())
     if await lab.is_up():
-        raise CouldNotRun("A lab is up; this row starts its own from fresh data. Take it down: `tweetlab down`.")
+        raise CouldNotRun("A lab is up, but this row starts its own from empty data. To fix: `tweetlab down`.")
     await lab.down(purge=True)
     return lab
 
 
 async def up_small_s() -> float:
-    """Return the seconds of `up small` on fresh data, until all services are healthy."""
+    """Return the seconds of `up small` on empty data, until all services are healthy."""
     lab = await fresh()
     began = time.monotonic()
     try:
@@ -49,20 +53,18 @@ async def seed_100k_s() -> float:
     """Return the seconds to write 100,000 users, 4 million follows and 1 million tweets into the stores."""
     await fresh()
     scenario = loader.load("first_run", BIG)
-    world = runner.world_of(scenario)
+    world = seeded_world.draw(scenario.population, scenario.seed)
     async with session.opened(Screen(), "small", scenario.policies) as lab:
         began = time.monotonic()
-        manifest = await seeding.ensure(lab, scenario, world.graph, world.past, force=True)
+        manifest = await seeding.ensure(lab, scenario, world, force=True)
         took = time.monotonic() - began
         if (manifest["users"], manifest["tweets"]) != (100_000, 1_000_000) or manifest["follows"] < 3_900_000:
-            raise CouldNotRun(f"Seeding wrote another population: {dict(manifest)}.")
+            raise CouldNotRun(f"Seeding wrote an unexpected population: {dict(manifest)}.")
         return took
 
 
 async def reset_small_s() -> float:
-    """Return the seconds of a reset before a run whose population is there: services, stores and the
-    probe.
-    """
+    """Return the seconds of a reset before a run whose population is already seeded: services, stores and probe."""
     await fresh()
     scenario = loader.load("first_run", ["population.cache=cold"])
     async with session.opened(Screen(), "small", scenario.policies, resets=True) as lab:

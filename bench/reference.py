@@ -1,6 +1,6 @@
-"""The reference pages, made from the tables that the program itself uses. `make reference` writes them.
+"""The reference pages, generated from the tables that the program itself uses. `make reference` writes them.
 
-`PAGES`: file below docs/reference/ -> function that returns its Markdown. A test fails where a page differs.
+`PAGES`: file under docs/reference/ -> function that returns its Markdown. A test fails if a page differs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FOLDER = home.ROOT / "docs" / "reference"
 
 
 def cli() -> str:
-    """Every command with its arguments and options."""
+    """Return the page of all commands with their arguments and options."""
     from tweetlab import cli as command
 
     group: Any = typer.main.get_command(command.application())
@@ -46,24 +46,24 @@ def _default(param: Any) -> str:
 
 
 def errors() -> str:
-    """The tree of errors with HTTP status, exit code and whether the operation certainly did not happen."""
+    """Return the page of all errors with HTTP status, exit code and whether the operation definitely did not happen."""
     from system.kernel import errors as tree
 
     kinds = [c for _, c in inspect.getmembers(tree, inspect.isclass) if issubclass(c, tree.LabError)]
     rows = [f"| `{c.__name__}` | {c.status} | {c.exit_code} | {'yes' if c.definite else 'not known'} "
             f"| {_one_line(c.__doc__ or '')} |" for c in sorted(kinds, key=lambda c: (c.status, c.__name__))]
     head = "# Errors\n\nEvery error names the value, the bound and the fix. HTTP bodies are `{title, detail, type, status}`.\n\n"
-    table = "| error | HTTP | exit | certainly not done | means |\n|---|---|---|---|---|\n"
+    table = "| error | HTTP | exit | definitely not done | meaning |\n|---|---|---|---|---|\n"
     return head + table + "\n".join(rows) + "\n"
 
 
 def knobs() -> str:
-    """The `policies` block."""
+    """Return the page of the `policies` block."""
     import dataclasses
 
     from system.kernel import policies
 
-    parts = ["# Policies\n\nThe `policies` block of a scenario; services and twin read the same value.\n"]
+    parts = ["# Policies\n\nThe `policies` block of a scenario; services and twin use the same values.\n"]
     for group in dataclasses.fields(policies.Policies):
         value = getattr(policies.Policies(), group.name)
         parts.append(f"## {group.name}\n\n{inspect.cleandoc(type(value).__doc__ or '')}\n")
@@ -73,11 +73,11 @@ def knobs() -> str:
 
 
 def faults() -> str:
-    """The table of faults."""
+    """Return the page of all faults."""
     from chaos.faults.table import FAULTS
 
     intro = ("What a scenario's `faults` may name. A fault that has not recovered within its time fails the\n"
-             "run; one that is held until the end of the load is not judged. `recovers_within` sets the\n"
+             "run; one that lasts until the end of the load is not judged. `recovers_within` sets the\n"
              "time.")
     rows = {name: f"{doc_of(fault)}\n\n*Recovers within* {fault.recovers_within_s:g} s."
             for name, fault in sorted(FAULTS.items())}
@@ -85,31 +85,31 @@ def faults() -> str:
 
 
 def invariants() -> str:
-    """The table of invariants."""
+    """Return the page of all invariants."""
     from chaos.invariants import INVARIANTS
     from scenarios import plan
 
     intro = ("Checked after every run. *pass*, *unknown* (never pass) or *fail*, with the operations that\n"
-             "prove it; *not applicable* where the plan of the run holds nothing that it is about: that\n"
-             "does not touch the verdict.")
+             "prove it; *not applicable* if the plan of the run contains nothing that it checks, which\n"
+             "does not affect the verdict.")
     rows = {name: f"{doc_of(row)}\n\n*Applies to* {row.applies_to}"
             for name, row in sorted(INVARIANTS.items())}
     words = "\n".join(f"| {word} | {_one_line(meaning)} |" for word, meaning in plan.WORDS.items())
     return (_table_page("Invariants", intro, rows)
-            + f"\n## What a plan holds\n\n| a run plans | where its scenario has |\n|---|---|\n{words}\n")
+            + f"\n## Contents of a plan\n\n| a run plans | if its scenario has |\n|---|---|\n{words}\n")
 
 
 def bench() -> str:
-    """The rows of `make bench`."""
+    """Return the page of the rows of `make bench`."""
     from bench.rows import ROWS
 
     rows = "\n".join(f"| `{r.name}` | {r.what} | {r.bar} {r.unit} |" for r in ROWS)
-    intro = "`make bench` measures these; `ROW=name make bench` one of them. Results: `runs/bench/latest.json`.\n\n"
+    intro = "`make bench` measures these; `ROW=name make bench` measures one of them. Results: `runs/bench/latest.json`.\n\n"
     return f"# The bench\n\n{intro}| row | what | bar |\n|---|---|---|\n{rows}\n"
 
 
 def scenarios() -> str:
-    """Every key of a scenario file."""
+    """Return the page of every key of a scenario file."""
     from scenarios import table, vocabulary
     from scenarios.kinds import Key
 
@@ -117,19 +117,19 @@ def scenarios() -> str:
         "the file": table.SCENARIO, "population": table.POPULATION, "population.follows": table.FOLLOWS,
         "workload": table.WORKLOAD, "workload.stages": table.STAGE, "faults": table.FAULT, "measure": table.MEASURE,
     }
-    parts = ["# Scenarios\n", "A scenario is one YAML file; `bin/tweetlab check FILE` says if it is a good one. The keys are\n"
+    parts = ["# Scenarios\n", "A scenario is one YAML file; `bin/tweetlab check FILE` validates it. The keys are\n"
              "published as a JSON Schema in [scenario.schema.json](scenario.schema.json); `policies` has\n"
              "[its own page](policies.md).\n"]
     for title, keys in blocks.items():
         rows = "\n".join(f"| `{key.name}` | {_one_line(key.help)} |" for key in keys)
         parts.append(f"## {title}\n\n| key | meaning |\n|---|---|\n{rows}\n")
     rows = "\n".join(f"| `{name}` | {_one_line(what)} |" for name, what in vocabulary.ROUTES.items())
-    parts.append(f"## Routes of the mix\n\n| route | its user |\n|---|---|\n{rows}\n")
+    parts.append(f"## Routes of the mix\n\n| route | what its user does |\n|---|---|\n{rows}\n")
     return "\n".join((*parts, _quantities(), _checks()))
 
 
 def _quantities() -> str:
-    """The units that a scenario may write, and what its numbers may be."""
+    """Return the section about units and the numbers that a scenario may contain."""
     from scenarios import units
 
     tables = (("duration", "`20 s`, `5m`, `1h30m`, `1.5 h`", units.DURATIONS),
@@ -139,27 +139,27 @@ def _quantities() -> str:
              for what, _, table in tables}
     rows = "\n".join(f"| {what} | {written} | {known[what]} |" for what, written, _ in tables)
     return (f"## Quantities\n\n| | written | units |\n|---|---|---|\n{rows}\n\n"
-            "A unit may follow its number with or without a blank. `m` and `min` are minutes, as in Go, k6\n"
-            "and Prometheus. The parts of a duration go from the largest unit to the smallest, each unit\n"
-            "once. A number without its unit is refused, except 0. NaN and infinity are refused wherever a\n"
-            "number is read. A stage of `0/s` is a pause: nothing is sent in it.\n")
+            "A unit may follow its number with or without a space. `m` and `min` are minutes, as in Go, k6\n"
+            "and Prometheus. The parts of a duration are ordered from the largest unit to the smallest, each unit\n"
+            "once. A number without its unit is refused, except 0. NaN and infinity are refused in every\n"
+            "number. A stage of `0/s` is a pause: nothing is sent in it.\n")
 
 
 def _checks() -> str:
-    """What `check` says beforehand."""
+    """Return the section about what `check` reports."""
     from scenarios import refusals, warnings
 
     refused = "\n".join(f"- {_one_line(line)}" for line in refusals.REFUSED)
-    texts = (_one_line(inspect.getdoc(each) or "").removeprefix("Yield ") for each in warnings.WARNINGS)
+    texts = (_one_line(inspect.getdoc(rule) or "").removeprefix("Yield ") for rule in warnings.WARNINGS)
     warned = "\n".join(f"- {text}" for text in texts)
-    return ("## What `check` says beforehand\n\n"
+    return ("## What `check` reports\n\n"
             "Refused (exit 64), besides every key and value that cannot be read:\n\n"
-            f"{refused}\n\nWarned of (exit 0; 65 with `--strict`), by `run` too:\n\n{warned}\n\n"
-            "`check --json` holds both as the lists `errors` and `warnings`.\n")
+            f"{refused}\n\nWarnings (exit 0; 65 with `--strict`), also by `run`:\n\n{warned}\n\n"
+            "`check --json` returns both as the lists `errors` and `warnings`.\n")
 
 
 def schema() -> str:
-    """The JSON Schema of scenario files."""
+    """Return the JSON Schema of scenario files."""
     import json
 
     from scenarios import loader
@@ -168,33 +168,33 @@ def schema() -> str:
 
 
 def telemetry() -> str:
-    """Every metric, objective and alert."""
+    """Return the page of every metric, objective and alert."""
     from system.kernel.telemetry.metric_table import METRICS
     from system.observe.dashboards import BOARDS
     from system.platform import alerting
 
     parts = ["# Telemetry\n", "Every process of the lab answers `GET /metrics` on its own address; with `--observe` Prometheus\n"
-             "asks ([how to observe a lab](../how-to/observe.md)). Dashboards for Grafana: "
+             "scrapes it ([how to observe a lab](../how-to/observe.md)). Dashboards for Grafana: "
              + ", ".join(f"[{name}](dashboards/{name}.json)" for name in BOARDS) + ".\n"]
     for board in dict.fromkeys(row.board for row in METRICS.values()):
         rows = "\n".join(f"| `{name}` | {row.kind} | {', '.join(row.labels)} | {row.unit} | {_one_line(row.help)} |"
                          for name, row in METRICS.items() if row.board == board)
-        parts.append(f"## {board}\n\n| metric | kind | labels | unit | means |\n|---|---|---|---|---|\n{rows}\n")
+        parts.append(f"## {board}\n\n| metric | kind | labels | unit | meaning |\n|---|---|---|---|---|\n{rows}\n")
     rows = "\n".join(f"| {slo.name} | {slo.objective:.1%} of {slo.what} |" for slo in alerting.SLOS)
     parts.append(f"## Objectives\n\n| name | objective |\n|---|---|\n{rows}\n")
     rows = "\n".join(
         f"| {alerting.window_text(real.long_s)} and {alerting.window_text(real.short_s)} "
         f"| {alerting.window_text(fast.long_s)} and {alerting.window_text(fast.short_s)} | {real.burn:g} | {real.severity} |"
         for real, fast in zip(alerting.WINDOWS, alerting.compressed()))
-    held = alerting.window_text(alerting.FULL_FROM_S)
+    full_from = alerting.window_text(alerting.FULL_FROM_S)
     parts.append(f"## Burn-rate alerts (`BudgetBurn`)\n\n| windows | divided by {alerting.COMPRESSION} | burn rate | severity |\n"
                  f"|---|---|---|---|\n{rows}\n")
-    parts.append(f"Each wants {alerting.LEAST_BAD} bad events in its long window and {alerting.LEAST_REQUESTS} "
-                 f"requests in its short one.\nWindows of {held} and longer do not fire before they are full; in "
+    parts.append(f"Each requires {alerting.LEAST_BAD} bad events in its long window and {alerting.LEAST_REQUESTS} "
+                 f"requests in its short one.\nWindows of {full_from} and longer do not fire before they are full; in "
                  "shorter ones the time\nbefore the lab was observed counts as good "
                  "([why](../how-to/observe.md#be-paged)).\n")
-    rows = "\n".join(f"| {each.name} | {each.severity} | {each.for_s} s | `{each.expr.replace('|', chr(92) + '|')}` |"
-                     for each in alerting.ALERTS)
+    rows = "\n".join(f"| {alert.name} | {alert.severity} | {alert.for_s} s | `{alert.expr.replace('|', chr(92) + '|')}` |"
+                     for alert in alerting.ALERTS)
     parts.append(f"## Other alerts\n\n| alert | severity | after | expression |\n|---|---|---|---|\n{rows}\n")
     return "\n".join(parts)
 

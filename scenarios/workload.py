@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scenarios import spec, vocabulary
-from scenarios.world import population, private_circle, seeded_tweets
+from scenarios.world import population, private_circle, seeded_tweets, seeded_world
 
 Int64s = NDArray[np.int64]
 ROUTES = tuple(vocabulary.ROUTES)
@@ -77,9 +77,12 @@ def load(path: Path) -> Tape:
 
 def draw(scenario: spec.Scenario, graph: population.Graph, past: seeded_tweets.History | None = None) -> Tape:
     """Draw the tape of `scenario` over `graph`. `past`: the seeded tweets; None draws them like seeding."""
-    work = scenario.workload
-    if past is None:
-        past = seeded_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    return draw_over(scenario, seeded_world.over(graph, scenario.population, scenario.seed, past))
+
+
+def draw_over(scenario: spec.Scenario, world: seeded_world.World) -> Tape:
+    """Draw the tape of `scenario` over the world that it starts from."""
+    work, graph, past, circle = scenario.workload, world.graph, world.past, world.circle
     random = np.random.default_rng([scenario.seed, 4])
     due_ns, stage = _arrivals(work, random)
     route = _routes(work, stage, random)
@@ -91,12 +94,11 @@ def draw(scenario: spec.Scenario, graph: population.Graph, past: seeded_tweets.H
     target = _targets(route, graph, past, work.zipf, random)
     second_page = (route == ROUTES.index("home")) & (random.random(count) < SECOND_PAGE_SHARE)
     _draw_deletes(due_ns, route, user, target, random)
-    circle = private_circle.circle_of(graph, scenario.population, scenario.seed)
     edges = _Edges(circle, work.zipf, random)
     edges.draw(route, user, target)
     edges.draw_requests(due_ns, route, user, target)
     _draw_likes(route, user, target, past, work.zipf, np.random.default_rng([scenario.seed, 6]), circle,
-                private_circle.likes_of(circle, past, scenario.population, scenario.seed))
+                world.likes)
     _keep_out(route, user, target, circle, past)
     return Tape(due_ns, route, ROUTES, user, target, second_page, scenario.seed, circle.protected)
 

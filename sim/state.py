@@ -39,9 +39,11 @@ class Seeded:
     pages: dict[int, list[int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scenario: spec.Scenario, graph: population.Graph) -> Seeded:
-        """Draw the same history that was seeded into the stores."""
-        drawn = histories.generate(graph.users, scenario.population.history_tweets, scenario.seed)
+    def of(cls, scenario: spec.Scenario, graph: population.Graph, past: histories.History | None = None) -> Seeded:
+        """Hold the tweets that were seeded into the stores. `past`: None draws them again, as seeding does."""
+        drawn = past
+        if drawn is None:
+            drawn = histories.generate(graph.users, scenario.population.history_tweets, scenario.seed)
         recent: list[list[int]] = [[] for _ in range(graph.users + 1)]
         order = np.argsort(drawn.authors, kind="stable")
         bounds = np.searchsorted(drawn.authors[order], np.arange(graph.users + 2))

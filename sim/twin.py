@@ -18,7 +18,7 @@ import numpy as np
 from reports import facts
 from reports.stats import histogram
 from scenarios import spec, vocabulary, workload
-from scenarios.world import population
+from scenarios.world import population, seeded_tweets
 from sim import faults, outcome, theory
 from sim.calibration import Calibration
 from sim.replication import Played, Replication
@@ -55,16 +55,18 @@ def run(
     tape: workload.Tape,
     graph: population.Graph,
     *,
+    past: seeded_tweets.History | None = None,
     replications: int = REPLICATIONS,
     progress: Progress | None = None,
     scored_run: str = "",
 ) -> Prediction:
     """Predict `scenario`. `scored_run`: id of the run that the prediction will be compared with, if any.
+    `past`: the seeded tweets; None draws them again.
 
     Raises UnknownStep if the scenario needs something that the model or the calibration does not have.
     """
     start_s = time.perf_counter()
-    seeded = Seeded.of(scenario, graph)
+    seeded = Seeded.of(scenario, graph, past)
     played: list[Played] = []
     for index in range(max(1, replications)):
         played.append(Replication(scenario, calibration, seeded, scenario.seed + index).play(tape))

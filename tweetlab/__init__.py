@@ -1,1 +1,1 @@
-"""The command, the runner and the load driver: the only room that starts anything."""
+"""The command line, the runner, the load driver and the console: the only layer that starts processes."""

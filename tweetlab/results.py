@@ -1,4 +1,4 @@
-"""What the reading commands need of the reports: one function each, from a run's folder."""
+"""The report functions behind the commands of `commands/results.py`, each from a run's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXIT_OF = {"changed": 1, "not changed": 0, "cannot tell": 2}
 
 
 def write(directory: Path) -> Path:
-    """Render the report again. Returns the file."""
+    """Render the report again; return the file."""
     return render.write(record.read(directory))
 
 
@@ -33,27 +33,27 @@ def junit(directory: Path) -> str:
 
 def compare(a: Sequence[Path], b: Sequence[Path]) -> dict[str, Any]:
     """Return the comparison as plain values, with its `text` and `exit_code` (0 not changed, 1 changed, 2 cannot tell)."""
-    found = comparing.compare([record.read(p) for p in a], [record.read(p) for p in b])
-    told = comparing.document(found)
-    text = comparing.text(found)
-    return told | {"text": text, "markdown": text, "exit_code": EXIT_OF.get(str(told.get("answer")), 2)}
+    comparison = comparing.compare([record.read(p) for p in a], [record.read(p) for p in b])
+    document = comparing.document(comparison)
+    text = comparing.text(comparison)
+    return document | {"text": text, "markdown": text, "exit_code": EXIT_OF.get(str(document.get("answer")), 2)}
 
 
 def medians(runs: Sequence[record.Run], side: str = "") -> str:
-    """Return the median of each route's steady percentiles (OK operations only) over `runs`, busiest route
-    first; void runs are left out.
+    """Return as text the median of each route's steady percentiles (OK operations only) over `runs`, busiest route
+    first. Void runs are left out.
     """
     valid = [run.document for run in runs if run.document["validity"]["verdict"] != verdict.VOID]
     routes = [document["summary"]["routes"] for document in valid]
     lines = [f"median of {len(routes)} runs{f' of side {side}' if side else ''}, steady response, OK only:"]
     for route in sorted(routes[0], key=lambda name: -routes[0][name]["planned"]) if routes else ():
-        calm = [one[route]["steady"] for one in routes if route in one]
-        found = histogram.of_repeats([render.borne(each, "response_ms") for each in calm])
-        lines.append(f"  {route:<12} " + "  ".join(f"{key} {render.millis(found.get(key))}" for key in ("p50", "p95", "p99")))
+        steady = [summaries[route]["steady"] for summaries in routes if route in summaries]
+        median = histogram.of_repeats([render.borne(summary, "response_ms") for summary in steady])
+        lines.append(f"  {route:<12} " + "  ".join(f"{key} {render.millis(median.get(key))}" for key in ("p50", "p95", "p99")))
     return "\n".join(lines)
 
 
 def publish(directory: Path, name: str) -> Path:
-    """Copy a run into the gallery. Returns the folder."""
+    """Copy a run into the gallery; return the folder."""
     run = record.read(directory)
     return publishing.publish(run, name or run.scenario)

@@ -1,10 +1,12 @@
-"""Gets the servers: the distribution's packages as root, the rest into the user's cache. `make servers` calls it.
+"""Installs the servers: the distribution's packages as root, the rest into the user's cache.
 
-Runs on the standard library alone, so that it can work beside the installation of the environment. What is
-there already is left alone: a second call takes a moment. Each step is one line of progress.
+`make servers` calls it.
 
-Packages of servers start their daemons on installation unless told not to: a policy keeps them from it while
-we install, and afterwards the services of the packages that *we* installed are disabled.
+Uses only the standard library, so that it can run while the Python environment is being installed. What is
+already installed is left alone, so a second call is quick. Each step is one line of progress.
+
+Server packages start their daemons on installation by default: a policy prevents that during the
+installation, and afterwards the services of the packages that were installed here are disabled.
 """
 
 from __future__ import annotations
@@ -26,8 +28,8 @@ from system.platform.install.packages import Debian, Go, Maven
 Say = Callable[[str], None]
 
 POLICY = Path("/usr/sbin/policy-rc.d")
-POLICY_TEXT = "#!/bin/sh\n# Placed by tweetlab's set-up while it installs packages, then removed: nothing may start.\nexit 101\n"
-SERVICES = {  # package -> the services it brings
+POLICY_TEXT = "#!/bin/sh\n# Created by tweetlab during an installation, then removed: no service may start.\nexit 101\n"
+SERVICES = {  # package -> the services that it installs
     "redis-server": ("redis-server",),
     "redis-sentinel": ("redis-sentinel",),
     "postgresql": ("postgresql",),
@@ -40,46 +42,47 @@ SERVICES = {  # package -> the services it brings
     "patroni": ("patroni",),
     "pdns-server": ("pdns",),
 }
-BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while something is to be fetched
+BUILD_TOOLS = {"mvn": "maven"}  # program -> package, needed only while something must be downloaded
 
 
 async def servers(say: Say, further: tuple[packages.Package, ...] = (), required: bool = True) -> None:
-    """Install and fetch what is missing of PACKAGES and of `further`.
+    """Install what is missing of PACKAGES and of `further`.
 
-    With `required` False the distribution's packages of `further` that this machine cannot have (no root, not offered) are
-    left out, each with a line that says so. Raises CouldNotRun that lists every other failure and how to fix it.
+    With `required` False, the distribution's packages of `further` that cannot be installed here (no root,
+    not offered) are left out, with one line each. Raises CouldNotRun that lists every other failure and its
+    fix.
     """
     began = time.monotonic()
 
     def progress(name: str, text: str) -> None:
         say(f"{name:<14} {text}")
 
-    optional = set() if required else {each for each in further if isinstance(each, Debian)} - set(packages.PACKAGES)
+    optional = set() if required else {package for package in further if isinstance(package, Debian)} - set(packages.PACKAGES)
     wanted = tuple(dict.fromkeys(packages.PACKAGES + further))
-    to_build = [each.name for each in wanted if isinstance(each, Go) and packages.missing(each)]
+    to_build = [package.name for package in wanted if isinstance(package, Go) and packages.missing(package)]
     if to_build:
-        progress("servers", f"to compile with Go, once: {' and '.join(to_build)}; about "
+        progress("servers", f"compiling with Go, once: {' and '.join(to_build)}; about "
                             f"{fetch.COMPILING_MIN * len(to_build)} min on 2 cores")
     fetched = [package for package in wanted if isinstance(package, Maven | Go)]
-    system = asyncio.ensure_future(_install_telling(missing_system_packages(wanted), progress, optional))
-    gone = await asyncio.gather(
+    system = asyncio.ensure_future(_install_reporting(missing_system_packages(wanted), progress, optional))
+    results = await asyncio.gather(
         system, *(_after_its_tools(package, system, progress) for package in fetched), return_exceptions=True
     )
     packages.java.cache_clear()
     packages.java_version.cache_clear()
-    failures = list(dict.fromkeys(str(problem) for problem in gone if isinstance(problem, LabError)))
-    unexpected = [problem for problem in gone if isinstance(problem, BaseException) and not isinstance(problem, LabError)]
+    failures = list(dict.fromkeys(str(problem) for problem in results if isinstance(problem, LabError)))
+    unexpected = [problem for problem in results if isinstance(problem, BaseException) and not isinstance(problem, LabError)]
     if unexpected:
         raise unexpected[0]
     if failures:
         raise CouldNotRun("\n".join(failures))
-    progress("servers", f"all are there after {time.monotonic() - began:.0f} s")
+    progress("servers", f"all are installed after {time.monotonic() - began:.0f} s")
 
 
 def missing_system_packages(of: tuple[packages.Package, ...] = packages.PACKAGES) -> list[str]:
     """Return the names of the distribution's packages that are missing here, in order."""
-    wanted = [each.package for each in of if isinstance(each, Debian) and packages.missing(each)]
-    to_resolve = any(isinstance(each, Maven) and packages.missing(each) for each in of)
+    wanted = [package.package for package in of if isinstance(package, Debian) and packages.missing(package)]
+    to_resolve = any(isinstance(package, Maven) and packages.missing(package) for package in of)
     if packages.java() is None:
         wanted.append(f"openjdk-{packages.JAVA_MAJOR}-jre-headless")
     if to_resolve:
@@ -88,13 +91,13 @@ def missing_system_packages(of: tuple[packages.Package, ...] = packages.PACKAGES
 
 
 async def install(names: list[str], progress: fetch.Progress, optional: Set[Debian] = frozenset()) -> None:
-    """Install packages of the distribution; of `optional` those that this machine can have.
+    """Install packages of the distribution; those of `optional` only if this machine can install them.
 
-    Raises CouldNotRun with the one command where that needs another user.
+    Raises CouldNotRun that names the command to run if this user may not install packages.
     """
     apt = packages.find("apt-get")
     if names and apt and os.geteuid() == 0:
-        with contextlib.suppress(CouldNotRun):  # old lists may do; if not, the installation says why
+        with contextlib.suppress(CouldNotRun):  # outdated lists may suffice; if not, the installation reports why
             await fetch.run("packages", "reading the package lists", [apt, "-q", "update"], progress, cwd=Path("/"))
     names = _possible(names, progress, optional)
     if not names:
@@ -102,7 +105,7 @@ async def install(names: list[str], progress: fetch.Progress, optional: Set[Debi
         return
     command = f"apt-get install --no-install-recommends {' '.join(names)}"
     if apt is None:
-        raise CouldNotRun(f"These packages are missing and this is neither Debian nor Ubuntu; install them: {' '.join(names)}")
+        raise CouldNotRun(f"This is neither Debian nor Ubuntu, and packages are missing. To fix: install {' '.join(names)}")
     if os.geteuid() != 0:
         raise CouldNotRun(f"Packages are missing and installing them needs root; run: sudo {command}")
     progress("packages", f"installing {', '.join(names)} ({command}); their own services stay off")
@@ -116,16 +119,17 @@ async def install(names: list[str], progress: fetch.Progress, optional: Set[Debi
 
 
 def _possible(names: list[str], progress: fetch.Progress, optional: Set[Debian]) -> list[str]:
-    """Return `names` without what is optional and cannot be had here; one line for each that is left out."""
-    out_of_reach = {each.package for each in optional if each.package in names and packages.is_out_of_reach(each)}
+    """Return `names` without optional packages that cannot be installed here; report each that is left out."""
+    out_of_reach = {package.package for package in optional
+                    if package.package in names and packages.is_out_of_reach(package)}
     reason = "the distribution does not offer it" if os.geteuid() == 0 else "installing it needs root"
     for name in sorted(out_of_reach):
-        progress("packages", f"{name} is left out: {reason}")
+        progress("packages", f"{name} is skipped: {reason}")
     return [name for name in names if name not in out_of_reach]
 
 
-async def _install_telling(names: list[str], progress: fetch.Progress, optional: Set[Debian]) -> None:
-    """Install, and report a failure immediately: the rest is fetched in the meantime, and that may take minutes."""
+async def _install_reporting(names: list[str], progress: fetch.Progress, optional: Set[Debian]) -> None:
+    """Install, and report a failure immediately: the downloads that run at the same time may take minutes."""
     try:
         await install(names, progress, optional)
     except CouldNotRun as problem:
@@ -135,7 +139,7 @@ async def _install_telling(names: list[str], progress: fetch.Progress, optional:
 
 @contextlib.contextmanager
 def nothing_may_start(policy: Path = POLICY) -> Iterator[None]:
-    """Keep packages from starting their services inside this block; what stood there before is put back."""
+    """Prevent packages from starting their services inside this block; restore the previous policy afterwards."""
     if policy.exists() and _forbids(policy):
         yield
         return
@@ -152,32 +156,35 @@ def nothing_may_start(policy: Path = POLICY) -> Iterator[None]:
 
 
 def disable(services: list[str], progress: fetch.Progress) -> None:
-    """Take these services out of the machine's start; says so for each."""
+    """Disable these services at boot; report each."""
     systemctl = packages.find("systemctl")
     for service in services:
         command = [systemctl, "disable", service] if systemctl else ["update-rc.d", service, "disable"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         trouble = done.stderr.strip()[-200:]
-        told = "is not started with the machine" if done.returncode == 0 else f"could not be disabled: {trouble}"
-        progress("packages", f"service {service} {told}")
+        outcome = "is disabled at boot" if done.returncode == 0 else f"could not be disabled: {trouble}"
+        progress("packages", f"service {service} {outcome}")
 
 
 def _forbids(policy: Path) -> bool:
     if not policy.stat().st_mode & stat.S_IXUSR:
         return False
-    asked = subprocess.run([str(policy), "redis-server", "start"], capture_output=True, check=False, timeout=10)
-    return asked.returncode == 101
+    reply = subprocess.run([str(policy), "redis-server", "start"], capture_output=True, check=False, timeout=10)
+    return reply.returncode == 101
 
 
 async def _after_its_tools(package: Maven | Go, system: asyncio.Future[None], progress: fetch.Progress) -> None:
-    """Fetch a package as soon as its tool is there: Maven may have to be installed first, Go need not."""
+    """Download a package as soon as its tool is available: Maven may have to be installed first, Go not."""
     if isinstance(package, Maven) and packages.missing(package) and packages.find("mvn") is None:
         await asyncio.wait([system])
     await fetch.fetch(package, progress)
 
 
 def main() -> int:
-    """Fetch everything (with `--observe` what observes, too; with `--tests` what the tests use), each step a line on stderr."""
+    """Install everything, each step a line on stderr.
+
+    `--observe`: also the observability stack; `--tests`: also test tools.
+    """
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -1,7 +1,7 @@
-"""What a person sees: progress on stderr, results on stdout, plain lines where no terminal is.
+"""Terminal output: progress on stderr, results on stdout, plain lines if there is no terminal.
 
-With `--json` stdout holds one JSON value and nothing else. Texts are shown as they are: what a log or a path holds in
-brackets is no markup.
+With `--json` stdout contains one JSON value and nothing else. Texts are printed verbatim: brackets in a log
+line or a path are not markup.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ class Screen:
         self._began = time.monotonic()
 
     def say(self, text: str) -> None:
-        """One line of progress, with the seconds since the command began."""
+        """Print one line of progress, with the seconds since the command started."""
         self.err.print(Text.assemble((f"{time.monotonic() - self._began:6.1f} s", "dim"), f"  {text}"))
 
     def warn(self, text: str) -> None:
-        """One line that the user should act on."""
+        """Print one line that users should act on."""
         self.err.print(Text(text, "yellow"))
 
     def show(self, text: Any) -> None:
-        """One result (text or a rich renderable); nothing with `--json`."""
+        """Print one result (text or a rich renderable); nothing with `--json`."""
         if not self.json_only:
             self.out.print(text, markup=False)
 
     def emit(self, value: Any) -> None:
-        """The result as JSON, only with `--json`."""
+        """Print the result as JSON, only with `--json`."""
         if self.json_only:
             print(json.dumps(value, indent=2, default=str))
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """Tell a step and what it took."""
+        """Print a step's title at its start, and how long it took at its end."""
         self.say(f"{title} …")
         began = time.monotonic()
         yield

@@ -1,1 +1,1 @@
-"""Self-checks: how often `compare`, share bounds and the load generator are wrong, measured against known answers."""
+"""Self-checks: how often `compare`, share bounds and the load generator are wrong, measured against known results."""

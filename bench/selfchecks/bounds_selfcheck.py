@@ -1,9 +1,9 @@
-"""How many share bounds are judged wrong: drawn bounds and counts, held against arithmetic on whole numbers.
+"""How many share bounds are judged wrong: random bounds and counts, compared with integer arithmetic.
 
 Half of the draws lie exactly on their bound, where binary rounding decides if floats are compared: with `1 -
 ok / n` on one side and `1 * 0.01` on the other, 674 of these 10,000 draws get a wrong verdict (1,125 if all
-are `errors`). Here the text of an objective is parsed as a scenario's line is, and its counts are judged as
-those of a run are.
+are `errors`). The text of an objective is parsed like a scenario's line, and its counts are judged like those
+of a run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ METRICS = ("errors", "goodput", "refused")
 
 
 def exact_bounds_wrong(draws: int = DRAWS, seed: int = SEED) -> int:
-    """Return how many of `draws` share objectives get a verdict that whole numbers contradict."""
+    """Return how many of `draws` share objectives get a verdict that contradicts integer arithmetic."""
     dice = np.random.default_rng(seed)
     return sum(_is_wrong(dice) for _ in range(draws))
 
@@ -40,5 +40,5 @@ def _is_wrong(dice: np.random.Generator) -> bool:
     text = f"{metric} {op} {percent}{f'.{rest:0{digits}d}' if digits else ''} % whole"
     bound = written.parse(text, ()).bound
     ok, refused = {"errors": (n - part, 0), "goodput": (part, 0), "refused": (0, part)}[metric]
-    found = objectives.share(metric, n, ok, refused).judged(op, bound)
-    return found != (verdict.PASS if expected else verdict.FAIL)
+    result = objectives.share(metric, n, ok, refused).judged(op, bound)
+    return result != (verdict.PASS if expected else verdict.FAIL)

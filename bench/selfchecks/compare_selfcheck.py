@@ -1,14 +1,14 @@
-"""How often `compare` is wrong: A/A pairs that it calls changed, true changes that it finds.
+"""How often `compare` is wrong: A/A pairs that it calls changed, true changes that it detects.
 
-Runs are simulated as an M/M/2 queue, first come first served, the harshest plain case: at utilisation 0.8 a
-slow second drags the next ones with it, so requests of one run tell far less than their number. The run is
-the shape that capacity runs have: 70 s at 160/s with 10 s of warm-up, five repeats a side, 10 ms of demand on
-each of two servers. Each run has its own seed; nothing is shared between runs.
+Runs are simulated as an M/M/2 queue, first come first served, the hardest simple case: at utilization 0.8 a
+slow second delays the next ones, so the requests of one run carry far less information than their number. A
+run has the shape of a capacity run: 70 s at 160/s with 10 s of warm-up, five repeats a side, 10 ms of demand
+on each of two servers. Each run has its own seed; nothing is shared between runs.
 
-Power, as measured with this file: 7 of 500 A/A pairs are called changed; demands 1, 2, 3, 5 % apart are found
-in 2, 13, 53, 100 of 100 pairs. Near saturation a small change of demand is a large one of response (10 % lift
-the median by 75 %), and the noise is as large (five runs a side know the median to ±11 %): so an A/A pair at
-this load ends as `cannot tell`, not as `not changed`.
+Power, as measured with this file: 7 of 500 A/A pairs are called changed; demands 1, 2, 3, 5 % apart are
+detected in 2, 13, 53, 100 of 100 pairs. Near saturation a small change of demand is a large change of
+response time (10 % raise the median by 75 %), and the noise is as large (five runs per side determine the
+median to ±11 %), so an A/A pair at this load ends as `cannot tell`, not as `not changed`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from reports.stats import compare, effect_size
 PAIRS = 100
 REPEATS = 5
 RATE_PER_S = 160.0
-DEMAND_S = 0.010  # per operation; utilisation = 160 * 0.010 / 2 = 0.8
+DEMAND_S = 0.010  # per operation; utilization = 160 * 0.010 / 2 = 0.8
 WARM_UP_S = 10.0
 LOAD_S = 70.0
 SEED = 20_261_122
@@ -32,7 +32,7 @@ ROUTE = "parrot"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the pairs ended."""
+    """The number of pairs by result."""
 
     changed: int
     not_changed: int
@@ -41,19 +41,19 @@ class Outcome:
 
 @numba.njit(cache=True)
 def _responses(arrivals_s: np.ndarray, demands_s: np.ndarray) -> np.ndarray:
-    """Response times of a first-come-first-served queue with two servers: each takes the one free earlier."""
+    """Return the response times of a first-come-first-served queue with two servers: each takes the first free one."""
     first, second = 0.0, 0.0
-    found = np.empty(arrivals_s.size)
+    responses_s = np.empty(arrivals_s.size)
     for i in range(arrivals_s.size):
         if second < first:
             first, second = second, first
         first = max(first, arrivals_s[i]) + demands_s[i]
-        found[i] = first - arrivals_s[i]
-    return found
+        responses_s[i] = first - arrivals_s[i]
+    return responses_s
 
 
 def simulate(seed: list[int], demand_s: float = DEMAND_S) -> tuple[effect_size.Floats, effect_size.Floats]:
-    """One run: intended starts (s, from the end of warm-up on) and response times (ms)."""
+    """Return one run: intended starts (s, after the warm-up) and response times (ms)."""
     dice = np.random.default_rng(seed)
     n = int(RATE_PER_S * LOAD_S * 1.1) + 100
     arrivals_s = np.cumsum(dice.exponential(1 / RATE_PER_S, n))
@@ -68,7 +68,7 @@ def _side(pair: int, side: int, demand_s: float) -> list[compare.Sample]:
 
 
 def pairs(ratio: float, n: int = PAIRS) -> Outcome:
-    """Compare `n` pairs of sides whose demands stand 1 : `ratio`."""
+    """Compare `n` pairs of sides with demands 1 : `ratio`."""
     answers = [
         compare.decide(_side(pair, 0, DEMAND_S), _side(pair, 1, DEMAND_S * ratio)).answer for pair in range(n)
     ]
@@ -76,15 +76,15 @@ def pairs(ratio: float, n: int = PAIRS) -> Outcome:
 
 
 def compare_false_changes() -> float:
-    """How many of 100 A/A pairs at utilisation 0.8 are called changed; bar: at most 8."""
+    """Return how many of 100 A/A pairs at utilization 0.8 are called changed; bar: at most 8."""
     return float(pairs(1.0).changed)
 
 
 def compare_found_changes() -> float:
-    """How many of 100 pairs whose demand stands 10 % apart are called changed; bar: at least 90."""
+    """Return how many of 100 pairs whose demands are 10 % apart are called changed; bar: at least 90."""
     return float(pairs(1.1).changed)
 
 
 def power(ratios: tuple[float, ...] = (1.01, 1.02, 1.03, 1.05, 1.1), n: int = PAIRS) -> dict[float, float]:
-    """The share of pairs called changed, for each ratio of demands."""
+    """Return the share of pairs that are called changed, by ratio of demands."""
     return {ratio: pairs(ratio, n).changed / n for ratio in ratios}

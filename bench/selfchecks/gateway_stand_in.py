@@ -1,9 +1,9 @@
-"""A stand-in for the gateway, to try the generator itself: answers at once, and freezes, refuses or drops when told.
+"""A fake gateway to test the load generator: it replies immediately, and freezes, refuses or drops on request.
 
-It keeps the API's shapes and its own tweets in memory, nothing more; what a run against it shows is the generator, not
-a system. `python -m bench.selfchecks.gateway_stand_in HOST PORT` with REHEARSAL set to JSON: {"freeze_at_s", "freeze_s"} (from
-the first request on), {"refuse_every": n} (each n-th write is refused with 503), {"drop_every": n} (each n-th write is done
-and its connection closed in the middle of the answer).
+It implements the API's shapes and keeps its tweets in memory; a run against it measures the generator, not a
+system. `python -m bench.selfchecks.gateway_stand_in HOST PORT` with REHEARSAL set to JSON: {"freeze_at_s",
+"freeze_s"} (from the first request on), {"refuse_every": n} (each n-th write is refused with 503),
+{"drop_every": n} (each n-th write is executed and its connection closed in the middle of the reply).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Reply = tuple[int, Any]
 
 
 class Stage:
-    """The stand-in's state. `answered_ns`: operation -> when its answer was handed to the kernel (monotonic)."""
+    """The fake's state. `answered_ns`: operation -> when its reply was handed to the kernel (monotonic)."""
 
     def __init__(self, knobs: dict[str, float]) -> None:
         self.knobs = knobs
@@ -39,7 +39,7 @@ class Stage:
         self.dropping = False
 
     def maybe_freeze(self) -> None:
-        """Block the whole process once, at the moment that was asked for."""
+        """Block the whole process once, at the configured time."""
         now_ns = time.monotonic_ns()
         self.began_ns = self.began_ns or now_ns
         due_ns = self.began_ns + self.knobs.get("freeze_at_s", 1e9) * 1e9
@@ -48,7 +48,7 @@ class Stage:
             time.sleep(self.knobs["freeze_s"])  # blocks the event loop on purpose: that is the freeze
 
     def answer(self, method: str, path: str, query: str, headers: dict[bytes, bytes], body: bytes, host: str) -> Reply:
-        """Return status and JSON (or bytes) for one request."""
+        """Return status and JSON (or bytes) of the reply to one request."""
         parts = path.strip("/").split("/")
         if path == "/null":
             return 200, b""
@@ -61,7 +61,7 @@ class Stage:
         if method in ("POST", "DELETE"):
             self.writes += 1
             if self._every("refuse_every"):
-                return 503, {"title": "Service Unavailable", "detail": "told to refuse", "type": "about:blank", "status": 503}
+                return 503, {"title": "Service Unavailable", "detail": "refuse_every", "type": "about:blank", "status": 503}
             self.dropping = self._every("drop_every")
             return self._write(method, parts, headers, body, host)
         return self._read(parts, query, host)
@@ -100,7 +100,8 @@ class Stage:
             token = next((int(pair[17:]) for pair in query.split("&") if pair.startswith("pagination_token=")), 1 << 62)
             page = [tweet for tweet in reversed(self.tweets) if tweet[0] < token and tweet[0] not in self.deleted][:PAGE]
             meta = {"result_count": len(page), **({"next_token": str(page[-1][0])} if len(page) == PAGE else {})}
-            return 200, {"data": [{"id": str(one), "author_id": str(author), "text": "x"} for one, author in page], "meta": meta}
+            rows = [{"id": str(tweet_id), "author_id": str(author), "text": "x"} for tweet_id, author in page]
+            return 200, {"data": rows, "meta": meta}
         return 200, {"data": {"id": parts[-1], "author_id": "1", "text": "x"}}
 
 
@@ -123,7 +124,7 @@ def application(stage: Stage) -> Any:
         if stage.dropping:
             stage.dropping = False
             await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"99")]})
-            raise ConnectionResetError("told to drop: the connection is closed before the answer's end")
+            raise ConnectionResetError("configured to drop: the connection is closed before the end of the reply")
         content = answer if isinstance(answer, bytes) else orjson.dumps(answer)
         fields = [(b"content-length", str(len(content)).encode()), (b"x-tweetlab-source", b"hit"),
                   (b"x-tweetlab-scanned", b"7"), (b"x-tweetlab-instance", b"rehearsal-1"),

@@ -1,7 +1,9 @@
-"""Does the generator tell the truth? Two numbers of `make bench`, measured against a stand-in with a known answer.
+"""Does the load generator measure correctly?
 
-The stand-in answers at once and freezes once. The truth does not come from the generator: the stand-in notes when it
-answered each operation, and the plan says when its user wanted it.
+Two numbers of `make bench`, measured against a fake with a known result.
+
+The fake gateway replies immediately and freezes once. The true values do not come from the generator: the
+fake records when it replied to each operation, and the plan has the intended start.
 """
 
 from __future__ import annotations
@@ -53,15 +55,15 @@ async def _freeze_p95_ratio(for_s: float) -> float:
         answered_ns = await asyncio.to_thread(_answered, base_url)
     home = rows[(rows["route"] == "home") & (rows["outcome"] == "ok") & (rows["op"] < len(tape))]
     if len(home) != len(tape) or not set(range(len(tape))) <= set(answered_ns):
-        raise CouldNotRun(f"{len(tape) - len(home)} of {len(tape)} requests were not answered by the stand-in.")
+        raise CouldNotRun(f"{len(tape) - len(home)} of {len(tape)} requests got no reply from the fake gateway.")
     truth_ns = np.array([answered_ns[op] for op in range(len(tape))]) - (tape.due_ns + result.start_ns)
     return percentile((home["done_ns"] - home["due_ns"]).to_numpy(), 0.95) / percentile(truth_ns, 0.95)
 
 
 def _answered(base_url: str) -> dict[int, int]:
-    """Ask the stand-in when it answered each operation (monotonic ns)."""
-    with urllib.request.urlopen(f"{base_url}/answered", timeout=5) as answer:
-        return dict(json.loads(answer.read()))
+    """Return when the fake gateway replied to each operation (monotonic ns)."""
+    with urllib.request.urlopen(f"{base_url}/answered", timeout=5) as reply:
+        return dict(json.loads(reply.read()))
 
 
 async def _start_lag_p99_ms(for_s: float) -> float:
@@ -69,26 +71,29 @@ async def _start_lag_p99_ms(for_s: float) -> float:
         _, result = await play(base_url, Path(folder), "poisson", for_s)
     lag_ms = result.generator.start_lag_ms_p99
     if lag_ms is None:
-        raise CouldNotRun(f"The generator did not end well: {result.died}.")
+        raise CouldNotRun(f"The generator failed: {result.died}.")
     return lag_ms
 
 
 async def play(base_url: str, folder: Path, arrivals: str, for_s: float, mix: dict[str, float] | None = None,
                rate_per_s: float = RATE_PER_S, **how: Any) -> tuple[workload.Tape, driver.LoadResult]:
-    """Play a small rehearsal at `rate_per_s`; return its tape and what the driver returned. `how` goes to `driver.run`."""
+    """Play a small rehearsal at `rate_per_s`; return its tape and the driver's result.
+
+    `how`: fields of `driver.Target` and `driver.Options`, and `on_second` and `stop` of `driver.run`.
+    """
     people = spec.Population(users=200, follows=spec.Follows("pareto", 10, 100), history_tweets=5)
     load = spec.Workload(arrivals, (spec.Stage(for_s, rate_per_s, rate_per_s),), mix or {"home": 1.0})
-    scenario = spec.Scenario("rehearsal", "Does the generator tell the truth?", "", 5, "small", people, load,
+    scenario = spec.Scenario("rehearsal", "Does the generator measure correctly?", "", 5, "small", people, load,
                              policies.Policies(), (), (), spec.Measure(0.0, warm_caches=False))
     tape = workload.draw(scenario, population.generate(people, scenario.seed))
-    how.setdefault("stop", asyncio.Event())
-    how.setdefault("on_second", lambda tick: None)
-    return tape, await driver.run(scenario, tape, base_url, SECRET, folder, **how)
+    stop, on_second = how.pop("stop", asyncio.Event()), how.pop("on_second", lambda tick: None)
+    target = driver.Target(base_url, SECRET, name_servers=how.pop("name_servers", ()))
+    return tape, await driver.run(scenario, tape, target, folder, on_second, stop, driver.Options(**how))
 
 
 @contextmanager
 def stand_in(**knobs: float) -> Iterator[str]:
-    """Run the stand-in in a process of its own; yield its base URL; stop it."""
+    """Run the fake gateway in its own process; yield its base URL; stop it at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -104,14 +109,14 @@ def stand_in(**knobs: float) -> Iterator[str]:
 
 
 def _await_ready(url: str) -> None:
-    ends = time.monotonic() + READY_S
+    deadline = time.monotonic() + READY_S
     while True:
         try:
             urllib.request.urlopen(url, timeout=1).read()
             return
         except (urllib.error.URLError, OSError) as problem:
-            if time.monotonic() > ends:
-                raise CouldNotRun(f"The stand-in did not answer on {url} within {READY_S:g} s: {problem}.") from None
+            if time.monotonic() > deadline:
+                raise CouldNotRun(f"The fake gateway did not answer on {url} within {READY_S:g} s: {problem}.") from None
             time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""The command as a user types it, in a process of its own, against the lab that the test run brought up."""
+"""The command line as users type it, in its own process, against the lab that the test run started."""
 
 import asyncio
 import json
@@ -22,16 +22,19 @@ TRIES = 3
 
 @pytest.fixture(scope="session")
 def lab() -> None:
-    """Skip, with the reason, where no lab with services is up in this range."""
-    told = tweetlab("status", "--json")
-    names = {node["name"] for node in json.loads(told.out or "[]")}
+    """Skip, with the reason, if no lab with services is up in this range."""
+    status = tweetlab("status", "--json")
+    names = {node["name"] for node in json.loads(status.out or "[]")}
     if "gateway-1" not in names:
         lab_missing(f"no lab with services is up in range {os.environ.get('TWEETLAB_RANGE', '1')}: `tweetlab up` starts one")
 
 
 @dataclass
 class Traffic:
-    """What real traffic left behind. `runs`: of `first_run`, the last one counts. Metrics of every process, before and after."""
+    """The results of real traffic.
+
+    `runs`: of `first_run`, the last one counts. Metrics of every process, before and after.
+    """
 
     runs: list[dict[str, Any]]
     before: data_flow.Values
@@ -40,20 +43,20 @@ class Traffic:
 
 @pytest.fixture(scope="session")
 def traffic(lab: None) -> Traffic:
-    """Runs of `first_run` on both until one passes: a busy neighbour may spoil a latency, so speed gets three tries.
+    """Runs of `first_run` on both until one passes: a busy neighbor may spoil a latency, so latency gets three tries.
 
-    What users were promised gets none: the invariants are asserted on every one of them.
+    Invariants get only one: they are asserted on every run.
     """
-    before, found = metrics(), []
-    while len(found) < TRIES and not (found and found[-1]["verdict"] == "PASS"):
-        said = tweetlab("run", "first_run", "--on", "both", "--json", timeout_s=240)
-        assert said.out, said.err[-3000:]
-        found.append(said.json()[0] | {"code": said.code})
-    return Traffic(found, before, metrics())
+    before, runs = metrics(), []
+    while len(runs) < TRIES and not (runs and runs[-1]["verdict"] == "PASS"):
+        result = tweetlab("run", "first_run", "--on", "both", "--json", timeout_s=240)
+        assert result.out, result.err[-3000:]
+        runs.append(result.json()[0] | {"code": result.code})
+    return Traffic(runs, before, metrics())
 
 
 def metrics() -> data_flow.Values:
-    """Return what every process of the lab tells now, and what the exporter of an observed lab would tell of its stores."""
+    """Return the current metrics of every process of the lab, and those that the exporter of an observed lab would add."""
     lab = native.Lab(ROOT, settings.from_env().range)
     return {**data_flow.scraped(lab.paths), "exporter/exporter-1": asyncio.run(_of_stores())}
 

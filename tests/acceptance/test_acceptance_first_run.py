@@ -1,4 +1,4 @@
-"""The first run, as a newcomer asks it: real servers, a fault in the middle, invariants, the twin, one report."""
+"""The first run of a newcomer: real servers, a fault in the middle, invariants, the twin, one report."""
 
 import json
 import re
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")
 
 @pytest.fixture(scope="module")
 def runs(traffic):
-    """All tries of `first_run`: the invariants are asserted on every one of them."""
+    """All tries of `first_run`: the invariants are asserted on each of them."""
     return traffic.runs
 
 
@@ -32,14 +32,14 @@ def test_the_run_is_valid(run):
 
 
 def test_every_invariant_holds_through_the_cache_loss(runs):
-    """What was acknowledged is there, in order, once, for every follower, though the cache was lost on the way."""
+    """Acknowledged tweets are there, in order, once, for every follower, although the cache was lost during the run."""
     findings = [f for run in runs for f in run["invariants"]]
 
     assert [(f["name"], f["verdict"], f["note"], f["violations"][:2]) for f in findings if f["verdict"] != "pass"] == []
     assert len(findings) >= 8 and all(f["checked"] > 0 for f in findings)
 
 
-def test_the_objectives_hold_and_the_exit_code_says_so(run):
+def test_the_objectives_are_met_and_the_exit_code_is_0(run):
     """PASS, and 0."""
     assert [(o["text"], o["verdict"], o["value"]) for o in run["objectives"] if o["verdict"] != "pass"] == []
     assert (run["verdict"], run["code"]) == ("PASS", 0)
@@ -47,20 +47,20 @@ def test_the_objectives_hold_and_the_exit_code_says_so(run):
 
 @pytest.mark.parametrize("path", ["push", "pull", "rebuild", "hit", "tail", "retry"])
 def test_every_path_was_taken(run, path):
-    """A run in which nobody was pulled or nothing was rebuilt says nothing about pulling or rebuilding."""
+    """A run without a pull or a rebuild says nothing about pulling or rebuilding."""
     assert run["summary"]["paths"][path] > 0
 
 
 def test_at_least_five_authors_are_pulled(run):
-    """`first_run` sets push_limit so."""
+    """`first_run` sets push_limit accordingly."""
     effects = pd.read_parquet(Path(run["run"]) / "effects.parquet")
     pulled = effects[(effects["group"] == "fanout") & (effects["path"] == "pull")]
 
     assert pulled["key"].nunique() >= 5
 
 
-def test_the_fault_bit_and_was_recovered_from(run):
-    """An effect probe proved it; the recovery probe held."""
+def test_the_fault_took_effect_and_recovered(run):
+    """The effect probe and the recovery probe confirmed it."""
     faults = json.loads((Path(run["run"]) / "faults.json").read_text())
 
     assert [(f["kind"], f["void"]) for f in faults] == [("cache_loss", "")]
@@ -68,15 +68,15 @@ def test_the_fault_bit_and_was_recovered_from(run):
 
 
 def test_delivery_was_measured_by_the_worker_and_by_the_api(run):
-    """The worker's stamps and the API probes agree."""
+    """The worker's timestamps and the API probes agree."""
     delivery = run["summary"]["delivery"]
 
     assert delivery["n"] > 50
     assert delivery["probes"]["verdict"] == "pass", delivery["probes"]
 
 
-def test_cpu_of_every_process_stands_in_the_record(run):
-    """A figure without the CPU of each process beside it explains nothing."""
+def test_the_record_contains_the_cpu_of_every_process(run):
+    """A figure without the CPU of each process explains nothing."""
     cpu = run["summary"]["cpu"]
 
     assert {"redis-1", "cassandra-1", "postgres-1", "kafka-1", "elasticsearch-1", "minio-1", "haproxy-1", "gateway-1",
@@ -84,14 +84,14 @@ def test_cpu_of_every_process_stands_in_the_record(run):
     assert all(run["versions"][kind] for kind in ("redis", "cassandra", "postgres", "kafka", "elasticsearch", "minio", "haproxy"))
 
 
-def test_the_twin_answered_the_same_question(run):
-    """Its prediction stands beside the measurement, with its label and error."""
+def test_the_twin_predicted_the_same_scenario(run):
+    """Its prediction is next to the measurement, with its label and error."""
     assert run["prediction"]["label"]
     assert {"home", "post"} <= set(run["prediction"]["routes"])
 
 
 def test_the_report_is_one_file_that_needs_no_network(run):
-    """No script, no style, no picture from elsewhere."""
+    """No external script, style or picture."""
     page = Path(run["report"]).read_text()
 
     assert re.findall(r"""(?:src|href)=["'](?!#|data:)[^"']*["']""", page) == []
@@ -100,7 +100,7 @@ def test_the_report_is_one_file_that_needs_no_network(run):
 
 
 def test_the_run_can_be_exported(run):
-    """Markdown for people, JUnit for build servers, HdrHistogram logs for other tools."""
+    """Markdown for readers, JUnit for CI servers, HdrHistogram logs for other tools."""
     assert tweetlab("report", run["run"], "--md").out.startswith("#")
     assert "<testsuite" in tweetlab("report", run["run"], "--junit").out
     logs = list((Path(run["run"]) / "histograms").glob("home.*.hlog"))

@@ -1,4 +1,4 @@
-"""A real edge list instead of a drawn graph: the users who are there are those of the file."""
+"""A real edge list instead of a generated graph: the users are those of the file."""
 
 import json
 import os
@@ -21,46 +21,46 @@ def small_list(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("source", ["ring", "reed98"])
-def test_the_twin_answers_for_an_edge_list(source, tmp_path):
-    """Python alone; 962 users and 18,812 edges where the file is at hand."""
+def test_the_twin_predicts_an_edge_list(source, tmp_path):
+    """Python alone; 962 users and 18,812 edges if the file is available."""
     if source == "reed98" and not REED98.exists():
-        pytest.skip(f"{REED98.name} is not beside this checkout; the small list is tried")
+        pytest.skip(f"{REED98.name} is not next to this checkout; the small list is tested")
     path = REED98 if source == "reed98" else small_list(tmp_path)
 
-    said = tweetlab("run", "first_run", "--on", "twin", "--graph", str(path), "--json", "--set", "workload.stages.0.for=15 s",
+    result = tweetlab("run", "first_run", "--on", "twin", "--graph", str(path), "--json", "--set", "workload.stages.0.for=15 s",
                     "--set", "faults=[]", "--set", "objectives=[errors < 0.5 % whole]", "--set", "measure.warm_up=1 s")
 
-    assert said.out, said.err
-    assert said.json()[0]["summary"]["routes"]["home"]["ok"] > 50
+    assert result.out, result.err
+    assert result.json()[0]["summary"]["routes"]["home"]["ok"] > 50
 
 
-def test_the_command_shows_what_a_graph_file_would_be_read_as(tmp_path):
-    """One line for people, every figure with `--json`. 7 and 8 follow each other: 77 pairs, 154 follows."""
+def test_the_command_shows_how_a_graph_file_would_be_read(tmp_path):
+    """One line of text, every figure with `--json`. 7 and 8 follow each other: 77 pairs, 154 follows."""
     path = small_list(tmp_path)
 
-    said, as_json = tweetlab("graph", str(path)), tweetlab("graph", str(path), "--json", "--undirected")
+    result, as_json = tweetlab("graph", str(path)), tweetlab("graph", str(path), "--json", "--undirected")
 
-    assert said.code == 0
-    assert "40 users, 78 follows, directed" in said.out and "largest audience 39 (id 7)" in said.out
+    assert result.code == 0
+    assert "40 users, 78 follows, directed" in result.out and "largest audience 39 (id 7)" in result.out
     assert as_json.json()["users"] == 40 and as_json.json()["follows"] == 154 and as_json.json()["undirected"]
     swapped = tweetlab("graph", str(path), "--direction", "followee_follower", "--json")
     assert swapped.json()["largest_audience"] == 2
 
 
-@pytest.mark.parametrize(("words", "named"), [
+@pytest.mark.parametrize(("words", "message"), [
     (["/nowhere/x.edges"], "/nowhere/x.edges"), ([], "Missing argument"),
     (["FILE", "--direction", "folower_followee"], "follower_followee"),
 ])
-def test_the_command_refuses_what_is_no_graph_file(words, named, tmp_path):
-    """Exit 64, one message with what was wrong or meant."""
+def test_the_command_refuses_an_invalid_graph_file(words, message, tmp_path):
+    """Exit 64, one message with the wrong or the intended word."""
     path = str(small_list(tmp_path))
 
-    said = tweetlab("graph", *(path if word == "FILE" else word for word in words))
+    result = tweetlab("graph", *(path if word == "FILE" else word for word in words))
 
-    assert said.code == 64 and named in said.err and "Traceback" not in said.err
+    assert result.code == 64 and message in result.err and "Traceback" not in result.err
 
 
-def test_a_run_says_what_its_graph_file_held(tmp_path):
+def test_a_run_reports_how_its_graph_file_was_read(tmp_path):
     """The same line and the same hint as the command; the options reach the population."""
     path = tmp_path / "pairs.edges"
     path.write_text("".join(f"{n} {n % 40 + 1}\n" for n in range(1, 41)))
@@ -80,7 +80,7 @@ def test_a_run_says_what_its_graph_file_held(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("lab")
 def test_an_edge_list_is_seeded_into_the_stores(tmp_path):
-    """User 7 of the ring has 39 followers by the API, and a reader's page is full of his friends."""
+    """User 7 of the ring has 39 followers by the API."""
     path = small_list(tmp_path)
 
     seeded = tweetlab("seed", "first_run", "--graph", str(path), "--json").json()
@@ -104,5 +104,5 @@ def _profile(user: int) -> dict:
     token = jwt.encode(claims, session.secret_of(lab), "HS256")
     url = f"{session.public_url(lab)}/2/users/{user}?user.fields=public_metrics"
     request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.loads(answer.read())["data"]
+    with urllib.request.urlopen(request, timeout=10) as reply:
+        return json.loads(reply.read())["data"]

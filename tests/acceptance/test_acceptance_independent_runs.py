@@ -1,4 +1,4 @@
-"""A run owes nothing to the run before it: the second of a pair says what it says on a fresh lab."""
+"""Runs are independent: the second run of a pair has the same results as on a fresh lab."""
 
 import json
 import os
@@ -15,25 +15,26 @@ SEED = 109
 authors.
 """
 RECORD = Path(__file__).with_name("independent_pair.json")
-"""What the second of the pair said on a fresh lab. To record it again after a change of what is drawn or of
-the paths:
-`TWEETLAB_RECORD=1` and this test, on a lab that was purged and started for it."""
+"""The results of the second run on a fresh lab.
+
+To record them again after a change of the drawing or of the paths, run this test with `TWEETLAB_RECORD=1` on
+a purged and newly started lab.
+"""
 
 
-def test_the_second_run_of_a_pair_says_what_it_says_on_a_fresh_lab(tmp_path):
-    """Invariants, violations and path counts do not depend on the order of runs: nothing of the first is in
-    the second."""
+def test_the_second_run_of_a_pair_has_the_same_results_as_on_a_fresh_lab(tmp_path):
+    """Invariants, violations and path counts do not depend on the order of runs."""
     first, second = independent_runs.drawn(SEED)
     recording = bool(os.environ.get("TWEETLAB_RECORD"))
-    said = []
+    results = []
     for doc in (second,) if recording else (first, second):
         path = independent_runs.written(doc, tmp_path)
         done = tweetlab("run", str(path), "--on", "system", "--json", timeout_s=120)
         assert done.out, done.err[-3000:]
-        said.append(independent_runs.said_by(done.json()[0]))
+        results.append(independent_runs.said_by(done.json()[0]))
     if recording:
-        RECORD.write_text(json.dumps({"seed": SEED, **said[-1]}, indent=1) + "\n")
+        RECORD.write_text(json.dumps({"seed": SEED, **results[-1]}, indent=1) + "\n")
     fresh = json.loads(RECORD.read_text())
 
     assert fresh["seed"] == SEED and fresh["violations"] == []
-    assert independent_runs.differences(said[-1], fresh) == []
+    assert independent_runs.differences(results[-1], fresh) == []

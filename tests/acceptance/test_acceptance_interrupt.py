@@ -1,4 +1,4 @@
-"""Ctrl-C during the load: the load ends, the report is still written, and the exit code says so."""
+"""Ctrl-C during the load: the load ends, the report is still written, and the exit code is 130."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.usefixtures("lab")
 
 
 def test_ctrl_c_ends_the_load_and_still_writes_the_report():
-    """Exit 130; the record holds what was seen until then and calls itself void."""
+    """Exit 130; the record contains what was measured until then, and its verdict is VOID."""
     words = [sys.executable, "-m", "tweetlab", "run", "first_run", "--on", "system", "--json",
              "--set", "population.users=200", "--set", "population.follows={shape: even, mean: 10, max: 20}"]
     run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
@@ -25,7 +25,7 @@ def test_ctrl_c_ends_the_load_and_still_writes_the_report():
     out, err = run.communicate(timeout=120)
 
     assert run.returncode == 130, err[-2000:]
-    said = tweetlab("report", "latest", "--json").json()
-    assert said["record"]["verdict"] == "VOID"
-    assert 0 < sum(route["sent"] for route in said["record"]["summary"]["routes"].values()) < 1000
+    result = tweetlab("report", "latest", "--json").json()
+    assert result["record"]["verdict"] == "VOID"
+    assert 0 < sum(route["sent"] for route in result["record"]["summary"]["routes"].values()) < 1000
     assert '"ran to its end"' in out

@@ -1,4 +1,7 @@
-"""Chromium on the lab that the test run brought up. Where no browser or no lab is found, these tests are skipped and say why."""
+"""Chromium on the lab that the test run started.
+
+Without a browser or a lab these tests are skipped, with the reason.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +35,14 @@ from tweetlab.console import app
 ROOT = Path(__file__).resolve().parents[2]
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 900}
-PATIENCE_MS = 15_000  # two cores carry the lab, the browser and these tests
+PATIENCE_MS = 15_000  # two cores are shared by the lab, the browser and these tests
 
 expect.set_options(timeout=PATIENCE_MS)
 
 
 @contextlib.contextmanager
 def served(console: app.Console) -> Iterator[str]:
-    """Serve a console of this process on a free port; give its address."""
+    """Serve a console in this process on a free port; yield its address."""
     listener = app.bind(0)
     console.port = listener.getsockname()[1]
     running = uvicorn.Server(uvicorn.Config(console.app, ws="none", log_config=None, timeout_graceful_shutdown=1))
@@ -56,28 +59,28 @@ def lab_range() -> int:
 
 @pytest.fixture(scope="session")
 def web_url() -> str:
-    """The public door of the lab; the tests are skipped where no lab with services is up."""
+    """The public URL of the lab; the tests are skipped if no lab with services is up."""
     command = [sys.executable, "-m", "tweetlab", "status", "--json"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    if "gateway-1" not in {node["name"] for node in json.loads(told.stdout or "[]")}:
+    status = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if "gateway-1" not in {node["name"] for node in json.loads(status.stdout or "[]")}:
         lab_missing(f"no lab with services is up in range {lab_range()}: `tweetlab up` starts one")
     return f"http://{Plan(lab_range()).of('haproxy')}"
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium of the distribution."""
+    """The distribution's Chromium, headless."""
     requirements.check(packages.CHROMIUM)
     path = packages.browser()
     flags = ["--disable-dev-shm-usage", "--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=flags)
-        yield found
-        found.close()
+        chromium = playwright.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()
 
 
 class Windows:
-    """Opens windows that share nothing, and keeps what their consoles complained of."""
+    """Opens isolated windows, and records the errors of their consoles."""
 
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
@@ -90,7 +93,7 @@ class Windows:
         self._open.append(context)
         page = context.new_page()
         page.on("pageerror", lambda problem: self.complaints.append(str(problem)))
-        page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda message: self.complaints.append(message.text) if message.type == "error" else None)
         page.goto(url)
         return page
 
@@ -102,21 +105,21 @@ class Windows:
 @pytest.fixture
 def windows(browser: Browser) -> Iterator[Windows]:
     """Windows that are closed after the test."""
-    found = Windows(browser)
-    yield found
-    found.close()
+    opened = Windows(browser)
+    yield opened
+    opened.close()
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody at a window."""
+    """A user with a window."""
 
     page: Page
     username: str
     name: str
 
     def write(self, text: str, picture: bytes | None = None) -> None:
-        """Post from the home timeline, and wait until it stands there."""
+        """Post from the home timeline, and wait until the tweet is shown."""
         page = self.page
         form = page.get_by_role("form", name="New tweet")
         form.get_by_role("textbox").fill(text)
@@ -127,7 +130,7 @@ class Person:
         expect(page.locator("article").filter(has_text=text).first).to_be_visible()
 
     def go(self, place: str) -> None:
-        """Go to a place of the client, as `u/ada`."""
+        """Go to a route of the web client, such as `u/ada`."""
         self.page.evaluate("place => { location.hash = '#/' + place; }", place)
 
     def tweet(self, text: str):
@@ -135,7 +138,7 @@ class Person:
 
 
 def sign_up(page: Page, name: str) -> Person:
-    """Make an account by the form and wait for the home timeline."""
+    """Create an account with the form and wait for the home timeline."""
     username = f"{re.sub('[^a-z]', '', name.lower())[:6]}_{secrets.token_hex(3)}"
     page.get_by_role("button", name="New here? Sign up").click()
     page.get_by_label("Name", exact=True).fill(name)
@@ -146,22 +149,22 @@ def sign_up(page: Page, name: str) -> Person:
     return Person(page, username, name)
 
 
-def png(side: int = 12, colour: tuple[int, int, int] = (47, 111, 208)) -> bytes:
-    """Return a small picture of one colour."""
+def png(side: int = 12, color: tuple[int, int, int] = (47, 111, 208)) -> bytes:
+    """Return a small picture of one color."""
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = b"".join(b"\0" + bytes(colour) * side for _ in range(side))
+    rows = b"".join(b"\0" + bytes(color) * side for _ in range(side))
     head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def done(work: Coroutine[Any, Any, Any]) -> Any:
-    """Do asynchronous work in a thread: playwright's own loop runs in this one."""
+    """Run a coroutine in another thread: playwright's own loop runs in this one."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result(60)
 
 
 def is_wider_than_its_window(page: Page) -> bool:
-    """Would a reader have to scroll sideways?"""
+    """Return whether the page scrolls horizontally."""
     return bool(page.evaluate("document.documentElement.scrollWidth > window.innerWidth"))

@@ -1,4 +1,4 @@
-"""The live console in Chromium: it tells the truth about a lab that works, breaks, heals, is loaded, or is not there."""
+"""The live console in Chromium: it shows a lab that works, fails, recovers, is under load, or is down."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ measure: {warm_up: 2 s}
 
 @contextlib.contextmanager
 def console(port: int = 0, **env: str) -> Iterator[str]:
-    """Run `tweetlab console`; give its address."""
+    """Run `tweetlab console`; yield its address."""
     command = [sys.executable, "-m", "tweetlab", "console", "--port", str(port), "--json"]
     env = os.environ | {"PYTHONUNBUFFERED": "1"} | env
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=env)
@@ -52,25 +52,25 @@ def console(port: int = 0, **env: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def url(web_url) -> Iterator[str]:
     """A console of the lab in this range."""
-    with console() as found:
-        yield found
+    with console() as address:
+        yield address
 
 
-def test_every_node_of_a_well_lab_stands_there_well(windows, url):
+def test_every_node_of_a_healthy_lab_is_shown_as_healthy(windows, url):
     """Boxes, processes and the state agree with `tweetlab status`."""
     page = windows.open(url)
     nodes = done(native.Lab(ROOT, lab_range()).status())
 
-    expect(page.locator("#state")).to_have_text("all well")
+    expect(page.locator("#state")).to_have_text("healthy")
     expect(page.locator("#nodes tr")).to_have_count(len(nodes))
     expect(page.locator(".box[data-kind]")).to_have_count(len({node.kind for node in nodes}) + 1)  # and the clients
-    expect(page.locator("#nodes .chip.well")).to_have_count(len(nodes))
+    expect(page.locator("#nodes .chip.healthy")).to_have_count(len(nodes))
     expect(page.get_by_role("img", name=re.compile("^CPU; now: stores"))).to_be_visible()
     assert windows.complaints == []
 
 
-def test_a_killed_instance_is_shown_as_down_and_as_well_again(windows, url):
-    """Red while it is dead, green when auto-heal has brought it back, and counted as a restart."""
+def test_a_killed_instance_is_shown_as_dead_and_as_healthy_again(windows, url):
+    """Red while it is dead, green once auto-heal has restarted it, and counted as a restart."""
     lab = native.Lab(ROOT, lab_range())
     page = windows.open(url)
     box = page.locator(".box[data-kind=search]")
@@ -90,24 +90,24 @@ def test_a_killed_instance_is_shown_as_down_and_as_well_again(windows, url):
     expect(row.locator(".chip")).to_have_text("healthy")
     expect(box).not_to_have_class(re.compile("sick"))
     expect(row.locator("td").last).to_have_text(str(before + 1))
-    expect(page.locator("#state")).to_have_text("all well")
+    expect(page.locator("#state")).to_have_text("healthy")
 
 
-def test_a_box_opens_the_log_and_the_figures_of_its_node(windows, url):
-    """From a box to the words of its process, by keyboard too."""
+def test_a_box_opens_the_log_and_the_metrics_of_its_node(windows, url):
+    """From a box to the log of its process, by keyboard too."""
     page = windows.open(url)
     page.locator(".box[data-kind=gateway]").focus()
     page.keyboard.press("Enter")
 
     expect(page.get_by_role("dialog")).to_be_visible()
-    expect(page.get_by_role("heading", name="gateway-1: well")).to_be_visible()
+    expect(page.get_by_role("heading", name="gateway-1: healthy")).to_be_visible()
     expect(page.locator("#detail-log")).not_to_have_text("…")
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
 
 
 def test_a_running_load_shows_its_rates_its_fault_and_then_its_report(windows, url, tmp_path):
-    """The question, the seconds, the rate on each hop, the fault, and at last the run with its report."""
+    """The question, the seconds, the rate on each hop, the fault, and finally the run with its report."""
     page = windows.open(url)
     scenario = tmp_path / "browser_look.yaml"
     scenario.write_text(LOAD)
@@ -135,7 +135,7 @@ def test_a_running_load_shows_its_rates_its_fault_and_then_its_report(windows, u
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_console_is_readable_on_a_phone(windows, url, scheme):
-    """390 px wide: no sideways scrolling, the hops as figures in their boxes."""
+    """390 px wide: no horizontal scrolling, the hops as figures in their boxes."""
     page = windows.open(url, PHONE, scheme)
     expect(page.locator(".box[data-kind=gateway]")).to_be_visible()
 
@@ -144,15 +144,15 @@ def test_the_console_is_readable_on_a_phone(windows, url, scheme):
     assert page.locator("text=undefined").count() + page.locator("text=NaN").count() == 0
 
 
-def test_a_console_that_ends_is_told_and_one_that_returns_is_picked_up(windows, web_url):
-    """The page never shows an old picture as if it were live."""
+def test_a_console_that_stops_is_reported_and_the_page_reconnects(windows, web_url):
+    """The page never shows stale data as live."""
     with console() as first:
         page = windows.open(first)
-        expect(page.locator("#state")).to_have_text("all well")
+        expect(page.locator("#state")).to_have_text("healthy")
     expect(page.get_by_role("alert")).to_contain_text("The console has not answered")
 
     with console(int(first.rstrip("/").rpartition(":")[2])):
-        expect(page.locator("#state")).to_have_text("all well")
+        expect(page.locator("#state")).to_have_text("healthy")
         expect(page.get_by_role("alert")).to_be_hidden()
 
 
@@ -166,10 +166,10 @@ def test_a_range_without_a_lab_says_how_to_start_one(windows, browser):
 
 
 def test_a_watched_console_costs_less_than_three_hundredths_of_a_core(windows, web_url):
-    """What looks on must not change what it looks at."""
+    """Monitoring must not change what it measures."""
     with console() as url:
         page = windows.open(url)
-        expect(page.locator("#state")).to_have_text("all well")
+        expect(page.locator("#state")).to_have_text("healthy")
         pid = _listener(int(url.rstrip("/").rpartition(":")[2]))
         time.sleep(2)
         before, began = time.clock_gettime_ns(~pid << 3 | 2), time.monotonic_ns()
@@ -182,4 +182,5 @@ def test_a_watched_console_costs_less_than_three_hundredths_of_a_core(windows, w
 def _listener(port: int) -> int:
     import psutil
 
-    return next(each.pid for each in psutil.net_connections("tcp") if each.status == "LISTEN" and each.laddr.port == port)
+    return next(socket.pid for socket in psutil.net_connections("tcp")
+                if socket.status == "LISTEN" and socket.laddr.port == port)

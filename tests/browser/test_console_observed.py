@@ -1,7 +1,7 @@
-"""The console of an observed lab: alerts and the pages of those that look on, shown from recorded answers.
+"""The console of an observed lab: alerts and links of the observability stack, shown from recorded replies.
 
-The console, its page and its questions are the real ones; Prometheus and the others are one small server that answers
-what they answered in a lab with --observe, at the addresses where they would stand.
+The console, its page and its queries are the real ones; Prometheus and the others are one small server that
+replays their replies in a lab with --observe, at their addresses.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ RANGE = 216
 PLAN = Plan(RANGE)
 KINDS = {"haproxy": "mesh", "gateway": "service", "prometheus": "observer", "alertmanager": "observer", "jaeger": "observer",
          "receiver": "observer"}
-PAGES = {  # what stands behind each link of the page
+PAGES = {  # the target of each link of the page
     ("haproxy", "/"), ("haproxy", "/openapi.json"), ("prometheus", "/classic/alerts"), ("alertmanager", "/api/v2/alerts"),
     ("jaeger", "/search"), ("receiver", "/incidents"),
 }
 
 
 def alert(name: str, state: str, severity: str, summary: str, **labels: str) -> dict[str, object]:
-    """One alert as Prometheus 2.42 answers it at /api/v1/alerts."""
+    """Return one alert as in the reply of Prometheus 2.42 at /api/v1/alerts."""
     since = time.strftime("%Y-%m-%dT%H:%M:%S.000000001Z", time.gmtime(time.time() - 30))
     return {"labels": {"alertname": name, "severity": severity, **labels}, "annotations": {"summary": summary}, "state": state,
             "activeAt": since, "value": "1e+00"}
@@ -58,7 +58,7 @@ RECORDED = [
 
 
 class Recorder(http.server.BaseHTTPRequestHandler):
-    """Answers for everybody. `alerts` None: Prometheus does not."""
+    """Replies for every server. `alerts` None: Prometheus does not answer."""
 
     alerts: list[dict[str, object]] | None = []
 
@@ -87,21 +87,21 @@ class Recorded(collector.Collector):
 
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory) -> Iterator[str]:
-    """The address of a console on recorded answers."""
+    """The address of a console on recorded replies."""
     tmp_path, Recorder.alerts = tmp_path_factory.mktemp("observed"), RECORDED
-    asked = [kind for kind in KINDS if kind != "gateway"]
-    servers = [http.server.ThreadingHTTPServer((PLAN.host(kind), PLAN.ports(kind)[0]), Recorder) for kind in asked]
-    for each in servers:
-        threading.Thread(target=each.serve_forever, daemon=True).start()
+    served_kinds = [kind for kind in KINDS if kind != "gateway"]
+    servers = [http.server.ThreadingHTTPServer((PLAN.host(kind), PLAN.ports(kind)[0]), Recorder) for kind in served_kinds]
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     with served(app.Console(Recorded(tmp_path, RANGE, tmp_path / "runs"), tmp_path / "runs")) as url:
         yield url
-    for each in servers:
-        each.shutdown()
-        each.server_close()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
-def test_alerts_stand_there_once_each_the_loudest_first_and_say_since_when(windows, observed):
-    """All windows of a budget, and all tickets of a kind, are one row; pages stand before tickets, firing before pending."""
+def test_alerts_are_listed_once_each_by_severity_with_their_age(windows, observed):
+    """All windows of a budget, and all tickets of a kind, are one row; pages precede tickets, firing before pending."""
     page = windows.open(observed, DESK)
     rows = page.locator("#alerts li")
 
@@ -115,30 +115,30 @@ def test_alerts_stand_there_once_each_the_loudest_first_and_say_since_when(windo
     assert windows.complaints == []
 
 
-def test_every_link_of_the_page_leads_somewhere(windows, observed):
-    """The web client, the API, traces, metrics, alerts and what the pagers got: each answers 200."""
+def test_every_link_of_the_page_answers(windows, observed):
+    """The web client, the API, traces, metrics, alerts and incidents: each answers 200."""
     page = windows.open(observed)
     links = page.locator("#links a")
 
     expect(links).to_have_count(len(PAGES))
     for link in links.all():
-        with urllib.request.urlopen(str(link.get_attribute("href")), timeout=5) as answer:
-            assert answer.status == 200
+        with urllib.request.urlopen(str(link.get_attribute("href")), timeout=5) as reply:
+            assert reply.status == 200
     with page.context.expect_page() as opened:
         page.get_by_role("link", name="Prometheus").click()
     assert urlsplit(opened.value.url).path == "/classic/alerts"
 
 
 def test_alerts_are_readable_on_a_phone(windows, observed):
-    """390 px wide: nothing has to be pushed sideways."""
+    """390 px wide: no horizontal scrolling."""
     page = windows.open(observed, PHONE)
 
     expect(page.locator("#alerts li")).to_have_count(4)
     assert not is_wider_than_its_window(page)
 
 
-def test_a_prometheus_that_does_not_answer_is_told_as_such(windows, observed):
-    """Silence is no good news: the page says that nobody knows, not that nothing fires or nobody observes."""
+def test_a_prometheus_that_does_not_answer_is_reported(windows, observed):
+    """Without a reply the alerts are unknown: neither 'no alert' nor 'not observed'."""
     Recorder.alerts = None
     page = windows.open(observed)
 

@@ -1,6 +1,6 @@
-"""The console of a cluster of which a zone or a region is lost: 52 processes that a reader can take in, on a desk and on a phone.
+"""The console of a cluster that lost a zone or a region: 52 processes, readable on a desktop and on a phone.
 
-The console and its page are the real ones; the lab behind them is the blueprint's list of nodes.
+The console and its page are the real ones; the lab is the blueprint's list of nodes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLAN, NODES = Plan(RANGE), blueprint.load("cluster").nodes
 
 
 class Recorded(collector.Collector):
-    """A collector whose lab is the cluster with zone 1 dead and one server of zone 2 not well."""
+    """A collector whose lab is the cluster with zone 1 dead and one server of zone 2 unhealthy."""
 
     async def _nodes(self) -> tuple[list[NodeStatus], dict[str, int]]:
         return [self.row(node) for node in NODES], {}
@@ -51,24 +51,24 @@ def url(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_each_zone_stands_there_with_all_its_processes_and_the_lost_one_is_told_as_lost(windows, url, size):
-    """And nobody has to scroll sideways."""
+def test_each_zone_is_shown_with_its_processes_and_the_lost_one_as_lost(windows, url, size):
+    """Without horizontal scrolling."""
     page = windows.open(url, size)
     zones = page.locator("#zones .zone")
     expect(zones).to_have_count(3)
-    lost, limping, whole = (zones.nth(number) for number in range(3))
+    lost, degraded, healthy = (zones.nth(number) for number in range(3))
     sizes = [len(blueprint.load("cluster").in_zone(zone)) for zone in (1, 2, 3)]
 
     expect(lost).to_have_class(re.compile("sick"))
-    expect(lost.locator(".sum")).to_have_text(f"lost: none of {sizes[0]} processes well")
-    expect(limping.locator(".sum")).to_have_text(f"{sizes[1] - 1} of {sizes[1]} processes well")
-    expect(whole.locator(".sum")).to_have_text(f"all {sizes[2]} processes well")
+    expect(lost.locator(".sum")).to_have_text(f"lost: none of {sizes[0]} processes healthy")
+    expect(degraded.locator(".sum")).to_have_text(f"{sizes[1] - 1} of {sizes[1]} processes healthy")
+    expect(healthy.locator(".sum")).to_have_text(f"all {sizes[2]} processes healthy")
     assert [zones.nth(number).locator(".chip").count() for number in range(3)] == sizes
     assert not is_wider_than_its_window(page)
 
 
 def test_a_name_in_a_zone_shows_what_is_wrong_with_it(windows, url):
-    """The same window as a box opens."""
+    """In the same dialog as a box."""
     page = windows.open(url, DESK)
     page.locator('#zones [data-node="postgres-2"]').click()
 
@@ -77,7 +77,7 @@ def test_a_name_in_a_zone_shows_what_is_wrong_with_it(windows, url):
 
 
 def test_members_of_one_kind_share_a_box_with_a_dot_for_each(windows, url):
-    """Fifty-two boxes would be no picture of a flow."""
+    """Fifty-two boxes would be unreadable."""
     page = windows.open(url, DESK)
     dots = page.locator('[data-kind="cassandra"] .dots i')
 
@@ -87,7 +87,7 @@ def test_members_of_one_kind_share_a_box_with_a_dot_for_each(windows, url):
 
 
 class Placed(Recorded):
-    """The same in regions: the east is cut off from all, the west is active, and the line to the witness loses packets."""
+    """The same in regions: the east is cut off from all, the west is active, and the link to the witness loses packets."""
 
     async def _nodes(self) -> tuple[list[NodeStatus], dict[str, int]]:
         return [dataclasses.replace(self.row(node), region=node.region) for node in blueprint.load("two_regions").nodes], {}
@@ -106,8 +106,8 @@ def regions_url(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_regions_are_called_by_name_and_the_lines_between_them_tell_how_they_are(windows, regions_url, size):
-    """The active one is marked; what is cut is told as cut."""
+def test_regions_are_shown_by_name_and_the_links_between_them_by_state(windows, regions_url, size):
+    """The active region is marked; a link that is cut is shown as cut."""
     page = windows.open(regions_url, size)
     cards, lines = page.locator("#zones .zone"), page.locator("#lines li")
 

@@ -1,4 +1,4 @@
-"""The generator in a pause: it sends nothing, keeps the clock, and starts the next request on time."""
+"""The generator during a pause: it sends nothing, and starts the next request on time."""
 
 import asyncio
 
@@ -30,8 +30,7 @@ def test_the_generator_sends_nothing_in_a_pause_and_is_on_time_after_it(tmp_path
         return await driver.run(
             scenario,
             tape,
-            base_url,
-            load_selfcheck.SECRET,
+            driver.Target(base_url, load_selfcheck.SECRET),
             tmp_path,
             stop=asyncio.Event(),
             on_second=seconds.append,

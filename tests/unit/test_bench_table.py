@@ -1,4 +1,4 @@
-"""The table of `make bench`: rows are merged, and one that could not run is not taken for a new figure."""
+"""The table of `make bench`: rows are merged, and a row that could not run keeps its old value."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ def path(tmp_path):
     return tmp_path / "latest.json"
 
 
-def told(path):
+def table(path):
     return {row["name"]: row for row in json.loads(path.read_text())["rows"]}
 
 
 def test_a_row_that_could_not_run_keeps_its_old_value_and_says_so(path, capsys):
-    """Until it is measured again; the others stay as they are."""
+    """Until it is measured again; the other rows are unchanged."""
     bench.merge(ROW, 80.0, path)
     bench.merge(Row("seed_100k_s", "another", "s", None, 300, lambda: 1.0), 160.0, path)
     bench.failed(ROW, "No instance joined.", path)
     bench.show(path)
 
-    assert told(path)["search_p95_ms"]["value"] == 80.0 and "No instance" in told(path)["search_p95_ms"]["failed"]["why"]
-    assert "could not run" in capsys.readouterr().out and "failed" not in told(path)["seed_100k_s"]
+    assert table(path)["search_p95_ms"]["value"] == 80.0 and "No instance" in table(path)["search_p95_ms"]["failed"]["why"]
+    assert "could not run" in capsys.readouterr().out and "failed" not in table(path)["seed_100k_s"]
     bench.merge(ROW, 90.0, path)
-    assert told(path)["search_p95_ms"]["value"] == 90.0 and "failed" not in told(path)["search_p95_ms"]
+    assert table(path)["search_p95_ms"]["value"] == 90.0 and "failed" not in table(path)["search_p95_ms"]
 
 
-def test_a_row_that_never_ran_holds_nothing(path):
+def test_a_row_that_never_ran_is_empty(path):
     """No value, no commit."""
     bench.failed(ROW, "no machine", path)
 
-    row = told(path)["search_p95_ms"]
+    row = table(path)["search_p95_ms"]
     assert (row["holds"], row["value"], row["commit"]) == (None, None, "")
     bench.show(path)
 
 
 def test_a_row_without_a_bar_is_recorded(path):
-    """It holds whatever it is."""
+    """It always holds."""
     row = next(row for row in ROWS if row.name == "media_upload_ratio")
     bench.merge(row, 0.5, path)
 
-    assert (row.bar, told(path)["media_upload_ratio"]["holds"]) == ("none", True)
+    assert (row.bar, table(path)["media_upload_ratio"]["holds"]) == ("none", True)
 
 
-def test_a_stray_word_does_not_start_the_bench(capsys):
-    """It takes an hour; `--help` must not be taken for nothing."""
+def test_a_stray_argument_does_not_start_the_bench(capsys):
+    """It takes an hour; `--help` must not be ignored."""
     assert bench.main(["--help"]) == 64
     assert "ROW=NAME" in capsys.readouterr().err

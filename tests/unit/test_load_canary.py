@@ -1,4 +1,4 @@
-"""The canary of a load: every answer of the generator is looked through, and one leak makes the invariant red."""
+"""The canary of a load: every reply to the generator is searched, and one leak fails the invariant."""
 
 import dataclasses
 import threading
@@ -16,7 +16,7 @@ WORD = "canary0123456789abcdef"
 
 
 class Leaky(BaseHTTPRequestHandler):
-    """A system that shows the word in some answers, also in those that refuse."""
+    """A system that leaks the word in some replies, including refusals."""
 
     def do_GET(self):
         body = f'{{"detail": "{WORD if "leak" in self.path else "nothing"}"}}'.encode()
@@ -26,7 +26,7 @@ class Leaky(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_):
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -38,25 +38,25 @@ def address():
     server.server_close()
 
 
-def test_every_answer_of_a_load_is_looked_through_whatever_its_status(address):
-    """Pages and refusals alike; without a canary nothing is."""
-    over, blind = (wire.Wire(address, 2, 5.0, canary) for canary in (WORD.encode(), b""))
+def test_every_reply_to_a_load_is_searched_whatever_its_status(address):
+    """Pages and refusals alike; without a canary no reply is searched."""
+    scanning, plain = (wire.Wire(address, 2, 5.0, canary) for canary in (WORD.encode(), b""))
 
     for path in ("/2/a", "/2/leak", "/2/refused/leak", "/2/b"):
-        over.exchange("GET", path)
-        blind.exchange("GET", path)
+        scanning.exchange("GET", path)
+        plain.exchange("GET", path)
 
-    assert (over.scanned, over.leaks) == (4, ["GET /2/leak", "GET /2/refused/leak"])
-    assert (blind.scanned, blind.leaks) == (0, [])
+    assert (scanning.scanned, scanning.leaks) == (4, ["GET /2/leak", "GET /2/refused/leak"])
+    assert (plain.scanned, plain.leaks) == (0, [])
 
 
 @pytest.mark.parametrize(("leaks", "verdict"), [((), "pass"), (("GET /2/tweets/search/recent?query=ba",), "fail")])
-def test_one_answer_of_a_load_that_held_the_canary_is_red(leaks, verdict):
-    """Even where no final reads were made."""
-    found = privacy.check(dataclasses.replace(bare(), load_canary=Canary(900, leaks, True)))
+def test_one_reply_that_contains_the_canary_fails_the_invariant(leaks, verdict):
+    """Even without final reads."""
+    finding = privacy.check(dataclasses.replace(bare(), load_canary=Canary(900, leaks, True)))
 
-    assert (found.verdict, found.found) == (verdict, len(leaks))
-    assert found.checked == 900
+    assert (finding.verdict, finding.found) == (verdict, len(leaks))
+    assert finding.checked == 900
 
 
 def bare():

@@ -1,4 +1,4 @@
-"""What a route sends, and what is read out of its answer."""
+"""The request of each route, and the columns that are read from its reply."""
 
 import orjson
 import pytest
@@ -20,7 +20,7 @@ def ok(body, **headers):
     (408, "info"), (409, "info"), (499, "info"), (500, "info"), (502, "info"), (503, "info"), (504, "info"), (302, "info"),
 ])
 def test_only_a_certain_failure_is_a_failure(status, outcome):
-    """4xx says that nothing happened, except where the request may still be going on."""
+    """4xx means that nothing happened, except where the request may still be in progress."""
     assert wire.outcome_of(status) == outcome
 
 
@@ -36,7 +36,7 @@ def test_only_a_certain_failure_is_a_failure(status, outcome):
     ("reply", 88, "POST", "/2/tweets"),
     ("search", 0, "GET", "/2/tweets/search/recent?query=skuvan&max_results=20&tweet.fields=author_id"),
 ])
-def test_a_route_asks_in_the_shapes_of_the_public_api(route, target, method, path):
+def test_a_request_has_the_shape_of_the_public_api(route, target, method, path):
     """Ids are decimal strings."""
     request = journeys.REQUESTS[route](op(route, target=target), acknowledged.Ledger(()))
 
@@ -47,8 +47,11 @@ def test_a_route_asks_in_the_shapes_of_the_public_api(route, target, method, pat
         assert orjson.loads(request.body) == {"target_user_id": "9"}
 
 
-def test_a_tenth_of_second_pages_lie_far_down_where_the_cache_ends():
-    """So that every run walks the tail beyond the cached 800 too. The same operation always makes the same choice."""
+def test_a_tenth_of_second_pages_are_far_down_where_the_cache_ends():
+    """So every run also reads the tail beyond the cached 800.
+
+    The same operation always makes the same choice.
+    """
     newest = str(1 << 62)
     cursors = [journeys.second_cursor(op("home", number), newest) for number in range(1000)]
 
@@ -57,12 +60,12 @@ def test_a_tenth_of_second_pages_lie_far_down_where_the_cache_ends():
     assert cursors == [journeys.second_cursor(op("home", number), newest) for number in range(1000)]
 
 
-def test_a_walk_never_goes_up_again():
-    """A reader who is below that place already reads on."""
+def test_a_second_page_is_never_newer_than_the_first():
+    """A reader that is already below that place continues."""
     assert {journeys.second_cursor(op("home", number), "20") for number in range(100)} == {"20"}
 
 
-def test_every_post_has_a_word_of_its_own():
+def test_every_post_has_a_unique_word():
     """A search for that word knows what it must find; the text is a function of the seed."""
     texts = [journeys.post_text(op("post", number)) for number in range(300)]
 
@@ -71,34 +74,34 @@ def test_every_post_has_a_word_of_its_own():
     assert journeys.post_text(op("post", 4)) == texts[4]
 
 
-def test_a_delete_takes_the_tweet_of_its_row_once_and_another_one_where_it_is_not_there():
-    """What the tape wants deleted was posted by this run."""
-    book = acknowledged.Ledger(doomed=[4])
-    book.posted(acknowledged.Own(400, 3, 4, 0, "w4"))
-    book.posted(acknowledged.Own(500, 8, 5, 0, "w5"))
+def test_a_delete_takes_the_tweet_of_its_row_once_and_another_one_if_it_is_missing():
+    """Deletes only remove tweets of this run."""
+    ledger = acknowledged.Ledger(doomed=[4])
+    ledger.posted(acknowledged.Own(400, 3, 4, 0, "w4"))
+    ledger.posted(acknowledged.Own(500, 8, 5, 0, "w5"))
 
-    first = journeys.REQUESTS["delete"](op("delete", target=4), book)
-    second = journeys.REQUESTS["delete"](op("delete", target=4), book)
+    first = journeys.REQUESTS["delete"](op("delete", target=4), ledger)
+    second = journeys.REQUESTS["delete"](op("delete", target=4), ledger)
 
     assert (first.path, first.user, first.known) == ("/2/tweets/400", 3, {"target": 400})
     assert (second.path, second.user) == ("/2/tweets/500", 8)
-    assert journeys.REQUESTS["delete"](op("delete", target=4), book) is None
+    assert journeys.REQUESTS["delete"](op("delete", target=4), ledger) is None
 
 
-def test_nobody_replies_to_a_tweet_that_is_about_to_be_deleted():
-    """Replies and searches choose among the others, and search only what the index can know by now."""
-    book = acknowledged.Ledger(doomed=[4])
-    book.posted(acknowledged.Own(400, 3, 4, 0, "w4"))
-    assert book.to_answer(op("reply").draw()) is None
+def test_replies_avoid_tweets_that_will_be_deleted():
+    """Replies and searches choose among the others; searches only tweets that the index must contain by now."""
+    ledger = acknowledged.Ledger(doomed=[4])
+    ledger.posted(acknowledged.Own(400, 3, 4, 0, "w4"))
+    assert ledger.to_answer(op("reply").draw()) is None
 
-    book.posted(acknowledged.Own(500, 8, 5, 10**9, "w5"))
-    assert book.to_answer(op("reply").draw()).tweet_id == 500
-    assert book.to_find(op("search").draw(), now_ns=3 * 10**9) is None
-    assert book.to_find(op("search").draw(), now_ns=4 * 10**9).word == "w5"
+    ledger.posted(acknowledged.Own(500, 8, 5, 10**9, "w5"))
+    assert ledger.to_answer(op("reply").draw()).tweet_id == 500
+    assert ledger.to_find(op("search").draw(), now_ns=3 * 10**9) is None
+    assert ledger.to_find(op("search").draw(), now_ns=4 * 10**9).word == "w5"
 
 
 def test_a_page_is_read_with_authors_cursor_source_and_hops():
-    """The history keeps what a checker needs."""
+    """The history contains what the checkers need."""
     answer = ok({"data": [{"id": "30", "author_id": "7"}, {"id": "20", "author_id": "8"}], "meta": {"next_token": "20"}},
                 **{"x-tweetlab-source": "hit,pull", "x-tweetlab-scanned": "20", "x-tweetlab-instance": "timelines-1",
                    "server-timing": "gateway;dur=1.5, timelines;dur=0.8, redis;dur=0.3, cassandra;dur=0.2"})
@@ -113,32 +116,32 @@ def test_a_page_is_read_with_authors_cursor_source_and_hops():
 @pytest.mark.parametrize(("route", "body"), [
     ("home", {"data": [{"id": "30"}]}), ("post", {"data": {}}), ("tweet", {"data": None}), ("home", ["no", "object"]),
 ])
-def test_an_answer_that_is_not_what_was_promised_is_no_success(route, body):
-    """2xx with another shape is `info`: something happened, nobody knows what."""
+def test_a_reply_that_breaks_the_contract_is_not_ok(route, body):
+    """2xx with another shape is `info`: the outcome is unknown."""
     row = journeys.read(route, ok(body))
 
     assert row["outcome"] == "info"
-    assert row["error"].startswith("unreadable answer")
+    assert row["error"].startswith("unreadable reply")
 
 
-def test_a_send_whose_end_nobody_saw_becomes_an_unknown_row(tmp_path):
-    """A killed driver leaves unknowns, not silence; the line that the kill cut is left out."""
+def test_a_send_without_an_end_becomes_an_unknown_row(tmp_path):
+    """A killed process leaves unknown outcomes, not gaps; a line that the kill truncated is left out."""
     (tmp_path / "rows.jsonl").write_bytes(orjson.dumps(
         {"op": 0, "attempt": 0, "route": "home", "user": 3, "due_ns": 1, "sent_ns": 2, "done_ns": 3, "outcome": "ok",
          "page_ids": [5], "page_authors": [6], "tweet_id": 1_900_000_000_000_000_001}) + b"\n" + b'{"op": 1, "att')
     sends = [{"op": op, "attempt": 0, "sent_ns": 2, "route": "post", "user": 3, "key": f"k-{op}"} for op in (0, 1)]
     (tmp_path / "invokes.jsonl").write_bytes(b"".join(orjson.dumps(send) + b"\n" for send in sends))
 
-    found = tables.history(tmp_path)
+    rows = tables.history(tmp_path)
 
-    assert found["op"].tolist() == [0, 1]
-    assert found["outcome"].tolist() == ["ok", "info"]
-    assert found["tweet_id"].tolist() == [1_900_000_000_000_000_001, 0]  # ids never pass through a float
-    assert found["key"].tolist() == ["", "k-1"]
+    assert rows["op"].tolist() == [0, 1]
+    assert rows["outcome"].tolist() == ["ok", "info"]
+    assert rows["tweet_id"].tolist() == [1_900_000_000_000_000_001, 0]  # ids never pass through a float
+    assert rows["key"].tolist() == ["", "k-1"]
     assert tables.to_parquet(tmp_path, tmp_path / "history.parquet") == 2
 
 
 def test_a_history_without_rows_is_an_empty_table(tmp_path):
-    """A load that was stopped at once leaves a table all the same."""
+    """Even a load that was stopped immediately leaves a table."""
     assert len(tables.history(tmp_path)) == 0
     assert len(tables.probes(tmp_path)) == 0

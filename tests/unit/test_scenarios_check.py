@@ -310,7 +310,7 @@ def test_check_has_errors_and_warnings_as_lists(capsys, more, code, errors, warn
 
 def test_run_prints_the_warnings_too(capsys, monkeypatch):
     """Before anything starts."""
-    monkeypatch.setattr(run_request, "answer", lambda ask, screen: [])
+    monkeypatch.setattr(run_request, "execute", lambda request, screen: [])
 
     cli.run(["run", "first_run", "--on", "twin", *SETS, *FEW_SET])
 

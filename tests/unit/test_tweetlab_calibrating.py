@@ -1,4 +1,4 @@
-"""The demo's calibration run: made again where it is void, and replaced by the shipped one where that does not help."""
+"""The demo's calibration run: repeated if it is void, and replaced by the shipped one if that is void too."""
 
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ from tweetlab.run import run_request
 
 
 class Screen:
-    """Keeps what it is told."""
+    """A screen that records its lines."""
 
     def __init__(self):
         self.said, self.warned = [], []
@@ -24,45 +24,45 @@ class Screen:
 
 @pytest.fixture
 def verdicts(monkeypatch, tmp_path):
-    """Give the runs these verdicts, one after the other; a good one calibrates as the shipped file does."""
-    given: list[str] = []
+    """The verdicts of the runs, in order; a valid run gives the calibration of the shipped file."""
+    pending: list[str] = []
 
     async def run(*_, **__):
-        return given.pop(0)
+        return pending.pop(0)
 
     monkeypatch.setattr(run_request.runner, "run", run)
     monkeypatch.setattr(run_request.runner, "finished", lambda verdict, _: SimpleNamespace(
         document={"validity": {"verdict": verdict}}, path="runs/x"))
     monkeypatch.setattr(run_request.calibrate, "quick", lambda run: calibration.default())
     monkeypatch.setattr(run_request.home, "ROOT", tmp_path)
-    return given
+    return pending
 
 
-async def made(screen):
+async def calibrate(screen):
     lab = SimpleNamespace(lab=None)
     return await run_request.quick_calibration(lab, screen, loader.load("first_run").population, 7)
 
 
 @pytest.mark.asyncio
-async def test_a_void_calibration_run_is_made_once_more(verdicts, tmp_path):
-    """A neighbour that took the CPU for a moment does not end the demo."""
+async def test_a_void_calibration_run_is_repeated_once(verdicts, tmp_path):
+    """A neighbor that took the CPU for a moment does not end the demo."""
     verdicts += ["VOID", "VALID"]
     screen = Screen()
 
-    await made(screen)
+    await calibrate(screen)
 
     assert verdicts == [] and len(screen.warned) == 1
     assert (tmp_path / ".tweetlab" / "calibration.json").exists()
 
 
 @pytest.mark.asyncio
-async def test_after_two_void_runs_the_shipped_calibration_predicts_and_says_so(verdicts, tmp_path):
-    """Nothing is kept from a run that judged itself void."""
+async def test_after_two_void_runs_the_shipped_calibration_is_used_and_reported(verdicts, tmp_path):
+    """Nothing of a void run is kept."""
     verdicts += ["VOID", "VOID"]
     screen = Screen()
 
-    found = await made(screen)
+    result = await calibrate(screen)
 
-    assert found.label == calibration.default().label
+    assert result.label == calibration.default().label
     assert calibration.default().label in screen.warned[-1]
     assert not (tmp_path / ".tweetlab").exists()

@@ -1,4 +1,4 @@
-"""What the console makes of counters, journals and requests, without a lab."""
+"""The console's handling of counters, journals and requests, without a lab."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ def rows(requests: int, failed: int = 0, tweets: int = 0):
     return haproxy_stats.parse(STAT.format(requests=requests, failed=failed, tweets=tweets))
 
 
-def test_haproxys_counters_become_a_rate_for_each_door():
-    """Clients to HAProxy, HAProxy to the gateways, the gateways to each service; single servers are no hop."""
-    hops = topology.doors(rows(100, 1, 40), rows(160, 4, 50), took_s=2.0)
+def test_haproxy_counters_become_a_rate_per_hop():
+    """Clients to HAProxy, HAProxy to the gateways, the gateways to each service; single servers are not hops."""
+    hops = topology.through_haproxy(rows(100, 1, 40), rows(160, 4, 50), took_s=2.0)
 
     assert [(h.source, h.target, h.rate, h.errors) for h in hops] == [
         ("clients", "haproxy", 30.0, 1.5), ("haproxy", "gateway", 30.0, 0.0), ("gateway", "tweets", 5.0, 0.0)]
 
 
-def test_a_counter_that_fell_began_again_with_its_process():
-    """After a restart all of the new count is new; a rate never goes below nothing."""
-    hops = topology.doors(rows(1000), rows(20), took_s=1.0)
+def test_a_counter_that_fell_was_reset_by_a_restart():
+    """After a restart the full count is the increase; a rate is never negative."""
+    hops = topology.through_haproxy(rows(1000), rows(20), took_s=1.0)
 
     assert hops[0].rate == 20.0
 
@@ -63,7 +63,7 @@ def test_two_scrapes_become_rates_and_percentiles_of_a_dependency():
     assert hop.p99_ms == pytest.approx(2.485)
 
 
-def test_a_hit_rate_is_counted_over_what_was_looked_up():
+def test_a_hit_ratio_counts_lookups():
     """Three hits, one miss and nothing stale in two seconds."""
     text = 'tweetlab_cache_requests_total{{cache="hot",result="{}"}} {}'
     before = scrape.read("\n".join((text.format("hit", 10), text.format("miss", 10))), 1.0)
@@ -72,16 +72,16 @@ def test_a_hit_rate_is_counted_over_what_was_looked_up():
     assert topology.caches({"timelines": [scrape.growth(before, after)]}) == {"hot": {"rate": 2.0, "hits": 0.75}}
 
 
-def test_only_breakers_that_are_not_closed_are_told():
-    """0 is closed: nobody has to read of it."""
+def test_only_circuit_breakers_that_are_not_closed_are_listed():
+    """0 is closed, the normal state."""
     series = 'tweetlab_breaker_state{{dependency="{}"}}'
     values = {"gateway-1": {series.format("users"): 0.0, series.format("search"): 2.0, series.format("media"): 1.0}}
 
     assert [(b["dependency"], b["state"]) for b in topology.breakers(values)] == [("search", "open"), ("media", "half-open")]
 
 
-def test_a_first_scrape_tells_no_rate():
-    """There is nothing to count from."""
+def test_a_first_scrape_gives_no_rate():
+    """There is no earlier reading."""
     first = scrape.growth(None, scrape.read('tweetlab_consumed_total{group="g",topic="t"} 9', 1.0))
 
     assert topology.calls({"timelines": [first]}) == []
@@ -94,81 +94,81 @@ def test_a_first_scrape_tells_no_rate():
     ({0.1: 0.0, 0.2: 0.0, float("inf"): 4.0}, 0.99, 0.2),
 ], ids=["no bucket", "nothing counted", "inside a bucket", "above the last bound"])
 def test_a_percentile_is_read_from_buckets(buckets, share, expected):
-    """Straight lines within a bucket; above the last bound it is that bound, never a guess."""
+    """Linear interpolation within a bucket; above the last bound the result is that bound."""
     assert scrape.percentile(buckets, share) == expected
 
 
-def test_labels_with_odd_characters_are_split_right():
-    """A comma or a quote in a value is no separator."""
+def test_labels_with_special_characters_are_split_correctly():
+    """A comma or a quote in a value is not a separator."""
     assert scrape.split(r'name{a="x,y",b="\"q\""}') == ("name", {"a": "x,y", "b": r'\"q\"'})
 
 
-def test_every_worker_has_a_group_before_it_told_anything():
-    """Lag is asked for from the first look on."""
+def test_every_worker_has_a_group_before_it_exports_anything():
+    """Lag is read from the first frame on."""
     assert topology.groups({}, ["fanout", "indexer", "redis"]).keys() == {"fanout", "indexer"}
 
 
 TICK = Tick(0, 30, 29, 28, 1, 0, 2, 1.5, 0.1, {"all": {"p50": 4.0, "p99": 20.0}})
 
 
-def test_a_journal_tells_a_load_from_its_begin_to_its_end(tmp_path):
-    """Warming, loading with its seconds, checking; the inner listener hears each second too."""
-    heard = []
+def test_a_journal_follows_a_load_from_start_to_end(tmp_path):
+    """Warming, loading with its seconds, checking; the inner listener receives each second too."""
+    received = []
     scenario = loader.load("first_run")
-    diary = journal.Journal(journal.path_of(tmp_path), scenario, heard.append)
-    look = current_run.Running(tmp_path)
+    written = journal.Journal(journal.path_of(tmp_path), scenario, received.append)
+    running = current_run.Running(tmp_path)
 
-    assert look.look()["phase"] == "warming"
-    diary.started(1_000)
-    diary(TICK)
-    told = look.look()
-    assert (told["phase"], told["scenario"], told["tick"]["sent"]) == ("loading", "first_run", 29)
-    so_far = look.look()["tick"]["so_far"]
+    assert running.read()["phase"] == "warming"
+    written.started(1_000)
+    written(TICK)
+    load = running.read()
+    assert (load["phase"], load["scenario"], load["tick"]["sent"]) == ("loading", "first_run", 29)
+    so_far = running.read()["tick"]["so_far"]
     assert [so_far[name] for name in ("planned", "sent", "finished", "ok")] == [30, 29, 29, 28]
-    assert told["faults"][0]["kind"] == "cache_loss"
-    diary.close()
-    diary.close()
-    assert look.look()["phase"] == "checking"
-    assert heard == [TICK]
+    assert load["faults"][0]["kind"] == "cache_loss"
+    written.close()
+    written.close()
+    assert running.read()["phase"] == "checking"
+    assert received == [TICK]
 
 
-def test_a_load_whose_process_is_gone_is_broken_off(tmp_path):
-    """A journal without an end, and nobody who writes it."""
+def test_a_load_whose_process_exited_is_broken(tmp_path):
+    """A journal without an end and without a writer."""
     path = journal.path_of(tmp_path)
     journal.Journal(path, loader.load("first_run"), lambda tick: None)
     head = json.loads(path.read_text())
     path.write_text(json.dumps(head | {"start_ticks": procs.start_ticks(os.getpid()) + 1}) + "\n")
 
-    assert current_run.Running(tmp_path).look()["phase"] == "broken"
+    assert current_run.Running(tmp_path).read()["phase"] == "broken"
 
 
-def test_a_second_load_takes_the_place_of_the_first(tmp_path):
+def test_a_second_load_replaces_the_first(tmp_path):
     """The reader notices a new file, and forgets the old seconds."""
     scenario = loader.load("first_run")
     first = journal.Journal(journal.path_of(tmp_path), scenario, lambda tick: None)
     first.started(1)
     first(TICK)
-    look = current_run.Running(tmp_path)
-    look.look()
+    running = current_run.Running(tmp_path)
+    running.read()
 
     journal.Journal(journal.path_of(tmp_path), dataclasses.replace(scenario, name="another"), lambda tick: None)
 
-    assert look.look()["scenario"] == "another"
-    assert look.ticks == []
+    assert running.read()["scenario"] == "another"
+    assert running.ticks == []
 
 
-def test_a_fault_stands_until_it_is_undone(tmp_path):
-    """From the undo log alone: planned is not yet injected, undone is over."""
+def test_a_fault_is_active_until_it_is_undone(tmp_path):
+    """From the undo log alone: planned is not yet injected, undone is no longer active."""
     steps = [{"id": "a", "step": "planned", "fault": "kill", "aim": {"node": "redis-1"}, "wall_ms": 1},
              {"id": "b", "step": "planned", "fault": "kill", "aim": {"node": "users-1"}, "wall_ms": 1},
              {"id": "a", "step": "injected", "wall_ms": 2}]
     (tmp_path / "undo.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
 
-    assert [(f["target"], f["state"]) for f in current_run.Running(tmp_path).faults()] == [("redis-1", "standing")]
+    assert [(f["target"], f["state"]) for f in current_run.Running(tmp_path).faults()] == [("redis-1", "active")]
 
 
 def test_runs_are_listed_newest_first_and_a_broken_record_hides_none(tmp_path):
-    """One folder a run; what cannot be read is left out."""
+    """One folder per run; unreadable records are left out."""
     for name, text in (("20260101T000000Z", "{"), ("20260102T000000Z", json.dumps(
             {"verdict": "PASS", "kind": "system", "scenario": {"question": "why?"}})), ("20260103T000000Z", json.dumps(
             {"verdict": "FAIL", "kind": "twin", "scenario": {}}))):
@@ -181,7 +181,7 @@ def test_runs_are_listed_newest_first_and_a_broken_record_hides_none(tmp_path):
 
 
 class FakeLab:
-    """A lab whose nodes are set by hand."""
+    """A fake lab whose nodes the test sets."""
 
     def __init__(self, folder):
         self.nodes: list[NodeStatus] = []
@@ -199,8 +199,8 @@ def node(name: str, state: str = "healthy") -> NodeStatus:
     return NodeStatus(name, name.rpartition("-")[0], "store", state, 7, 1, "127.9.9.9:1", 0.0, 0, 2**20, state, True)
 
 
-async def test_a_lab_that_goes_and_comes_back_is_told_frame_by_frame(tmp_path):
-    """Down, well, impaired, down: each a frame like any other, and no error in between."""
+async def test_a_lab_that_stops_and_starts_again_is_shown_frame_by_frame(tmp_path):
+    """Down, healthy, impaired, down: each is a frame, without an error in between."""
     watch = collector.Collector(tmp_path, 9, tmp_path)
     watch.lab = lab = FakeLab(tmp_path)
     states = []
@@ -212,8 +212,8 @@ async def test_a_lab_that_goes_and_comes_back_is_told_frame_by_frame(tmp_path):
     assert states == ["down", "healthy", "impaired", "down"]
 
 
-async def test_a_slow_look_is_not_taken_for_cpu(tmp_path, monkeypatch):
-    """The machine works on while the supervisor is slow to answer: that second counts over a second."""
+async def test_a_slow_reading_is_not_counted_as_cpu(tmp_path, monkeypatch):
+    """The machine keeps working while the supervisor answers slowly: CPU is divided by the time that really passed."""
     clock = SimpleNamespace(now_s=100.0, slow_s=0.0)
     watch = collector.Collector(tmp_path, 9, tmp_path)
     watch.lab = lab = FakeLab(tmp_path)
@@ -235,7 +235,7 @@ async def test_a_slow_look_is_not_taken_for_cpu(tmp_path, monkeypatch):
     assert [point["host"] for point in points[1:]] == [2.0, 2.0]
 
 
-async def ask(application, method: str, path: str, host: str, **more: str):
+async def request(application, method: str, path: str, host: str, **more: str):
     """Send one request; return (status, headers, body)."""
     sent: list[dict] = []
 
@@ -249,8 +249,8 @@ async def ask(application, method: str, path: str, host: str, **more: str):
     headers = [(b"host", host.encode()), *((name.encode(), value.encode()) for name, value in more.items())]
     await application({"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"",
                        "headers": headers, "scheme": "http", "root_path": "", "http_version": "1.1"}, receive, send)
-    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
-    return sent[0]["status"], told, b"".join(message.get("body", b"") for message in sent[1:])
+    received = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], received, b"".join(message.get("body", b"") for message in sent[1:])
 
 
 @pytest.fixture
@@ -260,9 +260,9 @@ def page(tmp_path):
     run.mkdir(parents=True)
     (run / "report.html").write_text("<p>report</p>")
     (tmp_path / "secret.html").write_text("secret")
-    found = app.Console(collector.Collector(tmp_path, 9, tmp_path), tmp_path)
-    found.port = 8799
-    return found.app
+    console = app.Console(collector.Collector(tmp_path, 9, tmp_path), tmp_path)
+    console.port = 8799
+    return console.app
 
 
 @pytest.mark.parametrize("method, host, expected", [
@@ -272,8 +272,8 @@ def page(tmp_path):
     ("POST", "127.0.0.1:8799", 405), ("DELETE", "127.0.0.1:8799", 405),
 ])
 async def test_only_reads_addressed_to_loopback_are_answered(page, method, host, expected):
-    """A name that was made to point here (DNS rebinding) gets nothing, and nothing can be changed."""
-    status, headers, _ = await ask(page, method, "/", host)
+    """A foreign name that resolves to loopback (DNS rebinding) gets nothing, and no method can change anything."""
+    status, headers, _ = await request(page, method, "/", host)
 
     assert status == expected
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -284,14 +284,14 @@ async def test_only_reads_addressed_to_loopback_are_answered(page, method, host,
     ("/runs/../secret.html", 404), ("/runs/first_run/absent/report.html", 404), ("/logs/no-such-node", 404), ("/logs/..", 404),
 ])
 async def test_reports_and_logs_stay_inside_their_folders(page, path, expected):
-    """A name is a name, never a way out."""
-    status, headers, _ = await ask(page, "GET", path, "127.0.0.1:8799")
+    """A path component never escapes its folder."""
+    status, headers, _ = await request(page, "GET", path, "127.0.0.1:8799")
 
     assert status == expected
     assert status != 200 or "sandbox" in headers["content-security-policy"]
 
 
-def test_a_taken_port_is_told_with_another():
+def test_a_port_in_use_is_reported_with_another_to_use():
     """The message names the address and the fix."""
     first = app.bind(0)
     port = first.getsockname()[1]
@@ -301,35 +301,35 @@ def test_a_taken_port_is_told_with_another():
     first.close()
 
 
-async def test_a_look_that_fails_is_told_in_the_log_and_the_next_one_is_shown(tmp_path, monkeypatch, caplog):
-    """Nobody who watches is left with a frozen page for ever."""
+async def test_a_frame_that_fails_is_logged_and_the_next_one_is_shown(tmp_path, monkeypatch, caplog):
+    """The page never stays frozen."""
     monkeypatch.setattr(app, "EVERY_S", 0.01)
 
-    class Stumbling:
-        looks = 0
+    class FailsTwice:
+        frames = 0
 
         async def frame(self):
-            self.looks += 1
-            if self.looks < 3:
+            self.frames += 1
+            if self.frames < 3:
                 raise ValueError("a line that is no JSON")
-            return {"look": self.looks}
+            return {"frame": self.frames}
 
         async def close(self): ...
 
-    console = app.Console(Stumbling(), tmp_path)
-    console._watchers = 1
-    looking = asyncio.ensure_future(console._look())
+    console = app.Console(FailsTwice(), tmp_path)
+    console._viewers = 1
+    producing = asyncio.ensure_future(console._produce_frames())
     for _ in range(200):
         await asyncio.sleep(0.01)
         if console._frame:
             break
-    looking.cancel()
+    producing.cancel()
 
-    assert b'"look"' in console._frame
-    assert sum("a look at the lab failed" in each.message for each in caplog.records) == 2
+    assert b'"frame"' in console._frame
+    assert sum("a frame of the console failed" in record.message for record in caplog.records) == 2
 
 
-def test_what_passes_several_doors_is_added_up():
+def test_the_traffic_of_several_load_balancers_is_added_up():
     """Two HAProxies share the load."""
     ends = ("clients", "haproxy")
     hops = [topology.Hop(*ends, 3.0, 1.0), topology.Hop(*ends, 4.0), topology.Hop("haproxy", "gateway", 2.0)]
@@ -337,12 +337,12 @@ def test_what_passes_several_doors_is_added_up():
     assert [(hop.source, hop.rate, hop.errors) for hop in topology.added(hops)] == [("clients", 7.0, 1.0), ("haproxy", 2.0, 0.0)]
 
 
-def test_of_two_doors_the_page_links_to_the_one_that_answers():
+def test_of_two_load_balancers_the_page_links_to_the_healthy_one():
     """A dead balancer's address would be a broken link."""
-    def door(number, health):
+    def balancer(number, health):
         return NodeStatus(f"haproxy-{number}", "haproxy", "mesh", "healthy", 7, 1,
                           f"127.9.9.{number}:8080", 0.0, 0, 0, health, True)
 
-    links = watchers.links([door(1, "connection refused"), door(2, "healthy")])
+    links = watchers.links([balancer(1, "connection refused"), balancer(2, "healthy")])
 
     assert [link["url"] for link in links] == ["http://127.9.9.2:8080/", "http://127.9.9.2:8080/openapi.json"]

@@ -1,4 +1,4 @@
-"""Effect logs: a torn last line is no error, a torn line in the middle is."""
+"""Effect logs: a truncated last line is not an error, a truncated line in the middle is."""
 
 import pytest
 
@@ -8,25 +8,25 @@ from tweetlab.run import effect_log_reader
 GOOD = '{"group":"fanout","event":"7","key":1,"kind":"new_tweet","applied":true,"path":"push","targets":3,"at_ns":%d}\n'
 
 
-def test_effects_of_all_workers_stand_in_order_of_time(tmp_path):
-    """Two workers' logs are one table; what lies outside the run is left out."""
+def test_effects_of_all_workers_are_ordered_by_time(tmp_path):
+    """Two workers' logs are one table; rows outside the run are left out."""
     (tmp_path / "a.jsonl").write_text(GOOD % 30 + GOOD % 10)
     (tmp_path / "b.jsonl").write_text(GOOD % 20 + GOOD % 99)
 
-    told = effect_log_reader.read(tmp_path, from_ns=10, until_ns=50)
+    table = effect_log_reader.read(tmp_path, from_ns=10, until_ns=50)
 
-    assert list(told["at_ns"]) == [10, 20, 30]
+    assert list(table["at_ns"]) == [10, 20, 30]
 
 
-def test_a_worker_killed_while_writing_leaves_a_torn_last_line(tmp_path):
-    """The torn line is left out, the others count."""
+def test_a_worker_killed_while_writing_leaves_a_truncated_last_line(tmp_path):
+    """The truncated line is left out, the others count."""
     (tmp_path / "a.jsonl").write_text(GOOD % 30 + '{"group":"fan')
 
     assert len(effect_log_reader.read(tmp_path)) == 1
 
 
-def test_a_torn_line_in_the_middle_is_told_with_its_number(tmp_path):
-    """It means lost effects, which no checker may overlook."""
+def test_a_truncated_line_in_the_middle_is_reported_with_its_number(tmp_path):
+    """It means lost effects, which no checker may miss."""
     (tmp_path / "a.jsonl").write_text('{"group":"fan\n' + GOOD % 30)
 
     with pytest.raises(CouldNotRun, match=r"a\.jsonl line 1"):

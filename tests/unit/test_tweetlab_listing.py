@@ -1,4 +1,4 @@
-"""What `list` tells."""
+"""The lists of `tweetlab list`."""
 
 import pytest
 

@@ -27,7 +27,7 @@ from tweetlab import cli
         (["wan", "--rate", "1e999mbit"], "--rate is '1e999mbit'; it must be a rate"),
     ],
 )
-def test_an_option_that_is_no_finite_number_is_refused_with_value_and_bound(capsys, words, message):
-    """Exit 64, before anything is asked."""
+def test_an_option_that_is_not_a_finite_number_is_refused_with_value_and_bound(capsys, words, message):
+    """Exit 64, before anything starts."""
     assert cli.run(words) == 64
     assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Which calibration a prediction rests on."""
+"""Which calibration a prediction uses."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from tweetlab.run import run_request
 from tweetlab.terminal import Screen
 
 
-def test_a_calibration_older_than_the_model_gives_way_to_the_shipped_one(tmp_path, monkeypatch):
-    """A file without a unit that the model uses now would end every prediction."""
+def test_a_calibration_older_than_the_model_is_replaced_by_the_shipped_one(tmp_path, monkeypatch):
+    """A file without a unit that the model uses now would break every prediction."""
     monkeypatch.setattr(home, "ROOT", tmp_path)
     shipped = calibration.default()
     (tmp_path / ".tweetlab").mkdir()
@@ -24,9 +24,9 @@ def test_a_calibration_older_than_the_model_gives_way_to_the_shipped_one(tmp_pat
     assert run_request._calibration("").label == shipped.label
 
 
-def test_the_twin_is_asked_about_quotas_and_scaling_too(monkeypatch):
-    """It models both, so no question of the catalog is the system's alone."""
-    ask = run_request.Ask(loader.load("evening_spike"), "twin", "tweetlab run", False, False, 1, "", None, False)
-    monkeypatch.setattr(run_request, "_twin_alone", lambda ask, screen: ask.scenario.cpu_quota)
+def test_the_twin_predicts_quotas_and_scaling_too(monkeypatch):
+    """It models both, so it can predict every scenario of the catalog."""
+    request = run_request.RunRequest(loader.load("evening_spike"), "twin", "tweetlab run", False, False, 1, "", None, False)
+    monkeypatch.setattr(run_request, "_predict_alone", lambda request, screen: request.scenario.cpu_quota)
 
-    assert run_request.answer(ask, Screen()) == [0.2]
+    assert run_request.execute(request, Screen()) == [0.2]

@@ -1,4 +1,4 @@
-"""A run that begins while a primary is being moved."""
+"""A run that starts while a primary is failing over."""
 
 import types
 
@@ -10,34 +10,37 @@ from tweetlab.run import runner
 
 @pytest.fixture
 def started(monkeypatch):
-    """What seeding answers, one after the other: an exception is raised. `said`: what people were told."""
-    made = types.SimpleNamespace(answers=[], said=[])
+    """A fake lab.
 
-    async def ensure(lab, scenario, graph, past):
-        answer = made.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    `results`: what seeding returns or raises, one per call. `said`: the lines that were shown.
+    """
+    made = types.SimpleNamespace(results=[], said=[])
+
+    async def ensure(lab, scenario, world):
+        result = made.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     monkeypatch.setattr(runner.seeding, "ensure", ensure)
     monkeypatch.setattr(runner, "SEED_PAUSE_S", 0.0)
     made.lab = types.SimpleNamespace(screen=types.SimpleNamespace(say=made.said.append))
-    made.world = types.SimpleNamespace(graph=None, past=None)
+    made.inputs = types.SimpleNamespace(world=None)
     return made
 
 
-async def test_seeding_begins_again_where_a_store_goes_away(started):
-    """After a drill PostgreSQL's primary may be moved in the run's first seconds; the run before is over and cannot wait."""
-    started.answers = [StoreUnavailable("moved"), StoreUnavailable("moved"), {"users": 7}]
+async def test_seeding_is_retried_if_a_store_becomes_unavailable(started):
+    """After a drill PostgreSQL may fail over in the first seconds of the next run."""
+    started.results = [StoreUnavailable("moved"), StoreUnavailable("moved"), {"users": 7}]
 
-    assert await runner._seeded(started.lab, None, started.world) == {"users": 7}
-    assert len(started.said) == 2 and "begins again" in started.said[0]
+    assert await runner._seed(started.lab, None, started.inputs) == {"users": 7}
+    assert len(started.said) == 2 and "seeding again in" in started.said[0]
 
 
-async def test_a_store_that_stays_away_is_told(started):
-    """Three times is enough."""
-    started.answers = [StoreUnavailable(f"away {n}") for n in range(9)]
+async def test_a_store_that_stays_unavailable_is_reported(started):
+    """After three tries."""
+    started.results = [StoreUnavailable(f"away {n}") for n in range(9)]
 
     with pytest.raises(StoreUnavailable, match="away 2"):
-        await runner._seeded(started.lab, None, started.world)
-    assert len(started.answers) == 6
+        await runner._seed(started.lab, None, started.inputs)
+    assert len(started.results) == 6

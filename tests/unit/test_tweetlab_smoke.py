@@ -1,4 +1,4 @@
-"""The smoke journey: whatever goes wrong in a step is that step's failure, never a traceback."""
+"""The smoke journey: any error in a step is that step's failure, never a traceback."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tweetlab.run import smoke
 @pytest.mark.parametrize("problem", [
     TimeoutError(), ValueError("no JSON"), TypeError("a list"), KeyError("data"), ConnectionResetError(), CouldNotRun("500"),
 ])
-def test_a_step_that_fails_ends_the_journey_and_is_told(monkeypatch, problem):
-    """A signed PUT that times out raises no ClientError; an answer that is no object raises TypeError."""
+def test_a_step_that_fails_ends_the_journey_and_is_reported(monkeypatch, problem):
+    """A signed PUT that times out raises no ClientError; a reply that is not an object raises TypeError."""
     async def fine():
         return None
 

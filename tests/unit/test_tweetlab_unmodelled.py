@@ -1,4 +1,4 @@
-"""What the twin has no program for: the twin alone says so in one sentence, a run on both goes without a prediction."""
+"""Scenarios that the twin does not model: the twin alone refuses them, a run on both has no prediction."""
 
 import types
 
@@ -7,35 +7,35 @@ import pytest
 from scenarios import loader
 from sim import services
 from system.kernel.errors import CouldNotRun
-from tweetlab.run import run_request, runner
+from tweetlab.run import measure, run_request
 from tweetlab.terminal import Screen
 
 SMALL = ["population.users=200", "population.follows={shape: even, mean: 5, max: 5}", "population.likes=0"]
 
 
 @pytest.fixture
-def question(monkeypatch):
-    """A scenario whose likes the twin has forgotten how to play."""
+def scenario(monkeypatch):
+    """A scenario with likes, and a twin that does not model them."""
     monkeypatch.setattr(services, "ROUTES", {name: steps for name, steps in services.ROUTES.items() if name != "like"})
     return loader.load("first_run", SMALL)
 
 
-def test_the_twin_alone_refuses_with_the_route_and_the_mend(question):
-    """Before any replication begins."""
-    with pytest.raises(CouldNotRun, match=r"does not model like, which this scenario holds.*--on system"):
-        run_request.answer(run_request.Ask(question, "twin", "tweetlab run"), Screen())
+def test_the_twin_alone_refuses_with_the_route_and_the_fix(scenario):
+    """Before any replication starts."""
+    with pytest.raises(CouldNotRun, match=r"does not model like, which this scenario contains.*--on system"):
+        run_request.execute(run_request.RunRequest(scenario, "twin", "tweetlab run"), Screen())
 
 
-def test_a_run_on_both_keeps_its_answer_without_a_prediction(question, monkeypatch):
-    """What was measured stands."""
-    run, told = types.SimpleNamespace(run_id="r"), []
-    monkeypatch.setattr(Screen, "warn", lambda self, text: told.append(text))
+def test_a_run_on_both_keeps_its_result_without_a_prediction(scenario, monkeypatch):
+    """The measurement is valid without a prediction."""
+    run, warnings = types.SimpleNamespace(run_id="r"), []
+    monkeypatch.setattr(Screen, "warn", lambda self, text: warnings.append(text))
 
-    assert run_request.predict(run, question, runner.world_of(question), None, Screen()) is run
-    assert told == ["no prediction: the twin does not model like"]
+    assert run_request.predict(run, scenario, measure.draw(scenario), None, Screen()) is run
+    assert warnings == ["no prediction: the twin does not model like"]
 
 
-@pytest.mark.parametrize(("scenario", "overrides", "told"), [
+@pytest.mark.parametrize(("name", "overrides", "message"), [
     ("zone_loss", [], "the fault zone_loss"),
     ("region_loss", [], "the fault region_loss, the links between regions"),
     ("region_cut", [], "the fault region_cut, the links between regions"),
@@ -44,14 +44,14 @@ def test_a_run_on_both_keeps_its_answer_without_a_prediction(question, monkeypat
     ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: cassandra-2}]"], "the loss of cassandra-2, one of several"),
     ("zone_calm", ["faults=[{at: 20 s, kind: kill, target: redis}]"], "the loss of redis, one of several"),
 ])
-def test_a_fault_that_the_model_cannot_play_is_named_instead_of_played_wrongly(scenario, overrides, told):
+def test_a_fault_that_the_model_lacks_is_refused_instead_of_modeled_wrongly(name, overrides, message):
     """A zone, and a member of a store that has others: in the model the death of one would be the death of all."""
-    with pytest.raises(CouldNotRun, match=f"does not model {told}.*which"):
-        run_request.answer(run_request.Ask(loader.load(scenario, overrides), "twin", "tweetlab run"), Screen())
+    with pytest.raises(CouldNotRun, match=f"does not model {message}.*which"):
+        run_request.execute(run_request.RunRequest(loader.load(name, overrides), "twin", "tweetlab run"), Screen())
 
 
-def test_the_death_of_a_service_instance_is_played_in_a_cluster_too():
+def test_the_death_of_a_service_instance_is_modeled_in_a_cluster_too():
     """The model has both instances of each service."""
-    asked = loader.load("zone_calm", ["faults=[{at: 20 s, kind: kill, target: timelines-2}]"])
+    wanted = loader.load("zone_calm", ["faults=[{at: 20 s, kind: kill, target: timelines-2}]"])
 
-    assert run_request.unmodelled(runner.world_of(asked), asked) == []
+    assert run_request.unmodelled(measure.draw(wanted), wanted) == []

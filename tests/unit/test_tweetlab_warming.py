@@ -1,4 +1,4 @@
-"""A warm cache holds what a rebuild would find."""
+"""A warm cache contains what a rebuild would find."""
 
 import asyncio
 
@@ -18,23 +18,23 @@ def a_world():
     return graph, past
 
 
-def test_a_home_list_holds_the_newest_of_all_followees_and_tells_its_floor():
-    """Cut at three of four: the floor is the lowest that is kept."""
+def test_a_home_list_contains_the_newest_of_all_followees_and_its_floor():
+    """Three of four are kept: the floor is the lowest of them."""
     graph, past = a_world()
 
-    found = {(kind, owner): (entries, floor) for kind, owner, entries, floor in warming.lists(graph, past, cap=3)}
+    rows = {(kind, owner): (entries, floor) for kind, owner, entries, floor in warming.lists(graph, past, cap=3)}
 
-    entries, floor = found[Kind.HOME, 3]
+    entries, floor = rows[Kind.HOME, 3]
     assert [(e.id >> 22, e.author_id) for e in entries] == [(20, 2), (30, 1), (40, 2)]
     assert floor == 20 << 22
-    assert [e.id >> 22 for e in found[Kind.AUTHOR, 1][0]] == [10, 30]
-    assert found[Kind.AUTHOR, 1][1] == 0
-    assert [e.id for e in found[Kind.FOLLOWERS, 2][0]] == [3]
-    assert [e.id for e in found[Kind.FOLLOWING, 3][0]] == [1, 2]
+    assert [e.id >> 22 for e in rows[Kind.AUTHOR, 1][0]] == [10, 30]
+    assert rows[Kind.AUTHOR, 1][1] == 0
+    assert [e.id for e in rows[Kind.FOLLOWERS, 2][0]] == [3]
+    assert [e.id for e in rows[Kind.FOLLOWING, 3][0]] == [1, 2]
 
 
 def test_every_list_is_complete_afterwards():
-    """Four lists a user; a home page is a hit."""
+    """Four lists per user; a home page is a hit."""
     graph, past = a_world()
     cache = MemoryTimelines()
 

@@ -1,1 +1,1 @@
-"""The commands, by what they do: `lab` keeps servers, `running` asks questions, `reading` reads answers."""
+"""The commands, one module per group: `lab` manages servers, `run` runs scenarios, `results` reads records and reports."""

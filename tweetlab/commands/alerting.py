@@ -1,4 +1,4 @@
-"""The command that tells what fires in a lab with --observe."""
+"""`tweetlab alerts`: the active alerts of a lab started with --observe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from tweetlab.terminal import Screen
 
 
 def alerts(as_json: Json = False) -> int:
-    """List the alerts that fire and what the pagers got. Exit: 0 nothing fires, 1 something does, 3 no lab is observed."""
+    """List the active alerts and the pages that were sent (needs a lab started with --observe).
+
+    Exit: 0 no alert is firing, 1 at least one is firing, 3 the lab is down or not observed.
+    """
     from tweetlab.lab import monitoring
 
     screen = Screen(as_json)
@@ -23,12 +26,12 @@ def alerts(as_json: Json = False) -> int:
         windows = f" [{labels['set']} {labels['windows']}]" if "windows" in labels else ""
         screen.show(f"{row['state']:<8} {labels.get('severity', ''):<7} {labels['alertname']}{windows}: {row['summary']}")
     if not reported["prometheus"]:
-        screen.show("no alert fires")
+        screen.show("no alert is active")
     screen.show(monitoring.fullness(reported["observed_s"]))
     for row in reported["incidents"]:
         ended = f"resolved {_clock(row['resolved_ms'])}" if row["resolved_ms"] else "open"
-        again = f", sent {row['duplicates'] + 1} times" if row["duplicates"] else ""
-        screen.show(f"{row['pager']:<10} {_clock(row['opened_ms'])}  {row['summary']}: {ended}{again}")
+        repeated = f", sent {row['duplicates'] + 1} times" if row["duplicates"] else ""
+        screen.show(f"{row['pager']:<10} {_clock(row['opened_ms'])}  {row['summary']}: {ended}{repeated}")
     screen.emit(reported)
     return LabError.exit_code if firing else 0
 

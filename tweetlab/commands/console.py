@@ -1,4 +1,4 @@
-"""Commands that look on while a lab works: `console`."""
+"""`tweetlab console`: a live dashboard of the lab."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from tweetlab.commands.results import Json
 from tweetlab.terminal import Screen
 
 
-def console(port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.",
+def console(port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 picks a free one.",
                                            parser=options.whole("--port", 0, 65_535))] = 8799,
             open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
             as_json: Json = False) -> int:
-    """Serve a page that shows the lab at work: health, rates and queues, latency, load, faults, alerts, runs. Ctrl-C ends it."""
+    """Serve a live, read-only dashboard of the lab on 127.0.0.1 until Ctrl-C.
+
+    It shows health, request rates, latency, queues, load, faults, alerts and runs.
+    """
     from tweetlab.console import app
     from tweetlab.console.collector import Collector
 
     listener = app.bind(port)
     url = f"http://{app.HOST}:{listener.getsockname()[1]}/"
     screen = Screen(as_json)
-    screen.show(f"console: {url}  (range {home.lab_range()}; Ctrl-C ends it)")
+    screen.show(f"console: {url}  (range {home.lab_range()}; Ctrl-C stops it)")
     screen.emit({"console": url})
     if open_:
         webbrowser.open(url)

@@ -1,4 +1,4 @@
-"""`tweetlab graph`: what a file of follows would be read as; and the options that name such a file."""
+"""`tweetlab graph`: how a graph file would be read; and the options that name such a file."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ Graph = Annotated[
     str,
     typer.Option(
         "--graph",
-        help="A file of follows (edge list, CSV or Matrix Market, also compressed) instead of a drawn graph.",
+        help="Read the follow graph from this file (edge list, CSV or Matrix Market, also compressed) "
+        "instead of generating it.",
     ),
 ]
 Undirected = Annotated[
-    bool, typer.Option("--undirected", help="Each line of the graph file is two users who follow each other.")
+    bool, typer.Option("--undirected", help="Each line of the graph file names two users who follow each other.")
 ]
 Direction = Annotated[
     str,
@@ -34,13 +35,13 @@ Direction = Annotated[
 
 def graph(
     file: Annotated[
-        str, typer.Argument(help="An edge list, a CSV file with named columns or a Matrix Market file.")
+        str, typer.Argument(help="An edge list, a CSV file with named columns, or a Matrix Market file.")
     ],
     undirected: Undirected = False,
     direction: Direction = "",
     as_json: Json = False,
 ) -> int:
-    """Show what a graph file would be read as: users, follows, what is dropped, the largest audience."""
+    """Show how a graph file would be read: users, follows, dropped lines, the largest audience."""
     from scenarios import units, vocabulary
     from scenarios.world import graph_files
 
@@ -63,8 +64,8 @@ def graph(
 
 
 def overrides(graph: str, undirected: bool, direction: str) -> list[str]:
-    """Return the options as `--set` takes them, in JSON: a path may hold what YAML takes for syntax."""
-    wanted = {"graph": graph, "undirected": undirected, "direction": direction}
+    """Return the options as `--set` overrides, in JSON: a path may contain YAML syntax."""
+    options = {"graph": graph, "undirected": undirected, "direction": direction}
     return [
-        f"population.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in wanted.items() if value
+        f"population.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in options.items() if value
     ]

@@ -1,4 +1,4 @@
-"""The command that shows and changes the keys of the access tokens."""
+"""`tweetlab keys`: show and rotate the keys that sign access tokens."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from tweetlab.terminal import Screen
 WORDS = ("show", "rotate")
 
 
-def keys(what: Annotated[str, typer.Argument(help="`show` the keys by name and age, or `rotate` them.")] = "show",
+def keys(what: Annotated[str, typer.Argument(help="`show` the keys with name and age, or `rotate` them.")] = "show",
          as_json: Json = False) -> int:
-    """Show the keys that sign access tokens, or let a new one follow. No request fails; no secret is ever shown.
+    """Show or rotate the keys that sign access tokens.
 
-    `rotate`: a new key signs, the one before it still holds, and the one before that is retired: its tokens get 401.
+    `rotate`: a new key signs from now on, the previous one remains valid, and the one before it is retired:
+    its tokens get 401. No request fails during a rotation, and no secret is ever shown.
     """
     from system.platform import native
     from tweetlab.lab import keys as ring
 
     if what not in WORDS:
-        raise WrongInput(f"`tweetlab keys` was asked to {what!r}; it can {' or '.join(WORDS)}.")
+        raise WrongInput(f"`tweetlab keys` cannot {what!r}; it must be {' or '.join(WORDS)}.")
     screen, lab = Screen(as_json), native.Lab(home.ROOT, home.lab_range())
     changed = asyncio.run(ring.rotate(lab, screen.say)) if what == "rotate" else {}
-    found = ring.known(lab)
-    for key in found:
+    rows = ring.known(lab)
+    for key in rows:
         screen.show(f"{key.role:<9} {key.kid}  {_age(key.age_s)} old")
     if changed.get("retired"):
         screen.show(f"retired   {changed['retired']}  its tokens are refused from now on")
-    if not found:
-        screen.show("no key yet; `tweetlab up` makes the first")
-    screen.emit({"keys": [dataclasses.asdict(key) for key in found], **changed})
+    if not rows:
+        screen.show("no key yet; `tweetlab up` creates the first one")
+    screen.emit({"keys": [dataclasses.asdict(key) for key in rows], **changed})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Commands that keep a lab: set it up, bring it up and down, look at it."""
+"""Commands that manage a lab: set up, start, stop, scale, seed, show its status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from system.platform.provider import NodeStatus
 
 
-AUTOSCALER_LATE_S = 10.0  # it looks once a second; one look at a silent HAProxy takes some
+AUTOSCALER_LATE_S = 10.0  # it runs once a second; one reading of an unresponsive HAProxy takes several
 
 
 def _lab() -> Lab:
@@ -29,18 +29,24 @@ def _lab() -> Lab:
 
 
 def setup(observe: Observe = False, as_json: Json = False) -> int:
-    """Fetch the servers into the user's cache folder (once for all checkouts). `make setup` made the environment."""
+    """Install the servers (PostgreSQL, Kafka, ...) into the user's cache folder, once for all checkouts.
+
+    `make setup` installs the Python environment and then calls this.
+    """
     from system.platform.install import packages
-    from tweetlab import setup as fetching
+    from tweetlab import setup as server_setup
 
     screen = Screen(as_json)
-    asyncio.run(fetching.servers(screen.say, packages.OBSERVING if observe else ()))
+    asyncio.run(server_setup.servers(screen.say, packages.OBSERVING if observe else ()))
     screen.emit({"ok": True})
     return 0
 
 
 def doctor(as_json: Json = False) -> int:
-    """List every requirement as a fact, and the command that fixes what is missing."""
+    """Check this machine: list each requirement and how to fix what is missing. Changes nothing.
+
+    Exit: 0 everything is met, 3 something is missing.
+    """
     from tweetlab import doctor as checks
 
     screen = Screen(as_json)
@@ -53,11 +59,14 @@ def doctor(as_json: Json = False) -> int:
     return 0 if all(fact.ok for fact in facts) else 3
 
 
-def up(blueprint: Annotated[str, typer.Argument(help="Which servers: the name of a blueprint.")] = "small",
-       seed: Annotated[bool, typer.Option("--seed", help="Write the population of `first_run` and print a login.")] = False,
-       stores_only: Annotated[bool, typer.Option("--stores-only", help="Only the six stores, without services.")] = False,
+def up(blueprint: Annotated[str, typer.Argument(
+    help="Which servers to start: the name of a blueprint (small, cluster, two_regions).")] = "small",
+       seed: Annotated[bool, typer.Option(
+           "--seed", help="Seed the population of `first_run` and print a login.")] = False,
+       stores_only: Annotated[bool, typer.Option(
+           "--stores-only", help="Start only the six stores, without services.")] = False,
        observe: Observe = False, as_json: Json = False) -> int:
-    """Start a lab: all servers at once, gated on health. Nothing half-started stays behind."""
+    """Start a lab and wait until every server is healthy. A start that fails is rolled back."""
     screen = Screen(as_json)
     began = time.monotonic()
     asyncio.run(_up(screen, blueprint, seed, stores_only, observe))
@@ -66,11 +75,11 @@ def up(blueprint: Annotated[str, typer.Argument(help="Which servers: the name of
     screen.show(f"up in {took:.1f} s: {', '.join(n.name for n in asyncio.run(lab.status()))}")
     from tweetlab.lab import monitoring, session
 
-    standing = asyncio.run(lab.blueprint())
-    screen.show(f"gateway: {session.doors_told(lab, standing)}" if not stores_only else f"stores: {lab.stores(standing)}")
+    running = asyncio.run(lab.blueprint())
+    screen.show(f"gateway: {session.public_addresses(lab, running)}" if not stores_only else f"stores: {lab.stores(running)}")
     for line in monitoring.lines(lab) if observe else ():
         screen.show(line)
-    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores(standing),
+    screen.emit({"up_s": took, "gateway": session.public_url(lab), "stores": lab.stores(running),
                  **({"observers": monitoring.urls(lab)} if observe else {})})
     return 0
 
@@ -92,8 +101,9 @@ async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, obs
                 screen.show(line)
 
 
-def down(purge: Annotated[bool, typer.Option("--purge", help="Remove data and logs too.")] = False, as_json: Json = False) -> int:
-    """Stop the lab; sweep whatever an earlier start left behind."""
+def down(purge: Annotated[bool, typer.Option(
+    "--purge", help="Also delete its data and logs.")] = False, as_json: Json = False) -> int:
+    """Stop the lab and clean up what an earlier start left behind."""
     asyncio.run(_lab().down(purge=purge))
     screen = Screen(as_json)
     screen.show("down")
@@ -102,7 +112,10 @@ def down(purge: Annotated[bool, typer.Option("--purge", help="Remove data and lo
 
 
 def status(as_json: Json = False) -> int:
-    """Show every node: state, process, memory, restarts, health. Exit 3 where the lab is down or a node is not well."""
+    """Show every node of the lab: state, health, process, memory, restarts.
+
+    Exit: 0 all nodes are healthy, 3 the lab is down or a node is unhealthy.
+    """
     screen = Screen(as_json)
     nodes = asyncio.run(_lab().status())
     screen.show(_table(nodes) if nodes else "no lab is up; `tweetlab up` starts one")
@@ -112,23 +125,26 @@ def status(as_json: Json = False) -> int:
         for line in monitoring.lines(_lab()):
             screen.show(line)
     if any(node.role == "network" for node in nodes):
-        screen.show(asyncio.run(_lines()))
-    if nodes and (late := asyncio.run(_late())):
-        screen.show(late)
+        screen.show(asyncio.run(_wan_links()))
+    if nodes and (warning := asyncio.run(_autoscaler_warning())):
+        screen.show(warning)
     screen.emit([dataclasses.asdict(node) for node in nodes])
     return 0 if nodes and all(node.health == "healthy" for node in nodes) else 3
 
 
 def scale(service: Annotated[str, typer.Argument(help="A service, such as `timelines`.")],
-          instances: Annotated[int, typer.Argument(help="How many there shall be.",
+          instances: Annotated[int, typer.Argument(help="The wanted number of instances.",
                                                    parser=options.whole("INSTANCES", 0, 1_000))],
           as_json: Json = False) -> int:
-    """Add or remove instances of a service, without a failed request. The blueprint's own stay."""
+    """Add or remove instances of a service without failing a request.
+
+    The blueprint's own instances remain.
+    """
     screen = Screen(as_json)
     began = time.monotonic()
-    told = asyncio.run(_lab().scale(service, instances))
-    screen.show(f"{service}: {told['before']} -> {told['instances']} instances in {time.monotonic() - began:.1f} s")
-    screen.emit(told)
+    result = asyncio.run(_lab().scale(service, instances))
+    screen.show(f"{service}: {result['before']} -> {result['instances']} instances in {time.monotonic() - began:.1f} s")
+    screen.emit(result)
     return 0
 
 
@@ -137,56 +153,60 @@ def _table(nodes: list[NodeStatus]) -> object:
 
     from tweetlab.lab import regions
 
-    further = ["region"] if any(n.region for n in nodes) else []
-    table = Table("node", *further, "state", "health", "pid", "address", "MiB", "restarts")
-    for n in sorted(nodes, key=lambda n: n.region) if further else nodes:
-        where = [regions.place_of(n)] if further else []
+    region = ["region"] if any(n.region for n in nodes) else []
+    table = Table("node", *region, "state", "health", "pid", "address", "MiB", "restarts")
+    for n in sorted(nodes, key=lambda n: n.region) if region else nodes:
+        where = [regions.place_of(n)] if region else []
         table.add_row(n.name, *where, n.state, n.health, str(n.pid), n.address, f"{n.rss_bytes / 2**20:.0f}", str(n.restarts))
     table.add_section()
-    table.add_row("total", *("" for _ in further), "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
+    table.add_row("total", *("" for _ in region), "", "", "", "", f"{sum(n.rss_bytes for n in nodes) / 2**20:.0f}", "")
     return table
 
 
-async def _late() -> str:
-    """Return what to say where the autoscaler has not looked for long; "" where it does its work."""
+async def _autoscaler_warning() -> str:
+    """Return a warning if the autoscaler has not run for AUTOSCALER_LATE_S; "" if it works."""
     silent_s = float((await _lab().scaling())["looked_s"])
     return "" if silent_s <= AUTOSCALER_LATE_S else (
-        f"the autoscaler looked last {silent_s:.0f} s ago: what hangs is not replaced meanwhile (`tweetlab logs supervisor`)")
+        f"the autoscaler last ran {silent_s:.0f} s ago; until it runs again, hung instances are not replaced "
+        "(see `tweetlab logs supervisor`)")
 
 
-async def _lines() -> str:
+async def _wan_links() -> str:
     from system.kernel.errors import CouldNotRun
-    from system.platform.servers import wan as carrier
+    from system.platform.servers import wan as emulator
     from tweetlab.lab import regions
 
     try:
-        rows = await carrier.ask(_lab().paths, {"op": "look"})
+        rows = await emulator.ask(_lab().paths, {"op": "look"})
     except CouldNotRun as problem:
         return problem.detail
     return "lines: " + "; ".join(f"{row['one']} – {row['other']} {row['words']}" for row in regions.between(rows))
 
 
-def seed(scenario: Annotated[str, typer.Argument(help="Whose population: a scenario.")] = "first_run",
+def seed(scenario: Annotated[str, typer.Argument(help="The scenario whose population is written.")] = "first_run",
          file: graphs.Graph = "",
          undirected: graphs.Undirected = False,
          direction: graphs.Direction = "",
          as_json: Json = False) -> int:
-    """Write a population into the lab (started and kept where none is up): users, follows, history. Replaces what stands."""
+    """Replace the lab's data with a scenario's population: users, follows, past tweets.
+
+    Starts a lab if none is up, and leaves it running.
+    """
     from scenarios import loader
-    from scenarios.world import population
+    from scenarios.world import population, seeded_world
     from tweetlab.lab import session
     from tweetlab.run import seeding
 
     screen = Screen(as_json)
-    question = loader.load(scenario, graphs.overrides(file, undirected, direction))
-    graph = population.graph_of(question.population, question.seed)
+    wanted = loader.load(scenario, graphs.overrides(file, undirected, direction))
+    graph = population.graph_of(wanted.population, wanted.seed)
     seeding.announce(graph, screen)
+    world = seeded_world.over(graph, wanted.population, wanted.seed)
 
     async def go() -> dict[str, object]:
-        async with session.opened(screen, question.platform, question.policies, keep=True,
-                                  resets=True) as lab:
-            with session.alone(lab.lab):  # the reset stops the services: not under a run
-                return await seeding.ensure(lab, question, graph, force=True)
+        async with session.opened(screen, wanted.platform, wanted.policies, keep=True, resets=True) as lab:
+            with session.alone(lab.lab):  # the reset stops the services, so no run may be active
+                return await seeding.ensure(lab, wanted, world, force=True)
 
     manifest = asyncio.run(go())
     screen.show(f"seeded {manifest['users']:,} users, {manifest['follows']:,} follows, {manifest['tweets']:,} tweets")

@@ -1,4 +1,4 @@
-"""Numbers and durations on the command line: each refusal names the option, the value and the bound."""
+"""Numbers and durations on the command line: each error names the option, the value and the bound."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from system.kernel.errors import WrongInput
 
 
 def whole(option: str, low: int, high: int) -> Callable[[object], int]:
-    """Return a reader of whole numbers from `low` to `high`, for Typer's `parser`; it also reads the default.
+    """Return a parser of integers from `low` to `high`, for Typer's `parser`; it also parses the default.
 
-    It raises WrongInput, naming `option`.
+    The parser raises WrongInput that names `option`.
     """
 
     def read(value: object) -> int:

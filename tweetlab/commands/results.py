@@ -1,4 +1,4 @@
-"""Commands that read: scenarios, runs, reports. None of them starts a server."""
+"""Commands that read scenarios, runs and reports. None of them starts a server."""
 
 from __future__ import annotations
 
@@ -15,54 +15,57 @@ from tweetlab.terminal import Screen
 
 EXIT_WARNINGS = 65
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout and nothing else there.")]
-Observe = Annotated[bool, typer.Option("--observe", help="With Prometheus, Alertmanager and the others that look on.")]
-RunDir = Annotated[str, typer.Argument(help="A run: its directory, `latest`, or SCENARIO/UTC below runs/.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON value on stdout.")]
+Observe = Annotated[bool, typer.Option(
+    "--observe", help="Also start the observability stack (Prometheus, Alertmanager, Jaeger, log shipping).")]
+RunDir = Annotated[str, typer.Argument(help="A run: its directory, `latest`, or SCENARIO/UTC under runs/.")]
 
 
 def find_run(name: str) -> Path:
-    """Return the directory of a run. Raises WrongInput with the newest runs where there is none."""
+    """Return the directory of a run. Raises WrongInput, listing the newest runs, if there is no such run."""
     for candidate in (Path(name), home.RUNS / name):
         if (candidate / "record.json").exists():
             return candidate.resolve()
     newest = sorted(home.RUNS.glob("*/*/record.json"), key=lambda p: p.stat().st_mtime, reverse=True)[:3]
-    known = ", ".join(str(p.parent.relative_to(home.RUNS)) for p in newest) or "none yet; `tweetlab run first_run` makes one"
-    raise WrongInput(f"There is no run {name!r} (no record.json there). Newest runs: {known}.")
+    known = ", ".join(str(p.parent.relative_to(home.RUNS)) for p in newest) or "none yet; `tweetlab run first_run` creates one"
+    raise WrongInput(f"There is no run {name!r} (record.json not found). Newest runs: {known}.")
 
 
-def check(file: Annotated[str, typer.Argument(help="A scenario file, or the name of one in the catalog.")],
-          set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value.")] = None,
-          strict: Annotated[bool, typer.Option("--strict", help="Exit 65 where there is a warning.")] = False,
+def check(file: Annotated[str, typer.Argument(help="A scenario of the catalog, or a YAML file.")],
+          set_: Annotated[list[str] | None, typer.Option(
+              "--set", help="Override one value, KEY=VALUE; repeatable.")] = None,
+          strict: Annotated[bool, typer.Option("--strict", help="Exit with 65 if there is a warning.")] = False,
           as_json: Json = False) -> int:
-    """Check a scenario file without running it: what is wrong, and what no run could judge.
+    """Validate a scenario without running it: errors, and warnings about what no run could judge.
 
-    Exit: 0 good (with or without warnings), 64 refused, 65 warnings with `--strict`.
+    Exit: 0 valid (with or without warnings), 64 invalid, 65 warnings with `--strict`.
     """
     from scenarios import loader
 
-    found = loader.check(file, set_ or [])
+    checked = loader.check(file, set_ or [])
     screen = Screen(as_json)
-    document: dict[str, Any] = {"name": file, "ok": not found.errors, "errors": found.errors,
-                                "warnings": found.warnings}
-    for text in found.warnings:
+    document: dict[str, Any] = {"name": file, "ok": not checked.errors, "errors": checked.errors,
+                                "warnings": checked.warnings}
+    for text in checked.warnings:
         screen.warn(f"warning: {text}")
-    if found.errors or found.scenario is None:
-        for text in found.errors:
+    if checked.errors or checked.scenario is None:
+        for text in checked.errors:
             screen.warn(f"tweetlab: {text}")
-        detail = "\n".join(found.errors)
+        detail = "\n".join(checked.errors)
         error = {"title": WrongInput.title, "detail": detail, "exit_code": WrongInput.exit_code}
         screen.emit({**document, "error": error})
         return WrongInput.exit_code
-    scenario, count = found.scenario, len(found.warnings)
-    doubts = f" {count} warning{'s' if count > 1 else ''}." if count else ""
-    screen.show(f"{scenario.name}: good.{doubts} {scenario.question}")
+    scenario, count = checked.scenario, len(checked.warnings)
+    warnings = f" {count} warning{'s' if count > 1 else ''}." if count else ""
+    screen.show(f"{scenario.name}: valid.{warnings} {scenario.question}")
     screen.emit({**document, "name": scenario.name, "resolved": scenario.resolved()})
-    return EXIT_WARNINGS if strict and found.warnings else 0
+    return EXIT_WARNINGS if strict and checked.warnings else 0
 
 
-def list_(what: Annotated[str, typer.Argument(help="scenarios, faults, invariants, routes or runs.")] = "scenarios",
+def list_(what: Annotated[str, typer.Argument(
+    help="What to list: scenarios, faults, invariants, routes or runs.")] = "scenarios",
           as_json: Json = False) -> int:
-    """List what there is."""
+    """List scenarios, faults, invariants, routes or runs."""
     from tweetlab import listing
 
     screen = Screen(as_json)
@@ -75,10 +78,10 @@ def list_(what: Annotated[str, typer.Argument(help="scenarios, faults, invariant
 
 def report(run: RunDir = "latest",
            open_: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
-           md: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
-           junit: Annotated[bool, typer.Option("--junit", help="Print JUnit XML.")] = False,
+           md: Annotated[bool, typer.Option("--md", help="Print the report as Markdown.")] = False,
+           junit: Annotated[bool, typer.Option("--junit", help="Print the verdicts as JUnit XML.")] = False,
            as_json: Json = False) -> int:
-    """Write a run's report again, and say where it is; or print it as Markdown or JUnit."""
+    """Render a run's report again and print its path, or print the run as Markdown or JUnit XML."""
     from tweetlab import results
 
     directory = find_run(run)
@@ -97,20 +100,23 @@ def report(run: RunDir = "latest",
     return 0
 
 
-def compare(a: Annotated[list[str], typer.Argument(help="Runs of side A, then `--with` those of side B.")],
-            with_: Annotated[list[str] | None, typer.Option("--with", help="A run of side B; repeat it.")] = None,
+def compare(a: Annotated[list[str], typer.Argument(help="Runs of side A (two runs without --with: A and B).")],
+            with_: Annotated[list[str] | None, typer.Option("--with", help="A run of side B; repeatable.")] = None,
             md: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
             as_json: Json = False) -> int:
-    """Say whether two sets of runs differ: changed, not changed, or cannot tell."""
+    """Compare two sets of runs: changed, not changed, or cannot tell.
+
+    Exit: 0 not changed, 1 changed, 2 cannot tell.
+    """
     from tweetlab import results
 
     if not with_:
         a, with_ = _halves(a)
-    told: dict[str, Any] = results.compare([find_run(x) for x in a], [find_run(x) for x in with_])
+    comparison: dict[str, Any] = results.compare([find_run(x) for x in a], [find_run(x) for x in with_])
     screen = Screen(as_json)
-    screen.show(told["markdown"] if md else told["text"])
-    screen.emit({k: v for k, v in told.items() if k not in ("text", "markdown")})
-    return int(told["exit_code"])
+    screen.show(comparison["markdown"] if md else comparison["text"])
+    screen.emit({k: v for k, v in comparison.items() if k not in ("text", "markdown")})
+    return int(comparison["exit_code"])
 
 
 def _halves(runs: list[str]) -> tuple[list[str], list[str]]:
@@ -120,9 +126,10 @@ def _halves(runs: list[str]) -> tuple[list[str], list[str]]:
 
 
 def publish(run: RunDir = "latest",
-            name: Annotated[str, typer.Option(help="Folder below reports/gallery/; default: the scenario.")] = "",
+            name: Annotated[str, typer.Option(
+                help="Folder under reports/gallery/; default: the scenario's name.")] = "",
             as_json: Json = False) -> int:
-    """Copy a run into reports/gallery/, without host name, user or absolute paths, in at most 1 MB."""
+    """Copy a run into reports/gallery/, without host name, user name or absolute paths, at most 1 MB."""
     from tweetlab import results
 
     target = results.publish(find_run(run), name)

@@ -1,4 +1,7 @@
-"""Commands that ask: `run` a scenario on the system, on its twin, or on both; `demo` walks the whole path once."""
+"""`tweetlab run`: run a scenario on the system, predict it with the twin, or both.
+
+`tweetlab demo`: the full walkthrough.
+"""
 
 from __future__ import annotations
 
@@ -21,46 +24,57 @@ EXIT_INTERRUPTED = 130
 
 
 def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog, or a YAML file.")],
-        on: Annotated[str, typer.Option(help="system, twin or both.")] = "both",
-        set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, replaces one value; repeat it.")] = None,
+        on: Annotated[str, typer.Option(help="`system` runs it, `twin` predicts it, `both` does both.")] = "both",
+        set_: Annotated[list[str] | None, typer.Option(
+            "--set", help="Override one value of the scenario, KEY=VALUE; repeatable.")] = None,
         graph: graphs.Graph = "",
         undirected: graphs.Undirected = False,
         direction: graphs.Direction = "",
-        repeat: Annotated[int | None, typer.Option(help="Runs of the same question, instead of the scenario's "
-                                                        "`measure.repeats` (compare wants 5).",
+        repeat: Annotated[int | None, typer.Option(help="Number of runs, instead of the scenario's `measure.repeats` "
+                                                        "(`compare` wants 5).",
                                                    parser=options.whole("--repeat", 1, 100))] = None,
-        versus: Annotated[list[str] | None, typer.Option("--versus", help="KEY=VALUE: ask that too, in turn; compare.")] = None,
-        keep: Annotated[bool, typer.Option("--keep", help="Leave a lab up that this run started.")] = False,
-        keep_data: Annotated[bool, typer.Option("--keep-data", help="Do not reset the data to the seeded state.")] = False,
-        calibration: Annotated[str, typer.Option(help="A calibration file for the twin.")] = "",
+        versus: Annotated[list[str] | None, typer.Option(
+            "--versus", help="Side B: the same with KEY=VALUE, in alternation; then compare.")] = None,
+        keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this run started it.")] = False,
+        keep_data: Annotated[bool, typer.Option(
+            "--keep-data", help="Do not reset the data to the seeded state first.")] = False,
+        calibration: Annotated[str, typer.Option(
+            help="Calibration file for the twin; default: the newest one made here, else the shipped one.")] = "",
         observe: Observe = False,
-        find_capacity: Annotated[bool, typer.Option("--find-capacity", help="Search the highest rate that holds.")] = False,
+        find_capacity: Annotated[bool, typer.Option(
+            "--find-capacity", help="Search for the highest sustainable request rate instead.")] = False,
         as_json: Json = False) -> int:
-    """Ask a scenario's question and write the report. Exit: 0 pass, 1 fail, 2 unknown, 3 void, 130 interrupted."""
+    """Run a scenario on the real system, predict it with the digital twin, and write one report with both.
+
+    Starts a lab if none is up. Exit: 0 pass, 1 fail, 2 unknown, 3 void or could not run, 130 interrupted.
+    """
     from scenarios import loader, warnings
     from tweetlab.run import capacity_run, run_request
 
-    run_request.check_wishes(on, find_capacity, bool(versus), repeat or 1)
+    run_request.check_options(on, find_capacity, bool(versus), repeat or 1)
     overrides = [*(set_ or []), *graphs.overrides(graph, undirected, direction)]
-    question = loader.load(scenario, overrides)
+    wanted = loader.load(scenario, overrides)
     screen = Screen(as_json)
-    for text in warnings.of(question):
+    for text in warnings.of(wanted):
         screen.warn(f"warning: {text}")
     if find_capacity:
-        return capacity_run.command(question, screen)
+        return capacity_run.command(wanted, screen)
     other = loader.load(scenario, [*overrides, *versus]) if versus else None
-    ask = run_request.Ask(question, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
-                     repeat or question.measure.repeats, calibration, other, observe)
-    return show(run_request.answer(ask, screen), screen, compared=bool(other))
+    request = run_request.RunRequest(wanted, on, "tweetlab " + shlex.join(sys.argv[1:]), keep, keep_data,
+                                     repeat or wanted.measure.repeats, calibration, other, observe)
+    return show(run_request.execute(request, screen), screen, compared=bool(other))
 
 
 def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
-    """Print what the runs say and return the worst exit code. `compared`: they are sides A and B in turn; compare them too."""
+    """Print a summary of the runs and return the worst exit code.
+
+    `compared`: sides A and B alternate; compare them too.
+    """
     from reports.judge import verdict
     from tweetlab import results
 
-    for told in runs:
-        screen.show(summary_lines(told))
+    for run_ in runs:
+        screen.show(summary_lines(run_))
     for name, side in (("A", runs[::2]), ("B", runs[1::2])) if compared else (("", runs),):
         if len(side) > 1:
             screen.show(results.medians(side, name))
@@ -73,14 +87,14 @@ def show(runs: list[record.Run], screen: Screen, compared: bool = False) -> int:
 
 
 def summary_lines(run: record.Run) -> Text:
-    """The verdict and what decided it, in a few lines."""
+    """Return the verdict and what decided it, in a few lines."""
     from reports.page import render
 
     document = run.document
     lines = [f"  {run.run_id}  ({document['validity']['verdict']}, exit code {document['exit_code']})"]
     lines += [f"  decided by: {reason}" for reason in _list(document.get("decided_by"))]
     for objective in document["objectives"]:
-        void = document["verdict"] == "VOID"  # no figure of a void run is shown as a result
+        void = document["verdict"] == "VOID"  # figures of a void run are not results
         measured = "withheld" if void else f"measured {render.objective(objective)} of {objective['n']:,}"
         note = f"; {objective['note']}" if objective.get("note") and not void else ""
         word = "void" if void else objective["verdict"]
@@ -102,18 +116,18 @@ def _list(value: object) -> list[str]:
 
 
 def demo(observe: Observe = False, as_json: Json = False) -> int:
-    """Start a lab, seed it, calibrate the twin, run `first_run` on both, write the report, stop everything."""
-    from tweetlab import demo as walk
+    """Run the full walkthrough: start a lab, calibrate the twin, run and predict `first_run`, write the report, stop."""
+    from tweetlab import demo as walkthrough
 
     screen = Screen(as_json)
-    return show_demo(asyncio.run(walk.walk(screen, observe)), screen)
+    return show_demo(asyncio.run(walkthrough.walk(screen, observe)), screen)
 
 
-def show_demo(told: record.Run, screen: Screen) -> int:
+def show_demo(scored: record.Run, screen: Screen) -> int:
     """Print verdict, path and the next three commands."""
-    code = show([told], screen)
-    screen.show("\nNext:\n  bin/tweetlab report latest --open          look at the report\n"
+    code = show([scored], screen)
+    screen.show("\nNext:\n  bin/tweetlab report latest --open          open the report\n"
                 "  bin/tweetlab run first_run --set policies.fanout.push_limit=50\n"
-                "                                             pull more authors, and see what it changes\n"
-                "  bin/tweetlab up --seed                     a lab to play with: addresses, a login and a curl line")
+                "                                             pull more authors and compare\n"
+                "  bin/tweetlab up --seed                     a lab to try: addresses, a login and a curl command")
     return code

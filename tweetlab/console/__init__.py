@@ -1,1 +1,1 @@
-"""The live console: one page on loopback that shows what the lab does. It reads; nothing here changes anything."""
+"""The live console: a read-only dashboard of the lab, served on loopback."""

@@ -1,7 +1,7 @@
-"""Serves the console on 127.0.0.1 alone: the page, one stream of frames, the end of a node's log, the reports of runs.
+"""Serves the console on 127.0.0.1 only: the page, a stream of frames, the end of a node's log, the reports of runs.
 
-Every route reads; there is none that changes anything. A request whose Host names anything but this machine's loopback and this
-port is refused: a page elsewhere whose name was made to point here (DNS rebinding) gets nothing.
+Every route is read-only. A request whose Host header is not this machine's loopback address and this port is
+refused, so a foreign page whose name was made to resolve to it (DNS rebinding) gets nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _log = logging.getLogger("tweetlab")
 
 HOST = "127.0.0.1"
 DEFAULT_PORT = 8799
-LINGER_S = 5.0   # how long frames are still made after the last watcher left: a reload goes on where it was
+LINGER_S = 5.0   # frames are still produced this long after the last viewer left, so that a reload continues
 LOG_LINES = 200
 PAGE = Path(__file__).parent / "page"
 TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
@@ -47,7 +47,7 @@ REPORT_HEADERS = HEADERS | {"content-security-policy": "default-src 'none'; styl
 
 
 class LoopbackOnly:
-    """Refuses what is not addressed to this machine's loopback, and whatever would change something."""
+    """Middleware that refuses requests that are not addressed to loopback, and methods other than GET and HEAD."""
 
     def __init__(self, app: ASGIApp, port: Callable[[], int]) -> None:
         self._app, self._port = app, port
@@ -62,21 +62,21 @@ class LoopbackOnly:
 
     def _problem(self, scope: Scope) -> tuple[int, str] | None:
         if scope["method"] not in ("GET", "HEAD"):
-            return 405, "The console only reads.\n"
+            return 405, "The console is read-only.\n"
         host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
         port = self._port()
         if host in (f"{HOST}:{port}", f"localhost:{port}"):
             return None
-        return 421, f"This is the console of {HOST}:{port}, and of no other name.\n"
+        return 421, f"This console serves {HOST}:{port} only.\n"
 
 
 class Console:
-    """The application. `port` is known once its socket is bound."""
+    """The application. `port` is set once its socket is bound."""
 
     def __init__(self, collector: Collector, runs: Path) -> None:
         self.port = 0
         self._collector, self._runs = collector, runs
-        self._watchers = 0
+        self._viewers = 0
         self._frame = b""
         self._fresh = asyncio.Condition()
         self._left_s = 0.0
@@ -88,19 +88,19 @@ class Console:
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        looking = asyncio.create_task(self._look())
+        producing = asyncio.create_task(self._produce_frames())
         try:
             yield
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            producing.cancel()
+            await asyncio.gather(producing, return_exceptions=True)
             await self._collector.close()
 
-    async def _look(self) -> None:
-        """Make a frame each second while somebody watches."""
+    async def _produce_frames(self) -> None:
+        """Produce a frame each second while the page is open somewhere."""
         due_s = time.monotonic()
         while True:
-            if not self._watchers and time.monotonic() - self._left_s > LINGER_S:
+            if not self._viewers and time.monotonic() - self._left_s > LINGER_S:
                 await self._rest()
                 due_s = time.monotonic()
             try:
@@ -108,24 +108,24 @@ class Console:
                 async with self._fresh:
                     self._frame = frame
                     self._fresh.notify_all()
-            except Exception:  # the page says that nothing came; the next look may well succeed
-                _log.exception("a look at the lab failed")
-            due_s = max(due_s + EVERY_S, time.monotonic() + EVERY_S / 2)  # a slow look never makes the next ones pile up
+            except Exception:  # the page reports that no frame came; the next one may succeed
+                _log.exception("a frame of the console failed")
+            due_s = max(due_s + EVERY_S, time.monotonic() + EVERY_S / 2)  # a slow frame never makes the next ones pile up
             await asyncio.sleep(due_s - time.monotonic())
 
     async def _rest(self) -> None:
         await self._collector.close()
         self._frame = b""
         async with self._fresh:
-            await self._fresh.wait_for(lambda: self._watchers > 0)
+            await self._fresh.wait_for(lambda: self._viewers > 0)
         self._collector.rest()
 
     async def events(self, _: Request) -> Response:
-        """`GET /events`: first the past of the charts, then a frame each second, as server-sent events."""
+        """`GET /events`: the past of the charts, then a frame each second, as server-sent events."""
         return StreamingResponse(self._stream(), media_type="text/event-stream", headers={**HEADERS, "cache-control": "no-store"})
 
     async def _stream(self) -> AsyncIterator[bytes]:
-        self._watchers += 1
+        self._viewers += 1
         try:
             async with self._fresh:
                 self._fresh.notify_all()
@@ -139,7 +139,7 @@ class Console:
                     frame = self._frame
                 yield frame
         finally:
-            self._watchers -= 1
+            self._viewers -= 1
             self._left_s = time.monotonic()
 
     async def log(self, request: Request) -> Response:
@@ -176,16 +176,19 @@ def _file(path: Path) -> Callable[[Request], Any]:
 
 
 def bind(port: int) -> socket.socket:
-    """Return a socket that listens on 127.0.0.1. Raises CouldNotRun where the port is taken. `port` 0: any free one."""
+    """Return a socket that listens on 127.0.0.1.
+
+    `port` 0: any free one. Raises CouldNotRun if the port is taken.
+    """
     try:
         return socket.create_server((HOST, port))
     except OSError as problem:
-        raise CouldNotRun(f"{HOST}:{port} cannot be listened on ({problem.strerror}); give another port: tweetlab console "
+        raise CouldNotRun(f"Cannot listen on {HOST}:{port} ({problem.strerror}). To fix: tweetlab console "
                           f"--port {port + 1 if 0 < port < 65535 else DEFAULT_PORT}.") from None
 
 
 def serve(console: Console, listener: socket.socket) -> None:
-    """Serve until Ctrl-C or SIGTERM. Streams that are open then are cut."""
+    """Serve until Ctrl-C or SIGTERM. Open streams are then closed."""
     console.port = listener.getsockname()[1]
     config = uvicorn.Config(console.app, loop="uvloop", http="httptools", ws="none", lifespan="on", access_log=False,
                             log_config=None, server_header=False, timeout_graceful_shutdown=1)

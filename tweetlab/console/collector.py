@@ -1,7 +1,9 @@
-"""Looks at the lab once a second while somebody watches, and makes one frame of it. A lab that is down is a frame too.
+"""Collects the state of the lab once a second while the page is open, as one frame.
 
-Nobody watches: nothing is asked. Health, CPU, memory and HAProxy's counters are read each second, the processes' /metrics
-every second time, queues, alerts and runs more rarely: see the constants.
+A lab that is down is a frame too.
+
+While no page is open, nothing is queried. Health, CPU, memory and HAProxy's counters are read each second,
+the processes' /metrics every second time, queues, alerts and runs less often: see the constants.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from system.kernel.errors import LabError
 from system.platform import native
 from system.platform.provider import NodeStatus
 from system.platform.servers import sentinel
-from system.platform.servers import wan as carrier
+from system.platform.servers import wan as emulator
 from tweetlab.console import current_run, haproxy_stats, scrape, topology, watchers
 from tweetlab.console.scrape import Growth, Reading
 from tweetlab.lab import regions
@@ -32,30 +34,33 @@ from tweetlab.run import sampler
 
 Json = dict[str, Any]
 EVERY_S = 1.0
-METRICS_EVERY, LAG_EVERY, SELDOM = 2, 2, 5   # frames
+METRICS_EVERY, LAG_EVERY, ALERTS_EVERY = 2, 2, 5   # frames
 KEPT = 300                                   # points of the charts: five minutes
-PATIENCE_S = 1.0                             # for one answer
+PATIENCE_S = 1.0                             # for one reply
 
 
 @dataclass
 class Last:
-    """What the frame before saw, and what is asked more rarely than each second."""
+    """Readings of the previous frame, and values that are read less often than each second."""
 
     at_s: float = 0.0
     cpu_ns: dict[str, int] = field(default_factory=dict)
     busy_s: float = 0.0
-    doors: dict[str, list[haproxy_stats.Row]] = field(default_factory=dict)  # HAProxy -> its lines
+    balancers: dict[str, list[haproxy_stats.Row]] = field(default_factory=dict)  # HAProxy -> its statistics
     readings: dict[str, Reading] = field(default_factory=dict)
     grown: dict[str, list[Growth]] = field(default_factory=dict)
     lags: dict[str, int] = field(default_factory=dict)
     alerts: list[Json] | None = None
     runs: list[Json] = field(default_factory=list)
     lines: list[Json] = field(default_factory=list)  # between regions
-    active: str = ""  # the region where the cache's primary stands
+    active: str = ""  # the region of the cache's primary
 
 
 class Collector:
-    """Makes frames of the lab of checkout `root` in range `number`. `past`: the points of the charts, oldest first."""
+    """Produces frames of the lab of checkout `root` in range `number`.
+
+    `past`: the points of the charts, oldest first.
+    """
 
     def __init__(self, root: Path, number: int, runs: Path) -> None:
         self.lab = native.Lab(root, number)
@@ -69,18 +74,19 @@ class Collector:
         self._number = 0
 
     async def frame(self) -> Json:
-        """Look once and return what there is. Never raises for what a lab does."""
+        """Read everything that is due and return the frame. Never raises because of the lab's state."""
         self._number += 1
         nodes, cpu_ns = await self._nodes()
-        now_s = time.monotonic()  # beside the counters: the look itself may take a second of a busy machine
+        now_s = time.monotonic()  # read together with the counters: the reading may take a second on a busy machine
         busy_s = sampler.host_times().busy_s
         took_s = now_s - self._last.at_s
         cores = _cores(self._last.cpu_ns, cpu_ns, took_s)
         host = max(0.0, busy_s - self._last.busy_s) / took_s
-        await asyncio.gather(self._doors(nodes, took_s), self._metrics(nodes), self._seldom(nodes), self._regions(nodes))
-        told = self._told(nodes, cores, host)
+        await asyncio.gather(self._read_balancers(nodes, took_s), self._read_metrics(nodes), self._read_rest(nodes),
+                             self._regions(nodes))
+        frame = self._frame(nodes, cores, host)
         self._last.at_s, self._last.cpu_ns, self._last.busy_s = now_s, cpu_ns, busy_s
-        return told
+        return frame
 
     async def close(self) -> None:
         """Close what is open. Safe to repeat."""
@@ -90,10 +96,8 @@ class Collector:
         await self._forget_log()
 
     def rest(self) -> None:
-        """Forget what rates are counted from: nobody looked for a while."""
+        """Forget the previous readings: rates must not span the time without viewers."""
         self._last = Last(runs=self._last.runs)
-
-    # ---- asking --------------------------------------------------------------------------------------
 
     async def _nodes(self) -> tuple[list[NodeStatus], dict[str, int]]:
         try:
@@ -103,15 +107,16 @@ class Collector:
         except (LabError, OSError, TimeoutError, ValueError):
             return [], {}
 
-    async def _doors(self, nodes: list[NodeStatus], took_s: float) -> None:
+    async def _read_balancers(self, nodes: list[NodeStatus], took_s: float) -> None:
         names = [node.name for node in nodes if node.kind == "haproxy"]
-        told = await asyncio.gather(*(haproxy_stats.ask(self.lab.paths.data_dir / f"{name}.sock") for name in names))
-        found = dict(zip(names, told))
-        hops = [hop for name, rows in found.items() for hop in topology.doors(self._last.doors.get(name, ()), rows, took_s)]
+        replies = await asyncio.gather(*(haproxy_stats.ask(self.lab.paths.data_dir / f"{name}.sock") for name in names))
+        statistics, previous = dict(zip(names, replies)), self._last.balancers
+        hops = [hop for name, rows in statistics.items()
+                for hop in topology.through_haproxy(previous.get(name, ()), rows, took_s)]
         self._hops = topology.added(hops) if self._last.at_s else []
-        self._last.doors = found
+        self._last.balancers = statistics
 
-    async def _metrics(self, nodes: list[NodeStatus]) -> None:
+    async def _read_metrics(self, nodes: list[NodeStatus]) -> None:
         if self._number % METRICS_EVERY and self._last.grown:
             return
         ours = [node for node in nodes if node.role == "service" and node.pid]
@@ -124,17 +129,17 @@ class Collector:
                 self._last.readings[node.name] = reading
         self._last.grown = grown
 
-    async def _seldom(self, nodes: list[NodeStatus]) -> None:
+    async def _read_rest(self, nodes: list[NodeStatus]) -> None:
         if self._number % LAG_EVERY == 0:
             self._last.lags = await self._lags(nodes)
-        if self._number % SELDOM == 1:
+        if self._number % ALERTS_EVERY == 1:
             self._last.alerts = await watchers.alerts(self._session(), nodes)
             self._last.runs = await asyncio.to_thread(self._runs.newest)
 
     async def _text(self, url: str) -> str | None:
         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-            async with self._session().get(url) as answer:
-                return await answer.text() if answer.status == 200 else None
+            async with self._session().get(url) as reply:
+                return await reply.text() if reply.status == 200 else None
         return None
 
     def _session(self) -> aiohttp.ClientSession:
@@ -143,12 +148,12 @@ class Collector:
         return self._web
 
     async def _regions(self, nodes: list[NodeStatus]) -> None:
-        """Ask how the lines between regions are, and which region is the active one."""
+        """Read the state of the WAN links between regions, and which region is active."""
         if not any(node.role == "network" for node in nodes):
             self._last.lines, self._last.active = [], ""
             return
         try:
-            self._last.lines = regions.between(await carrier.ask(self.lab.paths, {"op": "look"}))
+            self._last.lines = regions.between(await emulator.ask(self.lab.paths, {"op": "look"}))
         except LabError:
             self._last.lines = []
         if self._number % METRICS_EVERY == 0 or not self._last.active:
@@ -165,11 +170,11 @@ class Collector:
                 if self._log is None:
                     self._log = await bootstrap.open_ports(await _settings(self.lab), ("log",), patience_s=PATIENCE_S)
                 log = self._log.ports.log
-                found = await asyncio.gather(*(log.lag(group, topics) for group, topics in wanted.items()))
+                lags = await asyncio.gather(*(log.lag(group, topics) for group, topics in wanted.items()))
         except (LabError, OSError, TimeoutError):
             await self._forget_log()
             return {}
-        return {group: sum(max(0, records) for records in lag.values()) for group, lag in zip(wanted, found)}
+        return {group: sum(max(0, records) for records in lag.values()) for group, lag in zip(wanted, lags)}
 
     async def _forget_log(self) -> None:
         log, self._log = self._log, None
@@ -177,13 +182,11 @@ class Collector:
             with contextlib.suppress(LabError, OSError, TimeoutError):
                 await asyncio.wait_for(log.close(), PATIENCE_S)
 
-    # ---- telling -------------------------------------------------------------------------------------
-
-    def _told(self, nodes: list[NodeStatus], cores: dict[str, float], host: float) -> Json:
-        load = self._running.look()
+    def _frame(self, nodes: list[NodeStatus], cores: dict[str, float], host: float) -> Json:
+        load = self._running.read()
         hops = topology.joined(self._hops, topology.calls(self._last.grown))
         routes, buckets = topology.routes(self._last.grown.get("gateway", ()))
-        traffic = _traffic(hops, buckets, [row for rows in self._last.doors.values() for row in rows])
+        traffic = _traffic(hops, buckets, [row for rows in self._last.balancers.values() for row in rows])
         point = _point(nodes, cores, host, traffic, self._last.lags, load)
         if self._last.at_s:
             self.past.append(point)
@@ -201,8 +204,8 @@ class Collector:
         }
 
     def load_so_far(self) -> Json:
-        """Return when the load began that runs or ran last, and its last seconds."""
-        load = self._running.look()
+        """Return the start of the load that runs or ran last, and its last seconds."""
+        load = self._running.read()
         return {"started_ms": load["started_ms"] if load else 0, "ticks": self._running.ticks[-KEPT:]}
 
 
@@ -216,7 +219,7 @@ async def _settings(lab: native.Lab) -> settings.Settings:
 
 
 def _state(nodes: list[NodeStatus]) -> str:
-    """down, starting, well or impaired."""
+    """Return `down`, `starting`, `healthy` or `impaired`."""
     if not nodes:
         return "down"
     serving = any(node.role == "service" and node.state == "healthy" for node in nodes)
@@ -237,19 +240,23 @@ def _node(node: NodeStatus, cores: float | None) -> Json:
     }
 
 
-def _traffic(hops: list[topology.Hop], buckets: dict[float, float], doors: list[haproxy_stats.Row]) -> Json:
+def _traffic(hops: list[topology.Hop], buckets: dict[float, float], rows: list[haproxy_stats.Row]) -> Json:
+    """Return rate, errors, requests in flight and latency of the public API."""
     front = next((hop for hop in hops if (hop.source, hop.target) == ("clients", "haproxy")), None)
-    inside = sum(row.inside + row.queued for row in doors if (row.proxy, row.place) == ("gateway", "BACKEND"))
-    told: Json = {"rate": front and round(front.rate, 1), "errors": front and round(front.errors, 1), "inside": inside}
+    inside = sum(row.inside + row.queued for row in rows if (row.proxy, row.place) == ("gateway", "BACKEND"))
+    traffic: Json = {"rate": front and round(front.rate, 1), "errors": front and round(front.errors, 1), "inside": inside}
     for name, share in (("p50_ms", 0.5), ("p99_ms", 0.99)):
-        found = scrape.percentile(buckets, share)
-        told[name] = None if found is None else round(found * 1e3, 2)
-    return told
+        value_s = scrape.percentile(buckets, share)
+        traffic[name] = None if value_s is None else round(value_s * 1e3, 2)
+    return traffic
 
 
 def _point(nodes: list[NodeStatus], cores: dict[str, float], host: float, traffic: Json, lags: dict[str, int],
            load: Json | None) -> Json:
-    """One second of the charts. `c50`, `c99`: at the client, from the intended start, where a load runs."""
+    """Return one second of the charts.
+
+    `c50`, `c99`: at the client, from the intended start, while a load runs.
+    """
     roles: dict[str, float] = {}
     for node in nodes:
         roles[node.role] = roles.get(node.role, 0.0) + cores.get(node.name, 0.0)

@@ -1,4 +1,4 @@
-"""What is asked of the lab now, and what was asked: the running load, faults that stand, the newest runs. All from files."""
+"""The running load, the active faults and the newest runs, all read from files."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from system.platform.process import procs
 from tweetlab.load import journal, live
 
 NEWEST = 12   # runs in the list
-HEAD_BYTES = 512  # time, process and scenario of a load stand in them: another load, another file (inodes are used again)
-RECENT_S = 90.0  # how long a fault that is over is still told
+HEAD_BYTES = 512  # contain time, process and scenario of a load: they identify the file (inodes are reused)
+RECENT_S = 90.0  # how long a recovered fault is still listed
 
 Json = dict[str, Any]
 
 
 class Running:
-    """Follows the journal of the lab's loads. Reads only what is new."""
+    """Follows the journal of the lab's loads. Reads only new lines."""
 
     def __init__(self, state: Path) -> None:
         self._path = journal.path_of(state)
         self._undo = undo.UndoLog(undo.path_of(state))
-        self._begin, self._at, self._rest = b"", 0, b""  # how the file begins, bytes read of it, of them an unfinished line
+        self._begin, self._at, self._rest = b"", 0, b""  # start of the file, bytes read of it, its unfinished last line
         self.head: Json = {}
         self.ticks: list[Json] = []
         self._so_far = live.Totals()
@@ -34,10 +34,10 @@ class Running:
         self._ended = False
         self._faults: tuple[float, list[Json]] = (-1.0, [])
 
-    def look(self) -> Json | None:
-        """Return the load as it stands now, or the last one; None where there was none.
+    def read(self) -> Json | None:
+        """Return the current load, or the last one; None if there was none.
 
-        `phase`: warming (caches are filled), loading, checking, over, or broken (its process is gone).
+        `phase`: warming (caches are filled), loading, checking, over, or broken (its process exited).
         """
         self._follow()
         if not self.head:
@@ -46,12 +46,12 @@ class Running:
         phase = ("checking" if self._ended else "loading" if self._started_ms else "warming") if alive else (
             "over" if self._ended else "broken")
         past_s = (time.time() * 1000 - self._started_ms) / 1000 if self._started_ms else 0.0
-        told = {key: self.head[key] for key in ("scenario", "question", "load_s", "stages", "faults", "objectives")}
-        return {**told, "phase": phase, "started_ms": self._started_ms, "past_s": round(min(past_s, self.head["load_s"]), 1),
+        head = {key: self.head[key] for key in ("scenario", "question", "load_s", "stages", "faults", "objectives")}
+        return {**head, "phase": phase, "started_ms": self._started_ms, "past_s": round(min(past_s, self.head["load_s"]), 1),
                 "tick": self._newest()}
 
     def _newest(self) -> Json | None:
-        """Return the last second, with the counts since the start (`so_far`) of the command's live table."""
+        """Return the last second, with the counts since the start (`so_far`), as in the command's live table."""
         if not self.ticks:
             return None
         so_far = {**dataclasses.asdict(self._so_far), "finished": self._so_far.finished}
@@ -71,14 +71,14 @@ class Running:
         lines = data.split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            self._heard(json.loads(line))
+            self._apply(json.loads(line))
 
     def _forget(self, begin: bytes) -> None:
         self._begin, self._at, self._rest, self.head, self.ticks = begin, 0, b"", {}, []
         self._so_far = live.Totals()
         self._started_ms, self._ended = 0, False
 
-    def _heard(self, line: Json) -> None:
+    def _apply(self, line: Json) -> None:
         event = line.pop("event")
         if event == "opened":
             self.head = line
@@ -91,7 +91,7 @@ class Running:
             self._ended = True
 
     def faults(self) -> list[Json]:
-        """Return the faults that stand, and those that ended a moment ago; the newest first."""
+        """Return the active faults, and those that ended within RECENT_S; the newest first."""
         try:
             changed = self._undo.path.stat().st_mtime
         except OSError:
@@ -100,37 +100,37 @@ class Running:
             self._faults = (changed, _faults(self._undo.lines()))
         now_ms = time.time() * 1000
         return [fault for fault in self._faults[1]
-                if fault["state"] == "standing" or now_ms - fault["ended_ms"] < RECENT_S * 1000]
+                if fault["state"] == "active" or now_ms - fault["ended_ms"] < RECENT_S * 1000]
 
 
 def _faults(lines: list[Json]) -> list[Json]:
-    found: dict[str, Json] = {}
+    by_id: dict[str, Json] = {}
     for line in lines:
         step, at_ms = line["step"], line["wall_ms"]
         if step == undo.PLANNED:
-            found[line["id"]] = {"kind": line["fault"], "target": line["aim"]["node"], "state": "planned", "ended_ms": at_ms}
-        elif line["id"] in found:
-            fault = found[line["id"]]
+            by_id[line["id"]] = {"kind": line["fault"], "target": line["aim"]["node"], "state": "planned", "ended_ms": at_ms}
+        elif line["id"] in by_id:
+            fault = by_id[line["id"]]
             if step == undo.INJECTED:
-                fault |= {"state": "standing", "began_ms": at_ms}
+                fault |= {"state": "active", "began_ms": at_ms}
             else:
                 fault |= {"state": "undone" if step == undo.UNDONE else "recovered", "ended_ms": at_ms}
-    return [fault for fault in reversed(found.values()) if "began_ms" in fault]
+    return [fault for fault in reversed(by_id.values()) if "began_ms" in fault]
 
 
 class Runs:
-    """The newest runs; a record is read once for each time it changes."""
+    """The newest runs; a record is read again only if it changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[Path, tuple[float, Json]] = {}
 
     def newest(self) -> list[Json]:
-        """Return run, verdict, kind, question and whether a report stands, the newest first."""
-        found = [path for path in self._folder.glob("*/*/record.json")
+        """Return run, verdict, kind, question and whether a report exists, the newest first."""
+        paths = [path for path in self._folder.glob("*/*/record.json")
                  if path.parent.name != "latest" and not path.parent.name.startswith(".") and not path.parent.parent.is_symlink()]
-        found.sort(key=lambda path: path.parent.name, reverse=True)
-        return [row for path in found[:NEWEST] if (row := self._row(path))]
+        paths.sort(key=lambda path: path.parent.name, reverse=True)
+        return [row for path in paths[:NEWEST] if (row := self._row(path))]
 
     def _row(self, path: Path) -> Json | None:
         try:

@@ -1,4 +1,4 @@
-"""What HAProxy knows, from its runtime socket: requests, errors and times of each door and of each server behind it."""
+"""HAProxy's statistics, from its runtime socket: requests, errors and times of each frontend, backend and server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ COUNTED = {"FRONTEND": "req_tot", "BACKEND": "stot"}
 
 @dataclass(frozen=True)
 class Row:
-    """One line of `show stat`. Counts since HAProxy began. `place`: FRONTEND, BACKEND or a server's name.
+    """One line of `show stat`. Counts since HAProxy started. `place`: FRONTEND, BACKEND or a server's name.
 
-    `queued`, `inside`: requests now. `answer_ms`: mean over the last 1,024 requests.
+    `queued`, `inside`: requests waiting and in progress now. `answer_ms`: mean over the last 1,024 requests.
     """
 
     proxy: str
@@ -30,7 +30,7 @@ class Row:
 
 
 async def ask(socket: Path) -> list[Row]:
-    """Return all lines; none where HAProxy does not answer."""
+    """Return all lines; empty if HAProxy does not answer."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(str(socket))
@@ -45,7 +45,7 @@ async def ask(socket: Path) -> list[Row]:
 
 
 def parse(text: str) -> list[Row]:
-    """Return the lines of an answer to `show stat`. An error is a 5xx, a refused connection or no answer."""
+    """Return the lines of a `show stat` reply. An error is a 5xx, a refused connection or no reply."""
     rows = []
     for line in csv.DictReader(text.lstrip("# ").splitlines()):
         place = line["svname"]

@@ -1,4 +1,4 @@
-"""Reads the text format of /metrics, and turns two readings into rates and percentiles."""
+"""Parses the text format of /metrics, and turns two readings into rates and percentiles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAIR = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 @dataclass(frozen=True)
 class Reading:
-    """All wanted values of one process. `at_s`: monotonic."""
+    """The wanted values of one process. `at_s`: monotonic time."""
 
     at_s: float
     values: Mapping[str, float]
@@ -25,18 +25,18 @@ class Reading:
 
 @dataclass
 class Growth:
-    """What grew between two readings, by name. `took_s`: seconds between them."""
+    """The increase of each series between two readings, by name. `took_s`: seconds between them."""
 
     took_s: float
     by: dict[str, list[tuple[Labels, float]]] = field(default_factory=dict)
 
     def of(self, name: str) -> Iterable[tuple[Labels, float]]:
-        """Return (labels, growth) of every series called `name` that grew, and of every bucket."""
+        """Return (labels, increase) of every series called `name` that increased, and of every bucket."""
         return self.by.get(name, ())
 
 
 def read(text: str, at_s: float) -> Reading:
-    """Return the wanted values of an answer of /metrics."""
+    """Return the wanted values of a /metrics reply."""
     values = {}
     for line in text.splitlines():
         if line.startswith(WANTED):
@@ -46,29 +46,33 @@ def read(text: str, at_s: float) -> Reading:
 
 
 def growth(before: Reading | None, after: Reading) -> Growth:
-    """Return what grew since `before`; a counter that fell began again with its process, so all of it is new."""
+    """Return the increases since `before`.
+
+    A counter that fell was reset by a restart, so its full value counts.
+    """
     if before is None:
         return Growth(0.0)
     grown: dict[str, list[tuple[Labels, float]]] = {}
     for series, value in after.values.items():
-        was = before.values.get(series, 0.0)
-        if value != was or "_bucket{" in series:  # an empty bucket bounds the next one from below
+        old = before.values.get(series, 0.0)
+        if value != old or "_bucket{" in series:  # an empty bucket bounds the next one from below
             name, labels = split(series)
-            grown.setdefault(name, []).append((labels, value - was if value >= was else value))
+            grown.setdefault(name, []).append((labels, value - old if value >= old else value))
     return Growth(after.at_s - before.at_s, grown)
 
 
 @functools.lru_cache(maxsize=20_000)
 def split(series: str) -> tuple[str, Labels]:
-    """Return (name, labels) of a series as it is written."""
+    """Return (name, labels) of a series in text format."""
     name, _, rest = series.partition("{")
     return name, dict(PAIR.findall(rest))
 
 
 def percentile(buckets: Mapping[float, float], share: float) -> float | None:
-    """Return the percentile of a histogram, in the unit of its bounds, straight lines within a bucket; None where it is empty.
+    """Return the percentile of a histogram, in the unit of its bounds, interpolated linearly; None if it is empty.
 
-    `buckets`: upper bound -> how many at most as large, `inf` among them. Above the last bound: that bound.
+    `buckets`: upper bound -> cumulative count, including `inf`. Above the last finite bound the result is
+    that bound.
     """
     bounds = sorted(buckets)
     total = buckets[bounds[-1]] if bounds else 0.0

@@ -1,7 +1,9 @@
-"""The boxes of the data flow and the hops between them. `BOXES` is the table; a kind without a row still shows, at the end.
+"""The boxes of the data flow and the hops between them.
 
-A hop's figures come from who makes it: HAProxy counts what passes its doors, a process tells its calls by dependency, a worker
-what it took from Kafka.
+`BOXES` is the table; a kind without a row is shown at the end.
+
+A hop's figures come from its caller: HAProxy counts the requests that it forwards, a process exports its
+calls by dependency, a worker the records that it consumed from Kafka.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from tweetlab.console.scrape import Growth, percentile, split
 
 @dataclass(frozen=True)
 class Box:
-    """One box of the data flow. `lane`: edge, services, stores, workers, quorum or watch. `what`: in a few words."""
+    """One box of the data flow.
+
+    `lane`: edge, services, stores, workers, quorum or watch. `what`: in a few words.
+    """
 
     title: str
     lane: str
@@ -25,7 +30,7 @@ class Box:
 
 
 BOXES: dict[str, Box] = {
-    "pdns": Box("PowerDNS", "edge", "names the doors that answer"),
+    "pdns": Box("PowerDNS", "edge", "names of healthy load balancers"),
     "nginx": Box("nginx", "edge", "CDN edge for pictures"),
     "haproxy": Box("HAProxy", "edge", "load balancer and mesh"),
     "gateway": Box("Gateway", "edge", "tokens, limits, deadlines"),
@@ -43,26 +48,29 @@ BOXES: dict[str, Box] = {
     "elasticsearch": Box("Elasticsearch", "stores", "search index"),
     "minio": Box("MinIO", "stores", "pictures"),
     "fanout": Box("Fan-out", "workers", "pushes to timelines"),
-    "relay": Box("Relay", "workers", "what a crash left"),
+    "relay": Box("Relay", "workers", "publishes the outbox"),
     "liker": Box("Liker", "workers", "recounts likes"),
     "indexer": Box("Indexer", "workers", "writes the index"),
-    "etcd": Box("etcd", "quorum", "who is PostgreSQL's primary"),
-    "sentinel": Box("Sentinel", "quorum", "who is Redis' primary"),
-    "wan": Box("Carrier", "quorum", "the lines between regions"),
+    "etcd": Box("etcd", "quorum", "elects PostgreSQL's primary"),
+    "sentinel": Box("Sentinel", "quorum", "elects Redis' primary"),
+    "wan": Box("WAN emulator", "quorum", "links between regions"),
     "prometheus": Box("Prometheus", "watch", "metrics, rules"),
     "alertmanager": Box("Alertmanager", "watch", "alerts"),
     "jaeger": Box("Jaeger", "watch", "traces"),
     "rsyslog": Box("rsyslog", "watch", "logs to the index"),
-    "exporter": Box("Exporter", "watch", "figures of the stores"),
-    "receiver": Box("Receiver", "watch", "pages that were sent"),
+    "exporter": Box("Exporter", "watch", "metrics of the stores"),
+    "receiver": Box("Receiver", "watch", "incidents sent to pagers"),
 }
 GROUPS = events.GROUPS
-"""Consumer groups whose lag is asked before they have told what they take. A group is called as its worker."""
+"""Consumer groups whose lag is read before they export what they consume.
+
+A group is named after its worker.
+"""
 
 
 @dataclass
 class Hop:
-    """Calls from one kind to another: `rate` and `errors` a second; `p50_ms`, `p99_ms` where they are known."""
+    """Calls from one kind to another: `rate` and `errors` per second; `p50_ms`, `p99_ms`: None if unknown."""
 
     source: str
     target: str
@@ -72,7 +80,7 @@ class Hop:
     p99_ms: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, rounded as they are shown."""
+        """Return plain values, rounded for display."""
         return {"source": self.source, "target": self.target, "rate": round(self.rate, 1), "errors": round(self.errors, 1),
                 "p50_ms": self.p50_ms and round(self.p50_ms, 2), "p99_ms": self.p99_ms and round(self.p99_ms, 2)}
 
@@ -82,12 +90,12 @@ def box_of(kind: str) -> Box:
     return BOXES.get(kind) or Box(kind, "watch", "")
 
 
-def doors(before: Iterable[Row], after: Iterable[Row], took_s: float) -> list[Hop]:
-    """Return the hops through HAProxy: clients to it, it to the gateways, the gateways through it to each service."""
-    was = {(row.proxy, row.place): row for row in before}
+def through_haproxy(before: Iterable[Row], after: Iterable[Row], took_s: float) -> list[Hop]:
+    """Return the hops through HAProxy: from clients to it, from it to the gateways, from the gateways to each service."""
+    previous = {(row.proxy, row.place): row for row in before}
     hops = []
     for row in after:
-        old = was.get((row.proxy, row.place))
+        old = previous.get((row.proxy, row.place))
         if old is None or took_s <= 0:
             continue
         grew = row.requests - old.requests if row.requests >= old.requests else row.requests
@@ -119,7 +127,7 @@ class Flow:
 
 
 def calls(grown: Mapping[str, list[Growth]]) -> list[Hop]:
-    """Return the hops that processes tell. `grown`: kind -> what grew in each of its processes."""
+    """Return the hops that processes export. `grown`: kind -> increases in each of its processes."""
     flows: dict[tuple[str, str], Flow] = {}
     for kind, parts in grown.items():
         for part in parts:
@@ -145,26 +153,26 @@ def _dependencies(kind: str, part: Growth, flows: dict[tuple[str, str], Flow]) -
 
 
 def joined(*sources: Iterable[Hop]) -> list[Hop]:
-    """Return one hop for each pair of kinds: rates of the first source that has it, percentiles of whoever knows them."""
-    found: dict[tuple[str, str], Hop] = {}
+    """Return one hop per pair of kinds: rates of the first source that has it, percentiles of the first that knows them."""
+    by_ends: dict[tuple[str, str], Hop] = {}
     for hops in sources:
         for hop in hops:
-            known = found.setdefault((hop.source, hop.target), hop)
+            known = by_ends.setdefault((hop.source, hop.target), hop)
             known.p50_ms, known.p99_ms = known.p50_ms or hop.p50_ms, known.p99_ms or hop.p99_ms
-    return list(found.values())
+    return list(by_ends.values())
 
 
 def added(hops: Iterable[Hop]) -> list[Hop]:
-    """Return one hop for each pair of kinds, with the sum of their rates: several HAProxies share what passes."""
-    found: dict[tuple[str, str], Hop] = {}
+    """Return one hop per pair of kinds with the sum of the rates: several HAProxies share the traffic."""
+    by_ends: dict[tuple[str, str], Hop] = {}
     for hop in hops:
-        known = found.setdefault((hop.source, hop.target), Hop(hop.source, hop.target))
+        known = by_ends.setdefault((hop.source, hop.target), Hop(hop.source, hop.target))
         known.rate, known.errors = known.rate + hop.rate, known.errors + hop.errors
-    return list(found.values())
+    return list(by_ends.values())
 
 
 def caches(grown: Mapping[str, list[Growth]]) -> dict[str, dict[str, float]]:
-    """Return cache -> look-ups a second and the share of hits, 0 to 1, of those that were asked."""
+    """Return cache -> lookups per second and hit ratio (0 to 1), of caches with lookups."""
     sums: dict[str, list[float]] = {}
     for part in (part for parts in grown.values() for part in parts if part.took_s > 0):
         for labels, value in part.of("tweetlab_cache_requests_total"):
@@ -175,28 +183,28 @@ def caches(grown: Mapping[str, list[Growth]]) -> dict[str, dict[str, float]]:
 
 
 def breakers(values: Mapping[str, Mapping[str, float]]) -> list[dict[str, str]]:
-    """Return the breakers that are not closed. `values`: node -> series -> value of now."""
+    """Return the circuit breakers that are not closed. `values`: node -> series -> current value."""
     words = {1.0: "half-open", 2.0: "open"}
     return [{"node": node, "dependency": split(series)[1]["dependency"], "state": words[value]}
-            for node, told in values.items() for series, value in told.items()
+            for node, series_values in values.items() for series, value in series_values.items()
             if series.startswith("tweetlab_breaker_state{") and value in words]
 
 
 def groups(grown: Mapping[str, list[Growth]], kinds: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return group -> topics of the workers that are there: what they have told, and what is known beforehand."""
+    """Return group -> topics of the running workers: those they export, and those known beforehand."""
     present = set(kinds)
-    found = {name: set(topics) for name, topics in GROUPS.items() if name in present}
+    topics_of = {name: set(topics) for name, topics in GROUPS.items() if name in present}
     for parts in grown.values():
         for part in parts:
             for labels, _ in part.of("tweetlab_consumed_total"):
-                found.setdefault(labels["group"], set()).add(labels["topic"])
-    return {name: tuple(sorted(topics)) for name, topics in found.items()}
+                topics_of.setdefault(labels["group"], set()).add(labels["topic"])
+    return {name: tuple(sorted(topics)) for name, topics in topics_of.items()}
 
 
 def routes(parts: Iterable[Growth]) -> tuple[dict[str, dict[str, float | None]], dict[float, float]]:
     """Return (route -> rate, errors, p50_ms, p99_ms at the gateways; the buckets of all routes together)."""
     flows: dict[str, Flow] = {}
-    whole: dict[float, float] = {}
+    all_routes: dict[float, float] = {}
     for part in parts:
         if part.took_s <= 0:
             continue
@@ -207,11 +215,11 @@ def routes(parts: Iterable[Growth]) -> tuple[dict[str, dict[str, float | None]],
         for labels, value in part.of("tweetlab_request_seconds_bucket"):
             bound, buckets = float(labels["le"]), flows.setdefault(labels["route"], Flow()).buckets
             buckets[bound] = buckets.get(bound, 0.0) + value
-            whole[bound] = whole.get(bound, 0.0) + value
-    told: dict[str, dict[str, float | None]] = {}
+            all_routes[bound] = all_routes.get(bound, 0.0) + value
+    rows: dict[str, dict[str, float | None]] = {}
     for name, flow in flows.items():
         if not flow.calls:
             continue
         hop = flow.hop("", name)
-        told[name] = {"rate": round(hop.rate, 1), "errors": round(hop.errors, 1), "p50_ms": hop.p50_ms, "p99_ms": hop.p99_ms}
-    return told, whole
+        rows[name] = {"rate": round(hop.rate, 1), "errors": round(hop.errors, 1), "p50_ms": hop.p50_ms, "p99_ms": hop.p99_ms}
+    return rows, all_routes

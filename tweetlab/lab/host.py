@@ -1,4 +1,4 @@
-"""What machine a run ran on: enough to refuse a comparison across machines, and nothing that names a person."""
+"""The machine of a run: enough to refuse a comparison across machines, without anything that identifies a person."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _cpu_model() -> str:
 
 
 def _tick_rate() -> int:
-    """Return CONFIG_HZ where the kernel tells it, else 0 (unknown)."""
+    """Return CONFIG_HZ if the kernel's configuration is readable, else 0 (unknown)."""
     import gzip
 
     for path in (Path("/proc/config.gz"), Path(f"/boot/config-{platform.release()}")):

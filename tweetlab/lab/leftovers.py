@@ -1,11 +1,10 @@
-"""What a reset must not leave behind: every place that keeps something of a run, and the probe that looks
-there.
+"""What a reset must not leave behind: every place that keeps state of a run, each with the probe that checks it.
 
-A reset is over when `found` returns nothing: each store holds exactly what was seeded, and every process that
-may remember more was started after the stores were emptied. Each probe compares with everything that its
-store knows (all tables, all topics, all keys), not with a list of what a run is thought to write: what is
-added to the system later is found too. Which places there are, and why each is a fault of the reset or of the
-system: docs/decisions/0014-a-run-owes-nothing.md.
+A reset is complete when `find` returns nothing: each store holds exactly what was seeded, and every process
+that may remember more was started after the stores were emptied. Each probe compares everything that its
+store contains (all tables, all topics, all keys), not a list of what a run is thought to write, so whatever
+is added to the system later is found too. The places, and why each leftover is a defect of the reset or of
+the system: docs/decisions/0014-a-run-owes-nothing.md.
 """
 
 from __future__ import annotations
@@ -18,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from scenarios.world import private_circle, seeded_tweets
+from scenarios.world.seeded_world import World
 from system.platform import native
 from tweetlab.lab.session import Session
 
 
 @dataclass(frozen=True)
 class Seeded:
-    """What the stores are to hold, and nothing else. `since_s`: wall time (s since 1970) at which they were
-    emptied."""
+    """What the stores must hold, and nothing else.
 
-    circle: private_circle.Circle
-    past: seeded_tweets.History
-    likes: private_circle.Likes
+    `since_s`: wall time (s since 1970) at which they were emptied.
+    """
+
+    world: World
     since_s: float
 
 
@@ -39,11 +38,10 @@ Probe = Callable[[Session, Seeded], Awaitable[list[str]]]
 
 async def _users(lab: Session, seeded: Seeded) -> list[str]:
     real: Any = lab.ports
-    graph = seeded.circle.graph
-    wanted = {"users": graph.users, "counters": graph.users, "follows": graph.edges,
-              "likes": len(seeded.likes)}
+    world, graph = seeded.world, seeded.world.graph
+    wanted = {"users": graph.users, "counters": graph.users, "follows": graph.edges, "likes": len(world.likes)}
     rows = await real.users.row_counts()
-    wrong = [f"{table} has {count:,} rows, seeded were {wanted.get(table, 0):,}"
+    wrong = [f"{table} has {count:,} rows; {wanted.get(table, 0):,} were seeded"
              for table, count in rows.items() if count != wanted.get(table, 0)]
     if wrong:
         return wrong
@@ -52,24 +50,25 @@ async def _users(lab: Session, seeded: Seeded) -> list[str]:
     order = np.lexsort((pairs[1], pairs[0]))
     if not (np.array_equal(followers, pairs[0][order]) and np.array_equal(followees, pairs[1][order])):
         wrong.append("follows are not those that were seeded")
-    if (await real.users.protected_users()).ids != frozenset(seeded.circle.protected.tolist()):
+    if (await real.users.protected_users()).ids != frozenset(world.circle.protected.tolist()):
         wrong.append("protected users are not those that were seeded")
-    if await real.likes.all_likes() != set(seeded.likes.pairs()):
+    if await real.likes.all_likes() != set(world.likes.pairs()):
         wrong.append("likes are not those that were seeded")
     return wrong
 
 
 async def _tweets(lab: Session, seeded: Seeded) -> list[str]:
     real: Any = lab.ports
-    wanted = dict(zip(seeded.past.tweet_ids.tolist(), seeded.past.authors.tolist()))
+    past = seeded.world.past
+    wanted = dict(zip(past.tweet_ids.tolist(), past.authors.tolist()))
     wrong = []
     tables = await asyncio.gather(real.tweets.all_ids(), real.tweets.all_author_ids())
     for name, rows in zip(("tweets_by_id", "tweets_by_author"), tables):
-        here = {tweet_id: author for tweet_id, author, _ in rows}
+        stored = {tweet_id: author for tweet_id, author, _ in rows}
         deleted = sum(is_deleted for *_, is_deleted in rows)
-        more, less = len(here.keys() - wanted.keys()), len(wanted.keys() - here.keys())
-        if here != wanted or deleted:
-            wrong.append(f"{name} has {more:,} tweets too many, lacks {less:,}, and {deleted:,} are deleted")
+        more, less = len(stored.keys() - wanted.keys()), len(wanted.keys() - stored.keys())
+        if stored != wanted or deleted:
+            wrong.append(f"{name} has {more:,} extra tweets, lacks {less:,}, and {deleted:,} are deleted")
     waiting = await real.tweets.outbox_rows()
     return wrong + ([f"outbox has {waiting:,} rows"] if waiting else [])
 
@@ -82,9 +81,9 @@ async def _records(lab: Session, seeded: Seeded) -> list[str]:
 async def _index(lab: Session, seeded: Seeded) -> list[str]:
     real: Any = lab.ports
     count, deleted = await real.index.count()
-    same = (count, deleted) == (len(seeded.past), 0)
-    seeded_count = len(seeded.past)
-    return [] if same else [f"{count:,} documents, {deleted:,} of them deleted; seeded were {seeded_count:,}"]
+    wanted = len(seeded.world.past)
+    return [] if (count, deleted) == (wanted, 0) else [
+        f"{count:,} documents, {deleted:,} of them deleted; {wanted:,} were seeded"]
 
 
 async def _cache(lab: Session, seeded: Seeded) -> list[str]:
@@ -132,7 +131,7 @@ def edge_cache(lab: native.Lab, node: str) -> Path:
     return lab.paths.data(node) / "cache"
 
 
-async def found(lab: Session, seeded: Seeded) -> list[str]:
-    """Return what of an earlier run remains, a line each, the place first; empty where nothing does."""
-    answers = await asyncio.gather(*(probe(lab, seeded) for probe in PROBES.values()))
-    return [f"{place}: {line}" for place, lines in zip(PROBES, answers) for line in lines]
+async def find(lab: Session, seeded: Seeded) -> list[str]:
+    """Return what remains of an earlier run, a line each, the place first; empty if nothing does."""
+    results = await asyncio.gather(*(probe(lab, seeded) for probe in PROBES.values()))
+    return [f"{place}: {line}" for place, lines in zip(PROBES, results) for line in lines]

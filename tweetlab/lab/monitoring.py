@@ -1,4 +1,4 @@
-"""What looks on in a lab with --observe: where it is, which alerts fire, and what the pagers got."""
+"""The observability stack of a lab with --observe: its pages, the active alerts, and the pages that were sent."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 PAGES = {  # kind of node -> (what its page shows, path)
     "prometheus": ("metrics and rules", "/classic/alerts"),
-    "alertmanager": ("alerts that it passes on", "/api/v2/alerts"),
-    "receiver": ("what PagerDuty and OpsGenie got", "/incidents"),
+    "alertmanager": ("alerts that it forwards", "/api/v2/alerts"),
+    "receiver": ("incidents sent to PagerDuty and OpsGenie", "/incidents"),
     "jaeger": ("traces", "/"),
 }
 PATIENCE_S = 5.0
@@ -30,35 +30,35 @@ def urls(lab: Lab) -> dict[str, str]:
 
 
 def lines(lab: Lab) -> list[str]:
-    """Return the pages as lines for a person, and by how much the fast set of alerts is compressed."""
+    """Return the pages as lines of text, and the factor by which the fast set of alerts is compressed."""
     rows = [f"{kind}: {url}  {PAGES[kind][0]}" for kind, url in urls(lab).items()]
     pairs = ", ".join(map(_pair, alerting.compressed()))
-    return [*rows, f"burn-rate alerts: the real windows, and the same divided by {alerting.COMPRESSION} ({pairs})"]
+    return [*rows, f"burn-rate alerts: the standard windows, and the same divided by {alerting.COMPRESSION} ({pairs})"]
 
 
 async def alerts(lab: Lab) -> dict[str, Any]:
-    """Return what fires: `prometheus` (pending ones too), `alertmanager` (what it passes on), `incidents` (what pagers got).
+    """Return the alerts: `prometheus` (pending ones too), `alertmanager` (forwarded ones), `incidents` (sent to pagers).
 
     `observed_s`: seconds since Prometheus first evaluated its rules; `not_full`: burn-rate windows longer
-    than that. Raises CouldNotRun where the lab is not observed.
+    than that. Raises CouldNotRun if the lab is not observed.
     """
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=PATIENCE_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as web:
-            rules, passed, pagers, age = await asyncio.gather(
+            rules, forwarded, pagers, age = await asyncio.gather(
                 _json(web, f"http://{lab.address('prometheus')}/api/v1/alerts"),
                 _json(web, f"http://{lab.address('alertmanager')}/api/v2/alerts"),
                 _json(web, f"http://{lab.address('receiver')}/incidents"),
                 _json(web, f"http://{lab.address('prometheus')}/api/v1/query", query=alerting.OBSERVED_S))
     except (aiohttp.ClientError, TimeoutError) as problem:
-        raise CouldNotRun(f"Nothing looks on in this range ({problem}); `tweetlab up --observe` starts it.") from None
+        raise CouldNotRun(f"No observability stack in this range ({problem}). To fix: `tweetlab up --observe`.") from None
     observed_s = _observed_s(age)
     return {"factor": alerting.COMPRESSION, "observed_s": observed_s,
             "not_full": [_pair(window) for window in alerting.not_full(observed_s)],
             "prometheus": [_rule(row) for row in rules["data"]["alerts"]],
-            "alertmanager": [_passed(row) for row in passed], "incidents": pagers["incidents"]}
+            "alertmanager": [_forwarded(row) for row in forwarded], "incidents": pagers["incidents"]}
 
 
 def _observed_s(reply: dict[str, Any]) -> float:
@@ -68,7 +68,7 @@ def _observed_s(reply: dict[str, Any]) -> float:
 
 
 def fullness(observed_s: float) -> str:
-    """Return a line that says which burn-rate windows are not full after `observed_s`."""
+    """Return a line about the burn-rate windows that `observed_s` does not fill yet."""
     pairs = ", ".join(map(_pair, alerting.not_full(observed_s)))
     if not pairs:
         return "every burn-rate window is full"
@@ -80,9 +80,9 @@ def _pair(window: alerting.Window) -> str:
 
 
 async def _json(web: aiohttp.ClientSession, url: str, **params: str) -> Any:
-    async with web.get(url, params=params) as answer:
-        answer.raise_for_status()
-        return await answer.json()
+    async with web.get(url, params=params) as reply:
+        reply.raise_for_status()
+        return await reply.json()
 
 
 def _rule(row: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +90,6 @@ def _rule(row: dict[str, Any]) -> dict[str, Any]:
             "summary": row["annotations"].get("summary", "")}
 
 
-def _passed(row: dict[str, Any]) -> dict[str, Any]:
+def _forwarded(row: dict[str, Any]) -> dict[str, Any]:
     return {"state": row["status"]["state"], "since": row["startsAt"], "labels": row["labels"],
-            "receivers": [each["name"] for each in row["receivers"]]}
+            "receivers": [receiver["name"] for receiver in row["receivers"]]}

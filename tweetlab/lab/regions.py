@@ -1,4 +1,4 @@
-"""What people are told of the regions of a lab: where a node stands, and how the lines between two regions are."""
+"""Texts about the regions of a lab: the place of a node, and the state of the WAN links between two regions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ Json = dict[str, Any]
 
 
 def place_of(node: NodeStatus) -> str:
-    """Return where a node stands: its region by name, or its zone; "" where the lab has neither."""
+    """Return the place of a node: its region by name, or its zone; "" for a lab without either."""
     return wan.NAMES.get(node.region, "") if node.region else f"zone {node.zone}" if node.zone else ""
 
 
 def between(rows: Iterable[Mapping[str, Any]]) -> list[Json]:
-    """Return a row for each two regions, of what the carrier tells of each direction. Users' lines only where they are not calm.
+    """Return one row per pair of regions, from the WAN emulator's row per direction.
 
-    `delay_ms`, `loss`, `rate_bps`: of the worse direction, one way. `cut`: "" or who does not hear whom. `calm`: nothing is lost.
+    Users' links only if not calm.
+
+    `delay_ms`, `loss`, `rate_bps`: of the worse direction, one way. `cut`: "" or which direction is cut.
+    `calm`: no cut, no loss, no bandwidth limit.
     """
     ways = {(row["from"], row["to"]): row for row in rows}
-    told = []
+    pairs = []
     for one, other in ((one, other) for one, other in ways if one < other and (other, one) in ways):
         pair = (ways[one, other], ways[other, one])
         rates = [way["rate_bps"] for way in pair if way["rate_bps"]]
@@ -31,8 +34,8 @@ def between(rows: Iterable[Mapping[str, Any]]) -> list[Json]:
                "rate_bps": min(rates, default=0.0), "cut": _cut(pair)}
         row["calm"] = not (row["cut"] or row["loss"] or row["rate_bps"])
         if wan.OUTSIDE not in (one, other) or not row["calm"] or row["delay_ms"]:
-            told.append({**row, "words": words(row)})
-    return told
+            pairs.append({**row, "words": words(row)})
+    return pairs
 
 
 def _cut(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> str:
@@ -43,10 +46,10 @@ def _cut(pair: tuple[Mapping[str, Any], Mapping[str, Any]]) -> str:
 
 
 def words(row: Mapping[str, Any]) -> str:
-    """Return in a few words how the lines of a row are: `10 ms`, `cut`, `40 ms, 1 % lost, 10 Mbit/s`."""
+    """Return the state of a pair of links in a few words: `10 ms`, `cut`, `40 ms, 1 % lost, 10 Mbit/s`."""
     if row["cut"] == "cut":
         return "cut"
-    told = [f"{row['delay_ms']:g} ms" + (f" to {row['delay_ms'] + row['jitter_ms']:g} ms" if row["jitter_ms"] else "")]
-    told += [f"{row['loss'] * 100:g} % lost"] if row["loss"] else []
-    told += [f"{row['rate_bps'] / 1e6:g} Mbit/s"] if row["rate_bps"] else []
-    return ", ".join([*told, *filter(None, [row["cut"]])])
+    parts = [f"{row['delay_ms']:g} ms" + (f" to {row['delay_ms'] + row['jitter_ms']:g} ms" if row["jitter_ms"] else "")]
+    parts += [f"{row['loss'] * 100:g} % lost"] if row["loss"] else []
+    parts += [f"{row['rate_bps'] / 1e6:g} Mbit/s"] if row["rate_bps"] else []
+    return ", ".join([*parts, *filter(None, [row["cut"]])])

@@ -1,7 +1,7 @@
-"""A lab in use: servers up, ports open, policies applied. What commands, runner and bench stand on.
+"""A lab in use: servers up, ports open, policies applied. Commands, the runner and the bench build on it.
 
-`opened` uses the lab that is up if its blueprint fits, else starts one and stops it afterwards (unless told to keep it).
-Nothing half-started stays behind: whatever fails on the way in is taken down again.
+`opened` uses the running lab if its blueprint fits, else starts one and stops it afterwards (unless `keep` is
+set). A start that fails is rolled back.
 """
 
 from __future__ import annotations
@@ -35,15 +35,19 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 KEY, PREVIOUS_KEY = "jwt.secret", "jwt.secret.previous"  # in the lab's state folder; `keys` changes them
-SECRET_BYTES = 32  # HS256 wants a key of at least 256 bits (RFC 7518, 3.2)
+SECRET_BYTES = 32  # HS256 requires a key of at least 256 bits (RFC 7518, 3.2)
 TOKEN_LIFE_S = 86_400
-SENTINEL_S = 0.5  # longest silence of one sentinel before the next is asked
+SENTINEL_S = 0.5  # timeout of one sentinel before the next is queried
 
 
 @dataclass
 class Session:
-    """An open lab. `started_here`: this process brought it up. `wanted`: the policies that the services are
-    to run with."""
+    """An open lab.
+
+    `started_here`: this process started it. `wanted`: the policies that the services must run with.
+
+    `names`: resolver of a lab in zones; None where it has none.
+    """
 
     lab: native.Lab
     settings: settings.Settings
@@ -51,20 +55,20 @@ class Session:
     screen: Screen
     jwt_secret: str
     started_here: bool
-    names: Resolver | None = None  # of a lab in zones
+    names: Resolver | None = None
     wanted: policies.Policies = field(default_factory=policies.Policies)
 
     @property
     def base_url(self) -> str:
-        """URL of the public API, at HAProxy; in a lab in zones at one that answers now, as its DNS servers say.
+        """URL of the public API at HAProxy; in a lab in zones at a load balancer that its DNS servers report as healthy.
 
-        Raises CouldNotRun where none of those ever answered.
+        Raises CouldNotRun if none of the DNS servers ever answered.
         """
         return public_url(self.lab) if self.names is None else f"http://{self.names.addresses()[0]}:8080"
 
     @property
     def name_servers(self) -> tuple[str, ...]:
-        """The lab's DNS servers, host:port; none where it has no zones."""
+        """The lab's DNS servers, host:port; empty for a lab without zones."""
         return () if self.names is None else self.names.servers
 
     @property
@@ -81,47 +85,52 @@ class Session:
         return signing.sign(claims, self.jwt_secret)
 
     def redis(self) -> redis.asyncio.Redis:
-        """Return a plain client of the cache (of its primary), for faults, counters and benches. The caller closes it."""
+        """Return a plain client of the cache's primary, for faults, counters and benchmarks.
+
+        The caller closes it.
+        """
         import redis.asyncio
 
         group = settings.group_of(self.settings.stores.redis)
         if group is not None:
             from redis.asyncio.sentinel import Sentinel
 
-            paths = [(host, int(port)) for host, _, port in (each.rpartition(":") for each in group.sentinels)]
-            watch: Any = Sentinel
-            client: redis.asyncio.Redis = watch(paths, socket_timeout=SENTINEL_S).master_for(group.name, socket_timeout=None)
+            paths = [(host, int(port)) for host, _, port in (address.rpartition(":") for address in group.sentinels)]
+            sentinel: Any = Sentinel
+            client: redis.asyncio.Redis = sentinel(paths, socket_timeout=SENTINEL_S).master_for(group.name, socket_timeout=None)
             return client
         host, _, port = self.settings.stores.redis.rpartition(":")
         return redis.asyncio.Redis(host=host, port=int(port))
 
     async def get_json(self, path: str, headers: dict[str, str]) -> dict[str, Any]:
-        """GET `path` of the public API; raises CouldNotRun unless it answers 200."""
+        """GET `path` of the public API and return the JSON body.
+
+        Raises CouldNotRun unless the status is 200.
+        """
         import aiohttp
 
-        async with aiohttp.ClientSession() as web, web.get(self.base_url + path, headers=headers) as answer:
-            if answer.status != 200:
-                raise CouldNotRun(f"GET {path} answered {answer.status}: {(await answer.text())[:200]}")
-            return dict(await answer.json())
+        async with aiohttp.ClientSession() as web, web.get(self.base_url + path, headers=headers) as reply:
+            if reply.status != 200:
+                raise CouldNotRun(f"GET {path} answered {reply.status}: {(await reply.text())[:200]}")
+            return dict(await reply.json())
 
     async def apply(self, wanted: policies.Policies) -> None:
-        """Let the services run with these policies; restarts them only where something differs."""
+        """Make the services run with these policies; restarts them only if something differs."""
         self.wanted = wanted
         path = _applied(self.lab)
         if path.exists() and path.read_text() == wanted.to_json():
             return
-        path.unlink(missing_ok=True)  # a restart that fails half-way leaves nothing that looks applied
+        path.unlink(missing_ok=True)  # after a failed restart the policies must not look applied
         with self.screen.step("applying the scenario's policies to the services"):
             await self.lab.restart_services({"TWEETLAB_POLICIES": wanted.to_json()})
         path.write_text(wanted.to_json())
 
     @contextlib.asynccontextmanager
     async def without_services(self) -> AsyncIterator[None]:
-        """Stop every service and worker for the block, and start them again after it, however it ends, as
-        `wanted` says.
+        """Stop every service and worker for the block; afterwards start them with the policies `wanted`, however it ends.
 
-        What a process keeps in memory ends with it. So nothing of it reaches the stores that the block
-        empties, and no service has seen them half empty.
+        Nothing that a process kept in memory reaches the stores that the block empties, and no service sees
+        them half empty.
         """
         path = _applied(self.lab)
         path.unlink(missing_ok=True)
@@ -133,50 +142,50 @@ class Session:
             path.write_text(self.wanted.to_json())
 
     async def sample_sparsely(self) -> None:
-        """Let no more requests be traced than a measured run allows (1 %); restarts the services only where they trace more."""
+        """Reduce trace sampling to what a measured run allows (1 %); restarts the services only if they sample more."""
         path = self.lab.paths.state / "trace_ratio"
         if path.exists() and float(path.read_text()) > settings.TRACE_RATIO:
-            with self.screen.step(f"tracing {settings.TRACE_RATIO:.0%} of the requests, as a measured run may at most"):
+            with self.screen.step(f"limiting trace sampling to {settings.TRACE_RATIO:.0%}, the most that a measured run allows"):
                 await self.lab.restart_services({"TWEETLAB_TRACE_RATIO": str(settings.TRACE_RATIO)})
             path.write_text(str(settings.TRACE_RATIO))
 
 
 def _applied(lab: native.Lab) -> Path:
-    """Return the file with the policies that the services run with; absent while nobody knows."""
+    """Return the file with the policies that the services run with; it does not exist while they are unknown."""
     return lab.paths.state / "policies.json"
 
 
 def public_url(lab: native.Lab, instance: int = 1) -> str:
-    """URL of the public API of `lab` at one of its balancers."""
+    """Return the URL of the public API of `lab` at one of its load balancers."""
     return f"http://{lab.address('haproxy', instance)}"
 
 
-def doors_told(lab: native.Lab, blueprint: Blueprint) -> str:
-    """Return where the public API is, for people: its URL, or those of all balancers and who knows which of them answer."""
+def public_addresses(lab: native.Lab, blueprint: Blueprint) -> str:
+    """Return the addresses of the public API as text: one URL, or those of all load balancers, their name and DNS servers."""
     urls = ", ".join(public_url(lab, node.instance) for node in blueprint.of_kind("haproxy"))
     servers = [lab.address("pdns", node.instance) for node in blueprint.of_kind("pdns")]
     return urls + (f" ({names.API}; DNS: {', '.join(servers)})" if servers else "")
 
 
 def resolver_of(lab: native.Lab, blueprint: Blueprint) -> Resolver | None:
-    """Return who resolves the names of a lab in zones; None where it has none."""
+    """Return the resolver of a lab in zones; None for a lab without zones."""
     servers = [lab.address("pdns", node.instance) for node in blueprint.of_kind("pdns")]
     return Resolver(servers) if servers else None
 
 
 def secret_of(lab: native.Lab) -> str:
-    """Return the lab's token key; made at its first start, readable by its owner alone."""
+    """Return the key that signs tokens; created at the first start, readable by its owner only."""
     return _secret(lab, KEY)
 
 
 def previous_secret_of(lab: native.Lab) -> str:
-    """Return the token key before that one, whose tokens still hold; "" where keys were not changed."""
+    """Return the previous token key, whose tokens are still valid; "" if keys were never rotated."""
     path = lab.paths.state / PREVIOUS_KEY
     return path.read_text() if path.exists() else ""
 
 
 def edge_secret_of(lab: native.Lab) -> str:
-    """Return what the keys of the lab's CDN edge derive from; made and kept the same way."""
+    """Return the secret from which the keys of the CDN edge derive; created and stored the same way."""
     return _secret(lab, "edge.secret")
 
 
@@ -193,18 +202,21 @@ def _secret(lab: native.Lab, name: str) -> str:
 
 async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policies.Policies, stores_only: bool = False,
                 observe: bool = False) -> None:
-    """Bring `blueprint` up with schema and services, with `observe` also what looks on; tells each node's progress."""
+    """Start `blueprint` with schema and services, and show each node's progress.
+
+    `observe`: also start the observability stack. `stores_only`: start no services.
+    """
     fresh = "service" not in await _roles(lab)
-    # Services that run already go on with their policies; `Session.apply` would change them.
+    # Services that already run keep their policies; `Session.apply` changes them.
     env = {"TWEETLAB_JWT_SECRET": secret_of(lab), "TWEETLAB_JWT_SECRET_PREVIOUS": previous_secret_of(lab),
            "TWEETLAB_EDGE_SECRET": edge_secret_of(lab), "TWEETLAB_POLICIES": wanted.to_json(), **_switches()} if fresh else {}
     traced = "jaeger" in {node.kind for node in await lab.status()}
 
     async def prepare(stores: dict[str, Any]) -> None:
-        told = _settings(lab, stores, wanted)
-        await make_schema(told)
+        lab_settings = _settings(lab, stores, wanted)
+        await make_schema(lab_settings)
         if observe:
-            await log_index.LogIndex(told.stores.elasticsearch_urls[0], told.namespace).prepare()
+            await log_index.LogIndex(lab_settings.stores.elasticsearch_urls[0], lab_settings.namespace).prepare()
 
     nodes = blueprints.load(blueprint)
     if observe:
@@ -220,12 +232,12 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
     if not stores_only and fresh:
         _applied(lab).write_text(wanted.to_json())
         (lab.paths.state / "trace_ratio").write_text(str(settings.from_env(env).trace_ratio))
-    if observe and not fresh and not traced:  # services that ran before Jaeger did know nothing of it
+    if observe and not fresh and not traced:  # services that started before Jaeger do not export to it
         await lab.restart_services({})
 
 
 def _switches() -> dict[str, str]:
-    """Return what the user's own environment says about metrics and traces of the services."""
+    """Return the settings of metrics and trace sampling from the user's environment."""
     return {name: os.environ[name] for name in ("TWEETLAB_METRICS", "TWEETLAB_TRACE_RATIO") if name in os.environ}
 
 
@@ -234,17 +246,20 @@ async def _roles(lab: native.Lab) -> set[str]:
 
 
 async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
-    """Fetch what `blueprint` or --observe needs besides a plain set-up and is missing. Raises CouldNotRun, with the fix."""
-    further = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
-    if any(packages.missing(package) for package in further):
+    """Install missing packages that only `blueprint` or --observe needs.
+
+    Raises CouldNotRun that names the fix.
+    """
+    extras = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
+    if any(packages.missing(package) for package in extras):
         from tweetlab import setup
 
-        await setup.servers(screen.say, further)
+        await setup.servers(screen.say, extras)
 
 
-async def make_schema(told: settings.Settings) -> None:
-    """Make keyspace, tables, topics, index and bucket of the namespace where they are absent. Safe to repeat."""
-    stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
+async def make_schema(lab_settings: settings.Settings) -> None:
+    """Create keyspace, tables, topics, index and bucket of the namespace if they do not exist. Idempotent."""
+    stores = await bootstrap.open_ports(lab_settings, tuple(bootstrap.ADAPTERS))
     try:
         await asyncio.gather(*(adapter.prepare() for adapter in stores.adapters if hasattr(adapter, "prepare")))
     finally:
@@ -260,11 +275,13 @@ def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies
 @contextlib.asynccontextmanager
 async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | None = None,
                  keep: bool = False, observe: bool = False, resets: bool = False) -> AsyncIterator[Session]:
-    """Open the lab of this checkout and range; start it where it is down, stop it at the end if so (not with `keep`).
+    """Open the lab of this checkout and range.
 
-    `observe`: with Prometheus and the others that look on; a lab that is up gets them, and keeps them.
-    `resets`: the caller resets the lab before it uses a service, and the reset applies `wanted`: no restart
-    is made here.
+    If it is down, start it, and stop it at the end unless `keep` is set.
+
+    `observe`: with the observability stack; it is added to a running lab and stays there. `resets`: the
+    caller resets the lab before it uses a service, and the reset applies `wanted`, so no restart is made
+    here.
     """
     wanted = wanted or policies.Policies()
     lab = native.Lab(home.ROOT, home.lab_range())
@@ -275,12 +292,13 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
         with screen.step(f"starting the lab {blueprint!r}{', observed' if observe else ''}"):
             await start(lab, blueprint, screen, wanted, observe=observe)
     try:
-        standing = await lab.blueprint()
-        told = _settings(lab, lab.stores(standing), wanted)
+        running = await lab.blueprint()
+        lab_settings = _settings(lab, lab.stores(running), wanted)
         async with contextlib.AsyncExitStack() as stack:
-            stores = await bootstrap.open_ports(told, tuple(bootstrap.ADAPTERS))
+            stores = await bootstrap.open_ports(lab_settings, tuple(bootstrap.ADAPTERS))
             stack.push_async_callback(stores.close)
-            session = Session(lab, told, stores.ports, screen, secret_of(lab), not was_up, resolver_of(lab, standing))
+            session = Session(lab, lab_settings, stores.ports, screen, secret_of(lab), not was_up,
+                              resolver_of(lab, running))
             session.wanted = wanted
             if not resets:
                 await session.apply(wanted)
@@ -293,19 +311,22 @@ async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | Non
 
 @contextlib.contextmanager
 def alone(lab: native.Lab) -> Iterator[None]:
-    """Hold the lab for one run. Raises CouldNotRun where another run holds it: two would measure each other."""
+    """Lock the lab for one run.
+
+    Raises CouldNotRun if another run holds it: two would disturb each other's measurement.
+    """
     with (lab.paths.state / "run.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CouldNotRun(f"Another run uses the lab of range {lab.plan.range}; wait for its end, or start a lab of your "
-                              "own with another TWEETLAB_RANGE.") from None
+            raise CouldNotRun(f"Another run uses the lab of range {lab.plan.range}. To fix: wait until it ends, or start a "
+                              "second lab with another TWEETLAB_RANGE.") from None
         yield
 
 
 async def _must_fit(lab: native.Lab, wanted: str) -> None:
-    standing = await lab.blueprint()
-    if standing.name != wanted or not standing.of_role("service"):
-        what = standing.name if standing.of_role("service") else f"{standing.name}, stores only"
-        raise CouldNotRun(f"The lab that is up is {what!r}; this needs {wanted!r} with services. "
-                          "Take it down (`tweetlab down`), or set another TWEETLAB_RANGE.")
+    running = await lab.blueprint()
+    if running.name != wanted or not running.of_role("service"):
+        what = running.name if running.of_role("service") else f"{running.name}, stores only"
+        raise CouldNotRun(f"The running lab is {what!r}; this needs {wanted!r} with services. "
+                          "To fix: stop it (`tweetlab down`), or set another TWEETLAB_RANGE.")

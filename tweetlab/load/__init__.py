@@ -1,5 +1,6 @@
-"""Open-loop load: Locust as its own process plays a tape; the history it leaves is what a run is judged by.
+"""Open-loop load: Locust plays a tape in its own process; a run is judged by the history that it records.
 
-`driver` is the door. `child` and what it imports (`player`, `journeys`, `wire`, ...) live in Locust's process, which
-is monkey-patched by gevent: nothing but HTTP, numpy and JSON may be imported there.
+`driver` is the entry point. `generator.process` and what it imports (`player`, `journeys`, `wire`, ...) run
+in Locust's process, which is monkey-patched by gevent: nothing but HTTP, numpy and JSON may be imported
+there.
 """

@@ -1,11 +1,11 @@
-"""How much does it carry? Bisection to 3 % over trials, each a warm run at one steady rate.
+"""The highest sustainable request rate: bisection to 3 % over trials, each a warm run at one steady rate.
 
-A rate is *carried* when its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the
-queue, and holds every objective. Those are the verdicts of `reports.judge.objectives`, whose percentiles cover
-operations without an answer; shares are compared exactly (`scenarios.bounds`), and refusals that the scenario
-configures count neither as planned nor as failed. The answer is the highest rate carried in all of its
-repeats. A run that judged itself void says nothing about the rate: it is tried again, and the search ends in
-an error where it stays void.
+A rate is *carried* if its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the queue,
+and meets every objective. Those are the verdicts of `reports.judge.objectives`, whose percentiles include
+operations without a reply; shares are compared exactly (`scenarios.bounds`), and refusals that the scenario
+configures count neither as planned nor as failed. The result is the highest rate that is carried in all of
+its repeats. A void run says nothing about the rate: it is repeated, and the search ends with an error if it
+stays void.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ LEAST_PER_S = 1.0
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What one run at `rate_per_s` showed. `goodput`, `errors`: fractions of what was offered, steady part.
+    """The outcome of one run at `rate_per_s`.
 
-    `grows`: the number in flight rose for good. `holds`: every objective. `void`: the run cannot be trusted, and why.
+    `goodput`, `errors`: fractions of the offered load, steady part.
+
+    `grows`: the number in flight kept rising. `holds`: every objective was met. `void`: why the run is
+    invalid, or "".
     """
 
     rate_per_s: float
@@ -42,32 +45,34 @@ class TrialResult:
 
     @property
     def carried(self) -> bool:
-        """Whether the system carries this rate."""
+        """Whether the system sustains this rate."""
         return not self.broken
 
     @property
     def broken(self) -> str:
-        """Return what was not held, in words; empty where the rate is carried."""
-        found = [("void: " + self.void, not self.void),
-                 (f"goodput {digits.apart(self.goodput, float(GOODPUT), '{:.1%}'.format, 100, '%')}",
-                  bounds.holds(self.goodput, ">=", GOODPUT)),
-                 (f"errors {digits.apart(self.errors, float(ERRORS), '{:.2%}'.format, 100, '%')}",
-                  bounds.holds(self.errors, "<", ERRORS)),
-                 ("the queue grew", not self.grows), ("an objective was missed", self.holds)]
-        return ", ".join(text for text, kept in found if not kept)
+        """Return the criteria that failed, as text; "" if the rate is carried."""
+        criteria = [("void: " + self.void, not self.void),
+                    (f"goodput {digits.apart(self.goodput, float(GOODPUT), '{:.1%}'.format, 100, '%')}",
+                     bounds.holds(self.goodput, ">=", GOODPUT)),
+                    (f"errors {digits.apart(self.errors, float(ERRORS), '{:.2%}'.format, 100, '%')}",
+                     bounds.holds(self.errors, "<", ERRORS)),
+                    ("the queue grew", not self.grows), ("an objective was missed", self.holds)]
+        return ", ".join(text for text, holds in criteria if not holds)
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """`rate_per_s`: the highest rate carried in all repeats; 0 where not even the lowest one was. `refused_per_s`: the
-    lowest rate that was not carried; None where the search met its upper end."""
+    """`rate_per_s`: the highest rate carried in all repeats; 0 if none is.
+
+    `refused_per_s`: the lowest rate that is not carried; None if the search reached its upper bound.
+    """
 
     rate_per_s: float
     refused_per_s: float | None
     trials: tuple[TrialResult, ...]
 
     def explain(self) -> str:
-        """Return the answer in one line."""
+        """Return the result in one line."""
         limit = next((trial.broken for trial in reversed(self.trials) if trial.rate_per_s == self.refused_per_s), "")
         above = f"; at {self.refused_per_s:.0f}/s: {limit}" if self.refused_per_s is not None else "; no rate was refused"
         return f"capacity {self.rate_per_s:.0f}/s ({len(self.trials)} runs{above})"
@@ -77,16 +82,19 @@ Trial = Callable[[float], Awaitable[TrialResult]]
 
 
 async def find(trial: Trial, start_per_s: float, *, most_per_s: float = 100_000.0, repeats: int = REPEATS,
-               precision: float = PRECISION, told: Callable[[TrialResult], None] = lambda result: None) -> Capacity:
-    """Search from `start_per_s` up or down; return the capacity. Raises CouldNotRun where runs stay void."""
-    return await _Search(trial, repeats, precision, told).run(start_per_s, most_per_s)
+               precision: float = PRECISION, on_trial: Callable[[TrialResult], None] = lambda result: None) -> Capacity:
+    """Search from `start_per_s` up or down; return the capacity. `on_trial` is called with each result.
+
+    Raises CouldNotRun if the runs at one rate stay void.
+    """
+    return await _Search(trial, repeats, precision, on_trial).run(start_per_s, most_per_s)
 
 
 class _Search:
-    """`carried`: rate -> how often in a row; a rate that was refused once is refused."""
+    """`_carried`: rate -> number of consecutive successes; one failure resets it to 0."""
 
-    def __init__(self, trial: Trial, repeats: int, precision: float, told: Callable[[TrialResult], None]) -> None:
-        self._trial, self._repeats, self._precision, self._told = trial, repeats, precision, told
+    def __init__(self, trial: Trial, repeats: int, precision: float, on_trial: Callable[[TrialResult], None]) -> None:
+        self._trial, self._repeats, self._precision, self._on_trial = trial, repeats, precision, on_trial
         self._trials: list[TrialResult] = []
         self._carried: dict[float, int] = {}
 
@@ -103,27 +111,27 @@ class _Search:
         for _ in range(VOID_TRIES):
             result = await self._trial(rate)
             self._trials.append(result)
-            self._told(result)
+            self._on_trial(result)
             if not result.void:
                 self._carried[rate] = self._carried.get(rate, 0) + 1 if result.carried else 0
                 return result.carried
         raise CouldNotRun(f"{VOID_TRIES} runs at {rate:.0f}/s were void ({self._trials[-1].void}); "
-                          "fix that, or measure on a calmer machine.")
+                          "fix the cause, or measure on an idle machine.")
 
     async def _bracket(self, start: float, most: float) -> tuple[float, float | None]:
-        """Double or halve until one end is carried and the other is not."""
+        """Double or halve until the lower end is carried and the upper one is not."""
         rate = min(start, most)
         if not await self._try(rate):
             return await self._below(rate), rate
         while rate < most:
-            following = min(2 * rate, most)
-            if not await self._try(following):
-                return rate, following
-            rate = following
+            doubled = min(2 * rate, most)
+            if not await self._try(doubled):
+                return rate, doubled
+            rate = doubled
         return rate, None
 
     async def _below(self, refused: float) -> float:
-        """Return a carried rate below `refused`: the best one known, else halve on; 0 where none is carried."""
+        """Return a carried rate below `refused`: the highest known one, else halve further; 0 if none is carried."""
         known = [rate for rate, times in self._carried.items() if times and rate < refused]
         if known:
             return max(known)
@@ -151,13 +159,13 @@ class _Search:
 
 
 def trial_of(record: Mapping[str, Any], rate_per_s: float) -> TrialResult:
-    """Read a trial out of the record of a run at `rate_per_s` (record.json)."""
-    calm = record["summary"]["totals"]["steady"]
-    refused = int(calm.get("refused", 0))
-    offered = max(1, int(calm["planned"]) - refused)
-    failed = int(calm["fail"]) + int(calm["info"]) - refused
+    """Return the trial result from the record of a run at `rate_per_s` (record.json)."""
+    steady = record["summary"]["totals"]["steady"]
+    refused = int(steady.get("refused", 0))
+    offered = max(1, int(steady["planned"]) - refused)
+    failed = int(steady["fail"]) + int(steady["info"]) - refused
     broken = [row for row in record["validity"]["criteria"] if row["holds"] is False]
     grows = any(row["kind"] == "overload" and "growth" in row["name"] for row in broken)
     void = "; ".join(f"{row['name']} {row['value']}, bound {row['bound']}" for row in broken if row["kind"] == "void")
-    return TrialResult(rate_per_s, calm["ok"] / offered, failed / offered, grows,
+    return TrialResult(rate_per_s, steady["ok"] / offered, failed / offered, grows,
                        all(row["verdict"].upper() == "PASS" for row in record["objectives"]), void)

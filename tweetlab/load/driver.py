@@ -1,12 +1,14 @@
-"""The door to the load: starts Locust's process, passes its progress on, and returns what it left, whatever ends it.
+"""Client of the load process: starts it, forwards its progress, and returns its results, however it ends.
 
-    load = driver.Load(scenario, tape, base_url, jwt_secret, out_dir, on_second=driver.teller(console))
+    target = driver.Target(base_url, jwt_secret)
+    load = driver.Load(scenario, tape, target, out_dir, on_second=driver.progress_display(console))
     start_ns, start_wall_ms = await load.begin()
     result = await load.finish(stop)
     rows = driver.history(result)
 
-Ctrl-C belongs to the caller: it sets `stop`; the load then ends, what is in flight is waited for, and everything is
-written. A load process that is killed leaves every ended attempt of the last full second, and an unknown for each send.
+The caller handles Ctrl-C: it sets `stop`; the load then ends, requests in flight are awaited, and everything
+is written. A load process that is killed leaves every attempt that ended up to the last full second, and an
+unknown for each send after it.
 """
 
 from __future__ import annotations
@@ -30,13 +32,14 @@ from scenarios import spec, workload
 from scenarios.world import population
 from system.kernel.errors import CouldNotRun
 from tweetlab.load import tables, warm
-from tweetlab.load.live import Tick, teller
+from tweetlab.load.live import Tick, progress_display
 
-__all__ = ["GeneratorHealth", "Load", "LoadResult", "Tick", "history", "planned", "probes", "run", "teller"]
+__all__ = ["GeneratorHealth", "Load", "LoadResult", "Options", "Target", "Tick", "history", "planned", "probes",
+           "progress_display", "run"]
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIENT_EXTRA_S = 2.0  # the client waits this much longer than the gateway's deadline: the 504 comes first
-AFTER_S = 30.0  # after the load and its drain, before a process that does not end is killed
+CLIENT_EXTRA_S = 2.0  # the client waits this much longer than the gateway's deadline, so that the 504 arrives first
+AFTER_S = 30.0  # after the load and its drain, a process that does not end is killed
 START_S, END_S = 60.0, 5.0  # Locust imports for a second or two; tokens of 100,000 users take a few more
 LINE_BYTES = 1 << 20
 FILES = ("rows.jsonl", "invokes.jsonl", "probes.jsonl")
@@ -44,10 +47,11 @@ FILES = ("rows.jsonl", "invokes.jsonl", "probes.jsonl")
 
 @dataclass(frozen=True)
 class GeneratorHealth:
-    """What the generator says about itself. None: not known, because its process died.
+    """The generator's own measurements. None: unknown, because its process died.
 
-    `start_lag_ms_*`: actual minus intended start. `cpu_share`: of one core. `lost`: planned operations, due before the
-    load ended, that have no row. `sched`: the scheduling it was granted. `warmed`: readers whose caches were filled before.
+    `start_lag_ms_*`: actual minus intended start. `cpu_share`: of one core. `lost`: planned operations, due
+    before the load ended, that have no row. `sched`: the scheduling class it was granted. `warmed`: readers
+    whose caches were filled before the load.
     """
 
     start_lag_ms_p50: float | None
@@ -66,10 +70,12 @@ class GeneratorHealth:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """`folder`: rows.jsonl, invokes.jsonl, probes.jsonl, tape.npz. `died`: why the process ended, empty where it ended well.
+    """`folder`: rows.jsonl, invokes.jsonl, probes.jsonl, tape.npz.
+
+    `died`: why the process ended, "" for a normal end.
 
     `start_ns`, `start_wall_ms`: the start of the load by both clocks. `stopped_early`: by `stop`.
-    `scanned`: answers that were looked through for the canary; `leaks`: requests whose answer held it.
+    `scanned`: replies that were searched for the canary; `leaks`: requests whose reply contained it.
     """
 
     folder: Path
@@ -84,48 +90,71 @@ class LoadResult:
     leaks: tuple[str, ...] = ()
 
 
-class Load:
-    """One load, in three steps, so that faults and samplers can stand on its clock.
+@dataclass(frozen=True)
+class Target:
+    """The API that a load is sent to. `jwt_secret` signs the tokens of its users.
 
-    `on_second` hears each second; where it has them, `note` hears lines to show, `close` the end.
-    `graph`: whose followers the delivery probes poll; None draws it again from the scenario. `probes`,
-    `null_route`: switch those off for a pure measurement.
-    `canary`: a word that no answer may hold; every answer is looked through for it.
-    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to whom they name, again each second; `base_url` is
-    one of those for what is done beforehand.
+    `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to the load balancers that they
+    name, resolved again each second; `base_url` is one of those, for what is done before the load.
     """
 
-    def __init__(self, scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path, *,
-                 on_second: Callable[[Tick], None] = lambda tick: None, graph: population.Graph | None = None,
-                 probes: bool = True, null_route: bool = True, region: str = "1", canary: str = "",
-                 name_servers: Sequence[str] = ()) -> None:
+    base_url: str
+    jwt_secret: str
+    region: str = "1"
+    name_servers: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a load does besides its operations.
+
+    `graph`: the graph whose followers the delivery probes poll; None draws it again from the scenario.
+    `probes`, `null_route`: switch those off for a pure measurement. `canary`: a word that no reply may
+    contain; every reply is searched for it. "" searches none.
+    """
+
+    graph: population.Graph | None = None
+    probes: bool = True
+    null_route: bool = True
+    canary: str = ""
+
+
+class Load:
+    """One load, in three steps, so that faults and samplers can share its clock.
+
+    `on_second` receives each second's `Tick`; if it has the methods `note` and `close`, they receive lines to
+    show and the end of the load.
+    """
+
+    def __init__(self, scenario: spec.Scenario, tape: workload.Tape, target: Target, out_dir: Path, *,
+                 on_second: Callable[[Tick], None] = lambda tick: None, options: Options | None = None) -> None:
+        options = options or Options()
         self._scenario, self._tape, self._folder, self._on_second = scenario, tape, out_dir, on_second
-        self._base_url, self.warmed = base_url, warm.Warmed(0, 0)
-        self._graph, self._probes = graph, probes and "post" in tape.planned()
-        self._job = _job(scenario, base_url, jwt_secret, out_dir, probes=self._probes, null_route=null_route, region=region,
-                         canary=canary, name_servers=list(name_servers))
-        self._conversation: _Conversation | None = None
+        self._target, self.warmed = target, warm.Warmed(0, 0)
+        self._graph, self._probes = options.graph, options.probes and "post" in tape.planned()
+        self._job = _job(scenario, target, out_dir, probes=self._probes, null_route=options.null_route, canary=options.canary)
+        self._connection: _ProcessConnection | None = None
 
     async def begin(self) -> tuple[int, int]:
-        """Start the process; return the start of the load (monotonic ns, wall ms), which lies about 0.7 s ahead.
+        """Start the process; return the start of the load (monotonic ns, wall ms), which is about 0.7 s in the future.
 
-        Before that every reader's home page is read once, where the scenario asks for it.
-        Raises CouldNotRun, with the end of its log, where the process does not come up.
+        Before that, every reader's home page is read once if the scenario has `warm_caches`.
+        Raises CouldNotRun, with the end of its log, if the process does not start.
         """
         self._prepare()
         if self._scenario.measure.warm_caches:
-            self.warmed = await warm.warm(self._base_url, self._job["jwt_secret"], warm.readers(self._tape))
+            self.warmed = await warm.warm(self._target.base_url, self._target.jwt_secret, warm.readers(self._tape))
         with (self._folder / "generator.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tweetlab.load.generator.process", stdin=PIPE, stdout=PIPE, stderr=log, cwd=ROOT,
                 start_new_session=True, limit=LINE_BYTES)
-        self._conversation = _Conversation(process, self._on_second)
-        if not await self._conversation.open(self._job):
+        self._connection = _ProcessConnection(process, self._on_second)
+        if not await self._connection.open(self._job):
             await self.close()
             tail = (self._folder / "generator.log").read_text(errors="replace").strip().splitlines()[-3:]
             raise CouldNotRun(f"The load generator did not start; its last lines: {' | '.join(tail) or 'none'}; "
                               f"log: {self._folder / 'generator.log'}.")
-        return self._conversation.started["start_ns"], self._conversation.started["wall_ms"]
+        return self._connection.started["start_ns"], self._connection.started["wall_ms"]
 
     def _prepare(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -139,41 +168,41 @@ class Load:
     @property
     def pid(self) -> int:
         """Process id of the generator. Raises RuntimeError before `begin`."""
-        if self._conversation is None:
+        if self._connection is None:
             raise RuntimeError("The load was not started; call `begin` first.")
-        return self._conversation.pid
+        return self._connection.pid
 
     async def finish(self, stop: asyncio.Event) -> LoadResult:
-        """Wait until the load and what it left in flight have ended, or `stop` was set; return what there is."""
-        if self._conversation is None:
+        """Wait until the load and its requests in flight have ended, or `stop` was set; return the result."""
+        if self._connection is None:
             raise RuntimeError("The load was not started; call `begin` first.")
         load_s = self._scenario.workload.load_s
         try:
-            await self._conversation.hold(stop, load_s + float(self._job["timeout_s"]) + AFTER_S)
+            await self._connection.follow(stop, load_s + float(self._job["timeout_s"]) + AFTER_S)
         finally:
             await self.close()
-        result = _result(self._conversation, self._tape, load_s, self._folder)
+        result = _result(self._connection, self._tape, load_s, self._folder)
         return dataclasses.replace(result, generator=dataclasses.replace(result.generator, warmed=self.warmed.read))
 
     async def close(self) -> None:
-        """End the process, if it still runs. Safe to repeat."""
-        if self._conversation is not None:
-            await self._conversation.end()
+        """End the process if it still runs. Idempotent."""
+        if self._connection is not None:
+            await self._connection.end()
         close = getattr(self._on_second, "close", None)
         if close is not None:
             close()
 
 
-async def run(scenario: spec.Scenario, tape: workload.Tape, base_url: str, jwt_secret: str, out_dir: Path,
-              on_second: Callable[[Tick], None], stop: asyncio.Event, **more: Any) -> LoadResult:
-    """Play `tape` against `base_url` from begin to end. `more` as in `Load`. Raises CouldNotRun."""
-    load = Load(scenario, tape, base_url, jwt_secret, out_dir, on_second=on_second, **more)
+async def run(scenario: spec.Scenario, tape: workload.Tape, target: Target, out_dir: Path,
+              on_second: Callable[[Tick], None], stop: asyncio.Event, options: Options | None = None) -> LoadResult:
+    """Play `tape` against `target` from start to end; parameters as in `Load`. Raises CouldNotRun."""
+    load = Load(scenario, tape, target, out_dir, on_second=on_second, options=options)
     await load.begin()
     return await load.finish(stop)
 
 
 def history(result: LoadResult) -> pd.DataFrame:
-    """Return the history of a load: one row an attempt, with the columns of `reports.columns`."""
+    """Return the history of a load: one row per attempt, with the columns of `reports.columns`."""
     return tables.history(result.folder)
 
 
@@ -183,25 +212,30 @@ def probes(result: LoadResult) -> pd.DataFrame:
 
 
 def planned(result: LoadResult) -> pd.DataFrame:
-    """Return what was to be sent, second pages included: route and due_ns (monotonic), one row an operation."""
+    """Return the planned operations, second pages included: route and due_ns (monotonic), one row per operation."""
     return tables.planned(workload.load(result.folder / "tape.npz"), result.start_ns, history(result))
 
 
-def _job(scenario: spec.Scenario, base_url: str, jwt_secret: str, out_dir: Path, **more: Any) -> dict[str, Any]:
-    address = urlsplit(base_url).netloc or base_url
-    return {"address": address, "jwt_secret": jwt_secret, "out_dir": str(out_dir.resolve()), "run": uuid.uuid4().hex[:8],
+def _job(scenario: spec.Scenario, target: Target, out_dir: Path, **options: Any) -> dict[str, Any]:
+    """Return the order that the load process reads as JSON."""
+    return {"address": urlsplit(target.base_url).netloc or target.base_url, "jwt_secret": target.jwt_secret,
+            "region": target.region, "name_servers": list(target.name_servers),
+            "out_dir": str(out_dir.resolve()), "run": uuid.uuid4().hex[:8],
             "load_s": scenario.workload.load_s, "timeout_s": scenario.policies.deadline.request_s + CLIENT_EXTRA_S,
-            "retry": dataclasses.asdict(scenario.policies.retry), **more}
+            "retry": dataclasses.asdict(scenario.policies.retry), **options}
 
 
 def _save_followers(path: Path, graph: population.Graph, tape: workload.Tape) -> None:
-    touches = np.isin(tape.route, [tape.routes.index(name) for name in ("follow", "unfollow")])
+    touched = np.isin(tape.route, [tape.routes.index(name) for name in ("follow", "unfollow")])
     np.savez(path, follower_start=graph.follower_start, followers=graph.followers,
-             touched_follower=tape.user[touches], touched_followee=tape.target[touches])
+             touched_follower=tape.user[touched], touched_followee=tape.target[touched])
 
 
-class _Conversation:
-    """Speaks with the load process until it ends. Only ever ends this one process, by its own handle."""
+class _ProcessConnection:
+    """Communicates with the load process over its stdin and stdout.
+
+    Kills only this process, by its own handle.
+    """
 
     def __init__(self, process: Process, on_second: Callable[[Tick], None]) -> None:
         self._process, self._on_second = process, on_second
@@ -211,19 +245,19 @@ class _Conversation:
         self.late = False
 
     async def open(self, job: dict[str, Any]) -> bool:
-        """Send the job; return whether the process says that it has started."""
+        """Send the job; return whether the process reports that it has started."""
         assert self._process.stdin is not None and self._process.stdout is not None
         try:
             self._process.stdin.write(json.dumps(job).encode() + b"\n")
             await self._process.stdin.drain()
-            self._heard(await asyncio.wait_for(self._process.stdout.readline(), START_S))
+            self._receive(await asyncio.wait_for(self._process.stdout.readline(), START_S))
         except (TimeoutError, BrokenPipeError, ConnectionResetError):
-            return False  # the caller tells the end of its log
+            return False  # the caller reports the end of its log
         return bool(self.started)
 
-    async def hold(self, stop: asyncio.Event, most_s: float) -> None:
-        """Pass on what comes back until the process has said its last word, is gone, or `most_s` have passed."""
-        stopper = asyncio.create_task(self._tell_stop(stop))
+    async def follow(self, stop: asyncio.Event, most_s: float) -> None:
+        """Forward messages until the process reports its end, exits, or `most_s` have passed."""
+        stopper = asyncio.create_task(self._send_stop(stop))
         try:
             await asyncio.wait_for(self._listen(), most_s)
         except TimeoutError:
@@ -231,7 +265,7 @@ class _Conversation:
         finally:
             stopper.cancel()
 
-    async def _tell_stop(self, stop: asyncio.Event) -> None:
+    async def _send_stop(self, stop: asyncio.Event) -> None:
         await stop.wait()
         if self._process.stdin is not None and self._process.returncode is None:
             self._process.stdin.write(b"stop\n")
@@ -239,15 +273,15 @@ class _Conversation:
     async def _listen(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            self._heard(line)
+            self._receive(line)
             if self.ended:
                 return
 
-    def _heard(self, line: bytes) -> None:
+    def _receive(self, line: bytes) -> None:
         try:
             message = json.loads(line)
         except json.JSONDecodeError:
-            return  # nothing, or the line that a SIGKILL cut
+            return  # an empty line, or one that a SIGKILL truncated
         event = message.pop("event")
         if event == "started":
             self.started = message
@@ -261,7 +295,7 @@ class _Conversation:
             self.ended = message
 
     async def end(self) -> None:
-        """Let the process end by itself for a moment if it said goodbye; otherwise kill it."""
+        """Give the process END_S to exit if it reported its end; otherwise kill it."""
         try:
             await asyncio.wait_for(self._process.wait(), END_S if self.ended else 0.1)
         except (TimeoutError, asyncio.CancelledError):
@@ -270,28 +304,28 @@ class _Conversation:
             await self._process.wait()
 
 
-def _result(conversation: _Conversation, tape: workload.Tape, load_s: float, folder: Path) -> LoadResult:
-    started, ended = conversation.started, conversation.ended
+def _result(connection: _ProcessConnection, tape: workload.Tape, load_s: float, folder: Path) -> LoadResult:
+    started, ended = connection.started, connection.ended
     lags = ended.get("start_lag_ms", {})
     stopped, walked = bool(ended.get("stopped_early", False)), int(ended.get("walked", 0))
     health = GeneratorHealth(lags.get("p50"), lags.get("p99"), lags.get("max"), ended.get("cpu_share"),
                              _lost(folder, tape, walked if stopped else len(tape)), started["sched"], len(tape), walked,
                              ended.get("retries_refused", 0), ended.get("probe_pairs", 0), ended.get("max_rss_mib"))
-    died = "" if ended else "it hung and was killed" if conversation.late else "its process died"
+    died = "" if ended else "it hung and was killed" if connection.late else "its process died"
     return LoadResult(folder, folder / "rows.jsonl", started["start_ns"], started["wall_ms"], load_s, stopped, health, died,
                       ended.get("scanned", 0), tuple(ended.get("leaks", ())))
 
 
 def _lost(folder: Path, tape: workload.Tape, expected: int) -> int:
     """Return how many of the first `expected` operations have neither a row nor an invoke."""
-    seen = np.zeros(max(1, len(tape)), bool)
+    recorded = np.zeros(max(1, len(tape)), bool)
     for name in ("rows.jsonl", "invokes.jsonl"):
         with (folder / name).open("rb") as lines:
             for line in lines:
                 try:
                     op = json.loads(line)["op"]
                 except (json.JSONDecodeError, KeyError):
-                    continue  # the line that a SIGKILL cut
+                    continue  # a line that a SIGKILL truncated
                 if op < len(tape):
-                    seen[op] = True
-    return int(expected - seen[:expected].sum())
+                    recorded[op] = True
+    return int(expected - recorded[:expected].sum())

@@ -1,7 +1,7 @@
-"""What a person sees while the load runs: tables on a terminal, elsewhere a line a second.
+"""Terminal output while the load runs: tables on a terminal, otherwise one line per second.
 
 Both count operations since the start of the load: planned >= sent >= finished >= ok at every tick. HTTP
-requests are counted apart, since an operation may send several: retries, second pages, the steps of a
+requests are counted separately, since an operation may send several: retries, second pages, the steps of a
 picture's upload.
 """
 
@@ -19,7 +19,7 @@ from rich.table import Table
 class Tick:
     """One second of load, from `t_s`. Counts are of that second; `in_flight` at its end.
 
-    `planned`: operations due; `sent`: operations of which a first request was sent; `ok`, `fail`, `info`:
+    `planned`: operations due; `sent`: operations whose first request was sent; `ok`, `fail`, `info`:
     operations that were sent and have finished, by their last outcome; `in_flight`: sent and not finished.
     `unsent`: operations that ended without a request (no connection, nothing left to delete). `requests`:
     HTTP requests of all of them. `routes`: route -> {p50, p99} in ms of OK responses, from the intended
@@ -42,7 +42,7 @@ class Tick:
 
 @dataclass
 class Totals:
-    """Counts since the start of the load: the sums of what each Tick counts, named as there."""
+    """Counts since the start of the load: sums of the fields of `Tick` with the same names."""
 
     planned: int = 0
     sent: int = 0
@@ -59,27 +59,27 @@ class Totals:
 
     @property
     def in_flight(self) -> int:
-        """Operations that were sent and have none yet."""
+        """Operations that were sent and have no outcome yet."""
         return self.sent - self.finished
 
     def add(self, tick: Tick) -> None:
-        """Count one more second."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(tick, each.name))
+        """Add one second."""
+        for count in fields(self):
+            setattr(self, count.name, getattr(self, count.name) + getattr(tick, count.name))
 
 
-def teller(console: Console) -> Callable[[Tick], None]:
+def progress_display(console: Console) -> Callable[[Tick], None]:
     """Return a listener that shows each second on `console`. The load calls its `close` at the end.
 
-    A terminal that cannot move its cursor (TERM=dumb) gets lines as a file does.
+    A terminal that cannot move its cursor (TERM=dumb) gets lines, like a file.
     """
     return _Table(console) if console.is_terminal and not console.is_dumb_terminal else _Lines(console)
 
 
 def line(tick: Tick, so_far: Totals) -> str:
-    """Return what a second added as a line of text: counts since the start, latency of the second."""
+    """Return a second as a line of text: counts since the start, latency of the second."""
     pooled = tick.routes.get("all")
-    response = f"p50 {pooled['p50']:.1f} ms, p99 {pooled['p99']:.1f} ms" if pooled else "no answer"
+    response = f"p50 {pooled['p50']:.1f} ms, p99 {pooled['p99']:.1f} ms" if pooled else "no replies"
     unsent = f", not sent {so_far.unsent}" if so_far.unsent else ""
     outcomes = f"ok {so_far.ok}, fail {so_far.fail}, info {so_far.info}"
     return (f"{tick.t_s:4d} s  operations so far: planned {so_far.planned}, sent {so_far.sent}, "
@@ -89,7 +89,7 @@ def line(tick: Tick, so_far: Totals) -> str:
 
 
 class _Lines:
-    """A line a second."""
+    """Prints one line per second."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._so_far = console, Totals()
@@ -99,21 +99,21 @@ class _Lines:
         self._console.print(line(tick, self._so_far), markup=False, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Show a line of text."""
+        """Print a line of text."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: there is nothing to close."""
 
 
-COUNTS = {  # of Totals -> what the table calls it
+COUNTS = {  # field of Totals -> label in the table
     "planned": "planned", "sent": "sent", "finished": "finished", "ok": "  ok", "fail": "  fail",
     "info": "  info", "unsent": "not sent", "requests": "HTTP requests",
 }
 
 
 class _Table:
-    """Two tables, drawn again each second: counts so far and what the last second added; latency by route."""
+    """Two tables, redrawn each second: counts so far and of the last second; latency by route."""
 
     def __init__(self, console: Console) -> None:
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -145,11 +145,11 @@ class _Table:
         return both
 
     def note(self, text: str) -> None:
-        """Show a line of text above the tables; it stays."""
+        """Print a line of text above the tables, permanently."""
         self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Leave the terminal as it was. Safe to repeat."""
+        """Restore the terminal. Idempotent."""
         if self._open:
             self._live.stop()
             self._open = False

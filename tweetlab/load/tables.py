@@ -1,6 +1,8 @@
-"""From what the driver left to the tables of the record. Runs in the caller's process, never in Locust's.
+"""Turns the files of the load process into the tables of the record.
 
-An invoke without a row is an operation whose end nobody saw: it becomes a row `info`, not silence.
+Runs in the caller's process, never in Locust's.
+
+An invoke without a row is an operation with an unknown outcome: it becomes a row `info`.
 """
 
 from __future__ import annotations
@@ -16,20 +18,23 @@ import pyarrow.parquet
 from reports import columns
 from scenarios import workload
 
-UNSEEN = "the load generator ended before the answer was read"
+UNKNOWN = "the load generator ended before the answer was read"
 
 
 def history(folder: Path) -> pd.DataFrame:
-    """Return the history of a run, one row an attempt, with the columns of `reports.columns`, by (op, attempt)."""
+    """Return the history of a run, one row per attempt, with the columns of `reports.columns`, by (op, attempt)."""
     rows = list(_lines(folder / "rows.jsonl"))
     ended = {(row["op"], row["attempt"]) for row in rows}
-    rows += [_unseen(invoke) for invoke in _lines(folder / "invokes.jsonl") if (invoke["op"], invoke["attempt"]) not in ended]
+    rows += [_unknown(invoke) for invoke in _lines(folder / "invokes.jsonl") if (invoke["op"], invoke["attempt"]) not in ended]
     rows.sort(key=lambda row: (row["op"], row["attempt"]))
     return columns.conform("history", _table(columns.HISTORY, rows))
 
 
 def _table(wanted: Sequence[columns.Column], rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return `rows` as a table; missing cells are neutral. Column by column: an id must never pass through a float."""
+    """Return `rows` as a table; missing cells get the column's neutral value.
+
+    Built by column: ids must not become floats.
+    """
     return pd.DataFrame({column.name: pd.Series([row.get(column.name, column.empty) for row in rows], dtype=_dtype(column))
                          for column in wanted})
 
@@ -40,8 +45,8 @@ def _dtype(column: columns.Column) -> Any:
     return object if column.empty is None else column.type.to_pandas_dtype()
 
 
-def _unseen(invoke: dict[str, Any]) -> dict[str, Any]:
-    row = {"due_ns": invoke["sent_ns"], **invoke, "outcome": columns.INFO, "error": UNSEEN,
+def _unknown(invoke: dict[str, Any]) -> dict[str, Any]:
+    row = {"due_ns": invoke["sent_ns"], **invoke, "outcome": columns.INFO, "error": UNKNOWN,
            "session": f"s{invoke.get('user', 0)}", "token_id": f"t{invoke.get('user', 0)}"}
     if invoke["attempt"]:
         row["retry_of"] = invoke["op"]
@@ -61,10 +66,10 @@ def probes(folder: Path) -> pd.DataFrame:
 
 
 def planned(tape: workload.Tape, start_ns: int, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what was to be sent: route and due_ns (monotonic), one row an operation.
+    """Return the planned operations: route and due_ns (monotonic), one row per operation.
 
-    The tape, and the second pages that its readers asked for: they belong to the plan as soon as the first page is
-    there. A delete that found no tweet of this run left is planned like any other operation.
+    These are the operations of the tape, and second pages, which are planned as soon as their first page has
+    arrived. A delete without a tweet of this run left to delete is planned like any other operation.
     """
     tape_rows = pd.DataFrame({"route": [tape.routes[index] for index in tape.route.tolist()], "due_ns": tape.due_ns + start_ns})
     second = rows[(rows["op"] >= len(tape)) & (rows["attempt"] == 0) & (rows["route"] != columns.NULL_ROUTE)]
@@ -72,7 +77,7 @@ def planned(tape: workload.Tape, start_ns: int, rows: pd.DataFrame) -> pd.DataFr
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSONL file; a last line that was cut by a kill is left out."""
+    """Yield the objects of a JSONL file; a last line that a kill truncated is left out."""
     if not path.exists():
         return
     with path.open("rb") as lines:

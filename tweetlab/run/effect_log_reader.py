@@ -15,7 +15,8 @@ from system.kernel.errors import CouldNotRun
 def read(directory: Path, from_ns: int = 0, until_ns: int = 2**63 - 1) -> pd.DataFrame:
     """Return the lines of all logs in `directory` with `from_ns` <= at_ns <= `until_ns`, by time.
 
-    A last line without its end (the worker was killed while writing) is left out; any other bad line raises CouldNotRun.
+    A truncated last line (the worker was killed while writing) is left out; any other invalid line raises
+    CouldNotRun.
     """
     rows = [row for path in sorted(directory.glob("*.jsonl")) for row in _lines(path)
             if from_ns <= int(row["at_ns"]) <= until_ns]
@@ -35,4 +36,4 @@ def _lines(path: Path) -> Iterable[dict[str, Any]]:
         except (ValueError, KeyError, TypeError) as problem:
             if number == len(lines):
                 return
-            raise CouldNotRun(f"{path} line {number} is no effect ({problem}): {line[:120]!r}. Is the disk full?") from None
+            raise CouldNotRun(f"{path} line {number} is not an effect ({problem}): {line[:120]!r}. Is the disk full?") from None

@@ -1,6 +1,7 @@
-"""Asking a question of the system, of its twin, or of both, and writing one record with one report.
+"""Running a scenario on the system, predicting it with the twin, or both; each run becomes one record with one report.
 
-What `run` and `demo` share. A prediction rests on a calibration that was made before the scored run, never on it.
+Shared by `run` and `demo`. A prediction uses a calibration that was made before the scored run, never from
+it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from scenarios import loader, spec
 from sim import calibrate, calibration, faults, services, twin
 from system.kernel.errors import CouldNotRun, WrongInput
 from tweetlab import home
-from tweetlab.run import runner, seeding
+from tweetlab.run import measure, runner, seeding
 from tweetlab.terminal import Screen
 
 CALIBRATION_TRIES = 2
@@ -27,11 +28,14 @@ ON = ("system", "twin", "both")
 
 
 @dataclass(frozen=True)
-class Ask:
-    """What to ask. `on`: a word of ON. `calibration_file`: empty = the newest one made here, else the shipped one.
+class RunRequest:
+    """What to run.
 
-    `versus`: a second question that is asked in turn with the first, repeat by repeat, so that drift of the machine hits both.
-    `observe`: on a lab with Prometheus and the others that look on.
+    `on`: a word of ON. `calibration_file`: "" = the newest one made here, else the shipped one.
+
+    `keep`: leave a lab that this run started running. `keep_data`: do not reset the lab before the run.
+    `versus`: a second scenario that alternates with the first, repeat by repeat, so that drift of the machine
+    affects both alike; None for none. `observe`: on a lab with the observability stack.
     """
 
     scenario: spec.Scenario
@@ -46,91 +50,105 @@ class Ask:
 
 
 def check_on(word: str) -> str:
-    """Return `word` if it names whom to ask. Raises WrongInput."""
+    """Return `word` if --on allows it. Raises WrongInput."""
     if word not in ON:
         raise WrongInput(f"--on is {word!r}; it must be one of {', '.join(ON)}.")
     return word
 
 
-def check_wishes(on: str, find_capacity: bool, versus: bool, repeats: int) -> None:
-    """Refuse what the twin alone cannot answer, before anything starts. Raises WrongInput."""
-    wishes = {"--find-capacity": find_capacity, "--versus": versus, "--repeat": repeats > 1}
-    asked = [wish for wish, wanted in wishes.items() if wanted]
-    if check_on(on) == "twin" and asked:
-        raise WrongInput(f"{asked[0]} asks the real system, but --on is 'twin', which plays {twin.REPLICATIONS} replications of "
-                         "one question. Leave one of the two out.")
+def check_options(on: str, find_capacity: bool, versus: bool, repeats: int) -> None:
+    """Refuse options that need the real system if --on is 'twin', before anything starts.
+
+    Raises WrongInput.
+    """
+    options = {"--find-capacity": find_capacity, "--versus": versus, "--repeat": repeats > 1}
+    used = [option for option, is_used in options.items() if is_used]
+    if check_on(on) == "twin" and used:
+        raise WrongInput(f"{used[0]} needs the real system, but --on is 'twin', which plays {twin.REPLICATIONS} replications of "
+                         "one scenario. Omit one of the two.")
 
 
-def answer(ask: Ask, screen: Screen) -> list[record.Run]:
-    """Ask, write and render; return the runs (one a repeat). Ctrl-C ends the load early and still writes the report."""
-    if ask.on == "twin":
-        return [_twin_alone(ask, screen)]
-    return asyncio.run(_system(ask, screen))
+def execute(request: RunRequest, screen: Screen) -> list[record.Run]:
+    """Run, write and render; return the runs, one per repeat.
+
+    Ctrl-C ends the load early and still writes the report.
+    """
+    if request.on == "twin":
+        return [_predict_alone(request, screen)]
+    return asyncio.run(_run(request, screen))
 
 
-async def _system(ask: Ask, screen: Screen) -> list[record.Run]:
+async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
     from tweetlab.lab import session
 
-    used = _calibration(ask.calibration_file) if ask.on == "both" else None  # a bad file is told before anything starts
-    turns = [(q, _world(q, screen)) for q in (ask.scenario, ask.versus) if q is not None]
+    # A bad file is reported before anything starts.
+    used = _calibration(request.calibration_file) if request.on == "both" else None
+    sides = [(scenario, _draw(scenario, screen)) for scenario in (request.scenario, request.versus) if scenario is not None]
+    groups = "AB" if len(sides) > 1 else ("",)
     runs: list[record.Run] = []
-    async with session.opened(screen, ask.scenario.platform, ask.scenario.policies, keep=ask.keep,
-                              observe=ask.observe, resets=not ask.keep_data) as lab:
-        for n in range(ask.repeats * len(turns)):
-            side = n % len(turns)
-            question, world = turns[side]
-            if ask.repeats > 1:
-                screen.say(f"repeat {n // len(turns) + 1} of {ask.repeats}{', side ' + 'AB'[side] if len(turns) > 1 else ''}")
-            lab.wanted = question.policies
-            if ask.keep_data:  # otherwise the reset starts the services with them
-                await lab.apply(question.policies)
+    async with session.opened(screen, request.scenario.platform, request.scenario.policies, keep=request.keep,
+                              observe=request.observe, resets=not request.keep_data) as lab:
+        for n in range(request.repeats * len(sides)):
+            repeat, side = divmod(n, len(sides))
+            scenario, inputs = sides[side]
+            if request.repeats > 1:
+                screen.say(f"repeat {repeat + 1} of {request.repeats}{', side ' + groups[side] if groups[side] else ''}")
+            lab.wanted = scenario.policies
+            if request.keep_data:  # otherwise the reset starts the services with them
+                await lab.apply(scenario.policies)
             stop = asyncio.Event()
             with interruptible(stop, screen):
-                told = await runner.run(lab, question, ask.command, world=world, keep_data=ask.keep_data, stop=stop,
-                                        group="AB"[side] if len(turns) > 1 else "")
-            runs.append(runner.finished(told, lab.lab))
-            if told.interrupted:
+                result = await runner.run(lab, scenario, request.command, inputs=inputs, keep_data=request.keep_data,
+                                          stop=stop, group=groups[side])
+            runs.append(runner.finished(result, lab.lab))
+            if result.interrupted:
                 break
     if used is not None:
-        runs = [predict(run, *turns[n % len(turns)], used, screen) for n, run in enumerate(runs)]
+        runs = [predict(run, *sides[n % len(sides)], used, screen) for n, run in enumerate(runs)]
     return runs
 
 
-def predict(run: record.Run, scenario: spec.Scenario, world: runner.World, with_: calibration.Calibration,
+def predict(run: record.Run, scenario: spec.Scenario, inputs: measure.Inputs, calibrated: calibration.Calibration,
             screen: Screen) -> record.Run:
-    """Let the twin answer the same question, and draw its answer over the run's; none where it lacks a route or a fault."""
-    if unknown := unmodelled(world, scenario):
+    """Predict the same run with the twin and add the prediction to its report.
+
+    Returns `run` unchanged, with a warning, where the twin does not model a route or a fault of the scenario.
+    """
+    if unknown := unmodelled(inputs, scenario):
         screen.warn(f"no prediction: the twin does not model {', '.join(unknown)}")
         return run
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
-        told = twin.run(scenario, with_, world.tape, world.graph, scored_run=run.run_id,
-                        progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
-    return finish.add_twin(run, told.facts, told.label, in_sample=told.in_sample, calibration=told.calibration)
+        predicted = twin.run(scenario, calibrated, inputs.tape, inputs.world.graph, past=inputs.world.past,
+                             scored_run=run.run_id,
+                             progress=lambda done, of: screen.say(f"twin: replication {done} of {of}"))
+    return finish.add_twin(run, predicted.facts, predicted.label, in_sample=predicted.in_sample,
+                           calibration=predicted.calibration)
 
 
-def unmodelled(world: runner.World, scenario: spec.Scenario) -> list[str]:
-    """Return the routes that were drawn and that the twin has no program for, and the faults that it cannot play."""
-    routes = sorted(world.tape.planned().keys() - services.ROUTES.keys())
+def unmodelled(inputs: measure.Inputs, scenario: spec.Scenario) -> list[str]:
+    """Return the routes of the tape and the faults of the scenario that the twin does not model."""
+    routes = sorted(inputs.tape.planned().keys() - services.ROUTES.keys())
     return [*routes, *faults.lacking(scenario)]
 
 
-def _twin_alone(ask: Ask, screen: Screen) -> record.Run:
+def _predict_alone(request: RunRequest, screen: Screen) -> record.Run:
+    scenario = request.scenario
     with screen.step("drawing population and arrivals"):
-        world = _world(ask.scenario, screen)
-    if unknown := unmodelled(world, ask.scenario):
-        raise CouldNotRun(f"The twin does not model {', '.join(unknown)}, which this scenario holds; ask the real system: "
-                          "--on system.")
-    used = _calibration(ask.calibration_file)
+        inputs = _draw(scenario, screen)
+    if unknown := unmodelled(inputs, scenario):
+        raise CouldNotRun(f"The twin does not model {', '.join(unknown)}, which this scenario contains. To fix: run it on "
+                          "the real system, --on system.")
+    used = _calibration(request.calibration_file)
     screen.say(f"calibration: {used.label}")
     with screen.step(f"twin: {twin.REPLICATIONS} replications"):
-        told = twin.run(ask.scenario, used, world.tape, world.graph)
-    return finish.finish(home.RUNS, told.facts)
+        predicted = twin.run(scenario, used, inputs.tape, inputs.world.graph, past=inputs.world.past)
+    return finish.finish(home.RUNS, predicted.facts)
 
 
-def _world(scenario: spec.Scenario, screen: Screen) -> runner.World:
-    world = runner.world_of(scenario)
-    seeding.announce(world.graph, screen)
-    return world
+def _draw(scenario: spec.Scenario, screen: Screen) -> measure.Inputs:
+    inputs = measure.draw(scenario)
+    seeding.announce(inputs.world.graph, screen)
+    return inputs
 
 
 def _calibration(file: str) -> calibration.Calibration:
@@ -140,23 +158,23 @@ def _calibration(file: str) -> calibration.Calibration:
     if not made_here.exists():
         return shipped
     made = calibration.load(made_here)
-    # One that was made before the model learned a new unit of work cannot answer for it any more.
+    # A calibration made before the model gained a unit of work cannot predict that work.
     return made if made.units.keys() >= shipped.units.keys() else shipped
 
 
 async def quick_calibration(lab: Any, screen: Screen, population: spec.Population, seed: int) -> calibration.Calibration:
     """Run the 20 s low-load scenario on `population` and calibrate the twin from it; keep the file for later runs.
 
-    A run that is void (a neighbour took the CPU, say) is made once more; where that one is void too, the twin predicts with
-    the calibration that ships with the lab, and its label says so.
+    A run that is void (another process took the CPU, for example) is repeated once; if that one is void too,
+    the twin predicts with the calibration that ships with the lab, and its label says so.
     """
     import dataclasses
 
-    cold = dataclasses.replace(population, cache="cold")  # hits and rebuilds both have to occur to be told apart
+    cold = dataclasses.replace(population, cache="cold")  # both hits and rebuilds must occur to be distinguished
     scenario = dataclasses.replace(loader.load(CALIBRATION_SCENARIO), population=cold, seed=seed)
     for _ in range(CALIBRATION_TRIES):
-        told = await runner.run(lab, scenario, f"tweetlab run {CALIBRATION_SCENARIO}", check=False)
-        run = runner.finished(told, lab.lab)
+        result = await runner.run(lab, scenario, f"tweetlab run {CALIBRATION_SCENARIO}", check=False)
+        run = runner.finished(result, lab.lab)
         if run.document["validity"]["verdict"] != "VOID":
             made = calibrate.quick(run)
             path = home.ROOT / ".tweetlab" / "calibration.json"
@@ -172,11 +190,11 @@ async def quick_calibration(lab: Any, screen: Screen, population: spec.Populatio
 
 @contextlib.contextmanager
 def interruptible(stop: asyncio.Event, screen: Screen) -> Iterator[None]:
-    """Let the first Ctrl-C end the load and write the report; a second one leaves at once."""
+    """Let the first Ctrl-C end the load and write the report; a second one exits immediately."""
     loop = asyncio.get_running_loop()
 
     def first() -> None:
-        screen.warn("interrupted: ending the load; the report is still written (Ctrl-C again leaves at once)")
+        screen.warn("interrupted: ending the load; the report is still written (Ctrl-C again exits immediately)")
         stop.set()
         loop.remove_signal_handler(signal.SIGINT)
 

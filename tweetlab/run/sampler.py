@@ -1,7 +1,8 @@
-"""One sample a second of what the machine and the lab did: CPU and memory per process, queue lag, cache hits.
+"""Samples of the machine and the lab, once a second: CPU and memory per process, consumer lag, cache hits.
 
-CPU of a lab's node comes from the platform (cgroup or process CPU clock: ns, exited threads included). CPU of the
-load generator and of the runner comes from their process CPU clocks. The sum must close to the host's busy time.
+CPU of a lab's node comes from the platform (cgroup or process CPU clock: ns, exited threads included). CPU of
+the load generator and of the runner comes from their process CPU clocks. The sum must match the host's busy
+time.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CPUCLOCK_SCHED = 2  # Linux: clock id of another process' CPU time is ~pid << 3 | 2 (clock_getcpuclockid(3))
-Numbers = Callable[[], Awaitable[dict[str, float]]]
+Reader = Callable[[], Awaitable[dict[str, float]]]
 
 
 def process_cpu_ns(pid: int) -> int:
-    """Return the CPU time of all threads of `pid`, ended ones included, in ns; 0 where it is gone."""
+    """Return the CPU time of all threads of `pid`, exited ones included, in ns; 0 if it has exited."""
     try:
         return time.clock_gettime_ns(~pid << 3 | CPUCLOCK_SCHED)
     except OSError:
@@ -52,22 +53,22 @@ class Sample:
 
 @dataclass
 class Sources:
-    """Where numbers come from. Counters are cumulative; gauges are as they stand.
+    """The sources of the samples. Counters are cumulative; gauges are current values.
 
-    `cpu_ns`, `rss_bytes`: by node. `lag`: records by consumer group. `counters`: further cumulative counts by name.
-    `pids`: further processes by node name. `instances`: by service; None where their number is fixed.
+    `cpu_ns`, `rss_bytes`: by node. `lag`: records by consumer group. `counters`: more cumulative counts by
+    name. `pids`: more processes by node name. `instances`: by service; None if their number is fixed.
     """
 
-    cpu_ns: Numbers
-    rss_bytes: Numbers
-    lag: Numbers
-    counters: Numbers
+    cpu_ns: Reader
+    rss_bytes: Reader
+    lag: Reader
+    counters: Reader
     pids: dict[str, int] = field(default_factory=dict)
-    instances: Numbers | None = None
+    instances: Reader | None = None
 
 
 class Sampler:
-    """Samples until told to stop; `rows` grows as it goes and stays valid whenever it is read."""
+    """Samples until it is stopped; `rows` grows in the meantime and is valid at any time."""
 
     def __init__(self, sources: Sources, start_ns: int, every_s: float = 1.0) -> None:
         self.rows: list[Sample] = []
@@ -79,7 +80,7 @@ class Sampler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sample each second on a fixed grid until `stop` is set; the last second may be short."""
-        self._tell(await self._read())
+        self._record(await self._read())
         due_ns = time.monotonic_ns()
         while not stop.is_set():
             due_ns += int(self._every_s * 1e9)
@@ -88,59 +89,59 @@ class Sampler:
             except TimeoutError:
                 pass
             now = await self._read()
-            self._tell(now)
+            self._record(now)
             await self._gauges(now["at_ns"])
 
     async def _read(self) -> dict[str, float]:
-        told = {f"cpu:{node}": ns for node, ns in (await self._asked("cpu", self._sources.cpu_ns)).items()}
-        told |= {f"cpu:{node}": float(process_cpu_ns(pid)) for node, pid in self._sources.pids.items()}
-        told |= {f"count:{k}": v for k, v in (await self._asked("counters", self._sources.counters)).items()}
+        values = {f"cpu:{node}": ns for node, ns in (await self._query("cpu", self._sources.cpu_ns)).items()}
+        values |= {f"cpu:{node}": float(process_cpu_ns(pid)) for node, pid in self._sources.pids.items()}
+        values |= {f"count:{k}": v for k, v in (await self._query("counters", self._sources.counters)).items()}
         host = host_times()
-        return told | {"host:busy": host.busy_s, "host:steal": host.steal_s, "at_ns": float(time.monotonic_ns())}
+        return values | {"host:busy": host.busy_s, "host:steal": host.steal_s, "at_ns": float(time.monotonic_ns())}
 
-    def _tell(self, now: dict[str, float]) -> None:
+    def _record(self, now: dict[str, float]) -> None:
         at_ns = now["at_ns"]
         for key, value in now.items():
-            # Since this source last answered: a gap costs resolution, not the work that was done in it.
+            # Since the last reading of this source: a gap costs resolution, but no work is lost.
             since_ns, before = self._last.get(key, (at_ns, value))
-            restarted = value < before and key.startswith("count:")  # a server's own counters begin again with its process
+            restarted = value < before and key.startswith("count:")  # a restart resets a server's own counters
             if not restarted:
-                value = max(value, before)  # CPU of a node goes on over restarts; it may dip while a child is reaped
+                value = max(value, before)  # CPU of a node continues over restarts; it may dip while a child is reaped
             self._last[key] = (at_ns, value)
             if at_ns > since_ns:
-                self._grew(key, value if restarted else value - before, since_ns, at_ns)
+                self._add_increase(key, value if restarted else value - before, since_ns, at_ns)
 
-    def _grew(self, key: str, grown: float, since_ns: float, at_ns: float) -> None:
+    def _add_increase(self, key: str, increase: float, since_ns: float, at_ns: float) -> None:
         kind, _, name = key.partition(":")
         t_s, took_s = (since_ns - self._start_ns) / 1e9, (at_ns - since_ns) / 1e9
         if kind == "cpu":
-            self.totals_s[name] = self.totals_s.get(name, 0.0) + grown / 1e9
-            self._add(t_s, "cpu_cores", name, grown / 1e9 / took_s)
+            self.totals_s[name] = self.totals_s.get(name, 0.0) + increase / 1e9
+            self._add(t_s, "cpu_cores", name, increase / 1e9 / took_s)
         elif kind == "count":
-            self._add(t_s, name, "", grown / took_s)
+            self._add(t_s, name, "", increase / took_s)
         elif kind == "host":
-            self.host[f"{name}_s"] += grown
-            self._add(t_s, "host_busy_cores" if name == "busy" else "steal_cores", "", grown / took_s)
+            self.host[f"{name}_s"] += increase
+            self._add(t_s, "host_busy_cores" if name == "busy" else "steal_cores", "", increase / took_s)
             if name == "busy":
                 self.host["wall_s"] += took_s
 
     async def _gauges(self, at_ns: float) -> None:
         t_s = (at_ns - self._start_ns) / 1e9
-        for node, value in (await self._asked("memory", self._sources.rss_bytes)).items():
+        for node, value in (await self._query("memory", self._sources.rss_bytes)).items():
             self._add(t_s, "rss_mib", node, value / 2**20)
-        for group, value in (await self._asked("lag", self._sources.lag)).items():
+        for group, value in (await self._query("lag", self._sources.lag)).items():
             self._add(t_s, "lag", group, value)
         if self._sources.instances is not None:
-            for service, value in (await self._asked("instances", self._sources.instances)).items():
+            for service, value in (await self._query("instances", self._sources.instances)).items():
                 self._add(t_s, "instances", service, value)
 
     def _add(self, t_s: float, name: str, node: str, value: float) -> None:
         self.rows.append(Sample(round(t_s, 3), name, "", node, value))
 
-    async def _asked(self, what: str, source: Numbers) -> dict[str, float]:
-        # A source that fails (its server was just killed) leaves a gap in the series, never ends the run.
+    async def _query(self, what: str, source: Reader) -> dict[str, float]:
+        # A source that fails (its server was just killed) leaves a gap in the series and does not end the run.
         try:
             return await asyncio.wait_for(source(), 2.0)
-        except Exception as problem:  # a client's own errors too: redis-py's are neither OSError nor ours
+        except Exception as problem:  # including a client's own errors: redis-py's are neither OSError nor LabError
             self.problems.append(f"{what}: {problem!r}")
             return {}

@@ -1,7 +1,7 @@
 """A warm cache as part of the seeded state: every list of every user complete, as after a day of use.
 
-Written through the port, by the same begin and complete as a rebuild. What stands in the lists is what a rebuild would
-find: the newest tweets of a user and of those he follows, the followers and the followings.
+Written through the port, by the same begin and complete as a rebuild. The lists contain what a rebuild would
+find: the newest tweets of each user and of the users they follow, the followers and the followings.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, Kind, TimelineCache, TweetCache
 
 MOST_USERS = plan.WARMED_USERS  # beyond it the load warms what it touches
-AT_ONCE = 64
-BATCH = 1_000  # tweets a round trip
+CONCURRENCY = 64
+BATCH = 1_000  # tweets per round trip
 
 Int64s = NDArray[np.int64]
 
@@ -40,16 +40,16 @@ def lists(graph: population.Graph, past: seeded_tweets.History, cap: int) -> Ite
 
 
 def _tweets(authors: list[int], ids: list[Int64s], cap: int) -> tuple[list[Entry], int]:
-    """Return the newest `cap` tweets, ascending, and the floor they leave (0: nothing older exists)."""
-    every = np.concatenate(ids)
+    """Return the newest `cap` tweets, ascending, and the lowest id that is kept (0: nothing older exists)."""
+    merged = np.concatenate(ids)
     by = np.repeat(np.asarray(authors, np.int64), [len(part) for part in ids])
-    newest = np.argsort(every, kind="stable")[-cap:]
-    entries = [Entry(i, a) for i, a in zip(every[newest].tolist(), by[newest].tolist())]
-    return entries, entries[0].id if len(every) > cap else 0
+    newest = np.argsort(merged, kind="stable")[-cap:]
+    entries = [Entry(i, a) for i, a in zip(merged[newest].tolist(), by[newest].tolist())]
+    return entries, entries[0].id if len(merged) > cap else 0
 
 
 async def warm_tweets(hot: TweetCache, tweets: Iterable[Tweet]) -> int:
-    """Cache every tweet as a hot one; return how many."""
+    """Cache every tweet as a hot tweet; return how many."""
     count, source = 0, iter(tweets)
     while batch := list(islice(source, BATCH)):
         await hot.fill(batch)
@@ -58,22 +58,25 @@ async def warm_tweets(hot: TweetCache, tweets: Iterable[Tweet]) -> int:
 
 
 async def warm(cache: TimelineCache, graph: population.Graph, past: seeded_tweets.History, knobs: TimelineKnobs) -> int:
-    """Make every list complete in an empty cache; return how many. Lists that stand already are left alone."""
+    """Make every list complete in an empty cache; return how many. Existing lists are left alone.
+
+    Does nothing and returns 0 above MOST_USERS users.
+    """
     if graph.users > MOST_USERS:
         return 0
-    slots, made = asyncio.Semaphore(AT_ONCE), 0
+    slots, made = asyncio.Semaphore(CONCURRENCY), 0
 
-    async def one(kind: Kind, owner: int, entries: list[Entry], floor: int) -> None:
+    async def fill(kind: Kind, owner: int, entries: list[Entry], floor: int) -> None:
         nonlocal made
         try:
             token = await cache.begin(kind, owner)
-            stands = token is not None and await cache.complete(kind, owner, token, entries, floor)
-            made += stands
+            completed = token is not None and await cache.complete(kind, owner, token, entries, floor)
+            made += completed
         finally:
             slots.release()
 
     async with asyncio.TaskGroup() as group:
-        for each in lists(graph, past, knobs.cap):
+        for row in lists(graph, past, knobs.cap):
             await slots.acquire()
-            group.create_task(one(*each))
+            group.create_task(fill(*row))
     return made

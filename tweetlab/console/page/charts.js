@@ -1,4 +1,4 @@
-// Charts of time, drawn as SVG once a second. A gap in the data is a gap in the line.
+// Time series charts, drawn as SVG once a second. A gap in the data is a gap in the line.
 
 import { el, svg } from "./dom.js";
 
@@ -8,7 +8,7 @@ const LEFT = 52;
 const RIGHT = 12;
 const TOP = 8;
 const BOTTOM = 24;
-const SPANS_S = [60, 120, 300]; // the shortest that holds what was seen
+const SPANS_S = [60, 120, 300]; // the shortest span that holds all points
 const GAP_MS = 4_000;
 
 function niceTop(value) {
@@ -32,8 +32,8 @@ const logarithmic = (values) => {
 };
 
 /**
- * One chart. `series`: [{ name, css, of(point), dashed, area }]; `stacked`: areas upon each other; `log`: decades.
- * `write(value)`: a value as text, `axis` the same on the axis; `least`: the axis reaches at least so far.
+ * One chart. `series`: [{ name, css, of(point), dashed, area }]; `stacked`: stacked areas; `log`: logarithmic axis.
+ * `write(value)`: a value as text, `axis` the same on the axis; `least`: minimum upper end of the axis.
  */
 export class Chart {
   constructor({ title, note, series, write, axis = write, stacked = false, log = false, least = 0 }) {
@@ -64,8 +64,8 @@ export class Chart {
   /** Draw `points` (oldest first); `faults`: [{ kind, began_ms, ended_ms, state }]; `bound`: { value, text } or null. */
   draw(points, now, faults = [], bound = null) {
     this.now = now;
-    const seen_s = (now - (points[0]?.t ?? now)) / 1000;
-    this.span = 1000 * (SPANS_S.find((span) => span >= seen_s) ?? SPANS_S.at(-1));
+    const known_s = (now - (points[0]?.t ?? now)) / 1000;
+    this.span = 1000 * (SPANS_S.find((span) => span >= known_s) ?? SPANS_S.at(-1));
     this.points = points.filter((point) => point.t > now - this.span);
     const shown = this.series.filter((one) => this.points.some((point) => Number.isFinite(one.of(point))));
     const rows = this.points.map((point) => this.values(point, shown));
@@ -73,7 +73,7 @@ export class Chart {
     if (bound) all.push(bound.value);
     const scale = this.log ? logarithmic(all.filter((value) => value > 0)) : linear(all, this.least);
     const parts = [this.grid(scale), ...this.marks(faults)];
-    if (!this.points.length) parts.push(svg("text", { class: "empty", x: (LEFT + WIDTH) / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "Nothing seen yet"));
+    if (!this.points.length) parts.push(svg("text", { class: "empty", x: (LEFT + WIDTH) / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "No data yet"));
     shown.forEach((one, index) => parts.push(...this.line(one, index, rows, scale)));
     if (bound) {
       const y = this.y(scale, bound.value);
@@ -120,7 +120,7 @@ export class Chart {
   marks(faults) {
     return faults.filter((fault) => fault.began_ms > this.now - this.span).flatMap((fault) => {
       const from = this.x(fault.began_ms);
-      const to = this.x(fault.state === "standing" ? this.now : Math.min(fault.ended_ms, this.now));
+      const to = this.x(fault.state === "active" ? this.now : Math.min(fault.ended_ms, this.now));
       return [svg("rect", { class: "fault", x: from, y: TOP, width: Math.max(1.5, to - from), height: HEIGHT - TOP - BOTTOM }),
         from > WIDTH * 0.8 ? svg("text", { class: "fault-word", x: from - 4, y: TOP + 11, "text-anchor": "end" }, fault.kind)
           : svg("text", { class: "fault-word", x: from + 4, y: TOP + 11 }, fault.kind)];
@@ -149,21 +149,21 @@ export class Chart {
     return parts;
   }
 
-  /** Tell the values under the pointer, or the newest ones to who cannot see the lines. */
+  /** Show the values under the pointer; without a pointer, describe the newest ones for screen readers. */
   read() {
     if (!this.points?.length) return;
     const wanted = this.chosen === null ? this.now : this.now - (1 - (this.chosen - LEFT) / (WIDTH - LEFT - RIGHT)) * this.span;
     const near = this.points.reduce((best, point) => (Math.abs(point.t - wanted) < Math.abs(best.t - wanted) ? point : best));
-    const told = this.shown.map((one) => [one.name, one.of(near)]).filter(([, value]) => Number.isFinite(value))
+    const values = this.shown.map((one) => [one.name, one.of(near)]).filter(([, value]) => Number.isFinite(value))
       .map(([name, value]) => `${name} ${this.write(value)}`).join(" · ");
     const ago = Math.round((this.now - near.t) / 1000);
-    this.readout.textContent = this.chosen === null ? this.note : `${ago < 2 ? "now" : `${ago} s ago`}: ${told}`;
+    this.readout.textContent = this.chosen === null ? this.note : `${ago < 2 ? "now" : `${ago} s ago`}: ${values}`;
     this.svg.querySelector(".cursor")?.remove();
     if (this.chosen !== null) {
       const x = this.x(near.t);
       this.svg.append(svg("line", { class: "cursor", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }));
     } else {
-      this.svg.setAttribute("aria-label", `${this.title}; now: ${told || "no data"}`);
+      this.svg.setAttribute("aria-label", `${this.title}; now: ${values || "no data"}`);
     }
   }
 }

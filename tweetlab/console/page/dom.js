@@ -1,4 +1,4 @@
-// Builds elements and writes numbers as people read them. Whatever the lab says only ever becomes text.
+// Builds elements and formats numbers. Data from the lab only ever becomes text, never markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -16,7 +16,7 @@ export const el = (tag, props = {}, ...children) => fill(document.createElement(
 export const svg = (tag, props = {}, ...children) => fill(document.createElementNS(SVG, tag), props, children);
 export const byId = (id) => document.getElementById(id);
 
-/** Replace what stands in a node only where it differs, so that selections and focus stay. */
+/** Replace the children of a node only if `key` changed, so that selection and focus are kept. */
 export function put(node, key, make) {
   if (node.dataset.key === key) return;
   node.dataset.key = key;
@@ -44,8 +44,8 @@ export function ms(value) {
 export const axisTime = (value) => (value >= 1000 ? `${(value / 1000).toLocaleString("en")} s` : `${ms(value).replace(".0", "")} ms`);
 
 export function duration(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  if (whole < 60) return `${whole} s`;
-  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
-  return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  const total = Math.max(0, Math.round(seconds));
+  if (total < 60) return `${total} s`;
+  if (total < 3600) return `${Math.floor(total / 60)} min ${total % 60} s`;
+  return `${Math.floor(total / 3600)} h ${Math.floor((total % 3600) / 60)} min`;
 }

@@ -1,13 +1,13 @@
-// The data flow as boxes and hops. Boxes are elements in lanes; hops are lines behind them, placed by where the boxes stand.
-// The lines stand still on purpose: a moving picture would take CPU from the lab that it shows.
+// The data flow as boxes and hops. Boxes are elements in lanes; hops are lines behind them, positioned by the boxes.
+// The lines are deliberately not animated: an animation would take CPU from the lab that it shows.
 
 import { el, ms, rate, svg, text } from "./dom.js";
 
-const LANES = [["edge", "Edge"], ["services", "Services"], ["stores", "Stores and events"], ["workers", "Workers"], ["quorum", "Who decides"], ["watch", "Observing"]];
-const CLIENTS = { name: "clients", kind: "clients", title: "Clients", lane: "edge", what: "people, the load generator", well: true, virtual: true };
+const LANES = [["edge", "Edge"], ["services", "Services"], ["stores", "Stores and events"], ["workers", "Workers"], ["quorum", "Consensus"], ["watch", "Observability"]];
+const CLIENTS = { name: "clients", kind: "clients", title: "Clients", lane: "edge", what: "browsers, the load generator", healthy: true, virtual: true };
 
 export class Flow {
-  /** `open(kind)` is called when a box is chosen. */
+  /** `open(kind)` is called when a box is clicked. */
   constructor(root, open) {
     this.root = root;
     this.open = open;
@@ -35,10 +35,10 @@ export class Flow {
     this.boxes.clear();
     for (const [name, lane] of this.lanes) {
       lane.replaceChildren(lane.firstChild);
-      const here = [...kinds].filter(([, members]) => (this.lanes.has(members[0].lane) ? members[0].lane : "watch") === name);
-      here.sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b));
-      lane.hidden = !here.length;
-      for (const [kind, members] of here) lane.append(this.box(kind, members[0]));
+      const boxes = [...kinds].filter(([, members]) => (this.lanes.has(members[0].lane) ? members[0].lane : "watch") === name);
+      boxes.sort(([a], [b]) => ORDER.indexOf(a) - ORDER.indexOf(b));
+      lane.hidden = !boxes.length;
+      for (const [kind, members] of boxes) lane.append(this.box(kind, members[0]));
     }
   }
 
@@ -83,11 +83,11 @@ export class Flow {
     text(box.main, sick.length === members.length ? members[0].state : into.length ? `${rate(sum)}/s` : "");
     text(box.more, [errors > 0 ? `${rate(errors)} errors/s` : "", p99 >= 0 && sum > 0 ? `p99 ${ms(p99)} ms` : "", lag === undefined ? "" : `lag ${rate(lag)}`,
       `${Math.round(100 * members.reduce((total, node) => total + (node.cores ?? 0), 0))} % CPU`].filter(Boolean).join(" · "));
-    const told = `${members[0].title}: ${members.length - sick.length} of ${members.length} well; ${box.main.textContent} ${box.more.textContent}. Show log and figures.`;
-    if (box.root.getAttribute("aria-label") !== told) box.root.setAttribute("aria-label", told);
+    const label = `${members[0].title}: ${members.length - sick.length} of ${members.length} healthy; ${box.main.textContent} ${box.more.textContent}. Show log and metrics.`;
+    if (box.root.getAttribute("aria-label") !== label) box.root.setAttribute("aria-label", label);
   }
 
-  /** Draw the hops between the boxes as they stand now. On a phone the lanes are stacked and there is no room for lines. */
+  /** Draw the hops between the boxes at their current positions. On a phone the lanes are stacked and no lines are drawn. */
   connect() {
     if (!this.hops || getComputedStyle(this.lines).display === "none") return;
     const frame = this.root.getBoundingClientRect();

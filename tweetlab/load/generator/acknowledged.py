@@ -1,4 +1,4 @@
-"""What the driver remembers of its own acknowledged tweets: whom to reply to, what to delete, which words to search.
+"""The run's own acknowledged tweets: which to reply to, which to delete, which words to search.
 
 Runs in Locust's process.
 """
@@ -16,9 +16,11 @@ SEARCHABLE_AFTER_NS = 3_000_000_000  # the index refreshes each second; Kafka an
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """A tweet that this run posted. `row`: of the tape. `sent_ns`: when the post was sent, `acked_ns`: when its 201 was read.
+    """A tweet that this run posted.
 
-    `word`: found in no other tweet.
+    `row`: of the tape. `sent_ns`: when the post was sent, `acked_ns`: when its 201 was read.
+
+    `word`: occurs in no other tweet.
     """
 
     tweet_id: int
@@ -30,9 +32,9 @@ class Own:
 
 
 class Ledger:
-    """`doomed`: rows of posts that the tape will delete; replies and searches leave them alone.
+    """`doomed`: rows of posts that the tape will delete; replies and searches do not choose them.
 
-    They leave what `protected` users post alone too: most may neither answer nor find it.
+    Nor do they choose posts of `protected` users, which most users may neither answer nor find.
     """
 
     def __init__(self, doomed: Iterable[int], protected: Iterable[int] = ()) -> None:
@@ -47,7 +49,7 @@ class Ledger:
             self._recent.append(own)
 
     def to_delete(self, row: int) -> Own | None:
-        """Return the tweet that the tape's post `row` made, once; another own one where it was never acknowledged."""
+        """Return the tweet of the tape's post `row`, once; if it was not acknowledged another own tweet; None if none is left."""
         own = self._by_row.pop(row, None)
         if own is None and self._recent:
             own = self._recent.popleft()
@@ -55,10 +57,10 @@ class Ledger:
         return own
 
     def to_answer(self, draw: random.Random) -> Own | None:
-        """Return a tweet to reply to, or None where none is acknowledged yet."""
+        """Return a tweet to reply to, or None if none is acknowledged yet."""
         return draw.choice(self._recent) if self._recent else None
 
     def to_find(self, draw: random.Random, now_ns: int) -> Own | None:
-        """Return a tweet that search should know by now, or None."""
+        """Return a tweet that the search index must contain by now, or None."""
         old = [own for own in self._recent if own.acked_ns + SEARCHABLE_AFTER_NS <= now_ns]
         return draw.choice(old) if old else None

@@ -1,7 +1,7 @@
-"""Route -> the request a user of that route sends, and what is read out of the answer. Runs in Locust's process.
+"""The request of each route, and the columns that are read from its reply. Runs in Locust's process.
 
-`REQUESTS` is the table: to add a route, add its builder. Builders see the tape's row and the ledger only; ids of users
-and tweets go out as decimal strings, in the shapes of Twitter's API v2.
+`REQUESTS` is the table: to add a route, add its builder. Builders get only the tape's row and the ledger; ids
+of users and tweets are sent as decimal strings, in the shapes of Twitter's API v2.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from system.kernel import ids
 from tweetlab.load.generator.acknowledged import Ledger, Own
 from tweetlab.load.generator.wire import Answer
 
-PAGE = 20  # tweets asked for by a reader; the shape that the bench measures
+PAGE = 20  # tweets per page; the shape that the bench measures
 FIELDS = "tweet.fields=author_id"
 SERVICES = frozenset({"users", "tweets", "timelines", "search", "media", "likes"})
-FOUND_SHARE = 0.5  # of searches that look for a word of this run instead of a seeded one
-PAST_SHARE = 0.1  # of second pages that are far back instead of next: readers who return to where they stopped long ago
+OWN_WORD_SHARE = 0.5  # of searches that use a word of this run instead of a seeded one
+PAST_SHARE = 0.1  # of second pages that are far back instead of the next: readers that resume an old position
 PAST_ID = ids.floor_id(seeded_tweets.END_MS - round(0.8 * seeded_tweets.DAYS * 86_400_000))  # most lists of 800 end above it
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Op:
-    """A row of the tape as it is played. `seed`: of the tape; draws of the operation derive from it and `number`."""
+    """A row of the tape as it is played.
+
+    `seed`: of the tape; the operation's random draws derive from it and `number`.
+    """
 
     number: int
     route: str
@@ -46,7 +49,7 @@ class Op:
 
 @dataclass(frozen=True)
 class Request:
-    """`known`: columns of the row that are known before the answer. `word`: the unique word of a post."""
+    """`known`: columns of the row that are known before the reply. `word`: the unique word of a post."""
 
     method: str
     path: str
@@ -61,14 +64,14 @@ def _home(op: Op, ledger: Ledger) -> Request:
 
 
 def home_page(user: int, cursor: str) -> Request:
-    """Return the request for one page of a home timeline; an empty cursor asks for the newest."""
+    """Return the request for one page of a home timeline; an empty cursor requests the newest."""
     token = f"&pagination_token={cursor}" if cursor else ""
     return Request("GET", f"/2/users/{user}/timelines/reverse_chronological?max_results={PAGE}&{FIELDS}{token}",
                    known={"cursor_in": cursor} if cursor else {})
 
 
 def second_cursor(op: Op, cursor: str) -> str:
-    """Return where the second page of a home read begins: where the first one ended, for PAST_SHARE of them far below."""
+    """Return the cursor of the second page of a home read: the end of the first page, for PAST_SHARE of them far below it."""
     far = op.draw().random() < PAST_SHARE and cursor.isdecimal() and int(cursor) > PAST_ID
     return str(PAST_ID) if far else cursor
 
@@ -120,9 +123,9 @@ def _post(op: Op, ledger: Ledger) -> Request:
 def _reply(op: Op, ledger: Ledger) -> Request:
     text, word = post_text(op)
     own = ledger.to_answer(op.draw()) if op.target == 0 else None
-    answered = own.tweet_id if own else op.target
-    body: Row = {"text": text, **({"reply": {"in_reply_to_tweet_id": str(answered)}} if answered else {})}
-    return Request("POST", "/2/tweets", orjson.dumps(body), word=word, known={"target": answered})
+    parent = own.tweet_id if own else op.target
+    body: Row = {"text": text, **({"reply": {"in_reply_to_tweet_id": str(parent)}} if parent else {})}
+    return Request("POST", "/2/tweets", orjson.dumps(body), word=word, known={"target": parent})
 
 
 def _delete(op: Op, ledger: Ledger) -> Request | None:
@@ -134,7 +137,7 @@ def _delete(op: Op, ledger: Ledger) -> Request | None:
 
 def _search(op: Op, ledger: Ledger) -> Request:
     draw = op.draw()
-    own: Own | None = ledger.to_find(draw, op.due_ns) if draw.random() < FOUND_SHARE else None
+    own: Own | None = ledger.to_find(draw, op.due_ns) if draw.random() < OWN_WORD_SHARE else None
     word = own.word if own else seeded_tweets.vocabulary()[op.target]
     return Request("GET", f"/2/tweets/search/recent?query={word}&max_results={PAGE}&{FIELDS}",
                    known={"target": own.tweet_id} if own else {})
@@ -145,18 +148,18 @@ REQUESTS: dict[str, Callable[[Op, Ledger], Request | None]] = {
     "like": _like, "post": _post, "profile": _profile, "reply": _reply, "search": _search, "tweet": _tweet,
     "unfollow": _unfollow, "user_tweets": _user_tweets,
 }
-"""Route -> its request; None where there is nothing to ask for (a delete with no own tweet left)."""
+"""Route -> its request; None if there is nothing to request (a delete with no own tweet left)."""
 
 
 def read(route: str, answer: Answer) -> Row:
-    """Return the columns that the answer tells. A body that is not what the API promises makes the row `info`."""
+    """Return the columns from the reply. A body that breaks the API's contract makes the row `info`."""
     row = _headers(answer)
     if answer.outcome != "ok" or not answer.body:
         return row
     try:
         row.update(_body(route, orjson.loads(answer.body)))
     except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as problem:
-        row.update(outcome="info", error=f"unreadable answer: {type(problem).__name__} {problem}"[:120])
+        row.update(outcome="info", error=f"unreadable reply: {type(problem).__name__} {problem}"[:120])
     return row
 
 
@@ -190,8 +193,8 @@ def _headers(answer: Answer) -> Row:
 
 
 def hops(timing: str) -> Row:
-    """Return gateway_us, service_us and store_us of a `server-timing` header; what is not told is left out."""
-    found: Row = {}
+    """Return gateway_us, service_us and store_us of a `server-timing` header; missing ones are left out."""
+    row: Row = {}
     for part in timing.split(","):
         name, _, rest = part.strip().partition(";dur=")
         try:
@@ -199,10 +202,10 @@ def hops(timing: str) -> Row:
         except ValueError:
             continue
         column = "gateway_us" if name == "gateway" else "service_us" if name in SERVICES else "store_us"
-        found[column] = found.get(column, 0.0) + us
-    return found
+        row[column] = row.get(column, 0.0) + us
+    return row
 
 
 def sha(body: bytes) -> str:
-    """Return the hash of a body, as the history keeps it."""
+    """Return the hash of a body for the history; "" for an empty body."""
     return hashlib.sha256(body).hexdigest()[:16] if body else ""

@@ -1,9 +1,10 @@
-"""The journey of a picture: ask for an upload, PUT by the signed URL, finalize, ask where it is, GET it from the edge twice.
+"""The journey of a picture: initialize an upload, PUT to the signed URL, finalize, look up its URL, GET it from the edge twice.
 
-The first GET brings it into the edge's cache, the second is served from there; the bytes of both are compared.
+The first GET fills the edge's cache, the second is served from it; the bytes of both are compared.
 
-One operation of the mix is one row: due, first send, end of the last step. Its outcome is that of the first step that
-was not ok; a picture that comes back with other bytes is `info` and told as such. Runs in Locust's process.
+One operation of the mix is one row: due, first send, end of the last step. Its outcome is that of the first
+step that was not ok; a picture that is returned with other bytes is `info`, with that error. Runs in Locust's
+process.
 """
 
 from __future__ import annotations
@@ -32,33 +33,34 @@ TIMEOUT_S = 10.0
 
 
 class Uploads:
-    """Journeys over the API and over the signed URLs' own addresses."""
+    """Runs journeys over the API and over the addresses of signed URLs."""
 
     def __init__(self, api: wire.Wire, tokens: Tokens) -> None:
         self._api, self._tokens = api, tokens
         self._others: dict[str, wire.Wire] = {}
 
     def journey(self, op: Op, before_send: Callable[[int], None]) -> tuple[wire.Answer, Row]:
-        """Walk all steps; return one answer for the whole, with the send time of the first step, and columns of its row.
+        """Run all steps; return one reply for the journey, with the send time of the first step, and columns of its row.
 
-        `target`: number of the picture, `body_sha`: of its bytes; a check reads them back from storage after the run.
+        `target`: number of the picture, `body_sha`: of its bytes; a check reads them back from storage after
+        the run.
         """
         picture = picture_of(op)
         walk = _Walk(self, op.user, before_send)
-        wish = {"media_type": TYPE, "total_bytes": len(picture), "sha256": hashlib.sha256(picture).hexdigest()}
-        asked = walk.api("initialize", "POST", INITIALIZE, wish)
-        if asked is not None:
-            walk.signed("put", "PUT", str(asked.get("upload_url", "")), picture, asked.get("upload_headers"))
-            name = str(asked.get("id", ""))
+        wanted = {"media_type": TYPE, "total_bytes": len(picture), "sha256": hashlib.sha256(picture).hexdigest()}
+        upload = walk.api("initialize", "POST", INITIALIZE, wanted)
+        if upload is not None:
+            walk.signed("put", "PUT", str(upload.get("upload_url", "")), picture, upload.get("upload_headers"))
+            name = str(upload.get("id", ""))
             walk.api("finalize", "POST", FINALIZE.format(id=name), None)
             shown = walk.api("show", "GET", SHOW.format(id=name), None) or {}
             for step in ("get", "get again"):
                 got = walk.signed(step, "GET", str(shown.get("url", "")), b"")
                 if got is not None and got != picture:
-                    walk.spoil(f"{step}: the picture came back with other bytes")
-        _, _, number = str((asked or {}).get("id", "")).partition("_")
+                    walk.fail(f"{step}: the picture was returned with other bytes")
+        _, _, number = str((upload or {}).get("id", "")).partition("_")
         known = {"target": int(number), "body_sha": sha(picture)} if number.isdecimal() else {}
-        return walk.whole(), known
+        return walk.reply(), known
 
     def wire_to(self, address: str) -> wire.Wire:
         """Return the connections to the address of a signed URL."""
@@ -79,7 +81,7 @@ class Uploads:
 
 
 class _Walk:
-    """One journey under way: goes on while every step is ok."""
+    """One journey in progress: continues while every step is ok."""
 
     def __init__(self, uploads: Uploads, user: int, before_send: Callable[[int], None]) -> None:
         self._uploads, self._user, self._before_send = uploads, user, before_send
@@ -87,7 +89,7 @@ class _Walk:
         self._sent_ns = 0
 
     def api(self, step: str, method: str, path: str, body: object) -> dict[str, object] | None:
-        """Call the API; return `data` of its answer, None where the journey has ended."""
+        """Call the API; return `data` of its reply, None if the journey has ended."""
         raw = orjson.dumps(body) if body is not None else b""
         headers = self._uploads.headers(self._user) + ("content-type: application/json\r\n" if raw else "")
         answer = self._step(step, self._uploads.api, method, path, headers, raw)
@@ -97,20 +99,20 @@ class _Walk:
             data = orjson.loads(answer.body)["data"]
             return data if isinstance(data, dict) else None
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            self.spoil(f"{step}: unreadable answer")
+            self.fail(f"{step}: unreadable reply")
             return None
 
-    def signed(self, step: str, method: str, url: str, body: bytes, given: object = None) -> bytes | None:
-        """PUT or GET by a signed URL with the headers `given` to it; return the answer's body, None where the journey ended."""
+    def signed(self, step: str, method: str, url: str, body: bytes, headers: object = None) -> bytes | None:
+        """PUT or GET a signed URL with the `headers` that it requires; return the body, None if the journey has ended."""
         if self._ended():
             return None
         split = urlsplit(url)
         if not split.netloc:
-            self.spoil(f"{step}: no signed URL in the answer before")
+            self.fail(f"{step}: no signed URL in the previous reply")
             return None
         path = split.path + (f"?{split.query}" if split.query else "")
-        headers = "".join(f"{name}: {value}\r\n" for name, value in given.items()) if isinstance(given, dict) else ""
-        answer = self._step(step, self._uploads.wire_to(split.netloc), method, path, headers, body)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if isinstance(headers, dict) else ""
+        answer = self._step(step, self._uploads.wire_to(split.netloc), method, path, lines, body)
         return answer.body if answer is not None else None
 
     def _step(self, step: str, over: wire.Wire, method: str, path: str, headers: str, body: bytes) -> wire.Answer | None:
@@ -118,22 +120,22 @@ class _Walk:
             return None
         answer = over.exchange(method, path, headers, body, self._before_send)
         self._sent_ns = self._sent_ns or answer.sent_ns
-        told = answer.error or (f"HTTP {answer.status}" if answer.outcome != wire.OK else "")
-        later = "" if step == "initialize" else wire.INFO  # after the first step something has happened
+        error = answer.error or (f"HTTP {answer.status}" if answer.outcome != wire.OK else "")
+        later = "" if step == "initialize" else wire.INFO  # after the first step the upload exists
         outcome = answer.outcome if answer.outcome == wire.OK else later or answer.outcome
-        self._answer = dataclasses.replace(answer, outcome=outcome, error=f"{step}: {told}" if told else "")
+        self._answer = dataclasses.replace(answer, outcome=outcome, error=f"{step}: {error}" if error else "")
         return answer if answer.outcome == wire.OK else None
 
     def _ended(self) -> bool:
         return self._answer is not None and self._answer.outcome != wire.OK
 
-    def spoil(self, error: str) -> None:
-        """End the journey: an answer was not what was promised."""
+    def fail(self, error: str) -> None:
+        """End the journey as `info`: a reply broke the API's contract."""
         if self._answer is not None and not self._ended():
             self._answer = dataclasses.replace(self._answer, outcome=wire.INFO, error=error)
 
-    def whole(self) -> wire.Answer:
-        """Return the journey as one answer, without the body."""
+    def reply(self) -> wire.Answer:
+        """Return the journey as one reply, without the body."""
         last = self._answer or wire.Answer(wire.FAIL, 0, 0, time.monotonic_ns(), error="no step was taken")
         return dataclasses.replace(last, sent_ns=self._sent_ns, body=b"")
 

@@ -1,8 +1,10 @@
-"""Plays a tape: starts every operation at its due time, whatever the answers do. Runs in Locust's process.
+"""Plays a tape: starts every operation at its due time, regardless of replies (open workload).
 
-One greenlet walks the tape and spawns one greenlet an operation: the walk never waits for an answer. An operation that
-ends `info` or is refused with 503 is tried again by the client policy, after a pause with full jitter and within the
-retry budget, with the same idempotency key; each attempt is a row.
+Runs in Locust's process.
+
+One greenlet walks the tape and spawns one greenlet per operation: the walk never waits for a reply. An
+operation that ends `info` or is refused with 503 is retried by the client policy, after a pause with full
+jitter and within the retry budget, with the same idempotency key; each attempt is a row.
 """
 
 from __future__ import annotations
@@ -25,13 +27,16 @@ from tweetlab.load.generator.journeys import Op, Request, Row
 from tweetlab.load.generator.recorder import Recorder
 from tweetlab.load.generator.tokens import Tokens
 
-YIELD_EVERY = 20  # operations started in a row while behind, before other greenlets get a turn
+YIELD_EVERY = 20  # operations started consecutively while late, before other greenlets run
 NS = 1e9
 
 
 @dataclass
 class Player:
-    """Everything an operation needs. `run`: eight hex digits that make this run's idempotency keys its own."""
+    """Everything that an operation needs.
+
+    `run`: eight hex digits that make this run's idempotency keys unique.
+    """
 
     tape: Tape
     over: wire.Wire
@@ -55,7 +60,7 @@ class Player:
         self.walked = 0
 
     def play(self) -> None:
-        """Start every operation at its due time; return when the last was started or `stop` was called."""
+        """Start every operation at its due time; return when the last one was started or `stop` was called."""
         due, route, user, target = (values.tolist() for values in (self.tape.due_ns, self.tape.route, self.tape.user,
                                                                   self.tape.target))
         second_page = self.tape.second_page.tolist()
@@ -78,7 +83,7 @@ class Player:
         self.stopped.set()
 
     def drain(self, timeout_s: float) -> None:
-        """Wait for the operations in flight; what is still there after `timeout_s` is cut off and recorded as info."""
+        """Wait for operations in flight; those that remain after `timeout_s` are aborted and recorded as info."""
         if not self.pool.join(timeout=timeout_s):
             self.pool.kill(exception=CutOff, block=True, timeout=5)
 
@@ -102,7 +107,7 @@ class Player:
             self._attempts(follow, page, planned=False)
 
     def _attempts(self, op: Op, request: Request, planned: bool) -> Row:
-        """Try until it is ok, surely failed, or out of attempts or budget; return the last row."""
+        """Try until it is ok, definitely failed, or out of attempts or budget; return the last row."""
         user = request.user or op.user
         key = f"{self.run}-{op.number}" if request.method == "POST" else ""
         known = {**request.known, "user": user, **({"key": key, "body_sha": journeys.sha(request.body)} if key else {})}
@@ -120,8 +125,8 @@ class Player:
             row = self._record(op, attempt, answer, {**known, "trace": trace})
             if row["outcome"] == wire.OK:
                 self._remember(op, request, row, user)
-            again = row["outcome"] == wire.INFO and answer.error != CUT
-            if not again or attempt + 1 >= self.knobs.attempts or self.stopped.is_set() or not self.budget.take():
+            retriable = row["outcome"] == wire.INFO and answer.error != CUT
+            if not retriable or attempt + 1 >= self.knobs.attempts or self.stopped.is_set() or not self.budget.take():
                 return row
             attempt += 1
             gevent.sleep(retry.pause_s(attempt, self.knobs, self.jitter.random()))
@@ -130,7 +135,7 @@ class Player:
         return _BeforeSend(self.recorder, op, attempt, known, planned)
 
     def _cut(self, op: Op, attempt: int) -> wire.Answer:
-        """Return the answer of an attempt that was cut off at the end of the run."""
+        """Return the reply of an attempt that was aborted at the end of the run."""
         sent_ns = self.recorder.sent_ns(op.number, attempt)
         return wire.Answer(wire.INFO if sent_ns else wire.FAIL, 0, sent_ns, time.monotonic_ns(), error=CUT)
 
@@ -166,7 +171,7 @@ CUT = "cut off at the end of the run"
 class _BeforeSend:
     """Called when a connection is ready, before each request of an attempt.
 
-    The first call writes the invoke, so that a killed driver leaves an unknown.
+    The first call writes the invoke, so that a killed process leaves an unknown outcome.
     """
 
     __slots__ = ("_attempt", "_invoked", "_known", "_op", "_planned", "_recorder")

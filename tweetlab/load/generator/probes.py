@@ -1,8 +1,8 @@
-"""Two probes beside the load: how long until a follower can see a tweet, and what the machine itself adds.
+"""Two probes besides the load: the time until a follower can see a tweet, and the latency that the machine itself adds.
 
-Delivery: of the tweets that are acknowledged, a seeded sample of (tweet, follower) pairs is polled through the public API
-until the tweet is on the follower's home page or the wait is over. The null route is answered by HAProxy itself.
-Runs in Locust's process.
+Delivery: of the acknowledged tweets, a seeded sample of (tweet, follower) pairs is polled through the public
+API until the tweet is on the follower's home page or GIVE_UP_S have passed. The null route is answered by
+HAProxy itself. Runs in Locust's process.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from tweetlab.load.generator.acknowledged import Own
 from tweetlab.load.generator.recorder import Recorder
 from tweetlab.load.generator.tokens import Tokens
 
-PAIRS_PER_S = 6.0  # the design asks for at least 5
-SAVED_S = 2.0  # unspent pairs kept for a post that comes late
-MOST_A_POST = 12  # pairs of one tweet
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25  # between polls; doubles: delivery is fast or a minute's matter
+PAIRS_PER_S = 6.0  # the design requires at least 5
+SAVED_S = 2.0  # unspent pairs saved for a later post
+MAX_PER_POST = 12  # pairs of one tweet
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.25  # between polls; doubles
 GIVE_UP_S = 10.0
 NULL_PER_S = 10.0
 NULL_PATH = "/null"
 
 
 class Followers:
-    """Who followed whom when the run began, without edges that the run itself touches."""
+    """The follow graph at the start of the run, without edges that the run itself changes."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path, allow_pickle=False) as file:
@@ -39,7 +39,7 @@ class Followers:
             self._touched = set(zip(file["touched_follower"].tolist(), file["touched_followee"].tolist()))
 
     def sample(self, author: int, count: int, draw: random.Random) -> list[int]:
-        """Return up to `count` followers of `author` whose edge stands for the whole run."""
+        """Return up to `count` followers of `author` whose edge the run does not change."""
         if author + 1 >= len(self._start):
             return []
         row = self._followers[self._start[author]:self._start[author + 1]]
@@ -48,7 +48,7 @@ class Followers:
 
 
 class Delivery:
-    """Polls followers' home pages for fresh tweets, PAIRS_PER_S of them a second."""
+    """Polls followers' home pages for new tweets, PAIRS_PER_S pairs per second."""
 
     def __init__(self, followers: Followers, over: wire.Wire, tokens: Tokens, recorder: Recorder, seed: int) -> None:
         self._followers, self._wire, self._tokens, self._recorder = followers, over, tokens, recorder
@@ -62,7 +62,7 @@ class Delivery:
         now_ns = time.monotonic_ns()
         self._credit = min(self._credit + (now_ns - self._at_ns) / 1e9 * PAIRS_PER_S, PAIRS_PER_S * SAVED_S)
         self._at_ns = now_ns
-        for follower in self._followers.sample(own.author, min(MOST_A_POST, int(self._credit)), self._draw):
+        for follower in self._followers.sample(own.author, min(MAX_PER_POST, int(self._credit)), self._draw):
             self._credit -= 1
             self.pairs += 1
             self.pool.spawn(self._poll, own, follower)
@@ -78,7 +78,7 @@ class Delivery:
                 if _shows(answer.body, wanted):
                     row.update(seen_ns=answer.done_ns, gap_ns=answer.done_ns - before_ns)
                     break
-                before_ns = answer.sent_ns  # not there yet when this poll was sent: it became visible later
+                before_ns = answer.sent_ns  # not visible yet when this poll was sent
             gevent.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._recorder.probe(row)
@@ -92,14 +92,14 @@ def _shows(body: bytes, tweet_id: str) -> bool:
 
 
 class Null:
-    """GET /null at an even rate; rows of route `null`, numbered from `first_op`."""
+    """GET /null at a constant rate; rows of route `null`, numbered from `first_op`."""
 
     def __init__(self, over: wire.Wire, recorder: Recorder, start_ns: int, first_op: int) -> None:
         self._wire, self._recorder, self._start_ns, self._first_op = over, recorder, start_ns, first_op
         self.pool = Pool()
 
     def run(self, until_ns: int) -> None:
-        """Probe until `until_ns`; return then or when killed."""
+        """Probe until `until_ns`."""
         gap_ns = round(1e9 / NULL_PER_S)
         for number in range((until_ns - self._start_ns) // gap_ns):
             due_ns = self._start_ns + number * gap_ns

@@ -1,7 +1,7 @@
 """The load process: Locust plays a tape. Started by `driver`, never by hand.
 
-stdin: one line, the job as JSON; then `stop`, or its end, ends the load early. stdout: one JSON object a line:
-`started`, then `second` each second and `note` for lines to show, at last `ended` with the generator's
+stdin: one line, the job as JSON; then `stop` or end of file ends the load early. stdout: one JSON object per
+line: `started`, then `second` each second and `note` for lines to show, finally `ended` with the generator's
 health. Results are files.
 """
 
@@ -30,12 +30,12 @@ from system.kernel.policies import RetryKnobs  # noqa: E402
 from tweetlab.load.generator import player, probes, realtime, recorder, tokens, wire  # noqa: E402
 
 LEAD_NS = 700_000_000  # between `started` and the first due time: the caller can align faults and samplers
-CONNECTIONS = 4000  # more requests in flight than this would wait for a connection
+CONNECTIONS = 4000  # further requests in flight wait for a connection
 Json = dict[str, Any]
 
 
 class Traffic(FastHttpUser):
-    """The one Locust user: stands for all users of the tape, each request with its own token."""
+    """The only Locust user: it acts for all users of the tape, each request with its own token."""
 
     abstract = False
     session: Session
@@ -68,7 +68,7 @@ class Session:
             self.delivery = probes.Delivery(followers, self.wire, self.tokens, self.recorder, self.tape.seed)
             self.player.on_acked.append(self.delivery.acknowledged)
         self.tokens.sign(set(self.tape.user.tolist()))
-        seeded_tweets.vocabulary()  # made once, before the clock runs: it takes a tenth of a second
+        seeded_tweets.vocabulary()  # built once, before the clock starts: it takes a tenth of a second
         realtime.raise_file_limit()
         realtime.freeze_collector()
         self.sched = realtime.prefer()
@@ -80,33 +80,33 @@ class Session:
         say({"event": "started", "start_ns": start_ns, "wall_ms": (time.time_ns() + LEAD_NS) // 1_000_000, "sched": self.sched})
         cpu_before, began_ns = time.process_time(), time.monotonic_ns()
         null = probes.Null(self.wire, self.recorder, start_ns, 2 * len(self.tape))
-        beside = [gevent.spawn(self._listen)]
+        background = [gevent.spawn(self._listen)]
         if self.names is not None:
-            beside.append(gevent.spawn(self._resolve, self.names))
+            background.append(gevent.spawn(self._resolve, self.names))
         if self.job["null_route"]:
-            beside.append(gevent.spawn(null.run, start_ns + load_ns))
+            background.append(gevent.spawn(null.run, start_ns + load_ns))
         ticking = gevent.spawn(self._tick, start_ns)
         self.player.play()
         while time.monotonic_ns() < start_ns + load_ns and not self.player.stopped.is_set():
-            self.player.stopped.wait(timeout=0.05)  # the load lasts as planned even where the last request was early
+            self.player.stopped.wait(timeout=0.05)  # the load lasts as planned even if the last request is early
         self.player.drain(self.job["timeout_s"] + 1)
         if self.delivery is not None:
             self.delivery.pool.join(timeout=0 if self.player.stopped.is_set() else probes.GIVE_UP_S + 1)
         share = (time.process_time() - cpu_before) / max(1e-9, (time.monotonic_ns() - began_ns) / 1e9)
-        gevent.killall([*beside, ticking])
+        gevent.killall([*background, ticking])
         self.recorder.flush()
         self._say_errors(start_ns, float("inf"))
         say({"event": "ended", **self._health(share, start_ns)})
 
     def _listen(self) -> None:
-        """End the load when the caller says `stop`, or is gone."""
+        """End the load when the caller writes `stop` or exits."""
         gevent_os.make_nonblocking(0)
         gevent_os.nb_read(0, 64)
         self.player.stop()
 
     @staticmethod
     def _resolve(known: dns.Resolver) -> None:
-        """Ask once a TTL beside the load: no request waits for DNS."""
+        """Refresh DNS once per TTL in the background: no request waits for it."""
         while True:
             known.refresh()
             gevent.sleep(dns.TTL_S)
@@ -131,12 +131,12 @@ class Session:
             self._say_errors(start_ns, time.monotonic())
 
     def _say_errors(self, start_ns: int, now_s: float) -> None:
-        """Say which connection errors there were, one line a burst; times are from the start of the load."""
+        """Report connection errors, one line per burst; times are from the start of the load."""
         for burst in self.wire.errors.due(now_s):
             say({"event": "note", "text": burst.line(lambda at_s: f"{at_s - start_ns / 1e9:.1f} s")})
 
     def _planned(self, start_ns: int) -> int:
-        """Return how many operations are due by now: never fewer than were sent."""
+        """Return the number of operations due by now; never fewer than were sent."""
         return int(self.tape.due_ns.searchsorted(time.monotonic_ns() - start_ns, side="right"))
 
     def _health(self, cpu_share: float, start_ns: int) -> Json:
@@ -151,7 +151,10 @@ class Session:
 
 
 def say(message: Json) -> None:
-    """Tell the caller. A caller that is gone is no reason to lose the files: its end is seen on stdin."""
+    """Write a message to the caller.
+
+    A caller that exited is noticed on stdin; the files are still written.
+    """
     try:
         os.write(1, orjson.dumps(message) + b"\n")
     except BrokenPipeError:
@@ -159,7 +162,7 @@ def say(message: Json) -> None:
 
 
 def main() -> None:
-    """Play the job that stands on stdin."""
+    """Play the job from stdin."""
     job = orjson.loads(_JOB)
     Traffic.session = Session(job)
     environment = Environment(user_classes=[Traffic], host=f"http://{job['address']}", catch_exceptions=False)

@@ -1,4 +1,4 @@
-"""Makes this process start things on time: real-time scheduling where permitted, no pauses of the garbage collector."""
+"""Makes this process send on time: real-time scheduling if permitted, no garbage collection pauses."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 import resource
 
 PRIORITY = 10  # of SCHED_FIFO, 1 to 99; any value is above all normal processes
-NICE = -15  # where real-time scheduling is refused
+NICE = -15  # if real-time scheduling is refused
 
 
 def prefer() -> str:
-    """Ask for the best scheduling that is permitted; return what was granted: `fifo 10`, `nice -15` or `normal`."""
+    """Request the best permitted scheduling; return what was granted: `fifo 10`, `nice -15` or `normal`."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
         return f"fifo {PRIORITY}"
@@ -25,7 +25,7 @@ def prefer() -> str:
 
 
 def freeze_collector() -> None:
-    """Keep what stands now out of every later collection, and collect rarely: a full pass would delay sends."""
+    """Exclude existing objects from later collections, and collect rarely: a full pass would delay sends."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)

@@ -1,10 +1,12 @@
-"""What the driver writes while it runs, so that nothing is lost on Ctrl-C or SIGKILL. Runs in Locust's process.
+"""The files that the load process writes while it runs, so that Ctrl-C or SIGKILL loses nothing.
 
-    invokes.jsonl   one line before each send, straight to the kernel: a killed driver leaves unknowns, not silence
-    rows.jsonl      one line an attempt when it has ended, written each second
-    probes.jsonl    one line a delivery probe
+Runs in Locust's process.
 
-Rows hold only what is not neutral; `history` fills the rest.
+    invokes.jsonl   one line before each send, unbuffered: a killed process leaves unknown outcomes, not gaps
+    rows.jsonl      one line per attempt when it has ended, written each second
+    probes.jsonl    one line per delivery probe
+
+Rows contain only values that are not neutral; `tables.history` fills in the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ Row = dict[str, Any]
 
 
 class Recorder:
-    """Appends rows and keeps the counts of the second that is running."""
+    """Appends rows and keeps the counts of the current second."""
 
     def __init__(self, folder: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -37,21 +39,21 @@ class Recorder:
         self.lags_ns: list[int] = []
 
     def invoke(self, op: int, attempt: int, sent_ns: int, what: Row) -> None:
-        """Record that an attempt is about to be sent. `what`: columns of its row that are known already."""
+        """Record that an attempt is about to be sent. `what`: columns of its row that are already known."""
         self._in_flight[op, attempt] = sent_ns
         os.write(self._invokes, orjson.dumps({"op": op, "attempt": attempt, "sent_ns": sent_ns, **what}) + b"\n")
 
     def sent_ns(self, op: int, attempt: int) -> int:
-        """Return when an attempt in flight was sent; 0 where it was not."""
+        """Return when an attempt in flight was sent; 0 if it was not sent."""
         return self._in_flight.get((op, attempt), 0)
 
     @property
     def in_flight(self) -> int:
-        """Planned operations sent and not finished, also while they wait for another attempt."""
+        """Planned operations sent and not finished, including those that wait for another attempt."""
         return len(self._open)
 
     def requested(self) -> None:
-        """Count an HTTP request of the load: an attempt, a step of a journey or a second page; no probe."""
+        """Count an HTTP request of the load: an attempt, a step of a journey or a second page, but no probe."""
         self.second.requests += 1
 
     def finished(self, op: int, outcome: str) -> None:
@@ -74,7 +76,7 @@ class Recorder:
             self.second.response_ns.setdefault(route, []).append(row["done_ns"] - row["due_ns"])
 
     def began(self, op: int, due_ns: int, sent_ns: int) -> None:
-        """Record that a planned operation is sent, once each, and its start lag."""
+        """Record that a planned operation is sent (once per operation), and its start lag."""
         self._open.add(op)
         self.lags_ns.append(sent_ns - due_ns)
         self.second.sent += 1
@@ -85,23 +87,23 @@ class Recorder:
         self._probe_buffer += orjson.dumps(row) + b"\n"
 
     def flush(self) -> None:
-        """Hand everything to the kernel."""
+        """Write all buffered rows to the files."""
         for handle, buffer in ((self._rows, self._buffer), (self._probes, self._probe_buffer)):
             if buffer:
                 os.write(handle, buffer)
                 buffer.clear()
 
     def next_second(self) -> Second:
-        """Return what the last second held and start a new one."""
+        """Return the counts of the last second and start a new one."""
         done, self.second = self.second, Second()
         return done
 
 
 class Second:
-    """Counts and latencies (ns) of one second, by the moment things happened.
+    """Counts and latencies (ns) of one second, by the time of each event.
 
-    `sent`, `outcomes`, `unsent`: planned operations; `requests`: what they and their second pages sent over
-    HTTP.
+    `sent`, `outcomes`, `unsent`: planned operations; `requests`: HTTP requests of them and of their second
+    pages.
     """
 
     def __init__(self) -> None:
@@ -119,7 +121,7 @@ class Second:
 
 
 def rank(values: list[int], share: float) -> int:
-    """Return the nearest-rank percentile of `values`; 0 where there is none."""
+    """Return the nearest-rank percentile of `values`; 0 if there are none."""
     if not values:
         return 0
     ordered = sorted(values)

@@ -1,4 +1,4 @@
-"""Bearer tokens for many users, signed here with the lab's own secret: logging each in would cost more than the run.
+"""Bearer tokens for many users, signed here with the lab's own secret: logging each user in would cost more than the run.
 
 Runs in Locust's process.
 """
@@ -22,7 +22,7 @@ class Tokens:
         self._headers: dict[int, str] = {}
 
     def sign(self, users: Iterable[int]) -> None:
-        """Sign for all of `users` beforehand (about 20 µs each)."""
+        """Sign tokens of all `users` in advance (about 20 µs each)."""
         for user in users:
             self.headers(user)
 
@@ -35,7 +35,7 @@ class Tokens:
 
     def headers(self, user: int) -> str:
         """Return the header lines of a request by `user`; signed at the first call."""
-        found = self._headers.get(user)
-        if found is None:
-            found = self._headers[user] = f"authorization: Bearer {self.token(user)}\r\naccept: application/json\r\n"
-        return found
+        lines = self._headers.get(user)
+        if lines is None:
+            lines = self._headers[user] = f"authorization: Bearer {self.token(user)}\r\naccept: application/json\r\n"
+        return lines
