@@ -235,7 +235,7 @@ async def test_a_slow_reading_is_not_counted_as_cpu(tmp_path, monkeypatch):
     assert [point["host"] for point in points[1:]] == [2.0, 2.0]
 
 
-async def request(application, method: str, path: str, host: str, **more: str):
+async def ask(application, method: str, path: str, host: str, **more: str):
     """Send one request; return (status, headers, body)."""
     sent: list[dict] = []
 
@@ -273,7 +273,7 @@ def page(tmp_path):
 ])
 async def test_only_reads_addressed_to_loopback_are_answered(page, method, host, expected):
     """A foreign name that resolves to loopback (DNS rebinding) gets nothing, and no method can change anything."""
-    status, headers, _ = await request(page, method, "/", host)
+    status, headers, _ = await ask(page, method, "/", host)
 
     assert status == expected
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -285,7 +285,7 @@ async def test_only_reads_addressed_to_loopback_are_answered(page, method, host,
 ])
 async def test_reports_and_logs_stay_inside_their_folders(page, path, expected):
     """A path component never escapes its folder."""
-    status, headers, _ = await request(page, "GET", path, "127.0.0.1:8799")
+    status, headers, _ = await ask(page, "GET", path, "127.0.0.1:8799")
 
     assert status == expected
     assert status != 200 or "sandbox" in headers["content-security-policy"]
