@@ -24,7 +24,7 @@ _MAYBE: Json = {"type": ["number", "null"]}
 _COUNT: Json = {"type": "integer", "minimum": 0}
 _TEXT: Json = {"type": "string"}
 _ANY: Json = {"type": "object"}
-FIX_V1 = "mend"  # key of a criterion's fix in records of version 1
+FIX_V1 = "mend"  # key of a criterion's fix in records of version 1: quoted data
 
 
 def _object(required: Mapping[str, Json], **optional: Json) -> Json:

@@ -53,7 +53,7 @@ def test_a_box_has_a_section_with_a_command(box):
 
 
 def test_a_name_that_does_not_exist_is_found():
-    """Each kind of gap, told by name."""
+    """Each kind of gap is reported by name."""
     broken = ('| 1 | `no_such_run` | `tests/integration/test_alerts.py::test_nothing` | `tweetlab_moods_total{job="gateway"}` '
               '`tweetlab_shed_total{colour="red"}` |\n| 2 | | `tests/unit/test_kernel_ids.py::test_x` | `tweetlab_shed_total` |')
     first, second = data_flow.rows(broken).values()
@@ -64,8 +64,8 @@ def test_a_name_that_does_not_exist_is_found():
                             "tests/unit/test_kernel_ids.py has no real server"]
 
 
-def test_a_metric_moved_where_its_value_changed_or_its_process_began_anew():
-    """What stands still, and what another process or label counted, has not moved."""
+def test_a_metric_moved_if_its_value_changed_or_its_process_restarted():
+    """A value that did not change, or that belongs to another process or label, has not moved."""
     wanted = data_flow.Selector("tweetlab_consumed_total", {"job": "liker", "result": "done"})
     was = {data_flow.STARTED: 5.0, 'tweetlab_consumed_total{result="done"}': 3.0, 'tweetlab_consumed_total{result="dead"}': 0.0}
 

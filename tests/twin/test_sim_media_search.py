@@ -46,7 +46,7 @@ def test_constants_equal_those_of_the_system() -> None:
     assert views.REFRESH_AT == shared_views.REFRESH_AT
     assert views.VIEW_SHARED_S == elastic_index.SHARED_S
     assert views.BAND_TTL_S == search_handlers.BREADTH_TTL_S
-    assert 1 / views.OWN_WORDS == journeys.FOUND_SHARE
+    assert 1 / views.OWN_WORDS == journeys.OWN_WORD_SHARE
     schema = json.loads(elastic_index.SCHEMA.read_text())
     assert schema["settings"]["refresh_interval"] == f"{views.REFRESH_S:g}s"
 

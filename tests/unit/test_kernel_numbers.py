@@ -13,7 +13,7 @@ from system.kernel.http.asgi import Answer, App
 from system.observe import stores
 from system.platform.install import preflight
 from system.platform.servers import wan
-from tests.unit.test_services_on_memory import call, house
+from tests.unit.test_services_on_memory import call, services
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2**63, -(2**63), 10**400, True, "1", None])
@@ -190,7 +190,7 @@ BODIES = [
 
 async def test_no_parameter_and_no_body_of_the_api_accepts_such_a_number():
     """400 that names the parameter or the key, from the services themselves."""
-    async with house() as lab:
+    async with services() as lab:
         for value in NOT_NUMBERS:
             for service, path, parameter in PARAMETERS:
                 status, answer = await lab.ask(service, "GET", f"{path}?query=x&{parameter}={value}", 1)

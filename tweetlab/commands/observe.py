@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import time
 from typing import Annotated
@@ -106,7 +107,7 @@ def traces(trace: Annotated[str, typer.Argument(help="A trace id to show; omit i
         for line in jaeger.lines(result):
             screen.show(line)
         screen.show(f"{url}/trace/{result.id}")
-        screen.emit(jaeger.document(result))
+        screen.emit(dataclasses.asdict(result))
         return 0
     least_ms = 1000 * options.duration_s("--slow", slow) if slow else 0.0
     requests, _ = asyncio.run(jaeger.slowest(url, route=_span_name(route), least_ms=least_ms, limit=lines))

@@ -138,14 +138,6 @@ def lines(trace: Trace, width: int = 40) -> list[str]:
     return rows
 
 
-def document(trace: Trace) -> dict[str, Any]:
-    """Return a trace as plain values for JSON. The attributes of a step have the key `told`."""
-    values = dataclasses.asdict(trace)
-    for step in values["steps"]:
-        step["told"] = step.pop("attributes")
-    return values
-
-
 def summary(trace: Trace, url: str) -> dict[str, Any]:
     """Return what a run's record keeps of a trace. `parts`: milliseconds of each call before the reply."""
     parts: dict[str, float] = {}
