@@ -48,7 +48,7 @@ def _latencies(view: View) -> str:
     rows = []
     for name in view.routes:
         steady = view.document["summary"]["routes"][name]["steady"]
-        response_ms = render.borne(steady, "response_ms")
+        response_ms = render.supported_percentiles(steady, "response_ms")
         shown = [render.ms(response_ms[key]) for key in ("p50", "p95", "p99", "p999", "max")]
         rows.append((name, steady["planned"], steady["ok"], *shown))
     head = ("route, steady response in ms, OK only", "planned", "ok", "p50", "p95", "p99", "p99.9", "max")

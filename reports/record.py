@@ -179,13 +179,13 @@ def find(runs: Path, name: str = LATEST) -> Run:
     for candidate in (runs / name, Path(name)):
         if (candidate / RECORD).exists() or candidate.name == RECORD:
             return read(candidate)
-    newest = [run for run in every(runs) if run.parent.name == name]
+    newest = [run for run in all_runs(runs) if run.parent.name == name]
     if newest:
         return read(newest[-1])
     raise errors.NotFound(f"no run named {name!r} in {runs}; `tweetlab list runs` lists all runs.")
 
 
-def every(runs: Path) -> list[Path]:
+def all_runs(runs: Path) -> list[Path]:
     """Return the folders of all finished runs, oldest first."""
     folders = [file.parent for file in runs.glob(f"*/*/{RECORD}") if not file.parent.name.startswith(".")]
     finished = [folder for folder in folders if folder.parent.name != LATEST]

@@ -56,7 +56,7 @@ class Where:
     def refuse(self, value: object, allowed: str, fix: str = "") -> NoReturn:
         """Raise Refused for `value` at this position."""
         place = f"{self.file}: `{self.path or 'the file'}`"
-        raise Refused([f"{place} is {numbers.shown(value)}; {allowed}" + fix])
+        raise Refused([f"{place} is {numbers.short_repr(value)}; {allowed}" + fix])
 
 
 class Kind(Protocol):
@@ -128,7 +128,7 @@ class Number:
         bound = f"it must be a {noun} from {self.low}" + (f" to {self.high}." if self.high is not None else " up.")
         is_number = numbers.is_number(value)
         if isinstance(value, float | int) and not isinstance(value, bool) and not is_number:
-            where.refuse(value, bound, f" It must be finite, at most {numbers.MAX_WHOLE} where whole.")
+            where.refuse(value, bound, f" It must be finite, at most {numbers.MAX_INT} where whole.")
         fits = is_number and not (self.whole and isinstance(value, float))
         if not fits or value < self.low or (self.high is not None and value > self.high):
             where.refuse(value, bound)

@@ -171,7 +171,7 @@ def _step(place: Any, step: str, text: str) -> Any:
 
 def _index(place: list[Any], step: str, text: str) -> int:
     try:
-        return numbers.whole(step, 0, len(place) - 1)
+        return numbers.parse_int(step, 0, len(place) - 1)
     except ValueError:
         raise WrongInput(f"--set {text!r}: `{step}` must be an index from 0 to {len(place) - 1} of that "
                          "list.") from None
@@ -255,7 +255,7 @@ def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> No
     if fault.for_s is None and kind.held:
         where.key("for").refuse(None, f"`{fault.kind}` is held: write how long, such as `for: 10 s`.")
     _check_strength(fault, kind, where)
-    if kind.is_area:
+    if kind.is_domain:
         _check_domain(fault, kind, scenario.platform, where.key("target"))
         return
     nodes = vocabulary.BLUEPRINTS[scenario.platform]
@@ -268,7 +268,7 @@ def _check_fault(fault: spec.Fault, scenario: spec.Scenario, where: Where) -> No
 
 
 def _check_strength(fault: spec.Fault, kind: vocabulary.FaultKind, where: Where) -> None:
-    parameters = {"delay": (fault.delay_s, units.format_duration), "loss": (fault.loss, units.tell_share)}
+    parameters = {"delay": (fault.delay_s, units.format_duration), "loss": (fault.loss, units.format_share)}
     for name, (value, text_of) in parameters.items():
         low, high = vocabulary.STRENGTHS[name]
         if value is not None and name not in kind.takes:

@@ -46,7 +46,7 @@ class UnitError(ValueError):
     """A quantity that cannot be parsed. `allowed`: what is valid here; `hint`: the nearest valid word."""
 
     def __init__(self, value: object, allowed: str, hint: str = "") -> None:
-        super().__init__(f"{numbers.shown(value)}; {allowed}{hint}")
+        super().__init__(f"{numbers.short_repr(value)}; {allowed}{hint}")
         self.value = value
         self.allowed = allowed
         self.hint = hint
@@ -70,7 +70,7 @@ def exact(value: object, table: Mapping[str, float | Fraction], what: str, examp
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if value == 0:
             return Fraction(0)
-        with_unit = f"{numbers.shown(value)} {next(iter(_likely(table)))}"
+        with_unit = f"{numbers.short_repr(value)} {next(iter(_likely(table)))}"
         hint = f" Write the unit: `{with_unit}`." if numbers.is_number(value) else ""
         raise UnitError(value, allowed, hint)
     match = _QUANTITY.match(value) if isinstance(value, str) else None
@@ -183,9 +183,9 @@ def counting(noun: str) -> Callable[[object], int]:
         if match.group(2) not in (None, noun, noun.removesuffix("s")):
             raise UnitError(value, allowed, nearest(match.group(2), [noun]))
         try:
-            return numbers.whole(match.group(1).replace("_", "").replace(" ", ""), 0, numbers.MAX_WHOLE)
+            return numbers.parse_int(match.group(1).replace("_", "").replace(" ", ""), 0, numbers.MAX_INT)
         except ValueError:
-            raise UnitError(value, f"{allowed[:-1]}, at most {numbers.MAX_WHOLE}.") from None
+            raise UnitError(value, f"{allowed[:-1]}, at most {numbers.MAX_INT}.") from None
 
     return read
 
@@ -195,6 +195,6 @@ def format_duration(seconds: float) -> str:
     return f"{seconds * 1e3:g} ms" if 0 < seconds < 1 else f"{seconds:g} s"
 
 
-def tell_share(fraction: float) -> str:
+def format_share(fraction: float) -> str:
     """Return `fraction` as written in a scenario: `0.5 %`."""
     return f"{fraction * 100:g} %"

@@ -80,7 +80,7 @@ class FaultKind:
     needs_load: bool = False
 
     @property
-    def is_area(self) -> bool:
+    def is_domain(self) -> bool:
         """Whether its target is a zone, a region or the WAN links between regions."""
         return bool(set(self.targets) & FAILURE_DOMAINS.keys())
 

@@ -116,7 +116,7 @@ class Autoscaler:
                     self._change(kind, service, desired)
         self.counts += [(now_s, kind, 1) for kind in FIXED]
 
-    def _measure(self, service: _Scaled) -> scaling.Look:
+    def _measure(self, service: _Scaled) -> scaling.LoadSample:
         """Return the load of a service since the last sample."""
         shares, ready = [], service.ready()
         for instance in ready:
@@ -129,7 +129,7 @@ class Autoscaler:
         rate_per_s, service.answers = max(0, answers - service.answers) / EVERY_S, answers
         inside = sum(instance.seats.inside for instance in instances)
         waiting = sum(len(instance.seats.queue) for instance in instances)
-        return scaling.Look(len(ready), sum(shares) / max(1, len(shares)), inside / max(1, len(ready)),
+        return scaling.LoadSample(len(ready), sum(shares) / max(1, len(shares)), inside / max(1, len(ready)),
                             waiting / max(1.0, rate_per_s))
 
     def _eject(self, kind: str, service: _Scaled, now_s: float) -> None:
@@ -138,7 +138,7 @@ class Autoscaler:
         outliers = scaling.ejected(samples, self._mesh, sum(instance.name in service.ejected_s for instance in service.ready()))
         for instance, sample in zip(admitted, samples, strict=True):
             service.bad_samples[instance.name] = service.bad_samples.get(instance.name, 0) + 1 if instance.name in outliers else 0
-            lasting = service.bad_samples[instance.name] >= scaling.ILL_LOOKS
+            lasting = service.bad_samples[instance.name] >= scaling.BAD_SAMPLES
             if instance.name in outliers and (not sample.checked or lasting):
                 instance.open = False
                 service.ejected_s[instance.name] = now_s + self._mesh.eject_s
@@ -148,13 +148,13 @@ class Autoscaler:
                 del service.ejected_s[instance.name]
                 instance.open = True
 
-    def _sample_instance(self, service: _Scaled, instance: Instance, now_s: float) -> scaling.Seen:
+    def _sample_instance(self, service: _Scaled, instance: Instance, now_s: float) -> scaling.InstanceSample:
         now = (instance.seats.answers, instance.seats.errors)
         before = service.counters.get(instance.name, now)
         service.counters[instance.name] = now
         # Health checks queue behind requests: if the oldest waits longer than their timeout, none was answered.
         checked = not instance.node.queue or now_s - instance.node.queue[0].arrived <= CHECK_TIMEOUT_S
-        return scaling.Seen(instance.name, now[0] - before[0], now[1] - before[1], checked, instance.seats.inside)
+        return scaling.InstanceSample(instance.name, now[0] - before[0], now[1] - before[1], checked, instance.seats.inside)
 
     # ---- changing ------------------------------------------------------------------------------------
 

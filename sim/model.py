@@ -21,7 +21,7 @@ from sim.state import AUTHOR, FOLLOWERS, FOLLOWING, HOME, World
 from sim.views import Views
 from system.kernel import events
 from system.kernel.policies import LimitKnobs, Policies
-from system.kernel.resilience.rate_window import Windows
+from system.kernel.resilience.rate_window import SlidingWindow
 from system.services.fanout import policy as fanout_policy
 from system.services.gateway import policy as gateway_policy
 from system.services.timelines import policy as timelines_policy
@@ -59,7 +59,7 @@ class Model:
         self.last_posted = 0
         self.fleets: dict[str, Fleet] = {}
         self.views = Views(engine, self.policies)
-        self.windows = Windows(self.policies.limits.window_s or 1.0)
+        self.windows = SlidingWindow(self.policies.limits.window_s or 1.0)
         self.limited = self.policies.limits != LimitKnobs()  # the defaults never limit, and the check costs a tenth of a read
 
     def bind(self) -> None:

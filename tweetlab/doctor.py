@@ -90,7 +90,7 @@ def _servers() -> list[Fact]:
 def _further() -> list[Fact]:
     """Packages that only one blueprint needs are not requirements: its first `up` installs them."""
     facts = []
-    for blueprint, further in packages.FURTHER.items():
+    for blueprint, further in packages.BY_BLUEPRINT.items():
         missing = [package.name for package in further if packages.missing(package)]
         text = f"`tweetlab up {blueprint}` will fetch {', '.join(missing)}" if missing else "all are installed"
         text += f"; it uses {sum(node.memory_mib for node in blueprints.load(blueprint).nodes)} MiB of memory"

@@ -47,7 +47,7 @@ def runs() -> Rows:
     from reports import record
 
     rows = []
-    for path in reversed(record.every(home.RUNS)):
+    for path in reversed(record.all_runs(home.RUNS)):
         try:
             document = record.read(path).document
         except WrongInput as problem:  # one broken record must not hide the others

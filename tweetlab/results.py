@@ -48,7 +48,7 @@ def medians(runs: Sequence[record.Run], side: str = "") -> str:
     lines = [f"median of {len(routes)} runs{f' of side {side}' if side else ''}, steady response, OK only:"]
     for route in sorted(routes[0], key=lambda name: -routes[0][name]["planned"]) if routes else ():
         steady = [summaries[route]["steady"] for summaries in routes if route in summaries]
-        median = histogram.of_repeats([render.borne(summary, "response_ms") for summary in steady])
+        median = histogram.of_repeats([render.supported_percentiles(summary, "response_ms") for summary in steady])
         lines.append(f"  {route:<12} " + "  ".join(f"{key} {render.millis(median.get(key))}" for key in ("p50", "p95", "p99")))
     return "\n".join(lines)
 

@@ -121,7 +121,7 @@ async def install(names: list[str], progress: fetch.Progress, optional: Set[Debi
 def _possible(names: list[str], progress: fetch.Progress, optional: Set[Debian]) -> list[str]:
     """Return `names` without optional packages that cannot be installed here; report each that is left out."""
     out_of_reach = {package.package for package in optional
-                    if package.package in names and packages.is_out_of_reach(package)}
+                    if package.package in names and packages.cannot_be_installed(package)}
     reason = "the distribution does not offer it" if os.geteuid() == 0 else "installing it needs root"
     for name in sorted(out_of_reach):
         progress("packages", f"{name} is skipped: {reason}")
@@ -190,7 +190,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {text}", file=sys.stderr, flush=True)
 
-    further = packages.TESTS if "--tests" in sys.argv[1:] else packages.OBSERVING if "--observe" in sys.argv[1:] else ()
+    further = packages.TESTS if "--tests" in sys.argv[1:] else packages.OBSERVABILITY if "--observe" in sys.argv[1:] else ()
     try:
         asyncio.run(servers(say, further, required="--tests" not in sys.argv[1:]))
     except LabError as problem:

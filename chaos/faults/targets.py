@@ -112,7 +112,7 @@ async def _first(rows: list[NodeStatus], kind: str) -> NodeStatus | None:
     same_kind = [row for row in rows if row.kind == kind]
     if kind != "redis" or len(same_kind) < 2:
         return same_kind[0] if same_kind else None
-    primary = await asyncio.to_thread(sentinel.named, [row.address for row in rows if row.kind == "sentinel"])
+    primary = await asyncio.to_thread(sentinel.elected_primary, [row.address for row in rows if row.kind == "sentinel"])
     if not primary:
         raise CouldNotRun("No majority of the sentinels agrees on a primary of the cache; see `tweetlab status`.")
     return next((row for row in same_kind if row.address == primary), None)

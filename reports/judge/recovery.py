@@ -45,9 +45,9 @@ def _entry(
 ) -> dict[str, Any]:
     kind = vocabulary.FAULT_KINDS.get(fault.kind)
     word, note = verdict_of(fault, given.windows.load_s)
-    is_area = kind is not None and kind.is_area
+    is_domain = kind is not None and kind.is_domain
     later = [other.start_s for other in given.windows.faults if other.start_s > fault.start_s]
-    outage = rto(done, fault.start_s, min([*later, given.windows.load_s])) if is_area else {}
+    outage = rto(done, fault.start_s, min([*later, given.windows.load_s])) if is_domain else {}
     recovered_s = fault.recovered_s
     return {
         "name": f"{fault.kind} of {fault.target}",
@@ -59,7 +59,7 @@ def _entry(
         "rto_s": outage.get("rto_s"),
         "rto_at_least_s": outage.get("rto_at_least_s"),
         "first_success_s": outage.get("first_success_s"),
-        "rpo": rpo(findings) if is_area and given.kind == "system" else None,
+        "rpo": rpo(findings) if is_domain and given.kind == "system" else None,
         "note": note,
     }
 

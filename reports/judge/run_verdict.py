@@ -146,9 +146,9 @@ def _value_text(criterion: Mapping[str, Any]) -> str:
         return "yes" if value else "no"
     limit = criterion.get("limit")
     if criterion["unit"] == "share":
-        return digits.apart(value, limit, "{:.1%}".format, 100, "%")
+        return digits.distinct_text(value, limit, "{:.1%}".format, 100, "%")
     unit = f" {criterion['unit']}" if criterion["unit"] else ""
-    return digits.apart(value, limit, lambda each: f"{each:.4g}{unit}", 1, unit)
+    return digits.distinct_text(value, limit, lambda each: f"{each:.4g}{unit}", 1, unit)
 
 
 def _measured(one: Mapping[str, Any]) -> str:
@@ -156,8 +156,8 @@ def _measured(one: Mapping[str, Any]) -> str:
     if value is None:
         return ""
     if one["unit"] == "share":
-        return f"measured {digits.apart(value, one['bound'], '{:.2%}'.format, 100, '%')}"
-    return f"measured {more}{digits.apart(value, one['bound'], _duration, 1000, ' ms')}"
+        return f"measured {digits.distinct_text(value, one['bound'], '{:.2%}'.format, 100, '%')}"
+    return f"measured {more}{digits.distinct_text(value, one['bound'], _duration, 1000, ' ms')}"
 
 
 def _duration(value_s: float) -> str:

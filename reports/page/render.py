@@ -145,8 +145,8 @@ def objective(one: Mapping[str, Any]) -> str:
     if value is None:
         return "–"
     if one.get("unit") == "share":
-        return digits.apart(value, one["bound"], share, 100, " %")
-    return more + digits.apart(value, one["bound"], seconds, 1000, " ms")
+        return digits.distinct_text(value, one["bound"], share, 100, " %")
+    return more + digits.distinct_text(value, one["bound"], seconds, 1000, " ms")
 
 
 def criterion(one: Mapping[str, Any]) -> str:
@@ -157,7 +157,7 @@ def criterion(one: Mapping[str, Any]) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     shown = {"share": (share, 100, " %"), "s": (seconds, 1000, " ms"), "ms": (millis, 1, " ms")}
-    return digits.apart(value, one.get("limit"), *shown[unit]) if unit in shown else f"{value:g}"
+    return digits.distinct_text(value, one.get("limit"), *shown[unit]) if unit in shown else f"{value:g}"
 
 
 def tiles(view: View) -> list[dict[str, str]]:
@@ -223,15 +223,15 @@ def percentiles(view: View) -> list[tuple[str, list[dict[str, Any]]]]:
     for name in view.routes:
         overall, steady = table[name], table[name]["steady"]
         rows = [
-            {"words": "response, steady, OK only", "n": steady["ok"], **borne(steady, "response_ms")},
-            {"words": "service, steady, OK only", "n": steady["ok"], **borne(steady, "service_ms")},
-            {"words": "response, whole run, OK only", "n": overall["ok"], **borne(overall, "response_ms")},
+            {"words": "response, steady, OK only", "n": steady["ok"], **supported_percentiles(steady, "response_ms")},
+            {"words": "service, steady, OK only", "n": steady["ok"], **supported_percentiles(steady, "service_ms")},
+            {"words": "response, whole run, OK only", "n": overall["ok"], **supported_percentiles(overall, "response_ms")},
         ]
         tables.append((name, rows))
     return tables
 
 
-def borne(block: Mapping[str, Any], kind: str) -> dict[str, float | None]:
+def supported_percentiles(block: Mapping[str, Any], kind: str) -> dict[str, float | None]:
     """Return the percentiles; None for those that need more operations and would only repeat the maximum."""
     return {key: value if histogram.enough(block["ok"], key) else None for key, value in block[kind].items()}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 DOUBLE = 17  # significant digits that distinguish any two floats
 
 
-def apart(value: float, bound: float | None, brief: Callable[[float], str], scale: float, unit: str) -> str:
+def distinct_text(value: float, bound: float | None, brief: Callable[[float], str], scale: float, unit: str) -> str:
     """Return `brief(value)`, or more digits if `brief(bound)` is the same text although the two differ.
 
     `scale`: factor from the value to `unit`. `bound`: None if there is none.

@@ -83,7 +83,7 @@ class Likes:
         return hashlib.sha256(self.tweets.tobytes() + self.users.tobytes()).hexdigest()
 
 
-def circle_of(graph: population.Graph, wanted: spec.Population, seed: int) -> Circle:
+def protected_users_of(graph: population.Graph, wanted: spec.Population, seed: int) -> Circle:
     """Draw the protected users: the share `wanted.protected` of all users, rounded, uniformly."""
     count = round(graph.users * wanted.protected)
     drawn = np.random.default_rng([seed, 7]).permutation(graph.users)[:count] + 1

@@ -36,5 +36,5 @@ def over(graph: population.Graph, wanted: spec.Population, seed: int, past: seed
     """
     if past is None:
         past = seeded_tweets.generate(graph.users, wanted.history_tweets, seed)
-    circle = private_circle.circle_of(graph, wanted, seed)
+    circle = private_circle.protected_users_of(graph, wanted, seed)
     return World(graph, past, circle, private_circle.likes_of(circle, past, wanted, seed))

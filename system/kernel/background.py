@@ -18,7 +18,7 @@ PAUSE_S = 1.0  # before a restart: an error that occurs immediately each time mu
 _log = logging.getLogger("tweetlab")
 
 
-async def keep(work: Callable[[], Awaitable[object]], task: str, once: bool = False) -> None:
+async def run_forever(work: Callable[[], Awaitable[object]], task: str, once: bool = False) -> None:
     """Run `work` repeatedly until this task is cancelled. `task`: its name in the log and in METRICS.
 
     `once`: return after `work` finishes normally; only failures restart it.

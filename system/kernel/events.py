@@ -138,7 +138,7 @@ def new_tweet(tweet: Tweet, trace: str = "") -> Event:
     return Event(NEW_TWEET, tweet.author_id, str(tweet.id), tweet_payload(tweet), trace)
 
 
-def noted_ms(tweet_id: int, now_ms: int) -> int:
+def outbox_time_ms(tweet_id: int, now_ms: int) -> int:
     """Return the time under which the outbox stores a tweet, in ms since 1970.
 
     It is the time in the id, so that a repeat writes the same row. A write later than LATE_MS is stored under

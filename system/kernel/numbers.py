@@ -17,8 +17,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-MAX_WHOLE = 2**63 - 1  # the largest whole number that the stores, Lua scripts and arrays of int64 hold
-MAX_DIGITS = 19  # of MAX_WHOLE
+MAX_INT = 2**63 - 1  # the largest whole number that the stores, Lua scripts and arrays of int64 hold
+MAX_DIGITS = 19  # of MAX_INT
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
@@ -27,11 +27,11 @@ def is_number(value: object) -> bool:
     if isinstance(value, bool):
         return False
     if isinstance(value, int):
-        return abs(value) <= MAX_WHOLE
+        return abs(value) <= MAX_INT
     return isinstance(value, float) and math.isfinite(value)
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return the repr of `value` in at most 80 characters.
 
     Python refuses to write an int of more than 4,300 digits.
@@ -42,7 +42,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def decimal(text: str) -> float:
+def parse_decimal(text: str) -> float:
     """Return the number in `text`, in ASCII. Raises ValueError for NaN, infinity and anything else."""
     value = float(text) if _DECIMAL.fullmatch(text.strip()) else math.nan
     if not math.isfinite(value):
@@ -50,7 +50,7 @@ def decimal(text: str) -> float:
     return value
 
 
-def whole(text: str, low: int, high: int) -> int:
+def parse_int(text: str, low: int, high: int) -> int:
     """Return the whole number in `text`, in ASCII, from `low` (0 or more) to `high`. Raises ValueError."""
     if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and low <= int(text) <= high):
         raise ValueError(f"{text[:40]!r} is not a whole number from {low} to {high}")
@@ -85,7 +85,7 @@ def _not_finite(text: str | bytes) -> str:
         return ""
     for path, number in written:
         try:
-            decimal(number.text)
+            parse_decimal(number.text)
         except ValueError:
             return f"`{path[:80] or 'the value'}` is {number.text[:40]}; it must be a finite number."
     return ""

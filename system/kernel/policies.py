@@ -315,8 +315,8 @@ def _knobs(group: str, kind: Any, values: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, allowed):
             raise WrongInput(f"`policies.{group}.{name}` is {value!r}; it must be a {hints[name].__name__}.")
         if not numbers.is_number(value):
-            raise WrongInput(f"`policies.{group}.{name}` is {numbers.shown(value)}; it must be a finite "
-                             f"number from 0 to {numbers.MAX_WHOLE}.")
+            raise WrongInput(f"`policies.{group}.{name}` is {numbers.short_repr(value)}; it must be a finite "
+                             f"number from 0 to {numbers.MAX_INT}.")
         if value < 0:
             raise WrongInput(f"`policies.{group}.{name}` is {value}; it must not be negative.")
     return kind(**values)

@@ -201,7 +201,7 @@ def _strings(raw: object) -> tuple[str, ...]:
 def _share(env: Mapping[str, str], name: str, default: float) -> float:
     text = env.get(name, "").strip()
     try:
-        share = numbers.decimal(text) if text else default
+        share = numbers.parse_decimal(text) if text else default
     except ValueError:
         share = -1.0
     if not 0.0 <= share <= 1.0:
@@ -211,7 +211,7 @@ def _share(env: Mapping[str, str], name: str, default: float) -> float:
 
 def _range(text: str) -> int:
     try:
-        return numbers.whole(text, 1, 250)
+        return numbers.parse_int(text, 1, 250)
     except ValueError:
         raise WrongInput(f"TWEETLAB_RANGE is {text[:40]!r}; it must be a whole number from 1 to 250 "
                          "(127.<range>.0.0/16).") from None
@@ -220,7 +220,7 @@ def _range(text: str) -> int:
 def _listen(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     try:
-        number = numbers.whole(port, 1, 65535)
+        number = numbers.parse_int(port, 1, 65535)
     except ValueError:
         number = 0
     if not host or not number:

@@ -24,7 +24,7 @@ NAMES = {1: "east", 2: "west", 3: "witness", OUTSIDE: "outside"}
 
 
 @dataclass(frozen=True)
-class Line:
+class Link:
     """One direction between two regions.
 
     `delay_s`: one way, 0 to 10. `jitter_s`: added delay, uniform from 0 to this value. `loss`: fraction of
@@ -54,13 +54,13 @@ class Line:
 
 
 @dataclass
-class Way:
+class LinkState:
     """A link in use: its counters, and when it is free again.
 
     `waiting`: bytes queued; the owner subtracts those that left.
     """
 
-    line: Line
+    line: Link
     packets: int = 0
     bytes: int = 0
     lost: int = 0

@@ -60,14 +60,14 @@ class Exporter:
 
     async def open(self) -> None:
         """Start polling."""
-        self._tasks = [asyncio.create_task(background.keep(partial(self._poll, *row), "exporter"))
+        self._tasks = [asyncio.create_task(background.run_forever(partial(self._poll, *row), "exporter"))
                        for row in self._targets]
         if path := os.environ.get("TWEETLAB_EXPECTED"):
-            self._tasks.append(asyncio.create_task(background.keep(
+            self._tasks.append(asyncio.create_task(background.run_forever(
                 partial(self._poll_expected, Path(path)), "expected nodes")))
         if self._config.stores.elasticsearch_urls:
             index = LogIndex(self._config.stores.elasticsearch_urls[0], self._config.namespace)
-            self._tasks.append(asyncio.create_task(background.keep(partial(prune_forever, index), "pruning")))
+            self._tasks.append(asyncio.create_task(background.run_forever(partial(prune_forever, index), "pruning")))
 
     async def close(self) -> None:
         """Stop polling."""

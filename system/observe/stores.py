@@ -298,7 +298,7 @@ class Kafka:
 async def links(settings: Settings, address: str, node: str) -> list[Sample]:
     """Read the WAN emulator's state of each directed link. `address`: its socket."""
     samples = []
-    for row in await wan_emulator.ask_at(Path(address), {"op": "look"}):
+    for row in await wan_emulator.request_at(Path(address), {"op": "look"}):
         at = {"source": wan.NAMES[row["from"]], "target": wan.NAMES[row["to"]]}
         samples += [
             Sample("tweetlab_wan_packets_total", row["packets"], {**at, "fate": "carried"}),
@@ -312,7 +312,7 @@ async def links(settings: Settings, address: str, node: str) -> list[Sample]:
 
 async def _active() -> list[Sample]:
     members = zones()
-    primary = await asyncio.to_thread(sentinels.named, [at for kind, at, *_ in members if kind == "sentinel"])
+    primary = await asyncio.to_thread(sentinels.elected_primary, [at for kind, at, *_ in members if kind == "sentinel"])
     return [Sample("tweetlab_region_active", float(at == primary), {"region": wan.NAMES[zone]})
             for kind, at, _, zone in members if kind == "redis"]
 

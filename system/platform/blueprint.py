@@ -206,7 +206,7 @@ OBSERVERS: tuple[Node, ...] = (
 )
 
 
-def observed(blueprint: Blueprint) -> Blueprint:
+def with_observers(blueprint: Blueprint) -> Blueprint:
     """Return `blueprint` with the observability stack.
 
     It keeps its name, since none of these nodes serves users.

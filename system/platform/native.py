@@ -159,7 +159,7 @@ class Lab:
         """Restart our services with `env` merged into theirs; return when all are healthy."""
         await self._call({"op": "restart_services", "env": dict(env)}, progress, timeout_s=120.0)
 
-    async def renew(self, service: str, env: Mapping[str, str]) -> list[str]:
+    async def rolling_restart(self, service: str, env: Mapping[str, str]) -> list[str]:
         """Restart each instance of a service with `env` merged in, one by one, without a failed request;
         return their names.
 

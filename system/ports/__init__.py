@@ -15,7 +15,7 @@ from system.ports.blobs import Blob, BlobStore, SignedPut
 from system.ports.index import MAX_HIDDEN, Ask, Document, Found, Hit, Indexed, SearchIndex
 from system.ports.keys import KeyStore, Reservation
 from system.ports.likes import Like, LikeCount, LikeCounts, LikeStore
-from system.ports.limits import LimitStore, Quota, Standing
+from system.ports.limits import LimitStore, Quota, QuotaState
 from system.ports.log import Consumer, EventLog, Record
 from system.ports.media import MediaEdge, MediaState, MediaStore, Medium
 from system.ports.timelines import Chunk, Entry, HomePage, Kind, ListPage, TimelineCache, TweetCache
@@ -59,11 +59,11 @@ __all__ = [
     "ProtectedUsers",
     "Publish",
     "Quota",
+    "QuotaState",
     "Record",
     "Reservation",
     "SearchIndex",
     "SignedPut",
-    "Standing",
     "TimelineCache",
     "TokenStore",
     "TweetCache",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from system.kernel.resilience.rate_window import Quota, Standing
+from system.kernel.resilience.rate_window import Quota, QuotaState
 
-__all__ = ["LimitStore", "Quota", "Standing"]
+__all__ = ["LimitStore", "Quota", "QuotaState"]
 
 
 class LimitStore(Protocol):
@@ -16,7 +16,7 @@ class LimitStore(Protocol):
     Uses the server's clock. Algorithm: `kernel/resilience/rate_window.py`.
     """
 
-    async def take(self, quotas: Sequence[Quota], window_s: float) -> Standing:
+    async def take(self, quotas: Sequence[Quota], window_s: float) -> QuotaState:
         """Count one request under every key in one atomic step, or under none if one is at its limit.
 
         One round trip.

@@ -56,7 +56,7 @@ class EventLog(Protocol):
         """Append `events`; return after all are acknowledged. Ordered within one key."""
         ...
 
-    async def bury(self, record: Record, reason: str, group: str) -> None:
+    async def dead_letter(self, record: Record, reason: str, group: str) -> None:
         """Append a record that cannot be handled to `<topic>.dead`; return after the acknowledgement.
 
         A huge one is truncated.

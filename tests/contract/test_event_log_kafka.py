@@ -95,7 +95,7 @@ async def test_bytes_that_are_no_event_are_returned_with_their_problem(real_log,
     while len(records) < 3:
         records += await consumer.poll(10, 1.0)
     bad = [record for record in records if record.event is None]
-    await real_log.bury(bad[0], bad[0].problem, group)
+    await real_log.dead_letter(bad[0], bad[0].problem, group)
     await consumer.close()
 
     assert sorted(record.raw for record in bad) == [b'{"id": "x"}', b"\xff not json"]
@@ -108,7 +108,7 @@ async def test_bytes_that_are_no_event_are_returned_with_their_problem(real_log,
 async def test_a_record_that_is_too_large_uncompressed_can_be_dead_lettered(real_log, group, size):
     """The broker accepted it compressed. The dead letter keeps its start and names the full record."""
     huge = Record("new_tweet", 0, 17, None, problem="no event", raw=b"z" * size)
-    await real_log.bury(huge, "no event " + "y" * 100_000, group)
+    await real_log.dead_letter(huge, "no event " + "y" * 100_000, group)
 
     dead_letters = aiokafka.AIOKafkaConsumer(real_log._settings.topic("new_tweet.dead"), bootstrap_servers=real_log._brokers,
                                         group_id=None, auto_offset_reset="earliest", max_partition_fetch_bytes=4_000_000)
@@ -120,7 +120,7 @@ async def test_a_record_that_is_too_large_uncompressed_can_be_dead_lettered(real
     finally:
         await dead_letters.stop()
     headers = dict(dead.headers)
-    assert dead.value == b"z" * kafka_log.BURIED_BYTES
+    assert dead.value == b"z" * kafka_log.DEAD_LETTER_BYTES
     assert (headers["origin"], headers["cut_from_bytes"]) == (b"new_tweet/0/17", str(size).encode())
 
 

@@ -166,7 +166,7 @@ async def test_a_record_that_cannot_be_handled_is_dead_lettered_in_full(log, gro
     consumer = await log.consumer(group, ["new_tweet"])
     (record,) = await _poll(consumer, 1)
 
-    await log.bury(record, "the handler gave up", group)
+    await log.dead_letter(record, "the handler gave up", group)
     await consumer.commit()
     await consumer.close()
     dead_letters = await log.consumer(group + "-dead", ["new_tweet.dead"])

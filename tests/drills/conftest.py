@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from system.platform import native
-from tests.helpers.labs import whole
+from tests.helpers.labs import lab_of_blueprint
 from tweetlab import home
 
 
@@ -17,6 +17,6 @@ def cluster() -> Iterator[native.Lab]:
 
     A lab that runs already in this range is used, and left running.
     """
-    yield from whole("cluster", home.lab_range())
+    yield from lab_of_blueprint("cluster", home.lab_range())
 
 

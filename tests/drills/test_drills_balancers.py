@@ -186,7 +186,7 @@ async def test_dns_lists_all_load_balancers_if_none_answers_and_is_unhealthy(lab
 
 
 def runtime(lab, instance):
-    return haproxy_runtime.Mesh(str(lab.paths.data_dir / f"haproxy-{instance}.sock"))
+    return haproxy_runtime.HaproxyRuntime(str(lab.paths.data_dir / f"haproxy-{instance}.sock"))
 
 
 async def known(lab, name, instances=(1, 2)):
@@ -248,7 +248,7 @@ async def test_a_rolling_restart_behind_both_load_balancers_fails_no_request(lab
     """As when signing keys change: each instance is drained in both load balancers before it stops."""
     before = {row.name: row.pid for row in await lab.status() if row.kind == "users"}
     async with crowd(lab) as results:
-        restarted = await lab.renew("users", {"TWEETLAB_BUSY_FAILS": "nobody"})
+        restarted = await lab.rolling_restart("users", {"TWEETLAB_BUSY_FAILS": "nobody"})
 
     after = {row.name: row.pid for row in await lab.status() if row.kind == "users"}
     assert sorted(restarted) == sorted(after) == ["users-1", "users-2"]

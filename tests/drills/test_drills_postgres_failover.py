@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.campaign,
     pytest.mark.real,
     pytest.mark.slow,
-    requires(*packages.FURTHER["cluster"]),
+    requires(*packages.BY_BLUEPRINT["cluster"]),
 ]
 RANGE = 223
 CLUSTER = blueprint.load("cluster")

@@ -72,7 +72,7 @@ async def node(lab, name):
 
 
 async def primary(lab):
-    named = await asyncio.to_thread(sentinel.named, sentinels(lab))
+    named = await asyncio.to_thread(sentinel.elected_primary, sentinels(lab))
     return next(row for row in await lab.status() if row.address == named)
 
 

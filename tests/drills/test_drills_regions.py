@@ -66,7 +66,8 @@ async def test_a_cut_off_primary_keeps_running_is_replaced_and_rejoins_as_replic
     cut = inject(lab, spec.Fault(1.6, "region_cut", "region", for_s=15.0))
     await asyncio.sleep(13.0)
     during = {row.name: row for row in await lab.status()}
-    primary = await asyncio.to_thread(sentinel.named, [row.address for row in during.values() if row.kind == "sentinel"])
+    sentinels = [row.address for row in during.values() if row.kind == "sentinel"]
+    primary = await asyncio.to_thread(sentinel.elected_primary, sentinels)
     [record] = await asyncio.wait_for(cut, 60)
     old = next(row for row in during.values() if row.name in record.facts["primaries"])
     after = {row.name: (row.pid, row.restarts) for row in await lab.status()}

@@ -48,7 +48,7 @@ class MemoryLog(Memory):
         self.growth.set()
         self.growth = asyncio.Event()
 
-    async def bury(self, record: Record, reason: str, group: str) -> None:
+    async def dead_letter(self, record: Record, reason: str, group: str) -> None:
         raw = record.raw or (record.event.encode() if record.event else b"")
         self.put(record.topic + events.DEAD, str(record.event.key).encode() if record.event else None, raw)
 

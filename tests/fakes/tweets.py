@@ -35,7 +35,7 @@ class MemoryTweets(Memory):
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
         self._write(tweet)
-        self._add_event(tweet.id, events.noted_ms(tweet.id, self._clock.wall_ms()), events.new_tweet(tweet, trace))
+        self._add_event(tweet.id, events.outbox_time_ms(tweet.id, self._clock.wall_ms()), events.new_tweet(tweet, trace))
 
     async def upsert(self, tweets: Sequence[Tweet]) -> None:
         for tweet in tweets:

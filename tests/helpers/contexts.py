@@ -9,9 +9,9 @@ from system.platform.servers.base import Context
 
 REGIONS, CLUSTER, SMALL = (blueprint.load(name) for name in ("two_regions", "cluster", "small"))
 
-PLACES = Paths(Path("/parrots"), 21)
+PATHS = Paths(Path("/parrots"), 21)
 
 
 def context(name, of=REGIONS):
     node = next(node for node in of.nodes if node.name == name)
-    return Context(node, of, Plan(21), PLACES, {"TWEETLAB_EDGE_SECRET": "polly"})
+    return Context(node, of, Plan(21), PATHS, {"TWEETLAB_EDGE_SECRET": "polly"})

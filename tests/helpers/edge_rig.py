@@ -92,10 +92,10 @@ class Pipe:
         for task in self._tasks:
             task.cancel()
 
-    def fall_silent(self) -> None:
+    def stall(self) -> None:
         self._open.clear()
 
-    def speak_again(self) -> None:
+    def resume_sending(self) -> None:
         self._open.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

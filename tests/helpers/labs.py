@@ -15,7 +15,7 @@ from tweetlab.lab import session
 from tweetlab.terminal import Screen
 
 
-def whole(blueprint: str, range_: int) -> Iterator[native.Lab]:
+def lab_of_blueprint(blueprint: str, range_: int) -> Iterator[native.Lab]:
     """Yield a lab of `blueprint` in this range, started and stopped here unless it was already up."""
     lab = native.Lab(home.ROOT, range_)
     was_up = asyncio.run(lab.is_up())

@@ -28,7 +28,7 @@ class Gathering:
         return [event.id for event in self.published]
 
 
-def own_marks(bench: Bench):
+def with_own_marks(bench: Bench):
     """Return the tweet store with separate marks: the tests shift time, and stored marks only rise."""
     marks: dict[int, int] = {}
 

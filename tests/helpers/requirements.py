@@ -39,7 +39,7 @@ def check(*needed: Package) -> None:
     for package in needed:
         reason = packages.missing(package)
         if reason:
-            _absent(reason, may_fail=not packages.is_out_of_reach(package))
+            _absent(reason, may_fail=not packages.cannot_be_installed(package))
 
 
 def lab_missing(reason: str) -> NoReturn:

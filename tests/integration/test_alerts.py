@@ -247,7 +247,7 @@ def test_prometheus_parses_every_expression_of_the_dashboards(tmp_path):
 ])
 def test_programs_accept_the_configuration_of_an_observed_lab(tmp_path, kind, command):
     """Rendered for `small` with the observability stack: every scrape job, route, receiver and inhibition."""
-    lab = blueprint.observed(blueprint.load("small"))
+    lab = blueprint.with_observers(blueprint.load("small"))
     (node,) = lab.of_kind(kind)
     launch = SERVERS[kind].launch(Context(node, lab, Plan(RANGE), Paths(tmp_path, RANGE)))
     text = next(text for path, text in launch.files.items() if path.name == f"{kind}.yml")

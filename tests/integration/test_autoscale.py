@@ -170,7 +170,7 @@ async def test_scaling_with_dead_instances_keeps_the_one_that_serves(lab):
 async def test_a_restarted_haproxy_gets_its_added_servers_again(lab):
     """They are lost with its process; the autoscaler adds them again within a few seconds."""
     await lab.scale("users", 2)
-    mesh = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
+    mesh = haproxy_runtime.HaproxyRuntime(str(lab.paths.data_dir / "haproxy-1.sock"))
 
     killed = await lab.kill("haproxy-1")
 
@@ -189,7 +189,7 @@ async def test_a_hung_instance_is_ejected_and_then_replaced(lab):
     await lab.set_scaling(policies.Policies(mesh=policies.MeshKnobs(heal_s=2.0)))
     await lab.scale("users", 2)
     await lab.auto_heal("fanout-1", False)
-    mesh = haproxy_runtime.Mesh(str(lab.paths.data_dir / "haproxy-1.sock"))
+    mesh = haproxy_runtime.HaproxyRuntime(str(lab.paths.data_dir / "haproxy-1.sock"))
     hung, worker = await node(lab, "users-2"), await node(lab, "fanout-1")
     for each in (hung, worker):
         os.kill(each.pid, signal.SIGSTOP)

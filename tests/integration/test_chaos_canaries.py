@@ -79,9 +79,9 @@ async def test_without_the_visibility_rule_every_way_leaks(rig, monkeypatch):
 
 async def test_disabled_rules_are_detected_by_their_own_ways_only(rig, monkeypatch):
     """Edges, requests, likers, unfinished pictures; tests/unit/test_chaos_canaries.py checks each way for each viewer."""
-    monkeypatch.setattr(edges.Edges, "_seen", found)
-    monkeypatch.setattr(edges, "_answering", lambda *_: None)
-    monkeypatch.setattr(LikeService, "_seen", nothing)
+    monkeypatch.setattr(edges.Edges, "_checked", found)
+    monkeypatch.setattr(edges, "_require_own_requests", lambda *_: None)
+    monkeypatch.setattr(LikeService, "_require_visible", nothing)
     monkeypatch.setattr(media_policy, "is_shown", lambda *_: True)
 
     leaks = both(*LISTS, "/2/users/U/follow_requests") | {("/2/media/M", "a follower"), ("/2/media/M", "its owner")}

@@ -55,7 +55,7 @@ async def test_gateways_that_cannot_read_revocations_refuse_everybody_and_recove
             good, revoked = edge_rig.token(jti="b1.1"), edge_rig.token(jti="b2.1")
             assert (await gateways.ask(0, good))[0] == 200
 
-            pipe.fall_silent()
+            pipe.stall()
             await ports.tokens.revoke("b2.1", 60)
             silent_s, statuses = time.monotonic(), []
             while time.monotonic() - silent_s < 6.5:
@@ -65,7 +65,7 @@ async def test_gateways_that_cannot_read_revocations_refuse_everybody_and_recove
 
             assert {answer for at_s, answer in statuses if at_s > 5.0} == {503}
             assert (status, headers["retry-after"]) == (503, "2")
-            pipe.speak_again()
+            pipe.resume_sending()
 
             async def open_again() -> bool:
                 return (await gateways.ask(0, good))[0] == 200

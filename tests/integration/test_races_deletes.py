@@ -9,7 +9,7 @@ import pytest
 from system.kernel.errors import StoreUnavailable
 from system.services.relay.handlers import Announced, TweetRelay
 from tests.helpers.races_bench import held
-from tests.helpers.relay_doubles import Gathering, Shifted, own_marks, rows
+from tests.helpers.relay_doubles import Gathering, Shifted, rows, with_own_marks
 from tests.helpers.services_rig import stored
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -29,7 +29,7 @@ async def test_a_delete_that_died_between_its_event_and_its_rows_is_finished_by_
             await dying
     before = [each.deleted for each in await rows(bench, author)]
     time_.ahead_s = 4.0
-    await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
+    await TweetRelay(with_own_marks(bench), log, Announced(time_), time_).walk()
 
     assert (before, [each.deleted for each in await rows(bench, author)]) == ([False], [True])
     assert (await bench.ports.tweets.get([tweet.id]))[tweet.id].deleted
@@ -53,7 +53,7 @@ async def test_a_delete_whose_rows_were_refused_is_unknown_and_takes_effect(benc
         with pytest.raises(StoreUnavailable, match="the tweet may be deleted later") as failure:
             await bench.ports.tweets.delete(tweet.id, author)
     time_.ahead_s = 4.0
-    await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
+    await TweetRelay(with_own_marks(bench), log, Announced(time_), time_).walk()
 
     assert failure.value.definite is False
     assert (await bench.ports.tweets.get([tweet.id]))[tweet.id].deleted

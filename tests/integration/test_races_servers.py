@@ -189,10 +189,10 @@ async def test_a_late_write_of_an_earlier_read_does_not_revive_a_deleted_documen
     tweet = await stored(rig.ports, author, f"a {word} walks")
 
     with held("index.after_read", ids=(tweet.id,)) as late:
-        first = asyncio.create_task(Indexer(rig.ports).bring_up_to_date([tweet.id]))
+        first = asyncio.create_task(Indexer(rig.ports).index_current([tweet.id]))
         await late.reached()
         await rig.ports.tweets.delete(tweet.id, author)
-        await Indexer(rig.ports).bring_up_to_date([tweet.id])
+        await Indexer(rig.ports).index_current([tweet.id])
         late.release()
         await first
     await rig.ports.index.refresh()

@@ -92,13 +92,13 @@ async def test_a_poison_record_goes_to_the_dead_letter_topic_and_the_next_is_han
     poison = events.Event(events.NEW_TWEET, author, f"poison-{good.id}", {"id": "no tweet at all"})
     buried: list[str] = []
 
-    async def bury(record, reason, group):
+    async def dead_letter(record, reason, group):
         buried.append(record.event.id)
 
-    log = Swapped(bench.ports.log, bury=bury)
+    log = Swapped(bench.ports.log, dead_letter=dead_letter)
     lanes = fanout_worker.Lanes(bench.fanout(), _Effects(), clock.SystemClock())
     loop = Loop(log, f"poison-{good.id}", (events.NEW_TWEET,), lanes.handle)
-    lanes.bury = loop.bury
+    lanes.dead_letter = loop.dead_letter
     await bench.ports.log.publish([poison, events.new_tweet(good)])
 
     async with _running(loop):
@@ -119,7 +119,7 @@ async def test_events_with_impossible_ids_block_no_consumer(bench, group):
                 for topic in GROUPS[group][:1] for key in (2**70, -1)]
     reasons, handled = {}, []
 
-    async def bury(record, reason, group):
+    async def dead_letter(record, reason, group):
         reasons[record.event.id] = reason
 
     async def handle(records):
@@ -130,7 +130,7 @@ async def test_events_with_impossible_ids_block_no_consumer(bench, group):
     last = EVENTS[GROUPS[group][-1]](good, reader)
     await bench.ports.log.publish([*bad, *bad_keys, last])
 
-    loop = Loop(Swapped(bench.ports.log, bury=bury), f"bad-{group}-{good.id}", GROUPS[group], handle)
+    loop = Loop(Swapped(bench.ports.log, dead_letter=dead_letter), f"bad-{group}-{good.id}", GROUPS[group], handle)
     async with _running(loop):
         await until(lambda: _true(last.id in handled))
         await until(lambda: _true(all(event.id in reasons for event in [*bad, *bad_keys])))

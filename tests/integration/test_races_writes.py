@@ -18,7 +18,7 @@ from system.services.shared.read_through import Tweets
 from system.services.tweets.policy import Draft
 from system.stores.cassandra import tweets as cassandra_tweets
 from tests.helpers.races_bench import Bench, Swapped, edge_event, held
-from tests.helpers.relay_doubles import Gathering, Shifted, own_marks, rows
+from tests.helpers.relay_doubles import Gathering, Shifted, rows, with_own_marks
 from tests.helpers.services_rig import stored
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -130,7 +130,7 @@ async def test_the_relay_publishes_only_what_a_crash_left_unpublished(bench):
     announced = Announced(time_)
     published, left = await stored(bench.ports, author), await stored(bench.ports, author)
     announced.add([str(published.id)])
-    relay = TweetRelay(own_marks(bench), log, announced, time_)
+    relay = TweetRelay(with_own_marks(bench), log, announced, time_)
 
     await relay.walk()
     early = [event for event in log.ids() if int(event.split("-")[0]) in (published.id, left.id)]
@@ -156,7 +156,7 @@ async def test_a_post_that_died_between_its_outbox_row_and_its_rows_is_completed
             await dying
     before = await rows(bench, author)
     time_.ahead_s = 4.0
-    await TweetRelay(own_marks(bench), log, Announced(time_), time_).walk()
+    await TweetRelay(with_own_marks(bench), log, Announced(time_), time_).walk()
 
     (written,) = await rows(bench, author)
     assert before == []
@@ -169,7 +169,7 @@ async def test_a_row_that_is_written_behind_the_mark_is_still_published(bench):
     after 30 s and after 2 min; a relay that never scans below its mark loses the row."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
-    store = own_marks(bench)
+    store = with_own_marks(bench)
     relay = TweetRelay(store, log, Announced(time_), time_)
     await relay.walk()
     wall_ms = time_.wall_ms() - 25_000
@@ -190,7 +190,7 @@ async def test_a_key_that_is_retried_long_after_its_reservation_is_still_publish
     minutes below the mark, no relay would find it."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
-    relay = TweetRelay(own_marks(bench), log, Announced(time_), time_)
+    relay = TweetRelay(with_own_marks(bench), log, Announced(time_), time_)
     await relay.walk()
     wall_ms = time_.wall_ms() - 600_000
     late = Tweet(ids.compose(wall_ms, 999, author % 4096), author, "late", wall_ms, 0)
@@ -207,7 +207,7 @@ async def test_after_an_outage_the_relay_continues_from_its_mark(bench):
     """Point 11. A relay that starts after ten minutes of downtime publishes what was left in the meantime."""
     (author,) = await bench.people(1)
     log, time_ = Gathering(), Shifted()
-    store = own_marks(bench)
+    store = with_own_marks(bench)
     await TweetRelay(store, log, Announced(time_), time_).walk()
     left = await stored(bench.ports, author)
 

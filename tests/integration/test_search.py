@@ -155,10 +155,10 @@ async def test_counts_that_are_read_late_do_not_overwrite_newer_ones(rig):
     word = fresh_word()
     liked, plain = await stored(rig.ports, ann, f"{word} one"), await stored(rig.ports, ann, f"{word} two")
     with held("index.after_read", ids=(liked.id,)) as late:
-        first = asyncio.create_task(Indexer(rig.ports).bring_up_to_date([liked.id]))
+        first = asyncio.create_task(Indexer(rig.ports).index_current([liked.id]))
         await late.reached()
         await rig.ports.likes.like(bob, liked.id)
-        await Indexer(rig.ports).bring_up_to_date([plain.id, liked.id])
+        await Indexer(rig.ports).index_current([plain.id, liked.id])
         late.release()
         await first
     await rig.ports.index.refresh()
@@ -175,9 +175,9 @@ async def test_events_in_any_order_leave_the_newest_version(rig):
     crowd = [Indexer(rig.ports) for _ in range(2)]
     everything = [tweet.id for tweet in tweets]
     for gone in tweets[:3]:
-        readings = [one.bring_up_to_date(everything) for one in crowd]
+        readings = [one.index_current(everything) for one in crowd]
         await asyncio.gather(*readings, rig.ports.tweets.delete(gone.id, ann))
-        await asyncio.gather(*(one.bring_up_to_date([gone.id]) for one in crowd))
+        await asyncio.gather(*(one.index_current([gone.id]) for one in crowd))
     await rig.ports.index.refresh()
 
     assert await rig.ports.index.found(everything) == {tweet.id for tweet in tweets[3:]}

@@ -23,7 +23,7 @@ from chaos.faults.zone_faults import REGION
 from scenarios import spec
 from system.platform import blueprint, paths
 from system.platform.regions import network
-from tests.helpers.labs import whole
+from tests.helpers.labs import lab_of_blueprint
 from tests.helpers.requirements import needs_regions
 from tweetlab import home
 
@@ -47,7 +47,7 @@ def lab():
 
     One that runs there already is left running.
     """
-    yield from whole("two_regions", home.lab_range() + 1)
+    yield from lab_of_blueprint("two_regions", home.lab_range() + 1)
 
 
 @dataclass

@@ -73,7 +73,7 @@ def test_constants_equal_those_of_the_system() -> None:
     assert (autoscaling.EVERY_S, autoscaling.MOST) == (autoscaler.EVERY_S, autoscaler.MOST)
     assert (autoscaling.DRAIN_S, autoscaling.LOOK_S) == (haproxy_runtime.DRAIN_S, haproxy_runtime.LOOK_S)
     assert set(autoscaling.FIXED) == set(autoscaler.WORKERS)
-    assert (fleets.SEATS, fleets.QUEUED_SEATS) == (haproxy.PLACES, haproxy.QUEUED_PLACES)
+    assert (fleets.SEATS, fleets.QUEUED_SEATS) == (haproxy.PLACES, haproxy.MAX_IN_FLIGHT_QUEUED)
     assert f"maxconn {fleets.SEATS}" in haproxy.SERVER
     assert {one.rpartition("-")[0] for one in services.SCALED} == {"gateway", *haproxy.MESH_PORTS}
 

@@ -48,14 +48,14 @@ def test_a_finite_float_and_an_int_of_63_bits_are_numbers(value):
 def test_a_text_that_is_not_a_finite_decimal_number_is_rejected(text):
     """Python's own float() accepts nan, inf, 1_000 and the digits of every script."""
     with pytest.raises(ValueError, match="finite"):
-        numbers.decimal(text)
+        numbers.parse_decimal(text)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "1e3", "1.0", "-1", "11", "9" * 5_000, "\u00b2", "", " 1"])
 def test_a_whole_number_out_of_bounds_is_rejected(text):
     """Also one so long that Python refuses to parse it."""
     with pytest.raises(ValueError, match="whole number from 0 to 10"):
-        numbers.whole(text, 0, 10)
+        numbers.parse_int(text, 0, 10)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_text_that_is_not_json_is_a_plain_value_error(text):
 @pytest.mark.parametrize("value", [10**5_000, "x" * 500, math.nan], ids=["int", "text", "nan"])
 def test_any_value_can_be_shown_in_an_error(value):
     """Python refuses to write an int of more than 4,300 digits; an error message about it must still work."""
-    assert 0 < len(numbers.shown(value)) <= 80
+    assert 0 < len(numbers.short_repr(value)) <= 80
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, 10**400])

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from system.kernel.policies import AutoscaleKnobs, MeshKnobs
-from system.kernel.resilience.scaling import Look, Scaler, Seen, ejected, is_hung, ratio
+from system.kernel.resilience.scaling import InstanceSample, LoadSample, Scaler, ejected, is_hung, ratio
 
 KNOBS = AutoscaleKnobs(min=1, max=4, cpu=0.6, cool_down_s=3.0, calm_s=15.0, hysteresis=0.1)
 MESH = MeshKnobs(eject_errors=5, eject_s=5.0, heal_s=5.0)
@@ -22,7 +22,7 @@ def simulate(demand, seconds, knobs=KNOBS, ready=1, noise=0.0):
     scaler, draw, counts = Scaler(knobs), random.Random(1), []
     for t in range(seconds):
         share = min(1.0, demand(t) / ready) * (1 + draw.uniform(-noise, noise))
-        desired = scaler.look(Look(ready, cpu=share), float(t))
+        desired = scaler.look(LoadSample(ready, cpu=share), float(t))
         if desired.wanted != ready:
             ready = desired.wanted
             scaler.changed(float(t))
@@ -90,11 +90,11 @@ def test_after_a_change_it_cools_down():
 
 
 @pytest.mark.parametrize(("look", "knobs", "worst"), [
-    (Look(1, cpu=0.3), AutoscaleKnobs(), (0.5, "cpu")),
-    (Look(1, cpu=0.3, in_flight=64), AutoscaleKnobs(in_flight=32), (2.0, "in flight")),
-    (Look(1, cpu=0.9, queue_s=0.01), AutoscaleKnobs(queue_s=0.1), (1.5, "cpu")),
-    (Look(1, cpu=0.3, queue_s=0.2), AutoscaleKnobs(cpu=0.0, queue_s=0.1), (2.0, "queue")),
-    (Look(1, cpu=5.0), AutoscaleKnobs(cpu=0.0), (1.0, "")),
+    (LoadSample(1, cpu=0.3), AutoscaleKnobs(), (0.5, "cpu")),
+    (LoadSample(1, cpu=0.3, in_flight=64), AutoscaleKnobs(in_flight=32), (2.0, "in flight")),
+    (LoadSample(1, cpu=0.9, queue_s=0.01), AutoscaleKnobs(queue_s=0.1), (1.5, "cpu")),
+    (LoadSample(1, cpu=0.3, queue_s=0.2), AutoscaleKnobs(cpu=0.0, queue_s=0.1), (2.0, "queue")),
+    (LoadSample(1, cpu=5.0), AutoscaleKnobs(cpu=0.0), (1.0, "")),
 ])
 def test_the_most_exceeded_target_decides(look, knobs, worst):
     """CPU, in-flight and queue are each used / target; a target of 0 is ignored."""
@@ -104,16 +104,17 @@ def test_the_most_exceeded_target_decides(look, knobs, worst):
 
 
 @pytest.mark.parametrize(("seen", "out"), [
-    ([Seen("a", 100, 90)], set()),
-    ([Seen("a", 100, 90), Seen("b", 100, 0)], {"a"}),
-    ([Seen("a", 100, 90), Seen("b", 100, 85)], set()),
-    ([Seen("a", 100, 90, inside=80), Seen("b", 100, 0)], set()),
-    ([Seen("a", 6, 4), Seen("b", 100, 0)], set()),
-    ([Seen("a", 100, 20), Seen("b", 100, 0)], set()),
-    ([Seen("a", 0, 0, checked=False), Seen("b", 100, 0)], {"a"}),
-    ([Seen("a", 0, 0, checked=False)], set()),
-    ([Seen("a", 0, 0, checked=False), Seen("b", 0, 0, checked=False), Seen("c", 9, 0)], {"a"}),
-    ([Seen("a", 50, 40), Seen("b", 50, 50), Seen("c", 99, 0), Seen("d", 99, 0)], {"a", "b"}),
+    ([InstanceSample("a", 100, 90)], set()),
+    ([InstanceSample("a", 100, 90), InstanceSample("b", 100, 0)], {"a"}),
+    ([InstanceSample("a", 100, 90), InstanceSample("b", 100, 85)], set()),
+    ([InstanceSample("a", 100, 90, inside=80), InstanceSample("b", 100, 0)], set()),
+    ([InstanceSample("a", 6, 4), InstanceSample("b", 100, 0)], set()),
+    ([InstanceSample("a", 100, 20), InstanceSample("b", 100, 0)], set()),
+    ([InstanceSample("a", 0, 0, checked=False), InstanceSample("b", 100, 0)], {"a"}),
+    ([InstanceSample("a", 0, 0, checked=False)], set()),
+    ([InstanceSample("a", 0, 0, checked=False), InstanceSample("b", 0, 0, checked=False), InstanceSample("c", 9, 0)], {"a"}),
+    ([InstanceSample("a", 50, 40), InstanceSample("b", 50, 50), InstanceSample("c", 99, 0),
+      InstanceSample("d", 99, 0)], {"a", "b"}),
 ], ids=["only", "one of two", "both alike", "sheds load", "too few", "a fifth", "silent", "only and silent", "half at most",
         "two of four"])
 def test_an_outlier_is_ejected_but_never_more_than_half(seen, out):
@@ -129,15 +130,15 @@ def test_ejected_instances_count_towards_the_half():
 
     Of four, two may be ejected in turn.
     """
-    rest = [Seen("b", 100, 90), Seen("c", 100, 0)]
+    rest = [InstanceSample("b", 100, 90), InstanceSample("c", 100, 0)]
     assert ejected(rest, MESH, out=1) == set()
-    assert ejected([*rest, Seen("d", 100, 0)], MESH, out=1) == {"b"}
+    assert ejected([*rest, InstanceSample("d", 100, 0)], MESH, out=1) == {"b"}
     assert ejected(rest, MESH, out=5) == set()
 
 
 def test_ejection_can_be_disabled():
     """`eject_errors` 0."""
-    assert ejected([Seen("a", 100, 90), Seen("b", 100, 0)], MeshKnobs(eject_errors=0)) == set()
+    assert ejected([InstanceSample("a", 100, 90), InstanceSample("b", 100, 0)], MeshKnobs(eject_errors=0)) == set()
 
 
 @pytest.mark.parametrize(("silent_s", "cores", "knobs", "hung"), [

@@ -34,7 +34,7 @@ class FakeSpan:
         self.failed, self.ended = "", False
         self.traceparent = f"00-{parent[3:35] or 'c' * 32}-{number:016x}-01"
 
-    def tell(self, name, value):
+    def set_attribute(self, name, value):
         self.attributes[name] = value
 
     def fail(self, kind, detail):

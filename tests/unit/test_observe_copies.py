@@ -101,8 +101,8 @@ async def test_each_link_between_regions_and_the_active_region_are_reported(monk
     members = [["wan", str(tmp_path / "wan.sock"), "wan-1", 0], ["sentinel", "10.21.32.1:26379", "sentinel-1", 1],
                ["redis", "10.21.30.1:6379", "redis-1", 1], ["redis", "10.22.30.2:6379", "redis-2", 2]]
     monkeypatch.setenv("TWEETLAB_MEMBERS", json.dumps(members))
-    monkeypatch.setattr(stores.wan_emulator, "ask_at", ask)
-    monkeypatch.setattr(stores.sentinels, "named", lambda addresses: queried.append(addresses) or primary)
+    monkeypatch.setattr(stores.wan_emulator, "request_at", ask)
+    monkeypatch.setattr(stores.sentinels, "elected_primary", lambda addresses: queried.append(addresses) or primary)
     samples = await stores.links(settings.from_env({}), str(tmp_path / "wan.sock"), "wan-1")
 
     link = {"source": "east", "target": "witness"}

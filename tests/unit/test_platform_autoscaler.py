@@ -15,7 +15,7 @@ from system.platform import blueprint
 from system.platform.blueprint import Blueprint, Node, Running
 from system.platform.process import children, supervisor
 from system.platform.scaling import autoscaler, haproxy_runtime, rolling_restart
-from system.platform.scaling.haproxy_runtime import Backend, Mesh, Server, Unresponsive
+from system.platform.scaling.haproxy_runtime import Backend, HaproxyRuntime, Server, Unresponsive
 from system.platform.scaling.outlier_ejection import OutlierEjection
 
 
@@ -176,7 +176,7 @@ ROW = "users,users-1,0,1,256,UP,L7OK,0,0,0,5,0,0,0"
 @pytest.mark.parametrize("cut", ["users,users-1,0", "users", "users,users-1,0,1,256,UP,L7OK,0,0,0,5,x,0,0"])
 async def test_a_truncated_reply_counts_as_no_reply(monkeypatch, cut):
     """HAProxy died while it replied; half a row is no row."""
-    runtime = Mesh("/nowhere")
+    runtime = HaproxyRuntime("/nowhere")
     replies = [f"{HEAD}\n{ROW}", f"{HEAD}\n{ROW}\n{cut}"]
 
     async def execute(command):

@@ -66,7 +66,7 @@ def test_a_sentinel_has_one_id_and_the_others_know_it_by_that():
 
 def test_a_sentinels_file_is_written_once_and_keeps_its_state(tmp_path, monkeypatch):
     """A restarted sentinel that lost its vote could vote twice; a new supervisor writes a new file."""
-    monkeypatch.setattr("system.platform.install.packages.need", lambda binary: binary)
+    monkeypatch.setattr("system.platform.install.packages.require", lambda binary: binary)
     ctx, server = context("sentinel", root=tmp_path), sentinel.Sentinel()
     [(path, text)] = server.launch(ctx).files.items()
     path.parent.mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_the_stores_of_a_cluster_name_the_sentinels_and_those_of_small_the_serve
 
 def test_a_redis_without_sentinels_is_not_replicated(replies, monkeypatch):
     """Neither the one of `small`, nor the Redis of the limits in a cluster."""
-    monkeypatch.setattr("system.platform.install.packages.need", lambda binary: binary)
+    monkeypatch.setattr("system.platform.install.packages.require", lambda binary: binary)
     launches = [SERVERS[kind].launch(context(kind, of=of)) for kind, of in (("redis", SMALL), ("limits", CLUSTER))]
 
     assert not any("repl" in text for launch in launches for text in launch.files.values())

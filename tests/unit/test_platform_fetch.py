@@ -243,9 +243,9 @@ def fetched(monkeypatch):
 @pytest.mark.parametrize("observe", [False, True])
 async def test_observability_packages_are_fetched_only_with_observe(fetched, observe):
     """On a machine without packages: a plain set-up fetches nothing that only --observe needs."""
-    only_observing = {row.package if isinstance(row, Debian) else row.name for row in packages.OBSERVING}
+    only_observing = {row.package if isinstance(row, Debian) else row.name for row in packages.OBSERVABILITY}
 
-    await setup.servers(lambda text: None, packages.OBSERVING if observe else ())
+    await setup.servers(lambda text: None, packages.OBSERVABILITY if observe else ())
 
     assert {"redis-server", "kafka"} <= set(fetched)
     assert only_observing & set(fetched) == (only_observing if observe else set())
@@ -254,7 +254,7 @@ async def test_observability_packages_are_fetched_only_with_observe(fetched, obs
 @pytest.mark.parametrize("blueprint", ["small", "cluster"])
 async def test_a_blueprints_further_packages_are_fetched_only_for_it(fetched, blueprint):
     """On a machine without packages: `small` fetches nothing that only `cluster` needs."""
-    await session.fetch_further(Screen(), blueprint, False)
+    await session.install_extras(Screen(), blueprint, False)
 
     assert fetched == [] if blueprint == "small" else {"redis-server", "kafka", "patroni", "etcd-server"} <= set(fetched)
 

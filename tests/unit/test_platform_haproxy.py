@@ -12,7 +12,7 @@ import pytest
 from system.kernel.errors import CouldNotRun
 from system.platform.scaling import haproxy_fleet, haproxy_runtime
 from system.platform.scaling.haproxy_fleet import HaproxyFleet
-from system.platform.scaling.haproxy_runtime import Mesh
+from system.platform.scaling.haproxy_runtime import HaproxyRuntime
 from system.platform.scaling.outlier_ejection import OutlierEjection
 
 HEAD = ("# pxname,svname,status,scur,qcur,econ,eresp,check_status,slim,hrsp_1xx,hrsp_2xx,hrsp_3xx,hrsp_4xx,hrsp_5xx")
@@ -73,7 +73,7 @@ async def pair(tmp_path):
 
 
 def fleet_of(pair):
-    return HaproxyFleet([Mesh(fake.path) for fake in pair])
+    return HaproxyFleet([HaproxyRuntime(fake.path) for fake in pair])
 
 
 async def test_counts_are_summed_over_all_that_answer(pair):

@@ -109,7 +109,7 @@ def test_small_starts_a_single_server_without_further_steps(monkeypatch):
 
     assert patroni.Member().launch(ctx) == postgres.Postgres().launch(ctx)
     assert patroni.Member().launch(ctx).argv[0] == "/aviary/bin/postgres"
-    assert not set(packages.FURTHER["cluster"]) & set(checked)
+    assert not set(packages.BY_BLUEPRINT["cluster"]) & set(checked)
     assert services.stores(SMALL, Plan(21))["postgres"] == "postgresql://tweetlab@127.21.40.1:5432"
 
 

@@ -28,7 +28,8 @@ def rows(text, separator="="):
 
 def test_small_has_one_node_of_every_kind():
     """`small`: one of each, seven stores (two of them Redis), a mesh, eleven processes of ours."""
-    assert sorted(node.kind for node in blueprint.observed(SMALL).nodes) == sorted({*KINDS} - {"etcd", "pdns", "sentinel", "wan"})
+    assert sorted(node.kind for node in blueprint.with_observers(SMALL).nodes) == sorted(
+        {*KINDS} - {"etcd", "pdns", "sentinel", "wan"})
     assert len(SMALL.of_role("store")) == 7
     assert len(SMALL.of_role("service")) == 11
 

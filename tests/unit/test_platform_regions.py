@@ -19,7 +19,7 @@ from system.platform.scaling.autoscaler import Autoscaler
 from system.platform.servers import SERVERS, elasticsearch, nginx, postgres
 from system.platform.servers.base import Context
 from system.platform.servers.wan import delay_s
-from tests.helpers.contexts import CLUSTER, PLACES, REGIONS, SMALL, context
+from tests.helpers.contexts import CLUSTER, PATHS, REGIONS, SMALL, context
 
 
 def test_the_regions_have_the_nodes_of_the_clusters_zones():
@@ -42,17 +42,17 @@ def test_a_region_is_a_network_of_its_own():
 
 def test_a_node_runs_inside_its_region():
     """By nsenter, which execs the server; observers and the WAN emulator stay outside."""
-    assert network.inside(PLACES, 2) == ["nsenter", f"--net=/run/netns/tweetlab-{PLACES.lab_id}-west", "--"]
-    assert network.inside(PLACES, 0) == network.inside(PLACES, wan.OUTSIDE) == []
-    assert {node.region for node in blueprint.observed(REGIONS).of_role("observer")} == {wan.OUTSIDE}
-    assert {node.region for node in blueprint.observed(SMALL).of_role("observer")} == {0}
+    assert network.inside(PATHS, 2) == ["nsenter", f"--net=/run/netns/tweetlab-{PATHS.lab_id}-west", "--"]
+    assert network.inside(PATHS, 0) == network.inside(PATHS, wan.OUTSIDE) == []
+    assert {node.region for node in blueprint.with_observers(REGIONS).of_role("observer")} == {wan.OUTSIDE}
+    assert {node.region for node in blueprint.with_observers(SMALL).of_role("observer")} == {0}
 
 
 def test_services_in_regions_reach_jaeger_outside():
     """Jaeger's address is one that the regions have a route to."""
-    observed = blueprint.observed(REGIONS)
+    observed = blueprint.with_observers(REGIONS)
     node = next(node for node in observed.nodes if node.name == "tweets-2")
-    env = SERVERS["tweets"].launch(Context(node, observed, Plan(21), PLACES)).env
+    env = SERVERS["tweets"].launch(Context(node, observed, Plan(21), PATHS)).env
 
     assert env["TWEETLAB_OTLP"] == "http://10.24.72.1:4318"
     assert json.loads(env["TWEETLAB_MESH"])["users"].startswith("http://10.22.9.2:")

@@ -24,7 +24,7 @@ ZONES = (1, 2, 3)
 @pytest.fixture(autouse=True)
 def nothing_fetched(monkeypatch, tmp_path):
     """No package needs to be installed: the rendered configuration depends on none."""
-    monkeypatch.setattr("system.platform.install.packages.need_java", lambda: "/usr/bin/java")
+    monkeypatch.setattr("system.platform.install.packages.require_java", lambda: "/usr/bin/java")
     monkeypatch.setattr("system.platform.install.packages.java_version", lambda: "17")
     monkeypatch.setattr("system.platform.install.packages.home", lambda package: tmp_path / package.name)
 

@@ -139,7 +139,7 @@ def test_two_runs_of_the_same_second_get_different_ids(tmp_path: Path) -> None:
     parts = finish.parts(report_runs.quiet())
     first, second = record.write(tmp_path, parts), record.write(tmp_path, parts)
     assert (first.run_id, second.run_id) == ("first_run/20261122T180900Z", "first_run/20261122T180900Z-2")
-    assert [path.name for path in record.every(tmp_path)] == ["20261122T180900Z", "20261122T180900Z-2"]
+    assert [path.name for path in record.all_runs(tmp_path)] == ["20261122T180900Z", "20261122T180900Z-2"]
 
 
 def test_an_amended_record_is_validated_before_it_replaces_the_old_one(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_in_sample_predictions_have_no_error(tmp_path: Path) -> None:
 
 def test_a_record_of_version_1_is_converted_to_the_current_version(runs: Path, tmp_path: Path) -> None:
     """The only difference is the name of the key `fix` of the criteria."""
-    document = json.loads((record.every(runs)[0] / "record.json").read_text())
+    document = json.loads((record.all_runs(runs)[0] / "record.json").read_text())
     old = {**document, "schema_version": 1, "validity": {**document["validity"], "criteria": [
         {**{key: value for key, value in one.items() if key != "fix"}, schema.FIX_V1: one["fix"]}
         for one in document["validity"]["criteria"]]}}

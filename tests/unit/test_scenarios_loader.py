@@ -239,7 +239,7 @@ def test_the_bounds_of_a_strength_are_those_of_the_wan_emulator():
     """The vocabulary repeats the bounds that the emulator accepts."""
     for name, bounds in vocabulary.STRENGTHS.items():
         field = {"delay": "delay_s", "loss": "loss"}[name]
-        assert [getattr(wan.Line(**{field: value}), field) for value in bounds] == list(bounds)
+        assert [getattr(wan.Link(**{field: value}), field) for value in bounds] == list(bounds)
 
 
 @pytest.mark.parametrize(("drilled", "calm"), [

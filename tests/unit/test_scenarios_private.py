@@ -20,7 +20,7 @@ def world():
     scenario = loader.load("protected_circle", CHANGES)
     graph = population.graph_of(scenario.population, scenario.seed)
     past = seeded_tweets.generate(graph.users, scenario.population.history_tweets, scenario.seed)
-    circle = private_circle.circle_of(graph, scenario.population, scenario.seed)
+    circle = private_circle.protected_users_of(graph, scenario.population, scenario.seed)
     likes = private_circle.likes_of(circle, past, scenario.population, scenario.seed)
     return scenario, circle, past, likes, workload.draw(scenario, graph, past)
 

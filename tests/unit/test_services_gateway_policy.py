@@ -117,9 +117,9 @@ def test_a_row_stored_under_the_time_of_its_id_is_still_visited():
     id_ = ids.compose(NOW_MS, 1, 1)
     last_ms = events.LATE_MS - 1 + 10_000  # a write that takes ten seconds
 
-    assert events.noted_ms(id_, NOW_MS + events.LATE_MS - 1) == NOW_MS
-    assert events.noted_ms(id_, NOW_MS + events.LATE_MS) == NOW_MS + events.LATE_MS
-    assert events.noted_ms(id_, NOW_MS - 5_000) == NOW_MS  # by a clock that is behind
+    assert events.outbox_time_ms(id_, NOW_MS + events.LATE_MS - 1) == NOW_MS
+    assert events.outbox_time_ms(id_, NOW_MS + events.LATE_MS) == NOW_MS + events.LATE_MS
+    assert events.outbox_time_ms(id_, NOW_MS - 5_000) == NOW_MS  # by a clock that is behind
     assert last_ms < (relay.REVISIT[-1] - 1) * relay.BUCKET_MS
 
 

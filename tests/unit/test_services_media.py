@@ -311,10 +311,10 @@ async def test_a_delete_event_without_a_tweet_is_dead_lettered_and_the_others_ar
             event = dataclasses.replace(good, payload={**good.payload, "id": named})
             bad.append(Record("tweet_deleted", 0, 1, event, b""))
 
-        async def bury(record, reason):
+        async def dead_letter(record, reason):
             buried.append((record, reason))
 
-        await lab.collector.deleted([*bad, Record("tweet_deleted", 0, 2, good, b"")], bury)
+        await lab.collector.deleted([*bad, Record("tweet_deleted", 0, 2, good, b"")], dead_letter)
 
         assert [record for record, _ in buried] == bad and "walrus" in buried[0][1]
         assert await lab.state(media_id) is MediaState.CONDEMNED

@@ -101,7 +101,7 @@ async def test_a_like_raises_a_tweet_and_is_counted_if_requested(library) -> Non
     first, second = await library.post(ann, "walrus"), await library.post(ann, "walrus")
     assert await library.ids(ann, "query=walrus") == [second, first]
     await library.likes.like(bob, first)
-    await handlers.Indexer(library.ports).bring_up_to_date([first, second])
+    await handlers.Indexer(library.ports).index_current([first, second])
     _, body = await library.ask(ann, "query=walrus&tweet.fields=public_metrics")
     assert [tweet["public_metrics"]["like_count"] for tweet in body["data"]] == [1, 0]
     assert [int(tweet["id"]) for tweet in body["data"]] == [first, second]

@@ -150,8 +150,8 @@ async def test_a_task_that_ends_as_intended_is_not_restarted():
     async def work():
         done.append(1)
 
-    await background.keep(work, "lease", once=True)
-    task = asyncio.ensure_future(background.keep(asyncio.Event().wait, "lease"))
+    await background.run_forever(work, "lease", once=True)
+    task = asyncio.ensure_future(background.run_forever(asyncio.Event().wait, "lease"))
     await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait({task})

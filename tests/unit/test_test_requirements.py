@@ -24,7 +24,7 @@ def test_a_missing_lab_skips_by_default_and_fails_in_a_run_that_started_one(monk
 def test_a_missing_program_fails_after_setup_unless_it_cannot_be_installed(monkeypatch, run, out_of_reach, outcome):
     """A skip would hide that setup forgot a package."""
     monkeypatch.setenv(requirements.RUN, run)
-    monkeypatch.setattr(packages, "is_out_of_reach", lambda package: out_of_reach)
+    monkeypatch.setattr(packages, "cannot_be_installed", lambda package: out_of_reach)
     with pytest.raises(outcome, match="install the package parrot"):
         requirements.check(PARROT)
 
@@ -33,5 +33,5 @@ def test_a_package_without_root_or_not_offered_is_out_of_reach(monkeypatch):
     """Setup cannot install it without root; packages that are compiled or fetched into the cache need none."""
     monkeypatch.setattr(packages, "is_offered", lambda package: False)
 
-    assert packages.is_out_of_reach(PARROT)
-    assert not packages.is_out_of_reach(packages.JAEGER)
+    assert packages.cannot_be_installed(PARROT)
+    assert not packages.cannot_be_installed(packages.JAEGER)

@@ -3,7 +3,7 @@
 import pytest
 
 from system.kernel.errors import CouldNotRun
-from system.kernel.wan import Line
+from system.kernel.wan import Link
 from system.platform.provider import NodeStatus
 from system.platform.regions import network
 from tweetlab import doctor
@@ -13,7 +13,7 @@ from tweetlab.lab import regions
 
 def ways(**changed):
     """Return all links of a lab as the WAN emulator reports them; `changed`: "_1_2" -> what differs there."""
-    return [{"from": one, "to": other, **Line(delay_s=0.0 if 4 in (one, other) else 0.01).to_json(),
+    return [{"from": one, "to": other, **Link(delay_s=0.0 if 4 in (one, other) else 0.01).to_json(),
              **changed.get(f"_{one}_{other}", {})}
             for one in (1, 2, 3, 4) for other in (1, 2, 3, 4) if one != other]
 

@@ -37,7 +37,7 @@ def setup(observe: Observe = False, as_json: Json = False) -> int:
     from tweetlab import setup as server_setup
 
     screen = Screen(as_json)
-    asyncio.run(server_setup.servers(screen.say, packages.OBSERVING if observe else ()))
+    asyncio.run(server_setup.servers(screen.say, packages.OBSERVABILITY if observe else ()))
     screen.emit({"ok": True})
     return 0
 

@@ -17,9 +17,9 @@ def whole(option: str, low: int, high: int) -> Callable[[object], int]:
 
     def read(value: object) -> int:
         try:
-            return numbers.whole(str(value), low, high)
+            return numbers.parse_int(str(value), low, high)
         except ValueError:
-            raise WrongInput(f"{option} is {numbers.shown(value)}; it must be a whole number from {low} to "
+            raise WrongInput(f"{option} is {numbers.short_repr(value)}; it must be a whole number from {low} to "
                              f"{high}.") from None
 
     return read

@@ -83,7 +83,7 @@ def _change(delay: str, jitter: str, loss: str, rate: str, cut: bool | None) -> 
                 change[key] = read(text)
             except units.UnitError as problem:
                 raise WrongInput(f"{option} is {text!r}; {problem.allowed}{problem.hint}") from None
-    links.Line(**change)
+    links.Link(**change)
     return change
 
 
@@ -97,7 +97,7 @@ def _table(rows: list[dict[str, Any]]) -> object:
     table = Table("from", "to", "delay", "jitter", "loss", "rate", "state", "packets", "MB", "lost")
     for row in rows:
         rate = f"{row['rate_bps'] / 1e6:g} Mbit/s" if row["rate_bps"] else "–"
-        times = (f"{row['delay_s'] * 1e3:g} ms", f"{row['jitter_s'] * 1e3:g} ms", units.tell_share(row["loss"]), rate)
+        times = (f"{row['delay_s'] * 1e3:g} ms", f"{row['jitter_s'] * 1e3:g} ms", units.format_share(row["loss"]), rate)
         table.add_row(links.NAMES[row["from"]], links.NAMES[row["to"]], *times, "CUT" if row["cut"] else "open",
                       str(row["packets"]), f"{row['bytes'] / 1e6:.1f}", str(row["lost"]))
     return table

@@ -157,7 +157,8 @@ class Collector:
         except LabError:
             self._last.lines = []
         if self._number % METRICS_EVERY == 0 or not self._last.active:
-            primary = await asyncio.to_thread(sentinel.named, [node.address for node in nodes if node.kind == "sentinel"])
+            sentinels = [node.address for node in nodes if node.kind == "sentinel"]
+            primary = await asyncio.to_thread(sentinel.elected_primary, sentinels)
             self._last.active = next((regions.place_of(node) for node in nodes if primary and node.address == primary), "")
 
     async def _lags(self, nodes: list[NodeStatus]) -> dict[str, int]:

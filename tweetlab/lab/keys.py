@@ -96,7 +96,7 @@ def _start_rotation(lab: Lab) -> tuple[str, str, bool]:
 
 
 async def _step(lab: Lab, say: Say, service: str, env: dict[str, str], what: str) -> None:
-    names = await lab.renew(service, env)
+    names = await lab.rolling_restart(service, env)
     say(f"{', '.join(names)}: {what}")
 
 

@@ -220,8 +220,8 @@ async def start(lab: native.Lab, blueprint: str, screen: Screen, wanted: policie
 
     nodes = blueprints.load(blueprint)
     if observe:
-        nodes = blueprints.observed(nodes)
-    await fetch_further(screen, blueprint, observe)
+        nodes = blueprints.with_observers(nodes)
+    await install_extras(screen, blueprint, observe)
     try:
         await lab.up(nodes, env, prepare=prepare, stores_only=stores_only,
                      progress=lambda node, text: screen.say(f"{node:<16} {text}"))
@@ -245,12 +245,12 @@ async def _roles(lab: native.Lab) -> set[str]:
     return {node.role for node in await lab.status()}
 
 
-async def fetch_further(screen: Screen, blueprint: str, observe: bool) -> None:
+async def install_extras(screen: Screen, blueprint: str, observe: bool) -> None:
     """Install missing packages that only `blueprint` or --observe needs.
 
     Raises CouldNotRun that names the fix.
     """
-    extras = packages.FURTHER.get(blueprint, ()) + (packages.OBSERVING if observe else ())
+    extras = packages.BY_BLUEPRINT.get(blueprint, ()) + (packages.OBSERVABILITY if observe else ())
     if any(packages.missing(package) for package in extras):
         from tweetlab import setup
 

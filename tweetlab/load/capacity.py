@@ -52,9 +52,9 @@ class TrialResult:
     def broken(self) -> str:
         """Return the criteria that failed, as text; "" if the rate is carried."""
         criteria = [("void: " + self.void, not self.void),
-                    (f"goodput {digits.apart(self.goodput, float(GOODPUT), '{:.1%}'.format, 100, '%')}",
+                    (f"goodput {digits.distinct_text(self.goodput, float(GOODPUT), '{:.1%}'.format, 100, '%')}",
                      bounds.holds(self.goodput, ">=", GOODPUT)),
-                    (f"errors {digits.apart(self.errors, float(ERRORS), '{:.2%}'.format, 100, '%')}",
+                    (f"errors {digits.distinct_text(self.errors, float(ERRORS), '{:.2%}'.format, 100, '%')}",
                      bounds.holds(self.errors, "<", ERRORS)),
                     ("the queue grew", not self.grows), ("an objective was missed", self.holds)]
         return ", ".join(text for text, holds in criteria if not holds)

@@ -171,7 +171,7 @@ async def _reset(lab: Session, world: World) -> None:
     changed = await real.likes.all_likes() ^ set(world.likes.pairs())
 
     async def tweets() -> None:
-        await real.index.forget(await real.tweets.forget_above(ids.floor_id(seeded_tweets.END_MS + 1)))
+        await real.index.forget(await real.tweets.delete_above(ids.floor_id(seeded_tweets.END_MS + 1)))
         await _reindex_likes(lab, world, {tweet for tweet, _ in changed})
 
     await _all(tweets(), _rows(lab, world), *_others(lab))

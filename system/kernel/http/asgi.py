@@ -227,7 +227,7 @@ class App:
             _log.exception("%s cannot start", self.name)
             await send({"type": "lifespan.startup.failed", "message": str(problem)})
             return
-        watch = asyncio.ensure_future(background.keep(metrics.watch_loop, "loop_watch", once=True))
+        watch = asyncio.ensure_future(background.run_forever(metrics.watch_loop, "loop_watch", once=True))
         await send({"type": "lifespan.startup.complete"})
         await receive()
         if self._writes:
@@ -258,7 +258,7 @@ class App:
                 span = tracing.behind_mesh(route, call.request_id, call.header("traceparent"), self.name)
                 answer = await self._run(handler, call)
             except Exception as problem:
-                answer, error = error_answer(problem), problem
+                answer, error = error_response(problem), problem
             finally:
                 self._requests.inside -= 1
             self._requests.done(route, answer.status, start_ns)
@@ -307,7 +307,7 @@ def _log_failure(task: asyncio.Task[Answer]) -> None:
         _log.warning("a write that outlived its deadline failed: %s", task.exception())
 
 
-def error_answer(problem: BaseException) -> Answer:
+def error_response(problem: BaseException) -> Answer:
     """Return the response for an error.
 
     Anything but a LabError is a bug: 500, with details only in the log.

@@ -29,7 +29,7 @@ class Quota:
 
 
 @dataclass(frozen=True)
-class Standing:
+class QuotaState:
     """State of the tightest of a caller's quotas after a request.
 
     `remaining`: requests that would be admitted now. `reset_s`: wall time (seconds since 1970) at which the oldest counted
@@ -48,14 +48,14 @@ def span_s(window_s: float) -> float:
     return window_s * (SLOTS + 1) / SLOTS
 
 
-class Windows:
+class SlidingWindow:
     """Request counts by key. `window_s`: length of the window, in seconds."""
 
     def __init__(self, window_s: float) -> None:
         self._slot_s = window_s / SLOTS
         self._counts_by_key: dict[str, dict[int, int]] = {}
 
-    def take(self, quotas: Sequence[Quota], now_s: float) -> Standing:
+    def take(self, quotas: Sequence[Quota], now_s: float) -> QuotaState:
         """Count one request under every key, or under none if one of them is at its limit.
 
         `now_s`: wall time.
@@ -70,7 +70,7 @@ class Windows:
                 self._add(quota.key, counts, slot, 1)
         oldest = min(counts_of[tightest], default=slot)
         reset_s = (oldest + 1 + SLOTS) * self._slot_s
-        return Standing(admitted, quotas[tightest].limit, max(0, remaining[tightest] - admitted), reset_s, reset_s - now_s)
+        return QuotaState(admitted, quotas[tightest].limit, max(0, remaining[tightest] - admitted), reset_s, reset_s - now_s)
 
     def add(self, counted: Mapping[str, int], now_s: float) -> None:
         """Count requests that were admitted elsewhere, regardless of the limit."""

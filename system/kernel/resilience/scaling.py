@@ -23,7 +23,7 @@ from system.kernel.policies import AutoscaleKnobs, MeshKnobs
 LOOKS = 3        # samples that a scale-up averages over: a single second is noise
 MOST_GROWTH = 2  # factor of instances per change, at most: a saturated CPU shows as 100 %, however long the queue
 BAD_SHARE = 0.5  # error rate in one second; an instance below it fails only occasionally
-ILL_LOOKS = 3    # consecutive bad samples before an instance that answers is ejected: brief load shedding is not a failure
+BAD_SAMPLES = 3    # consecutive bad samples before an instance that answers is ejected: brief load shedding is not a failure
 CROWDED = 16     # requests in flight; errors of such an instance are shed load, which would overload its siblings next
 SPARE = 0.5      # siblings must have at most half its error rate, else the cause is not the instance
 IDLE_SHARE = 0.01  # of a core; a stopped process uses none, a slow one uses all it gets
@@ -31,7 +31,7 @@ BUSY_PATIENCE = 6  # times `heal_s` before an instance that uses CPU but does no
 
 
 @dataclass(frozen=True)
-class Look:
+class LoadSample:
     """Load of one service in the last second.
 
     `ready`: instances that accept requests. `cpu`: mean fraction of their quotas.
@@ -53,7 +53,7 @@ class Desired:
     why: str = ""
 
 
-def ratio(look: Look, knobs: AutoscaleKnobs) -> tuple[float, str]:
+def ratio(look: LoadSample, knobs: AutoscaleKnobs) -> tuple[float, str]:
     """Return the highest used / target, and a description of it. Without any target: 1, exactly on target."""
     pairs = [(look.cpu, knobs.cpu, "cpu"), (look.in_flight, float(knobs.in_flight), "in flight"),
              (look.queue_s, knobs.queue_s, "queue")]
@@ -85,7 +85,7 @@ class Scaler:
         self._changed_s = float("-inf")
         self._calm_since_s: float | None = None
 
-    def look(self, look: Look, now_s: float) -> Desired:
+    def look(self, look: LoadSample, now_s: float) -> Desired:
         """Return the desired number of instances. `now_s`: monotonic."""
         knobs, ready = self._knobs, look.ready
         if ready < knobs.min:
@@ -114,7 +114,7 @@ class Scaler:
 
 
 @dataclass(frozen=True)
-class Seen:
+class InstanceSample:
     """One instance in the last second.
 
     `errors`: 5xx responses and broken connections, out of `answers` in total.
@@ -129,7 +129,7 @@ class Seen:
     inside: int = 0
 
 
-def ejected(seen: Sequence[Seen], knobs: MeshKnobs, out: int = 0) -> set[str]:
+def ejected(seen: Sequence[InstanceSample], knobs: MeshKnobs, out: int = 0) -> set[str]:
     """Return the instances of one service to eject: clearly worse than their siblings.
 
     `out`: already ejected.
@@ -145,13 +145,13 @@ def ejected(seen: Sequence[Seen], knobs: MeshKnobs, out: int = 0) -> set[str]:
     return set([*silent, *(instance.name for instance in outliers)][: max(0, (len(seen) + out) // 2 - out)])
 
 
-def _is_outlier(instance: Seen, seen: Sequence[Seen], knobs: MeshKnobs) -> bool:
+def _is_outlier(instance: InstanceSample, seen: Sequence[InstanceSample], knobs: MeshKnobs) -> bool:
     siblings = [other for other in seen if other.name != instance.name]
     bad = instance.errors >= knobs.eject_errors and _error_rate([instance]) >= BAD_SHARE
     return bad and instance.inside < CROWDED and _error_rate(siblings) <= SPARE * _error_rate([instance])
 
 
-def _error_rate(instances: Sequence[Seen]) -> float:
+def _error_rate(instances: Sequence[InstanceSample]) -> float:
     return sum(instance.errors for instance in instances) / max(1, sum(instance.answers for instance in instances))
 
 

@@ -43,7 +43,7 @@ class Recorded(Protocol):
     def traceparent(self) -> str:
         """Return the traceparent that child spans use as their parent."""
 
-    def tell(self, name: str, value: str | int) -> None:
+    def set_attribute(self, name: str, value: str | int) -> None:
         """Set an attribute."""
 
     def fail(self, kind: str, detail: str) -> None:
@@ -94,10 +94,10 @@ class Span:
         """Return the `Event.trace` for events of this span."""
         return f"{self.request_id} {self.traceparent}" if self._recorded is not None else self.request_id
 
-    def tell(self, name: str, value: str | int) -> None:
+    def set_attribute(self, name: str, value: str | int) -> None:
         """Set an attribute."""
         if self._recorded is not None:
-            self._recorded.tell(name, value)
+            self._recorded.set_attribute(name, value)
 
     def fail(self, problem: BaseException) -> None:
         """Mark the span as failed."""
@@ -108,7 +108,7 @@ class Span:
         """End a request's span; a status of 500 or above marks it as failed, with `problem` if there is one.
         """
         if self._recorded is not None:
-            self._recorded.tell("http.response.status_code", status)
+            self._recorded.set_attribute("http.response.status_code", status)
             if status >= 500 and problem is not None:
                 self.fail(problem)
             elif status >= 500:
@@ -287,7 +287,7 @@ def _consumer(trace: str, topic: str, links: Sequence[str]) -> Span:
     request_id, recorded, service = trace.partition(" ")[0], None, _service.get()
     if _exporter is not None and (parent := _parent(trace)):
         recorded = _exporter.start(service, f"{topic} process", parent, "consumer", _messaging(topic), links)
-        recorded.tell("tweetlab.request_id", request_id)
+        recorded.set_attribute("tweetlab.request_id", request_id)
     return Span(request_id, service, recorded=recorded)
 
 

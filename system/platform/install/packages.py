@@ -98,7 +98,7 @@ RSYSLOG_ELASTICSEARCH = Debian("rsyslog-elasticsearch", "/usr/lib/*/rsyslog/omel
 PACKAGES: tuple[Package, ...] = (
     REDIS, SENTINEL, POSTGRES, HAPROXY, NGINX, NGINX_PURGE, NGINX_JS, CASSANDRA, KAFKA, ELASTICSEARCH, MINIO,
 )  # fmt: skip
-OBSERVING: tuple[Package, ...] = (PROMETHEUS, ALERTMANAGER, RSYSLOG, RSYSLOG_ELASTICSEARCH, JAEGER)
+OBSERVABILITY: tuple[Package, ...] = (PROMETHEUS, ALERTMANAGER, RSYSLOG, RSYSLOG_ELASTICSEARCH, JAEGER)
 """Needed only with --observe; fetched at its first use."""
 
 ETCD = Debian("etcd", "etcd", "etcd-server")
@@ -109,14 +109,14 @@ PDNS = Debian("pdns", "pdns_server", "pdns-server")
 PDNS_BIND = Debian("pdns-bind", "/usr/lib/*/pdns/libbindbackend.so", "pdns-backend-bind")
 
 _ZONES: tuple[Package, ...] = (ETCD, PATRONI, PATRONI_ETCD, PATRONI_POSTGRES, PDNS, PDNS_BIND)
-FURTHER: dict[str, tuple[Package, ...]] = {"cluster": _ZONES, "two_regions": _ZONES}
+BY_BLUEPRINT: dict[str, tuple[Package, ...]] = {"cluster": _ZONES, "two_regions": _ZONES}
 """Blueprint -> what it needs besides PACKAGES; fetched when it is first started."""
 
 CHROMIUM = Debian("chromium", "chromium", "chromium")
 BROWSERS = (CHROMIUM.binary, "chromium-browser", "google-chrome")  # any of these
 IPROUTE = Debian("iproute2", "ip", "iproute2")
 
-TESTS: tuple[Package, ...] = (*OBSERVING, *_ZONES, CHROMIUM, IPROUTE)
+TESTS: tuple[Package, ...] = (*OBSERVABILITY, *_ZONES, CHROMIUM, IPROUTE)
 """What the tests use besides PACKAGES: everything for any blueprint and --observe, and a browser to test our pages."""
 
 
@@ -151,7 +151,7 @@ def is_offered(package: Debian) -> bool:
     return apt is not None and bool(re.search(r"Candidate: (?!\(none\))", _output([apt, "policy", package.package])))
 
 
-def is_out_of_reach(package: Package) -> bool:
+def cannot_be_installed(package: Package) -> bool:
     """Return whether it cannot be installed: a distribution package without root, or one it lacks."""
     return isinstance(package, Debian) and (os.geteuid() != 0 or not is_offered(package))
 
@@ -172,7 +172,7 @@ def browser() -> str | None:
     return os.environ.get("TWEETLAB_CHROMIUM") or next(filter(None, map(find, BROWSERS)), None)
 
 
-def need(binary: str) -> str:
+def require(binary: str) -> str:
     """Return the path of a program. Raises CouldNotRun, with the fix, if it is absent."""
     path = find(binary)
     if path is None:
@@ -215,7 +215,7 @@ def java_version() -> str:
     return version_line([program, "-version"]) if program else ""
 
 
-def need_java() -> str:
+def require_java() -> str:
     """Return the path of Java.
 
     Raises CouldNotRun, with the fix, if there is no Java of version JAVA_MAJOR.

@@ -28,7 +28,7 @@ def check_programs(blueprint: Blueprint) -> None:
     """Raise CouldNotRun, with a list, if this machine lacks programs that the blueprint needs."""
     servers = [SERVERS[node.kind] for node in blueprint.nodes]
     wanted = {package for server in servers for package in (server.package, *getattr(server, "modules", ()))} - {None}
-    wanted |= {*packages.FURTHER.get(blueprint.name, ())}
+    wanted |= {*packages.BY_BLUEPRINT.get(blueprint.name, ())}
     lacking = [packages.missing(package) for package in wanted if package]
     lines = sorted(text for text in lacking if text)
     if any(node.kind in JAVA_KINDS for node in blueprint.nodes) and packages.java() is None:
@@ -66,10 +66,10 @@ def _min_free_mib(text: str) -> int:
     if not text:
         return DEFAULT_MIN_FREE_MIB
     try:
-        return numbers.whole(text, 0, numbers.MAX_WHOLE)
+        return numbers.parse_int(text, 0, numbers.MAX_INT)
     except ValueError:
         raise WrongInput(f"TWEETLAB_MIN_FREE_MIB is {text[:40]!r}; it must be a whole number of MiB from 0 "
-                         f"to {numbers.MAX_WHOLE}, such as {DEFAULT_MIN_FREE_MIB}.") from None
+                         f"to {numbers.MAX_INT}, such as {DEFAULT_MIN_FREE_MIB}.") from None
 
 
 def check_memory(blueprint: Blueprint, available_mib: int | None = None) -> None:

@@ -156,7 +156,7 @@ class PrimaryPlacement:
 
     async def _active(self) -> int:
         """Return the region of the cache's primary; 0 if no majority of the sentinels names one."""
-        named = await asyncio.to_thread(sentinel.named, [child.ctx.address for child in self._of("sentinel")])
+        named = await asyncio.to_thread(sentinel.elected_primary, [child.ctx.address for child in self._of("sentinel")])
         return next((child.node.region for child in self._of("redis") if child.ctx.address == named), 0)
 
     async def _members(self) -> list[Member]:

@@ -29,7 +29,7 @@ from typing import Any
 from system.kernel import wan
 from system.kernel.errors import LabError, WrongInput
 from system.kernel.telemetry import logs
-from system.kernel.wan import Line, Way
+from system.kernel.wan import Link, LinkState
 from system.platform.addresses import Plan
 from system.platform.paths import Paths
 from system.platform.regions import network
@@ -51,7 +51,7 @@ class WanEmulator:
         self._devices = devices
         self._state = state
         self._defaults = {pair: _default_line(pair, delay_s) for pair in _pairs()}
-        self.ways = {pair: Way(line) for pair, line in (self._defaults | _stored(state)).items()}
+        self.ways = {pair: LinkState(line) for pair, line in (self._defaults | _stored(state)).items()}
         self._delayed: dict[tuple[int, int], deque[tuple[float, bytes]]] = {pair: deque() for pair in self.ways}
         self._below_first = plan.range - 1  # the second octet that a region 0 would have
         self._random = random.Random(plan.range)
@@ -69,7 +69,7 @@ class WanEmulator:
             if (way := self.ways.get(pair)) is not None:
                 self._forward(pair, way, packet)
 
-    def _forward(self, pair: tuple[int, int], way: Way, packet: bytes) -> None:
+    def _forward(self, pair: tuple[int, int], way: LinkState, packet: bytes) -> None:
         now_s = self._loop.time()
         due_s = way.enter(now_s, len(packet), self._random.random(), self._random.random())
         if due_s is None:
@@ -107,9 +107,9 @@ class WanEmulator:
         changed = {}
         for pair in self._known(pairs):
             try:
-                changed[pair] = Line(**{**self.ways[pair].line.to_json(), **line})
+                changed[pair] = Link(**{**self.ways[pair].line.to_json(), **line})
             except TypeError:
-                raise WrongInput(f"Settings of a line are {sorted(line)}; known are {sorted(Line().to_json())}.") from None
+                raise WrongInput(f"Settings of a line are {sorted(line)}; known are {sorted(Link().to_json())}.") from None
         self._apply({pair: way.line for pair, way in self.ways.items()} | changed)
 
     def calm(self, pairs: list[list[int]]) -> None:
@@ -139,7 +139,7 @@ class WanEmulator:
                  "packets": way.packets, "bytes": way.bytes, "lost": way.lost, "waiting": way.waiting}
                 for pair, way in self.ways.items()]
 
-    def _apply(self, lines: dict[tuple[int, int], Line]) -> None:
+    def _apply(self, lines: dict[tuple[int, int], Link]) -> None:
         part = self._state.with_suffix(".part")
         part.write_text(json.dumps([[*pair, line.to_json()] for pair, line in lines.items()]))
         part.replace(self._state)
@@ -163,13 +163,13 @@ def _pairs() -> list[tuple[int, int]]:
     return [(one, other) for one in wan.NAMES for other in wan.NAMES if one != other]
 
 
-def _default_line(pair: tuple[int, int], delay_s: float) -> Line:
-    return Line() if wan.OUTSIDE in pair else Line(delay_s=delay_s)
+def _default_line(pair: tuple[int, int], delay_s: float) -> Link:
+    return Link() if wan.OUTSIDE in pair else Link(delay_s=delay_s)
 
 
-def _stored(state: Path) -> dict[tuple[int, int], Line]:
+def _stored(state: Path) -> dict[tuple[int, int], Link]:
     try:
-        return {(one, other): Line(**line) for one, other, line in json.loads(state.read_text())}
+        return {(one, other): Link(**line) for one, other, line in json.loads(state.read_text())}
     except (OSError, ValueError, TypeError):  # none yet, or incomplete
         return {}
 

@@ -25,12 +25,12 @@ from system.kernel import policies
 from system.kernel.errors import CouldNotRun, LabError, WrongInput
 from system.kernel.policies import AutoscaleKnobs, Policies
 from system.kernel.resilience import scaling
-from system.kernel.resilience.scaling import Look, Scaler
+from system.kernel.resilience.scaling import LoadSample, Scaler
 from system.kernel.settings import MESH_PORTS
 from system.platform.blueprint import Blueprint, Node
 from system.platform.process.children import Child
 from system.platform.scaling import haproxy_fleet, outlier_ejection
-from system.platform.scaling.haproxy_runtime import Backend, Mesh
+from system.platform.scaling.haproxy_runtime import Backend, HaproxyRuntime
 from system.platform.servers import haproxy
 
 _log = logging.getLogger("tweetlab")
@@ -121,7 +121,7 @@ class Autoscaler:
             self._scale_one(kind, backends.get(kind, Backend({})))
 
     @staticmethod
-    async def _snapshots(fleet: haproxy_fleet.HaproxyFleet | None) -> list[tuple[Mesh, haproxy_fleet.Backends]]:
+    async def _snapshots(fleet: haproxy_fleet.HaproxyFleet | None) -> list[tuple[HaproxyRuntime, haproxy_fleet.Backends]]:
         try:
             return await fleet.snapshots() if fleet else []
         except CouldNotRun:
@@ -137,7 +137,7 @@ class Autoscaler:
         if wanted is not None:
             service.change = asyncio.ensure_future(self._change(kind, wanted, target.why))
 
-    def _measure(self, kind: str, service: _Service, backend: Backend) -> Look:
+    def _measure(self, kind: str, service: _Service, backend: Backend) -> LoadSample:
         """Return the load of the instances of `kind` since the last poll."""
         now_ns, shares = time.monotonic_ns(), []
         ready = [child for child in self.instances(kind) if child.state == "healthy" and child.node.name not in self._leaving]
@@ -154,7 +154,7 @@ class Autoscaler:
         wait_s = 0.0 if is_first else queued / max(1.0, rate_per_s)  # the first poll has no rate to compute a wait from
         in_flight = sum(server.in_flight for server in backend.servers.values())
         instances = max(1, len(ready))
-        return Look(len(ready), sum(shares) / max(1, len(shares)), in_flight / instances, wait_s)
+        return LoadSample(len(ready), sum(shares) / max(1, len(shares)), in_flight / instances, wait_s)
 
     async def _change(self, kind: str, wanted: int, why: str) -> None:
         try:
@@ -289,7 +289,7 @@ class Autoscaler:
         was_on, scale = bool(self.knobs.max), wanted.autoscale
         self.knobs, self._outliers.knobs, self.quota = dataclasses.replace(scale, max=0), wanted.mesh, quota
         self.max_gateways = wanted.limits.max_gateways
-        self._outliers.max_in_flight = haproxy.QUEUED_PLACES if scale.max and scale.queue_s else haproxy.PLACES
+        self._outliers.max_in_flight = haproxy.MAX_IN_FLIGHT_QUEUED if scale.max and scale.queue_s else haproxy.PLACES
         pending = [service.change for service in self._services.values() if service.change is not None]
         await asyncio.gather(*pending, return_exceptions=True)
         self._services.clear()

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from system.kernel.errors import CouldNotRun
 from system.platform.process.children import Child
-from system.platform.scaling.haproxy_runtime import DRAIN_S, LOOK_S, Backend, Mesh, Server, Unresponsive
+from system.platform.scaling.haproxy_runtime import DRAIN_S, LOOK_S, Backend, HaproxyRuntime, Server, Unresponsive
 from system.platform.servers import haproxy
 
 Backends = dict[str, Backend]
@@ -26,10 +26,10 @@ class HaproxyFleet:
     Each method raises CouldNotRun if none of them answers, or if one that does refuses.
     """
 
-    def __init__(self, runtimes: Sequence[Mesh]) -> None:
+    def __init__(self, runtimes: Sequence[HaproxyRuntime]) -> None:
         self._runtimes = tuple(runtimes)
 
-    async def snapshots(self) -> list[tuple[Mesh, Backends]]:
+    async def snapshots(self) -> list[tuple[HaproxyRuntime, Backends]]:
         """Return each HAProxy that answers, with its backends."""
         replies = await asyncio.gather(*(runtime.backends() for runtime in self._runtimes), return_exceptions=True)
         answered = [(runtime, reply) for runtime, reply in zip(self._runtimes, replies, strict=True)
@@ -51,7 +51,7 @@ class HaproxyFleet:
 
         False if some remain after `patience_s`.
         """
-        drained: set[Mesh] = set()
+        drained: set[HaproxyRuntime] = set()
         ends_s = asyncio.get_running_loop().time() + patience_s
         while True:
             servers = await self._servers(backend, name)
@@ -89,16 +89,16 @@ class HaproxyFleet:
                 statuses.append(server.checks if server else "nothing")
         return ", ".join(statuses)
 
-    async def _servers(self, backend: str, name: str) -> list[tuple[Mesh, Server]]:
+    async def _servers(self, backend: str, name: str) -> list[tuple[HaproxyRuntime, Server]]:
         """Return each HAProxy that has the server, with its row."""
         rows = [(runtime, backends.get(backend, Backend({})).servers.get(name))
                 for runtime, backends in await self.snapshots()]
         return [(runtime, server) for runtime, server in rows if server is not None]
 
-    async def _holders(self, backend: str, name: str) -> list[Mesh]:
+    async def _holders(self, backend: str, name: str) -> list[HaproxyRuntime]:
         return [runtime for runtime, _ in await self._servers(backend, name)]
 
-    async def _send(self, runtimes: Iterable[Mesh], command: Callable[[Mesh], Awaitable[None]]) -> None:
+    async def _send(self, runtimes: Iterable[HaproxyRuntime], command: Callable[[HaproxyRuntime], Awaitable[None]]) -> None:
         """Run `command` on each; those that do not answer are skipped unless none answers."""
         results = await asyncio.gather(*(command(runtime) for runtime in runtimes), return_exceptions=True)
         refused = [result for result in results
@@ -140,7 +140,7 @@ def _merged(one: Server | None, other: Server) -> Server:
 def of(children: dict[str, Child]) -> HaproxyFleet | None:
     """Return the lab's HAProxies that are up; None if none is."""
     up = [child for child in children.values() if child.node.kind == "haproxy" and child.state == "healthy"]
-    return HaproxyFleet([Mesh(haproxy.runtime_socket(child.ctx)) for child in up]) if up else None
+    return HaproxyFleet([HaproxyRuntime(haproxy.runtime_socket(child.ctx)) for child in up]) if up else None
 
 
 async def backends_or_none(fleet: HaproxyFleet | None) -> Backends:

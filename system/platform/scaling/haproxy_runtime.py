@@ -72,7 +72,7 @@ class Unresponsive(CouldNotRun):
     """HAProxy does not answer: it is down, or hangs."""
 
 
-class Mesh:
+class HaproxyRuntime:
     """One HAProxy, by the path of its runtime socket."""
 
     def __init__(self, socket: str) -> None:

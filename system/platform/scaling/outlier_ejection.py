@@ -17,7 +17,7 @@ from system.kernel.policies import MeshKnobs
 from system.kernel.resilience import scaling
 from system.platform.process.children import Child
 from system.platform.scaling.haproxy_fleet import HaproxyFleet
-from system.platform.scaling.haproxy_runtime import Backend, Mesh, Server
+from system.platform.scaling.haproxy_runtime import Backend, HaproxyRuntime, Server
 from system.platform.servers import haproxy
 
 PROBE_EVERY_S = 2.0  # for workers, which no load balancer checks
@@ -49,7 +49,8 @@ class OutlierEjection:
         self._probe_results: dict[str, str] = {}
         self._probed_s = float("-inf")
 
-    async def reconcile(self, mesh: Mesh, backends: dict[str, Backend], children: dict[str, Child], leaving: set[str]) -> None:
+    async def reconcile(self, mesh: HaproxyRuntime, backends: dict[str, Backend], children: dict[str, Child],
+                        leaving: set[str]) -> None:
         """Add healthy instances that this HAProxy lacks; delete servers without an instance; set each
         server's maxconn.
 
@@ -100,19 +101,19 @@ class OutlierEjection:
             if fleet is not None:
                 await fleet.readmit(name.rpartition("-")[0], name)
 
-    def _confirmed(self, observed: Sequence[scaling.Seen], worse: set[str]) -> list[str]:
+    def _confirmed(self, observed: Sequence[scaling.InstanceSample], worse: set[str]) -> list[str]:
         """Return those to eject now: after one unanswered check, or after a few polls with errors."""
         for instance in observed:
             self._worse_polls[instance.name] = self._worse_polls.get(instance.name, 0) + 1 if instance.name in worse else 0
         return [instance.name for instance in observed if instance.name in worse
-                and (not instance.checked or self._worse_polls[instance.name] >= scaling.ILL_LOOKS)]
+                and (not instance.checked or self._worse_polls[instance.name] >= scaling.BAD_SAMPLES)]
 
-    def _observation(self, server: Server) -> scaling.Seen:
+    def _observation(self, server: Server) -> scaling.InstanceSample:
         now = (server.responses, server.errors)
         before = self._counts.get(server.name, now)
         self._counts[server.name] = now
         responses, errors = max(0, now[0] - before[0]), max(0, now[1] - before[1])
-        return scaling.Seen(server.name, responses, errors, server.check_answered, server.in_flight)
+        return scaling.InstanceSample(server.name, responses, errors, server.check_answered, server.in_flight)
 
     def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
         """Kill hung instances; auto-restart starts them again.

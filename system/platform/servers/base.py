@@ -168,7 +168,7 @@ def class_archive(ctx: Context, package: packages.Maven) -> tuple[list[str], tup
     that does not match.
     """
     home = packages.home(package)
-    digest = hashlib.sha256(f"{packages.need_java()} {packages.java_version()}".encode()).hexdigest()[:10]
+    digest = hashlib.sha256(f"{packages.require_java()} {packages.java_version()}".encode()).hexdigest()[:10]
     archive = home / f"classes-{digest}.jsa"
     if archive.exists():
         return [f"-XX:SharedArchiveFile={archive}"], ()

@@ -64,7 +64,7 @@ class Cassandra:
             "-Dcassandra.superuser_setup_delay_ms=0",
         ]
         return Launch(
-            argv=(packages.need_java(), *flags, "-cp", class_path(packages.CASSANDRA), MAIN),
+            argv=(packages.require_java(), *flags, "-cp", class_path(packages.CASSANDRA), MAIN),
             env=base_env(ctx),
             files={conf: render(ctx), logback: LOGBACK, **({rack: render_rack(ctx)} if ctx.node.zone else {})},
             folders=(ctx.data,),

@@ -39,7 +39,7 @@ class Elasticsearch:
     def launch(self, ctx: Context) -> Launch:
         home, before = self._home(ctx)
         temporary = ctx.paths.data_dir / ctx.node.name / "tmp"
-        java_home = Path(packages.need_java()).resolve().parent.parent
+        java_home = Path(packages.require_java()).resolve().parent.parent
         # Its default touches the whole heap at start; here memory is allocated as it is used.
         tuning = ["-XX:-AlwaysPreTouch", "-XX:TieredStopAtLevel=1", f"-Djava.io.tmpdir={temporary}", "-Xss512k"]
         options = [*jvm_flags(ctx.node), *UNVERIFIED, *tuning]

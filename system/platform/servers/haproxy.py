@@ -19,7 +19,7 @@ from system.platform.servers.base import Context, Launch, base_env
 # requests in flight per server, requests wait here, where waiting costs nothing: 800 reads/s once had the
 # only gateway ejected repeatedly.
 PLACES = 256
-QUEUED_PLACES = 32  # if autoscaling targets the queueing time: with more, requests would queue inside instances, unmeasured
+MAX_IN_FLIGHT_QUEUED = 32  # if autoscaling targets the queueing time: with more, requests queue inside instances, unmeasured
 CHECKS = f"check inter 1s fastinter 250ms downinter 250ms fall 3 rise 1 maxconn {PLACES}"
 SERVER = f"{CHECKS} pool-purge-delay 5s"  # for a server added at run time, which inherits no defaults
 LAST_RESORT = "last-resort"
@@ -52,7 +52,7 @@ class HAProxy:
     def launch(self, ctx: Context) -> Launch:
         conf = ctx.config / "haproxy.cfg"
         return Launch(
-            argv=(packages.need("haproxy"), "-db", "-q", "-f", str(conf)),
+            argv=(packages.require("haproxy"), "-db", "-q", "-f", str(conf)),
             env=base_env(ctx),
             files={conf: render(ctx)},
             stop_timeout_s=3.0,

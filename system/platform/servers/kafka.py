@@ -33,7 +33,7 @@ class Kafka:
     def launch(self, ctx: Context) -> Launch:
         conf, log4j = ctx.config / "server.properties", ctx.config / "log4j2.xml"
         common = ["-cp", class_path(packages.KAFKA), f"-Dlog4j2.configurationFile={log4j}"]
-        java = packages.need_java()
+        java = packages.require_java()
         archive, harvest = class_archive(ctx, packages.KAFKA)
         # C1 only: half the CPU of a start, and one broker handles far more than the lab needs (servers'
         # table).

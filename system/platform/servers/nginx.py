@@ -60,7 +60,7 @@ class Edge:
     @property
     def argv(self) -> tuple[str, ...]:
         """The command that runs it in the foreground."""
-        return (packages.need("nginx"), "-e", "stderr", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"))
+        return (packages.require("nginx"), "-e", "stderr", "-p", str(self.folder), "-c", str(self.folder / "nginx.conf"))
 
 
 class Nginx:

@@ -36,7 +36,7 @@ class Redis:
         conf = ctx.config / "redis.conf"
         replicated = is_replicated(ctx)
         return Launch(
-            argv=(packages.need("redis-server"), str(conf)),
+            argv=(packages.require("redis-server"), str(conf)),
             env=base_env(ctx),
             files={conf: render(ctx) + (following(ctx, primary_of(ctx)) if replicated else "")},
             folders=(ctx.data,),
@@ -117,7 +117,7 @@ def primary_of(ctx: Context) -> str:
     """
     others = [address for address in ctx.addresses("redis") if address != ctx.address]
     primaries = [address for address in others if _query(address, "ROLE")[:1] == ["master"]]
-    primary = (sentinel.named(ctx.addresses("sentinel")) or next(iter(primaries), "")) or ctx.addresses("redis")[0]
+    primary = (sentinel.elected_primary(ctx.addresses("sentinel")) or next(iter(primaries), "")) or ctx.addresses("redis")[0]
     holder = next((address for address in others if address not in primaries and _query(address, "DBSIZE") not in ([], [0])), "")
     if primary == ctx.address and holder:
         raise CouldNotRun(f"{ctx.node.name} is empty, and the replica at {holder} holds data that it would wipe: "

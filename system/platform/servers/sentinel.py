@@ -46,7 +46,7 @@ class Sentinel:
         keeps = conf in self._started and conf.exists()
         self._started.add(conf)
         return Launch(
-            argv=(packages.need("redis-sentinel"), str(conf)),
+            argv=(packages.require("redis-sentinel"), str(conf)),
             env=base_env(ctx),
             files={} if keeps else {conf: render(ctx)},
             folders=(ctx.data,),
@@ -106,7 +106,7 @@ def url(sentinels: Sequence[str], servers: Sequence[str]) -> str:
     return f"{SENTINEL}{','.join(sentinels)}/{GROUP}?servers={','.join(servers)}"
 
 
-def named(sentinels: Sequence[str]) -> str:
+def elected_primary(sentinels: Sequence[str]) -> str:
     """Return the address of the primary that more than half of the sentinels name; "" if there is no such
     majority.
 

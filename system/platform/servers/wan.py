@@ -68,7 +68,7 @@ def delay_s() -> float:
     """
     text = os.environ.get("TWEETLAB_WAN_MS", "").strip()
     try:
-        value = numbers.decimal(text) / 1_000 if text else wan_emulator.DEFAULT_DELAY_S
+        value = numbers.parse_decimal(text) / 1_000 if text else wan_emulator.DEFAULT_DELAY_S
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
@@ -83,10 +83,10 @@ def control(at: paths.Paths) -> Path:
 
 async def ask(at: paths.Paths, request: dict[str, Any]) -> Any:
     """Return the WAN emulator's reply. Raises CouldNotRun if it does not answer, WrongInput if it refuses."""
-    return await ask_at(control(at), request)
+    return await request_at(control(at), request)
 
 
-async def ask_at(socket: Path, request: dict[str, Any]) -> Any:
+async def request_at(socket: Path, request: dict[str, Any]) -> Any:
     """Return the reply of the WAN emulator at a socket.
 
     Raises CouldNotRun if it does not answer, WrongInput if it refuses.

@@ -34,7 +34,7 @@ class Lanes:
     def __init__(self, fanout: Fanout, effect_log: effects.EffectLog, time_: clock.Clock) -> None:
         self._effects, self._clock = effect_log, time_
         self._slots = asyncio.Semaphore(LANES)
-        self.bury: Callable[[Record, str], Awaitable[None]] = _no_dead_letters
+        self.dead_letter: Callable[[Record, str], Awaitable[None]] = _no_dead_letters
         self._handlers: dict[str, Callable[[Event], Awaitable[Done]]] = {
             events.NEW_TWEET: fanout.new_tweet, events.TWEET_DELETED: fanout.tweet_deleted, events.NEW_FOLLOW: fanout.new_follow,
         }
@@ -63,8 +63,8 @@ class Lanes:
             try:
                 done = await self._handlers[event.topic](event)
                 self._write(event, done, attempt)
-                span.tell("tweetlab.path", done.path)
-                span.tell("tweetlab.targets", done.targets)
+                span.set_attribute("tweetlab.path", done.path)
+                span.set_attribute("tweetlab.targets", done.targets)
                 return
             except Unavailable:
                 attempt += 1
@@ -72,7 +72,7 @@ class Lanes:
                 tries, attempt = tries + 1, attempt + 1
                 if tries >= consumer_loop.TRIES:
                     span.fail(problem)
-                    await self.bury(record, repr(problem))
+                    await self.dead_letter(record, repr(problem))
                     return
             await consumer_loop.pause(attempt)
 
@@ -105,7 +105,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     lanes = Lanes(fanout, effect_log, time_)
     loop = consumer_loop.Loop(ports.log, GROUP, events.GROUPS[GROUP], lanes.handle, effect_log.flush, GATHER_S,
                           missed=ports.timelines.clear)
-    lanes.bury = loop.bury
+    lanes.dead_letter = loop.dead_letter
 
     async def stop() -> None:
         effect_log.close()

@@ -57,7 +57,7 @@ def build(config: Settings, ports: Ports | None = None, log: AccessLog | None = 
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        watch = asyncio.ensure_future(background.keep(metrics.watch_loop, "loop_watch", once=True))
+        watch = asyncio.ensure_future(background.run_forever(metrics.watch_loop, "loop_watch", once=True))
         opened = None if ports is not None else await bootstrap.open_ports(config, NEEDS)  # both connect on first use
         await edge.open(ports if ports is not None else opened.ports)  # type: ignore[union-attr]
         yield
@@ -111,7 +111,7 @@ def _no_route(edge: Edge) -> Callable[[Request, Exception], Awaitable[Response]]
         error: LabError = NotFound(f"No route {request.method} {path[:80]}; the API is described at /openapi.json.")
         if status == 405:
             error = _MethodNotAllowed(f"{request.method} is not allowed for {path[:80]}; the API is described at /openapi.json.")
-        answer = asgi.error_answer(error)
+        answer = asgi.error_response(error)
         request_id = edge.log_no_route(request.method, path, dict(request.headers.raw), answer.status)
         headers = dict(getattr(problem, "headers", None) or {}) | {"x-request-id": request_id}
         return Response(answer.body, answer.status, headers=headers, media_type="application/json")

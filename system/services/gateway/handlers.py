@@ -52,7 +52,7 @@ class Edge:
             await upstream.open()
         await self.limiter.open()
         await self.revocations.poll()
-        self._polling = asyncio.ensure_future(background.keep(self.revocations.run, "revocations"))
+        self._polling = asyncio.ensure_future(background.run_forever(self.revocations.run, "revocations"))
 
     async def close(self) -> None:
         """Stop polling and close the limiter and the upstreams."""

@@ -22,7 +22,7 @@ from system.kernel import background
 from system.kernel.errors import LabError, StoreUnavailable
 from system.kernel.policies import LimitKnobs
 from system.kernel.resilience import rate_window
-from system.kernel.resilience.rate_window import Quota, Standing, Windows
+from system.kernel.resilience.rate_window import Quota, QuotaState, SlidingWindow
 from system.kernel.telemetry import metrics
 from system.ports import LimitStore
 from system.services.gateway import policy
@@ -42,7 +42,7 @@ class Limiter:
 
     def __init__(self, store: LimitStore, knobs: LimitKnobs, now_s: Callable[[], float] = time.time) -> None:
         self._store, self._knobs, self._now_s = store, knobs, now_s
-        self._windows = Windows(knobs.window_s or 1.0)
+        self._windows = SlidingWindow(knobs.window_s or 1.0)
         self._unreported: Counter[str] = Counter()
         self._recovery: asyncio.Task[None] | None = None
         self._reached, self._started_s = False, time.monotonic()
@@ -62,7 +62,7 @@ class Limiter:
         """Whether limits are counted locally, because the store is away."""
         return self._recovery is not None
 
-    async def take(self, quotas: Sequence[Quota]) -> Standing:
+    async def take(self, quotas: Sequence[Quota]) -> QuotaState:
         """Count one request and return whether it is admitted.
 
         Never fails; waits for an unresponsive store only once.
@@ -97,7 +97,7 @@ class Limiter:
             self._recovery = asyncio.ensure_future(self._recover())
 
     async def _recover(self) -> None:
-        await background.keep(self._wait_settled, "limits", once=True)
+        await background.run_forever(self._wait_settled, "limits", once=True)
         self._recovery = None
         metrics.gauge("tweetlab_limits_local", 0)
         _log.warning("limits are counted in the store again")

@@ -8,7 +8,7 @@ import time
 from system.kernel.errors import Forbidden, LabError
 from system.kernel.http import asgi
 from system.kernel.http.asgi import Headers, Send
-from system.kernel.resilience.rate_window import Standing
+from system.kernel.resilience.rate_window import QuotaState
 from system.kernel.telemetry import tracing
 from system.services.gateway.upstream import Reply
 
@@ -25,7 +25,7 @@ class InsufficientScope(Forbidden):
         self.scope = scope
 
 
-def limit_headers(decision: Standing) -> Headers:
+def limit_headers(decision: QuotaState) -> Headers:
     """Return the rate-limit headers, as Twitter's API names them.
 
     The reset is in whole seconds since 1970.
@@ -63,7 +63,7 @@ async def send_reply(send: Send, reply: Reply, request_id: str, limits: Headers,
 
 async def send_error(send: Send, problem: Exception, request_id: str, limits: Headers, start_ns: int) -> int:
     """Send an error in the API's shape; return its status."""
-    answer = asgi.error_answer(problem)
+    answer = asgi.error_response(problem)
     headers: Headers = [
         *answer.headers, (b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer.body)),
         (b"x-request-id", request_id.encode()), (b"server-timing", _timing(start_ns, "").encode()), *limits,
@@ -80,7 +80,7 @@ async def send_error(send: Send, problem: Exception, request_id: str, limits: He
 def _shaped(status: int) -> bytes:
     problem = LabError("The mesh has no healthy instance of the service; retry soon.")
     problem.status, problem.title = status, "Service Unavailable" if status == 503 else "Bad Gateway"
-    return asgi.error_answer(problem).body
+    return asgi.error_response(problem).body
 
 
 def _timing(start_ns: int, inner: str) -> str:

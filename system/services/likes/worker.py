@@ -31,7 +31,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
             try:
                 changed.setdefault(tweet_id_of(record.event), []).append(record)
             except (KeyError, TypeError, ValueError) as problem:
-                await loop.bury(record, f"no tweet id: {problem!r}")
+                await loop.dead_letter(record, f"no tweet id: {problem!r}")
 
         async def recount() -> None:
             await counter.recount(list(changed))

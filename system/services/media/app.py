@@ -71,7 +71,7 @@ def build(ports: Ports, settings: Settings) -> hosting.Service:
     collector = Collector(ports, media, knobs, settings.instance)
 
     async def deleted(records: list[Record]) -> None:
-        await collector.deleted(records, deletes.bury)
+        await collector.deleted(records, deletes.dead_letter)
 
     deletes = consumer_loop.Loop(ports.log, GROUP, (events.TWEET_DELETED,), consumer_loop.traced(deleted))
 

@@ -91,12 +91,12 @@ class Collector:
         _count_collected("orphan", await self._store.condemn(orphans, MediaState.ATTACHED, older_s))
         return len(attached)
 
-    async def deleted(self, records: list[Record], bury: Callable[[Record, str], Awaitable[None]]) -> None:
+    async def deleted(self, records: list[Record], dead_letter: Callable[[Record, str], Awaitable[None]]) -> None:
         """Remove the media of deleted tweets.
 
         The events say which tweets to read, the tweet says whether it is deleted.
 
-        Records that name no tweet go to `bury`.
+        Records that name no tweet go to `dead_letter`.
         """
         ids: list[int] = []
         for record in records:
@@ -104,7 +104,7 @@ class Collector:
             if type(tweet_id) is int:
                 ids.append(tweet_id)
             else:
-                await bury(record, f"no tweet id: {tweet_id!r}")
+                await dead_letter(record, f"no tweet id: {tweet_id!r}")
         await consumer_loop.until_available(lambda: self._of_deleted(ids), "media of deleted tweets")
 
     async def _of_deleted(self, tweet_ids: list[int]) -> None:

@@ -52,7 +52,7 @@ class Indexer:
     def __init__(self, ports: Ports, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._ports, self._wall_ns = ports, wall_ns
 
-    async def bring_up_to_date(self, tweet_ids: Sequence[int]) -> Indexed:
+    async def index_current(self, tweet_ids: Sequence[int]) -> Indexed:
         """Read these tweets at QUORUM with their likes and index the result. Raises StoreUnavailable."""
         started_ns = self._wall_ns()
         tweets = await self._ports.tweets.get(tweet_ids)
@@ -257,7 +257,7 @@ async def index_all(indexer: Indexer, left: set[int], refused: dict[int, str]) -
 
     Raises StoreUnavailable while some must be sent again: call it again after a pause.
     """
-    result = await indexer.bring_up_to_date(sorted(left))
+    result = await indexer.index_current(sorted(left))
     refused.update(result.refused)
     left.intersection_update(result.busy)
     if left:

@@ -49,12 +49,12 @@ class Worker:
             try:
                 by_tweet.setdefault(tweet_id_of(record.event), []).append(record)
             except (KeyError, TypeError, ValueError) as problem:
-                await self.loop.bury(record, f"no tweet id: {problem!r}")
+                await self.loop.dead_letter(record, f"no tweet id: {problem!r}")
         refused, retries = await self._index(set(by_tweet))
         for tweet_id, named_by in by_tweet.items():
             for record in named_by:
                 if tweet_id in refused:
-                    await self.loop.bury(record, refused[tweet_id])
+                    await self.loop.dead_letter(record, refused[tweet_id])
                 else:
                     self._done(record, retries)
 

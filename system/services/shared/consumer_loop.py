@@ -132,7 +132,7 @@ class Loop:
         for record in records:
             why = record.problem if record.event is None else events.flaw(record.event)
             if record.event is None or why:
-                await self.bury(record, why)
+                await self.dead_letter(record, why)
             else:
                 valid.append(record)
         if valid:
@@ -165,7 +165,7 @@ class Loop:
             await self._handle(records)
         except WrongInput as problem:
             if len(records) == 1:
-                await self.bury(records[0], str(problem))
+                await self.dead_letter(records[0], str(problem))
                 return
             for record in records:
                 await self._try([record])
@@ -183,9 +183,9 @@ class Loop:
         self._polled_s = time.monotonic()
         return more
 
-    async def bury(self, record: Record, reason: str) -> None:
+    async def dead_letter(self, record: Record, reason: str) -> None:
         """Write a record to the dead-letter topic. Retries until the log acknowledges it."""
         _log.error("%s %d:%d goes to the dead-letter topic: %s", record.topic, record.partition, record.offset, reason)
-        await until_available(lambda: self._log.bury(record, reason, self._group), "dead letter")
+        await until_available(lambda: self._log.dead_letter(record, reason, self._group), "dead letter")
         self._consumed[record.topic, "dead"](1)
         self._buried.add(id(record))

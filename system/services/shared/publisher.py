@@ -52,7 +52,7 @@ class Publisher:
 
     def start(self) -> None:
         """Start publishing."""
-        self._task = asyncio.ensure_future(background.keep(self._run, "publisher"))
+        self._task = asyncio.ensure_future(background.run_forever(self._run, "publisher"))
 
     async def stop(self) -> None:
         """Publish what is queued, for at most two seconds, and stop."""

@@ -29,7 +29,7 @@ class Leasing:
     async def start(self) -> None:
         """Acquire a number, then renew it in the background. Raises what the store raises."""
         await self._acquire()
-        self._task = asyncio.ensure_future(background.keep(self._run, "lease"))
+        self._task = asyncio.ensure_future(background.run_forever(self._run, "lease"))
 
     async def stop(self) -> None:
         """Stop renewing and release the number."""

@@ -99,7 +99,7 @@ class CassandraTweets:
         """Empty all tables of this keyspace."""
         await bridges.in_thread("truncate", self._truncate)
 
-    async def forget_above(self, floor_id: int) -> list[int]:
+    async def delete_above(self, floor_id: int) -> list[int]:
         """Permanently remove all tweets above `floor_id` and all outbox rows; return the removed ids.
 
         Resets a lab to its seeded state while no event is in flight; the system itself never removes a row.
@@ -120,7 +120,7 @@ class CassandraTweets:
     # ---- tweets --------------------------------------------------------------------------------------
 
     async def append(self, tweet: Tweet, trace: str = "") -> None:
-        written_ms = events.noted_ms(tweet.id, time.time_ns() // 1_000_000)
+        written_ms = events.outbox_time_ms(tweet.id, time.time_ns() // 1_000_000)
         event = events.new_tweet(tweet, trace)
         cells = _cells(tweet)
         row = (shard_of(tweet.id), bucket_of(written_ms), written_ms, event.id, event.topic, event.key, event.encode())

@@ -33,7 +33,7 @@ PARTITIONS = 4  # per topic; a group can use as many workers
 LINGER_MS = 1  # events published within this time share a request
 BATCH_BYTES = 256 * 1024  # per partition; `publish` waits while the batch is full
 # Kept of a record that cannot be handled: with its headers, a dead letter must fit the same limit.
-BURIED_BYTES = 512 * 1024
+DEAD_LETTER_BYTES = 512 * 1024
 REASON_BYTES = 4096
 
 
@@ -164,15 +164,15 @@ class KafkaLog:
             for span in filter(None, spans):
                 span.end()
 
-    async def bury(self, record: Record, reason: str, group: str) -> None:
+    async def dead_letter(self, record: Record, reason: str, group: str) -> None:
         origin = f"{record.topic}/{record.partition}/{record.offset}"
         headers = [("reason", reason.encode()[:REASON_BYTES]), ("group", group.encode()), ("origin", origin.encode())]
         key = str(record.event.key).encode() if record.event else None
         raw = record.raw or (record.event.encode() if record.event else b"")
         # Compressed, it was small enough for the broker; `origin` names the full record.
-        if len(raw) > BURIED_BYTES:
+        if len(raw) > DEAD_LETTER_BYTES:
             headers.append(("cut_from_bytes", str(len(raw)).encode()))
-        await self._send([(record.topic + events.DEAD, key, raw[:BURIED_BYTES], headers)], "bury the record")
+        await self._send([(record.topic + events.DEAD, key, raw[:DEAD_LETTER_BYTES], headers)], "dead_letter the record")
 
     async def _send(self, items: Sequence[tuple[str, bytes | None, bytes, list[tuple[str, bytes]]]], doing: str) -> None:
         await self._guard.run(lambda: self._append(items, doing))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from system.kernel.resilience.rate_window import SLOTS, Quota, Standing
+from system.kernel.resilience.rate_window import SLOTS, Quota, QuotaState
 from system.kernel.settings import Settings
 from system.stores.redis.base import clear, keys
 from system.stores.redis.link import LUA, Arg, Link
@@ -36,13 +36,13 @@ class RedisLimits:
         """Close the connection. Safe to repeat."""
         await self.link.close()
 
-    async def take(self, quotas: Sequence[Quota], window_s: float) -> Standing:
+    async def take(self, quotas: Sequence[Quota], window_s: float) -> QuotaState:
         args: list[Arg] = []
         for quota in quotas:
             args += (f"r:{quota.key}", quota.limit)
         reply = await self.link.script("take", round(window_s * 1e3), SLOTS, *args)
         admitted, limit, remaining, reset_ms, wait_ms = reply
-        return Standing(admitted == 1, limit, remaining, reset_ms / 1e3, wait_ms / 1e3)
+        return QuotaState(admitted == 1, limit, remaining, reset_ms / 1e3, wait_ms / 1e3)
 
     async def add(self, counted: Mapping[str, int], window_s: float) -> None:
         rows = list(counted.items())

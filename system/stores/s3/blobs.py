@@ -59,7 +59,7 @@ class MinioBlobs:
         self._signers = [s3_signing.Signer(endpoint, stores.minio_access_key, stores.minio_secret_key, REGION)
                          for endpoint in (stores.minio, *stores.minio_spares)]
         self._current = 0  # index of the node in use
-        self._watch = asyncio.ensure_future(background.keep(self._watch_nodes, "storage")) if stores.minio_spares else None
+        self._watch = asyncio.ensure_future(background.run_forever(self._watch_nodes, "storage")) if stores.minio_spares else None
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
