@@ -2,8 +2,7 @@
 
     choose target -> log the plan, fsync -> inject -> effect probe -> (hold) -> undo -> recovery probe
 
-A fault that was planned is undone before `run` returns or raises, whatever happens in between, Ctrl-C
-included.
+Every planned fault is undone before `run` returns or raises, whatever happens in between, even Ctrl-C.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from system.kernel.errors import LabError
 
 EFFECT_WITHIN_S = 5.0
 PROBE_EVERY_S = 0.05  # resolution of effect times
-CHOOSE_BEFORE_S = 1.5  # choosing a target queries every node and syncs a file: 1 s on a machine under full load
+CHOOSE_BEFORE_S = 1.5  # choosing a target queries every node and fsyncs a file: 1 s on a busy machine
 STOPPED = "the run was stopped before the fault was injected"
 NS = 1_000_000_000
 FAULT_ERRORS = (LabError, RedisError, OSError, TimeoutError)
@@ -40,12 +39,12 @@ async def run(faults: Sequence[spec.Fault], lab: Lab, start_monotonic_ns: int, s
     """Inject all `faults`, each `at_s` after `start_monotonic_ns`, and return their records by start time.
 
     `state`: the lab's data directory, which holds the undo log. `load_s`: seconds from the start to the end
-    of the load, after which no cache refills. `table`: faults by kind; None for FAULTS.
+    of the load, after which nothing refills a cache. `table`: faults by kind; None for FAULTS.
 
-    First undoes what a dead runner left. A watchdog process runs as long as this call. Returns when the last
-    fault has recovered or its time is over, or soon after `stop` is set: active faults are undone then, and
-    those not yet started are not injected. Cancellation undoes too. A fault that cannot be injected or takes
-    no effect has a `void` record; the others continue.
+    First undoes the faults that a dead runner left active. A watchdog process runs as long as this call.
+    Returns when every fault has recovered or used up its recovery time, or soon after `stop` is set: then
+    active faults are undone, and those not yet started are not injected. Cancellation also undoes active
+    faults. A fault that cannot be injected or takes no effect gets a `void` record; the others continue.
     """
     log = undo.UndoLog(undo.path_of(state))
     known = FAULTS if table is None else table
@@ -85,7 +84,7 @@ class Injection:
 
     @property
     def within_s(self) -> float:
-        """Seconds that its recovery may take: set by the scenario, else the default of its kind."""
+        """Longest allowed recovery in seconds: as the scenario sets it, else the default of the kind."""
         own = self.planned.recovers_within_s
         return self.fault.recovers_within_s if own is None else own
 
@@ -140,7 +139,7 @@ class Injection:
             self.log.mark(entry, undo.RECOVERED)
 
     def _observe_s(self) -> float:
-        """Return how many seconds from now the recovery is probed; 0 where it can no longer happen."""
+        """Return for how many seconds from now the recovery is probed; 0 where it can no longer happen."""
         kind = vocabulary.FAULT_KINDS.get(self.planned.kind)
         if kind is None or not kind.needs_load:
             return self.within_s

@@ -1,9 +1,9 @@
-"""The undo log: a write-ahead log of faults. What an undo needs is on disk before the fault is injected.
+"""The undo log: a write-ahead log of faults. What undo needs is on disk before the injection.
 
 One JSON object per line, appended and fsynced: `planned` (with the fault, its target and the runner's
 identity), then `injected`, `undone` and `gone` (recovered) for the same id. An entry without `undone` whose
-runner is dead is an orphan: `sweep` undoes it, called by the watchdog or at the next start. An undo is
-idempotent.
+runner is dead is an orphan: `sweep` undoes it; the watchdog calls `sweep`, and so does the next start. Undo
+is idempotent.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class UndoLog:
         return lines
 
     def pending(self) -> list[Entry]:
-        """Return the entries that were planned and not undone, newest first, as they must be undone."""
+        """Return the entries that were planned and not undone, in the order to undo them: newest first."""
         lines = self.lines()
         undone = {line["id"] for line in lines if line["step"] == UNDONE}
         return [Entry(line["id"], line["fault"], _target_of(line["aim"]), line["runner_pid"], line["runner_ticks"])
@@ -96,7 +96,7 @@ class UndoLog:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the log's lock, so that no other process sweeps at the same time."""
+        """Hold the log's lock, so that no other process runs `sweep` at the same time."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -129,7 +129,7 @@ def path_of(state: Path) -> Path:
 
 
 async def sweep(lab: Lab, log: UndoLog, faults: Mapping[str, Fault] | None = None) -> list[Entry]:
-    """Undo what dead runners left; return these entries. Entries of live runners are not touched.
+    """Undo the faults that dead runners left; return their entries. Entries of live runners are not touched.
 
     Raises CouldNotRun for a fault that this version does not know, and what the undo raises; the entry stays
     pending for the next sweep.

@@ -100,8 +100,8 @@ def schema() -> dict[str, Any]:
 class _Strict(yaml.SafeLoader):
     """YAML that refuses duplicate keys; plain YAML silently keeps the last one.
 
-    A number or date that Python cannot represent remains text, so that the reader of its key refuses it by
-    name.
+    A number or date that Python cannot represent stays a string, so that the check of its key rejects it and
+    names the key.
     """
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -231,9 +231,9 @@ def _check_times(scenario: spec.Scenario, where: Where) -> None:
 
 
 def _check_gateways(scenario: spec.Scenario, where: Where) -> None:
-    """Refuse an initial number of gateways above the number that shares the rate limits.
+    """Refuse more gateways at the start than `limits.max_gateways`, which share the rate limits.
 
-    `autoscale.max` applies to every service; the autoscaler bounds it for gateways.
+    `autoscale.max` may be larger, since it applies to every service: the autoscaler caps gateways separately.
     """
     max_gateways, minimum = scenario.policies.limits.max_gateways, scenario.policies.autoscale.min
     gateways = sum(node.startswith("gateway-") for node in vocabulary.BLUEPRINTS[scenario.platform])

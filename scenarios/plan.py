@@ -1,10 +1,10 @@
-"""What a scenario plans, as a set of words, which decide which invariants apply to its run.
+"""What a scenario plans, as a set of labels. They decide which invariants apply to its run.
 
     mix, population, faults, policies -> plan_of(scenario) -> {"posts", "seeded tweets", "faults", ...}
 
-Everything here is known before the first request is sent. A route without share, or one whose operations the
-tape replaces by others (an unfollow where no follow exists), plans nothing. What was acknowledged is
-irrelevant.
+Everything here is known before the first request is sent. A route with share 0 plans nothing; neither does
+one whose operations the tape replaces by others (an unfollow where no follow exists). Which requests were
+acknowledged does not matter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WORDS: dict[str, str] = {
     LIMITED_REQUESTS: "a route in the mix whose class of `policies.limits` is above 0, with a window above 0 s",
     FAULTS: "a fault in `faults`",
 }
-"""Word of a plan -> the content of a scenario that implies it."""
+"""Label of a plan -> the content of a scenario that implies it."""
 
 WARMED_USERS = 10_000
 """The largest population whose cache is warmed; warming a larger one would take minutes."""
@@ -47,7 +47,7 @@ Plan = frozenset[str]
 
 
 def routes_of(scenario: spec.Scenario) -> frozenset[str]:
-    """Return the routes with a share in a stage that has operations; a stage may have its own mix."""
+    """Return the routes with a share above 0 in a stage that has operations; a stage may have its own mix."""
     work = scenario.workload
     busy = [stage for stage in work.stages if stage.for_s * (stage.rate_from + stage.rate_to) > 0]
     return frozenset(route for stage in busy for route, share in (stage.mix or work.mix).items() if share > 0)
@@ -60,7 +60,7 @@ def plan_of(
     *,
     kept_data: bool = False,
 ) -> Plan:
-    """Return the words of WORDS that apply to `scenario`.
+    """Return the labels of WORDS that apply to `scenario`.
 
     `drawn`: routes of the tape that have operations; None for those of the mix. `users`: number of users of a
     graph file; None for `population.users`. `kept_data`: the run starts on data of earlier runs, which may

@@ -34,8 +34,8 @@ class Population:
     `history_tweets`: mean seeded tweets per user. `likes`: mean seeded likes per seeded tweet. `protected`:
     share of the users whose tweets only their followers may read. `graph`: a file of follows, which replaces
     `users` and `follows`; None draws the graph from the seed. `cache`: a key of vocabulary.CACHE_STATES.
-    `undirected`: whether each line of `graph` is two follows, one in each direction; None: as the file says.
-    `direction`: a key of vocabulary.GRAPH_DIRECTIONS; None: the first column follows the second.
+    `undirected`: whether each line of `graph` stands for two follows, one in each direction; None: as the
+    file says. `direction`: a key of vocabulary.GRAPH_DIRECTIONS; None: the first column follows the second.
     """
 
     users: int = 2000
@@ -92,9 +92,9 @@ class Fault:
     """A fault to inject.
 
     `at_s`: seconds from the start of the load. `for_s`: how long it is held; None for an instant fault.
-    `delay_s`: one-way delay of the WAN links. `loss`: share of the packets that they lose. None where not
-    set. `recovers_within_s`: seconds from `ends_s` that its recovery may take; None for the default of its
-    kind.
+    `delay_s`: one-way delay of the WAN links. `loss`: share of the packets that the links lose. Both are None
+    where not set. `recovers_within_s`: longest allowed recovery, in seconds from `ends_s`; None for the
+    default of its kind.
     """
 
     at_s: float
@@ -107,12 +107,12 @@ class Fault:
 
     @property
     def ends_s(self) -> float:
-        """Planned end, in seconds of the load: undo of a held fault, injection of an instant one."""
+        """Planned end (undo if held, injection if instant), in seconds from the start of the load."""
         return self.at_s + (self.for_s or 0.0)
 
     @property
     def strength(self) -> dict[str, float]:
-        """The parameters of its strength that the scenario sets, by name; empty for faults without any."""
+        """The strength parameters that the scenario sets, by name; empty for a fault without any."""
         return {name: value for name, value in (("delay_s", self.delay_s), ("loss", self.loss)) if value is not None}
 
 
@@ -120,8 +120,8 @@ class Fault:
 class Measure:
     """`warm_up_s`: seconds at the start that `steady` windows leave out. `repeats`: total number of runs.
 
-    `warm_caches`: whether every reader's home page is read once through the API before the load starts; for
-    populations above the 10,000 users that `population.cache: warm` fills.
+    `warm_caches`: whether every reader's home page is read once through the API before the load starts. It is
+    meant for populations above 10,000 users, which `population.cache: warm` does not warm.
     """
 
     warm_up_s: float = 10.0

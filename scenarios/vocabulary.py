@@ -1,4 +1,4 @@
-"""The vocabulary of scenario files: routes, faults, blueprints, and other words that a value may be.
+"""The vocabulary of scenario files: routes, faults, blueprints and all other words that are valid values.
 
 Everything that can be extended is a row in one of these tables.
 """
@@ -67,9 +67,9 @@ class FaultKind:
     """A kind of fault. `held`: it has a duration and is undone at its end; otherwise it is instant.
 
     `targets`: kinds of node, empty for any; or keys of FAILURE_DOMAINS, or `lines`. `recovers_within_s`:
-    seconds that its recovery may take, from its undo (held) or its injection (instant). `takes`: the
-    parameters of STRENGTHS that it accepts; a scenario sets at least one. `needs_load`: only requests bring
-    the system back, so recovery is observed no longer than the load lasts.
+    longest allowed recovery in seconds, from its undo (held) or its injection (instant). `takes`: the
+    parameters of STRENGTHS that it accepts, of which a scenario must set at least one. `needs_load`: the
+    system recovers only through user requests, so recovery is not observed after the load.
     """
 
     held: bool
@@ -85,7 +85,7 @@ class FaultKind:
         return bool(set(self.targets) & FAILURE_DOMAINS.keys())
 
 
-DOMAIN_RECOVERS_WITHIN_S = 150.0  # three JVMs, PostgreSQL and a zone's services start on two cores under load
+DOMAIN_RECOVERS_WITHIN_S = 150.0  # three JVMs, PostgreSQL and a zone's services start on two loaded cores
 
 
 FAULT_KINDS: dict[str, FaultKind] = {
@@ -122,14 +122,14 @@ BLUEPRINTS: dict[str, tuple[str, ...]] = {
               "timelines-1", "tweets-1", "users-1"),
 }
 BLUEPRINTS["two_regions"] = (*BLUEPRINTS["cluster"], "wan-1")
-"""Blueprint -> its nodes. The platform, a layer above, defines them; a test keeps both lists equal."""
+"""Blueprint -> its nodes. The platform, a layer above, defines them; a test compares both lists."""
 
 _ZONES = ("zone-1", "zone-2", "zone-3")
 ZONES: dict[str, tuple[str, ...]] = {"cluster": _ZONES, "two_regions": _ZONES}
-"""Blueprint -> its zones, if any. The target `zone` is the one of the cache's primary."""
+"""Blueprint -> its zones, if any. The target `zone` is the one where the cache's primary runs."""
 
 REGIONS: dict[str, tuple[str, ...]] = {"two_regions": ("east", "west", "witness")}
-"""Blueprint -> its regions, if any. The target `region` is the active one, with the cache's primary."""
+"""Blueprint -> its regions, if any. The target `region` is the active one, where the cache's primary runs."""
 
 FAILURE_DOMAINS: dict[str, dict[str, tuple[str, ...]]] = {"zone": ZONES, "region": REGIONS}
 """Kind of failure domain -> blueprint -> its domains."""

@@ -1,14 +1,15 @@
-"""The tape: the recorded schedule of arrivals, which the load driver and the twin both replay.
+"""The tape: the schedule of arrivals, drawn before the run, which the load driver and the twin both replay.
 
-It holds every operation of a run, drawn from the seed beforehand: when it is due, its route, its user and its
-target.
+It holds every operation of a run, drawn from the seed: its due time, route, user and target.
 
-Arrivals form an open workload: no user waits for another. `poisson` draws unit exponentials and maps them
-through the planned rate (a ramp is followed exactly); `even` spaces arrivals evenly along the same rate.
-Popularity follows Zipf's law: readers in a drawn order; authors, authors read and profiles looked up by
-number of followers (user 1, 2, ...). Follows and unfollows name edges that can be made or removed, and no
-edge is used twice, so that every final edge is known. No user reads, likes or replies by id to what a
-protected user hides from them: a correct refusal would count as an error.
+Arrivals form an open workload: an operation starts when it is due, whether or not earlier ones have ended.
+`poisson` is an inhomogeneous Poisson process: it maps unit exponentials through the cumulative planned rate,
+so a ramp is followed exactly. `even` spaces arrivals evenly along the same rate. Users are drawn by Zipf's
+law. Users who write tweets or upload pictures, and users who are read or followed, rank by number of
+followers (user 1, 2, ...); all other users rank in a random order. A follow adds an edge that does not exist,
+an unfollow removes one that does, and no edge is used twice, so the final state of every edge is known. No
+user reads, likes or replies to a tweet that its protected author hides from them: the correct refusal would
+count as an error.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from scenarios.world import population, private_circle, seeded_tweets, seeded_wo
 Int64s = NDArray[np.int64]
 ROUTES = tuple(vocabulary.ROUTES)
 SECOND_PAGE_SHARE = 0.2  # share of home reads that continue to the next page
-APPROVE_AFTER_NS = 3_000_000_000  # earliest approval of a request, after its due time
-DELETE_AFTER_NS = 3_000_000_000  # earliest delete of a post, after its due time
+APPROVE_AFTER_NS = 3_000_000_000  # from the due time of a follow request to its earliest approval
+DELETE_AFTER_NS = 3_000_000_000  # from the due time of a post to its earliest delete
 LIKE_TRIES = 8  # tweets drawn for one like
-TRIES = 50  # draws by popularity before a target is drawn uniformly
+TRIES = 50  # candidates drawn for one user, and users drawn for one operation, before giving up
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Tape:
     `due_ns`: int64, shape (n,), intended start from the start of the load. `route`: int16, shape (n,), index
     into `routes`. `user`: int64, shape (n,), the user that sends it. `target`: int64, shape (n,): the user
     read or (un)followed; the seeded tweet read, liked or replied to (0: one that was posted in this run); for
-    `delete` the row of the post; for `search` the number of the word; for `follow_approve` the requesting
+    `delete` the row of the post; for `search` the index of the word; for `follow_approve` the requesting
     user; otherwise 0. `second_page`: bool, shape (n,), whether a home read continues to its next page.
     `protected`: int64, shape (m,), the protected users.
     """
@@ -76,7 +77,7 @@ def load(path: Path) -> Tape:
 
 
 def draw(scenario: spec.Scenario, graph: population.Graph, past: seeded_tweets.History | None = None) -> Tape:
-    """Draw the tape of `scenario` over `graph`. `past`: the seeded tweets; None draws them like seeding."""
+    """Draw the tape of `scenario` over `graph`. `past`: the seeded tweets; None draws those of seeding."""
     return draw_over(scenario, seeded_world.over(graph, scenario.population, scenario.seed, past))
 
 
@@ -147,7 +148,7 @@ def _zipf(count: int, exponent: float, size: int, random: np.random.Generator) -
 
 def _targets(route: NDArray[np.int16], graph: population.Graph, past: seeded_tweets.History, zipf: float,
              random: np.random.Generator) -> Int64s:
-    """Return the targets of all routes that depend on popularity alone."""
+    """Return the targets of the routes whose target depends on popularity alone; 0 for the others."""
     count = len(route)
     target = np.zeros(count, np.int64)
     is_user = np.isin(route, [ROUTES.index("user_tweets"), ROUTES.index("profile")])
@@ -163,7 +164,7 @@ def _targets(route: NDArray[np.int16], graph: population.Graph, past: seeded_twe
 
 
 def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target: Int64s, random: np.random.Generator) -> None:
-    """Assign a post that is old enough to each delete; a delete without one becomes a post."""
+    """Assign to each delete a post at least DELETE_AFTER_NS older; where there is none, it becomes a post."""
     post, delete = ROUTES.index("post"), ROUTES.index("delete")
     posts: list[int] = []
     next_old = 0
@@ -184,9 +185,9 @@ def _draw_deletes(due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target
 
 def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: seeded_tweets.History, zipf: float,
                 random: np.random.Generator, circle: private_circle.Circle, seeded: private_circle.Likes) -> None:
-    """Assign to each like a seeded tweet that its user does not like yet, the newest most often.
+    """Assign to each like a seeded tweet that its user does not like yet, newer tweets more often.
 
-    So every final like is known.
+    So the final set of likes is known.
     """
     liked = {(liker, tweet) for tweet, liker in seeded.pairs()}
     rows = np.flatnonzero(route == ROUTES.index("like"))
@@ -203,9 +204,10 @@ def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: se
 
 def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: private_circle.Circle,
               past: seeded_tweets.History) -> None:
-    """Redirect reads and replies that the protection of an author forbids.
+    """Redirect reads of tweets, and replies to tweets, that the user may not see.
 
-    Reads of tweets go to the reader's own, reads by id and replies to a public tweet.
+    A read of another user's tweets becomes a read of the reader's own; a read by id or a reply gets a public
+    tweet.
     """
     if not len(circle.protected):
         return
@@ -224,7 +226,7 @@ def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: pr
 class _Edges:
     """Finds follows that do not exist yet and unfollows that do; each edge is used once.
 
-    Seeded followers of a protected user never unfollow, so that what each user may read is known throughout.
+    Seeded followers of a protected user never unfollow, so that what each user may read is known at any time.
     """
 
     def __init__(self, circle: private_circle.Circle, zipf: float, random: np.random.Generator) -> None:
@@ -261,10 +263,10 @@ class _Edges:
         return followee != follower and not self._graph.follows(follower, followee) and (follower, followee) not in self._touched
 
     def draw_requests(self, due_ns: Int64s, route: NDArray[np.int16], user: Int64s, target: Int64s) -> None:
-        """Assign to each follow request a protected user, and to each approval a request that is old enough.
+        """Assign to each follow request a protected user, and to each approval an earlier request.
 
-        The protected user is not followed yet. Without a user to ask, or a request to approve, it becomes a
-        profile read.
+        The user does not follow the protected user yet; the request is at least APPROVE_AFTER_NS old. An
+        operation for which there is no such user or request becomes a profile read.
         """
         ask, approve = ROUTES.index("follow_request"), ROUTES.index("follow_approve")
         pending: list[tuple[int, int, int]] = []  # (due, follower, followee) not approved yet
@@ -279,7 +281,7 @@ class _Edges:
                 route[row], target[row] = ROUTES.index("profile"), user[row]
 
     def _request(self, follower: int) -> int:
-        """Return a protected user that is not followed yet, the most followed most often, or 0."""
+        """Return a protected user that `follower` does not follow yet, drawn by popularity; 0 if none."""
         if not len(self._protected):
             return 0
         drawn = self._protected[_zipf(len(self._protected), self._zipf, TRIES, self._random)].tolist()

@@ -2,8 +2,8 @@
 
 To add one: write a class, add a row to FAULTS and a row to `scenarios.vocabulary.FAULT_KINDS`.
 
-`targets` defines the interface. Faults of a single process are here; those of zones and regions are in
-`zone_faults` and `wan_faults`.
+`chaos.faults.targets` defines the interface. Faults of a single process are here; those of zones and regions
+are in `zone_faults` and `wan_faults`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from scenarios import vocabulary
 from system.kernel.errors import CouldNotRun
 from system.platform.process import procs
 
-CANARY_TTL_S = 600  # outlives every probe, then expires
-# Share of the keys before the loss: reads follow Zipf's law, so the most popular tenth serves most of them.
+CANARY_TTL_S = 600  # longer than any probe runs
+# Share of the former number of keys that counts as recovered: reads follow Zipf's law, so the most popular
+# tenth of the keys serves most of them.
 REFILLED = 0.1
 PROBE_TIMEOUT_S = 2.0
 
@@ -69,9 +70,9 @@ class CacheLoss:
 
     It cannot be undone; the cache refills from the stores as users read.
 
-    - Effect: a canary key that was written just before no longer exists.
-    - Recovery: the server answers and holds a tenth of the keys that it held before. When users no longer
-      notice the fault is the question of the `after fault` objectives.
+    - Effect: a canary key that was written just before the flush no longer exists.
+    - Recovery: the server answers and holds a tenth of the keys that it held before. Whether users still
+      notice the fault is judged by the `after fault` objectives.
     """
 
     held = False

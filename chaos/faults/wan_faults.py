@@ -1,7 +1,7 @@
 """Faults of the WAN links between regions: an isolated region, and links that are slow or lose packets.
 
-The lab's WAN emulator (`system/platform/regions/wan_emulator.py`) applies them. It keeps them across its own
-restarts; only the undo ends them.
+The lab's WAN emulator (`system/platform/regions/wan_emulator.py`) applies them. The emulator keeps a fault
+across its own restarts; only undo ends it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from system.platform.regions import network
 from system.platform.servers import wan as wan_node
 
 LINES = "lines"
-TRY_S = 1.5      # timeout of a connect: a lost SYN is sent again after 1 s
-ON_TIME = 0.995  # share of the requested delay that must be measured: two processes, two clocks
-SAMPLES = 3      # connects per link; a round trip that waited for a lost SYN does not measure its delay
+TRY_S = 1.5      # timeout of a connect; one retransmission fits: a lost SYN is sent again after 1 s
+ON_TIME = 0.995  # share of the requested delay that must be measured; the two processes have different clocks
+SAMPLES = 3      # connects per link; the fastest counts, since one may wait for a lost SYN
 
 
 class RegionCut:
     """Cuts a region off from the other regions and from users, while all its processes stay alive.
 
     The target is `east`, `west` or `witness`, or `region`: the active one, where the cache's primary
-    currently runs. When it is reconnected, that region still considers itself the leader. Auto-heal of all
-    nodes of the region is switched off first: from outside they look unhealthy, and must not be replaced for
-    it.
+    currently runs. After the links are restored, that region still considers itself the leader. Auto-heal of
+    all nodes of the region is switched off first, since they look unhealthy from outside and would be
+    restarted.
 
     - Effect: all its processes are alive, and no connection into it succeeds, neither from outside nor from
       another region.
@@ -83,10 +83,10 @@ class WanSlow:
     """Makes the WAN links between regions slow (`delay`, one way) or lossy (`loss`, share of the packets).
 
     The links to users are not affected. The target is `lines` for all links, or `east`, `west` or `witness`
-    for those of one region. A parameter that is left out stays as it is.
+    for those of one region. A parameter that is left out keeps its current value.
 
-    - Effect: a TCP connect over each link takes as long as requested; where only a loss is requested, the
-      emulator counts lost packets.
+    - Effect: a TCP connect over each link takes as long as requested; where only `loss` is set, the emulator
+      counts lost packets.
     - Undo: the links return to their state at the start of the lab.
     - Recovery: TCP connects are as fast as before.
     """
@@ -134,7 +134,7 @@ class WanSlow:
     async def has_recovered(self, lab: Lab, target: Target) -> bool:
         if any(row["delay_s"] > target.facts["before_s"] or row["loss"] for row in await _links(lab, target)):
             return False
-        # Half-way between the round trip before the fault and the one during it.
+        # Halfway between the round trip before the fault and the one during it.
         between_s = target.facts["before_s"] + target.strength.get("delay_s", wan.MAX_DELAY_S)
         return all(took_s is not None and took_s < between_s for took_s in await _round_trips(lab, target))
 
@@ -153,7 +153,7 @@ async def _links(lab: Lab, target: Target) -> list[dict[str, Any]]:
 
 
 async def _has_wan(lab: Lab) -> bool:
-    """Return whether the running lab has WAN links: after a runner died, another lab may be up."""
+    """Return whether the running lab has WAN links; after a runner died, it may be a different lab."""
     return (await lab.blueprint()).in_regions
 
 

@@ -1,4 +1,4 @@
-"""Faults of failure domains: zones, and regions, which are zones with a network of their own."""
+"""Faults of whole failure domains: zones, and regions (zones with a network of their own)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ PROBE_EVERY_S = 2.0  # a recovery probe queries fifty nodes
 class FailureDomain:
     """A kind of failure domain of a lab.
 
-    `word`: `zone` or `region`. `blueprint`: a blueprint that has such domains. `name`: returns the domain of
-    a node, "" for none.
+    `word`: `zone` or `region`. `blueprint`: a blueprint that has such domains. `name`: function that returns
+    the domain of a node, "" for none.
     """
 
     word: str
@@ -71,7 +71,7 @@ REGION = FailureDomain("region", "two_regions", _region)
 
 
 class _DomainLoss:
-    """SIGKILL of every process of a failure domain; `domain` says of which kind."""
+    """SIGKILL of every process of a failure domain of the kind `domain`."""
 
     domain: FailureDomain
     held = True
@@ -156,8 +156,8 @@ async def disable_auto_heal(lab: Lab, target: Target) -> None:
 async def enable_auto_heal(lab: Lab, target: Target) -> None:
     """Switch auto-heal on for every node of the target that this lab has.
 
-    After a runner died, another lab may be up, without some of these nodes. Raises the first error, after all
-    were tried.
+    If the runner that injected the fault died, a different lab, without some of these nodes, may run by now.
+    Raises the first error after all nodes were tried.
     """
     existing = {row.name for row in await lab.status()}
     problems = []

@@ -1,9 +1,9 @@
-"""The follow graph of a population, a function of the seed, so that a manifest can identify it by its hash.
+"""The follow graph of a population: a function of the seed, so a manifest can identify it by its hash.
 
 The graph is directed and simple (no self follow, no duplicate edge). Follower counts have a lognormal body
-with a Pareto tail; the mean is exact, and the most followed user has exactly `max` followers. Users are 1 to
-N and user 1 is the most followed: rank and id are the same. Followers are drawn, active users more often; a
-collision is drawn again, so every follower count is met exactly.
+with a Pareto tail; the mean is exact, and the most followed user has exactly `max` followers. Users have the
+ids 1 to N, and user 1 is the most followed: id and rank are the same. Followers are drawn at random, active
+users more often. A duplicate edge is drawn again, so every follower count is exact.
 
     Graph.follower_start[u] .. follower_start[u + 1]   slice of `followers`: those of user u, ascending
 """
@@ -135,7 +135,7 @@ def _fit(weights: NDArray[np.float64], total: int, highest: int, pin_first: bool
         rest = _fit(weights[1:], total - highest, highest) if len(weights) > 1 else np.empty(0, np.int64)
         return np.concatenate([np.array([highest], np.int64), rest])
     scale = total / weights.sum()
-    for _ in range(60):  # the cap removes part of the sum; scale the others up until it is met
+    for _ in range(60):  # the cap removes part of the sum; scale the others up to make up for it
         capped = weights * scale >= highest
         free = weights[~capped].sum()
         if free <= 0:
@@ -158,9 +158,9 @@ def _fit(weights: NDArray[np.float64], total: int, highest: int, pin_first: bool
 def _draw_followers(in_degrees: Int64s, weights: NDArray[np.float64], random: np.random.Generator) -> tuple[Int64s, Int64s]:
     """Return edges (follower, followee) with exactly `in_degrees` distinct followers per user.
 
-    No user follows themselves. Followers are drawn in proportion to `weights`. Collisions are drawn again;
-    users followed by more than a quarter of all would collide too often, so theirs are drawn without
-    replacement.
+    No user follows themselves. Followers are drawn in proportion to `weights`. Duplicates are drawn again.
+    For a user followed by more than a quarter of all users there would be too many, so those followers are
+    drawn without replacement.
     """
     users = len(in_degrees)
     all_users = np.arange(1, users + 1)
@@ -192,7 +192,7 @@ def _draw_followers(in_degrees: Int64s, weights: NDArray[np.float64], random: np
 def _without_replacement(user: int, count: int, weights: NDArray[np.float64], random: np.random.Generator) -> Int64s:
     """Return `count` distinct followers of `user`, drawn in proportion to `weights`.
 
-    By exponential keys, the smallest first.
+    Each user gets an exponential key with rate `weights`; the smallest keys win.
     """
     keys = random.exponential(1, len(weights)) / weights
     keys[user - 1] = np.inf

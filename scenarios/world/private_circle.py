@@ -20,7 +20,7 @@ from system.kernel.errors import WrongInput
 Int64s = NDArray[np.int64]
 NOBODY: Int64s = np.zeros(0, np.int64)
 RECENT = 0.5  # exponent of the preference for the newest seeded tweets
-FULLEST = 0.2  # maximum mean likes per tweet as a share of the users: above, distinct pairs are too rare
+FULLEST = 0.2  # maximum mean likes per tweet, as a share of the users: above it, new pairs get rare
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Circle:
     def may_read(self, readers: Int64s, authors: Int64s) -> NDArray[np.bool_]:
         """Return for each pair whether the reader may read the author.
 
-        They may if the author is public, is the reader, or is followed from the start.
+        They may if the author is public, is the reader, or was followed by the reader before the run.
         """
         if not len(self.protected):
             return np.ones(len(readers), np.bool_)
@@ -70,7 +70,7 @@ class Likes:
         return len(self.tweets)
 
     def pairs(self) -> list[tuple[int, int]]:
-        """Return all (tweet id, user id)."""
+        """Return all (tweet id, user id) pairs."""
         return list(zip(self.tweets.tolist(), self.users.tolist()))
 
     def counts(self) -> dict[int, int]:
@@ -93,7 +93,7 @@ def protected_users_of(graph: population.Graph, wanted: spec.Population, seed: i
 def likes_of(circle: Circle, past: seeded_tweets.History, wanted: spec.Population, seed: int) -> Likes:
     """Draw `wanted.likes` likes per seeded tweet, newer tweets more often.
 
-    Users like only tweets that they may read. Raises WrongInput where there are too few distinct pairs.
+    Users like only tweets that they may read. Raises WrongInput above FULLEST times the number of users.
     """
     total, users = round(len(past) * wanted.likes), circle.graph.users
     if wanted.likes > FULLEST * users:

@@ -1,8 +1,7 @@
-"""The tweets that the stores hold before a run, and the words they are made of: functions of the seed.
+"""The tweets that the stores hold before a run, and the words of their texts: functions of the seed.
 
-The days before the run end at a fixed time (`END_MS`), so that the same scenario has the same seeded data,
-with the same hash, whenever it is run. Texts have three to nine words of a small invented language and often
-a hashtag.
+Their timestamps end at a fixed time (`END_MS`), so the same scenario has the same seeded data, with the same
+hash, whenever it is run. Texts have three to nine words of a small invented language; 40 % have a hashtag.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from system.kernel import ids
 Int64s = NDArray[np.int64]
 END_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z: before any run
 DAYS = 30  # the seeded tweets are spread over these days before END_MS
-WORKER = ids.MAX_WORKER  # the worker number of seeded ids; leases start at 0
+WORKER = ids.MAX_WORKER  # worker number in seeded ids: the highest; leases start at 0
 WORDS = 1500
 TAGS = 60
 LONGEST_TEXT = 9  # words
@@ -48,7 +47,7 @@ def word_shares() -> NDArray[np.float64]:
 
 
 def text_of(words: NDArray[np.int64] | list[int], tag: int) -> str:
-    """Return the text of the words with these numbers; `tag` from 0 adds that hashtag, -1 none."""
+    """Return the text of the words with these indexes. `tag`: index of the hashtag to append, -1 for none."""
     known = vocabulary()
     text = " ".join([known[index] for index in words])
     return f"{text} #{known[tag]}" if tag >= 0 else text
@@ -69,7 +68,7 @@ class History:
         return len(self.tweet_ids)
 
     def texts(self, start: int, stop: int) -> Iterator[str]:
-        """Yield the texts of tweets `start` to `stop` (exclusive). Any slicing gives the same texts."""
+        """Yield the texts of tweets `start` to `stop` (exclusive). Texts do not depend on the slice."""
         block = 4096
         for base in range(start - start % block, stop, block):
             words, lengths, tags = self._block(base // block, block)
@@ -94,7 +93,7 @@ class History:
 def generate(users: int, per_user: int, seed: int) -> History:
     """Draw `users * per_user` tweets.
 
-    Each user writes about `per_user`, the most followed (low ids) more.
+    The mean is `per_user` per user; users with more followers (low ids) write more.
     """
     count = users * per_user
     random = np.random.default_rng([seed, 2])
