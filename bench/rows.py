@@ -1,6 +1,6 @@
-"""The rows of the bench: name, what it measures, its bar, and the function that measures it.
+"""The rows of the bench: name, what is measured, the bar (the accepted range), and the measuring function.
 
-A new row is added only here. Ratios are fractions. `ROW=name make bench` runs one row and merges it into
+To add a row, add it here only. Ratios are fractions. `ROW=name make bench` runs one row and merges it into
 `runs/bench/latest.json`. Rows that need a lab start one, use it and stop it.
 """
 
@@ -15,7 +15,7 @@ Measure = Callable[[], float]
 
 @dataclass(frozen=True)
 class Row:
-    """`low`, `high`: the bar, both ends included; None: unbounded on that side. `unit`: of the value."""
+    """`low`, `high`: the bar, both ends included; None: no bound on that side. `unit`: of the value."""
 
     name: str
     what: str
@@ -207,39 +207,41 @@ ROWS: tuple[Row, ...] = (
         None, 2.5, _home_ratio),
     Row("home_read_rps_at_p99_100ms", "capacity for home reads, p99 <= 100 ms", "1/s", 700, None, _home_rps),
     Row("post_rps_at_p99_100ms", "capacity for posts, p99 <= 100 ms", "1/s", 250, None, _post_rps),
-    Row("fanout_deliveries_per_s", "Kafka event to id in full timelines, 10,000 followers per author", "1/s", 150_000, None,
-        _deliveries),
+    Row("fanout_deliveries_per_s", "rate of Kafka event to id in full timelines, 10,000 followers per author", "1/s",
+        150_000, None, _deliveries),
     Row("fanout_vs_zadd_ratio",
         "fanout_deliveries_per_s ÷ redis-benchmark's pipelined ZADD in the same run", "ratio", 0.35, None, _zadd_ratio),
-    Row("delivery_p99_s", "acknowledged post to all followers' timelines, 50 posts/s", "s", None, 1, _delivery_p99),
+    Row("delivery_p99_s", "time from acknowledged post to all followers' timelines, 50 posts/s", "s", None, 1, _delivery_p99),
     Row("generator_freeze_p95_ratio", "reported ÷ true p95, server frozen for 2 s at 100/s", "ratio", 0.95, 1.05, _freeze),
-    Row("generator_start_lag_p99_ms", "start lag at 100/s", "ms", None, 3, _start_lag),
-    Row("seed_100k_s", "100,000 users, 4 million follows, 1 million tweets", "s", None, 300, _seed),
+    Row("generator_start_lag_p99_ms", "p99 of actual minus intended start at 100/s", "ms", None, 3, _start_lag),
+    Row("seed_100k_s", "time to seed 100,000 users, 4 million follows and 1 million tweets", "s", None, 300, _seed),
     Row("reset_small_s",
         "reset of small to its seeded state until the probe finds nothing of an earlier run", "s", None, 10,
         _reset),
     Row("search_p95_ms", "20 searches/s of all kinds through the API, 1 million indexed tweets", "ms", None, 100, _search_p95),
-    Row("index_visible_p99_s", "acknowledged post to found by search, 20 posts/s", "s", None, 3, _index_visible),
+    Row("index_visible_p99_s", "time from acknowledged post to search hit, 20 posts/s", "s", None, 3, _index_visible),
     Row("media_put_ratio", "PUTs of 1 MiB to signed upload URLs, finalized afterwards ÷ plain S3 PUTs, same run", "ratio",
         0.9, None, _media_put),
     Row("media_upload_ratio", "complete uploads of 1 MiB with initialize and finalize ÷ plain S3 PUTs, same run", "ratio",
         None, None, _media_upload),
-    Row("cdn_hit_vs_lru", "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's for LRU", "ratio",
-        0.9, 1.1, _cdn_hit),
+    Row("cdn_hit_vs_lru",
+        "edge's hit ratio (Zipf 0.8, 10,000 objects, cache for 10 % of the bytes) ÷ Che's approximation for LRU",
+        "ratio", 0.9, 1.1, _cdn_hit),
     Row("telemetry_overhead", "CPU of a home read in gateway and timelines with metrics and 1 % traces ÷ without", "ratio",
         None, 1.10, _telemetry),
     Row("rss_small_observed_gib", "rss_small_gib plus Prometheus, Alertmanager, Jaeger, nginx and the console", "GiB",
         None, 4, _rss_observed),
     Row("scale_out_s", "home reads double instantly, instances of 0.2 core: time until p99 is under 250 ms again", "s", None, 20,
         _scale_out),
-    Row("scale_out_failed", "operations that failed in that run", "operations", None, 0, _scale_failed),
-    Row("checks_of_nan_accepted", "numeric keys of a scenario x (nan, inf, -inf) that `check` accepts",
+    Row("scale_out_failed", "operations that failed in the run of scale_out_s", "operations", None, 0, _scale_failed),
+    Row("checks_of_nan_accepted", "pairs of a numeric scenario key and nan, inf or -inf that `check` accepts",
         "values", None, 0, _not_finite),
     Row("graph_5m_edges_s", "5 million follows with numeric ids, from the file to a graph in memory", "s",
         None, 10, _graph_seconds),
-    Row("graph_5m_edges_gib", "peak memory of the process that reads it", "GiB", None, 2, _graph_memory),
-    Row("compare_false_changes", "A/A pairs, of 100, that are called changed", "pairs", None, 8, _false_changes),
-    Row("compare_found_changes", "pairs 10 % apart, of 100, that are called changed", "pairs", 90, None, _found_changes),
-    Row("exact_bounds_wrong", "share bounds, of 10,000 drawn, that get a wrong verdict", "bounds", None, 0,
+    Row("graph_5m_edges_gib", "peak memory of the process that reads that file", "GiB", None, 2, _graph_memory),
+    Row("compare_false_changes", "of 100 A/A pairs, those that `compare` reports as changed", "pairs", None, 8, _false_changes),
+    Row("compare_found_changes", "of 100 pairs 10 % apart, those that `compare` reports as changed", "pairs", 90, None,
+        _found_changes),
+    Row("exact_bounds_wrong", "of 10,000 random share bounds, those that get a wrong verdict", "bounds", None, 0,
         _exact_bounds),
 )

@@ -1,4 +1,4 @@
-"""The facts of a finished run, as the runner or the twin reports them. Values only; nothing is judged here."""
+"""The facts of a finished run, as the runner or the twin reports them: values without verdicts."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class FaultWindow:
     """The times of a fault, in seconds from the start of the run. None = not known to have happened.
 
     `held`: the fault lasts until it is undone (at `end_s`); an instant fault lasts until `recovered_s`.
-    `granted_s`: the recovery time that the scenario allows (`after fault within N s`), from the same moment as
-    that objective; it is excluded from steady time. `planned_end_s`: when the scenario ends the fault (an
-    instant one: its planned injection). `recovers_within_s`: the time that recovery may take after that, None
-    for the default of its kind. `observed_until_s`: when the recovery probe stopped, None for the end of the
-    load. `void`: why the fault proves nothing, "" if it took effect.
+    `granted_s`: the recovery time that the objectives allow (`after fault within N s`), from the same moment
+    as `within_s` of an objective; it is excluded from steady time. `planned_end_s`: when the scenario ends
+    the fault (an instant one: its planned injection). `recovers_within_s`: the longest allowed recovery after
+    that, None for the default of its kind. `observed_until_s`: when the recovery probe stopped, None for the
+    end of the load. `void`: why the fault proves nothing, "" if it took effect.
     """
 
     kind: str
@@ -77,10 +77,10 @@ def granted_s(objectives: Iterable[ObjectiveLike]) -> float:
 def fault_windows(
     entries: Iterable[Mapping[str, Any]], start_ns: int, objectives: Iterable[ObjectiveLike] = ()
 ) -> tuple[FaultWindow, ...]:
-    """Return the windows of the entries of faults.json.
+    """Return one window per entry of faults.json.
 
-    Each entry has kind, target, start_ns, injected_ns, undone_ns, recovered_ns, held and void. A fault that was
-    never injected has no window.
+    Each entry has kind, target, start_ns, injected_ns, undone_ns, recovered_ns, held and void. A fault that
+    was never injected has no window.
     """
     granted = granted_s(objectives)
     return tuple(

@@ -35,8 +35,9 @@ def finish(
 ) -> record.Run:
     """Write the run to `runs`, with its twin and its report. Return the run.
 
-    `label`: what the prediction is based on, for example 'quick calibration, 1 load'. `in_sample`: its service
-    times come from this run, so it gets no error. Interrupted and void runs are written, too.
+    `label`: what the prediction is based on, for example 'quick calibration, 1 load'. `in_sample`: the
+    service times of the prediction come from this run, so no prediction error is computed. Interrupted and
+    void runs are written, too.
     """
     run = record.write(runs, parts(given))
     if twin is not None:
@@ -70,12 +71,12 @@ def parts(given: facts.Facts) -> record.Parts:
     """Judge one run and return the contents of its files."""
     history = columns.conform("history", given.history)
     done = operations.operations(history, given.windows.start_ns)
-    numbers = summary.summarize(given)
+    figures = summary.summarize(given)
     recorded = columns.conform("series", given.series)
     complete = derived_series.complete(recorded, done, summary.plan(given, done), given.windows)
-    judged = run_verdict.judge(given, numbers)
+    judged = run_verdict.judge(given, figures)
     return record.Parts(
-        document=finite(_document(given, numbers, judged)),
+        document=finite(_document(given, figures, judged)),
         history=history,
         series=complete,
         effects=columns.conform("effects", given.effects),
@@ -87,7 +88,7 @@ def parts(given: facts.Facts) -> record.Parts:
     )
 
 
-def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdict.Judgment) -> dict[str, Any]:
+def _document(given: facts.Facts, figures: Mapping[str, Any], judged: run_verdict.Judgment) -> dict[str, Any]:
     started_at = given.started_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "schema_version": schema.SCHEMA_VERSION,
@@ -113,7 +114,7 @@ def _document(given: facts.Facts, numbers: Mapping[str, Any], judged: run_verdic
             "faults": [dataclasses.asdict(one) for one in given.windows.faults],
             "stages": [dataclasses.asdict(one) for one in given.windows.stages],
         },
-        "summary": dict(numbers),
+        "summary": dict(figures),
         "validity": judged.validity,
         "objectives": judged.objectives,
         "invariants": judged.invariants,

@@ -272,8 +272,8 @@ def _check_strength(fault: spec.Fault, kind: vocabulary.FaultKind, where: Where)
     for name, (value, text_of) in parameters.items():
         low, high = vocabulary.STRENGTHS[name]
         if value is not None and name not in kind.takes:
-            able = ", ".join(f"`{other}`" for other, row in vocabulary.FAULT_KINDS.items() if name in row.takes)
-            where.key(name).refuse(text_of(value), f"`{fault.kind}` has no `{name}`; leave it out, or use {able}.")
+            supporting = ", ".join(f"`{other}`" for other, row in vocabulary.FAULT_KINDS.items() if name in row.takes)
+            where.key(name).refuse(text_of(value), f"`{fault.kind}` has no `{name}`; leave it out, or use {supporting}.")
         if value is not None and not low <= value <= high:
             where.key(name).refuse(text_of(value), f"it must be from {text_of(low)} to {text_of(high)}.")
     if kind.takes and not fault.strength:
@@ -282,15 +282,15 @@ def _check_strength(fault: spec.Fault, kind: vocabulary.FaultKind, where: Where)
 
 
 def _check_domain(fault: spec.Fault, kind: vocabulary.FaultKind, platform: str, where: Where) -> None:
-    word = kind.targets[-1]
-    domains = vocabulary.FAILURE_DOMAINS[word]
+    domain_kind = kind.targets[-1]
+    domains = vocabulary.FAILURE_DOMAINS[domain_kind]
     if platform not in domains:
-        able = " or ".join(f"`platform: {name}`" for name in sorted(domains))
-        where.refuse(fault.target, f"`{platform}` has no {word}s, so `{fault.kind}` has no target; write {able}.")
+        supporting = " or ".join(f"`platform: {name}`" for name in sorted(domains))
+        where.refuse(fault.target, f"`{platform}` has no {domain_kind}s, so `{fault.kind}` has no target; write {supporting}.")
     if "lines" in kind.targets:
-        targets, more = ("lines", *domains[platform]), "or `lines`: all WAN links."
+        targets, default = ("lines", *domains[platform]), "or `lines`: all WAN links."
     else:
-        targets, more = (word, *domains[platform]), f"or `{word}`: the one of the cache's primary."
+        targets, default = (domain_kind, *domains[platform]), f"or `{domain_kind}`: the one of the cache's primary."
     if fault.target not in targets:
-        where.refuse(fault.target, f"the target of `{fault.kind}` must be {', '.join(targets[1:])}, {more}",
+        where.refuse(fault.target, f"the target of `{fault.kind}` must be {', '.join(targets[1:])}, {default}",
                      units.nearest(fault.target, targets))

@@ -100,7 +100,7 @@ def draw_over(scenario: spec.Scenario, world: seeded_world.World) -> Tape:
     edges.draw_requests(due_ns, route, user, target)
     _draw_likes(route, user, target, past, work.zipf, np.random.default_rng([scenario.seed, 6]), circle,
                 world.likes)
-    _keep_out(route, user, target, circle, past)
+    _redirect_hidden(route, user, target, circle, past)
     return Tape(due_ns, route, ROUTES, user, target, second_page, scenario.seed, circle.protected)
 
 
@@ -202,7 +202,7 @@ def _draw_likes(route: NDArray[np.int16], user: Int64s, target: Int64s, past: se
             route[row], target[row] = ROUTES.index("profile"), user[row]
 
 
-def _keep_out(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: private_circle.Circle,
+def _redirect_hidden(route: NDArray[np.int16], user: Int64s, target: Int64s, circle: private_circle.Circle,
               past: seeded_tweets.History) -> None:
     """Redirect reads of tweets, and replies to tweets, that the user may not see.
 

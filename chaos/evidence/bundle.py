@@ -1,7 +1,7 @@
 """The evidence of a run: client history, effect log, final reads, graph and faults.
 
-Invariants read nothing else. Seeded tweets and edges are input: an invariant never counts them as phantoms.
-`chaos.evidence.collect` makes the final reads.
+Invariants read nothing else. Seeded tweets and edges are known input, so an invariant never counts them as
+phantoms. `chaos.evidence.collect` makes the final reads.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ NO_IDS: Ids = np.zeros(0, dtype=np.int64)
 class Bounds:
     """How long "eventually" may take in this lab.
 
-    `delivery_s`: from the acknowledgement of a tweet until it is in every follower's home timeline; a fault
-    within that time restarts it at its end. `ghost_s`: from an acknowledged delete or unfollow until no later
-    read shows what it removed. `id_skew_ms`: tolerated difference between the time in an id and the time of
-    its request (one machine, one clock: rounding and a slewed clock). `limits`: rate limits of the run.
+    `delivery_s`: from the acknowledgement of a tweet until it is in every follower's home timeline; if a
+    fault overlaps that time, it starts again when the fault ends. `ghost_s`: from an acknowledged delete or
+    unfollow until no later read shows what it removed. `id_skew_ms`: tolerated difference between the time in
+    an id and the time of its request; on one machine with one clock it covers rounding and clock slew.
+    `limits`: rate limits of the run.
     """
 
     delivery_s: float = 10.0
@@ -66,8 +67,8 @@ class Stored:
 class CachedList:
     """A *complete* list as Redis held it before any final API read.
 
-    `floor`: the list claims to be complete for ids from here upwards. `members`: (tweet id, author) for lists
-    of tweets, (user, 0) for lists of users. `whole`: all of it was read.
+    `floor`: the list claims to be complete for ids >= `floor`. `members`: (tweet id, author) for lists of
+    tweets, (user, 0) for lists of users. `whole`: all of it was read.
     """
 
     kind: Kind
@@ -81,9 +82,9 @@ class CachedList:
 class Canary:
     """The result of a canary check.
 
-    `scanned`: number of answers to users who must not see the canary. `leaks`: requests with an answer that
+    `scanned`: number of responses to users who must not see the canary. `leaks`: requests whose response
     shows too much. `seen_by_follower`: an approved follower saw it, so there was something to leak.
-    `unanswered`: requests without a conclusive answer.
+    `unanswered`: requests without a conclusive response.
     """
 
     scanned: int
@@ -101,10 +102,10 @@ class Finals:
     `by_author`: author -> tweet id -> deleted, complete for ids >= `author_floors[author]`. `api_tweets`: id
     -> shown by GET; None where it had no answer. `pages`: final home and profile pages. `unread`: API reads
     without an answer. `followers`, `following`: edges in PostgreSQL of the sampled users. `lists`: complete
-    cached lists. `pulled`: authors that are or were pulled. `sample`: the size of the sample, in words.
-    `searchable`: those of `looked_up` that the index finds; None where it was not queried. `pictures`:
-    (owner, number) -> SHA-256 of the bytes in storage, in the format of `History.pictures`; "" where there
-    are none.
+    cached lists. `pulled`: authors whose tweets are or were merged at read time (fan-out on read). `sample`:
+    the size of the sample, as text. `searchable`: those of `looked_up` that the index finds; None where it
+    was not queried. `pictures`: (owner, number) -> SHA-256 of the bytes in storage, in the format of
+    `History.pictures`; "" where there are none.
     """
 
     quiesced: bool = True
@@ -136,7 +137,7 @@ class Finals:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of a run.
+    """Everything that is known about a run.
 
     `rows`: the client history. `effects`: the effect log. `finals`: None where no final reads were made;
     `trouble` says why. `seeded_ids`: int64, shape (n,), ascending.
@@ -174,7 +175,7 @@ class Evidence:
 
     @functools.cached_property
     def all_reads(self) -> list[Read]:
-        """The pages of the history and the final pages, in order of sending."""
+        """The pages of the history and then the final pages, each in order of sending."""
         return self.history.reads + list(self.finals.pages if self.finals else ())
 
     @functools.cached_property
@@ -203,8 +204,8 @@ class Evidence:
     def deliver_by(self, acked_ns: int) -> int:
         """Return when a tweet acknowledged at `acked_ns` must be in every home timeline.
 
-        A fault that starts before that time and ends after the acknowledgement restarts the bound at its end;
-        under one that never recovered, the result is NEVER_NS.
+        If a fault overlaps that time, `Bounds.delivery_s` starts again when it has recovered; for a fault
+        that never recovered, the result is NEVER_NS.
         """
         bound_ns = int(self.bounds.delivery_s * 1e9)
         until = acked_ns + bound_ns
@@ -216,7 +217,8 @@ class Evidence:
     def edge_exists(self, follower: int, author: int, from_ns: int, until_ns: int) -> bool:
         """Return whether the edge certainly existed from `from_ns` to `until_ns`.
 
-        It was certainly made before `from_ns` and certainly not removed before `until_ns`.
+        That is, it was made before `from_ns` and not removed before `until_ns`, whatever the unknown outcomes
+        are.
         """
         if (follower, author) not in self.history.edges:
             return self.seeded_edge(follower, author)
@@ -225,15 +227,16 @@ class Evidence:
     def _spans(self, follower: int, author: int) -> list[tuple[int, int]]:
         """Return when a changed edge certainly existed, one span per follow.
 
-        A span is (made at the latest, removed at the earliest).
+        A span runs from the latest time at which the edge was made to the earliest at which it was removed.
         """
         spans = self._known_spans.get((follower, author))
         if spans is None:
             changes = self.history.edges[follower, author]
             made = [(-1, -1)] if self.seeded_edge(follower, author) else []
             made += [(c.sent_ns, c.done_ns) for c in changes if c.on and c.ok]
-            cuts = [(c.sent_ns, c.done_ns) for c in changes if not c.on]
-            spans = [(done, min((cut for cut, cut_done in cuts if cut_done >= sent), default=NEVER_NS)) for sent, done in made]
+            removals = [(c.sent_ns, c.done_ns) for c in changes if not c.on]
+            spans = [(done, min((cut_sent for cut_sent, cut_done in removals if cut_done >= sent), default=NEVER_NS))
+                     for sent, done in made]
             self._known_spans[follower, author] = spans
         return spans
 
@@ -245,11 +248,11 @@ class Evidence:
         """Return the unfollow that certainly kept the edge removed in [sent_ns, done_ns], or None."""
         bound_ns = int(self.bounds.ghost_s * 1e9)
         changes = self.history.edges.get((follower, author), ())
-        for cut in changes:
-            if cut.on or not cut.ok or cut.done_ns + bound_ns > sent_ns:
+        for removal in changes:
+            if removal.on or not removal.ok or removal.done_ns + bound_ns > sent_ns:
                 continue
-            if all(c.done_ns < cut.sent_ns or c.sent_ns >= done_ns for c in changes if c.on):
-                return cut
+            if all(c.done_ns < removal.sent_ns or c.sent_ns >= done_ns for c in changes if c.on):
+                return removal
         return None
 
     @functools.cached_property

@@ -1,8 +1,8 @@
 """Makes the final reads of a run: stores first, API last, because API reads repair the cache.
 
-Large sets are sampled from the seed, and the evidence states the size of the sample. A cached list is sampled
-together with the data that it must match, so that populations of any size can be judged. A store that does
-not answer ends the collection: the evidence then has no final reads, and what depends on them is unknown.
+Large sets are sampled with the seed, and the evidence states the size of the sample. A cached list is sampled
+together with the data that it must match, so populations of any size can be judged. If a store does not
+answer, the collection ends: the evidence then has no final reads, and what depends on them is unknown.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from system.kernel import cdn_links
 from system.kernel.errors import LabError, NotFound
 from system.ports import Kind, MediaState, Ports
 
-READERS = 200     # users whose home list and page are read: most of them read home in the run, some follow authors
+READERS = 200     # users whose home list and page are read: most read home in the run, some follow a poster
 AUTHORS = 3000    # partitions of posting authors read from Cassandra: under a second at 4,000/s
-FOLLOWED = 3000   # partitions of authors that readers follow, as many again: what home lists must match
+FOLLOWED = 3000   # further partitions, of authors that readers follow: home lists must match them
 EDGE_USERS = 1000 # users besides the readers whose follows in PostgreSQL are read
 AUDIENCES = 300   # authors whose followers in PostgreSQL are read
 PAGES = 100       # users whose final home or profile pages are read through the API
 LOOKUPS = 500     # tweets read by GET
-LIST_LIMIT = 2000 # entries of a cached list: above the cap of 800 and its trim slack
+LIST_LIMIT = 2000 # entries of a cached list: more than the cap of 800 plus its trim slack
 ROWS_LIMIT = 2000 # newest rows of an author's partition
 CONCURRENCY = 32
 USERS_PAGE = 10_000
@@ -52,7 +52,7 @@ Drawn = TypeVar("Drawn", int, tuple[int, int])
 
 @dataclass(frozen=True)
 class _Sample:
-    """The sample of final reads, drawn once from the seed. `shown`: authors whose profile the run read."""
+    """The sample of final reads, drawn once from the seed. `shown`: authors whose tweets the run read."""
 
     readers: list[int]
     posters: list[int]
@@ -76,8 +76,8 @@ class Seeded:
     """The data that the stores held before the load started.
 
     `edges`: (followers, followees), int64, row by row. `tweet_ids`: int64. `authors`: of `tweet_ids`, row by
-    row; None where the stores hold data of earlier runs, so that nothing is known of the seeded tweets and
-    accounts. `protected`: protected users. `likes`: (tweet, user).
+    row; None where the stores hold data of earlier runs, so that it is unknown which seeded tweets and
+    accounts exist. `protected`: protected users. `likes`: (tweet, user).
     """
 
     edges: tuple[Ids, Ids]
@@ -91,8 +91,8 @@ class Seeded:
 class Load:
     """A load that has ended, and its records.
 
-    `history`: one row per attempt. `effects`: the effect log. `quiesced`: the queues are known to be empty.
-    `plan`: what the scenario plans, as words of `scenarios.plan.WORDS`; None where no plan is known.
+    `history`: one row per attempt. `effects`: the effect log. `quiesced`: the queues are known to be drained.
+    `plan`: what the scenario plans, as labels of `scenarios.plan.WORDS`; None where no plan is known.
     """
 
     history: pd.DataFrame
@@ -167,9 +167,9 @@ def comparable(readers: Sequence[int], following: Mapping[int, frozenset[int]], 
                rng: random.Random) -> tuple[list[int], list[int]]:
     """Choose the home lists to compare, and the authors whose tweets they must match: (readers, authors).
 
-    A reader is chosen with all authors that they follow, as long as there are at most `most` authors in
-    total. Where every reader follows more than that, the first is chosen with `most` of them and compared in
-    part.
+    A reader is chosen together with all authors that they follow, while the total stays within `most`
+    authors. If every reader follows more authors than that, the first reader is chosen with a sample of
+    `most` of them, and the list is compared in part.
     """
     chosen: list[int] = []
     authors: dict[int, None] = {}
@@ -267,7 +267,7 @@ async def _users(read: Callable[[int, int, int], Awaitable[list[int]]], user: in
 
 
 async def _tweet_lists(ports: Ports, kind: Kind, owners: Sequence[int]) -> list[CachedList]:
-    """Return the complete lists among `owners`; one longer than LIST_LIMIT has the last id read as floor."""
+    """Return the complete lists of `owners`. The floor of one longer than LIST_LIMIT is the last id read."""
     pages = await _read_all(owners, lambda owner: ports.timelines.page(kind, owner, None, LIST_LIMIT))
     return [CachedList(kind, owner, page.floor if page.exhausted else page.scanned,
                        tuple((entry.id, entry.author_id) for entry in page.entries))

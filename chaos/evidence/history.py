@@ -7,8 +7,8 @@ comparable within a run; a row with `sent_ns` 0 was never sent and is left out. 
 
 A page covers a range of ids: [low, high). It claims to show everything within the range and says nothing
 about the rest. `low` is the lowest id that the server scanned; `high` is the `low` of the previous page of
-the same walk, or infinity for a first page. Where the server did not report `low`, the range is cut to the
-ids shown.
+the same pagination, or infinity for a first page. Where the server did not report `low`, the range is cut to
+the ids shown.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ DEFAULTS: dict[str, Any] = {
 class Post:
     """A tweet that a client requested.
 
-    `key`: idempotency key, empty where none was sent. `tweet_ids`: every id that an attempt was answered with
-    (one, if keys are honoured). `sent_ns`: when the first attempt was sent. `acked_ns`: when the first `ok`
-    was read. `maybe`: an attempt ended `info`. `rows`: its attempts in the history. `bodies`: distinct hashes
-    of acknowledged bodies.
+    `key`: idempotency key, empty where none was sent. `tweet_ids`: every id that an attempt returned (a
+    single one if the server honors idempotency keys). `sent_ns`: when the first attempt was sent. `acked_ns`:
+    when the first `ok` was read. `maybe`: an attempt ended `info`. `rows`: its attempts in the history.
+    `bodies`: distinct hashes of acknowledged bodies.
     """
 
     user: int
@@ -74,7 +74,7 @@ class Read:
     """A page that was fully read, in the history (`row` >= 0) or in the final reads (`row` = -1).
 
     `subject`: whose timeline it is: the reader for a home page, the author for a profile. `low`, `high`: the
-    range of ids that it covers. `continues`: the previous page of the same walk is known.
+    range of ids that it covers. `continues`: the previous page of the same pagination is known.
     """
 
     route: str
@@ -92,7 +92,7 @@ class Read:
 
 
 def covered_low(scanned_low: int, cursor_out: str, ids: Sequence[int], high: int) -> int:
-    """Return the lowest id that a page covers (inclusive); `high` where it covers nothing."""
+    """Return the lowest id that a page covers (inclusive); `high` for a page that covers nothing."""
     if scanned_low > 0:
         return min(scanned_low, high)
     if not cursor_out:
@@ -110,7 +110,7 @@ def numbers(values: Any) -> list[int]:
 class History:
     """The rows of a history and the indexes over them; each index is built on first use.
 
-    Raises ValueError where the frame lacks the columns without which nothing can be judged.
+    Raises ValueError where the frame lacks a required column.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -181,7 +181,7 @@ class History:
 
     @functools.cached_property
     def acked(self) -> dict[int, Post]:
-        """Tweet id -> the post that was answered with it. Of two posts with the same id, the first."""
+        """Tweet id -> the post whose response contained it; of two such posts, the first."""
         posts: dict[int, Post] = {}
         for post in self.posts:
             for tweet_id in post.tweet_ids:
@@ -210,7 +210,7 @@ class History:
     def admissions(self) -> dict[tuple[int, int], list[Change]]:
         """(follower, protected followee) -> the approvals and unfollows that may have happened.
 
-        Without the follows: for a protected user a follow is only a request.
+        Follows are not included: to a protected user, a follow is only a request.
         """
         return self._with_approvals(self._changes({"unfollow": False}))
 
@@ -242,22 +242,22 @@ class History:
         c = self._columns
         rows = [row for row in self.rows_of((HOME, PROFILE)) if c["outcome"][row] == "ok"]
         rows.sort(key=lambda row: c["sent_ns"][row])
-        ends: dict[tuple[str, int, int, str], int] = {}
+        lows: dict[tuple[str, int, int, str], int] = {}
         reads = []
         for row in rows:
-            read = self._read(row, ends)
+            read = self._read(row, lows)
             if c["cursor_out"][row]:
-                ends[read.route, read.user, read.subject, c["cursor_out"][row]] = read.low
+                lows[read.route, read.user, read.subject, c["cursor_out"][row]] = read.low
             reads.append(read)
         return reads
 
-    def _read(self, row: int, ends: dict[tuple[str, int, int, str], int]) -> Read:
+    def _read(self, row: int, lows: dict[tuple[str, int, int, str], int]) -> Read:
         c = self._columns
         route, user, cursor = c["route"][row], c["user"][row], c["cursor_in"][row]
         subject = user if route == HOME else c["target"][row]
         ids = numbers(c["page_ids"][row])
-        before = ends.get((route, user, subject, cursor)) if cursor else None
-        high = TOP_ID if not cursor else before if before is not None else max(ids, default=0) + 1
+        previous_low = lows.get((route, user, subject, cursor)) if cursor else None
+        high = TOP_ID if not cursor else previous_low if previous_low is not None else max(ids, default=0) + 1
         low = covered_low(c["scanned_low"][row], c["cursor_out"][row], ids, high)
         return Read(route, user, subject, c["session"][row], c["sent_ns"][row], c["done_ns"][row], ids,
-                    numbers(c["page_authors"][row]), low, high, before is not None, row)
+                    numbers(c["page_authors"][row]), low, high, previous_low is not None, row)

@@ -119,10 +119,10 @@ class WanSlow:
         return {"lines": len(target.facts["pairs"]), "asked": target.strength, "before_s": target.facts["before_s"]}
 
     async def has_taken_effect(self, lab: Lab, target: Target) -> bool:
-        took = await _round_trips(lab, target)
-        if None in took:
+        round_trips = await _round_trips(lab, target)
+        if None in round_trips:
             return False
-        slow = all((took_s or 0.0) >= 2 * target.strength.get("delay_s", 0.0) * ON_TIME for took_s in took)
+        slow = all((time_s or 0.0) >= 2 * target.strength.get("delay_s", 0.0) * ON_TIME for time_s in round_trips)
         if not slow or "delay_s" in target.strength or "loss" not in target.strength:
             return slow
         return bool(_packets_lost(await _links(lab, target)) > target.facts["lost"])
@@ -136,7 +136,7 @@ class WanSlow:
             return False
         # Halfway between the round trip before the fault and the one during it.
         between_s = target.facts["before_s"] + target.strength.get("delay_s", wan.MAX_DELAY_S)
-        return all(took_s is not None and took_s < between_s for took_s in await _round_trips(lab, target))
+        return all(time_s is not None and time_s < between_s for time_s in await _round_trips(lab, target))
 
 
 def _region_number(region: str) -> int:
@@ -160,8 +160,8 @@ async def _has_wan(lab: Lab) -> bool:
 async def _can_connect(lab: Lab, target: Target) -> list[bool]:
     """Return whether a connect into the region succeeds: from outside first, then from each other region."""
     sources = [wan.OUTSIDE, *(number for number in wan.NAMES if number not in (wan.OUTSIDE, _region_number(target.node)))]
-    took = await asyncio.gather(*(connect_s(lab.paths, number, target.address, samples=1) for number in sources))
-    return [took_s is not None for took_s in took]
+    times = await asyncio.gather(*(connect_s(lab.paths, number, target.address, samples=1) for number in sources))
+    return [time_s is not None for time_s in times]
 
 
 async def _round_trips(lab: Lab, target: Target) -> list[float | None]:

@@ -21,8 +21,8 @@ NAME = "cached_lists_match_the_oracle"
 class _Oracle:
     """What the lists are compared with.
 
-    `newest`: tweets with a larger id may still be in flight. `pulled`: tweets that the fan-out never pushed.
-    `pushed`: tweets that it pushed, also of authors that were pulled before or later.
+    `newest`: tweets from this id on may still be in flight. `pulled`: tweets that the fan-out left to the
+    read path. `pushed`: tweets that it pushed, including those of authors that were pulled before or after.
     """
 
     evidence: Evidence
@@ -35,26 +35,28 @@ class _Oracle:
 def check(evidence: Evidence) -> Finding:
     """Every complete list in Redis holds all entries that the stores require, down to its floor.
 
-    Home lists: every live tweet that was pushed, of every followed author whose partition was read. For
-    authors that are or were pulled, only the tweets that the fan-out log reports as pushed; their other
-    tweets are allowed, and so are the reader's own tweets, deleted tweets and tweets of authors followed
-    earlier, which reads filter out. Author lists: every live tweet. Follower and following lists: exactly the
-    edges. No list may hold a tweet that was never stored.
+    The floor is the lowest id for which the list claims to be complete. A home list must hold every tweet
+    that was pushed (fan-out on write) and not deleted, of every followed author whose partition was read. If
+    an author is or was pulled (fan-out on read), only the tweets that the fan-out log reports as pushed are
+    required; that author's other tweets are allowed. Also allowed are the reader's own tweets, and those that
+    reads filter out: deleted tweets and tweets of authors followed earlier. An author list must hold every
+    tweet that is not deleted. Follower and following lists must equal the edges. No list may hold a tweet
+    that was never stored.
     """
     tally = Tally(NAME)
     finals = evidence.finals
     if finals is None:
         return tally.finding(evidence.no_finals)
-    busy_ms = 0 if finals.quiesced else int(evidence.bounds.delivery_s * 1e3)
-    newest = ids.floor_id(finals.wall_ms - busy_ms + (evidence.bounds.id_skew_ms if finals.quiesced else 0))
+    in_flight_ms = 0 if finals.quiesced else int(evidence.bounds.delivery_s * 1e3)
+    newest = ids.floor_id(finals.wall_ms - in_flight_ms + (evidence.bounds.id_skew_ms if finals.quiesced else 0))
     path = fanout_of(evidence).path
     pulled, pushed = (frozenset(tweet_id for tweet_id, value in path.items() if value == word) for word in ("pull", "push"))
     oracle = _Oracle(evidence, finals, newest, pulled, pushed)
     unknown = 0
     for cached in finals.lists:
-        judged = _JUDGES[cached.kind](oracle, cached, tally)
-        tally.checked += judged
-        unknown += not judged
+        compared = _JUDGES[cached.kind](oracle, cached, tally)
+        tally.checked += compared
+        unknown += not compared
     tally.doubt(unknown, "complete lists could not be compared: the data they depend on was not read.")
     tally.remarks.append(", ".join(f"{sum(c.kind == kind for c in finals.lists)} {kind.name.lower()}" for kind in Kind)
                          + " lists.")

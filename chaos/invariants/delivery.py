@@ -33,8 +33,8 @@ class Fanout:
 def fanout_of(evidence: Evidence) -> Fanout:
     """Return the first effect of each new tweet; rows of other events and consumer groups are ignored.
 
-    A row names the topic as `kind` and the tweet as `event` (the workers' log), or the topic as `event` and
-    the tweet as `key` (the columns of a record).
+    A row has the topic in `kind` and the tweet in `event` (the workers' log), or the topic in `event` and the
+    tweet in `key` (the columns of a record).
     """
     frame = evidence.effects
     done: dict[int, int] = {}
@@ -56,11 +56,11 @@ def fanout_of(evidence: Evidence) -> Fanout:
 def check(evidence: Evidence) -> Finding:
     """Every acknowledged tweet is in the home timeline of each user that followed its author before the post.
 
-    It is due `Bounds.delivery_s` after the acknowledgement; a fault within that time restarts the bound at
-    the end of the fault. Final reads after the queues are empty have no bound. Judged on the fan-out's effect
-    log, on every later home page that covers the id, on final pages, and for pushed tweets on the complete
-    home lists in Redis. A follow in flight, an unfollow or a delete that may have happened makes the pair
-    (follower, tweet) optional.
+    It is due `Bounds.delivery_s` after the acknowledgement; if a fault overlaps that time, it starts again
+    when the fault ends. For final reads after the queues have drained, every acknowledged tweet is due.
+    Judged on the fan-out's effect log, on every later home page that covers the id, on final pages, and for
+    pushed tweets on the complete home lists in Redis. A pair (follower, tweet) is not judged if a follow was
+    in flight, or if an unfollow or a delete may have happened.
     """
     tally = Tally(NAME)
     posts = {tweet_id: post for tweet_id, post in evidence.history.acked.items()
@@ -69,7 +69,7 @@ def check(evidence: Evidence) -> Finding:
     _handled(evidence, posts, fanout, tally)
     pulled = {tweet_id for tweet_id, path in fanout.path.items() if path == "pull"}
     if evidence.finals:
-        # Authors that are or were pulled are merged at read time; their pushed tweets are in the lists too.
+        # Tweets of authors that are or were pulled are merged at read time, except those that were pushed.
         pulled |= {tweet_id for tweet_id, post in posts.items()
                    if post.user in evidence.finals.pulled and fanout.path.get(tweet_id) != "push"}
     reads = [read for read in evidence.all_reads if read.route == HOME] + _lists(evidence)
@@ -148,11 +148,11 @@ class _Due:
 
     @functools.cached_property
     def _joined(self) -> dict[int, list[int]]:
-        found: dict[int, list[int]] = {}
+        followers_of: dict[int, list[int]] = {}
         for (follower, author), changes in self._evidence.history.edges.items():
             if any(c.on and c.ok for c in changes) and not self._evidence.seeded_edge(follower, author):
-                found.setdefault(author, []).append(follower)
-        return found
+                followers_of.setdefault(author, []).append(follower)
+        return followers_of
 
     @functools.cache  # noqa: B019 (freed after one check)
     def _followers(self, author: int) -> Ids:

@@ -1,4 +1,4 @@
-"""Acknowledged writes are durable: every acknowledged tweet can be read afterwards, from every place."""
+"""Acknowledged writes are durable: afterwards, every acknowledged tweet can be read by every read path."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NAME = "no_acknowledged_tweet_lost"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every acknowledged tweet that was not deleted is present at the end, and no unexplained tweet is.
+    """Every acknowledged tweet that was not deleted exists at the end, and no unexplained tweet does.
 
-    Lost = acknowledged - possibly deleted - final. The final state is read three times: Cassandra by id and
-    by author, GET by id, and the author's page; all must agree. A post that ended `info` may be present
-    (recovered) or not. A tweet of the run that neither an acknowledged nor an `info` post explains is a
-    phantom. Seeded tweets, which no route deletes, are looked for in the partitions of the authors that were
-    read.
+    Lost = acknowledged - possibly deleted - final. The final state is read in three ways: from Cassandra by
+    id and by author, by GET of the id, and from the author's page; all must agree. The tweet of a post that
+    ended `info` may exist (recovered) or not. A tweet of the run that neither an acknowledged nor an `info`
+    post explains is a phantom. Seeded tweets, which no route deletes, must exist in every author partition
+    that was read.
     """
     tally = Tally(NAME)
     finals = evidence.finals
@@ -42,8 +42,8 @@ def check(evidence: Evidence) -> Finding:
             proof = evidence.history.describe(post.rows[-1])
             tally.violated(f"tweet {tweet_id} was acknowledged and is absent from {', '.join(absent)}; {proof}",
                            len(post.rows), post.acked_ns)
-    nameless = sum(post.acked_ns < NEVER_NS and not post.tweet_ids for post in evidence.history.posts)
-    tally.doubt(nameless, "posts were acknowledged without a tweet id.")
+    without_id = sum(post.acked_ns < NEVER_NS and not post.tweet_ids for post in evidence.history.posts)
+    tally.doubt(without_id, "posts were acknowledged without a tweet id.")
     tally.doubt(unread, "acknowledged tweets were not read back from Cassandra.")
     tally.doubt(unanswered, "final GETs had no answer.")
     tally.doubt(finals.unread, "final pages had no answer.")

@@ -7,27 +7,28 @@ from chaos.evidence.history import numbers
 from chaos.invariants.finding import Finding, Tally
 
 NAME = "no_unauthorised_read"
-SHOWING = ("home", "user_tweets", "search", "tweet")  # routes of the mix whose answers contain authors
+SHOWING = ("home", "user_tweets", "search", "tweet")  # routes of the mix whose responses contain authors
 
 
 def check(evidence: Evidence) -> Finding:
-    """No page shows a protected user's tweet to a user who was never approved, and no answer leaks its text.
+    """No page shows a protected user's tweet to a user who was never approved, and no reply leaks its text.
 
-    Before the load, a protected user posts a unique word next to words that the load searches for. Users of
-    the load ask to follow that user; nobody is approved. Every answer of the load, of any route and status,
-    is scanned for the word.
+    Before the load, a protected user posts a tweet with a unique word and with words that the load searches
+    for. Users of the load request to follow that user; nobody is approved. Every response of the load, of any
+    route and status, is scanned for the unique word.
 
     After the load, a new protected user plants canaries: a tweet with a unique word and a picture, likes,
-    edges, a picture without a tweet and one that was never uploaded. Then a user who asked to follow, and one
-    who was approved and removed, request them by every route (ids, lists, search, likes, edges, pictures).
-    Each answer must have the expected status and show neither ids nor words. An approved follower also
-    requests the pictures without a tweet, and edge and storage are asked for the bytes without a valid
-    signature. Users that may see a canary must see it: otherwise its absence elsewhere proves nothing.
+    edges, a picture without a tweet and one that was never uploaded. Then two users request them by every
+    route (ids, lists, search, likes, edges, pictures): one who requested to follow, and one who was approved
+    and then removed. Each response must have the expected status and show neither ids nor words. An approved
+    follower also requests the pictures without a tweet, and the bytes are requested from the CDN edge and the
+    storage without a valid signature. Users that may see a canary must see it: otherwise its absence
+    elsewhere proves nothing.
 
     Where protected users were seeded, every page of the load (home, user's tweets, search, a tweet by id) and
     every final page is judged too: a reader who is shown a protected author must have been approved, or
-    possibly so, at some moment of the read. Only what certainly ended before the read counts against it;
-    changes that were in flight or unknown do not.
+    possibly approved, at some moment of the read. Only a removal that certainly completed before the read
+    counts against the reader; one in flight or with an unknown outcome does not.
     """
     tally = Tally(NAME)
     _pages(evidence, tally)
@@ -45,7 +46,7 @@ def check(evidence: Evidence) -> Finding:
 
 
 def _answers(evidence: Evidence, tally: Tally) -> None:
-    """Judge every answer of the load by the canary that was planted before it."""
+    """Judge every response of the load by the canary that was planted before it."""
     canary = evidence.load_canary
     if canary is None:
         return
@@ -76,9 +77,9 @@ def _pages(evidence: Evidence, tally: Tally) -> None:
 
 
 def _approved(evidence: Evidence, reader: int, author: int, sent_ns: int, done_ns: int) -> bool:
-    """Return whether the reader was approved, or possibly so, at some moment of a read."""
+    """Return whether the reader was approved, or possibly approved, at some moment of a read."""
     changes = evidence.history.admissions.get((reader, author), ())
-    # Certainly, and before the read.
+    # Removals that certainly completed before the read.
     ended = [change for change in changes if not change.on and change.ok and change.done_ns < sent_ns]
     if evidence.seeded_edge(reader, author) and not ended:
         return True

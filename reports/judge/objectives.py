@@ -1,9 +1,9 @@
 """The objectives of a scenario, each measured in its window: pass, fail or unknown.
 
-A latency covers every operation due in the window (`over_due`); an operation that did not succeed is slower than
-any bound. A share is a ratio of counts. Both are compared with the bound as written, in exact arithmetic
-(`scenarios.bounds`). Refusals that the scenario configures are excluded, except from `refused`, which is their
-share.
+A latency covers every operation due in the window (`over_due`); an operation that did not succeed counts as
+slower than any bound. A share is a ratio of counts. Both are compared with the bound as written, in exact
+arithmetic (`scenarios.bounds`). Refusals that the scenario configures are excluded, except from `refused`,
+which is their share.
 
 A percentile of too few operations (fewer than 1/(1-q), or fewer than 10) is unknown, and so is every objective
 about a fault that did not happen. With several faults, the worst one decides.
@@ -23,17 +23,17 @@ from reports.judge import over_due, refusals, verdict
 from reports.stats import histogram
 from scenarios import bounds
 
-MIN_OPERATIONS = 10  # too few operations for an error rate below this
+MIN_OPERATIONS = 10  # with fewer, an error rate is unknown
 NS_PER_S = operations.NS_PER_S
 
 ALIASES = {"p99.9": "p999", "p99.99": "p9999", "median": "p50", "error": "errors", "error_rate": "errors"}
-DELIVERY = "delivery"  # a pseudo-route: acknowledged tweets until they are in the timelines
+DELIVERY = "delivery"  # a pseudo-route: from the acknowledgement of a tweet until it is in the timelines
 SHARES = ("errors", "goodput", "refused")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figure of one window, in s or as a fraction.
+    """The figure (a percentile or a share) of one window, in s or as a fraction.
 
     `value`: None if the figure falls among unanswered operations; it is then more than `at_least`. If `at_least`
     is None, too, the window does not allow a figure and `note` explains why. `n`: operations that the figure
@@ -211,7 +211,7 @@ def window_text(objective: facts.ObjectiveLike) -> str:
 
 
 def text(objective: facts.ObjectiveLike) -> str:
-    """Return the objective as its author wrote it; if that is unknown, a text made from its values."""
+    """Return the objective as written in the scenario; if that is unknown, a text made from its values."""
     written = str(getattr(objective, "text", ""))
     if written:
         return written

@@ -2,16 +2,16 @@
 
     time to recovery   from the end of the fault (undo of a held one, injection of an instant one) until its
                        recovery probe succeeds
-    RTO                zones and regions only: whole seconds from the injection to the first second from which
-                       on at least 99 % of the operations due in every second succeed, until the load ends or the
-                       next fault is injected. Seconds without operations are ignored, and so are 429 responses
-                       (a rate limit of the scenario)
-    RPO                zones and regions only: acknowledged writes that are not in the stores at the end, per
-                       kind of data
+    RTO                zones and regions only: measured, in whole seconds from the injection until service is
+                       back for good: from then until the load ends or the next fault is injected, at least
+                       99 % of the operations due in each second succeed. Seconds without operations are
+                       ignored, and so are 429 responses (a rate limit of the scenario)
+    RPO                zones and regions only: measured, as acknowledged writes that are not in the stores at
+                       the end, per kind of data
 
 A fault that did not recover although its whole recovery time was observed fails the run, whatever the
-objectives. If observation ended earlier, the recovery is unknown. To a fault that is meant to last until the end
-of the load, recovery does not apply.
+objectives. If observation ended earlier, the recovery is unknown. Recovery does not apply to a fault that is
+meant to last until the end of the load.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reports import columns, facts
 from reports.judge import verdict
 from scenarios import vocabulary
 
-SUCCESS_PERCENT = 99  # of the operations due in a second; also the goodput below which a run is overloaded
+SUCCESS_PERCENT = 99  # of the operations due in a second; also the goodput below which a run is OVERLOADED
 REFUSED = 429
 
 

@@ -1,10 +1,10 @@
 """The validity of a run: whether its measurement can be trusted, checked before the system is judged.
 
-VOID: the measurement cannot be trusted (the generator was late, samples were lost, ...). OVERLOADED: the numbers
-are valid, but the offered load exceeded capacity: no PASS, unless the scenario sets `expect_overload: true`. Notes
-are informational. Every criterion has a value, a bound and, if it does not hold, a fix. A fact that a real run did
-not record breaks its criterion, since unknown is not good. A twin has no generator, host or steal time; those
-criteria are omitted for it.
+VOID: the measurement cannot be trusted (the generator was late, samples were lost, ...). OVERLOADED: the
+numbers are valid, but the offered load exceeded capacity: no PASS, unless the scenario sets `expect_overload:
+true`. Notes are informational. Every criterion has a value, a bound and, if it does not hold, a fix. If a
+real run did not record a value, the criterion on it does not hold. A twin has no generator, host or steal
+time; those criteria are omitted for it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from scenarios import bounds
 EMPTY_PAGES = Decimal("0.10")  # of home reads; users who follow nobody are rare in every shipped population
 GENERATOR_SHARE = Decimal("0.80")  # of one core; above it, a Python event loop is late during bursts
 STEAL_SHARE = Decimal("0.01")  # of the machine's time
-LAG_FLOOR_MS = Decimal("3")  # a Python generator at 100/s starts within 2-3 ms at p99 on two cores
+LAG_FLOOR_MS = Decimal("3")  # a Python generator at 100/s on two cores has a start lag of 2-3 ms at p99
 LAG_SHARE = Decimal("0.05")  # of the reported p99
 GOODPUT = Decimal("0.99")  # share of the offered load
-CPU_CLOSES = Decimal("0.03")  # of the host's busy time
-RISE_S = Decimal("0.1")  # waiting time; a queue that grows by less over a stage is no overload
+CPU_CLOSES = Decimal("0.03")  # largest gap between the CPU times of processes and host, as a share of the latter
+RISE_S = Decimal("0.1")  # waiting time; a queue that grows by less than this over a stage is no overload
 RISE_P = 0.01  # one-sided, for the slope of the number in flight
-BLOCKS = 12  # block means of the number in flight keep its slope test valid under autocorrelation
+BLOCKS = 12  # the slope test uses block means of the number in flight: valid under autocorrelation
 
 VOIDS, OVERLOADS, NOTES = "void", "overload", "note"
 
@@ -67,8 +67,8 @@ def _measured(
 ) -> Criterion:
     """Return a criterion on a number.
 
-    `value`: in `unit`, unrounded. `limit`: the number in `bound`, in `unit`, from which a display determines how
-    many digits distinguish the two.
+    `value`: in `unit`, unrounded. `limit`: the number in `bound`, in `unit`, from which a display derives the
+    number of digits that distinguish value and limit.
     """
     number = None if value is None else float(value)
     return {**_criterion(name, kind, number, bound, holds, fix, unit), "limit": float(limit)}
@@ -184,7 +184,7 @@ def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) 
 
 
 def _quota(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
-    """Without its quota an instance is no unit of capacity: two on shared cores handle no more load than one."""
+    """Without the quota, an instance adds no capacity: two on shared cores handle no more load than one."""
     quota = dict(given.scenario_doc.get("resolved", {})).get("cpu_quota")
     if quota is None:
         return None

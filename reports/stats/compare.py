@@ -1,13 +1,13 @@
 """Comparison of two sides of repeated runs, with three results: changed, not changed, cannot tell.
 
-    changed       median or spread of a route's latency differs significantly (Holm over all tests, 5 %)
-    not changed   no test is significant, and every interval is within ±5 % (median) and ±15 % (spread)
+    changed       median or spread of a route's latency differs significantly (5 %, Holm over all tests)
+    not changed   no test is significant, and every 95 % interval is within ±5 % (median) or ±15 % (spread)
     cannot tell   anything else: fewer than five runs a side, repeats not interleaved, intervals too wide
 
-A percentile covers every operation due, and an unanswered operation is slower than any other (`over_due`): a
-side that fails half of its reads has not become faster. A percentile that falls among unanswered operations is a
-lower bound, shown as `> 12 s`. A lower bound can show that a side became slower, never that it became faster or
-is unchanged.
+A percentile covers every operation due, and an unanswered operation counts as slower than any other
+(`over_due`): so a side does not become faster by failing half of its reads. A percentile that falls among
+unanswered operations is a lower bound, shown as `> 12 s`. A lower bound can show that a side became slower,
+never that it became faster or is unchanged.
 
 There are two tests per route: `median` (p50) and `spread` (p99 / p50). If one run in three becomes slow, the
 spread changes and the median does not. Runs of different machines or data are refused, since their difference
@@ -35,7 +35,7 @@ from system.kernel import errors
 
 CHANGED, NOT_CHANGED, CANNOT_TELL = "changed", "not changed", "cannot tell"
 MIN_RUNS = 5  # per side; with fewer, the intervals of Welch's t are too wide to decide anything
-MIN_OPERATIONS = 500  # per route and run; with fewer, p99 depends on less than five values
+MIN_OPERATIONS = 500  # per route and run; with fewer, p99 depends on fewer than five values
 # The tested measures, and the largest effect that counts as no change; p99 is noisier.
 SAME_WITHIN = {"median": Decimal("0.05"), "spread": Decimal("0.15")}
 QUANTILES = ("p50", "p95", "p99")
@@ -47,8 +47,8 @@ SAME_HOST = ("cpu_model", "cores", "mem_mib")
 class Row:
     """One measure of one route, B against A. `differs`: the test's result; None = shown, not tested.
 
-    `beyond`: whether the figure of A, of B is only a lower bound, since it falls among unanswered operations in
-    some run.
+    `beyond`: for A and for B, whether the figure is only a lower bound, because in some run the percentile
+    falls among unanswered operations.
     """
 
     route: str
@@ -206,12 +206,12 @@ def latencies(
         "p99": effect_size.Measured(p99, sd99, beyond99),
     }
     if beyond50:
-        del measures["spread"]  # a ratio of two lower bounds is no bound
+        del measures["spread"]  # the ratio of two lower bounds is no bound
     return measures
 
 
 def decide(a: Sequence[Sample], b: Sequence[Sample]) -> Comparison:
-    """Compare the samples of two sides, at least two runs each. Routes that are missing in a run are excluded."""
+    """Compare the samples of two sides, at least two runs each. A route that some run lacks is excluded."""
     routes = [route for route in a[0] if all(route in one for one in (*a, *b))]
     pairs = [
         (route, measure)

@@ -108,8 +108,8 @@ def generate(population: spec.Population, seed: int) -> Graph:
                          f"the mean must be at most the maximum, and the maximum at most {users - 1}.")
     random = np.random.default_rng([seed, 1])
     edges = round(users * follows.mean)
-    audience = np.sort(_follower_weights(follows.shape, users, random))[::-1]
-    in_degrees = _fit(audience, edges, follows.max, pin_first=follows.shape == "pareto")
+    weights = np.sort(_follower_weights(follows.shape, users, random))[::-1]
+    in_degrees = _fit(weights, edges, follows.max, pin_first=follows.shape == "pareto")
     activity = np.minimum(random.lognormal(0, SPREAD_OF_FOLLOWING, users), 20.0)
     source, target = _draw_followers(np.sort(in_degrees)[::-1].copy(), activity, random)
     return from_edges(source, target, users=users)
@@ -140,18 +140,18 @@ def _fit(weights: NDArray[np.float64], total: int, highest: int, pin_first: bool
         free = weights[~capped].sum()
         if free <= 0:
             break
-        better = (total - highest * capped.sum()) / free
-        if abs(better - scale) <= 1e-12 * scale:
+        new_scale = (total - highest * capped.sum()) / free
+        if abs(new_scale - scale) <= 1e-12 * scale:
             break
-        scale = better
+        scale = new_scale
     exact: NDArray[np.float64] = np.minimum(weights * scale, highest)
     degrees: Int64s = np.floor(exact).astype(np.int64)
-    short = total - int(degrees.sum())
+    missing = total - int(degrees.sum())
     order = np.argsort(degrees - exact, kind="stable")  # largest remainders first
-    while short > 0:
-        below = order[degrees[order] < highest][:short]
+    while missing > 0:
+        below = order[degrees[order] < highest][:missing]
         degrees[below] += 1
-        short -= len(below)
+        missing -= len(below)
     return degrees
 
 
@@ -169,21 +169,21 @@ def _draw_followers(in_degrees: Int64s, weights: NDArray[np.float64], random: np
     sparse_degrees[dense - 1] = 0
     sources = [_without_replacement(int(user), int(in_degrees[user - 1]), weights, random) for user in dense]
     targets = [np.full(len(drawn), user, np.int64) for user, drawn in zip(dense, sources)]
-    cumulated = np.cumsum(weights)
+    cumulative = np.cumsum(weights)
     target = np.repeat(all_users, sparse_degrees)
     keys = np.empty(0, np.int64)
     while len(target):
-        source = np.searchsorted(cumulated, random.random(len(target)) * cumulated[-1], side="right") + 1
+        source = np.searchsorted(cumulative, random.random(len(target)) * cumulative[-1], side="right") + 1
         key = target * (users + 1) + source
         order = np.argsort(key, kind="stable")
-        bad = np.zeros(len(key), bool)
-        bad[order[1:]] = key[order[1:]] == key[order[:-1]]
+        rejected = np.zeros(len(key), bool)
+        rejected[order[1:]] = key[order[1:]] == key[order[:-1]]
         if len(keys):
             place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-            bad |= keys[place] == key
-        bad |= source == target
-        keys = np.sort(np.concatenate([keys, key[~bad]]))
-        target = target[bad]
+            rejected |= keys[place] == key
+        rejected |= source == target
+        keys = np.sort(np.concatenate([keys, key[~rejected]]))
+        target = target[rejected]
     sources.append(keys % (users + 1))
     targets.append(keys // (users + 1))
     return np.concatenate(sources), np.concatenate(targets)

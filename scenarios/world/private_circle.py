@@ -103,9 +103,9 @@ def likes_of(circle: Circle, past: seeded_tweets.History, wanted: spec.Populatio
     bounds = np.cumsum(np.arange(len(past), 0, -1) ** -RECENT)  # the newest are last
     keys = NOBODY
     while len(keys) < total:
-        short = total - len(keys)
-        rows = np.searchsorted(bounds, random.random(short) * bounds[-1], side="right")
-        likers = random.integers(1, users + 1, short)
+        missing = total - len(keys)
+        rows = np.searchsorted(bounds, random.random(missing) * bounds[-1], side="right")
+        likers = random.integers(1, users + 1, missing)
         readable = circle.may_read(likers, past.authors[rows])
         keys = np.union1d(keys, rows[readable] * (users + 1) + likers[readable])
     return Likes(past.tweet_ids[keys // (users + 1)], (keys % (users + 1)).astype(np.int64))

@@ -1,10 +1,10 @@
-"""What a reset must not leave behind: every place that keeps state of a run, each with the probe that checks it.
+"""State that a reset must not leave behind: every store and process that keeps any, each with a probe.
 
 A reset is complete when `find` returns nothing: each store holds exactly what was seeded, and every process
 that may remember more was started after the stores were emptied. Each probe compares everything that its
-store contains (all tables, all topics, all keys), not a list of what a run is thought to write, so whatever
-is added to the system later is found too. The places, and why each leftover is a defect of the reset or of
-the system: docs/decisions/0014-a-run-owes-nothing.md.
+store contains (all tables, all topics, all keys), not a list of what a run is supposed to write, so it also
+finds what is added to the system later. The places, and why each leftover is a defect of the reset or of the
+system: docs/decisions/0014-a-run-owes-nothing.md.
 """
 
 from __future__ import annotations
@@ -37,50 +37,50 @@ Probe = Callable[[Session, Seeded], Awaitable[list[str]]]
 
 
 async def _users(lab: Session, seeded: Seeded) -> list[str]:
-    real: Any = lab.ports
+    adapters: Any = lab.ports
     world, graph = seeded.world, seeded.world.graph
     wanted = {"users": graph.users, "counters": graph.users, "follows": graph.edges, "likes": len(world.likes)}
-    rows = await real.users.row_counts()
+    rows = await adapters.users.row_counts()
     wrong = [f"{table} has {count:,} rows; {wanted.get(table, 0):,} were seeded"
              for table, count in rows.items() if count != wanted.get(table, 0)]
     if wrong:
         return wrong
-    followers, followees = await real.users.all_edges()
+    followers, followees = await adapters.users.all_edges()
     pairs = graph.pairs()
     order = np.lexsort((pairs[1], pairs[0]))
     if not (np.array_equal(followers, pairs[0][order]) and np.array_equal(followees, pairs[1][order])):
         wrong.append("follows are not those that were seeded")
-    if (await real.users.protected_users()).ids != frozenset(world.circle.protected.tolist()):
+    if (await adapters.users.protected_users()).ids != frozenset(world.circle.protected.tolist()):
         wrong.append("protected users are not those that were seeded")
-    if await real.likes.all_likes() != set(world.likes.pairs()):
+    if await adapters.likes.all_likes() != set(world.likes.pairs()):
         wrong.append("likes are not those that were seeded")
     return wrong
 
 
 async def _tweets(lab: Session, seeded: Seeded) -> list[str]:
-    real: Any = lab.ports
+    adapters: Any = lab.ports
     past = seeded.world.past
     wanted = dict(zip(past.tweet_ids.tolist(), past.authors.tolist()))
     wrong = []
-    tables = await asyncio.gather(real.tweets.all_ids(), real.tweets.all_author_ids())
+    tables = await asyncio.gather(adapters.tweets.all_ids(), adapters.tweets.all_author_ids())
     for name, rows in zip(("tweets_by_id", "tweets_by_author"), tables):
         stored = {tweet_id: author for tweet_id, author, _ in rows}
         deleted = sum(is_deleted for *_, is_deleted in rows)
         more, less = len(stored.keys() - wanted.keys()), len(wanted.keys() - stored.keys())
         if stored != wanted or deleted:
             wrong.append(f"{name} has {more:,} extra tweets, lacks {less:,}, and {deleted:,} are deleted")
-    waiting = await real.tweets.outbox_rows()
+    waiting = await adapters.tweets.outbox_rows()
     return wrong + ([f"outbox has {waiting:,} rows"] if waiting else [])
 
 
 async def _records(lab: Session, seeded: Seeded) -> list[str]:
-    real: Any = lab.ports
-    return [f"{topic} has {count:,} records" for topic, count in (await real.log.records()).items() if count]
+    adapters: Any = lab.ports
+    return [f"{topic} has {count:,} records" for topic, count in (await adapters.log.records()).items() if count]
 
 
 async def _index(lab: Session, seeded: Seeded) -> list[str]:
-    real: Any = lab.ports
-    count, deleted = await real.index.count()
+    adapters: Any = lab.ports
+    count, deleted = await adapters.index.count()
     wanted = len(seeded.world.past)
     return [] if (count, deleted) == (wanted, 0) else [
         f"{count:,} documents, {deleted:,} of them deleted; {wanted:,} were seeded"]
@@ -96,14 +96,14 @@ async def _cache(lab: Session, seeded: Seeded) -> list[str]:
 
 
 async def _limits(lab: Session, seeded: Seeded) -> list[str]:
-    real: Any = lab.ports
-    held = await real.limits.held()
+    adapters: Any = lab.ports
+    held = await adapters.limits.held()
     return [f"{held:,} counters"] if held else []
 
 
 async def _objects(lab: Session, seeded: Seeded) -> list[str]:
-    real: Any = lab.ports
-    keys = await real.blobs.keys()
+    adapters: Any = lab.ports
+    keys = await adapters.blobs.keys()
     return [f"{len(keys):,} objects, one of them {keys[0]}"] if keys else []
 
 
@@ -132,6 +132,6 @@ def edge_cache(lab: native.Lab, node: str) -> Path:
 
 
 async def find(lab: Session, seeded: Seeded) -> list[str]:
-    """Return what remains of an earlier run, a line each, the place first; empty if nothing does."""
+    """Return what remains of an earlier run, a line each, place first; empty if nothing remains."""
     results = await asyncio.gather(*(probe(lab, seeded) for probe in PROBES.values()))
     return [f"{place}: {line}" for place, lines in zip(PROBES, results) for line in lines]

@@ -1,7 +1,7 @@
 """A lab in use: servers up, ports open, policies applied. Commands, the runner and the bench build on it.
 
-`opened` uses the running lab if its blueprint fits, else starts one and stops it afterwards (unless `keep` is
-set). A start that fails is rolled back.
+`opened` uses the running lab, which must have the requested blueprint; if none runs, it starts one and stops
+it afterwards (unless `keep` is set). A start that fails is rolled back.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tweetlab.terminal import Screen
 if TYPE_CHECKING:
     import redis.asyncio
 
-KEY, PREVIOUS_KEY = "jwt.secret", "jwt.secret.previous"  # in the lab's state folder; `keys` changes them
+KEY, PREVIOUS_KEY = "jwt.secret", "jwt.secret.previous"  # in the lab's state folder; see `tweetlab keys`
 SECRET_BYTES = 32  # HS256 requires a key of at least 256 bits (RFC 7518, 3.2)
 TOKEN_LIFE_S = 86_400
 SENTINEL_S = 0.5  # timeout of one sentinel before the next is queried
@@ -46,7 +46,7 @@ class Session:
 
     `started_here`: this process started it. `wanted`: the policies that the services must run with.
 
-    `names`: resolver of a lab in zones; None where it has none.
+    `names`: resolver of a lab in zones; None for a lab without zones.
     """
 
     lab: native.Lab
@@ -127,7 +127,7 @@ class Session:
 
     @contextlib.asynccontextmanager
     async def without_services(self) -> AsyncIterator[None]:
-        """Stop every service and worker for the block; afterwards start them with the policies `wanted`, however it ends.
+        """Stop every service and worker for the block; start them with `wanted` afterwards, always.
 
         Nothing that a process kept in memory reaches the stores that the block empties, and no service sees
         them half empty.
@@ -142,7 +142,7 @@ class Session:
             path.write_text(self.wanted.to_json())
 
     async def sample_sparsely(self) -> None:
-        """Reduce trace sampling to what a measured run allows (1 %); restarts the services only if they sample more."""
+        """Limit trace sampling to 1 %, the most in a measured run; restarts services that sample more."""
         path = self.lab.paths.state / "trace_ratio"
         if path.exists() and float(path.read_text()) > settings.TRACE_RATIO:
             with self.screen.step(f"limiting trace sampling to {settings.TRACE_RATIO:.0%}, the most that a measured run allows"):
@@ -275,12 +275,12 @@ def _settings(lab: native.Lab, stores: dict[str, Any], wanted: policies.Policies
 @contextlib.asynccontextmanager
 async def opened(screen: Screen, blueprint: str, wanted: policies.Policies | None = None,
                  keep: bool = False, observe: bool = False, resets: bool = False) -> AsyncIterator[Session]:
-    """Open the lab of this checkout and range.
+    """Open the lab of this checkout and of TWEETLAB_RANGE.
 
     If it is down, start it, and stop it at the end unless `keep` is set.
 
     `observe`: with the observability stack; it is added to a running lab and stays there. `resets`: the
-    caller resets the lab before it uses a service, and the reset applies `wanted`, so no restart is made
+    caller resets the lab before it uses a service; the reset applies `wanted`, so services are not restarted
     here.
     """
     wanted = wanted or policies.Policies()

@@ -1,11 +1,11 @@
-"""The highest sustainable request rate: bisection to 3 % over trials, each a warm run at one steady rate.
+"""The highest sustainable request rate: bisection to 3 % over trials, each a warm run at one constant rate.
 
-A rate is *carried* if its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of the queue,
-and meets every objective. Those are the verdicts of `reports.judge.objectives`, whose percentiles include
-operations without a reply; shares are compared exactly (`scenarios.bounds`), and refusals that the scenario
-configures count neither as planned nor as failed. The result is the highest rate that is carried in all of
-its repeats. A void run says nothing about the rate: it is repeated, and the search ends with an error if it
-stays void.
+A rate is *carried* (sustained) if its run has goodput of at least 99 %, fewer than 0.5 % errors, no growth of
+the queue, and meets every objective. Those are the verdicts of `reports.judge.objectives`, whose percentiles
+include operations without a reply; shares are compared exactly (`scenarios.bounds`), and 429 responses under
+the scenario's own limits count neither as planned nor as failed. The result is the highest rate that is
+carried in all of its repeats. A void run says nothing about the rate: it is repeated, and the search ends
+with an error if it stays void.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from system.kernel.errors import CouldNotRun
 PRECISION = 0.03  # the bracket is closed when its ends are this close, as a fraction of the lower one
 REPEATS = 3
 GOODPUT, ERRORS = Decimal("0.99"), Decimal("0.005")
-VOID_TRIES = 3  # tries of one trial before a void generator ends the search
+VOID_TRIES = 3  # void runs in a row at one rate that end the search
 LEAST_PER_S = 1.0
 
 
@@ -30,7 +30,7 @@ LEAST_PER_S = 1.0
 class TrialResult:
     """The outcome of one run at `rate_per_s`.
 
-    `goodput`, `errors`: fractions of the offered load, steady part.
+    `goodput`, `errors`: fractions of the offered load, in steady time.
 
     `grows`: the number in flight kept rising. `holds`: every objective was met. `void`: why the run is
     invalid, or "".
@@ -64,7 +64,7 @@ class TrialResult:
 class Capacity:
     """`rate_per_s`: the highest rate carried in all repeats; 0 if none is.
 
-    `refused_per_s`: the lowest rate that is not carried; None if the search reached its upper bound.
+    `refused_per_s`: the lowest rate above it that is not carried; None if the search reached its upper bound.
     """
 
     rate_per_s: float

@@ -7,8 +7,8 @@
     rows = driver.history(result)
 
 The caller handles Ctrl-C: it sets `stop`; the load then ends, requests in flight are awaited, and everything
-is written. A load process that is killed leaves every attempt that ended up to the last full second, and an
-unknown for each send after it.
+is written. If the load process is killed, the result has every attempt that ended before the last full
+second, and an unknown outcome for every request sent after that.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = ["GeneratorHealth", "Load", "LoadResult", "Options", "Target", "Tick",
 
 ROOT = Path(__file__).resolve().parents[2]
 CLIENT_EXTRA_S = 2.0  # the client waits this much longer than the gateway's deadline, so that the 504 arrives first
-AFTER_S = 30.0  # after the load and its drain, a process that does not end is killed
-START_S, END_S = 60.0, 5.0  # Locust imports for a second or two; tokens of 100,000 users take a few more
+AFTER_S = 30.0  # grace after the load and its drain; a process that has not ended by then is killed
+START_S, END_S = 60.0, 5.0  # imports take a second or two, signing 100,000 users' tokens a few more
 LINE_BYTES = 1 << 20
 FILES = ("rows.jsonl", "invokes.jsonl", "probes.jsonl")
 
@@ -50,8 +50,9 @@ class GeneratorHealth:
     """The generator's own measurements. None: unknown, because its process died.
 
     `start_lag_ms_*`: actual minus intended start. `cpu_share`: of one core. `lost`: planned operations, due
-    before the load ended, that have no row. `sched`: the scheduling class it was granted. `warmed`: readers
-    whose caches were filled before the load.
+    before the load ended, that have no row. `sched`: the scheduling class that it got. `walked`: planned
+    operations that it started. `retries_refused`: retries that the retry budget did not allow. `warmed`:
+    readers whose caches were filled before the load.
     """
 
     start_lag_ms_p50: float | None
@@ -95,7 +96,7 @@ class Target:
     """The API that a load is sent to. `jwt_secret` signs the tokens of its users.
 
     `name_servers`: DNS servers (host:port) of a lab in zones: the load goes to the load balancers that they
-    name, resolved again each second; `base_url` is one of those, for what is done before the load.
+    return, resolved again each second; `base_url` is one of these, for requests before the load.
     """
 
     base_url: str
@@ -109,8 +110,8 @@ class Options:
     """What a load does besides its operations.
 
     `graph`: the graph whose followers the delivery probes poll; None draws it again from the scenario.
-    `probes`, `null_route`: switch those off for a pure measurement. `canary`: a word that no reply may
-    contain; every reply is searched for it. "" searches none.
+    `probes`, `null_route`: switch delivery probes and the null route off for a pure measurement. `canary`: a
+    word that no reply may contain; every reply is searched for it. "" searches none.
     """
 
     graph: population.Graph | None = None
@@ -217,7 +218,7 @@ def planned(result: LoadResult) -> pd.DataFrame:
 
 
 def _job(scenario: spec.Scenario, target: Target, out_dir: Path, **options: Any) -> dict[str, Any]:
-    """Return the order that the load process reads as JSON."""
+    """Return the job description that the load process reads as JSON."""
     return {"address": urlsplit(target.base_url).netloc or target.base_url, "jwt_secret": target.jwt_secret,
             "region": target.region, "name_servers": list(target.name_servers),
             "out_dir": str(out_dir.resolve()), "run": uuid.uuid4().hex[:8],

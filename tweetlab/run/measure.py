@@ -31,9 +31,9 @@ from tweetlab.load import driver, journal
 from tweetlab.run import canaries, sampler
 
 GROUPS = events.GROUPS
-DRAIN_S = 30.0  # longest wait for queues to drain; scheduled outages have ended by then
+DRAIN_S = 30.0  # longest wait for the queues to drain, which starts after the last fault
 RELAY_S = 9.0   # the relay gives a publisher 3 s and scans every 5 s (system/services/relay/policy.py)
-TAIL_S = 1.0    # Elasticsearch refreshes once a second: what was indexed last becomes visible
+TAIL_S = 1.0    # Elasticsearch refreshes once a second; then what was indexed last is visible
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the load, the faults and the samples left. The defaults describe a run whose load never started.
+    """What was measured: load, faults and samples. The defaults describe a run whose load never started.
 
     `start_ns`, `start_wall_ms`: start of the load by both clocks, 0 where it never started. `samples`: None
-    where nothing was sampled. `problems`: what kept the run from a clean end, a line each.
-    `sampling_problems`: gaps in the samples. `scaling`: decisions of the autoscaler, a line each.
-    `slow_traces`, `trace_file`: the slowest traced requests as a summary and as a file. `canary`: the word
-    that no reply may contain, "" where none was planted.
+    where nothing was sampled. `problems`: why the run did not end cleanly, a line each. `sampling_problems`:
+    gaps in the samples. `scaling`: decisions of the autoscaler, a line each. `slow_traces`, `trace_file`: the
+    slowest traced requests as a summary and as a file. `canary`: the word that no reply may contain, "" where
+    none was planted.
     """
 
     start_ns: int = 0
@@ -112,7 +112,7 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
             with lab.screen.step("waiting for the queues to drain"):
                 problems += await _drain(lab, any(fault.kind != "cache_loss" for fault in scenario.faults_in_load))
         finally:
-            # Whatever went wrong: a fault that is still active is undone, and the samples so far are kept.
+            # On any error, active faults are undone and the samples so far are kept.
             stop.set()
             done.set()
             ended = await asyncio.gather(injecting, sampling, return_exceptions=True)
@@ -127,9 +127,9 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
 
 
 def forget_last_load(lab: native.Lab) -> None:
-    """Remove the raw rows of the run before.
+    """Remove the raw rows of the previous run.
 
-    They stay until here so that a full disk loses no measurement.
+    They are kept until now so that a full disk does not lose a measurement.
     """
     shutil.rmtree(raw_folder(lab), ignore_errors=True)
 
@@ -156,12 +156,12 @@ def _sources(lab: Session, generator_pid: int, redis: Any, scaled: bool) -> samp
 
 
 async def _lags(lab: Session) -> dict[str, int]:
-    """Return records that each consumer group lags behind."""
+    """Return the lag of each consumer group, in records."""
     return {group: sum((await lab.ports.log.lag(group, topics)).values()) for group, topics in GROUPS.items()}
 
 
 async def _remove_scaling(lab: Session, scenario: spec.Scenario, since_ms: int) -> list[str]:
-    """Lift quotas and autoscaling; return what the autoscaler did since wall time `since_ms`, a line each."""
+    """Remove quotas and autoscaling; return the autoscaler's decisions since `since_ms` (wall time)."""
     if not scenario.policies.autoscale.max and scenario.cpu_quota is None:
         return []
     with lab.screen.step("removing the added instances"):
@@ -174,10 +174,10 @@ async def _remove_scaling(lab: Session, scenario: spec.Scenario, since_ms: int) 
 async def _drain(lab: Session, relayed: bool) -> list[str]:
     """Wait until no consumer lags, then let the index refresh.
 
-    Return the problem if some still lag after DRAIN_S.
+    Return the problem if some consumers still lag after DRAIN_S.
 
-    `relayed`: a process died, so events may be left that only the relay will publish; no lag includes them
-    yet.
+    `relayed`: a process died, so there may be events that only the relay will publish; no consumer lag
+    includes them yet.
     """
     if relayed:
         await asyncio.sleep(RELAY_S)

@@ -31,11 +31,11 @@ ON = ("system", "twin", "both")
 class RunRequest:
     """What to run.
 
-    `on`: a word of ON. `calibration_file`: "" = the newest one made here, else the shipped one.
+    `on`: a word of ON. `calibration_file`: "" = the one made in this checkout, else the shipped one.
 
-    `keep`: leave a lab that this run started running. `keep_data`: do not reset the lab before the run.
-    `versus`: a second scenario that alternates with the first, repeat by repeat, so that drift of the machine
-    affects both alike; None for none. `observe`: on a lab with the observability stack.
+    `keep`: do not stop the lab at the end if this run started it. `keep_data`: do not reset the lab before
+    the run. `versus`: a second scenario that alternates with the first, repeat by repeat, so that drift of
+    the machine affects both alike; None for none. `observe`: use a lab with the observability stack.
     """
 
     scenario: spec.Scenario
@@ -94,7 +94,7 @@ async def _run(request: RunRequest, screen: Screen) -> list[record.Run]:
             if request.repeats > 1:
                 screen.say(f"repeat {repeat + 1} of {request.repeats}{', side ' + groups[side] if groups[side] else ''}")
             lab.wanted = scenario.policies
-            if request.keep_data:  # otherwise the reset starts the services with them
+            if request.keep_data:  # otherwise the reset starts the services with these policies
                 await lab.apply(scenario.policies)
             stop = asyncio.Event()
             with interruptible(stop, screen):
@@ -158,7 +158,7 @@ def _calibration(file: str) -> calibration.Calibration:
     if not made_here.exists():
         return shipped
     made = calibration.load(made_here)
-    # A calibration made before the model gained a unit of work cannot predict that work.
+    # A calibration that is older than a unit of work of the model cannot predict that work.
     return made if made.units.keys() >= shipped.units.keys() else shipped
 
 

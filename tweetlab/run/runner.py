@@ -2,8 +2,8 @@
 
     prepare (reset, smoke journey) -> measure (load, faults, samples, drain) -> judge (final reads, invariants) -> facts
 
-Each step returns a value: `Prepared`, `Measured`, `Judged`. Whatever happens after the load started (Ctrl-C,
-a dead server), what was measured until then becomes a record.
+Each step returns a value: `Prepared`, `Measured`, `Judged`. If something ends the run after the load has
+started (Ctrl-C, a dead server), what was measured so far becomes a record.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ SEED_TRIES, SEED_PAUSE_S = 3, 5.0  # a planned switchover of a primary takes 2 t
 class Prepared:
     """A lab that is ready for load.
 
-    `manifest`: what was seeded; empty where the data of the run before was kept. `kept_follows`: in that case
-    the follows read from the stores (followers, followees); None where the lab was seeded. `journey`: steps
-    of the smoke journey, a failed one last.
+    `manifest`: what was seeded; empty where the data of the previous run was kept. `kept_follows`: the
+    follows that are then read from the stores (followers, followees); None where the lab was seeded.
+    `journey`: steps of the smoke journey, a failed one last.
     """
 
     inputs: Inputs
@@ -86,7 +86,7 @@ async def run(lab: Session, scenario: spec.Scenario, command: str, *, inputs: In
 def finished(result: facts.Facts, lab: native.Lab, runs: Path = home.RUNS) -> record.Run:
     """Write a run's record and report.
 
-    Raises CouldNotRun, naming the folder of the raw rows, if the disk refuses.
+    Raises CouldNotRun, naming the folder of the raw rows, if writing fails.
     """
     try:
         return finish.finish(runs, result)
@@ -100,8 +100,8 @@ async def _prepare(lab: Session, scenario: spec.Scenario, inputs: Inputs, keep_d
     kept_follows = None
     await lab.sample_sparsely()
     if keep_data:
-        real: Any = lab.ports
-        kept_follows = await real.users.all_edges()
+        adapters: Any = lab.ports
+        kept_follows = await adapters.users.all_edges()
     else:
         manifest = await _seed(lab, scenario, inputs)
     with lab.screen.step("smoke journey"):
@@ -113,7 +113,7 @@ async def _prepare(lab: Session, scenario: spec.Scenario, inputs: Inputs, keep_d
 async def _seed(lab: Session, scenario: spec.Scenario, inputs: Inputs) -> dict[str, Any]:
     """Seed the lab and return the manifest.
 
-    Retries where a store is unavailable: after a drill a primary may still move.
+    Retries while a store is unavailable: after a drill, a switchover of a primary may still be in progress.
     """
     for tries_left in reversed(range(SEED_TRIES)):
         try:
@@ -181,7 +181,7 @@ def _facts(lab: Session, scenario: spec.Scenario, prepared: Prepared, measured: 
 
 
 def _steal(samples: tuple[sampler.Sample, ...], load_s: float) -> float:
-    """Return the share of the machine's CPU time that was stolen while the load ran; the idle time after it is left out."""
+    """Return the share of the machine's CPU time that was stolen during the load, not after it."""
     cores = [row.value for row in samples if row.name == "steal_cores" and 0 <= row.t_s < load_s]
     return sum(cores) / len(cores) / int(host.describe()["cores"]) if cores else 0.0
 

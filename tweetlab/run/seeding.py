@@ -1,10 +1,9 @@
 """The seeded state of a lab: users, follows and history in the stores, and nothing else.
 
 `ensure` restores it before a run. It stops every service, empties the stores, writes the population in bulk
-(COPY, batched CQL, bulk index) unless it is still there untouched, and starts the services again, so that no
-process keeps anything of an earlier run in memory. It returns when a probe of every place has found nothing
-of an earlier run (`leftovers`). What is written is a function of the scenario; the record keeps its
-fingerprint.
+(COPY, batched CQL, bulk index) unless it is still there, and starts the services again, so that no process
+keeps state of an earlier run in memory. It returns once probes of all stores and processes find no state of
+an earlier run (`leftovers`). What is written is a function of the scenario; the record keeps its fingerprint.
 """
 
 from __future__ import annotations
@@ -47,12 +46,12 @@ def username(user_id: int) -> str:
 async def ensure(lab: Session, scenario: spec.Scenario, world: World | None = None, *, force: bool = False) -> dict[str, Any]:
     """Make the stores hold exactly the scenario's population; return its manifest. Safe to repeat.
 
-    `world`: that population; None draws it. Where it was written before, only what runs added is removed.
-    `force`: write all of it again.
+    `world`: that population; None draws it. If it was written before, only what runs added is removed.
+    `force`: write all of it again, and leave the cache empty.
     """
     world = world or seeded_world.draw(scenario.population, scenario.seed)
     manifest = manifest_of(world)
-    mark = lab.lab.paths.data_dir / "seeded.json"  # beside the data that it describes
+    mark = lab.lab.paths.data_dir / "seeded.json"  # next to the data that it describes
     seeded = json.loads(mark.read_text()) if mark.exists() else {}
     mark.unlink(missing_ok=True)
     wanted = {"sha256": manifest["sha256"], "index": _index_schema()}
@@ -77,8 +76,9 @@ def announce(graph: population.Graph, screen: Screen) -> None:
 
 
 async def _restore(lab: Session, world: World, *, rewrite: bool) -> bool:
-    """Bring the lab to its seeded state, say how long each step took, and return whether the probe found nothing
-    of an earlier run.
+    """Bring the lab to its seeded state and show how long each step took.
+
+    Return whether the probes found no state of an earlier run.
 
     `rewrite`: empty every store and write all of it; otherwise only remove what runs added. Raises
     StoreUnavailable if something remains after a rewrite: it may have arrived late, so the caller may retry.
@@ -109,15 +109,14 @@ async def _restore(lab: Session, world: World, *, rewrite: bool) -> bool:
 
 
 async def _lift_scaling(lab: Session) -> None:
-    """Remove the instances that the autoscaler added for a run that ended abnormally, and lift its quota."""
+    """Remove the CPU quota, and the instances that the autoscaler added, of a run that ended abnormally."""
     scaling = await lab.lab.scaling()
     if scaling["on"] or scaling["quota"] is not None:
         await lab.lab.set_scaling(dataclasses.replace(lab.wanted, autoscale=AutoscaleKnobs()), None)
 
 
 async def _empty_edges(lab: Session) -> None:
-    """Empty the caches of the CDN edges. Pictures are named after a user's uploads, so the next run uses the
-    same names."""
+    """Empty the caches of the CDN edges: the next run uses the same picture names."""
     for node in [node.name for node in await lab.lab.status() if node.kind == "nginx"]:
         await lab.lab.stop_node(node)
         try:
@@ -127,8 +126,7 @@ async def _empty_edges(lab: Session) -> None:
 
 
 async def _mark_outbox(lab: Session) -> None:
-    """Mark every outbox row up to now as published: the outbox is empty, so the relay need not scan its last
-    hour."""
+    """Mark the outbox as published up to now: it is empty, so the relay need not scan its last hour."""
     bucket = relay_policy.bucket_of(time.time_ns() // 1_000_000)
     for shard in range(relay_policy.SHARDS):
         await lab.ports.tweets.set_outbox_mark(shard, bucket)
@@ -167,11 +165,11 @@ def demo_login(lab: Session) -> list[str]:
 
 async def _reset(lab: Session, world: World) -> None:
     """Remove what runs added: every seeded tweet is older than `seeded_tweets.END_MS`, every other one newer."""
-    real: Any = lab.ports  # services use no bulk operations, so the ports do not declare them
-    changed = await real.likes.all_likes() ^ set(world.likes.pairs())
+    adapters: Any = lab.ports  # services use no bulk operations, so the ports do not declare them
+    changed = await adapters.likes.all_likes() ^ set(world.likes.pairs())
 
     async def tweets() -> None:
-        await real.index.forget(await real.tweets.delete_above(ids.floor_id(seeded_tweets.END_MS + 1)))
+        await adapters.index.forget(await adapters.tweets.delete_above(ids.floor_id(seeded_tweets.END_MS + 1)))
         await _reindex_likes(lab, world, {tweet for tweet, _ in changed})
 
     await _all(tweets(), _rows(lab, world), *_others(lab))
@@ -179,15 +177,15 @@ async def _reset(lab: Session, world: World) -> None:
 
 async def _rows(lab: Session, world: World) -> None:
     """Empty PostgreSQL and write users, follows and likes into it."""
-    real: Any = lab.ports
-    tables = (real.users, real.keys, real.tokens, real.media, real.likes)
+    adapters: Any = lab.ports
+    tables = (adapters.users, adapters.keys, adapters.tokens, adapters.media, adapters.likes)
     await _all(*(store.clear() for store in tables))
     await write_users(lab, world.graph.users, *world.graph.pairs(), world.circle.protected)
-    await real.likes.bulk_load(world.likes.pairs())
+    await adapters.likes.bulk_load(world.likes.pairs())
 
 
 async def _all(*work: Awaitable[object]) -> None:
-    """Await all of `work`, then raise the first error: no store may still change when the services start."""
+    """Await all of `work`, even after an error, so that no store changes later; raise the first error."""
     for problem in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(problem, BaseException):
             raise problem
@@ -195,25 +193,25 @@ async def _all(*work: Awaitable[object]) -> None:
 
 def _others(lab: Session) -> list[Awaitable[None]]:
     """Return the operations that empty the stores into which nothing is seeded."""
-    real: Any = lab.ports
-    return [real.log.clear(), real.limits.clear(), real.blobs.clear(), forget_cache(lab)]
+    adapters: Any = lab.ports
+    return [adapters.log.clear(), adapters.limits.clear(), adapters.blobs.clear(), forget_cache(lab)]
 
 
 async def _reindex_likes(lab: Session, world: World, tweet_ids: set[int]) -> None:
-    """Index those of `tweet_ids` that were seeded again with their seeded likes, as a newer version than any run's."""
-    real: Any = lab.ports
+    """Index the seeded tweets among `tweet_ids` again, with their seeded like counts and a newer version."""
+    adapters: Any = lab.ports
     counts, version = world.likes.counts(), time.time_ns()
     documents = [document_of(tweet, version, counts.get(tweet.id, 0)) for tweet in tweets_of(world.past)
                  if tweet.id in tweet_ids] if tweet_ids else []
     if documents:
-        await real.index.bulk_load(documents)
+        await adapters.index.bulk_load(documents)
 
 
 async def _write(lab: Session, world: World) -> None:
     """Empty every store and write the seeded state."""
-    real: Any = lab.ports
+    adapters: Any = lab.ports
     began = time.monotonic()
-    await _all(_rows(lab, world), real.tweets.clear(), real.index.clear(), *_others(lab))
+    await _all(_rows(lab, world), adapters.tweets.clear(), adapters.index.clear(), *_others(lab))
     lab.screen.say(f"PostgreSQL: users, follows and {len(world.likes):,} likes in {time.monotonic() - began:.1f} s")
     await _all(_tweets(lab, world.past), _index(lab, world))
 
@@ -235,18 +233,19 @@ async def forget_cache(lab: Session) -> None:
 async def empty(lab: Session) -> None:
     """Empty every store of the lab's namespace.
 
-    What services hold in memory remains; only `ensure` clears that too.
+    State in the memory of services remains; only `ensure` clears it.
     """
-    real: Any = lab.ports
-    await asyncio.gather(real.users.clear(), real.keys.clear(), real.tweets.clear(), real.index.clear(), real.log.clear(),
-                         real.tokens.clear(), real.limits.clear(), real.media.clear(), real.blobs.clear(), real.likes.clear())
+    adapters: Any = lab.ports
+    await asyncio.gather(
+        adapters.users.clear(), adapters.keys.clear(), adapters.tweets.clear(), adapters.index.clear(), adapters.log.clear(),
+        adapters.tokens.clear(), adapters.limits.clear(), adapters.media.clear(), adapters.blobs.clear(), adapters.likes.clear())
     await forget_cache(lab)
 
 
 async def write_users(lab: Session, count: int, followers: Any, followees: Any, protected: Any = private_circle.NOBODY) -> None:
     """Write users 1..`count` and edges (parallel int64 arrays) by COPY into empty tables.
 
-    One lab password for all.
+    All users have the same password.
     """
     from system.services.users import handlers
 
@@ -254,8 +253,8 @@ async def write_users(lab: Session, count: int, followers: Any, followees: Any, 
     closed = frozenset(protected.tolist())
     users = [User(n, username(n), f"User {n}", PROFILE_MS, password_hash=hashed, protected=n in closed)
              for n in range(1, count + 1)]
-    real: Any = lab.ports
-    await real.users.bulk_load(users, followers, followees)
+    adapters: Any = lab.ports
+    await adapters.users.bulk_load(users, followers, followees)
 
 
 def tweets_of(past: seeded_tweets.History) -> Iterator[Tweet]:
@@ -267,14 +266,14 @@ def tweets_of(past: seeded_tweets.History) -> Iterator[Tweet]:
 
 async def _tweets(lab: Session, past: seeded_tweets.History) -> None:
     began = time.monotonic()
-    real: Any = lab.ports
-    await real.tweets.bulk_load(tweets_of(past))
+    adapters: Any = lab.ports
+    await adapters.tweets.bulk_load(tweets_of(past))
     lab.screen.say(f"Cassandra: {len(past):,} tweets in {time.monotonic() - began:.1f} s")
 
 
 async def _index(lab: Session, world: World) -> None:
     began = time.monotonic()
-    real: Any = lab.ports
+    adapters: Any = lab.ports
     counts = world.likes.counts()
-    await real.index.bulk_load(document_of(tweet, 1, counts.get(tweet.id, 0)) for tweet in tweets_of(world.past))
+    await adapters.index.bulk_load(document_of(tweet, 1, counts.get(tweet.id, 0)) for tweet in tweets_of(world.past))
     lab.screen.say(f"Elasticsearch: {len(world.past):,} documents in {time.monotonic() - began:.1f} s")

@@ -3,8 +3,8 @@
 Runs in Locust's process.
 
 One greenlet walks the tape and spawns one greenlet per operation: the walk never waits for a reply. An
-operation that ends `info` or is refused with 503 is retried by the client policy, after a pause with full
-jitter and within the retry budget, with the same idempotency key; each attempt is a row.
+operation that ends `info` (503 included) is retried under the client's retry policy: after a backoff with
+full jitter, within the retry budget, with the same idempotency key. Each attempt is a row.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tweetlab.load.generator.journeys import Op, Request, Row
 from tweetlab.load.generator.recorder import Recorder
 from tweetlab.load.generator.tokens import Tokens
 
-YIELD_EVERY = 20  # operations started consecutively while late, before other greenlets run
+YIELD_EVERY = 20  # operations that a late walk starts in a row before it lets other greenlets run
 NS = 1e9
 
 
@@ -49,8 +49,8 @@ class Player:
 
     def __post_init__(self) -> None:
         tape = self.tape
-        doomed = tape.target[tape.route == tape.routes.index("delete")].tolist() if "delete" in tape.routes else ()
-        self.ledger = Ledger(doomed, tape.protected.tolist())
+        rows_to_delete = tape.target[tape.route == tape.routes.index("delete")].tolist() if "delete" in tape.routes else ()
+        self.ledger = Ledger(rows_to_delete, tape.protected.tolist())
         self.budget = retry.Budget(self.knobs)
         self.stopped = Event()
         self.pool = Pool()
@@ -64,11 +64,11 @@ class Player:
         due, route, user, target = (values.tolist() for values in (self.tape.due_ns, self.tape.route, self.tape.user,
                                                                   self.tape.target))
         second_page = self.tape.second_page.tolist()
-        behind = 0
+        late_in_a_row = 0
         for row, due_ns in enumerate(due):
             due_ns += self.start_ns
-            behind = behind + 1 if time.monotonic_ns() >= due_ns else 0
-            if behind and behind % YIELD_EVERY == 0:
+            late_in_a_row = late_in_a_row + 1 if time.monotonic_ns() >= due_ns else 0
+            if late_in_a_row and late_in_a_row % YIELD_EVERY == 0:
                 gevent.sleep(0)
             while (wait_ns := due_ns - time.monotonic_ns()) > 0 and not self.stopped.is_set():
                 gevent.sleep(wait_ns / NS)
@@ -107,7 +107,7 @@ class Player:
             self._attempts(follow, page, planned=False)
 
     def _attempts(self, op: Op, request: Request, planned: bool) -> Row:
-        """Try until it is ok, definitely failed, or out of attempts or budget; return the last row."""
+        """Try until it is ok, failed for certain, or out of attempts or budget; return the last row."""
         user = request.user or op.user
         key = f"{self.run}-{op.number}" if request.method == "POST" else ""
         known = {**request.known, "user": user, **({"key": key, "body_sha": journeys.sha(request.body)} if key else {})}
