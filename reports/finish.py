@@ -26,7 +26,7 @@ INTERVALS = 24  # lines in each histogram log, at least 5 s per line
 
 def finish(
     runs: Path,
-    given: facts.Facts,
+    run_facts: facts.Facts,
     twin: facts.Facts | None = None,
     label: str = "",
     *,
@@ -39,7 +39,7 @@ def finish(
     service times of the prediction come from this run, so no prediction error is computed. Interrupted and
     void runs are written, too.
     """
-    run = record.write(runs, parts(given))
+    run = record.write(runs, parts(run_facts))
     if twin is not None:
         return add_twin(run, twin, label, in_sample=in_sample, calibration=calibration)
     render.write(run)
@@ -67,52 +67,52 @@ def add_twin(
     return amended
 
 
-def parts(given: facts.Facts) -> record.Parts:
+def parts(run_facts: facts.Facts) -> record.Parts:
     """Judge one run and return the contents of its files."""
-    history = columns.conform("history", given.history)
-    done = operations.operations(history, given.windows.start_ns)
-    figures = summary.summarize(given)
-    recorded = columns.conform("series", given.series)
-    complete = derived_series.complete(recorded, done, summary.plan(given, done), given.windows)
-    judged = run_verdict.judge(given, figures)
+    history = columns.conform("history", run_facts.history)
+    done = operations.operations(history, run_facts.windows.start_ns)
+    figures = summary.summarize(run_facts)
+    recorded = columns.conform("series", run_facts.series)
+    complete = derived_series.complete(recorded, done, summary.plan(run_facts, done), run_facts.windows)
+    judged = run_verdict.judge(run_facts, figures)
     return record.Parts(
-        document=finite(_document(given, figures, judged)),
+        document=finite(_document(run_facts, figures, judged)),
         history=history,
         series=complete,
-        effects=columns.conform("effects", given.effects),
-        probes=columns.conform("probes", given.probes),
-        faults=[finite(dict(entry)) for entry in given.faults],
-        invariants=[finite(run_verdict.finding(one, shown=None)) for one in given.invariants],
-        histograms=_histograms(done, given),
-        logs=given.logs,
+        effects=columns.conform("effects", run_facts.effects),
+        probes=columns.conform("probes", run_facts.probes),
+        faults=[finite(dict(entry)) for entry in run_facts.faults],
+        invariants=[finite(run_verdict.finding(one, shown=None)) for one in run_facts.invariants],
+        histograms=_histograms(done, run_facts),
+        logs=run_facts.logs,
     )
 
 
-def _document(given: facts.Facts, figures: Mapping[str, Any], judged: run_verdict.Judgment) -> dict[str, Any]:
-    started_at = given.started_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _document(run_facts: facts.Facts, figures: Mapping[str, Any], judged: run_verdict.Judgment) -> dict[str, Any]:
+    started_at = run_facts.started_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "schema_version": schema.SCHEMA_VERSION,
-        "kind": given.kind,
-        "run_id": f"{given.scenario}/{_PUNCTUATION.sub('', started_at)}",
-        "scenario": {"name": given.scenario, **given.scenario_doc},
-        "seed": given.seed,
-        "commit": given.commit,
+        "kind": run_facts.kind,
+        "run_id": f"{run_facts.scenario}/{_PUNCTUATION.sub('', started_at)}",
+        "scenario": {"name": run_facts.scenario, **run_facts.scenario_doc},
+        "seed": run_facts.seed,
+        "commit": run_facts.commit,
         "started_at": started_at,
-        "command": given.command,
-        "group": given.group,
-        "host": dict(given.host),
-        "versions": dict(given.versions),
-        "platform": dict(given.platform),
-        "population": dict(given.population),
+        "command": run_facts.command,
+        "group": run_facts.group,
+        "host": dict(run_facts.host),
+        "versions": dict(run_facts.versions),
+        "platform": dict(run_facts.platform),
+        "population": dict(run_facts.population),
         "clock": {
-            "start_monotonic_ns": given.windows.start_ns,
-            "start_wall_ms": given.start_wall_ms or int(time.time() * 1000),
+            "start_monotonic_ns": run_facts.windows.start_ns,
+            "start_wall_ms": run_facts.start_wall_ms or int(time.time() * 1000),
         },
         "windows": {
-            "warm_up_s": given.windows.warm_up_s,
-            "load_s": given.windows.load_s,
-            "faults": [dataclasses.asdict(one) for one in given.windows.faults],
-            "stages": [dataclasses.asdict(one) for one in given.windows.stages],
+            "warm_up_s": run_facts.windows.warm_up_s,
+            "load_s": run_facts.windows.load_s,
+            "faults": [dataclasses.asdict(one) for one in run_facts.windows.faults],
+            "stages": [dataclasses.asdict(one) for one in run_facts.windows.stages],
         },
         "summary": dict(figures),
         "validity": judged.validity,
@@ -126,14 +126,14 @@ def _document(given: facts.Facts, figures: Mapping[str, Any], judged: run_verdic
     }
 
 
-def _histograms(done: pd.DataFrame, given: facts.Facts) -> dict[str, str]:
-    length_s = max(5.0, math.ceil(given.windows.load_s / INTERVALS))
+def _histograms(done: pd.DataFrame, run_facts: facts.Facts) -> dict[str, str]:
+    length_s = max(5.0, math.ceil(run_facts.windows.load_s / INTERVALS))
     good = done[done["outcome"] == columns.OK]
     logs = {}
     for route, rows in good.groupby("route"):
         for kind in ("response", "service"):
             intervals = _intervals(rows["due_s"].to_numpy(), rows[f"{kind}_ms"].to_numpy() * 1000, length_s)
-            logs[f"{route}.{kind}"] = histogram.log_text(intervals, given.start_wall_ms, f"{route}.{kind}")
+            logs[f"{route}.{kind}"] = histogram.log_text(intervals, run_facts.start_wall_ms, f"{route}.{kind}")
     return logs
 
 

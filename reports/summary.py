@@ -23,41 +23,41 @@ HOME_ROUTE = "home"
 ALL = "all"  # name of the row with the sum over all routes, for counts only
 
 
-def summarize(given: facts.Facts) -> dict[str, Any]:
+def summarize(run_facts: facts.Facts) -> dict[str, Any]:
     """Return the summary block: latencies in ms, CPU in core seconds, memory in MiB, delivery in s; None = unknown.
 
     CPU, memory and lag cover the load only, without samples taken after it.
     """
-    history = columns.conform("history", given.history)
-    recorded = columns.conform("series", given.series)
-    series = recorded[(recorded["t_s"] >= 0) & (recorded["t_s"] < given.windows.load_s)]
-    effects = columns.conform("effects", given.effects)
-    probes = columns.conform("probes", given.probes)
-    done = operations.operations(history, given.windows.start_ns)
-    done = done.assign(refused=refusals.mask(done, given.scenario_doc))
-    tape = plan(given, done)
+    history = columns.conform("history", run_facts.history)
+    recorded = columns.conform("series", run_facts.series)
+    series = recorded[(recorded["t_s"] >= 0) & (recorded["t_s"] < run_facts.windows.load_s)]
+    effects = columns.conform("effects", run_facts.effects)
+    probes = columns.conform("probes", run_facts.probes)
+    done = operations.operations(history, run_facts.windows.start_ns)
+    done = done.assign(refused=refusals.mask(done, run_facts.scenario_doc))
+    tape = plan(run_facts, done)
     return {
-        "routes": routes(done, tape, given.windows),
-        "totals": _totals(done, tape, given.windows),
-        "delivery": delivery.measure(history, effects, probes, given.windows.start_ns),
+        "routes": routes(done, tape, run_facts.windows),
+        "totals": _totals(done, tape, run_facts.windows),
+        "delivery": delivery.measure(history, effects, probes, run_facts.windows.start_ns),
         "paths": paths(done, effects),
-        "hops": hops(done, given.windows),
+        "hops": hops(done, run_facts.windows),
         "cpu": cpu(series),
         "rss_mib": _peaks(series, "rss_mib"),
         "lag_max": _peaks(series, "lag"),
         "host_busy": _host_busy(series),
-        "null_route": _null_route(history, given.windows.start_ns),
+        "null_route": _null_route(history, run_facts.windows.start_ns),
         "pages": _pages(done),
-        "generator": _generator(done, given),
+        "generator": _generator(done, run_facts),
     }
 
 
-def plan(given: facts.Facts, done: pd.DataFrame) -> pd.DataFrame:
+def plan(run_facts: facts.Facts, done: pd.DataFrame) -> pd.DataFrame:
     """Return the planned operations (route, due_s), one row each; without a tape, those of the history."""
-    if given.planned is None:
+    if run_facts.planned is None:
         return done[["route", "due_s"]]
-    due_s = (given.planned["due_ns"] - given.windows.start_ns) / operations.NS_PER_S
-    return pd.DataFrame({"route": given.planned["route"], "due_s": due_s})
+    due_s = (run_facts.planned["due_ns"] - run_facts.windows.start_ns) / operations.NS_PER_S
+    return pd.DataFrame({"route": run_facts.planned["route"], "due_s": due_s})
 
 
 def routes(done: pd.DataFrame, tape: pd.DataFrame, windows: facts.Windows) -> dict[str, Any]:
@@ -209,13 +209,13 @@ def _pages(done: pd.DataFrame) -> dict[str, int]:
     return {"read": len(first), "empty": int((sizes == 0).sum())}
 
 
-def _generator(done: pd.DataFrame, given: facts.Facts) -> Mapping[str, Any]:
+def _generator(done: pd.DataFrame, run_facts: facts.Facts) -> Mapping[str, Any]:
     lag = done["lag_ms"].dropna().to_numpy()
     return {
         "start_lag_ms_p99": None if len(lag) == 0 else histogram.percentile(lag, 0.99),
         "start_lag_ms_max": None if len(lag) == 0 else float(lag.max()),
-        "cpu_share": given.generator.cpu_share,
-        "lost": given.generator.lost,
-        "smoke_ok": given.generator.smoke_ok,
-        "smoke_note": given.generator.smoke_note,
+        "cpu_share": run_facts.generator.cpu_share,
+        "lost": run_facts.generator.lost,
+        "smoke_ok": run_facts.generator.smoke_ok,
+        "smoke_note": run_facts.generator.smoke_note,
     }

@@ -67,27 +67,27 @@ class Measured:
         return self.value is None, self.value if self.value is not None else self.at_least or Fraction(0)
 
 
-def judge(given: facts.Facts, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def judge(run_facts: facts.Facts, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return one entry per objective, in the scenario's order.
 
     Keys: text, verdict, value, at_least, bound (SI), window, n, note and others.
     """
-    history = columns.conform("history", given.history)
-    done = operations.operations(history, given.windows.start_ns)
-    done = done.assign(refused=refusals.mask(done, given.scenario_doc))
-    return [_judge_one(objective, given, summary, done) for objective in given.objectives]
+    history = columns.conform("history", run_facts.history)
+    done = operations.operations(history, run_facts.windows.start_ns)
+    done = done.assign(refused=refusals.mask(done, run_facts.scenario_doc))
+    return [_judge_one(objective, run_facts, summary, done) for objective in run_facts.objectives]
 
 
 def _judge_one(
-    objective: facts.ObjectiveLike, given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame
+    objective: facts.ObjectiveLike, run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame
 ) -> dict[str, Any]:
     metric = ALIASES.get(objective.metric, objective.metric)
     if objective.route == DELIVERY:
-        rows, end_ns = _deliveries(given, done)
+        rows, end_ns = _deliveries(run_facts, done)
     else:
-        rows, end_ns = _of_route(done, objective.route), over_due.end_ns(given.windows, done["done_ns"])
-    measured = _worst(objective, metric, given.windows, rows, end_ns)
-    unconfirmed = _unconfirmed(given, summary) if objective.route == DELIVERY else ""
+        rows, end_ns = _of_route(done, objective.route), over_due.end_ns(run_facts.windows, done["done_ns"])
+    measured = _worst(objective, metric, run_facts.windows, rows, end_ns)
+    unconfirmed = _unconfirmed(run_facts, summary) if objective.route == DELIVERY else ""
     if unconfirmed and measured.at_least is None:  # undelivered tweets need no confirmation by probes
         measured = Measured(None, measured.n, unconfirmed)
     return {
@@ -181,20 +181,20 @@ def _of_route(done: pd.DataFrame, route: str) -> pd.DataFrame:
     return done if route == "all" else done[done["route"] == route]
 
 
-def _deliveries(given: facts.Facts, done: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+def _deliveries(run_facts: facts.Facts, done: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Return deliveries with the columns of operations, and the end of their observation.
 
     A delivery is due when the tweet is acknowledged, and answered when the last chunk is written.
     """
-    history, effects = columns.conform("history", given.history), columns.conform("effects", given.effects)
-    rows = delivery.due(history, effects, given.windows.start_ns)
-    return rows, over_due.end_ns(given.windows, done["done_ns"], effects["at_ns"])
+    history, effects = columns.conform("history", run_facts.history), columns.conform("effects", run_facts.effects)
+    rows = delivery.due(history, effects, run_facts.windows.start_ns)
+    return rows, over_due.end_ns(run_facts.windows, done["done_ns"], effects["at_ns"])
 
 
-def _unconfirmed(given: facts.Facts, summary: Mapping[str, Any]) -> str:
+def _unconfirmed(run_facts: facts.Facts, summary: Mapping[str, Any]) -> str:
     """Return why delivery delays of a real run are not confirmed by probes; "" if they are."""
     probes = summary["delivery"]["probes"]
-    if given.kind != "system" or probes["verdict"] == verdict.PASS:
+    if run_facts.kind != "system" or probes["verdict"] == verdict.PASS:
         return ""
     return f"API probes confirm {probes['agree']} of {probes['pairs']} deliveries; at least one is needed, and all must agree"
 

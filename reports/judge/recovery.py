@@ -31,23 +31,23 @@ REFUSED = 429
 
 
 def judge(
-    given: facts.Facts, findings: Sequence[Mapping[str, Any]], done: pd.DataFrame
+    run_facts: facts.Facts, findings: Sequence[Mapping[str, Any]], done: pd.DataFrame
 ) -> list[dict[str, Any]]:
-    """Return one entry per fault of `given.windows`, in their order; times in seconds, None if unknown.
+    """Return one entry per fault of `run_facts.windows`, in their order; times in seconds, None if unknown.
 
     `findings`: the invariants, whose `kept` has the acknowledged and lost writes. `done`: the operations.
     """
-    return [_entry(fault, given, findings, done) for fault in given.windows.faults]
+    return [_entry(fault, run_facts, findings, done) for fault in run_facts.windows.faults]
 
 
 def _entry(
-    fault: facts.FaultWindow, given: facts.Facts, findings: Sequence[Mapping[str, Any]], done: pd.DataFrame
+    fault: facts.FaultWindow, run_facts: facts.Facts, findings: Sequence[Mapping[str, Any]], done: pd.DataFrame
 ) -> dict[str, Any]:
     kind = vocabulary.FAULT_KINDS.get(fault.kind)
-    word, note = verdict_of(fault, given.windows.load_s)
+    word, note = verdict_of(fault, run_facts.windows.load_s)
     is_domain = kind is not None and kind.is_domain
-    later = [other.start_s for other in given.windows.faults if other.start_s > fault.start_s]
-    outage = rto(done, fault.start_s, min([*later, given.windows.load_s])) if is_domain else {}
+    later = [other.start_s for other in run_facts.windows.faults if other.start_s > fault.start_s]
+    outage = rto(done, fault.start_s, min([*later, run_facts.windows.load_s])) if is_domain else {}
     recovered_s = fault.recovered_s
     return {
         "name": f"{fault.kind} of {fault.target}",
@@ -59,7 +59,7 @@ def _entry(
         "rto_s": outage.get("rto_s"),
         "rto_at_least_s": outage.get("rto_at_least_s"),
         "first_success_s": outage.get("first_success_s"),
-        "rpo": rpo(findings) if is_domain and given.kind == "system" else None,
+        "rpo": rpo(findings) if is_domain and run_facts.kind == "system" else None,
         "note": note,
     }
 

@@ -31,15 +31,15 @@ class Judgment:
     decided_by: str
 
 
-def judge(given: facts.Facts, summary: Mapping[str, Any]) -> Judgment:
+def judge(run_facts: facts.Facts, summary: Mapping[str, Any]) -> Judgment:
     """Judge one run from its facts and its summary."""
-    self_check = validity.judge(given, summary)
-    results = objectives.judge(given, summary)
-    findings = [finding(one) for one in given.invariants]
-    done = operations.operations(columns.conform("history", given.history), given.windows.start_ns)
-    recoveries = recovery.judge(given, findings, done)
+    self_check = validity.judge(run_facts, summary)
+    results = objectives.judge(run_facts, summary)
+    findings = [finding(one) for one in run_facts.invariants]
+    done = operations.operations(columns.conform("history", run_facts.history), run_facts.windows.start_ns)
+    recoveries = recovery.judge(run_facts, findings, done)
     merged = verdict.merge(one["verdict"] for one in [*results, *findings])
-    expected = validity.expects_overload(given.scenario_doc)
+    expected = validity.expects_overload(run_facts.scenario_doc)
     word = verdict.of_run(self_check["verdict"], [merged, *recovery.deciding_verdicts(recoveries)], expected)
     reason = _reason(word, self_check, results, findings, recoveries)
     if overloads := validity.overloads(self_check):

@@ -74,25 +74,25 @@ def _measured(
     return {**_criterion(name, kind, number, bound, holds, fix, unit), "limit": float(limit)}
 
 
-def _finished(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+def _finished(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     fix = "the run was interrupted; let it run to its end"
-    return _criterion("ran to its end", VOIDS, not given.interrupted, "yes", not given.interrupted, fix)
+    return _criterion("ran to its end", VOIDS, not run_facts.interrupted, "yes", not run_facts.interrupted, fix)
 
 
-def _operations(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+def _operations(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     n = int(summary["totals"]["sent"])
     fix = "nothing was sent: check the generator's log in logs/"
     return _criterion("operations sent", VOIDS, n, ">= 1", n >= 1, fix)
 
 
-def _smoke(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    value = given.generator.smoke_ok
-    why = given.generator.smoke_note or "no smoke journey was recorded"
+def _smoke(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    value = run_facts.generator.smoke_ok
+    why = run_facts.generator.smoke_note or "no smoke journey was recorded"
     fix = f"{why}; run `tweetlab status` and repeat the failing call by hand"
     return _criterion("smoke journey", VOIDS, value, "passes", value is True, fix)
 
 
-def _pages(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+def _pages(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     read, empty = summary["pages"]["read"], summary["pages"]["empty"]
     share = Fraction(empty, read) if read else None
     fix = "the population is not seeded, or users follow nobody: run `tweetlab seed` and check follows.mean"
@@ -101,32 +101,32 @@ def _pages(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -
     return _measured("empty home pages", VOIDS, share, bound, holds, fix, "share", EMPTY_PAGES)
 
 
-def _lost(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    lost = given.generator.lost
-    if lost is None and given.kind != "system":
+def _lost(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    lost = run_facts.generator.lost
+    if lost is None and run_facts.kind != "system":
         lost = int(summary["totals"]["planned"]) - len(done)
     fix = "planned operations have no row: lower workload.rate or give the generator a core of its own"
     return _criterion("samples lost", VOIDS, lost, "0", lost == 0, fix)
 
 
-def _generator(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    share = given.generator.cpu_share
+def _generator(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    share = run_facts.generator.cpu_share
     fix = "lower workload.rate, or run the generator on more cores"
     holds = share is not None and bounds.holds(share, "<=", GENERATOR_SHARE)
     bound = f"<= {GENERATOR_SHARE:.0%} of a core"
     return _measured("generator CPU", VOIDS, share, bound, holds, fix, "share", GENERATOR_SHARE)
 
 
-def _steal(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    share = given.host.get("steal")
+def _steal(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    share = run_facts.host.get("steal")
     fix = "other machines share these cores: run again at a quieter time or on a dedicated machine"
     holds = share is not None and bounds.holds(share, "<=", STEAL_SHARE)
     return _measured("steal time", VOIDS, share, f"<= {STEAL_SHARE:.0%}", holds, fix, "share", STEAL_SHARE)
 
 
-def _lag(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+def _lag(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     lag_ns = done["lag_ns"].to_numpy()[done["lag_ms"].notna().to_numpy()]
-    steady = done[operations.inside(done["due_s"].to_numpy(), operations.steady(given.windows))]
+    steady = done[operations.inside(done["due_s"].to_numpy(), operations.steady(run_facts.windows))]
     good_ns = steady[(steady["outcome"] == columns.OK) & (steady["response_ns"] >= 0)]["response_ns"].to_numpy()
     p99_ms = _p99_ms(good_ns) or Fraction(0)
     bound_ms = max(bounds.exact(LAG_FLOOR_MS), bounds.exact(LAG_SHARE) * p99_ms)
@@ -145,7 +145,7 @@ def _p99_ms(values_ns: Any) -> Fraction | None:
     return Fraction(int(np.partition(values_ns, at)[at]), operations.NS_PER_MS)
 
 
-def _goodput(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+def _goodput(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     steady = summary["totals"]["steady"]
     offered = steady["planned"] - steady["refused"]  # a refusal that the scenario configures is no overload
     share = Fraction(steady["ok"], offered) if offered > 0 else None
@@ -155,8 +155,8 @@ def _goodput(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame)
     return _measured("goodput (steady)", OVERLOADS, share, bound, holds, fix, "share", GOODPUT)
 
 
-def _rising(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
-    rises = [rise for span in _level_spans(given.windows) if (rise := rise_s(done, span)) is not None]
+def _rising(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+    rises = [rise for span in _level_spans(run_facts.windows) if (rise := rise_s(done, span)) is not None]
     worst = max(rises) if rises else None
     fix = "the queue grew during a stage of constant rate: lower workload.rate, or add capacity"
     holds = None if worst is None else bounds.holds(worst, "<=", RISE_S)
@@ -164,7 +164,7 @@ def _rising(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) 
     return _measured(name, OVERLOADS, worst, f"<= {RISE_S:g} s of waiting", holds, fix, "s", RISE_S)
 
 
-def _cpu_closes(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
+def _cpu_closes(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion:
     busy = summary["host_busy"]
     host, processes = busy["host_core_s"], busy["processes_core_s"]
     gap = None if not host else abs(host - processes) / host
@@ -174,21 +174,21 @@ def _cpu_closes(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFra
     return _measured("CPU accounts close", NOTES, gap, bound, holds, fix, "share", CPU_CLOSES)
 
 
-def _faults(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
+def _faults(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
     """A fault that did not take effect proves nothing. None if no fault was planned."""
-    if not given.faults:
+    if not run_facts.faults:
         return None
-    ineffective = [entry for entry in given.faults if entry.get("void")]
+    ineffective = [entry for entry in run_facts.faults if entry.get("void")]
     fix = "; ".join(f"{entry['kind']} on {entry['target']}: {entry['void']}" for entry in ineffective)
     return _criterion("faults without effect", VOIDS, len(ineffective), "0", not ineffective, fix)
 
 
-def _quota(given: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
+def _quota(run_facts: facts.Facts, summary: Mapping[str, Any], done: pd.DataFrame) -> Criterion | None:
     """Without the quota, an instance adds no capacity: two on shared cores handle no more load than one."""
-    quota = dict(given.scenario_doc.get("resolved", {})).get("cpu_quota")
+    quota = dict(run_facts.scenario_doc.get("resolved", {})).get("cpu_quota")
     if quota is None:
         return None
-    holds = given.platform.get("control_groups") in ("v1", "v2")
+    holds = run_facts.platform.get("control_groups") in ("v1", "v2")
     cause = f"this user cannot create control groups, so no instance was limited to {quota:g} core"
     fix = f"{cause}; run as root for a scaling verdict"
     return _criterion("CPU quota in force", VOIDS, holds, "yes", holds, fix)
@@ -201,12 +201,12 @@ SYSTEM_CRITERIA: tuple[Rule, ...] = (
 TWIN_CRITERIA: tuple[Rule, ...] = (_finished, _operations, _lost, _goodput, _rising)
 
 
-def judge(given: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
+def judge(run_facts: facts.Facts, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return the `validity` block: verdict VALID, OVERLOADED or VOID, and every criterion."""
-    history = columns.conform("history", given.history)
-    done = operations.operations(history, given.windows.start_ns)
-    rules = SYSTEM_CRITERIA if given.kind == "system" else TWIN_CRITERIA
-    criteria = [result for rule in rules if (result := rule(given, summary, done)) is not None]
+    history = columns.conform("history", run_facts.history)
+    done = operations.operations(history, run_facts.windows.start_ns)
+    rules = SYSTEM_CRITERIA if run_facts.kind == "system" else TWIN_CRITERIA
+    criteria = [result for rule in rules if (result := rule(run_facts, summary, done)) is not None]
     broken = {criterion["kind"] for criterion in criteria if criterion["holds"] is False}
     word = verdict.VOID if VOIDS in broken else verdict.OVERLOADED if OVERLOADS in broken else verdict.VALID
     return {"verdict": word, "criteria": criteria}
