@@ -9,14 +9,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class FaultRecord:
-    """One fault of a run. Times are CLOCK_MONOTONIC in ns; None where the fault never reached that step.
+    """One fault of a run. Times are CLOCK_MONOTONIC in ns; None if the fault never reached that step.
 
     `start_ns`: when the scenario schedules it. `injected_ns`: injection started. `effect_ns`: the effect
     probe first succeeded. `undone_ns`: the undo returned. `recovered_ns`: the recovery probe first succeeded.
     `held`: it lasts until it is undone. `void`: why the drill proves nothing (the fault had no effect, or
     could not be injected); empty where it counts. `facts`: what injection and probes reported. `for_s`: how
-    long the scenario holds it, None for an instant fault. `recovers_within_s`: seconds that its recovery may
-    take. `observed_until_ns`: when the recovery probe stopped; None where it never ran.
+    long the scenario holds it, None for an instant fault. `recovers_within_s`: longest allowed recovery in
+    seconds. `observed_until_ns`: when the recovery probe stopped; None where it never ran.
     """
 
     kind: str

@@ -48,9 +48,9 @@ def guard(log: undo.UndoLog, lab: Lab) -> Iterator[int]:
 
 
 async def watch(log: undo.UndoLog, pid: int, ticks: int, lab: Lab) -> list[undo.Entry]:
-    """Wait until a runner has exited, then undo what it left; return what was undone.
+    """Wait until a runner has exited, then undo the faults that it left active; return them.
 
-    Retries for TRY_FOR_S where the lab refuses, then raises its last error.
+    If the lab refuses, retries for TRY_FOR_S and then raises the last error.
     """
     while procs.is_alive(pid, ticks):
         await asyncio.sleep(WATCH_EVERY_S)

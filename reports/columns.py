@@ -93,7 +93,7 @@ PROBES = (
     Column("tweet_id", _I64, 0, "tweet probed"),
     Column("follower", _I64, 0, "follower whose home timeline is polled through the API"),
     Column("seen_ns", _I64, 0, "end of the first poll that returned it; 0 = never seen"),
-    Column("gap_ns", _I64, 0, "time between that poll and the previous one"),
+    Column("gap_ns", _I64, 0, "from sending the last poll without the tweet to the reply of that poll"),
 )
 
 TABLES = {"history": HISTORY, "series": SERIES, "effects": EFFECTS, "probes": PROBES}

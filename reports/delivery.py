@@ -5,10 +5,11 @@ acknowledgement, matched by tweet id. Only pushed tweets count, since a pulled t
 worker finished before the acknowledgement, the delay is 0. `measure` covers delivered tweets; objectives also
 cover tweets that were not delivered by the end of observation (`due`).
 
-API probes check that timestamp from outside: polling brackets the moment at which a follower could see the tweet
-within (seen - gap, seen]. A probe agrees if it saw the tweet no later than one gap after the timestamp;
-otherwise the timestamp claims a delivery that a reader did not find. The verdict is `pass` if all probes agree.
-It is `unknown` without probes or timestamps, and also if one disagrees: that discredits the measurement.
+API probes check that timestamp from outside: polling confines the moment at which a follower could first see
+the tweet to (seen - gap, seen]. `gap` runs from sending the last poll without the tweet to the reply of the
+first poll with it. A probe agrees if it saw the tweet no later than one gap after the timestamp; otherwise
+the timestamp claims a delivery that a reader did not find. The verdict is `pass` if all probes agree. It is
+`unknown` without probes or timestamps, and also if one disagrees: that discredits the measurement.
 """
 
 from __future__ import annotations

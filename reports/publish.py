@@ -78,7 +78,7 @@ def publish(run: record.Run, name: str, gallery: Path = GALLERY, owner: Owner | 
 def _files(run: record.Run, owner: Owner) -> dict[str, str]:
     document = redact(run.document, owner)
     redacted = record.Run(run.path, document)
-    redacted.__dict__["twin"] = run.twin  # the charts draw it; its own record is not published
+    redacted.__dict__["twin"] = run.twin  # the charts draw it; the twin's record is not published
     return {
         render.REPORT: render.render(redacted),
         record.RECORD: texts.utf8_safe(

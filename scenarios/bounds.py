@@ -2,8 +2,8 @@
 
 Binary floating point cannot represent most decimal bounds: 1 - 99 / 100 is 0.010000000000000009, which is
 above 1 %. Bounds are therefore rational numbers parsed from their decimal text; counts and whole nanoseconds
-are compared with them as integers. A measured float takes part as the shortest decimal that identifies it,
-the number that record.json shows.
+are compared with them as integers. A measured float is compared as the shortest decimal that identifies it,
+which record.json shows.
 """
 
 from __future__ import annotations

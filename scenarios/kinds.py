@@ -29,7 +29,7 @@ class Refused(WrongInput):
 
 
 def read_all(readers: Iterable[Callable[[], T]]) -> list[T]:
-    """Call every reader and return their results. Raises Refused with the problems of all that refuse."""
+    """Call every reader and return the results. Raises Refused with all problems."""
     values: list[T] = []
     problems: list[str] = []
     for reader in readers:
@@ -217,7 +217,7 @@ class ListOf:
 
 @dataclass(frozen=True)
 class Mix:
-    """Word -> weight from 0 up, as shares that sum to 1."""
+    """Word -> weight (0 or more), normalized to shares that sum to 1."""
 
     words: Word
 
@@ -239,7 +239,7 @@ class Mix:
 
 
 def _read_key(keys: Mapping[str, Key], value: Mapping[str, Any], name: str, where: Where) -> tuple[str, Any]:
-    """Return the argument name of one key of a block and its value, parsed or default."""
+    """Return one key of a block as (argument name, value); the value is the parsed one or the default."""
     if name not in keys:
         where.key(name).refuse(value[name], f"there is no such key; allowed here: {', '.join(keys)}.",
                                units.nearest(name, keys))

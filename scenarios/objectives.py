@@ -11,8 +11,9 @@
 
 `steady` is the time after warm-up, outside faults and recovery. A latency covers every operation due in its
 window: one that failed or was never answered counts as slower than any bound. A refusal that the scenario
-configures (429 under its own `limits`) is neither: latencies, `errors` and `goodput` leave it out, and
-`refused` is its share. Bounds are kept as written and compared exactly (`bounds`).
+configures (429 under its own `limits`) is neither success nor failure: latencies, `errors` and `goodput`
+leave it out, and `refused` is the share of such refusals. Bounds are kept as written and compared exactly
+(`bounds`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Scenarios that no run could judge: refused before anything starts, like a misspelled key."""
+"""Refuses scenarios whose result could not be judged, before anything starts, like a misspelled key."""
 
 from __future__ import annotations
 

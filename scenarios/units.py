@@ -95,7 +95,7 @@ def exact(value: object, table: Mapping[str, float | Fraction], what: str, examp
 def _nearest_unit(unit: str, table: Mapping[str, float | Fraction]) -> str:
     """Return ` Did you mean "s"?` for a spelled-out or misspelled unit, or an empty text.
 
-    No duration is guessed: `M` and `mo` are as close to months as to minutes.
+    Nothing is suggested for `M` and `mo`, which are as close to months as to minutes.
     """
     short = SPELLED_OUT.get(unit.lower().removesuffix("s"))
     if table is DURATIONS:

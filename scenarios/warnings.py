@@ -1,4 +1,4 @@
-"""What a run can hardly judge: warnings of `check` and `run`, not refusals.
+"""Warnings of `check` and `run` about what a run can hardly judge; a scenario with warnings may run.
 
 `WARNINGS` is the table. To add one, write a function that yields a text for each case, and add it to the
 table. A text starts with the key, names the value and the bound, and says what to change.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from scenarios import expected_operations, objectives, recovery, spec, units
 
-BEYOND = 10  # operations beyond a percentile that make it reproducible: with fewer, one slow request decides
+BEYOND = 10  # operations above a percentile, to be reproducible: with fewer, one slow request decides it
 LEAST = 10  # operations that a mean, a maximum or a share needs in its window; the same bound as the judge's
 MORE = "Raise the rate or lengthen the load"
 
@@ -19,8 +19,8 @@ def few_operations(scenario: spec.Scenario) -> Iterator[str]:
     """Yield each objective whose window expects too few operations.
 
     For a percentile p: the expected operations of the route in the window x (1 - p) < 10. For errors,
-    goodput, mean and max: the expected operations in the window < 10. Of several windows (one per fault) the
-    one with the fewest operations counts.
+    goodput, mean and max: the expected operations in the window < 10. Where there are several windows (one
+    per fault), the one with the fewest operations counts.
     """
     for index, objective in enumerate(scenario.objectives):
         routes, work = expected_operations.routes_of(objective), scenario.workload

@@ -1,4 +1,4 @@
-"""The lists of `tweetlab list`: one function per word. `WORDS` is the table."""
+"""The lists of `tweetlab list`: one function per argument. `WORDS` is the table."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 Uses only the standard library, so that it can run while the Python environment is being installed. What is
 already installed is left alone, so a second call is quick. Each step is one line of progress.
 
-Server packages start their daemons on installation by default: a policy prevents that during the
-installation, and afterwards the services of the packages that were installed here are disabled.
+Server packages start their daemons on installation by default. A policy prevents that during the
+installation; afterwards, the services of the packages that were installed here are disabled.
 """
 
 from __future__ import annotations

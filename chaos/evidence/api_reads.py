@@ -15,18 +15,18 @@ import aiohttp
 from chaos.evidence.history import HOME, PROFILE, TOP_ID, Read, covered_low
 
 CONCURRENCY = 16
-TRIES = 4          # a read that is shed or times out is retried: the run is over, waiting costs nothing
+TRIES = 4          # a read that is shed or times out is retried: after the run, waiting costs nothing
 PAUSE_S = 0.5
 TIMEOUT_S = 10.0
 PAGE = 100         # tweets per page, the maximum of the API
-MOST_PAGES = 30    # per walk: more than the 800 entries of a cached list and a tail
+MOST_PAGES = 30    # per pagination: more than the 800 entries of a cached list and a tail
 READERS = 64       # users that take turns in lookups: a single one would hit the rate limit
 SESSION = "final"
 
 
 @dataclass
 class Api:
-    """A reader of the public API. `unread`: number of walks that ended without an answer."""
+    """A reader of the public API. `unread`: number of paginations that ended without a response."""
 
     session: aiohttp.ClientSession
     base_url: str
@@ -62,7 +62,7 @@ class Api:
         return [page for walk in walks for page in walk]
 
     async def profiles(self, users: Sequence[int], down_to: int) -> list[Read]:
-        """Read the users' own tweets as these users, page by page, down to the id `down_to`."""
+        """Read each user's own tweets as that user, page by page, down to the id `down_to`."""
         walks = await self._all(users, lambda user: self._walk(PROFILE, user, down_to))
         return [page for walk in walks for page in walk]
 

@@ -1,6 +1,6 @@
 """Canaries in a protected account: data that only its approved followers may see.
 
-They are planted through the public API before and after a load, then requested by users who must not see
+They are planted through the public API before and after a load; then users who must not see them request
 them.
 """
 
@@ -24,7 +24,7 @@ SETTLE_S = 10.0    # longest wait until the approved follower sees the canary at
 PAUSE_S = 0.5
 TRIES = 4          # attempts: an inconclusive answer (429, 5xx) is retried
 PASSWORD = "canary-password"
-# Capitals are rare in answers, so that 6 kB are scanned in 1.5 us, not in 6 to 9.
+# Capitals are rare in responses, so that 6 kB are scanned in 1.5 us, not in 6 to 9.
 LETTERS = "BCDFGHJKLMNPQRSVWX"
 LETTER_COUNT = 24
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -44,8 +44,8 @@ async def watch(base_url: str, token: Callable[[int], str]) -> Canary:
 async def plant(base_url: str, token: Callable[[int], str], askers: Sequence[int], words: str) -> str:
     """Post a unique word, next to `words`, as a new protected user; return the word.
 
-    `askers` send follow requests to that user, which are never approved, so no answer to anybody else may
-    hold the word. Raises aiohttp.ClientError.
+    `askers` send follow requests to that user, which are never approved, so no response to another user may
+    contain the word. Raises aiohttp.ClientError.
     """
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)) as session:
         return await _Check(session, base_url, token).plant_word(askers, words)
@@ -70,7 +70,7 @@ class Probe:
         return self.path.replace("{me}", str(user))
 
     def leak(self, status: int, body: Any) -> str:
-        """Return what is wrong with an answer to a user who must not see it; "" where nothing is."""
+        """Return what is wrong with a response to a user who must not see it; "" if nothing is."""
         if status != self.expected:
             return f"{status} in place of {self.expected}"
         leaked = [secret for secret in self.secrets if holds(body, secret)]
@@ -81,9 +81,9 @@ class Probe:
 class Planted:
     """The planted users and data.
 
-    The owner is protected; the friend is public, approved, and followed by the owner. `removed`: was
-    approved, and is removed before requesting. `post`: the owner's, with the picture `attached`, liked by
-    both. `liked`: a post of the friend that the owner likes. `raw`: a picture that was never uploaded.
+    The owner is protected; the friend is public, approved, and followed by the owner. `removed`: a follower
+    who was approved, and removed before requesting. `post`: the owner's, with the picture `attached`, liked
+    by both. `liked`: a post of the friend that the owner likes. `raw`: a picture that was never uploaded.
     `finalised`: one in no tweet.
     """
 
@@ -279,7 +279,7 @@ class _Check:
 def backends_named(timing: str) -> str:
     """Return what a `server-timing` header reveals beyond the gateway: the backends that were queried.
 
-    They reveal which data exists.
+    The backends queried reveal which data exists.
     """
     inside = sorted({part.partition(";")[0].strip() for part in timing.split(",")} - {"", "gateway"})
     return f"`server-timing` names {', '.join(inside)}" if inside else ""

@@ -1,7 +1,7 @@
 """The interface of a fault: the lab it runs against, its target, and its steps.
 
-A fault chooses its target among the processes of this lab, injects, confirms by an effect probe that the
-injection took effect, is undone, and confirms by a recovery probe that the target has recovered. It touches
+The steps: choose a target among the processes of this lab, inject, confirm with an effect probe that the
+injection took effect, undo, and confirm with a recovery probe that the target has recovered. A fault touches
 only a process that the lab's supervisor owns (identified by pid and start time), or a server that listens at
 that process's address.
 """
@@ -55,8 +55,8 @@ class Fault(Protocol):
     """One way to break the system.
 
     `held`: it lasts until it is undone; otherwise it is instant. `kinds`: the kinds of node that it accepts
-    as target, empty for any. `recovers_within_s`: the default time that its recovery may take.
-    `probe_every_s`: pause between recovery probes.
+    as target, empty for any. `recovers_within_s`: longest allowed recovery in seconds, unless a scenario sets
+    another. `probe_every_s`: pause between recovery probes.
     """
 
     held: bool
@@ -77,7 +77,7 @@ class Fault(Protocol):
         ...
 
     async def has_taken_effect(self, lab: Lab, target: Target) -> bool:
-        """Effect probe: return whether the injection is observed to work."""
+        """Effect probe: return whether the injection has visibly taken effect."""
         ...
 
     async def undo(self, lab: Lab, target: Target) -> None:

@@ -1,4 +1,4 @@
-"""A fault proves something only where enough operations met it."""
+"""A fault proves something only if enough operations ran during it."""
 
 from __future__ import annotations
 

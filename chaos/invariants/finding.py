@@ -1,8 +1,8 @@
 """The result of a check: pass, unknown, fail or not applicable, with the operations that prove it.
 
 Unknown is not pass: a check that found no relevant operation, or could not read what it needs, is unknown and
-says why. A proven violation is a fail, whatever else could not be read. Not applicable is decided from the
-plan of the run (`table`), never by a check from what it observed.
+says why. A proven violation is a fail, whatever else could not be read. Whether a check is not applicable is
+decided from the plan of the run (`table`), never from what was observed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Tally:
         counts["lost"] += lost
 
     def exercised(self, planned: Plan | None, acknowledged: Mapping[str, int]) -> None:
-        """Doubt each planned word without an acknowledged operation. `acknowledged`: word -> operations."""
+        """Record a doubt for each planned label without an acknowledged operation (label -> count)."""
         for word, count in acknowledged.items():
             if planned is not None and word in planned and not count:
                 self.doubts.append(f"The run planned {word}, and none was acknowledged.")
@@ -76,7 +76,7 @@ class Tally:
             self.doubts.append(f"{count} {text}")
 
     def finding(self, nothing: str) -> Finding:
-        """Return the finding. `nothing`: what was absent, for a check that compared no fact."""
+        """Return the finding. `nothing`: the reason for unknown, if the check compared no fact."""
         self.witnesses.sort()
         found = len(self.witnesses)
         shown = tuple(text for _, _, text in self.witnesses[:MOST_SHOWN])

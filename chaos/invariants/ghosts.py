@@ -12,11 +12,11 @@ NAME = "no_ghost_after_delete_or_unfollow"
 
 
 def check(evidence: Evidence) -> Finding:
-    """No read that was sent after an acknowledged delete or unfollow, plus the bound, shows what it removed.
+    """No read sent `Bounds.ghost_s` or more after an acknowledged delete or unfollow shows what it removed.
 
-    The bound is `Bounds.ghost_s`. Deletes are judged on home and profile pages, GET by id and Cassandra;
-    unfollows on home pages and PostgreSQL, and only where no follow of the same pair can have come after
-    them. Search has its own invariant, search_converges.
+    Deletes are judged on home and profile pages, GET by id and Cassandra; unfollows on home pages and
+    PostgreSQL, and only if no later follow of the same pair can have happened. Search has its own invariant,
+    search_converges.
     """
     tally = Tally(NAME)
     history = evidence.history

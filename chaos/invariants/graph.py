@@ -1,4 +1,4 @@
-"""Acknowledged follows are durable: the follow graph in PostgreSQL is what the clients were answered."""
+"""Acknowledged follows are durable: the follow graph in PostgreSQL matches the responses to clients."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def _one_author(evidence: Evidence, issued: dict[int, Post], tally: Tally) -> No
 
 
 def _growing(evidence: Evidence, issued: dict[int, Post], tally: Tally) -> None:
-    """Sweep over sends and acknowledgements in order of time.
+    """Compare the ids in order of time, over sends and acknowledgements.
 
     An id must be above every id of its worker that was acknowledged when it was requested.
     """
@@ -84,8 +84,8 @@ def _wall(evidence: Evidence, tweet_id: int, post: Post, proof: str, tally: Tall
 def check_keys(evidence: Evidence) -> Finding:
     """All attempts with one idempotency key yield one tweet, and no key covers two request bodies.
 
-    Judged on the answers. That an answer corresponds to one tweet in Cassandra is part of
-    no_acknowledged_tweet_lost, where a second tweet is a phantom.
+    Judged on the responses. That Cassandra holds exactly one tweet for each is part of
+    no_acknowledged_tweet_lost, which reports a second tweet as a phantom.
     """
     tally = Tally(KEYS)
     retried = 0

@@ -9,7 +9,7 @@ NAME = "pictures_are_intact"
 
 
 def check(evidence: Evidence) -> Finding:
-    """Every acknowledged picture is finalized, and storage holds bytes with the SHA-256 of its client.
+    """Every acknowledged picture is finalized, and its bytes in storage have the client's SHA-256.
 
     The bytes are read from storage, not through the CDN edge and its cache. No user of a run deletes a
     picture, and a run is shorter than the age at which orphans are collected.

@@ -1,4 +1,4 @@
-"""Likes are a set: it holds exactly the acknowledged likes, and a count is its size."""
+"""Likes form a set: it contains exactly the acknowledged likes, and the like count is its size."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ NAME = "likes_exact"
 def check(evidence: Evidence) -> Finding:
     """PostgreSQL holds every acknowledged like and none that was never requested, and the API's counts match.
 
-    A like without an answer may exist or not. Seeded likes remain: no route of a mix removes them. The API's
-    count is read after the queues are empty.
+    A like without a response may exist or not. Seeded likes remain: no route of a mix removes them. The API's
+    count is read after the queues have drained.
     """
     tally = Tally(NAME)
     finals = evidence.finals

@@ -16,9 +16,9 @@ COUNTERS = "limits"  # kind of the node that holds the counters
 def check(evidence: Evidence) -> Finding:
     """In any window of `limits.window`, a user is served at most the limit of a route's class.
 
-    While the counter server is away, at most twice the limit: once what it had already counted, once the
-    gateways' local shares. Only requests that were certainly served within one window count: from the first
-    send to the last answer.
+    While the counter server is down, at most twice the limit: what the server had already counted, plus the
+    same limit again, divided among the gateways as local shares. Only requests that were certainly served
+    within one window count: from the first send to the last response.
     """
     tally, knobs = Tally(NAME), evidence.bounds.limits
     history = evidence.history

@@ -1,4 +1,4 @@
-"""Pages are cursors by id: ordered, disjoint and without gaps."""
+"""Pagination by id: pages are ordered, disjoint and without gaps."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ NAME = "pages_have_no_duplicates_or_disorder"
 def check(evidence: Evidence) -> Finding:
     """Ids strictly descend within a page, pages of a walk are disjoint, and later reads lose nothing.
 
-    A walk is a read of successive pages by cursor. Reads of one session that do not overlap in time are
-    compared on the ids that both cover, except for tweets that may have been deleted and authors that may
-    have been unfollowed in the meantime.
+    A walk is one pagination: successive pages, read by cursor. Reads of one session that do not overlap in
+    time are compared on the ids that both cover, except for tweets that may have been deleted and authors
+    that may have been unfollowed in the meantime.
     """
     tally = Tally(NAME)
     sessions: dict[tuple[str, int, int, str], list[Read]] = {}

@@ -1,4 +1,4 @@
-"""Search converges: once the queues are empty, the index holds all live tweets and no deleted one."""
+"""Search converges: once the queues have drained, the index has all live tweets and no deleted one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ LEAST = 10  # tweets; fewer prove nothing
 
 
 def check(evidence: Evidence) -> Finding:
-    """Once the queues are empty, the index finds every acknowledged live tweet and no deleted one.
+    """Once the queues have drained, the index finds every acknowledged live tweet and no deleted one.
 
     The index itself is queried, after a refresh: the API filters its results by the stores, which would hide
-    a ghost. A tweet whose delete ended `info` may be found or not. Fewer than 10 tweets, or queues that did
-    not empty, are unknown.
+    a ghost. A tweet whose delete ended `info` may be found or not. With fewer than 10 tweets, or if the
+    queues did not drain, the verdict is unknown.
     """
     tally = Tally(NAME)
     finals = evidence.finals

@@ -1,12 +1,12 @@
 """The rule for every percentile that decides a verdict: it covers all operations due, answered or not.
 
-A percentile of OK operations alone improves when slow operations fail. Here an operation that failed, was never
-answered or has an unknown outcome is slower than any bound: the n operations are ordered with all of those last,
-and pXX is the operation at rank ceil(XX/100 * n), nearest rank in exact arithmetic. If an OK operation has that
-rank, its response time is the value. If not, there is no value, only `at_least`: the time from the due moment of
-the operation at that rank, which had not succeeded, to the end of observation (at least the slowest OK response
-time). `max` is the last rank; `mean` has no value if any operation is unanswered. Refusals that the scenario
-configures (`refusals`) are excluded.
+A percentile of OK operations alone improves when slow operations fail. Here an operation that failed, was
+never answered or has an unknown outcome counts as slower than any bound: the n operations are ordered with
+all of those last, and pXX is the operation at rank ceil(XX/100 * n), nearest rank in exact arithmetic. If an
+OK operation has that rank, its response time is the value. If not, there is no value, only `at_least`: the
+time from the due moment of the operation at that rank, which had not succeeded, to the end of observation (at
+least the slowest OK response time). `max` is the last rank; `mean` has no value if any operation is
+unanswered. Refusals that the scenario configures (`refusals`) are excluded.
 
 It is used by the objectives of system and twin, by `compare`, and, through the objectives of its runs, by the
 search for capacity.

@@ -1,8 +1,8 @@
 """The verdict of a run: first its own validity, then the system's objectives and invariants.
 
-The invariants' verdicts come from the checkers, with one rule added: a pass that checked nothing is unknown. A
-fault that did not recover counts, too (`recovery`). An OVERLOADED run whose parts all hold is also unknown, unless
-its scenario sets `expect_overload: true`.
+The invariants' verdicts come from the checkers, with one rule added: a pass that checked nothing is unknown.
+A fault that did not recover counts, too (`recovery`). An OVERLOADED run whose parts all pass is UNKNOWN,
+unless its scenario sets `expect_overload: true`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Prediction vs. measurement: the signed error per route and percentile, with the label of the calibration.
 
 error = predicted / measured - 1: +0.10 means that the prediction was 10 % too high. A prediction whose
-service times come from the scored run itself (in-sample) proves nothing and gets no error. A percentile with
-too few operations on either side gets none either.
+service times come from the scored run itself (in-sample) proves nothing, so it has no error. Neither has a
+percentile with too few operations on either side.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Reads files of follows (edge lists, CSV with named columns, Matrix Market) into users 1..N.
 
 Every id of the file becomes a user; the most followed is user 1. Duplicate follows and self follows are
-dropped and counted. `Summary` says what was read; its hints name other possible interpretations.
+dropped and counted. `Summary` describes what was read; its hints name other possible interpretations of the
+file.
 """
 
 from __future__ import annotations

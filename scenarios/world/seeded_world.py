@@ -1,4 +1,4 @@
-"""The state that a run starts from: who follows whom, past tweets, protected users and likes, drawn once from the seed.
+"""The state that a run starts from: follows, past tweets, protected users and likes, drawn from the seed.
 
     world = seeded_world.draw(scenario.population, scenario.seed)
 
@@ -25,14 +25,14 @@ class World:
 
 
 def draw(wanted: spec.Population, seed: int) -> World:
-    """Draw all of it. Raises WrongInput where a graph file is unreadable or `wanted.likes` is too high."""
+    """Draw the whole state. Raises WrongInput if a graph file is unreadable or `wanted.likes` is too high."""
     return over(population.graph_of(wanted, seed), wanted, seed)
 
 
 def over(graph: population.Graph, wanted: spec.Population, seed: int, past: seeded_tweets.History | None = None) -> World:
     """Draw the rest over an existing `graph`.
 
-    `past`: the seeded tweets; None draws them, `wanted.history_tweets` a user.
+    `past`: the seeded tweets; None draws `wanted.history_tweets` per user.
     """
     if past is None:
         past = seeded_tweets.generate(graph.users, wanted.history_tweets, seed)

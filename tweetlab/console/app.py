@@ -1,7 +1,7 @@
 """Serves the console on 127.0.0.1 only: the page, a stream of frames, the end of a node's log, the reports of runs.
 
 Every route is read-only. A request whose Host header is not this machine's loopback address and this port is
-refused, so a foreign page whose name was made to resolve to it (DNS rebinding) gets nothing.
+refused, so a foreign page gets nothing even if its name resolves to loopback (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Console:
             await self._collector.close()
 
     async def _produce_frames(self) -> None:
-        """Produce a frame each second while the page is open somewhere."""
+        """Produce a frame each second while any browser has the page open."""
         due_s = time.monotonic()
         while True:
             if not self._viewers and time.monotonic() - self._left_s > LINGER_S:

@@ -96,7 +96,7 @@ class Collector:
         await self._forget_log()
 
     def rest(self) -> None:
-        """Forget the previous readings: rates must not span the time without viewers."""
+        """Discard the previous readings, so that rates do not span the time without viewers."""
         self._last = Last(runs=self._last.runs)
 
     async def _nodes(self) -> tuple[list[NodeStatus], dict[str, int]]:

@@ -2,7 +2,7 @@
 
 Runs in the caller's process, never in Locust's.
 
-An invoke without a row is an operation with an unknown outcome: it becomes a row `info`.
+An invoke without a row is an attempt with an unknown outcome: it becomes a row with the outcome `info`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def planned(tape: workload.Tape, start_ns: int, rows: pd.DataFrame) -> pd.DataFr
     """Return the planned operations: route and due_ns (monotonic), one row per operation.
 
     These are the operations of the tape, and second pages, which are planned as soon as their first page has
-    arrived. A delete without a tweet of this run left to delete is planned like any other operation.
+    arrived. A delete is planned like any other operation, even if no tweet of this run is left to delete.
     """
     tape_rows = pd.DataFrame({"route": [tape.routes[index] for index in tape.route.tolist()], "due_ns": tape.due_ns + start_ns})
     second = rows[(rows["op"] >= len(tape)) & (rows["attempt"] == 0) & (rows["route"] != columns.NULL_ROUTE)]

@@ -1,7 +1,8 @@
 """Fills the caches before a load through the public API: the home page of every reader of the tape is read once.
 
-For populations larger than seeding warms by itself (`measure: {warm_caches: true}`). Few requests run at the
-same time; without it, the run would measure the rebuilds of a cold start in its first half minute.
+For populations too large for the warming that is part of seeding (`measure: {warm_caches: true}`). Few
+requests run at the same time. Without this step, the first half minute of a run would measure the rebuilds of
+a cold start.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from scenarios import workload
 from tweetlab.load.generator import tokens
 
 CONCURRENCY = 8  # below the concurrent rebuilds of one timelines process (16 by default): no request is refused
-PATIENCE_S = 30.0  # 2,000 readers take 5 to 15 s on two cores; of more, the most active ones are warmed
+PATIENCE_S = 30.0  # 2,000 readers take 5 to 15 s on two cores; if time runs out, the most active are warm
 TRIES = 5
 
 

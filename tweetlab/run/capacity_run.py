@@ -20,8 +20,8 @@ TRIAL_S = 60.0
 async def find(lab: Session, scenario: spec.Scenario) -> capacity.Capacity:
     """Return the highest rate that is sustained in 3 of 3 repeats. Starts from the scenario's own peak rate.
 
-    Cassandra compiles its hot code during its first half minute under load (a post takes 0.2 s then, 20 ms
-    later, on two cores), so one warm-up run precedes those that count.
+    During the first half minute under load, Cassandra's JIT compiles its hot code: on two cores, a post takes
+    0.2 s then and 20 ms afterwards. So one warm-up run precedes those that count.
     """
 
     async def trial(rate_per_s: float) -> capacity.TrialResult:

@@ -102,7 +102,7 @@ class Sampler:
     def _record(self, now: dict[str, float]) -> None:
         at_ns = now["at_ns"]
         for key, value in now.items():
-            # Since the last reading of this source: a gap costs resolution, but no work is lost.
+            # Difference to the last reading of this source: a gap reduces resolution but loses no work.
             since_ns, before = self._last.get(key, (at_ns, value))
             restarted = value < before and key.startswith("count:")  # a restart resets a server's own counters
             if not restarted:

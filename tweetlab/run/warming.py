@@ -1,7 +1,8 @@
 """A warm cache as part of the seeded state: every list of every user complete, as after a day of use.
 
-Written through the port, by the same begin and complete as a rebuild. The lists contain what a rebuild would
-find: the newest tweets of each user and of the users they follow, the followers and the followings.
+Written through the port, with the same begin and complete calls as a rebuild. The lists contain what a
+rebuild would find: the newest tweets of each user and of the users they follow, the followers and the
+followings.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from system.kernel.events import Tweet
 from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, Kind, TimelineCache, TweetCache
 
-MOST_USERS = plan.WARMED_USERS  # beyond it the load warms what it touches
+MOST_USERS = plan.WARMED_USERS  # above it, the load warms the lists that it reads
 CONCURRENCY = 64
 BATCH = 1_000  # tweets per round trip
 
@@ -40,7 +41,7 @@ def lists(graph: population.Graph, past: seeded_tweets.History, cap: int) -> Ite
 
 
 def _tweets(authors: list[int], ids: list[Int64s], cap: int) -> tuple[list[Entry], int]:
-    """Return the newest `cap` tweets, ascending, and the lowest id that is kept (0: nothing older exists)."""
+    """Return the newest `cap` tweets, ascending, and the lowest id kept (0: there are no older ones)."""
     merged = np.concatenate(ids)
     by = np.repeat(np.asarray(authors, np.int64), [len(part) for part in ids])
     newest = np.argsort(merged, kind="stable")[-cap:]

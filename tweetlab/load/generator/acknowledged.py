@@ -34,7 +34,7 @@ class Own:
 class Ledger:
     """`doomed`: rows of posts that the tape will delete; replies and searches do not choose them.
 
-    Nor do they choose posts of `protected` users, which most users may neither answer nor find.
+    Nor do they choose posts of `protected` users, which most users may neither reply to nor find.
     """
 
     def __init__(self, doomed: Iterable[int], protected: Iterable[int] = ()) -> None:
@@ -49,7 +49,10 @@ class Ledger:
             self._recent.append(own)
 
     def to_delete(self, row: int) -> Own | None:
-        """Return the tweet of the tape's post `row`, once; if it was not acknowledged another own tweet; None if none is left."""
+        """Return the tweet of the tape's post `row`, once.
+
+        If that post was not acknowledged, another tweet of the run; None if none is left.
+        """
         own = self._by_row.pop(row, None)
         if own is None and self._recent:
             own = self._recent.popleft()

@@ -23,7 +23,7 @@ PAGE = 20  # tweets per page; the shape that the bench measures
 FIELDS = "tweet.fields=author_id"
 SERVICES = frozenset({"users", "tweets", "timelines", "search", "media", "likes"})
 OWN_WORD_SHARE = 0.5  # of searches that use a word of this run instead of a seeded one
-PAST_SHARE = 0.1  # of second pages that are far back instead of the next: readers that resume an old position
+PAST_SHARE = 0.1  # of second pages that are far back instead of next: readers who resume at an old position
 PAST_ID = ids.floor_id(seeded_tweets.END_MS - round(0.8 * seeded_tweets.DAYS * 86_400_000))  # most lists of 800 end above it
 Row = dict[str, Any]
 
@@ -71,7 +71,7 @@ def home_page(user: int, cursor: str) -> Request:
 
 
 def second_cursor(op: Op, cursor: str) -> str:
-    """Return the cursor of the second page of a home read: the end of the first page, for PAST_SHARE of them far below it."""
+    """Return the cursor of a second home page: the end of the first, or (PAST_SHARE) far below it."""
     far = op.draw().random() < PAST_SHARE and cursor.isdecimal() and int(cursor) > PAST_ID
     return str(PAST_ID) if far else cursor
 

@@ -29,8 +29,8 @@ from system.kernel import dns  # noqa: E402
 from system.kernel.policies import RetryKnobs  # noqa: E402
 from tweetlab.load.generator import player, probes, realtime, recorder, tokens, wire  # noqa: E402
 
-LEAD_NS = 700_000_000  # between `started` and the first due time: the caller can align faults and samplers
-CONNECTIONS = 4000  # further requests in flight wait for a connection
+LEAD_NS = 700_000_000  # from `started` to the first due time; the caller then aligns faults and samplers
+CONNECTIONS = 4000  # maximum in use; further requests wait for a connection
 Json = dict[str, Any]
 
 

@@ -11,7 +11,7 @@ NICE = -15  # if real-time scheduling is refused
 
 
 def prefer() -> str:
-    """Request the best permitted scheduling; return what was granted: `fifo 10`, `nice -15` or `normal`."""
+    """Request the best permitted scheduling; return the result: `fifo 10`, `nice -15` or `normal`."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
         return f"fifo {PRIORITY}"
