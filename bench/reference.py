@@ -76,9 +76,9 @@ def faults() -> str:
     """Return the page of all faults."""
     from chaos.faults.table import FAULTS
 
-    intro = ("What a scenario's `faults` may name. A fault that has not recovered within its time fails the\n"
-             "run; one that lasts until the end of the load is not judged. `recovers_within` sets the\n"
-             "time.")
+    intro = ("The faults that a scenario may inject. A fault that does not recover within the time given here\n"
+             "fails the run; one that lasts until the end of the load is not judged. The key\n"
+             "`recovers_within` of a fault sets another time.")
     rows = {name: f"{doc_of(fault)}\n\n*Recovers within* {fault.recovers_within_s:g} s."
             for name, fault in sorted(FAULTS.items())}
     return _table_page("Faults", intro, rows)

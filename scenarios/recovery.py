@@ -1,4 +1,4 @@
-"""The time that the faults of a scenario may take to recover, compared with the duration of its load."""
+"""Compares the allowed recovery of each fault of a scenario with the end of its load."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from scenarios import spec, units, vocabulary
 
 
 def within_s_of(fault: spec.Fault) -> float:
-    """Return how many seconds the recovery of a fault may take: set by the fault, else by its kind."""
+    """Return the longest allowed recovery of a fault, in seconds: its own, else that of its kind."""
     own = fault.recovers_within_s
     return vocabulary.FAULT_KINDS[fault.kind].recovers_within_s if own is None else own
 
 
 def warnings(scenario: spec.Scenario) -> Iterator[str]:
-    """Yield each fault that may still recover when the load ends; a fault held until the end is none."""
+    """Yield each fault whose allowed recovery outlasts the load, unless it is held until the load ends."""
     load_s = scenario.workload.load_s
     for index, fault in enumerate(scenario.faults_in_load):
         within_s = within_s_of(fault)

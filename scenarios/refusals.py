@@ -11,7 +11,7 @@ REFUSED = (
     "an objective on a route without a share in the mix, or on `delivery` without posts",
     "an objective whose window is always empty: `during fault` or `after fault` without a fault in the load, "
     "an `after fault` window that ends first because the next fault starts or the load ends, or a `steady` "
-    "window that warm-up, faults and granted recovery use up",
+    "window of which warm-up, faults and the recovery that objectives allow leave nothing",
     "an objective with no planned operation of its route in its window, such as in a pause",
     f"a load without any operation, or with more than {MOST_OPERATIONS:,}",
 )

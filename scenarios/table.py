@@ -162,7 +162,7 @@ WORKLOAD = (
         "arrivals of an open workload: `poisson` (random) or `even` (evenly spaced)", "poisson"),
     Key("stages", ListOf(Block(lambda: STAGE, _stage), least=1), "the arrival rate over time"),
     Key("mix", Mix(ROUTE), "weights of the routes"),
-    Key("popularity", Block(lambda: POPULARITY), "skew of the users' popularity", {"zipf": 0.8}),
+    Key("popularity", Block(lambda: POPULARITY), "how unequal the users' popularity is (Zipf's law)", {"zipf": 0.8}),
 )
 FAULT = (
     Key("at", DURATION, "time of injection, from the start of the load"),
@@ -173,10 +173,10 @@ FAULT = (
     Key("delay", Quantity(units.duration_s, "80 ms"), "one-way delay of the WAN links; only for `wan_slow`", None),
     Key("loss", Quantity(units.share, "1 %"), "share of the packets that the WAN links drop; only for `wan_slow`", None),
     Key("recovers_within", Quantity(units.duration_s, "20 s", positive=True),
-        "time that its recovery may take, after which the run fails; default: that of its kind", None),
+        "longest allowed recovery; a longer one fails the run; default: that of the kind", None),
 )
 MEASURE = (
-    Key("warm_up", DURATION, "time at the start that `steady` windows leave out", 10.0),
+    Key("warm_up", DURATION, "time at the start of the load that `steady` windows leave out", 10.0),
     Key("repeats", Number(low=1, high=100, whole=True),
         "total number of runs; the command reports the median of their percentiles", 1),
     Key("warm_caches", Flag(), "read every reader's home timeline once through the API before the load", False),
@@ -186,10 +186,10 @@ SCENARIO = (
     Key("question", Text(), "the question that the run answers"),
     Key("expect", Text(), "the expected answer, written before the run", ""),
     Key("seed", Number(low=0, high=2**32 - 1, whole=True),
-        "seed of population, tape (the recorded schedule of arrivals) and texts", 1),
+        "seed of population, tape (the schedule of arrivals) and texts", 1),
     Key("platform", Word(lambda: sorted(vocabulary.BLUEPRINTS)), "blueprint of the lab that it runs on", "small"),
     Key("cpu_quota", Quantity(units.cores, "0.2 core", positive=True),
-        "CPU limit of each service instance, so that an instance is a unit of capacity; default: none", None),
+        "CPU limit of each service instance, so that capacity grows with their number; default: none", None),
     Key("expect_overload", Flag(),
         "`true`: the load is meant to exceed the system's capacity, and an OVERLOADED run may pass", False),
     Key("population", Block(lambda: POPULATION, _population), "users and data in the stores before the load",

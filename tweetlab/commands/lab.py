@@ -28,7 +28,9 @@ def _lab() -> Lab:
     return native.Lab(home.ROOT, home.lab_range())
 
 
-def setup(observe: Observe = False, as_json: Json = False) -> int:
+def setup(observe: Annotated[bool, typer.Option(
+        "--observe", help="Also install the observability stack (Prometheus, Alertmanager, Jaeger, log shipping).")] = False,
+          as_json: Json = False) -> int:
     """Install the servers (PostgreSQL, Kafka, ...) into the user's cache folder, once for all checkouts.
 
     `make setup` installs the Python environment and then calls this.

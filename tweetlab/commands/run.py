@@ -31,15 +31,15 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
         undirected: graphs.Undirected = False,
         direction: graphs.Direction = "",
         repeat: Annotated[int | None, typer.Option(help="Number of runs, instead of the scenario's `measure.repeats` "
-                                                        "(`compare` wants 5).",
+                                                        "(`compare` needs 5 per side).",
                                                    parser=options.whole("--repeat", 1, 100))] = None,
         versus: Annotated[list[str] | None, typer.Option(
-            "--versus", help="Side B: the same with KEY=VALUE, in alternation; then compare.")] = None,
+            "--versus", help="Side B: the same scenario with KEY=VALUE. Runs of A and B alternate, then are compared.")] = None,
         keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this run started it.")] = False,
         keep_data: Annotated[bool, typer.Option(
             "--keep-data", help="Do not reset the data to the seeded state first.")] = False,
         calibration: Annotated[str, typer.Option(
-            help="Calibration file for the twin; default: the newest one made here, else the shipped one.")] = "",
+            help="Calibration file for the twin; default: the one made in this checkout, else the shipped one.")] = "",
         observe: Observe = False,
         find_capacity: Annotated[bool, typer.Option(
             "--find-capacity", help="Search for the highest sustainable request rate instead.")] = False,
