@@ -20,7 +20,7 @@ SEEDED_TWEETS, SEEDED_FOLLOWS, SEEDED_LIKES = "seeded tweets", "seeded follows",
 CACHED_LISTS, LIMITED_REQUESTS, FAULTS = "cached lists", "requests under a rate limit", "faults"
 
 WORDS: dict[str, str] = {
-    POSTS: "`post` or `reply` in the mix; also `delete`, which posts while there is nothing to delete",
+    POSTS: "`post` or `reply` in the mix; also `delete`, which becomes a post while there is nothing to delete",
     DELETES: "`delete` in the mix",
     FOLLOWS: "`follow` in the mix, and users who are not protected",
     UNFOLLOWS: "`unfollow` in the mix, and seeded follows of users who are not protected",
@@ -31,7 +31,8 @@ WORDS: dict[str, str] = {
     SEEDED_TWEETS: "`population.history` above 0",
     SEEDED_FOLLOWS: "`population.follows.mean` above 0, or a graph file",
     SEEDED_LIKES: "`population.likes` above 0, and seeded tweets",
-    CACHED_LISTS: "`home` or `user_tweets` in the mix, pushed posts, or a warm cache that no fault empties",
+    CACHED_LISTS: "`home` or `user_tweets` in the mix, posts while `fanout.push_limit` is above 0, or a warm cache that "
+                  "no fault empties",
     LIMITED_REQUESTS: "a route in the mix whose class of `policies.limits` is above 0, with a window above 0 s",
     FAULTS: "a fault in `faults`",
 }

@@ -30,21 +30,21 @@ def check(evidence: Evidence) -> Finding:
         name, kind = LIMIT_CLASSES[route[row]]
         if outcome[row] == "ok" and window_ns and getattr(knobs, kind):
             served[user[row], name, getattr(knobs, kind)].append(row)
-    away = _outages(evidence, window_ns)
+    outages = _outages(evidence, window_ns)
     for (user_id, name, limit), rows in served.items():
         tally.checked += len(rows)
         if len(rows) <= limit:
             continue
         rows.sort(key=lambda row: int(sent_ns[row]))
-        _judge(tally, f"user {user_id} was served {name}", rows, sent_ns, done_ns, limit, window_ns, away)
+        _judge(tally, f"user {user_id} was served {name}", rows, sent_ns, done_ns, limit, window_ns, outages)
     return tally.finding("no request of a limited route was served")
 
 
 def _judge(tally: Tally, subject: str, rows: list[int], sent_ns: list[int], done_ns: list[int], limit: int, window_ns: int,
-           away: list[tuple[int, int]]) -> None:
+           outages: list[tuple[int, int]]) -> None:
     for first in range(len(rows) - limit):
         begin = int(sent_ns[rows[first]])
-        allowed = 2 * limit if any(start < begin + window_ns and begin < end for start, end in away) else limit
+        allowed = 2 * limit if any(start < begin + window_ns and begin < end for start, end in outages) else limit
         inside = rows[first:first + allowed + 1]
         if len(inside) > allowed and max(int(done_ns[row]) for row in inside) - begin < window_ns:
             text = f"{subject} {len(inside)} times within {window_ns / 1e9:g} s; the limit is {allowed}."

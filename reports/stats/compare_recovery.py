@@ -1,4 +1,4 @@
-"""The recovery figures of two sides of repeated runs: shown, never tested.
+"""The recovery figures of two sides of repeated runs: reported, but not tested for significance.
 
 Faults are matched by their position in the run, since the zone with the primary differs from run to run. A run
 that did not recover, or whose RTO was not reached, counts as longer than any other; if that is the median, there
