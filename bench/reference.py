@@ -174,8 +174,8 @@ def telemetry() -> str:
     from system.platform import alerting
 
     parts = ["# Telemetry\n", "Every process of the lab answers `GET /metrics` on its own address; with `--observe` Prometheus\n"
-             "scrapes it ([how to observe a lab](../how-to/observe.md)). Dashboards for Grafana: "
-             + ", ".join(f"[{name}](dashboards/{name}.json)" for name in BOARDS) + ".\n"]
+             "scrapes it ([how to observe a lab](../how-to/observe.md)). `make reference` writes dashboards for Grafana\n"
+             "to `docs/reference/dashboards`: " + ", ".join(f"`{name}.json`" for name in BOARDS) + ".\n"]
     for board in dict.fromkeys(row.board for row in METRICS.values()):
         rows = "\n".join(f"| `{name}` | {row.kind} | {', '.join(row.labels)} | {row.unit} | {_one_line(row.help)} |"
                          for name, row in METRICS.items() if row.board == board)
@@ -199,17 +199,6 @@ def telemetry() -> str:
     return "\n".join(parts)
 
 
-def _dashboard(name: str) -> Callable[[], str]:
-    def make() -> str:
-        from system.observe import dashboards
-
-        return dashboards.text(name)
-
-    return make
-
-
-DASHBOARDS = ("objectives", "door", "requests", "workers", "stores", "copies", "processes")
-
 PAGES: dict[str, Callable[[], str]] = {
     "bench.md": bench,
     "cli.md": cli,
@@ -220,7 +209,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "scenario.schema.json": schema,
     "scenarios.md": scenarios,
     "telemetry.md": telemetry,
-    **{f"dashboards/{name}.json": _dashboard(name) for name in DASHBOARDS},
 }
 
 
@@ -233,10 +221,13 @@ def _one_line(text: str) -> str:
 
 
 def main() -> None:
-    """Write every page."""
+    """Write every page, and the dashboards, which git ignores."""
+    from system.observe import dashboards
+
+    boards = {f"dashboards/{name}.json": dashboards.text(name) for name in dashboards.BOARDS}
     (FOLDER / "dashboards").mkdir(parents=True, exist_ok=True)
-    for name, make in PAGES.items():
-        (FOLDER / name).write_text(make().rstrip() + "\n", encoding="utf-8")
+    for name, text in {**{name: make() for name, make in PAGES.items()}, **boards}.items():
+        (FOLDER / name).write_text(text.rstrip() + "\n", encoding="utf-8")
         print(f"docs/reference/{name}")
 
 
