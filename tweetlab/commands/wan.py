@@ -25,7 +25,7 @@ def wan(between: Annotated[tuple[str, str], typer.Option(help="Only the links be
         loss: Annotated[str, typer.Option(help="Share of packets that are dropped: 1%.")] = "",
         rate: Annotated[str, typer.Option(help="Bandwidth limit: 10mbit; 0 for no limit.")] = "",
         cut: Annotated[bool | None, typer.Option(
-            "--cut/--join", help="Cut the links (drop all packets), or reconnect them.")] = None,
+            "--cut/--join", help="`--cut` drops all packets on the links, `--join` reconnects them.")] = None,
         one_way: Annotated[bool, typer.Option(
             "--one-way", help="Only the direction from the first region of --between to the second.")] = False,
         calm: Annotated[bool, typer.Option(
