@@ -36,7 +36,8 @@ def cli() -> str:
 
 def _usage(param: Any) -> str:
     if getattr(param, "is_flag", None) is not None:
-        return ", ".join(param.opts) + ("" if param.is_flag else f" {(param.metavar or 'value').upper()}")
+        value = "" if param.is_flag else f" {(param.metavar or 'value').upper()}"
+        return ", ".join([*param.opts, *param.secondary_opts]) + value
     return str(param.name or "").upper()
 
 
@@ -66,10 +67,19 @@ def knobs() -> str:
     parts = ["# Policies\n\nThe `policies` block of a scenario; services and twin use the same values.\n"]
     for group in dataclasses.fields(policies.Policies):
         value = getattr(policies.Policies(), group.name)
-        parts.append(f"## {group.name}\n\n{inspect.cleandoc(type(value).__doc__ or '')}\n")
+        meaning = inspect.cleandoc(type(value).__doc__ or "")
+        for field in dataclasses.fields(value):  # a scenario file writes the unit beside the value
+            meaning = meaning.replace(f"`{field.name}`", f"`{field.name.removesuffix('_s')}`")
+        parts.append(f"## {group.name}\n\n{meaning}\n")
         parts.append("| knob | default |\n|---|---|\n" + "\n".join(
-            f"| `{f.name}` | {getattr(value, f.name)} |" for f in dataclasses.fields(value)) + "\n")
+            f"| `{f.name.removesuffix('_s')}` | {_knob(f.name, getattr(value, f.name))} |"
+            for f in dataclasses.fields(value)) + "\n")
     return "\n".join(parts)
+
+
+def _knob(name: str, value: object) -> str:
+    """Return a default as a scenario file writes it: durations with their unit."""
+    return f"{value:g} s" if name.endswith("_s") and isinstance(value, int | float) else str(value)
 
 
 def faults() -> str:
