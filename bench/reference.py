@@ -36,7 +36,8 @@ def cli() -> str:
 
 def _usage(param: Any) -> str:
     if getattr(param, "is_flag", None) is not None:
-        return ", ".join(param.opts) + ("" if param.is_flag else f" {(param.metavar or 'value').upper()}")
+        value = "" if param.is_flag else f" {(param.metavar or 'value').upper()}"
+        return ", ".join([*param.opts, *param.secondary_opts]) + value
     return str(param.name or "").upper()
 
 
@@ -66,10 +67,19 @@ def knobs() -> str:
     parts = ["# Policies\n\nThe `policies` block of a scenario; services and twin use the same values.\n"]
     for group in dataclasses.fields(policies.Policies):
         value = getattr(policies.Policies(), group.name)
-        parts.append(f"## {group.name}\n\n{inspect.cleandoc(type(value).__doc__ or '')}\n")
+        meaning = inspect.cleandoc(type(value).__doc__ or "")
+        for field in dataclasses.fields(value):  # a scenario file writes the unit beside the value
+            meaning = meaning.replace(f"`{field.name}`", f"`{field.name.removesuffix('_s')}`")
+        parts.append(f"## {group.name}\n\n{meaning}\n")
         parts.append("| knob | default |\n|---|---|\n" + "\n".join(
-            f"| `{f.name}` | {getattr(value, f.name)} |" for f in dataclasses.fields(value)) + "\n")
+            f"| `{f.name.removesuffix('_s')}` | {_knob(f.name, getattr(value, f.name))} |"
+            for f in dataclasses.fields(value)) + "\n")
     return "\n".join(parts)
+
+
+def _knob(name: str, value: object) -> str:
+    """Return a default as a scenario file writes it: durations with their unit."""
+    return f"{value:g} s" if name.endswith("_s") and isinstance(value, int | float) else str(value)
 
 
 def faults() -> str:
@@ -174,8 +184,8 @@ def telemetry() -> str:
     from system.platform import alerting
 
     parts = ["# Telemetry\n", "Every process of the lab answers `GET /metrics` on its own address; with `--observe` Prometheus\n"
-             "scrapes it ([how to observe a lab](../how-to/observe.md)). Dashboards for Grafana: "
-             + ", ".join(f"[{name}](dashboards/{name}.json)" for name in BOARDS) + ".\n"]
+             "scrapes it ([how to observe a lab](../how-to/observe.md)). `make reference` writes dashboards for Grafana\n"
+             "to `docs/reference/dashboards`: " + ", ".join(f"`{name}.json`" for name in BOARDS) + ".\n"]
     for board in dict.fromkeys(row.board for row in METRICS.values()):
         rows = "\n".join(f"| `{name}` | {row.kind} | {', '.join(row.labels)} | {row.unit} | {_one_line(row.help)} |"
                          for name, row in METRICS.items() if row.board == board)
@@ -199,17 +209,6 @@ def telemetry() -> str:
     return "\n".join(parts)
 
 
-def _dashboard(name: str) -> Callable[[], str]:
-    def make() -> str:
-        from system.observe import dashboards
-
-        return dashboards.text(name)
-
-    return make
-
-
-DASHBOARDS = ("objectives", "door", "requests", "workers", "stores", "copies", "processes")
-
 PAGES: dict[str, Callable[[], str]] = {
     "bench.md": bench,
     "cli.md": cli,
@@ -220,7 +219,6 @@ PAGES: dict[str, Callable[[], str]] = {
     "scenario.schema.json": schema,
     "scenarios.md": scenarios,
     "telemetry.md": telemetry,
-    **{f"dashboards/{name}.json": _dashboard(name) for name in DASHBOARDS},
 }
 
 
@@ -233,10 +231,13 @@ def _one_line(text: str) -> str:
 
 
 def main() -> None:
-    """Write every page."""
+    """Write every page, and the dashboards, which git ignores."""
+    from system.observe import dashboards
+
+    boards = {f"dashboards/{name}.json": dashboards.text(name) for name in dashboards.BOARDS}
     (FOLDER / "dashboards").mkdir(parents=True, exist_ok=True)
-    for name, make in PAGES.items():
-        (FOLDER / name).write_text(make().rstrip() + "\n", encoding="utf-8")
+    for name, text in {**{name: make() for name, make in PAGES.items()}, **boards}.items():
+        (FOLDER / name).write_text(text.rstrip() + "\n", encoding="utf-8")
         print(f"docs/reference/{name}")
 
 

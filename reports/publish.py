@@ -82,7 +82,7 @@ def _files(run: record.Run, owner: Owner) -> dict[str, str]:
     return {
         render.REPORT: render.render(redacted),
         record.RECORD: texts.utf8_safe(
-            json.dumps(document, indent=1, ensure_ascii=False, default=str) + "\n"
+            json.dumps(document, separators=(",", ":"), ensure_ascii=False, default=str) + "\n"
         ),
     }
 

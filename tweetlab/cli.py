@@ -1,8 +1,9 @@
-"""The command line `tweetlab`. `COMMANDS` maps each name to its function; help and docs/reference/cli.md come from it.
+"""The command line. `COMMANDS` maps names to functions; help and docs/reference/cli.md are generated from it.
 
 Exit codes: 0 pass, 1 fail, 2 unknown, 3 could not run or void, 64 wrong usage,
 65 warnings of `check --strict`, 130 interrupted.
-An error is one message that names the value, the bound and the fix; with `--json` it is one JSON object on stdout.
+An error is one message that names the value, the bound and the fix. With `--json` it is also printed as one
+JSON object on stdout.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def application() -> typer.Typer:
     """Return the Typer application with every command of COMMANDS."""
     app = typer.Typer(
         name="tweetlab", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
-        help="A Twitter that runs on a laptop: measure it under load, break it with faults, predict it with a digital twin.",
+        help="A Twitter that runs on a laptop: measure it under load, break it with faults, predict it with a "
+             "digital twin.",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, function in sorted(COMMANDS.items()):

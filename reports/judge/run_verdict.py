@@ -97,7 +97,7 @@ def _reason(
     why = _why(deciding[0])
     others = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
     outcome = "does not hold" if word == "FAIL" else "is unknown"
-    return f"{names[0]} {outcome}{': ' + why if why else ''}{others}."
+    return f"{names[0]} {outcome}{': ' + why.removesuffix('.') if why else ''}{others}."
 
 
 def _passed(results: list[dict[str, Any]], findings: list[dict[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""The state that a run starts from: follows, past tweets, protected users and likes, drawn from the seed.
+"""The state that a run starts from: follow graph, past tweets, protected users and likes, drawn once from the seed.
 
     world = seeded_world.draw(scenario.population, scenario.seed)
 

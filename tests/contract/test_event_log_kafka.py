@@ -99,7 +99,7 @@ async def test_bytes_that_are_no_event_are_returned_with_their_problem(real_log,
     await consumer.close()
 
     assert sorted(record.raw for record in bad) == [b'{"id": "x"}', b"\xff not json"]
-    assert all("no event" in record.problem for record in bad)
+    assert all("not an event" in record.problem for record in bad)
     assert [record.event.id for record in records if record.event] == ["good"]
 
 

@@ -190,12 +190,12 @@ async def test_an_aborted_rotation_is_completed_with_its_own_key(tmp_path, monke
             return [f"{service}-1"]
 
         monkeypatch.setattr(lab, "status", running)
-        monkeypatch.setattr(lab, "renew", renew)
+        monkeypatch.setattr(lab, "rolling_restart", renew)
         with pytest.raises(CouldNotRun):
             await keys.rotate(lab, lambda text: None)
         started = (lab.paths.state / keys.NEXT).read_text()
         broken_at = 9
-        monkeypatch.setattr(lab, "renew", lambda service, env, renew=renew: renew(service, env, broken_at=9))
+        monkeypatch.setattr(lab, "rolling_restart", lambda service, env, renew=renew: renew(service, env, broken_at=9))
         await keys.rotate(lab, lambda text: None)
 
         assert (session.secret_of(lab), session.previous_secret_of(lab)) == (started, first)

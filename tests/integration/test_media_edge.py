@@ -204,8 +204,8 @@ async def test_a_finalized_picture_cannot_be_replaced_through_its_upload_url(rig
 
 @pytest.mark.parametrize(("data", "digest", "says"), [
     (b"<html><script>alert(1)</script></html>", True, "3c 68 74 6d"),
-    (b"\xff\xd8\xff\xe0 a jpeg", True, "no image/png"),
-    (b"GIF89a", False, "no image/png"),
+    (b"\xff\xd8\xff\xe0 a jpeg", True, "not image/png"),
+    (b"GIF89a", False, "not image/png"),
 ])
 async def test_finalize_refuses_data_that_are_no_picture_of_the_declared_type(rig, data, digest, says):
     """By the first bytes, with or without a declared digest; the upload is dropped, since it cannot be fixed."""

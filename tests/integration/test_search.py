@@ -288,5 +288,5 @@ async def test_an_invalid_query_is_refused_with_position_and_fix(rig):
     (ann,) = await rig.people("ann")
     status, body, _ = await rig.ask("GET", PATH + "walrus+%22sea+lion", ann)
     assert (status, body["title"]) == (400, "Invalid Request")
-    assert "character 8" in body["detail"] and "never closes" in body["detail"]
+    assert "character 8" in body["detail"] and "never closed" in body["detail"]
     assert (await rig.ask("GET", PATH + "walrus&next_token=abc", ann))[0] == 400

@@ -27,8 +27,8 @@ Direction = Annotated[
     str,
     typer.Option(
         "--direction",
-        help="`follower_followee`: the first column of the graph file follows the "
-        "second; `followee_follower`: the other way round.",
+        help="`follower_followee`: the user in the first column of the graph file follows the one in the "
+        "second; `followee_follower`: the other way around.",
     ),
 ]
 

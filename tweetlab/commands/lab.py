@@ -29,7 +29,7 @@ def _lab() -> Lab:
 
 
 def setup(observe: Annotated[bool, typer.Option(
-        "--observe", help="Also install the observability stack (Prometheus, Alertmanager, Jaeger, log shipping).")] = False,
+    "--observe", help="Also install the observability stack (Prometheus, Alertmanager, Jaeger, log shipping).")] = False,
           as_json: Json = False) -> int:
     """Install the servers (PostgreSQL, Kafka, ...) into the user's cache folder, once for all checkouts.
 
@@ -62,7 +62,7 @@ def doctor(as_json: Json = False) -> int:
 
 
 def up(blueprint: Annotated[str, typer.Argument(
-    help="Which servers to start: the name of a blueprint (small, cluster, two_regions).")] = "small",
+    help="The set of servers to start: `small`, `cluster` (three zones) or `two_regions`.")] = "small",
        seed: Annotated[bool, typer.Option(
            "--seed", help="Seed the population of `first_run` and print a login.")] = False,
        stores_only: Annotated[bool, typer.Option(
@@ -104,8 +104,8 @@ async def _up(screen: Screen, blueprint: str, seed: bool, stores_only: bool, obs
 
 
 def down(purge: Annotated[bool, typer.Option(
-    "--purge", help="Also delete its data and logs.")] = False, as_json: Json = False) -> int:
-    """Stop the lab and clean up what an earlier start left behind."""
+    "--purge", help="Also delete the lab's data and logs.")] = False, as_json: Json = False) -> int:
+    """Stop the lab, and clean up after earlier starts that failed or were killed."""
     asyncio.run(_lab().down(purge=purge))
     screen = Screen(as_json)
     screen.show("down")
@@ -135,12 +135,12 @@ def status(as_json: Json = False) -> int:
 
 
 def scale(service: Annotated[str, typer.Argument(help="A service, such as `timelines`.")],
-          instances: Annotated[int, typer.Argument(help="The wanted number of instances.",
+          instances: Annotated[int, typer.Argument(help="The number of instances to reach.",
                                                    parser=options.whole("INSTANCES", 0, 1_000))],
           as_json: Json = False) -> int:
     """Add or remove instances of a service without failing a request.
 
-    The blueprint's own instances remain.
+    The instances of the blueprint are never removed.
     """
     screen = Screen(as_json)
     began = time.monotonic()
@@ -182,10 +182,10 @@ async def _wan_links() -> str:
         rows = await emulator.ask(_lab().paths, {"op": "look"})
     except CouldNotRun as problem:
         return problem.detail
-    return "lines: " + "; ".join(f"{row['one']} – {row['other']} {row['words']}" for row in regions.between(rows))
+    return "links: " + "; ".join(f"{row['one']} – {row['other']} {row['words']}" for row in regions.between(rows))
 
 
-def seed(scenario: Annotated[str, typer.Argument(help="The scenario whose population is written.")] = "first_run",
+def seed(scenario: Annotated[str, typer.Argument(help="The scenario that defines the population.")] = "first_run",
          file: graphs.Graph = "",
          undirected: graphs.Undirected = False,
          direction: graphs.Direction = "",

@@ -19,7 +19,7 @@ from tweetlab.terminal import Screen
 
 def logs(node: Annotated[str, typer.Argument(
     help="A node (or `supervisor`) whose log to show; omit it to search all logs.")] = "",
-         search: Annotated[str, typer.Option("--search", help="Only lines that contain all of these words.")] = "",
+         search: Annotated[str, typer.Option("--search", help="Only lines that contain all of these words (whole words).")] = "",
          trace: Annotated[str, typer.Option("--trace", help="Only lines of this trace id.")] = "",
          request: Annotated[str, typer.Option("--request", help="Only lines of this request id.")] = "",
          level: Annotated[str, typer.Option(
@@ -28,10 +28,10 @@ def logs(node: Annotated[str, typer.Argument(
              "--service", help="Only lines of a service (users) or of one instance (users-1).")] = "",
          since: Annotated[str, typer.Option(
              "--since", help="Only lines that are at most this old: 30s, 5m, 1h30m.")] = "",
-         lines: Annotated[int, typer.Option(help="How many lines, the newest ones.",
+         lines: Annotated[int, typer.Option(help="Show this many of the newest lines.",
                                             parser=options.whole("--lines", 1, 10_000))] = 40,
          follow: Annotated[bool, typer.Option(
-             "--follow", "-f", help="Keep printing lines as the node writes them.")] = False,
+             "--follow", "-f", help="Continue to print new lines of the node until Ctrl-C.")] = False,
          as_json: Json = False) -> int:
     """Show the end of a node's log, or search the log lines of all services.
 
@@ -85,7 +85,7 @@ def traces(trace: Annotated[str, typer.Argument(help="A trace id to show; omit i
                "--slow", help="Only requests that took at least this long: 50ms, 1s.")] = "",
            route: Annotated[str, typer.Option(
                "--route", help="Only requests of this route, such as home or post.")] = "",
-           lines: Annotated[int, typer.Option(help="How many requests.",
+           lines: Annotated[int, typer.Option(help="Show at most this many requests.",
                                               parser=options.whole("--lines", 1, 1_000))] = 20,
            as_json: Json = False) -> int:
     """Show one trace as a waterfall, or list the slowest sampled requests (needs a lab started with --observe).

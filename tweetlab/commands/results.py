@@ -31,12 +31,12 @@ def find_run(name: str) -> Path:
     raise WrongInput(f"There is no run {name!r} (record.json not found). Newest runs: {known}.")
 
 
-def check(file: Annotated[str, typer.Argument(help="A scenario of the catalog, or a YAML file.")],
+def check(file: Annotated[str, typer.Argument(help="A scenario of the catalog (see `tweetlab list`), or a YAML file.")],
           set_: Annotated[list[str] | None, typer.Option(
-              "--set", help="Override one value, KEY=VALUE; repeatable.")] = None,
-          strict: Annotated[bool, typer.Option("--strict", help="Exit with 65 if there is a warning.")] = False,
+              "--set", help="Override one value of the scenario, KEY=VALUE; repeatable.")] = None,
+          strict: Annotated[bool, typer.Option("--strict", help="Exit with 65 if there are warnings.")] = False,
           as_json: Json = False) -> int:
-    """Validate a scenario without running it: errors, and warnings about what no run could judge.
+    """Validate a scenario without running it: report errors, and warnings about results that a run could not judge.
 
     Exit: 0 valid (with or without warnings), 64 invalid, 65 warnings with `--strict`.
     """
@@ -63,7 +63,7 @@ def check(file: Annotated[str, typer.Argument(help="A scenario of the catalog, o
 
 
 def list_(what: Annotated[str, typer.Argument(
-    help="What to list: scenarios, faults, invariants, routes or runs.")] = "scenarios",
+    help="What to list: `scenarios`, `faults`, `invariants`, `routes` or `runs`.")] = "scenarios",
           as_json: Json = False) -> int:
     """List scenarios, faults, invariants, routes or runs."""
     from tweetlab import listing
@@ -100,11 +100,11 @@ def report(run: RunDir = "latest",
     return 0
 
 
-def compare(a: Annotated[list[str], typer.Argument(help="Runs of side A (two runs without --with: A and B).")],
+def compare(a: Annotated[list[str], typer.Argument(help="The runs of side A. Without --with: one run of A and one of B.")],
             with_: Annotated[list[str] | None, typer.Option("--with", help="A run of side B; repeatable.")] = None,
             md: Annotated[bool, typer.Option("--md", help="Print Markdown.")] = False,
             as_json: Json = False) -> int:
-    """Compare two sets of runs: changed, not changed, or cannot tell.
+    """Compare two sets of runs of at least five each, interleaved: changed, not changed, or cannot tell.
 
     Exit: 0 not changed, 1 changed, 2 cannot tell.
     """
@@ -129,7 +129,10 @@ def publish(run: RunDir = "latest",
             name: Annotated[str, typer.Option(
                 help="Folder under reports/gallery/; default: the scenario's name.")] = "",
             as_json: Json = False) -> int:
-    """Copy a run into reports/gallery/, without host name, user name or absolute paths, at most 1 MB."""
+    """Copy the report and the record of a run into reports/gallery/, at most 1 MB together.
+
+    The copy has no host name, no user name and no absolute paths.
+    """
     from tweetlab import results
 
     target = results.publish(find_run(run), name)

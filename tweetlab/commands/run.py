@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 130
 
 
-def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog, or a YAML file.")],
-        on: Annotated[str, typer.Option(help="`system` runs it, `twin` predicts it, `both` does both.")] = "both",
+def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog (see `tweetlab list`), or a YAML file.")],
+        on: Annotated[str, typer.Option(
+            help="`system` runs the scenario on real servers, `twin` predicts it, `both` does both.")] = "both",
         set_: Annotated[list[str] | None, typer.Option(
             "--set", help="Override one value of the scenario, KEY=VALUE; repeatable.")] = None,
         graph: graphs.Graph = "",
@@ -34,15 +35,16 @@ def run(scenario: Annotated[str, typer.Argument(help="A scenario of the catalog,
                                                         "(`compare` needs 5 per side).",
                                                    parser=options.whole("--repeat", 1, 100))] = None,
         versus: Annotated[list[str] | None, typer.Option(
-            "--versus", help="Side B: the same scenario with KEY=VALUE. Runs of A and B alternate, then are compared.")] = None,
+            "--versus", help="Alternate with runs that have this KEY=VALUE (side B), then compare the sides; "
+                             "repeatable.")] = None,
         keep: Annotated[bool, typer.Option("--keep", help="Leave the lab running if this run started it.")] = False,
         keep_data: Annotated[bool, typer.Option(
-            "--keep-data", help="Do not reset the data to the seeded state first.")] = False,
+            "--keep-data", help="Keep the lab's data. By default it is first reset to the seeded population.")] = False,
         calibration: Annotated[str, typer.Option(
             help="Calibration file for the twin; default: the one made in this checkout, else the shipped one.")] = "",
         observe: Observe = False,
         find_capacity: Annotated[bool, typer.Option(
-            "--find-capacity", help="Search for the highest sustainable request rate instead.")] = False,
+            "--find-capacity", help="Instead, search for the highest sustainable request rate.")] = False,
         as_json: Json = False) -> int:
     """Run a scenario on the real system, predict it with the digital twin, and write one report with both.
 

@@ -21,15 +21,15 @@ BITS = {"bit": 1.0, "kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
 
 def wan(between: Annotated[tuple[str, str], typer.Option(help="Only the links between these two regions.")] = ("", ""),
         delay: Annotated[str, typer.Option(help="One-way delay of each packet: 40ms.")] = "",
-        jitter: Annotated[str, typer.Option(help="Additional random delay, up to: 5ms.")] = "",
+        jitter: Annotated[str, typer.Option(help="Maximum of an additional random delay: 5ms.")] = "",
         loss: Annotated[str, typer.Option(help="Share of packets that are dropped: 1%.")] = "",
         rate: Annotated[str, typer.Option(help="Bandwidth limit: 10mbit; 0 for no limit.")] = "",
         cut: Annotated[bool | None, typer.Option(
-            "--cut/--join", help="Drop all packets; --join lets them through again.")] = None,
+            "--cut/--join", help="`--cut` drops all packets on the links, `--join` reconnects them.")] = None,
         one_way: Annotated[bool, typer.Option(
             "--one-way", help="Only the direction from the first region of --between to the second.")] = False,
         calm: Annotated[bool, typer.Option(
-            "--calm", help="Reset all links to their state at the start of the lab.")] = False,
+            "--calm", help="Reset all links to their state when the lab started.")] = False,
         as_json: Json = False) -> int:
     """Show or change the WAN links between regions: delay, jitter, loss, bandwidth, cuts (blueprint `two_regions`)."""
     screen, lab = Screen(as_json), _lab()
