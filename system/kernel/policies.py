@@ -233,11 +233,11 @@ class SearchKnobs:
     """How search ranks, and how the indexer works.
 
     `half_life_s`: age at which the part of a tweet's rank that decays has fallen to one half. `floor`:
-    fraction of the rank that does not decay. `band`: number of newest matches that are ranked; older matches
-    follow them (the default is Elasticsearch's own limit of a result window). `view_s`: how long the
-    point-in-time view of a paged search is kept after its last use. `gather_s`: pause between bulk requests
-    under load. `keep_deleted_s`: how long a deleted tweet remains as a document, so that no late write
-    restores it.
+    fraction of the rank that does not decay. `band`: number of matches that are ranked together, the newest
+    first; the next older ones follow (the default is Elasticsearch's own limit of a result window). `view_s`:
+    how long the point-in-time view of a paged search is kept after its last use. `gather_s`: pause between
+    bulk requests under load. `keep_deleted_s`: how long a deleted tweet remains as a document, so that no
+    late write restores it.
     """
 
     half_life_s: float = 86_400.0
