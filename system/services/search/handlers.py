@@ -63,7 +63,7 @@ class Indexer:
             [document_of(tweet, versions[tweet.deleted], likes[tweet.id].count) for tweet in tweets.values()])
 
     async def sweep(self, keep_s: float) -> int:
-        """Remove a batch of documents whose tweets were deleted more than `keep_s` s ago; return their number.
+        """Remove a batch of documents of tweets deleted more than `keep_s` s ago; return their number.
         """
         return await self._ports.index.sweep(self._wall_ns() // 1_000_000 - int(keep_s * 1e3), SWEEP_AT_ONCE)
 

@@ -216,7 +216,7 @@ class TweetService:
                 return UserPage(tuple(tweets), max(before, low + 1), ended, source)
 
     async def _step(self, author_id: int, before: int | None, want: int, spent: Spent) -> tuple[list[Entry], int, bool, str]:
-        """Read up to `want` entries; return (entries, `before` of the next step, nothing older exists, source)."""
+        """Return (entries, `before` of the next step, whether nothing older exists, source)."""
         start = time.perf_counter_ns()
         page, built = await self._page(author_id, before, want)
         spent.since("redis", start)
