@@ -1,9 +1,7 @@
-"""Settings -> ports: the only place that chooses real adapters.
+"""Opens the ports of a service. This is the only place that selects the adapters for real stores.
 
-A service gets the ports that it names in NEEDS.
-
-Adapters are imported only when they are opened, so a process loads no driver that it does not use. Tests
-build the same services on `Ports` of in-memory adapters.
+A service gets the ports that it lists in NEEDS. Adapters are imported only when they are opened, so a process
+loads no driver that it does not use. Tests build the same services on `Ports` with in-memory adapters.
 """
 
 from __future__ import annotations

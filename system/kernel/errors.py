@@ -1,20 +1,23 @@
-"""One error tree for the whole system. Every error says whether the operation certainly did not happen.
+"""The error classes of the whole system. Every error says whether the operation certainly did not happen.
 
     LabError
     +- WrongInput            the caller's input is out of bounds              HTTP 400, exit 64
-    |  +- TooLarge           a body or page above its limit                   HTTP 413
+    |  +- TooLarge           a body, page or upload above its limit           HTTP 413
     +- Unauthorized          no token, or an invalid one                      HTTP 401
-    +- Forbidden             a valid token that may not do this               HTTP 403
+    +- Forbidden             a valid token that does not permit this          HTTP 403
     +- NotFound              no such object, or not visible to the caller     HTTP 404
-    +- Conflict              a taken name, a key reused with another body     HTTP 409 / 422
+    +- Conflict              a name in use; 422: an idempotency key reused    HTTP 409 / 422
+    |                        with another body
+    +- TooManyRequests       a rate limit is exceeded                         HTTP 429
     +- Unavailable           a dependency or the service itself cannot answer HTTP 503
-    |  +- StoreUnavailable   a store did not answer, or refused
-    |  +- Overloaded         refused before any work was done
+    |  +- StoreUnavailable   a store did not respond, or refused
+    |  +- Overloaded         refused before any work was done (load shedding)
     |  +- DeadlineExceeded   the request's time ran out                       HTTP 504
     +- CouldNotRun           the lab itself cannot start or continue          exit 3
 
-`definite` is True if the operation certainly did not happen. If it is False the outcome is
-unknown: a history records `info`, and no checker counts the operation as lost or as done.
+`definite` is True if the operation certainly did not happen. If it is False the outcome is unknown: the
+history of a run records the operation as `info` (as Jepsen does), and no checker counts it as lost or as
+done.
 """
 
 from __future__ import annotations
@@ -50,14 +53,14 @@ class WrongInput(LabError):
 
 
 class TooLarge(WrongInput):
-    """A body, a page or an upload above its limit."""
+    """A body, a page or an upload is larger than its limit."""
 
     title = "Payload Too Large"
     status = 413
 
 
 class Unauthorized(LabError):
-    """No token, or an invalid one."""
+    """The request has no token, or an invalid one."""
 
     title = "Unauthorized"
     status = 401
@@ -65,7 +68,7 @@ class Unauthorized(LabError):
 
 
 class Forbidden(LabError):
-    """A valid token that may not do this."""
+    """The token is valid but does not permit this operation."""
 
     title = "Forbidden"
     status = 403
@@ -73,7 +76,7 @@ class Forbidden(LabError):
 
 
 class NotFound(LabError):
-    """No such object, or none that the caller may see."""
+    """The object does not exist, or the caller may not see it."""
 
     title = "Not Found Error"
     status = 404
@@ -89,7 +92,7 @@ class TooManyRequests(LabError):
 
 
 class Conflict(LabError):
-    """The request conflicts with existing state: a taken name, the same key with another body."""
+    """The request conflicts with existing state: a name in use, or an idempotency key with another body."""
 
     title = "Conflict"
     status = 409
@@ -104,7 +107,7 @@ class Unavailable(LabError):
 
 
 class StoreUnavailable(Unavailable):
-    """A store did not answer (`definite=False`) or refused before it did anything (`definite=True`)."""
+    """A store did not respond (`definite=False`), or refused before it did anything (`definite=True`)."""
 
 
 class Overloaded(Unavailable):
@@ -114,14 +117,14 @@ class Overloaded(Unavailable):
 
 
 class DeadlineExceeded(Unavailable):
-    """The request's time ran out. What was sent to a store may still take effect."""
+    """The request's deadline passed. What was already sent to a store may still take effect."""
 
     title = "Gateway Timeout"
     status = 504
 
 
 class CouldNotRun(LabError):
-    """The lab itself cannot start or continue: a missing program, a port in use, a server that dies."""
+    """The lab itself cannot start or continue: a program is missing, a port is in use, a server exits."""
 
     title = "Could Not Run"
     exit_code = 3

@@ -1,7 +1,7 @@
-"""The knobs of the system, as one value: the `policies` block of a scenario.
+"""All tunable settings (knobs) of the system: the `policies` block of a scenario.
 
-Services read it from their environment, the twin from the scenario: a change of a knob changes the
-system and its prediction together. Every field states its unit; every default states its source.
+Services read the knobs from their environment, the twin reads them from the scenario: changing a knob changes
+the system and its prediction together. Every field states its unit.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from system.kernel.errors import WrongInput
 
 @dataclass(frozen=True)
 class FanoutKnobs:
-    """When fan-out pushes and when readers pull.
+    """When an author's tweets are pushed (fan-out on write), and when readers pull them (fan-out on read).
 
-    `push_limit`: followers; tweets of an author with more are pulled, not pushed.
-    `hysteresis`: fraction; a pulled author is pushed again below `push_limit * hysteresis`.
-    `chunk`: followers per Lua call (Twitter's own pipelines had 4,000 destinations).
+    `push_limit`: number of followers; tweets of an author with more are pulled, not pushed. `hysteresis`:
+    fraction; tweets of a pulled author are pushed again below `push_limit * hysteresis` followers. `chunk`:
+    followers per Lua call (Twitter's own pipelines had 4,000 destinations).
     """
 
     push_limit: int = 10_000
@@ -34,10 +34,10 @@ class FanoutKnobs:
 class TimelineKnobs:
     """How timelines are cached and rebuilt.
 
-    `cap`: entries kept (Twitter and Mastodon: 800). `trim_slack`: entries above the cap before a trim.
-    `rebuild_concurrency`: concurrent rebuilds per process; `rebuild_queue`: how many more may wait.
-    `building_ttl_s`: TTL of the building marker. `mode_ttl_s`: maximum age of a reader's view of pulled
-    authors.
+    `cap`: entries per timeline (Twitter and Mastodon: 800). `trim_slack`: entries above the cap at which a
+    timeline is trimmed. `rebuild_concurrency`: concurrent rebuilds per process; `rebuild_queue`: rebuilds
+    that may wait for a slot. `building_ttl_s`: TTL of the mark of a list that is being rebuilt. `mode_ttl_s`:
+    maximum age of the copy of the pulled authors that a read uses.
     """
 
     cap: int = 800
@@ -50,13 +50,17 @@ class TimelineKnobs:
 
 @dataclass(frozen=True)
 class CacheKnobs:
-    """`tweet_ttl_s`: TTL of a hot tweet in Redis; `profile_ttl_s`: of a profile. Seconds.
+    """How long cached values may be used, in seconds.
 
-    `privacy_ttl_s`: maximum age of a process' view of which users are protected. A switch to protected is
-    acknowledged once every older view has expired, so it takes that long (if that exceeds
-    `deadline.request_s` the response is a 504, and the switch still takes effect); without PostgreSQL reads
-    continue for that long and then fail closed. `like_ttl_s`: TTL of a cached like count. `like_gather_s`:
-    how long like changes are batched under load before the tweets they name are counted again.
+    `tweet_ttl_s`: TTL of a hot tweet in Redis. `profile_ttl_s`: TTL of a profile in a process.
+
+    `privacy_ttl_s`: maximum age of a process' copy of which users are protected. A switch to protected is
+    acknowledged only after every older copy has expired, so it takes that long. If that exceeds
+    `deadline.request_s`, the response is a 504, and the switch still takes effect. Without PostgreSQL, reads
+    continue for that long and then fail closed.
+
+    `like_ttl_s`: TTL of a cached like count. `like_gather_s`: under load, how long changes of likes are
+    collected into one batch before the likes of the affected tweets are counted again.
     """
 
     tweet_ttl_s: int = 600
@@ -68,9 +72,11 @@ class CacheKnobs:
 
 @dataclass(frozen=True)
 class RetryKnobs:
-    """`attempts`: tries in total, 1 disables retries. `budget`: retries allowed as a fraction of first tries.
+    """Retries of failed calls.
 
-    `base_s`, `max_s`: first and longest backoff; each is uniform from 0 to its bound (full jitter).
+    `attempts`: tries in total; 1 disables retries. `budget`: retry budget, retries as a fraction of first
+    tries. `base_s`, `max_s`: bound of the first and of the longest backoff; each backoff is uniform from 0 to
+    its bound (full jitter).
     """
 
     attempts: int = 2
@@ -81,7 +87,7 @@ class RetryKnobs:
 
 @dataclass(frozen=True)
 class DeadlineKnobs:
-    """`request_s`: total time of a request. `store_s`: longest wait for one call of a store."""
+    """`request_s`: time limit of a whole request. `store_s`: time limit of one call to a store."""
 
     request_s: float = 5.0
     store_s: float = 2.0
@@ -89,9 +95,10 @@ class DeadlineKnobs:
 
 @dataclass(frozen=True)
 class BreakerKnobs:
-    """`failures`: consecutive failures that open a breaker; 0 disables it.
+    """Circuit breakers.
 
-    `open_s`: time until a trial call.
+    `failures`: consecutive failures that open a breaker; 0 disables breakers. `open_s`: time after which an
+    open breaker admits a trial call.
     """
 
     failures: int = 20
@@ -100,14 +107,16 @@ class BreakerKnobs:
 
 @dataclass(frozen=True)
 class ShedKnobs:
-    """Load shedding: what a gateway refuses with 503 before any work.
+    """Load shedding: which requests a gateway refuses with 503 before any work.
 
-    `max_in_flight`: concurrent requests in one gateway; 0 disables the check. HAProxy admits 256 and queues
-    the others, so a lower value refuses requests that would have waited, and a higher one protects a gateway
-    that is called directly. `queue_target_s`, `queue_interval_s`: if every request of the last
-    `queue_interval_s` had waited longer than `queue_target_s` since it arrived at the public load balancer,
-    those that did are refused (the CoDel rule: a queue that never empties is not a buffer). A target of 0
-    disables the check. The defaults tolerate a queue that a restarted or added instance would clear.
+    `max_in_flight`: concurrent requests in one gateway; 0 disables the check. HAProxy admits 256 to a gateway
+    and queues the others. So a value below 256 refuses requests that would have waited, and a value above 256
+    protects only a gateway that is called directly.
+
+    `queue_target_s`, `queue_interval_s`: a request is refused if it waited longer than `queue_target_s` since
+    it arrived at the public load balancer, and so did every request of the last `queue_interval_s` (the CoDel
+    rule: a queue that never empties is not a buffer). A target of 0 disables the check. The defaults tolerate
+    a queue that a restarted or added instance would clear.
     """
 
     max_in_flight: int = 512
@@ -117,15 +126,15 @@ class ShedKnobs:
 
 @dataclass(frozen=True)
 class LimitKnobs:
-    """Requests that one caller may send within any `window_s`.
+    """Rate limits: requests that one caller may send within any `window_s`.
 
-    0 leaves a class unlimited, a window of 0 all classes.
+    A limit of 0 means no limit for that class; a window of 0 disables all limits.
 
     `read`, `search`, `write`: by one user to one route of that class. `user`: by one user to all routes
     together. `sign_up`, `token`: by one client address to those routes. `login`: token requests for one user
-    name. `max_gateways`: gateways at most; while the counters are unavailable each admits limit /
-    `max_gateways`. Generous, so that no shipped scenario reaches them: the busiest of 2,000 Zipf readers
-    sends 43 of 800 reads/s.
+    name. `max_gateways`: maximum number of gateways; while the shared counters are unavailable, each gateway
+    admits limit / `max_gateways`. The defaults are so high that no shipped scenario reaches them: the busiest
+    of 2,000 Zipf readers sends 43 of 800 reads/s.
     """
 
     window_s: float = 60.0
@@ -141,13 +150,13 @@ class LimitKnobs:
 
 @dataclass(frozen=True)
 class BulkheadKnobs:
-    """Concurrent calls from one process to each dependency; more wait for a slot, at most for their timeout.
+    """Maximum concurrent calls from one process to each dependency; 0 is no limit.
 
-    0: no bound.
+    Further calls wait for a slot, at most for the timeout of the dependency.
 
-    `postgres`: connections per pool of a process, 0 for the size that its code chooses. `service`: requests
-    of a gateway inside one service: two hanging services leave 64 of the 256 requests that HAProxy admits to
-    a gateway.
+    `postgres`: connections per pool of a process; 0 for the size that the code of the service sets.
+    `service`: requests of one gateway in flight to one service. With 96, two services that hang leave 64 of
+    the 256 requests that HAProxy admits to a gateway.
     """
 
     redis: int = 1_024
@@ -161,7 +170,7 @@ class BulkheadKnobs:
 
 @dataclass(frozen=True)
 class TimeoutKnobs:
-    """Longest wait for one call of a dependency; 0 s: as `deadline.store`."""
+    """Time limit of one call to each dependency; 0 means `deadline.store_s`."""
 
     redis_s: float = 0.0
     cassandra_s: float = 0.0
@@ -175,7 +184,7 @@ class TimeoutKnobs:
 class CoalesceKnobs:
     """Single-flight for cache misses.
 
-    `misses`: 1, callers that miss the same cache entry share one read of the source; 0, each reads alone.
+    `misses`: 1: callers that miss the same cache entry share one read of the source. 0: each caller reads.
     """
 
     misses: int = 1
@@ -183,14 +192,16 @@ class CoalesceKnobs:
 
 @dataclass(frozen=True)
 class AutoscaleKnobs:
-    """How many instances each service runs, between `min` and `max`; `max` 0 disables autoscaling.
+    """How many instances each service runs, between `min` and `max`; a `max` of 0 disables autoscaling.
 
-    Targets, of which the most exceeded one decides; 0 omits one. `cpu`: fraction of an instance's CPU quota
-    (of one core without a quota). `in_flight`: requests inside an instance. `queue_s`: wait in the mesh for a
-    slot of an instance; with this target an instance has 32 slots instead of 256, so that excess requests
-    wait where they are measured. `hysteresis`: fraction around a target within which nothing changes.
-    `cool_down_s`: time after a change until instances are added again. `calm_s`: time for which fewer
-    instances must have been enough before one is removed.
+    `cpu`, `in_flight` and `queue_s` are targets; the most exceeded one decides, and a target of 0 is ignored.
+    `cpu`: fraction of an instance's CPU quota (of one core without a quota). `in_flight`: concurrent requests
+    in an instance. `queue_s`: wait in HAProxy for a slot of an instance; with this target an instance has 32
+    slots instead of 256, so that excess requests wait in HAProxy, where the wait is measured.
+
+    `hysteresis`: fraction around a target within which nothing changes. `cool_down_s`: time after a change
+    until instances may be added again. `calm_s`: how long one instance fewer must have been enough before one
+    is removed.
     """
 
     min: int = 1
@@ -207,9 +218,9 @@ class AutoscaleKnobs:
 class MeshKnobs:
     """Outlier ejection and replacement of unhealthy instances. A service's only instance is never ejected.
 
-    `eject_errors`: errors of one instance per second, while its siblings do better, that eject it; 0 disables
-    ejection. `eject_s`: for how long. `heal_s`: an instance that fails its health checks for this long is
-    replaced; 0 never.
+    `eject_errors`: errors per second at which an instance is ejected if the error rate of its siblings is at
+    most half of its own; 0 disables ejection. `eject_s`: duration of an ejection. `heal_s`: time for which an
+    instance must fail its health checks before it is replaced; 0 disables replacement.
     """
 
     eject_errors: int = 5
@@ -221,11 +232,12 @@ class MeshKnobs:
 class SearchKnobs:
     """How search ranks, and how the indexer works.
 
-    `half_life_s`: age at which the decaying part of a tweet's rank is one half; `floor`: fraction that an old
-    tweet keeps. `band`: newest matches that are ranked together, older ones follow (Elasticsearch's own limit
-    of a result window). `view_s`: how long the view of a paged search is kept after its last use. `gather_s`:
-    pause between bulks under load. `keep_deleted_s`: how long a deleted tweet remains as a document, so that
-    no late write revives it.
+    `half_life_s`: age at which the part of a tweet's rank that decays has fallen to one half. `floor`:
+    fraction of the rank that does not decay. `band`: number of matches that are ranked together, the newest
+    first; the next older ones follow (the default is Elasticsearch's own limit of a result window). `view_s`:
+    how long the point-in-time view of a paged search is kept after its last use. `gather_s`: pause between
+    bulk requests under load. `keep_deleted_s`: how long a deleted tweet remains as a document, so that no
+    late write restores it.
     """
 
     half_life_s: float = 86_400.0
@@ -238,12 +250,13 @@ class SearchKnobs:
 
 @dataclass(frozen=True)
 class MediaKnobs:
-    """How long links to media are valid, and when orphans are removed. Seconds.
+    """How long links to media are valid, and when orphaned media are removed, in seconds.
 
-    `link_s`: validity of a link to read; its holder can read for that long, even if they lose access in the
-    meantime. `unfinished_s`: age at which an upload that was never finalised is removed (its URL is valid for
-    900), and at which the tweet of an attached picture is checked. `unattached_s`: age at which a finalised
-    picture without a tweet is removed. `sweep_s`: pause between two cleanups; 0 disables them.
+    `link_s`: validity of a signed read link. Whoever has the link can read for that long, even if they lose
+    access in the meantime. `unfinished_s`: age at which an upload that was never finalized is removed (its
+    URL is valid for 900 s), and at which the cleanup checks that the tweet of an attached picture exists.
+    `unattached_s`: age at which a finalized picture without a tweet is removed. `sweep_s`: pause between two
+    cleanups; 0 disables the cleanup.
     """
 
     link_s: int = 120
@@ -273,17 +286,17 @@ class Policies:
     media: MediaKnobs = field(default_factory=MediaKnobs)
 
     def timeout_s(self, dependency: str) -> float:
-        """Return the longest wait for one call of `dependency`, in seconds."""
+        """Return the time limit of one call to `dependency`, in seconds."""
         own: float = getattr(self.timeout, f"{dependency}_s", 0.0)
         return own or self.deadline.store_s
 
     def to_json(self) -> str:
-        """Return the knobs as one JSON object, as `TWEETLAB_POLICIES` carries them."""
+        """Return the knobs as one JSON object, the format of the environment variable `TWEETLAB_POLICIES`."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
 
 def from_json(text: str) -> Policies:
-    """Return the knobs in `text`; omitted knobs keep their defaults. Raises WrongInput, naming the knob."""
+    """Return the knobs in `text`; omitted knobs have their defaults. Raises WrongInput, naming the knob."""
     try:
         values = numbers.parse_json(text) if text.strip() else {}
     except ValueError as problem:
@@ -294,7 +307,10 @@ def from_json(text: str) -> Policies:
 
 
 def from_dict(values: dict[str, Any]) -> Policies:
-    """Return the knobs in a nested dict of plain numbers (units as in the field names)."""
+    """Return the knobs in a nested dict, group -> knob -> number (units as in the field names).
+
+    Omitted knobs have their defaults. Raises WrongInput for an unknown or invalid knob.
+    """
     parts: dict[str, Any] = {}
     kinds = typing.get_type_hints(Policies)
     for group, knobs in values.items():

@@ -1,7 +1,8 @@
-"""Readers of store metrics, as samples. `READERS` is the table: to add a store, add a function and a row.
+"""Reads the metrics of the stores, as samples. To add a store, add a reader function and a row to `READERS`.
 
 A reader raises the errors of its driver; the exporter then reports the store as down and creates a new
-reader. The readers of Cassandra and Kafka keep their clients: creating one costs more than a hundred queries.
+reader. The readers of Cassandra and Kafka keep their clients open, because creating one costs more than a
+hundred queries.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from system.platform.servers import wan as wan_emulator
 if TYPE_CHECKING:
     from system.stores.cassandra.driver import Bridge
 
-ANSWER_S = 4.0      # longest wait for one store
+ANSWER_S = 4.0      # timeout for one store
 ES_PARTS = "jvm,indices,thread_pool"
 ES_FIELDS = ",".join(f"nodes.*.{path}" for path in (
     "jvm.mem.heap_used_in_bytes", "jvm.gc.collectors.*.collection_time_in_millis", "thread_pool.*.rejected", "indices.docs.count",
@@ -40,14 +41,15 @@ ES_OPERATIONS = {  # operation -> (block, count, milliseconds)
 STANDBYS = ("SELECT application_name, coalesce(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn), 0)::float, "
             "coalesce(extract(epoch FROM replay_lag), 0)::float FROM pg_stat_replication WHERE state = 'streaming'")
 CASSANDRA_POOLS = ("CompactionExecutor", "MemtableFlushWriter", "MutationStage", "Native-Transport-Requests", "ReadStage")
-NODES = {"nginx": "cdn"}  # store -> name of its nodes, if it differs
-GROUPS = {**events.GROUPS, "media": (events.TWEET_DELETED,)}  # expected groups; one that never committed lags by everything
+NODES = {"nginx": "cdn"}  # store -> name of its nodes, if it differs from the name of the store
+# Consumer groups that are always reported. The lag of one that never committed is the whole topic.
+GROUPS = {**events.GROUPS, "media": (events.TWEET_DELETED,)}
 ES_POOLS = ("write", "search", "get", "refresh")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One value of one series of METRICS."""
+    """One value of one time series; `name` is a metric of METRICS."""
 
     name: str
     value: float
@@ -58,45 +60,45 @@ Reader = Callable[[Settings, str, str], Awaitable[list[Sample]]]  # (settings, a
 
 
 async def redis(settings: Settings, address: str, node: str) -> list[Sample]:
-    """Read INFO, without a driver."""
+    """Read INFO, over a plain socket instead of a driver."""
     info = await copies.redis_info(address)
-    # A database is `db0`; Redis 8 adds lines such as `db0_distrib_strings_sizes`.
+    # `db0` is a database; Redis 8 adds lines such as `db0_distrib_strings_sizes`, which are not.
     keys = sum(int(value.split(",")[0].removeprefix("keys=")) for name, value in info.items() if re.fullmatch(r"db\d+", name))
-    at = {"node": node}
+    node_label = {"node": node}
     return [
-        Sample("tweetlab_redis_memory_bytes", float(info["used_memory"]), at),
-        Sample("tweetlab_redis_keys", keys, at),
-        Sample("tweetlab_redis_clients", float(info["connected_clients"]), at),
-        Sample("tweetlab_redis_commands_total", float(info["total_commands_processed"]), at),
-        Sample("tweetlab_redis_lookups_total", float(info["keyspace_hits"]), {**at, "result": "hit"}),
-        Sample("tweetlab_redis_lookups_total", float(info["keyspace_misses"]), {**at, "result": "miss"}),
-        Sample("tweetlab_redis_evicted_total", float(info["evicted_keys"]), at),
-        Sample("tweetlab_redis_cpu_seconds_total", float(info["used_cpu_user"]) + float(info["used_cpu_sys"]), at),
+        Sample("tweetlab_redis_memory_bytes", float(info["used_memory"]), node_label),
+        Sample("tweetlab_redis_keys", keys, node_label),
+        Sample("tweetlab_redis_clients", float(info["connected_clients"]), node_label),
+        Sample("tweetlab_redis_commands_total", float(info["total_commands_processed"]), node_label),
+        Sample("tweetlab_redis_lookups_total", float(info["keyspace_hits"]), {**node_label, "result": "hit"}),
+        Sample("tweetlab_redis_lookups_total", float(info["keyspace_misses"]), {**node_label, "result": "miss"}),
+        Sample("tweetlab_redis_evicted_total", float(info["evicted_keys"]), node_label),
+        Sample("tweetlab_redis_cpu_seconds_total", float(info["used_cpu_user"]) + float(info["used_cpu_sys"]), node_label),
         *_redis_copies(info, node),
     ]
 
 
 def _redis_copies(info: dict[str, str], node: str) -> list[Sample]:
-    """Return which member is the primary, and the lag of its replicas."""
+    """Return whether this node is the primary, and the lag of its replicas."""
     kind = node.rpartition("-")[0]
     samples = [Sample("tweetlab_store_primary", float(info["role"] == "master"), {"store": kind, "node": node})]
     for replica in copies.redis_replicas(info):
         # The instance number is the last octet of the address.
-        at = {"store": kind, "node": f"{kind}-{replica['ip'].rpartition('.')[2]}"}
+        labels = {"store": kind, "node": f"{kind}-{replica['ip'].rpartition('.')[2]}"}
         lag_bytes = max(0.0, float(info["master_repl_offset"]) - float(replica["offset"]))
-        samples += [Sample("tweetlab_copy_lag_bytes", lag_bytes, at),
-                    Sample("tweetlab_copy_lag_seconds", float(replica["lag"]), at)]
+        samples += [Sample("tweetlab_copy_lag_bytes", lag_bytes, labels),
+                    Sample("tweetlab_copy_lag_seconds", float(replica["lag"]), labels)]
     return samples
 
 
 async def sentinel(settings: Settings, address: str, node: str) -> list[Sample]:
-    """Return no samples; raise if it does not answer."""
+    """Return no samples; raise if the node does not respond."""
     await copies.redis_info(address)
     return []
 
 
 def answering(path: str) -> Reader:
-    """Return a reader without samples, which only checks that `path` is answered."""
+    """Return a reader that returns no samples and only checks that a GET of `path` succeeds."""
     async def check(settings: Settings, address: str, node: str) -> list[Sample]:
         await health.http(address, path)
         return []
@@ -124,24 +126,24 @@ async def postgres(settings: Settings, address: str, node: str) -> list[Sample]:
         standbys = await (await connection.execute(STANDBYS)).fetchall() if role and role[0] else []
     finally:
         await connection.close()
-    at = {"node": node}
+    node_label = {"node": node}
     return [
-        Sample("tweetlab_postgres_transactions_total", row[0], {**at, "result": "commit"}),
-        Sample("tweetlab_postgres_transactions_total", row[1], {**at, "result": "rollback"}),
-        Sample("tweetlab_postgres_blocks_total", row[2], {**at, "source": "cache"}),
-        Sample("tweetlab_postgres_blocks_total", row[3], {**at, "source": "disk"}),
-        Sample("tweetlab_postgres_deadlocks_total", row[4], at),
-        Sample("tweetlab_postgres_size_bytes", row[5], at),
-        Sample("tweetlab_postgres_longest_transaction_seconds", max((age for _, _, age in sessions), default=0.0), at),
-        *(Sample("tweetlab_postgres_connections", count, {**at, "state": state}) for state, count, _ in sessions),
-        Sample("tweetlab_store_primary", float(bool(role and role[0])), {"store": "postgres", **at}),
+        Sample("tweetlab_postgres_transactions_total", row[0], {**node_label, "result": "commit"}),
+        Sample("tweetlab_postgres_transactions_total", row[1], {**node_label, "result": "rollback"}),
+        Sample("tweetlab_postgres_blocks_total", row[2], {**node_label, "source": "cache"}),
+        Sample("tweetlab_postgres_blocks_total", row[3], {**node_label, "source": "disk"}),
+        Sample("tweetlab_postgres_deadlocks_total", row[4], node_label),
+        Sample("tweetlab_postgres_size_bytes", row[5], node_label),
+        Sample("tweetlab_postgres_longest_transaction_seconds", max((age for _, _, age in sessions), default=0.0), node_label),
+        *(Sample("tweetlab_postgres_connections", count, {**node_label, "state": state}) for state, count, _ in sessions),
+        Sample("tweetlab_store_primary", float(bool(role and role[0])), {"store": "postgres", **node_label}),
         *(Sample(name, float(value), {"store": "postgres", "node": member})
           for member, *lags in standbys for name, value in zip(("tweetlab_copy_lag_bytes", "tweetlab_copy_lag_seconds"), lags)),
     ]
 
 
 class Cassandra:
-    """The virtual tables of system_views, over one session."""
+    """Reads the virtual tables of system_views, over one session."""
 
     def __init__(self) -> None:
         self._bridge: Bridge | None = None
@@ -151,20 +153,20 @@ class Cassandra:
 
         if self._bridge is None:
             self._bridge = await Bridge.open([address], consistency="ONE", deadline_s=ANSWER_S, alone=True)
-        at, own_keyspace = {"node": node}, settings.namespace
-        samples = [Sample("tweetlab_cassandra_clients", len(await self._rows("address", "clients")), at)]
+        node_label, own_keyspace = {"node": node}, settings.namespace
+        samples = [Sample("tweetlab_cassandra_clients", len(await self._rows("address", "clients")), node_label)]
         for name, *counts in await self._rows("name, active_tasks, pending_tasks, blocked_tasks", "thread_pools"):
-            samples += [Sample("tweetlab_cassandra_tasks", float(n), {**at, "pool": name, "state": state})
+            samples += [Sample("tweetlab_cassandra_tasks", float(n), {**node_label, "pool": name, "state": state})
                         for state, n in zip(("active", "pending", "blocked"), counts) if name in CASSANDRA_POOLS]
         disk_usage = await self._rows("keyspace_name, table_name, mebibytes", "disk_usage")
-        samples += [Sample("tweetlab_cassandra_disk_bytes", float(mebibytes) * 2**20, {**at, "table": table})
+        samples += [Sample("tweetlab_cassandra_disk_bytes", float(mebibytes) * 2**20, {**node_label, "table": table})
                     for keyspace, table, mebibytes in disk_usage
                     if keyspace == own_keyspace]
         for kind in ("read", "write", "scan"):
             rows = await self._rows("keyspace_name, table_name, count, p99th_ms", f"coordinator_{kind}_latency")
             for keyspace, table, count, p99_ms in rows:
                 if keyspace == own_keyspace:
-                    labels = {**at, "table": table, "operation": kind}
+                    labels = {**node_label, "table": table, "operation": kind}
                     samples.append(Sample("tweetlab_cassandra_operations_total", float(count or 0), labels))
                     samples.append(Sample("tweetlab_cassandra_p99_seconds", float(p99_ms or 0) / 1e3, labels))
         return samples
@@ -187,47 +189,46 @@ async def elasticsearch(settings: Settings, address: str, node: str) -> list[Sam
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as web, web.get(url) as response:
         response.raise_for_status()
         (node_stats,) = (await response.json())["nodes"].values()
-    indices, at = node_stats["indices"], {"node": node}
+    indices, node_label = node_stats["indices"], {"node": node}
     gc_ms = sum(collector["collection_time_in_millis"] for collector in node_stats["jvm"]["gc"]["collectors"].values())
     samples = [
-        Sample("tweetlab_elasticsearch_heap_bytes", node_stats["jvm"]["mem"]["heap_used_in_bytes"], at),
-        Sample("tweetlab_elasticsearch_documents", indices["docs"]["count"], at),
-        Sample("tweetlab_elasticsearch_gc_seconds_total", gc_ms / 1e3, at),
+        Sample("tweetlab_elasticsearch_heap_bytes", node_stats["jvm"]["mem"]["heap_used_in_bytes"], node_label),
+        Sample("tweetlab_elasticsearch_documents", indices["docs"]["count"], node_label),
+        Sample("tweetlab_elasticsearch_gc_seconds_total", gc_ms / 1e3, node_label),
     ]
     for operation, (block, count, millis) in ES_OPERATIONS.items():
-        labels = {**at, "operation": operation}
+        labels = {**node_label, "operation": operation}
         samples.append(Sample("tweetlab_elasticsearch_operations_total", indices[block][count], labels))
         samples.append(Sample("tweetlab_elasticsearch_seconds_total", indices[block][millis] / 1e3, labels))
     cluster = await copies.elastic_health(address)
-    samples.append(Sample("tweetlab_copies_missing", cluster["unassigned_shards"], {**at, "store": "elasticsearch"}))
+    samples.append(Sample("tweetlab_copies_missing", cluster["unassigned_shards"], {**node_label, "store": "elasticsearch"}))
     pools = node_stats["thread_pool"]
-    return samples + [Sample("tweetlab_elasticsearch_rejected_total", pools[pool]["rejected"], {**at, "pool": pool})
+    return samples + [Sample("tweetlab_elasticsearch_rejected_total", pools[pool]["rejected"], {**node_label, "pool": pool})
                       for pool in ES_POOLS if pool in pools]
 
 
 async def nginx(settings: Settings, address: str, node: str) -> list[Sample]:
-    """Read nginx_status of the edge."""
+    """Read nginx_status of the edge cache."""
     import aiohttp
 
     timeout = aiohttp.ClientTimeout(total=ANSWER_S)
     async with aiohttp.ClientSession(timeout=timeout) as web, web.get(f"http://{address}/nginx_status") as response:
         response.raise_for_status()
         words = (await response.text()).split()
-    at = {"node": node}
+    node_label = {"node": node}
     states = {name: float(words[words.index(word) + 1]) for name, word in (
         ("active", "connections:"), ("reading", "Reading:"), ("writing", "Writing:"), ("waiting", "Waiting:"))}
-    return [Sample("tweetlab_nginx_requests_total", float(words[words.index("requests") + 3]), at),
-            *(Sample("tweetlab_nginx_connections", value, {**at, "state": name}) for name, value in states.items())]
+    return [Sample("tweetlab_nginx_requests_total", float(words[words.index("requests") + 3]), node_label),
+            *(Sample("tweetlab_nginx_connections", value, {**node_label, "state": name}) for name, value in states.items())]
 
 
 def lags_of(committed: Mapping[Any, int], begins: Mapping[Any, int], ends: Mapping[Any, int],
             expected: Collection[str]) -> dict[str, int]:
-    """Return topic -> records that a group has not committed.
+    """Return topic -> lag of a group: the number of records that it has not committed.
 
-    Included are `expected` topics and those with a committed offset.
-
-    A partition without a committed offset (absent, or -1) counts from its beginning, where the group will
-    start.
+    `committed`, `begins`, `ends`: offsets by partition. The topics are the `expected` ones and those with a
+    committed offset. A partition without a committed offset (absent, or -1) counts from its beginning, where
+    the group will start.
     """
     topics = {partition.topic for partition, offset in committed.items() if offset >= 0}.union(expected)
     lags: dict[str, int] = {}
@@ -239,7 +240,7 @@ def lags_of(committed: Mapping[Any, int], begins: Mapping[Any, int], ends: Mappi
 
 
 class Kafka:
-    """End offsets of every topic, and the lag of each consumer group."""
+    """Reads the end offsets of every topic, and the lag of each consumer group."""
 
     def __init__(self) -> None:
         self._control: Any = None
@@ -265,7 +266,7 @@ class Kafka:
         listed = [group for group, *_ in await self._control.list_consumer_groups()]
         for group in dict.fromkeys([*listed, *expected]):
             offsets = await self._control.list_consumer_group_offsets(group)
-            committed = {partition: at.offset for partition, at in offsets.items()}
+            committed = {partition: position.offset for partition, position in offsets.items()}
             lags = lags_of(committed, begins, ends, expected.get(group, ()))
             samples += [Sample("tweetlab_group_lag_records", lag, {"group": group, "topic": topic})
                         for topic, lag in lags.items()]
@@ -273,7 +274,7 @@ class Kafka:
         return [*samples, Sample("tweetlab_copies_missing", short, {"store": "kafka", "node": node})]
 
     async def _is_reporter(self, address: str) -> bool:
-        """Return whether this broker has the lowest id of the live ones: one broker reports for all of them."""
+        """Return whether this live broker has the lowest id: that one reports for the cluster."""
         brokers = (await self._control.describe_cluster())["brokers"]
         first = min(brokers, key=lambda broker: int(broker["node_id"]))
         return f"{first['host']}:{first['port']}" == address
@@ -296,25 +297,25 @@ class Kafka:
 
 
 async def links(settings: Settings, address: str, node: str) -> list[Sample]:
-    """Read the WAN emulator's state of each directed link. `address`: its socket."""
+    """Read the state of each link from the WAN emulator. `address`: path of its Unix socket."""
     samples = []
     for row in await wan_emulator.request_at(Path(address), {"op": "look"}):
-        at = {"source": wan.NAMES[row["from"]], "target": wan.NAMES[row["to"]]}
+        labels = {"source": wan.NAMES[row["from"]], "target": wan.NAMES[row["to"]]}
         samples += [
-            Sample("tweetlab_wan_packets_total", row["packets"], {**at, "fate": "carried"}),
-            Sample("tweetlab_wan_packets_total", row["lost"], {**at, "fate": "lost"}),
-            Sample("tweetlab_wan_bytes_total", row["bytes"], at),
-            Sample("tweetlab_wan_delay_seconds", row["delay_s"], at),
-            Sample("tweetlab_wan_cut", float(row["cut"]), at),
+            Sample("tweetlab_wan_packets_total", row["packets"], {**labels, "fate": "carried"}),
+            Sample("tweetlab_wan_packets_total", row["lost"], {**labels, "fate": "lost"}),
+            Sample("tweetlab_wan_bytes_total", row["bytes"], labels),
+            Sample("tweetlab_wan_delay_seconds", row["delay_s"], labels),
+            Sample("tweetlab_wan_cut", float(row["cut"]), labels),
         ]
     return samples + await _active()
 
 
 async def _active() -> list[Sample]:
     members = zones()
-    primary = await asyncio.to_thread(sentinels.elected_primary, [at for kind, at, *_ in members if kind == "sentinel"])
-    return [Sample("tweetlab_region_active", float(at == primary), {"region": wan.NAMES[zone]})
-            for kind, at, _, zone in members if kind == "redis"]
+    primary = await asyncio.to_thread(sentinels.elected_primary, [address for kind, address, *_ in members if kind == "sentinel"])
+    return [Sample("tweetlab_region_active", float(address == primary), {"region": wan.NAMES[zone]})
+            for kind, address, _, zone in members if kind == "redis"]
 
 
 READERS: dict[str, Callable[[], Reader]] = {  # store -> creates its reader
@@ -333,15 +334,19 @@ READERS: dict[str, Callable[[], Reader]] = {  # store -> creates its reader
 
 
 def zones(env: Mapping[str, str] | None = None) -> list[tuple[str, str, str, int]]:
-    """Return (kind, address, node, zone) of each node in TWEETLAB_MEMBERS of `env`; empty without zones."""
+    """Return (kind, address, node, zone) of each node in TWEETLAB_MEMBERS; empty for a lab without zones.
+
+    `env`: None is the environment of this process.
+    """
     rows = numbers.parse_json((os.environ if env is None else env).get("TWEETLAB_MEMBERS") or "[]")
     return [(str(kind), str(address), str(node), int(zone)) for kind, address, node, zone in rows]
 
 
 def addresses(settings: Settings) -> Sequence[tuple[str, str, str]]:
-    """Return (store, address, node) of every store in the settings, with node names as in blueprints.
+    """Return (store, address, node) of every node of every store, with node names as in blueprints.
 
-    With zones, every member is included, also those that a service's settings do not contain.
+    They are taken from the settings or, in a lab with zones, from TWEETLAB_MEMBERS, which also names members
+    that the settings of a service do not contain.
     """
     if members := zones():
         return [(kind, address, node) for kind, address, node, _ in members if kind in READERS]

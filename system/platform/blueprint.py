@@ -1,7 +1,7 @@
-"""Blueprints: which nodes a lab has and how each process runs. A blueprint is data and starts nothing.
+"""Blueprints: which nodes a lab has and how each process runs. A blueprint is only data.
 
-`BLUEPRINTS` is the table: a further blueprint is one more row. How a process runs (nice, heap,
-collector, processors) is declared here because it changes what a run measures; the record stores it.
+To add a blueprint, add a row to `BLUEPRINTS`. How a process runs (nice value, heap, garbage collector,
+processors) is declared here because it affects what a run measures; the record of a run contains it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from typing import Any, Literal
 from system.kernel import wan
 from system.kernel.errors import WrongInput
 
-# An idle worker thread of Cassandra's stages sleeps 10 µs at a time before it gives up, 25,000 times a second
-# in all at 140 posts/s: two thirds of its CPU. Measured per post at 140/s: 3.6 ms with the kernel's 50 µs,
-# 2.3 with 200, 1.8 with 1,000.
+# Timer slack of Cassandra. An idle worker thread of its stages sleeps 10 µs at a time before it gives up:
+# 25,000 sleeps per second in all threads at 140 posts/s, two thirds of Cassandra's CPU. Measured CPU per post
+# at 140 posts/s: 3.6 ms with the kernel's slack of 50 µs, 2.3 ms with 200 µs, 1.8 ms with 1,000 µs.
 CASSANDRA_SLACK_US = 1_000
 
-# Sentinel replaces a primary within 3.3 to 5 s; a failed election is repeated after 6 s (1 of 62: 9.7 s).
+# Sentinel replaces a primary within 3.3 to 5 s; it repeats a failed election after 6 s (1 of 62: 9.7 s in
+# total).
 REDIS_HEAL_PAUSE_S = 12.0
 
-# Patroni's ttl (6 s), which a simultaneous election in etcd starts again; measured 5.6 to 9.6 s, n = 22.
+# Patroni replaces a primary after its ttl (6 s), which a simultaneous election in etcd restarts. Measured:
+# 5.6 to 9.6 s, n = 22.
 POSTGRES_HEAL_PAUSE_S = 12.0
 
 Role = Literal["network", "store", "mesh", "service", "observer"]
@@ -46,13 +48,12 @@ SERVICE_MODULES = {  # kind -> the module that `python -m` runs
 class Running:
     """How one process runs.
 
-    `own_session`: a scheduler group of its own (autogroup). `nice`: -20 to 19, 0 is normal.
-    `heap_mib`, `gc`, `processors`: JVM heap, collector and ActiveProcessorCount; None or "" outside a JVM.
-    `cpu_quota_cores`: cores it may use at most; None is no limit.
-    `timer_slack_us`: how late the kernel may fire this process' timers, so that it wakes it less often; 0 is
-    the kernel's 50.
-    `heal_pause_s`: least time from its death to its restart. For members of a failover group: long enough for
-    the others to have elected a new primary, or else the dead one would come back as primary.
+    `own_session`: it runs in its own scheduler group (autogroup). `nice`: -20 to 19, 0 is normal. `heap_mib`,
+    `gc`, `processors`: JVM heap, garbage collector and ActiveProcessorCount; None or "" without a JVM.
+    `cpu_quota_cores`: maximum CPU in cores; None is no limit. `timer_slack_us`: how late the kernel may fire
+    timers of this process, to wake it less often; 0 is the kernel's default of 50. `heal_pause_s`: minimum
+    time from its death to its restart. For members of a failover group it is long enough for the others to
+    elect a new primary; otherwise the dead one would return as the primary.
     """
 
     own_session: bool = True
@@ -67,10 +68,11 @@ class Running:
 
 @dataclass(frozen=True)
 class Node:
-    """One node. `memory_mib`: its expected resident memory. `module`: set for our services only.
+    """One node.
 
-    `zone`: the failure domain, from 1; 0 if the blueprint has no zones. `region`: the region's network, a
-    namespace of its own (`kernel/wan.NAMES`); 0 is loopback.
+    `memory_mib`: expected resident memory. `module`: the Python module to run; "" for third-party servers.
+    `zone`: failure domain, from 1; 0 if the blueprint has no zones. `region`: number of the region
+    (`kernel/wan.NAMES`), each a network namespace; 0 is the loopback of this machine.
     """
 
     name: str
@@ -101,7 +103,7 @@ class Blueprint:
 
     @property
     def in_regions(self) -> bool:
-        """Return whether its nodes are in regions, connected by the WAN emulator."""
+        """Whether its nodes are in regions, which the WAN emulator connects."""
         return bool(self.of_role("network"))
 
     def in_zone(self, zone: int) -> tuple[Node, ...]:
@@ -137,7 +139,7 @@ def _service(kind: str, zone: int = 0) -> Node:
 
 
 def _small() -> Blueprint:
-    # Heaps and resident sizes: measured on 2 cores, see each server's module.
+    # Heap and memory sizes were measured on 2 cores; see the module of each server.
     jvm = Running(gc="Serial", processors=2)
     stores = (
         _store("redis", 60),
@@ -153,7 +155,7 @@ def _small() -> Blueprint:
 
 
 def _cluster() -> Blueprint:
-    """Three zones: two that serve, and a third that only votes. The instance's number is its zone."""
+    """Three zones: two that serve, and a third that only votes. Instance numbers are zone numbers."""
     jvm = Running(gc="Serial", processors=2)
     cassandra = dataclasses.replace(jvm, heap_mib=256, timer_slack_us=CASSANDRA_SLACK_US)
     kafka, elastic = dataclasses.replace(jvm, heap_mib=192), dataclasses.replace(jvm, heap_mib=300)
@@ -212,7 +214,7 @@ def with_observers(blueprint: Blueprint) -> Blueprint:
     It keeps its name, since none of these nodes serves users.
     """
     have = {node.name for node in blueprint.nodes}
-    region = wan.OUTSIDE if blueprint.in_regions else 0  # reachable from the services in namespaces, too
+    region = wan.OUTSIDE if blueprint.in_regions else 0  # services in namespaces can reach it too
     added = tuple(dataclasses.replace(node, region=region) for node in OBSERVERS if node.name not in have)
     return Blueprint(blueprint.name, blueprint.nodes + added)
 

@@ -1,7 +1,7 @@
 """Health probes: each speaks a few bytes of the server's own protocol and needs no driver.
 
-A probe returns what a healthy node answered, or raises Unhealthy with the last answer: the error of a failed
-start quotes that text. Every probe ends within `PROBE_TIMEOUT_S`.
+A probe returns the response of a healthy node, or raises Unhealthy with the last response, which the error of
+a failed start quotes. Every probe ends within `PROBE_TIMEOUT_S`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Unhealthy(Exception):
-    """The node is not healthy; the text is its last answer, or why there was none."""
+    """The node is unhealthy; the text is its last response, or why there was none."""
 
 
 async def wait(
     probe: Callable[[], Awaitable[str]], timeout_s: float, alive: Callable[[], bool], interval_s: float = 0.1
 ) -> tuple[bool, str]:
-    """Probe until the node is healthy, its process has died or `timeout_s` is over.
+    """Probe until the node is healthy, its process has died, or `timeout_s` has passed.
 
-    Return (healthy, last answer).
+    Returns (healthy, last response).
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
@@ -55,7 +55,7 @@ async def redis(address: str) -> str:
 
 
 async def http(address: str, path: str, expect: tuple[str, ...] = ()) -> str:
-    """Return the status line of a 2xx answer whose body contains one of `expect` (() accepts any body)."""
+    """Return the status line of a 2xx response whose body contains one of `expect`; () accepts any body."""
     async with _connect(address) as (reader, writer):
         writer.write(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         answer = (await reader.read(MAX_ANSWER_BYTES)).decode(errors="replace")
@@ -71,7 +71,7 @@ async def http(address: str, path: str, expect: tuple[str, ...] = ()) -> str:
 
 
 async def cassandra(address: str) -> str:
-    """Return SUPPORTED, the answer to OPTIONS of the native protocol v4."""
+    """Return "SUPPORTED", the response to OPTIONS in the native protocol v4."""
     async with _connect(address) as (reader, writer):
         writer.write(bytes([4, 0, 0, 0, 5]) + struct.pack(">i", 0))
         header = await reader.readexactly(9)
@@ -83,7 +83,7 @@ async def cassandra(address: str) -> str:
 async def kafka(address: str, own: int) -> str:
     """Return the number of live brokers that the node reports.
 
-    `own`, its id, must be among them, so it is not fenced.
+    `own`: the id of the node. It must be among them, which shows that the node is not fenced.
     """
     async with _connect(address) as (reader, writer):
         client = b"tweetlab"
@@ -111,7 +111,7 @@ def _broker_numbers(answer: bytes) -> list[int]:
 
 
 async def postgres(address: str, role: str, database: str) -> str:
-    """Return ready, after a session was opened and the server sent ReadyForQuery."""
+    """Open a session, and return "ready" after the server has sent ReadyForQuery."""
     async with _postgres_session(address, role, database):
         return "ready"
 
@@ -125,9 +125,9 @@ async def postgres_execute(address: str, role: str, database: str, statement: st
 
 
 async def postgres_primary(addresses: Sequence[str], role: str, database: str) -> str:
-    """Return the member that takes writes; a single one is not probed.
+    """Return the address of the member that accepts writes; a single member is not probed.
 
-    Raises Unhealthy with the last answer of each.
+    Raises Unhealthy, with the response of each, if there is none.
     """
     if len(addresses) == 1:
         return addresses[0]

@@ -1,11 +1,18 @@
 """A minimal HTTP service: raw ASGI, one table of routes, one error format.
 
-A service behind the mesh gets its caller from the gateway: `x-user-id` (the token's user), `x-deadline-ms`
-(time left), `x-deadline-at-us` (the deadline in µs of this machine's CLOCK_MONOTONIC, so that time in a
-queue, or in the socket of a paused process, counts), `x-request-id`. It answers JSON; every error is `{title,
-detail, type, status}`; `server-timing` and `x-tweetlab-instance` say where the time was spent. A read is
-cancelled at its deadline. A write is never cancelled: the caller gets 504 (outcome unknown) and the write
-runs to completion.
+The gateway calls a service through the mesh (the internal HAProxy) with these request headers:
+
+    x-user-id         the user of the token
+    x-deadline-ms     time left when the gateway forwarded the request
+    x-deadline-at-us  the deadline in µs of this machine's CLOCK_MONOTONIC, so that time in a queue, or in the
+                      socket of a paused process, counts
+    x-request-id      id of the request
+
+Responses are JSON; every error is `{title, detail, type, status}`. The response headers `server-timing` and
+`x-tweetlab-instance` report how long the request took, and in which instance.
+
+A read is cancelled at its deadline. A write is never cancelled: the caller gets 504 (outcome unknown) and the
+write runs to completion.
 """
 
 from __future__ import annotations
@@ -25,8 +32,8 @@ from system.kernel.telemetry import metrics, tracing
 
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_DEADLINE_MS = 5_000
-OLDEST_NS = 3_600 * 10**9  # a deadline that passed longer ago is from another clock, and counts as absent
-NO_ROUTE = "none"  # the label of requests that match no row
+OLDEST_NS = 3_600 * 10**9  # a deadline that passed longer ago comes from another clock, and counts as absent
+NO_ROUTE = "none"  # metric label of requests that match no route
 
 _log = logging.getLogger("tweetlab")
 
@@ -37,7 +44,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Answer:
-    """The response of a handler. `headers`: lower-case names."""
+    """The response of a handler. `body`: bytes, or a value to send as JSON. `headers`: lower-case names."""
 
     __slots__ = ("body", "headers", "status")
 
@@ -64,8 +71,9 @@ def deadline_ns(left_ms: bytes, at_us: bytes, now_ns: int) -> int:
     """Return a request's deadline on the monotonic clock (ns since boot), as of `now_ns`.
 
     `left_ms`, `at_us`: the headers `x-deadline-ms` (time left) and `x-deadline-at-us` (time on the shared
-    clock), b"" if absent. A value that is not a number counts as absent; so does a time more than an hour
-    (`OLDEST_NS`) ago: it is from another clock. Without both, DEFAULT_DEADLINE_MS from now.
+    clock), b"" if absent. The earlier of the two applies. A value that is not a number counts as absent, and
+    so does a time more than an hour (`OLDEST_NS`) ago: it comes from another clock. Without `left_ms`,
+    DEFAULT_DEADLINE_MS from now replaces it.
     """
     latest_ns = now_ns + (int(left_ms) if left_ms.isdigit() and len(left_ms) <= 9 else DEFAULT_DEADLINE_MS) * 1_000_000
     at_ns = int(at_us) * 1_000 if at_us.isdigit() and len(at_us) <= 16 else 0
@@ -89,9 +97,9 @@ class Call:
 
     @property
     def user_id(self) -> int:
-        """Return the caller.
+        """Return the id of the calling user.
 
-        Raises Unauthorized if the gateway named none: the mesh does not bypass authentication.
+        Raises Unauthorized if the gateway set none, so that a request that bypasses the gateway has no user.
         """
         text = self.headers.get(b"x-user-id", b"")
         if not text.isdigit():
@@ -105,8 +113,7 @@ class Call:
 
     @property
     def trace(self) -> str:
-        """Return the `Event.trace` for events of this request: its id and, if it is sampled, its traceparent.
-        """
+        """Return `Event.trace` for events of this request: its id and, if sampled, its traceparent."""
         return tracing.carried(self.request_id)
 
     def header(self, name: str) -> str:
@@ -114,7 +121,7 @@ class Call:
         return self.headers.get(name.encode(), b"").decode("latin-1")
 
     def query(self) -> dict[str, str]:
-        """Return the query parameters; if one is repeated, its last value."""
+        """Return the query parameters by name; of a repeated parameter, the last value."""
         if not self.query_string:
             return {}
         pairs = (part.partition("=") for part in self.query_string.decode("latin-1").split("&") if part)
@@ -159,7 +166,10 @@ T = TypeVar("T")
 
 
 class Router(Generic[T]):
-    """Maps a method and a path to a value. Literal segments win over parameters, which are never empty."""
+    """Maps a method and a path to a value.
+
+    A route with fewer parameters takes precedence. The value of a parameter is never empty.
+    """
 
     def __init__(self, rows: Iterable[tuple[str, str, T]] = ()) -> None:
         self._rows: dict[tuple[str, int], list[tuple[list[str | None], list[tuple[int, str]], T, str]]] = {}
@@ -176,7 +186,7 @@ class Router(Generic[T]):
             candidates.sort(key=lambda row: len(row[1]))
 
     def find(self, method: str, path: str) -> tuple[T, dict[str, str], str] | None:
-        """Return the row's value, its path parameters and its route pattern; None if no row matches."""
+        """Return (value, path parameters, route pattern) of the matching route; None if no route matches."""
         parts = path.split("/")
         for literal, names, target, route in self._rows.get((method, len(parts)), ()):
             for expected, part in zip(literal, parts):
@@ -196,7 +206,10 @@ async def send_metrics(send: Send) -> None:
 
 
 class App:
-    """A raw ASGI application. `open`/`close`: run before the first and after the last request. `ready`: for /health."""
+    """A raw ASGI application.
+
+    `open_`, `close`: run before the first and after the last request. `ready`: whether /health responds 200.
+    """
 
     def __init__(self, name: str, rows: Sequence[Row], instance: str,
                  open_: Callable[[], Awaitable[None]] | None = None, close: Callable[[], Awaitable[None]] | None = None,
@@ -209,7 +222,7 @@ class App:
         self._requests = metrics.Requests()
 
     def route(self, rows: Sequence[Row]) -> None:
-        """Add routes; for a service that is built only after its stores are open."""
+        """Add routes, for a service whose handlers exist only after its stores are open."""
         self._router.add(rows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -302,7 +315,7 @@ class App:
 
 
 def _log_failure(task: asyncio.Task[Answer]) -> None:
-    """Log the error of a write that ended after its deadline; the caller has already got 504."""
+    """Log the error of a write that failed after its deadline; its caller has already received a 504."""
     if not task.cancelled() and task.exception() is not None:
         _log.warning("a write that outlived its deadline failed: %s", task.exception())
 
@@ -310,7 +323,7 @@ def _log_failure(task: asyncio.Task[Answer]) -> None:
 def error_response(problem: BaseException) -> Answer:
     """Return the response for an error.
 
-    Anything but a LabError is a bug: 500, with details only in the log.
+    An error that is not a LabError is a bug: the response is a 500, and only the log has the details.
     """
     if not isinstance(problem, LabError):
         _log.error("unexpected error", exc_info=problem)

@@ -1,10 +1,11 @@
-"""A circuit breaker as a state machine without a clock. The services and the twin use the same one.
+"""A circuit breaker as a state machine without a clock. The services and the twin use the same code.
 
     CLOSED --`failures` in a row--> OPEN --`open_s` later--> HALF_OPEN --success--> CLOSED
                                       ^------------ failure ----------'
 
-Closed: every call passes. Open: no call passes; the caller fails immediately instead of waiting. Half-open:
-one trial call passes; its outcome decides. Times are monotonic seconds that the caller passes in.
+Closed: every call is allowed. Open: no call is allowed; the caller fails immediately instead of waiting.
+Half-open: one trial call is allowed; its outcome closes or opens the breaker. Times are monotonic seconds
+that the caller passes in.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class State(enum.StrEnum):
 
 
 class Breaker:
-    """One dependency's breaker.
+    """The breaker of one dependency.
 
-    `opened`: how often it opened since the process started. `failures`: consecutive failures.
+    `opened`: number of times it opened since its creation. `failures`: consecutive failures so far.
     """
 
     def __init__(self, knobs: BreakerKnobs) -> None:
@@ -41,9 +42,9 @@ class Breaker:
         self.opened = 0
 
     def allows(self, now_s: float) -> bool:
-        """Return whether a call may pass.
+        """Return whether a call is allowed; an open breaker becomes half-open after `open_s`.
 
-        Every allowed call must be followed by `succeeded`, `failed` or `abandoned`.
+        The caller must report the outcome of every allowed call: `succeeded`, `failed` or `abandoned`.
         """
         if self.state is State.CLOSED:
             return True
@@ -53,9 +54,10 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        """Record a call that was answered.
+        """Record a call to which the dependency responded.
 
-        While open it is ignored: the call started earlier, and the trial decides.
+        Ignored while the breaker is open: the call started before it opened, and only the trial call closes
+        it.
         """
         if self.state is State.OPEN:
             return
@@ -63,7 +65,7 @@ class Breaker:
         self.state = State.CLOSED
 
     def failed(self, now_s: float) -> None:
-        """Record a call that was not answered. `failures` 0 in the knobs: the breaker never opens."""
+        """Record a call without a response. If the knob `failures` is 0, the breaker never opens."""
         self.failures += 1
         if not self._knobs.failures:
             return
@@ -74,10 +76,10 @@ class Breaker:
             self._until_s = now_s + self._knobs.open_s
 
     def abandoned(self) -> None:
-        """Record a call whose caller gave up before the outcome was known. The next call repeats a trial."""
+        """Record a call whose caller gave up early. If it was the trial call, the next call is one."""
         if self.state is State.HALF_OPEN:
             self.state = State.OPEN
 
     def retry_after_s(self, now_s: float) -> float:
-        """Return the seconds until a trial call may pass."""
+        """Return the seconds until a trial call is allowed; 0 if one is allowed now."""
         return max(0.0, self._until_s - now_s)

@@ -1,10 +1,10 @@
-"""Protection of a process from one dependency: a bulkhead, a breaker, and metrics of its calls.
+"""Protects a process from one dependency: a bulkhead, a circuit breaker, and metrics of the calls.
 
     wait for a slot (bulkhead) -> check the breaker -> the call -> record the outcome
 
-A bulkhead keeps a slow dependency from blocking every task of the process; a breaker fails calls immediately,
-for `open_s`, after consecutive failures. Both raise errors with `definite=True`: nothing was sent. Each
-belongs to one process and one event loop.
+The bulkhead keeps a slow dependency from blocking every task of the process. After consecutive failures the
+breaker fails calls immediately, for `open_s`. Both raise errors with `definite=True`: nothing was sent. A
+guard belongs to one process and one event loop.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ T = TypeVar("T")
 
 
 class Bulkhead:
-    """At most `limit` concurrent calls; the others wait in order of arrival. 0: no bound."""
+    """Admits at most `limit` concurrent calls; the others wait in order of arrival. 0: no limit."""
 
     def __init__(self, name: str, limit: int) -> None:
         self._name, self._limit = name, limit
-        self._places = asyncio.Semaphore(limit) if limit else None
+        self._slots = asyncio.Semaphore(limit) if limit else None
 
     async def enter(self, limit_s: float) -> float:
         """Take a slot and return the seconds waited for it.
 
-        Raises StoreUnavailable (definite) after `limit_s`.
+        Raises StoreUnavailable (definite) if none is free within `limit_s` seconds.
         """
-        if self._places is None:
+        if self._slots is None:
             return 0.0
-        if not self._places.locked():
-            await self._places.acquire()
+        if not self._slots.locked():
+            await self._slots.acquire()
             return 0.0
         began_s = time.monotonic()
         try:
-            await asyncio.wait_for(self._places.acquire(), limit_s)
+            await asyncio.wait_for(self._slots.acquire(), limit_s)
         except TimeoutError:
             raise StoreUnavailable(
                 f"{self._name} was not called: {self._limit} calls are in flight, and no slot was free within "
@@ -53,14 +53,15 @@ class Bulkhead:
 
     def leave(self) -> None:
         """Release the slot."""
-        if self._places is not None:
-            self._places.release()
+        if self._slots is not None:
+            self._slots.release()
 
 
 class Guard:
-    """All calls of a process to one dependency.
+    """Runs all calls of a process to one dependency.
 
-    `size`: slots if the knob of that name is 0, None: no bound then.
+    `name`: the dependency, as in `policies.bulkhead`. `size`: slots if the bulkhead knob is 0 or does not
+    exist; None is no limit.
     """
 
     def __init__(self, name: str, policies: Policies, size: int | None = None) -> None:
@@ -76,9 +77,9 @@ class Guard:
     async def run(self, work: Callable[[], Awaitable[T]], limit_s: float | None = None) -> T:
         """Return the result of `work()`.
 
-        `limit_s`: longest wait for a slot, None for the dependency's timeout.
+        `limit_s`: longest wait for a slot in seconds; None is the timeout of the dependency.
 
-        Raises StoreUnavailable (definite) if the dependency was not called, and whatever `work` raises.
+        Raises StoreUnavailable (definite) if the dependency was not called, and every error of `work`.
         """
         waited_s = await self.bulkhead.enter(self.limit_s if limit_s is None else limit_s)
         try:
@@ -100,7 +101,7 @@ class Guard:
             breaker.failed(time.monotonic())
             raise
         except (LabError, Overloaded):
-            breaker.succeeded()  # the dependency answered, even if it rejected the input
+            breaker.succeeded()  # the dependency responded, even if it rejected the request
             raise
         except BaseException:
             breaker.abandoned()

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from system.kernel.policies import RetryKnobs
 
-RESERVE = 10.0  # capacity and initial level of the bucket, in tokens: lets a client with little traffic retry at all
+RESERVE = 10.0  # capacity and initial level of the bucket, in tokens, so that a client with little traffic can retry
 
 
 def bound_s(attempt: int, knobs: RetryKnobs) -> float:
-    """Return the longest backoff, in seconds, before try number `attempt` + 1 (the first try is number 1)."""
+    """Return the longest backoff, in seconds, after failed try number `attempt` (the first is 1)."""
     return min(knobs.max_s, knobs.base_s * 2.0 ** min(attempt - 1, 30))
 
 

@@ -1,14 +1,14 @@
-"""How many instances a service needs, which of them to eject, and which to replace.
+"""Decides how many instances a service needs, which instances to eject, and which to replace.
 
 Pure: times are passed in.
 
     one sample per second -> ratio = used / target (of the most exceeded target) -> instances = ready x ratio
 
-Instances are added as soon as the mean of a few samples requires them and the last change has cooled down.
-One is removed only after fewer have been enough for `calm_s` without interruption, where enough includes a
-margin of `hysteresis`. So noise within the hysteresis never makes the number oscillate, and a short dip
-removes nothing. Only the service's load is considered: `system.platform.scaling.autoscaler` adds instances
-without failed requests.
+Instances are added when the mean ratio of `LOOKS` samples exceeds 1 + `hysteresis` and the last change is at
+least `cool_down_s` ago. One instance is removed only after one fewer would have kept the ratio below 1 -
+`hysteresis` for `calm_s` without interruption. So noise within the hysteresis never makes the number
+oscillate, and a short drop of the load removes nothing. Only the load of the service is considered here;
+`system.platform.scaling.autoscaler` starts and stops the instances without failing requests.
 """
 
 from __future__ import annotations
@@ -20,23 +20,33 @@ from dataclasses import dataclass
 
 from system.kernel.policies import AutoscaleKnobs, MeshKnobs
 
-LOOKS = 3        # samples that a scale-up averages over: a single second is noise
-MOST_GROWTH = 2  # factor of instances per change, at most: a saturated CPU shows as 100 %, however long the queue
-BAD_SHARE = 0.5  # error rate in one second; an instance below it fails only occasionally
-BAD_SAMPLES = 3    # consecutive bad samples before an instance that answers is ejected: brief load shedding is not a failure
-CROWDED = 16     # requests in flight; errors of such an instance are shed load, which would overload its siblings next
-SPARE = 0.5      # siblings must have at most half its error rate, else the cause is not the instance
-IDLE_SHARE = 0.01  # of a core; a stopped process uses none, a slow one uses all it gets
-BUSY_PATIENCE = 6  # times `heal_s` before an instance that uses CPU but does not answer is replaced
+# Samples whose mean decides about adding instances: a single second is noise.
+LOOKS = 3
+# Maximum factor of instances per change: a saturated CPU shows as 100 %, however long the queue is.
+MOST_GROWTH = 2
+# Minimum error rate in one second for an ejection; an instance below it fails only occasionally.
+BAD_SHARE = 0.5
+# Consecutive bad samples before an instance that passes its health checks is ejected: brief load shedding is
+# not a failure.
+BAD_SAMPLES = 3
+# Requests in flight from which an instance counts as overloaded. Its errors are shed load, and ejecting it
+# would overload its siblings next.
+CROWDED = 16
+# Siblings must have at most this fraction of its error rate, or else the cause is not the instance.
+SPARE = 0.5
+# Fraction of a core below which a process counts as stopped: a stopped one uses none, a slow one all it gets.
+IDLE_SHARE = 0.01
+# Multiple of `heal_s` before an instance that uses CPU but fails its health checks is replaced.
+BUSY_PATIENCE = 6
 
 
 @dataclass(frozen=True)
 class LoadSample:
     """Load of one service in the last second.
 
-    `ready`: instances that accept requests. `cpu`: mean fraction of their quotas.
-
-    `in_flight`: mean requests inside an instance. `queue_s`: mean wait in the mesh, in seconds.
+    `ready`: number of instances that accept requests. `cpu`: mean utilization of their CPU quotas, as a
+    fraction. `in_flight`: mean number of requests in an instance. `queue_s`: mean wait in HAProxy, in
+    seconds.
     """
 
     ready: int
@@ -47,16 +57,16 @@ class LoadSample:
 
 @dataclass(frozen=True)
 class Desired:
-    """The desired number of instances, and the reason."""
+    """The desired number of instances, and the reason for a change."""
 
     wanted: int
     why: str = ""
 
 
-def ratio(look: LoadSample, knobs: AutoscaleKnobs) -> tuple[float, str]:
-    """Return the highest used / target, and a description of it. Without any target: 1, exactly on target."""
-    pairs = [(look.cpu, knobs.cpu, "cpu"), (look.in_flight, float(knobs.in_flight), "in flight"),
-             (look.queue_s, knobs.queue_s, "queue")]
+def ratio(sample: LoadSample, knobs: AutoscaleKnobs) -> tuple[float, str]:
+    """Return the highest ratio used / target, and a description of it; (1, "") if no target is set."""
+    pairs = [(sample.cpu, knobs.cpu, "cpu"), (sample.in_flight, float(knobs.in_flight), "in flight"),
+             (sample.queue_s, knobs.queue_s, "queue")]
     ratios = [(used / target, f"{what} at {used:.2f} of {target:.2f}") for used, target, what in pairs if target > 0]
     return max(ratios, default=(1.0, ""))
 
@@ -64,9 +74,10 @@ def ratio(look: LoadSample, knobs: AutoscaleKnobs) -> tuple[float, str]:
 def change(wanted: int, ready: int, existing: int) -> int | None:
     """Return the number of instances to scale to now, None for no change.
 
-    `ready`: those that accept requests; the others are starting or being replaced. Until all are ready none
-    is removed, and more are added only if all existing ones would be too few: of three with one ready, two
-    are about to return.
+    `ready`: instances that accept requests; the other existing ones are starting or being replaced. Until all
+    are ready, no instance is removed, and instances are added only if all existing ones together would be too
+    few. Example: if one of three is ready, the other two are about to return, so a `wanted` of 2 changes
+    nothing.
     """
     if ready < existing:
         return wanted if wanted > existing else None
@@ -76,7 +87,7 @@ def change(wanted: int, ready: int, existing: int) -> int | None:
 class Scaler:
     """Decides the number of instances of one service, from one sample per second.
 
-    A change restarts the averages.
+    Call `changed` after every change: it restarts the averages.
     """
 
     def __init__(self, knobs: AutoscaleKnobs) -> None:
@@ -85,14 +96,14 @@ class Scaler:
         self._changed_s = float("-inf")
         self._calm_since_s: float | None = None
 
-    def look(self, look: LoadSample, now_s: float) -> Desired:
-        """Return the desired number of instances. `now_s`: monotonic."""
-        knobs, ready = self._knobs, look.ready
+    def look(self, sample: LoadSample, now_s: float) -> Desired:
+        """Add a sample and return the desired number of instances. `now_s`: monotonic."""
+        knobs, ready = self._knobs, sample.ready
         if ready < knobs.min:
             return Desired(knobs.min, f"fewer than {knobs.min}")
         if ready > knobs.max:
             return Desired(knobs.max, f"more than {knobs.max}")
-        used, why = ratio(look, knobs)
+        used, why = ratio(sample, knobs)
         self._ratios.append(used)
         mean = sum(self._ratios) / len(self._ratios)
         if mean * ready / max(1, ready - 1) > 1 - knobs.hysteresis:
@@ -107,7 +118,7 @@ class Scaler:
         return Desired(ready)
 
     def changed(self, now_s: float) -> None:
-        """Record that the number was changed: earlier samples do not describe the new number."""
+        """Record that the number of instances changed: earlier samples do not describe the new number."""
         self._changed_s = now_s
         self._ratios.clear()
         self._calm_since_s = None
@@ -117,9 +128,8 @@ class Scaler:
 class InstanceSample:
     """One instance in the last second.
 
-    `errors`: 5xx responses and broken connections, out of `answers` in total.
-
-    `checked`: its last health check was answered. `inside`: requests in flight.
+    `errors`: 5xx responses and broken connections, out of `answers` in total. `checked`: whether it responded
+    to its last health check. `inside`: requests in flight.
     """
 
     name: str
@@ -129,24 +139,25 @@ class InstanceSample:
     inside: int = 0
 
 
-def ejected(seen: Sequence[InstanceSample], knobs: MeshKnobs, out: int = 0) -> set[str]:
-    """Return the instances of one service to eject: clearly worse than their siblings.
+def ejected(instances: Sequence[InstanceSample], knobs: MeshKnobs, out: int = 0) -> set[str]:
+    """Return the names of the instances of one service to eject.
 
-    `out`: already ejected.
+    These are instances that did not respond to their health check, and those that are clearly worse than
+    their siblings. `out`: number of instances already ejected, not part of `instances`.
 
-    Never more than half of all, so never the only one: if all fail, the cause is not the instance, and the
-    others would have to take over its load.
+    Never more than half of all instances are out at a time, so never the only one: if all fail, the cause is
+    not the instance, and the remaining ones would have to take over its load.
     """
     if not knobs.eject_errors:
         return set()
-    silent = [instance.name for instance in seen if not instance.checked]
-    outliers = sorted((instance for instance in seen if instance.checked and _is_outlier(instance, seen, knobs)),
+    silent = [instance.name for instance in instances if not instance.checked]
+    outliers = sorted((instance for instance in instances if instance.checked and _is_outlier(instance, instances, knobs)),
                       key=lambda instance: -instance.errors)
-    return set([*silent, *(instance.name for instance in outliers)][: max(0, (len(seen) + out) // 2 - out)])
+    return set([*silent, *(instance.name for instance in outliers)][: max(0, (len(instances) + out) // 2 - out)])
 
 
-def _is_outlier(instance: InstanceSample, seen: Sequence[InstanceSample], knobs: MeshKnobs) -> bool:
-    siblings = [other for other in seen if other.name != instance.name]
+def _is_outlier(instance: InstanceSample, instances: Sequence[InstanceSample], knobs: MeshKnobs) -> bool:
+    siblings = [other for other in instances if other.name != instance.name]
     bad = instance.errors >= knobs.eject_errors and _error_rate([instance]) >= BAD_SHARE
     return bad and instance.inside < CROWDED and _error_rate(siblings) <= SPARE * _error_rate([instance])
 
@@ -158,8 +169,8 @@ def _error_rate(instances: Sequence[InstanceSample]) -> float:
 def is_hung(silent_s: float, cpu_share: float, knobs: MeshKnobs) -> bool:
     """Return whether to replace an instance that has failed its health checks for `silent_s` seconds.
 
-    `cpu_share`: cores it used in that time. A busy instance is overloaded rather than hung: replacing it
-    would only move its load to the others, so it gets more time.
+    `cpu_share`: mean number of cores it used in that time. An instance that uses CPU is overloaded rather
+    than hung: replacing it would only move its load to the others, so it gets `BUSY_PATIENCE` times as long.
     """
     if not knobs.heal_s:
         return False

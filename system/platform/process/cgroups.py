@@ -1,12 +1,12 @@
 """One control group per node: CPU accounting to the nanosecond, quota, freezing, and a path for iptables.
 
-Two versions. v1: one mounted tree per controller (cpu, cpuacct, freezer, memory) and next to them a v2 tree
-without controllers (`unified`), which `iptables -m cgroup --path` reads: a node gets a group in each. v2: one
-tree. If neither can be written (an unprivileged user), `kind` is "none": the lab runs, CPU comes from process
-clocks, and a run gets no verdict on scaling.
+Both versions of cgroups are supported. v1: one mounted tree per controller (cpu, cpuacct, freezer, memory),
+and a v2 tree without controllers (`unified`), which `iptables -m cgroup --path` reads; a node gets a group in
+each. v2: one tree. If neither is writable (an unprivileged user), `kind` is "none": the lab runs, CPU time is
+read from process clocks, and a run gets no verdict on scaling.
 
-A process joins before it opens a socket: the launcher writes its pid to the files of `make`, then it execs
-the server.
+A process joins its groups before it opens a socket: the launcher writes its own pid to the files that `make`
+returns, then execs the server.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 MOUNT = Path("/sys/fs/cgroup")
 V1_CONTROLLERS = ("cpu", "cpuacct", "freezer", "memory")
 TOP = "tweetlab"
-# Of the CPU quota. A fifth of a core is 4 ms in every 20: the kernel's default of 100 ms would let a process
-# run for 20 ms and then stop for 80, a pause that no small machine shows.
+# Period of the CPU quota. A quota of a fifth of a core is 4 ms in every 20 ms. With the kernel's default
+# period of 100 ms a process could run for 20 ms and would then be throttled for 80 ms; a small machine has no
+# such pauses.
 PERIOD_US = 20_000
 
 
@@ -51,7 +52,7 @@ class Groups:
         return [path / "cgroup.procs" for path in self.paths(node)]
 
     def set_quota(self, node: str, cores: float | None) -> None:
-        """Limit a node to `cores` of CPU time; None lifts the limit."""
+        """Limit a node to `cores` of CPU; None removes the limit."""
         quota_us = int(cores * PERIOD_US) if cores else -1
         for path in self.paths(node):
             if (path / "cpu.cfs_quota_us").exists():
@@ -61,7 +62,7 @@ class Groups:
                 (path / "cpu.max").write_text(f"{quota_us if cores else 'max'} {PERIOD_US}")
 
     def cpu_ns(self, node: str) -> int | None:
-        """Return the CPU time, in ns, of every process ever in the node's group; None without accounting."""
+        """Return the CPU time, in ns, of all processes a node has had; None without accounting."""
         for path in self.paths(node):
             with contextlib.suppress(OSError, ValueError, StopIteration):
                 if (path / "cpuacct.usage").exists():
@@ -72,7 +73,7 @@ class Groups:
         return None
 
     def pids(self, node: str) -> list[int]:
-        """Return the processes in the node's group, including child groups, sorted."""
+        """Return the pids in the group of a node, including child groups, sorted."""
         pids: set[int] = set()
         for path in self.paths(node)[:1]:
             for file in (path / "cgroup.procs", *path.glob("**/cgroup.procs")):
@@ -91,7 +92,7 @@ class Groups:
     def remove(self) -> None:
         """Remove the groups of this lab.
 
-        A group empties shortly after its last process died: waits up to 2 s.
+        Waits up to 2 s, because a group becomes empty only shortly after its last process died.
         """
         deadline = time.monotonic() + 2.0
         for node in self.nodes():
@@ -106,7 +107,7 @@ class Groups:
 def open_groups(lab_id: str, mount: Path = MOUNT) -> Groups:
     """Return the control groups that this user can create on this machine.
 
-    On v2 it tries to write, which leaves at most an empty top directory.
+    With v2 it tests this by writing, which leaves at most an empty top directory.
     """
     if (mount / "cgroup.controllers").exists():
         bases: tuple[Path, ...] = (mount,) if os.access(mount, os.W_OK) and _enable_v2(mount) else ()
@@ -114,7 +115,7 @@ def open_groups(lab_id: str, mount: Path = MOUNT) -> Groups:
     names = [name for name in V1_CONTROLLERS if _mounted(mount, name)]
     if "cpuacct" in names and all(os.access(mount / name, os.W_OK) for name in names):
         unified = ["unified"] if (mount / "unified" / "cgroup.procs").exists() else []
-        # cpu and cpuacct may be one mount under two names: one group is enough.
+        # cpu and cpuacct may be the same mount under two names; `resolve` removes the duplicate.
         folders = list(dict.fromkeys((mount / name).resolve() for name in ["cpuacct", *names, *unified]))
         return Groups(lab_id, "v1", tuple(folders))
     return Groups(lab_id, "none", ())

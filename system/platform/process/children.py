@@ -1,13 +1,13 @@
-"""One child of the supervisor: started in its own session and control group, monitored, restarted, stopped.
+"""One child of the supervisor: the process of one node, in its own control group, monitored and restarted.
 
     stopped -> starting -> healthy -> dead -> starting -> ...
                   |
                   +-> failed (died, or not healthy in time, before it was ever healthy)
 
-A child that dies after it was healthy is dead, and restarted after a pause that doubles with each consecutive
-death. With `auto_heal` off it stays dead until it is switched on or started. A member of a failover group
-(`Running.heal_pause_s`) is started only after the others had the time to elect a new primary, by automatic
-restart or by command.
+A child that dies after it was healthy is `dead`. It is restarted after a pause that doubles with each
+consecutive death. With `auto_heal` off it stays dead until `auto_heal` is enabled or it is started. A member
+of a failover group is started, automatically or by command, only after `Running.heal_pause_s`: the other
+members need that time to elect a new primary.
 """
 
 from __future__ import annotations
@@ -35,14 +35,15 @@ from system.platform.servers.base import Context, Launch, Step
 
 RESTART_PAUSE_S = 0.1
 MAX_RESTART_PAUSE_S = 5.0
-STABLE_S = 10.0  # a child that ran for so long has its count of consecutive deaths reset
+STABLE_S = 10.0  # uptime after which the count of consecutive deaths starts from 0 again
 LOG_LINES = 15
-YIELD_NICE = 10  # of an unprivileged lab's nodes: a tenth of the load generator's weight, the same for all nodes
+# Nice value of all nodes of an unprivileged lab: a tenth of the load generator's CPU weight.
+YIELD_NICE = 10
 YIELD_TRIES = 50
 NO_SPACE = "No space left on device"
 
-# Sets the timer slack (ns; 0 keeps the kernel's 50,000), joins the control groups, then execs the server:
-# same pid, and no socket was open before.
+# Shell script that sets the timer slack (ns; 0 keeps the kernel's 50,000), joins the control groups and execs
+# the server: the pid stays the same, and every socket is opened inside the groups.
 JOIN = (
     'echo "$1" > /proc/$$/timerslack_ns; n=$2; shift 2; '
     'while [ "$n" -gt 0 ]; do echo $$ > "$1" || exit 125; shift; n=$((n-1)); done; exec "$@"'
@@ -58,7 +59,7 @@ class Child:
         self.server = SERVERS[ctx.node.kind]
         self.groups = groups
         self.state = "stopped"
-        self.expected = False  # it was healthy and was not asked to stop since: an alert may fire if it is silent
+        self.expected = False  # it was healthy and has not been stopped since: alerts may fire if it is down
         self.auto_heal = True
         self.quota_cores = ctx.node.running.cpu_quota_cores
         self.restarts = 0
@@ -87,9 +88,8 @@ class Child:
     async def start(self) -> None:
         """Start the process and wait until it is healthy.
 
-        Raises CouldNotRun, with the last answer and the end of the log.
-
-        A member of a failover group first waits for `heal_pause_s` after its death.
+        A member of a failover group starts no sooner than `heal_pause_s` after its death. Raises CouldNotRun,
+        with the last probe result and the end of the log, if it cannot start or is not healthy in time.
         """
         self._wanted = True
         if (left_s := self._died_s + self.node.running.heal_pause_s - time.monotonic()) > 0 and self._process:
@@ -116,25 +116,28 @@ class Child:
         self.limit(self.quota_cores)
 
     def limit(self, cores: float | None) -> None:
-        """Limit it to `cores` of CPU once it is healthy; None lifts the limit. A start is never throttled."""
+        """Limit the CPU of the node to `cores`, once it is healthy; None removes the limit.
+
+        A start is never throttled.
+        """
         self.quota_cores = cores
         if self.state == "healthy":
             self.groups.set_quota(self.node.name, cores)
 
     async def _lower_priority(self) -> None:
-        # An unprivileged load generator cannot run in real time, and would send requests late behind the
-        # servers it measures.
+        # An unprivileged load generator cannot have real-time priority. Without this, the servers that it
+        # measures would take the CPU, and it would send requests late.
         if os.geteuid() == 0 or not self.node.running.own_session:
             return
         for _ in range(YIELD_TRIES):
             if not self.is_alive() or procs.yield_to_others(self.pid, YIELD_NICE):
                 return
-            await asyncio.sleep(0.11)  # the kernel accepts one such change in 100 ms from all unprivileged users
+            await asyncio.sleep(0.11)  # the kernel accepts one such change per 100 ms from all unprivileged users together
 
     async def stop(self, *, kill: bool = False) -> None:
-        """Stop the process and all it started: by its own signal, or with `kill` immediately.
+        """Stop the process and all processes that it started. Safe to repeat.
 
-        Safe to repeat.
+        It gets its stop signal, and SIGKILL after its stop timeout; with `kill` SIGKILL immediately.
         """
         self._wanted = self.expected = False
         self._changed(self)
@@ -148,7 +151,7 @@ class Child:
         self.kill()
         await self._exited.wait()
         for source, destination in self._launch.harvest if self._launch else ():
-            with contextlib.suppress(OSError):  # it was killed, another lab wrote the file first, or the disk is full
+            with contextlib.suppress(OSError):  # the node was killed, another lab moved the file first, or the disk is full
                 source.replace(destination)
         self._set("stopped")
 
@@ -161,7 +164,7 @@ class Child:
                     os.kill(pid, signal.SIGKILL)
 
     def pids(self, known: procs.Tree | None = None) -> list[int]:
-        """Return the living processes of this node.
+        """Return the pids of the running processes of this node.
 
         `known`: a current `procs.process_tree`; None reads it if needed.
         """
@@ -170,16 +173,16 @@ class Child:
         return [pid for root in self._roots() for pid in (root, *procs.descendants(root, known))]
 
     def _roots(self) -> list[int]:
-        """Return the process, if it lives, and the one that left its tree.
+        """Return the pids of the process, if it runs, and of the one that left its process tree, if any.
 
-        These and their descendants are the node.
+        These and their descendants are the processes of the node.
         """
         file = self._launch.escapes if self._launch else None
         further = procs.escaped(file, self.ctx.paths.lab_id, self.node.name) if file else []
         return [self.pid, *further] if self.is_alive() else further
 
     def cpu_ns(self, known: procs.Tree | None = None) -> int:
-        """Return the CPU time, in ns, of this node since the lab came up, restarts included.
+        """Return the CPU time, in ns, of this node since the lab was started, including earlier processes.
 
         `known`: as for `pids`.
         """
@@ -189,7 +192,7 @@ class Child:
         return self._past_cpu_ns + sum(procs.tree_cpu_ns(root, known) for root in self._roots())
 
     async def probe(self) -> str:
-        """Probe the node; return "healthy", or why it is not."""
+        """Probe the node; return "healthy", or why it is unhealthy."""
         if not self.is_alive():
             return "no process"
         try:
@@ -209,7 +212,7 @@ class Child:
                     await self._run_step(step, launch, joins, log.fileno())
             argv = _wrapped(launch.argv, self.node.running, launch.drops_root, joins, self._netns_command())
             cwd = launch.cwd or self.ctx.paths.data_dir
-            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork, 1 ms; asyncio's own waits in a thread each
+            self._process = subprocess.Popen(  # noqa: ASYNC220 - a fork takes 1 ms; asyncio's own needs a thread per process to wait
                 argv, env=dict(launch.env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=self.node.running.own_session,
             )  # fmt: skip
@@ -248,7 +251,7 @@ class Child:
             loop.remove_reader(fd)
             os.close(fd)
             if self.groups.kind == "none":
-                self._past_cpu_ns += procs.cpu_ns(process.pid)  # still a zombie, whose clock can be read
+                self._past_cpu_ns += procs.cpu_ns(process.pid)  # it is still a zombie, so its CPU time can be read
             process.wait()
             self._died_s = time.monotonic()
             self._exited.set()
@@ -260,7 +263,7 @@ class Child:
         self._changed(self)
         if self.state != "healthy" or not self._wanted:
             return
-        for pid in self.pids():  # processes that the dead one left, as a server under a start script
+        for pid in self.pids():  # processes that survived it, such as a server that a start script started
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._set("dead")
@@ -268,7 +271,7 @@ class Child:
             self.restart()
 
     def restart(self) -> None:
-        """Restart the process in the background, unless it lives or a restart is in progress."""
+        """Restart the process in the background, unless it runs or a restart is in progress."""
         if self.is_alive() or (self._restarting and not self._restarting.done()):
             return
         self._wanted = True
@@ -333,9 +336,9 @@ def log_end(path: Path, lines: int = LOG_LINES) -> str:
 
 
 def log_end_with_reason(path: Path) -> str:
-    """Return the last lines of a log, and before them the first line near the end that names an error.
+    """Return the last lines of a log, after the first of its last 200 lines that names an error.
 
-    A JVM prints the reason first and then a stack trace that would push it out of the last lines.
+    A JVM prints the reason first, then a stack trace that is longer than the last lines.
     """
     tail = _tail(path)
     end = tail[-LOG_LINES:]

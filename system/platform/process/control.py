@@ -1,11 +1,11 @@
 """The supervisor's process: one per lab. `python -m system.platform.process.control ROOT RANGE`.
 
-It listens on a Unix socket; a request is one line of JSON `{"op": ..., ...}`, answered by any number of
+It listens on a Unix socket. A request is one line of JSON, `{"op": ..., ...}`. The response is any number of
 lines `{"progress": [node, text]}` and one last line `{"result": ...}` or `{"error": {...}}`.
 
-Starting is a transaction: the nodes that `start` brought up on a connection stay only after `commit` on it.
-If the connection ends without one, they are rolled back, so a client that dies midway leaves nothing
-half-started. A supervisor without children and clients exits.
+Starting is a transaction: the nodes that `start` started on a connection stay only if the same connection
+sends `commit`. If the connection closes before that, they are stopped again, so a client that dies midway
+leaves no half-started lab. A supervisor without children and clients exits after IDLE_S.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from system.platform.process.children import Child
 from system.platform.process.supervisor import Request, Supervisor
 from system.platform.provider import Progress
 
-IDLE_S = 20.0  # how long a supervisor without children and clients stays
+IDLE_S = 20.0  # time without children and clients after which the supervisor exits
 OPEN_FILES = 65536
 MAX_LINE_BYTES = 4 * 2**20
 
@@ -52,7 +52,7 @@ class Control:
         self._uncommitted: list[list[Child]] = []  # per client, the children it started and has not committed
 
     async def serve(self) -> None:
-        """Serve clients until SIGTERM or SIGINT, or until there were no children and clients for IDLE_S."""
+        """Serve clients until SIGTERM, SIGINT, or IDLE_S without children and clients; then stop the lab."""
         socket = self._supervisor.paths.socket
         socket.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._serve_client, socket, limit=MAX_LINE_BYTES)
@@ -69,7 +69,7 @@ class Control:
         socket.unlink(missing_ok=True)
 
     def settled(self) -> dict[str, int]:
-        """Return how many children are not committed, and how many there are."""
+        """Return the number of uncommitted children, and of all children."""
         return {"pending": sum(map(len, self._uncommitted)), "nodes": len(self._supervisor.children)}
 
     async def _answer(self, request: Request, progress: Progress, started: list[Child]) -> Any:
@@ -119,7 +119,10 @@ class Control:
         self, request: Request, send: Callable[[dict[str, Any]], None], progress: Progress, started: list[Child],
         reader: asyncio.StreamReader,
     ) -> bool:  # fmt: skip
-        """Execute one request; False if the client disconnected before its end, which cancels the request."""
+        """Execute one request and send the response.
+
+        Returns False if the client disconnected before the end, which cancels the request.
+        """
         work = asyncio.ensure_future(self._answer(request, progress, started))
         disconnected = asyncio.ensure_future(_until_eof(reader))
         await asyncio.wait([work, disconnected], return_when=asyncio.FIRST_COMPLETED)
@@ -140,7 +143,7 @@ class Control:
     def _operations(self, request: Request, progress: Progress, started: list[Child]) -> dict[str, Operation]:
         """Return the operations by name, bound to `request`.
 
-        Scaling and rolling restarts continue if the client disconnects.
+        Scaling and rolling restarts are shielded: they continue if the client disconnects.
         """
         supervisor = self._supervisor
         node = str(request.get("node", ""))
@@ -176,17 +179,18 @@ class Control:
 
 
 async def _until_eof(reader: asyncio.StreamReader) -> None:
-    """Return once the client has closed its end; buffered requests stay in the buffer."""
+    """Wait until the client has closed its end; buffered requests stay in the buffer."""
     while not reader.at_eof():
         await asyncio.sleep(0.1)
 
 
 async def _later(work: Callable[[], Any]) -> Any:
+    """Turn a synchronous operation into a coroutine."""
     return work()
 
 
 def main(arguments: list[str]) -> int:
-    """Clean up orphans, then serve. Exit code 3 if another supervisor owns the lab."""
+    """Kill orphaned processes, then serve. Returns exit code 3 if another supervisor owns the lab."""
     logs.setup("supervisor")
     paths = Paths(Path(arguments[0]), int(arguments[1]))
     paths.make()

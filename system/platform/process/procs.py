@@ -1,6 +1,6 @@
 """Reads /proc: identity, memory and CPU time of processes.
 
-A pid alone is not an identity; pid and start time are.
+A pid alone does not identify a process, because the kernel reuses pids; pid and start time together do.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Tree = dict[int, list[int]]  # pid -> pids of its living children
 class Stat:
     """One process.
 
-    `start_ticks`: clock ticks from boot to its start. `reaped_cpu_ns`: CPU time of children it waited for.
+    `start_ticks`: clock ticks from boot to its start. `reaped_cpu_ns`: CPU time of the exited children that
+    it waited for.
     """
 
     pid: int
@@ -89,7 +90,8 @@ def descendants(pid: int, known: Tree | None = None) -> list[int]:
 def yield_to_others(pid: int, nice: int) -> bool:
     """Lower the weight of a process's scheduler group (autogroup): `nice` 1 to 19, which needs no privilege.
 
-    Returns False if the kernel has no such groups, or if it limits the rate of these changes.
+    Returns False if the kernel has no such groups, or if it refuses because of its rate limit for these
+    changes.
     """
     try:
         Path(f"/proc/{pid}/autogroup").write_text(f"{nice}\n")
@@ -129,10 +131,9 @@ def cpu_ns(pid: int) -> int:
 
 
 def tree_cpu_ns(pid: int, known: Tree | None = None) -> int:
-    """Return the CPU time, in ns, of a process and its descendants; of exited children with a resolution of
-    one tick.
+    """Return the CPU time, in ns, of a process and its descendants.
 
-    `known`: as for `descendants`.
+    The part of exited children has a resolution of one tick. `known`: as for `descendants`.
     """
     total = 0
     for member in (pid, *descendants(pid, known)):
@@ -144,8 +145,8 @@ def tree_cpu_ns(pid: int, known: Tree | None = None) -> int:
 def rss_bytes(pids: Iterable[int]) -> int:
     """Return the resident memory of processes that share pages with each other.
 
-    Private memory is summed; of files and shared memory only the largest value counts, so that each session
-    of PostgreSQL does not count its buffers again.
+    Private memory is summed. Of file-backed and of shared memory only the largest value counts; otherwise the
+    shared buffers of PostgreSQL would count once per session.
     """
     private = shared_file = shared_memory = 0
     for pid in pids:
@@ -163,7 +164,7 @@ def rss_bytes(pids: Iterable[int]) -> int:
 def kill_all(targets: Iterable[tuple[int, int]], patience_s: float = 5.0) -> list[int]:
     """SIGKILL these (pid, start ticks) and wait up to `patience_s` until they are dead.
 
-    Return the pids that are not.
+    Returns the pids that are still alive.
     """
     wanted = [(pid, started) for pid, started in targets if is_alive(pid, started)]
     for pid, _ in wanted:

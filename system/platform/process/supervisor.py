@@ -1,4 +1,4 @@
-"""The supervisor: owns every process of a lab. `control` is its process and serves clients."""
+"""The supervisor owns every process of a lab. The module `control` runs it and serves its clients."""
 
 from __future__ import annotations
 
@@ -44,11 +44,10 @@ class Supervisor:
         self._starting = asyncio.Lock()
 
     async def start(self, request: Request, progress: Progress, started: list[Child]) -> dict[str, Any]:
-        """Start the nodes of the requested roles that do not run yet, in parallel; the first failure ends the
-        start.
+        """Start the missing nodes of the requested roles, in parallel; the first failure ends it.
 
-        Appends what it starts to `started`. Raises CouldNotRun if a lab of another blueprint is up, or a node
-        does not start.
+        Appends the new children to `started`. Raises CouldNotRun if a lab of another blueprint is up, or if a
+        node does not start.
         """
         wanted = blueprint.from_json(request["blueprint"])
         if self.children and wanted.name != self.blueprint.name:
@@ -56,7 +55,7 @@ class Supervisor:
                 f"A lab of the blueprint {self.blueprint.name!r} is up in range {self.plan.range}; "
                 f"to start {wanted.name!r} run `tweetlab down` first."
             )
-        # Nodes that run already stay: a plain `up` does not shrink a lab that is observed or was scaled out.
+        # Existing nodes stay: a plain `up` does not remove the observability stack or added instances.
         self.blueprint = wanted.with_nodes_of(self.blueprint) if self.children else wanted
         if request.get("env"):
             self.env.update(request["env"])
@@ -71,11 +70,11 @@ class Supervisor:
         return {"started": [child.node.name for child in fresh], "accounting": self.groups.kind}
 
     async def run(self) -> None:
-        """Run autoscaling and primary placement, until cancelled."""
+        """Run the autoscaler and the primary placement until cancelled."""
         await asyncio.gather(self.autoscaler.run(), primary_placement.PrimaryPlacement(self.children).run())
 
     async def shut_down(self) -> None:
-        """Stop every node and remove control groups, network and the list of children."""
+        """Stop every node; remove the control groups, the network and the file that lists the children."""
         await self.stop(list(self.children.values()))
         network.remove(self.paths, self.plan)
         self.groups.remove()
@@ -86,9 +85,9 @@ class Supervisor:
         await self.stop([child for child in self.children.values() if child.node.role == "service"])
 
     async def restart_services(self, request: Request, progress: Progress) -> dict[str, Any]:
-        """Stop our services and start them with the changed environment.
+        """Stop all services and start them with the changed environment.
 
-        Raises CouldNotRun, with all of them stopped.
+        Raises CouldNotRun if one does not start; then all of them are stopped.
         """
         self.env.update(request["env"])
         services = [child for child in self.children.values() if child.node.role == "service"]
@@ -98,12 +97,12 @@ class Supervisor:
         try:
             await _all_or_first_failure([self._start_one(child, progress) for child in services])
         except LabError:
-            await self.stop(services)  # all down is reported correctly; half of them running would look like a healthy lab
+            await self.stop(services)  # a lab with half of its services running could be mistaken for a healthy one
             raise
         return {"restarted": [child.node.name for child in services]}
 
     async def rolling_restart(self, request: Request) -> dict[str, Any]:
-        """Restart each instance of one service with `env` merged in, without a failed request."""
+        """Restart each instance of one service without failing requests; `env` is merged into theirs."""
         kind = str(request["service"])
         if kind not in self.autoscaler.kinds():
             raise WrongInput(f"The service {kind!r} is unknown; known are {', '.join(self.autoscaler.kinds()) or 'none'}.")
@@ -117,7 +116,7 @@ class Supervisor:
         return [row(child, answer) for child, answer in zip(children, answers, strict=True)]
 
     def kill(self, name: str) -> dict[str, Any]:
-        """SIGKILL one node and return which process it was. Raises CouldNotRun if it has none."""
+        """SIGKILL one node and return its process. Raises CouldNotRun if it has no process."""
         child = self.child(name)
         if not child.is_alive():
             raise CouldNotRun(f"{name} has no process to kill; its state is {child.state!r}.")
@@ -126,25 +125,25 @@ class Supervisor:
         return killed
 
     def auto_heal(self, name: str, on: bool) -> None:
-        """Switch automatic restart of one node on or off; switching it on restarts a dead node."""
+        """Enable or disable the automatic restart of one node; enabling it restarts a dead node."""
         child = self.child(name)
         child.auto_heal = on
         if on and child.state == "dead":
             child.restart()
 
     def cpu_ns(self) -> dict[str, int]:
-        """Return the CPU time of each node and of the supervisor itself."""
+        """Return the CPU time, in ns, of each node and of the supervisor itself."""
         tree = self._process_tree()
         return {**{name: child.cpu_ns(tree) for name, child in self.children.items()}, "supervisor": time.process_time_ns()}
 
     def rss_bytes(self) -> dict[str, int]:
-        """Return the resident memory of each node and of the supervisor itself."""
+        """Return the resident memory, in bytes, of each node and of the supervisor itself."""
         tree = self._process_tree()
         rows = {name: procs.rss_bytes(child.pids(tree)) for name, child in self.children.items()}
         return {**rows, "supervisor": procs.rss_bytes([os.getpid()])}
 
     def _process_tree(self) -> procs.Tree | None:
-        """Return the process tree, read once for all nodes; None if control groups list each node's."""
+        """Return the process tree, read once for all nodes; None if control groups list processes."""
         return procs.process_tree() if self.groups.kind == "none" else None
 
     async def exclusive(self, work: Awaitable[Any]) -> Any:
@@ -160,13 +159,13 @@ class Supervisor:
         progress(child.node.name, f"healthy after {time.monotonic() - began:.1f} s: {child.answer}")
 
     def add_child(self, node: Node) -> Child:
-        """Return the child of a further node, not started."""
+        """Create the child of an additional node, without starting it."""
         child = Child(self._context(node), self.groups, lambda _: self._record())
         self.children[node.name] = child
         return child
 
     def forget_child(self, name: str) -> None:
-        """Forget a stopped child."""
+        """Remove a stopped child from the lab."""
         self.children.pop(name, None)
         self._record()
 
@@ -178,7 +177,7 @@ class Supervisor:
         child.ctx = self._context(child.node)
 
     def child(self, name: str) -> Child:
-        """Return a node's child. Raises WrongInput for an unknown name."""
+        """Return the child of a node. Raises WrongInput for an unknown name."""
         if name not in self.children:
             known = ", ".join(self.children) or "none"
             raise WrongInput(f"The node {name!r} is unknown; known are {known}.")
@@ -191,7 +190,7 @@ class Supervisor:
         try:
             orphan_cleanup.write_children(self.paths, rows)
             targets.write(self.paths, list(self.children.values()))
-        except OSError as problem:  # disk full, or checkout removed: nodes are still restarted
+        except OSError as problem:  # the disk is full, or the checkout was removed: continue, so that nodes are still restarted
             _log.warning("the list of running processes could not be written: %s", problem)
 
     async def stop(self, children: list[Child], *, kill: bool = False) -> None:
@@ -201,7 +200,7 @@ class Supervisor:
             await asyncio.gather(*(child.stop(kill=kill) for child in group))
 
     async def roll_back(self, started: list[Child]) -> None:
-        """Kill and forget the children that a client started and did not commit."""
+        """Kill and remove the children that a client started and did not commit."""
         await self.stop(started, kill=True)
         for child in started:
             self.children.pop(child.node.name, None)
@@ -221,7 +220,7 @@ async def _all_or_first_failure(work: list[Awaitable[None]]) -> None:
 
 
 def row(child: Child, answer: str) -> dict[str, Any]:
-    """Return a node's row of `status`. `answer`: result of its health probe."""
+    """Return the row of one node in `status`. `answer`: result of its health probe."""
     return {
         "name": child.node.name,
         "kind": child.node.kind,

@@ -1,9 +1,10 @@
-"""The regions of a lab as network namespaces, and the lines between them as one `tun` device in each.
+"""Creates the regions of a lab as network namespaces, with one `tun` device in each for the WAN emulator.
 
-Region r of a lab in range n is the network 10.<n+r-1>.0.0/16: its processes run in a namespace of its own, so
-only the WAN emulator (`wan_emulator.py`) connects it to another. Load, console and observers stay outside, on
-this machine's own network, where the WAN emulator has a device too. Only root can do this. If the WAN
-emulator is killed, devices and routes disappear with it; namespaces stay until `remove`.
+Region r of a lab in range n is the network 10.<n+r-1>.0.0/16. Its processes run in their own network
+namespace, so only the WAN emulator (`wan_emulator.py`) connects it to other regions. The load generator, the
+console and the observability stack stay outside, on the network of this machine, where the WAN emulator has a
+device too. This requires root. If the WAN emulator is killed, its devices and routes disappear; the
+namespaces stay until `remove`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from system.kernel.errors import CouldNotRun
 from system.platform.addresses import Plan
 from system.platform.paths import Paths
 
-MTU = 16_000  # few large packets: a copy through user space has a cost per packet
+MTU = 16_000  # large, because every packet is copied through user space, at a cost per packet
 DEVICE = "wan"
 NAMESPACES = Path("/run/netns")
 IP_TIMEOUT_S = 20.0
-# How often the kernel retransmits unacknowledged data: a connection over a line that was cut breaks after 6 s
-# instead of a quarter of an hour. Until then Elasticsearch and MinIO treat a silent peer as slow, and wait
-# for it in every request.
+# Number of TCP retransmissions: a connection over a link that was cut breaks after 6 s instead of a quarter
+# of an hour. Until it breaks, Elasticsearch and MinIO treat a silent peer as slow, and wait for it in every
+# request.
 TCP_RETRIES = 4
 CLONE_NEWNET = 0x40000000
 TUNSETIFF = 0x400454CA
@@ -36,17 +37,17 @@ IFF_TUN_NO_PI = 0x1001
 
 
 def namespace(paths: Paths, region: int) -> str:
-    """Return the name of a region's namespace, unique among the labs of this machine."""
+    """Return the name of the namespace of a region, unique among the labs of this machine."""
     return f"tweetlab-{paths.lab_id}-{wan.NAMES[region]}"
 
 
 def inside(paths: Paths, region: int) -> list[str]:
-    """Return the command prefix that runs a command inside a region; [] outside of regions."""
+    """Return the prefix of a command that runs it inside a region; [] outside of regions."""
     return [] if region in (0, wan.OUTSIDE) else ["nsenter", f"--net={NAMESPACES / namespace(paths, region)}", "--"]
 
 
 def check(plan: Plan) -> None:
-    """Raise CouldNotRun if regions cannot be created here: not root, no tun device, or addresses in use."""
+    """Raise CouldNotRun if regions cannot be created here: not root, no `tun` device, or addresses in use."""
     if os.geteuid() != 0:
         raise CouldNotRun(
             "Regions are network namespaces, which only root can create: start `two_regions` as root, or use `cluster`."
@@ -63,13 +64,11 @@ def check(plan: Plan) -> None:
 
 
 def make(paths: Paths, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[int, int]:
-    """Create missing namespaces, devices, addresses and routes; return each region's `tun`, open and
-    non-blocking.
+    """Create missing namespaces, devices, addresses and routes; return region -> open, non-blocking `tun`.
 
-    `hosts`: region -> addresses to assign to its `lo`. Other servers need none, but MinIO looks for its own
-    address on a device.
-
-    The calling process must have one thread: it enters each namespace in turn. Raises CouldNotRun.
+    `hosts`: region -> addresses to assign to its `lo`. Only MinIO needs them: it looks for its own address on
+    a device. The calling process must be single-threaded, because it enters each namespace in turn. Raises
+    CouldNotRun.
     """
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     devices: dict[int, int] = {}
@@ -88,9 +87,7 @@ def make(paths: Paths, plan: Plan, hosts: Mapping[str, Sequence[str]]) -> dict[i
 
 
 def remove(paths: Paths, plan: Plan) -> None:
-    """Remove namespaces, addresses and the stored state of the lines.
-
-    Safe to repeat, and if there are none.
+    """Remove namespaces, addresses and the stored settings of the links. Safe to repeat, and if none exist.
     """
     paths.lines.unlink(missing_ok=True)
     for region in wan.NAMES:
@@ -102,7 +99,7 @@ def remove(paths: Paths, plan: Plan) -> None:
 
 
 def device(plan: Plan, region: int) -> str:
-    """Return the name of a region's device; outside of regions it includes the lab's range."""
+    """Return the name of the device of a region; outside of regions it includes the range of the lab."""
     return f"{DEVICE}{plan.range}" if region == wan.OUTSIDE else DEVICE
 
 
@@ -140,7 +137,7 @@ def _tun(name: str) -> int:
 
 
 def _address(plan: Plan, region: int) -> None:
-    """Set up the current namespace: its addresses (a whole /16, on lo) and its routes."""
+    """Set up the current namespace: its addresses (a whole /16, on `lo`) and its routes."""
     own, name = _net(plan, region), device(plan, region)
     _ip("link", "set", "lo", "up")
     _ip("addr", "replace", f"{own}.0.1/16", "dev", "lo")

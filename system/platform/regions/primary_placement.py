@@ -1,11 +1,11 @@
-"""Keeps the primaries of a lab with regions in one region: PostgreSQL's follows the cache's, whose region is
-the active one.
+"""Moves the PostgreSQL primary of a lab with regions to the region of the cache's primary, the active region.
 
-The primaries are elected elsewhere: sentinels elect the cache's, Patroni PostgreSQL's, and each survives the
-loss of a region on its own. But they may end up in two regions, or in the witness, and then each statement
-crosses the WAN. So once both are stable, this asks Patroni for a switchover to a member that may lead without
-data loss: its synchronous standby. Writes wait for 2 to 4 s in the meantime. If the synchronous standby is in
-another region, as after a start on old data, there are two of them until the primary has moved.
+This module elects no primary: sentinels elect the cache's, Patroni PostgreSQL's, and each survives the loss
+of a region on its own. But the two may be in different regions, or PostgreSQL's in the witness, and then each
+statement crosses the WAN. Once both are stable, this module requests a switchover from Patroni to a member
+that can lead without data loss: the synchronous standby. Writes wait for 2 to 4 s during a switchover. If the
+synchronous standby is not in the active region, for example after a start on old data, there are two
+synchronous standbys until the primary has moved.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from system.platform.process.children import Child
 from system.platform.servers import patroni, sentinel
 
 EVERY_S = 3.0
-STABLE_POLLS = 3    # consecutive polls with the same target before a switchover: a failover takes less
-COOL_DOWN_S = 30.0  # after a switchover
-MAX_LAG_BYTES = 2**20  # of a member that becomes synchronous: commits wait until it has caught up
+STABLE_POLLS = 3    # consecutive polls with the same target before a switchover: a failover takes less time
+COOL_DOWN_S = 30.0  # shortest time between two switchovers
+MAX_LAG_BYTES = 2**20  # maximum lag of a standby that becomes synchronous: commits wait until it has caught up
 READ_TIMEOUT_S = 2.0
 SWITCH_TIMEOUT_S = 20.0
 
@@ -37,9 +37,8 @@ _log = logging.getLogger("tweetlab")
 class Member:
     """One member of PostgreSQL, as Patroni reports it.
 
-    `role`: leader, sync_standby or replica. `host`: of its REST API.
-
-    `lag`: bytes that it has not replayed, None if that is not known.
+    `role`: leader, sync_standby or replica. `host`: address of its REST API. `lag`: bytes that it has not
+    replayed, None if unknown.
     """
 
     name: str
@@ -54,10 +53,9 @@ def _leader(members: Sequence[Member]) -> Member | None:
 
 
 def wanted(members: Sequence[Member], regions: Mapping[str, int], active: int) -> str:
-    """Return the member that should lead instead of the current leader; "" if the primary must not or cannot
-    move now.
+    """Return the member that should become the leader; "" if the primary should not move now.
 
-    `regions`: of each member. `active`: the region of the cache's primary, 0 if it is not known.
+    `regions`: member -> region. `active`: the region of the cache's primary, 0 if unknown.
     """
     leader = _leader(members)
     if leader is None or not active or regions.get(leader.name) == active:
@@ -68,11 +66,10 @@ def wanted(members: Sequence[Member], regions: Mapping[str, int], active: int) -
 
 
 def standbys(members: Sequence[Member], regions: Mapping[str, int], active: int) -> int:
-    """Return how many synchronous standbys there should be; 0 if their number is right, or must not change
-    now.
+    """Return the number of synchronous standbys to set; 0 for no change.
 
-    Two if the primary should move to a member that streams but is not synchronous; one again after it has
-    moved.
+    It is two if the primary should move to a member that streams but is not synchronous, and one again after
+    the primary has moved.
     """
     leader = _leader(members)
     synchronous = [member for member in members if member.role == "sync_standby"]
@@ -86,16 +83,17 @@ def standbys(members: Sequence[Member], regions: Mapping[str, int], active: int)
 
 
 def agreed(views: Sequence[Sequence[Member]], total: int) -> list[Member]:
-    """Return a view whose leader more than half of `total` members name; [] if there is none.
+    """Return one of `views` whose leader more than half of `total` members report; [] if there is none.
 
-    A member that is cut off reports an outdated leader.
+    `views`: the members as each member reports them. A majority is needed because a partitioned member
+    reports an outdated leader.
     """
     leaders = [next((member.name for member in view if member.role == "leader"), "") for view in views]
     return next((list(view) for view, leader in zip(views, leaders) if leader and leaders.count(leader) > total / 2), [])
 
 
 class PrimaryPlacement:
-    """Polls one lab and moves its PostgreSQL primary. `children`: of its supervisor."""
+    """Polls one lab and moves its PostgreSQL primary. `children`: those of the supervisor, by name."""
 
     def __init__(self, children: Mapping[str, Child]) -> None:
         self._children = children
@@ -113,13 +111,13 @@ class PrimaryPlacement:
                 continue
             try:
                 await self.poll()
-            except Exception as problem:  # nothing else moves the primary; the next poll may succeed
+            except Exception as problem:  # continue after any error: no other component moves the primary
                 _log.warning("primary placement: %s", problem)
 
     async def poll(self) -> str:
-        """Poll once, and act if STABLE_POLLS polls in a row agree.
+        """Poll once, and act if STABLE_POLLS consecutive polls agree.
 
-        Return the new primary, "" if it did not move.
+        Returns the new primary; "" if the primary was not moved.
         """
         members, active = await asyncio.gather(self._members(), self._active())
         regions = {child.node.name: child.node.region for child in self._of("postgres")}
@@ -139,8 +137,7 @@ class PrimaryPlacement:
         return target
 
     async def _set_standbys(self, members: Sequence[Member], count: int) -> None:
-        """Set the number of synchronous standbys if STABLE_POLLS polls in a row want `count`; 0: no
-        change."""
+        """Set the number of synchronous standbys after STABLE_POLLS polls with the same `count`, not 0."""
         self._standbys_polls = self._standbys_polls + 1 if count and count == self._standbys else 1
         self._standbys = count
         if not count or self._standbys_polls < STABLE_POLLS:
@@ -160,7 +157,7 @@ class PrimaryPlacement:
         return next((child.node.region for child in self._of("redis") if child.ctx.address == named), 0)
 
     async def _members(self) -> list[Member]:
-        """Return the members as a majority of them reports; [] if no majority agrees on the leader."""
+        """Return the members as reported by a majority of them; [] if no majority agrees on the leader."""
         members = self._of("postgres")
         return agreed(await asyncio.gather(*(self._view(child) for child in members if child.state == "healthy")), len(members))
 

@@ -1,15 +1,20 @@
-"""The WAN emulator: one process that forwards every packet between the regions of a lab, with delay, loss and
-cuts.
+"""The WAN emulator: one process that forwards every packet between the regions of a lab.
 
 `python -m system.platform.regions.wan_emulator CONFIG`.
 
-It owns a `tun` device in each region and one outside (`network.py`), reads IP packets, delays each as its
-line is configured (`system/kernel/wan.py`) and writes it at the other end: delay, loss, bandwidth and cuts
-apply to every protocol alike, and no address is rewritten. It serves a Unix socket, one line of JSON per
-request: `{"op": "look"}`, `{"op": "reset"}`,
-`{"op": "set", "pairs": [[1, 2]], "line": {...}}`, `{"op": "calm", "pairs": [[1, 2]]}`. The state of the lines
-is on disk before it replies: after a kill it restarts with the same cuts; they end with the namespaces
-(`network.remove`).
+It owns a `tun` device in each region and one outside (`network.py`). It reads IP packets, applies the link
+that is configured for their direction (`system/kernel/wan.py`), and writes them to the device of the target
+region. Delay, loss, bandwidth and cuts apply to every protocol alike, and no address is rewritten.
+
+It serves a Unix socket; a request is one line of JSON. In requests and replies a link is called `line`:
+
+    {"op": "look"}                                        report all links
+    {"op": "set", "pairs": [[1, 2]], "line": {...}}       change links
+    {"op": "calm", "pairs": [[1, 2]]}                     reset links to their defaults, except for cuts
+    {"op": "reset"}                                       reset all links to their defaults
+
+The settings of the links are on disk before it replies, so after a kill it restarts with the same cuts. They
+are deleted together with the network namespaces (`network.remove`).
 """
 
 from __future__ import annotations
@@ -35,17 +40,21 @@ from system.platform.paths import Paths
 from system.platform.regions import network
 
 MAX_PACKET = 65_536
-NETWORKS = (10, 127)  # first octets: of the regions' addresses, and of their second, loopback addresses
+NETWORKS = (10, 127)  # first octet of the regions' addresses, and of their second addresses, on loopback
 IP_HEADER = 20
 BATCH = 64  # packets read from one device before the next device is served
 DEFAULT_DELAY_S = 0.010
-"""One way between two regions: a round trip of 20 ms, as between cities some 1,500 km of fiber apart."""
+"""One-way delay between two regions: a round trip of 20 ms, as over some 1,500 km of fiber."""
 
 _log = logging.getLogger("tweetlab")
 
 
 class WanEmulator:
-    """All lines of one lab. `devices`: region -> open tun; `state`: the file that stores the lines."""
+    """All links of one lab.
+
+    `devices`: region -> open `tun` device. `state`: the file that stores the settings of the links.
+    `delay_s`: default one-way delay. `ways`: (source region, target region) -> link.
+    """
 
     def __init__(self, plan: Plan, devices: dict[int, int], state: Path, delay_s: float) -> None:
         self._devices = devices
@@ -53,7 +62,7 @@ class WanEmulator:
         self._defaults = {pair: _default_line(pair, delay_s) for pair in _pairs()}
         self.ways = {pair: LinkState(line) for pair, line in (self._defaults | _stored(state)).items()}
         self._delayed: dict[tuple[int, int], deque[tuple[float, bytes]]] = {pair: deque() for pair in self.ways}
-        self._below_first = plan.range - 1  # the second octet that a region 0 would have
+        self._below_first = plan.range - 1  # region = second octet of an address - this
         self._random = random.Random(plan.range)
         self._loop = asyncio.get_running_loop()
         for region, fd in devices.items():
@@ -66,41 +75,41 @@ class WanEmulator:
             except BlockingIOError:
                 return
             pair = pair_of(packet, region, self._below_first)
-            if (way := self.ways.get(pair)) is not None:
-                self._forward(pair, way, packet)
+            if (link := self.ways.get(pair)) is not None:
+                self._forward(pair, link, packet)
 
-    def _forward(self, pair: tuple[int, int], way: LinkState, packet: bytes) -> None:
+    def _forward(self, pair: tuple[int, int], link: LinkState, packet: bytes) -> None:
         now_s = self._loop.time()
-        due_s = way.enter(now_s, len(packet), self._random.random(), self._random.random())
+        due_s = link.enter(now_s, len(packet), self._random.random(), self._random.random())
         if due_s is None:
             return
         queue = self._delayed[pair]
         if due_s <= now_s and not queue:
             self._write(pair[1], packet)
             return
-        way.waiting += len(packet)
+        link.waiting += len(packet)
         queue.append((due_s, packet))
         if len(queue) == 1:
             self._loop.call_at(due_s, self._release_due, pair)
 
     def _release_due(self, pair: tuple[int, int]) -> None:
-        queue, way, now_s = self._delayed[pair], self.ways[pair], self._loop.time()
+        queue, link, now_s = self._delayed[pair], self.ways[pair], self._loop.time()
         while queue and queue[0][0] <= now_s:
             packet = queue.popleft()[1]
-            way.waiting -= len(packet)
-            if way.line.cut:  # the line was cut while the packet was in transit
-                way.lost += 1
+            link.waiting -= len(packet)
+            if link.line.cut:  # the link was cut while the packet was in transit
+                link.lost += 1
             else:
                 self._write(pair[1], packet)
         if queue:
             self._loop.call_at(queue[0][0], self._release_due, pair)
 
     def _write(self, region: int, packet: bytes) -> None:
-        with contextlib.suppress(OSError):  # a full device drops it, as a router does
+        with contextlib.suppress(OSError):  # a full device drops the packet, as a router does
             os.write(self._devices[region], packet)
 
     def set(self, pairs: list[list[int]], line: dict[str, Any]) -> None:
-        """Change these directed lines; settings that `line` does not name stay.
+        """Change the links of `pairs`; settings that `line` does not contain stay.
 
         Raises WrongInput, and then changes nothing.
         """
@@ -109,35 +118,35 @@ class WanEmulator:
             try:
                 changed[pair] = Link(**{**self.ways[pair].line.to_json(), **line})
             except TypeError:
-                raise WrongInput(f"Settings of a line are {sorted(line)}; known are {sorted(Link().to_json())}.") from None
-        self._apply({pair: way.line for pair, way in self.ways.items()} | changed)
+                raise WrongInput(f"Settings of a link are {sorted(line)}; known are {sorted(Link().to_json())}.") from None
+        self._apply({pair: link.line for pair, link in self.ways.items()} | changed)
 
     def calm(self, pairs: list[list[int]]) -> None:
-        """Reset these directed lines to their defaults, except for cuts.
+        """Reset the links of `pairs` to their defaults, except for cuts.
 
         Raises WrongInput, and then changes nothing.
         """
         defaults = {pair: replace(self._defaults[pair], cut=self.ways[pair].line.cut) for pair in self._known(pairs)}
-        self._apply({pair: way.line for pair, way in self.ways.items()} | defaults)
+        self._apply({pair: link.line for pair, link in self.ways.items()} | defaults)
 
     def _known(self, pairs: list[list[int]]) -> list[tuple[int, int]]:
         known = []
         for regions in pairs:
             pair = (regions[0], regions[1]) if len(regions) == 2 else (0, 0)
             if pair not in self.ways:
-                raise WrongInput(f"There is no line between the regions {regions}; regions are {wan.NAMES}.")
+                raise WrongInput(f"There is no link between the regions {regions}; regions are {wan.NAMES}.")
             known.append(pair)
         return known
 
     def reset(self) -> None:
-        """Reset all lines to their defaults, cuts included."""
+        """Reset all links to their defaults, including cuts."""
         self._apply(self._defaults)
 
     def look(self) -> list[dict[str, Any]]:
-        """Return a row for each directed line: settings, packets, bytes, lost and waiting."""
-        return [{"from": pair[0], "to": pair[1], **way.line.to_json(),
-                 "packets": way.packets, "bytes": way.bytes, "lost": way.lost, "waiting": way.waiting}
-                for pair, way in self.ways.items()]
+        """Return a row for each link: settings, packets, bytes, lost packets, and bytes that wait."""
+        return [{"from": pair[0], "to": pair[1], **link.line.to_json(),
+                 "packets": link.packets, "bytes": link.bytes, "lost": link.lost, "waiting": link.waiting}
+                for pair, link in self.ways.items()]
 
     def _apply(self, lines: dict[tuple[int, int], Link]) -> None:
         part = self._state.with_suffix(".part")
@@ -148,11 +157,10 @@ class WanEmulator:
 
 
 def pair_of(packet: bytes, region: int, below_first: int) -> tuple[int, int]:
-    """Return the directed line of a packet from `region`; (0, 0) for a packet that is not the lab's.
+    """Return (source region, target region) of a packet read in `region`; (0, 0) for foreign ones.
 
-    Its source must be an address of that region: if this machine forwards packets for others, these arrive
-    with other sources.
-    `below_first`: the second octet before that of the first region.
+    The source must be an address of `region`: if this machine forwards packets for other hosts, those arrive
+    with other sources. `below_first`: the second octet of the first region's addresses, minus 1.
     """
     if len(packet) < IP_HEADER or packet[0] >> 4 != 4 or packet[12] not in NETWORKS or packet[16] not in NETWORKS:
         return (0, 0)
@@ -170,7 +178,7 @@ def _default_line(pair: tuple[int, int], delay_s: float) -> Link:
 def _stored(state: Path) -> dict[tuple[int, int], Link]:
     try:
         return {(one, other): Link(**line) for one, other, line in json.loads(state.read_text())}
-    except (OSError, ValueError, TypeError):  # none yet, or incomplete
+    except (OSError, ValueError, TypeError):  # no file yet, or an invalid one
         return {}
 
 

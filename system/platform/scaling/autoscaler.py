@@ -1,12 +1,12 @@
-"""The autoscaler: a loop inside the supervisor that adds, removes, ejects and replaces service instances.
+"""The autoscaler: a loop in the supervisor that adds, removes, ejects and replaces instances of services.
 
-    once a second:  HAProxy's statistics + CPU of each instance -> kernel.scaling decides -> add or remove
+    once a second:  HAProxy statistics + CPU of each instance -> `scaling` decides -> add or remove
 
-Add: start the process, wait until it is healthy, then let HAProxy send it requests. Remove: no new requests,
-wait until none is in flight, stop the process, delete it from HAProxy. So the change itself fails no request.
-A start is not throttled: the quota of an instance applies once it is healthy, because the start of an
-interpreter is not what is measured. Instances of the blueprint stay; those that were added last are removed
-first.
+Add: start the process, wait until it is healthy, then add it to HAProxy. Remove: send it no new requests,
+wait until none is in flight, stop the process, delete it from HAProxy. So a change fails no request.
+
+The CPU quota of an instance applies only once it is healthy: runs do not measure the start of an interpreter.
+Instances of the blueprint are never removed; of the added ones, the newest is removed first.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from system.platform.servers import haproxy
 _log = logging.getLogger("tweetlab")
 
 EVERY_S = 1.0
-WORKERS = {"fanout": 4, "indexer": 4}  # scaled by CPU; as many as their topics have partitions
-MOST = 16        # instances of one service, at most; 80 MiB each
+WORKERS = {"fanout": 4, "indexer": 4}  # worker -> maximum: the number of partitions of its topics. Scaled by CPU
+MOST = 16        # maximum number of instances of a service; each uses 80 MiB
 KEPT_DECISIONS = 500
 
 
 class ScalingHost(Protocol):
-    """What the autoscaler needs from the supervisor."""
+    """The part of the supervisor that the autoscaler uses."""
 
     children: dict[str, Child]
     blueprint: Blueprint
 
     def add_child(self, node: Node) -> Child:
-        """Return the child of a further node, not started."""
+        """Create the child of an additional node, without starting it."""
 
     def refresh(self, child: Child) -> None:
         """Give a stopped child the current environment for its next start."""
 
     def forget_child(self, name: str) -> None:
-        """Forget a stopped child."""
+        """Remove a stopped child from the lab."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One change that was made. `at_ms`: wall-clock time. `what`, `why`: text for people."""
+    """One change that was made. `at_ms`: wall-clock time, ms since 1970. `what`, `why`: text for people."""
 
     at_ms: int
     service: str
@@ -69,7 +69,11 @@ class Decision:
 
 @dataclass
 class _Service:
-    """The state of one scaled service. `cpu`: node -> (when, CPU time), both in ns, at the last poll."""
+    """The state of one scaled service, as of the last poll.
+
+    `cpu`: node -> (monotonic time, CPU time), both in ns. `change`: the change in progress, or the last one.
+    `responses`: total that HAProxy reported. `polled_ns`: monotonic; 0 before the first poll.
+    """
 
     scaler: Scaler
     cpu: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -79,7 +83,10 @@ class _Service:
 
 
 class Autoscaler:
-    """The instances of one lab. All methods run in the supervisor's event loop."""
+    """Scales the services of one lab. All methods run in the supervisor's event loop.
+
+    `busy`: whether the lab is starting; no poll runs then.
+    """
 
     def __init__(self, host: ScalingHost, busy: Callable[[], bool] = lambda: False) -> None:
         self.host, self._busy = host, busy
@@ -95,7 +102,7 @@ class Autoscaler:
         self.spares: dict[str, list[Child]] = {}  # of the current rolling restart, and of earlier failed ones
 
     async def run(self) -> None:
-        """Poll once a second, until cancelled. Logs every error in the supervisor's log and continues."""
+        """Poll once a second until cancelled. Every error is logged, and polling continues."""
         while True:
             await asyncio.sleep(EVERY_S)
             try:
@@ -103,7 +110,7 @@ class Autoscaler:
                 self.polled_s = time.monotonic()
             except LabError as problem:
                 _log.warning("autoscaler: %s", problem)
-            except Exception:  # nothing else ejects or replaces instances: continue after any error
+            except Exception:  # no other component ejects or replaces instances, so this loop must continue
                 _log.exception("autoscaler: poll failed")
 
     async def _poll(self) -> None:
@@ -181,9 +188,9 @@ class Autoscaler:
         return dataclasses.replace(self.knobs, min=least, max=most)
 
     async def scale(self, kind: str, wanted: int, why: str = "manual") -> dict[str, Any]:
-        """Scale a service to `wanted` instances.
+        """Scale a service to `wanted` instances. `why`: reason, for the list of decisions.
 
-        Raises WrongInput outside its bounds, CouldNotRun if one does not start.
+        Raises WrongInput if `wanted` is out of bounds, CouldNotRun if an instance does not start.
         """
         self._check_bounds(kind, wanted)
         async with self.exclusive(kind):
@@ -208,7 +215,7 @@ class Autoscaler:
 
     @contextlib.contextmanager
     def leaving(self, name: str) -> Iterator[None]:
-        """Exclude an instance from reconciliation and ejection while it is being taken out."""
+        """Exclude an instance from reconciliation and ejection while it is being removed."""
         self._leaving.add(name)
         try:
             yield
@@ -224,10 +231,10 @@ class Autoscaler:
             raise WrongInput(f"{kind} cannot have {wanted} instances; it may have {least} (its blueprint's) to {most}{why}.")
 
     def _maximum(self, kind: str) -> int:
-        """Return the most instances of `kind`.
+        """Return the maximum number of instances of `kind`.
 
-        More gateways than `max_gateways` would admit more than the rate limits while the limits' Redis is
-        down.
+        For gateways it is `max_gateways`: more of them would admit more than the rate limits while the Redis
+        of the limits is down.
         """
         least = len(self.host.blueprint.of_kind(kind))
         return max(least, self.max_gateways) if kind == "gateway" else WORKERS.get(kind, MOST)
@@ -242,13 +249,14 @@ class Autoscaler:
         return min((node.zone for node in self.host.blueprint.of_kind(kind)), key=zones.count)
 
     async def add(self, kind: str, number: int | None = None) -> Child:
-        """Start a further instance and let it take requests; None takes the first free number.
+        """Start an additional instance and add it to HAProxy. The caller holds `exclusive`.
 
-        The caller holds `exclusive`.
+        `number`: its instance number; None is the lowest free one.
         """
         number = self._free_numbers(kind, 1)[0] if number is None else number
         zone = self._emptiest_zone(kind)
-        sibling = next(node for node in self.host.blueprint.of_kind(kind) if node.zone == zone)  # and so in the zone's region
+        # The new node copies the zone and the region of this one.
+        sibling = next(node for node in self.host.blueprint.of_kind(kind) if node.zone == zone)
         node = dataclasses.replace(sibling, name=f"{kind}-{number}", instance=number)
         child = self.host.add_child(node)
         child.quota_cores = self.quota
@@ -264,7 +272,7 @@ class Autoscaler:
         return child
 
     async def remove(self, child: Child) -> None:
-        """Drain an instance, stop it and forget it. The caller holds `exclusive`."""
+        """Drain an instance, stop it and remove it from the lab. The caller holds `exclusive`."""
         kind, name = child.node.kind, child.node.name
         with self.leaving(name):
             fleet = haproxy_fleet.of(self.host.children)
@@ -279,12 +287,13 @@ class Autoscaler:
                 await fleet.delete(kind, name)
 
     async def configure(self, wanted: Policies, quota: float | None) -> None:
-        """Apply new knobs. `quota`: cores per instance, None for no limit.
+        """Apply new knobs. `quota`: CPU cores per instance, None for those of the blueprint.
 
-        Where scaling is switched on or off, every service first goes to its minimum number of instances. A
-        run calls this before its load, so no instance is ejected for what it did in the run before.
+        If autoscaling is on, or was on before, every service is first scaled to its minimum number of
+        instances. A run calls this before its load starts. Earlier observations are discarded, so no instance
+        is ejected because of a previous run.
         """
-        with contextlib.suppress(CouldNotRun):  # an HAProxy that does not answer has lost its ejections
+        with contextlib.suppress(CouldNotRun):  # an HAProxy that does not respond has lost its ejections anyway
             await self._outliers.reset(haproxy_fleet.of(self.host.children))
         was_on, scale = bool(self.knobs.max), wanted.autoscale
         self.knobs, self._outliers.knobs, self.quota = dataclasses.replace(scale, max=0), wanted.mesh, quota
@@ -306,13 +315,13 @@ class Autoscaler:
         self.knobs = scale
 
     def state(self) -> dict[str, Any]:
-        """Return healthy instances per service, knobs, age of the last full poll, and decisions."""
+        """Return healthy instances per service, quota, on or off, age of the last poll, decisions."""
         counts = {kind: sum(child.state == "healthy" for child in self.instances(kind)) for kind in self.kinds()}
         return {"instances": counts, "quota": self.quota, "on": bool(self.knobs.max),
                 "looked_s": round(time.monotonic() - self.polled_s, 1),
                 "decisions": [dataclasses.asdict(decision) for decision in self.decisions]}
 
     def record(self, service: str, what: str, why: str) -> None:
-        """Keep a change in `decisions` and log it."""
+        """Add a change to `decisions` and log it."""
         self.decisions.append(Decision(int(time.time() * 1e3), service, what, why))
         _log.info("autoscaler: %s %s: %s", service, what, why)

@@ -1,9 +1,9 @@
-"""All HAProxies of a lab as one: commands go to each that answers, counts are summed over them.
+"""Controls all HAProxies of a lab as one: sends commands to each that responds, and sums their counts.
 
-Each HAProxy sends requests to every instance, so an instance is added, drained or removed only when that is
-true in all of them. One that does not answer is skipped: it is down, or it restarts with the servers of its
-configuration alone, and the autoscaler adds the others again (`outlier_ejection`). One that restarts during a
-drain receives the drain command again.
+Each HAProxy sends requests to every instance, so a change of an instance must be made in all of them. An
+HAProxy that does not respond is skipped: it is down, or it is restarting. After a restart it knows only the
+servers of its configuration, and the autoscaler adds the others again (`outlier_ejection`). An HAProxy that
+restarts during a drain receives the drain command again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Backends = dict[str, Backend]
 class HaproxyFleet:
     """The HAProxies of one lab.
 
-    Each method raises CouldNotRun if none of them answers, or if one that does refuses.
+    Each method raises CouldNotRun if none of them responds, or if one refuses the command.
     """
 
     def __init__(self, runtimes: Sequence[HaproxyRuntime]) -> None:
         self._runtimes = tuple(runtimes)
 
     async def snapshots(self) -> list[tuple[HaproxyRuntime, Backends]]:
-        """Return each HAProxy that answers, with its backends."""
+        """Return each HAProxy that responds, with its backends."""
         replies = await asyncio.gather(*(runtime.backends() for runtime in self._runtimes), return_exceptions=True)
         answered = [(runtime, reply) for runtime, reply in zip(self._runtimes, replies, strict=True)
                     if not isinstance(reply, BaseException)]
@@ -39,17 +39,17 @@ class HaproxyFleet:
         return answered
 
     async def backends(self) -> Backends:
-        """Return the backends of all of them as one: see `merged`."""
+        """Return the backends of all HAProxies as one: see `merged`."""
         return merged(backends for _, backends in await self.snapshots())
 
     async def add(self, backend: str, name: str, address: str) -> None:
-        """Send requests to a healthy instance."""
+        """Add a healthy instance and send requests to it."""
         await self._send(self._runtimes, lambda runtime: runtime.add(backend, name, address))
 
     async def drain(self, backend: str, name: str, patience_s: float = DRAIN_S) -> bool:
-        """Send the instance no new request and wait until none is in flight.
+        """Send no new requests to the instance, and wait until none is in flight.
 
-        False if some remain after `patience_s`.
+        Returns False if some are still in flight after `patience_s`.
         """
         drained: set[HaproxyRuntime] = set()
         ends_s = asyncio.get_running_loop().time() + patience_s
@@ -81,7 +81,7 @@ class HaproxyFleet:
         await self._send(await self._holders(backend, name), lambda runtime: runtime.delete(backend, name))
 
     async def is_up(self, backend: str, name: str) -> str:
-        """Return "" if it is up and answered its last check in all of them, else the other statuses."""
+        """Return "" if the instance is up and passed its last check everywhere, else the other statuses."""
         statuses = []
         for _, backends in await self.snapshots():
             server = backends[backend].servers.get(name)
@@ -99,7 +99,7 @@ class HaproxyFleet:
         return [runtime for runtime, _ in await self._servers(backend, name)]
 
     async def _send(self, runtimes: Iterable[HaproxyRuntime], command: Callable[[HaproxyRuntime], Awaitable[None]]) -> None:
-        """Run `command` on each; those that do not answer are skipped unless none answers."""
+        """Run `command` on each; those that do not respond are skipped, unless none responds."""
         results = await asyncio.gather(*(command(runtime) for runtime in runtimes), return_exceptions=True)
         refused = [result for result in results
                    if isinstance(result, BaseException) and not isinstance(result, Unresponsive)]
@@ -113,9 +113,9 @@ def _first_error(results: Sequence[object]) -> BaseException:
 
 
 def merged(snapshots: Iterable[Backends]) -> Backends:
-    """Return the backends of several HAProxies as one: counts are summed.
+    """Return the backends of several HAProxies as one.
 
-    The best status of an instance counts.
+    Counts are summed. The status of an instance is its best one.
     """
     result: Backends = {}
     for backends in snapshots:

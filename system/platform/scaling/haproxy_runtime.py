@@ -1,14 +1,14 @@
-"""HAProxy's runtime socket: which instances serve a backend now, and adding and removing them without a
-failed request.
+"""Client of HAProxy's runtime socket: reads, adds and removes servers without failing requests.
 
     add:     register (in maintenance) -> enable health checks -> enable traffic
     remove:  drain (no new requests) -> wait until none is in flight -> maintenance -> stop the instance -> delete
 
-HAProxy forgets servers added at run time when it restarts; the autoscaler adds them again. A lab may have
-several HAProxies:
-`haproxy_fleet` controls all of them. Commands and their order:
-HAProxy 2.6, management guide 9.3; measured here: `add server` takes no default of the configuration's
-`default-server`, and without `pool-purge-delay` an added server keeps no idle connection.
+HAProxy forgets servers that were added at run time when it restarts; the autoscaler adds them again. A lab
+may have several HAProxies; `haproxy_fleet` controls all of them.
+
+Source of the commands and their order: HAProxy 2.6, management guide 9.3. Measured here: `add server` ignores
+`default-server` of the configuration, and without `pool-purge-delay` an added server keeps no idle
+connection.
 """
 
 from __future__ import annotations
@@ -27,20 +27,18 @@ TIMEOUT_S = 3.0
 DRAIN_S = 10.0    # longest wait for requests in flight; twice what a request may take (5 s)
 DELETE_S = 5.0    # longest wait for the last connection to a stopped instance
 LOOK_S = 0.1
-NO_ANSWER = ("L4TOUT", "L4CON", "L6TOUT", "L7TOUT")  # check results that mean the server did not answer
+NO_ANSWER = ("L4TOUT", "L4CON", "L6TOUT", "L7TOUT")  # check results that mean that the server did not respond
 
 
 @dataclass(frozen=True)
 class Server:
-    """One server of a backend, now.
+    """The current state of one server of a backend.
 
-    `checks`: HAProxy's status, as UP, "UP 2/3" (a check failed), DOWN, DRAIN, MAINT.
-
-    `in_flight`: requests inside the server. `queued`: requests that wait for it. `responses`, `errors`: since
-    it was added.
-    `check_answered`: it answered its last health check. `max_in_flight`: most requests it may have inside.
-    `split_view`: some of several HAProxies report it up and others do not, as when the network between
-    regions is cut.
+    `checks`: HAProxy's status, such as UP, "UP 2/3" (a check failed), DOWN, DRAIN, MAINT. `in_flight`:
+    requests in the server. `queued`: requests that wait for it. `responses`, `errors`: counts since it was
+    added. `check_answered`: it responded to its last health check. `max_in_flight`: its maxconn.
+    `split_view`: some HAProxies report it up and others do not, for example if the network between regions is
+    cut.
     """
 
     backend: str
@@ -62,7 +60,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Backend:
-    """A service's servers. `queued`: requests that wait for any of them."""
+    """The servers of one service. `queued`: requests that wait for any of them."""
 
     servers: dict[str, Server]
     queued: int = 0
@@ -79,7 +77,7 @@ class HaproxyRuntime:
         self._socket = Path(socket)
 
     async def execute(self, command: str) -> str:
-        """Send one command and return the reply. Raises Unresponsive if HAProxy does not answer."""
+        """Send one command and return the reply. Raises Unresponsive if HAProxy does not respond."""
         try:
             async with asyncio.timeout(TIMEOUT_S):
                 reader, writer = await asyncio.open_unix_connection(self._socket)

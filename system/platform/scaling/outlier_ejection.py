@@ -1,9 +1,7 @@
-"""Keeps HAProxy consistent with the running instances and the services answering: re-adds, ejects, and
-replaces hung instances.
+"""Adds missing instances to HAProxy, ejects outliers, and replaces hung instances.
 
-The autoscaler calls it once a second with what HAProxy reports. A process that dies is restarted by its
-`Child`; this module handles what a death does not show: an instance that is stopped, stuck, or answers only
-errors.
+The autoscaler calls it once a second with the state that HAProxy reports. A process that dies is restarted by
+its `Child`; this module handles instances that run but do not work: stopped, hung, or returning only errors.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ Record = Callable[[str, str, str], None]
 
 @dataclass
 class _NoAnswer:
-    """Since when an instance has not answered, and the CPU time it had used by then."""
+    """The time since when an instance has not responded, and its CPU time at that moment."""
 
     pid: int
     since_s: float
@@ -36,7 +34,7 @@ class _NoAnswer:
 
 
 class OutlierEjection:
-    """The health of the instances of one lab, checked once a second."""
+    """Checks the health of the instances of one lab, once a second."""
 
     def __init__(self, record: Record) -> None:
         self.knobs, self.max_in_flight = MeshKnobs(), haproxy.PLACES
@@ -51,12 +49,11 @@ class OutlierEjection:
 
     async def reconcile(self, mesh: HaproxyRuntime, backends: dict[str, Backend], children: dict[str, Child],
                         leaving: set[str]) -> None:
-        """Add healthy instances that this HAProxy lacks; delete servers without an instance; set each
-        server's maxconn.
+        """Add healthy instances that this HAProxy lacks, delete servers without an instance, and set maxconn.
 
-        `leaving`: instances being removed.
+        `leaving`: instances that are being removed; they are ignored.
         """
-        for child in list(children.values()):  # others are added and removed while this waits for HAProxy
+        for child in list(children.values()):  # a copy: children are added and removed while this waits for HAProxy
             backend = backends.get(child.node.kind)
             if backend is None or child.node.role != "service" or child.state != "healthy" or child.node.name in leaving:
                 continue
@@ -71,16 +68,15 @@ class OutlierEjection:
                     await mesh.resize(kind, name, self.max_in_flight)
 
     async def eject(self, fleet: HaproxyFleet, backends: dict[str, Backend], leaving: set[str]) -> None:
-        """Eject instances that do clearly worse than their siblings; readmit them when their ejection time is
-        over.
+        """Eject outliers (`scaling.ejected`); readmit each after `eject_s`.
 
-        `leaving`: instances being removed, which stay out.
+        `leaving`: instances that are being removed; they are ignored.
         """
         now_s = time.monotonic()
         for kind, backend in backends.items():
             servers = [server for name, server in backend.servers.items() if name not in leaving]
-            # An instance that only some HAProxies reach serves fewer requests, and so fails fewer: not a fair
-            # sibling.
+            # An instance that only some HAProxies reach gets fewer requests, and so has fewer errors: it is
+            # not comparable.
             comparable = [server for server in servers if server.checks.startswith("UP") and not server.split_view]
             observed = [self._observation(server) for server in comparable]
             out = sum(server.name in self._ejected for server in servers)
@@ -94,7 +90,7 @@ class OutlierEjection:
                     await fleet.readmit(kind, server.name)
 
     async def reset(self, fleet: HaproxyFleet | None) -> None:
-        """Readmit every ejected instance and forget earlier observations: a run starts with all instances."""
+        """Readmit all ejected instances and discard observations: a run starts with all instances."""
         self._worse_polls.clear()
         for name in list(self._ejected):
             del self._ejected[name]
@@ -102,7 +98,7 @@ class OutlierEjection:
                 await fleet.readmit(name.rpartition("-")[0], name)
 
     def _confirmed(self, observed: Sequence[scaling.InstanceSample], worse: set[str]) -> list[str]:
-        """Return those to eject now: after one unanswered check, or after a few polls with errors."""
+        """Return those to eject now: after one failed check, or after BAD_SAMPLES polls with errors."""
         for instance in observed:
             self._worse_polls[instance.name] = self._worse_polls.get(instance.name, 0) + 1 if instance.name in worse else 0
         return [instance.name for instance in observed if instance.name in worse
@@ -116,9 +112,9 @@ class OutlierEjection:
         return scaling.InstanceSample(server.name, responses, errors, server.check_answered, server.in_flight)
 
     def replace(self, backends: dict[str, Backend], children: dict[str, Child]) -> None:
-        """Kill hung instances; auto-restart starts them again.
+        """Kill hung instances; their `auto_heal` restarts them.
 
-        An instance with auto-restart off is left running.
+        An instance with `auto_heal` off is left as it is.
         """
         silent = {name for backend in backends.values() for name, server in backend.servers.items()
                   if server.down or not server.check_answered}
@@ -143,9 +139,9 @@ class OutlierEjection:
                 child.kill()
 
     def _failed_probes(self, children: Iterable[Child]) -> set[str]:
-        """Return those that failed our own last probe.
+        """Return those that failed the last probe of this module.
 
-        Probes run beside the loop, since one may take seconds.
+        Probes run in background tasks, since one may take seconds.
         """
         now_s, failed = time.monotonic(), set()
         due = now_s - self._probed_s >= PROBE_EVERY_S

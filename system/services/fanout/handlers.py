@@ -1,14 +1,16 @@
-"""The effects of each event on the cached lists.
+"""Applies each event to the cached lists.
 
-Events are hints: the handler reads the current tweet or edge and makes the lists match. Every effect is
-idempotent, and no order between topics is needed:
+A handler does not rely on the state in the event: it reads the current tweet or follow edge and makes the
+lists match. Every effect is idempotent, and the topics may be processed in any order:
 
 | event | effect |
 |---|---|
-| new_tweet | author's own lists, then (pushed authors) every live home timeline of a follower |
-| tweet_deleted | deletion marker on the hot tweet, then removed from all these lists |
-| new_follow, edge exists | followee into g:, follower into f:, *then* the followee's tweets into h: |
-| new_follow, edge does not exist | h:, g: of the follower and f: of the followee are deleted |
+| new_tweet | tweet added to the author's own lists, then (push) to every live home timeline of a follower |
+| tweet_deleted | the cached tweet is marked deleted, then the tweet is removed from all these lists |
+| new_follow, edge exists | followee added to `g:`, follower to `f:`, *then* the followee's tweets to `h:` |
+| new_follow, edge does not exist | `h:` and `g:` of the follower and `f:` of the followee are deleted |
+
+Keys (`stores/redis/keys.md`): `h:` home timeline, `g:` followed users, `f:` followers.
 """
 
 from __future__ import annotations
@@ -26,9 +28,10 @@ from system.services.shared.list_rebuild import CachedLists
 
 @dataclass(frozen=True)
 class Done:
-    """What an event did.
+    """What the handling of an event did.
 
-    `path`: see the effect log. `targets`: live lists changed. `retries`: restarts it took.
+    `applied`: whether it had an effect. `path`: how it was handled, as in the effect log. `targets`: number
+    of live lists that were changed. `retries`: how often the handling restarted.
     """
 
     applied: bool
@@ -38,7 +41,7 @@ class Done:
 
 
 class Fanout:
-    """Effects over the ports."""
+    """Handles the events of all topics of the group `fanout`."""
 
     def __init__(self, ports: Ports, lists: CachedLists, audience: Audience, policies: Policies, time_: clock.Clock) -> None:
         self._cache, self._hot, self._store, self._users = ports.timelines, ports.hot, ports.tweets, ports.users
@@ -47,12 +50,13 @@ class Fanout:
     # ---- new_tweet -----------------------------------------------------------------------------------
 
     async def new_tweet(self, event: Event) -> Done:
-        """Deliver a tweet to its readers, unless it has been deleted in the meantime."""
+        """Deliver a tweet to its readers, unless it is already deleted."""
         tweet = tweet_of(event.payload)
         if not await self._is_live(tweet):
             return Done(False, "skip")
         entry = Entry(tweet.id, tweet.author_id)
-        # Before the followers are read: a user who follows from now on finds the tweet in this list.
+        # Before the followers are read: a user that starts to follow later finds the tweet in the author's
+        # list.
         await self._cache.add_own(entry)
         await checkpoints.reached("fanout.after_own", tweet_id=tweet.id)
         if await self._path(tweet) == policy.PULL:
@@ -69,14 +73,14 @@ class Fanout:
         return tweet.id in rows and not rows[tweet.id].deleted
 
     async def _unless_deleted(self, entry: Entry, done: Done) -> Done:
-        """Remove the tweet again if its delete was handled during the delivery."""
+        """Return `done`; if the tweet was deleted during the delivery, remove it again."""
         if (await self._hot.get([entry.id])).get(entry.id, entry) is None:
             await self._remove(entry)
             return Done(False, "skip", retries=done.retries)
         return done
 
     async def _path(self, tweet: Tweet) -> str:
-        """Decide push or pull, and make a change of mode durable first."""
+        """Decide push or pull. A change of the author's mode is stored first."""
         knobs = self._policies.fanout
         current = await self._audience.mode(tweet.author_id)
         audience = await self._audience.size(tweet.author_id)
@@ -110,9 +114,9 @@ class Fanout:
         return chunk.status == "changed" or await self._lists.ensure(Kind.FOLLOWERS, author_id)
 
     async def _push_from_postgres(self, entry: Entry, retries: int) -> Done:
-        """Push to the followers as read from PostgreSQL.
+        """Push to the followers that PostgreSQL returns.
 
-        Another process is rebuilding the list, or it changes too often.
+        Used if another process is rebuilding the follower list, or if the list changes too often.
         """
         followers = await self._lists.all_followers(entry.author_id)
         await checkpoints.reached("fanout.truth.after_read", author_id=entry.author_id)
@@ -155,7 +159,7 @@ class Fanout:
     # ---- new_follow ----------------------------------------------------------------------------------
 
     async def new_follow(self, event: Event) -> Done:
-        """Make the lists match the current edge, then read it again: it may have changed in the meantime."""
+        """Make the lists match the current edge, and again if the edge has changed in the meantime."""
         follower, followee = int(event.payload["follower_id"]), int(event.payload["followee_id"])
         edge = await self._users.edge(follower, followee)
         for restarts in range(policy.MAX_RESTARTS):
@@ -165,13 +169,14 @@ class Fanout:
             if current.version == edge.version:
                 return Done(done.applied, done.path, done.targets, restarts)
             edge = current
-        # It changes faster than it can be read. Absent lists are always correct.
+        # The edge changes faster than the lists can follow. Delete them: an absent list is always correct,
+        # since it is rebuilt from the durable stores.
         done = await self._unfollowed(edge)
         return Done(done.applied, done.path, done.targets, policy.MAX_RESTARTS)
 
     async def _followed(self, edge: Edge) -> Done:
-        # Both lists before Cassandra is read: a tweet posted from now on is pushed to this follower, an older
-        # one is read.
+        # Both lists change before Cassandra is read: tweets posted from now on are pushed to this follower,
+        # and older tweets are in what is read.
         await self._cache.add_member(Kind.FOLLOWERS, edge.followee_id, edge.follower_id)
         await self._cache.add_member(Kind.FOLLOWING, edge.follower_id, edge.followee_id)
         await checkpoints.reached("follow.before_read", follower=edge.follower_id, followee=edge.followee_id)

@@ -1,23 +1,30 @@
 """Push or pull: how an author's tweet reaches the readers. Pure: reads no clock, no store.
 
-*Push* (fan-out on write): the id is added to every live home timeline of a follower. Cost: one entry per
-follower and tweet; a read is one call. *Pull* (fan-out on read): the id stays in the author's own list, and
-readers who follow the author merge that list. Cost: one more list per read.
+*Push* (fan-out on write): the tweet id is added to every live home timeline of a follower (live: cached and
+complete). Cost: one entry per follower and tweet; a read is one call. *Pull* (fan-out on read): the id stays
+in the author's own list, and the reads of followers merge that list. Cost: one more list per read.
 
-| audience | durable mode | this tweet is | durable change |
+The mode of an author, push or pull, is stored durably. Readers use a copy of all modes that may be up to
+`mode_ttl_s` old.
+
+| followers | stored mode | this tweet is | the stored mode becomes |
 |---|---|---|---|
-| <= push_limit | push | pushed | none |
-| > push_limit | push | pushed | to pull |
-| >= push_limit * hysteresis | pull, flag older than the readers' copy | not pushed | none |
-| >= push_limit * hysteresis | pull, flag younger | pushed | none |
-| < push_limit * hysteresis | pull | pushed | to push |
+| <= push_limit | push | pushed | unchanged |
+| > push_limit | push | pushed | pull |
+| >= push_limit * hysteresis | pull, for longer than any reader's copy is old | not pushed | unchanged |
+| >= push_limit * hysteresis | pull, more recent | pushed | unchanged |
+| < push_limit * hysteresis | pull | pushed | push |
 
-Two rules make a crossing safe. Up: pushing stops only once the pull flag is older than any reader's copy of
-the modes can be, so every tweet is pushed, merged, or both. Down: pushing starts immediately, and an author
-who was ever pulled stays on the readers' merge list, so tweets from the pulled time do not disappear; a merge
-counts an id once.
+Two rules make a change of mode safe:
 
-Not decided here: who follows, and whether a timeline is live. Pushes go to live timelines only.
+- Push to pull: pushing stops only when every reader's copy must contain the new mode. So every tweet is
+pushed,
+  or merged on read, or both.
+- Pull to push: pushing starts immediately, and an author that was ever pulled stays on the list of authors
+that
+  reads merge. So tweets from the time of pull do not disappear; a merge returns each id once.
+
+This module does not decide who the followers are, or which timelines are live.
 """
 
 from __future__ import annotations
@@ -31,22 +38,22 @@ PUSH = "push"
 PULL = "pull"
 
 SETTLE_MS = 1_000
-"""Milliseconds a flag must age beyond the TTL of the readers' copy.
+"""Milliseconds added to the TTL of the readers' copy before pushing stops.
 
-Covers the commit of the flag, and a home read that used its copy just before it expired. A home read takes
-tens of ms here; a second leaves room for a slow one.
+They cover the commit of the new mode, and a home read that used its copy just before the copy expired. A home
+read takes tens of ms here; a second leaves room for a slow one.
 """
 
 AUDIENCE_TTL_S = 30.0
-"""Seconds for which a known number of followers is used.
+"""Seconds for which a process uses a number of followers that it has read.
 
-Only the moment of a crossing depends on it, never its safety.
+Only the time of a change of mode depends on it, never its safety.
 """
 
 
 @dataclass(frozen=True)
 class AuthorMode:
-    """An author's durable mode: PUSH or PULL.
+    """An author's stored mode: PUSH or PULL.
 
     `changed_ms`: time of the last change (wall time of the database, ms since 1970).
     """
@@ -59,7 +66,7 @@ class AuthorMode:
 class Decision:
     """What to do with one tweet.
 
-    `path`: PUSH or PULL. `change_to`: the mode to make durable first, None for no change.
+    `path`: PUSH or PULL. `change_to`: the mode to store before the delivery, None for no change.
     """
 
     path: str
@@ -69,8 +76,8 @@ class Decision:
 def choose(audience: int, current: AuthorMode | None, knobs: FanoutKnobs, mode_ttl_s: float, now_ms: int) -> Decision:
     """Decide how one tweet of an author with `audience` followers is delivered.
 
-    `current`: the author's durable mode; None if they were never pulled. `mode_ttl_s`: greatest age of the
-    copy of the modes that a reader may use. `now_ms`: wall time.
+    `current`: the author's stored mode; None if they were never pulled. `mode_ttl_s`: maximum age, in
+    seconds, of the copy of the modes that a read uses. `now_ms`: wall time.
     """
     if current is None or current.mode == PUSH:
         return Decision(PUSH, PULL if audience > knobs.push_limit else None)
@@ -81,7 +88,7 @@ def choose(audience: int, current: AuthorMode | None, knobs: FanoutKnobs, mode_t
 
 
 def lost_modes(known: Mapping[int, AuthorMode], read: Mapping[int, AuthorMode]) -> set[int]:
-    """Return the authors that have a mode in `known` and none in the later `read`.
+    """Return the authors that have a mode in `known` but none in `read`, which was read later.
 
     A mode may change but is never removed, so any such author means that the database was replaced.
     """
@@ -91,7 +98,7 @@ def lost_modes(known: Mapping[int, AuthorMode], read: Mapping[int, AuthorMode]) 
 def chunks(audience: int, size: int) -> list[int]:
     """Return the number of followers of each push call: full chunks, then the rest; [0] for no followers.
 
-    A follower list that ends with a full chunk needs no further call.
+    If the last chunk is full, no further call follows.
     """
     if audience <= 0:
         return [0]
@@ -100,17 +107,17 @@ def chunks(audience: int, size: int) -> list[int]:
 
 
 def back_fill_limit(cap: int, trim_slack: int) -> int:
-    """Return how many of an author's newest tweets a follow must read so that no gap remains.
+    """Return how many of the followee's newest tweets a new follow must read to leave no gap in the timeline.
 
-    Either the author has fewer, or adding that many trims the list, and its floor rises above what was not
-    read.
+    Either the followee has fewer tweets, or adding that many trims the timeline to `cap`, which raises its
+    floor (the lowest id down to which it is complete) above the tweets that were not read.
     """
     return cap + trim_slack + 1
 
 
 MAX_RESTARTS = 5
-"""Times an event restarts with a newly read follower list; after that the followers are read from PostgreSQL.
+"""How often an event restarts because the follower list changed; then the followers are read from PostgreSQL.
 
-A list can change with every unfollow; five in a row within one event needs an unfollow every few
+Any unfollow of the author replaces the list; five replacements within one event require an unfollow every few
 milliseconds.
 """

@@ -1,4 +1,4 @@
-"""One request through the gateway, as raw ASGI: between the server and this code is only the route match."""
+"""The gateway's request path, as raw ASGI: only the route match runs before this code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from system.services.gateway.upstream import Reply, Upstream
 
 
 class Edge:
-    """What all routes share: token checks, load shedding, rate limits, upstreams, the access log."""
+    """State that all routes share: token checks, load shedding, rate limits, upstreams, access log."""
 
     limiter: Limiter
     revocations: Revocations
@@ -41,7 +41,7 @@ class Edge:
 
     @property
     def ready(self) -> bool:
-        """Whether revocations were read and are still polled."""
+        """Whether token revocations have been read and are still polled."""
         return self._polling is not None and self.revocations.known and self.revocations.polling
 
     async def open(self, ports: Ports) -> None:
@@ -71,9 +71,9 @@ class Edge:
         return f"{self._prefix}{next(self._numbers):x}"
 
     def admit(self, route: str, waited_s: float) -> None:
-        """Return if this request, which is already counted, may proceed.
+        """Apply load shedding to a request that is already counted as in flight.
 
-        Raises Overloaded otherwise (load shedding).
+        `waited_s`: its wait since it arrived at the public load balancer. Raises Overloaded if it is refused.
         """
         inside, shed = self.requests.inside - 1, self.policies.shed
         if not policy.admits(inside, shed.max_in_flight):
@@ -87,9 +87,9 @@ class Edge:
         raise refusal
 
     def log_no_route(self, method: str, path: str, headers: Mapping[bytes, bytes], status: int) -> str:
-        """Count and log a request that matches no route, so that path scans are visible.
+        """Count and log a request that matches no route, so that scans for paths are visible.
 
-        Return the request's id.
+        Returns the id of the request.
         """
         request_id = self.request_id(headers.get(b"x-request-id"))
         self.requests.done(asgi.NO_ROUTE, status, time.perf_counter_ns())
@@ -101,9 +101,10 @@ class Edge:
 class RequestContext:
     """The state of one request.
 
-    `user`: "" if unknown. `measured`: the caller is the lab's load and gets timing headers.
+    `user`: "" if unknown. `measured`: the caller is the lab's load generator and gets timing headers.
+    `waited_s`: time since the arrival at the public load balancer, in seconds.
 
-    `limits`: rate-limit headers of the tightest window so far, in which `left` requests remain.
+    `limits`: rate-limit headers of the tightest window so far. `left`: requests that remain in it.
     """
 
     __slots__ = ("headers", "id", "left", "limits", "measured", "receive", "scope", "user", "waited_s")
@@ -119,7 +120,7 @@ class RequestContext:
 
     @property
     def address(self) -> str:
-        """Address of the client, from a header that the public load balancer always overwrites."""
+        """Address of the client, from `x-forwarded-for`, which the public load balancer always sets."""
         forwarded_for = self.headers.get(b"x-forwarded-for")
         if forwarded_for:
             return forwarded_for.rpartition(b",")[2].strip().decode("latin-1")[:64]
@@ -166,7 +167,7 @@ class Forward:
             error=getattr(error, "title", None))
 
     async def _forward(self, ctx: RequestContext) -> Reply:
-        """Check the request and forward it. Raises the errors that `policy` lists, in that order."""
+        """Check the request and forward it. The module `policy` lists the checks, their order and errors."""
         edge, route, received = self._edge, self._route, ctx.headers
         tracing.at_edge(self._label, ctx.id, received)
         if ctx.waited_s:
@@ -212,7 +213,7 @@ class Forward:
         limiter = self._edge.limiter
         decision = await limiter.take(quotas)
         left = decision.remaining if decision.admitted else -1
-        if left < ctx.left:  # the tightest window so far: a token request is counted twice
+        if left < ctx.left:  # headers of the tightest window: a token request is checked twice
             ctx.left, ctx.limits = left, responses.limit_headers(decision)
         self._decided["refused" if not decision.admitted else "local" if limiter.local else "admitted"](1)
         if not decision.admitted:

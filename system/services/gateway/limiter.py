@@ -1,13 +1,14 @@
-"""Rate limits: counted in a Redis that all gateways share; while it is away, each gateway counts its share.
+"""Rate limits, counted in a Redis (the limit store) that all gateways share, and locally while it is down.
 
-    SHARED --the store does not answer--> LOCAL --it answered for SETTLE_S, and has our local counts--> SHARED
+    SHARED --store does not respond--> LOCAL --it responds for SETTLE_S, and has our local counts--> SHARED
 
-Local: each gateway admits limit / `max_gateways` by windows of its own, so all of them together admit at most
-the limit. Counts from before the outage are unknown then: the overshoot is at most one window's limit per
-outage. A gateway that never reached the store may have replaced one that admitted its share and died: it
-admits nothing for one window, or until the store answers. Local counts are reported to the store as soon as
-it answers, and the store decides again only once every gateway had time to report: a store that restarts
-empty does not open a third window.
+In LOCAL, each gateway admits limit / `max_gateways` in windows of its own, so all gateways together admit at
+most the limit. The counts from before the outage are unknown to them, so the overshoot is at most one
+window's limit per outage. A gateway that never reached the store may be the replacement of one that admitted
+its share and died: it admits nothing for one window, or until the store responds.
+
+Each gateway reports its local counts as soon as the store responds. The store decides again only after every
+gateway had time to report, so a store that restarts empty does not add the limit of yet another window.
 """
 
 from __future__ import annotations
@@ -27,17 +28,19 @@ from system.kernel.telemetry import metrics
 from system.ports import LimitStore
 from system.services.gateway import policy
 
-PROBE_S = 0.5    # between two tries while the store is away
-OPEN_TRIES = 4   # to reach the store before the first request
-SETTLE_S = 1.5   # for which the store must answer before it decides again: every gateway has tried twice by then
+PROBE_S = 0.5    # pause between two tries to reach the store during an outage
+OPEN_TRIES = 4   # tries to reach the store before the first request
+# How long the store must respond without interruption before it decides again: by then every gateway has
+# tried to report twice.
+SETTLE_S = 1.5
 
 _log = logging.getLogger("tweetlab")
 
 
 class Limiter:
-    """Decides whether a request exceeds its limits.
+    """Decides whether a request exceeds its rate limits. Belongs to one event loop.
 
-    For one event loop. `now_s`: wall time for local windows.
+    `now_s`: returns the wall time, in seconds, for local windows.
     """
 
     def __init__(self, store: LimitStore, knobs: LimitKnobs, now_s: Callable[[], float] = time.time) -> None:
@@ -48,9 +51,9 @@ class Limiter:
         self._reached, self._started_s = False, time.monotonic()
 
     async def open(self) -> None:
-        """Connect to the store, so that a slow first connection refuses no request.
+        """Connect to the store before the first request, so that a slow connection causes no refusal.
 
-        Gives up after OPEN_TRIES.
+        Gives up after OPEN_TRIES, without an error.
         """
         for _ in range(OPEN_TRIES):
             if await self._report():
@@ -59,13 +62,13 @@ class Limiter:
 
     @property
     def local(self) -> bool:
-        """Whether limits are counted locally, because the store is away."""
+        """Whether limits are counted locally, because the store does not respond."""
         return self._recovery is not None
 
     async def take(self, quotas: Sequence[Quota]) -> QuotaState:
-        """Count one request and return whether it is admitted.
+        """Count one request and return the decision.
 
-        Never fails; waits for an unresponsive store only once.
+        Never fails. In an outage, only the requests in flight when it begins wait for the store.
         """
         if self._recovery is None:
             try:
@@ -85,7 +88,7 @@ class Limiter:
         return policy.shares(quotas, self._knobs.max_gateways)
 
     async def close(self) -> None:
-        """Stop trying to return to the store."""
+        """Stop trying to reach the store."""
         if self._recovery is not None:
             self._recovery.cancel()
             await asyncio.wait({self._recovery})
@@ -101,13 +104,13 @@ class Limiter:
         self._recovery = None
         metrics.gauge("tweetlab_limits_local", 0)
         _log.warning("limits are counted in the store again")
-        # Counts since the last report are sent before any request is: commands on one connection keep their
-        # order.
+        # The counts since the last report reach the store before any request does: commands on one connection
+        # stay in order.
         if not await self._report():
             self._go_local(StoreUnavailable("The store of the limits became unavailable again."))
 
     async def _wait_settled(self) -> None:
-        """Return once the store has answered for SETTLE_S."""
+        """Return when the store has responded to every report for SETTLE_S."""
         answering_since_s: float | None = None
         while True:
             await asyncio.sleep(PROBE_S)
@@ -119,9 +122,9 @@ class Limiter:
                 return
 
     async def _report(self) -> bool:
-        """Add the local counts to the store.
+        """Add the local counts to the counts in the store. Return whether it responded.
 
-        Return False if it does not answer; those counts may then be added twice.
+        After False the same counts are reported again, so the store may have added them twice.
         """
         counts, self._unreported = self._unreported, Counter()
         try:

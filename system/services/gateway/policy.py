@@ -1,4 +1,4 @@
-"""Which requests the gateway admits, where they go and how long they may take.
+"""Which requests the gateway admits, which service receives them, and how long they may take.
 
 Pure: reads no clock, no socket.
 
@@ -19,7 +19,7 @@ from system.kernel.resilience.rate_window import Quota
 MAX_BODY_BYTES = 64 * 1024   # a tweet is at most 280 characters; pictures go to a signed URL
 MAX_TOKEN_BYTES = 4 * 1024
 MIN_DEADLINE_MS = 1
-MAX_WAITED_S = 60.0         # a longer wait since arrival means a wrong clock, and counts as 0
+MAX_WAITED_S = 60.0         # a longer wait since arrival indicates a wrong clock, and counts as 0
 PROBE_KEY = "probe"          # key of the probes by which gateways test whether the limit store answers
 MAX_FIELDS = 16              # in the form of a token request
 MAX_LOGIN = 15               # characters of a username that form a rate-limit key
@@ -89,7 +89,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 def admits(in_flight: int, max_in_flight: int) -> bool:
-    """Return whether one more request may enter. `max_in_flight` 0 disables the bound."""
+    """Return whether one more request is admitted; a `max_in_flight` of 0 disables the check."""
     return not max_in_flight or in_flight < max_in_flight
 
 
@@ -102,11 +102,11 @@ def waited_s(arrival_us: bytes | None, now_s: float) -> float:
 
 
 class Queue:
-    """Detects a standing queue in front of the gateway. CoDel's rule, over requests instead of packets.
+    """Detects a standing queue in front of the gateway: CoDel's rule, for requests instead of packets.
 
-    A queue that fills in a burst and drains again does its job. A queue in which *every* request of an
-    interval waited longer than the target only adds that wait to each response: then requests that waited
-    longer are refused until one arrives that did not.
+    A queue that fills in a burst and drains again is useful. A queue in which *every* request of an interval
+    waited longer than the target only adds that wait to each response. In that case, requests that waited
+    longer than the target are refused until one arrives that did not.
     """
 
     def __init__(self, knobs: ShedKnobs) -> None:
@@ -149,10 +149,10 @@ def username_in(form: bytes) -> str:
 
 
 def login_quotas(username: str, knobs: LimitKnobs) -> list[Quota]:
-    """Return the quota of a token request by its username, besides that of its address.
+    """Return the quota of a token request by its username, in addition to the one by its address.
 
-    So a password cannot be guessed from many addresses. Usernames are case-insensitive, so the key is lower
-    case.
+    It also limits guessing a password from many addresses. Usernames are case-insensitive, so the key is
+    lower case.
     """
     if not (username and knobs.window_s and knobs.login):
         return []
@@ -165,9 +165,9 @@ def shares(quotas: Sequence[Quota], max_gateways: int) -> list[Quota]:
 
 
 def deadline_ms(requested: str | None, request_s: float) -> int:
-    """Return the deadline of a request in ms: as the client requested, at most `request_s`.
+    """Return the time limit of a request in ms: the one that the client requested, at most `request_s`.
 
-    Invalid values are ignored.
+    An invalid or absent value means `request_s`.
     """
     most = int(request_s * 1_000)
     if requested is None or not (requested.isascii() and requested.isdigit() and len(requested) <= 9):
@@ -178,25 +178,25 @@ def deadline_ms(requested: str | None, request_s: float) -> int:
 def is_service_timeout(waited_s: float, request_s: float) -> bool:
     """Return whether a timeout after `waited_s` counts as a failure of the service.
 
-    It does not if the client's own deadline was short: one client's `x-deadline-ms: 1` must not open the
-    circuit breaker for all. `request_s`: the longest deadline of a request.
+    It does not if the client requested a short deadline: an `x-deadline-ms: 1` of one client must not open
+    the circuit breaker for all. `request_s`: the longest time limit of a request.
     """
     return waited_s >= min(1.0, request_s / 2)
 
 
 def is_from_mesh(status: int, instance: str | None) -> bool:
-    """Return whether the mesh's load balancer answered: no instance of the service did, as each names itself.
+    """Return whether HAProxy itself sent the response, because it reached no instance of the service.
 
-    `instance`: `x-tweetlab-instance` of the response, None if absent.
+    `instance`: `x-tweetlab-instance` of the response, which every instance sets; None if absent.
     """
     return instance is None and status in (502, 503, 504)
 
 
 def may_retry(method: str, status: int | None, attempts: int, most: int, refused: bool) -> bool:
-    """Return whether a request may be retried.
+    """Return whether a request may be sent again.
 
-    Only a GET, only after a failed connection (`status` None) or a plain 503.
-
-    `attempts`: made so far. `refused`: the response has `retry-after`, so the service asks for no retry.
+    Only a GET, and only after a failed connection (`status` None) or a 503 without `retry-after`. `attempts`:
+    made so far, at most `most`. `refused`: the response has `retry-after`, so the service refuses an
+    immediate retry.
     """
     return method == "GET" and attempts < most and status in (None, 503) and not refused

@@ -1,4 +1,4 @@
-"""Requests to a service behind the mesh: a bulkhead and a circuit breaker per service, and retries of reads."""
+"""Sends requests to a service through the mesh, with a bulkhead, a circuit breaker and retries of reads."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class _ConnectionBroke(aiohttp.ClientError):
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Send a request once: aiohttp would resend a DELETE, PUT or GET if a reused connection breaks.
+    """Send a request once: by itself, aiohttp resends a DELETE, PUT or GET if a reused connection breaks.
 
-    Retries of this module are counted, limited by the retry budget, and never of writes.
+    This module retries only reads, within the retry budget, and counts the retries.
     """
     try:
         return await handler(request)
@@ -85,7 +85,7 @@ class Upstream:
 
         Raises Unavailable (definite if nothing was sent), DeadlineExceeded.
         """
-        # A slow service uses up only its own slots; requests to other services keep theirs.
+        # Each service has its own slots, so a slow service does not block requests to the others.
         waited_s = await self._bulkhead.enter(max(0.0, min(self._bulkhead_wait_s, deadline_s - time.monotonic())))
         try:
             if waited_s:
@@ -149,7 +149,7 @@ class Upstream:
             self._breaker.failed(time.monotonic())
             return None, Unavailable("The connection to the service broke; a write may have been executed.", definite=False)
         except BaseException:
-            self._breaker.abandoned()  # cancelled here: that says nothing about the service
+            self._breaker.abandoned()  # cancelled by the gateway: no information about the service
             raise
         if policy.is_from_mesh(response.status, response.headers.get("x-tweetlab-instance")):
             self._breaker.failed(time.monotonic())

@@ -1,4 +1,4 @@
-"""Publishes the rows of the outboxes: PostgreSQL's is drained, Cassandra's is scanned."""
+"""Publishes the rows of the outboxes. That of PostgreSQL is drained; that of Cassandra is scanned."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from system.kernel.events import NEW_TWEET, TWEET_DELETED, Event, tweet_of
 from system.ports import EventLog, OutboxRow, TweetStore, UserDirectory
 from system.services.relay import policy
 
-DRAIN = 500          # rows of one transaction, events handed to the log in one call
-READS_AT_ONCE = 8    # partitions read concurrently during a first walk
+DRAIN = 500          # rows per transaction, and events per call of the log
+READS_AT_ONCE = 8    # partitions that a scan reads concurrently
 
 
 class Announced:
-    """Ids of events that were read from the topics, kept for as long as their outbox rows may be visited."""
+    """Ids of events that were read from the topics, kept for as long as their outbox rows may be scanned."""
 
     def __init__(self, time_: clock.Clock) -> None:
         self._clock = time_
         self._seen_ms: dict[str, int] = {}
 
     def add(self, event_ids: Iterable[str]) -> None:
-        """Remember these ids."""
+        """Keep these ids for `REMEMBER_MS`."""
         now_ms = self._clock.wall_ms()
         for event_id in event_ids:
             self._seen_ms.pop(event_id, None)  # re-inserted at the end, so that the oldest are first
@@ -38,13 +38,13 @@ class Announced:
 
 
 class EdgeRelay:
-    """PostgreSQL's outbox: rows are deleted in the transaction in which the log acknowledged them."""
+    """The outbox in PostgreSQL: a transaction reads rows, publishes them to Kafka, and deletes them."""
 
     def __init__(self, users: UserDirectory, log: EventLog) -> None:
         self._users, self._log = users, log
 
     async def drain(self) -> int:
-        """Publish all rows. Return how many."""
+        """Publish all rows; return their number."""
         total = 0
         while True:
             count = await self._users.drain_outbox(DRAIN, self._publish)
@@ -58,7 +58,7 @@ class EdgeRelay:
 
 
 class TweetRelay:
-    """Cassandra's outbox: partitions are scanned repeatedly, nothing is deleted."""
+    """The outbox in Cassandra: partitions are scanned repeatedly; rows expire by their TTL."""
 
     def __init__(self, store: TweetStore, log: EventLog, announced: Announced, time_: clock.Clock) -> None:
         self._store, self._log, self._announced, self._clock = store, log, announced, time_
@@ -66,9 +66,9 @@ class TweetRelay:
         self._marks: dict[int, int] = {}
 
     async def walk(self) -> int:
-        """Scan the due buckets, publish overdue rows, raise the marks. Return how many were published.
+        """Scan the due buckets, publish overdue rows, raise the marks; return the number of rows published.
 
-        Raises StoreUnavailable; the next walk then starts where the last successful one started.
+        Raises StoreUnavailable; the next scan then covers the same buckets again.
         """
         started_ms = self._clock.wall_ms()
         published = 0
@@ -100,8 +100,8 @@ class TweetRelay:
         return len(overdue)
 
     async def _publish(self, events: Sequence[Event]) -> None:
-        # A writer that died or failed after the outbox row did not change the tweet's own rows. Consumers
-        # read the current tweet: an event published before those rows would be skipped forever.
+        # A writer that failed after the outbox row may not have written the tweet's own rows. They are
+        # written first: consumers read the current tweet, and would skip an event without those rows forever.
         await self._store.upsert([tweet_of(event.payload) for event in events if event.topic == NEW_TWEET])
         await self._store.mark_deleted([(event.payload["id"], event.payload["author_id"]) for event in events
                                         if event.topic == TWEET_DELETED])

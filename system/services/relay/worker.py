@@ -15,8 +15,8 @@ from system.services.shared import consumer_loop, hosting
 
 NAME = "relay"
 NEEDS = ("users", "tweets", "log")
-LISTEN_S = 0.5     # seconds between two polls of a busy topic: nothing is overdue before policy.GRACE_MS
-CATCH_UP_S = 15.0  # seconds the first walk waits for the topics to be read, so that it republishes less
+LISTEN_S = 0.5     # seconds between two polls of a busy topic: no row is overdue before policy.GRACE_MS
+CATCH_UP_S = 15.0  # longest wait for the topics to be read before the first scan, so that it republishes less
 
 _log = logging.getLogger("tweetlab")
 

@@ -1,4 +1,4 @@
-"""Indexing from the durable stores, and search."""
+"""Indexes tweets from the durable stores, and searches the index."""
 
 from __future__ import annotations
 
@@ -20,40 +20,37 @@ from system.services.shared.change_feed import ChangeFeed
 from system.services.shared.read_through import Tweets
 from system.services.shared.visibility import Visibility
 
-ROUNDS = 8               # requests to the index for one page, if many of its hits are not shown
-AT_ONCE = 101            # hits of one request: the largest page, and one more to see whether another page follows
+ROUNDS = 8               # maximum requests to the index for one page, if the caller may not see many of the hits
+AT_ONCE = 101            # hits per request: the largest page, and one more to know whether another page follows
 BREADTH_TTL_S = 30.0     # how long the lower end of the newest `band` matches of a query is cached
 MAX_KEPT = 2_000         # queries, and usernames, that a process caches
-SWEEP_AT_ONCE = 500      # documents; one bulk
+SWEEP_AT_ONCE = 500      # documents removed per bulk request
 
 
 def document_of(tweet: Tweet, version: int, likes: int = 0) -> Document:
-    """Return the document of a tweet; that of a deleted tweet has nothing that a query could match."""
+    """Return the document of a tweet. A deleted tweet has a document too, which no query matches."""
     return Document(tweet, version, () if tweet.deleted else policy.hashtags(tweet.text), likes)
 
 
 def tweet_id_of(event: Event) -> int:
-    """Return the id of the tweet that an event names.
+    """Return the id of the tweet in an event.
 
-    Raises KeyError, TypeError or ValueError if it names none.
+    Raises KeyError, TypeError or ValueError if it has none.
     """
     return int(event.payload["tweet_id"] if "tweet_id" in event.payload else event.payload["id"])
 
 
 class Indexer:
-    """Brings documents up to date with the stores.
+    """Updates documents from the stores. Safe to repeat, in any order and from any number of processes.
 
-    Safe to repeat, in any order, from any number of processes.
-
-    Likes are counted after the version is taken, so a document that counts an older set has the older
-    version.
+    Likes are counted after the version is taken, so a document with an older count has an older version.
     """
 
     def __init__(self, ports: Ports, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._ports, self._wall_ns = ports, wall_ns
 
     async def index_current(self, tweet_ids: Sequence[int]) -> Indexed:
-        """Read these tweets at QUORUM with their likes and index the result. Raises StoreUnavailable."""
+        """Read these tweets at QUORUM, count their likes, and index the result. Raises StoreUnavailable."""
         started_ns = self._wall_ns()
         tweets = await self._ports.tweets.get(tweet_ids)
         likes = await self._ports.likes.counts(list(tweets)) if tweets else {}
@@ -66,16 +63,14 @@ class Indexer:
             [document_of(tweet, versions[tweet.deleted], likes[tweet.id].count) for tweet in tweets.values()])
 
     async def sweep(self, keep_s: float) -> int:
-        """Remove one batch of documents whose tweets were deleted more than `keep_s` seconds ago.
-
-        Return how many.
+        """Remove a batch of documents of tweets deleted more than `keep_s` s ago; return their number.
         """
         return await self._ports.index.sweep(self._wall_ns() // 1_000_000 - int(keep_s * 1e3), SWEEP_AT_ONCE)
 
 
 @dataclass(frozen=True)
 class PageRequest:
-    """A requested page. `before`, `since`: exclusive bounds of ids. `cursor`: where the previous page ended.
+    """A requested page. `before`, `since`: exclusive bounds of ids. `cursor`: end of the previous page.
 
     `hidden`: authors whose tweets must not match for this caller.
     """
@@ -90,11 +85,10 @@ class PageRequest:
 
 
 class Usernames:
-    """Usernames -> user ids.
+    """Resolves usernames to user ids.
 
-    A username never changes hands, so hits are cached without a TTL; misses are read again.
-
-    Only a reset of the lab to its seeded state frees usernames; the change feed reports it.
+    A username is never reassigned, so hits are cached without a TTL; misses are not cached. Only a reset of
+    the lab to its seeded state frees usernames; the change feed reports it.
     """
 
     def __init__(self, users: UserDirectory, hot: TweetCache) -> None:
@@ -138,12 +132,13 @@ class Usernames:
 
 
 class Search:
-    """A query -> tweets that the caller may see, page by page.
+    """Returns the tweets that match a query and that the caller may see, page by page.
 
-    A ranked search ranks the newest `band` matches, then the next band: a word that occurs in every tweet
-    costs no more than a rare one, and every match is reachable. All its pages read one view of the index and
-    count ages from one moment, so they are disjoint whatever is indexed in the meantime. Newest-first pages
-    need neither: ids do not change.
+    A ranked search ranks the newest `band` matches, then the next `band` older ones, and so on. So a word
+    that occurs in every tweet costs no more than a rare one, and every match is reachable. All pages of a
+    search read the same point-in-time view of the index and compute ages relative to the same time, so they
+    are disjoint whatever is indexed in the meantime. Pages in newest-first order need neither: ids do not
+    change.
     """
 
     def __init__(self, index: SearchIndex, tweets: Tweets, usernames: Usernames, visibility: Visibility, knobs: SearchKnobs,
@@ -155,11 +150,9 @@ class Search:
     async def recent(self, viewer_id: int, request: PageRequest, spent: Spent) -> tuple[list[Tweet], Cursor | None]:
         """Return one page: (tweets, cursor at its end).
 
-        The cursor is None if nothing follows. Deleted and unreadable tweets are left out.
-
-        A page has a next one only if that will show something: a cursor must not reveal hidden tweets. After
-        ROUNDS requests with few visible hits the page ends anyway, short or empty, with a next one. Raises
-        WrongInput if the index no longer keeps the view of the cursor.
+        Deleted and unreadable tweets are omitted. The cursor is None if no further tweet would be shown: it
+        must not reveal hidden tweets. After ROUNDS requests with few visible hits the page ends anyway, short
+        or empty, with a cursor. Raises WrongInput if the index no longer has the view of the cursor.
         """
         metrics.count("tweetlab_searches_total", order=request.order, page="first" if request.cursor is None else "next")
         query = await self._usernames.resolved(request.query)
@@ -167,12 +160,12 @@ class Search:
             return [], None
         authors = {term.user_id for term in query.wanted if isinstance(term, Author)}
         if authors and authors != await self._visibility.visible(viewer_id, authors):
-            # Before the index is queried: the number of its hits must not be visible in cursors or response
-            # times.
+            # Checked before the index is queried: cursors and response times must not reveal the number of
+            # hits.
             return [], None
         # If there are `authors`, every match is by them, and they were just checked.
         hidden = frozenset() if authors else await self._visibility.hidden_from(viewer_id)
-        if len(hidden) > MAX_HIDDEN:  # more than a query of the index accepts: filter its hits one by one instead
+        if len(hidden) > MAX_HIDDEN:  # more than a query accepts: filter the hits instead
             hidden = frozenset()
         return await self._page(viewer_id, replace(request, query=query, hidden=hidden), spent)
 
@@ -214,7 +207,8 @@ class Search:
     async def _band(self, request: PageRequest, cursor: Cursor, spent: Spent) -> Cursor:
         """Return `cursor` with the lower bound of its band: the newest `band` matches below `before`."""
         about = Ask(request.query, 0, cursor.before, request.since, hidden=request.hidden)
-        # Not the set itself: it may hold 60,000 ids, and differs by viewer.
+        # The key has the hash of the set instead of the set: it may contain 60,000 ids, and differs by
+        # viewer.
         key = replace(about, hidden=frozenset()), hash(about.hidden)
         now_s = time.monotonic()
         known = self._breadth.get(key)
@@ -242,7 +236,7 @@ class Search:
         return page.hits, page.view
 
     async def _readable(self, viewer_id: int, tweet_ids: Sequence[int], spent: Spent) -> dict[int, Tweet]:
-        """Return the tweets that are live in Cassandra and that the viewer may read, checked in that order."""
+        """Return the tweets that are live and that the viewer may read, checked in that order."""
         live = await self._tweets.live(tweet_ids, spent)
         await checkpoints.reached("search.after_live", ids=tuple(live))
         readable = await self._visibility.readable(viewer_id, live)
@@ -253,9 +247,10 @@ class Search:
 
 
 async def index_all(indexer: Indexer, left: set[int], refused: dict[int, str]) -> None:
-    """Index the tweets in `left`: remove done ones, record refused ones in `refused` (id -> reason).
+    """Index the tweets in `left`, and remove from `left` those that are done or refused.
 
-    Raises StoreUnavailable while some must be sent again: call it again after a pause.
+    `refused`: id -> reason of those that the index refuses; extended. Raises StoreUnavailable if `left` is
+    not empty at the end: call again after a pause.
     """
     result = await indexer.index_current(sorted(left))
     refused.update(result.refused)

@@ -1,4 +1,4 @@
-"""The query language, the hashtags of a text, and which version of a document wins.
+"""The query language, the hashtags of a text, and the versions of documents.
 
 Pure: reads no clock, no store.
 
@@ -9,10 +9,10 @@ Pure: reads no clock, no store.
     from    = "from:" username               tweets of this user
     word    = anything else between blanks
 
-Twitter's operators that the lab does not support are refused, not treated as words: wrong results are worse
-than an error. A hashtag is `#` or `＃` at the start of a word, then letters, marks, digits and underscores of
-any script, not digits alone; two hashtags are equal if their compatibility forms (Unicode NFKC), case-folded,
-are equal.
+Operators of Twitter that the lab does not support are refused instead of treated as words: wrong results are
+worse than an error. A hashtag is `#` or `＃` at the start of a word, then letters, marks, digits and
+underscores of any script, not digits alone; two hashtags are equal if their compatibility forms (Unicode
+NFKC), case-folded, are equal.
 """
 
 from __future__ import annotations
@@ -189,7 +189,8 @@ def bounds(params: Mapping[str, str]) -> tuple[int | None, int | None]:
 def version(deleted: bool, read_started_ns: int, read_ended_ns: int) -> int:
     """Return the external version of a document that was read from the stores between the two wall times.
 
-    A live document takes the start of its read, a deleted one the end: a read that still saw the tweet alive
-    started before any read that saw it deleted ended, so it can never win.
+    A live document gets the start of its read, a deleted one the end. A read that returned the tweet alive
+    started before the end of any read that returned it deleted, so a live document never replaces a deleted
+    one.
     """
     return read_ended_ns if deleted else read_started_ns

@@ -1,7 +1,7 @@
-"""The feed of changed users: lets a process drop a cached user before the TTL of the entry ends.
+"""The feed of changed users, with which a process invalidates cached users before their TTL ends.
 
-Redis is polled at most once in `EVERY_S`, whatever the load. While it does not answer, no change is learned
-and cached entries live until their TTL: the TTL bounds every staleness, the feed only shortens it.
+Redis is polled at most once per `EVERY_S`, independent of the load. While it does not respond, no change is
+reported, and cached entries live until their TTL. So the TTL bounds the staleness; the feed only shortens it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ChangeFeed:
         self._polling: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
-        """Return once changes up to `EVERY_S` ago are applied; concurrent callers share one poll."""
+        """Apply all changes that are older than `EVERY_S`; concurrent callers share one poll."""
         if self._now() - self._polled_s < EVERY_S:
             return
         if self._polling is None or self._polling.done():
@@ -41,7 +41,7 @@ class ChangeFeed:
         try:
             mark, changed = await self._hot.changes(self._mark)
         except StoreUnavailable:
-            self._polled_s = started_s  # cached entries live until their TTL
+            self._polled_s = started_s  # no change is reported: cached entries live until their TTL
             return
         if changed is None or changed:
             self._invalidate(changed)

@@ -1,10 +1,10 @@
-"""A consumer's loop: poll, handle, log the effects, commit.
+"""The loop of a Kafka consumer: poll, handle, log the effects, commit.
 
 No offset is committed before its record is handled.
 
-A record that is not an event, holds impossible values (`events.flaw`), or fails in every try goes to the
-dead-letter topic; the offset moves on only once that write is acknowledged. While a store or Kafka does not
-answer, the same records are retried with growing pauses and the offset stays.
+A record that is not an event, contains invalid values (`events.flaw`), or fails in every try is written to
+the dead-letter topic; its offset is committed only after that write is acknowledged. While a store or Kafka
+does not respond, the same records are retried with growing pauses, and the offset is not committed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from system.kernel.telemetry import metrics, tracing
 from system.ports import Consumer, EventLog, Record
 
 PAUSES = RetryKnobs(attempts=0, budget=0.0, base_s=0.05, max_s=1.0)
-TRIES = 3            # of a record that fails while every store answers
+TRIES = 3            # tries of a record that fails although every store responds
 POLL_S = 1.0
 MAX_RECORDS = 500
 
@@ -34,14 +34,14 @@ Missed = Callable[[], Awaitable[None]]
 
 
 async def pause(attempt: int) -> None:
-    """Wait before try number `attempt` + 1."""
+    """Wait after failed try number `attempt`, counted from 1: exponential backoff with full jitter."""
     await asyncio.sleep(max(0.01, retry.pause_s(attempt, PAUSES, random.random())))
 
 
 async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int:
-    """Run `work` until every store answers.
+    """Run `work` again until it does not raise Unavailable; return the number of retries.
 
-    Return the number of retries. Raises any error other than Unavailable.
+    `what`: names the work in the log. Raises every other error of `work`.
     """
     attempt = 0
     while True:
@@ -56,7 +56,7 @@ async def until_available(work: Callable[[], Awaitable[None]], what: str) -> int
 
 
 def traced(handle: Handle) -> Handle:
-    """Return `handle` with a span for each sampled event of a poll; for handlers that take a whole poll."""
+    """Wrap `handle` so that it creates a span for each sampled event; for handlers that take a whole poll."""
     async def handle_traced(records: list[Record]) -> None:
         with tracing.consumed_together([(record.event.trace, record.topic) for record in records if record.event is not None]):
             await handle(records)
@@ -67,15 +67,15 @@ def traced(handle: Handle) -> Handle:
 class Loop:
     """One member of a consumer group.
 
-    `handle` gets the records of a poll that are events; `done` runs before each commit.
+    `handle` receives the records of a poll that are events; `done` runs before each commit.
 
-    `gather_s`: a poll that follows the previous one sooner than this waits for the rest of it and takes what
-    has arrived, so that a busy topic is handled in few large batches. The first record after a quiet period
-    is handled immediately.
+    `gather_s`: shortest time between two batches. A poll that returns sooner waits for the rest of that time
+    and adds the records that have arrived, so that a busy topic is handled in few large batches. The first
+    record after a quiet period is handled immediately.
 
-    `missed` runs before the records of a poll are handled if the log removed others before this group read
-    them: the topic was purged, or the group was down for longer than the retention. It repairs what the
-    missed records would have changed.
+    `missed` runs, before the records of a poll are handled, if Kafka removed earlier records that this group
+    had not read: the topic was purged, or the group was down for longer than the retention. It repairs what
+    those records would have changed.
     """
 
     def __init__(self, log: EventLog, group: str, topics: Sequence[str], handle: Handle,
@@ -86,7 +86,7 @@ class Loop:
         self._on_missed = missed
         self._count_missed = metrics.counter("tweetlab_missed_total", group=group)
         self.caught_up = asyncio.Event()
-        self._buried: set[int] = set()  # ids of the records of the current poll
+        self._buried: set[int] = set()  # id() of each record of the current poll that was dead-lettered
         self._took = metrics.observer("tweetlab_batch_seconds", group=group)
         self._consumed = {(topic, result): metrics.counter("tweetlab_consumed_total", group=group, topic=topic, result=result)
                           for topic in topics for result in ("done", "dead")}
@@ -102,8 +102,8 @@ class Loop:
                     await self._poll_once(consumer)
                     attempt = 0
             except (Unavailable, asyncio.CancelledError) as problem:
-                # A client that cancels a task of its own may leak the CancelledError, which would end the
-                # loop silently.
+                # If the Kafka client cancels a task of its own, its CancelledError may reach this loop and
+                # would end it silently. Only a cancellation of this task ends it.
                 if isinstance(problem, asyncio.CancelledError) and background.is_cancelled():
                     raise
                 attempt += 1
@@ -157,9 +157,9 @@ class Loop:
             await until_available(self._on_missed, "repair after missed records")
 
     async def _try(self, records: list[Record]) -> None:
-        """Handle `records`; if one is refused for good, handle each by itself.
+        """Handle `records` together; if `handle` rejects one, handle each alone.
 
-        So the others do not wait behind it.
+        So only the rejected record goes to the dead-letter topic.
         """
         try:
             await self._handle(records)

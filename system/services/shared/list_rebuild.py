@@ -2,12 +2,12 @@
 
     begin (marks the key *building*, with a token)  ->  read the stores  ->  complete (only if the token is still set)
 
-A write between begin and complete adds its entry to the building key itself; a write before begin is in the
-stores, which are read after it. So no entry is lost. A removal deletes the key, and with it the token: the
-rebuild starts again with a new read.
+No entry is lost: a write between begin and complete adds its entry to the list that is being built, and a
+write before begin is in the stores, which are read after begin. A removal deletes the key, and with it the
+token, so the rebuild starts again with a new read.
 
-Within a process, callers of one list wait for one rebuild. Afterwards they must read the *list*, not share
-what the rebuild read: it may have read before their own request.
+Within a process, callers that need the same list wait for one rebuild. Afterwards they must read the *list*,
+not the content that the rebuild read: that read may be older than their own request.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from system.kernel.policies import TimelineKnobs
 from system.ports import Entry, Kind, TimelineCache, TweetCache, TweetStore, UserDirectory
 from system.services.shared.read_through import CacheHits
 
-MAX_ATTEMPTS = 4      # rebuilds in a row that may lose their token before the caller reads the stores itself
-AUTHOR_READS = 32     # author partitions read at once in a process; 2 cores do about 4,000/s, so 8 ms of work
+MAX_ATTEMPTS = 4      # rebuilds in a row that may lose their token; then the caller reads the stores instead
+AUTHOR_READS = 32     # concurrent reads of author partitions per process; 2 cores do about 4,000/s, so 8 ms of work
 KEPT = 20             # newest tweets of an author to put into the hot cache after a read: one page of one author
-USERS_PAGE = 10_000   # edges read from PostgreSQL at once
+USERS_PAGE = 10_000   # follow edges per read of PostgreSQL
 
 NAMES = {Kind.HOME: "timelines", Kind.AUTHOR: "author_timelines", Kind.FOLLOWERS: "followers", Kind.FOLLOWING: "following"}
 
 Content = tuple[list[Entry], int]
-"""(entries, floor)"""
+"""(entries, floor): the list is complete for ids >= floor; 0 means that it contains everything."""
 
 
 class CachedLists:
-    """Cached lists of one process: authors' tweets, followers, followings."""
+    """Rebuilds and reads cached lists for one process: tweets of authors, followers, followed users."""
 
     def __init__(self, cache: TimelineCache, hot: TweetCache, tweets: TweetStore, users: UserDirectory,
                  knobs: TimelineKnobs, coalesce: bool = True) -> None:
@@ -50,12 +50,11 @@ class CachedLists:
         self._cache_hits = {kind: CacheHits(name) for kind, name in NAMES.items()}
 
     async def ensure(self, kind: Kind, owner: int) -> bool:
-        """Rebuild an absent list.
+        """Rebuild an absent list of authors' tweets, followers or followed users.
 
-        Return False if another process is rebuilding it, or if the token was lost too often.
-
-        True does not guarantee that the list still exists: read it, and fall back to the stores if it does
-        not.
+        Returns False if another process is rebuilding it, if the token was lost MAX_ATTEMPTS times, or if the
+        rebuild took longer than its mark lives. True does not guarantee that the list still exists: the
+        caller reads it, and reads the stores if it is absent.
         """
         reads: dict[Kind, Callable[[int], Awaitable[Content]]] = {
             Kind.AUTHOR: self._read_author, Kind.FOLLOWERS: self._read_followers, Kind.FOLLOWING: self._read_following,
@@ -63,13 +62,13 @@ class CachedLists:
         return await self.single_flight(kind, owner, reads[kind])
 
     def count_lookups(self, kind: Kind, hits: int, misses: int) -> None:
-        """Count look-ups of lists. `hits`: lists that were complete; `misses`: lists that were not."""
+        """Count lookups of lists. `hits`: lists that were complete; `misses`: lists that were not."""
         self._cache_hits[kind].count(hits, misses)
 
     async def single_flight(self, kind: Kind, owner: int, read: Callable[[int], Awaitable[Content]]) -> bool:
-        """Rebuild the list from what `read(owner)` returns.
+        """Rebuild a list with the content that `read(owner)` returns; the result is that of `ensure`.
 
-        With coalescing on, callers of one list share one rebuild.
+        With `coalesce`, concurrent callers that need the same list share one rebuild.
         """
         if not self._coalesce:
             return await self._build(kind, owner, read)
@@ -84,7 +83,7 @@ class CachedLists:
     def _built(self, key: tuple[Kind, int], task: asyncio.Task[bool]) -> None:
         self._building.pop(key, None)
         if not task.cancelled():
-            task.exception()  # already raised to the callers; retrieved here in case all were cancelled
+            task.exception()  # retrieved, or asyncio logs it if all callers were cancelled; else they have received it
 
     async def _build(self, kind: Kind, owner: int, read: Callable[[int], Awaitable[Content]]) -> bool:
         ends_s = time.monotonic() + self._knobs.building_ttl_s
@@ -99,18 +98,18 @@ class CachedLists:
                 if await self.cache.complete(kind, owner, token, entries, floor):
                     return True
                 if time.monotonic() > ends_s:
-                    return False  # so slow that the mark expired: another try would only add load
+                    return False  # so slow that the mark has expired: another try would only add load
             except BaseException:
                 await self._abandon(kind, owner)
                 raise
         return False
 
     async def _abandon(self, kind: Kind, owner: int) -> None:
-        """Delete our building mark, so that the next reader does not wait for its TTL."""
+        """Delete the *building* mark of this rebuild, so that the next reader does not wait for its TTL."""
         try:
             await asyncio.shield(self.cache.drop([(kind, owner)]))
         except (StoreUnavailable, asyncio.CancelledError):
-            pass  # the mark's TTL ends it
+            pass  # the mark expires by its TTL
 
     # ---- the stores ----------------------------------------------------------------------------------
 
@@ -129,15 +128,19 @@ class CachedLists:
         return [Entry(user, 0) for user in await self.all_following(owner)], 0
 
     async def all_followers(self, owner: int) -> list[int]:
-        """Return all followers from the primary, ascending."""
+        """Return the ids of all followers, ascending, read from the primary of PostgreSQL."""
         return await _all(self._users.followers, owner)
 
     async def all_following(self, owner: int) -> list[int]:
-        """Return all followed users from the primary, ascending."""
+        """Return the ids of all followed users, ascending, read from the primary of PostgreSQL."""
         return await _all(self._users.following, owner)
 
     async def followings(self, owner: int) -> list[int]:
-        """Return all followed users from the cached list, rebuilt if it is absent, else from the primary."""
+        """Return the ids of all followed users.
+
+        They are read from the cached list, which is rebuilt if it is absent, else from the primary of
+        PostgreSQL.
+        """
         for _ in range(2):
             members = await self.cache.members(Kind.FOLLOWING, owner)
             self.count_lookups(Kind.FOLLOWING, int(members is not None), int(members is None))
@@ -148,14 +151,14 @@ class CachedLists:
         return await self.all_following(owner)
 
     async def author_rows(self, owner: int, before: int | None, limit: int) -> list[Entry]:
-        """Return an author's newest `limit` rows below `before` from Cassandra, deleted ones included."""
+        """Return an author's newest `limit` entries below `before` from Cassandra, with deleted ones."""
         async with self._author_reads:
             rows = await self._tweets.by_author(owner, before, limit)
         await self._keep(rows)
         return [Entry(row.id, owner) for row in rows]
 
     async def _keep(self, rows: Sequence[Tweet]) -> None:
-        """Put the newest of the tweets just read into the hot cache: the next page will need them."""
+        """Put the newest of the tweets just read into the hot cache: the page that follows needs them."""
         newest = [row for row in rows[:KEPT] if not row.deleted]
         try:
             await self._hot.fill(newest)

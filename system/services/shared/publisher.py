@@ -1,8 +1,7 @@
-"""Publishes events in the background.
+"""Publishes events in the background: a response waits only for the durable row, not for Kafka.
 
-A response waits only for the durable row, the event follows immediately.
-
-Events that a crash or a full queue leaves unpublished are still in the outbox; the relay publishes them.
+Events that are not published because of a crash or a full queue are still in the outbox; the relay publishes
+them.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from system.kernel.events import Event, Tweet
 from system.kernel.telemetry import metrics
 from system.ports import EventLog, TweetCache
 
-MAX_WAITING = 10_000  # events; about 10 MB. Events beyond that are left to the relay
-BATCH = 500           # events handed to the log in one call
+MAX_WAITING = 10_000  # events in the queue, about 10 MB; further events are left to the relay
+BATCH = 500           # events per call of the log
 GATHER_S = 0.01       # seconds between two publishes of a busy service; the first after a quiet period is immediate
 
 _log = logging.getLogger("tweetlab")
 
 
 class Publisher:
-    """Hands events to the log in order, in batches while an acknowledgement is pending.
+    """Publishes queued events in order. Events that arrive during a publish form the next batch.
 
-    New tweets are put into the hot cache first, so that the handler of the event need not read them from
-    Cassandra.
+    New tweets are put into the hot cache first, so that the handlers of their events need not read them from
+    Cassandra. `left_behind`: number of events left to the relay.
     """
 
     def __init__(self, log: EventLog, hot: TweetCache) -> None:
@@ -42,7 +41,7 @@ class Publisher:
     def put(self, event: Event, tweet: Tweet | None = None) -> None:
         """Queue `event` for publishing and `tweet` for the cache.
 
-        Never waits, never fails: the outbox holds the event too.
+        Never waits and never fails, because the event is in the outbox too.
         """
         if len(self._queue) >= MAX_WAITING:
             self._leave_to_relay(1)
@@ -67,7 +66,7 @@ class Publisher:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            if not self._queue:  # after a restart of this task the queue may already hold some
+            if not self._queue:  # after a restart of this task the queue may not be empty
                 self._wake.clear()
                 await self._wake.wait()
             while self._queue:
@@ -95,4 +94,4 @@ class Publisher:
             try:
                 await self._hot.fill(tweets)
             except StoreUnavailable:
-                pass  # readers fill it from Cassandra
+                pass  # the first reader fills the cache from Cassandra

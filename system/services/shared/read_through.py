@@ -1,10 +1,12 @@
 """Read-through caches of tweets and profiles. A miss is read from the durable store.
 
-A fill never overwrites (`TweetCache.fill`), so a tweet that was read before its delete cannot reappear after
-it: the marker of the delete stays. While Redis does not answer, the store is read and nothing is filled.
+A fill never overwrites an entry (`TweetCache.fill`): a delete leaves a deletion marker in the cache, so a
+fill with a tweet that was read before its delete has no effect. While Redis does not respond, the store is
+read and nothing is filled.
 
 Callers that miss the same entry wait for one read (single-flight). Afterwards they read the *cache*, not the
-result of that read: it may be older than their own request, for example if the tweet was deleted in between.
+result of that read: the read may be older than their own request, for example if the tweet was deleted in
+between.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from system.kernel.telemetry import metrics
 from system.ports import TweetCache, TweetStore, User, UserDirectory
 from system.services.shared.change_feed import ChangeFeed
 
-MAX_PROFILES = 20_000  # profiles cached in a process: about 10 MB
+MAX_PROFILES = 20_000  # profiles cached per process: about 10 MB
 
 
 class CacheHits:
@@ -40,16 +42,16 @@ class CacheHits:
 
 
 class SingleFlight:
-    """Store reads in flight, by id. `on`: False lets each caller read for itself."""
+    """Shares reads of the store between callers, by id. `on`: if False, each caller reads alone."""
 
     def __init__(self, on: bool = True) -> None:
         self._on = on
         self._in_flight: dict[int, asyncio.Task[None]] = {}
 
     async def read(self, wanted: Sequence[int], read: Callable[[list[int]], Awaitable[None]]) -> list[int]:
-        """Read the ids that no other caller is reading and wait for the rest; return the rest.
+        """Read the ids that no other caller is reading; wait until other callers have read the others.
 
-        They may be in the cache now.
+        Returns the ids that others have read: they may be in the cache now.
         """
         others = [key for key in wanted if key in self._in_flight]
         mine = [key for key in wanted if key not in self._in_flight]
@@ -60,7 +62,7 @@ class SingleFlight:
                 self._in_flight.update(dict.fromkeys(mine, task))
             await asyncio.shield(task)
         if waiting:
-            await asyncio.wait(waiting)  # a read that failed raised to its own caller
+            await asyncio.wait(waiting)  # the error of a failed read is raised only in the caller that started it
         return others
 
     async def _lead(self, mine: list[int], read: Callable[[list[int]], Awaitable[None]]) -> None:
@@ -72,7 +74,7 @@ class SingleFlight:
 
 
 class Tweets:
-    """Tweets by id: hot cache first, then Cassandra at QUORUM.
+    """Reads tweets by id: from the hot cache, else from Cassandra at QUORUM.
 
     `coalesce`: whether callers share the read of a miss.
     """
@@ -84,7 +86,10 @@ class Tweets:
         self._cache_hits = CacheHits("tweets")
 
     async def live(self, tweet_ids: Sequence[int], spent: Spent) -> dict[int, Tweet]:
-        """Return the tweets that exist and are not deleted. Raises StoreUnavailable."""
+        """Return id -> tweet of the tweets that exist and are not deleted.
+
+        Raises StoreUnavailable if Cassandra is needed and does not respond.
+        """
         if not tweet_ids:
             return {}
         start = time.perf_counter_ns()
@@ -125,16 +130,15 @@ class Tweets:
         try:
             await self._hot.fill(list(rows.values()))
         except StoreUnavailable:
-            pass  # the cache is left as it is; the response does not depend on it
+            pass  # the cache stays as it is; the response does not depend on it
         return {key: tweet for key, tweet in rows.items() if not tweet.deleted}
 
 
 class Profiles:
-    """Users by id, counts included, cached in this process.
+    """Reads users by id, with their counts, and caches them in this process.
 
-    For `ttl_s` seconds, or until the change feed names them.
-
-    `hot`: source of the change feed; None: entries end only by their TTL.
+    An entry is valid for `ttl_s` seconds, or until the change feed reports that the user changed. `hot`:
+    source of the change feed; None: entries expire only by their TTL.
     """
 
     def __init__(self, users: UserDirectory, ttl_s: float, hot: TweetCache | None = None, coalesce: bool = True) -> None:
@@ -159,7 +163,10 @@ class Profiles:
         return [users[key] for key in wanted if key in users]
 
     async def require(self, user_id: int) -> None:
-        """Raise NotFound if the user does not exist: an empty list of theirs would suggest that they do."""
+        """Raise NotFound if the user does not exist.
+
+        For routes that return a list of a user: an empty list would suggest that the user exists.
+        """
         if not await self.get([user_id]):
             raise NotFound(f"Could not find user with id: [{user_id}].")
 
@@ -178,7 +185,7 @@ class Profiles:
     async def _read(self, user_ids: list[int], now_s: float) -> dict[int, User]:
         before = self._invalidations
         users = await self._users.by_id(user_ids)
-        if before == self._invalidations:  # else what was read may already be out of date
+        if before == self._invalidations:  # else the users that were read may already be out of date
             if len(self._cached) + len(users) > MAX_PROFILES:
                 self._cached.clear()
             self._cached.update((key, (now_s + self._ttl_s, user)) for key, user in users.items())

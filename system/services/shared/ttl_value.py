@@ -1,7 +1,7 @@
-"""A value that a process reads from its source periodically and never returns once it is older than its TTL.
+"""A cached value that is never returned once it is older than its TTL.
 
-It is refreshed long before it expires. While the source does not answer, the last value is served until the
-TTL ends; after that callers are refused. One read at a time, whatever the load.
+A call refreshes the value long before it expires. While the source does not respond, the last value is
+returned until its TTL ends; after that, calls fail. At most one read is in progress, independent of the load.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Generic, TypeVar
 
 from system.kernel.errors import StoreUnavailable
 
-REFRESH_AT = 0.25  # of the TTL: the other three quarters ride out a restart of PostgreSQL
+REFRESH_AT = 0.25  # fraction of the TTL; the other three quarters bridge a restart of PostgreSQL
 T = TypeVar("T")
 
 
 class TtlValue(Generic[T]):
-    """What `read` returned last.
+    """Caches the result of `read`.
 
-    `what`: names the value in errors. `ttl_s`: greatest age, counted from the start of the read.
+    `what`: names the value in errors. `ttl_s`: maximum age, counted from the start of the read.
     """
 
     def __init__(self, read: Callable[[], Awaitable[T]], first: T, what: str, ttl_s: float,

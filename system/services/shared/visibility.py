@@ -5,13 +5,14 @@ Two parts, because they are read at different rates:
 * *Which authors are protected* is cached in this process and at most `ttl_s` old, counted from the start of the
   read. A switch to protected is acknowledged only after `ttl_s`, so a read after the acknowledgement never uses
   an older set. A page without protected authors costs one set intersection.
-* *Which viewers are approved* is read from PostgreSQL whenever a page holds a protected author: a removed
-  follower or a refused request loses access with the acknowledgement.
+* *Which viewers are approved* is read from PostgreSQL whenever a page contains a protected author: a removed
+  follower, or one whose request is refused, loses access as soon as that is acknowledged.
 
-Check **after** the content was read, right before it is returned. With the check first, a tweet posted in
-between would leak: check (still public), switch acknowledged, tweet posted, tweet read, tweet returned.
+Callers check **after** they have read the content, right before they return it. If they checked first, a
+tweet posted in between would leak: check (still public), switch acknowledged, tweet posted, tweet read, tweet
+returned.
 
-Fails closed: if PostgreSQL does not answer and the cached set has expired, StoreUnavailable is raised and
+Fails closed: if PostgreSQL does not respond and the cached set has expired, StoreUnavailable is raised and
 nothing is returned.
 """
 
@@ -31,7 +32,7 @@ Key = TypeVar("Key")
 
 
 class Visibility:
-    """The rule for one process.
+    """Decides for one process which authors a viewer may read.
 
     `ttl_s`: `policies.cache.privacy_ttl_s`, the same in every process of the lab.
     """

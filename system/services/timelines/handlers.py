@@ -1,12 +1,14 @@
-"""A page of a home timeline.
+"""Reads pages of home timelines. The source of a page is one of:
 
     hit      one call: the reader's list, their own tweets and the pulled authors they follow, merged in Redis
     rebuild  a list was absent: it was rebuilt from the durable stores first
-    direct   another process is rebuilding it, or Redis does not answer: this page is read from the stores
-    tail     the page passed the floor of the cached list and continues in Cassandra
+    direct   another process is rebuilding a list, or Redis does not respond: read from the durable stores
+    tail     older tweets than the cached list contains: read from Cassandra
 
-A page is filled until it is full or every source is exhausted; deleted tweets are dropped after the look-up,
-and then reading continues. The cursor is the last id that was scanned.
+The *floor* of a cached list is the lowest tweet id down to which it is complete.
+
+Reading continues until the page is full or every source is exhausted, because deleted and unreadable tweets
+are dropped only after their ids were read. The cursor is the last id that was scanned.
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ HIT, REBUILD, DIRECT, TAIL = "hit", "rebuild", "direct", "tail"
 
 @dataclass
 class Page:
-    """One page. `scanned`: lowest id scanned. `next_token`: None at the end. `source`: see the module.
+    """One page.
 
-    `deadline_ns`: monotonic, when the reader gives up; 0 for no deadline.
+    `scanned`: lowest id scanned. `next_token`: None at the end. `source`: as in the module docstring.
+    `pulled`: whether a pulled author was merged. `deadline_ns`: monotonic time of the request's deadline; 0
+    for none.
     """
 
     tweets: list[Tweet] = field(default_factory=list)
@@ -48,19 +52,20 @@ class Page:
     deadline_ns: int = 0
 
     def left_s(self) -> float:
-        """Return the seconds until the reader gives up."""
+        """Return the seconds until the deadline."""
         return (self.deadline_ns - time.monotonic_ns()) / 1e9 if self.deadline_ns else float("inf")
 
     def label(self) -> str:
-        """Return the source as the response header states it."""
+        """Return the source in the format of the response header."""
         return f"{self.source},pull" if self.pulled else self.source
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step through the ids. `next_before`: where the next step starts. `ended`: nothing older exists.
+    """The result of one read: the entries of one range of ids, newest first.
 
-    `floor_reached`: continue below the floor of the cached list.
+    `next_before`: the next read is below this id. `ended`: nothing older exists. `floor_reached`: the next
+    read is below the floor of the cached list, so from the durable stores.
     """
 
     entries: Sequence[Entry]
@@ -70,7 +75,7 @@ class Step:
 
 
 class Timelines:
-    """Home timelines over the ports."""
+    """Reads home timelines from the cache and the durable stores."""
 
     def __init__(self, cache: TimelineCache, tweets: Tweets, lists: CachedLists, pulled_authors: PulledAuthors,
                  visibility: Visibility, knobs: TimelineKnobs) -> None:
@@ -101,8 +106,8 @@ class Timelines:
         return page
 
     async def _add(self, user_id: int, page: Page, entries: Sequence[Entry], spent: Spent) -> None:
-        # Cached lists follow a change of edges with a delay, so they do not decide whether a protected author
-        # may be read.
+        # Cached lists reflect a changed follow edge only after a delay, so they do not decide whether the
+        # user may read a protected author.
         live = await self._tweets.live([entry.id for entry in entries], spent)
         await checkpoints.reached("home.before_look", user_id=user_id)
         readable = await self._visibility.readable(user_id, live)
@@ -127,9 +132,9 @@ class Timelines:
         return Step(cached.entries, policy.tail_before(before, cached.floor), False, floor_reached=True)
 
     async def _complete_page(self, user_id: int, before: int | None, want: int, page: Page, spent: Spent) -> HomePage | None:
-        """Return a page of complete lists, rebuilding missing ones.
+        """Return a page from cached lists, after rebuilding missing ones.
 
-        None if it must be read from the stores.
+        None if the page must be read from the durable stores.
         """
         for _ in range(policy.MAX_ATTEMPTS):
             pulled = await self._pulled_authors.get()
@@ -160,9 +165,9 @@ class Timelines:
         return await self._lists.ensure(kind, owner)
 
     async def _read_home(self, user_id: int) -> tuple[list[Entry], int]:
-        """Read the content of a home timeline.
+        """Return (entries, floor) of a home timeline as read for its rebuild.
 
-        Runs between begin and complete, so no concurrent write is lost.
+        Runs between `begin` and `complete` of the rebuild, so no concurrent write is lost.
         """
         followings = await self._lists.followings(user_id)
         await checkpoints.reached("build.home.after_followings", owner=user_id)
@@ -173,7 +178,7 @@ class Timelines:
     # ---- from the durable stores ---------------------------------------------------------------------
 
     async def _from_stores(self, user_id: int, before: int | None, want: int, page: Page, source: str, spent: Spent) -> Step:
-        """Take one step through the authors' own lists, continued in Cassandra below their floors."""
+        """Read from the lists of the followed authors, and below their floors from Cassandra."""
         page.source = source
         start = time.perf_counter_ns()
         async with self._rebuild_limiter.enter(page.left_s()):
@@ -189,20 +194,22 @@ class Timelines:
         return Step(merged.entries, merged.low, merged.exhausted)
 
     async def _keep_shown(self, user_id: int, entries: Sequence[Entry]) -> None:
-        """Add what this page shows to the list that another process is rebuilding.
+        """Add the entries of this page to the list that another process is rebuilding.
 
-        That rebuild may have read the stores earlier, and the events of tweets since then may be seconds
-        late: without this the next page, from that list, would lack tweets that this page shows.
+        That rebuild may have read the stores earlier than this page did, and the events of newer tweets may
+        be seconds late. Without this, the next page, read from that list, might lack tweets that this page
+        shows.
         """
         try:
             await self._cache.back_fill(user_id, entries)
         except StoreUnavailable:
-            pass  # there is no list, or none that is ever shown
+            pass  # without Redis there is no list that a later page could be read from
 
     async def _sources(self, authors: Sequence[int], before: int | None, limit: int, build: bool) -> list[policy.Source[Entry]]:
-        """Read up to `limit` ids of each author below `before`.
+        """Return up to `limit` entries of each author below `before`.
 
-        From the cached list, which `build` allows to rebuild if it is absent, else from Cassandra.
+        They are read from the cached list of the author, else from Cassandra. `build`: rebuild absent lists
+        first.
         """
         sources = await self._listed(authors, before, limit)
         absent = [author for author in authors if author not in sources]
@@ -216,7 +223,10 @@ class Timelines:
         return list(sources.values())
 
     async def _listed(self, authors: Sequence[int], before: int | None, limit: int) -> dict[int, policy.Source[Entry]]:
-        """Return the content of the authors' cached lists, without lists that are absent or too short."""
+        """Return the content of the authors' cached lists, author -> source.
+
+        Omitted are absent lists, and lists whose floor ends them before `limit` entries below `before`.
+        """
         try:
             pages = await self._cache.pages(Kind.AUTHOR, authors, before, limit)
         except StoreUnavailable:

@@ -1,9 +1,9 @@
 """How a page of a home timeline is assembled. Pure: reads no clock, no store.
 
-A page goes down the ids. Each source (the reader's list, their own tweets, pulled authors, the authors' rows
-in Cassandra) is *complete* from its newest id down to a low mark. A page may show ids at or above the highest
-of these marks and no others: below it some source has not been read. So the cursor is the last id that was
-scanned, not the last one shown, and pages are disjoint, ordered and without gaps.
+Pages are read from new ids to old ones. What was read of each source (the reader's list, their own tweets,
+pulled authors, rows in Cassandra) is complete from the newest id down to its *low mark*. A page may show only
+ids at or above the highest low mark: below it, at least one source has not been read. The cursor is the last
+id that was scanned, not the last one shown. So pages are disjoint, ordered and without gaps.
 
 A cached list has a *floor*: it is complete for ids at or above it. A page that reaches the floor continues in
 Cassandra, unless the floor is 0: nothing older exists.
@@ -20,15 +20,15 @@ Entry = TypeVar("Entry", bound=tuple[int, int])
 """(tweet id, author id), or a subclass of such a tuple"""
 
 DEFAULT_RESULTS = 100  # tweets; Twitter's API v2 for the home timeline
-MIN_PER_AUTHOR = 40    # ids; two pages of 20 of a reader's single followee need no tail
-SPREAD = 4             # a rebuild reads this many times the list's cap in total, so that one busy followee fits
+MIN_PER_AUTHOR = 40    # ids that a rebuild reads per author, at least: two pages of 20 tweets of one author
+SPREAD = 4             # a rebuild reads this many times the list's cap in total, to include very active authors
 
 
 @dataclass(frozen=True)
 class Source(Generic[Entry]):
     """What was read of one source.
 
-    `entries`: newest first. `low`: complete for ids >= `low`; 0: nothing older exists.
+    `entries`: newest first, complete for ids >= `low`; a `low` of 0 means that nothing older exists.
     """
 
     entries: Sequence[Entry]
@@ -37,9 +37,10 @@ class Source(Generic[Entry]):
 
 @dataclass(frozen=True)
 class Merged(Generic[Entry]):
-    """Newest first, each id once.
+    """The result of `merge`.
 
-    `low`: complete for ids >= `low`. `exhausted`: no source has older entries.
+    `entries`: newest first, each id once, complete for ids >= `low`. `exhausted`: no source has older
+    entries.
     """
 
     entries: tuple[Entry, ...]
@@ -61,7 +62,8 @@ class RebuildPlan:
 def merge(sources: Sequence[Source[Entry]], limit: int) -> Merged[Entry]:
     """Merge sources into at most `limit` entries without gaps.
 
-    Entries below the highest low mark are left out; if the limit cuts, the low mark is the last entry's id.
+    Entries below the highest low mark of the sources are omitted. If there are more than `limit` entries, the
+    low mark of the result is the id of its last entry.
     """
     low = max((source.low for source in sources), default=0)
     kept: list[Entry] = []
@@ -86,9 +88,9 @@ def source_of(entries: Sequence[Entry], limit: int) -> Source[Entry]:
 
 
 def plan_rebuild(user_id: int, followings: Sequence[int], cap: int) -> RebuildPlan:
-    """Return which authors to read, and how much of each, for a list of `cap` entries.
+    """Return which authors to read, and how many ids of each, for a list of `cap` entries.
 
-    It includes the reader's own tweets.
+    The authors include the reader, whose own tweets are part of the timeline.
     """
     authors = tuple(dict.fromkeys([*followings, user_id]))
     return RebuildPlan(min(cap, max(MIN_PER_AUTHOR, SPREAD * cap // len(authors))), authors)
@@ -118,21 +120,21 @@ def expected_wait_s(running: int, waiting: int, concurrency: int, took_s: float)
 
 
 def in_time(wait_s: float, took_s: float, left_s: float) -> bool:
-    """Return whether a rebuild that waits `wait_s` first ends before its reader gives up in `left_s`.
+    """Return whether a rebuild that starts after `wait_s` ends before its reader's deadline, in `left_s`.
 
-    A free slot is always used, however slow rebuilds are: the rebuilt list serves the next read, and its
-    duration updates `took_s`.
+    A free slot (`wait_s` 0) is always used, however slow rebuilds are: the next read uses the rebuilt list,
+    and the duration of the rebuild updates `took_s`.
     """
     return wait_s <= 0.0 or wait_s + took_s <= left_s
 
 
 def mean_s(before_s: float, took_s: float) -> float:
-    """Return the running mean of how long a slot was held; the last ten count most.
+    """Return the moving average of the time that a slot was held; the last ten count most.
 
-    `before_s` 0: none was measured yet.
+    `before_s`: the previous average; 0 if nothing was measured yet.
     """
     return took_s if before_s <= 0.0 else before_s + (took_s - before_s) / 5
 
 
 MAX_ATTEMPTS = 4
-"""Times a rebuild is retried after it lost its token, before the page is served from Cassandra directly."""
+"""Number of attempts to read a page from cached lists, before it is read from the durable stores."""

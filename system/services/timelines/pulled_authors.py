@@ -1,8 +1,8 @@
-"""The readers' copy of which authors are pulled: never older than `mode_ttl_s`, or no page at all.
+"""A copy of the pulled authors for home reads, never older than `mode_ttl_s`; without it, no page is read.
 
-Fan-out stops pushing an author only after the pull flag is older than this copy can be (`fanout.policy`), so
-a reader must not use an older one. The copy is refreshed long before it expires; while PostgreSQL does not
-answer it is used until then.
+Fan-out stops pushing an author only when every such copy must contain the author (`fanout.policy`), so a read
+must not use an older copy. The copy is refreshed long before it expires. While PostgreSQL does not respond,
+it is used until it expires.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from system.services.shared.ttl_value import TtlValue
 
 
 class PulledAuthors:
-    """All authors that are or were pulled, as of at most `ttl_s` ago.
+    """All authors that are pulled or ever were, as of at most `ttl_s` ago.
 
-    One query per refresh, whatever the load.
+    A refresh is one query, independent of the load.
     """
 
     def __init__(self, users: UserDirectory, ttl_s: float, now: Callable[[], float] = time.monotonic) -> None:
@@ -25,9 +25,9 @@ class PulledAuthors:
         self._value: TtlValue[tuple[int, ...]] = TtlValue(self._read, (), "The set of pulled authors", ttl_s, now)
 
     async def get(self) -> tuple[int, ...]:
-        """Return the authors that every reader merges, ids ascending.
+        """Return the ids, ascending, of the authors whose lists a read must merge.
 
-        Raises StoreUnavailable if the copy expired unread.
+        Raises StoreUnavailable if the copy has expired and could not be refreshed.
         """
         return await self._value.get()
 

@@ -1,8 +1,8 @@
 """Limits how many rebuilds run and wait in a process.
 
-After a cache loss every reader needs a rebuild. Without a bound by time, a full queue would be served in
-order long after its readers gave up, and all of them would get 504 instead of some a page and the others an
-immediate 503.
+After a cache loss every reader needs a rebuild (a cache stampede). A rebuild that would miss the deadline of
+its reader is refused immediately. Otherwise a full queue would be processed in order, long after its readers
+gave up, and every reader would get 504; so some get a page, and the others an immediate 503.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ T = TypeVar("T")
 
 
 class RebuildLimiter:
-    """Lets `concurrency` rebuilds run and `queue` more wait.
+    """Admits `concurrency` running and `queue` waiting rebuilds.
 
-    Refuses the rest, and those that would miss their deadline.
+    Refuses further ones, and those that would miss their deadline.
     """
 
     def __init__(self, concurrency: int, queue: int) -> None:
@@ -33,9 +33,9 @@ class RebuildLimiter:
 
     @asynccontextmanager
     async def enter(self, left_s: float) -> AsyncIterator[None]:
-        """Hold a slot.
+        """Hold a slot while the context is open.
 
-        `left_s`: seconds until the reader gives up. Raises Overloaded (definite, with `retry_after_s`).
+        `left_s`: seconds until the reader's deadline. Raises Overloaded (definite, with `retry_after_s`).
         """
         started_s = await self._acquire(left_s)
         try:
@@ -44,9 +44,9 @@ class RebuildLimiter:
             self._release(started_s)
 
     async def run(self, work: Callable[[], Awaitable[T]], left_s: float) -> T:
-        """Run `work` to its end, even if the caller is cancelled.
+        """Run `work` to its end in a slot, even if the caller is cancelled; then it still holds its slot.
 
-        A rebuild outlives its reader, and keeps its slot.
+        `left_s`: as for `enter`. Raises Overloaded too.
         """
         started_s = await self._acquire(left_s)
         task = asyncio.ensure_future(work())
@@ -56,7 +56,7 @@ class RebuildLimiter:
     def _on_done(self, task: asyncio.Future[T], started_s: float) -> None:
         self._release(started_s)
         if not task.cancelled():
-            task.exception()  # already raised to the caller, who may have given up
+            task.exception()  # retrieved, or asyncio logs it if the caller was cancelled; else the caller has received it
 
     async def _acquire(self, left_s: float) -> float:
         wait_s = policy.expected_wait_s(self._running, self._waiting, self._concurrency, self._took_s)

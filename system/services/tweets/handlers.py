@@ -1,8 +1,9 @@
 """Post, reply, delete and read tweets.
 
-A post is acknowledged once its id is bound to the idempotency key (if one was sent), the tweet and its outbox
-row are durable, and the author's own cached lists hold it. A repeat with the same key does all three again
-with the same id: each step is idempotent, and a repeat publishes the event before it responds.
+A post is acknowledged after three steps: its id is bound to the idempotency key (if one was sent), the tweet
+and its outbox row are durable, and the author's own cached lists contain it. A repeat with the same key does
+all three again with the same id, since each step is idempotent; it also publishes the event before it
+responds.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ from system.services.tweets import policy
 
 
 class IdSource:
-    """The source of new ids: the generator of the currently leased worker number."""
+    """Creates tweet ids with the worker number that this process has leased.
+
+    `generator`: None while no number is leased.
+    """
 
     def __init__(self) -> None:
         self.generator: ids.Generator | None = None
@@ -33,7 +37,7 @@ class IdSource:
     async def next(self, deadline_ns: int) -> int:
         """Return a new id.
 
-        Raises Overloaded (definite) if no number is leased or waiting for the clock would take too long.
+        Raises Overloaded (definite) if no number is leased, or if waiting for the clock would take too long.
         """
         if self.generator is None:
             raise Overloaded("This process holds no worker number yet; retry in a second.", retry_after_s=1.0)
@@ -51,7 +55,7 @@ class UserPage:
 
 
 class TweetService:
-    """Tweets over the ports."""
+    """Writes and reads tweets."""
 
     def __init__(self, ports: Ports, lists: CachedLists, reader: Tweets, publisher: Publisher, source: IdSource,
                  visibility: Visibility) -> None:
@@ -63,9 +67,10 @@ class TweetService:
     # ---- write ---------------------------------------------------------------------------------------
 
     async def post(self, user_id: int, draft: policy.Draft, key: str, trace: str, deadline_ns: int) -> Tweet:
-        """Post, once per key.
+        """Create a tweet, once per idempotency key. `key`: "" for none.
 
-        Raises Conflict (422) if the key was used with another body; WrongInput on a bad reply or media.
+        Raises Conflict (422) if the key was used with another body; WrongInput if the tweet that it replies
+        to, or its media, are invalid.
         """
         parent = await self._parent(draft)
         tweet_id, existing, fresh = await self._ids.next(deadline_ns), None, True
@@ -83,7 +88,7 @@ class TweetService:
         await self._append(tweet, trace, alone=not key)
         await checkpoints.reached("post.after_append", tweet_id=tweet_id)
         if existing is not None and existing.deleted:
-            return tweet  # posted, then deleted: the repeat gets the same response, and nothing becomes visible
+            return tweet  # deleted since the first try: the response is the same, and the tweet stays deleted
         await self._add_own(Entry(tweet_id, user_id), deadline_ns)
         if not fresh:
             await self._log.publish([events.new_tweet(tweet, trace)])
@@ -100,9 +105,9 @@ class TweetService:
         return await self._one(draft.in_reply_to)
 
     async def _reserve(self, user_id: int, key: str, draft: policy.Draft, tweet_id: int) -> tuple[int, bool]:
-        """Bind the key to `tweet_id` or to the id of an earlier try.
+        """Bind the key to `tweet_id`, unless an earlier try bound it to another id.
 
-        Return (bound id, whether this call bound it).
+        Returns (bound id, whether this call bound it).
         """
         body_hash = policy.body_hash(draft)
         reservation = await self._keys.reserve(user_id, key, tweet_id, body_hash)
@@ -114,9 +119,9 @@ class TweetService:
         return reservation.tweet_id, reservation.fresh
 
     async def _attach(self, tweet: Tweet) -> None:
-        """Attach the media before the tweet is durable.
+        """Attach the media to the tweet, before the tweet is durable.
 
-        Of two posts that race for one picture, one is refused.
+        Of two concurrent posts with the same picture, one is refused.
         """
         bad = await self._media.attach(tweet.author_id, tweet.media_keys, tweet.id)
         if bad:
@@ -127,9 +132,8 @@ class TweetService:
     async def _append(self, tweet: Tweet, trace: str, alone: bool) -> None:
         """Make the tweet durable.
 
-        `alone`: no other attempt creates it, so media can be detached if the write certainly failed.
-
-        Otherwise the tweet may exist by now, and the orphan collector checks whether it does.
+        `alone`: no other try can create this tweet, so its media are detached if the write certainly failed.
+        Otherwise the tweet may exist, and the orphan collector of the media service checks whether it does.
         """
         try:
             await self._store.append(tweet, trace)
@@ -155,7 +159,10 @@ class TweetService:
                                    definite=False) from None
 
     async def delete(self, user_id: int, tweet_id: int, trace: str) -> None:
-        """Delete a tweet of the user. Safe to repeat. Raises NotFound; Forbidden if another user wrote it."""
+        """Delete a tweet of the user. Safe to repeat.
+
+        Raises NotFound if the user cannot see it, Forbidden if another user wrote it.
+        """
         tweet = await self._one(tweet_id)
         if tweet is None or not await self._sees(user_id, tweet):
             raise NotFound(f"Could not find tweet with id: [{tweet_id}].")
@@ -163,10 +170,10 @@ class TweetService:
             raise Forbidden("Only its author may delete a tweet.")
         await self._store.delete(tweet_id, user_id, trace)
         await checkpoints.reached("delete.after_delete", tweet_id=tweet_id)
-        # The event first: if Redis does not answer now, the fan-out worker hides the tweet as soon as it
+        # The event comes first: if Redis does not respond now, the fan-out worker removes the tweet when it
         # does.
         self._publisher.put(events.tweet_deleted(tweet_id, user_id, trace))
-        if tweet.media_keys:  # no new links from now on; the media service removes the bytes on the event
+        if tweet.media_keys:  # no new links from now on; on the event the media service removes the files
             await self._media.condemn(tweet.media_keys)
         await self._hot.mark_deleted(tweet_id)
         await self._cache.remove_tweet(Entry(tweet_id, user_id), [user_id])
@@ -209,7 +216,7 @@ class TweetService:
                 return UserPage(tuple(tweets), max(before, low + 1), ended, source)
 
     async def _step(self, author_id: int, before: int | None, want: int, spent: Spent) -> tuple[list[Entry], int, bool, str]:
-        """Return (entries, where the next step starts, whether nothing older exists, source)."""
+        """Return (entries, `before` of the next step, whether nothing older exists, source)."""
         start = time.perf_counter_ns()
         page, built = await self._page(author_id, before, want)
         spent.since("redis", start)

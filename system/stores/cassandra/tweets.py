@@ -1,19 +1,20 @@
 """The tweet store on Cassandra: tweets by id and by author, and the outbox.
 
-Why a post can be repeated and a delete can never be undone:
+A post can safely be repeated, and a delete can never be undone:
 
-| write | timestamp | columns |
+| write | write timestamp | columns |
 |---|---|---|
-| append, upsert | the id's own millisecond, so every replay writes the same cells | all but `deleted` |
-| delete | the coordinator's clock | `deleted` (and the author, in case the row is new) |
+| append, upsert | the millisecond in the tweet id, so a repeat writes the same cells | all but `deleted` |
+| delete | the coordinator's clock | `deleted` (and the author, in case the row does not exist yet) |
 
-Both write the outbox row first, then the tweet's two rows. The outbox row holds everything that is to be
-written, so the relay can complete the write from it alone. A logged batch would do the same with its own log,
-at twice the writes; and that log needs a node in each of two other racks, so after the loss of one it would
-refuse until the loss is detected.
+A delete and a post never write the same cell with different values, so clock skew does not matter.
 
-The two never write the same cell with different values, so clock skew does not matter. Schema:
-`cassandra/schema.cql`.
+Append and delete write the outbox row first, then the tweet's two rows. The outbox row contains everything
+that is to be written, so the relay can complete the write from it alone. A logged batch would do the same
+with its own log, at twice the writes. That log also needs a node in each of two other racks, so after the
+loss of one node the batch would be refused until the loss is detected.
+
+Schema: `cassandra/schema.cql`.
 """
 
 from __future__ import annotations
@@ -36,19 +37,22 @@ from system.stores.cassandra.driver import Bridge, Row
 
 SHARDS = 4  # outbox partitions per bucket; at 2,000 posts/s a partition gets 5,000 rows
 BUCKET_MS = 10_000
-# When a lab is reset; far below the number at which a removal would miss its deadline.
+# Concurrent removals when a lab is reset: far below the number at which a removal would miss its deadline.
 CONCURRENT_REMOVALS = 128
-# Ids per IN read. 20 tweets, one node: 20 reads cost 3.7 ms of client CPU, 4 reads 1.1 ms, one read 0.3 ms.
+# Ids per SELECT ... IN. Client CPU for 20 tweets on one node: 20 reads 3.7 ms, 4 reads 1.1 ms, one read 0.3
+# ms.
 IDS_PER_READ = 25
 PEERS_S = 20.0  # longest wait until nodes that start together know each other
-AGREE_S = 90.0  # a node that missed the announcement of a table fetches it itself, a minute after its start
+# Longest wait until all nodes know the tables: a node that missed the announcement of a table fetches the
+# schema a minute after its start.
+AGREE_S = 90.0
 SCHEMA = Path(__file__).with_name("schema.cql")
 
 _COLUMNS = "id, author_id, text, conversation_id, in_reply_to, media_keys"
 
 
 def shard_of(tweet_id: int) -> int:
-    """Return the outbox shard that events of `tweet_id` are written to: 0 to SHARDS - 1."""
+    """Return the outbox shard, 0 to SHARDS - 1, that stores the events of `tweet_id`."""
     return tweet_id % SHARDS
 
 
@@ -58,14 +62,14 @@ def bucket_of(wall_ms: int) -> int:
 
 
 def timestamp_of(tweet_id: int) -> int:
-    """Return the write timestamp, in microseconds since 1970, of every copy of the tweet's cells."""
+    """Return the write timestamp of a tweet's cells, in µs since 1970; the same for every repeat."""
     return ids.ms_of(tweet_id) * 1000
 
 
 class CassandraTweets:
-    """`TweetStore` on one keyspace.
+    """`TweetStore` in one keyspace.
 
-    All reads and writes use the consistency level given to `open` (default: QUORUM).
+    All reads and writes use the consistency level passed to `open` (default: QUORUM).
     """
 
     def __init__(self, bridge: Bridge, keyspace: str, replication: int) -> None:
@@ -76,7 +80,10 @@ class CassandraTweets:
 
     @classmethod
     async def open(cls, settings: Settings, consistency: str = "QUORUM") -> Self:
-        """Connect. Raises StoreUnavailable (definite) if no node answers. `prepare` creates the tables."""
+        """Connect to the nodes; `prepare` creates the tables.
+
+        Raises StoreUnavailable (definite) if no node responds.
+        """
         addresses = settings.stores.cassandra
         deadline_s = settings.policies.timeout_s("cassandra")
         bridge = await Bridge.open(
@@ -88,11 +95,11 @@ class CassandraTweets:
         await self._bridge.close()
 
     async def ready(self) -> None:
-        """Return if a quorum answers and the tables exist. Raises StoreUnavailable."""
+        """Check that a quorum responds and the tables exist. Raises StoreUnavailable if not."""
         await self._run("mark", (0,), "answer")
 
     async def prepare(self) -> None:
-        """Create the keyspace and missing tables. Safe to repeat; run it from one process at a time."""
+        """Create the keyspace and missing tables. Safe to repeat, in one process at a time."""
         await bridges.in_thread("create tables", self._create)
 
     async def clear(self) -> None:
@@ -100,9 +107,10 @@ class CassandraTweets:
         await bridges.in_thread("truncate", self._truncate)
 
     async def delete_above(self, floor_id: int) -> list[int]:
-        """Permanently remove all tweets above `floor_id` and all outbox rows; return the removed ids.
+        """Remove all tweets with ids above `floor_id`, and all outbox rows; return the removed ids.
 
-        Resets a lab to its seeded state while no event is in flight; the system itself never removes a row.
+        This resets a lab to its seeded state; no event may be in flight. The system itself never removes a
+        row.
         """
         later = [(tweet_id, author) for tweet_id, author, _ in await self.all_ids() if tweet_id > floor_id]
         for start in range(0, len(later), CONCURRENT_REMOVALS):
@@ -129,16 +137,17 @@ class CassandraTweets:
         await checkpoints.reached("append.after_note", tweet_id=tweet.id)
         await self._after_note("rows", (stamp, *cells, *cells), "append the tweet", "the tweet may appear later")
 
-    async def _after_note(self, name: str, values: tuple[object, ...], doing: str, perhaps: str) -> None:
+    async def _after_note(self, name: str, values: tuple[object, ...], doing: str, may_happen: str) -> None:
         """Run the write that follows an outbox row.
 
-        The relay completes it if it fails, so no failure is definite.
+        If it fails, the relay completes it later, so no failure is definite. `may_happen`: the possible later
+        effect, for the message.
         """
         try:
             await self._run(name, values, doing)
         except StoreUnavailable as problem:
             if problem.definite:
-                raise StoreUnavailable(f"{problem} Its event is durable, so {perhaps}.", definite=False) from problem
+                raise StoreUnavailable(f"{problem} Its event is durable, so {may_happen}.", definite=False) from problem
             raise
 
     async def upsert(self, tweets: Sequence[Tweet]) -> None:
@@ -200,7 +209,8 @@ class CassandraTweets:
     async def bulk_load(self, tweets: Iterable[Tweet]) -> int:
         """Write seeded tweets, without outbox rows, in a thread. Return the number written. Safe to repeat.
 
-        Raises StoreUnavailable. 1 million tweets took 110 s on two busy cores, next to all other servers.
+        Raises StoreUnavailable. Measured: 1 million tweets in 110 s on two busy cores, with all other servers
+        running on the same machine.
         """
         from system.stores.cassandra import bulk as cassandra_bulk
 
@@ -217,7 +227,7 @@ class CassandraTweets:
         return [(row[0], row[1] or 0, bool(row[2])) for row in rows]
 
     async def all_author_ids(self) -> list[tuple[int, int, bool]]:
-        """Return the same from the table by author, so that a checker can compare the two tables."""
+        """Return the same from `tweets_by_author`, so that a checker can compare the two tables."""
         cql = f'SELECT id, author_id, deleted FROM "{self._keyspace}".tweets_by_author'
         return [(row[0], row[1], bool(row[2])) for row in await self._scan(cql)]
 
@@ -229,7 +239,10 @@ class CassandraTweets:
         return len(await self._scan(f'SELECT event_id FROM "{self._keyspace}".outbox'))
 
     async def scan_run(self, author_ids: Iterable[int], limit: int = 1000) -> AsyncIterator[list[Tweet]]:
-        """Yield the newest `limit` tweets of each author, in the order of `author_ids`, 64 reads at a time."""
+        """Yield the newest `limit` tweets of each author, one list per author, in the order of `author_ids`.
+
+        64 authors are read concurrently.
+        """
         wanted = list(author_ids)
         for start in range(0, len(wanted), 64):
             reads = (self.by_author(author, None, limit) for author in wanted[start : start + 64])
@@ -248,7 +261,7 @@ class CassandraTweets:
         return await bridges.in_thread("scan a table", work)
 
     def _create(self) -> None:
-        """Create what is missing through a single node: another may not know the new keyspace yet."""
+        """Create what is missing, all through one node: another node may not know the new keyspace yet."""
         session = self._bridge.session
         host = session.execute("SELECT key FROM system.local", timeout=60).response_future.coordinator_host
 
@@ -312,7 +325,7 @@ def _statements(keyspace: str) -> dict[str, str]:
 
 
 def _cells(tweet: Tweet) -> tuple[object, ...]:
-    # Unset, not null: a null would write a tombstone in every row.
+    # UNSET, not None: a null would write a tombstone into every row.
     media = " ".join(tweet.media_keys) or bridges.UNSET
     reply = bridges.UNSET if tweet.in_reply_to is None else tweet.in_reply_to
     return (tweet.id, tweet.author_id, tweet.text, tweet.conversation_id, reply, media)

@@ -1,8 +1,8 @@
-"""A member of a consumer group on Kafka: commits manually, and detects records removed before it read them.
+"""A member of a Kafka consumer group: commits manually, and detects records removed before it read them.
 
-Offsets of a partition are consecutive here (no compaction, no transactions), and a group resumes at its
-committed offset. So a record whose offset is above the next expected one shows that the records in between
-were removed: the topic was purged, or the group was offline for longer than the retention.
+The offsets of a partition are consecutive here (no compaction, no transactions), and a group resumes at its
+committed offset. So if the offset of a record is above the next expected one, the records in between were
+removed: the topic was purged, or the group was offline for longer than the retention.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from system.kernel.settings import Settings
 from system.ports import Record
 from system.stores.kafka import link
 
-SESSION_MS = 3000  # the broker must allow this: group.min.session.timeout.ms=2000
+SESSION_MS = 3000  # must be at least the broker's group.min.session.timeout.ms, here 2000
 HEARTBEAT_MS = 500
 MAX_POLL_MS = 60_000  # a member that does not poll for this long leaves its group
 LEAVE_S = 5.0  # longest wait for a consumer to leave its group
@@ -27,7 +27,7 @@ TRACEPARENT = "traceparent"  # header of a record whose request is sampled
 
 
 class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
-    """`Consumer`: one member of a group. Positions of revoked partitions are dropped."""
+    """`Consumer`: one member of a group. It discards its positions in revoked partitions."""
 
     def __init__(self, settings: Settings, group: str, topics: Sequence[str]) -> None:
         self._settings = settings
@@ -97,9 +97,9 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
         Raises CancelledError only where the caller is cancelled.
         """
-        # aiokafka cancels its own tasks and awaits them. If a member is just leaving the group, as after a
-        # freeze longer than max.poll.interval, that cancellation leaks to us, and what `stop` would have
-        # closed next is still open.
+        # aiokafka cancels its own tasks and awaits them. If the member is already leaving the group, for
+        # example after a freeze longer than max.poll.interval, `stop` raises that cancellation here, and what
+        # it would have closed next is still open.
         client = self._client
         if not await link.await_close(client.stop(), LEAVE_S) and client._coordinator is not None:
             coordinator = client._coordinator
@@ -119,11 +119,10 @@ class KafkaConsumer(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
 def read(topic: str, partition: int, offset: int, key: bytes | None, value: bytes,
          headers: Sequence[tuple[str, bytes | None]] = ()) -> Record:
-    """Decode one record for consumers; `event` is None where the bytes are no event.
+    """Return one record for consumers; its `event` is None if the bytes are not an event.
 
-    Its trace continues that of the publish.
-
-    A header may be null in Kafka; that means no trace.
+    The trace of the event continues the span of its publish, from the header TRACEPARENT. A header may be
+    null in Kafka; that means no trace.
     """
     try:
         event = events.decode(topic, key, value)

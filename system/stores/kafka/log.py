@@ -2,10 +2,11 @@
 
 Topics: `kafka/topics.md`.
 
-Client defaults that are overridden: auto-commit (a crash would skip records), a new group that starts at the
-newest record (it would miss what was published before), a dead member that stays for 10 s. An offset is
-committed only for a partition that is still assigned to this member: what was polled before a rebalance is
-delivered again, to the partition's new owner.
+These defaults of the client are overridden: auto-commit (a crash would skip records), starting a new group at
+the newest record (it would miss earlier records), and removing a dead member from its group only after 10 s.
+
+An offset is committed only for a partition that is still assigned to this member: after a rebalance, records
+that were polled but not committed are delivered again, to the new owner of the partition.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from system.ports import Consumer, Record
 from system.stores.kafka import link
 from system.stores.kafka.consumer import TRACEPARENT, KafkaConsumer, logical
 
-PARTITIONS = 4  # per topic; a group can use as many workers
+PARTITIONS = 4  # per topic; also the maximum number of workers of a group
 LINGER_MS = 1  # events published within this time share a request
 BATCH_BYTES = 256 * 1024  # per partition; `publish` waits while the batch is full
-# Kept of a record that cannot be handled: with its headers, a dead letter must fit the same limit.
+# Bytes that a dead letter keeps of the record: with its headers it must fit into the broker's record limit.
 DEAD_LETTER_BYTES = 512 * 1024
 REASON_BYTES = 4096
 
@@ -52,18 +53,18 @@ class KafkaLog:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Connect a producer. Raises StoreUnavailable (definite) if no broker answers.
+        """Connect a producer; `prepare` creates the topics.
 
-        `prepare` creates the topics, once.
+        Raises StoreUnavailable (definite) if no broker responds.
         """
         log = cls(settings)
         await log._open_producer()
         return log
 
     async def close(self) -> None:
-        """Send what is pending (for at most 2 s) and close. Callers close the consumers they opened.
+        """Send pending events, for at most 2 s, and close. Safe to repeat.
 
-        Safe to repeat.
+        Callers close the consumers that they opened.
         """
         clients = (self._producer, self._offset_reader, self._admin)
         self._producer, self._admin, self._offset_reader = None, None, None
@@ -72,7 +73,7 @@ class KafkaLog:
                 await link.await_close(client.close() if isinstance(client, admin.AIOKafkaAdminClient) else client.stop(), 2.0)
 
     async def ready(self) -> None:
-        """Return if the brokers answer and all topics exist. Raises StoreUnavailable."""
+        """Check that the brokers respond and all topics exist. Raises StoreUnavailable if not."""
         control = await self._admin_client()
         existing = set(await link.call(control.list_topics(), "answer", self._deadline_s))
         missing = sorted({self._settings.topic(name) for name, _ in topics()} - existing)
@@ -93,18 +94,18 @@ class KafkaLog:
         await self._await_leaders([topic.name for topic in wanted])
 
     async def clear(self) -> None:
-        """Delete all records of this namespace's topics and move its groups to the ends of their topics, as
-        if nothing had been published.
+        """Delete all records of this namespace, and move its groups to the ends of their topics.
 
-        A group with members detects removed records (`Consumer.missed`), so stop its members first.
+        Groups that have members are not moved: they detect the removed records as missed (`Consumer.missed`).
+        So stop the members first.
         """
         await self.purge()
         await self._skip_to_ends()
 
     async def purge(self) -> None:
-        """Delete all records of this namespace's topics.
+        """Delete all records of the topics of this namespace.
 
-        Offsets continue; a group that had not read all of them missed some.
+        Offsets are not reset; a group that had not read all records has missed some.
         """
         ends = await self._ends([name for name, _ in topics()])
         control = await self._admin_client()
@@ -113,7 +114,7 @@ class KafkaLog:
             await link.call(control.delete_records(deletions), "delete records", 30.0)
 
     async def _skip_to_ends(self) -> None:
-        """Commit the end offsets of their topics for all groups of this namespace that have no member."""
+        """For each group of this namespace without members, commit the end offsets of its topics."""
         control = await self._admin_client()
         listed = await link.call(control.list_consumer_groups(), "list groups", self._deadline_s)
         relays = [name for name, *_ in listed if name.startswith(self._settings.topic("relay-"))]
@@ -137,7 +138,7 @@ class KafkaLog:
             await link.await_close(client.stop(), 2.0)
 
     async def records(self) -> dict[str, int]:
-        """Return how many records a new group would read, by topic, dead-letter topics included."""
+        """Return topic -> number of records that a new group would read, including dead-letter topics."""
         counts: dict[str, int] = {}
         for partition, (begin, end) in (await self._ends([name for name, _ in topics()])).items():
             topic = logical(self._settings, partition.topic)
@@ -145,7 +146,7 @@ class KafkaLog:
         return counts
 
     async def drop(self) -> None:
-        """Delete this namespace's topics."""
+        """Delete the topics of this namespace."""
         control = await self._admin_client()
         await link.call(control.delete_topics([self._settings.topic(name) for name, _ in topics()]), "delete topics", 30.0)
 
@@ -169,7 +170,8 @@ class KafkaLog:
         headers = [("reason", reason.encode()[:REASON_BYTES]), ("group", group.encode()), ("origin", origin.encode())]
         key = str(record.event.key).encode() if record.event else None
         raw = record.raw or (record.event.encode() if record.event else b"")
-        # Compressed, it was small enough for the broker; `origin` names the full record.
+        # A compressed record may be larger than the limit once it is decompressed; `origin` names the full
+        # record.
         if len(raw) > DEAD_LETTER_BYTES:
             headers.append(("cut_from_bytes", str(len(raw)).encode()))
         await self._send([(record.topic + events.DEAD, key, raw[:DEAD_LETTER_BYTES], headers)], "dead_letter the record")
@@ -187,7 +189,7 @@ class KafkaLog:
                     waiting.append(sent)
                 # `wait` and not `gather`: records in flight at the deadline are not cancelled.
                 await asyncio.wait(waiting)
-            # By the client, which another task stopped; this task continues.
+            # A cancelled future means that another task stopped the client; this task was not cancelled.
             if any(sent.cancelled() for sent in waiting):
                 await self._discard(producer)
                 raise StoreUnavailable(f"Kafka's client was stopped in a {doing}; it may have been done.", definite=False)
@@ -220,7 +222,7 @@ class KafkaLog:
             return self._producer
 
     async def _discard(self, producer: aiokafka.AIOKafkaProducer) -> None:
-        # Its sequence is permanently broken; the next publish starts a new producer.
+        # The idempotent sequence of this producer is broken for good; the next publish starts a new producer.
         if self._producer is producer:
             self._producer = None
         await link.await_close(producer.stop(), 1.0)
@@ -283,7 +285,7 @@ class KafkaLog:
 
 
 def topics() -> list[tuple[str, int]]:
-    """Return (topic, partitions) of all topics, dead-letter topics included."""
+    """Return (topic, number of partitions) of all topics, including dead-letter topics."""
     return [(name, PARTITIONS) for name in events.TOPICS] + [(name + events.DEAD, 1) for name in events.TOPICS]
 
 

@@ -1,14 +1,17 @@
-"""A PostgreSQL pool for asyncio: it never cancels a commit, and every error says whether it happened.
+"""A PostgreSQL pool for asyncio: it never cancels a commit, and every error says whether the work happened.
 
-Why not an existing pool. (1) psycopg reacts to an asyncio timeout by sending the server a *cancel*. That ends
-the wait for the synchronous standby, and a commit that only the primary has would count as done. Here the
-work runs in its own task, which neither a deadline nor a cancelled caller cancels: at the deadline the socket
-is shut down, and the server finishes (or not) by itself. (2) A connection that died while idle must be
-detected before a statement is sent over it, since afterwards the outcome is unknown. (3) After a failover
-every connect is a new attempt, without backoff.
+Why not an existing pool:
+
+1. psycopg reacts to an asyncio timeout by sending a *cancel* to the server. A cancel ends the wait for the
+   synchronous standby, so a commit that exists only on the primary would count as done. Here the work runs in
+   its own task, which neither a deadline nor a cancelled caller cancels. At the deadline the socket is shut
+   down, and the server completes the work, or not, on its own.
+2. A connection that died while idle must be detected before a statement is sent over it, because afterwards
+   the outcome is unknown.
+3. After a failover, every connect must be a new attempt, without backoff.
 
 A URL may name several members of one PostgreSQL cluster; only the primary is used (`target_session_attrs`). A
-connection to a member that was demoted, or that no longer answers, is closed.
+connection to a member that was demoted, or that no longer responds, is closed.
 """
 
 from __future__ import annotations
@@ -32,15 +35,16 @@ from system.kernel.resilience.guard import Guard
 
 T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
-# Minimum timeout per member if there are several: a frozen one must leave time to try the next.
+# Minimum time for one connection attempt if the URL names several members. An attempt gets only a part of the
+# total timeout, so that an unresponsive member leaves time to try the next.
 ATTEMPT_S = 1.0
-# Timeout to connect for creating or dropping a database: the primary of a starting cluster may be slow.
+# Timeout of the connection that creates or drops a database: while a cluster starts, its primary may be slow.
 SET_UP_S = 30.0
-MAX_TIMEOUTS = 2  # consecutive timeouts after which the idle connections are assumed to be dead too
+MAX_TIMEOUTS = 2  # consecutive timeouts of calls after which the idle connections are assumed to be dead too
 
-# Whether the operation certainly did not happen, by the first two characters of the SQLSTATE. The server
-# reports an error of a statement before it commits, so most are definite; if the session itself ends, the
-# commit may have happened.
+# Whether an error is definite (the operation certainly did not happen), by the class of its SQLSTATE: the
+# first two characters. The server reports the error of a statement before it commits, so most are definite.
+# If the session itself ends, the commit may have happened.
 DEFINITE_BY_CLASS: dict[str, bool] = {
     "00": False, "01": False, "02": True, "03": True, "08": False, "09": True, "0A": True, "0B": True, "0F": True,
     "0L": True, "0P": True, "0Z": True, "10": True, "20": True, "21": True, "22": True, "23": True, "24": True, "25": True,
@@ -53,12 +57,13 @@ DEFINITE_BY_STATE: dict[str, bool] = {
     "57P03": True,  # cannot_connect_now: the server is still starting
 }
 READ_ONLY = "25006"  # read_only_sql_transaction: the member is a standby, or became one
-# Errors that the driver raises itself, without a SQLSTATE. The entry of the nearest base class applies.
+# The same for errors that the driver raises itself, without a SQLSTATE. The entry of the nearest base class
+# applies.
 DEFINITE_BY_TYPE: dict[type[BaseException], bool] = {
     psycopg.Warning: False,
     psycopg.Error: False,
     psycopg.OperationalError: False,  # the connection broke during the statement
-    psycopg.InterfaceError: True,  # misuse, or closed before anything was sent
+    psycopg.InterfaceError: True,  # wrong use of the driver, or closed before anything was sent
     psycopg.DatabaseError: False,
     psycopg.DataError: True,  # a value that cannot be sent
     psycopg.IntegrityError: True,
@@ -72,7 +77,7 @@ DEFINITE_BY_TYPE: dict[type[BaseException], bool] = {
 }
 
 
-INVALID_VALUE = ("22", "23")  # classes of SQLSTATE: a value that a column or a constraint rejects
+INVALID_VALUE = ("22", "23")  # SQLSTATE classes: a column or a constraint rejects the value
 UNIQUE_VIOLATION = "23505"
 
 
@@ -85,9 +90,10 @@ def is_definite(error: BaseException) -> bool:
 
 
 def mapped(error: BaseException, doing: str, definite: bool | None = None) -> LabError:
-    """Map to Conflict (the value exists already), WrongInput (invalid value) or StoreUnavailable.
+    """Map an error to Conflict (value exists), WrongInput (invalid value) or StoreUnavailable.
 
-    `definite` overrides what the error class says (for example: nothing was sent yet); None leaves it.
+    `doing`: what failed, as an infinitive without "to", for the message. `definite`: overrides `is_definite`,
+    for example True if nothing was sent yet; None does not.
     """
     if isinstance(error, LabError):
         return error
@@ -105,8 +111,8 @@ def mapped(error: BaseException, doing: str, definite: bool | None = None) -> La
 class PooledConnection:
     """One connection with its state.
 
-    `timed_out`: shut down by our deadline. `warning`: set if a commit was not replicated. `read_only`: it is
-    to a standby.
+    `timed_out`: the pool shut it down at a deadline. `warning`: not empty if a commit may not have been
+    replicated. `read_only`: its server is a standby.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -121,13 +127,16 @@ class PooledConnection:
             self.warning = notice.message_primary or "warning 01000"
 
     def shut_down(self) -> None:
-        """Shut down the socket: no cancel is sent, and a pending read gets an end of file."""
+        """Shut down the socket. No cancel is sent to the server; a pending read gets an EOF."""
         self.timed_out = True
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.connection.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
 
     def usable(self) -> bool:
-        """Return True if idle, outside a transaction, with nothing to read (a dead peer leaves an EOF)."""
+        """Return whether it can be used again: idle, outside a transaction, nothing to read.
+
+        If the peer died, there is an EOF to read.
+        """
         if self.timed_out or self.read_only or self.connection.closed:
             return False
         if self.connection.info.transaction_status != pq.TransactionStatus.IDLE:
@@ -156,11 +165,14 @@ class Pool:
             await self._idle.pop().connection.close()
 
     async def run(self, work: Callable[[Connection], Awaitable[T]], doing: str, deadline_s: float | None = None) -> T:
-        """Return `work(connection)`; the connection commits each statement unless `work` opens a transaction.
+        """Return the result of `work(connection)`. Each statement commits unless `work` opens a transaction.
 
-        Cancelling the caller does not stop the work. Raises what `mapped` returns: definite if nothing was
-        sent or the server refused, else the outcome is unknown (past the deadline, lost connection, commit
-        that was not replicated).
+        `doing`: as for `mapped`. `deadline_s`: seconds for waiting, connecting and the work; None is the
+        timeout of the policies. Cancelling the caller does not stop the work.
+
+        Raises what `mapped` returns. The error is definite if nothing was sent or the server refused. Else
+        the outcome is unknown: the deadline passed, the connection was lost, or the commit may not have been
+        replicated.
         """
         limit_s = self.deadline_s if deadline_s is None else deadline_s
         task = asyncio.get_running_loop().create_task(self._run(work, doing, limit_s))
@@ -237,7 +249,11 @@ _primaries: dict[str, str] = {}  # URL -> the member that accepted its last conn
 
 
 async def connect(url: str, timeout_s: float) -> Connection:
-    """Return a new connection in autocommit mode; of several members, to the one that the URL targets."""
+    """Return a new connection in autocommit mode.
+
+    If the URL names several members, they are tried one after another, the last known primary first, until
+    one matches `target_session_attrs`.
+    """
     addresses = members(url)
     async with asyncio.timeout(timeout_s):
         if len(addresses) == 1:
@@ -262,7 +278,10 @@ def members(url: str) -> list[str]:
 
 
 def member_url(url: str, address: str, whatever: bool = False) -> str:
-    """Return `url` for the member at `address`; with `whatever`, for a primary and a standby alike."""
+    """Return `url` with `address` as its only member.
+
+    `whatever`: omit the query part, and with it `target_session_attrs`, so that a standby is accepted too.
+    """
     head, _, query = url.partition("?")
     scheme, _, rest = head.partition("://")
     authority, slash, database = rest.partition("/")
@@ -271,16 +290,16 @@ def member_url(url: str, address: str, whatever: bool = False) -> str:
 
 
 def database_url(url: str, database: str) -> str:
-    """Return `url` (postgresql://user@host:port[,host:port...][/...][?...]) with this database."""
+    """Return `url` (postgresql://user@host:port[,host:port...][/...][?...]) with `database` as its path."""
     scheme, _, rest = url.partition("://")
     location, _, query = rest.partition("?")
     return f"{scheme}://{location.partition('/')[0]}/{database}" + (f"?{query}" if query else "")
 
 
 async def create_database(url: str, database: str, schema: str) -> None:
-    """Create `database` if it is missing and run `schema` in it.
+    """Create `database` if it is missing, and run `schema` in it.
 
-    Safe to repeat, and from several processes concurrently.
+    Safe to repeat, and to run in several processes concurrently.
     """
     await _run_once(database_url(url, "postgres"), lambda connection: _create(connection, database), "create the database")
     await _run_once(database_url(url, database), lambda connection: _apply(connection, schema), "create the tables")
@@ -312,6 +331,7 @@ async def _create(connection: Connection, database: str) -> None:
 
 
 async def _apply(connection: Connection, schema: str) -> None:
-    # Serialized: two concurrent CREATE OR REPLACE of a function fail with "tuple concurrently updated".
+    # The lock serializes processes: of two concurrent CREATE OR REPLACE FUNCTION, one fails with "tuple
+    # concurrently updated".
     await connection.execute("SELECT pg_advisory_lock(7410)")
     await connection.execute(schema.encode())

@@ -1,13 +1,14 @@
 """One multiplexed connection to Redis: commands of all tasks are pipelined, replies match them in order.
 
-Why not redis-py's client: its asyncio pool costs 3 to 6 times the CPU per call (figures in `redis/keys.md`),
-and the home timeline read has a CPU budget per request. hiredis, which redis-py also uses, parses the
-protocol.
+Why not the client of redis-py: its asyncio pool needs 3 to 6 times the CPU per call (figures in
+`redis/keys.md`), and a read of the home timeline has a CPU budget. The protocol is parsed by hiredis, which
+redis-py also uses.
 
-Errors say what is certain: a command that was never written did not happen (`definite`). Once it was written,
-a lost connection or no reply within `timeout_s` leaves the outcome unknown. Nothing is retried here. The
-epoch (the server's run id) is read on each connect, before any other command, so a command never carries an
-older epoch. For a cache of several servers `sentinel.py` finds the primary.
+An error is definite if the command was never written to the connection. After that, a lost connection or no
+reply within `timeout_s` leaves the outcome unknown. Nothing is retried here.
+
+The epoch (the run id of the server) is read on each connect, before any other command, so no command carries
+an older epoch. For a cache of several servers, `sentinel.py` finds the primary.
 """
 
 from __future__ import annotations
@@ -28,22 +29,23 @@ from system.kernel.settings import Settings
 
 Arg = bytes | str | int
 LUA = Path(__file__).with_name("lua")
-# Texts of error replies to an invalid argument, which no retry fixes.
+# Texts of error replies for an invalid argument: a retry would fail again.
 INVALID_ARGUMENT = ("not an integer", "not a float", "not a valid float", "syntax error", "invalid expire time",
                     "wrong number of arguments")
-IN_SCRIPT = "user_script"  # an error inside a script: its earlier writes remain
+IN_SCRIPT = "user_script"  # text of an error in a script, whose earlier writes remain
 # Error codes that Redis returns before the command has any effect (Redis 7: server.c, script.c).
 REFUSALS = ("BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY")
 
 
-# hiredis' annotation says a one-element tuple; it packs any number of elements.
+# The type annotation of hiredis is a one-element tuple; the function packs any number of elements.
 packed: Callable[[tuple[Arg, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 
 
 def mapped(problem: BaseException, *, sent: bool, address: str) -> LabError:
-    """Map any error of the driver or the socket. `sent`: the command was (partly) written.
+    """Return the LabError for an error of the driver or the socket.
 
-    Returns WrongInput for an invalid argument, which is not a failure of the server.
+    `sent`: the command was written, at least in part. An invalid argument is WrongInput, since the server did
+    not fail; every other error is StoreUnavailable.
     """
     if isinstance(problem, LabError):
         return problem
@@ -125,7 +127,7 @@ class Connection(asyncio.Protocol):
 
 
 async def dial(address: str, timeout_s: float) -> Connection:
-    """Open a connection without sending anything. `timeout_s`: longest wait to connect, and for each reply.
+    """Open a connection without sending anything. `timeout_s`: for connecting, and for each reply.
 
     Raises OSError.
     """
@@ -137,13 +139,11 @@ async def dial(address: str, timeout_s: float) -> Connection:
 
 
 class Link:
-    """Redis client of the adapters: `call`, `calls` and `script`.
+    """The Redis client that the adapters use: `call`, `calls` and `script`.
 
-    Connects on first use and reconnects after a loss.
-
-    `address`: a server other than the cache, None = the cache. `timeout_s`: longest wait for a reply, None =
-    that of all stores. `scripts`: a folder of self-contained scripts, None = the list scripts, which share
-    `lists.lua`.
+    Connects on first use, and again after a lost connection. `address`: the server; None is the cache.
+    `timeout_s`: for each reply; None is the timeout of the policies. `scripts`: a folder of self-contained
+    scripts; None means the list scripts, which share `lists.lua`.
     """
 
     _epoch_command: tuple[Arg, ...] = ("INFO", "server")  # `_parse_epoch` reads the epoch from its reply
@@ -165,7 +165,7 @@ class Link:
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Connect. Raises StoreUnavailable (definite) if no server answers."""
+        """Connect. Raises StoreUnavailable (definite) if no server responds."""
         link = cls(settings)
         await link._connected()
         return link
@@ -177,7 +177,7 @@ class Link:
             self._connection = None
 
     async def epoch(self) -> str:
-        """Return the run id of the connected server (a PING checks the connection first)."""
+        """Return the epoch of the connected server; a PING checks the connection first."""
         await self.call("PING")
         return (await self._connected()).epoch
 
@@ -212,7 +212,7 @@ class Link:
         connection = await self._connected()
         command = ("EVALSHA", self._shas[name], 0, self.prefix, connection.epoch, *args)
         reply = await connection.send(packed(command), 1)[0]
-        # After SCRIPT FLUSH: nothing was run.
+        # The server lost its scripts (SCRIPT FLUSH), so nothing was run: load the script and repeat.
         if type(reply) is hiredis.ReplyError and str(reply).startswith("NOSCRIPT"):
             await self._call("SCRIPT", "LOAD", self._sources[name])
             return await self._call(*command)

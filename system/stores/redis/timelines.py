@@ -1,7 +1,8 @@
 """TimelineCache on Redis: the lists of `redis/keys.md`, changed only by the scripts in `lua/`.
 
-A method is one call of one script (in slices if a list may be long). Every script gets the epoch of its
-connection, so a list that another server (or this one before a restart) marked counts as absent.
+Most methods are one call of one script; for lists that may be long, the script is called in slices. Every
+list contains a mark with the epoch of the Redis server that it was built on. Every script gets the epoch of
+its connection, so a list of another server, or of this server before a restart, counts as absent.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from system.ports import Chunk, Entry, HomePage, Kind, ListPage
 from system.stores.redis.base import Redis, clear
 from system.stores.redis.link import Arg, Link
 
-RECORD = struct.Struct(">QQ")  # id, author; see redis/keys.md
-MEMBERS = 10_000  # users of a set read per call: a reply of 190 kB, about 2 ms of Redis
-STAGE = 4_000  # users written per call; as many as a fan-out call handles
-REMOVAL = 8  # size of a fan-out chunk ÷ size of a removal chunk
-USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)
+RECORD = struct.Struct(">QQ")  # tweet id, author id; see redis/keys.md
+MEMBERS = 10_000  # users read from a set per call: a reply of 190 kB, about 2 ms of Redis CPU
+STAGE = 4_000  # users written to a set per call; as many as a fan-out call handles by default
+REMOVAL = 8  # a chunk of removals is this many times smaller than a chunk of pushes
+USERS = (Kind.FOLLOWERS, Kind.FOLLOWING)  # lists of users; the other kinds are lists of tweets
 
 
 class RedisTimelines(Redis):
-    """The lists in Redis. Shared by all tasks of one event loop."""
+    """The cached lists in Redis. One instance is shared by all tasks of an event loop."""
 
     def __init__(self, link: Link, settings: Settings) -> None:
         super().__init__(link, settings)
@@ -129,15 +130,18 @@ class RedisTimelines(Redis):
         await self.link.script("remove", entry.id.to_bytes(8), author, "-", 0, *keys)
 
     async def remove_tweet_chunk(self, author_id: int, entry: Entry, after: int) -> Chunk:
-        # A removal rewrites a list, at about 8 times the cost of a push: the chunk is smaller, so that
-        # readers wait no longer.
+        # A removal rewrites the list, which costs about 8 times as much as a push. The chunk is that much
+        # smaller, so that a call blocks readers no longer than a push does.
         count = max(1, self._chunk // REMOVAL)
         return _chunk(await self.link.script("remove", entry.id.to_bytes(8), author_id, _member(after), count))
 
     # ---- bulk: seeding, benchmarks, resets
 
     async def seed(self, kind: Kind, lists: Mapping[int, Sequence[Entry]], floor: int = 0) -> None:
-        """Replace lists by complete ones with these entries, a few hundred per round trip. Safe to repeat."""
+        """Replace lists by complete ones with these entries, 200 commands per round trip. Safe to repeat.
+
+        `floor`: the lists are complete down to this tweet id; 0 is without limit.
+        """
         mark = f"C|{await self.epoch()}|{floor:019d}|~{'seed':->15}".encode()
         commands: list[tuple[Arg, ...]] = []
         for owner, entries in lists.items():
@@ -167,7 +171,7 @@ class RedisTimelines(Redis):
 
 
 def packed(entries: Iterable[Entry]) -> bytes:
-    """Return entries as a packed list: ascending by id, each id once."""
+    """Return entries in the format of a packed list: ascending by id, each id once."""
     authors = {entry.id: entry.author_id for entry in entries}
     flat = [number for tweet_id in sorted(authors) for number in (tweet_id, authors[tweet_id])]
     return struct.pack(f">{len(flat)}Q", *flat)
@@ -181,7 +185,7 @@ def _scored(users: Sequence[int]) -> list[Arg]:
 
 
 def _member(user_id: int) -> str:
-    """Return a user's member in a set; '' for 0: no user has id 0, so 'after 0' is the beginning."""
+    """Return the set member for a user id; "" for 0: no user has id 0, so "after 0" means from the start."""
     return f"{user_id:019d}" if user_id else ""
 
 
