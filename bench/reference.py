@@ -62,6 +62,7 @@ def knobs() -> str:
     """Return the page of the `policies` block."""
     import dataclasses
 
+    from scenarios import table
     from system.kernel import policies
 
     parts = ["# Policies\n\nThe `policies` block of a scenario; services and twin use the same values.\n"]
@@ -72,14 +73,8 @@ def knobs() -> str:
             meaning = meaning.replace(f"`{field.name}`", f"`{field.name.removesuffix('_s')}`")
         parts.append(f"## {group.name}\n\n{meaning}\n")
         parts.append("| knob | default |\n|---|---|\n" + "\n".join(
-            f"| `{f.name.removesuffix('_s')}` | {_knob(f.name, getattr(value, f.name))} |"
-            for f in dataclasses.fields(value)) + "\n")
+            f"| `{name}` | {default} |" for name, default in table.policy_defaults(type(value)).items()) + "\n")
     return "\n".join(parts)
-
-
-def _knob(name: str, value: object) -> str:
-    """Return a default as a scenario file writes it: durations with their unit."""
-    return f"{value:g} s" if name.endswith("_s") and isinstance(value, int | float) else str(value)
 
 
 def faults() -> str:

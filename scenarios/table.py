@@ -86,6 +86,20 @@ def _policy_keys(kind: Any) -> list[Key]:
     return keys
 
 
+def policy_defaults(kind: Any) -> dict[str, str]:
+    """Return key -> default of one group of policies, both as a scenario writes them."""
+    hints, group = typing.get_type_hints(kind), kind()
+    defaults = {}
+    for item in dataclasses.fields(kind):
+        value = getattr(group, item.name)
+        if item.name.endswith("_s"):
+            text = units.format_duration(value)
+        else:
+            text = units.format_share(value) if hints[item.name] is float else str(value)
+        defaults[item.name.removesuffix("_s")] = text
+    return defaults
+
+
 def _whole_seconds(value: object) -> int:
     return round(units.duration_s(value))
 

@@ -1,13 +1,16 @@
 """A scenario file is parsed into SI values, or refused with file, key, value, bound and fix."""
 
+import dataclasses
+
 import jsonschema
 import pytest
 import yaml
 
-from scenarios import loader, vocabulary
+from scenarios import loader, table, vocabulary
 from sim import recorded
 from system.kernel import wan
 from system.kernel.errors import WrongInput
+from system.kernel.policies import Policies
 from system.platform import blueprint
 from tweetlab.commands import graphs
 
@@ -260,3 +263,12 @@ def test_the_resolved_scenario_is_plain_json_with_defaults_filled_in():
     assert resolved["policies"]["timeline"]["cap"] == 800
     assert resolved["population"]["graph"] is None
     assert "source" not in resolved
+
+
+def test_policy_defaults_are_written_as_a_scenario_may_write_them():
+    """What docs/reference/policies.md lists can be copied into a scenario and changes nothing."""
+    groups = dataclasses.fields(Policies)
+    overrides = [f"policies.{group.name}.{key}={default}" for group in groups
+                 for key, default in table.policy_defaults(type(getattr(Policies(), group.name))).items()]
+
+    assert loader.load("first_run", overrides).policies == Policies()

@@ -85,13 +85,10 @@ async def measure(lab: Session, scenario: spec.Scenario, inputs: Inputs, stop: a
 
     `probes`: also poll delivery by the API and plant a canary. `stop`: set it to end the load early.
     """
-    canary = ""
-    faults: tuple[FaultRecord, ...] = ()
     problems: list[str] = []
     done = asyncio.Event()
     redis = lab.redis()
-    if probes:
-        canary = await canaries.plant(lab, inputs.tape)
+    canary = await canaries.plant(lab, inputs.tape) if probes else ""
     progress = journal.Journal(journal.path_of(lab.lab.paths.state), scenario, driver.progress_display(lab.screen.err))
     target = driver.Target(lab.base_url, lab.jwt_secret, name_servers=lab.name_servers)
     load = driver.Load(scenario, inputs.tape, target, raw_folder(lab.lab), on_second=progress,

@@ -39,7 +39,6 @@ class Supervisor:
         self.blueprint = Blueprint("", ())
         self.env: dict[str, str] = {}
         self.kind_env: dict[str, dict[str, str]] = {}  # overrides of `env` for one kind of service
-        self.began_at = time.time()
         self.autoscaler = Autoscaler(self, lambda: self._starting.locked())
         self._starting = asyncio.Lock()
 
