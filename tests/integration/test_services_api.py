@@ -9,6 +9,7 @@ import pytest
 
 from system.kernel import scopes
 from system.services.gateway import policy
+from tests.helpers.pictures import plain_png
 from tests.helpers.services_rig import until
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="session")]
@@ -239,22 +240,23 @@ async def test_included_authors_have_the_requested_fields(rig):
 async def test_a_picture_is_uploaded_and_downloaded_by_signed_urls(rig):
     """Initialize, PUT, finalize, GET; before finalize nobody can read it, before it is in a tweet only its owner."""
     ann, bob = await rig.people("ann", "bob")
-    wish = {"media_type": "image/png", "total_bytes": 8}
+    data = plain_png()
+    wish = {"media_type": "image/png", "total_bytes": len(data)}
     status, body, _ = await rig.ask("POST", "/2/media/upload/initialize", ann, json=wish)
     assert status == 201
     place, media = body["data"], body["data"]["id"]
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[0] == 404
-    async with rig.session.put(place["upload_url"], data=b"\x89PNG\r\n\x1a\n", headers=place["upload_headers"]) as answer:
+    async with rig.session.put(place["upload_url"], data=data, headers=place["upload_headers"]) as answer:
         assert answer.status == 200
 
     assert (await rig.ask("GET", f"/2/media/{media}", ann))[0] == 404
     assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", bob))[0] == 403
-    assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[1]["data"]["size"] == 8
+    assert (await rig.ask("POST", f"/2/media/upload/{media}/finalize", ann))[1]["data"]["size"] == len(data)
     assert (await rig.ask("GET", f"/2/media/{media}", bob))[0] == 404
     await rig.post(ann, "look", media=[media])
     _, medium, _ = await rig.ask("GET", f"/2/media/{media}", bob)
     async with rig.session.get(medium["data"]["url"]) as answer:
-        assert (answer.status, await answer.read()) == (200, b"\x89PNG\r\n\x1a\n")
+        assert (answer.status, await answer.read()) == (200, data)
 
 
 @pytest.mark.parametrize(("method", "path", "more", "status"), [

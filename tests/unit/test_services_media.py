@@ -11,11 +11,11 @@ import pytest
 
 from system import bootstrap
 from system.kernel import cdn_links, clock, ids
-from system.kernel.errors import Conflict, Forbidden, NotFound, StoreUnavailable, WrongInput
+from system.kernel.errors import Conflict, Forbidden, NotFound, Overloaded, StoreUnavailable, WrongInput
 from system.kernel.events import Tweet, tweet_deleted
 from system.kernel.policies import MediaKnobs
 from system.ports import MediaState, Record
-from system.services.media import orphan_collector
+from system.services.media import handlers, orphan_collector
 from system.services.media.handlers import Media
 from system.services.media.orphan_collector import Collector, EdgeCounter
 from system.services.media.policy import LONGEST_PUT_S, Wanted
@@ -25,6 +25,7 @@ from tests.fakes.blobs import MemoryBlobs
 from tests.fakes.media import MemoryEdge, MemoryMedia
 from tests.fakes.tweets import MemoryTweets
 from tests.fakes.users import MemoryUsers
+from tests.helpers.pictures import PlainStripper
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"walrus"
 SHA = hashlib.sha256(PNG).hexdigest()
@@ -40,7 +41,7 @@ class Rig:
         self.tweets, self.users = MemoryTweets(), MemoryUsers()
         ports = bootstrap.ports_of({"media": self.store, "edge": self.edge, "blobs": blobs, "tweets": self.tweets,
                                     "users": self.users})
-        self.media = Media(ports, Visibility(self.users, 2.0), 120)
+        self.media = Media(ports, Visibility(self.users, 2.0), 120, PlainStripper())
         knobs = MediaKnobs(unfinished_s=100.0, unattached_s=1_000.0)
         self.collector = Collector(ports, self.media, knobs, "media-1")
 
@@ -196,7 +197,7 @@ async def test_bytes_restored_under_a_valid_url_are_removed_again():
 
         lab.now_s += 961
         await lab.collector.sweep()
-        assert await lab.blobs.head(cdn_links.object_key(upload.media_id)) is None
+        assert await lab.blobs.head(cdn_links.upload_key(upload.media_id)) is None
         assert await lab.state(upload.media_id) is MediaState.CONDEMNED
 
 
@@ -212,8 +213,41 @@ async def test_bytes_restored_by_a_slow_put_are_removed_too():
 
         lab.now_s += LONGEST_PUT_S + 1
         await lab.collector.sweep()
-        assert await lab.blobs.head(cdn_links.object_key(upload.media_id)) is None
+        assert await lab.blobs.head(cdn_links.upload_key(upload.media_id)) is None
         assert await lab.state(upload.media_id) is None
+
+
+async def test_the_uploaded_bytes_of_a_finalized_picture_are_emptied_and_later_removed():
+    """Empty while its URL is valid, so that a second PUT is refused; removed when it has expired, and after a day."""
+    async with rig() as lab:
+        media_id = await lab.finished()
+        await lab.tweet(media_id)
+        upload = cdn_links.upload_key(media_id)
+        assert await lab.blobs.get(upload) == b""
+
+        for wait_s in (961, LONGEST_PUT_S + 1):
+            lab.now_s += wait_s
+            await lab.collector.sweep()
+            assert await lab.blobs.head(upload) is None
+            await lab.blobs.put(upload, b"late", "image/png")
+        lab.now_s += 10 * LONGEST_PUT_S
+        await lab.collector.sweep()
+
+        assert await lab.blobs.get(upload) == b"late"  # no PUT can arrive as late as that
+        assert await lab.blobs.get(cdn_links.object_key(media_id)) == PNG
+
+
+async def test_uploads_beyond_the_memory_of_the_service_are_refused_before_any_work(monkeypatch):
+    """503, definite: the upload stays."""
+    monkeypatch.setattr(handlers, "WAITING", 0)
+    async with rig() as lab:
+        upload = await lab.media.initialize(7, WISH, "")
+        await lab.put(upload)
+        with pytest.raises(Overloaded) as refused:
+            await lab.media.finalize(7, upload.media_id)
+
+        assert refused.value.definite
+        assert await lab.state(upload.media_id) is MediaState.INITIALISED
 
 
 async def test_a_post_that_failed_after_attaching_its_picture_leaves_an_orphan():
